@@ -1,0 +1,42 @@
+//! Outside the cage: the coordinator as a library. It never prints, never reads the environment or the current directory.
+
+/// The prepared lower layers.
+pub mod base;
+/// Where time comes from.
+pub mod clock;
+/// What changed in a worktree.
+pub mod collect;
+/// A change becomes a commit and a ref.
+pub mod commit;
+/// The loop that owns all run state.
+pub mod dispatcher;
+/// Every fact that can happen.
+pub mod event;
+/// One attempt: provision, spawn, collect, check.
+pub mod executor;
+/// Names of runs and attempts.
+pub mod ids;
+/// The durable record of runs.
+pub mod journal;
+/// Changes onto the target, in memory.
+pub mod merge;
+/// Grants of a plan and a worktree become a sandbox spec.
+pub mod policy;
+/// Events become text.
+pub mod report;
+/// The only door to git2.
+pub mod repository;
+/// What happens after a failed attempt; pure.
+pub mod retry;
+/// Names every room once, in order.
+pub mod run;
+/// Which instance runs next; pure.
+pub mod schedule;
+/// Files and flags, resolved once.
+pub mod settings;
+/// Interrupts.
+pub mod signal;
+/// Spawns a worker and talks to it.
+pub mod worker_process;
+/// One attempt's worktree.
+pub mod worktree;

@@ -1,0 +1,22 @@
+//! What coordinator and worker may say to each other: data only, versioned.
+//!
+//! Two streams of JSON lines. The coordinator writes [`ToWorker`] to the worker's standard input, the worker writes
+//! [`FromWorker`] to its standard output; the job's own output travels inside frames. So the same worker can be started
+//! behind any program that carries two pipes. A worker ends when its input ends.
+//!
+//! This crate knows neither the plan language nor the kernel: [`SandboxSpec`] is what the coordinator *asks for*, and
+//! only the worker's airlock turns it into a policy of the sandbox crate. Start reading at [`message`].
+
+/// One message a line: bounded, versioned, and decoding never panics.
+pub mod frame;
+/// The messages, in the order in which a conversation uses them.
+pub mod message;
+/// How a job ended, as values.
+pub mod outcome;
+/// What the coordinator asks the sandbox to allow: plain data, every path absolute.
+pub mod sandbox_spec;
+
+pub use frame::{FrameError, FrameReader, encode};
+pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION};
+pub use outcome::{Ended, EnforcementReport, Outcome, Refusal};
+pub use sandbox_spec::{Access, Cow, Grant, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec};

@@ -1,0 +1,124 @@
+//! The messages. `hello` → `start` → `entered` → `output`* → `finished`, with `heartbeat` at any time after `start`.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{EnforcementReport, Outcome};
+use crate::sandbox_spec::SandboxSpec;
+
+/// The protocol's version. Both sides refuse another one: coordinator and worker are the same binary.
+pub const VERSION: u32 = 1;
+
+/// Coordinator → worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToWorker {
+    /// Says what to run and in which cage. Sent exactly once, first.
+    Start(Box<Start>),
+    /// Ends the job: SIGTERM to all of it, then, after `grace_ms`, SIGKILL. Zero kills at once.
+    Cancel {
+        /// Milliseconds between the polite signal and the final one.
+        grace_ms: u64,
+    },
+}
+
+/// Everything a worker needs to run one job once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// [`VERSION`] of the sender.
+    pub version: u32,
+    /// What to run.
+    pub job: Job,
+    /// The cage.
+    pub sandbox: SandboxSpec,
+    /// Wall time in milliseconds after which the job ends as `timed-out`; `None` is without limit.
+    pub timeout_ms: Option<u64>,
+    /// Milliseconds between SIGTERM and SIGKILL when the time is over.
+    pub grace_ms: u64,
+    /// Bytes of output (both streams together) that are passed on. What exceeds it is read and counted, not sent; half of
+    /// the bound is kept for the head and half for the tail.
+    pub output_bytes_max: u64,
+}
+
+/// The kinds of work. Agents and WASM components join here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Job {
+    /// A program with its arguments, found through `PATH` of the sandbox's own environment.
+    Command {
+        /// Program and arguments; never empty.
+        argv: Vec<String>,
+        /// Working directory as the job sees it; absolute.
+        cwd: PathBuf,
+    },
+}
+
+/// Worker → coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromWorker {
+    /// The first frame.
+    Hello {
+        /// [`VERSION`] of the worker.
+        version: u32,
+    },
+    /// The cage is closed and the job is about to be executed inside it.
+    Entered {
+        /// What the kernel really enforces.
+        enforcement: EnforcementReport,
+    },
+    /// Bytes that the job wrote.
+    Output {
+        /// Which of the job's streams.
+        stream: Stream,
+        /// The bytes.
+        chunk: Chunk,
+    },
+    /// Sent every two seconds while nothing else is.
+    Heartbeat,
+    /// The last frame, sent after the job's whole process tree is dead. This, and nothing else, is the result.
+    Finished {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// One of the job's two output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Bytes on the wire: legible text where they are UTF-8, base64 elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chunk {
+    /// UTF-8 text.
+    Text(String),
+    /// Anything else, as standard base64 with padding.
+    Base64(String),
+}
+
+impl Chunk {
+    /// Wraps bytes without losing any.
+    pub fn new(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Chunk::Text(text.to_owned()),
+            Err(_) => Chunk::Base64(base64::engine::general_purpose::STANDARD.encode(bytes)),
+        }
+    }
+
+    /// The bytes again; `None` when a sender wrote something that is not base64.
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Chunk::Text(text) => Some(text.into_bytes()),
+            Chunk::Base64(text) => base64::engine::general_purpose::STANDARD.decode(text).ok(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How a job ended and what really confined it, as values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox_spec::Tier;
+
+/// The last word about one job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How the job's first process ended.
+    pub ended: Ended,
+    /// Wall time of the job in milliseconds, without the making of the cage.
+    pub wall_ms: u64,
+    /// Processor time (user + system) of the job's whole tree in milliseconds.
+    pub cpu_ms: u64,
+    /// Largest resident size of one of its processes, in KiB.
+    pub max_rss_kib: u64,
+    /// Bytes the job wrote to both streams, including those not passed on.
+    pub output_bytes: u64,
+    /// Bytes among them that were left out between head and tail.
+    pub output_bytes_dropped: u64,
+    /// Processes that were still alive when the first one ended, and were killed.
+    pub orphans: u64,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum Ended {
+    /// It returned an exit status.
+    Exited {
+        /// 0–255.
+        code: i32,
+    },
+    /// A signal ended it.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Its wall time was over.
+    TimedOut,
+    /// The coordinator asked for its end.
+    Cancelled,
+    /// It broke a limit.
+    Limit {
+        /// The limit's name as plans write it: `memory`, `processes` …
+        limit: String,
+        /// What was seen, for people.
+        detail: String,
+    },
+    /// The program could not be executed.
+    StartFailed {
+        /// The program and the reason, for people.
+        reason: String,
+    },
+    /// The cage could not be closed as asked: nothing was run.
+    Refused(Refusal),
+}
+
+/// Why a cage was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The step of the launch that failed: `landlock`, `mount /usr` …
+    pub step: String,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+/// What the kernel really enforces for one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnforcementReport {
+    /// The tier that was entered.
+    pub tier: Tier,
+    /// Landlock's ABI in force.
+    pub landlock_abi: u32,
+    /// What holds, in the words of `require`: `landlock`, `seccomp`, `userns`, `mountns`, `pidns`, `netns`, `ipcns`, `utsns`, `rlimits` …
+    pub enforced: Vec<String>,
+    /// What a reader might expect to hold and does not, each a short phrase.
+    pub not_enforced: Vec<String>,
+}
