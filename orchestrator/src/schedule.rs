@@ -1,1 +1,554 @@
-//! (next)
+//! Which node runs next: a pure value, fed with what ended and asked what to start. No clock, no I/O, no randomness.
+//!
+//! A node is *work* (started by somebody, holds a slot and resources while it runs) or a *join*, which stands for "all of
+//! these" and ends by itself; a task's join lets a dependent of a thousand instances have one edge. The graph may grow
+//! while it runs: a fan-out whose items are not known yet is a work node that adds its instances before it finishes.
+//!
+//! Among what is ready, higher priority goes first, then the longest critical path (the weight of the heaviest chain that
+//! waits for it), then the order in which nodes were added. Start reading at [`Schedule::start_next`] and [`Schedule::finish`].
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+/// A node of the schedule, dense from 0 in the order of adding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIx(u32);
+
+impl NodeIx {
+    /// The position among all nodes.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    fn graph(self) -> NodeIndex {
+        NodeIndex::new(self.0 as usize)
+    }
+}
+
+/// What a resource demand takes: `(resource, units)`, sorted by resource, no zero units. Resources are positions in the
+/// capacities given to [`Schedule::new`].
+pub type Demand = Vec<(usize, u32)>;
+
+/// What joins the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeSpec {
+    /// Something to start.
+    Work {
+        /// Expected duration in milliseconds, for the critical path.
+        weight_ms: u64,
+        /// Higher starts first.
+        priority: i32,
+        /// Units of each resource held while it runs.
+        demand: Demand,
+    },
+    /// Passes when all its needs pass, fails as soon as one fails.
+    Join,
+}
+
+/// How a node ended, as far as its dependents care. A permitted failure and a false condition are passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Dependents may start.
+    Pass,
+    /// Dependents will never start.
+    Fail,
+}
+
+/// What else ended because of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A node will never start: `cause` is the work node whose failure is at the root.
+    Blocked {
+        /// The node that will not start.
+        node: NodeIx,
+        /// The work that failed.
+        cause: NodeIx,
+    },
+    /// All needs of a join passed.
+    Joined(NodeIx),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Added, not yet counted by [`Schedule::seal`].
+    Fresh,
+    /// `usize` needs have not passed yet.
+    Waiting(usize),
+    /// In the ready heap of its demand.
+    Ready,
+    /// Started and not ended.
+    Running,
+    /// Its attempt ended, another one follows later: holds neither slot nor resources.
+    Resting,
+    Passed,
+    /// Itself, or by the root failure that blocks it.
+    Failed(NodeIx),
+    /// Never started: the schedule was stopped.
+    Cancelled,
+}
+
+#[derive(Debug)]
+struct Node {
+    spec: NodeSpec,
+    state: State,
+    /// Weight of the heaviest chain from this node's start to the end of the graph, in milliseconds.
+    level: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Candidate {
+    priority: i32,
+    level: u64,
+    node: NodeIx,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |c: &Candidate| (c.priority, c.level, std::cmp::Reverse(c.node));
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The schedule of one run.
+///
+/// Invariant: `running` counts the nodes in `State::Running`, `open` those that have not ended, and `free` is the
+/// capacity minus the demand of all running nodes.
+#[derive(Debug)]
+pub struct Schedule {
+    graph: DiGraph<Node, (), u32>,
+    fresh: Vec<NodeIx>,
+    /// Ready work by demand, so that one full resource never makes the search walk past its waiters.
+    ready: BTreeMap<Demand, BinaryHeap<Candidate>>,
+    free: Vec<u32>,
+    jobs: usize,
+    running: usize,
+    open: usize,
+    stopped: bool,
+}
+
+impl Schedule {
+    /// An empty schedule of `jobs` slots (at least 1) and the given units of each resource.
+    pub fn new(jobs: usize, capacities: Vec<u32>) -> Self {
+        Schedule {
+            graph: DiGraph::default(),
+            fresh: Vec::new(),
+            ready: BTreeMap::new(),
+            free: capacities,
+            jobs: jobs.max(1),
+            running: 0,
+            open: 0,
+            stopped: false,
+        }
+    }
+
+    /// Adds a node that waits for `needs`. It takes part from the next [`Schedule::seal`] on.
+    pub fn add(&mut self, spec: NodeSpec, needs: &[NodeIx]) -> NodeIx {
+        let node = self.graph.add_node(Node { spec, state: State::Fresh, level: 0 });
+        for need in needs {
+            self.graph.add_edge(need.graph(), node, ());
+        }
+        let node = NodeIx(u32::try_from(node.index()).expect("a plan is bounded far below 2^32 instances"));
+        self.fresh.push(node);
+        self.open += 1;
+        node
+    }
+
+    /// Makes `dependent`, a node that cannot have started yet, wait for `need`, a node of the same batch.
+    pub fn add_need(&mut self, dependent: NodeIx, need: NodeIx) {
+        debug_assert!(matches!(self.graph[need.graph()].state, State::Fresh), "BUG: needs join with their batch");
+        self.graph.add_edge(need.graph(), dependent.graph(), ());
+        if let State::Waiting(count) = &mut self.graph[dependent.graph()].state {
+            *count += 1;
+        }
+    }
+
+    /// Lets everything added since the last call take part. What is blocked or joined at once is returned.
+    pub fn seal(&mut self) -> Vec<Effect> {
+        self.level_fresh();
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut effects = Vec::new();
+        for &node in &fresh {
+            let waiting = self.needs(node).filter(|&need| self.graph[need].state != State::Passed).count();
+            self.graph[node.graph()].state = State::Waiting(waiting);
+        }
+        for node in fresh {
+            let failed = self.needs(node).find_map(|need| match self.graph[need].state {
+                State::Failed(cause) => Some(cause),
+                _ => None,
+            });
+            match (self.graph[node.graph()].state, failed) {
+                (State::Waiting(_), Some(cause)) => self.block(node, cause, &mut effects),
+                (State::Waiting(0), None) => self.settle(node, &mut effects),
+                _ => {}
+            }
+        }
+        effects
+    }
+
+    /// Starts the best node that has a slot and its resources; `None` when there is none right now.
+    pub fn start_next(&mut self) -> Option<NodeIx> {
+        if self.stopped || self.running >= self.jobs {
+            return None;
+        }
+        let fits = |demand: &Demand| demand.iter().all(|&(resource, units)| self.free[resource] >= units);
+        let best = self
+            .ready
+            .iter()
+            .filter(|(demand, _)| fits(demand))
+            .filter_map(|(demand, heap)| Some((heap.peek()?, demand)))
+            .max_by_key(|(candidate, _)| *candidate)
+            .map(|(_, demand)| demand.clone())?;
+        let node = self.ready.get_mut(&best).and_then(BinaryHeap::pop).expect("peeked above").node;
+        for (resource, units) in best {
+            self.free[resource] -= units;
+        }
+        self.running += 1;
+        self.graph[node.graph()].state = State::Running;
+        Some(node)
+    }
+
+    /// Records the end of a running or resting node and returns, in the order of adding, what else ended with it.
+    pub fn finish(&mut self, node: NodeIx, verdict: Verdict) -> Vec<Effect> {
+        match self.graph[node.graph()].state {
+            State::Running => self.free_slot(node),
+            State::Resting => {}
+            state => unreachable!("BUG: {node:?} ended while {state:?}"),
+        }
+        let mut effects = Vec::new();
+        match verdict {
+            Verdict::Pass => self.pass(node, &mut effects),
+            Verdict::Fail => {
+                self.open -= 1;
+                self.graph[node.graph()].state = State::Failed(node);
+                self.block_dependents(node, node, &mut effects);
+            }
+        }
+        effects
+    }
+
+    /// Gives slot and resources of a running node back without ending it: another attempt follows.
+    pub fn rest(&mut self, node: NodeIx) {
+        assert_eq!(self.graph[node.graph()].state, State::Running, "BUG: only running work rests");
+        self.free_slot(node);
+        self.graph[node.graph()].state = State::Resting;
+    }
+
+    /// Makes a resting node ready again.
+    pub fn wake(&mut self, node: NodeIx) {
+        assert_eq!(self.graph[node.graph()].state, State::Resting, "BUG: only resting work wakes");
+        if self.stopped {
+            return;
+        }
+        self.push_ready(node);
+    }
+
+    /// Starts nothing from now on. Every node that has not started, and every resting one, is cancelled and returned in
+    /// the order of adding; running ones are still to be finished.
+    pub fn stop(&mut self) -> Vec<NodeIx> {
+        self.stopped = true;
+        self.ready.clear();
+        let mut cancelled = Vec::new();
+        for index in self.graph.node_indices() {
+            if matches!(self.graph[index].state, State::Fresh | State::Waiting(_) | State::Ready | State::Resting) {
+                self.graph[index].state = State::Cancelled;
+                self.open -= 1;
+                cancelled.push(NodeIx(index.index() as u32));
+            }
+        }
+        cancelled
+    }
+
+    /// Whether every node has ended.
+    pub fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
+    /// How many nodes run.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    fn needs(&self, node: NodeIx) -> impl Iterator<Item = NodeIndex> + '_ {
+        self.graph.neighbors_directed(node.graph(), Direction::Incoming)
+    }
+
+    /// Computes the critical path of the fresh nodes, dependents first. Levels of older nodes stay: their own needs have
+    /// already started when a running fan-out adds to the graph.
+    fn level_fresh(&mut self) {
+        let mut unleveled: BTreeMap<NodeIx, usize> = BTreeMap::new();
+        for &node in &self.fresh {
+            let fresh_dependents = self.graph.neighbors(node.graph());
+            let count = fresh_dependents.filter(|&d| self.graph[d].state == State::Fresh).count();
+            unleveled.insert(node, count);
+        }
+        let mut stack: Vec<NodeIx> = unleveled.iter().filter(|(_, n)| **n == 0).map(|(node, _)| *node).collect();
+        while let Some(node) = stack.pop() {
+            let behind = self.graph.neighbors(node.graph()).map(|d| self.graph[d].level).max().unwrap_or(0);
+            let own = match self.graph[node.graph()].spec {
+                NodeSpec::Work { weight_ms, .. } => weight_ms.max(1),
+                NodeSpec::Join => 0,
+            };
+            self.graph[node.graph()].level = behind.saturating_add(own);
+            for need in self.graph.neighbors_directed(node.graph(), Direction::Incoming) {
+                let need = NodeIx(need.index() as u32);
+                if let Some(count) = unleveled.get_mut(&need) {
+                    *count -= 1;
+                    if *count == 0 {
+                        stack.push(need);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A node whose needs have all passed: a join ends, work becomes ready.
+    fn settle(&mut self, node: NodeIx, effects: &mut Vec<Effect>) {
+        match self.graph[node.graph()].spec {
+            NodeSpec::Join => {
+                effects.push(Effect::Joined(node));
+                self.pass(node, effects);
+            }
+            NodeSpec::Work { .. } if self.stopped => {}
+            NodeSpec::Work { .. } => self.push_ready(node),
+        }
+    }
+
+    fn pass(&mut self, node: NodeIx, effects: &mut Vec<Effect>) {
+        let mut passed = vec![node];
+        while let Some(node) = passed.pop() {
+            self.open -= 1;
+            self.graph[node.graph()].state = State::Passed;
+            let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
+            dependents.sort_unstable();
+            for dependent in dependents {
+                let State::Waiting(count) = &mut self.graph[dependent].state else { continue };
+                *count -= 1;
+                if *count > 0 {
+                    continue;
+                }
+                let dependent = NodeIx(dependent.index() as u32);
+                if self.graph[dependent.graph()].spec == NodeSpec::Join {
+                    effects.push(Effect::Joined(dependent));
+                    passed.push(dependent);
+                } else if !self.stopped {
+                    self.push_ready(dependent);
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, node: NodeIx, cause: NodeIx, effects: &mut Vec<Effect>) {
+        self.open -= 1;
+        self.graph[node.graph()].state = State::Failed(cause);
+        effects.push(Effect::Blocked { node, cause });
+        self.block_dependents(node, cause, effects);
+    }
+
+    fn block_dependents(&mut self, node: NodeIx, cause: NodeIx, effects: &mut Vec<Effect>) {
+        let mut failed = vec![node];
+        while let Some(node) = failed.pop() {
+            let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
+            dependents.sort_unstable();
+            for dependent in dependents {
+                if matches!(self.graph[dependent].state, State::Waiting(_)) {
+                    self.open -= 1;
+                    self.graph[dependent].state = State::Failed(cause);
+                    let dependent = NodeIx(dependent.index() as u32);
+                    effects.push(Effect::Blocked { node: dependent, cause });
+                    failed.push(dependent);
+                }
+            }
+        }
+    }
+
+    fn push_ready(&mut self, node: NodeIx) {
+        let entry = &mut self.graph[node.graph()];
+        let NodeSpec::Work { priority, demand, .. } = &entry.spec else {
+            unreachable!("BUG: a join is never ready");
+        };
+        entry.state = State::Ready;
+        let candidate = Candidate { priority: *priority, level: entry.level, node };
+        match self.ready.get_mut(demand) {
+            Some(heap) => heap.push(candidate),
+            None => {
+                self.ready.insert(demand.clone(), BinaryHeap::from([candidate]));
+            }
+        }
+    }
+
+    fn free_slot(&mut self, node: NodeIx) {
+        self.running -= 1;
+        if let NodeSpec::Work { demand, .. } = &self.graph[node.graph()].spec {
+            for &(resource, units) in demand {
+                self.free[resource] += units;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn work(weight_ms: u64) -> NodeSpec {
+        NodeSpec::Work { weight_ms, priority: 0, demand: vec![] }
+    }
+
+    fn started(schedule: &mut Schedule) -> Vec<usize> {
+        std::iter::from_fn(|| schedule.start_next().map(NodeIx::index)).collect()
+    }
+
+    #[test]
+    fn the_longest_chain_starts_first() {
+        let mut s = Schedule::new(1, vec![]);
+        let short = s.add(work(50), &[]);
+        let head = s.add(work(10), &[]);
+        s.add(work(100), &[head]);
+        s.seal();
+        assert_eq!(started(&mut s), [head.index()]);
+        assert_eq!(s.finish(head, Verdict::Pass), []);
+        assert_eq!(started(&mut s), [2]);
+        s.finish(NodeIx(2), Verdict::Pass);
+        assert_eq!(started(&mut s), [short.index()]);
+    }
+
+    #[test]
+    fn priority_beats_the_critical_path() {
+        let mut s = Schedule::new(1, vec![]);
+        s.add(work(1000), &[]);
+        let urgent = s.add(NodeSpec::Work { weight_ms: 1, priority: 1, demand: vec![] }, &[]);
+        s.seal();
+        assert_eq!(s.start_next(), Some(urgent));
+    }
+
+    #[test]
+    fn a_full_resource_holds_back_only_its_own_waiters() {
+        let mut s = Schedule::new(8, vec![1]);
+        let demand = || NodeSpec::Work { weight_ms: 9, priority: 0, demand: vec![(0, 1)] };
+        let (a, b, free) = (s.add(demand(), &[]), s.add(demand(), &[]), s.add(work(1), &[]));
+        s.seal();
+        assert_eq!(started(&mut s), [a.index(), free.index()]);
+        s.finish(a, Verdict::Pass);
+        assert_eq!(started(&mut s), [b.index()]);
+    }
+
+    #[test]
+    fn failed_work_blocks_only_its_dependents_and_names_the_root() {
+        let mut s = Schedule::new(8, vec![]);
+        let (bad, good) = (s.add(work(1), &[]), s.add(work(1), &[]));
+        let join = s.add(NodeSpec::Join, &[bad, good]);
+        let after = s.add(work(1), &[join]);
+        s.add(work(1), &[good]);
+        s.seal();
+        started(&mut s);
+        let blocked = |node| Effect::Blocked { node, cause: bad };
+        assert_eq!(s.finish(bad, Verdict::Fail), [blocked(join), blocked(after)]);
+        s.finish(good, Verdict::Pass);
+        assert_eq!(started(&mut s), [4]);
+    }
+
+    #[test]
+    fn a_fan_out_grows_before_its_join_ends() {
+        let mut s = Schedule::new(8, vec![]);
+        let fan = s.add(work(1), &[]);
+        let join = s.add(NodeSpec::Join, &[fan]);
+        let after = s.add(work(1), &[join]);
+        s.seal();
+        started(&mut s);
+        let grown: Vec<NodeIx> = (0..3).map(|_| s.add(work(1), &[])).collect();
+        for &node in &grown {
+            s.add_need(join, node);
+        }
+        s.seal();
+        assert_eq!(s.finish(fan, Verdict::Pass), []);
+        assert_eq!(started(&mut s).len(), 3);
+        s.finish(grown[0], Verdict::Pass);
+        s.finish(grown[1], Verdict::Pass);
+        assert_eq!(s.finish(grown[2], Verdict::Pass), [Effect::Joined(join)]);
+        assert_eq!(started(&mut s), [after.index()]);
+    }
+
+    #[test]
+    fn an_empty_fan_out_joins_at_once() {
+        let mut s = Schedule::new(1, vec![]);
+        let join = s.add(NodeSpec::Join, &[]);
+        let after = s.add(work(1), &[join]);
+        assert_eq!(s.seal(), [Effect::Joined(join)]);
+        assert_eq!(s.start_next(), Some(after));
+    }
+
+    #[test]
+    fn resting_work_gives_its_slot_away_and_comes_back() {
+        let mut s = Schedule::new(1, vec![]);
+        let (a, b) = (s.add(work(2), &[]), s.add(work(1), &[]));
+        s.seal();
+        assert_eq!(s.start_next(), Some(a));
+        s.rest(a);
+        assert_eq!(s.start_next(), Some(b));
+        s.finish(b, Verdict::Pass);
+        s.wake(a);
+        assert_eq!(s.start_next(), Some(a));
+    }
+
+    #[test]
+    fn stop_cancels_what_has_not_started() {
+        let mut s = Schedule::new(1, vec![]);
+        let (a, b) = (s.add(work(2), &[]), s.add(work(1), &[]));
+        let c = s.add(work(1), &[a]);
+        s.seal();
+        s.start_next();
+        assert_eq!(s.stop(), [b, c]);
+        assert_eq!((s.start_next(), s.is_done()), (None, false));
+        s.finish(a, Verdict::Pass);
+        assert!(s.is_done());
+    }
+
+    /// A random graph: for each node its demand, whether it fails, and which earlier nodes it needs.
+    fn graphs() -> impl Strategy<Value = Vec<(u32, bool, Vec<usize>)>> {
+        prop::collection::vec((0u32..3, prop::bool::weighted(0.15), prop::collection::vec(0usize..40, 0..4)), 1..40)
+    }
+
+    proptest! {
+        #[test]
+        fn every_node_ends_once_after_its_needs_within_capacity(nodes in graphs(), jobs in 1usize..5, picks in prop::collection::vec(0usize..100, 400)) {
+            let mut s = Schedule::new(jobs, vec![3]);
+            let needs_of = |at: usize| nodes[at].2.iter().filter(move |n| at > 0 && **n < at).copied().collect::<Vec<_>>();
+            for (at, (units, ..)) in nodes.iter().enumerate() {
+                let needs: Vec<NodeIx> = needs_of(at).into_iter().map(|n| NodeIx(n as u32)).collect();
+                let demand = if *units == 0 { vec![] } else { vec![(0, *units)] };
+                s.add(NodeSpec::Work { weight_ms: at as u64, priority: 0, demand }, &needs);
+            }
+            let mut ended: BTreeMap<usize, bool> = BTreeMap::new();
+            prop_assert!(s.seal().is_empty());
+            let mut running: Vec<NodeIx> = vec![];
+            for pick in picks {
+                while let Some(node) = s.start_next() {
+                    for need in needs_of(node.index()) { prop_assert_eq!(ended.get(&need), Some(&true)); }
+                    running.push(node);
+                }
+                let held: u32 = running.iter().map(|n| nodes[n.index()].0).sum();
+                prop_assert!(running.len() <= jobs && held <= 3 && s.running() == running.len());
+                if running.is_empty() { break }
+                let node = running.swap_remove(pick % running.len());
+                let passes = !nodes[node.index()].1;
+                prop_assert_eq!(ended.insert(node.index(), passes), None);
+                for effect in s.finish(node, if passes { Verdict::Pass } else { Verdict::Fail }) {
+                    let Effect::Blocked { node: blocked, cause } = effect else { unreachable!("no joins here") };
+                    prop_assert!(nodes[cause.index()].1);
+                    prop_assert_eq!(ended.insert(blocked.index(), false), None);
+                }
+            }
+            prop_assert!(s.is_done() && ended.len() == nodes.len());
+        }
+    }
+}
