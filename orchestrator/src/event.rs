@@ -87,6 +87,14 @@ pub enum RunEvent {
         /// Why, where that is not evident: the need that failed, the false condition, the template error.
         cause: Option<String>,
     },
+    /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
+    /// died behind this event finds the target at `from` or at `to`.
+    Landing {
+        /// Full hex commit id of the target before; `None` when it does not exist yet.
+        from: Option<String>,
+        /// Full hex commit id of the target after.
+        to: String,
+    },
     /// The merge train's word on an instance's change.
     Merged {
         /// Which instance.
@@ -145,6 +153,11 @@ pub enum AttemptEnd {
         detail: String,
         /// The offending paths, rendered for people; at most 20.
         paths: Vec<String>,
+    },
+    /// The changes of its needs contradict each other, so there is no tree to start from.
+    Needs {
+        /// For people: which need, which paths.
+        detail: String,
     },
     /// Something of ours failed, not the work: a worktree, a spawn, the object store.
     Infra {
