@@ -14,6 +14,7 @@ pub const EVENT_VERSION: u32 = 1;
 
 /// An event with its place in the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Recorded {
     /// 1, 2, 3 … without gaps within a run.
     pub seq: u64,
@@ -123,6 +124,20 @@ pub struct AddedInstance {
     pub task: String,
     /// Tasks and instances that it waits for, as displayed.
     pub needs: Vec<String>,
+    /// Whether its failure counts against the run.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What an instance's failure means for the run (`allow-failure` of the plan).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The run failed, and what needs the instance is blocked.
+    #[default]
+    Fail,
+    /// The run goes on as if nothing had happened; the result still reads `failed`.
+    Allow,
 }
 
 /// How an attempt ended.

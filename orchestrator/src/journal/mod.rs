@@ -1,1 +1,102 @@
-//! The journal.
+//! The durable record of runs: one SQLite file, `<state>/journal.sqlite`, and beside it the logs of attempts.
+//!
+//! Events go in, in batches; they come back numbered and dated once they are on the disk, and only then may anybody hear
+//! of them. Everything that `list`, `status` and the summary show is a replay of these events, so a run that died looks
+//! the same as one that is watched. Nothing here decides anything, reads a clock or knows what a terminal is.
+//!
+//! Start reading at [`write`], whose head explains the group commit.
+
+/// Who holds a run or a target: a lock that ends with its holder's life.
+pub mod lock;
+/// What workers printed, a file an attempt.
+pub mod logs;
+/// Runs and events, read beside a live writer.
+pub mod read;
+/// Events become the state of a run; pure.
+pub mod replay;
+/// The tables and their version.
+mod schema;
+/// Events onto the disk, many with one sync.
+pub mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use lock::{Holder, LockError, RunLock};
+pub use logs::{LogWriter, attempt_dir, log_path, tail};
+pub use read::{JournalReader, RunRow, Source, TaskDuration};
+pub use replay::{AttemptState, Finished, InstanceState, Phase, RunState, Tally, replay};
+pub use write::{Journal, NewRun, RunWriter};
+
+/// Why the journal could not be read or written, by what the reader can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JournalError {
+    /// No space is left: free some, then resume. What was announced before is stored.
+    #[error("write the journal: no space is left where {} lies", path.display())]
+    DiskFull {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// A newer swarm wrote it: use that one.
+    #[error("read the journal {}: its format is {found}, and this swarm knows formats up to {known}", path.display())]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// The version in the file.
+        found: i64,
+        /// The newest version this program knows.
+        known: i64,
+    },
+    /// Another process kept it locked for longer than the bound: try again.
+    #[error("use the journal {}: another process keeps it locked", path.display())]
+    Busy {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// It is not a journal, or its contents are not legible: move it away; refs keep all results.
+    #[error("read the journal {}: it is damaged ({detail})", path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The folder or the file cannot be used (permissions, a read-only disk).
+    #[error("use the journal {}: {source}", path.display())]
+    Io {
+        /// The journal or its folder.
+        path: PathBuf,
+        /// The system's word.
+        source: Arc<std::io::Error>,
+    },
+    /// Any other answer of SQLite.
+    #[error("use the journal {}: {source}", path.display())]
+    Sql {
+        /// The journal.
+        path: PathBuf,
+        /// SQLite's word.
+        source: Arc<rusqlite::Error>,
+    },
+    /// The lock file of a new run could not be made.
+    #[error("lock the run: {0}")]
+    Lock(Arc<LockError>),
+    /// The writer thread is gone; the error that ended it was given to an earlier caller.
+    #[error("write the journal: its writer has stopped")]
+    Stopped,
+}
+
+impl JournalError {
+    /// Sorts an answer of SQLite for the journal at `path`.
+    fn from_sql(path: &std::path::Path, error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let path = path.to_owned();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => JournalError::DiskFull { path },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Busy { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                JournalError::Damaged { path, detail: error.to_string() }
+            }
+            _ => JournalError::Sql { path, source: Arc::new(error) },
+        }
+    }
+}

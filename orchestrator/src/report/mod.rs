@@ -1,1 +1,4 @@
-//! RunEvents to text.
+//! (next)
+
+#[cfg(test)]
+pub(crate) mod story;

@@ -1,0 +1,194 @@
+//! Runs and events, read beside a live writer: WAL gives a reader the state of its last commit and never makes either
+//! wait for the other.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::JournalError;
+use super::replay::{RunState, Tally};
+use super::schema::{journal_path, open_to_read};
+use crate::event::{Recorded, RunEvent};
+use crate::ids::RunId;
+
+/// The journal of a state folder, open for reading.
+#[derive(Debug)]
+pub struct JournalReader {
+    path: PathBuf,
+    connection: Option<Connection>,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// The run.
+    pub id: RunId,
+    /// The plan's name.
+    pub plan: String,
+    /// Full hex id of the base commit.
+    pub base: String,
+    /// Full ref name of the target branch.
+    pub target: Option<String>,
+    /// Hex hash of the expanded plan.
+    pub expanded_hash: String,
+    /// Milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// `None` while it runs, and for ever when its coordinator died.
+    pub finished_at_ms: Option<u64>,
+    /// The exit code, once finished.
+    pub exit: Option<u8>,
+    /// The counts as of the last commit.
+    pub tally: Tally,
+}
+
+/// A plan or include as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// As given on the command line or in `include`.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// How long a task took in the newest finished run of its plan that had it succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskDuration {
+    /// The task's name.
+    pub task: String,
+    /// Median over its instances, in milliseconds.
+    pub median_ms: u64,
+    /// The last one, in milliseconds.
+    pub last_ms: u64,
+}
+
+/// The columns of [`RunRow`], in the order in which [`run_row`] reads them.
+const RUN_COLUMNS: &str = "id, plan, base, target, expanded_hash, started_at_ms, finished_at_ms, exit, tally";
+
+impl JournalReader {
+    /// Opens the journal of a state folder. A folder without one reads as a journal without runs.
+    ///
+    /// # Errors
+    /// [`JournalError`] as [`super::Journal::open`].
+    pub fn open(state: &Path) -> Result<Self, JournalError> {
+        Ok(JournalReader { path: journal_path(state), connection: open_to_read(state)? })
+    }
+
+    /// All runs, newest first.
+    ///
+    /// # Errors
+    /// The journal is damaged, busy or unreadable.
+    pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
+        self.rows(&format!("SELECT {RUN_COLUMNS} FROM runs ORDER BY key DESC"), [], run_row)
+    }
+
+    /// One run by its id.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn run(&self, id: &RunId) -> Result<Option<RunRow>, JournalError> {
+        Ok(self.rows(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1"), [&id.0], run_row)?.pop())
+    }
+
+    /// The run that began last.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn newest(&self) -> Result<Option<RunRow>, JournalError> {
+        Ok(self.rows(&format!("SELECT {RUN_COLUMNS} FROM runs ORDER BY key DESC LIMIT 1"), [], run_row)?.pop())
+    }
+
+    /// The events of a run with a number above `after`, in order; all of them for `after` = 0.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn events(&self, run: &RunId, after: u64) -> Result<Vec<Recorded>, JournalError> {
+        let sql = "SELECT seq, at_ms, json FROM events
+                   WHERE run = (SELECT key FROM runs WHERE id = ?1) AND seq > ?2 ORDER BY seq";
+        let rows = self.rows(sql, params![run.0, after as i64], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64, row.get::<_, String>(2)?))
+        })?;
+        rows.into_iter()
+            .map(|(seq, at_ms, json)| {
+                let event: RunEvent = serde_json::from_str(&json).map_err(|error| JournalError::Damaged {
+                    path: self.path.clone(),
+                    detail: format!("event {seq} of {run}: {error}"),
+                })?;
+                Ok(Recorded { seq, at_ms, event })
+            })
+            .collect()
+    }
+
+    /// The state of a run, replayed.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn state(&self, run: &RunId) -> Result<RunState, JournalError> {
+        Ok(super::replay(&self.events(run, 0)?))
+    }
+
+    /// The plan of a run and what it included, the plan first.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn sources(&self, run: &RunId) -> Result<Vec<Source>, JournalError> {
+        let sql = "SELECT name, text FROM sources WHERE run = (SELECT key FROM runs WHERE id = ?1) ORDER BY position";
+        self.rows(sql, [&run.0], |row| Ok(Source { name: row.get(0)?, text: row.get(1)? }))
+    }
+
+    /// How long the tasks of a plan took when they last succeeded.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn durations(&self, plan: &str) -> Result<Vec<TaskDuration>, JournalError> {
+        let sql = "SELECT task, median_ms, last_ms FROM durations WHERE plan = ?1 ORDER BY task";
+        self.rows(sql, [plan], |row| {
+            Ok(TaskDuration {
+                task: row.get(0)?,
+                median_ms: row.get::<_, i64>(1)? as u64,
+                last_ms: row.get::<_, i64>(2)? as u64,
+            })
+        })
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, JournalError> {
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        connection
+            .prepare(sql)
+            .and_then(|mut statement| statement.query_map(values, read)?.collect())
+            .map_err(|error| JournalError::from_sql(&self.path, error))
+    }
+}
+
+fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    let tally: String = row.get(8)?;
+    Ok(RunRow {
+        id: RunId(row.get(0)?),
+        plan: row.get(1)?,
+        base: row.get(2)?,
+        target: row.get(3)?,
+        expanded_hash: row.get(4)?,
+        started_at_ms: row.get::<_, i64>(5)? as u64,
+        finished_at_ms: row.get::<_, Option<i64>>(6)?.map(|at| at as u64),
+        exit: row.get(7)?,
+        // Counts are a convenience beside the events; a journal whose counts are illegible still lists its runs.
+        tally: serde_json::from_str(&tally).unwrap_or_default(),
+    })
+}
+
+/// Whether the journal's file answers at all, for `doctor`: the number of runs in it.
+///
+/// # Errors
+/// As [`JournalReader::open`].
+pub fn count_runs(state: &Path) -> Result<u64, JournalError> {
+    let Some(connection) = open_to_read(state)? else { return Ok(0) };
+    let count: Option<i64> = connection
+        .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
+        .optional()
+        .map_err(|error| JournalError::from_sql(&journal_path(state), error))?;
+    Ok(count.unwrap_or(0) as u64)
+}

@@ -1,0 +1,360 @@
+//! Events become the state of a run; pure. What a command shows of a run that ended last week and what the live view
+//! shows of one that is running is the same value, made by the same function from the same events.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use swarm_plans::InstanceId;
+use swarm_protocol::EnforcementReport;
+
+use crate::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
+use crate::ids::{Attempt, RunId};
+
+/// All that is known of a run. Outputs of tasks stay in the journal: they can be large and no report shows them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunState {
+    /// The run; empty until its first event.
+    pub run: Option<RunId>,
+    /// The plan's name.
+    pub plan: String,
+    /// Full hex id of the base commit.
+    pub base: String,
+    /// Full ref name of the target branch.
+    pub target: Option<String>,
+    /// Workers at once.
+    pub jobs: u32,
+    /// The worktree backend.
+    pub backend: String,
+    /// What every worker is held to.
+    pub enforcement: Option<EnforcementReport>,
+    /// Things a person should know.
+    pub notes: Vec<String>,
+    /// Milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// When the newest event was recorded, in milliseconds since the Unix epoch.
+    pub newest_at_ms: u64,
+    /// The newest event's number.
+    pub seq: u64,
+    /// In graph order.
+    pub instances: IndexMap<InstanceId, InstanceState>,
+    /// The counts over `instances`.
+    pub tally: Tally,
+    /// Full hex commit id that the newest landing moved the target to, or was about to.
+    pub tip: Option<String>,
+    /// The end; `None` while it runs, and for ever when its coordinator died.
+    pub finished: Option<Finished>,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceState {
+    /// The task it stems from.
+    pub task: String,
+    /// What it waits for, as displayed.
+    pub needs: Vec<String>,
+    /// What its failure means.
+    pub on_failure: OnFailure,
+    /// Where it stands.
+    pub phase: Phase,
+    /// All tries, in order.
+    pub attempts: Vec<AttemptState>,
+    /// Why it ended so, where that is not evident.
+    pub cause: Option<String>,
+    /// What became of its change; `None` until the merge train spoke.
+    pub fate: Option<Fate>,
+}
+
+/// Where an instance stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// For its needs, or for a free place.
+    Waiting,
+    /// An attempt runs.
+    Running,
+    /// The next attempt may start at this time, in milliseconds since the Unix epoch.
+    Retrying {
+        /// See above.
+        at_ms: u64,
+    },
+    /// It has its result.
+    Finished(InstanceResult),
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptState {
+    /// Which.
+    pub attempt: Attempt,
+    /// Milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// `None` while it runs.
+    pub end: Option<AttemptEnd>,
+    /// From spawn to the end of the last check, in milliseconds; 0 while it runs.
+    pub duration_ms: u64,
+    /// What it changed.
+    pub change: Option<Box<ChangeSummary>>,
+    /// Things a person should know.
+    pub notes: Vec<String>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The exit code.
+    pub exit: u8,
+    /// The target's full hex commit id.
+    pub tip: Option<String>,
+    /// Why it ended early.
+    pub cause: Option<String>,
+}
+
+/// How many instances stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Tally {
+    /// All that are known; grows while fan-outs get their items.
+    pub instances: u64,
+    /// Those with a result.
+    pub finished: u64,
+    /// Succeeded, or flaky.
+    pub passed: u64,
+    /// Among `passed`: on a retry only.
+    pub flaky: u64,
+    /// Failed, timed-out, violation or lost.
+    pub failed: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Their `if` was false.
+    pub skipped: u64,
+    /// A need failed.
+    pub blocked: u64,
+    /// Their change is on the target.
+    pub landed: u64,
+    /// Their change is kept, not merged.
+    pub parked: u64,
+}
+
+impl Tally {
+    /// Counts one event.
+    pub fn count(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::InstancesAdded { instances } => self.instances += instances.len() as u64,
+            RunEvent::InstanceFinished { result, .. } => {
+                self.finished += 1;
+                match result {
+                    InstanceResult::Succeeded => self.passed += 1,
+                    InstanceResult::Flaky => {
+                        self.passed += 1;
+                        self.flaky += 1;
+                    }
+                    InstanceResult::Failed
+                    | InstanceResult::TimedOut
+                    | InstanceResult::Violation
+                    | InstanceResult::Lost => self.failed += 1,
+                    InstanceResult::Cancelled => self.cancelled += 1,
+                    InstanceResult::Skipped => self.skipped += 1,
+                    InstanceResult::Blocked => self.blocked += 1,
+                }
+            }
+            RunEvent::Merged { fate, .. } => match fate {
+                Fate::Landed { .. } => self.landed += 1,
+                Fate::Parked { .. } => self.parked += 1,
+                Fate::Empty => {}
+            },
+            RunEvent::RunStarted { .. }
+            | RunEvent::AttemptStarted { .. }
+            | RunEvent::AttemptFinished { .. }
+            | RunEvent::Landing { .. }
+            | RunEvent::RunFinished { .. } => {}
+        }
+    }
+}
+
+/// The state after all of `events`, in their order.
+pub fn replay<'a>(events: impl IntoIterator<Item = &'a Recorded>) -> RunState {
+    let mut state = RunState::default();
+    for event in events {
+        state.apply(event);
+    }
+    state
+}
+
+impl RunState {
+    /// Moves on by one event. Total: an event that does not fit (only a damaged journal has one) changes what it can and
+    /// never panics.
+    pub fn apply(&mut self, recorded: &Recorded) {
+        self.seq = recorded.seq;
+        self.newest_at_ms = recorded.at_ms;
+        self.tally.count(&recorded.event);
+        match &recorded.event {
+            RunEvent::RunStarted { run, plan, base, target, jobs, backend, enforcement, notes } => {
+                self.run = Some(run.clone());
+                self.plan.clone_from(plan);
+                self.base.clone_from(base);
+                self.target.clone_from(target);
+                self.jobs = *jobs;
+                self.backend.clone_from(backend);
+                self.enforcement = Some(enforcement.clone());
+                self.notes.clone_from(notes);
+                self.started_at_ms = recorded.at_ms;
+            }
+            RunEvent::InstancesAdded { instances } => {
+                for added in instances {
+                    let state = InstanceState {
+                        task: added.task.clone(),
+                        needs: added.needs.clone(),
+                        on_failure: added.on_failure,
+                        ..InstanceState::unknown()
+                    };
+                    self.instances.insert(added.id.clone(), state);
+                }
+            }
+            RunEvent::AttemptStarted { instance, attempt } => {
+                self.instance(instance).start(*attempt, recorded.at_ms);
+            }
+            RunEvent::AttemptFinished {
+                instance,
+                attempt,
+                end,
+                duration_ms,
+                change,
+                notes,
+                retry_in_ms,
+                outputs: _,
+            } => {
+                let state = self.instance(instance);
+                if state.attempts.last().is_none_or(|last| last.attempt != *attempt) {
+                    state.start(*attempt, recorded.at_ms.saturating_sub(*duration_ms));
+                }
+                let last = state.attempts.last_mut().expect("an attempt was just found or added");
+                last.end = Some(end.clone());
+                last.duration_ms = *duration_ms;
+                last.change = change.clone().map(Box::new);
+                last.notes.clone_from(notes);
+                state.phase = match retry_in_ms {
+                    Some(wait_ms) => Phase::Retrying { at_ms: recorded.at_ms + wait_ms },
+                    // Its result follows as an event of its own; until then nothing of it runs.
+                    None => Phase::Waiting,
+                };
+            }
+            RunEvent::InstanceFinished { instance, result, cause } => {
+                let state = self.instance(instance);
+                state.phase = Phase::Finished(*result);
+                state.cause.clone_from(cause);
+            }
+            RunEvent::Landing { to, .. } => self.tip = Some(to.clone()),
+            RunEvent::Merged { instance, fate } => self.instance(instance).fate = Some(fate.clone()),
+            RunEvent::RunFinished { exit, tip, cause } => {
+                self.finished =
+                    Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip: tip.clone(), cause: cause.clone() });
+            }
+        }
+    }
+
+    /// The target as people name it: without `refs/heads/`.
+    pub fn branch(&self) -> Option<&str> {
+        self.target.as_deref().map(|target| target.strip_prefix("refs/heads/").unwrap_or(target))
+    }
+
+    /// The instances with an attempt that runs, in graph order.
+    pub fn running(&self) -> impl Iterator<Item = (&InstanceId, &InstanceState)> {
+        self.instances.iter().filter(|(_, state)| state.phase == Phase::Running)
+    }
+
+    fn instance(&mut self, id: &InstanceId) -> &mut InstanceState {
+        self.instances.entry(id.clone()).or_insert_with(InstanceState::unknown)
+    }
+}
+
+impl InstanceState {
+    fn unknown() -> Self {
+        InstanceState {
+            task: String::new(),
+            needs: Vec::new(),
+            on_failure: OnFailure::Fail,
+            phase: Phase::Waiting,
+            attempts: Vec::new(),
+            cause: None,
+            fate: None,
+        }
+    }
+
+    fn start(&mut self, attempt: Attempt, at_ms: u64) {
+        self.phase = Phase::Running;
+        self.attempts.push(AttemptState {
+            attempt,
+            started_at_ms: at_ms,
+            end: None,
+            duration_ms: 0,
+            change: None,
+            notes: Vec::new(),
+        });
+    }
+
+    /// The result, once there is one.
+    pub fn result(&self) -> Option<InstanceResult> {
+        match self.phase {
+            Phase::Finished(result) => Some(result),
+            Phase::Waiting | Phase::Running | Phase::Retrying { .. } => None,
+        }
+    }
+
+    /// The newest try.
+    pub fn last_attempt(&self) -> Option<&AttemptState> {
+        self.attempts.last()
+    }
+
+    /// The newest try's change, when it has one.
+    pub fn change(&self) -> Option<&ChangeSummary> {
+        self.last_attempt().and_then(|attempt| attempt.change.as_deref())
+    }
+
+    /// Time spent over all tries, in milliseconds.
+    pub fn spent_ms(&self) -> u64 {
+        self.attempts.iter().map(|attempt| attempt.duration_ms).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::story::{START_MS, added, recorded};
+
+    fn finished_attempt(id: &str, attempt: u32, retry_in_ms: Option<u64>) -> RunEvent {
+        RunEvent::AttemptFinished {
+            instance: InstanceId(id.to_owned()),
+            attempt: Attempt(attempt),
+            end: AttemptEnd::Infra { detail: "x".to_owned() },
+            duration_ms: 10,
+            change: None,
+            outputs: serde_json::Map::new(),
+            notes: Vec::new(),
+            retry_in_ms,
+        }
+    }
+
+    #[test]
+    fn a_retry_waits_until_its_time_and_ends_flaky() {
+        let id = InstanceId("a".to_owned());
+        let started = |n| RunEvent::AttemptStarted { instance: id.clone(), attempt: Attempt(n) };
+        let mut events = vec![added(&[("a", &[])]), started(1), finished_attempt("a", 1, Some(500))];
+        let state = replay(&recorded(events.clone()));
+        assert_eq!(state.instances[&id].phase, Phase::Retrying { at_ms: START_MS + 1000 });
+        events.extend([
+            started(2),
+            finished_attempt("a", 2, None),
+            RunEvent::InstanceFinished { instance: id.clone(), result: InstanceResult::Flaky, cause: None },
+        ]);
+        let state = replay(&recorded(events));
+        assert_eq!(state.instances[&id].result(), Some(InstanceResult::Flaky));
+        assert_eq!(state.instances[&id].attempts.len(), 2);
+        assert_eq!((state.tally.passed, state.tally.flaky, state.tally.finished), (1, 1, 1));
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_instance_is_kept_and_nothing_panics() {
+        let state = replay(&recorded(vec![finished_attempt("ghost", 3, None)]));
+        assert_eq!(state.instances[0].attempts[0].attempt, Attempt(3));
+    }
+}

@@ -1,0 +1,166 @@
+//! The tables and their version. `user_version` counts the steps of [`STEPS`] that a file has been through; a file with
+//! more steps than this program knows was written by a newer one and is refused, never guessed at.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::JournalError;
+
+/// Each entry takes the file from version `index` to `index + 1`. Entries are never edited once released, only added.
+const STEPS: &[&str] = &["
+    -- The last number that a plan's runs were given; outlives the runs, so that an id never comes back.
+    CREATE TABLE plans (
+        name TEXT PRIMARY KEY,
+        last_number INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE runs (
+        key INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        plan TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        event_version INTEGER NOT NULL,
+        expanded_hash TEXT NOT NULL,       -- of the expanded plan, hex
+        base TEXT NOT NULL,                -- commit id, hex
+        target TEXT,                       -- full ref name
+        started_at_ms INTEGER NOT NULL,    -- since the Unix epoch
+        finished_at_ms INTEGER,            -- null while it runs, and for ever when its coordinator died
+        exit INTEGER,
+        tally TEXT NOT NULL                -- counts as JSON, moved on with every commit
+    ) STRICT;
+
+    -- The plan and its includes as they were read; position 0 is the plan.
+    CREATE TABLE sources (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (run, position)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE events (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+        seq INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        json TEXT NOT NULL,
+        PRIMARY KEY (run, seq)
+    ) STRICT, WITHOUT ROWID;
+
+    -- How long a task's successful attempts took in the newest run that had any.
+    CREATE TABLE durations (
+        plan TEXT NOT NULL,
+        task TEXT NOT NULL,
+        median_ms INTEGER NOT NULL,
+        last_ms INTEGER NOT NULL,
+        samples INTEGER NOT NULL,
+        PRIMARY KEY (plan, task)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// How long a call waits for another process's transaction. One commit takes milliseconds; a checkpoint of a large
+/// journal on a slow disk can take seconds.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// Memory that one connection may use for pages, in KiB (SQLite's own default is 2,000); the journal is written front to
+/// back and rarely read by its writer.
+const PAGE_CACHE_KIB: i64 = 512;
+
+/// Where the journal of a state folder lies.
+pub(super) fn journal_path(state: &Path) -> PathBuf {
+    state.join("journal.sqlite")
+}
+
+/// Opens the journal for writing, making or upgrading it as needed.
+pub(super) fn open_to_write(state: &Path) -> Result<Connection, JournalError> {
+    let path = journal_path(state);
+    let io = |source| JournalError::Io { path: state.to_owned(), source: Arc::new(source) };
+    std::fs::create_dir_all(state).map_err(io)?;
+    let sql = |error| JournalError::from_sql(&path, error);
+    let mut connection = Connection::open(&path).map_err(sql)?;
+    connection.busy_timeout(BUSY_MAX).map_err(sql)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
+    connection.pragma_update(None, "foreign_keys", "on").map_err(sql)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(sql)?;
+    upgrade(&mut connection, &path)?;
+    Ok(connection)
+}
+
+/// Opens the journal for reading; `None` when there is none yet.
+pub(super) fn open_to_read(state: &Path) -> Result<Option<Connection>, JournalError> {
+    let path = journal_path(state);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let sql = |error| JournalError::from_sql(&path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path, flags).map_err(sql)?;
+    connection.busy_timeout(BUSY_MAX).map_err(sql)?;
+    let found = version(&connection, &path)?;
+    match usize::try_from(found) {
+        // Version 0 is a file that its maker has not filled yet: there is nothing to read in it.
+        Ok(0) => Ok(None),
+        Ok(known) if known <= STEPS.len() => Ok(Some(connection)),
+        _ => Err(newer(&path, found)),
+    }
+}
+
+fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
+    let sql = |error| JournalError::from_sql(path, error);
+    if version(connection, path)? == STEPS.len() as i64 {
+        return Ok(());
+    }
+    // Immediate, so that of two first users one makes the tables and the other finds them.
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(sql)?;
+    let found = version(&transaction, path)?;
+    let done = usize::try_from(found).ok().filter(|&done| done <= STEPS.len()).ok_or_else(|| newer(path, found))?;
+    for step in &STEPS[done..] {
+        transaction.execute_batch(step).map_err(sql)?;
+    }
+    transaction.pragma_update(None, "user_version", STEPS.len() as i64).map_err(sql)?;
+    transaction.commit().map_err(sql)
+}
+
+fn version(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
+    connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| JournalError::from_sql(path, error))
+}
+
+fn newer(path: &Path, found: i64) -> JournalError {
+    JournalError::Newer { path: path.to_owned(), found, known: STEPS.len() as i64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_journal_is_refused_by_name() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        drop(open_to_write(state.path()).expect("a new journal"));
+        let raw = Connection::open(journal_path(state.path())).expect("the same file");
+        raw.pragma_update(None, "user_version", 99).expect("a version of the future");
+        for error in [open_to_write(state.path()).err(), open_to_read(state.path()).err()] {
+            let text = error.expect("must be refused").to_string();
+            assert!(text.contains("its format is 99") && text.contains("up to 1"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_journal_is_called_damaged() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(journal_path(state.path()), "x".repeat(5000)).expect("a file");
+        assert!(matches!(open_to_write(state.path()), Err(JournalError::Damaged { .. })));
+        assert!(matches!(open_to_read(state.path()), Err(JournalError::Damaged { .. })));
+    }
+
+    #[test]
+    fn no_journal_is_nothing_to_read() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        assert!(open_to_read(state.path()).expect("no error").is_none());
+    }
+}
