@@ -14,6 +14,9 @@ pub mod dispatcher;
 pub mod event;
 /// One attempt: provision, spawn, collect, check.
 pub mod executor;
+/// Real repositories for tests.
+#[cfg(test)]
+mod git_fixture;
 /// Names of runs and attempts.
 pub mod ids;
 /// The durable record of runs.
@@ -36,6 +39,10 @@ pub mod schedule;
 pub mod settings;
 /// Interrupts.
 pub mod signal;
+/// The state folder: where everything of ours lives.
+pub mod state;
+/// Git trees as bytes: read, compared, edited.
+pub mod tree;
 /// Spawns a worker and talks to it.
 pub mod worker_process;
 /// One attempt's worktree.

@@ -1,1 +1,609 @@
-//! (next)
+//! The only door to git2: a repository opened from an explicit path, its facts checked once, its refs moved by
+//! compare-and-swap only.
+//!
+//! Nothing here runs a hook, a filter or any other program, and nothing reads a path that a worker can write. A
+//! [`Repository`] may be shared between threads; libgit2's own handles may not, so each caller borrows one from a small
+//! pool ([`Repository::handle`]).
+
+use std::fs;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use git2::{ErrorCode, Oid};
+
+/// Opened handles that are kept for the next caller.
+const HANDLES_IDLE_MAX: usize = 8;
+/// How far alternates of alternates are followed; git's own bound.
+const ALTERNATES_DEPTH_MAX: usize = 5;
+/// Object stores of one repository.
+const OBJECT_DIRS_MAX: usize = 32;
+/// Bytes read of `info/alternates` and files like it.
+const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a repository cannot be used. [`RepositoryError::hint`] says what a person can do.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// Neither the folder nor one above it is a repository.
+    #[error("find a git repository at {}", .0.display())]
+    NotFound(PathBuf),
+    /// The repository belongs to somebody else, so its configuration is not trusted.
+    #[error("trust the repository at {}: it is owned by another user", .0.display())]
+    NotOwned(PathBuf),
+    /// A repository format that libgit2 cannot read.
+    #[error("read the repository: it uses the extension {name} = {value}")]
+    Format {
+        /// The key below `extensions.`.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// There is no commit yet.
+    #[error("start from HEAD: the repository has no commits")]
+    NoCommits,
+    /// The revision does not name a commit.
+    #[error("find a commit named {spec:?}")]
+    BadRevision {
+        /// As given.
+        spec: String,
+        /// What libgit2 says.
+        source: git2::Error,
+    },
+    /// The file system failed.
+    #[error("read {}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// libgit2 failed: a damaged repository, a full disk.
+    #[error("use the repository: {0}")]
+    Git(#[from] git2::Error),
+}
+
+impl RepositoryError {
+    /// What a person can do about it, as the next command to type or the thing to change.
+    pub fn hint(&self) -> String {
+        match self {
+            RepositoryError::NotFound(_) => {
+                "run it inside a repository, or make one: git init && git commit".to_owned()
+            }
+            RepositoryError::NotOwned(path) => {
+                format!("git config --global --add safe.directory {}", path.display())
+            }
+            RepositoryError::Format { name, .. } => {
+                format!("repositories with extensions.{name} are not supported yet; clone it into the default format")
+            }
+            RepositoryError::NoCommits => "git commit --allow-empty -m start".to_owned(),
+            RepositoryError::BadRevision { spec, .. } => format!("git rev-parse --verify '{spec}^{{commit}}'"),
+            RepositoryError::Io { .. } => "check the permissions of the repository's folder".to_owned(),
+            RepositoryError::Git(_) => "git fsck".to_owned(),
+        }
+    }
+}
+
+/// Who the author of swarm's commits is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `user.name`.
+    pub name: String,
+    /// `user.email`.
+    pub email: String,
+    /// Where both come from.
+    pub source: IdentitySource,
+}
+
+/// Where an identity comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// The user's configuration.
+    Configured,
+    /// Nothing is configured: `swarm <swarm@localhost>`; worth a note in the report.
+    Fallback,
+}
+
+/// What became of a compare-and-swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// The ref has the new value.
+    Done,
+    /// Somebody else moved, made or removed it first; its value now.
+    Moved(Option<Oid>),
+}
+
+/// What a person should know about a repository before work starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// History is cut (`git clone --depth`).
+    pub history: History,
+    /// Objects may be missing and fetched on demand (`git clone --filter`); libgit2 cannot fetch them.
+    pub objects: Objects,
+}
+
+/// How much of the history is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// All of it.
+    Whole,
+    /// Cut: a merge may not find the common ancestor.
+    Shallow,
+}
+
+/// How many of the objects are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objects {
+    /// All that history names.
+    Whole,
+    /// A partial clone: blobs that were never checked out may be missing.
+    Partial,
+}
+
+/// A repository whose format, owner and place were checked.
+pub struct Repository {
+    // Invariant: canonical paths.
+    git_dir: PathBuf,
+    common_dir: PathBuf,
+    workdir: Option<PathBuf>,
+    idle: Mutex<Vec<git2::Repository>>,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("git_dir", &self.git_dir).finish_non_exhaustive()
+    }
+}
+
+/// A borrowed libgit2 handle; goes back to the pool when dropped.
+pub struct Handle<'a> {
+    owner: &'a Repository,
+    // Invariant: `Some` until dropped.
+    git: Option<git2::Repository>,
+}
+
+impl Deref for Handle<'_> {
+    type Target = git2::Repository;
+
+    fn deref(&self) -> &git2::Repository {
+        self.git.as_ref().expect("the handle is taken out by drop only")
+    }
+}
+
+impl Drop for Handle<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.owner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(git), true) = (self.git.take(), idle.len() < HANDLES_IDLE_MAX) {
+            idle.push(git);
+        }
+    }
+}
+
+impl Repository {
+    /// Opens the repository that `start` lies in, searching upwards as git does.
+    ///
+    /// # Errors
+    /// All of [`RepositoryError`] but those of revisions.
+    pub fn discover(start: &Path) -> Result<Self, RepositoryError> {
+        let none: [&Path; 0] = [];
+        let found = git2::Repository::discover_path(start, none).map_err(|error| match error.code() {
+            ErrorCode::Owner => RepositoryError::NotOwned(start.to_owned()),
+            _ => RepositoryError::NotFound(start.to_owned()),
+        })?;
+        Repository::open(&found)
+    }
+
+    /// Opens exactly the repository at `path`: a checkout, a linked worktree, a bare repository or a `.git` folder.
+    ///
+    /// # Errors
+    /// All of [`RepositoryError`] but those of revisions.
+    pub fn open(path: &Path) -> Result<Self, RepositoryError> {
+        // A tree that is written refers to blobs of the base that a partial clone may not hold.
+        git2::opts::strict_object_creation(false);
+        let git = git2::Repository::open(path).map_err(|error| why_not_opened(path, error))?;
+        let canonical =
+            |path: &Path| path.canonicalize().map_err(|source| RepositoryError::Io { path: path.to_owned(), source });
+        Ok(Repository {
+            git_dir: canonical(git.path())?,
+            common_dir: canonical(git.commondir())?,
+            workdir: git.workdir().map(canonical).transpose()?,
+            idle: Mutex::new(vec![git]),
+        })
+    }
+
+    /// A libgit2 handle for this thread. Opening one costs a few hundred microseconds, borrowing an idle one nothing.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when the repository vanished.
+    pub fn handle(&self) -> Result<Handle<'_>, RepositoryError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let git = match idle {
+            Some(git) => git,
+            None => git2::Repository::open(&self.git_dir)?,
+        };
+        Ok(Handle { owner: self, git: Some(git) })
+    }
+
+    /// The `.git` folder of the checkout that was opened; for a linked worktree, its folder below `worktrees/`.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// The `.git` folder that all worktrees share.
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    /// The checkout; `None` for a bare repository.
+    pub fn workdir(&self) -> Option<&Path> {
+        self.workdir.as_deref()
+    }
+
+    /// Where workers see their worktree: the checkout's own path, so that absolute paths in build caches stay valid; for a
+    /// bare repository its own folder.
+    pub fn place(&self) -> &Path {
+        self.workdir.as_deref().unwrap_or(&self.common_dir)
+    }
+
+    /// The object stores, this repository's own first, alternates of alternates included; canonical paths.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when a store that is named cannot be read.
+    pub fn object_dirs(&self) -> Result<Vec<PathBuf>, RepositoryError> {
+        let mut found: Vec<PathBuf> = Vec::new();
+        let mut level = vec![self.common_dir.join("objects")];
+        for _ in 0..=ALTERNATES_DEPTH_MAX {
+            let mut next = Vec::new();
+            for path in level {
+                let path = path.canonicalize().map_err(|source| RepositoryError::Io { path, source })?;
+                if found.contains(&path) || found.len() == OBJECT_DIRS_MAX {
+                    continue;
+                }
+                next.extend(alternates_of(&path)?);
+                found.push(path);
+            }
+            level = next;
+        }
+        Ok(found)
+    }
+
+    /// The branch that HEAD names, as a full ref name; `None` when HEAD is detached.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoCommits`] and [`RepositoryError::Git`].
+    pub fn head_branch(&self) -> Result<Option<String>, RepositoryError> {
+        let git = self.handle()?;
+        let head = git.head().map_err(why_no_head)?;
+        Ok(if head.is_branch() { Some(head.name()?.to_owned()) } else { None })
+    }
+
+    /// The commit that a revision names, as `git rev-parse` would say.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoCommits`] and [`RepositoryError::BadRevision`].
+    pub fn resolve(&self, spec: &str) -> Result<Oid, RepositoryError> {
+        let git = self.handle()?;
+        if spec == "HEAD" {
+            git.head().map_err(why_no_head)?;
+        }
+        let commit = git.revparse_single(spec).and_then(|object| object.peel_to_commit());
+        commit
+            .map(|commit| commit.id())
+            .map_err(|source| RepositoryError::BadRevision { spec: spec.to_owned(), source })
+    }
+
+    /// The tree of a commit.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when it is no commit or is missing.
+    pub fn tree_of(&self, commit: Oid) -> Result<Oid, RepositoryError> {
+        Ok(self.handle()?.find_commit(commit)?.tree_id())
+    }
+
+    /// The author of swarm's commits, from the user's configuration.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when the configuration is damaged.
+    pub fn identity(&self) -> Result<Identity, RepositoryError> {
+        let config = self.handle()?.config()?.snapshot()?;
+        let get = |key: &str| config.get_string(key).ok().map(|value| single_line(&value)).filter(|v| !v.is_empty());
+        Ok(match (get("user.name"), get("user.email")) {
+            (Some(name), Some(email)) => Identity { name, email, source: IdentitySource::Configured },
+            _ => Identity {
+                name: "swarm".to_owned(),
+                email: "swarm@localhost".to_owned(),
+                source: IdentitySource::Fallback,
+            },
+        })
+    }
+
+    /// Whether history and objects are whole.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when the configuration is damaged.
+    pub fn standing(&self) -> Result<Standing, RepositoryError> {
+        let git = self.handle()?;
+        let mut partial = false;
+        let config = git.config()?.snapshot()?;
+        config.entries(Some(r"^(remote\..*\.promisor|extensions\.partialclone)$"))?.for_each(|entry| {
+            partial |= !matches!(entry.value(), Ok(value) if value.eq_ignore_ascii_case("false"));
+        })?;
+        Ok(Standing {
+            history: if git.is_shallow() { History::Shallow } else { History::Whole },
+            objects: if partial { Objects::Partial } else { Objects::Whole },
+        })
+    }
+
+    /// The user's own ignore rules for this repository, in rising precedence: the file that `core.excludesFile` names, then
+    /// `info/exclude`. A missing file is empty.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when one exists and cannot be read.
+    pub fn exclude_files(&self) -> Result<Vec<Vec<u8>>, RepositoryError> {
+        let config = self.handle()?.config()?;
+        let personal = config.get_path("core.excludesFile").ok().or_else(|| {
+            let folder = git2::Config::find_xdg().ok()?.parent()?.to_owned();
+            Some(folder.join("ignore"))
+        });
+        let shared = self.common_dir.join("info/exclude");
+        personal.into_iter().chain([shared]).map(|path| read_small(&path)).collect()
+    }
+
+    /// The value of a ref; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`].
+    pub fn find_ref(&self, name: &str) -> Result<Option<Oid>, RepositoryError> {
+        match self.handle()?.refname_to_id(name) {
+            Ok(id) => Ok(Some(id)),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets a ref to `new` if its value is still `expected` (`None`: if it does not exist). The ref's lock file makes this
+    /// one step for every git on the machine.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`]; that somebody else was first is a value, not an error.
+    pub fn compare_and_swap(
+        &self,
+        name: &str,
+        expected: Option<Oid>,
+        new: Oid,
+        reflog: &str,
+    ) -> Result<Swap, RepositoryError> {
+        let git = self.handle()?;
+        let set = match expected {
+            Some(old) => git.reference_matching(name, new, true, old, reflog),
+            None => git.reference(name, new, false, reflog),
+        };
+        match set.map(|_| ()) {
+            Ok(()) => Ok(Swap::Done),
+            Err(error) if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) => {
+                drop(git);
+                Ok(Swap::Moved(self.find_ref(name)?))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a ref; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`].
+    pub fn delete_ref(&self, name: &str) -> Result<(), RepositoryError> {
+        match self.handle()?.find_reference(name).and_then(|mut reference| reference.delete()) {
+            Err(error) if error.code() != ErrorCode::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// All refs whose name starts with `prefix` (which ends in `/`), with their values, sorted by name.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`].
+    pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Oid)>, RepositoryError> {
+        let git = self.handle()?;
+        let mut found = Vec::new();
+        for reference in git.references_glob(&format!("{prefix}*"))? {
+            let reference = reference?;
+            if let (Ok(name), Some(id)) = (reference.name(), reference.target()) {
+                found.push((name.to_owned(), id));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Where a branch (full ref name) is checked out: the main checkout or a linked worktree, which an update of the ref
+    /// would leave behind. `None` when nowhere.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when a worktree's HEAD cannot be read.
+    pub fn checked_out_at(&self, branch: &str) -> Result<Option<PathBuf>, RepositoryError> {
+        let bare = self.handle()?.config()?.get_bool("core.bare").unwrap_or(false);
+        if !bare && head_names(&self.common_dir, branch)? {
+            let place = self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git"));
+            return Ok(Some(place.unwrap_or(&self.common_dir).to_owned()));
+        }
+        let Ok(linked) = fs::read_dir(self.common_dir.join("worktrees")) else { return Ok(None) };
+        for folder in linked.filter_map(Result::ok).map(|entry| entry.path()) {
+            if head_names(&folder, branch)? {
+                let pointer = read_small(&folder.join("gitdir"))?;
+                let pointer = PathBuf::from(String::from_utf8_lossy(&pointer).trim_end());
+                return Ok(Some(pointer.parent().unwrap_or(&folder).to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks the kernel to write everything of the object store's file system to the disk: one call for a whole batch of
+    /// loose objects. Called before a landing is announced.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when the disk failed to take something.
+    pub fn make_durable(&self) -> Result<(), RepositoryError> {
+        let path = self.common_dir.join("objects");
+        let synced = fs::File::open(&path).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
+        synced.map_err(|source| RepositoryError::Io { path, source })
+    }
+}
+
+/// Renders a value as one line without control characters.
+pub fn single_line(text: &str) -> String {
+    let kept: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    kept.trim().to_owned()
+}
+
+fn why_not_opened(path: &Path, error: git2::Error) -> RepositoryError {
+    match error.code() {
+        ErrorCode::NotFound => return RepositoryError::NotFound(path.to_owned()),
+        ErrorCode::Owner => return RepositoryError::NotOwned(path.to_owned()),
+        _ => {}
+    }
+    // libgit2 refuses formats that it does not know with a text only, so the configuration itself is asked.
+    for folder in [path.to_owned(), path.join(".git")] {
+        let Ok(config) = git2::Config::open(&folder.join("config")) else { continue };
+        for name in ["objectformat", "refstorage"] {
+            if let Ok(value) = config.get_string(&format!("extensions.{name}")) {
+                return RepositoryError::Format { name, value };
+            }
+        }
+    }
+    RepositoryError::Git(error)
+}
+
+fn why_no_head(error: git2::Error) -> RepositoryError {
+    match error.code() {
+        ErrorCode::UnbornBranch | ErrorCode::NotFound => RepositoryError::NoCommits,
+        _ => RepositoryError::Git(error),
+    }
+}
+
+/// A file that may be missing (then it is empty).
+fn read_small(path: &Path) -> Result<Vec<u8>, RepositoryError> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    match fs::File::open(path).and_then(|file| file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound && source.kind() != io::ErrorKind::NotADirectory => {
+            Err(RepositoryError::Io { path: path.to_owned(), source })
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Source: gitrepository-layout(5), `objects/info/alternates`.
+fn alternates_of(objects: &Path) -> Result<Vec<PathBuf>, RepositoryError> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bytes = read_small(&objects.join("info/alternates"))?;
+    let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#');
+    Ok(lines.map(|line| objects.join(std::ffi::OsStr::from_bytes(line))).collect())
+}
+
+fn head_names(git_dir: &Path, branch: &str) -> Result<bool, RepositoryError> {
+    // A rebase detaches HEAD and remembers the branch that it will move.
+    for (file, prefix) in [("HEAD", "ref: "), ("rebase-merge/head-name", ""), ("rebase-apply/head-name", "")] {
+        let bytes = read_small(&git_dir.join(file))?;
+        let text = String::from_utf8_lossy(&bytes);
+        if text.trim_end().strip_prefix(prefix).is_some_and(|name| name.trim_start() == branch) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git_fixture::{Fixture, git};
+
+    #[test]
+    fn a_folder_without_a_repository_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(matches!(Repository::open(folder.path()), Err(RepositoryError::NotFound(_))));
+    }
+
+    #[test]
+    fn a_repository_without_commits_says_so() {
+        let fixture = Fixture::empty();
+        let repository = Repository::open(fixture.path()).expect("an empty repository opens");
+        assert!(matches!(repository.resolve("HEAD"), Err(RepositoryError::NoCommits)));
+        assert!(matches!(repository.head_branch(), Err(RepositoryError::NoCommits)));
+    }
+
+    #[test]
+    fn a_sha256_repository_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        git(folder.path(), &["init", "-q", "--object-format=sha256", "."]);
+        let error = Repository::open(folder.path()).expect_err("libgit2 reads sha1 only");
+        assert!(matches!(error, RepositoryError::Format { name: "objectformat", .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_inside_a_checkout_finds_it() {
+        let fixture = Fixture::with_files(&[("a/b", "1")]);
+        let repository = Repository::discover(&fixture.path().join("a")).expect("searching upwards");
+        assert_eq!(repository.workdir(), Some(fixture.path()));
+        assert_eq!(repository.head_branch().expect("a branch").as_deref(), Some("refs/heads/main"));
+    }
+
+    #[test]
+    fn a_ref_moves_only_from_the_expected_value() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let one = repository.resolve("HEAD").expect("the first commit");
+        let two = fixture.commit(&[("a", "2")]);
+        let name = "refs/swarm/x";
+        assert_eq!(repository.compare_and_swap(name, None, one, "t").expect("made"), Swap::Done);
+        assert_eq!(repository.compare_and_swap(name, None, two, "t").expect("kept"), Swap::Moved(Some(one)));
+        assert_eq!(repository.compare_and_swap(name, Some(two), two, "t").expect("kept"), Swap::Moved(Some(one)));
+        assert_eq!(repository.compare_and_swap(name, Some(one), two, "t").expect("moved"), Swap::Done);
+        assert_eq!(repository.find_ref(name).expect("read"), Some(two));
+        repository.delete_ref(name).expect("removed");
+        assert_eq!(repository.compare_and_swap(name, Some(two), one, "t").expect("gone"), Swap::Moved(None));
+    }
+
+    #[test]
+    fn a_checked_out_branch_is_found_in_every_worktree() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let other = tempfile::tempdir().expect("a temporary folder");
+        let linked = other.path().canonicalize().expect("it exists").join("w");
+        git(fixture.path(), &["worktree", "add", "-q", "-b", "side", linked.to_str().expect("a plain path")]);
+        let at = |branch| repository.checked_out_at(branch).expect("HEADs are read");
+        assert_eq!(at("refs/heads/main").as_deref(), Some(fixture.path()));
+        assert_eq!(at("refs/heads/side"), Some(linked));
+        assert_eq!(at("refs/heads/none"), None);
+    }
+
+    #[test]
+    fn alternates_of_alternates_are_found() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = fixture.path().to_str().expect("a plain path");
+        git(folder.path(), &["clone", "-q", "--shared", source, "one"]);
+        git(folder.path(), &["clone", "-q", "--shared", "one", "two"]);
+        let repository = Repository::open(&folder.path().join("two")).expect("a clone");
+        assert_eq!(repository.object_dirs().expect("three stores").len(), 3);
+    }
+
+    #[test]
+    fn a_shallow_clone_is_told() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        fixture.commit(&[("a", "2")]);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = format!("file://{}", fixture.path().display());
+        git(folder.path(), &["clone", "-q", "--depth=1", &source, "one"]);
+        let repository = Repository::open(&folder.path().join("one")).expect("a clone");
+        let standing = Standing { history: History::Shallow, objects: Objects::Whole };
+        assert_eq!(repository.standing().expect("facts"), standing);
+    }
+
+    #[test]
+    fn an_identity_is_always_there() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let identity = fixture.repository().identity().expect("configuration");
+        assert_eq!((identity.name.as_str(), identity.source), ("Ada", IdentitySource::Configured));
+    }
+}

@@ -1,0 +1,118 @@
+//! The state folder: where everything of ours lives (DESIGN §6). Nothing of swarm is ever written outside of it and of
+//! `refs/swarm/`.
+//!
+//! ```text
+//! bases/<key>/           a checked-out tree, the lowest overlay layer; immutable once it has its name
+//! layers/<key>/          small layers on top of one: heads, deltas, copied files, results of `setup`
+//! runs/<run>/<instance>/<attempt>/   what one attempt writes
+//! trash/                 what is being removed off the critical path
+//! ```
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::FlockOperation;
+use swarm_plans::InstanceId;
+
+use crate::ids::{Attempt, RunId, encode_component};
+
+/// Folders of the state folder that exist from the start.
+const FOLDERS: [&str; 4] = ["bases", "layers", "runs", "trash"];
+
+/// The state folder of one repository. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    // Invariant: absolute, canonical, exists.
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// Opens the folder, making it (mode 0700) and its first floor where they are missing.
+    ///
+    /// # Errors
+    /// The file system's; a full or read-only disk is the usual cause.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        make_private_dir_all(root)?;
+        let root = root.canonicalize()?;
+        for folder in FOLDERS {
+            make_private_dir_all(&root.join(folder))?;
+        }
+        Ok(StateDir { root })
+    }
+
+    /// The folder itself; absolute and canonical.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The absolute path of something named relative to the folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The folder of one attempt, relative to the state folder; not made yet.
+    pub fn attempt(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
+        format!("runs/{}/{}/{attempt}", encode_component(&run.0), encode_component(&instance.0))
+    }
+
+    /// A name in `trash/` that was never given before, as an absolute path.
+    pub fn fresh_trash(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_nanos());
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.root.join(format!("trash/{}-{now}-{next}", std::process::id()))
+    }
+
+    /// Waits until no other process or thread holds the lock of that name, and holds it until the value is dropped. The
+    /// kernel releases it when the holder dies, however it dies.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn lock(&self, relative: &str) -> io::Result<Lock> {
+        let path = self.path(&format!("{relative}.lock"));
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// A held lock; released when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Makes a folder and its missing parents, all with mode 0700.
+///
+/// # Errors
+/// The file system's.
+pub fn make_private_dir_all(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_state_folder_is_private() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = StateDir::open(&folder.path().join("a/swarm")).expect("a state folder");
+        for relative in ["", "bases", "trash"] {
+            let mode = state.path(relative).metadata().expect("made by open").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{relative:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_is_free_again_when_it_is_dropped() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = StateDir::open(folder.path()).expect("a state folder");
+        drop(state.lock("bases/x").expect("the first"));
+        drop(state.lock("bases/x").expect("the second"));
+    }
+}

@@ -1,0 +1,405 @@
+//! Git trees as bytes: reading, comparing and editing them without touching what did not change.
+//!
+//! libgit2 edits trees through an index of the whole repository, which costs time in proportion to it. Here an edit reads
+//! and writes only the directories on the way to a changed path, and a comparison descends only where ids differ. No name
+//! is judged here: what may become an entry is decided by who calls.
+
+use std::collections::BTreeMap;
+
+use git2::{ObjectType, Odb, Oid};
+
+/// Mode of a plain file.
+pub const FILE: u32 = 0o100_644;
+/// Mode of an executable file.
+pub const EXECUTABLE: u32 = 0o100_755;
+/// Mode of a symbolic link; its blob holds the target.
+pub const SYMLINK: u32 = 0o120_000;
+/// Mode of a submodule's commit.
+pub const GITLINK: u32 = 0o160_000;
+/// Mode of a directory.
+pub const DIRECTORY: u32 = 0o040_000;
+
+/// The deepest directory that is entered, in components from the root.
+pub const DEPTH_MAX: usize = 4096;
+
+/// Why a tree could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The object is not a tree, or is damaged: `git fsck` says more.
+    #[error("tree {0} is malformed")]
+    Malformed(Oid),
+    /// Deeper than [`DEPTH_MAX`] directories.
+    #[error("directories are nested deeper than {DEPTH_MAX}")]
+    TooDeep,
+    /// Two edits contradict each other: one makes a file where the other makes a directory.
+    #[error("{} would be a file and a directory", String::from_utf8_lossy(.0).escape_debug())]
+    FileAndDirectory(Vec<u8>),
+    /// The object store failed or lacks the object.
+    #[error("the object store: {0}")]
+    Store(#[from] git2::Error),
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// One of the mode constants of this module, or an old spelling of one (100664).
+    pub mode: u32,
+    /// Blob, tree, or (for a gitlink) a commit elsewhere.
+    pub id: Oid,
+}
+
+impl Entry {
+    /// Whether the entry is a directory.
+    pub fn is_tree(self) -> bool {
+        self.mode == DIRECTORY
+    }
+
+    /// The entry with its mode spelled as git writes it today.
+    pub fn canonical(self) -> Entry {
+        let mode = match self.mode & 0o170_000 {
+            0o100_000 if self.mode & 0o100 != 0 => EXECUTABLE,
+            0o100_000 => FILE,
+            other => other,
+        };
+        Entry { mode, id: self.id }
+    }
+}
+
+/// One directory: names in git's order.
+pub type Listing = Vec<(Vec<u8>, Entry)>;
+
+/// One difference between two trees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// From the root, components separated by `/`.
+    pub path: Vec<u8>,
+    /// Never a directory.
+    pub old: Option<Entry>,
+    /// Never a directory.
+    pub new: Option<Entry>,
+}
+
+/// What to put at each path: an entry that is no directory, or `None` to remove what is there (a whole directory too).
+pub type Edits = BTreeMap<Vec<u8>, Option<Entry>>;
+
+/// Reads one directory, in git's order.
+///
+/// # Errors
+/// [`TreeError::Malformed`] and [`TreeError::Store`].
+pub fn list(odb: &Odb<'_>, id: Oid) -> Result<Listing, TreeError> {
+    let object = odb.read(id)?;
+    if object.kind() != ObjectType::Tree {
+        return Err(TreeError::Malformed(id));
+    }
+    parse(object.data()).ok_or(TreeError::Malformed(id))
+}
+
+/// What stands at a path; `None` when nothing does. The empty path is the root itself.
+///
+/// # Errors
+/// [`TreeError::Malformed`] and [`TreeError::Store`].
+pub fn find(odb: &Odb<'_>, root: Oid, path: &[u8]) -> Result<Option<Entry>, TreeError> {
+    let mut at = Entry { mode: DIRECTORY, id: root };
+    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        if !at.is_tree() {
+            return Ok(None);
+        }
+        match list(odb, at.id)?.into_iter().find(|(known, _)| known == name) {
+            Some((_, entry)) => at = entry,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Compares two trees, descending only where they differ. `None` stands for the empty tree. Sorted by path.
+///
+/// # Errors
+/// All of [`TreeError`] but [`TreeError::FileAndDirectory`].
+pub fn diff(odb: &Odb<'_>, old: Option<Oid>, new: Option<Oid>) -> Result<Vec<Difference>, TreeError> {
+    let mut found = Vec::new();
+    diff_below(odb, old, new, &mut Vec::new(), 0, &mut found)?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Writes the tree that results from `edits`; directories that become empty disappear. Returns `None` for the empty tree.
+///
+/// # Errors
+/// All of [`TreeError`].
+pub fn edit(odb: &Odb<'_>, root: Option<Oid>, edits: &Edits) -> Result<Option<Oid>, TreeError> {
+    let edits: Vec<(&[u8], Option<Entry>)> = edits.iter().map(|(path, entry)| (path.as_slice(), *entry)).collect();
+    edit_directory(odb, root, &edits, 0)
+}
+
+/// Writes one directory from its entries in any order.
+///
+/// # Errors
+/// [`TreeError::Store`].
+pub fn write(odb: &Odb<'_>, mut listing: Listing) -> Result<Oid, TreeError> {
+    listing.sort_by(|a, b| order_key(a).cmp(&order_key(b)));
+    let mut bytes = Vec::with_capacity(listing.iter().map(|(name, _)| name.len() + 28).sum());
+    for (name, entry) in &listing {
+        bytes.extend_from_slice(format!("{:o} ", entry.mode).as_bytes());
+        bytes.extend_from_slice(name);
+        bytes.push(0);
+        bytes.extend_from_slice(entry.id.as_bytes());
+    }
+    Ok(odb.write(ObjectType::Tree, &bytes)?)
+}
+
+fn parse(mut bytes: &[u8]) -> Option<Listing> {
+    let mut listing = Vec::new();
+    while !bytes.is_empty() {
+        let space = bytes.iter().take(8).position(|&byte| byte == b' ')?;
+        let mode = u32::from_str_radix(std::str::from_utf8(&bytes[..space]).ok()?, 8).ok()?;
+        let rest = &bytes[space + 1..];
+        let nul = rest.iter().position(|&byte| byte == 0)?;
+        let id = rest.get(nul + 1..nul + 21)?;
+        listing.push((rest[..nul].to_vec(), Entry { mode, id: Oid::from_bytes(id).ok()? }));
+        bytes = &rest[nul + 21..];
+    }
+    Some(listing)
+}
+
+/// Git sorts a directory as if its name ended in a slash.
+fn order_key((name, entry): &(Vec<u8>, Entry)) -> Vec<u8> {
+    let mut key = name.clone();
+    if entry.is_tree() {
+        key.push(b'/');
+    }
+    key
+}
+
+/// Appends a component, calls, and takes it away again.
+fn below<R>(path: &mut Vec<u8>, name: &[u8], then: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let length = path.len();
+    if length > 0 {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    let result = then(path);
+    path.truncate(length);
+    result
+}
+
+fn diff_below(
+    odb: &Odb<'_>,
+    old: Option<Oid>,
+    new: Option<Oid>,
+    path: &mut Vec<u8>,
+    depth: usize,
+    found: &mut Vec<Difference>,
+) -> Result<(), TreeError> {
+    if old == new {
+        return Ok(());
+    }
+    if depth > DEPTH_MAX {
+        return Err(TreeError::TooDeep);
+    }
+    let mut names: BTreeMap<Vec<u8>, [Option<Entry>; 2]> = BTreeMap::new();
+    for (side, id) in [old, new].into_iter().enumerate() {
+        for (name, entry) in id.map(|id| list(odb, id)).transpose()?.unwrap_or_default() {
+            names.entry(name).or_default()[side] = Some(entry);
+        }
+    }
+    for (name, [old, new]) in names {
+        if old == new {
+            continue;
+        }
+        below(path, &name, |path| {
+            let tree = |side: Option<Entry>| side.filter(|entry| entry.is_tree()).map(|entry| entry.id);
+            let leaf = |side: Option<Entry>| side.filter(|entry| !entry.is_tree());
+            if tree(old).is_some() || tree(new).is_some() {
+                diff_below(odb, tree(old), tree(new), path, depth + 1, found)?;
+            }
+            let (old, new) = (leaf(old), leaf(new));
+            if old != new {
+                found.push(Difference { path: path.clone(), old, new });
+            }
+            Ok::<(), TreeError>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// `edits` are sorted by path, which is relative to this directory.
+fn edit_directory(
+    odb: &Odb<'_>,
+    root: Option<Oid>,
+    edits: &[(&[u8], Option<Entry>)],
+    depth: usize,
+) -> Result<Option<Oid>, TreeError> {
+    if depth > DEPTH_MAX {
+        return Err(TreeError::TooDeep);
+    }
+    let original = root.map(|id| list(odb, id)).transpose()?.unwrap_or_default();
+    let mut groups: BTreeMap<&[u8], Group<'_>> = BTreeMap::new();
+    for &(path, entry) in edits {
+        match path.iter().position(|&byte| byte == b'/') {
+            None => groups.entry(path).or_default().direct = Some(entry),
+            Some(slash) => groups.entry(&path[..slash]).or_default().below.push((&path[slash + 1..], entry)),
+        }
+    }
+    let mut listing: Listing = Vec::with_capacity(original.len() + groups.len());
+    for (name, entry) in original {
+        match groups.remove(name.as_slice()) {
+            None => listing.push((name, entry)),
+            Some(group) => {
+                if let Some(entry) = group.settle(odb, &name, Some(entry), depth)? {
+                    listing.push((name, entry));
+                }
+            }
+        }
+    }
+    for (name, group) in groups {
+        if let Some(entry) = group.settle(odb, name, None, depth)? {
+            listing.push((name.to_vec(), entry));
+        }
+    }
+    if listing.is_empty() { Ok(None) } else { write(odb, listing).map(Some) }
+}
+
+/// The edits that concern one name of a directory.
+#[derive(Default)]
+struct Group<'a> {
+    /// The edit of the name itself.
+    direct: Option<Option<Entry>>,
+    /// Edits below it, relative to it.
+    below: Vec<(&'a [u8], Option<Entry>)>,
+}
+
+impl Group<'_> {
+    fn settle(
+        self,
+        odb: &Odb<'_>,
+        name: &[u8],
+        original: Option<Entry>,
+        depth: usize,
+    ) -> Result<Option<Entry>, TreeError> {
+        let makes_directory = self.below.iter().any(|(_, entry)| entry.is_some());
+        match self.direct {
+            Some(Some(_)) if makes_directory => Err(TreeError::FileAndDirectory(name.to_vec())),
+            Some(Some(entry)) => Ok(Some(entry)),
+            Some(None) if !makes_directory => Ok(None),
+            // Removals below something that is no directory remove nothing.
+            None if !makes_directory && original.is_none_or(|entry| !entry.is_tree()) => Ok(original),
+            direct => {
+                let tree = original.filter(|entry| direct.is_none() && entry.is_tree()).map(|entry| entry.id);
+                let tree = edit_directory(odb, tree, &self.below, depth + 1)?;
+                Ok(tree.map(|id| Entry { mode: DIRECTORY, id }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::process::Command;
+
+    struct Store {
+        _folder: tempfile::TempDir,
+        repository: git2::Repository,
+    }
+
+    fn store() -> Store {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let repository = git2::Repository::init_bare(folder.path()).expect("an empty repository");
+        Store { _folder: folder, repository }
+    }
+
+    fn edits(odb: &Odb<'_>, list: &[(&str, Option<&str>)]) -> Edits {
+        let blob = |text: &str| odb.write(ObjectType::Blob, text.as_bytes()).expect("a blob is written");
+        list.iter()
+            .map(|(path, text)| (path.as_bytes().to_vec(), text.map(|text| Entry { mode: FILE, id: blob(text) })))
+            .collect()
+    }
+
+    /// Applies `edits` on a tree made of `start` and names the paths of the result.
+    fn check(start: &[(&str, &str)], changes: &[(&str, Option<&str>)], expected: &[&str]) {
+        let store = store();
+        let odb = store.repository.odb().expect("its object store");
+        let start: Vec<(&str, Option<&str>)> = start.iter().map(|&(path, text)| (path, Some(text))).collect();
+        let root = edit(&odb, None, &edits(&odb, &start)).expect("the start");
+        let result = edit(&odb, root, &edits(&odb, changes)).expect("the result");
+        let paths: Vec<String> = diff(&odb, None, result)
+            .expect("the listing")
+            .into_iter()
+            .map(|difference| String::from_utf8(difference.path).expect("names of the test"))
+            .collect();
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn a_new_file_makes_its_directories() {
+        check(&[], &[("a/b/c", Some("1"))], &["a/b/c"]);
+    }
+
+    #[test]
+    fn an_emptied_directory_disappears_with_its_parents() {
+        check(&[("a/b/c", "1"), ("d", "2")], &[("a/b/c", None)], &["d"]);
+    }
+
+    #[test]
+    fn a_directory_replaces_a_file() {
+        check(&[("a", "1")], &[("a", None), ("a/b", Some("2"))], &["a/b"]);
+        check(&[("a", "1")], &[("a/b", Some("2"))], &["a/b"]);
+    }
+
+    #[test]
+    fn a_file_replaces_a_directory() {
+        check(&[("a/b", "1"), ("a/c/d", "2")], &[("a", Some("3")), ("a/b", None)], &["a"]);
+    }
+
+    #[test]
+    fn removing_a_directory_removes_all_below() {
+        check(&[("a/b", "1"), ("a/c/d", "2"), ("e", "3")], &[("a", None)], &["e"]);
+    }
+
+    #[test]
+    fn removing_what_is_not_there_changes_nothing() {
+        check(&[("a", "1")], &[("b", None), ("a/x", None), ("c/d", None)], &["a"]);
+    }
+
+    #[test]
+    fn a_file_and_a_directory_of_one_name_are_refused() {
+        let store = store();
+        let odb = store.repository.odb().expect("its object store");
+        let result = edit(&odb, None, &edits(&odb, &[("a", Some("1")), ("a/b", Some("2"))]));
+        assert!(matches!(result, Err(TreeError::FileAndDirectory(path)) if path == b"a"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// `diff` and `edit` are each other's inverse, and git finds nothing wrong with what is written.
+        #[test]
+        fn applying_a_difference_gives_the_other_tree(
+            old in proptest::collection::btree_map("[ab.]{1,2}(/[ab-]{1,2}){0,2}", "[xy]", 0..9),
+            new in proptest::collection::btree_map("[ab.]{1,2}(/[ab-]{1,2}){0,2}", "[xy]", 1..9),
+        ) {
+            let store = store();
+            let odb = store.repository.odb().expect("its object store");
+            let build = |files: &BTreeMap<String, String>| {
+                // A name that is also a directory of another one gives way.
+                let files: Vec<(&str, Option<&str>)> = files.iter()
+                    .filter(|(path, _)| !files.keys().any(|other| other.starts_with(&format!("{path}/"))))
+                    .filter(|(path, _)| !path.split('/').any(|name| name == "." || name == ".."))
+                    .map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+                edit(&odb, None, &edits(&odb, &files)).expect("a tree")
+            };
+            let (old, new) = (build(&old), build(&new));
+            let changes: Edits = diff(&odb, old, new).expect("a difference").into_iter()
+                .fold(Edits::new(), |mut edits, difference| {
+                    edits.insert(difference.path, difference.new);
+                    edits
+                });
+            prop_assert_eq!(edit(&odb, old, &changes).expect("the result"), new);
+            if let (Some(new), Ok(fsck)) = (new, Command::new("git").arg("-C").arg(store.repository.path())
+                .args(["fsck", "--strict", "--no-dangling"]).output()) {
+                prop_assert!(fsck.status.success(), "{}: {}", new, String::from_utf8_lossy(&fsck.stderr));
+            }
+        }
+    }
+}
