@@ -1,1 +1,267 @@
-//! (next)
+//! One result onto a tip. The walk descends only where base, ours and theirs all differ and writes only the trees that
+//! change, so its cost follows the folders that a result touches, not the size of the repository.
+//!
+//! The walk answers only what cannot depend on renames. Why that is safe: git pairs a deleted path with an added one
+//! *within one side*, and such a pair changes the merge only if the other side touched one of the two paths, or added
+//! something to a folder that is gone. So wherever each path was touched by one side only, or was there in all three
+//! versions, renames cannot matter. At the first place where they could, and at the first conflict, the walk stops and
+//! [`super::touched`] decides from all touched paths at once.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use git2::{Odb, Oid, Repository};
+
+use super::file::{self, Merged};
+use super::touched;
+use super::tree::{self, Entries, Item};
+
+/// A merged tree, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Folded {
+    /// Both changes are in `tree`, which is written.
+    Clean {
+        /// The merged tree.
+        tree: Oid,
+    },
+    /// They do not fit together; nothing that could be seen was written.
+    Conflict {
+        /// Where, sorted by path; never empty.
+        paths: Vec<ConflictPath>,
+    },
+}
+
+/// One place where two changes do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConflictPath {
+    /// From the top of the tree, raw bytes.
+    pub path: Vec<u8>,
+    /// In which way.
+    pub kind: ConflictKind,
+}
+
+/// The ways in which two changes do not fit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConflictKind {
+    /// Both changed the same lines, or lines next to each other.
+    Content,
+    /// Both changed a binary file.
+    Binary,
+    /// Both changed a file larger than [`file::TEXT_BYTES_MAX`].
+    TooLarge,
+    /// Both changed where a link points.
+    Symlink,
+    /// Both changed which commit a submodule is at.
+    Gitlink,
+    /// One made a link or submodule of what the other changed.
+    TypeChange,
+    /// Both added it, differently.
+    AddAdd,
+    /// One deleted or moved what the other changed.
+    ModifyDelete,
+    /// One needs a folder where the other has a file.
+    FolderFile,
+    /// Both deleted it, and at least one side may have moved it.
+    RenameDelete,
+    /// One deleted a folder that it may have moved, and the other added something to it.
+    FolderRename,
+    /// One may have moved what the other changed, but where to is not certain.
+    RenameUncertain,
+}
+
+impl ConflictKind {
+    /// The name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConflictKind::Content => "content",
+            ConflictKind::Binary => "binary",
+            ConflictKind::TooLarge => "too-large",
+            ConflictKind::Symlink => "symlink",
+            ConflictKind::Gitlink => "submodule",
+            ConflictKind::TypeChange => "type-change",
+            ConflictKind::AddAdd => "add/add",
+            ConflictKind::ModifyDelete => "modify/delete",
+            ConflictKind::FolderFile => "folder/file",
+            ConflictKind::RenameDelete => "rename/delete",
+            ConflictKind::FolderRename => "folder-rename",
+            ConflictKind::RenameUncertain => "rename-uncertain",
+        }
+    }
+}
+
+impl fmt::Display for ConflictKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a merge could not even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// An object that the merge needs is not in the repository (a partial or damaged clone): fetch it.
+    #[error("the repository lacks object {id}")]
+    Missing {
+        /// The object.
+        id: Oid,
+    },
+    /// An object is no tree: the repository is damaged.
+    #[error("{tree} is not a tree")]
+    Malformed {
+        /// The object.
+        tree: Oid,
+    },
+    /// The object store cannot be read or written: disk full, permissions.
+    #[error("the object store failed: {0}")]
+    Store(#[source] git2::Error),
+}
+
+impl FoldError {
+    /// The error of reading object `id`.
+    pub(super) fn of_read(id: Oid, error: git2::Error) -> FoldError {
+        if error.code() == git2::ErrorCode::NotFound { FoldError::Missing { id } } else { FoldError::Store(error) }
+    }
+}
+
+/// Merges the change from tree `base` to tree `theirs` into tree `ours`.
+///
+/// # Errors
+/// [`FoldError`] when objects cannot be read or written. A conflict is a value.
+pub fn fold(repo: &Repository, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded, FoldError> {
+    let odb = repo.odb().map_err(FoldError::Store)?;
+    match walk(&odb, Some(base), ours, theirs) {
+        Ok(Some(tree)) => Ok(Folded::Clean { tree }),
+        Ok(None) => Ok(Folded::Clean { tree: tree::write_empty(&odb)? }),
+        Err(Stop::Doubt) => touched::merge(&odb, base, ours, theirs),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+/// One change in a sequence: from tree `base` to tree `result`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The tree that the work started from.
+    pub base: Oid,
+    /// The tree that it left.
+    pub result: Oid,
+}
+
+/// The result of [`fold_all`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoldedAll {
+    /// All changes are in `tree`.
+    Clean {
+        /// The merged tree.
+        tree: Oid,
+    },
+    /// A change does not fit onto those before it.
+    Conflict {
+        /// The position of that change.
+        at: usize,
+        /// Where, sorted by path; never empty.
+        paths: Vec<ConflictPath>,
+    },
+}
+
+/// Merges several changes onto `tip`, one after the other: the tree that a task starts from is the run's base with the
+/// changes of all its needs in merge order.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_all(repo: &Repository, tip: Oid, steps: &[Step]) -> Result<FoldedAll, FoldError> {
+    let mut tree = tip;
+    for (at, step) in steps.iter().enumerate() {
+        match fold(repo, step.base, tree, step.result)? {
+            Folded::Clean { tree: folded } => tree = folded,
+            Folded::Conflict { paths } => return Ok(FoldedAll::Conflict { at, paths }),
+        }
+    }
+    Ok(FoldedAll::Clean { tree })
+}
+
+/// Why the walk stopped.
+enum Stop {
+    /// Renames could matter, or there is a conflict.
+    Doubt,
+    /// It could not go on.
+    Failed(FoldError),
+}
+
+impl From<FoldError> for Stop {
+    fn from(error: FoldError) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+/// Merges three versions of a folder; `None` when nothing is left in it.
+fn walk(odb: &Odb<'_>, base: Option<Oid>, ours: Oid, theirs: Oid) -> Result<Option<Oid>, Stop> {
+    if base == Some(theirs) {
+        return Ok(Some(ours));
+    }
+    if base == Some(ours) {
+        return Ok(Some(theirs));
+    }
+    let before = Entries::read(odb, base)?;
+    let after = Entries::read(odb, Some(theirs))?;
+    let tip = Entries::read(odb, Some(ours))?;
+    let mut edits = HashMap::new();
+    // Whatever both sides touched is among what theirs touched; all else stays as ours has it.
+    for (name, (base, theirs)) in before.changes(&after) {
+        let ours = tip.get(name);
+        let merged = walk_name(odb, base, ours, theirs)?;
+        if merged != ours {
+            edits.insert(name.to_vec(), merged);
+        }
+    }
+    if edits.is_empty() { Ok(Some(ours)) } else { Ok(tip.write_edited(odb, edits)?) }
+}
+
+/// Merges what a name points at, where base and theirs differ.
+fn walk_name(
+    odb: &Odb<'_>,
+    base: Option<Item>,
+    ours: Option<Item>,
+    theirs: Option<Item>,
+) -> Result<Option<Item>, Stop> {
+    if ours == base {
+        return Ok(theirs);
+    }
+    match (base, ours, theirs) {
+        // The same new folder content on both sides: a path that both deleted may be a rename in one of them.
+        (Some(base), Some(ours), Some(theirs)) if ours == theirs && base.is_folder() && ours.is_folder() => {
+            if same_paths(odb, base.id, ours.id)? {
+                Ok(Some(ours))
+            } else {
+                Err(Stop::Doubt)
+            }
+        }
+        (base, Some(ours), Some(theirs))
+            if ours.is_folder() && theirs.is_folder() && base.is_none_or(Item::is_folder) =>
+        {
+            let folder = walk(odb, base.map(|item| item.id), ours.id, theirs.id)?;
+            Ok(folder.map(|id| Item { mode: ours.mode, id }))
+        }
+        (Some(base), Some(ours), Some(theirs)) if ![base, ours, theirs].into_iter().any(Item::is_folder) => {
+            match file::merge(odb, base, ours, theirs)? {
+                Merged::Clean(item) => Ok(Some(item)),
+                Merged::Conflict(_) => Err(Stop::Doubt),
+            }
+        }
+        _ => Err(Stop::Doubt),
+    }
+}
+
+/// Whether two trees hold the same paths, whatever is in the files.
+fn same_paths(odb: &Odb<'_>, a: Oid, b: Oid) -> Result<bool, FoldError> {
+    let (a, b) = (Entries::read(odb, Some(a))?, Entries::read(odb, Some(b))?);
+    for changed in a.changes(&b).into_values() {
+        let same = match changed {
+            (Some(a), Some(b)) if a.is_folder() && b.is_folder() => same_paths(odb, a.id, b.id)?,
+            (Some(a), Some(b)) => !a.is_folder() && !b.is_folder(),
+            _ => false,
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

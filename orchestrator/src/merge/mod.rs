@@ -1,8 +1,25 @@
-//! In-memory merging.
+//! Changes onto a tip, in memory: no checkout, no process, no configuration of the machine. Comes in: trees and the order
+//! of the plan. Goes out: a tree, or a conflict as a value.
+//!
+//! The rule that everything here keeps: *never clean where git reports a conflict, never another tree than git's where
+//! both are clean.* Where git's answer depends on guesses about renames that cannot be repeated with certainty, the answer
+//! is a conflict. Attributes and merge drivers are not read: a merge driver is a command of the user's machine, and the
+//! same plan has to give the same tree everywhere.
+//!
+//! Start reading at [`fold`].
 
-/// The three-way walk.
+/// Two versions of one entry with a common base: mode and content.
+pub mod file;
+/// One result onto a tip: the walk that answers nearly all merges.
 pub mod fold;
-/// The slow path.
-pub mod mini_tree;
-/// The order.
+/// Which result is folded next; pure.
 pub mod order;
+/// Which deleted file became which added one, where that is certain.
+pub mod rename;
+/// The slow path: only the paths that somebody touched. The only place that declares a conflict.
+pub mod touched;
+/// Tree objects as sorted entries.
+pub mod tree;
+
+pub use fold::{ConflictKind, ConflictPath, FoldError, Folded, FoldedAll, Step, fold, fold_all};
+pub use order::{End, Next, Place, TaskPlace, Train};

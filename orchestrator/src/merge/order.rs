@@ -1,1 +1,220 @@
-//! (next)
+//! Which result is folded next. Pure: ends come in, steps go out, and their order depends on the plan alone, never on what
+//! finished first.
+//!
+//! The order is topological, then that of the plan, then that of the instances. A result is folded as soon as everything
+//! before it is final. A task whose instances are not all known yet holds back what comes after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a task stands: its depth in the graph (0 has no needs; else one more than its deepest need), then its position in
+/// the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskPlace {
+    /// Depth in the graph of tasks.
+    pub level: u32,
+    /// Position in the plan.
+    pub task: u32,
+}
+
+/// Where an instance stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Its task.
+    pub task: TaskPlace,
+    /// Position within the task.
+    pub instance: u32,
+}
+
+/// The end of an instance, as far as merging is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It passed and changed something.
+    Change,
+    /// It passed and changed nothing.
+    Unchanged,
+    /// It has no result to merge: failed, blocked, skipped, cancelled.
+    Nothing,
+}
+
+/// What to do with the next member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Fold its change onto the tip; on a conflict say so by [`Train::park`].
+    Fold(Place),
+    /// It changed nothing.
+    Empty(Place),
+    /// Its change builds on one that was parked, so it is parked as well.
+    Park {
+        /// Who.
+        place: Place,
+        /// The need that was parked.
+        need: Place,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Member {
+    needs: Vec<Place>,
+    end: Option<End>,
+}
+
+/// The members of a merge train that have not left it yet.
+#[derive(Debug, Default)]
+pub struct Train {
+    members: BTreeMap<Place, Member>,
+    /// Tasks that more instances may join.
+    open: BTreeSet<TaskPlace>,
+    parked: BTreeSet<Place>,
+    /// The last that left. Invariant: all members are behind it.
+    left: Option<Place>,
+}
+
+impl Train {
+    /// An empty train.
+    pub fn new() -> Train {
+        Train::default()
+    }
+
+    /// Says that more instances of `task` may join: nothing behind the task leaves before [`Train::close`].
+    pub fn open(&mut self, task: TaskPlace) {
+        self.open.insert(task);
+    }
+
+    /// Says that all instances of `task` have joined.
+    pub fn close(&mut self, task: TaskPlace) {
+        self.open.remove(&task);
+    }
+
+    /// Adds an instance whose end is not known yet. `needs` are the instances whose changes its worktree starts with.
+    ///
+    /// # Panics
+    /// When something behind `place` has left already: its task should have been open.
+    pub fn join(&mut self, place: Place, needs: Vec<Place>) {
+        assert!(self.left.is_none_or(|left| left < place), "BUG: {place:?} joins behind its time");
+        self.members.insert(place, Member { needs, end: None });
+    }
+
+    /// Says how an instance ended. Ends of instances that are not in the train are ignored.
+    pub fn finished(&mut self, place: Place, end: End) {
+        if let Some(member) = self.members.get_mut(&place) {
+            member.end = Some(end);
+        }
+    }
+
+    /// Says that the change of `place` was not folded: what builds on it is parked too.
+    pub fn park(&mut self, place: Place) {
+        self.parked.insert(place);
+    }
+
+    /// The next thing to do, if all that comes before it is final. Call it until it gives `None`, and tell each conflict
+    /// before the next call.
+    pub fn advance(&mut self) -> Option<Next> {
+        loop {
+            let (&place, member) = self.members.first_key_value()?;
+            let end = member.end?;
+            if self.open.first().is_some_and(|&open| open < place.task) {
+                return None;
+            }
+            let member = self.members.remove(&place).expect("it was the first member");
+            self.left = Some(place);
+            match end {
+                End::Nothing => {}
+                End::Unchanged => return Some(Next::Empty(place)),
+                End::Change => match member.needs.iter().find(|need| self.parked.contains(need)) {
+                    None => return Some(Next::Fold(place)),
+                    Some(&need) => {
+                        self.parked.insert(place);
+                        return Some(Next::Park { place, need });
+                    }
+                },
+            }
+        }
+    }
+
+    /// Whether everything has left and nothing may join.
+    pub fn is_done(&self) -> bool {
+        self.members.is_empty() && self.open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(level: u32, task: u32) -> TaskPlace {
+        TaskPlace { level, task }
+    }
+
+    fn place(level: u32, at: u32, instance: u32) -> Place {
+        Place { task: task(level, at), instance }
+    }
+
+    fn steps(train: &mut Train) -> Vec<Next> {
+        std::iter::from_fn(|| train.advance()).collect()
+    }
+
+    #[test]
+    fn a_prefix_leaves_as_soon_as_it_is_final() {
+        let mut train = Train::new();
+        let [a, b, c] = [place(0, 0, 0), place(0, 1, 0), place(0, 2, 0)];
+        [c, a, b].into_iter().for_each(|place| train.join(place, vec![]));
+        train.finished(b, End::Change);
+        assert_eq!(steps(&mut train), []);
+        train.finished(a, End::Change);
+        assert_eq!(steps(&mut train), [Next::Fold(a), Next::Fold(b)]);
+        train.finished(c, End::Unchanged);
+        assert_eq!(steps(&mut train), [Next::Empty(c)]);
+        assert!(train.is_done());
+    }
+
+    #[test]
+    fn depth_comes_before_plan_order_and_that_before_instances() {
+        let mut train = Train::new();
+        let order = [place(0, 3, 0), place(0, 3, 1), place(0, 5, 0), place(1, 1, 0), place(2, 0, 0)];
+        for place in order.into_iter().rev() {
+            train.join(place, vec![]);
+            train.finished(place, End::Change);
+        }
+        assert_eq!(steps(&mut train), order.map(Next::Fold));
+    }
+
+    #[test]
+    fn what_has_nothing_to_merge_holds_nobody_back() {
+        let mut train = Train::new();
+        let [failed, passed] = [place(0, 0, 0), place(0, 1, 0)];
+        [failed, passed].into_iter().for_each(|place| train.join(place, vec![]));
+        train.finished(passed, End::Change);
+        train.finished(failed, End::Nothing);
+        assert_eq!(steps(&mut train), [Next::Fold(passed)]);
+    }
+
+    #[test]
+    fn what_builds_on_a_parked_change_is_parked_with_it() {
+        let mut train = Train::new();
+        let [a, b, c, d] = [place(0, 0, 0), place(1, 1, 0), place(2, 2, 0), place(2, 3, 0)];
+        train.join(a, vec![]);
+        train.join(b, vec![a]);
+        train.join(c, vec![b]);
+        train.join(d, vec![]);
+        [a, b, c, d].into_iter().for_each(|place| train.finished(place, End::Change));
+        assert_eq!(train.advance(), Some(Next::Fold(a)));
+        train.park(a);
+        let rest = [Next::Park { place: b, need: a }, Next::Park { place: c, need: b }, Next::Fold(d)];
+        assert_eq!(steps(&mut train), rest);
+    }
+
+    #[test]
+    fn a_task_that_still_grows_holds_back_only_what_is_behind_it() {
+        let mut train = Train::new();
+        let [before, first, second, behind] = [place(0, 0, 0), place(1, 1, 0), place(1, 1, 1), place(1, 2, 0)];
+        train.open(first.task);
+        [before, first, behind].into_iter().for_each(|place| train.join(place, vec![]));
+        [before, first, behind].into_iter().for_each(|place| train.finished(place, End::Change));
+        assert_eq!(steps(&mut train), [Next::Fold(before), Next::Fold(first)]);
+        train.join(second, vec![]);
+        train.close(first.task);
+        assert_eq!(steps(&mut train), []);
+        train.finished(second, End::Change);
+        assert_eq!(steps(&mut train), [Next::Fold(second), Next::Fold(behind)]);
+    }
+}

@@ -1,0 +1,223 @@
+//! The slow path: two changes as flat lists of the paths that each side touched, merged path by path with renames
+//! followed where they are certain. The only place that declares a conflict.
+//!
+//! libgit2's own `merge_trees` is not used: it takes attributes and configuration from the user's checkout, so the same plan
+//! would give another tree elsewhere, measures similarity by another rule than git, so its renames are not git's, and knows no
+//! renamed folders. Here everything comes from the three trees.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use git2::{Odb, Oid};
+
+use super::file::{self, Merged};
+use super::fold::{ConflictKind, ConflictPath, FoldError, Folded};
+use super::rename::{Moved, Renames};
+use super::tree::{self, Changed, Edited, Edits, Entries, Item};
+
+/// Merges the change from tree `base` to tree `theirs` into tree `ours`.
+///
+/// # Errors
+/// [`FoldError`] when objects cannot be read or written. A conflict is a value.
+pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded, FoldError> {
+    let [ours_side, theirs_side] = [Side::of(odb, base, ours)?, Side::of(odb, base, theirs)?];
+    let mut merge = Merge {
+        odb,
+        renames: [ours_side.renames(odb), theirs_side.renames(odb)],
+        sides: [&ours_side, &theirs_side],
+        // What only theirs touched is taken as it is; what both touched is settled below.
+        edits: theirs_side
+            .touched
+            .iter()
+            .filter(|(path, _)| !ours_side.touched.contains_key(*path))
+            .map(|(path, (_, new))| (path.clone(), *new))
+            .collect(),
+        settled: BTreeSet::new(),
+        conflicts: Vec::new(),
+    };
+    merge.both_touched()?;
+    for side in [OURS, THEIRS] {
+        merge.added_to_gone_folders(side)?;
+    }
+    if merge.conflicts.is_empty() {
+        match tree::edit_paths(odb, Some(ours), &merge.edits)? {
+            Edited::Tree(Some(tree)) => return Ok(Folded::Clean { tree }),
+            Edited::Tree(None) => return Ok(Folded::Clean { tree: tree::write_empty(odb)? }),
+            Edited::Clash(paths) => {
+                paths.into_iter().for_each(|path| merge.conflict(&path, ConflictKind::FolderFile));
+            }
+        }
+    }
+    merge.conflicts.sort();
+    merge.conflicts.dedup();
+    Ok(Folded::Conflict { paths: merge.conflicts })
+}
+
+/// What one side touched.
+#[derive(Default)]
+struct Side {
+    /// Path → what was and is there; only files, links and gitlinks.
+    touched: BTreeMap<Vec<u8>, Changed>,
+    /// Folders of the base that are none any more, without a final slash.
+    gone: BTreeSet<Vec<u8>>,
+}
+
+impl Side {
+    fn of(odb: &Odb<'_>, base: Oid, new: Oid) -> Result<Side, FoldError> {
+        let mut side = Side::default();
+        side.visit(odb, (Some(base), Some(new)), b"")?;
+        Ok(side)
+    }
+
+    fn visit(&mut self, odb: &Odb<'_>, (old, new): (Option<Oid>, Option<Oid>), folder: &[u8]) -> Result<(), FoldError> {
+        let (before, after) = (Entries::read(odb, old)?, Entries::read(odb, new)?);
+        for (name, (old, new)) in before.changes(&after) {
+            let path = tree::join(folder, name);
+            let folder_id = |item: Option<Item>| item.filter(|item| item.is_folder()).map(|item| item.id);
+            let leaf = |item: Option<Item>| item.filter(|item| !item.is_folder());
+            let folders = (folder_id(old), folder_id(new));
+            if folders != (None, None) {
+                self.visit(odb, folders, &path)?;
+            }
+            if folders.0.is_some() && folders.1.is_none() {
+                self.gone.insert(path.clone());
+            }
+            if leaf(old) != leaf(new) {
+                self.touched.insert(path, (leaf(old), leaf(new)));
+            }
+        }
+        Ok(())
+    }
+
+    fn renames<'a>(&'a self, odb: &'a Odb<'a>) -> Renames<'a> {
+        let mut deleted = BTreeMap::new();
+        let mut added = BTreeMap::new();
+        for (path, change) in &self.touched {
+            match *change {
+                (Some(old), None) => deleted.insert(path.as_slice(), old),
+                (None, Some(new)) => added.insert(path.as_slice(), new),
+                (Some(_), Some(_)) => None,
+                (None, None) => unreachable!("BUG: an untouched path is listed"),
+            };
+        }
+        Renames::new(odb, deleted, added)
+    }
+}
+
+/// Index of a side.
+type Which = usize;
+const OURS: Which = 0;
+const THEIRS: Which = 1;
+
+struct Merge<'a> {
+    odb: &'a Odb<'a>,
+    sides: [&'a Side; 2],
+    renames: [Renames<'a>; 2],
+    /// What has to change in ours.
+    edits: Edits,
+    /// Added paths that are already merged through the path that they were renamed from.
+    settled: BTreeSet<Vec<u8>>,
+    conflicts: Vec<ConflictPath>,
+}
+
+impl Merge<'_> {
+    fn conflict(&mut self, path: &[u8], kind: ConflictKind) {
+        self.conflicts.push(ConflictPath { path: path.to_vec(), kind });
+    }
+
+    /// Settles the paths that both sides touched. Those of the base come first, because they settle where they went to.
+    fn both_touched(&mut self) -> Result<(), FoldError> {
+        let [ours, theirs] = self.sides;
+        let both = |in_base: bool| {
+            ours.touched.iter().filter_map(move |(path, &(base, ours))| {
+                let &(_, theirs) = theirs.touched.get(path)?;
+                (base.is_some() == in_base).then_some((path, base, ours, theirs))
+            })
+        };
+        for (path, base, ours, theirs) in both(true).chain(both(false)) {
+            match (base, ours, theirs) {
+                (Some(_), None, None) => self.both_deleted(path)?,
+                (Some(base), None, Some(new)) => self.changed_and_gone(path, base, new, OURS)?,
+                (Some(base), Some(new), None) => self.changed_and_gone(path, base, new, THEIRS)?,
+                (Some(base), Some(ours), Some(theirs)) => {
+                    let merged = file::merge(self.odb, base, ours, theirs)?;
+                    self.take(path, merged);
+                }
+                (None, ours, theirs) if ours == theirs || self.settled.contains(path) => {}
+                (None, _, _) => self.conflict(path, ConflictKind::AddAdd),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, path: &[u8], merged: Merged) {
+        match merged {
+            Merged::Clean(item) => {
+                self.edits.insert(path.to_vec(), Some(item));
+            }
+            Merged::Conflict(kind) => self.conflict(path, kind),
+        }
+    }
+
+    /// Both sides deleted `path`: fine, unless one of them moved it.
+    fn both_deleted(&mut self, path: &[u8]) -> Result<(), FoldError> {
+        let moved = [self.renames[OURS].moved(path)?, self.renames[THEIRS].moved(path)?];
+        match moved {
+            [Moved::Nowhere, Moved::Nowhere] => {}
+            [Moved::To(to), Moved::To(theirs)] if to == theirs => {
+                let (base, _) = self.sides[OURS].touched[path];
+                let [ours, theirs] = self.sides.map(|side| side.touched[&to].1);
+                let present = "a renamed path was in the base and is in the side";
+                let versions = [base.expect(present), ours.expect(present), theirs.expect(present)];
+                let merged = file::merge(self.odb, versions[0], versions[1], versions[2])?;
+                self.take(&to, merged);
+                self.settled.insert(to);
+            }
+            _ => self.conflict(path, ConflictKind::RenameDelete),
+        }
+        Ok(())
+    }
+
+    /// Side `gone` deleted or moved `path`, the other changed it from `base` to `new`.
+    fn changed_and_gone(&mut self, path: &[u8], base: Item, new: Item, gone: Which) -> Result<(), FoldError> {
+        match self.renames[gone].moved(path)? {
+            Moved::Nowhere => self.conflict(path, ConflictKind::ModifyDelete),
+            Moved::To(to) if !self.sides[1 - gone].touched.contains_key(&to) => {
+                let moved = self.renames[gone].added()[to.as_slice()];
+                let [ours, theirs] = if gone == OURS { [moved, new] } else { [new, moved] };
+                let merged = file::merge(self.odb, base, ours, theirs)?;
+                self.take(&to, merged);
+                // Ours may still have it; where ours moved it, there is nothing to remove.
+                if gone == THEIRS {
+                    self.edits.insert(path.to_vec(), None);
+                }
+            }
+            Moved::To(_) | Moved::Perhaps => self.conflict(path, ConflictKind::RenameUncertain),
+        }
+        Ok(())
+    }
+
+    /// `side` added something to folders that the other side deleted or moved. Git would ask whether it shall follow
+    /// (its `merge.directoryRenames=conflict`, the default).
+    fn added_to_gone_folders(&mut self, side: Which) -> Result<(), FoldError> {
+        let other = 1 - side;
+        let mut may_have_left: BTreeMap<&[u8], bool> = BTreeMap::new();
+        let mut conflicts = Vec::new();
+        for &path in self.renames[side].added().keys() {
+            let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+            for folder in folders.filter(|folder| self.sides[other].gone.contains(*folder)) {
+                let left = match may_have_left.get(folder) {
+                    Some(&left) => left,
+                    None => self.renames[other].may_have_left(folder)?,
+                };
+                may_have_left.insert(folder, left);
+                if left {
+                    conflicts.push(path);
+                }
+            }
+        }
+        for path in conflicts {
+            self.conflict(path, ConflictKind::FolderRename);
+        }
+        Ok(())
+    }
+}
