@@ -1,0 +1,151 @@
+//! What a run's end means to the caller's shell: the exit codes of the command line, as one pure function.
+
+use swarm_protocol::Ended;
+
+use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure};
+use crate::journal::{InstanceState, RunState};
+
+/// All succeeded and landed.
+pub const ALL_LANDED: u8 = 0;
+/// A task failed.
+pub const TASK_FAILED: u8 = 1;
+/// The command line or the plan is wrong.
+pub const USAGE: u8 = 2;
+/// The environment or this program failed.
+pub const ENVIRONMENT: u8 = 3;
+/// Finished, but something is parked.
+pub const PARKED: u8 = 5;
+/// The base itself fails `verify`.
+pub const BASE_RED: u8 = 6;
+/// The deadline or the budget is spent.
+pub const DEADLINE: u8 = 7;
+/// Another coordinator holds this run or its target.
+pub const HELD: u8 = 8;
+
+/// Why a run stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every instance has its result (this includes `--fail-fast`).
+    Complete,
+    /// The plan's deadline.
+    Deadline,
+    /// A person's signal: 2 for SIGINT, 15 for SIGTERM.
+    Interrupted {
+        /// The signal's number.
+        signal: u8,
+    },
+    /// The disk, the journal, the repository.
+    Environment,
+}
+
+/// The exit code of a run that stopped for `ending` in `state`. What stops a run as a whole comes first; then a failed
+/// task, then what is only the machine's fault, then parked work.
+pub fn exit_code(ending: Ending, state: &RunState) -> u8 {
+    match ending {
+        Ending::Environment => return ENVIRONMENT,
+        Ending::Interrupted { signal } => return 128 + signal,
+        Ending::Deadline => return DEADLINE,
+        Ending::Complete => {}
+    }
+    let verdicts = || state.instances.values().map(verdict);
+    if verdicts().any(|verdict| verdict == Verdict::Failed) {
+        TASK_FAILED
+    } else if verdicts().any(|verdict| verdict == Verdict::Environment) {
+        ENVIRONMENT
+    } else if state.instances.values().any(|instance| matches!(instance.fate, Some(Fate::Parked { .. }))) {
+        PARKED
+    } else {
+        ALL_LANDED
+    }
+}
+
+/// What an exit code says, for people.
+pub fn exit_meaning(code: u8) -> &'static str {
+    match code {
+        ALL_LANDED => "all succeeded and landed",
+        TASK_FAILED => "a task failed",
+        USAGE => "the command line or the plan is wrong",
+        ENVIRONMENT => "the environment failed, not a task",
+        PARKED => "finished, but something is parked",
+        BASE_RED => "the base itself fails its verification",
+        DEADLINE => "the deadline or the budget is spent",
+        HELD => "another coordinator holds this run or its target",
+        130 | 143 => "interrupted",
+        _ => "unknown",
+    }
+}
+
+#[derive(PartialEq)]
+enum Verdict {
+    Fine,
+    Failed,
+    Environment,
+}
+
+fn verdict(instance: &InstanceState) -> Verdict {
+    if instance.on_failure == OnFailure::Allow {
+        return Verdict::Fine;
+    }
+    match instance.result() {
+        Some(InstanceResult::Succeeded | InstanceResult::Flaky | InstanceResult::Skipped) => Verdict::Fine,
+        // Blocked follows from a failure that is counted itself; an allowed failure blocks nothing.
+        Some(InstanceResult::Blocked | InstanceResult::Cancelled) => Verdict::Fine,
+        Some(InstanceResult::Failed) => match instance.last_attempt().and_then(|attempt| attempt.end.as_ref()) {
+            Some(AttemptEnd::Infra { .. } | AttemptEnd::Work { ended: Ended::Refused(_) }) => Verdict::Environment,
+            _ => Verdict::Failed,
+        },
+        Some(InstanceResult::TimedOut | InstanceResult::Violation) => Verdict::Failed,
+        // A run cannot be complete with these in it, unless the coordinator lost them.
+        Some(InstanceResult::Lost) | None => Verdict::Environment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::RunEvent;
+    use crate::journal::replay;
+    use crate::report::story::*;
+
+    fn check(events: Vec<RunEvent>, ending: Ending, expected: u8) {
+        assert_eq!(exit_code(ending, &replay(&recorded(events))), expected);
+    }
+
+    fn one(end: AttemptEnd, name: InstanceResult) -> Vec<RunEvent> {
+        vec![added(&[("a", &[])]), attempt("a", 1), ended("a", 1, end, 1, 0), result("a", name, None)]
+    }
+
+    #[test]
+    fn each_code_has_its_reason() {
+        let good = one(AttemptEnd::Succeeded, InstanceResult::Succeeded);
+        check(vec![], Ending::Complete, 0);
+        check(good.clone(), Ending::Complete, 0);
+        check(one(exited(1), InstanceResult::Failed), Ending::Complete, 1);
+        check(one(exited(1), InstanceResult::Violation), Ending::Complete, 1);
+        check(one(AttemptEnd::Infra { detail: String::new() }, InstanceResult::Failed), Ending::Complete, 3);
+        check([good.clone(), vec![parked("a", "conflict", &[])]].concat(), Ending::Complete, 5);
+        check(good.clone(), Ending::Deadline, 7);
+        check(good.clone(), Ending::Interrupted { signal: 2 }, 130);
+        check(good.clone(), Ending::Interrupted { signal: 15 }, 143);
+        check(good, Ending::Environment, 3);
+        check(mixed(), Ending::Complete, 1);
+    }
+
+    #[test]
+    fn an_allowed_failure_does_not_count() {
+        let mut events = one(exited(1), InstanceResult::Failed);
+        let RunEvent::InstancesAdded { instances } = &mut events[0] else { unreachable!("BUG: the first is added") };
+        instances[0].on_failure = OnFailure::Allow;
+        check(events, Ending::Complete, 0);
+    }
+
+    #[test]
+    fn a_failure_outweighs_parked_work() {
+        let events = [
+            vec![added(&[("a", &[]), ("b", &[])])],
+            one(exited(1), InstanceResult::Failed)[1..].to_vec(),
+            vec![result("b", InstanceResult::Succeeded, None), parked("b", "conflict", &[])],
+        ];
+        check(events.concat(), Ending::Complete, 1);
+    }
+}

@@ -1,0 +1,332 @@
+//! The picture on a terminal that moves: a head with counts, the last failure, a line a running task. What is decided
+//! scrolls away above it and stays readable afterwards.
+//!
+//! The picture is made by a pure function and painted in one write, at most once a tick and only when it changed: it
+//! neither flickers nor tears, and a thousand tasks a second cost ten pictures. Lines are cut to the terminal's
+//! width, never wrapped, because the picture is replaced by moving up as many lines as it has.
+
+use indexmap::IndexMap;
+use swarm_plans::InstanceId;
+
+use super::lines::{Talk, event_line};
+use super::words::{self, Style, Tone};
+use super::{Reporter, Sink, sanitize};
+use crate::event::{Progress, Recorded, RunEvent};
+use crate::journal::RunState;
+
+/// A terminal's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
+}
+
+/// With more instances than this, only what a person might act on scrolls by; the head counts the rest.
+const SMALL_RUN_INSTANCES_MAX: usize = 60;
+
+/// Running tasks that are shown, whatever the terminal's height.
+const RUNNING_LINES_MAX: usize = 16;
+
+/// Bytes of a worker's line that are looked at; the rest would not fit on any screen.
+const LINE_BYTES_MAX: usize = 1024;
+
+/// Paints the live picture.
+pub struct Live {
+    sink: Sink,
+    style: Style,
+    size: Box<dyn FnMut() -> Size + Send>,
+    picture: Picture,
+    /// Lines of the picture on the screen now.
+    painted: Vec<String>,
+    /// Lines that wait to scroll by above the next picture.
+    scrolling: Vec<String>,
+}
+
+/// What the picture shows beside the run's state.
+#[derive(Debug, Default)]
+struct Picture {
+    /// What the run as a whole is doing, when no task is.
+    phase: Option<String>,
+    running: IndexMap<InstanceId, Running>,
+    last_failure: Option<String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    since_ms: u64,
+    attempt: u32,
+    /// `work`, `check 1/2` …; empty until the first word.
+    phase: String,
+    /// The last line it printed, harmless.
+    line: String,
+}
+
+impl Live {
+    /// Will paint on the terminal behind `out`; `size` asks that terminal for its size, again and again.
+    pub fn new(out: Box<dyn std::io::Write + Send>, style: Style, size: impl FnMut() -> Size + Send + 'static) -> Self {
+        Live {
+            sink: Sink::new(out),
+            style,
+            size: Box::new(size),
+            picture: Picture::default(),
+            painted: Vec::new(),
+            scrolling: Vec::new(),
+        }
+    }
+
+    /// Replaces the picture on the screen, with one write.
+    fn paint(&mut self, picture: Vec<String>) {
+        if picture == self.painted && self.scrolling.is_empty() {
+            return;
+        }
+        // Synchronized update: terminals that know it show all or nothing; others ignore it.
+        let mut text = String::from("\u{1b}[?2026h");
+        if !self.painted.is_empty() {
+            text.push_str(&format!("\u{1b}[{}A\r", self.painted.len()));
+        }
+        for line in self.scrolling.drain(..).flat_map(|lines| lines.lines().map(str::to_owned).collect::<Vec<_>>()) {
+            text.push_str(&format!("{line}\u{1b}[K\n"));
+        }
+        for line in &picture {
+            text.push_str(&format!("{line}\u{1b}[K\n"));
+        }
+        text.push_str("\u{1b}[J\u{1b}[?2026l");
+        self.sink.write(&text);
+        self.painted = picture;
+    }
+}
+
+impl Reporter for Live {
+    fn event(&mut self, recorded: &Recorded, state: &RunState) {
+        let talk = if state.instances.len() > SMALL_RUN_INSTANCES_MAX { Talk::Trouble } else { Talk::All };
+        let line = event_line(recorded, state, self.style, talk);
+        match &recorded.event {
+            RunEvent::InstancesAdded { .. } => return,
+            RunEvent::AttemptStarted { instance, attempt } => {
+                self.picture.phase = None;
+                let running =
+                    Running { since_ms: recorded.at_ms, attempt: attempt.0, phase: String::new(), line: String::new() };
+                self.picture.running.insert(instance.clone(), running);
+            }
+            RunEvent::AttemptFinished { instance, .. } => {
+                self.picture.running.shift_remove(instance);
+            }
+            RunEvent::InstanceFinished { instance, result, .. } if words::mark(*result).1 == Tone::Bad => {
+                if let Some(entry) = state.instances.get(instance) {
+                    let said = super::lines::result_text(*result, entry.cause.as_deref(), entry);
+                    self.picture.last_failure = Some(format!("{}: {said}", words::instance(instance)));
+                }
+            }
+            RunEvent::RunFinished { .. } => {
+                self.paint(Vec::new());
+                return;
+            }
+            RunEvent::RunStarted { .. }
+            | RunEvent::InstanceFinished { .. }
+            | RunEvent::Landing { .. }
+            | RunEvent::Merged { .. } => {}
+        }
+        self.scrolling.extend(line);
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Phase { instance: None, phase } => self.picture.phase = Some(sanitize::name(phase)),
+            Progress::Phase { instance: Some(instance), phase } => {
+                if let Some(running) = self.picture.running.get_mut(instance) {
+                    running.phase = sanitize::name(phase);
+                    running.line.clear();
+                }
+            }
+            Progress::Line { instance, line } => {
+                if let Some(running) = self.picture.running.get_mut(instance) {
+                    let shown = sanitize::line(&line[..line.len().min(LINE_BYTES_MAX)]);
+                    if !shown.trim().is_empty() {
+                        running.line = shown;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now_ms: u64, state: &RunState) {
+        if state.finished.is_some() {
+            return;
+        }
+        let size = (self.size)();
+        let picture = self.picture.lines(state, now_ms, size, self.style);
+        self.paint(picture);
+    }
+}
+
+impl Picture {
+    /// The picture's lines, each narrower than the terminal; fewer than the terminal has.
+    fn lines(&self, state: &RunState, now_ms: u64, size: Size, style: Style) -> Vec<String> {
+        let columns = usize::from(size.columns).max(20) - 1;
+        let mut lines = vec![self.head(state, now_ms, style)];
+        if let Some(failure) = &self.last_failure {
+            lines.push(format!("  {} {failure}", style.paint(Tone::Bad, "last failure:")));
+        }
+        if let Some(phase) = &self.phase {
+            lines.push(format!("  {phase} …"));
+        }
+        let room = usize::from(size.rows).saturating_sub(lines.len() + 2).clamp(1, RUNNING_LINES_MAX);
+        let shown = if self.running.len() > room { room - 1 } else { room };
+        let names: Vec<String> = self.running.keys().take(shown).map(words::instance).collect();
+        let name_columns = names.iter().map(|name| words::width(name)).max().unwrap_or(0).min(columns / 2);
+        for (name, running) in names.iter().zip(self.running.values()) {
+            let name = words::pad(&words::fit(name, name_columns), name_columns);
+            let spent = words::duration(round(now_ms.saturating_sub(running.since_ms)));
+            lines.push(format!("  {name}  {spent:>7}  {}", running.said(style)));
+        }
+        if self.running.len() > shown {
+            lines.push(style.paint(Tone::Quiet, &format!("  … and {} more", self.running.len() - shown)));
+        }
+        lines.iter().map(|line| words::fit(line.trim_end(), columns)).collect()
+    }
+
+    fn head(&self, state: &RunState, now_ms: u64, style: Style) -> String {
+        let tally = state.tally;
+        let run = state.run.as_ref().map_or("", |run| run.0.as_str());
+        let mut parts = vec![format!("{}/{} done", tally.finished, tally.instances)];
+        let mut add = |n: u64, word: &str, tone: Tone| {
+            if n > 0 {
+                parts.push(style.paint(tone, &format!("{n} {word}")));
+            }
+        };
+        add(self.running.len() as u64, "running", Tone::Strong);
+        add(tally.failed, "failed", Tone::Bad);
+        add(tally.blocked, "blocked", Tone::Quiet);
+        add(tally.landed, "landed", Tone::Good);
+        add(tally.parked, "parked", Tone::Warn);
+        let spent = words::duration(now_ms.saturating_sub(state.started_at_ms) / 1_000 * 1_000);
+        let bar = style.paint(Tone::Good, &bar(tally.finished, tally.instances));
+        format!("{} {bar} {} · {spent}", style.paint(Tone::Strong, run), parts.join(" · "))
+    }
+}
+
+impl Running {
+    fn said(&self, style: Style) -> String {
+        let attempt = if self.attempt > 1 { format!("attempt {} ", self.attempt) } else { String::new() };
+        let phase = if self.phase.is_empty() { String::new() } else { format!("{} ", self.phase) };
+        format!("{attempt}{phase}{}", style.paint(Tone::Quiet, &self.line))
+    }
+}
+
+/// Tenths of a second below a minute: what stands still between two ticks needs no new picture.
+fn round(ms: u64) -> u64 {
+    ms / 100 * 100
+}
+
+/// Ten cells; full only when all is done.
+fn bar(done: u64, all: u64) -> String {
+    let cells = (done * 10).checked_div(all).unwrap_or(0).min(10) as usize;
+    format!("[{}{}]", "#".repeat(cells), "-".repeat(10 - cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Reports, Shared, story};
+
+    fn live(out: &Shared, size: Size) -> Reports {
+        Reports::new(vec![Box::new(Live::new(Box::new(out.clone()), Style::Plain, move || size))])
+    }
+
+    /// What a person sees after these bytes: enough of a terminal for what the painter sends.
+    fn screen(bytes: &str) -> String {
+        let mut rows: Vec<String> = vec![String::new()];
+        let mut row = 0;
+        let mut rest = bytes;
+        while let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '\n' => {
+                    row += 1;
+                    rows.resize(rows.len().max(row + 1), String::new());
+                }
+                '\r' => rows[row].clear(),
+                '\u{1b}' => {
+                    let end = rest.find(|c: char| c.is_ascii_alphabetic()).expect("a final character");
+                    match (&rest[..end], &rest[end..=end]) {
+                        (up, "A") => row -= up[1..].parse::<usize>().expect("a number"),
+                        (_, "J") => rows.truncate(row + 1),
+                        _ => {}
+                    }
+                    if rest[..=end].ends_with('A') {
+                        rows[row].clear();
+                    }
+                    rest = &rest[end + 1..];
+                }
+                c => {
+                    // A new line of the picture overwrites the old one from its beginning.
+                    if rows[row].ends_with('\u{0}') {
+                        rows[row].clear();
+                    }
+                    rows[row].push(c);
+                }
+            }
+            if c == '\n' && row < rows.len() {
+                rows[row].clear();
+            }
+        }
+        rows.join("\n")
+    }
+
+    #[test]
+    fn the_picture_in_the_middle_and_the_lines_that_stay() {
+        let out = Shared::default();
+        let mut reports = live(&out, Size { rows: 24, columns: 80 });
+        let events = story::recorded(story::mixed());
+        for event in &events[..13] {
+            reports.event(event);
+        }
+        reports.progress(&Progress::Phase { instance: Some(story::id("docs")), phase: "check 1/2".to_owned() });
+        reports.progress(&Progress::Line {
+            instance: story::id("migrate[crate=cli]"),
+            line: b"\x1b[2J   Compiling cli v0.1.0 (a line that is much longer than what is left of this terminal)"
+                .to_vec(),
+        });
+        reports.tick(story::START_MS + 8_340);
+        let first = out.take();
+        insta::assert_snapshot!("middle", screen(&first));
+        for event in &events[13..] {
+            reports.event(event);
+        }
+        insta::assert_snapshot!("end", screen(&format!("{first}{}", out.take())));
+    }
+
+    #[test]
+    fn a_picture_that_did_not_change_is_not_painted_again() {
+        let out = Shared::default();
+        let mut reports = live(&out, Size { rows: 24, columns: 80 });
+        for event in &story::recorded(story::mixed())[..8] {
+            reports.event(event);
+        }
+        reports.tick(story::START_MS + 5_000);
+        assert!(!out.take().is_empty());
+        reports.tick(story::START_MS + 5_010);
+        assert_eq!(out.take(), "");
+    }
+
+    #[test]
+    fn no_line_is_wider_and_the_picture_never_higher_than_the_terminal() {
+        let names: Vec<String> = (0..50).map(|n| format!("task[crate=a-rather-long-name-{n}]")).collect();
+        let mut events = vec![story::started("wide")];
+        events.extend(names.iter().map(|name| story::attempt(name, 1)));
+        for (rows, columns) in [(5, 30), (24, 80), (50, 200), (1, 1)] {
+            let mut picture = Live::new(Box::new(Shared::default()), Style::Coloured, || Size { rows: 0, columns: 0 });
+            let mut state = RunState::default();
+            for recorded in story::recorded(events.clone()) {
+                state.apply(&recorded);
+                picture.event(&recorded, &state);
+            }
+            let size = Size { rows, columns };
+            let lines = picture.picture.lines(&state, story::START_MS + 60_000, size, Style::Coloured);
+            assert!(lines.len() <= usize::from(rows.max(3)), "{rows}: {}", lines.len());
+            assert!(lines.iter().all(|line| words::width(line) < usize::from(columns.max(20))), "{lines:#?}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What workers wrote, made harmless. A terminal obeys what it is sent: it can be retitled, recoloured, made to answer as
+//! if somebody typed, or to show a text in another order than it has. So nothing that a worker chose reaches a screen but
+//! through here. Raw bytes stay in the log (`swarm logs --raw`).
+//!
+//! Source: ECMA-48 (control functions), Unicode UAX #9 (bidirectional controls).
+
+/// One line of output as it may be shown: no escape sequences, no control, bidirectional or invisible characters; a tab is
+/// four spaces; what is not UTF-8 becomes `U+FFFD`. Of a line that rewrites itself with carriage returns, the last
+/// state stays.
+pub fn line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_end_matches(['\r', '\n']);
+    let last = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or("");
+    let mut shown = String::with_capacity(last.len());
+    let mut chars = last.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\u{9b}' => skip_control_sequence(&mut chars),
+            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut chars),
+            '\t' => shown.push_str("    "),
+            c if is_deceptive(c) => {}
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// A name (task, path, branch) as it may be shown: what [`line`] would drop is spelled out, so that two names never look
+/// the same for that reason.
+pub fn name(name: &str) -> String {
+    name.chars().fold(String::with_capacity(name.len()), |mut shown, c| {
+        if is_deceptive(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
+}
+
+/// A name as a word for the shell, for commands that a person may copy.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=,@%+:".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", name(word).replace('\'', "'\\''"))
+    }
+}
+
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// After ESC: a control sequence, a string, or a short escape (intermediates, then one final character).
+fn skip_escape(chars: &mut Chars<'_>) {
+    match chars.peek() {
+        Some('[') => {
+            chars.next();
+            skip_control_sequence(chars);
+        }
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            chars.next();
+            skip_string(chars);
+        }
+        _ => {
+            while chars.next_if(|c| ('\u{20}'..='\u{2f}').contains(c)).is_some() {}
+            chars.next_if(|c| ('\u{30}'..='\u{7e}').contains(c));
+        }
+    }
+}
+
+/// Parameters and intermediates, then one final character. A sequence broken off by anything else ends there.
+fn skip_control_sequence(chars: &mut Chars<'_>) {
+    while chars.next_if(|c| ('\u{20}'..='\u{3f}').contains(c)).is_some() {}
+    chars.next_if(|c| ('\u{40}'..='\u{7e}').contains(c));
+}
+
+/// Up to BEL, ST or the end of the line: an unfinished title must not swallow the next line, but may its own.
+fn skip_string(chars: &mut Chars<'_>) {
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{7}' | '\u{9c}' => return,
+            '\u{1b}' => {
+                chars.next_if_eq(&'\\');
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Characters that act on a screen instead of appearing on it, or that nobody can see.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(input: &[u8], expected: &str) {
+        assert_eq!(line(input), expected, "{:?}", String::from_utf8_lossy(input));
+    }
+
+    #[test]
+    fn sequences_of_terminals_disappear() {
+        check(b"\x1b[31mred\x1b[0m", "red");
+        check(b"\x1b]0;title\x07text", "text");
+        check(b"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link");
+        check(b"\x1bP1$r\x1b\\a", "a");
+        check(b"a\x1b(0b\x1b=c", "abc");
+        check("\u{9b}2Jx".as_bytes(), "x");
+        check(b"\x1b]52;c;unfinished", "");
+        check(b"cut\x1b[38;5", "cut");
+        check(b"bell\x07back\x08", "bellback");
+    }
+
+    #[test]
+    fn a_line_that_rewrites_itself_shows_its_last_state() {
+        check(b" 10%\r 50%\r100%", "100%");
+        check(b"done\r\n", "done");
+        check(b"\r\r", "");
+    }
+
+    #[test]
+    fn order_and_invisible_characters_cannot_deceive() {
+        check("a\u{202e}b\u{2066}c\u{200b}d\u{feff}".as_bytes(), "abcd");
+        check(b"\xff\xfe", "\u{fffd}\u{fffd}");
+        check("grün 日本\tx".as_bytes(), "grün 日本    x");
+        assert_eq!(name("a\nb\u{202e}\x1b[31m"), "a\\nb\\u{202e}\\u{1b}[31m");
+    }
+
+    #[test]
+    fn words_for_the_shell_are_quoted_when_they_must_be() {
+        assert_eq!(shell_word("build"), "build");
+        assert_eq!(shell_word("build[os=a b]"), "'build[os=a b]'");
+        assert_eq!(shell_word("it's"), "'it'\\''s'");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_get_a_control_through(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let shown = line(&bytes);
+            prop_assert!(!shown.chars().any(is_deceptive), "{shown:?}");
+            prop_assert_eq!(line(shown.as_bytes()), shown);
+        }
+
+        #[test]
+        fn no_text_gets_a_control_through(text in "(\u{1b}|\u{9b}|\\[|\\]|;|[0-9]|m|\u{7}|\r|\u{202e}|x){0,40}") {
+            prop_assert!(!line(text.as_bytes()).chars().any(is_deceptive));
+        }
+    }
+}

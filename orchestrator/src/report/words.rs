@@ -1,0 +1,221 @@
+//! What things are called, and how they look. One place, so that the live view, the lines, the summary and `status` say
+//! the same word for the same thing. Colour only repeats what a mark or a word says already.
+
+use swarm_plans::InstanceId;
+use swarm_protocol::{Ended, EnforcementReport, Tier};
+
+use super::sanitize;
+use crate::event::{AttemptEnd, InstanceResult};
+
+/// Whether text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Plain text.
+    Plain,
+    /// With ANSI colours.
+    Coloured,
+}
+
+/// What a piece of text means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// It went well.
+    Good,
+    /// It went wrong.
+    Bad,
+    /// Somebody should look.
+    Warn,
+    /// It can be skipped while reading.
+    Quiet,
+    /// It is what the eye should find first.
+    Strong,
+}
+
+impl Style {
+    /// `text` in the colour of its meaning.
+    pub fn paint(self, tone: Tone, text: &str) -> String {
+        if self == Style::Plain || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Bad => "31;1",
+            Tone::Warn => "33",
+            Tone::Quiet => "2",
+            Tone::Strong => "1",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// The mark in front of a result and its tone.
+pub fn mark(result: InstanceResult) -> (&'static str, Tone) {
+    match result {
+        InstanceResult::Succeeded => ("[+]", Tone::Good),
+        InstanceResult::Flaky => ("[~]", Tone::Warn),
+        InstanceResult::Failed | InstanceResult::TimedOut | InstanceResult::Violation | InstanceResult::Lost => {
+            ("[x]", Tone::Bad)
+        }
+        InstanceResult::Cancelled => ("[/]", Tone::Warn),
+        InstanceResult::Skipped | InstanceResult::Blocked => ("[-]", Tone::Quiet),
+    }
+}
+
+/// The mark of a parked change.
+pub const PARKED_MARK: &str = "[!]";
+
+/// An instance's id for the screen.
+pub fn instance(id: &InstanceId) -> String {
+    sanitize::name(&id.0)
+}
+
+/// The first ten digits of an object id.
+pub fn short(id: &str) -> &str {
+    id.get(..10).unwrap_or(id)
+}
+
+/// `1 file`, `3 files`.
+pub fn count(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// A length of time in at most seven characters up to 100 hours: `320ms`, `4.1s`, `1m 02s`, `2h 05m`.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms % 60_000 / 1_000),
+        _ => format!("{}h {:02}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}
+
+/// Why an attempt did not succeed; empty when it did.
+pub fn end(end: &AttemptEnd) -> String {
+    match end {
+        AttemptEnd::Succeeded => String::new(),
+        AttemptEnd::Work { ended: how } => ended(how),
+        AttemptEnd::Check { index, command, ended: how, before } => {
+            let command = sanitize::name(command);
+            match (before, how) {
+                (true, Ended::Exited { code: 0 }) => {
+                    format!("check {} `{command}` passed before the work, and must fail then", index + 1)
+                }
+                (true, how) => format!("check {} `{command}` before the work {}", index + 1, ended(how)),
+                (false, how) => format!("check {} `{command}` {}", index + 1, ended(how)),
+            }
+        }
+        AttemptEnd::Violation { detail, paths } => {
+            let paths: Vec<String> = paths.iter().take(3).map(|path| sanitize::name(path)).collect();
+            let detail = sanitize::name(detail);
+            if paths.is_empty() { detail } else { format!("{detail}: {}", paths.join(", ")) }
+        }
+        AttemptEnd::Needs { detail } => sanitize::name(detail),
+        AttemptEnd::Infra { detail } => sanitize::name(detail),
+    }
+}
+
+/// How a process ended, as what it did.
+pub fn ended(how: &Ended) -> String {
+    match how {
+        Ended::Exited { code } => format!("exited with {code}"),
+        Ended::Signaled { signal } => format!("was killed by {}", signal_name(*signal)),
+        Ended::TimedOut => "timed out".to_owned(),
+        Ended::Cancelled => "was cancelled".to_owned(),
+        Ended::Limit { limit, detail } => format!("broke its limit `{limit}`: {}", sanitize::name(detail)),
+        Ended::StartFailed { reason } => format!("could not be started: {}", sanitize::name(reason)),
+        Ended::Refused(refusal) => {
+            format!("was refused by the cage at {}: {}", sanitize::name(&refusal.step), sanitize::name(&refusal.reason))
+        }
+    }
+}
+
+/// Source: signal(7), the numbers that Linux has on every architecture this runs on.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    name.to_owned()
+}
+
+/// What the workers of a run are held to, on one line.
+pub fn enforcement(report: &EnforcementReport) -> String {
+    let tier = match report.tier {
+        Tier::Landlock => "landlock",
+        Tier::Namespaces => "namespaces",
+    };
+    let mut parts: Vec<String> = vec![format!("cage: {tier}")];
+    let enforced: Vec<String> = report
+        .enforced
+        .iter()
+        .map(|name| if name == "landlock" { format!("landlock abi {}", report.landlock_abi) } else { name.clone() })
+        .collect();
+    if !enforced.is_empty() {
+        parts.push(format!(" ({})", enforced.join(", ")));
+    }
+    if !report.not_enforced.is_empty() {
+        parts.push(format!("; not enforced: {}", report.not_enforced.join(", ")));
+    }
+    sanitize::name(&parts.concat())
+}
+
+/// The width of text on a screen, in columns; escape sequences have none.
+pub fn width(text: &str) -> usize {
+    console::measure_text_width(text)
+}
+
+/// `text` in at most `columns` columns, with an ellipsis where something is left out.
+pub fn fit(text: &str, columns: usize) -> String {
+    console::truncate_str(text, columns, "…").into_owned()
+}
+
+/// `text` with spaces behind it up to `columns` columns.
+pub fn pad(text: &str, columns: usize) -> String {
+    let missing = columns.saturating_sub(width(text));
+    format!("{text}{}", " ".repeat(missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_as_exact_as_a_person_needs() {
+        for (ms, text) in
+            [(0, "0ms"), (999, "999ms"), (1_000, "1.0s"), (59_999, "59.9s"), (62_000, "1m 02s"), (7_500_000, "2h 05m")]
+        {
+            assert_eq!(duration(ms), text);
+        }
+    }
+
+    #[test]
+    fn a_check_that_passed_too_early_says_so() {
+        let early = AttemptEnd::Check {
+            index: 0,
+            command: "grep x".to_owned(),
+            ended: Ended::Exited { code: 0 },
+            before: true,
+        };
+        assert_eq!(end(&early), "check 1 `grep x` passed before the work, and must fail then");
+    }
+
+    #[test]
+    fn hostile_names_in_reasons_are_spelled_out() {
+        let end =
+            end(&AttemptEnd::Violation { detail: "outside writes".to_owned(), paths: vec!["a\u{1b}[2J".to_owned()] });
+        assert_eq!(end, "outside writes: a\\u{1b}[2J");
+    }
+}
