@@ -1,0 +1,206 @@
+//! A TOML text as a tree in which every key and value knows its place. Everything the language says about keys and types
+//! happens later, on this tree, so that one mistake never hides another.
+
+use crate::diagnostic::{Diagnostic, Location};
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Where it is written.
+    pub at: Location,
+    /// What is written there.
+    pub value: Value,
+}
+
+/// What TOML can say.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    /// A string, unescaped.
+    Text(String),
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// `true` or `false`.
+    Flag(bool),
+    /// A date or time, as written.
+    Datetime(String),
+    /// An array.
+    List(Vec<Node>),
+    /// A table, in the order of the text.
+    Table(Table),
+}
+
+/// Keys and values in the order of the text; keys are unique.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// One key of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// The key, unescaped.
+    pub key: String,
+    /// Where the key is written.
+    pub key_at: Location,
+    /// Its value.
+    pub node: Node,
+}
+
+impl Table {
+    /// The entry of a key.
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+}
+
+impl Node {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The integer, if it is one.
+    pub fn integer(&self) -> Option<i64> {
+        match self.value {
+            Value::Integer(integer) => Some(integer),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<f64> {
+        match self.value {
+            Value::Integer(integer) => Some(integer as f64),
+            Value::Float(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The flag, if it is one.
+    pub fn flag(&self) -> Option<bool> {
+        match self.value {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    /// The items, if it is a list.
+    pub fn list(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The table, if it is one.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The name of its type, with an article.
+    pub fn type_name(&self) -> &'static str {
+        match self.value {
+            Value::Text(_) => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Flag(_) => "a boolean",
+            Value::Datetime(_) => "a date",
+            Value::List(_) => "an array",
+            Value::Table(_) => "a table",
+        }
+    }
+
+    /// The same as JSON; dates become strings, and floats that JSON does not know become null.
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Text(text) | Value::Datetime(text) => serde_json::Value::String(text.clone()),
+            Value::Integer(integer) => (*integer).into(),
+            Value::Float(number) => (*number).into(),
+            Value::Flag(flag) => (*flag).into(),
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Table(table) => {
+                serde_json::Value::Object(table.entries.iter().map(|e| (e.key.clone(), e.node.to_json())).collect())
+            }
+        }
+    }
+}
+
+/// Reads one source. A text that is not TOML gives its first error.
+pub(crate) fn read(source: usize, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Node> {
+    match toml::de::DeTable::parse(text) {
+        Ok(document) => {
+            let at = Location::new(source, 0..0);
+            Some(Node { at, value: Value::Table(table(source, document.into_inner(), diagnostics)) })
+        }
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            diagnostics
+                .push(Diagnostic::error(Location::new(source, span), format!("invalid TOML: {}", error.message())));
+            None
+        }
+    }
+}
+
+/// Parsed tables come sorted by key: the places bring the text's order back.
+fn table(source: usize, parsed: toml::de::DeTable<'_>, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let mut entries: Vec<Entry> = parsed
+        .into_iter()
+        .map(|(key, value)| Entry {
+            key_at: Location::new(source, key.span()),
+            key: key.into_inner().into_owned(),
+            node: node(source, value, diagnostics),
+        })
+        .collect();
+    entries.sort_by_key(|entry| entry.key_at.start);
+    Table { entries }
+}
+
+fn node(source: usize, parsed: toml::Spanned<toml::de::DeValue<'_>>, diagnostics: &mut Vec<Diagnostic>) -> Node {
+    use toml::de::DeValue;
+    let at = Location::new(source, parsed.span());
+    let value = match parsed.into_inner() {
+        DeValue::String(text) => Value::Text(text.into_owned()),
+        DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(integer) => Value::Integer(integer),
+            Err(_) => {
+                diagnostics.push(Diagnostic::error(at, "this integer does not fit into 64 bits"));
+                Value::Integer(0)
+            }
+        },
+        DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(flag) => Value::Flag(flag),
+        DeValue::Datetime(date) => Value::Datetime(date.to_string()),
+        DeValue::Array(items) => Value::List(items.into_iter().map(|item| node(source, item, diagnostics)).collect()),
+        DeValue::Table(entries) => Value::Table(table(source, entries, diagnostics)),
+    };
+    Node { at, value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_keep_the_order_of_the_text() {
+        let mut diagnostics = Vec::new();
+        let node = read(0, "z = 1\na = 2\n[tasks.b]\nrun = 'x'\n[tasks.a]\nrun = 'y'\n", &mut diagnostics).unwrap();
+        let keys = |table: &Table| table.entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>();
+        assert_eq!(keys(node.table().unwrap()), ["z", "a", "tasks"]);
+        assert_eq!(keys(node.table().unwrap().get("tasks").unwrap().table().unwrap()), ["b", "a"]);
+        assert!(diagnostics.is_empty());
+    }
+}

@@ -1,0 +1,411 @@
+//! An instance's texts with its values in them, made when it starts: command lines, environment, globs, conditions.
+//!
+//! What comes from workers never becomes part of a command: templates of commands are not even given those values. Names of
+//! files and lines of output may appear in a script as long as a shell would not interpret them.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use minijinja::Value;
+use minijinja::value::Serde;
+use serde_json::Value as Json;
+
+use crate::diagnostic::Location;
+use crate::graph::TaskGraph;
+use crate::instance::{Binding, Instance, InstanceIx, Origin};
+use crate::plan::*;
+use crate::shape::path_inside;
+use crate::template::{Template, root};
+use crate::validate::branch_name;
+
+/// What only the run knows.
+pub struct RenderContext<'a> {
+    /// `run.name`.
+    pub run_name: &'a str,
+    /// `run.id`.
+    pub run_id: &'a str,
+    /// `run.base`: full hex id.
+    pub base: &'a str,
+    /// `run.target`: the target branch.
+    pub target: Option<&'a str>,
+    /// `{task: {result, outputs: {…}, instances: {id: {result, outputs}}}}`, of the instance's needs.
+    pub needs: &'a Json,
+    /// `env.NAME`: the coordinator's environment, as far as it is let through.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// `seed`; when `None`, the plan's.
+    pub seed: Option<u64>,
+}
+
+/// An instance, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The work, the shell in front where there is one.
+    pub argv: Vec<String>,
+    /// For the work and its checks, in order: the task's `env`, then `SWARM_TASK`, `SWARM_SEED`, `SWARM_MATRIX_*`, `SWARM_FOREACH_*`.
+    pub env: Vec<(String, String)>,
+    /// The gates, in order.
+    pub checks: Vec<RenderedCheck>,
+    /// Globs of what may change, relative to the tree: `None` is anything, an empty list nothing.
+    pub writes: Option<Vec<String>>,
+}
+
+/// A command, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedCommand {
+    /// Never empty.
+    pub argv: Vec<String>,
+    /// Wall time.
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// A gate, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedCheck {
+    /// What has to exit with 0 after the work.
+    pub command: RenderedCommand,
+    /// What it has to do before the work.
+    pub before: BeforeWork,
+}
+
+/// Why an instance cannot start. The plan, or what workers gave, has to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A name is undefined, a filter unknown, a type wrong.
+    #[error("`{text}` does not render: {reason}")]
+    Template {
+        /// The text.
+        text: String,
+        /// Where it is written.
+        at: Location,
+        /// What minijinja says.
+        reason: String,
+    },
+    /// A name of a file or a line of output that a shell would interpret.
+    #[error(
+        "`{name}` is {value:?}, which a shell would not take as one plain word; use \"${variable}\" in the script instead"
+    )]
+    Shell {
+        /// The foreach name.
+        name: String,
+        /// Its value.
+        value: String,
+        /// The variable that holds the same value.
+        variable: String,
+    },
+    /// A glob of `writes` leaves the tree, or is none.
+    #[error("a glob of `writes` is refused: {reason}")]
+    Writes {
+        /// Why.
+        reason: String,
+    },
+    /// The target is not a name of a branch.
+    #[error("`{branch}` cannot be a branch: {reason}")]
+    Branch {
+        /// The name.
+        branch: String,
+        /// The rule.
+        reason: &'static str,
+    },
+    /// An argument or a variable that no program can be given.
+    #[error("`{what}` cannot be passed to a program: {reason}")]
+    Unpassable {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The longest argument or variable, in bytes. Source: execve(2), `MAX_ARG_STRLEN`.
+pub const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
+
+/// The shell of a `run` without `shell`.
+pub const SHELL: [&str; 3] = ["sh", "-eu", "-c"];
+
+/// What a template is rendered for.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    plan: &'a Plan,
+    instance: Option<&'a Instance>,
+    cx: Option<&'a RenderContext<'a>>,
+}
+
+impl TaskGraph {
+    /// Renders all of an instance.
+    ///
+    /// # Errors
+    /// See [`RenderError`]; the instance cannot start.
+    pub fn render(&self, ix: InstanceIx, cx: &RenderContext<'_>) -> Result<Rendered, RenderError> {
+        let instance = self.instance(ix);
+        let task = self.plan.task(instance.task);
+        let view = View { plan: &self.plan, instance: Some(instance), cx: Some(cx) };
+        let checks = task.checks.iter().map(|check| {
+            let shell = check.command.shell.as_deref().or(task.shell.as_deref());
+            let argv = view.work(&check.command.work, shell)?;
+            let command = RenderedCommand { argv, timeout: check.command.timeout };
+            Ok(RenderedCheck { command, before: check.before })
+        });
+        Ok(Rendered {
+            argv: view.work(&task.work, task.shell.as_deref())?,
+            env: view.env(task, instance, cx)?,
+            checks: checks.collect::<Result<_, _>>()?,
+            writes: match &task.writes {
+                Some(globs) => Some(globs.iter().map(|glob| view.glob(glob)).collect::<Result<_, _>>()?),
+                None => None,
+            },
+        })
+    }
+
+    /// Whether an instance's `if` holds; one without `if` runs.
+    ///
+    /// # Errors
+    /// [`RenderError::Template`].
+    pub fn condition(&self, ix: InstanceIx, cx: &RenderContext<'_>) -> Result<bool, RenderError> {
+        let instance = self.instance(ix);
+        let view = View { plan: &self.plan, instance: Some(instance), cx: Some(cx) };
+        match &self.plan.task(instance.task).condition {
+            Some(condition) => Ok(!view.text(condition, Trust::Value)?.is_empty()),
+            None => Ok(true),
+        }
+    }
+
+    /// A command outside of any instance: `[workspace] setup`, or the lines of a fan-out.
+    ///
+    /// # Errors
+    /// [`RenderError::Template`] and [`RenderError::Unpassable`].
+    pub fn render_command(&self, command: &Command, cx: &RenderContext<'_>) -> Result<RenderedCommand, RenderError> {
+        let view = View { plan: &self.plan, instance: None, cx: Some(cx) };
+        Ok(RenderedCommand { argv: view.work(&command.work, command.shell.as_deref())?, timeout: command.timeout })
+    }
+
+    /// The values of a need's text, which only the plan decides.
+    pub(crate) fn graph_values<'t>(&self, ix: InstanceIx, template: &'t Template) -> BTreeMap<&'t str, Value> {
+        View { plan: &self.plan, instance: Some(self.instance(ix)), cx: None }.values(template, Trust::Value)
+    }
+}
+
+impl Plan {
+    /// The target branch, `swarm/{{ run.name }}` unless the plan says otherwise; `None` in mode `none`.
+    ///
+    /// # Errors
+    /// [`RenderError::Template`], or [`RenderError::Branch`] when git would not take the name.
+    pub fn target(&self, cx: &RenderContext<'_>) -> Result<Option<String>, RenderError> {
+        if self.merge.mode == MergeMode::None {
+            return Ok(None);
+        }
+        let branch = match &self.merge.into {
+            Some(into) => View { plan: self, instance: None, cx: Some(cx) }.text(into, Trust::Command)?,
+            None => format!("swarm/{}", cx.run_name),
+        };
+        match branch_name(&branch) {
+            Ok(()) => Ok(Some(branch)),
+            Err(reason) => Err(RenderError::Branch { branch, reason }),
+        }
+    }
+}
+
+/// Whether a text may see what workers gave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// No: it becomes a command.
+    Command,
+    /// Yes.
+    Value,
+}
+
+impl View<'_> {
+    fn text(&self, template: &Template, trust: Trust) -> Result<String, RenderError> {
+        if let Some(literal) = template.literal() {
+            return Ok(literal.to_owned());
+        }
+        let values = self.values(template, trust);
+        self.plan.engine.render(template, &values).map_err(|reason| RenderError::Template {
+            text: template.source().to_owned(),
+            at: template.at(),
+            reason,
+        })
+    }
+
+    /// The values of the names that a template uses, and of no others.
+    fn values<'t>(&self, template: &'t Template, trust: Trust) -> BTreeMap<&'t str, Value> {
+        let mut values = BTreeMap::new();
+        for name in template.names() {
+            let root = root(name);
+            if values.contains_key(root) {
+                continue;
+            }
+            let value = match (root, self.cx) {
+                ("vars", _) => Some(self.plan.engine.vars()),
+                ("seed", cx) => cx.and_then(|cx| cx.seed).or(self.plan.seed).map(Value::from),
+                ("run", Some(cx)) => Some(run_value(cx)),
+                ("env", Some(cx)) => Some(env_value(template, cx)),
+                ("needs", Some(cx)) if trust == Trust::Value => Some(needs_value(template, cx)),
+                _ => self.instance.and_then(|instance| self.bound(root, instance, trust)),
+            };
+            if let Some(value) = value {
+                values.insert(root, value);
+            }
+        }
+        values
+    }
+
+    /// `matrix`, `with`, or a foreach name.
+    fn bound(&self, root: &str, instance: &Instance, trust: Trust) -> Option<Value> {
+        let task = self.plan.task(instance.task);
+        let value = |json: &Json| Value::from(Serde(json));
+        match root {
+            "matrix" => {
+                let axes = instance.bindings.iter().filter(|binding| !binding.origin.is_foreach());
+                Some(Value::from_pairs(axes.map(|binding| (&*binding.name, value(&binding.value)))))
+            }
+            "with" => Some(Value::from_pairs(task.with.iter().map(|(name, json)| (name.as_str(), value(json))))),
+            name => {
+                let mut items = instance.bindings.iter().filter(|binding| binding.origin.is_foreach());
+                let binding = items.find(|binding| *binding.name == *name)?;
+                let hidden = trust == Trust::Command && binding.origin == Origin::Worker;
+                (!hidden).then(|| value(&binding.value))
+            }
+        }
+    }
+
+    fn work(&self, work: &Work, shell: Option<&[String]>) -> Result<Vec<String>, RenderError> {
+        let argv: Vec<String> = match work {
+            Work::Argv(argv) => argv.iter().map(|text| self.text(text, Trust::Command)).collect::<Result<_, _>>()?,
+            Work::Run(script) => {
+                self.refuse_shell_words(script)?;
+                let script = self.text(script, Trust::Command)?;
+                let shell: Vec<String> = match shell {
+                    Some(shell) => shell.to_vec(),
+                    None => SHELL.map(str::to_owned).to_vec(),
+                };
+                shell.into_iter().chain([script]).collect()
+            }
+        };
+        for (index, argument) in argv.iter().enumerate() {
+            passable(&format!("argument {index}"), argument)?;
+        }
+        match argv.first() {
+            Some(program) if !program.is_empty() => Ok(argv),
+            _ => Err(RenderError::Unpassable {
+                what: "argument 0".to_owned(),
+                reason: "the program has no name".to_owned(),
+            }),
+        }
+    }
+
+    /// Names of files and lines of output become part of a script only when they are plain words.
+    fn refuse_shell_words(&self, script: &Template) -> Result<(), RenderError> {
+        let Some(instance) = self.instance else { return Ok(()) };
+        for binding in instance.bindings.iter().filter(|binding| binding.origin == Origin::Names) {
+            if script.roots().any(|root| *root == *binding.name)
+                && let Some(odd) = odd_word(&binding.value)
+            {
+                return Err(RenderError::Shell {
+                    name: binding.name.to_string(),
+                    value: odd.to_owned(),
+                    variable: foreach_variable(&binding.name),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn glob(&self, template: &Template) -> Result<String, RenderError> {
+        let text = self.text(template, Trust::Value)?;
+        path_inside(&text).map_err(|(reason, _)| RenderError::Writes { reason })
+    }
+
+    fn env(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        cx: &RenderContext<'_>,
+    ) -> Result<Vec<(String, String)>, RenderError> {
+        let mut env: IndexMap<String, String> = IndexMap::new();
+        for (name, template) in &task.env {
+            env.insert(name.clone(), self.text(template, Trust::Value)?);
+        }
+        env.insert("SWARM_TASK".to_owned(), instance.id.0.clone());
+        if let Some(seed) = cx.seed.or(self.plan.seed) {
+            env.insert("SWARM_SEED".to_owned(), seed.to_string());
+        }
+        for binding in &instance.bindings {
+            env.insert(variable(binding), plain(&binding.value));
+        }
+        for (name, value) in &env {
+            passable(name, value)?;
+        }
+        Ok(env.into_iter().collect())
+    }
+}
+
+fn run_value(cx: &RenderContext<'_>) -> Value {
+    let fixed = [("name", cx.run_name), ("id", cx.run_id), ("base", cx.base)];
+    let all = fixed.into_iter().chain(cx.target.map(|target| ("target", target)));
+    Value::from_pairs(all.map(|(name, text)| (name, Value::from(text))))
+}
+
+/// The variables that a template names, and no others.
+fn env_value(template: &Template, cx: &RenderContext<'_>) -> Value {
+    let names = template.names().iter().filter_map(|name| name.strip_prefix("env."));
+    let names = names.map(|rest| rest.split('.').next().unwrap_or(rest));
+    Value::from_pairs(names.filter_map(|name| Some((name, Value::from((cx.env)(name)?)))))
+}
+
+/// The needs that a template names; all of them when it uses `needs` as a whole.
+fn needs_value(template: &Template, cx: &RenderContext<'_>) -> Value {
+    let mut named: BTreeMap<&str, Value> = BTreeMap::new();
+    for name in template.names().iter().filter(|name| root(name) == "needs") {
+        let Some(task) = name.split('.').nth(1) else {
+            return Value::from(Serde(cx.needs));
+        };
+        if let Some(need) = cx.needs.get(task) {
+            named.entry(task).or_insert_with(|| Value::from(Serde(need)));
+        }
+    }
+    Value::from_pairs(named)
+}
+
+fn passable(what: &str, text: &str) -> Result<(), RenderError> {
+    let refuse = |reason: String| Err(RenderError::Unpassable { what: what.to_owned(), reason });
+    if text.contains('\0') {
+        return refuse("it contains a NUL character".to_owned());
+    }
+    if what.len() + text.len() > ARGUMENT_BYTES_MAX {
+        return refuse(format!("it has {} bytes, and {ARGUMENT_BYTES_MAX} are possible", text.len()));
+    }
+    Ok(())
+}
+
+/// The first string in a value that is not one plain word to a shell.
+fn odd_word(value: &Json) -> Option<&str> {
+    let plain = |c: char| c.is_alphanumeric() || "_./@+:,%=-".contains(c);
+    match value {
+        Json::String(text) if text.is_empty() || text.starts_with('-') || !text.chars().all(plain) => Some(text),
+        Json::Array(items) => items.iter().find_map(odd_word),
+        _ => None,
+    }
+}
+
+/// A value as a program sees it: a string as it is, anything else as JSON.
+fn plain(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn variable(binding: &Binding) -> String {
+    match binding.origin {
+        Origin::Axis | Origin::Added => format!("SWARM_MATRIX_{}", upper(&binding.name)),
+        Origin::List | Origin::Names | Origin::Worker => foreach_variable(&binding.name),
+    }
+}
+
+fn foreach_variable(name: &str) -> String {
+    format!("SWARM_FOREACH_{}", upper(name))
+}
+
+fn upper(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}

@@ -1,0 +1,283 @@
+//! Texts with `{{ }}`: minijinja, strict. Every template is compiled once when the plan is parsed, knows which names it
+//! uses, and is rendered when an instance starts.
+//!
+//! Comments (`{# #}`) are not part of the language, because `${#name}` is a common word in shell scripts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
+
+use crate::diagnostic::{Diagnostic, Location};
+
+/// Delimiters that no text contains by chance: there is no way to switch comments off.
+const NO_COMMENT: (&str, &str) = ("{\u{1}#", "#\u{1}}");
+
+/// A text of the plan: literal, or compiled into the plan's engine.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// As written.
+    source: Arc<str>,
+    /// Where it is written.
+    at: Location,
+    /// Its place in the engine and the dotted names it uses, sorted; `None` for a literal.
+    compiled: Option<Arc<Compiled>>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    dialect: Dialect,
+    /// The name under which minijinja knows it.
+    key: String,
+    names: Vec<String>,
+}
+
+/// What a text will be used as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Dialect {
+    /// Plain text: values are inserted as they are.
+    Text,
+    /// A glob: what values contain is matched literally.
+    Glob,
+    /// An expression without braces, for `if`; renders as `1` when true.
+    Expression,
+}
+
+impl Template {
+    /// A text that rendering does not change.
+    pub(crate) fn literal_at(text: &str, at: Location) -> Self {
+        Template { source: text.into(), at, compiled: None }
+    }
+
+    /// The text as the plan writes it.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Where it is written.
+    pub fn at(&self) -> Location {
+        self.at
+    }
+
+    /// The text, when rendering would not change it.
+    pub fn literal(&self) -> Option<&str> {
+        self.compiled.is_none().then_some(&*self.source)
+    }
+
+    /// The names it uses with their attributes (`needs.survey.outputs.n`), sorted.
+    pub fn names(&self) -> &[String] {
+        self.compiled.as_ref().map_or(&[], |compiled| &compiled.names)
+    }
+
+    /// The first parts of the names it uses; a name may come more than once.
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
+        self.names().iter().map(|name| root(name))
+    }
+}
+
+/// `needs` of `needs.survey.result`.
+pub(crate) fn root(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// All compiled templates of a plan.
+pub(crate) struct Engine {
+    vars: Value,
+    text: Environment<'static>,
+    glob: Environment<'static>,
+    known: HashMap<(Dialect, Arc<str>), Option<Arc<Compiled>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("templates", &self.known.len()).finish()
+    }
+}
+
+impl Engine {
+    /// An engine without templates.
+    pub fn new() -> Self {
+        let mut text = Environment::new();
+        // `debug()` would show every value in scope, those from workers among them.
+        text.remove_global("debug");
+        text.set_undefined_behavior(UndefinedBehavior::Strict);
+        text.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        // Without it an error does not know its place; failing renders are rare.
+        text.set_debug(true);
+        let syntax = SyntaxConfig::builder()
+            .comment_delimiters(NO_COMMENT.0, NO_COMMENT.1)
+            .keep_trailing_newline(true)
+            .build()
+            .expect("the delimiters differ from each other");
+        text.set_syntax(syntax);
+        let mut glob = text.clone();
+        glob.set_formatter(write_glob_literal);
+        Engine { vars: Value::from_pairs::<_, &str, Value>([]), text, glob, known: HashMap::new() }
+    }
+
+    /// Keeps the plan's variables in the form in which templates read them.
+    pub fn set_vars(&mut self, vars: &indexmap::IndexMap<String, serde_json::Value>) {
+        self.vars = Value::from_pairs(vars.iter().map(|(name, json)| (name.as_str(), Value::from(Serde(json)))));
+    }
+
+    /// The plan's variables.
+    pub fn vars(&self) -> Value {
+        self.vars.clone()
+    }
+
+    /// Compiles a text of the plan.
+    ///
+    /// # Errors
+    /// A diagnostic at the place of the syntax error, as far as it can be told; `raw` is the source's text around it.
+    pub fn compile(
+        &mut self,
+        source: &str,
+        at: Location,
+        raw: &str,
+        dialect: Dialect,
+    ) -> Result<Template, Box<Diagnostic>> {
+        let source: Arc<str> = source.into();
+        if let Some(compiled) = self.known.get(&(dialect, source.clone())) {
+            return Ok(Template { source, at, compiled: compiled.clone() });
+        }
+        let literal = dialect != Dialect::Expression && !source.contains("{{") && !source.contains("{%");
+        let compiled = if literal { None } else { Some(Arc::new(self.compile_new(&source, at, raw, dialect)?)) };
+        self.known.insert((dialect, source.clone()), compiled.clone());
+        Ok(Template { source, at, compiled })
+    }
+
+    fn compile_new(
+        &mut self,
+        source: &str,
+        at: Location,
+        raw: &str,
+        dialect: Dialect,
+    ) -> Result<Compiled, Box<Diagnostic>> {
+        let misread = |error: minijinja::Error| {
+            let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+            let place = error.range().map_or(at, |range| inside(at, raw, source, range));
+            Box::new(Diagnostic::error(place, format!("this template does not parse: {detail}")))
+        };
+        let key = self.known.len().to_string();
+        let environment = match dialect {
+            Dialect::Text | Dialect::Expression => &mut self.text,
+            Dialect::Glob => &mut self.glob,
+        };
+        let names = if dialect == Dialect::Expression {
+            let names = environment.compile_expression(source).map_err(misread)?.undeclared_variables(true);
+            // The parentheses keep the whole of it one condition; that it is one expression was just established.
+            let wrapped = format!("{{% if (\n{source}\n) %}}1{{% endif %}}");
+            environment.add_template_owned(key.clone(), wrapped).map_err(misread)?;
+            names
+        } else {
+            environment.add_template_owned(key.clone(), source.to_owned()).map_err(misread)?;
+            environment.get_template(&key).map_err(misread)?.undeclared_variables(true)
+        };
+        let functions: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
+        let mut names: Vec<String> = names.into_iter().filter(|name| !functions.contains(&name.as_str())).collect();
+        names.sort_unstable();
+        Ok(Compiled { dialect, key, names })
+    }
+
+    /// Renders with the values of the roots that it uses.
+    ///
+    /// # Errors
+    /// What minijinja says: an undefined attribute, an unknown filter, a wrong type.
+    pub fn render(&self, template: &Template, values: &BTreeMap<&str, Value>) -> Result<String, String> {
+        let Some(compiled) = &template.compiled else {
+            return Ok(template.source.to_string());
+        };
+        let environment = match compiled.dialect {
+            Dialect::Text | Dialect::Expression => &self.text,
+            Dialect::Glob => &self.glob,
+        };
+        let said = |error: minijinja::Error| match error.detail() {
+            Some(detail) if error.kind() == minijinja::ErrorKind::UndefinedError => detail.to_owned(),
+            Some(detail) => format!("{}: {detail}", error.kind()),
+            None => match error.range().and_then(|range| error.template_source()?.get(range)) {
+                Some(expression) => format!("{}: `{expression}`", error.kind()),
+                None => error.kind().to_string(),
+            },
+        };
+        let compiled = environment.get_template(&compiled.key).map_err(said)?;
+        compiled.render(Value::from_pairs(values.iter().map(|(name, value)| (*name, value.clone())))).map_err(said)
+    }
+}
+
+/// The place of `range` (bytes of the unescaped `source`) when the text is written without escapes, else the whole value.
+fn inside(at: Location, raw: &str, source: &str, range: std::ops::Range<usize>) -> Location {
+    match raw.find(source) {
+        Some(offset) if range.end <= source.len() && range.start < range.end => {
+            let base = at.start as usize + offset;
+            Location::new(at.source as usize, base + range.start..base + range.end)
+        }
+        _ => at,
+    }
+}
+
+/// Inserts a value into a glob so that it matches only itself.
+fn write_glob_literal(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
+    let text = value.to_string();
+    if !text.contains(['*', '?', '[', ']', '{', '}', '!', '\\']) {
+        return escape_formatter(out, state, value);
+    }
+    for letter in text.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\') {
+            out.write_str("\\").map_err(minijinja::Error::from)?;
+        }
+        out.write_fmt(format_args!("{letter}")).map_err(minijinja::Error::from)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Location = Location { source: 0, start: 0, end: 0 };
+
+    fn check(dialect: Dialect, source: &str, expected: &str) {
+        let mut engine = Engine::new();
+        let template = engine.compile(source, AT, source, dialect).expect("it parses");
+        let values = BTreeMap::from([("file", Value::from("a*b")), ("n", Value::from(3))]);
+        assert_eq!(engine.render(&template, &values).unwrap_or_else(|error| error), expected);
+    }
+
+    #[test]
+    fn text_keeps_what_shells_write() {
+        check(Dialect::Text, "echo ${#x} {{ n }}\n", "echo ${#x} 3\n");
+        check(Dialect::Text, "{{ file }}", "a*b");
+    }
+
+    #[test]
+    fn a_value_matches_only_itself_in_a_glob() {
+        check(Dialect::Glob, "{{ file }}/**", "a\\*b/**");
+    }
+
+    #[test]
+    fn undefined_is_an_error_with_its_name() {
+        check(Dialect::Text, "{{ n.nothing }}", "`n.nothing` is undefined");
+    }
+
+    #[test]
+    fn an_expression_is_true_or_empty() {
+        check(Dialect::Expression, "n == 3 and file", "1");
+        check(Dialect::Expression, "n == 4", "");
+    }
+
+    #[test]
+    fn names_come_with_their_attributes() {
+        let mut engine = Engine::new();
+        let template = engine.compile("{{ needs.a.outputs.b }}{{ range(2) }}", AT, "", Dialect::Text).unwrap();
+        assert_eq!(template.names(), ["needs.a.outputs.b"]);
+    }
+
+    #[test]
+    fn values_cannot_be_looked_at_all_at_once() {
+        let mut engine = Engine::new();
+        let template = engine.compile("{{ debug() }}", AT, "", Dialect::Text).unwrap();
+        assert_eq!(template.names(), ["debug"]);
+    }
+}

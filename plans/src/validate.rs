@@ -1,0 +1,477 @@
+//! What a plan's parts say together: names that templates use, capacities, policies, fan-outs, cycles. Reports everything.
+
+use std::collections::HashSet;
+
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::cycle;
+use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
+use crate::plan::*;
+use crate::template::{Template, root};
+
+/// Checks a plan whose parts were lowered, stand-ins for broken ones included.
+pub(crate) fn plan(plan: &Plan, sources: &[SourceFile], diagnostics: &mut Vec<Diagnostic>) {
+    let mut validator = Validator { plan, sources, diagnostics };
+    for (index, task) in plan.tasks.iter().enumerate() {
+        validator.task(TaskIx(index as u32), task);
+    }
+    if let Some(command) = &plan.workspace.setup {
+        validator.command(command, &Scope::outside("setup"));
+    }
+    validator.target();
+    validator.cycles();
+}
+
+/// The tasks that each task waits for directly, with `*` written out, in plan order and without doubles.
+pub(crate) fn direct_needs(tasks: &[Task]) -> Vec<Vec<TaskIx>> {
+    let mut needs: Vec<Vec<TaskIx>> = tasks.iter().map(|task| named_needs(task).collect()).collect();
+    let every = |task: &Task| task.needs.iter().any(|need| matches!(need.target, NeedTarget::Every));
+    let starred: Vec<bool> = tasks.iter().map(every).collect();
+    if starred.contains(&true) {
+        let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
+        for (task, needs) in needs.iter().enumerate() {
+            needs.iter().for_each(|need| dependents[need.index()].push(task));
+        }
+        for task in (0..tasks.len()).filter(|task| starred[*task]) {
+            let after = reachable(task, &dependents);
+            let all = (0..tasks.len()).filter(|other| !after.contains(other) && !starred[*other]);
+            needs[task].extend(all.map(|other| TaskIx(other as u32)));
+        }
+    }
+    for needs in &mut needs {
+        needs.sort_unstable();
+        needs.dedup();
+    }
+    needs
+}
+
+fn named_needs(task: &Task) -> impl Iterator<Item = TaskIx> {
+    task.needs.iter().filter_map(|need| match need.target {
+        NeedTarget::Task(task) | NeedTarget::Instances { task, .. } => Some(task),
+        NeedTarget::Every => None,
+    })
+}
+
+fn reachable(from: usize, edges: &[Vec<usize>]) -> HashSet<usize> {
+    let mut seen = HashSet::from([from]);
+    let mut open = vec![from];
+    while let Some(node) = open.pop() {
+        open.extend(edges[node].iter().filter(|next| seen.insert(**next)));
+    }
+    seen
+}
+
+/// Which names a text may use.
+struct Scope<'a> {
+    /// The task, unless the text is outside of any.
+    task: Option<(TaskIx, &'a Task)>,
+    /// What the text is, in messages.
+    what: &'a str,
+    /// Whether values that workers gave may appear.
+    trust: Trust,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The text becomes a command: only what the plan says.
+    Command,
+    /// The text becomes a value.
+    Value,
+    /// The text is rendered when the graph is built.
+    Graph,
+}
+
+impl<'a> Scope<'a> {
+    fn outside(what: &'a str) -> Self {
+        Scope { task: None, what, trust: Trust::Command }
+    }
+}
+
+struct Validator<'a> {
+    plan: &'a Plan,
+    sources: &'a [SourceFile],
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl<'a> Validator<'a> {
+    fn error(&mut self, at: Location, message: impl Into<String>, hint: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(at, message).hint(hint));
+    }
+
+    fn task(&mut self, ix: TaskIx, task: &'a Task) {
+        self.resources(task);
+        self.policy(task);
+        self.fan_outs(ix, task);
+        let scope = |what, trust| Scope { task: Some((ix, task)), what, trust };
+        self.work(&task.work, &scope(work_name(&task.work), Trust::Command));
+        for check in &task.checks {
+            self.command(&check.command, &scope("check", Trust::Command));
+        }
+        for value in task.env.values() {
+            self.names(value, &scope("env", Trust::Value));
+        }
+        for glob in task.writes.iter().flatten() {
+            self.names(glob, &scope("writes", Trust::Value));
+        }
+        if let Some(condition) = &task.condition {
+            self.names(condition, &scope("if", Trust::Value));
+        }
+        for need in &task.needs {
+            if let NeedTarget::Instances { selector, .. } = &need.target {
+                self.names(selector, &scope("needs", Trust::Graph));
+            }
+        }
+        for foreach in &task.foreach {
+            if let Fan::Lines(command) = &foreach.source {
+                self.command(command, &Scope::outside("lines"));
+            }
+        }
+    }
+
+    fn work(&mut self, work: &Work, scope: &Scope<'_>) {
+        match work {
+            Work::Run(script) => self.names(script, scope),
+            Work::Argv(argv) => argv.iter().for_each(|text| self.names(text, scope)),
+        }
+    }
+
+    fn command(&mut self, command: &Command, scope: &Scope<'_>) {
+        self.work(&command.work, scope);
+    }
+
+    fn resources(&mut self, task: &Task) {
+        let at = task.places.resources.unwrap_or(task.at);
+        for (name, demand) in &task.resources {
+            match self.plan.resources.get(name) {
+                None => {
+                    let near = nearest(name, self.plan.resources.keys().map(String::as_str));
+                    let hint = near.map_or_else(
+                        || format!("declare it: [resources] {name} = {demand}"),
+                        |near| format!("did you mean `{near}`?"),
+                    );
+                    self.error(at, format!("there is no resource `{name}`"), hint);
+                }
+                Some(capacity) if demand > capacity => {
+                    let message = format!(
+                        "`{}` takes {demand} of `{name}`, and there are only {capacity}: it could never start",
+                        task.name
+                    );
+                    self.error(at, message, format!("take less, or raise [resources] {name}"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn policy(&mut self, task: &Task) {
+        let known = &self.plan.sandboxes;
+        if !known.contains_key(&task.sandbox) {
+            let near = nearest(&task.sandbox, known.keys().map(String::as_str));
+            let hint = near.map_or_else(
+                || format!("write it as [sandbox.{}]", task.sandbox),
+                |near| format!("did you mean `{near}`?"),
+            );
+            self.error(task.places.sandbox.unwrap_or(task.at), format!("there is no policy `{}`", task.sandbox), hint);
+        }
+    }
+
+    fn fan_outs(&mut self, ix: TaskIx, task: &Task) {
+        let fed: Vec<&Foreach> = task.foreach.iter().filter(|each| !matches!(each.source, Fan::List(_))).collect();
+        if let [_, second, ..] = fed.as_slice() {
+            let message = format!("`{}` is the second fan-out of this task that waits for data", second.name);
+            self.error(second.at, message, "only lists of the plan can be combined with one that waits");
+        }
+        if task.foreach_batch > 1 && task.foreach.len() != 1 {
+            let at = task.places.batch.unwrap_or(task.at);
+            self.error(at, "`foreach-batch` needs exactly one foreach name", "items of one list are batched");
+        }
+        for foreach in &task.foreach {
+            if let Fan::List(items) = &foreach.source
+                && items.len() > task.foreach_max as usize
+            {
+                let message =
+                    format!("`{}` has {} items, and foreach-max is {}", foreach.name, items.len(), task.foreach_max);
+                self.error(foreach.at, message, "raise foreach-max, or shorten the list");
+            }
+            if let Fan::Output { task: producer, output } = &foreach.source {
+                self.fed_by(ix, foreach, *producer, output);
+            }
+        }
+    }
+
+    /// A fan-out over an output needs the task that gives it, as a single instance.
+    fn fed_by(&mut self, ix: TaskIx, foreach: &Foreach, producer: TaskIx, output: &str) {
+        let giver = self.plan.task(producer);
+        let name = &giver.name;
+        if !self.needs_directly(ix, producer) {
+            self.error(
+                foreach.at,
+                format!("this waits for `{name}`, which the task does not need"),
+                format!("add it: needs = [\"{name}\"]"),
+            );
+        }
+        if giver.fans_out() {
+            let message = format!("`{name}` has many instances, and each has its own `{output}`");
+            self.error(foreach.at, message, "gather them in a task of its own that needs all of them");
+        }
+        if !giver.outputs.contains_key(output) {
+            let warning = Diagnostic::warning(foreach.at, format!("`{name}` declares no output `{output}`"));
+            let known = giver.outputs.keys().map(String::as_str);
+            self.diagnostics.push(match nearest(output, known) {
+                Some(near) => warning.hint(format!("did you mean `needs.{name}.outputs.{near}`?")),
+                None => warning.hint(format!("it would have to write a JSON list to $SWARM_OUTPUT; or declare outputs.{output} = {{ json = \"{output}.json\" }}")),
+            });
+        }
+    }
+
+    fn needs_directly(&self, ix: TaskIx, need: TaskIx) -> bool {
+        let task = self.plan.task(ix);
+        named_needs(task).any(|named| named == need)
+            || task.needs.iter().any(|need| matches!(need.target, NeedTarget::Every))
+    }
+
+    /// The names that a text uses.
+    fn names(&mut self, template: &Template, scope: &Scope<'_>) {
+        for name in template.names() {
+            let at = self.place(template, name);
+            let mut parts = name.split('.').skip(1);
+            let (second, third) = (parts.next(), parts.next());
+            match (root(name), scope.task) {
+                ("run", _) if scope.trust != Trust::Graph => {
+                    self.known(at, "run", second, ["name", "id", "base", "target"].into_iter())
+                }
+                ("vars", _) => self.known(at, "vars", second, self.plan.vars.keys().map(String::as_str)),
+                ("env", _) if scope.trust != Trust::Graph => {
+                    if second.is_none() {
+                        self.error(at, "`env` needs the name of a variable", "write env.NAME");
+                    }
+                }
+                ("seed", _) => {}
+                ("with", Some((_, task))) => self.known(at, "with", second, task.with.keys().map(String::as_str)),
+                ("matrix", Some((_, task))) => self.matrix_name(at, second, task),
+                ("needs", Some(_)) if scope.trust == Trust::Command => self.refuse_in_command(at, name, scope),
+                ("needs", Some((ix, _))) if scope.trust == Trust::Value => self.need_name(at, second, third, ix),
+                (name, Some((_, task))) if task.foreach.iter().any(|each| *each.name == *name) => {
+                    let fed = task
+                        .foreach
+                        .iter()
+                        .any(|each| *each.name == *name && matches!(each.source, Fan::Output { .. }));
+                    if fed && scope.trust == Trust::Command {
+                        self.refuse_in_command(at, name, scope);
+                    }
+                }
+                (name, _) => self.unknown_name(at, name, scope),
+            }
+        }
+    }
+
+    /// Where a name stands inside its text, when that can be seen.
+    fn place(&self, template: &Template, name: &str) -> Location {
+        let at = template.at();
+        let raw = self.sources.get(at.source as usize).and_then(|source| source.text.get(at.span()));
+        match raw.and_then(|raw| find_word(raw, name)) {
+            Some(offset) => {
+                let start = at.start as usize + offset;
+                Location::new(at.source as usize, start..start + name.len())
+            }
+            None => at,
+        }
+    }
+
+    fn known<'n>(&mut self, at: Location, root: &str, name: Option<&str>, known: impl Iterator<Item = &'n str>) {
+        let Some(name) = name else { return };
+        let known: Vec<&str> = known.collect();
+        if known.contains(&name) {
+            return;
+        }
+        let dashed = known.iter().find(|known| known.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')));
+        let hint = match (dashed, nearest(name, known.iter().copied())) {
+            (Some(dashed), _) => format!("a dash is a minus here: write {root}[\"{dashed}\"]"),
+            (None, Some(near)) => format!("did you mean `{root}.{near}`?"),
+            (None, None) if known.is_empty() => format!("there is nothing in `{root}`"),
+            (None, None) => format!(
+                "`{root}` has {}",
+                known.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        self.error(at, format!("`{root}.{name}` is not defined"), hint);
+    }
+
+    fn matrix_name(&mut self, at: Location, name: Option<&str>, task: &Task) {
+        let Some(matrix) = &task.matrix else {
+            self.error(at, format!("`{}` has no matrix", task.name), "write matrix = { name = [\"a\", \"b\"] }");
+            return;
+        };
+        let added = matrix.include.iter().flatten().map(|(name, _)| &**name);
+        let axes = matrix.axes.iter().map(|(name, _)| &**name);
+        self.known(at, "matrix", name, axes.chain(added));
+    }
+
+    /// `needs.TASK.result`, `needs.TASK.outputs`, `needs.TASK.instances`.
+    fn need_name(&mut self, at: Location, task: Option<&str>, attribute: Option<&str>, ix: TaskIx) {
+        let Some(name) = task else { return };
+        match self.plan.task_by_name(name) {
+            None => self.known(at, "needs", Some(name), self.plan.tasks.iter().map(|task| task.name.0.as_str())),
+            Some(need) if !self.needs_directly(ix, need) => {
+                let message = format!("`{}` does not need `{name}`", self.plan.task(ix).name);
+                self.error(at, message, format!("add it: needs = [\"{name}\"]"));
+            }
+            Some(_) => {
+                let known = ["result", "outputs", "instances"];
+                if let Some(attribute) = attribute.filter(|attribute| !known.contains(attribute)) {
+                    self.error(
+                        at,
+                        format!("`needs.{name}.{attribute}` is not defined"),
+                        "a need has `result`, `outputs` and `instances`",
+                    );
+                }
+            }
+        }
+    }
+
+    fn refuse_in_command(&mut self, at: Location, name: &str, scope: &Scope<'_>) {
+        let variable: String = root(name).to_uppercase();
+        let diagnostic = Diagnostic::error(
+            at,
+            format!("`{name}` comes from a worker and cannot be part of `{}`", scope.what),
+        )
+        .label("could smuggle commands in")
+        .hint(format!(
+            "pass it through the environment: env = {{ {variable} = \"{{{{ {name} }}}}\" }}, and use \"${variable}\""
+        ));
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn unknown_name(&mut self, at: Location, name: &str, scope: &Scope<'_>) {
+        let mut known: Vec<&str> = match scope.trust {
+            Trust::Graph => vec!["vars", "seed"],
+            _ => vec!["run", "vars", "env", "seed"],
+        };
+        if let Some((_, task)) = scope.task {
+            known.extend(task.foreach.iter().map(|each| &*each.name));
+            known.extend(task.matrix.as_ref().map(|_| "matrix"));
+            known.extend((!task.with.is_empty()).then_some("with"));
+            known.extend((scope.trust == Trust::Value).then_some("needs"));
+        }
+        let hint = nearest(name, known.iter().copied())
+            .map_or_else(|| format!("known here: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        self.error(at, format!("`{name}` is not defined in `{}`", scope.what), hint);
+    }
+
+    fn target(&mut self) {
+        let Some(template) = &self.plan.merge.into else { return };
+        self.names(template, &Scope::outside("into"));
+        if let Some(branch) = template.literal()
+            && let Err(reason) = branch_name(branch)
+        {
+            self.error(
+                template.at(),
+                format!("`{branch}` cannot be a branch: {reason}"),
+                "a name like \"swarm/my-change\"",
+            );
+        }
+    }
+
+    /// Tasks that wait for each other as wholes. What instances add, the graph finds when it is expanded.
+    fn cycles(&mut self) {
+        let tasks = &self.plan.tasks;
+        let mut graph: DiGraph<(), ()> = DiGraph::with_capacity(tasks.len(), tasks.len());
+        for _ in tasks {
+            graph.add_node(());
+        }
+        for (index, task) in tasks.iter().enumerate() {
+            for need in &task.needs {
+                if let NeedTarget::Task(need) = need.target {
+                    graph.add_edge(NodeIndex::new(need.index()), NodeIndex::new(index), ());
+                }
+            }
+        }
+        for cycle in cycle::cycles(&graph) {
+            let members: Vec<TaskIx> = cycle.into_iter().map(|node| TaskIx(node.index() as u32)).collect();
+            self.diagnostics.push(cycle_diagnostic(self.plan, &members));
+        }
+    }
+}
+
+/// "a -> b -> a", where `->` reads "needs".
+pub(crate) fn cycle_diagnostic(plan: &Plan, members: &[TaskIx]) -> Diagnostic {
+    let needed_at = |task: TaskIx, need: TaskIx| {
+        let task = plan.task(task);
+        let found = task.needs.iter().find(|spec| match spec.target {
+            NeedTarget::Task(target) | NeedTarget::Instances { task: target, .. } => target == need,
+            NeedTarget::Every => true,
+        });
+        found.map_or(task.at, |spec| spec.at)
+    };
+    let name = |task: &TaskIx| plan.task(*task).name.0.as_str();
+    let mut names: Vec<&str> = members.iter().map(name).collect();
+    names.extend(members.first().map(name));
+    let (first, next) = (members[0], members[1 % members.len()]);
+    let mut diagnostic =
+        Diagnostic::error(needed_at(first, next), format!("tasks wait for each other: {}", names.join(" -> ")));
+    for (index, task) in members.iter().enumerate().skip(1) {
+        let next = members[(index + 1) % members.len()];
+        diagnostic = diagnostic
+            .related(needed_at(*task, next), format!("`{}` needs `{}`", plan.task(*task).name, plan.task(next).name));
+    }
+    diagnostic
+        .label(format!("`{}` needs `{}`", plan.task(first).name, plan.task(next).name))
+        .hint("remove one of these needs")
+}
+
+fn work_name(work: &Work) -> &'static str {
+    match work {
+        Work::Run(_) => "run",
+        Work::Argv(_) => "argv",
+    }
+}
+
+/// The first place where `name` stands as a word of its own.
+fn find_word(text: &str, name: &str) -> Option<usize> {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    text.match_indices(name).map(|(at, _)| at).find(|at| {
+        !text[..*at].ends_with(part) && !text[at + name.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    })
+}
+
+/// Whether git would take it as the name of a branch.
+///
+/// # Errors
+/// The first rule of `git check-ref-format` that it breaks, for people. Source: git-check-ref-format(1).
+pub fn branch_name(name: &str) -> Result<(), &'static str> {
+    let component = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+    if name.is_empty() || name == "@" || name == "HEAD" {
+        Err("it is not a name")
+    } else if name.starts_with('-') {
+        Err("it starts with a dash")
+    } else if name.split('/').any(component) {
+        Err("a part between slashes is empty, starts with a dot or ends with .lock")
+    } else if name.contains("..") || name.contains("@{") || name.ends_with('.') {
+        Err("it contains .. or @{ or ends with a dot")
+    } else if name.contains(|c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c)) {
+        Err("it contains a space, a control character or one of ~ ^ : ? * [ \\")
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_follow_gits_rules() {
+        for good in ["main", "swarm/x", "a.b/c-d"] {
+            assert_eq!(branch_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "-x", "a//b", "a/", ".a", "a.lock", "a..b", "a b", "a~1", "x@{1}", "HEAD", "a\n"] {
+            assert!(branch_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_as_words() {
+        assert_eq!(find_word("{{ crate }} {{ crat }}", "crat"), Some(15));
+        assert_eq!(find_word("x.needs needs.a", "needs.a"), Some(8));
+    }
+}
