@@ -1,5 +1,7 @@
 //! Outside the cage: the coordinator as a library. It never prints, never reads the environment or the current directory.
 
+/// The target branch into the user's checkout.
+pub mod apply;
 /// The prepared lower layers.
 pub mod base;
 /// Where time comes from.

@@ -74,6 +74,33 @@ impl RunLock {
         take(&state.join("locks").join(encode_component(target)), &format!("branch {target}"), now_ms)
     }
 
+    /// Says that somebody uses the state folder's bases and layers, at `<state>/in-use`. Any number of coordinators hold it
+    /// at once; [`RunLock::of_idle_state`] waits for none and gets it only alone.
+    ///
+    /// # Errors
+    /// [`LockError::Io`]. Waits while somebody cleans, which is bounded by the removal of what lies there.
+    pub fn of_state(state: &Path) -> Result<Self, LockError> {
+        let path = state.join("in-use");
+        let file = open_lock(&path)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared))
+            .map_err(|error| LockError::Io { path, source: error.into() })?;
+        Ok(RunLock { _file: file })
+    }
+
+    /// The state folder, when no coordinator uses it.
+    ///
+    /// # Errors
+    /// As [`RunLock::of_run`].
+    pub fn of_idle_state(state: &Path) -> Result<Self, LockError> {
+        let path = state.join("in-use");
+        let file = open_lock(&path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(RunLock { _file: file }),
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held { holder: None }),
+            Err(error) => Err(LockError::Io { path, source: error.into() }),
+        }
+    }
+
     /// Who works on a run now; `None` when nobody does.
     ///
     /// # Errors
@@ -98,16 +125,26 @@ impl RunLock {
     }
 }
 
-fn run_lock_path(state: &Path, run: &RunId) -> PathBuf {
-    state.join("runs").join(&run.0).join("lock")
+/// The folder of all that a run writes outside of the journal.
+pub fn run_dir(state: &Path, run: &RunId) -> PathBuf {
+    state.join("runs").join(encode_component(&run.0))
 }
 
-fn take(path: &Path, what: &str, now_ms: u64) -> Result<RunLock, LockError> {
+fn run_lock_path(state: &Path, run: &RunId) -> PathBuf {
+    run_dir(state, run).join("lock")
+}
+
+fn open_lock(path: &Path) -> Result<File, LockError> {
     let io = |source| LockError::Io { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(io)?;
     }
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)
+}
+
+fn take(path: &Path, what: &str, now_ms: u64) -> Result<RunLock, LockError> {
+    let io = |source| LockError::Io { path: path.to_owned(), source };
+    let mut file = open_lock(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => return Err(LockError::Held { holder: read_holder(&mut file) }),
@@ -153,6 +190,17 @@ mod tests {
     fn a_run_without_a_lock_file_is_held_by_nobody() {
         let state = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(RunLock::holder_of_run(state.path(), &RunId("x-1".to_owned())).expect("legible"), None);
+    }
+
+    #[test]
+    fn a_state_folder_in_use_is_not_idle() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let first = RunLock::of_state(state.path()).expect("shared");
+        let second = RunLock::of_state(state.path()).expect("shared");
+        drop(first);
+        assert!(matches!(RunLock::of_idle_state(state.path()), Err(LockError::Held { .. })));
+        drop(second);
+        RunLock::of_idle_state(state.path()).expect("nobody uses it");
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use swarm_plans::InstanceId;
 
-use crate::ids::{Attempt, RunId, encode_component};
+use crate::ids::{Attempt, RunId};
+use crate::state::StateDir;
 
 /// Bytes of one section when nothing else is asked for: what the worker passes on (16 MiB) and room for its marker.
 pub const SECTION_BYTES_MAX: u64 = (16 << 20) + 4096;
@@ -20,7 +21,7 @@ const TAIL_BYTES_MAX: u64 = 64 << 10;
 
 /// The folder of one attempt.
 pub fn attempt_dir(state: &Path, run: &RunId, instance: &InstanceId, attempt: Attempt) -> PathBuf {
-    state.join("runs").join(&run.0).join(encode_component(&instance.0)).join(attempt.to_string())
+    state.join(StateDir::attempt(run, instance, attempt))
 }
 
 /// The log of one attempt. Missing when it printed nothing.

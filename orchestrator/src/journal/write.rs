@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use indexmap::IndexMap;
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::lock::run_dir;
 use super::replay::Tally;
 use super::schema::{journal_path, open_to_write};
 use super::{JournalError, RunLock};
@@ -58,7 +59,7 @@ pub struct RunWriter {
     run: RunId,
     batches: Option<SyncSender<Batch>>,
     thread: Option<JoinHandle<()>>,
-    _lock: RunLock,
+    _locks: [RunLock; 2],
 }
 
 /// Called on the writer's thread when a batch is durable, or cannot become so.
@@ -91,6 +92,9 @@ impl Journal {
     ) -> Result<RunWriter, JournalError> {
         let path = journal_path(&self.state);
         let sql = |error| JournalError::from_sql(&path, error);
+        let lock = |error| JournalError::Lock(Arc::new(error));
+        // Outside the transaction: this waits for a cleaner, which may wait for the journal.
+        let of_state = RunLock::of_state(&self.state).map_err(lock)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
         let last: i64 = transaction
             .query_row("SELECT coalesce(max(last_number), 0) FROM plans WHERE name = ?1", [&new.plan], |row| row.get(0))
@@ -98,11 +102,10 @@ impl Journal {
         let stem = encode_component(&new.plan);
         let (number, run) = (last + 1..)
             .map(|number| (number, RunId(format!("{stem}-{number}"))))
-            .find(|(_, run)| !is_taken(run) && !self.state.join("runs").join(&run.0).exists())
+            .find(|(_, run)| !is_taken(run) && !run_dir(&self.state, run).exists())
             .expect("there are more numbers than runs");
         // Before the commit makes the name known, so that nobody ever sees this run without its holder.
-        let lock = RunLock::of_run(&self.state, &run, new.started_at_ms)
-            .map_err(|error| JournalError::Lock(Arc::new(error)))?;
+        let of_run = RunLock::of_run(&self.state, &run, new.started_at_ms).map_err(lock)?;
         transaction
             .execute("INSERT OR REPLACE INTO plans (name, last_number) VALUES (?1, ?2)", params![new.plan, number])
             .map_err(sql)?;
@@ -131,7 +134,7 @@ impl Journal {
                 .map_err(sql)?;
         }
         transaction.commit().map_err(sql)?;
-        RunWriter::start(&self.state, run, key, new.plan, lock)
+        RunWriter::start(&self.state, run, key, new.plan, [of_run, of_state])
     }
 
     /// Forgets a run and its events. Its number is never given again.
@@ -146,7 +149,7 @@ impl Journal {
 }
 
 impl RunWriter {
-    fn start(state: &Path, run: RunId, key: i64, plan: String, lock: RunLock) -> Result<Self, JournalError> {
+    fn start(state: &Path, run: RunId, key: i64, plan: String, locks: [RunLock; 2]) -> Result<Self, JournalError> {
         let store = Store {
             path: journal_path(state),
             connection: open_to_write(state)?,
@@ -162,7 +165,7 @@ impl RunWriter {
             .stack_size(512 << 10)
             .spawn(move || serve(store, &queue))
             .map_err(|source| JournalError::Io { path: state.to_owned(), source: Arc::new(source) })?;
-        Ok(RunWriter { run, batches: Some(batches), thread: Some(thread), _lock: lock })
+        Ok(RunWriter { run, batches: Some(batches), thread: Some(thread), _locks: locks })
     }
 
     /// The run.

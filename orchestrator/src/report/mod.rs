@@ -4,6 +4,8 @@
 //! [`Reports`] holds the one [`RunState`] that all reporters of a run look at. Whatever a worker said passes through
 //! [`sanitize`] before it reaches a terminal. Start reading at [`words`], where things get their names.
 
+/// What changed between two commits, as text.
+pub mod diff;
 /// What a run's end means to the caller's shell.
 pub mod exit;
 /// One versioned JSON object a line.
