@@ -7,6 +7,8 @@
 mod cycle;
 /// What is wrong, and where.
 pub mod diagnostic;
+/// The graph for people.
+mod display;
 /// A TOML text with places.
 mod document;
 /// Matrix combinations and items.
