@@ -1,1 +1,154 @@
-//! (next)
+//! A change becomes a commit and a ref. Author and date are the run's own, so the same results give the same commit ids,
+//! whatever finished first.
+
+use git2::{Oid, Signature, Time};
+use swarm_plans::InstanceId;
+
+use crate::ids::{Attempt, RunId, encode_component};
+use crate::repository::{Identity, Repository, RepositoryError, Swap, single_line};
+
+/// Bytes of a subject that are kept.
+const SUBJECT_BYTES_MAX: usize = 200;
+
+/// What all commits of a run share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// Author and committer.
+    pub identity: Identity,
+    /// Seconds since the Unix epoch: the run's start, or `SOURCE_DATE_EPOCH`. Rendered in +0000.
+    pub date_seconds: i64,
+}
+
+/// One commit to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitSpec<'a> {
+    /// Its parents; a result has one.
+    pub parents: &'a [Oid],
+    /// Its tree.
+    pub tree: Oid,
+    /// The first line; control characters become spaces.
+    pub subject: &'a str,
+    /// Trailers in order, for example those of [`trailers`].
+    pub trailers: &'a [(&'static str, String)],
+}
+
+/// The trailers that name where a commit comes from.
+pub fn trailers(plan: &str, instance: &InstanceId) -> Vec<(&'static str, String)> {
+    vec![("Swarm-Run", plan.to_owned()), ("Swarm-Task", instance.0.clone())]
+}
+
+/// Writes a commit; no ref moves and no hook runs.
+///
+/// # Errors
+/// [`RepositoryError::Git`] when a parent or the tree is missing, or the disk is full.
+pub fn write_commit(repository: &Repository, signing: &Signing, spec: &CommitSpec<'_>) -> Result<Oid, RepositoryError> {
+    let git = repository.handle()?;
+    let time = Time::new(signing.date_seconds, 0);
+    let signature = Signature::new(&signing.identity.name, &signing.identity.email, &time)?;
+    let tree = git.find_tree(spec.tree)?;
+    let parents = spec.parents.iter().map(|&id| git.find_commit(id)).collect::<Result<Vec<_>, _>>()?;
+    let parents: Vec<_> = parents.iter().collect();
+    Ok(git.commit(None, &signature, &signature, &message(spec), &tree, &parents)?)
+}
+
+/// The ref that keeps an attempt's result alive until it is merged or dropped by name.
+pub fn attempt_ref(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
+    format!("refs/swarm/{}/{}/{attempt}", encode_component(&run.0), encode_component(&instance.0))
+}
+
+/// The ref that keeps a run's base alive. An instance may be called `base`, and no encoded name starts with `+b`, so the
+/// plus sign keeps the two apart.
+pub fn base_ref(run: &RunId) -> String {
+    format!("refs/swarm/{}/+base", encode_component(&run.0))
+}
+
+/// Keeps a commit under one of swarm's own refs, whatever the ref held before.
+///
+/// # Errors
+/// [`RepositoryError::Git`].
+pub fn keep(repository: &Repository, name: &str, commit: Oid) -> Result<(), RepositoryError> {
+    let mut known = None;
+    loop {
+        match repository.compare_and_swap(name, known, commit, "swarm")? {
+            Swap::Done => return Ok(()),
+            Swap::Moved(Some(current)) if current == commit => return Ok(()),
+            Swap::Moved(current) => known = current,
+        }
+    }
+}
+
+fn message(spec: &CommitSpec<'_>) -> String {
+    let subject = single_line(spec.subject);
+    let mut end = subject.len().min(SUBJECT_BYTES_MAX);
+    while !subject.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut message = format!("{}\n", &subject[..end]);
+    if !spec.trailers.is_empty() {
+        message.push('\n');
+    }
+    for (key, value) in spec.trailers {
+        message.push_str(&format!("{key}: {}\n", single_line(value)));
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git_fixture::{Fixture, git};
+    use crate::repository::IdentitySource;
+
+    fn signing(date_seconds: i64) -> Signing {
+        let identity =
+            Identity { name: "Ada".into(), email: "ada@example.org".into(), source: IdentitySource::Configured };
+        Signing { identity, date_seconds }
+    }
+
+    fn commit(fixture: &Fixture, subject: &str, instance: &str) -> Oid {
+        let repository = fixture.repository();
+        let parent = repository.resolve("HEAD").expect("a commit");
+        let tree = repository.tree_of(parent).expect("its tree");
+        let trailers = trailers("plan", &InstanceId(instance.into()));
+        let spec = CommitSpec { parents: &[parent], tree, subject, trailers: &trailers };
+        write_commit(&repository, &signing(86_400), &spec).expect("a commit")
+    }
+
+    #[test]
+    fn the_same_result_gives_the_same_commit() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        assert_eq!(commit(&fixture, "work", "t"), commit(&fixture, "work", "t"));
+    }
+
+    #[test]
+    fn a_commit_reads_as_git_shows_it() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let id = commit(&fixture, "work", "t[a=b]").to_string();
+        let shown = git(fixture.path(), &["show", "-s", "--format=%an <%ae> %ad%n%B", "--date=iso", &id]);
+        assert_eq!(
+            shown.trim_end(),
+            "Ada <ada@example.org> 1970-01-02 00:00:00 +0000\nwork\n\nSwarm-Run: plan\nSwarm-Task: t[a=b]"
+        );
+    }
+
+    #[test]
+    fn a_hostile_name_stays_on_its_line() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let id = commit(&fixture, "work\n\nSigned-off-by: x", "t\nSwarm-Run: other").to_string();
+        let trailers = git(fixture.path(), &["show", "-s", "--format=%(trailers)", &id]);
+        assert_eq!(trailers.trim_end(), "Swarm-Run: plan\nSwarm-Task: t Swarm-Run: other");
+    }
+
+    #[test]
+    fn an_instance_called_base_does_not_hide_the_base() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let head = repository.resolve("HEAD").expect("a commit");
+        let run = RunId("r-1".into());
+        keep(&repository, &base_ref(&run), head).expect("the base is kept");
+        keep(&repository, &attempt_ref(&run, &InstanceId("base".into()), Attempt(1)), head)
+            .expect("the result is kept");
+        keep(&repository, &base_ref(&run), head).expect("keeping twice changes nothing");
+        assert_eq!(repository.refs_below("refs/swarm/").expect("refs").len(), 2);
+    }
+}

@@ -12,6 +12,8 @@ pub mod collect;
 pub mod commit;
 /// The loop that owns all run state.
 pub mod dispatcher;
+/// Which names may stand in a tree.
+pub mod entry_name;
 /// Every fact that can happen.
 pub mod event;
 /// One attempt: provision, spawn, collect, check.
@@ -25,8 +27,14 @@ pub mod ids;
 pub mod journal;
 /// Changes onto the target, in memory.
 pub mod merge;
+/// Globs over paths of a tree.
+pub mod path_globs;
+/// Copies a folder onto another.
+mod plain_copy;
 /// Grants of a plan and a worktree become a sandbox spec.
 pub mod policy;
+/// Removes what a worker left.
+pub mod removal;
 /// Events become text.
 pub mod report;
 /// The only door to git2.

@@ -137,7 +137,7 @@ pub fn edit(odb: &Odb<'_>, root: Option<Oid>, edits: &Edits) -> Result<Option<Oi
 /// # Errors
 /// [`TreeError::Store`].
 pub fn write(odb: &Odb<'_>, mut listing: Listing) -> Result<Oid, TreeError> {
-    listing.sort_by(|a, b| order_key(a).cmp(&order_key(b)));
+    listing.sort_by_key(order_key);
     let mut bytes = Vec::with_capacity(listing.iter().map(|(name, _)| name.len() + 28).sum());
     for (name, entry) in &listing {
         bytes.extend_from_slice(format!("{:o} ", entry.mode).as_bytes());

@@ -1,0 +1,321 @@
+//! The prepared lower layers: a commit in, a stack of read-only folders out that any number of worktrees share.
+//!
+//! A *base* is one checkout of a tree, made once and reused by later runs. On top of it lie small layers: the private git
+//! directory of a commit (*head*), the difference to another tree (*delta*), files that the plan copies from the user's
+//! checkout, and what `[workspace] setup` made. Each is built under a lock in a temporary name, renamed when it is whole, and
+//! never changed afterwards; one that a killed process left half made is removed by the next who wants it.
+
+/// Writes a tree into an empty folder.
+pub mod checkout;
+/// Untracked files and caches of the user's checkout.
+pub mod copied;
+/// A layer that turns one prepared tree into another.
+pub mod delta;
+/// The private git directory.
+pub mod git_dir;
+/// Git's index as bytes.
+pub mod index_file;
+/// Builds a layer once, atomically.
+pub mod published;
+/// What `setup` left becomes a layer.
+pub mod setup;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use git2::Oid;
+use swarm_protocol::Grant;
+
+use self::checkout::{Checkout, WarmTimes};
+use self::delta::{Delta, Whiteouts};
+use self::git_dir::{GitDir, ObjectsAt};
+use self::index_file::{Index, Presence, Unreadable};
+use self::published::{Survives, publish};
+use crate::path_globs::{BadGlob, PathGlobs};
+use crate::repository::{Repository, RepositoryError};
+use crate::state::StateDir;
+use crate::tree::{self, TreeError};
+use crate::worktree::Backend;
+
+/// Part of every key: a change of what a layer holds makes old ones unused, never wrong.
+const FORMAT: &str = "1";
+/// Hex digits of a key.
+const KEY_DIGITS: usize = 32;
+
+/// Why a base could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A tree of it.
+    #[error("read a tree: {0}")]
+    Tree(#[from] TreeError),
+    /// A name that no checkout should hold; the repository itself is hostile or damaged.
+    #[error("check out {}: {reason}", String::from_utf8_lossy(path).escape_debug())]
+    HostileName {
+        /// Its path.
+        path: Vec<u8>,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A blob that a partial clone never fetched: `git checkout` of that commit fetches it.
+    #[error("find the content {id} of {}: a partial clone never fetched it", String::from_utf8_lossy(path).escape_debug())]
+    MissingObject {
+        /// Its path.
+        path: Vec<u8>,
+        /// Its blob.
+        id: Oid,
+    },
+    /// A file of `[workspace] copy` or `cache` that cannot be taken.
+    #[error("take {path:?} from the checkout: {reason}")]
+    Copy {
+        /// As written.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A layer that `setup` left and that cannot be shared.
+    #[error("share what setup left at {}: {reason}", path.display())]
+    Setup {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A pattern of `[workspace] sparse`.
+    #[error(transparent)]
+    BadGlob(#[from] BadGlob),
+    /// A prepared index was damaged from outside; `swarm clean` removes prepared bases.
+    #[error(transparent)]
+    Index(#[from] Unreadable),
+    /// The file system: usually a full disk.
+    #[error("write {}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What a plan says about worktrees, and what the machine allows.
+#[derive(Debug, Clone)]
+pub struct BaseSettings {
+    /// How worktrees will be made from the layers.
+    pub backend: Backend,
+    /// Where workers see the object stores.
+    pub objects: ObjectsAt,
+    /// `[workspace] sparse`; empty checks out all.
+    pub sparse: Vec<String>,
+    /// `[workspace] copy`.
+    pub copy: Vec<String>,
+    /// `[workspace] cache`.
+    pub cache: Vec<String>,
+}
+
+/// A stack of read-only layers that holds one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// What HEAD is in it.
+    pub commit: Oid,
+    /// Its tree.
+    pub tree: Oid,
+    /// The object stores and what else the cage must show for the private git directory to work.
+    pub grants: Vec<Grant>,
+    /// Folders of the user's checkout that worktrees see copy-on-write, from the root of both.
+    pub caches: Vec<PathBuf>,
+    stack: Stack,
+}
+
+/// Folders relative to the state folder; the order of the fields is the order in the overlay, topmost first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stack {
+    head: String,
+    delta: Option<String>,
+    setup: Option<String>,
+    copied: Option<String>,
+    base: String,
+}
+
+impl Layers {
+    /// The layers' roots, relative to the state folder, topmost first: at most five.
+    pub fn lowers(&self) -> Vec<String> {
+        let Stack { head, delta, setup, copied, base } = &self.stack;
+        let optional = [delta, setup, copied].into_iter().flatten();
+        [head].into_iter().chain(optional).chain([base]).map(|layer| format!("{layer}/tree")).collect()
+    }
+
+    /// The layers' own folders (a list `removed` may lie in them beside `tree`), lowest first.
+    pub(crate) fn bottom_up(&self) -> Vec<&str> {
+        let Stack { head, delta, setup, copied, base } = &self.stack;
+        let optional = [copied, setup, delta].into_iter().flatten();
+        [base].into_iter().chain(optional).chain([head]).map(String::as_str).collect()
+    }
+
+    /// Layers of untracked files: what stands in them is nobody's change.
+    pub(crate) fn untracked(&self) -> Vec<String> {
+        [&self.stack.setup, &self.stack.copied].into_iter().flatten().map(|layer| format!("{layer}/tree")).collect()
+    }
+
+    /// The index that git sees in a fresh worktree, relative to the state folder.
+    pub fn index(&self) -> String {
+        format!("{}/tree/.git/index", self.stack.delta.as_ref().unwrap_or(&self.stack.base))
+    }
+}
+
+/// Prepares layers for one run.
+#[derive(Debug)]
+pub struct Bases {
+    repository: Arc<Repository>,
+    state: StateDir,
+    settings: BaseSettings,
+    sparse: Option<PathGlobs>,
+    branch: Option<(String, Oid)>,
+}
+
+impl Bases {
+    /// For one run on one repository.
+    ///
+    /// # Errors
+    /// [`BaseError::BadGlob`], and those of the repository.
+    pub fn new(repository: Arc<Repository>, state: StateDir, settings: BaseSettings) -> Result<Self, BaseError> {
+        let sparse = match settings.sparse.as_slice() {
+            [] => None,
+            patterns => Some(PathGlobs::new(patterns)?),
+        };
+        let branch = match repository.head_branch()? {
+            Some(name) => repository.find_ref(&name)?.map(|id| (name, id)),
+            None => None,
+        };
+        Ok(Bases { repository, state, settings, sparse, branch })
+    }
+
+    /// The layers of a commit: checked out if no run before did it.
+    ///
+    /// # Errors
+    /// All of [`BaseError`].
+    pub fn prepare(&self, commit: Oid) -> Result<Layers, BaseError> {
+        let tree = self.repository.tree_of(commit)?;
+        let sparse = self.settings.sparse.join("\0");
+        let base = format!("bases/{}", key(&[b"base", tree.as_bytes(), sparse.as_bytes()]));
+        let is_intact = |layer: &Path| is_intact(&layer.join("tree"));
+        publish(&self.state, &base, Survives::IfIntact(&is_intact), |layer| self.check_out(tree, &layer.join("tree")))?;
+        let copied = copied::copied_layer(&self.repository, &self.state, &self.settings.copy)?;
+        let caches = copied::caches(&self.repository, &self.settings.cache)?;
+        let (head, grants) = self.head(commit)?;
+        Ok(Layers { commit, tree, grants, caches, stack: Stack { head, delta: None, setup: None, copied, base } })
+    }
+
+    /// The layers of another commit on top of prepared ones, at a cost that follows the difference of the trees.
+    ///
+    /// # Errors
+    /// All of [`BaseError`].
+    pub fn derive(&self, base: &Layers, commit: Oid) -> Result<Layers, BaseError> {
+        let tree = self.repository.tree_of(commit)?;
+        let (head, _) = self.head(commit)?;
+        let delta = self.delta(&base.stack.base, tree)?;
+        let stack = Stack { head, delta, ..base.stack.clone() };
+        Ok(Layers { commit, tree, stack, ..base.clone() })
+    }
+
+    fn delta(&self, base: &str, tree: Oid) -> Result<Option<String>, BaseError> {
+        let base_tree_file = self.state.path(&format!("{base}/tree-id"));
+        let text = std::fs::read_to_string(&base_tree_file)
+            .map_err(|source| BaseError::Io { path: base_tree_file.clone(), source })?;
+        let old: Oid = text.trim().parse().map_err(TreeError::from)?;
+        if old == tree {
+            return Ok(None);
+        }
+        let whiteouts = match self.settings.backend {
+            Backend::Overlay => Whiteouts::Devices,
+            Backend::Copy => Whiteouts::Listed,
+        };
+        let form: &[u8] = if whiteouts == Whiteouts::Devices { b"devices" } else { b"listed" };
+        let name = format!("layers/{}", key(&[b"delta", base.as_bytes(), tree.as_bytes(), form]));
+        publish(&self.state, &name, Survives::Never, |layer| {
+            let git = self.repository.handle()?;
+            let odb = git.odb().map_err(TreeError::from)?;
+            let differences = tree::diff(&odb, Some(old), Some(tree))?;
+            let root = layer.join("tree");
+            let mut index = read_index(&self.state.path(&format!("{base}/tree/.git/index")))?;
+            let (sparse, now_seconds) = (self.sparse.as_ref(), now_seconds());
+            let delta = Delta { odb: &odb, tree, differences: &differences, sparse, whiteouts, now_seconds };
+            delta.write(&root, &layer.join("removed"), &mut index)?;
+            write_index(&root, &index)
+        })?;
+        Ok(Some(name))
+    }
+
+    fn check_out(&self, tree: Oid, root: &Path) -> Result<(), BaseError> {
+        let warm = WarmTimes::of(&self.repository);
+        let (repository, sparse) = (self.repository.as_ref(), self.sparse.as_ref());
+        let checkout = Checkout { repository, tree, sparse, warm: &warm, now_seconds: now_seconds() };
+        let index = checkout.write(root)?;
+        let path = root.with_file_name("tree-id");
+        std::fs::write(&path, format!("{tree}\n")).map_err(|source| BaseError::Io { path, source })?;
+        write_index(root, &index)
+    }
+
+    /// The layer of a commit's private git directory, and what the cage must show for it.
+    fn head(&self, commit: Oid) -> Result<(String, Vec<Grant>), BaseError> {
+        let branch = self.branch.as_ref().map(|(name, id)| (name.as_str(), *id));
+        let git_dir = GitDir { repository: &self.repository, objects: &self.settings.objects, commit, branch };
+        let files = git_dir.files()?;
+        let mut parts: Vec<&[u8]> = vec![b"head"];
+        parts.extend(files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]));
+        let name = format!("layers/{}", key(&parts));
+        publish(&self.state, &name, Survives::Never, |layer| {
+            let root = layer.join("tree");
+            let io = |source| BaseError::Io { path: root.clone(), source };
+            git_dir::FOLDERS.iter().try_for_each(|folder| std::fs::create_dir(root.join(folder))).map_err(io)?;
+            files.iter().try_for_each(|(path, content)| std::fs::write(root.join(path), content)).map_err(io)?;
+            std::fs::write(layer.join("empty"), b"").map_err(io)
+        })?;
+        let grants = git_dir.grants(&self.state.path(&format!("{name}/empty")))?;
+        Ok((name, grants))
+    }
+}
+
+/// A name for what is made of `parts` in this version of the format.
+fn key(parts: &[&[u8]]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [FORMAT.as_bytes()].iter().chain(parts) {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex()[..KEY_DIGITS].to_owned()
+}
+
+fn now_seconds() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn read_index(path: &Path) -> Result<Index, BaseError> {
+    let bytes = std::fs::read(path).map_err(|source| BaseError::Io { path: path.to_owned(), source })?;
+    Ok(Index::parse(&bytes)?)
+}
+
+fn write_index(root: &Path, index: &Index) -> Result<(), BaseError> {
+    let folder = root.join(".git");
+    let path = folder.join("index");
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&path, index.to_bytes()))
+        .map_err(|source| BaseError::Io { path, source })
+}
+
+/// Whether all files of a base still have their bytes: after a power failure some may be cut short.
+fn is_intact(root: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Ok(index) = read_index(&root.join(".git/index")) else { return false };
+    index.entries().iter().filter(|entry| entry.presence == Presence::CheckedOut).all(|entry| {
+        let path = root.join(std::ffi::OsStr::from_bytes(&entry.path));
+        path.symlink_metadata().is_ok_and(|metadata| {
+            index_file::is_gitlink(entry) || index_file::Stat::of(&metadata).size == entry.stat.size
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Builds a layer once: under a lock, in a temporary name, renamed when it is whole.
+
+use std::path::Path;
+
+use super::BaseError;
+use crate::removal::{Debris, remove_tree};
+use crate::state::{StateDir, make_private_dir_all};
+
+/// The file that says that a layer is whole; it holds the id of the boot in which it was made or last judged.
+const READY: &str = "ready";
+
+/// Whether a layer that an earlier boot of the machine made may be trusted. Nothing is synced while layers are built (that
+/// takes seconds for a large tree), so a power failure may cut files short.
+pub(super) enum Survives<'a> {
+    /// Cheap to build again.
+    Never,
+    /// Only if this says so of the layer's folder.
+    IfIntact(&'a dyn Fn(&Path) -> bool),
+    /// It is synced to the disk before it gets its name.
+    Synced,
+}
+
+/// Makes sure that the layer of that name (relative to the state folder) is there. `build` fills the folder that it is
+/// given, in which an empty `tree` waits.
+pub(super) fn publish(
+    state: &StateDir,
+    name: &str,
+    survives: Survives<'_>,
+    build: impl FnOnce(&Path) -> Result<(), BaseError>,
+) -> Result<(), BaseError> {
+    let path = state.path(name);
+    let boot = boot_id();
+    let made_in = || std::fs::read_to_string(path.join(READY)).ok();
+    if made_in().as_ref() == Some(&boot) {
+        return Ok(());
+    }
+    let io = |source| BaseError::Io { path: path.clone(), source };
+    let _lock = state.lock(name).map_err(io)?;
+    match made_in() {
+        Some(known) if known == boot => return Ok(()),
+        Some(_) => {
+            let trusted = match &survives {
+                Survives::Never => false,
+                Survives::IfIntact(judge) => judge(&path),
+                Survives::Synced => true,
+            };
+            if trusted {
+                return std::fs::write(path.join(READY), &boot).map_err(io);
+            }
+        }
+        None => {}
+    }
+    drop(Debris::take(state, &path).map_err(io)?);
+    let half_made = state.path(&format!("{name}.tmp"));
+    remove_tree(&half_made).map_err(io)?;
+    make_private_dir_all(&half_made).map_err(io)?;
+    // The root of a layer shows in the worktree; the folder around it keeps others out.
+    std::fs::create_dir(half_made.join("tree")).map_err(io)?;
+    if let Err(error) = build(&half_made) {
+        // A full disk is the usual reason: what was written is no use to anybody.
+        remove_tree(&half_made).map_err(io)?;
+        return Err(error);
+    }
+    std::fs::write(half_made.join(READY), &boot).map_err(io)?;
+    if matches!(survives, Survives::Synced) {
+        let folder = std::fs::File::open(&half_made).map_err(io)?;
+        rustix::fs::syncfs(&folder).map_err(|error| io(error.into()))?;
+    }
+    std::fs::rename(&half_made, &path).map_err(io)
+}
+
+/// Empty where the kernel does not tell; then layers of an earlier boot are trusted.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

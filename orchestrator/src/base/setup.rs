@@ -1,0 +1,100 @@
+//! What `[workspace] setup` left in its worktree becomes a read-only layer under all worktrees: dependencies that were
+//! installed once, generated files. Tracked files are the repository's, so changes of them are dropped.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::published::{Survives, publish};
+use super::{BaseError, Bases, Layers, key, read_index};
+use crate::removal::remove_tree;
+use crate::worktree::{Backend, Worktree};
+
+/// Extended attributes that overlay keeps on a folder; in a lower layer they would hide what lies below.
+const OPAQUE: [&str; 2] = ["user.overlay.opaque", "trusted.overlay.opaque"];
+
+impl Bases {
+    /// The name of the layer that `setup` gives on these layers. `parts` is all else that the result depends on: the
+    /// command, the policy it runs under.
+    fn setup_name(base: &Layers, parts: &[&[u8]]) -> String {
+        let lowers = base.lowers()[1..].join("\0");
+        let mut all = vec![&b"setup"[..], lowers.as_bytes()];
+        all.extend(parts);
+        format!("layers/{}", key(&all))
+    }
+
+    /// The layers with the result of an earlier `setup` that had the same `parts`; `None` when it has to run.
+    pub fn known_setup(&self, base: &Layers, parts: &[&[u8]]) -> Option<Layers> {
+        let name = Bases::setup_name(base, parts);
+        self.state.path(&name).join("ready").exists().then(|| with_setup(base, name))
+    }
+
+    /// Makes what `setup` wrote in `worktree` (made of `base`, its process tree dead, its command ended with 0) a layer under
+    /// all later worktrees. The worktree is used up.
+    ///
+    /// # Errors
+    /// [`BaseError::Setup`] names what cannot be shared: a device, a socket, a pipe.
+    pub fn adopt_setup_layer(&self, base: &Layers, parts: &[&[u8]], worktree: Worktree) -> Result<Layers, BaseError> {
+        let name = Bases::setup_name(base, parts);
+        let written = worktree.written_dir();
+        let io = |source| BaseError::Io { path: written.clone(), source };
+        worktree.strip_git_dir().map_err(io)?;
+        publish(&self.state, &name, Survives::Synced, |layer| {
+            let index = read_index(&self.state.path(&base.index()))?;
+            for entry in index.entries() {
+                drop_tracked(&written, &entry.path).map_err(io)?;
+            }
+            let caches: Vec<PathBuf> = base.caches.iter().map(|cache| written.join(cache)).collect();
+            if worktree.backend() == Backend::Copy {
+                caches.iter().try_for_each(|cache| remove_tree(cache)).map_err(io)?;
+            }
+            clean(&written)?;
+            fs::remove_dir(layer.join("tree")).and_then(|()| fs::rename(&written, layer.join("tree"))).map_err(io)
+        })?;
+        drop(worktree.remove().map_err(io)?);
+        Ok(with_setup(base, name))
+    }
+}
+
+fn with_setup(base: &Layers, name: String) -> Layers {
+    let mut layers = base.clone();
+    layers.stack.setup = Some(name);
+    layers
+}
+
+/// Removes a tracked path, unless a folder of the way is a link or missing.
+fn drop_tracked(root: &Path, path: &[u8]) -> std::io::Result<()> {
+    let folder = File::open(root)?;
+    let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&b"."[..], path),
+    };
+    let Ok(parent) = super::checkout::open_folder(&folder, parent) else { return Ok(()) };
+    match rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::ISDIR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a written folder fit to be a lower layer: no whiteouts, no opaque folders, nothing but files, folders and links.
+fn clean(root: &Path) -> Result<(), BaseError> {
+    let mut pending = vec![root.to_owned()];
+    while let Some(folder) = pending.pop() {
+        let io = |source| BaseError::Io { path: folder.clone(), source };
+        for name in OPAQUE {
+            let _ = rustix::fs::lremovexattr(&folder, name);
+        }
+        for entry in fs::read_dir(&folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let metadata = entry.metadata().map_err(io)?;
+            let refuse = |reason| BaseError::Setup { path: entry.path(), reason };
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else if crate::collect::is_whiteout(&metadata) {
+                fs::remove_file(entry.path()).map_err(io)?;
+            } else if !metadata.is_file() && !metadata.is_symlink() {
+                return Err(refuse("it is neither a file, a folder nor a link"));
+            }
+        }
+    }
+    Ok(())
+}

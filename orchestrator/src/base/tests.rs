@@ -1,0 +1,339 @@
+//! Worktrees on real repositories. Overlays are mounted for real where the machine lets an ordinary process do so.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use swarm_protocol::WorktreeSpec;
+
+use super::*;
+use crate::git_fixture::{Fixture, git, put};
+use crate::worktree::Worktree;
+
+/// A repository with a state folder and settings.
+struct Scene {
+    fixture: Fixture,
+    repository: Arc<Repository>,
+    state: StateDir,
+}
+
+/// Options of the worker's own mount.
+const MOUNT: &str = "userxattr,index=off,xino=off,metacopy=off";
+
+impl Scene {
+    fn new(files: &[(&str, &str)]) -> Scene {
+        let fixture = Fixture::with_files(files);
+        let repository = Arc::new(fixture.repository());
+        let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
+        Scene { fixture, repository, state }
+    }
+
+    fn bases(&self, backend: Backend, change: impl FnOnce(&mut BaseSettings)) -> Bases {
+        let mut settings =
+            BaseSettings { backend, objects: ObjectsAt::Host, sparse: Vec::new(), copy: Vec::new(), cache: Vec::new() };
+        change(&mut settings);
+        Bases::new(Arc::clone(&self.repository), self.state.clone(), settings).expect("settings of the test")
+    }
+
+    fn layers(&self, backend: Backend) -> Layers {
+        let head = self.repository.resolve("HEAD").expect("a commit");
+        self.bases(backend, |_| {}).prepare(head).expect("a base")
+    }
+
+    fn worktree(&self, layers: &Layers, backend: Backend) -> Worktree {
+        let at = self.repository.place();
+        Worktree::provision(&self.state, layers, "runs/r/t/1", at, backend).expect("a worktree")
+    }
+}
+
+/// Runs a shell script in a worktree, as the worker would see it but without a cage. `None` (with the reason printed) where
+/// no overlay can be mounted.
+pub(crate) fn run_in(worktree: &Worktree, script: &str) -> Option<String> {
+    let (mount, cwd) = match &worktree.spec {
+        WorktreeSpec::Directory { path, .. } => (String::new(), path.clone()),
+        WorktreeSpec::Overlay { at, state, lowers, upper, work } => {
+            let target = state.join(format!("{upper}-mounted"));
+            std::fs::create_dir_all(&target).expect("a mount point");
+            let options = format!("{MOUNT},lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
+            let (state, target, at) = (state.display(), target.display(), at.display());
+            // The objects stay at their own path: the worktree covers only the checkout, which holds them, so it is
+            // mounted beside it.
+            let _ = at;
+            (
+                format!("cd '{state}' && mount -t overlay overlay -o {options} '{target}' && cd '{target}' && "),
+                "/".into(),
+            )
+        }
+    };
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "sh", "-euc", &format!("{mount}{script}")]).current_dir(cwd);
+    let output = match command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").output() {
+        Err(error) => {
+            eprintln!("skipped: unshare cannot be started: {error}");
+            return None;
+        }
+        Ok(output) => output,
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && (errors.contains("unshare failed") || errors.starts_with("mount:")) {
+        eprintln!("skipped: no overlay in a user namespace here: {errors}");
+        return None;
+    }
+    assert!(output.status.success(), "{script}: {errors}");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+const BACKENDS: [Backend; 2] = [Backend::Overlay, Backend::Copy];
+
+fn files() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("README", "hello\r\n"),
+        ("bin/tool", "#!/bin/sh\n"),
+        ("link", "->README"),
+        ("a/b/c", "1"),
+        (".gitattributes", "* text=auto\n"),
+        (".gitignore", "target/\n*.o\n"),
+    ]
+}
+
+#[test]
+fn a_fresh_worktree_is_clean_and_equal_to_the_commit() {
+    for backend in BACKENDS {
+        let scene = Scene::new(&files());
+        let worktree = scene.worktree(&scene.layers(backend), backend);
+        let script = "git status --porcelain; git log -1 --format=%s; git rev-parse --abbrev-ref HEAD; git branch \
+                      --format='%(refname)'; git ls-files | wc -l; cat bin/tool; readlink link; test -x bin/tool";
+        let Some(output) = run_in(&worktree, script) else { continue };
+        let expected = "fixture\nwork\nrefs/heads/main\nrefs/heads/work\n6\n#!/bin/sh\nREADME\n";
+        assert_eq!(output, expected, "{backend:?}");
+    }
+}
+
+#[test]
+fn status_opens_no_tracked_file() {
+    for backend in BACKENDS {
+        let scene = Scene::new(&files());
+        let worktree = scene.worktree(&scene.layers(backend), backend);
+        if Command::new("strace").arg("-V").output().is_err() {
+            eprintln!("skipped: strace is not installed");
+            return;
+        }
+        let script =
+            "strace -f -e trace=openat,open,openat2 -o ../trace git status --porcelain; cat ../trace; rm ../trace";
+        let Some(trace) = run_in(&worktree, script) else { continue };
+        assert!(trace.contains(".git/index"), "the trace shows what is opened:\n{trace}");
+        for file in ["README\"", "bin/tool\"", "a/b/c\""] {
+            assert!(!trace.contains(file), "{backend:?} opened {file}:\n{trace}");
+        }
+    }
+}
+
+#[test]
+fn git_works_inside_and_the_repository_stays_as_it_is() {
+    for backend in BACKENDS {
+        let scene = Scene::new(&files());
+        let worktree = scene.worktree(&scene.layers(backend), backend);
+        let before = snapshot(scene.repository.common_dir());
+        let script = "echo x > README; git stash -q; git stash pop -q; git add -A; git commit -qm one; \
+                      git switch -qc side; git rm -q a/b/c; git commit -qm two; git switch -q work; git branch -D side -q; \
+                      git gc -q --prune=now; git fsck --strict; git log --oneline | wc -l; git status --porcelain";
+        let Some(output) = run_in(&worktree, script) else { continue };
+        assert_eq!(output, "2\n", "{backend:?}");
+        assert_eq!(snapshot(scene.repository.common_dir()), before, "{backend:?}");
+    }
+}
+
+#[test]
+fn a_second_run_reuses_the_base() {
+    let scene = Scene::new(&files());
+    let first = scene.layers(Backend::Overlay);
+    let base = scene.state.path(first.lowers().last().expect("a base"));
+    let before = std::fs::metadata(&base).expect("it is there").modified().expect("a time");
+    assert_eq!(scene.layers(Backend::Overlay), first);
+    assert_eq!(std::fs::metadata(&base).expect("it is there").modified().expect("a time"), before);
+}
+
+#[test]
+fn a_half_made_base_is_made_again() {
+    let scene = Scene::new(&files());
+    let layers = scene.layers(Backend::Overlay);
+    let base = scene.state.path(layers.lowers().last().expect("a base"));
+    let layer = base.parent().expect("the layer's folder").to_owned();
+    // As a process that was killed leaves it.
+    std::fs::rename(&layer, layer.with_extension("tmp")).expect("renamed");
+    std::fs::remove_file(layer.with_extension("tmp").join("ready")).expect("not ready");
+    assert_eq!(scene.layers(Backend::Overlay), layers);
+    assert!(base.join("README").exists() && !layer.with_extension("tmp").exists());
+}
+
+#[test]
+fn concurrent_preparers_agree() {
+    let scene = Scene::new(&files());
+    let all: Vec<Layers> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..4).map(|_| scope.spawn(|| scene.layers(Backend::Overlay))).collect();
+        started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn a_file_that_the_checkout_holds_keeps_its_time() {
+    let scene = Scene::new(&[("old", "1"), ("changed", "1")]);
+    let at = |path: &str| scene.fixture.path().join(path);
+    let day = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+    for path in ["old", "changed"] {
+        let file = std::fs::File::options().append(true).open(at(path)).expect("a file");
+        file.set_modified(day).expect("a time");
+    }
+    git(scene.fixture.path(), &["update-index", "--refresh"]);
+    std::fs::write(at("changed"), "2").expect("a file");
+    let layers = scene.layers(Backend::Overlay);
+    let base = scene.state.path(layers.lowers().last().expect("a base"));
+    let time = |path: &str| base.join(path).metadata().expect("checked out").modified().expect("a time");
+    assert_eq!(time("old"), day);
+    assert_ne!(time("changed"), day);
+}
+
+#[test]
+fn another_commit_is_a_delta_on_the_same_base() {
+    for backend in BACKENDS {
+        let scene =
+            Scene::new(&[("keep", "1"), ("dir/a", "1"), ("dir/b", "2"), ("file", "3"), ("gone", "4"), ("x/y", "5")]);
+        let bases = scene.bases(backend, |_| {});
+        let base = bases.prepare(scene.repository.resolve("HEAD").expect("a commit")).expect("a base");
+        for gone in ["dir", "gone", "file", "x"] {
+            git(scene.fixture.path(), &["rm", "-rq", gone]);
+        }
+        let next = scene.fixture.commit(&[("dir", "now a file"), ("file/inner", "now a folder"), ("x/z", "#!new")]);
+        let layers = bases.derive(&base, next).expect("a delta");
+        assert_eq!(layers.lowers().last(), base.lowers().last());
+        let worktree = scene.worktree(&layers, backend);
+        let script =
+            "git status --porcelain; git ls-files; find . -path ./.git -prune -o -type f -print | sort; git fsck";
+        let Some(output) = run_in(&worktree, script) else { continue };
+        let expected = "dir\nfile/inner\nkeep\nx/z\n./dir\n./file/inner\n./keep\n./x/z\n";
+        assert_eq!(output, expected, "{backend:?}");
+    }
+}
+
+#[test]
+fn a_sparse_worktree_holds_the_rest_as_unchanged() {
+    for backend in BACKENDS {
+        let scene = Scene::new(&[("a/x", "1"), ("b/y", "2")]);
+        let bases = scene.bases(backend, |settings| settings.sparse = vec!["a/**".into()]);
+        let layers = bases.prepare(scene.repository.resolve("HEAD").expect("a commit")).expect("a base");
+        let worktree = scene.worktree(&layers, backend);
+        let Some(output) = run_in(&worktree, "git status --porcelain; ls; git ls-files -t") else { continue };
+        assert_eq!(output, "a\nH a/x\nS b/y\n", "{backend:?}");
+    }
+}
+
+#[test]
+fn copied_files_are_there_and_links_out_are_refused() {
+    let scene = Scene::new(&[("a", "1"), (".gitignore", ".env\n")]);
+    put(&scene.fixture.path().join(".env"), "SECRET=1");
+    put(&scene.fixture.path().join("out"), "->/etc");
+    let head = scene.repository.resolve("HEAD").expect("a commit");
+    for backend in BACKENDS {
+        let copy = |settings: &mut BaseSettings| settings.copy = vec![".env".into(), "missing".into()];
+        let layers = scene.bases(backend, copy).prepare(head).expect("a base");
+        let worktree = scene.worktree(&layers, backend);
+        let Some(output) = run_in(&worktree, "cat .env; git status --porcelain") else { continue };
+        assert_eq!(output, "SECRET=1", "{backend:?}");
+    }
+    for entry in ["out", "out/passwd", "../x", "/etc/passwd", ".git/config"] {
+        let bases = scene.bases(Backend::Overlay, |settings| settings.copy = vec![entry.into()]);
+        assert!(matches!(bases.prepare(head), Err(BaseError::Copy { .. })), "{entry}");
+    }
+}
+
+#[test]
+fn a_cache_is_an_ignored_folder_without_tracked_files() {
+    let scene = Scene::new(&[("src/a", "1"), (".gitignore", "target/\n")]);
+    put(&scene.fixture.path().join("target/x"), "built");
+    put(&scene.fixture.path().join("plain/x"), "not ignored");
+    let head = scene.repository.resolve("HEAD").expect("a commit");
+    let caches = |entry: &str| scene.bases(Backend::Copy, |all| all.cache = vec![entry.into()]).prepare(head);
+    let layers = caches("target").expect("a cache");
+    assert_eq!(layers.caches, [PathBuf::from("target")]);
+    let worktree = scene.worktree(&layers, Backend::Copy);
+    assert!(worktree.written_dir().join("target/x").exists());
+    assert!(caches("missing").expect("none yet").caches.is_empty());
+    for entry in ["src", "plain", "src/a", "../x"] {
+        assert!(matches!(caches(entry), Err(BaseError::Copy { .. })), "{entry}");
+    }
+}
+
+#[test]
+fn what_setup_made_is_under_all_worktrees() {
+    for backend in BACKENDS {
+        let scene = Scene::new(&[("a", "1"), (".gitignore", "node_modules/\n")]);
+        let bases = scene.bases(backend, |_| {});
+        let base = bases.prepare(scene.repository.resolve("HEAD").expect("a commit")).expect("a base");
+        assert_eq!(bases.known_setup(&base, &[b"npm ci"]), None);
+        let worktree = scene.worktree(&base, backend);
+        let script = "mkdir node_modules; echo m > node_modules/m; echo changed > a; rm -f .gitignore; git add -A";
+        if run_in(&worktree, script).is_none() {
+            continue;
+        }
+        let layers = bases.adopt_setup_layer(&base, &[b"npm ci"], worktree).expect("a layer");
+        assert_eq!(bases.known_setup(&base, &[b"npm ci"]).as_ref(), Some(&layers));
+        let worktree = scene.worktree(&layers, backend);
+        let output = run_in(&worktree, "cat node_modules/m a; git status --porcelain").expect("as before");
+        assert_eq!(output, "m\n1", "{backend:?}");
+    }
+}
+
+#[test]
+fn removing_a_worktree_leaves_the_attempts_other_files() {
+    for backend in BACKENDS {
+        let scene = Scene::new(&files());
+        let worktree = scene.worktree(&scene.layers(backend), backend);
+        let folder = worktree.attempt_dir();
+        std::fs::write(folder.join("log"), "kept").expect("a log");
+        let _ = run_in(&worktree, "mkdir -p deep/er; chmod 0 deep; echo > new");
+        for debris in worktree.remove().expect("renamed") {
+            debris.clear().expect("removed");
+        }
+        assert!(folder.join("log").exists() && !folder.join("upper").exists() && !folder.join("tree").exists());
+        assert_eq!(std::fs::read_dir(scene.state.path("trash")).expect("the trash").count(), 0);
+    }
+}
+
+#[test]
+fn hostile_names_of_a_repository_are_not_checked_out() {
+    let scene = Scene::new(&[("a", "1")]);
+    let handle = scene.repository.handle().expect("a handle");
+    let odb = handle.odb().expect("its store");
+    let blob = odb.write(git2::ObjectType::Blob, b"x").expect("a blob");
+    for name in [&b".git"[..], b"..", b".GIT", b"a/b", b"git~1"] {
+        let tree =
+            tree::write(&odb, vec![(name.to_vec(), tree::Entry { mode: tree::FILE, id: blob })]).expect("a tree");
+        let warm = WarmTimes::default();
+        let checkout = Checkout { repository: &scene.repository, tree, sparse: None, warm: &warm, now_seconds: 0 };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let result = checkout.write(folder.path());
+        assert!(matches!(result, Err(BaseError::HostileName { .. })), "{}", name.escape_ascii());
+    }
+}
+
+/// Every file below, but for what is ours, with a hash of its content.
+fn snapshot(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.ends_with("swarm") {
+                continue;
+            }
+            if entry.is_dir() {
+                pending.push(entry);
+            } else {
+                let content = std::fs::read(&entry).expect("a file");
+                found.push((entry, blake3::hash(&content).to_hex().to_string()));
+            }
+        }
+    }
+    found.sort();
+    found
+}

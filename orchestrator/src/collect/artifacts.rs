@@ -1,0 +1,126 @@
+//! Files that a task hands on beside its change: copied out of the worktree (ignored ones and caches included) into the
+//! attempt's artifacts folder, with the same care as everything else that a worker left.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::{CollectError, CollectLimits, Refusal, walk};
+use crate::path_globs::PathGlobs;
+use crate::state::make_private_dir_all;
+use crate::worktree::Worktree;
+
+/// What taking artifacts gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The paths that were copied, from the worktree's root, sorted.
+    Files(Vec<Vec<u8>>),
+    /// A limit was exceeded; what was copied before stays.
+    Refused(Refusal),
+}
+
+/// Copies what matches `patterns` into `to`, keeping relative paths. What the worker wrote wins over what was there before;
+/// links are not copied.
+///
+/// # Errors
+/// [`CollectError::BadGlob`] and [`CollectError::Io`].
+pub fn take_artifacts(
+    worktree: &Worktree,
+    patterns: &[String],
+    to: &Path,
+    limits: &CollectLimits,
+) -> Result<Taken, CollectError> {
+    let mut taking = Taking { globs: PathGlobs::new(patterns)?, to, limits, bytes: 0, entries: 0, taken: Vec::new() };
+    if patterns.is_empty() {
+        return Ok(Taken::Files(Vec::new()));
+    }
+    // Topmost first, and what is taken once is not taken again.
+    let mut roots: Vec<(PathBuf, Vec<u8>)> = vec![(worktree.written_dir(), Vec::new())];
+    for (number, cache) in worktree.layers().caches.iter().enumerate() {
+        let upper = worktree.attempt_dir().join(format!("cow/{number}/upper"));
+        roots.push((upper, cache.as_os_str().as_bytes().to_vec()));
+    }
+    for (root, prefix) in roots.iter().filter(|(root, _)| root.is_dir()) {
+        let dir = Dir::open_ambient_dir(root, ambient_authority())
+            .map_err(|source| CollectError::Io { path: prefix.clone(), source })?;
+        if let Err(stop) = taking.folder(&dir, prefix, 0) {
+            return match stop {
+                walk::Stop::Refused(refusal) => Ok(Taken::Refused(refusal)),
+                walk::Stop::Failed(error) => Err(error),
+            };
+        }
+    }
+    taking.taken.sort();
+    Ok(Taken::Files(taking.taken))
+}
+
+struct Taking<'a> {
+    globs: PathGlobs,
+    to: &'a Path,
+    limits: &'a CollectLimits,
+    bytes: u64,
+    entries: u64,
+    taken: Vec<Vec<u8>>,
+}
+
+impl Taking<'_> {
+    fn folder(&mut self, dir: &Dir, path: &[u8], depth: usize) -> Result<(), walk::Stop> {
+        if depth > self.limits.depth {
+            return Err(over("depth", self.limits.depth as u64, path));
+        }
+        let io = |source: io::Error| CollectError::Io { path: path.to_vec(), source };
+        for entry in dir.entries().map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            self.entries += 1;
+            if self.entries > self.limits.entries {
+                return Err(over("entries", self.limits.entries, path));
+            }
+            if depth == 0 && path.is_empty() && name == ".git" {
+                continue;
+            }
+            let inner = if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() };
+            let stat = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| io(error.into()))?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    let below = walk::open_folder(dir, name.as_bytes(), &inner)?;
+                    self.folder(&below, &inner, depth + 1)?;
+                }
+                FileType::RegularFile if self.globs.matches(&inner) => self.file(dir, name.as_bytes(), &inner)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, dir: &Dir, name: &[u8], path: &[u8]) -> Result<(), walk::Stop> {
+        let io = |source: io::Error| CollectError::Io { path: path.to_vec(), source };
+        let source = walk::open_even_if_locked(dir, name, path)?;
+        let metadata = source.metadata().map_err(io)?;
+        self.bytes += metadata.len();
+        if self.bytes > self.limits.bytes {
+            return Err(over("bytes", self.limits.bytes, path));
+        }
+        if self.taken.len() as u64 == self.limits.files {
+            return Err(over("files", self.limits.files, path));
+        }
+        let target = self.to.join(std::ffi::OsStr::from_bytes(path));
+        make_private_dir_all(target.parent().unwrap_or(self.to)).map_err(io)?;
+        // The job itself may write into its artifacts folder, so nothing that stands there is trusted.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let _ = std::fs::remove_file(&target);
+        let copy = rustix::fs::openat(rustix::fs::CWD, &target, flags, Mode::from_raw_mode(0o644));
+        let mut copy = File::from(copy.map_err(|error| io(error.into()))?);
+        io::copy(&mut source.take(metadata.len()), &mut copy).map_err(io)?;
+        self.taken.push(path.to_vec());
+        Ok(())
+    }
+}
+
+fn over(limit: &'static str, max: u64, path: &[u8]) -> walk::Stop {
+    walk::Stop::Refused(Refusal::Limit { limit, max, path: path.to_vec() })
+}

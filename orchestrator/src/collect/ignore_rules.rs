@@ -1,0 +1,108 @@
+//! Which untracked files stay out: the `.gitignore` files of the result, the repository's `info/exclude` and the user's
+//! `core.excludesFile`, matched as git matches them. Source: gitignore(5).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+/// Bytes of one `.gitignore` that are read; git has no bound, a worker needs one.
+pub const IGNORE_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Rules of one `.gitignore` that count.
+const RULES_MAX: usize = 10_000;
+/// The matcher wants rooted paths; the worktree's root is called this.
+const ROOT: &str = "/worktree";
+
+/// What stands at a path, for rules that end in a slash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// Anything else.
+    File,
+}
+
+/// The rules in force in the folder that is being walked.
+#[derive(Debug)]
+pub struct IgnoreRules {
+    /// In rising precedence.
+    personal: Vec<Gitignore>,
+    /// From the root down to the current folder; `None` where a folder has no rules.
+    folders: Vec<Option<Gitignore>>,
+}
+
+impl IgnoreRules {
+    /// Starts above the root, with the contents of the user's own files in rising precedence.
+    pub fn new(personal: &[Vec<u8>]) -> Self {
+        let personal = personal.iter().map(|content| compile(b"", content)).collect();
+        IgnoreRules { personal, folders: Vec::new() }
+    }
+
+    /// Enters a folder, with the content of its `.gitignore`.
+    pub fn enter(&mut self, folder: &[u8], content: Option<&[u8]>) {
+        self.folders.push(content.map(|content| compile(folder, content)));
+    }
+
+    /// Leaves the folder that was entered last.
+    pub fn leave(&mut self) {
+        self.folders.pop();
+    }
+
+    /// Whether the rules exclude `path` itself; that a folder above it is excluded is the caller's to know.
+    pub fn excludes(&self, path: &[u8], kind: Kind) -> bool {
+        let path = rooted(path);
+        let deepest_first = self.folders.iter().rev().flatten().chain(self.personal.iter().rev());
+        for rules in deepest_first {
+            let matched = rules.matched(&path, kind == Kind::Folder);
+            if !matched.is_none() {
+                return matched.is_ignore();
+            }
+        }
+        false
+    }
+}
+
+fn rooted(path: &[u8]) -> PathBuf {
+    Path::new(ROOT).join(OsStr::from_bytes(path))
+}
+
+fn compile(folder: &[u8], content: &[u8]) -> Gitignore {
+    let mut builder = GitignoreBuilder::new(rooted(folder));
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+    for line in content.split(|&byte| byte == b'\n').take(RULES_MAX) {
+        // A line that is no glob excludes nothing, as in git.
+        let _ = builder.add_line(None, &String::from_utf8_lossy(line));
+    }
+    builder.build().unwrap_or_else(|_| Gitignore::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(files: &[(&str, &str)], path: &str, kind: Kind, expected: bool) {
+        let mut rules = IgnoreRules::new(&[b"*.swp\n".to_vec()]);
+        for (folder, content) in files {
+            rules.enter(folder.as_bytes(), Some(content.as_bytes()));
+        }
+        assert_eq!(rules.excludes(path.as_bytes(), kind), expected, "{path} under {files:?}");
+    }
+
+    #[test]
+    fn rules_match_as_git_matches_them() {
+        check(&[("", "target/\n")], "target", Kind::Folder, true);
+        check(&[("", "target/\n")], "target", Kind::File, false);
+        check(&[("", "/a\n")], "b/a", Kind::File, false);
+        check(&[("", "*.o\n!keep.o\n")], "x/keep.o", Kind::File, false);
+        check(&[("", "*.o\n!keep.o\n")], "x/y.o", Kind::File, true);
+        check(&[], "a.swp", Kind::File, true);
+    }
+
+    #[test]
+    fn a_deeper_file_has_the_last_word() {
+        check(&[("", "*.o\n"), ("a", "!b.o\n")], "a/b.o", Kind::File, false);
+        check(&[("", ""), ("a", "/x\n")], "a/x", Kind::File, true);
+        check(&[("", ""), ("a", "/x\n")], "a/b/x", Kind::File, false);
+    }
+}

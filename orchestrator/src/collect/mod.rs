@@ -1,0 +1,253 @@
+//! What changed in a worktree becomes a tree. Comes in: a worktree whose whole process tree is dead. Goes out: a [`Change`],
+//! or a [`Refusal`] that names what the worker may not do.
+//!
+//! What a worker left is hostile until shown otherwise. Nothing of it is executed or obeyed (its `.git`, hooks, attributes and
+//! config are never read), no link is followed, only regular files are opened, every count is bounded. Two passes: the first
+//! reads and judges and writes trees only; blobs enter the repository's object store when all is accepted.
+
+/// Files that a task hands on beside its change.
+pub mod artifacts;
+/// Which untracked files are nobody's business.
+pub mod ignore_rules;
+/// Where links may point, which names may stand beside each other.
+pub mod rules;
+/// The first pass.
+mod walk;
+
+use std::fs::File;
+use std::io::Read as _;
+
+use git2::{ObjectType, Odb, Oid};
+
+use crate::base::BaseError;
+use crate::path_globs::{BadGlob, PathGlobs};
+use crate::repository::{Repository, RepositoryError};
+use crate::tree::{self, TreeError};
+use crate::worktree::Worktree;
+
+/// Out-of-scope paths that a refusal names.
+const PATHS_NAMED_MAX: usize = 20;
+
+/// Bounds on one worktree; what exceeds one is refused by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectLimits {
+    /// Changed files.
+    pub files: u64,
+    /// Entries looked at, ignored folders not counted.
+    pub entries: u64,
+    /// Bytes of all changed files together.
+    pub bytes: u64,
+    /// Bytes of one file.
+    pub blob_bytes: u64,
+    /// Bytes of one path.
+    pub path_bytes: usize,
+    /// Folders above a file.
+    pub depth: usize,
+}
+
+impl Default for CollectLimits {
+    fn default() -> Self {
+        CollectLimits {
+            files: 200_000,
+            entries: 1_000_000,
+            bytes: 2 << 30,
+            blob_bytes: 256 << 20,
+            path_bytes: 4096,
+            depth: 128,
+        }
+    }
+}
+
+/// What a worker changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What it started from.
+    pub base_tree: Oid,
+    /// What it made of it; equal to `base_tree` when nothing changed.
+    pub tree: Oid,
+    /// Sorted by path.
+    pub paths: Vec<ChangedPath>,
+    /// What a person should know: entries that were left out.
+    pub notes: Vec<String>,
+}
+
+impl Change {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.tree == self.base_tree
+    }
+}
+
+/// One changed file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedPath {
+    /// From the root; any bytes.
+    pub path: Vec<u8>,
+    /// What became of it.
+    pub kind: ChangeKind,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// Its content, mode or kind is another.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// Why a worktree is not taken. The attempt ends as a violation and is not retried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Paths that the task's `writes` do not cover.
+    OutOfScope {
+        /// Sorted; at most 20.
+        paths: Vec<Vec<u8>>,
+        /// How many there are in all.
+        count: usize,
+    },
+    /// An entry that no repository should hold.
+    Hostile {
+        /// From the root.
+        path: Vec<u8>,
+        /// For people.
+        reason: String,
+    },
+    /// More than a limit allows.
+    Limit {
+        /// Which one, as [`CollectLimits`] calls it.
+        limit: &'static str,
+        /// Its value.
+        max: u64,
+        /// Where it was exceeded.
+        path: Vec<u8>,
+    },
+}
+
+/// What collecting gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Collected {
+    /// The change, its blobs and trees in the repository's object store.
+    Change(Change),
+    /// Nothing was taken.
+    Refused(Refusal),
+}
+
+/// Why collecting failed though the worktree may be fine: an `infra` end, worth a retry.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The object store: usually a full disk.
+    #[error("collect: {0}")]
+    Tree(#[from] TreeError),
+    /// A prepared layer.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// A pattern of `writes` or `artifacts`.
+    #[error(transparent)]
+    BadGlob(#[from] BadGlob),
+    /// The file system.
+    #[error("collect {}: {source}", String::from_utf8_lossy(path).escape_debug())]
+    Io {
+        /// From the worktree's root.
+        path: Vec<u8>,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Takes what changed in a worktree. `writes` are the task's globs: `None` allows all, an empty list nothing.
+///
+/// # Errors
+/// All of [`CollectError`]; refusals are values.
+pub fn collect(
+    repository: &Repository,
+    worktree: &Worktree,
+    writes: Option<&[String]>,
+    limits: &CollectLimits,
+) -> Result<Collected, CollectError> {
+    let scope = writes.map(PathGlobs::new).transpose()?;
+    let git = repository.handle()?;
+    let odb = git.odb().map_err(TreeError::from)?;
+    let base_tree = worktree.layers().tree;
+    let found = match walk::walk(&odb, repository.exclude_files()?, worktree, limits) {
+        Ok(found) => found,
+        Err(walk::Stop::Refused(refusal)) => return Ok(Collected::Refused(refusal)),
+        Err(walk::Stop::Failed(error)) => return Err(error),
+    };
+    let tree = match tree::edit(&odb, Some(base_tree), &found.edits)? {
+        Some(tree) => tree,
+        None => tree::write(&odb, Vec::new())?,
+    };
+    let differences = tree::diff(&odb, Some(base_tree), Some(tree))?;
+    if let Some(refusal) = out_of_scope(scope.as_ref(), &differences) {
+        return Ok(Collected::Refused(refusal));
+    }
+    if let Some(refusal) = rules::case_collision(&odb, base_tree, tree, &differences)? {
+        return Ok(Collected::Refused(refusal));
+    }
+    store_blobs(&odb, worktree, found.contents)?;
+    let paths = differences.into_iter().map(|difference| ChangedPath {
+        kind: match (difference.old, difference.new) {
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Deleted,
+            _ => ChangeKind::Modified,
+        },
+        path: difference.path,
+    });
+    Ok(Collected::Change(Change { base_tree, tree, paths: paths.collect(), notes: found.notes }))
+}
+
+/// Whether an entry of an upper layer says that what lies below it is gone. Source: the kernel's
+/// `Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque directories".
+pub fn is_whiteout(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    metadata.file_type().is_char_device() && metadata.rdev() == 0
+}
+
+/// Renders a path for people: control characters and foreign bytes escaped.
+pub fn display_path(path: &[u8]) -> String {
+    match std::str::from_utf8(path) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => path.escape_ascii().to_string(),
+    }
+}
+
+fn out_of_scope(scope: Option<&PathGlobs>, differences: &[tree::Difference]) -> Option<Refusal> {
+    let scope = scope?;
+    let outside = || differences.iter().map(|difference| &difference.path).filter(|path| !scope.matches(path));
+    let count = outside().count();
+    (count > 0).then(|| Refusal::OutOfScope { paths: outside().take(PATHS_NAMED_MAX).cloned().collect(), count })
+}
+
+/// The second pass: what was judged is written. Contents that were too many to keep are read again; nobody can have changed
+/// them since, and if the disk did, the id tells.
+fn store_blobs(odb: &Odb<'_>, worktree: &Worktree, contents: Vec<walk::Content>) -> Result<(), CollectError> {
+    let root = worktree.written_dir();
+    for walk::Content { path, id, bytes } in contents {
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => {
+                let io = |source| CollectError::Io { path: path.clone(), source };
+                let root = File::open(&root).map_err(io)?;
+                let mut bytes = Vec::new();
+                let file = walk::open_again(&root, &path).map_err(io)?;
+                File::from(file).read_to_end(&mut bytes).map_err(io)?;
+                bytes
+            }
+        };
+        let written = odb.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;
+        if written != id {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "its content changed while it was read");
+            return Err(CollectError::Io { path, source });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Which names may stand in a tree: what git's own fsck and checkout refuse on any system is refused here on every system,
+//! because a branch made on Linux is checked out on others.
+//!
+//! Source: git's `verify_path`, `is_hfs_dotgit` and `is_ntfs_dotgit`; their behaviour is described in git-config(1) under
+//! `core.protectHFS` and `core.protectNTFS`.
+
+/// Why a name is refused; a phrase for people.
+pub type Refused = &'static str;
+
+/// Files that steer git when they are checked out; a link in their place would let it read something else.
+const STEERING_FILES: [(&str, &str); 4] =
+    [(".gitmodules", "gitmod~"), (".gitattributes", "gitatt~"), (".gitignore", "gitign~"), (".mailmap", "mailma~")];
+
+/// Judges one component of a path.
+///
+/// # Errors
+/// The reason, for people. A name with a line feed is legal in git and passes.
+pub fn check_component(name: &[u8]) -> Result<(), Refused> {
+    if name.is_empty() {
+        return Err("an empty name");
+    }
+    if name == b"." || name == b".." {
+        return Err("a name that is a relative folder");
+    }
+    if name.contains(&b'/') || name.contains(&0) {
+        return Err("a name with a slash or a NUL in it");
+    }
+    if is_git_dir(name) {
+        return Err("a name that some system reads as .git");
+    }
+    Ok(())
+}
+
+/// Judges every component of a path.
+///
+/// # Errors
+/// As [`check_component`].
+pub fn check_path(path: &[u8]) -> Result<(), Refused> {
+    path.split(|&byte| byte == b'/').try_for_each(check_component)
+}
+
+/// Whether some file system or git on it takes the name for `.git`.
+pub fn is_git_dir(name: &[u8]) -> bool {
+    // A backslash separates components on NTFS.
+    without_ignorables(name) == b".git"
+        || name.split(|&byte| byte == b'\\').any(|piece| is_ntfs(piece, b".git", Some(b"git~1")))
+}
+
+/// Whether some file system takes the name for one of the files that steer git.
+pub fn is_steering_file(name: &[u8]) -> bool {
+    STEERING_FILES.iter().any(|(long, short)| {
+        without_ignorables(name) == long.as_bytes()
+            || is_ntfs(name, long.as_bytes(), None)
+            || name.get(..7).is_some_and(|start| {
+                start.eq_ignore_ascii_case(short.as_bytes())
+                    && name.get(7).is_some_and(|digit| (b'1'..=b'4').contains(digit))
+                    && ends_on_ntfs(&name[8..])
+            })
+    })
+}
+
+/// The form in which file systems without case compare names. Two names with one form cannot live in one folder there.
+pub fn folded(name: &[u8]) -> Vec<u8> {
+    let folded = without_ignorables(name);
+    match std::str::from_utf8(&folded) {
+        Ok(text) => text.to_lowercase().into_bytes(),
+        Err(_) => folded,
+    }
+}
+
+/// HFS+ drops these code points when it compares; ASCII is lowered on the way.
+fn without_ignorables(name: &[u8]) -> Vec<u8> {
+    let lowered = name.to_ascii_lowercase();
+    if name.is_ascii() {
+        return lowered;
+    }
+    match std::str::from_utf8(&lowered) {
+        Err(_) => lowered,
+        Ok(text) => text.chars().filter(|&c| !is_ignorable(c)).collect::<String>().into_bytes(),
+    }
+}
+
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+}
+
+fn is_ntfs(name: &[u8], long: &[u8], short: Option<&[u8]>) -> bool {
+    [Some(long), short].into_iter().flatten().any(|start| {
+        name.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
+            && ends_on_ntfs(&name[start.len()..])
+    })
+}
+
+/// NTFS drops trailing dots and spaces, and a colon begins the name of a stream.
+fn ends_on_ntfs(rest: &[u8]) -> bool {
+    let rest = rest.split(|&byte| byte == b':').next().unwrap_or_default();
+    rest.iter().all(|&byte| byte == b'.' || byte == b' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dot_git_is_refused_in_every_spelling() {
+        for name in [
+            &b".git"[..],
+            b".GIT",
+            b".Git",
+            b"git~1",
+            b"GIT~1",
+            b".git.",
+            b".git ",
+            b".git . .",
+            b".git::$INDEX_ALLOCATION",
+            b".git:x",
+            b"git~1:x",
+            b".git\\config",
+            b"a\\.git",
+            ".g\u{200c}it".as_bytes(),
+            ".gi\u{feff}T".as_bytes(),
+        ] {
+            assert!(check_component(name).is_err(), "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_names_are_refused() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0b"] {
+            assert!(check_component(name).is_err(), "{}", name.escape_ascii());
+        }
+        assert!(check_path(b"a/../b").is_err() && check_path(b"a//b").is_err() && check_path(b"a/.git/x").is_err());
+    }
+
+    #[test]
+    fn ordinary_and_odd_names_pass() {
+        for name in
+            [&b".gitignore"[..], b".github", b"git", b"git~2", b"a\nb", b"\xff\xfe", b"...", b".git-blame", b"a b "]
+        {
+            assert_eq!(check_component(name), Ok(()), "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn files_that_steer_git_are_known_in_every_spelling() {
+        for name in [&b".gitmodules"[..], b".GITMODULES", b"gitmod~1", b".gitmodules .", b".gitattributes", b".mailmap"]
+        {
+            assert!(is_steering_file(name), "{}", name.escape_ascii());
+        }
+        assert!(!is_steering_file(b"gitmodules") && !is_steering_file(b"gitmod~9"));
+    }
+
+    #[test]
+    fn names_that_differ_in_case_only_fold_together() {
+        assert_eq!(folded(b"ReadMe"), folded(b"README"));
+        assert_eq!(folded("Ärger".as_bytes()), folded("ärger".as_bytes()));
+        assert_ne!(folded(b"a"), folded(b"b"));
+    }
+}

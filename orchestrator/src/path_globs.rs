@@ -1,0 +1,81 @@
+//! Globs over paths of a tree, as plans write them: `*` stays inside one folder, `**` crosses folders, and a pattern that
+//! ends in a slash means everything below.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// A pattern that is no glob.
+#[derive(Debug, thiserror::Error)]
+#[error("read the glob {pattern:?}: {source}")]
+pub struct BadGlob {
+    /// As written.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub source: globset::Error,
+}
+
+/// A compiled list of globs; matches when any of them does.
+#[derive(Debug, Clone)]
+pub struct PathGlobs {
+    set: GlobSet,
+}
+
+impl PathGlobs {
+    /// Compiles patterns; an empty list matches nothing.
+    ///
+    /// # Errors
+    /// [`BadGlob`] names the first pattern that is none.
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, BadGlob> {
+        let mut builder = GlobSetBuilder::new();
+        let bad = |pattern: &str| {
+            let pattern = pattern.to_owned();
+            move |source| BadGlob { pattern, source }
+        };
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            let whole = match pattern.strip_suffix('/') {
+                Some(folder) => format!("{folder}/**"),
+                None => pattern.to_owned(),
+            };
+            let whole = whole.strip_prefix("./").unwrap_or(&whole);
+            builder.add(GlobBuilder::new(whole).literal_separator(true).build().map_err(bad(pattern))?);
+        }
+        Ok(PathGlobs { set: builder.build().map_err(bad("all of them together"))? })
+    }
+
+    /// Whether a path (components separated by `/`, any bytes) matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        self.set.is_match(Path::new(OsStr::from_bytes(path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, path: &[u8], expected: bool) {
+        let globs = PathGlobs::new(&[pattern]).expect("a glob of the test");
+        assert_eq!(globs.matches(path), expected, "{pattern} on {}", path.escape_ascii());
+    }
+
+    #[test]
+    fn a_star_stays_inside_a_folder() {
+        check("src/*.rs", b"src/a.rs", true);
+        check("src/*.rs", b"src/a/b.rs", false);
+    }
+
+    #[test]
+    fn two_stars_cross_folders_and_bytes_need_no_encoding() {
+        check("crates/x/**", b"crates/x/a/\xff.rs", true);
+        check("crates/x/**", b"crates/xy/a", false);
+        check("crates/x/", b"crates/x/a/b", true);
+        check("**", b"a\nb", true);
+    }
+
+    #[test]
+    fn what_is_no_glob_is_named() {
+        assert_eq!(PathGlobs::new(&["a", "b["]).expect_err("unclosed").pattern, "b[");
+    }
+}
