@@ -318,4 +318,4 @@ fn is_intact(root: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,1 +1,324 @@
+//! Worktrees that workers left, honest and hostile, in both backends.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::base::git_dir::ObjectsAt;
+use crate::base::{BaseSettings, Bases};
+use crate::git_fixture::{Fixture, git, put};
+use crate::repository::Repository;
+use crate::state::StateDir;
+use crate::worktree::{Backend, Worktree};
+
+const BACKENDS: [Backend; 2] = [Backend::Overlay, Backend::Copy];
+
+struct Scene {
+    fixture: Fixture,
+    repository: Arc<Repository>,
+    worktree: Worktree,
+}
+
+fn scene(backend: Backend, files: &[(&str, &str)], copy: &[&str]) -> Scene {
+    let fixture = Fixture::with_files(files);
+    for path in copy {
+        put(&fixture.path().join(path), "copied");
+    }
+    let repository = Arc::new(fixture.repository());
+    let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
+    let copy = copy.iter().map(|&path| path.to_owned()).collect();
+    let settings = BaseSettings { backend, objects: ObjectsAt::Host, sparse: Vec::new(), copy, cache: Vec::new() };
+    let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
+    let layers = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect("a base");
+    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), backend).expect("a worktree");
+    Scene { fixture, repository, worktree }
+}
+
+impl Scene {
+    fn collect(&self, writes: Option<&[&str]>, limits: &CollectLimits) -> Collected {
+        let writes: Option<Vec<String>> = writes.map(|all| all.iter().map(|&glob| glob.to_owned()).collect());
+        collect(&self.repository, &self.worktree, writes.as_deref(), limits).expect("nothing of ours fails")
+    }
+
+    /// The change as `git diff` names it.
+    fn diff(&self) -> String {
+        match self.collect(None, &CollectLimits::default()) {
+            Collected::Refused(refusal) => panic!("refused: {refusal:?}"),
+            Collected::Change(change) => {
+                let (old, new) = (change.base_tree.to_string(), change.tree.to_string());
+                git(self.fixture.path(), &["fsck", "--strict", "--no-dangling", &new]);
+                let diff = ["diff", "--no-renames", "--raw", "--abbrev=1", &old, &new];
+                let lines = git(self.fixture.path(), &diff);
+                let short = |line: &str| {
+                    let (modes, path) = line.split_once('\t').expect("a raw line has a tab");
+                    let fields: Vec<&str> = modes.split(' ').collect();
+                    format!("{} {} {path}\n", fields[4], fields[1])
+                };
+                let named = lines.lines().map(short).collect();
+                let names: String = git(self.fixture.path(), &["diff", "--no-renames", "--name-only", &old, &new]);
+                assert_eq!(names.lines().count(), change.paths.len(), "the paths of the change are those of git");
+                named
+            }
+        }
+    }
+}
+
+const FILES: [(&str, &str); 7] = [
+    ("README", "hello"),
+    ("bin/tool", "#!/bin/sh"),
+    ("dir/a", "1"),
+    ("dir/sub/b", "2"),
+    ("link", "->README"),
+    ("out", "->/etc/passwd"),
+    (".gitignore", "*.o\nbuild/\n"),
+];
+
+/// Runs a script as a worker would and compares the change with `expected`, in both backends.
+fn check(script: &str, expected: &str) {
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_some() {
+            assert_eq!(scene.diff(), expected, "{backend:?}: {script}");
+        }
+    }
+}
+
+#[test]
+fn an_untouched_worktree_is_no_change() {
+    check("git status >/dev/null; cat README >/dev/null", "");
+}
+
+#[test]
+fn edits_additions_and_removals_are_found() {
+    check(
+        "echo x > README; mkdir -p new/er; echo y > new/er/file; rm dir/a",
+        "M 100644 README\nD 000000 dir/a\nA 100644 new/er/file\n",
+    );
+}
+
+#[test]
+fn a_touched_or_rewritten_file_is_no_change() {
+    check("touch README; printf 1 > dir/a; chmod 600 dir/sub/b; chmod 700 bin/tool", "");
+}
+
+#[test]
+fn only_the_executable_bit_of_a_mode_counts() {
+    check("chmod 4777 README; chmod 644 bin/tool", "M 100755 README\nM 100644 bin/tool\n");
+}
+
+#[test]
+fn a_removed_folder_is_all_its_files() {
+    check("rm -r dir", "D 000000 dir/a\nD 000000 dir/sub/b\n");
+}
+
+#[test]
+fn a_folder_made_anew_holds_only_what_is_new() {
+    check("rm -r dir; mkdir -p dir; echo z > dir/c", "D 000000 dir/a\nA 100644 dir/c\nD 000000 dir/sub/b\n");
+    check("rm -r dir; mkdir -p dir/sub; echo 9 > dir/sub/b", "D 000000 dir/a\nM 100644 dir/sub/b\n");
+}
+
+#[test]
+fn files_and_folders_change_places() {
+    check("rm -r dir; echo now > dir", "A 100644 dir\nD 000000 dir/a\nD 000000 dir/sub/b\n");
+    check("rm README; mkdir README; echo in > README/file", "D 000000 README\nA 100644 README/file\n");
+    check("rm README; ln -s dir README", "T 120000 README\n");
+}
+
+#[test]
+fn a_renamed_folder_is_found_whole() {
+    check("mv dir moved", "D 000000 dir/a\nD 000000 dir/sub/b\nA 100644 moved/a\nA 100644 moved/sub/b\n");
+}
+
+#[test]
+fn a_removed_and_restored_file_is_no_change() {
+    check("rm dir/a; printf 1 > dir/a; mv dir/sub dir/s; mv dir/s dir/sub", "");
+}
+
+#[test]
+fn ignored_files_stay_out_and_tracked_ones_never() {
+    check(
+        "echo x > a.o; mkdir -p build/deep/.git; echo y > build/deep/file; echo '*' > build/.gitignore; echo z >> README",
+        "M 100644 README\n",
+    );
+    check("echo 'README' >> .gitignore; echo x > README", "M 100644 .gitignore\nM 100644 README\n");
+    check("echo '!keep.o' >> .gitignore; echo x > keep.o; echo y > other.o", "M 100644 .gitignore\nA 100644 keep.o\n");
+    check("rm .gitignore; echo x > a.o", "D 000000 .gitignore\nA 100644 a.o\n");
+}
+
+#[test]
+fn what_git_did_inside_does_not_matter() {
+    check("echo x > README; git add -A; git commit -qm x; git gc -q; rm -rf .git", "M 100644 README\n");
+    check("echo x > new; git add new; git commit -qm x; git reset -q --hard HEAD~1", "");
+    check("rm -rf .git; echo 'gitdir: /etc' > .git; echo x > README", "M 100644 README\n");
+}
+
+#[test]
+fn hard_links_and_odd_names_are_files() {
+    check("ln README twin; printf n > 'a\nb'", "A 100644 \"a\\nb\"\nA 100644 twin\n");
+    check("printf n > \"$(printf 'f\\377')\"", "A 100644 \"f\\377\"\n");
+}
+
+#[test]
+fn pipes_sockets_and_their_like_are_left_out() {
+    check("mkfifo pipe; rm README; mkfifo README", "D 000000 README\n");
+}
+
+#[test]
+fn locked_files_and_folders_are_read_all_the_same() {
+    check("mkdir new; echo x > new/file; chmod 000 new/file; chmod 000 new", "A 100644 new/file\n");
+}
+
+#[test]
+fn links_of_the_base_stay_and_new_ones_are_judged() {
+    check("ln -s ../README dir/up; touch -h out", "A 120000 dir/up\n");
+}
+
+/// The worktree must be refused with a reason that contains `expected`.
+fn check_refused(script: &str, expected: &str) {
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            continue;
+        }
+        match scene.collect(None, &CollectLimits::default()) {
+            Collected::Refused(Refusal::Hostile { reason, .. }) => {
+                assert!(reason.contains(expected), "{backend:?}: {script}: {reason}");
+            }
+            other => panic!("{backend:?}: {script}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn repositories_inside_are_refused() {
+    check_refused("git init -q sub", "a repository inside");
+    check_refused("mkdir -p sub/.GIT; echo x > sub/.GIT/config", "a repository inside");
+    check_refused("mkdir -p dir; echo 'gitdir: x' > dir/.git", "reads as .git");
+    check_refused("mkdir -p 'git~1'; echo x > 'git~1/config'", "a repository inside");
+    check_refused(
+        "mkdir -p \"$(printf '.g\\342\\200\\214it')\"; echo x > \"$(printf '.g\\342\\200\\214it')/config\"",
+        "inside",
+    );
+}
+
+#[test]
+fn links_out_of_the_tree_are_refused() {
+    check_refused("ln -s /etc/passwd new", "absolute");
+    check_refused("ln -s ../../x dir/new", "out of the tree");
+    check_refused("ln -sf /etc/shadow out", "absolute");
+    check_refused("ln -s .git/config new", "git directory");
+    check_refused("rm .gitignore; ln -s README .gitignore", "steers git");
+}
+
+#[test]
+fn names_that_differ_in_case_only_are_refused() {
+    check_refused("echo x > readme", "case");
+    check_refused("mkdir DIR; echo x > DIR/y", "case");
+}
+
+fn check_limit(script: &str, change: impl Fn(&mut CollectLimits), expected: &str) {
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            continue;
+        }
+        let mut limits = CollectLimits::default();
+        change(&mut limits);
+        match scene.collect(None, &limits) {
+            Collected::Refused(Refusal::Limit { limit, .. }) => assert_eq!(limit, expected, "{backend:?}"),
+            other => panic!("{backend:?}: {script}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn limits_are_named() {
+    check_limit("echo x > a; echo y > b; echo z > c", |limits| limits.files = 2, "files");
+    check_limit("truncate -s 1T sparse", |_| {}, "blob_bytes");
+    check_limit("for i in 1 2 3; do head -c 1000 /dev/urandom > $i; done", |limits| limits.bytes = 2500, "bytes");
+    check_limit("mkdir -p a/b/c/d; echo > a/b/c/d/e", |limits| limits.depth = 3, "depth");
+    check_limit("touch 1 2 3 4 5 6 7 8 9 10 11 12 13", |limits| limits.entries = 12, "entries");
+    check_limit("mkdir -p aaaa/bbbb; echo > aaaa/bbbb/cccc", |limits| limits.path_bytes = 12, "path_bytes");
+}
+
+#[test]
+fn a_file_that_exceeds_what_is_kept_in_memory_is_stored_whole() {
+    check(
+        "head -c 6000000 /dev/zero > big; head -c 7000000 /dev/zero > dir/bigger",
+        "A 100644 big\nA 100644 dir/bigger\n",
+    );
+}
+
+#[test]
+fn writes_are_enforced_on_every_kind_of_change() {
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, "rm dir/a; echo x > README; chmod +x dir/sub/b").is_none() {
+            continue;
+        }
+        let limits = CollectLimits::default();
+        let outside = |writes: &[&str]| match scene.collect(Some(writes), &limits) {
+            Collected::Refused(Refusal::OutOfScope { paths, count }) => {
+                assert_eq!(paths.len(), count);
+                paths.iter().map(|path| display_path(path)).collect::<Vec<_>>().join(" ")
+            }
+            other => format!("{other:?}"),
+        };
+        assert_eq!(outside(&[]), "README dir/a dir/sub/b", "{backend:?}");
+        assert_eq!(outside(&["dir/*"]), "README dir/sub/b");
+        assert_eq!(outside(&["README", "dir/sub/**"]), "dir/a");
+        assert!(matches!(scene.collect(Some(&["README", "dir/**"]), &limits), Collected::Change(_)));
+    }
+}
+
+#[test]
+fn copied_files_are_nobodys_change() {
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &["settings.env"]);
+        if crate::base::tests::run_in(&scene.worktree, "echo mine > settings.env; echo x > README").is_some() {
+            assert_eq!(scene.diff(), "M 100644 README\n", "{backend:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_worktree_leaves_no_blob_behind() {
+    let scene = scene(Backend::Copy, &FILES, &[]);
+    put(&scene.worktree.written_dir().join("README"), "a content that nothing else has");
+    put(&scene.worktree.written_dir().join("new"), "->/etc/passwd");
+    assert!(matches!(scene.collect(None, &CollectLimits::default()), Collected::Refused(_)));
+    let id = Oid::hash_object(ObjectType::Blob, b"a content that nothing else has").expect("an id");
+    let git = scene.repository.handle().expect("a handle");
+    assert!(!git.odb().expect("its store").exists(id));
+}
+
+#[test]
+fn a_sub_second_edit_of_equal_size_is_found() {
+    // The worker sets back all that a program can set back.
+    check(
+        "touch -r README ../stamp; printf HELLO > README; touch -r ../stamp README; rm ../stamp",
+        "M 100644 README\n",
+    );
+}
+
+#[test]
+fn artifacts_are_copied_ignored_ones_too() {
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        let script =
+            "mkdir -p build/r; echo r > build/r/report.xml; ln -s /etc/passwd build/r/evil.xml; mkfifo build/r/p.xml";
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            continue;
+        }
+        let to = scene.worktree.attempt_dir().join("artifacts");
+        let patterns = ["build/**/*.xml".to_owned()];
+        let taken = artifacts::take_artifacts(&scene.worktree, &patterns, &to, &CollectLimits::default());
+        assert_eq!(
+            taken.expect("copied"),
+            artifacts::Taken::Files(vec![b"build/r/report.xml".to_vec()]),
+            "{backend:?}"
+        );
+        assert_eq!(std::fs::read(to.join("build/r/report.xml")).expect("it is there"), b"r\n");
+        assert!(!Path::new(&to).join("build/r/evil.xml").exists());
+    }
+}
