@@ -209,7 +209,7 @@ fn lower(
     }
     let tasks = plan.get("tasks").and_then(Node::table);
     let task_entries = tasks.map(|table| table.entries.as_slice()).unwrap_or_default();
-    if task_entries.is_empty() {
+    if task_entries.is_empty() && plan.get("tasks").is_none_or(|node| node.table().is_some()) {
         let at = plan.entry("tasks").map_or(Location::new(0, 0..0), |entry| entry.key_at);
         let hint = "write a task, for example:\n[tasks.hello]\nrun = \"echo hello > hello.txt\"";
         diagnostics.push(Diagnostic::error(at, "the plan has no tasks").hint(hint));

@@ -178,19 +178,24 @@ impl<'a> Lower<'a> {
                 }
                 None
             }
-            [entry] => match entry.key.as_str() {
-                "run" => Some(Work::Run(self.template(&entry.node, Dialect::Text))),
-                "argv" => Some(Work::Argv(self.templates_of(&entry.node))),
-                _ => None, // Reported as not supported yet.
-            },
+            [entry] => self.work_of(entry),
             [first, second, ..] => {
                 let message = format!("task `{}` has both `{}` and `{}`", task.key, first.key, second.key);
                 let diagnostic = Diagnostic::error(second.key_at, message)
                     .related(first.key_at, "the first one")
                     .hint("a task does one thing: exactly one of run, argv, wasm, agent");
                 self.diagnostics.push(diagnostic);
-                None
+                // What else is wrong with the first one can still be found.
+                self.work_of(first)
             }
+        }
+    }
+
+    fn work_of(&mut self, entry: &Entry) -> Option<Work> {
+        match entry.key.as_str() {
+            "run" => Some(Work::Run(self.template(&entry.node, Dialect::Text))),
+            "argv" => Some(Work::Argv(self.templates_of(&entry.node))),
+            _ => None, // Reported as not supported yet.
         }
     }
 
