@@ -1,1 +1,51 @@
-//! (soon)
+//! Policy in, enforcement out: closes a cage around one program with the kernel's own means.
+//!
+//! [`Policy`] is what may be done; [`launch`] starts the program inside it and gives back a [`Caged`] tree of processes;
+//! [`Enforcement`] is what the kernel really holds it to. A step that fails refuses the launch: nothing ever runs in less
+//! than was asked for. Two tiers share one sequence ([`launch`](mod@launch) is the list of its steps):
+//!
+//! - *namespaces*: user, mount, pid, network, ipc and uts namespaces around a minimal root, then Landlock and seccomp;
+//! - *landlock*: Landlock and seccomp alone, for machines that allow no namespaces.
+//!
+//! The crate reads no environment, prints nothing and knows neither plans nor the worker's protocol. It must be used from
+//! a process with a single thread: it clones processes that go on running Rust code. Start reading at [`launch`](mod@launch).
+
+/// Tries what must fail, from inside, before the job may start.
+mod canary;
+/// Gives up every capability, for good.
+mod capabilities;
+/// What is enforced and what is not, in words.
+pub mod enforcement;
+/// The first process of a cage: it reaps, counts and ends all others.
+mod init;
+/// Kernel Landlock: which files, ports and processes may be touched.
+pub mod landlock;
+/// The launch sequence, one function a step.
+pub mod launch;
+/// Resource limits of single processes.
+mod limits;
+/// The kernel's mount calls, as few small functions.
+mod mounts;
+/// Namespaces, id maps, loopback and host name.
+mod namespaces;
+/// Copy-on-write mounts.
+mod overlay;
+/// What may be done: checked when built.
+pub mod policy;
+/// What this machine can do, found out by doing.
+pub mod probe;
+/// The program to run and its environment.
+mod program;
+/// The file tree that a job sees in the namespaces tier.
+mod root;
+/// System calls that no job makes.
+pub mod seccomp;
+/// What the inside tells the outside: one record a pipe write.
+mod status;
+
+pub use enforcement::{Enforcement, Tier};
+pub use launch::{Caged, Refused, launch};
+pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};
+pub use probe::{Probe, Verdict, probe};
+pub use program::{Program, ProgramError};
+pub use status::{End, Status, Usage};

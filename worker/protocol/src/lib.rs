@@ -13,10 +13,13 @@ pub mod frame;
 pub mod message;
 /// How a job ended, as values.
 pub mod outcome;
+/// What a machine can do.
+pub mod probe;
 /// What the coordinator asks the sandbox to allow: plain data, every path absolute.
 pub mod sandbox_spec;
 
 pub use frame::{FrameError, FrameReader, encode};
 pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION};
 pub use outcome::{Ended, EnforcementReport, Outcome, Refusal};
+pub use probe::{Probe, Verdict};
 pub use sandbox_spec::{Access, Cow, Grant, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec};

@@ -1,0 +1,39 @@
+//! Gives up every capability, for good: effective, permitted, inheritable, ambient and bounding sets become empty, and
+//! user id 0 no longer means anything at an exec. Source: capabilities(7).
+
+use rustix::io;
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_capabilities_secure_bits,
+};
+
+/// Capabilities of the running kernel are numbered without gaps; asking for a higher one fails, which ends the loop.
+const CAPABILITY_MAX: u32 = 63;
+
+/// Drops everything. A process without any capability to begin with (an ordinary user outside a namespace) has nothing to
+/// drop, and cannot regain any because `no_new_privs` is set before its exec.
+pub fn drop_all() -> io::Result<()> {
+    if capabilities(None)?.permitted.is_empty() {
+        return Ok(());
+    }
+    for capability in 0..=CAPABILITY_MAX {
+        // SAFETY: PR_CAPBSET_DROP takes a number and touches no memory.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
+        if result != 0 {
+            match crate::mounts::last_error() {
+                io::Errno::INVAL => break,
+                error => return Err(error),
+            }
+        }
+    }
+    set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+            | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
+    )?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}

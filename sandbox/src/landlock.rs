@@ -1,0 +1,226 @@
+//! Kernel Landlock: which files, ports and processes a job may touch, for itself and all its descendants, for good.
+//!
+//! Every right of the ABI in force is handled, so what is not granted here is refused. Rules are placed at the trees a job
+//! works in and not at the root: the kernel walks from a file upwards until a rule answers, at each open.
+//! Source: Documentation/userspace-api/landlock.rst.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
+};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+
+use crate::enforcement::Tier;
+use crate::policy::{Access, Network, Policy};
+
+/// The oldest ABI that counts as a cage at all.
+pub const ABI_MIN: u32 = 1;
+/// The newest ABI whose rights this crate knows.
+pub const ABI_KNOWN: u32 = 9;
+/// Entries of one folder that are looked at when a hidden path in it makes its neighbours be granted one by one.
+const NEIGHBOURS_MAX: usize = 4096;
+
+/// Where a rule is placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RulePath {
+    /// Must be there, else the launch is refused: a rule that is silently left out is a job that fails for no visible reason.
+    Needed(PathBuf),
+    /// A folder of the system that not every machine has.
+    IfThere(PathBuf),
+}
+
+/// What may be done below a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// Read and execute.
+    Read,
+    /// All but making devices, fifos and sockets.
+    Write,
+    /// [`Right::Write`], fifos and sockets: private folders that are thrown away.
+    Private,
+    /// Reading, writing and `ioctl` of device files, no new entries.
+    Device,
+}
+
+/// Why the job cannot be confined.
+#[derive(Debug, thiserror::Error)]
+pub enum LandlockError {
+    /// The kernel has no Landlock, or it is switched off.
+    #[error("the kernel has no Landlock")]
+    Missing,
+    /// A rule's path cannot be opened.
+    #[error("cannot open {path:?}: {source}")]
+    Path {
+        /// The path, as the job sees it.
+        path: PathBuf,
+        /// The system's error.
+        source: rustix::io::Errno,
+    },
+    /// A folder with a hidden entry has too many neighbours.
+    #[error("{0:?} has more than {NEIGHBOURS_MAX} entries beside a hidden one")]
+    TooManyNeighbours(PathBuf),
+    /// The kernel refused.
+    #[error("{0}")]
+    Ruleset(#[from] landlock::RulesetError),
+    /// Something of the ruleset is not in force.
+    #[error("the ruleset is only partly in force")]
+    Partial,
+}
+
+/// The kernel's Landlock ABI; 0 without Landlock.
+pub fn kernel_abi() -> u32 {
+    const CREATE_RULESET_VERSION: libc::c_uint = 1;
+    let null = std::ptr::null::<libc::c_void>();
+    // SAFETY: with a null attribute of size 0 and the version flag the call reads nothing and returns a number.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null, 0usize, CREATE_RULESET_VERSION) };
+    u32::try_from(abi).unwrap_or(0)
+}
+
+/// The ABI a job of `policy` gets on this kernel.
+pub fn abi_for(policy: &Policy) -> u32 {
+    kernel_abi().min(ABI_KNOWN).min(policy.get().landlock_abi_max.unwrap_or(ABI_KNOWN))
+}
+
+/// Confines the calling process for good; sets `no_new_privs` as well.
+///
+/// # Errors
+/// [`LandlockError`]; the process must end, since it may be confined in part.
+pub fn confine(policy: &Policy) -> Result<u32, LandlockError> {
+    let number = abi_for(policy);
+    if number < ABI_MIN {
+        return Err(LandlockError::Missing);
+    }
+    let abi = ABI::from(i32::try_from(number).expect("at most ABI_KNOWN"));
+    let draft = policy.get();
+    let mut ruleset =
+        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi))?;
+    // A network namespace of its own is stronger, and leaves the job its loopback.
+    if draft.tier == Tier::Landlock && draft.network == Network::None && number >= 4 {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    }
+    if number >= 6 {
+        ruleset = ruleset.scope(Scope::from_all(abi))?;
+    }
+    let mut ruleset = ruleset.create()?;
+    for (path, right) in rules(policy)? {
+        let Some(fd) = open_rule(&path)? else { continue };
+        let access =
+            rights(right, abi, &fd).map_err(|source| LandlockError::Path { path: path.into_path(), source })?;
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
+    }
+    let status = ruleset.restrict_self()?;
+    if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
+        Ok(number)
+    } else {
+        Err(LandlockError::Partial)
+    }
+}
+
+/// A rule's path: an absent optional one gives `None`.
+fn open_rule(path: &RulePath) -> Result<Option<OwnedFd>, LandlockError> {
+    let (path, absent_is_fine) = match path {
+        RulePath::Needed(path) => (path, false),
+        RulePath::IfThere(path) => (path, true),
+    };
+    match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::NOENT) if absent_is_fine => Ok(None),
+        Err(source) => Err(LandlockError::Path { path: path.clone(), source }),
+    }
+}
+
+fn rights(right: Right, abi: ABI, fd: &OwnedFd) -> rustix::io::Result<BitFlags<AccessFs>> {
+    let nodes = AccessFs::MakeChar | AccessFs::MakeBlock;
+    let meetings = AccessFs::MakeFifo | AccessFs::MakeSock;
+    let all = AccessFs::from_all(abi);
+    let granted = match right {
+        Right::Read => AccessFs::from_read(abi),
+        Right::Write => all & !(nodes | meetings),
+        Right::Private => all & !nodes,
+        Right::Device => {
+            all & (AccessFs::ReadFile
+                | AccessFs::ReadDir
+                | AccessFs::WriteFile
+                | AccessFs::Truncate
+                | AccessFs::IoctlDev)
+        }
+    };
+    let is_folder = FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory;
+    Ok(if is_folder { granted } else { granted & AccessFs::from_file(abi) })
+}
+
+impl RulePath {
+    fn into_path(self) -> PathBuf {
+        match self {
+            RulePath::Needed(path) | RulePath::IfThere(path) => path,
+        }
+    }
+}
+
+/// All rules of a policy, in no particular order: Landlock adds them up.
+fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
+    let draft = policy.get();
+    let needed = |path: &Path, right| (RulePath::Needed(path.to_owned()), right);
+    let mut rules = vec![needed(draft.worktree.at(), Right::Write), needed(&draft.home, Right::Private)];
+    rules.extend(draft.copies.iter().map(|copy| needed(&copy.at, Right::Write)));
+    rules.extend(draft.tmp.iter().map(|tmp| needed(tmp, Right::Private)));
+    rules.extend(
+        draft.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| needed(&grant.at, Right::Write)),
+    );
+    match draft.tier {
+        Tier::Namespaces => {
+            // The root holds nothing but what may be read.
+            rules.push(needed(Path::new("/"), Right::Read));
+            rules.push(needed(Path::new("/dev"), Right::Device));
+            rules.push(needed(Path::new("/dev/shm"), Right::Private));
+            if draft.tmp.is_none() {
+                rules.push(needed(Path::new("/tmp"), Right::Private));
+            }
+        }
+        Tier::Landlock => {
+            let system = crate::root::SYSTEM_FOLDERS.iter().map(PathBuf::from);
+            let etc = crate::root::ETC_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
+            let network = crate::root::ETC_NETWORK_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
+            let network = network.filter(|_| draft.network == Network::Host);
+            let seen = system.chain(etc).chain(network).chain([PathBuf::from("/proc")]);
+            rules.extend(seen.map(|path| (RulePath::IfThere(path), Right::Read)));
+            let devices = crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name));
+            rules.extend(devices.map(|path| (RulePath::IfThere(path), Right::Device)));
+            for grant in draft.grants.iter().filter(|grant| grant.access == Access::Read) {
+                read_around(&grant.at, &draft.hide, &mut rules)?;
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// Grants reading below `path` except for what is hidden. Landlock cannot take away inside what it has granted, so a
+/// folder on the way to a hidden entry is not granted itself: its other entries are, one by one.
+fn read_around(path: &Path, hide: &[PathBuf], rules: &mut Vec<(RulePath, Right)>) -> Result<(), LandlockError> {
+    if hide.iter().any(|hidden| path.starts_with(hidden)) {
+        return Ok(());
+    }
+    let inside: Vec<PathBuf> = hide.iter().filter(|hidden| hidden.starts_with(path)).cloned().collect();
+    if inside.is_empty() || !path.is_dir() || path.is_symlink() {
+        rules.push((RulePath::Needed(path.to_owned()), Right::Read));
+        return Ok(());
+    }
+    let io = |error: std::io::Error| {
+        let source = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
+        LandlockError::Path { path: path.to_owned(), source }
+    };
+    for (count, entry) in std::fs::read_dir(path).map_err(io)?.enumerate() {
+        if count >= NEIGHBOURS_MAX {
+            return Err(LandlockError::TooManyNeighbours(path.to_owned()));
+        }
+        let entry = entry.map_err(io)?;
+        // A symlink's rule would be one for its target, which is no business of this grant.
+        if !entry.file_type().map_err(io)?.is_symlink() {
+            read_around(&entry.path(), &inside, rules)?;
+        }
+    }
+    Ok(())
+}

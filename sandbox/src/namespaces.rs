@@ -1,0 +1,108 @@
+//! Namespaces, id maps, loopback and host name: what a job shares with nobody.
+//!
+//! Source: clone(2), user_namespaces(7), pid_namespaces(7), netdevice(7).
+
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::Pid;
+
+use crate::mounts::last_error;
+use crate::policy::Network;
+
+/// The host name inside every cage.
+pub const HOST_NAME: &str = "swarm";
+
+/// Both sides of a clone.
+pub enum Cloned {
+    /// The calling process: the child's id and a descriptor that stands for it.
+    Parent(Pid, OwnedFd),
+    /// The new process, a copy of the caller.
+    Child,
+}
+
+/// The clone flags of a job's namespaces.
+pub fn flags(network: Network) -> libc::c_int {
+    let own_network = if network == Network::None { libc::CLONE_NEWNET } else { 0 };
+    libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | own_network
+}
+
+/// Clones the calling process like fork(2), into new namespaces.
+///
+/// clone(2) and not clone3(2): container runtimes answer the latter with `ENOSYS`.
+///
+/// # Errors
+/// `EPERM`, `ENOSPC` or `EUSERS` where namespaces are not allowed.
+pub fn clone(flags: libc::c_int) -> io::Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::c_long::from(flags | libc::CLONE_PIDFD | libc::SIGCHLD);
+    let null = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: without CLONE_VM the child gets a copy of the address space and goes on with the same stack pointer, as
+    // after fork(2). The process has a single thread (the crate's contract), so no lock is held by a thread that the
+    // child lacks. The kernel writes the pidfd to the third argument on every architecture, before it returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, null, &raw mut pidfd, null, null) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        1.. => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::Errno::OVERFLOW)?;
+            // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+            Ok(Cloned::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        }
+        _ => Err(last_error()),
+    }
+}
+
+/// The caller's user and group id, to be taken before [`clone`].
+#[derive(Debug, Clone, Copy)]
+pub struct Ids {
+    user: u32,
+    group: u32,
+}
+
+impl Ids {
+    /// Of the calling process.
+    pub fn current() -> Self {
+        Ids { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
+    }
+}
+
+/// Maps the caller's ids to themselves and nothing else: every other id shows as the overflow id and cannot be assumed.
+pub fn map_ids(ids: Ids) -> io::Result<()> {
+    write_once("/proc/self/setgroups", "deny")?;
+    write_once("/proc/self/uid_map", &format!("{0} {0} 1", ids.user))?;
+    write_once("/proc/self/gid_map", &format!("{0} {0} 1", ids.group))
+}
+
+/// The kernel takes these files in a single write.
+fn write_once(path: &str, text: &str) -> io::Result<()> {
+    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let written = io::write(&file, text.as_bytes())?;
+    if written == text.len() { Ok(()) } else { Err(io::Errno::IO) }
+}
+
+/// Cuts the ties between our mounts and the host's, in both directions.
+pub fn make_mounts_private() -> io::Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+}
+
+/// Gives the cage a name of its own and brings its loopback up.
+pub fn name_and_loopback(network: Network) -> io::Result<()> {
+    rustix::system::sethostname(HOST_NAME.as_bytes())?;
+    if network == Network::None { loopback_up() } else { Ok(()) }
+}
+
+fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all-zero bytes are a valid `ifreq`: integers, a pointer that may be null, and a name without characters.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::try_from(*from).expect("ASCII fits");
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("0x41 fits");
+    // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}

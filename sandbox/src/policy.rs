@@ -1,0 +1,344 @@
+//! What a job may do, checked when built and unchangeable afterwards.
+//!
+//! A [`Draft`] is plain data from anywhere; [`Draft::check`] is the only way to a [`Policy`]. The check refuses and never
+//! repairs: a relative path, a `..`, a grant of `/` or of a kernel file system is an error of whoever asked. Whether a path
+//! exists, and that no symlink stands in it, is found out when it is opened for the mount or the rule, because only that
+//! answer cannot be outdated.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use crate::enforcement::Tier;
+
+/// The longest list of grants, hidden paths or layers that is accepted. The kernel allows 100,000 mounts a namespace and
+/// 500 overlay layers; a job with more than this is a mistake.
+pub const PATHS_MAX: usize = 4096;
+
+/// The file systems of the kernel: nothing in them is granted, nothing is mounted over them.
+const KERNEL_FOLDERS: &[&str] = &["/proc", "/sys", "/dev"];
+/// The folders of the system: nothing in them is granted for writing.
+const SYSTEM_FOLDERS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/boot"];
+/// Folders that hold the folders of many owners: what lies in them may be granted for writing, they themselves not.
+const SHARED_FOLDERS: &[&str] = &["/var", "/root", "/home", "/run", "/opt", "/srv", "/mnt", "/tmp"];
+
+/// A wish for a cage; see [`Draft::check`].
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The tier to enter; no other is tried.
+    pub tier: Tier,
+    /// The tree the job works in.
+    pub worktree: Worktree,
+    /// Host paths beside the worktree.
+    pub grants: Vec<PathGrant>,
+    /// Host folders seen copy-on-write (namespaces tier only).
+    pub copies: Vec<CopyOnWrite>,
+    /// Paths that the job must not see, as the job would name them; missing ones are skipped.
+    pub hide: Vec<PathBuf>,
+    /// The home folder: private and empty in the namespaces tier, a host folder granted for writing in the landlock tier.
+    pub home: PathBuf,
+    /// Where temporary files go: `None` is a private `/tmp` (namespaces tier); else a host folder granted for writing.
+    pub tmp: Option<PathBuf>,
+    /// What may be reached over the network.
+    pub network: Network,
+    /// Limits of resources.
+    pub limits: Limits,
+    /// Uses at most this Landlock ABI, although the kernel has more. For tests of older kernels; `None` everywhere else.
+    pub landlock_abi_max: Option<u32>,
+}
+
+/// A cage that can be asked of the kernel. Built by [`Draft::check`] only.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    // Invariant: passed `Draft::check`.
+    draft: Draft,
+}
+
+impl Policy {
+    /// What was asked for.
+    pub fn get(&self) -> &Draft {
+        &self.draft
+    }
+}
+
+/// The tree a job works in.
+#[derive(Debug, Clone)]
+pub enum Worktree {
+    /// An overlay; layer paths are relative to `state`.
+    Overlay {
+        /// Where the job sees the tree.
+        at: PathBuf,
+        /// The host folder that layer paths start from.
+        state: PathBuf,
+        /// Read-only layers, topmost first.
+        lowers: Vec<String>,
+        /// Receives what the job writes.
+        upper: String,
+        /// Scratch folder on the same file system as `upper`.
+        work: String,
+    },
+    /// A host folder.
+    Directory {
+        /// Where the job sees it.
+        at: PathBuf,
+        /// The folder on the host.
+        path: PathBuf,
+    },
+}
+
+impl Worktree {
+    /// Where the job sees the tree.
+    pub fn at(&self) -> &Path {
+        match self {
+            Worktree::Overlay { at, .. } | Worktree::Directory { at, .. } => at,
+        }
+    }
+}
+
+/// A host path and what may be done below it.
+#[derive(Debug, Clone)]
+pub struct PathGrant {
+    /// The path on the host, without symlinks.
+    pub path: PathBuf,
+    /// Where the job sees it.
+    pub at: PathBuf,
+    /// What may be done.
+    pub access: Access,
+}
+
+/// What may be done below a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read and execute.
+    Read,
+    /// Read, execute, write, create and remove.
+    Write,
+}
+
+/// A host folder seen copy-on-write.
+#[derive(Debug, Clone)]
+pub struct CopyOnWrite {
+    /// The folder on the host, without symlinks: the lower layer.
+    pub path: PathBuf,
+    /// Where the job sees it.
+    pub at: PathBuf,
+    /// Receives writes; relative to the worktree's `state`.
+    pub upper: String,
+    /// Scratch folder; relative to the worktree's `state`.
+    pub work: String,
+}
+
+/// What may be reached over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Only the job's own loopback (namespaces tier), or nothing (landlock tier).
+    None,
+    /// The host's network.
+    Host,
+}
+
+/// Limits of resources; `None` leaves the machine's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// Bytes of private writable memory of each process.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+    /// Open files of each process.
+    pub open_files: Option<u64>,
+    /// Bytes of each file.
+    pub file_bytes: Option<u64>,
+    /// Processors, as a fraction.
+    pub cpu: Option<f64>,
+}
+
+/// Why a wish is no policy. Every variant names what must be changed by whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not absolute, or with `.`, `..`, a NUL or nothing in it.
+    #[error("path {path:?} of {what} is not absolute and plain")]
+    NotPlain {
+        /// The part of the policy.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// A place that is never granted.
+    #[error("{what} may not be {path:?}: it belongs to the system")]
+    Reserved {
+        /// The part of the policy.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// A layer path that is not relative, plain and of `[A-Za-z0-9._/-]`.
+    #[error("overlay layer {0:?} is not a plain relative path")]
+    Layer(String),
+    /// An overlay without lower layers.
+    #[error("an overlay needs at least one lower layer")]
+    NoLower,
+    /// More than [`PATHS_MAX`] of something.
+    #[error("more than {PATHS_MAX} {0}")]
+    TooMany(&'static str),
+    /// Something that the tier cannot do.
+    #[error("the {tier} tier cannot {what}")]
+    Tier {
+        /// The tier that was asked for.
+        tier: Tier,
+        /// What it cannot do.
+        what: String,
+    },
+}
+
+impl Draft {
+    /// Checks everything that can be checked without the kernel.
+    ///
+    /// # Errors
+    /// [`PolicyError`], the first fault found; the caller changes its wish.
+    pub fn check(self) -> Result<Policy, PolicyError> {
+        for (count, what) in [
+            (self.grants.len(), "grants"),
+            (self.copies.len(), "copy-on-write folders"),
+            (self.hide.len(), "hidden paths"),
+        ] {
+            if count > PATHS_MAX {
+                return Err(PolicyError::TooMany(what));
+            }
+        }
+        check_worktree(&self.worktree)?;
+        check_home(&self.home)?;
+        if let Some(tmp) = &self.tmp {
+            check_writable("the folder for temporary files", tmp)?;
+        }
+        for grant in &self.grants {
+            check_grant(grant)?;
+        }
+        for copy in &self.copies {
+            plain("a copy-on-write folder", &copy.path)?;
+            check_writable("a copy-on-write folder", &copy.at)?;
+            layer(&copy.upper)?;
+            layer(&copy.work)?;
+        }
+        for path in &self.hide {
+            plain("a hidden path", path)?;
+        }
+        match self.tier {
+            Tier::Namespaces => self.check_namespaces()?,
+            Tier::Landlock => self.check_landlock()?,
+        }
+        Ok(Policy { draft: self })
+    }
+
+    fn check_namespaces(&self) -> Result<(), PolicyError> {
+        if !self.copies.is_empty() && !matches!(self.worktree, Worktree::Overlay { .. }) {
+            let what = "show folders copy-on-write without an overlay worktree".to_owned();
+            return Err(PolicyError::Tier { tier: self.tier, what });
+        }
+        Ok(())
+    }
+
+    fn check_landlock(&self) -> Result<(), PolicyError> {
+        let cannot = |what: String| Err(PolicyError::Tier { tier: Tier::Landlock, what });
+        match &self.worktree {
+            Worktree::Overlay { .. } => return cannot("mount an overlay".to_owned()),
+            Worktree::Directory { at, path } if at != path => {
+                return cannot(format!("show {} at {}", path.display(), at.display()));
+            }
+            Worktree::Directory { .. } => {}
+        }
+        if let Some(moved) = self.grants.iter().find(|grant| grant.path != grant.at) {
+            return cannot(format!("show {} at {}", moved.path.display(), moved.at.display()));
+        }
+        if let Some(copy) = self.copies.first() {
+            return cannot(format!("show {} copy-on-write", copy.path.display()));
+        }
+        if self.tmp.is_none() {
+            return cannot("give a private /tmp".to_owned());
+        }
+        let mut writable = self.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| &*grant.at);
+        let hidden = self
+            .hide
+            .iter()
+            .find(|hidden| hidden.starts_with(self.worktree.at()) || writable.any(|tree| hidden.starts_with(tree)));
+        match hidden {
+            Some(hidden) => cannot(format!("hide {} inside a writable folder", hidden.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_worktree(worktree: &Worktree) -> Result<(), PolicyError> {
+    check_writable("the worktree", worktree.at())?;
+    match worktree {
+        Worktree::Directory { path, .. } => check_writable("the worktree", path),
+        Worktree::Overlay { state, lowers, upper, work, .. } => {
+            plain("the state folder", state)?;
+            if lowers.is_empty() {
+                return Err(PolicyError::NoLower);
+            }
+            if lowers.len() > PATHS_MAX {
+                return Err(PolicyError::TooMany("overlay layers"));
+            }
+            lowers.iter().chain([upper, work]).try_for_each(|path| layer(path))
+        }
+    }
+}
+
+fn check_grant(grant: &PathGrant) -> Result<(), PolicyError> {
+    for path in [&grant.path, &grant.at] {
+        check_outside_kernel("a grant", path)?;
+        if grant.access == Access::Write {
+            let what = "a writable grant";
+            check_writable(what, path)?;
+            if within(path, SYSTEM_FOLDERS) {
+                return Err(PolicyError::Reserved { what, path: path.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses places that no job may have for writing as a whole. Folders *inside* `/home`, `/var` or `/run` are fine, and so
+/// is a repository that lies in `/usr/src`.
+fn check_writable(what: &'static str, path: &Path) -> Result<(), PolicyError> {
+    check_outside_kernel(what, path)?;
+    let taken = SYSTEM_FOLDERS.iter().chain(SHARED_FOLDERS).any(|folder| path == Path::new(folder));
+    if taken { Err(PolicyError::Reserved { what, path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// The home folder may be `/root`, but no folder of the system.
+fn check_home(path: &Path) -> Result<(), PolicyError> {
+    let what = "the home folder";
+    check_outside_kernel(what, path)?;
+    if within(path, SYSTEM_FOLDERS) { Err(PolicyError::Reserved { what, path: path.to_owned() }) } else { Ok(()) }
+}
+
+fn check_outside_kernel(what: &'static str, path: &Path) -> Result<(), PolicyError> {
+    plain(what, path)?;
+    if within(path, KERNEL_FOLDERS) { Err(PolicyError::Reserved { what, path: path.to_owned() }) } else { Ok(()) }
+}
+
+fn within(path: &Path, folders: &[&str]) -> bool {
+    folders.iter().any(|folder| path.starts_with(folder))
+}
+
+fn plain(what: &'static str, path: &Path) -> Result<(), PolicyError> {
+    let mut components = path.components();
+    let rooted = components.next() == Some(Component::RootDir);
+    let normal = components.clone().all(|component| matches!(component, Component::Normal(_)));
+    // `components()` swallows `.` and doubled slashes; the text must be what it means.
+    let spelled: usize = components.map(|component| component.as_os_str().len() + 1).sum();
+    let exact = spelled == path.as_os_str().len() && !path.as_os_str().as_bytes().contains(&0);
+    if rooted && normal && exact && spelled > 0 {
+        Ok(())
+    } else if path == Path::new("/") {
+        Err(PolicyError::Reserved { what, path: path.to_owned() })
+    } else {
+        Err(PolicyError::NotPlain { what, path: path.to_owned() })
+    }
+}
+
+fn layer(path: &str) -> Result<(), PolicyError> {
+    let plain_bytes = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte));
+    let plain_parts = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if plain_bytes && plain_parts { Ok(()) } else { Err(PolicyError::Layer(path.to_owned())) }
+}

@@ -1,0 +1,358 @@
+//! The file tree that a job sees in the namespaces tier: an empty tmpfs, filled with exactly what it may see.
+//!
+//! Comes in: a [`Policy`]; the calling process owns fresh user, mount and pid namespaces. Goes out: the process's root is
+//! the new tree, read-only but for what was granted, and nothing of the host's tree can be reached any more.
+//!
+//! The tree consists of
+//! - the *system's own folders*, read-only: [`SYSTEM_FOLDERS`], of `/etc` only [`ETC_ENTRIES`] (no shadow file, no keys, no
+//!   package manager's credentials), `/etc/hosts` written anew;
+//! - `/proc` of the job's own pid namespace, read-only as a whole (a job of user 0 could else write `/proc/sys`);
+//! - `/dev` with [`DEVICES`], a devpts of its own and `/dev/shm`;
+//! - private `/tmp` and home folder, in the memory of the one tmpfs;
+//! - worktree, grants and copy-on-write folders, parents before children;
+//! - masks over hidden paths, last.
+//!
+//! The new root is mounted *over* the host's root. Path lookup starts at the process's root folder and not at what is
+//! mounted over it, so host paths keep their meaning until `pivot_root`, while the new tree is reached through its
+//! descriptor. No path of the new tree is resolved through a symlink, because the worktree's content is not trusted.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, symlinkat};
+use rustix::io::{self, Errno};
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::process::{chdir, fchdir, pivot_root};
+
+use crate::launch::Refused;
+use crate::mounts::{Reach, attach, clone_tree, new_devpts, new_proc, new_tmpfs, open_beneath, open_source, restrict};
+use crate::overlay::mount_overlay;
+use crate::policy::{Access, CopyOnWrite, Draft, Network, Policy, Worktree};
+
+/// Folders of the system that every job sees read-only, where the machine has them. A symlink stays one.
+pub const SYSTEM_FOLDERS: &[&str] =
+    &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+
+/// What a job sees of `/etc`: accounts, name service, the dynamic linker, certificates (not their keys), locale.
+pub const ETC_ENTRIES: &[&str] = &[
+    "passwd",
+    "group",
+    "nsswitch.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "ssl/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/cert.pem",
+    "pki/ca-trust/extracted",
+    "ca-certificates/extracted",
+    "crypto-policies",
+    "alternatives",
+    "localtime",
+    "os-release",
+    "services",
+    "protocols",
+    "mime.types",
+    "fonts",
+];
+
+/// More of `/etc` for jobs that use the host's network.
+pub const ETC_NETWORK_ENTRIES: &[&str] = &["resolv.conf", "hosts", "host.conf", "gai.conf"];
+
+/// The device files of `/dev`.
+pub const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+
+/// Files up to this many bytes are copied into the tree's memory: a copy costs half of a mount, here and at the end.
+const COPY_BYTES_MAX: usize = 64 << 10;
+
+const HOSTS: &str = "127.0.0.1 localhost swarm\n::1 localhost swarm\n";
+
+/// Moves the calling process into the tree that `policy` describes.
+///
+/// # Errors
+/// [`Refused`] names the part of the tree that could not be made.
+pub fn enter(policy: &Policy) -> Result<(), Refused> {
+    let draft = policy.get();
+    let root = Root { fd: at_step("mount /", || attach_over_host_root(new_tmpfs(c"0755")?))? };
+    root.system(draft)?;
+    root.private(Path::new("/tmp"))?;
+    root.devices()?;
+    root.trees(draft)?;
+    for path in &draft.hide {
+        root.hide(path).map_err(|error| refused("hide", path, error))?;
+    }
+    at_step("pivot_root", || {
+        fchdir(&root.fd)?;
+        pivot_root(c".", c".")?;
+        unmount(c".", UnmountFlags::DETACH)?;
+        restrict(&root.fd, Reach::Single, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        chdir(c"/")
+    })
+}
+
+/// One mount of the job's own, sorted so that a parent is mounted before what lies in it.
+enum Tree<'a> {
+    Home,
+    Tmp(&'a Path),
+    Worktree(&'a Worktree),
+    Bind { path: &'a Path, access: Access },
+    Copy(&'a CopyOnWrite),
+}
+
+struct Root {
+    // Invariant: the root folder of a tmpfs that is mounted in the calling process's own mount namespace.
+    fd: OwnedFd,
+}
+
+impl Root {
+    fn system(&self, draft: &Draft) -> Result<(), Refused> {
+        for path in SYSTEM_FOLDERS {
+            self.show(Path::new(path)).map_err(|error| refused("show", Path::new(path), error))?;
+        }
+        let network = ETC_NETWORK_ENTRIES.iter().filter(|_| draft.network == Network::Host);
+        for name in ETC_ENTRIES.iter().chain(network) {
+            let path = Path::new("/etc").join(name);
+            self.show(&path).map_err(|error| refused("show", &path, error))?;
+        }
+        at_step("write /etc/hosts", || match draft.network {
+            Network::None => self.write_file(Path::new("/etc/hosts"), HOSTS.as_bytes()),
+            Network::Host => Ok(()),
+        })?;
+        at_step("mount /proc", || attach(new_proc()?, self.folder(Path::new("/proc"))?))
+    }
+
+    /// Shows a path of the host read-only at the same place; one that is not there is left out.
+    fn show(&self, path: &Path) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let source = match openat(CWD, path, flags, Mode::empty()) {
+            Ok(source) => source,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let stat = fstat(&source)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => self.show_symlink(path, &source),
+            FileType::RegularFile if usize::try_from(stat.st_size).is_ok_and(|size| size <= COPY_BYTES_MAX) => {
+                self.copy_file(path)
+            }
+            _ => self.bind(source, path, Access::Read),
+        }
+    }
+
+    /// Keeps a link whose target is shown; copies the file behind one that leads elsewhere (a `resolv.conf` in `/run`).
+    fn show_symlink(&self, path: &Path, link: &OwnedFd) -> io::Result<()> {
+        let target = readlinkat(link, c"", Vec::new())?;
+        let leads_out = target.to_bytes().starts_with(b"/run/") || target.to_bytes().starts_with(b"../run/");
+        if leads_out {
+            return self.copy_file(path);
+        }
+        symlinkat(target, self.parent(path)?, name(path)?)
+    }
+
+    fn copy_file(&self, path: &Path) -> io::Result<()> {
+        let source = match openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(source) => source,
+            // Not readable for this user outside, so not inside either.
+            Err(Errno::ACCESS | Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut content = vec![0; COPY_BYTES_MAX + 1];
+        let mut length = 0;
+        while length < content.len() {
+            match io::read(&source, &mut content[length..])? {
+                0 => break,
+                count => length += count,
+            }
+        }
+        self.write_file(path, &content[..length.min(COPY_BYTES_MAX)])
+    }
+
+    fn write_file(&self, path: &Path, mut content: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(self.parent(path)?, name(path)?, flags, Mode::from_raw_mode(0o444))?;
+        while !content.is_empty() {
+            content = &content[io::write(&file, content)?..];
+        }
+        Ok(())
+    }
+
+    /// A private writable folder for everybody, in the tree's own memory although the tree is read-only.
+    fn private(&self, path: &Path) -> Result<(), Refused> {
+        let make = || {
+            let folder = self.folder(path)?;
+            let through_proc = format!("/proc/self/fd/{}", folder.as_raw_fd());
+            rustix::fs::chmod(through_proc.as_str(), Mode::from_raw_mode(0o1777))?;
+            attach(clone_tree(&folder)?, folder)
+        };
+        make().map_err(|error| refused("mount", path, error))
+    }
+
+    fn devices(&self) -> Result<(), Refused> {
+        at_step("fill /dev", || {
+            for name in DEVICES {
+                let path = Path::new("/dev").join(name);
+                let source = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+                let copy = clone_tree(source)?;
+                restrict(&copy, Reach::Single, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+                attach(copy, self.file(&path)?)?;
+            }
+            attach(new_devpts()?, self.folder(Path::new("/dev/pts"))?)?;
+            let dev = self.folder(Path::new("/dev"))?;
+            for (target, name) in [
+                (c"pts/ptmx", c"ptmx"),
+                (c"/proc/self/fd", c"fd"),
+                (c"/proc/self/fd/0", c"stdin"),
+                (c"/proc/self/fd/1", c"stdout"),
+                (c"/proc/self/fd/2", c"stderr"),
+            ] {
+                symlinkat(target, &dev, name)?;
+            }
+            Ok(())
+        })?;
+        self.private(Path::new("/dev/shm"))
+    }
+
+    fn trees(&self, draft: &Draft) -> Result<(), Refused> {
+        let mut trees: Vec<(&Path, Tree<'_>)> = vec![(&draft.home, Tree::Home)];
+        trees.extend(draft.tmp.iter().map(|tmp| (tmp.as_path(), Tree::Tmp(tmp))));
+        trees.push((draft.worktree.at(), Tree::Worktree(&draft.worktree)));
+        trees.extend(
+            draft.grants.iter().map(|grant| (&*grant.at, Tree::Bind { path: &grant.path, access: grant.access })),
+        );
+        trees.extend(draft.copies.iter().map(|copy| (&*copy.at, Tree::Copy(copy))));
+        trees.sort_by_key(|(at, _)| at.components().count());
+        if let Worktree::Overlay { state, .. } = &draft.worktree {
+            at_step("open the state folder", || fchdir(open_source(state)?))?;
+        }
+        trees.into_iter().try_for_each(|(at, tree)| self.tree(at, &tree))
+    }
+
+    fn tree(&self, at: &Path, tree: &Tree<'_>) -> Result<(), Refused> {
+        let (step, made) = match tree {
+            Tree::Home => ("make the home folder", self.folder(at).and_then(|home| attach(clone_tree(&home)?, home))),
+            Tree::Tmp(path) => ("mount", self.bind_host(path, at, Access::Write)),
+            Tree::Bind { path, access } => ("mount", self.bind_host(path, at, *access)),
+            Tree::Worktree(Worktree::Directory { path, .. }) => {
+                ("mount the worktree at", self.bind_host(path, at, Access::Write))
+            }
+            Tree::Worktree(Worktree::Overlay { lowers, upper, work, .. }) => {
+                ("mount the worktree at", self.folder(at).and_then(|target| mount_overlay(lowers, upper, work, target)))
+            }
+            Tree::Copy(copy) => ("mount copy-on-write at", self.copy_on_write(copy)),
+        };
+        made.map_err(|error| refused(step, at, error))
+    }
+
+    fn copy_on_write(&self, copy: &CopyOnWrite) -> io::Result<()> {
+        let lower = open_source(&copy.path)?;
+        // A descriptor needs no escaping in mount options, whatever the path is.
+        let lowers = [format!("/proc/self/fd/{}", lower.as_raw_fd())];
+        mount_overlay(&lowers, &copy.upper, &copy.work, self.folder(&copy.at)?)
+    }
+
+    fn bind_host(&self, path: &Path, at: &Path, access: Access) -> io::Result<()> {
+        self.bind(open_source(path)?, at, access)
+    }
+
+    fn bind(&self, source: OwnedFd, at: &Path, access: Access) -> io::Result<()> {
+        let is_folder = FileType::from_raw_mode(fstat(&source)?.st_mode) == FileType::Directory;
+        let copy = clone_tree(source)?;
+        let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        if access == Access::Read {
+            attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        }
+        restrict(&copy, Reach::Tree, attributes)?;
+        attach(copy, if is_folder { self.folder(at)? } else { self.file(at)? })
+    }
+
+    /// Covers a path with an empty folder or file that nobody may read. A path that is not there needs no cover.
+    fn hide(&self, path: &Path) -> io::Result<()> {
+        let target = match open_beneath(&self.fd, inside(path)?, OFlags::PATH) {
+            Ok(target) => target,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let cover = match FileType::from_raw_mode(fstat(&target)?.st_mode) {
+            FileType::Directory => {
+                made(mkdirat(&self.fd, c".hidden-folder", Mode::empty()))?;
+                open_beneath(&self.fd, Path::new(".hidden-folder"), OFlags::PATH)?
+            }
+            _ => {
+                let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC;
+                drop(openat(&self.fd, c".hidden-file", flags, Mode::empty()));
+                open_beneath(&self.fd, Path::new(".hidden-file"), OFlags::PATH)?
+            }
+        };
+        let cover = clone_tree(cover)?;
+        restrict(&cover, Reach::Single, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        attach(cover, target)
+    }
+
+    /// The folder at `path`, made with its parents where it is missing.
+    fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        let relative = inside(path)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match open_beneath(&self.fd, relative, flags) {
+            Err(Errno::NOENT) => {}
+            found => return found,
+        }
+        let mut folder = open_beneath(&self.fd, Path::new("."), flags)?;
+        for part in relative.components() {
+            let part: &Path = part.as_ref();
+            made(mkdirat(&folder, part, Mode::from_raw_mode(0o755)))?;
+            folder = open_beneath(&folder, part, flags)?;
+        }
+        Ok(folder)
+    }
+
+    /// The file at `path`, made empty where it is missing.
+    fn file(&self, path: &Path) -> io::Result<OwnedFd> {
+        let parent = self.parent(path)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        made(openat(&parent, name(path)?, flags, Mode::from_raw_mode(0o444)).map(drop))?;
+        open_beneath(&parent, name(path)?, OFlags::PATH)
+    }
+
+    fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
+        match path.parent().filter(|parent| parent.parent().is_some()) {
+            Some(parent) => self.folder(parent),
+            None => open_beneath(&self.fd, Path::new("."), OFlags::PATH),
+        }
+    }
+}
+
+fn attach_over_host_root(tmpfs: OwnedFd) -> io::Result<OwnedFd> {
+    attach(&tmpfs, openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
+    Ok(tmpfs)
+}
+
+/// "It is already there" is what was wanted.
+fn made(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// The same path relative to the root.
+fn inside(path: &Path) -> io::Result<&Path> {
+    path.strip_prefix("/").map_err(|_| Errno::INVAL)
+}
+
+fn name(path: &Path) -> io::Result<&Path> {
+    path.file_name().map(Path::new).ok_or(Errno::INVAL)
+}
+
+fn refused(step: &str, path: &Path, error: Errno) -> Refused {
+    let reason = match error {
+        Errno::LOOP => "a symlink stands in the way".to_owned(),
+        error => error.to_string(),
+    };
+    Refused { step: format!("{step} {}", path.display()), reason }
+}
+
+fn at_step<T>(step: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused> {
+    act().map_err(|error| Refused { step: step.to_owned(), reason: error.to_string() })
+}

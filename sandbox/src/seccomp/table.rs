@@ -1,0 +1,258 @@
+//! Which system call gets which answer, and why.
+
+use std::collections::BTreeMap;
+
+use super::program::{Answer, Answers, Relation, Test, Verdict};
+use crate::enforcement::Tier;
+use crate::policy::Network;
+
+/// The newest call the table was written for: removexattrat(2) of Linux 6.13. What is newer does not exist inside.
+const NEWEST: u32 = 466;
+
+/// Calls that look into, steer or trace other processes. Landlock confines tracing to the job's own processes as well.
+const OTHER_PROCESSES: &[libc::c_long] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+];
+
+/// Calls that change what a path means, or enter other namespaces: the way out of every cage.
+const MOUNTS_AND_NAMESPACES: &[libc::c_long] = &[
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+];
+
+/// Doors to large parts of the kernel that builds and tests do not need. io_uring would also do the work of refused calls
+/// where no filter looks; open_by_handle_at(2) opens files without any path.
+const KERNEL_DOORS: &[libc::c_long] = &[
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_vmsplice,
+];
+
+/// Calls of those who run a machine.
+const MACHINE: &[libc::c_long] = &[
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_nfsservctl,
+];
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE_ONLY: &[libc::c_long] = &[
+    libc::SYS_kexec_file_load,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    libc::SYS_uselib,
+    libc::SYS_ustat,
+    libc::SYS_sysfs,
+    libc::SYS__sysctl,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const ARCHITECTURE_ONLY: &[libc::c_long] = &[];
+
+/// Shared memory and queues that are found by number: other jobs of the same user could meet there.
+const SHARED_BY_NUMBER: &[libc::c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semctl,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_msgget,
+    libc::SYS_msgctl,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+];
+
+const NEW_NAMESPACES: u32 = bits(
+    libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | CLONE_NEWTIME,
+);
+const CLONE_NEWTIME: libc::c_int = 0x80;
+const SET_ID_BITS: u32 = 0o6000;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+/// `personality(0xffffffff)` asks and changes nothing.
+const PERSONALITY_QUERY: u32 = u32::MAX;
+/// PER_LINUX32: what `setarch i686` sets for builds.
+const PERSONALITY_LINUX32: u32 = 8;
+
+/// The answers for a tier and a network.
+pub fn answers(tier: Tier, network: Network) -> Answers {
+    let mut calls: BTreeMap<u32, Verdict> = BTreeMap::new();
+    let mut put = |number: libc::c_long, verdict: Verdict| {
+        calls.insert(u32::try_from(number).expect("call numbers are small"), verdict);
+    };
+    for list in [OTHER_PROCESSES, MOUNTS_AND_NAMESPACES, KERNEL_DOORS, MACHINE, ARCHITECTURE_ONLY] {
+        list.iter().for_each(|&number| put(number, Answer::Refuse.into()));
+    }
+    for number in [libc::SYS_clone3, libc::SYS_openat2] {
+        put(number, Answer::Unknown.into());
+    }
+    put(libc::SYS_clone, refuse_any_bit(0, NEW_NAMESPACES));
+    put(
+        libc::SYS_personality,
+        allow_only([0, PERSONALITY_LINUX32, PERSONALITY_QUERY].map(|value| vec![is(0, u32::MAX, value)]).to_vec()),
+    );
+    ioctl(tier, &mut put);
+    set_id_bits(&mut put);
+    sockets(tier, network, &mut put);
+    if tier == Tier::Landlock {
+        SHARED_BY_NUMBER.iter().for_each(|&number| put(number, Answer::Refuse.into()));
+        peers(&mut put);
+    }
+    Answers { calls, newest: NEWEST }
+}
+
+/// Typing into a terminal for somebody else; in the landlock tier also attributes of files that are merely readable.
+fn ioctl(tier: Tier, put: &mut impl FnMut(libc::c_long, Verdict)) {
+    let mut refused =
+        vec![bits_of_request(libc::TIOCSTI), bits_of_request(libc::TIOCLINUX), bits_of_request(libc::TIOCCONS)];
+    if tier == Tier::Landlock {
+        refused.extend([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR]);
+    }
+    let cases = refused.into_iter().map(|request| (vec![is(1, u32::MAX, request)], Answer::Refuse)).collect();
+    put(libc::SYS_ioctl, Verdict { cases, otherwise: Answer::Allow });
+}
+
+/// Files that would run with their owner's rights.
+fn set_id_bits(put: &mut impl FnMut(libc::c_long, Verdict)) {
+    #[cfg(target_arch = "x86_64")]
+    for (number, argument) in [(libc::SYS_chmod, 1), (libc::SYS_creat, 1), (libc::SYS_mknod, 1)] {
+        put(number, refuse_any_bit(argument, SET_ID_BITS));
+    }
+    for (number, argument) in
+        [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (libc::SYS_fchmodat2, 2), (libc::SYS_mknodat, 2)]
+    {
+        put(number, refuse_any_bit(argument, SET_ID_BITS));
+    }
+    // The mode means something only where a file is created.
+    let creating = bits(libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY));
+    let open = |flags: u8, mode: u8| {
+        let tests = vec![any_bit(flags, creating), any_bit(mode, SET_ID_BITS)];
+        Verdict { cases: vec![(tests, Answer::Refuse)], otherwise: Answer::Allow }
+    };
+    #[cfg(target_arch = "x86_64")]
+    put(libc::SYS_open, open(1, 2));
+    put(libc::SYS_openat, open(2, 3));
+}
+
+/// Which sockets exist at all.
+fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verdict)) {
+    let family = |family: libc::c_int| is(0, u32::MAX, bits(family));
+    let mut allowed: Vec<Vec<Test>> = Vec::new();
+    // Landlock before ABI 9 does not cover sockets with a path, so in its tier no connectable unix socket exists.
+    if tier == Tier::Namespaces {
+        allowed.push(vec![family(libc::AF_UNIX)]);
+    }
+    if tier == Tier::Namespaces || network == Network::Host {
+        for internet in [libc::AF_INET, libc::AF_INET6] {
+            // Neither raw sockets nor protocols beside TCP and UDP (MPTCP, SCTP, SMC, ICMP).
+            let kind = |kind: libc::c_int| is(1, 0xf, bits(kind));
+            let protocol = |protocol: libc::c_int| is(2, u32::MAX, bits(protocol));
+            for (stream, protocols) in
+                [(libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]), (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP])]
+            {
+                allowed.extend(protocols.map(|number| vec![family(internet), kind(stream), protocol(number)]));
+            }
+        }
+        // Listing one's own interfaces, which getaddrinfo(3) and getifaddrs(3) do.
+        allowed.push(vec![family(libc::AF_NETLINK), is(2, u32::MAX, bits(libc::NETLINK_ROUTE))]);
+    }
+    put(libc::SYS_socket, allow_only(allowed));
+    put(libc::SYS_socketpair, allow_only(vec![vec![family(libc::AF_UNIX)]]));
+}
+
+/// Calls that steer a process by number: only oneself (0) where other processes of the user can be named.
+fn peers(put: &mut impl FnMut(libc::c_long, Verdict)) {
+    let oneself = is(0, u32::MAX, 0);
+    for number in [libc::SYS_prlimit64, libc::SYS_sched_setattr, libc::SYS_sched_setscheduler, libc::SYS_sched_setparam]
+    {
+        put(number, allow_only(vec![vec![oneself]]));
+    }
+    let which = |which: u32| is(0, u32::MAX, which);
+    let who = is(1, u32::MAX, 0);
+    // PRIO_PROCESS and IOPRIO_WHO_PROCESS; the other kinds name all processes of a group or a user.
+    put(libc::SYS_setpriority, allow_only(vec![vec![which(0), who]]));
+    put(libc::SYS_ioprio_set, allow_only(vec![vec![which(1), who]]));
+}
+
+fn allow_only(allowed: Vec<Vec<Test>>) -> Verdict {
+    let cases = allowed.into_iter().map(|tests| (tests, Answer::Allow)).collect();
+    Verdict { cases, otherwise: Answer::Refuse }
+}
+
+fn refuse_any_bit(argument: u8, mask: u32) -> Verdict {
+    Verdict { cases: vec![(vec![any_bit(argument, mask)], Answer::Refuse)], otherwise: Answer::Allow }
+}
+
+fn is(argument: u8, mask: u32, value: u32) -> Test {
+    Test { argument, mask, value, relation: Relation::Is }
+}
+
+fn any_bit(argument: u8, mask: u32) -> Test {
+    Test { argument, mask, value: 0, relation: Relation::IsNot }
+}
+
+const fn bits(number: libc::c_int) -> u32 {
+    number.cast_unsigned()
+}
+
+/// Request numbers have 32 bits on every architecture, although libc's type is wider on some.
+fn bits_of_request(request: libc::Ioctl) -> u32 {
+    u32::try_from(request).expect("terminal requests are 16-bit numbers")
+}

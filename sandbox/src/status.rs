@@ -1,0 +1,205 @@
+//! What the inside tells the outside. Cage and supervisor share one pipe; each record is one write of at most
+//! [`RECORD_BYTES_MAX`] bytes, which the kernel never splits or mixes (pipe(7), `PIPE_BUF`).
+//!
+//! A record is a length byte pair, a tag, and fields in little-endian order. The writer is our own code and gone before the
+//! job's program starts: the job has no descriptor of this pipe. The reader checks everything all the same.
+
+use std::os::fd::AsFd;
+
+use rustix::io::{self, Errno};
+
+/// No record is longer. Far below `PIPE_BUF` (4096).
+const RECORD_BYTES_MAX: usize = 1024;
+
+/// One word from the inside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// The cage is closed, its self-check passed, and the program is about to be executed.
+    Ready {
+        /// The Landlock ABI in force.
+        landlock_abi: u32,
+    },
+    /// A step failed; nothing was run.
+    Refused {
+        /// The step.
+        step: String,
+        /// Why.
+        reason: String,
+    },
+    /// The program could not be executed.
+    StartFailed {
+        /// The system's error number.
+        errno: i32,
+    },
+    /// The first process ended and all others are dead.
+    Ended {
+        /// How the first process ended.
+        end: End,
+        /// What all processes used.
+        usage: Usage,
+        /// Processes that were alive when the first one ended.
+        orphans: u64,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With an exit status.
+    Exited(i32),
+    /// By a signal.
+    Signaled(i32),
+}
+
+/// What all processes of a job used together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User and system time in microseconds.
+    pub cpu_us: u64,
+    /// Largest resident size of one process in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Sends one record. Failures are ignored: a supervisor that does not read any more has ended, and so will we.
+pub fn send(pipe: impl AsFd, status: &Status) {
+    let _ = io::write(pipe, &encode(status));
+}
+
+fn encode(status: &Status) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64);
+    match status {
+        Status::Ready { landlock_abi } => {
+            body.push(b'R');
+            body.extend(landlock_abi.to_le_bytes());
+        }
+        Status::Refused { step, reason } => {
+            body.push(b'X');
+            body.extend(format!("{step}\0{reason}").bytes().take(RECORD_BYTES_MAX - 8));
+        }
+        Status::StartFailed { errno } => {
+            body.push(b'F');
+            body.extend(errno.to_le_bytes());
+        }
+        Status::Ended { end, usage, orphans } => {
+            body.push(b'E');
+            let (kind, code) = match *end {
+                End::Exited(code) => (0, code),
+                End::Signaled(signal) => (1, signal),
+            };
+            body.push(kind);
+            body.extend(code.to_le_bytes());
+            for number in [usage.cpu_us, usage.max_rss_kib, *orphans] {
+                body.extend(number.to_le_bytes());
+            }
+        }
+    }
+    let length = u16::try_from(body.len()).expect("records are at most RECORD_BYTES_MAX long");
+    [&length.to_le_bytes()[..], &body].concat()
+}
+
+/// Puts the bytes of the pipe together again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    pending: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads what is there; an empty list means that nothing came yet.
+    ///
+    /// # Errors
+    /// `EPIPE` when all writers are gone, `EBADMSG` for bytes that are no record.
+    pub fn read(&mut self, pipe: impl AsFd) -> io::Result<Vec<Status>> {
+        let mut bytes = [0; 4 * RECORD_BYTES_MAX];
+        match io::read(pipe, &mut bytes) {
+            Ok(0) => return Err(Errno::PIPE),
+            Ok(count) => self.pending.extend_from_slice(&bytes[..count]),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+        let mut all = Vec::new();
+        while let Some((length, rest)) = self.pending.split_first_chunk::<2>() {
+            let length = usize::from(u16::from_le_bytes(*length));
+            if length > RECORD_BYTES_MAX {
+                return Err(Errno::BADMSG);
+            }
+            let Some(body) = rest.get(..length) else { break };
+            all.push(decode(body).ok_or(Errno::BADMSG)?);
+            self.pending.drain(..2 + length);
+        }
+        Ok(all)
+    }
+}
+
+fn decode(body: &[u8]) -> Option<Status> {
+    let (tag, fields) = body.split_first()?;
+    match tag {
+        b'R' => Some(Status::Ready { landlock_abi: u32::from_le_bytes(fields.try_into().ok()?) }),
+        b'X' => {
+            let text = String::from_utf8_lossy(fields);
+            let (step, reason) = text.split_once('\0')?;
+            Some(Status::Refused { step: step.to_owned(), reason: reason.to_owned() })
+        }
+        b'F' => Some(Status::StartFailed { errno: i32::from_le_bytes(fields.try_into().ok()?) }),
+        b'E' => {
+            let (kind, fields) = fields.split_first()?;
+            let (code, fields) = fields.split_first_chunk::<4>()?;
+            let code = i32::from_le_bytes(*code);
+            let end = if *kind == 0 { End::Exited(code) } else { End::Signaled(code) };
+            let numbers: [u8; 24] = fields.try_into().ok()?;
+            let number = |index: usize| {
+                u64::from_le_bytes(numbers[index * 8..][..8].try_into().expect("a slice of eight bytes"))
+            };
+            let usage = Usage { cpu_us: number(0), max_rss_kib: number(1) };
+            Some(Status::Ended { end, usage, orphans: number(2) })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_status() -> impl Strategy<Value = Status> {
+        prop_oneof![
+            any::<u32>().prop_map(|landlock_abi| Status::Ready { landlock_abi }),
+            ("[a-z /]{0,30}", "[a-z]{0,200}").prop_map(|(step, reason)| Status::Refused { step, reason }),
+            any::<i32>().prop_map(|errno| Status::StartFailed { errno }),
+            (any::<i32>(), any::<bool>(), any::<[u64; 3]>()).prop_map(
+                |(code, exited, [cpu_us, max_rss_kib, orphans])| {
+                    let end = if exited { End::Exited(code) } else { End::Signaled(code) };
+                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans }
+                }
+            ),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_is_received(all in proptest::collection::vec(any_status(), 1..8)) {
+            let (receiver, sender) = rustix::pipe::pipe().unwrap();
+            for status in &all {
+                send(&sender, status);
+            }
+            drop(sender);
+            let (mut reader, mut received) = (Reader::default(), Vec::new());
+            loop {
+                match reader.read(&receiver) {
+                    Ok(some) => received.extend(some),
+                    Err(error) => {
+                        prop_assert_eq!(error, Errno::PIPE);
+                        break;
+                    }
+                }
+            }
+            prop_assert_eq!(received, all);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What a machine can do, as `swarm __worker --probe --state DIR` prints it: one line of JSON.
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{EnforcementReport, Refusal};
+use crate::sandbox_spec::Tier;
+
+/// What was found out by closing real cages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// [`crate::VERSION`] of the worker.
+    pub version: u32,
+    /// The strongest tier that works; `None` where no job can be run at all.
+    pub tier: Option<Tier>,
+    /// The kernel's Landlock ABI; 0 without Landlock.
+    pub landlock_abi: u32,
+    /// The landlock tier.
+    pub landlock: Verdict,
+    /// The namespaces tier with a plain folder as worktree.
+    pub namespaces: Verdict,
+    /// The namespaces tier with an overlay whose layers lie in the state folder.
+    pub overlay: Verdict,
+}
+
+/// Whether something works.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It does, and enforces this for a job without grants or limits.
+    Works(EnforcementReport),
+    /// It does not.
+    Fails(Refusal),
+}

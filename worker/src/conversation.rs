@@ -1,0 +1,123 @@
+//! One conversation: `hello`, one `start`, the job, `finished`.
+//!
+//! Input is read by poll(2) and not through a buffered reader, because while the job runs the same descriptor says two
+//! more things: `cancel`, and, by its end, that the coordinator is gone.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use rustix::stdio::{stdin, stdout};
+use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
+use swarm_protocol::{Ended, FromWorker, Outcome, Refusal, ToWorker, VERSION, encode};
+
+use crate::supervise::supervise;
+
+/// Bytes read from the coordinator at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Holds the conversation on standard input and output.
+///
+/// # Errors
+/// The coordinator is gone, or does not speak the protocol.
+pub fn run() -> io::Result<()> {
+    // A same-user process (the landlock tier does not hide us) may not look into the memory that held the spec.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    send(&FromWorker::Hello { version: VERSION })?;
+    let mut input = Input::default();
+    let start = loop {
+        match input.read()? {
+            Heard::Nothing => {}
+            Heard::End => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no start frame")),
+            Heard::Message(ToWorker::Start(start)) => break start,
+            // Cancelled before it began: nothing was started, nothing is to be ended.
+            Heard::Message(ToWorker::Cancel { .. }) => return send(&finished(Ended::Cancelled)),
+        }
+    };
+    let outcome = if start.version == VERSION {
+        supervise(&start, &mut input)?
+    } else {
+        let reason = format!("the coordinator speaks protocol {}, this worker {VERSION}", start.version);
+        return send(&finished(Ended::Refused(Refusal { step: "protocol".to_owned(), reason })));
+    };
+    send(&FromWorker::Finished { outcome })
+}
+
+/// A job of which nothing was run.
+pub fn nothing_run(ended: Ended) -> Outcome {
+    Outcome { ended, wall_ms: 0, cpu_ms: 0, max_rss_kib: 0, output_bytes: 0, output_bytes_dropped: 0, orphans: 0 }
+}
+
+fn finished(ended: Ended) -> FromWorker {
+    FromWorker::Finished { outcome: nothing_run(ended) }
+}
+
+/// Writes one frame whole.
+///
+/// # Errors
+/// The coordinator is gone.
+pub fn send(message: &FromWorker) -> io::Result<()> {
+    let bytes = encode(message);
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        match rustix::io::write(stdout(), rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What one look at the input gave.
+#[derive(Debug, PartialEq)]
+pub enum Heard {
+    /// Part of a message.
+    Nothing,
+    /// A message.
+    Message(ToWorker),
+    /// The coordinator has closed its end, or does not speak the protocol any more; both end the job.
+    End,
+}
+
+/// The coordinator's frames.
+#[derive(Debug, Default)]
+pub struct Input {
+    pending: Vec<u8>,
+}
+
+impl Input {
+    /// Becomes readable when [`Input::read`] does not have to wait.
+    pub fn fd(&self) -> BorrowedFd<'static> {
+        stdin()
+    }
+
+    /// Reads once and gives the first whole message.
+    ///
+    /// # Errors
+    /// The pipe itself failed, or sent what is no frame before the job was started.
+    pub fn read(&mut self) -> io::Result<Heard> {
+        if let Some(message) = self.next_message()? {
+            return Ok(Heard::Message(message));
+        }
+        let length = self.pending.len();
+        self.pending.resize(length + READ_BYTES, 0);
+        let count = match rustix::io::read(self.fd().as_fd(), &mut self.pending[length..]) {
+            Ok(0) => return Ok(Heard::End),
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.pending.truncate(length + count);
+        if self.pending.len() > LINE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
+        }
+        Ok(self.next_message()?.map_or(Heard::Nothing, Heard::Message))
+    }
+
+    fn next_message(&mut self) -> io::Result<Option<ToWorker>> {
+        let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+        let message = decode(&self.pending[..end]);
+        self.pending.drain(..=end);
+        message.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
