@@ -43,6 +43,8 @@ mod shape;
 pub mod template;
 /// What a plan's parts say together.
 mod validate;
+/// Filters and tests that a template names.
+mod words;
 
 pub use diagnostic::{Diagnostic, Location, Severity, SourceFile};
 pub use file::{Parsed, parse};

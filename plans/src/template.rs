@@ -11,6 +11,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 
 use crate::diagnostic::{Diagnostic, Location};
+use crate::words::{Code, unknown_word};
 
 /// Delimiters that no text contains by chance: there is no way to switch comments off.
 const NO_COMMENT: (&str, &str) = ("{\u{1}#", "#\u{1}}");
@@ -87,7 +88,7 @@ pub(crate) struct Engine {
     vars: Value,
     text: Environment<'static>,
     glob: Environment<'static>,
-    known: HashMap<(Dialect, Arc<str>), Option<Arc<Compiled>>>,
+    known: HashMap<(Dialect, Arc<str>), Arc<Compiled>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -139,13 +140,15 @@ impl Engine {
         dialect: Dialect,
     ) -> Result<Template, Box<Diagnostic>> {
         let source: Arc<str> = source.into();
-        if let Some(compiled) = self.known.get(&(dialect, source.clone())) {
-            return Ok(Template { source, at, compiled: compiled.clone() });
+        if dialect != Dialect::Expression && !source.contains("{{") && !source.contains("{%") {
+            return Ok(Template { source, at, compiled: None });
         }
-        let literal = dialect != Dialect::Expression && !source.contains("{{") && !source.contains("{%");
-        let compiled = if literal { None } else { Some(Arc::new(self.compile_new(&source, at, raw, dialect)?)) };
+        if let Some(compiled) = self.known.get(&(dialect, source.clone())) {
+            return Ok(Template { source, at, compiled: Some(compiled.clone()) });
+        }
+        let compiled = Arc::new(self.compile_new(&source, at, raw, dialect)?);
         self.known.insert((dialect, source.clone()), compiled.clone());
-        Ok(Template { source, at, compiled })
+        Ok(Template { source, at, compiled: Some(compiled) })
     }
 
     fn compile_new(
@@ -175,6 +178,14 @@ impl Engine {
             environment.add_template_owned(key.clone(), source.to_owned()).map_err(misread)?;
             environment.get_template(&key).map_err(misread)?.undeclared_variables(true)
         };
+        let code = if dialect == Dialect::Expression { Code::All } else { Code::Braces };
+        if let Some(word) = unknown_word(environment, source, code) {
+            let diagnostic = Diagnostic::error(inside(at, raw, source, word.at), word.message);
+            return Err(Box::new(match word.hint {
+                Some(hint) => diagnostic.hint(hint),
+                None => diagnostic,
+            }));
+        }
         let functions: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
         let mut names: Vec<String> = names.into_iter().filter(|name| !functions.contains(&name.as_str())).collect();
         names.sort_unstable();

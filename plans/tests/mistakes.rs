@@ -154,7 +154,7 @@ foreach.z = "needs.a.outputs.z"
 run = "true"
 foreach.i = [1, 2, 3]
 foreach-max = 2
-env = { "a-b" = "1", SWARM_TASK = "x" }
+env = { "a-b" = "1", SWARM_TASK = "x", LIST = "{{ [i] | jion(',') }}" }
 if = "{{ i == 1 }}"
 "#
     ));

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
-use swarm_plans::{INSTANCES_MAX, InstanceIx, Need, Parsed, TaskGraph, parse};
+use swarm_plans::{INSTANCES_MAX, InstanceIx, MergeSlot, Need, Parsed, TaskGraph, parse};
 
 fn read(text: &str) -> Parsed {
     parse("plan.toml", text, &[], &mut |_| Err("none".to_owned()))
@@ -92,6 +92,26 @@ proptest! {
                 drop(TaskGraph::expand(plan));
             }
         }
+    }
+
+    /// What stands before a waiting fan-out in merge order stays there, whatever items come.
+    #[test]
+    fn growth_keeps_the_order_of_what_was_known(items in proptest::collection::vec(".{0,6}", 0..12), batch in 1_usize..4) {
+        let text = format!(
+            "version = 1\n[tasks.late]\nrun = 'x'\nneeds = ['grow']\n[tasks.early]\nrun = 'x'\nmatrix = {{ a = [1, 2] }}\n[tasks.grow]\nrun = 'x'\nneeds = ['early']\nforeach.f = {{ lines = 'x' }}\nforeach-batch = {batch}\n"
+        );
+        let mut graph = TaskGraph::expand(read(&text).plan.expect("it is valid")).expect("it expands");
+        let before = graph.merge_slots();
+        let grow = graph.pending()[0].task;
+        let place = before.iter().position(|slot| *slot == MergeSlot::Awaiting(grow)).expect("it waits");
+        let added = graph.supply(grow, items.iter().cloned().map(serde_json::Value::from).collect()).expect("few items");
+        prop_assert_eq!(added.len(), items.len().div_ceil(batch));
+        let after = graph.merge_slots();
+        prop_assert_eq!(&after[..place], &before[..place]);
+        prop_assert_eq!(&after[place + added.len()..], &before[place + 1..]);
+        let ids: HashSet<&str> = graph.instances().iter().map(|instance| instance.id.0.as_str()).collect();
+        prop_assert_eq!(ids.len(), graph.instances().len());
+        prop_assert!(ids.iter().all(|id| !id.contains(['\n', ' ', '\0'])));
     }
 
     #[test]
