@@ -1,8 +1,11 @@
 //! Two versions of one entry with a common base. Modes and contents merge on their own, as git's do: one side may make a
 //! script executable while the other edits it.
 
-use git2::{MergeFileInput, MergeFileOptions, ObjectType, Odb, Oid};
+use std::collections::HashMap;
 
+use git2::{ObjectType, Odb, Oid};
+
+use super::diff::{Hunk, hunks};
 use super::fold::{ConflictKind, FoldError};
 use super::tree::{Item, Kind};
 
@@ -82,17 +85,10 @@ fn merge_text(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Conten
     if [base, ours, theirs].iter().any(|bytes| is_binary(bytes)) {
         return Ok(Content::Conflict(ConflictKind::Binary));
     }
-    // Git's merge uses the histogram diff, which libgit2 does not offer. Where two other diffs agree on the whole result,
-    // the alignment is not a matter of taste; where they do not, no answer is certain to be git's.
-    let (Some(myers), Some(patience)) =
-        (diff3(base, ours, theirs, Diff::Myers)?, diff3(base, ours, theirs, Diff::Patience)?)
-    else {
-        return Ok(Content::Conflict(ConflictKind::Content));
-    };
-    if myers != patience {
-        return Ok(Content::Conflict(ConflictKind::Content));
+    match diff3(base, ours, theirs) {
+        Some(merged) => odb.write(ObjectType::Blob, &merged).map(Content::Clean).map_err(FoldError::Store),
+        None => Ok(Content::Conflict(ConflictKind::Content)),
     }
-    odb.write(ObjectType::Blob, &myers).map(Content::Clean).map_err(FoldError::Store)
 }
 
 /// Whether git would take it for binary.
@@ -100,22 +96,68 @@ pub fn is_binary(bytes: &[u8]) -> bool {
     bytes[..bytes.len().min(BINARY_PROBE_BYTES)].contains(&0)
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Diff {
-    Myers,
-    Patience,
+/// All three versions as one: the base with the changes of both sides. `None` where two changes overlap or have no
+/// unchanged line between them.
+fn diff3(base: &[u8], ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
+    let mut numbers = HashMap::new();
+    let versions = [base, ours, theirs].map(|bytes| Lines::of(bytes, &mut numbers));
+    let [base, ours, theirs] = &versions;
+    let (our_hunks, their_hunks) = (hunks(&base.numbers, &ours.numbers)?, hunks(&base.numbers, &theirs.numbers)?);
+    let (mut our_rest, mut their_rest) = (our_hunks.as_slice(), their_hunks.as_slice());
+    let mut merged = Vec::new();
+    let mut at = 0;
+    loop {
+        let (hunk, side) = match (our_rest.split_first(), their_rest.split_first()) {
+            (None, None) => break,
+            (Some((one, our_tail)), Some((two, their_tail)))
+                if one.taken == two.taken && ours.equal(one, theirs, two) =>
+            {
+                (our_rest, their_rest) = (our_tail, their_tail);
+                (one, ours)
+            }
+            (Some((one, _)), Some((two, _)))
+                if one.taken.end >= two.taken.start && two.taken.end >= one.taken.start =>
+            {
+                return None;
+            }
+            (Some((one, tail)), two) if two.is_none_or(|(two, _)| one.taken.start < two.taken.start) => {
+                our_rest = tail;
+                (one, ours)
+            }
+            (_, Some((two, tail))) => {
+                their_rest = tail;
+                (two, theirs)
+            }
+            (Some(_), None) => unreachable!("BUG: the guard above takes it"),
+        };
+        merged.extend_from_slice(&base.lines[at..hunk.taken.start].concat());
+        merged.extend_from_slice(&side.lines[hunk.put.clone()].concat());
+        at = hunk.taken.end;
+    }
+    merged.extend_from_slice(&base.lines[at..].concat());
+    Some(merged)
 }
 
-/// The merged bytes; `None` for a conflict.
-fn diff3(base: &[u8], ours: &[u8], theirs: &[u8], diff: Diff) -> Result<Option<Vec<u8>>, FoldError> {
-    let input = |bytes| {
-        let mut input = MergeFileInput::new();
-        input.content(bytes);
-        input
-    };
-    let mut options = MergeFileOptions::new();
-    options.patience(diff == Diff::Patience);
-    let merged =
-        git2::merge_file(&input(base), &input(ours), &input(theirs), Some(&mut options)).map_err(FoldError::Store)?;
-    Ok(merged.is_automergeable().then(|| merged.content().to_vec()))
+/// A version cut into lines, each with its line feed.
+struct Lines<'a> {
+    lines: Vec<&'a [u8]>,
+    /// The same number for the same line in all versions.
+    numbers: Vec<u32>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(bytes: &'a [u8], numbers: &mut HashMap<&'a [u8], u32>) -> Lines<'a> {
+        let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
+        let number = |line: &&'a [u8]| {
+            let fresh = numbers.len() as u32;
+            *numbers.entry(line).or_insert(fresh)
+        };
+        let numbers = lines.iter().map(number).collect();
+        Lines { lines, numbers }
+    }
+
+    /// Whether two changes put the same lines.
+    fn equal(&self, hunk: &Hunk, other: &Lines<'_>, others: &Hunk) -> bool {
+        self.numbers[hunk.put.clone()] == other.numbers[others.put.clone()]
+    }
 }

@@ -8,6 +8,10 @@
 //!
 //! Start reading at [`fold`].
 
+#[cfg(test)]
+mod against_git;
+/// Which lines a version changed.
+pub mod diff;
 /// Two versions of one entry with a common base: mode and content.
 pub mod file;
 /// One result onto a tip: the walk that answers nearly all merges.

@@ -181,6 +181,8 @@ impl Merge<'_> {
     fn changed_and_gone(&mut self, path: &[u8], base: Item, new: Item, gone: Which) -> Result<(), FoldError> {
         match self.renames[gone].moved(path)? {
             Moved::Nowhere => self.conflict(path, ConflictKind::ModifyDelete),
+            // Not even a plain move follows what became a link meanwhile.
+            _ if new.kind() != base.kind() => self.conflict(path, ConflictKind::TypeChange),
             Moved::To(to) if !self.sides[1 - gone].touched.contains_key(&to) => {
                 let moved = self.renames[gone].added()[to.as_slice()];
                 let [ours, theirs] = if gone == OURS { [moved, new] } else { [new, moved] };
