@@ -55,12 +55,13 @@ pub(crate) fn run_in(worktree: &Worktree, script: &str) -> Option<String> {
             let target = state.join(format!("{upper}-mounted"));
             std::fs::create_dir_all(&target).expect("a mount point");
             let options = format!("{MOUNT},lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
-            let (state, target, at) = (state.display(), target.display(), at.display());
-            // The objects stay at their own path: the worktree covers only the checkout, which holds them, so it is
-            // mounted beside it.
-            let _ = at;
+            // With objects at their host paths, the tree is mounted beside the checkout, which holds them.
+            let bound = worktree.grants.iter().any(|grant| grant.at != grant.path);
+            let target = if bound { at.clone() } else { target };
+            let binds: String = if bound { bind_script(&worktree.grants) } else { String::new() };
+            let (state, target) = (state.display(), target.display());
             (
-                format!("cd '{state}' && mount -t overlay overlay -o {options} '{target}' && cd '{target}' && "),
+                format!("{binds}cd '{state}' && mount -t overlay overlay -o {options} '{target}' && cd '{target}' && "),
                 "/".into(),
             )
         }
@@ -81,6 +82,15 @@ pub(crate) fn run_in(worktree: &Worktree, script: &str) -> Option<String> {
     }
     assert!(output.status.success(), "{script}: {errors}");
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Shows what the grants say, read-only, below a `/run` of its own.
+fn bind_script(grants: &[Grant]) -> String {
+    let binds = grants.iter().map(|grant| {
+        let (path, at) = (grant.path.display(), grant.at.display());
+        format!("[ -e '{at}' ] || mkdir -p '{at}'; mount --bind '{path}' '{at}'; mount -o remount,bind,ro '{at}'; ")
+    });
+    format!("mount -t tmpfs tmpfs /run; {}", binds.collect::<String>())
 }
 
 const BACKENDS: [Backend; 2] = [Backend::Overlay, Backend::Copy];
@@ -141,6 +151,42 @@ fn git_works_inside_and_the_repository_stays_as_it_is() {
         assert_eq!(output, "2\n", "{backend:?}");
         assert_eq!(snapshot(scene.repository.common_dir()), before, "{backend:?}");
     }
+}
+
+#[test]
+fn git_works_at_the_repositorys_own_path_with_its_objects_bound_elsewhere() {
+    let source = Fixture::with_files(&files());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // Alternates of alternates: the store's own list names host paths that mean nothing inside.
+    git(folder.path(), &["clone", "-q", "--shared", source.path().to_str().expect("a plain path"), "clone"]);
+    git(
+        &folder.path().join("clone"),
+        &["-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "own"],
+    );
+    let repository = Arc::new(Repository::open(&folder.path().join("clone")).expect("a clone"));
+    let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
+    let settings = BaseSettings {
+        backend: Backend::Overlay,
+        objects: ObjectsAt::Bound("/run/swarm/objects".into()),
+        sparse: Vec::new(),
+        copy: Vec::new(),
+        cache: Vec::new(),
+    };
+    let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
+    let layers = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect("a base");
+    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), Backend::Overlay);
+    let worktree = worktree.expect("a worktree");
+    let before = snapshot(repository.common_dir());
+    let script = "pwd; git status --porcelain; echo x > README; git add -A; git commit -qm one; git stash list; \
+                  git gc -q --prune=now; git fsck --strict 2>&1; git log --format=%s; cat .git/HEAD; ls .git/swarm 2>&1 || true; \
+                  touch /run/swarm/objects/0/x 2>/dev/null || echo read-only";
+    let Some(output) = run_in(&worktree, script) else { return };
+    let place = repository.place().display();
+    let expected = format!(
+        "{place}\none\nown\nfixture\nref: refs/heads/work\nls: cannot access '.git/swarm': No such file or directory\nread-only\n"
+    );
+    assert_eq!(output, expected);
+    assert_eq!(snapshot(repository.common_dir()), before);
 }
 
 #[test]
