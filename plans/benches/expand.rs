@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use swarm_plans::{TaskGraph, parse};
+use swarm_plans::{RenderContext, TaskGraph, parse};
 
 fn main() {
     let count: usize = std::env::args().find_map(|text| text.parse().ok()).unwrap_or(100_000);
@@ -18,6 +18,7 @@ fn main() {
     let matrix = format!("matrix = {{ a = [{}], b = [{}] }}", numbers(100), numbers(count / 100));
     let body = "run = \"echo {{ vars.x }}\"";
     for (name, text) in [
+        ("single tasks", tasks),
         ("matrix", format!("version = 1\n[vars]\nx = 1\n[tasks.t]\n{body}\n{matrix}\n[tasks.end]\nrun = \"x\"\nneeds = [\"t\"]\n")),
         ("list", format!("version = 1\n[vars]\nx = 1\n[tasks.t]\n{body}\nforeach.f = [{words}]\n")),
         (
@@ -25,7 +26,6 @@ fn main() {
             format!("version = 1\n[vars]\nx = 1\n[tasks.t]\n{body}\n{matrix}\n[tasks.u]\n{body}\n{matrix}\nneeds = [\"t[a={{{{ matrix.a }}}},b={{{{ matrix.b }}}}]\"]\n")
                 .replace(&numbers(count / 100), &numbers(count / 200)),
         ),
-        ("single tasks", tasks),
     ] {
         let start = Instant::now();
         let parsed = parse("speed.toml", &text, &[], &mut |_| Err("none".to_owned()));
@@ -36,8 +36,12 @@ fn main() {
         let order = Instant::now();
         assert_eq!(graph.merge_order().len(), graph.instances().len());
         let order_ms = order.elapsed().as_secs_f64() * 1e3;
+        let started = Instant::now();
+        let cx = RenderContext { run_name: "r", run_id: "r", base: "b", target: None, needs: &serde_json::Value::Null, env: &|_| None, seed: None };
+        let rendered = graph.merge_order().into_iter().filter_map(|ix| graph.render(ix, &cx).ok()).count();
+        let render_us = started.elapsed().as_secs_f64() * 1e6 / rendered.max(1) as f64;
         println!(
-            "{name:24} {:7} instances: parsed and validated {parsed_ms:7.1} ms, expanded as well {all_ms:7.1} ms, merge order {order_ms:6.1} ms, {} MiB resident",
+            "{name:24} {:7} instances: parsed and validated {parsed_ms:7.1} ms, expanded as well {all_ms:7.1} ms, merge order {order_ms:6.1} ms, {render_us:.1} µs to render each, {} MiB resident",
             graph.instances().len(),
             resident_mib(),
         );
