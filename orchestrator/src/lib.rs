@@ -4,6 +4,8 @@
 pub mod apply;
 /// The prepared lower layers.
 pub mod base;
+/// Gives back what finished runs left.
+pub mod clean;
 /// Where time comes from.
 pub mod clock;
 /// What changed in a worktree.

@@ -1,0 +1,45 @@
+//! `swarm apply [RUN]`: a run's branch into the checkout.
+
+use swarm_orchestrator::apply::{Applied, apply};
+use swarm_orchestrator::report::{sanitize, words};
+
+use crate::commands::failure::Failure;
+use crate::commands::select;
+use crate::commands::surroundings::Surroundings;
+
+/// Merges a run's branch into the checkout, or refuses; never overwrites a local edit.
+#[derive(Debug, clap::Args)]
+pub struct Apply {
+    /// The run's id, or a plan's name for its newest run [default: the newest run].
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+}
+
+/// Moves the checkout; says on stderr how.
+///
+/// # Errors
+/// There is nothing to apply, or something is in the way; then nothing has changed.
+pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
+    let repository = it.repository()?;
+    let journal = it.journal(&it.state_of(&repository))?;
+    let row = select::run(&journal, args.run.as_deref())?;
+    let Some(target) = &row.target else {
+        return Err(Failure::usage(format!("apply {}: it has no branch", row.id), None));
+    };
+    let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
+    let Some(tip) = repository.find_ref(target)? else {
+        let hint = format!("swarm status {}", row.id);
+        return Err(Failure::usage(format!("apply {branch}: there is no such branch"), hint));
+    };
+    let date_s = it.clock.commit_date_s(it.clock.now_ms());
+    let applied = apply(&repository, tip, branch, &repository.identity()?, date_s)?;
+    let branch = sanitize::name(branch);
+    it.err.write(&match applied {
+        Applied::UpToDate => format!("the checkout has all of {branch} already\n"),
+        Applied::FastForward { to } => {
+            format!("the checkout moved forward to {branch} at {}\n", words::short(&to.to_string()))
+        }
+        Applied::Merged { commit } => format!("merged {branch} as {}\n", words::short(&commit.to_string())),
+    })?;
+    Ok(0)
+}

@@ -1,0 +1,68 @@
+//! `swarm diff [RUN] [TASK]`: what a run put onto its branch, or what one task changed, landed or not.
+
+use std::io::BufWriter;
+
+use swarm_orchestrator::report::diff::{Form, Reader, write_diff};
+use swarm_orchestrator::report::sanitize;
+
+use crate::commands::failure::Failure;
+use crate::commands::select;
+use crate::commands::surroundings::{ReaderKind, Surroundings};
+
+/// Shows what a run or one of its tasks changed.
+#[derive(Debug, clap::Args)]
+pub struct Diff {
+    /// The run (its id or its plan's name; the newest run when left out), then the task or instance.
+    #[arg(value_name = "[RUN] [TASK]", num_args = 0..=2)]
+    words: Vec<String>,
+    /// The task's attempt, from 1 [default: the newest that changed something].
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+    /// A line a file instead of every changed line.
+    #[arg(long)]
+    stat: bool,
+}
+
+/// The difference on stdout: a patch that `git apply` takes when it is piped, coloured and harmless on a terminal.
+///
+/// # Errors
+/// There is no such run or task, or its commits are gone.
+pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
+    let repository = it.repository()?;
+    let journal = it.journal(&it.state_of(&repository))?;
+    let (row, state, id) = select::run_or_instance(&journal, &args.words)?;
+    let (from, to) = match &id {
+        Some(id) => {
+            let attempts = &state.instances[id].attempts;
+            let wanted = |n: u32| args.attempt.is_none_or(|attempt| attempt == n);
+            let change = attempts.iter().rev().find_map(|a| a.change.as_ref().filter(|_| wanted(a.attempt.0)));
+            match change {
+                Some(change) => (format!("{}^", change.commit), change.commit.clone()),
+                None => {
+                    it.err.write(&format!("{} of {} changed nothing\n", sanitize::name(&id.0), row.id))?;
+                    return Ok(0);
+                }
+            }
+        }
+        None => {
+            let tip = state.finished.as_ref().and_then(|end| end.tip.clone()).or(state.tip.clone());
+            match tip {
+                Some(tip) => (row.base.clone(), tip),
+                None => {
+                    it.err.write(&format!("nothing of {} has landed\n", row.id))?;
+                    return Ok(0);
+                }
+            }
+        }
+    };
+    let form = if args.stat { Form::Stat { columns: it.out.columns() } } else { Form::Patch };
+    let reader = match it.out.reader {
+        ReaderKind::Terminal => Reader::Person(it.out.style),
+        ReaderKind::Other => Reader::Program,
+    };
+    let mut out = BufWriter::with_capacity(64 << 10, it.out.open());
+    let written =
+        write_diff(&repository, repository.resolve(&from)?, repository.resolve(&to)?, (form, reader), &mut out)?;
+    written.and_then(|()| std::io::Write::flush(&mut out)).map_err(|error| Failure::of_output(&error))?;
+    Ok(0)
+}

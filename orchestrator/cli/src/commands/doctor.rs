@@ -1,0 +1,155 @@
+//! `swarm doctor`: what this machine and this repository can do, found out by doing it.
+
+use std::process::{Command, Stdio};
+
+use swarm_orchestrator::journal::read::count_runs;
+use swarm_orchestrator::report::words::{self, Tone};
+use swarm_orchestrator::report::{exit, sanitize};
+use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repository};
+use swarm_orchestrator::state::StateDir;
+use swarm_protocol::probe::Verdict;
+use swarm_protocol::{Probe, Tier};
+
+use crate::commands::failure::Failure;
+use crate::commands::surroundings::Surroundings;
+
+/// Shows what this machine and this repository can do.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {}
+
+/// A finding: a mark, and what was found.
+struct Finding {
+    grade: Grade,
+    text: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Good,
+    Weaker,
+    Bad,
+}
+
+/// A report on stdout; exit code 3 when no task could be caged or the repository cannot be used.
+///
+/// # Errors
+/// Nobody reads it, or the probe cannot be started.
+pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
+    let mut findings = Vec::new();
+    match it.repository() {
+        Ok(repository) => {
+            findings.extend(of_repository(&repository)?);
+            let folder = it.state_of(&repository);
+            findings.push(of_journal(&folder));
+            findings.extend(of_cage(&folder)?);
+        }
+        Err(Failure::Told { message, hint, .. }) => {
+            findings.push(Finding { grade: Grade::Bad, text: format!("repository: failed to {message}"), hint });
+        }
+        Err(other) => return Err(other),
+    }
+    for finding in &findings {
+        let (mark, tone) = match finding.grade {
+            Grade::Good => ("[+]", Tone::Good),
+            Grade::Weaker => ("[!]", Tone::Warn),
+            Grade::Bad => ("[x]", Tone::Bad),
+        };
+        it.out.write(&format!("{} {}\n", it.out.style.paint(tone, mark), finding.text))?;
+        if let Some(hint) = &finding.hint {
+            it.out.write(&format!("    hint: {hint}\n"))?;
+        }
+    }
+    let bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
+    Ok(if bad { exit::ENVIRONMENT } else { 0 })
+}
+
+fn good(text: String) -> Finding {
+    Finding { grade: Grade::Good, text, hint: None }
+}
+
+fn weaker(text: String, hint: &str) -> Finding {
+    Finding { grade: Grade::Weaker, text, hint: Some(hint.to_owned()) }
+}
+
+fn of_repository(repository: &Repository) -> Result<Vec<Finding>, Failure> {
+    let mut findings = vec![good(format!("repository: {}", sanitize::name(&repository.place().to_string_lossy())))];
+    findings.push(match repository.resolve("HEAD") {
+        Ok(head) => {
+            let branch = repository.head_branch()?.map_or("detached".to_owned(), |name| sanitize::name(&name));
+            good(format!("base: HEAD is {} ({branch})", words::short(&head.to_string())))
+        }
+        Err(error) => Finding { grade: Grade::Bad, text: format!("base: failed to {error}"), hint: Some(error.hint()) },
+    });
+    if repository.workdir().is_none() {
+        findings.push(weaker("checkout: none, the repository is bare".to_owned(), "swarm apply needs a clone"));
+    }
+    let standing = repository.standing()?;
+    if standing.history == History::Shallow {
+        findings.push(weaker("history: shallow".to_owned(), "git fetch --unshallow"));
+    }
+    if standing.objects == Objects::Partial {
+        let hint = "a task that needs what was never fetched fails; git checkout of its commit fetches it";
+        findings.push(weaker("objects: a partial clone".to_owned(), hint));
+    }
+    let identity = repository.identity()?;
+    let author = format!("author: {} <{}>", sanitize::name(&identity.name), sanitize::name(&identity.email));
+    findings.push(match identity.source {
+        IdentitySource::Configured => good(author),
+        IdentitySource::Fallback => weaker(author, "git config user.name and user.email are not set"),
+    });
+    Ok(findings)
+}
+
+fn of_journal(folder: &std::path::Path) -> Finding {
+    match count_runs(folder) {
+        Ok(runs) => good(format!("journal: {}", words::count(runs, "run"))),
+        Err(error) => Finding { grade: Grade::Bad, text: format!("journal: failed to {error}"), hint: None },
+    }
+}
+
+/// Asks a worker to close real cages; this process confines nothing.
+fn of_cage(folder: &std::path::Path) -> Result<Vec<Finding>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("probe the cage: {error}"), None);
+    let state = StateDir::open(folder).map_err(|error| failed(&error))?;
+    let program = std::env::current_exe().map_err(|error| failed(&error))?;
+    let output = Command::new(program)
+        .arg(swarm_worker::SUBCOMMAND)
+        .args(["--probe", "--state"])
+        .arg(state.root())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(&error))?;
+    if !output.status.success() {
+        return Err(failed(&sanitize::line(&output.stderr)));
+    }
+    let probe: Probe = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
+    let mut findings = vec![match probe.tier {
+        Some(Tier::Namespaces) => good("cage: namespaces, the strongest tier".to_owned()),
+        Some(Tier::Landlock) => {
+            weaker("cage: landlock, without namespaces".to_owned(), "user namespaces are not available here")
+        }
+        None => Finding {
+            grade: Grade::Bad,
+            text: "cage: none, no task can run here".to_owned(),
+            hint: Some("a Linux kernel with Landlock (5.13 or newer, lsm=…,landlock) is needed".to_owned()),
+        },
+    }];
+    for (name, verdict) in
+        [("namespaces", &probe.namespaces), ("overlay worktrees", &probe.overlay), ("landlock", &probe.landlock)]
+    {
+        findings.push(of_verdict(name, verdict));
+    }
+    Ok(findings)
+}
+
+fn of_verdict(name: &str, verdict: &Verdict) -> Finding {
+    match verdict {
+        Verdict::Works(report) => good(format!("{name}: works; {}", words::enforcement(report))),
+        Verdict::Fails(refusal) => Finding {
+            grade: Grade::Weaker,
+            text: sanitize::name(&format!("{name}: fails at {}: {}", refusal.step, refusal.reason)),
+            hint: None,
+        },
+    }
+}

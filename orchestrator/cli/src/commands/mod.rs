@@ -1,0 +1,175 @@
+//! The commands, one file each. This folder is the only place that prints and reads the environment or the current folder.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+use self::surroundings::{Colour, Surroundings};
+
+/// A run's branch into the checkout.
+mod apply;
+/// All that is wrong with a plan.
+mod check;
+/// The disk of finished runs, given back.
+mod clean;
+/// For shells.
+mod completions;
+/// What a run or a task changed.
+mod diff;
+/// What the machine and the repository can do.
+mod doctor;
+/// Why a command did not do what it was asked.
+mod failure;
+/// A plan's graph.
+mod graph;
+/// All runs.
+mod list;
+/// What an attempt printed.
+mod logs;
+/// For packagers.
+mod man;
+/// A plan from its file, and what is wrong with it.
+mod plan_file;
+/// For editors.
+mod schema;
+/// From words to a run and an instance.
+mod select;
+/// Where the tasks of a run stand.
+mod status;
+/// The folder, the streams, the time.
+mod surroundings;
+
+/// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
+///
+/// Exit codes: 0 all succeeded and landed, 1 a task failed, 2 usage or plan error, 3 environment or internal error,
+/// 5 finished but something is parked, 6 the base itself fails its verification, 7 deadline or budget spent,
+/// 8 another coordinator holds this run or its target, 130 and 143 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "swarm", version, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct CommandLine {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// Works as if started in this folder.
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub folder: Option<PathBuf>,
+    /// Where journal, logs and worktrees live [default: swarm/ in the repository's .git].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+    /// When to colour text; NO_COLOR counts for `auto`.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, global = true)]
+    pub color: Colour,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    Graph(graph::Graph),
+    List(list::List),
+    Status(status::Status),
+    Logs(logs::Logs),
+    Diff(diff::Diff),
+    Apply(apply::Apply),
+    Clean(clean::Clean),
+    Schema(schema::Schema),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// Runs the command that `arguments` name; the first of them is the program itself. A reader that closed its pipe ends the
+/// program in silence.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let line = match parse(arguments.collect()) {
+        Ok(line) => line,
+        Err(error) => {
+            let code = error.exit_code();
+            // Nothing is left to say it to when this fails.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
+    let surroundings = match Surroundings::capture(&line.global) {
+        Ok(surroundings) => surroundings,
+        Err(failure) => return failure.report(surroundings::stderr_style(line.global.color)),
+    };
+    match dispatch(&line.command, &surroundings) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(surroundings.err.style),
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
+    CommandLine::try_parse_from(arguments)
+}
+
+fn dispatch(command: &Command, it: &Surroundings) -> Result<u8, Failure> {
+    match command {
+        Command::Check(args) => check::run(args, it),
+        Command::Graph(args) => graph::run(args, it),
+        Command::List(args) => list::run(args, it),
+        Command::Status(args) => status::run(args, it),
+        Command::Logs(args) => logs::run(args, it),
+        Command::Diff(args) => diff::run(args, it),
+        Command::Apply(args) => apply::run(args, it),
+        Command::Clean(args) => clean::run(args, it),
+        Command::Schema(args) => schema::run(args, it),
+        Command::Doctor(args) => doctor::run(args, it),
+        Command::Completions(args) => completions::run(args, it),
+        Command::Man(args) => man::run(args, it),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_holds_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documents_promise_parses() {
+        for line in [
+            "swarm check plan.toml",
+            "swarm check plan.toml --set a=b --set c=d=e",
+            "swarm graph plan.toml --format mermaid",
+            "swarm list",
+            "swarm status",
+            "swarm status tour-1",
+            "swarm logs build",
+            "swarm logs tour-1 build --attempt 2 --follow --raw",
+            "swarm diff",
+            "swarm diff tour-1 build --stat",
+            "swarm apply",
+            "swarm clean --dry-run",
+            "swarm schema",
+            "swarm completions zsh",
+            "swarm -C /tmp list --color never --state-dir /tmp/s",
+        ] {
+            let parsed = parse(line.split(' ').map(OsString::from).collect());
+            assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("checked"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_exits_with_two() {
+        for line in
+            ["swarm bogus", "swarm logs", "swarm graph p --format pdf", "swarm check p --set x", "swarm logs a b c"]
+        {
+            let error = parse(line.split(' ').map(OsString::from).collect()).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! From the words of a command line to a run and an instance. Who mistypes is shown the nearest name; who names a task of
+//! many instances is shown some of them.
+
+use swarm_orchestrator::journal::{InstanceState, JournalReader, RunRow, RunState};
+use swarm_orchestrator::report::sanitize;
+use swarm_plans::InstanceId;
+
+use crate::commands::failure::Failure;
+
+/// Names that a hint lists.
+const NAMES_MAX: usize = 8;
+
+/// The run that a word means: its id, or its plan's name for the newest run of that plan; without a word the newest run.
+///
+/// # Errors
+/// There is no such run, or none at all.
+pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
+    let runs = journal.runs()?;
+    match word {
+        None => runs.into_iter().next().ok_or_else(no_runs),
+        Some(word) => find_run(&runs, word).cloned().ok_or_else(|| unknown_run(&runs, word)),
+    }
+}
+
+/// The run and the instance that `[RUN] TASK` mean.
+///
+/// # Errors
+/// There is no such run or instance, or the words mean several.
+pub fn instance(journal: &JournalReader, words: &[String]) -> Result<(RunRow, RunState, InstanceId), Failure> {
+    let (run_word, task) = match words {
+        [task] => (None, task),
+        [run, task] => (Some(run.as_str()), task),
+        _ => unreachable!("BUG: the command line takes one or two words"),
+    };
+    let row = run(journal, run_word)?;
+    let state = journal.state(&row.id)?;
+    match find_instance(&state, task) {
+        Ok(id) => Ok((row, state, id)),
+        Err(failure) => {
+            // `swarm logs tour-1`: the word is a run, the task is missing.
+            match journal.runs()?.iter().find(|row| run_word.is_none() && row.id.0 == *task) {
+                Some(row) => {
+                    let state = journal.state(&row.id)?;
+                    let names = list(state.instances.keys().map(|id| id.0.as_str()));
+                    Err(Failure::usage(format!("choose a task of {task}"), format!("its tasks are {names}")))
+                }
+                None => Err(failure),
+            }
+        }
+    }
+}
+
+/// What `[RUN] [TASK]` mean; a single word is a run if there is one of that name, else a task of the newest run.
+///
+/// # Errors
+/// As [`instance`].
+pub fn run_or_instance(
+    journal: &JournalReader,
+    words: &[String],
+) -> Result<(RunRow, RunState, Option<InstanceId>), Failure> {
+    let word = match words {
+        [] => None,
+        [word] if find_run(&journal.runs()?, word).is_some() => Some(word.as_str()),
+        _ => return instance(journal, words).map(|(row, state, id)| (row, state, Some(id))),
+    };
+    let row = run(journal, word)?;
+    let state = journal.state(&row.id)?;
+    Ok((row, state, None))
+}
+
+fn find_run<'a>(runs: &'a [RunRow], word: &str) -> Option<&'a RunRow> {
+    runs.iter().find(|row| row.id.0 == word).or_else(|| runs.iter().find(|row| row.plan == word))
+}
+
+/// The instance that a word means: its id, or its task's name when that has one instance only.
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure> {
+    let exact = InstanceId(word.to_owned());
+    if state.instances.contains_key(&exact) {
+        return Ok(exact);
+    }
+    let of_task: Vec<&InstanceId> = instances_of(state, word).collect();
+    let run = state.run.as_ref().map_or("the run", |run| &run.0);
+    match of_task.as_slice() {
+        [only] => Ok((*only).clone()),
+        [] => {
+            let known = state.instances.iter().flat_map(|(id, instance)| [id.0.as_str(), instance.task.as_str()]);
+            let hint = match nearest(word, known) {
+                Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
+                None => format!("its tasks are {}", list(state.instances.values().map(|i| i.task.as_str()))),
+            };
+            Err(Failure::usage(format!("find a task {:?} in {run}", sanitize::name(word)), hint))
+        }
+        several => {
+            let names = list(several.iter().map(|id| id.0.as_str()));
+            let message = format!("choose one of the {} instances of {word} in {run}", several.len());
+            Err(Failure::usage(message, format!("name one of {names}")))
+        }
+    }
+}
+
+fn instances_of<'a>(state: &'a RunState, task: &'a str) -> impl Iterator<Item = &'a InstanceId> {
+    state.instances.iter().filter(move |(_, instance): &(_, &InstanceState)| instance.task == task).map(|(id, _)| id)
+}
+
+fn no_runs() -> Failure {
+    Failure::usage("find a run: there is none yet", "swarm run PLAN makes one".to_owned())
+}
+
+fn unknown_run(runs: &[RunRow], word: &str) -> Failure {
+    if runs.is_empty() {
+        return no_runs();
+    }
+    let hint = match nearest(word, runs.iter().flat_map(|row| [row.id.0.as_str(), row.plan.as_str()])) {
+        Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
+        None => format!("the newest are {}", list(runs.iter().map(|row| row.id.0.as_str()))),
+    };
+    Failure::usage(format!("find a run {:?}", sanitize::name(word)), hint)
+}
+
+/// The first few different names, as words for the shell.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut different: Vec<&str> = Vec::new();
+    let mut more = 0;
+    for name in names {
+        if different.contains(&name) {
+            continue;
+        }
+        if different.len() < NAMES_MAX { different.push(name) } else { more += 1 }
+    }
+    let text = different.into_iter().map(sanitize::shell_word).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
+/// The known name that a mistyped word most likely means: at most a third of its letters differ.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (word.chars().count() / 3).max(1);
+    known
+        .map(|name| (strsim::osa_distance(word, name), name))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use swarm_orchestrator::event::{AddedInstance, OnFailure, Recorded, RunEvent};
+    use swarm_orchestrator::journal::{Journal, NewRun, RunWriter};
+
+    fn new_run(state: &std::path::Path, plan: &str, tasks: &[&str]) -> RunWriter {
+        let new = NewRun {
+            plan: plan.to_owned(),
+            sources: Vec::new(),
+            expanded_hash: String::new(),
+            base: String::new(),
+            target: None,
+            started_at_ms: 1,
+        };
+        let writer = Journal::open(state).and_then(|mut journal| journal.begin_run(new, |_| false)).expect("a run");
+        let instances = tasks
+            .iter()
+            .map(|id| AddedInstance {
+                id: InstanceId((*id).to_owned()),
+                task: id.split('[').next().unwrap_or(id).to_owned(),
+                needs: Vec::new(),
+                on_failure: OnFailure::Fail,
+            })
+            .collect();
+        let stored: Vec<Recorded> = writer.append(1, vec![RunEvent::InstancesAdded { instances }]).expect("space");
+        assert_eq!(stored.len(), 1);
+        writer
+    }
+
+    fn check(words: &[&str], expected: Result<(&str, Option<&str>), &str>) {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        new_run(state.path(), "tour", &["survey", "migrate[crate=a]", "migrate[crate=b]"]);
+        new_run(state.path(), "ci", &["build", "test[os=x]"]);
+        let journal = JournalReader::open(state.path()).expect("a journal");
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let found = run_or_instance(&journal, &words).map(|(row, _, id)| (row.id.0, id.map(|id| id.0)));
+        let found = match &found {
+            Ok((run, id)) => Ok((run.as_str(), id.as_deref())),
+            Err(Failure::Told { message, hint, .. }) => Err(format!("{message} ({})", hint.as_deref().unwrap_or(""))),
+            Err(other) => Err(format!("{other:?}")),
+        };
+        assert_eq!(found, expected.map_err(str::to_owned), "{words:?}");
+    }
+
+    #[test]
+    fn words_mean_what_a_person_expects() {
+        check(&[], Ok(("ci-1", None)));
+        check(&["tour-1"], Ok(("tour-1", None)));
+        check(&["tour"], Ok(("tour-1", None)));
+        check(&["build"], Ok(("ci-1", Some("build"))));
+        check(&["test"], Ok(("ci-1", Some("test[os=x]"))));
+        check(&["tour-1", "migrate[crate=a]"], Ok(("tour-1", Some("migrate[crate=a]"))));
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_the_nearest_name() {
+        check(&["buidl"], Err("find a task \"buidl\" in the run (did you mean build?)"));
+        check(&["zzz"], Err("find a task \"zzz\" in the run (its tasks are build, test)"));
+        check(&["tuor-1", "survey"], Err("find a run \"tuor-1\" (did you mean tour-1?)"));
+        check(
+            &["tour-1", "migrate"],
+            Err(
+                "choose one of the 2 instances of migrate in the run (name one of 'migrate[crate=a]', 'migrate[crate=b]')",
+            ),
+        );
+    }
+}

@@ -1,0 +1,32 @@
+//! `swarm status [RUN]`: where each instance of a run stands.
+
+use swarm_orchestrator::journal::RunLock;
+use swarm_orchestrator::report::status::{Liveness, status};
+
+use crate::commands::failure::Failure;
+use crate::commands::select;
+use crate::commands::surroundings::Surroundings;
+
+/// Shows where each task of a run stands.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// The run's id, or a plan's name for its newest run [default: the newest run].
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+}
+
+/// A table on stdout.
+///
+/// # Errors
+/// There is no such run, or the journal cannot be read.
+pub fn run(args: &Status, it: &Surroundings) -> Result<u8, Failure> {
+    let folder = it.state()?;
+    let journal = it.journal(&folder)?;
+    let row = select::run(&journal, args.run.as_deref())?;
+    // Asked before the events are read: a run that ends in between reads as running, never as dead.
+    let holder = RunLock::holder_of_run(&folder, &row.id)?;
+    let state = journal.state(&row.id)?;
+    let liveness = Liveness::new(state.finished.as_ref(), holder);
+    it.out.write(&status(&state, &liveness, it.clock.now_ms(), it.out.style))?;
+    Ok(0)
+}

@@ -1,0 +1,190 @@
+//! What a command finds around itself, captured once: the folder, the streams and how they look, the time.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use swarm_orchestrator::clock::Clock;
+use swarm_orchestrator::journal::JournalReader;
+use swarm_orchestrator::report::Style;
+use swarm_orchestrator::repository::Repository;
+
+use crate::commands::Global;
+use crate::commands::failure::Failure;
+
+/// When text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set or the terminal is dumb.
+    Auto,
+    /// Also into files and pipes.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Columns assumed where there is no terminal to ask.
+const COLUMNS_UNKNOWN: u16 = 100;
+
+/// What a command finds around itself.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where the command works; the current folder or `-C`.
+    pub folder: PathBuf,
+    /// `--state-dir`, absolute.
+    pub state_dir: Option<PathBuf>,
+    /// Data goes here.
+    pub out: Stream,
+    /// Talk goes here.
+    pub err: Stream,
+    /// Where time comes from.
+    pub clock: Clock,
+}
+
+/// A stream to a person or to a program.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    target: Target,
+    /// Who reads it.
+    pub reader: ReaderKind,
+    /// How text looks there.
+    pub style: Style,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Stdout,
+    Stderr,
+}
+
+/// Who is at a stream's other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReaderKind {
+    /// A person at a terminal.
+    Terminal,
+    /// A file or a pipe.
+    Other,
+}
+
+impl Stream {
+    fn new(target: Target, colour: Colour) -> Self {
+        let terminal = match target {
+            Target::Stdout => std::io::stdout().is_terminal(),
+            Target::Stderr => std::io::stderr().is_terminal(),
+        };
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let style = match colour {
+            Colour::Always => Style::Coloured,
+            Colour::Auto if terminal && !dumb && !set("NO_COLOR") => Style::Coloured,
+            Colour::Auto | Colour::Never => Style::Plain,
+        };
+        let reader = if terminal && !dumb { ReaderKind::Terminal } else { ReaderKind::Other };
+        Stream { target, reader, style }
+    }
+
+    /// Writes all of `text`.
+    ///
+    /// # Errors
+    /// [`Failure::ReaderGone`] when nobody reads; another failure when the disk is full.
+    pub fn write(&self, text: &str) -> Result<(), Failure> {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Stream::write`].
+    pub fn write_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.open().write_all(bytes).map_err(|error| Failure::of_output(&error))
+    }
+
+    /// The stream itself. Standard output is flushed after each line.
+    pub fn open(&self) -> Box<dyn std::io::Write + Send> {
+        match self.target {
+            Target::Stdout => Box::new(std::io::stdout()),
+            Target::Stderr => Box::new(std::io::stderr()),
+        }
+    }
+
+    /// Columns of the terminal, or [`COLUMNS_UNKNOWN`].
+    pub fn columns(&self) -> u16 {
+        let terminal = match self.target {
+            Target::Stdout => console::Term::stdout(),
+            Target::Stderr => console::Term::stderr(),
+        };
+        match self.reader {
+            ReaderKind::Terminal => terminal.size_checked().map_or(COLUMNS_UNKNOWN, |(_, columns)| columns),
+            ReaderKind::Other => COLUMNS_UNKNOWN,
+        }
+    }
+}
+
+impl Surroundings {
+    /// Looks around once.
+    ///
+    /// # Errors
+    /// The folder does not exist, or `SOURCE_DATE_EPOCH` is no number.
+    pub fn capture(global: &Global) -> Result<Self, Failure> {
+        let start = std::env::current_dir()
+            .map_err(|error| Failure::environment(format!("find the current folder: {error}"), None))?;
+        let folder = match &global.folder {
+            Some(folder) => {
+                let folder = start.join(folder);
+                folder
+                    .canonicalize()
+                    .map_err(|error| Failure::usage(format!("go to {}: {error}", folder.display()), None))?
+            }
+            None => start,
+        };
+        let commit_epoch_s = match std::env::var_os("SOURCE_DATE_EPOCH") {
+            None => None,
+            Some(value) => Some(value.to_str().and_then(|value| value.parse().ok()).ok_or_else(|| {
+                Failure::usage("read SOURCE_DATE_EPOCH", "it is a number of seconds since 1970".to_owned())
+            })?),
+        };
+        Ok(Surroundings {
+            state_dir: global.state_dir.as_ref().map(|state| folder.join(state)),
+            folder,
+            out: Stream::new(Target::Stdout, global.color),
+            err: Stream::new(Target::Stderr, global.color),
+            clock: Clock { commit_epoch_s },
+        })
+    }
+
+    /// The repository around the folder.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
+    pub fn repository(&self) -> Result<Repository, Failure> {
+        Ok(Repository::discover(&self.folder)?)
+    }
+
+    /// The state folder; it may not exist yet.
+    ///
+    /// # Errors
+    /// There is no repository and no `--state-dir`.
+    pub fn state(&self) -> Result<PathBuf, Failure> {
+        match &self.state_dir {
+            Some(state) => Ok(state.clone()),
+            None => Ok(self.state_of(&self.repository()?)),
+        }
+    }
+
+    /// The state folder of a repository that is open already.
+    pub fn state_of(&self, repository: &Repository) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"))
+    }
+
+    /// The journal, to read.
+    ///
+    /// # Errors
+    /// As [`JournalReader::open`].
+    pub fn journal(&self, state: &Path) -> Result<JournalReader, Failure> {
+        Ok(JournalReader::open(state)?)
+    }
+}
+
+/// How stderr looks before there are surroundings.
+pub fn stderr_style(colour: Colour) -> Style {
+    Stream::new(Target::Stderr, colour).style
+}

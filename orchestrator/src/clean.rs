@@ -1,0 +1,439 @@
+//! Gives back what finished runs left: folders of attempts, logs, prepared bases, refs of what has landed. Never a result
+//! that is neither on a branch nor dropped by name: its ref and its log stay, and it is said that they do.
+//!
+//! "Landed" is believed of the repository, not of the journal: the commit must still be reachable from a branch, a tag, a
+//! remote branch or HEAD. Whoever deleted the target branch keeps all results.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use git2::Oid;
+
+use crate::commit::{attempt_ref, base_ref};
+use crate::event::Fate;
+use crate::ids::RunId;
+use crate::journal::lock::run_dir;
+use crate::journal::{InstanceState, JournalError, JournalReader, LockError, RunLock, RunState, attempt_dir};
+use crate::removal::{Debris, sweep};
+use crate::repository::{Repository, RepositoryError};
+use crate::state::StateDir;
+
+/// Whether anything is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Only says what would be done.
+    Look,
+    /// Does it.
+    Remove,
+}
+
+/// What one run gave back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CleanedRun {
+    /// The run.
+    pub run: RunId,
+    /// What became of it.
+    pub outcome: RunOutcome,
+    /// Disk that its folders took, in bytes.
+    pub freed_bytes: u64,
+    /// Refs that are no longer needed.
+    pub refs_removed: u64,
+    /// Results that stay, with their refs.
+    pub kept: Vec<KeptResult>,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// A coordinator works on it: nothing was touched.
+    Busy,
+    /// Cleaned.
+    Cleaned,
+}
+
+/// A result that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptResult {
+    /// Its full ref name.
+    pub reference: String,
+    /// The instance, as displayed; `None` when the journal does not know it.
+    pub instance: Option<String>,
+    /// Why it stays, for people.
+    pub reason: String,
+}
+
+/// What became of the prepared bases and layers, which all runs share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepared {
+    /// A coordinator uses the state folder.
+    InUse,
+    /// They gave back this many bytes.
+    Removed {
+        /// Disk, in bytes.
+        freed_bytes: u64,
+    },
+}
+
+/// Why cleaning stopped. What was cleaned before stays cleaned; what was to be kept is there.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A folder.
+    #[error("remove {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Cleans `runs`, each unless somebody works on it.
+///
+/// # Errors
+/// All of [`CleanError`].
+pub fn clean_runs(
+    repository: &Repository,
+    state: &StateDir,
+    journal: &JournalReader,
+    runs: &[RunId],
+    mode: Mode,
+) -> Result<Vec<CleanedRun>, CleanError> {
+    let mut states: Vec<(RunId, RunState)> = Vec::new();
+    for run in runs {
+        states.push((run.clone(), journal.state(run)?));
+    }
+    let landed = reachable(repository, states.iter().flat_map(|(_, state)| landed_commits(state)).collect())?;
+    let mut cleaned = Vec::new();
+    for (run, run_state) in states {
+        // The lock is asked for after the state was read: a run that ends in between is cleaned next time.
+        let lock = match RunLock::holder_of_run(state.root(), &run)? {
+            Some(_) => None,
+            None if mode == Mode::Look => Some(None),
+            None => match RunLock::of_run(state.root(), &run, 0) {
+                Ok(lock) => Some(Some(lock)),
+                Err(LockError::Held { .. }) => None,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        cleaned.push(match lock {
+            None => CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) },
+            Some(_held) => clean_run(repository, state, &run, &run_state, &landed, mode)?,
+        });
+    }
+    Ok(cleaned)
+}
+
+/// Removes prepared bases, layers and trash, when nobody uses them; the next run prepares them again.
+///
+/// # Errors
+/// [`CleanError::Io`] and [`CleanError::Lock`].
+pub fn clean_prepared(state: &StateDir, mode: Mode) -> Result<Prepared, CleanError> {
+    let _alone = match RunLock::of_idle_state(state.root()) {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Ok(Prepared::InUse),
+        Err(error) => return Err(error.into()),
+    };
+    let folders = ["bases", "layers", "trash"].map(|name| state.path(name));
+    let freed_bytes = folders.iter().map(|folder| content_bytes(folder)).sum();
+    if mode == Mode::Remove {
+        for folder in &folders[..2] {
+            let io = |source| CleanError::Io { path: folder.clone(), source };
+            for entry in std::fs::read_dir(folder).map_err(io)? {
+                let path = entry.map_err(io)?.path();
+                Debris::take(state, &path).and_then(Debris::clear).map_err(io)?;
+            }
+        }
+        sweep(state).map_err(|source| CleanError::Io { path: folders[2].clone(), source })?;
+    }
+    Ok(Prepared::Removed { freed_bytes })
+}
+
+impl CleanedRun {
+    fn nothing(run: RunId) -> Self {
+        CleanedRun { run, outcome: RunOutcome::Cleaned, freed_bytes: 0, refs_removed: 0, kept: Vec::new() }
+    }
+}
+
+fn clean_run(
+    repository: &Repository,
+    state: &StateDir,
+    run: &RunId,
+    run_state: &RunState,
+    landed: &HashSet<Oid>,
+    mode: Mode,
+) -> Result<CleanedRun, CleanError> {
+    let mut cleaned = CleanedRun::nothing(run.clone());
+    let base = base_ref(run);
+    let owners = owners(run, run_state);
+    let mut kept_logs: Vec<PathBuf> = Vec::new();
+    let mut removable = Vec::new();
+    let prefix = base.strip_suffix("+base").expect("the base's ref lies beside those of the attempts");
+    for (reference, _) in repository.refs_below(prefix)? {
+        if reference == base {
+            continue;
+        }
+        let owner = owners.get(&reference);
+        match owner.map_or(Some("the journal does not know it".to_owned()), |owner| reason_to_keep(owner.state, landed))
+        {
+            Some(reason) => {
+                kept_logs
+                    .extend(owner.map(|owner| attempt_dir(state.root(), run, owner.id, owner.attempt).join("log")));
+                let instance = owner.map(|owner| crate::report::sanitize::name(&owner.id.0));
+                cleaned.kept.push(KeptResult { reference, instance, reason });
+            }
+            None => removable.push(reference),
+        }
+    }
+    if cleaned.kept.is_empty() && repository.find_ref(&base)?.is_some() {
+        removable.push(base);
+    }
+    cleaned.refs_removed = removable.len() as u64;
+    let folder = run_dir(state.root(), run);
+    let before = disk_bytes(&folder);
+    let logs: u64 = kept_logs.iter().map(|log| disk_bytes(log)).sum();
+    cleaned.freed_bytes = before.saturating_sub(logs);
+    if mode == Mode::Remove {
+        for reference in &removable {
+            repository.delete_ref(reference)?;
+        }
+        remove_all_but(state, &folder, &kept_logs).map_err(|source| CleanError::Io { path: folder, source })?;
+    }
+    Ok(cleaned)
+}
+
+/// The attempt that a ref belongs to.
+struct Owner<'a> {
+    id: &'a swarm_plans::InstanceId,
+    attempt: crate::ids::Attempt,
+    state: &'a InstanceState,
+}
+
+fn owners<'a>(run: &RunId, run_state: &'a RunState) -> HashMap<String, Owner<'a>> {
+    let attempts = run_state.instances.iter().flat_map(|(id, state)| {
+        state.attempts.iter().map(move |attempt| Owner { id, attempt: attempt.attempt, state })
+    });
+    attempts.map(|owner| (attempt_ref(run, owner.id, owner.attempt), owner)).collect()
+}
+
+/// Why an instance's results must stay; `None` when nothing would be lost.
+fn reason_to_keep(instance: &InstanceState, landed: &HashSet<Oid>) -> Option<String> {
+    match &instance.fate {
+        Some(Fate::Landed { commit }) => match Oid::from_str(commit) {
+            Ok(commit) if landed.contains(&commit) => None,
+            _ => Some("it landed, but no branch has it any more".to_owned()),
+        },
+        Some(Fate::Empty) => None,
+        Some(Fate::Parked { reason, .. }) => Some(format!("parked: {}", crate::report::sanitize::name(reason))),
+        // Attempts without a change have nothing to lose, whatever their ref names.
+        None if instance
+            .attempts
+            .iter()
+            .all(|attempt| attempt.change.as_ref().is_some_and(|change| change.tree == change.base_tree)) =>
+        {
+            None
+        }
+        None => Some(instance.result().map_or("not merged", |result| result.name()).to_owned()),
+    }
+}
+
+fn landed_commits(state: &RunState) -> impl Iterator<Item = Oid> + '_ {
+    state.instances.values().filter_map(|instance| match &instance.fate {
+        Some(Fate::Landed { commit }) => Oid::from_str(commit).ok(),
+        _ => None,
+    })
+}
+
+/// Those of `wanted` that a branch, a tag, a remote branch or HEAD reaches. Newest first, so that it ends soon after the
+/// oldest wanted commit.
+fn reachable(repository: &Repository, mut wanted: HashSet<Oid>) -> Result<HashSet<Oid>, CleanError> {
+    let mut found = HashSet::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let git = repository.handle()?;
+    let mut walk = git.revwalk().map_err(RepositoryError::from)?;
+    walk.set_sorting(git2::Sort::TIME).map_err(RepositoryError::from)?;
+    for names in ["refs/heads/*", "refs/tags/*", "refs/remotes/*"] {
+        walk.push_glob(names).map_err(RepositoryError::from)?;
+    }
+    // A detached HEAD may be the only one; an unborn one reaches nothing.
+    drop(walk.push_head());
+    for id in walk {
+        let id = id.map_err(RepositoryError::from)?;
+        if wanted.remove(&id) {
+            found.insert(id);
+            if wanted.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes the folder away as a whole, with `kept` files put back where they were.
+fn remove_all_but(state: &StateDir, folder: &Path, kept: &[PathBuf]) -> io::Result<()> {
+    let mut saved = Vec::new();
+    for path in kept.iter().filter(|path| path.exists()) {
+        let aside = state.fresh_trash();
+        std::fs::rename(path, &aside)?;
+        saved.push((aside, path));
+    }
+    let debris = Debris::take(state, folder)?;
+    for (aside, path) in saved {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::rename(aside, path)?;
+    }
+    debris.clear()
+}
+
+/// Disk that a folder's entries take, in bytes.
+fn content_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.filter_map(Result::ok).map(|entry| disk_bytes(&entry.path())).sum()
+}
+
+/// Disk that a file or folder takes, in bytes; what cannot be read counts nothing.
+fn disk_bytes(path: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        bytes += metadata.blocks() * 512;
+        if metadata.is_dir()
+            && let Ok(entries) = std::fs::read_dir(&path)
+        {
+            open.extend(entries.filter_map(Result::ok).map(|entry| entry.path()));
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{AttemptEnd, InstanceResult, RunEvent};
+    use crate::ids::Attempt;
+    use crate::journal::{Journal, NewRun, RunWriter, log_path};
+    use crate::report::story;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        repository: Repository,
+        state: StateDir,
+        base: Oid,
+        landed: Oid,
+    }
+
+    /// A run in which `a` landed, `b` is parked and `c` changed nothing; each has a ref, a log and an upper layer.
+    fn fixture() -> (Fixture, RunWriter) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let git = git2::Repository::init(folder.path()).expect("a repository");
+        let who = git2::Signature::new("t", "t@example.org", &git2::Time::new(1, 0)).expect("legal");
+        let tree = git.find_tree(git.treebuilder(None).and_then(|b| b.write()).expect("a tree")).expect("written");
+        let base = git.commit(Some("refs/heads/main"), &who, &who, "base", &tree, &[]).expect("a commit");
+        let parent = git.find_commit(base).expect("made");
+        let landed = git.commit(Some("refs/heads/swarm/x"), &who, &who, "a", &tree, &[&parent]).expect("a commit");
+        let state = StateDir::open(&git.path().join("swarm")).expect("a state folder");
+        let new = NewRun {
+            plan: "x".to_owned(),
+            sources: Vec::new(),
+            expanded_hash: String::new(),
+            base: base.to_string(),
+            target: Some("refs/heads/swarm/x".to_owned()),
+            started_at_ms: 1,
+        };
+        let writer = Journal::open(state.root()).and_then(|mut j| j.begin_run(new, |_| false)).expect("a run");
+        let run = writer.run().clone();
+        let mut events = vec![story::added(&[("a", &[]), ("b", &[]), ("c", &[])])];
+        for (name, files) in [("a", 1), ("b", 1), ("c", 0)] {
+            events.push(story::ended(name, 1, AttemptEnd::Succeeded, 1, files));
+            events.push(story::result(name, InstanceResult::Succeeded, None));
+            let reference = attempt_ref(&run, &story::id(name), Attempt(1));
+            git.reference(&reference, base, false, "").expect("a ref");
+            let attempt = attempt_dir(state.root(), &run, &story::id(name), Attempt(1));
+            std::fs::create_dir_all(attempt.join("upper")).expect("a folder");
+            std::fs::write(attempt.join("upper/file"), "x".repeat(10_000)).expect("a file");
+            std::fs::write(attempt.join("log"), "words\n").expect("a log");
+        }
+        git.reference(&base_ref(&run), base, false, "").expect("a ref");
+        let fate = Fate::Landed { commit: landed.to_string() };
+        events.push(RunEvent::Merged { instance: story::id("a"), fate });
+        events.push(story::parked("b", "conflict", &[]));
+        events.push(RunEvent::Merged { instance: story::id("c"), fate: Fate::Empty });
+        writer.append(1, events).expect("space");
+        let repository = Repository::open(folder.path()).expect("a repository");
+        (Fixture { folder, repository, state, base, landed }, writer)
+    }
+
+    impl Fixture {
+        fn clean(&self, mode: Mode) -> CleanedRun {
+            let journal = JournalReader::open(self.state.root()).expect("a journal");
+            let runs = [RunId("x-1".to_owned())];
+            clean_runs(&self.repository, &self.state, &journal, &runs, mode).expect("cleans").remove(0)
+        }
+
+        fn refs(&self) -> Vec<String> {
+            self.repository.refs_below("refs/swarm/").expect("refs").into_iter().map(|(name, _)| name).collect()
+        }
+
+        fn log(&self, name: &str) -> PathBuf {
+            log_path(self.state.root(), &RunId("x-1".to_owned()), &story::id(name), Attempt(1))
+        }
+    }
+
+    #[test]
+    fn what_landed_goes_and_what_is_parked_stays() {
+        let (it, writer) = fixture();
+        drop(writer);
+        let before = it.refs();
+        let look = it.clean(Mode::Look);
+        assert_eq!((it.refs(), it.log("a").exists()), (before, true));
+        let cleaned = it.clean(Mode::Remove);
+        assert_eq!(look, cleaned);
+        assert_eq!(cleaned.refs_removed, 2);
+        assert_eq!(cleaned.kept.iter().map(|kept| kept.reason.as_str()).collect::<Vec<_>>(), ["parked: conflict"]);
+        assert_eq!(it.refs(), ["refs/swarm/x-1/+base", "refs/swarm/x-1/b/1"]);
+        assert_eq!((it.log("a").exists(), it.log("b").exists()), (false, true));
+        assert!(!it.log("b").with_file_name("upper").exists());
+        assert!(cleaned.freed_bytes >= 30_000, "{}", cleaned.freed_bytes);
+    }
+
+    #[test]
+    fn what_landed_on_a_branch_that_is_gone_stays() {
+        let (it, writer) = fixture();
+        drop(writer);
+        let git = git2::Repository::open(it.folder.path()).expect("a repository");
+        git.find_reference("refs/heads/swarm/x").and_then(|mut branch| branch.delete()).expect("deleted");
+        assert_eq!(it.clean(Mode::Remove).kept.len(), 2);
+        // Merged elsewhere is as good as the target itself.
+        git.reference("refs/tags/kept", it.landed, false, "").expect("a tag");
+        assert_eq!(it.clean(Mode::Remove).kept.len(), 1);
+        assert!(git.find_commit(it.base).is_ok());
+    }
+
+    #[test]
+    fn a_run_that_is_worked_on_is_not_touched() {
+        let (it, writer) = fixture();
+        let before = it.refs();
+        assert_eq!(it.clean(Mode::Remove).outcome, RunOutcome::Busy);
+        assert_eq!(clean_prepared(&it.state, Mode::Remove).expect("no error"), Prepared::InUse);
+        assert_eq!((it.refs(), it.log("a").exists()), (before, true));
+        drop(writer);
+        std::fs::create_dir_all(it.state.path("bases/k/tree")).expect("a folder");
+        assert!(matches!(clean_prepared(&it.state, Mode::Remove).expect("no error"), Prepared::Removed { .. }));
+        assert!(!it.state.path("bases/k").exists() && it.state.path("bases").exists());
+    }
+}
