@@ -53,9 +53,11 @@ impl StateDir {
         self.root.join(relative)
     }
 
-    /// The folder of one attempt, relative to the state folder; not made yet.
+    /// The folder of one attempt, relative to the state folder; not made yet. It consists of what the worker accepts in a
+    /// layer's path: `[A-Za-z0-9._/-]`. No encoded name has a dot behind a hyphen, so different names stay different.
     pub fn attempt(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
-        format!("runs/{}/{}/{attempt}", encode_component(&run.0), encode_component(&instance.0))
+        let folder = |name: &str| encode_component(name).replace('+', "-.");
+        format!("runs/{}/{}/{attempt}", folder(&run.0), folder(&instance.0))
     }
 
     /// A name in `trash/` that was never given before, as an absolute path.
@@ -106,6 +108,15 @@ mod tests {
             let mode = state.path(relative).metadata().expect("made by open").permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{relative:?}");
         }
+    }
+
+    #[test]
+    fn the_folder_of_an_attempt_has_no_byte_that_a_mount_option_would_need_escaped() {
+        let attempt = |name: &str| StateDir::attempt(&RunId("r-1".into()), &InstanceId(name.into()), Attempt(2));
+        assert_eq!(attempt("t[os=a,b]"), "runs/r-1/t-.5Bos-.3Da-.2Cb-.5D/2");
+        assert_eq!(attempt("a-.5B"), "runs/r-1/a--.2E5B/2");
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
+        assert!(["é\n", ":", "\\,", "../x", "a..b"].iter().all(|name| attempt(name).bytes().all(plain)));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Worktree {
 }
 
 impl Worktree {
-    /// Makes a worktree of `layers` in `attempt` (relative to the state folder, `[A-Za-z0-9._+/-]` only), which the worker
+    /// Makes a worktree of `layers` in `attempt` (relative to the state folder, as [`StateDir::attempt`] names it), which the worker
     /// will see at `at`. What an earlier, killed attempt left there is thrown away.
     ///
     /// # Errors
