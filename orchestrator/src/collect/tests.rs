@@ -322,3 +322,59 @@ fn artifacts_are_copied_ignored_ones_too() {
         assert!(!Path::new(&to).join("build/r/evil.xml").exists());
     }
 }
+
+/// One step of a random worker, over few names so that steps meet.
+fn step() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let name = || {
+        proptest::sample::select(vec![
+            "README",
+            "dir",
+            "dir/a",
+            "dir/sub",
+            "dir/sub/b",
+            "n",
+            "n/m",
+            "n/m/o",
+            "x.o",
+            "bin",
+        ])
+    };
+    prop_oneof![
+        (name(), 0..3_u8).prop_map(|(path, text)| format!("mkdir -p \"$(dirname {path})\" && echo {text} > {path}")),
+        name().prop_map(|path| format!("rm -rf {path}")),
+        (name(), name()).prop_map(|(from, to)| format!("mv -T {from} {to}")),
+        (name(), name()).prop_map(|(from, to)| format!("cp -rT {from} {to}")),
+        name().prop_map(|path| format!("chmod u+x {path}")),
+        name().prop_map(|path| format!("mkdir -p {path}")),
+        name().prop_map(|path| format!("ln -sfT nowhere {path}")),
+        (name(), 0..2_u8).prop_map(|(rule, negated)| {
+            format!("echo '{}{rule}' >> .gitignore", if negated == 0 { "" } else { "!" })
+        }),
+        Just("git stash -q -u && git stash pop -q".to_owned()),
+        Just("git checkout -q -f HEAD".to_owned()),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+    /// Whatever a worker does, the collected tree is the one that git itself would add.
+    #[test]
+    fn what_is_collected_is_what_git_would_add(steps in proptest::collection::vec(step(), 1..12)) {
+        for backend in BACKENDS {
+            let scene = scene(backend, &FILES, &[]);
+            // A fresh index of the base, so that what the worker staged does not matter.
+            let steps: String = steps.iter().map(|step| format!("{{ {step}; }} >/dev/null 2>&1 || true\n")).collect();
+            let script = format!(
+                "{steps}export GIT_INDEX_FILE=.git/judge; git read-tree main; git add -A; git write-tree"
+            );
+            let Some(expected) = crate::base::tests::run_in(&scene.worktree, &script) else { return Ok(()) };
+            match scene.collect(None, &CollectLimits::default()) {
+                Collected::Change(change) => {
+                    proptest::prop_assert_eq!(change.tree.to_string(), expected.trim_end(), "{:?}", backend);
+                }
+                Collected::Refused(refusal) => proptest::prop_assert!(false, "{:?}: {:?}", backend, refusal),
+            }
+        }
+    }
+}
