@@ -22,6 +22,8 @@ pub mod status;
 pub(crate) mod story;
 /// What is said at the end.
 pub mod summary;
+/// What ran, as a tree of tasks.
+pub mod tree;
 /// What things are called, and how they look.
 pub mod words;
 

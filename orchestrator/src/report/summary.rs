@@ -27,6 +27,7 @@ pub fn summary(state: &RunState, tail: LogTail<'_>, style: Style) -> String {
     let writer = Summary { state, tail, style };
     [
         writer.headline(),
+        super::tree::tree(state, style),
         writer.landed(),
         writer.parked(),
         writer.failed(),

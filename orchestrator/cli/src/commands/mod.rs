@@ -33,6 +33,9 @@ mod logs;
 mod man;
 /// A plan from its file, and what is wrong with it.
 mod plan_file;
+/// The flags of `run`, who reports it, and what is said at its end.
+#[expect(dead_code, reason = "the command joins with the dispatcher that runs it")]
+mod run;
 /// For editors.
 mod schema;
 /// From words to a run and an instance.

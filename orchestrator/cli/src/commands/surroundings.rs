@@ -22,8 +22,8 @@ pub enum Colour {
     Never,
 }
 
-/// Columns assumed where there is no terminal to ask.
-const COLUMNS_UNKNOWN: u16 = 100;
+/// Rows and columns assumed where there is no terminal to ask.
+const SIZE_UNKNOWN: (u16, u16) = (24, 100);
 
 /// What a command finds around itself.
 #[derive(Debug)]
@@ -106,16 +106,21 @@ impl Stream {
         }
     }
 
-    /// Columns of the terminal, or [`COLUMNS_UNKNOWN`].
-    pub fn columns(&self) -> u16 {
+    /// Rows and columns of the terminal; [`SIZE_UNKNOWN`] where there is none.
+    pub fn size(&self) -> (u16, u16) {
         let terminal = match self.target {
             Target::Stdout => console::Term::stdout(),
             Target::Stderr => console::Term::stderr(),
         };
         match self.reader {
-            ReaderKind::Terminal => terminal.size_checked().map_or(COLUMNS_UNKNOWN, |(_, columns)| columns),
-            ReaderKind::Other => COLUMNS_UNKNOWN,
+            ReaderKind::Terminal => terminal.size_checked().unwrap_or(SIZE_UNKNOWN),
+            ReaderKind::Other => SIZE_UNKNOWN,
         }
+    }
+
+    /// Columns of the terminal.
+    pub fn columns(&self) -> u16 {
+        self.size().1
     }
 }
 

@@ -1,0 +1,73 @@
+//! The flags of `swarm run`, who reports it, and what is said at its end.
+
+use std::path::Path;
+
+use swarm_orchestrator::journal::{RunState, log_path, tail};
+use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
+use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size};
+
+use crate::commands::failure::Failure;
+use crate::commands::plan_file::PlanFile;
+use crate::commands::surroundings::{ReaderKind, Surroundings};
+
+/// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub plan: PlanFile,
+    /// Workers at once [default: the plan's `jobs`, else the number of cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub jobs: Option<u32>,
+    /// The branch that receives the work [default: the plan's `into`, else swarm/NAME].
+    #[arg(long, value_name = "BRANCH")]
+    pub into: Option<String>,
+    /// Starts nothing more after the first failure, and cancels what runs.
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Prints one JSON event a line on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Only shows what would run.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Lets plans use the host's network where they ask for it.
+    #[arg(long)]
+    pub allow_host_network: bool,
+}
+
+/// Who reports a run: events as JSON on stdout when asked for, and talk on stderr, moving on a terminal, as lines
+/// elsewhere.
+pub fn reports(args: &Run, it: &Surroundings) -> Reports {
+    let mut reporters: Vec<Box<dyn Reporter + Send>> = Vec::new();
+    if args.json {
+        reporters.push(Box::new(Json::new(it.out.open())));
+    }
+    reporters.push(match it.err.reader {
+        ReaderKind::Terminal => {
+            let terminal = it.err;
+            Box::new(Live::new(it.err.open(), it.err.style, move || {
+                let (rows, columns) = terminal.size();
+                Size { rows, columns }
+            }))
+        }
+        ReaderKind::Other => Box::new(Lines::new(it.err.open(), it.err.style)),
+    });
+    Reports::new(reporters)
+}
+
+/// Says what came of a run: the summary on stderr; on stdout the branch that received the work, unless JSON goes there.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn say_end(state: &RunState, state_dir: &Path, args: &Run, it: &Surroundings) -> Result<(), Failure> {
+    let log_tail = |id: &_, attempt| {
+        let path = state.run.as_ref().map(|run| log_path(state_dir, run, id, attempt));
+        // A log that cannot be read leaves the summary without its words; `swarm logs` says why.
+        path.and_then(|path| tail(&path, TAIL_LINES_MAX).ok()).unwrap_or_default()
+    };
+    it.err.write(&format!("\n{}", summary(state, &log_tail, it.err.style)))?;
+    if let (Some(branch), false, true) = (state.branch(), args.json, state.tally.landed > 0) {
+        it.out.write(&format!("{branch}\n"))?;
+    }
+    Ok(())
+}
