@@ -56,8 +56,12 @@ impl StateDir {
     /// The folder of one attempt, relative to the state folder; not made yet. It consists of what the worker accepts in a
     /// layer's path: `[A-Za-z0-9._/-]`. No encoded name has a dot behind a hyphen, so different names stay different.
     pub fn attempt(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
-        let folder = |name: &str| encode_component(name).replace('+', "-.");
-        format!("runs/{}/{}/{attempt}", folder(&run.0), folder(&instance.0))
+        format!("{}/{}/{attempt}", StateDir::run(run), folder_name(&instance.0))
+    }
+
+    /// The folder of all attempts of a run, relative to the state folder; not made yet.
+    pub fn run(run: &RunId) -> String {
+        format!("runs/{}", folder_name(&run.0))
     }
 
     /// A name in `trash/` that was never given before, as an absolute path.
@@ -93,6 +97,10 @@ pub struct Lock {
 /// The file system's.
 pub fn make_private_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn folder_name(name: &str) -> String {
+    encode_component(name).replace('+', "-.")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RunId, encode_component};
+use crate::state::StateDir;
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
@@ -127,7 +128,7 @@ impl RunLock {
 
 /// The folder of all that a run writes outside of the journal.
 pub fn run_dir(state: &Path, run: &RunId) -> PathBuf {
-    state.join("runs").join(encode_component(&run.0))
+    state.join(StateDir::run(run))
 }
 
 fn run_lock_path(state: &Path, run: &RunId) -> PathBuf {
