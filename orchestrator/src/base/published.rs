@@ -1,5 +1,6 @@
 //! Builds a layer once: under a lock, in a temporary name, renamed when it is whole.
 
+use std::io;
 use std::path::Path;
 
 use super::BaseError;
@@ -67,6 +68,27 @@ pub(super) fn publish(
         rustix::fs::syncfs(&folder).map_err(|error| io(error.into()))?;
     }
     std::fs::rename(&half_made, &path).map_err(io)
+}
+
+/// Removes all prepared layers, whole and half made, and says how many there were. For `swarm clean`: only while no run uses
+/// the state folder; the next run makes what it needs again.
+///
+/// # Errors
+/// The file system's.
+pub fn clear_prepared(state: &StateDir) -> io::Result<usize> {
+    let mut cleared = 0;
+    for folder in ["bases", "layers"] {
+        for entry in std::fs::read_dir(state.path(folder))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                remove_tree(&path)?;
+                cleared += 1;
+            } else {
+                std::fs::remove_file(&path)?;
+            }
+        }
+    }
+    Ok(cleared)
 }
 
 /// Empty where the kernel does not tell; then layers of an earlier boot are trusted.

@@ -383,3 +383,76 @@ fn snapshot(folder: &Path) -> Vec<(PathBuf, String)> {
     found.sort();
     found
 }
+
+/// A worktree of the repository at `path` holds what its HEAD says.
+fn check_repository(path: &Path, expected: &str) {
+    let repository = Arc::new(Repository::open(path).expect("a repository"));
+    let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
+    let settings = BaseSettings {
+        backend: Backend::Overlay,
+        objects: ObjectsAt::Host,
+        sparse: Vec::new(),
+        copy: vec![".env".into()],
+        cache: vec!["target".into()],
+    };
+    let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
+    let layers = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect("a base");
+    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), Backend::Overlay);
+    let script = "git status --porcelain; ls; git log --format=%s; git branch --format='%(refname:short)'";
+    if let Some(output) = run_in(&worktree.expect("a worktree"), script) {
+        assert_eq!(output, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn every_kind_of_repository_gives_a_worktree() {
+    let fixture = Fixture::with_files(&[("a", "1")]);
+    fixture.commit(&[("b", "2")]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().canonicalize().expect("it exists").join(name);
+    let url = format!("file://{}", fixture.path().display());
+    let into = |name: &str| at(name).to_str().expect("a plain path").to_owned();
+    git(folder.path(), &["clone", "-q", "--bare", &url, &into("bare")]);
+    check_repository(&at("bare"), "a\nb\nfixture\nfixture\nmain\nwork\n");
+    git(folder.path(), &["clone", "-q", "--depth=1", &url, &into("shallow")]);
+    check_repository(&at("shallow"), "a\nb\nfixture\nmain\nwork\n");
+    git(fixture.path(), &["worktree", "add", "-q", "-b", "side", &into("linked")]);
+    check_repository(&at("linked"), "a\nb\nfixture\nfixture\nside\nwork\n");
+    git(fixture.path(), &["switch", "-q", "--detach", "HEAD~1"]);
+    check_repository(fixture.path(), "a\nfixture\nwork\n");
+}
+
+#[test]
+fn a_blob_that_a_partial_clone_lacks_is_named() {
+    let fixture = Fixture::with_files(&[("a/b", "1")]);
+    git(fixture.path(), &["config", "uploadpack.allowFilter", "true"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = format!("file://{}", fixture.path().display());
+    git(folder.path(), &["clone", "-q", "--no-checkout", "--filter=blob:none", &url, "partial"]);
+    let repository = Arc::new(Repository::open(&folder.path().join("partial")).expect("a clone"));
+    assert_eq!(repository.standing().expect("facts").objects, crate::repository::Objects::Partial);
+    let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
+    let settings = BaseSettings {
+        backend: Backend::Overlay,
+        objects: ObjectsAt::Host,
+        sparse: Vec::new(),
+        copy: Vec::new(),
+        cache: Vec::new(),
+    };
+    let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
+    let error = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect_err("a blob is missing");
+    assert!(matches!(error, BaseError::MissingObject { ref path, .. } if path == b"a/b"), "{error}");
+    let left = std::fs::read_dir(state.path("bases"))
+        .expect("a folder")
+        .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir()));
+    assert_eq!(left.count(), 0, "nothing half made is left");
+}
+
+#[test]
+fn clearing_removes_what_was_prepared_and_the_next_run_makes_it_again() {
+    let scene = Scene::new(&files());
+    let layers = scene.layers(Backend::Overlay);
+    assert!(published::clear_prepared(&scene.state).expect("removed") >= 2);
+    assert!(!scene.state.path(layers.lowers().last().expect("a base")).exists());
+    assert_eq!(scene.layers(Backend::Overlay), layers);
+}
