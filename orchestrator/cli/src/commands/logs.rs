@@ -1,7 +1,7 @@
 //! `swarm logs [RUN] TASK`: what an attempt printed, stripped of what a terminal would obey.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -111,17 +111,19 @@ impl Printer<'_> {
             }
         }
         let log = self.log.as_mut().expect("opened above");
+        let mut out = BufWriter::with_capacity(64 << 10, self.it.out.open());
+        let gone = |error: std::io::Error| Failure::of_output(&error);
         let mut piece = Vec::new();
         loop {
             piece.clear();
             if log.by_ref().take(PIECE_BYTES_MAX).read_until(b'\n', &mut piece).map_err(failed)? == 0 {
-                return Ok(());
+                return out.flush().map_err(gone);
             }
             if self.args.raw {
-                self.it.out.write_bytes(&piece)?;
+                out.write_all(&piece).map_err(gone)?;
             } else {
                 let end = if piece.ends_with(b"\n") { "\n" } else { "" };
-                self.it.out.write(&format!("{}{end}", sanitize::line(&piece)))?;
+                write!(out, "{}{end}", sanitize::line(&piece)).map_err(gone)?;
             }
         }
     }
