@@ -12,8 +12,10 @@ use landlock::{
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 
 use crate::enforcement::Tier;
+use crate::mounts::open_source;
 use crate::policy::{Access, Network, Policy};
 
 /// The oldest ABI that counts as a cage at all.
@@ -52,12 +54,12 @@ pub enum LandlockError {
     #[error("the kernel has no Landlock")]
     Missing,
     /// A rule's path cannot be opened.
-    #[error("cannot open {path:?}: {source}")]
+    #[error("cannot open {path:?}: {reason}")]
     Path {
         /// The path, as the job sees it.
         path: PathBuf,
-        /// The system's error.
-        source: rustix::io::Errno,
+        /// Why.
+        reason: String,
     },
     /// A folder with a hidden entry has too many neighbours.
     #[error("{0:?} has more than {NEIGHBOURS_MAX} entries beside a hidden one")]
@@ -107,8 +109,7 @@ pub fn confine(policy: &Policy) -> Result<u32, LandlockError> {
     let mut ruleset = ruleset.create()?;
     for (path, right) in rules(policy)? {
         let Some(fd) = open_rule(&path)? else { continue };
-        let access =
-            rights(right, abi, &fd).map_err(|source| LandlockError::Path { path: path.into_path(), source })?;
+        let access = rights(right, abi, &fd).map_err(|error| path_error(path.path(), error))?;
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
     }
     let status = ruleset.restrict_self()?;
@@ -119,17 +120,22 @@ pub fn confine(policy: &Policy) -> Result<u32, LandlockError> {
     }
 }
 
-/// A rule's path: an absent optional one gives `None`.
+/// Opens a rule's path; an absent optional one gives `None`.
 fn open_rule(path: &RulePath) -> Result<Option<OwnedFd>, LandlockError> {
-    let (path, absent_is_fine) = match path {
-        RulePath::Needed(path) => (path, false),
-        RulePath::IfThere(path) => (path, true),
+    let opened = match path {
+        // A symlink could have been planted by an earlier job, to have this one's rule placed elsewhere.
+        RulePath::Needed(path) => open_source(path).map(Some),
+        RulePath::IfThere(path) => match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some),
+        },
     };
-    match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(rustix::io::Errno::NOENT) if absent_is_fine => Ok(None),
-        Err(source) => Err(LandlockError::Path { path: path.clone(), source }),
-    }
+    opened.map_err(|error| path_error(path.path(), error))
+}
+
+fn path_error(path: &Path, error: Errno) -> LandlockError {
+    let reason = if error == Errno::LOOP { "a symlink stands in the way".to_owned() } else { error.to_string() };
+    LandlockError::Path { path: path.to_owned(), reason }
 }
 
 fn rights(right: Right, abi: ABI, fd: &OwnedFd) -> rustix::io::Result<BitFlags<AccessFs>> {
@@ -153,7 +159,7 @@ fn rights(right: Right, abi: ABI, fd: &OwnedFd) -> rustix::io::Result<BitFlags<A
 }
 
 impl RulePath {
-    fn into_path(self) -> PathBuf {
+    fn path(&self) -> &Path {
         match self {
             RulePath::Needed(path) | RulePath::IfThere(path) => path,
         }
@@ -164,9 +170,12 @@ impl RulePath {
 fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
     let draft = policy.get();
     let needed = |path: &Path, right| (RulePath::Needed(path.to_owned()), right);
-    let mut rules = vec![needed(draft.worktree.at(), Right::Write), needed(&draft.home, Right::Private)];
+    // Rules add up from a file to the root: what a private folder allows holds for a worktree inside it, too.
+    let private =
+        |path: &Path| needed(path, if draft.worktree.at().starts_with(path) { Right::Write } else { Right::Private });
+    let mut rules = vec![needed(draft.worktree.at(), Right::Write), private(&draft.home)];
     rules.extend(draft.copies.iter().map(|copy| needed(&copy.at, Right::Write)));
-    rules.extend(draft.tmp.iter().map(|tmp| needed(tmp, Right::Private)));
+    rules.extend(draft.tmp.iter().map(|tmp| private(tmp)));
     rules.extend(
         draft.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| needed(&grant.at, Right::Write)),
     );
@@ -177,7 +186,7 @@ fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
             rules.push(needed(Path::new("/dev"), Right::Device));
             rules.push(needed(Path::new("/dev/shm"), Right::Private));
             if draft.tmp.is_none() {
-                rules.push(needed(Path::new("/tmp"), Right::Private));
+                rules.push(private(Path::new("/tmp")));
             }
         }
         Tier::Landlock => {
@@ -208,10 +217,7 @@ fn read_around(path: &Path, hide: &[PathBuf], rules: &mut Vec<(RulePath, Right)>
         rules.push((RulePath::Needed(path.to_owned()), Right::Read));
         return Ok(());
     }
-    let io = |error: std::io::Error| {
-        let source = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        LandlockError::Path { path: path.to_owned(), source }
-    };
+    let io = |error: std::io::Error| LandlockError::Path { path: path.to_owned(), reason: error.to_string() };
     for (count, entry) in std::fs::read_dir(path).map_err(io)?.enumerate() {
         if count >= NEIGHBOURS_MAX {
             return Err(LandlockError::TooManyNeighbours(path.to_owned()));

@@ -1,0 +1,236 @@
+//! Attempts to get out. The numbers are those of the list of escapes that the design names. Each is tried twice: outside,
+//! where it must do its harm (else a broken script would read as "refused"), and in the cage, where it must do none; the
+//! harm is looked for on the host and not in what the script says.
+
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use swarm_protocol::Tier;
+
+use crate::Case;
+use crate::fixture::{Cage, Peer, SECRET, Worker, run_free, soon};
+use crate::raw::{DONE, REFUSED};
+
+/// How the harm of an attempt shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    /// The host's repository or home is not what it was.
+    Changed,
+    /// The secret was printed.
+    Told,
+    /// The attacker reports success of a system call.
+    Done,
+    /// The peer was stopped or ended.
+    PeerHurt,
+}
+
+/// Which tiers can refuse it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// Both.
+    Always,
+    /// Namespaces only; the landlock tier lists it as not enforced, with this word.
+    NotByLandlock(&'static str),
+}
+
+const SCRIPTS: &[(&str, Harm, &str)] = &[
+    ("1 pointer file", Harm::Changed, "rm -rf $HOST/repo/.git; mkdir -p evil; echo 'gitdir: ./evil' > $HOST/repo/.git"),
+    ("2 moved git folder", Harm::Changed, "mv $HOST/repo/.git $HOST/repo/.git.bak; mkdir -p $HOST/repo/.git/hooks"),
+    ("3 config", Harm::Changed, "printf '[core]\\nfsmonitor=evil\\n' >> $HOST/repo/.git/config"),
+    ("4 hooks", Harm::Changed, "echo evil > $HOST/repo/.git/hooks/post-checkout"),
+    ("5 linked worktrees", Harm::Changed, "echo /evil > $HOST/repo/.git/worktrees/w1/commondir"),
+    ("6 refs", Harm::Changed, "echo 0000 > $HOST/repo/.git/refs/heads/main"),
+    ("6 packed refs", Harm::Changed, "rm -f $HOST/repo/.git/packed-refs"),
+    ("6 objects", Harm::Changed, "echo x > $HOST/repo/.git/objects/blob"),
+    ("7 alternates", Harm::Changed, "echo /else > $HOST/repo/.git/objects/info/alternates"),
+    ("13 shared stash", Harm::Changed, "echo 1 > $HOST/repo/.git/refs/stash"),
+    ("16 stale lock", Harm::Changed, ": > $HOST/repo/.git/index.lock"),
+    ("18 ssh key", Harm::Told, "cat ~/.ssh/id_rsa $HOST/home/.ssh/id_rsa"),
+    ("18 netrc, cargo", Harm::Told, "cat $HOST/home/.netrc; cat $HOST/home/.cargo/credentials.toml"),
+    (
+        "19 around through proc",
+        Harm::Told,
+        "for d in self/root self/cwd/../.. 1/root $$/root; do cat /proc/$d$HOST/home/.netrc /proc/$d/home/.netrc; done",
+    ),
+    (
+        "19 around through a descriptor",
+        Harm::Told,
+        "exec 9</ ; cat /dev/fd/9$HOST/home/.netrc /proc/self/fd/9/..$HOST/home/.netrc",
+    ),
+    ("20 write outside", Harm::Changed, "echo x > $HOST/home/new; echo x > $HOST/home/.netrc"),
+    ("20 write by dots", Harm::Changed, "echo x > ../home/new; echo x > ../host/home/new"),
+    ("20 write by symlink", Harm::Changed, "ln -s $HOST/home out; echo x > out/new"),
+    ("20 truncate", Harm::Changed, "truncate -s 0 $HOST/home/.netrc"),
+    ("20 rename out", Harm::Changed, "echo x > y; mv y $HOST/home/y"),
+    ("20 rename in", Harm::Changed, "mv $HOST/home/.netrc ."),
+    ("20 remove", Harm::Changed, "rm -rf $HOST/home/.ssh"),
+    ("20 mapping", Harm::Changed, "$SELF __attack write-mapping $HOST/home/.netrc"),
+    ("20 unnamed file linked", Harm::Changed, "$SELF __attack link-unnamed $HOST/home/new"),
+    ("22 hard link of a secret", Harm::Told, "ln $HOST/home/.netrc stolen; cat stolen"),
+    ("22 hard link to write", Harm::Changed, "ln $HOST/repo/.git/config c; echo evil >> c"),
+    ("32 ptrace", Harm::Done, "$SELF __attack ptrace $PEER"),
+    ("32 memory of a peer", Harm::Done, "$SELF __attack vm-read $PEER"),
+    ("32 descriptor of a peer", Harm::Done, "$SELF __attack pidfd-getfd $PEER"),
+    ("32 memory file", Harm::Done, "$SELF __attack open-write /proc/$PEER/mem"),
+    ("33 environment of all", Harm::Told, "cat /proc/[0-9]*/environ"),
+    ("33 descriptors of a peer", Harm::Done, "$SELF __attack open-read /proc/$PEER/fd/0"),
+    ("34 kill", Harm::PeerHurt, "kill -9 $PEER"),
+    ("34 stop", Harm::PeerHurt, "kill -STOP $PEER"),
+    ("34 signal by descriptor", Harm::PeerHurt, "$SELF __attack sigio $PEER"),
+    ("35 priority", Harm::Done, "$SELF __attack setpriority $PEER"),
+    ("35 limits", Harm::Done, "$SELF __attack prlimit $PEER"),
+    ("35 scheduler", Harm::Done, "$SELF __attack scheduler $PEER"),
+    ("35 input-output priority", Harm::Done, "$SELF __attack ioprio $PEER"),
+    ("39 io_uring", Harm::Done, "$SELF __attack io-uring"),
+    ("40 user namespace", Harm::Done, "$SELF __attack unshare-user"),
+    ("40 user namespace by clone", Harm::Done, "$SELF __attack clone-user"),
+    ("40 user namespace by clone3", Harm::Done, "$SELF __attack clone3-user"),
+    ("40 chroot", Harm::Done, "$SELF __attack chroot"),
+    ("40 fsopen", Harm::Done, "$SELF __attack fsopen"),
+    ("41 userfaultfd", Harm::Done, "$SELF __attack userfaultfd"),
+    ("41 keyring", Harm::Done, "$SELF __attack keyctl"),
+    ("41 file handles", Harm::Done, "$SELF __attack handle"),
+    ("41 personality", Harm::Done, "$SELF __attack personality"),
+    ("45 set-id bit", Harm::Done, "$SELF __attack set-id"),
+    ("45 set-id file", Harm::Done, "$SELF __attack set-id-open"),
+    ("49 host loopback", Harm::Done, "$SELF __attack tcp-connect $PORT"),
+    ("50 MPTCP", Harm::Done, "$SELF __attack socket 2 1 262"),
+    ("57 abstract socket", Harm::Done, "$SELF __attack abstract-connect $ABSTRACT"),
+    ("57 vsock", Harm::Done, "$SELF __attack socket 40 1 0"),
+    ("57 audit netlink", Harm::Done, "$SELF __attack socket 16 3 9"),
+    ("57 packet socket", Harm::Done, "$SELF __attack socket 17 3 0"),
+    ("57 algorithm socket", Harm::Done, "$SELF __attack socket 38 5 0"),
+];
+
+const SCRIPTS_OF_NAMESPACES: &[(&str, Harm, &str, Held)] = &[
+    ("21 mode outside", Harm::Changed, "chmod 777 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
+    ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
+    (
+        "33 arguments of a peer",
+        Harm::Done,
+        "$SELF __attack open-read /proc/$PEER/cmdline",
+        Held::NotByLandlock("command lines"),
+    ),
+];
+
+/// All attempts.
+pub fn cases() -> Vec<Case> {
+    let always = SCRIPTS.iter().map(|&(name, harm, script)| (name, harm, script, Held::Always));
+    let all = always.chain(SCRIPTS_OF_NAMESPACES.iter().copied());
+    let mut cases: Vec<Case> =
+        all.map(|(name, harm, script, held)| Case::new(name, move |tier| attempt(tier, harm, script, held))).collect();
+    cases.push(Case::new("43 another architecture's calls kill", other_architecture));
+    cases.push(Case::new("46 inherited descriptors are closed", inherited_descriptors));
+    cases.push(Case::new("58 the coordinator's environment is not seen", coordinators_environment));
+    cases
+}
+
+/// What the host offers to be attacked while one attempt runs.
+struct Targets {
+    peer: Peer,
+    tcp: TcpListener,
+    abstract_name: String,
+    _abstract_socket: UnixListener,
+}
+
+impl Targets {
+    fn new() -> Self {
+        let peer = Peer::new();
+        let abstract_name = format!("swarm-cage-{}", peer.id());
+        let address = SocketAddr::from_abstract_name(&abstract_name).expect("a short name");
+        Targets {
+            tcp: TcpListener::bind("127.0.0.1:0").expect("a port"),
+            _abstract_socket: UnixListener::bind_addr(&address).expect("a free name"),
+            abstract_name,
+            peer,
+        }
+    }
+
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let port = self.tcp.local_addr().expect("bound").port();
+        vec![("PEER", self.peer.id().to_string()), ("PORT", port.to_string()), ("ABSTRACT", self.abstract_name.clone())]
+    }
+}
+
+/// How long harm may take to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// It is expected, and a signal that was sent may still be on its way.
+    UntilHarm,
+    /// It is not expected; the worker has ended, which takes longer than the delivery of a signal.
+    None,
+}
+
+/// Runs an attempt and looks for its harm; gives what was said as well.
+fn look(cage: &Cage, harm: Harm, patience: Patience, run: impl FnOnce(&[(&str, String)]) -> String) -> (bool, String) {
+    let mut targets = Targets::new();
+    let before = cage.host();
+    let said = run(&targets.variables());
+    let harmed = match harm {
+        Harm::Changed => cage.host() != before,
+        Harm::Told => said.contains(SECRET),
+        Harm::Done => said.contains(DONE),
+        Harm::PeerHurt if patience == Patience::UntilHarm => soon(|| !targets.peer.is_unharmed()),
+        Harm::PeerHurt => !targets.peer.is_unharmed(),
+    };
+    (harmed, said)
+}
+
+fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) {
+    let cage = Cage::new(tier);
+    let (harmed, said) = look(&cage, harm, Patience::UntilHarm, |extra| run_free(&cage, script, extra));
+    if harm == Harm::Done && !harmed && said.contains(REFUSED) {
+        println!("skip {script}: this machine refuses it outside, too: {}", said.trim_end());
+        return;
+    }
+    assert!(harmed, "the control did no harm: {script}\n{said}");
+
+    let cage = Cage::new(tier);
+    let mut not_enforced = Vec::new();
+    let (harmed, said) = look(&cage, harm, Patience::None, |extra| {
+        let mut start = cage.start(script);
+        start.sandbox.env.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        let ran = Worker::spawn(&start).finish();
+        not_enforced = ran.entered.as_ref().unwrap_or_else(|| panic!("it was not tried: {ran:?}")).not_enforced.clone();
+        format!("{}{}", ran.stdout, ran.stderr)
+    });
+    match held {
+        Held::NotByLandlock(word) if tier == Tier::Landlock => {
+            assert!(harmed, "the landlock tier holds this now: it must not be listed");
+            assert!(not_enforced.iter().any(|line| line.contains(word)), "{word:?} is not listed in {not_enforced:?}");
+        }
+        _ => assert!(!harmed, "the cage was left: {script}\n{said}"),
+    }
+}
+
+fn other_architecture(tier: Tier) {
+    let cage = Cage::new(tier);
+    let free = run_free(&cage, "$SELF __attack int80", &[]);
+    if !free.contains(DONE) {
+        println!("skip 43: no 32-bit calls on this machine");
+        return;
+    }
+    let ran = cage.run("$SELF __attack int80; echo ended $?");
+    assert!(ran.stdout.contains("ended 159"), "killed by SIGSYS: {ran:?}");
+}
+
+fn inherited_descriptors(tier: Tier) {
+    let cage = Cage::new(tier);
+    // A descriptor that survives every exec until somebody closes it.
+    let secret = std::fs::File::open(cage.path("host/home/.netrc")).expect("the fixture's secret");
+    let leaked = rustix::io::dup(&secret).expect("a copy without close-on-exec");
+    let number = std::os::fd::AsRawFd::as_raw_fd(&leaked);
+    let script = format!("cat <&{number}; cat /proc/self/fd/{number}");
+    let free = run_free(&cage, &script, &[]);
+    assert!(free.contains(SECRET), "the control did no harm: {free}");
+    let ran = cage.run(&script);
+    assert!(!ran.stdout.contains(SECRET), "{ran:?}");
+}
+
+fn coordinators_environment(tier: Tier) {
+    let cage = Cage::new(tier);
+    let ran = cage.run("env; cat /proc/1/environ /proc/$PPID/environ /proc/self/environ");
+    assert!(ran.stdout.contains("HOST="), "{ran:?}");
+    assert!(!ran.stdout.contains(SECRET), "{ran:?}");
+}

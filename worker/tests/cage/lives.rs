@@ -1,0 +1,162 @@
+//! How jobs end, and what is told about it.
+
+use std::io::Write as _;
+
+use rustix::process::{Pid, Signal, kill_process};
+use swarm_protocol::{Ended, Job, Tier, ToWorker, encode};
+
+use crate::Case;
+use crate::fixture::{Cage, Worker, is_alive, soon};
+
+/// All claims.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("an exit status is passed on", |tier| ends("exit 7", tier, &Ended::Exited { code: 7 })),
+        Case::new("a deadly signal is passed on", |tier| ends("kill -SEGV $$", tier, &Ended::Signaled { signal: 11 })),
+        Case::new("a missing program is a failed start", missing_program),
+        Case::new("a missing working directory refuses the launch", missing_folder),
+        Case::new("a job that is too slow ends as timed out", timed_out),
+        Case::new("a job that ignores SIGTERM is killed after the grace", stubborn),
+        Case::new("a cancelled job ends as cancelled", cancelled),
+        Case::new("36 daemons end with their job and are counted", daemons),
+        Case::new("37 a grandchild that holds the output does not hold the job", held_output),
+        Case::new("a thousand left processes are ended", many_orphans),
+        Case::new("27 nothing writes to the worktree after the last word", no_late_writes),
+        Case::new("a job ends when its coordinator closes the conversation", coordinator_gone),
+        Case::new("a job ends when its worker is killed", worker_killed),
+        Case::new("output is bounded, head and tail, and counted", bounded_output),
+        Case::new("a second run in the same worktree finds what the first one left", second_run),
+    ]
+}
+
+fn ends(script: &str, tier: Tier, expected: &Ended) {
+    let ran = Cage::new(tier).run(script);
+    assert_eq!(&ran.outcome().ended, expected, "{ran:?}");
+    assert_eq!(ran.outcome().orphans, 0);
+}
+
+fn missing_program(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut start = cage.start("");
+    for (program, word) in [("no-such-program", "not found"), ("./README", "not executable")] {
+        start.job = Job::Command { argv: vec![program.to_owned()], cwd: cage.worktree() };
+        match Worker::spawn(&start).finish().outcome().ended.clone() {
+            Ended::StartFailed { reason } => assert!(reason.contains(word), "{reason}"),
+            ended => panic!("{program}: {ended:?}"),
+        }
+    }
+}
+
+fn missing_folder(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut start = cage.start("");
+    start.job = Job::Command { argv: vec!["true".to_owned()], cwd: cage.worktree().join("nowhere") };
+    let ended = Worker::spawn(&start).finish().outcome().ended.clone();
+    assert!(matches!(&ended, Ended::Refused(refusal) if refusal.step.contains("working directory")), "{ended:?}");
+}
+
+fn timed_out(tier: Tier) {
+    let mut start = Cage::new(tier).start("");
+    let cage = Cage::new(tier);
+    start.clone_from(&cage.start("trap 'echo asked; exit 0' TERM; sleep 500 & wait"));
+    start.timeout_ms = Some(300);
+    start.grace_ms = 10_000;
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(ran.outcome().ended, Ended::TimedOut);
+    assert_eq!(ran.stdout, "asked\n", "SIGTERM came first: {ran:?}");
+}
+
+fn stubborn(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut start = cage.start("trap '' TERM; (trap '' TERM; sleep 500.25) & sleep 500.25; sleep 500.25");
+    start.timeout_ms = Some(200);
+    start.grace_ms = 100;
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(ran.outcome().ended, Ended::TimedOut);
+    assert!(!is_alive("500.25"));
+}
+
+fn cancelled(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut worker = Worker::spawn(&cage.start("echo up; sleep 501.5"));
+    worker.wait_for("up");
+    let cancel = encode(&ToWorker::Cancel { grace_ms: 0 });
+    worker.input.as_mut().expect("still open").write_all(&cancel).expect("the worker reads");
+    assert_eq!(worker.finish().outcome().ended, Ended::Cancelled);
+    assert!(!is_alive("501.5"));
+}
+
+fn daemons(tier: Tier) {
+    let cage = Cage::new(tier);
+    let daemon = "setsid sh -c 'sleep 502.5 & sleep 502.75' </dev/null >/dev/null 2>&1 &";
+    // The first process ends only when all three daemons run, so that the count is exact.
+    let script = format!(
+        "{daemon} until test $(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c '^502\\.[57]') -ge 2; do :; done"
+    );
+    let ran = cage.run(&script);
+    assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
+    assert!(ran.outcome().orphans >= 2, "{ran:?}");
+    assert!(!is_alive("502.5") && !is_alive("502.75"));
+}
+
+fn held_output(tier: Tier) {
+    let ran = Cage::new(tier).run("sleep 503.5 & echo out");
+    assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 });
+    assert_eq!((ran.stdout.as_str(), ran.outcome().orphans), ("out\n", 1));
+    assert!(ran.outcome().wall_ms < 10_000 && !is_alive("503.5"));
+}
+
+fn many_orphans(tier: Tier) {
+    let ran = Cage::new(tier).run("i=0; while [ $i -lt 1000 ]; do sleep 504.5 & i=$((i+1)); done");
+    assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 });
+    assert_eq!(ran.outcome().orphans, 1000);
+    assert!(!is_alive("504.5"));
+}
+
+fn no_late_writes(tier: Tier) {
+    let cage = Cage::new(tier);
+    let ran = cage.run("(setsid sh -c 'while :; do echo x >> grows; done' &) ; until test -s grows; do :; done");
+    assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
+    let size = || std::fs::metadata(cage.written("grows")).expect("it was written").len();
+    let first = size();
+    // A process that still ran would get the processor within this much work.
+    assert!((0..20_000).all(|_| size() == first));
+}
+
+fn coordinator_gone(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut worker = Worker::spawn(&cage.start("(setsid sleep 505.5 &); echo up; sleep 505.5"));
+    worker.wait_for("up");
+    drop(worker.input.take());
+    worker.child.wait().expect("our child");
+    assert!(!is_alive("505.5"), "the worker ends after its job");
+}
+
+fn worker_killed(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut worker =
+        Worker::spawn(&cage.start("(setsid sleep 506.5 &); (setsid setsid sleep 506.5 &) ; echo up; sleep 506.5"));
+    worker.wait_for("up");
+    let pid = i32::try_from(worker.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("our child");
+    worker.child.wait().expect("our child");
+    assert!(soon(|| !is_alive("506.5")));
+}
+
+fn bounded_output(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut start = cage.start("echo first; head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last");
+    start.output_bytes_max = 100_000;
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(ran.outcome().output_bytes, 5_000_012);
+    assert_eq!(ran.outcome().output_bytes_dropped, 5_000_012 - 100_000);
+    assert_eq!(ran.stdout.len(), 100_000);
+    assert!(ran.stdout.starts_with("first\nx") && ran.stdout.ends_with("x\nlast\n"));
+}
+
+fn second_run(tier: Tier) {
+    let cage = Cage::new(tier);
+    cage.run("echo one > file; rm README");
+    let ran = cage.run("cat file; ls");
+    assert_eq!(ran.stdout, "one\nfile\n", "{ran:?}");
+}

@@ -1,0 +1,77 @@
+//! The cage against a real kernel: what a job may do, what it may not, and how it ends.
+//!
+//! This binary is its own worker (`__worker`) and its own attacker (`__attack NAME`), so that nothing else needs to be
+//! built, and it has a single thread, as the sandbox asks. Every test runs in each tier that this machine has; a tier that
+//! it lacks is skipped with the reason. `cargo test -p swarm-worker --test cage -- WORD` runs the tests with WORD in them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use swarm_protocol::Tier;
+
+/// Attempts to get out, each with its positive control.
+mod attacks;
+/// A small host to attack, and a worker to attack it from.
+mod fixture;
+/// How jobs end, and what is told about it.
+mod lives;
+/// Attempts that need a system call of their own.
+mod raw;
+/// What a job sees and may write.
+mod views;
+
+use fixture::Cage;
+
+/// One claim about the cage.
+pub struct Case {
+    /// The claim.
+    pub name: String,
+    /// Shows it in a tier.
+    pub run: Box<dyn Fn(Tier)>,
+}
+
+impl Case {
+    /// A case from a claim and its proof.
+    pub fn new(name: impl Into<String>, run: impl Fn(Tier) + 'static) -> Self {
+        Case { name: name.into(), run: Box::new(run) }
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.next_if(|first| first == swarm_worker::SUBCOMMAND).is_some() {
+        return swarm_worker::main(arguments);
+    }
+    if arguments.next_if(|first| first == "__attack").is_some() {
+        return raw::main(arguments.map(|argument| argument.into_string().expect("attacks have ASCII names")));
+    }
+    let words: Vec<String> = arguments.filter_map(|word| word.into_string().ok()).collect();
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let cases: Vec<Case> = attacks::cases().into_iter().chain(views::cases()).chain(lives::cases()).collect();
+    if words.iter().any(|word| word == "--list") {
+        cases.iter().for_each(|case| println!("{}: test", case.name));
+        return ExitCode::SUCCESS;
+    }
+    run_all(cases.into_iter().filter(|case| wanted.is_empty() || wanted.iter().any(|word| case.name.contains(*word))))
+}
+
+fn run_all(cases: impl Iterator<Item = Case>) -> ExitCode {
+    let tiers = Cage::tiers();
+    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
+    for case in cases {
+        for (tier, works) in &tiers {
+            let name = format!("{tier:?} {}", case.name);
+            match works {
+                Err(reason) => {
+                    println!("skip {name}: {reason}");
+                    skipped += 1;
+                }
+                Ok(()) if catch_unwind(AssertUnwindSafe(|| (case.run)(*tier))).is_ok() => passed += 1,
+                Ok(()) => failed.push(name),
+            }
+        }
+    }
+    println!("cage: {passed} passed, {} failed, {skipped} skipped", failed.len());
+    failed.iter().for_each(|name| println!("FAILED {name}"));
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

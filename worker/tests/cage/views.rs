@@ -1,0 +1,282 @@
+//! What a job sees and may write.
+
+use std::fs;
+
+use swarm_protocol::{Access, Cow, Ended, Grant, NetworkSpec, Tier};
+
+use crate::Case;
+use crate::fixture::{Cage, Ran, SECRET, Worker};
+use crate::raw::DONE;
+
+/// All claims.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("the worktree is writable and shows its base", worktree),
+        Case::new("home and temporary folder are private and writable", private_folders),
+        Case::new("a job sees only its own processes", own_processes),
+        Case::new("a read grant is readable and not writable", read_grant),
+        Case::new("a write grant is writable", write_grant),
+        Case::new("a hidden file and a hidden folder cannot be read", hidden),
+        Case::new("a copy-on-write folder takes writes and stays as it was", copy_on_write),
+        Case::new("15 a symlink in a granted path refuses the launch", symlink_in_grant),
+        Case::new("15 a symlink in the worktree does not move a mount out of it", symlink_under_mount),
+        Case::new("a grant that does not exist refuses the launch", missing_grant),
+        Case::new("a grant of the root or of /proc refuses the launch", reserved_grants),
+        Case::new("24 devices, fifos and sockets cannot be made in the worktree", special_files),
+        Case::new("31 /proc and /sys cannot be written", kernel_files),
+        Case::new("pipes, descriptors and terminals work as programs expect", ordinary_life),
+        Case::new("two jobs can listen on the same port of their own loopback", own_loopback),
+        Case::new("the host's network is reported as not enforced", host_network),
+        Case::new("an older Landlock ABI still makes a cage and names what it lacks", older_landlock),
+    ]
+}
+
+fn started(ran: &Ran) -> &Ran {
+    assert!(ran.entered.is_some(), "the job was not started: {ran:?}");
+    ran
+}
+
+fn refused(ran: &Ran, word: &str) {
+    match &ran.outcome().ended {
+        Ended::Refused(refusal) => {
+            let text = format!("{}: {}", refusal.step, refusal.reason);
+            assert!(text.contains(word), "{word:?} is not in {text:?}");
+        }
+        ended => panic!("not refused: {ended:?}"),
+    }
+}
+
+fn worktree(tier: Tier) {
+    let cage = Cage::new(tier);
+    let ran =
+        cage.run("pwd; cat README .git/HEAD; echo new > new; mkdir -p a/b; mv new a/b/; rm README; chmod +x a/b/new");
+    let seen = format!("{}\nbase\nref: refs/heads/work\n", cage.worktree().display());
+    assert_eq!(started(&ran).stdout, seen, "{ran:?}");
+    assert_eq!(fs::read_to_string(cage.written("a/b/new")).unwrap(), "new\n");
+    assert_eq!(fs::read_to_string(cage.path("host/repo/README")).unwrap(), "host\n");
+}
+
+fn private_folders(tier: Tier) {
+    let cage = Cage::new(tier);
+    let script = "ls -A $HOME; echo x > $HOME/f && mkdir -p $HOME/.cache/y; t=${TMPDIR:-/tmp}; echo x > $t/f && mkfifo $t/p; ls $HOME $t";
+    let mut start = cage.start(script);
+    if let Some(tmp) = &start.sandbox.tmp {
+        start.sandbox.env.push(("TMPDIR".to_owned(), tmp.display().to_string()));
+    }
+    let ran = Worker::spawn(&start).finish();
+    let lines: Vec<&str> = started(&ran).stdout.lines().collect();
+    assert!(lines.contains(&"f"), "{ran:?}");
+    // A folder that holds the worktree allows no more than the worktree does.
+    let holds_worktree = tier == Tier::Namespaces && cage.worktree().starts_with("/tmp");
+    assert_eq!(lines.contains(&"p"), !holds_worktree, "{ran:?}");
+    assert!(tier == Tier::Landlock || !cage.path("host/home/f").exists());
+    // Where the home folder is the repository's parent or holds other mounts, only those are in it.
+    assert!(!ran.stdout.contains(".ssh"), "{ran:?}");
+}
+
+fn own_processes(tier: Tier) {
+    let ran = Cage::new(tier).run("ls -d /proc/[0-9]* | wc -l");
+    let seen: u32 = started(&ran).stdout.trim().parse().unwrap();
+    assert!(tier == Tier::Landlock || seen <= 4, "{seen} processes");
+}
+
+fn grant(cage: &Cage, relative: &str, access: Access) -> Grant {
+    Grant { path: cage.path(relative), at: cage.path(relative), access }
+}
+
+fn read_grant(tier: Tier) {
+    let cage = Cage::new(tier);
+    fs::create_dir(cage.path("tools")).unwrap();
+    fs::write(cage.path("tools/tool"), "tool\n").unwrap();
+    let tools = cage.path("tools").display().to_string();
+    let mut start = cage.start(&format!("cat {tools}/tool; echo x > {tools}/new; echo x >> {tools}/tool; true"));
+    start.sandbox.grants.push(grant(&cage, "tools", Access::Read));
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(started(&ran).stdout, "tool\n");
+    assert_eq!(fs::read_to_string(cage.path("tools/tool")).unwrap(), "tool\n");
+    assert!(!cage.path("tools/new").exists());
+}
+
+fn write_grant(tier: Tier) {
+    let cage = Cage::new(tier);
+    fs::create_dir(cage.path("out")).unwrap();
+    let mut start = cage.start(&format!("echo x > {}/new", cage.path("out").display()));
+    start.sandbox.grants.push(grant(&cage, "out", Access::Write));
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(started(&ran).outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
+    assert_eq!(fs::read_to_string(cage.path("out/new")).unwrap(), "x\n");
+}
+
+fn hidden(tier: Tier) {
+    let cage = Cage::new(tier);
+    let cargo = cage.path("host/home/.cargo").display().to_string();
+    let ssh = cage.path("host/home/.ssh").display().to_string();
+    let mut start =
+        cage.start(&format!("cat {cargo}/config.toml; cat {cargo}/credentials.toml; ls {ssh}; cat {ssh}/id_rsa"));
+    start
+        .sandbox
+        .grants
+        .extend([grant(&cage, "host/home/.cargo", Access::Read), grant(&cage, "host/home/.ssh", Access::Read)]);
+    start.sandbox.hide = vec![
+        cage.path("host/home/.cargo/credentials.toml"),
+        cage.path("host/home/.ssh"),
+        cage.path("host/home/.cargo/not-there"),
+    ];
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(started(&ran).stdout, "[net]\n", "{ran:?}");
+    start.sandbox.hide.clear();
+    assert!(Worker::spawn(&start).finish().stdout.contains(SECRET), "the control sees it");
+}
+
+fn copy_on_write(tier: Tier) {
+    let cage = Cage::new(tier);
+    for folder in ["cache", "state/cow-upper", "state/cow-work"] {
+        fs::create_dir(cage.path(folder)).unwrap();
+    }
+    fs::write(cage.path("cache/warm"), "warm\n").unwrap();
+    let mut start = cage.start("cat target/warm; echo cold > target/warm; cat target/warm");
+    start.sandbox.cow.push(Cow {
+        path: cage.path("cache"),
+        at: cage.worktree().join("target"),
+        upper: "cow-upper".to_owned(),
+        work: "cow-work".to_owned(),
+    });
+    let ran = Worker::spawn(&start).finish();
+    if tier == Tier::Landlock {
+        return refused(&ran, "copy-on-write");
+    }
+    assert_eq!(started(&ran).stdout, "warm\ncold\n", "{ran:?}");
+    assert_eq!(fs::read_to_string(cage.path("cache/warm")).unwrap(), "warm\n");
+}
+
+fn symlink_in_grant(tier: Tier) {
+    let cage = Cage::new(tier);
+    fs::create_dir(cage.path("out")).unwrap();
+    std::os::unix::fs::symlink(cage.path("host/home"), cage.path("out/link")).unwrap();
+    let mut start = cage.start(&format!("cat {}/.netrc", cage.path("out/link").display()));
+    start.sandbox.grants.push(grant(&cage, "out/link", Access::Read));
+    let ran = Worker::spawn(&start).finish();
+    refused(&ran, "symlink");
+    assert!(!ran.stdout.contains(SECRET));
+}
+
+fn symlink_under_mount(tier: Tier) {
+    if tier == Tier::Landlock {
+        return;
+    }
+    let cage = Cage::new(tier);
+    fs::create_dir(cage.path("cache")).unwrap();
+    std::os::unix::fs::symlink(cage.path("host"), cage.path("state/lower/target")).unwrap();
+    let before = cage.host();
+    let mut start = cage.start("true");
+    let at = cage.worktree().join("target/made/here");
+    start.sandbox.grants.push(Grant { path: cage.path("cache"), at, access: Access::Read });
+    refused(&Worker::spawn(&start).finish(), "symlink");
+    assert_eq!(cage.host(), before, "no folder was made on the host");
+}
+
+fn missing_grant(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut start = cage.start("true");
+    start.sandbox.grants.push(grant(&cage, "not-there", Access::Read));
+    refused(&Worker::spawn(&start).finish(), "not-there");
+}
+
+fn reserved_grants(tier: Tier) {
+    for (path, access) in
+        [("/", Access::Read), ("/", Access::Write), ("/proc", Access::Read), ("/usr/lib", Access::Write)]
+    {
+        let cage = Cage::new(tier);
+        let mut start = cage.start("true");
+        start.sandbox.grants.push(Grant { path: path.into(), at: path.into(), access });
+        refused(&Worker::spawn(&start).finish(), "belongs to the system");
+    }
+}
+
+fn special_files(tier: Tier) {
+    let cage = Cage::new(tier);
+    let ran = cage.run("mkfifo fifo; mknod device c 1 3; mknod whiteout c 0 0; ls");
+    assert_eq!(started(&ran).stdout, "README\n", "{ran:?}");
+}
+
+fn kernel_files(tier: Tier) {
+    let script = "for f in /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern /proc/self/oom_score_adj /proc/sysrq-trigger; do (echo x >> $f) 2>/dev/null && echo wrote $f; done; ls /sys/fs/cgroup; true";
+    let ran = Cage::new(tier).run(script);
+    assert_eq!(started(&ran).stdout, "", "{ran:?}");
+}
+
+fn ordinary_life(tier: Tier) {
+    let script = "echo a | cat | tr a b; echo text > /dev/stdout; echo x > /dev/null; cat /dev/stdin; head -c 3 /dev/zero | wc -c; cat <<E\nhere\nE\nid -u; test -r /proc/self/status && echo status; umask";
+    let ran = Cage::new(tier).run(script);
+    let id = rustix::process::getuid().as_raw();
+    assert_eq!(started(&ran).stdout, format!("b\ntext\n3\nhere\n{id}\nstatus\n0022\n"), "{ran:?}");
+}
+
+fn own_loopback(tier: Tier) {
+    let ran = Cage::new(tier).run("$SELF __attack tcp-loopback; $SELF __attack tcp-loopback");
+    let done = started(&ran).stdout.matches(DONE).count();
+    assert_eq!(done, if tier == Tier::Namespaces { 2 } else { 0 }, "{ran:?}");
+    let listed = ran.entered.unwrap().enforced;
+    assert!(listed.iter().any(|word| word == if tier == Tier::Namespaces { "netns" } else { "no-sockets" }));
+}
+
+fn host_network(tier: Tier) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cage = Cage::new(tier);
+    let mut start = cage.start(&format!("$SELF __attack tcp-connect {port}"));
+    start.sandbox.network = NetworkSpec::Host;
+    let ran = Worker::spawn(&start).finish();
+    assert!(started(&ran).stdout.contains(DONE), "{ran:?}");
+    assert!(ran.entered.unwrap().not_enforced.iter().any(|line| line.starts_with("network")));
+}
+
+/// Runs without a worker: the protocol cannot ask for less than the kernel has.
+fn older_landlock(tier: Tier) {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use swarm_sandbox::{Draft, Enforcement, Limits, Network, Program, Status, Worktree};
+    if tier == Tier::Namespaces {
+        return;
+    }
+    for abi in 1..=6 {
+        let cage = Cage::new(tier);
+        let policy = Draft {
+            tier: swarm_sandbox::Tier::Landlock,
+            worktree: Worktree::Directory { at: cage.worktree(), path: cage.worktree() },
+            grants: Vec::new(),
+            copies: Vec::new(),
+            hide: Vec::new(),
+            home: cage.home(),
+            tmp: Some(cage.path("tmp")),
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: Some(abi),
+        }
+        .check()
+        .unwrap();
+        let script = "cat $HOST/home/.netrc; echo x > $HOST/home/new; echo ran > ran";
+        let argv = ["sh", "-c", script].map(str::to_owned);
+        let program = Program::new(&argv, &cage.environment(), &cage.worktree()).unwrap();
+        let (out, out_end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let output = swarm_sandbox::launch::Output { stdout: out_end.try_clone().unwrap(), stderr: out_end };
+        let before = cage.host();
+        let mut caged = swarm_sandbox::launch(&policy, &program, output).unwrap();
+        let mut entered = None;
+        while let Ok(words) = caged.read() {
+            for word in words {
+                match word {
+                    Status::Ready { landlock_abi } => entered = Some(landlock_abi),
+                    Status::Refused { step, reason } => panic!("ABI {abi}: {step}: {reason}"),
+                    Status::StartFailed { .. } | Status::Ended { .. } => {}
+                }
+            }
+        }
+        caged.reap().unwrap();
+        let said = std::io::read_to_string(fs::File::from(out)).unwrap();
+        assert_eq!(entered, Some(abi.min(swarm_sandbox::landlock::kernel_abi())));
+        assert!(cage.worktree().join("ran").exists() && !said.contains(SECRET) && cage.host() == before, "{said}");
+        let lacks = Enforcement::of(&policy, abi).not_enforced;
+        assert_eq!(lacks.iter().any(|line| line.contains("signals")), abi < 6);
+        assert_eq!(lacks.iter().any(|line| line.contains("truncation")), abi < 3);
+    }
+}
