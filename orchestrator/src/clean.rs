@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use git2::Oid;
 
+use crate::base::published::clear_prepared;
 use crate::commit::{attempt_ref, base_ref};
 use crate::event::Fate;
 use crate::ids::RunId;
@@ -147,13 +148,7 @@ pub fn clean_prepared(state: &StateDir, mode: Mode) -> Result<Prepared, CleanErr
     let folders = ["bases", "layers", "trash"].map(|name| state.path(name));
     let freed_bytes = folders.iter().map(|folder| content_bytes(folder)).sum();
     if mode == Mode::Remove {
-        for folder in &folders[..2] {
-            let io = |source| CleanError::Io { path: folder.clone(), source };
-            for entry in std::fs::read_dir(folder).map_err(io)? {
-                let path = entry.map_err(io)?.path();
-                Debris::take(state, &path).and_then(Debris::clear).map_err(io)?;
-            }
-        }
+        clear_prepared(state).map_err(|source| CleanError::Io { path: folders[0].clone(), source })?;
         sweep(state).map_err(|source| CleanError::Io { path: folders[2].clone(), source })?;
     }
     Ok(Prepared::Removed { freed_bytes })

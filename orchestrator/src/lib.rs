@@ -29,6 +29,8 @@ pub mod ids;
 pub mod journal;
 /// Changes onto the target, in memory.
 pub mod merge;
+/// A result as a clean linked worktree.
+pub mod open;
 /// Globs over paths of a tree.
 pub mod path_globs;
 /// Copies a folder onto another.

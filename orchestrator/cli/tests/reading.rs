@@ -261,9 +261,33 @@ fn apply_then_clean_leaves_only_what_no_branch_has() {
 }
 
 #[test]
+fn a_result_opens_as_a_folder() {
+    let (house, _writer) = House::with_run();
+    let at = house.path().join("opened");
+    let (out, _) = house.good("open clash opened");
+    assert_eq!(out.trim_end(), at.display().to_string());
+    assert_eq!(std::fs::read_to_string(at.join("b.txt")).expect("checked out"), "other\n");
+    assert!(house.refused("open clash opened", 2).contains("it exists"));
+    assert!(house.refused("open test[os=b] other", 2).contains("changed nothing"));
+}
+
+#[test]
+fn a_report_says_what_the_end_said() {
+    let (house, writer) = House::with_run();
+    finish(&house, writer);
+    let (text, _) = house.good("report");
+    assert!(text.contains("test[os=a]: exited with 101") && text.contains("| line 4999"), "{text}");
+    let (events, _) = house.good("report demo-1 --format json");
+    assert!(events.lines().all(|line| line.starts_with("{\"version\":1,\"seq\":")));
+    assert!(events.lines().last().is_some_and(|line| line.contains("\"event\":\"run-finished\"")));
+}
+
+#[test]
 fn a_reader_that_leaves_early_ends_a_command_in_silence() {
     let (house, _writer) = House::with_run();
-    for line in ["logs test[os=a]", "logs test[os=a] --raw", "list", "status", "schema", "--help", "completions bash"] {
+    for line in
+        ["logs test[os=a]", "logs test[os=a] --raw", "list", "status", "schema", "report", "--help", "completions bash"]
+    {
         let (reader, stdout) = std::io::pipe().expect("a pipe");
         drop(reader);
         let output = command(house.path(), line).stdout(stdout).output().expect("the program starts");

@@ -31,8 +31,12 @@ mod list;
 mod logs;
 /// For packagers.
 mod man;
+/// A result as a folder.
+mod open;
 /// A plan from its file, and what is wrong with it.
 mod plan_file;
+/// A run's summary, or its events.
+mod report;
 /// The flags of `run`, who reports it, and what is said at its end.
 #[expect(dead_code, reason = "the command joins with the dispatcher that runs it")]
 mod run;
@@ -81,6 +85,8 @@ enum Command {
     Status(status::Status),
     Logs(logs::Logs),
     Diff(diff::Diff),
+    Report(report::Report),
+    Open(open::Open),
     Apply(apply::Apply),
     Clean(clean::Clean),
     Schema(schema::Schema),
@@ -123,6 +129,8 @@ fn dispatch(command: &Command, it: &Surroundings) -> Result<u8, Failure> {
         Command::Status(args) => status::run(args, it),
         Command::Logs(args) => logs::run(args, it),
         Command::Diff(args) => diff::run(args, it),
+        Command::Report(args) => report::run(args, it),
+        Command::Open(args) => open::run(args, it),
         Command::Apply(args) => apply::run(args, it),
         Command::Clean(args) => clean::run(args, it),
         Command::Schema(args) => schema::run(args, it),
@@ -155,6 +163,9 @@ mod tests {
             "swarm logs tour-1 build --attempt 2 --follow --raw",
             "swarm diff",
             "swarm diff tour-1 build --stat",
+            "swarm report tour-1 --format json",
+            "swarm open build /tmp/x",
+            "swarm open tour-1 build /tmp/x",
             "swarm apply",
             "swarm clean --dry-run",
             "swarm schema",
@@ -168,9 +179,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_exits_with_two() {
-        for line in
-            ["swarm bogus", "swarm logs", "swarm graph p --format pdf", "swarm check p --set x", "swarm logs a b c"]
-        {
+        for line in [
+            "swarm bogus",
+            "swarm logs",
+            "swarm graph p --format pdf",
+            "swarm check p --set x",
+            "swarm logs a b c",
+            "swarm open build",
+        ] {
             let error = parse(line.split(' ').map(OsString::from).collect()).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
         }
