@@ -174,6 +174,11 @@ pub enum AttemptEnd {
         /// For people: which need, which paths.
         detail: String,
     },
+    /// The work passed, but what it was to hand over is not there or not what the plan says.
+    Outputs {
+        /// For people: which file, and why.
+        detail: String,
+    },
     /// Something of ours failed, not the work: a worktree, a spawn, the object store.
     Infra {
         /// For people.

@@ -27,6 +27,8 @@ mod git_fixture;
 pub mod ids;
 /// The durable record of runs.
 pub mod journal;
+/// What this machine can do for a run.
+pub mod machine;
 /// Changes onto the target, in memory.
 pub mod merge;
 /// A result as a clean linked worktree.

@@ -1,1 +1,108 @@
-//! (next)
+//! What happens after a failed attempt: a pure value of the plan's `retry`, the end and a random number given by the caller.
+
+use std::time::Duration;
+
+use swarm_plans::{Backoff, Jitter, Retry, RetryClass};
+use swarm_protocol::Ended;
+
+use crate::event::{AttemptEnd, InstanceResult};
+
+/// The class under which `retry.on` names an end; `None` for a success and for what is never tried again.
+pub fn class(end: &AttemptEnd) -> Option<RetryClass> {
+    match end {
+        AttemptEnd::Succeeded | AttemptEnd::Violation { .. } | AttemptEnd::Needs { .. } => None,
+        AttemptEnd::Infra { .. } => Some(RetryClass::Infra),
+        AttemptEnd::Outputs { .. } => Some(RetryClass::Exit),
+        AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. } => match ended {
+            Ended::Exited { .. } | Ended::Signaled { .. } | Ended::StartFailed { .. } => Some(RetryClass::Exit),
+            Ended::TimedOut => Some(RetryClass::Timeout),
+            Ended::Refused(_) => Some(RetryClass::Infra),
+            Ended::Cancelled | Ended::Limit { .. } => None,
+        },
+    }
+}
+
+/// The final result when no attempt follows; `attempt` counts from 1.
+pub fn result(end: &AttemptEnd, attempt: u32) -> InstanceResult {
+    match end {
+        AttemptEnd::Succeeded if attempt == 1 => InstanceResult::Succeeded,
+        AttemptEnd::Succeeded => InstanceResult::Flaky,
+        AttemptEnd::Violation { .. } => InstanceResult::Violation,
+        AttemptEnd::Needs { .. } => InstanceResult::Blocked,
+        AttemptEnd::Infra { .. } | AttemptEnd::Outputs { .. } => InstanceResult::Failed,
+        AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. } => match ended {
+            Ended::TimedOut => InstanceResult::TimedOut,
+            Ended::Cancelled => InstanceResult::Cancelled,
+            Ended::Limit { .. } => InstanceResult::Violation,
+            Ended::Exited { .. } | Ended::Signaled { .. } | Ended::StartFailed { .. } | Ended::Refused(_) => {
+                InstanceResult::Failed
+            }
+        },
+    }
+}
+
+/// How long to wait before the next attempt, or `None` when there is none. `attempt` is the one that ended, from 1;
+/// `spread` is uniformly random in `0.0..1.0` and used only with jitter.
+pub fn next_delay(retry: &Retry, end: &AttemptEnd, attempt: u32, spread: f64) -> Option<Duration> {
+    let class = class(end)?;
+    if attempt > retry.max || !retry.on.contains(&class) {
+        return None;
+    }
+    let factor = match retry.backoff {
+        Backoff::None => return Some(Duration::ZERO),
+        Backoff::Linear => attempt,
+        // 2^30 seconds are 34 years: no `max-delay` is longer.
+        Backoff::Exponential => 1 << (attempt - 1).min(30),
+    };
+    let wait = retry.delay.saturating_mul(factor).min(retry.max_delay);
+    Some(match retry.jitter {
+        Jitter::Exact => wait,
+        Jitter::Spread => wait.mul_f64(0.5 + spread.clamp(0.0, 1.0) / 2.0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry(max: u32, backoff: Backoff) -> Retry {
+        let (delay, max_delay) = (Duration::from_secs(2), Duration::from_secs(10));
+        Retry { max, on: vec![RetryClass::Exit], backoff, delay, max_delay, jitter: Jitter::Exact }
+    }
+
+    fn exit(code: i32) -> AttemptEnd {
+        AttemptEnd::Work { ended: Ended::Exited { code } }
+    }
+
+    fn waits(retry: &Retry, end: &AttemptEnd) -> Vec<u64> {
+        (1..20).map_while(|attempt| next_delay(retry, end, attempt, 0.0)).map(|wait| wait.as_secs()).collect()
+    }
+
+    #[test]
+    fn waits_grow_up_to_the_longest() {
+        assert_eq!(waits(&retry(4, Backoff::Exponential), &exit(1)), [2, 4, 8, 10]);
+        assert_eq!(waits(&retry(3, Backoff::Linear), &exit(1)), [2, 4, 6]);
+        assert_eq!(waits(&retry(2, Backoff::None), &exit(1)), [0, 0]);
+    }
+
+    #[test]
+    fn only_named_classes_are_tried_again_and_violations_never() {
+        assert_eq!(waits(&retry(9, Backoff::None), &AttemptEnd::Infra { detail: String::new() }), [0u64; 0]);
+        let violation = AttemptEnd::Violation { detail: String::new(), paths: vec![] };
+        assert_eq!(waits(&retry(9, Backoff::None), &violation), [0u64; 0]);
+        assert_eq!(result(&violation, 1), InstanceResult::Violation);
+    }
+
+    #[test]
+    fn jitter_keeps_at_least_half_of_the_wait() {
+        let retry = Retry { jitter: Jitter::Spread, ..retry(1, Backoff::Linear) };
+        assert_eq!(next_delay(&retry, &exit(1), 1, 0.0), Some(Duration::from_secs(1)));
+        assert_eq!(next_delay(&retry, &exit(1), 1, 1.0), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_pass_on_a_retry_is_flaky() {
+        assert_eq!(result(&AttemptEnd::Succeeded, 1), InstanceResult::Succeeded);
+        assert_eq!(result(&AttemptEnd::Succeeded, 2), InstanceResult::Flaky);
+    }
+}

@@ -18,6 +18,11 @@ use petgraph::graph::{DiGraph, NodeIndex};
 pub struct NodeIx(u32);
 
 impl NodeIx {
+    /// The node at a position, as [`NodeIx::index`] gave it.
+    pub fn at(position: usize) -> Self {
+        NodeIx(u32::try_from(position).expect("a plan is bounded far below 2^32 instances"))
+    }
+
     /// The position among all nodes.
     pub fn index(self) -> usize {
         self.0 as usize
@@ -156,7 +161,7 @@ impl Schedule {
         for need in needs {
             self.graph.add_edge(need.graph(), node, ());
         }
-        let node = NodeIx(u32::try_from(node.index()).expect("a plan is bounded far below 2^32 instances"));
+        let node = NodeIx::at(node.index());
         self.fresh.push(node);
         self.open += 1;
         node

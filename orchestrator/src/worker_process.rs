@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use swarm_protocol::frame::{self, FrameError, LINE_BYTES_MAX};
-use swarm_protocol::{EnforcementReport, FromWorker, Outcome, Start, Stream, ToWorker, VERSION};
+use swarm_protocol::{EnforcementReport, FromWorker, Outcome, Probe, Start, Stream, ToWorker, VERSION};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
@@ -100,6 +100,31 @@ impl WorkerProgram {
                 goodbye(child).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Asks a worker what this machine can do; overlays are tried in `state`.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn probe(&self, state: &std::path::Path) -> Result<Probe, WorkerError> {
+        let diagnostics = self.diagnostics.try_clone().map_err(WorkerError::Spawn)?;
+        let mut child = Command::new(&self.program)
+            .args(["__worker", "--probe", "--state"])
+            .arg(state)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(diagnostics))
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(WorkerError::Spawn)?;
+        let mut output = BufReader::new(child.stdout.take().expect("piped above"));
+        let mut line = Vec::new();
+        let whole = tokio::time::timeout(SILENCE_MAX, fill_line(&mut output, &mut line)).await;
+        match whole.map_err(|_| WorkerError::Silent)?? {
+            true => Ok(frame::decode(&line)?),
+            false => Err(vanished(child).await),
         }
     }
 

@@ -314,7 +314,7 @@ fn merge(plan: &Table, lower: &mut Lower<'_>) -> Merge {
 }
 
 fn sandboxes(parts: &Parts<'_>) -> IndexMap<String, SandboxPolicy> {
-    let mut all = IndexMap::from([("default".to_owned(), SandboxPolicy::default())]);
+    let mut all = IndexMap::from([(DEFAULT_SANDBOX.to_owned(), SandboxPolicy::default())]);
     for (name, table) in parts.sandboxes.iter().filter_map(|(name, entry)| Some((*name, entry.node.table()?))) {
         all.insert(name.to_owned(), sandbox(table));
     }

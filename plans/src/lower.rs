@@ -125,7 +125,7 @@ impl<'a> Lower<'a> {
                 Some(true) => AllowFailure::Yes,
                 _ => AllowFailure::No,
             },
-            sandbox: layers.get("sandbox").and_then(Node::text).unwrap_or("default").to_owned(),
+            sandbox: layers.get("sandbox").and_then(Node::text).unwrap_or(DEFAULT_SANDBOX).to_owned(),
             with: Arc::new(self.with(own)),
             places: Places::of(|key| layers.get(key).map(|node| node.at)),
         }

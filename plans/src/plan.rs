@@ -10,6 +10,9 @@ use crate::diagnostic::Location;
 use crate::ids::TaskName;
 use crate::template::{Engine, Template};
 
+/// The policy that exists without being written.
+pub const DEFAULT_SANDBOX: &str = "default";
+
 /// A task's place in [`Plan::tasks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskIx(pub u32);

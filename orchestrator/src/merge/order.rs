@@ -2,7 +2,8 @@
 //! finished first.
 //!
 //! The order is topological, then that of the plan, then that of the instances. A result is folded as soon as everything
-//! before it is final. A task whose instances are not all known yet holds back what comes after it.
+//! before it is final. A task whose instances are not all known yet holds back what comes after it. Whether a
+//! result fits is not decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,32 +40,19 @@ pub enum End {
 /// What to do with the next member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Fold its change onto the tip; on a conflict say so by [`Train::park`].
+    /// Fold its change onto the tip.
     Fold(Place),
     /// It changed nothing.
     Empty(Place),
-    /// Its change builds on one that was parked, so it is parked as well.
-    Park {
-        /// Who.
-        place: Place,
-        /// The need that was parked.
-        need: Place,
-    },
-}
-
-#[derive(Debug, Default)]
-struct Member {
-    needs: Vec<Place>,
-    end: Option<End>,
 }
 
 /// The members of a merge train that have not left it yet.
 #[derive(Debug, Default)]
 pub struct Train {
-    members: BTreeMap<Place, Member>,
+    /// Each with its end, once that is known.
+    members: BTreeMap<Place, Option<End>>,
     /// Tasks that more instances may join.
     open: BTreeSet<TaskPlace>,
-    parked: BTreeSet<Place>,
     /// The last that left. Invariant: all members are behind it.
     left: Option<Place>,
 }
@@ -85,48 +73,36 @@ impl Train {
         self.open.remove(&task);
     }
 
-    /// Adds an instance whose end is not known yet. `needs` are the instances whose changes its worktree starts with.
+    /// Adds an instance whose end is not known yet.
     ///
     /// # Panics
     /// When something behind `place` has left already: its task should have been open.
-    pub fn join(&mut self, place: Place, needs: Vec<Place>) {
+    pub fn join(&mut self, place: Place) {
         assert!(self.left.is_none_or(|left| left < place), "BUG: {place:?} joins behind its time");
-        self.members.insert(place, Member { needs, end: None });
+        self.members.insert(place, None);
     }
 
     /// Says how an instance ended. Ends of instances that are not in the train are ignored.
     pub fn finished(&mut self, place: Place, end: End) {
-        if let Some(member) = self.members.get_mut(&place) {
-            member.end = Some(end);
+        if let Some(known) = self.members.get_mut(&place) {
+            *known = Some(end);
         }
     }
 
-    /// Says that the change of `place` was not folded: what builds on it is parked too.
-    pub fn park(&mut self, place: Place) {
-        self.parked.insert(place);
-    }
-
-    /// The next thing to do, if all that comes before it is final. Call it until it gives `None`, and tell each conflict
-    /// before the next call.
+    /// The next thing to do, if all that comes before it is final. Call it until it gives `None`.
     pub fn advance(&mut self) -> Option<Next> {
         loop {
-            let (&place, member) = self.members.first_key_value()?;
-            let end = member.end?;
+            let (&place, &end) = self.members.first_key_value()?;
+            let end = end?;
             if self.open.first().is_some_and(|&open| open < place.task) {
                 return None;
             }
-            let member = self.members.remove(&place).expect("it was the first member");
+            self.members.remove(&place);
             self.left = Some(place);
             match end {
                 End::Nothing => {}
                 End::Unchanged => return Some(Next::Empty(place)),
-                End::Change => match member.needs.iter().find(|need| self.parked.contains(need)) {
-                    None => return Some(Next::Fold(place)),
-                    Some(&need) => {
-                        self.parked.insert(place);
-                        return Some(Next::Park { place, need });
-                    }
-                },
+                End::Change => return Some(Next::Fold(place)),
             }
         }
     }
@@ -157,7 +133,7 @@ mod tests {
     fn a_prefix_leaves_as_soon_as_it_is_final() {
         let mut train = Train::new();
         let [a, b, c] = [place(0, 0, 0), place(0, 1, 0), place(0, 2, 0)];
-        [c, a, b].into_iter().for_each(|place| train.join(place, vec![]));
+        [c, a, b].into_iter().for_each(|place| train.join(place));
         train.finished(b, End::Change);
         assert_eq!(steps(&mut train), []);
         train.finished(a, End::Change);
@@ -172,7 +148,7 @@ mod tests {
         let mut train = Train::new();
         let order = [place(0, 3, 0), place(0, 3, 1), place(0, 5, 0), place(1, 1, 0), place(2, 0, 0)];
         for place in order.into_iter().rev() {
-            train.join(place, vec![]);
+            train.join(place);
             train.finished(place, End::Change);
         }
         assert_eq!(steps(&mut train), order.map(Next::Fold));
@@ -182,25 +158,10 @@ mod tests {
     fn what_has_nothing_to_merge_holds_nobody_back() {
         let mut train = Train::new();
         let [failed, passed] = [place(0, 0, 0), place(0, 1, 0)];
-        [failed, passed].into_iter().for_each(|place| train.join(place, vec![]));
+        [failed, passed].into_iter().for_each(|place| train.join(place));
         train.finished(passed, End::Change);
         train.finished(failed, End::Nothing);
         assert_eq!(steps(&mut train), [Next::Fold(passed)]);
-    }
-
-    #[test]
-    fn what_builds_on_a_parked_change_is_parked_with_it() {
-        let mut train = Train::new();
-        let [a, b, c, d] = [place(0, 0, 0), place(1, 1, 0), place(2, 2, 0), place(2, 3, 0)];
-        train.join(a, vec![]);
-        train.join(b, vec![a]);
-        train.join(c, vec![b]);
-        train.join(d, vec![]);
-        [a, b, c, d].into_iter().for_each(|place| train.finished(place, End::Change));
-        assert_eq!(train.advance(), Some(Next::Fold(a)));
-        train.park(a);
-        let rest = [Next::Park { place: b, need: a }, Next::Park { place: c, need: b }, Next::Fold(d)];
-        assert_eq!(steps(&mut train), rest);
     }
 
     #[test]
@@ -208,10 +169,10 @@ mod tests {
         let mut train = Train::new();
         let [before, first, second, behind] = [place(0, 0, 0), place(1, 1, 0), place(1, 1, 1), place(1, 2, 0)];
         train.open(first.task);
-        [before, first, behind].into_iter().for_each(|place| train.join(place, vec![]));
+        [before, first, behind].into_iter().for_each(|place| train.join(place));
         [before, first, behind].into_iter().for_each(|place| train.finished(place, End::Change));
         assert_eq!(steps(&mut train), [Next::Fold(before), Next::Fold(first)]);
-        train.join(second, vec![]);
+        train.join(second);
         train.close(first.task);
         assert_eq!(steps(&mut train), []);
         train.finished(second, End::Change);

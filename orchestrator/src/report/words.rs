@@ -69,6 +69,15 @@ pub fn instance(id: &InstanceId) -> String {
     sanitize::name(&id.0)
 }
 
+/// A command line for people: the script of a shell, else the words; control characters made visible.
+pub fn command(argv: &[String]) -> String {
+    let text = match argv {
+        [.., flag, script] if flag == "-c" => script.clone(),
+        words => words.join(" "),
+    };
+    sanitize::line(text.trim().as_bytes())
+}
+
 /// The first ten digits of an object id.
 pub fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
@@ -109,8 +118,8 @@ pub fn end(end: &AttemptEnd) -> String {
             let detail = sanitize::name(detail);
             if paths.is_empty() { detail } else { format!("{detail}: {}", paths.join(", ")) }
         }
-        AttemptEnd::Needs { detail } => sanitize::name(detail),
-        AttemptEnd::Infra { detail } => sanitize::name(detail),
+        AttemptEnd::Needs { detail } | AttemptEnd::Infra { detail } => sanitize::name(detail),
+        AttemptEnd::Outputs { detail } => format!("did not hand over its outputs: {}", sanitize::name(detail)),
     }
 }
 

@@ -9,6 +9,7 @@ use swarm_orchestrator::report::Style;
 use swarm_orchestrator::report::exit;
 use swarm_orchestrator::report::words::Tone;
 use swarm_orchestrator::repository::RepositoryError;
+use swarm_orchestrator::run::RunError;
 
 /// Why a command ended early.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,6 +97,16 @@ impl From<LockError> for Failure {
                 hint: Some("wait for it, or end it".to_owned()),
             },
             LockError::Io { .. } => Failure::environment(error, None),
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Repository(error) => error.into(),
+            RunError::Journal(error) => error.into(),
+            error => Failure::Told { code: error.exit_code(), message: format!("run: {error}"), hint: error.hint() },
         }
     }
 }

@@ -37,8 +37,7 @@ mod open;
 mod plan_file;
 /// A run's summary, or its events.
 mod report;
-/// The flags of `run`, who reports it, and what is said at its end.
-#[expect(dead_code, reason = "the command joins with the dispatcher that runs it")]
+/// A plan, to its end.
 mod run;
 /// For editors.
 mod schema;
@@ -79,6 +78,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Check(check::Check),
     Graph(graph::Graph),
     List(list::List),
@@ -123,6 +123,7 @@ fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 
 fn dispatch(command: &Command, it: &Surroundings) -> Result<u8, Failure> {
     match command {
+        Command::Run(args) => run::run(args, it),
         Command::Check(args) => check::run(args, it),
         Command::Graph(args) => graph::run(args, it),
         Command::List(args) => list::run(args, it),
@@ -153,6 +154,8 @@ mod tests {
     #[test]
     fn what_the_documents_promise_parses() {
         for line in [
+            "swarm run plan.toml",
+            "swarm run plan.toml -j 4 --set a=b --into x --fail-fast --json --dry-run --allow-host-network",
             "swarm check plan.toml",
             "swarm check plan.toml --set a=b --set c=d=e",
             "swarm graph plan.toml --format mermaid",

@@ -1,14 +1,20 @@
-//! The flags of `swarm run`, who reports it, and what is said at its end.
+//! `swarm run PLAN`: reads the plan, runs it, and says what came of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use swarm_orchestrator::dispatcher::core::FailFast;
 use swarm_orchestrator::journal::{RunState, log_path, tail};
 use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
 use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size};
+use swarm_orchestrator::run::{LoadedPlan, RunEnd};
+use swarm_orchestrator::settings::{HostNetwork, Settings};
 
 use crate::commands::failure::Failure;
 use crate::commands::plan_file::PlanFile;
-use crate::commands::surroundings::{ReaderKind, Surroundings};
+use crate::commands::surroundings::{ReaderKind, Surroundings, THIS_PROGRAM, host};
+
+/// Threads that may wait for git and the file system at once, beside the one that decides.
+const BLOCKING_THREADS_MAX: usize = 16;
 
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 #[derive(Debug, clap::Args)]
@@ -33,6 +39,51 @@ pub struct Run {
     /// Lets plans use the host's network where they ask for it.
     #[arg(long)]
     pub allow_host_network: bool,
+}
+
+/// Exit codes as in the help of `swarm`.
+///
+/// # Errors
+/// The plan has mistakes, or the run could not start or go on.
+pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
+    let (graph, sources) = args.plan.load(it)?;
+    if args.dry_run {
+        it.out.write(&graph.tree())?;
+        return Ok(0);
+    }
+    it.err.write(&format!("{}\n", graph.tree()))?;
+    let mut reports = reports(args, it);
+    let ended = start(LoadedPlan { graph, sources }, settings(args, it)?, &mut reports)?;
+    say_end(reports.state(), &it.state()?, args, it)?;
+    Ok(ended.exit)
+}
+
+/// Runs on this thread, with a few more for what blocks.
+///
+/// # Errors
+/// Those of the run, and a machine that gives no event loop.
+pub fn start(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) -> Result<RunEnd, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .map_err(|error| Failure::environment(format!("start an event loop: {error}"), None))?;
+    Ok(runtime.block_on(swarm_orchestrator::run::run(loaded, settings, reports))?)
+}
+
+fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
+    Ok(Settings {
+        repository: it.folder.clone(),
+        state_dir: it.state_dir.clone(),
+        jobs: args.jobs.map(|jobs| jobs as usize),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        into: args.into.clone(),
+        fail_fast: if args.fail_fast { FailFast::Yes } else { FailFast::No },
+        host_network: if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused },
+        host: host()?,
+        clock: it.clock.clone(),
+        worker: PathBuf::from(THIS_PROGRAM),
+    })
 }
 
 /// Who reports a run: events as JSON on stdout when asked for, and talk on stderr, moving on a terminal, as lines

@@ -1,10 +1,12 @@
 //! What a command finds around itself, captured once: the folder, the streams and how they look, the time.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::JournalReader;
+use swarm_orchestrator::policy::Host;
 use swarm_orchestrator::report::Style;
 use swarm_orchestrator::repository::Repository;
 
@@ -187,6 +189,23 @@ impl Surroundings {
     pub fn journal(&self, state: &Path) -> Result<JournalReader, Failure> {
         Ok(JournalReader::open(state)?)
     }
+}
+
+/// This program again, even after it was replaced on disk. Source: proc(5), `/proc/self/exe`.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The caller's home, `PATH` and environment, which decide what workers are shown.
+///
+/// # Errors
+/// `$HOME` names no absolute folder.
+pub fn host() -> Result<Host, Failure> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home =
+        home.ok_or_else(|| Failure::environment("find the home folder", "set HOME to an absolute path".to_owned()))?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    Ok(Host { home, path, env: std::env::vars_os().filter_map(utf8).collect() })
 }
 
 /// How stderr looks before there are surroundings.

@@ -1,0 +1,213 @@
+//! The loop that owns all run state. Inputs go into [`core::RunCore`], which decides; its events go to the journal and,
+//! once they are durable, to the reporter; its actions are carried out.
+//!
+//! Work may start while the event that says so is on its way to the disk: a coordinator that dies takes its workers along,
+//! so nothing is lost by that. The target moves only when the intent is durable. Start reading at [`Dispatcher::run`].
+
+/// The decisions; pure.
+pub mod core;
+/// What needs hand on.
+mod needs;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::core::{Action, AttemptDone, Input, RunCore, StopCause};
+use crate::clock::Clock;
+use crate::event::{AttemptEnd, Progress, Recorded, RunEvent};
+use crate::executor::Executor;
+use crate::journal::{JournalError, RunWriter};
+use crate::report::Reports;
+use crate::worker_process::Permit;
+
+pub use needs::NeedsView;
+
+/// How often reporters may redraw.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Inputs that wait at most; senders wait beyond that.
+const INPUTS_MAX: usize = 4096;
+
+/// Everything the loop works with.
+pub struct Dispatcher<'a> {
+    /// The decisions.
+    pub core: RunCore,
+    /// Where events become durable.
+    pub journal: &'a RunWriter,
+    /// Who hears of them.
+    pub reports: &'a mut Reports,
+    /// Who does the work.
+    pub executor: Arc<Executor>,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Tells running work to end.
+    pub permit: watch::Sender<Permit>,
+    /// What running work prints.
+    pub progress: mpsc::Receiver<Progress>,
+    /// Signals of a person by their numbers, one message each.
+    pub interrupts: mpsc::Receiver<u8>,
+    /// When the run has to end.
+    pub deadline: Option<tokio::time::Instant>,
+}
+
+type Stored = oneshot::Receiver<Result<Vec<Recorded>, JournalError>>;
+
+/// A batch on its way to the disk, and what may be done only behind it.
+struct InFlight {
+    stored: Stored,
+    then: Vec<Action>,
+}
+
+impl Dispatcher<'_> {
+    /// Runs to the end. Returns the core, which knows the verdict.
+    ///
+    /// # Errors
+    /// [`JournalError`] when events cannot be stored: nothing more is started or moved, running work is killed, and what
+    /// was announced stays true.
+    pub async fn run(mut self) -> Result<RunCore, JournalError> {
+        let (sender, mut inputs) = mpsc::channel(INPUTS_MAX);
+        let mut in_flight: VecDeque<InFlight> = VecDeque::new();
+        let mut tick = tokio::time::interval(TICK);
+        let mut interrupts = 0u32;
+        self.core.pump();
+        loop {
+            self.carry_out(&sender, &mut in_flight);
+            if self.core.is_done() && in_flight.is_empty() {
+                return Ok(self.core);
+            }
+            tokio::select! {
+                biased;
+                recorded = front(&mut in_flight) => {
+                    let then = in_flight.pop_front().map(|batch| batch.then).unwrap_or_default();
+                    for recorded in &recorded? {
+                        self.reports.event(recorded);
+                    }
+                    then.into_iter().for_each(|action| self.act(action, &sender));
+                }
+                Some(input) = inputs.recv() => {
+                    self.core.handle(input, random());
+                    while let Ok(input) = inputs.try_recv() {
+                        self.core.handle(input, random());
+                    }
+                }
+                Some(signal) = self.interrupts.recv() => {
+                    interrupts += 1;
+                    let cause = if interrupts == 1 { StopCause::Interrupted(signal) } else { StopCause::Killed(signal) };
+                    self.core.handle(Input::Stop(cause), random());
+                }
+                () = over(self.deadline) => {
+                    self.deadline = None;
+                    self.core.handle(Input::Stop(StopCause::Deadline), random());
+                }
+                Some(progress) = self.progress.recv() => self.reports.progress(&progress),
+                _ = tick.tick() => self.reports.tick(self.clock.now_ms()),
+            }
+        }
+    }
+
+    /// Hands events to the journal and does what may be done before they are durable.
+    fn carry_out(&mut self, sender: &mpsc::Sender<Input>, in_flight: &mut VecDeque<InFlight>) {
+        let (events, actions) = self.core.take();
+        let (behind, now): (Vec<Action>, Vec<Action>) =
+            actions.into_iter().partition(|action| matches!(action, Action::MoveTarget { .. }));
+        now.into_iter().for_each(|action| self.act(action, sender));
+        if !events.is_empty() {
+            debug_assert!(behind.is_empty() || events.iter().any(|event| matches!(event, RunEvent::Landing { .. })));
+            let stored = self.journal.append_async(self.clock.now_ms(), events);
+            in_flight.push_back(InFlight { stored, then: behind });
+        }
+    }
+
+    fn act(&self, action: Action, sender: &mpsc::Sender<Input>) {
+        let executor = Arc::clone(&self.executor);
+        let sender = sender.clone();
+        match action {
+            Action::Attempt(job) => {
+                let instance = job.instance;
+                let lost = AttemptDone {
+                    end: AttemptEnd::Infra { detail: "the coordinator failed while it ran; this is a bug".to_owned() },
+                    duration_ms: 0,
+                    change: None,
+                    outputs: serde_json::Map::new(),
+                    notes: vec![],
+                };
+                let answer = Answer::new(sender, Input::Attempt(instance, Box::new(lost)));
+                tokio::spawn(async move {
+                    let done = executor.attempt(*job).await;
+                    answer.give(Input::Attempt(instance, Box::new(done))).await;
+                });
+            }
+            Action::Items { task, command } => {
+                let lost = Input::Items(task, Err("the coordinator failed while it looked; this is a bug".to_owned()));
+                let answer = Answer::new(sender, lost);
+                tokio::spawn(async move { answer.give(Input::Items(task, executor.items(task, command).await)).await });
+            }
+            Action::RetryIn { instance, delay_ms } => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                    let _ = sender.send(Input::RetryDue(instance)).await;
+                });
+            }
+            Action::Fold(batch) => {
+                tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch).await)).await });
+            }
+            Action::MoveTarget { from, to } => {
+                tokio::spawn(async move { sender.send(Input::Moved(executor.move_target(from, to).await)).await });
+            }
+            Action::CancelAll { grace_ms } => {
+                self.permit.send_replace(Permit::Cancel { grace_ms });
+            }
+        }
+    }
+}
+
+/// An answer that is owed: given once, or the one prepared for the worst when the work panics.
+struct Answer {
+    sender: mpsc::Sender<Input>,
+    worst: Option<Input>,
+}
+
+impl Answer {
+    fn new(sender: mpsc::Sender<Input>, worst: Input) -> Self {
+        Answer { sender, worst: Some(worst) }
+    }
+
+    async fn give(mut self, input: Input) {
+        self.worst = None;
+        // The receiver is gone only when the run has failed already.
+        let _ = self.sender.send(input).await;
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(worst) = self.worst.take() {
+            let _ = self.sender.try_send(worst);
+        }
+    }
+}
+
+/// The oldest batch, once it is durable; never when there is none.
+async fn front(in_flight: &mut VecDeque<InFlight>) -> Result<Vec<Recorded>, JournalError> {
+    match in_flight.front_mut() {
+        Some(batch) => (&mut batch.stored).await.unwrap_or(Err(JournalError::Stopped)),
+        None => std::future::pending().await,
+    }
+}
+
+async fn over(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Uniform in `0.0..1.0`, for jitter only: the hash of a fresh random state is random enough to spread retries.
+fn random() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}

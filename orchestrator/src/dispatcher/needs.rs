@@ -1,0 +1,179 @@
+//! What an instance gets from its needs: their results and outputs for templates, their changes for its worktree, their
+//! artifacts. Computed once for each distinct list of needs, when all of them have ended.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use swarm_plans::{InstanceId, InstanceIx, Need, TaskGraph, TaskIx};
+
+use super::core::InstanceState;
+use crate::event::{ChangeSummary, InstanceResult};
+use crate::ids::Attempt;
+
+/// What one list of needs hands on.
+#[derive(Debug, Default)]
+pub struct NeedsView {
+    /// `{task: {result, outputs, instances: {id: {result, outputs}}}}` of the direct needs: `needs` in templates.
+    pub json: Value,
+    /// The changes of all transitive needs that passed, in merge order.
+    pub changes: Vec<(InstanceIx, ChangeSummary)>,
+    /// Direct needs and the attempt whose artifacts count, in graph order.
+    pub artifacts: Vec<(InstanceId, Attempt)>,
+}
+
+/// Views by list of needs.
+#[derive(Debug, Default)]
+pub struct Views {
+    known: HashMap<Vec<Need>, Arc<NeedsView>>,
+}
+
+impl Views {
+    /// The view of an instance whose needs have all ended. `rank` orders tasks as the merge order does.
+    pub fn of(&mut self, graph: &TaskGraph, states: &[InstanceState], rank: &[u32], ix: InstanceIx) -> Arc<NeedsView> {
+        let needs = graph.needs_of(graph.instance(ix).task, Some(ix));
+        if let Some(view) = self.known.get(&needs) {
+            return Arc::clone(view);
+        }
+        let view = Arc::new(view(graph, states, rank, &needs));
+        self.known.insert(needs, Arc::clone(&view));
+        view
+    }
+}
+
+fn view(graph: &TaskGraph, states: &[InstanceState], rank: &[u32], needs: &[Need]) -> NeedsView {
+    let mut direct: BTreeMap<TaskIx, Vec<InstanceIx>> = BTreeMap::new();
+    for need in needs {
+        match *need {
+            Need::Task(task) => direct.entry(task).or_default().extend(graph.task_instances(task)),
+            Need::Instance(ix) => direct.entry(graph.instance(ix).task).or_default().push(ix),
+        }
+    }
+    let mut json = Map::new();
+    let mut artifacts = Vec::new();
+    for (task, instances) in &mut direct {
+        instances.sort_unstable();
+        instances.dedup();
+        json.insert(graph.plan().task(*task).name.0.clone(), task_json(graph, states, *task, instances));
+        for &ix in instances.iter() {
+            let state = &states[ix.index()];
+            if state.result.is_some_and(InstanceResult::passed) {
+                artifacts.push((graph.instance(ix).id.clone(), Attempt(state.attempts)));
+            }
+        }
+    }
+    NeedsView { json: Value::Object(json), changes: changes(graph, states, rank, needs), artifacts }
+}
+
+fn task_json(graph: &TaskGraph, states: &[InstanceState], task: TaskIx, instances: &[InstanceIx]) -> Value {
+    let mut by_id = Map::new();
+    for &ix in instances {
+        let state = &states[ix.index()];
+        let result = state.result.map_or("lost", InstanceResult::name);
+        by_id.insert(graph.instance(ix).id.0.clone(), json!({"result": result, "outputs": state.outputs}));
+    }
+    let results: Vec<InstanceResult> = instances.iter().filter_map(|ix| states[ix.index()].result).collect();
+    let outputs = task_outputs(graph, states, task, instances);
+    json!({"result": combined(&results).name(), "outputs": outputs, "instances": by_id})
+}
+
+/// One output of a task, as `needs` shows it; `None` when no instance gave it.
+pub fn output(graph: &TaskGraph, states: &[InstanceState], task: TaskIx, name: &str) -> Option<Value> {
+    let instances = graph.task_instances(task);
+    let mut all = task_outputs(graph, states, task, instances);
+    all.remove(name)
+}
+
+fn task_outputs(
+    graph: &TaskGraph,
+    states: &[InstanceState],
+    task: TaskIx,
+    instances: &[InstanceIx],
+) -> Map<String, Value> {
+    match instances {
+        [only] if !graph.plan().task(task).fans_out() => states[only.index()].outputs.clone(),
+        _ => gathered(instances.iter().map(|ix| &states[ix.index()].outputs)),
+    }
+}
+
+/// The outputs of a fan-out by name: lists are joined, other values become a list, in instance order.
+fn gathered<'a>(all: impl Iterator<Item = &'a Map<String, Value>>) -> Map<String, Value> {
+    let mut gathered: Map<String, Value> = Map::new();
+    for outputs in all {
+        for (name, value) in outputs {
+            let entry = gathered.entry(name.clone()).or_insert_with(|| Value::Array(vec![]));
+            let Value::Array(list) = entry else { unreachable!("BUG: only lists are inserted") };
+            match value {
+                Value::Array(items) => list.extend(items.iter().cloned()),
+                single => list.push(single.clone()),
+            }
+        }
+    }
+    gathered
+}
+
+/// One result for several: theirs when they agree, `succeeded` when all passed, else the gravest.
+fn combined(results: &[InstanceResult]) -> InstanceResult {
+    use InstanceResult::*;
+    if let Some(first) = results.first()
+        && results.iter().all(|result| result == first)
+    {
+        return *first;
+    }
+    let gravest = [Violation, Failed, TimedOut, Blocked, Cancelled, Lost];
+    gravest.into_iter().find(|grave| results.contains(grave)).unwrap_or(Succeeded)
+}
+
+/// The changes of all transitive needs that passed, in merge order.
+fn changes(
+    graph: &TaskGraph,
+    states: &[InstanceState],
+    rank: &[u32],
+    needs: &[Need],
+) -> Vec<(InstanceIx, ChangeSummary)> {
+    let mut open: Vec<Need> = needs.to_vec();
+    let mut tasks: HashSet<TaskIx> = HashSet::new();
+    let mut seen: HashSet<InstanceIx> = HashSet::new();
+    while let Some(need) = open.pop() {
+        let instances = match need {
+            Need::Task(task) if tasks.insert(task) => graph.task_instances(task).to_vec(),
+            Need::Task(_) => continue,
+            Need::Instance(ix) => vec![ix],
+        };
+        for ix in instances {
+            if seen.insert(ix) {
+                open.extend(graph.needs_of(graph.instance(ix).task, Some(ix)));
+            }
+        }
+    }
+    let mut ordered: Vec<InstanceIx> = seen.into_iter().collect();
+    ordered.sort_unstable_by_key(|ix| (rank[graph.instance(*ix).task.index()], *ix));
+    let change = |ix: InstanceIx| {
+        let state = &states[ix.index()];
+        let passed = state.result.is_some_and(InstanceResult::passed);
+        let change = state.change.clone().filter(|change| passed && change.tree != change.base_tree)?;
+        Some((ix, change))
+    };
+    ordered.into_iter().filter_map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_results_become_one() {
+        use InstanceResult::*;
+        assert_eq!(combined(&[]), Succeeded);
+        assert_eq!(combined(&[Skipped, Skipped]), Skipped);
+        assert_eq!(combined(&[Succeeded, Flaky]), Succeeded);
+        assert_eq!(combined(&[Succeeded, Failed, Skipped]), Failed);
+    }
+
+    #[test]
+    fn outputs_of_a_fan_out_become_lists() {
+        let outputs = |value: Value| Map::from_iter([("x".to_owned(), value)]);
+        let all = [outputs(json!(1)), outputs(json!([2, 3])), Map::new()];
+        assert_eq!(Value::Object(gathered(all.iter())), json!({"x": [1, 2, 3]}));
+    }
+}

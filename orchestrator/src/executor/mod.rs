@@ -1,0 +1,440 @@
+//! One attempt, from its tree to its result: start tree → worktree → work in the cage → collect → commit → outputs →
+//! checks. Decides nothing about the run; a failure is a value. Start reading at [`Executor::attempt`].
+//!
+//! Checks run in a worktree of their own, made from the collected change: what a worker left behind beside its change
+//! (ignored files, a poisoned cache, its `.git`) cannot make a check pass.
+
+/// One command in one cage.
+pub mod job;
+/// Changes onto the target.
+mod land;
+/// What an attempt hands over by value.
+pub mod outputs;
+/// The folders of one attempt and what they are called inside.
+mod places;
+/// `[workspace] setup` and the lines of fan-outs: commands on the base that belong to no attempt.
+pub mod setup;
+/// The trees that attempts start from.
+pub mod trees;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use git2::Oid;
+use serde_json::{Map, Value};
+use swarm_plans::{BeforeWork, InstanceId, Plan, RenderedCheck, RenderedCommand, Task, TaskIx};
+use swarm_protocol::{Ended, Stream};
+
+use crate::collect::{Change, CollectError, CollectLimits, Collected, Refusal, collect, display_path};
+use crate::commit::{self, CommitSpec, Signing};
+use crate::dispatcher::core::{AttemptDone, AttemptJob};
+use crate::event::{AttemptEnd, ChangeSummary};
+use crate::ids::{Attempt, RunId};
+use crate::journal::LogWriter;
+use crate::journal::logs::SECTION_BYTES_MAX;
+use crate::policy::{AttemptPlaces, Cage};
+use crate::report::words;
+use crate::repository::{Repository, RepositoryError};
+use crate::state::StateDir;
+use crate::worktree::Worktree;
+
+use job::{CagedCommand, Jobs, Ran};
+use places::Places;
+use trees::{Start, Trees};
+
+/// Does the work of one run.
+pub struct Executor {
+    /// The repository.
+    pub repository: Arc<Repository>,
+    /// Where everything of ours lies.
+    pub state: StateDir,
+    /// The run.
+    pub run: RunId,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Its base commit.
+    pub base: Oid,
+    /// Full ref name of the target; `None` in mode `none`.
+    pub target: Option<String>,
+    /// Author and date of all commits.
+    pub signing: Signing,
+    /// The plan's policies on this host, by name.
+    pub cages: HashMap<String, Cage>,
+    /// The caller's environment, for `env` in templates.
+    pub env: BTreeMap<String, String>,
+    /// Runs commands.
+    pub jobs: Jobs,
+    /// The trees that attempts start from.
+    pub trees: Trees,
+}
+
+/// Why an attempt ended before its end.
+enum Stop {
+    /// It has its end.
+    End(AttemptEnd),
+}
+
+impl<E: std::error::Error> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::End(AttemptEnd::Infra { detail: chain(&error) })
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// When a check runs: the name of its worktree's folder, and the words for people.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    name: &'static str,
+    words: &'static str,
+}
+
+/// What an attempt has brought so far.
+struct Record {
+    log: LogWriter,
+    change: Option<ChangeSummary>,
+    outputs: Map<String, Value>,
+    notes: Vec<String>,
+}
+
+impl Executor {
+    /// Runs one attempt to its end. Never fails: whatever goes wrong is its end.
+    pub async fn attempt(self: &Arc<Self>, job: AttemptJob) -> AttemptDone {
+        let begun = Instant::now();
+        let name = job.name.clone();
+        let places = Places::of(&self.state, &self.run, &name, job.attempt);
+        let log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
+        let mut record = Record { log, change: None, outputs: Map::new(), notes: vec![] };
+        let end = match self.steps(&job, &places, &mut record).await {
+            Ok(()) => AttemptEnd::Succeeded,
+            Err(Stop::End(end)) => end,
+        };
+        if let Err(error) = record.log.finish() {
+            record.notes.push(format!("its log is incomplete: {error}"));
+        }
+        AttemptDone {
+            end,
+            duration_ms: begun.elapsed().as_millis() as u64,
+            change: record.change,
+            outputs: record.outputs,
+            notes: record.notes,
+        }
+    }
+
+    async fn steps(self: &Arc<Self>, job: &AttemptJob, places: &Places, record: &mut Record) -> Result<(), Stop> {
+        let task = self.plan.task(job.task);
+        let start = self.start_of(job).await?;
+        self.checks_before(job, task, &start, places, record).await?;
+        let worktree = self.provision(&start, places, "work").await?;
+        let worked = self.work(job, task, &worktree, places, record).await;
+        let collected = self.collect(job, &start, worktree, record).await;
+        worked?;
+        let result = collected?;
+        record.outputs = outputs::read(&places.out(), &task.outputs)
+            .map_err(|error| Stop::End(AttemptEnd::Outputs { detail: chain(&error) }))?;
+        self.checks_after(job, task, &start, result, places, record).await
+    }
+
+    async fn start_of(self: &Arc<Self>, job: &AttemptJob) -> Result<Arc<Start>, Stop> {
+        if job.needs.changes.is_empty() {
+            return Ok(Arc::clone(&self.trees.base));
+        }
+        let (executor, needs) = (Arc::clone(self), Arc::clone(&job.needs));
+        let start = tokio::task::spawn_blocking(move || executor.trees.with_changes(&needs.changes)).await?;
+        start.map_err(|error| match error {
+            trees::TreeError::Contradiction { detail } => Stop::End(AttemptEnd::Needs { detail }),
+            other => other.into(),
+        })
+    }
+
+    async fn provision(self: &Arc<Self>, start: &Arc<Start>, places: &Places, name: &str) -> Result<Worktree, Stop> {
+        let (executor, start, folder) = (Arc::clone(self), Arc::clone(start), places.worktree(name));
+        Ok(tokio::task::spawn_blocking(move || executor.trees.worktree(&start, &folder)).await??)
+    }
+
+    /// The work itself; anything but an exit status of 0 ends the attempt.
+    async fn work(
+        &self,
+        job: &AttemptJob,
+        task: &Task,
+        worktree: &Worktree,
+        places: &Places,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let command =
+            CagedCommand { argv: job.rendered.argv.clone(), cwd: worktree.spec.at().clone(), timeout: task.timeout };
+        let ran = self.caged(job, task, command, worktree, places.of_cage("work"), places, &mut record.log).await?;
+        note(&ran, record);
+        match ran.outcome.ended {
+            Ended::Exited { code: 0 } => Ok(()),
+            ended => Err(Stop::End(AttemptEnd::Work { ended })),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a cage is made of all that is known of an attempt")]
+    async fn caged(
+        &self,
+        job: &AttemptJob,
+        task: &Task,
+        command: CagedCommand,
+        worktree: &Worktree,
+        own: AttemptPlaces,
+        places: &Places,
+        log: &mut LogWriter,
+    ) -> Result<Ran, Stop> {
+        let cage = &self.cages[&task.sandbox];
+        let attempt = places.inside(cage.tier(), &job.needs, &self.state, &self.run)?;
+        let mut env = attempt.env;
+        env.push(("SWARM_ATTEMPT".to_owned(), job.attempt.to_string()));
+        env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
+        env.extend(job.rendered.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let mut grants = worktree.grants.clone();
+        grants.extend(attempt.grants);
+        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
+        places.make_private_folders(&self.state, &spec)?;
+        // A log that cannot be written is noticed when it is finished.
+        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
+        Ok(self.jobs.run(Some(&job.name), command, spec, &mut hear).await?)
+    }
+
+    /// What the work left becomes a commit under a ref, whether it passed or not; then the worktree goes. The commit is
+    /// returned, or `None` when nothing changed.
+    async fn collect(
+        self: &Arc<Self>,
+        job: &AttemptJob,
+        start: &Arc<Start>,
+        worktree: Worktree,
+        record: &mut Record,
+    ) -> Result<Option<Oid>, Stop> {
+        let (executor, from) = (Arc::clone(self), Arc::clone(start));
+        let (name, attempt, writes) = (job.name.clone(), job.attempt, self.writes(job));
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = executor.take(&name, attempt, &from, &worktree, writes.as_deref());
+            executor.trees.discard(worktree);
+            taken
+        });
+        let Taken { kept, refusal } = taken.await??;
+        let unchanged = kept.as_ref().is_none_or(|kept| kept.summary.tree == kept.summary.base_tree);
+        let commit = kept.as_ref().map(|kept| kept.commit);
+        if let Some(kept) = kept {
+            record.notes.extend(kept.notes);
+            record.change = Some(kept.summary);
+        }
+        match refusal {
+            Some(refusal) => Err(Stop::End(violation(&refusal))),
+            None if unchanged => Ok(None),
+            None => Ok(commit),
+        }
+    }
+
+    /// What a task may change: nothing at all in a run without a target.
+    fn writes(&self, job: &AttemptJob) -> Option<Vec<String>> {
+        match self.target {
+            Some(_) => job.rendered.writes.clone(),
+            None => Some(vec![]),
+        }
+    }
+
+    /// Collects and keeps. Nothing is lost: what is out of scope is kept for a look, and never merged.
+    fn take(
+        &self,
+        name: &InstanceId,
+        attempt: Attempt,
+        start: &Start,
+        worktree: &Worktree,
+        writes: Option<&[String]>,
+    ) -> Result<Taken, TakeError> {
+        let limits = CollectLimits::default();
+        let (change, refusal) = match collect(&self.repository, worktree, writes, &limits)? {
+            Collected::Change(change) => (Some(change), None),
+            Collected::Refused(refusal @ Refusal::OutOfScope { .. }) => {
+                match collect(&self.repository, worktree, None, &limits)? {
+                    Collected::Change(change) => (Some(change), Some(refusal)),
+                    Collected::Refused(graver) => (None, Some(graver)),
+                }
+            }
+            Collected::Refused(refusal) => (None, Some(refusal)),
+        };
+        let kept = change.map(|change| self.keep(name, attempt, start, change)).transpose()?;
+        Ok(Taken { kept, refusal })
+    }
+
+    /// Commits a change and keeps it under the attempt's ref.
+    fn keep(
+        &self,
+        name: &InstanceId,
+        attempt: Attempt,
+        start: &Start,
+        change: Change,
+    ) -> Result<Kept, RepositoryError> {
+        let mut commit = start.commit;
+        if !change.is_empty() {
+            let trailers = commit::trailers(&self.plan.name, name);
+            let subject = format!("{}: {name}", self.plan.name);
+            let spec =
+                CommitSpec { parents: &[start.commit], tree: change.tree, subject: &subject, trailers: &trailers };
+            commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
+            commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, attempt), commit)?;
+        }
+        let summary = ChangeSummary {
+            base_tree: change.base_tree.to_string(),
+            commit: commit.to_string(),
+            tree: change.tree.to_string(),
+            files: change.paths.len() as u64,
+        };
+        Ok(Kept { summary, commit, notes: change.notes })
+    }
+
+    /// Checks that have to fail before the work: else they would prove nothing.
+    async fn checks_before(
+        self: &Arc<Self>,
+        job: &AttemptJob,
+        task: &Task,
+        start: &Arc<Start>,
+        places: &Places,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let before = |check: &&(usize, &RenderedCheck)| check.1.before == BeforeWork::ExpectFail;
+        let all: Vec<(usize, &RenderedCheck)> = job.rendered.checks.iter().enumerate().collect();
+        for &(index, check) in all.iter().filter(before) {
+            let worktree = self.provision(start, places, "before").await?;
+            let when = When { name: "before", words: "before the work" };
+            let ended = self.check(job, task, index, check, &worktree, places, record, when).await;
+            self.trees.discard(worktree);
+            let ended = ended?;
+            let failed_as_asked = matches!(ended, Ended::Exited { code } if code != 0);
+            if !failed_as_asked {
+                let command = words::command(&check.command.argv);
+                return Err(Stop::End(AttemptEnd::Check { index, command, ended, before: true }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn checks_after(
+        self: &Arc<Self>,
+        job: &AttemptJob,
+        task: &Task,
+        start: &Arc<Start>,
+        result: Option<Oid>,
+        places: &Places,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        if job.rendered.checks.is_empty() {
+            return Ok(());
+        }
+        let executor = Arc::clone(self);
+        let result = match result {
+            None => Arc::clone(start),
+            Some(commit) => Arc::new(tokio::task::spawn_blocking(move || executor.trees.layered(commit)).await??),
+        };
+        let worktree = self.provision(&result, places, "check").await?;
+        let mut end = Ok(());
+        for (index, check) in job.rendered.checks.iter().enumerate() {
+            let when = When { name: "check", words: "after the work" };
+            end = match self.check(job, task, index, check, &worktree, places, record, when).await {
+                Ok(Ended::Exited { code: 0 }) => Ok(()),
+                Ok(ended) => {
+                    let command = words::command(&check.command.argv);
+                    Err(Stop::End(AttemptEnd::Check { index, command, ended, before: false }))
+                }
+                Err(stop) => Err(stop),
+            };
+            if end.is_err() {
+                break;
+            }
+        }
+        self.trees.discard(worktree);
+        end
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a check is the work's cage with another command; all of it is needed"
+    )]
+    async fn check(
+        &self,
+        job: &AttemptJob,
+        task: &Task,
+        index: usize,
+        check: &RenderedCheck,
+        worktree: &Worktree,
+        places: &Places,
+        record: &mut Record,
+        when: When,
+    ) -> Result<Ended, Stop> {
+        self.jobs.phase(Some(&job.name), format!("check {}/{}", index + 1, job.rendered.checks.len()));
+        // A log that cannot be written is noticed when it is finished.
+        let _ =
+            record.log.section(&format!("check {} {}: {}", index + 1, when.words, words::command(&check.command.argv)));
+        let timeout = check.command.timeout.or(task.timeout);
+        let command = CagedCommand { argv: check.command.argv.clone(), cwd: worktree.spec.at().clone(), timeout };
+        let own = places.of_cage(when.name);
+        let ran = self.caged(job, task, command, worktree, own, places, &mut record.log).await?;
+        note(&ran, record);
+        Ok(ran.outcome.ended)
+    }
+
+    /// The items of a fan-out: the lines that a caged command prints on the base tree.
+    pub async fn items(&self, task: TaskIx, command: RenderedCommand) -> Result<Vec<Value>, String> {
+        setup::lines(self, task, &command).await.map_err(|error| chain(&error))
+    }
+}
+
+/// A change under its ref.
+struct Kept {
+    summary: ChangeSummary,
+    commit: Oid,
+    notes: Vec<String>,
+}
+
+/// What collecting brought: a change, a refusal, or both when the change is kept but may not be merged.
+struct Taken {
+    kept: Option<Kept>,
+    refusal: Option<Refusal>,
+}
+
+/// Why nothing could be taken: a failure of ours.
+#[derive(Debug, thiserror::Error)]
+enum TakeError {
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    #[error("keep its change: {0}")]
+    Keep(#[from] RepositoryError),
+}
+
+fn note(ran: &Ran, record: &mut Record) {
+    if ran.outcome.orphans > 0 {
+        record.notes.push(format!("{} processes outlived the command and were killed", ran.outcome.orphans));
+    }
+    if ran.outcome.output_bytes_dropped > 0 {
+        let dropped = bytesize::ByteSize(ran.outcome.output_bytes_dropped);
+        record.notes.push(format!("{dropped} of its output were left out of the log, in the middle"));
+    }
+}
+
+fn violation(refusal: &Refusal) -> AttemptEnd {
+    let (detail, paths): (String, &[Vec<u8>]) = match refusal {
+        Refusal::OutOfScope { paths, count: 1 } => ("it changed a path outside of its `writes`".to_owned(), paths),
+        Refusal::OutOfScope { paths, count } => (format!("it changed {count} paths outside of its `writes`"), paths),
+        Refusal::Hostile { path, reason } => (reason.clone(), std::slice::from_ref(path)),
+        Refusal::Limit { limit, max, path } => {
+            (format!("what it left exceeds the limit `{limit}` of {max}"), std::slice::from_ref(path))
+        }
+    };
+    AttemptEnd::Violation { detail, paths: paths.iter().map(|path| display_path(path)).collect() }
+}

@@ -1,0 +1,154 @@
+//! The folders of one attempt on the host, and what they are called inside its cage.
+
+use std::path::{Path, PathBuf};
+
+use swarm_plans::InstanceId;
+use swarm_protocol::{Access, Grant, SandboxSpec, Tier};
+
+use super::outputs::{ARTIFACTS, OUT, OUTPUT};
+use crate::dispatcher::NeedsView;
+use crate::ids::{Attempt, RunId, encode_component};
+use crate::policy::AttemptPlaces;
+use crate::state::{StateDir, make_private_dir_all};
+
+/// Where the namespaces tier shows what is not the worktree.
+const INSIDE: &str = "/run/swarm";
+
+/// Names of needs longer than this, or with a slash, appear encoded below `$SWARM_NEEDS`.
+const NAME_BYTES_MAX: usize = 200;
+
+/// The folders of one attempt.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Relative to the state folder.
+    relative: String,
+    /// Absolute.
+    folder: PathBuf,
+}
+
+/// What an attempt sees of its folders and of its needs'.
+#[derive(Debug, Default)]
+pub struct Inside {
+    /// The folders to show.
+    pub grants: Vec<Grant>,
+    /// The variables that name them.
+    pub env: Vec<(String, String)>,
+}
+
+impl Places {
+    /// The places of one attempt; nothing is made yet.
+    pub fn of(state: &StateDir, run: &RunId, instance: &InstanceId, attempt: Attempt) -> Self {
+        let relative = StateDir::attempt(run, instance, attempt);
+        Places { folder: state.path(&relative), relative }
+    }
+
+    /// The log.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// What the work hands over.
+    pub fn out(&self) -> PathBuf {
+        self.folder.join(OUT)
+    }
+
+    /// `$SWARM_ARTIFACTS` on the host.
+    pub fn artifacts(&self) -> PathBuf {
+        self.out().join(ARTIFACTS)
+    }
+
+    /// The folder of one of the attempt's worktrees, relative to the state folder.
+    pub fn worktree(&self, name: &str) -> String {
+        format!("{}/{name}", self.relative)
+    }
+
+    /// Makes what the work writes to, and says what all of it is called inside.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn inside(&self, tier: Tier, needs: &NeedsView, state: &StateDir, run: &RunId) -> std::io::Result<Inside> {
+        make_private_dir_all(&self.artifacts())?;
+        let place = |name: &str| match tier {
+            Tier::Namespaces => Path::new(INSIDE).join(name),
+            Tier::Landlock => self.folder.join(name),
+        };
+        let out = place(OUT);
+        let mut inside = Inside::default();
+        inside.grants.push(Grant { path: self.out(), at: out.clone(), access: Access::Write });
+        inside.env.push(("SWARM_ARTIFACTS".to_owned(), text(&out.join(ARTIFACTS))));
+        inside.env.push(("SWARM_OUTPUT".to_owned(), text(&out.join(OUTPUT))));
+        if needs.json.as_object().is_some_and(|json| !json.is_empty()) {
+            self.show_needs(needs, tier, &place, state, run, &mut inside)?;
+        }
+        Ok(inside)
+    }
+
+    fn show_needs(
+        &self,
+        needs: &NeedsView,
+        tier: Tier,
+        place: &dyn Fn(&str) -> PathBuf,
+        state: &StateDir,
+        run: &RunId,
+        inside: &mut Inside,
+    ) -> std::io::Result<()> {
+        let folder = self.folder.join("in");
+        make_private_dir_all(&folder.join("needs"))?;
+        std::fs::write(folder.join("needs.json"), needs.json.to_string())?;
+        let at = place("in");
+        inside.grants.push(Grant { path: folder.clone(), at: at.clone(), access: Access::Read });
+        inside.env.push(("SWARM_NEEDS_JSON".to_owned(), text(&at.join("needs.json"))));
+        inside.env.push(("SWARM_NEEDS".to_owned(), text(&at.join("needs"))));
+        for (instance, attempt) in &needs.artifacts {
+            let artifacts = state.path(&StateDir::attempt(run, instance, *attempt)).join(OUT).join(ARTIFACTS);
+            if std::fs::read_dir(&artifacts).is_ok_and(|mut entries| entries.next().is_none()) {
+                continue;
+            }
+            let plain = instance.0.len() <= NAME_BYTES_MAX && !instance.0.contains('/') && !instance.0.starts_with('.');
+            let name = if plain { instance.0.clone() } else { encode_component(&instance.0) };
+            let link = folder.join("needs").join(&name);
+            match tier {
+                Tier::Namespaces => {
+                    make_private_dir_all(&link)?;
+                    let at = at.join("needs").join(name);
+                    inside.grants.push(Grant { path: artifacts, at, access: Access::Read });
+                }
+                Tier::Landlock => {
+                    if let Err(error) = std::os::unix::fs::symlink(&artifacts, &link)
+                        && error.kind() != std::io::ErrorKind::AlreadyExists
+                    {
+                        return Err(error);
+                    }
+                    inside.grants.push(Grant { path: artifacts.clone(), at: artifacts, access: Access::Read });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a cage around a worktree of this attempt may call its own: the worktree's folder, so that two cages of one
+    /// attempt share nothing that could be written.
+    pub fn of_cage(&self, name: &str) -> AttemptPlaces {
+        AttemptPlaces { folder: self.folder.join(name), relative: self.worktree(name) }
+    }
+
+    /// Makes the host folders that a spec names for private use: copy-on-write layers, home and tmp.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn make_private_folders(&self, state: &StateDir, spec: &SandboxSpec) -> std::io::Result<()> {
+        for cow in &spec.cow {
+            make_private_dir_all(&state.path(&cow.upper))?;
+            make_private_dir_all(&state.path(&cow.work))?;
+        }
+        if let Some(tmp) = &spec.tmp {
+            make_private_dir_all(tmp)?;
+            make_private_dir_all(&spec.home)?;
+        }
+        Ok(())
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

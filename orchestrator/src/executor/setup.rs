@@ -1,0 +1,179 @@
+//! Commands on the base that belong to no attempt: `[workspace] setup`, whose result all worktrees share, and the lines of
+//! fan-outs. They run caged like all others.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use swarm_plans::{
+    Command, DEFAULT_SANDBOX, InstanceId, RenderContext, RenderError, RenderedCommand, TaskGraph, TaskIx,
+};
+use swarm_protocol::{Ended, Stream};
+
+use super::Executor;
+use super::job::{CagedCommand, Ran};
+use super::places::Places;
+use super::trees::{Start, TreeError};
+use crate::base::BaseError;
+use crate::dispatcher::NeedsView;
+use crate::ids::Attempt;
+use crate::journal::LogWriter;
+use crate::journal::logs::{SECTION_BYTES_MAX, tail};
+use crate::report::{sanitize, words};
+use crate::worker_process::WorkerError;
+use crate::worktree::Worktree;
+
+/// Bytes of lines that a fan-out takes; more is an error, never cut in silence.
+const LINES_BYTES_MAX: usize = 8 << 20;
+
+/// Lines of the log that an error quotes.
+const QUOTED_LINES_MAX: usize = 10;
+
+/// The instance under which the log of `setup` is kept. No task can have this name.
+pub const SETUP: &str = "[workspace] setup";
+
+/// Why a command on the base gave nothing to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Its text does not render.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// It did not exit with 0.
+    #[error("`{command}` {ended}{quoted}")]
+    Ended {
+        /// The command.
+        command: String,
+        /// How it ended.
+        ended: String,
+        /// Its last lines, each on a line of its own.
+        quoted: String,
+    },
+    /// It printed too much, or no text.
+    #[error("`{command}` {reason}")]
+    Lines {
+        /// The command.
+        command: String,
+        /// Why.
+        reason: String,
+    },
+    /// A worktree or a layer.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A layer.
+    #[error("share what setup left: {0}")]
+    Base(#[from] BaseError),
+    /// The worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The file system.
+    #[error("prepare the folders of a command: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs `setup`, unless an earlier run left its result, and puts that under all worktrees.
+///
+/// # Errors
+/// [`SetupError`].
+pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) -> Result<(), SetupError> {
+    let command = executor.render(graph, command)?;
+    let text = serde_json::to_string(&command.argv).expect("strings");
+    let base = Arc::clone(&executor.trees.base);
+    let known = executor.trees.bases.known_setup(&base.layers, &[text.as_bytes()]);
+    let layers = match known {
+        Some(layers) => layers,
+        None => {
+            let name = InstanceId(SETUP.to_owned());
+            let (ran, worktree) = executor.on_base(&name, DEFAULT_SANDBOX, &command, &mut |_, _| {}).await?;
+            executor.expect_exit(&name, &command, &ran)?;
+            executor.trees.bases.adopt_setup_layer(&base.layers, &[text.as_bytes()], worktree)?
+        }
+    };
+    executor.trees.base = Arc::new(Start { commit: base.commit, tree: base.tree, layers });
+    Ok(())
+}
+
+/// The lines that a command prints in a worktree of the base, without empty ones.
+///
+/// # Errors
+/// [`SetupError`].
+pub async fn lines(executor: &Executor, task: TaskIx, command: &RenderedCommand) -> Result<Vec<Value>, SetupError> {
+    let task = executor.plan.task(task);
+    let name = InstanceId(task.name.0.clone());
+    let mut printed = Vec::new();
+    let mut excess = false;
+    let mut hear = |stream: Stream, bytes: &[u8]| {
+        excess |= printed.len() + bytes.len() > LINES_BYTES_MAX;
+        if stream == Stream::Stdout && !excess {
+            printed.extend_from_slice(bytes);
+        }
+    };
+    let (ran, worktree) = executor.on_base(&name, &task.sandbox, command, &mut hear).await?;
+    executor.trees.discard(worktree);
+    executor.expect_exit(&name, command, &ran)?;
+    let refuse = |reason: String| SetupError::Lines { command: words::command(&command.argv), reason };
+    if excess || ran.outcome.output_bytes_dropped > 0 {
+        return Err(refuse(format!("printed more than {LINES_BYTES_MAX} bytes")));
+    }
+    let text = String::from_utf8(printed).map_err(|_| refuse("printed lines that are not UTF-8".to_owned()))?;
+    Ok(text.lines().filter(|line| !line.is_empty()).map(|line| Value::String(line.to_owned())).collect())
+}
+
+impl Executor {
+    /// Renders a command outside of any instance.
+    ///
+    /// # Errors
+    /// [`RenderError`].
+    pub fn render(&self, graph: &TaskGraph, command: &Command) -> Result<RenderedCommand, RenderError> {
+        let (run_id, base) = (self.run.0.as_str(), self.base.to_string());
+        let lookup = |name: &str| self.env.get(name).cloned();
+        let context = RenderContext {
+            run_name: &self.plan.name,
+            run_id,
+            base: &base,
+            target: self.target.as_deref(),
+            needs: &Value::Null,
+            env: &lookup,
+            seed: None,
+        };
+        graph.render_command(command, &context)
+    }
+
+    async fn on_base(
+        &self,
+        name: &InstanceId,
+        sandbox: &str,
+        command: &RenderedCommand,
+        hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<(Ran, Worktree), SetupError> {
+        let places = Places::of(&self.state, &self.run, name, Attempt(1));
+        let worktree = self.trees.worktree(&self.trees.base, &places.worktree("work"))?;
+        let cage = &self.cages[sandbox];
+        let inside = places.inside(cage.tier(), &NeedsView::default(), &self.state, &self.run)?;
+        let mut grants = worktree.grants.clone();
+        grants.extend(inside.grants);
+        let own = places.of_cage("work");
+        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, inside.env, &own);
+        places.make_private_folders(&self.state, &spec)?;
+        let caged =
+            CagedCommand { argv: command.argv.clone(), cwd: worktree.spec.at().clone(), timeout: command.timeout };
+        let mut log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
+        let mut both = |stream: Stream, bytes: &[u8]| {
+            // A log that cannot be written is noticed when it is finished.
+            drop(log.write(bytes));
+            hear(stream, bytes);
+        };
+        let ran = self.jobs.run(None, caged, spec, &mut both).await?;
+        log.finish()?;
+        Ok((ran, worktree))
+    }
+
+    fn expect_exit(&self, name: &InstanceId, command: &RenderedCommand, ran: &Ran) -> Result<(), SetupError> {
+        if ran.outcome.ended == (Ended::Exited { code: 0 }) {
+            return Ok(());
+        }
+        let log = Places::of(&self.state, &self.run, name, Attempt(1)).log();
+        let lines = tail(&log, QUOTED_LINES_MAX).unwrap_or_default();
+        let quoted: String = lines.iter().map(|line| format!("\n    {}", sanitize::line(line))).collect();
+        let command = words::command(&command.argv);
+        Err(SetupError::Ended { command, ended: words::ended(&ran.outcome.ended), quoted })
+    }
+}

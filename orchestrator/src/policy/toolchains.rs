@@ -1,0 +1,184 @@
+//! Toolchain presets: which folders of a person's home a tool needs in order to work, and which of its environment
+//! variables name them. Only what is listed is shown, so credential files that lie beside (`~/.cargo/credentials.toml`,
+//! `~/.npmrc`, `~/.pypirc`, `~/.m2/settings.xml` …) are never visible: nothing has to be hidden afterwards.
+
+use std::path::{Path, PathBuf};
+
+use super::Host;
+
+/// How a folder of a toolchain is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Read-only.
+    Read,
+    /// Copy-on-write where the tier can do that, read-only elsewhere: caches that tools lock or extend.
+    Cow,
+}
+
+/// `(variable that moves it, default below the home folder, what is shown below that)`; an empty variable moves nothing, an
+/// empty default has none, an empty path is all of it.
+type Home = (&'static str, &'static str, &'static [(&'static str, Show)]);
+
+/// One toolchain.
+#[derive(Debug)]
+pub struct Toolchain {
+    /// The name in a policy's `tools`.
+    pub name: &'static str,
+    /// It is taken by default when one of these is on the caller's `PATH`.
+    programs: &'static [&'static str],
+    /// Where it lives.
+    homes: &'static [Home],
+    /// Environment variables that are let through beside those that name homes.
+    variables: &'static [&'static str],
+}
+
+/// All toolchains that are known.
+pub const TOOLCHAINS: &[Toolchain] = &[
+    Toolchain {
+        name: "rust",
+        programs: &["cargo", "rustc", "rustup"],
+        homes: &[
+            (
+                "CARGO_HOME",
+                ".cargo",
+                &[
+                    ("bin", Show::Read),
+                    ("env", Show::Read),
+                    ("config", Show::Read),
+                    ("config.toml", Show::Read),
+                    ("registry", Show::Cow),
+                    ("git", Show::Cow),
+                ],
+            ),
+            ("RUSTUP_HOME", ".rustup", &[("", Show::Read)]),
+        ],
+        variables: &["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "RUSTDOCFLAGS", "CARGO_BUILD_JOBS", "CARGO_NET_OFFLINE"],
+    },
+    Toolchain {
+        name: "node",
+        programs: &["node", "npm", "pnpm", "yarn"],
+        homes: &[
+            ("NVM_DIR", ".nvm", &[("", Show::Read)]),
+            ("VOLTA_HOME", ".volta", &[("bin", Show::Read), ("tools", Show::Read)]),
+            ("npm_config_cache", ".npm", &[("_cacache", Show::Cow)]),
+        ],
+        variables: &["NODE_ENV", "NODE_PATH"],
+    },
+    Toolchain {
+        name: "python",
+        programs: &["python3", "python", "pip", "uv"],
+        homes: &[
+            ("PYENV_ROOT", ".pyenv", &[("", Show::Read)]),
+            ("PYTHONUSERBASE", ".local", &[("lib", Show::Read), ("share/uv/python", Show::Read)]),
+            ("VIRTUAL_ENV", "", &[("", Show::Read)]),
+        ],
+        variables: &["PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"],
+    },
+    Toolchain {
+        name: "go",
+        programs: &["go"],
+        homes: &[
+            ("GOROOT", "", &[("", Show::Read)]),
+            ("GOPATH", "go", &[("bin", Show::Read), ("pkg/mod", Show::Cow)]),
+            ("GOCACHE", ".cache/go-build", &[("", Show::Cow)]),
+        ],
+        variables: &["GOFLAGS", "GOTOOLCHAIN"],
+    },
+    Toolchain {
+        name: "jvm",
+        programs: &["java", "javac", "mvn", "gradle"],
+        homes: &[
+            ("JAVA_HOME", "", &[("", Show::Read)]),
+            ("SDKMAN_DIR", ".sdkman", &[("candidates", Show::Read)]),
+            ("", ".m2", &[("repository", Show::Cow)]),
+            ("GRADLE_USER_HOME", ".gradle", &[("caches", Show::Cow), ("wrapper", Show::Read)]),
+        ],
+        variables: &[],
+    },
+];
+
+/// What one toolchain shows on this host: existing paths only, and the variables to let through.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Existing host paths, in the table's order.
+    pub paths: Vec<(PathBuf, Show)>,
+    /// `(name, value)` as the caller has them, plus the home variables that must be named when `$HOME` is another folder.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Toolchain {
+    /// Whether one of the programs is on the caller's `PATH`.
+    pub fn is_on_path(&self, host: &Host) -> bool {
+        host.path.iter().any(|dir| self.programs.iter().any(|program| dir.join(program).exists()))
+    }
+
+    /// What it shows on this host.
+    pub fn shown(&self, host: &Host) -> Shown {
+        let mut shown = Shown::default();
+        for (variable, default, children) in self.homes {
+            let set = host.env.get(*variable).filter(|value| Path::new(value).is_absolute());
+            let root = match set {
+                Some(value) => PathBuf::from(value),
+                None if default.is_empty() => continue,
+                None => host.home.join(default),
+            };
+            // A variable that names the home folder itself, or something above it, would show everything in it.
+            if host.home.starts_with(&root) || !root.is_dir() {
+                continue;
+            }
+            for (child, show) in *children {
+                let path = if child.is_empty() { root.clone() } else { root.join(child) };
+                if path.exists() {
+                    shown.paths.push((path, *show));
+                }
+            }
+            if !variable.is_empty() {
+                shown.variables.push(((*variable).to_owned(), root.to_string_lossy().into_owned()));
+            }
+        }
+        for variable in self.variables {
+            if let Some(value) = host.env.get(*variable) {
+                shown.variables.push(((*variable).to_owned(), value.clone()));
+            }
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(home: &Path) -> Host {
+        Host { home: home.to_owned(), path: vec![home.join(".cargo/bin")], env: Default::default() }
+    }
+
+    #[test]
+    fn cargo_is_shown_without_its_credentials() {
+        let home = tempfile::tempdir().unwrap();
+        for dir in [".cargo/bin", ".cargo/registry", ".rustup/toolchains"] {
+            std::fs::create_dir_all(home.path().join(dir)).unwrap();
+        }
+        std::fs::write(home.path().join(".cargo/bin/cargo"), "").unwrap();
+        std::fs::write(home.path().join(".cargo/credentials.toml"), "secret").unwrap();
+        let host = host(home.path());
+        let rust = TOOLCHAINS.iter().find(|tool| tool.name == "rust").unwrap();
+        assert!(rust.is_on_path(&host));
+        let paths = rust.shown(&host).paths;
+        let below = |path: &str| home.path().join(path);
+        let expected =
+            [(below(".cargo/bin"), Show::Read), (below(".cargo/registry"), Show::Cow), (below(".rustup"), Show::Read)];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn a_variable_that_names_the_home_folder_shows_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let mut host = host(home.path());
+        host.env.insert("CARGO_HOME".into(), home.path().to_str().unwrap().into());
+        host.env.insert("RUSTUP_HOME".into(), "/".into());
+        std::fs::create_dir_all(home.path().join("bin")).unwrap();
+        let rust = TOOLCHAINS.iter().find(|tool| tool.name == "rust").unwrap();
+        assert_eq!(rust.shown(&host), Shown::default());
+    }
+}
