@@ -270,7 +270,7 @@ fn checked(
         let secret = home.join(name);
         path.starts_with(&secret) || (secret.starts_with(&path) && secret.exists())
     };
-    if CREDENTIALS.iter().any(|name| credential(name)) {
+    if CREDENTIALS.iter().any(credential) {
         return Err(refuse("it holds credentials"));
     }
     Ok(path)
