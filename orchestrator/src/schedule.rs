@@ -167,9 +167,11 @@ impl Schedule {
         node
     }
 
-    /// Makes `dependent`, a node that cannot have started yet, wait for `need`, a node of the same batch.
+    /// Makes `dependent` wait for `need`. One of the two has to be of the batch that the next [`Schedule::seal`] lets in:
+    /// a new node may need anything, and an old one that waits may get a new need.
     pub fn add_need(&mut self, dependent: NodeIx, need: NodeIx) {
-        debug_assert!(matches!(self.graph[need.graph()].state, State::Fresh), "BUG: needs join with their batch");
+        let is_fresh = |node: NodeIx| self.graph[node.graph()].state == State::Fresh;
+        debug_assert!(is_fresh(need) || is_fresh(dependent), "BUG: old nodes get no old needs");
         self.graph.add_edge(need.graph(), dependent.graph(), ());
         if let State::Waiting(count) = &mut self.graph[dependent.graph()].state {
             *count += 1;

@@ -52,7 +52,7 @@ fn train(count: usize) {
     let start = Instant::now();
     let mut train = Train::new();
     let place = |n: usize| Place { task: TaskPlace { level: 0, task: 0 }, instance: n as u32 };
-    (0..count).for_each(|n| train.join(place(n), vec![]));
+    (0..count).for_each(|n| train.join(place(n)));
     let mut folded = 0;
     // Ends come in reverse within each hundred.
     for hundred in 0..count.div_ceil(100) {
