@@ -17,7 +17,7 @@ use crate::state::StateDir;
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
 }
 
 /// Who holds a lock.
@@ -49,6 +49,14 @@ pub enum LockError {
         /// The system's word.
         source: std::io::Error,
     },
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Said aloud, because closing is not enough: a child of another thread has a copy of the descriptor between its
+        // fork and its exec, and the lock lives as long as the last copy. It can only fail for a bad descriptor.
+        drop(rustix::fs::flock(&self.file, FlockOperation::Unlock));
+    }
 }
 
 fn held_text(holder: Option<&Holder>) -> String {
@@ -85,7 +93,7 @@ impl RunLock {
         let file = open_lock(&path)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared))
             .map_err(|error| LockError::Io { path, source: error.into() })?;
-        Ok(RunLock { _file: file })
+        Ok(RunLock { file })
     }
 
     /// The state folder, when no coordinator uses it.
@@ -96,7 +104,7 @@ impl RunLock {
         let path = state.join("in-use");
         let file = open_lock(&path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RunLock { _file: file }),
+            Ok(()) => Ok(RunLock { file }),
             Err(Errno::WOULDBLOCK) => Err(LockError::Held { holder: None }),
             Err(error) => Err(LockError::Io { path, source: error.into() }),
         }
@@ -154,7 +162,7 @@ fn take(path: &Path, what: &str, now_ms: u64) -> Result<RunLock, LockError> {
     let holder = Holder { pid: std::process::id(), since_ms: now_ms, what: what.to_owned() };
     let text = serde_json::to_vec(&holder).expect("a holder has string keys only");
     file.set_len(0).and_then(|()| file.write_all(&text)).map_err(io)?;
-    Ok(RunLock { _file: file })
+    Ok(RunLock { file })
 }
 
 /// What the holder wrote; `None` in the instant between its taking the lock and its writing.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub use lock::{Holder, LockError, RunLock};
 pub use logs::{LogWriter, attempt_dir, log_path, tail};
 pub use read::{JournalReader, RunRow, Source, TaskDuration};
-pub use replay::{AttemptState, Finished, InstanceState, Phase, RunState, Tally, replay};
+pub use replay::{AttemptState, ChangeState, Finished, InstanceState, Phase, RunState, Tally, replay};
 pub use write::{Journal, NewRun, RunWriter};
 
 /// Why the journal could not be read or written, by what the reader can do about it.

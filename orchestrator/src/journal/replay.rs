@@ -1,6 +1,9 @@
 //! Events become the state of a run; pure. What a command shows of a run that ended last week and what the live view
 //! shows of one that is running is the same value, made by the same function from the same events.
 
+use std::sync::Arc;
+
+use git2::Oid;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use swarm_plans::InstanceId;
@@ -47,10 +50,10 @@ pub struct RunState {
 /// One instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceState {
-    /// The task it stems from.
-    pub task: String,
-    /// What it waits for, as displayed.
-    pub needs: Vec<String>,
+    /// The task it stems from; instances of one task share the text.
+    pub task: Arc<str>,
+    /// What it waits for, as displayed; instances with the same needs share the list.
+    pub needs: Arc<[String]>,
     /// What its failure means.
     pub on_failure: OnFailure,
     /// Where it stands.
@@ -91,9 +94,35 @@ pub struct AttemptState {
     /// From spawn to the end of the last check, in milliseconds; 0 while it runs.
     pub duration_ms: u64,
     /// What it changed.
-    pub change: Option<Box<ChangeSummary>>,
+    pub change: Option<Box<ChangeState>>,
     /// Things a person should know.
     pub notes: Vec<String>,
+}
+
+/// What a try changed: a [`ChangeSummary`] in a quarter of its memory, since a coordinator keeps one an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeState {
+    /// The tree it started from.
+    pub base_tree: Oid,
+    /// The commit that holds the result; its parent is the attempt's base commit.
+    pub commit: Oid,
+    /// The resulting tree; equal to `base_tree` when nothing changed.
+    pub tree: Oid,
+    /// Files added, changed or removed.
+    pub files: u64,
+}
+
+impl ChangeState {
+    /// `None` when an id is no id, which only a damaged journal has.
+    fn new(summary: &ChangeSummary) -> Option<Self> {
+        let id = |text: &str| Oid::from_str(text).ok();
+        Some(ChangeState {
+            base_tree: id(&summary.base_tree)?,
+            commit: id(&summary.commit)?,
+            tree: id(&summary.tree)?,
+            files: summary.files,
+        })
+    }
 }
 
 /// The end of a run.
@@ -201,9 +230,16 @@ impl RunState {
             }
             RunEvent::InstancesAdded { instances } => {
                 for added in instances {
+                    let before = self.instances.last().map(|(_, before)| before);
                     let state = InstanceState {
-                        task: added.task.clone(),
-                        needs: added.needs.clone(),
+                        task: match before {
+                            Some(before) if *before.task == *added.task => Arc::clone(&before.task),
+                            _ => added.task.as_str().into(),
+                        },
+                        needs: match before {
+                            Some(before) if *before.needs == *added.needs => Arc::clone(&before.needs),
+                            _ => added.needs.as_slice().into(),
+                        },
                         on_failure: added.on_failure,
                         ..InstanceState::unknown()
                     };
@@ -230,7 +266,7 @@ impl RunState {
                 let last = state.attempts.last_mut().expect("an attempt was just found or added");
                 last.end = Some(end.clone());
                 last.duration_ms = *duration_ms;
-                last.change = change.clone().map(Box::new);
+                last.change = change.as_ref().and_then(ChangeState::new).map(Box::new);
                 last.notes.clone_from(notes);
                 state.phase = match retry_in_ms {
                     Some(wait_ms) => Phase::Retrying { at_ms: recorded.at_ms + wait_ms },
@@ -270,8 +306,8 @@ impl RunState {
 impl InstanceState {
     fn unknown() -> Self {
         InstanceState {
-            task: String::new(),
-            needs: Vec::new(),
+            task: Arc::default(),
+            needs: Arc::default(),
             on_failure: OnFailure::Fail,
             phase: Phase::Waiting,
             attempts: Vec::new(),
@@ -282,6 +318,8 @@ impl InstanceState {
 
     fn start(&mut self, attempt: Attempt, at_ms: u64) {
         self.phase = Phase::Running;
+        // Nearly all instances have one; a vector's own first step would be four.
+        self.attempts.reserve_exact(1);
         self.attempts.push(AttemptState {
             attempt,
             started_at_ms: at_ms,
@@ -306,7 +344,7 @@ impl InstanceState {
     }
 
     /// The newest try's change, when it has one.
-    pub fn change(&self) -> Option<&ChangeSummary> {
+    pub fn change(&self) -> Option<&ChangeState> {
         self.last_attempt().and_then(|attempt| attempt.change.as_deref())
     }
 

@@ -37,7 +37,7 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
             let wanted = |n: u32| args.attempt.is_none_or(|attempt| attempt == n);
             let change = attempts.iter().rev().find_map(|a| a.change.as_ref().filter(|_| wanted(a.attempt.0)));
             match change {
-                Some(change) => (format!("{}^", change.commit), change.commit.clone()),
+                Some(change) => (format!("{}^", change.commit), change.commit.to_string()),
                 None => {
                     it.err.write(&format!("{} of {} changed nothing\n", sanitize::name(&id.0), row.id))?;
                     return Ok(0);

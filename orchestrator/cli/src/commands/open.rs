@@ -32,7 +32,7 @@ pub fn run(args: &Open, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(message, format!("swarm status {}", row.id)));
     };
     let name = encode_component(&format!("{}-{}", row.id, id));
-    open_worktree(&repository, repository.resolve(&change.commit)?, &name, &at).map_err(|error| match error {
+    open_worktree(&repository, change.commit, &name, &at).map_err(|error| match error {
         OpenError::Repository(error) => error.into(),
         OpenError::Exists(_) => Failure::usage(error, "name a folder that does not exist yet".to_owned()),
         OpenError::TooMany { .. } => Failure::usage(error, "git worktree remove PATH removes one".to_owned()),

@@ -86,10 +86,10 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
     match of_task.as_slice() {
         [only] => Ok((*only).clone()),
         [] => {
-            let known = state.instances.iter().flat_map(|(id, instance)| [id.0.as_str(), instance.task.as_str()]);
+            let known = state.instances.iter().flat_map(|(id, instance)| [id.0.as_str(), &*instance.task]);
             let hint = match nearest(word, known) {
                 Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
-                None => format!("its tasks are {}", list(state.instances.values().map(|i| i.task.as_str()))),
+                None => format!("its tasks are {}", list(state.instances.values().map(|i| &*i.task))),
             };
             Err(Failure::usage(format!("find a task {:?} in {run}", sanitize::name(word)), hint))
         }
@@ -102,7 +102,7 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
 }
 
 fn instances_of<'a>(state: &'a RunState, task: &'a str) -> impl Iterator<Item = &'a InstanceId> {
-    state.instances.iter().filter(move |(_, instance): &(_, &InstanceState)| instance.task == task).map(|(id, _)| id)
+    state.instances.iter().filter(move |(_, instance): &(_, &InstanceState)| *instance.task == *task).map(|(id, _)| id)
 }
 
 fn no_runs() -> Failure {
