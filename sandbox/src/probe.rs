@@ -98,12 +98,14 @@ fn refused(step: &str, reason: impl ToString) -> Refused {
     Refused { step: step.to_owned(), reason: reason.to_string() }
 }
 
-/// An overlay leaves a folder without permissions in its scratch folder, which its owner may change and remove.
+/// An overlay leaves folders without permissions in its scratch folder, which their owner may change and remove.
 fn remove(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let scratch = folder.join("work/work");
-    if scratch.exists() {
-        fs::set_permissions(&scratch, fs::Permissions::from_mode(0o700))?;
+    for scratch in ["work/work", "work/work/incompat", "work/work/incompat/volatile"] {
+        match fs::set_permissions(folder.join(scratch), fs::Permissions::from_mode(0o700)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
+            other => other?,
+        }
     }
     fs::remove_dir_all(folder)
 }

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::stat;
 use rustix::io::Errno;
 
 /// A program with its arguments, environment and working directory.
@@ -73,6 +74,8 @@ impl Program {
             unsafe { libc::execve(candidate.as_ptr(), argv.as_ptr(), env.as_ptr()) };
             match crate::mounts::last_error() {
                 Errno::NOENT | Errno::NOTDIR => {}
+                // A folder of PATH that may not be searched holds nothing for this job.
+                Errno::ACCESS if self.candidates.len() > 1 && stat(candidate.as_c_str()).is_err() => {}
                 error => verdict = error,
             }
         }

@@ -20,8 +20,6 @@ const READ_BYTES: usize = 64 << 10;
 /// # Errors
 /// The coordinator is gone, or does not speak the protocol.
 pub fn run() -> io::Result<()> {
-    // A same-user process (the landlock tier does not hide us) may not look into the memory that held the spec.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     send(&FromWorker::Hello { version: VERSION })?;
     let mut input = Input::default();
     let start = loop {

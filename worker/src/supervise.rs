@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, Start, Stream, ToWorker};
 use swarm_sandbox::{Caged, End, Enforcement, Policy, Program, Status, Usage};
 
@@ -57,6 +58,9 @@ pub fn supervise(start: &Start, input: &mut Input) -> io::Result<Outcome> {
         Ok(caged) => caged,
         Err(error) => return refused(&error.step, error.reason),
     };
+    // No process of the same user may look into the memory that holds the spec. Only now: a process that cannot be looked
+    // into does not own its own files in /proc, which init needs for its id maps.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     for pipe in [&stdout, &stderr] {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
