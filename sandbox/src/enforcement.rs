@@ -71,6 +71,9 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     let mut open: Vec<&str> = Vec::new();
     if draft.network == Network::Host {
         open.push("network: the host's network is open to the job");
+        if abi < 6 && draft.tier == Tier::Namespaces {
+            open.push("abstract unix sockets of the host can be connected to");
+        }
     }
     if draft.tier == Tier::Landlock {
         open.extend([

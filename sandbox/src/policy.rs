@@ -342,3 +342,97 @@ fn layer(path: &str) -> Result<(), PolicyError> {
     let plain_parts = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if plain_bytes && plain_parts { Ok(()) } else { Err(PolicyError::Layer(path.to_owned())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(tier: Tier) -> Draft {
+        Draft {
+            tier,
+            worktree: Worktree::Directory { at: "/home/u/repo".into(), path: "/home/u/repo".into() },
+            grants: Vec::new(),
+            copies: Vec::new(),
+            hide: Vec::new(),
+            home: "/home/u".into(),
+            tmp: (tier == Tier::Landlock).then(|| "/home/u/state/tmp".into()),
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        }
+    }
+
+    fn granted(path: &str, access: Access) -> Result<Policy, PolicyError> {
+        let grants = vec![PathGrant { path: path.into(), at: path.into(), access }];
+        Draft { grants, ..draft(Tier::Namespaces) }.check()
+    }
+
+    #[test]
+    fn what_belongs_to_the_system_is_never_granted() {
+        for path in ["/", "/proc", "/proc/self", "/sys/fs", "/dev", "/dev/sda"] {
+            assert!(matches!(granted(path, Access::Read), Err(PolicyError::Reserved { .. })), "{path}");
+        }
+        for path in ["/usr", "/usr/lib", "/etc/ssl", "/var", "/home", "/root", "/run", "/tmp", "/boot/grub", "/lib64"] {
+            assert!(matches!(granted(path, Access::Write), Err(PolicyError::Reserved { .. })), "{path}");
+        }
+        for path in ["/usr/local/go", "/etc/java-17", "/home", "/var/cache", "/opt", "/root/.rustup"] {
+            assert!(granted(path, Access::Read).is_ok(), "{path}");
+        }
+        for path in ["/home/u/out", "/var/cache/x", "/tmp/x", "/run/user/1"] {
+            assert!(granted(path, Access::Write).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_must_be_absolute_and_plain() {
+        for path in ["", "home", "./x", "/a/../b", "/a/./b", "/a//b", "/a/", "/a\0b", "//a"] {
+            assert!(matches!(granted(path, Access::Read), Err(PolicyError::NotPlain { .. })), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn layers_are_plain_relative_paths() {
+        let with = |lower: &str| {
+            let worktree = Worktree::Overlay {
+                at: "/home/u/repo".into(),
+                state: "/home/u/state".into(),
+                lowers: vec![lower.to_owned()],
+                upper: "upper".to_owned(),
+                work: "work".to_owned(),
+            };
+            Draft { worktree, ..draft(Tier::Namespaces) }.check()
+        };
+        for lower in ["", "/abs", "a/../b", "a:b", "a,b", "a\\b", "a b", "a//b", ".."] {
+            assert_eq!(with(lower).unwrap_err(), PolicyError::Layer(lower.to_owned()));
+        }
+        assert!(with("bases/0a1b/tree-1.x").is_ok());
+    }
+
+    #[test]
+    fn the_landlock_tier_refuses_what_only_mounts_can_do() {
+        let check = |change: fn(&mut Draft), word: &str| {
+            let mut draft = draft(Tier::Landlock);
+            change(&mut draft);
+            let error = draft.check().expect_err(word).to_string();
+            assert!(error.contains(word), "{word:?} is not in {error:?}");
+        };
+        check(|draft| draft.tmp = None, "private /tmp");
+        check(|draft| draft.hide.push("/home/u/repo/secrets".into()), "inside a writable folder");
+        check(
+            |draft| {
+                let path = "/home/u/x".into();
+                draft.grants.push(PathGrant { path, at: "/home/u/y".into(), access: Access::Read });
+            },
+            "show /home/u/x at /home/u/y",
+        );
+        check(|draft| draft.worktree = Worktree::Directory { at: "/a".into(), path: "/b".into() }, "show /b at /a");
+        check(
+            |draft| {
+                let (upper, work) = ("u".to_owned(), "w".to_owned());
+                draft.copies.push(CopyOnWrite { path: "/home/u/.npm".into(), at: "/home/u/.npm".into(), upper, work });
+            },
+            "copy-on-write",
+        );
+        assert!(draft(Tier::Landlock).check().is_ok());
+    }
+}

@@ -8,7 +8,7 @@
 //!   package manager's credentials), `/etc/hosts` written anew;
 //! - `/proc` of the job's own pid namespace, read-only as a whole (a job of user 0 could else write `/proc/sys`);
 //! - `/dev` with [`DEVICES`], a devpts of its own and `/dev/shm`;
-//! - private `/tmp` and home folder, in the memory of the one tmpfs;
+//! - private `/tmp` (and `/var/tmp`, which leads there) and home folder, in the memory of the one tmpfs; an empty `/run`;
 //! - worktree, grants and copy-on-write folders, parents before children;
 //! - masks over hidden paths, last.
 //!
@@ -80,6 +80,11 @@ pub fn enter(policy: &Policy) -> Result<(), Refused> {
     root.private(Path::new("/tmp"))?;
     root.devices()?;
     root.trees(draft)?;
+    at_step("make /run and /var/tmp", || {
+        root.folder(Path::new("/run"))?;
+        // Kept where a repository or a grant lies in it.
+        made(symlinkat(c"../tmp", root.folder(Path::new("/var"))?, c"tmp"))
+    })?;
     for path in &draft.hide {
         root.hide(path).map_err(|error| refused("hide", path, error))?;
     }

@@ -2,7 +2,7 @@
 //! ratios to a bare spawn of the same run. Nothing is asserted: machines differ, and so does their load.
 
 use std::io::{BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use swarm_protocol::{
 };
 use swarm_sandbox::{Draft, Limits, Network, Program, Status, Worktree};
 
+/// Each launch gets an upper layer of its own, made before the clock starts, as the coordinator does.
 const LAUNCHES: usize = 200;
 const PROGRAM: &str = "/bin/true";
 
@@ -23,10 +24,7 @@ fn main() -> ExitCode {
     }
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
     let state = std::fs::canonicalize(dir.path()).expect("it exists");
-    for folder in ["lower", "upper", "work", "tree", "home", "tmp"] {
-        std::fs::create_dir(state.join(folder)).expect("a folder");
-    }
-    let bare = median(|| {
+    let bare = median(drop, |()| {
         Command::new(PROGRAM).status().expect("/bin/true runs");
     });
     print("bare spawn", bare, bare);
@@ -35,24 +33,37 @@ fn main() -> ExitCode {
         ("namespaces tier, host network", Tier::Namespaces, NetworkSpec::Host),
         ("namespaces tier, own network, overlay", Tier::Namespaces, NetworkSpec::None),
     ] {
-        let draft = draft(&state, tier, network);
-        print(&format!("{name}: launch in process"), median(|| launch(draft.clone())), bare);
-        let start = encode(&ToWorker::Start(Box::new(start(&state, tier, network))));
-        print(&format!("{name}: whole worker"), median(|| work(&start)), bare);
+        let in_process = median(|index| draft(&fresh(&state.join(name).join("a"), index), tier, network), launch);
+        print(&format!("{name}: launch in process"), in_process, bare);
+        let message = |index| {
+            encode(&ToWorker::Start(Box::new(start(&fresh(&state.join(name).join("b"), index), tier, network))))
+        };
+        print(&format!("{name}: whole worker"), median(message, |start| work(&start)), bare);
     }
     ExitCode::SUCCESS
 }
 
-fn median(act: impl Fn()) -> Duration {
+/// The median time of `act`; what `prepare` does is not counted.
+fn median<T>(prepare: impl Fn(usize) -> T, act: impl Fn(T)) -> Duration {
     let mut times: Vec<Duration> = (0..LAUNCHES)
-        .map(|_| {
+        .map(|index| {
+            let prepared = prepare(index);
             let started = Instant::now();
-            act();
+            act(prepared);
             started.elapsed()
         })
         .collect();
     times.sort();
     times[LAUNCHES / 2]
+}
+
+/// The folders of one launch.
+fn fresh(state: &Path, index: usize) -> PathBuf {
+    let folder = |index: usize| state.join(index.to_string());
+    for name in ["lower", "upper", "work", "tree", "home", "tmp"] {
+        std::fs::create_dir_all(folder(index).join(name)).expect("a folder");
+    }
+    folder(index)
 }
 
 fn print(name: &str, time: Duration, bare: Duration) {

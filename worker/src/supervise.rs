@@ -22,6 +22,8 @@ use crate::output::{CHUNK_BYTES_MAX, Output};
 
 /// A heartbeat follows this much silence.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long the cage may take to close. Mounts of folders on a dead network file system hang for ever.
+const LAUNCH_MAX: Duration = Duration::from_secs(60);
 /// How long init may take to kill everything before it is killed itself. Longer than its own hunt.
 const KILL_PATIENCE: Duration = Duration::from_secs(15);
 /// How much output is still read after the job: what fits into both pipes at their largest (`pipe-max-size`), so a
@@ -70,6 +72,7 @@ pub fn supervise(start: &Start, input: &mut Input) -> io::Result<Outcome> {
         caged: Some(caged),
         pipes: [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))],
         output: Output::new(start.output_bytes_max),
+        launched: Instant::now(),
         last_frame: Instant::now(),
         running_since: None,
         ending: None,
@@ -102,6 +105,7 @@ struct Watch<'a> {
     caged: Option<Caged>,
     pipes: [(Stream, Option<OwnedFd>); 2],
     output: Output,
+    launched: Instant,
     last_frame: Instant,
     running_since: Option<Instant>,
     ending: Option<Ending>,
@@ -189,8 +193,14 @@ impl Watch<'_> {
             Stage::Killed => Some(ending.kill_at + KILL_PATIENCE),
             Stage::Destroyed => None,
         });
-        let next = [deadline, ending].into_iter().flatten().fold(heartbeat, Instant::min);
+        let launch = self.is_closing().then(|| self.launched + LAUNCH_MAX);
+        let next = [deadline, ending, launch].into_iter().flatten().fold(heartbeat, Instant::min);
         next.saturating_duration_since(now)
+    }
+
+    /// Whether the cage is still being closed.
+    fn is_closing(&self) -> bool {
+        self.running_since.is_none() && self.verdict.is_none()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -200,6 +210,12 @@ impl Watch<'_> {
     /// Does what is due.
     fn keep_time(&mut self) -> io::Result<()> {
         let now = Instant::now();
+        if let Some(caged) = self.caged.as_ref().filter(|_| self.is_closing() && now >= self.launched + LAUNCH_MAX) {
+            caged.destroy();
+            let reason = format!("the cage was not closed within {} s", LAUNCH_MAX.as_secs());
+            let ended = Ended::Refused(Refusal { step: "launch".to_owned(), reason });
+            self.verdict = Some(Verdict { ended, ..silence() });
+        }
         if self.ending.is_none() && self.deadline().is_some_and(|deadline| now >= deadline) {
             self.end(Cause::TimedOut, Duration::from_millis(self.start.grace_ms));
         }
