@@ -118,6 +118,12 @@ fn a_folder_made_anew_holds_only_what_is_new() {
 }
 
 #[test]
+fn what_is_gone_deep_inside_a_folder_made_anew_is_found() {
+    // The inner folder is not marked itself: the one above it hides the layers below both.
+    check("mv dir n; git checkout -qf HEAD; rm -r n; rm dir/sub/b", "D 000000 dir/sub/b\n");
+}
+
+#[test]
 fn files_and_folders_change_places() {
     check("rm -r dir; echo now > dir", "A 100644 dir\nD 000000 dir/a\nD 000000 dir/sub/b\n");
     check("rm README; mkdir README; echo in > README/file", "D 000000 README\nA 100644 README/file\n");

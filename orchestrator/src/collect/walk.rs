@@ -80,7 +80,7 @@ pub(super) fn walk(
         kept_bytes: 0,
         found: Found::default(),
     };
-    let here = Place { base: Some(worktree.layers().tree), ignored: false, depth: 0 };
+    let here = Place { base: Some(worktree.layers().tree), ignored: false, lowers: Lowers::Shown, depth: 0 };
     walk.folder(&dir, &mut Vec::new(), here)?;
     walk.missing();
     Ok(walk.found)
@@ -104,7 +104,18 @@ struct Place {
     base: Option<Oid>,
     /// An ignore rule excludes it or one above it: only tracked files count in it.
     ignored: bool,
+    /// Whether the layers below show through.
+    lowers: Lowers,
     depth: usize,
+}
+
+/// Whether the lower layers show through a folder of the upper one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lowers {
+    /// What the upper layer does not hold is as it was.
+    Shown,
+    /// The folder or one above it is opaque: what it does not hold is gone.
+    Hidden,
 }
 
 struct Walk<'a> {
@@ -131,7 +142,9 @@ impl Walk<'_> {
         let io = |path: &[u8], source| CollectError::Io { path: path.to_vec(), source };
         let listing = place.base.map(|id| tree::list(self.odb, id)).transpose()?.unwrap_or_default();
         let listing: BTreeMap<Vec<u8>, Entry> = listing.into_iter().collect();
-        let opaque = self.index.is_none() && place.depth > 0 && is_opaque(dir);
+        // With a plain copy the index tells what is missing.
+        let opaque = self.index.is_none() && (place.lowers == Lowers::Hidden || place.depth > 0 && is_opaque(dir));
+        let place = Place { lowers: if opaque { Lowers::Hidden } else { Lowers::Shown }, ..place };
         let mut names = Vec::new();
         for entry in dir.entries().map_err(|source| io(path, source))? {
             let name = entry.map_err(|source| io(path, source))?.file_name();
@@ -232,7 +245,7 @@ impl Walk<'_> {
         }
         self.replaced(path, base.filter(|entry| !entry.is_tree()))?;
         let inner = open_folder(dir, name, path)?;
-        self.folder(&inner, path, Place { base: below, ignored, depth: place.depth + 1 })
+        self.folder(&inner, path, Place { base: below, ignored, depth: place.depth + 1, ..place })
     }
 
     /// The content of a submodule is another repository's; an empty folder stands for it.
