@@ -4,7 +4,8 @@
 //! and writes only the directories on the way to a changed path, and a comparison descends only where ids differ. No name
 //! is judged here: what may become an entry is decided by who calls.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 
 use git2::{ObjectType, Odb, Oid};
 
@@ -42,7 +43,7 @@ pub enum TreeError {
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// One of the mode constants of this module, or an old spelling of one (100664).
+    /// One of the mode constants of this module.
     pub mode: u32,
     /// Blob, tree, or (for a gitlink) a commit elsewhere.
     pub id: Oid,
@@ -54,7 +55,7 @@ impl Entry {
         self.mode == DIRECTORY
     }
 
-    /// The entry with its mode spelled as git writes it today.
+    /// The entry with its mode spelled as git writes it today: ancient repositories hold 100664.
     pub fn canonical(self) -> Entry {
         let mode = match self.mode & 0o170_000 {
             0o100_000 if self.mode & 0o100 != 0 => EXECUTABLE,
@@ -67,6 +68,9 @@ impl Entry {
 
 /// One directory: names in git's order.
 pub type Listing = Vec<(Vec<u8>, Entry)>;
+
+/// What a name stood for and what it stands for; never both the same.
+pub type Changed = [Option<Entry>; 2];
 
 /// One difference between two trees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +86,7 @@ pub struct Difference {
 /// What to put at each path: an entry that is no directory, or `None` to remove what is there (a whole directory too).
 pub type Edits = BTreeMap<Vec<u8>, Option<Entry>>;
 
-/// Reads one directory, in git's order.
+/// Reads one directory, in git's order. Modes are those that git writes today.
 ///
 /// # Errors
 /// [`TreeError::Malformed`] and [`TreeError::Store`].
@@ -92,6 +96,60 @@ pub fn list(odb: &Odb<'_>, id: Oid) -> Result<Listing, TreeError> {
         return Err(TreeError::Malformed(id));
     }
     parse(object.data()).ok_or(TreeError::Malformed(id))
+}
+
+/// What a name of a directory stands for.
+pub fn get(listing: &Listing, name: &[u8]) -> Option<Entry> {
+    // A file and a directory of one name stand at different places of the order.
+    let at = |is_tree| listing.binary_search_by(|(known, entry)| git_order((known, entry.is_tree()), (name, is_tree)));
+    at(false).or_else(|_| at(true)).ok().map(|found| listing[found].1)
+}
+
+/// The names of one directory that stand for something else in `new`, sorted.
+pub fn changes<'a>(old: &'a Listing, new: &'a Listing) -> BTreeMap<&'a [u8], Changed> {
+    let mut changes: BTreeMap<&[u8], Changed> = BTreeMap::new();
+    let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => name_order(old, new),
+        };
+        let old = if order.is_le() { before.next() } else { None };
+        let new = if order.is_ge() { after.next() } else { None };
+        if old.map(|(_, entry)| entry) == new.map(|(_, entry)| entry) {
+            continue;
+        }
+        // A directory that became a file stands elsewhere: the two halves of one change meet in the map.
+        for (side, half) in [old, new].into_iter().enumerate() {
+            if let Some((name, entry)) = half {
+                changes.entry(name).or_default()[side] = Some(*entry);
+            }
+        }
+    }
+}
+
+/// Writes one directory in which the names of `edits` stand for something else (`None` removes them). Returns `None` when
+/// nothing is left.
+///
+/// # Errors
+/// [`TreeError::Store`].
+pub fn replace(
+    odb: &Odb<'_>,
+    mut listing: Listing,
+    mut edits: HashMap<Vec<u8>, Option<Entry>>,
+) -> Result<Option<Oid>, TreeError> {
+    listing.retain_mut(|(name, entry)| match edits.remove(name) {
+        None => true,
+        Some(None) => false,
+        Some(Some(new)) => {
+            *entry = new;
+            true
+        }
+    });
+    listing.extend(edits.into_iter().filter_map(|(name, entry)| Some((name, entry?))));
+    if listing.is_empty() { Ok(None) } else { write(odb, listing).map(Some) }
 }
 
 /// What stands at a path; `None` when nothing does. The empty path is the root itself.
@@ -104,8 +162,8 @@ pub fn find(odb: &Odb<'_>, root: Oid, path: &[u8]) -> Result<Option<Entry>, Tree
         if !at.is_tree() {
             return Ok(None);
         }
-        match list(odb, at.id)?.into_iter().find(|(known, _)| known == name) {
-            Some((_, entry)) => at = entry,
+        match get(&list(odb, at.id)?, name) {
+            Some(entry) => at = entry,
             None => return Ok(None),
         }
     }
@@ -137,7 +195,8 @@ pub fn edit(odb: &Odb<'_>, root: Option<Oid>, edits: &Edits) -> Result<Option<Oi
 /// # Errors
 /// [`TreeError::Store`].
 pub fn write(odb: &Odb<'_>, mut listing: Listing) -> Result<Oid, TreeError> {
-    listing.sort_by_key(order_key);
+    // Nearly always it is sorted already, which the sort notices in one pass.
+    listing.sort_by(name_order);
     let mut bytes = Vec::with_capacity(listing.iter().map(|(name, _)| name.len() + 28).sum());
     for (name, entry) in &listing {
         bytes.extend_from_slice(format!("{:o} ", entry.mode).as_bytes());
@@ -156,19 +215,27 @@ fn parse(mut bytes: &[u8]) -> Option<Listing> {
         let rest = &bytes[space + 1..];
         let nul = rest.iter().position(|&byte| byte == 0)?;
         let id = rest.get(nul + 1..nul + 21)?;
-        listing.push((rest[..nul].to_vec(), Entry { mode, id: Oid::from_bytes(id).ok()? }));
+        let entry = Entry { mode, id: Oid::from_bytes(id).ok()? };
+        listing.push((rest[..nul].to_vec(), entry.canonical()));
         bytes = &rest[nul + 21..];
     }
     Some(listing)
 }
 
+fn name_order((a, entry): &(Vec<u8>, Entry), (b, other): &(Vec<u8>, Entry)) -> Ordering {
+    git_order((a, entry.is_tree()), (b, other.is_tree()))
+}
+
 /// Git sorts a directory as if its name ended in a slash.
-fn order_key((name, entry): &(Vec<u8>, Entry)) -> Vec<u8> {
-    let mut key = name.clone();
-    if entry.is_tree() {
-        key.push(b'/');
-    }
-    key
+fn git_order((a, a_is_tree): (&[u8], bool), (b, b_is_tree): (&[u8], bool)) -> Ordering {
+    let common = a.len().min(b.len());
+    let next = |name: &[u8], is_tree: bool| match name.get(common) {
+        Some(&byte) => Some(byte),
+        None if is_tree => Some(b'/'),
+        None => None,
+    };
+    let rest = || next(a, a_is_tree).cmp(&next(b, b_is_tree)).then_with(|| a.len().cmp(&b.len()));
+    a[..common].cmp(&b[..common]).then_with(rest)
 }
 
 /// Appends a component, calls, and takes it away again.
@@ -197,17 +264,9 @@ fn diff_below(
     if depth > DEPTH_MAX {
         return Err(TreeError::TooDeep);
     }
-    let mut names: BTreeMap<Vec<u8>, [Option<Entry>; 2]> = BTreeMap::new();
-    for (side, id) in [old, new].into_iter().enumerate() {
-        for (name, entry) in id.map(|id| list(odb, id)).transpose()?.unwrap_or_default() {
-            names.entry(name).or_default()[side] = Some(entry);
-        }
-    }
-    for (name, [old, new]) in names {
-        if old == new {
-            continue;
-        }
-        below(path, &name, |path| {
+    let [before, after] = [old, new].map(|id| id.map(|id| list(odb, id)).transpose().map(Option::unwrap_or_default));
+    for (name, [old, new]) in changes(&before?, &after?) {
+        below(path, name, |path| {
             let tree = |side: Option<Entry>| side.filter(|entry| entry.is_tree()).map(|entry| entry.id);
             let leaf = |side: Option<Entry>| side.filter(|entry| !entry.is_tree());
             if tree(old).is_some() || tree(new).is_some() {

@@ -7,7 +7,7 @@ use git2::{ObjectType, Odb, Oid};
 
 use super::diff::{Hunk, hunks};
 use super::fold::{ConflictKind, FoldError};
-use super::tree::{Item, Kind};
+use crate::tree::{DIRECTORY, Entry, GITLINK, SYMLINK};
 
 /// The largest version of a file that is merged line by line, in bytes; two changes of a larger one are a conflict.
 /// Git itself would try up to 1 GiB, with memory of several times that.
@@ -16,11 +16,34 @@ pub const TEXT_BYTES_MAX: usize = 64 << 20;
 /// Source: git's `buffer_is_binary` looks for a NUL in the first 8000 bytes.
 const BINARY_PROBE_BYTES: usize = 8_000;
 
+/// What an entry is, beside a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file, executable or not.
+    File,
+    /// A symbolic link.
+    Symlink,
+    /// A commit of another repository.
+    Gitlink,
+}
+
+impl Kind {
+    /// The kind of an entry that is no folder.
+    pub fn of(entry: Entry) -> Kind {
+        match entry.mode {
+            DIRECTORY => unreachable!("BUG: folders are merged by the walk"),
+            SYMLINK => Kind::Symlink,
+            GITLINK => Kind::Gitlink,
+            _ => Kind::File,
+        }
+    }
+}
+
 /// The result of [`merge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merged {
     /// Both changes fit.
-    Clean(Item),
+    Clean(Entry),
     /// They do not.
     Conflict(ConflictKind),
 }
@@ -29,9 +52,9 @@ pub enum Merged {
 ///
 /// # Errors
 /// [`FoldError`], when a version cannot be read or the result not be written.
-pub fn merge(odb: &Odb<'_>, base: Item, ours: Item, theirs: Item) -> Result<Merged, FoldError> {
-    let kind = base.kind();
-    if ours.kind() != kind || theirs.kind() != kind {
+pub fn merge(odb: &Odb<'_>, base: Entry, ours: Entry, theirs: Entry) -> Result<Merged, FoldError> {
+    let kind = Kind::of(base);
+    if Kind::of(ours) != kind || Kind::of(theirs) != kind {
         return Ok(match () {
             () if ours == base => Merged::Clean(theirs),
             () if theirs == base || theirs == ours => Merged::Clean(ours),
@@ -42,16 +65,15 @@ pub fn merge(odb: &Odb<'_>, base: Item, ours: Item, theirs: Item) -> Result<Merg
         return Ok(Merged::Conflict(ConflictKind::TypeChange));
     };
     if let Some(id) = third(base.id, ours.id, theirs.id) {
-        return Ok(Merged::Clean(Item { mode, id }));
+        return Ok(Merged::Clean(Entry { mode, id }));
     }
     match kind {
         Kind::File => merge_text(odb, base.id, ours.id, theirs.id).map(|content| match content {
-            Content::Clean(id) => Merged::Clean(Item { mode, id }),
+            Content::Clean(id) => Merged::Clean(Entry { mode, id }),
             Content::Conflict(kind) => Merged::Conflict(kind),
         }),
         Kind::Symlink => Ok(Merged::Conflict(ConflictKind::Symlink)),
         Kind::Gitlink => Ok(Merged::Conflict(ConflictKind::Gitlink)),
-        Kind::Folder => unreachable!("BUG: folders are merged by the walk"),
     }
 }
 
@@ -86,7 +108,7 @@ fn merge_text(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Conten
         return Ok(Content::Conflict(ConflictKind::Binary));
     }
     match diff3(base, ours, theirs) {
-        Some(merged) => odb.write(ObjectType::Blob, &merged).map(Content::Clean).map_err(FoldError::Store),
+        Some(merged) => odb.write(ObjectType::Blob, &merged).map(Content::Clean).map_err(FoldError::from),
         None => Ok(Content::Conflict(ConflictKind::Content)),
     }
 }

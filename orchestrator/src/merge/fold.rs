@@ -14,7 +14,7 @@ use git2::{Odb, Oid, Repository};
 
 use super::file::{self, Merged};
 use super::touched;
-use super::tree::{self, Entries, Item};
+use crate::tree::{self, DEPTH_MAX, DIRECTORY, Entry, Listing, TreeError};
 
 /// A merged tree, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,15 +104,12 @@ pub enum FoldError {
         /// The object.
         id: Oid,
     },
-    /// An object is no tree: the repository is damaged.
-    #[error("{tree} is not a tree")]
-    Malformed {
-        /// The object.
-        tree: Oid,
-    },
+    /// A tree cannot be read or written: a damaged repository or a full disk.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// The object store cannot be read or written: disk full, permissions.
-    #[error("the object store failed: {0}")]
-    Store(#[source] git2::Error),
+    #[error("use the object store: {0}")]
+    Store(#[from] git2::Error),
 }
 
 impl FoldError {
@@ -127,10 +124,10 @@ impl FoldError {
 /// # Errors
 /// [`FoldError`] when objects cannot be read or written. A conflict is a value.
 pub fn fold(repo: &Repository, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded, FoldError> {
-    let odb = repo.odb().map_err(FoldError::Store)?;
-    match walk(&odb, Some(base), ours, theirs) {
+    let odb = repo.odb()?;
+    match walk(&odb, Some(base), ours, theirs, 0) {
         Ok(Some(tree)) => Ok(Folded::Clean { tree }),
-        Ok(None) => Ok(Folded::Clean { tree: tree::write_empty(&odb)? }),
+        Ok(None) => Ok(Folded::Clean { tree: tree::write(&odb, Listing::new())? }),
         Err(Stop::Doubt) => touched::merge(&odb, base, ours, theirs),
         Err(Stop::Failed(error)) => Err(error),
     }
@@ -186,63 +183,57 @@ enum Stop {
     Failed(FoldError),
 }
 
-impl From<FoldError> for Stop {
-    fn from(error: FoldError) -> Stop {
-        Stop::Failed(error)
+impl<E: Into<FoldError>> From<E> for Stop {
+    fn from(error: E) -> Stop {
+        Stop::Failed(error.into())
     }
 }
 
 /// Merges three versions of a folder; `None` when nothing is left in it.
-fn walk(odb: &Odb<'_>, base: Option<Oid>, ours: Oid, theirs: Oid) -> Result<Option<Oid>, Stop> {
+fn walk(odb: &Odb<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) -> Result<Option<Oid>, Stop> {
     if base == Some(theirs) {
         return Ok(Some(ours));
     }
     if base == Some(ours) {
         return Ok(Some(theirs));
     }
-    let before = Entries::read(odb, base)?;
-    let after = Entries::read(odb, Some(theirs))?;
-    let tip = Entries::read(odb, Some(ours))?;
+    if depth > DEPTH_MAX {
+        return Err(TreeError::TooDeep.into());
+    }
+    let before = base.map(|base| tree::list(odb, base)).transpose()?.unwrap_or_default();
+    let after = tree::list(odb, theirs)?;
+    let tip = tree::list(odb, ours)?;
     let mut edits = HashMap::new();
     // Whatever both sides touched is among what theirs touched; all else stays as ours has it.
-    for (name, (base, theirs)) in before.changes(&after) {
-        let ours = tip.get(name);
-        let merged = walk_name(odb, base, ours, theirs)?;
+    for (name, [base, theirs]) in tree::changes(&before, &after) {
+        let ours = tree::get(&tip, name);
+        let merged = walk_name(odb, [base, ours, theirs], depth)?;
         if merged != ours {
             edits.insert(name.to_vec(), merged);
         }
     }
-    if edits.is_empty() { Ok(Some(ours)) } else { Ok(tip.write_edited(odb, edits)?) }
+    if edits.is_empty() { Ok(Some(ours)) } else { Ok(tree::replace(odb, tip, edits)?) }
 }
 
-/// Merges what a name points at, where base and theirs differ.
-fn walk_name(
-    odb: &Odb<'_>,
-    base: Option<Item>,
-    ours: Option<Item>,
-    theirs: Option<Item>,
-) -> Result<Option<Item>, Stop> {
+/// Merges what a name stands for in base, ours and theirs, where base and theirs differ.
+fn walk_name(odb: &Odb<'_>, versions: [Option<Entry>; 3], depth: usize) -> Result<Option<Entry>, Stop> {
+    let [base, ours, theirs] = versions;
     if ours == base {
         return Ok(theirs);
     }
-    match (base, ours, theirs) {
-        // The same new folder content on both sides: a path that both deleted may be a rename in one of them.
-        (Some(base), Some(ours), Some(theirs)) if ours == theirs && base.is_folder() && ours.is_folder() => {
-            if same_paths(odb, base.id, ours.id)? {
-                Ok(Some(ours))
-            } else {
-                Err(Stop::Doubt)
-            }
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return Err(Stop::Doubt) };
+    match base {
+        // The same new folder on both sides: a path that both deleted may be a rename in one of them.
+        Some(base) if ours == theirs && base.is_tree() && ours.is_tree() => {
+            if same_paths(odb, base.id, ours.id, depth)? { Ok(Some(ours)) } else { Err(Stop::Doubt) }
         }
-        (base, Some(ours), Some(theirs))
-            if ours.is_folder() && theirs.is_folder() && base.is_none_or(Item::is_folder) =>
-        {
-            let folder = walk(odb, base.map(|item| item.id), ours.id, theirs.id)?;
-            Ok(folder.map(|id| Item { mode: ours.mode, id }))
+        base if ours.is_tree() && theirs.is_tree() && base.is_none_or(Entry::is_tree) => {
+            let folder = walk(odb, base.map(|entry| entry.id), ours.id, theirs.id, depth + 1)?;
+            Ok(folder.map(|id| Entry { mode: DIRECTORY, id }))
         }
-        (Some(base), Some(ours), Some(theirs)) if ![base, ours, theirs].into_iter().any(Item::is_folder) => {
+        Some(base) if ![base, ours, theirs].into_iter().any(Entry::is_tree) => {
             match file::merge(odb, base, ours, theirs)? {
-                Merged::Clean(item) => Ok(Some(item)),
+                Merged::Clean(entry) => Ok(Some(entry)),
                 Merged::Conflict(_) => Err(Stop::Doubt),
             }
         }
@@ -251,12 +242,15 @@ fn walk_name(
 }
 
 /// Whether two trees hold the same paths, whatever is in the files.
-fn same_paths(odb: &Odb<'_>, a: Oid, b: Oid) -> Result<bool, FoldError> {
-    let (a, b) = (Entries::read(odb, Some(a))?, Entries::read(odb, Some(b))?);
-    for changed in a.changes(&b).into_values() {
+fn same_paths(odb: &Odb<'_>, a: Oid, b: Oid, depth: usize) -> Result<bool, TreeError> {
+    if depth > DEPTH_MAX {
+        return Err(TreeError::TooDeep);
+    }
+    let (a, b) = (tree::list(odb, a)?, tree::list(odb, b)?);
+    for changed in tree::changes(&a, &b).into_values() {
         let same = match changed {
-            (Some(a), Some(b)) if a.is_folder() && b.is_folder() => same_paths(odb, a.id, b.id)?,
-            (Some(a), Some(b)) => !a.is_folder() && !b.is_folder(),
+            [Some(a), Some(b)] if a.is_tree() && b.is_tree() => same_paths(odb, a.id, b.id, depth + 1)?,
+            [Some(a), Some(b)] => !a.is_tree() && !b.is_tree(),
             _ => false,
         };
         if !same {

@@ -22,8 +22,6 @@ pub mod order;
 pub mod rename;
 /// The slow path: only the paths that somebody touched. The only place that declares a conflict.
 pub mod touched;
-/// Tree objects as sorted entries.
-pub mod tree;
 
 pub use fold::{ConflictKind, ConflictPath, FoldError, Folded, FoldedAll, Step, fold, fold_all};
 pub use order::{End, Next, Place, TaskPlace, Train};

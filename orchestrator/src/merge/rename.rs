@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use git2::{Odb, Oid};
 
-use super::file::{TEXT_BYTES_MAX, is_binary};
+use super::file::{Kind, TEXT_BYTES_MAX, is_binary};
 use super::fold::FoldError;
-use super::tree::{Item, Kind};
+use crate::tree::Entry;
 
 /// From which similarity, in percent, git takes two files for a rename: its default is 50. Ours lie around it, because
 /// git counts with a hash of 17 bits and so may be a little off.
@@ -40,8 +40,8 @@ pub enum Moved {
 /// The deleted and added paths of one side, with what they held.
 pub struct Renames<'a> {
     odb: &'a Odb<'a>,
-    deleted: BTreeMap<&'a [u8], Item>,
-    added: BTreeMap<&'a [u8], Item>,
+    deleted: BTreeMap<&'a [u8], Entry>,
+    added: BTreeMap<&'a [u8], Entry>,
     sizes: RefCell<HashMap<Oid, usize>>,
     fingerprints: RefCell<HashMap<Oid, Rc<Fingerprint>>>,
     pairs_left: Cell<usize>,
@@ -65,7 +65,7 @@ enum Likeness {
 
 impl<'a> Renames<'a> {
     /// Takes the deleted and the added paths of one side.
-    pub fn new(odb: &'a Odb<'a>, deleted: BTreeMap<&'a [u8], Item>, added: BTreeMap<&'a [u8], Item>) -> Renames<'a> {
+    pub fn new(odb: &'a Odb<'a>, deleted: BTreeMap<&'a [u8], Entry>, added: BTreeMap<&'a [u8], Entry>) -> Renames<'a> {
         Renames {
             odb,
             deleted,
@@ -77,7 +77,7 @@ impl<'a> Renames<'a> {
     }
 
     /// The added paths with what they hold.
-    pub fn added(&self) -> &BTreeMap<&'a [u8], Item> {
+    pub fn added(&self) -> &BTreeMap<&'a [u8], Entry> {
         &self.added
     }
 
@@ -87,7 +87,7 @@ impl<'a> Renames<'a> {
     /// [`FoldError`], when a version cannot be read.
     pub fn moved(&self, from: &[u8]) -> Result<Moved, FoldError> {
         let Some(&old) = self.deleted.get(from) else { return Ok(Moved::Nowhere) };
-        let mut best: Option<(&[u8], Item, Likeness)> = None;
+        let mut best: Option<(&[u8], Entry, Likeness)> = None;
         let mut as_good = false;
         for (&to, &new) in &self.added {
             let likeness = self.likeness(old, new)?;
@@ -126,7 +126,7 @@ impl<'a> Renames<'a> {
     }
 
     /// Whether a deleted path other than `from` could be the source of `new` as well.
-    fn has_other_source(&self, from: &[u8], new: Item, likeness: Likeness) -> Result<bool, FoldError> {
+    fn has_other_source(&self, from: &[u8], new: Entry, likeness: Likeness) -> Result<bool, FoldError> {
         let rival = if likeness == Likeness::Exact { Likeness::Exact } else { Likeness::Possible };
         for (_, &old) in self.deleted.iter().filter(|(path, _)| **path != from) {
             if self.likeness(old, new)? >= rival {
@@ -136,11 +136,11 @@ impl<'a> Renames<'a> {
         Ok(false)
     }
 
-    fn likeness(&self, old: Item, new: Item) -> Result<Likeness, FoldError> {
-        if old.kind() != new.kind() {
+    fn likeness(&self, old: Entry, new: Entry) -> Result<Likeness, FoldError> {
+        if Kind::of(old) != Kind::of(new) {
             return Ok(Likeness::Different);
         }
-        if old.kind() != Kind::File {
+        if Kind::of(old) != Kind::File {
             return Ok(if old.id == new.id { Likeness::Exact } else { Likeness::Different });
         }
         let (old_bytes, new_bytes) = (self.bytes(old.id)?, self.bytes(new.id)?);

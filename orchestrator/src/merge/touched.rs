@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{Odb, Oid};
 
-use super::file::{self, Merged};
+use super::file::{self, Kind, Merged};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded};
 use super::rename::{Moved, Renames};
-use super::tree::{self, Changed, Edited, Edits, Entries, Item};
+use crate::tree::{self, Changed, Edits, Entry, Listing, TreeError};
 
 /// Merges the change from tree `base` to tree `theirs` into tree `ours`.
 ///
@@ -22,6 +22,7 @@ pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded,
     let [ours_side, theirs_side] = [Side::of(odb, base, ours)?, Side::of(odb, base, theirs)?];
     let mut merge = Merge {
         odb,
+        base,
         renames: [ours_side.renames(odb), theirs_side.renames(odb)],
         sides: [&ours_side, &theirs_side],
         // What only theirs touched is taken as it is; what both touched is settled below.
@@ -29,7 +30,7 @@ pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded,
             .touched
             .iter()
             .filter(|(path, _)| !ours_side.touched.contains_key(*path))
-            .map(|(path, (_, new))| (path.clone(), *new))
+            .map(|(path, [_, new])| (path.clone(), *new))
             .collect(),
         settled: BTreeSet::new(),
         conflicts: Vec::new(),
@@ -38,14 +39,10 @@ pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded,
     for side in [OURS, THEIRS] {
         merge.added_to_gone_folders(side)?;
     }
-    if merge.conflicts.is_empty() {
-        match tree::edit_paths(odb, Some(ours), &merge.edits)? {
-            Edited::Tree(Some(tree)) => return Ok(Folded::Clean { tree }),
-            Edited::Tree(None) => return Ok(Folded::Clean { tree: tree::write_empty(odb)? }),
-            Edited::Clash(paths) => {
-                paths.into_iter().for_each(|path| merge.conflict(&path, ConflictKind::FolderFile));
-            }
-        }
+    if merge.conflicts.is_empty()
+        && let Some(tree) = merge.apply(ours)?
+    {
+        return Ok(Folded::Clean { tree });
     }
     merge.conflicts.sort();
     merge.conflicts.dedup();
@@ -53,39 +50,23 @@ pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded,
 }
 
 /// What one side touched.
-#[derive(Default)]
 struct Side {
     /// Path → what was and is there; only files, links and gitlinks.
     touched: BTreeMap<Vec<u8>, Changed>,
-    /// Folders of the base that are none any more, without a final slash.
-    gone: BTreeSet<Vec<u8>>,
+    /// The whole tree.
+    tree: Oid,
 }
 
 impl Side {
-    fn of(odb: &Odb<'_>, base: Oid, new: Oid) -> Result<Side, FoldError> {
-        let mut side = Side::default();
-        side.visit(odb, (Some(base), Some(new)), b"")?;
-        Ok(side)
+    fn of(odb: &Odb<'_>, base: Oid, new: Oid) -> Result<Side, TreeError> {
+        let touched = tree::diff(odb, Some(base), Some(new))?;
+        let touched = touched.into_iter().map(|difference| (difference.path, [difference.old, difference.new]));
+        Ok(Side { touched: touched.collect(), tree: new })
     }
 
-    fn visit(&mut self, odb: &Odb<'_>, (old, new): (Option<Oid>, Option<Oid>), folder: &[u8]) -> Result<(), FoldError> {
-        let (before, after) = (Entries::read(odb, old)?, Entries::read(odb, new)?);
-        for (name, (old, new)) in before.changes(&after) {
-            let path = tree::join(folder, name);
-            let folder_id = |item: Option<Item>| item.filter(|item| item.is_folder()).map(|item| item.id);
-            let leaf = |item: Option<Item>| item.filter(|item| !item.is_folder());
-            let folders = (folder_id(old), folder_id(new));
-            if folders != (None, None) {
-                self.visit(odb, folders, &path)?;
-            }
-            if folders.0.is_some() && folders.1.is_none() {
-                self.gone.insert(path.clone());
-            }
-            if leaf(old) != leaf(new) {
-                self.touched.insert(path, (leaf(old), leaf(new)));
-            }
-        }
-        Ok(())
+    /// Whether it has a folder there.
+    fn has_folder(&self, odb: &Odb<'_>, path: &[u8]) -> Result<bool, TreeError> {
+        Ok(tree::find(odb, self.tree, path)?.is_some_and(Entry::is_tree))
     }
 
     fn renames<'a>(&'a self, odb: &'a Odb<'a>) -> Renames<'a> {
@@ -93,10 +74,10 @@ impl Side {
         let mut added = BTreeMap::new();
         for (path, change) in &self.touched {
             match *change {
-                (Some(old), None) => deleted.insert(path.as_slice(), old),
-                (None, Some(new)) => added.insert(path.as_slice(), new),
-                (Some(_), Some(_)) => None,
-                (None, None) => unreachable!("BUG: an untouched path is listed"),
+                [Some(old), None] => deleted.insert(path.as_slice(), old),
+                [None, Some(new)] => added.insert(path.as_slice(), new),
+                [Some(_), Some(_)] => None,
+                [None, None] => unreachable!("BUG: an untouched path is listed"),
             };
         }
         Renames::new(odb, deleted, added)
@@ -110,6 +91,8 @@ const THEIRS: Which = 1;
 
 struct Merge<'a> {
     odb: &'a Odb<'a>,
+    /// The base's tree.
+    base: Oid,
     sides: [&'a Side; 2],
     renames: [Renames<'a>; 2],
     /// What has to change in ours.
@@ -128,8 +111,8 @@ impl Merge<'_> {
     fn both_touched(&mut self) -> Result<(), FoldError> {
         let [ours, theirs] = self.sides;
         let both = |in_base: bool| {
-            ours.touched.iter().filter_map(move |(path, &(base, ours))| {
-                let &(_, theirs) = theirs.touched.get(path)?;
+            ours.touched.iter().filter_map(move |(path, &[base, ours])| {
+                let &[_, theirs] = theirs.touched.get(path)?;
                 (base.is_some() == in_base).then_some((path, base, ours, theirs))
             })
         };
@@ -164,8 +147,8 @@ impl Merge<'_> {
         match moved {
             [Moved::Nowhere, Moved::Nowhere] => {}
             [Moved::To(to), Moved::To(theirs)] if to == theirs => {
-                let (base, _) = self.sides[OURS].touched[path];
-                let [ours, theirs] = self.sides.map(|side| side.touched[&to].1);
+                let [base, _] = self.sides[OURS].touched[path];
+                let [ours, theirs] = self.sides.map(|side| side.touched[&to][1]);
                 let present = "a renamed path was in the base and is in the side";
                 let versions = [base.expect(present), ours.expect(present), theirs.expect(present)];
                 let merged = file::merge(self.odb, versions[0], versions[1], versions[2])?;
@@ -178,11 +161,11 @@ impl Merge<'_> {
     }
 
     /// Side `gone` deleted or moved `path`, the other changed it from `base` to `new`.
-    fn changed_and_gone(&mut self, path: &[u8], base: Item, new: Item, gone: Which) -> Result<(), FoldError> {
+    fn changed_and_gone(&mut self, path: &[u8], base: Entry, new: Entry, gone: Which) -> Result<(), FoldError> {
         match self.renames[gone].moved(path)? {
             Moved::Nowhere => self.conflict(path, ConflictKind::ModifyDelete),
             // Not even a plain move follows what became a link meanwhile.
-            _ if new.kind() != base.kind() => self.conflict(path, ConflictKind::TypeChange),
+            _ if Kind::of(new) != Kind::of(base) => self.conflict(path, ConflictKind::TypeChange),
             Moved::To(to) if !self.sides[1 - gone].touched.contains_key(&to) => {
                 let moved = self.renames[gone].added()[to.as_slice()];
                 let [ours, theirs] = if gone == OURS { [moved, new] } else { [new, moved] };
@@ -202,17 +185,16 @@ impl Merge<'_> {
     /// (its `merge.directoryRenames=conflict`, the default).
     fn added_to_gone_folders(&mut self, side: Which) -> Result<(), FoldError> {
         let other = 1 - side;
-        let mut may_have_left: BTreeMap<&[u8], bool> = BTreeMap::new();
+        let mut known: BTreeMap<&[u8], bool> = BTreeMap::new();
         let mut conflicts = Vec::new();
         for &path in self.renames[side].added().keys() {
-            let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
-            for folder in folders.filter(|folder| self.sides[other].gone.contains(*folder)) {
-                let left = match may_have_left.get(folder) {
-                    Some(&left) => left,
-                    None => self.renames[other].may_have_left(folder)?,
+            for folder in folders(path) {
+                let moved = match known.get(folder) {
+                    Some(&moved) => moved,
+                    None => self.may_have_moved(folder, other)?,
                 };
-                may_have_left.insert(folder, left);
-                if left {
+                known.insert(folder, moved);
+                if moved {
                     conflicts.push(path);
                 }
             }
@@ -222,4 +204,40 @@ impl Merge<'_> {
         }
         Ok(())
     }
+
+    /// Whether a side has lost a folder of the base, and may have moved something out of it.
+    fn may_have_moved(&self, folder: &[u8], side: Which) -> Result<bool, FoldError> {
+        let in_base = tree::find(self.odb, self.base, folder)?.is_some_and(Entry::is_tree);
+        let gone = in_base && !self.sides[side].has_folder(self.odb, folder)?;
+        Ok(gone && self.renames[side].may_have_left(folder)?)
+    }
+
+    /// Writes `ours` with the edits; `None` where a path would have to be a folder and something else at once, which is
+    /// recorded as conflicts.
+    fn apply(&mut self, ours: Oid) -> Result<Option<Oid>, FoldError> {
+        let tree = match tree::edit(self.odb, Some(ours), &self.edits) {
+            Ok(Some(tree)) => tree,
+            Ok(None) => tree::write(self.odb, Listing::new())?,
+            Err(TreeError::FileAndDirectory(path)) => {
+                self.conflict(&path, ConflictKind::FolderFile);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // An edit makes room for itself. Whatever had to go for it without having been deleted by a side was in its way.
+        let displaced = tree::diff(self.odb, Some(ours), Some(tree))?;
+        for path in displaced.into_iter().map(|difference| difference.path) {
+            if !self.edits.contains_key(&path) {
+                let mut above = folders(&path).filter(|folder| matches!(self.edits.get(*folder), Some(Some(_))));
+                let file = above.next().unwrap_or(&path).to_vec();
+                self.conflict(&file, ConflictKind::FolderFile);
+            }
+        }
+        Ok(self.conflicts.is_empty().then_some(tree))
+    }
+}
+
+/// The folders above a path, topmost first.
+fn folders(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }
