@@ -55,7 +55,7 @@ impl Drop for RunLock {
     fn drop(&mut self) {
         // Said aloud, because closing is not enough: a child of another thread has a copy of the descriptor between its
         // fork and its exec, and the lock lives as long as the last copy. It can only fail for a bad descriptor.
-        drop(rustix::fs::flock(&self.file, FlockOperation::Unlock));
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 
