@@ -231,11 +231,7 @@ fn reason_to_keep(instance: &InstanceState, landed: &HashSet<Oid>) -> Option<Str
         Some(Fate::Empty) => None,
         Some(Fate::Parked { reason, .. }) => Some(format!("parked: {}", crate::report::sanitize::name(reason))),
         // Attempts without a change have nothing to lose, whatever their ref names.
-        None if instance
-            .attempts
-            .iter()
-            .all(|attempt| attempt.change.as_ref().is_some_and(|change| change.tree == change.base_tree)) =>
-        {
+        None if instance.attempts.iter().all(|attempt| attempt.collected.is_some() && attempt.change().is_none()) => {
             None
         }
         None => Some(instance.result().map_or("not merged", |result| result.name()).to_owned()),

@@ -216,7 +216,7 @@ fn logs_are_harmless_unless_raw_bytes_are_asked_for() {
     let (text, _) = house.good("logs test[os=a]");
     assert!(text.starts_with("red words\nline 0\n") && text.ends_with("line 4999\n"));
     assert!(house.good("logs demo-1 test[os=a] --raw").0.starts_with("\u{1b}[31mred"));
-    assert!(house.good("logs edit").1.contains("printed nothing"));
+    assert!(house.good("logs edit").1.contains("left no log"));
     assert!(house.refused("logs test", 2).contains("'test[os=a]', 'test[os=b]'"));
     assert!(house.refused("logs edti", 2).contains("did you mean edit?"));
     assert!(house.refused("logs edit --attempt 2", 2).contains("has 1 attempts"));
@@ -317,4 +317,30 @@ fn colour_is_asked_for_or_absent() {
     let (house, _writer) = House::with_run();
     assert!(!house.good("status").0.contains('\u{1b}'));
     assert!(house.good("status --color always").0.contains('\u{1b}'));
+}
+
+#[test]
+fn exec_shows_a_change_and_keeps_it_only_when_asked() {
+    let house = House::new();
+    if !house.swarm("doctor").status.success() {
+        println!("skipped: this machine offers no cage, see `swarm doctor`");
+        return;
+    }
+    let git = Repository::open(house.path()).expect("a repository");
+    let refs = || git.references().expect("refs").count();
+    let before = refs();
+    let script = "echo changed > a.txt && printf '%s' \"$1\" > '{{ b }}' && echo said";
+    let exec = |keep: &[&str]| {
+        let mut command = command(house.path(), "exec");
+        command.args(keep).args(["--", "sh", "-c", script, "sh", "{% raw %}"]).output().expect("the program starts")
+    };
+    let (out, err) = texts(&exec(&[]));
+    assert!(out.contains("+changed") && out.contains("+{% raw %}") && out.contains("{{ b }}"), "{out}{err}");
+    assert!(err.contains("said\n"), "{err}");
+    assert_eq!(refs(), before);
+    assert_eq!(std::fs::read_to_string(house.path().join("a.txt")).expect("a file"), "one\n");
+    assert!(texts(&exec(&["--keep"])).1.contains("kept as swarm/exec-1"));
+    assert!(git.find_branch("swarm/exec-1", git2::BranchType::Local).is_ok());
+    let red = command(house.path(), "exec -- false").output().expect("the program starts");
+    assert_eq!((red.status.code(), texts(&red).1.as_str()), (Some(1), "the command exited with 1\n"));
 }

@@ -93,10 +93,17 @@ pub struct AttemptState {
     pub end: Option<AttemptEnd>,
     /// From spawn to the end of the last check, in milliseconds; 0 while it runs.
     pub duration_ms: u64,
-    /// What it changed.
-    pub change: Option<Box<ChangeState>>,
+    /// What was collected, perhaps without any difference.
+    pub collected: Option<Box<ChangeState>>,
     /// Things a person should know.
     pub notes: Vec<String>,
+}
+
+impl AttemptState {
+    /// What it changed, when that is anything: the commit of a try that changed nothing is its base.
+    pub fn change(&self) -> Option<&ChangeState> {
+        self.collected.as_deref().filter(|change| change.tree != change.base_tree)
+    }
 }
 
 /// What a try changed: a [`ChangeSummary`] in a quarter of its memory, since a coordinator keeps one an instance.
@@ -266,7 +273,7 @@ impl RunState {
                 let last = state.attempts.last_mut().expect("an attempt was just found or added");
                 last.end = Some(end.clone());
                 last.duration_ms = *duration_ms;
-                last.change = change.as_ref().and_then(ChangeState::new).map(Box::new);
+                last.collected = change.as_ref().and_then(ChangeState::new).map(Box::new);
                 last.notes.clone_from(notes);
                 state.phase = match retry_in_ms {
                     Some(wait_ms) => Phase::Retrying { at_ms: recorded.at_ms + wait_ms },
@@ -325,7 +332,7 @@ impl InstanceState {
             started_at_ms: at_ms,
             end: None,
             duration_ms: 0,
-            change: None,
+            collected: None,
             notes: Vec::new(),
         });
     }
@@ -343,9 +350,9 @@ impl InstanceState {
         self.attempts.last()
     }
 
-    /// The newest try's change, when it has one.
+    /// The newest try's change, when it changed something.
     pub fn change(&self) -> Option<&ChangeState> {
-        self.last_attempt().and_then(|attempt| attempt.change.as_deref())
+        self.last_attempt().and_then(AttemptState::change)
     }
 
     /// Time spent over all tries, in milliseconds.

@@ -7,6 +7,7 @@ use swarm_plans::InstanceId;
 
 use super::words::{self, Style, Tone};
 use super::{LogTail, exit_meaning, lines, sanitize};
+use crate::commit::attempt_ref;
 use crate::event::{Fate, InstanceResult, OnFailure};
 use crate::journal::{InstanceState, Phase, RunState};
 
@@ -110,6 +111,10 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        … and {} more", paths.len() - PATHS_MAX);
             }
             let _ = writeln!(text, "        look: swarm diff {} {}", self.run(), sanitize::shell_word(&id.0));
+            if let (Some(run), Some(attempt)) = (&self.state.run, instance.last_attempt()) {
+                let reference = attempt_ref(run, id, attempt.attempt);
+                let _ = writeln!(text, "        take: git cherry-pick {}", sanitize::shell_word(&reference));
+            }
         })
     }
 

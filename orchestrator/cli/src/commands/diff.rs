@@ -4,6 +4,7 @@ use std::io::BufWriter;
 
 use swarm_orchestrator::report::diff::{Form, Reader, write_diff};
 use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::repository::Repository;
 
 use crate::commands::failure::Failure;
 use crate::commands::select;
@@ -35,7 +36,7 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
         Some(id) => {
             let attempts = &state.instances[id].attempts;
             let wanted = |n: u32| args.attempt.is_none_or(|attempt| attempt == n);
-            let change = attempts.iter().rev().find_map(|a| a.change.as_ref().filter(|_| wanted(a.attempt.0)));
+            let change = attempts.iter().rev().find_map(|a| a.change().filter(|_| wanted(a.attempt.0)));
             match change {
                 Some(change) => (format!("{}^", change.commit), change.commit.to_string()),
                 None => {
@@ -56,13 +57,20 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
         }
     };
     let form = if args.stat { Form::Stat { columns: it.out.columns() } } else { Form::Patch };
+    show(&repository, (&from, &to), form, it)?;
+    Ok(0)
+}
+
+/// Writes the difference between two revisions to stdout.
+///
+/// # Errors
+/// A commit is gone, or nobody reads it.
+pub fn show(repository: &Repository, (from, to): (&str, &str), form: Form, it: &Surroundings) -> Result<(), Failure> {
     let reader = match it.out.reader {
         ReaderKind::Terminal => Reader::Person(it.out.style),
         ReaderKind::Other => Reader::Program,
     };
     let mut out = BufWriter::with_capacity(64 << 10, it.out.open());
-    let written =
-        write_diff(&repository, repository.resolve(&from)?, repository.resolve(&to)?, (form, reader), &mut out)?;
-    written.and_then(|()| std::io::Write::flush(&mut out)).map_err(|error| Failure::of_output(&error))?;
-    Ok(0)
+    let written = write_diff(repository, repository.resolve(from)?, repository.resolve(to)?, (form, reader), &mut out)?;
+    written.and_then(|()| std::io::Write::flush(&mut out)).map_err(|error| Failure::of_output(&error))
 }

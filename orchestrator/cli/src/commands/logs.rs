@@ -12,7 +12,7 @@ use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::select;
-use crate::commands::surroundings::Surroundings;
+use crate::commands::surroundings::{Stream, Surroundings};
 
 /// Prints the log of a task's newest attempt.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,8 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(message, format!("swarm status {}", row.id)));
     };
     let path = log_path(&folder, &row.id, &id, attempt);
-    let mut printer = Printer { path: &path, log: None, args, it };
+    let form = if args.raw { Form::Raw } else { Form::Harmless };
+    let mut printer = Printer::new(&path, form, it.out);
     let watch = Watch { journal: &journal, folder: &folder, row: &row, id: &id, attempt };
     loop {
         // Asked before reading: what is written until the end is read after it.
@@ -67,7 +68,8 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
         std::thread::sleep(FOLLOW_EVERY);
     }
     if printer.log.is_none() {
-        it.err.write(&format!("attempt {attempt} of {} printed nothing\n", sanitize::name(&id.0)))?;
+        let name = sanitize::name(&id.0);
+        it.err.write(&format!("attempt {attempt} of {name} left no log: it printed nothing, or was cleaned away\n"))?;
     }
     Ok(0)
 }
@@ -91,16 +93,34 @@ impl Watch<'_> {
     }
 }
 
-/// Prints what is new in a log.
-struct Printer<'a> {
-    path: &'a Path,
-    log: Option<BufReader<File>>,
-    args: &'a Logs,
-    it: &'a Surroundings,
+/// How a log is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Stripped of what a terminal would obey.
+    Harmless,
+    /// The bytes as they are.
+    Raw,
 }
 
-impl Printer<'_> {
-    fn print(&mut self) -> Result<(), Failure> {
+/// Prints what is new in a log.
+pub struct Printer<'a> {
+    path: &'a Path,
+    log: Option<BufReader<File>>,
+    form: Form,
+    out: Stream,
+}
+
+impl<'a> Printer<'a> {
+    /// Will print the log at `path`, which may not exist yet.
+    pub fn new(path: &'a Path, form: Form, out: Stream) -> Self {
+        Printer { path, log: None, form, out }
+    }
+
+    /// Prints what was added since the last time.
+    ///
+    /// # Errors
+    /// The log cannot be read, or nobody reads what is printed.
+    pub fn print(&mut self) -> Result<(), Failure> {
         let failed =
             |error: std::io::Error| Failure::environment(format!("read {}: {error}", self.path.display()), None);
         if self.log.is_none() {
@@ -111,7 +131,7 @@ impl Printer<'_> {
             }
         }
         let log = self.log.as_mut().expect("opened above");
-        let mut out = BufWriter::with_capacity(64 << 10, self.it.out.open());
+        let mut out = BufWriter::with_capacity(64 << 10, self.out.open());
         let gone = |error: std::io::Error| Failure::of_output(&error);
         let mut piece = Vec::new();
         loop {
@@ -119,7 +139,7 @@ impl Printer<'_> {
             if log.by_ref().take(PIECE_BYTES_MAX).read_until(b'\n', &mut piece).map_err(failed)? == 0 {
                 return out.flush().map_err(gone);
             }
-            if self.args.raw {
+            if self.form == Form::Raw {
                 out.write_all(&piece).map_err(gone)?;
             } else {
                 let end = if piece.ends_with(b"\n") { "\n" } else { "" };

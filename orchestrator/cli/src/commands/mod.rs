@@ -21,6 +21,8 @@ mod completions;
 mod diff;
 /// What the machine and the repository can do.
 mod doctor;
+/// One command in a caged worktree.
+mod exec;
 /// Why a command did not do what it was asked.
 mod failure;
 /// A plan's graph.
@@ -89,6 +91,7 @@ enum Command {
     Open(open::Open),
     Apply(apply::Apply),
     Clean(clean::Clean),
+    Exec(exec::Exec),
     Schema(schema::Schema),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -134,6 +137,7 @@ fn dispatch(command: &Command, it: &Surroundings) -> Result<u8, Failure> {
         Command::Open(args) => open::run(args, it),
         Command::Apply(args) => apply::run(args, it),
         Command::Clean(args) => clean::run(args, it),
+        Command::Exec(args) => exec::run(args, it),
         Command::Schema(args) => schema::run(args, it),
         Command::Doctor(args) => doctor::run(args, it),
         Command::Completions(args) => completions::run(args, it),
@@ -171,6 +175,8 @@ mod tests {
             "swarm open tour-1 build /tmp/x",
             "swarm apply",
             "swarm clean --dry-run",
+            "swarm exec -- cargo test --workspace",
+            "swarm exec --keep -- sh -c true",
             "swarm schema",
             "swarm completions zsh",
             "swarm -C /tmp list --color never --state-dir /tmp/s",

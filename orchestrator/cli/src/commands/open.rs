@@ -26,7 +26,7 @@ pub fn run(args: &Open, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let journal = it.journal(&it.state_of(&repository))?;
     let (row, state, id) = select::instance(&journal, words)?;
-    let change = state.instances[&id].attempts.iter().rev().find_map(|attempt| attempt.change.as_ref());
+    let change = state.instances[&id].attempts.iter().rev().find_map(|attempt| attempt.change());
     let Some(change) = change else {
         let message = format!("open {} of {}: it changed nothing", sanitize::name(&id.0), row.id);
         return Err(Failure::usage(message, format!("swarm status {}", row.id)));

@@ -73,13 +73,27 @@ pub fn start(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) -> R
 
 fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
     Ok(Settings {
-        repository: it.folder.clone(),
-        state_dir: it.state_dir.clone(),
         jobs: args.jobs.map(|jobs| jobs as usize),
-        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         into: args.into.clone(),
         fail_fast: if args.fail_fast { FailFast::Yes } else { FailFast::No },
         host_network: if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused },
+        ..plain_settings(it)?
+    })
+}
+
+/// What a run without flags is asked for.
+///
+/// # Errors
+/// The caller has no home folder.
+pub fn plain_settings(it: &Surroundings) -> Result<Settings, Failure> {
+    Ok(Settings {
+        repository: it.folder.clone(),
+        state_dir: it.state_dir.clone(),
+        jobs: None,
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        into: None,
+        fail_fast: FailFast::No,
+        host_network: HostNetwork::Refused,
         host: host()?,
         clock: it.clock.clone(),
         worker: PathBuf::from(THIS_PROGRAM),
@@ -94,16 +108,19 @@ pub fn reports(args: &Run, it: &Surroundings) -> Reports {
         reporters.push(Box::new(Json::new(it.out.open())));
     }
     reporters.push(match it.err.reader {
-        ReaderKind::Terminal => {
-            let terminal = it.err;
-            Box::new(Live::new(it.err.open(), it.err.style, move || {
-                let (rows, columns) = terminal.size();
-                Size { rows, columns }
-            }))
-        }
+        ReaderKind::Terminal => live(it),
         ReaderKind::Other => Box::new(Lines::new(it.err.open(), it.err.style)),
     });
     Reports::new(reporters)
+}
+
+/// The moving picture on the terminal behind stderr.
+pub fn live(it: &Surroundings) -> Box<dyn Reporter + Send> {
+    let terminal = it.err;
+    Box::new(Live::new(it.err.open(), it.err.style, move || {
+        let (rows, columns) = terminal.size();
+        Size { rows, columns }
+    }))
 }
 
 /// Says what came of a run: the summary on stderr; on stdout the branch that received the work, unless JSON goes there.

@@ -1,0 +1,177 @@
+//! `swarm exec -- CMD`: one command in a caged worktree of HEAD; what it changed is shown and thrown away, or kept.
+//!
+//! It is a run like any other, of a plan with one task that is written here. It lands on a branch of its own, so that
+//! `--keep` leaves something that git knows by name.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use swarm_orchestrator::commit::{attempt_ref, base_ref};
+use swarm_orchestrator::event::AttemptEnd;
+use swarm_orchestrator::journal::{InstanceState, log_path};
+use swarm_orchestrator::report::diff::Form as DiffForm;
+use swarm_orchestrator::report::{Reports, exit, sanitize, words};
+use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::run::LoadedPlan;
+use swarm_plans::{InstanceId, TaskGraph};
+
+use crate::commands::diff;
+use crate::commands::failure::Failure;
+use crate::commands::logs::{Form, Printer};
+use crate::commands::plan_file::render;
+use crate::commands::run::{live, plain_settings, start};
+use crate::commands::surroundings::{ReaderKind, Surroundings};
+
+/// Runs one command in a caged worktree of HEAD and shows what it changed.
+#[derive(Debug, clap::Args)]
+pub struct Exec {
+    /// Keeps the change as a branch swarm/exec-N; otherwise it is thrown away.
+    #[arg(long)]
+    keep: bool,
+    /// The program and its arguments.
+    #[arg(value_name = "CMD", required = true, num_args = 1.., last = true)]
+    command: Vec<OsString>,
+}
+
+/// The task's name, and so its only instance's.
+const TASK: &str = "exec";
+
+/// What the command printed on stderr, the difference on stdout; exit code 1 when the command failed.
+///
+/// # Errors
+/// The command cannot be caged, or something of ours failed.
+pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
+    let repository = it.repository()?;
+    let branch = free_branch(&repository)?;
+    let loaded = load(args, &repository, it)?;
+    let mut reports = Reports::new(match it.err.reader {
+        ReaderKind::Terminal => vec![live(it)],
+        ReaderKind::Other => Vec::new(),
+    });
+    let mut settings = plain_settings(it)?;
+    settings.into = Some(branch.clone());
+    let ended = start(loaded, settings, &mut reports)?;
+    let state = reports.state();
+    let id = InstanceId(TASK.to_owned());
+    let shown = match (&state.run, state.instances.get(&id)) {
+        (Some(run), Some(instance)) => show(&repository, &log_path_of(run, &id, instance, it)?, instance, it),
+        _ => Ok(()),
+    };
+    let target = format!("refs/heads/{branch}");
+    if args.keep && repository.find_ref(&target)?.is_some() {
+        it.err.write(&format!("kept as {branch}\n"))?;
+    } else if !args.keep {
+        repository.delete_ref(&target)?;
+        if let (Some(run), Some(instance)) = (&state.run, state.instances.get(&id)) {
+            for attempt in &instance.attempts {
+                repository.delete_ref(&attempt_ref(run, &id, attempt.attempt))?;
+            }
+            repository.delete_ref(&base_ref(run))?;
+        }
+    }
+    shown?;
+    Ok(ended.exit)
+}
+
+fn log_path_of(
+    run: &swarm_orchestrator::ids::RunId,
+    id: &InstanceId,
+    instance: &InstanceState,
+    it: &Surroundings,
+) -> Result<std::path::PathBuf, Failure> {
+    let attempt = instance.last_attempt().map_or(swarm_orchestrator::ids::Attempt(1), |attempt| attempt.attempt);
+    Ok(log_path(&it.state()?, run, id, attempt))
+}
+
+fn show(repository: &Repository, log: &Path, instance: &InstanceState, it: &Surroundings) -> Result<(), Failure> {
+    Printer::new(log, Form::Harmless, it.err).print()?;
+    if let Some(attempt) = instance.last_attempt() {
+        if let Some(end) = attempt.end.as_ref().filter(|end| **end != AttemptEnd::Succeeded) {
+            it.err.write(&format!("the command {}\n", words::end(end)))?;
+        }
+        for note in &attempt.notes {
+            it.err.write(&format!("note: {}\n", sanitize::name(note)))?;
+        }
+    }
+    if let Some(change) = instance.change() {
+        let to = change.commit.to_string();
+        diff::show(repository, (&format!("{to}^"), &to), DiffForm::Patch, it)?;
+    }
+    Ok(())
+}
+
+/// The first of swarm/exec-1, -2 … that does not exist.
+fn free_branch(repository: &Repository) -> Result<String, Failure> {
+    let mut n = 1_u64;
+    loop {
+        let branch = format!("swarm/exec-{n}");
+        if repository.find_ref(&format!("refs/heads/{branch}"))?.is_none() {
+            return Ok(branch);
+        }
+        n += 1;
+    }
+}
+
+fn load(args: &Exec, repository: &Repository, it: &Surroundings) -> Result<LoadedPlan, Failure> {
+    let words: Vec<&str> = args
+        .command
+        .iter()
+        .map(|word| word.to_str().ok_or_else(|| Failure::usage(format!("run {word:?}: it is not UTF-8"), None)))
+        .collect::<Result<_, _>>()?;
+    let below = repository.workdir().and_then(|root| it.folder.strip_prefix(root).ok());
+    let below = below.filter(|below| !below.as_os_str().is_empty()).map(|below| below.to_string_lossy().into_owned());
+    let text = plan_text(&words, below.as_deref());
+    let parsed = swarm_plans::parse("exec", &text, &[], &mut |_| Err("there is nothing to include".to_owned()));
+    let told = |diagnostics: &[_]| -> Failure {
+        let text = render(diagnostics, &parsed.sources, it.err.style, it.err.columns());
+        it.err.write(&text).err().unwrap_or(Failure::Said(exit::USAGE))
+    };
+    let plan = parsed.plan.clone().ok_or_else(|| told(&parsed.diagnostics))?;
+    let graph = TaskGraph::expand(plan).map_err(|diagnostics| told(&diagnostics))?;
+    Ok(LoadedPlan { graph, sources: parsed.sources })
+}
+
+/// A plan with one task that runs `words`, in the folder `below` of the worktree's root.
+fn plan_text(words: &[&str], below: Option<&str>) -> String {
+    // The shell is only there to change the folder: the words stay words.
+    let inside = ["sh", "-c", "cd -- \"$1\" && shift && exec \"$@\"", "sh"];
+    let argv: Vec<String> = match below {
+        Some(below) => inside.iter().copied().chain([below]).chain(words.iter().copied()).map(literal).collect(),
+        None => words.iter().copied().map(literal).collect(),
+    };
+    format!("version = 1\nname = \"exec\"\n\n[tasks.{TASK}]\nargv = [{}]\n", argv.join(", "))
+}
+
+/// A word as a TOML string whose template gives the word again.
+fn literal(word: &str) -> String {
+    let template = word.replace('{', "{{ '{' }}");
+    let json = serde_json::to_string(&template).expect("a string");
+    // JSON leaves DEL as it is, TOML does not allow it.
+    json.replace('\u{7f}', "\\u007f")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_command_as_they_are() {
+        let words = ["printf", "%s", "{{ x }} {% y %} {# z", "a\"b\\c\n\t\u{7f}é", "$HOME", ""];
+        let text = plan_text(&words, None);
+        let parsed = swarm_plans::parse("exec", &text, &[], &mut |_| Err(String::new()));
+        let graph = TaskGraph::expand(parsed.plan.expect("a plan without mistakes")).expect("one task");
+        let ix = graph.instance_by_id(TASK).expect("the only one");
+        let needs = serde_json::Value::Null;
+        let context = swarm_plans::RenderContext {
+            run_name: "exec",
+            run_id: "exec-1",
+            base: "",
+            target: None,
+            needs: &needs,
+            env: &|_| None,
+            seed: None,
+        };
+        let rendered = graph.render(ix, &context).expect("renders");
+        assert_eq!(rendered.argv, words);
+    }
+}
