@@ -1,14 +1,13 @@
 //! Files that a task hands on beside its change: copied out of the worktree (ignored ones and caches included) into the
 //! attempt's artifacts folder, with the same care as everything else that a worker left.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use cap_std::fs::{Dir, OpenOptions};
+use rustix::fs::{AtFlags, FileType};
 
 use super::{CollectError, CollectLimits, Refusal, walk};
 use crate::path_globs::PathGlobs;
@@ -35,10 +34,14 @@ pub fn take_artifacts(
     to: &Path,
     limits: &CollectLimits,
 ) -> Result<Taken, CollectError> {
-    let mut taking = Taking { globs: PathGlobs::new(patterns)?, to, limits, bytes: 0, entries: 0, taken: Vec::new() };
     if patterns.is_empty() {
         return Ok(Taken::Files(Vec::new()));
     }
+    let globs = PathGlobs::new(patterns)?;
+    let io = |source| CollectError::Io { path: Vec::new(), source };
+    make_private_dir_all(to).map_err(io)?;
+    let to = Dir::open_ambient_dir(to, ambient_authority()).map_err(io)?;
+    let mut taking = Taking { globs, to, limits, bytes: 0, entries: 0, taken: Vec::new() };
     // Topmost first, and what is taken once is not taken again.
     let mut roots: Vec<(PathBuf, Vec<u8>)> = vec![(worktree.written_dir(), Vec::new())];
     for (number, cache) in worktree.layers().caches.iter().enumerate() {
@@ -61,7 +64,7 @@ pub fn take_artifacts(
 
 struct Taking<'a> {
     globs: PathGlobs,
-    to: &'a Path,
+    to: Dir,
     limits: &'a CollectLimits,
     bytes: u64,
     entries: u64,
@@ -108,13 +111,14 @@ impl Taking<'_> {
         if self.taken.len() as u64 == self.limits.files {
             return Err(over("files", self.limits.files, path));
         }
-        let target = self.to.join(std::ffi::OsStr::from_bytes(path));
-        make_private_dir_all(target.parent().unwrap_or(self.to)).map_err(io)?;
-        // The job itself may write into its artifacts folder, so nothing that stands there is trusted.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let _ = std::fs::remove_file(&target);
-        let copy = rustix::fs::openat(rustix::fs::CWD, &target, flags, Mode::from_raw_mode(0o644));
-        let mut copy = File::from(copy.map_err(|error| io(error.into()))?);
+        // The job itself may write into its artifacts folder, so nothing that stands there is trusted: a link that it left
+        // in place of a folder is resolved beneath this one or refused.
+        let target = Path::new(std::ffi::OsStr::from_bytes(path));
+        if let Some(folder) = target.parent() {
+            self.to.create_dir_all(folder).map_err(io)?;
+        }
+        let _ = self.to.remove_file(target);
+        let mut copy = self.to.open_with(target, OpenOptions::new().write(true).create_new(true)).map_err(io)?;
         io::copy(&mut source.take(metadata.len()), &mut copy).map_err(io)?;
         self.taken.push(path.to_vec());
         Ok(())

@@ -308,6 +308,23 @@ fn a_sub_second_edit_of_equal_size_is_found() {
 }
 
 #[test]
+fn a_link_in_the_artifacts_folder_leads_nowhere_else() {
+    let scene = scene(Backend::Overlay, &FILES, &[]);
+    if crate::base::tests::run_in(&scene.worktree, "mkdir -p build; echo mine > build/x").is_none() {
+        return;
+    }
+    let (to, outside) = (scene.worktree.attempt_dir().join("artifacts"), scene.worktree.attempt_dir().join("outside"));
+    std::fs::create_dir_all(&to).expect("a folder");
+    std::fs::create_dir_all(&outside).expect("a folder");
+    std::fs::write(outside.join("x"), "precious").expect("a file");
+    std::os::unix::fs::symlink(&outside, to.join("build")).expect("a link");
+    let patterns = ["build/*".to_owned()];
+    let taken = artifacts::take_artifacts(&scene.worktree, &patterns, &to, &CollectLimits::default());
+    assert!(taken.is_err(), "{taken:?}");
+    assert_eq!(std::fs::read(outside.join("x")).expect("it is there"), b"precious");
+}
+
+#[test]
 fn artifacts_are_copied_ignored_ones_too() {
     for backend in BACKENDS {
         let scene = scene(backend, &FILES, &[]);

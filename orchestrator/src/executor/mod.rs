@@ -23,9 +23,10 @@ use std::time::Instant;
 
 use git2::Oid;
 use serde_json::{Map, Value};
-use swarm_plans::{BeforeWork, InstanceId, Plan, RenderedCheck, RenderedCommand, Task, TaskIx};
+use swarm_plans::{BeforeWork, InstanceId, MergeMode, Plan, RenderedCheck, RenderedCommand, Task, TaskIx};
 use swarm_protocol::{Ended, Stream};
 
+use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
 use crate::collect::{Change, CollectError, CollectLimits, Collected, Refusal, collect, display_path};
 use crate::commit::{self, CommitSpec, Signing};
 use crate::dispatcher::core::{AttemptDone, AttemptJob};
@@ -141,7 +142,7 @@ impl Executor {
         self.checks_before(job, task, &start, places, record).await?;
         let worktree = self.provision(&start, places, "work").await?;
         let worked = self.work(job, task, &worktree, places, record).await;
-        let collected = self.collect(job, &start, worktree, record).await;
+        let collected = self.collect(job, &start, worktree, places, record).await;
         worked?;
         let result = collected?;
         record.outputs = outputs::read(&places.out(), &task.outputs)
@@ -218,14 +219,21 @@ impl Executor {
         job: &AttemptJob,
         start: &Arc<Start>,
         worktree: Worktree,
+        places: &Places,
         record: &mut Record,
     ) -> Result<Option<Oid>, Stop> {
         let (executor, from) = (Arc::clone(self), Arc::clone(start));
         let (name, attempt, writes) = (job.name.clone(), job.attempt, self.writes(job));
+        let (task, artifacts) = (job.task, places.artifacts());
         let taken = tokio::task::spawn_blocking(move || {
             let taken = executor.take(&name, attempt, &from, &worktree, writes.as_deref());
+            let patterns = &executor.plan.task(task).artifacts;
+            let files = take_artifacts(&worktree, patterns, &artifacts, &CollectLimits::default());
             executor.trees.discard(worktree);
-            taken
+            Ok::<Taken, TakeError>(match (taken?, files?) {
+                (Taken { kept, refusal: None }, Artifacts::Refused(refusal)) => Taken { kept, refusal: Some(refusal) },
+                (taken, _) => taken,
+            })
         });
         let Taken { kept, refusal } = taken.await??;
         let unchanged = kept.as_ref().is_none_or(|kept| kept.summary.tree == kept.summary.base_tree);
@@ -241,11 +249,11 @@ impl Executor {
         }
     }
 
-    /// What a task may change: nothing at all in a run without a target.
+    /// What a task may change: nothing at all in mode `none`.
     fn writes(&self, job: &AttemptJob) -> Option<Vec<String>> {
-        match self.target {
-            Some(_) => job.rendered.writes.clone(),
-            None => Some(vec![]),
+        match self.plan.merge.mode {
+            MergeMode::Train => job.rendered.writes.clone(),
+            MergeMode::None => Some(vec![]),
         }
     }
 
