@@ -242,7 +242,7 @@ impl Stage<'_> {
     }
 
     fn worker(&self) -> Result<WorkerProgram, RunError> {
-        let path = self.state.path(&format!("runs/{}/workers.log", self.journal.run()));
+        let path = self.state.path(&format!("{}/workers.log", StateDir::run(self.journal.run())));
         let opened = std::fs::OpenOptions::new().append(true).create(true).open(&path);
         let diagnostics = Arc::new(opened.map_err(|source| RunError::Io { path, source })?);
         Ok(WorkerProgram { program: self.settings.worker.clone(), diagnostics })

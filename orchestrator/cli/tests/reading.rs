@@ -326,6 +326,7 @@ fn exec_shows_a_change_and_keeps_it_only_when_asked() {
         println!("skipped: this machine offers no cage, see `swarm doctor`");
         return;
     }
+    assert!(house.good("doctor").0.contains("a default task sees"));
     let git = Repository::open(house.path()).expect("a repository");
     let refs = || git.references().expect("refs").count();
     let before = refs();

@@ -347,6 +347,21 @@ pub struct AttemptPlaces {
 }
 
 impl Cage {
+    /// Host folders and files beside the worktree and the system's own, as every attempt sees them.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// Host folders that every attempt sees copy-on-write.
+    pub fn copy_on_write(&self) -> &[PathBuf] {
+        &self.cows
+    }
+
+    /// The names of the variables that every attempt gets.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.env.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The tier that workers of this policy enter.
     pub fn tier(&self) -> Tier {
         self.tier

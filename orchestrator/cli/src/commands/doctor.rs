@@ -1,21 +1,28 @@
 //! `swarm doctor`: what this machine and this repository can do, found out by doing it.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use swarm_orchestrator::journal::read::count_runs;
+use swarm_orchestrator::machine::Machine;
+use swarm_orchestrator::policy::{self, Places};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repository};
+use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::state::StateDir;
-use swarm_protocol::probe::Verdict;
-use swarm_protocol::{Probe, Tier};
+use swarm_plans::DEFAULT_SANDBOX;
+use swarm_protocol::{Access, Probe, Tier, Verdict};
 
 use crate::commands::failure::Failure;
-use crate::commands::surroundings::Surroundings;
+use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
 
 /// Shows what this machine and this repository can do.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {}
+
+/// Paths of one kind that are listed.
+const PATHS_MAX: usize = 12;
 
 /// A finding: a mark, and what was found.
 struct Finding {
@@ -42,7 +49,9 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
             findings.extend(of_repository(&repository)?);
             let folder = it.state_of(&repository);
             findings.push(of_journal(&folder));
-            findings.extend(of_cage(&folder)?);
+            let probe = probe(&folder)?;
+            findings.extend(of_cage(&probe));
+            findings.extend(of_default_policy(&repository, &folder, probe)?);
         }
         Err(Failure::Told { message, hint, .. }) => {
             findings.push(Finding { grade: Grade::Bad, text: format!("repository: failed to {message}"), hint });
@@ -101,7 +110,7 @@ fn of_repository(repository: &Repository) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-fn of_journal(folder: &std::path::Path) -> Finding {
+fn of_journal(folder: &Path) -> Finding {
     match count_runs(folder) {
         Ok(runs) => good(format!("journal: {}", words::count(runs, "run"))),
         Err(error) => Finding { grade: Grade::Bad, text: format!("journal: failed to {error}"), hint: None },
@@ -109,11 +118,10 @@ fn of_journal(folder: &std::path::Path) -> Finding {
 }
 
 /// Asks a worker to close real cages; this process confines nothing.
-fn of_cage(folder: &std::path::Path) -> Result<Vec<Finding>, Failure> {
+fn probe(folder: &Path) -> Result<Probe, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("probe the cage: {error}"), None);
     let state = StateDir::open(folder).map_err(|error| failed(&error))?;
-    let program = std::env::current_exe().map_err(|error| failed(&error))?;
-    let output = Command::new(program)
+    let output = Command::new(THIS_PROGRAM)
         .arg(swarm_worker::SUBCOMMAND)
         .args(["--probe", "--state"])
         .arg(state.root())
@@ -123,7 +131,10 @@ fn of_cage(folder: &std::path::Path) -> Result<Vec<Finding>, Failure> {
     if !output.status.success() {
         return Err(failed(&sanitize::line(&output.stderr)));
     }
-    let probe: Probe = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))
+}
+
+fn of_cage(probe: &Probe) -> Vec<Finding> {
     let mut findings = vec![match probe.tier {
         Some(Tier::Namespaces) => good("cage: namespaces, the strongest tier".to_owned()),
         Some(Tier::Landlock) => {
@@ -140,7 +151,54 @@ fn of_cage(folder: &std::path::Path) -> Result<Vec<Finding>, Failure> {
     {
         findings.push(of_verdict(name, verdict));
     }
-    Ok(findings)
+    findings
+}
+
+/// What a task sees whose plan says nothing about its sandbox.
+fn of_default_policy(repository: &Repository, folder: &Path, probe: Probe) -> Result<Vec<Finding>, Failure> {
+    // Said already: no cage.
+    let Ok(machine) = Machine::of(probe) else { return Ok(Vec::new()) };
+    let text = "version = 1\nname = \"doctor\"\n[tasks.any]\nargv = [\"true\"]\n";
+    let plan = swarm_plans::parse("doctor", text, &[], &mut |_| Err(String::new())).plan;
+    let plan = plan.expect("the plan above has no mistake");
+    let policy = &plan.sandboxes[DEFAULT_SANDBOX];
+    let places = Places { worktree: repository.place(), git: repository.common_dir(), state: folder };
+    let cage = match policy::resolve(DEFAULT_SANDBOX, policy, &host()?, machine.offer(HostNetwork::Refused), places) {
+        Ok(cage) => cage,
+        Err(error) => {
+            return Ok(vec![weaker(format!("a default task: failed to {error}"), "name other folders on PATH")]);
+        }
+    };
+    let shown = |path: &Path| sanitize::name(&path.to_string_lossy());
+    let of = |access: Access| {
+        let granted = cage.grants().iter().filter(|grant| grant.access == access);
+        granted.map(|grant| shown(&grant.path)).collect::<Vec<_>>()
+    };
+    let mut lines = vec![
+        "a default task sees, and nothing else:".to_owned(),
+        format!("    to write       its worktree at {}, a private home, a private /tmp", shown(repository.place())),
+    ];
+    let mut add = |title: &str, mut paths: Vec<String>| {
+        let more = paths.len().saturating_sub(PATHS_MAX);
+        paths.truncate(PATHS_MAX);
+        paths.extend((more > 0).then(|| format!("… and {more} more")));
+        for (at, path) in paths.iter().enumerate() {
+            lines.push(format!("    {:<14} {path}", if at == 0 { title } else { "" }));
+        }
+    };
+    add("", of(Access::Write));
+    add("copy-on-write", cage.copy_on_write().iter().map(|path| shown(path)).collect());
+    let system = "the system's own folders (/usr, /bin, /lib, parts of /etc)".to_owned();
+    add("to read", std::iter::once(system).chain(of(Access::Read)).collect());
+    add("variables", vec![cage.variables().map(sanitize::name).collect::<Vec<_>>().join(" ")]);
+    add(
+        "network",
+        vec![match machine.tier() {
+            Tier::Namespaces => "its own loopback".to_owned(),
+            Tier::Landlock => "none".to_owned(),
+        }],
+    );
+    Ok(vec![good(lines.join("\n"))])
 }
 
 fn of_verdict(name: &str, verdict: &Verdict) -> Finding {
