@@ -16,10 +16,10 @@
 //! mounted over it, so host paths keep their meaning until `pivot_root`, while the new tree is reached through its
 //! descriptor. No path of the new tree is resolved through a symlink, because the worktree's content is not trusted.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
 use rustix::io::{self, Errno};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
@@ -113,74 +113,60 @@ struct Root {
 
 impl Root {
     fn system(&self, draft: &Draft) -> Result<(), Refused> {
-        for path in SYSTEM_FOLDERS {
-            self.show(Path::new(path)).map_err(|error| refused("show", Path::new(path), error))?;
-        }
         let network = ETC_NETWORK_ENTRIES.iter().filter(|_| draft.network == Network::Host);
-        for name in ETC_ENTRIES.iter().chain(network) {
-            let path = Path::new("/etc").join(name);
-            self.show(&path).map_err(|error| refused("show", &path, error))?;
-        }
+        let etc = ETC_ENTRIES.iter().chain(network);
+        self.show_all(Path::new("/"), SYSTEM_FOLDERS.iter().map(|path| path.trim_start_matches('/')))?;
+        self.show_all(Path::new("/etc"), etc.copied())?;
         at_step("write /etc/hosts", || match draft.network {
-            Network::None => self.write_file(Path::new("/etc/hosts"), HOSTS.as_bytes()),
+            Network::None => write_file(self.folder(Path::new("/etc"))?, Path::new("hosts"), HOSTS.as_bytes()),
             Network::Host => Ok(()),
         })?;
         at_step("mount /proc", || attach(new_proc()?, self.folder(Path::new("/proc"))?))
     }
 
-    /// Shows a path of the host read-only at the same place; one that is not there is left out.
-    fn show(&self, path: &Path) -> io::Result<()> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let source = match openat(CWD, path, flags, Mode::empty()) {
-            Ok(source) => source,
+    /// Shows entries of a host folder read-only at the same place; those that are not there are left out.
+    fn show_all<'a>(&self, folder: &Path, names: impl Iterator<Item = &'a str>) -> Result<(), Refused> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || Ok((openat(CWD, folder, flags, Mode::empty())?, self.folder(folder)?));
+        let (outside, inside) = open().map_err(|error| refused("show", folder, error))?;
+        for name in names {
+            self.show(&outside, &inside, folder, Path::new(name))
+                .map_err(|error| refused("show", &folder.join(name), error))?;
+        }
+        Ok(())
+    }
+
+    fn show(&self, outside: &OwnedFd, inside: &OwnedFd, folder: &Path, name: &Path) -> io::Result<()> {
+        let stat = match statat(outside, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let stat = fstat(&source)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => self.show_symlink(path, &source),
-            FileType::RegularFile if usize::try_from(stat.st_size).is_ok_and(|size| size <= COPY_BYTES_MAX) => {
-                self.copy_file(path)
+        let parent;
+        let (inside, last) = match name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => (inside, name),
+            Some(above) => {
+                parent = self.folder(&folder.join(above))?;
+                (&parent, Path::new(name.file_name().ok_or(Errno::INVAL)?))
             }
-            _ => self.bind(source, path, Access::Read),
-        }
-    }
-
-    /// Keeps a link whose target is shown; copies the file behind one that leads elsewhere (a `resolv.conf` in `/run`).
-    fn show_symlink(&self, path: &Path, link: &OwnedFd) -> io::Result<()> {
-        let target = readlinkat(link, c"", Vec::new())?;
-        let leads_out = target.to_bytes().starts_with(b"/run/") || target.to_bytes().starts_with(b"../run/");
-        if leads_out {
-            return self.copy_file(path);
-        }
-        symlinkat(target, self.parent(path)?, name(path)?)
-    }
-
-    fn copy_file(&self, path: &Path) -> io::Result<()> {
-        let source = match openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(source) => source,
-            // Not readable for this user outside, so not inside either.
-            Err(Errno::ACCESS | Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(error),
         };
-        let mut content = vec![0; COPY_BYTES_MAX + 1];
-        let mut length = 0;
-        while length < content.len() {
-            match io::read(&source, &mut content[length..])? {
-                0 => break,
-                count => length += count,
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => {
+                let target = readlinkat(outside, name, Vec::new())?;
+                // A link whose target is not shown (a `resolv.conf` in `/run`) is replaced by what it leads to.
+                if target.to_bytes().starts_with(b"/run/") || target.to_bytes().starts_with(b"../run/") {
+                    return copy_file(outside, name, inside, last, COPY_BYTES_MAX);
+                }
+                symlinkat(target, inside, last)
+            }
+            FileType::RegularFile if usize::try_from(stat.st_size).is_ok_and(|size| size <= COPY_BYTES_MAX) => {
+                copy_file(outside, name, inside, last, usize::try_from(stat.st_size).unwrap_or(COPY_BYTES_MAX))
+            }
+            _ => {
+                let source = openat(outside, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                self.bind(source, &folder.join(name), Access::Read)
             }
         }
-        self.write_file(path, &content[..length.min(COPY_BYTES_MAX)])
-    }
-
-    fn write_file(&self, path: &Path, mut content: &[u8]) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(self.parent(path)?, name(path)?, flags, Mode::from_raw_mode(0o444))?;
-        while !content.is_empty() {
-            content = &content[io::write(&file, content)?..];
-        }
-        Ok(())
     }
 
     /// A private writable folder for everybody, in the tree's own memory although the tree is read-only.
@@ -299,7 +285,8 @@ impl Root {
     fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
         let relative = inside(path)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        match open_beneath(&self.fd, relative, flags) {
+        let itself = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        match open_beneath(&self.fd, itself, flags) {
             Err(Errno::NOENT) => {}
             found => return found,
         }
@@ -321,11 +308,36 @@ impl Root {
     }
 
     fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
-        match path.parent().filter(|parent| parent.parent().is_some()) {
-            Some(parent) => self.folder(parent),
-            None => open_beneath(&self.fd, Path::new("."), OFlags::PATH),
+        self.folder(path.parent().ok_or(Errno::INVAL)?)
+    }
+}
+
+/// Copies the first `size` bytes of a file.
+fn copy_file(outside: &OwnedFd, name: &Path, inside: &OwnedFd, last: &Path, size: usize) -> io::Result<()> {
+    let source = match openat(outside, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(source) => source,
+        // Not readable for this user outside, so not inside either.
+        Err(Errno::ACCESS | Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut content = vec![0; size];
+    let mut length = 0;
+    while length < content.len() {
+        match io::read(&source, &mut content[length..])? {
+            0 => break,
+            count => length += count,
         }
     }
+    write_file(inside, last, &content[..length])
+}
+
+fn write_file(folder: impl AsFd, name: &Path, mut content: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = openat(folder, name, flags, Mode::from_raw_mode(0o444))?;
+    while !content.is_empty() {
+        content = &content[io::write(&file, content)?..];
+    }
+    Ok(())
 }
 
 fn attach_over_host_root(tmpfs: OwnedFd) -> io::Result<OwnedFd> {
