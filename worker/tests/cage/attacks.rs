@@ -96,6 +96,7 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("45 set-id file", Harm::Done, "$SELF __attack set-id-open"),
     ("49 host loopback", Harm::Done, "$SELF __attack tcp-connect $PORT"),
     ("50 MPTCP", Harm::Done, "$SELF __attack socket 2 1 262"),
+    ("56 a socket of the host", Harm::Done, "$SELF __attack unix-connect $HOST/home/agent.sock"),
     ("57 abstract socket", Harm::Done, "$SELF __attack abstract-connect $ABSTRACT"),
     ("57 vsock", Harm::Done, "$SELF __attack socket 40 1 0"),
     ("57 audit netlink", Harm::Done, "$SELF __attack socket 16 3 9"),
@@ -120,6 +121,7 @@ pub fn cases() -> Vec<Case> {
     let all = always.chain(SCRIPTS_OF_NAMESPACES.iter().copied());
     let mut cases: Vec<Case> =
         all.map(|(name, harm, script, held)| Case::new(name, move |tier| attempt(tier, harm, script, held))).collect();
+    cases.push(Case::new("30 nothing is left in the host's /tmp and /dev/shm", drop_box));
     cases.push(Case::new("43 another architecture's calls kill", other_architecture));
     cases.push(Case::new("46 inherited descriptors are closed", inherited_descriptors));
     cases.push(Case::new("58 the coordinator's environment is not seen", coordinators_environment));
@@ -165,6 +167,8 @@ enum Patience {
 /// Runs an attempt and looks for its harm; gives what was said as well.
 fn look(cage: &Cage, harm: Harm, patience: Patience, run: impl FnOnce(&[(&str, String)]) -> String) -> (bool, String) {
     let mut targets = Targets::new();
+    // Fails where the path is longer than socket addresses may be; the control says so then.
+    let _agent = UnixListener::bind(cage.path("host/home/agent.sock")).ok();
     let before = cage.host();
     let said = run(&targets.variables());
     let harmed = match harm {
@@ -202,6 +206,22 @@ fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) {
         }
         _ => assert!(!harmed, "the cage was left: {script}\n{said}"),
     }
+}
+
+fn drop_box(tier: Tier) {
+    let cage = Cage::new(tier);
+    let name = format!("swarm-drop-{}", std::process::id());
+    let places = ["/tmp", "/var/tmp", "/dev/shm"].map(|folder| std::path::Path::new(folder).join(&name));
+    let script = places.iter().map(|place| format!("echo x > {};", place.display())).collect::<String>();
+    let left = || {
+        let left = places.iter().filter(|place| std::fs::remove_file(place).is_ok()).count();
+        assert!(places.iter().all(|place| !place.exists()));
+        left
+    };
+    run_free(&cage, &script, &[]);
+    assert!(left() > 0, "the control left nothing");
+    cage.run(&script);
+    assert_eq!(left(), 0);
 }
 
 fn other_architecture(tier: Tier) {

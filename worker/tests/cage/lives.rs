@@ -21,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("36 daemons end with their job and are counted", daemons),
         Case::new("37 a grandchild that holds the output does not hold the job", held_output),
         Case::new("a thousand left processes are ended", many_orphans),
+        Case::new("a job that forks and vanishes, over and over, is caught", comet),
         Case::new("27 nothing writes to the worktree after the last word", no_late_writes),
         Case::new("a job ends when its coordinator closes the conversation", coordinator_gone),
         Case::new("a job ends when its worker is killed", worker_killed),
@@ -111,6 +112,16 @@ fn many_orphans(tier: Tier) {
     assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 });
     assert_eq!(ran.outcome().orphans, 1000);
     assert!(!is_alive("504.5"));
+}
+
+/// Each process starts the next and is gone: no process id that was read is still the right one. The number of
+/// generations is bounded so that a failing test ends, too.
+fn comet(tier: Tier) {
+    let cage = Cage::new(tier);
+    let script = "printf '[ $1 -gt 5000 ] || (sh comet.sh $(($1+1)) &)' > comet.sh; sh comet.sh 1";
+    let ran = cage.run(script);
+    assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
+    assert!(ran.outcome().orphans > 0 && !is_alive("comet.sh"), "{ran:?}");
 }
 
 fn no_late_writes(tier: Tier) {

@@ -47,6 +47,7 @@ const ATTACKS: &[(&str, Act)] = &[
         let address = SocketAddr::from_abstract_name(&words[0]).expect("a short name");
         errno(UnixStream::connect_addr(&address).map(drop))
     }),
+    ("unix-connect", |words| errno(UnixStream::connect(&words[0]).map(drop))),
     ("socket", |words| call(libc::SYS_socket, [number(&words[0]), number(&words[1]), number(&words[2]), 0, 0])),
     ("int80", int80),
 ];
