@@ -41,9 +41,12 @@ fn bench(files: usize) {
     let chain = start.elapsed() / RESULTS as u32;
     assert_eq!(chained, scene.edited(&repo, (0..2 * RESULTS).flat_map(three)), "the chain is one sequential edit");
 
+    let in_memory = in_memory(&scene, tip, &results, chained);
+
     println!("{files} files, {RESULTS} results of 3 files:");
     println!("  fold onto a tip      {:8.3} ms a merge, {:7.0} a second", ms(ours), 1e3 / ms(ours));
     println!("  fold in a chain      {:8.3} ms a merge, {:7.0} a second", ms(chain), 1e3 / ms(chain));
+    println!("  the same in memory   {:8.3} ms a merge, {:7.0} a second", ms(in_memory), 1e3 / ms(in_memory));
     if let Some((git, trees)) = git {
         assert_eq!(folded, trees, "git merges to the same trees");
         println!("  git merge-tree       {:8.3} ms a merge, {:7.0} a second", ms(git), 1e3 / ms(git));
@@ -56,6 +59,18 @@ fn clean(repo: &Repository, base: Oid, tip: Oid, result: Oid) -> Oid {
         Folded::Clean { tree } => tree,
         Folded::Conflict { paths } => panic!("conflict at {paths:?}"),
     }
+}
+
+/// The time for one fold of the chain when new objects stay in memory: what is left without one file a tree.
+fn in_memory(scene: &Scene, tip: Oid, results: &[Oid], want: Oid) -> Duration {
+    let repo = scene.open();
+    let odb = repo.odb().expect("an object store");
+    let _memory = odb.add_new_mempack_backend(1000).expect("memory");
+    let start = Instant::now();
+    let chained = results.iter().fold(tip, |tip, &result| clean(&repo, scene.tree, tip, result));
+    let each = start.elapsed() / results.len() as u32;
+    assert_eq!(chained, want);
+    each
 }
 
 /// Git's time for one merge and its trees. What it writes goes into an object store of its own.

@@ -1,7 +1,9 @@
-//! Replays the merges of a real repository: `cargo run --release -p swarm-tests --example replay-merges -- REPOSITORY [MAX]`.
+//! Replays the merges of a real repository:
+//! `cargo run --release -p swarm-tests --example replay-merges -- REPOSITORY [MAX] [--reverts]`.
 //!
 //! Every merge commit with two parents and one merge base is folded again, and compared with `git merge-tree` on the same
-//! three trees. Folding where git reports a conflict, or to another tree, is a fault: the program prints it and exits with 1.
+//! three trees. With `--reverts`, for histories without merges, every commit is reverted onto several of its descendants instead: that
+//! is a three-way merge of real content too, with more conflicts than people leave behind. Folding where git reports a conflict, or to another tree, is a fault: the program prints it and exits with 1.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -22,7 +24,8 @@ fn main() -> ExitCode {
     };
     let max = arguments.get(1).and_then(|max| max.parse().ok()).unwrap_or(usize::MAX);
     let source = Repository::open(path).expect("a repository");
-    let merges = merges(&source, max);
+    let wanted = if arguments.iter().any(|word| word == "--reverts") { reverts } else { merges };
+    let merges = wanted(&source, max);
     // What is written goes into a store of its own: the repository stays as it is.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let scratch = Repository::init_bare(folder.path()).expect("a new repository");
@@ -46,6 +49,19 @@ fn merges(repo: &Repository, max: usize) -> Vec<Merge> {
         (bases.len() == 1 && bases[0] != ours && bases[0] != theirs).then(|| [bases[0], ours, theirs])
     });
     merges.take(max).collect()
+}
+
+/// How many commits lie between a commit and the one onto which it is reverted.
+const DISTANCES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+fn reverts(repo: &Repository, max: usize) -> Vec<Merge> {
+    let mut walk = repo.revwalk().expect("a readable repository");
+    walk.push_head().expect("a readable repository");
+    walk.simplify_first_parent().expect("a readable repository");
+    let line: Vec<Oid> = walk.flatten().collect();
+    let onto = |at: usize| DISTANCES.iter().filter_map(move |distance| at.checked_sub(*distance));
+    let all = (1..line.len().saturating_sub(1)).flat_map(|at| onto(at).map(move |tip| (at, tip)));
+    all.map(|(at, tip)| [line[at], line[tip], line[at + 1]]).take(max).collect()
 }
 
 fn replay(repo: &Repository, merge: &Merge) -> Folded {
