@@ -26,8 +26,8 @@ fn main() {
     let before = disk_bytes(&objects);
     let mut command = Command::new(swarm);
     command.current_dir(scene.path()).arg("run").arg(&plan).args(["-j2", "--json"]);
-    let log = std::fs::File::create(scene.beside("events.json")).expect("writable");
-    command.stdin(Stdio::null()).stdout(log);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(std::fs::File::create(scene.beside("talk")).expect("writable"));
     let finished = scene::watch(command);
     let kept = disk_bytes(&objects) - before;
     let bases = disk_bytes(&objects.join("swarm/bases"));
@@ -44,7 +44,8 @@ fn main() {
         (kept - bases) as f64 / 1024.0 / tasks as f64
     );
     println!("  coordinator's peak memory {:8.1} MiB", finished.peak_kib as f64 / 1024.0);
-    assert!(finished.passed, "the run passes; its events are in {}", scene.beside("events.json").display());
+    let talk = std::fs::read_to_string(scene.beside("talk")).unwrap_or_default();
+    assert!(finished.passed, "the run failed:\n{talk}");
 
     let repo = scene.open();
     let merged = repo.revparse_single("refs/heads/swarm/boast^{tree}").expect("the run made a branch").id();
@@ -71,8 +72,7 @@ for edit in 0 1 2; do
   number=$((N * {EDITS} + edit))
   folder=$((number / 100))
   file=$(printf 'part_%03d/module_%02d/file_%06d.txt' $((folder / 50)) $((folder % 50)) $number)
-  {{ echo "edited $number"; cat "$file"; }} > "$TMPDIR/new"
-  cat "$TMPDIR/new" > "$file"
+  sed -i "1i edited $number" "$file"
 done
 '''
 "#,

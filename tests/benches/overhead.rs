@@ -25,7 +25,7 @@ fn main() {
     let xargs = xargs(tasks);
     let mut command = Command::new(swarm);
     command.current_dir(scene.path()).arg("run").arg(&plan).args(["-j2", "--json"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let finished = scene::watch(command);
     assert!(finished.passed, "the run passes");
 
