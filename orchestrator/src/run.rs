@@ -202,6 +202,7 @@ impl Stage<'_> {
         let cages = self.cages(&machine)?;
         let jobs = self.settings.jobs.or(self.plan.jobs.map(|n| n as usize)).unwrap_or(self.settings.cores).max(1);
         self.tell(reports, vec![self.started(&machine, jobs)?])?;
+        self.write_enforcement(&machine)?;
         phase(reports, "preparing the base");
         let signing = self.signing()?;
         let runner = Jobs { worker, permit: permitted, progress, grace_ms: GRACE_MS };
@@ -286,6 +287,13 @@ impl Stage<'_> {
             enforcement: machine.enforcement.clone(),
             notes,
         })
+    }
+
+    /// `enforcement.json` beside the run's attempts: what every worker of the run is held to.
+    fn write_enforcement(&self, machine: &Machine) -> Result<(), RunError> {
+        let path = self.state.path(&StateDir::run(self.journal.run())).join("enforcement.json");
+        let text = serde_json::to_vec_pretty(&machine.enforcement).expect("plain words and numbers");
+        std::fs::write(&path, text).map_err(|source| RunError::Io { path, source })
     }
 
     fn signing(&self) -> Result<Signing, RunError> {

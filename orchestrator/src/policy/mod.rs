@@ -392,9 +392,8 @@ impl Cage {
         all.append(&mut grants);
         let mut variables: BTreeMap<String, String> = self.env.iter().cloned().collect();
         variables.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
-        if let Some(tmp) = &tmp {
-            variables.insert("TMPDIR".to_owned(), tmp.to_string_lossy().into_owned());
-        }
+        let tmp_inside = tmp.as_deref().unwrap_or(Path::new("/tmp"));
+        variables.insert("TMPDIR".to_owned(), tmp_inside.to_string_lossy().into_owned());
         variables.extend(env);
         SandboxSpec {
             tier: self.tier,

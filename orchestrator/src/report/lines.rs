@@ -131,7 +131,7 @@ pub(super) fn start_lines(state: &RunState, style: Style) -> String {
         sanitize::name(&state.backend)
     ));
     if let Some(report) = &state.enforcement {
-        text.push_str(&format!("\n    {}", style.paint(Tone::Quiet, &words::enforcement(report))));
+        text.push_str(&format!("\n    {}", style.paint(Tone::Quiet, &words::enforcement_in_short(report))));
     }
     for note in &state.notes {
         text.push_str(&format!("\n{} {}", style.paint(Tone::Warn, "note:"), sanitize::name(note)));

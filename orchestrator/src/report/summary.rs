@@ -166,7 +166,7 @@ impl Summary<'_> {
 
     fn facts(&self) -> String {
         let Some(report) = &self.state.enforcement else { return String::new() };
-        format!("{}\n", self.style.paint(Tone::Quiet, &words::enforcement(report)))
+        format!("{}\n", self.style.paint(Tone::Quiet, &words::enforcement_in_short(report)))
     }
 
     /// Commands that a person may want next, each as it can be typed.

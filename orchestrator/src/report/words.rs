@@ -160,6 +160,23 @@ fn signal_name(signal: i32) -> String {
     name.to_owned()
 }
 
+/// What the workers of a run are held to, in a few words; [`enforcement`] has them all.
+pub fn enforcement_in_short(report: &EnforcementReport) -> String {
+    let tier = match report.tier {
+        Tier::Landlock => "landlock tier",
+        Tier::Namespaces => "namespaces",
+    };
+    let weaker = match report.not_enforced.len() as u64 {
+        0 => String::new(),
+        n => format!("; {} not enforced", count(n, "thing")),
+    };
+    format!(
+        "cage: {tier}, landlock abi {}, {} kinds of confinement{weaker} (swarm doctor names them)",
+        report.landlock_abi,
+        report.enforced.len()
+    )
+}
+
 /// What the workers of a run are held to, on one line.
 pub fn enforcement(report: &EnforcementReport) -> String {
     let tier = match report.tier {

@@ -114,10 +114,20 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(surroundings) => surroundings,
         Err(failure) => return failure.report(surroundings::stderr_style(line.global.color)),
     };
+    talk_about_oneself();
     match dispatch(&line.command, &surroundings) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.report(surroundings.err.style),
     }
+}
+
+/// Warnings of the library go to stderr; `SWARM_LOG` asks for more, as in `SWARM_LOG=debug`.
+fn talk_about_oneself() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::WARN.into())
+        .with_env_var("SWARM_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
