@@ -2,8 +2,14 @@
 //! installed once, generated files. Tracked files are the repository's, so changes of them are dropped.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::index_file::is_gitlink;
 use super::published::{Survives, publish};
 use super::{BaseError, Bases, Layers, key, read_index};
 use crate::removal::remove_tree;
@@ -40,7 +46,7 @@ impl Bases {
         worktree.strip_git_dir().map_err(io)?;
         publish(&self.state, &name, Survives::Synced, |layer| {
             let index = read_index(&self.state.path(&base.index()))?;
-            for entry in index.entries() {
+            for entry in index.entries().iter().filter(|entry| !is_gitlink(entry)) {
                 drop_tracked(&written, &entry.path).map_err(io)?;
             }
             let caches: Vec<PathBuf> = base.caches.iter().map(|cache| written.join(cache)).collect();
@@ -61,18 +67,24 @@ fn with_setup(base: &Layers, name: String) -> Layers {
     layers
 }
 
-/// Removes a tracked path, unless a folder of the way is a link or missing.
+/// Removes what `setup` wrote at a tracked path, whatever kind it is, and what it put in the place of a folder on the way:
+/// a link there would show other files than the repository's under tracked names.
 fn drop_tracked(root: &Path, path: &[u8]) -> std::io::Result<()> {
-    let folder = File::open(root)?;
-    let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&b"."[..], path),
-    };
-    let Ok(parent) = super::checkout::open_folder(&folder, parent) else { return Ok(()) };
-    match rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::ISDIR) => Ok(()),
-        Err(error) => Err(error.into()),
+    let mut folder: OwnedFd = File::open(root)?.into();
+    let mut components = path.split(|&byte| byte == b'/').peekable();
+    while let Some(name) = components.next() {
+        let stat = match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            found => found?,
+        };
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        match (is_folder, components.peek().is_none()) {
+            (true, true) => return remove_tree(&root.join(std::ffi::OsStr::from_bytes(path))),
+            (true, false) => folder = super::checkout::open_folder(&File::from(folder), name)?,
+            (false, _) => return Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?),
+        }
     }
+    Ok(())
 }
 
 /// Makes a written folder fit to be a lower layer: no whiteouts, no opaque folders, nothing but files, folders and links.

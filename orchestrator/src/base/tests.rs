@@ -331,6 +331,25 @@ fn what_setup_made_is_under_all_worktrees() {
 }
 
 #[test]
+fn setup_cannot_put_other_files_under_tracked_names() {
+    for backend in BACKENDS {
+        let scene =
+            Scene::new(&[("tests/check", "real"), ("a", "1"), ("link/x", "2"), (".gitignore", "node_modules/\n")]);
+        let bases = scene.bases(backend, |_| {});
+        let base = scene.layers(backend);
+        let worktree = scene.worktree(&base, backend);
+        let script = "mkdir -p node_modules; echo poisoned > node_modules/check; rm -rf tests a link; \
+                      ln -s node_modules tests; mkdir a; echo > a/x; echo > link; cat tests/check";
+        let Some(output) = run_in(&worktree, script) else { continue };
+        assert_eq!(output.trim(), "poisoned", "the attack works where it is made");
+        let layers = bases.adopt_setup_layer(&base, &[b"hostile"], worktree).expect("a layer");
+        let worktree = scene.worktree(&layers, backend);
+        let output = run_in(&worktree, "cat tests/check a link/x node_modules/check; git status --porcelain");
+        assert_eq!(output.expect("as before"), "real12poisoned\n", "{backend:?}");
+    }
+}
+
+#[test]
 fn removing_a_worktree_leaves_the_attempts_other_files() {
     for backend in BACKENDS {
         let scene = Scene::new(&files());
