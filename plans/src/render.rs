@@ -310,8 +310,22 @@ impl View<'_> {
         Ok(())
     }
 
+    /// Whether a text uses something that a worker chose.
+    fn is_from_workers(&self, template: &Template) -> bool {
+        let worker = |binding: &&Binding| binding.origin == Origin::Worker;
+        let mut bindings = self.instance.iter().flat_map(|instance| &instance.bindings).filter(worker);
+        template.roots().any(|root| root == "needs")
+            || bindings.any(|one| template.roots().any(|root| *root == *one.name))
+    }
+
     fn glob(&self, template: &Template) -> Result<String, RenderError> {
         let text = self.text(template, Trust::Value)?;
+        // Matched literally, a value can still be no folder at all: `{{ dir }}/**` would then mean the whole tree.
+        let path = text.strip_prefix("./").filter(|_| template.source().starts_with("./")).unwrap_or(&text);
+        if self.is_from_workers(template) && path.trim_end_matches('/').split('/').any(|part| matches!(part, "" | "."))
+        {
+            return Err(RenderError::Writes { reason: format!("a value leaves a part of `{text}` without a name") });
+        }
         path_inside(&text).map_err(|(reason, _)| RenderError::Writes { reason })
     }
 

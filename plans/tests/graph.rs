@@ -218,7 +218,7 @@ fn what_workers_gave_cannot_widen_what_may_be_written() {
     };
     assert_eq!(writes("src"), Ok(vec!["src/**".to_owned()]));
     assert_eq!(writes("{a,b}*"), Ok(vec!["\\{a,b\\}\\*/**".to_owned()]));
-    for dir in ["..", "/etc", "", "a/../..", ".git"] {
+    for dir in ["..", "/etc", "", ".", "./", "a//b", "a/../..", ".git"] {
         assert!(matches!(writes(dir), Err(RenderError::Writes { .. })), "{dir:?}: {:?}", writes(dir));
     }
 }
