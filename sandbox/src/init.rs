@@ -41,7 +41,11 @@ impl Init {
         let end = self.wait_for_job();
         let orphans = match self.tier {
             Tier::Namespaces => end_namespace(),
-            Tier::Landlock => end_children(),
+            Tier::Landlock => match end_children() {
+                Hunt::Over(killed) => killed,
+                // What is left becomes the supervisor's, which hunts on.
+                Hunt::Escaped => 0,
+            },
         };
         send(status, &Status::Ended { end, usage: children_usage(), orphans });
         exit_now(0)
@@ -117,9 +121,18 @@ fn was_killed(status: WaitStatus) -> u64 {
     u64::from(status.terminating_signal() == Some(Signal::KILL.as_raw()))
 }
 
-/// Kills children, and their children when they have become ours, until none is left; gives how many were killed.
-/// The calling process must be a subreaper. Ends after [`HUNT_MAX`] at the latest.
-pub fn end_children() -> u64 {
+/// What became of everything that was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hunt {
+    /// All is dead; so many had to be killed.
+    Over(u64),
+    /// Something still lives after [`HUNT_MAX`]: nothing that it can write may be believed.
+    Escaped,
+}
+
+/// Kills children, and their children when they have become ours, until none is left. The calling process must be a
+/// subreaper.
+pub fn end_children() -> Hunt {
     let started = Instant::now();
     let mut killed = 0;
     while started.elapsed() < HUNT_MAX {
@@ -130,13 +143,13 @@ pub fn end_children() -> u64 {
         match wait(WaitOptions::empty()) {
             Ok(Some((_, status))) => killed += was_killed(status),
             Ok(None) | Err(Errno::INTR) => {}
-            Err(_) => break,
+            Err(_) => return Hunt::Over(killed),
         }
         while let Ok(Some((_, status))) = wait(WaitOptions::NOHANG) {
             killed += was_killed(status);
         }
     }
-    killed
+    Hunt::Escaped
 }
 
 /// All descendants, parents before children, at most [`DESCENDANTS_MAX`].

@@ -25,7 +25,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::canary::Canary;
 use crate::enforcement::Tier;
-use crate::init::{Init, KILL_ALL, TERMINATE_ALL, end_children};
+use crate::init::{Hunt, Init, KILL_ALL, TERMINATE_ALL, end_children};
 use crate::mounts::last_error;
 use crate::namespaces::{self, Cloned, Ids};
 use crate::policy::Policy;
@@ -302,7 +302,8 @@ impl Caged {
     /// Waits until init has ended, and everything inside with it.
     ///
     /// # Errors
-    /// The system's, when there is no such child: somebody else reaped it.
+    /// `EBUSY` when something inside outlived the hunt: what it may still write is not to be believed. The system's, when
+    /// there is no such child: somebody else reaped it.
     pub fn reap(mut self) -> io::Result<()> {
         self.wait()
     }
@@ -316,8 +317,8 @@ impl Caged {
                 Ok(_) => break,
             }
         }
-        if self.tier == Tier::Landlock {
-            end_children();
+        if self.tier == Tier::Landlock && end_children() == Hunt::Escaped {
+            return Err(io::Errno::BUSY);
         }
         Ok(())
     }
