@@ -37,6 +37,7 @@ fn main() {
         ms(finished.wall) / 1e3,
         ms(finished.wall) / tasks as f64
     );
+    println!("  processor time            {:8.1} s", ms(finished.cpu) / 1e3);
     println!("  shared checkout           {:8.1} MiB, once for all runs", mib(bases));
     println!(
         "  all else on disk          {:8.1} MiB ({:.1} KiB a task)",

@@ -9,7 +9,7 @@ use std::process::Command;
 use git2::{IndexEntry, IndexTime, ObjectType, Oid, Repository};
 use proptest::prelude::*;
 
-use super::fold::{ConflictKind, Folded, FoldedAll, Step, fold, fold_all};
+use super::fold::{ConflictKind, FoldError, Folded, FoldedAll, Step, fold, fold_all};
 
 /// A version of everything: path → mode and content.
 type Files = BTreeMap<String, (u32, String)>;
@@ -17,6 +17,7 @@ type Files = BTreeMap<String, (u32, String)>;
 const FILE: u32 = 0o100_644;
 const EXECUTABLE: u32 = 0o100_755;
 const LINK: u32 = 0o120_000;
+const GITLINK: u32 = 0o160_000;
 
 /// What git says.
 enum Verdict {
@@ -208,6 +209,7 @@ fn file() -> impl Strategy<Value = (u32, String)> {
         8 => content().prop_map(|content| (FILE, content)),
         1 => content().prop_map(|content| (EXECUTABLE, content)),
         1 => prop::sample::select(vec!["a", "b/c"]).prop_map(|target| (LINK, target.to_owned())),
+        1 => prop::sample::select(vec!["one", "two"]).prop_map(|commit| (GITLINK, commit.to_owned())),
     ]
 }
 
@@ -445,9 +447,12 @@ fn a_folder_where_the_other_adds_a_file_conflicts() {
 }
 
 #[test]
-fn two_changes_of_a_link_or_a_binary_file_conflict() {
-    let link = |target: &str| Files::from([("l".to_owned(), (LINK, target.to_owned()))]);
-    check(&link("a"), &link("b"), &link("c"), Err(&[("l", ConflictKind::Symlink)]));
+fn two_changes_of_a_link_or_a_submodule_or_a_binary_file_conflict() {
+    let one = |mode, target: &str| Files::from([("l".to_owned(), (mode, target.to_owned()))]);
+    for (mode, kind) in [(LINK, ConflictKind::Symlink), (GITLINK, ConflictKind::Gitlink)] {
+        check(&one(mode, "a"), &one(mode, "b"), &one(mode, "c"), Err(&[("l", kind)]));
+        check(&one(mode, "a"), &one(mode, "b"), &one(mode, "a"), Ok(&one(mode, "b")));
+    }
     let [base, ours, theirs] = ["\0a", "\0b", "\0c"].map(|content| files(&[("f", content)]));
     check(&base, &ours, &theirs, Err(&[("f", ConflictKind::Binary)]));
 }
@@ -466,4 +471,17 @@ fn several_needs_give_one_base_and_the_first_misfit_is_named() {
         FoldedAll::Conflict { at: 2, paths } => assert_eq!(paths[0].path, b"f"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_blob_that_was_never_fetched_is_named() {
+    let fixture = Fixture::new();
+    let [base, ours] = [ten(0, ""), ten(1, "one")].map(|content| fixture.tree(&files(&[("f", &content)])));
+    let absent = Oid::hash_object(ObjectType::Blob, b"never written").unwrap();
+    let odb = fixture.repo.odb().unwrap();
+    let entry = crate::tree::Entry { mode: FILE, id: absent };
+    let theirs = crate::tree::write(&odb, vec![(b"f".to_vec(), entry)]).unwrap();
+    // Where only one side changed it, nobody needs its content.
+    assert_eq!(fold(&fixture.repo, base, base, theirs).unwrap(), Folded::Clean { tree: theirs });
+    assert!(matches!(fold(&fixture.repo, base, ours, theirs), Err(FoldError::Missing { id }) if id == absent));
 }

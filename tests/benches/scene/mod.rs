@@ -170,6 +170,8 @@ pub fn swarm() -> Option<PathBuf> {
 pub struct Finished {
     /// From start to end.
     pub wall: Duration,
+    /// Processor time of it and all its children, on all cores.
+    pub cpu: Duration,
     /// Its own peak of resident memory in KiB, without its children.
     pub peak_kib: u64,
     /// Whether it exited with 0.
@@ -179,17 +181,27 @@ pub struct Finished {
 /// Runs a process to its end and watches its memory. Source: `VmHWM` of proc_pid_status(5), read every 10 ms; it only grows, so the
 /// last value misses at most what was added in the last 10 ms.
 pub fn watch(mut command: Command) -> Finished {
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), children_cpu());
     let mut child = command.spawn().expect("it starts");
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));
     let mut peak_kib = 0;
     loop {
         if let Some(ended) = child.try_wait().expect("it is our child") {
-            return Finished { wall: start.elapsed(), peak_kib, passed: ended.success() };
+            let cpu = children_cpu() - cpu;
+            return Finished { wall: start.elapsed(), cpu, peak_kib, passed: ended.success() };
         }
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         peak_kib = peak_kib.max(peak.unwrap_or(0));
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Processor time of all children that ended so far. Source: fields 16 and 17 of proc_pid_stat(5), in hundredths of a
+/// second on every Linux that is in use.
+pub fn children_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks: u64 = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
