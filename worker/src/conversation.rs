@@ -84,7 +84,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Becomes readable when [`Input::read`] does not have to wait.
+    /// Becomes readable when [`Input::read`] does not have to wait, unless a whole message was read already together with
+    /// an earlier one: ask [`Input::next_message`] before waiting.
     pub fn fd(&self) -> BorrowedFd<'static> {
         stdin()
     }
@@ -112,7 +113,11 @@ impl Input {
         Ok(self.next_message()?.map_or(Heard::Nothing, Heard::Message))
     }
 
-    fn next_message(&mut self) -> io::Result<Option<ToWorker>> {
+    /// A whole message that has been read, without reading on.
+    ///
+    /// # Errors
+    /// What was read is no frame.
+    pub fn next_message(&mut self) -> io::Result<Option<ToWorker>> {
         let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
         let message = decode(&self.pending[..end]);
         self.pending.drain(..=end);

@@ -122,6 +122,7 @@ struct Verdict {
 
 impl Watch<'_> {
     fn run(mut self, input: &mut Input) -> io::Result<Outcome> {
+        self.hear_pending(input)?;
         while self.caged.is_some() {
             self.wait_once(input)?;
             self.keep_time()?;
@@ -250,15 +251,29 @@ impl Watch<'_> {
     }
 
     fn listen(&mut self, input: &mut Input) -> io::Result<()> {
-        match input.read() {
-            Ok(Heard::Nothing | Heard::Message(ToWorker::Start(_))) => Ok(()),
-            Ok(Heard::Message(ToWorker::Cancel { grace_ms })) => {
-                self.end(Cause::Cancelled, Duration::from_millis(grace_ms));
-                Ok(())
+        match input.read()? {
+            Heard::Nothing => Ok(()),
+            Heard::Message(message) => {
+                self.hear(&message);
+                self.hear_pending(input)
             }
             // Nobody is there to hear the rest: dropping the cage kills all of it.
-            Ok(Heard::End) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the coordinator is gone")),
-            Err(error) => Err(error),
+            Heard::End => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the coordinator is gone")),
+        }
+    }
+
+    /// Hears what came in one read together with an earlier message: poll(2) will not tell of it again.
+    fn hear_pending(&mut self, input: &mut Input) -> io::Result<()> {
+        while let Some(message) = input.next_message()? {
+            self.hear(&message);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: &ToWorker) {
+        match message {
+            ToWorker::Start(_) => {}
+            ToWorker::Cancel { grace_ms } => self.end(Cause::Cancelled, Duration::from_millis(*grace_ms)),
         }
     }
 

@@ -201,6 +201,11 @@ pub struct Ran {
 impl Worker {
     /// Starts a worker with a secret in its environment and sends it its job.
     pub fn spawn(start: &Start) -> Self {
+        Self::spawn_with(&encode(&ToWorker::Start(Box::new(start.clone()))))
+    }
+
+    /// Starts one and sends it these frames in one piece.
+    pub fn spawn_with(frames: &[u8]) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args([swarm_worker::SUBCOMMAND, "--stdio"])
             .env("COORDINATOR_TOKEN", SECRET)
@@ -209,7 +214,7 @@ impl Worker {
             .spawn()
             .expect("a worker starts");
         let mut input = child.stdin.take().expect("piped");
-        input.write_all(&encode(&ToWorker::Start(Box::new(start.clone())))).expect("the worker reads");
+        input.write_all(frames).expect("the worker reads");
         let frames = FrameReader::new(BufReader::new(child.stdout.take().expect("piped")));
         Worker { child, input: Some(input), frames }
     }

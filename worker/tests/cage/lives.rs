@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a job that is too slow ends as timed out", timed_out),
         Case::new("a job that ignores SIGTERM is killed after the grace", stubborn),
         Case::new("a cancelled job ends as cancelled", cancelled),
+        Case::new("a cancel that came together with its start is heard", cancelled_at_once),
         Case::new("36 daemons end with their job and are counted", daemons),
         Case::new("37 a grandchild that holds the output does not hold the job", held_output),
         Case::new("a thousand left processes are ended", many_orphans),
@@ -85,6 +86,14 @@ fn cancelled(tier: Tier) {
     worker.input.as_mut().expect("still open").write_all(&cancel).expect("the worker reads");
     assert_eq!(worker.finish().outcome().ended, Ended::Cancelled);
     assert!(!is_alive("501.5"));
+}
+
+fn cancelled_at_once(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut frames = encode(&ToWorker::Start(Box::new(cage.start("sleep 501.25"))));
+    frames.extend(encode(&ToWorker::Cancel { grace_ms: 0 }));
+    assert_eq!(Worker::spawn_with(&frames).finish().outcome().ended, Ended::Cancelled);
+    assert!(!is_alive("501.25"));
 }
 
 fn daemons(tier: Tier) {
