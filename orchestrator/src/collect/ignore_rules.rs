@@ -63,6 +63,12 @@ impl IgnoreRules {
     }
 }
 
+/// How many rules a `.gitignore` has, as far as they count.
+pub fn count(content: &[u8]) -> u64 {
+    let is_rule = |line: &&[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#");
+    content.split(|&byte| byte == b'\n').take(RULES_MAX).filter(is_rule).count() as u64
+}
+
 fn rooted(path: &[u8]) -> PathBuf {
     Path::new(ROOT).join(OsStr::from_bytes(path))
 }

@@ -43,6 +43,8 @@ pub struct CollectLimits {
     pub path_bytes: usize,
     /// Folders above a file.
     pub depth: usize,
+    /// Rules in all `.gitignore` files that are looked at; compiling them is what collecting spends most time on.
+    pub ignore_rules: u64,
 }
 
 impl Default for CollectLimits {
@@ -54,6 +56,7 @@ impl Default for CollectLimits {
             blob_bytes: 256 << 20,
             path_bytes: 4096,
             depth: 128,
+            ignore_rules: 50_000,
         }
     }
 }

@@ -244,6 +244,11 @@ fn limits_are_named() {
     check_limit("for i in 1 2 3; do head -c 1000 /dev/urandom > $i; done", |limits| limits.bytes = 2500, "bytes");
     check_limit("mkdir -p a/b/c/d; echo > a/b/c/d/e", |limits| limits.depth = 3, "depth");
     check_limit("touch 1 2 3 4 5 6 7 8 9 10 11 12 13", |limits| limits.entries = 12, "entries");
+    check_limit(
+        "for i in 1 2 3; do mkdir n$i; seq 20 > n$i/.gitignore; done",
+        |limits| limits.ignore_rules = 50,
+        "ignore_rules",
+    );
     check_limit("mkdir -p aaaa/bbbb; echo > aaaa/bbbb/cccc", |limits| limits.path_bytes = 12, "path_bytes");
 }
 

@@ -13,7 +13,7 @@ use git2::{ObjectType, Odb, Oid};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use super::ignore_rules::{IGNORE_FILE_BYTES_MAX, IgnoreRules, Kind};
-use super::{CollectError, CollectLimits, Refusal, display_path, rules};
+use super::{CollectError, CollectLimits, Refusal, display_path, ignore_rules, rules};
 use crate::base::index_file::{Index, Presence, Stat};
 use crate::base::read_index;
 use crate::entry_name::{check_component, is_git_dir};
@@ -76,6 +76,7 @@ pub(super) fn walk(
         ignore: IgnoreRules::new(&personal),
         present: HashSet::new(),
         entries: 0,
+        rules: 0,
         bytes: 0,
         kept_bytes: 0,
         found: Found::default(),
@@ -129,6 +130,8 @@ struct Walk<'a> {
     /// Copy backend only: tracked paths that are still there.
     present: HashSet<Vec<u8>>,
     entries: u64,
+    /// Ignore rules met so far.
+    rules: u64,
     bytes: u64,
     kept_bytes: u64,
     found: Found,
@@ -156,6 +159,10 @@ impl Walk<'_> {
         }
         names.sort();
         let rules = self.rules_of(dir, &names, listing.get(&b".gitignore"[..]).filter(|_| !opaque))?;
+        self.rules += rules.as_deref().map_or(0, ignore_rules::count);
+        if self.rules > self.limits.ignore_rules {
+            return Err(self.over("ignore_rules", self.limits.ignore_rules, path));
+        }
         self.ignore.enter(path, rules.as_deref());
         for name in &names {
             // The worker's own git directory is nobody's business.
