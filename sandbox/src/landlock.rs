@@ -195,7 +195,14 @@ fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
             let network = crate::root::ETC_NETWORK_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
             let network = network.filter(|_| draft.network == Network::Host);
             let seen = system.chain(etc).chain(network).chain([PathBuf::from("/proc")]);
-            rules.extend(seen.map(|path| (RulePath::IfThere(path), Right::Read)));
+            for path in seen {
+                // `/lib` is a link into `/usr`: what counts is where a rule would be placed.
+                let real = path.canonicalize().ok();
+                match real.filter(|real| draft.hide.iter().any(|hidden| hidden.starts_with(real))) {
+                    Some(real) => read_around(&real, &draft.hide, &mut rules)?,
+                    None => rules.push((RulePath::IfThere(path), Right::Read)),
+                }
+            }
             let devices = crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name));
             rules.extend(devices.map(|path| (RulePath::IfThere(path), Right::Device)));
             for grant in draft.grants.iter().filter(|grant| grant.access == Access::Read) {

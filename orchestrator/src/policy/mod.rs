@@ -134,6 +134,12 @@ const CREDENTIALS: &[&str] = &[
     ".password-store",
 ];
 
+/// Files in which a tool keeps credentials in its own home folder.
+const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
+
+/// Folders that many owners share: a `bin` in one of them says nothing about what lies beside it.
+const SHARED: &[&str] = &["/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp"];
+
 /// Variables that are let through without being named: what a shell session needs, and nothing that could be a secret.
 const PLAIN_VARIABLES: &[&str] = &["LANG", "LANGUAGE", "TZ", "TERM", "USER", "LOGNAME", "COLORTERM"];
 
@@ -187,7 +193,7 @@ pub fn resolve(
         tier: offer.tier,
         grants,
         cows,
-        hide: policy.hide.iter().map(|text| places.worktree.join(expand_home(text, &host.home))).collect(),
+        hide: hidden(policy, host, places),
         home: host.home.clone(),
         network,
         limits: LimitsSpec {
@@ -200,6 +206,16 @@ pub fn resolve(
         env,
         require: policy.require.clone(),
     })
+}
+
+/// What stays unreadable although it lies in something that is shown: what the policy names, and cargo's credentials where
+/// its home is a folder of the system (`/usr/local/cargo` in many images).
+fn hidden(policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<PathBuf> {
+    let named = policy.hide.iter().map(|text| places.worktree.join(expand_home(text, &host.home)));
+    let cargo = host.env.get("CARGO_HOME").map(PathBuf::from);
+    let system = cargo.filter(|home| SYSTEM.iter().any(|dir| home.starts_with(dir))).into_iter();
+    let kept = system.flat_map(|home| TOOL_CREDENTIALS.iter().map(move |name| home.join(name)));
+    named.chain(kept.filter(|path| path.symlink_metadata().is_ok())).collect()
 }
 
 fn chosen_tools<'a>(
@@ -276,6 +292,17 @@ fn checked(
     Ok(path)
 }
 
+/// Whether more of a folder than its programs may not be shown: many owners share it, or it is or lies in the home of
+/// somebody, who need not be the caller (`sudo` keeps a `PATH`), or a tool that lives there keeps its credentials there.
+fn may_hold_secrets(prefix: &Path) -> bool {
+    let exists = |path: PathBuf| path.symlink_metadata().is_ok();
+    let is_home = |folder: &Path| CREDENTIALS.iter().any(|name| exists(folder.join(name)));
+    SHARED.iter().any(|shared| prefix == Path::new(shared))
+        || prefix.parent() == Some(Path::new("/home"))
+        || prefix.ancestors().filter(|folder| folder.parent().is_some()).any(is_home)
+        || TOOL_CREDENTIALS.iter().any(|name| exists(prefix.join(name)))
+}
+
 /// Collects what is shown.
 struct Showcase<'a> {
     places: Places<'a>,
@@ -307,7 +334,7 @@ impl Showcase<'_> {
             return;
         }
         let own_prefix = dir.ends_with("bin") && prefix.parent().is_some() && !home.starts_with(prefix);
-        if own_prefix && !dir.starts_with(home) {
+        if own_prefix && !dir.starts_with(home) && !may_hold_secrets(prefix) {
             self.add(prefix.to_owned(), Show::Read);
             return;
         }
@@ -488,6 +515,21 @@ mod tests {
         let cage = fixture.resolve(&SandboxPolicy::default()).unwrap();
         let at: Vec<PathBuf> = cage.grants.iter().map(|grant| grant.at.clone()).collect();
         assert_eq!(at, [fixture.root().join("opt/tool")]);
+    }
+
+    #[test]
+    fn of_a_home_on_the_path_only_programs_are_readable() {
+        for (secret, bin) in [(".ssh", "bin"), (".ssh", ".local/bin"), (".cargo/credentials.toml", ".cargo/bin")] {
+            let mut fixture = Fixture::new();
+            let other = fixture.root().join("other");
+            std::fs::create_dir_all(other.join(bin)).unwrap();
+            std::fs::create_dir_all(other.join(secret)).unwrap();
+            fixture.host.path = vec![other.join(bin)];
+            let cage = fixture.resolve(&SandboxPolicy::default()).unwrap();
+            let at: Vec<PathBuf> = cage.grants.iter().map(|grant| grant.at.clone()).collect();
+            assert_eq!(at, [other.join(bin)], "{secret}");
+        }
+        assert!(may_hold_secrets(Path::new("/tmp")) && may_hold_secrets(Path::new("/home/somebody")));
     }
 
     #[test]

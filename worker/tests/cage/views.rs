@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a read grant is readable and not writable", read_grant),
         Case::new("a write grant is writable", write_grant),
         Case::new("a hidden file and a hidden folder cannot be read", hidden),
+        Case::new("18 a hidden file of the system is not readable", hidden_of_the_system),
         Case::new("a copy-on-write folder takes writes and stays as it was", copy_on_write),
         Case::new("15 a symlink in a granted path refuses the launch", symlink_in_grant),
         Case::new("15 a symlink in the worktree does not move a mount out of it", symlink_under_mount),
@@ -126,6 +127,21 @@ fn hidden(tier: Tier) {
     assert_eq!(started(&ran).stdout, "[net]\n", "{ran:?}");
     start.sandbox.hide.clear();
     assert!(Worker::spawn(&start).finish().stdout.contains(SECRET), "the control sees it");
+}
+
+/// In a folder that every cage shows.
+fn hidden_of_the_system(tier: Tier) {
+    let secret = "/usr/lib/os-release";
+    if fs::metadata(secret).is_err() {
+        println!("skip: this machine has no {secret}");
+        return;
+    }
+    let cage = Cage::new(tier);
+    let mut start = cage.start(&format!("ls /usr/lib >/dev/null; cat {secret}; sh -c true && echo works"));
+    assert!(Worker::spawn(&start).finish().stdout.len() > "works\n".len(), "the control sees it");
+    start.sandbox.hide.push(secret.into());
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(started(&ran).stdout, "works\n", "{ran:?}");
 }
 
 fn copy_on_write(tier: Tier) {
