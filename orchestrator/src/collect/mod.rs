@@ -11,6 +11,8 @@ pub mod artifacts;
 pub mod ignore_rules;
 /// Where links may point, which names may stand beside each other.
 pub mod rules;
+/// Changed files that somebody's tools will execute.
+pub mod self_running;
 /// The first pass.
 mod walk;
 

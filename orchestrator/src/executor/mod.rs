@@ -27,7 +27,10 @@ use swarm_plans::{BeforeWork, InstanceId, MergeMode, Plan, RenderedCheck, Render
 use swarm_protocol::{Ended, Stream};
 
 use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
-use crate::collect::{Change, CollectError, CollectLimits, Collected, Refusal, collect, display_path};
+use crate::collect::self_running::runs_on_its_own;
+use crate::collect::{
+    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path,
+};
 use crate::commit::{self, CommitSpec, Signing};
 use crate::dispatcher::core::{AttemptDone, AttemptJob};
 use crate::event::{AttemptEnd, ChangeSummary};
@@ -43,6 +46,9 @@ use crate::worktree::Worktree;
 use job::{CagedCommand, Jobs, Ran};
 use places::Places;
 use trees::{Start, Trees};
+
+/// Files that run by themselves which a note names.
+const SELF_RUNNING_NAMED_MAX: usize = 10;
 
 /// Does the work of one run.
 pub struct Executor {
@@ -304,7 +310,9 @@ impl Executor {
             tree: change.tree.to_string(),
             files: change.paths.len() as u64,
         };
-        Ok(Kept { summary, commit, notes: change.notes })
+        let mut notes = change.notes;
+        notes.extend(self_running_note(&change.paths));
+        Ok(Kept { summary, commit, notes })
     }
 
     /// Checks that have to fail before the work: else they would prove nothing.
@@ -425,9 +433,25 @@ enum TakeError {
     Keep(#[from] RepositoryError),
 }
 
+/// Says which of the changed files somebody's tools will execute outside of the cage.
+fn self_running_note(paths: &[ChangedPath]) -> Option<String> {
+    let changed = paths.iter().filter(|changed| changed.kind != ChangeKind::Deleted).map(|changed| &changed.path);
+    let named: Vec<String> = changed
+        .filter(|path| runs_on_its_own(path))
+        .take(SELF_RUNNING_NAMED_MAX)
+        .map(|path| display_path(path))
+        .collect();
+    let list = named.join(", ");
+    (!named.is_empty()).then(|| format!("it changed what runs by itself outside of the cage: {list}"))
+}
+
 fn note(ran: &Ran, record: &mut Record) {
     if ran.outcome.orphans > 0 {
-        record.notes.push(format!("{} processes outlived the command and were killed", ran.outcome.orphans));
+        let (orphans, were) = match ran.outcome.orphans {
+            1 => ("1 process".to_owned(), "was"),
+            n => (format!("{n} processes"), "were"),
+        };
+        record.notes.push(format!("{orphans} outlived the command and {were} killed"));
     }
     if ran.outcome.output_bytes_dropped > 0 {
         let dropped = bytesize::ByteSize(ran.outcome.output_bytes_dropped);

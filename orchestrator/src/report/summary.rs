@@ -33,6 +33,7 @@ pub fn summary(state: &RunState, tail: LogTail<'_>, style: Style) -> String {
         writer.parked(),
         writer.failed(),
         writer.not_run(),
+        writer.notes(),
         writer.facts(),
         writer.next_steps(),
     ]
@@ -162,6 +163,27 @@ impl Summary<'_> {
             let cause = instance.cause.as_deref().map(|cause| format!(": {}", sanitize::name(cause)));
             let _ = writeln!(text, "    {}: {word}{}", words::instance(id), cause.unwrap_or_default());
         })
+    }
+
+    /// What people should know of attempts that are over.
+    fn notes(&self) -> String {
+        let all: Vec<String> = self
+            .state
+            .instances
+            .iter()
+            .filter_map(|(id, instance)| Some((id, instance.last_attempt()?)))
+            .flat_map(|(id, attempt)| attempt.notes.iter().map(move |note| (id, note)))
+            .map(|(id, note)| format!("    {}: {}\n", words::instance(id), sanitize::name(note)))
+            .collect();
+        if all.is_empty() {
+            return String::new();
+        }
+        let mut text = format!("{}\n", self.style.paint(Tone::Warn, "notes"));
+        all.iter().take(ENTRIES_MAX).for_each(|line| text.push_str(line));
+        if all.len() > ENTRIES_MAX {
+            text.push_str(&format!("    … and {} more\n", all.len() - ENTRIES_MAX));
+        }
+        text
     }
 
     fn facts(&self) -> String {
