@@ -100,6 +100,7 @@ pub(super) fn result_text(result: InstanceResult, cause: Option<&str>, instance:
         InstanceResult::Succeeded => {}
         // The reason says it already.
         InstanceResult::TimedOut if why == "timed out" => {}
+        InstanceResult::Cancelled if why == "was cancelled" => {}
         _ => parts.push(result.name().to_owned()),
     }
     if !why.is_empty() {

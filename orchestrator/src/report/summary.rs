@@ -128,7 +128,6 @@ impl Summary<'_> {
                         | InstanceResult::TimedOut
                         | InstanceResult::Violation
                         | InstanceResult::Lost
-                        | InstanceResult::Cancelled
                 )
             )
         });
@@ -155,10 +154,12 @@ impl Summary<'_> {
     fn not_run(&self) -> String {
         let finished = self.state.finished.is_some();
         let entries = self.entries(|instance| match instance.phase {
-            Phase::Finished(result) => matches!(result, InstanceResult::Blocked | InstanceResult::Skipped),
+            Phase::Finished(result) => {
+                matches!(result, InstanceResult::Blocked | InstanceResult::Skipped | InstanceResult::Cancelled)
+            }
             Phase::Waiting | Phase::Running | Phase::Retrying { .. } => finished,
         });
-        self.section("not run", Tone::Quiet, entries, |(id, instance), text| {
+        self.section("not run to the end", Tone::Quiet, entries, |(id, instance), text| {
             let word = instance.result().map_or("not reached", InstanceResult::name);
             let cause = instance.cause.as_deref().map(|cause| format!(": {}", sanitize::name(cause)));
             let _ = writeln!(text, "    {}: {word}{}", words::instance(id), cause.unwrap_or_default());
