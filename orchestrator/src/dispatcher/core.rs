@@ -22,6 +22,9 @@ use crate::schedule::{Effect, NodeIx, NodeSpec, Schedule, Verdict};
 /// How often a batch is folded again because somebody else moved the target meanwhile.
 pub const REFOLDS_MAX: u32 = 10;
 
+/// Why a fan-out that was never answered is cancelled.
+const ENDED_EARLY: &str = "the run ended early";
+
 /// What the core hears.
 #[derive(Debug)]
 pub enum Input {
@@ -584,6 +587,12 @@ impl RunCore {
     fn items(&mut self, task: TaskIx, items: Result<Vec<Value>, String>) {
         let is_fan = |role: &Role| matches!(role, Role::Fan(of) if *of == task);
         let fan = NodeIx::at(self.roles.iter().position(is_fan).expect("BUG: items of a task that is no fan-out"));
+        if self.stop.is_some() {
+            // What would be added now could never start.
+            self.unexpanded(task, InstanceResult::Cancelled, ENDED_EARLY.to_owned());
+            let effects = self.schedule.finish(fan, Verdict::Fail);
+            return self.effects(effects);
+        }
         let added = items.and_then(|items| self.graph.supply(task, items).map_err(|error| error.to_string()));
         match added {
             Ok(added) => {
@@ -612,9 +621,7 @@ impl RunCore {
             for node in self.schedule.stop() {
                 match self.roles[node.index()] {
                     Role::Instance(ix) => self.record(ix, InstanceResult::Cancelled, None),
-                    Role::Fan(task) => {
-                        self.unexpanded(task, InstanceResult::Cancelled, "the run ended early".to_owned())
-                    }
+                    Role::Fan(task) => self.unexpanded(task, InstanceResult::Cancelled, ENDED_EARLY.to_owned()),
                     Role::Join(_) => {}
                 }
             }
