@@ -6,6 +6,8 @@
 
 /// The decisions; pure.
 pub mod core;
+/// What the core hears and wants done.
+pub mod messages;
 /// What needs hand on.
 mod needs;
 
