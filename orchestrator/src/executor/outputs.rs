@@ -64,6 +64,10 @@ pub fn read(out: &Path, named: &IndexMap<String, OutputSource>) -> Result<Map<St
         Err(OutputError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
+    // Dependents get this folder shown; without it, or with a link in its place, their cages could not be made.
+    if !out.symlink_metadata(ARTIFACTS).map_err(failed("$SWARM_ARTIFACTS"))?.is_dir() {
+        return Err(failed("$SWARM_ARTIFACTS")(std::io::Error::from(std::io::ErrorKind::NotADirectory)));
+    }
     if named.is_empty() {
         return Ok(outputs);
     }
@@ -198,5 +202,16 @@ mod tests {
         for file in ["link.json", "absolute.json", "fifo.json", "../secret.json"] {
             assert!(matches!(read(out.path(), &named(file)), Err(OutputError::Read { .. })), "{file}");
         }
+    }
+
+    #[test]
+    fn an_artifacts_folder_that_was_replaced_is_the_tasks_fault() {
+        let out = out();
+        let artifacts = out.path().join(ARTIFACTS);
+        assert!(read(out.path(), &IndexMap::new()).is_ok());
+        std::fs::remove_dir(&artifacts).unwrap();
+        assert!(matches!(read(out.path(), &IndexMap::new()), Err(OutputError::Read { .. })), "it is gone");
+        std::os::unix::fs::symlink(".", &artifacts).unwrap();
+        assert!(matches!(read(out.path(), &IndexMap::new()), Err(OutputError::Read { .. })), "it is a link");
     }
 }
