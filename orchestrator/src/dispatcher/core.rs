@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::{Map, Value};
 use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, RenderError, Rendered, TaskGraph, TaskIx};
 
@@ -518,22 +520,25 @@ pub fn builds_on_parked(need: &str) -> String {
     format!("it builds on `{need}`, which is parked")
 }
 
-/// The depth of each task: 0 without needs, else one more than its deepest need.
+/// The depth of each task: 0 without needs, else one more than its deepest need. Tasks whose instances need each other
+/// crosswise stand at one depth: their order is that of the plan then.
 fn levels(graph: &TaskGraph) -> Vec<u32> {
     let count = graph.plan().tasks.len();
-    let mut levels: Vec<Option<u32>> = vec![None; count];
-    let mut open: Vec<usize> = (0..count).rev().collect();
-    while let Some(&task) = open.last() {
-        let needs = graph.named_needs(TaskIx(task as u32));
-        let unknown: Vec<usize> = needs.iter().map(|n| n.index()).filter(|n| levels[*n].is_none()).collect();
-        if levels[task].is_none() && unknown.is_empty() {
-            levels[task] = Some(needs.iter().filter_map(|n| levels[n.index()]).max().map_or(0, |deepest| deepest + 1));
-        }
-        if levels[task].is_some() {
-            open.pop();
-        } else {
-            open.extend(unknown);
+    let mut tasks: DiGraph<(), ()> = DiGraph::with_capacity(count, count);
+    for _ in 0..count {
+        tasks.add_node(());
+    }
+    for task in 0..count {
+        for need in graph.named_needs(TaskIx(task as u32)) {
+            tasks.add_edge(NodeIndex::new(task), NodeIndex::new(need.index()), ());
         }
     }
-    levels.into_iter().map(|level| level.expect("a validated plan has no cycle")).collect()
+    let mut levels = vec![0; count];
+    // Needs come before what needs them. Source: petgraph's `tarjan_scc`, "reverse topological order".
+    for group in tarjan_scc(&tasks) {
+        let outside = group.iter().flat_map(|&task| tasks.neighbors(task)).filter(|need| !group.contains(need));
+        let level = outside.map(|need| levels[need.index()] + 1).max().unwrap_or(0);
+        group.iter().for_each(|task| levels[task.index()] = level);
+    }
+    levels
 }

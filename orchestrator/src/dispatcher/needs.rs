@@ -147,7 +147,9 @@ fn changes(
         }
     }
     let mut ordered: Vec<InstanceIx> = seen.into_iter().collect();
-    ordered.sort_unstable_by_key(|ix| (rank[graph.instance(*ix).task.index()], *ix));
+    // Numbers of instances compare within a task only: across tasks they follow the order in which fan-outs got their items.
+    let place = |ix: &InstanceIx| (rank[graph.instance(*ix).task.index()], graph.instance(*ix).task, *ix);
+    ordered.sort_unstable_by_key(place);
     let change = |ix: InstanceIx| {
         let state = &states[ix.index()];
         let passed = state.result.is_some_and(InstanceResult::passed);
