@@ -151,6 +151,9 @@ pub fn answers(tier: Tier, network: Network) -> Answers {
     ioctl(tier, &mut put);
     set_id_bits(&mut put);
     sockets(tier, network, &mut put);
+    if tier == Tier::Namespaces {
+        init(&mut put);
+    }
     if tier == Tier::Landlock {
         SHARED_BY_NUMBER.iter().for_each(|&number| put(number, Answer::Refuse.into()));
         peers(&mut put);
@@ -215,6 +218,24 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
     }
     put(libc::SYS_socket, allow_only(allowed));
     put(libc::SYS_socketpair, allow_only(vec![vec![family(libc::AF_UNIX)]]));
+}
+
+/// The cage's init has the job's user and is process 1 inside. A job that gave it no processor time would end it, and its
+/// own failure would look like one of the machine.
+fn init(put: &mut impl FnMut(libc::c_long, Verdict)) {
+    let refused = |tests: Vec<Test>| Verdict { cases: vec![(tests, Answer::Refuse)], otherwise: Answer::Allow };
+    for number in [
+        libc::SYS_prlimit64,
+        libc::SYS_sched_setattr,
+        libc::SYS_sched_setscheduler,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setaffinity,
+    ] {
+        put(number, refused(vec![is(0, u32::MAX, 1)]));
+    }
+    // PRIO_PROCESS and IOPRIO_WHO_PROCESS.
+    put(libc::SYS_setpriority, refused(vec![is(0, u32::MAX, 0), is(1, u32::MAX, 1)]));
+    put(libc::SYS_ioprio_set, refused(vec![is(0, u32::MAX, 1), is(1, u32::MAX, 1)]));
 }
 
 /// Calls that steer a process by number: only oneself (0) where other processes of the user can be named.

@@ -124,6 +124,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new("30 nothing is left in the host's /tmp and /dev/shm", drop_box));
     cases.push(Case::new("43 another architecture's calls kill", other_architecture));
     cases.push(Case::new("46 inherited descriptors are closed", inherited_descriptors));
+    cases.push(Case::new("35 init cannot be steered", init_is_not_the_jobs));
     cases.push(Case::new("58 the coordinator's environment is not seen", coordinators_environment));
     cases
 }
@@ -233,6 +234,17 @@ fn other_architecture(tier: Tier) {
     }
     let ran = cage.run("$SELF __attack int80; echo ended $?");
     assert!(ran.stdout.contains("ended 159"), "killed by SIGSYS: {ran:?}");
+}
+
+fn init_is_not_the_jobs(tier: Tier) {
+    let cage = Cage::new(tier);
+    if tier == Tier::Namespaces {
+        let ran =
+            cage.run("for a in prlimit setpriority scheduler ioprio; do sleep 9 & $SELF __attack $a $!; kill $!; done");
+        assert_eq!(ran.stdout.matches(DONE).count(), 4, "the control steers its own children: {ran:?}");
+    }
+    let ran = cage.run("for a in prlimit setpriority scheduler ioprio; do $SELF __attack $a 1; done");
+    assert_eq!(ran.stdout.matches(REFUSED).count(), 4, "{ran:?}");
 }
 
 fn inherited_descriptors(tier: Tier) {
