@@ -106,6 +106,15 @@ fn only_the_executable_bit_of_a_mode_counts() {
     check("chmod 4777 README; chmod 644 bin/tool", "M 100755 README\nM 100644 bin/tool\n");
 }
 
+/// Says something for an ordinary user only: root reads everything.
+#[test]
+fn locked_folders_are_read_all_the_same() {
+    check(
+        "mkdir -p n/m; echo 1 > n/m/o; echo 2 > dir/a; chmod 444 n/m; chmod 000 n; chmod 111 dir; chmod 000 .",
+        "M 100644 dir/a\nA 100644 n/m/o\n",
+    );
+}
+
 #[test]
 fn a_removed_folder_is_all_its_files() {
     check("rm -r dir", "D 000000 dir/a\nD 000000 dir/sub/b\n");

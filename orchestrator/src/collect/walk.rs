@@ -62,7 +62,9 @@ pub(super) fn walk(
 ) -> Result<Found, Stop> {
     let root = worktree.written_dir();
     let io = |source| CollectError::Io { path: Vec::new(), source };
-    let dir = Dir::open_ambient_dir(&root, ambient_authority()).map_err(io)?;
+    let attempt = Dir::open_ambient_dir(worktree.attempt_dir(), ambient_authority()).map_err(io)?;
+    let name = root.file_name().expect("a folder of the attempt's");
+    let dir = open_folder(&attempt, name.as_bytes(), b"")?;
     let index = match worktree.backend() {
         Backend::Overlay => None,
         Backend::Copy => Some(read_index(&worktree.index_path())?),
@@ -381,6 +383,7 @@ impl Walk<'_> {
     }
 }
 
+/// Opens a folder without following a link. A worker may have taken the permissions to list and to search it.
 pub(super) fn open_folder(dir: &Dir, name: &[u8], path: &[u8]) -> Result<Dir, Stop> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
@@ -390,7 +393,11 @@ pub(super) fn open_folder(dir: &Dir, name: &[u8], path: &[u8]) -> Result<Dir, St
         }
         opened => opened,
     };
-    let folder = opened.map_err(|error| CollectError::Io { path: path.to_vec(), source: error.into() })?;
+    let io = |error: rustix::io::Errno| CollectError::Io { path: path.to_vec(), source: error.into() };
+    let folder = opened.map_err(io)?;
+    if rustix::fs::fstat(&folder).map_err(io)?.st_mode & 0o500 != 0o500 {
+        rustix::fs::fchmod(&folder, Mode::RWXU).map_err(io)?;
+    }
     Ok(Dir::from_std_file(File::from(folder)))
 }
 
