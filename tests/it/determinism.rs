@@ -1,5 +1,6 @@
 //! The same plan gives the same commits, whatever finished first.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use swarm_tests::{Repository, Swarm};
@@ -25,23 +26,28 @@ fn plan() -> String {
     )
 }
 
-fn result(jobs: &str) -> (Vec<(String, Option<git2::Oid>)>, Vec<(String, String)>) {
+/// What a run left: every ref with its commit, and what became of every change.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    refs: BTreeMap<String, Option<git2::Oid>>,
+    fates: BTreeMap<String, String>,
+}
+
+fn left(jobs: &str) -> Left {
     let files: Vec<_> = (0..FILES).map(|n| (format!("f{n}.txt"), format!("{n}\n"))).collect();
     let repository = Repository::with(&files);
     let run = Swarm::run(&repository, "same", &plan()).args(&["-j", jobs]).env("SOURCE_DATE_EPOCH", "1700000000");
     let ended = run.exits(5);
     let names = repository.refs("refs/*");
     let refs = names.into_iter().map(|name| (name.clone(), repository.commit_of(&name))).collect();
-    (refs, ended.fates().into_iter().collect())
+    Left { refs, fates: ended.fates() }
 }
 
 #[test]
 fn one_worker_and_eight_give_the_same_commits() {
-    let (refs, fates) = result("1");
-    assert!(refs.len() > 20 && fates.iter().any(|(_, fate)| fate == "parked"), "{fates:?}");
+    let first = left("1");
+    assert!(first.refs.len() > 20 && first.fates.values().any(|fate| fate == "parked"), "{first:?}");
     for _ in 0..2 {
-        let (again, fates_again) = result("8");
-        assert_eq!(fates, fates_again);
-        assert_eq!(refs, again);
+        assert_eq!(first, left("8"));
     }
 }

@@ -1,0 +1,212 @@
+//! Repositories, plans and disks that are not as they should be: each has a clear answer, and nothing is lost.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::Signal;
+use swarm_tests::{Ended, Repository, Swarm};
+
+const FILES: [(&str, &str); 2] = [("a.txt", "one\n"), ("dir/b.txt", "b\n")];
+const EDIT: &str = "[tasks.a]\nrun = 'echo two >> a.txt'\n";
+
+/// Runs the edit with a change to the command line; it must be refused with a code and these words.
+fn refused(repository: &Repository, arguments: &[&str], code: i32, words: &[&str]) {
+    let ended = Swarm::run(repository, "it", EDIT).args(arguments).exits(code);
+    says(&ended, words);
+    assert!(ended.err.contains("error:"), "{ended}");
+}
+
+fn says(ended: &Ended, words: &[&str]) {
+    words.iter().for_each(|word| assert!(ended.err.contains(word), "`{word}` is missing: {ended}"));
+}
+
+/// Runs the edit in another folder, where it must land.
+fn lands(repository: &Repository, folder: &Path, words: &[&str]) {
+    let ended = Swarm::run(repository, "it", EDIT).current_dir(folder).exits(0);
+    assert_eq!(ended.fate("a"), "landed");
+    let found = words.iter().all(|word| ended.out.contains(word));
+    assert!(found, "{words:?}: {ended}");
+}
+
+#[test]
+fn a_repository_without_commits() {
+    refused(&Repository::empty(), &[], 3, &["commit", "hint:"]);
+}
+
+#[test]
+fn a_folder_without_a_repository() {
+    let repository = Repository::empty();
+    let ended = Swarm::run(&repository, "it", EDIT).current_dir(&repository.home()).exits(3);
+    says(&ended, &["git repository"]);
+}
+
+#[test]
+fn a_bare_repository_gets_its_branch() {
+    let repository = Repository::with(&FILES);
+    let bare = repository.beside("bare.git");
+    git2::build::RepoBuilder::new().bare(true).clone(&repository.path().display().to_string(), &bare).expect("a clone");
+    lands(&repository, &bare, &[]);
+    assert!(git2::Repository::open(&bare).expect("bare").find_reference("refs/heads/swarm/it").is_ok());
+}
+
+#[test]
+fn shallow_and_partial_clones_say_so() {
+    let repository = Repository::with(&FILES);
+    repository.write("a.txt", "later\n");
+    repository.commit_all("second\n");
+    let url = format!("file://{}", repository.path().display());
+    repository.git().config().expect("it has one").set_bool("uploadpack.allowFilter", true).expect("writable");
+    for (name, option) in [("shallow", "--depth=1"), ("partial", "--filter=blob:none")] {
+        let clone = repository.beside(name);
+        if repository.run_git(&["clone", "-q", option, &url, &clone.display().to_string()]).is_none() {
+            return;
+        }
+        lands(&repository, &clone, &[name]);
+    }
+}
+
+#[test]
+fn a_detached_head_is_a_base_like_any_other() {
+    let repository = Repository::with(&FILES);
+    repository.git().set_head_detached(repository.commit_of("main").expect("a commit")).expect("it exists");
+    lands(&repository, &repository.path(), &[]);
+}
+
+#[test]
+fn no_identity_is_replaced_and_told() {
+    let repository = Repository::with(&FILES);
+    let mut config = repository.git().config().expect("it has one");
+    for key in ["user.name", "user.email"] {
+        config.remove(key).expect("it was set");
+    }
+    lands(&repository, &repository.path(), &["user.name"]);
+    let tip = repository.commit_of("swarm/it").expect("it landed");
+    assert_eq!(repository.git().find_commit(tip).expect("a commit").author().name(), Ok("swarm"));
+}
+
+#[test]
+fn a_checked_out_target_is_not_moved() {
+    let repository = Repository::with(&FILES);
+    let before = repository.commit_of("main");
+    refused(&repository, &["--into", "main"], 2, &["checked out", "--into"]);
+    assert_eq!(repository.commit_of("main"), before);
+}
+
+#[test]
+fn a_target_that_went_another_way_is_not_forced() {
+    let repository = Repository::with(&FILES);
+    let git = repository.git();
+    let first = git.find_commit(repository.commit_of("main").expect("a commit")).expect("it is there");
+    git.branch("old", &first, false).expect("a branch");
+    git.set_head("refs/heads/old").expect("a branch");
+    repository.write("other.txt", "x");
+    let theirs = repository.commit_all("theirs\n");
+    git.set_head("refs/heads/main").expect("a branch");
+    git.checkout_head(Some(git2::build::CheckoutBuilder::new().force())).expect("a checkout");
+    repository.write("main.txt", "x");
+    repository.commit_all("ours\n");
+    refused(&repository, &["--into", "old"], 2, &["another way", "hint:"]);
+    assert_eq!(repository.commit_of("old"), Some(theirs));
+}
+
+#[test]
+fn a_missing_shell_is_named() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.a]\nshell = ['no-such-shell', '-c']\nrun = 'true'\n";
+    says(&Swarm::run(&repository, "it", plan).exits(1), &["no-such-shell"]);
+}
+
+#[test]
+fn a_plan_without_tasks_and_one_that_is_none() {
+    let repository = Repository::with(&FILES);
+    says(&Swarm::run(&repository, "it", "").exits(2), &["the plan has no tasks"]);
+    says(&Swarm::run(&repository, "it", "[tasks.a\n").exits(2), &["error"]);
+    says(&Swarm::new(&repository, &["run", "nowhere.toml"]).exits(2), &["nowhere.toml"]);
+}
+
+#[test]
+fn ten_mistakes_are_shown_at_once() {
+    let repository = Repository::with(&FILES);
+    let plan = "jbos = 2\ndeadline = 'soon'\n[tasks.a]\nrun = 'true'\nneeds = ['x1']\ntimeout = 'x'\nwirtes = []\n\
+                [tasks.b]\nrun = '{{ nothing }}'\nargv = ['a']\n[tasks.c]\nneeds = ['d']\nrun = 'true'\n\
+                [tasks.d]\nneeds = ['c']\nrun = 'true'\npriority = 'high'\n[tasks.e]\n[budget]\nusd = 1\n";
+    let ended = Swarm::run(&repository, "it", plan).exits(2);
+    let count = ended.err.matches("error: ").count() + ended.err.matches("error[").count();
+    assert!(count >= 10, "{count}: {ended}");
+    assert!(!repository.path().join(".git/swarm").exists(), "nothing was begun");
+}
+
+#[test]
+fn names_of_any_bytes_in_the_tree_are_kept() {
+    let repository = Repository::empty();
+    let names: [&[u8]; 4] = [b"new\nline.txt", b"\xff\xfe.txt", b"tab\t \"quoted\" \\.txt", "ü.txt".as_bytes()];
+    names.iter().for_each(|name| repository.write(Path::new(OsStr::from_bytes(name)), "one\n"));
+    repository.commit_all("first\n");
+    let plan = "[tasks.a]\nrun = 'for file in ./*.txt; do echo two >> \"$file\"; done'\n";
+    let ended = Swarm::run(&repository, "it", plan).exits(0);
+    let files = repository.files("swarm/it");
+    assert!(files.len() == 4 && files.values().all(|content| content == b"one\ntwo\n"), "{files:?} {ended}");
+    let checkout = repository.freeze("swarm/it");
+    assert_eq!(checkout.differences(&repository.freeze("swarm/it")), Vec::<String>::new());
+}
+
+#[test]
+fn a_worker_may_make_names_of_any_bytes() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.a]\nrun = '''printf x > \"$(printf 'new\\nline')\"; printf x > \"$(printf '\\377')\"'''\n";
+    let ended = Swarm::run(&repository, "it", plan).end();
+    // Landed or refused by name, but never half of it, and never raw on the screen.
+    match ended.code {
+        0 => assert_eq!(repository.files("swarm/it").len(), 4),
+        code => assert_eq!((code, ended.result("a").as_str()), (1, "violation"), "{ended}"),
+    }
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_made() {
+    let repository = Repository::with(&FILES);
+    refused(&repository, &["--state-dir", "a.txt/state"], 3, &["a.txt/state"]);
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // It is gone already when the test never mounted it.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_loses_nothing() {
+    let repository = Repository::with(&FILES);
+    repository.write("big.bin", vec![7; 3 << 20]);
+    repository.commit_all("big\n");
+    let disk = SmallDisk(repository.beside("disk"));
+    std::fs::create_dir(&disk.0).expect("a folder");
+    let size = c"size=2m";
+    if let Err(error) = mount("tmpfs", &disk.0, "tmpfs", MountFlags::empty(), Some(size)) {
+        println!("skipped: no small disk can be mounted ({error})");
+        return;
+    }
+    let before = repository.freeze("swarm/it");
+    let ended = Swarm::run(&repository, "it", EDIT).args(&["--state-dir", &disk.0.display().to_string()]).exits(3);
+    says(&ended, &["error:"]);
+    assert_eq!(before.differences(&repository.freeze("swarm/it")), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_coordinator_on_the_same_target_is_told_to_wait() {
+    let repository = Repository::with(&FILES);
+    let mut first = Swarm::run(&repository, "it", "[tasks.a]\nrun = 'sleep 50'\n").start();
+    assert!(first.says("attempt-started"), "it starts");
+    let pid = first.pid().to_string();
+    refused(&repository, &[], 8, &["another coordinator", &pid]);
+    let other = Swarm::run(&repository, "it", EDIT).args(&["--into", "swarm/other"]).exits(0);
+    assert_eq!(other.fate("a"), "landed");
+    first.signal(Signal::TERM);
+    assert_eq!(first.end().code, 143);
+}
