@@ -421,6 +421,9 @@ impl RunCore {
                 self.unexpanded(task, InstanceResult::Failed, reason);
                 let effects = self.schedule.finish(fan, Verdict::Fail);
                 self.effects(effects);
+                if self.options.fail_fast == FailFast::Yes {
+                    self.stop(StopCause::FailFast);
+                }
             }
         }
     }

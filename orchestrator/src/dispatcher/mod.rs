@@ -10,6 +10,9 @@ pub mod core;
 pub mod messages;
 /// What needs hand on.
 mod needs;
+/// Runs told by hand: inputs in, results out.
+#[cfg(test)]
+mod stories;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -81,7 +84,13 @@ impl Dispatcher<'_> {
                 return Ok(self.core);
             }
             tokio::select! {
+                // A person first, then what is durable: a flood of ends never keeps a signal waiting.
                 biased;
+                Some(signal) = self.interrupts.recv() => {
+                    interrupts += 1;
+                    let cause = if interrupts == 1 { StopCause::Interrupted(signal) } else { StopCause::Killed(signal) };
+                    self.core.handle(Input::Stop(cause), random());
+                }
                 recorded = front(&mut in_flight) => {
                     let then = in_flight.pop_front().map(|batch| batch.then).unwrap_or_default();
                     for recorded in &recorded? {
@@ -94,11 +103,6 @@ impl Dispatcher<'_> {
                     while let Ok(input) = inputs.try_recv() {
                         self.core.handle(input, random());
                     }
-                }
-                Some(signal) = self.interrupts.recv() => {
-                    interrupts += 1;
-                    let cause = if interrupts == 1 { StopCause::Interrupted(signal) } else { StopCause::Killed(signal) };
-                    self.core.handle(Input::Stop(cause), random());
                 }
                 () = over(self.deadline) => {
                     self.deadline = None;
