@@ -24,7 +24,7 @@ use std::time::Instant;
 use git2::Oid;
 use serde_json::{Map, Value};
 use swarm_plans::{BeforeWork, InstanceId, MergeMode, Plan, RenderedCheck, RenderedCommand, Task, TaskIx};
-use swarm_protocol::{Ended, Stream};
+use swarm_protocol::{Access, Ended, Stream};
 
 use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
 use crate::collect::self_running::runs_on_its_own;
@@ -37,7 +37,7 @@ use crate::event::{AttemptEnd, ChangeSummary};
 use crate::ids::{Attempt, RunId};
 use crate::journal::LogWriter;
 use crate::journal::logs::SECTION_BYTES_MAX;
-use crate::policy::{AttemptPlaces, Cage};
+use crate::policy::Cage;
 use crate::report::words;
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
@@ -103,11 +103,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// When a check runs: the name of its worktree's folder, and the words for people.
+/// Which of an attempt's commands runs.
 #[derive(Debug, Clone, Copy)]
 struct When {
+    /// The name of its worktree's folder.
     name: &'static str,
+    /// For people.
     words: &'static str,
+    /// What it may do in the folder that the work hands over.
+    out: Access,
+}
+
+impl When {
+    const WORK: When = When { name: "work", words: "the work", out: Access::Write };
+    const BEFORE: When = When { name: "before", words: "before the work", out: Access::Read };
+    const AFTER: When = When { name: "check", words: "after the work", out: Access::Read };
 }
 
 /// What an attempt has brought so far.
@@ -184,7 +194,7 @@ impl Executor {
     ) -> Result<(), Stop> {
         let command =
             CagedCommand { argv: job.rendered.argv.clone(), cwd: worktree.spec.at().clone(), timeout: task.timeout };
-        let ran = self.caged(job, task, command, worktree, places.of_cage("work"), places, &mut record.log).await?;
+        let ran = self.caged(job, task, command, worktree, When::WORK, places, &mut record.log).await?;
         note(&ran, record);
         match ran.outcome.ended {
             Ended::Exited { code: 0 } => Ok(()),
@@ -199,18 +209,19 @@ impl Executor {
         task: &Task,
         command: CagedCommand,
         worktree: &Worktree,
-        own: AttemptPlaces,
+        when: When,
         places: &Places,
         log: &mut LogWriter,
     ) -> Result<Ran, Stop> {
         let cage = &self.cages[&task.sandbox];
-        let attempt = places.inside(cage.tier(), &job.needs, &self.state, &self.run)?;
+        let attempt = places.inside(cage.tier(), when.out, &job.needs, &self.state, &self.run)?;
         let mut env = attempt.env;
         env.push(("SWARM_ATTEMPT".to_owned(), job.attempt.to_string()));
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(job.rendered.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut grants = worktree.grants.clone();
         grants.extend(attempt.grants);
+        let own = places.of_cage(when.name);
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec)?;
         // A log that cannot be written is noticed when it is finished.
@@ -328,7 +339,7 @@ impl Executor {
         let all: Vec<(usize, &RenderedCheck)> = job.rendered.checks.iter().enumerate().collect();
         for &(index, check) in all.iter().filter(before) {
             let worktree = self.provision(start, places, "before").await?;
-            let when = When { name: "before", words: "before the work" };
+            let when = When::BEFORE;
             let ended = self.check(job, task, index, check, &worktree, places, record, when).await;
             self.trees.discard(worktree);
             let ended = ended?;
@@ -361,7 +372,7 @@ impl Executor {
         let worktree = self.provision(&result, places, "check").await?;
         let mut end = Ok(());
         for (index, check) in job.rendered.checks.iter().enumerate() {
-            let when = When { name: "check", words: "after the work" };
+            let when = When::AFTER;
             end = match self.check(job, task, index, check, &worktree, places, record, when).await {
                 Ok(Ended::Exited { code: 0 }) => Ok(()),
                 Ok(ended) => {
@@ -399,8 +410,7 @@ impl Executor {
             record.log.section(&format!("check {} {}: {}", index + 1, when.words, words::command(&check.command.argv)));
         let timeout = check.command.timeout.or(task.timeout);
         let command = CagedCommand { argv: check.command.argv.clone(), cwd: worktree.spec.at().clone(), timeout };
-        let own = places.of_cage(when.name);
-        let ran = self.caged(job, task, command, worktree, own, places, &mut record.log).await?;
+        let ran = self.caged(job, task, command, worktree, when, places, &mut record.log).await?;
         note(&ran, record);
         Ok(ran.outcome.ended)
     }

@@ -62,11 +62,19 @@ impl Places {
         format!("{}/{name}", self.relative)
     }
 
-    /// Makes what the work writes to, and says what all of it is called inside.
+    /// Makes what the work hands over in, and says what all of it is called inside. Only the work may write there: what a
+    /// check sees is what was collected.
     ///
     /// # Errors
     /// The file system's.
-    pub fn inside(&self, tier: Tier, needs: &NeedsView, state: &StateDir, run: &RunId) -> std::io::Result<Inside> {
+    pub fn inside(
+        &self,
+        tier: Tier,
+        out_access: Access,
+        needs: &NeedsView,
+        state: &StateDir,
+        run: &RunId,
+    ) -> std::io::Result<Inside> {
         make_private_dir_all(&self.artifacts())?;
         let place = |name: &str| match tier {
             Tier::Namespaces => Path::new(INSIDE).join(name),
@@ -74,7 +82,7 @@ impl Places {
         };
         let out = place(OUT);
         let mut inside = Inside::default();
-        inside.grants.push(Grant { path: self.out(), at: out.clone(), access: Access::Write });
+        inside.grants.push(Grant { path: self.out(), at: out.clone(), access: out_access });
         inside.env.push(("SWARM_ARTIFACTS".to_owned(), text(&out.join(ARTIFACTS))));
         inside.env.push(("SWARM_OUTPUT".to_owned(), text(&out.join(OUTPUT))));
         if needs.json.as_object().is_some_and(|json| !json.is_empty()) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use swarm_plans::{
     Command, DEFAULT_SANDBOX, InstanceId, RenderContext, RenderError, RenderedCommand, TaskGraph, TaskIx,
 };
-use swarm_protocol::{Ended, Stream};
+use swarm_protocol::{Access, Ended, Stream};
 
 use super::Executor;
 use super::job::{CagedCommand, Ran};
@@ -77,14 +77,17 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
     let command = executor.render(graph, command)?;
     let text = serde_json::to_string(&command.argv).expect("strings");
     let base = Arc::clone(&executor.trees.base);
-    let known = executor.trees.bases.known_setup(&base.layers, &[text.as_bytes()]);
+    // The policy belongs to what the result depends on: what setup could see under a looser one is not handed to a stricter.
+    let policy = format!("{:?}", executor.cages[DEFAULT_SANDBOX]);
+    let parts = [text.as_bytes(), policy.as_bytes()];
+    let known = executor.trees.bases.known_setup(&base.layers, &parts);
     let layers = match known {
         Some(layers) => layers,
         None => {
             let name = InstanceId(SETUP.to_owned());
             let (ran, worktree) = executor.on_base(&name, DEFAULT_SANDBOX, &command, &mut |_, _| {}).await?;
             executor.expect_exit(&name, &command, &ran)?;
-            executor.trees.bases.adopt_setup_layer(&base.layers, &[text.as_bytes()], worktree)?
+            executor.trees.bases.adopt_setup_layer(&base.layers, &parts, worktree)?
         }
     };
     executor.trees.base = Arc::new(Start { commit: base.commit, tree: base.tree, layers });
@@ -147,7 +150,7 @@ impl Executor {
         let places = Places::of(&self.state, &self.run, name, Attempt(1));
         let worktree = self.trees.worktree(&self.trees.base, &places.worktree("work"))?;
         let cage = &self.cages[sandbox];
-        let inside = places.inside(cage.tier(), &NeedsView::default(), &self.state, &self.run)?;
+        let inside = places.inside(cage.tier(), Access::Write, &NeedsView::default(), &self.state, &self.run)?;
         let mut grants = worktree.grants.clone();
         grants.extend(inside.grants);
         let own = places.of_cage("work");
