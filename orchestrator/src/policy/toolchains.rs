@@ -128,7 +128,7 @@ impl Toolchain {
             }
             for (child, show) in *children {
                 let path = if child.is_empty() { root.clone() } else { root.join(child) };
-                if path.exists() {
+                if path.exists() && !may_hold_token(&path) {
                     shown.paths.push((path, *show));
                 }
             }
@@ -145,9 +145,39 @@ impl Toolchain {
     }
 }
 
+/// The largest configuration file that is looked into, in bytes; a larger one is not shown.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Whether a configuration file (cargo's may hold registry tokens) names a token or a secret outside of its comments. One that
+/// does, or that cannot be judged, is not shown; a policy can still ask for it by name.
+fn may_hold_token(path: &Path) -> bool {
+    if !path.is_file() {
+        return false;
+    }
+    let small = path.metadata().is_ok_and(|metadata| metadata.len() <= CONFIG_BYTES_MAX);
+    let Some(text) = std::fs::read_to_string(path).ok().filter(|_| small) else { return true };
+    let telling =
+        |line: &str| !line.starts_with('#') && ["token", "secret", "password"].iter().any(|w| line.contains(w));
+    text.lines().any(|line| telling(line.trim_start()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_with_a_token_is_not_shown() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("config.toml");
+        for (text, hidden) in [
+            ("[registries.x]\ntoken = \"abc\"\n", true),
+            ("[build]\njobs = 2 # no token here\n", true),
+            ("# token = \"x\"\n[build]\njobs = 2\n", false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(may_hold_token(&file), hidden, "{text}");
+        }
+    }
 
     fn host(home: &Path) -> Host {
         Host { home: home.to_owned(), path: vec![home.join(".cargo/bin")], env: Default::default() }
