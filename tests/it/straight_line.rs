@@ -1,8 +1,11 @@
 //! From a plan's text to a merged branch: what lands, what is kept, what ends how.
 
 use std::fs;
+use std::time::Instant;
 
-use rustix::process::Signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use swarm_tests::swarm::RUN_TIME_MAX;
 use swarm_tests::{Ended, Repository, Swarm};
 
 const FILES: [(&str, &str); 3] = [("a.txt", "one\ntwo\nthree\n"), ("dir/b.txt", "b\n"), ("dir/c.txt", "c\n")];
@@ -20,11 +23,17 @@ fn ends(plan: &str, code: i32, result: &str) -> Ended {
     ended
 }
 
+/// Seconds to sleep, as no other run of these tests on this machine writes them.
+fn nap(seconds: u32) -> String {
+    format!("{seconds}.{}", std::process::id())
+}
+
 /// Ids of living processes whose command line holds a text.
 fn alive(marker: &str) -> Vec<String> {
     let folders = fs::read_dir("/proc").expect("proc is mounted").filter_map(Result::ok);
     let is = |pid: &String| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(marker))
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).replace('\0', " ").contains(marker))
     };
     let own = std::process::id().to_string();
     folders.filter_map(|entry| entry.file_name().into_string().ok()).filter(|pid| *pid != own && is(pid)).collect()
@@ -219,22 +228,78 @@ fn a_deadline_ends_the_run_with_seven() {
 #[test]
 fn an_interrupt_ends_everything_and_keeps_what_was_done() {
     let repository = Repository::with(&FILES);
-    let plan = "[tasks.a]\nrun = 'echo a > a2.txt'\n[tasks.b]\nneeds = ['a']\nargv = ['sleep', '4211']\n";
-    let mut running = Swarm::run(&repository, "it", plan).start();
+    let plan = "[tasks.a]\nrun = 'echo a > a2.txt'\n[tasks.b]\nneeds = ['a']\nargv = ['sleep', 'NAP']\n"
+        .replace("NAP", &nap(4211));
+    let mut running = Swarm::run(&repository, "it", &plan).start();
     assert!(running.says("\"attempt-started\",\"instance\":\"b\""), "b starts");
     running.signal(Signal::INT);
     let ended = running.end();
     assert_eq!(ended.code, 130, "{ended}");
     assert_eq!(ended.result("b"), "cancelled");
     assert_eq!(repository.text("refs/swarm/it-1/a/1", "a2.txt"), "a\n");
-    assert_eq!(alive("sleep\u{0}4211"), Vec::<String>::new());
+    assert_eq!(alive(&format!("sleep {}", nap(4211))), Vec::<String>::new());
+}
+
+#[test]
+fn an_interrupt_at_any_moment_ends_the_run() {
+    let plan = "[tasks.list]\nrun = '''printf '[1,2,3]' > \"$SWARM_ARTIFACTS/l.json\"'''\noutputs.all = { json = 'l.json' }\n\
+                [tasks.fan]\nneeds = ['list']\nforeach.n = 'needs.list.outputs.all'\nrun = 'echo x > \"$SWARM_TASK.txt\"'\n\
+                [tasks.lines]\nforeach.n = { lines = 'ls' }\nrun = 'echo x >> a.txt'\n\
+                [tasks.slow]\nneeds = ['fan']\nrun = 'sleep NAP'\n".replace("NAP", &nap(4216));
+    for moment in ["run-started", "instances-added", "attempt-started", "attempt-finished", "landing", "merged"] {
+        let repository = Repository::with(&FILES);
+        let mut running = Swarm::run(&repository, "it", &plan).args(&["-j4"]).start();
+        assert!(running.says(moment), "{moment}");
+        running.signal(Signal::INT);
+        let ended = running.end();
+        assert_eq!(ended.code, 130, "{moment}: {ended}");
+        let added = ended.events_of("instances-added");
+        let added = added.iter().map(|event| event["instances"].as_array().map_or(0, Vec::len)).sum::<usize>();
+        assert_eq!(ended.results().len(), added, "{moment}: each has its result: {ended}");
+    }
+    assert_eq!(alive(&format!("sleep {}", nap(4216))), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_interrupt_does_not_wait_for_the_stubborn() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.a]\nrun = 'trap \"\" TERM INT; while :; do sleep 0.1; done'\n";
+    let mut running = Swarm::run(&repository, "it", plan).start();
+    assert!(running.says("attempt-started"), "it starts");
+    running.signal(Signal::INT);
+    running.signal(Signal::TERM);
+    let ended = running.end();
+    assert!([130, 143].contains(&ended.code) && ended.took.as_secs() < 20, "{ended}");
+    assert_eq!(ended.result("a"), "cancelled");
+}
+
+#[test]
+fn a_killed_coordinator_takes_its_workers_along_and_holds_nothing() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.a]\nargv = ['sleep', 'NAP']\n".replace("NAP", &nap(4217));
+    let mut running = Swarm::run(&repository, "it", &plan).start();
+    assert!(running.says("attempt-started"), "it starts");
+    let started = Instant::now();
+    let worker = loop {
+        assert!(started.elapsed() < RUN_TIME_MAX, "the worker never comes");
+        let found = alive(&format!("sleep {}", nap(4217))).into_iter().find_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        if let Some(pid) = found {
+            break rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("it lives");
+        }
+    };
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 1009);
+    let timeout = Timespec { tv_sec: 20, tv_nsec: 0 };
+    let ended = poll(&mut [PollFd::new(&worker, PollFlags::IN)], Some(&timeout));
+    assert_eq!(ended, Ok(1), "the worker outlives its coordinator");
+    Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo x > x.txt'\n").exits(0);
 }
 
 #[test]
 fn a_daemon_dies_with_its_task() {
-    let ended =
-        ends("[tasks.a]\nrun = '(setsid sleep 4212 </dev/null >/dev/null 2>&1 &) ; echo x > x.txt'\n", 0, "succeeded");
-    assert_eq!(alive("sleep\u{0}4212"), Vec::<String>::new(), "{ended}");
+    let plan = "[tasks.a]\nrun = '(setsid sleep NAP </dev/null >/dev/null 2>&1 &) ; echo x > x.txt'\n";
+    let ended = ends(&plan.replace("NAP", &nap(4212)), 0, "succeeded");
+    assert_eq!(alive(&format!("sleep {}", nap(4212))), Vec::<String>::new(), "{ended}");
 }
 
 #[test]
@@ -248,7 +313,7 @@ fn a_task_that_prints_without_end_fills_no_disk() {
 
 #[test]
 fn a_task_that_leaves_many_processes_ends_well() {
-    let plan = "[tasks.a]\nrun = 'i=0; while [ $i -lt 200 ]; do sleep 4213 & i=$((i+1)); done; echo x > x.txt'\n";
-    let ended = ends(plan, 0, "succeeded");
-    assert_eq!(alive("sleep\u{0}4213"), Vec::<String>::new(), "{ended}");
+    let plan = "[tasks.a]\nrun = 'i=0; while [ $i -lt 200 ]; do sleep NAP & i=$((i+1)); done; echo x > x.txt'\n";
+    let ended = ends(&plan.replace("NAP", &nap(4213)), 0, "succeeded");
+    assert_eq!(alive(&format!("sleep {}", nap(4213))), Vec::<String>::new(), "{ended}");
 }

@@ -114,6 +114,7 @@ fn escape_6_and_16_refs_objects_and_locks() {
     let (repository, _) = in_vain(
         "mkdir -p .git/refs/heads\necho 0000000000000000000000000000000000000000 > .git/refs/heads/main\nrm -f .git/packed-refs\n\
          touch .git/index.lock .git/config.lock .git/HEAD.lock\n\
+         test -n \"$(find \"$(cat .git/objects/info/alternates)\" -type f)\"\n\
          for file in $(find \"$(cat .git/objects/info/alternates)\" -type f | head -n 20); do echo junk > \"$file\" || true; rm -f \"$file\" || true; done\n\
          git gc --prune=now || true",
     );
