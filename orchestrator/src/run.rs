@@ -9,11 +9,12 @@ use std::sync::Arc;
 use git2::Oid;
 use swarm_plans::{DEFAULT_SANDBOX, ExpandError, Fan, Plan, RenderError, SourceFile, TaskGraph};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::base::{BaseError, BaseSettings, Bases};
 use crate::commit::{self, Signing};
-use crate::dispatcher::Dispatcher;
-use crate::dispatcher::core::{Options, RunCore, RunFacts};
+use crate::dispatcher::core::{Options, RunCore, RunFacts, StopCause};
+use crate::dispatcher::{Dispatcher, over};
 use crate::event::{Progress, RunEvent};
 use crate::executor::job::Jobs;
 use crate::executor::setup::SetupError;
@@ -23,7 +24,7 @@ use crate::ids::RunId;
 use crate::journal::{Journal, JournalError, JournalReader, LockError, NewRun, RunLock, RunWriter};
 use crate::machine::{Machine, MachineError};
 use crate::policy::{Cage, Places, PolicyError};
-use crate::report::{Reports, exit_code};
+use crate::report::{Ending, Reports, exit_code};
 use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError};
 use crate::settings::{GRACE_MS, Settings};
 use crate::signal;
@@ -172,9 +173,11 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms)?;
     commit::keep(&repository, &commit::base_ref(journal.run()), base)?;
     let mut stage = Stage { repository, state, plan, base, target, journal: &journal, started_ms, settings: &settings };
-    let end = stage.go(loaded.graph, reports).await;
-    drop(journal);
-    end
+    let ended = stage.go(loaded.graph, reports).await;
+    if let Err(error) = &ended {
+        stage.failed(error, reports);
+    }
+    ended
 }
 
 /// What is known once a run has its name.
@@ -191,7 +194,8 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     async fn go(&mut self, mut graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
-        let interrupts = signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?;
+        let deadline = self.plan.deadline.map(|wait| Instant::now() + wait);
+        let mut interrupts = signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?;
         let (progress, heard) = mpsc::channel(PROGRESS_MAX);
         let (permit, permitted) = watch::channel(Permit::Run);
         let phase = |reports: &mut Reports, phase: &str| {
@@ -223,7 +227,14 @@ impl Stage<'_> {
         };
         if let Some(command) = &self.plan.workspace.setup {
             phase(reports, "running setup");
-            setup::run(&mut executor, &graph, command).await?;
+            let setup = setup::run(&mut executor, &graph, command);
+            match unless_stopped(setup, &mut interrupts, deadline, &permit).await {
+                (_, Some(cause)) => {
+                    let (ending, word) = cause.ending();
+                    return self.finish(ending, Some(word), reports);
+                }
+                (done, None) => done?,
+            }
         }
         let executor = Arc::new(executor);
         let core = RunCore::new(graph, self.options(jobs), &self.expected_ms());
@@ -236,10 +247,10 @@ impl Stage<'_> {
             permit,
             progress: heard,
             interrupts,
-            deadline: self.plan.deadline.map(|wait| tokio::time::Instant::now() + wait),
+            deadline,
         };
-        let core = dispatcher.run().await?;
-        self.finish(&core, reports)
+        let (ending, cause) = dispatcher.run().await?.ending();
+        self.finish(ending, cause, reports)
     }
 
     fn worker(&self) -> Result<WorkerProgram, RunError> {
@@ -352,8 +363,7 @@ impl Stage<'_> {
         move |task: &str| known.get(task).copied()
     }
 
-    fn finish(&self, core: &RunCore, reports: &mut Reports) -> Result<RunEnd, RunError> {
-        let (ending, cause) = core.ending();
+    fn finish(&self, ending: Ending, cause: Option<&str>, reports: &mut Reports) -> Result<RunEnd, RunError> {
         let tip = match &self.target {
             Some(target) => self.repository.find_ref(target)?.map(|tip| tip.to_string()),
             None => None,
@@ -364,11 +374,48 @@ impl Stage<'_> {
         Ok(RunEnd { run: self.journal.run().clone(), exit })
     }
 
+    /// The run's record gets its end, so that it is not taken for one whose coordinator died.
+    fn failed(&self, error: &RunError, reports: &mut Reports) {
+        let cause = error.to_string().lines().next().map(str::to_owned);
+        let event = RunEvent::RunFinished { exit: error.exit_code(), tip: None, cause };
+        // A journal that fails now has nothing to add to the error that is on its way to the person.
+        drop(self.tell(reports, vec![event]));
+    }
+
     fn tell(&self, reports: &mut Reports, events: Vec<RunEvent>) -> Result<(), RunError> {
         for recorded in self.journal.append(self.settings.clock.now_ms(), events)? {
             reports.event(&recorded);
         }
         Ok(())
+    }
+}
+
+/// Waits for what happens before the dispatcher listens, and cancels it when a person or the deadline asks for that. It is
+/// waited for in any case; the last cause is returned beside what came of it.
+async fn unless_stopped<T>(
+    work: impl Future<Output = T>,
+    interrupts: &mut mpsc::Receiver<u8>,
+    mut deadline: Option<Instant>,
+    permit: &watch::Sender<Permit>,
+) -> (T, Option<StopCause>) {
+    let mut work = std::pin::pin!(work);
+    let (mut stopped, mut signals) = (None, 0);
+    loop {
+        let cause = tokio::select! {
+            done = &mut work => return (done, stopped),
+            Some(signal) = interrupts.recv() => {
+                signals += 1;
+                StopCause::of_signal(signal, signals - 1)
+            }
+            () = over(deadline) => {
+                deadline = None;
+                StopCause::Deadline
+            }
+        };
+        if stopped.is_none_or(|before| before < cause) {
+            stopped = Some(cause);
+            permit.send_replace(Permit::Cancel { grace_ms: cause.grace_ms(GRACE_MS) });
+        }
     }
 }
 

@@ -139,14 +139,10 @@ impl RunCore {
 
     /// Why the run stopped, for its exit code, and in a word for people when it ended early.
     pub fn ending(&self) -> (Ending, Option<&'static str>) {
-        match self.stop {
-            Some(StopCause::Interrupted(signal) | StopCause::Killed(signal)) => {
-                (Ending::Interrupted { signal }, Some("interrupted"))
-            }
-            Some(StopCause::Deadline) => (Ending::Deadline, Some("deadline")),
-            Some(StopCause::FailFast) => (Ending::Complete, Some("fail-fast")),
-            None => (Ending::Complete, None),
-        }
+        self.stop.map_or((Ending::Complete, None), |cause| {
+            let (ending, word) = cause.ending();
+            (ending, Some(word))
+        })
     }
 
     fn build(&mut self, expected_ms: &dyn Fn(&str) -> Option<u64>) {
@@ -443,8 +439,7 @@ impl RunCore {
                 }
             }
         }
-        let grace_ms = if matches!(cause, StopCause::Killed(_)) { 0 } else { self.options.grace_ms };
-        self.actions.push(Action::CancelAll { grace_ms });
+        self.actions.push(Action::CancelAll { grace_ms: cause.grace_ms(self.options.grace_ms) });
     }
 
     fn drive_target(&mut self) {

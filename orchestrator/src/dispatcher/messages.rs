@@ -8,6 +8,7 @@ use swarm_plans::{InstanceId, InstanceIx, RenderContext, Rendered, RenderedComma
 use super::NeedsView;
 use crate::event::{AttemptEnd, ChangeSummary, Fate};
 use crate::ids::Attempt;
+use crate::report::Ending;
 
 /// What the core hears.
 #[derive(Debug)]
@@ -52,6 +53,35 @@ pub enum StopCause {
     Interrupted(u8),
     /// A person insisted: workers are killed.
     Killed(u8),
+}
+
+impl StopCause {
+    /// What it means for the run's exit code, and in a word for people.
+    pub fn ending(self) -> (Ending, &'static str) {
+        match self {
+            StopCause::Interrupted(signal) | StopCause::Killed(signal) => {
+                (Ending::Interrupted { signal }, "interrupted")
+            }
+            StopCause::Deadline => (Ending::Deadline, "deadline"),
+            StopCause::FailFast => (Ending::Complete, "fail-fast"),
+        }
+    }
+
+    /// Milliseconds that running work gets: none when a person insists, else `grace_ms`.
+    pub fn grace_ms(self, grace_ms: u64) -> u64 {
+        match self {
+            StopCause::Killed(_) => 0,
+            StopCause::FailFast | StopCause::Deadline | StopCause::Interrupted(_) => grace_ms,
+        }
+    }
+
+    /// What a signal asks for, by how many came before it: the first an orderly end, each later one a quick one.
+    pub fn of_signal(signal: u8, before: u32) -> StopCause {
+        match before {
+            0 => StopCause::Interrupted(signal),
+            _ => StopCause::Killed(signal),
+        }
+    }
 }
 
 /// What the core wants done.

@@ -87,9 +87,8 @@ impl Dispatcher<'_> {
                 // A person first, then what is durable: a flood of ends never keeps a signal waiting.
                 biased;
                 Some(signal) = self.interrupts.recv() => {
+                    self.core.handle(Input::Stop(StopCause::of_signal(signal, interrupts)), random());
                     interrupts += 1;
-                    let cause = if interrupts == 1 { StopCause::Interrupted(signal) } else { StopCause::Killed(signal) };
-                    self.core.handle(Input::Stop(cause), random());
                 }
                 recorded = front(&mut in_flight) => {
                     let then = in_flight.pop_front().map(|batch| batch.then).unwrap_or_default();
@@ -204,7 +203,8 @@ async fn front(in_flight: &mut VecDeque<InFlight>) -> Result<Vec<Recorded>, Jour
     }
 }
 
-async fn over(deadline: Option<tokio::time::Instant>) {
+/// Waits until the deadline is over; for ever when there is none.
+pub async fn over(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
