@@ -13,6 +13,9 @@ use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_for
 use crate::diagnostic::{Diagnostic, Location};
 use crate::words::{Code, unknown_word};
 
+/// Under an `if` that is no expression: the words of the language, and that equality has two signs.
+const EXPRESSION_EXAMPLE: &str = "write it like: vars.deploy and needs.build.result == 'succeeded'";
+
 /// Delimiters that no text contains by chance: there is no way to switch comments off.
 const NO_COMMENT: (&str, &str) = ("{\u{1}#", "#\u{1}}");
 
@@ -161,6 +164,10 @@ impl Engine {
         let misread = |error: minijinja::Error| {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             let place = error.range().map_or(at, |range| inside(at, raw, source, range));
+            if dialect == Dialect::Expression {
+                let error = Diagnostic::error(place, format!("this expression does not parse: {detail}"));
+                return Box::new(error.hint(EXPRESSION_EXAMPLE));
+            }
             Box::new(Diagnostic::error(place, format!("this template does not parse: {detail}")))
         };
         let key = self.known.len().to_string();
