@@ -83,7 +83,7 @@ pub enum RunError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// `[workspace] setup` failed.
-    #[error(transparent)]
+    #[error("set the worktrees up ([workspace] setup): {0}")]
     Setup(#[from] SetupError),
     /// The journal cannot be written.
     #[error(transparent)]
@@ -205,13 +205,13 @@ impl Stage<'_> {
         let machine = Machine::probe(&worker, self.state.root()).await?;
         let cages = self.cages(&machine)?;
         let jobs = self.settings.jobs.or(self.plan.jobs.map(|n| n as usize)).unwrap_or(self.settings.cores).max(1);
-        self.tell(reports, vec![self.started(&machine, jobs)?])?;
+        let empty = self.answer_globs(&mut graph)?;
+        self.tell(reports, vec![self.started(&machine, jobs, empty)?])?;
         self.write_enforcement(&machine)?;
         phase(reports, "preparing the base");
         let signing = self.signing()?;
         let runner = Jobs { worker, permit: permitted, progress, grace_ms: GRACE_MS };
         let trees = self.trees(&machine, signing.clone())?;
-        self.answer_globs(&mut graph)?;
         let mut executor = Executor {
             repository: Arc::clone(&self.repository),
             state: self.state.clone(),
@@ -276,8 +276,9 @@ impl Stage<'_> {
         Ok(cages)
     }
 
-    fn started(&self, machine: &Machine, jobs: usize) -> Result<RunEvent, RunError> {
+    fn started(&self, machine: &Machine, jobs: usize, more: Vec<String>) -> Result<RunEvent, RunError> {
         let mut notes = machine.notes.clone();
+        notes.extend(more);
         let standing = self.repository.standing()?;
         if standing.history == History::Shallow {
             notes.push("the clone is shallow: a branch from behind its edge cannot be merged".to_owned());
@@ -327,16 +328,22 @@ impl Stage<'_> {
         Ok(Trees::new(Arc::clone(&self.repository), bases, base, machine, naming))
     }
 
-    /// Fan-outs over files of the base tree are answered before anything runs.
-    fn answer_globs(&self, graph: &mut TaskGraph) -> Result<(), RunError> {
+    /// Fan-outs over files of the base tree are answered before anything runs. Those that match nothing are named: a
+    /// mistyped glob must not look like work that was done.
+    fn answer_globs(&self, graph: &mut TaskGraph) -> Result<Vec<String>, RunError> {
+        let mut notes = Vec::new();
         for waiting in graph.pending() {
             let Fan::Glob(globs) = &waiting.source else { continue };
             let items = trees::files_matching(&self.repository, self.base, globs)?;
+            if items.is_empty() {
+                let name = &self.plan.task(waiting.task).name.0;
+                notes.push(format!("task {name} has no instances: no tracked file of the base matches its glob"));
+            }
             if let Err(error) = graph.supply(waiting.task, items) {
                 return Err(error.into());
             }
         }
-        Ok(())
+        Ok(notes)
     }
 
     fn options(&self, jobs: usize) -> Options {

@@ -26,6 +26,7 @@ use crate::event::{AttemptEnd, Progress, Recorded, RunEvent};
 use crate::executor::Executor;
 use crate::journal::{JournalError, RunWriter};
 use crate::report::Reports;
+use crate::settings::GRACE_MS;
 use crate::worker_process::Permit;
 
 pub use needs::NeedsView;
@@ -89,6 +90,11 @@ impl Dispatcher<'_> {
                 Some(signal) = self.interrupts.recv() => {
                     self.core.handle(Input::Stop(StopCause::of_signal(signal, interrupts)), random());
                     interrupts += 1;
+                    if interrupts == 1 {
+                        let grace_s = GRACE_MS / 1000;
+                        let phase = format!("interrupted: what runs has {grace_s} s to end; once more ends it at once");
+                        self.reports.progress(&Progress::Phase { instance: None, phase });
+                    }
                 }
                 recorded = front(&mut in_flight) => {
                     let then = in_flight.pop_front().map(|batch| batch.then).unwrap_or_default();

@@ -260,7 +260,7 @@ impl Executor {
             record.change = Some(kept.summary);
         }
         match refusal {
-            Some(refusal) => Err(Stop::End(violation(&refusal))),
+            Some(refusal) => Err(Stop::End(violation(&refusal, self.plan.merge.mode))),
             None if unchanged => Ok(None),
             None => Ok(commit),
         }
@@ -469,8 +469,11 @@ fn note(ran: &Ran, record: &mut Record) {
     }
 }
 
-fn violation(refusal: &Refusal) -> AttemptEnd {
+fn violation(refusal: &Refusal, mode: MergeMode) -> AttemptEnd {
     let (detail, paths): (String, &[Vec<u8>]) = match refusal {
+        Refusal::OutOfScope { paths, .. } if mode == MergeMode::None => {
+            ("the plan's `mode = \"none\"` allows no change, and it changed".to_owned(), paths)
+        }
         Refusal::OutOfScope { paths, count: 1 } => ("it changed a path outside of its `writes`".to_owned(), paths),
         Refusal::OutOfScope { paths, count } => (format!("it changed {count} paths outside of its `writes`"), paths),
         Refusal::Hostile { path, reason } => (reason.clone(), std::slice::from_ref(path)),

@@ -91,7 +91,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
 pub(super) fn result_text(result: InstanceResult, cause: Option<&str>, instance: &InstanceState) -> String {
     let end = instance.last_attempt().and_then(|attempt| attempt.end.as_ref());
     let why = match (cause, end) {
-        (Some(cause), _) => sanitize::name(cause),
+        (Some(cause), _) => one_line(cause),
         (None, Some(end)) if *end != AttemptEnd::Succeeded => words::end(end),
         _ => String::new(),
     };
@@ -114,6 +114,11 @@ pub(super) fn result_text(result: InstanceResult, cause: Option<&str>, instance:
         text = join(&text, &words::count(change.files, "file"));
     }
     text
+}
+
+/// A reason that quotes several lines, on one.
+pub(super) fn one_line(cause: &str) -> String {
+    sanitize::name(&cause.lines().map(str::trim).collect::<Vec<_>>().join("; "))
 }
 
 fn join(text: &str, more: &str) -> String {

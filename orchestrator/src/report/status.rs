@@ -53,7 +53,10 @@ fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
         Liveness::Finished => match &state.finished {
             Some(end) => {
                 let spent = words::duration(end.at_ms.saturating_sub(state.started_at_ms));
-                format!("finished after {spent} with exit code {}: {}", end.exit, super::exit_meaning(end.exit))
+                let meaning = super::exit_meaning(end.exit);
+                let cause = end.cause.as_deref().filter(|&cause| cause != meaning);
+                let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
+                format!("finished after {spent} with exit code {}: {meaning}{cause}", end.exit)
             }
             None => "finished".to_owned(),
         },

@@ -81,7 +81,7 @@ impl Summary<'_> {
         let tone = if end.exit == 0 { Tone::Good } else { Tone::Bad };
         let meaning = self.style.paint(tone, exit_meaning(end.exit));
         let cause = end.cause.as_deref().filter(|&cause| cause != exit_meaning(end.exit));
-        let cause = cause.map(|cause| format!(" ({})", sanitize::name(cause))).unwrap_or_default();
+        let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
         format!("{run}: {meaning}{cause}\n    {counts} in {spent}\n")
     }
 
@@ -160,9 +160,11 @@ impl Summary<'_> {
             Phase::Waiting | Phase::Running | Phase::Retrying { .. } => finished,
         });
         self.section("not run to the end", Tone::Quiet, entries, |(id, instance), text| {
-            let word = instance.result().map_or("not reached", InstanceResult::name);
-            let cause = instance.cause.as_deref().map(|cause| format!(": {}", sanitize::name(cause)));
-            let _ = writeln!(text, "    {}: {word}{}", words::instance(id), cause.unwrap_or_default());
+            let said = match instance.result() {
+                Some(result) => lines::result_text(result, instance.cause.as_deref(), instance),
+                None => "not reached".to_owned(),
+            };
+            let _ = writeln!(text, "    {}: {said}", words::instance(id));
         })
     }
 
