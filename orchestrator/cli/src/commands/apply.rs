@@ -10,7 +10,7 @@ use crate::commands::surroundings::Surroundings;
 /// Merges a run's branch into the checkout, or refuses; never overwrites a local edit.
 #[derive(Debug, clap::Args)]
 pub struct Apply {
-    /// The run's id, or a plan's name for its newest run [default: the newest run].
+    /// The run's id, or a plan's name for its newest run [default: the newest run of a plan].
     #[arg(value_name = "RUN")]
     run: Option<String>,
 }
@@ -22,9 +22,10 @@ pub struct Apply {
 pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let journal = it.journal(&it.state_of(&repository))?;
-    let row = select::run(&journal, args.run.as_deref())?;
+    let row = select::run_of_plan(&journal, args.run.as_deref())?;
     let Some(target) = &row.target else {
-        return Err(Failure::usage(format!("apply {}: it has no branch", row.id), None));
+        let hint = "a plan with `mode = \"none\"` changes nothing".to_owned();
+        return Err(Failure::usage(format!("apply {}: it has no branch", row.id), hint));
     };
     let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
     let Some(tip) = repository.find_ref(target)? else {

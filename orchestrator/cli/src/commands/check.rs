@@ -1,5 +1,7 @@
 //! `swarm check PLAN`: everything that is wrong with a plan, all at once.
 
+use swarm_orchestrator::report::words;
+
 use crate::commands::failure::Failure;
 use crate::commands::plan_file::PlanFile;
 use crate::commands::surroundings::Surroundings;
@@ -17,13 +19,13 @@ pub struct Check {
 /// The plan cannot be read or has mistakes.
 pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
     let (graph, _) = args.plan.load(it)?;
-    let tasks = graph.plan().tasks.len();
-    let instances = graph.instances().len();
+    let tasks = words::count(graph.plan().tasks.len() as u64, "task");
+    let instances = words::count(graph.instances().len() as u64, "instance");
     let pending = match graph.pending().len() {
         0 => String::new(),
-        n => format!(", and {n} that get their instances while it runs"),
+        1 => ", and 1 task that gets its instances while it runs".to_owned(),
+        n => format!(", and {n} tasks that get their instances while it runs"),
     };
-    it.err
-        .write(&format!("{} is in order: {tasks} tasks, {instances} instances{pending}\n", args.plan.plan.display()))?;
+    it.err.write(&format!("{} is in order: {tasks}, {instances}{pending}\n", args.plan.plan.display()))?;
     Ok(0)
 }

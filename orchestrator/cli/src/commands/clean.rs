@@ -3,7 +3,7 @@
 use swarm_orchestrator::clean::{CleanError, Mode, Prepared, RunOutcome, clean_prepared, clean_runs};
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::Journal;
-use swarm_orchestrator::report::words;
+use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::state::StateDir;
 
 use crate::commands::failure::Failure;
@@ -51,6 +51,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     let mode = if args.dry_run { Mode::Look } else { Mode::Remove };
     let mut freed_bytes = 0;
     let mut forgotten = Vec::new();
+    let mut a_kept_ref = None;
     for cleaned in clean_runs(&repository, &state, &journal, &runs, mode)? {
         freed_bytes += cleaned.freed_bytes;
         let run = &cleaned.run;
@@ -63,6 +64,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         } else {
             it.err.write(&format!("{run}: kept {}\n", words::count(cleaned.kept.len() as u64, "result")))?;
         }
+        a_kept_ref = a_kept_ref.or_else(|| cleaned.kept.first().map(|kept| kept.reference.clone()));
         for kept in cleaned.kept.iter().take(KEPT_MAX) {
             let name = kept.instance.as_deref().unwrap_or(&kept.reference);
             it.err.write(&format!("    {name}: {}\n        {}\n", kept.reason, kept.reference))?;
@@ -85,6 +87,10 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     }
     let verb = if args.dry_run { "would free" } else { "freed" };
     it.err.write(&format!("{verb} {}\n", bytes_text(freed_bytes)))?;
+    if let Some(reference) = a_kept_ref {
+        let word = sanitize::shell_word(&reference);
+        it.err.write(&format!("\nto drop a kept result for good: git update-ref -d {word}\n"))?;
+    }
     Ok(0)
 }
 

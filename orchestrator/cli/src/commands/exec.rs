@@ -33,6 +33,9 @@ pub struct Exec {
     command: Vec<OsString>,
 }
 
+/// The name of the plan that is written here.
+pub const PLAN: &str = "exec";
+
 /// The task's name, and so its only instance's.
 const TASK: &str = "exec";
 
@@ -121,7 +124,7 @@ fn load(args: &Exec, repository: &Repository, it: &Surroundings) -> Result<Loade
     let below = repository.workdir().and_then(|root| it.folder.strip_prefix(root).ok());
     let below = below.filter(|below| !below.as_os_str().is_empty()).map(|below| below.to_string_lossy().into_owned());
     let text = plan_text(&words, below.as_deref());
-    let parsed = swarm_plans::parse("exec", &text, &[], &mut |_| Err("there is nothing to include".to_owned()));
+    let parsed = swarm_plans::parse(PLAN, &text, &[], &mut |_| Err("there is nothing to include".to_owned()));
     let told = |diagnostics: &[_]| -> Failure {
         let text = render(diagnostics, &parsed.sources, it.err.style, it.err.columns());
         it.err.write(&text).err().unwrap_or(Failure::Said(exit::USAGE))
@@ -139,7 +142,7 @@ fn plan_text(words: &[&str], below: Option<&str>) -> String {
         Some(below) => inside.iter().copied().chain([below]).chain(words.iter().copied()).map(literal).collect(),
         None => words.iter().copied().map(literal).collect(),
     };
-    format!("version = 1\nname = \"exec\"\n\n[tasks.{TASK}]\nargv = [{}]\n", argv.join(", "))
+    format!("version = 1\nname = \"{PLAN}\"\n\n[tasks.{TASK}]\nargv = [{}]\n", argv.join(", "))
 }
 
 /// A word as a TOML string whose template gives the word again.

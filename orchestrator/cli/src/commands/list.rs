@@ -45,11 +45,15 @@ fn line(row: &RunRow, holder: Option<Holder>, now_ms: u64, columns: usize, it: &
         (None, Some(holder)) => ("[>]", Tone::Strong, format!("running in process {}", holder.pid)),
         (None, None) => ("[?]", Tone::Warn, "interrupted: its coordinator is gone".to_owned()),
     };
-    let ago = words::duration(now_ms.saturating_sub(row.started_at_ms) / 1000 * 1000);
+    let ago = match now_ms.saturating_sub(row.started_at_ms) / 1000 {
+        0 => "now".to_owned(),
+        s @ 1..60 => format!("{s}s ago"),
+        s => format!("{} ago", words::duration(s * 1000)),
+    };
     let branch = row.target.as_deref().map(|target| target.strip_prefix("refs/heads/").unwrap_or(target));
     let branch = branch.map(|branch| format!("  {}", sanitize::name(branch))).unwrap_or_default();
     format!(
-        "{} {}  {ago:>7} ago  {what}: {}{branch}\n",
+        "{} {}  {ago:>11}  {what}: {}{branch}\n",
         it.out.style.paint(tone, mark),
         words::pad(&row.id.0, columns),
         status::tally(row.tally)

@@ -10,9 +10,10 @@ use crate::commands::surroundings::Surroundings;
 
 /// Checks a task's result out into a new folder, as a linked worktree.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "swarm open [OPTIONS] [RUN] TASK DIR")]
 pub struct Open {
     /// The run (its id or its plan's name; the newest run when left out), then the task or instance, then the new folder.
-    #[arg(value_name = "[RUN] TASK DIR", required = true, num_args = 2..=3)]
+    #[arg(value_name = "WORD", required = true, num_args = 2..=3)]
     words: Vec<String>,
 }
 

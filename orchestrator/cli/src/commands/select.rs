@@ -5,6 +5,7 @@ use swarm_orchestrator::journal::{InstanceState, JournalReader, RunRow, RunState
 use swarm_orchestrator::report::sanitize;
 use swarm_plans::InstanceId;
 
+use crate::commands::exec::PLAN as EXEC_PLAN;
 use crate::commands::failure::Failure;
 
 /// Names that a hint lists.
@@ -19,6 +20,17 @@ pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failur
     match word {
         None => runs.into_iter().next().ok_or_else(no_runs),
         Some(word) => find_run(&runs, word).cloned().ok_or_else(|| unknown_run(&runs, word)),
+    }
+}
+
+/// As [`run`], but without a word the newest run of a plan: what `swarm exec` tried in between is not meant.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_of_plan(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
+    match word {
+        Some(_) => run(journal, word),
+        None => journal.runs()?.into_iter().find(|row| row.plan != EXEC_PLAN).ok_or_else(no_runs),
     }
 }
 
