@@ -261,6 +261,20 @@ fn an_interrupt_at_any_moment_ends_the_run() {
 }
 
 #[test]
+fn an_interrupt_and_the_deadline_end_setup() {
+    let plan = "[workspace]\nsetup = 'sleep NAP'\n[tasks.a]\nrun = 'true'\n".replace("NAP", &nap(4218));
+    let repository = Repository::with(&FILES);
+    let mut running = Swarm::run(&repository, "it", &plan).start();
+    assert!(running.says("run-started"), "it starts");
+    running.signal(Signal::INT);
+    let ended = running.end();
+    assert_eq!(ended.code, 130, "{ended}");
+    let ended = Swarm::run(&repository, "it", &format!("deadline = '1s'\n{plan}")).start().end();
+    assert_eq!(ended.code, 7, "{ended}");
+    assert_eq!(alive(&format!("sleep {}", nap(4218))), Vec::<String>::new());
+}
+
+#[test]
 fn a_second_interrupt_does_not_wait_for_the_stubborn() {
     let repository = Repository::with(&FILES);
     let plan = "[tasks.a]\nrun = 'trap \"\" TERM INT; while :; do sleep 0.1; done'\n";
