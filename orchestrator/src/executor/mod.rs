@@ -76,15 +76,12 @@ pub struct Executor {
     pub trees: Trees,
 }
 
-/// Why an attempt ended before its end.
-enum Stop {
-    /// It has its end.
-    End(AttemptEnd),
-}
+/// How an attempt ended that did not come to its last step.
+struct Stop(AttemptEnd);
 
 impl<E: std::error::Error> From<E> for Stop {
     fn from(error: E) -> Self {
-        Stop::End(AttemptEnd::Infra { detail: chain(&error) })
+        Stop(AttemptEnd::Infra { detail: chain(&error) })
     }
 }
 
@@ -120,6 +117,14 @@ impl When {
     const AFTER: When = When { name: "check", words: "after the work", out: Access::Read };
 }
 
+/// One attempt: what to do, for which task, in which folders.
+#[derive(Clone, Copy)]
+struct Trial<'a> {
+    job: &'a AttemptJob,
+    task: &'a Task,
+    places: &'a Places,
+}
+
 /// What an attempt has brought so far.
 struct Record {
     log: LogWriter,
@@ -136,9 +141,10 @@ impl Executor {
         let places = Places::of(&self.state, &self.run, &name, job.attempt);
         let log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
         let mut record = Record { log, change: None, outputs: Map::new(), notes: vec![] };
-        let end = match self.steps(&job, &places, &mut record).await {
+        let trial = Trial { job: &job, task: self.plan.task(job.task), places: &places };
+        let end = match self.steps(trial, &mut record).await {
             Ok(()) => AttemptEnd::Succeeded,
-            Err(Stop::End(end)) => end,
+            Err(Stop(end)) => end,
         };
         if let Err(error) = record.log.finish() {
             record.notes.push(format!("its log is incomplete: {error}"));
@@ -152,18 +158,18 @@ impl Executor {
         }
     }
 
-    async fn steps(self: &Arc<Self>, job: &AttemptJob, places: &Places, record: &mut Record) -> Result<(), Stop> {
-        let task = self.plan.task(job.task);
+    async fn steps(self: &Arc<Self>, trial: Trial<'_>, record: &mut Record) -> Result<(), Stop> {
+        let Trial { job, task, places } = trial;
         let start = self.start_of(job).await?;
-        self.checks_before(job, task, &start, places, record).await?;
+        self.checks_before(trial, &start, record).await?;
         let worktree = self.provision(&start, places, "work").await?;
-        let worked = self.work(job, task, &worktree, places, record).await;
-        let collected = self.collect(job, &start, worktree, places, record).await;
+        let worked = self.work(trial, &worktree, record).await;
+        let collected = self.collect(trial, &start, worktree, record).await;
         worked?;
         let result = collected?;
         record.outputs = outputs::read(&places.out(), &task.outputs)
-            .map_err(|error| Stop::End(AttemptEnd::Outputs { detail: chain(&error) }))?;
-        self.checks_after(job, task, &start, result, places, record).await
+            .map_err(|error| Stop(AttemptEnd::Outputs { detail: chain(&error) }))?;
+        self.checks_after(trial, &start, result, record).await
     }
 
     async fn start_of(self: &Arc<Self>, job: &AttemptJob) -> Result<Arc<Start>, Stop> {
@@ -173,7 +179,7 @@ impl Executor {
         let (executor, needs) = (Arc::clone(self), Arc::clone(&job.needs));
         let start = tokio::task::spawn_blocking(move || executor.trees.with_changes(&needs.changes)).await?;
         start.map_err(|error| match error {
-            trees::TreeError::Contradiction { detail } => Stop::End(AttemptEnd::Needs { detail }),
+            trees::TreeError::Contradiction { detail } => Stop(AttemptEnd::Needs { detail }),
             other => other.into(),
         })
     }
@@ -184,35 +190,27 @@ impl Executor {
     }
 
     /// The work itself; anything but an exit status of 0 ends the attempt.
-    async fn work(
-        &self,
-        job: &AttemptJob,
-        task: &Task,
-        worktree: &Worktree,
-        places: &Places,
-        record: &mut Record,
-    ) -> Result<(), Stop> {
-        let command =
-            CagedCommand { argv: job.rendered.argv.clone(), cwd: worktree.spec.at().clone(), timeout: task.timeout };
-        let ran = self.caged(job, task, command, worktree, When::WORK, places, &mut record.log).await?;
+    async fn work(&self, trial: Trial<'_>, worktree: &Worktree, record: &mut Record) -> Result<(), Stop> {
+        let (argv, timeout) = (trial.job.rendered.argv.clone(), trial.task.timeout);
+        let command = CagedCommand { argv, cwd: worktree.spec.at().clone(), timeout };
+        let ran = self.caged(trial, command, worktree, When::WORK, &mut record.log).await?;
         note(&ran, record);
         match ran.outcome.ended {
             Ended::Exited { code: 0 } => Ok(()),
-            ended => Err(Stop::End(AttemptEnd::Work { ended })),
+            ended => Err(Stop(AttemptEnd::Work { ended })),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a cage is made of all that is known of an attempt")]
+    /// Runs one of the attempt's commands in a worktree.
     async fn caged(
         &self,
-        job: &AttemptJob,
-        task: &Task,
+        trial: Trial<'_>,
         command: CagedCommand,
         worktree: &Worktree,
         when: When,
-        places: &Places,
         log: &mut LogWriter,
     ) -> Result<Ran, Stop> {
+        let Trial { job, task, places } = trial;
         let cage = &self.cages[&task.sandbox];
         let attempt = places.inside(cage.tier(), when.out, &job.needs, &self.state, &self.run)?;
         let mut env = attempt.env;
@@ -233,12 +231,12 @@ impl Executor {
     /// returned, or `None` when nothing changed.
     async fn collect(
         self: &Arc<Self>,
-        job: &AttemptJob,
+        trial: Trial<'_>,
         start: &Arc<Start>,
         worktree: Worktree,
-        places: &Places,
         record: &mut Record,
     ) -> Result<Option<Oid>, Stop> {
+        let Trial { job, places, .. } = trial;
         let (executor, from) = (Arc::clone(self), Arc::clone(start));
         let (name, attempt, writes) = (job.name.clone(), job.attempt, self.writes(job));
         let (task, artifacts) = (job.task, places.artifacts());
@@ -260,7 +258,7 @@ impl Executor {
             record.change = Some(kept.summary);
         }
         match refusal {
-            Some(refusal) => Err(Stop::End(violation(&refusal, self.plan.merge.mode))),
+            Some(refusal) => Err(Stop(violation(&refusal, self.plan.merge.mode))),
             None if unchanged => Ok(None),
             None => Ok(commit),
         }
@@ -329,24 +327,21 @@ impl Executor {
     /// Checks that have to fail before the work: else they would prove nothing.
     async fn checks_before(
         self: &Arc<Self>,
-        job: &AttemptJob,
-        task: &Task,
+        trial: Trial<'_>,
         start: &Arc<Start>,
-        places: &Places,
         record: &mut Record,
     ) -> Result<(), Stop> {
         let before = |check: &&(usize, &RenderedCheck)| check.1.before == BeforeWork::ExpectFail;
-        let all: Vec<(usize, &RenderedCheck)> = job.rendered.checks.iter().enumerate().collect();
+        let all: Vec<(usize, &RenderedCheck)> = trial.job.rendered.checks.iter().enumerate().collect();
         for &(index, check) in all.iter().filter(before) {
-            let worktree = self.provision(start, places, "before").await?;
-            let when = When::BEFORE;
-            let ended = self.check(job, task, index, check, &worktree, places, record, when).await;
+            let worktree = self.provision(start, trial.places, "before").await?;
+            let ended = self.check(trial, (index, check), &worktree, When::BEFORE, record).await;
             self.trees.discard(worktree);
             let ended = ended?;
             let failed_as_asked = matches!(ended, Ended::Exited { code } if code != 0);
             if !failed_as_asked {
                 let command = words::command(&check.command.argv);
-                return Err(Stop::End(AttemptEnd::Check { index, command, ended, before: true }));
+                return Err(Stop(AttemptEnd::Check { index, command, ended, before: true }));
             }
         }
         Ok(())
@@ -354,14 +349,12 @@ impl Executor {
 
     async fn checks_after(
         self: &Arc<Self>,
-        job: &AttemptJob,
-        task: &Task,
+        trial: Trial<'_>,
         start: &Arc<Start>,
         result: Option<Oid>,
-        places: &Places,
         record: &mut Record,
     ) -> Result<(), Stop> {
-        if job.rendered.checks.is_empty() {
+        if trial.job.rendered.checks.is_empty() {
             return Ok(());
         }
         let executor = Arc::clone(self);
@@ -369,15 +362,14 @@ impl Executor {
             None => Arc::clone(start),
             Some(commit) => Arc::new(tokio::task::spawn_blocking(move || executor.trees.layered(commit)).await??),
         };
-        let worktree = self.provision(&result, places, "check").await?;
+        let worktree = self.provision(&result, trial.places, "check").await?;
         let mut end = Ok(());
-        for (index, check) in job.rendered.checks.iter().enumerate() {
-            let when = When::AFTER;
-            end = match self.check(job, task, index, check, &worktree, places, record, when).await {
+        for (index, check) in trial.job.rendered.checks.iter().enumerate() {
+            end = match self.check(trial, (index, check), &worktree, When::AFTER, record).await {
                 Ok(Ended::Exited { code: 0 }) => Ok(()),
                 Ok(ended) => {
                     let command = words::command(&check.command.argv);
-                    Err(Stop::End(AttemptEnd::Check { index, command, ended, before: false }))
+                    Err(Stop(AttemptEnd::Check { index, command, ended, before: false }))
                 }
                 Err(stop) => Err(stop),
             };
@@ -389,28 +381,22 @@ impl Executor {
         end
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a check is the work's cage with another command; all of it is needed"
-    )]
     async fn check(
         &self,
-        job: &AttemptJob,
-        task: &Task,
-        index: usize,
-        check: &RenderedCheck,
+        trial: Trial<'_>,
+        (index, check): (usize, &RenderedCheck),
         worktree: &Worktree,
-        places: &Places,
-        record: &mut Record,
         when: When,
+        record: &mut Record,
     ) -> Result<Ended, Stop> {
+        let job = trial.job;
         self.jobs.phase(Some(&job.name), format!("check {}/{}", index + 1, job.rendered.checks.len()));
         // A log that cannot be written is noticed when it is finished.
         let _ =
             record.log.section(&format!("check {} {}: {}", index + 1, when.words, words::command(&check.command.argv)));
-        let timeout = check.command.timeout.or(task.timeout);
+        let timeout = check.command.timeout.or(trial.task.timeout);
         let command = CagedCommand { argv: check.command.argv.clone(), cwd: worktree.spec.at().clone(), timeout };
-        let ran = self.caged(job, task, command, worktree, when, places, &mut record.log).await?;
+        let ran = self.caged(trial, command, worktree, when, &mut record.log).await?;
         note(&ran, record);
         Ok(ran.outcome.ended)
     }
