@@ -222,6 +222,7 @@ impl Stage<'_> {
             signing,
             cages,
             env: self.settings.host.env.clone(),
+            not_enforced: machine.enforcement.not_enforced.clone(),
             jobs: runner,
             trees,
         };

@@ -70,6 +70,8 @@ pub struct Executor {
     pub cages: HashMap<String, Cage>,
     /// The caller's environment, for `env` in templates.
     pub env: BTreeMap<String, String>,
+    /// What the report of the run says is not enforced; what else an attempt lacks is said beside it.
+    pub not_enforced: Vec<String>,
     /// Runs commands.
     pub jobs: Jobs,
     /// The trees that attempts start from.
@@ -194,7 +196,7 @@ impl Executor {
         let (argv, timeout) = (trial.job.rendered.argv.clone(), trial.task.timeout);
         let command = CagedCommand { argv, cwd: worktree.spec.at().clone(), timeout };
         let ran = self.caged(trial, command, worktree, When::WORK, &mut record.log).await?;
-        note(&ran, record);
+        note(&ran, &self.not_enforced, record);
         match ran.outcome.ended {
             Ended::Exited { code: 0 } => Ok(()),
             ended => Err(Stop(AttemptEnd::Work { ended })),
@@ -397,7 +399,7 @@ impl Executor {
         let timeout = check.command.timeout.or(trial.task.timeout);
         let command = CagedCommand { argv: check.command.argv.clone(), cwd: worktree.spec.at().clone(), timeout };
         let ran = self.caged(trial, command, worktree, when, &mut record.log).await?;
-        note(&ran, record);
+        note(&ran, &self.not_enforced, record);
         Ok(ran.outcome.ended)
     }
 
@@ -441,7 +443,8 @@ fn self_running_note(paths: &[ChangedPath]) -> Option<String> {
     (!named.is_empty()).then(|| format!("it changed what runs by itself outside of the cage: {list}"))
 }
 
-fn note(ran: &Ran, record: &mut Record) {
+/// What a person should know of a command that ran; `known` is what the run's own report says is not enforced.
+fn note(ran: &Ran, known: &[String], record: &mut Record) {
     if ran.outcome.orphans > 0 {
         let (orphans, were) = match ran.outcome.orphans {
             1 => ("1 process".to_owned(), "was"),
@@ -452,6 +455,14 @@ fn note(ran: &Ran, record: &mut Record) {
     if ran.outcome.output_bytes_dropped > 0 {
         let dropped = bytesize::ByteSize(ran.outcome.output_bytes_dropped);
         record.notes.push(format!("{dropped} of its output were left out of the log, in the middle"));
+    }
+    // A limit that the plan asks for and this machine does not hold is never passed over in silence.
+    let lacking = ran.enforcement.iter().flat_map(|report| &report.not_enforced);
+    for what in lacking.filter(|what| !known.contains(what)) {
+        let note = format!("its policy asks for what this machine does not enforce: {what}");
+        if !record.notes.contains(&note) {
+            record.notes.push(note);
+        }
     }
 }
 
