@@ -86,7 +86,10 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
         None => {
             let name = InstanceId(SETUP.to_owned());
             let (ran, worktree) = executor.on_base(&name, DEFAULT_SANDBOX, &command, &mut |_, _| {}).await?;
-            executor.expect_exit(&name, &command, &ran)?;
+            if let Err(error) = executor.expect_exit(&name, &command, &ran) {
+                executor.trees.discard(worktree);
+                return Err(error);
+            }
             executor.trees.bases.adopt_setup_layer(&base.layers, &parts, worktree)?
         }
     };
