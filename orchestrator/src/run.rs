@@ -3,7 +3,7 @@
 //! open the repository → name the run → take the target → probe the machine → resolve the policies → prepare the base →
 //! run `setup` → answer the globs → schedule, work, merge ([`crate::dispatcher`]) → close the journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use git2::Oid;
@@ -448,8 +448,9 @@ fn target(repository: &Repository, plan: &Plan, settings: &Settings, base: Oid) 
     }
     if let Some(tip) = repository.find_ref(&name)? {
         let git = repository.handle()?;
-        let related = |a: Oid, b: Oid| a == b || git.graph_descendant_of(a, b).unwrap_or(false);
-        if !related(tip, base) && !related(base, tip) {
+        let holds = |a: Oid, b: Oid| Ok::<bool, git2::Error>(a == b || git.graph_descendant_of(a, b)?);
+        let related = holds(tip, base).and_then(|held| Ok(held || holds(base, tip)?));
+        if !related.map_err(RepositoryError::from)? {
             return Err(TargetError::Diverged { branch }.into());
         }
     }
@@ -482,6 +483,7 @@ fn begin(
         started_at_ms,
     };
     let mut journal = Journal::open(state.root())?;
-    let taken = |run: &RunId| repository.refs_below(&format!("refs/swarm/{run}/")).is_ok_and(|refs| !refs.is_empty());
-    Ok(journal.begin_run(new, taken)?)
+    // Every run leaves the ref of its base, also where its journal is gone: a name is never given twice.
+    let known: HashSet<String> = repository.refs_below("refs/swarm/")?.into_iter().map(|(name, _)| name).collect();
+    Ok(journal.begin_run(new, |run| known.contains(&commit::base_ref(run)))?)
 }

@@ -135,7 +135,7 @@ impl Executor {
             run_name: &self.plan.name,
             run_id,
             base: &base,
-            target: self.target.as_deref(),
+            target: self.target.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name)),
             needs: &Value::Null,
             env: &lookup,
             seed: None,
