@@ -59,6 +59,9 @@ enum Target {
     Moving { batch: Vec<Landing>, refolds: u32, fates: Vec<(InstanceIx, Fate)> },
 }
 
+/// Instances that one event names: a fan-out of a hundred thousand is never one text in memory.
+const INSTANCES_PER_EVENT_MAX: usize = 1000;
+
 /// The state of one run.
 #[derive(Debug)]
 pub struct RunCore {
@@ -213,8 +216,8 @@ impl RunCore {
             };
             AddedInstance { id: instance.id.clone(), task: task.name.0.clone(), needs: needs.collect(), on_failure }
         };
-        if !added.is_empty() {
-            self.events.push(RunEvent::InstancesAdded { instances: added.iter().map(describe).collect() });
+        for chunk in added.chunks(INSTANCES_PER_EVENT_MAX) {
+            self.events.push(RunEvent::InstancesAdded { instances: chunk.iter().map(describe).collect() });
         }
     }
 
