@@ -221,7 +221,7 @@ impl Stage<'_> {
             target: self.target.clone(),
             signing,
             cages,
-            env: self.settings.host.env.clone(),
+            facts: self.facts(),
             not_enforced: machine.enforcement.not_enforced.clone(),
             jobs: runner,
             trees,
@@ -348,18 +348,17 @@ impl Stage<'_> {
     }
 
     fn options(&self, jobs: usize) -> Options {
+        Options { jobs, fail_fast: self.settings.fail_fast, facts: self.facts(), grace_ms: GRACE_MS }
+    }
+
+    fn facts(&self) -> RunFacts {
         let short = |name: &String| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
-        Options {
-            jobs,
-            fail_fast: self.settings.fail_fast,
-            facts: RunFacts {
-                name: self.plan.name.clone(),
-                id: self.journal.run().0.clone(),
-                base: self.base.to_string(),
-                target: self.target.as_ref().map(short),
-                env: self.settings.host.env.clone(),
-            },
-            grace_ms: GRACE_MS,
+        RunFacts {
+            name: self.plan.name.clone(),
+            id: self.journal.run().0.clone(),
+            base: self.base.to_string(),
+            target: self.target.as_ref().map(short),
+            env: self.settings.host.env.clone(),
         }
     }
 

@@ -17,7 +17,7 @@ pub mod setup;
 /// The trees that attempts start from.
 pub mod trees;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ use crate::collect::{
     Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path,
 };
 use crate::commit::{self, CommitSpec, Signing};
-use crate::dispatcher::core::{AttemptDone, AttemptJob};
+use crate::dispatcher::core::{AttemptDone, AttemptJob, RunFacts};
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::ids::{Attempt, RunId};
 use crate::journal::LogWriter;
@@ -68,8 +68,8 @@ pub struct Executor {
     pub signing: Signing,
     /// The plan's policies on this host, by name.
     pub cages: HashMap<String, Cage>,
-    /// The caller's environment, for `env` in templates.
-    pub env: BTreeMap<String, String>,
+    /// What templates of commands outside of any instance see; the same as tasks do.
+    pub facts: RunFacts,
     /// What the report of the run says is not enforced; what else an attempt lacks is said beside it.
     pub not_enforced: Vec<String>,
     /// Runs commands.

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use swarm_plans::{
-    Command, DEFAULT_SANDBOX, InstanceId, RenderContext, RenderError, RenderedCommand, TaskGraph, TaskIx,
-};
+use swarm_plans::{Command, DEFAULT_SANDBOX, InstanceId, RenderError, RenderedCommand, TaskGraph, TaskIx};
 use swarm_protocol::{Access, Ended, Stream};
 
 use super::Executor;
@@ -129,18 +127,7 @@ impl Executor {
     /// # Errors
     /// [`RenderError`].
     pub fn render(&self, graph: &TaskGraph, command: &Command) -> Result<RenderedCommand, RenderError> {
-        let (run_id, base) = (self.run.0.as_str(), self.base.to_string());
-        let lookup = |name: &str| self.env.get(name).cloned();
-        let context = RenderContext {
-            run_name: &self.plan.name,
-            run_id,
-            base: &base,
-            target: self.target.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name)),
-            needs: &Value::Null,
-            env: &lookup,
-            seed: None,
-        };
-        graph.render_command(command, &context)
+        graph.render_command(command, &self.facts.context(&Value::Null, &self.facts.lookup()))
     }
 
     async fn on_base(

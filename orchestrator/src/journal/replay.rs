@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use swarm_plans::InstanceId;
 use swarm_protocol::EnforcementReport;
 
-use crate::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
+use crate::event::{AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
 use crate::ids::{Attempt, RunId};
 
 /// All that is known of a run. Outputs of tasks stay in the journal: they can be large and no report shows them.
@@ -235,24 +235,7 @@ impl RunState {
                 self.notes.clone_from(notes);
                 self.started_at_ms = recorded.at_ms;
             }
-            RunEvent::InstancesAdded { instances } => {
-                for added in instances {
-                    let before = self.instances.last().map(|(_, before)| before);
-                    let state = InstanceState {
-                        task: match before {
-                            Some(before) if *before.task == *added.task => Arc::clone(&before.task),
-                            _ => added.task.as_str().into(),
-                        },
-                        needs: match before {
-                            Some(before) if *before.needs == *added.needs => Arc::clone(&before.needs),
-                            _ => added.needs.as_slice().into(),
-                        },
-                        on_failure: added.on_failure,
-                        ..InstanceState::unknown()
-                    };
-                    self.instances.insert(added.id.clone(), state);
-                }
-            }
+            RunEvent::InstancesAdded { instances } => self.grow(instances),
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.instance(instance).start(*attempt, recorded.at_ms);
             }
@@ -292,6 +275,26 @@ impl RunState {
                 self.finished =
                     Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip: tip.clone(), cause: cause.clone() });
             }
+        }
+    }
+
+    /// Instances join; those of one task share its name and their list of needs.
+    fn grow(&mut self, instances: &[AddedInstance]) {
+        for added in instances {
+            let before = self.instances.last().map(|(_, before)| before);
+            let state = InstanceState {
+                task: match before {
+                    Some(before) if *before.task == *added.task => Arc::clone(&before.task),
+                    _ => added.task.as_str().into(),
+                },
+                needs: match before {
+                    Some(before) if *before.needs == *added.needs => Arc::clone(&before.needs),
+                    _ => added.needs.as_slice().into(),
+                },
+                on_failure: added.on_failure,
+                ..InstanceState::unknown()
+            };
+            self.instances.insert(added.id.clone(), state);
         }
     }
 

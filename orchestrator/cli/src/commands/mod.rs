@@ -53,8 +53,8 @@ mod surroundings;
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 ///
 /// Exit codes: 0 all succeeded and landed, 1 a task failed, 2 usage or plan error, 3 environment or internal error,
-/// 5 finished but something is parked, 6 the base itself fails its verification, 7 deadline or budget spent,
-/// 8 another coordinator holds this run or its target, 130 and 143 interrupted.
+/// 5 finished but something is parked, 7 the deadline is over, 8 another coordinator holds the target,
+/// 130 and 143 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "swarm", version, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct CommandLine {
