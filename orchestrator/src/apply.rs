@@ -1,13 +1,29 @@
 //! The target branch into the user's checkout. The only place that writes into a checkout, so it refuses early and moves
 //! last: what would be overwritten is found out before anything is touched, libgit2's own safe checkout looks again, and the
 //! branch moves by compare-and-swap after the files are there. A crash in between leaves the new files as local changes.
+//!
+//! Where both have gone on, their merge is a tree that nobody has seen yet: it is judged as the merge train judges its own.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use git2::build::CheckoutBuilder;
-use git2::{Oid, RepositoryState, Signature, Status, StatusOptions, Time};
+use git2::{IndexEntry, Oid, RepositoryState, Signature, Status, StatusOptions, Time};
 
+use crate::collect::display_path;
+use crate::collect::rules::judge_together;
+use crate::executor::settle::refused;
+use crate::merge::FoldError;
 use crate::repository::{Identity, Repository, RepositoryError, Swap};
+use crate::tree::TreeError;
+
+/// How far landed changes may reach.
+mod scopes;
+
+pub use scopes::Scopes;
+use scopes::carried_too_far;
 
 /// Paths that a refusal names.
 const PATHS_MAX: usize = 20;
@@ -53,6 +69,22 @@ pub enum ApplyError {
         /// Rendered for people; at most 20.
         paths: Vec<String>,
     },
+    /// The merge is a tree that no worker may leave.
+    #[error("merge: with what the checkout has, {0}")]
+    Hostile(String),
+    /// The checkout moved what a task changed to where that task may change nothing.
+    #[error("merge: {task} changed {from}, which is {to} here, where its `writes` allow it no change")]
+    OutOfScope {
+        /// The task's instance, or the commit of its change.
+        task: String,
+        /// Rendered for people.
+        from: String,
+        /// Rendered for people.
+        to: String,
+    },
+    /// Objects could not be read.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
     /// Somebody moved the checkout's branch meanwhile: the files are those of the result, the branch is where it was moved.
     #[error("move {branch}: somebody else moved it meanwhile")]
     Raced {
@@ -70,15 +102,31 @@ impl From<git2::Error> for ApplyError {
     }
 }
 
-/// Merges `target` (a commit) into the checkout: a fast-forward where possible, else a merge commit by `identity` at `date_s`
-/// (seconds since the Unix epoch), which calls it `name`.
+impl From<TreeError> for ApplyError {
+    fn from(error: TreeError) -> Self {
+        ApplyError::Fold(error.into())
+    }
+}
+
+/// What is merged into a checkout.
+#[derive(Debug, Clone, Copy)]
+pub struct Merging<'a> {
+    /// The commit.
+    pub target: Oid,
+    /// The branch that it is the tip of, for the merge commit.
+    pub name: &'a str,
+    /// How far the changes on it may reach.
+    pub scopes: &'a Scopes,
+}
+
+/// Merges a branch into the checkout: a fast-forward where possible, else a merge commit by `identity` at `date_s` (seconds
+/// since the Unix epoch).
 ///
 /// # Errors
 /// All of [`ApplyError`].
 pub fn apply(
     repository: &Repository,
-    target: Oid,
-    name: &str,
+    Merging { target, name, scopes }: Merging<'_>,
     identity: &Identity,
     date_s: i64,
 ) -> Result<Applied, ApplyError> {
@@ -89,15 +137,15 @@ pub fn apply(
     if let Some(work) = under_way(git.state()) {
         return Err(ApplyError::UnderWay(work));
     }
-    if git.config()?.get_bool("core.sparseCheckout").unwrap_or(false) {
-        return Err(ApplyError::Sparse);
-    }
     let head = repository.resolve("HEAD")?;
     if head == target || git.graph_descendant_of(head, target)? {
         return Ok(Applied::UpToDate);
     }
     let forward = git.graph_descendant_of(target, head)?;
-    let tree = if forward { repository.tree_of(target)? } else { merged_tree(&git, head, target)? };
+    let tree = if forward { repository.tree_of(target)? } else { judged_tree(&git, head, target, scopes)? };
+    if git.config()?.get_bool("core.sparseCheckout").unwrap_or(false) {
+        return Err(ApplyError::Sparse);
+    }
     refuse_overwriting(&git, repository.tree_of(head)?, tree)?;
     let commit = if forward {
         target
@@ -114,18 +162,35 @@ pub fn apply(
     Ok(if forward { Applied::FastForward { to: commit } } else { Applied::Merged { commit } })
 }
 
-fn merged_tree(git: &git2::Repository, ours: Oid, theirs: Oid) -> Result<Oid, ApplyError> {
+/// The merge of two commits, unless it is one that nobody let the changes on `theirs` come to.
+fn judged_tree(git: &git2::Repository, ours: Oid, theirs: Oid, scopes: &Scopes) -> Result<Oid, ApplyError> {
+    if let Some(carried) = carried_too_far(git, ours, theirs, scopes)? {
+        return Err(carried);
+    }
+    let (tree, conflicts) = merged_tree(git, ours, theirs)?;
+    let before = git.find_commit(ours)?.tree_id();
+    if let Some(refusal) = judge_together(&git.odb()?, before, tree)? {
+        return Err(ApplyError::Hostile(format!("it {}", refused(&refusal))));
+    }
+    if conflicts.is_empty() { Ok(tree) } else { Err(ApplyError::Conflicts { paths: conflicts }) }
+}
+
+/// The merged tree, and the paths in conflict, rendered for people; those are as in `ours`.
+fn merged_tree(git: &git2::Repository, ours: Oid, theirs: Oid) -> Result<(Oid, Vec<String>), ApplyError> {
     let mut index = git.merge_commits(&git.find_commit(ours)?, &git.find_commit(theirs)?, None)?;
-    if !index.has_conflicts() {
-        return Ok(index.write_tree_to(git)?);
-    }
+    let conflicts = if index.has_conflicts() { index.conflicts()?.collect::<Result<Vec<_>, _>>()? } else { vec![] };
     let mut paths = BTreeSet::new();
-    for conflict in index.conflicts()? {
-        let conflict = conflict?;
-        let side = conflict.our.or(conflict.their).or(conflict.ancestor);
-        paths.extend(side.map(|side| shown(&side.path)));
+    for conflict in conflicts {
+        let sides = [&conflict.our, &conflict.their, &conflict.ancestor];
+        paths.extend(sides.into_iter().flatten().next().map(|side| display_path(&side.path)));
+        for side in sides.into_iter().flatten() {
+            index.remove_path(Path::new(OsStr::from_bytes(&side.path)))?;
+        }
+        if let Some(ours) = conflict.our {
+            index.add(&IndexEntry { flags: 0, flags_extended: 0, ..ours })?;
+        }
     }
-    Err(ApplyError::Conflicts { paths: paths.into_iter().take(PATHS_MAX).collect() })
+    Ok((index.write_tree_to(git)?, paths.into_iter().take(PATHS_MAX).collect()))
 }
 
 /// Compares what will be written with what is changed in the checkout: staged, unstaged, untracked or ignored.
@@ -164,9 +229,8 @@ fn lies_below_touched(path: &[u8], touched: &BTreeSet<Vec<u8>>) -> bool {
     path.iter().enumerate().any(|(at, &byte)| byte == b'/' && touched.contains(&path[..at]))
 }
 
-fn exists_below(root: &std::path::Path, path: &[u8]) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    root.join(std::ffi::OsStr::from_bytes(path)).symlink_metadata().is_ok()
+fn exists_below(root: &Path, path: &[u8]) -> bool {
+    root.join(OsStr::from_bytes(path)).symlink_metadata().is_ok()
 }
 
 fn move_head(repository: &Repository, from: Oid, to: Oid, name: &str) -> Result<(), ApplyError> {
@@ -208,6 +272,7 @@ mod tests {
         folder: tempfile::TempDir,
         git: git2::Repository,
         base: Oid,
+        scopes: Scopes,
     }
 
     const BASE: &[(&str, &str)] =
@@ -221,14 +286,24 @@ mod tests {
             git.set_head("refs/heads/main").expect("a name");
             git.reference("refs/heads/main", base, true, "").expect("a ref");
             git.checkout_head(Some(CheckoutBuilder::new().force())).expect("a checkout");
-            Fixture { folder, git, base }
+            Fixture { folder, git, base, scopes: Scopes::default() }
         }
 
         fn target(&self, changes: &[(&str, &str)]) -> Oid {
-            let mut files: Vec<_> = BASE.iter().filter(|(name, _)| changes.iter().all(|(n, _)| n != name)).collect();
-            files.extend(changes);
-            let files: Vec<(&str, &str)> = files.into_iter().copied().collect();
-            commit(&self.git, &files, &[self.base])
+            commit(&self.git, &with(changes), &[self.base])
+        }
+
+        /// A commit on the checkout's branch with other files than the base.
+        fn commits(&self, changes: &[(&str, &str)]) -> Oid {
+            self.moves_to(&with(changes))
+        }
+
+        /// The same, with these files only.
+        fn moves_to(&self, files: &[(&str, &str)]) -> Oid {
+            let commit = commit(&self.git, files, &[self.base]);
+            self.git.reference("refs/heads/main", commit, true, "").expect("a ref");
+            self.git.checkout_head(Some(CheckoutBuilder::new().force().remove_untracked(true))).expect("a checkout");
+            commit
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -246,7 +321,8 @@ mod tests {
                 email: "t@example.org".to_owned(),
                 source: IdentitySource::Configured,
             };
-            apply(&repository, target, "swarm/x", &identity, 1_700_000_000)
+            let merging = Merging { target, name: "swarm/x", scopes: &self.scopes };
+            apply(&repository, merging, &identity, 1_700_000_000)
         }
 
         /// Applying must be refused and leave everything as it was.
@@ -264,6 +340,12 @@ mod tests {
         fn is_clean(&self) -> bool {
             self.git.statuses(None).expect("a status").iter().all(|entry| entry.status() == Status::IGNORED)
         }
+    }
+
+    /// The files of the base with changes.
+    fn with<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let kept = BASE.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        kept.chain(changes).copied().collect()
     }
 
     fn commit(git: &git2::Repository, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
@@ -349,5 +431,39 @@ mod tests {
         let target = it.target(&[("b.txt", "theirs\n")]);
         fs::write(it.git.path().join("MERGE_HEAD"), format!("{target}\n")).expect("a write");
         assert!(matches!(it.refused(target), ApplyError::UnderWay("merge")));
+    }
+
+    #[test]
+    fn a_merge_that_no_worker_may_leave_is_not_checked_out() {
+        let it = Fixture::new();
+        let mine = it.commits(&[("Foo", "mine\n"), ("a.txt", "one\ntwo\nmine\n")]);
+        for theirs in [&[("foo", "theirs\n")][..], &[("foo", "theirs\n"), ("a.txt", "one\ntwo\ntheirs\n")]] {
+            let target = it.target(theirs);
+            let ApplyError::Hostile(what) = it.refused(target) else { panic!("both names in one folder") };
+            assert!(what.contains("left foo: its name differs only in case"), "{what}");
+        }
+        assert_eq!(it.head(), mine);
+        let innocent = it.target(&[("bar", "theirs\n")]);
+        it.apply(innocent).expect("nothing is wrong with it");
+    }
+
+    #[test]
+    fn a_change_goes_only_where_its_task_may_write() {
+        let edited = "one\n2\nthree\n";
+        for (writes, expected) in [(Some("a.*"), None), (Some("*"), Some(edited)), (None, Some(edited))] {
+            let mut it = Fixture::new();
+            let target = it.target(&[("a.txt", edited)]);
+            it.scopes = Scopes::of([(target, writes.map(|glob| vec![glob.to_owned()]))]);
+            let moved = |name| if name == "a.txt" { "moved" } else { name };
+            let moved: Vec<_> = BASE.iter().map(|(name, text)| (moved(*name), *text)).collect();
+            it.moves_to(&moved);
+            match (it.apply(target), expected) {
+                (Ok(Applied::Merged { .. }), Some(expected)) => assert_eq!(it.read("moved"), expected),
+                (Err(ApplyError::OutOfScope { from, to, .. }), None) => {
+                    assert_eq!((from.as_str(), to.as_str(), it.read("moved").as_str()), ("a.txt", "moved", BASE[0].1));
+                }
+                (other, _) => panic!("{writes:?}: {other:?}"),
+            }
+        }
     }
 }

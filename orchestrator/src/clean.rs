@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use git2::Oid;
 
 use crate::base::published::clear_prepared;
-use crate::commit::{attempt_ref, base_ref};
+use crate::commit::{attempt_ref, base_ref, history_ref};
 use crate::event::Fate;
 use crate::ids::RunId;
 use crate::journal::lock::run_dir;
 use crate::journal::{InstanceState, JournalError, JournalReader, LockError, RunLock, RunState, attempt_dir};
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
+use crate::second_word::has_failed;
 use crate::state::StateDir;
 
 /// Whether anything is done.
@@ -41,6 +42,8 @@ pub struct CleanedRun {
     pub freed_bytes: u64,
     /// Refs that are no longer needed.
     pub refs_removed: u64,
+    /// Failed instances whose logs go.
+    pub failed_logs: u64,
     /// Results that stay, with their refs.
     pub kept: Vec<KeptResult>,
 }
@@ -156,7 +159,14 @@ pub fn clean_prepared(state: &StateDir, mode: Mode) -> Result<Prepared, CleanErr
 
 impl CleanedRun {
     fn nothing(run: RunId) -> Self {
-        CleanedRun { run, outcome: RunOutcome::Cleaned, freed_bytes: 0, refs_removed: 0, kept: Vec::new() }
+        CleanedRun {
+            run,
+            outcome: RunOutcome::Cleaned,
+            freed_bytes: 0,
+            refs_removed: 0,
+            failed_logs: 0,
+            kept: Vec::new(),
+        }
     }
 }
 
@@ -194,6 +204,7 @@ fn clean_run(
         removable.push(base);
     }
     cleaned.refs_removed = removable.len() as u64;
+    cleaned.failed_logs = failed_logs(state, run, run_state, &kept_logs);
     let folder = run_dir(state.root(), run);
     let before = disk_bytes(&folder);
     let logs: u64 = kept_logs.iter().map(|log| disk_bytes(log)).sum();
@@ -207,7 +218,19 @@ fn clean_run(
     Ok(cleaned)
 }
 
+/// How many instances failed of which a log lies there that is not kept.
+fn failed_logs(state: &StateDir, run: &RunId, run_state: &RunState, kept: &[PathBuf]) -> u64 {
+    let goes = |id, attempt| {
+        let log = attempt_dir(state.root(), run, id, attempt).join("log");
+        !kept.contains(&log) && log.exists()
+    };
+    let failed = run_state.instances.iter().filter(|(_, instance)| has_failed(instance));
+    let losing = failed.filter(|(id, instance)| instance.attempts.iter().any(|attempt| goes(id, attempt.attempt)));
+    losing.count() as u64
+}
+
 /// The attempt that a ref belongs to.
+#[derive(Clone, Copy)]
 struct Owner<'a> {
     id: &'a swarm_plans::InstanceId,
     attempt: crate::ids::Attempt,
@@ -218,7 +241,11 @@ fn owners<'a>(run: &RunId, run_state: &'a RunState) -> HashMap<String, Owner<'a>
     let attempts = run_state.instances.iter().flat_map(|(id, state)| {
         state.attempts.iter().map(move |attempt| Owner { id, attempt: attempt.attempt, state })
     });
-    attempts.map(|owner| (attempt_ref(run, owner.id, owner.attempt), owner)).collect()
+    let refs = attempts.flat_map(|owner| {
+        let names = [attempt_ref(run, owner.id, owner.attempt), history_ref(run, owner.id, owner.attempt)];
+        names.map(|name| (name, owner))
+    });
+    refs.collect()
 }
 
 /// Why an instance's results must stay; `None` when nothing would be lost.
@@ -228,7 +255,7 @@ fn reason_to_keep(instance: &InstanceState, landed: &HashSet<Oid>) -> Option<Str
             Ok(commit) if landed.contains(&commit) => None,
             _ => Some("it landed, but no branch has it any more".to_owned()),
         },
-        Some(Fate::Empty) => None,
+        Some(Fate::Empty | Fate::Dropped) => None,
         Some(Fate::Parked { reason, .. }) => Some(format!("parked: {}", crate::report::sanitize::name(reason))),
         // Attempts without a change have nothing to lose, whatever their ref names.
         None if instance.attempts.iter().all(|attempt| attempt.collected.is_some() && attempt.change().is_none()) => {
@@ -297,7 +324,7 @@ fn content_bytes(folder: &Path) -> u64 {
 }
 
 /// Disk that a file or folder takes, in bytes; what cannot be read counts nothing.
-fn disk_bytes(path: &Path) -> u64 {
+pub fn disk_bytes(path: &Path) -> u64 {
     let mut bytes = 0;
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {
@@ -345,6 +372,7 @@ mod tests {
             base: base.to_string(),
             target: Some("refs/heads/swarm/x".to_owned()),
             started_at_ms: 1,
+            asked: crate::settings::Asked::default(),
         };
         let writer = Journal::open(state.root()).and_then(|mut j| j.begin_run(new, |_| false)).expect("a run");
         let run = writer.run().clone();

@@ -1,9 +1,10 @@
 //! A change becomes a commit and a ref. Author and date are the run's own, so the same results give the same commit ids,
 //! whatever finished first.
 
-use git2::{Oid, Signature, Time};
+use git2::{Commit, Oid, Signature, Time};
 use swarm_plans::InstanceId;
 
+use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::repository::{Identity, Repository, RepositoryError, Swap, single_line};
 
@@ -37,6 +38,11 @@ pub fn trailers(plan: &str, instance: &InstanceId) -> Vec<(&'static str, String)
     vec![("Swarm-Run", plan.to_owned()), ("Swarm-Task", instance.0.clone())]
 }
 
+/// The instance that the trailers of a commit's message name.
+pub fn task_of(message: &str) -> Option<&str> {
+    message.lines().find_map(|line| line.strip_prefix("Swarm-Task: "))
+}
+
 /// Writes a commit; no ref moves and no hook runs.
 ///
 /// # Errors
@@ -48,18 +54,85 @@ pub fn write_commit(repository: &Repository, signing: &Signing, spec: &CommitSpe
     let tree = git.find_tree(spec.tree)?;
     let parents = spec.parents.iter().map(|&id| git.find_commit(id)).collect::<Result<Vec<_>, _>>()?;
     let parents: Vec<_> = parents.iter().collect();
+    let io = |source| RepositoryError::Io { path: repository.common_dir().to_owned(), source };
+    fault::point().map_err(io)?;
     Ok(git.commit(None, &signature, &signature, &message(spec), &tree, &parents)?)
+}
+
+/// One of a worker's own commits, to be told again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retold<'a> {
+    /// Its parent.
+    pub parent: Oid,
+    /// Its tree.
+    pub tree: Oid,
+    /// Name and address, fit to be seen; `None` is the committer.
+    pub author: Option<(String, String)>,
+    /// Its message without trailers of ours, fit to be seen.
+    pub message: &'a str,
+    /// Trailers of ours, in order.
+    pub trailers: &'a [(&'static str, String)],
+}
+
+/// Writes a worker's commit with our committer and date.
+///
+/// # Errors
+/// As of [`write_commit`].
+pub fn write_retold(repository: &Repository, signing: &Signing, it: &Retold<'_>) -> Result<Oid, RepositoryError> {
+    let git = repository.handle()?;
+    let time = Time::new(signing.date_seconds, 0);
+    let committer = Signature::new(&signing.identity.name, &signing.identity.email, &time)?;
+    let author = match &it.author {
+        Some((name, email)) => Signature::new(name, email, &time)?,
+        None => committer.clone(),
+    };
+    let mut message = format!("{}\n\n", it.message);
+    put_trailers(&mut message, it.trailers);
+    let io = |source| RepositoryError::Io { path: repository.common_dir().to_owned(), source };
+    fault::point().map_err(io)?;
+    let (tree, parent) = (git.find_tree(it.tree)?, git.find_commit(it.parent)?);
+    Ok(git.commit(None, &author, &committer, &message, &tree, &[&parent])?)
+}
+
+/// Writes a commit of ours once more, on another parent and with another tree.
+///
+/// # Errors
+/// As of [`write_commit`].
+pub fn write_again(
+    repository: &Repository,
+    signing: &Signing,
+    like: &Commit<'_>,
+    parent: Oid,
+    tree: Oid,
+) -> Result<Oid, RepositoryError> {
+    let git = repository.handle()?;
+    let time = Time::new(signing.date_seconds, 0);
+    let committer = Signature::new(&signing.identity.name, &signing.identity.email, &time)?;
+    let io = |source| RepositoryError::Io { path: repository.common_dir().to_owned(), source };
+    fault::point().map_err(io)?;
+    let (tree, parent) = (git.find_tree(tree)?, git.find_commit(parent)?);
+    Ok(git.commit(None, &like.author(), &committer, like.message()?, &tree, &[&parent])?)
+}
+
+/// The ref that keeps a worker's own commits alive, beside the one that keeps its result.
+pub fn history_ref(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
+    format!("{}+history", attempt_ref(run, instance, attempt))
 }
 
 /// The ref that keeps an attempt's result alive until it is merged or dropped by name.
 pub fn attempt_ref(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
-    format!("refs/swarm/{}/{}/{attempt}", encode_component(&run.0), encode_component(&instance.0))
+    format!("{}{}/{attempt}", run_refs(run), encode_component(&instance.0))
+}
+
+/// Below which name all refs of a run are: `refs/swarm/<run>/`.
+pub fn run_refs(run: &RunId) -> String {
+    format!("refs/swarm/{}/", encode_component(&run.0))
 }
 
 /// The ref that keeps a run's base alive. An instance may be called `base`, and no encoded name starts with `+b`, so the
 /// plus sign keeps the two apart.
 pub fn base_ref(run: &RunId) -> String {
-    format!("refs/swarm/{}/+base", encode_component(&run.0))
+    format!("{}+base", run_refs(run))
 }
 
 /// Keeps a commit under one of swarm's own refs, whatever the ref held before.
@@ -87,10 +160,14 @@ fn message(spec: &CommitSpec<'_>) -> String {
     if !spec.trailers.is_empty() {
         message.push('\n');
     }
-    for (key, value) in spec.trailers {
+    put_trailers(&mut message, spec.trailers);
+    message
+}
+
+fn put_trailers(message: &mut String, trailers: &[(&'static str, String)]) {
+    for (key, value) in trailers {
         message.push_str(&format!("{key}: {}\n", single_line(value)));
     }
-    message
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ const STEERING_FILES: [(&str, &str); 4] =
 /// Judges one component of a path.
 ///
 /// # Errors
-/// The reason, for people. A name with a line feed is legal in git and passes.
+/// The reason, for people. A name with a line feed is legal in git and passes: a base may hold it. What is new is judged by
+/// [`crate::collect::rules::judge`], too.
 pub fn check_component(name: &[u8]) -> Result<(), Refused> {
     if name.is_empty() {
         return Err("an empty name");
@@ -48,15 +49,23 @@ pub fn is_git_dir(name: &[u8]) -> bool {
 
 /// Whether some file system takes the name for one of the files that steer git.
 pub fn is_steering_file(name: &[u8]) -> bool {
-    STEERING_FILES.iter().any(|(long, short)| {
-        without_ignorables(name) == long.as_bytes()
-            || is_ntfs(name, long.as_bytes(), None)
-            || name.get(..7).is_some_and(|start| {
-                start.eq_ignore_ascii_case(short.as_bytes())
-                    && name.get(7).is_some_and(|digit| (b'1'..=b'4').contains(digit))
-                    && ends_on_ntfs(&name[8..])
-            })
-    })
+    STEERING_FILES.iter().any(|&file| is_read_as(name, file))
+}
+
+/// Whether some file system takes the name for `.gitmodules`.
+pub fn is_modules_file(name: &[u8]) -> bool {
+    is_read_as(name, STEERING_FILES[0])
+}
+
+/// Whether some file system takes the name for this one, given with the beginning of its short form.
+fn is_read_as(name: &[u8], (long, short): (&str, &str)) -> bool {
+    without_ignorables(name) == long.as_bytes()
+        || is_ntfs(name, long.as_bytes(), None)
+        || name.get(..7).is_some_and(|start| {
+            start.eq_ignore_ascii_case(short.as_bytes())
+                && name.get(7).is_some_and(|digit| (b'1'..=b'4').contains(digit))
+                && ends_on_ntfs(&name[8..])
+        })
 }
 
 /// The form in which file systems without case compare names. Two names with one form cannot live in one folder there.

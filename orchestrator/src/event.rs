@@ -4,10 +4,13 @@
 //! Output of workers is no event: it goes to the attempt's log, and reporters hear of it as [`Progress`].
 
 use serde::{Deserialize, Serialize};
-use swarm_plans::InstanceId;
+use swarm_plans::{InstanceId, Rung};
+use swarm_protocol::agent::{AgentStatus, Envelope};
+use swarm_protocol::chat::Usage;
 use swarm_protocol::{Ended, EnforcementReport};
 
 use crate::ids::{Attempt, RunId};
+use crate::journal::Tally;
 
 /// The version of the event format, in every `--json` line and journal.
 pub const EVENT_VERSION: u32 = 1;
@@ -48,6 +51,44 @@ pub enum RunEvent {
         /// Things a person should know before anything runs (a weaker tier than usual, a shallow clone …).
         notes: Vec<String>,
     },
+    /// A coordinator goes on with a run whose earlier one died or was ended early. What is lost and what is open again
+    /// follows as events of their own.
+    RunResumed {
+        /// Workers at once.
+        jobs: u32,
+        /// The worktree backend, as in `run-started`.
+        backend: String,
+        /// What every worker is held to from now on.
+        enforcement: EnforcementReport,
+        /// Things a person should know.
+        notes: Vec<String>,
+        /// Fan-outs that ended without items under their task's own name: they no longer do.
+        unexpanded: Vec<InstanceId>,
+        /// The counts once everything that is open again is so.
+        tally: Tally,
+    },
+    /// Results that said nothing about the work no longer hold: it was cancelled, blocked by such a result, or failed for
+    /// reasons of ours. At most a thousand an event.
+    Reopened {
+        /// In graph order.
+        instances: Vec<InstanceId>,
+    },
+    /// A person asked for another try of results that failed or were parked (`swarm retry`): what was parked takes its turn on the
+    /// target again, and its task may run once more there.
+    Retried {
+        /// In graph order.
+        instances: Vec<InstanceId>,
+        /// Among them, what a person settled by hand (`swarm resolve`): it lands as the attempt that follows, or not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolved: Option<InstanceId>,
+    },
+    /// The items of a fan-out that a command listed. Those of other fan-outs follow from the base or from outputs.
+    ItemsFound {
+        /// The task's name.
+        task: String,
+        /// In order.
+        items: Vec<serde_json::Value>,
+    },
     /// Instances joined the graph: at the start, and when a fan-out got its items.
     InstancesAdded {
         /// In graph order.
@@ -59,6 +100,27 @@ pub enum RunEvent {
         instance: InstanceId,
         /// Which try.
         attempt: Attempt,
+    },
+    /// An attempt asked a model: one call with all its tries, whatever became of it.
+    ModelCalled {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which try.
+        attempt: Attempt,
+        /// The model as it was asked for.
+        asked: String,
+        /// The model that answered or was tried last, `provider/model`; empty when none was.
+        model: String,
+        /// Tokens that are booked; where its provider does not count, the most that they can be.
+        usage: Usage,
+        /// What is booked, in billionths of a dollar; `None` when something of it has no price.
+        cost_nano_usd: Option<u64>,
+        /// Wall time in milliseconds, waiting and all tries included.
+        duration_ms: u64,
+        /// How often a model was asked.
+        tries: u32,
+        /// What became of it.
+        outcome: CallOutcome,
     },
     /// An attempt ended, was collected and checked.
     AttemptFinished {
@@ -76,8 +138,20 @@ pub enum RunEvent {
         outputs: serde_json::Map<String, serde_json::Value>,
         /// Things a person should know (entries left out, processes killed …).
         notes: Vec<String>,
+        /// What its cage seems to have kept from it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refusals: Vec<RefusalSeen>,
+        /// What its agent said of the work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        envelope: Option<Box<Envelope>>,
         /// When a retry follows: milliseconds until it may start.
         retry_in_ms: Option<u64>,
+    },
+    /// Recorded results were taken instead of running these instances again: each has succeeded with that, and one whose
+    /// result changes nothing is merged (empty) with that.
+    Reused {
+        /// In the order in which they could have started; at most a thousand.
+        instances: Vec<ReusedInstance>,
     },
     /// The instance has its final result; no attempt follows.
     InstanceFinished {
@@ -88,6 +162,37 @@ pub enum RunEvent {
         /// Why, where that is not evident: the need that failed, the false condition, the template error.
         cause: Option<String>,
     },
+    /// The gate of the target (`[merge] verify`) gave its verdict on a tree. A tree that is red first and green afterwards shows
+    /// a flaky gate.
+    Verified {
+        /// Full hex id of the tree.
+        tree: String,
+        /// What a verdict depends on beside the tree: a hash of the command and its policy, hex.
+        gate: String,
+        /// Which tree it is.
+        of: VerifiedTree,
+        /// The verdict.
+        verdict: GateVerdict,
+        /// Wall time in milliseconds; 0 when the verdict was known from an earlier run.
+        duration_ms: u64,
+        /// How a verification ended that is not green, for people.
+        detail: Option<String>,
+    },
+    /// A change does not land as it is: it contradicts what landed before, or the gate is red with it. The train goes on without
+    /// it, and something else is tried before it is parked.
+    Evicted {
+        /// Which instance.
+        instance: InstanceId,
+        /// Why, for people.
+        reason: String,
+        /// The conflicting paths, rendered for people; at most 20.
+        paths: Vec<String>,
+        /// What kind of refusal it is; of a journal that does not say it, a conflict.
+        #[serde(default)]
+        kind: RefusalKind,
+        /// What is tried next.
+        next: Remedy,
+    },
     /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
     /// died behind this event finds the target at `from` or at `to`.
     Landing {
@@ -95,6 +200,9 @@ pub enum RunEvent {
         from: Option<String>,
         /// Full hex commit id of the target after.
         to: String,
+        /// What becomes of each change once the target has moved, in landing order.
+        #[serde(default)]
+        merges: Vec<Merge>,
     },
     /// The merge train's word on an instance's change.
     Merged {
@@ -114,6 +222,101 @@ pub enum RunEvent {
     },
 }
 
+/// What became of a call of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum CallOutcome {
+    /// There is an answer.
+    Answered,
+    /// There is one, from a recording.
+    Replayed,
+    /// There is none.
+    Failed {
+        /// Why, for people; without any key.
+        why: String,
+    },
+    /// Whoever asked went away.
+    Abandoned,
+}
+
+/// An instance's part in a landing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Merge {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// What becomes of its change.
+    pub fate: Fate,
+}
+
+/// Which tree a verification looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum VerifiedTree {
+    /// The run's base.
+    Base,
+    /// The target's tip, without any of the batch.
+    Tip,
+    /// The tip with the first results of a batch.
+    Results {
+        /// How many.
+        count: u32,
+    },
+}
+
+/// What the gate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateVerdict {
+    /// The command exited with 0.
+    Green,
+    /// It did not.
+    Red,
+    /// It could not be run: a failure of ours or of the machine.
+    Broken,
+}
+
+/// What is tried with a change that does not land as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remedy {
+    /// The task runs once more, on the new tip.
+    Rerun,
+    /// The resolver settles the conflict.
+    Resolve,
+}
+
+/// In which way a change did not land.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// It contradicts what landed before.
+    #[default]
+    Conflict,
+    /// With it, the gate is red, or the tree is one that no worker may leave.
+    Red,
+    /// It started from a change that is parked and that it does not need.
+    Stale,
+}
+
+impl From<Remedy> for Rung {
+    fn from(remedy: Remedy) -> Self {
+        match remedy {
+            Remedy::Rerun => Rung::Rerun,
+            Remedy::Resolve => Rung::Resolve,
+        }
+    }
+}
+
+impl From<Rung> for Remedy {
+    fn from(rung: Rung) -> Self {
+        match rung {
+            Rung::Rerun => Remedy::Rerun,
+            Rung::Resolve => Remedy::Resolve,
+        }
+    }
+}
+
 /// An instance as it joins the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -127,6 +330,35 @@ pub struct AddedInstance {
     /// Whether its failure counts against the run.
     #[serde(default)]
     pub on_failure: OnFailure,
+}
+
+impl RunEvent {
+    /// The change of an instance that this event brings.
+    pub fn change_of(&self, id: &InstanceId) -> Option<&ChangeSummary> {
+        match self {
+            RunEvent::AttemptFinished { instance, change, .. } if instance == id => change.as_ref(),
+            RunEvent::Reused { instances } => instances.iter().find(|one| one.instance == *id)?.change.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// An instance that took the result which an earlier run recorded under the same key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReusedInstance {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// The result's key, in hex.
+    pub key: String,
+    /// The run that recorded it.
+    pub from: RunId,
+    /// How long the work took there, in milliseconds.
+    pub saved_ms: u64,
+    /// What it changes, on this run's start tree; `None` when it changes nothing.
+    pub change: Option<ChangeSummary>,
+    /// Its outputs by name.
+    pub outputs: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What an instance's failure means for the run (`allow-failure` of the plan).
@@ -179,11 +411,87 @@ pub enum AttemptEnd {
         /// For people: which file, and why.
         detail: String,
     },
+    /// The resolver exited with 0, and the conflict is not settled.
+    Unresolved {
+        /// For people.
+        detail: String,
+        /// The paths that are left, rendered for people; at most 20.
+        paths: Vec<String>,
+    },
+    /// It was run more than once, and did not leave the same each time (`--check-determinism`).
+    Differs {
+        /// For people: which run, and what.
+        detail: String,
+        /// The differing paths or outputs, the first first, rendered for people; at most 20.
+        paths: Vec<String>,
+    },
+    /// The agent did not end its work of its own accord.
+    Agent {
+        /// How its conversation ended.
+        status: AgentStatus,
+        /// For people.
+        detail: String,
+    },
+    /// An agent that looked at the result did not approve of it.
+    Findings {
+        /// The task with `review`, or `verifier`.
+        by: String,
+        /// What it found, in its words; bounded.
+        findings: Vec<String>,
+    },
     /// Something of ours failed, not the work: a worktree, a spawn, the object store.
     Infra {
         /// For people.
         detail: String,
     },
+    /// The coordinator died while it ran: no result, and no try that `retry` counts.
+    Lost,
+}
+
+/// Something that a cage kept from a failed attempt: found in what it printed, confirmed by its policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RefusalSeen {
+    /// What was tried, for people: `reading /x`.
+    pub what: String,
+    /// The rule that refuses it, for people.
+    pub rule: String,
+    /// The line of a plan that would allow it; `None` where no plan can.
+    pub allow_with: Option<String>,
+}
+
+impl AttemptEnd {
+    /// What it says in words of the worker's or the plan's.
+    pub fn texts(&mut self) -> Vec<&mut String> {
+        fn of(ended: &mut Ended) -> Vec<&mut String> {
+            match ended {
+                Ended::Limit { limit: _, detail } => vec![detail],
+                Ended::StartFailed { reason } => vec![reason],
+                Ended::Refused(refusal) => vec![&mut refusal.step, &mut refusal.reason],
+                Ended::Exited { .. } | Ended::Signaled { .. } | Ended::TimedOut | Ended::Cancelled => Vec::new(),
+            }
+        }
+        match self {
+            AttemptEnd::Succeeded | AttemptEnd::Lost => Vec::new(),
+            AttemptEnd::Work { ended } => of(ended),
+            AttemptEnd::Check { index: _, command, ended, before: _ } => {
+                std::iter::once(command).chain(of(ended)).collect()
+            }
+            AttemptEnd::Violation { detail, paths }
+            | AttemptEnd::Unresolved { detail, paths }
+            | AttemptEnd::Differs { detail, paths } => std::iter::once(detail).chain(paths).collect(),
+            AttemptEnd::Findings { by: _, findings } => findings.iter_mut().collect(),
+            AttemptEnd::Needs { detail }
+            | AttemptEnd::Outputs { detail }
+            | AttemptEnd::Agent { status: _, detail }
+            | AttemptEnd::Infra { detail } => vec![detail],
+        }
+    }
+
+    /// Whether somebody ended it before it could end by itself.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. } if *ended == Ended::Cancelled)
+    }
 }
 
 /// What an attempt changed.
@@ -198,6 +506,13 @@ pub struct ChangeSummary {
     pub tree: String,
     /// Files added, changed or removed.
     pub files: u64,
+    /// Full hex id of the newest of the worker's own commits, told again on the attempt's base commit; `None` where the result
+    /// is one commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
+    /// Globs of what it may touch wherever it is merged, from the top of the tree: its task's `writes`. `None` is anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<Vec<String>>,
 }
 
 /// The final results of DESIGN §4, "What ends how".
@@ -264,6 +579,8 @@ pub enum Fate {
     },
     /// It changed nothing.
     Empty,
+    /// It was parked, and a person gave it up (`swarm drop`).
+    Dropped,
 }
 
 /// What reporters hear besides events; never stored.

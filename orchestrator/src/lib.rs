@@ -1,9 +1,15 @@
 //! Outside the cage: the coordinator as a library. It never prints, never reads the environment or the current directory.
 
+/// Agents as the coordinator sees them: what they are told, the way to models, what was said.
+pub mod agent;
 /// The target branch into the user's checkout.
 pub mod apply;
 /// The prepared lower layers.
 pub mod base;
+/// Results of earlier runs, found again.
+pub mod cache;
+/// Asks a run's coordinator to end it.
+pub mod cancel;
 /// Gives back what finished runs left.
 pub mod clean;
 /// Where time comes from.
@@ -14,12 +20,18 @@ pub mod collect;
 pub mod commit;
 /// The loop that owns all run state.
 pub mod dispatcher;
+/// The egress proxy: what a cage may reach of the network.
+pub mod egress;
 /// Which names may stand in a tree.
 pub mod entry_name;
 /// Every fact that can happen.
 pub mod event;
 /// One attempt: provision, spawn, collect, check.
 pub mod executor;
+/// Where a test can cut a run short.
+pub mod fault;
+/// Asks for workers that are forked instead of started.
+pub mod fork_server;
 /// Real repositories for tests.
 #[cfg(test)]
 mod git_fixture;
@@ -31,6 +43,8 @@ pub mod journal;
 pub mod machine;
 /// Changes onto the target, in memory.
 pub mod merge;
+/// Conversations with models in the wire formats of their providers.
+pub mod model;
 /// A result as a clean linked worktree.
 pub mod open;
 /// Globs over paths of a tree.
@@ -40,26 +54,41 @@ mod plain_copy;
 /// Grants of a plan and a worktree become a sandbox spec.
 pub mod policy;
 /// Removes what a worker left.
+mod ref_lock;
 pub mod removal;
 /// Events become text.
 pub mod report;
 /// The only door to git2.
 pub mod repository;
+/// What keeps a result from landing, settled by a person.
+pub mod resolution;
+/// A run goes on where its journal stops.
+pub mod resume;
 /// What happens after a failed attempt; pure.
 pub mod retry;
 /// Names every room once, in order.
 pub mod run;
 /// Which instance runs next; pure.
 pub mod schedule;
+/// What a person decides about results that did not land: another try, or none.
+pub mod second_word;
+/// What nobody is to read in what workers print.
+pub mod secrets;
 /// Files and flags, resolved once.
 pub mod settings;
 /// Interrupts.
 pub mod signal;
 /// The state folder: where everything of ours lives.
 pub mod state;
+/// Which branch receives the work, and whether it may.
+pub mod target;
+/// Foreign tool servers that agents reach through the coordinator.
+pub mod tool_servers;
 /// Git trees as bytes: read, compared, edited.
 pub mod tree;
-/// Spawns a worker and talks to it.
+/// What of a checkout no commit has.
+pub mod unsaved;
+/// Makes a worker and talks to it.
 pub mod worker_process;
 /// One attempt's worktree.
 pub mod worktree;

@@ -3,11 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use swarm_plans::{Network, SandboxPolicy};
 use swarm_protocol::probe::Verdict;
 use swarm_protocol::{EnforcementReport, Probe, Tier};
 
 use crate::base::git_dir::ObjectsAt;
-use crate::policy::Offer;
+use crate::policy::limits::Capacity;
+use crate::policy::{Offer, Word};
 use crate::worker_process::{WorkerError, WorkerProgram};
 use crate::worktree::Backend;
 
@@ -47,6 +49,8 @@ pub struct Machine {
     pub enforcement: EnforcementReport,
     /// How worktrees are made.
     pub backend: Backend,
+    /// What limits are relative to, and what can hold them.
+    pub capacity: Capacity,
     /// Things a person should know.
     pub notes: Vec<String>,
 }
@@ -65,17 +69,21 @@ impl Machine {
     /// # Errors
     /// [`MachineError::NoCage`].
     pub fn of(probe: Probe) -> Result<Machine, MachineError> {
+        let capacity =
+            Capacity { memory_bytes: probe.memory_bytes, disk_bytes: probe.disk_bytes, groups: probe.groups };
         let mut notes = Vec::new();
         let mut why = |what: &str, step: &str, reason: &str| notes.push(format!("{what}: {step}: {reason}"));
         match (probe.overlay, probe.namespaces, probe.landlock) {
-            (Verdict::Works(enforcement), ..) => Ok(Machine { enforcement, backend: Backend::Overlay, notes }),
+            (Verdict::Works(enforcement), ..) => {
+                Ok(Machine { enforcement, backend: Backend::Overlay, capacity, notes })
+            }
             (Verdict::Fails(overlay), Verdict::Works(enforcement), _) => {
                 why("worktrees are copies, overlays cannot be mounted here", &overlay.step, &overlay.reason);
-                Ok(Machine { enforcement, backend: Backend::Copy, notes })
+                Ok(Machine { enforcement, backend: Backend::Copy, capacity, notes })
             }
             (_, Verdict::Fails(namespaces), Verdict::Works(enforcement)) => {
                 why("no namespaces here, workers are held by the landlock tier", &namespaces.step, &namespaces.reason);
-                Ok(Machine { enforcement, backend: Backend::Copy, notes })
+                Ok(Machine { enforcement, backend: Backend::Copy, capacity, notes })
             }
             (_, Verdict::Fails(_), Verdict::Fails(landlock)) => {
                 Err(MachineError::NoCage { step: landlock.step, reason: landlock.reason })
@@ -88,9 +96,9 @@ impl Machine {
         self.enforcement.tier
     }
 
-    /// For policies.
-    pub fn offer(&self, network: crate::settings::HostNetwork) -> Offer {
-        Offer { tier: self.tier(), overlay: self.backend == Backend::Overlay, network }
+    /// For policies, with what a person lets them ask for.
+    pub fn offer(&self, word: Word) -> Offer {
+        Offer { tier: self.tier(), overlay: self.backend == Backend::Overlay, word, capacity: self.capacity.clone() }
     }
 
     /// Where workers see the repository's object stores.
@@ -101,18 +109,93 @@ impl Machine {
         }
     }
 
+    /// What workers are held to whose policy has this network. Workers report the same once they are in; here it is known before
+    /// any of them starts. The words are those of the sandbox.
+    pub fn held_to(&self, network: &Network) -> EnforcementReport {
+        let mut report = self.enforcement.clone();
+        let namespaces = report.tier == Tier::Namespaces;
+        let lost = if namespaces { "netns" } else { "no-sockets" };
+        match network {
+            Network::None => {}
+            Network::Hosts(_) if namespaces => report.enforced.push(EGRESS.to_owned()),
+            Network::Hosts(_) => {
+                report.enforced.retain(|word| word != lost);
+                report.not_enforced.push(EGRESS_OPEN.to_owned());
+            }
+            Network::Host => {
+                report.enforced.retain(|word| word != lost);
+                report.not_enforced.push(NETWORK_OPEN.to_owned());
+            }
+        }
+        report
+    }
+
+    /// What a policy's network leaves open that no other policy does, in words for people.
+    pub fn left_open_by(&self, network: &Network) -> Vec<String> {
+        let known = &self.enforcement.not_enforced;
+        self.held_to(network).not_enforced.into_iter().filter(|line| !known.contains(line)).collect()
+    }
+
     /// Whether everything that a policy insists on is enforced.
     ///
     /// # Errors
     /// [`MachineError::Missing`] names the first that is not.
-    pub fn check(&self, policy: &str, require: &[String]) -> Result<(), MachineError> {
-        match require.iter().find(|wanted| !self.enforcement.enforced.contains(wanted)) {
+    pub fn check(&self, name: &str, policy: &SandboxPolicy) -> Result<(), MachineError> {
+        let enforced = self.held_to(&policy.network).enforced;
+        match policy.require.iter().find(|wanted| !enforced.contains(wanted)) {
             None => Ok(()),
-            Some(missing) => Err(MachineError::Missing {
-                policy: policy.to_owned(),
-                missing: missing.clone(),
-                enforced: self.enforcement.enforced.clone(),
-            }),
+            Some(missing) => Err(MachineError::Missing { policy: name.to_owned(), missing: missing.clone(), enforced }),
         }
+    }
+}
+
+/// A `network` list is all that can be reached, in the words of `require`.
+const EGRESS: &str = "egress";
+/// What a `network` list leaves open in the landlock tier, whose rules know ports and no addresses.
+pub const EGRESS_OPEN: &str = "egress: the proxy's port can be connected to on every address, not only on this machine";
+/// What `network = "host"` leaves open.
+const NETWORK_OPEN: &str = "network: the host's network is open to the job";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(tier: Tier, enforced: &[&str]) -> Machine {
+        let enforced = enforced.iter().map(|&word| word.to_owned()).collect();
+        let enforcement =
+            EnforcementReport { tier, landlock_abi: 7, enforced, not_enforced: vec!["x".to_owned()], limits: vec![] };
+        Machine { enforcement, backend: Backend::Copy, capacity: Capacity::default(), notes: vec![] }
+    }
+
+    #[test]
+    fn a_policys_network_decides_what_it_is_held_to() {
+        let hosts = Network::Hosts(vec![]);
+        let check = |tier, has: &str, network: &Network, enforced: &[&str], open: &[&str]| {
+            let machine = machine(tier, &["landlock", has]);
+            assert_eq!(machine.held_to(network).enforced, enforced, "{tier:?} {network:?}");
+            assert_eq!(machine.left_open_by(network), open, "{tier:?} {network:?}");
+        };
+        let (strong, weak) = (Tier::Namespaces, Tier::Landlock);
+        check(strong, "netns", &Network::None, &["landlock", "netns"], &[]);
+        check(strong, "netns", &hosts, &["landlock", "netns", "egress"], &[]);
+        check(strong, "netns", &Network::Host, &["landlock"], &[NETWORK_OPEN]);
+        check(weak, "no-sockets", &Network::None, &["landlock", "no-sockets"], &[]);
+        check(weak, "no-sockets", &hosts, &["landlock"], &[EGRESS_OPEN]);
+        check(weak, "no-sockets", &Network::Host, &["landlock"], &[NETWORK_OPEN]);
+    }
+
+    #[test]
+    fn a_policy_can_insist_on_what_its_network_takes_away() {
+        let policy = |require: &str, network: Network| SandboxPolicy {
+            require: vec![require.to_owned()],
+            network,
+            ..SandboxPolicy::default()
+        };
+        let (strong, weak) = (machine(Tier::Namespaces, &["netns"]), machine(Tier::Landlock, &["no-sockets"]));
+        assert!(strong.check("p", &policy("egress", Network::Hosts(vec![]))).is_ok());
+        assert!(weak.check("p", &policy("egress", Network::Hosts(vec![]))).is_err());
+        assert!(weak.check("p", &policy("no-sockets", Network::Hosts(vec![]))).is_err());
+        assert!(weak.check("p", &policy("no-sockets", Network::None)).is_ok());
+        assert!(strong.check("p", &policy("netns", Network::Host)).is_err());
     }
 }

@@ -35,12 +35,8 @@ impl PathGlobs {
             move |source| BadGlob { pattern, source }
         };
         for pattern in patterns.iter().map(AsRef::as_ref) {
-            let whole = match pattern.strip_suffix('/') {
-                Some(folder) => format!("{folder}/**"),
-                None => pattern.to_owned(),
-            };
-            let whole = whole.strip_prefix("./").unwrap_or(&whole);
-            builder.add(GlobBuilder::new(whole).literal_separator(true).build().map_err(bad(pattern))?);
+            let whole = swarm_plans::scope::whole_glob(pattern);
+            builder.add(GlobBuilder::new(&whole).literal_separator(true).build().map_err(bad(pattern))?);
         }
         Ok(PathGlobs { set: builder.build().map_err(bad("all of them together"))? })
     }

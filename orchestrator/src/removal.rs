@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::state::{StateDir, make_private_dir_all};
+use crate::fault;
+use crate::state::StateDir;
 
 /// Something that is no longer used and is removed when this value is dropped, on whichever thread that is.
 #[derive(Debug)]
@@ -27,12 +28,30 @@ impl Debris {
     /// The file system's.
     pub fn take(state: &StateDir, path: &Path) -> io::Result<Debris> {
         let trash = state.fresh_trash();
-        make_private_dir_all(&trash)?;
         unlock(path);
-        match std::fs::rename(path, trash.join("0")) {
+        fault::point()?;
+        match std::fs::rename(path, &trash) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Debris { path: Some(trash) }),
         }
+    }
+
+    /// Where it is until it is removed.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Takes it into use again, under a name that nothing has.
+    ///
+    /// # Errors
+    /// The file system's; what could not be moved is removed.
+    pub fn put(mut self, to: &Path) -> io::Result<()> {
+        fault::point()?;
+        if let Some(path) = &self.path {
+            std::fs::rename(path, to)?;
+        }
+        self.path = None;
+        Ok(())
     }
 
     /// Removes it now.

@@ -11,7 +11,10 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use git2::{ErrorCode, Oid};
+use git2::{ErrorClass, ErrorCode, Oid};
+
+use crate::fault;
+use crate::ref_lock;
 
 /// Opened handles that are kept for the next caller.
 const HANDLES_IDLE_MAX: usize = 8;
@@ -58,6 +61,9 @@ pub enum RepositoryError {
         /// Why.
         source: io::Error,
     },
+    /// Another git has the lock of a ref and keeps it.
+    #[error("write a ref: another git has had its lock for two seconds, {}", .0.display())]
+    Locked(PathBuf),
     /// libgit2 failed: a damaged repository, a full disk.
     #[error("use the repository: {0}")]
     Git(#[from] git2::Error),
@@ -79,6 +85,12 @@ impl RepositoryError {
             RepositoryError::NoCommits => "git commit --allow-empty -m start".to_owned(),
             RepositoryError::BadRevision { spec, .. } => format!("git rev-parse --verify '{spec}^{{commit}}'"),
             RepositoryError::Io { .. } => "check the permissions of the repository's folder".to_owned(),
+            RepositoryError::Locked(lock) => {
+                format!("let that git end; if none runs: rm '{}'", lock.display())
+            }
+            RepositoryError::Git(error) if matches!(error.class(), ErrorClass::Os | ErrorClass::Filesystem) => {
+                "look at the space and the permissions where the repository lies: df -h .".to_owned()
+            }
             RepositoryError::Git(_) => "git fsck".to_owned(),
         }
     }
@@ -277,6 +289,15 @@ impl Repository {
         Ok(if head.is_branch() { Some(head.name()?.to_owned()) } else { None })
     }
 
+    /// Whether the checkout's commit is this one, or has it in its history.
+    ///
+    /// # Errors
+    /// [`RepositoryError`]; there is no such commit.
+    pub fn head_holds(&self, spec: &str) -> Result<bool, RepositoryError> {
+        let (head, commit) = (self.resolve("HEAD")?, self.resolve(spec)?);
+        Ok(head == commit || self.handle()?.graph_descendant_of(head, commit)?)
+    }
+
     /// The commit that a revision names, as `git rev-parse` would say.
     ///
     /// # Errors
@@ -362,10 +383,10 @@ impl Repository {
     }
 
     /// Sets a ref to `new` if its value is still `expected` (`None`: if it does not exist). The ref's lock file makes this
-    /// one step for every git on the machine.
+    /// one step for every git on the machine; one that somebody else holds is waited for, two seconds at most.
     ///
     /// # Errors
-    /// [`RepositoryError::Git`]; that somebody else was first is a value, not an error.
+    /// [`RepositoryError::Git`], [`RepositoryError::Locked`]; that somebody else was first is a value, not an error.
     pub fn compare_and_swap(
         &self,
         name: &str,
@@ -373,29 +394,76 @@ impl Repository {
         new: Oid,
         reflog: &str,
     ) -> Result<Swap, RepositoryError> {
+        self.compare_and_swap_told(name, expected, new, reflog, &|_| Ok(()))
+    }
+
+    /// The same, telling the caller when the ref's lock may be held from now on, and when it is not any more. What it says
+    /// should outlive the process: it is how [`Repository::sweep_locks`] can know whose a lock is.
+    ///
+    /// # Errors
+    /// As [`Repository::compare_and_swap`], and what `tell` says.
+    pub fn compare_and_swap_told(
+        &self,
+        name: &str,
+        expected: Option<Oid>,
+        new: Oid,
+        reflog: &str,
+        tell: &dyn Fn(bool) -> io::Result<()>,
+    ) -> Result<Swap, RepositoryError> {
+        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
         let git = self.handle()?;
-        let set = match expected {
-            Some(old) => git.reference_matching(name, new, true, old, reflog),
-            None => git.reference(name, new, false, reflog),
-        };
-        match set.map(|_| ()) {
+        // A ref that is to be made has to be missing under its lock, too: `reference` looks before it locks, so that of two who
+        // make one at once both would succeed. libgit2 takes the zero id for "there is none".
+        let old = expected.unwrap_or(Oid::ZERO_SHA1);
+        let told = |is| tell(is).map_err(|error| git2::Error::from_str(&error.to_string()));
+        let swapped = self.patiently(name, || {
+            told(true)?;
+            let swapped = git.reference_matching(name, new, expected.is_some(), old, reflog).map(|_| ());
+            if let Err(error) = told(false) {
+                tracing::warn!(%error, "a ref's lock stays marked as ours");
+            }
+            swapped
+        });
+        match swapped {
             Ok(()) => Ok(Swap::Done),
-            Err(error) if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) => {
+            Err(RepositoryError::Git(error))
+                if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) =>
+            {
                 drop(git);
                 Ok(Swap::Moved(self.find_ref(name)?))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Writes a ref however long others have its lock, within bounds ([`ref_lock::patiently`]).
+    fn patiently<T>(&self, name: &str, write: impl FnMut() -> Result<T, git2::Error>) -> Result<T, RepositoryError> {
+        let lock = self.common_dir.join(format!("{name}.lock"));
+        ref_lock::patiently(&lock, write).map_err(|error| match error.code() {
+            ErrorCode::Locked if lock.exists() => RepositoryError::Locked(lock),
+            _ => error.into(),
+        })
     }
 
     /// Removes a ref; one that does not exist is no error.
     ///
     /// # Errors
-    /// [`RepositoryError::Git`].
+    /// [`RepositoryError::Git`], [`RepositoryError::Locked`].
     pub fn delete_ref(&self, name: &str) -> Result<(), RepositoryError> {
-        match self.handle()?.find_reference(name).and_then(|mut reference| reference.delete()) {
-            Err(error) if error.code() != ErrorCode::NotFound => Err(error.into()),
-            _ => Ok(()),
+        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
+        let git = self.handle()?;
+        match self.patiently(name, || git.find_reference(name)?.delete()) {
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Removes the locks that a dead coordinator left on a ref that it was about to move, or, where the name ends in `/`, on all
+    /// below it; the caller knows that nobody else writes them.
+    pub fn sweep_locks(&self, name: &str) {
+        match name.ends_with('/') {
+            true => ref_lock::sweep(&self.common_dir.join(name)),
+            false => ref_lock::sweep(&self.common_dir.join(format!("{name}.lock"))),
         }
     }
 
@@ -445,7 +513,8 @@ impl Repository {
     /// [`RepositoryError::Io`] when the disk failed to take something.
     pub fn make_durable(&self) -> Result<(), RepositoryError> {
         let path = self.common_dir.join("objects");
-        let synced = fs::File::open(&path).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
+        let synced =
+            fault::point().and_then(|()| fs::File::open(&path)).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
         synced.map_err(|source| RepositoryError::Io { path, source })
     }
 }

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use swarm_plans::{Backoff, Jitter, Retry, RetryClass};
+use swarm_plans::{Backoff, Jitter, Retry, RetryClass, Task};
 use swarm_protocol::Ended;
+use swarm_protocol::agent::AgentStatus;
 
 use crate::event::{AttemptEnd, InstanceResult};
 
 /// The class under which `retry.on` names an end; `None` for a success and for what is never tried again.
 pub fn class(end: &AttemptEnd) -> Option<RetryClass> {
     match end {
-        AttemptEnd::Succeeded | AttemptEnd::Violation { .. } | AttemptEnd::Needs { .. } => None,
+        AttemptEnd::Succeeded | AttemptEnd::Violation { .. } | AttemptEnd::Needs { .. } | AttemptEnd::Lost => None,
         AttemptEnd::Infra { .. } => Some(RetryClass::Infra),
-        AttemptEnd::Outputs { .. } => Some(RetryClass::Exit),
+        AttemptEnd::Outputs { .. } | AttemptEnd::Findings { .. } => Some(RetryClass::Exit),
+        // Whatever could be tried again was tried before it came to this.
+        AttemptEnd::Agent { status: AgentStatus::Unanswered, .. } => Some(RetryClass::Infra),
+        AttemptEnd::Agent { .. } => Some(RetryClass::Exit),
+        // Another try would only be one more that differs.
+        AttemptEnd::Differs { .. } | AttemptEnd::Unresolved { .. } => None,
         AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. } => match ended {
             Ended::Exited { .. } | Ended::Signaled { .. } | Ended::StartFailed { .. } => Some(RetryClass::Exit),
             Ended::TimedOut => Some(RetryClass::Timeout),
@@ -22,14 +28,20 @@ pub fn class(end: &AttemptEnd) -> Option<RetryClass> {
     }
 }
 
-/// The final result when no attempt follows; `attempt` counts from 1.
+/// The final result when no attempt follows; `attempt` counts from 1, without lost ones.
 pub fn result(end: &AttemptEnd, attempt: u32) -> InstanceResult {
     match end {
         AttemptEnd::Succeeded if attempt == 1 => InstanceResult::Succeeded,
         AttemptEnd::Succeeded => InstanceResult::Flaky,
         AttemptEnd::Violation { .. } => InstanceResult::Violation,
         AttemptEnd::Needs { .. } => InstanceResult::Blocked,
-        AttemptEnd::Infra { .. } | AttemptEnd::Outputs { .. } => InstanceResult::Failed,
+        AttemptEnd::Lost => InstanceResult::Lost,
+        AttemptEnd::Infra { .. }
+        | AttemptEnd::Outputs { .. }
+        | AttemptEnd::Differs { .. }
+        | AttemptEnd::Agent { .. }
+        | AttemptEnd::Findings { .. }
+        | AttemptEnd::Unresolved { .. } => InstanceResult::Failed,
         AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. } => match ended {
             Ended::TimedOut => InstanceResult::TimedOut,
             Ended::Cancelled => InstanceResult::Cancelled,
@@ -41,8 +53,33 @@ pub fn result(end: &AttemptEnd, attempt: u32) -> InstanceResult {
     }
 }
 
-/// How long to wait before the next attempt, or `None` when there is none. `attempt` is the one that ended, from 1;
-/// `spread` is uniformly random in `0.0..1.0` and used only with jitter.
+/// Whether `until` wants another round behind an end: the work was done, and a check or somebody who looked at it said no.
+fn is_another_round(rounds: Option<u32>, end: &AttemptEnd, attempt: u32) -> bool {
+    let said_no = match end {
+        AttemptEnd::Check { ended: Ended::Exited { .. }, before: false, .. } | AttemptEnd::Findings { .. } => true,
+        // It says of itself that it is not done.
+        AttemptEnd::Agent { status: AgentStatus::Blocked, .. } => true,
+        _ => false,
+    };
+    said_no && rounds.is_some_and(|rounds| attempt < rounds)
+}
+
+/// What follows an attempt of a task: how long to wait before the next one, or `None` when there is none. `attempt` counts the
+/// one that ended, from 1 and without lost ones; `spread` as in [`next_delay`].
+pub fn follows(task: &Task, end: &AttemptEnd, attempt: u32, spread: f64) -> Option<Duration> {
+    match is_another_round(task.rounds, end, attempt) {
+        true => Some(Duration::ZERO),
+        false => next_delay(&task.retry, end, attempt, spread),
+    }
+}
+
+/// The final result of a task's attempt when no attempt follows: rounds of `until` are no flakes.
+pub fn result_of(task: &Task, end: &AttemptEnd, attempt: u32) -> InstanceResult {
+    result(end, if task.rounds.is_some() { 1 } else { attempt })
+}
+
+/// How long to wait before the next attempt, or `None` when there is none. `attempt` counts the one that ended, from 1 and
+/// without lost ones; `spread` is uniformly random in `0.0..1.0` and used only with jitter.
 pub fn next_delay(retry: &Retry, end: &AttemptEnd, attempt: u32, spread: f64) -> Option<Duration> {
     let class = class(end)?;
     if attempt > retry.max || !retry.on.contains(&class) {
@@ -98,6 +135,20 @@ mod tests {
         let retry = Retry { jitter: Jitter::Spread, ..retry(1, Backoff::Linear) };
         assert_eq!(next_delay(&retry, &exit(1), 1, 0.0), Some(Duration::from_secs(1)));
         assert_eq!(next_delay(&retry, &exit(1), 1, 1.0), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn rounds_are_for_work_that_somebody_said_no_to() {
+        let check =
+            AttemptEnd::Check { index: 0, command: String::new(), ended: Ended::Exited { code: 1 }, before: false };
+        let findings = AttemptEnd::Findings { by: "r".to_owned(), findings: vec![] };
+        for end in [&check, &findings] {
+            let rounds = (1..20).take_while(|attempt| is_another_round(Some(3), end, *attempt)).count();
+            assert_eq!((rounds, is_another_round(None, end, 1)), (2, false));
+        }
+        let before =
+            AttemptEnd::Check { index: 0, command: String::new(), ended: Ended::Exited { code: 0 }, before: true };
+        assert!(!is_another_round(Some(3), &before, 1) && !is_another_round(Some(3), &exit(1), 1));
     }
 
     #[test]

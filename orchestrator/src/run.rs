@@ -3,33 +3,63 @@
 //! open the repository → name the run → take the target → probe the machine → resolve the policies → prepare the base →
 //! run `setup` → answer the globs → schedule, work, merge ([`crate::dispatcher`]) → close the journal.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+/// What has to be so before a run begins.
+pub mod before;
+/// Why a run did not start, or could not go on.
+mod error;
+mod stopping;
 
-use git2::Oid;
-use swarm_plans::{DEFAULT_SANDBOX, ExpandError, Fan, Plan, RenderError, SourceFile, TaskGraph};
+pub use error::RunError;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use git2::{ErrorCode, Oid};
+use rustix::fs::FlockOperation;
+use swarm_plans::{Fan, Plan, SourceFile, TaskGraph, ToolServer};
+use swarm_protocol::EnforcementReport;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::base::{BaseError, BaseSettings, Bases};
+use crate::base::{BaseError, BaseSettings, Bases, Layers};
+use crate::cache::CacheError;
 use crate::commit::{self, Signing};
+use crate::dispatcher::Dispatcher;
 use crate::dispatcher::core::{Options, RunCore, RunFacts, StopCause};
-use crate::dispatcher::{Dispatcher, over};
+use crate::egress::Egress;
 use crate::event::{Progress, RunEvent};
 use crate::executor::job::Jobs;
-use crate::executor::setup::SetupError;
-use crate::executor::trees::{self, Naming, TreeError, Trees};
+use crate::executor::outputs::HandedOver;
+use crate::executor::settle::Settler;
+use crate::executor::trees::{self, Naming, Trees};
+use crate::executor::verify::Gate;
 use crate::executor::{Executor, setup};
+use crate::fault;
+use crate::fork_server::ForkServer;
 use crate::ids::RunId;
-use crate::journal::{Journal, JournalError, JournalReader, LockError, NewRun, RunLock, RunWriter};
-use crate::machine::{Machine, MachineError};
-use crate::policy::{Cage, Places, PolicyError};
+use crate::journal::{Journal, JournalReader, NewRun, RunLock, RunWriter};
+use crate::machine::Machine;
+use crate::merge::FileRules;
+use crate::model::broker::Broker;
+use crate::model::broker::accounts::Accounts;
+use crate::model::broker::catalog::Catalog;
+use crate::model::broker::keys::Keys;
+use crate::model::broker::tape::{Player, Recorder, Tape};
+use crate::model::broker::told::News;
+use crate::policy::paths::Guard;
+use crate::policy::{Cage, Host, Places, tracked, word};
 use crate::report::{Ending, Reports, exit_code};
-use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError};
-use crate::settings::{GRACE_MS, Settings};
+use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError, Swap};
+use crate::resume::Past;
+use crate::secrets::Secrets;
+use crate::settings::{Asked, GRACE_MS, Settings, TapeAt};
 use crate::signal;
 use crate::state::StateDir;
+use crate::target;
+use crate::tool_servers::ToolServers;
 use crate::worker_process::{Permit, WorkerProgram};
+use stopping::Stopping;
 
 /// Lines of output that wait to be shown; more are logged only.
 const PROGRESS_MAX: usize = 1024;
@@ -52,226 +82,376 @@ pub struct RunEnd {
     pub exit: u8,
 }
 
-/// Why a run did not start, or could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The repository cannot be worked on.
-    #[error(transparent)]
-    Repository(#[from] RepositoryError),
-    /// The target cannot be used (exit code 2).
-    #[error("{0}")]
-    Target(#[from] TargetError),
-    /// Another coordinator holds the target (exit code 8).
-    #[error(transparent)]
-    Held(#[from] LockError),
-    /// The machine offers no cage.
-    #[error(transparent)]
-    Machine(#[from] MachineError),
-    /// A policy cannot be granted.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// A text of the plan does not render (exit code 2).
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// A fan-out over files cannot be expanded (exit code 2).
-    #[error(transparent)]
-    Expand(#[from] ExpandError),
-    /// The base cannot be prepared.
-    #[error("prepare the base: {0}")]
-    Base(#[from] BaseError),
-    /// The files of the base cannot be listed.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// `[workspace] setup` failed.
-    #[error("set the worktrees up ([workspace] setup): {0}")]
-    Setup(#[from] SetupError),
-    /// The journal cannot be written.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The state folder or another file of ours.
-    #[error("use {}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-/// Why a branch cannot be the target.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    /// It is checked out somewhere, and its checkout would no longer fit.
-    #[error("branch `{branch}` is checked out at {}; a run never moves a branch under a checkout", at.display())]
-    CheckedOut {
-        /// The branch.
-        branch: String,
-        /// Where.
-        at: std::path::PathBuf,
-    },
-    /// It went another way than the base.
-    #[error("branch `{branch}` exists and has gone another way than the base commit")]
-    Diverged {
-        /// The branch.
-        branch: String,
-    },
-    /// Not a name for a branch.
-    #[error("`{branch}` cannot be a branch: {reason}")]
-    Name {
-        /// As given.
-        branch: String,
-        /// The rule.
-        reason: &'static str,
-    },
-}
-
-impl RunError {
-    /// The exit code of the command line's table.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            RunError::Target(_) | RunError::Render(_) | RunError::Expand(_) => crate::report::exit::USAGE,
-            RunError::Held(LockError::Held { .. }) => crate::report::exit::HELD,
-            _ => crate::report::exit::ENVIRONMENT,
-        }
-    }
-
-    /// The next command to type, where there is one.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            RunError::Repository(error) => Some(error.hint()),
-            RunError::Target(TargetError::CheckedOut { .. }) => {
-                Some("name another with `--into`, then `swarm apply` merges it into the checkout".to_owned())
-            }
-            RunError::Target(TargetError::Diverged { branch }) => Some(format!(
-                "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
-            )),
-            RunError::Held(_) => Some("`swarm list` shows what runs".to_owned()),
-            RunError::Machine(_) | RunError::Policy(PolicyError::Tier { .. }) => {
-                Some("`swarm doctor` shows what this machine can enforce, and why not more".to_owned())
-            }
-            _ => None,
-        }
-    }
-}
-
 /// Runs a plan to its end. Whatever happens is told to `reports`, after it is in the journal.
 ///
 /// # Errors
 /// [`RunError`]: nothing ran, or the journal failed; the target is where it was, or where the journal says it went.
 pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) -> Result<RunEnd, RunError> {
+    settings.fault.into_iter().for_each(fault::arm);
     let repository = Arc::new(Repository::discover(&settings.repository)?);
     let plan = Arc::clone(loaded.graph.plan());
     let base = repository.resolve(&plan.base)?;
-    let target = target(&repository, &plan, &settings, base)?;
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
+    before::heard(&plan, &settings, &repository, &state)?;
+    before::keys_are_here(&plan, &settings)?;
+    let target = target::choose(&repository, &plan, &settings, base)?;
     let started_ms = settings.clock.now_ms();
-    let _target_lock = match &target {
-        Some(target) => Some(RunLock::of_target(state.root(), target, started_ms)?),
+    let target_lock = match &target {
+        Some(target) => Some(target::lock(&repository, target, started_ms)?),
         None => None,
     };
-    let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms)?;
-    commit::keep(&repository, &commit::base_ref(journal.run()), base)?;
-    let mut stage = Stage { repository, state, plan, base, target, journal: &journal, started_ms, settings: &settings };
-    let ended = stage.go(loaded.graph, reports).await;
-    if let Err(error) = &ended {
-        stage.failed(error, reports);
+    let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms, settings.asked())?;
+    if let Some(lock) = &target_lock {
+        lock.name_run(journal.run())?;
     }
-    ended
+    let (settings, host) = (&settings, settings.host.clone());
+    let journal = &journal;
+    let past = None;
+    let mut stage =
+        Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, past };
+    stage.run_out(loaded.graph, reports).await
+}
+
+/// What the policies of a plan hide and git shows all the same, in words for people.
+///
+/// # Errors
+/// Those of reading the base's trees.
+pub fn hidden_in_vain(plan: &Plan, repository: &Repository, base: Oid, host: &Host) -> Result<Vec<String>, RunError> {
+    let git = repository.handle()?;
+    let (odb, root) = (git.odb().map_err(RepositoryError::from)?, repository.tree_of(base)?);
+    let places = Places { worktree: repository.place(), ..Places::nowhere() };
+    let mut warnings = Vec::new();
+    for (name, policy) in word::used_policies(plan) {
+        let guard = Guard { home: &host.home, places };
+        let found = tracked::hidden_in_vain(&odb, root, policy, guard).map_err(BaseError::from)?;
+        warnings.extend(found.into_iter().map(|(text, path)| tracked::warning(name, text, &path)));
+    }
+    Ok(warnings)
+}
+
+/// Fan-outs over files of the base tree are answered before anything runs. Those that match nothing are named: a
+/// mistyped glob must not look like work that was done.
+///
+/// # Errors
+/// Those of reading the base's trees, and of a fan-out that has too many instances.
+pub fn answer_globs(graph: &mut TaskGraph, repository: &Repository, base: Oid) -> Result<Vec<String>, RunError> {
+    let mut notes = Vec::new();
+    for waiting in graph.pending() {
+        let Fan::Glob(globs) = &waiting.source else { continue };
+        let items = trees::files_matching(repository, base, globs)?;
+        if items.is_empty() {
+            let name = &graph.plan().task(waiting.task).name.0;
+            notes.push(format!("task {name} has no instances: no tracked file of the base matches its glob"));
+        }
+        graph.supply(waiting.task, items)?;
+    }
+    Ok(notes)
+}
+
+/// The text of `enforcement.json`.
+#[derive(serde::Serialize)]
+struct EnforcementFile<'a> {
+    #[serde(flatten)]
+    all: &'a EnforcementReport,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    policies: BTreeMap<&'a str, EnforcementReport>,
 }
 
 /// What is known once a run has its name.
-struct Stage<'a> {
-    repository: Arc<Repository>,
-    state: StateDir,
-    plan: Arc<Plan>,
-    base: Oid,
-    target: Option<String>,
-    journal: &'a RunWriter,
-    started_ms: u64,
-    settings: &'a Settings,
+pub(crate) struct Stage<'a> {
+    pub(crate) repository: Arc<Repository>,
+    pub(crate) state: StateDir,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) base: Oid,
+    pub(crate) target: Option<String>,
+    pub(crate) target_lock: Option<Arc<RunLock>>,
+    pub(crate) journal: &'a RunWriter,
+    pub(crate) started_ms: u64,
+    pub(crate) settings: &'a Settings,
+    /// The caller's surroundings as workers may know them.
+    pub(crate) host: Host,
+    /// What an earlier coordinator did; `None` for a new run.
+    pub(crate) past: Option<Past>,
+}
+
+/// What decides and what does the work of a run that is about to begin.
+struct Ready {
+    core: RunCore,
+    executor: Executor,
+    verify_permit: watch::Sender<Permit>,
+    progress: mpsc::Receiver<Progress>,
+    calls: mpsc::UnboundedReceiver<News>,
 }
 
 impl Stage<'_> {
-    async fn go(&mut self, mut graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
-        let deadline = self.plan.deadline.map(|wait| Instant::now() + wait);
-        let mut interrupts = signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?;
-        let (progress, heard) = mpsc::channel(PROGRESS_MAX);
+    /// The rest of the straight line; a run that fails on it has its end in the journal.
+    pub(crate) async fn run_out(&mut self, graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
+        let ended = self.go(graph, reports).await;
+        ended.map_err(|error| {
+            self.failed(&error, reports);
+            error.cut(self.journal.run())
+        })
+    }
+
+    async fn go(&mut self, graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
         let (permit, permitted) = watch::channel(Permit::Run);
-        let phase = |reports: &mut Reports, phase: &str| {
-            reports.progress(&Progress::Phase { instance: None, phase: phase.to_owned() });
+        let mut stopping = Stopping {
+            deadline: self.plan.deadline.map(|wait| Instant::now() + wait),
+            interrupts: signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?,
+            permit,
         };
+        let ready = self.ready(graph, permitted, &mut stopping, reports).await?;
+        let Ready { core, mut executor, verify_permit, progress, calls } = match ready {
+            Ok(ready) => ready,
+            Err(cause) => return self.stopped(cause, reports),
+        };
+        if let Some(command) = &self.plan.workspace.setup {
+            say(reports, "running setup");
+            let setup = setup::run(&mut executor, core.graph(), command);
+            let (done, stopped) = stopping.unless_stopped(setup).await;
+            if let Some(cause) = stopped {
+                return self.stopped(cause, reports);
+            }
+            done?;
+        }
+        self.recall(&mut executor)?;
+        if let Err(error) = self.open_results(&mut executor) {
+            say(reports, &format!("no result is reused or recorded: {error}"));
+        }
+        let executor = Arc::new(executor);
+        let Stopping { interrupts, deadline, permit } = stopping;
+        let dispatcher = Dispatcher {
+            core,
+            journal: self.journal,
+            reports,
+            executor: Arc::clone(&executor),
+            clock: self.settings.clock.clone(),
+            permit,
+            verify_permit,
+            progress,
+            calls,
+            interrupts,
+            deadline,
+        };
+        let (ending, cause) = dispatcher.run().await?.ending();
+        if let Err(error) = executor.settle_results() {
+            say(reports, &format!("results of this run may not be found again: {error}"));
+        }
+        self.finish(ending, cause.as_deref(), reports)
+    }
+
+    /// Makes all that decides and does the work; what stopped it is a value.
+    async fn ready(
+        &mut self,
+        mut graph: TaskGraph,
+        permitted: watch::Receiver<Permit>,
+        stopping: &mut Stopping,
+        reports: &mut Reports,
+    ) -> Result<Result<Ready, StopCause>, RunError> {
+        let (heard, progress) = mpsc::channel(PROGRESS_MAX);
+        let (told, calls) = mpsc::unbounded_channel();
+        let catalog = before::catalog(&self.plan, self.settings)?;
+        self.host = self.without_keys(&catalog);
+        let broker = Arc::new(self.broker(catalog, &graph, told)?);
         let worker = self.worker()?;
+        worker.warm_up().await;
         let machine = Machine::probe(&worker, self.state.root()).await?;
         let cages = self.cages(&machine)?;
         let jobs = self.settings.jobs.or(self.plan.jobs.map(|n| n as usize)).unwrap_or(self.settings.cores).max(1);
-        let empty = self.answer_globs(&mut graph)?;
-        self.tell(reports, vec![self.started(&machine, jobs, empty)?])?;
+        let odd = self.odd(&mut graph, &cages)?;
+        let core = self.core(graph, &machine, jobs, odd, reports)?;
         self.write_enforcement(&machine)?;
-        phase(reports, "preparing the base");
+        say(reports, "preparing the base");
         let signing = self.signing()?;
-        let runner = Jobs { worker, permit: permitted, progress, grace_ms: GRACE_MS };
-        let trees = self.trees(&machine, signing.clone())?;
-        let mut executor = Executor {
+        // One mask for all: what one task was let read, another may print.
+        let secrets = Secrets::new(cages.values().flat_map(Cage::secrets));
+        let (permit, egress) = (permitted.clone(), self.egress());
+        let runner = Jobs { worker, permit, progress: heard, grace_ms: GRACE_MS, egress, secrets };
+        let (verify_permit, verify_permitted) = watch::channel(Permit::Run);
+        let train_jobs = Jobs { permit: verify_permitted, ..runner.clone() };
+        let gate = self.gate(core.graph(), &cages, train_jobs.clone())?;
+        let settler = Settler::new(core.graph(), &self.facts(), train_jobs)?;
+        let bases = self.bases(&machine)?;
+        let (prepared, stopped) = stopping.unless_stopped(prepare(bases, self.base, permitted)).await;
+        if let Some(cause) = stopped {
+            return Ok(Err(cause));
+        }
+        let (bases, base) = prepared?;
+        let trees = self.trees(bases, base, &machine, signing.clone())?;
+        let executor = Executor {
             repository: Arc::clone(&self.repository),
             state: self.state.clone(),
             run: self.journal.run().clone(),
             plan: Arc::clone(&self.plan),
             base: self.base,
             target: self.target.clone(),
+            target_lock: self.target_lock.clone(),
             signing,
             cages,
             facts: self.facts(),
+            broker,
+            tool_servers: Arc::new(self.tool_servers().await),
+            user_servers: self.settings.user.servers.clone(),
+            user_models: self.settings.user.models.keys().cloned().collect(),
             not_enforced: machine.enforcement.not_enforced.clone(),
             jobs: runner,
             trees,
+            repeats: self.settings.repeats,
+            results: None,
+            gate,
+            settler,
+            handed_over: HandedOver::default(),
         };
-        if let Some(command) = &self.plan.workspace.setup {
-            phase(reports, "running setup");
-            let setup = setup::run(&mut executor, &graph, command);
-            match unless_stopped(setup, &mut interrupts, deadline, &permit).await {
-                (_, Some(cause)) => {
-                    let (ending, word) = cause.ending();
-                    return self.finish(ending, Some(word), reports);
-                }
-                (done, None) => done?,
-            }
-        }
-        let executor = Arc::new(executor);
-        let core = RunCore::new(graph, self.options(jobs), &self.expected_ms());
-        let dispatcher = Dispatcher {
-            core,
-            journal: self.journal,
-            reports,
-            executor,
-            clock: self.settings.clock.clone(),
-            permit,
-            progress: heard,
-            interrupts,
-            deadline,
-        };
-        let (ending, cause) = dispatcher.run().await?.ending();
-        self.finish(ending, cause, reports)
+        Ok(Ok(Ready { core, executor, verify_permit, progress, calls }))
     }
 
+    /// The end of a run that was ended before its first task.
+    fn stopped(&self, cause: StopCause, reports: &mut Reports) -> Result<RunEnd, RunError> {
+        let (ending, word) = cause.ending();
+        self.finish(ending, Some(word), reports)
+    }
+
+    /// What a person should know before anything runs.
+    fn odd(&self, graph: &mut TaskGraph, cages: &HashMap<String, Cage>) -> Result<Vec<String>, RunError> {
+        let mut odd = answer_globs(graph, &self.repository, self.base)?;
+        odd.extend(cages.values().flat_map(|cage| cage.warnings.iter().cloned()));
+        odd.extend(hidden_in_vain(&self.plan, &self.repository, self.base, &self.host)?);
+        Ok(odd)
+    }
+
+    /// Opens what earlier runs recorded, when a task may take a result from there.
+    fn open_results(&self, executor: &mut Executor) -> Result<(), CacheError> {
+        match self.plan.tasks.iter().any(|task| task.cache.is_some()) {
+            true => executor.open_results(self.settings.clock.clone()),
+            false => Ok(()),
+        }
+    }
+
+    /// Says how the run begins or goes on, and gives the core that decides the rest.
+    fn core(
+        &mut self,
+        graph: TaskGraph,
+        machine: &Machine,
+        jobs: usize,
+        notes: Vec<String>,
+        reports: &mut Reports,
+    ) -> Result<RunCore, RunError> {
+        let options = self.options(jobs);
+        let mut past = self.past.take();
+        if past.as_ref().is_none_or(|past| !past.is_begun) {
+            self.tell(reports, vec![self.started(machine, jobs, notes)?])?;
+        }
+        let Some(past) = &mut past else { return Ok(RunCore::new(graph, options, &self.expected_ms())) };
+        self.tell(reports, std::mem::take(&mut past.landed))?;
+        let (core, events) = self.core_with_past(graph, &options, past, machine, reports.state().tally)?;
+        self.tell(reports, events)?;
+        Ok(core)
+    }
+
+    /// The gate of the target.
+    fn gate(&self, graph: &TaskGraph, cages: &HashMap<String, Cage>, jobs: Jobs) -> Result<Option<Gate>, RunError> {
+        let Some(verify) = self.plan.merge.verify.as_ref().filter(|_| self.target.is_some()) else { return Ok(None) };
+        let facts = self.facts();
+        let command =
+            graph.render_command(&verify.command, &facts.context(&serde_json::Value::Null, &facts.lookup()))?;
+        Ok(Some(Gate::new(command, &verify.sandbox, &cages[&verify.sandbox], verify.parallel, jobs)))
+    }
+
+    /// What earlier runs found of trees that the gate would look at in the same surroundings.
+    fn recall(&self, executor: &mut Executor) -> Result<(), RunError> {
+        if let Some(gate) = &mut executor.gate {
+            gate.stand_on(&executor.trees.base.layers);
+            let journal = JournalReader::open(self.state.root())?;
+            gate.remember(gate.key(), journal.green_trees(gate.key())?);
+            let trees = &executor.trees;
+            if let Some(layers) =
+                trees.bases.known_warm(&trees.base.layers, gate.key()).filter(|_| trees.share_a_path())
+            {
+                let key = gate.warm_up(layers);
+                gate.remember(key, journal.green_trees(key)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// How workers are started. The file of their own words is locked: every worker has a copy of the descriptor, so the
+    /// kernel keeps the lock until the last of them is gone, and whoever resumes the run waits for that.
     fn worker(&self) -> Result<WorkerProgram, RunError> {
         let path = self.state.path(&format!("{}/workers.log", StateDir::run(self.journal.run())));
-        let opened = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(&path).and_then(|file| {
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+            Ok(file)
+        });
         let diagnostics = Arc::new(opened.map_err(|source| RunError::Io { path, source })?);
-        Ok(WorkerProgram { program: self.settings.worker.clone(), diagnostics })
+        let server = Some(Arc::new(ForkServer::default()));
+        Ok(WorkerProgram { program: self.settings.worker.clone(), diagnostics, server })
+    }
+
+    /// The one door to models, with what earlier coordinators of the run spent.
+    fn broker(
+        &self,
+        catalog: Catalog,
+        graph: &TaskGraph,
+        news: mpsc::UnboundedSender<News>,
+    ) -> Result<Broker, RunError> {
+        let tape = match &self.settings.tape {
+            TapeAt::Off => Tape::Off,
+            TapeAt::Record(folder) if self.past.is_some() => Tape::Record(Recorder::go_on(folder)?),
+            TapeAt::Record(folder) => Tape::Record(Recorder::create(folder)?),
+            TapeAt::Replay(folder) => Tape::Replay(Player::open(folder)?),
+        };
+        let accounts = Accounts::of(&self.plan, &self.settings.budget.over(&self.plan.budget));
+        for (id, spending) in self.past.iter().flat_map(|past| past.history.spending()) {
+            // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
+            let task = match graph.instance_by_id(&id.0) {
+                Some(ix) => Some(graph.instance(ix).task),
+                None => self.plan.task_by_name(id.0.split('[').next().unwrap_or_default()),
+            };
+            accounts.carry_over(task, spending.spent());
+        }
+        Ok(Broker::new(catalog, tape, Keys::new(self.settings.host.env.clone()), Arc::new(accounts), news))
+    }
+
+    /// The caller's surroundings without the keys of the models that tasks name and of servers of tools: no policy lets those through, and no template
+    /// sees them.
+    fn without_keys(&self, catalog: &Catalog) -> Host {
+        let keys = catalog.key_variables(self.plan.model_uses().map(|used| used.name.as_str()));
+        let mut host = self.settings.host.clone();
+        let tokens: Vec<&String> =
+            self.settings.user.servers.values().filter_map(ToolServer::secret_variable).collect();
+        host.env.retain(|name, _| !keys.contains(name) && !tokens.contains(&name));
+        host
+    }
+
+    /// The servers of tools that its agents name and that have an address. A replay speaks with nobody.
+    async fn tool_servers(&self) -> ToolServers {
+        let known = &self.settings.user.servers;
+        let named: BTreeSet<&str> = self.plan.server_uses().map(|used| used.name.as_str()).collect();
+        let named = known.iter().filter(|(name, _)| named.contains(name.as_str()));
+        if let TapeAt::Replay(_) = self.settings.tape {
+            let silent = |(name, _): (&String, _)| (name.clone(), Err("a replay speaks with nobody".to_owned()));
+            return ToolServers::new(named.map(silent).collect());
+        }
+        ToolServers::of(named, &Keys::new(self.settings.host.env.clone()), &self.state).await
+    }
+
+    /// The run's folder is the only place where its workers' doors can be knocked at.
+    fn egress(&self) -> Egress {
+        Egress::new(self.state.path(&StateDir::run(self.journal.run())), self.settings.resolver.clone())
     }
 
     /// Every policy that a task uses, resolved on this host.
     fn cages(&self, machine: &Machine) -> Result<HashMap<String, Cage>, RunError> {
         let places =
             Places { worktree: self.repository.place(), git: self.repository.common_dir(), state: self.state.root() };
-        let offer = machine.offer(self.settings.host_network);
+        let offer = machine.offer(self.settings.word(self.repository.place()));
         let mut cages = HashMap::new();
-        let used = self.plan.tasks.iter().map(|task| task.sandbox.as_str()).chain([DEFAULT_SANDBOX]);
-        for name in used {
-            let Some(policy) = self.plan.sandboxes.get(name) else { continue };
-            let cage = crate::policy::resolve(name, policy, &self.settings.host, offer, places)?;
-            machine.check(name, &cage.require)?;
+        for (name, policy) in word::used_policies(&self.plan) {
+            let mut cage = crate::policy::resolve(name, policy, &self.host, offer.clone(), places)?;
+            machine.check(name, policy)?;
+            let open = machine.left_open_by(&policy.network);
+            cage.warnings.extend(open.into_iter().map(|open| format!("not enforced for sandbox.{name}: {open}")));
             cages.insert(name.to_owned(), cage);
         }
         Ok(cages)
@@ -302,10 +482,16 @@ impl Stage<'_> {
         })
     }
 
-    /// `enforcement.json` beside the run's attempts: what every worker of the run is held to.
+    /// `enforcement.json` beside the run's attempts: what every worker of the run is held to, and under `policies` those
+    /// policies whose workers are held to something else.
     fn write_enforcement(&self, machine: &Machine) -> Result<(), RunError> {
         let path = self.state.path(&StateDir::run(self.journal.run())).join("enforcement.json");
-        let text = serde_json::to_vec_pretty(&machine.enforcement).expect("plain words and numbers");
+        let others = word::used_policies(&self.plan).map(|(name, policy)| (name, machine.held_to(&policy.network)));
+        let file = EnforcementFile {
+            all: &machine.enforcement,
+            policies: others.filter(|(_, held)| *held != machine.enforcement).collect(),
+        };
+        let text = serde_json::to_vec_pretty(&file).expect("plain words and numbers");
         std::fs::write(&path, text).map_err(|source| RunError::Io { path, source })
     }
 
@@ -314,7 +500,7 @@ impl Stage<'_> {
         Ok(Signing { identity: self.repository.identity()?, date_seconds })
     }
 
-    fn trees(&self, machine: &Machine, signing: Signing) -> Result<Trees, RunError> {
+    fn bases(&self, machine: &Machine) -> Result<Bases, RunError> {
         let workspace = &self.plan.workspace;
         let settings = BaseSettings {
             backend: machine.backend,
@@ -323,32 +509,23 @@ impl Stage<'_> {
             copy: workspace.copy.clone(),
             cache: workspace.cache.clone(),
         };
-        let bases = Bases::new(Arc::clone(&self.repository), self.state.clone(), settings)?;
-        let base = bases.prepare(self.base)?;
-        let naming = Naming { signing, plan: self.plan.name.clone(), state: self.state.clone() };
-        Ok(Trees::new(Arc::clone(&self.repository), bases, base, machine, naming))
+        Ok(Bases::new(Arc::clone(&self.repository), self.state.clone(), settings)?)
     }
 
-    /// Fan-outs over files of the base tree are answered before anything runs. Those that match nothing are named: a
-    /// mistyped glob must not look like work that was done.
-    fn answer_globs(&self, graph: &mut TaskGraph) -> Result<Vec<String>, RunError> {
-        let mut notes = Vec::new();
-        for waiting in graph.pending() {
-            let Fan::Glob(globs) = &waiting.source else { continue };
-            let items = trees::files_matching(&self.repository, self.base, globs)?;
-            if items.is_empty() {
-                let name = &self.plan.task(waiting.task).name.0;
-                notes.push(format!("task {name} has no instances: no tracked file of the base matches its glob"));
-            }
-            if let Err(error) = graph.supply(waiting.task, items) {
-                return Err(error.into());
-            }
-        }
-        Ok(notes)
+    fn trees(&self, bases: Bases, base: Layers, machine: &Machine, signing: Signing) -> Result<Trees, RunError> {
+        let naming = Naming { signing, plan: self.plan.name.clone(), state: self.state.clone() };
+        let rules = FileRules::of(&self.plan.merge).map_err(BaseError::from)?;
+        Ok(Trees::new(Arc::clone(&self.repository), bases, base, machine, naming, rules))
     }
 
     fn options(&self, jobs: usize) -> Options {
-        Options { jobs, fail_fast: self.settings.fail_fast, facts: self.facts(), grace_ms: GRACE_MS }
+        Options {
+            jobs,
+            fail_fast: self.settings.fail_fast,
+            facts: self.facts(),
+            grace_ms: GRACE_MS,
+            reuse: self.settings.reuse,
+        }
     }
 
     fn facts(&self) -> RunFacts {
@@ -358,12 +535,12 @@ impl Stage<'_> {
             id: self.journal.run().0.clone(),
             base: self.base.to_string(),
             target: self.target.as_ref().map(short),
-            env: self.settings.host.env.clone(),
+            env: self.settings.word(self.repository.place()).readable(&self.host.env),
         }
     }
 
     /// How long tasks took in earlier runs. A journal that cannot be read costs only the better order.
-    fn expected_ms(&self) -> impl Fn(&str) -> Option<u64> + use<> {
+    pub(crate) fn expected_ms(&self) -> impl Fn(&str) -> Option<u64> + use<> {
         let known = JournalReader::open(self.state.root()).and_then(|reader| reader.durations(&self.plan.name));
         let known: HashMap<String, u64> =
             known.unwrap_or_default().into_iter().map(|task| (task.task, task.median_ms)).collect();
@@ -397,63 +574,37 @@ impl Stage<'_> {
     }
 }
 
-/// Waits for what happens before the dispatcher listens, and cancels it when a person or the deadline asks for that. It is
-/// waited for in any case; the last cause is returned beside what came of it.
-async fn unless_stopped<T>(
-    work: impl Future<Output = T>,
-    interrupts: &mut mpsc::Receiver<u8>,
-    mut deadline: Option<Instant>,
-    permit: &watch::Sender<Permit>,
-) -> (T, Option<StopCause>) {
-    let mut work = std::pin::pin!(work);
-    let (mut stopped, mut signals) = (None, 0);
+/// Prepares the base on a thread of its own, so that signals are heard meanwhile; it ends early once the permit is withdrawn.
+async fn prepare(
+    bases: Bases,
+    base: Oid,
+    mut permitted: watch::Receiver<Permit>,
+) -> Result<(Bases, Layers), BaseError> {
+    let stop = bases.stop();
+    let mut work = tokio::task::spawn_blocking(move || bases.prepare(base).map(|layers| (bases, layers)));
     loop {
-        let cause = tokio::select! {
-            done = &mut work => return (done, stopped),
-            Some(signal) = interrupts.recv() => {
-                signals += 1;
-                StopCause::of_signal(signal, signals - 1)
-            }
-            () = over(deadline) => {
-                deadline = None;
-                StopCause::Deadline
-            }
-        };
-        if stopped.is_none_or(|before| before < cause) {
-            stopped = Some(cause);
-            permit.send_replace(Permit::Cancel { grace_ms: cause.grace_ms(GRACE_MS) });
+        tokio::select! {
+            done = &mut work => return done.expect("BUG: preparing the base panicked"),
+            Ok(()) = permitted.changed() => stop.store(true, Ordering::Relaxed),
         }
     }
 }
 
-/// The full ref name of the target, when it may be used.
-fn target(repository: &Repository, plan: &Plan, settings: &Settings, base: Oid) -> Result<Option<String>, RunError> {
-    let facts = RunFacts {
-        name: plan.name.clone(),
-        base: base.to_string(),
-        env: settings.host.env.clone(),
-        ..RunFacts::default()
-    };
-    let Some(planned) = plan.target(&facts.context(&serde_json::Value::Null, &facts.lookup()))? else {
-        return Ok(None);
-    };
-    let branch = settings.into.clone().unwrap_or(planned);
-    if let Err(reason) = swarm_plans::branch_name(&branch) {
-        return Err(TargetError::Name { branch, reason }.into());
+/// Tells who watches what happens before the first task.
+fn say(reports: &mut Reports, phase: &str) {
+    reports.progress(&Progress::Phase { instance: None, phase: phase.to_owned() });
+}
+
+/// A hex hash of the texts of a plan and of the instances that it has before any fan-out over files or outputs is answered.
+pub fn expanded_hash(loaded: &LoadedPlan) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for instance in loaded.graph.instances() {
+        hasher.update(instance.id.0.as_bytes()).update(b"\0");
     }
-    let name = format!("refs/heads/{branch}");
-    if let Some(at) = repository.checked_out_at(&name)? {
-        return Err(TargetError::CheckedOut { branch, at }.into());
+    for source in &loaded.sources {
+        hasher.update(source.text.as_bytes()).update(b"\0");
     }
-    if let Some(tip) = repository.find_ref(&name)? {
-        let git = repository.handle()?;
-        let holds = |a: Oid, b: Oid| Ok::<bool, git2::Error>(a == b || git.graph_descendant_of(a, b)?);
-        let related = holds(tip, base).and_then(|held| Ok(held || holds(base, tip)?));
-        if !related.map_err(RepositoryError::from)? {
-            return Err(TargetError::Diverged { branch }.into());
-        }
-    }
-    Ok(Some(name))
+    hasher.finalize().to_hex().to_string()
 }
 
 /// Gives the run its name and its place in the journal.
@@ -464,25 +615,35 @@ fn begin(
     base: Oid,
     target: Option<&str>,
     started_at_ms: u64,
+    asked: Asked,
 ) -> Result<RunWriter, RunError> {
     let sources: Vec<(String, String)> = loaded.sources.iter().map(|s| (s.name.clone(), s.text.clone())).collect();
-    let mut hasher = blake3::Hasher::new();
-    for instance in loaded.graph.instances() {
-        hasher.update(instance.id.0.as_bytes()).update(b"\0");
-    }
-    for (_, text) in &sources {
-        hasher.update(text.as_bytes()).update(b"\0");
-    }
     let new = NewRun {
         plan: loaded.graph.plan().name.clone(),
         sources,
-        expanded_hash: hasher.finalize().to_hex().to_string(),
+        expanded_hash: expanded_hash(loaded),
         base: base.to_string(),
         target: target.map(str::to_owned),
         started_at_ms,
+        asked,
     };
     let mut journal = Journal::open(state.root())?;
-    // Every run leaves the ref of its base, also where its journal is gone: a name is never given twice.
-    let known: HashSet<String> = repository.refs_below("refs/swarm/")?.into_iter().map(|(name, _)| name).collect();
-    Ok(journal.begin_run(new, |run| known.contains(&commit::base_ref(run)))?)
+    // Every run leaves the ref of its base, also where its journal is gone: a name is never given twice. Making that ref is one
+    // step for all who work on the repository, whichever state folder they have.
+    let mut failed = None;
+    let writer = journal.begin_run(new, |run| {
+        match repository.compare_and_swap(&commit::base_ref(run), None, base, "swarm") {
+            Ok(swap) => swap != Swap::Done,
+            // Somebody makes it at this moment.
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::Locked => true,
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        }
+    })?;
+    match failed {
+        Some(error) => Err(RunError::from(error).cut(writer.run())),
+        None => Ok(writer),
+    }
 }

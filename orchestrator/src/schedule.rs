@@ -1,7 +1,8 @@
 //! Which node runs next: a pure value, fed with what ended and asked what to start. No clock, no I/O, no randomness.
 //!
 //! A node is *work* (started by somebody, holds a slot and resources while it runs) or a *join*, which stands for "all of
-//! these" and ends by itself; a task's join lets a dependent of a thousand instances have one edge. The graph may grow
+//! these" and ends by itself; a task's join lets a dependent of a thousand instances have one edge. A *turn* is a join that
+//! passes whatever its needs came to: who waits behind it wants them out of the way, not their success. The graph may grow
 //! while it runs: a fan-out whose items are not known yet is a work node that adds its instances before it finishes.
 //!
 //! Among what is ready, higher priority goes first, then the longest critical path (the weight of the heaviest chain that
@@ -51,6 +52,8 @@ pub enum NodeSpec {
     },
     /// Passes when all its needs pass, fails as soon as one fails.
     Join,
+    /// Passes when all its needs have ended, however they did.
+    Turn,
 }
 
 /// How a node ended, as far as its dependents care. A permitted failure and a false condition are passes.
@@ -155,6 +158,12 @@ impl Schedule {
         }
     }
 
+    /// Makes room for that many nodes, each with a join behind it.
+    pub fn reserve(&mut self, nodes: usize) {
+        self.graph.reserve_nodes(nodes);
+        self.graph.reserve_edges(nodes);
+    }
+
     /// Adds a node that waits for `needs`. It takes part from the next [`Schedule::seal`] on.
     pub fn add(&mut self, spec: NodeSpec, needs: &[NodeIx]) -> NodeIx {
         let node = self.graph.add_node(Node { spec, state: State::Fresh, level: 0 });
@@ -184,12 +193,14 @@ impl Schedule {
         let fresh = std::mem::take(&mut self.fresh);
         let mut effects = Vec::new();
         for &node in &fresh {
-            let waiting = self.needs(node).filter(|&need| self.graph[need].state != State::Passed).count();
+            let is_turn = self.graph[node.graph()].spec == NodeSpec::Turn;
+            let is_over = |state: State| state == State::Passed || is_turn && matches!(state, State::Failed(_));
+            let waiting = self.needs(node).filter(|&need| !is_over(self.graph[need].state)).count();
             self.graph[node.graph()].state = State::Waiting(waiting);
         }
         for node in fresh {
             let failed = self.needs(node).find_map(|need| match self.graph[need].state {
-                State::Failed(cause) => Some(cause),
+                State::Failed(cause) if self.graph[node.graph()].spec != NodeSpec::Turn => Some(cause),
                 _ => None,
             });
             match (self.graph[node.graph()].state, failed) {
@@ -302,7 +313,7 @@ impl Schedule {
             let behind = self.graph.neighbors(node.graph()).map(|d| self.graph[d].level).max().unwrap_or(0);
             let own = match self.graph[node.graph()].spec {
                 NodeSpec::Work { weight_ms, .. } => weight_ms.max(1),
-                NodeSpec::Join => 0,
+                NodeSpec::Join | NodeSpec::Turn => 0,
             };
             self.graph[node.graph()].level = behind.saturating_add(own);
             for need in self.graph.neighbors_directed(node.graph(), Direction::Incoming) {
@@ -324,6 +335,7 @@ impl Schedule {
                 effects.push(Effect::Joined(node));
                 self.pass(node, effects);
             }
+            NodeSpec::Turn => self.pass(node, effects),
             NodeSpec::Work { .. } if self.stopped => {}
             NodeSpec::Work { .. } => self.push_ready(node),
         }
@@ -343,11 +355,14 @@ impl Schedule {
                     continue;
                 }
                 let dependent = NodeIx(dependent.index() as u32);
-                if self.graph[dependent.graph()].spec == NodeSpec::Join {
-                    effects.push(Effect::Joined(dependent));
-                    passed.push(dependent);
-                } else if !self.stopped {
-                    self.push_ready(dependent);
+                match self.graph[dependent.graph()].spec {
+                    NodeSpec::Join => {
+                        effects.push(Effect::Joined(dependent));
+                        passed.push(dependent);
+                    }
+                    NodeSpec::Turn => passed.push(dependent),
+                    NodeSpec::Work { .. } if self.stopped => {}
+                    NodeSpec::Work { .. } => self.push_ready(dependent),
                 }
             }
         }
@@ -362,19 +377,27 @@ impl Schedule {
 
     fn block_dependents(&mut self, node: NodeIx, cause: NodeIx, effects: &mut Vec<Effect>) {
         let mut failed = vec![node];
+        let mut over: Vec<NodeIx> = Vec::new();
         while let Some(node) = failed.pop() {
             let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
             dependents.sort_unstable();
             for dependent in dependents {
-                if matches!(self.graph[dependent].state, State::Waiting(_)) {
-                    self.open -= 1;
-                    self.graph[dependent].state = State::Failed(cause);
-                    let dependent = NodeIx(dependent.index() as u32);
-                    effects.push(Effect::Blocked { node: dependent, cause });
-                    failed.push(dependent);
+                let Node { spec, state, .. } = &mut self.graph[dependent];
+                let State::Waiting(count) = state else { continue };
+                let dependent = NodeIx(dependent.index() as u32);
+                if *spec == NodeSpec::Turn {
+                    *count -= 1;
+                    over.extend((*count == 0).then_some(dependent));
+                    continue;
                 }
+                *state = State::Failed(cause);
+                self.open -= 1;
+                effects.push(Effect::Blocked { node: dependent, cause });
+                failed.push(dependent);
             }
         }
+        // Behind all that is blocked: what a turn lets go on may be among it.
+        over.into_iter().for_each(|turn| self.pass(turn, effects));
     }
 
     fn push_ready(&mut self, node: NodeIx) {
@@ -482,6 +505,26 @@ mod tests {
         s.finish(grown[0], Verdict::Pass);
         s.finish(grown[1], Verdict::Pass);
         assert_eq!(s.finish(grown[2], Verdict::Pass), [Effect::Joined(join)]);
+        assert_eq!(started(&mut s), [after.index()]);
+    }
+
+    #[test]
+    fn a_turn_passes_however_its_needs_end_and_not_before() {
+        let mut s = Schedule::new(8, vec![]);
+        let (bad, slow) = (s.add(work(2), &[]), s.add(work(1), &[]));
+        let blocked = s.add(work(1), &[bad]);
+        let first = s.add(NodeSpec::Turn, &[slow]);
+        let second = s.add(NodeSpec::Turn, &[first, blocked]);
+        let behind = s.add(work(1), &[second]);
+        s.seal();
+        assert_eq!(started(&mut s), [bad.index(), slow.index()]);
+        assert_eq!(s.finish(bad, Verdict::Fail), [Effect::Blocked { node: blocked, cause: bad }]);
+        assert!(started(&mut s).is_empty());
+        assert_eq!(s.finish(slow, Verdict::Fail), []);
+        assert_eq!(started(&mut s), [behind.index()]);
+        let late = s.add(NodeSpec::Turn, &[bad, slow]);
+        let after = s.add(work(1), &[late]);
+        s.seal();
         assert_eq!(started(&mut s), [after.index()]);
     }
 

@@ -1,11 +1,19 @@
 //! What a run is asked for beside its plan: flags and the caller's surroundings, captured once by the command line. Parts
 //! are passed on, never the whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use swarm_plans::{Allowance, Answers, Budget, UserConfig};
 
 use crate::clock::Clock;
-use crate::dispatcher::core::FailFast;
-use crate::policy::Host;
+use crate::dispatcher::core::{FailFast, ReuseResults};
+use crate::egress::Resolver;
+use crate::fault::Fault;
+use crate::model::budget::NanoUsd;
+use crate::policy::paths::expand_home;
+use crate::policy::word::Given;
+use crate::policy::{Host, Word};
 
 /// Milliseconds that cancelled or timed-out work gets between SIGTERM and SIGKILL.
 pub const GRACE_MS: u64 = 10_000;
@@ -27,18 +35,215 @@ pub struct Settings {
     pub fail_fast: FailFast,
     /// Whether plans may use the host's network.
     pub host_network: HostNetwork,
+    /// What else the person at the command line lets plans ask for.
+    pub allowed: Vec<Allowance>,
+    /// Whether a plan's models may reach further than their providers' own places.
+    pub plan_models: PlanModels,
+    /// The person's own models.
+    pub user: UserConfig,
+    /// Whether answers of models are kept, or come from a folder.
+    pub tape: TapeAt,
+    /// What the run may spend on models, in place of the plan's `[budget]`.
+    pub budget: BudgetAsked,
+    /// Whether tasks that allow it take results of earlier runs.
+    pub reuse: ReuseResults,
+    /// How often a task runs whose result may be reused, to be compared with itself; 1 compares nothing.
+    pub repeats: u32,
+    /// The plan that a model writes in this run; `None` for any other run.
+    pub writing: Option<Writing>,
     /// The caller's surroundings.
     pub host: Host,
+    /// Who knows the addresses of hosts that policies let through.
+    pub resolver: Resolver,
     /// Where time comes from.
     pub clock: Clock,
     /// The program that is started as `__worker`.
     pub worker: PathBuf,
+    /// Where a test cuts this run short.
+    pub fault: Option<Fault>,
+}
+
+/// What decides a run beside its plan and its surroundings; kept in the journal, so that whoever resumes the run asks for
+/// the same. The plan's `--set` values and the target are kept with the run itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Asked {
+    /// Workers at once; `None` takes the plan's, then the machine's.
+    pub jobs: Option<usize>,
+    /// Whether the first failure ends the run.
+    pub fail_fast: FailFast,
+    /// Whether plans may use the host's network.
+    pub host_network: HostNetwork,
+    /// What else the person at the command line let the plan ask for, as `--allow` takes it.
+    pub allowed: Vec<String>,
+    /// Whether a plan's models may reach further than their providers' own places.
+    pub plan_models: PlanModels,
+    /// Whether answers of models are kept, or come from a folder.
+    pub tape: TapeAt,
+    /// What the run may spend on models, in place of the plan's `[budget]`.
+    pub budget: BudgetAsked,
+    /// Whether tasks that allow it take results of earlier runs.
+    pub reuse: ReuseResults,
+    /// The plan that a model writes in this run; `None` for any other run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writing: Option<Writing>,
+    /// Seconds since the Unix epoch for every commit, from `SOURCE_DATE_EPOCH`; `None` takes the run's start.
+    pub commit_epoch_s: Option<i64>,
+}
+
+impl Settings {
+    /// The part that the journal keeps.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            jobs: self.jobs,
+            fail_fast: self.fail_fast,
+            host_network: self.host_network,
+            allowed: self.allowed.iter().map(Allowance::to_string).collect(),
+            plan_models: self.plan_models,
+            tape: self.tape.clone(),
+            budget: self.budget,
+            reuse: self.reuse,
+            writing: self.writing.clone(),
+            commit_epoch_s: self.clock.commit_epoch_s,
+        }
+    }
+
+    /// Asks for what the journal kept. A budget that is asked for now stands: it is how a run goes on whose budget is spent.
+    pub fn ask(&mut self, asked: &Asked) {
+        self.jobs = asked.jobs;
+        self.fail_fast = asked.fail_fast;
+        self.host_network = asked.host_network;
+        self.allowed = asked.allowances();
+        self.plan_models = asked.plan_models;
+        self.tape = asked.tape.clone();
+        self.budget.usd = self.budget.usd.or(asked.budget.usd);
+        self.budget.tokens = self.budget.tokens.or(asked.budget.tokens);
+        self.reuse = asked.reuse;
+        self.writing.clone_from(&asked.writing);
+        self.clock.commit_epoch_s = asked.commit_epoch_s;
+    }
+}
+
+/// A plan that a model writes: what for, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Writing {
+    /// What is to be done, in a person's words.
+    pub goal: String,
+    /// The model that writes it, as the person names it.
+    pub model: String,
+    /// The file that it goes into, absolute; `None` is stdout.
+    pub file: Option<PathBuf>,
+    /// What becomes of a file that is there.
+    pub present: Present,
+}
+
+/// What becomes of a file that is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Present {
+    /// It stays as it is.
+    #[default]
+    Kept,
+    /// The person said that it may be replaced.
+    Replaced,
+}
+
+impl Settings {
+    /// What a person lets the plans of the repository at `place` ask for: on the command line, and in the configuration.
+    pub fn word(&self, place: &Path) -> Word {
+        word(self.host_network, self.allowed.clone(), &self.user, &self.host.home, place)
+    }
+}
+
+impl Asked {
+    /// What the person who began the run let its plan ask for, and what the configuration of today does.
+    pub fn word(&self, user: &UserConfig, home: &Path, place: &Path) -> Word {
+        word(self.host_network, self.allowances(), user, home, place)
+    }
+
+    /// What cannot be read is not allowed.
+    fn allowances(&self) -> Vec<Allowance> {
+        self.allowed.iter().filter_map(|text| Allowance::parse(text).ok()).collect()
+    }
+}
+
+fn word(network: HostNetwork, mut allowed: Vec<Allowance>, user: &UserConfig, home: &Path, place: &Path) -> Word {
+    for entry in &user.allowed {
+        let around = expand_home(&entry.repository, home).canonicalize();
+        if around.is_ok_and(|around| place.starts_with(around)) {
+            allowed.extend(entry.allowances.iter().cloned());
+        }
+    }
+    Word { network, given: Given::These(allowed) }
+}
+
+/// Whether the models of a plan may reach further than their providers' own places with their providers' own keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanModels {
+    /// A plan that asks for more is refused.
+    #[default]
+    Bounded,
+    /// The person at the command line said so.
+    Trusted,
+}
+
+/// What a run may spend, from the command line; `None` leaves the plan's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct BudgetAsked {
+    /// Money.
+    pub usd: Option<NanoUsd>,
+    /// Tokens in and out.
+    pub tokens: Option<u64>,
+}
+
+impl BudgetAsked {
+    /// The plan's budget with what was asked for.
+    pub fn over(self, plan: &Budget) -> Budget {
+        Budget { usd: self.usd.map(NanoUsd::usd).or(plan.usd), tokens: self.tokens.or(plan.tokens), time: plan.time }
+    }
+}
+
+/// Whether answers of models are kept, or come from a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapeAt {
+    /// Neither.
+    #[default]
+    Off,
+    /// Kept in this folder; absolute.
+    Record(PathBuf),
+    /// Taken from this folder; absolute.
+    Replay(PathBuf),
+}
+
+impl TapeAt {
+    /// The same in a folder below.
+    pub fn below(&self, folder: &str) -> TapeAt {
+        match self {
+            TapeAt::Off => TapeAt::Off,
+            TapeAt::Record(at) => TapeAt::Record(at.join(folder)),
+            TapeAt::Replay(at) => TapeAt::Replay(at.join(folder)),
+        }
+    }
+
+    /// Who answers in place of models.
+    pub fn answers(&self) -> Answers {
+        match self {
+            TapeAt::Off | TapeAt::Record(_) => Answers::Asked,
+            TapeAt::Replay(_) => Answers::Recorded,
+        }
+    }
 }
 
 /// Whether plans may use the host's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HostNetwork {
     /// A policy that asks for it is refused.
+    #[default]
     Refused,
     /// The person at the command line said so.
     Allowed,

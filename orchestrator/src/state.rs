@@ -5,6 +5,7 @@
 //! bases/<key>/           a checked-out tree, the lowest overlay layer; immutable once it has its name
 //! layers/<key>/          small layers on top of one: heads, deltas, copied files, results of `setup`
 //! runs/<run>/<instance>/<attempt>/   what one attempt writes
+//! wasm/modules/<digest>.wasm, wasm/compiled/<key>   modules of guests, and the machine code made of them
 //! trash/                 what is being removed off the critical path
 //! ```
 
@@ -30,6 +31,11 @@ pub struct StateDir {
 }
 
 impl StateDir {
+    /// The modules of WebAssembly guests, relative to the state folder; made when the first one is kept.
+    pub const MODULES: &str = "wasm/modules";
+    /// What workers made of them, relative to the state folder; no job can write it.
+    pub const COMPILED: &str = "wasm/compiled";
+
     /// Opens the folder, making it (mode 0700) and its first floor where they are missing.
     ///
     /// # Errors
@@ -72,6 +78,12 @@ impl StateDir {
         self.root.join(format!("trash/{}-{now}-{next}", std::process::id()))
     }
 
+    /// What the disk below has run out of; `None` while there is some of it, and where the system does not tell.
+    pub fn lacks(&self) -> Option<&'static str> {
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        lack(disk.f_bavail.saturating_mul(disk.f_frsize), (disk.f_files > 0).then_some(disk.f_favail))
+    }
+
     /// Waits until no other process or thread holds the lock of that name, and holds it until the value is dropped. The
     /// kernel releases it when the holder dies, however it dies.
     ///
@@ -82,6 +94,21 @@ impl StateDir {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
         Ok(Lock { _file: file })
+    }
+}
+
+/// Whatever stops for want of space stops a little before the last byte: a write is refused whole, or by the block.
+const SPACE_BYTES_MIN: u64 = 1 << 20;
+
+/// The same for inodes: what failed for want of one is asked about when others' worktrees have gone already.
+const INODES_MIN: u64 = 64;
+
+/// A file system without a fixed number of inodes names none.
+fn lack(free_bytes: u64, free_inodes: Option<u64>) -> Option<&'static str> {
+    match free_inodes {
+        _ if free_bytes < SPACE_BYTES_MIN => Some("space"),
+        Some(left) if left < INODES_MIN => Some("inodes"),
+        _ => None,
     }
 }
 
@@ -125,6 +152,13 @@ mod tests {
         assert_eq!(attempt("a-.5B"), "runs/r-1/a--.2E5B/2");
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
         assert!(["é\n", ":", "\\,", "../x", "a..b"].iter().all(|name| attempt(name).bytes().all(plain)));
+    }
+
+    #[test]
+    fn a_disk_is_full_when_either_is_gone() {
+        assert_eq!(lack(4096, Some(7)), Some("space"));
+        assert_eq!(lack(1 << 30, Some(0)), Some("inodes"));
+        assert_eq!((lack(1 << 30, Some(INODES_MIN)), lack(1 << 30, None)), (None, None));
     }
 
     #[test]

@@ -29,9 +29,12 @@ pub enum TreeError {
     /// The object is not a tree, or is damaged: `git fsck` says more.
     #[error("tree {0} is malformed")]
     Malformed(Oid),
-    /// Deeper than [`DEPTH_MAX`] directories.
-    #[error("directories are nested deeper than {DEPTH_MAX}")]
+    /// Deeper than is allowed, and nowhere more than [`DEPTH_MAX`] directories.
+    #[error("directories are nested too deep")]
     TooDeep,
+    /// Whoever asked does not want to know any more.
+    #[error("it was stopped")]
+    Stopped,
     /// Two edits contradict each other: one makes a file where the other makes a directory.
     #[error("{} would be a file and a directory", String::from_utf8_lossy(.0).escape_debug())]
     FileAndDirectory(Vec<u8>),
@@ -168,6 +171,59 @@ pub fn find(odb: &Odb<'_>, root: Oid, path: &[u8]) -> Result<Option<Entry>, Tree
         }
     }
     Ok(Some(at))
+}
+
+/// How much a tree holds when it is written out, each directory as often as it stands somewhere. Saturating.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Files, links, submodules and directories.
+    pub entries: u64,
+    /// Bytes of all their paths from the root, each with a separator.
+    pub path_bytes: u64,
+    /// Directories on the longest way down, the root not counted.
+    pub depth: usize,
+}
+
+/// Measures a tree. Each directory is read once however often it stands somewhere, so that a tree of a few kilobytes that would
+/// be written out as billions of files is known for what it is. `go_on` is asked before each directory.
+///
+/// # Errors
+/// All of [`TreeError`] but [`TreeError::FileAndDirectory`]; [`TreeError::TooDeep`] below `depth_max`, and
+/// [`TreeError::Stopped`].
+pub fn extent(odb: &Odb<'_>, root: Oid, depth_max: usize, go_on: &dyn Fn() -> bool) -> Result<Extent, TreeError> {
+    let mut measured = HashMap::new();
+    extent_below(odb, root, depth_max, go_on, &mut measured)
+}
+
+fn extent_below(
+    odb: &Odb<'_>,
+    id: Oid,
+    room: usize,
+    go_on: &dyn Fn() -> bool,
+    measured: &mut HashMap<Oid, Extent>,
+) -> Result<Extent, TreeError> {
+    if let Some(known) = measured.get(&id) {
+        return if known.depth > room { Err(TreeError::TooDeep) } else { Ok(*known) };
+    }
+    if !go_on() {
+        return Err(TreeError::Stopped);
+    }
+    let mut all = Extent::default();
+    for (name, entry) in list(odb, id)? {
+        let name_bytes = name.len() as u64 + 1;
+        let below = match entry.is_tree() {
+            true if room == 0 => return Err(TreeError::TooDeep),
+            true => extent_below(odb, entry.id, room - 1, go_on, measured)?,
+            false => Extent::default(),
+        };
+        let entries = below.entries.saturating_add(1);
+        all.entries = all.entries.saturating_add(entries);
+        let path_bytes = below.path_bytes.saturating_add(name_bytes.saturating_mul(entries));
+        all.path_bytes = all.path_bytes.saturating_add(path_bytes);
+        all.depth = all.depth.max(below.depth + usize::from(entry.is_tree()));
+    }
+    measured.insert(id, all);
+    Ok(all)
 }
 
 /// Compares two trees, descending only where they differ. `None` stands for the empty tree. Sorted by path.

@@ -1,18 +1,28 @@
 //! Spawns one worker, talks to it and returns its last word. Everything the worker says is checked for form and bounded;
 //! what the job behind it claims is never believed here or later.
 //!
-//! The worker is this same program, started as `swarm __worker --stdio` with an empty environment. Its last frame is the
-//! result; the exit status of the process is not. A worker that falls silent for [`SILENCE_MAX`] is ended.
+//! The worker is this same program, with an empty environment: forked by the run's [fork server](crate::fork_server), or
+//! started as `swarm __worker --stdio` where that cannot be, which is said. Its last frame is the result; the exit status
+//! of the process is not. A worker that falls silent for [`SILENCE_MAX`] is ended.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use swarm_protocol::agent::{AgentSays, ToAgent};
 use swarm_protocol::frame::{self, FrameError, LINE_BYTES_MAX};
 use swarm_protocol::{EnforcementReport, FromWorker, Outcome, Probe, Start, Stream, ToWorker, VERSION};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::watch;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+
+use crate::fault;
+use crate::fork_server::{ForkServer, ForkedWorker};
 
 /// Workers beat every two seconds; fifteen missed beats mean that the worker, or the machine, is stuck.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -39,6 +49,18 @@ pub enum Said {
     Entered(EnforcementReport),
     /// The job wrote something.
     Output(Stream, Vec<u8>),
+    /// Something that a person should know about how it was started.
+    Note(String),
+}
+
+/// The conversation with an agent, for whoever holds it: what the agent says comes out, what it is told goes in. Both are
+/// bounded: an agent that says more than is heard has to wait.
+#[derive(Debug)]
+pub struct AgentLink {
+    /// Hears what the agent says. It must be read on at all times.
+    pub says: mpsc::Sender<AgentSays>,
+    /// What the agent is to be told.
+    pub told: mpsc::Receiver<ToAgent>,
 }
 
 /// Why there is no last word. All of these are failures of ours or of the machine, never of the job.
@@ -47,6 +69,9 @@ pub enum WorkerError {
     /// The process could not be started.
     #[error("start the worker process: {0}")]
     Spawn(#[source] std::io::Error),
+    /// Its way to the egress proxy could not be opened.
+    #[error("open its way to the proxy: {0}")]
+    Door(#[source] std::io::Error),
     /// It ended without a result.
     #[error("get a result: the worker process ended early ({0})")]
     Vanished(String),
@@ -67,11 +92,27 @@ pub struct WorkerProgram {
     /// The program; `/proc/self/exe` names this very binary even after it was replaced on disk.
     pub program: PathBuf,
     /// Receives what worker processes themselves (not jobs) write to standard error; opened for appending once a run.
-    pub diagnostics: std::sync::Arc<std::fs::File>,
+    pub diagnostics: Arc<std::fs::File>,
+    /// Makes workers by fork; `None` starts each directly.
+    pub server: Option<Arc<ForkServer>>,
+}
+
+/// A worker's process, by how it was made.
+#[derive(Debug)]
+enum Process {
+    Started(Child),
+    Forked(ForkedWorker),
 }
 
 impl WorkerProgram {
-    /// Runs one job to its end. `said` hears everything before the last word, in order.
+    /// Starts the fork server, when there is one, so that it is ready when the first worker is asked for.
+    pub async fn warm_up(&self) {
+        if let Some(server) = &self.server {
+            server.warm_up(self).await;
+        }
+    }
+
+    /// Runs one job to its end. `said` hears everything before the last word, in order; an agent speaks through `agent`.
     ///
     /// # Errors
     /// [`WorkerError`]; the worker and all its processes are gone then, too.
@@ -80,27 +121,49 @@ impl WorkerProgram {
         start: Start,
         mut permit: watch::Receiver<Permit>,
         said: &mut (dyn FnMut(Said) + Send),
+        agent: Option<AgentLink>,
     ) -> Result<Outcome, WorkerError> {
-        let mut child = self.spawn()?;
-        let mut input = child.stdin.take().expect("piped above");
-        let mut output = BufReader::new(child.stdout.take().expect("piped above"));
+        let (their_input, input) = pipe_with(PipeFlags::CLOEXEC).map_err(spawn_error)?;
+        let (output, their_output) = pipe_with(PipeFlags::CLOEXEC).map_err(spawn_error)?;
+        let mut input = pipe::Sender::from_owned_fd(input).map_err(WorkerError::Spawn)?;
+        let mut output = BufReader::new(pipe::Receiver::from_owned_fd(output).map_err(WorkerError::Spawn)?);
+        let process = self.make(their_input, their_output, said).await?;
         let hello = frame::encode(&ToWorker::Start(Box::new(start)));
-        if input.write_all(&hello).await.is_err() {
-            return Err(vanished(child).await);
-        }
-        let result = converse(&mut input, &mut output, &mut permit, said).await;
+        let result = match input.write_all(&hello).await {
+            Ok(()) => converse(&mut input, &mut output, &mut permit, said, agent).await,
+            // It ended before it listened.
+            Err(_) => Ok(None),
+        };
         drop(input);
-        match result {
-            Ok(Some(outcome)) => {
-                goodbye(child).await;
-                Ok(outcome)
-            }
-            Ok(None) => Err(vanished(child).await),
-            Err(error) => {
-                goodbye(child).await;
-                Err(error)
+        let status = goodbye(process, output).await;
+        result?.ok_or(WorkerError::Vanished(status))
+    }
+
+    /// Makes a worker that speaks through these pipes: by fork, or directly where there is no server.
+    async fn make(
+        &self,
+        input: OwnedFd,
+        output: OwnedFd,
+        said: &mut (dyn FnMut(Said) + Send),
+    ) -> Result<Process, WorkerError> {
+        fault::point().map_err(WorkerError::Spawn)?;
+        if let Some(server) = &self.server {
+            match server.fork(self, input.as_fd(), output.as_fd()).await {
+                Ok(forked) => return Ok(Process::Forked(forked)),
+                Err(error) => said(Said::Note(format!("its worker was started directly: {error}"))),
             }
         }
+        let diagnostics = self.diagnostics.try_clone().map_err(WorkerError::Spawn)?;
+        // No `pre_exec` and no current directory: std then uses posix_spawn, whose cost does not grow with this process.
+        let child = Command::new(&self.program)
+            .args(["__worker", "--stdio"])
+            .env_clear()
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(diagnostics))
+            .kill_on_drop(true)
+            .spawn();
+        child.map(Process::Started).map_err(WorkerError::Spawn)
     }
 
     /// Asks a worker what this machine can do; overlays are tried in `state`.
@@ -124,46 +187,52 @@ impl WorkerProgram {
         let whole = tokio::time::timeout(SILENCE_MAX, fill_line(&mut output, &mut line)).await;
         match whole.map_err(|_| WorkerError::Silent)?? {
             true => Ok(frame::decode(&line)?),
-            false => Err(vanished(child).await),
+            false => Err(WorkerError::Vanished(goodbye(Process::Started(child), output).await)),
         }
-    }
-
-    fn spawn(&self) -> Result<Child, WorkerError> {
-        let diagnostics = self.diagnostics.try_clone().map_err(WorkerError::Spawn)?;
-        // No `pre_exec` and no current directory: std then uses posix_spawn, whose cost does not grow with this process.
-        Command::new(&self.program)
-            .args(["__worker", "--stdio"])
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::from(diagnostics))
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(WorkerError::Spawn)
     }
 }
 
-/// Follows the conversation to the last word; `None` when the stream ends without one.
+fn spawn_error(error: rustix::io::Errno) -> WorkerError {
+    WorkerError::Spawn(error.into())
+}
+
+/// Bytes for the worker that wait while more is taken from whoever speaks with its agent.
+const OUTGOING_BYTES_MAX: usize = 1 << 20;
+
+/// Follows the conversation to the last word; `None` when the stream ends without one. Writes while it reads: a worker that
+/// waits to be heard does not listen.
 async fn converse(
-    input: &mut ChildStdin,
+    input: &mut pipe::Sender,
     output: &mut (impl AsyncBufReadExt + AsyncRead + Unpin),
     permit: &mut watch::Receiver<Permit>,
     said: &mut (dyn FnMut(Said) + Send),
+    mut agent: Option<AgentLink>,
 ) -> Result<Option<Outcome>, WorkerError> {
-    let mut line = Vec::new();
+    let (mut line, mut outgoing) = (Vec::new(), Vec::new());
     let mut told = Permit::Run;
-    let mut permit_lives = true;
+    let (mut permit_lives, mut agent_lives) = (true, agent.is_some());
     loop {
         let wanted = *permit.borrow_and_update();
         if let Some(grace_ms) = tightened(told, wanted) {
             told = wanted;
-            // A worker that cannot hear this is ending anyway: the reader below sees it.
-            let _ = input.write_all(&frame::encode(&ToWorker::Cancel { grace_ms })).await;
+            outgoing.extend(frame::encode(&ToWorker::Cancel { grace_ms }));
         }
         let whole = tokio::select! {
             whole = tokio::time::timeout(SILENCE_MAX, fill_line(output, &mut line)) => whole.map_err(|_| WorkerError::Silent)??,
             changed = permit.changed(), if permit_lives => {
                 permit_lives = changed.is_ok();
+                continue;
+            }
+            written = input.write(&outgoing), if !outgoing.is_empty() => {
+                // A worker that cannot hear is ending anyway: the reader above sees it.
+                let count = written.unwrap_or(outgoing.len());
+                outgoing.drain(..count);
+                continue;
+            }
+            message = next_told(&mut agent), if agent_lives && outgoing.len() < OUTGOING_BYTES_MAX => {
+                agent_lives = message.is_some();
+                let frame = message.map(|message| frame::encode(&ToWorker::Agent { message: Box::new(message) }));
+                outgoing.extend(frame.into_iter().flatten());
                 continue;
             }
         };
@@ -180,10 +249,20 @@ async fn converse(
                 Some(bytes) => said(Said::Output(stream, bytes)),
                 None => return Err(WorkerError::OutOfTurn("a chunk of output is not base64")),
             },
+            FromWorker::Agent { says } => match &agent {
+                // Whoever does not hear it any more has its reasons.
+                Some(link) => drop(link.says.send(*says).await),
+                None => return Err(WorkerError::OutOfTurn("it speaks as an agent")),
+            },
             FromWorker::Heartbeat => {}
             FromWorker::Finished { outcome } => return Ok(Some(outcome)),
         }
     }
+}
+
+/// The next message for an agent; `None` when there will be no more.
+async fn next_told(agent: &mut Option<AgentLink>) -> Option<ToAgent> {
+    agent.as_mut()?.told.recv().await
 }
 
 /// The grace to tell the worker, when `wanted` leaves less time than what it was told before.
@@ -216,20 +295,27 @@ async fn fill_line(input: &mut (impl AsyncBufReadExt + Unpin), line: &mut Vec<u8
     }
 }
 
-/// Waits for an ended worker; one that lingers is killed.
-async fn goodbye(mut child: Child) -> String {
-    match tokio::time::timeout(GOODBYE_MAX, child.wait()).await {
-        Ok(Ok(status)) => status.to_string(),
+/// Waits for a worker whose conversation is over; one that lingers is killed.
+async fn goodbye(mut process: Process, mut output: impl AsyncRead + Unpin) -> String {
+    let ended = async {
+        match &mut process {
+            Process::Started(child) => child.wait().await.map(|status| status.to_string()),
+            Process::Forked(_) => {
+                tokio::io::copy(&mut output, &mut tokio::io::sink()).await.map(|_| "its output has ended".to_owned())
+            }
+        }
+    };
+    match tokio::time::timeout(GOODBYE_MAX, ended).await {
+        Ok(Ok(status)) => status,
         Ok(Err(error)) => error.to_string(),
         Err(_) => {
-            let _ = child.kill().await;
+            match process {
+                Process::Started(mut child) => drop(child.kill().await),
+                Process::Forked(worker) => worker.kill(),
+            }
             format!("killed after {} s", GOODBYE_MAX.as_secs())
         }
     }
-}
-
-async fn vanished(child: Child) -> WorkerError {
-    WorkerError::Vanished(goodbye(child).await)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One attempt's worktree: a few empty folders on top of shared layers, or a plain copy of them where overlays cannot be
 //! mounted. The mount itself is made by the worker, inside its own namespace.
 
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use swarm_protocol::{Cow, Grant, WorktreeSpec};
 
+use crate::base::beneath::{self, Missing, Way};
 use crate::base::index_file::Stat;
 use crate::base::{BaseError, Layers, delta, read_index};
+use crate::fault;
 use crate::plain_copy::copy_onto;
 use crate::removal::{Debris, remove_tree};
 use crate::state::{StateDir, make_private_dir_all};
@@ -35,6 +37,11 @@ impl Backend {
     }
 }
 
+/// The folders of an overlay that nothing was written to, for the next worktree: making and removing a dozen folders for
+/// each costs more than what most file systems need for the rest. It is removed when dropped.
+#[derive(Debug)]
+pub struct Spare(Debris);
+
 /// A worktree that a worker can be started in.
 #[derive(Debug)]
 pub struct Worktree {
@@ -52,8 +59,9 @@ pub struct Worktree {
 }
 
 impl Worktree {
-    /// Makes a worktree of `layers` in `attempt` (relative to the state folder, as [`StateDir::attempt`] names it), which the worker
-    /// will see at `at`. What an earlier, killed attempt left there is thrown away.
+    /// Makes a worktree of `layers` in `attempt` (relative to the state folder, below what [`StateDir::attempt`] names), which
+    /// the worker will see at `at`. What an earlier, killed attempt left there is thrown away; the folders of `spare` are used
+    /// where there is one.
     ///
     /// # Errors
     /// [`BaseError::Io`]: usually a full disk.
@@ -63,29 +71,31 @@ impl Worktree {
         attempt: &str,
         at: &Path,
         backend: Backend,
+        spare: Option<Spare>,
     ) -> Result<Worktree, BaseError> {
         let folder = state.path(attempt);
         let io = |source| BaseError::Io { path: folder.clone(), source };
-        make_private_dir_all(&folder).map_err(io)?;
-        let name = match backend {
-            Backend::Overlay => "upper",
-            Backend::Copy => "tree",
-        };
-        match DirBuilder::new().mode(0o755).create(folder.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                for left in ["upper", "work", "tree", "cow"] {
-                    drop(Debris::take(state, &folder.join(left)).map_err(io)?);
-                }
-                DirBuilder::new().mode(0o755).create(folder.join(name)).map_err(io)?;
-            }
-            made => made.map_err(io)?,
+        fault::point().map_err(io)?;
+        if folder.symlink_metadata().is_ok() {
+            drop(Debris::take(state, &folder).map_err(io)?);
         }
+        match (spare, backend) {
+            (Some(Spare(folders)), Backend::Overlay) => {
+                folder.parent().map_or(Ok(()), make_private_dir_all).map_err(io)?;
+                folders.put(&folder).map_err(io)?;
+            }
+            (_, Backend::Overlay) => make_private_dir_all(&folder).and_then(|()| make_layers(&folder)).map_err(io)?,
+            (_, Backend::Copy) => {
+                make_private_dir_all(&folder).map_err(io)?;
+                DirBuilder::new().mode(UPPER_MODE).create(folder.join("tree")).map_err(io)?;
+            }
+        }
+        fault::point().map_err(io)?;
         let (spec, cow) = match backend {
             Backend::Overlay => overlay(state, layers, attempt, at).map_err(io)?,
             Backend::Copy => {
                 copy_layers(state, layers, &folder)?;
-                let caches = copy_caches(layers, at, &folder.join("tree")).map_err(io);
-                caches?;
+                copy_caches(layers, at, &folder.join("tree"))?;
                 (WorktreeSpec::Directory { at: at.to_owned(), path: folder.join("tree") }, Vec::new())
             }
         };
@@ -108,7 +118,7 @@ impl Worktree {
         &self.state
     }
 
-    /// The attempt's folder on the host. Beside what belongs to the worktree it is the caller's: home, tmp, artifacts, log.
+    /// The worktree's folder on the host, with what its cage calls its own: home, tmp, copy-on-write layers.
     pub fn attempt_dir(&self) -> PathBuf {
         self.state.path(&self.attempt)
     }
@@ -145,26 +155,80 @@ impl Worktree {
         }
     }
 
-    /// Takes the worktree out of use: its folders are renamed into the trash at once and removed when the returned value is
-    /// dropped, off the critical path. Artifacts and logs in the attempt's folder stay.
+    /// Takes the worktree out of use: its folder is renamed into the trash at once, and another worktree may be made under its
+    /// name.
     ///
     /// # Errors
     /// The file system's.
-    pub fn remove(self) -> io::Result<Vec<Debris>> {
-        let folder = self.attempt_dir();
-        let present = ["upper", "work", "tree", "cow", "home", "tmp"].map(|name| folder.join(name));
-        let _ = std::fs::remove_file(folder.join("index"));
-        present
-            .iter()
-            .filter(|path| path.symlink_metadata().is_ok())
-            .map(|path| Debris::take(&self.state, path))
-            .collect()
+    pub fn retire(self) -> io::Result<Retired> {
+        let folders = Debris::take(&self.state, &self.attempt_dir())?;
+        let spare = self.backend == Backend::Overlay && self.layers.caches.is_empty();
+        Ok(Retired { folders, spare })
     }
+
+    /// [`Worktree::retire`] and [`Retired::remove`].
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn remove(self) -> io::Result<Option<Spare>> {
+        self.retire().map(Retired::remove)
+    }
+}
+
+/// A worktree that is out of use and still lies in the trash; removed when dropped.
+#[derive(Debug)]
+pub struct Retired {
+    folders: Debris,
+    /// Whether its folders may serve again where nobody wrote to them.
+    spare: bool,
+}
+
+impl Retired {
+    /// What nobody wrote to is given back for the next worktree; all else is removed, or stays in the trash where it cannot be.
+    pub fn remove(self) -> Option<Spare> {
+        let clean = self.spare && self.folders.path().is_some_and(|folder| renew_layers(folder).unwrap_or(false));
+        clean.then_some(Spare(self.folders))
+    }
+}
+
+/// The mode of a worktree's own folder.
+const UPPER_MODE: u32 = 0o755;
+
+/// The two layers of an overlay.
+fn make_layers(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(UPPER_MODE).create(folder.join("upper"))?;
+    DirBuilder::new().mode(0o700).create(folder.join("work"))
+}
+
+/// Puts new folders in the place of those that a job could write to, if they are empty: a folder that was removed takes its
+/// mode, owner, times and attributes along. The scratch folders were never seen inside a cage.
+fn renew_layers(folder: &Path) -> io::Result<bool> {
+    let mut uppers = vec![(folder.join("upper"), UPPER_MODE)];
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_name().to_str() {
+            Some("upper" | "work") => {}
+            Some("cow") => {
+                let copies = std::fs::read_dir(entry.path())?;
+                uppers.extend(
+                    copies.collect::<Result<Vec<_>, _>>()?.iter().map(|copy| (copy.path().join("upper"), 0o700)),
+                );
+            }
+            _ => return Ok(false),
+        }
+    }
+    for (upper, mode) in uppers {
+        match std::fs::remove_dir(&upper) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(false),
+            removed => removed?,
+        }
+        DirBuilder::new().mode(mode).create(&upper)?;
+    }
+    Ok(true)
 }
 
 fn overlay(state: &StateDir, layers: &Layers, attempt: &str, at: &Path) -> io::Result<(WorktreeSpec, Vec<Cow>)> {
     let folder = state.path(attempt);
-    DirBuilder::new().mode(0o700).create(folder.join("work"))?;
     let mut cow = Vec::new();
     for (number, cache) in layers.caches.iter().enumerate() {
         let (upper, work) = (format!("{attempt}/cow/{number}/upper"), format!("{attempt}/cow/{number}/work"));
@@ -172,7 +236,7 @@ fn overlay(state: &StateDir, layers: &Layers, attempt: &str, at: &Path) -> io::R
         make_private_dir_all(&state.path(&work))?;
         // Where the cache is mounted, there must be a folder.
         DirBuilder::new().recursive(true).mode(0o755).create(folder.join("upper").join(cache))?;
-        cow.push(Cow { path: at.join(cache), at: at.join(cache), upper, work });
+        cow.push(Cow { path: at.join(cache), at: at.join(cache), shown: vec![], upper, work });
     }
     let spec = WorktreeSpec::Overlay {
         at: at.to_owned(),
@@ -193,7 +257,12 @@ fn copy_layers(state: &StateDir, layers: &Layers, attempt: &Path) -> Result<(), 
         let layer = state.path(layer);
         for removed in delta::read_removed(&layer.join("removed")).map_err(io)? {
             use std::os::unix::ffi::OsStrExt as _;
-            remove_tree(&root.join(std::ffi::OsStr::from_bytes(&removed))).map_err(io)?;
+            let removed = Path::new(std::ffi::OsStr::from_bytes(&removed));
+            // What a layer put in the place of its folder hides it already.
+            let folder = removed.parent().unwrap_or(Path::new(""));
+            if beneath::walk(&root, folder, Missing::Stop).map_err(io)? == Way::Open {
+                remove_tree(&root.join(removed)).map_err(io)?;
+            }
         }
         copy_onto(&layer.join("tree"), &root).map_err(io)?;
     }
@@ -212,11 +281,15 @@ fn copy_layers(state: &StateDir, layers: &Layers, attempt: &Path) -> Result<(), 
     std::fs::write(attempt.join("index"), &bytes).map_err(io)
 }
 
-fn copy_caches(layers: &Layers, checkout: &Path, root: &Path) -> io::Result<()> {
+/// Copies the user's caches into `root`, which holds what setup and the tasks before left: no link of theirs is followed.
+fn copy_caches(layers: &Layers, checkout: &Path, root: &Path) -> Result<(), BaseError> {
+    let io = |source| BaseError::Io { path: root.to_owned(), source };
     for cache in &layers.caches {
-        DirBuilder::new().recursive(true).mode(0o755).create(root.join(cache))?;
-        File::open(root.join(cache))?;
-        copy_onto(&checkout.join(cache), &root.join(cache))?;
+        match beneath::walk(root, cache, Missing::Make).map_err(io)? {
+            Way::Open => copy_onto(&checkout.join(cache), &root.join(cache)).map_err(io)?,
+            Way::Missing => return Err(io(io::ErrorKind::NotFound.into())),
+            Way::Blocked(path) => return Err(BaseError::Cache { cache: cache.clone(), path }),
+        }
     }
     Ok(())
 }

@@ -146,6 +146,7 @@ fn waits_for(graph: &TaskGraph, task: &Task) -> String {
         Some((name, Fan::Output { task, output })) => {
             format!("for each {name} in {output} of {}", graph.plan().task(*task).name)
         }
+        Some((_, Fan::Grown { giver })) => format!("as {} says", graph.plan().task(*giver).name),
         Some((name, Fan::Glob(globs))) => format!("for each {name} in {}", globs.join(", ")),
         Some((name, Fan::Lines(_))) => format!("for each {name} in the lines of a command"),
         Some((_, Fan::List(_))) | None => String::new(),

@@ -29,7 +29,7 @@ pub(crate) fn combinations(task: &Task, fed: Option<&[Arc<Value>]>) -> Result<Ve
         let (items, origin) = match &foreach.source {
             Fan::List(items) => (items.as_slice(), Origin::List),
             Fan::Glob(_) | Fan::Lines(_) => (fed.unwrap_or_default(), Origin::Names),
-            Fan::Output { .. } => (fed.unwrap_or_default(), Origin::Worker),
+            Fan::Output { .. } | Fan::Grown { .. } => (fed.unwrap_or_default(), Origin::Worker),
         };
         let items = batches(items, task.foreach_batch as usize);
         if all.len().saturating_mul(items.len()) > INSTANCES_MAX {

@@ -8,12 +8,18 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Location, Severity, SourceFile, nearest};
 use crate::document::{self, Entry, Node, Table};
+use crate::egress::HostRule;
+use crate::expansion::{Growth, Growths};
 use crate::keys;
 use crate::lower::{Lower, count, counts, insides, texts, time};
+use crate::merge;
+use crate::models;
 use crate::plan::*;
 use crate::quantity;
+use crate::review;
 use crate::shape::check_table;
 use crate::template::{Dialect, Engine};
+use crate::tool_servers;
 use crate::validate;
 
 /// What became of a text.
@@ -121,6 +127,8 @@ struct Parts<'a> {
     vars: IndexMap<&'a str, &'a Entry>,
     templates: IndexMap<&'a str, &'a Entry>,
     sandboxes: IndexMap<&'a str, &'a Entry>,
+    models: IndexMap<&'a str, &'a Entry>,
+    servers: IndexMap<&'a str, &'a Entry>,
 }
 
 impl<'a> Parts<'a> {
@@ -148,6 +156,8 @@ impl<'a> Parts<'a> {
             vars: gathered("vars", "variable"),
             templates: gathered("templates", "template"),
             sandboxes: gathered("sandbox", "policy"),
+            models: gathered("models", "model"),
+            servers: gathered("servers", "server"),
             plan: documents.first().and_then(Node::table).unwrap_or(NONE),
         }
     }
@@ -216,6 +226,9 @@ fn lower(
     }
     let defaults = plan.get("defaults").and_then(Node::table);
     refuse_nested_use(parts, defaults, diagnostics);
+    let growths = Growths::of(task_entries, &parts.templates, diagnostics);
+    let names = task_entries.iter().map(|entry| entry.key.as_str());
+    let names: Vec<&str> = names.chain(growths.grown.iter().map(|growth| growth.name.as_str())).collect();
     let mut lower = Lower {
         sources,
         engine: Engine::new(),
@@ -223,19 +236,26 @@ fn lower(
         vars,
         templates: parts.templates.iter().map(|(name, entry)| (*name, *entry)).collect(),
         defaults,
-        task_names: task_entries
-            .iter()
-            .enumerate()
-            .map(|(ix, entry)| (entry.key.as_str(), TaskIx(ix as u32)))
-            .collect(),
+        task_names: names.iter().enumerate().map(|(ix, name)| (*name, TaskIx(ix as u32))).collect(),
+        expands: growths.expands,
     };
-    let tasks: Vec<Task> = task_entries.iter().map(|entry| lower.task(entry)).collect();
-    compile_unused(parts, task_entries, &mut lower);
+    let mut tasks: Vec<Task> = Vec::with_capacity(names.len());
+    for entry in task_entries {
+        tasks.push(lower.task(TaskIx(tasks.len() as u32), entry));
+    }
+    for growth in &growths.grown {
+        tasks.push(lower.grown(TaskIx(tasks.len() as u32), growth));
+    }
+    review::attach(&mut tasks, &mut lower.diagnostics);
+    compile_unused(parts, task_entries, &growths.grown, &mut lower);
     let workspace = workspace(plan, &mut lower);
-    let merge = merge(plan, &mut lower);
+    let merge = merge::lower(plan, &mut lower);
     let Lower { mut engine, diagnostics: found, .. } = lower;
     engine.set_vars(vars);
     *diagnostics = found;
+    let models = models::lower(parts.models.values().copied().collect(), models::Origin::Plan, diagnostics);
+    let servers = tool_servers::lower(parts.servers.values().copied().collect(), models::Origin::Plan, diagnostics);
+    tasks.iter_mut().flat_map(Task::agents_mut).for_each(|agent| agent.know(&servers));
     let plan = Plan {
         name: plan.get("name").and_then(Node::text).map_or_else(|| stem(name), str::to_owned),
         base: plan.get("base").and_then(Node::text).unwrap_or("HEAD").to_owned(),
@@ -246,6 +266,9 @@ fn lower(
         resources: plan.get("resources").map(counts).unwrap_or_default(),
         workspace,
         sandboxes: sandboxes(parts),
+        models,
+        servers,
+        budget: models::budget(plan.get("budget")),
         merge,
         tasks,
         engine,
@@ -268,9 +291,10 @@ fn refuse_nested_use(parts: &Parts<'_>, defaults: Option<&Table>, diagnostics: &
 }
 
 /// Mistakes in the texts of templates that no task uses are shown, too.
-fn compile_unused(parts: &Parts<'_>, tasks: &[Entry], lower: &mut Lower<'_>) {
-    let used: std::collections::HashSet<&str> =
+fn compile_unused(parts: &Parts<'_>, tasks: &[Entry], grown: &[Growth<'_>], lower: &mut Lower<'_>) {
+    let mut used: std::collections::HashSet<&str> =
         tasks.iter().filter_map(|task| task.node.table()?.get("use")?.text()).collect();
+    used.extend(grown.iter().map(|growth| growth.template.key.as_str()));
     for entry in parts.templates.iter().filter(|(name, _)| !used.contains(*name)).map(|(_, entry)| entry) {
         for key in entry.node.table().map(|table| table.entries.as_slice()).unwrap_or_default() {
             match key.key.as_str() {
@@ -301,18 +325,6 @@ fn workspace(plan: &Table, lower: &mut Lower<'_>) -> Workspace {
     }
 }
 
-fn merge(plan: &Table, lower: &mut Lower<'_>) -> Merge {
-    let table = plan.get("merge").and_then(Node::table);
-    let get = |key: &str| table.and_then(|table| table.get(key));
-    Merge {
-        mode: match get("mode").and_then(Node::text) {
-            Some("none") => MergeMode::None,
-            _ => MergeMode::Train,
-        },
-        into: get("into").map(|node| lower.template(node, Dialect::Text)),
-    }
-}
-
 fn sandboxes(parts: &Parts<'_>) -> IndexMap<String, SandboxPolicy> {
     let mut all = IndexMap::from([(DEFAULT_SANDBOX.to_owned(), SandboxPolicy::default())]);
     for (name, table) in parts.sandboxes.iter().filter_map(|(name, entry)| Some((*name, entry.node.table()?))) {
@@ -329,6 +341,7 @@ fn sandbox(table: &Table) -> SandboxPolicy {
         tier: match table.get("tier").and_then(Node::text) {
             Some("namespaces") => Some(Tier::Namespaces),
             Some("landlock") => Some(Tier::Landlock),
+            Some("wasm") => Some(Tier::Wasm),
             _ => None,
         },
         read: list("read"),
@@ -336,11 +349,16 @@ fn sandbox(table: &Table) -> SandboxPolicy {
         cow: list("cow"),
         tools: table.get("tools").and_then(texts),
         hide: list("hide"),
-        network: match table.get("network").and_then(Node::text) {
-            Some("host") => Network::Host,
+        network: match table.get("network") {
+            Some(node) if node.text() == Some("host") => Network::Host,
+            Some(node) if node.list().is_some() => {
+                let hosts = texts(node).unwrap_or_default();
+                Network::Hosts(hosts.iter().filter_map(|text| HostRule::parse(text).ok()).collect())
+            }
             _ => Network::None,
         },
         env: list("env"),
+        secrets: list("secrets"),
         memory_bytes: bytes("memory"),
         processes: whole("processes"),
         disk_bytes: bytes("disk"),
@@ -422,8 +440,8 @@ mod tests {
 
     #[test]
     fn what_comes_later_says_so_by_name() {
-        let parsed = parse_alone("version = 1\n[budget]\nusd = 1\n[tasks.a]\nagent = { prompt = 'x' }\n", &[]);
-        assert_eq!(messages(&parsed), ["`budget` is not supported yet", "`agent` is not supported yet"]);
+        let parsed = parse_alone("version = 1\n[select.w]\nfrom = 'a'\n[tasks.a]\nrepeat = {}\nrun = 'x'\n", &[]);
+        assert_eq!(messages(&parsed), ["`select` is not supported yet", "`repeat` is not supported yet"]);
     }
 
     #[test]

@@ -13,11 +13,14 @@ use serde_json::Value;
 use crate::cycle;
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Combination, TooMany, combinations};
+use crate::expansion::Item;
 use crate::ids::InstanceId;
 use crate::instance::{Instance, InstanceIx, stable_hash};
 use crate::lower::INSTANCES_MAX;
+use crate::merge::Overlap;
 use crate::needs::Deferred;
 use crate::plan::*;
+use crate::turns;
 use crate::validate::{cycle_diagnostic, direct_needs};
 
 /// A plan's instances and what they wait for.
@@ -105,6 +108,16 @@ pub enum ExpandError {
         /// What it allows.
         max: u32,
     },
+    /// The bound of an `expands`.
+    #[error("`{task}` and what follows from it bring {items} tasks, and its max-tasks is {max}")]
+    TooManyTasks {
+        /// The task that expands.
+        task: String,
+        /// What came.
+        items: usize,
+        /// What it allows.
+        max: u32,
+    },
     /// The bound of this program.
     #[error("`{task}` would bring the run to more than {INSTANCES_MAX} instances")]
     TooManyInstances {
@@ -166,6 +179,9 @@ impl TaskGraph {
         {
             diagnostics.push(graph.describe_cycle(&members));
         }
+        if plan.merge.overlap == Overlap::Serialize {
+            diagnostics.extend(turns::without_order(&graph));
+        }
         if diagnostics.is_empty() { Ok(graph) } else { Err(diagnostics) }
     }
 
@@ -178,6 +194,9 @@ impl TaskGraph {
             if let NeedTarget::Instances { task, .. } = need.target {
                 single[task.index()] = true;
             }
+        }
+        for (single, task) in single.iter_mut().zip(&plan.tasks) {
+            *single |= task.grown.is_some();
         }
         let mut groups: Vec<Group> = Vec::with_capacity(plan.tasks.len());
         for (index, (task, named)) in plan.tasks.iter().zip(named).enumerate() {
@@ -288,10 +307,11 @@ impl TaskGraph {
         self.groups[task.index()].pending
     }
 
-    /// The fan-outs that wait for items, in plan order.
+    /// The fan-outs that wait for items, in plan order; of those that get theirs together, the first.
     pub fn pending(&self) -> Vec<Pending> {
         let pending = self.groups.iter().enumerate().filter(|(_, group)| group.pending);
         pending
+            .filter(|(index, _)| self.family(TaskIx(*index as u32)).first() == Some(&TaskIx(*index as u32)))
             .filter_map(|(index, _)| {
                 let fed = self.plan.tasks[index].foreach.iter().find(|each| !matches!(each.source, Fan::List(_)))?;
                 Some(Pending { task: TaskIx(index as u32), source: fed.source.clone() })
@@ -299,7 +319,22 @@ impl TaskGraph {
             .collect()
     }
 
-    /// Gives a fan-out its items, once, and returns its instances. No items give no instances: the task is over at once.
+    /// The tasks that get their items together with this one, itself among them, in plan order.
+    pub fn family(&self, task: TaskIx) -> Vec<TaskIx> {
+        let giver = self.plan.task(task).grown.as_ref().and_then(|grown| self.plan.task(grown.giver).expands.as_ref());
+        giver.map_or_else(|| vec![task], |expands| expands.grown.values().copied().collect())
+    }
+
+    /// The tasks that have to be over before a fan-out's items can be had.
+    pub fn items_needs(&self, task: TaskIx) -> Vec<TaskIx> {
+        match &self.plan.task(task).grown {
+            Some(grown) => vec![grown.giver],
+            None => self.groups[task.index()].named.clone(),
+        }
+    }
+
+    /// Gives a fan-out its items, once, and returns its instances, and those of its family, in the family's order. No items
+    /// give no instances: the task is over at once.
     /// Needs of other tasks on instances of this one are looked up now.
     ///
     /// # Errors
@@ -314,14 +349,27 @@ impl TaskGraph {
             return Err(ExpandError::TooManyItems { task: name(), items: items.len(), max });
         }
         let items: Vec<Arc<Value>> = items.into_iter().map(Arc::new).collect();
-        let all = combinations(self.plan.task(task), Some(&items))
-            .ok()
-            .filter(|all| self.instances.len() + all.len() <= INSTANCES_MAX)
-            .ok_or_else(|| ExpandError::TooManyInstances { task: name() })?;
+        let mut all: Vec<(TaskIx, Vec<Combination>)> = Vec::new();
+        for member in self.family(task) {
+            let its = match &self.plan.task(member).grown {
+                Some(grown) => items.iter().filter(|item| Item::of(item).template == grown.template).cloned().collect(),
+                None => items.clone(),
+            };
+            let too_many = |_| ExpandError::TooManyInstances { task: name() };
+            all.push((member, combinations(self.plan.task(member), Some(&its)).map_err(too_many)?));
+        }
+        let count: usize = all.iter().map(|(_, its)| its.len()).sum();
+        if self.instances.len() + count > INSTANCES_MAX {
+            return Err(ExpandError::TooManyInstances { task: name() });
+        }
+        self.bounded_growth(task, count)?;
         // Only needs on single instances can still fail; only then the old state has to be kept.
         let before = self.groups[task.index()].single.then(|| self.clone());
-        self.groups[task.index()].pending = false;
-        let added = self.add(task, all);
+        let mut added = Vec::with_capacity(count);
+        for (member, its) in all {
+            self.groups[member.index()].pending = false;
+            added.extend(self.add(member, its));
+        }
         let result = self.select_after_supply(task, &added);
         match (result, before) {
             (Err(error), Some(before)) => {
@@ -331,6 +379,28 @@ impl TaskGraph {
             (Err(error), None) => unreachable!("BUG: a task without single instances failed to grow: {error}"),
             (Ok(()), _) => Ok(added),
         }
+    }
+
+    /// What one `expands` adds, directly and through what it added, is held to its `max-tasks`.
+    fn bounded_growth(&self, task: TaskIx, more: usize) -> Result<(), ExpandError> {
+        let root = |mut task: TaskIx| {
+            while let Some(grown) = &self.plan.task(task).grown {
+                task = grown.giver;
+            }
+            task
+        };
+        let origin = root(task);
+        let Some(expands) = self.plan.task(task).grown.as_ref().and(self.plan.task(origin).expands.as_ref()) else {
+            return Ok(());
+        };
+        let of_origin = |task: &TaskIx| self.plan.task(*task).grown.is_some() && root(*task) == origin;
+        let all = (0..self.groups.len()).map(|at| TaskIx(at as u32)).filter(of_origin);
+        let items = more + all.map(|task| self.groups[task.index()].instances.len()).sum::<usize>();
+        if items > expands.max_tasks as usize {
+            let task = self.plan.task(origin).name.0.clone();
+            return Err(ExpandError::TooManyTasks { task, items, max: expands.max_tasks });
+        }
+        Ok(())
     }
 
     /// What a task (`None`: before its items can be had and its instances begin) or one of its instances waits for, in
@@ -350,7 +420,7 @@ impl TaskGraph {
                 );
             }
             None if group.pending => {
-                needs.extend(group.named.iter().filter(|named| **named != task).copied().map(Need::Task));
+                needs.extend(self.items_needs(task).into_iter().filter(|named| *named != task).map(Need::Task));
             }
             None => {}
         }

@@ -35,6 +35,10 @@ pub(crate) enum Kind {
     Integer(i64, i64),
     /// A number above the first and up to the second.
     Number(f64, f64),
+    /// A number from 0 to this one.
+    FromZero(f64),
+    /// A model: the name of an entry, or `provider/model`.
+    Model,
     /// `true` or `false`.
     Flag,
     /// `30m`.
@@ -45,6 +49,8 @@ pub(crate) enum Kind {
     Inside,
     /// A path outside the tree: absolute or `~/…`.
     Outside,
+    /// A host that may be reached: `example.org:443`.
+    Host,
     /// One of some words.
     Choice(&'static [(&'static str, Since)]),
     /// An array.
@@ -57,8 +63,6 @@ pub(crate) enum Kind {
     Table(&'static [Key]),
     /// The first whose TOML type fits.
     Either(&'static [Kind]),
-    /// Known, not yet working: what a message calls it, and its shape.
-    NotYet(&'static str, &'static Kind),
     /// Any value.
     Any,
 }
@@ -87,15 +91,24 @@ pub(crate) const PLAN: &[Key] = &[
     now("seed", Kind::Integer(0, i64::MAX), "Reaches workers as $SWARM_SEED."),
     now("jobs", Kind::Integer(1, 4096), "Workers at once; the number of cores by default."),
     now("deadline", Kind::Duration, "For the whole run."),
-    now("include", Kind::List(&Kind::Line), "Files whose [templates], [vars] and [sandbox.*] join this plan."),
+    now(
+        "include",
+        Kind::List(&Kind::Line),
+        "Files whose [templates], [vars], [sandbox.*] and [models.*] join this plan.",
+    ),
     now("vars", Kind::Named(&Kind::Any), "Values for templates; `--set key=value` overrides."),
     now("resources", Kind::Named(&Kind::Integer(0, COUNT_MAX)), "Capacities that tasks take parts of."),
-    later("budget", Kind::Table(BUDGET), "What the run may spend."),
+    now("budget", Kind::Table(BUDGET), "What the run may spend on models: hard, reserved before each call."),
     now("workspace", Kind::Table(WORKSPACE), "How each worktree is made."),
     now("defaults", Kind::Table(TASK), "Keys that every task has unless it says otherwise."),
     now("templates", Kind::Named(&Kind::Table(TASK)), "Named sets of task keys, taken by `use`."),
     now("sandbox", Kind::Named(&Kind::Table(SANDBOX)), "Named policies."),
-    later("models", Kind::Named(&Kind::Any), "Models that agents use."),
+    now("models", Kind::Named(&Kind::Table(MODEL)), "Models that tasks and agents ask."),
+    now(
+        "servers",
+        Kind::Named(&Kind::Table(SERVER)),
+        "Servers of tools for agents (Model Context Protocol): programs in the cage.",
+    ),
     now("tasks", Kind::Named(&Kind::Table(TASK)), "The work."),
     now("merge", Kind::Table(MERGE), "What happens with the changes."),
     later("select", Kind::Named(&Kind::Table(SELECT)), "Picks the best of an experiment's instances."),
@@ -107,40 +120,155 @@ pub(crate) const INCLUDED: &[Key] = &[
     now("vars", Kind::Named(&Kind::Any), "Values for templates; `--set key=value` overrides."),
     now("templates", Kind::Named(&Kind::Table(TASK)), "Named sets of task keys, taken by `use`."),
     now("sandbox", Kind::Named(&Kind::Table(SANDBOX)), "Named policies."),
-    later("models", Kind::Named(&Kind::Any), "Models that agents use."),
+    now("models", Kind::Named(&Kind::Table(MODEL)), "Models that tasks and agents ask."),
+    now(
+        "servers",
+        Kind::Named(&Kind::Table(SERVER)),
+        "Servers of tools for agents (Model Context Protocol): programs in the cage.",
+    ),
 ];
 
-const BUDGET: &[Key] =
-    &[now("usd", Kind::Number(0.0, 1e9), "Dollars."), now("tokens", Kind::Integer(1, i64::MAX), "Tokens.")];
+/// A person's own configuration: `~/.config/swarm/config.toml`.
+pub(crate) const CONFIG: &[Key] = &[
+    now("models", Kind::Named(&Kind::Table(MODEL)), "Models that tasks and agents ask; they win over a plan's."),
+    now("servers", Kind::Named(&Kind::Table(SERVER)), "Servers of tools for agents; they win over a plan's."),
+    now("allow", Kind::List(&Kind::Table(ALLOW)), "What plans of a repository may ask for, as --allow says it."),
+];
+
+const ALLOW: &[Key] = &[
+    now("repository", Kind::Outside, "The repository's folder, or one that holds several."),
+    now("env", Kind::List(&Kind::Line), "Names of variables that policies may let through."),
+    now("read", PATHS_OUTSIDE, "Paths, and all below them, that policies may show."),
+    now("write", PATHS_OUTSIDE, "Paths, and all below them, that policies may let be written."),
+    now("network", Kind::List(&Kind::Host), "Hosts that policies may reach, as `network` names them."),
+];
+
+const MODEL: &[Key] = &[
+    now(
+        "provider",
+        Kind::Choice(&[
+            ("anthropic", Since::Now),
+            ("openai", Since::Now),
+            ("openai-responses", Since::Now),
+            ("gemini", Since::Now),
+            ("ollama", Since::Now),
+            ("openrouter", Since::Now),
+        ]),
+        "Whose API it is asked through; openai is Chat Completions, which vLLM, llama.cpp and most others speak.",
+    ),
+    now("model", Kind::Line, "The model as its provider names it."),
+    now("base-url", Kind::Line, "Where the API is: \"http://127.0.0.1:8080/v1\"; the provider's own place by default."),
+    now("key", Kind::Table(KEY), "Where its key comes from; by default the provider's variable."),
+    now("prices", Kind::Table(PRICES), "Dollars for a million tokens; without them calls are unpriced."),
+    now("context", Kind::Integer(1, COUNT_MAX), "Tokens that fit into a request and its answer."),
+    now("output-max", Kind::Integer(1, COUNT_MAX), "Tokens of an answer."),
+    now("idle-timeout", Kind::Duration, "How long it may be silent within an answer; 5 minutes by default."),
+    now("fallbacks", Kind::List(&Kind::Model), "Models that are asked in its place when it does not answer, in order."),
+];
+
+const SERVER: &[Key] = &[
+    now("argv", Kind::Filled(&Kind::Text), "A program inside the cage, and its arguments."),
+    now("env", Kind::Named(&Kind::Text), "Variables of the program beside the task's."),
+    now("url", Kind::Line, "Where it is; the coordinator speaks with it. Only in your own configuration."),
+    now("token", Kind::Table(KEY), "Where a token comes from that it wants to see."),
+    now(
+        "client",
+        Kind::Table(CLIENT),
+        "An id and a secret for which its authorization server gives a token (OAuth 2).",
+    ),
+    now("login", Kind::Table(LOGIN), "You sign in to it in a browser: `swarm login NAME` (OAuth 2)."),
+    now("tools", Kind::Filled(&Kind::Line), "Its tools that agents see, `*` at the end for any rest; all by default."),
+    now("timeout", Kind::Duration, "For its start and each of its calls; 1 minute by default."),
+];
+
+const CLIENT: &[Key] = &[
+    now("id", Kind::Line, "Who asks."),
+    now("secret", Kind::Table(KEY), "Where its secret comes from."),
+    now("scopes", Kind::List(&Kind::Line), "What is asked for."),
+];
+
+const LOGIN: &[Key] = &[
+    now("id", Kind::Line, "The client that it knows swarm by; by default swarm introduces itself."),
+    now("scopes", Kind::List(&Kind::Line), "What is asked for; by default what the server names."),
+];
+
+const KEY: &[Key] = &[
+    now("env", Kind::Line, "A variable of yours."),
+    now("command", Kind::Filled(&Kind::Text), "A program and its arguments that print it."),
+];
+
+const PRICES: &[Key] = &[
+    now("input", Kind::FromZero(1e6), "Of the request."),
+    now("output", Kind::FromZero(1e6), "Of the answer."),
+    now("cache-read", Kind::FromZero(1e6), "Of the request, read from the provider's cache; as `input` by default."),
+    now("cache-write", Kind::FromZero(1e6), "Of the request, written to the provider's cache; as `input` by default."),
+];
+
+const BUDGET: &[Key] = &[
+    now("usd", Kind::Number(0.0, 1e9), "Dollars; a model without prices is refused then."),
+    now("tokens", Kind::Integer(1, i64::MAX), "Tokens in and out."),
+    now("time", Kind::Duration, "Time that models are asked, summed over calls."),
+];
+
+const TASK_BUDGET: &[Key] = &[
+    now("usd", Kind::Number(0.0, 1e9), "Dollars; a model without prices is refused then."),
+    now("tokens", Kind::Integer(1, i64::MAX), "Tokens in and out."),
+    now("time", Kind::Duration, "Time that models are asked, summed over calls."),
+    now("attempt", Kind::Table(BUDGET), "The same for each attempt of each instance."),
+];
 
 const WORKSPACE: &[Key] = &[
-    now("copy", PATHS_INSIDE, "Untracked files that every worktree gets."),
+    now("copy", PATHS_INSIDE, "Untracked files that every worktree gets; for credentials a person says --allow."),
     now("setup", COMMAND, "Runs once on the base; its result is the layer that all worktrees share."),
     now("cache", PATHS_INSIDE, "Ignored folders of the checkout that worktrees see copy-on-write."),
     now("sparse", Kind::Filled(&Kind::Inside), "Globs of the files that are checked out."),
 ];
 
+/// Whether a name is a key of `[sandbox.NAME]`.
+pub(crate) fn is_of_a_policy(name: &str) -> bool {
+    SANDBOX.iter().any(|key| key.name == name)
+}
+
 const SANDBOX: &[Key] = &[
     now(
         "tier",
-        Kind::Choice(&[("wasm", Since::Later), ("namespaces", Since::Now), ("landlock", Since::Now)]),
-        "The weakest cage that is acceptable.",
+        Kind::Choice(&[("wasm", Since::Now), ("namespaces", Since::Now), ("landlock", Since::Now)]),
+        "The weakest cage that is acceptable; wasm accepts all, as no job runs without one of the others.",
     ),
-    now("read", PATHS_OUTSIDE, "Readable beside the system's own folders."),
-    now("write", PATHS_OUTSIDE, "Writable beside the worktree and the private tmp and home."),
-    now("cow", PATHS_OUTSIDE, "Folders seen copy-on-write: writable inside, thrown away afterwards."),
+    now(
+        "read",
+        PATHS_OUTSIDE,
+        "Readable beside the system's own folders; outside of the default view a person says --allow.",
+    ),
+    now("write", PATHS_OUTSIDE, "Writable beside the worktree and the private tmp and home; a person says --allow."),
+    now(
+        "cow",
+        PATHS_OUTSIDE,
+        "Folders seen copy-on-write: writable inside, thrown away afterwards; --allow as for `read`.",
+    ),
     now("tools", Kind::List(&Kind::Name), "Toolchain presets; by default what is on the caller's PATH."),
-    now("hide", LINES, "Unreadable although inside an allowed tree."),
+    now(
+        "hide",
+        LINES,
+        "Unreadable although inside an allowed tree. What git tracks stays readable through git: its objects are in the cage.",
+    ),
     now(
         "network",
-        Kind::Either(&[
-            Kind::Choice(&[("none", Since::Now), ("host", Since::Now)]),
-            Kind::NotYet("a list of hosts in `network`", &LINES),
-        ]),
-        "none: its own loopback. host: the host's network; needs --allow-host-network.",
+        Kind::Either(&[Kind::Choice(&[("none", Since::Now), ("host", Since::Now)]), Kind::List(&Kind::Host)]),
+        "none: its own loopback. A list: these hosts, through a proxy: example.org (ports 80 and 443), \
+         example.org:8443, *.example.net:443 (not example.net itself), raw:example.org:22 (any protocol). \
+         host: the host's network; needs --allow-host-network.",
     ),
-    now("env", Kind::List(&Kind::Line), "Names of variables let through; everything else is scrubbed."),
-    later("secrets", Kind::List(&Kind::Line), "Names of variables let through and masked in every log."),
+    now(
+        "env",
+        Kind::List(&Kind::Line),
+        "Names of variables let through; everything else is scrubbed. For a credential a person says --allow.",
+    ),
+    now(
+        "secrets",
+        Kind::List(&Kind::Line),
+        "Names of variables let through and masked in every log; a person says --allow.",
+    ),
     now("memory", Kind::Size, "Memory of the whole process tree."),
     now("processes", Kind::Integer(1, COUNT_MAX), "Processes and threads."),
     now("disk", Kind::Size, "What may be written."),
@@ -153,8 +281,12 @@ const SANDBOX: &[Key] = &[
 pub(crate) const TASK: &[Key] = &[
     now("run", Kind::Line, "A script for the shell: sh -eu."),
     now("argv", Kind::Filled(&Kind::Text), "A program and its arguments, without a shell."),
-    later("wasm", Kind::Either(&[Kind::Line, Kind::Table(WASM)]), "A WASM component."),
-    later("agent", Kind::Table(AGENT), "A coding agent."),
+    now(
+        "wasm",
+        Kind::Either(&[Kind::Line, Kind::Table(WASM)]),
+        "A WebAssembly module or component: WASI preview 1 or 2.",
+    ),
+    now("agent", Kind::Table(AGENT), "A coding agent: a model with tools, in the cage of any task."),
     now("use", Kind::Name, "A template whose keys this task takes."),
     now("with", Kind::Named(&Kind::Any), "Values that the template's texts see as with.NAME."),
     now("shell", Kind::Filled(&Kind::Line), "The program before a script; [\"sh\", \"-eu\", \"-c\"] by default."),
@@ -189,14 +321,29 @@ pub(crate) const TASK: &[Key] = &[
     now("priority", Kind::Integer(i32::MIN as i64, i32::MAX as i64), "Larger starts earlier."),
     now("allow-failure", Kind::Flag, "Dependents run although it failed, without its change."),
     now("sandbox", Kind::Name, "The policy it runs under."),
-    later("cache", Kind::Flag, "Reuses a recorded result with the same key."),
+    now(
+        "models",
+        Kind::List(&Kind::Model),
+        "Models that its programs may ask, the first by default: each finds ANTHROPIC_BASE_URL, OPENAI_BASE_URL … and a \
+         placeholder for the key in its environment.",
+    ),
+    now("budget", Kind::Table(TASK_BUDGET), "What all its instances and attempts together may spend on models."),
+    now(
+        "cache",
+        Kind::Either(&[Kind::Flag, Kind::Table(CACHE)]),
+        "Takes a recorded result instead of running when nothing changed that the result depends on.",
+    ),
     later("metrics", Kind::Table(METRICS), "Numbers that an experiment measures."),
     later("repeat", Kind::Table(REPEAT), "Runs it several times."),
     later("prune", Kind::Table(PRUNE), "Ends hopeless instances early."),
     later("attempts", Kind::Table(ATTEMPTS), "Takes the best of several attempts."),
-    later("until", Kind::Table(UNTIL), "Repeats work and verification."),
-    later("review", Kind::List(&Kind::Line), "Tasks whose diff it reads."),
-    later("expands", Kind::Table(EXPANDS), "Its output is a list of new tasks."),
+    now("until", Kind::Table(UNTIL), "Repeats an agent's work until its checks pass and its verifier approves."),
+    now(
+        "review",
+        Kind::Filled(&Kind::Line),
+        "Tasks whose changes its agent reads before they count; what it finds goes back to them.",
+    ),
+    now("expands", Kind::Table(EXPANDS), "Its output is a list of new tasks."),
 ];
 
 const ENV_VALUE: Kind = Kind::Either(&[Kind::Text, Kind::Integer(i64::MIN, i64::MAX), Kind::Flag]);
@@ -223,6 +370,11 @@ const CHECK_KEYS: &[Key] = &[
     now("shell", Kind::Filled(&Kind::Line), "The program before a script."),
     now("timeout", Kind::Duration, "Wall time."),
     now("expect-fail-before", Kind::Flag, "It has to fail before the work."),
+];
+
+const CACHE: &[Key] = &[
+    now("inputs", PATHS_INSIDE, "Globs of the files that the result depends on; without the key the whole tree."),
+    now("fingerprint", COMMAND, "Its output belongs to what the result depends on: \"rustc -vV\"."),
 ];
 
 const OUTPUT: &[Key] = &[
@@ -262,22 +414,27 @@ const MERGE: &[Key] = &[
     now("into", Kind::Line, "The target branch; swarm/{{ run.name }} by default."),
     now(
         "history",
-        Kind::Choice(&[("squash", Since::Now), ("keep", Since::Later)]),
+        Kind::Choice(&[("squash", Since::Now), ("keep", Since::Now)]),
         "One commit an instance, or the worker's own.",
     ),
-    later("verify", Kind::Either(&[Kind::Line, Kind::Table(VERIFY)]), "What has to pass on the merged tree."),
+    now("verify", Kind::Either(&[Kind::Line, Kind::Table(VERIFY)]), "What has to pass on the merged tree."),
     now(
         "on-conflict",
-        Kind::Filled(&Kind::Choice(&[("rerun", Since::Later), ("resolve", Since::Later), ("park", Since::Now)])),
+        Kind::Filled(&Kind::Choice(&[("rerun", Since::Now), ("resolve", Since::Now), ("park", Since::Now)])),
         "What happens to a change that conflicts.",
     ),
-    later("resolver", Kind::Table(RESOLVER), "Resolves conflicts."),
-    later("union", PATHS_INSIDE, "Files of which both sides' lines are kept."),
-    later("regenerate", Kind::List(&Kind::Table(REGENERATE)), "Files that a command makes again."),
+    now("resolver", Kind::Either(&[Kind::Line, Kind::Table(RESOLVER)]), "Resolves conflicts."),
+    now("union", PATHS_INSIDE, "Files of which both sides' lines are kept."),
     now(
-        "publish",
-        Kind::Choice(&[("prefix", Since::Now), ("all-or-nothing", Since::Later)]),
-        "When green results land.",
+        "regenerate",
+        Kind::List(&Kind::Table(REGENERATE)),
+        "Files that a command makes again from the merged tree wherever two changes meet in them.",
+    ),
+    now("publish", Kind::Choice(&[("prefix", Since::Now), ("all-or-nothing", Since::Now)]), "When green results land."),
+    now(
+        "overlap",
+        Kind::Choice(&[("parallel", Since::Now), ("serialize", Since::Now)]),
+        "Tasks whose `writes` overlap: side by side, or one after the other in merge order.",
     ),
 ];
 
@@ -285,24 +442,35 @@ const VERIFY: &[Key] = &[
     now("run", Kind::Line, "A script for the shell."),
     now("argv", Kind::Filled(&Kind::Text), "A program and its arguments."),
     now("shell", Kind::Filled(&Kind::Line), "The program before a script."),
-    now("timeout", Kind::Duration, "Wall time."),
-    now("batch", Kind::Either(&[Kind::Line, Kind::Integer(1, COUNT_MAX)]), "Changes verified at once."),
-    now("parallel", Kind::Integer(1, 4096), "Verifications at once."),
-    now("retry", Kind::Integer(0, 100), "Tries after a red one."),
+    now("timeout", Kind::Duration, "Wall time of one verification."),
+    now("sandbox", Kind::Name, "The policy it runs under; `default` by default."),
+    now(
+        "batch",
+        Kind::Either(&[Kind::Line, Kind::Integer(1, COUNT_MAX)]),
+        "Changes verified at once: \"auto\", all that wait.",
+    ),
+    now("parallel", Kind::Integer(1, 64), "Verifications at once."),
+    now("retry", Kind::Integer(0, 100), "Tries after a red one; 1 by default."),
 ];
 
 const RESOLVER: &[Key] = &[
     now("run", Kind::Line, "A script for the shell."),
     now("argv", Kind::Filled(&Kind::Text), "A program and its arguments."),
-    now("model", Kind::Name, "A model."),
-    now("prompt", Kind::Line, "What it is told."),
-    now("prompt-file", Kind::Inside, "A file with what it is told."),
+    now("shell", Kind::Filled(&Kind::Line), "The program before a script."),
+    now("timeout", Kind::Duration, "Wall time."),
+    now("sandbox", Kind::Name, "The policy it runs under; `default` by default."),
+    later("model", Kind::Name, "A model."),
+    later("prompt", Kind::Line, "What it is told."),
+    later("prompt-file", Kind::Inside, "A file with what it is told."),
 ];
 
 const REGENERATE: &[Key] = &[
-    now("paths", Kind::Filled(&Kind::Inside), "The files."),
+    now("paths", Kind::Filled(&Kind::Inside), "The files, and all that the command may change."),
     now("run", Kind::Line, "A script for the shell."),
     now("argv", Kind::Filled(&Kind::Text), "A program and its arguments."),
+    now("shell", Kind::Filled(&Kind::Line), "The program before a script."),
+    now("timeout", Kind::Duration, "Wall time."),
+    now("sandbox", Kind::Name, "The policy it runs under; `default` by default."),
 ];
 
 const SELECT: &[Key] = &[
@@ -314,16 +482,77 @@ const SELECT: &[Key] = &[
 ];
 
 const WASM: &[Key] = &[
-    now("module", Kind::Line, "The component's file."),
+    now("module", Kind::Line, "Its file: a path in the tree, or $SWARM_NEEDS/INSTANCE/FILE."),
     now("args", Kind::List(&Kind::Text), "Its arguments."),
-    now("fuel", Kind::Integer(1, i64::MAX), "Instructions it may execute."),
+    now(
+        "fuel",
+        Kind::Integer(1, i64::MAX),
+        "Instructions it may execute; clocks and random numbers are then the same every time.",
+    ),
 ];
 
 const AGENT: &[Key] = &[
-    now("prompt", Kind::Line, "What it is told."),
-    now("prompt-file", Kind::Inside, "A file with what it is told."),
-    now("model", Kind::Name, "A model."),
-    now("command", Kind::Line, "A tool of its own."),
+    now("prompt", Kind::Line, "What it is told; a template."),
+    now(
+        "prompt-file",
+        Kind::Inside,
+        "A file of the tree with what it is told, as it stands; `prompt` follows behind it.",
+    ),
+    now("model", Kind::Line, "A name of [models], or provider/model; `main` by default."),
+    now(
+        "directory",
+        Kind::Inside,
+        "The folder that its work is about: instruction files are read from the root down to it.",
+    ),
+    now("turns", Kind::Integer(1, 10_000), "Answers of the model; 100 by default."),
+    now("tokens", Kind::Integer(1, i64::MAX), "Tokens in and out, over all turns of an attempt."),
+    now("output-tokens", Kind::Integer(16, 1_000_000), "Tokens of one answer; by default the model's, or 16384."),
+    now(
+        "context-tokens",
+        Kind::Integer(1024, 100_000_000),
+        "Size of the model's context; by default as its entry in [models] says, or 200000.",
+    ),
+    now(
+        "mode",
+        Kind::Choice(&[("read-only", Since::Now), ("workspace-write", Since::Now), ("full", Since::Now)]),
+        "What it may do where no rule speaks; workspace-write by default. The cage holds it in every mode.",
+    ),
+    now("allow", LINES, "Rules: what needs no asking: bash(cargo test *), web_fetch(docs.rs)."),
+    now("ask", LINES, "Rules: what a person has to allow each time; without a person it is denied."),
+    now("deny", LINES, "Rules: what never happens; a deny wins over everything."),
+    now("tools", Kind::Filled(&Kind::Line), "The tools that it sees, `*` at the end for any rest; all by default."),
+    now("servers", Kind::List(&Kind::Name), "Names of [servers] whose tools it sees."),
+    now("hooks", Kind::List(&Kind::Table(HOOK)), "Programs in its cage that its calls pass, in order."),
+    now(
+        "language-servers",
+        Kind::Choice(&[("when-installed", Since::Now), ("never", Since::Now)]),
+        "Whether language servers tell it what is wrong with a file that it changed; when-installed by default.",
+    ),
+    now(
+        "submits",
+        Kind::Choice(&[("plan", Since::Now)]),
+        "What it hands over through a tool that checks it: plan, a plan as its output `plan`; without one it has failed.",
+    ),
+    later("command", Kind::Line, "A tool of its own."),
+];
+
+const HOOK: &[Key] = &[
+    now(
+        "event",
+        Kind::Choice(&[
+            ("PreToolUse", Since::Now),
+            ("PostToolUse", Since::Now),
+            ("PostToolUseFailure", Since::Now),
+            ("SessionStart", Since::Now),
+            ("SessionEnd", Since::Now),
+            ("Stop", Since::Now),
+            ("PreCompact", Since::Now),
+        ]),
+        "When it is asked or told. A PreToolUse hook that crashes or hangs refuses the call.",
+    ),
+    now("tools", Kind::Line, "For which tools, `|` between several, `*` at the end for any rest; all by default."),
+    now("run", Kind::Line, "A script for sh -c: JSON on standard input, exit status 2 or JSON as its answer."),
+    now("timeout", Kind::Duration, "How long it may take; 1 minute by default."),
 ];
 
 const METRICS: &[Key] =
@@ -341,9 +570,9 @@ const ATTEMPTS: &[Key] =
     &[now("best-of", Kind::Integer(1, COUNT_MAX), "How many."), now("goal", Kind::Line, "min or max of a metric.")];
 
 const UNTIL: &[Key] = &[
-    now("check", Kind::Either(&[CHECKS, Kind::Line]), "What has to pass."),
-    now("verifier", Kind::Table(AGENT), "Who looks at it."),
-    now("max", Kind::Integer(1, 100), "Rounds."),
+    now("check", Kind::Either(&[CHECKS, Kind::Line, Kind::Table(CHECK_KEYS)]), "What has to pass."),
+    now("verifier", Kind::Table(AGENT), "An agent with a fresh context that looks at the change, and may only look."),
+    now("max", Kind::Integer(1, 100), "Attempts, the first included; 5 by default."),
 ];
 
 const EXPANDS: &[Key] = &[

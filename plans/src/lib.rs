@@ -3,6 +3,10 @@
 //! [`parse`] gives a [`Plan`] or everything that is wrong with it. `TaskGraph::expand` turns a plan into instances and their
 //! order, and grows while the run learns what fan-outs wait for. Start reading at [`plan`].
 
+/// Coding agents as work.
+pub mod agent;
+/// What a person lets plans ask for.
+pub mod allowance;
 /// Cycles, made readable.
 mod cycle;
 /// What is wrong, and where.
@@ -11,8 +15,12 @@ pub mod diagnostic;
 mod display;
 /// A TOML text with places.
 mod document;
+/// Hosts that a policy lets through, and their names.
+pub mod egress;
 /// Matrix combinations and items.
 mod expand;
+/// Tasks that other tasks add while the run goes on.
+pub mod expansion;
 /// From the texts of a plan to the plan.
 pub mod file;
 /// The expanded graph.
@@ -25,35 +33,63 @@ pub mod instance;
 mod keys;
 /// From a document to the types of `plan`.
 mod lower;
+/// The `[merge]` table.
+mod merge;
+/// Models, and what they may cost.
+pub mod models;
 /// Needs on single instances.
 mod needs;
 /// The merge order.
 mod order;
+/// Which instances may change the same paths.
+pub mod overlap;
 /// What a plan means.
 pub mod plan;
+/// Plans that a model wrote.
+pub mod planned;
 /// Durations and sizes.
 mod quantity;
 /// An instance's texts with its values in them.
 pub mod render;
+/// Who looks at results before they count.
+pub mod review;
 /// The JSON Schema.
 mod schema;
+/// What instances may change, compared.
+pub mod scope;
 /// A document against the table of keys.
 mod shape;
 /// Texts with `{{ }}`.
 pub mod template;
+/// What agents are given beside their own tools.
+pub mod tool_servers;
+/// Which instances take turns, because they may change the same paths.
+pub mod turns;
 /// What a plan's parts say together.
 mod validate;
 /// Filters and tests that a template names.
 mod words;
 
+pub use agent::{
+    Agent, AgentMode, AgentSettings, CONTEXT_TOKENS_DEFAULT, LanguageServers, OUTPUT_TOKENS_DEFAULT, Submits,
+};
+pub use allowance::{Allowance, AllowanceError, RepositoryAllowances};
 pub use diagnostic::{Diagnostic, Location, Severity, SourceFile};
+pub use egress::{Host, HostError, HostRule};
 pub use file::{Parsed, parse};
 pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
 pub use ids::{InstanceId, TaskName};
 pub use instance::{Binding, Instance, InstanceIx, Origin};
 pub use lower::INSTANCES_MAX;
+pub use merge::{Batch, History, Merge, MergeMode, Overlap, Publish, Regenerate, Resolver, Rung, Verify};
+pub use models::{Answers, Budget, KeySource, Model, ModelUse, Models, PriceList, Provider, TaskBudget, UserConfig};
 pub use plan::*;
-pub use render::{RenderContext, RenderError, Rendered, RenderedCheck, RenderedCommand};
+pub use render::{
+    RenderContext, RenderError, Rendered, RenderedAgent, RenderedCheck, RenderedCommand, RenderedGuest,
+    RenderedReviewer,
+};
+pub use review::Reviewer;
 pub use schema::schema;
 pub use template::Template;
+pub use tool_servers::{Hook, ServerAccess, ServerReach, ServerUse, ToolServer};
 pub use validate::branch_name;

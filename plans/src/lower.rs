@@ -10,7 +10,9 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::document::{Entry, Node, Table, Value};
+use crate::expansion::{self, Growth};
 use crate::ids::TaskName;
+use crate::models;
 use crate::plan::*;
 use crate::quantity;
 use crate::shape::path_inside;
@@ -30,6 +32,8 @@ pub(crate) struct Lower<'a> {
     pub defaults: Option<&'a Table>,
     /// Every task's name, for the needs of all.
     pub task_names: HashMap<&'a str, TaskIx>,
+    /// What `expands` says, by task.
+    pub expands: HashMap<TaskIx, Expands>,
 }
 
 /// The keys of a task: its own, then its template's, then the defaults.
@@ -38,6 +42,8 @@ struct Layers<'a> {
     template: Option<&'a Table>,
     defaults: Option<&'a Table>,
 }
+
+const NOTHING: &Table = &Table { entries: Vec::new() };
 
 /// The keys of which a task has exactly one.
 const WORK_KEYS: [&str; 4] = ["run", "argv", "wasm", "agent"];
@@ -85,22 +91,55 @@ impl<'a> Lower<'a> {
         }
     }
 
-    fn error(&mut self, at: Location, message: impl Into<String>, hint: impl Into<String>) {
+    pub fn error(&mut self, at: Location, message: impl Into<String>, hint: impl Into<String>) {
         self.diagnostics.push(Diagnostic::error(at, message).hint(hint));
     }
 
     /// A task. One that is not even a table, or has nothing to do, gets a stand-in: it is reported, and what else is wrong
     /// with the plan can still be found.
-    pub fn task(&mut self, entry: &'a Entry) -> Task {
-        const NOTHING: &Table = &Table { entries: Vec::new() };
+    pub fn task(&mut self, ix: TaskIx, entry: &'a Entry) -> Task {
         let own = entry.node.table().unwrap_or(NOTHING);
         let layers = Layers { own, template: self.used_template(own), defaults: self.defaults };
-        let work = self.work(entry, &layers);
+        self.task_of(ix, entry, &layers)
+    }
+
+    /// A task that nobody wrote: a template, with instances from the giver's output.
+    pub fn grown(&mut self, ix: TaskIx, growth: &Growth<'a>) -> Task {
+        let own = growth.template.node.table().unwrap_or(NOTHING);
+        let layers = Layers { own, template: None, defaults: self.defaults };
+        let mut task = self.task_of(ix, growth.template, &layers);
+        let at = growth.template.key_at;
+        if let Some(twin) = task.foreach.iter().find(|each| &*each.name == expansion::ITEM) {
+            let hint = format!("`{}` is the entry of the list that it was made from", expansion::ITEM);
+            self.diagnostics.push(Diagnostic::error(twin.at, "this name is taken").hint(hint));
+        }
+        let giver = growth.giver;
+        task.name = TaskName(growth.name.clone());
+        task.foreach.insert(0, Foreach { name: expansion::ITEM.into(), at, source: Fan::Grown { giver } });
+        if !task.needs.iter().any(|need| matches!(need.target, NeedTarget::Task(task) if task == giver)) {
+            task.needs.insert(0, NeedSpec { at, target: NeedTarget::Task(giver) });
+        }
+        task.grown = Some(Grown { giver, template: growth.template.key.clone() });
+        task
+    }
+
+    fn task_of(&mut self, ix: TaskIx, entry: &'a Entry, layers: &Layers<'a>) -> Task {
+        let own = layers.own;
+        let work = self.work(entry, layers);
         let shell = layers.get("shell").and_then(texts);
-        let checks = layers.get("check").map(|node| self.checks(node)).unwrap_or_default();
+        let mut checks = layers.get("check").map(|node| self.checks(node)).unwrap_or_default();
+        let until = self.until(layers.get("until"), work.as_ref());
+        checks.extend(until.checks);
+        let reviews = self.reviewed(own, &entry.key, work.as_ref());
         let condition = layers.get("if").map(|node| self.template(node, Dialect::Expression));
         let artifacts = layers.get("artifacts").map(insides).unwrap_or_default();
         let writes = layers.get("writes").and_then(Node::list).map(|items| self.globs(items));
+        let mut outputs = layers.get("outputs").map(|node| self.outputs(node)).unwrap_or_default();
+        let expands = self.expands.get(&ix).cloned();
+        if expands.is_some() {
+            let file = || OutputSource::Json(format!("{}.json", expansion::OUTPUT));
+            outputs.entry(expansion::OUTPUT.to_owned()).or_insert_with(file);
+        }
         Task {
             name: TaskName(entry.key.clone()),
             at: entry.key_at,
@@ -110,14 +149,18 @@ impl<'a> Lower<'a> {
             foreach: layers.get("foreach").map(|node| self.foreach(node)).unwrap_or_default(),
             foreach_batch: count(layers.get("foreach-batch")).unwrap_or(1),
             foreach_max: count(layers.get("foreach-max")).unwrap_or(INSTANCES_MAX as u32),
-            matrix: self.matrix(&layers),
+            matrix: self.matrix(layers),
             condition,
-            env: self.env(&layers),
-            outputs: layers.get("outputs").map(|node| self.outputs(node)).unwrap_or_default(),
+            env: self.env(layers),
+            outputs,
             artifacts,
             writes,
             checks,
             retry: layers.get("retry").map(retry).unwrap_or_default(),
+            rounds: until.rounds,
+            reviewers: until.reviewers,
+            is_review: !reviews.is_empty(),
+            reviews,
             timeout: time(layers.get("timeout")),
             resources: layers.get("resources").map(counts).unwrap_or_default(),
             priority: layers.get("priority").and_then(Node::integer).and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
@@ -126,6 +169,11 @@ impl<'a> Lower<'a> {
                 _ => AllowFailure::No,
             },
             sandbox: layers.get("sandbox").and_then(Node::text).unwrap_or(DEFAULT_SANDBOX).to_owned(),
+            models: layers.get("models").map(models::uses).unwrap_or_default(),
+            budget: models::task_budget(layers.get("budget")),
+            cache: layers.get("cache").and_then(|node| self.caching(node)),
+            expands,
+            grown: None,
             with: Arc::new(self.with(own)),
             places: Places::of(|key| layers.get(key).map(|node| node.at)),
         }
@@ -174,7 +222,7 @@ impl<'a> Lower<'a> {
             [] => {
                 let message = format!("task `{}` has nothing to do", task.key);
                 if task.node.table().is_some() && (layers.own.get("use").is_none() || layers.template.is_some()) {
-                    self.error(task.key_at, message, "give it one of: run, argv, use");
+                    self.error(task.key_at, message, "give it one of: run, argv, wasm, agent, use");
                 }
                 None
             }
@@ -195,8 +243,26 @@ impl<'a> Lower<'a> {
         match entry.key.as_str() {
             "run" => Some(Work::Run(self.template(&entry.node, Dialect::Text))),
             "argv" => Some(Work::Argv(self.templates_of(&entry.node))),
-            _ => None, // Reported as not supported yet.
+            "wasm" => self.wasm(&entry.node).map(Work::Wasm),
+            "agent" => self.agent(&entry.node).map(|agent| Work::Agent(Box::new(agent))),
+            _ => None,
         }
+    }
+
+    fn wasm(&mut self, node: &Node) -> Option<Wasm> {
+        if node.text().is_some() {
+            return Some(Wasm { module: self.template(node, Dialect::Text), args: Vec::new(), fuel: None });
+        }
+        let table = node.table()?;
+        let Some(module) = table.get("module") else {
+            self.error(node.at, "`wasm` names no module", "write wasm = { module = \"tools/x.wasm\", args = [] }");
+            return None;
+        };
+        Some(Wasm {
+            module: self.template(module, Dialect::Text),
+            args: table.get("args").map(|args| self.templates_of(args)).unwrap_or_default(),
+            fuel: table.get("fuel").and_then(Node::integer).and_then(|fuel| u64::try_from(fuel).ok()),
+        })
     }
 
     fn templates_of(&mut self, node: &Node) -> Vec<Template> {
@@ -226,7 +292,7 @@ impl<'a> Lower<'a> {
         Some(Command { work, shell: table.get("shell").and_then(texts), timeout: time(table.get("timeout")) })
     }
 
-    fn checks(&mut self, node: &Node) -> Vec<Check> {
+    pub fn checks(&mut self, node: &Node) -> Vec<Check> {
         let one = std::slice::from_ref(node);
         let mut checks = Vec::new();
         for item in node.list().unwrap_or(one) {
@@ -235,6 +301,17 @@ impl<'a> Lower<'a> {
             checks.extend(self.command(item, "check").map(|command| Check { command, before }));
         }
         checks
+    }
+
+    /// `cache = true`, or a table that says what counts.
+    fn caching(&mut self, node: &Node) -> Option<Caching> {
+        match node.table() {
+            None => (node.flag() == Some(true)).then(Caching::default),
+            Some(table) => Some(Caching {
+                inputs: table.get("inputs").map(insides),
+                fingerprint: table.get("fingerprint").and_then(|node| self.command(node, "fingerprint")),
+            }),
+        }
     }
 
     fn globs(&mut self, items: &[Node]) -> Vec<Template> {
@@ -292,7 +369,7 @@ impl<'a> Lower<'a> {
         outputs
     }
 
-    fn needs(&mut self, node: &Node) -> Vec<NeedSpec> {
+    pub fn needs(&mut self, node: &Node) -> Vec<NeedSpec> {
         let one = std::slice::from_ref(node);
         let mut needs: Vec<NeedSpec> = Vec::new();
         let mut seen: HashMap<&str, Location> = HashMap::new();

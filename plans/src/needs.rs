@@ -2,8 +2,12 @@
 //! graph is built, or, where they name an instance of a fan-out that still waits, as soon as it has its items.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Location, nearest};
+use crate::expansion::{ITEM, Item};
 use crate::graph::{ExpandError, Need, TaskGraph};
 use crate::instance::{InstanceIx, label};
 use crate::plan::*;
@@ -54,24 +58,30 @@ impl TaskGraph {
         // Before a fan-out has its items, it waits for all that it names as wholes.
         let group = &self.groups[task.index()];
         if group.pending {
-            for named in group.named.clone().into_iter().filter(|named| *named != task) {
+            for named in self.items_needs(task).into_iter().filter(|named| *named != task) {
                 self.order.add_edge(self.groups[named.index()].end, self.groups[task.index()].begin, ());
             }
         }
     }
 
-    /// Looks up what new instances need, and what others need of them.
+    /// Looks up what the new instances of a family need, and what others need of them.
     pub(crate) fn select_after_supply(&mut self, task: TaskIx, added: &[InstanceIx]) -> Result<(), ExpandError> {
         let mut selection = Selection::default();
-        self.select(task, added, &mut selection).map_err(|missing| self.missing_error(missing))?;
-        let waiting = self.deferred.remove(&task).unwrap_or_default();
-        for one in waiting {
-            let found = self.find(task, &one.text, &mut selection);
-            if found.is_empty() {
-                let missing = Missing::Unknown { needing: one.instance, text: one.text, at: one.at };
-                return Err(self.missing_error(missing));
+        for member in self.family(task) {
+            let its: Vec<InstanceIx> = added.iter().copied().filter(|ix| self.instance(*ix).task == member).collect();
+            self.select(member, &its, &mut selection).map_err(|missing| self.missing_error(missing))?;
+            let waiting = self.deferred.remove(&member).unwrap_or_default();
+            for one in waiting {
+                let found = self.find(member, &one.text, &mut selection);
+                if found.is_empty() {
+                    let missing = Missing::Unknown { needing: one.instance, text: one.text, at: one.at };
+                    return Err(self.missing_error(missing));
+                }
+                self.connect(one.instance, found);
             }
-            self.connect(one.instance, found);
+        }
+        if self.plan.task(task).grown.is_some() {
+            self.select_among_items(added);
         }
         match self.groups[task.index()].single.then(|| self.first_cycle()).flatten() {
             Some(members) => Err(ExpandError::Cycle(self.cycle_words(&members))),
@@ -107,6 +117,27 @@ impl TaskGraph {
             }
         }
         Ok(())
+    }
+
+    /// The needs of added tasks on each other.
+    fn select_among_items(&mut self, added: &[InstanceIx]) {
+        let entries: Vec<(InstanceIx, Arc<Value>)> = added
+            .iter()
+            .filter_map(|ix| {
+                let binding = self.instance(*ix).bindings.iter().find(|binding| *binding.name == *ITEM)?;
+                Some((*ix, binding.value.clone()))
+            })
+            .collect();
+        let mut by_key: HashMap<(&str, &str), Vec<InstanceIx>> = HashMap::new();
+        for (ix, entry) in &entries {
+            by_key.entry(Item::of(entry).key).or_default().push(*ix);
+        }
+        for (ix, entry) in &entries {
+            let item = Item::of(entry);
+            for need in item.needs {
+                self.connect(*ix, by_key.get(&(item.key.0, need)).cloned().unwrap_or_default());
+            }
+        }
     }
 
     fn selector_text(&self, ix: InstanceIx, selector: &Template) -> Result<String, String> {

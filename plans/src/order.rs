@@ -71,6 +71,33 @@ impl TaskGraph {
         order.into_iter().map(|knot| knots[knot].clone()).collect()
     }
 
+    /// The depth of each task, by its position in the plan: 0 without needs, else one more than its deepest need. Tasks whose
+    /// instances need each other, and those that one `expands` adds, stand at one depth.
+    pub fn levels(&self) -> Vec<u32> {
+        let count = self.plan().tasks.len();
+        let mut tasks: DiGraph<(), ()> = DiGraph::with_capacity(count, count);
+        for _ in 0..count {
+            tasks.add_node(());
+        }
+        for task in 0..count {
+            let ix = TaskIx(task as u32);
+            let family = self.family(ix);
+            // Both ways, so that a family is one part.
+            let next = family.iter().cycle().skip_while(|member| **member != ix).nth(1).copied();
+            for need in self.named_needs(ix).iter().copied().chain(next) {
+                tasks.add_edge(NodeIndex::new(task), NodeIndex::new(need.index()), ());
+            }
+        }
+        let mut levels = vec![0; count];
+        // Needs come before what needs them. Source: petgraph's `tarjan_scc`, "reverse topological order".
+        for part in tarjan_scc(&tasks) {
+            let outside = part.iter().flat_map(|&task| tasks.neighbors(task)).filter(|need| !part.contains(need));
+            let level = outside.map(|need| levels[need.index()] + 1).max().unwrap_or(0);
+            part.iter().for_each(|task| levels[task.index()] = level);
+        }
+        levels
+    }
+
     fn knot_order(&self, knot: &[TaskIx]) -> Vec<InstanceIx> {
         let members: Vec<InstanceIx> = knot.iter().flat_map(|task| self.task_instances(*task)).copied().collect();
         let place: HashMap<InstanceIx, usize> = members.iter().enumerate().map(|(place, ix)| (*ix, place)).collect();

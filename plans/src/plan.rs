@@ -1,14 +1,21 @@
 //! What a plan means: types whose invariants the parser has established. Start at [`Plan`], then [`Task`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use crate::agent::Agent;
 use crate::diagnostic::Location;
+use crate::egress::HostRule;
 use crate::ids::TaskName;
+use crate::merge::Merge;
+use crate::models::{Budget, Model, ModelUse, TaskBudget};
+use crate::review::Reviewer;
 use crate::template::{Engine, Template};
+use crate::tool_servers::{ServerUse, ToolServer};
 
 /// The policy that exists without being written.
 pub const DEFAULT_SANDBOX: &str = "default";
@@ -45,6 +52,12 @@ pub struct Plan {
     pub workspace: Workspace,
     /// Named policies; `default` is always among them.
     pub sandboxes: IndexMap<String, SandboxPolicy>,
+    /// Models by name, without a person's own.
+    pub models: IndexMap<String, Model>,
+    /// Servers of tools for agents, by name.
+    pub servers: IndexMap<String, ToolServer>,
+    /// What the run may spend on models.
+    pub budget: Budget,
     /// What happens with the changes.
     pub merge: Merge,
     /// In the order in which the plan writes them.
@@ -58,6 +71,32 @@ impl Plan {
     pub fn task_by_name(&self, name: &str) -> Option<TaskIx> {
         let at = self.tasks.iter().position(|task| task.name.0 == name)?;
         Some(TaskIx(at as u32))
+    }
+
+    /// Every model that a task names, for its programs or for its agent.
+    pub fn model_uses(&self) -> impl Iterator<Item = &ModelUse> {
+        self.tasks.iter().flat_map(|task| &task.models).chain(self.agent_models())
+    }
+
+    /// The models of its agents.
+    pub fn agent_models(&self) -> impl Iterator<Item = &ModelUse> {
+        self.agents().map(|agent| &agent.model_use)
+    }
+
+    /// Every server that an agent names, as written.
+    pub fn server_uses(&self) -> impl Iterator<Item = &ServerUse> {
+        self.agents().flat_map(|agent| &agent.server_uses)
+    }
+
+    /// Those that work, and those that look at what others did; one that looks at several tasks comes once for each.
+    fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.tasks.iter().flat_map(|task| task.agent().into_iter().chain(task.reviewers.iter().map(|one| &one.agent)))
+    }
+
+    /// The caller's variables that texts of the plan name as `env.NAME`, sorted, each once.
+    pub fn variables_named(&self) -> BTreeSet<String> {
+        let variable = |name: &str| Some(name.strip_prefix("env.")?.split('.').next().unwrap_or_default().to_owned());
+        self.engine.names().filter_map(variable).collect()
     }
 
     /// The task at an index of this plan.
@@ -101,6 +140,14 @@ pub struct Task {
     pub checks: Vec<Check>,
     /// What happens after a failed attempt.
     pub retry: Retry,
+    /// Attempts that `until` allows, the first included; `None` without it.
+    pub rounds: Option<u32>,
+    /// Agents that look at its result before it counts, in order: the verifier of `until`, then tasks with `review`.
+    pub reviewers: Vec<Reviewer>,
+    /// Whether it stands for its reviews of other tasks and has no work of its own.
+    pub is_review: bool,
+    /// The tasks that it reviews, while the plan is read.
+    pub(crate) reviews: Vec<NeedSpec>,
     /// Wall time of one attempt's work; its checks have their own.
     pub timeout: Option<Duration>,
     /// Parts of the plan's capacities that one instance takes while it runs.
@@ -111,6 +158,16 @@ pub struct Task {
     pub allow_failure: AllowFailure,
     /// A key of [`Plan::sandboxes`].
     pub sandbox: String,
+    /// Models that its programs may ask; the first is the one asked by default.
+    pub models: Vec<ModelUse>,
+    /// What it may spend on models.
+    pub budget: TaskBudget,
+    /// What its result depends on, when a recorded result may be taken instead of running it.
+    pub cache: Option<Caching>,
+    /// What its output may add to the run.
+    pub expands: Option<Expands>,
+    /// Where its instances come from, when it stands for a template that another task's output names.
+    pub grown: Option<Grown>,
     /// `with` values for a template's texts.
     pub with: Arc<IndexMap<String, Value>>,
     /// Where the keys are that more than one task decides about.
@@ -122,12 +179,20 @@ pub struct Task {
 pub(crate) struct Places {
     pub resources: Option<Location>,
     pub sandbox: Option<Location>,
+    pub cache: Option<Location>,
+    pub models: Option<Location>,
     pub batch: Option<Location>,
 }
 
 impl Places {
     pub(crate) fn of(place: impl Fn(&str) -> Option<Location>) -> Self {
-        Places { resources: place("resources"), sandbox: place("sandbox"), batch: place("foreach-batch") }
+        Places {
+            resources: place("resources"),
+            sandbox: place("sandbox"),
+            cache: place("cache"),
+            models: place("models"),
+            batch: place("foreach-batch"),
+        }
     }
 }
 
@@ -136,6 +201,43 @@ impl Task {
     pub fn fans_out(&self) -> bool {
         self.matrix.is_some() || !self.foreach.is_empty()
     }
+
+    /// Its agent, where its work is one.
+    pub fn agent(&self) -> Option<&Agent> {
+        match &self.work {
+            Work::Agent(agent) => Some(agent),
+            Work::Run(_) | Work::Argv(_) | Work::Wasm(_) => None,
+        }
+    }
+
+    /// Its agents, while the plan is read.
+    pub(crate) fn agents_mut(&mut self) -> impl Iterator<Item = &mut Agent> {
+        let own = match &mut self.work {
+            Work::Agent(agent) => Some(&mut **agent),
+            Work::Run(_) | Work::Argv(_) | Work::Wasm(_) => None,
+        };
+        own.into_iter().chain(self.reviewers.iter_mut().map(|reviewer| &mut reviewer.agent))
+    }
+}
+
+/// `expands`: tasks that a task's output `tasks` may add, all of them instances of templates of the plan.
+#[derive(Debug, Clone)]
+pub struct Expands {
+    /// Where it is written.
+    pub at: Location,
+    /// By template, the task whose instances they become; empty where no more may follow.
+    pub grown: IndexMap<String, TaskIx>,
+    /// The most tasks that may be added, those included that are added by added ones.
+    pub max_tasks: u32,
+}
+
+/// A task that is not written: a template, with instances from another task's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grown {
+    /// Whose output names them.
+    pub giver: TaskIx,
+    /// The template.
+    pub template: String,
 }
 
 /// What an instance does.
@@ -145,6 +247,21 @@ pub enum Work {
     Run(Template),
     /// A program and its arguments; never empty.
     Argv(Vec<Template>),
+    /// A WebAssembly guest.
+    Wasm(Wasm),
+    /// A coding agent.
+    Agent(Box<Agent>),
+}
+
+/// A WebAssembly module or component to run.
+#[derive(Debug, Clone)]
+pub struct Wasm {
+    /// Its file: relative to the tree, or below `$SWARM_NEEDS/`.
+    pub module: Template,
+    /// Its arguments, without its own name.
+    pub args: Vec<Template>,
+    /// Instructions that it may execute.
+    pub fuel: Option<u64>,
 }
 
 /// A command of its own: setup, a check, a fan-out's lines.
@@ -179,7 +296,8 @@ pub enum NeedTarget {
         /// The whole text, `build[profile=release]`; may be a template over `matrix`, `vars`, `seed`, `with` and foreach names.
         selector: Template,
     },
-    /// Every task that does not itself wait for this one and has no `*` of its own.
+    /// Every task that has no `*` of its own, and waits neither for this one nor for another with `*` (unless this one
+    /// waits for that by name).
     Every,
 }
 
@@ -209,6 +327,11 @@ pub enum Fan {
         task: TaskIx,
         /// The output's name.
         output: String,
+    },
+    /// New tasks in the output of a task with `expands`; worker-fed. All templates of one `expands` get theirs together.
+    Grown {
+        /// That task.
+        giver: TaskIx,
     },
 }
 
@@ -252,6 +375,15 @@ pub enum BeforeWork {
     NotRun,
     /// It has to fail: else it would prove nothing.
     ExpectFail,
+}
+
+/// What a reusable result depends on beside the task itself.
+#[derive(Debug, Clone, Default)]
+pub struct Caching {
+    /// Globs of the files of the start tree that count; `None` is all of them.
+    pub inputs: Option<Vec<String>>,
+    /// A command whose output counts; it runs once on the base.
+    pub fingerprint: Option<Command>,
 }
 
 /// Whether dependents run although a task failed.
@@ -358,6 +490,8 @@ pub struct SandboxPolicy {
     pub network: Network,
     /// Names of variables let through.
     pub env: Vec<String>,
+    /// Names of variables let through whose values nobody is shown.
+    pub secrets: Vec<String>,
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
@@ -375,6 +509,8 @@ pub struct SandboxPolicy {
 /// The weakest cage that is acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
+    /// Whatever there is: no job runs without one of the others.
+    Wasm,
     /// No privilege needed.
     Landlock,
     /// The same inside namespaces.
@@ -382,29 +518,13 @@ pub enum Tier {
 }
 
 /// What a sandbox may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     /// Its own loopback.
     #[default]
     None,
+    /// These hosts, through the egress proxy; an empty list is a proxy that refuses everything.
+    Hosts(Vec<HostRule>),
     /// The host's network; needs `--allow-host-network`.
     Host,
-}
-
-/// What happens with the changes.
-#[derive(Debug)]
-pub struct Merge {
-    /// Whether there is a target at all.
-    pub mode: MergeMode,
-    /// The target branch; `None` is `swarm/{{ run.name }}`.
-    pub into: Option<Template>,
-}
-
-/// What happens with the changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MergeMode {
-    /// They are merged into the target branch.
-    Train,
-    /// There must be none: any change is a failure.
-    None,
 }

@@ -10,10 +10,14 @@ use minijinja::Value;
 use minijinja::value::Serde;
 use serde_json::Value as Json;
 
+use crate::agent::{Agent, AgentSettings};
 use crate::diagnostic::Location;
+use crate::expansion;
 use crate::graph::TaskGraph;
 use crate::instance::{Binding, Instance, InstanceIx, Origin};
+use crate::merge::MergeMode;
 use crate::plan::*;
+use crate::review::Reviewer;
 use crate::shape::path_inside;
 use crate::template::{Template, root};
 use crate::validate::branch_name;
@@ -39,14 +43,47 @@ pub struct RenderContext<'a> {
 /// An instance, ready to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// The work, the shell in front where there is one.
+    /// The work, the shell in front where there is one. Of a guest: its module and its arguments. Of an agent: nothing.
     pub argv: Vec<String>,
+    /// Set when the work is a coding agent and no program.
+    pub agent: Option<RenderedAgent>,
+    /// Set when the work is a WebAssembly guest and no program.
+    pub guest: Option<RenderedGuest>,
     /// For the work and its checks, in order: the task's `env`, then `SWARM_TASK`, `SWARM_SEED`, `SWARM_MATRIX_*`, `SWARM_FOREACH_*`.
     pub env: Vec<(String, String)>,
     /// The gates, in order.
     pub checks: Vec<RenderedCheck>,
+    /// Agents that look at the result before it counts, in order.
+    pub reviewers: Vec<RenderedReviewer>,
     /// Globs of what may change, relative to the tree: `None` is anything, an empty list nothing.
     pub writes: Option<Vec<String>>,
+}
+
+/// An agent that looks at a result, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedReviewer {
+    /// The task with `review`, or `verifier`.
+    pub by: String,
+    /// What it is told.
+    pub agent: RenderedAgent,
+}
+
+/// An agent, ready to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedAgent {
+    /// What it is told; empty where all of it stands in a file.
+    pub prompt: String,
+    /// A file with what it is told before that, relative to the tree.
+    pub prompt_file: Option<String>,
+    /// The rest.
+    pub settings: AgentSettings,
+}
+
+/// What a guest has beside its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RenderedGuest {
+    /// Instructions that it may execute.
+    pub fuel: Option<u64>,
 }
 
 /// A command, ready to start.
@@ -119,6 +156,9 @@ pub enum RenderError {
 /// The longest argument or variable, in bytes. Source: execve(2), `MAX_ARG_STRLEN`.
 pub const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
 
+/// The longest prompt, in bytes.
+const PROMPT_BYTES_MAX: usize = 1 << 20;
+
 /// The shell of a `run` without `shell`.
 pub const SHELL: [&str; 3] = ["sh", "-eu", "-c"];
 
@@ -147,13 +187,33 @@ impl TaskGraph {
         });
         Ok(Rendered {
             argv: view.work(&task.work, task.shell.as_deref())?,
+            guest: match &task.work {
+                Work::Wasm(wasm) => Some(RenderedGuest { fuel: wasm.fuel }),
+                Work::Run(_) | Work::Argv(_) | Work::Agent(_) => None,
+            },
+            agent: match &task.work {
+                Work::Agent(agent) => Some(view.agent(agent)?),
+                Work::Run(_) | Work::Argv(_) | Work::Wasm(_) => None,
+            },
             env: view.env(task, instance, cx)?,
             checks: checks.collect::<Result<_, _>>()?,
+            reviewers: task.reviewers.iter().map(|one| view.reviewer(one)).collect::<Result<_, _>>()?,
             writes: match &task.writes {
                 Some(globs) => Some(globs.iter().map(|glob| view.glob(glob)).collect::<Result<_, _>>()?),
                 None => None,
             },
         })
+    }
+
+    /// Globs of what an instance may change, as far as the plan alone says; as [`Rendered::writes`].
+    ///
+    /// # Errors
+    /// [`RenderError`] when it depends on what only the run knows.
+    pub fn writes_before(&self, ix: InstanceIx) -> Result<Option<Vec<String>>, RenderError> {
+        let instance = self.instance(ix);
+        let view = View { plan: &self.plan, instance: Some(instance), cx: None };
+        let globs = self.plan.task(instance.task).writes.as_ref();
+        globs.map(|globs| globs.iter().map(|glob| view.glob(glob)).collect()).transpose()
     }
 
     /// Whether an instance's `if` holds; one without `if` runs.
@@ -174,8 +234,7 @@ impl TaskGraph {
     /// # Errors
     /// [`RenderError::Template`] and [`RenderError::Unpassable`].
     pub fn render_command(&self, command: &Command, cx: &RenderContext<'_>) -> Result<RenderedCommand, RenderError> {
-        let view = View { plan: &self.plan, instance: None, cx: Some(cx) };
-        Ok(RenderedCommand { argv: view.work(&command.work, command.shell.as_deref())?, timeout: command.timeout })
+        self.plan.render_command(command, cx)
     }
 
     /// The values of a need's text, which only the plan decides.
@@ -185,6 +244,15 @@ impl TaskGraph {
 }
 
 impl Plan {
+    /// A command outside of any instance: a fingerprint.
+    ///
+    /// # Errors
+    /// [`RenderError::Template`] and [`RenderError::Unpassable`].
+    pub fn render_command(&self, command: &Command, cx: &RenderContext<'_>) -> Result<RenderedCommand, RenderError> {
+        let view = View { plan: self, instance: None, cx: Some(cx) };
+        Ok(RenderedCommand { argv: view.work(&command.work, command.shell.as_deref())?, timeout: command.timeout })
+    }
+
     /// The target branch, `swarm/{{ run.name }}` unless the plan says otherwise; `None` in mode `none`.
     ///
     /// # Errors
@@ -258,6 +326,12 @@ impl View<'_> {
                 let axes = instance.bindings.iter().filter(|binding| !binding.origin.is_foreach());
                 Some(Value::from_pairs(axes.map(|binding| (&*binding.name, value(&binding.value)))))
             }
+            "with" if task.grown.is_some() => {
+                let entry = instance.bindings.iter().find(|binding| *binding.name == *expansion::ITEM)?;
+                let hidden = trust == Trust::Command;
+                (!hidden)
+                    .then(|| entry.value.get("with").map_or_else(|| Value::from_pairs::<_, &str, Value>([]), value))
+            }
             "with" => Some(Value::from_pairs(task.with.iter().map(|(name, json)| (name.as_str(), value(json))))),
             name => {
                 let mut items = instance.bindings.iter().filter(|binding| binding.origin.is_foreach());
@@ -271,6 +345,10 @@ impl View<'_> {
     fn work(&self, work: &Work, shell: Option<&[String]>) -> Result<Vec<String>, RenderError> {
         let argv: Vec<String> = match work {
             Work::Argv(argv) => argv.iter().map(|text| self.text(text, Trust::Command)).collect::<Result<_, _>>()?,
+            Work::Wasm(wasm) => std::iter::once(&wasm.module)
+                .chain(&wasm.args)
+                .map(|text| self.text(text, Trust::Command))
+                .collect::<Result<_, _>>()?,
             Work::Run(script) => {
                 self.refuse_shell_words(script)?;
                 let script = self.text(script, Trust::Command)?;
@@ -280,6 +358,7 @@ impl View<'_> {
                 };
                 shell.into_iter().chain([script]).collect()
             }
+            Work::Agent(_) => return Ok(Vec::new()),
         };
         for (index, argument) in argv.iter().enumerate() {
             passable(&format!("argument {index}"), argument)?;
@@ -291,6 +370,21 @@ impl View<'_> {
                 reason: "the program has no name".to_owned(),
             }),
         }
+    }
+
+    fn reviewer(&self, reviewer: &Reviewer) -> Result<RenderedReviewer, RenderError> {
+        Ok(RenderedReviewer { by: reviewer.by.clone(), agent: self.agent(&reviewer.agent)? })
+    }
+
+    fn agent(&self, agent: &Agent) -> Result<RenderedAgent, RenderError> {
+        let prompt = agent.prompt.as_ref().map(|prompt| self.text(prompt, Trust::Value)).transpose()?;
+        let prompt = prompt.unwrap_or_default();
+        if prompt.len() > PROMPT_BYTES_MAX {
+            let reason = format!("it has {} bytes, and {PROMPT_BYTES_MAX} are possible", prompt.len());
+            return Err(RenderError::Unpassable { what: "prompt".to_owned(), reason });
+        }
+        let (prompt_file, settings) = (agent.prompt_file.clone(), agent.settings.clone());
+        Ok(RenderedAgent { prompt, prompt_file, settings })
     }
 
     /// Names of files and lines of output become part of a script only when they are plain words.
@@ -314,7 +408,8 @@ impl View<'_> {
     fn is_from_workers(&self, template: &Template) -> bool {
         let worker = |binding: &&Binding| binding.origin == Origin::Worker;
         let mut bindings = self.instance.iter().flat_map(|instance| &instance.bindings).filter(worker);
-        template.roots().any(|root| root == "needs")
+        let grown = self.instance.is_some_and(|instance| self.plan.task(instance.task).grown.is_some());
+        template.roots().any(|root| root == "needs" || (grown && root == "with"))
             || bindings.any(|one| template.roots().any(|root| *root == *one.name))
     }
 

@@ -33,6 +33,10 @@ fn of(kind: &Kind) -> Value {
         Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" }),
         Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Number(above, max) => json!({ "type": "number", "exclusiveMinimum": above, "maximum": max }),
+        Kind::FromZero(max) => json!({ "type": "number", "minimum": 0, "maximum": max }),
+        Kind::Model => {
+            json!({ "type": "string", "pattern": "^([A-Za-z0-9_-]+|[a-z-]+/.+)$", "examples": ["main", "anthropic/claude-sonnet-4-5"] })
+        }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Duration => {
             json!({ "type": "string", "pattern": "^\\s*([0-9.]+\\s*(d|h|m|s|ms|us)\\s*)+$", "examples": ["30m", "1h 30m"] })
@@ -41,13 +45,13 @@ fn of(kind: &Kind) -> Value {
             json!({ "type": "string", "pattern": "^\\s*[0-9.]+\\s*([KMGT]iB|[kMGT]B|B)\\s*$", "examples": ["4GiB"] })
         }
         Kind::Outside => json!({ "type": "string", "pattern": "^(/|~$|~/)" }),
+        Kind::Host => json!({ "type": "string", "minLength": 1, "examples": ["example.org", "*.example.net:443"] }),
         Kind::Choice(words) => json!({ "enum": words.iter().map(|(word, _)| *word).collect::<Vec<_>>() }),
         Kind::List(kind) => json!({ "type": "array", "items": of(kind) }),
         Kind::Filled(kind) => json!({ "type": "array", "items": of(kind), "minItems": 1 }),
         Kind::Named(kind) => json!({ "type": "object", "additionalProperties": of(kind) }),
         Kind::Table(keys) => table(keys),
         Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(of).collect::<Vec<_>>() }),
-        Kind::NotYet(_, kind) => of(kind),
         Kind::Any => json!({}),
     }
 }

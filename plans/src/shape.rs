@@ -3,7 +3,8 @@
 
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::document::{Node, Table, Value};
-use crate::keys::{Key, Kind, NAME_BYTES_MAX, Since, is_name};
+use crate::egress::HostRule;
+use crate::keys::{self, Key, Kind, NAME_BYTES_MAX, Since, is_name};
 use crate::quantity;
 
 /// Checks a table whose keys are `keys`; `what` names it in messages (`[tasks.build]`).
@@ -38,6 +39,9 @@ fn unknown_key(key: &str, at: Location, keys: &[Key], what: &str) -> Diagnostic 
     });
     match meant {
         Some(name) => diagnostic.label("not a key").hint(format!("did you mean `{name}`?")),
+        None if keys::is_of_a_policy(key) => {
+            diagnostic.hint(format!("`{key}` belongs to [sandbox.NAME], which tasks name by `sandbox = \"NAME\"`"))
+        }
         None if keys.len() <= 8 => {
             let all: Vec<String> = names().map(|name| format!("`{name}`")).collect();
             diagnostic.hint(format!("the keys here are {}", all.join(", ")))
@@ -63,10 +67,6 @@ fn check(node: &Node, kind: &Kind, what: &str, diagnostics: &mut Vec<Diagnostic>
                 check(node, kind, what, diagnostics);
             }
         }
-        (Kind::NotYet(words, kind), _) => {
-            check(node, kind, what, diagnostics);
-            diagnostics.push(not_yet(words, node.at));
-        }
         (Kind::Filled(_), Value::List(items)) if items.is_empty() => {
             diagnostics
                 .push(Diagnostic::error(node.at, format!("`{what}` is empty")).hint("leave the key out, or fill it"));
@@ -76,7 +76,9 @@ fn check(node: &Node, kind: &Kind, what: &str, diagnostics: &mut Vec<Diagnostic>
         }
         (Kind::Named(kind), Value::Table(table)) => check_named(table, kind, what, diagnostics),
         (Kind::Table(keys), Value::Table(table)) => check_table(table, keys, &format!("`{what}`"), diagnostics),
-        (Kind::Integer(..) | Kind::Number(..), _) => diagnostics.extend(check_range(node, kind, what)),
+        (Kind::Integer(..) | Kind::Number(..) | Kind::FromZero(_), _) => {
+            diagnostics.extend(check_range(node, kind, what))
+        }
         (kind, Value::Text(text)) => diagnostics.extend(check_text(text, node.at, kind, what)),
         _ => {}
     }
@@ -102,17 +104,15 @@ fn check_named(table: &Table, kind: &Kind, what: &str, diagnostics: &mut Vec<Dia
 /// Whether the TOML type fits; nothing inside is looked at.
 fn fits(node: &Node, kind: &Kind) -> bool {
     match kind {
-        Kind::Text | Kind::Line | Kind::Name | Kind::Duration | Kind::Size | Kind::Inside | Kind::Outside => {
-            node.text().is_some()
-        }
+        Kind::Text | Kind::Line | Kind::Name | Kind::Duration | Kind::Size => node.text().is_some(),
+        Kind::Inside | Kind::Outside | Kind::Host | Kind::Model => node.text().is_some(),
         Kind::Choice(_) => node.text().is_some(),
         Kind::Integer(..) => node.integer().is_some(),
-        Kind::Number(..) => node.number().is_some(),
+        Kind::Number(..) | Kind::FromZero(_) => node.number().is_some(),
         Kind::Flag => node.flag().is_some(),
         Kind::List(_) | Kind::Filled(_) => node.list().is_some(),
         Kind::Named(_) | Kind::Table(_) => node.table().is_some(),
         Kind::Either(kinds) => kinds.iter().any(|kind| fits(node, kind)),
-        Kind::NotYet(_, kind) => fits(node, kind),
         Kind::Any => true,
     }
 }
@@ -120,16 +120,17 @@ fn fits(node: &Node, kind: &Kind) -> bool {
 /// A kind in a message.
 fn described(kind: &Kind) -> String {
     match kind {
-        Kind::Text | Kind::Line | Kind::Name | Kind::Inside | Kind::Outside => "a string".to_owned(),
+        Kind::Text | Kind::Line | Kind::Name | Kind::Inside | Kind::Outside | Kind::Host | Kind::Model => {
+            "a string".to_owned()
+        }
         Kind::Choice(words) => one_of(words),
         Kind::Duration => "a duration like \"30m\"".to_owned(),
         Kind::Size => "a size like \"4GiB\"".to_owned(),
         Kind::Integer(..) => "an integer".to_owned(),
-        Kind::Number(..) => "a number".to_owned(),
+        Kind::Number(..) | Kind::FromZero(_) => "a number".to_owned(),
         Kind::Flag => "true or false".to_owned(),
         Kind::List(_) | Kind::Filled(_) => "an array".to_owned(),
         Kind::Named(_) | Kind::Table(_) => "a table".to_owned(),
-        Kind::NotYet(_, kind) => described(kind),
         Kind::Any => "a value".to_owned(),
         Kind::Either(kinds) => {
             let mut all: Vec<String> = Vec::new();
@@ -192,6 +193,12 @@ fn check_range(node: &Node, kind: &Kind, what: &str) -> Option<Diagnostic> {
                 Diagnostic::error(node.at, format!("`{what}` has to be above {above} and at most {max}, not {number}"))
             })
         }
+        Kind::FromZero(max) => {
+            let number = node.number()?;
+            (!(0.0..=max).contains(&number)).then(|| {
+                Diagnostic::error(node.at, format!("`{what}` has to be at least 0 and at most {max}, not {number}"))
+            })
+        }
         _ => None,
     }
 }
@@ -219,6 +226,13 @@ fn check_text(text: &str, at: Location, kind: &Kind, what: &str) -> Option<Diagn
         Kind::Outside if !(text.starts_with('/') || text == "~" || text.starts_with("~/")) => {
             Some(Diagnostic::error(at, format!("`{text}` is not an absolute path")).hint("start it with / or ~/"))
         }
+        Kind::Host => misread(host_rule(text).map(drop)),
+        Kind::Model => {
+            let named =
+                is_name(text) || text.split_once('/').is_some_and(|(who, which)| is_name(who) && !which.is_empty());
+            let hint = "write the name of an entry of [models], or provider/model";
+            (!named).then(|| Diagnostic::error(at, format!("`{}` is not a model", text.escape_debug())).hint(hint))
+        }
         Kind::Choice(words) => check_word(text, at, words, what),
         _ => None,
     }
@@ -236,6 +250,14 @@ fn check_word(text: &str, at: Location, words: &[(&str, Since)], what: &str) -> 
             })
         }
     }
+}
+
+/// A host that may be reached.
+///
+/// # Errors
+/// The message and the advice.
+pub(crate) fn host_rule(text: &str) -> Result<HostRule, quantity::Misread> {
+    HostRule::parse(text).map_err(|error| (format!("`{}` is not a host: {error}", text.escape_debug()), error.hint()))
 }
 
 /// A path or glob that stays inside the tree, in its normal form (without `./` in front and `/` behind).

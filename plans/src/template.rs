@@ -13,6 +13,12 @@ use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_for
 use crate::diagnostic::{Diagnostic, Location};
 use crate::words::{Code, unknown_word};
 
+/// Steps that the rendering of one text takes at most: about 30 ns each.
+const STEPS_MAX: u64 = 10_000_000;
+
+/// Bytes that one text renders to at most; no command, variable or prompt is larger.
+const RENDERED_BYTES_MAX: usize = 4 << 20;
+
 /// Under an `if` that is no expression: the words of the language, and that equality has two signs.
 const EXPRESSION_EXAMPLE: &str = "write it like: vars.deploy and needs.build.result == 'succeeded'";
 
@@ -110,6 +116,7 @@ impl Engine {
         text.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         // Without it an error does not know its place; failing renders are rare.
         text.set_debug(true);
+        text.set_fuel(Some(STEPS_MAX));
         let syntax = SyntaxConfig::builder()
             .comment_delimiters(NO_COMMENT.0, NO_COMMENT.1)
             .keep_trailing_newline(true)
@@ -126,9 +133,24 @@ impl Engine {
         self.vars = Value::from_pairs(vars.iter().map(|(name, json)| (name.as_str(), Value::from(Serde(json)))));
     }
 
+    /// The dotted names that the compiled texts use, in no order; a name may come more than once.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.values().flat_map(|compiled| &compiled.names).map(String::as_str)
+    }
+
     /// The plan's variables.
     pub fn vars(&self) -> Value {
         self.vars.clone()
+    }
+
+    /// The names that a text uses which was compiled in a dialect.
+    pub fn names_of(&self, dialect: Dialect, text: &str) -> Option<&[String]> {
+        self.known.get(&(dialect, Arc::from(text))).map(|compiled| compiled.names.as_slice())
+    }
+
+    /// Every compiled text with the names that it uses.
+    pub fn compiled(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.known.iter().map(|((_, text), compiled)| (&**text, compiled.names.as_slice()))
     }
 
     /// Compiles a text of the plan.
@@ -202,7 +224,7 @@ impl Engine {
     /// Renders with the values of the roots that it uses.
     ///
     /// # Errors
-    /// What minijinja says: an undefined attribute, an unknown filter, a wrong type.
+    /// What minijinja says: an undefined attribute, an unknown filter, a wrong type. Or that there is no end to it.
     pub fn render(&self, template: &Template, values: &BTreeMap<&str, Value>) -> Result<String, String> {
         let Some(compiled) = &template.compiled else {
             return Ok(template.source.to_string());
@@ -211,7 +233,10 @@ impl Engine {
             Dialect::Text | Dialect::Expression => &self.text,
             Dialect::Glob => &self.glob,
         };
-        let said = |error: minijinja::Error| match error.detail() {
+        let reason = |error: &minijinja::Error| match error.detail() {
+            _ if error.kind() == minijinja::ErrorKind::OutOfFuel => {
+                format!("it takes more than {STEPS_MAX} steps: let a loop in it end sooner")
+            }
             Some(detail) if error.kind() == minijinja::ErrorKind::UndefinedError => detail.to_owned(),
             Some(detail) => format!("{}: {detail}", error.kind()),
             None => match error.range().and_then(|range| error.template_source()?.get(range)) {
@@ -219,8 +244,41 @@ impl Engine {
                 None => error.kind().to_string(),
             },
         };
+        let said = |error: minijinja::Error| match error.line() {
+            Some(line) if template.source.trim_end().contains('\n') => format!("{} (line {line})", reason(&error)),
+            _ => reason(&error),
+        };
         let compiled = environment.get_template(&compiled.key).map_err(said)?;
-        compiled.render(Value::from_pairs(values.iter().map(|(name, value)| (*name, value.clone())))).map_err(said)
+        let mut rendered = Bounded { text: Vec::new(), is_full: false };
+        let values = Value::from_pairs(values.iter().map(|(name, value)| (*name, value.clone())));
+        let ended = compiled.render_captured_to(values, &mut rendered).map(drop);
+        if rendered.is_full {
+            return Err(format!("it becomes longer than {RENDERED_BYTES_MAX} bytes"));
+        }
+        ended.map_err(said)?;
+        Ok(String::from_utf8(rendered.text).expect("templates write characters"))
+    }
+}
+
+/// A text that grows up to [`RENDERED_BYTES_MAX`].
+struct Bounded {
+    text: Vec<u8>,
+    /// Something did not fit.
+    is_full: bool,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.text.len() + bytes.len() > RENDERED_BYTES_MAX {
+            self.is_full = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -277,6 +335,36 @@ mod tests {
     #[test]
     fn undefined_is_an_error_with_its_name() {
         check(Dialect::Text, "{{ n.nothing }}", "`n.nothing` is undefined");
+    }
+
+    #[test]
+    fn nothing_renders_without_end() {
+        let long = "it becomes longer than 4194304 bytes";
+        check(Dialect::Text, "{{ 'a' * 99999999 }}", long);
+        check(Dialect::Text, "{% for i in range(99999) %}{{ 'a' * 4000000 }}{% endfor %}", long);
+        check(Dialect::Text, &format!("{{% for i in range(99999) %}}{}{{% endfor %}}", "a".repeat(100)), long);
+        let text = "{{ 'a' * 999999999 }}";
+        check(Dialect::Text, text, "invalid operation: repeated string is too large");
+        let nested = "one\n{% for i in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}";
+        let steps = "it takes more than 10000000 steps: let a loop in it end sooner (line 2)";
+        check(Dialect::Text, nested, steps);
+        let recursion = "{% for i in [[1]] recursive %}{{ loop([i]) }}{% endfor %}";
+        check(Dialect::Text, recursion, "invalid operation: recursion limit exceeded");
+    }
+
+    #[test]
+    fn there_are_no_macros() {
+        let source = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
+        let refused = Engine::new().compile(source, AT, source, Dialect::Text).expect_err("a syntax error");
+        assert!(refused.message.contains("unknown statement macro"), "{refused:?}");
+    }
+
+    #[test]
+    fn as_much_as_a_prompt_may_hold_is_rendered() {
+        let mut engine = Engine::new();
+        let source = "{% for i in range(100000) %}{{ 'ten bytes!' }}{% endfor %}";
+        let template = engine.compile(source, AT, source, Dialect::Text).expect("it parses");
+        assert_eq!(engine.render(&template, &BTreeMap::new()).expect("it has an end").len(), 1_000_000);
     }
 
     #[test]

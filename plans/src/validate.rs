@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use crate::agent::Agent;
 use crate::cycle;
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::plan::*;
@@ -19,6 +20,7 @@ pub(crate) fn plan(plan: &Plan, sources: &[SourceFile], diagnostics: &mut Vec<Di
         validator.command(command, &Scope::outside("setup"));
     }
     validator.target();
+    validator.merge();
     validator.cycles();
 }
 
@@ -32,10 +34,17 @@ pub(crate) fn direct_needs(tasks: &[Task]) -> Vec<Vec<TaskIx>> {
         for (task, needs) in needs.iter().enumerate() {
             needs.iter().for_each(|need| dependents[need.index()].push(task));
         }
-        for task in (0..tasks.len()).filter(|task| starred[*task]) {
-            let after = reachable(task, &dependents);
-            let all = (0..tasks.len()).filter(|other| !after.contains(other) && !starred[*other]);
-            needs[task].extend(all.map(|other| TaskIx(other as u32)));
+        let all: Vec<usize> = (0..tasks.len()).collect();
+        let behind: Vec<(usize, HashSet<usize>)> =
+            all.iter().filter(|task| starred[**task]).map(|&task| (task, reachable(task, &dependents))).collect();
+        for &task in all.iter().filter(|task| starred[**task]) {
+            // What waits for another `*` is left out, too, unless this one waits for that `*` by name: two of them would
+            // wait for each other's dependents otherwise.
+            let out = |other: &usize| {
+                behind.iter().any(|(star, after)| after.contains(other) && (*star == task || !after.contains(&task)))
+            };
+            let wanted = all.iter().filter(|other| !starred[**other] && !out(other));
+            needs[task].extend(wanted.map(|other| TaskIx(*other as u32)));
         }
     }
     for needs in &mut needs {
@@ -107,6 +116,9 @@ impl<'a> Validator<'a> {
         for check in &task.checks {
             self.command(&check.command, &scope("check", Trust::Command));
         }
+        for reviewer in &task.reviewers {
+            self.prompt(&reviewer.agent, &scope("prompt", Trust::Value));
+        }
         for value in task.env.values() {
             self.names(value, &scope("env", Trust::Value));
         }
@@ -121,6 +133,9 @@ impl<'a> Validator<'a> {
                 self.names(selector, &scope("needs", Trust::Graph));
             }
         }
+        if let Some(Caching { fingerprint: Some(command), .. }) = &task.cache {
+            self.command(command, &Scope::outside("fingerprint"));
+        }
         for foreach in &task.foreach {
             if let Fan::Lines(command) = &foreach.source {
                 self.command(command, &Scope::outside("lines"));
@@ -132,7 +147,17 @@ impl<'a> Validator<'a> {
         match work {
             Work::Run(script) => self.names(script, scope),
             Work::Argv(argv) => argv.iter().for_each(|text| self.names(text, scope)),
+            Work::Wasm(wasm) => {
+                std::iter::once(&wasm.module).chain(&wasm.args).for_each(|text| self.names(text, scope));
+            }
+            Work::Agent(agent) => self.prompt(agent, scope),
         }
+    }
+
+    /// Words, not a command: they may hold what workers gave.
+    fn prompt(&mut self, agent: &Agent, scope: &Scope<'_>) {
+        let scope = Scope { what: "prompt", trust: Trust::Value, ..*scope };
+        agent.prompt.iter().for_each(|text| self.names(text, &scope));
     }
 
     fn command(&mut self, command: &Command, scope: &Scope<'_>) {
@@ -173,6 +198,27 @@ impl<'a> Validator<'a> {
             );
             self.error(task.places.sandbox.unwrap_or(task.at), format!("there is no policy `{}`", task.sandbox), hint);
         }
+        let narrow = task.cache.as_ref().is_some_and(|cache| cache.inputs.is_some());
+        if let (Work::Agent(_), true) = (&task.work, narrow) {
+            let message = format!("results of `{}` cannot be known by some files: an agent may look at any", task.name);
+            self.error(task.places.cache.unwrap_or(task.at), message, "leave out `inputs`: the whole tree counts then");
+        }
+        let network = known.get(&task.sandbox).map(|policy| &policy.network);
+        if task.cache.is_some() && network.is_some_and(|network| *network != Network::None) {
+            let message = format!("results of `{}` cannot be reused: its policy reaches the network", task.name);
+            let hint =
+                "what the network answered is not part of what a result is known by: leave out `cache`, or `network`";
+            self.error(task.places.cache.unwrap_or(task.at), message, hint);
+        }
+        let asks = task.places.models.filter(|_| !task.models.is_empty());
+        if let (Some(at), Some(_)) = (asks, &task.cache) {
+            let message = format!("results of `{}` cannot be reused: it asks models", task.name);
+            self.error(at, message, "leave out `cache`, or `models`");
+        }
+        if let (Some(at), Work::Wasm(_)) = (asks, &task.work) {
+            let message = format!("`{}` cannot ask models: a WebAssembly guest has no sockets", task.name);
+            self.error(at, message, "give `models` to a task with `run` or `argv`");
+        }
     }
 
     fn fan_outs(&mut self, ix: TaskIx, task: &Task) {
@@ -181,7 +227,12 @@ impl<'a> Validator<'a> {
             let message = format!("`{}` is the second fan-out of this task that waits for data", second.name);
             self.error(second.at, message, "only lists of the plan can be combined with one that waits");
         }
-        if task.foreach_batch > 1 && task.foreach.len() != 1 {
+        if let (Some(grown), true) = (&task.grown, task.foreach_batch > 1) {
+            let at = task.places.batch.unwrap_or(task.at);
+            let message =
+                format!("the template `{}` stands for single tasks: `foreach-batch` has no place", grown.template);
+            self.error(at, message, "leave it out");
+        } else if task.foreach_batch > 1 && task.foreach.len() != 1 {
             let at = task.places.batch.unwrap_or(task.at);
             self.error(at, "`foreach-batch` needs exactly one foreach name", "items of one list are batched");
         }
@@ -247,15 +298,19 @@ impl<'a> Validator<'a> {
                     }
                 }
                 ("seed", _) => {}
+                ("with", Some((_, task))) if task.grown.is_some() => {
+                    if scope.trust != Trust::Value {
+                        self.refuse_in_command(at, name, scope);
+                    }
+                }
                 ("with", Some((_, task))) => self.known(at, "with", second, task.with.keys().map(String::as_str)),
                 ("matrix", Some((_, task))) => self.matrix_name(at, second, task),
                 ("needs", Some(_)) if scope.trust == Trust::Command => self.refuse_in_command(at, name, scope),
                 ("needs", Some((ix, _))) if scope.trust == Trust::Value => self.need_name(at, second, third, ix),
                 (name, Some((_, task))) if task.foreach.iter().any(|each| *each.name == *name) => {
-                    let fed = task
-                        .foreach
-                        .iter()
-                        .any(|each| *each.name == *name && matches!(each.source, Fan::Output { .. }));
+                    let fed = task.foreach.iter().any(|each| {
+                        *each.name == *name && matches!(each.source, Fan::Output { .. } | Fan::Grown { .. })
+                    });
                     if fed && scope.trust == Trust::Command {
                         self.refuse_in_command(at, name, scope);
                     }
@@ -330,7 +385,8 @@ impl<'a> Validator<'a> {
     }
 
     fn refuse_in_command(&mut self, at: Location, name: &str, scope: &Scope<'_>) {
-        let variable: String = root(name).to_uppercase();
+        let spoken = name.strip_prefix("with.").unwrap_or(name);
+        let variable: String = root(spoken).to_uppercase();
         let diagnostic = Diagnostic::error(
             at,
             format!("`{name}` comes from a worker and cannot be part of `{}`", scope.what),
@@ -369,6 +425,19 @@ impl<'a> Validator<'a> {
                 format!("`{branch}` cannot be a branch: {reason}"),
                 "a name like \"swarm/my-change\"",
             );
+        }
+    }
+
+    fn merge(&mut self) {
+        let merge = &self.plan.merge;
+        for (what, command) in merge.commands() {
+            self.command(command, &Scope::outside(what));
+        }
+        for (name, at) in merge.sandboxes() {
+            if let Some(at) = at.filter(|_| !self.plan.sandboxes.contains_key(name)) {
+                let hint = format!("write it as [sandbox.{name}]");
+                self.error(at, format!("there is no policy `{name}`"), hint);
+            }
         }
     }
 
@@ -423,6 +492,8 @@ fn work_name(work: &Work) -> &'static str {
     match work {
         Work::Run(_) => "run",
         Work::Argv(_) => "argv",
+        Work::Wasm(_) => "wasm",
+        Work::Agent(_) => "agent",
     }
 }
 
@@ -444,6 +515,8 @@ pub fn branch_name(name: &str) -> Result<(), &'static str> {
         Err("it is not a name")
     } else if name.starts_with('-') {
         Err("it starts with a dash")
+    } else if name.starts_with("refs/") {
+        Err("it starts with refs/: write the branch's name alone")
     } else if name.split('/').any(component) {
         Err("a part between slashes is empty, starts with a dot or ends with .lock")
     } else if name.contains("..") || name.contains("@{") || name.ends_with('.') {
@@ -464,7 +537,9 @@ mod tests {
         for good in ["main", "swarm/x", "a.b/c-d"] {
             assert_eq!(branch_name(good), Ok(()), "{good}");
         }
-        for bad in ["", "-x", "a//b", "a/", ".a", "a.lock", "a..b", "a b", "a~1", "x@{1}", "HEAD", "a\n"] {
+        for bad in
+            ["", "-x", "a//b", "a/", ".a", "a.lock", "a..b", "a b", "a~1", "x@{1}", "HEAD", "a\n", "refs/heads/x"]
+        {
             assert!(branch_name(bad).is_err(), "{bad:?}");
         }
     }

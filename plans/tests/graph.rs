@@ -79,6 +79,16 @@ fn batches_are_named_after_their_ends() {
 }
 
 #[test]
+fn what_waits_for_one_star_is_not_waited_for_by_another() {
+    let text = |name: &str, needs: &str| format!("[tasks.{name}]\nrun = 'x'\nneeds = [{needs}]\n");
+    let plan = [("a", "'*'"), ("b", ""), ("behind-a", "'a'"), ("c", "'*'"), ("behind-c", "'c'"), ("last", "'*', 'c'")];
+    let graph = graph(&plan.map(|(name, needs)| text(name, needs)).concat());
+    assert_eq!(needs(&graph, "a"), ["b"]);
+    assert_eq!(needs(&graph, "c"), ["b"]);
+    assert_eq!(needs(&graph, "last"), ["b", "c", "behind-c"]);
+}
+
+#[test]
 fn needs_reach_tasks_instances_and_everything() {
     let graph = graph(
         r#"

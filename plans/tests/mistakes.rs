@@ -105,6 +105,20 @@ check = ["test {{ needs.survey.result }}", { argv = ["x", "{{ crate }}"] }]
 }
 
 #[test]
+fn a_host_that_may_be_reached_is_a_host() {
+    insta::assert_snapshot!(check(
+        r#"version = 1
+[sandbox.net]
+network = ["https://example.org/", "example.org:99999", "*", "bücher.example", "raw:example.org", "127.1", 3]
+[sandbox.other]
+network = "example.org"
+[tasks.a]
+run = "true"
+"#
+    ));
+}
+
+#[test]
 fn later_keys_answer_by_name() {
     insta::assert_snapshot!(check(
         r#"version = 1
@@ -114,7 +128,6 @@ secrets = ["TOKEN"]
 tier = "wasm"
 [tasks.a]
 agent = { prompt = "do it" }
-cache = true
 [tasks.b]
 wasm = "b.wasm"
 [tasks.c]
@@ -122,12 +135,40 @@ run = "true"
 attempts = { best-of = 4 }
 [merge]
 verify = "cargo test"
-history = "keep"
 on-conflict = ["rerun", "park"]
 publish = "all-or-nothing"
 into = "a..b"
 [select.winner]
 from = "c"
+"#
+    ));
+}
+
+#[test]
+fn a_repetition_says_when_it_is_enough() {
+    let said = check("version = 1\n[tasks.a]\nagent = { prompt = \"do it\" }\nuntil = { max = 2 }\n");
+    assert!(said.contains("`until` does not say when it is enough") && said.contains("write until ="), "{said}");
+}
+
+#[test]
+fn a_result_that_the_network_had_a_part_in_is_not_reused() {
+    insta::assert_snapshot!(check(
+        r#"version = 1
+[sandbox.open]
+network = "host"
+[defaults]
+cache = { inputs = ["src/**"], fingerprint = "rustc {{ nothing }}" }
+[tasks.a]
+run = "true"
+sandbox = "open"
+cache = true
+[tasks.b]
+run = "true"
+sandbox = "open"
+cache = false
+[tasks.c]
+run = "true"
+cache = { input = ["x"] }
 "#
     ));
 }

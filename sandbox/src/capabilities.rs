@@ -9,9 +9,12 @@ use rustix::thread::{
 /// Capabilities of the running kernel are numbered without gaps; asking for a higher one fails, which ends the loop.
 const CAPABILITY_MAX: u32 = 63;
 
-/// Drops everything. A process without any capability to begin with (an ordinary user outside a namespace) has nothing to
-/// drop, and cannot regain any because `no_new_privs` is set before its exec.
-pub fn drop_all() -> io::Result<()> {
+/// Makes sure that no exec gives a capability to the calling process or to what it forks: the bounding set becomes empty. What
+/// the process holds itself stays until [`give_up`]. A process without any capability to begin with (an ordinary user outside
+/// a namespace) has nothing to drop, and cannot regain any because `no_new_privs` is set before its exec.
+///
+/// Forty calls, so it is done once, before the job is forked, and not in the job and in init.
+pub fn bound() -> io::Result<()> {
     if capabilities(None)?.permitted.is_empty() {
         return Ok(());
     }
@@ -33,7 +36,11 @@ pub fn drop_all() -> io::Result<()> {
             | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
-    )?;
+    )
+}
+
+/// Gives up every capability of the calling process, which must have been [`bound`] before.
+pub fn give_up() -> io::Result<()> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::limits::{Limit, Means, by, means};
 use crate::policy::{Network, Policy, Worktree};
 
 /// How strong a cage is, weakest first.
@@ -36,6 +37,8 @@ pub struct Enforcement {
     pub enforced: Vec<String>,
     /// What a reader might expect to hold and does not.
     pub not_enforced: Vec<String>,
+    /// The limits that were set, each with what holds it: `memory: cgroup-v1`.
+    pub limits: Vec<String>,
 }
 
 impl Enforcement {
@@ -45,8 +48,12 @@ impl Enforcement {
         let mut enforced = vec!["landlock", "seccomp", "capabilities", "rlimits", "environment", "session"];
         if draft.tier == Tier::Namespaces {
             enforced.extend(["userns", "mountns", "pidns", "ipcns", "utsns", "root", "tmp"]);
-            if draft.network == Network::None {
+            if !draft.network.is_host() {
                 enforced.push("netns");
+            }
+            // Without a network of its own a job reaches the proxy's port on any address: that is listed below.
+            if matches!(draft.network, Network::Egress { .. }) {
+                enforced.push("egress");
             }
             if matches!(draft.worktree, Worktree::Overlay { .. }) {
                 enforced.push("overlay");
@@ -57,11 +64,14 @@ impl Enforcement {
         if landlock_abi >= 6 {
             enforced.push("scopes");
         }
+        let means = means(draft);
+        let held = means.iter().filter(|(_, means)| *means != Means::Nothing).map(|(limit, _)| limit.to_string());
         Enforcement {
             tier: draft.tier,
             landlock_abi,
-            enforced: enforced.into_iter().map(str::to_owned).collect(),
+            enforced: enforced.into_iter().map(str::to_owned).chain(held).collect(),
             not_enforced: not_enforced(policy, landlock_abi),
+            limits: means.iter().map(|(limit, means)| format!("{limit}: {means}")).collect(),
         }
     }
 }
@@ -76,9 +86,14 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         }
     }
     if draft.tier == Tier::Landlock {
+        if matches!(draft.network, Network::Egress { .. }) {
+            open.push("egress: the proxy's port can be connected to on every address, not only on this machine");
+        }
         open.extend([
-            "metadata outside the granted folders: mode, owner, times and attributes of files the user owns can be changed",
+            "metadata outside the granted folders: mode, owner, times and attributes of files the user owns can be changed, \
+             those of the prepared base that later tasks start from, too",
             "names outside the granted folders: whether a path exists, and its size, can be seen",
+            "changes outside the granted folders can be watched, where the user may read them",
             "command lines and names of other processes can be read in /proc",
             "processor affinity of the user's other processes can be changed",
         ]);
@@ -98,19 +113,13 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     if draft.tier == Tier::Namespaces && abi < 9 {
         open.push("unix sockets inside granted folders can be connected to");
     }
-    let limits = draft.limits;
-    if limits.memory_bytes.is_some() {
-        open.push("memory of the whole job: each process is bounded, not their sum");
+    if draft.limits.cpu.is_some() && means(draft).contains(&(Limit::Cpu, Means::Nothing)) {
+        open.push("cpu: there is no control group for it here");
     }
-    if limits.cpu.is_some() {
-        open.push("cpu");
-    }
-    if limits.processes.is_some() && (draft.tier == Tier::Landlock || rustix::process::getuid().is_root()) {
-        open.push(if rustix::process::getuid().is_root() {
-            "processes: the kernel does not count those of root"
-        } else {
-            "processes: all of the user's processes are counted together"
-        });
+    if by(&means(draft), Limit::Memory) == Some(Means::Watchdog) {
+        open.push(
+            "memory of the kernel for pipes, sockets and queues is not counted: there is no control group for it here",
+        );
     }
     open.into_iter().map(str::to_owned).collect()
 }

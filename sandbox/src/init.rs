@@ -1,4 +1,4 @@
-//! The first process of a cage. It waits for its children, passes on two orders from outside, and when the job's first
+//! The first process of a cage. It waits for its children, passes on the orders from outside, and when the job's first
 //! process has ended it counts and ends all others, however they daemonised.
 //!
 //! In the namespaces tier it is pid 1: `kill(-1)` reaches exactly the cage and nothing can fork past it. In the landlock
@@ -22,6 +22,10 @@ use crate::status::{End, Status, Usage, send};
 pub const TERMINATE_ALL: Signal = Signal::TERM;
 /// The order to kill everything inside; also what the kernel sends when the supervisor dies (landlock tier).
 pub const KILL_ALL: Signal = Signal::USR1;
+/// The order to stop everything inside where it is, while the supervisor looks.
+pub const HOLD_ALL: Signal = Signal::USR2;
+/// The order to let it go on.
+pub const RELEASE_ALL: Signal = Signal::CONT;
 /// How long processes are hunted that fork faster than they are killed, or hang in the kernel (landlock tier).
 const HUNT_MAX: Duration = Duration::from_secs(10);
 /// How many descendants get a polite SIGTERM in the landlock tier.
@@ -61,6 +65,8 @@ impl Init {
                 }
                 Some(TERMINATE_ALL) => self.signal_all(Signal::TERM),
                 Some(KILL_ALL) => self.signal_all(Signal::KILL),
+                Some(HOLD_ALL) => self.signal_all(Signal::STOP),
+                Some(RELEASE_ALL) => self.signal_all(Signal::CONT),
                 _ => {}
             }
         }
@@ -135,6 +141,15 @@ pub enum Hunt {
 pub fn end_children() -> Hunt {
     let started = Instant::now();
     let mut killed = 0;
+    // Most jobs leave nothing: then there is no need to look around.
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => killed += was_killed(status),
+            Ok(None) => break,
+            Err(Errno::INTR) => {}
+            Err(_) => return Hunt::Over(killed),
+        }
+    }
     while started.elapsed() < HUNT_MAX {
         for pid in children_of(getpid()) {
             let _ = kill_process(pid, Signal::KILL);
@@ -154,9 +169,14 @@ pub fn end_children() -> Hunt {
 
 /// All descendants, parents before children, at most [`DESCENDANTS_MAX`].
 fn descendants() -> Vec<Pid> {
-    let mut all = children_of(getpid());
+    descendants_of(getpid(), DESCENDANTS_MAX)
+}
+
+/// All descendants of a process, parents before children, at most about `max`.
+pub fn descendants_of(pid: Pid, max: usize) -> Vec<Pid> {
+    let mut all = children_of(pid);
     let mut next = 0;
-    while next < all.len() && all.len() < DESCENDANTS_MAX {
+    while next < all.len() && all.len() < max {
         all.extend(children_of(all[next]));
         next += 1;
     }
@@ -209,10 +229,11 @@ impl Mask {
 }
 
 /// Gives a program the signals it expects: none blocked, none ignored. Both would be inherited through its exec; Rust's
-/// runtime ignores SIGPIPE, and whoever started the coordinator may have ignored others.
-pub fn default_signals() -> io::Result<()> {
+/// runtime ignores SIGPIPE, and whoever started the coordinator may have ignored others. Those in `kept` stay as they are.
+pub fn default_signals(kept: &[libc::c_int]) -> io::Result<()> {
     const STANDARD_SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
-    for signal in STANDARD_SIGNALS.filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP)) {
+    let changeable = |signal: &libc::c_int| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP) && !kept.contains(signal);
+    for signal in STANDARD_SIGNALS.filter(changeable) {
         // SAFETY: SIG_DFL installs no handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
@@ -227,7 +248,7 @@ fn wait_for_signal() -> Option<Signal> {
 
 fn awaited() -> Box<libc::sigset_t> {
     let mut set = Box::new(empty_set());
-    for signal in [Signal::CHILD, TERMINATE_ALL, KILL_ALL] {
+    for signal in [Signal::CHILD, TERMINATE_ALL, KILL_ALL, HOLD_ALL, RELEASE_ALL] {
         // SAFETY: the set is initialised and the number names a signal.
         unsafe { libc::sigaddset(&raw mut *set, signal.as_raw()) };
     }

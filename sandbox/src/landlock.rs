@@ -6,9 +6,10 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort, PathBeneath, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
@@ -20,6 +21,8 @@ use crate::policy::{Access, Network, Policy};
 
 /// The oldest ABI that counts as a cage at all.
 pub const ABI_MIN: u32 = 1;
+/// The oldest ABI that knows ports.
+pub const ABI_PORTS: u32 = 4;
 /// The newest ABI whose rights this crate knows.
 pub const ABI_KNOWN: u32 = 9;
 /// Entries of one folder that are looked at when a hidden path in it makes its neighbours be granted one by one.
@@ -53,6 +56,9 @@ pub enum LandlockError {
     /// The kernel has no Landlock, or it is switched off.
     #[error("the kernel has no Landlock")]
     Missing,
+    /// The policy lets one port through, and this kernel's Landlock cannot tell ports apart.
+    #[error("the kernel's Landlock is older than ABI {ABI_PORTS} and cannot let a single port through")]
+    NoPorts,
     /// A rule's path cannot be opened.
     #[error("cannot open {path:?}: {reason}")]
     Path {
@@ -100,13 +106,20 @@ pub fn confine(policy: &Policy) -> Result<u32, LandlockError> {
     let mut ruleset =
         Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi))?;
     // A network namespace of its own is stronger, and leaves the job its loopback.
-    if draft.tier == Tier::Landlock && draft.network == Network::None && number >= 4 {
+    let ports = draft.tier == Tier::Landlock && !draft.network.is_host();
+    if ports && number >= ABI_PORTS {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
     }
     if number >= 6 {
         ruleset = ruleset.scope(Scope::from_all(abi))?;
     }
     let mut ruleset = ruleset.create()?;
+    if let (true, Network::Egress { port }) = (ports, draft.network) {
+        if number < ABI_PORTS {
+            return Err(LandlockError::NoPorts);
+        }
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
     for (path, right) in rules(policy)? {
         let Some(fd) = open_rule(&path)? else { continue };
         let access = rights(right, abi, &fd).map_err(|error| path_error(path.path(), error))?;
@@ -166,6 +179,56 @@ impl RulePath {
     }
 }
 
+/// When a path of the system is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SeenWith {
+    /// Always.
+    Anything,
+    /// To jobs that use the host's network.
+    HostNetwork,
+}
+
+/// A path of the system that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SystemPath {
+    /// Where it really leads, without symlinks.
+    real: PathBuf,
+    seen_with: SeenWith,
+}
+
+/// What the landlock tier shows of the system. Looked up once a process, or once for all that are forked from it: the
+/// machine's own folders do not move while jobs run.
+fn system_paths() -> &'static [SystemPath] {
+    static PATHS: OnceLock<Vec<SystemPath>> = OnceLock::new();
+    PATHS.get_or_init(|| {
+        let always = crate::root::SYSTEM_FOLDERS.iter().map(PathBuf::from);
+        let etc = crate::root::ETC_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
+        let always = always.chain(etc).chain([PathBuf::from("/proc")]).map(|path| (path, SeenWith::Anything));
+        let network = crate::root::ETC_NETWORK_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
+        let network = network.map(|path| (path, SeenWith::HostNetwork));
+        let found =
+            |(path, seen_with): (PathBuf, SeenWith)| Some(SystemPath { real: path.canonicalize().ok()?, seen_with });
+        without_parts(always.chain(network).filter_map(found).collect())
+    })
+}
+
+/// Leaves out what is, or lies in, something earlier that every job is shown: `/lib` is a link into `/usr`. A rule of its own
+/// would allow nothing more, and each is a handful of calls at every launch.
+fn without_parts(all: Vec<SystemPath>) -> Vec<SystemPath> {
+    let mut kept: Vec<SystemPath> = Vec::with_capacity(all.len());
+    for path in all {
+        if !kept.iter().any(|above| above.seen_with == SeenWith::Anything && path.real.starts_with(&above.real)) {
+            kept.push(path);
+        }
+    }
+    kept
+}
+
+/// Looks the system's paths up, for all processes that are forked from this one.
+pub fn prepare() {
+    system_paths();
+}
+
 /// All rules of a policy, in no particular order: Landlock adds them up.
 fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
     let draft = policy.get();
@@ -174,7 +237,7 @@ fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
     let private =
         |path: &Path| needed(path, if draft.worktree.at().starts_with(path) { Right::Write } else { Right::Private });
     let mut rules = vec![needed(draft.worktree.at(), Right::Write), private(&draft.home)];
-    rules.extend(draft.copies.iter().map(|copy| needed(&copy.at, Right::Write)));
+    rules.extend(draft.copies.iter().flat_map(|copy| copy.places()).map(|place| needed(&place, Right::Write)));
     rules.extend(draft.tmp.iter().map(|tmp| private(tmp)));
     rules.extend(
         draft.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| needed(&grant.at, Right::Write)),
@@ -190,17 +253,14 @@ fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
             }
         }
         Tier::Landlock => {
-            let system = crate::root::SYSTEM_FOLDERS.iter().map(PathBuf::from);
-            let etc = crate::root::ETC_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
-            let network = crate::root::ETC_NETWORK_ENTRIES.iter().map(|name| Path::new("/etc").join(name));
-            let network = network.filter(|_| draft.network == Network::Host);
-            let seen = system.chain(etc).chain(network).chain([PathBuf::from("/proc")]);
-            for path in seen {
-                // `/lib` is a link into `/usr`: what counts is where a rule would be placed.
-                let real = path.canonicalize().ok();
-                match real.filter(|real| draft.hide.iter().any(|hidden| hidden.starts_with(real))) {
-                    Some(real) => read_around(&real, &draft.hide, &mut rules)?,
-                    None => rules.push((RulePath::IfThere(path), Right::Read)),
+            for SystemPath { real, seen_with } in system_paths() {
+                if *seen_with == SeenWith::HostNetwork && draft.network != Network::Host {
+                    continue;
+                }
+                if draft.hide.iter().any(|hidden| hidden.starts_with(real)) {
+                    read_around(real, &draft.hide, &mut rules)?;
+                } else {
+                    rules.push((RulePath::IfThere(real.clone()), Right::Read));
                 }
             }
             let devices = crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name));
@@ -236,4 +296,19 @@ fn read_around(path: &Path, hide: &[PathBuf], rules: &mut Vec<(RulePath, Right)>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_into_what_is_shown_anyway_needs_no_rule_of_its_own() {
+        let shown = |real: &str, seen_with| SystemPath { real: PathBuf::from(real), seen_with };
+        let [usr, lib] = ["/usr", "/usr/lib"].map(|real| shown(real, SeenWith::Anything));
+        let [etc, beside] = ["/etc/hosts", "/usr-local"].map(|real| shown(real, SeenWith::HostNetwork));
+        let all = vec![usr.clone(), lib, etc.clone(), beside.clone(), usr.clone(), etc.clone()];
+        // What only some jobs are shown covers nothing.
+        assert_eq!(without_parts(all), [usr, etc.clone(), beside, etc]);
+    }
 }

@@ -5,14 +5,21 @@
 //!   what is inside; it holds no capability once the cage stands;
 //! - the *job* is confined further and becomes the program.
 //!
-//! In order: block signals → clone init (into new namespaces) → output, close every other descriptor → lifeline →
-//! \[namespaces: id maps, private mounts, [root](crate::root), host name, loopback\] → capabilities → fork the job → session →
-//! working directory → rlimits → Landlock with `no_new_privs` → seccomp → canary → `Ready` → exec.
+//! In order: [groups](crate::cgroup) → block signals → clone init (into new namespaces) → enter the groups → output, close
+//! every other descriptor → lifeline → \[namespaces: id maps, bound on process ids, private mounts,
+//! [root](crate::root)\] → bound on capabilities → fork the job → capabilities → session → working directory → rlimits →
+//! Landlock with `no_new_privs` → seccomp → gate → canary → `Ready` → exec.
+//!
+//! Meanwhile init completes the cage: \[namespaces: the host's root goes, host name, loopback, [door](crate::door)\] →
+//! capabilities → the gate opens. The kernel makes it wait (for readers of the mount table, for the lock of the network), and
+//! the job's filters take their time, so both do it side by side; nothing passes the gate before all of it is done.
 //!
 //! seccomp comes before the canary, so that the self-check tries the filter too, and before the status record, so that
 //! nothing is announced that is not closed; the record is one write(2), which the filter allows.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io;
@@ -26,16 +33,23 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use crate::canary::Canary;
 use crate::enforcement::Tier;
 use crate::init::{Hunt, Init, KILL_ALL, TERMINATE_ALL, end_children};
+use crate::limits::{Limit, Means, by};
 use crate::mounts::last_error;
 use crate::namespaces::{self, Cloned, Ids};
-use crate::policy::Policy;
+use crate::policy::{Network, Policy};
 use crate::program::Program;
-use crate::seccomp::{self, Filter};
+use crate::seccomp::{self, Filter, Occupant};
 use crate::status::{Reader, Status, send};
-use crate::{capabilities, landlock, limits, root};
+use crate::tree::Tree;
+use crate::wasm::{self, GuestJob};
+use crate::watchdog::{Breach, Watchdog};
+use crate::{capabilities, door, landlock, limits, root};
 
 /// The exit status of init and job where the launch failed; nobody reads it, the status record says why.
 const EXIT_REFUSED: i32 = 125;
+
+/// The exit status of an errand that panicked; its words are on standard error.
+const EXIT_PANICKED: i32 = 101;
 
 /// A step of the launch that failed: nothing was run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,13 +67,16 @@ impl Refused {
     }
 }
 
-/// Where the job's two output streams go: the writing ends of pipes.
+/// What leads out of a cage: the writing ends of pipes for the job's two output streams, and a door.
 #[derive(Debug)]
 pub struct Output {
     /// Standard output.
     pub stdout: OwnedFd,
     /// Standard error.
     pub stderr: OwnedFd,
+    /// A connected unix socket that takes the socket behind the proxy's port, for [`Network::Egress`] in the namespaces
+    /// tier; no other cage needs it.
+    pub door: Option<OwnedFd>,
 }
 
 /// What the job does once its cage is closed.
@@ -67,8 +84,38 @@ pub struct Output {
 pub(crate) enum Last<'a> {
     /// Becomes the program.
     Exec(&'a Program),
+    /// Becomes the program, on the terminal that is its output.
+    Terminal(&'a Program),
+    /// Runs a WebAssembly guest.
+    Guest(&'a GuestJob),
+    /// Runs code of ours.
+    Errand(&'a Errand<'a>),
+    /// Compiles a module; the machine code goes to standard output, what is wrong with the module to standard error.
+    Compile {
+        /// The engine that the machine code is for.
+        engine: &'a wasmtime::Engine,
+        /// The module.
+        module: &'a [u8],
+    },
     /// Ends at once: a probe wants to know that the cage closes.
     Exit,
+}
+
+/// Code of ours as a job. Unlike a guest's it may start programs; none of them inherits the channel, and none may look into
+/// the process that runs it: it is not dumpable, and seccomp refuses the calls that would.
+pub struct Errand<'a> {
+    /// Where it starts, as the cage sees it.
+    pub cwd: &'a Path,
+    /// The job's end of a connection to whoever launches it; nobody else inside has it.
+    pub channel: OwnedFd,
+    /// What it does, with the channel; gives the exit status.
+    pub run: &'a dyn Fn(BorrowedFd<'_>) -> i32,
+}
+
+impl std::fmt::Debug for Errand<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Errand").field("cwd", &self.cwd).field("channel", &self.channel).finish_non_exhaustive()
+    }
 }
 
 /// Starts `program` inside the cage that `policy` describes. Comes back as soon as the first process exists; whether the
@@ -80,10 +127,56 @@ pub fn launch(policy: &Policy, program: &Program, output: Output) -> Result<Cage
     launch_until(policy, Last::Exec(program), output)
 }
 
+/// Starts `program` as [`launch`] does, with a terminal: both streams of `output` are one, the program reads from it, too, and
+/// it is the controlling terminal of its session. It has to be a terminal made for this job alone: a cage does not keep
+/// a program from what its own terminal can do.
+///
+/// # Errors
+/// [`Refused`] when not even the first process could be made.
+pub fn launch_on_terminal(policy: &Policy, program: &Program, output: Output) -> Result<Caged, Refused> {
+    launch_until(policy, Last::Terminal(program), output)
+}
+
+/// Runs a WebAssembly guest inside the cage that `policy` describes, as [`launch`] does a program. Its process can neither
+/// execute programs nor fork.
+///
+/// # Errors
+/// [`Refused`] when not even the first process could be made.
+pub fn launch_guest(policy: &Policy, job: &GuestJob, output: Output) -> Result<Caged, Refused> {
+    launch_until(policy, Last::Guest(job), output)
+}
+
+/// Runs code of ours inside the cage that `policy` describes, as [`launch`] does a program.
+///
+/// # Errors
+/// [`Refused`] when not even the first process could be made.
+pub fn launch_errand(policy: &Policy, errand: &Errand<'_>, output: Output) -> Result<Caged, Refused> {
+    launch_until(policy, Last::Errand(errand), output)
+}
+
+/// Compiles a module inside a cage: machine code comes through standard output and the exit status is 0, or what is wrong
+/// with the module comes through standard error.
+///
+/// # Errors
+/// [`Refused`] when not even the first process could be made.
+pub fn launch_compiler(
+    policy: &Policy,
+    engine: &wasmtime::Engine,
+    module: &[u8],
+    output: Output,
+) -> Result<Caged, Refused> {
+    launch_until(policy, Last::Compile { engine, module }, output)
+}
+
 pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> Result<Caged, Refused> {
     let tier = policy.get().tier;
-    let filter = seccomp::filter(policy);
+    let occupant = match last {
+        Last::Exec(_) | Last::Terminal(_) | Last::Errand(_) | Last::Exit => Occupant::Program,
+        Last::Guest(_) | Last::Compile { .. } => Occupant::Guest,
+    };
+    let filter = seccomp::filter(policy, occupant);
     let ids = Ids::current();
+    let watchdog = Watchdog::new(policy.get()).map_err(|error| Refused::new("prepare the limits", error))?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refused::new("status pipe", error))?;
     let flags = match tier {
         Tier::Namespaces => namespaces::flags(policy.get().network),
@@ -97,12 +190,12 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
     let cloned = namespaces::clone(flags);
     match cloned {
         Ok(Cloned::Child) => {
-            let launch = Launch { policy, last, filter, ids, output, status: writer };
+            let launch = Launch { policy, last, filter, ids, output, status: writer, watchdog: &watchdog };
             launch.run_init()
         }
         Ok(Cloned::Parent(pid, pidfd)) => {
             blocked.restore().map_err(|error| Refused::new("signals", error))?;
-            Ok(Caged { tier, init: Some(pid), pidfd, status: reader, reader: Reader::default() })
+            Ok(Caged { tier, init: Some(pid), pidfd, status: reader, reader: Reader::default(), watchdog })
         }
         Err(error) => {
             blocked.restore().map_err(|error| Refused::new("signals", error))?;
@@ -115,10 +208,11 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
 struct Launch<'a> {
     policy: &'a Policy,
     last: Last<'a>,
-    filter: Filter,
+    filter: Arc<Filter>,
     ids: Ids,
     output: Output,
     status: OwnedFd,
+    watchdog: &'a Watchdog,
 }
 
 impl Launch<'_> {
@@ -140,53 +234,116 @@ impl Launch<'_> {
     /// Makes the cage around the calling process and starts the job in it.
     fn enter(&self) -> Result<Pid, Refused> {
         let draft = self.policy.get();
+        step("enter the control groups", || self.watchdog.group().enter())?;
         step("output", || self.take_output())?;
         step("lifeline", || self.tie_to_supervisor(draft.tier))?;
+        step("be the first to go when memory is short", limits::volunteer)?;
         if draft.tier == Tier::Namespaces {
             step("map ids", || namespaces::map_ids(self.ids))?;
+            if let (Some(bound), Some(Means::PidMax)) =
+                (draft.limits.processes, by(self.watchdog.means(), Limit::Processes))
+            {
+                step("bound the process ids", || limits::bound_pids(bound))?;
+            }
             step("make mounts private", namespaces::make_mounts_private)?;
             root::enter(self.policy)?;
-            step("name the host, loopback", || namespaces::name_and_loopback(draft.network))?;
         }
         step("stdin", || dup2_stdin(open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?))?;
-        step("capabilities", capabilities::drop_all)?;
         // From here on no process of the same user can look into init, whose memory is a copy of the supervisor's.
         step("hide init", || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
+        step("bound capabilities", capabilities::bound)?;
+        let (gate, opener) = step("gate", || pipe_with(PipeFlags::CLOEXEC))?;
         match step("fork the job", || namespaces::clone(0))? {
             Cloned::Parent(job, _) => {
-                step("let go of the output", || {
-                    dup2_stdout(rustix::stdio::stdin())?;
-                    dup2_stderr(rustix::stdio::stdin())
-                })?;
+                drop(gate);
+                self.complete()?;
+                step("open the gate", || open_gate(&opener))?;
                 Ok(job)
             }
-            Cloned::Child => match self.become_job() {
-                Ok(never) => match never {},
-                Err(refused) => self.refuse(refused),
-            },
+            Cloned::Child => {
+                drop(opener);
+                match self.become_job(&gate) {
+                    Ok(never) => match never {},
+                    Err(refused) => self.refuse(refused),
+                }
+            }
         }
     }
 
-    /// Confines the calling process and executes the program.
-    fn become_job(&self) -> Result<std::convert::Infallible, Refused> {
+    /// What init still has to do while the job confines itself: the kernel lets both wait here, and the job waits at the gate
+    /// before it executes anything.
+    fn complete(&self) -> Result<(), Refused> {
         let draft = self.policy.get();
+        if draft.tier == Tier::Namespaces {
+            step("leave the host's root", root::leave_host)?;
+            step("name the host, loopback", || namespaces::name_and_loopback(draft.network))?;
+            if let Network::Egress { port } = draft.network {
+                step("open the proxy's port", || {
+                    door::open(port, self.output.door.as_ref().ok_or(io::Errno::NOTCONN)?)
+                })?;
+            }
+        }
+        step("capabilities", capabilities::give_up)?;
+        step("let go of the output", || {
+            dup2_stdout(rustix::stdio::stdin())?;
+            dup2_stderr(rustix::stdio::stdin())?;
+            // Its end has to be seen when the job ends.
+            let Some(channel) = self.channel() else { return Ok(()) };
+            let number = channel.as_raw_fd().unsigned_abs();
+            close_range(number, number, CloseRange::Now)
+        })
+    }
+
+    /// Confines the calling process and executes the program.
+    fn become_job(&self, gate: &OwnedFd) -> Result<std::convert::Infallible, Refused> {
+        let draft = self.policy.get();
+        step("capabilities", capabilities::give_up)?;
         step("session", || setsid().map(drop))?;
-        step("signals", crate::init::default_signals)?;
+        if let Last::Terminal(_) = self.last {
+            step("terminal", take_terminal)?;
+        }
+        let kept = match self.last {
+            Last::Guest(_) => wasm::FAULTS,
+            // A program of its own that ends must not end it.
+            Last::Errand(_) => &[libc::SIGPIPE],
+            Last::Exec(_) | Last::Terminal(_) | Last::Compile { .. } | Last::Exit => &[],
+        };
+        step("signals", || crate::init::default_signals(kept))?;
         step("lifeline", || die_with_parent(Signal::KILL))?;
         umask(Mode::from_raw_mode(0o022));
-        if let Last::Exec(program) = self.last {
-            step("enter the working directory", || chdir(program.cwd()))?;
+        match self.last {
+            Last::Exec(program) | Last::Terminal(program) => {
+                step("enter the working directory", || chdir(program.cwd()))?;
+            }
+            Last::Guest(_) => step("enter the worktree", || chdir(draft.worktree.at()))?,
+            Last::Errand(errand) => step("enter the working directory", || chdir(errand.cwd))?,
+            Last::Compile { .. } | Last::Exit => {}
         }
-        step("rlimits", || limits::apply(&draft.limits))?;
+        step("rlimits", || limits::apply(&draft.limits, self.watchdog.means()))?;
         let canary = Canary::new(self.policy);
         step("descriptors", || close_all_from(3, CloseRange::OnExec))?;
         let landlock_abi = landlock::confine(self.policy).map_err(|error| Refused::new("landlock", error))?;
         step("seccomp", || seccomp::install(&self.filter))?;
+        step("gate", || pass(gate))?;
         canary.sing().map_err(|reason| Refused::new("self-check", reason))?;
         send(&self.status, &Status::Ready { landlock_abi });
         match self.last {
             Last::Exit => exit_now(0),
-            Last::Exec(program) => {
+            Last::Guest(job) => {
+                step("close descriptors", || close_all_but(&[&self.status]))?;
+                exit_now(job.run(&self.status))
+            }
+            Last::Compile { engine, module } => {
+                step("close descriptors", || close_all_but(&[&self.status]))?;
+                exit_now(wasm::compile_in_cage(engine, module))
+            }
+            Last::Errand(errand) => {
+                // Not the status pipe: how it ends is told by its exit status, and what it says goes through the channel.
+                step("close descriptors", || close_all_but(&[&errand.channel]))?;
+                let run = std::panic::AssertUnwindSafe(|| (errand.run)(errand.channel.as_fd()));
+                exit_now(std::panic::catch_unwind(run).unwrap_or(EXIT_PANICKED))
+            }
+            Last::Exec(program) | Last::Terminal(program) => {
                 let errno = program.exec();
                 send(&self.status, &Status::StartFailed { errno: errno.raw_os_error() });
                 exit_now(EXIT_REFUSED)
@@ -194,15 +351,20 @@ impl Launch<'_> {
         }
     }
 
-    /// Takes the job's output as its own and closes everything else but the status pipe.
+    /// Takes the job's output as its own and closes everything else but the status pipe and the door.
     fn take_output(&self) -> io::Result<()> {
         dup2_stdout(&self.output.stdout)?;
         dup2_stderr(&self.output.stderr)?;
-        let status = self.status.as_raw_fd().unsigned_abs();
-        if status > 3 {
-            close_range(3, status - 1, CloseRange::Now)?;
+        let kept = [Some(&self.status), self.output.door.as_ref(), self.channel()];
+        close_all_but(&kept.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// The descriptor that only the job keeps.
+    fn channel(&self) -> Option<&OwnedFd> {
+        match self.last {
+            Last::Errand(errand) => Some(&errand.channel),
+            Last::Exec(_) | Last::Terminal(_) | Last::Guest(_) | Last::Compile { .. } | Last::Exit => None,
         }
-        close_range(status + 1, u32::MAX, CloseRange::Now)
     }
 
     /// Makes sure that the cage ends when the supervisor does, even by SIGKILL.
@@ -227,6 +389,27 @@ fn step<T>(name: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused
     act().map_err(|error| Refused::new(name, error))
 }
 
+/// Lets the job go on. A job that has ended already was refused, and has said why: its word counts, not the closed gate.
+fn open_gate(opener: &OwnedFd) -> io::Result<()> {
+    match io::write(opener, &[1]) {
+        Err(io::Errno::PIPE) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Waits until init has completed the cage. Where init fails it says so itself, and its end is the end of the job.
+fn pass(gate: &OwnedFd) -> io::Result<()> {
+    let mut byte = [0];
+    loop {
+        match io::read(gate, &mut byte) {
+            Ok(1) => return Ok(()),
+            Ok(_) => exit_now(EXIT_REFUSED),
+            Err(io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn die_with_parent(signal: Signal) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(signal))
 }
@@ -237,19 +420,51 @@ enum CloseRange {
     OnExec,
 }
 
+/// Closes every descriptor but the standard streams: what the program inherited by mistake. To be called before the program
+/// opens anything.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.9.
+pub fn close_inherited() -> io::Result<()> {
+    close_all_from(3, CloseRange::Now)
+}
+
 fn close_all_from(first: u32, when: CloseRange) -> io::Result<()> {
     close_range(first, u32::MAX, when)
 }
 
+/// Closes everything but the standard streams and these.
+fn close_all_but(kept: &[&OwnedFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|descriptor| descriptor.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for descriptor in kept {
+        if descriptor > first {
+            close_range(first, descriptor - 1, CloseRange::Now)?;
+        }
+        first = first.max(descriptor + 1);
+    }
+    close_range(first, u32::MAX, CloseRange::Now)
+}
+
 fn close_range(first: u32, last: u32, when: CloseRange) -> io::Result<()> {
     let flags = if when == CloseRange::OnExec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
-    // SAFETY: the descriptors closed here belong to values that this process never drops: it ends by `exit_now` or exec.
+    // SAFETY: the descriptors closed here belong to no value (`close_inherited`), or to values that this process never
+    // drops: it ends by `exit_now` or exec.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
-/// Ends the calling process without running anything that belongs to the process it is a copy of.
-pub(crate) fn exit_now(code: i32) -> ! {
+/// Makes the terminal that standard output is the input and the controlling terminal of this session. Source: ioctl_tty(2).
+fn take_terminal() -> io::Result<()> {
+    let terminal = rustix::stdio::stdout();
+    rustix::process::ioctl_tiocsctty(terminal)?;
+    dup2_stdin(terminal)
+}
+
+/// Ends the calling process without running anything that belongs to the process it is a copy of: neither destructors nor
+/// what libraries registered for the end. What was written through a buffer of this process must have been flushed.
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) has no preconditions.
     unsafe { libc::_exit(code) }
 }
@@ -263,6 +478,7 @@ pub struct Caged {
     pidfd: OwnedFd,
     status: OwnedFd,
     reader: Reader,
+    watchdog: Watchdog,
 }
 
 impl Caged {
@@ -299,13 +515,25 @@ impl Caged {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// Waits until init has ended, and everything inside with it.
+    /// When to call [`Caged::look`] next; `None` when this job has no limits that want it.
+    pub fn next_look(&self) -> Option<std::time::Instant> {
+        self.watchdog.next_look()
+    }
+
+    /// Looks after the limits. A breach that it gives is to be answered by [`Caged::kill`]: the job may be held still.
+    pub fn look(&mut self) -> Option<Breach> {
+        let tree = Tree::new(self.init?, self.pidfd.as_fd());
+        self.watchdog.look(tree)
+    }
+
+    /// Waits until init has ended, and everything inside with it; gives the gravest breach of a limit that was seen then.
     ///
     /// # Errors
     /// `EBUSY` when something inside outlived the hunt: what it may still write is not to be believed. The system's, when
     /// there is no such child: somebody else reaped it.
-    pub fn reap(mut self) -> io::Result<()> {
-        self.wait()
+    pub fn reap(mut self) -> io::Result<Option<Breach>> {
+        self.wait()?;
+        Ok(self.watchdog.last_look())
     }
 
     fn wait(&mut self) -> io::Result<()> {

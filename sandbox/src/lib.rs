@@ -14,16 +14,26 @@
 mod canary;
 /// Gives up every capability, for good.
 mod capabilities;
+/// Control groups: the kernel counts a whole job together.
+pub mod cgroup;
+/// What a job writes to disk, measured from outside.
+mod disk;
+/// The port through which a job speaks to the egress proxy.
+mod door;
 /// What is enforced and what is not, in words.
 pub mod enforcement;
+/// Would this policy allow that access?
+pub mod evaluate;
+/// The calling program as it lies in memory.
+pub mod image;
 /// The first process of a cage: it reaps, counts and ends all others.
 mod init;
 /// Kernel Landlock: which files, ports and processes may be touched.
 pub mod landlock;
 /// The launch sequence, one function a step.
 pub mod launch;
-/// Resource limits of single processes.
-mod limits;
+/// Limits of resources, and by which means of this machine each is held.
+pub mod limits;
 /// The kernel's mount calls, as few small functions.
 mod mounts;
 /// Namespaces, id maps, loopback and host name.
@@ -42,10 +52,26 @@ mod root;
 pub mod seccomp;
 /// What the inside tells the outside: one record a pipe write.
 mod status;
+/// What all processes of a job use, seen from outside.
+mod tree;
+/// WebAssembly guests: a second wall inside the cage.
+pub mod wasm;
+/// Looks after the limits of one job, from its launch to after its end.
+pub mod watchdog;
 
+/// Makes what does not depend on a policy once, for all processes that are forked from the calling one.
+pub fn prepare() {
+    seccomp::prepare();
+    landlock::prepare();
+}
+
+pub use cgroup::{Controller, GroupPlace};
 pub use enforcement::{Enforcement, Tier};
-pub use launch::{Caged, Refused, launch};
+pub use evaluate::{Decision, Rule, Wish, evaluate};
+pub use launch::{Caged, Errand, Refused, launch, launch_compiler, launch_errand, launch_guest, launch_on_terminal};
+pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};
 pub use probe::{Probe, Verdict, probe};
 pub use program::{Program, ProgramError};
 pub use status::{End, Status, Usage};
+pub use watchdog::{Breach, Grade};

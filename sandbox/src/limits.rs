@@ -1,30 +1,230 @@
-//! Resource limits of single processes, by setrlimit(2). Limits of a whole job need a cgroup and are not built here;
-//! [`crate::enforcement`] says so for each.
+//! Limits of resources, and by which means of this machine each is held.
+//!
+//! | limit | means, best first |
+//! |---|---|
+//! | memory | control group; else the watchdog adds up what all processes have in memory, and what no process maps cannot be had |
+//! | processes | control group; else, in a user namespace of an ordinary user, setrlimit(2), which counts by namespace; else, for root, `kernel.pid_max` of the pid namespace; else the watchdog counts |
+//! | cpu | control group; else nothing |
+//! | open files | setrlimit(2), for each process |
+//! | disk, files | the watchdog walks what the job wrote; each single file by setrlimit(2) |
+//!
+//! Private temporary folders are bounded by the size of their file system. A means is chosen before the launch and named
+//! in the [`crate::Enforcement`]; a launch in which it cannot be applied is refused.
+//!
+//! Source: getrlimit(2), user_namespaces(7) ("ucounts", since Linux 5.14), pid_namespaces(7).
 
+use std::fmt;
+use std::fs;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
-use crate::policy::Limits;
+use crate::cgroup::{Controller, Version};
+use crate::enforcement::Tier;
+use crate::policy::{Draft, Limits};
 
-/// Sets all limits of the calling process, for good: soft and hard alike. A limit above what the machine allows becomes
-/// the machine's own.
-pub fn apply(limits: &Limits) -> io::Result<()> {
-    lower(Resource::Core, 0)?;
-    let wanted = [
-        (Resource::Data, limits.memory_bytes),
-        (Resource::Nproc, limits.processes),
-        (Resource::Nofile, limits.open_files),
-        (Resource::Fsize, limits.file_bytes),
-    ];
-    for (resource, bound) in wanted {
-        if let Some(bound) = bound {
-            lower(resource, bound)?;
-        }
+/// `kernel.pid_max` of the calling process's pid namespace.
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+/// The first kernel on which it belongs to the namespace. On an older one the same write would change the whole machine,
+/// which is why a version is looked at here, and nowhere else.
+const PID_MAX_SINCE: (u32, u32) = (6, 14);
+/// Process ids that the kernel does not give out again once they were used, and below which it accepts no bound.
+const RESERVED_PIDS: u64 = 301;
+/// How many times its bound a job may have in processes before the watchdog has seen it.
+const BOMB_FACTOR: u64 = 4;
+/// The most that the kernel accepts (`PID_MAX_LIMIT`).
+const PID_LIMIT: u64 = 1 << 22;
+
+/// What can be limited, in the words of plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes of memory.
+    Memory,
+    /// Processes and threads.
+    Processes,
+    /// Processor time.
+    Cpu,
+    /// Open files.
+    OpenFiles,
+    /// Bytes on disk.
+    Disk,
+    /// Files and folders.
+    Files,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::Memory => "memory",
+            Limit::Processes => "processes",
+            Limit::Cpu => "cpu",
+            Limit::OpenFiles => "open-files",
+            Limit::Disk => "disk",
+            Limit::Files => "files",
+        })
     }
-    Ok(())
+}
+
+/// What holds a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// A control group.
+    Group(Version),
+    /// setrlimit(2).
+    Rlimit,
+    /// `kernel.pid_max` of the pid namespace.
+    PidMax,
+    /// The supervisor looks, and kills.
+    Watchdog,
+    /// Nothing on this machine.
+    Nothing,
+}
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Means::Group(Version::V1) => "cgroup-v1",
+            Means::Group(Version::V2) => "cgroup-v2",
+            Means::Rlimit => "rlimit",
+            Means::PidMax => "pid_max",
+            Means::Watchdog => "watchdog",
+            Means::Nothing => "nothing",
+        })
+    }
+}
+
+/// What holds each limit that a policy sets, in a fixed order.
+pub fn means(draft: &Draft) -> Vec<(Limit, Means)> {
+    let limits = &draft.limits;
+    let group = |controller| {
+        let place = limits.groups.iter().find(|place| place.controllers.contains(&controller));
+        place.map(|place| Means::Group(place.version))
+    };
+    let mut all = Vec::new();
+    if limits.memory_bytes.is_some() {
+        all.push((Limit::Memory, group(Controller::Memory).unwrap_or(Means::Watchdog)));
+    }
+    if limits.processes.is_some() {
+        let means = group(Controller::Processes).unwrap_or_else(|| processes_without_group(draft.tier));
+        all.push((Limit::Processes, means));
+    }
+    if limits.cpu.is_some() {
+        all.push((Limit::Cpu, group(Controller::Cpu).unwrap_or(Means::Nothing)));
+    }
+    if limits.open_files.is_some() {
+        all.push((Limit::OpenFiles, Means::Rlimit));
+    }
+    if limits.disk_bytes.is_some() {
+        all.push((Limit::Disk, Means::Watchdog));
+    }
+    if limits.files.is_some() {
+        all.push((Limit::Files, Means::Watchdog));
+    }
+    all
+}
+
+/// The means that holds `wanted` among `all`.
+pub fn by(all: &[(Limit, Means)], wanted: Limit) -> Option<Means> {
+    all.iter().find(|(limit, _)| *limit == wanted).map(|(_, means)| *means)
+}
+
+fn processes_without_group(tier: Tier) -> Means {
+    match tier {
+        Tier::Landlock => Means::Watchdog,
+        Tier::Namespaces if !is_machine_root() => Means::Rlimit,
+        Tier::Namespaces if can_set_pid_max() => Means::PidMax,
+        Tier::Namespaces => Means::Watchdog,
+    }
+}
+
+/// Whether the caller is user 0 of the whole machine, whose processes the kernel never counts against a limit. User 0 of a
+/// container with ids of its own is somebody else.
+fn is_machine_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let fields: Vec<&str> = map.split_ascii_whitespace().take(2).collect();
+    geteuid().is_root() && (fields.is_empty() || fields == ["0", "0"])
+}
+
+fn can_set_pid_max() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    // Container runtimes mount it read-only.
+    version >= PID_MAX_SINCE && openat(CWD, PID_MAX, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).is_ok()
+}
+
+/// Bounds the process ids of the calling process's own, new pid namespace. Ids up to [`RESERVED_PIDS`] are given out once
+/// only, so they are added: at least `processes` can live at once, and at most that many more.
+///
+/// # Errors
+/// The kernel's; the launch is refused.
+pub fn bound_pids(processes: u64) -> io::Result<()> {
+    let file = openat(CWD, PID_MAX, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let bound = processes.saturating_add(RESERVED_PIDS).min(PID_LIMIT);
+    io::write(&file, bound.to_string().as_bytes()).map(drop)
+}
+
+/// Makes the calling process and all that it starts the kernel's first choice when the whole machine is out of memory,
+/// before the coordinator and whatever else the user runs. Source: proc_pid_oom_score_adj(5).
+///
+/// # Errors
+/// The system's; a value that is higher already is left.
+pub fn volunteer() -> io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    const SCORE: i32 = 500;
+    let now = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if now.is_some_and(|now| now >= SCORE) {
+        return Ok(());
+    }
+    let file = openat(CWD, FILE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    io::write(&file, SCORE.to_string().as_bytes()).map(drop)
+}
+
+/// Sets all limits of the calling process that single processes are held to, for good. A limit above what the machine
+/// allows becomes the machine's own.
+///
+/// # Errors
+/// The system's; the launch is refused.
+pub fn apply(limits: &Limits, means: &[(Limit, Means)]) -> io::Result<()> {
+    lower(Resource::Core, 0)?;
+    if let Some(bound) = limits.open_files {
+        lower_hard(Resource::Nofile, bound)?;
+    }
+    if let Some(bound) = limits.disk_bytes {
+        lower(Resource::Fsize, bound)?;
+    }
+    if let Some(bound) = limits.data_bytes {
+        lower(Resource::Data, bound)?;
+    }
+    match (limits.processes, by(means, Limit::Processes)) {
+        // Init counts, too.
+        (Some(bound), Some(Means::Rlimit)) => lower(Resource::Nproc, bound.saturating_add(1)),
+        // All of the user's processes count together here. This leaves them their room, and only keeps a bomb from
+        // filling the machine before it is seen.
+        (Some(bound), Some(Means::Watchdog)) => match tasks_of_machine() {
+            Some(others) => lower(Resource::Nproc, others.saturating_add(bound.saturating_mul(BOMB_FACTOR))),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Processes and threads of the whole machine. Source: proc_loadavg(5), the fourth field.
+fn tasks_of_machine() -> Option<u64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_ascii_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }
 
 fn lower(resource: Resource, bound: u64) -> io::Result<()> {
     let bound = getrlimit(resource).maximum.map_or(bound, |machine| bound.min(machine));
     setrlimit(resource, Rlimit { current: Some(bound), maximum: Some(bound) })
+}
+
+/// Leaves the soft limit, which many programs rely on to be small, where it is not above the bound.
+fn lower_hard(resource: Resource, bound: u64) -> io::Result<()> {
+    let now = getrlimit(resource);
+    let maximum = now.maximum.map_or(bound, |machine| bound.min(machine));
+    let current = now.current.map_or(maximum, |current| current.min(maximum));
+    setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
 }

@@ -35,10 +35,25 @@ pub fn clone_tree(source: impl AsFd) -> io::Result<OwnedFd> {
     open_tree(source, c"", flags)
 }
 
+/// How much a tmpfs may hold; `None` leaves the kernel's own bound, half of the machine's memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Room {
+    /// Bytes.
+    pub bytes: Option<u64>,
+    /// Files and folders.
+    pub files: Option<u64>,
+}
+
 /// A detached, empty tmpfs with the given mode (octal text) of its root.
-pub fn new_tmpfs(mode: &CStr) -> io::Result<OwnedFd> {
+pub fn new_tmpfs(mode: &CStr, room: Room) -> io::Result<OwnedFd> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), c"mode", mode)?;
+    if let Some(bytes) = room.bytes {
+        fsconfig_set_string(context.as_fd(), c"size", bytes.to_string().as_str())?;
+    }
+    if let Some(files) = room.files {
+        fsconfig_set_string(context.as_fd(), c"nr_inodes", files.to_string().as_str())?;
+    }
     finish(context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
 }
 

@@ -25,7 +25,7 @@ pub enum Cloned {
 
 /// The clone flags of a job's namespaces.
 pub fn flags(network: Network) -> libc::c_int {
-    let own_network = if network == Network::None { libc::CLONE_NEWNET } else { 0 };
+    let own_network = if network.is_host() { 0 } else { libc::CLONE_NEWNET };
     libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | own_network
 }
 
@@ -52,6 +52,14 @@ pub fn clone(flags: libc::c_int) -> io::Result<Cloned> {
         }
         _ => Err(last_error()),
     }
+}
+
+/// Clones the calling process like fork(2). The process must have a single thread, like all that uses this crate.
+///
+/// # Errors
+/// `EAGAIN` at a limit of processes, `ENOMEM`.
+pub fn fork() -> io::Result<Cloned> {
+    clone(0)
 }
 
 /// The caller's user and group id, to be taken before [`clone`].
@@ -90,7 +98,7 @@ pub fn make_mounts_private() -> io::Result<()> {
 /// Gives the cage a name of its own and brings its loopback up.
 pub fn name_and_loopback(network: Network) -> io::Result<()> {
     rustix::system::sethostname(HOST_NAME.as_bytes())?;
-    if network == Network::None { loopback_up() } else { Ok(()) }
+    if network.is_host() { Ok(()) } else { loopback_up() }
 }
 
 fn loopback_up() -> io::Result<()> {

@@ -8,6 +8,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use crate::cgroup::GroupPlace;
 use crate::enforcement::Tier;
 
 /// The longest list of grants, hidden paths or layers that is accepted. The kernel allows 100,000 mounts a namespace and
@@ -114,17 +115,30 @@ pub enum Access {
     Write,
 }
 
-/// A host folder seen copy-on-write.
+/// A host folder seen copy-on-write, or some folders in it that share one overlay: an overlay of its own for each would
+/// cost as much as the rest of the cage.
 #[derive(Debug, Clone)]
 pub struct CopyOnWrite {
     /// The folder on the host, without symlinks: the lower layer.
     pub path: PathBuf,
     /// Where the job sees it.
     pub at: PathBuf,
+    /// Which folders of it the job sees, relative to `path` and `at`, and nothing beside them; empty for all of it.
+    pub shown: Vec<PathBuf>,
     /// Receives writes; relative to the worktree's `state`.
     pub upper: String,
     /// Scratch folder; relative to the worktree's `state`.
     pub work: String,
+}
+
+impl CopyOnWrite {
+    /// What the job sees, as it names it.
+    pub fn places(&self) -> Vec<PathBuf> {
+        match &*self.shown {
+            [] => vec![self.at.clone()],
+            shown => shown.iter().map(|folder| self.at.join(folder)).collect(),
+        }
+    }
 }
 
 /// What may be reached over the network.
@@ -132,23 +146,43 @@ pub struct CopyOnWrite {
 pub enum Network {
     /// Only the job's own loopback (namespaces tier), or nothing (landlock tier).
     None,
+    /// One port on the job's loopback, behind which the egress proxy answers; else as [`Network::None`].
+    Egress {
+        /// The port. In the namespaces tier init opens it inside; in the landlock tier it is one of the host's loopback.
+        port: u16,
+    },
     /// The host's network.
     Host,
 }
 
+impl Network {
+    /// Whether the job may reach the host's network as it is.
+    pub fn is_host(self) -> bool {
+        self == Network::Host
+    }
+}
+
 /// Limits of resources; `None` leaves the machine's own.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// Bytes of private writable memory of each process.
+    /// Bytes of memory of all processes together.
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
     /// Open files of each process.
     pub open_files: Option<u64>,
-    /// Bytes of each file.
-    pub file_bytes: Option<u64>,
+    /// Bytes on disk that the job writes: in its worktree, in what it may write beside it, and of each single file.
+    pub disk_bytes: Option<u64>,
+    /// Files and folders that it makes or changes there.
+    pub files: Option<u64>,
     /// Processors, as a fraction.
     pub cpu: Option<f64>,
+    /// Bytes of private writable memory of each process, by setrlimit(2): for programs of ours that start no other. Others
+    /// reserve more than they ever use.
+    pub data_bytes: Option<u64>,
+    /// Where groups can be made for these limits, as [`crate::cgroup::find`] gave them; what no group holds is held by
+    /// other means ([`crate::limits`]).
+    pub groups: Vec<GroupPlace>,
 }
 
 /// Why a wish is no policy. Every variant names what must be changed by whoever asked.
@@ -179,6 +213,17 @@ pub enum PolicyError {
     /// More than [`PATHS_MAX`] of something.
     #[error("more than {PATHS_MAX} {0}")]
     TooMany(&'static str),
+    /// A hidden path with something in it that may be written: one of the two has to go.
+    #[error("hiding {hidden:?} would hide {inside:?} too, which the job is to write")]
+    Hides {
+        /// The hidden path.
+        hidden: PathBuf,
+        /// What lies in it.
+        inside: PathBuf,
+    },
+    /// A port that cannot be listened on by number.
+    #[error("port 0 cannot be the proxy's")]
+    Port,
     /// Something that the tier cannot do.
     #[error("the {tier} tier cannot {what}")]
     Tier {
@@ -204,6 +249,9 @@ impl Draft {
                 return Err(PolicyError::TooMany(what));
             }
         }
+        if self.network == (Network::Egress { port: 0 }) {
+            return Err(PolicyError::Port);
+        }
         check_worktree(&self.worktree)?;
         check_home(&self.home)?;
         if let Some(tmp) = &self.tmp {
@@ -214,18 +262,30 @@ impl Draft {
         }
         for copy in &self.copies {
             plain("a copy-on-write folder", &copy.path)?;
-            check_writable("a copy-on-write folder", &copy.at)?;
+            copy.places().iter().try_for_each(|place| check_copy(&copy.at, place))?;
             layer(&copy.upper)?;
             layer(&copy.work)?;
         }
+        let writable = self.writable();
         for path in &self.hide {
             plain("a hidden path", path)?;
+            if let Some(inside) = writable.iter().find(|tree| tree.starts_with(path)) {
+                return Err(PolicyError::Hides { hidden: path.clone(), inside: inside.clone() });
+            }
         }
         match self.tier {
             Tier::Namespaces => self.check_namespaces()?,
             Tier::Landlock => self.check_landlock()?,
         }
         Ok(Policy { draft: self })
+    }
+
+    /// Where the job may write, as it names these places.
+    fn writable(&self) -> Vec<PathBuf> {
+        let granted = self.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| &*grant.at);
+        let own = [self.worktree.at(), &*self.home].into_iter().chain(self.tmp.as_deref());
+        let copies = self.copies.iter().flat_map(CopyOnWrite::places);
+        own.chain(granted).map(Path::to_owned).chain(copies).collect()
     }
 
     fn check_namespaces(&self) -> Result<(), PolicyError> {
@@ -248,17 +308,19 @@ impl Draft {
         if let Some(moved) = self.grants.iter().find(|grant| grant.path != grant.at) {
             return cannot(format!("show {} at {}", moved.path.display(), moved.at.display()));
         }
-        if let Some(copy) = self.copies.first() {
-            return cannot(format!("show {} copy-on-write", copy.path.display()));
+        if let Some(place) = self.copies.iter().flat_map(CopyOnWrite::places).next() {
+            return cannot(format!("show {} copy-on-write", place.display()));
         }
         if self.tmp.is_none() {
             return cannot("give a private /tmp".to_owned());
         }
-        let mut writable = self.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| &*grant.at);
-        let hidden = self
-            .hide
-            .iter()
-            .find(|hidden| hidden.starts_with(self.worktree.at()) || writable.any(|tree| hidden.starts_with(tree)));
+        let writable = self.writable();
+        let narrowed =
+            |grant: &&PathGrant| grant.access == Access::Read && writable.iter().any(|tree| grant.at.starts_with(tree));
+        if let Some(narrowed) = self.grants.iter().find(narrowed) {
+            return cannot(format!("keep {} read-only inside a writable folder", narrowed.at.display()));
+        }
+        let hidden = self.hide.iter().find(|hidden| writable.iter().any(|tree| hidden.starts_with(tree)));
         match hidden {
             Some(hidden) => cannot(format!("hide {} inside a writable folder", hidden.display())),
             None => Ok(()),
@@ -297,12 +359,24 @@ fn check_grant(grant: &PathGrant) -> Result<(), PolicyError> {
     Ok(())
 }
 
+/// Whether a grant of `path` passes [`Draft::check`].
+pub(crate) fn grantable(path: &Path, access: Access) -> bool {
+    check_grant(&PathGrant { path: path.to_owned(), at: path.to_owned(), access }).is_ok()
+}
+
 /// Refuses places that no job may have for writing as a whole. Folders *inside* `/home`, `/var` or `/run` are fine, and so
 /// is a repository that lies in `/usr/src`.
 fn check_writable(what: &'static str, path: &Path) -> Result<(), PolicyError> {
     check_outside_kernel(what, path)?;
     let taken = SYSTEM_FOLDERS.iter().chain(SHARED_FOLDERS).any(|folder| path == Path::new(folder));
     if taken { Err(PolicyError::Reserved { what, path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// `place` must lie below `at`, which joining an absolute path would leave.
+fn check_copy(at: &Path, place: &Path) -> Result<(), PolicyError> {
+    let what = "a copy-on-write folder";
+    check_writable(what, place)?;
+    if place.starts_with(at) { Ok(()) } else { Err(PolicyError::NotPlain { what, path: place.to_owned() }) }
 }
 
 /// The home folder may be `/root`, but no folder of the system.
@@ -321,7 +395,7 @@ fn within(path: &Path, folders: &[&str]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
 }
 
-fn plain(what: &'static str, path: &Path) -> Result<(), PolicyError> {
+pub(crate) fn plain(what: &'static str, path: &Path) -> Result<(), PolicyError> {
     let mut components = path.components();
     let rooted = components.next() == Some(Component::RootDir);
     let normal = components.clone().all(|component| matches!(component, Component::Normal(_)));
@@ -362,6 +436,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn shared_copies_stay_below_their_folder() {
+        let check = |folder: &str| {
+            let (upper, work) = ("u".to_owned(), "w".to_owned());
+            let (path, shown) = (PathBuf::from("/home/u"), vec![PathBuf::from(".npm"), folder.into()]);
+            let worktree = Worktree::Overlay {
+                at: "/home/u/repo".into(),
+                state: "/home/u/state".into(),
+                lowers: vec!["base".to_owned()],
+                upper: "upper".to_owned(),
+                work: "work".to_owned(),
+            };
+            let copies = vec![CopyOnWrite { at: path.clone(), path, shown, upper, work }];
+            Draft { copies, worktree, ..draft(Tier::Namespaces) }.check()
+        };
+        assert!(check(".cargo/registry").is_ok());
+        for folder in ["/home/other", "../other", "a/../../other", "/usr"] {
+            assert!(check(folder).is_err(), "{folder}");
+        }
+    }
+
     fn granted(path: &str, access: Access) -> Result<Policy, PolicyError> {
         let grants = vec![PathGrant { path: path.into(), at: path.into(), access }];
         Draft { grants, ..draft(Tier::Namespaces) }.check()
@@ -380,6 +475,17 @@ mod tests {
         }
         for path in ["/home/u/out", "/var/cache/x", "/tmp/x", "/run/user/1"] {
             assert!(granted(path, Access::Write).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_to_be_written_is_hidden() {
+        for (hidden, fine) in
+            [("/home/u", false), ("/home/u/repo", false), ("/home/u/repo/secrets", true), ("/x", true)]
+        {
+            let checked = Draft { hide: vec![hidden.into()], ..draft(Tier::Namespaces) }.check();
+            assert_eq!(checked.is_ok(), fine, "{hidden}");
+            assert!(fine || matches!(checked, Err(PolicyError::Hides { .. })), "{hidden}");
         }
     }
 
@@ -420,6 +526,13 @@ mod tests {
         check(|draft| draft.hide.push("/home/u/repo/secrets".into()), "inside a writable folder");
         check(
             |draft| {
+                let path: PathBuf = "/home/u/repo/vendor".into();
+                draft.grants.push(PathGrant { at: path.clone(), path, access: Access::Read });
+            },
+            "keep /home/u/repo/vendor read-only inside a writable folder",
+        );
+        check(
+            |draft| {
                 let path = "/home/u/x".into();
                 draft.grants.push(PathGrant { path, at: "/home/u/y".into(), access: Access::Read });
             },
@@ -429,7 +542,8 @@ mod tests {
         check(
             |draft| {
                 let (upper, work) = ("u".to_owned(), "w".to_owned());
-                draft.copies.push(CopyOnWrite { path: "/home/u/.npm".into(), at: "/home/u/.npm".into(), upper, work });
+                let path = PathBuf::from("/home/u/.npm");
+                draft.copies.push(CopyOnWrite { at: path.clone(), path, shown: vec![], upper, work });
             },
             "copy-on-write",
         );

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, open, statvfs};
 
+use crate::cgroup::{self, GroupPlace};
 use crate::enforcement::{Enforcement, Tier};
 use crate::landlock::kernel_abi;
 use crate::launch::{Last, Output, Refused, launch_until};
@@ -26,6 +27,12 @@ pub struct Probe {
     pub namespaces: Verdict,
     /// The namespaces tier with an overlay whose layers lie in the given state folder.
     pub overlay: Verdict,
+    /// Where control groups can be made; empty where nowhere.
+    pub groups: Vec<GroupPlace>,
+    /// Bytes of memory that all jobs together can have.
+    pub memory_bytes: u64,
+    /// Bytes that are free on the file system of the state folder.
+    pub disk_bytes: u64,
 }
 
 /// Tries every tier, in a new folder below `state` that is removed afterwards.
@@ -38,11 +45,16 @@ pub fn probe(state: &Path) -> std::io::Result<Probe> {
         fs::create_dir_all(folder.join(name))?;
     }
     let folder = fs::canonicalize(folder)?;
+    let groups = cgroup::find();
+    let try_out = |tier, worktree| attempt(&folder, tier, worktree, &groups);
     let probe = Probe {
         landlock_abi: kernel_abi(),
-        landlock: attempt(&folder, Tier::Landlock, directory(&folder)),
-        namespaces: attempt(&folder, Tier::Namespaces, directory(&folder)),
-        overlay: attempt(&folder, Tier::Namespaces, overlay(&folder)),
+        landlock: try_out(Tier::Landlock, directory(&folder)),
+        namespaces: try_out(Tier::Namespaces, directory(&folder)),
+        overlay: try_out(Tier::Namespaces, overlay(&folder)),
+        memory_bytes: memory_bytes(&groups),
+        disk_bytes: statvfs(&folder).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize)),
+        groups,
     };
     remove(&folder)?;
     Ok(probe)
@@ -62,7 +74,7 @@ fn overlay(folder: &Path) -> Worktree {
     }
 }
 
-fn attempt(folder: &Path, tier: Tier, worktree: Worktree) -> Verdict {
+fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace]) -> Verdict {
     let draft = Draft {
         tier,
         worktree,
@@ -72,12 +84,12 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree) -> Verdict {
         home: folder.join("home"),
         tmp: (tier == Tier::Landlock).then(|| folder.join("tmp")),
         network: Network::None,
-        limits: Limits::default(),
+        limits: generous(groups),
         landlock_abi_max: None,
     };
     let policy = draft.check().map_err(|error| refused("policy", error))?;
     let null = || open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let output = null().and_then(|stdout| Ok(Output { stdout, stderr: null()? }));
+    let output = null().and_then(|stdout| Ok(Output { stdout, stderr: null()?, door: None }));
     let output = output.map_err(|error| refused("open /dev/null", error))?;
     let mut caged = launch_until(&policy, Last::Exit, output)?;
     let mut verdict = Err(refused("launch", "the first process ended without a word"));
@@ -86,12 +98,36 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree) -> Verdict {
             match word {
                 Status::Ready { landlock_abi } => verdict = Ok(Enforcement::of(&policy, landlock_abi)),
                 Status::Refused { step, reason } => verdict = Err(Refused { step, reason }),
-                Status::StartFailed { .. } | Status::Ended { .. } => {}
+                Status::StartFailed { .. }
+                | Status::Limit { .. }
+                | Status::NotRunnable { .. }
+                | Status::Ended { .. } => {}
             }
         }
     }
     caged.reap().map_err(|error| refused("reap", error))?;
     verdict
+}
+
+/// The machine's memory, or what our own control group leaves of it.
+fn memory_bytes(groups: &[GroupPlace]) -> u64 {
+    let system = rustix::system::sysinfo();
+    let machine = u64::from(system.mem_unit).saturating_mul(system.totalram as u64);
+    cgroup::memory_room(groups).map_or(machine, |room| room.min(machine))
+}
+
+/// Every limit there is, so that the means of each is tried; none is reached.
+fn generous(groups: &[GroupPlace]) -> Limits {
+    Limits {
+        memory_bytes: Some(1 << 30),
+        processes: Some(1 << 10),
+        open_files: Some(1 << 10),
+        disk_bytes: Some(1 << 30),
+        files: Some(1 << 20),
+        cpu: Some(1.0),
+        data_bytes: None,
+        groups: groups.to_vec(),
+    }
 }
 
 fn refused(step: &str, reason: impl ToString) -> Refused {

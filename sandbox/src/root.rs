@@ -19,13 +19,17 @@
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+};
 use rustix::io::{self, Errno};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::launch::Refused;
-use crate::mounts::{Reach, attach, clone_tree, new_devpts, new_proc, new_tmpfs, open_beneath, open_source, restrict};
+use crate::mounts::{
+    Reach, Room, attach, clone_tree, new_devpts, new_proc, new_tmpfs, open_beneath, open_source, restrict,
+};
 use crate::overlay::mount_overlay;
 use crate::policy::{Access, CopyOnWrite, Draft, Network, Policy, Worktree};
 
@@ -67,15 +71,20 @@ pub const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 /// Files up to this many bytes are copied into the tree's memory: a copy costs half of a mount, here and at the end.
 const COPY_BYTES_MAX: usize = 64 << 10;
 
+/// What the tree itself may need of its tmpfs, beside what the job puts there: copies of small files of the system.
+const OWN_BYTES: u64 = 16 << 20;
+/// The same, in files and folders.
+const OWN_FILES: u64 = 16 << 10;
+
 const HOSTS: &str = "127.0.0.1 localhost swarm\n::1 localhost swarm\n";
 
-/// Moves the calling process into the tree that `policy` describes.
+/// Moves the calling process into the tree that `policy` describes. The host's tree is gone only after [`leave_host`].
 ///
 /// # Errors
 /// [`Refused`] names the part of the tree that could not be made.
 pub fn enter(policy: &Policy) -> Result<(), Refused> {
     let draft = policy.get();
-    let root = Root { fd: at_step("mount /", || attach_over_host_root(new_tmpfs(c"0755")?))? };
+    let root = Root { fd: at_step("mount /", || attach_over_host_root(new_tmpfs(c"0755", room(draft))?))? };
     root.system(draft)?;
     root.private(Path::new("/tmp"))?;
     root.devices()?;
@@ -91,10 +100,24 @@ pub fn enter(policy: &Policy) -> Result<(), Refused> {
     at_step("pivot_root", || {
         fchdir(&root.fd)?;
         pivot_root(c".", c".")?;
-        unmount(c".", UnmountFlags::DETACH)?;
         restrict(&root.fd, Reach::Single, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
         chdir(c"/")
     })
+}
+
+/// What the private folders may hold together: a job that fills them is told that no space is left.
+fn room(draft: &Draft) -> Room {
+    Room {
+        bytes: draft.limits.memory_bytes.map(|bytes| bytes.saturating_add(OWN_BYTES)),
+        files: draft.limits.files.map(|files| files.saturating_add(OWN_FILES)),
+    }
+}
+
+/// Takes the host's root out of the calling process's mount namespace, in which it still lies over the new one, reachable
+/// as `/..`; the working directory is the new root. The kernel makes the caller wait until nobody reads the mount table any
+/// more, which is why this is a step of its own.
+pub fn leave_host() -> io::Result<()> {
+    unmount(c".", UnmountFlags::DETACH)
 }
 
 /// One mount of the job's own, sorted so that a parent is mounted before what lies in it.
@@ -104,6 +127,7 @@ enum Tree<'a> {
     Worktree(&'a Worktree),
     Bind { path: &'a Path, access: Access },
     Copy(&'a CopyOnWrite),
+    Part { of: &'a Path, overlay: &'a OwnedFd },
 }
 
 struct Root {
@@ -118,7 +142,9 @@ impl Root {
         self.show_all(Path::new("/"), SYSTEM_FOLDERS.iter().map(|path| path.trim_start_matches('/')))?;
         self.show_all(Path::new("/etc"), etc.copied())?;
         at_step("write /etc/hosts", || match draft.network {
-            Network::None => write_file(self.folder(Path::new("/etc"))?, Path::new("hosts"), HOSTS.as_bytes()),
+            Network::None | Network::Egress { .. } => {
+                write_file(self.folder(Path::new("/etc"))?, Path::new("hosts"), HOSTS.as_bytes())
+            }
             Network::Host => Ok(()),
         })?;
         at_step("mount /proc", || attach(new_proc()?, self.folder(Path::new("/proc"))?))
@@ -212,12 +238,42 @@ impl Root {
         trees.extend(
             draft.grants.iter().map(|grant| (&*grant.at, Tree::Bind { path: &grant.path, access: grant.access })),
         );
-        trees.extend(draft.copies.iter().map(|copy| (&*copy.at, Tree::Copy(copy))));
-        trees.sort_by_key(|(at, _)| at.components().count());
         if let Worktree::Overlay { state, .. } = &draft.worktree {
             at_step("open the state folder", || fchdir(open_source(state)?))?;
         }
-        trees.into_iter().try_for_each(|(at, tree)| self.tree(at, &tree))
+        let mut asides = Vec::new();
+        for (number, copy) in draft.copies.iter().enumerate() {
+            let aside = self.aside(copy, number);
+            asides.push(aside.map_err(|error| refused("mount copy-on-write at", &copy.at, error))?);
+        }
+        let places: Vec<_> = draft.copies.iter().map(CopyOnWrite::places).collect();
+        for ((copy, aside), places) in draft.copies.iter().zip(&asides).zip(&places) {
+            match aside {
+                None => trees.push((&copy.at, Tree::Copy(copy))),
+                Some(overlay) => trees.extend(places.iter().map(|at| (&**at, Tree::Part { of: &copy.at, overlay }))),
+            }
+        }
+        trees.sort_by_key(|(at, _)| at.components().count());
+        trees.into_iter().try_for_each(|(at, tree)| self.tree(at, &tree))?;
+        let mut asides = (0..).zip(&asides).filter_map(|(number, overlay)| Some((number, overlay.as_ref()?)));
+        at_step("take overlays apart", || asides.try_for_each(|(number, overlay)| self.leave_aside(overlay, number)))
+    }
+
+    /// Mounts the overlay of which only parts will be shown where nobody looks: no job exists yet.
+    fn aside(&self, copy: &CopyOnWrite, number: usize) -> io::Result<Option<OwnedFd>> {
+        if copy.shown.is_empty() {
+            return Ok(None);
+        }
+        let name = aside_name(number);
+        mkdirat(&self.fd, &name, Mode::RWXU)?;
+        self.overlay_of(copy, open_beneath(&self.fd, Path::new(&name), OFlags::PATH)?)?;
+        // Opened again: the first descriptor is the folder below the mount.
+        open_beneath(&self.fd, Path::new(&name), OFlags::PATH).map(Some)
+    }
+
+    fn leave_aside(&self, overlay: &OwnedFd, number: usize) -> io::Result<()> {
+        unmount(format!("/proc/self/fd/{}", overlay.as_raw_fd()), UnmountFlags::DETACH)?;
+        unlinkat(&self.fd, aside_name(number), AtFlags::REMOVEDIR)
     }
 
     fn tree(&self, at: &Path, tree: &Tree<'_>) -> Result<(), Refused> {
@@ -231,16 +287,25 @@ impl Root {
             Tree::Worktree(Worktree::Overlay { lowers, upper, work, .. }) => {
                 ("mount the worktree at", self.folder(at).and_then(|target| mount_overlay(lowers, upper, work, target)))
             }
-            Tree::Copy(copy) => ("mount copy-on-write at", self.copy_on_write(copy)),
+            Tree::Copy(copy) => {
+                ("mount copy-on-write at", self.folder(at).and_then(|target| self.overlay_of(copy, target)))
+            }
+            Tree::Part { of, overlay } => ("mount copy-on-write at", self.part(of, overlay, at)),
         };
         made.map_err(|error| refused(step, at, error))
     }
 
-    fn copy_on_write(&self, copy: &CopyOnWrite) -> io::Result<()> {
+    fn overlay_of(&self, copy: &CopyOnWrite, target: OwnedFd) -> io::Result<()> {
         let lower = open_source(&copy.path)?;
         // A descriptor needs no escaping in mount options, whatever the path is.
         let lowers = [format!("/proc/self/fd/{}", lower.as_raw_fd())];
-        mount_overlay(&lowers, &copy.upper, &copy.work, self.folder(&copy.at)?)
+        mount_overlay(&lowers, &copy.upper, &copy.work, target)
+    }
+
+    /// Shows one folder of an overlay that shows nothing else. Nothing leads from a bind mount to what lies beside it.
+    fn part(&self, of: &Path, overlay: &OwnedFd, at: &Path) -> io::Result<()> {
+        let below = at.strip_prefix(of).map_err(|_| Errno::INVAL)?;
+        self.bind(open_beneath(overlay, below, OFlags::PATH | OFlags::DIRECTORY)?, at, Access::Write)
     }
 
     fn bind_host(&self, path: &Path, at: &Path, access: Access) -> io::Result<()> {
@@ -368,6 +433,11 @@ fn refused(step: &str, path: &Path, error: Errno) -> Refused {
         error => error.to_string(),
     };
     Refused { step: format!("{step} {}", path.display()), reason }
+}
+
+/// Where an overlay is mounted of which only parts are shown.
+fn aside_name(number: usize) -> String {
+    format!(".aside-{number}")
 }
 
 fn at_step<T>(step: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused> {

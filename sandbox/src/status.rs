@@ -2,7 +2,8 @@
 //! [`RECORD_BYTES_MAX`] bytes, which the kernel never splits or mixes (pipe(7), `PIPE_BUF`).
 //!
 //! A record is a length byte pair, a tag, and fields in little-endian order. The writer is our own code and gone before the
-//! job's program starts: the job has no descriptor of this pipe. The reader checks everything all the same.
+//! job's program starts: the job has no descriptor of this pipe. Only the process of a WebAssembly guest keeps it; one that
+//! got out of the runtime could lie about its own end, as a program can by its exit status. The reader checks everything.
 
 use std::os::fd::AsFd;
 
@@ -30,6 +31,18 @@ pub enum Status {
     StartFailed {
         /// The system's error number.
         errno: i32,
+    },
+    /// A WebAssembly guest broke a limit; the end of its process follows.
+    Limit {
+        /// The limit's name.
+        limit: String,
+        /// What was seen.
+        detail: String,
+    },
+    /// A WebAssembly guest could not be run; the end of its process follows.
+    NotRunnable {
+        /// Why.
+        reason: String,
     },
     /// The first process ended and all others are dead.
     Ended {
@@ -79,6 +92,14 @@ fn encode(status: &Status) -> Vec<u8> {
         Status::StartFailed { errno } => {
             body.push(b'F');
             body.extend(errno.to_le_bytes());
+        }
+        Status::Limit { limit, detail } => {
+            body.push(b'L');
+            body.extend(format!("{limit}\0{detail}").bytes().take(RECORD_BYTES_MAX - 8));
+        }
+        Status::NotRunnable { reason } => {
+            body.push(b'N');
+            body.extend(reason.bytes().take(RECORD_BYTES_MAX - 8));
         }
         Status::Ended { end, usage, orphans } => {
             body.push(b'E');
@@ -139,6 +160,12 @@ fn decode(body: &[u8]) -> Option<Status> {
             let (step, reason) = text.split_once('\0')?;
             Some(Status::Refused { step: step.to_owned(), reason: reason.to_owned() })
         }
+        b'L' => {
+            let text = String::from_utf8_lossy(fields);
+            let (limit, detail) = text.split_once('\0')?;
+            Some(Status::Limit { limit: limit.to_owned(), detail: detail.to_owned() })
+        }
+        b'N' => Some(Status::NotRunnable { reason: String::from_utf8_lossy(fields).into_owned() }),
         b'F' => Some(Status::StartFailed { errno: i32::from_le_bytes(fields.try_into().ok()?) }),
         b'E' => {
             let (kind, fields) = fields.split_first()?;
@@ -166,6 +193,8 @@ mod tests {
         prop_oneof![
             any::<u32>().prop_map(|landlock_abi| Status::Ready { landlock_abi }),
             ("[a-z /]{0,30}", "[a-z]{0,200}").prop_map(|(step, reason)| Status::Refused { step, reason }),
+            ("[a-z]{1,10}", "[a-z]{0,200}").prop_map(|(limit, detail)| Status::Limit { limit, detail }),
+            "[a-z]{0,200}".prop_map(|reason| Status::NotRunnable { reason }),
             any::<i32>().prop_map(|errno| Status::StartFailed { errno }),
             (any::<i32>(), any::<bool>(), any::<[u64; 3]>()).prop_map(
                 |(code, exited, [cpu_us, max_rss_kib, orphans])| {

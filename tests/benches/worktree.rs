@@ -83,7 +83,7 @@ fn bench(files: usize) {
 
 fn mounted(state: &StateDir, layers: &Layers, number: usize, at: &Path) -> Worktree {
     let attempt = format!("runs/bench/{number}/1");
-    let worktree = Worktree::provision(state, layers, &attempt, at, Backend::Overlay).expect("a full disk?");
+    let worktree = Worktree::provision(state, layers, &attempt, at, Backend::Overlay, None).expect("a full disk?");
     let WorktreeSpec::Overlay { state, lowers, upper, work, .. } = &worktree.spec else {
         unreachable!("BUG: asked for an overlay")
     };

@@ -2,9 +2,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 use swarm_tests::{Ended, Repository, Swarm};
 
@@ -168,34 +167,6 @@ fn a_worker_may_make_names_of_any_bytes() {
 fn a_state_folder_that_cannot_be_made() {
     let repository = Repository::with(&FILES);
     refused(&repository, &["--state-dir", "a.txt/state"], 3, &["a.txt/state"]);
-}
-
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // It is gone already when the test never mounted it.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
-}
-
-#[test]
-fn a_full_disk_ends_the_run_and_loses_nothing() {
-    let repository = Repository::with(&FILES);
-    repository.write("big.bin", vec![7; 3 << 20]);
-    repository.commit_all("big\n");
-    let disk = SmallDisk(repository.beside("disk"));
-    std::fs::create_dir(&disk.0).expect("a folder");
-    let size = c"size=2m";
-    if let Err(error) = mount("tmpfs", &disk.0, "tmpfs", MountFlags::empty(), Some(size)) {
-        println!("skipped: no small disk can be mounted ({error})");
-        return;
-    }
-    let before = repository.freeze("swarm/it");
-    let ended = Swarm::run(&repository, "it", EDIT).args(&["--state-dir", &disk.0.display().to_string()]).exits(3);
-    says(&ended, &["error:"]);
-    assert_eq!(before.differences(&repository.freeze("swarm/it")), Vec::<String>::new());
 }
 
 #[test]

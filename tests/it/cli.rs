@@ -52,6 +52,23 @@ fn a_result_is_opened_applied_and_cleaned() {
 }
 
 #[test]
+fn what_a_killed_application_left_is_put_away_as_its_hint_says_and_applied_again() {
+    let repository = after_a_run();
+    // It writes files before it moves the branch: some changed, some new.
+    repository.write("a.txt", "1\n");
+    repository.write("good.txt", "good\n");
+    let refused = Swarm::new(&repository, &["apply"]).end();
+    assert!(refused.code != 0 && refused.err.contains("a.txt, good.txt would be overwritten"), "{refused}");
+    assert!(refused.err.contains("git stash -u, then apply again"), "{refused}");
+    if repository.run_git(&["stash", "-q", "-u"]).is_none() {
+        return;
+    }
+    out(&repository, "apply");
+    assert_eq!(std::fs::read_to_string(repository.path().join("good.txt")).expect("applied"), "good\n");
+    assert!(repository.run_git(&["stash", "list"]).is_some_and(|list| !list.is_empty()), "nothing is lost");
+}
+
+#[test]
 fn a_dry_run_runs_nothing() {
     let repository = Repository::with(&[("a.txt", "0\n")]);
     let ended = Swarm::run(&repository, "it", PLAN).args(&["--dry-run"]).exits(0);

@@ -1,18 +1,70 @@
 //! Whole-program tests on the real binary and real repositories, and the rules of the house.
 
+/// Coding agents as tasks.
+mod agent;
+/// Keys, models and servers that keep an agent from working.
+mod agent_faults;
+/// The cage asked and used without a run, and machines that offer less.
+mod alone;
+/// People who join agents.
+mod attach;
 /// Repositories, plans and disks that are not as they should be.
 mod bad_input;
+/// The one door to models, against a server that misbehaves.
+mod broker;
+/// What people do by hand with a result: settle its conflict, look around where it was made.
+mod by_hand;
+/// Results of earlier runs instead of work.
+mod cache;
 /// The commands that read what a run left.
 mod cli;
+/// Coordinators that die, and are resumed.
+mod crash;
 /// The same plan gives the same commits.
 mod determinism;
+/// Disks and limits that really are too small.
+mod disks;
+/// Tasks that reach a few hosts through the proxy.
+mod egress;
+/// Where each of the sixty ways out is tried.
+mod escapes;
+/// Tasks that other tasks add.
+mod expansion;
+/// The guests' programs, shared with the tests of the sandbox.
+#[path = "../../sandbox/tests/guests/mod.rs"]
+#[expect(dead_code, reason = "some are for the tests of other rooms only")]
+mod guests;
+/// Commits that workers made themselves.
+mod history;
+/// Workers come from a fork server.
+mod launch;
+/// Random runs whose coordinators die, without processes.
+mod lives;
+/// Programs that ask models inside a task.
+mod models;
+/// Plans that models write.
+mod planner;
 /// Real source trees, edited by many tasks at once.
 mod real_input;
+/// Runs that were ended early, and go on.
+mod resume;
+/// Results that are looked at before they count.
+mod review;
+/// What people do to results and targets: retry, drop, commits of their own.
+mod second_word;
 /// The dispatcher's decisions in random runs without processes.
 mod simulation;
 /// From a plan's text to a merged branch, and everything that can go wrong on the way.
 mod straight_line;
 /// The rules of the house.
 mod tidy;
+/// What agents are given beside their own tools.
+mod tools;
+/// The merge train: its gate, what is tried with a change that does not land, when it lands.
+mod train;
+/// Tasks that may change the same paths, one after the other.
+mod turns;
+/// WebAssembly guests as tasks.
+mod wasm;
 /// The git inside the cage, and the repository outside of it.
 mod worktree;

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use swarm_tests::{Repository, Swarm};
+use serde_json::json;
+use swarm_tests::{Answers, Repository, Swarm};
 
 /// Crates that this house depends on; the last has a whole C library in it.
 const CRATES: [&str; 7] =
@@ -111,4 +112,38 @@ fn a_rename_over_all_folders_equals_one_sequential_rename() {
     repository.write("folders.txt", folders.concat());
     repository.commit_all("by hand\n");
     assert_eq!(repository.tree("swarm/rename"), repository.tree("main"), "{}", ended.err);
+}
+
+#[test]
+fn agents_work_at_once_in_real_crates_and_the_gate_lets_the_sound_changes_land() {
+    let Some((repository, names)) = house_of_crates() else { return };
+    let names: Vec<String> =
+        names.into_iter().filter(|name| repository.path().join(name).join("Cargo.toml").exists()).take(4).collect();
+    let broken = names.last().expect("crates have manifests").clone();
+    let mut answers = Answers::beside(&repository, "replay");
+    for name in &names {
+        let path = format!("{name}/Cargo.toml");
+        let table = if *name == broken { "[pakcage]\n" } else { "# Looked after by us.\n[package]\n" };
+        let talk = [
+            ("I look around.", vec![("glob", json!({"pattern": format!("{name}/**/*.toml")}))]),
+            ("", vec![("read", json!({"path": path})), ("grep", json!({"pattern": "^name", "path": name}))]),
+            ("", vec![("edit", json!({"path": path, "old": "[package]\n", "new": table}))]),
+            ("", vec![("finish", json!({"status": "done", "summary": name, "evidence": [], "follow_ups": []}))]),
+        ];
+        let talk: Vec<_> = talk.iter().map(|(text, calls)| (*text, &calls[..])).collect();
+        answers = answers.conversation(&format!("fix[dir={name}]"), &talk);
+    }
+    let plan = format!(
+        "[merge]\nverify = {{ run = 'for file in */Cargo.toml; do grep -q \"^.package.$\" \"$file\"; done', retry = 0 }}\n\
+         [tasks.fix]\nforeach.dir = [{}]\nagent = {{ prompt = 'Say who looks after {{{{ dir }}}}.' }}\nwrites = ['{{{{ dir }}}}/**']\n",
+        list(&names)
+    );
+    let arguments = ["-j4", "--replay", answers.folder()];
+    let ended = Swarm::run(&repository, "agents", &plan).args(&arguments).exits(5);
+    for name in &names {
+        let (fate, text) = (ended.fate(&format!("fix[dir={name}]")), format!("{name}/Cargo.toml"));
+        let landed = repository.text("swarm/agents", &text).contains("# Looked after by us.\n[package]\n");
+        assert_eq!((fate == "landed", landed), (*name != broken, *name != broken), "{name}: {fate}\n{ended}");
+    }
+    assert!(repository.text("swarm/agents", &format!("{broken}/Cargo.toml")).contains("\n[package]\n"), "{ended}");
 }

@@ -6,10 +6,14 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 use swarm_orchestrator::dispatcher::core::{
-    Action, AttemptDone, FailFast, FoldedBatch, Input, Landing, Options, RunCore, RunFacts, StopCause, TargetMove,
+    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options, Reach, Reuse,
+    ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
-use swarm_orchestrator::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, RunEvent};
-use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
+use swarm_orchestrator::event::{AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, RunEvent};
+use swarm_orchestrator::ids::RunId;
+use swarm_orchestrator::merge::train::search::Look;
+use swarm_plans::scope::{Scope, Sense};
+use swarm_plans::{InstanceIx, Overlap, Publish, TaskGraph, TaskIx};
 use swarm_protocol::Ended;
 
 /// Random plans tried when nobody asks for more.
@@ -36,7 +40,9 @@ impl Dice {
 
 fn random_plan(dice: &mut Dice) -> String {
     let count = 1 + dice.below(12);
-    let mut plan = String::from("version = 1\nname = 'sim'\n[resources]\nbench = 2\n");
+    let mut plan = String::from("version = 1\nname = 'sim'\n");
+    plan.push_str(&random_merge(dice));
+    plan.push_str("[resources]\nbench = 2\n");
     for task in 0..count {
         let mut needs: Vec<usize> = (0..task).filter(|_| dice.one_in(3)).collect();
         let mut keys = String::new();
@@ -59,6 +65,12 @@ fn random_plan(dice: &mut Dice) -> String {
         if dice.one_in(8) {
             keys.push_str("if = 'false'\n");
         }
+        if dice.one_in(2) {
+            writeln!(keys, "writes = [{}]", ["'a'", "'b/**'", "'b/c'", "'*'", ""][dice.below(5)]).expect("memory");
+        }
+        if dice.one_in(3) {
+            keys.push_str("cache = true\n");
+        }
         if dice.one_in(3) {
             keys.push_str("retry = { max = 2, on = ['exit', 'infra', 'timeout'], delay = '1ms' }\n");
         }
@@ -70,12 +82,34 @@ fn random_plan(dice: &mut Dice) -> String {
     plan
 }
 
+fn random_merge(dice: &mut Dice) -> String {
+    let mut keys = String::new();
+    if dice.one_in(2) {
+        let batch = ["'auto'", "1", "2", "3"][dice.below(4)];
+        let (parallel, retry) = (1 + dice.below(3), dice.below(2));
+        writeln!(keys, "verify = {{ run = 'true', batch = {batch}, parallel = {parallel}, retry = {retry} }}")
+            .expect("memory");
+    }
+    if dice.one_in(2) {
+        keys.push_str("on-conflict = ['rerun', 'park']\n");
+    }
+    if dice.one_in(5) {
+        keys.push_str("publish = 'all-or-nothing'\n");
+    }
+    if dice.one_in(2) {
+        keys.push_str("overlap = 'serialize'\n");
+    }
+    format!("[merge]\n{keys}")
+}
+
 /// What is owed to the core.
 enum Owed {
     Attempt { instance: InstanceIx },
+    Reuse(Vec<InstanceIx>),
     Items(TaskIx),
     Retry(InstanceIx),
-    Fold(Vec<Landing>),
+    Fold { batch: Vec<Landing>, onto: Option<String> },
+    Verify(Verification),
     Move { from: Option<String>, to: String },
 }
 
@@ -88,6 +122,14 @@ struct World {
     tip: Option<String>,
     commits: u32,
     stopped: bool,
+    cut: bool,
+    /// The gate is red with these changes, by their commits.
+    poison: BTreeSet<String>,
+    /// The changes in each commit of the target, by their commits.
+    content: BTreeMap<String, Vec<String>>,
+    gated: bool,
+    all_or_nothing: bool,
+    red_base: bool,
     log: Log,
 }
 
@@ -102,15 +144,38 @@ struct Log {
     changed: BTreeSet<String>,
     merged: Vec<(String, Fate)>,
     intent: Option<(Option<String>, String)>,
+    evicted: BTreeSet<String>,
+    /// Commits that the gate let through; the world's trees have the names of their commits.
+    green: BTreeSet<String>,
 }
 
 impl World {
     fn new(graph: TaskGraph, mut dice: Dice) -> World {
         let jobs = 1 + dice.below(4);
         let fail_fast = if dice.one_in(4) { FailFast::Yes } else { FailFast::No };
-        let facts = RunFacts { name: "sim".to_owned(), id: "sim-1".to_owned(), ..RunFacts::default() };
-        let core = RunCore::new(graph, Options { jobs, fail_fast, facts, grace_ms: 5 }, &|_| None);
-        World { core, dice, jobs, owed: vec![], tip: None, commits: 0, stopped: false, log: Log::default() }
+        let facts =
+            RunFacts { name: "sim".to_owned(), id: "sim-1".to_owned(), base: "base".to_owned(), ..RunFacts::default() };
+        let core =
+            RunCore::new(graph, Options { jobs, fail_fast, facts, grace_ms: 5, reuse: ReuseResults::Yes }, &|_| None);
+        let merge = &core.graph().plan().merge;
+        let (gated, all_or_nothing) = (merge.verify.is_some(), merge.publish == Publish::AllOrNothing);
+        let red_base = dice.one_in(20);
+        World {
+            core,
+            dice,
+            jobs,
+            owed: vec![],
+            tip: None,
+            commits: 0,
+            stopped: false,
+            cut: false,
+            poison: BTreeSet::new(),
+            content: BTreeMap::from([("base".to_owned(), vec![])]),
+            gated,
+            all_or_nothing,
+            red_base,
+            log: Log::default(),
+        }
     }
 
     fn run(&mut self) {
@@ -133,19 +198,45 @@ impl World {
 
     fn owe(&mut self, action: Action) {
         match action {
-            Action::Attempt(job) => self.owed.push(Owed::Attempt { instance: job.instance }),
+            Action::Attempt(job) => {
+                if job.start == StartAt::Needs {
+                    self.expect_turn(job.instance);
+                }
+                self.owed.push(Owed::Attempt { instance: job.instance });
+            }
+            Action::Reuse(jobs) => self.owed.push(Owed::Reuse(jobs.iter().map(|job| job.instance).collect())),
             Action::Items { task, .. } => self.owed.push(Owed::Items(task)),
             Action::RetryIn { instance, .. } => self.owed.push(Owed::Retry(instance)),
-            Action::Fold(batch) => self.owed.push(Owed::Fold(batch)),
+            Action::Fold { batch, onto } => self.owed.push(Owed::Fold { batch, onto }),
+            Action::Verify(verification) => self.owed.push(Owed::Verify(verification)),
             Action::MoveTarget { from, to } => {
                 assert_eq!(
                     self.log.intent.take(),
                     Some((from.clone(), to.clone())),
                     "the target moves behind its intent only"
                 );
+                let verified = self.log.green.contains(&to);
+                assert!(!self.gated || verified, "{to} was never verified, or is red");
                 self.owed.push(Owed::Move { from, to });
             }
-            Action::CancelAll { .. } => self.stopped = true,
+            Action::CancelAll { reach, .. } => {
+                self.stopped = true;
+                self.cut |= reach == Reach::Everything;
+            }
+        }
+    }
+
+    /// Under `overlap = "serialize"` nothing runs beside what may change the same.
+    fn expect_turn(&self, instance: InstanceIx) {
+        let graph = self.core.graph();
+        if graph.plan().merge.overlap == Overlap::Parallel {
+            return;
+        }
+        let scope = |ix: InstanceIx| Scope::new(graph.writes_before(ix).expect("nothing to render").as_deref());
+        for owed in &self.owed {
+            let Owed::Attempt { instance: other } = owed else { continue };
+            let met = scope(instance).meets(&scope(*other), Sense::Path);
+            assert!(met.is_none(), "{} runs beside {}", graph.instance(instance).id, graph.instance(*other).id);
         }
     }
 
@@ -158,18 +249,33 @@ impl World {
         let at = self.dice.below(self.owed.len());
         match self.owed.swap_remove(at) {
             Owed::Attempt { instance } => Input::Attempt(instance, Box::new(self.attempt_end())),
+            Owed::Reuse(instances) => Input::Reused(instances.into_iter().map(|ix| (ix, self.reuse())).collect()),
             Owed::Items(task) => Input::Items(task, self.items()),
             Owed::Retry(instance) => Input::RetryDue(instance),
-            Owed::Fold(batch) => self.fold(&batch),
+            Owed::Fold { batch, onto } => self.fold(&batch, onto),
+            Owed::Verify(verification) => self.verify(&verification),
             Owed::Move { from, to } => self.move_target(from.as_ref(), to),
         }
     }
 
-    fn items(&mut self) -> Result<Vec<Value>, String> {
+    fn items(&mut self) -> Result<Vec<Value>, NoItems> {
         if self.dice.one_in(8) {
-            return Err("`ls` exited with 1".to_owned());
+            return Err(NoItems::Work("`ls` exited with 1".to_owned()));
         }
         Ok((0..self.dice.below(4)).map(|item| json!(format!("item{item}"))).collect())
+    }
+
+    fn reuse(&mut self) -> Option<Reuse> {
+        if self.dice.one_in(2) {
+            return None;
+        }
+        self.commits += 1;
+        let (tree, commit) = (format!("tree{}", self.commits), format!("commit{}", self.commits));
+        let change =
+            ChangeSummary { base_tree: "base".to_owned(), commit, tree, files: 1, history: None, writes: None };
+        let change = (!self.dice.one_in(3)).then_some(change);
+        let outputs = Map::from_iter([("all".to_owned(), (0..self.dice.below(4)).collect())]);
+        Some(Reuse { key: String::new(), from: RunId("sim-0".to_owned()), saved_ms: 1, change, outputs })
     }
 
     fn attempt_end(&mut self) -> AttemptDone {
@@ -190,22 +296,61 @@ impl World {
         self.commits += 1;
         let tree = if self.dice.one_in(3) { "base".to_owned() } else { format!("tree{}", self.commits) };
         let commit = format!("commit{}", self.commits);
-        let change = ChangeSummary { base_tree: "base".to_owned(), commit, tree, files: 1 };
+        if self.dice.one_in(8) {
+            self.poison.insert(commit.clone());
+        }
+        let change =
+            ChangeSummary { base_tree: "base".to_owned(), commit, tree, files: 1, history: None, writes: None };
         let change = (end == AttemptEnd::Succeeded).then_some(change);
-        AttemptDone { end, duration_ms: 1, change, outputs, notes: vec![] }
+        AttemptDone { end, duration_ms: 1, change, outputs, notes: vec![], refusals: vec![], envelope: None }
     }
 
-    fn fold(&mut self, batch: &[Landing]) -> Input {
-        self.commits += 1;
-        let to = format!("tip{}", self.commits);
-        let fate = |dice: &mut Dice| match dice.one_in(4) {
-            true => Fate::Parked { reason: "conflict".to_owned(), paths: vec![] },
-            false => Fate::Landed { commit: to.clone() },
+    fn fold(&mut self, batch: &[Landing], onto: Option<String>) -> Input {
+        if self.dice.one_in(60) {
+            return Input::Folded(Err("no memory".to_owned()));
+        }
+        let from = if onto.is_some() { None } else { self.tip.clone() };
+        let tip = onto.or_else(|| self.tip.clone()).unwrap_or_else(|| "base".to_owned());
+        let mut last = tip.clone();
+        let mut refused = Vec::new();
+        let mut members = Vec::new();
+        for landing in batch {
+            let member = if landing.stands_on().any(|need| refused.contains(&need)) {
+                FoldedMember::Waits
+            } else if self.dice.one_in(5) {
+                FoldedMember::Conflict { reason: "conflict".to_owned(), paths: vec![] }
+            } else {
+                self.commits += 1;
+                let commit = format!("tip{}", self.commits);
+                let mut content = self.content.get(&last).cloned().unwrap_or_default();
+                content.push(landing.change.commit.clone());
+                self.content.insert(commit.clone(), content);
+                last.clone_from(&commit);
+                FoldedMember::Clean { commit }
+            };
+            if !matches!(member, FoldedMember::Clean { .. }) {
+                refused.push(landing.instance);
+            }
+            members.push(member);
+        }
+        Input::Folded(Ok(FoldedBatch { from, tip: tip.clone(), tip_tree: tip, members }))
+    }
+
+    fn verify(&mut self, asked: &Verification) -> Input {
+        let content = self.content.get(&asked.commit).cloned().unwrap_or_default();
+        let red = content.iter().any(|change| self.poison.contains(change)) || self.red_base;
+        let verdict = match self.dice.below(30) {
+            _ if self.cut => GateVerdict::Broken,
+            0 => GateVerdict::Broken,
+            1..=3 if asked.look == Look::Warm => GateVerdict::Red,
+            4..=6 if asked.look == Look::Warm => GateVerdict::Green,
+            1 => GateVerdict::Red,
+            _ if red => GateVerdict::Red,
+            _ => GateVerdict::Green,
         };
-        let fates: Vec<_> = batch.iter().map(|landing| (landing.instance, fate(&mut self.dice))).collect();
-        let lands = fates.iter().any(|(_, fate)| matches!(fate, Fate::Landed { .. }));
-        let to = if lands { Some(to) } else { self.tip.clone() };
-        Input::Folded(FoldedBatch { from: self.tip.clone(), to, fates })
+        let (tree, of, look) = (asked.commit.clone(), asked.of.clone(), asked.look);
+        let done = VerifyDone { tree, gate: String::new(), of, look, verdict, duration_ms: 1, detail: None };
+        Input::Verified(asked.number, Box::new(done))
     }
 
     fn move_target(&mut self, from: Option<&String>, to: String) -> Input {
@@ -236,7 +381,8 @@ impl Log {
             }
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.needs_are_met(&instance.0);
-                assert!(!self.results.contains_key(&instance.0), "{instance} starts after its end");
+                let again = self.evicted.contains(&instance.0);
+                assert!(again || !self.results.contains_key(&instance.0), "{instance} starts after its end");
                 let count = self.attempts.entry(instance.0.clone()).or_default();
                 *count += 1;
                 assert_eq!(attempt.0, *count, "{instance}");
@@ -253,17 +399,49 @@ impl Log {
                     self.resting.insert(instance.0);
                 }
             }
+            RunEvent::Reused { instances } => {
+                for one in instances {
+                    self.needs_are_met(&one.instance.0);
+                    assert!(
+                        !self.attempts.contains_key(&one.instance.0),
+                        "{} ran before it was looked up",
+                        one.instance
+                    );
+                    // The recorded result stands as its first.
+                    self.attempts.insert(one.instance.0.clone(), 1);
+                    let before = self.results.insert(one.instance.0.clone(), InstanceResult::Succeeded);
+                    assert!(before.is_none(), "{} ends once", one.instance);
+                    match one.change {
+                        Some(_) => drop(self.changed.insert(one.instance.0)),
+                        None => self.merged.push((one.instance.0, Fate::Empty)),
+                    }
+                }
+            }
             RunEvent::InstanceFinished { instance, result, .. } => {
                 assert!(!self.running.contains_key(&instance.0), "{instance} finishes behind its attempt");
                 assert!(self.added.contains_key(&instance.0), "{instance} was never added");
                 assert!(self.results.insert(instance.0.clone(), result).is_none(), "{instance} ends once");
             }
-            RunEvent::Landing { from, to } => self.intent = Some((from, to)),
+            RunEvent::Verified { tree, verdict, .. } => {
+                if verdict == GateVerdict::Green {
+                    self.green.insert(tree);
+                }
+            }
+            RunEvent::Evicted { instance, .. } => {
+                assert!(self.results[&instance.0].passed(), "{instance} is evicted without having passed");
+                assert!(self.evicted.insert(instance.0), "each is run again once");
+            }
+            RunEvent::Landing { from, to, .. } => self.intent = Some((from, to)),
             RunEvent::Merged { instance, fate } => {
                 assert!(self.results[&instance.0].passed(), "{instance} is merged without having passed");
                 self.merged.push((instance.0, fate));
             }
-            RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => unreachable!("the run writes these"),
+            RunEvent::ItemsFound { .. } | RunEvent::ModelCalled { .. } => {}
+            RunEvent::RunStarted { .. }
+            | RunEvent::RunResumed { .. }
+            | RunEvent::Reopened { .. }
+            | RunEvent::Retried { .. }
+            | RunEvent::RunFinished { .. } => unreachable!("the run writes these"),
         }
     }
 
@@ -282,8 +460,21 @@ impl Log {
         }
     }
 
+    /// A change that is parked for another's sake is parked behind that one.
+    fn parked_for_others_come_behind_them(&self) {
+        let mut parked = BTreeSet::new();
+        for (name, fate) in &self.merged {
+            if let Some(other) = because_of(fate) {
+                assert!(parked.contains(other), "{name} is parked for {other}, which is not");
+            }
+            if matches!(fate, Fate::Parked { .. }) {
+                parked.insert(name.as_str());
+            }
+        }
+    }
+
     /// What must hold when all is done.
-    fn settle(&self, graph: &TaskGraph) {
+    fn settle(&self, graph: &TaskGraph, stopped: bool, all_or_nothing: bool) {
         assert!(self.running.is_empty(), "{:?} never end", self.running);
         for id in self.added.keys() {
             assert!(self.results.contains_key(id), "{id} has no result");
@@ -291,7 +482,15 @@ impl Log {
         let names: BTreeSet<&String> = self.merged.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), self.merged.len(), "merged once");
         for (id, result) in self.results.iter().filter(|(_, result)| result.passed()) {
-            assert!(names.contains(id), "{id} is {result:?} and was never merged");
+            // What stands behind a fan-out that has no items yet waits for whoever goes on with a run that was stopped.
+            assert!(stopped || names.contains(id), "{id} is {result:?} and was never merged");
+        }
+        let landed = self.merged.iter().any(|(_, fate)| matches!(fate, Fate::Landed { .. }));
+        let parked = self.merged.iter().any(|(_, fate)| matches!(fate, Fate::Parked { .. }));
+        assert!(!(all_or_nothing && landed && parked), "all or nothing: {:?}", self.merged);
+        self.parked_for_others_come_behind_them();
+        if !self.evicted.is_empty() || (all_or_nothing && parked) {
+            return;
         }
         let places: Vec<_> = self.merged.iter().filter(|(_, fate)| !matches!(fate, Fate::Empty)).collect();
         let place = |name: &str| {
@@ -300,12 +499,24 @@ impl Log {
             (level(graph, task), task, ix)
         };
         let settled: Vec<_> = places.iter().map(|(name, _)| place(name)).collect();
-        // A change that builds on a parked one is parked as soon as its turn comes, while those before it may still be folding.
-        let builds_on = |fate: &Fate| matches!(fate, Fate::Parked { reason, .. } if reason.starts_with("it builds on"));
-        let landing: Vec<_> =
-            settled.iter().zip(&places).filter(|(_, (_, fate))| !builds_on(fate)).map(|(place, _)| *place).collect();
+        // DESIGN orders what is folded. What stands on a parked change is not: its fate follows from that one's alone and says so,
+        // so it is spoken of when its turn comes, while a batch of what is before it may still be on its way.
+        let landing: Vec<_> = settled
+            .iter()
+            .zip(&places)
+            .filter(|(_, (_, fate))| because_of(fate).is_none())
+            .map(|(place, _)| *place)
+            .collect();
         assert!(landing.is_sorted(), "merged out of order: {places:?}");
     }
+}
+
+/// For whose sake a change is parked, when not for its own.
+fn because_of(fate: &Fate) -> Option<&str> {
+    let Fate::Parked { reason, .. } = fate else { return None };
+    let rest =
+        reason.strip_prefix("it builds on `").or_else(|| reason.strip_prefix("it started from the change of `"))?;
+    rest.strip_suffix("`, which is parked")
 }
 
 fn level(graph: &TaskGraph, task: TaskIx) -> usize {
@@ -321,7 +532,7 @@ fn simulate(seed: u64) {
     let graph = TaskGraph::expand(plan).expect("it was validated");
     let mut world = World::new(graph, dice);
     world.run();
-    world.log.settle(world.core.graph());
+    world.log.settle(world.core.graph(), world.stopped, world.all_or_nothing);
 }
 
 #[test]

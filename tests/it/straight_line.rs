@@ -177,6 +177,18 @@ fn fail_fast_cancels_the_rest() {
 }
 
 #[test]
+fn what_one_check_changes_the_next_does_not_see() {
+    let files = [("a.txt", "good\n"), ("t/test.sh", "grep -q good a.txt\n"), (".gitignore", "out/\n")];
+    let repository = Repository::with(&files);
+    let plan = "[tasks.a]\nwrites = ['a.txt', 'build.sh']\nrun = '''\necho bad > a.txt\n\
+                echo 'echo exit 0 > t/test.sh; mkdir -p out; touch out/x ~/x /tmp/x' > build.sh\n'''\n\
+                check = [\"sh build.sh\", \"! ls out/x ~/x /tmp/x\", \"sh t/test.sh\"]\n";
+    let ended = Swarm::run(&repository, "it", plan).exits(1);
+    let end = &ended.events_of("attempt-finished")[0]["end"];
+    assert_eq!(end["index"], 2, "{ended}");
+}
+
+#[test]
 fn a_check_must_fail_before_and_pass_after() {
     let check = |run: &str| {
         format!("[tasks.a]\nrun = '{run}'\ncheck = [{{ run = 'grep -q new a.txt', expect-fail-before = true }}]\n")
@@ -197,6 +209,19 @@ fn a_change_outside_writes_is_a_violation_that_is_kept_and_not_merged() {
     assert!(!ended.fates().contains_key("a"));
     assert!(ended.out.contains("a.txt"), "{ended}");
     assert_eq!(repository.refs("refs/heads/swarm/*"), Vec::<String>::new());
+}
+
+#[test]
+fn beside_what_nobody_may_leave_the_work_of_a_task_is_kept() {
+    for (end, result) in [("exit 1", "failed"), ("exit 0", "violation")] {
+        let plan = format!("[tasks.a]\nrun = 'echo work > work.txt; ln -s /etc/passwd link; {end}'\n");
+        let (repository, ended) = run(&plan, 1);
+        assert_eq!(ended.result("a"), result, "{ended}");
+        assert_eq!(repository.text("refs/swarm/it-1/a/1", "work.txt"), "work\n");
+        assert!(ended.out.contains("left out: link: a link to an absolute path"), "{ended}");
+        let diff = Swarm::new(&repository, &["diff", "it", "a"]).exits(0);
+        assert!(diff.out.contains("+work"), "{diff}");
+    }
 }
 
 #[test]

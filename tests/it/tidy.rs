@@ -65,8 +65,16 @@ fn nowhere(what: &str, is: impl Fn(&str, &str) -> bool) {
     assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
 }
 
+/// Whether a file is built for tests only: it stands in a tests folder, or its `mod` does behind `cfg(test)`.
 fn is_test(path: &str) -> bool {
-    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
+    let file = Path::new(path);
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let parent = top().join(file).with_file_name("mod.rs");
+    let declared = fs::read_to_string(parent).unwrap_or_default();
+    path.starts_with("tests/")
+        || path.contains("/tests/")
+        || name == "tests"
+        || declared.contains(&format!("#[cfg(test)]\nmod {name};"))
 }
 
 #[test]
@@ -166,11 +174,7 @@ fn libraries_do_not_print_nor_read_the_environment() {
         let library =
             path.starts_with("orchestrator/src") || path.starts_with("plans/src") || path.starts_with("sandbox/src");
         // Tests stand at the end of a file, one step in.
-        library
-            && !is_test(path)
-            && !path.ends_with("against_git.rs")
-            && !line.starts_with("        ")
-            && acts.iter().any(|act| line.contains(act))
+        library && !line.starts_with("        ") && acts.iter().any(|act| line.contains(act)) && !is_test(path)
     });
 }
 

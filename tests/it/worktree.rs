@@ -8,40 +8,51 @@ use swarm_tests::{Ended, Repository, Swarm};
 
 const FILES: [(&str, &str); 3] = [("a.txt", "one\n"), ("dir/b.txt", "b\n"), ("README", "read me\n")];
 
-/// Runs a script as the only task, after which the checkout and `.git` must be as before; `$MARK` is a path outside the cage
-/// that must not appear, not even when somebody uses git on the repository afterwards.
-fn hostile(script: &str) -> (Repository, Ended) {
-    let repository = Repository::with(&FILES);
-    let mark = repository.beside("mark");
-    let before = repository.freeze("swarm/it");
-    let plan = format!("[tasks.a]\nenv = {{ MARK = '{}' }}\nrun = '''\n{script}\n'''\n", mark.display());
-    let ended = Swarm::run(&repository, "it", &plan).end();
-    assert!([0, 1].contains(&ended.code), "{ended}");
-    assert_eq!(before.differences(&repository.freeze("swarm/it")), Vec::<String>::new(), "{ended}");
-    for look in [
-        &["status", "--short"][..],
-        &["fsck", "--full", "--no-dangling"],
-        &["log", "--all", "--oneline"],
-        &["stash", "list"],
-    ] {
-        repository.run_git(look);
+/// Runs a script as the only task, in each tier that can be had, after which the checkout and `.git` must be as before; `$MARK`
+/// is a path outside the cage that must not appear, not even when somebody uses git on the repository afterwards.
+fn hostile(script: &str) -> Vec<(Repository, Ended)> {
+    let with = |run: &dyn Fn(Swarm) -> Option<Swarm>| {
+        let repository = Repository::with(&FILES);
+        let mark = repository.beside("mark");
+        let before = repository.freeze("swarm/it");
+        let plan = format!("[tasks.a]\nenv = {{ MARK = '{}' }}\nrun = '''\n{script}\n'''\n", mark.display());
+        let ended = run(Swarm::run(&repository, "it", &plan))?.end();
+        assert!([0, 1].contains(&ended.code), "{ended}");
+        assert_eq!(before.differences(&repository.freeze("swarm/it")), Vec::<String>::new(), "{ended}");
+        for look in [
+            &["status", "--short"][..],
+            &["fsck", "--full", "--no-dangling"],
+            &["log", "--all", "--oneline"],
+            &["stash", "list"],
+        ] {
+            repository.run_git(look);
+        }
+        assert!(!mark.exists(), "the act reached the host: {ended}");
+        Some((repository, ended))
+    };
+    let tier = |(_, ended): &(Repository, Ended)| ended.events_of("run-started")[0]["enforcement"]["tier"].clone();
+    let strongest = with(&Some).expect("it runs here");
+    if tier(&strongest) == "landlock" {
+        return vec![strongest];
     }
-    assert!(!mark.exists(), "the act reached the host: {ended}");
-    (repository, ended)
+    let weakest = with(&Swarm::without_namespaces);
+    weakest.iter().for_each(|ran| assert_eq!(tier(ran), "landlock", "{}", ran.1));
+    std::iter::once(strongest).chain(weakest).collect()
 }
 
 /// Runs a script whose result must not be taken.
 fn refused(script: &str) {
-    let (repository, ended) = hostile(script);
-    assert_eq!(ended.result("a"), "violation", "{ended}");
-    assert_eq!(repository.refs("refs/heads/swarm/*"), Vec::<String>::new());
+    for (repository, ended) in hostile(script) {
+        assert_eq!(ended.result("a"), "violation", "{ended}");
+        assert_eq!(repository.refs("refs/heads/swarm/*"), Vec::<String>::new());
+    }
 }
 
 /// Runs a script that succeeds, in vain.
-fn in_vain(script: &str) -> (Repository, Ended) {
-    let (repository, ended) = hostile(script);
-    assert_eq!(ended.result("a"), "succeeded", "{ended}");
-    (repository, ended)
+fn in_vain(script: &str) -> Vec<(Repository, Ended)> {
+    let all = hostile(script);
+    all.iter().for_each(|(_, ended)| assert_eq!(ended.result("a"), "succeeded", "{ended}"));
+    all
 }
 
 fn has_git() -> bool {
@@ -53,13 +64,15 @@ fn every_day_git_works_in_the_cage() {
     if !has_git() {
         return;
     }
-    let (repository, _) = in_vain(
+    let all = in_vain(
         "test -z \"$(git status --porcelain)\"\ngit switch -q -c side\necho two >> a.txt\ngit add a.txt\ngit commit -q -m work\n\
          echo half >> dir/b.txt\ngit stash -q\ntest -z \"$(git status --porcelain)\"\ngit stash pop -q\ngit branch other\n\
          git gc -q\ngit fsck --no-dangling\ngit log --oneline | grep -q work\ngit restore dir/b.txt",
     );
-    assert_eq!(repository.text("swarm/it", "a.txt"), "one\ntwo\n");
-    assert_eq!(repository.refs("refs/heads/*"), ["refs/heads/main", "refs/heads/swarm/it"]);
+    for (repository, _) in all {
+        assert_eq!(repository.text("swarm/it", "a.txt"), "one\ntwo\n");
+        assert_eq!(repository.refs("refs/heads/*"), ["refs/heads/main", "refs/heads/swarm/it"]);
+    }
 }
 
 #[test]
@@ -91,10 +104,11 @@ fn escape_1_a_pointer_to_an_evil_git_folder() {
 
 /// Either the collector refuses the result or it takes what is harmless in it; the host is untouched in both cases.
 fn refused_or_in_vain(script: &str) {
-    let (repository, ended) = hostile(script);
-    if ended.fates().get("a").is_some_and(|fate| fate == "landed") {
-        let files = repository.files("swarm/it");
-        assert!(!files.keys().any(|path| path.to_lowercase().split('/').any(|name| name == ".git")), "{files:?}");
+    for (repository, ended) in hostile(script) {
+        if ended.fates().get("a").is_some_and(|fate| fate == "landed") {
+            let files = repository.files("swarm/it");
+            assert!(!files.keys().any(|path| path.to_lowercase().split('/').any(|name| name == ".git")), "{files:?}");
+        }
     }
 }
 
@@ -111,24 +125,25 @@ fn escape_2_to_5_another_configuration_hooks_and_worktrees() {
 
 #[test]
 fn escape_6_and_16_refs_objects_and_locks() {
-    let (repository, _) = in_vain(
+    let all = in_vain(
         "mkdir -p .git/refs/heads\necho 0000000000000000000000000000000000000000 > .git/refs/heads/main\nrm -f .git/packed-refs\n\
          touch .git/index.lock .git/config.lock .git/HEAD.lock\n\
          test -n \"$(find \"$(cat .git/objects/info/alternates)\" -type f)\"\n\
          for file in $(find \"$(cat .git/objects/info/alternates)\" -type f | head -n 20); do echo junk > \"$file\" || true; rm -f \"$file\" || true; done\n\
          git gc --prune=now || true",
     );
-    assert!(!repository.path().join(".git/index.lock").exists());
+    assert!(all.iter().all(|(repository, _)| !repository.path().join(".git/index.lock").exists()));
 }
 
 #[test]
 fn escape_7_and_15_planted_object_stores() {
-    let (repository, ended) =
-        in_vain("echo /etc >> .git/objects/info/alternates\nln -s \"$HOME/.ssh\" .git/objects/planted\necho x > x.txt");
-    assert_eq!(repository.text("swarm/it", "x.txt"), "x\n", "{ended}");
-    let again =
-        Swarm::run(&repository, "again", "[tasks.a]\nrun = 'test ! -e .git/objects/planted; echo y > y.txt'\n").end();
-    assert_eq!(again.code, 0, "{again}");
+    for (repository, ended) in
+        in_vain("echo /etc >> .git/objects/info/alternates\nln -s \"$HOME/.ssh\" .git/objects/planted\necho x > x.txt")
+    {
+        assert_eq!(repository.text("swarm/it", "x.txt"), "x\n", "{ended}");
+        let again = "[tasks.a]\nrun = 'test ! -L .git/objects/planted; echo y > y.txt'\n";
+        Swarm::run(&repository, "again", again).exits(0);
+    }
 }
 
 #[test]
@@ -140,11 +155,13 @@ fn escape_8_a_repository_in_the_tree() {
 
 #[test]
 fn escape_9_attributes_and_modules_are_content() {
-    let (repository, _) = in_vain(
+    let all = in_vain(
         "echo '* filter=x merge=y export-subst' > .gitattributes\n\
-         printf '[submodule \"../../x\"]\\n\\tpath = ok\\n\\turl = https://example.org/x\\n' > notes.gitmodules",
+         printf '[submodule \"x\"]\\n\\tpath = ok\\n\\turl = https://example.org/x\\n' > .gitmodules",
     );
-    assert!(repository.text("swarm/it", ".gitattributes").contains("filter=x"));
+    refused("printf '[submodule \"../../x\"]\\n\\tpath = ok\\n\\turl = https://example.org/x\\n' > .gitmodules");
+    refused("printf '[submodule \"x\"]\\n\\tpath = ../../x\\n\\turl = ext::sh -c evil\\n' > .gitmodules");
+    all.iter().for_each(|(repository, _)| assert!(repository.text("swarm/it", ".gitattributes").contains("filter=x")));
 }
 
 #[test]
@@ -159,16 +176,17 @@ fn escape_10_names_that_other_systems_read_as_git() {
 fn escape_11_links_out_of_the_tree() {
     refused("ln -s /etc d");
     refused("ln -s ../../outside dir/d");
-    let (repository, _) = in_vain("ln -s a.txt ok");
-    assert_eq!(repository.text("swarm/it", "ok"), "a.txt");
+    let all = in_vain("ln -s a.txt ok");
+    all.iter().for_each(|(repository, _)| assert_eq!(repository.text("swarm/it", "ok"), "a.txt"));
 }
 
 #[test]
 fn escape_12_odd_modes_are_made_ordinary() {
-    let (repository, _) = in_vain("echo x > odd\nchmod 4777 odd || chmod 777 odd");
-    let git = repository.git();
-    let tree = git.find_tree(repository.tree("swarm/it")).expect("it landed");
-    assert_eq!(tree.get_name("odd").expect("it is there").filemode(), 0o100_755);
+    for (repository, _) in in_vain("echo x > odd\nchmod 4777 odd || chmod 777 odd") {
+        let git = repository.git();
+        let tree = git.find_tree(repository.tree("swarm/it")).expect("it landed");
+        assert_eq!(tree.get_name("odd").expect("it is there").filemode(), 0o100_755);
+    }
 }
 
 #[test]
@@ -194,4 +212,44 @@ fn escape_17_what_a_task_wrote_is_checked_in_the_cage_too() {
     assert!(!mark.exists());
     let control = std::process::Command::new("touch").arg(&mark).status();
     assert!(control.is_ok_and(|status| status.success()) && mark.exists(), "outside the cage the same act works");
+}
+
+#[test]
+fn a_link_in_the_way_of_a_cache_is_not_followed_to_the_host() {
+    let files = [("a.txt", "one\n"), ("x/keep", "k\n"), (".gitignore", "node/\n")];
+    let cached = |repository: &Repository| repository.write("node/.cache/ours", "ours\n");
+    let cache = "[workspace]\ncache = ['node/.cache']\n";
+
+    let repository = Repository::with(&files);
+    cached(&repository);
+    let host = repository.beside("host");
+    fs::create_dir_all(host.join(".cache")).expect("folders");
+    fs::write(host.join(".cache/kept"), "kept").expect("a file");
+    let setup = format!("{cache}setup = 'rm -rf node; ln -s {} node'\n[tasks.a]\nrun = 'true'\n", host.display());
+    let Some(swarm) = Swarm::run(&repository, "it", &setup).without_namespaces() else { return };
+    let ended = swarm.end();
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(
+        ended.err.contains("it left node, which no worktree can be given: it is a link or a file in the way of"),
+        "{ended}"
+    );
+    assert!(ended.err.contains("hint: mend `setup` in the plan") && !ended.err.contains("swarm resume"), "{ended}");
+    let names: Vec<_> = fs::read_dir(host.join(".cache")).expect("it is there").collect();
+    assert_eq!((names.len(), fs::read(host.join(".cache/kept")).ok()), (1, Some(b"kept".to_vec())), "{ended}");
+
+    let repository = Repository::with(&files);
+    cached(&repository);
+    let chain =
+        |act: &str| format!("{cache}[tasks.a]\nrun = '{act}'\n[tasks.b]\nneeds = ['a']\nrun = 'ls -aR > list'\n");
+    for act in ["rm -rf node; ln -s x node", "rm -rf node; echo > node"] {
+        let swarm = Swarm::run(&repository, "it", &chain(act)).without_namespaces().expect("as before");
+        let ended = swarm.exits(1);
+        assert_eq!((ended.result("a"), ended.result("b")), ("violation".to_owned(), "blocked".to_owned()), "{ended}");
+        assert!(ended.out.contains("[workspace] cache") && ended.out.contains("node"), "{ended}");
+        assert_eq!(repository.refs("refs/heads/swarm/*"), Vec::<String>::new());
+    }
+    let control = Swarm::run(&repository, "it", &chain("echo > node/.cache/mine; echo > b.txt")).without_namespaces();
+    let ended = control.expect("as before").exits(0);
+    assert!(repository.text("swarm/it", "list").contains("ours"), "{ended}");
+    assert!(!repository.files("swarm/it").keys().any(|path| path.contains(".cache")), "{ended}");
 }

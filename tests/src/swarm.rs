@@ -19,6 +19,17 @@ use crate::Repository;
 /// The longest that one run of the program may take in a test.
 pub const RUN_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Runs the command behind it where no further user namespace can be made.
+pub const WITHOUT_NAMESPACES: &[&str] = &[
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "sh",
+    "-c",
+    "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"",
+    "sh",
+];
+
 /// A command line of the program, not started yet.
 #[derive(Debug)]
 pub struct Swarm {
@@ -56,10 +67,40 @@ impl Swarm {
         self
     }
 
+    /// Gives a person's word: `--allow KEY=VALUE`.
+    pub fn allow(self, word: &str) -> Swarm {
+        self.args(&["--allow", word])
+    }
+
     /// Adds a variable to its environment.
     pub fn env(mut self, name: &str, value: &str) -> Swarm {
         self.command.env(name, value);
         self
+    }
+
+    /// Starts it through another program, whose arguments it follows.
+    pub fn through(mut self, words: &[&str]) -> Swarm {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        command.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.command.get_current_dir().expect("set at the start"));
+        self.command = command;
+        self
+    }
+
+    /// Starts it where no further user namespace can be made, as in many containers, so that the landlock tier is the
+    /// strongest; `None`, after a word, where such a place cannot be made.
+    pub fn without_namespaces(self) -> Option<Swarm> {
+        static POSSIBLE: OnceLock<bool> = OnceLock::new();
+        let possible = POSSIBLE.get_or_init(|| {
+            let mut command = Command::new(WITHOUT_NAMESPACES[0]);
+            command.args(&WITHOUT_NAMESPACES[1..]).arg("true").stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        });
+        if !possible {
+            println!("skip: no place without user namespaces can be made here");
+        }
+        possible.then(|| self.through(WITHOUT_NAMESPACES))
     }
 
     /// Starts it in another folder.
@@ -106,9 +147,18 @@ impl Running {
 
     /// Waits until its stdout contains a text; `false` when it ended without.
     pub fn says(&mut self, text: &str) -> bool {
+        self.writes(self.swarm.stdout.clone(), text)
+    }
+
+    /// The same for its stderr.
+    pub fn tells(&mut self, text: &str) -> bool {
+        self.writes(self.swarm.stderr.clone(), text)
+    }
+
+    fn writes(&mut self, path: PathBuf, text: &str) -> bool {
         loop {
             let ended = self.waits(Duration::from_millis(20));
-            if std::fs::read_to_string(&self.swarm.stdout).is_ok_and(|said| said.contains(text)) {
+            if std::fs::read_to_string(&path).is_ok_and(|said| said.contains(text)) {
                 return true;
             }
             if ended {
@@ -116,6 +166,11 @@ impl Running {
             }
             assert!(self.started.elapsed() < RUN_TIME_MAX, "`{text}` never came:\n{}", self.so_far());
         }
+    }
+
+    /// Waits for its end, but no longer than this; whether it ended.
+    pub fn ends_within(&mut self, longest: Duration) -> bool {
+        self.waits(longest)
     }
 
     /// Sends it a signal.
@@ -232,12 +287,15 @@ pub fn binary() -> &'static Path {
         let binary = profile.join("swarm");
         if !is_fresh(&binary) {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.args(["build", "--offline", "-p", "swarm", "--target-dir"]).arg(profile.parent().expect("target/"));
-            if profile.ends_with("release") {
-                cargo.arg("--release");
-            }
+            // Asked for as a part of the whole workspace, with what its tests bring, dependencies have the features that
+            // `cargo test --workspace` built them with, and are not built once more.
+            match profile.ends_with("release") {
+                true => cargo.args(["build", "--release", "-p", "swarm"]),
+                false => cargo.args(["test", "--no-run", "--workspace", "--test", "reading"]),
+            };
+            cargo.args(["--offline", "--target-dir"]).arg(profile.parent().expect("target/"));
             cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-            assert!(cargo.status().is_ok_and(|status| status.success()), "`cargo build -p swarm` passes");
+            assert!(cargo.status().is_ok_and(|status| status.success()), "the program builds: {cargo:?}");
         }
         binary
     })

@@ -1,12 +1,25 @@
-//! What a cage costs: `cargo bench -p swarm-worker` launches `/bin/true` many times in each way and prints medians and
-//! ratios to a bare spawn of the same run. Nothing is asserted: machines differ, and so does their load.
+//! What a cage costs: `cargo bench -p swarm-worker [-- WORD]` launches `/bin/true` many times in each way (that has WORD in
+//! its name) and prints medians and ratios to a bare spawn of the same run. Nothing is asserted: machines differ, and so
+//! does their load. On a busy machine `chrt -r 10 target/release/deps/launch-…` gives the figures of an idle one.
+//!
+//! The ways: the launch alone, from a process that is there already; a whole worker that is started, as it is behind a
+//! prefix; a whole worker that a fork server makes, as it is in a run; and `bwrap` with the same namespaces, where it is
+//! installed (without overlay, Landlock or seccomp).
 
-use std::io::{BufReader, Write as _};
+use std::io::{BufReader, IoSlice, IoSliceMut, Read, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use swarm_protocol::fork_server::{FORK, REPLY_BYTES};
 use swarm_protocol::{
     FrameReader, FromWorker, Job, LimitsSpec, NetworkSpec, SandboxSpec, Start, Tier, ToWorker, VERSION, WorktreeSpec,
     encode,
@@ -22,6 +35,8 @@ fn main() -> ExitCode {
     if arguments.next_if(|first| first == swarm_worker::SUBCOMMAND).is_some() {
         return swarm_worker::main(arguments);
     }
+    let words: Vec<String> = arguments.filter_map(|word| word.into_string().ok()).collect();
+    let wanted = |name: &str| words.iter().filter(|word| !word.starts_with('-')).all(|word| name.contains(&**word));
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
     let state = std::fs::canonicalize(dir.path()).expect("it exists");
     let bare = median(drop, |()| {
@@ -33,14 +48,48 @@ fn main() -> ExitCode {
         ("namespaces tier, host network", Tier::Namespaces, NetworkSpec::Host),
         ("namespaces tier, own network, overlay", Tier::Namespaces, NetworkSpec::None),
     ] {
-        let in_process = median(|index| draft(&fresh(&state.join(name).join("a"), index), tier, network), launch);
-        print(&format!("{name}: launch in process"), in_process, bare);
-        let message = |index| {
-            encode(&ToWorker::Start(Box::new(start(&fresh(&state.join(name).join("b"), index), tier, network))))
-        };
-        print(&format!("{name}: whole worker"), median(message, |start| work(&start)), bare);
+        let folder = |way: &str, index| fresh(&state.join(name).join(way), index);
+        let message =
+            |way: &str, index| encode(&ToWorker::Start(Box::new(start(&folder(way, index), tier, network.clone()))));
+        let way = format!("{name}: launch in process");
+        if wanted(&way) {
+            print(&way, median(|index| draft(&folder("a", index), tier, &network), launch), bare);
+        }
+        let way = format!("{name}: whole worker, started");
+        if wanted(&way) {
+            print(&way, median(|index| message("b", index), |start| work(&start)), bare);
+        }
+        let way = format!("{name}: whole worker, forked");
+        if wanted(&way) {
+            // One each: a launch in process ends all children of this process.
+            let server = Server::start();
+            print(&way, median(|index| message("c", index), |start| server.work(&start)), bare);
+        }
+    }
+    if wanted("bwrap") {
+        bubblewrap(&state, bare);
     }
     ExitCode::SUCCESS
+}
+
+fn bubblewrap(state: &Path, bare: Duration) {
+    let bwrap = || {
+        let mut command = Command::new("bwrap");
+        command.args(["--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/usr", "/usr"]);
+        for folder in ["bin", "lib", "lib64"] {
+            command.args(["--symlink", &format!("usr/{folder}"), &format!("/{folder}")]);
+        }
+        command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind"]).arg(state).arg(state);
+        command.arg("--chdir").arg(state).arg(PROGRAM);
+        command.status()
+    };
+    match bwrap() {
+        Ok(status) if status.success() => {
+            let time = median(drop, |()| assert!(bwrap().is_ok_and(|status| status.success()), "bwrap runs"));
+            print("bwrap, the same namespaces, no overlay, no Landlock", time, bare);
+        }
+        other => println!("bwrap: not measured ({other:?})"),
+    }
 }
 
 /// The median time of `act`; what `prepare` does is not counted.
@@ -74,7 +123,7 @@ fn print(name: &str, time: Duration, bare: Duration) {
     );
 }
 
-fn draft(state: &Path, tier: Tier, network: NetworkSpec) -> Draft {
+fn draft(state: &Path, tier: Tier, network: &NetworkSpec) -> Draft {
     let is_caged = tier == Tier::Namespaces;
     Draft {
         tier: if is_caged { swarm_sandbox::Tier::Namespaces } else { swarm_sandbox::Tier::Landlock },
@@ -94,7 +143,7 @@ fn draft(state: &Path, tier: Tier, network: NetworkSpec) -> Draft {
         hide: Vec::new(),
         home: state.join("home"),
         tmp: (!is_caged).then(|| state.join("tmp")),
-        network: if network == NetworkSpec::None { Network::None } else { Network::Host },
+        network: if *network == NetworkSpec::None { Network::None } else { Network::Host },
         limits: Limits::default(),
         landlock_abi_max: None,
     }
@@ -105,7 +154,7 @@ fn launch(draft: Draft) {
     let policy = draft.check().expect("a policy");
     let program = Program::new(&[PROGRAM.to_owned()], &[], &cwd).expect("a program");
     let null = || open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).expect("/dev/null");
-    let output = swarm_sandbox::launch::Output { stdout: null(), stderr: null() };
+    let output = swarm_sandbox::launch::Output { stdout: null(), stderr: null(), door: None };
     let mut caged = swarm_sandbox::launch(&policy, &program, output).expect("a first process");
     let mut ended = false;
     while let Ok(words) = caged.read() {
@@ -167,11 +216,58 @@ fn work(start: &[u8]) {
         .expect("a worker starts");
     let mut input = child.stdin.take().expect("piped");
     input.write_all(start).expect("the worker reads");
-    let mut frames = FrameReader::new(BufReader::new(child.stdout.take().expect("piped")));
+    hear_out(child.stdout.take().expect("piped"));
+    child.wait().expect("our child");
+}
+
+/// Hears a worker until its output has ended.
+fn hear_out(output: impl Read) {
+    let mut frames = FrameReader::new(BufReader::new(output));
     let mut last = None;
     while let Some(frame) = frames.read::<FromWorker>().expect("frames") {
         last = Some(frame);
     }
-    child.wait().expect("our child");
     assert!(matches!(last, Some(FromWorker::Finished { .. })), "{last:?}");
+}
+
+/// A fork server, as the coordinator has one.
+struct Server {
+    process: Child,
+    socket: OwnedFd,
+}
+
+impl Server {
+    fn start() -> Server {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a socket pair");
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args([swarm_worker::SUBCOMMAND, "--server"]).env_clear();
+        let process = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).spawn().expect("a server starts");
+        Server { process, socket }
+    }
+
+    fn work(&self, start: &[u8]) {
+        let (their_input, input) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let (output, their_output) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let descriptors = [their_input.as_fd(), their_output.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)), "room for both");
+        sendmsg(&self.socket, &[IoSlice::new(&[FORK])], &mut control, SendFlags::NOSIGNAL).expect("it listens");
+        drop((their_input, their_output));
+        std::fs::File::from(input.try_clone().expect("a copy")).write_all(start).expect("the worker reads");
+        let mut bytes = [0; REPLY_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut bytes)];
+        recvmsg(&self.socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC).expect("it answers");
+        hear_out(std::fs::File::from(output));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::stdio::{stdin, stdout};
 use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
 use swarm_protocol::{Ended, FromWorker, Outcome, Refusal, ToWorker, VERSION, encode};
@@ -24,7 +25,7 @@ pub fn run() -> io::Result<()> {
     let mut input = Input::default();
     let start = loop {
         match input.read()? {
-            Heard::Nothing => {}
+            Heard::Nothing | Heard::Message(ToWorker::Agent { .. }) => {}
             Heard::End => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no start frame")),
             Heard::Message(ToWorker::Start(start)) => break start,
             // Cancelled before it began: nothing was started, nothing is to be ended.
@@ -42,7 +43,17 @@ pub fn run() -> io::Result<()> {
 
 /// A job of which nothing was run.
 pub fn nothing_run(ended: Ended) -> Outcome {
-    Outcome { ended, wall_ms: 0, cpu_ms: 0, max_rss_kib: 0, output_bytes: 0, output_bytes_dropped: 0, orphans: 0 }
+    Outcome {
+        ended,
+        wall_ms: 0,
+        cpu_ms: 0,
+        max_rss_kib: 0,
+        output_bytes: 0,
+        output_bytes_dropped: 0,
+        orphans: 0,
+        refusals: Vec::new(),
+        limit_reached: None,
+    }
 }
 
 fn finished(ended: Ended) -> FromWorker {
@@ -98,15 +109,13 @@ impl Input {
         if let Some(message) = self.next_message()? {
             return Ok(Heard::Message(message));
         }
-        let length = self.pending.len();
-        self.pending.resize(length + READ_BYTES, 0);
-        let count = match rustix::io::read(self.fd().as_fd(), &mut self.pending[length..]) {
+        // Left as it is and not filled with zeros: a page that nothing is read into costs nothing.
+        self.pending.reserve(READ_BYTES);
+        match rustix::io::read(self.fd().as_fd(), spare_capacity(&mut self.pending)) {
             Ok(0) => return Ok(Heard::End),
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => 0,
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
-        };
-        self.pending.truncate(length + count);
+        }
         if self.pending.len() > LINE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
         }

@@ -9,16 +9,28 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::stdio::{dup2_stdout, stdin};
 use swarm_protocol::{Probe, VERSION, encode};
+use swarm_sandbox::launch::exit_now;
 
+/// The agent: a model's turns and tools.
+pub mod agent;
 /// [`swarm_protocol::SandboxSpec`] becomes a policy of the sandbox: the only place that knows both.
-mod airlock;
+pub mod airlock;
+/// The supervisor's end of the connection with an agent in its cage.
+mod channel;
 /// Bytes from the coordinator become messages, bytes to it are never left half-written.
 mod conversation;
+/// The fork server: makes workers by fork.
+mod launcher;
 /// Bounded capture of what a job prints.
 mod output;
+/// What the cage kept from a job that failed.
+mod refusals;
 /// Watches over one job from its launch to the end of its last process.
 mod supervise;
+/// WebAssembly guests: compiled once, kept, run.
+mod wasm;
 
 /// The first argument that makes `swarm` a worker.
 pub const SUBCOMMAND: &str = "__worker";
@@ -31,6 +43,8 @@ const EXIT_BROKEN: u8 = 3;
 enum Mode {
     /// Runs one job.
     Stdio,
+    /// Forks workers that run one job each.
+    Server,
     /// Tells what the machine can do.
     Probe { state: PathBuf },
 }
@@ -38,9 +52,13 @@ enum Mode {
 /// Runs the worker with the arguments that follow [`SUBCOMMAND`]. Must be called before any thread is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match mode(&arguments.into_iter().collect::<Vec<_>>()) {
-        Some(Mode::Stdio) => conversation::run(),
+        Some(Mode::Stdio) => leave_terminal().and_then(|()| work()),
+        Some(Mode::Server) => leave_terminal().and_then(|()| launcher::serve()).and_then(|role| match role {
+            launcher::Role::Done => Ok(()),
+            launcher::Role::Worker => work(),
+        }),
         Some(Mode::Probe { state }) => print_probe(&state),
-        None => Err(std::io::Error::other("usage: swarm __worker --stdio | --probe --state DIR")),
+        None => Err(std::io::Error::other("usage: swarm __worker --stdio | --server | --probe --state DIR")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,9 +70,30 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Does one job and ends the process, at once: libraries have handlers for the end of a process that would touch a hundred
+/// kilobytes of a forked worker's memory for nothing. The coordinator hears the end before the kernel takes the memory
+/// apart; everything of the job is dead by then, and its outcome was told.
+fn work() -> std::io::Result<()> {
+    conversation::run()?;
+    // Closes the only writing end; nobody writes to what takes its place.
+    dup2_stdout(stdin())?;
+    exit_now(0)
+}
+
+/// A session of its own: what a person types at the coordinator's terminal (Ctrl-C) is the coordinator's to pass on, with the
+/// grace that it gives. Source: setsid(2).
+fn leave_terminal() -> std::io::Result<()> {
+    match rustix::process::setsid() {
+        // Started by a shell as a job of its own: already the leader of a group.
+        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn mode(arguments: &[OsString]) -> Option<Mode> {
     match arguments {
         [stdio] if stdio == "--stdio" => Some(Mode::Stdio),
+        [server] if server == "--server" => Some(Mode::Server),
         [probe, state, folder] if probe == "--probe" && state == "--state" => {
             Some(Mode::Probe { state: PathBuf::from(folder) })
         }
@@ -76,6 +115,9 @@ fn print_probe(state: &Path) -> std::io::Result<()> {
         landlock: airlock::verdict(found.landlock),
         namespaces: airlock::verdict(found.namespaces),
         overlay: airlock::verdict(found.overlay),
+        memory_bytes: found.memory_bytes,
+        disk_bytes: found.disk_bytes,
+        groups: found.groups.into_iter().map(airlock::group_spec).collect(),
     };
     std::io::stdout().write_all(&encode(&probe))
 }
@@ -85,11 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_two_known_modes_start_anything() {
+    fn only_the_known_modes_start_anything() {
         let check = |words: &[&str], expected: Option<Mode>| {
             assert_eq!(mode(&words.iter().map(OsString::from).collect::<Vec<_>>()), expected);
         };
         check(&["--stdio"], Some(Mode::Stdio));
+        check(&["--server"], Some(Mode::Server));
         check(&["--probe", "--state", "/s"], Some(Mode::Probe { state: "/s".into() }));
         check(&[], None);
         check(&["--stdio", "--stdio"], None);

@@ -6,19 +6,28 @@
 //! reaped, so when nothing of the job can be running any more.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, Start, Stream, ToWorker};
-use swarm_sandbox::{Caged, End, Enforcement, Policy, Program, Status, Usage};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
+use swarm_protocol::agent::{AgentJob, ToAgent};
+use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, SeenRefusal, Start, Stream, ToWorker, WasmJob};
+use swarm_sandbox::wasm::GuestJob;
+use swarm_sandbox::watchdog::bytes as people_bytes;
+use swarm_sandbox::{Breach, Caged, End, Enforcement, Errand, Grade, Policy, Program, Status, Usage};
 
+use crate::agent;
 use crate::airlock;
+use crate::channel::{Channel, Heard as Said, Nonsense};
 use crate::conversation::{Heard, Input, nothing_run, send};
 use crate::output::{CHUNK_BYTES_MAX, Output};
+use crate::refusals::Tail;
+use crate::wasm;
 
 /// A heartbeat follows this much silence.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -31,10 +40,20 @@ const KILL_PATIENCE: Duration = Duration::from_secs(15);
 const DRAIN_BYTES_MAX: usize = 2 << 20;
 
 /// Why a job is being ended before it ends itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Cause {
     TimedOut,
     Cancelled,
+    Limit(Broken),
+}
+
+/// A limit that the job broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Broken {
+    /// As plans write it.
+    limit: String,
+    /// What was seen, for people.
+    detail: String,
 }
 
 /// Runs the job of `start` and gives its outcome.
@@ -42,47 +61,102 @@ enum Cause {
 /// # Errors
 /// The coordinator is gone; the job has been killed.
 pub fn supervise(start: &Start, input: &mut Input) -> io::Result<Outcome> {
-    let Job::Command { argv, cwd } = &start.job;
     let refused =
         |step: &str, reason: String| Ok(nothing_run(Ended::Refused(Refusal { step: step.to_owned(), reason })));
     let policy = match airlock::policy(&start.sandbox) {
         Ok(policy) => policy,
         Err(error) => return refused("policy", error.to_string()),
     };
-    let program = match Program::new(argv, &start.sandbox.env, cwd) {
-        Ok(program) => program,
-        Err(error) => return Ok(nothing_run(Ended::StartFailed { reason: error.to_string() })),
+    let work = match prepare(start, input)? {
+        Ok(work) => work,
+        Err(ended) => return Ok(nothing_run(ended)),
     };
-    let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let output = swarm_sandbox::launch::Output { stdout: stdout_end, stderr: stderr_end };
-    let caged = match swarm_sandbox::launch(&policy, &program, output) {
+    let (pipes, [stdout, stderr]) = streams(&work)?;
+    let door = match airlock::door(&start.sandbox) {
+        Ok(door) => door,
+        Err(error) => return refused("reach the proxy", error.to_string()),
+    };
+    let output = swarm_sandbox::launch::Output { stdout, stderr, door };
+    let mut channel = None;
+    let launched = match &work {
+        Work::Program(program) => swarm_sandbox::launch(&policy, program, output),
+        Work::Shell(program) => swarm_sandbox::launch_on_terminal(&policy, program, output),
+        Work::Guest(guest) => swarm_sandbox::launch_guest(&policy, guest, output),
+        Work::Agent(job) => {
+            let (ours, theirs) = Channel::pair()?;
+            channel = Some(ours);
+            let run = |channel: BorrowedFd<'_>| agent::run(job, &start.sandbox.env, channel);
+            let errand = Errand { cwd: &job.worktree, channel: theirs, run: &run };
+            swarm_sandbox::launch_errand(&policy, &errand, output)
+        }
+    };
+    let caged = match launched {
         Ok(caged) => caged,
         Err(error) => return refused(&error.step, error.reason),
     };
     // No process of the same user may look into the memory that holds the spec. Only now: a process that cannot be looked
     // into does not own its own files in /proc, which init needs for its id maps.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    for pipe in [&stdout, &stderr] {
+    for pipe in pipes.iter().filter_map(|(_, pipe)| pipe.as_ref()) {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
     Watch {
         start,
         policy: &policy,
         caged: Some(caged),
-        pipes: [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))],
+        pipes,
+        channel,
         output: Output::new(start.output_bytes_max),
+        tail: Tail::default(),
         launched: Instant::now(),
         last_frame: Instant::now(),
         running_since: None,
         ending: None,
         verdict: None,
+        last_breach: None,
     }
     .run(input)
 }
 
+/// Our ends of the job's two streams.
+type Pipes = [(Stream, Option<OwnedFd>); 2];
+
+/// Our ends of the job's two streams, none where it has a terminal, and the job's.
+fn streams(work: &Work<'_>) -> io::Result<(Pipes, [OwnedFd; 2])> {
+    if let Work::Shell(_) = work {
+        let terminal = || rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
+        return Ok((Stream::ALL.map(|stream| (stream, None)), [terminal()?, terminal()?]));
+    }
+    let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let ours = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
+    Ok((ours, [stdout_end, stderr_end]))
+}
+
+/// What is going to run in the cage.
+enum Work<'a> {
+    Program(Program),
+    Shell(Program),
+    Guest(GuestJob),
+    Agent(&'a AgentJob),
+}
+
+/// Everything that can be made ready before the cage; the inner error is the outcome of a job that cannot even be tried.
+fn prepare<'a>(start: &'a Start, input: &mut Input) -> io::Result<Result<Work<'a>, Ended>> {
+    match &start.job {
+        Job::Command { argv, cwd } => Ok(program(start, argv, cwd).map(Work::Program)),
+        Job::Shell { argv, cwd } => Ok(program(start, argv, cwd).map(Work::Shell)),
+        Job::Wasm(job) => Ok(wasm::prepare(start, job, input)?.map(Work::Guest)),
+        Job::Agent(job) => Ok(Ok(Work::Agent(job))),
+    }
+}
+
+fn program(start: &Start, argv: &[String], cwd: &Path) -> Result<Program, Ended> {
+    Program::new(argv, &start.sandbox.env, cwd).map_err(|error| Ended::StartFailed { reason: error.to_string() })
+}
+
 /// When the polite signal was sent and what comes next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Ending {
     cause: Cause,
     /// When everything is killed.
@@ -103,13 +177,19 @@ struct Watch<'a> {
     policy: &'a Policy,
     /// `None` once reaped.
     caged: Option<Caged>,
-    pipes: [(Stream, Option<OwnedFd>); 2],
+    pipes: Pipes,
+    /// Only where the job is an agent.
+    channel: Option<Channel>,
     output: Output,
+    /// What is looked through when the job fails.
+    tail: Tail,
     launched: Instant,
     last_frame: Instant,
     running_since: Option<Instant>,
     ending: Option<Ending>,
     verdict: Option<Verdict>,
+    /// What was found when everything was dead.
+    last_breach: Option<Breach>,
 }
 
 /// What the inside said about the end.
@@ -129,12 +209,11 @@ impl Watch<'_> {
         }
         self.drain()?;
         let verdict = self.verdict.unwrap_or_else(silence);
-        let ended = match (self.ending, verdict.ended) {
-            (Some(Ending { cause: Cause::TimedOut, .. }), Ended::Exited { .. } | Ended::Signaled { .. }) => {
-                Ended::TimedOut
-            }
-            (Some(Ending { cause: Cause::Cancelled, .. }), _) => Ended::Cancelled,
-            (_, ended) => ended,
+        let cause = self.ending.map(|ending| ending.cause);
+        let (ended, limit_reached) = conclude(cause, verdict.ended, self.last_breach, self.start);
+        let refusals = match ended {
+            Ended::Exited { code: 0 } | Ended::Cancelled | Ended::Refused(_) => Vec::new(),
+            _ => refusals(self.tail, self.start, self.policy),
         };
         let (output_bytes, output_bytes_dropped) = self.output.counts();
         for (stream, bytes) in self.output.into_tail() {
@@ -150,6 +229,8 @@ impl Watch<'_> {
             output_bytes,
             output_bytes_dropped,
             orphans: verdict.orphans,
+            refusals,
+            limit_reached,
         })
     }
 
@@ -157,7 +238,7 @@ impl Watch<'_> {
     fn wait_once(&mut self, input: &mut Input) -> io::Result<()> {
         let timeout = self.time_left();
         let caged = self.caged.as_ref().expect("the loop ends when the cage is reaped");
-        // At most four descriptors; closed pipes leave the set.
+        // At most five descriptors; what is closed leaves the set.
         let mut fds = vec![
             PollFd::from_borrowed_fd(input.fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(caged.status(), PollFlags::IN),
@@ -166,6 +247,8 @@ impl Watch<'_> {
         fds.extend(
             open.iter().filter_map(|&index| self.pipes[index].1.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN))),
         );
+        let channel = self.channel.as_ref().and_then(Channel::awaits);
+        fds.extend(channel.map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)));
         match poll(&mut fds, Some(&timespec(timeout))) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),
@@ -181,6 +264,9 @@ impl Watch<'_> {
                 self.pass_on(index)?;
             }
         }
+        if happened.get(2 + open.len()) == Some(&true) {
+            self.hear_agent()?;
+        }
         if happened[1] { self.hear_inside() } else { Ok(()) }
     }
 
@@ -189,19 +275,25 @@ impl Watch<'_> {
         let now = Instant::now();
         let heartbeat = self.last_frame + HEARTBEAT;
         let deadline = self.ending.is_none().then(|| self.deadline()).flatten();
-        let ending = self.ending.and_then(|ending| match ending.stage {
+        let ending = self.ending.as_ref().and_then(|ending| match ending.stage {
             Stage::Asked => Some(ending.kill_at),
             Stage::Killed => Some(ending.kill_at + KILL_PATIENCE),
             Stage::Destroyed => None,
         });
         let launch = self.is_closing().then(|| self.launched + LAUNCH_MAX);
-        let next = [deadline, ending, launch].into_iter().flatten().fold(heartbeat, Instant::min);
+        let look = self.caged.as_ref().filter(|_| self.is_watched()).and_then(Caged::next_look);
+        let next = [deadline, ending, launch, look].into_iter().flatten().fold(heartbeat, Instant::min);
         next.saturating_duration_since(now)
     }
 
     /// Whether the cage is still being closed.
     fn is_closing(&self) -> bool {
         self.running_since.is_none() && self.verdict.is_none()
+    }
+
+    /// Whether the job's limits are looked after: while its program runs and nothing has been decided.
+    fn is_watched(&self) -> bool {
+        self.running_since.is_some() && self.ending.is_none() && self.verdict.is_none()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -220,6 +312,7 @@ impl Watch<'_> {
         if self.ending.is_none() && self.deadline().is_some_and(|deadline| now >= deadline) {
             self.end(Cause::TimedOut, Duration::from_millis(self.start.grace_ms));
         }
+        self.look_after_limits(now);
         if let (Some(ending), Some(caged)) = (&mut self.ending, &self.caged) {
             match ending.stage {
                 Stage::Asked if now >= ending.kill_at => {
@@ -234,6 +327,22 @@ impl Watch<'_> {
             }
         }
         if now >= self.last_frame + HEARTBEAT { self.tell(&FromWorker::Heartbeat) } else { Ok(()) }
+    }
+
+    fn look_after_limits(&mut self, now: Instant) {
+        if !self.is_watched() {
+            return;
+        }
+        if let Some(bound) = self.start.sandbox.limits.output_bytes.filter(|bound| self.output.counts().0 > *bound) {
+            let detail = format!("it printed more than {}", people_bytes(Some(bound)));
+            return self.end(Cause::Limit(Broken { limit: "output".to_owned(), detail }), Duration::ZERO);
+        }
+        let Some(caged) = self.caged.as_mut().filter(|caged| caged.next_look().is_some_and(|at| now >= at)) else {
+            return;
+        };
+        if let Some(breach) = caged.look() {
+            self.end(Cause::Limit(broken(breach)), Duration::ZERO);
+        }
     }
 
     /// Begins to end the job; a second reason changes nothing but may shorten the grace.
@@ -274,7 +383,40 @@ impl Watch<'_> {
         match message {
             ToWorker::Start(_) => {}
             ToWorker::Cancel { grace_ms } => self.end(Cause::Cancelled, Duration::from_millis(*grace_ms)),
+            ToWorker::Agent { message } => self.tell_agent(message),
         }
+    }
+
+    fn tell_agent(&mut self, message: &ToAgent) {
+        let Some(channel) = &mut self.channel else { return };
+        if let Err(nonsense) = channel.tell(message) {
+            self.end_nonsense(nonsense);
+        }
+    }
+
+    /// Takes part in the conversation with the agent: once in each direction.
+    fn hear_agent(&mut self) -> io::Result<bool> {
+        let Some(channel) = &mut self.channel else { return Ok(false) };
+        channel.flush();
+        match channel.read() {
+            Ok(Said::Frames(frames)) => {
+                let any = !frames.is_empty();
+                frames.iter().try_for_each(|frame| self.tell(frame))?;
+                Ok(any)
+            }
+            Ok(Said::Closed) => Ok(false),
+            Err(nonsense) => {
+                // Nothing of it is heard any more.
+                self.channel = None;
+                self.end_nonsense(nonsense);
+                Ok(false)
+            }
+        }
+    }
+
+    fn end_nonsense(&mut self, nonsense: Nonsense) {
+        let detail = format!("it did not keep to its protocol: {nonsense}");
+        self.end(Cause::Limit(Broken { limit: "agent".to_owned(), detail }), Duration::ZERO);
     }
 
     fn hear_inside(&mut self) -> io::Result<()> {
@@ -283,9 +425,9 @@ impl Watch<'_> {
             Ok(words) => words.into_iter().try_for_each(|word| self.take_word(word)),
             Err(_) => {
                 let caged = self.caged.take().expect("it was there a line ago");
-                caged.reap()
+                self.last_breach = caged.reap()?;
+                Ok(())
             }
-            .map_err(Into::into),
         }
     }
 
@@ -295,7 +437,10 @@ impl Watch<'_> {
         match word {
             Status::Ready { landlock_abi } => {
                 self.running_since = Some(Instant::now());
-                let enforcement = airlock::report(Enforcement::of(self.policy, landlock_abi));
+                let mut enforcement = airlock::report(Enforcement::of(self.policy, landlock_abi));
+                if let Job::Wasm(_) = self.start.job {
+                    enforcement.enforced.push("wasm".to_owned());
+                }
                 return self.tell(&FromWorker::Entered { enforcement });
             }
             Status::Refused { step, reason } => {
@@ -305,6 +450,13 @@ impl Watch<'_> {
                 let reason = start_failed(&self.start.job, errno);
                 self.verdict.get_or_insert(told(Ended::StartFailed { reason }));
             }
+            Status::Limit { limit, detail } => {
+                self.verdict.get_or_insert(told(wasm::limit(limit, detail)));
+            }
+            Status::NotRunnable { reason } => {
+                let reason = format!("{}: {reason}", program_name(&self.start.job));
+                self.verdict.get_or_insert(told(Ended::StartFailed { reason }));
+            }
             Status::Ended { end, usage, orphans } => {
                 let ended = match end {
                     End::Exited(code) => Ended::Exited { code },
@@ -312,7 +464,9 @@ impl Watch<'_> {
                 };
                 // Before `Ready` no program ran, whatever ended the process.
                 let ended = if self.running_since.is_some() { ended } else { silence().ended };
-                self.verdict.get_or_insert(Verdict { ended, usage, orphans, wall });
+                // How it ended may have been told before.
+                let ended = self.verdict.take().map_or(ended, |told| told.ended);
+                self.verdict = Some(Verdict { ended, usage, orphans, wall });
             }
         }
         Ok(())
@@ -322,8 +476,9 @@ impl Watch<'_> {
     fn pass_on(&mut self, index: usize) -> io::Result<usize> {
         let (stream, pipe) = &mut self.pipes[index];
         let Some(fd) = pipe else { return Ok(0) };
-        let mut bytes = [0; CHUNK_BYTES_MAX];
-        let count = match rustix::io::read(fd.as_fd(), &mut bytes) {
+        // Left as it is: of most jobs little is read, and a page that nothing is read into costs nothing.
+        let mut bytes = Vec::with_capacity(CHUNK_BYTES_MAX);
+        let count = match rustix::io::read(fd.as_fd(), spare_capacity(&mut bytes)) {
             Ok(count) => count,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(0),
             Err(error) => return Err(error.into()),
@@ -333,7 +488,8 @@ impl Watch<'_> {
             return Ok(0);
         }
         let stream = *stream;
-        let now = self.output.take(stream, &bytes[..count]);
+        self.tail.take(&bytes);
+        let now = self.output.take(stream, &bytes);
         if !now.is_empty() {
             let frame = FromWorker::Output { stream, chunk: Chunk::new(now) };
             self.tell(&frame)?;
@@ -343,6 +499,10 @@ impl Watch<'_> {
 
     /// Reads what is still in the pipes when everything inside is dead.
     fn drain(&mut self) -> io::Result<()> {
+        // What a socket holds is bounded, and nobody is left who could write.
+        while self.channel.as_ref().is_some_and(|channel| channel.awaits().is_some()) {
+            self.hear_agent()?;
+        }
         for index in 0..self.pipes.len() {
             let mut left = DRAIN_BYTES_MAX;
             loop {
@@ -364,6 +524,45 @@ impl Watch<'_> {
     }
 }
 
+/// What the cage kept from a job that failed, as far as its output tells.
+fn refusals(tail: Tail, start: &Start, policy: &Policy) -> Vec<SeenRefusal> {
+    let cwd = match &start.job {
+        Job::Command { cwd, .. } | Job::Shell { cwd, .. } => cwd,
+        Job::Wasm(_) | Job::Agent(_) => start.sandbox.worktree.at(),
+    };
+    let path = start.sandbox.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
+    tail.refusals(policy, cwd, path)
+}
+
+fn broken(breach: Breach) -> Broken {
+    Broken { limit: breach.limit.to_string(), detail: breach.detail }
+}
+
+/// How the job ended, of all that is known, and a limit that it reached and coped with.
+fn conclude(cause: Option<Cause>, said: Ended, last: Option<Breach>, start: &Start) -> (Ended, Option<String>) {
+    let limit = |broken: Broken| Ended::Limit { limit: broken.limit, detail: broken.detail };
+    let ran = matches!(said, Ended::Exited { .. } | Ended::Signaled { .. });
+    let passed = said == Ended::Exited { code: 0 };
+    match (cause, last) {
+        (Some(Cause::Cancelled), _) => (Ended::Cancelled, None),
+        (Some(Cause::Limit(broken)), _) => (limit(broken), None),
+        (_, Some(breach)) if breach.grade == Grade::Broke => (limit(broken(breach)), None),
+        (Some(Cause::TimedOut), _) if ran => (Ended::TimedOut, None),
+        (_, Some(breach)) if ran && !passed => (limit(broken(breach)), None),
+        (_, Some(breach)) => (said, Some(format!("{}: {}", breach.limit, breach.detail))),
+        (_, None) => (file_too_large(&said, start).map_or(said, limit), None),
+    }
+}
+
+/// The kernel ends a program that makes a single file larger than it may; a shell passes that on as 128 and the signal.
+fn file_too_large(said: &Ended, start: &Start) -> Option<Broken> {
+    let bound = start.sandbox.limits.disk_bytes?;
+    let signal = Signal::XFSZ.as_raw();
+    let is = *said == Ended::Signaled { signal } || *said == Ended::Exited { code: 128 + signal };
+    let detail = || format!("a file grew beyond {}", people_bytes(Some(bound)));
+    is.then(|| Broken { limit: "disk".to_owned(), detail: detail() })
+}
+
 /// The inside ended without saying how.
 fn silence() -> Verdict {
     let refusal = Refusal {
@@ -374,12 +573,20 @@ fn silence() -> Verdict {
 }
 
 fn start_failed(job: &Job, errno: i32) -> String {
-    let Job::Command { argv, .. } = job;
-    let program = argv.first().map_or("", String::as_str);
+    let program = program_name(job);
     match Errno::from_raw_os_error(errno) {
         Errno::NOENT => format!("{program}: not found inside the sandbox"),
         Errno::ACCESS => format!("{program}: not executable inside the sandbox"),
         error => format!("{program}: {error}"),
+    }
+}
+
+fn program_name(job: &Job) -> &str {
+    match job {
+        Job::Command { argv: words, .. } | Job::Shell { argv: words, .. } | Job::Wasm(WasmJob { args: words, .. }) => {
+            words.first().map_or("", String::as_str)
+        }
+        Job::Agent(_) => "agent",
     }
 }
 

@@ -55,6 +55,7 @@ impl House {
             base: self.base.to_string(),
             target: Some(TARGET.to_owned()),
             started_at_ms: 1_700_000_000_000,
+            asked: swarm_orchestrator::settings::Asked::default(),
         };
         let mut journal = Journal::open(&self.state()).expect("a journal");
         let writer = journal.begin_run(new, |_| false).expect("a run");
@@ -97,6 +98,7 @@ impl House {
                 landlock_abi: 7,
                 enforced: vec!["landlock".to_owned()],
                 not_enforced: Vec::new(),
+                limits: Vec::new(),
             },
             notes: Vec::new(),
         }
@@ -104,7 +106,14 @@ impl House {
 
     fn change(&self, git: &Repository, result: Oid) -> ChangeSummary {
         let tree = |commit: Oid| git.find_commit(commit).expect("just made").tree_id().to_string();
-        ChangeSummary { base_tree: tree(self.base), commit: result.to_string(), tree: tree(result), files: 1 }
+        ChangeSummary {
+            base_tree: tree(self.base),
+            commit: result.to_string(),
+            tree: tree(result),
+            files: 1,
+            history: None,
+            writes: None,
+        }
     }
 
     fn swarm(&self, line: &str) -> Output {
@@ -177,6 +186,8 @@ fn attempt(name: &str, end: AttemptEnd, change: Option<ChangeSummary>, result: I
             change,
             outputs: serde_json::Map::new(),
             notes: Vec::new(),
+            refusals: Vec::new(),
+            envelope: None,
             retry_in_ms: None,
         },
         RunEvent::InstanceFinished { instance: id(name), result, cause: None },
@@ -198,7 +209,7 @@ fn a_run_reads_as_running_then_dead_or_finished() {
     assert!(house.good("list").0.contains("running in process"));
     assert!(house.good("status").0.contains("running for"));
     drop(writer);
-    assert!(house.good("list").0.contains("its coordinator is gone"));
+    assert!(house.good("list").0.contains("interrupted, can be resumed"));
     assert!(house.good("status demo-1").0.contains("interrupted"));
     finish(&house, house.write_run());
     let (list, _) = house.good("list");
@@ -251,6 +262,8 @@ fn apply_then_clean_leaves_only_what_no_branch_has() {
     assert!(house.good("apply").1.contains("already"));
     let (_, said) = house.good("clean --dry-run");
     assert!(said.contains("would free") && said.contains("parked: conflicts with edit"), "{said}");
+    assert!(said.contains("demo-1: the logs of 1 failed task would go"), "{said}");
+    assert!(said.contains("to drop a kept result for good: swarm drop demo-1 clash"), "{said}");
     house.good("clean");
     let git = Repository::open(house.path()).expect("a repository");
     let refs = git.references_glob("refs/swarm/*").expect("refs");

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use git2::{ObjectType, Odb, Oid};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Timespec, Timestamps};
@@ -27,6 +27,48 @@ const CHUNK_FILES: usize = 64;
 /// How much older than now a fresh file is made, in seconds: git compares whole seconds, and an entry as young as the
 /// index would be read again by every `git status`.
 pub const FRESH_AGE_SECONDS: i64 = 2;
+
+/// How much a checkout may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Files, links and folders. The largest public repositories have some 400,000; each takes about 200 bytes of memory.
+    pub entries: u64,
+    /// Bytes of all paths together.
+    pub path_bytes: u64,
+    /// Folders on the way to a file.
+    pub depth: usize,
+    /// Bytes of all files together.
+    pub bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { entries: 4_000_000, path_bytes: 1 << 30, depth: 256, bytes: 256 << 30 }
+    }
+}
+
+/// Judges how much a tree would be when it is written out, before anything is.
+///
+/// # Errors
+/// [`BaseError::TooLarge`] with the bound, [`BaseError::Stopped`] once `stop` is true, and those of reading trees.
+pub fn measure(odb: &Odb<'_>, tree: Oid, bounds: &Bounds, stop: &AtomicBool) -> Result<(), BaseError> {
+    let over = |what, count: u64, max: u64| Err(BaseError::TooLarge { tree, what, count, max });
+    let extent = match tree::extent(odb, tree, bounds.depth, &|| !stop.load(Ordering::Relaxed)) {
+        Ok(extent) => extent,
+        Err(tree::TreeError::Stopped) => return Err(BaseError::Stopped),
+        Err(tree::TreeError::TooDeep) => {
+            return over("folders inside each other or more", bounds.depth as u64 + 1, bounds.depth as u64);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if extent.entries > bounds.entries {
+        return over("files and folders", extent.entries, bounds.entries);
+    }
+    if extent.path_bytes > bounds.path_bytes {
+        return over("bytes in its paths", extent.path_bytes, bounds.path_bytes);
+    }
+    Ok(())
+}
 
 /// The user's own checkout as a source of modification times.
 #[derive(Debug, Default)]
@@ -74,6 +116,10 @@ pub struct Checkout<'a> {
     pub warm: &'a WarmTimes,
     /// Seconds since the Unix epoch.
     pub now_seconds: i64,
+    /// How much there may be of it.
+    pub bounds: &'a Bounds,
+    /// Ends it, once it is true.
+    pub stop: &'a AtomicBool,
 }
 
 /// The folders and files of a tree, before anything is written.
@@ -88,13 +134,14 @@ impl Checkout<'_> {
     /// Writes everything below `root`, an empty folder, and returns the index for it.
     ///
     /// # Errors
-    /// [`BaseError::HostileName`] for a tree that no checkout should hold, [`BaseError::MissingObject`] in a partial clone,
-    /// [`BaseError::Io`] when the disk is full.
+    /// [`BaseError::HostileName`] and [`BaseError::TooLarge`] for a tree that no checkout should hold,
+    /// [`BaseError::MissingObject`] in a partial clone, [`BaseError::Io`] when the disk is full, [`BaseError::Stopped`].
     pub fn write(&self, root: &Path) -> Result<Index, BaseError> {
         let mut layout = Layout { folders: Vec::new(), entries: Vec::new() };
         let cached = {
             let git = self.repository.handle()?;
             let odb = git.odb().map_err(tree::TreeError::from)?;
+            measure(&odb, self.tree, self.bounds, self.stop)?;
             self.lay_out(&odb, self.tree, &mut Vec::new(), 0, &mut layout)?
         };
         let io = |source| BaseError::Io { path: root.to_owned(), source };
@@ -123,6 +170,7 @@ impl Checkout<'_> {
         if depth > DEPTH_MAX {
             return Err(tree::TreeError::TooDeep.into());
         }
+        self.go_on()?;
         let first = layout.entries.len();
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
         let mut below = Some(Vec::new());
@@ -155,6 +203,12 @@ impl Checkout<'_> {
         Ok(below.filter(|_| count > 0).map(|below| CachedTree { name, known, below }))
     }
 
+    /// # Errors
+    /// [`BaseError::Stopped`].
+    fn go_on(&self) -> Result<(), BaseError> {
+        if self.stop.load(Ordering::Relaxed) { Err(BaseError::Stopped) } else { Ok(()) }
+    }
+
     fn lay_out_entry(&self, path: &[u8], entry: tree::Entry, layout: &mut Layout) {
         let wanted = self.sparse.is_none_or(|sparse| sparse.matches(path));
         let presence = if wanted { Presence::CheckedOut } else { Presence::Skipped };
@@ -166,14 +220,14 @@ impl Checkout<'_> {
     }
 
     fn write_files(&self, root: &File, entries: &[IndexEntry]) -> Result<Vec<(usize, Stat)>, BaseError> {
-        let next = AtomicUsize::new(0);
+        let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
         let chunks = entries.len().div_ceil(CHUNK_FILES);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(chunks.max(1));
         std::thread::scope(|scope| {
             let work = || -> Result<Vec<(usize, Stat)>, BaseError> {
                 let git = self.repository.handle()?;
                 let odb = git.odb().map_err(tree::TreeError::from)?;
-                let mut writer = FileWriter { checkout: self, odb, root, folder: None };
+                let mut writer = FileWriter { checkout: self, odb, root, folder: None, bytes: &bytes };
                 let mut stats = Vec::new();
                 loop {
                     let start = next.fetch_add(1, Ordering::Relaxed) * CHUNK_FILES;
@@ -205,10 +259,13 @@ struct FileWriter<'a, 'odb> {
     root: &'a File,
     /// The folder of the last file: neighbours share it.
     folder: Option<(Vec<u8>, OwnedFd)>,
+    /// What all threads have written.
+    bytes: &'a AtomicU64,
 }
 
 impl FileWriter<'_, '_> {
     fn write(&mut self, entry: &IndexEntry) -> Result<Stat, BaseError> {
+        self.checkout.go_on()?;
         let io = |source: std::io::Error| BaseError::Io { path: path_of(&entry.path), source };
         let blob = self.odb.read(entry.id).map_err(|source| match source.code() {
             git2::ErrorCode::NotFound => BaseError::MissingObject { path: entry.path.clone(), id: entry.id },
@@ -216,6 +273,12 @@ impl FileWriter<'_, '_> {
         })?;
         if blob.kind() != ObjectType::Blob {
             return Err(tree::TreeError::Malformed(entry.id).into());
+        }
+        let size = blob.data().len() as u64;
+        let (count, max) = (self.bytes.fetch_add(size, Ordering::Relaxed) + size, self.checkout.bounds.bytes);
+        if count > max {
+            let tree = self.checkout.tree;
+            return Err(BaseError::TooLarge { tree, what: "bytes in its files or more", count, max });
         }
         let (folder, name) = match entry.path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&entry.path[..slash], &entry.path[slash + 1..]),

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, Timespec};
 use rustix::io::Errno;
 
 use super::BaseError;
-use super::checkout::{FRESH_AGE_SECONDS, open_folder, write_entry};
+use super::checkout::{open_folder, write_entry};
 use super::index_file::{Index, IndexEntry, Presence, Stat};
 use crate::entry_name::check_path;
 use crate::path_globs::PathGlobs;
@@ -41,8 +41,8 @@ pub struct Delta<'a> {
     pub sparse: Option<&'a PathGlobs>,
     /// How removals are told.
     pub whiteouts: Whiteouts,
-    /// Seconds since the Unix epoch.
-    pub now_seconds: i64,
+    /// When the files that differ were changed last.
+    pub time: Timespec,
 }
 
 impl Delta<'_> {
@@ -102,8 +102,7 @@ impl Delta<'_> {
             _ => tree::TreeError::from(source).into(),
         })?;
         let parent = open_folder(root, parent)?;
-        let time = Timespec { tv_sec: self.now_seconds - FRESH_AGE_SECONDS, tv_nsec: 0 };
-        let stat = write_entry(&parent, name, entry.mode, blob.data(), time)?;
+        let stat = write_entry(&parent, name, entry.mode, blob.data(), self.time)?;
         Ok(fresh(stat, Presence::CheckedOut))
     }
 

@@ -133,6 +133,14 @@ impl Index {
         self.entries.binary_search_by(|entry| entry.path.as_slice().cmp(path)).ok().map(|at| &self.entries[at])
     }
 
+    /// The entries at a path and below it.
+    pub fn below<'a>(&'a self, path: &[u8]) -> impl Iterator<Item = &'a IndexEntry> + use<'a> {
+        let folder = [path, b"/"].concat();
+        let first = self.entries.partition_point(|entry| entry.path < folder);
+        let inside = self.entries[first..].iter().take_while(move |entry| entry.path.starts_with(&folder));
+        self.get(path).into_iter().chain(inside)
+    }
+
     /// Replaces and adds entries, removes paths, and forgets the cached trees above them.
     pub fn replace(&mut self, entries: Vec<IndexEntry>, removed: &std::collections::BTreeSet<Vec<u8>>) {
         for path in entries.iter().map(|entry| &entry.path).chain(removed) {

@@ -5,6 +5,8 @@
 //! checkout, and what `[workspace] setup` made. Each is built under a lock in a temporary name, renamed when it is whole, and
 //! never changed afterwards; one that a killed process left half made is removed by the next who wants it.
 
+/// Ways below a folder that workers wrote, following no link.
+pub mod beneath;
 /// Writes a tree into an empty folder.
 pub mod checkout;
 /// Untracked files and caches of the user's checkout.
@@ -19,18 +21,23 @@ pub mod index_file;
 pub mod published;
 /// What `setup` left becomes a layer.
 pub mod setup;
+/// What the gate left of ignored files on the base becomes a layer.
+pub mod warm;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use git2::Oid;
+use rustix::fs::Timespec;
 use swarm_protocol::Grant;
 
-use self::checkout::{Checkout, WarmTimes};
+use self::checkout::{Bounds, Checkout, FRESH_AGE_SECONDS, WarmTimes};
 use self::delta::{Delta, Whiteouts};
 use self::git_dir::{GitDir, ObjectsAt};
 use self::index_file::{Index, Presence, Unreadable};
 use self::published::{Survives, publish};
+use self::warm::Warm;
 use crate::path_globs::{BadGlob, PathGlobs};
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
@@ -59,8 +66,23 @@ pub enum BaseError {
         /// Why.
         reason: &'static str,
     },
+    /// More than a checkout may hold; a repository can say with a few kilobytes that a tree has billions of files.
+    #[error("check out the tree {tree}: it has {count} {what}, and a base has at most {max}")]
+    TooLarge {
+        /// The tree.
+        tree: Oid,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is, as far as it was counted.
+        count: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// A person or the deadline ended the run while it was prepared.
+    #[error("go on: the run was ended")]
+    Stopped,
     /// A blob that a partial clone never fetched: `git checkout` of that commit fetches it.
-    #[error("find the content {id} of {}: a partial clone never fetched it", String::from_utf8_lossy(path).escape_debug())]
+    #[error("find the content {id} of {}: a partial clone never fetched it; `git checkout` of the base, or `git fetch --refetch --no-filter`, does", String::from_utf8_lossy(path).escape_debug())]
     MissingObject {
         /// Its path.
         path: Vec<u8>,
@@ -76,12 +98,20 @@ pub enum BaseError {
         reason: &'static str,
     },
     /// A layer that `setup` left and that cannot be shared.
-    #[error("share what setup left at {}: {reason}", path.display())]
+    #[error("it left {}, which no worktree can be given: {reason}", path.display())]
     Setup {
-        /// Where.
+        /// Where, from the root of the worktree.
         path: PathBuf,
         /// Why.
         reason: &'static str,
+    },
+    /// A tree has a link or a file where a cache of the workspace, or a folder on the way to it, has to be.
+    #[error("put the cache {} into a worktree: {} is a link or a file there", cache.display(), path.display())]
+    Cache {
+        /// From the root of the checkout.
+        cache: PathBuf,
+        /// What is in the way, from the root of the worktree.
+        path: PathBuf,
     },
     /// A pattern of `[workspace] sparse`.
     #[error(transparent)]
@@ -97,6 +127,13 @@ pub enum BaseError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl BaseError {
+    /// Whether the tree itself is the reason, so that no later try helps.
+    pub fn is_the_trees(&self) -> bool {
+        matches!(self, BaseError::TooLarge { .. } | BaseError::HostileName { .. })
+    }
 }
 
 /// What a plan says about worktrees, and what the machine allows.
@@ -125,7 +162,18 @@ pub struct Layers {
     pub grants: Vec<Grant>,
     /// Folders of the user's checkout that worktrees see copy-on-write, from the root of both.
     pub caches: Vec<PathBuf>,
+    /// Which of its files worktrees hold.
+    pub extent: Extent,
     stack: Stack,
+}
+
+/// Which files of a tree worktrees hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All.
+    Whole,
+    /// Those that `[workspace] sparse` names; the index says which.
+    Sparse,
 }
 
 /// Folders relative to the state folder; the order of the fields is the order in the overlay, topmost first.
@@ -133,23 +181,23 @@ pub struct Layers {
 struct Stack {
     head: String,
     delta: Option<String>,
+    warm: Option<Warm>,
     setup: Option<String>,
     copied: Option<String>,
     base: String,
 }
 
 impl Layers {
-    /// The layers' roots, relative to the state folder, topmost first: at most five.
+    /// The layers' roots, relative to the state folder, topmost first: at most six.
     pub fn lowers(&self) -> Vec<String> {
-        let Stack { head, delta, setup, copied, base } = &self.stack;
-        let optional = [delta, setup, copied].into_iter().flatten();
-        [head].into_iter().chain(optional).chain([base]).map(|layer| format!("{layer}/tree")).collect()
+        self.bottom_up().into_iter().rev().map(|layer| format!("{layer}/tree")).collect()
     }
 
     /// The layers' own folders (a list `removed` may lie in them beside `tree`), lowest first.
     pub(crate) fn bottom_up(&self) -> Vec<&str> {
-        let Stack { head, delta, setup, copied, base } = &self.stack;
-        let optional = [copied, setup, delta].into_iter().flatten();
+        let Stack { head, delta, warm, setup, copied, base } = &self.stack;
+        let warm = warm.as_ref().map(|warm| &warm.name);
+        let optional = [copied.as_ref(), setup.as_ref(), warm, delta.as_ref()].into_iter().flatten();
         [base].into_iter().chain(optional).chain([head]).map(String::as_str).collect()
     }
 
@@ -172,6 +220,7 @@ pub struct Bases {
     settings: BaseSettings,
     sparse: Option<PathGlobs>,
     branch: Option<(String, Oid)>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Bases {
@@ -188,7 +237,12 @@ impl Bases {
             Some(name) => repository.find_ref(&name)?.map(|id| (name, id)),
             None => None,
         };
-        Ok(Bases { repository, state, settings, sparse, branch })
+        Ok(Bases { repository, state, settings, sparse, branch, stop: Arc::default() })
+    }
+
+    /// What ends a checkout that is under way, once it is true.
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     /// The layers of a commit: checked out if no run before did it.
@@ -204,7 +258,9 @@ impl Bases {
         let copied = copied::copied_layer(&self.repository, &self.state, &self.settings.copy)?;
         let caches = copied::caches(&self.repository, &self.settings.cache)?;
         let (head, grants) = self.head(commit)?;
-        Ok(Layers { commit, tree, grants, caches, stack: Stack { head, delta: None, setup: None, copied, base } })
+        let extent = if self.sparse.is_some() { Extent::Sparse } else { Extent::Whole };
+        let stack = Stack { head, delta: None, warm: None, setup: None, copied, base };
+        Ok(Layers { commit, tree, grants, caches, extent, stack })
     }
 
     /// The layers of another commit on top of prepared ones, at a cost that follows the difference of the trees.
@@ -214,12 +270,13 @@ impl Bases {
     pub fn derive(&self, base: &Layers, commit: Oid) -> Result<Layers, BaseError> {
         let tree = self.repository.tree_of(commit)?;
         let (head, _) = self.head(commit)?;
-        let delta = self.delta(&base.stack.base, tree)?;
+        let delta = self.delta(&base.stack, tree)?;
         let stack = Stack { head, delta, ..base.stack.clone() };
         Ok(Layers { commit, tree, stack, ..base.clone() })
     }
 
-    fn delta(&self, base: &str, tree: Oid) -> Result<Option<String>, BaseError> {
+    fn delta(&self, stack: &Stack, tree: Oid) -> Result<Option<String>, BaseError> {
+        let base = &stack.base;
         let base_tree_file = self.state.path(&format!("{base}/tree-id"));
         let text = std::fs::read_to_string(&base_tree_file)
             .map_err(|source| BaseError::Io { path: base_tree_file.clone(), source })?;
@@ -232,15 +289,19 @@ impl Bases {
             Backend::Copy => Whiteouts::Listed,
         };
         let form: &[u8] = if whiteouts == Whiteouts::Devices { b"devices" } else { b"listed" };
-        let name = format!("layers/{}", key(&[b"delta", base.as_bytes(), tree.as_bytes(), form]));
+        let warm = stack.warm.as_ref().map(Warm::identity).unwrap_or_default();
+        let mut parts: Vec<&[u8]> = vec![b"delta", base.as_bytes(), tree.as_bytes(), form];
+        parts.extend(stack.warm.as_ref().map(|_| warm.as_bytes()));
+        let name = format!("layers/{}", key(&parts));
         publish(&self.state, &name, Survives::Never, |layer| {
             let git = self.repository.handle()?;
             let odb = git.odb().map_err(TreeError::from)?;
             let differences = tree::diff(&odb, Some(old), Some(tree))?;
             let root = layer.join("tree");
             let mut index = read_index(&self.state.path(&format!("{base}/tree/.git/index")))?;
-            let (sparse, now_seconds) = (self.sparse.as_ref(), now_seconds());
-            let delta = Delta { odb: &odb, tree, differences: &differences, sparse, whiteouts, now_seconds };
+            let fresh = Timespec { tv_sec: now_seconds() - FRESH_AGE_SECONDS, tv_nsec: 0 };
+            let (sparse, time) = (self.sparse.as_ref(), stack.warm.as_ref().map_or(fresh, Warm::behind));
+            let delta = Delta { odb: &odb, tree, differences: &differences, sparse, whiteouts, time };
             delta.write(&root, &layer.join("removed"), &mut index)?;
             write_index(&root, &index)
         })?;
@@ -250,7 +311,8 @@ impl Bases {
     fn check_out(&self, tree: Oid, root: &Path) -> Result<(), BaseError> {
         let warm = WarmTimes::of(&self.repository);
         let (repository, sparse) = (self.repository.as_ref(), self.sparse.as_ref());
-        let checkout = Checkout { repository, tree, sparse, warm: &warm, now_seconds: now_seconds() };
+        let (bounds, stop) = (&Bounds::default(), self.stop.as_ref());
+        let checkout = Checkout { repository, tree, sparse, warm: &warm, now_seconds: now_seconds(), bounds, stop };
         let index = checkout.write(root)?;
         let path = root.with_file_name("tree-id");
         std::fs::write(&path, format!("{tree}\n")).map_err(|source| BaseError::Io { path, source })?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::BaseError;
+use crate::fault;
 use crate::removal::{Debris, remove_tree};
 use crate::state::{StateDir, make_private_dir_all};
 
@@ -54,12 +55,13 @@ pub(super) fn publish(
     drop(Debris::take(state, &path).map_err(io)?);
     let half_made = state.path(&format!("{name}.tmp"));
     remove_tree(&half_made).map_err(io)?;
-    make_private_dir_all(&half_made).map_err(io)?;
+    fault::point().and_then(|()| make_private_dir_all(&half_made)).map_err(io)?;
     // The root of a layer shows in the worktree; the folder around it keeps others out.
     std::fs::create_dir(half_made.join("tree")).map_err(io)?;
     if let Err(error) = build(&half_made) {
-        // A full disk is the usual reason: what was written is no use to anybody.
-        remove_tree(&half_made).map_err(io)?;
+        // A full disk is the usual reason: what was written is no use to anybody. Whoever builds the layer next removes
+        // what cannot be removed now, so the first error is the one to tell.
+        drop(remove_tree(&half_made));
         return Err(error);
     }
     std::fs::write(half_made.join(READY), &boot).map_err(io)?;
@@ -67,7 +69,12 @@ pub(super) fn publish(
         let folder = std::fs::File::open(&half_made).map_err(io)?;
         rustix::fs::syncfs(&folder).map_err(|error| io(error.into()))?;
     }
-    std::fs::rename(&half_made, &path).map_err(io)
+    fault::point().and_then(|()| std::fs::rename(&half_made, &path)).map_err(io)
+}
+
+/// Whether the layer of that name (relative to the state folder) was made since the machine was started.
+pub(super) fn is_of_this_boot(state: &StateDir, name: &str) -> bool {
+    std::fs::read_to_string(state.path(name).join(READY)).is_ok_and(|boot| boot == boot_id())
 }
 
 /// Removes all prepared layers, whole and half made, and says how many there were. For `swarm clean`: only while no run uses

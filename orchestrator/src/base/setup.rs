@@ -4,11 +4,12 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
+use super::beneath::{self, Missing, Way};
 use super::index_file::is_gitlink;
 use super::published::{Survives, publish};
 use super::{BaseError, Bases, Layers, key, read_index};
@@ -16,7 +17,7 @@ use crate::removal::remove_tree;
 use crate::worktree::{Backend, Worktree};
 
 /// Extended attributes that overlay keeps on a folder; in a lower layer they would hide what lies below.
-const OPAQUE: [&str; 2] = ["user.overlay.opaque", "trusted.overlay.opaque"];
+pub(super) const OPAQUE: [&str; 2] = ["user.overlay.opaque", "trusted.overlay.opaque"];
 
 impl Bases {
     /// The name of the layer that `setup` gives on these layers. `parts` is all else that the result depends on: the
@@ -46,13 +47,11 @@ impl Bases {
         worktree.strip_git_dir().map_err(io)?;
         publish(&self.state, &name, Survives::Synced, |layer| {
             let index = read_index(&self.state.path(&base.index()))?;
-            for entry in index.entries().iter().filter(|entry| !is_gitlink(entry)) {
-                drop_tracked(&written, &entry.path).map_err(io)?;
+            for entry in index.entries() {
+                let kind = if is_gitlink(entry) { Tracked::Submodule } else { Tracked::Content };
+                drop_tracked(&written, &entry.path, kind).map_err(io)?;
             }
-            let caches: Vec<PathBuf> = base.caches.iter().map(|cache| written.join(cache)).collect();
-            if worktree.backend() == Backend::Copy {
-                caches.iter().try_for_each(|cache| remove_tree(cache)).map_err(io)?;
-            }
+            base.caches.iter().try_for_each(|cache| drop_cache(&written, cache, worktree.backend()))?;
             clean(&written)?;
             fs::remove_dir(layer.join("tree")).and_then(|()| fs::rename(&written, layer.join("tree"))).map_err(io)
         })?;
@@ -67,9 +66,32 @@ fn with_setup(base: &Layers, name: String) -> Layers {
     layers
 }
 
-/// Removes what `setup` wrote at a tracked path, whatever kind it is, and what it put in the place of a folder on the way:
-/// a link there would show other files than the repository's under tracked names.
-fn drop_tracked(root: &Path, path: &[u8]) -> std::io::Result<()> {
+/// Removes the copy of a cache that a worktree was made with. What `setup` put in its way would show the next worktrees a
+/// folder that is none of theirs.
+pub(super) fn drop_cache(written: &Path, cache: &Path, backend: Backend) -> Result<(), BaseError> {
+    let io = |source| BaseError::Io { path: written.to_owned(), source };
+    match (beneath::walk(written, cache, Missing::Stop).map_err(io)?, backend) {
+        (Way::Open, Backend::Copy) => remove_tree(&written.join(cache)).map_err(io),
+        (Way::Open, Backend::Overlay) | (Way::Missing, _) => Ok(()),
+        (Way::Blocked(path), _) => {
+            let reason = "it is a link or a file in the way of a folder of `[workspace] cache`";
+            Err(BaseError::Setup { path, reason })
+        }
+    }
+}
+
+/// What the repository has at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tracked {
+    /// A file or a link.
+    Content,
+    /// A submodule: what is in its folder is not the repository's, and stays.
+    Submodule,
+}
+
+/// Removes what `setup` wrote at a tracked path, and what it put in the place of a folder on the way: a link there would
+/// show other files than the repository's under tracked names.
+fn drop_tracked(root: &Path, path: &[u8], tracked: Tracked) -> std::io::Result<()> {
     let mut folder: OwnedFd = File::open(root)?.into();
     let mut components = path.split(|&byte| byte == b'/').peekable();
     while let Some(name) = components.next() {
@@ -79,6 +101,7 @@ fn drop_tracked(root: &Path, path: &[u8]) -> std::io::Result<()> {
         };
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         match (is_folder, components.peek().is_none()) {
+            (true, true) if tracked == Tracked::Submodule => return Ok(()),
             (true, true) => return remove_tree(&root.join(std::ffi::OsStr::from_bytes(path))),
             (true, false) => folder = super::checkout::open_folder(&File::from(folder), name)?,
             (false, _) => return Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?),
@@ -98,7 +121,10 @@ fn clean(root: &Path) -> Result<(), BaseError> {
         for entry in fs::read_dir(&folder).map_err(io)? {
             let entry = entry.map_err(io)?;
             let metadata = entry.metadata().map_err(io)?;
-            let refuse = |reason| BaseError::Setup { path: entry.path(), reason };
+            let refuse = |reason| {
+                let path = entry.path();
+                BaseError::Setup { path: path.strip_prefix(root).unwrap_or(&path).to_owned(), reason }
+            };
             if metadata.is_dir() {
                 pending.push(entry.path());
             } else if crate::collect::is_whiteout(&metadata) {

@@ -11,24 +11,24 @@ use crate::git_fixture::{Fixture, git, put};
 use crate::worktree::Worktree;
 
 /// A repository with a state folder and settings.
-struct Scene {
-    fixture: Fixture,
-    repository: Arc<Repository>,
-    state: StateDir,
+pub(super) struct Scene {
+    pub fixture: Fixture,
+    pub repository: Arc<Repository>,
+    pub state: StateDir,
 }
 
 /// Options of the worker's own mount.
 const MOUNT: &str = "userxattr,index=off,xino=off,metacopy=off";
 
 impl Scene {
-    fn new(files: &[(&str, &str)]) -> Scene {
+    pub fn new(files: &[(&str, &str)]) -> Scene {
         let fixture = Fixture::with_files(files);
         let repository = Arc::new(fixture.repository());
         let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
         Scene { fixture, repository, state }
     }
 
-    fn bases(&self, backend: Backend, change: impl FnOnce(&mut BaseSettings)) -> Bases {
+    pub fn bases(&self, backend: Backend, change: impl FnOnce(&mut BaseSettings)) -> Bases {
         let mut settings =
             BaseSettings { backend, objects: ObjectsAt::Host, sparse: Vec::new(), copy: Vec::new(), cache: Vec::new() };
         change(&mut settings);
@@ -40,9 +40,9 @@ impl Scene {
         self.bases(backend, |_| {}).prepare(head).expect("a base")
     }
 
-    fn worktree(&self, layers: &Layers, backend: Backend) -> Worktree {
+    pub fn worktree(&self, layers: &Layers, backend: Backend) -> Worktree {
         let at = self.repository.place();
-        Worktree::provision(&self.state, layers, "runs/r/t/1", at, backend).expect("a worktree")
+        Worktree::provision(&self.state, layers, "runs/r/t/1", at, backend, None).expect("a worktree")
     }
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn run_in(worktree: &Worktree, script: &str) -> Option<String> {
     let (mount, cwd) = match &worktree.spec {
         WorktreeSpec::Directory { path, .. } => (String::new(), path.clone()),
         WorktreeSpec::Overlay { at, state, lowers, upper, work } => {
-            let target = state.join(format!("{upper}-mounted"));
+            let target = state.join("mounted").join(upper);
             std::fs::create_dir_all(&target).expect("a mount point");
             let options = format!("{MOUNT},lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
             // With objects at their host paths, the tree is mounted beside the checkout, which holds them.
@@ -93,7 +93,7 @@ fn bind_script(grants: &[Grant]) -> String {
     format!("mount -t tmpfs tmpfs /run; {}", binds.collect::<String>())
 }
 
-const BACKENDS: [Backend; 2] = [Backend::Overlay, Backend::Copy];
+pub(super) const BACKENDS: [Backend; 2] = [Backend::Overlay, Backend::Copy];
 
 fn files() -> Vec<(&'static str, &'static str)> {
     vec![
@@ -174,7 +174,7 @@ fn git_works_at_the_repositorys_own_path_with_its_objects_bound_elsewhere() {
     };
     let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
     let layers = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect("a base");
-    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), Backend::Overlay);
+    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), Backend::Overlay, None);
     let worktree = worktree.expect("a worktree");
     let before = snapshot(repository.common_dir());
     let script = "pwd; git status --porcelain; echo x > README; git add -A; git commit -qm one; git stash list; \
@@ -350,19 +350,96 @@ fn setup_cannot_put_other_files_under_tracked_names() {
 }
 
 #[test]
-fn removing_a_worktree_leaves_the_attempts_other_files() {
+fn setup_cannot_put_a_link_where_a_submodule_or_its_folder_is() {
+    for (backend, script) in BACKENDS.into_iter().flat_map(|backend| {
+        let replaced = ["rm -rf vendor; ln -s made vendor", "rmdir vendor/lib; ln -s ../made vendor/lib"];
+        replaced.map(|script| (backend, format!("mkdir made; echo poisoned > made/x; {script}")))
+    }) {
+        let scene = Scene::new(&[("a", "1"), (".gitignore", "made/\n")]);
+        let git = git2::Repository::open(scene.fixture.path()).expect("a repository");
+        let head = git.head().and_then(|head| head.peel_to_commit()).expect("a commit");
+        let mut vendor = git.treebuilder(None).expect("a builder");
+        vendor.insert("lib", head.id(), 0o160_000).expect("a name");
+        let mut tree = git.treebuilder(Some(&head.tree().expect("a tree"))).expect("a builder");
+        tree.insert("vendor", vendor.write().expect("space"), 0o040_000).expect("a name");
+        let tree = git.find_tree(tree.write().expect("space")).expect("just made");
+        let who = head.author();
+        git.commit(Some("HEAD"), &who, &who, "a submodule", &tree, &[&head]).expect("space");
+        let bases = scene.bases(backend, |_| {});
+        let base = scene.layers(backend);
+        let worktree = scene.worktree(&base, backend);
+        if run_in(&worktree, &script).is_none() {
+            continue;
+        }
+        let layers = bases.adopt_setup_layer(&base, &[b"hostile"], worktree).expect("a layer");
+        let worktree = scene.worktree(&layers, backend);
+        let seen = "test ! -L vendor && test ! -L vendor/lib && test -d vendor && cat made/x; ls vendor/lib";
+        assert_eq!(run_in(&worktree, seen).expect("as before"), "poisoned\n", "{backend:?}: {script}");
+    }
+}
+
+#[test]
+fn a_link_in_the_way_of_a_cache_leads_nowhere() {
+    let scene = Scene::new(&[("src/a", "1"), (".gitignore", "node/\n")]);
+    put(&scene.fixture.path().join("node/.cache/ours"), "ours");
+    let host = tempfile::tempdir().expect("a temporary folder");
+    put(&host.path().join(".cache/kept"), "kept");
+    let untouched = || {
+        let names = std::fs::read_dir(host.path().join(".cache")).expect("it is there").count();
+        names == 1 && std::fs::read(host.path().join(".cache/kept")).is_ok_and(|content| content == b"kept")
+    };
+    let bases = scene.bases(Backend::Copy, |all| all.cache = vec!["node/.cache".into()]);
+    let base = bases.prepare(scene.repository.resolve("HEAD").expect("a commit")).expect("a base");
+    // By `setup`.
+    let worktree = scene.worktree(&base, Backend::Copy);
+    let node = worktree.written_dir().join("node");
+    assert!(node.join(".cache/ours").exists());
+    crate::removal::remove_tree(&node).expect("removed");
+    std::os::unix::fs::symlink(host.path(), &node).expect("a link");
+    let adopted = bases.adopt_setup_layer(&base, &[b"hostile"], worktree);
+    assert!(matches!(adopted, Err(BaseError::Setup { ref path, .. }) if path.as_os_str() == "node"), "{adopted:?}");
+    assert!(untouched());
+    // By the tree itself.
+    std::fs::rename(scene.fixture.path().join("node"), scene.fixture.path().join("away")).expect("renamed");
+    std::os::unix::fs::symlink(host.path(), scene.fixture.path().join("node")).expect("a link");
+    git(scene.fixture.path(), &["add", "node"]);
+    git(scene.fixture.path(), &["commit", "-qm", "a link"]);
+    let layers = bases.derive(&base, scene.repository.resolve("HEAD").expect("a commit")).expect("layers");
+    let place = scene.repository.place();
+    let made = Worktree::provision(&scene.state, &layers, "runs/r/t/1", place, Backend::Copy, None);
+    assert!(matches!(made, Err(BaseError::Cache { ref path, .. }) if path == Path::new("node")), "{made:?}");
+    assert!(untouched());
+}
+
+#[test]
+fn a_worktree_that_was_written_to_goes_as_a_whole() {
     for backend in BACKENDS {
         let scene = Scene::new(&files());
         let worktree = scene.worktree(&scene.layers(backend), backend);
         let folder = worktree.attempt_dir();
-        std::fs::write(folder.join("log"), "kept").expect("a log");
-        let _ = run_in(&worktree, "mkdir -p deep/er; chmod 0 deep; echo > new");
-        for debris in worktree.remove().expect("renamed") {
-            debris.clear().expect("removed");
-        }
-        assert!(folder.join("log").exists() && !folder.join("upper").exists() && !folder.join("tree").exists());
+        std::fs::create_dir(worktree.written_dir().join("new")).expect("a folder");
+        let _ = run_in(&worktree, "mkdir -p deep/er; chmod 0 deep; echo > new/er");
+        assert!(worktree.remove().expect("renamed").is_none());
+        assert!(!folder.exists());
         assert_eq!(std::fs::read_dir(scene.state.path("trash")).expect("the trash").count(), 0);
     }
+}
+
+#[test]
+fn what_nobody_wrote_to_serves_the_next_worktree_and_remembers_nothing() {
+    let scene = Scene::new(&files());
+    let layers = scene.layers(Backend::Overlay);
+    let worktree = scene.worktree(&layers, Backend::Overlay);
+    let Some(_) = run_in(&worktree, "touch -d 2001-01-01 .; chmod 0700 .") else { return };
+    let spare = worktree.remove().expect("renamed").expect("nothing was written");
+    let next = "runs/r/other/1";
+    let worktree =
+        Worktree::provision(&scene.state, &layers, next, scene.repository.place(), Backend::Overlay, Some(spare));
+    let worktree = worktree.expect("a worktree");
+    let told =
+        run_in(&worktree, "stat -c %a .; find . -maxdepth 0 -newermt 2002-01-01; git status --short; ls | wc -l");
+    assert_eq!(told.expect("overlays can be mounted").lines().take(2).collect::<Vec<_>>(), ["755", "."]);
+    assert!(worktree.remove().is_ok());
 }
 
 #[test]
@@ -375,7 +452,9 @@ fn hostile_names_of_a_repository_are_not_checked_out() {
         let tree =
             tree::write(&odb, vec![(name.to_vec(), tree::Entry { mode: tree::FILE, id: blob })]).expect("a tree");
         let warm = WarmTimes::default();
-        let checkout = Checkout { repository: &scene.repository, tree, sparse: None, warm: &warm, now_seconds: 0 };
+        let (bounds, stop) = (&Bounds::default(), &AtomicBool::new(false));
+        let repository = &scene.repository;
+        let checkout = Checkout { repository, tree, sparse: None, warm: &warm, now_seconds: 0, bounds, stop };
         let folder = tempfile::tempdir().expect("a temporary folder");
         let result = checkout.write(folder.path());
         assert!(matches!(result, Err(BaseError::HostileName { .. })), "{}", name.escape_ascii());
@@ -416,7 +495,7 @@ fn check_repository(path: &Path, expected: &str) {
     };
     let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
     let layers = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect("a base");
-    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), Backend::Overlay);
+    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), Backend::Overlay, None);
     let script = "git status --porcelain; ls; git log --format=%s; git branch --format='%(refname:short)'";
     if let Some(output) = run_in(&worktree.expect("a worktree"), script) {
         assert_eq!(output, expected, "{}", path.display());
@@ -474,4 +553,61 @@ fn clearing_removes_what_was_prepared_and_the_next_run_makes_it_again() {
     assert!(published::clear_prepared(&scene.state).expect("removed") >= 2);
     assert!(!scene.state.path(layers.lowers().last().expect("a base")).exists());
     assert_eq!(scene.layers(Backend::Overlay), layers);
+}
+
+/// A commit of a tree that stands `width` times in itself, `depth` times over.
+fn bomb(scene: &Scene, width: usize, depth: usize) -> Oid {
+    let git = scene.repository.handle().expect("a repository");
+    let odb = git.odb().expect("objects");
+    let blob = tree::Entry { mode: tree::FILE, id: git.blob(b"x").expect("space") };
+    let names = || (0..width).map(|n| format!("{n:03}").into_bytes());
+    let mut id = tree::write(&odb, names().map(|name| (name, blob)).collect()).expect("space");
+    for _ in 0..depth {
+        let entry = tree::Entry { mode: tree::DIRECTORY, id };
+        id = tree::write(&odb, names().map(|name| (name, entry)).collect()).expect("space");
+    }
+    let who = git2::Signature::now("h", "h@example.org").expect("legal");
+    let tree = git.find_tree(id).expect("just written");
+    git.commit(None, &who, &who, "bomb", &tree, &[]).expect("space")
+}
+
+#[test]
+fn a_tree_of_more_files_than_a_base_may_have_is_refused_before_it_is_laid_out() {
+    let scene = Scene::new(&[("a", "1")]);
+    let bases = scene.bases(Backend::Copy, |_| {});
+    let commit = bomb(&scene, 100, 9);
+    let refused = bases.prepare(commit).expect_err("it has 10^20 files").to_string();
+    let tree = scene.repository.tree_of(commit).expect("a tree").to_string();
+    assert!(refused.contains(&tree) && refused.contains("at most 4000000"), "{refused}");
+    let deep = bases.prepare(bomb(&scene, 1, 300)).expect_err("it is too deep").to_string();
+    assert!(deep.contains("folders inside each other") && deep.contains("at most 256"), "{deep}");
+    let left: Vec<_> = std::fs::read_dir(scene.state.path("bases")).expect("a folder").collect();
+    assert!(left.iter().all(|entry| !entry.as_ref().expect("readable").path().is_dir()), "nothing half made: {left:?}");
+    assert!(bases.prepare(bomb(&scene, 3, 2)).is_ok(), "the control is small");
+}
+
+#[test]
+fn bytes_are_counted_while_they_are_written() {
+    let scene = Scene::new(&[("a", "12345"), ("b", "12345"), ("c", "12345")]);
+    let tree = scene.repository.tree_of(scene.repository.resolve("HEAD").expect("a commit")).expect("a tree");
+    let (warm, stop) = (WarmTimes::default(), AtomicBool::new(false));
+    let write = |bytes: u64| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bounds = &Bounds { bytes, ..Bounds::default() };
+        let (repository, stop) = (&scene.repository, &stop);
+        Checkout { repository, tree, sparse: None, warm: &warm, now_seconds: 0, bounds, stop }.write(folder.path())
+    };
+    assert!(write(15).is_ok());
+    assert!(matches!(write(14), Err(BaseError::TooLarge { max: 14, .. })));
+}
+
+#[test]
+fn a_checkout_that_is_stopped_leaves_nothing_half_made() {
+    let scene = Scene::new(&[("a", "1")]);
+    let bases = scene.bases(Backend::Copy, |_| {});
+    let head = scene.repository.resolve("HEAD").expect("a commit");
+    bases.stop().store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(bases.prepare(head), Err(BaseError::Stopped)));
+    bases.stop().store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(bases.prepare(head).is_ok());
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{CollectError, CollectLimits, Refusal, walk};
 use crate::path_globs::PathGlobs;
-use crate::state::make_private_dir_all;
 use crate::worktree::Worktree;
 
 /// What taking artifacts gives.
@@ -23,15 +23,16 @@ pub enum Taken {
     Refused(Refusal),
 }
 
-/// Copies what matches `patterns` into `to`, keeping relative paths. What the worker wrote wins over what was there before;
-/// links are not copied.
+/// Copies what matches `patterns` into the folder `name` of `out`, keeping relative paths. What the worker wrote wins over what
+/// was there before; links are not copied. The worker could write in `out`, but not replace it: the folder that it left there
+/// has to be one.
 ///
 /// # Errors
 /// [`CollectError::BadGlob`] and [`CollectError::Io`].
 pub fn take_artifacts(
     worktree: &Worktree,
     patterns: &[String],
-    to: &Path,
+    (out, name): (&Path, &str),
     limits: &CollectLimits,
 ) -> Result<Taken, CollectError> {
     if patterns.is_empty() {
@@ -39,8 +40,16 @@ pub fn take_artifacts(
     }
     let globs = PathGlobs::new(patterns)?;
     let io = |source| CollectError::Io { path: Vec::new(), source };
-    make_private_dir_all(to).map_err(io)?;
-    let to = Dir::open_ambient_dir(to, ambient_authority()).map_err(io)?;
+    let out = Dir::open_ambient_dir(out, ambient_authority()).map_err(io)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let to = match rustix::fs::openat(&out, name, flags, Mode::empty()) {
+        Ok(folder) => Dir::from_std_file(folder.into()),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
+            let reason = "the folder for artifacts was removed or replaced".to_owned();
+            return Ok(Taken::Refused(Refusal::Hostile { path: b"$SWARM_ARTIFACTS".to_vec(), reason }));
+        }
+        Err(error) => return Err(io(error.into())),
+    };
     let mut taking = Taking { globs, to, limits, bytes: 0, entries: 0, taken: Vec::new() };
     // Topmost first, and what is taken once is not taken again.
     let mut roots: Vec<(PathBuf, Vec<u8>)> = vec![(worktree.written_dir(), Vec::new())];

@@ -7,8 +7,12 @@
 
 /// Files that a task hands on beside its change.
 pub mod artifacts;
+/// The commits that a worker made itself.
+pub mod history;
 /// Which untracked files are nobody's business.
 pub mod ignore_rules;
+/// What a `.gitmodules` may say.
+pub mod modules;
 /// Where links may point, which names may stand beside each other.
 pub mod rules;
 /// Changed files that somebody's tools will execute.
@@ -18,15 +22,22 @@ mod walk;
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 
 use git2::{ObjectType, Odb, Oid};
 
 use crate::base::BaseError;
+use crate::entry_name::is_modules_file;
+use crate::fault;
 use crate::path_globs::{BadGlob, PathGlobs};
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
 use crate::worktree::Worktree;
 
+use self::walk::Hostile;
+
+/// Entries that are left out one by one because of what they are beside others.
+const LEFT_OUT_MAX: usize = 100;
 /// Out-of-scope paths that a refusal names.
 const PATHS_NAMED_MAX: usize = 20;
 
@@ -178,24 +189,97 @@ pub fn collect(
     let scope = writes.map(PathGlobs::new).transpose()?;
     let git = repository.handle()?;
     let odb = git.odb().map_err(TreeError::from)?;
-    let base_tree = worktree.layers().tree;
-    let found = match walk::walk(&odb, repository.exclude_files()?, worktree, limits) {
+    let found = match walk::walk(&odb, repository.exclude_files()?, worktree, limits, Hostile::RefusesAll) {
         Ok(found) => found,
         Err(walk::Stop::Refused(refusal)) => return Ok(Collected::Refused(refusal)),
         Err(walk::Stop::Failed(error)) => return Err(error),
     };
-    let tree = match tree::edit(&odb, Some(base_tree), &found.edits)? {
-        Some(tree) => tree,
-        None => tree::write(&odb, Vec::new())?,
+    fault::point().map_err(|source| CollectError::Io { path: b".".to_vec(), source })?;
+    match judged(&odb, worktree, scope.as_ref(), &found)? {
+        Ok(tree) => Ok(Collected::Change(stored(&odb, worktree, found, tree)?)),
+        Err(refusal) => Ok(Collected::Refused(refusal)),
+    }
+}
+
+/// What can be kept of a worktree that is refused: all but the entries that no repository should hold, which the notes name.
+/// For people to look at; nobody may merge it unasked. `None` when so much is wrong that nothing is.
+///
+/// # Errors
+/// All of [`CollectError`].
+pub fn salvage(
+    repository: &Repository,
+    worktree: &Worktree,
+    limits: &CollectLimits,
+) -> Result<Option<Change>, CollectError> {
+    let git = repository.handle()?;
+    let odb = git.odb().map_err(TreeError::from)?;
+    let mut found = match walk::walk(&odb, repository.exclude_files()?, worktree, limits, Hostile::IsLeftOut) {
+        Ok(found) => found,
+        Err(walk::Stop::Refused(_)) => return Ok(None),
+        Err(walk::Stop::Failed(error)) => return Err(error),
     };
-    let differences = tree::diff(&odb, Some(base_tree), Some(tree))?;
-    if let Some(refusal) = out_of_scope(scope.as_ref(), &differences) {
-        return Ok(Collected::Refused(refusal));
+    for _ in 0..LEFT_OUT_MAX {
+        let refusal = match judged(&odb, worktree, None, &found)? {
+            Ok(tree) => return stored(&odb, worktree, found, tree).map(Some),
+            Err(refusal) => refusal,
+        };
+        let (Refusal::Hostile { path, .. } | Refusal::Limit { path, .. }) = &refusal else { return Ok(None) };
+        let before = found.edits.len();
+        found.edits.retain(|edited, _| !is_at_or_below(edited, path));
+        found.contents.retain(|content| !is_at_or_below(&content.path, path));
+        if found.edits.len() == before {
+            return Ok(None);
+        }
+        found.notes.push(walk::left_out(&refusal));
     }
-    if let Some(refusal) = rules::case_collision(&odb, base_tree, tree, &differences)? {
-        return Ok(Collected::Refused(refusal));
+    Ok(None)
+}
+
+fn is_at_or_below(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The tree that was found, when all of it may stand.
+fn judged(
+    odb: &Odb<'_>,
+    worktree: &Worktree,
+    scope: Option<&PathGlobs>,
+    found: &walk::Found,
+) -> Result<Result<Judged, Refusal>, CollectError> {
+    let base_tree = worktree.layers().tree;
+    if let Some(refusal) = steering(odb, worktree, &found.contents)? {
+        return Ok(Err(refusal));
     }
-    store_blobs(&odb, worktree, found.contents)?;
+    let tree = match tree::edit(odb, Some(base_tree), &found.edits)? {
+        Some(tree) => tree,
+        None => tree::write(odb, Vec::new())?,
+    };
+    let differences = tree::diff(odb, Some(base_tree), Some(tree))?;
+    let refusal = match out_of_scope(scope, &differences)
+        .or_else(|| rules::in_the_way(&worktree.layers().caches, &differences))
+    {
+        Some(refusal) => Some(refusal),
+        None => rules::judge(odb, base_tree, tree, &differences)?,
+    };
+    Ok(match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(Judged { tree, differences }),
+    })
+}
+
+/// A tree that may stand.
+struct Judged {
+    tree: Oid,
+    /// From the tree that the worker started from.
+    differences: Vec<tree::Difference>,
+}
+
+/// Writes what was judged.
+fn stored(odb: &Odb<'_>, worktree: &Worktree, found: walk::Found, judged: Judged) -> Result<Change, CollectError> {
+    let Judged { tree, differences } = judged;
+    store_blobs(odb, worktree, found.contents)?;
+    let mut notes = found.notes;
+    notes.extend(gone_submodules(&differences));
     let paths = differences.into_iter().map(|difference| ChangedPath {
         kind: match (difference.old, difference.new) {
             (None, _) => ChangeKind::Added,
@@ -204,7 +288,19 @@ pub fn collect(
         },
         path: difference.path,
     });
-    Ok(Collected::Change(Change { base_tree, tree, paths: paths.collect(), notes: found.notes }))
+    Ok(Change { base_tree: worktree.layers().tree, tree, paths: paths.collect(), notes })
+}
+
+/// A submodule that is gone is a change that no file shows.
+fn gone_submodules(differences: &[tree::Difference]) -> impl Iterator<Item = String> {
+    let gone = differences.iter().filter(|one| {
+        let was = one.old.is_some_and(|entry| entry.mode == tree::GITLINK);
+        was && one.new.is_none_or(|entry| entry.mode != tree::GITLINK)
+    });
+    gone.take(walk::NOTES_MAX).map(|one| match one.new {
+        None => format!("the submodule {} is gone from the tree", display_path(&one.path)),
+        Some(_) => format!("the submodule {} became a file", display_path(&one.path)),
+    })
 }
 
 /// Whether an entry of an upper layer says that what lies below it is gone. Source: the kernel's
@@ -229,6 +325,33 @@ fn out_of_scope(scope: Option<&PathGlobs>, differences: &[tree::Difference]) -> 
     (count > 0).then(|| Refusal::OutOfScope { paths: outside().take(PATHS_NAMED_MAX).cloned().collect(), count })
 }
 
+/// Judges the changed files that git obeys when somebody clones the result. Harmless ones are stored at once: should the trees
+/// be refused for another reason, git-fsck looks for these files even in trees that nobody reaches.
+fn steering(odb: &Odb<'_>, worktree: &Worktree, contents: &[walk::Content]) -> Result<Option<Refusal>, CollectError> {
+    let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+    for content in contents.iter().filter(|content| is_modules_file(&name(&content.path))) {
+        let bytes = match &content.bytes {
+            Some(bytes) => bytes.clone(),
+            None => read_again(&worktree.written_dir(), &content.path)?,
+        };
+        if let Err(reason) = modules::check(&bytes) {
+            return Ok(Some(Refusal::Hostile { path: content.path.clone(), reason: reason.to_owned() }));
+        }
+        odb.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;
+    }
+    Ok(None)
+}
+
+/// The content of a file that the first pass has judged and not kept.
+fn read_again(root: &Path, path: &[u8]) -> Result<Vec<u8>, CollectError> {
+    let io = |source| CollectError::Io { path: path.to_vec(), source };
+    let root = File::open(root).map_err(io)?;
+    let mut bytes = Vec::new();
+    let file = walk::open_again(&root, path).map_err(io)?;
+    File::from(file).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
 /// The second pass: what was judged is written. Contents that were too many to keep are read again; nobody can have changed
 /// them since, and if the disk did, the id tells.
 fn store_blobs(odb: &Odb<'_>, worktree: &Worktree, contents: Vec<walk::Content>) -> Result<(), CollectError> {
@@ -236,14 +359,7 @@ fn store_blobs(odb: &Odb<'_>, worktree: &Worktree, contents: Vec<walk::Content>)
     for walk::Content { path, id, bytes } in contents {
         let bytes = match bytes {
             Some(bytes) => bytes,
-            None => {
-                let io = |source| CollectError::Io { path: path.clone(), source };
-                let root = File::open(&root).map_err(io)?;
-                let mut bytes = Vec::new();
-                let file = walk::open_again(&root, &path).map_err(io)?;
-                File::from(file).read_to_end(&mut bytes).map_err(io)?;
-                bytes
-            }
+            None => read_again(&root, &path)?,
         };
         let written = odb.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;
         if written != id {

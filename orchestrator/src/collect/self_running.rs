@@ -17,7 +17,30 @@ const NAMES: &[&str] = &[
     "CMakeLists.txt",
     "build.gradle",
     "build.gradle.kts",
+    "pom.xml",
+    "gradlew",
+    "mvnw",
+    "tox.ini",
+    "noxfile.py",
+    "pyproject.toml",
+    "Dockerfile",
+    "compose.yaml",
+    "docker-compose.yml",
+    "Taskfile.yml",
+    "mise.toml",
+    ".mise.toml",
+    ".tool-versions",
+    "jest.config.js",
+    "vite.config.js",
+    "vite.config.ts",
+    ".pnpmfile.cjs",
+    ".gdbinit",
+    ".mcp.json",
+    "AGENTS.md",
+    "CLAUDE.md",
+    "CLAW.md",
     ".envrc",
+    ".envrc.local",
     ".npmrc",
     ".yarnrc.yml",
     ".gitattributes",
@@ -30,8 +53,21 @@ const NAMES: &[&str] = &[
 ];
 
 /// Folders all of whose files are run, or name what is run.
-const FOLDERS: &[&str] =
-    &[".cargo", ".github", ".vscode", ".idea", ".husky", ".devcontainer", ".circleci", ".claude", ".codex", ".cursor"];
+const FOLDERS: &[&str] = &[
+    ".cargo",
+    ".github",
+    ".vscode",
+    ".idea",
+    ".husky",
+    ".devcontainer",
+    ".circleci",
+    ".claude",
+    ".codex",
+    ".cursor",
+    ".mvn",
+    ".swarm",
+    "skills",
+];
 
 /// Whether a path (components separated by `/`) names such a file.
 pub fn runs_on_its_own(path: &[u8]) -> bool {
@@ -47,9 +83,18 @@ mod tests {
 
     #[test]
     fn build_scripts_workflows_and_tool_settings_are_named() {
-        for path in
-            ["build.rs", "a/b/build.rs", ".github/workflows/ci.yml", "x/.cargo/config.toml", ".envrc", "Makefile"]
-        {
+        for path in [
+            "build.rs",
+            "a/b/build.rs",
+            ".github/workflows/ci.yml",
+            "x/.cargo/config.toml",
+            ".envrc",
+            "Makefile",
+            "x/AGENTS.md",
+            "CLAW.md",
+            "skills/review/SKILL.md",
+            "skills/review/run.sh",
+        ] {
             assert!(runs_on_its_own(path.as_bytes()), "{path}");
         }
         for path in ["src/lib.rs", "src/rebuild.rs", "docs/Makefile.md", "github/x", ""] {

@@ -20,6 +20,10 @@ struct Scene {
 }
 
 fn scene(backend: Backend, files: &[(&str, &str)], copy: &[&str]) -> Scene {
+    sparse_scene(backend, files, copy, &[])
+}
+
+fn sparse_scene(backend: Backend, files: &[(&str, &str)], copy: &[&str], sparse: &[&str]) -> Scene {
     let fixture = Fixture::with_files(files);
     for path in copy {
         put(&fixture.path().join(path), "copied");
@@ -27,10 +31,12 @@ fn scene(backend: Backend, files: &[(&str, &str)], copy: &[&str]) -> Scene {
     let repository = Arc::new(fixture.repository());
     let state = StateDir::open(&repository.common_dir().join("swarm")).expect("a state folder");
     let copy = copy.iter().map(|&path| path.to_owned()).collect();
-    let settings = BaseSettings { backend, objects: ObjectsAt::Host, sparse: Vec::new(), copy, cache: Vec::new() };
+    let sparse = sparse.iter().map(|&glob| glob.to_owned()).collect();
+    let settings = BaseSettings { backend, objects: ObjectsAt::Host, sparse, copy, cache: Vec::new() };
     let bases = Bases::new(Arc::clone(&repository), state.clone(), settings).expect("settings of the test");
     let layers = bases.prepare(repository.resolve("HEAD").expect("a commit")).expect("a base");
-    let worktree = Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), backend).expect("a worktree");
+    let worktree =
+        Worktree::provision(&state, &layers, "runs/r/t/1", repository.place(), backend, None).expect("a worktree");
     Scene { fixture, repository, worktree }
 }
 
@@ -169,7 +175,7 @@ fn what_git_did_inside_does_not_matter() {
 
 #[test]
 fn hard_links_and_odd_names_are_files() {
-    check("ln README twin; printf n > 'a\nb'", "A 100644 \"a\\nb\"\nA 100644 twin\n");
+    check("ln README twin; printf n > 'a b;$(x)'", "A 100644 a b;$(x)\nA 100644 twin\n");
     check("printf n > \"$(printf 'f\\377')\"", "A 100644 \"f\\377\"\n");
 }
 
@@ -207,6 +213,8 @@ fn check_refused(script: &str, expected: &str) {
 #[test]
 fn repositories_inside_are_refused() {
     check_refused("git init -q sub", "a repository inside");
+    check_refused("git init -q --bare sub; rm -rf sub/hooks; touch sub/objects/k sub/refs/k", "git would obey");
+    check_refused("mkdir sub; echo ref: refs/heads/x > sub/HEAD; echo ../dir > sub/commondir", "git would obey");
     check_refused("mkdir -p sub/.GIT; echo x > sub/.GIT/config", "a repository inside");
     check_refused("mkdir -p dir; echo 'gitdir: x' > dir/.git", "reads as .git");
     check_refused("mkdir -p 'git~1'; echo x > 'git~1/config'", "a repository inside");
@@ -223,6 +231,47 @@ fn links_out_of_the_tree_are_refused() {
     check_refused("ln -sf /etc/shadow out", "absolute");
     check_refused("ln -s .git/config new", "git directory");
     check_refused("rm .gitignore; ln -s README .gitignore", "steers git");
+}
+
+#[test]
+fn modules_that_say_more_than_where_to_look_are_refused() {
+    let modules = |name: &str, entry: &str| format!("printf '[submodule \"x\"]\\n\\t{entry}\\n' > {name}");
+    check_refused(&modules(".gitmodules", "url = -u./payload"), "more than an address");
+    check_refused(&modules("dir/.GitModules", "update = !touch evil"), "names a command");
+    check_refused(&modules("gitmod~1", "path = ../../x"), "leaves the tree");
+    check_refused("printf '[submodule \"../../x\"]\\n\\turl = x\\n' > .gitmodules", "leaves .git/modules");
+    check(&modules(".gitmodules", "url = https://example.org/x.git"), "A 100644 .gitmodules\n");
+}
+
+#[test]
+fn new_names_that_mislead_are_refused_and_those_of_the_base_are_its_own() {
+    check_refused("printf n > 'a\nb'", "control character");
+    check_refused("printf n > \"$(printf 'a\\033[31mb')\"", "control character");
+    check_refused("mkdir -p 'a\tb'; echo x > 'a\tb/c'", "control character");
+    check_refused("printf n > \"$(printf 'a\\302\\233b')\"", "control character");
+    check_refused("printf n > 'dir\\a'", "backslash");
+    for backend in BACKENDS {
+        let scene = scene(backend, &[("a\nb/c", "1"), ("x\\y", "1")], &[]);
+        let script = "echo 2 > 'a\nb/new'; echo 2 > 'x\\y'; rm 'a\nb/c'";
+        if crate::base::tests::run_in(&scene.worktree, script).is_some() {
+            let found = scene.collect(None, &CollectLimits::default());
+            assert!(matches!(&found, Collected::Change(change) if change.paths.len() == 3), "{backend:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_submodule_that_is_gone_is_told_of() {
+    let gitlink = tree::Entry { mode: tree::GITLINK, id: Oid::ZERO_SHA1 };
+    let file = tree::Entry { mode: tree::FILE, id: Oid::ZERO_SHA1 };
+    let told = |old, new| {
+        let one = tree::Difference { path: b"lib/x".to_vec(), old, new };
+        gone_submodules(&[one]).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Some(gitlink), None), ["the submodule lib/x is gone from the tree"]);
+    assert_eq!(told(Some(gitlink), Some(file)), ["the submodule lib/x became a file"]);
+    assert_eq!(told(Some(gitlink), Some(gitlink)), [""; 0]);
+    assert_eq!(told(Some(file), None), [""; 0]);
 }
 
 #[test]
@@ -302,6 +351,54 @@ fn copied_files_are_nobodys_change() {
 }
 
 #[test]
+fn what_a_sparse_worktree_does_not_show_is_not_gone_with_what_it_shows() {
+    let check = |script: &str, expected: &str| {
+        for backend in BACKENDS {
+            let scene = sparse_scene(backend, &FILES, &[], &["dir/a"]);
+            if crate::base::tests::run_in(&scene.worktree, script).is_some() {
+                assert_eq!(scene.diff(), expected, "{backend:?}: {script}");
+            }
+        }
+    };
+    check("rm -r dir", "D 000000 dir/a\n");
+    check("mv dir old; mkdir dir; cp old/a dir/a; rm -r old", "");
+    check("mv dir new", "D 000000 dir/a\nA 100644 new/a\n");
+    for backend in BACKENDS {
+        for script in ["rm -r dir; echo x > dir", "mkdir README; echo x > README/x"] {
+            let scene = sparse_scene(backend, &FILES, &[], &["dir/a"]);
+            if crate::base::tests::run_in(&scene.worktree, script).is_some() {
+                let collected = scene.collect(None, &CollectLimits::default());
+                assert!(matches!(collected, Collected::Refused(Refusal::Hostile { .. })), "{script}: {collected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_refused_worktree_all_is_kept_but_what_is_refused() {
+    let script = "echo work > work; echo 2 > dir/a; ln -s /etc/passwd new; ln -sf /etc/shadow link; git init -q sub; \
+                  touch Case case; mkdir .GIT; touch .GIT/config; truncate -s 1T huge; echo > \"$(printf 'b\\\\ad\\n')\"";
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            continue;
+        }
+        assert!(matches!(scene.collect(None, &CollectLimits::default()), Collected::Refused(_)));
+        let kept =
+            salvage(&scene.repository, &scene.worktree, &CollectLimits::default()).expect("nothing of ours fails");
+        let kept = kept.expect("there is something");
+        let paths: Vec<String> = kept.paths.iter().map(|changed| display_path(&changed.path)).collect();
+        assert_eq!(paths.len(), 3, "{backend:?}: {paths:?}");
+        assert!(paths.contains(&"dir/a".to_owned()) && paths.contains(&"work".to_owned()), "{paths:?}");
+        let notes = kept.notes.join("\n");
+        for left_out in ["new", "link", "sub/.git", "ase", ".GIT", "huge", "ad"] {
+            assert!(notes.contains(left_out), "{left_out}: {notes}");
+        }
+        git(scene.fixture.path(), &["fsck", "--strict", "--no-dangling", &kept.tree.to_string()]);
+    }
+}
+
+#[test]
 fn a_refused_worktree_leaves_no_blob_behind() {
     let scene = scene(Backend::Copy, &FILES, &[]);
     put(&scene.worktree.written_dir().join("README"), "a content that nothing else has");
@@ -327,15 +424,24 @@ fn a_link_in_the_artifacts_folder_leads_nowhere_else() {
     if crate::base::tests::run_in(&scene.worktree, "mkdir -p build; echo mine > build/x").is_none() {
         return;
     }
-    let (to, outside) = (scene.worktree.attempt_dir().join("artifacts"), scene.worktree.attempt_dir().join("outside"));
+    let out = scene.worktree.attempt_dir();
+    let (to, outside) = (out.join("artifacts"), out.join("outside"));
     std::fs::create_dir_all(&to).expect("a folder");
     std::fs::create_dir_all(&outside).expect("a folder");
     std::fs::write(outside.join("x"), "precious").expect("a file");
     std::os::unix::fs::symlink(&outside, to.join("build")).expect("a link");
     let patterns = ["build/*".to_owned()];
-    let taken = artifacts::take_artifacts(&scene.worktree, &patterns, &to, &CollectLimits::default());
+    let take = || artifacts::take_artifacts(&scene.worktree, &patterns, (&out, "artifacts"), &CollectLimits::default());
+    let taken = take();
     assert!(taken.is_err(), "{taken:?}");
+    std::fs::remove_dir_all(&to).expect("it is ours");
+    assert!(matches!(take(), Ok(artifacts::Taken::Refused(Refusal::Hostile { .. }))), "the folder is gone");
+    std::fs::create_dir(outside.join("build")).expect("a folder");
+    std::fs::write(outside.join("build/x"), "precious").expect("a file");
+    std::os::unix::fs::symlink(&outside, &to).expect("a link");
+    assert!(matches!(take(), Ok(artifacts::Taken::Refused(Refusal::Hostile { .. }))), "the folder is a link");
     assert_eq!(std::fs::read(outside.join("x")).expect("it is there"), b"precious");
+    assert_eq!(std::fs::read(outside.join("build/x")).expect("it is there"), b"precious");
 }
 
 #[test]
@@ -347,9 +453,12 @@ fn artifacts_are_copied_ignored_ones_too() {
         if crate::base::tests::run_in(&scene.worktree, script).is_none() {
             continue;
         }
-        let to = scene.worktree.attempt_dir().join("artifacts");
+        let out = scene.worktree.attempt_dir();
+        let to = out.join("artifacts");
+        std::fs::create_dir(&to).expect("a folder");
         let patterns = ["build/**/*.xml".to_owned()];
-        let taken = artifacts::take_artifacts(&scene.worktree, &patterns, &to, &CollectLimits::default());
+        let taken =
+            artifacts::take_artifacts(&scene.worktree, &patterns, (&out, "artifacts"), &CollectLimits::default());
         assert_eq!(
             taken.expect("copied"),
             artifacts::Taken::Files(vec![b"build/r/report.xml".to_vec()]),

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use super::ignore_rules::{IGNORE_FILE_BYTES_MAX, IgnoreRules, Kind};
 use super::{CollectError, CollectLimits, Refusal, display_path, ignore_rules, rules};
 use crate::base::index_file::{Index, Presence, Stat};
-use crate::base::read_index;
+use crate::base::{Extent, read_index};
 use crate::entry_name::{check_component, is_git_dir};
 use crate::tree::{self, EXECUTABLE, Edits, Entry, FILE, GITLINK, SYMLINK, TreeError};
 use crate::worktree::{Backend, Worktree};
@@ -23,7 +23,16 @@ use crate::worktree::{Backend, Worktree};
 /// Bytes of changed files that are kept in memory between the two passes.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
 /// Notes of one worktree.
-const NOTES_MAX: usize = 50;
+pub(super) const NOTES_MAX: usize = 50;
+
+/// What becomes of an entry that no repository should hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hostile {
+    /// The whole worktree is refused.
+    RefusesAll,
+    /// It is left out, with a note.
+    IsLeftOut,
+}
 
 /// Why the walk ended early.
 pub(super) enum Stop {
@@ -59,21 +68,25 @@ pub(super) fn walk(
     personal: Vec<Vec<u8>>,
     worktree: &Worktree,
     limits: &CollectLimits,
+    hostile: Hostile,
 ) -> Result<Found, Stop> {
     let root = worktree.written_dir();
     let io = |source| CollectError::Io { path: Vec::new(), source };
     let attempt = Dir::open_ambient_dir(worktree.attempt_dir(), ambient_authority()).map_err(io)?;
     let name = root.file_name().expect("a folder of the attempt's");
     let dir = open_folder(&attempt, name.as_bytes(), b"")?;
-    let index = match worktree.backend() {
-        Backend::Overlay => None,
-        Backend::Copy => Some(read_index(&worktree.index_path())?),
+    let (index, sparse) = match (worktree.backend(), worktree.layers().extent) {
+        (Backend::Copy, _) => (Some(read_index(&worktree.index_path())?), None),
+        (Backend::Overlay, Extent::Sparse) => (None, Some(read_index(&worktree.index_path())?)),
+        (Backend::Overlay, Extent::Whole) => (None, None),
     };
     let untracked = worktree.layers().untracked().iter().map(|layer| worktree.state().path(layer)).collect();
     let mut walk = Walk {
         odb,
         limits,
+        hostile,
         index,
+        sparse,
         untracked,
         ignore: IgnoreRules::new(&personal),
         present: HashSet::new(),
@@ -124,8 +137,11 @@ enum Lowers {
 struct Walk<'a> {
     odb: &'a Odb<'a>,
     limits: &'a CollectLimits,
+    hostile: Hostile,
     /// Copy backend only: what the files looked like when the worker got them.
     index: Option<Index>,
+    /// Overlay backend only: which files the worker got, where these are not all.
+    sparse: Option<Index>,
     /// Layers of files that are nobody's change.
     untracked: Vec<PathBuf>,
     ignore: IgnoreRules,
@@ -176,14 +192,15 @@ impl Walk<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(name);
-            self.entry(dir, name, path, listing.get(name).copied(), place)?;
+            let entered = self.entry(dir, name, path, listing.get(name).copied(), place);
             path.truncate(length);
+            self.or_left_out(entered)?;
         }
         self.ignore.leave();
         if opaque {
             for name in listing.keys().filter(|name| names.binary_search(name).is_err()) {
                 let path = if path.is_empty() { name.clone() } else { [path, &b"/"[..], name].concat() };
-                self.found.edits.insert(path, None);
+                self.gone(path);
             }
         }
         Ok(())
@@ -206,7 +223,7 @@ impl Walk<'_> {
         match kind {
             FileType::CharacterDevice if stat.st_rdev == 0 && self.index.is_none() => {
                 if base.is_some() {
-                    self.found.edits.insert(path.clone(), None);
+                    self.gone(path.clone());
                 }
                 Ok(())
             }
@@ -249,6 +266,9 @@ impl Walk<'_> {
         if ignored && below.is_none() {
             return self.replaced(path, base);
         }
+        if below.is_none() && self.hides(path) {
+            return Err(self.hostile(path, UNSEEN));
+        }
         if is_git_dir(name) {
             return Err(self.hostile(path, "a repository inside the worktree"));
         }
@@ -283,19 +303,22 @@ impl Walk<'_> {
         if base.map(Entry::canonical) == Some(entry) {
             return Ok(());
         }
+        if base.is_some_and(|base| base.is_tree()) && self.hides(path) {
+            return Err(self.hostile(path, UNSEEN));
+        }
         check_component(name).map_err(|reason| self.hostile(path, reason))?;
         // Folders on the way that are new were never judged.
         crate::entry_name::check_path(path).map_err(|reason| self.hostile(path, reason))?;
         if mode == SYMLINK {
             rules::check_link(path, &bytes).map_err(|reason| self.hostile(path, reason))?;
         }
-        self.bytes += bytes.len() as u64;
-        if self.bytes > self.limits.bytes {
+        if self.bytes + bytes.len() as u64 > self.limits.bytes {
             return Err(self.over("bytes", self.limits.bytes, path));
         }
         if self.found.contents.len() as u64 >= self.limits.files {
             return Err(self.over("files", self.limits.files, path));
         }
+        self.bytes += bytes.len() as u64;
         let keep = mode == SYMLINK || self.kept_bytes + bytes.len() as u64 <= KEPT_BYTES_MAX;
         self.kept_bytes += if keep { bytes.len() as u64 } else { 0 };
         self.found.contents.push(Content { path: path.to_vec(), id, bytes: keep.then_some(bytes) });
@@ -335,9 +358,36 @@ impl Walk<'_> {
     /// What stood here is gone, though what stands here now is not taken.
     fn replaced(&mut self, path: &[u8], base: Option<Entry>) -> Result<(), Stop> {
         if base.is_some() {
-            self.found.edits.insert(path.to_vec(), None);
+            self.gone(path.to_vec());
         }
         Ok(())
+    }
+
+    /// A tracked file or folder is not there any more. Of a folder that the worker saw in parts, those parts are gone.
+    fn gone(&mut self, path: Vec<u8>) {
+        let Some(index) = self.index.as_ref().or(self.sparse.as_ref()) else {
+            self.found.edits.insert(path, None);
+            return;
+        };
+        let shown = index.below(&path).filter(|entry| entry.presence == Presence::CheckedOut);
+        self.found.edits.extend(shown.map(|entry| (entry.path.clone(), None)));
+    }
+
+    /// Whether tracked files that the worker did not get are at a path or below it.
+    fn hides(&self, path: &[u8]) -> bool {
+        let index = self.index.as_ref().or(self.sparse.as_ref());
+        index.is_some_and(|index| index.below(path).any(|entry| entry.presence != Presence::CheckedOut))
+    }
+
+    /// Goes on without an entry that was refused, where that is what is wanted.
+    fn or_left_out(&mut self, entered: Result<(), Stop>) -> Result<(), Stop> {
+        match entered {
+            Err(Stop::Refused(refusal)) if self.hostile == Hostile::IsLeftOut => {
+                self.note(left_out(&refusal));
+                Ok(())
+            }
+            entered => entered,
+        }
     }
 
     /// Copy backend: tracked files that the walk did not meet.
@@ -380,6 +430,20 @@ impl Walk<'_> {
 
     fn over(&self, limit: &'static str, max: u64, path: &[u8]) -> Stop {
         Stop::Refused(Refusal::Limit { limit, max, path: path.to_vec() })
+    }
+}
+
+/// Why a path is refused where a sparse worktree does not show what is there.
+const UNSEEN: &str = "files that `[workspace] sparse` leaves out are at this path";
+
+/// Says what a refusal is about, where the rest is kept.
+pub(super) fn left_out(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Hostile { path, reason } => format!("left out: {}: {reason}", display_path(path)),
+        Refusal::Limit { limit, max, path } => {
+            format!("left out: {}: the limit `{limit}` is {max}", display_path(path))
+        }
+        Refusal::OutOfScope { count, .. } => format!("{count} paths are none of its files"),
     }
 }
 

@@ -2,28 +2,42 @@
 //! randomness; the loop in [`super`] stores the events, announces them, carries out the actions and feeds back what comes
 //! of them. Start reading at [`RunCore::handle`].
 
-use std::collections::BTreeSet;
+/// What is tried with a change that did not land.
+mod climb;
+/// Fan-outs that wait for their items.
+mod fan;
+/// A core as a journal left it.
+pub mod resume;
+/// Results of earlier runs instead of attempts.
+mod reuse;
+/// One after the other, where two may change the same.
+pub mod turns;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use petgraph::algo::tarjan_scc;
-use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::{Map, Value};
-use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, RenderError, Rendered, TaskGraph, TaskIx};
+use swarm_plans::{AllowFailure, InstanceId, InstanceIx, Need, RenderError, Rendered, Rung, TaskGraph, TaskIx};
 
+use self::reuse::Lookup;
+use self::turns::{Before, Queue};
+use super::breaker::{Breaker, FAILURES_MAX, Says};
+use super::history::{PutAside, Word, failed_by};
+use super::ladder::{Climb, Climbed};
+use super::landing::Landings;
 use super::needs::{NeedsView, Views};
-use crate::event::{AddedInstance, ChangeSummary, Fate, InstanceResult, OnFailure, RunEvent};
+use crate::event::{AddedInstance, AttemptEnd, ChangeSummary, InstanceResult, OnFailure, RunEvent};
 use crate::ids::Attempt;
-use crate::merge::order::{End, Next, Place, TaskPlace, Train};
-use crate::report::Ending;
+use crate::merge::order::{End, Next, Place, TaskPlace};
+use crate::report::{Ending, words};
 use crate::retry;
 use crate::schedule::{Effect, NodeIx, NodeSpec, Schedule, Verdict};
 
+pub use super::landing::{REFOLDS_MAX, builds_on_parked};
 pub use super::messages::{
-    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, Input, Landing, Options, RunFacts, StopCause, TargetMove,
+    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options, Origin,
+    Reach, Reuse, ReuseResults, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
-
-/// How often a batch is folded again because somebody else moved the target meanwhile.
-pub const REFOLDS_MAX: u32 = 10;
 
 /// Why a fan-out that was never answered is cancelled.
 const ENDED_EARLY: &str = "the run ended early";
@@ -33,6 +47,12 @@ const ENDED_EARLY: &str = "the run ended early";
 pub struct InstanceState {
     /// How often it was started.
     pub attempts: u32,
+    /// Among these, attempts that were lost or cancelled: `retry` does not count them.
+    lost: u32,
+    /// The train has spoken on its change.
+    is_settled: bool,
+    /// What a person said of its change.
+    word: Word,
     /// Its final result.
     pub result: Option<InstanceResult>,
     /// Its outputs by name.
@@ -43,6 +63,7 @@ pub struct InstanceState {
     builds_on: Option<Arc<NeedsView>>,
     /// Its failure is no failure of the run: dependents run without its change.
     allowed: bool,
+    lookup: Lookup,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,17 +71,23 @@ enum Role {
     Instance(InstanceIx),
     Fan(TaskIx),
     Join(TaskIx),
-}
-
-#[derive(Debug)]
-enum Target {
-    Idle,
-    Folding { batch: Vec<Landing>, refolds: u32 },
-    Moving { batch: Vec<Landing>, refolds: u32, fates: Vec<(InstanceIx, Fate)> },
+    /// An instance whose change did not land is tried again.
+    Climb(Climb),
+    /// Somebody may change now what others changed before.
+    Turn,
 }
 
 /// Instances that one event names: a fan-out of a hundred thousand is never one text in memory.
 const INSTANCES_PER_EVENT_MAX: usize = 1000;
+
+/// What earlier coordinators did to instances, whether or not these have joined yet.
+#[derive(Debug, Default)]
+struct Earlier {
+    /// Those with results that hold.
+    ended: HashSet<InstanceId>,
+    /// See [`RunCore`]'s `attempts_before`.
+    attempts: HashMap<InstanceId, (u32, u32)>,
+}
 
 /// The state of one run.
 #[derive(Debug)]
@@ -73,13 +100,25 @@ pub struct RunCore {
     nodes: Vec<NodeIx>,
     states: Vec<InstanceState>,
     rank: Vec<u32>,
+    /// Who takes turns; `None` where nobody does.
+    queue: Option<Queue>,
+    before: Before,
+    /// What earlier coordinators tried: how often, and among these what does not count.
+    attempts_before: HashMap<InstanceId, (u32, u32)>,
     views: Views,
-    train: Train,
-    parked: BTreeSet<InstanceIx>,
-    target: Target,
+    landings: Landings,
+    /// The nodes of instances that are tried again, and how.
+    climbing: HashMap<InstanceIx, (NodeIx, Rung)>,
+    /// Changes that an earlier coordinator had put aside, until they are tried again.
+    put_aside: HashMap<InstanceIx, PutAside>,
+    breaker: Breaker,
     stop: Option<StopCause>,
+    /// What the machine said when it failed the run.
+    broken: Option<String>,
     /// Randomness for jitter, given by the caller with every input.
     spread: f64,
+    /// Ready to start, unless an earlier run recorded their results.
+    lookups: Vec<AttemptJob>,
     events: Vec<RunEvent>,
     actions: Vec<Action>,
 }
@@ -87,11 +126,18 @@ pub struct RunCore {
 impl RunCore {
     /// A run of `graph`. `expected_ms` gives a task's usual duration, where one is known.
     pub fn new(graph: TaskGraph, options: Options, expected_ms: &dyn Fn(&str) -> Option<u64>) -> Self {
+        RunCore::after(graph, options, expected_ms, Earlier::default())
+    }
+
+    /// The same behind earlier coordinators.
+    fn after(graph: TaskGraph, options: Options, expected_ms: &dyn Fn(&str) -> Option<u64>, earlier: Earlier) -> Self {
         let capacities = graph.plan().resources.values().copied().collect();
-        let rank = levels(&graph);
+        let rank = graph.levels();
         let mut core = RunCore {
             schedule: Schedule::new(options.jobs, capacities),
-            train: Train::new(),
+            landings: Landings::new(&graph.plan().merge, &options.facts.base),
+            climbing: HashMap::new(),
+            put_aside: HashMap::new(),
             graph,
             options,
             roles: vec![],
@@ -99,15 +145,19 @@ impl RunCore {
             nodes: vec![],
             states: vec![],
             rank,
+            queue: None,
+            before: Before::new(),
+            attempts_before: earlier.attempts,
             views: Views::default(),
-            parked: BTreeSet::new(),
-            target: Target::Idle,
+            breaker: Breaker::default(),
             stop: None,
+            broken: None,
             spread: 0.5,
+            lookups: vec![],
             events: vec![],
             actions: vec![],
         };
-        core.build(expected_ms);
+        core.build(expected_ms, earlier.ended);
         core
     }
 
@@ -116,11 +166,23 @@ impl RunCore {
         self.spread = spread;
         match input {
             Input::Attempt(ix, done) => self.attempt_done(ix, *done),
-            Input::Items(task, items) => self.items(task, items),
+            Input::Reused(found) => self.looked_up(found),
+            Input::Items(task, items) => {
+                if let (Ok(items), None) = (&items, self.stop) {
+                    let task = self.graph.plan().task(task).name.0.clone();
+                    self.events.push(RunEvent::ItemsFound { task, items: items.clone() });
+                }
+                let items = items.map_err(|reason| self.no_items(task, reason));
+                self.items(task, items);
+            }
             Input::RetryDue(ix) => self.retry_due(ix),
-            Input::Folded(batch) => self.folded(batch),
-            Input::Moved(outcome) => self.moved(outcome),
+            Input::Folded(batch) => self.landings.folded(batch),
+            Input::Verified(number, done) => self.landings.verified(number, &done),
+            Input::Moved(outcome) => self.landings.moved(outcome),
             Input::Stop(cause) => self.stop(cause),
+        }
+        if let Some(reason) = self.landings.broken() {
+            self.machine_failed(reason.to_owned());
         }
         self.pump();
     }
@@ -132,7 +194,12 @@ impl RunCore {
 
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
-        self.schedule.is_done() && self.train.is_done() && matches!(self.target, Target::Idle)
+        self.schedule.is_done() && (self.landings.is_done() || (self.is_held() && self.landings.is_at_rest()))
+    }
+
+    /// Whether what was cancelled keeps its place in the landing order, for the coordinator that goes on with the run.
+    fn is_held(&self) -> bool {
+        self.stop.is_some_and(StopCause::is_resumable)
     }
 
     /// The graph as it has grown.
@@ -140,29 +207,33 @@ impl RunCore {
         &self.graph
     }
 
-    /// Why the run stopped, for its exit code, and in a word for people when it ended early.
-    pub fn ending(&self) -> (Ending, Option<&'static str>) {
+    /// Why the run stopped, for its exit code, and in a few words for people when it ended early.
+    pub fn ending(&self) -> (Ending, Option<String>) {
         self.stop.map_or((Ending::Complete, None), |cause| {
             let (ending, word) = cause.ending();
-            (ending, Some(word))
+            let broken = self.broken.as_ref().filter(|_| cause == StopCause::Machine);
+            (ending, Some(broken.map_or_else(|| word.to_owned(), Clone::clone)))
         })
     }
 
-    fn build(&mut self, expected_ms: &dyn Fn(&str) -> Option<u64>) {
+    fn build(&mut self, expected_ms: &dyn Fn(&str) -> Option<u64>, ended: HashSet<InstanceId>) {
         let tasks: Vec<TaskIx> = (0..self.graph.plan().tasks.len()).map(|at| TaskIx(at as u32)).collect();
         self.joins = tasks.iter().map(|&task| self.add_node(NodeSpec::Join, Role::Join(task))).collect();
         let pending = self.graph.pending();
         for waiting in &pending {
             let fan =
                 self.add_node(NodeSpec::Work { weight_ms: 1, priority: 0, demand: vec![] }, Role::Fan(waiting.task));
-            for need in self.graph.named_needs(waiting.task).to_vec() {
+            for need in self.graph.items_needs(waiting.task) {
                 self.schedule.add_need(fan, self.joins[need.index()]);
             }
-            self.schedule.add_need(self.joins[waiting.task.index()], fan);
+            for member in self.graph.family(waiting.task) {
+                self.schedule.add_need(self.joins[member.index()], fan);
+            }
         }
-        for waiting in &pending {
-            self.train.open(self.task_place(waiting.task));
+        for member in pending.iter().flat_map(|waiting| self.graph.family(waiting.task)) {
+            self.landings.open(self.task_place(member));
         }
+        self.queue_up(ended);
         let all: Vec<InstanceIx> = (0..self.graph.instances().len()).map(|at| InstanceIx(at as u32)).collect();
         self.add_instances(&all, expected_ms);
         let effects = self.schedule.seal();
@@ -177,21 +248,22 @@ impl RunCore {
     }
 
     fn add_instances(&mut self, added: &[InstanceIx], expected_ms: &dyn Fn(&str) -> Option<u64>) {
+        // All at once: growing step by step leaves holes behind that are as large in all.
+        self.nodes.reserve(added.len());
+        self.states.reserve(added.len());
+        self.roles.reserve(added.len());
+        self.schedule.reserve(added.len());
         for &ix in added {
             let task_ix = self.graph.instance(ix).task;
             let task = self.graph.plan().task(task_ix);
-            let resource = |name: &String| self.graph.plan().resources.get_index_of(name).expect("validated");
-            let mut demand: Vec<(usize, u32)> =
-                task.resources.iter().filter(|(_, n)| **n > 0).map(|(name, n)| (resource(name), *n)).collect();
-            demand.sort_unstable();
-            let weight_ms = expected_ms(&task.name.0).unwrap_or(1000);
-            let spec = NodeSpec::Work { weight_ms, priority: task.priority, demand };
+            let spec = self.demand(ix, expected_ms(&task.name.0).unwrap_or(1000));
             let allowed = task.allow_failure == AllowFailure::Yes;
             let node = self.add_node(spec, Role::Instance(ix));
             self.nodes.push(node);
-            self.states.push(InstanceState { allowed, ..InstanceState::default() });
+            let (attempts, lost) = self.attempts_before.get(&self.graph.instance(ix).id).copied().unwrap_or_default();
+            self.states.push(InstanceState { allowed, attempts, lost, ..InstanceState::default() });
             let place = self.place(ix);
-            self.train.join(place);
+            self.landings.join(place);
             self.schedule.add_need(self.joins[task_ix.index()], node);
         }
         for &ix in added {
@@ -203,6 +275,7 @@ impl RunCore {
                 self.schedule.add_need(self.nodes[ix.index()], need);
             }
         }
+        self.take_turns(added);
         let describe = |&ix: &InstanceIx| {
             let instance = self.graph.instance(ix);
             let task = self.graph.plan().task(instance.task);
@@ -221,58 +294,94 @@ impl RunCore {
         }
     }
 
-    /// Starts what can start and folds what can be folded.
-    pub fn pump(&mut self) {
-        while let Some(node) = self.schedule.start_next() {
-            match self.roles[node.index()] {
-                Role::Instance(ix) => self.start(ix),
-                Role::Fan(task) => self.start_fan(task),
-                Role::Join(_) => unreachable!("BUG: a join is never started"),
-            }
-        }
-        self.drive_target();
+    /// What an instance takes while it runs.
+    fn demand(&self, ix: InstanceIx, weight_ms: u64) -> NodeSpec {
+        let task = self.graph.plan().task(self.graph.instance(ix).task);
+        let resource = |name: &String| self.graph.plan().resources.get_index_of(name).expect("validated");
+        let mut demand: Vec<(usize, u32)> =
+            task.resources.iter().filter(|(_, n)| **n > 0).map(|(name, n)| (resource(name), *n)).collect();
+        demand.sort_unstable();
+        NodeSpec::Work { weight_ms, priority: task.priority, demand }
     }
 
-    fn start_fan(&mut self, task: TaskIx) {
-        let waiting = self.graph.pending().into_iter().find(|waiting| waiting.task == task);
-        let waiting = waiting.expect("BUG: a fan-out starts once for each of its sources");
-        if let Fan::Output { task: need, output } = &waiting.source {
-            let value = super::needs::output(&self.graph, &self.states, *need, output);
-            let name = &self.graph.plan().task(*need).name;
-            let items = match value {
-                Some(Value::Array(items)) => Ok(items),
-                Some(_) => Err(format!("output `{output}` of `{name}` is not a list")),
-                None => Err(format!("`{name}` gave no output `{output}`")),
-            };
-            self.items(task, items);
-            return;
-        }
-        let Fan::Lines(command) = &waiting.source else {
-            unreachable!("BUG: lists need no answer, and globs are answered before the run");
-        };
-        let facts = &self.options.facts;
-        let rendered = self.graph.render_command(command, &facts.context(&Value::Null, &facts.lookup()));
-        match rendered {
-            Ok(command) => self.actions.push(Action::Items { task, command }),
-            Err(error) => self.items(task, Err(error.to_string())),
+    /// Starts what can start and moves the train on.
+    pub fn pump(&mut self) {
+        loop {
+            self.drive_target();
+            let mut started = false;
+            while self.landings.is_open()
+                && let Some(node) = self.schedule.start_next()
+            {
+                started = true;
+                match self.roles[node.index()] {
+                    Role::Instance(ix) => self.start(ix),
+                    Role::Fan(task) => self.start_fan(task),
+                    Role::Climb(climb) => self.start_again(climb),
+                    Role::Join(_) | Role::Turn => unreachable!("BUG: a join is never started"),
+                }
+            }
+            self.look_up();
+            // When nothing more can tell whether the machine works, what failed did so by itself.
+            let is_over = self.schedule.is_done() && !self.is_held();
+            let alone = if is_over { self.breaker.release() } else { vec![] };
+            if !started && alone.is_empty() {
+                return;
+            }
+            self.nothing_to_land(alone);
         }
     }
 
     fn start(&mut self, ix: InstanceIx) {
-        let view = self.views.of(&self.graph, &self.states, &self.rank, ix);
+        let view = self.view(ix);
         let rendered = match self.rendered(ix, &view.json) {
             Ok(Some(rendered)) => rendered,
             Ok(None) => return self.finish(ix, InstanceResult::Skipped, Some("its `if` is false".to_owned())),
             Err(error) => return self.finish(ix, InstanceResult::Failed, Some(error.to_string())),
         };
+        self.states[ix.index()].builds_on = Some(Arc::clone(&view));
+        self.attempt(ix, rendered, view, StartAt::Needs);
+    }
+
+    /// What its needs, and those before it in turn, hand on.
+    fn view(&mut self, ix: InstanceIx) -> Arc<NeedsView> {
+        self.views.of(&self.graph, &self.states, (&self.rank, &self.before), ix)
+    }
+
+    fn attempt(&mut self, ix: InstanceIx, rendered: Rendered, needs: Arc<NeedsView>, start: StartAt) {
         let state = &mut self.states[ix.index()];
         state.attempts += 1;
-        state.builds_on = Some(Arc::clone(&view));
-        let attempt = Attempt(state.attempts);
-        let (name, task) = (self.graph.instance(ix).id.clone(), self.graph.instance(ix).task);
-        self.events.push(RunEvent::AttemptStarted { instance: name.clone(), attempt });
-        let job = AttemptJob { instance: ix, name, task, attempt, rendered, needs: view };
+        let (attempt, try_number) = (Attempt(state.attempts), state.attempts - state.lost);
+        let (name, task) = (self.name(ix), self.graph.instance(ix).task);
+        let job = AttemptJob { instance: ix, name, task, attempt, try_number, rendered, needs, start };
+        let Some(job) = self.looks_up(job) else { return };
+        self.events.push(RunEvent::AttemptStarted { instance: job.name.clone(), attempt });
         self.actions.push(Action::Attempt(Box::new(job)));
+    }
+
+    /// What an instance would run now and with what, whatever its `if` says, for a person who looks at it.
+    ///
+    /// # Errors
+    /// [`RenderError`] of its texts.
+    pub fn looked_at(&self, ix: InstanceIx) -> Result<(Rendered, Arc<NeedsView>), RenderError> {
+        let view = Views::default().of(&self.graph, &self.states, (&self.rank, &self.before), ix);
+        let facts = &self.options.facts;
+        let rendered = self.graph.render(ix, &facts.context(&view.json, &facts.lookup()))?;
+        Ok((rendered, view))
+    }
+
+    fn attempt_finished(&mut self, ix: InstanceIx, done: AttemptDone, retry_in_ms: Option<u64>) {
+        self.events.push(RunEvent::AttemptFinished {
+            instance: self.name(ix),
+            attempt: Attempt(self.states[ix.index()].attempts),
+            end: done.end,
+            duration_ms: done.duration_ms,
+            change: done.change,
+            outputs: done.outputs,
+            notes: done.notes,
+            refusals: done.refusals,
+            envelope: done.envelope.map(Box::new),
+            retry_in_ms,
+        });
     }
 
     /// What to run, unless the instance's `if` is false.
@@ -287,26 +396,26 @@ impl RunCore {
     }
 
     fn attempt_done(&mut self, ix: InstanceIx, done: AttemptDone) {
+        if self.climbing.contains_key(&ix) {
+            return self.again_done(ix, done);
+        }
         let task = self.graph.plan().task(self.graph.instance(ix).task);
         let state = &mut self.states[ix.index()];
-        let wait = match self.stop {
-            None => retry::next_delay(&task.retry, &done.end, state.attempts, self.spread),
-            Some(_) => None,
+        let try_number = state.attempts - state.lost;
+        let wait = retry::follows(task, &done.end, try_number, self.spread);
+        let says = self.breaker.hear(ix, failed_by(&done.end));
+        let detail = says_why(&done.end);
+        let (wait, result) = match self.stop {
+            None if says == Says::Broken => (None, retry::result_of(task, &done.end, try_number)),
+            None => (wait, retry::result_of(task, &done.end, try_number)),
+            // Its last word is not spoken: whoever goes on with the run tries again.
+            Some(cause) if cause.is_resumable() && wait.is_some() => (None, InstanceResult::Cancelled),
+            Some(_) => (None, retry::result_of(task, &done.end, try_number)),
         };
-        let result = retry::result(&done.end, state.attempts);
         state.outputs = done.outputs.clone();
         state.change = done.change.clone();
         let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
-        self.events.push(RunEvent::AttemptFinished {
-            instance: self.graph.instance(ix).id.clone(),
-            attempt: Attempt(state.attempts),
-            end: done.end,
-            duration_ms: done.duration_ms,
-            change: done.change,
-            outputs: done.outputs,
-            notes: done.notes,
-            retry_in_ms,
-        });
+        self.attempt_finished(ix, done, retry_in_ms);
         match retry_in_ms {
             Some(delay_ms) => {
                 self.schedule.rest(self.nodes[ix.index()]);
@@ -314,6 +423,24 @@ impl RunCore {
             }
             None => self.finish(ix, result, None),
         }
+        match says {
+            Says::Works(alone) => self.nothing_to_land(alone),
+            Says::Doubtful => {}
+            Says::Broken => self.machine_failed(format!("{FAILURES_MAX} tasks in a row failed: {detail}")),
+        }
+    }
+
+    /// Instances that failed by themselves hold nothing back any more.
+    fn nothing_to_land(&mut self, instances: Vec<InstanceIx>) {
+        for ix in instances.into_iter().filter(|ix| self.states[ix.index()].result == Some(InstanceResult::Failed)) {
+            self.landings.finished(self.place(ix), End::Nothing);
+        }
+    }
+
+    /// The machine fails the run, whatever the work is worth: it stops, and can be resumed.
+    fn machine_failed(&mut self, reason: String) {
+        self.broken.get_or_insert(reason);
+        self.stop(StopCause::Machine);
     }
 
     fn retry_due(&mut self, ix: InstanceIx) {
@@ -340,11 +467,25 @@ impl RunCore {
         let instance = self.graph.instance(ix).id.clone();
         self.events.push(RunEvent::InstanceFinished { instance: instance.clone(), result, cause });
         let end = match &self.states[ix.index()].change {
+            _ if self.states[ix.index()].is_settled => End::Nothing,
+            // Nothing behind it lands before the run is resumed: the order of commits is that of an undisturbed run.
+            _ if result == InstanceResult::Cancelled && self.is_held() => return,
+            // Nor before it is known whether it failed alone or the machine fails them all.
+            _ if result == InstanceResult::Failed && self.breaker.suspects(ix) => return self.failed(ix),
             Some(change) if result.passed() && change.tree != change.base_tree => End::Change,
             Some(_) if result.passed() => End::Unchanged,
             _ => End::Nothing,
         };
-        self.train.finished(self.place(ix), end);
+        if !result.passed() && result != InstanceResult::Skipped {
+            self.failed(ix);
+        }
+        self.landings.finished(self.place(ix), end);
+    }
+
+    fn failed(&mut self, ix: InstanceIx) {
+        if !self.states[ix.index()].allowed {
+            self.landings.failed(self.place(ix), &self.graph.instance(ix).id);
+        }
     }
 
     fn task_place(&self, task: TaskIx) -> TaskPlace {
@@ -361,68 +502,33 @@ impl RunCore {
         let state = &mut self.states[instance.index()];
         let builds_on = state.builds_on.take();
         let change = state.change.clone()?;
-        let builds_on = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| *need)).collect();
-        let name = self.graph.instance(instance).id.clone();
-        Some(Landing { instance, name, change, builds_on })
+        let (origin, word) = (state.lookup.origin(), state.word);
+        let needs = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| (*need, self.name(*need))));
+        // What a person settled stands on what landed.
+        let is_before = |need: &InstanceIx| builds_on.as_ref().is_some_and(|view| view.comes_after.contains(need));
+        let needs = needs.filter(|(need, _)| word != Word::ByHand || !is_before(need));
+        let (comes_after, builds_on) = needs.partition(|(need, _)| is_before(need));
+        let name = self.name(instance);
+        let rungs = self.rungs(instance);
+        Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin })
     }
 
     fn effects(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let Effect::Blocked { node, cause } = effect else { continue };
             let cause = match self.roles[cause.index()] {
-                Role::Instance(ix) => format!("its need `{}` did not pass", self.graph.instance(ix).id),
+                Role::Instance(ix) | Role::Climb(Climb { instance: ix, .. }) => {
+                    format!("its need `{}` did not pass", self.graph.instance(ix).id)
+                }
                 Role::Fan(task) | Role::Join(task) => {
                     format!("the fan-out of `{}` did not get its items", self.graph.plan().task(task).name)
                 }
+                Role::Turn => unreachable!("BUG: a turn does not fail"),
             };
             match self.roles[node.index()] {
                 Role::Instance(ix) => self.record(ix, InstanceResult::Blocked, Some(cause)),
                 Role::Fan(task) => self.unexpanded(task, InstanceResult::Blocked, cause),
-                Role::Join(_) => {}
-            }
-        }
-    }
-
-    /// A fan-out that never got its items ends under the task's own name, so that a person sees it.
-    fn unexpanded(&mut self, task: TaskIx, result: InstanceResult, cause: String) {
-        let name = &self.graph.plan().task(task).name.0;
-        let id = InstanceId(name.clone());
-        let added = AddedInstance { id: id.clone(), task: name.clone(), needs: vec![], on_failure: OnFailure::Fail };
-        self.events.push(RunEvent::InstancesAdded { instances: vec![added] });
-        self.events.push(RunEvent::InstanceFinished { instance: id, result, cause: Some(cause) });
-        self.close(task);
-    }
-
-    fn close(&mut self, task: TaskIx) {
-        self.train.close(self.task_place(task));
-    }
-
-    fn items(&mut self, task: TaskIx, items: Result<Vec<Value>, String>) {
-        let is_fan = |role: &Role| matches!(role, Role::Fan(of) if *of == task);
-        let fan = NodeIx::at(self.roles.iter().position(is_fan).expect("BUG: items of a task that is no fan-out"));
-        if self.stop.is_some() {
-            // What would be added now could never start.
-            self.unexpanded(task, InstanceResult::Cancelled, ENDED_EARLY.to_owned());
-            let effects = self.schedule.finish(fan, Verdict::Fail);
-            return self.effects(effects);
-        }
-        let added = items.and_then(|items| self.graph.supply(task, items).map_err(|error| error.to_string()));
-        match added {
-            Ok(added) => {
-                self.add_instances(&added, &|_| None);
-                let effects = self.schedule.seal();
-                self.effects(effects);
-                self.close(task);
-                let effects = self.schedule.finish(fan, Verdict::Pass);
-                self.effects(effects);
-            }
-            Err(reason) => {
-                self.unexpanded(task, InstanceResult::Failed, reason);
-                let effects = self.schedule.finish(fan, Verdict::Fail);
-                self.effects(effects);
-                if self.options.fail_fast == FailFast::Yes {
-                    self.stop(StopCause::FailFast);
-                }
+                Role::Join(_) | Role::Climb(_) | Role::Turn => {}
             }
         }
     }
@@ -433,113 +539,65 @@ impl RunCore {
         }
         let first = self.stop.is_none();
         self.stop = Some(cause);
+        self.landings.stop(cause);
         if first {
             for node in self.schedule.stop() {
                 match self.roles[node.index()] {
                     Role::Instance(ix) => self.record(ix, InstanceResult::Cancelled, None),
                     Role::Fan(task) => self.unexpanded(task, InstanceResult::Cancelled, ENDED_EARLY.to_owned()),
-                    Role::Join(_) => {}
+                    Role::Climb(Climb { instance, .. }) => {
+                        self.climbing.remove(&instance);
+                        self.landings.climbed(instance, Climbed::Failed(ENDED_EARLY.to_owned()));
+                    }
+                    Role::Join(_) | Role::Turn => {}
                 }
             }
         }
-        self.actions.push(Action::CancelAll { grace_ms: cause.grace_ms(self.options.grace_ms) });
+        let grace_ms = cause.grace_ms(self.options.grace_ms);
+        self.actions.push(Action::CancelAll { grace_ms, reach: cause.reach() });
     }
 
+    /// Folds what can be folded.
     fn drive_target(&mut self) {
-        if !matches!(self.target, Target::Idle) {
-            return;
+        if let Some(cause) = self.landings.closed() {
+            self.stop(cause);
         }
-        let mut batch = Vec::new();
-        while let Some(next) = self.train.advance() {
+        while let Some(next) = self.landings.next() {
             let (Next::Fold(place) | Next::Empty(place)) = next;
-            let ix = InstanceIx(place.instance);
-            let instance = self.graph.instance(ix).id.clone();
-            if let Next::Empty(_) = next {
-                self.events.push(RunEvent::Merged { instance, fate: Fate::Empty });
-                continue;
-            }
-            let Some(landing) = self.landing(place) else { continue };
-            match landing.builds_on.iter().find(|need| self.parked.contains(need)) {
-                None => batch.push(landing),
-                Some(need) => {
-                    let reason = builds_on_parked(&self.graph.instance(*need).id.0);
-                    self.parked.insert(ix);
-                    self.events.push(RunEvent::Merged { instance, fate: Fate::Parked { reason, paths: vec![] } });
-                }
+            match next {
+                Next::Empty(_) => self.landings.empty(self.name(InstanceIx(place.instance))),
+                Next::Fold(_) => match (self.landing(place), self.put_aside.get(&InstanceIx(place.instance))) {
+                    (Some(landing), Some(before)) => self.landings.aside_before(landing, before),
+                    (Some(landing), None) => self.landings.ready(landing),
+                    (None, _) => {}
+                },
             }
         }
-        if !batch.is_empty() {
-            self.actions.push(Action::Fold(batch.clone()));
-            self.target = Target::Folding { batch, refolds: 0 };
+        let climbs = self.landings.drive();
+        let grew = !climbs.is_empty();
+        for climb in climbs {
+            let spec = self.demand(climb.instance, 1);
+            let node = self.add_node(spec, Role::Climb(climb));
+            self.climbing.insert(climb.instance, (node, climb.rung));
         }
+        if grew {
+            let effects = self.schedule.seal();
+            self.effects(effects);
+        }
+        let (events, actions) = self.landings.take();
+        self.events.extend(events);
+        self.actions.extend(actions);
     }
 
-    fn folded(&mut self, folded: FoldedBatch) {
-        let Target::Folding { batch, refolds } = std::mem::replace(&mut self.target, Target::Idle) else {
-            unreachable!("BUG: nothing was being folded");
-        };
-        match folded.to {
-            Some(to) if Some(&to) != folded.from.as_ref() => {
-                self.events.push(RunEvent::Landing { from: folded.from.clone(), to: to.clone() });
-                self.actions.push(Action::MoveTarget { from: folded.from, to });
-                self.target = Target::Moving { batch, refolds, fates: folded.fates };
-            }
-            _ => self.settle_fates(folded.fates),
-        }
-    }
-
-    fn moved(&mut self, outcome: TargetMove) {
-        let Target::Moving { batch, refolds, fates } = std::mem::replace(&mut self.target, Target::Idle) else {
-            unreachable!("BUG: the target was not being moved");
-        };
-        let park = |reason: String| {
-            batch.iter().map(|l| (l.instance, Fate::Parked { reason: reason.clone(), paths: vec![] })).collect()
-        };
-        match outcome {
-            TargetMove::Done => self.settle_fates(fates),
-            TargetMove::Lost if refolds < REFOLDS_MAX => {
-                self.actions.push(Action::Fold(batch.clone()));
-                self.target = Target::Folding { batch, refolds: refolds + 1 };
-            }
-            TargetMove::Lost => self.settle_fates(park("the target kept moving while this was merged".to_owned())),
-            TargetMove::Refused(reason) => self.settle_fates(park(format!("the target could not be moved: {reason}"))),
-        }
-    }
-
-    fn settle_fates(&mut self, fates: Vec<(InstanceIx, Fate)>) {
-        for (ix, fate) in fates {
-            if matches!(fate, Fate::Parked { .. }) {
-                self.parked.insert(ix);
-            }
-            self.events.push(RunEvent::Merged { instance: self.graph.instance(ix).id.clone(), fate });
-        }
+    fn name(&self, instance: InstanceIx) -> InstanceId {
+        self.graph.instance(instance).id.clone()
     }
 }
 
-/// Why a change is parked that builds on a parked one.
-pub fn builds_on_parked(need: &str) -> String {
-    format!("it builds on `{need}`, which is parked")
-}
-
-/// The depth of each task: 0 without needs, else one more than its deepest need. Tasks whose instances need each other
-/// crosswise stand at one depth: their order is that of the plan then.
-fn levels(graph: &TaskGraph) -> Vec<u32> {
-    let count = graph.plan().tasks.len();
-    let mut tasks: DiGraph<(), ()> = DiGraph::with_capacity(count, count);
-    for _ in 0..count {
-        tasks.add_node(());
+/// What an attempt says of the machine that failed it, in a few words.
+fn says_why(end: &AttemptEnd) -> String {
+    match end {
+        AttemptEnd::Infra { detail } => detail.clone(),
+        end => words::end(end),
     }
-    for task in 0..count {
-        for need in graph.named_needs(TaskIx(task as u32)) {
-            tasks.add_edge(NodeIndex::new(task), NodeIndex::new(need.index()), ());
-        }
-    }
-    let mut levels = vec![0; count];
-    // Needs come before what needs them. Source: petgraph's `tarjan_scc`, "reverse topological order".
-    for group in tarjan_scc(&tasks) {
-        let outside = group.iter().flat_map(|&task| tasks.neighbors(task)).filter(|need| !group.contains(need));
-        let level = outside.map(|need| levels[need.index()] + 1).max().unwrap_or(0);
-        group.iter().for_each(|task| levels[task.index()] = level);
-    }
-    levels
 }

@@ -2,29 +2,48 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use swarm_plans::{InstanceId, InstanceIx, RenderContext, Rendered, RenderedCommand, TaskIx};
+use swarm_plans::{InstanceId, InstanceIx, RenderContext, Rendered, RenderedCommand, Rung, TaskIx};
+
+use swarm_protocol::agent::Envelope;
 
 use super::NeedsView;
-use crate::event::{AttemptEnd, ChangeSummary, Fate};
-use crate::ids::Attempt;
-use crate::report::Ending;
+use crate::event::{AttemptEnd, ChangeSummary, GateVerdict, RefusalSeen, VerifiedTree};
+use crate::ids::{Attempt, RunId};
+use crate::merge::order::Place;
+use crate::merge::train::search::Look;
+use crate::report::{Ending, exit, exit_meaning};
+use crate::secrets::Secrets;
 
 /// What the core hears.
 #[derive(Debug)]
 pub enum Input {
     /// An attempt ended.
     Attempt(InstanceIx, Box<AttemptDone>),
+    /// What earlier runs recorded for instances that were looked up together.
+    Reused(Vec<(InstanceIx, Option<Reuse>)>),
     /// The items of a fan-out are there, or the reason why they cannot be.
-    Items(TaskIx, Result<Vec<Value>, String>),
+    Items(TaskIx, Result<Vec<Value>, NoItems>),
     /// The wait before a retry is over.
     RetryDue(InstanceIx),
-    /// A batch was folded onto the target's tip.
-    Folded(FoldedBatch),
+    /// A batch was folded onto the target's tip, or the reason why none of it could be.
+    Folded(Result<FoldedBatch, String>),
+    /// A verification ended, by its number.
+    Verified(u64, Box<VerifyDone>),
     /// The compare-and-swap of the target was tried.
     Moved(TargetMove),
     /// Everything should end.
     Stop(StopCause),
+}
+
+/// Why a fan-out gets no items, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoItems {
+    /// The command that should have listed them failed.
+    Work(String),
+    /// The machine failed, or we did: whoever resumes the run asks again.
+    Machine(String),
 }
 
 /// How an attempt ended, from the executor.
@@ -40,6 +59,50 @@ pub struct AttemptDone {
     pub outputs: Map<String, Value>,
     /// Things a person should know.
     pub notes: Vec<String>,
+    /// What its cage seems to have kept from it.
+    pub refusals: Vec<RefusalSeen>,
+    /// What its agent said of the work.
+    pub envelope: Option<Envelope>,
+}
+
+impl AttemptDone {
+    /// An attempt that brought nothing.
+    pub fn failed(end: AttemptEnd) -> Self {
+        AttemptDone {
+            end,
+            duration_ms: 0,
+            change: None,
+            outputs: Map::new(),
+            notes: vec![],
+            refusals: vec![],
+            envelope: None,
+        }
+    }
+
+    /// The same without the secrets that may stand in its texts. Outputs are not texts: one that holds a secret has ended the
+    /// attempt before.
+    pub fn masked(mut self, secrets: &Secrets) -> Self {
+        let refused = self.refusals.iter_mut();
+        let refused = refused.flat_map(|seen| [Some(&mut seen.what), Some(&mut seen.rule), seen.allow_with.as_mut()]);
+        let texts = self.notes.iter_mut().chain(refused.flatten()).chain(self.end.texts());
+        texts.for_each(|text| secrets.mask(text));
+        self
+    }
+}
+
+/// The result of an earlier run, as it is in this one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reuse {
+    /// Its key, in hex.
+    pub key: String,
+    /// The run that recorded it.
+    pub from: RunId,
+    /// How long the work took there, in milliseconds.
+    pub saved_ms: u64,
+    /// What it changes; `None` when nothing.
+    pub change: Option<ChangeSummary>,
+    /// Its outputs by name.
+    pub outputs: Map<String, Value>,
 }
 
 /// Why a run ends early, in the order in which a later cause replaces an earlier one.
@@ -47,6 +110,14 @@ pub struct AttemptDone {
 pub enum StopCause {
     /// A task failed under `--fail-fast`.
     FailFast,
+    /// The base itself fails its verification.
+    BaseRed,
+    /// The base could not be verified.
+    Unverifiable,
+    /// The machine fails whatever is tried: a full disk, a target that cannot be written.
+    Machine,
+    /// What the run may spend on models is spent.
+    Budget,
     /// The run's deadline is over.
     Deadline,
     /// A person interrupted it once, by the signal of this number: workers end with grace.
@@ -56,14 +127,36 @@ pub enum StopCause {
 }
 
 impl StopCause {
+    /// What has to end for it: after a failure under `--fail-fast`, what passed still lands.
+    pub fn reach(self) -> Reach {
+        if self == StopCause::FailFast { Reach::Tasks } else { Reach::Everything }
+    }
+
     /// What it means for the run's exit code, and in a word for people.
     pub fn ending(self) -> (Ending, &'static str) {
         match self {
             StopCause::Interrupted(signal) | StopCause::Killed(signal) => {
                 (Ending::Interrupted { signal }, "interrupted")
             }
+            StopCause::Budget => (Ending::Deadline, "the budget is spent"),
             StopCause::Deadline => (Ending::Deadline, "deadline"),
             StopCause::FailFast => (Ending::Complete, "fail-fast"),
+            StopCause::BaseRed => (Ending::BaseRed, exit_meaning(exit::BASE_RED)),
+            StopCause::Machine => (Ending::Environment, "the machine failed"),
+            StopCause::Unverifiable => (Ending::Environment, "the base could not be verified"),
+        }
+    }
+
+    /// Whether the run can be gone on with: then what was cancelled keeps its place in the landing order.
+    pub fn is_resumable(self) -> bool {
+        match self {
+            StopCause::Unverifiable
+            | StopCause::Machine
+            | StopCause::Budget
+            | StopCause::Deadline
+            | StopCause::Interrupted(_)
+            | StopCause::Killed(_) => true,
+            StopCause::FailFast | StopCause::BaseRed => false,
         }
     }
 
@@ -71,7 +164,13 @@ impl StopCause {
     pub fn grace_ms(self, grace_ms: u64) -> u64 {
         match self {
             StopCause::Killed(_) => 0,
-            StopCause::FailFast | StopCause::Deadline | StopCause::Interrupted(_) => grace_ms,
+            StopCause::FailFast
+            | StopCause::BaseRed
+            | StopCause::Unverifiable
+            | StopCause::Machine
+            | StopCause::Budget
+            | StopCause::Deadline
+            | StopCause::Interrupted(_) => grace_ms,
         }
     }
 
@@ -89,6 +188,8 @@ impl StopCause {
 pub enum Action {
     /// Run one attempt of an instance.
     Attempt(Box<AttemptJob>),
+    /// Look for what earlier runs recorded for these instances, and answer for all of them.
+    Reuse(Vec<AttemptJob>),
     /// Find the items of a fan-out.
     Items {
         /// Whose fan-out.
@@ -103,8 +204,15 @@ pub enum Action {
         /// The wait.
         delay_ms: u64,
     },
-    /// Fold changes onto the target's present tip, in this order.
-    Fold(Vec<Landing>),
+    /// Fold changes, in this order.
+    Fold {
+        /// The changes.
+        batch: Vec<Landing>,
+        /// The commit to fold onto; `None` is the target's present tip.
+        onto: Option<String>,
+    },
+    /// Verify a commit.
+    Verify(Verification),
     /// Move the target by compare-and-swap.
     MoveTarget {
         /// Its commit before; `None` creates it.
@@ -112,10 +220,72 @@ pub enum Action {
         /// Its commit after.
         to: String,
     },
-    /// End all running work; after the grace it is killed.
+    /// End running work; after the grace it is killed.
     CancelAll {
         /// Milliseconds.
         grace_ms: u64,
+        /// Which work.
+        reach: Reach,
+    },
+}
+
+/// Which running work is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Tasks; verifications go on.
+    Tasks,
+    /// Whatever runs.
+    Everything,
+}
+
+/// A commit to verify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Counts from 1 within the run; the answer names it.
+    pub number: u64,
+    /// Full hex commit id.
+    pub commit: String,
+    /// Which tree it is, for people.
+    pub of: VerifiedTree,
+    /// What it may find beside the tree.
+    pub look: Look,
+}
+
+/// How a verification ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyDone {
+    /// Full hex id of the tree.
+    pub tree: String,
+    /// A hash of the command, its policy and what lies under the worktree, hex.
+    pub gate: String,
+    /// Which tree it is.
+    pub of: VerifiedTree,
+    /// What it found beside the tree; fresh where nothing warm was to be had.
+    pub look: Look,
+    /// The verdict.
+    pub verdict: GateVerdict,
+    /// Wall time in milliseconds; 0 when it was known.
+    pub duration_ms: u64,
+    /// How it ended, when it is not green; for people.
+    pub detail: Option<String>,
+}
+
+/// Where an attempt starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartAt {
+    /// From the run's base with the changes of its needs.
+    Needs,
+    /// From a commit of the target: its first change did not land.
+    Tip {
+        /// Full hex commit id.
+        commit: String,
+    },
+    /// At a conflict, which the resolver is to settle.
+    Conflict {
+        /// Full hex commit id of the target.
+        commit: String,
+        /// The change that contradicts it.
+        change: ChangeSummary,
     },
 }
 
@@ -128,12 +298,16 @@ pub struct AttemptJob {
     pub name: InstanceId,
     /// Its task.
     pub task: TaskIx,
-    /// Which try.
+    /// Its number, which names its folder and its ref.
     pub attempt: Attempt,
+    /// Which try it is, from 1: attempts that were lost do not count.
+    pub try_number: u32,
     /// What to run, rendered.
     pub rendered: Rendered,
     /// What its needs hand on.
     pub needs: Arc<NeedsView>,
+    /// The tree it starts from.
+    pub start: StartAt,
 }
 
 /// A change to fold.
@@ -143,21 +317,90 @@ pub struct Landing {
     pub instance: InstanceIx,
     /// Its id.
     pub name: InstanceId,
+    /// Its place in the order.
+    pub place: Place,
+    /// What may be tried when it does not land as it is, in order.
+    pub rungs: Vec<Rung>,
     /// What.
     pub change: ChangeSummary,
     /// Instances whose changes the attempt started from: parked ones park this one, too.
-    pub builds_on: Vec<InstanceIx>,
+    pub builds_on: Vec<(InstanceIx, InstanceId)>,
+    /// Instances whose changes it started from because they were before it in turn: when one is parked, this one is tried
+    /// again without it.
+    pub comes_after: Vec<(InstanceIx, InstanceId)>,
+    /// Where the change comes from.
+    pub origin: Origin,
 }
 
-/// A folded batch: the target's commit before and after, and each member's fate, in the batch's order.
+impl Landing {
+    /// All instances whose changes the attempt started from.
+    pub fn stands_on(&self) -> impl Iterator<Item = InstanceIx> {
+        self.builds_on.iter().chain(&self.comes_after).map(|(instance, _)| *instance)
+    }
+}
+
+/// Where a change comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// An attempt of this run, whose ref keeps it.
+    #[default]
+    Ran,
+    /// An earlier run; it gets a ref of this run only where it does not stand on the target already.
+    Reused,
+}
+
+/// A folded batch.
 #[derive(Debug)]
 pub struct FoldedBatch {
-    /// The target's commit before.
+    /// The target's commit before; `None` when it does not exist, or when something else was folded onto.
     pub from: Option<String>,
-    /// The target's commit after; equal to `from` when nothing is to be moved.
-    pub to: Option<String>,
-    /// What becomes of each member once the target has moved.
-    pub fates: Vec<(InstanceIx, Fate)>,
+    /// The commit that it was folded onto.
+    pub tip: String,
+    /// That commit's tree.
+    pub tip_tree: String,
+    /// Each member, in the batch's order.
+    pub members: Vec<FoldedMember>,
+}
+
+impl FoldedBatch {
+    /// The members that fit: their places in the batch and their commits, each on top of the one before.
+    pub fn clean(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.members.iter().enumerate().filter_map(|(at, member)| match member {
+            FoldedMember::Clean { commit } => Some((at, commit.as_str())),
+            _ => None,
+        })
+    }
+}
+
+/// A member of a folded batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoldedMember {
+    /// It fits.
+    Clean {
+        /// Holds it and all that fit before it.
+        commit: String,
+    },
+    /// It contradicts what is there.
+    Conflict {
+        /// For people.
+        reason: String,
+        /// The conflicting paths, rendered for people; at most 20.
+        paths: Vec<String>,
+    },
+    /// It fits, and what it comes to with those before it is a tree that no worker may leave.
+    Hostile {
+        /// For people.
+        reason: String,
+        /// Where, rendered for people.
+        paths: Vec<String>,
+    },
+    /// It builds on a member that does not fit.
+    Waits,
+    /// A failure of ours.
+    Failed {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// What came of moving the target.
@@ -182,12 +425,27 @@ pub struct Options {
     pub facts: RunFacts,
     /// Milliseconds that cancelled work gets.
     pub grace_ms: u64,
+    /// Whether tasks that allow it take results of earlier runs.
+    pub reuse: ReuseResults,
+}
+
+/// Whether tasks that allow it take results of earlier runs instead of running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReuseResults {
+    /// Where one is found.
+    #[default]
+    Yes,
+    /// Everything runs.
+    No,
 }
 
 /// Whether the first failure ends the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FailFast {
     /// Everything not downstream of it still runs.
+    #[default]
     No,
     /// Nothing starts any more and running work is cancelled.
     Yes,

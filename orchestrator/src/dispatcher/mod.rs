@@ -4,8 +4,18 @@
 //! Work may start while the event that says so is on its way to the disk: a coordinator that dies takes its workers along,
 //! so nothing is lost by that. The target moves only when the intent is durable. Start reading at [`Dispatcher::run`].
 
+/// Whether the machine still works.
+mod breaker;
 /// The decisions; pure.
 pub mod core;
+/// The target's gate; pure.
+mod gate;
+/// What a journal says of a run.
+pub mod history;
+/// What is tried with a change that did not land; pure.
+mod ladder;
+/// The target half of the decisions; pure.
+mod landing;
 /// What the core hears and wants done.
 pub mod messages;
 /// What needs hand on.
@@ -20,11 +30,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::core::{Action, AttemptDone, Input, RunCore, StopCause};
+use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause};
 use crate::clock::Clock;
 use crate::event::{AttemptEnd, Progress, Recorded, RunEvent};
 use crate::executor::Executor;
 use crate::journal::{JournalError, RunWriter};
+use crate::model::broker::told::News;
 use crate::report::Reports;
 use crate::settings::GRACE_MS;
 use crate::worker_process::Permit;
@@ -51,8 +62,12 @@ pub struct Dispatcher<'a> {
     pub clock: Clock,
     /// Tells running work to end.
     pub permit: watch::Sender<Permit>,
+    /// Tells running verifications to end.
+    pub verify_permit: watch::Sender<Permit>,
     /// What running work prints.
     pub progress: mpsc::Receiver<Progress>,
+    /// What the model broker has to tell.
+    pub calls: mpsc::UnboundedReceiver<News>,
     /// Signals of a person by their numbers, one message each.
     pub interrupts: mpsc::Receiver<u8>,
     /// When the run has to end.
@@ -65,6 +80,8 @@ type Stored = oneshot::Receiver<Result<Vec<Recorded>, JournalError>>;
 struct InFlight {
     stored: Stored,
     then: Vec<Action>,
+    /// Who waits for it.
+    told: Option<oneshot::Sender<()>>,
 }
 
 impl Dispatcher<'_> {
@@ -80,6 +97,9 @@ impl Dispatcher<'_> {
         let mut interrupts = 0u32;
         self.core.pump();
         loop {
+            while let Ok(news) = self.calls.try_recv() {
+                self.hear(news, &mut in_flight);
+            }
             self.carry_out(&sender, &mut in_flight);
             if self.core.is_done() && in_flight.is_empty() {
                 return Ok(self.core);
@@ -97,12 +117,17 @@ impl Dispatcher<'_> {
                     }
                 }
                 recorded = front(&mut in_flight) => {
-                    let then = in_flight.pop_front().map(|batch| batch.then).unwrap_or_default();
+                    let batch = in_flight.pop_front().expect("BUG: it was just waited for");
                     for recorded in &recorded? {
                         self.reports.event(recorded);
                     }
-                    then.into_iter().for_each(|action| self.act(action, &sender));
+                    batch.then.into_iter().for_each(|action| self.act(action, &sender));
+                    if let Some(told) = batch.told {
+                        // Who asked may have gone away meanwhile.
+                        let _ = told.send(());
+                    }
                 }
+                Some(news) = self.calls.recv() => self.hear(news, &mut in_flight),
                 Some(input) = inputs.recv() => {
                     self.core.handle(input, random());
                     while let Ok(input) = inputs.try_recv() {
@@ -119,6 +144,24 @@ impl Dispatcher<'_> {
         }
     }
 
+    /// What the model broker tells: calls go to the journal as they are.
+    fn hear(&mut self, news: News, in_flight: &mut VecDeque<InFlight>) {
+        match news {
+            News::Called(event, told) => {
+                let stored = self.journal.append_async(self.clock.now_ms(), vec![*event]);
+                in_flight.push_back(InFlight { stored, then: vec![], told: Some(told) });
+            }
+            News::RunBudgetSpent(why) => {
+                let (_, ended) = self.core.ending();
+                self.core.handle(Input::Stop(StopCause::Budget), random());
+                if ended.is_none() {
+                    let phase = format!("the run's budget is spent: {why}");
+                    self.reports.progress(&Progress::Phase { instance: None, phase });
+                }
+            }
+        }
+    }
+
     /// Hands events to the journal and does what may be done before they are durable.
     fn carry_out(&mut self, sender: &mpsc::Sender<Input>, in_flight: &mut VecDeque<InFlight>) {
         let (events, actions) = self.core.take();
@@ -128,7 +171,7 @@ impl Dispatcher<'_> {
         if !events.is_empty() {
             debug_assert!(behind.is_empty() || events.iter().any(|event| matches!(event, RunEvent::Landing { .. })));
             let stored = self.journal.append_async(self.clock.now_ms(), events);
-            in_flight.push_back(InFlight { stored, then: behind });
+            in_flight.push_back(InFlight { stored, then: behind, told: None });
         }
     }
 
@@ -144,6 +187,8 @@ impl Dispatcher<'_> {
                     change: None,
                     outputs: serde_json::Map::new(),
                     notes: vec![],
+                    refusals: vec![],
+                    envelope: None,
                 };
                 let answer = Answer::new(sender, Input::Attempt(instance, Box::new(lost)));
                 tokio::spawn(async move {
@@ -151,8 +196,15 @@ impl Dispatcher<'_> {
                     answer.give(Input::Attempt(instance, Box::new(done))).await;
                 });
             }
+            Action::Reuse(jobs) => {
+                // Whatever goes wrong, what was not found runs.
+                let none = jobs.iter().map(|job| (job.instance, None)).collect();
+                let answer = Answer::new(sender, Input::Reused(none));
+                tokio::spawn(async move { answer.give(Input::Reused(executor.reuse(jobs).await)).await });
+            }
             Action::Items { task, command } => {
-                let lost = Input::Items(task, Err("the coordinator failed while it looked; this is a bug".to_owned()));
+                let bug = "the coordinator failed while it looked; this is a bug".to_owned();
+                let lost = Input::Items(task, Err(NoItems::Machine(bug)));
                 let answer = Answer::new(sender, lost);
                 tokio::spawn(async move { answer.give(Input::Items(task, executor.items(task, command).await)).await });
             }
@@ -162,14 +214,24 @@ impl Dispatcher<'_> {
                     let _ = sender.send(Input::RetryDue(instance)).await;
                 });
             }
-            Action::Fold(batch) => {
-                tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch).await)).await });
+            Action::Fold { batch, onto } => {
+                tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch, onto).await)).await });
+            }
+            Action::Verify(verification) => {
+                tokio::spawn(async move {
+                    let number = verification.number;
+                    let done = executor.verify(verification).await;
+                    sender.send(Input::Verified(number, Box::new(done))).await
+                });
             }
             Action::MoveTarget { from, to } => {
                 tokio::spawn(async move { sender.send(Input::Moved(executor.move_target(from, to).await)).await });
             }
-            Action::CancelAll { grace_ms } => {
+            Action::CancelAll { grace_ms, reach } => {
                 self.permit.send_replace(Permit::Cancel { grace_ms });
+                if reach == Reach::Everything {
+                    self.verify_permit.send_replace(Permit::Cancel { grace_ms });
+                }
             }
         }
     }
@@ -218,7 +280,7 @@ pub async fn over(deadline: Option<tokio::time::Instant>) {
 }
 
 /// Uniform in `0.0..1.0`, for jitter only: the hash of a fresh random state is random enough to spread retries.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     use std::hash::{BuildHasher, Hasher};
     let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
     (bits >> 11) as f64 / (1u64 << 53) as f64

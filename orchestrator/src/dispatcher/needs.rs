@@ -1,13 +1,16 @@
 //! What an instance gets from its needs: their results and outputs for templates, their changes for its worktree, their
-//! artifacts. Computed once for each distinct list of needs, when all of them have ended.
+//! artifacts. Computed once for each distinct list of needs, when all of them have ended. Those that an instance only comes
+//! after ([`super::core::turns`]) hand on their changes and nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use swarm_plans::expansion;
 use swarm_plans::{InstanceId, InstanceIx, Need, TaskGraph, TaskIx};
 
 use super::core::InstanceState;
+use super::core::turns::Before;
 use crate::event::{ChangeSummary, InstanceResult};
 use crate::ids::Attempt;
 
@@ -16,8 +19,10 @@ use crate::ids::Attempt;
 pub struct NeedsView {
     /// `{task: {result, outputs, instances: {id: {result, outputs}}}}` of the direct needs: `needs` in templates.
     pub json: Value,
-    /// The changes of all transitive needs that passed, in merge order.
+    /// The changes of all that passed among its transitive needs and those before it in turn, in merge order.
     pub changes: Vec<(InstanceIx, ChangeSummary)>,
+    /// Those of `changes` that it does not need, but comes after.
+    pub comes_after: HashSet<InstanceIx>,
     /// Direct needs and the attempt whose artifacts count, in graph order.
     pub artifacts: Vec<(InstanceId, Attempt)>,
 }
@@ -29,19 +34,47 @@ pub struct Views {
 }
 
 impl Views {
-    /// The view of an instance whose needs have all ended. `rank` orders tasks as the merge order does.
-    pub fn of(&mut self, graph: &TaskGraph, states: &[InstanceState], rank: &[u32], ix: InstanceIx) -> Arc<NeedsView> {
+    /// The view of an instance whose needs have all ended. `rank` orders tasks as the merge order does, `before` says whom
+    /// each instance comes directly after.
+    pub fn of(
+        &mut self,
+        graph: &TaskGraph,
+        states: &[InstanceState],
+        (rank, before): (&[u32], &Before),
+        ix: InstanceIx,
+    ) -> Arc<NeedsView> {
         let needs = graph.needs_of(graph.instance(ix).task, Some(ix));
+        if let Some(turn) = before.get(&ix) {
+            // Nobody else has the same place.
+            return Arc::new(view(graph, states, (rank, before), &needs, turn));
+        }
         if let Some(view) = self.known.get(&needs) {
             return Arc::clone(view);
         }
-        let view = Arc::new(view(graph, states, rank, &needs));
+        let view = Arc::new(view(graph, states, (rank, before), &needs, &[]));
         self.known.insert(needs, Arc::clone(&view));
         view
     }
 }
 
-fn view(graph: &TaskGraph, states: &[InstanceState], rank: &[u32], needs: &[Need]) -> NeedsView {
+/// The instances that a list of needs names.
+pub fn direct(graph: &TaskGraph, needs: &[Need]) -> Vec<InstanceIx> {
+    needs
+        .iter()
+        .flat_map(|need| match *need {
+            Need::Task(task) => graph.task_instances(task).to_vec(),
+            Need::Instance(ix) => vec![ix],
+        })
+        .collect()
+}
+
+fn view(
+    graph: &TaskGraph,
+    states: &[InstanceState],
+    (rank, before): (&[u32], &Before),
+    needs: &[Need],
+    turn: &[InstanceIx],
+) -> NeedsView {
     let mut direct: BTreeMap<TaskIx, Vec<InstanceIx>> = BTreeMap::new();
     for need in needs {
         match *need {
@@ -62,7 +95,13 @@ fn view(graph: &TaskGraph, states: &[InstanceState], rank: &[u32], needs: &[Need
             }
         }
     }
-    NeedsView { json: Value::Object(json), changes: changes(graph, states, rank, needs), artifacts }
+    let needed = transitive(graph, &Before::new(), needs.to_vec());
+    let both = needs.iter().copied().chain(turn.iter().map(|ix| Need::Instance(*ix))).collect();
+    let mut all: Vec<InstanceIx> = transitive(graph, before, both).into_iter().collect();
+    // Numbers of instances compare within a task only: across tasks they follow the order in which fan-outs got their items.
+    all.sort_unstable_by_key(|ix| (rank[graph.instance(*ix).task.index()], graph.instance(*ix).task, *ix));
+    let comes_after = all.iter().copied().filter(|ix| !needed.contains(ix)).collect();
+    NeedsView { json: Value::Object(json), changes: changes(states, all), comes_after, artifacts }
 }
 
 fn task_json(graph: &TaskGraph, states: &[InstanceState], task: TaskIx, instances: &[InstanceIx]) -> Value {
@@ -82,6 +121,16 @@ pub fn output(graph: &TaskGraph, states: &[InstanceState], task: TaskIx, name: &
     let instances = graph.task_instances(task);
     let mut all = task_outputs(graph, states, task, instances);
     all.remove(name)
+}
+
+/// The tasks that a task with `expands` adds: the lists of its instances, in their order.
+pub fn new_tasks(graph: &TaskGraph, states: &[InstanceState], giver: TaskIx) -> Vec<Value> {
+    let entries = |ix: &InstanceIx| {
+        let giver = &graph.instance(*ix).id.0;
+        let list = states[ix.index()].outputs.get(expansion::OUTPUT).and_then(Value::as_array);
+        list.into_iter().flatten().map(|entry| expansion::of_giver(entry.clone(), giver)).collect::<Vec<_>>()
+    };
+    graph.task_instances(giver).iter().flat_map(entries).collect()
 }
 
 fn task_outputs(
@@ -124,14 +173,9 @@ fn combined(results: &[InstanceResult]) -> InstanceResult {
     gravest.into_iter().find(|grave| results.contains(grave)).unwrap_or(Succeeded)
 }
 
-/// The changes of all transitive needs that passed, in merge order.
-fn changes(
-    graph: &TaskGraph,
-    states: &[InstanceState],
-    rank: &[u32],
-    needs: &[Need],
-) -> Vec<(InstanceIx, ChangeSummary)> {
-    let mut open: Vec<Need> = needs.to_vec();
+/// A list of needs with all that those need or come after, in no order.
+pub fn transitive(graph: &TaskGraph, before: &Before, needs: Vec<Need>) -> HashSet<InstanceIx> {
+    let mut open = needs;
     let mut tasks: HashSet<TaskIx> = HashSet::new();
     let mut seen: HashSet<InstanceIx> = HashSet::new();
     while let Some(need) = open.pop() {
@@ -143,20 +187,22 @@ fn changes(
         for ix in instances {
             if seen.insert(ix) {
                 open.extend(graph.needs_of(graph.instance(ix).task, Some(ix)));
+                open.extend(before.get(&ix).into_iter().flatten().map(|before| Need::Instance(*before)));
             }
         }
     }
-    let mut ordered: Vec<InstanceIx> = seen.into_iter().collect();
-    // Numbers of instances compare within a task only: across tasks they follow the order in which fan-outs got their items.
-    let place = |ix: &InstanceIx| (rank[graph.instance(*ix).task.index()], graph.instance(*ix).task, *ix);
-    ordered.sort_unstable_by_key(place);
+    seen
+}
+
+/// The changes of those that passed.
+fn changes(states: &[InstanceState], all: Vec<InstanceIx>) -> Vec<(InstanceIx, ChangeSummary)> {
     let change = |ix: InstanceIx| {
         let state = &states[ix.index()];
         let passed = state.result.is_some_and(InstanceResult::passed);
         let change = state.change.clone().filter(|change| passed && change.tree != change.base_tree)?;
         Some((ix, change))
     };
-    ordered.into_iter().filter_map(change).collect()
+    all.into_iter().filter_map(change).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,11 @@
 use serde_json::{Map, json};
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 
-use super::core::{AttemptDone, FailFast, Input, Options, RunCore, RunFacts, StopCause};
-use crate::event::{AttemptEnd, RunEvent};
+use super::core::{
+    AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, ReuseResults, RunCore, RunFacts,
+    StopCause, TargetMove,
+};
+use crate::event::{AttemptEnd, ChangeSummary, Fate, RunEvent};
 
 /// One fan-out over what a command prints, and a task that waits for it.
 const FAN_OUT: &str = r#"
@@ -27,11 +30,26 @@ run = "true"
 
 const WORK: TaskIx = TaskIx(0);
 
+/// Two changes that do not need each other, and one behind each; all of them wait for the end of what stands before them.
+const TRAIN: &str = r#"
+version = 1
+name = "story"
+tasks.before.run = "true"
+tasks.first.run = "true"
+tasks.second.run = "true"
+tasks.on-first = { run = "true", needs = ["first"] }
+tasks.on-second = { run = "true", needs = ["second"] }
+"#;
+
 fn core(fail_fast: FailFast) -> RunCore {
-    let parsed = swarm_plans::parse("story", FAN_OUT, &[], &mut |_| Err("nothing to include".to_owned()));
+    core_of(FAN_OUT, fail_fast)
+}
+
+fn core_of(plan: &str, fail_fast: FailFast) -> RunCore {
+    let parsed = swarm_plans::parse("story", plan, &[], &mut |_| Err("nothing to include".to_owned()));
     let plan = parsed.plan.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
     let graph = TaskGraph::expand(plan).expect("a small plan");
-    let options = Options { jobs: 4, fail_fast, facts: RunFacts::default(), grace_ms: 5000 };
+    let options = Options { jobs: 4, fail_fast, facts: RunFacts::default(), grace_ms: 5000, reuse: ReuseResults::Yes };
     let mut core = RunCore::new(graph, options, &|_| None);
     core.pump();
     core
@@ -49,8 +67,53 @@ fn told(core: &mut RunCore, inputs: Vec<Input>) -> Vec<String> {
 
 fn ended(core: &RunCore, id: &str, end: AttemptEnd) -> Input {
     let ix: InstanceIx = core.graph().instance_by_id(id).expect("part of the plan");
-    let done = AttemptDone { end, duration_ms: 1, change: None, outputs: Map::new(), notes: vec![] };
+    let done = AttemptDone {
+        end,
+        duration_ms: 1,
+        change: None,
+        outputs: Map::new(),
+        notes: vec![],
+        refusals: vec![],
+        envelope: None,
+    };
     Input::Attempt(ix, Box::new(done))
+}
+
+/// An instance passes and has changed something.
+fn changed(core: &RunCore, id: &str) -> Input {
+    let mut input = ended(core, id, AttemptEnd::Succeeded);
+    if let Input::Attempt(_, done) = &mut input {
+        let (base_tree, tree, commit) = ("0".to_owned(), format!("{id}'s tree"), id.to_owned());
+        done.change = Some(ChangeSummary { base_tree, tree, commit, files: 1, history: None, writes: None });
+    }
+    input
+}
+
+/// The batch that is under way was folded so, from the first on; a clean member is the commit of its own name.
+fn folded(members: Vec<FoldedMember>) -> Input {
+    let (tip, tip_tree) = ("tip".to_owned(), "tip's tree".to_owned());
+    Input::Folded(Ok(FoldedBatch { from: None, tip, tip_tree, members }))
+}
+
+fn clean(commit: &str) -> FoldedMember {
+    FoldedMember::Clean { commit: commit.to_owned() }
+}
+
+fn conflict() -> FoldedMember {
+    FoldedMember::Conflict { reason: "they differ".to_owned(), paths: vec![] }
+}
+
+/// Feeds the inputs and gives `instance fate: reason` for each change that was spoken of.
+fn merged(core: &mut RunCore, inputs: Vec<Input>) -> Vec<String> {
+    inputs.into_iter().for_each(|input| core.handle(input, 0.5));
+    let spoken = |event| match event {
+        RunEvent::Merged { instance, fate: Fate::Parked { reason, .. } } => {
+            Some(format!("{instance} parked: {reason}"))
+        }
+        RunEvent::Merged { instance, .. } => Some(format!("{instance} landed")),
+        _ => None,
+    };
+    core.take().0.into_iter().filter_map(spoken).collect()
 }
 
 fn cancelled(core: &RunCore, id: &str) -> Input {
@@ -59,7 +122,7 @@ fn cancelled(core: &RunCore, id: &str) -> Input {
 
 #[test]
 fn items_that_come_after_an_interrupt_start_nothing_and_the_run_ends() {
-    for items in [Ok(vec![json!("a"), json!("b")]), Err("it was cancelled".to_owned())] {
+    for items in [Ok(vec![json!("a"), json!("b")]), Err(NoItems::Work("it was cancelled".to_owned()))] {
         let mut core = core(FailFast::No);
         let beside = cancelled(&core, "beside");
         let inputs = vec![Input::Stop(StopCause::Interrupted(2)), Input::Items(WORK, items), beside];
@@ -72,7 +135,7 @@ fn items_that_come_after_an_interrupt_start_nothing_and_the_run_ends() {
 fn a_fan_out_without_items_is_a_failure_that_ends_a_run_under_fail_fast() {
     let mut careful = core(FailFast::No);
     let beside = ended(&careful, "beside", AttemptEnd::Succeeded);
-    let no_items = || Input::Items(WORK, Err("`ls` exited with 2".to_owned()));
+    let no_items = || Input::Items(WORK, Err(NoItems::Work("`ls` exited with 2".to_owned())));
     assert_eq!(told(&mut careful, vec![no_items(), beside]), ["work failed", "after blocked", "beside succeeded"]);
     assert!(careful.is_done());
 
@@ -80,5 +143,42 @@ fn a_fan_out_without_items_is_a_failure_that_ends_a_run_under_fail_fast() {
     let beside = cancelled(&hasty, "beside");
     assert_eq!(told(&mut hasty, vec![no_items(), beside]), ["work failed", "after blocked", "beside cancelled"]);
     assert!(hasty.is_done());
-    assert_eq!(hasty.ending().1, Some("fail-fast"));
+    assert_eq!(hasty.ending().1.as_deref(), Some("fail-fast"));
+}
+
+#[test]
+fn a_machine_that_cannot_list_items_ends_the_run_until_it_is_resumed() {
+    let mut core = core(FailFast::No);
+    let no_items = Input::Items(WORK, Err(NoItems::Machine("no space is left".to_owned())));
+    let beside = cancelled(&core, "beside");
+    assert_eq!(told(&mut core, vec![no_items, beside]), ["after cancelled", "work cancelled", "beside cancelled"]);
+    assert!(core.is_done());
+    let (ending, cause) = core.ending();
+    assert_eq!(ending, StopCause::Machine.ending().0);
+    assert_eq!(cause.as_deref(), Some("the items of `work` could not be listed: no space is left"));
+}
+
+#[test]
+fn what_needs_a_parked_change_is_parked_while_what_is_before_it_is_folded() {
+    let mut core = core_of(TRAIN, FailFast::No);
+    let first = vec![ended(&core, "before", AttemptEnd::Succeeded), changed(&core, "first"), folded(vec![conflict()])];
+    assert_eq!(merged(&mut core, first), ["first parked: they differ"]);
+    let both = vec![changed(&core, "on-first"), changed(&core, "second")];
+    assert_eq!(merged(&mut core, both), ["on-first parked: it builds on `first`, which is parked"]);
+    assert_eq!(
+        merged(&mut core, vec![folded(vec![clean("second")]), Input::Moved(TargetMove::Done)]),
+        ["second landed"]
+    );
+}
+
+#[test]
+fn what_needs_a_change_that_is_parked_in_its_own_batch_is_parked_in_its_place() {
+    let mut core = core_of(TRAIN, FailFast::No);
+    let mut inputs =
+        ["first", "second", "on-first", "on-second"].map(|id| changed(&core, id)).into_iter().collect::<Vec<_>>();
+    inputs.push(ended(&core, "before", AttemptEnd::Succeeded));
+    inputs.push(folded(vec![conflict(), clean("second"), FoldedMember::Waits, clean("on-second")]));
+    inputs.push(Input::Moved(TargetMove::Done));
+    let on_first = "on-first parked: it builds on `first`, which is parked";
+    assert_eq!(merged(&mut core, inputs), ["first parked: they differ", "second landed", on_first, "on-second landed"]);
 }

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use swarm_plans::InstanceId;
-use swarm_protocol::{EnforcementReport, Job, Outcome, SandboxSpec, Start, Stream, VERSION};
+use swarm_protocol::agent::AgentJob;
+use swarm_protocol::{EnforcementReport, Job, NetworkSpec, Outcome, SandboxSpec, Start, Stream, VERSION};
 use tokio::sync::{mpsc, watch};
 
+use crate::egress::{Beside, Door, Egress, Leads};
 use crate::event::Progress;
-use crate::worker_process::{Permit, Said, WorkerError, WorkerProgram};
+use crate::secrets::Secrets;
+use crate::worker_process::{AgentLink, Permit, Said, WorkerError, WorkerProgram};
 
 /// Bytes of output that one command passes on; what exceeds it is left out in the middle.
 pub const OUTPUT_BYTES_MAX: u64 = 16 << 20;
@@ -20,7 +23,7 @@ const LINE_BYTES_MAX: usize = 512;
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(6 * 3600);
 
 /// A command as its cage sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CagedCommand {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
@@ -28,6 +31,8 @@ pub struct CagedCommand {
     pub cwd: PathBuf,
     /// Its wall time; `None` is [`TIMEOUT_DEFAULT`].
     pub timeout: Option<Duration>,
+    /// Where its door leads to; nowhere opens none.
+    pub leads: Leads,
 }
 
 /// What is left of a command that ran.
@@ -37,6 +42,8 @@ pub struct Ran {
     pub outcome: Outcome,
     /// What really confined it; `None` when it was refused before its cage closed.
     pub enforcement: Option<EnforcementReport>,
+    /// Things a person should know.
+    pub notes: Vec<String>,
 }
 
 /// Runs commands for one run.
@@ -50,6 +57,10 @@ pub struct Jobs {
     pub progress: mpsc::Sender<Progress>,
     /// Milliseconds between SIGTERM and SIGKILL when a command's time is over.
     pub grace_ms: u64,
+    /// Opens doors to the proxy.
+    pub egress: Egress,
+    /// What is masked in everything that commands print.
+    pub secrets: Secrets,
 }
 
 impl Jobs {
@@ -61,30 +72,113 @@ impl Jobs {
         &self,
         instance: Option<&InstanceId>,
         command: CagedCommand,
+        mut sandbox: SandboxSpec,
+        hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, WorkerError> {
+        let door = self.door(&command.leads, &mut sandbox)?;
+        let job = Job::Command { argv: command.argv, cwd: command.cwd };
+        let mut ran = self.run_job(instance, job, command.timeout, sandbox, hear).await?;
+        ran.notes.extend(door.map(Door::close).unwrap_or_default());
+        Ok(ran)
+    }
+
+    /// The same for an agent, who speaks through `link`.
+    ///
+    /// # Errors
+    /// As of [`Jobs::run`].
+    #[expect(clippy::too_many_arguments, reason = "what a command has, and the link")]
+    pub async fn run_agent(
+        &self,
+        instance: &InstanceId,
+        job: AgentJob,
+        link: AgentLink,
+        timeout: Option<Duration>,
+        leads: Leads,
+        mut sandbox: SandboxSpec,
+        hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, WorkerError> {
+        let door = self.door(&leads, &mut sandbox)?;
+        let start = self.start(Job::Agent(Box::new(job)), timeout, sandbox);
+        let mut ran = self.conduct(Some(instance), start, Some(link), hear).await?;
+        ran.notes.extend(door.map(Door::close).unwrap_or_default());
+        Ok(ran)
+    }
+
+    /// Opens the cage's door, where it leads anywhere.
+    fn door(&self, leads: &Leads, sandbox: &mut SandboxSpec) -> Result<Option<Door>, WorkerError> {
+        if leads.is_nowhere() {
+            return Ok(None);
+        }
+        let beside = if sandbox.network == NetworkSpec::Host { Beside::Host } else { Beside::Nothing };
+        let door = self.egress.open(leads, sandbox.tier, beside).map_err(WorkerError::Door)?;
+        if let Some(network) = door.network() {
+            sandbox.network = network;
+        }
+        let models = door.models_env();
+        sandbox.env.retain(|(known, _)| !models.iter().any(|(name, _)| name == known));
+        sandbox.env.extend(models);
+        let missing = |(name, _): &(String, String)| !sandbox.env.iter().any(|(known, _)| known == name);
+        let added: Vec<_> = door.env().into_iter().filter(missing).collect();
+        sandbox.env.extend(added);
+        Ok(Some(door))
+    }
+
+    /// The same for any kind of job, without a door; `timeout` is as in [`CagedCommand`].
+    ///
+    /// # Errors
+    /// As of [`Jobs::run`].
+    pub async fn run_job(
+        &self,
+        instance: Option<&InstanceId>,
+        job: Job,
+        timeout: Option<Duration>,
         sandbox: SandboxSpec,
         hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
     ) -> Result<Ran, WorkerError> {
-        let start = Start {
+        self.conduct(instance, self.start(job, timeout, sandbox), None, hear).await
+    }
+
+    fn start(&self, job: Job, timeout: Option<Duration>, sandbox: SandboxSpec) -> Start {
+        Start {
             version: VERSION,
-            job: Job::Command { argv: command.argv, cwd: command.cwd },
+            job,
             sandbox,
-            timeout_ms: Some(command.timeout.unwrap_or(TIMEOUT_DEFAULT).as_millis() as u64),
+            timeout_ms: Some(timeout.unwrap_or(TIMEOUT_DEFAULT).as_millis() as u64),
             grace_ms: self.grace_ms,
             output_bytes_max: OUTPUT_BYTES_MAX,
-        };
-        let mut enforcement = None;
+        }
+    }
+
+    async fn conduct(
+        &self,
+        instance: Option<&InstanceId>,
+        start: Start,
+        agent: Option<AgentLink>,
+        hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, WorkerError> {
+        let (mut enforcement, mut notes) = (None, Vec::new());
         let mut last = LastLine::default();
-        let mut said = |said: Said| match said {
-            Said::Entered(report) => enforcement = Some(report),
-            Said::Output(stream, bytes) => {
-                hear(stream, &bytes);
-                if let (Some(line), Some(instance)) = (last.feed(&bytes), instance) {
-                    let _ = self.progress.try_send(Progress::Line { instance: instance.clone(), line });
-                }
+        let mut show = |stream: Stream, bytes: &[u8]| {
+            hear(stream, bytes);
+            if let (Some(line), Some(instance)) = (last.feed(bytes), instance) {
+                let _ = self.progress.try_send(Progress::Line { instance: instance.clone(), line });
             }
         };
-        let outcome = self.worker.work(start, self.permit.clone(), &mut said).await?;
-        Ok(Ran { outcome, enforcement })
+        let mut masked = Stream::ALL.map(|stream| (stream, self.secrets.stream()));
+        let mut said = |said: Said| match said {
+            Said::Entered(report) => enforcement = Some(report),
+            Said::Note(note) => notes.push(note),
+            Said::Output(stream, bytes) => {
+                let masks = masked.iter_mut().filter(|(of, _)| *of == stream);
+                masks.for_each(|(_, mask)| show(stream, &mask.take(&bytes)));
+            }
+        };
+        let worked = self.worker.work(start, self.permit.clone(), &mut said, agent).await;
+        for (stream, mask) in &mut masked {
+            show(*stream, &mask.finish());
+        }
+        let outcome = worked?;
+        Ok(Ran { outcome, enforcement, notes })
     }
 
     /// Tells reporters what is being done.

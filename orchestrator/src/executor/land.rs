@@ -1,65 +1,109 @@
 //! Changes onto the target: folds a batch in memory onto the target's present tip, commit by commit, and moves the target
 //! by one compare-and-swap. Nothing is forced: a target that somebody else moved is folded onto again.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use git2::Oid;
-use swarm_plans::InstanceId;
+use swarm_plans::InstanceIx;
 
-use super::Executor;
-use crate::collect::display_path;
-use crate::commit::{self, CommitSpec};
-use crate::dispatcher::core::{FoldedBatch, Landing, TargetMove, builds_on_parked};
-use crate::event::Fate;
-use crate::merge::fold::{ConflictPath, Folded, fold};
+use super::resolve::LANDED_MAX;
+use super::settle::{Made, refused};
+use super::{Executor, chain};
+use crate::collect::rules::judge_together;
+use crate::collect::{Refusal, display_path};
+use crate::commit;
+use crate::dispatcher::core::{FoldedBatch, FoldedMember, Landing, Origin, TargetMove};
+use crate::ids::Attempt;
+use crate::merge::{ConflictPath, FoldError, Folded, Outcome, Step, fold_by};
+use crate::report::{sanitize, words};
 use crate::repository::{RepositoryError, Swap};
+use crate::tree::{self, Entry, TreeError};
 
-/// Conflicting paths that a fate names; the rest is counted.
+/// Conflicting paths that a refusal names; the rest is counted.
 const PATHS_NAMED_MAX: usize = 20;
 
 impl Executor {
-    /// Folds a batch, in order. Failures of ours park the member they hit: its ref keeps the change.
-    pub async fn fold(self: std::sync::Arc<Self>, batch: Vec<Landing>) -> FoldedBatch {
-        let members: Vec<_> = batch.iter().map(|landing| landing.instance).collect();
-        let executor = std::sync::Arc::clone(&self);
-        let folded = tokio::task::spawn_blocking(move || executor.fold_batch(&batch)).await;
-        let reason = match folded {
-            Ok(Ok(folded)) => return folded,
-            Ok(Err(error)) => format!("it could not be merged: {error}"),
-            Err(_) => "it could not be merged: the coordinator failed; this is a bug".to_owned(),
-        };
-        let fates =
-            members.into_iter().map(|ix| (ix, Fate::Parked { reason: reason.clone(), paths: vec![] })).collect();
-        FoldedBatch { from: None, to: None, fates }
+    /// Folds a batch in order onto a commit, or onto the target's tip.
+    ///
+    /// # Errors
+    /// Why nothing could be folded, for people: a failure of ours.
+    pub async fn fold(self: Arc<Self>, batch: Vec<Landing>, onto: Option<String>) -> Result<FoldedBatch, String> {
+        let folded = tokio::task::spawn_blocking(move || self.fold_batch(&batch, onto.as_deref())).await;
+        match folded {
+            Ok(folded) => folded.map_err(|error| chain(&error)),
+            Err(_) => Err("the coordinator failed; this is a bug".to_owned()),
+        }
     }
 
-    fn fold_batch(&self, batch: &[Landing]) -> Result<FoldedBatch, RepositoryError> {
+    fn fold_batch(self: &Arc<Self>, batch: &[Landing], onto: Option<&str>) -> Result<FoldedBatch, BatchError> {
         let target = self.target.as_deref().expect("BUG: a run without a target folds nothing");
-        let from = self.repository.find_ref(target)?;
-        let mut tip = match from {
-            Some(tip) => self.onto_base(tip)?,
-            None => self.base,
+        let from = match onto {
+            Some(_) => None,
+            None => self.repository.find_ref(target)?,
         };
-        let mut parked = Vec::new();
-        let mut fates = Vec::new();
+        let onto = match (onto, from) {
+            (Some(onto), _) => Oid::from_str(onto)?,
+            (None, Some(tip)) => self.onto_base(tip)?,
+            (None, None) => self.base,
+        };
+        let mut tip = onto;
+        let mut refused = Vec::new();
+        let mut members = Vec::new();
+        let there = self.already_there(batch, onto)?;
         for landing in batch {
-            let fate = match landing.builds_on.iter().find(|need| parked.contains(*need)) {
-                Some(need) => {
-                    let need = self.name_of(batch, *need);
-                    Fate::Parked { reason: builds_on_parked(&need), paths: vec![] }
-                }
-                None => self.fold_one(landing, &mut tip)?,
-            };
-            if matches!(fate, Fate::Parked { .. }) {
-                parked.push(landing.instance);
+            // As long as nothing else came in between, what stands there already needs no walk.
+            if tip == onto && there.contains(&landing.instance) {
+                members.push(FoldedMember::Clean { commit: tip.to_string() });
+                continue;
             }
-            fates.push((landing.instance, fate));
+            self.keep_reused(landing)?;
+            let waits = landing.stands_on().any(|need| refused.contains(&need));
+            let member = if waits { FoldedMember::Waits } else { self.fold_one(landing, &mut tip)? };
+            if !matches!(member, FoldedMember::Clean { .. }) {
+                refused.push(landing.instance);
+            }
+            members.push(member);
         }
-        let landed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Landed { .. }));
-        let to = if landed { Some(tip) } else { from };
-        if landed && from != to {
+        if tip != onto {
             self.repository.make_durable()?;
         }
-        let text = |id: Oid| id.to_string();
-        Ok(FoldedBatch { from: from.map(text), to: to.map(text), fates })
+        let from = from.map(|from| from.to_string());
+        Ok(FoldedBatch { from, tip: onto.to_string(), tip_tree: self.repository.tree_of(onto)?.to_string(), members })
+    }
+
+    /// Reused results that the tip holds already, path by path: folding them changes nothing. A second run of an unchanged
+    /// plan has ten thousand of them, so the way from the base to the tip is walked once for all.
+    fn already_there(&self, batch: &[Landing], tip: Oid) -> Result<HashSet<InstanceIx>, RepositoryError> {
+        let mut there = HashSet::new();
+        if batch.iter().all(|landing| landing.origin == Origin::Ran) {
+            return Ok(there);
+        }
+        let git = self.repository.handle()?;
+        let odb = git.odb()?;
+        let (base, tip) = (self.repository.tree_of(self.base)?, git.find_commit(tip)?.tree_id());
+        // A tree that cannot be read is met again by the fold, which says so.
+        let Ok(differences) = tree::diff(&odb, Some(base), Some(tip)) else { return Ok(there) };
+        let on_tip: HashMap<Vec<u8>, Option<Entry>> =
+            differences.into_iter().map(|difference| (difference.path, difference.new)).collect();
+        for landing in batch.iter().filter(|landing| landing.origin == Origin::Reused) {
+            let [before, after] = [&landing.change.base_tree, &landing.change.tree].map(|id| Oid::from_str(id));
+            let Ok(differences) = tree::diff(&odb, Some(before?), Some(after?)) else { continue };
+            let stands = |change: &tree::Difference| on_tip.get(&change.path) == Some(&change.new);
+            if differences.iter().all(stands) {
+                there.insert(landing.instance);
+            }
+        }
+        Ok(there)
+    }
+
+    /// A reused result that does not stand on the target gets a ref of this run: whatever becomes of it, it is not lost.
+    fn keep_reused(&self, landing: &Landing) -> Result<(), RepositoryError> {
+        if landing.origin == Origin::Ran {
+            return Ok(());
+        }
+        let reference = commit::attempt_ref(&self.run, &landing.name, Attempt(1));
+        commit::keep(&self.repository, &reference, Oid::from_str(&landing.change.commit)?)
     }
 
     /// The tip to fold onto when the target exists: itself when it holds the base, the base when that holds it.
@@ -71,60 +115,130 @@ impl Executor {
         Ok(tip)
     }
 
-    fn name_of(&self, batch: &[Landing], instance: swarm_plans::InstanceIx) -> String {
-        batch.iter().find(|l| l.instance == instance).map_or_else(String::new, |l| l.name.0.clone())
-    }
-
-    fn fold_one(&self, landing: &Landing, tip: &mut Oid) -> Result<Fate, RepositoryError> {
-        let id = |text: &str| Oid::from_str(text).map_err(RepositoryError::from);
+    fn fold_one(self: &Arc<Self>, landing: &Landing, tip: &mut Oid) -> Result<FoldedMember, BatchError> {
         let git = self.repository.handle()?;
         let tip_tree = git.find_commit(*tip)?.tree_id();
-        let folded = fold(&git, id(&landing.change.base_tree)?, tip_tree, id(&landing.change.tree)?);
+        let step = Step::try_from(&landing.change)?;
+        let folded = fold_by(&git, &self.trees.rules, tip_tree, &step);
         match folded {
-            Ok(Folded::Clean { tree }) => {
+            Ok(Outcome { folded: Folded::Clean { tree }, again }) => {
+                let tree = match self.made_again(*tip, tree, &again).map_err(BatchError::Settle)? {
+                    Made::Tree(tree) => tree,
+                    Made::Not(reason) => return Ok(not_made(&again, reason)),
+                };
                 if tree != tip_tree {
-                    *tip = self.commit_on(&landing.name, *tip, tree)?;
+                    match judge_together(&git.odb()?, tip_tree, tree) {
+                        Ok(None) => {}
+                        Ok(Some(refusal)) => return Ok(hostile(&refusal)),
+                        Err(TreeError::Store(error)) if is_of_the_disk(&error) => return Err(error.into()),
+                        Err(error) => {
+                            return Ok(FoldedMember::Failed { reason: format!("it could not be judged: {error}") });
+                        }
+                    }
+                    *tip = self.land_on(landing, *tip, (tree, &again))?;
                 }
-                Ok(Fate::Landed { commit: tip.to_string() })
+                Ok(FoldedMember::Clean { commit: tip.to_string() })
             }
-            Ok(Folded::Conflict { paths }) => Ok(conflict(&paths)),
-            Err(error) => Ok(Fate::Parked { reason: format!("it could not be merged: {error}"), paths: vec![] }),
+            Ok(Outcome { folded: Folded::Conflict { paths }, .. }) => Ok(self.conflict_on(*tip, &paths)),
+            // A disk that fails says nothing about the change: the run stops, and whoever resumes it folds again.
+            Err(FoldError::Store(error) | FoldError::Tree(TreeError::Store(error))) if is_of_the_disk(&error) => {
+                Err(error.into())
+            }
+            Err(error) => Ok(FoldedMember::Failed { reason: format!("it could not be merged: {error}") }),
         }
     }
 
-    fn commit_on(&self, instance: &InstanceId, parent: Oid, tree: Oid) -> Result<Oid, RepositoryError> {
-        let trailers = commit::trailers(&self.plan.name, instance);
-        let subject = format!("{}: {instance}", self.plan.name);
-        let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
-        commit::write_commit(&self.repository, &self.signing, &spec)
+    /// Why a change does not fit onto `tip`.
+    fn conflict_on(&self, tip: Oid, paths: &[ConflictPath]) -> FoldedMember {
+        let named: Vec<String> = paths.iter().take(PATHS_NAMED_MAX).map(|at| display_path(&at.path)).collect();
+        let moved = paths.iter().find_map(|at| Some((&at.path, at.moved_to.as_ref()?)));
+        let reason = match (paths, moved) {
+            (_, Some((from, to))) => {
+                let (mover, from, to) = (self.mover(tip, from), display_path(from), display_path(to));
+                format!("it changed {from}, which {mover} moved to {to}, where its `writes` allow it no change")
+            }
+            ([only], None) => format!("it conflicts with what landed before, in {} ({})", named[0], only.kind),
+            (all, None) => format!("it conflicts with what landed before, in {} paths", all.len()),
+        };
+        FoldedMember::Conflict { reason, paths: named }
+    }
+
+    /// Who took a path away that is not on `tip`, in words.
+    fn mover(&self, tip: Oid, path: &[u8]) -> String {
+        let search = || {
+            let git = self.repository.handle().ok()?;
+            let odb = git.odb().ok()?;
+            let mut commit = git.find_commit(tip).ok()?;
+            for _ in 0..LANDED_MAX {
+                let parent = commit.parent(0).ok()?;
+                if tree::find(&odb, parent.tree_id(), path).ok()?.is_some() {
+                    let task = commit::task_of(commit.message().unwrap_or_default());
+                    let named = task.map(|task| format!("`{}`", sanitize::name(task)));
+                    return Some(named.unwrap_or_else(|| format!("commit {}", words::short(&commit.id().to_string()))));
+                }
+                commit = parent;
+            }
+            None
+        };
+        search().unwrap_or_else(|| "what landed before".to_owned())
     }
 
     /// Moves the target from one commit to another, if it still is where it was.
-    pub async fn move_target(self: std::sync::Arc<Self>, from: Option<String>, to: String) -> TargetMove {
+    pub async fn move_target(self: Arc<Self>, from: Option<String>, to: String) -> TargetMove {
         let moved = tokio::task::spawn_blocking(move || {
             let target = self.target.as_deref().expect("BUG: a run without a target moves nothing");
             let from = from.as_deref().map(Oid::from_str).transpose()?;
+            if let Some(at) = self.repository.checked_out_at(target)? {
+                return Ok(Err(at));
+            }
             let message = format!("swarm run {}", self.run);
-            self.repository.compare_and_swap(target, from, Oid::from_str(&to)?, &message)
+            let lock = self.target_lock.as_deref().expect("BUG: a target is moved under its lock");
+            let tell = |moving| lock.set_moving(moving).map_err(std::io::Error::other);
+            let to = Oid::from_str(&to)?;
+            self.repository.compare_and_swap_told(target, from, to, &message, &tell).map(Ok)
         });
         match moved.await {
-            Ok(Ok(Swap::Done)) => TargetMove::Done,
-            Ok(Ok(Swap::Moved(_))) => TargetMove::Lost,
-            Ok(Err(error)) => TargetMove::Refused(error.to_string()),
+            Ok(Ok(Ok(Swap::Done))) => TargetMove::Done,
+            Ok(Ok(Ok(Swap::Moved(_)))) => TargetMove::Lost,
+            // Somebody switched to it meanwhile: their next commit would undo what lands under them.
+            Ok(Ok(Err(at))) => TargetMove::Refused(format!("it is checked out at {} by now", at.display())),
+            Ok(Err(error)) => TargetMove::Refused(format!("{error} ({})", error.hint())),
             Err(_) => TargetMove::Refused("the coordinator failed; this is a bug".to_owned()),
         }
     }
 }
 
-fn conflict(paths: &[ConflictPath]) -> Fate {
-    let named: Vec<String> = paths.iter().take(PATHS_NAMED_MAX).map(|at| display_path(&at.path)).collect();
-    let more = paths.len().saturating_sub(named.len());
-    let reason = match (paths.first(), more) {
-        (Some(first), 0) if named.len() == 1 => {
-            format!("it conflicts with what landed before, in {} ({})", named[0], first.kind)
-        }
-        (_, 0) => format!("it conflicts with what landed before, in {} paths", named.len()),
-        (_, more) => format!("it conflicts with what landed before, in {} paths", named.len() + more),
+/// Why a batch could not be folded: a failure of ours.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BatchError {
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error("make files again: {0}")]
+    Settle(String),
+}
+
+impl From<git2::Error> for BatchError {
+    fn from(error: git2::Error) -> Self {
+        BatchError::Repository(error.into())
+    }
+}
+
+fn hostile(refusal: &Refusal) -> FoldedMember {
+    let paths = match refusal {
+        Refusal::Hostile { path, .. } | Refusal::Limit { path, .. } => std::slice::from_ref(path),
+        Refusal::OutOfScope { paths, .. } => paths,
     };
-    Fate::Parked { reason, paths: named }
+    let paths = paths.iter().map(|path| display_path(path)).collect();
+    FoldedMember::Hostile { reason: format!("with what landed before, it {}", refused(refusal)), paths }
+}
+
+fn not_made(again: &[Vec<u8>], reason: String) -> FoldedMember {
+    let named = again.iter().take(PATHS_NAMED_MAX).map(|path| display_path(path));
+    FoldedMember::Conflict { reason, paths: named.collect() }
+}
+
+/// Whether the store could not be read or written, whatever the objects say.
+fn is_of_the_disk(error: &git2::Error) -> bool {
+    use git2::ErrorClass::{Filesystem, NoMemory, Odb, Os, Zlib};
+    matches!(error.class(), Os | Filesystem | Odb | Zlib | NoMemory)
 }

@@ -4,6 +4,18 @@
 //! Checks run in a worktree of their own, made from the collected change: what a worker left behind beside its change
 //! (ignored files, a poisoned cache, its `.git`) cannot make a check pass.
 
+/// The same attempt several times, compared.
+mod again;
+/// Coding agents as work.
+mod agent;
+/// The gates of one attempt.
+mod checks;
+/// Commands of the merge train.
+mod errand;
+/// WebAssembly guests as work.
+mod guest;
+/// A worker's own commits.
+mod history;
 /// One command in one cage.
 pub mod job;
 /// Changes onto the target.
@@ -12,40 +24,65 @@ mod land;
 pub mod outputs;
 /// The folders of one attempt and what they are called inside.
 mod places;
+/// An attempt in which the plan's resolver settles a conflict.
+mod resolve;
+/// Results of earlier runs instead of attempts.
+pub mod reuse;
+/// Agents that look at a result before it counts.
+mod review;
+/// Conflicts that commands of the plan settle.
+pub mod settle;
 /// `[workspace] setup` and the lines of fan-outs: commands on the base that belong to no attempt.
 pub mod setup;
+/// A task's place once more, for a person.
+pub mod shell;
 /// The trees that attempts start from.
 pub mod trees;
+/// The gate of the target.
+pub mod verify;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use git2::Oid;
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
-use swarm_plans::{BeforeWork, InstanceId, MergeMode, Plan, RenderedCheck, RenderedCommand, Task, TaskIx};
-use swarm_protocol::{Access, Ended, Stream};
+use swarm_plans::expansion;
+use swarm_plans::{InstanceId, MergeMode, Plan, RenderedCommand, Task, TaskIx, ToolServer};
+use swarm_protocol::agent::Envelope;
+use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
 
+use crate::agent::planning;
+use crate::base::BaseError;
 use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
 use crate::collect::self_running::runs_on_its_own;
 use crate::collect::{
-    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path,
+    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path, salvage,
 };
 use crate::commit::{self, CommitSpec, Signing};
-use crate::dispatcher::core::{AttemptDone, AttemptJob, RunFacts};
-use crate::event::{AttemptEnd, ChangeSummary};
+use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
+use crate::egress::Leads;
+use crate::event::{AttemptEnd, ChangeSummary, RefusalSeen};
 use crate::ids::{Attempt, RunId};
-use crate::journal::LogWriter;
 use crate::journal::logs::SECTION_BYTES_MAX;
+use crate::journal::{LogWriter, RunLock};
+use crate::model::broker::endpoint::Desk;
+use crate::model::broker::{Broker, Caller};
 use crate::policy::Cage;
 use crate::report::words;
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
+use crate::tool_servers::ToolServers;
 use crate::worktree::Worktree;
 
 use job::{CagedCommand, Jobs, Ran};
-use places::Places;
+use places::{Inside, Places};
+use reuse::Results;
 use trees::{Start, Trees};
+
+/// The output under which dependents find what an agent said of its work, unless the plan uses the name itself.
+const AGENT_OUTPUT: &str = "agent";
 
 /// Files that run by themselves which a note names.
 const SELF_RUNNING_NAMED_MAX: usize = 10;
@@ -64,6 +101,8 @@ pub struct Executor {
     pub base: Oid,
     /// Full ref name of the target; `None` in mode `none`.
     pub target: Option<String>,
+    /// The lock of the target.
+    pub target_lock: Option<Arc<RunLock>>,
     /// Author and date of all commits.
     pub signing: Signing,
     /// The plan's policies on this host, by name.
@@ -76,6 +115,24 @@ pub struct Executor {
     pub jobs: Jobs,
     /// The trees that attempts start from.
     pub trees: Trees,
+    /// How often a task runs whose result may be reused, to be compared with itself; 1 compares nothing.
+    pub repeats: u32,
+    /// Results of earlier runs, and where those of this one are recorded; `None` when there can be none.
+    pub results: Option<Results>,
+    /// The one door to models.
+    pub broker: Arc<Broker>,
+    /// Servers of tools that the coordinator speaks with for agents.
+    pub tool_servers: Arc<ToolServers>,
+    /// The person's own servers of tools, by name.
+    pub user_servers: IndexMap<String, ToolServer>,
+    /// The names of the person's own models.
+    pub user_models: Vec<String>,
+    /// The gate of the target, if there is one.
+    pub gate: Option<verify::Gate>,
+    /// What settles conflicts.
+    pub settler: settle::Settler,
+    /// How much tasks have handed over.
+    pub handed_over: outputs::HandedOver,
 }
 
 /// How an attempt ended that did not come to its last step.
@@ -84,6 +141,23 @@ struct Stop(AttemptEnd);
 impl<E: std::error::Error> From<E> for Stop {
     fn from(error: E) -> Self {
         Stop(AttemptEnd::Infra { detail: chain(&error) })
+    }
+}
+
+fn no_start(error: trees::TreeError) -> Stop {
+    match error {
+        trees::TreeError::Contradiction { detail } => Stop(AttemptEnd::Needs { detail }),
+        other => other.into(),
+    }
+}
+
+fn not_handed_over(error: outputs::OutputError) -> Stop {
+    match error {
+        outputs::OutputError::TooMuch { .. } => {
+            Stop(AttemptEnd::Violation { detail: error.to_string(), paths: vec![] })
+        }
+        error if error.is_the_machines() => error.into(),
+        error => Stop(AttemptEnd::Outputs { detail: chain(&error) }),
     }
 }
 
@@ -113,10 +187,14 @@ struct When {
     out: Access,
 }
 
+/// The folders of an attempt that hold its worktrees.
+pub const WORKTREES: [&str; 4] = [When::WORK.name, When::BEFORE.name, When::AFTER.name, When::REVIEW.name];
+
 impl When {
     const WORK: When = When { name: "work", words: "the work", out: Access::Write };
     const BEFORE: When = When { name: "before", words: "before the work", out: Access::Read };
     const AFTER: When = When { name: "check", words: "after the work", out: Access::Read };
+    const REVIEW: When = When { name: "review", words: "behind the checks", out: Access::Read };
 }
 
 /// One attempt: what to do, for which task, in which folders.
@@ -133,31 +211,58 @@ struct Record {
     change: Option<ChangeSummary>,
     outputs: Map<String, Value>,
     notes: Vec<String>,
+    refusals: Vec<RefusalSeen>,
+    envelope: Option<Envelope>,
+    submitted: Option<Result<String, String>>,
+}
+
+impl Record {
+    fn new(log: LogWriter) -> Self {
+        let (notes, refusals) = (vec![], vec![]);
+        Record { log, change: None, outputs: Map::new(), notes, refusals, envelope: None, submitted: None }
+    }
 }
 
 impl Executor {
     /// Runs one attempt to its end. Never fails: whatever goes wrong is its end.
     pub async fn attempt(self: &Arc<Self>, job: AttemptJob) -> AttemptDone {
         let begun = Instant::now();
+        let job = Arc::new(job);
         let name = job.name.clone();
         let places = Places::of(&self.state, &self.run, &name, job.attempt);
+        let left = places.clear(&self.state);
         let log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
-        let mut record = Record { log, change: None, outputs: Map::new(), notes: vec![] };
+        let mut record = Record::new(log);
+        if let Err(error) = left {
+            let detail = format!("remove what an earlier coordinator left: {error}");
+            return AttemptDone::failed(AttemptEnd::Infra { detail });
+        }
         let trial = Trial { job: &job, task: self.plan.task(job.task), places: &places };
-        let end = match self.steps(trial, &mut record).await {
+        let mut passed = match &job.start {
+            StartAt::Conflict { commit, change } => self.resolve(trial, commit, change, &mut record).await,
+            StartAt::Needs | StartAt::Tip { .. } => self.steps(trial, &mut record).await,
+        };
+        if passed.is_ok() && job.start == StartAt::Needs {
+            passed = self.again(trial, &record).await;
+        }
+        let end = match passed {
             Ok(()) => AttemptEnd::Succeeded,
             Err(Stop(end)) => end,
         };
         if let Err(error) = record.log.finish() {
             record.notes.push(format!("its log is incomplete: {error}"));
         }
-        AttemptDone {
-            end,
-            duration_ms: begun.elapsed().as_millis() as u64,
-            change: record.change,
-            outputs: record.outputs,
-            notes: record.notes,
+        let unheard = self.leave_feedback(trial, &end, record.envelope.as_ref(), record.change.as_ref());
+        record.notes.extend(unheard);
+        let duration_ms = begun.elapsed().as_millis() as u64;
+        if end == AttemptEnd::Succeeded
+            && job.start == StartAt::Needs
+            && let Err(reason) = self.record_result(&job, record.change.as_ref(), &record.outputs, duration_ms).await
+        {
+            record.notes.push(format!("its result cannot be reused: {reason}"));
         }
+        let Record { change, outputs, notes, refusals, envelope, .. } = record;
+        AttemptDone { end, duration_ms, change, outputs, notes, refusals, envelope }.masked(&self.jobs.secrets)
     }
 
     async fn steps(self: &Arc<Self>, trial: Trial<'_>, record: &mut Record) -> Result<(), Stop> {
@@ -165,42 +270,104 @@ impl Executor {
         let start = self.start_of(job).await?;
         self.checks_before(trial, &start, record).await?;
         let worktree = self.provision(&start, places, "work").await?;
-        let worked = self.work(trial, &worktree, record).await;
+        let worked = self.work(trial, &start, &worktree, record).await;
         let collected = self.collect(trial, &start, worktree, record).await;
         worked?;
         let result = collected?;
         record.outputs = outputs::read(&places.out(), &task.outputs)
-            .map_err(|error| Stop(AttemptEnd::Outputs { detail: chain(&error) }))?;
+            .and_then(|read| outputs::without_secrets(&places.out(), &task.outputs, read, &self.jobs.secrets))
+            .map_err(not_handed_over)?;
+        if task.expands.is_some() {
+            let refused = |reason| Stop(AttemptEnd::Outputs { detail: format!("the new tasks are refused: {reason}") });
+            let list = record.outputs.get(expansion::OUTPUT);
+            let entries = expansion::accept(&self.plan, job.task, list).map_err(refused)?;
+            record.outputs.insert(expansion::OUTPUT.to_owned(), entries.into());
+        }
+        if let Some(envelope) = &record.envelope {
+            record.outputs.entry(AGENT_OUTPUT).or_insert_with(|| serde_json::json!(envelope));
+        }
+        if let Some(plan) = agent::handed_over(record.submitted.take()).map_err(Stop)? {
+            record.outputs.insert(planning::OUTPUT.to_owned(), plan.into());
+        }
+        if let Err(error) = self.handed_over.book(&job.name, &record.outputs) {
+            record.outputs = Map::new();
+            return Err(not_handed_over(error));
+        }
         self.checks_after(trial, &start, result, record).await
     }
 
     async fn start_of(self: &Arc<Self>, job: &AttemptJob) -> Result<Arc<Start>, Stop> {
+        if let StartAt::Tip { commit } = &job.start {
+            let (executor, commit) = (Arc::clone(self), Oid::from_str(commit)?);
+            return Ok(Arc::new(tokio::task::spawn_blocking(move || executor.trees.layered(commit)).await??));
+        }
         if job.needs.changes.is_empty() {
             return Ok(Arc::clone(&self.trees.base));
         }
-        let (executor, needs) = (Arc::clone(self), Arc::clone(&job.needs));
-        let start = tokio::task::spawn_blocking(move || executor.trees.with_changes(&needs.changes)).await?;
-        start.map_err(|error| match error {
-            trees::TreeError::Contradiction { detail } => Stop(AttemptEnd::Needs { detail }),
-            other => other.into(),
-        })
+        let joined = || {
+            let (executor, needs) = (Arc::clone(self), Arc::clone(&job.needs));
+            tokio::task::spawn_blocking(move || executor.trees.with_changes(&needs.changes))
+        };
+        let start = match joined().await? {
+            Err(trees::TreeError::ToBeMade { tree, again }) => {
+                self.make_joined(&job.needs.changes, tree, again).await?;
+                joined().await?
+            }
+            start => start,
+        };
+        start.map_err(no_start)
     }
 
     async fn provision(self: &Arc<Self>, start: &Arc<Start>, places: &Places, name: &str) -> Result<Worktree, Stop> {
         let (executor, start, folder) = (Arc::clone(self), Arc::clone(start), places.worktree(name));
-        Ok(tokio::task::spawn_blocking(move || executor.trees.worktree(&start, &folder)).await??)
+        let made = tokio::task::spawn_blocking(move || executor.trees.worktree(&start, &folder)).await?;
+        made.map_err(|error| match error {
+            // Another try starts from the same tree.
+            trees::TreeError::Base(BaseError::Cache { ref path, .. }) => Stop(AttemptEnd::Violation {
+                detail: chain(&error),
+                paths: vec![display_path(path.as_os_str().as_encoded_bytes())],
+            }),
+            other => other.into(),
+        })
     }
 
     /// The work itself; anything but an exit status of 0 ends the attempt.
-    async fn work(&self, trial: Trial<'_>, worktree: &Worktree, record: &mut Record) -> Result<(), Stop> {
-        let (argv, timeout) = (trial.job.rendered.argv.clone(), trial.task.timeout);
-        let command = CagedCommand { argv, cwd: worktree.spec.at().clone(), timeout };
-        let ran = self.caged(trial, command, worktree, When::WORK, &mut record.log).await?;
+    async fn work(
+        &self,
+        trial: Trial<'_>,
+        start: &Start,
+        worktree: &Worktree,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let ran = if let Some(guest) = trial.job.rendered.guest {
+            self.guest(trial, guest, start, worktree, &mut record.log).await?
+        } else if let Some(agent) = &trial.job.rendered.agent {
+            let worked = self.agent(trial, agent, start, worktree, &mut record.log).await?;
+            record.notes.extend(worked.notes);
+            (record.envelope, record.submitted) = (worked.envelope, worked.submitted);
+            worked.ran
+        } else {
+            let (argv, timeout) = (trial.job.rendered.argv.clone(), trial.task.timeout);
+            let hosts = self.cages[&trial.task.sandbox].egress().cloned();
+            let leads = Leads { hosts, models: self.desk(trial) };
+            let command = CagedCommand { argv, cwd: worktree.spec.at().clone(), timeout, leads };
+            self.caged(trial, command, worktree, When::WORK, &mut record.log).await?
+        };
         note(&ran, &self.not_enforced, record);
+        self.hear_refusals(trial, &ran, record);
         match ran.outcome.ended {
+            ended if trial.job.rendered.agent.is_some() => agent::end_of(ended, record.envelope.as_ref()).map_err(Stop),
             Ended::Exited { code: 0 } => Ok(()),
-            ended => Err(Stop(AttemptEnd::Work { ended })),
+            ended => Err(Stop(blame(AttemptEnd::Work { ended }, self.state.lacks()))),
         }
+    }
+
+    /// The attempt's way to the models that its task names, where it names any.
+    fn desk(&self, trial: Trial<'_>) -> Option<Arc<Desk>> {
+        let Trial { job, task, .. } = trial;
+        let models: Arc<[String]> = task.models.iter().map(|used| used.name.clone()).collect();
+        let caller = Caller { instance: job.name.clone(), task: job.task, attempt: job.attempt, models };
+        (!caller.models.is_empty()).then(|| Arc::new(Desk::new(Arc::clone(&self.broker), caller)))
     }
 
     /// Runs one of the attempt's commands in a worktree.
@@ -212,21 +379,27 @@ impl Executor {
         when: When,
         log: &mut LogWriter,
     ) -> Result<Ran, Stop> {
+        let (spec, _) = self.cage_of(trial, worktree, when)?;
+        // A log that cannot be written is noticed when it is finished.
+        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
+        Ok(self.jobs.run(Some(&trial.job.name), command, spec, &mut hear).await?)
+    }
+
+    /// The cage of one of the attempt's jobs, with its folders made, and what it is shown of the attempt.
+    fn cage_of(&self, trial: Trial<'_>, worktree: &Worktree, when: When) -> Result<(SandboxSpec, Inside), Stop> {
         let Trial { job, task, places } = trial;
         let cage = &self.cages[&task.sandbox];
         let attempt = places.inside(cage.tier(), when.out, &job.needs, &self.state, &self.run)?;
-        let mut env = attempt.env;
-        env.push(("SWARM_ATTEMPT".to_owned(), job.attempt.to_string()));
+        let mut env = attempt.env.clone();
+        env.push(("SWARM_ATTEMPT".to_owned(), job.try_number.to_string()));
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(job.rendered.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut grants = worktree.grants.clone();
-        grants.extend(attempt.grants);
+        grants.extend(attempt.grants.iter().cloned());
         let own = places.of_cage(when.name);
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec)?;
-        // A log that cannot be written is noticed when it is finished.
-        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
-        Ok(self.jobs.run(Some(&job.name), command, spec, &mut hear).await?)
+        Ok((spec, attempt))
     }
 
     /// What the work left becomes a commit under a ref, whether it passed or not; then the worktree goes. The commit is
@@ -241,11 +414,11 @@ impl Executor {
         let Trial { job, places, .. } = trial;
         let (executor, from) = (Arc::clone(self), Arc::clone(start));
         let (name, attempt, writes) = (job.name.clone(), job.attempt, self.writes(job));
-        let (task, artifacts) = (job.task, places.artifacts());
+        let (task, out) = (job.task, places.out());
         let taken = tokio::task::spawn_blocking(move || {
             let taken = executor.take(&name, attempt, &from, &worktree, writes.as_deref());
             let patterns = &executor.plan.task(task).artifacts;
-            let files = take_artifacts(&worktree, patterns, &artifacts, &CollectLimits::default());
+            let files = take_artifacts(&worktree, patterns, (&out, outputs::ARTIFACTS), &CollectLimits::default());
             executor.trees.discard(worktree);
             Ok::<Taken, TakeError>(match (taken?, files?) {
                 (Taken { kept, refusal: None }, Artifacts::Refused(refusal)) => Taken { kept, refusal: Some(refusal) },
@@ -274,7 +447,8 @@ impl Executor {
         }
     }
 
-    /// Collects and keeps. Nothing is lost: what is out of scope is kept for a look, and never merged.
+    /// Collects and keeps. Nothing is lost: what is refused is kept for a look, without what no repository should hold, and never
+    /// merged.
     fn take(
         &self,
         name: &InstanceId,
@@ -289,13 +463,19 @@ impl Executor {
             Collected::Refused(refusal @ Refusal::OutOfScope { .. }) => {
                 match collect(&self.repository, worktree, None, &limits)? {
                     Collected::Change(change) => (Some(change), Some(refusal)),
-                    Collected::Refused(graver) => (None, Some(graver)),
+                    Collected::Refused(graver) => (salvage(&self.repository, worktree, &limits)?, Some(graver)),
                 }
             }
-            Collected::Refused(refusal) => (None, Some(refusal)),
+            Collected::Refused(refusal) => (salvage(&self.repository, worktree, &limits)?, Some(refusal)),
         };
-        let kept = change.map(|change| self.keep(name, attempt, start, change)).transpose()?;
-        Ok(Taken { kept, refusal })
+        let kept = change.map(|change| {
+            let scope = writes.filter(|_| refusal.is_none());
+            let told = self.keep_history((name, attempt), start, worktree, &change, scope)?;
+            let mut kept = self.keep(name, attempt, start, change, told)?;
+            kept.summary.writes = writes.map(<[String]>::to_vec);
+            Ok::<Kept, TakeError>(kept)
+        });
+        Ok(Taken { kept: kept.transpose()?, refusal })
     }
 
     /// Commits a change and keeps it under the attempt's ref.
@@ -305,6 +485,7 @@ impl Executor {
         attempt: Attempt,
         start: &Start,
         change: Change,
+        (history, note): (Option<String>, Option<String>),
     ) -> Result<Kept, RepositoryError> {
         let mut commit = start.commit;
         if !change.is_empty() {
@@ -320,92 +501,42 @@ impl Executor {
             commit: commit.to_string(),
             tree: change.tree.to_string(),
             files: change.paths.len() as u64,
+            history,
+            writes: None,
         };
         let mut notes = change.notes;
+        notes.extend(note);
         notes.extend(self_running_note(&change.paths));
         Ok(Kept { summary, commit, notes })
     }
 
-    /// Checks that have to fail before the work: else they would prove nothing.
-    async fn checks_before(
-        self: &Arc<Self>,
-        trial: Trial<'_>,
-        start: &Arc<Start>,
-        record: &mut Record,
-    ) -> Result<(), Stop> {
-        let before = |check: &&(usize, &RenderedCheck)| check.1.before == BeforeWork::ExpectFail;
-        let all: Vec<(usize, &RenderedCheck)> = trial.job.rendered.checks.iter().enumerate().collect();
-        for &(index, check) in all.iter().filter(before) {
-            let worktree = self.provision(start, trial.places, "before").await?;
-            let ended = self.check(trial, (index, check), &worktree, When::BEFORE, record).await;
-            self.trees.discard(worktree);
-            let ended = ended?;
-            let failed_as_asked = matches!(ended, Ended::Exited { code } if code != 0);
-            if !failed_as_asked {
-                let command = words::command(&check.command.argv);
-                return Err(Stop(AttemptEnd::Check { index, command, ended, before: true }));
+    /// Keeps what the cage seems to have kept from a command that failed, with the plan lines that would allow it.
+    fn hear_refusals(&self, trial: Trial<'_>, ran: &Ran, record: &mut Record) {
+        for refusal in self.cages[&trial.task.sandbox].origin.seen(&ran.outcome.refusals) {
+            if record.refusals.len() < SEEN_MAX && !record.refusals.contains(&refusal) {
+                record.refusals.push(refusal);
             }
         }
-        Ok(())
-    }
-
-    async fn checks_after(
-        self: &Arc<Self>,
-        trial: Trial<'_>,
-        start: &Arc<Start>,
-        result: Option<Oid>,
-        record: &mut Record,
-    ) -> Result<(), Stop> {
-        if trial.job.rendered.checks.is_empty() {
-            return Ok(());
-        }
-        let executor = Arc::clone(self);
-        let result = match result {
-            None => Arc::clone(start),
-            Some(commit) => Arc::new(tokio::task::spawn_blocking(move || executor.trees.layered(commit)).await??),
-        };
-        let worktree = self.provision(&result, trial.places, "check").await?;
-        let mut end = Ok(());
-        for (index, check) in trial.job.rendered.checks.iter().enumerate() {
-            end = match self.check(trial, (index, check), &worktree, When::AFTER, record).await {
-                Ok(Ended::Exited { code: 0 }) => Ok(()),
-                Ok(ended) => {
-                    let command = words::command(&check.command.argv);
-                    Err(Stop(AttemptEnd::Check { index, command, ended, before: false }))
-                }
-                Err(stop) => Err(stop),
-            };
-            if end.is_err() {
-                break;
-            }
-        }
-        self.trees.discard(worktree);
-        end
-    }
-
-    async fn check(
-        &self,
-        trial: Trial<'_>,
-        (index, check): (usize, &RenderedCheck),
-        worktree: &Worktree,
-        when: When,
-        record: &mut Record,
-    ) -> Result<Ended, Stop> {
-        let job = trial.job;
-        self.jobs.phase(Some(&job.name), format!("check {}/{}", index + 1, job.rendered.checks.len()));
-        // A log that cannot be written is noticed when it is finished.
-        let _ =
-            record.log.section(&format!("check {} {}: {}", index + 1, when.words, words::command(&check.command.argv)));
-        let timeout = check.command.timeout.or(trial.task.timeout);
-        let command = CagedCommand { argv: check.command.argv.clone(), cwd: worktree.spec.at().clone(), timeout };
-        let ran = self.caged(trial, command, worktree, when, &mut record.log).await?;
-        note(&ran, &self.not_enforced, record);
-        Ok(ran.outcome.ended)
     }
 
     /// The items of a fan-out: the lines that a caged command prints on the base tree.
-    pub async fn items(&self, task: TaskIx, command: RenderedCommand) -> Result<Vec<Value>, String> {
-        setup::lines(self, task, &command).await.map_err(|error| chain(&error))
+    pub async fn items(&self, task: TaskIx, command: RenderedCommand) -> Result<Vec<Value>, NoItems> {
+        setup::lines(self, task, &command).await.map_err(|error| match error.is_the_machines() {
+            true => NoItems::Machine(chain(&error)),
+            false => NoItems::Work(chain(&error)),
+        })
+    }
+}
+
+/// A command that fails while the disk of its worktree is full says nothing about the work: the machine failed it.
+fn blame(end: AttemptEnd, lacking: Option<&str>) -> AttemptEnd {
+    let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = &end else { return end };
+    match (ended, lacking) {
+        (Ended::Exited { .. } | Ended::Signaled { .. }, Some(lacking)) => {
+            let detail = format!("no {lacking} was left for its worktree when it {}", words::end(&end));
+            AttemptEnd::Infra { detail }
+        }
+        _ => end,
     }
 }
 
@@ -434,12 +565,13 @@ enum TakeError {
 /// Says which of the changed files somebody's tools will execute outside of the cage.
 fn self_running_note(paths: &[ChangedPath]) -> Option<String> {
     let changed = paths.iter().filter(|changed| changed.kind != ChangeKind::Deleted).map(|changed| &changed.path);
-    let named: Vec<String> = changed
-        .filter(|path| runs_on_its_own(path))
-        .take(SELF_RUNNING_NAMED_MAX)
-        .map(|path| display_path(path))
-        .collect();
-    let list = named.join(", ");
+    let all: Vec<&Vec<u8>> = changed.filter(|path| runs_on_its_own(path)).collect();
+    let named: Vec<String> = all.iter().take(SELF_RUNNING_NAMED_MAX).map(|path| display_path(path)).collect();
+    let more = match all.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let list = named.join(", ") + &more;
     (!named.is_empty()).then(|| format!("it changed what runs by itself outside of the cage: {list}"))
 }
 
@@ -455,6 +587,10 @@ fn note(ran: &Ran, known: &[String], record: &mut Record) {
     if ran.outcome.output_bytes_dropped > 0 {
         let dropped = bytesize::ByteSize(ran.outcome.output_bytes_dropped);
         record.notes.push(format!("{dropped} of its output were left out of the log, in the middle"));
+    }
+    record.notes.extend(ran.notes.iter().cloned());
+    if let Some(reached) = &ran.outcome.limit_reached {
+        record.notes.push(format!("it reached a limit and coped: {reached}"));
     }
     // A limit that the plan asks for and this machine does not hold is never passed over in silence.
     let lacking = ran.enforcement.iter().flat_map(|report| &report.not_enforced);
@@ -479,4 +615,19 @@ fn violation(refusal: &Refusal, mode: MergeMode) -> AttemptEnd {
         }
     };
     AttemptEnd::Violation { detail, paths: paths.iter().map(|path| display_path(path)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_on_a_full_disk_is_the_machines() {
+        let exited = AttemptEnd::Work { ended: Ended::Exited { code: 1 } };
+        assert_eq!(blame(exited.clone(), None), exited);
+        let AttemptEnd::Infra { detail } = blame(exited, Some("space")) else { panic!("the machine's") };
+        assert_eq!(detail, "no space was left for its worktree when it exited with 1");
+        let timed_out = AttemptEnd::Work { ended: Ended::TimedOut };
+        assert_eq!(blame(timed_out.clone(), Some("inodes")), timed_out);
+    }
 }

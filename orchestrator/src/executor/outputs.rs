@@ -1,15 +1,23 @@
 //! What an attempt hands to its dependents by value: the files that the plan names under `outputs`, and the lines of
 //! `$SWARM_OUTPUT`. Both were written by a worker, so they are read beneath one folder, without following links out of it,
-//! without blocking and up to a bound.
+//! without blocking and up to bounds: of one file, of one attempt ([`OF_ATTEMPT`]) and of a run ([`OF_RUN`]). The coordinator
+//! holds them parsed, in its state, in events and for each list of needs; a JSON value of two bytes takes hundreds there, so
+//! values are bounded as bytes are, before they are parsed.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use indexmap::IndexMap;
+use rustix::io::Errno;
 use serde_json::{Map, Value};
-use swarm_plans::OutputSource;
+use swarm_plans::{InstanceId, OutputSource};
+
+use crate::secrets::Secrets;
 
 /// The folder that the worker gets for what it hands over, relative to the attempt's.
 pub const OUT: &str = "out";
@@ -20,6 +28,118 @@ pub const OUTPUT: &str = "output";
 
 /// The largest file that an output is read from, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 8 << 20;
+
+/// How much outputs are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// JSON values, names of an object's entries among them.
+    pub values: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+}
+
+/// What one attempt may hand over.
+pub const OF_ATTEMPT: Size = Size { values: 250_000, bytes: 16 << 20 };
+/// What the instances of one run may have handed over together.
+pub const OF_RUN: Size = Size { values: 1_000_000, bytes: 128 << 20 };
+
+impl Size {
+    /// Of a JSON text, without parsing it: never less than what it holds.
+    fn of_text(text: &str) -> Size {
+        let (mut values, mut quoted, mut escaped) = (1, false, false);
+        for byte in text.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b'[' | b'{' | b',' | b':' if !quoted => values += 1,
+                _ => {}
+            }
+        }
+        Size { values, bytes: text.len() as u64 }
+    }
+
+    /// Of outputs.
+    fn of_outputs(outputs: &Map<String, Value>) -> Size {
+        let (mut size, mut open) = (Size::default(), Vec::new());
+        let names = |size: &mut Size, map: &Map<String, Value>| {
+            size.add(Size { values: map.len() as u64, bytes: map.keys().map(|key| key.len() as u64).sum() });
+        };
+        names(&mut size, outputs);
+        open.extend(outputs.values());
+        while let Some(value) = open.pop() {
+            size.values += 1;
+            match value {
+                Value::String(text) => size.bytes += text.len() as u64,
+                Value::Array(items) => open.extend(items),
+                Value::Object(map) => {
+                    names(&mut size, map);
+                    open.extend(map.values());
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            }
+        }
+        size
+    }
+
+    fn add(&mut self, more: Size) {
+        self.values += more.values;
+        self.bytes += more.bytes;
+    }
+
+    /// What of it exceeds a bound, for people.
+    fn over(self, bound: Size) -> Option<Over> {
+        match self {
+            Size { values, .. } if values > bound.values => Some(Over { count: bound.values, of: "JSON values" }),
+            Size { bytes, .. } if bytes > bound.bytes => Some(Over { count: bound.bytes, of: "bytes" }),
+            _ => None,
+        }
+    }
+}
+
+/// A bound that was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    count: u64,
+    of: &'static str,
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {} {}", self.count, self.of)
+    }
+}
+
+/// What the instances of a run have handed over so far.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    /// The newest attempt's of each instance, and all together.
+    held: Mutex<(HashMap<InstanceId, Size>, Size)>,
+}
+
+impl HandedOver {
+    /// Takes an attempt's outputs into the account, in the place of an earlier attempt's.
+    ///
+    /// # Errors
+    /// [`OutputError::TooMuch`], and nothing is taken.
+    pub fn book(&self, instance: &InstanceId, outputs: &Map<String, Value>) -> Result<(), OutputError> {
+        let size = Size::of_outputs(outputs);
+        if let Some(over) = size.over(OF_ATTEMPT) {
+            return Err(OutputError::TooMuch { over, who: "one attempt" });
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, all) = &mut *held;
+        let before = known.get(instance).copied().unwrap_or_default();
+        let mut sum = Size { values: all.values - before.values, bytes: all.bytes - before.bytes };
+        sum.add(size);
+        if let Some(over) = sum.over(OF_RUN) {
+            return Err(OutputError::TooMuch { over, who: "all tasks of a run together" });
+        }
+        *all = sum;
+        known.insert(instance.clone(), size);
+        Ok(())
+    }
+}
 
 /// Why the outputs of an attempt cannot be used: the task's fault, and it fails for it.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +155,24 @@ pub enum OutputError {
     /// A file is larger than [`OUTPUT_BYTES_MAX`].
     #[error("read `{0}`: it is larger than {OUTPUT_BYTES_MAX} bytes")]
     TooLarge(String),
+    /// There is more than the coordinator keeps. Another try would hand over as much.
+    #[error("hand over its outputs: {over}, which is what {who} may; write them to files in $SWARM_ARTIFACTS instead")]
+    TooMuch {
+        /// The bound.
+        over: Over,
+        /// Whose it is.
+        who: &'static str,
+    },
+    /// A value that nobody is to read would go into the journal and into other tasks.
+    #[error(
+        "hand over the output `{output}`: it holds the secret `{secret}`; name that in the other task's policy instead"
+    )]
+    Secret {
+        /// The output.
+        output: String,
+        /// The variable.
+        secret: String,
+    },
     /// A file is not what the plan says it is.
     #[error("understand `{file}`: {reason}")]
     Malformed {
@@ -43,6 +181,15 @@ pub enum OutputError {
         /// Why.
         reason: String,
     },
+}
+
+impl OutputError {
+    /// Whether the machine failed, whatever the work handed over.
+    pub fn is_the_machines(&self) -> bool {
+        let OutputError::Read { source, .. } = self else { return false };
+        let machine = [Errno::MFILE, Errno::NFILE, Errno::IO, Errno::NOMEM, Errno::STALE, Errno::NODEV];
+        source.raw_os_error().is_some_and(|number| machine.contains(&Errno::from_raw_os_error(number)))
+    }
 }
 
 /// Reads all outputs of an attempt from its [`OUT`] folder. What the plan names wins over a line of the same name.
@@ -56,8 +203,14 @@ pub fn read(out: &Path, named: &IndexMap<String, OutputSource>) -> Result<Map<St
     };
     let out = Dir::open_ambient_dir(out, ambient_authority()).map_err(failed("$SWARM_OUTPUT"))?;
     let mut outputs = Map::new();
+    let mut all = Size::default();
+    let mut weigh = |size: Size| {
+        all.add(size);
+        all.over(OF_ATTEMPT).map_or(Ok(()), |over| Err(OutputError::TooMuch { over, who: "one attempt" }))
+    };
     match bounded(&out, OUTPUT) {
         Ok(text) => {
+            weigh(of_lines(&text))?;
             let lines = parse_lines(&text);
             outputs = lines.map_err(|reason| OutputError::Malformed { file: "$SWARM_OUTPUT".to_owned(), reason })?;
         }
@@ -73,24 +226,57 @@ pub fn read(out: &Path, named: &IndexMap<String, OutputSource>) -> Result<Map<St
     }
     let artifacts = out.open_dir(ARTIFACTS).map_err(failed("$SWARM_ARTIFACTS"))?;
     for (name, source) in named {
-        outputs.insert(name.clone(), value(&artifacts, source)?);
+        outputs.insert(name.clone(), value(&artifacts, source, &mut weigh)?);
     }
     Ok(outputs)
 }
 
-fn value(artifacts: &Dir, source: &OutputSource) -> Result<Value, OutputError> {
+/// The outputs, if no secret stands in them; else the file with the secret is removed from `out`.
+///
+/// # Errors
+/// [`OutputError::Secret`], or [`OutputError::Read`] where that file cannot be removed.
+pub fn without_secrets(
+    out: &Path,
+    named: &IndexMap<String, OutputSource>,
+    outputs: Map<String, Value>,
+    secrets: &Secrets,
+) -> Result<Map<String, Value>, OutputError> {
+    let found = |(output, value): (&String, &Value)| Some((output.clone(), secrets.found_in_value(value)?.to_owned()));
+    let Some((output, secret)) = outputs.iter().find_map(found) else { return Ok(outputs) };
+    let file = named.get(&output).map_or(OUTPUT.to_owned(), |source| {
+        let (OutputSource::Json(file) | OutputSource::Text(file) | OutputSource::Lines(file)) = source;
+        format!("{ARTIFACTS}/{file}")
+    });
+    let removed = Dir::open_ambient_dir(out, ambient_authority()).and_then(|out| out.remove_file(&file));
+    removed.map_err(|source| OutputError::Read { file, source })?;
+    Err(OutputError::Secret { output, secret })
+}
+
+fn of_lines(text: &str) -> Size {
+    Size { values: text.lines().count() as u64, bytes: text.len() as u64 }
+}
+
+fn value(
+    artifacts: &Dir,
+    source: &OutputSource,
+    weigh: &mut impl FnMut(Size) -> Result<(), OutputError>,
+) -> Result<Value, OutputError> {
     Ok(match source {
         OutputSource::Json(file) => {
             let text = bounded(artifacts, file)?;
+            weigh(Size::of_text(&text))?;
             let malformed = |e: serde_json::Error| OutputError::Malformed { file: file.clone(), reason: e.to_string() };
             serde_json::from_str(&text).map_err(malformed)?
         }
         OutputSource::Text(file) => {
             let text = bounded(artifacts, file)?;
+            weigh(Size { values: 1, bytes: text.len() as u64 })?;
             Value::String(text.strip_suffix('\n').unwrap_or(&text).to_owned())
         }
         OutputSource::Lines(file) => {
-            Value::Array(bounded(artifacts, file)?.lines().map(|line| Value::String(line.to_owned())).collect())
+            let text = bounded(artifacts, file)?;
+            weigh(of_lines(&text))?;
+            Value::Array(text.lines().map(|line| Value::String(line.to_owned())).collect())
         }
     })
 }
@@ -158,6 +344,62 @@ mod tests {
     #[test]
     fn lines_and_blocks_are_outputs() {
         assert_eq!(lines("a=1\nb=x=y\n\nc<<END\none\ntwo\nEND\n"), Ok(json!({"a": "1", "b": "x=y", "c": "one\ntwo"})));
+    }
+
+    #[test]
+    fn an_output_that_holds_a_secret_is_refused() {
+        let (out, secrets) = (out(), Secrets::new([("TOKEN", "npm_1234")]));
+        let check = |file: &str, text: &str| {
+            std::fs::write(out.path().join(file), text).unwrap();
+            let named = if file == OUTPUT { IndexMap::new() } else { named("x.json") };
+            without_secrets(out.path(), &named, read(out.path(), &named).unwrap(), &secrets)
+        };
+        assert_eq!(check(OUTPUT, "a=npm_123\n").unwrap().len(), 1);
+        for (file, text) in [(OUTPUT, "a=1\nx=say npm_1234\n"), ("artifacts/x.json", "[\"npm_1234\"]")] {
+            let error = check(file, text).unwrap_err().to_string();
+            assert!(error.contains("`x`") && error.contains("`TOKEN`") && !error.contains("npm_"), "{error}");
+            assert!(!out.path().join(file).exists());
+        }
+    }
+
+    #[test]
+    fn a_text_never_holds_more_than_it_was_weighed() {
+        for text in ["1", "[]", "[[],[]]", r#"{"a": [1, "x,[\\\",{"], "b": null}"#, "\"a,b\""] {
+            let outputs = Map::from_iter([("x".to_owned(), serde_json::from_str(text).unwrap())]);
+            // The output's own name is no part of the text.
+            let held = Size::of_outputs(&outputs).values - 1;
+            let weighed = Size::of_text(text).values;
+            assert!(weighed >= held && weighed <= 2 * held, "{text}: {weighed} for {held}");
+        }
+    }
+
+    #[test]
+    fn more_than_an_attempt_may_is_refused_before_it_is_parsed() {
+        let out = out();
+        let check = |text: &str, named: &IndexMap<String, OutputSource>| {
+            std::fs::write(out.path().join("artifacts/x.json"), text).unwrap();
+            read(out.path(), named).map(drop).map_err(|error| error.to_string())
+        };
+        let many = |count: usize| format!("[{}[]]", "[],".repeat(count));
+        let lines = IndexMap::from([("x".to_owned(), OutputSource::Lines("x.json".to_owned()))]);
+        assert_eq!(check(&many(100_000), &named("x.json")), Ok(()));
+        for (text, named) in [(many(300_000), &named("x.json")), ("\n".repeat(300_000), &lines)] {
+            let refused = check(&text, named).unwrap_err();
+            assert!(refused.contains("more than 250000 JSON values, which is what one attempt may"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_run_holds_no_more_than_its_bound_and_a_retry_replaces() {
+        let handed = HandedOver::default();
+        let outputs = Map::from_iter([("x".to_owned(), vec![Value::Null; 200_000].into())]);
+        let book = |name: &str| handed.book(&InstanceId(name.to_owned()), &outputs);
+        for name in ["a", "b", "c", "a", "a", "a", "d"] {
+            assert!(book(name).is_ok(), "{name}");
+        }
+        let refused = book("e").unwrap_err().to_string();
+        assert!(refused.contains("more than 1000000 JSON values, which is what all tasks of a run"), "{refused}");
+        assert!(book("d").is_ok(), "what was refused is not held");
     }
 
     #[test]

@@ -6,9 +6,12 @@ use swarm_plans::InstanceId;
 use swarm_protocol::{Access, Grant, SandboxSpec, Tier};
 
 use super::outputs::{ARTIFACTS, OUT, OUTPUT};
+use crate::agent::transcript;
 use crate::dispatcher::NeedsView;
+use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::policy::AttemptPlaces;
+use crate::removal::Debris;
 use crate::state::{StateDir, make_private_dir_all};
 
 /// Where the namespaces tier shows what is not the worktree.
@@ -33,6 +36,8 @@ pub struct Inside {
     pub grants: Vec<Grant>,
     /// The variables that name them.
     pub env: Vec<(String, String)>,
+    /// Symlinks among them, with the folders they lead to: a WebAssembly guest cannot follow them out of a folder.
+    pub links: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Places {
@@ -42,9 +47,37 @@ impl Places {
         Places { folder: state.path(&relative), relative }
     }
 
+    /// The places of a repetition of the same attempt, inside of its own.
+    pub fn again(&self, round: u32) -> Self {
+        let name = format!("again-{round}");
+        Places { folder: self.folder.join(&name), relative: format!("{}/{name}", self.relative) }
+    }
+
+    /// Throws away what a coordinator left that died before its journal knew of the attempt.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn clear(&self, state: &StateDir) -> std::io::Result<()> {
+        match self.folder.symlink_metadata() {
+            Ok(_) => Debris::take(state, &self.folder).map(drop),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The log.
     pub fn log(&self) -> PathBuf {
         self.folder.join("log")
+    }
+
+    /// The transcript of an agent.
+    pub fn transcript(&self) -> PathBuf {
+        self.folder.join(transcript::FILE)
+    }
+
+    /// The attempt's folder; absolute.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What the work hands over.
@@ -75,6 +108,7 @@ impl Places {
         state: &StateDir,
         run: &RunId,
     ) -> std::io::Result<Inside> {
+        fault::point()?;
         make_private_dir_all(&self.artifacts())?;
         let place = |name: &str| match tier {
             Tier::Namespaces => Path::new(INSIDE).join(name),
@@ -109,7 +143,12 @@ impl Places {
         inside.env.push(("SWARM_NEEDS".to_owned(), text(&at.join("needs"))));
         for (instance, attempt) in &needs.artifacts {
             let artifacts = state.path(&StateDir::attempt(run, instance, *attempt)).join(OUT).join(ARTIFACTS);
-            if std::fs::read_dir(&artifacts).is_ok_and(|mut entries| entries.next().is_none()) {
+            // A need whose result was reused has a folder only where it handed something over.
+            let nothing = match std::fs::read_dir(&artifacts) {
+                Ok(mut entries) => entries.next().is_none(),
+                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            };
+            if nothing {
                 continue;
             }
             let plain = instance.0.len() <= NAME_BYTES_MAX && !instance.0.contains('/') && !instance.0.starts_with('.');
@@ -127,11 +166,22 @@ impl Places {
                     {
                         return Err(error);
                     }
+                    inside.links.push((link, artifacts.clone()));
                     inside.grants.push(Grant { path: artifacts.clone(), at: artifacts, access: Access::Read });
                 }
             }
         }
         Ok(())
+    }
+
+    /// A folder of the attempt that a cage is shown for reading: on the host, and what it is called inside.
+    pub fn shown(&self, tier: Tier, name: &str) -> Grant {
+        let path = self.folder.join(name);
+        let at = match tier {
+            Tier::Namespaces => Path::new(INSIDE).join(name),
+            Tier::Landlock => path.clone(),
+        };
+        Grant { path, at, access: Access::Read }
     }
 
     /// What a cage around a worktree of this attempt may call its own: the worktree's folder, so that two cages of one

@@ -13,9 +13,13 @@ use super::places::Places;
 use super::trees::{Start, TreeError};
 use crate::base::BaseError;
 use crate::dispatcher::NeedsView;
+use crate::dispatcher::history::{FailedBy, failed_by};
+use crate::egress::Leads;
+use crate::event::AttemptEnd;
 use crate::ids::Attempt;
 use crate::journal::LogWriter;
 use crate::journal::logs::{SECTION_BYTES_MAX, tail};
+use crate::policy::Cage;
 use crate::report::{sanitize, words};
 use crate::worker_process::WorkerError;
 use crate::worktree::Worktree;
@@ -45,6 +49,14 @@ pub enum SetupError {
         /// Its last lines, each on a line of its own.
         quoted: String,
     },
+    /// Its cage could not be closed around it, or the disk of its worktree was full.
+    #[error("`{command}` {reason}")]
+    Machine {
+        /// The command.
+        command: String,
+        /// Why.
+        reason: String,
+    },
     /// It printed too much, or no text.
     #[error("`{command}` {reason}")]
     Lines {
@@ -57,7 +69,7 @@ pub enum SetupError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A layer.
-    #[error("share what setup left: {0}")]
+    #[error(transparent)]
     Base(#[from] BaseError),
     /// The worker.
     #[error(transparent)]
@@ -67,17 +79,31 @@ pub enum SetupError {
     Io(#[from] std::io::Error),
 }
 
+impl SetupError {
+    /// Whether the machine failed, and not the command.
+    pub fn is_the_machines(&self) -> bool {
+        match self {
+            // What it left there, no machine could take.
+            SetupError::Base(BaseError::Setup { .. }) => false,
+            SetupError::Machine { .. }
+            | SetupError::Tree(_)
+            | SetupError::Base(_)
+            | SetupError::Worker(_)
+            | SetupError::Io(_) => true,
+            SetupError::Render(_) | SetupError::Ended { .. } | SetupError::Lines { .. } => false,
+        }
+    }
+}
+
 /// Runs `setup`, unless an earlier run left its result, and puts that under all worktrees.
 ///
 /// # Errors
 /// [`SetupError`].
 pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) -> Result<(), SetupError> {
     let command = executor.render(graph, command)?;
-    let text = serde_json::to_string(&command.argv).expect("strings");
     let base = Arc::clone(&executor.trees.base);
-    // The policy belongs to what the result depends on: what setup could see under a looser one is not handed to a stricter.
-    let policy = format!("{:?}", executor.cages[DEFAULT_SANDBOX]);
-    let parts = [text.as_bytes(), policy.as_bytes()];
+    let parts = setup_parts(&command, &executor.cages[DEFAULT_SANDBOX]);
+    let parts = parts.each_ref().map(String::as_bytes);
     let known = executor.trees.bases.known_setup(&base.layers, &parts);
     let layers = match known {
         Some(layers) => layers,
@@ -95,13 +121,32 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
     Ok(())
 }
 
+/// What the result of `setup` depends on beside the base. The policy belongs to it: what setup could see under a looser one
+/// is not handed to a stricter.
+pub(super) fn setup_parts(command: &RenderedCommand, cage: &Cage) -> [String; 2] {
+    [serde_json::to_string(&command.argv).expect("strings"), format!("{cage:?}")]
+}
+
 /// The lines that a command prints in a worktree of the base, without empty ones.
 ///
 /// # Errors
 /// [`SetupError`].
 pub async fn lines(executor: &Executor, task: TaskIx, command: &RenderedCommand) -> Result<Vec<Value>, SetupError> {
     let task = executor.plan.task(task);
-    let name = InstanceId(task.name.0.clone());
+    let text = printed(executor, &InstanceId(task.name.0.clone()), &task.sandbox, command).await?;
+    Ok(text.lines().filter(|line| !line.is_empty()).map(|line| Value::String(line.to_owned())).collect())
+}
+
+/// What a command prints on its standard output in a worktree of the base; `name` is what its log is kept under.
+///
+/// # Errors
+/// [`SetupError`].
+pub async fn printed(
+    executor: &Executor,
+    name: &InstanceId,
+    sandbox: &str,
+    command: &RenderedCommand,
+) -> Result<String, SetupError> {
     let mut printed = Vec::new();
     let mut excess = false;
     let mut hear = |stream: Stream, bytes: &[u8]| {
@@ -110,15 +155,14 @@ pub async fn lines(executor: &Executor, task: TaskIx, command: &RenderedCommand)
             printed.extend_from_slice(bytes);
         }
     };
-    let (ran, worktree) = executor.on_base(&name, &task.sandbox, command, &mut hear).await?;
+    let (ran, worktree) = executor.on_base(name, sandbox, command, &mut hear).await?;
     executor.trees.discard(worktree);
-    executor.expect_exit(&name, command, &ran)?;
+    executor.expect_exit(name, command, &ran)?;
     let refuse = |reason: String| SetupError::Lines { command: words::command(&command.argv), reason };
     if excess || ran.outcome.output_bytes_dropped > 0 {
         return Err(refuse(format!("printed more than {LINES_BYTES_MAX} bytes")));
     }
-    let text = String::from_utf8(printed).map_err(|_| refuse("printed lines that are not UTF-8".to_owned()))?;
-    Ok(text.lines().filter(|line| !line.is_empty()).map(|line| Value::String(line.to_owned())).collect())
+    String::from_utf8(printed).map_err(|_| refuse("printed lines that are not UTF-8".to_owned()))
 }
 
 impl Executor {
@@ -138,6 +182,7 @@ impl Executor {
         hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
     ) -> Result<(Ran, Worktree), SetupError> {
         let places = Places::of(&self.state, &self.run, name, Attempt(1));
+        places.clear(&self.state)?;
         let worktree = self.trees.worktree(&self.trees.base, &places.worktree("work"))?;
         let cage = &self.cages[sandbox];
         let inside = places.inside(cage.tier(), Access::Write, &NeedsView::default(), &self.state, &self.run)?;
@@ -146,8 +191,13 @@ impl Executor {
         let own = places.of_cage("work");
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, inside.env, &own);
         places.make_private_folders(&self.state, &spec)?;
-        let caged =
-            CagedCommand { argv: command.argv.clone(), cwd: worktree.spec.at().clone(), timeout: command.timeout };
+        let (argv, cwd) = (command.argv.clone(), worktree.spec.at().clone());
+        let caged = CagedCommand {
+            argv,
+            cwd,
+            timeout: command.timeout,
+            leads: Leads { hosts: cage.egress().cloned(), models: None },
+        };
         let mut log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
         let mut both = |stream: Stream, bytes: &[u8]| {
             // A log that cannot be written is noticed when it is finished.
@@ -163,10 +213,14 @@ impl Executor {
         if ran.outcome.ended == (Ended::Exited { code: 0 }) {
             return Ok(());
         }
+        let command = words::command(&command.argv);
+        let end = super::blame(AttemptEnd::Work { ended: ran.outcome.ended.clone() }, self.state.lacks());
+        if failed_by(&end) == FailedBy::Machine {
+            return Err(SetupError::Machine { command, reason: words::end(&end) });
+        }
         let log = Places::of(&self.state, &self.run, name, Attempt(1)).log();
         let lines = tail(&log, QUOTED_LINES_MAX).unwrap_or_default();
         let quoted: String = lines.iter().map(|line| format!("\n    {}", sanitize::line(line))).collect();
-        let command = words::command(&command.argv);
         Err(SetupError::Ended { command, ended: words::ended(&ran.outcome.ended), quoted })
     }
 }

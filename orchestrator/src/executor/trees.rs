@@ -2,6 +2,7 @@
 //! commit and, once it is worked in, a stack of layers; equal lists of needs share one.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -9,17 +10,20 @@ use git2::Oid;
 use serde_json::Value;
 use swarm_plans::InstanceIx;
 
+use super::settle::refused;
+use crate::base::checkout::{Bounds, measure};
 use crate::base::{BaseError, Bases, Layers};
 use crate::collect::display_path;
+use crate::collect::rules::judge_together;
 use crate::commit::{self, CommitSpec, Signing};
 use crate::event::ChangeSummary;
 use crate::machine::Machine;
-use crate::merge::{FoldError, FoldedAll, Step, fold_all};
+use crate::merge::{ConflictPath, FileRules, FoldError, FoldedAll, Step, fold_all};
 use crate::path_globs::PathGlobs;
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
 use crate::tree;
-use crate::worktree::{Backend, Worktree};
+use crate::worktree::{Backend, Retired, Spare, Worktree};
 use swarm_protocol::{Tier, WorktreeSpec};
 
 /// Why there is no tree to start from.
@@ -30,6 +34,15 @@ pub enum TreeError {
     Contradiction {
         /// For people: whose change, in which paths.
         detail: String,
+    },
+    /// The changes of needs meet in files that a command makes again: whoever can run it does, and says what came of it
+    /// ([`Trees::settle`]).
+    #[error("use the changes of its needs before {} is made again", again.first().map(|path| display_path(path)).unwrap_or_default())]
+    ToBeMade {
+        /// The merged tree, those files as in the first change.
+        tree: Oid,
+        /// Those files.
+        again: Vec<Vec<u8>>,
     },
     /// A file's name that no template can hold.
     #[error("use `{0}` as an item: its name is not UTF-8")]
@@ -74,19 +87,46 @@ pub struct Trees {
     pub signing: Signing,
     /// The plan's name, for those commits.
     pub plan: String,
+    /// Files that merge by rules of their own.
+    pub rules: FileRules,
     state: StateDir,
     tier: Tier,
     cleaner: Cleaner,
     joined: Mutex<HashMap<Changes, Arc<Start>>>,
+    commits: Mutex<HashMap<Changes, Oid>>,
+}
+
+fn changes_of(changes: &[(InstanceIx, ChangeSummary)]) -> Changes {
+    changes.iter().map(|(_, change)| (change.base_tree.clone(), change.tree.clone())).collect()
 }
 
 impl Trees {
     /// The trees of a run that starts from `base`.
-    pub fn new(repository: Arc<Repository>, bases: Bases, base: Layers, machine: &Machine, naming: Naming) -> Self {
+    pub fn new(
+        repository: Arc<Repository>,
+        bases: Bases,
+        base: Layers,
+        machine: &Machine,
+        naming: Naming,
+        rules: FileRules,
+    ) -> Self {
         let base = Arc::new(Start { commit: base.commit, tree: base.tree, layers: base });
         let Naming { signing, plan, state } = naming;
         let (backend, tier, cleaner) = (machine.backend, machine.tier(), Cleaner::start());
-        Trees { repository, bases, base, backend, signing, plan, state, tier, cleaner, joined: Mutex::default() }
+        Trees {
+            repository,
+            bases,
+            base,
+            backend,
+            signing,
+            plan,
+            rules,
+            state,
+            tier,
+            cleaner,
+            joined: Mutex::default(),
+            commits: Mutex::default(),
+        }
     }
 
     /// A worktree in a folder relative to the state folder. Blocks.
@@ -95,7 +135,8 @@ impl Trees {
     /// [`TreeError::Base`].
     pub fn worktree(&self, start: &Start, folder: &str) -> Result<Worktree, TreeError> {
         let at = self.repository.place();
-        let mut worktree = Worktree::provision(&self.state, &start.layers, folder, at, self.backend)?;
+        let spare = self.cleaner.spare();
+        let mut worktree = Worktree::provision(&self.state, &start.layers, folder, at, self.backend, spare)?;
         // Without a mount namespace a worker can only be where the folder really is.
         if let (Tier::Landlock, WorktreeSpec::Directory { at, path }) = (self.tier, &mut worktree.spec) {
             at.clone_from(path);
@@ -103,9 +144,17 @@ impl Trees {
         Ok(worktree)
     }
 
-    /// Removes a worktree, off the critical path.
+    /// Whether every worktree is seen under one path, so that paths in what was built in another one hold.
+    pub fn share_a_path(&self) -> bool {
+        self.tier == Tier::Namespaces
+    }
+
+    /// Takes a worktree out of use, and removes it off the critical path.
     pub fn discard(&self, worktree: Worktree) {
-        self.cleaner.take(worktree);
+        // Whoever makes the next one under its name takes what could not be renamed.
+        if let Ok(retired) = worktree.retire() {
+            self.cleaner.take(retired);
+        }
     }
 
     /// The base with the changes of needs, in merge order. Blocks.
@@ -116,16 +165,45 @@ impl Trees {
         if changes.is_empty() {
             return Ok(Arc::clone(&self.base));
         }
-        let key: Changes = changes.iter().map(|(_, change)| (change.base_tree.clone(), change.tree.clone())).collect();
+        let key = changes_of(changes);
         // Held while it is made: whoever needs the same tree waits for it instead of making it again.
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(start) = joined.get(&key) {
             return Ok(Arc::clone(start));
         }
-        let commit = self.joined_commit(changes)?;
+        let commit = self.commit_with(changes)?;
         let start = Arc::new(self.layered(commit)?);
         joined.insert(key, Arc::clone(&start));
         Ok(start)
+    }
+
+    /// The tree of the base with the changes of needs, without layers to work in. Blocks.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn tree_with(&self, changes: &[(InstanceIx, ChangeSummary)]) -> Result<Oid, TreeError> {
+        if changes.is_empty() {
+            return Ok(self.base.tree);
+        }
+        Ok(self.repository.tree_of(self.commit_with(changes)?)?)
+    }
+
+    /// The commit of the base with the changes of needs, without layers to work in. Blocks.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn commit_with(&self, changes: &[(InstanceIx, ChangeSummary)]) -> Result<Oid, TreeError> {
+        if changes.is_empty() {
+            return Ok(self.base.commit);
+        }
+        let key = changes_of(changes);
+        let known = self.commits.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        if let Some(commit) = known {
+            return Ok(commit);
+        }
+        let commit = self.joined_commit(changes)?;
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner).insert(key, commit);
+        Ok(commit)
     }
 
     /// The layers of a commit that stems from the base. Blocks.
@@ -133,7 +211,15 @@ impl Trees {
     /// # Errors
     /// [`TreeError::Base`].
     pub fn layered(&self, commit: Oid) -> Result<Start, TreeError> {
-        let layers = self.bases.derive(&self.base.layers, commit)?;
+        self.layered_on(&self.base.layers, commit)
+    }
+
+    /// The same on layers of the base with more under them. Blocks.
+    ///
+    /// # Errors
+    /// [`TreeError::Base`].
+    pub fn layered_on(&self, layers: &Layers, commit: Oid) -> Result<Start, TreeError> {
+        let layers = self.bases.derive(layers, commit)?;
         Ok(Start { commit: layers.commit, tree: layers.tree, layers })
     }
 
@@ -144,22 +230,51 @@ impl Trees {
         {
             return Ok(id(&only.commit)?);
         }
-        let steps: Vec<Step> = changes
-            .iter()
-            .map(|(_, change)| Ok(Step { base: id(&change.base_tree)?, result: id(&change.tree)? }))
-            .collect::<Result<_, RepositoryError>>()?;
+        let steps = changes.iter().map(|(_, change)| Step::try_from(change));
+        let steps = steps.collect::<Result<Vec<Step<'_>>, _>>().map_err(RepositoryError::from)?;
         let git = self.repository.handle()?;
-        let tree = match fold_all(&git, self.base.tree, &steps)? {
-            FoldedAll::Clean { tree } => tree,
+        let tree = match fold_all(&git, &self.rules, self.base.tree, &steps)? {
+            FoldedAll::Clean { tree, again } if again.is_empty() => tree,
+            FoldedAll::Clean { tree, again } => return Err(TreeError::ToBeMade { tree, again }),
             FoldedAll::Conflict { paths, .. } => {
-                let named: Vec<String> = paths.iter().take(5).map(|at| display_path(&at.path)).collect();
+                let named: Vec<String> = paths.iter().take(5).map(named).collect();
                 let detail = format!("the changes of its needs contradict each other in {}", named.join(", "));
                 return Err(TreeError::Contradiction { detail });
             }
         };
+        self.commit_joined(tree)
+    }
+
+    /// A commit of what needs come to together, which nobody has seen before.
+    fn commit_joined(&self, tree: Oid) -> Result<Oid, TreeError> {
+        let git = self.repository.handle()?;
+        let odb = git.odb().map_err(RepositoryError::from)?;
+        if let Some(refusal) = judge_together(&odb, self.base.tree, tree).map_err(FoldError::from)? {
+            let detail = format!("the changes of its needs, taken together, {}", refused(&refusal));
+            return Err(TreeError::Contradiction { detail });
+        }
         let subject = format!("{}: what its needs changed", self.plan);
         let spec = CommitSpec { parents: &[self.base.commit], tree, subject: &subject, trailers: &[] };
         Ok(commit::write_commit(&self.repository, &self.signing, &spec)?)
+    }
+
+    /// Says which tree the changes of needs come to that meet in files which were made again.
+    ///
+    /// # Errors
+    /// [`TreeError::Repository`], and [`TreeError::Contradiction`] for a tree that no worker may leave.
+    pub fn settle(&self, changes: &[(InstanceIx, ChangeSummary)], tree: Oid) -> Result<(), TreeError> {
+        let commit = self.commit_joined(tree)?;
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner).insert(changes_of(changes), commit);
+        Ok(())
+    }
+}
+
+/// Where two needs contradict each other, for people.
+fn named(at: &ConflictPath) -> String {
+    let path = display_path(&at.path);
+    match &at.moved_to {
+        Some(to) => format!("{path} (moved to {}, where the `writes` of the other allow no change)", display_path(to)),
+        None => path,
     }
 }
 
@@ -172,7 +287,9 @@ pub fn files_matching(repository: &Repository, commit: Oid, globs: &[String]) ->
     let globs = PathGlobs::new(globs).map_err(BaseError::from)?;
     let git = repository.handle()?;
     let odb = git.odb().map_err(RepositoryError::from)?;
-    let files = tree::diff(&odb, None, Some(repository.tree_of(commit)?)).map_err(BaseError::from)?;
+    let tree = repository.tree_of(commit)?;
+    measure(&odb, tree, &Bounds::default(), &AtomicBool::new(false))?;
+    let files = tree::diff(&odb, None, Some(tree)).map_err(BaseError::from)?;
     let matching = files.into_iter().map(|file| file.path).filter(|path| globs.matches(path));
     matching
         .map(|path| String::from_utf8(path).map(Value::String).map_err(|e| TreeError::Name(display_path(e.as_bytes()))))
@@ -193,32 +310,49 @@ pub struct Naming {
 /// Worktrees that wait to be removed at most; whoever discards one more waits for the disk.
 const DISCARDED_MAX: usize = 256;
 
-/// A thread that removes worktrees. Dropping it waits until all are gone.
+/// Folders kept for the next worktrees at most.
+const SPARES_MAX: usize = 64;
+
+/// A thread that removes worktrees, and keeps folders of those that nothing was written to. Dropping it waits until all are
+/// gone.
 #[derive(Debug)]
 struct Cleaner {
-    queue: Option<mpsc::SyncSender<Worktree>>,
+    queue: Option<mpsc::SyncSender<Retired>>,
     thread: Option<JoinHandle<()>>,
+    spares: Arc<Mutex<Vec<Spare>>>,
 }
 
 impl Cleaner {
     fn start() -> Self {
-        let (sender, receiver) = mpsc::sync_channel::<Worktree>(DISCARDED_MAX);
+        let (sender, receiver) = mpsc::sync_channel::<Retired>(DISCARDED_MAX);
+        let spares = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&spares);
         let clean = move || {
-            while let Ok(worktree) = receiver.recv() {
+            while let Ok(retired) = receiver.recv() {
                 // What cannot be removed now is in the trash folder, which `swarm clean` empties.
-                drop(worktree.remove());
+                if let Some(spare) = retired.remove() {
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    if kept.len() < SPARES_MAX {
+                        kept.push(spare);
+                    }
+                }
             }
         };
         let thread = std::thread::Builder::new().name("cleaner".to_owned()).stack_size(512 << 10).spawn(clean);
-        Cleaner { queue: Some(sender), thread: thread.ok() }
+        Cleaner { queue: Some(sender), thread: thread.ok(), spares }
     }
 
-    fn take(&self, worktree: Worktree) {
+    /// Folders for the next worktree, where there are some.
+    fn spare(&self) -> Option<Spare> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn take(&self, retired: Retired) {
         if let (Some(queue), Some(_)) = (&self.queue, &self.thread) {
             // The thread lives as long as the queue.
-            drop(queue.send(worktree));
+            drop(queue.send(retired));
         } else {
-            drop(worktree.remove());
+            drop(retired.remove());
         }
     }
 }

@@ -6,18 +6,26 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RunId, encode_component};
-use crate::state::StateDir;
+use crate::state::{StateDir, make_private_dir_all};
+
+/// How long a lock may outlive its holder; the child that keeps it needs microseconds, and much longer on a machine that is
+/// busy with other things.
+const LEFTOVER_MAX: Duration = Duration::from_secs(5);
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub struct RunLock {
     file: File,
+    path: PathBuf,
+    /// Who had it before, as far as its file still tells.
+    before: Option<Holder>,
 }
 
 /// Who holds a lock.
@@ -30,6 +38,15 @@ pub struct Holder {
     pub since_ms: u64,
     /// What it works on, for people.
     pub what: String,
+    /// The run that it works on; none while that has no name yet.
+    #[serde(default)]
+    pub run: Option<RunId>,
+    /// When the process was started, in clock ticks since the machine was: with its id the name of one process only.
+    #[serde(default)]
+    pub started_ticks: u64,
+    /// Whether it is moving the target at this moment.
+    #[serde(default)]
+    pub moving: bool,
 }
 
 /// Why a lock was not taken.
@@ -61,9 +78,16 @@ impl Drop for RunLock {
 
 fn held_text(holder: Option<&Holder>) -> String {
     match holder {
-        Some(holder) => format!("another coordinator works on {} (process {})", holder.what, holder.pid),
+        Some(Holder { what, pid, run: Some(run), .. }) if *what != run_word(run) => {
+            format!("another coordinator works on {what} for {run} (process {pid})")
+        }
+        Some(Holder { what, pid, .. }) => format!("another coordinator works on {what} (process {pid})"),
         None => "another coordinator works on it".to_owned(),
     }
+}
+
+fn run_word(run: &RunId) -> String {
+    format!("run {run}")
 }
 
 impl RunLock {
@@ -72,15 +96,28 @@ impl RunLock {
     /// # Errors
     /// [`LockError::Held`]: wait for the holder or end it. [`LockError::Io`]: the state folder is not writable.
     pub fn of_run(state: &Path, run: &RunId, now_ms: u64) -> Result<Self, LockError> {
-        take(&run_lock_path(state, run), &format!("run {run}"), now_ms)
+        take(&run_lock_path(state, run), &run_word(run), Some(run), now_ms)
     }
 
-    /// Takes the lock of a target branch, named by its full ref, at `<state>/locks/`.
+    /// Takes the lock of a target branch, named by its full ref. It lies in the repository, at `<git common dir>/swarm/locks/`,
+    /// so that coordinators with different state folders meet there.
     ///
     /// # Errors
     /// As [`RunLock::of_run`].
-    pub fn of_target(state: &Path, target: &str, now_ms: u64) -> Result<Self, LockError> {
-        take(&state.join("locks").join(encode_component(target)), &format!("branch {target}"), now_ms)
+    pub fn of_target(common_dir: &Path, target: &str, now_ms: u64) -> Result<Self, LockError> {
+        let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
+        let path = common_dir.join("swarm/locks").join(encode_component(target));
+        take(&path, &format!("branch {branch}"), None, now_ms)
+    }
+
+    /// Writes into the lock of a target for which run it is held, once that has its name.
+    ///
+    /// # Errors
+    /// [`LockError::Io`]; the lock is still held.
+    pub fn name_run(&self, run: &RunId) -> Result<(), LockError> {
+        let Some(holder) = read_holder(&self.file) else { return Ok(()) };
+        let holder = Holder { run: Some(run.clone()), ..holder };
+        write_holder(&self.file, &holder).map_err(|source| LockError::Io { path: self.path.clone(), source })
     }
 
     /// Says that somebody uses the state folder's bases and layers, at `<state>/in-use`. Any number of coordinators hold it
@@ -92,8 +129,23 @@ impl RunLock {
         let path = state.join("in-use");
         let file = open_lock(&path)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared))
-            .map_err(|error| LockError::Io { path, source: error.into() })?;
-        Ok(RunLock { file })
+            .map_err(|error| LockError::Io { path: path.clone(), source: error.into() })?;
+        Ok(RunLock { file, path, before: None })
+    }
+
+    /// Whether the holder before died while it moved the target: what it left of a lock on the ref is nobody's.
+    pub fn was_moving(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.moving)
+    }
+
+    /// Writes into the lock of a target whether it is being moved now.
+    ///
+    /// # Errors
+    /// [`LockError::Io`]; the lock is still held.
+    pub fn set_moving(&self, moving: bool) -> Result<(), LockError> {
+        let Some(holder) = read_holder(&self.file) else { return Ok(()) };
+        write_holder(&self.file, &Holder { moving, ..holder })
+            .map_err(|source| LockError::Io { path: self.path.clone(), source })
     }
 
     /// The state folder, when no coordinator uses it.
@@ -104,7 +156,7 @@ impl RunLock {
         let path = state.join("in-use");
         let file = open_lock(&path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RunLock { file }),
+            Ok(()) => Ok(RunLock { file, path, before: None }),
             Err(Errno::WOULDBLOCK) => Err(LockError::Held { holder: None }),
             Err(error) => Err(LockError::Io { path, source: error.into() }),
         }
@@ -117,7 +169,7 @@ impl RunLock {
     pub fn holder_of_run(state: &Path, run: &RunId) -> Result<Option<Holder>, LockError> {
         let path = run_lock_path(state, run);
         let io = |source| LockError::Io { path: path.clone(), source };
-        let mut file = match File::open(&path) {
+        let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(error)),
@@ -126,9 +178,14 @@ impl RunLock {
         // so looking never gets in the way of taking.
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
-            Err(Errno::WOULDBLOCK) => {
-                Ok(Some(read_holder(&mut file).unwrap_or(Holder { pid: 0, since_ms: 0, what: format!("run {run}") })))
-            }
+            Err(Errno::WOULDBLOCK) => Ok(Some(read_holder(&file).unwrap_or(Holder {
+                pid: 0,
+                since_ms: 0,
+                what: run_word(run),
+                run: Some(run.clone()),
+                started_ticks: 0,
+                moving: false,
+            }))),
             Err(error) => Err(io(error.into())),
         }
     }
@@ -146,27 +203,97 @@ fn run_lock_path(state: &Path, run: &RunId) -> PathBuf {
 fn open_lock(path: &Path) -> Result<File, LockError> {
     let io = |source| LockError::Io { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(io)?;
+        make_private_dir_all(folder).map_err(io)?;
     }
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)
 }
 
-fn take(path: &Path, what: &str, now_ms: u64) -> Result<RunLock, LockError> {
+fn take(path: &Path, what: &str, run: Option<&RunId>, now_ms: u64) -> Result<RunLock, LockError> {
+    take_within(path, what, run, now_ms, LEFTOVER_MAX)
+}
+
+/// Takes a lock; one whose holder is known to be dead is waited for.
+///
+/// A coordinator that is killed while it starts a worker leaves a child with a copy of the descriptor, which ends with the
+/// child's exec: the lock outlives its holder by that.
+fn take_within(
+    path: &Path,
+    what: &str,
+    run: Option<&RunId>,
+    now_ms: u64,
+    longest: Duration,
+) -> Result<RunLock, LockError> {
     let io = |source| LockError::Io { path: path.to_owned(), source };
-    let mut file = open_lock(path)?;
+    let file = open_lock(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(LockError::Held { holder: read_holder(&mut file) }),
+        Err(Errno::WOULDBLOCK) => {
+            let holder = read_holder(&file);
+            // Nobody is named in the instant between taking and writing only: who is that quick lives.
+            let died = holder.as_ref().is_some_and(|holder| !holder.lives());
+            if !died || !comes_free(&file, longest).map_err(io)? {
+                return Err(LockError::Held { holder: read_holder(&file).or(holder) });
+            }
+        }
         Err(error) => return Err(io(error.into())),
     }
-    let holder = Holder { pid: std::process::id(), since_ms: now_ms, what: what.to_owned() };
-    let text = serde_json::to_vec(&holder).expect("a holder has string keys only");
-    file.set_len(0).and_then(|()| file.write_all(&text)).map_err(io)?;
-    Ok(RunLock { file })
+    let pid = std::process::id();
+    let started_ticks = started_ticks(pid).unwrap_or(0);
+    let before = read_holder(&file);
+    let (what, run) = (what.to_owned(), run.cloned());
+    // What the one before was in the midst of stays written until it is put in order.
+    let moving = before.as_ref().is_some_and(|before| before.moving);
+    let holder = Holder { pid, since_ms: now_ms, what, run, started_ticks, moving };
+    write_holder(&file, &holder).map_err(io)?;
+    Ok(RunLock { file, path: path.to_owned(), before })
+}
+
+/// Waits for a lock, not for ever; whether it was taken. flock(2) has no wait with an end, so another thread waits: on a copy
+/// of the descriptor, whose lock is this one's. When the time is over it goes on waiting, and lets go at once.
+fn comes_free(file: &File, longest: Duration) -> std::io::Result<bool> {
+    let copy = file.try_clone()?;
+    let (sender, taken) = std::sync::mpsc::sync_channel(0);
+    let wait = move || {
+        let locked = rustix::io::retry_on_intr(|| rustix::fs::flock(&copy, FlockOperation::LockExclusive));
+        let is_locked = locked.is_ok();
+        if sender.send(locked).is_err() && is_locked {
+            // Nobody wants it any more. It can only fail for a bad descriptor.
+            let _ = rustix::fs::flock(&copy, FlockOperation::Unlock);
+        }
+    };
+    std::thread::Builder::new().name("lock".to_owned()).stack_size(128 << 10).spawn(wait)?;
+    match taken.recv_timeout(longest) {
+        Ok(locked) => Ok(locked.map(|()| true)?),
+        Err(_) => Ok(false),
+    }
+}
+
+fn write_holder(mut file: &File, holder: &Holder) -> std::io::Result<()> {
+    let text = serde_json::to_vec(holder).expect("a holder has string keys only");
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+/// When a process was started, in clock ticks since the machine was; `None` when there is none of that id, or when it has
+/// ended and only its parent has not noticed.
+/// Source: proc_pid_stat(5), fields 3 and 22, counted behind the name in parentheses, which may hold anything.
+pub fn started_ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok()).flatten()
+}
+
+impl Holder {
+    /// Whether the very process that took the lock lives on this machine.
+    fn lives(&self) -> bool {
+        started_ticks(self.pid) == Some(self.started_ticks)
+    }
 }
 
 /// What the holder wrote; `None` in the instant between its taking the lock and its writing.
-fn read_holder(file: &mut File) -> Option<Holder> {
+fn read_holder(mut file: &File) -> Option<Holder> {
     let mut text = String::new();
     file.rewind().ok()?;
     file.take(4096).read_to_string(&mut text).ok()?;
@@ -196,6 +323,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_that_outlives_its_holder_is_waited_for_and_a_living_holder_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        let left = take(&path, "it", None, 1).expect("free");
+        let no_time = Duration::ZERO;
+        assert!(matches!(take_within(&path, "it", None, 2, LEFTOVER_MAX), Err(LockError::Held { .. })), "it lives");
+        let holder = read_holder(&left.file).expect("just written");
+        write_holder(&left.file, &Holder { started_ticks: holder.started_ticks + 1, ..holder }).expect("writable");
+        assert!(take_within(&path, "it", None, 3, no_time).is_err(), "not for ever");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| take_within(&path, "it", None, 4, LEFTOVER_MAX));
+            // Without a word, as by a process that is killed.
+            rustix::fs::flock(&left.file, FlockOperation::Unlock).expect("it was held");
+            waiting.join().expect("no panic").expect("the last copy is closed");
+        });
+    }
+
+    #[test]
     fn a_run_without_a_lock_file_is_held_by_nobody() {
         let state = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(RunLock::holder_of_run(state.path(), &RunId("x-1".to_owned())).expect("legible"), None);
@@ -213,10 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn targets_with_slashes_have_locks_of_their_own() {
-        let state = tempfile::tempdir().expect("a temporary folder");
-        let _a = RunLock::of_target(state.path(), "refs/heads/swarm/a", 1).expect("free");
-        let _b = RunLock::of_target(state.path(), "refs/heads/swarm/b", 1).expect("free");
-        assert!(RunLock::of_target(state.path(), "refs/heads/swarm/a", 1).is_err());
+    fn targets_with_slashes_have_locks_of_their_own_and_name_their_run() {
+        let git = tempfile::tempdir().expect("a temporary folder");
+        let a = RunLock::of_target(git.path(), "refs/heads/swarm/a", 1).expect("free");
+        let _b = RunLock::of_target(git.path(), "refs/heads/swarm/b", 1).expect("free");
+        let refusal = || RunLock::of_target(git.path(), "refs/heads/swarm/a", 1).expect_err("held").to_string();
+        assert_eq!(refusal(), format!("another coordinator works on branch swarm/a (process {})", std::process::id()));
+        a.name_run(&RunId("tour-7".to_owned())).expect("writable");
+        assert!(refusal().contains("on branch swarm/a for tour-7 (process"), "{}", refusal());
     }
 }

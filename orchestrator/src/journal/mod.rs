@@ -16,6 +16,8 @@ pub mod read;
 pub mod replay;
 /// The tables and their version.
 mod schema;
+/// What was spent on models; pure.
+mod spending;
 /// Events onto the disk, many with one sync.
 pub mod write;
 
@@ -26,6 +28,7 @@ pub use lock::{Holder, LockError, RunLock};
 pub use logs::{LogWriter, attempt_dir, log_path, tail};
 pub use read::{JournalReader, RunRow, Source, TaskDuration};
 pub use replay::{AttemptState, ChangeState, Finished, InstanceState, Phase, RunState, Tally, replay};
+pub use spending::Spending;
 pub use write::{Journal, NewRun, RunWriter};
 
 /// Why the journal could not be read or written, by what the reader can do about it.
@@ -86,6 +89,15 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Sorts an answer of the system for the journal at `path`.
+    fn from_io(path: &std::path::Path, error: std::io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => JournalError::DiskFull { path },
+            _ => JournalError::Io { path, source: Arc::new(error) },
+        }
+    }
+
     /// Sorts an answer of SQLite for the journal at `path`.
     fn from_sql(path: &std::path::Path, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;

@@ -10,6 +10,10 @@ use super::replay::{RunState, Tally};
 use super::schema::{journal_path, open_to_read};
 use crate::event::{Recorded, RunEvent};
 use crate::ids::RunId;
+use crate::settings::Asked;
+
+/// Known verdicts that a run remembers; older ones are found out again.
+pub const GREEN_TREES_MAX: usize = 100_000;
 
 /// The journal of a state folder, open for reading.
 #[derive(Debug)]
@@ -102,28 +106,55 @@ impl JournalReader {
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn events(&self, run: &RunId, after: u64) -> Result<Vec<Recorded>, JournalError> {
-        let sql = "SELECT seq, at_ms, json FROM events
-                   WHERE run = (SELECT key FROM runs WHERE id = ?1) AND seq > ?2 ORDER BY seq";
-        let rows = self.rows(sql, params![run.0, after as i64], |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64, row.get::<_, String>(2)?))
-        })?;
-        rows.into_iter()
-            .map(|(seq, at_ms, json)| {
-                let event: RunEvent = serde_json::from_str(&json).map_err(|error| JournalError::Damaged {
-                    path: self.path.clone(),
-                    detail: format!("event {seq} of {run}: {error}"),
-                })?;
-                Ok(Recorded { seq, at_ms, event })
-            })
-            .collect()
+        let mut all = Vec::new();
+        self.tell(run, after, |recorded| all.push(recorded))?;
+        Ok(all)
     }
 
-    /// The state of a run, replayed.
+    /// Tells `hear` each event of a run with a number above `after`, in order. A long run has hundreds of thousands, which
+    /// need hundreds of megabytes when all are kept at once: whoever can does with one after the other.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`]; what comes before a damaged event was told.
+    pub fn tell(&self, run: &RunId, after: u64, mut hear: impl FnMut(Recorded)) -> Result<(), JournalError> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let sql = "SELECT seq, at_ms, json FROM events
+                   WHERE run = (SELECT key FROM runs WHERE id = ?1) AND seq > ?2 ORDER BY seq";
+        let failed = |error| JournalError::from_sql(&self.path, error);
+        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query(params![run.0, after as i64]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            hear(self.recorded(run, row)?);
+        }
+        Ok(())
+    }
+
+    /// One event, read where the database has its text.
+    fn recorded(&self, run: &RunId, row: &Row<'_>) -> Result<Recorded, JournalError> {
+        let failed = |error| JournalError::from_sql(&self.path, error);
+        let number = |column| row.get::<_, i64>(column).map(|number| number as u64).map_err(failed);
+        let (seq, at_ms) = (number(0)?, number(1)?);
+        let text = row.get_ref(2).map_err(failed)?.as_str().map_err(|error| failed(error.into()))?;
+        let event: RunEvent = serde_json::from_str(text).map_err(|error| JournalError::Damaged {
+            path: self.path.clone(),
+            detail: format!("event {seq} of {run}: {error}"),
+        })?;
+        Ok(Recorded { seq, at_ms, event })
+    }
+
+    /// The state of a run, replayed. What its first event says comes from its row where it ended before that.
     ///
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn state(&self, run: &RunId) -> Result<RunState, JournalError> {
-        Ok(super::replay(&self.events(run, 0)?))
+        let mut state = RunState::default();
+        self.tell(run, 0, |recorded| state.apply(&recorded))?;
+        if let (None, Some(row)) = (&state.run, self.run(run)?) {
+            state.run = Some(row.id);
+            (state.plan, state.base, state.target) = (row.plan, row.base, row.target);
+            state.started_at_ms = row.started_at_ms;
+        }
+        Ok(state)
     }
 
     /// The plan of a run and what it included, the plan first.
@@ -133,6 +164,22 @@ impl JournalReader {
     pub fn sources(&self, run: &RunId) -> Result<Vec<Source>, JournalError> {
         let sql = "SELECT name, text FROM sources WHERE run = (SELECT key FROM runs WHERE id = ?1) ORDER BY position";
         self.rows(sql, [&run.0], |row| Ok(Source { name: row.get(0)?, text: row.get(1)? }))
+    }
+
+    /// What a run was asked for beside its plan; `None` when there is no such run. A run of an older journal reads as one
+    /// that was asked for nothing.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn asked(&self, run: &RunId) -> Result<Option<Asked>, JournalError> {
+        let texts = self.rows("SELECT asked FROM runs WHERE id = ?1", [&run.0], |row| row.get::<_, String>(0))?;
+        let parse = |text: String| {
+            serde_json::from_str(&text).map_err(|error| JournalError::Damaged {
+                path: self.path.clone(),
+                detail: format!("what {run} was asked for: {error}"),
+            })
+        };
+        texts.into_iter().next().map(parse).transpose()
     }
 
     /// How long the tasks of a plan took when they last succeeded.
@@ -148,6 +195,15 @@ impl JournalReader {
                 last_ms: row.get::<_, i64>(2)? as u64,
             })
         })
+    }
+
+    /// Trees, full hex ids, that passed the gate of this key in any run; the newest ones, at most [`GREEN_TREES_MAX`].
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn green_trees(&self, gate: &str) -> Result<Vec<String>, JournalError> {
+        let sql = "SELECT tree FROM verdicts WHERE gate = ?1 ORDER BY at_ms DESC LIMIT ?2";
+        self.rows(sql, rusqlite::params![gate, GREEN_TREES_MAX as i64], |row| row.get(0))
     }
 
     fn rows<T>(

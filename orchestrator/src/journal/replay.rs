@@ -1,6 +1,7 @@
 //! Events become the state of a run; pure. What a command shows of a run that ended last week and what the live view
 //! shows of one that is running is the same value, made by the same function from the same events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use git2::Oid;
@@ -8,9 +9,14 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use swarm_plans::InstanceId;
 use swarm_protocol::EnforcementReport;
+use swarm_protocol::agent::Envelope;
 
-use crate::event::{AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
+use crate::event::{
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, Recorded, RefusalSeen,
+    Remedy, ReusedInstance, RunEvent,
+};
 use crate::ids::{Attempt, RunId};
+use crate::journal::Spending;
 
 /// All that is known of a run. Outputs of tasks stay in the journal: they can be large and no report shows them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +41,9 @@ pub struct RunState {
     pub started_at_ms: u64,
     /// When the newest event was recorded, in milliseconds since the Unix epoch.
     pub newest_at_ms: u64,
+    /// How long coordinators worked on it up to the newest event, in milliseconds: what lies between the end of one and the
+    /// beginning of the next is not counted.
+    pub lived_ms: u64,
     /// The newest event's number.
     pub seq: u64,
     /// In graph order.
@@ -43,6 +52,8 @@ pub struct RunState {
     pub tally: Tally,
     /// Full hex commit id that the newest landing moved the target to, or was about to.
     pub tip: Option<String>,
+    /// What the target's gate did.
+    pub gate: GateState,
     /// The end; `None` while it runs, and for ever when its coordinator died.
     pub finished: Option<Finished>,
 }
@@ -62,8 +73,55 @@ pub struct InstanceState {
     pub attempts: Vec<AttemptState>,
     /// Why it ended so, where that is not evident.
     pub cause: Option<String>,
+    /// The run whose recorded result it took instead of running; instances that took one from the same run share the text.
+    pub reused_from: Option<Arc<str>>,
+    /// What it spent on models; `None` when it asked none.
+    pub models: Option<Box<Spending>>,
     /// What became of its change; `None` until the merge train spoke.
     pub fate: Option<Fate>,
+    /// Its change did not land as it is, and something else is being tried.
+    pub evicted: Option<Box<Evicted>>,
+    /// The result that it had before it was tried again.
+    result_before: Option<InstanceResult>,
+}
+
+/// Why a change did not land as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evicted {
+    /// For people.
+    pub reason: String,
+    /// What is tried next.
+    pub next: Remedy,
+}
+
+/// What the target's gate did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GateState {
+    /// Verifications that ran; known verdicts are not counted.
+    pub verifications: u64,
+    /// Verdicts that were known from an earlier run.
+    pub remembered: u64,
+    /// Their wall time together, in milliseconds.
+    pub spent_ms: u64,
+    /// Trees that were red first and green on a later try.
+    pub flaky: u64,
+    /// Trees whose last verdict is red.
+    red: BTreeSet<String>,
+}
+
+impl GateState {
+    fn count(&mut self, tree: &str, verdict: GateVerdict, duration_ms: u64) {
+        self.spent_ms += duration_ms;
+        match verdict {
+            GateVerdict::Green if duration_ms == 0 => self.remembered += 1,
+            _ => self.verifications += 1,
+        }
+        match verdict {
+            GateVerdict::Green => self.flaky += u64::from(self.red.remove(tree)),
+            GateVerdict::Red => drop(self.red.insert(tree.to_owned())),
+            GateVerdict::Broken => {}
+        }
+    }
 }
 
 /// Where an instance stands.
@@ -89,17 +147,55 @@ pub struct AttemptState {
     pub attempt: Attempt,
     /// Milliseconds since the Unix epoch.
     pub started_at_ms: u64,
-    /// `None` while it runs.
-    pub end: Option<AttemptEnd>,
     /// From spawn to the end of the last check, in milliseconds; 0 while it runs.
     pub duration_ms: u64,
     /// What was collected, perhaps without any difference.
     pub collected: Option<Box<ChangeState>>,
-    /// Things a person should know.
-    pub notes: Vec<String>,
+    end: TryEnd,
+    said: Option<Box<Said>>,
+}
+
+/// How a try ended, in eight bytes where it ended well, as nearly all do.
+#[derive(Debug, Clone, PartialEq)]
+enum TryEnd {
+    Not,
+    Well,
+    Otherwise(Box<AttemptEnd>),
+}
+
+/// What there is to say of a try; of most nothing.
+#[derive(Debug, Clone, PartialEq)]
+struct Said {
+    notes: Vec<String>,
+    refusals: Vec<RefusalSeen>,
+    envelope: Option<Box<Envelope>>,
 }
 
 impl AttemptState {
+    /// `None` while it runs.
+    pub fn end(&self) -> Option<&AttemptEnd> {
+        match &self.end {
+            TryEnd::Not => None,
+            TryEnd::Well => Some(&AttemptEnd::Succeeded),
+            TryEnd::Otherwise(end) => Some(end),
+        }
+    }
+
+    /// Things a person should know.
+    pub fn notes(&self) -> &[String] {
+        self.said.as_ref().map_or(&[], |said| &said.notes)
+    }
+
+    /// What its cage seems to have kept from it.
+    pub fn refusals(&self) -> &[RefusalSeen] {
+        self.said.as_ref().map_or(&[], |said| &said.refusals)
+    }
+
+    /// What its agent said of the work.
+    pub fn envelope(&self) -> Option<&Envelope> {
+        self.said.as_ref()?.envelope.as_deref()
+    }
+
     /// What it changed, when that is anything: the commit of a try that changed nothing is its base.
     pub fn change(&self) -> Option<&ChangeState> {
         self.collected.as_deref().filter(|change| change.tree != change.base_tree)
@@ -117,6 +213,15 @@ pub struct ChangeState {
     pub tree: Oid,
     /// Files added, changed or removed.
     pub files: u64,
+}
+
+impl TryEnd {
+    fn of(end: &AttemptEnd) -> Self {
+        match end {
+            AttemptEnd::Succeeded => TryEnd::Well,
+            end => TryEnd::Otherwise(Box::new(end.clone())),
+        }
+    }
 }
 
 impl ChangeState {
@@ -157,6 +262,8 @@ pub struct Tally {
     pub passed: u64,
     /// Among `passed`: on a retry only.
     pub flaky: u64,
+    /// Among `passed`: a recorded result was taken.
+    pub reused: u64,
     /// Failed, timed-out, violation or lost.
     pub failed: u64,
     /// Cancelled.
@@ -172,10 +279,34 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Takes back what [`Tally::count`] counted of a result that no longer holds.
+    pub fn reopen(&mut self, result: InstanceResult) {
+        self.finished -= 1;
+        match result {
+            InstanceResult::Succeeded => self.passed -= 1,
+            InstanceResult::Flaky => {
+                self.passed -= 1;
+                self.flaky -= 1;
+            }
+            InstanceResult::Failed | InstanceResult::TimedOut | InstanceResult::Violation | InstanceResult::Lost => {
+                self.failed -= 1;
+            }
+            InstanceResult::Cancelled => self.cancelled -= 1,
+            InstanceResult::Skipped => self.skipped -= 1,
+            InstanceResult::Blocked => self.blocked -= 1,
+        }
+    }
+
     /// Counts one event.
     pub fn count(&mut self, event: &RunEvent) {
         match event {
             RunEvent::InstancesAdded { instances } => self.instances += instances.len() as u64,
+            RunEvent::Reused { instances } => {
+                let reused = instances.len() as u64;
+                self.finished += reused;
+                self.passed += reused;
+                self.reused += reused;
+            }
             RunEvent::InstanceFinished { result, .. } => {
                 self.finished += 1;
                 match result {
@@ -196,11 +327,19 @@ impl Tally {
             RunEvent::Merged { fate, .. } => match fate {
                 Fate::Landed { .. } => self.landed += 1,
                 Fate::Parked { .. } => self.parked += 1,
+                Fate::Dropped => self.parked = self.parked.saturating_sub(1),
                 Fate::Empty => {}
             },
+            RunEvent::RunResumed { tally, .. } => *self = *tally,
             RunEvent::RunStarted { .. }
+            | RunEvent::Reopened { .. }
+            | RunEvent::Retried { .. }
+            | RunEvent::ItemsFound { .. }
             | RunEvent::AttemptStarted { .. }
+            | RunEvent::ModelCalled { .. }
             | RunEvent::AttemptFinished { .. }
+            | RunEvent::Verified { .. }
+            | RunEvent::Evicted { .. }
             | RunEvent::Landing { .. }
             | RunEvent::RunFinished { .. } => {}
         }
@@ -221,61 +360,122 @@ impl RunState {
     /// never panics.
     pub fn apply(&mut self, recorded: &Recorded) {
         self.seq = recorded.seq;
+        let begins = matches!(recorded.event, RunEvent::RunStarted { .. } | RunEvent::RunResumed { .. });
+        if !begins && self.finished.is_none() && self.newest_at_ms > 0 {
+            self.lived_ms += recorded.at_ms.saturating_sub(self.newest_at_ms);
+        }
         self.newest_at_ms = recorded.at_ms;
         self.tally.count(&recorded.event);
         match &recorded.event {
-            RunEvent::RunStarted { run, plan, base, target, jobs, backend, enforcement, notes } => {
-                self.run = Some(run.clone());
-                self.plan.clone_from(plan);
-                self.base.clone_from(base);
-                self.target.clone_from(target);
+            RunEvent::RunStarted { .. } => self.begin(recorded),
+            RunEvent::RunResumed { jobs, backend, enforcement, notes, unexpanded, tally: _ } => {
                 self.jobs = *jobs;
                 self.backend.clone_from(backend);
                 self.enforcement = Some(enforcement.clone());
                 self.notes.clone_from(notes);
-                self.started_at_ms = recorded.at_ms;
+                self.finished = None;
+                self.instances.retain(|id, _| !unexpanded.contains(id));
             }
+            RunEvent::Reopened { instances } => {
+                for id in instances {
+                    let state = self.instance(id);
+                    (state.phase, state.cause) = (Phase::Waiting, None);
+                }
+            }
+            RunEvent::Retried { instances, resolved: _ } => {
+                for id in instances {
+                    let state = self.instance(id);
+                    state.fate = state.fate.take().filter(|fate| !matches!(fate, Fate::Parked { .. }));
+                }
+            }
+            RunEvent::ItemsFound { .. } => {}
             RunEvent::InstancesAdded { instances } => self.grow(instances),
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.instance(instance).start(*attempt, recorded.at_ms);
             }
-            RunEvent::AttemptFinished {
-                instance,
-                attempt,
-                end,
-                duration_ms,
-                change,
-                notes,
-                retry_in_ms,
-                outputs: _,
-            } => {
-                let state = self.instance(instance);
-                if state.attempts.last().is_none_or(|last| last.attempt != *attempt) {
-                    state.start(*attempt, recorded.at_ms.saturating_sub(*duration_ms));
-                }
-                let last = state.attempts.last_mut().expect("an attempt was just found or added");
-                last.end = Some(end.clone());
-                last.duration_ms = *duration_ms;
-                last.collected = change.as_ref().and_then(ChangeState::new).map(Box::new);
-                last.notes.clone_from(notes);
-                state.phase = match retry_in_ms {
-                    Some(wait_ms) => Phase::Retrying { at_ms: recorded.at_ms + wait_ms },
-                    // Its result follows as an event of its own; until then nothing of it runs.
-                    None => Phase::Waiting,
-                };
+            RunEvent::ModelCalled { instance, .. } => {
+                self.instance(instance).models.get_or_insert_default().count(&recorded.event);
             }
+            RunEvent::AttemptFinished { .. } => self.end_attempt(recorded),
+            RunEvent::Reused { instances } => self.reuse(instances, recorded.at_ms),
             RunEvent::InstanceFinished { instance, result, cause } => {
                 let state = self.instance(instance);
                 state.phase = Phase::Finished(*result);
                 state.cause.clone_from(cause);
             }
+            RunEvent::Verified { tree, verdict, duration_ms, .. } => self.gate.count(tree, *verdict, *duration_ms),
+            RunEvent::Evicted { instance, reason, next, .. } => {
+                self.instance(instance).evicted = Some(Box::new(Evicted { reason: reason.clone(), next: *next }));
+            }
             RunEvent::Landing { to, .. } => self.tip = Some(to.clone()),
-            RunEvent::Merged { instance, fate } => self.instance(instance).fate = Some(fate.clone()),
+            RunEvent::Merged { instance, fate } => {
+                let state = self.instance(instance);
+                state.fate = Some(fate.clone());
+                state.evicted = None;
+            }
             RunEvent::RunFinished { exit, tip, cause } => {
                 self.finished =
                     Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip: tip.clone(), cause: cause.clone() });
             }
         }
+    }
+
+    /// How long coordinators have worked on it at `now_ms`, in milliseconds, when one does so now or it has ended.
+    pub fn lived_until(&self, now_ms: u64) -> u64 {
+        let since = if self.finished.is_some() { 0 } else { now_ms.saturating_sub(self.newest_at_ms) };
+        self.lived_ms + since
+    }
+
+    fn begin(&mut self, recorded: &Recorded) {
+        let RunEvent::RunStarted { run, plan, base, target, jobs, backend, enforcement, notes } = &recorded.event
+        else {
+            return;
+        };
+        self.run = Some(run.clone());
+        self.plan.clone_from(plan);
+        self.base.clone_from(base);
+        self.target.clone_from(target);
+        self.jobs = *jobs;
+        self.backend.clone_from(backend);
+        self.enforcement = Some(enforcement.clone());
+        self.notes.clone_from(notes);
+        self.started_at_ms = recorded.at_ms;
+    }
+
+    fn end_attempt(&mut self, recorded: &Recorded) {
+        let RunEvent::AttemptFinished {
+            instance,
+            attempt,
+            end,
+            duration_ms,
+            change,
+            notes,
+            refusals,
+            envelope,
+            retry_in_ms,
+            outputs: _,
+        } = &recorded.event
+        else {
+            return;
+        };
+        let state = self.instance(instance);
+        if state.attempts.last().is_none_or(|last| last.attempt != *attempt) {
+            state.start(*attempt, recorded.at_ms.saturating_sub(*duration_ms));
+        }
+        let last = state.attempts.last_mut().expect("an attempt was just found or added");
+        last.end = TryEnd::of(end);
+        last.duration_ms = *duration_ms;
+        last.collected = change.as_ref().and_then(ChangeState::new).map(Box::new);
+        let says = !notes.is_empty() || !refusals.is_empty() || envelope.is_some();
+        let said = || Said { notes: notes.clone(), refusals: refusals.clone(), envelope: envelope.clone() };
+        last.said = says.then(said).map(Box::new);
+        state.phase = match (state.result_before.take(), retry_in_ms) {
+            // Another try of what has a result takes nothing away, however it ends.
+            (Some(result), _) => Phase::Finished(result),
+            (None, Some(wait_ms)) => Phase::Retrying { at_ms: recorded.at_ms + wait_ms },
+            // Its result follows as an event of its own; until then nothing of it runs.
+            (None, None) => Phase::Waiting,
+        };
     }
 
     /// Instances join; those of one task share its name and their list of needs.
@@ -295,6 +495,26 @@ impl RunState {
                 ..InstanceState::unknown()
             };
             self.instances.insert(added.id.clone(), state);
+        }
+    }
+
+    /// Instances end with a recorded result: it stands as their one attempt, which took no time.
+    fn reuse(&mut self, instances: &[ReusedInstance], at_ms: u64) {
+        let mut from: Arc<str> = Arc::default();
+        for reused in instances {
+            if *from != *reused.from.0 {
+                from = reused.from.0.as_str().into();
+            }
+            let state = self.instance(&reused.instance);
+            state.start(Attempt(1), at_ms);
+            let last = state.attempts.last_mut().expect("an attempt was just added");
+            last.end = TryEnd::Well;
+            last.collected = reused.change.as_ref().and_then(ChangeState::new).map(Box::new);
+            state.phase = Phase::Finished(InstanceResult::Succeeded);
+            state.reused_from = Some(Arc::clone(&from));
+            if state.change().is_none() {
+                state.fate = Some(Fate::Empty);
+            }
         }
     }
 
@@ -322,22 +542,32 @@ impl InstanceState {
             phase: Phase::Waiting,
             attempts: Vec::new(),
             cause: None,
+            reused_from: None,
+            models: None,
             fate: None,
+            evicted: None,
+            result_before: None,
         }
     }
 
     fn start(&mut self, attempt: Attempt, at_ms: u64) {
+        self.result_before = self.result().or(self.result_before);
         self.phase = Phase::Running;
         // Nearly all instances have one; a vector's own first step would be four.
         self.attempts.reserve_exact(1);
         self.attempts.push(AttemptState {
             attempt,
             started_at_ms: at_ms,
-            end: None,
             duration_ms: 0,
             collected: None,
-            notes: Vec::new(),
+            end: TryEnd::Not,
+            said: None,
         });
+    }
+
+    /// The result that counts: while it is tried again, the one before.
+    pub fn standing_result(&self) -> Option<InstanceResult> {
+        self.result().or(self.result_before)
     }
 
     /// The result, once there is one.
@@ -378,6 +608,8 @@ mod tests {
             change: None,
             outputs: serde_json::Map::new(),
             notes: Vec::new(),
+            refusals: Vec::new(),
+            envelope: None,
             retry_in_ms,
         }
     }
@@ -398,6 +630,35 @@ mod tests {
         assert_eq!(state.instances[&id].result(), Some(InstanceResult::Flaky));
         assert_eq!(state.instances[&id].attempts.len(), 2);
         assert_eq!((state.tally.passed, state.tally.flaky, state.tally.finished), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_reused_result_is_an_end_and_one_without_a_change_is_merged_with_it() {
+        let reused = |name: &str, files: u64| ReusedInstance {
+            instance: InstanceId(name.to_owned()),
+            key: "k".to_owned(),
+            from: RunId("x-1".to_owned()),
+            saved_ms: 5,
+            change: (files > 0).then(|| ChangeSummary {
+                base_tree: "b".repeat(40),
+                commit: "c".repeat(40),
+                tree: "d".repeat(40),
+                files,
+                history: None,
+                writes: None,
+            }),
+            outputs: serde_json::Map::new(),
+        };
+        let events = vec![
+            added(&[("a", &[]), ("b", &[])]),
+            RunEvent::Reused { instances: vec![reused("a", 1), reused("b", 0)] },
+        ];
+        let state = replay(&recorded(events));
+        let fates: Vec<_> = state.instances.values().map(|instance| instance.fate.clone()).collect();
+        assert_eq!(fates, [None, Some(Fate::Empty)]);
+        assert_eq!(state.instances[0].change().map(|change| change.files), Some(1));
+        assert_eq!((state.tally.finished, state.tally.passed, state.tally.reused), (2, 2, 2));
+        assert_eq!(state.instances[1].reused_from.as_deref(), Some("x-1"));
     }
 
     #[test]

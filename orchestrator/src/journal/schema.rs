@@ -10,7 +10,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::JournalError;
 
 /// Each entry takes the file from version `index` to `index + 1`. Entries are never edited once released, only added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     -- The last number that a plan's runs were given; outlives the runs, so that an id never comes back.
     CREATE TABLE plans (
         name TEXT PRIMARY KEY,
@@ -58,7 +59,22 @@ const STEPS: &[&str] = &["
         samples INTEGER NOT NULL,
         PRIMARY KEY (plan, task)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- What the run was asked for beside its plan, as JSON: whoever resumes it asks for the same.
+    ALTER TABLE runs ADD COLUMN asked TEXT NOT NULL DEFAULT '{}';
+",
+    "
+    -- Trees that passed the gate of a target (`[merge] verify`). Only green is kept: a red verdict may have had a cause
+    -- outside of the tree, such as a tool that was missing.
+    CREATE TABLE verdicts (
+        gate TEXT NOT NULL,                -- hash of the command and its policy, hex
+        tree TEXT NOT NULL,                -- tree id, hex
+        at_ms INTEGER NOT NULL,            -- since the Unix epoch
+        PRIMARY KEY (gate, tree)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// How long a call waits for another process's transaction. One commit takes milliseconds; a checkpoint of a large
 /// journal on a slow disk can take seconds.
@@ -146,8 +162,32 @@ mod tests {
         raw.pragma_update(None, "user_version", 99).expect("a version of the future");
         for error in [open_to_write(state.path()).err(), open_to_read(state.path()).err()] {
             let text = error.expect("must be refused").to_string();
-            assert!(text.contains("its format is 99") && text.contains("up to 1"), "{text}");
+            assert!(text.contains("its format is 99") && text.contains("up to 3"), "{text}");
         }
+    }
+
+    /// A run as the first version wrote it, as SQL: never edited, whatever events look like today.
+    const VERSION_1: &str = include_str!("version-1.sql");
+
+    #[test]
+    fn a_journal_of_the_first_version_is_read_and_taken_along() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let old = Connection::open(journal_path(state.path())).expect("a new file");
+        old.execute_batch(STEPS[0]).and_then(|()| old.execute_batch(VERSION_1)).expect("the first version");
+        drop(old);
+        let seen = || {
+            let reader = crate::journal::JournalReader::open(state.path()).expect("legible");
+            let runs = reader.runs().expect("its runs");
+            let run = reader.state(&runs[0].id).expect("its events");
+            (runs.len(), run.tally, run.tip.clone(), run.finished.map(|end| end.exit))
+        };
+        let before = seen();
+        assert_eq!((before.0, before.1.passed, before.1.landed, before.3), (1, 2, 1, Some(0)));
+        drop(open_to_write(state.path()).expect("it is taken along"));
+        let raw = Connection::open(journal_path(state.path())).expect("the same file");
+        assert_eq!(version(&raw, state.path()).expect("a version"), STEPS.len() as i64);
+        assert_eq!(seen(), before, "the past reads the same");
+        drop(open_to_write(state.path()).expect("once is enough"));
     }
 
     #[test]

@@ -17,8 +17,10 @@ use super::lock::run_dir;
 use super::replay::Tally;
 use super::schema::{journal_path, open_to_write};
 use super::{JournalError, RunLock};
-use crate::event::{AttemptEnd, EVENT_VERSION, Recorded, RunEvent};
+use crate::event::{AttemptEnd, EVENT_VERSION, GateVerdict, Recorded, RunEvent};
+use crate::fault;
 use crate::ids::{RunId, encode_component};
+use crate::settings::Asked;
 
 /// Batches that may wait for the disk; whoever appends one more waits with them.
 const QUEUED_BATCHES_MAX: usize = 4096;
@@ -51,6 +53,8 @@ pub struct NewRun {
     pub target: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub started_at_ms: u64,
+    /// What else decides it.
+    pub asked: Asked,
 }
 
 /// Appends the events of one run, and holds its lock. Dropping it waits until all that was handed over is stored.
@@ -110,10 +114,11 @@ impl Journal {
             .execute("INSERT OR REPLACE INTO plans (name, last_number) VALUES (?1, ?2)", params![new.plan, number])
             .map_err(sql)?;
         let tally = serde_json::to_string(&Tally::default()).expect("counts are plain numbers");
+        let asked = serde_json::to_string(&new.asked).expect("plain words and numbers");
         transaction
             .execute(
-                "INSERT INTO runs (id, plan, number, event_version, expanded_hash, base, target, started_at_ms, tally)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO runs (id, plan, number, event_version, expanded_hash, base, target, started_at_ms, tally, asked)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     run.0,
                     new.plan,
@@ -123,7 +128,8 @@ impl Journal {
                     new.base,
                     new.target,
                     new.started_at_ms as i64,
-                    tally
+                    tally,
+                    asked
                 ],
             )
             .map_err(sql)?;
@@ -133,8 +139,30 @@ impl Journal {
                 .execute("INSERT INTO sources VALUES (?1, ?2, ?3, ?4)", params![key, position as i64, name, text])
                 .map_err(sql)?;
         }
+        fault::point().map_err(|error| JournalError::from_io(&path, error))?;
         transaction.commit().map_err(sql)?;
-        RunWriter::start(&self.state, run, key, new.plan, [of_run, of_state])
+        let store = Store::new(&self.state, key, new.plan)?;
+        RunWriter::start(&self.state, run, store, [of_run, of_state])
+    }
+
+    /// Goes on with a run whose lock the caller holds: the next event follows the last that is stored.
+    ///
+    /// # Errors
+    /// All but [`JournalError::Stopped`]; nothing was stored then.
+    pub fn resume_run(&mut self, run: &RunId, of_run: RunLock) -> Result<RunWriter, JournalError> {
+        let sql = |error| JournalError::from_sql(&journal_path(&self.state), error);
+        let of_state = RunLock::of_state(&self.state).map_err(|error| JournalError::Lock(Arc::new(error)))?;
+        let known = "SELECT key, plan, tally, (SELECT coalesce(max(seq), 0) FROM events WHERE run = key) FROM runs
+                     WHERE id = ?1";
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, i64>(3)?))
+        };
+        let (key, plan, tally, seq) = self.connection.query_row(known, [&run.0], read).map_err(sql)?;
+        let mut store = Store::new(&self.state, key, plan)?;
+        store.seq = seq as u64;
+        // The first event of whoever resumes brings the true counts.
+        store.tally = serde_json::from_str(&tally).unwrap_or_default();
+        RunWriter::start(&self.state, run.clone(), store, [of_run, of_state])
     }
 
     /// Forgets a run and its events. Its number is never given again.
@@ -149,16 +177,7 @@ impl Journal {
 }
 
 impl RunWriter {
-    fn start(state: &Path, run: RunId, key: i64, plan: String, locks: [RunLock; 2]) -> Result<Self, JournalError> {
-        let store = Store {
-            path: journal_path(state),
-            connection: open_to_write(state)?,
-            key,
-            plan,
-            seq: 0,
-            tally: Tally::default(),
-            durations: IndexMap::new(),
-        };
+    fn start(state: &Path, run: RunId, store: Store, locks: [RunLock; 2]) -> Result<Self, JournalError> {
         let (batches, queue) = sync_channel(QUEUED_BATCHES_MAX);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -266,6 +285,18 @@ struct Store {
 }
 
 impl Store {
+    fn new(state: &Path, key: i64, plan: String) -> Result<Self, JournalError> {
+        Ok(Store {
+            path: journal_path(state),
+            connection: open_to_write(state)?,
+            key,
+            plan,
+            seq: 0,
+            tally: Tally::default(),
+            durations: IndexMap::new(),
+        })
+    }
+
     /// One transaction for all batches; gives the numbered events of each.
     fn commit(&mut self, batches: &mut [Batch]) -> Result<Vec<Vec<Recorded>>, JournalError> {
         let path = self.path.clone();
@@ -288,6 +319,15 @@ impl Store {
         for recorded in all.iter().flatten() {
             let json = serde_json::to_string(&recorded.event).expect("events have string keys and finite numbers only");
             insert.execute(params![self.key, recorded.seq as i64, recorded.at_ms as i64, json]).map_err(sql)?;
+            if let RunEvent::RunResumed { .. } = recorded.event {
+                transaction
+                    .execute("UPDATE runs SET finished_at_ms = NULL, exit = NULL WHERE key = ?1", [self.key])
+                    .map_err(sql)?;
+            }
+            if let RunEvent::Verified { tree, gate, verdict: GateVerdict::Green, .. } = &recorded.event {
+                let values = params![gate, tree, recorded.at_ms as i64];
+                transaction.execute("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3)", values).map_err(sql)?;
+            }
             if let RunEvent::RunFinished { exit, .. } = recorded.event {
                 transaction
                     .execute(
@@ -303,7 +343,9 @@ impl Store {
         drop(insert);
         let tally = serde_json::to_string(&self.tally).expect("counts are plain numbers");
         transaction.execute("UPDATE runs SET tally = ?2 WHERE key = ?1", params![self.key, tally]).map_err(sql)?;
+        fault::point().map_err(|error| JournalError::from_io(&path, error))?;
         transaction.commit().map_err(sql)?;
+        fault::point().map_err(|error| JournalError::from_io(&path, error))?;
         Ok(all)
     }
 
@@ -354,6 +396,7 @@ mod tests {
             base: "a".repeat(40),
             target: None,
             started_at_ms: story::START_MS,
+            asked: Asked::default(),
         }
     }
 

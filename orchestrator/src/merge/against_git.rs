@@ -9,7 +9,9 @@ use std::process::Command;
 use git2::{IndexEntry, IndexTime, ObjectType, Oid, Repository};
 use proptest::prelude::*;
 
-use super::fold::{ConflictKind, FoldError, Folded, FoldedAll, Step, fold, fold_all};
+use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, FoldedAll, Step, fold, fold_all, fold_by};
+use super::rules::FileRules;
+use crate::tree;
 
 /// A version of everything: path → mode and content.
 type Files = BTreeMap<String, (u32, String)>;
@@ -462,12 +464,15 @@ fn several_needs_give_one_base_and_the_first_misfit_is_named() {
     let fixture = Fixture::new();
     let tree = |all: &[(&str, &str)]| fixture.tree(&files(all));
     let base = tree(&[("f", "0\n")]);
-    let step = |result| Step { base, result };
+    let step = |result| Step { base, result, writes: None };
     let adds = [tree(&[("f", "0\n"), ("a", "1\n")]), tree(&[("f", "0\n"), ("b", "2\n")])];
     let both = tree(&[("f", "0\n"), ("a", "1\n"), ("b", "2\n")]);
-    assert_eq!(fold_all(&fixture.repo, base, &adds.map(step)).unwrap(), FoldedAll::Clean { tree: both });
+    assert_eq!(
+        fold_all(&fixture.repo, &FileRules::default(), base, &adds.map(step)).unwrap(),
+        FoldedAll::Clean { tree: both, again: vec![] }
+    );
     let steps = [step(adds[0]), step(tree(&[("f", "x\n")])), step(tree(&[("f", "y\n")]))];
-    match fold_all(&fixture.repo, base, &steps).unwrap() {
+    match fold_all(&fixture.repo, &FileRules::default(), base, &steps).unwrap() {
         FoldedAll::Conflict { at: 2, paths } => assert_eq!(paths[0].path, b"f"),
         other => panic!("{other:?}"),
     }
@@ -479,9 +484,59 @@ fn a_blob_that_was_never_fetched_is_named() {
     let [base, ours] = [ten(0, ""), ten(1, "one")].map(|content| fixture.tree(&files(&[("f", &content)])));
     let absent = Oid::hash_object(ObjectType::Blob, b"never written").unwrap();
     let odb = fixture.repo.odb().unwrap();
-    let entry = crate::tree::Entry { mode: FILE, id: absent };
-    let theirs = crate::tree::write(&odb, vec![(b"f".to_vec(), entry)]).unwrap();
+    let entry = tree::Entry { mode: FILE, id: absent };
+    let theirs = tree::write(&odb, vec![(b"f".to_vec(), entry)]).unwrap();
     // Where only one side changed it, nobody needs its content.
     assert_eq!(fold(&fixture.repo, base, base, theirs).unwrap(), Folded::Clean { tree: theirs });
     assert!(matches!(fold(&fixture.repo, base, ours, theirs), Err(FoldError::Missing { id }) if id == absent));
+}
+
+/// A file of ten lines at `path`, with line `n` replaced where one is given.
+fn moved(path: &str, n: usize) -> Files {
+    files(&[(path, &ten(n, "changed"))])
+}
+
+#[test]
+fn an_edit_follows_a_move_only_to_where_it_may_write() {
+    let fixture = Fixture::new();
+    let [base, edited, away] = [moved("lib/x", 0), moved("lib/x", 3), moved("app/x", 0)].map(|it| fixture.tree(&it));
+    let (both, git) = (fixture.tree(&moved("app/x", 3)), &fixture.repo);
+    let fold = |tip, result, writes: Option<&[String]>| {
+        fold_by(git, &FileRules::default(), tip, &Step { base, result, writes }).unwrap().folded
+    };
+    let (narrow, wide) = (["lib/**".to_owned()], ["lib/**".to_owned(), "app/*".to_owned()]);
+    for writes in [None, Some(&wide[..])] {
+        assert_eq!(fold(away, edited, writes), Folded::Clean { tree: both });
+    }
+    let kind = ConflictKind::MovedOutOfScope;
+    let paths = vec![ConflictPath { path: b"lib/x".to_vec(), kind, moved_to: Some(b"app/x".to_vec()) }];
+    assert_eq!(fold(away, edited, Some(&narrow)), Folded::Conflict { paths: paths.clone() });
+    assert_eq!(fold(away, edited, Some(&["[".to_owned()])), Folded::Conflict { paths: paths.clone() });
+    // Who moves it may write both places, whatever landed there before.
+    assert_eq!(fold(edited, away, Some(&wide)), Folded::Clean { tree: both });
+    let steps = [Step { base, result: away, writes: None }, Step { base, result: edited, writes: Some(&narrow) }];
+    let joined = fold_all(git, &FileRules::default(), base, &steps).unwrap();
+    assert_eq!(joined, FoldedAll::Conflict { at: 1, paths });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_change_takes_effect_within_its_scope_only(base in base(), ours in prop::collection::vec(any_act(), 1..5), theirs in prop::collection::vec(any_act(), 1..4)) {
+        let fixture = Fixture::new();
+        let [start, tip, result] = [base.clone(), after(&base, &ours), after(&base, &theirs)].map(|it| fixture.tree(&it));
+        let odb = fixture.repo.odb().unwrap();
+        let touched = |from, to| tree::diff(&odb, Some(from), Some(to)).unwrap().into_iter().map(|one| one.path);
+        let globs: Vec<String> = touched(start, result).map(|path| String::from_utf8(path).unwrap()).collect();
+        let step = Step { base: start, result, writes: Some(&globs) };
+        let outcome = fold_by(&fixture.repo, &FileRules::default(), tip, &step).unwrap();
+        if let Folded::Clean { tree } = outcome.folded {
+            for path in touched(tip, tree) {
+                prop_assert!(globs.iter().any(|glob| glob.as_bytes() == path), "{} of {globs:?}", path.escape_ascii());
+            }
+            // Whoever may write anything gets the same.
+            prop_assert_eq!(fold(&fixture.repo, start, tip, result).unwrap(), Folded::Clean { tree });
+        }
+    }
 }

@@ -4,12 +4,15 @@
 //! differently, so that one is clean where the other conflicts. Therefore the diff is made here, over interned lines.
 //! Source: the histogram diff comes from JGit; gitdiff-options(1) names it, and merge-strategies says that `ort` uses it.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 /// Lines that occur more often than this in a stretch of the old version align nothing.
 /// Source: git's `max_chain_length` of the histogram diff.
 const OCCURRENCES_MAX: u32 = 64;
+
+/// Lines that are looked at for one diff, again for each stretch that they lie in: about a second's work when optimised. Two versions in
+/// which every line stands between new ones make the histogram diff quadratic, in git too.
+const LOOKS_MAX: usize = 200_000_000;
 
 /// A change: the lines of the old version that it takes away, and the lines of the new one that it puts there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +24,24 @@ pub struct Hunk {
 }
 
 /// The changes from `old` to `new`, ascending; between two of them lies at least one unchanged line. Lines are given as
-/// numbers that are equal where the lines are. `None` where only lines are common that occur too often: git then falls
-/// back to another diff.
+/// numbers that are equal where the lines are, small ones: there is room for each up to the greatest. `None` where only
+/// lines are common that occur too often (git then falls back to another diff), and where it takes too long.
 pub fn hunks(old: &[u32], new: &[u32]) -> Option<Vec<Hunk>> {
+    hunks_within(old, new, LOOKS_MAX)
+}
+
+fn hunks_within(old: &[u32], new: &[u32], looks_max: usize) -> Option<Vec<Hunk>> {
     let mut changed = [vec![false; old.len()], vec![false; new.len()]];
     let mut stretches = vec![(0..old.len(), 0..new.len())];
+    let mut occurrences = Occurrences::of(old, new);
+    let mut looks = 0_usize;
     while let Some((old_stretch, new_stretch)) = stretches.pop() {
-        let block = match common_block(old, new, &old_stretch, &new_stretch) {
+        looks += old_stretch.len() + new_stretch.len();
+        if looks + occurrences.looks > looks_max {
+            return None;
+        }
+        occurrences.count_in(old, &old_stretch);
+        let block = match common_block(old, new, &old_stretch, &new_stretch, &mut occurrences) {
             Common::TooOften => return None,
             Common::Nothing => {
                 changed[0][old_stretch].fill(true);
@@ -56,51 +70,70 @@ enum Common {
 
 /// The lines of a stretch of the old version.
 struct Occurrences {
-    /// Line → its first position, and how often it occurs.
-    lines: HashMap<u32, (usize, u32)>,
-    /// Position from the start of the stretch → the next position of the same line.
+    /// Line → in how many-th stretch it was counted last, its first position there, and how often it occurs there.
+    lines: Vec<(u32, usize, u32)>,
+    /// Position → the next one of the same line in the stretch.
     next: Vec<Option<usize>>,
+    /// How many stretches were counted.
+    stretch: u32,
+    /// Lines that were looked at to extend blocks.
+    looks: usize,
 }
 
 impl Occurrences {
-    fn of(old: &[u32], stretch: &Range<usize>) -> Occurrences {
-        let mut lines: HashMap<u32, (usize, u32)> = HashMap::with_capacity(stretch.len());
-        let mut next = vec![None; stretch.len()];
+    fn of(old: &[u32], new: &[u32]) -> Occurrences {
+        let lines = old.iter().chain(new).max().map_or(0, |&most| most as usize + 1);
+        Occurrences { lines: vec![(0, 0, 0); lines], next: vec![None; old.len()], stretch: 0, looks: 0 }
+    }
+
+    fn count_in(&mut self, old: &[u32], stretch: &Range<usize>) {
+        self.stretch += 1;
         for at in stretch.clone().rev() {
-            lines
-                .entry(old[at])
-                .and_modify(|(first, count)| {
-                    next[at - stretch.start] = Some(*first);
-                    *first = at;
-                    *count += 1;
-                })
-                .or_insert((at, 1));
+            let line = &mut self.lines[old[at] as usize];
+            if line.0 == self.stretch {
+                self.next[at] = Some(line.1);
+                *line = (self.stretch, at, line.2 + 1);
+            } else {
+                self.next[at] = None;
+                *line = (self.stretch, at, 1);
+            }
         }
-        Occurrences { lines, next }
+    }
+
+    /// Where a line occurs first in the stretch, and how often.
+    fn find(&self, line: u32) -> Option<(usize, u32)> {
+        let (stretch, first, count) = self.lines[line as usize];
+        (stretch == self.stretch).then_some((first, count))
     }
 
     fn count(&self, line: u32) -> u32 {
-        self.lines[&line].1
+        self.lines[line as usize].2
     }
 }
 
 /// Finds the common block whose rarest line is rarest; among equally rare ones, the longest; among those, the first.
-fn common_block(old: &[u32], new: &[u32], old_stretch: &Range<usize>, new_stretch: &Range<usize>) -> Common {
-    let occurrences = Occurrences::of(old, old_stretch);
+fn common_block(
+    old: &[u32],
+    new: &[u32],
+    old_stretch: &Range<usize>,
+    new_stretch: &Range<usize>,
+    occurrences: &mut Occurrences,
+) -> Common {
     let mut any_common = false;
     let mut rarest = OCCURRENCES_MAX + 1;
     let mut best: Option<Hunk> = None;
     let mut new_at = new_stretch.start;
     while new_at < new_stretch.end {
         let mut new_next = new_at + 1;
-        let Some(&(first, count)) = occurrences.lines.get(&new[new_at]) else {
+        let Some((first, count)) = occurrences.find(new[new_at]) else {
             new_at = new_next;
             continue;
         };
         any_common = true;
         let mut candidate = (count <= rarest).then_some(first);
         while let Some(old_at) = candidate {
-            let (block, block_rarest) = extend(old, new, (old_at, new_at), (old_stretch, new_stretch), &occurrences);
+            let (block, block_rarest) = extend(old, new, (old_at, new_at), (old_stretch, new_stretch), occurrences);
+            occurrences.looks += block.taken.len();
             new_next = new_next.max(block.put.end);
             // A block of one line has the length that git's empty start value has.
             let longer = best.as_ref().map_or(1, |best| best.taken.len()) < block.taken.len();
@@ -109,9 +142,9 @@ fn common_block(old: &[u32], new: &[u32], old_stretch: &Range<usize>, new_stretc
                 rarest = block_rarest;
                 best = Some(block);
             }
-            candidate = occurrences.next[old_at - old_stretch.start];
+            candidate = occurrences.next[old_at];
             while candidate.is_some_and(|at| at < end) {
-                candidate = candidate.and_then(|at| occurrences.next[at - old_stretch.start]);
+                candidate = candidate.and_then(|at| occurrences.next[at]);
             }
         }
         new_at = new_next;
@@ -289,6 +322,14 @@ mod tests {
     fn an_ambiguous_change_slides_down() {
         check("xaay", "xaaay", &[(3..3, 3..4)]);
         check("xaaay", "xaay", &[(3..4, 3..3)]);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_given_up() {
+        let old: Vec<u32> = (0..1000).collect();
+        let new: Vec<u32> = old.iter().flat_map(|&line| [line, line + 1000]).collect();
+        assert_eq!(hunks(&old, &new).map(|hunks| hunks.len()), Some(1000));
+        assert_eq!(hunks_within(&old, &new, 1_000_000), None);
     }
 
     #[test]

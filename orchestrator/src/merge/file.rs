@@ -1,13 +1,11 @@
 //! Two versions of one entry with a common base. Modes and contents merge on their own, as git's do: one side may make a
 //! script executable while the other edits it.
 
-use std::collections::HashMap;
-
 use git2::{ObjectType, Odb, Oid};
 
-use super::diff::{Hunk, hunks};
 use super::fold::{ConflictKind, FoldError};
-use crate::tree::{DIRECTORY, Entry, GITLINK, SYMLINK};
+use super::text::{self, Labels};
+use crate::tree::{DIRECTORY, Entry, FILE, GITLINK, SYMLINK};
 
 /// The largest version of a file that is merged line by line, in bytes; two changes of a larger one are a conflict.
 /// Git itself would try up to 1 GiB, with memory of several times that.
@@ -107,7 +105,7 @@ fn merge_text(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Conten
     if [base, ours, theirs].iter().any(|bytes| is_binary(bytes)) {
         return Ok(Content::Conflict(ConflictKind::Binary));
     }
-    match diff3(base, ours, theirs) {
+    match text::diff3([base, ours, theirs]) {
         Some(merged) => odb.write(ObjectType::Blob, &merged).map(Content::Clean).map_err(FoldError::from),
         None => Ok(Content::Conflict(ConflictKind::Content)),
     }
@@ -118,68 +116,61 @@ pub fn is_binary(bytes: &[u8]) -> bool {
     bytes[..bytes.len().min(BINARY_PROBE_BYTES)].contains(&0)
 }
 
-/// All three versions as one: the base with the changes of both sides. `None` where two changes overlap or have no
-/// unchanged line between them.
-fn diff3(base: &[u8], ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
-    let mut numbers = HashMap::new();
-    let versions = [base, ours, theirs].map(|bytes| Lines::of(bytes, &mut numbers));
-    let [base, ours, theirs] = &versions;
-    let (our_hunks, their_hunks) = (hunks(&base.numbers, &ours.numbers)?, hunks(&base.numbers, &theirs.numbers)?);
-    let (mut our_rest, mut their_rest) = (our_hunks.as_slice(), their_hunks.as_slice());
-    let mut merged = Vec::new();
-    let mut at = 0;
-    loop {
-        let (hunk, side) = match (our_rest.split_first(), their_rest.split_first()) {
-            (None, None) => break,
-            (Some((one, our_tail)), Some((two, their_tail)))
-                if one.taken == two.taken && ours.equal(one, theirs, two) =>
-            {
-                (our_rest, their_rest) = (our_tail, their_tail);
-                (one, ours)
-            }
-            (Some((one, _)), Some((two, _)))
-                if one.taken.end >= two.taken.start && two.taken.end >= one.taken.start =>
-            {
-                return None;
-            }
-            (Some((one, tail)), two) if two.is_none_or(|(two, _)| one.taken.start < two.taken.start) => {
-                our_rest = tail;
-                (one, ours)
-            }
-            (_, Some((two, tail))) => {
-                their_rest = tail;
-                (two, theirs)
-            }
-            (Some(_), None) => unreachable!("BUG: the guard above takes it"),
-        };
-        merged.extend_from_slice(&base.lines[at..hunk.taken.start].concat());
-        merged.extend_from_slice(&side.lines[hunk.put.clone()].concat());
-        at = hunk.taken.end;
-    }
-    merged.extend_from_slice(&base.lines[at..].concat());
-    Some(merged)
+/// Merges two versions of a text so that nothing is in dispute, as [`text::union`] does; a missing base is an empty one.
+/// `None` where a version is no text.
+///
+/// # Errors
+/// As of [`merge`].
+pub fn union(odb: &Odb<'_>, base: Option<Entry>, ours: Entry, theirs: Entry) -> Result<Option<Entry>, FoldError> {
+    let mode = third(base.map_or(ours.mode, |base| base.mode), ours.mode, theirs.mode);
+    let (Some(mode), Some(texts)) = (mode, texts(odb, [base, Some(ours), Some(theirs)])?) else { return Ok(None) };
+    let joined = text::union([&texts[0], &texts[1], &texts[2]]);
+    Ok(Some(Entry { mode, id: odb.write(ObjectType::Blob, &joined)? }))
 }
 
-/// A version cut into lines, each with its line feed.
-struct Lines<'a> {
-    lines: Vec<&'a [u8]>,
-    /// The same number for the same line in all versions.
-    numbers: Vec<u32>,
+/// The file that stands where two changes do not fit together: the merged text with conflict markers around what is in
+/// dispute, or, where there is no text to show, markers around a line that says what each version is. No reader can take it
+/// for settled.
+///
+/// # Errors
+/// As of [`merge`].
+pub fn marked(odb: &Odb<'_>, versions: [Option<Entry>; 3], labels: &Labels) -> Result<Entry, FoldError> {
+    let [_, ours, theirs] = versions;
+    let is_file = |entry: &Entry| !entry.is_tree() && Kind::of(*entry) == Kind::File;
+    let mode = [ours, theirs].into_iter().flatten().find(is_file).map_or(FILE, |entry| entry.mode);
+    let shown = texts(odb, versions)?.and_then(|texts| text::marked([&texts[0], &texts[1], &texts[2]], labels));
+    let shown = shown.unwrap_or_else(|| text::described(versions.map(in_words), labels));
+    Ok(Entry { mode, id: odb.write(ObjectType::Blob, &shown)? })
 }
 
-impl<'a> Lines<'a> {
-    fn of(bytes: &'a [u8], numbers: &mut HashMap<&'a [u8], u32>) -> Lines<'a> {
-        let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
-        let number = |line: &&'a [u8]| {
-            let fresh = numbers.len() as u32;
-            *numbers.entry(line).or_insert(fresh)
-        };
-        let numbers = lines.iter().map(number).collect();
-        Lines { lines, numbers }
+fn in_words(version: Option<Entry>) -> String {
+    match version {
+        None => "(not there: deleted, moved, or not added)\n".to_owned(),
+        Some(entry) if entry.is_tree() => "(a folder)\n".to_owned(),
+        Some(entry) => match Kind::of(entry) {
+            Kind::File => format!("(blob {})\n", entry.id),
+            Kind::Symlink => format!("(symbolic link, its target in blob {})\n", entry.id),
+            Kind::Gitlink => format!("(submodule at {})\n", entry.id),
+        },
     }
+}
 
-    /// Whether two changes put the same lines.
-    fn equal(&self, hunk: &Hunk, other: &Lines<'_>, others: &Hunk) -> bool {
-        self.numbers[hunk.put.clone()] == other.numbers[others.put.clone()]
+/// The versions as text, a missing one as nothing; `None` when one is no text.
+fn texts(odb: &Odb<'_>, versions: [Option<Entry>; 3]) -> Result<Option<[Vec<u8>; 3]>, FoldError> {
+    let mut texts = [vec![], vec![], vec![]];
+    for (text, version) in texts.iter_mut().zip(versions) {
+        let Some(entry) = version else { continue };
+        if entry.is_tree() || Kind::of(entry) != Kind::File {
+            return Ok(None);
+        }
+        let read = |error| FoldError::of_read(entry.id, error);
+        if odb.read_header(entry.id).map_err(read)?.0 > TEXT_BYTES_MAX {
+            return Ok(None);
+        }
+        *text = odb.read(entry.id).map_err(read)?.data().to_vec();
+        if is_binary(text) {
+            return Ok(None);
+        }
     }
+    Ok(Some(texts))
 }

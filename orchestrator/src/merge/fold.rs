@@ -7,13 +7,16 @@
 //! versions, renames cannot matter. At the first place where they could, and at the first conflict, the walk stops and
 //! [`super::touched`] decides from all touched paths at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use git2::{Odb, Oid, Repository};
 
 use super::file::{self, Merged};
+use super::rules::FileRules;
 use super::touched;
+use crate::event::ChangeSummary;
+use crate::path_globs::PathGlobs;
 use crate::tree::{self, DEPTH_MAX, DIRECTORY, Entry, Listing, TreeError};
 
 /// A merged tree, or why there is none.
@@ -38,6 +41,8 @@ pub struct ConflictPath {
     pub path: Vec<u8>,
     /// In which way.
     pub kind: ConflictKind,
+    /// Where it was moved to; for [`ConflictKind::MovedOutOfScope`].
+    pub moved_to: Option<Vec<u8>>,
 }
 
 /// The ways in which two changes do not fit together.
@@ -67,6 +72,8 @@ pub enum ConflictKind {
     FolderRename,
     /// One may have moved what the other changed, but where to is not certain.
     RenameUncertain,
+    /// Ours moved what theirs changed to a place where theirs may change nothing.
+    MovedOutOfScope,
 }
 
 impl ConflictKind {
@@ -85,6 +92,7 @@ impl ConflictKind {
             ConflictKind::RenameDelete => "rename/delete",
             ConflictKind::FolderRename => "folder-rename",
             ConflictKind::RenameUncertain => "rename-uncertain",
+            ConflictKind::MovedOutOfScope => "moved-out-of-writes",
         }
     }
 }
@@ -119,27 +127,68 @@ impl FoldError {
     }
 }
 
-/// Merges the change from tree `base` to tree `theirs` into tree `ours`.
+/// A merge by the rules of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What came of it.
+    pub folded: Folded,
+    /// Files that a command makes again, because both sides touched them, sorted; they are as in ours meanwhile.
+    pub again: Vec<Vec<u8>>,
+}
+
+/// Merges the change from tree `base` to tree `theirs`, which may touch anything, into tree `ours`, as git does.
 ///
 /// # Errors
 /// [`FoldError`] when objects cannot be read or written. A conflict is a value.
 pub fn fold(repo: &Repository, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded, FoldError> {
+    let step = Step { base, result: theirs, writes: None };
+    Ok(fold_by(repo, &FileRules::default(), ours, &step)?.folded)
+}
+
+/// Merges a change into tree `tip`, where some files have rules of their own.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_by(repo: &Repository, rules: &FileRules, tip: Oid, step: &Step<'_>) -> Result<Outcome, FoldError> {
     let odb = repo.odb()?;
-    match walk(&odb, Some(base), ours, theirs, 0) {
-        Ok(Some(tree)) => Ok(Folded::Clean { tree }),
-        Ok(None) => Ok(Folded::Clean { tree: tree::write(&odb, Listing::new())? }),
-        Err(Stop::Doubt) => touched::merge(&odb, base, ours, theirs),
+    let clean = |tree| Ok(Outcome { folded: Folded::Clean { tree }, again: vec![] });
+    match walk(&Walk { odb: &odb, rules }, Some(step.base), tip, step.result, 0) {
+        Ok(Some(tree)) => clean(tree),
+        Ok(None) => clean(tree::write(&odb, Listing::new())?),
+        Err(Stop::Doubt) => touched::merge(&odb, rules, tip, step),
         Err(Stop::Failed(error)) => Err(error),
     }
 }
 
-/// One change in a sequence: from tree `base` to tree `result`.
+/// A change that is merged: from tree `base` to tree `result`, which touches nothing but what `writes` cover.
+///
+/// Where what it touched was moved meanwhile, git would carry the change along. It goes where `writes` cover the new place,
+/// too; elsewhere it is a conflict, for nobody let this work change what stands there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct Step<'a> {
     /// The tree that the work started from.
     pub base: Oid,
     /// The tree that it left.
     pub result: Oid,
+    /// Globs from the top of the tree; `None` is anything.
+    pub writes: Option<&'a [String]>,
+}
+
+impl Step<'_> {
+    /// Whether it may change a path. A glob that is none covers nothing.
+    pub(super) fn may_write(&self, path: &[u8]) -> bool {
+        self.writes.is_none_or(|globs| PathGlobs::new(globs).is_ok_and(|globs| globs.matches(path)))
+    }
+}
+
+impl<'a> TryFrom<&'a ChangeSummary> for Step<'a> {
+    type Error = git2::Error;
+
+    /// The change that an attempt left.
+    fn try_from(change: &'a ChangeSummary) -> Result<Self, git2::Error> {
+        let (base, result) = (Oid::from_str(&change.base_tree)?, Oid::from_str(&change.tree)?);
+        Ok(Step { base, result, writes: change.writes.as_deref() })
+    }
 }
 
 /// The result of [`fold_all`].
@@ -149,6 +198,8 @@ pub enum FoldedAll {
     Clean {
         /// The merged tree.
         tree: Oid,
+        /// As in [`Outcome`], of all merges together.
+        again: Vec<Vec<u8>>,
     },
     /// A change does not fit onto those before it.
     Conflict {
@@ -164,15 +215,18 @@ pub enum FoldedAll {
 ///
 /// # Errors
 /// As [`fold`].
-pub fn fold_all(repo: &Repository, tip: Oid, steps: &[Step]) -> Result<FoldedAll, FoldError> {
+pub fn fold_all(repo: &Repository, rules: &FileRules, tip: Oid, steps: &[Step<'_>]) -> Result<FoldedAll, FoldError> {
     let mut tree = tip;
+    let mut all_again = BTreeSet::new();
     for (at, step) in steps.iter().enumerate() {
-        match fold(repo, step.base, tree, step.result)? {
+        let Outcome { folded, again } = fold_by(repo, rules, tree, step)?;
+        all_again.extend(again);
+        match folded {
             Folded::Clean { tree: folded } => tree = folded,
             Folded::Conflict { paths } => return Ok(FoldedAll::Conflict { at, paths }),
         }
     }
-    Ok(FoldedAll::Clean { tree })
+    Ok(FoldedAll::Clean { tree, again: all_again.into_iter().collect() })
 }
 
 /// Why the walk stopped.
@@ -189,8 +243,15 @@ impl<E: Into<FoldError>> From<E> for Stop {
     }
 }
 
+/// What the walk reads from and asks.
+struct Walk<'a> {
+    odb: &'a Odb<'a>,
+    rules: &'a FileRules,
+}
+
 /// Merges three versions of a folder; `None` when nothing is left in it.
-fn walk(odb: &Odb<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) -> Result<Option<Oid>, Stop> {
+fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) -> Result<Option<Oid>, Stop> {
+    let odb = it.odb;
     if base == Some(theirs) {
         return Ok(Some(ours));
     }
@@ -207,7 +268,7 @@ fn walk(odb: &Odb<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) 
     // Whatever both sides touched is among what theirs touched; all else stays as ours has it.
     for (name, [base, theirs]) in tree::changes(&before, &after) {
         let ours = tree::get(&tip, name);
-        let merged = walk_name(odb, [base, ours, theirs], depth)?;
+        let merged = walk_name(it, [base, ours, theirs], depth)?;
         if merged != ours {
             edits.insert(name.to_vec(), merged);
         }
@@ -216,19 +277,22 @@ fn walk(odb: &Odb<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) 
 }
 
 /// Merges what a name stands for in base, ours and theirs, where base and theirs differ.
-fn walk_name(odb: &Odb<'_>, versions: [Option<Entry>; 3], depth: usize) -> Result<Option<Entry>, Stop> {
+fn walk_name(it: &Walk<'_>, versions: [Option<Entry>; 3], depth: usize) -> Result<Option<Entry>, Stop> {
+    let odb = it.odb;
     let [base, ours, theirs] = versions;
     if ours == base {
         return Ok(theirs);
     }
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return Err(Stop::Doubt) };
     match base {
+        // Whether it is, or holds, one of the files with rules of their own, the path tells, which the walk does not know.
+        Some(base) if !it.rules.is_empty() && (ours == theirs || !base.is_tree()) => Err(Stop::Doubt),
         // The same new folder on both sides: a path that both deleted may be a rename in one of them.
         Some(base) if ours == theirs && base.is_tree() && ours.is_tree() => {
             if same_paths(odb, base.id, ours.id, depth)? { Ok(Some(ours)) } else { Err(Stop::Doubt) }
         }
         base if ours.is_tree() && theirs.is_tree() && base.is_none_or(Entry::is_tree) => {
-            let folder = walk(odb, base.map(|entry| entry.id), ours.id, theirs.id, depth + 1)?;
+            let folder = walk(it, base.map(|entry| entry.id), ours.id, theirs.id, depth + 1)?;
             Ok(folder.map(|id| Entry { mode: DIRECTORY, id }))
         }
         Some(base) if ![base, ours, theirs].into_iter().any(Entry::is_tree) => {

@@ -20,8 +20,15 @@ pub mod fold;
 pub mod order;
 /// Which deleted file became which added one, where that is certain.
 pub mod rename;
+/// Files with rules of their own.
+pub mod rules;
+/// Three versions of a text as one.
+pub mod text;
 /// The slow path: only the paths that somebody touched. The only place that declares a conflict.
 pub mod touched;
+/// Green and red: which prefix of a batch lands.
+pub mod train;
 
-pub use fold::{ConflictKind, ConflictPath, FoldError, Folded, FoldedAll, Step, fold, fold_all};
+pub use fold::{ConflictKind, ConflictPath, FoldError, Folded, FoldedAll, Outcome, Step, fold, fold_all, fold_by};
 pub use order::{End, Next, Place, TaskPlace, Train};
+pub use rules::FileRules;

@@ -10,19 +10,111 @@ use std::collections::{BTreeMap, BTreeSet};
 use git2::{Odb, Oid};
 
 use super::file::{self, Kind, Merged};
-use super::fold::{ConflictKind, ConflictPath, FoldError, Folded};
+use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
 use super::rename::{Moved, Renames};
+use super::rules::FileRules;
+use super::text::{self, Labels};
 use crate::tree::{self, Changed, Edits, Entry, Listing, TreeError};
 
-/// Merges the change from tree `base` to tree `theirs` into tree `ours`.
+/// Merges a change into tree `ours`.
 ///
 /// # Errors
 /// [`FoldError`] when objects cannot be read or written. A conflict is a value.
-pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded, FoldError> {
-    let [ours_side, theirs_side] = [Side::of(odb, base, ours)?, Side::of(odb, base, theirs)?];
+pub fn merge(odb: &Odb<'_>, rules: &FileRules, ours: Oid, theirs: &Step<'_>) -> Result<Outcome, FoldError> {
+    settled(odb, rules, (ours, theirs), |mut merge| {
+        if merge.conflicts.is_empty()
+            && let Some(tree) = merge.apply(ours)?
+        {
+            return Ok(Outcome { folded: Folded::Clean { tree }, again: merge.again });
+        }
+        merge.conflicts.sort();
+        merge.conflicts.dedup();
+        Ok(Outcome { folded: Folded::Conflict { paths: merge.conflicts }, again: merge.again })
+    })
+}
+
+/// Two changes that do not fit together, as a tree that somebody can work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflicted {
+    /// Ours with all of theirs that fits; where something does not, a file with conflict markers stands.
+    pub tree: Oid,
+    /// The places, sorted by path; empty when everything fits.
+    pub places: Vec<ConflictPlace>,
+    /// As in [`Outcome`].
+    pub again: Vec<Vec<u8>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictPlace {
+    /// Where and how.
+    pub at: ConflictPath,
+    /// What base, ours and theirs have there.
+    pub versions: [Option<Entry>; 3],
+}
+
+/// As [`merge`], but a conflict is a tree, too. `None` where a path would have to be a folder and a file at once: no file
+/// with markers can stand for that.
+///
+/// # Errors
+/// As [`merge`].
+pub fn conflicted(
+    odb: &Odb<'_>,
+    rules: &FileRules,
+    (ours, theirs): (Oid, &Step<'_>),
+    labels: &Labels,
+) -> Result<Option<Conflicted>, FoldError> {
+    settled(odb, rules, (ours, theirs), |mut merge| {
+        merge.conflicts.sort();
+        merge.conflicts.dedup_by(|a, b| a.path == b.path);
+        let mut places = Vec::new();
+        for at in std::mem::take(&mut merge.conflicts) {
+            let find = |tree| tree::find(odb, tree, &at.path);
+            let versions = [find(theirs.base)?, find(ours)?, find(theirs.result)?];
+            if versions.iter().flatten().any(|entry| entry.is_tree()) {
+                return Ok(None);
+            }
+            merge.edits.insert(at.path.clone(), Some(file::marked(odb, versions, labels)?));
+            places.push(ConflictPlace { at, versions });
+        }
+        Ok(merge.apply(ours)?.map(|tree| Conflicted { tree, places, again: merge.again }))
+    })
+}
+
+/// The places of a conflict that are not settled in a tree: those with more markers than any of the versions has.
+///
+/// # Errors
+/// [`FoldError`] when objects cannot be read.
+pub fn still_marked(odb: &Odb<'_>, tree: Oid, places: &[ConflictPlace]) -> Result<Vec<Vec<u8>>, FoldError> {
+    let count = |blob: Oid| -> Result<[usize; 4], FoldError> { Ok(text::markers(odb.read(blob)?.data())) };
+    let mut left = Vec::new();
+    for place in places {
+        let Some(entry) = tree::find(odb, tree, &place.at.path)? else { continue };
+        let known = place.versions.iter().flatten().filter(|entry| entry.canonical().mode != tree::GITLINK);
+        let known = known.map(|entry| count(entry.id)).collect::<Result<Vec<_>, _>>()?;
+        let mode = entry.canonical().mode;
+        let now =
+            if matches!(mode, tree::SYMLINK | tree::GITLINK | tree::DIRECTORY) { [0; 4] } else { count(entry.id)? };
+        let more = |kind: usize| known.iter().all(|known| now[kind] > known[kind]);
+        if (0..4).any(more) && now.iter().any(|count| *count > 0) {
+            left.push(place.at.path.clone());
+        }
+    }
+    Ok(left)
+}
+
+/// Settles all that can be, and hands over what came of it.
+fn settled<T>(
+    odb: &Odb<'_>,
+    rules: &FileRules,
+    (ours, step): (Oid, &Step<'_>),
+    finish: impl FnOnce(Merge<'_>) -> Result<T, FoldError>,
+) -> Result<T, FoldError> {
+    let [ours_side, theirs_side] = [Side::of(odb, step.base, ours)?, Side::of(odb, step.base, step.result)?];
     let mut merge = Merge {
         odb,
-        base,
+        rules,
+        step,
         renames: [ours_side.renames(odb), theirs_side.renames(odb)],
         sides: [&ours_side, &theirs_side],
         // What only theirs touched is taken as it is; what both touched is settled below.
@@ -33,20 +125,15 @@ pub fn merge(odb: &Odb<'_>, base: Oid, ours: Oid, theirs: Oid) -> Result<Folded,
             .map(|(path, [_, new])| (path.clone(), *new))
             .collect(),
         settled: BTreeSet::new(),
+        again: Vec::new(),
         conflicts: Vec::new(),
     };
     merge.both_touched()?;
     for side in [OURS, THEIRS] {
         merge.added_to_gone_folders(side)?;
     }
-    if merge.conflicts.is_empty()
-        && let Some(tree) = merge.apply(ours)?
-    {
-        return Ok(Folded::Clean { tree });
-    }
-    merge.conflicts.sort();
-    merge.conflicts.dedup();
-    Ok(Folded::Conflict { paths: merge.conflicts })
+    merge.again.sort();
+    finish(merge)
 }
 
 /// What one side touched.
@@ -91,20 +178,23 @@ const THEIRS: Which = 1;
 
 struct Merge<'a> {
     odb: &'a Odb<'a>,
-    /// The base's tree.
-    base: Oid,
+    rules: &'a FileRules,
+    /// What theirs started from, left and may touch.
+    step: &'a Step<'a>,
     sides: [&'a Side; 2],
     renames: [Renames<'a>; 2],
     /// What has to change in ours.
     edits: Edits,
     /// Added paths that are already merged through the path that they were renamed from.
     settled: BTreeSet<Vec<u8>>,
+    /// Files that a command makes again.
+    again: Vec<Vec<u8>>,
     conflicts: Vec<ConflictPath>,
 }
 
 impl Merge<'_> {
     fn conflict(&mut self, path: &[u8], kind: ConflictKind) {
-        self.conflicts.push(ConflictPath { path: path.to_vec(), kind });
+        self.conflicts.push(ConflictPath { path: path.to_vec(), kind, moved_to: None });
     }
 
     /// Settles the paths that both sides touched. Those of the base come first, because they settle where they went to.
@@ -118,18 +208,42 @@ impl Merge<'_> {
         };
         for (path, base, ours, theirs) in both(true).chain(both(false)) {
             match (base, ours, theirs) {
+                // Two equal versions may both be wrong: a count of files to which each side added one.
+                (_, ours, theirs) if self.rules.is_made_again(path) => {
+                    self.again.extend((ours.is_some() || theirs.is_some()).then(|| path.clone()));
+                }
                 (Some(_), None, None) => self.both_deleted(path)?,
                 (Some(base), None, Some(new)) => self.changed_and_gone(path, base, new, OURS)?,
                 (Some(base), Some(new), None) => self.changed_and_gone(path, base, new, THEIRS)?,
                 (Some(base), Some(ours), Some(theirs)) => {
                     let merged = file::merge(self.odb, base, ours, theirs)?;
+                    let merged = self.joined(path, merged, (Some(base), ours, theirs))?;
                     self.take(path, merged);
                 }
                 (None, ours, theirs) if ours == theirs || self.settled.contains(path) => {}
+                (None, Some(ours), Some(theirs)) => {
+                    let merged = Merged::Conflict(ConflictKind::AddAdd);
+                    let merged = self.joined(path, merged, (None, ours, theirs))?;
+                    self.take(path, merged);
+                }
                 (None, _, _) => self.conflict(path, ConflictKind::AddAdd),
             }
         }
         Ok(())
+    }
+
+    /// Settles a conflict of contents in a file of which both sides' lines are kept.
+    fn joined(
+        &self,
+        path: &[u8],
+        merged: Merged,
+        (base, ours, theirs): (Option<Entry>, Entry, Entry),
+    ) -> Result<Merged, FoldError> {
+        let disputed = matches!(merged, Merged::Conflict(ConflictKind::Content | ConflictKind::AddAdd));
+        if !disputed || !self.rules.is_union(path) {
+            return Ok(merged);
+        }
+        Ok(file::union(self.odb, base, ours, theirs)?.map_or(merged, Merged::Clean))
     }
 
     fn take(&mut self, path: &[u8], merged: Merged) {
@@ -166,6 +280,10 @@ impl Merge<'_> {
             Moved::Nowhere => self.conflict(path, ConflictKind::ModifyDelete),
             // Not even a plain move follows what became a link meanwhile.
             _ if Kind::of(new) != Kind::of(base) => self.conflict(path, ConflictKind::TypeChange),
+            Moved::To(to) if gone == OURS && !self.step.may_write(&to) => {
+                let kind = ConflictKind::MovedOutOfScope;
+                self.conflicts.push(ConflictPath { path: path.to_vec(), kind, moved_to: Some(to) });
+            }
             Moved::To(to) if !self.sides[1 - gone].touched.contains_key(&to) => {
                 let moved = self.renames[gone].added()[to.as_slice()];
                 let [ours, theirs] = if gone == OURS { [moved, new] } else { [new, moved] };
@@ -207,7 +325,7 @@ impl Merge<'_> {
 
     /// Whether a side has lost a folder of the base, and may have moved something out of it.
     fn may_have_moved(&self, folder: &[u8], side: Which) -> Result<bool, FoldError> {
-        let in_base = tree::find(self.odb, self.base, folder)?.is_some_and(Entry::is_tree);
+        let in_base = tree::find(self.odb, self.step.base, folder)?.is_some_and(Entry::is_tree);
         let gone = in_base && !self.sides[side].has_folder(self.odb, folder)?;
         Ok(gone && self.renames[side].may_have_left(folder)?)
     }

@@ -27,7 +27,9 @@ pub const HELD: u8 = 8;
 pub enum Ending {
     /// Every instance has its result (this includes `--fail-fast`).
     Complete,
-    /// The plan's deadline.
+    /// The base itself fails its verification.
+    BaseRed,
+    /// The plan's deadline, or its budget.
     Deadline,
     /// A person's signal: 2 for SIGINT, 15 for SIGTERM.
     Interrupted {
@@ -44,6 +46,7 @@ pub fn exit_code(ending: Ending, state: &RunState) -> u8 {
     match ending {
         Ending::Environment => return ENVIRONMENT,
         Ending::Interrupted { signal } => return 128 + signal,
+        Ending::BaseRed => return BASE_RED,
         Ending::Deadline => return DEADLINE,
         Ending::Complete => {}
     }
@@ -56,6 +59,15 @@ pub fn exit_code(ending: Ending, state: &RunState) -> u8 {
         PARKED
     } else {
         ALL_LANDED
+    }
+}
+
+/// Whether a run that ended with this exit code (`None`: its coordinator died) can be gone on with: it was interrupted, ran
+/// out of time, or the machine failed it.
+pub fn is_resumable(exit: Option<u8>) -> bool {
+    match exit {
+        None => true,
+        Some(code) => code > 128 || matches!(code, DEADLINE | ENVIRONMENT),
     }
 }
 
@@ -75,6 +87,23 @@ pub fn exit_meaning(code: u8) -> &'static str {
     }
 }
 
+/// What the end of this run says, for people: what its exit code says, and of a good end no more than happened.
+pub fn meaning(state: &RunState, exit: u8) -> String {
+    let (tally, train) = (state.tally, state.target.is_some());
+    let said = match (tally.instances, tally.failed, tally.landed) {
+        _ if exit != ALL_LANDED => exit_meaning(exit),
+        (0, ..) => "nothing was done: no task has an instance",
+        (_, 0, 0) if train => "all succeeded, and nothing landed",
+        (_, 0, 0) => "all succeeded",
+        (_, 0, _) => exit_meaning(ALL_LANDED),
+        (_, failed, landed) => {
+            let landed = if landed > 0 { " and landed" } else { "" };
+            return format!("{failed} failed, as the plan allows; all others succeeded{landed}");
+        }
+    };
+    said.to_owned()
+}
+
 #[derive(PartialEq)]
 enum Verdict {
     Fine,
@@ -90,7 +119,7 @@ fn verdict(instance: &InstanceState) -> Verdict {
         Some(InstanceResult::Succeeded | InstanceResult::Flaky | InstanceResult::Skipped) => Verdict::Fine,
         // Blocked follows from a failure that is counted itself; an allowed failure blocks nothing.
         Some(InstanceResult::Blocked | InstanceResult::Cancelled) => Verdict::Fine,
-        Some(InstanceResult::Failed) => match instance.last_attempt().and_then(|attempt| attempt.end.as_ref()) {
+        Some(InstanceResult::Failed) => match instance.last_attempt().and_then(|attempt| attempt.end()) {
             Some(AttemptEnd::Infra { .. } | AttemptEnd::Work { ended: Ended::Refused(_) }) => Verdict::Environment,
             _ => Verdict::Failed,
         },
@@ -136,7 +165,22 @@ mod tests {
         let mut events = one(exited(1), InstanceResult::Failed);
         let RunEvent::InstancesAdded { instances } = &mut events[0] else { unreachable!("BUG: the first is added") };
         instances[0].on_failure = OnFailure::Allow;
+        let said = meaning(&replay(&recorded(events.clone())), ALL_LANDED);
+        assert_eq!(said, "1 failed, as the plan allows; all others succeeded");
         check(events, Ending::Complete, 0);
+    }
+
+    #[test]
+    fn a_good_end_claims_no_more_than_happened() {
+        let good = one(AttemptEnd::Succeeded, InstanceResult::Succeeded);
+        let check = |events: Vec<RunEvent>, exit: u8, expected: &str| {
+            assert_eq!(meaning(&replay(&recorded(events)), exit), expected);
+        };
+        check(vec![started("p")], 0, "nothing was done: no task has an instance");
+        check(good.clone(), 0, "all succeeded");
+        check([vec![started("p")], good.clone()].concat(), 0, "all succeeded, and nothing landed");
+        check([vec![started("p")], good.clone(), vec![landed("a")]].concat(), 0, "all succeeded and landed");
+        check(good, 1, "a task failed");
     }
 
     #[test]

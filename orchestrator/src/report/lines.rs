@@ -2,7 +2,9 @@
 
 use super::words::{self, Style, Tone};
 use super::{Reporter, Sink, sanitize};
-use crate::event::{AttemptEnd, Fate, InstanceResult, Progress, Recorded, RunEvent};
+use crate::event::{
+    AttemptEnd, Fate, GateVerdict, InstanceResult, Progress, Recorded, ReusedInstance, RunEvent, VerifiedTree,
+};
 use crate::journal::{InstanceState, RunState};
 
 /// Columns that an instance's id is padded to, so that what follows stands below itself.
@@ -52,6 +54,7 @@ pub(super) enum Talk {
 pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, talk: Talk) -> Option<String> {
     match &recorded.event {
         RunEvent::RunStarted { .. } => Some(start_lines(state, style)),
+        RunEvent::RunResumed { .. } => Some(resume_lines(state, style)),
         RunEvent::InstancesAdded { instances } => {
             let text = words::count(instances.len() as u64, "task");
             (talk == Talk::All).then(|| style.paint(Tone::Quiet, &format!("    {text} added")))
@@ -62,6 +65,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let (why, spent, wait) = (words::end(end), words::duration(*duration_ms), words::duration(*wait_ms));
             Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again in {wait}"))
         }
+        RunEvent::Reused { instances } => Some(reused_line(instances, style)),
         RunEvent::InstanceFinished { instance, result, cause } => {
             let quiet = matches!(result, InstanceResult::Succeeded | InstanceResult::Skipped | InstanceResult::Blocked);
             if talk == Talk::Trouble && quiet {
@@ -79,23 +83,77 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let mark = style.paint(Tone::Warn, words::PARKED_MARK);
             Some(format!("{mark} {name} {:>7}  parked: {}", "", sanitize::name(reason)))
         }
+        RunEvent::Verified { verdict: GateVerdict::Red, of, duration_ms, detail, .. } => {
+            Some(verdict_line("red", of, *duration_ms, detail.as_deref(), style.paint(Tone::Bad, "[!]")))
+        }
+        RunEvent::Verified { verdict: GateVerdict::Broken, of, duration_ms, detail, .. } => {
+            Some(verdict_line("not verified", of, *duration_ms, detail.as_deref(), style.paint(Tone::Warn, "[?]")))
+        }
+        RunEvent::Verified { verdict: GateVerdict::Green, of, duration_ms, .. } => {
+            (talk == Talk::All).then(|| verdict_line("green", of, *duration_ms, None, style.paint(Tone::Quiet, "[v]")))
+        }
+        RunEvent::Evicted { instance, reason, next, .. } => {
+            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
+            let mark = style.paint(Tone::Warn, "[r]");
+            let next = words::remedy(*next);
+            Some(format!("{mark} {name} {:>7}  does not land yet: {}; {next}", "", sanitize::name(reason)))
+        }
+        RunEvent::ItemsFound { task, items } if items.is_empty() => {
+            let note = style.paint(Tone::Warn, "note:");
+            Some(format!("{note} task {} has no instances: its list is empty", sanitize::name(task)))
+        }
         RunEvent::Merged { .. }
+        | RunEvent::Reopened { .. }
+        | RunEvent::Retried { .. }
+        | RunEvent::ItemsFound { .. }
         | RunEvent::AttemptStarted { .. }
+        | RunEvent::ModelCalled { .. }
         | RunEvent::AttemptFinished { .. }
         | RunEvent::Landing { .. }
         | RunEvent::RunFinished { .. } => None,
     }
 }
 
+/// One line for all that need not run again: how many, whose results, and what that saved.
+fn reused_line(instances: &[ReusedInstance], style: Style) -> String {
+    let saved_ms: u64 = instances.iter().map(|reused| reused.saved_ms).sum();
+    let named = match instances {
+        [only] => words::pad(&words::instance(&only.instance), NAME_COLUMNS),
+        many => words::pad(&words::count(many.len() as u64, "task"), NAME_COLUMNS),
+    };
+    let mut runs: Vec<&str> = instances.iter().map(|reused| reused.from.0.as_str()).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    let from = match runs.as_slice() {
+        [only] => sanitize::name(only),
+        many => words::count(many.len() as u64, "run"),
+    };
+    let mark = style.paint(Tone::Good, words::REUSED_MARK);
+    format!("{mark} {named} {:>7}  cached: results of {from}, saved {}", "", words::duration(saved_ms))
+}
+
+/// A verdict of the gate: what it is about, how long it took, and what the command said.
+fn verdict_line(verdict: &str, of: &VerifiedTree, duration_ms: u64, detail: Option<&str>, mark: String) -> String {
+    let what = words::pad(&format!("verify: {}", words::verified_tree(of)), NAME_COLUMNS);
+    let spent = if duration_ms == 0 { "known".to_owned() } else { words::duration(duration_ms) };
+    let mut lines = detail.unwrap_or_default().lines().map(sanitize::name);
+    let said = lines.next().map(|first| format!(": {first}")).unwrap_or_default();
+    let quoted: String = lines.map(|line| format!("\n        {}", line.trim())).collect();
+    format!("{mark} {what} {spent:>7}  {verdict}{said}{quoted}")
+}
+
 /// A result with what explains it: why it failed, what it changed.
 pub(super) fn result_text(result: InstanceResult, cause: Option<&str>, instance: &InstanceState) -> String {
-    let end = instance.last_attempt().and_then(|attempt| attempt.end.as_ref());
+    let end = instance.last_attempt().and_then(|attempt| attempt.end());
     let why = match (cause, end) {
         (Some(cause), _) => one_line(cause),
         (None, Some(end)) if *end != AttemptEnd::Succeeded => words::end(end),
         _ => String::new(),
     };
     let mut parts: Vec<String> = Vec::new();
+    if let Some(from) = &instance.reused_from {
+        parts.push(format!("cached from {}", sanitize::name(from)));
+    }
     match result {
         InstanceResult::Succeeded => {}
         // The reason says it already.
@@ -125,17 +183,28 @@ fn join(text: &str, more: &str) -> String {
     if text.is_empty() { more.to_owned() } else { format!("{text}, {more}") }
 }
 
+/// What a person should know before a run goes on.
+fn resume_lines(state: &RunState, style: Style) -> String {
+    let open = state.tally.instances - state.tally.finished.min(state.tally.instances);
+    let done = words::count(state.tally.finished, "task");
+    format!("{}\n    {done} done before, {open} to go", head_lines(state, " goes on", style))
+}
+
 /// What a person should know before anything runs.
 pub(super) fn start_lines(state: &RunState, style: Style) -> String {
+    head_lines(state, "", style)
+}
+
+fn head_lines(state: &RunState, what: &str, style: Style) -> String {
     let run = state.run.as_ref().map_or("", |run| run.0.as_str());
-    let mut text = style.paint(Tone::Strong, &format!("swarm run {run}"));
+    let mut text = style.paint(Tone::Strong, &format!("{run}{what}"));
     let jobs = words::count(u64::from(state.jobs), "worker");
     let branch = state.branch().map(|branch| format!(" into {}", sanitize::name(branch))).unwrap_or_default();
-    text.push_str(&format!(
-        ": base {}{branch}, {jobs} at once, {} worktrees",
-        words::short(&state.base),
-        sanitize::name(&state.backend)
-    ));
+    text.push_str(&format!(": base {}{branch}", words::short(&state.base)));
+    // A run that ended before its first event has neither.
+    if !state.backend.is_empty() {
+        text.push_str(&format!(", {jobs} at once, {} worktrees", sanitize::name(&state.backend)));
+    }
     if let Some(report) = &state.enforcement {
         text.push_str(&format!("\n    {}", style.paint(Tone::Quiet, &words::enforcement_in_short(report))));
     }

@@ -3,7 +3,8 @@
 //!
 //! The picture is made by a pure function and painted in one write, at most once a tick and only when it changed: it
 //! neither flickers nor tears, and a thousand tasks a second cost ten pictures. Lines are cut to the terminal's
-//! width, never wrapped, because the picture is replaced by moving up as many lines as it has.
+//! width, never wrapped, because the picture is replaced by moving up as many lines as it has; what scrolls
+//! away is broken between words.
 
 use indexmap::IndexMap;
 use swarm_plans::InstanceId;
@@ -103,7 +104,8 @@ impl Reporter for Live {
         let talk = if state.instances.len() > SMALL_RUN_INSTANCES_MAX { Talk::Trouble } else { Talk::All };
         let line = event_line(recorded, state, self.style, talk);
         match &recorded.event {
-            RunEvent::InstancesAdded { .. } => return,
+            RunEvent::InstancesAdded { .. } | RunEvent::Reopened { .. } | RunEvent::Retried { .. } => return,
+            RunEvent::ItemsFound { items, .. } if !items.is_empty() => return,
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.picture.phase = None;
                 let running =
@@ -124,11 +126,17 @@ impl Reporter for Live {
                 return;
             }
             RunEvent::RunStarted { .. }
+            | RunEvent::ItemsFound { .. }
+            | RunEvent::Reused { .. }
+            | RunEvent::RunResumed { .. }
             | RunEvent::InstanceFinished { .. }
+            | RunEvent::ModelCalled { .. }
+            | RunEvent::Evicted { .. }
             | RunEvent::Landing { .. }
             | RunEvent::Merged { .. } => {}
+            RunEvent::Verified { .. } => self.picture.phase = None,
         }
-        self.scrolling.extend(line);
+        self.scrolling.extend(line.map(|line| words::wrap(&line, usize::from((self.size)().columns).max(20) - 1)));
     }
 
     fn progress(&mut self, progress: &Progress) {
@@ -197,11 +205,12 @@ impl Picture {
             }
         };
         add(self.running.len() as u64, "running", Tone::Strong);
+        add(tally.reused, "cached", Tone::Quiet);
         add(tally.failed, "failed", Tone::Bad);
         add(tally.blocked, "blocked", Tone::Quiet);
         add(tally.landed, "landed", Tone::Good);
         add(tally.parked, "parked", Tone::Warn);
-        let spent = words::duration(now_ms.saturating_sub(state.started_at_ms) / 1_000 * 1_000);
+        let spent = words::duration(state.lived_until(now_ms) / 1_000 * 1_000);
         let bar = style.paint(Tone::Good, &bar(tally.finished, tally.instances));
         format!("{} {bar} {} · {spent}", style.paint(Tone::Strong, run), parts.join(" · "))
     }

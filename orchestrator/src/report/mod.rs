@@ -4,6 +4,8 @@
 //! [`Reports`] holds the one [`RunState`] that all reporters of a run look at. Whatever a worker said passes through
 //! [`sanitize`] before it reaches a terminal. Start reading at [`words`], where things get their names.
 
+/// What an agent said of its work.
+pub mod account;
 /// What changed between two commits, as text.
 pub mod diff;
 /// What a run's end means to the caller's shell.
@@ -14,6 +16,10 @@ pub mod json;
 pub mod lines;
 /// The picture on a terminal that moves.
 pub mod live;
+/// What models took and cost.
+pub mod money;
+/// A run as Markdown, HTML and JUnit's XML.
+pub mod pages;
 /// What workers wrote, made harmless.
 pub mod sanitize;
 /// A run's table, for `status`.
@@ -33,7 +39,7 @@ use crate::event::{Progress, Recorded};
 use crate::ids::Attempt;
 use crate::journal::RunState;
 
-pub use exit::{Ending, exit_code, exit_meaning};
+pub use exit::{Ending, exit_code, exit_meaning, is_resumable};
 pub use json::Json;
 pub use lines::Lines;
 pub use live::{Live, Size};
@@ -66,6 +72,11 @@ impl Reports {
     /// Reports to all of `reporters`, in this order.
     pub fn new(reporters: Vec<Box<dyn Reporter + Send>>) -> Self {
         Reports { state: RunState::default(), reporters }
+    }
+
+    /// Takes over the state as an earlier coordinator left it; nobody is told again.
+    pub fn catch_up(&mut self, state: RunState) {
+        self.state = state;
     }
 
     /// Tells of an event that was stored.

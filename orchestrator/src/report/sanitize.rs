@@ -6,7 +6,7 @@
 
 /// One line of output as it may be shown: no escape sequences, no control, bidirectional or invisible characters; a tab is
 /// four spaces; what is not UTF-8 becomes `U+FFFD`. Of a line that rewrites itself with carriage returns, the last
-/// state stays.
+/// state stays. What a CI server would take for a command of its own is broken up.
 pub fn line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches(['\r', '\n']);
@@ -23,7 +23,81 @@ pub fn line(bytes: &[u8]) -> String {
             c => shown.push(c),
         }
     }
-    shown
+    without_commands(shown)
+}
+
+/// Commands that GitHub's runner takes from the start of a line that a step prints, behind any white space: `::error file=x::`.
+/// Source: actions/runner, `ActionCommand.TryParseV2` and the commands that it registers.
+const COMMANDS: &[&str] = &[
+    "add-mask",
+    "add-matcher",
+    "add-path",
+    "debug",
+    "echo",
+    "endgroup",
+    "error",
+    "group",
+    "internal-set-repo-path",
+    "notice",
+    "remove-matcher",
+    "save-state",
+    "set-env",
+    "set-output",
+    "set-secret",
+    "stop-commands",
+    "warning",
+];
+
+/// What CI servers take for commands wherever it stands in a line: GitHub's older form, Azure's, TeamCity's.
+const MARKS: &[&str] = &["##[", "##vso[", "##teamcity["];
+
+/// A line in which no CI server finds a command: `: :error::` and `# #[group]` are only words.
+fn without_commands(mut line: String) -> String {
+    let start = line.len() - line.trim_start().len();
+    if let Some(rest) = line[start..].strip_prefix("::") {
+        let name = rest.split([':', ' ']).next().unwrap_or_default().to_ascii_lowercase();
+        // Nobody knows what a command that stopped the others is called that lets them go on.
+        if COMMANDS.contains(&name.as_str()) || rest.trim_end().ends_with("::") {
+            line.insert(start + 1, ' ');
+        }
+    }
+    for mark in MARKS {
+        while let Some(at) = line.to_ascii_lowercase().find(mark) {
+            line.insert(at + 1, ' ');
+        }
+    }
+    line
+}
+
+/// The longest line that waits for its end, in bytes; a longer one is shown in pieces.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Output that comes in pieces, made harmless line by line.
+#[derive(Debug, Default)]
+pub struct Lines {
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    /// The lines that `bytes` complete, as they may be shown, each with its line feed.
+    pub fn take(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend_from_slice(bytes);
+        let mut shown = String::new();
+        while let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
+            let rest = self.pending.split_off(end + 1);
+            shown.push_str(&line(&std::mem::replace(&mut self.pending, rest)));
+            shown.push('\n');
+        }
+        if self.pending.len() > LINE_BYTES_MAX {
+            shown.push_str(&line(&std::mem::take(&mut self.pending)));
+        }
+        shown
+    }
+
+    /// What never got its line feed.
+    pub fn finish(&mut self) -> String {
+        line(&std::mem::take(&mut self.pending))
+    }
 }
 
 /// A name (task, path, branch) as it may be shown: what [`line`] would drop is spelled out, so that two names never look
@@ -135,11 +209,34 @@ mod tests {
     }
 
     #[test]
+    fn commands_for_a_ci_server_are_only_words() {
+        check(b"::error file=a::x", ": :error file=a::x");
+        check(b"  ::Warning::x", "  : :Warning::x");
+        check(b"\x1b[0m::set-output name=a::b", ": :set-output name=a::b");
+        check(b"::a1b2c3::", ": :a1b2c3::");
+        check(b"a ##[group]b ##VSO[task.x]", "a # #[group]b # #VSO[task.x]");
+        check(b"##teamcity[x]", "# #teamcity[x]");
+        check(b"::std::string x;", "::std::string x;");
+        check(b"say ::error::x", "say ::error::x");
+        check(b"## title [x]", "## title [x]");
+    }
+
+    #[test]
     fn order_and_invisible_characters_cannot_deceive() {
         check("a\u{202e}b\u{2066}c\u{200b}d\u{feff}".as_bytes(), "abcd");
         check(b"\xff\xfe", "\u{fffd}\u{fffd}");
         check("grün 日本\tx".as_bytes(), "grün 日本    x");
         assert_eq!(name("a\nb\u{202e}\x1b[31m"), "a\\nb\\u{202e}\\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_sequence_that_comes_in_pieces_disappears_all_the_same() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.take(b"a\x1b"), "");
+        assert_eq!(lines.take(b"[31mb\nc\n\x1b]0;ti"), "ab\nc\n");
+        assert_eq!(lines.take(b"tle\x07d"), "");
+        assert_eq!(lines.finish(), "d");
+        assert_eq!(lines.take(&vec![b'x'; LINE_BYTES_MAX + 1]).len(), LINE_BYTES_MAX + 1);
     }
 
     #[test]

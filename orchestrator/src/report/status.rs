@@ -1,9 +1,11 @@
 //! A run's table, for `status`: a line an instance, in graph order, with where it stands and what became of its change.
 
+use serde_json::json;
+
 use super::words::{self, Style, Tone};
-use super::{lines, sanitize};
-use crate::event::{Fate, InstanceResult};
-use crate::journal::{Finished, Holder, InstanceState, Phase, RunState, Tally};
+use super::{account, lines, sanitize};
+use crate::event::{EVENT_VERSION, Fate, InstanceResult};
+use crate::journal::{Finished, Holder, InstanceState, Phase, RunState, Spending, Tally};
 
 /// Whether a run without an end is being worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,15 @@ impl Liveness {
             (None, None) => Liveness::Died,
         }
     }
+
+    /// In a word, for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Liveness::Finished => "finished",
+            Liveness::Running(_) => "running",
+            Liveness::Died => "interrupted",
+        }
+    }
 }
 
 /// The widest column of names; longer ones are cut.
@@ -39,21 +50,91 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
     for (id, instance) in &state.instances {
         let name = words::pad(&words::fit(&words::instance(id), columns), columns);
         let (mark, tone, spent, said) = row(instance, liveness, now_ms);
+        let models = instance.models.as_deref().map(super::money::spending);
+        let said = match (said.is_empty(), models) {
+            (_, None) => said,
+            (true, Some(models)) => models,
+            (false, Some(models)) => format!("{said}; {models}"),
+        };
         let line = format!("{} {name}  {spent:>7}  {said}", style.paint(tone, mark));
         text.push_str(line.trim_end());
         text.push('\n');
+        text.push_str(&account::lines(instance, "        "));
+        let refusals = instance.last_attempt().map_or(&[][..], |attempt| attempt.refusals());
+        text.push_str(&words::refusals(refusals, "        "));
     }
     text.push_str(&tally(state.tally));
     text.push('\n');
+    if let Some(all) = super::money::total(state) {
+        text.push_str(&format!("models: {}\n", super::money::spending(&all)));
+    }
     text
+}
+
+/// The same as one JSON object, for programs: nothing in it is shortened or made harmless.
+pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
+    let instances = state.instances.iter().map(|(id, instance)| {
+        json!({
+            "instance": id.0,
+            "task": &*instance.task,
+            "needs": &*instance.needs,
+            "state": match instance.phase {
+                Phase::Finished(result) => result.name(),
+                Phase::Running => "running",
+                Phase::Retrying { .. } => "retrying",
+                Phase::Waiting => "waiting",
+            },
+            "attempts": instance.attempts.len(),
+            "spent-ms": instance.spent_ms(),
+            "models": instance.models.as_deref().map(spending_json),
+            "cached-from": instance.reused_from.as_deref(),
+            "cause": instance.cause,
+            "commit": instance.change().map(|change| change.commit.to_string()),
+            "files": instance.change().map(|change| change.files),
+            "merge": instance.fate,
+            "agent": account::of(instance),
+        })
+    });
+    json!({
+        "version": EVENT_VERSION,
+        "run": state.run.as_ref().map(|run| &run.0),
+        "plan": state.plan,
+        "state": liveness.name(),
+        "base": state.base,
+        "target": state.target,
+        "tip": state.finished.as_ref().and_then(|end| end.tip.clone()).or_else(|| state.tip.clone()),
+        "started-at-ms": state.started_at_ms,
+        "finished-at-ms": state.finished.as_ref().map(|end| end.at_ms),
+        "exit": state.finished.as_ref().map(|end| end.exit),
+        "tally": state.tally,
+        "models": super::money::total(state).as_ref().map(spending_json),
+        "instances": instances.collect::<Vec<_>>(),
+    })
+}
+
+/// What models took. `cost-usd` is of what has a price; `unpriced` calls come on top.
+fn spending_json(spending: &Spending) -> serde_json::Value {
+    json!({
+        "calls": spending.calls,
+        "failed": spending.failed,
+        "replayed": spending.replayed,
+        "retries": spending.retries,
+        "tokens-in": spending.input,
+        "tokens-cache-read": spending.cache_read,
+        "tokens-cache-write": spending.cache_write,
+        "tokens-out": spending.output,
+        "cost-usd": if spending.unpriced == spending.calls { None } else { Some(spending.cost.usd()) },
+        "unpriced": spending.unpriced,
+        "time-ms": spending.time_ms,
+    })
 }
 
 fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
     match liveness {
         Liveness::Finished => match &state.finished {
             Some(end) => {
-                let spent = words::duration(end.at_ms.saturating_sub(state.started_at_ms));
-                let meaning = super::exit_meaning(end.exit);
+                let spent = words::duration(state.lived_ms);
+                let meaning = super::exit::meaning(state, end.exit);
                 let cause = end.cause.as_deref().filter(|&cause| cause != meaning);
                 let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
                 format!("finished after {spent} with exit code {}: {meaning}{cause}", end.exit)
@@ -61,11 +142,12 @@ fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
             None => "finished".to_owned(),
         },
         Liveness::Running(holder) => {
-            let spent = words::duration(now_ms.saturating_sub(state.started_at_ms));
+            let spent = words::duration(state.lived_until(now_ms));
             format!("running for {spent} in process {}", holder.pid)
         }
         Liveness::Died => {
-            "interrupted: its coordinator is gone; what landed stays, results are kept as refs".to_owned()
+            let run = state.run.as_ref().map_or("", |run| &run.0);
+            format!("interrupted: its coordinator is gone; nothing is lost, `swarm resume {run}` goes on")
         }
     }
 }
@@ -74,7 +156,10 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
     let alive = matches!(liveness, Liveness::Running(_));
     match instance.phase {
         Phase::Finished(result) => {
-            let (mark, tone) = words::mark(result);
+            let (mark, tone) = match instance.reused_from {
+                Some(_) => (words::REUSED_MARK, Tone::Good),
+                None => words::mark(result),
+            };
             let spent = if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) };
             let said = finished_text(result, instance);
             match &instance.fate {
@@ -110,6 +195,7 @@ fn finished_text(result: InstanceResult, instance: &InstanceState) -> String {
         Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
         Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),
         Some(Fate::Empty) => "changed nothing".to_owned(),
+        Some(Fate::Dropped) => "dropped".to_owned(),
         None => String::new(),
     };
     match (said.is_empty(), fate.is_empty()) {
@@ -124,6 +210,7 @@ pub fn tally(tally: Tally) -> String {
     let waiting = tally.instances.saturating_sub(tally.finished);
     let counts = [
         (tally.passed, "passed"),
+        (tally.reused, "of them cached"),
         (tally.failed, "failed"),
         (tally.blocked, "blocked"),
         (tally.skipped, "skipped"),
@@ -155,7 +242,14 @@ mod tests {
 
     #[test]
     fn a_run_in_the_middle_alive_and_dead() {
-        let holder = Holder { pid: 4711, since_ms: START_MS, what: "run tour-1".to_owned() };
+        let holder = Holder {
+            pid: 4711,
+            since_ms: START_MS,
+            what: "run tour-1".to_owned(),
+            run: None,
+            started_ticks: 0,
+            moving: false,
+        };
         insta::assert_snapshot!("alive", check(10, &Liveness::Running(holder)));
         insta::assert_snapshot!("dead", check(10, &Liveness::Died));
     }

@@ -28,6 +28,7 @@ pub fn started(plan: &str) -> RunEvent {
             landlock_abi: 7,
             enforced: ["landlock", "seccomp", "userns", "netns", "rlimits"].map(str::to_owned).to_vec(),
             not_enforced: vec!["memory limit".to_owned()],
+            limits: vec![],
         },
         notes: Vec::new(),
     }
@@ -64,9 +65,13 @@ pub fn ended(name: &str, attempt: u32, end: AttemptEnd, duration_ms: u64, files:
             commit: "c".repeat(40),
             tree: "d".repeat(40),
             files,
+            history: None,
+            writes: None,
         }),
         outputs: serde_json::Map::new(),
         notes: Vec::new(),
+        refusals: Vec::new(),
+        envelope: None,
         retry_in_ms: None,
     }
 }

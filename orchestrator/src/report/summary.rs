@@ -4,12 +4,16 @@
 use std::fmt::Write as _;
 
 use swarm_plans::InstanceId;
+use swarm_protocol::agent::AgentStatus;
 
+use super::exit::{self, is_resumable, meaning};
 use super::words::{self, Style, Tone};
-use super::{LogTail, exit_meaning, lines, sanitize};
-use crate::commit::attempt_ref;
+use super::{LogTail, account, lines, sanitize};
 use crate::event::{Fate, InstanceResult, OnFailure};
+use crate::executor::verify::VERIFY;
 use crate::journal::{InstanceState, Phase, RunState};
+use crate::second_word::worth_another_try;
+use crate::settings::GRACE_MS;
 
 /// Entries of one section; more are counted and left to `swarm status`.
 const ENTRIES_MAX: usize = 20;
@@ -23,6 +27,25 @@ const TAIL_COLUMNS_MAX: usize = 160;
 /// Conflicting paths that are shown of one parked change.
 const PATHS_MAX: usize = 5;
 
+/// Columns up to which several commands stand on one line; beyond, each has its own, so that none is broken.
+const COMMANDS_COLUMNS_MAX: usize = 80;
+
+/// What a run was held to, on a line of its own: for the summary of a run whose beginning nobody saw.
+pub fn facts(state: &RunState, style: Style) -> String {
+    let Some(report) = &state.enforcement else { return String::new() };
+    format!("{}\n", style.paint(Tone::Quiet, &words::enforcement_in_short(report)))
+}
+
+/// Commands to type, behind `label`: on one line where it is short enough, else on one each, below each other.
+fn commands(label: &str, indent: &str, commands: &[String]) -> String {
+    let line = format!("{indent}{label} {}", commands.join("   "));
+    if words::width(&line) <= COMMANDS_COLUMNS_MAX {
+        return line + "\n";
+    }
+    let below = format!("\n{indent}{}", " ".repeat(words::width(label) + 1));
+    format!("{indent}{label} {}\n", commands.join(&below))
+}
+
 /// The whole summary, with its line feeds.
 pub fn summary(state: &RunState, tail: LogTail<'_>, style: Style) -> String {
     let writer = Summary { state, tail, style };
@@ -33,8 +56,8 @@ pub fn summary(state: &RunState, tail: LogTail<'_>, style: Style) -> String {
         writer.parked(),
         writer.failed(),
         writer.not_run(),
+        writer.accounts(),
         writer.notes(),
-        writer.facts(),
         writer.next_steps(),
     ]
     .into_iter()
@@ -66,6 +89,7 @@ impl Summary<'_> {
         };
         add(tally.passed, "passed");
         add(tally.flaky, "of them on a retry");
+        add(tally.reused, "of them cached");
         add(tally.failed, "failed");
         add(tally.blocked, "blocked");
         add(tally.skipped, "skipped");
@@ -77,12 +101,15 @@ impl Summary<'_> {
         let Some(end) = &self.state.finished else {
             return format!("{run} has not finished: {counts}\n");
         };
-        let spent = words::duration(end.at_ms.saturating_sub(self.state.started_at_ms));
+        let spent = words::duration(self.state.lived_ms);
         let tone = if end.exit == 0 { Tone::Good } else { Tone::Bad };
-        let meaning = self.style.paint(tone, exit_meaning(end.exit));
-        let cause = end.cause.as_deref().filter(|&cause| cause != exit_meaning(end.exit));
+        let said = meaning(self.state, end.exit);
+        let meaning = self.style.paint(tone, &said);
+        let cause = end.cause.as_deref().filter(|&cause| cause != said);
         let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
-        format!("{run}: {meaning}{cause}\n    {counts} in {spent}\n")
+        let models = super::money::total(self.state);
+        let models = models.map(|all| format!("    models: {}\n", super::money::spending(&all))).unwrap_or_default();
+        format!("{run}: {meaning}{cause}\n    {counts} in {spent}\n{models}")
     }
 
     fn landed(&self) -> String {
@@ -112,10 +139,9 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        … and {} more", paths.len() - PATHS_MAX);
             }
             let _ = writeln!(text, "        look: swarm diff {} {}", self.run(), sanitize::shell_word(&id.0));
-            if let (Some(run), Some(attempt)) = (&self.state.run, instance.last_attempt()) {
-                let reference = attempt_ref(run, id, attempt.attempt);
-                let _ = writeln!(text, "        take: git cherry-pick {}", sanitize::shell_word(&reference));
-            }
+            let words = format!("{} {}", self.run(), sanitize::shell_word(&id.0));
+            let next = ["resolve", "retry", "drop"].map(|command| format!("swarm {command} {words}"));
+            text.push_str(&commands("next:", "        ", &next));
         })
     }
 
@@ -138,13 +164,19 @@ impl Summary<'_> {
             let spent = words::duration(instance.spent_ms());
             // The section's title says that it failed.
             let said = said.strip_prefix("failed: ").unwrap_or(&said);
-            let _ = writeln!(text, "    {}: {said} after {spent}{allowed}", words::instance(id));
+            // It was asked to end before it was killed.
+            let grace = match result {
+                InstanceResult::TimedOut => format!(", up to {} of it grace", words::duration(GRACE_MS)),
+                _ => String::new(),
+            };
+            let _ = writeln!(text, "    {}: {said} after {spent}{grace}{allowed}", words::instance(id));
             let Some(attempt) = instance.last_attempt() else { return };
             let tail = (self.tail)(id, attempt.attempt);
             for line in &tail {
                 let shown = words::fit(&sanitize::line(line), TAIL_COLUMNS_MAX);
                 let _ = writeln!(text, "        {} {shown}", self.style.paint(Tone::Quiet, "|"));
             }
+            text.push_str(&words::refusals(attempt.refusals(), "        "));
             if !tail.is_empty() {
                 let _ = writeln!(text, "        more: swarm logs {} {}", self.run(), sanitize::shell_word(&id.0));
             }
@@ -168,6 +200,17 @@ impl Summary<'_> {
         })
     }
 
+    /// What agents say of work that is not all of it, or that leaves something to others.
+    fn accounts(&self) -> String {
+        let entries = self.entries(|instance| {
+            account::of(instance).is_some_and(|said| said.status != AgentStatus::Done || !said.follow_ups.is_empty())
+        });
+        self.section("what agents say of their work", Tone::Strong, entries, |(id, instance), text| {
+            let _ = writeln!(text, "    {}", words::instance(id));
+            text.push_str(&account::lines(instance, "        "));
+        })
+    }
+
     /// What people should know of attempts that are over.
     fn notes(&self) -> String {
         let all: Vec<String> = self
@@ -175,7 +218,7 @@ impl Summary<'_> {
             .instances
             .iter()
             .filter_map(|(id, instance)| Some((id, instance.last_attempt()?)))
-            .flat_map(|(id, attempt)| attempt.notes.iter().map(move |note| (id, note)))
+            .flat_map(|(id, attempt)| attempt.notes().iter().map(move |note| (id, note)))
             .map(|(id, note)| format!("    {}: {}\n", words::instance(id), sanitize::name(note)))
             .collect();
         if all.is_empty() {
@@ -189,14 +232,17 @@ impl Summary<'_> {
         text
     }
 
-    fn facts(&self) -> String {
-        let Some(report) = &self.state.enforcement else { return String::new() };
-        format!("{}\n", self.style.paint(Tone::Quiet, &words::enforcement_in_short(report)))
-    }
-
     /// Commands that a person may want next, each as it can be typed.
     fn next_steps(&self) -> String {
         let mut steps: Vec<String> = Vec::new();
+        match self.state.finished.as_ref().map(|end| end.exit) {
+            Some(exit) if is_resumable(Some(exit)) => steps.push(format!("swarm resume {}", self.run())),
+            Some(exit::BASE_RED) => steps.push(format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY))),
+            Some(_) if !worth_another_try(self.state, None).is_empty() => {
+                steps.push(format!("swarm retry {}", self.run()));
+            }
+            Some(_) | None => {}
+        }
         if self.state.tally.landed > 0
             && let Some(branch) = self.state.branch()
         {
@@ -207,7 +253,7 @@ impl Summary<'_> {
         if self.state.tally.instances > self.state.tally.landed {
             steps.push(format!("swarm status {}", self.run()));
         }
-        if steps.is_empty() { String::new() } else { format!("next: {}\n", steps.join("   ")) }
+        if steps.is_empty() { String::new() } else { commands("next:", "", &steps) }
     }
 
     fn entries(&self, wanted: impl Fn(&InstanceState) -> bool) -> Vec<Entry<'_>> {
@@ -292,6 +338,47 @@ mod tests {
             finished(130, Some("interrupted")),
         ];
         insta::assert_snapshot!(check(events, Style::Plain));
+    }
+
+    #[test]
+    fn only_the_time_in_which_somebody_worked_on_it_counts() {
+        let mut state = replay(&recorded(vec![started("long"), attempt("a", 1), finished(1, None)]));
+        let (lived, report) = (state.lived_ms, state.enforcement.clone().expect("it began"));
+        let mut at_ms = state.newest_at_ms;
+        let (unexpanded, tally) = (vec![], state.tally);
+        let again = RunEvent::RunResumed {
+            jobs: 1,
+            backend: String::new(),
+            enforcement: report,
+            notes: vec![],
+            unexpanded,
+            tally,
+        };
+        for (event, wait_ms) in
+            [(again, 3_600_000), (attempt("a", 2), 1_000), (finished(1, None), 2_000), (parked("a", "x", &[]), 60_000)]
+        {
+            at_ms += wait_ms;
+            state.apply(&crate::event::Recorded { seq: state.seq + 1, at_ms, event });
+        }
+        assert_eq!((lived, state.lived_ms), (500, 3_500));
+        assert_eq!((state.lived_until(at_ms + 9), state.finished.is_some()), (3_500, true));
+    }
+
+    #[test]
+    fn commands_that_do_not_fit_on_a_line_have_one_each() {
+        let all = |n: usize| (0..n).map(|n| format!("swarm status run-{n}")).collect::<Vec<_>>();
+        assert_eq!(commands("next:", "", &all(2)), "next: swarm status run-0   swarm status run-1\n");
+        assert_eq!(commands("next:", " ", &all(4)).lines().nth(1), Some("       swarm status run-1"));
+    }
+
+    #[test]
+    fn a_red_base_is_said_once_and_its_log_is_named() {
+        let text = check(
+            vec![started("p"), added(&[("a", &[])]), finished(6, Some(crate::report::exit_meaning(6)))],
+            Style::Plain,
+        );
+        assert_eq!(text.matches("fails its verification").count(), 1, "{text}");
+        assert!(text.contains("next: swarm logs p-1 '[merge] verify'"), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use super::words::{self, Style, Tone};
 use crate::event::{Fate, InstanceResult};
-use crate::journal::{InstanceState, RunState, Tally};
+use crate::journal::{InstanceState, RunState, Spending, Tally};
 
 /// Lines of a tree; the rest is counted.
 const LINES_MAX: usize = 40;
@@ -124,7 +124,7 @@ impl Task<'_> {
             match instance.fate {
                 Some(Fate::Landed { .. }) => tally.landed += 1,
                 Some(Fate::Parked { .. }) => tally.parked += 1,
-                Some(Fate::Empty) | None => {}
+                Some(Fate::Empty | Fate::Dropped) | None => {}
             }
         }
         let (mark, tone) = mark(&tally);
@@ -150,6 +150,11 @@ impl Task<'_> {
         let longest = self.instances.iter().map(|instance| instance.spent_ms()).max().unwrap_or(0);
         if self.instances.iter().any(|instance| !instance.attempts.is_empty()) {
             said.push(words::duration(longest));
+        }
+        let mut spent = Spending::default();
+        self.instances.iter().filter_map(|instance| instance.models.as_deref()).for_each(|one| spent.add(one));
+        if spent.calls > 0 {
+            said.push(super::money::cost(&spent));
         }
         if !said.is_empty() {
             text.push_str(&style.paint(Tone::Quiet, &format!("  {}", said.join(", "))));

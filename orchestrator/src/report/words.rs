@@ -2,10 +2,12 @@
 //! the same word for the same thing. Colour only repeats what a mark or a word says already.
 
 use swarm_plans::InstanceId;
+use swarm_protocol::agent::AgentStatus;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
 use super::sanitize;
-use crate::event::{AttemptEnd, InstanceResult};
+use crate::event::{AttemptEnd, Fate, InstanceResult, RefusalSeen, Remedy, VerifiedTree};
+use crate::journal::InstanceState;
 
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +63,39 @@ pub fn mark(result: InstanceResult) -> (&'static str, Tone) {
     }
 }
 
+/// The mark of results that were taken from an earlier run.
+pub const REUSED_MARK: &str = "[=]";
+
 /// The mark of a parked change.
 pub const PARKED_MARK: &str = "[!]";
+
+/// Which tree a verification looked at.
+pub fn verified_tree(of: &VerifiedTree) -> String {
+    match of {
+        VerifiedTree::Base => "the base".to_owned(),
+        VerifiedTree::Tip => "the target".to_owned(),
+        VerifiedTree::Results { count: n } => count(u64::from(*n), "result"),
+    }
+}
+
+/// What is tried next with a change that does not land as it is.
+pub fn remedy(next: Remedy) -> &'static str {
+    match next {
+        Remedy::Rerun => "it runs again on what landed",
+        Remedy::Resolve => "the resolver gets it",
+    }
+}
+
+/// What became of an instance, in a few words: of its change where there is one, else of its work.
+pub fn outcome(instance: &InstanceState) -> &'static str {
+    match (&instance.fate, instance.result()) {
+        (Some(Fate::Landed { .. }), _) => "landed",
+        (Some(Fate::Parked { .. }), _) => "parked",
+        (Some(Fate::Dropped), _) => "dropped",
+        (_, Some(result)) => result.name(),
+        (_, None) => "not reached",
+    }
+}
 
 /// An instance's id for the screen.
 pub fn instance(id: &InstanceId) -> String {
@@ -98,10 +131,26 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// How a conversation ended that the model did not end of its own accord.
+fn agent_end(status: AgentStatus, detail: &str) -> String {
+    let detail = sanitize::name(detail.trim());
+    match status {
+        AgentStatus::Limit => format!("used up its {detail}"),
+        AgentStatus::Circles => format!("went round in circles: {detail}"),
+        AgentStatus::Unanswered => format!("could not go on: {detail}"),
+        AgentStatus::Unready => format!("could not begin: {detail}"),
+        AgentStatus::Stopped => format!("was ended by a hook: {detail}"),
+        AgentStatus::Refused => format!("refused: {detail}"),
+        AgentStatus::Blocked => format!("gave up: {detail}"),
+        AgentStatus::Done | AgentStatus::Partial => format!("ended as {}: {detail}", status.name()),
+    }
+}
+
 /// Why an attempt did not succeed; empty when it did.
 pub fn end(end: &AttemptEnd) -> String {
     match end {
         AttemptEnd::Succeeded => String::new(),
+        AttemptEnd::Lost => "was lost: its coordinator died".to_owned(),
         AttemptEnd::Work { ended: how } => ended(how),
         AttemptEnd::Check { index, command, ended: how, before } => {
             let command = sanitize::name(command);
@@ -119,6 +168,16 @@ pub fn end(end: &AttemptEnd) -> String {
             if paths.is_empty() { detail } else { format!("{detail}: {}", paths.join(", ")) }
         }
         AttemptEnd::Needs { detail } | AttemptEnd::Infra { detail } => sanitize::name(detail),
+        AttemptEnd::Differs { detail, paths } | AttemptEnd::Unresolved { detail, paths } => {
+            let paths: Vec<String> = paths.iter().take(3).map(|path| sanitize::name(path)).collect();
+            let detail = sanitize::name(detail);
+            if paths.is_empty() { detail } else { format!("{detail}: {}", paths.join(", ")) }
+        }
+        AttemptEnd::Agent { status, detail } => agent_end(*status, detail),
+        AttemptEnd::Findings { by, findings } => {
+            let findings: Vec<String> = findings.iter().map(|finding| sanitize::name(finding.trim())).collect();
+            format!("was not approved by {}: {}", sanitize::name(by), findings.join("; "))
+        }
         AttemptEnd::Outputs { detail } => format!("did not hand over its outputs: {}", sanitize::name(detail)),
     }
 }
@@ -198,6 +257,27 @@ pub fn enforcement(report: &EnforcementReport) -> String {
     sanitize::name(&parts.concat())
 }
 
+/// What the workers of a run are held to, in lines: all that is enforced, then each thing that is not.
+pub fn held_by(report: &EnforcementReport) -> Vec<String> {
+    let all = enforcement(&EnforcementReport { not_enforced: vec![], ..report.clone() });
+    let not = report.not_enforced.iter().map(|thing| format!("not enforced: {}", sanitize::name(thing)));
+    [all].into_iter().chain(not).collect()
+}
+
+/// What the cage kept from an attempt, two lines each, every line behind `indent`; empty when it kept nothing.
+pub fn refusals(refusals: &[RefusalSeen], indent: &str) -> String {
+    let mut text = String::new();
+    for refusal in refusals {
+        let (what, rule) = (sanitize::name(&refusal.what), sanitize::name(&refusal.rule));
+        text.push_str(&format!("{indent}the cage refused {what}: {rule}\n"));
+        match &refusal.allow_with {
+            Some(line) => text.push_str(&format!("{indent}    to allow it: {}\n", sanitize::name(line))),
+            None => text.push_str(&format!("{indent}    no plan can allow it\n")),
+        }
+    }
+    text
+}
+
 /// The width of text on a screen, in columns; escape sequences have none.
 pub fn width(text: &str) -> usize {
     console::measure_text_width(text)
@@ -206,6 +286,50 @@ pub fn width(text: &str) -> usize {
 /// `text` in at most `columns` columns, with an ellipsis where something is left out.
 pub fn fit(text: &str, columns: usize) -> String {
     console::truncate_str(text, columns, "…").into_owned()
+}
+
+/// `text` with its lines broken between words at `columns` columns, the rest of a line below its beginning and further in. What
+/// stands alone to be typed or is quoted stays whole, and so does a word that is longer.
+pub fn wrap(text: &str, columns: usize) -> String {
+    let mut wrapped = String::new();
+    for line in text.split_inclusive('\n') {
+        let begins = |with: &&str| console::strip_ansi_codes(line).trim_start().starts_with(with);
+        if width(line.trim_end()) <= columns || WHOLE_LINES.iter().any(begins) {
+            wrapped.push_str(line);
+        } else {
+            wrap_line(line.trim_end(), columns, &mut wrapped);
+            wrapped.push_str(if line.ends_with('\n') { "\n" } else { "" });
+        }
+    }
+    wrapped
+}
+
+/// How lines begin that are not broken: commands, a log's own lines, and the source of a plan.
+const WHOLE_LINES: &[&str] = &["swarm ", "git ", "export ", "look: ", "more: ", "next: ", "| "];
+
+/// Columns by which the rest of a broken line stands further in.
+const HANGING: usize = 4;
+
+fn wrap_line(line: &str, columns: usize, to: &mut String) {
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    let hanging = " ".repeat((indent + HANGING).min(columns / 2));
+    let (mut used, mut is_first) = (0, true);
+    for word in line.trim_start_matches(' ').split(' ') {
+        let wide = width(word);
+        if is_first {
+            to.push_str(&line[..indent]);
+            used = indent + wide;
+        } else if used + 1 + wide > columns {
+            to.push('\n');
+            to.push_str(&hanging);
+            used = hanging.len() + wide;
+        } else {
+            to.push(' ');
+            used += 1 + wide;
+        }
+        to.push_str(word);
+        is_first = false;
+    }
 }
 
 /// `text` with spaces behind it up to `columns` columns.
@@ -236,6 +360,16 @@ mod tests {
             before: true,
         };
         assert_eq!(end(&early), "check 1 `grep x` passed before the work, and must fail then");
+    }
+
+    #[test]
+    fn lines_break_between_words_and_commands_stay_whole() {
+        let check = |text: &str, expected: &str| assert_eq!(wrap(text, 20), expected);
+        check("short\n", "short\n");
+        check("note: one two three four five\nx\n", "note: one two three\n    four five\nx\n");
+        check("  a-word-that-is-longer-than-a-line b", "  a-word-that-is-longer-than-a-line\n      b");
+        check("    swarm resolve a-run a-task --continue\n", "    swarm resolve a-run a-task --continue\n");
+        check("\u{1b}[1mnote:\u{1b}[0m one two three\n", "\u{1b}[1mnote:\u{1b}[0m one two three\n");
     }
 
     #[test]

@@ -14,15 +14,67 @@ pub mod program;
 /// Which call gets which answer.
 pub mod table;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use rustix::io;
 
+use crate::enforcement::Tier;
+use crate::limits::{Limit, Means, by, means};
 use crate::mounts::last_error;
-use crate::policy::Policy;
+use crate::policy::{Network, Policy};
 pub use program::Filter;
 
-/// Builds the filter of a policy.
-pub fn filter(policy: &Policy) -> Filter {
-    Filter::new(table::answers(policy.get().tier, policy.get().network))
+/// What the confined process is going to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupant {
+    /// A program, which may start others.
+    Program,
+    /// Our own code around a WebAssembly guest: it never executes a program, forks or talks to sockets.
+    Guest,
+}
+
+/// Who counts the memory of a job that may not have all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// The kernel, in a control group, or nobody has to.
+    Kernel,
+    /// The watchdog, which sees what processes have in their page tables.
+    Watched,
+}
+
+/// What a filter depends on.
+type Key = (Tier, Network, Occupant, Count);
+
+/// The filters that were built in this process or in the one that it is a fork of.
+static BUILT: Mutex<Vec<(Key, Arc<Filter>)>> = Mutex::new(Vec::new());
+
+/// The filter of a policy, built when no earlier policy had the same.
+pub fn filter(policy: &Policy, occupant: Occupant) -> Arc<Filter> {
+    let draft = policy.get();
+    let watched = by(&means(draft), Limit::Memory) == Some(Means::Watchdog);
+    built((draft.tier, draft.network, occupant, if watched { Count::Watched } else { Count::Kernel }))
+}
+
+/// Builds the filters that programs usually get, for all processes that are forked from this one.
+pub fn prepare() {
+    for tier in [Tier::Landlock, Tier::Namespaces] {
+        for network in [Network::None, Network::Host] {
+            for count in [Count::Kernel, Count::Watched] {
+                built((tier, network, Occupant::Program, count));
+            }
+        }
+    }
+}
+
+fn built(key: Key) -> Arc<Filter> {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, filter)) = built.iter().find(|(known, _)| *known == key) {
+        return Arc::clone(filter);
+    }
+    let (tier, network, occupant, count) = key;
+    let filter = Arc::new(Filter::new(table::answers(tier, network, occupant, count)));
+    built.push((key, Arc::clone(&filter)));
+    filter
 }
 
 /// Installs a filter for the calling thread and all that it starts, for good. `no_new_privs` must be set.

@@ -40,12 +40,23 @@ impl Answer {
 pub struct Test {
     /// Which argument, from 0.
     pub argument: u8,
+    /// Which half of it: the kernel reads most arguments as 32 bits, and sizes as 64.
+    pub half: Half,
     /// Bits that count.
     pub mask: u32,
     /// What they must be.
     pub value: u32,
     /// Whether equality or difference passes the test.
     pub relation: Relation,
+}
+
+/// Half of an argument of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Bits 0 to 31.
+    Low,
+    /// Bits 32 to 63.
+    High,
 }
 
 /// How a tested argument compares.
@@ -155,7 +166,11 @@ fn decide(verdict: &Verdict, out: &mut Vec<libc::sock_filter>) {
         // Three instructions a test; a failed one skips the rest of its case and the answer.
         for (index, test) in tests.iter().enumerate() {
             let rest = u8::try_from((tests.len() - index - 1) * 3 + 1).expect("a case has a handful of tests");
-            out.push(load(ARGUMENTS_OFFSET + 8 * u32::from(test.argument)));
+            let half = match test.half {
+                Half::Low => 0,
+                Half::High => 4,
+            };
+            out.push(load(ARGUMENTS_OFFSET + 8 * u32::from(test.argument) + half));
             out.push(instruction(AND, 0, 0, test.mask));
             out.push(match test.relation {
                 Relation::Is => jump_if_equal(test.value, 0, rest),
@@ -220,7 +235,7 @@ mod tests {
     }
 
     fn is(argument: u8, mask: u32, value: u32) -> Test {
-        Test { argument, mask, value, relation: Relation::Is }
+        Test { argument, half: Half::Low, mask, value, relation: Relation::Is }
     }
 
     #[test]

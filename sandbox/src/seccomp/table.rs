@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::program::{Answer, Answers, Relation, Test, Verdict};
+use super::program::{Answer, Answers, Half, Relation, Test, Verdict};
+use super::{Count, Occupant};
 use crate::enforcement::Tier;
 use crate::policy::Network;
 
@@ -131,8 +132,12 @@ const PERSONALITY_QUERY: u32 = u32::MAX;
 /// PER_LINUX32: what `setarch i686` sets for builds.
 const PERSONALITY_LINUX32: u32 = 8;
 
-/// The answers for a tier and a network.
-pub fn answers(tier: Tier, network: Network) -> Answers {
+/// Bytes of a System V segment that is allowed where its pages are not counted: a lock of a database, say, has one page. The
+/// kernel gives out 4,096 segments, so that 64 MiB are the most.
+const SEGMENT_BYTES: u32 = 16 << 10;
+
+/// The answers for a tier, a network, what is going to run, and whether its memory is counted by the kernel.
+pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count) -> Answers {
     let mut calls: BTreeMap<u32, Verdict> = BTreeMap::new();
     let mut put = |number: libc::c_long, verdict: Verdict| {
         calls.insert(u32::try_from(number).expect("call numbers are small"), verdict);
@@ -149,14 +154,22 @@ pub fn answers(tier: Tier, network: Network) -> Answers {
         allow_only([0, PERSONALITY_LINUX32, PERSONALITY_QUERY].map(|value| vec![is(0, u32::MAX, value)]).to_vec()),
     );
     ioctl(tier, &mut put);
+    // A lease on a file that is merely shown would hold up whoever opens it outside, for as long as the kernel's patience.
+    put(libc::SYS_fcntl, refuse_only(1, bits(libc::F_SETLEASE)));
     set_id_bits(&mut put);
     sockets(tier, network, &mut put);
     if tier == Tier::Namespaces {
         init(&mut put);
     }
+    if count == Count::Watched {
+        unmapped_memory(&mut put);
+    }
     if tier == Tier::Landlock {
         SHARED_BY_NUMBER.iter().for_each(|&number| put(number, Answer::Refuse.into()));
         peers(&mut put);
+    }
+    if occupant == Occupant::Guest {
+        guest(&mut put);
     }
     Answers { calls, newest: NEWEST }
 }
@@ -170,6 +183,21 @@ fn ioctl(tier: Tier, put: &mut impl FnMut(libc::c_long, Verdict)) {
     }
     let cases = refused.into_iter().map(|request| (vec![is(1, u32::MAX, request)], Answer::Refuse)).collect();
     put(libc::SYS_ioctl, Verdict { cases, otherwise: Answer::Allow });
+}
+
+/// Memory that stands in no process's page table, so that nobody who looks at processes can count it: a file in memory may
+/// even wait in a socket, where no process has it open. Programs that know the calls know older ways.
+fn unmapped_memory(put: &mut impl FnMut(libc::c_long, Verdict)) {
+    for number in [libc::SYS_memfd_create, libc::SYS_memfd_secret] {
+        put(number, Answer::Unknown.into());
+    }
+    let large = [any_bit(1, !(SEGMENT_BYTES - 1)), Test { half: Half::High, ..any_bit(1, u32::MAX) }];
+    let cases = large.map(|test| (vec![test], Answer::Unknown)).to_vec();
+    put(libc::SYS_shmget, Verdict { cases, otherwise: Answer::Allow });
+}
+
+fn refuse_only(argument: u8, value: u32) -> Verdict {
+    Verdict { cases: vec![(vec![is(argument, u32::MAX, value)], Answer::Refuse)], otherwise: Answer::Allow }
 }
 
 /// Files that would run with their owner's rights.
@@ -202,7 +230,7 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
     if tier == Tier::Namespaces {
         allowed.push(vec![family(libc::AF_UNIX)]);
     }
-    if tier == Tier::Namespaces || network == Network::Host {
+    if tier == Tier::Namespaces || network.is_host() {
         for internet in [libc::AF_INET, libc::AF_INET6] {
             // Neither raw sockets nor protocols beside TCP and UDP (MPTCP, SCTP, SMC, ICMP).
             let kind = |kind: libc::c_int| is(1, 0xf, bits(kind));
@@ -215,9 +243,34 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
         }
         // Listing one's own interfaces, which getaddrinfo(3) and getifaddrs(3) do.
         allowed.push(vec![family(libc::AF_NETLINK), is(2, u32::MAX, bits(libc::NETLINK_ROUTE))]);
+    } else if matches!(network, Network::Egress { .. }) {
+        for internet in [libc::AF_INET, libc::AF_INET6] {
+            let tcp = |number: libc::c_int| {
+                vec![family(internet), is(1, 0xf, bits(libc::SOCK_STREAM)), is(2, u32::MAX, bits(number))]
+            };
+            allowed.extend([tcp(0), tcp(libc::IPPROTO_TCP)]);
+        }
+        only_connect(put);
     }
     put(libc::SYS_socket, allow_only(allowed));
     put(libc::SYS_socketpair, allow_only(vec![vec![family(libc::AF_UNIX)]]));
+}
+
+/// Leaves connect(2) as the only way to use a TCP socket of the host's network: it alone is what Landlock's port rules look
+/// at. listen(2) without bind(2) takes a port of the kernel's choice, and fast open sends with the first packet.
+fn only_connect(put: &mut impl FnMut(libc::c_long, Verdict)) {
+    for number in [libc::SYS_bind, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4] {
+        put(number, Answer::Refuse.into());
+    }
+    for (number, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+        put(number, refuse_any_bit(flags, bits(libc::MSG_FASTOPEN)));
+    }
+    let fast_open = |option: libc::c_int| {
+        let tests = vec![is(1, u32::MAX, bits(libc::IPPROTO_TCP)), is(2, u32::MAX, bits(option))];
+        (tests, Answer::Refuse)
+    };
+    let cases = [libc::TCP_FASTOPEN, libc::TCP_FASTOPEN_CONNECT].map(fast_open).to_vec();
+    put(libc::SYS_setsockopt, Verdict { cases, otherwise: Answer::Allow });
 }
 
 /// The cage's init has the job's user and is process 1 inside. A job that gave it no processor time would end it, and its
@@ -252,6 +305,21 @@ fn peers(put: &mut impl FnMut(libc::c_long, Verdict)) {
     put(libc::SYS_ioprio_set, allow_only(vec![vec![which(1), who]]));
 }
 
+/// The process around a WebAssembly guest: should a guest get out of the runtime, it can start nothing. Threads of our own
+/// code are fine.
+fn guest(put: &mut impl FnMut(libc::c_long, Verdict)) {
+    for number in [libc::SYS_execve, libc::SYS_execveat, libc::SYS_socket, libc::SYS_socketpair] {
+        put(number, Answer::Refuse.into());
+    }
+    #[cfg(target_arch = "x86_64")]
+    for number in [libc::SYS_fork, libc::SYS_vfork] {
+        put(number, Answer::Refuse.into());
+    }
+    let thread = bits(libc::CLONE_THREAD);
+    let cases = vec![(vec![any_bit(0, NEW_NAMESPACES)], Answer::Refuse), (vec![is(0, thread, thread)], Answer::Allow)];
+    put(libc::SYS_clone, Verdict { cases, otherwise: Answer::Refuse });
+}
+
 fn allow_only(allowed: Vec<Vec<Test>>) -> Verdict {
     let cases = allowed.into_iter().map(|tests| (tests, Answer::Allow)).collect();
     Verdict { cases, otherwise: Answer::Refuse }
@@ -262,11 +330,11 @@ fn refuse_any_bit(argument: u8, mask: u32) -> Verdict {
 }
 
 fn is(argument: u8, mask: u32, value: u32) -> Test {
-    Test { argument, mask, value, relation: Relation::Is }
+    Test { argument, half: Half::Low, mask, value, relation: Relation::Is }
 }
 
 fn any_bit(argument: u8, mask: u32) -> Test {
-    Test { argument, mask, value: 0, relation: Relation::IsNot }
+    Test { argument, half: Half::Low, mask, value: 0, relation: Relation::IsNot }
 }
 
 const fn bits(number: libc::c_int) -> u32 {

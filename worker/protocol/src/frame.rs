@@ -85,7 +85,8 @@ impl<R: BufRead> FrameReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Chunk, FromWorker, Stream};
+    use crate::{Chunk, FromWorker, Stream, ToWorker};
+    use proptest::prelude::*;
 
     fn read_all(bytes: &[u8]) -> Vec<Result<FromWorker, String>> {
         let mut reader = FrameReader::new(bytes);
@@ -111,6 +112,52 @@ mod tests {
         ];
         let bytes: Vec<u8> = frames.iter().flat_map(encode).collect();
         assert_eq!(read_all(&bytes), frames.map(Ok));
+    }
+
+    /// Frames as a worker sends them, and lines that look like frames.
+    fn any_line() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(encode(&FromWorker::Heartbeat)),
+            any::<u32>().prop_map(|version| encode(&FromWorker::Hello { version })),
+            prop::collection::vec(any::<u8>(), 0..80).prop_map(|bytes| {
+                encode(&FromWorker::Output { stream: Stream::Stdout, chunk: Chunk::new(&bytes) })
+            }),
+            "\\{\"type\":\"(hello|entered|output|finished|start|cancel)\",[ -~]{0,60}\n".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..60),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_is_read_alike_however_it_is_cut(lines in prop::collection::vec(any_line(), 0..6), room in 1..40_usize) {
+            let bytes = lines.concat();
+            let mut reader = FrameReader::new(std::io::BufReader::with_capacity(room, &*bytes));
+            for expected in read_all(&bytes) {
+                let read = reader.read::<FromWorker>().map_err(|error| error.to_string());
+                prop_assert_eq!(read, expected.map(Some));
+            }
+        }
+
+        #[test]
+        fn a_changed_frame_is_a_frame_or_an_error(line in any_line(), at in 0..400_usize, byte: u8) {
+            let mut line = line;
+            let length = line.len().max(1);
+            if let Some(changed) = line.get_mut(at % length) {
+                *changed = byte;
+            }
+            for message in read_all(&line).into_iter().flatten() {
+                let again = read_all(&encode(&message));
+                prop_assert_eq!(again, [Ok(message)]);
+            }
+            let _ = decode::<ToWorker>(&line);
+        }
+
+        #[test]
+        fn bytes_of_any_kind_survive_a_chunk(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let line = encode(&Chunk::new(&bytes));
+            let chunk: Chunk = decode(&line).expect("our own");
+            prop_assert_eq!(chunk.into_bytes(), Some(bytes));
+        }
     }
 
     #[test]

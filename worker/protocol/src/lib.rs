@@ -7,6 +7,12 @@
 //! This crate knows neither the plan language nor the kernel: [`SandboxSpec`] is what the coordinator *asks for*, and
 //! only the worker's airlock turns it into a policy of the sandbox crate. Start reading at [`message`].
 
+/// What a coding agent and its coordinator say to each other.
+pub mod agent;
+/// A conversation with a model.
+pub mod chat;
+/// How a coordinator asks for workers that are forked instead of started.
+pub mod fork_server;
 /// One message a line: bounded, versioned, and decoding never panics.
 pub mod frame;
 /// The messages, in the order in which a conversation uses them.
@@ -17,9 +23,18 @@ pub mod outcome;
 pub mod probe;
 /// What the coordinator asks the sandbox to allow: plain data, every path absolute.
 pub mod sandbox_spec;
+/// Refusals that a failed job seems to have met.
+pub mod seen;
+/// What a tool of a foreign server gave, as text.
+pub mod tool_answer;
+/// What an agent is given beside its own tools.
+pub mod toolset;
 
 pub use frame::{FrameError, FrameReader, encode};
-pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION};
+pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION, WasmJob, WasmPreopen};
 pub use outcome::{Ended, EnforcementReport, Outcome, Refusal};
 pub use probe::{Probe, Verdict};
-pub use sandbox_spec::{Access, Cow, Grant, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec};
+pub use sandbox_spec::{
+    Access, ControllerSpec, Cow, Grant, GroupSpec, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec,
+};
+pub use seen::{RefusedAct, SEEN_MAX, SeenRefusal};

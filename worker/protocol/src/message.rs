@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::{AgentJob, AgentSays, ToAgent};
 use crate::outcome::{EnforcementReport, Outcome};
-use crate::sandbox_spec::SandboxSpec;
+use crate::sandbox_spec::{Access, SandboxSpec};
 
 /// The protocol's version. Both sides refuse another one: coordinator and worker are the same binary.
 pub const VERSION: u32 = 1;
@@ -21,6 +22,11 @@ pub enum ToWorker {
     Cancel {
         /// Milliseconds between the polite signal and the final one.
         grace_ms: u64,
+    },
+    /// Something for the agent that is the job; any other job does not hear it.
+    Agent {
+        /// What.
+        message: Box<ToAgent>,
     },
 }
 
@@ -42,7 +48,7 @@ pub struct Start {
     pub output_bytes_max: u64,
 }
 
-/// The kinds of work. Agents and WASM components join here.
+/// The kinds of work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Job {
@@ -53,6 +59,47 @@ pub enum Job {
         /// Working directory as the job sees it; absolute.
         cwd: PathBuf,
     },
+    /// A program on a terminal, for a person at the command line: the terminal that the worker has as its standard error becomes
+    /// the program's three streams. Nothing of it travels in frames.
+    Shell {
+        /// Program and arguments; never empty.
+        argv: Vec<String>,
+        /// Working directory as the job sees it; absolute.
+        cwd: PathBuf,
+    },
+    /// A WebAssembly guest, run by the worker itself inside the cage: no program is executed.
+    Wasm(WasmJob),
+    /// A coding agent, whose loop the worker itself runs inside the cage.
+    Agent(Box<AgentJob>),
+}
+
+/// A WASI preview 1 module or preview 2 component, and what it gets. Its variables are the sandbox's environment, its memory
+/// is the sandbox's limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WasmJob {
+    /// The module's file on the host, in a place that no job can write.
+    pub module: PathBuf,
+    /// The folder on the host that keeps compiled modules; no job can write it.
+    pub compiled: PathBuf,
+    /// Arguments; the first is the guest's own name.
+    pub args: Vec<String>,
+    /// The folders that the guest can reach, in order.
+    pub preopens: Vec<WasmPreopen>,
+    /// Instructions that it may execute, roughly. With it, clocks and random numbers are the same every time.
+    pub fuel: Option<u64>,
+    /// What random numbers follow from, where `fuel` is set.
+    pub seed: u64,
+}
+
+/// A folder that a guest can reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WasmPreopen {
+    /// The folder as the cage sees it; absolute.
+    pub path: PathBuf,
+    /// Its name for the guest.
+    pub name: String,
+    /// What the guest may do there; never more than the cage allows.
+    pub access: Access,
 }
 
 /// Worker → coordinator.
@@ -76,6 +123,11 @@ pub enum FromWorker {
         /// The bytes.
         chunk: Chunk,
     },
+    /// The agent that is the job says something; bounded, and not believed.
+    Agent {
+        /// What.
+        says: Box<AgentSays>,
+    },
     /// Sent every two seconds while nothing else is.
     Heartbeat,
     /// The last frame, sent after the job's whole process tree is dead. This, and nothing else, is the result.
@@ -93,6 +145,11 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl Stream {
+    /// Both.
+    pub const ALL: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 }
 
 /// Bytes on the wire: legible text where they are UTF-8, base64 elsewhere.

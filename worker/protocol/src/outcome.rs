@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox_spec::Tier;
+use crate::seen::SeenRefusal;
 
 /// The last word about one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,12 @@ pub struct Outcome {
     pub output_bytes_dropped: u64,
     /// Processes that were still alive when the first one ended, and were killed.
     pub orphans: u64,
+    /// What the cage seems to have kept from a job that failed; at most [`crate::SEEN_MAX`].
+    #[serde(default)]
+    pub refusals: Vec<SeenRefusal>,
+    /// A limit that it reached and coped with, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_reached: Option<String>,
 }
 
 /// How a job ended.
@@ -77,4 +84,7 @@ pub struct EnforcementReport {
     pub enforced: Vec<String>,
     /// What a reader might expect to hold and does not, each a short phrase.
     pub not_enforced: Vec<String>,
+    /// The limits that were set, each with what holds it: `memory: cgroup-v1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }

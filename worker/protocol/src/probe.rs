@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{EnforcementReport, Refusal};
-use crate::sandbox_spec::Tier;
+use crate::sandbox_spec::{GroupSpec, Tier};
 
 /// What was found out by closing real cages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,15 @@ pub struct Probe {
     pub namespaces: Verdict,
     /// The namespaces tier with an overlay whose layers lie in the state folder.
     pub overlay: Verdict,
+    /// Where control groups can be made; empty where nowhere.
+    #[serde(default)]
+    pub groups: Vec<GroupSpec>,
+    /// Bytes of memory that all jobs together can have.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// Bytes that are free on the file system of the state folder.
+    #[serde(default)]
+    pub disk_bytes: u64,
 }
 
 /// Whether something works.

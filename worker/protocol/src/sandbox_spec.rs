@@ -103,13 +103,16 @@ pub enum Access {
     Write,
 }
 
-/// A host folder seen copy-on-write: an overlay of its own.
+/// A host folder seen copy-on-write, or some folders in it that share one overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cow {
     /// Absolute path on the host: the lower layer.
     pub path: PathBuf,
     /// Where the job sees it.
     pub at: PathBuf,
+    /// Which folders of it the job sees, relative to `path` and `at`, and nothing beside them; empty for all of it.
+    #[serde(default)]
+    pub shown: Vec<PathBuf>,
     /// Receives what the job writes; relative to the worktree's `state`.
     pub upper: String,
     /// Scratch folder, relative to the worktree's `state`.
@@ -117,11 +120,19 @@ pub struct Cow {
 }
 
 /// What the job may reach over the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkSpec {
     /// Its own loopback (namespaces tier) or nothing at all (landlock tier).
     None,
+    /// One port of its loopback, behind which the coordinator's egress proxy answers; else as [`NetworkSpec::None`].
+    Egress {
+        /// The port.
+        port: u16,
+        /// Namespaces tier: a unix socket of the host that takes the listening socket of that port out of the cage, before
+        /// the job runs. Landlock tier: `None`, the coordinator itself listens on the host's loopback.
+        door: Option<PathBuf>,
+    },
     /// The host's network, allowed by the person at the command line.
     Host,
 }
@@ -129,14 +140,43 @@ pub enum NetworkSpec {
 /// Resource limits; `None` is without limit beyond the machine's own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LimitsSpec {
-    /// Bytes of memory.
+    /// Bytes of memory of all processes together.
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
     /// Open files a process.
     pub open_files: Option<u64>,
-    /// Bytes of one file.
-    pub file_bytes: Option<u64>,
+    /// Bytes on disk that the job writes, and of each single file.
+    pub disk_bytes: Option<u64>,
+    /// Files and folders that it makes or changes.
+    pub files: Option<u64>,
+    /// Bytes that it prints, whether they are passed on or not.
+    pub output_bytes: Option<u64>,
     /// Processors, as a fraction.
     pub cpu: Option<f64>,
+    /// Where control groups can be made, as the probe found; what no group holds, the worker holds by other means.
+    pub groups: Vec<GroupSpec>,
+}
+
+/// A folder of the kernel in which control groups can be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// Absolute.
+    pub folder: PathBuf,
+    /// 1 or 2: the kernel's design.
+    pub version: u32,
+    /// What a group bounds.
+    pub controllers: Vec<ControllerSpec>,
+}
+
+/// What a control group bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControllerSpec {
+    /// Memory.
+    Memory,
+    /// Processes and threads.
+    Processes,
+    /// Processor time.
+    Cpu,
 }

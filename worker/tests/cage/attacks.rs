@@ -9,8 +9,8 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use swarm_protocol::Tier;
 
 use crate::Case;
-use crate::fixture::{Cage, Peer, SECRET, Worker, run_free, soon};
-use crate::raw::{DONE, REFUSED};
+use crate::fixture::{Cage, Peer, SECRET, Worker, run_free, run_under, soon};
+use crate::raw::{DONE, REFUSED, Shared};
 
 /// How the harm of an attempt shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +67,12 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("20 remove", Harm::Changed, "rm -rf $HOST/home/.ssh"),
     ("20 mapping", Harm::Changed, "$SELF __attack write-mapping $HOST/home/.netrc"),
     ("20 unnamed file linked", Harm::Changed, "$SELF __attack link-unnamed $HOST/home/new"),
+    ("21 owner outside", Harm::Done, "$SELF __attack chown $HOST/home/.netrc"),
     ("22 hard link of a secret", Harm::Told, "ln $HOST/home/.netrc stolen; cat stolen"),
     ("22 hard link to write", Harm::Changed, "ln $HOST/repo/.git/config c; echo evil >> c"),
+    ("25 file capability", Harm::Done, "echo x > c; $SELF __attack set-capability c"),
+    ("29 lock of the host", Harm::Done, "$SELF __attack lock $HOST/repo/.git/config"),
+    ("29 watch over files", Harm::Done, "$SELF __attack fanotify"),
     ("32 ptrace", Harm::Done, "$SELF __attack ptrace $PEER"),
     ("32 memory of a peer", Harm::Done, "$SELF __attack vm-read $PEER"),
     ("32 descriptor of a peer", Harm::Done, "$SELF __attack pidfd-getfd $PEER"),
@@ -82,18 +86,30 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("35 limits", Harm::Done, "$SELF __attack prlimit $PEER"),
     ("35 scheduler", Harm::Done, "$SELF __attack scheduler $PEER"),
     ("35 input-output priority", Harm::Done, "$SELF __attack ioprio $PEER"),
+    ("29 a lease that holds up who opens the file", Harm::Done, "touch leased; $SELF __attack lease leased"),
     ("39 io_uring", Harm::Done, "$SELF __attack io-uring"),
     ("40 user namespace", Harm::Done, "$SELF __attack unshare-user"),
     ("40 user namespace by clone", Harm::Done, "$SELF __attack clone-user"),
     ("40 user namespace by clone3", Harm::Done, "$SELF __attack clone3-user"),
     ("40 chroot", Harm::Done, "$SELF __attack chroot"),
     ("40 fsopen", Harm::Done, "$SELF __attack fsopen"),
+    ("40 a tree of mounts", Harm::Done, "$SELF __attack open-tree"),
+    ("40 another namespace", Harm::Done, "$SELF __attack set-namespace"),
+    ("41 bpf", Harm::Done, "$SELF __attack bpf"),
+    ("41 performance events", Harm::Done, "$SELF __attack perf"),
+    ("41 new key", Harm::Done, "$SELF __attack add-key"),
     ("41 userfaultfd", Harm::Done, "$SELF __attack userfaultfd"),
     ("41 keyring", Harm::Done, "$SELF __attack keyctl"),
     ("41 file handles", Harm::Done, "$SELF __attack handle"),
     ("41 personality", Harm::Done, "$SELF __attack personality"),
+    ("42 shared memory of the host", Harm::Done, "$SELF __attack find-memory $KEY"),
+    ("42 semaphores of the host", Harm::Done, "$SELF __attack find-semaphores $KEY"),
+    ("42 queue of the host", Harm::Done, "$SELF __attack open-queue swarm-cage-$KEY"),
+    ("44 typing into a terminal", Harm::Done, "$SELF __attack type-ahead 0"),
+    ("44 typing with odd high bits", Harm::Done, "$SELF __attack type-ahead 1"),
     ("45 set-id bit", Harm::Done, "$SELF __attack set-id"),
     ("45 set-id file", Harm::Done, "$SELF __attack set-id-open"),
+    ("47 unseen by the supervisor", Harm::Done, "$SELF __attack undumpable-read $HOST/home/.netrc"),
     ("49 host loopback", Harm::Done, "$SELF __attack tcp-connect $PORT"),
     ("50 MPTCP", Harm::Done, "$SELF __attack socket 2 1 262"),
     ("56 a socket of the host", Harm::Done, "$SELF __attack unix-connect $HOST/home/agent.sock"),
@@ -106,6 +122,14 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
 
 const SCRIPTS_OF_NAMESPACES: &[(&str, Harm, &str, Held)] = &[
     ("21 mode outside", Harm::Changed, "chmod 777 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
+    (
+        "21 attribute outside",
+        Harm::Done,
+        "$SELF __attack set-attribute $HOST/home/.netrc",
+        Held::NotByLandlock("metadata"),
+    ),
+    ("29 watch over a folder", Harm::Done, "$SELF __attack watch $HOST/home/.ssh", Held::NotByLandlock("watched")),
+    ("35 affinity", Harm::Done, "$SELF __attack affinity $PEER", Held::NotByLandlock("affinity")),
     ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
     (
         "33 arguments of a peer",
@@ -125,6 +149,8 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new("43 another architecture's calls kill", other_architecture));
     cases.push(Case::new("46 inherited descriptors are closed", inherited_descriptors));
     cases.push(Case::new("35 init cannot be steered", init_is_not_the_jobs));
+    cases.push(Case::new("26 what a job wrote runs, and stays inside", own_program));
+    cases.push(Case::new("48 without Landlock nothing runs", no_landlock));
     cases.push(Case::new("58 the coordinator's environment is not seen", coordinators_environment));
     cases
 }
@@ -133,6 +159,7 @@ pub fn cases() -> Vec<Case> {
 struct Targets {
     peer: Peer,
     tcp: TcpListener,
+    shared: Shared,
     abstract_name: String,
     _abstract_socket: UnixListener,
 }
@@ -146,13 +173,19 @@ impl Targets {
             tcp: TcpListener::bind("127.0.0.1:0").expect("a port"),
             _abstract_socket: UnixListener::bind_addr(&address).expect("a free name"),
             abstract_name,
+            shared: Shared::new(peer.id()),
             peer,
         }
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
         let port = self.tcp.local_addr().expect("bound").port();
-        vec![("PEER", self.peer.id().to_string()), ("PORT", port.to_string()), ("ABSTRACT", self.abstract_name.clone())]
+        vec![
+            ("PEER", self.peer.id().to_string()),
+            ("PORT", port.to_string()),
+            ("ABSTRACT", self.abstract_name.clone()),
+            ("KEY", self.shared.key().to_string()),
+        ]
     }
 }
 
@@ -200,6 +233,8 @@ fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) {
         not_enforced = ran.entered.as_ref().unwrap_or_else(|| panic!("it was not tried: {ran:?}")).not_enforced.clone();
         format!("{}{}", ran.stdout, ran.stderr)
     });
+    let tried = !script.contains("__attack") || said.contains(REFUSED) || said.contains(DONE);
+    assert!(tried, "the attacker itself did not run, which proves nothing: {script}\n{said}");
     match held {
         Held::NotByLandlock(word) if tier == Tier::Landlock => {
             assert!(harmed, "the landlock tier holds this now: it must not be listed");
@@ -265,4 +300,26 @@ fn coordinators_environment(tier: Tier) {
     let ran = cage.run("env; cat /proc/1/environ /proc/$PPID/environ /proc/self/environ");
     assert!(ran.stdout.contains("HOST="), "{ran:?}");
     assert!(!ran.stdout.contains(SECRET), "{ran:?}");
+}
+
+/// Builds and tests run what they have just written; it gains nothing by that.
+fn own_program(tier: Tier) {
+    let cage = Cage::new(tier);
+    let before = cage.host();
+    let ran =
+        cage.run("cp $SELF own; ./own __attack open-read README; ./own __attack unshare-user; echo x > $HOST/home/new");
+    assert!(ran.stdout.contains(DONE), "it runs: {ran:?}");
+    assert_eq!(ran.stdout.matches(REFUSED).count(), 1, "{ran:?}");
+    assert_eq!(cage.host(), before);
+}
+
+fn no_landlock(tier: Tier) {
+    let cage = Cage::new(tier);
+    for (abi, closes) in [(1, true), (0, false)] {
+        let policy = swarm_sandbox::Draft { landlock_abi_max: Some(abi), ..cage.draft() }.check().expect("a policy");
+        let ran = run_under(&policy, &cage, "echo ran > ran");
+        assert_eq!(cage.written("ran").exists(), closes, "{ran:?}");
+        assert!(closes || ran.clone().is_err_and(|error| error.contains("no Landlock")), "{ran:?}");
+        let _ = std::fs::remove_file(cage.written("ran"));
+    }
 }

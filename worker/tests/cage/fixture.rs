@@ -157,6 +157,39 @@ impl Cage {
         }
     }
 
+    /// The sandbox's own words for an empty policy of the tier, for what the protocol cannot ask for.
+    pub fn draft(&self) -> swarm_sandbox::Draft {
+        use swarm_sandbox::{Access, Draft, Limits, Network, PathGrant, Worktree};
+        let program = std::env::current_exe().expect("this program");
+        let (tier, worktree) = match self.tier {
+            Tier::Namespaces => (
+                swarm_sandbox::Tier::Namespaces,
+                Worktree::Overlay {
+                    at: self.worktree(),
+                    state: self.path("state"),
+                    lowers: vec!["lower".to_owned()],
+                    upper: "upper".to_owned(),
+                    work: "work".to_owned(),
+                },
+            ),
+            Tier::Landlock => {
+                (swarm_sandbox::Tier::Landlock, Worktree::Directory { at: self.worktree(), path: self.worktree() })
+            }
+        };
+        Draft {
+            tier,
+            worktree,
+            grants: vec![PathGrant { path: program.clone(), at: program, access: Access::Read }],
+            copies: Vec::new(),
+            hide: Vec::new(),
+            home: self.home(),
+            tmp: (self.tier == Tier::Landlock).then(|| self.path("tmp")),
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        }
+    }
+
     /// What scripts may rely on, inside and in controls outside.
     pub fn environment(&self) -> Vec<(String, String)> {
         let path = |path: PathBuf| path.into_os_string().into_string().expect("temporary folders have plain names");
@@ -174,6 +207,34 @@ impl Cage {
     pub fn run(&self, script: &str) -> Ran {
         Worker::spawn(&self.start(script)).finish()
     }
+}
+
+/// Runs a script under a policy of the sandbox's own, without a worker: the protocol cannot ask for everything. Gives the
+/// Landlock ABI and what was printed.
+pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> Result<(u32, String), String> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use swarm_sandbox::{Program, Status, launch, launch::Output};
+    let argv = ["sh", "-c", script].map(str::to_owned);
+    let program = Program::new(&argv, &cage.environment(), policy.get().worktree.at()).expect("a plain command");
+    let (out, out_end) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+    let output = Output { stdout: out_end.try_clone().expect("a copy"), stderr: out_end, door: None };
+    let mut caged = launch(policy, &program, output).map_err(|refused| refused.to_string())?;
+    let mut entered = Err("it ended without a word".to_owned());
+    while let Ok(words) = caged.read() {
+        for word in words {
+            match word {
+                Status::Ready { landlock_abi } => entered = Ok(landlock_abi),
+                Status::Refused { step, reason } => entered = Err(format!("{step}: {reason}")),
+                Status::StartFailed { .. }
+                | Status::Limit { .. }
+                | Status::NotRunnable { .. }
+                | Status::Ended { .. } => {}
+            }
+        }
+    }
+    caged.reap().map_err(|error| error.to_string())?;
+    let said = std::io::read_to_string(fs::File::from(out)).expect("text");
+    entered.map(|abi| (abi, said))
 }
 
 /// A worker process with its conversation.
@@ -251,7 +312,7 @@ impl Worker {
                 FromWorker::Output { stream: Stream::Stdout, chunk } => ran.stdout.push_str(&text(chunk)),
                 FromWorker::Output { stream: Stream::Stderr, chunk } => ran.stderr.push_str(&text(chunk)),
                 FromWorker::Finished { outcome } => ran.outcome = Some(outcome),
-                FromWorker::Hello { .. } | FromWorker::Heartbeat => {}
+                FromWorker::Hello { .. } | FromWorker::Heartbeat | FromWorker::Agent { .. } => {}
             }
         }
         drop(self.input.take());
@@ -302,8 +363,20 @@ pub fn soon(mut condition: impl FnMut() -> bool) -> bool {
 pub struct Peer(Child);
 
 impl Peer {
-    /// Starts one.
+    /// Starts one, without capabilities, as a job of another worker is: root's would be out of reach for that alone.
     pub fn new() -> Self {
+        let mut command = match rustix::process::getuid().is_root() {
+            true => Command::new("setpriv"),
+            false => Command::new("sleep"),
+        };
+        if rustix::process::getuid().is_root() {
+            command.args(["--bounding-set=-all", "--inh-caps=-all", "sleep"]);
+        }
+        if let Ok(child) = command.arg("600").env("PEER_TOKEN", SECRET).spawn() {
+            let name = format!("/proc/{}/comm", child.id());
+            assert!(soon(|| fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")), "the peer is up");
+            return Peer(child);
+        }
         Peer(Command::new("sleep").arg("600").env("PEER_TOKEN", SECRET).spawn().expect("sleep starts"))
     }
 

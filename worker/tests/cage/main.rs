@@ -11,10 +11,28 @@ use swarm_protocol::Tier;
 
 /// Attempts to get out, each with its positive control.
 mod attacks;
+/// Doors to the egress proxy.
+mod doors;
 /// A small host to attack, and a worker to attack it from.
 mod fixture;
+/// Workers that a fork server made.
+mod forks;
+/// Acts of a job that takes more than its share.
+mod greed;
+/// WebAssembly guests.
+mod guests;
+/// Limits hold, and are named.
+mod limits;
+/// The lists of a report against behaviour.
+mod lists;
 /// How jobs end, and what is told about it.
 mod lives;
+/// The guests' programs, shared with the tests of the sandbox.
+#[path = "../../../sandbox/tests/guests/mod.rs"]
+#[expect(dead_code, reason = "some are for the sandbox's tests only")]
+mod programs;
+/// What the evaluator answers, asked of the kernel.
+mod questions;
 /// Attempts that need a system call of their own.
 mod raw;
 /// What a job sees and may write.
@@ -47,7 +65,18 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = arguments.filter_map(|word| word.into_string().ok()).collect();
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let cases: Vec<Case> = attacks::cases().into_iter().chain(views::cases()).chain(lives::cases()).collect();
+    let rooms = [
+        attacks::cases(),
+        views::cases(),
+        questions::cases(),
+        lists::cases(),
+        lives::cases(),
+        forks::cases(),
+        guests::cases(),
+        doors::cases(),
+        limits::cases(),
+    ];
+    let cases: Vec<Case> = rooms.into_iter().flatten().collect();
     if words.iter().any(|word| word == "--list") {
         cases.iter().for_each(|case| println!("{}: test", case.name));
         return ExitCode::SUCCESS;

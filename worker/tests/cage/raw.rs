@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use rustix::fs::{CWD, Mode, OFlags, chmod, open};
 use rustix::io::Errno;
 
+use crate::greed;
+
 /// What an attacker prints when the kernel did what it asked for.
 pub const DONE: &str = "DONE";
 /// What it prints before the kernel's reason when it did not.
@@ -35,6 +37,13 @@ const ATTACKS: &[(&str, Act)] = &[
     ("clone3-user", clone3_user),
     ("chroot", |_| call(libc::SYS_chroot, [c".".as_ptr() as i64, 0, 0, 0, 0])),
     ("fsopen", |_| call(libc::SYS_fsopen, [c"tmpfs".as_ptr() as i64, 0, 0, 0, 0])),
+    ("open-tree", |_| call(libc::SYS_open_tree, [i64::from(libc::AT_FDCWD), c".".as_ptr() as i64, 0, 0, 0])),
+    ("set-namespace", set_namespace),
+    ("bpf", bpf),
+    ("perf", perf),
+    ("add-key", |_| {
+        call(libc::SYS_add_key, [c"user".as_ptr() as i64, c"swarm".as_ptr() as i64, c"x".as_ptr() as i64, 1, -2])
+    }),
     ("userfaultfd", |_| call(libc::SYS_userfaultfd, [0; 5])),
     ("keyctl", |_| call(libc::SYS_keyctl, [0, -3, 1, 0, 0])),
     ("handle", file_handle),
@@ -42,7 +51,19 @@ const ATTACKS: &[(&str, Act)] = &[
     ("set-id", set_id),
     ("set-id-open", |_| open("set-id-file", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o4755)).map(drop)),
     ("tcp-connect", |words| errno(TcpStream::connect(("127.0.0.1", words[0].parse().expect("a port"))).map(drop))),
+    ("tcp-connect-to", |words| errno(TcpStream::connect(&*words[0]).map(drop))),
+    ("tcp-say", |words| {
+        use std::io::Write as _;
+        let stream = TcpStream::connect(("127.0.0.1", words[0].parse().expect("a port")));
+        errno(stream.and_then(|mut stream| stream.write_all(words[1].as_bytes())))
+    }),
     ("tcp-loopback", tcp_loopback),
+    ("tcp-hold", tcp_hold),
+    ("listen-anywhere", |_| errno(std::net::TcpListener::bind("0.0.0.0:0").map(drop))),
+    ("listen-unbound", |_| rustix::net::listen(tcp_socket()?, 1)),
+    ("udp-send", udp_send),
+    ("fast-open", fast_open),
+    ("fast-open-connect", fast_open_connect),
     ("abstract-connect", |words| {
         let address = SocketAddr::from_abstract_name(&words[0]).expect("a short name");
         errno(UnixStream::connect_addr(&address).map(drop))
@@ -50,6 +71,39 @@ const ATTACKS: &[(&str, Act)] = &[
     ("unix-connect", |words| errno(UnixStream::connect(&words[0]).map(drop))),
     ("socket", |words| call(libc::SYS_socket, [number(&words[0]), number(&words[1]), number(&words[2]), 0, 0])),
     ("int80", int80),
+    ("forks", greed::forks),
+    ("threads", greed::threads),
+    ("memory", greed::memory),
+    ("pipes", greed::pipes),
+    ("files-in-memory", greed::files_in_memory),
+    ("segments", greed::segments),
+    ("unnamed", greed::unnamed),
+    ("accesses", accesses),
+    ("set-capability", |words| set_attribute(&words[0], c"security.capability", CAPABILITY_V2)),
+    ("set-attribute", |words| set_attribute(&words[0], c"user.swarm", b"x")),
+    ("chown", |words| {
+        let other = Some(rustix::fs::Uid::from_raw(1));
+        rustix::fs::chown(words[0].as_str(), other, None)
+    }),
+    ("lock", lock),
+    ("truncate", truncate),
+    ("fanotify", |_| call(libc::SYS_fanotify_init, [0x200, 0, 0, 0, 0])),
+    ("watch", watch),
+    ("affinity", affinity),
+    ("find-memory", |words| call(libc::SYS_shmget, [number(&words[0]), 0, 0, 0, 0])),
+    ("find-semaphores", |words| call(libc::SYS_semget, [number(&words[0]), 0, 0, 0, 0])),
+    ("open-queue", open_queue),
+    ("type-ahead", type_ahead),
+    ("lease", |words| {
+        use std::os::fd::AsRawFd as _;
+        let file = open(words[0].as_str(), OFlags::RDONLY, Mode::empty())?;
+        let [fd, command, kind] = [file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK].map(i64::from);
+        call(libc::SYS_fcntl, [fd, command, kind, 0, 0])
+    }),
+    ("undumpable-read", |words| {
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+        open(words[0].as_str(), OFlags::RDONLY, Mode::empty()).map(drop)
+    }),
 ];
 
 /// Tries one attack and says how it went.
@@ -146,6 +200,25 @@ fn io_uring(_: &[String]) -> Result<(), Errno> {
     call(libc::SYS_io_uring_setup, [1, parameters.as_mut_ptr() as i64, 0, 0, 0])
 }
 
+/// Enters the namespace that it is in already, which is as much of a privilege as entering another one.
+fn set_namespace(_: &[String]) -> Result<(), Errno> {
+    let own = open("/proc/self/ns/uts", OFlags::RDONLY, Mode::empty())?;
+    call(libc::SYS_setns, [i64::from(std::os::fd::AsRawFd::as_raw_fd(&own)), i64::from(libc::CLONE_NEWUTS), 0, 0, 0])
+}
+
+fn bpf(_: &[String]) -> Result<(), Errno> {
+    // BPF_MAP_CREATE with `union bpf_attr`: an array of one value of four bytes.
+    let attributes = [2u32, 4, 4, 1];
+    call(libc::SYS_bpf, [0, attributes.as_ptr() as i64, 16, 0, 0])
+}
+
+fn perf(_: &[String]) -> Result<(), Errno> {
+    // `struct perf_event_attr` as of its first version, 64 bytes: the software event 0, of this process, on any processor.
+    let mut attributes = [0u32; 16];
+    attributes[..2].copy_from_slice(&[1, 64]);
+    call(libc::SYS_perf_event_open, [attributes.as_ptr() as i64, 0, -1, -1, 0])
+}
+
 fn clone_user(_: &[String]) -> Result<(), Errno> {
     let flags = i64::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
     end_child(|| call_value(libc::SYS_clone, [flags, 0, 0, 0, 0]))
@@ -186,10 +259,171 @@ fn set_id(_: &[String]) -> Result<(), Errno> {
     chmod("set-id", Mode::from_raw_mode(0o4755))
 }
 
+/// Listens, says so, and goes on listening for as long as its parent, a shell that waits for it, does not end it.
+fn tcp_hold(words: &[String]) -> Result<(), Errno> {
+    let port: u16 = words[0].parse().expect("a port");
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port));
+    let listener = listener.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    println!("HOLDS");
+    // A second process keeps the socket; this one tells how it went.
+    std::process::Command::new("sleep")
+        .arg("60")
+        .stdin(rustix::io::dup(&listener)?)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(())
+}
+
 fn tcp_loopback(_: &[String]) -> Result<(), Errno> {
     let listener = std::net::TcpListener::bind("127.0.0.1:8080");
     let listener = listener.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     errno(TcpStream::connect("127.0.0.1:8080").and_then(|_| listener.accept()).map(drop))
+}
+
+fn tcp_socket() -> Result<std::os::fd::OwnedFd, Errno> {
+    rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
+}
+
+fn loopback(port: &str) -> std::net::SocketAddrV4 {
+    std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port.parse().expect("a port"))
+}
+
+fn udp_send(words: &[String]) -> Result<(), Errno> {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    sendto(socket, b"query", SendFlags::empty(), &loopback(&words[0])).map(drop)
+}
+
+/// Connects by sending.
+fn fast_open(words: &[String]) -> Result<(), Errno> {
+    use rustix::net::{SendFlags, sendto};
+    let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
+    sendto(tcp_socket()?, b"first", flags, &loopback(&words[0])).map(drop)
+}
+
+/// Connects by writing.
+fn fast_open_connect(words: &[String]) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd as _;
+    let (socket, on) = (tcp_socket()?, 1i32);
+    let (fd, value) = (i64::from(socket.as_raw_fd()), &raw const on);
+    let option = i64::from(libc::TCP_FASTOPEN_CONNECT);
+    call(libc::SYS_setsockopt, [fd, i64::from(libc::IPPROTO_TCP), option, value as i64, 4])?;
+    rustix::net::connect(&socket, &loopback(&words[0]))?;
+    rustix::io::write(&socket, b"first").map(drop)
+}
+
+/// VFS_CAP_REVISION_2 with every capability permitted and effective. Source: linux/capability.h.
+const CAPABILITY_V2: &[u8] = &[1, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0x01, 0, 0, 0, 0, 0, 0];
+
+fn set_attribute(path: &str, name: &std::ffi::CStr, value: &[u8]) -> Result<(), Errno> {
+    rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty())
+}
+
+/// By its path, without opening it.
+fn truncate(words: &[String]) -> Result<(), Errno> {
+    let path = CString::new(words[0].as_str()).expect("no NUL");
+    call(libc::SYS_truncate, [path.as_ptr() as i64, 3, 0, 0, 0])
+}
+
+fn lock(words: &[String]) -> Result<(), Errno> {
+    let file = open(words[0].as_str(), OFlags::RDONLY, Mode::empty())?;
+    rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+}
+
+fn watch(words: &[String]) -> Result<(), Errno> {
+    use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+    add_watch(init(CreateFlags::CLOEXEC)?, words[0].as_str(), WatchFlags::ACCESS).map(drop)
+}
+
+fn affinity(words: &[String]) -> Result<(), Errno> {
+    let peer = i32::try_from(number(&words[0])).ok().and_then(rustix::process::Pid::from_raw);
+    let processors = rustix::thread::sched_getaffinity(None)?;
+    rustix::thread::sched_setaffinity(peer, &processors)
+}
+
+fn open_queue(words: &[String]) -> Result<(), Errno> {
+    let name = CString::new(words[0].as_str()).expect("no NUL");
+    call(libc::SYS_mq_open, [name.as_ptr() as i64, i64::from(libc::O_RDONLY), 0, 0, 0])
+}
+
+/// Makes a terminal its own and puts a character into its input, as a program would into the terminal of the person who
+/// started it; with `1` the request has bits that the kernel ignores and a careless filter does not.
+fn type_ahead(words: &[String]) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd as _;
+    let main = open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
+    rustix::pty::unlockpt(&main)?;
+    let name = rustix::pty::ptsname(&main, Vec::new())?;
+    let terminal = open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
+    // A leader of a session already has one where it matters: then the terminal is taken at once.
+    let _ = rustix::process::setsid();
+    let fd = i64::from(terminal.as_raw_fd());
+    call(libc::SYS_ioctl, [fd, i64::try_from(libc::TIOCSCTTY).expect("small"), 0, 0, 0])?;
+    let high = number(&words[0]) << 32;
+    let character = b'x';
+    let request = i64::try_from(libc::TIOCSTI).expect("small") | high;
+    let typed = call(libc::SYS_ioctl, [fd, request, (&raw const character) as i64, 0, 0]);
+    // Closing them would hang up this very process before it can say how it went.
+    std::mem::forget((main, terminal));
+    typed
+}
+
+/// Memory, semaphores and a queue of the host that are found by number or name; removed when dropped.
+pub struct Shared {
+    key: u32,
+}
+
+impl Shared {
+    /// Makes them; a kernel without one of them is noticed by the control.
+    pub fn new(number: u32) -> Self {
+        let key = 0x5377_0000 ^ number;
+        let create = i64::from(libc::IPC_CREAT | 0o600);
+        let _ = call(libc::SYS_shmget, [i64::from(key), 4096, create, 0, 0]);
+        let _ = call(libc::SYS_semget, [i64::from(key), 1, create, 0, 0]);
+        let name = Self::queue(key);
+        let flags = i64::from(libc::O_CREAT | libc::O_RDWR);
+        let _ = call(libc::SYS_mq_open, [name.as_ptr() as i64, flags, 0o600, 0, 0]);
+        Shared { key }
+    }
+
+    /// Their number.
+    pub fn key(&self) -> u32 {
+        self.key
+    }
+
+    fn queue(key: u32) -> CString {
+        CString::new(format!("swarm-cage-{key}")).expect("no NUL")
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let key = libc::key_t::try_from(self.key).expect("its first bit is not set");
+        // SAFETY: removing by number touches no memory of ours.
+        unsafe {
+            libc::shmctl(libc::shmget(key, 0, 0), libc::IPC_RMID, std::ptr::null_mut());
+            libc::semctl(libc::semget(key, 0, 0), 0, libc::IPC_RMID);
+        }
+        let name = Self::queue(self.key);
+        let _ = call(libc::SYS_mq_unlink, [name.as_ptr() as i64, 0, 0, 0, 0]);
+    }
+}
+
+/// Tries what the file `acts` of the working directory lists, `r PATH` or `w PATH` a line, and prints `y` or `n` for each.
+fn accesses(_: &[String]) -> Result<(), Errno> {
+    let acts = std::fs::read_to_string("acts").expect("the worktree is readable");
+    let done = acts.lines().map(|act| {
+        let (kind, path) = act.split_at(2);
+        let done = match kind {
+            "r " if std::path::Path::new(path).is_dir() => std::fs::read_dir(path).is_ok(),
+            "r " => std::fs::File::open(path).is_ok(),
+            _ => std::fs::OpenOptions::new().append(true).create(true).open(path).is_ok(),
+        };
+        if done { 'y' } else { 'n' }
+    });
+    println!("{}", done.collect::<String>());
+    Ok(())
 }
 
 #[cfg(target_arch = "x86_64")]

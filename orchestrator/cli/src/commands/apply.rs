@@ -1,9 +1,9 @@
 //! `swarm apply [RUN]`: a run's branch into the checkout.
 
-use swarm_orchestrator::apply::{Applied, apply};
+use swarm_orchestrator::apply::{Applied, Merging, Scopes, apply};
 use swarm_orchestrator::report::{sanitize, words};
 
-use crate::commands::failure::Failure;
+use crate::commands::failure::{Failure, not_applied};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -33,7 +33,10 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("apply {branch}: there is no such branch"), hint));
     };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());
-    let applied = apply(&repository, tip, branch, &repository.identity()?, date_s)?;
+    let scopes = Scopes::on(&journal, target)?;
+    let merging = Merging { target: tip, name: branch, scopes: &scopes };
+    let applied = apply(&repository, merging, &repository.identity()?, date_s);
+    let applied = applied.map_err(|error| not_applied(error, branch))?;
     let branch = sanitize::name(branch);
     it.err.write(&match applied {
         Applied::UpToDate => format!("the checkout has all of {branch} already\n"),

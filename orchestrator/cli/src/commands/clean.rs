@@ -1,6 +1,7 @@
 //! `swarm clean`: gives back the disk of finished runs, and says what it keeps.
 
-use swarm_orchestrator::clean::{CleanError, Mode, Prepared, RunOutcome, clean_prepared, clean_runs};
+use swarm_orchestrator::cache::{Cache, CacheError};
+use swarm_orchestrator::clean::{CleanError, KeptResult, Mode, Prepared, RunOutcome, clean_prepared, clean_runs};
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::Journal;
 use swarm_orchestrator::report::{sanitize, words};
@@ -12,7 +13,7 @@ use crate::commands::surroundings::Surroundings;
 
 /// Gives back the disk of finished runs; keeps every result that no branch has.
 ///
-/// Removes folders of attempts, logs, prepared bases, and refs of what landed.
+/// Removes folders of attempts, logs (those of failed tasks, too), prepared bases, and refs of what landed.
 #[derive(Debug, clap::Args)]
 pub struct Clean {
     /// Only these runs [default: all].
@@ -21,6 +22,9 @@ pub struct Clean {
     /// Only says what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Also forgets the results that tasks with `cache` recorded: everything runs again.
+    #[arg(long)]
+    cache: bool,
     /// Also forgets the events of runs of which nothing is kept: `list` and `status` no longer show them.
     #[arg(long)]
     history: bool,
@@ -50,8 +54,15 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     };
     let mode = if args.dry_run { Mode::Look } else { Mode::Remove };
     let mut freed_bytes = 0;
+    if let (Some(cache), Mode::Remove) = (Cache::open_existing(&folder)?, mode) {
+        // Before the refs of their runs go, or none of them would be found again.
+        match args.cache {
+            true => cache.clear(&repository)?,
+            false => cache.keep_all(&repository)?,
+        }
+    }
     let mut forgotten = Vec::new();
-    let mut a_kept_ref = None;
+    let mut a_kept_one = None;
     for cleaned in clean_runs(&repository, &state, &journal, &runs, mode)? {
         freed_bytes += cleaned.freed_bytes;
         let run = &cleaned.run;
@@ -64,7 +75,12 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         } else {
             it.err.write(&format!("{run}: kept {}\n", words::count(cleaned.kept.len() as u64, "result")))?;
         }
-        a_kept_ref = a_kept_ref.or_else(|| cleaned.kept.first().map(|kept| kept.reference.clone()));
+        a_kept_one = a_kept_one.or_else(|| cleaned.kept.first().map(|kept| drop_command(run, kept)));
+        if cleaned.failed_logs > 0 {
+            let goes = if args.dry_run { "would go" } else { "are gone" };
+            let failed = words::count(cleaned.failed_logs, "failed task");
+            it.err.write(&format!("{run}: the logs of {failed} {goes}\n"))?;
+        }
         for kept in cleaned.kept.iter().take(KEPT_MAX) {
             let name = kept.instance.as_deref().unwrap_or(&kept.reference);
             it.err.write(&format!("    {name}: {}\n        {}\n", kept.reason, kept.reference))?;
@@ -87,15 +103,22 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     }
     let verb = if args.dry_run { "would free" } else { "freed" };
     it.err.write(&format!("{verb} {}\n", bytes_text(freed_bytes)))?;
-    if let Some(reference) = a_kept_ref {
-        let word = sanitize::shell_word(&reference);
-        it.err.write(&format!("\nto drop a kept result for good: git update-ref -d {word}\n"))?;
+    if let Some(command) = a_kept_one {
+        it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
     Ok(0)
 }
 
+/// What gives a kept result up: by its task, or by its ref where the journal does not know it.
+fn drop_command(run: &RunId, kept: &KeptResult) -> String {
+    match &kept.instance {
+        Some(id) => format!("swarm drop {run} {}", sanitize::shell_word(id)),
+        None => format!("git update-ref -d {}", sanitize::shell_word(&kept.reference)),
+    }
+}
+
 /// `12.3 MiB`.
-fn bytes_text(bytes: u64) -> String {
+pub fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return words::count(bytes, "byte");
@@ -109,6 +132,18 @@ fn bytes_text(bytes: u64) -> String {
         unit = next;
     }
     format!("{size:.1} {unit}")
+}
+
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Self {
+        let hint = match &error {
+            CacheError::Newer { path, .. } | CacheError::Sql { path, .. } => {
+                Some(format!("it holds nothing that cannot be made again: rm {}", path.display()))
+            }
+            CacheError::Io { .. } | CacheError::Repository(_) => None,
+        };
+        Failure::environment(error, hint)
+    }
 }
 
 impl From<CleanError> for Failure {

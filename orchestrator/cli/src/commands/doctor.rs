@@ -4,25 +4,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use swarm_orchestrator::journal::read::count_runs;
-use swarm_orchestrator::machine::Machine;
-use swarm_orchestrator::policy::{self, Places};
+use swarm_orchestrator::machine::{EGRESS_OPEN, Machine};
+use swarm_orchestrator::policy::{self, Places, Word};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repository};
-use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::state::StateDir;
 use swarm_plans::DEFAULT_SANDBOX;
-use swarm_protocol::{Access, Probe, Tier, Verdict};
+use swarm_protocol::{Probe, Tier, Verdict};
 
+use crate::commands::effective;
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
 
 /// Shows what this machine and this repository can do.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {}
-
-/// Paths of one kind that are listed.
-const PATHS_MAX: usize = 12;
 
 /// A finding: a mark, and what was found.
 struct Finding {
@@ -118,7 +115,10 @@ fn of_journal(folder: &Path) -> Finding {
 }
 
 /// Asks a worker to close real cages; this process confines nothing.
-fn probe(folder: &Path) -> Result<Probe, Failure> {
+///
+/// # Errors
+/// The worker cannot be asked.
+pub fn probe(folder: &Path) -> Result<Probe, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("probe the cage: {error}"), None);
     let state = StateDir::open(folder).map_err(|error| failed(&error))?;
     let output = Command::new(THIS_PROGRAM)
@@ -151,6 +151,10 @@ fn of_cage(probe: &Probe) -> Vec<Finding> {
     {
         findings.push(of_verdict(name, verdict));
     }
+    if probe.tier == Some(Tier::Landlock) {
+        let hint = "`require = [\"egress\"]` in a policy with a `network` list refuses to run it here";
+        findings.push(weaker(format!("network lists: not enforced: {EGRESS_OPEN}"), hint));
+    }
     findings
 }
 
@@ -163,47 +167,24 @@ fn of_default_policy(repository: &Repository, folder: &Path, probe: Probe) -> Re
     let plan = plan.expect("the plan above has no mistake");
     let policy = &plan.sandboxes[DEFAULT_SANDBOX];
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: folder };
-    let cage = match policy::resolve(DEFAULT_SANDBOX, policy, &host()?, machine.offer(HostNetwork::Refused), places) {
+    let cage = match policy::resolve(DEFAULT_SANDBOX, policy, &host()?, machine.offer(Word::default()), places) {
         Ok(cage) => cage,
         Err(error) => {
             return Ok(vec![weaker(format!("a default task: failed to {error}"), "name other folders on PATH")]);
         }
     };
-    let shown = |path: &Path| sanitize::name(&path.to_string_lossy());
-    let of = |access: Access| {
-        let granted = cage.grants().iter().filter(|grant| grant.access == access);
-        granted.map(|grant| shown(&grant.path)).collect::<Vec<_>>()
-    };
-    let mut lines = vec![
-        "a default task sees, and nothing else:".to_owned(),
-        format!("    to write       its worktree at {}, a private home, a private /tmp", shown(repository.place())),
-    ];
-    let mut add = |title: &str, mut paths: Vec<String>| {
-        let more = paths.len().saturating_sub(PATHS_MAX);
-        paths.truncate(PATHS_MAX);
-        paths.extend((more > 0).then(|| format!("… and {more} more")));
-        for (at, path) in paths.iter().enumerate() {
-            lines.push(format!("    {:<14} {path}", if at == 0 { title } else { "" }));
-        }
-    };
-    add("", of(Access::Write));
-    add("copy-on-write", cage.copy_on_write().iter().map(|path| shown(path)).collect());
-    let system = "the system's own folders (/usr, /bin, /lib, parts of /etc)".to_owned();
-    add("to read", std::iter::once(system).chain(of(Access::Read)).collect());
-    add("variables", vec![cage.variables().map(sanitize::name).collect::<Vec<_>>().join(" ")]);
-    add(
-        "network",
-        vec![match machine.tier() {
-            Tier::Namespaces => "its own loopback".to_owned(),
-            Tier::Landlock => "none".to_owned(),
-        }],
-    );
-    Ok(vec![good(lines.join("\n"))])
+    let lines = effective::lines(&cage, policy, &machine, repository.place());
+    Ok(vec![good(format!("a default task sees, and nothing else:\n{}", lines.trim_end()))])
 }
 
 fn of_verdict(name: &str, verdict: &Verdict) -> Finding {
     match verdict {
-        Verdict::Works(report) => good(format!("{name}: works; {}", words::enforcement(report))),
+        // What that is in full stands once, under the default task.
+        Verdict::Works(report) => {
+            let (held, not) = (report.enforced.len() as u64, report.not_enforced.len() as u64);
+            let not = if not > 0 { format!(", {} not enforced", words::count(not, "thing")) } else { String::new() };
+            good(format!("{name}: works, {held} kinds of confinement{not}"))
+        }
         Verdict::Fails(refusal) => Finding {
             grade: Grade::Weaker,
             text: sanitize::name(&format!("{name}: fails at {}: {}", refusal.step, refusal.reason)),

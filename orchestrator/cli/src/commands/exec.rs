@@ -4,7 +4,7 @@
 //! `--keep` leaves something that git knows by name.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::commit::{attempt_ref, base_ref};
 use swarm_orchestrator::event::AttemptEnd;
@@ -13,21 +13,39 @@ use swarm_orchestrator::report::diff::Form as DiffForm;
 use swarm_orchestrator::report::{Reports, exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::run::LoadedPlan;
-use swarm_plans::{InstanceId, TaskGraph};
+use swarm_orchestrator::settings::HostNetwork;
+use swarm_plans::{DEFAULT_SANDBOX, InstanceId, TaskGraph};
 
+use crate::commands::allow::Allow;
 use crate::commands::diff;
 use crate::commands::failure::Failure;
 use crate::commands::logs::{Form, Printer};
 use crate::commands::plan_file::render;
 use crate::commands::run::{live, plain_settings, start};
+use crate::commands::sandbox::policy_text;
 use crate::commands::surroundings::{ReaderKind, Surroundings};
+use crate::commands::uncommitted;
 
 /// Runs one command in a caged worktree of HEAD and shows what it changed.
+///
+/// Exit codes as in the help of `swarm`: 1 when the command failed, whatever its own code is, which is said on stderr; `swarm
+/// sandbox -- CMD` passes it on.
 #[derive(Debug, clap::Args)]
 pub struct Exec {
     /// Keeps the change as a branch swarm/exec-N; otherwise it is thrown away.
     #[arg(long)]
     keep: bool,
+    /// The plan that holds the policy.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// A [sandbox.NAME] of that plan [default: default].
+    #[arg(long, value_name = "NAME", requires = "plan")]
+    policy: Option<String>,
+    /// Lets the policy use the host's network where it asks for it.
+    #[arg(long)]
+    allow_host_network: bool,
+    #[command(flatten)]
+    allow: Allow,
     /// The program and its arguments.
     #[arg(value_name = "CMD", required = true, num_args = 1.., last = true)]
     command: Vec<OsString>,
@@ -47,12 +65,15 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let branch = free_branch(&repository)?;
     let loaded = load(args, &repository, it)?;
+    uncommitted::say(&repository, &loaded.graph.plan().base, None, it)?;
     let mut reports = Reports::new(match it.err.reader {
         ReaderKind::Terminal => vec![live(it)],
         ReaderKind::Other => Vec::new(),
     });
     let mut settings = plain_settings(it)?;
     settings.into = Some(branch.clone());
+    settings.host_network = if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused };
+    settings.allowed = args.allow.allow.clone();
     let ended = start(loaded, settings, &mut reports)?;
     let state = reports.state();
     let id = InstanceId(TASK.to_owned());
@@ -89,10 +110,11 @@ fn log_path_of(
 fn show(repository: &Repository, log: &Path, instance: &InstanceState, it: &Surroundings) -> Result<(), Failure> {
     Printer::new(log, Form::Harmless, it.err).print()?;
     if let Some(attempt) = instance.last_attempt() {
-        if let Some(end) = attempt.end.as_ref().filter(|end| **end != AttemptEnd::Succeeded) {
+        if let Some(end) = attempt.end().filter(|end| **end != AttemptEnd::Succeeded) {
             it.err.write(&format!("the command {}\n", words::end(end)))?;
         }
-        for note in &attempt.notes {
+        it.err.write(&words::refusals(attempt.refusals(), ""))?;
+        for note in attempt.notes() {
             it.err.write(&format!("note: {}\n", sanitize::name(note)))?;
         }
     }
@@ -123,8 +145,21 @@ fn load(args: &Exec, repository: &Repository, it: &Surroundings) -> Result<Loade
         .collect::<Result<_, _>>()?;
     let below = repository.workdir().and_then(|root| it.folder.strip_prefix(root).ok());
     let below = below.filter(|below| !below.as_os_str().is_empty()).map(|below| below.to_string_lossy().into_owned());
-    let text = plan_text(&words, below.as_deref());
-    let parsed = swarm_plans::parse(PLAN, &text, &[], &mut |_| Err("there is nothing to include".to_owned()));
+    let mut text = plan_text(&words, below.as_deref());
+    if let Some(plan) = &args.plan {
+        let name = args.policy.as_deref().unwrap_or(DEFAULT_SANDBOX);
+        // The journal keeps this text, so a run that is gone on with has the same policy.
+        text.push_str(&format!("sandbox = {}\n\n{}", literal(name), policy_text(plan, name, it)?));
+    }
+    written(PLAN, &text, it)
+}
+
+/// A plan that this program wrote itself, by its name; it includes nothing.
+///
+/// # Errors
+/// It has mistakes, which come from what a person asked for; they are on stderr then.
+pub fn written(name: &str, text: &str, it: &Surroundings) -> Result<LoadedPlan, Failure> {
+    let parsed = swarm_plans::parse(name, text, &[], &mut |_| Err("there is nothing to include".to_owned()));
     let told = |diagnostics: &[_]| -> Failure {
         let text = render(diagnostics, &parsed.sources, it.err.style, it.err.columns());
         it.err.write(&text).err().unwrap_or(Failure::Said(exit::USAGE))
@@ -146,7 +181,7 @@ fn plan_text(words: &[&str], below: Option<&str>) -> String {
 }
 
 /// A word as a TOML string whose template gives the word again.
-fn literal(word: &str) -> String {
+pub fn literal(word: &str) -> String {
     let template = word.replace('{', "{{ '{' }}");
     let json = serde_json::to_string(&template).expect("a string");
     // JSON leaves DEL as it is, TOML does not allow it.

@@ -4,12 +4,14 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use swarm_orchestrator::apply::ApplyError;
+use swarm_orchestrator::cancel::CancelError;
 use swarm_orchestrator::journal::{JournalError, LockError};
-use swarm_orchestrator::report::Style;
-use swarm_orchestrator::report::exit;
 use swarm_orchestrator::report::words::Tone;
+use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::RepositoryError;
 use swarm_orchestrator::run::RunError;
+
+use crate::commands::surroundings::Stream;
 
 /// Why a command ended early.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,8 +50,30 @@ impl Failure {
         }
     }
 
+    /// The same failure with the place in a plan that it is about.
+    pub fn at(self, place: &str) -> Self {
+        match self {
+            Failure::Told { code, message, hint } => {
+                Failure::Told { code, message: format!("{message} ({place})"), hint }
+            }
+            other => other,
+        }
+    }
+
+    /// The same failure with the command that goes on once it is mended.
+    pub fn then(self, command: &str) -> Self {
+        match self {
+            Failure::Told { code, message, hint } => {
+                let mend = hint.unwrap_or_else(|| "mend that".to_owned());
+                Failure::Told { code, message, hint: Some(format!("{mend}, then go on: {command}")) }
+            }
+            other => other,
+        }
+    }
+
     /// Says it on stderr and gives the exit code.
-    pub fn report(self, style: Style) -> ExitCode {
+    pub fn report(self, err: &Stream) -> ExitCode {
+        let style = err.style;
         match self {
             Failure::ReaderGone => ExitCode::SUCCESS,
             Failure::Said(code) => ExitCode::from(code),
@@ -59,7 +83,7 @@ impl Failure {
                     text.push_str(&format!("\n{} {hint}\n", style.paint(Tone::Strong, "hint:")));
                 }
                 // There is nobody to tell when stderr itself is gone.
-                drop(std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()));
+                drop(std::io::Write::write_all(&mut std::io::stderr(), err.legible(&text).as_bytes()));
                 ExitCode::from(code)
             }
         }
@@ -75,7 +99,7 @@ impl From<RepositoryError> for Failure {
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         let hint = match &error {
-            JournalError::DiskFull { .. } => "free some space: swarm clean --dry-run shows what swarm can give back",
+            JournalError::DiskFull { .. } => "free some space (swarm clean --dry-run shows what swarm can give back)",
             JournalError::Newer { .. } => "use the newer swarm that wrote it, or another --state-dir",
             JournalError::Busy { .. } => "try again",
             JournalError::Damaged { .. } => "move the file away: all results stay under refs/swarm/",
@@ -88,13 +112,23 @@ impl From<JournalError> for Failure {
     }
 }
 
+impl From<CancelError> for Failure {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::Lock(error) => error.into(),
+            CancelError::OutOfReach { .. } => Failure::environment(error, "run this where it runs".to_owned()),
+            CancelError::Signal { .. } => Failure::environment(error, "do it as the user who started it".to_owned()),
+        }
+    }
+}
+
 impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
         match error {
             LockError::Held { .. } => Failure::Told {
                 code: exit::HELD,
                 message: format!("go on: {error}"),
-                hint: Some("wait for it, or end it".to_owned()),
+                hint: Some("wait for it, or end it: swarm cancel RUN".to_owned()),
             },
             LockError::Io { .. } => Failure::environment(error, None),
         }
@@ -106,26 +140,41 @@ impl From<RunError> for Failure {
         match error {
             RunError::Repository(error) => error.into(),
             RunError::Journal(error) => error.into(),
+            RunError::Cut { run, source } => Failure::from(*source).then(&format!("swarm resume {run}")),
             error => Failure::Told { code: error.exit_code(), message: format!("run: {error}"), hint: error.hint() },
         }
     }
 }
 
-impl From<ApplyError> for Failure {
-    fn from(error: ApplyError) -> Self {
-        let hint = match &error {
-            ApplyError::Bare => "merge the branch in a clone",
-            ApplyError::UnderWay(_) => "finish or abort it first: git status",
-            ApplyError::Sparse => "git merge BRANCH does it, the branch is an ordinary one",
-            ApplyError::LocalChanges { .. } => "commit them, or git stash, then apply again",
-            ApplyError::Conflicts { .. } => "git merge BRANCH, and solve the conflicts there; nothing has changed yet",
-            ApplyError::Raced { .. } => "git status shows what the files have and the branch has not",
-            ApplyError::Repository(error) => return Failure::environment(error, error.hint()),
-        };
-        let code = match error {
-            ApplyError::Conflicts { .. } | ApplyError::LocalChanges { .. } => exit::TASK_FAILED,
-            _ => exit::ENVIRONMENT,
-        };
-        Failure::Told { code, message: error.to_string(), hint: Some(hint.to_owned()) }
-    }
+/// Why a branch was not applied, with what to type next about that very branch.
+pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
+    let branch = sanitize::shell_word(branch);
+    let hint = match &error {
+        ApplyError::Bare => format!("merge {branch} in a clone"),
+        ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
+        ApplyError::Sparse => format!("git merge {branch} does it, the branch is an ordinary one"),
+        // An application that was killed leaves files that git does not track, too.
+        ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
+        ApplyError::Conflicts { .. } => {
+            format!("git merge {branch}, and solve the conflicts there; nothing has changed yet")
+        }
+        ApplyError::Hostile(_) => {
+            "swarm diff shows what the run changed; rename or remove what stands against it here, then apply again"
+                .to_owned()
+        }
+        ApplyError::OutOfScope { .. } => {
+            "swarm run PLAN does the work anew on what is here, with `writes` that cover the new place".to_owned()
+        }
+        ApplyError::Fold(_) => "git fsck shows what the repository lacks".to_owned(),
+        ApplyError::Raced { .. } => "git status shows what the files have and the branch has not".to_owned(),
+        ApplyError::Repository(error) => return Failure::environment(error, error.hint()),
+    };
+    let code = match error {
+        ApplyError::Conflicts { .. }
+        | ApplyError::LocalChanges { .. }
+        | ApplyError::Hostile(_)
+        | ApplyError::OutOfScope { .. } => exit::TASK_FAILED,
+        _ => exit::ENVIRONMENT,
+    };
+    Failure::Told { code, message: error.to_string(), hint: Some(hint) }
 }

@@ -1,9 +1,13 @@
 //! `swarm list`: all runs, newest first.
 
+use swarm_orchestrator::clean::disk_bytes;
+use swarm_orchestrator::event::EVENT_VERSION;
+use swarm_orchestrator::journal::lock::run_dir;
 use swarm_orchestrator::journal::{Holder, RunLock, RunRow};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit_meaning, sanitize, status};
 
+use crate::commands::clean::bytes_text;
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::Surroundings;
 
@@ -13,9 +17,12 @@ pub struct List {
     /// Shows at most this many.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     limit: usize,
+    /// Prints one JSON object a run, a line each.
+    #[arg(long)]
+    json: bool,
 }
 
-/// A line a run on stdout: id, state, when, counts, branch.
+/// A line a run on stdout: id, state, when, counts, disk, branch.
 ///
 /// # Errors
 /// There is no repository, or the journal cannot be read.
@@ -30,20 +37,56 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
     let now_ms = it.clock.now_ms();
     for row in runs.iter().take(args.limit) {
         let holder = RunLock::holder_of_run(&state, &row.id)?;
-        it.out.write(&line(row, holder, now_ms, columns, it))?;
+        let bytes = disk_bytes(&run_dir(&state, &row.id));
+        match args.json {
+            true => it.out.write(&format!("{}\n", row_json(row, holder, bytes)))?,
+            false => it.out.write(&line(row, holder, now_ms, (columns, bytes), it))?,
+        }
     }
     if runs.len() > args.limit {
         it.err.write(&format!("… and {} more: swarm list -n {}\n", runs.len() - args.limit, runs.len()))?;
     }
+    if !args.json {
+        let of = |name: &str| bytes_text(disk_bytes(&state.join(name)));
+        let (shared, results) =
+            (bytes_text(["bases", "layers"].map(|name| disk_bytes(&state.join(name))).iter().sum()), of("results"));
+        it.err.write(&format!("prepared bases {shared}, recorded results {results}: swarm clean gives disk back\n"))?;
+    }
     Ok(0)
 }
 
-fn line(row: &RunRow, holder: Option<Holder>, now_ms: u64, columns: usize, it: &Surroundings) -> String {
+fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json::Value {
+    serde_json::json!({
+        "version": EVENT_VERSION,
+        "run": row.id.0,
+        "plan": row.plan,
+        "state": match (row.exit, holder) {
+            (Some(_), _) => "finished",
+            (None, Some(_)) => "running",
+            (None, None) => "interrupted",
+        },
+        "exit": row.exit,
+        "base": row.base,
+        "target": row.target,
+        "started-at-ms": row.started_at_ms,
+        "finished-at-ms": row.finished_at_ms,
+        "disk-bytes": disk_bytes,
+        "tally": row.tally,
+    })
+}
+
+fn line(
+    row: &RunRow,
+    holder: Option<Holder>,
+    now_ms: u64,
+    (columns, bytes): (usize, u64),
+    it: &Surroundings,
+) -> String {
     let (mark, tone, what) = match (row.exit, holder) {
         (Some(0), _) => ("[+]", Tone::Good, exit_meaning(0).to_owned()),
         (Some(code), _) => ("[x]", Tone::Bad, exit_meaning(code).to_owned()),
         (None, Some(holder)) => ("[>]", Tone::Strong, format!("running in process {}", holder.pid)),
-        (None, None) => ("[?]", Tone::Warn, "interrupted: its coordinator is gone".to_owned()),
+        (None, None) => ("[?]", Tone::Warn, "interrupted, can be resumed".to_owned()),
     };
     let ago = match now_ms.saturating_sub(row.started_at_ms) / 1000 {
         0 => "now".to_owned(),
@@ -53,9 +96,10 @@ fn line(row: &RunRow, holder: Option<Holder>, now_ms: u64, columns: usize, it: &
     let branch = row.target.as_deref().map(|target| target.strip_prefix("refs/heads/").unwrap_or(target));
     let branch = branch.map(|branch| format!("  {}", sanitize::name(branch))).unwrap_or_default();
     format!(
-        "{} {}  {ago:>11}  {what}: {}{branch}\n",
+        "{} {}  {ago:>11}  {:>9}  {what}: {}{branch}\n",
         it.out.style.paint(tone, mark),
         words::pad(&row.id.0, columns),
+        bytes_text(bytes),
         status::tally(row.tally)
     )
 }

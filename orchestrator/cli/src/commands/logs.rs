@@ -5,9 +5,12 @@ use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use swarm_orchestrator::executor::settle::REGENERATE;
+use swarm_orchestrator::executor::setup::SETUP;
+use swarm_orchestrator::executor::verify::VERIFY;
 use swarm_orchestrator::ids::Attempt;
-use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow, log_path};
-use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow, attempt_dir, log_path};
+use swarm_orchestrator::report::{sanitize, words};
 use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
@@ -15,6 +18,9 @@ use crate::commands::select;
 use crate::commands::surroundings::{Stream, Surroundings};
 
 /// Prints the log of a task's newest attempt.
+///
+/// Commands that belong to no task are named as messages name them: '[merge] verify', '[merge] regenerate',
+/// '[workspace] setup'.
 #[derive(Debug, clap::Args)]
 pub struct Logs {
     /// The run (its id or its plan's name; the newest run when left out), then the task or instance.
@@ -31,6 +37,9 @@ pub struct Logs {
     raw: bool,
 }
 
+/// Names under which logs are kept that belong to no task; no task can have one.
+const OF_NO_TASK: [&str; 3] = [VERIFY, REGENERATE, SETUP];
+
 /// The longest piece of one line that is shown at once, in bytes; a longer line is cut into several.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
 
@@ -44,13 +53,17 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(150);
 pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
     let folder = it.state()?;
     let journal = it.journal(&folder)?;
+    if let Some((task, run_word)) = args.words.split_last().filter(|(task, _)| OF_NO_TASK.contains(&task.as_str())) {
+        let row = select::run(&journal, run_word.first().map(String::as_str))?;
+        return of_no_task(args, &folder, &row, &InstanceId(task.clone()), it);
+    }
     let (row, state, id) = select::instance(&journal, &args.words)?;
     let attempts = &state.instances[&id].attempts;
-    let attempt = match args.attempt {
-        None => attempts.last().map(|attempt| attempt.attempt),
-        Some(n) => attempts.iter().map(|attempt| attempt.attempt).find(|attempt| attempt.0 == n),
+    let chosen = match args.attempt {
+        None => attempts.last(),
+        Some(n) => attempts.iter().find(|attempt| attempt.attempt.0 == n),
     };
-    let Some(attempt) = attempt else {
+    let Some(attempt) = chosen.map(|attempt| attempt.attempt) else {
         let message = format!("show a log: {} has {} attempts", sanitize::name(&id.0), attempts.len());
         return Err(Failure::usage(message, format!("swarm status {}", row.id)));
     };
@@ -71,7 +84,36 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
         let name = sanitize::name(&id.0);
         it.err.write(&format!("attempt {attempt} of {name} left no log: it printed nothing, or was cleaned away\n"))?;
     }
+    it.err.write(&words::refusals(chosen.map_or(&[][..], |attempt| attempt.refusals()), ""))?;
     Ok(0)
+}
+
+/// The log of a command of the merge train or of `setup`, which the journal has no attempts of: the newest on the disk.
+fn of_no_task(args: &Logs, folder: &Path, row: &RunRow, id: &InstanceId, it: &Surroundings) -> Result<u8, Failure> {
+    let above = attempt_dir(folder, &row.id, id, Attempt(1));
+    let above = above.parent().expect("attempts lie in the folder of their instance");
+    let names = std::fs::read_dir(above).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let known: Vec<u32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+    let chosen = match args.attempt {
+        None => known.iter().max().copied(),
+        Some(n) => known.contains(&n).then_some(n),
+    };
+    let Some(attempt) = chosen else {
+        let message = format!("show a log: {} of {} has {} attempts here", id, row.id, known.len());
+        return Err(Failure::usage(message, format!("swarm status {}", row.id)));
+    };
+    let form = if args.raw { Form::Raw } else { Form::Harmless };
+    let path = log_path(folder, &row.id, id, Attempt(attempt));
+    let mut printer = Printer::new(&path, form, it.out);
+    loop {
+        // Asked before reading: what is written until the end is read after it.
+        let over = !args.follow || RunLock::holder_of_run(folder, &row.id)?.is_none();
+        printer.print()?;
+        if over {
+            return Ok(0);
+        }
+        std::thread::sleep(FOLLOW_EVERY);
+    }
 }
 
 /// Whether an attempt can still print.
@@ -88,7 +130,7 @@ impl Watch<'_> {
         let alive = RunLock::holder_of_run(self.folder, &self.row.id)?.is_some();
         let state = self.journal.state(&self.row.id)?;
         let instance = &state.instances[self.id];
-        let ended = instance.attempts.iter().any(|attempt| attempt.attempt == self.attempt && attempt.end.is_some());
+        let ended = instance.attempts.iter().any(|attempt| attempt.attempt == self.attempt && attempt.end().is_some());
         Ok(!alive || ended || instance.result().is_some())
     }
 }

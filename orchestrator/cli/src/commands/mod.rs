@@ -9,8 +9,16 @@ use clap::{Parser, Subcommand};
 use self::failure::Failure;
 use self::surroundings::{Colour, Surroundings};
 
+/// What a person lets a plan ask for.
+mod allow;
 /// A run's branch into the checkout.
 mod apply;
+/// A person joins an agent.
+mod attach;
+/// One command in a cage without a run.
+mod caged;
+/// The end of a run, from another terminal.
+mod cancel;
 /// All that is wrong with a plan.
 mod check;
 /// The disk of finished runs, given back.
@@ -21,42 +29,80 @@ mod completions;
 mod diff;
 /// What the machine and the repository can do.
 mod doctor;
+/// A result that is given up.
+mod drop;
+/// A policy as it turns out on this machine.
+mod effective;
 /// One command in a caged worktree.
 mod exec;
+/// What a policy allows, and why not.
+mod explain;
 /// Why a command did not do what it was asked.
 mod failure;
 /// A plan's graph.
 mod graph;
+/// The smallest policy for a command.
+mod learn;
 /// All runs.
 mod list;
+/// A person signs in to a server of tools.
+mod login;
 /// What an attempt printed.
 mod logs;
+/// Repositories that a caged command made: which may stay.
+mod made_repository;
 /// For packagers.
 mod man;
 /// A result as a folder.
 mod open;
+/// What a caged command prints, on its way to a person or a file.
+mod passed_on;
+/// A goal into a plan.
+mod plan;
 /// A plan from its file, and what is wrong with it.
 mod plan_file;
 /// A run's summary, or its events.
 mod report;
+/// Repositories in a folder that a command may write.
+mod repositories;
+/// Keeps a coordinator small.
+mod resident;
+/// A parked result, settled by a person.
+mod resolve;
+/// The rest of an earlier run.
+mod resume;
+/// Another try for what did not land.
+mod retry;
 /// A plan, to its end.
 mod run;
+/// The cage alone.
+mod sandbox;
 /// For editors.
 mod schema;
 /// From words to a run and an instance.
 mod select;
+/// A shell where a task worked.
+mod shell;
 /// Where the tasks of a run stand.
 mod status;
 /// The folder, the streams, the time.
 mod surroundings;
+/// A terminal inside of the person's.
+mod terminal;
+/// What a run does not see of the checkout.
+mod uncommitted;
+/// A person's own configuration.
+mod user_config;
+/// One WebAssembly guest in the cage.
+mod wasm;
 
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 ///
 /// Exit codes: 0 all succeeded and landed, 1 a task failed, 2 usage or plan error, 3 environment or internal error,
-/// 5 finished but something is parked, 7 the deadline is over, 8 another coordinator holds the target,
+/// 5 finished but something is parked, 6 the base fails its verification, 7 the deadline or the budget is over, 8 another coordinator holds the target,
 /// 130 and 143 interrupted.
 #[derive(Debug, Parser)]
-#[command(name = "swarm", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "swarm", version, arg_required_else_help = true)]
 pub struct CommandLine {
     #[command(flatten)]
     global: Global,
@@ -81,17 +127,30 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Plan(plan::Plan),
+    Resume(resume::Resume),
+    Retry(retry::Retry),
+    Resolve(resolve::Resolve),
+    Drop(drop::Drop),
+    Cancel(cancel::Cancel),
     Check(check::Check),
     Graph(graph::Graph),
     List(list::List),
     Status(status::Status),
+    Login(login::Login),
     Logs(logs::Logs),
+    Attach(attach::Attach),
     Diff(diff::Diff),
     Report(report::Report),
     Open(open::Open),
+    Shell(shell::Shell),
     Apply(apply::Apply),
     Clean(clean::Clean),
     Exec(exec::Exec),
+    Wasm(wasm::Wasm),
+    Sandbox(sandbox::Sandbox),
+    Learn(learn::Learn),
+    Explain(explain::Explain),
     Schema(schema::Schema),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -112,12 +171,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let surroundings = match Surroundings::capture(&line.global) {
         Ok(surroundings) => surroundings,
-        Err(failure) => return failure.report(surroundings::stderr_style(line.global.color)),
+        Err(failure) => return failure.report(&surroundings::stderr(line.global.color)),
     };
     talk_about_oneself();
     match dispatch(&line.command, &surroundings) {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.report(surroundings.err.style),
+        Err(failure) => failure.report(&surroundings.err),
     }
 }
 
@@ -137,17 +196,30 @@ fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
 fn dispatch(command: &Command, it: &Surroundings) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => run::run(args, it),
+        Command::Plan(args) => plan::run(args, it),
+        Command::Resume(args) => resume::run(args, it),
+        Command::Login(args) => login::run(args, it),
+        Command::Retry(args) => retry::run(args, it),
+        Command::Resolve(args) => resolve::run(args, it),
+        Command::Drop(args) => drop::run(args, it),
+        Command::Cancel(args) => cancel::run(args, it),
         Command::Check(args) => check::run(args, it),
         Command::Graph(args) => graph::run(args, it),
         Command::List(args) => list::run(args, it),
         Command::Status(args) => status::run(args, it),
         Command::Logs(args) => logs::run(args, it),
+        Command::Attach(args) => attach::run(args, it),
         Command::Diff(args) => diff::run(args, it),
         Command::Report(args) => report::run(args, it),
         Command::Open(args) => open::run(args, it),
+        Command::Shell(args) => shell::run(args, it),
         Command::Apply(args) => apply::run(args, it),
         Command::Clean(args) => clean::run(args, it),
         Command::Exec(args) => exec::run(args, it),
+        Command::Wasm(args) => wasm::run(args, it),
+        Command::Sandbox(args) => sandbox::run(args, it),
+        Command::Learn(args) => learn::run(args, it),
+        Command::Explain(args) => explain::run(args, it),
         Command::Schema(args) => schema::run(args, it),
         Command::Doctor(args) => doctor::run(args, it),
         Command::Completions(args) => completions::run(args, it),
@@ -169,7 +241,22 @@ mod tests {
     fn what_the_documents_promise_parses() {
         for line in [
             "swarm run plan.toml",
+            "swarm resume",
+            "swarm cancel tour-1 --now",
+            "swarm resume tour-1 --json",
+            "swarm retry",
+            "swarm retry tour-1 build --json",
+            "swarm drop tour-1 build",
+            "swarm resolve build",
+            "swarm resolve tour-1 build --in /tmp/x",
+            "swarm resolve tour-1 build --continue --json",
+            "swarm resolve build --abort",
             "swarm run plan.toml -j 4 --set a=b --into x --fail-fast --json --dry-run --allow-host-network",
+            "swarm plan goal",
+            "swarm plan goal --model main -o plan.toml --force --budget-usd 1",
+            "swarm run --goal goal --model main --yes",
+            "swarm run plan.toml --allow env=NPM_TOKEN --allow read=~/data --allow network=localhost:80",
+            "swarm check plan.toml --allow write=/x",
             "swarm check plan.toml",
             "swarm check plan.toml --set a=b --set c=d=e",
             "swarm graph plan.toml --format mermaid",
@@ -178,16 +265,31 @@ mod tests {
             "swarm status tour-1",
             "swarm logs build",
             "swarm logs tour-1 build --attempt 2 --follow --raw",
+            "swarm attach fix",
+            "swarm attach tour-1 fix --say text",
+            "swarm attach fix --answer yes",
             "swarm diff",
             "swarm diff tour-1 build --stat",
             "swarm report tour-1 --format json",
             "swarm open build /tmp/x",
             "swarm open tour-1 build /tmp/x",
+            "swarm shell build",
+            "swarm shell tour-1 build --start -- git log",
             "swarm apply",
             "swarm clean --dry-run",
             "swarm exec -- cargo test --workspace",
             "swarm exec --keep -- sh -c true",
+            "swarm exec --plan p.toml --policy x --allow env=A_KEY -- true",
+            "swarm sandbox -- make test",
+            "swarm sandbox --raw -- make test",
+            "swarm wasm --raw x.wasm",
+            "swarm sandbox --ro --network host --plan p.toml --policy x -- true",
+            "swarm learn -- cargo build",
+            "swarm explain --task t p.toml",
+            "swarm explain --task t p.toml --path ~/x --write",
+            "swarm explain --task t p.toml --host example.org:443",
             "swarm schema",
+            "swarm resolve build --abort --force",
             "swarm completions zsh",
             "swarm -C /tmp list --color never --state-dir /tmp/s",
         ] {
@@ -200,11 +302,27 @@ mod tests {
     fn what_is_wrong_exits_with_two() {
         for line in [
             "swarm bogus",
+            "swarm plan",
+            "swarm run",
+            "swarm run p.toml --goal x",
+            "swarm run p.toml --yes",
+            "swarm run --goal x --set a=b",
             "swarm logs",
             "swarm graph p --format pdf",
             "swarm check p --set x",
+            "swarm run p --allow NPM_TOKEN",
+            "swarm run p --allow read=data",
             "swarm logs a b c",
+            "swarm drop",
+            "swarm resolve",
+            "swarm resolve build --abort --continue",
+            "swarm resolve build --force",
             "swarm open build",
+            "swarm shell -- true",
+            "swarm sandbox",
+            "swarm sandbox --policy x -- true",
+            "swarm explain p.toml",
+            "swarm explain p.toml --task t --write",
         ] {
             let error = parse(line.split(' ').map(OsString::from).collect()).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

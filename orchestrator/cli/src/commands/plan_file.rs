@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use swarm_orchestrator::report::{Style, exit, words};
 use swarm_plans::file::TEXT_BYTES_MAX;
-use swarm_plans::{Diagnostic, Parsed, Severity, SourceFile, TaskGraph};
+use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph};
 
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::Surroundings;
+use crate::commands::user_config;
 
 /// A plan on the command line.
 #[derive(Debug, clap::Args)]
@@ -30,13 +31,21 @@ impl PlanFile {
     /// # Errors
     /// The file is not there, or the plan has mistakes; they are all on stderr then.
     pub fn load(&self, it: &Surroundings) -> Result<(TaskGraph, Vec<SourceFile>), Failure> {
+        self.load_for(Answers::Asked, it)
+    }
+
+    /// As [`PlanFile::load`]; recorded answers need nobody's models.
+    ///
+    /// # Errors
+    /// As [`PlanFile::load`].
+    pub fn load_for(&self, answers: Answers, it: &Surroundings) -> Result<(TaskGraph, Vec<SourceFile>), Failure> {
         let path = it.folder.join(&self.plan);
         let text =
             read(&path).map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), None))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let Parsed { plan, mut diagnostics, sources } =
             swarm_plans::parse(&self.plan.to_string_lossy(), &text, &self.sets, &mut |include| {
-                read(&folder.join(include))
+                read_included(&folder, include)
             });
         let graph = plan.and_then(|plan| match TaskGraph::expand(plan) {
             Ok(graph) => Some(graph),
@@ -45,9 +54,28 @@ impl PlanFile {
                 None
             }
         });
-        it.err.write(&render(&diagnostics, &sources, it.err.style, it.err.columns()))?;
-        graph.map(|graph| (graph, sources)).ok_or(Failure::Said(exit::USAGE))
+        let mut shown = sources.clone();
+        if let Some(graph) = &graph {
+            diagnostics.extend(link(graph, answers, &mut shown)?);
+        }
+        let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        it.err.write(&render(&diagnostics, &shown, it.err.style, it.err.columns()))?;
+        graph.filter(|_| !failed).map(|graph| (graph, sources)).ok_or(Failure::Said(exit::USAGE))
     }
+}
+
+/// What is wrong with the models of a plan and of the person who runs it, together; the configuration joins the sources.
+fn link(graph: &TaskGraph, answers: Answers, sources: &mut Vec<SourceFile>) -> Result<Vec<Diagnostic>, Failure> {
+    let (user, mut diagnostics) = match user_config::text()? {
+        Some(config) => {
+            let read = swarm_plans::models::user_config(&config.text, sources.len());
+            sources.push(config);
+            read
+        }
+        None => Default::default(),
+    };
+    diagnostics.extend(swarm_plans::models::link(graph.plan(), &user, answers).1);
+    Ok(diagnostics)
 }
 
 /// All diagnostics as rustc would show them, and a last line that counts them; empty when there are none.
@@ -99,8 +127,27 @@ fn render_one(diagnostic: &Diagnostic, sources: &[SourceFile], renderer: &Render
     renderer.render(&[group])
 }
 
+/// Where a plan says a key of a policy, and in it a text, as `file:line`: the best line there is, by its words. Policies keep
+/// no spans; what a policy asks for is refused by the machine, long after it was parsed.
+pub fn place_of(sources: &[SourceFile], (policy, key, text): (&str, &str, Option<&str>)) -> Option<String> {
+    sources.iter().find_map(|source| {
+        let headers = [format!("[sandbox.{policy}]"), format!("[sandbox.\"{policy}\"]")];
+        let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+        let header = lines.iter().position(|line| headers.iter().any(|header| line.starts_with(header.as_str())))?;
+        let section = lines[header + 1..].iter().take_while(|line| !line.starts_with('['));
+        let mut section = section.enumerate().skip_while(|(_, line)| {
+            let rest = line.strip_prefix(key);
+            !rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+        });
+        let (first, _) = section.clone().next()?;
+        let named = section.find(|(_, line)| text.is_some_and(|text| line.contains(text)));
+        let line = header + 2 + named.map_or(first, |(at, _)| at);
+        Some(format!("{}:{line}", source.name))
+    })
+}
+
 /// A text file, bounded, or why not.
-fn read(path: &Path) -> Result<String, String> {
+pub fn read(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
@@ -110,7 +157,26 @@ fn read(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+/// An included file's text. A plan may come from anybody, and its mistakes are shown with their lines: it includes what lies in
+/// its own repository, or below its own folder where there is none, and nothing else of the machine.
+fn read_included(folder: &Path, include: &str) -> Result<String, String> {
+    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
+    let top = folder.ancestors().find(|folder| folder.join(".git").exists()).unwrap_or(&folder);
+    let path = folder.join(include).canonicalize().map_err(|error| error.to_string())?;
+    if !path.starts_with(top) {
+        return Err(format!("it lies outside of {}", top.display()));
+    }
+    if !path.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    read(&path)
+}
+
+/// `key=value` of the command line.
+///
+/// # Errors
+/// What is missing, for people.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it has the form key=value")?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -118,6 +184,40 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_that_cannot_be_had_has_a_place() {
+        let text = "version = 1\n[sandbox.a]\nread = [\"/x\"]\n[sandbox.b]\ntier = \"landlock\"\nread = [\n  \"/y\",\n  \"/x\",\n]\n";
+        let sources = [SourceFile { name: "p.toml".to_owned(), text: text.to_owned() }];
+        let check = |policy, key, text, expected: Option<&str>| {
+            assert_eq!(place_of(&sources, (policy, key, text)).as_deref(), expected, "{policy} {key} {text:?}");
+        };
+        check("a", "read", Some("/x"), Some("p.toml:3"));
+        check("b", "read", Some("/x"), Some("p.toml:8"));
+        check("b", "read", Some("/z"), Some("p.toml:6"));
+        check("b", "tier", None, Some("p.toml:5"));
+        check("b", "write", None, None);
+        check("c", "read", None, None);
+    }
+
+    #[test]
+    fn a_plan_includes_files_of_its_own_repository_only() {
+        let outside = tempfile::tempdir().expect("a temporary folder");
+        let house = outside.path().join("house");
+        std::fs::create_dir_all(house.join(".git")).expect("a folder");
+        std::fs::create_dir_all(house.join("plans/more")).expect("a folder");
+        for file in ["secret", "house/common.toml", "house/plans/more/x.toml"] {
+            std::fs::write(outside.path().join(file), file).expect("a file");
+        }
+        std::os::unix::fs::symlink(outside.path().join("secret"), house.join("plans/link")).expect("a link");
+        let included = |include: &str| read_included(&house.join("plans"), include);
+        assert_eq!(included("../common.toml").as_deref(), Ok("house/common.toml"));
+        assert_eq!(included("more/x.toml").as_deref(), Ok("house/plans/more/x.toml"));
+        for include in ["../../secret", "link", "/etc/hostname"] {
+            assert!(included(include).unwrap_err().contains("lies outside of"), "{include}");
+        }
+        assert!(included("more").unwrap_err().contains("not a regular file"));
+    }
 
     #[test]
     fn mistakes_show_their_line_a_caret_and_a_hint() {

@@ -1,8 +1,8 @@
 //! `swarm report [RUN]`: what was said at a run's end, or everything that happened.
 
-use swarm_orchestrator::journal::{log_path, replay, tail};
-use swarm_orchestrator::report::json;
-use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
+use swarm_orchestrator::journal::{log_path, tail};
+use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, facts, summary};
+use swarm_orchestrator::report::{json, pages};
 
 use crate::commands::failure::Failure;
 use crate::commands::select;
@@ -25,6 +25,12 @@ enum Format {
     Text,
     /// One versioned event a line, as `run --json` prints them.
     Json,
+    /// JUnit's XML, for a CI server.
+    Junit,
+    /// Markdown, for a pull request.
+    Md,
+    /// One page that fetches nothing.
+    Html,
 }
 
 /// The report on stdout.
@@ -35,15 +41,22 @@ pub fn run(args: &Report, it: &Surroundings) -> Result<u8, Failure> {
     let folder = it.state()?;
     let journal = it.journal(&folder)?;
     let row = select::run(&journal, args.run.as_deref())?;
-    let events = journal.events(&row.id, 0)?;
+    let state = || journal.state(&row.id);
+    // A log that cannot be read leaves the report without its words; `swarm logs` says why.
+    let log_tail = |id: &_, attempt| tail(&log_path(&folder, &row.id, id, attempt), TAIL_LINES_MAX).unwrap_or_default();
     let text = match args.format {
-        Format::Json => events.iter().map(json::line).collect(),
-        Format::Text => {
-            // A log that cannot be read leaves the summary without its words; `swarm logs` says why.
-            let log_tail =
-                |id: &_, attempt| tail(&log_path(&folder, &row.id, id, attempt), TAIL_LINES_MAX).unwrap_or_default();
-            summary(&replay(&events), &log_tail, it.out.style)
+        Format::Json => {
+            let mut lines = String::new();
+            journal.tell(&row.id, 0, |recorded| lines.push_str(&json::line(&recorded)))?;
+            lines
         }
+        Format::Text => {
+            let state = state()?;
+            format!("{}\n{}", summary(&state, &log_tail, it.out.style), facts(&state, it.out.style))
+        }
+        Format::Junit => pages::junit(&state()?, &log_tail),
+        Format::Md => pages::markdown(&state()?),
+        Format::Html => pages::html(&state()?, &log_tail),
     };
     it.out.write(&text)?;
     Ok(0)

@@ -1,17 +1,28 @@
 //! `swarm run PLAN`: reads the plan, runs it, and says what came of it.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use swarm_orchestrator::dispatcher::core::FailFast;
+use swarm_orchestrator::dispatcher::core::{FailFast, ReuseResults};
+use swarm_orchestrator::egress::Resolver;
+use swarm_orchestrator::fault::Fault;
 use swarm_orchestrator::journal::{RunState, log_path, tail};
+use swarm_orchestrator::machine::MachineError;
+use swarm_orchestrator::model::budget::NanoUsd;
+use swarm_orchestrator::policy::PolicyError;
 use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
-use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size};
-use swarm_orchestrator::run::{LoadedPlan, RunEnd};
-use swarm_orchestrator::settings::{HostNetwork, Settings};
+use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size, exit};
+use swarm_orchestrator::run::{LoadedPlan, RunEnd, RunError};
+use swarm_orchestrator::settings::{BudgetAsked, HostNetwork, PlanModels, Present, Settings, TapeAt, Writing};
 
+use crate::commands::allow::{self, Allow};
 use crate::commands::failure::Failure;
-use crate::commands::plan_file::PlanFile;
+use crate::commands::login;
+use crate::commands::plan;
+use crate::commands::plan_file::{PlanFile, key_value, place_of};
+use crate::commands::resident::{self, Resident};
 use crate::commands::surroundings::{ReaderKind, Surroundings, THIS_PROGRAM, host};
+use crate::commands::{uncommitted, user_config};
 
 /// Threads that may wait for git and the file system at once, beside the one that decides.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -19,8 +30,21 @@ const BLOCKING_THREADS_MAX: usize = 16;
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    #[command(flatten)]
-    pub plan: PlanFile,
+    /// The plan's file.
+    #[arg(value_name = "PLAN", required_unless_present = "goal", conflicts_with = "goal")]
+    pub plan: Option<PathBuf>,
+    /// Sets one of the plan's [vars]; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value, conflicts_with = "goal")]
+    pub sets: Vec<(String, String)>,
+    /// Has an agent write the plan for a goal, as `swarm plan` does, shows it, and runs it after a yes.
+    #[arg(long, value_name = "GOAL")]
+    pub goal: Option<String>,
+    /// The model that writes it: an entry of [models] in your configuration, or provider/model [default: main].
+    #[arg(long, value_name = "MODEL", requires = "goal", conflicts_with = "plan")]
+    pub model: Option<String>,
+    /// Says yes to the plan beforehand.
+    #[arg(long, requires = "goal", conflicts_with = "plan")]
+    pub yes: bool,
     /// Workers at once [default: the plan's `jobs`, else the number of cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub jobs: Option<u32>,
@@ -30,6 +54,12 @@ pub struct Run {
     /// Starts nothing more after the first failure, and cancels what runs.
     #[arg(long)]
     pub fail_fast: bool,
+    /// Runs every task, also those whose results an earlier run recorded; what they give is recorded again.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Runs every task with `cache` N times, and fails it when it does not leave the same each time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub check_determinism: Option<u32>,
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     pub json: bool,
@@ -39,6 +69,22 @@ pub struct Run {
     /// Lets plans use the host's network where they ask for it.
     #[arg(long)]
     pub allow_host_network: bool,
+    #[command(flatten)]
+    pub allow: Allow,
+    /// Lets the plan's [models] name a base-url, of this machine, too, and use other keys than their providers'.
+    #[arg(long)]
+    pub trust_models: bool,
+    #[command(flatten)]
+    pub budget: BudgetFlags,
+    /// Keeps every answer of a model in DIR, to be replayed.
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+    /// Takes every answer of a model from DIR and calls nobody; needs no key.
+    #[arg(long, value_name = "DIR")]
+    pub replay: Option<PathBuf>,
+    /// For tests: what happens at which effect, as in `die@17`.
+    #[arg(long, value_name = "ACT@NUMBER", hide = true)]
+    pub fault: Option<Fault>,
 }
 
 /// Exit codes as in the help of `swarm`.
@@ -46,16 +92,64 @@ pub struct Run {
 /// # Errors
 /// The plan has mistakes, or the run could not start or go on.
 pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
-    let (graph, sources) = args.plan.load(it)?;
+    let mut settings = settings(args, it)?;
+    let loaded = match (&args.plan, &args.goal) {
+        (Some(plan), _) => {
+            let file = PlanFile { plan: plan.clone(), sets: args.sets.clone() };
+            let (graph, sources) = file.load_for(settings.tape.answers(), it)?;
+            if !args.dry_run {
+                it.err.write(&format!("{}\n", graph.tree()))?;
+            }
+            LoadedPlan { graph, sources }
+        }
+        (None, goal) => match goal_to_plan(args, goal.as_deref().unwrap_or_default(), &mut settings, it)? {
+            GoAhead::With(loaded) => *loaded,
+            GoAhead::Not(code) => return Ok(code),
+        },
+    };
     if args.dry_run {
-        it.out.write(&graph.tree())?;
+        it.out.write(&loaded.graph.tree())?;
         return Ok(0);
     }
-    it.err.write(&format!("{}\n", graph.tree()))?;
-    let mut reports = reports(args, it);
-    let ended = start(LoadedPlan { graph, sources }, settings(args, it)?, &mut reports)?;
-    say_end(reports.state(), &it.state()?, args, it)?;
+    uncommitted::say(&it.repository()?, &loaded.graph.plan().base, args.plan.as_deref(), it)?;
+    login::before(loaded.graph.plan(), &settings, it)?;
+    let mut reports = reports(JsonEvents::of(args.json), it);
+    resident::let_go();
+    let ended = start(loaded, settings, &mut reports)?;
+    say_end(reports.state(), &it.state()?, JsonEvents::of(args.json), it)?;
     Ok(ended.exit)
+}
+
+/// Whether a plan that was just written is run.
+enum GoAhead {
+    /// It is.
+    With(Box<LoadedPlan>),
+    /// It is not: this is the exit code.
+    Not(u8),
+}
+
+/// Has a plan written and shown, and asks for a yes. One that is not run goes to stdout, so that it is not lost. Recordings
+/// of the writing lie in a folder of their own beside those of the run.
+fn goal_to_plan(args: &Run, goal: &str, settings: &mut Settings, it: &Surroundings) -> Result<GoAhead, Failure> {
+    let asks = !args.yes && !args.dry_run;
+    if asks && !(std::io::stdin().is_terminal() && it.err.reader == ReaderKind::Terminal) {
+        let hint = "look at it first: swarm plan GOAL -o plan.toml; or say yes beforehand: --yes".to_owned();
+        return Err(Failure::usage("run a plan that a model is still to write: nobody is here to say yes", hint));
+    }
+    let (writing, running) = (settings.tape.below("plan"), settings.tape.below("run"));
+    settings.tape = running;
+    let model = args.model.as_deref().unwrap_or(plan::MODEL_DEFAULT);
+    let wanted = Writing { goal: goal.to_owned(), model: model.to_owned(), file: None, present: Present::default() };
+    let written = match plan::write(wanted, args.budget, writing, it)? {
+        plan::Written::Plan(written) => written,
+        plan::Written::Nothing(code) => return Ok(GoAhead::Not(code)),
+    };
+    it.err.write(&written.shown())?;
+    if asks && !it.agrees("run this plan?")? {
+        it.out.write(&written.text)?;
+        return Ok(GoAhead::Not(exit::TASK_FAILED));
+    }
+    Ok(GoAhead::With(Box::new(written.loaded()?)))
 }
 
 /// Runs on this thread, with a few more for what blocks.
@@ -63,22 +157,88 @@ pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
 /// # Errors
 /// Those of the run, and a machine that gives no event loop.
 pub fn start(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) -> Result<RunEnd, Failure> {
+    let sources = loaded.sources.clone();
+    on_event_loop(async {
+        let ended = swarm_orchestrator::run::run(loaded, settings, reports).await;
+        Ok(ended.map_err(|error| match &error {
+            RunError::Policy(PolicyError::Word { asks }) => allow::refused(asks, &sources),
+            _ => match policy_at_fault(&error).and_then(|fault| place_of(&sources, fault)) {
+                Some(place) => Failure::from(error).at(&place),
+                None => error.into(),
+            },
+        }))
+    })?
+}
+
+/// The policy, the key and the text in it that a run was refused for.
+pub fn policy_at_fault(error: &RunError) -> Option<(&str, &str, Option<&str>)> {
+    match error {
+        RunError::Policy(error) => error.place(),
+        RunError::Machine(MachineError::Missing { policy, missing, .. }) => Some((policy, "require", Some(missing))),
+        _ => None,
+    }
+}
+
+/// Waits for a run on this thread, with a few more for what blocks.
+///
+/// # Errors
+/// Those of the run, and a machine that gives no event loop.
+pub fn on_event_loop<T>(run: impl Future<Output = Result<T, RunError>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .map_err(|error| Failure::environment(format!("start an event loop: {error}"), None))?;
-    Ok(runtime.block_on(swarm_orchestrator::run::run(loaded, settings, reports))?)
+    Ok(runtime.block_on(run)?)
 }
 
 fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
     Ok(Settings {
         jobs: args.jobs.map(|jobs| jobs as usize),
         into: args.into.clone(),
+        fault: args.fault,
         fail_fast: if args.fail_fast { FailFast::Yes } else { FailFast::No },
+        reuse: match args.no_cache || args.check_determinism.is_some() {
+            true => ReuseResults::No,
+            false => ReuseResults::Yes,
+        },
+        repeats: args.check_determinism.unwrap_or(1),
         host_network: if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused },
+        allowed: args.allow.allow.clone(),
+        plan_models: if args.trust_models { PlanModels::Trusted } else { PlanModels::Bounded },
+        budget: args.budget.asked()?,
+        tape: match (&args.record, &args.replay) {
+            (Some(folder), _) => TapeAt::Record(it.folder.join(folder)),
+            (None, Some(folder)) => TapeAt::Replay(it.folder.join(folder)),
+            (None, None) => TapeAt::Off,
+        },
         ..plain_settings(it)?
     })
+}
+
+/// What a run may spend on models.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct BudgetFlags {
+    /// Dollars that the run may spend on models [default: the plan's `[budget]`].
+    #[arg(long, value_name = "USD")]
+    pub budget_usd: Option<f64>,
+    /// Tokens that the run may spend on models, in and out [default: the plan's `[budget]`].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget_tokens: Option<u64>,
+}
+
+impl BudgetFlags {
+    /// In place of the plan's.
+    ///
+    /// # Errors
+    /// Nothing, or less, cannot be spent.
+    pub fn asked(self) -> Result<BudgetAsked, Failure> {
+        let usd = self.budget_usd.map(|usd| {
+            let nano = NanoUsd::from_usd(usd).filter(|nano| nano.0 > 0);
+            nano.ok_or_else(|| Failure::usage(format!("spend {usd} dollars"), "--budget-usd is above 0".to_owned()))
+        });
+        Ok(BudgetAsked { usd: usd.transpose()?, tokens: self.budget_tokens })
+    }
 }
 
 /// What a run without flags is asked for.
@@ -93,18 +253,44 @@ pub fn plain_settings(it: &Surroundings) -> Result<Settings, Failure> {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         into: None,
         fail_fast: FailFast::No,
+        reuse: ReuseResults::Yes,
+        repeats: 1,
         host_network: HostNetwork::Refused,
+        allowed: Vec::new(),
+        plan_models: PlanModels::Bounded,
+        user: user_config::load(it)?,
+        tape: TapeAt::Off,
+        writing: None,
+        budget: BudgetAsked::default(),
         host: host()?,
+        resolver: Resolver::System,
         clock: it.clock.clone(),
         worker: PathBuf::from(THIS_PROGRAM),
+        fault: None,
     })
+}
+
+/// Whether a program listens to the events on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonEvents {
+    /// stdout is for the branch's name.
+    Off,
+    /// `--json`: one event a line.
+    On,
+}
+
+impl JsonEvents {
+    /// From the flag.
+    pub fn of(json: bool) -> Self {
+        if json { JsonEvents::On } else { JsonEvents::Off }
+    }
 }
 
 /// Who reports a run: events as JSON on stdout when asked for, and talk on stderr, moving on a terminal, as lines
 /// elsewhere.
-pub fn reports(args: &Run, it: &Surroundings) -> Reports {
-    let mut reporters: Vec<Box<dyn Reporter + Send>> = Vec::new();
-    if args.json {
+pub fn reports(events: JsonEvents, it: &Surroundings) -> Reports {
+    let mut reporters: Vec<Box<dyn Reporter + Send>> = vec![Box::new(Resident::default())];
+    if events == JsonEvents::On {
         reporters.push(Box::new(Json::new(it.out.open())));
     }
     reporters.push(match it.err.reader {
@@ -123,18 +309,20 @@ pub fn live(it: &Surroundings) -> Box<dyn Reporter + Send> {
     }))
 }
 
-/// Says what came of a run: the summary on stderr; on stdout the branch that received the work, unless JSON goes there.
+/// Says what came of a run: the summary on stderr; on stdout, for a program, the branch that received the work, unless JSON
+/// goes there.
 ///
 /// # Errors
 /// Nobody reads it.
-pub fn say_end(state: &RunState, state_dir: &Path, args: &Run, it: &Surroundings) -> Result<(), Failure> {
+pub fn say_end(state: &RunState, state_dir: &Path, events: JsonEvents, it: &Surroundings) -> Result<(), Failure> {
     let log_tail = |id: &_, attempt| {
         let path = state.run.as_ref().map(|run| log_path(state_dir, run, id, attempt));
         // A log that cannot be read leaves the summary without its words; `swarm logs` says why.
         path.and_then(|path| tail(&path, TAIL_LINES_MAX).ok()).unwrap_or_default()
     };
     it.err.write(&format!("\n{}", summary(state, &log_tail, it.err.style)))?;
-    if let (Some(branch), false, true) = (state.branch(), args.json, state.tally.landed > 0) {
+    let is_data = events == JsonEvents::Off && it.out.reader == ReaderKind::Other && state.tally.landed > 0;
+    if let Some(branch) = state.branch().filter(|_| is_data) {
         it.out.write(&format!("{branch}\n"))?;
     }
     Ok(())

@@ -7,30 +7,34 @@ use swarm_plans::InstanceId;
 
 use crate::commands::exec::PLAN as EXEC_PLAN;
 use crate::commands::failure::Failure;
+use crate::commands::plan::PLAN as PLANNING;
 
 /// Names that a hint lists.
 const NAMES_MAX: usize = 8;
 
-/// The run that a word means: its id, or its plan's name for the newest run of that plan; without a word the newest run.
+/// The run that a word means: its id, or its plan's name for the newest run of that plan; without a word the newest run of
+/// a plan, or the newest `exec` where no plan ever ran.
 ///
 /// # Errors
 /// There is no such run, or none at all.
 pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
     let runs = journal.runs()?;
     match word {
-        None => runs.into_iter().next().ok_or_else(no_runs),
+        None => runs.iter().find(|row| row.plan != EXEC_PLAN).or(runs.first()).cloned().ok_or_else(no_runs),
         Some(word) => find_run(&runs, word).cloned().ok_or_else(|| unknown_run(&runs, word)),
     }
 }
 
-/// As [`run`], but without a word the newest run of a plan: what `swarm exec` tried in between is not meant.
+/// As [`run`], but an `exec` or the writing of a plan is never meant without a word.
 ///
 /// # Errors
 /// As [`run`].
 pub fn run_of_plan(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
     match word {
         Some(_) => run(journal, word),
-        None => journal.runs()?.into_iter().find(|row| row.plan != EXEC_PLAN).ok_or_else(no_runs),
+        None => {
+            journal.runs()?.into_iter().find(|row| row.plan != EXEC_PLAN && row.plan != PLANNING).ok_or_else(no_runs)
+        }
     }
 }
 
@@ -170,6 +174,7 @@ mod tests {
             base: String::new(),
             target: None,
             started_at_ms: 1,
+            asked: swarm_orchestrator::settings::Asked::default(),
         };
         let writer = Journal::open(state).and_then(|mut journal| journal.begin_run(new, |_| false)).expect("a run");
         let instances = tasks
@@ -213,13 +218,13 @@ mod tests {
 
     #[test]
     fn mistakes_are_answered_with_the_nearest_name() {
-        check(&["buidl"], Err("find a task \"buidl\" in the run (did you mean build?)"));
-        check(&["zzz"], Err("find a task \"zzz\" in the run (its tasks are build, test)"));
+        check(&["buidl"], Err("find a task \"buidl\" in ci-1 (did you mean build?)"));
+        check(&["zzz"], Err("find a task \"zzz\" in ci-1 (its tasks are build, test)"));
         check(&["tuor-1", "survey"], Err("find a run \"tuor-1\" (did you mean tour-1?)"));
         check(
             &["tour-1", "migrate"],
             Err(
-                "choose one of the 2 instances of migrate in the run (name one of 'migrate[crate=a]', 'migrate[crate=b]')",
+                "choose one of the 2 instances of migrate in tour-1 (name one of 'migrate[crate=a]', 'migrate[crate=b]')",
             ),
         );
     }

@@ -1,7 +1,7 @@
 //! `swarm status [RUN]`: where each instance of a run stands.
 
 use swarm_orchestrator::journal::RunLock;
-use swarm_orchestrator::report::status::{Liveness, status};
+use swarm_orchestrator::report::status::{Liveness, status, status_json};
 
 use crate::commands::failure::Failure;
 use crate::commands::select;
@@ -13,6 +13,9 @@ pub struct Status {
     /// The run's id, or a plan's name for its newest run [default: the newest run].
     #[arg(value_name = "RUN")]
     run: Option<String>,
+    /// Prints one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A table on stdout.
@@ -27,6 +30,10 @@ pub fn run(args: &Status, it: &Surroundings) -> Result<u8, Failure> {
     let holder = RunLock::holder_of_run(&folder, &row.id)?;
     let state = journal.state(&row.id)?;
     let liveness = Liveness::new(state.finished.as_ref(), holder);
+    if args.json {
+        it.out.write(&format!("{}\n", status_json(&state, &liveness)))?;
+        return Ok(0);
+    }
     it.out.write(&status(&state, &liveness, it.clock.now_ms(), it.out.style))?;
     Ok(0)
 }

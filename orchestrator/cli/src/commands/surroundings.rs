@@ -1,5 +1,6 @@
 //! What a command finds around itself, captured once: the folder, the streams and how they look, the time.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::JournalReader;
 use swarm_orchestrator::policy::Host;
-use swarm_orchestrator::report::Style;
+use swarm_orchestrator::report::{Style, words};
 use swarm_orchestrator::repository::Repository;
 
 use crate::commands::Global;
@@ -89,7 +90,15 @@ impl Stream {
     /// # Errors
     /// [`Failure::ReaderGone`] when nobody reads; another failure when the disk is full.
     pub fn write(&self, text: &str) -> Result<(), Failure> {
-        self.write_bytes(text.as_bytes())
+        self.write_bytes(self.legible(text).as_bytes())
+    }
+
+    /// Talk to a person breaks between words; data is passed on as it is.
+    pub fn legible<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match (self.target, self.reader) {
+            (Target::Stderr, ReaderKind::Terminal) => words::wrap(text, usize::from(self.columns())).into(),
+            _ => text.into(),
+        }
     }
 
     /// Writes all of `bytes`.
@@ -98,6 +107,15 @@ impl Stream {
     /// As [`Stream::write`].
     pub fn write_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         self.open().write_all(bytes).map_err(|error| Failure::of_output(&error))
+    }
+
+    /// Writes all of `bytes`, and does not wait for the end of the line.
+    ///
+    /// # Errors
+    /// As [`Stream::write`].
+    pub fn write_now(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut to = self.open();
+        to.write_all(bytes).and_then(|()| to.flush()).map_err(|error| Failure::of_output(&error))
     }
 
     /// The stream itself. Standard output is flushed after each line.
@@ -158,6 +176,18 @@ impl Surroundings {
         })
     }
 
+    /// Asks the person at the terminal; everything but a yes is a no.
+    ///
+    /// # Errors
+    /// Nobody reads the question, or the answer cannot be read.
+    pub fn agrees(&self, question: &str) -> Result<bool, Failure> {
+        self.err.write(&format!("{question} [y/N] "))?;
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        read.map_err(|error| Failure::environment(format!("read your answer: {error}"), None))?;
+        Ok(is_yes(&answer))
+    }
+
     /// The repository around the folder.
     ///
     /// # Errors
@@ -208,7 +238,22 @@ pub fn host() -> Result<Host, Failure> {
     Ok(Host { home, path, env: std::env::vars_os().filter_map(utf8).collect() })
 }
 
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
 /// How stderr looks before there are surroundings.
-pub fn stderr_style(colour: Colour) -> Style {
-    Stream::new(Target::Stderr, colour).style
+pub fn stderr(colour: Colour) -> Stream {
+    Stream::new(Target::Stderr, colour)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        assert!(["y\n", " Yes \n", "Y"].iter().all(|answer| is_yes(answer)));
+        assert!(["", "\n", "n\n", "yep\n", "y n\n"].iter().all(|answer| !is_yes(answer)));
+    }
 }

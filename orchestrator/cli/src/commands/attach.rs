@@ -1,0 +1,179 @@
+//! `swarm attach [RUN] TASK`: joins an agent while it works. Its conversation is shown, what is typed is heard by the model with
+//! its next request, and what rules leave to a person is asked here.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use swarm_orchestrator::agent::attach::{FromPerson, ToPerson, join};
+use swarm_orchestrator::journal::{attempt_dir, log_path};
+use swarm_orchestrator::report::sanitize;
+use swarm_protocol::encode;
+use swarm_protocol::frame::decode;
+
+use crate::commands::failure::Failure;
+use crate::commands::logs::{Form, Printer};
+use crate::commands::select;
+use crate::commands::surroundings::Surroundings;
+
+/// Joins an agent while it works: shows its conversation, gives it hints, and answers what it asks.
+///
+/// What you type is a hint, or the answer when the agent asks. With --say or --answer nothing is typed.
+#[derive(Debug, clap::Args)]
+pub struct Attach {
+    /// The run (its id or its plan's name; the newest run when left out), then the task or instance.
+    #[arg(value_name = "[RUN] TASK", required = true, num_args = 1..=2)]
+    words: Vec<String>,
+    /// Gives this hint and leaves.
+    #[arg(long, value_name = "TEXT", conflicts_with = "answer")]
+    say: Option<String>,
+    /// Waits until the agent asks, answers with this, and leaves; on a call everything but `yes` is a no.
+    #[arg(long, value_name = "TEXT")]
+    answer: Option<String>,
+}
+
+/// How often the log is looked at: it grows without telling.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// What happens while somebody is joined.
+enum News {
+    /// The coordinator says something.
+    Told(ToPerson),
+    /// The agent's work is over.
+    Over,
+    /// A line was typed.
+    Typed(String),
+    /// Nothing more will be typed.
+    Closed,
+}
+
+/// The conversation on stdout, questions on stderr.
+///
+/// # Errors
+/// There is no such run or task, or no agent of it works now.
+pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
+    let folder = it.state()?;
+    let (row, state, id) = select::instance(&it.journal(&folder)?, &args.words)?;
+    let name = sanitize::name(&id.0);
+    let nobody = || {
+        let hint = format!(
+            "swarm status {} shows what runs, swarm logs {} {} what was said",
+            row.id,
+            row.id,
+            sanitize::shell_word(&id.0)
+        );
+        Failure::usage(format!("join {name}: no agent of it works now"), hint)
+    };
+    let attempt = state.instances[&id].attempts.last().ok_or_else(nobody)?.attempt;
+    let stream = join(&attempt_dir(&folder, &row.id, &id, attempt)).map_err(|_| nobody())?;
+    let (news, heard) = mpsc::channel();
+    listen(&stream, news.clone())?;
+    match heard.recv() {
+        Ok(News::Told(ToPerson::Joined)) => it.err.write(&format!("joined {name}, attempt {attempt}\n"))?,
+        _ => return Err(nobody()),
+    }
+    match (&args.say, &args.answer) {
+        (Some(text), _) => say(&stream, text, &heard, it),
+        (None, Some(text)) => answer(&stream, text, &heard, it),
+        (None, None) => {
+            std::thread::spawn(move || typed(&news));
+            let path = log_path(&folder, &row.id, &id, attempt);
+            talk(&stream, Printer::new(&path, Form::Harmless, it.out), &heard, it)
+        }
+    }
+}
+
+/// Passes on what the coordinator says, from a thread of its own.
+fn listen(stream: &UnixStream, news: mpsc::Sender<News>) -> Result<(), Failure> {
+    let stream = stream.try_clone().map_err(|error| Failure::environment(format!("join it: {error}"), None))?;
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let Ok(told) = decode(&line) else { break };
+            if news.send(News::Told(told)).is_err() {
+                return;
+            }
+        }
+        // Whoever listened may be gone.
+        let _ = news.send(News::Over);
+    });
+    Ok(())
+}
+
+fn typed(news: &mpsc::Sender<News>) {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        if news.send(News::Typed(line)).is_err() {
+            return;
+        }
+    }
+    // Whoever listened may be gone.
+    let _ = news.send(News::Closed);
+}
+
+fn send(mut stream: &UnixStream, said: &FromPerson) -> Result<(), Failure> {
+    stream.write_all(&encode(said)).map_err(|error| Failure::environment(format!("be heard: {error}"), None))
+}
+
+fn say(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<u8, Failure> {
+    send(stream, &FromPerson::Hint { text: text.to_owned() })?;
+    while let Ok(News::Told(told)) = heard.recv() {
+        if told == ToPerson::Heard {
+            it.err.write("the model hears it with its next request\n")?;
+            return Ok(0);
+        }
+    }
+    Err(Failure::usage("be heard: its work is over", None))
+}
+
+fn answer(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<u8, Failure> {
+    let mut answered = false;
+    while let Ok(News::Told(told)) = heard.recv() {
+        match told {
+            ToPerson::Asked { id, text: question, .. } => {
+                it.err.write(&format!("it asks: {}\n", shown(&question)))?;
+                send(stream, &FromPerson::Answer { id, text: text.to_owned() })?;
+                answered = true;
+            }
+            ToPerson::Heard if answered => return Ok(0),
+            ToPerson::Heard | ToPerson::Joined => {}
+        }
+    }
+    Err(Failure::usage("answer: its work was over before it asked", None))
+}
+
+/// Shows the conversation until it is over or nothing more is typed.
+fn talk(
+    stream: &UnixStream,
+    mut printer: Printer<'_>,
+    heard: &mpsc::Receiver<News>,
+    it: &Surroundings,
+) -> Result<u8, Failure> {
+    let mut open = None;
+    loop {
+        printer.print()?;
+        match heard.recv_timeout(LOOK_EVERY) {
+            Err(mpsc::RecvTimeoutError::Timeout) | Ok(News::Told(ToPerson::Joined | ToPerson::Heard)) => {}
+            Ok(News::Told(ToPerson::Asked { id, call, text })) => {
+                open = Some(id);
+                let how = if call { "allow it? [y/N, or why not]" } else { "your answer:" };
+                it.err.write(&format!("it asks: {}\n{how} ", shown(&text)))?;
+            }
+            Ok(News::Typed(text)) => match open.take() {
+                Some(id) => send(stream, &FromPerson::Answer { id, text })?,
+                None if text.trim().is_empty() => {}
+                None => send(stream, &FromPerson::Hint { text })?,
+            },
+            Ok(News::Over) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                printer.print()?;
+                it.err.write("its work is over\n")?;
+                return Ok(0);
+            }
+            Ok(News::Closed) => return Ok(0),
+        }
+    }
+}
+
+/// A model's words, each line made harmless.
+fn shown(text: &str) -> String {
+    text.lines().map(|line| sanitize::line(line.as_bytes())).collect::<Vec<_>>().join("\n    ")
+}

@@ -1,0 +1,240 @@
+//! `swarm resolve [RUN] TASK`: a person settles what keeps a parked result from landing.
+
+use std::path::PathBuf;
+
+use swarm_orchestrator::clock::Clock;
+use swarm_orchestrator::commit::Signing;
+use swarm_orchestrator::event::Fate;
+use swarm_orchestrator::ids::{Attempt, RunId, encode_component};
+use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunRow, RunState};
+use swarm_orchestrator::merge::Step;
+use swarm_orchestrator::open::OpenError;
+use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
+use swarm_orchestrator::resume::{SecondTry, plan_of, retry};
+use swarm_orchestrator::second_word::worth_another_try;
+use swarm_plans::{InstanceId, Plan};
+
+use crate::commands::failure::Failure;
+use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::select;
+use crate::commands::surroundings::Surroundings;
+
+/// Opens the conflict of a parked result as a worktree for your own tools; `--continue` verifies and lands what you made.
+///
+/// The worktree stands in the middle of that merge, as git leaves one: conflict markers in the files, both sides in the
+/// index. It is yours: nothing in it is caged, and nothing that a worker left beside its change is in it.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "swarm resolve [OPTIONS] [RUN] TASK")]
+pub struct Resolve {
+    /// The run (its id or its plan's name; the newest run when left out), then the task or instance.
+    #[arg(value_name = "WORD", required = true, num_args = 1..=2)]
+    words: Vec<String>,
+    /// The folder to make [default: resolve/ in the state folder].
+    #[arg(long = "in", value_name = "DIR")]
+    at: Option<PathBuf>,
+    /// Takes what you made, verifies it and lands it; the worktree goes with that.
+    #[arg(long = "continue", conflicts_with_all = ["at", "abort"])]
+    go_on: bool,
+    /// Removes the worktree, unless you edited files in it; the result stays what it is.
+    #[arg(long, conflicts_with = "at")]
+    abort: bool,
+    /// With --abort: throws away what you edited there.
+    #[arg(long, requires = "abort")]
+    force: bool,
+    /// With --continue: prints one JSON event a line on stdout.
+    #[arg(long, requires = "go_on")]
+    json: bool,
+}
+
+/// A parked result and all around it.
+struct Parked {
+    repository: Repository,
+    row: RunRow,
+    state: RunState,
+    id: InstanceId,
+    plan: std::sync::Arc<Plan>,
+    /// What its change may touch; `None` is anything.
+    writes: Option<Vec<String>>,
+}
+
+impl Parked {
+    fn instance(&self) -> &InstanceState {
+        &self.state.instances[&self.id]
+    }
+
+    fn change(&self) -> Result<&ChangeState, Failure> {
+        newest_change(self.instance()).ok_or_else(|| {
+            let message = format!("resolve {} of {}: it changed nothing", sanitize::name(&self.id.0), self.row.id);
+            Failure::usage(message, format!("swarm status {}", self.row.id))
+        })
+    }
+
+    fn subject(&self) -> Result<Subject<'_>, Failure> {
+        let change = self.change()?;
+        let step = Step { base: change.base_tree, result: change.tree, writes: self.writes.as_deref() };
+        Ok(Subject { run: &self.row.id, id: &self.id, change: step, commit: change.commit })
+    }
+
+    /// The words that name it in a command.
+    fn words(&self) -> String {
+        format!("{} {}", self.row.id, sanitize::shell_word(&self.id.0))
+    }
+
+    fn failed(&self, error: ResolutionError) -> Failure {
+        let words = self.words();
+        let hint = match &error {
+            ResolutionError::UnderWay(_) => {
+                format!("swarm resolve {words} --continue takes what is there, --abort removes it")
+            }
+            ResolutionError::None { .. } => format!("swarm resolve {words} begins one"),
+            ResolutionError::FolderFile => format!("swarm open {words} DIR shows the result; swarm retry {words}"),
+            ResolutionError::Outdated(_) => format!("swarm resolve {words} --abort, then begin anew"),
+            ResolutionError::Edited(_) => {
+                format!(
+                    "swarm resolve {words} --continue takes them, swarm resolve {words} --abort --force throws them away"
+                )
+            }
+            ResolutionError::Marked { .. } => format!("settle them, then: swarm resolve {words} --continue"),
+            ResolutionError::Unfit(_) => {
+                format!("swarm diff {words} shows the result; swarm retry {words}, swarm drop {words}")
+            }
+            ResolutionError::Hostile { .. } => format!("take it out, then: swarm resolve {words} --continue"),
+            ResolutionError::Nothing(_) => format!("swarm drop {words} gives the result up"),
+            ResolutionError::Open(OpenError::Exists(_)) => "name a folder that does not exist yet".to_owned(),
+            ResolutionError::Open(OpenError::TooMany { .. }) => "git worktree remove PATH removes one".to_owned(),
+            ResolutionError::Repository(repository) | ResolutionError::Open(OpenError::Repository(repository)) => {
+                return Failure::environment(&error, repository.hint());
+            }
+            ResolutionError::Glob(_) | ResolutionError::Fold(_) | ResolutionError::Io { .. } => {
+                return Failure::environment(error, None);
+            }
+        };
+        Failure::usage(error, hint)
+    }
+}
+
+/// Begins, continues or aborts. The worktree's folder on stdout; exit codes of `--continue` are those of the whole run.
+///
+/// # Errors
+/// There is no such result, it is not parked, or what was asked does not fit what there is.
+pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
+    let repository = it.repository()?;
+    let state_dir = it.state_of(&repository);
+    let journal = it.journal(&state_dir)?;
+    let (row, state, id) = select::instance(&journal, &args.words)?;
+    let plan = std::sync::Arc::clone(plan_of(&journal, &row)?.graph.plan());
+    let newest = newest_change(&state.instances[&id]).map(|change| change.commit.to_string());
+    let events = journal.events(&row.id, 0)?;
+    let mut changes = events.iter().filter_map(|recorded| recorded.event.change_of(&id));
+    let writes =
+        changes.find(|change| Some(&change.commit) == newest.as_ref()).and_then(|change| change.writes.clone());
+    let it_is = Parked { repository, row, state, id, plan, writes };
+    if args.abort {
+        let edits = if args.force { Edits::Discard } else { Edits::Keep };
+        let at = resolution::abort(&it_is.repository, it_is.subject()?, edits).map_err(|error| it_is.failed(error))?;
+        let left = match &it_is.instance().fate {
+            Some(Fate::Parked { .. }) => "the result stays parked",
+            Some(Fate::Landed { .. }) => "the result has landed",
+            Some(Fate::Dropped) => "the result was dropped",
+            Some(Fate::Empty) | None => "the result stays as it is",
+        };
+        it.err.write(&format!("removed {}; {left}\n", at.display()))?;
+        return Ok(0);
+    }
+    expect_parked(&it_is)?;
+    match args.go_on {
+        true => go_on(args, &it_is, &journal, it),
+        false => begin(args, &it_is, it),
+    }
+}
+
+/// Says of each of `instances` that is being settled by hand where, and how that ends; empty when none is.
+pub fn open_ones<'a>(
+    repository: &Repository,
+    run: &RunId,
+    instances: impl IntoIterator<Item = &'a InstanceId>,
+) -> String {
+    let note = |id: &InstanceId| {
+        // A repository that cannot be read says so to whatever else is asked of it.
+        let at = resolution::place_of(repository, run, id).ok().flatten()?;
+        let words = format!("{run} {}", sanitize::shell_word(&id.0));
+        let name = sanitize::name(&id.0);
+        Some(format!(
+            "note: {name} is being settled at {}\n      swarm resolve {words} --continue takes that, --abort removes it\n",
+            at.display()
+        ))
+    };
+    instances.into_iter().filter_map(note).collect()
+}
+
+fn newest_change(instance: &InstanceState) -> Option<&ChangeState> {
+    instance.attempts.iter().rev().find_map(|attempt| attempt.change())
+}
+
+fn expect_parked(it_is: &Parked) -> Result<(), Failure> {
+    let (name, run) = (sanitize::name(&it_is.id.0), &it_is.row.id);
+    if it_is.row.exit.is_none() {
+        let hint = format!("swarm resume {run} goes on with it, swarm cancel {run} ends it");
+        return Err(Failure::usage(format!("resolve {name} of {run}: the run has not ended"), hint));
+    }
+    match &it_is.instance().fate {
+        Some(Fate::Parked { .. }) => Ok(()),
+        Some(Fate::Landed { .. }) => Err(Failure::usage(format!("resolve {name} of {run}: it landed"), None)),
+        Some(Fate::Empty | Fate::Dropped) | None => {
+            Err(Failure::usage(format!("resolve {name} of {run}: it is not parked"), format!("swarm status {run}")))
+        }
+    }
+}
+
+fn begin(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failure> {
+    let at = match &args.at {
+        Some(folder) => it.folder.join(folder),
+        None => {
+            let above = it.state_of(&it_is.repository).join("resolve");
+            std::fs::create_dir_all(&above)
+                .map_err(|error| Failure::environment(format!("use {}: {error}", above.display()), None))?;
+            above.join(encode_component(&format!("{}-{}", it_is.row.id, it_is.id)))
+        }
+    };
+    let tip = match it_is.row.target.as_deref().map(|target| it_is.repository.find_ref(target)).transpose()?.flatten() {
+        Some(tip) => tip,
+        None => it_is.repository.resolve(&it_is.row.base)?,
+    };
+    let opened = resolution::begin(&it_is.repository, &it_is.plan.merge, it_is.subject()?, tip, &at);
+    let opened = opened.map_err(|error| it_is.failed(error))?;
+    let mut text = match opened.paths.len() {
+        0 => "everything fits by now; what the gate refuses can be mended here\n".to_owned(),
+        n => format!("{n} in conflict: {}\n", opened.paths.join(", ")),
+    };
+    if !opened.again.is_empty() {
+        text.push_str(&format!("as they landed, to be made again by you: {}\n", opened.again.join(", ")));
+    }
+    let words = it_is.words();
+    text.push_str(&format!("then: swarm resolve {words} --continue   or: swarm resolve {words} --abort\n"));
+    it.err.write(&text)?;
+    it.out.write(&format!("{}\n", at.display()))?;
+    Ok(0)
+}
+
+fn go_on(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundings) -> Result<u8, Failure> {
+    let clock = Clock { commit_epoch_s: journal.asked(&it_is.row.id)?.unwrap_or_default().commit_epoch_s };
+    let date_seconds = clock.commit_date_s(it_is.row.started_at_ms);
+    let signing = Signing { identity: it_is.repository.identity()?, date_seconds };
+    let newest = it_is.instance().attempts.iter().map(|attempt| attempt.attempt.0).max().unwrap_or(0);
+    let (subject, attempt) = (it_is.subject()?, Attempt(newest + 1));
+    let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
+    let change = change.map_err(|error| it_is.failed(error))?;
+    let instances = worth_another_try(&journal.state(&it_is.row.id)?, Some(&it_is.id));
+    let again = SecondTry { instances, resolved: Some((it_is.id.clone(), attempt, change)) };
+    let (state_dir, events) = (it.state_of(&it_is.repository), JsonEvents::of(args.json));
+    let mut reports = reports(events, it);
+    let ended = on_event_loop(retry(&it_is.row.id, again, plain_settings(it)?, &mut reports))?;
+    // The change is kept as an attempt of its own now, whatever became of it: the worktree has served.
+    if let Err(error) = resolution::abort(&it_is.repository, subject, Edits::Discard) {
+        it.err.write(&format!("note: its worktree is still there: {error}\n"))?;
+    }
+    say_end(reports.state(), &state_dir, events, it)?;
+    Ok(ended.exit)
+}

@@ -1,0 +1,60 @@
+//! `swarm resume [RUN]`: goes on with a run whose coordinator died or was ended early, as its journal says.
+
+use swarm_orchestrator::fault::Fault;
+use swarm_orchestrator::report::{exit_meaning, is_resumable};
+use swarm_orchestrator::resume::resume;
+use swarm_orchestrator::second_word::worth_another_try;
+use swarm_orchestrator::settings::Settings;
+
+use crate::commands::failure::Failure;
+use crate::commands::plan;
+use crate::commands::run::{BudgetFlags, JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::select;
+use crate::commands::surroundings::Surroundings;
+
+/// Goes on with a run that was interrupted; what has a result is not run again.
+#[derive(Debug, clap::Args)]
+pub struct Resume {
+    /// The run's id, or a plan's name for its newest run [default: the newest run of a plan].
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    #[command(flatten)]
+    budget: BudgetFlags,
+    /// Prints one JSON event a line on stdout.
+    #[arg(long)]
+    json: bool,
+    /// For tests: what happens at which effect, as in `die@17`.
+    #[arg(long, value_name = "ACT@NUMBER", hide = true)]
+    fault: Option<Fault>,
+}
+
+/// Exit codes as in the help of `swarm`; those of the whole run.
+///
+/// # Errors
+/// There is no such run, or it cannot go on.
+pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
+    let state_dir = it.state()?;
+    let journal = it.journal(&state_dir)?;
+    let row = select::run_of_plan(&journal, args.run.as_deref())?;
+    let writing = journal.asked(&row.id)?.and_then(|asked| asked.writing);
+    if let (Some(writing), Some(0)) = (&writing, row.exit) {
+        return plan::go_on(&row.id, writing, it);
+    }
+    if let (Some(exit), false) = (row.exit, is_resumable(row.exit)) {
+        it.err.write(&format!("{} has ended: {}; there is nothing left to do\n", row.id, exit_meaning(exit)))?;
+        if !worth_another_try(&journal.state(&row.id)?, None).is_empty() {
+            it.err.write(&format!("hint: swarm retry {} gives what failed or is parked another try\n", row.id))?;
+        }
+        return Ok(exit);
+    }
+    let settings = Settings { fault: args.fault, budget: args.budget.asked()?, ..plain_settings(it)? };
+    let events = JsonEvents::of(args.json);
+    let mut reports = reports(events, it);
+    let ended = on_event_loop(resume(&row.id, settings, &mut reports))?;
+    say_end(reports.state(), &state_dir, events, it)?;
+    // A program that reads events finds the plan in them.
+    match writing.filter(|writing| ended.exit == 0 && (writing.file.is_some() || !args.json)) {
+        Some(writing) => plan::go_on(&row.id, &writing, it),
+        None => Ok(ended.exit),
+    }
+}

@@ -1,0 +1,89 @@
+//! `swarm retry [RUN] [TASK]`: another try for what failed or is parked.
+
+use swarm_orchestrator::ids::RunId;
+use swarm_orchestrator::journal::{JournalReader, RunState};
+use swarm_orchestrator::report::{sanitize, words};
+use swarm_orchestrator::resume::{SecondTry, retry};
+use swarm_orchestrator::second_word::worth_another_try;
+use swarm_plans::InstanceId;
+
+use crate::commands::failure::Failure;
+use crate::commands::resolve::open_ones;
+use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::select;
+use crate::commands::surroundings::Surroundings;
+
+/// Gives what failed or is parked another try; a parked change is merged again, and its task runs once more when it still does
+/// not fit.
+///
+/// The plan is the one that the run began with. The exit code is that of the whole run: another failure that is not tried again
+/// still counts.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "swarm retry [OPTIONS] [RUN] [TASK]")]
+pub struct Retry {
+    /// The run (its id or its plan's name; the newest run when left out), then a task or instance [default: all].
+    #[arg(value_name = "WORD", num_args = 0..=2)]
+    words: Vec<String>,
+    /// Prints one JSON event a line on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Results that are named at the end; more are counted.
+const NAMED_MAX: usize = 10;
+
+/// Exit codes as in the help of `swarm`; those of the whole run.
+///
+/// # Errors
+/// There is no such run or task, the run has not ended, or it cannot go on.
+pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
+    let state_dir = it.state()?;
+    let journal = it.journal(&state_dir)?;
+    let (row, state, named) = select::run_or_instance(&journal, &args.words)?;
+    let Some(exit) = row.exit else {
+        let hint = format!("swarm resume {}", row.id);
+        return Err(Failure::usage(format!("retry tasks of {}: it has not ended", row.id), hint));
+    };
+    let instances = worth_another_try(&state, named.as_ref());
+    if instances.is_empty() {
+        it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;
+        return Ok(exit);
+    }
+    it.err.write(&open_ones(&it.repository()?, &row.id, &instances))?;
+    it.err.write(&changed_plan(&journal, &row.id, it)?)?;
+    let again = SecondTry { instances: instances.clone(), resolved: None };
+    let events = JsonEvents::of(args.json);
+    let mut reports = reports(events, it);
+    let ended = on_event_loop(retry(&row.id, again, plain_settings(it)?, &mut reports))?;
+    it.err.write(&became(&instances, reports.state()))?;
+    say_end(reports.state(), &state_dir, events, it)?;
+    Ok(ended.exit)
+}
+
+/// Says that the plan's file holds another text than the run's, when it does.
+fn changed_plan(journal: &JournalReader, run: &RunId, it: &Surroundings) -> Result<String, Failure> {
+    let sources = journal.sources(run)?;
+    // Where the plan was named from another folder, its file is not found, and nothing is known.
+    let now = sources.first().and_then(|plan| Some((plan, std::fs::read_to_string(it.folder.join(&plan.name)).ok()?)));
+    Ok(match now {
+        Some((plan, text)) if text != plan.text => {
+            let name = sanitize::shell_word(&plan.name);
+            format!(
+                "note: {name} has changed since: this runs the plan as it was; `swarm run {name}` takes the new text\n"
+            )
+        }
+        _ => String::new(),
+    })
+}
+
+/// What came of each of the results that were tried again: the summary behind it is about the whole run.
+fn became(instances: &[InstanceId], state: &RunState) -> String {
+    let line = |id: &InstanceId| {
+        let said = state.instances.get(id).map_or("not reached", |instance| words::outcome(instance));
+        format!("    {}: {said}\n", words::instance(id))
+    };
+    let lines: String = instances.iter().take(NAMED_MAX).map(line).collect();
+    let more = instances.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!("    … and {more} more\n") } else { String::new() };
+    format!("\ntried again\n{lines}{more}")
+}

@@ -1,0 +1,263 @@
+//! `swarm sandbox -- CMD`: the cage alone, around the current folder. No repository, no worktree, no journal.
+//!
+//! The folder is the user's own, so what the command writes is there afterwards. Every repository in it stays read-only and
+//! where it is, because the user's next `git status` would run what a changed one says; where the tier cannot keep it so, it is
+//! refused. A repository that the command makes can only be judged when it has ended: a program that runs git there meanwhile
+//! (a prompt, an editor) is not protected from it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use swarm_orchestrator::policy::{self, Cage, Host, Offer, Places, PolicyError, paths::Guard};
+use swarm_orchestrator::report::{exit, sanitize};
+use swarm_orchestrator::secrets::Secrets;
+use swarm_orchestrator::settings::HostNetwork;
+use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
+use swarm_protocol::{Access, Grant, SandboxSpec, Tier, WorktreeSpec};
+
+use crate::commands::allow::{self, Allow};
+use crate::commands::caged::{self, Scratch};
+use crate::commands::failure::Failure;
+use crate::commands::made_repository;
+use crate::commands::passed_on::{PassedOn, Passing};
+use crate::commands::plan_file::PlanFile;
+use crate::commands::repositories::Repositories;
+use crate::commands::surroundings::{Surroundings, host};
+
+/// Runs one command in a cage around the current folder, and passes its exit status on.
+///
+/// The command may write the current folder and nothing else; every .git in it stays read-only and in its place. A repository
+/// that it makes is put aside when git would run something for it. Without --plan it gets the default policy. On a terminal, what it prints is shown without control sequences.
+#[derive(Debug, clap::Args)]
+pub struct Sandbox {
+    /// The current folder is read-only, too.
+    #[arg(long)]
+    ro: bool,
+    /// Passes on what it prints as it is, also to a terminal, which obeys control sequences.
+    #[arg(long)]
+    raw: bool,
+    #[command(flatten)]
+    pub chosen: Chosen,
+    /// The program and its arguments.
+    #[arg(value_name = "CMD", required = true, num_args = 1.., last = true)]
+    command: Vec<OsString>,
+}
+
+/// A policy from the command line.
+#[derive(Debug, clap::Args)]
+pub struct Chosen {
+    /// The plan that holds the policy.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// A [sandbox.NAME] of that plan [default: default].
+    #[arg(long, value_name = "NAME", requires = "plan")]
+    policy: Option<String>,
+    /// What it may reach: nothing, or the host's whole network.
+    #[arg(long, value_name = "WHAT", value_enum)]
+    network: Option<Reach>,
+    #[command(flatten)]
+    allow: Allow,
+}
+
+/// What may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reach {
+    /// Its own loopback, or nothing.
+    None,
+    /// The host's network.
+    Host,
+}
+
+impl Chosen {
+    /// The policy and its name.
+    ///
+    /// # Errors
+    /// The plan has mistakes, or no such policy.
+    pub fn policy(&self, it: &Surroundings) -> Result<(String, SandboxPolicy), Failure> {
+        let name = self.policy.clone().unwrap_or_else(|| DEFAULT_SANDBOX.to_owned());
+        let mut policy = match &self.plan {
+            None => SandboxPolicy::default(),
+            Some(plan) => of_plan(plan, &name, it)?,
+        };
+        match self.network {
+            None => {}
+            Some(Reach::None) => policy.network = Network::None,
+            Some(Reach::Host) => policy.network = Network::Host,
+        }
+        Ok((name, policy))
+    }
+
+    /// Whether the person at the command line allows the host's network.
+    pub fn host_network(&self) -> HostNetwork {
+        if self.network == Some(Reach::Host) { HostNetwork::Allowed } else { HostNetwork::Refused }
+    }
+}
+
+/// A policy by its name.
+fn of_plan(plan: &Path, name: &str, it: &Surroundings) -> Result<SandboxPolicy, Failure> {
+    let (graph, _) = PlanFile { plan: plan.to_owned(), sets: Vec::new() }.load(it)?;
+    let known = &graph.plan().sandboxes;
+    known.get(name).cloned().ok_or_else(|| {
+        let names = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Failure::usage(format!("find [sandbox.{name}] in {}", plan.display()), format!("it has {names}"))
+    })
+}
+
+/// A policy of a plan or of what it includes, as TOML text; empty for a default policy that is written nowhere.
+///
+/// # Errors
+/// The plan has mistakes, or no such policy.
+pub fn policy_text(plan: &Path, name: &str, it: &Surroundings) -> Result<String, Failure> {
+    of_plan(plan, name, it)?;
+    let (_, sources) = PlanFile { plan: plan.to_owned(), sets: Vec::new() }.load(it)?;
+    let tables = sources.iter().filter_map(|source| source.text.parse::<toml::Table>().ok());
+    let policy = tables.into_iter().find_map(|table| table.get("sandbox")?.get(name).cloned());
+    let Some(policy) = policy else { return Ok(String::new()) };
+    let inner = toml::Table::from_iter([(name.to_owned(), policy)]);
+    let outer = toml::Table::from_iter([("sandbox".to_owned(), toml::Value::Table(inner))]);
+    Ok(outer.to_string())
+}
+
+/// The command's output and its exit status.
+///
+/// # Errors
+/// The command cannot be caged, or something of ours failed.
+pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
+    let (name, policy) = args.chosen.policy(it)?;
+    if matches!(policy.network, Network::Hosts(_)) {
+        let hint = "swarm exec --plan FILE --policy NAME runs the proxy, or say --network none".to_owned();
+        return Err(Failure::usage(format!("open the hosts of [sandbox.{name}]: the cage alone has no proxy"), hint));
+    }
+    let folder =
+        it.folder.canonicalize().map_err(|error| Failure::environment(format!("find the folder: {error}"), None))?;
+    let scratch = Scratch::temporary()?;
+    let machine = caged::machine(scratch.path())?;
+    machine.check(&name, &policy).map_err(|error| Failure::environment(error, None))?;
+    // Without a worktree of our own nothing can be shown copy-on-write; what should be so is read-only.
+    let word = args.chosen.allow.word(args.chosen.host_network(), it)?;
+    let offer = Offer { overlay: false, ..machine.offer(word) };
+    let cage = resolve((&name, &policy), &folder, offer, &scratch, &host()?)?;
+    for warning in machine.notes.iter().chain(&cage.warnings) {
+        it.err.write(&format!("swarm: {}\n", sanitize::name(warning)))?;
+    }
+    let before = if args.ro { Repositories::default() } else { Repositories::below(&folder)? };
+    let mut sandbox = around(&folder, args.ro, &before, &cage, &scratch)?;
+    caged::hide_state(&mut sandbox, &folder, it);
+    let secrets = Secrets::new(cage.secrets());
+    let mut passed_on = PassedOn::new(Passing::of(args.raw), it);
+    let ran = caged::run(caged::utf8(&args.command)?, folder.clone(), sandbox, &secrets, &mut |stream, bytes| {
+        passed_on.hear(stream, &bytes)
+    });
+    // Whatever became of the command, and whether anybody reads what it says: what it left is looked at.
+    let finished = passed_on.finish();
+    let aside = !args.ro && settle_new(&folder, &before, it)?;
+    finished?;
+    let code = caged::conclude(&ran?, &cage, it)?;
+    Ok(if aside && code == 0 { exit::TASK_FAILED } else { code })
+}
+
+/// A policy resolved for a folder that is no worktree of ours.
+///
+/// # Errors
+/// The folder or the policy is one that no cage may have.
+pub fn resolve(
+    (name, policy): (&str, &SandboxPolicy),
+    folder: &Path,
+    offer: Offer,
+    scratch: &Scratch,
+    host: &Host,
+) -> Result<Cage, Failure> {
+    // The folder itself is judged as a policy's path would be, and nothing lies in a repository of ours.
+    Guard { home: &host.home, places: Places::nowhere() }.check(folder, Access::Write).map_err(|reason| {
+        Failure::usage(format!("open {} to the command: {reason}", folder.display()), "go to another folder".to_owned())
+    })?;
+    let git = folder.join(".git");
+    let places = Places { worktree: folder, git: &git, state: scratch.path() };
+    policy::resolve(name, policy, host, offer, places).map_err(|error| match error {
+        PolicyError::Word { asks } => allow::refused(&asks, &[]),
+        error => Failure::environment(error, None),
+    })
+}
+
+/// Repositories that are told of one by one.
+const NAMED_MAX: usize = 10;
+
+/// Looks at the repositories that were not there before: whoever runs git in one obeys its config and hooks. Those that
+/// could make git run something are put aside; whether there were any.
+fn settle_new(folder: &Path, before: &Repositories, it: &Surroundings) -> Result<bool, Failure> {
+    let say = |what: &str| it.err.write(&format!("swarm: {what}\n"));
+    let shown = |path: &Path| {
+        let below = path.strip_prefix(folder).ok().filter(|below| !below.as_os_str().is_empty());
+        sanitize::shell_word(&sanitize::name(&below.unwrap_or(path).to_string_lossy()))
+    };
+    let new = match before.new_below(folder) {
+        Ok(new) => new,
+        Err(_) => {
+            say(
+                "error: it left more here than can be looked through for a new .git: use no git here before you looked",
+            )?;
+            return Ok(true);
+        }
+    };
+    let (mut aside, mut told) = (false, 0);
+    for part in &new {
+        let steered = made_repository::steered_by(part);
+        aside |= steered.is_some();
+        told += 1;
+        let what = match steered.map(|why| (why, made_repository::put_aside(part))) {
+            _ if told > NAMED_MAX => continue,
+            None => format!("it made a repository here, {}: it runs nothing by itself", shown(part)),
+            Some((why, Ok(moved))) => {
+                let back = moved.iter().rev().map(|(was, is)| format!("mv {} {}", shown(is), shown(was)));
+                let back = back.collect::<Vec<_>>().join(" && ");
+                let back = if back.is_empty() { String::new() } else { format!("; look before you undo it: {back}") };
+                let why = sanitize::name(&why);
+                format!("error: it made a repository here, {}, and git obeys {why}: put aside{back}", shown(part))
+            }
+            Some((why, Err(error))) => {
+                let why = sanitize::name(&why);
+                format!("error: it made a repository here, {}, and git obeys {why}: remove it ({error})", shown(part))
+            }
+        };
+        say(&what)?;
+    }
+    if new.len() > NAMED_MAX {
+        say(&format!("it made {} more; those that git would obey are put aside, too", new.len() - NAMED_MAX))?;
+    }
+    Ok(aside)
+}
+
+/// The cage around a folder of the user's, in which repositories stay as they are.
+fn around(
+    folder: &Path,
+    read_only: bool,
+    repositories: &Repositories,
+    cage: &Cage,
+    scratch: &Scratch,
+) -> Result<SandboxSpec, Failure> {
+    let read = |path: &Path| Grant { path: path.to_owned(), at: path.to_owned(), access: Access::Read };
+    let tree = if read_only { scratch.folder("tree")? } else { folder.to_owned() };
+    let mut spec = caged::spec(cage, WorktreeSpec::Directory { at: tree.clone(), path: tree }, scratch)?;
+    if read_only {
+        spec.grants.insert(0, read(folder));
+        return Ok(spec);
+    }
+    let open = |part: &Path, hint: &str| {
+        let part = sanitize::name(&part.strip_prefix(folder).unwrap_or(part).to_string_lossy());
+        let message = format!("open {} to the command: its {part} would be writable, too", folder.display());
+        Err(Failure::environment(message, hint.to_owned()))
+    };
+    if let (Some(first), Tier::Landlock) = (repositories.parts().next(), cage.tier()) {
+        return open(first, "this machine offers the landlock tier only; use --ro, or swarm exec");
+    }
+    // A mount covers what a link leads to, and leaves the link itself to be replaced.
+    if let Some(link) = repositories.parts().find(|part| part.is_symlink()) {
+        return open(link, "it is a link, which no cage keeps as it is; use --ro, or swarm exec");
+    }
+    spec.grants.extend(repositories.parts().map(read));
+    // A mount cannot be renamed, and what is renamed would take a mount below it along. What is hidden is a mount already.
+    let ways =
+        repositories.ways(folder).into_iter().filter(|way| !spec.hide.iter().any(|hidden| way.starts_with(hidden)));
+    spec.grants.extend(ways.map(|way| Grant { path: way.clone(), at: way, access: Access::Write }).collect::<Vec<_>>());
+    Ok(spec)
+}

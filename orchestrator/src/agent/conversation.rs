@@ -1,0 +1,545 @@
+//! Hears one agent and answers it: asks the broker for it, keeps the transcript, makes the log legible. Whatever the agent
+//! says may be what a program made of it: it is bounded by the supervisor, one question is answered at a time, and nothing
+//! that it says reaches more than a model which its task names, its own log, and the words for people.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+use swarm_protocol::agent::{AGENT_LINE_BYTES_MAX, AgentNote, AgentSays, Envelope, PermissionWord, ToAgent};
+use swarm_protocol::chat::{Arguments, AssistantPart, ModelRequest, Reply, ToolStatus};
+use swarm_protocol::toolset::{COORDINATOR, OfferedTool};
+use tokio::sync::mpsc;
+
+use super::attach::{self, Entrance, FromPerson, Heard, ToPerson};
+use super::show;
+use super::transcript::{Entry, Recorded, Transcript};
+use crate::model::Delta;
+use crate::model::broker::{Answer, AskError, Broker, Caller};
+use crate::report::{sanitize, words};
+use crate::secrets::Secrets;
+use crate::tool_servers::ToolServers;
+
+/// Questions and hints that wait for the worker.
+pub const TOLD_MAX: usize = 64;
+/// What an agent says that waits to be heard.
+pub const SAYS_MAX: usize = 16;
+/// The longest arguments of one call, in bytes; longer ones are not executed.
+const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
+/// The longest answer of a model, in bytes as it travels.
+const ANSWER_BYTES_MAX: usize = AGENT_LINE_BYTES_MAX / 2;
+/// Notes that one agent may send between two questions; one that sends more is not ours.
+const NOTES_MAX: usize = 10_000;
+
+/// Hears what belongs into the log, and one line of what is going on.
+pub trait Ear: Send + Sync {
+    /// More of the log.
+    fn log(&self, text: &str);
+    /// What is going on, in one line.
+    fn line(&self, text: &str);
+}
+
+/// Tools that the coordinator itself runs for one agent. They may block.
+pub trait OwnTools: Send + Sync {
+    /// What the model is told of them.
+    fn offered(&self) -> Vec<OfferedTool>;
+    /// Runs one; both words are for the model.
+    fn call(&self, tool: &str, arguments: &Map<String, Value>) -> Result<String, String>;
+}
+
+/// One agent's conversation.
+pub struct Conversation<'a> {
+    /// The way to models.
+    pub broker: Arc<Broker>,
+    /// Who asks.
+    pub caller: Caller,
+    /// Servers of tools that the coordinator speaks with.
+    pub servers: Arc<ToolServers>,
+    /// Those of them that the task names.
+    pub servers_named: Vec<String>,
+    /// Tools that the coordinator itself runs for it.
+    pub own_tools: Option<Arc<dyn OwnTools>>,
+    /// What was said is kept here.
+    pub transcript: Arc<Mutex<Transcript>>,
+    /// Answers that are given once more before a model is asked.
+    pub recorded: VecDeque<Recorded>,
+    /// What nobody is told, models included.
+    pub secrets: Secrets,
+    /// Who reads along.
+    pub ear: &'a dyn Ear,
+    /// People who join.
+    pub people: Option<Entrance>,
+    /// What models say while they say it. A decoder bounds how much that is.
+    pub heard: (mpsc::UnboundedSender<Delta>, mpsc::UnboundedReceiver<Delta>),
+    /// What of an answer that is still arriving was shown.
+    pub shown: Shown,
+}
+
+/// What of an answer was shown while it arrived. Only words are: thinking and calls are shown when they are whole.
+#[derive(Debug, Default)]
+pub struct Shown {
+    text: String,
+}
+
+impl Shown {
+    /// Shows more of an answer.
+    fn hear(&mut self, delta: Delta, ear: &dyn Ear) {
+        match delta {
+            // An answer that begins with empty lines has not begun.
+            Delta::Text(text) if self.text.is_empty() && text.trim().is_empty() => {}
+            Delta::Text(text) => {
+                ear.log(&if self.text.is_empty() { format!("\n{text}") } else { text.clone() });
+                self.text.push_str(&text);
+                ear.line(self.text.trim_end().lines().next_back().unwrap_or_default());
+            }
+            Delta::Call { name } => ear.line(&format!("● {name}")),
+            Delta::Thinking(_) => {}
+            Delta::Restarted => ear.log(&std::mem::take(self).broken_off()),
+            Delta::Again { why, wait } => {
+                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let text = format!("{}; asked again in {}", sanitize::name(&why), words::duration(wait));
+                ear.log(&format!("\n── {text} ──\n"));
+                ear.line(&text);
+            }
+        }
+    }
+
+    /// What is still to be shown of an answer that is whole.
+    fn rest(self, reply: &Reply) -> String {
+        match (self.text.is_empty(), self.text.trim() == reply.text().trim()) {
+            (true, _) => show::answer(reply),
+            (false, true) => format!("\n{}", show::without_words(reply)),
+            (false, false) => self.broken_off() + &show::answer(reply),
+        }
+    }
+
+    /// The end of what was shown of an answer that did not become whole.
+    fn broken_off(self) -> String {
+        if self.text.is_empty() { String::new() } else { "\n── the answer broke off ──\n".to_owned() }
+    }
+}
+
+/// What a conversation came to.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The agent's last word; `None` when it was cut short.
+    pub envelope: Option<Envelope>,
+    /// Why a model could not be asked, when that ended it.
+    pub unanswered: Option<AskError>,
+    /// Answers of models that were asked for.
+    pub asked: u32,
+    /// Answers that were given once more.
+    pub given_again: u32,
+    /// Why the transcript is not whole.
+    pub transcript_lost: Option<String>,
+}
+
+/// An answer that is on its way: of which question, and what.
+type Pending = Pin<Box<dyn Future<Output = (u64, Came)> + Send>>;
+
+/// What an agent wants of a person.
+enum Wish {
+    /// A yes to a call.
+    Call { tool: String, arguments: Map<String, Value>, reason: String },
+    /// An answer.
+    Words(String),
+}
+
+impl Wish {
+    /// For people.
+    fn text(&self) -> String {
+        match self {
+            Wish::Call { tool, arguments, reason } => format!("{} ({reason})", show::call_line(tool, arguments)),
+            Wish::Words(text) => text.clone(),
+        }
+    }
+}
+
+/// What people do next; never, where none can join.
+async fn next_of(people: &mut Option<Entrance>) -> Heard {
+    match people {
+        Some(people) => people.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What came.
+enum Came {
+    /// A model's answer.
+    Model(Result<Answer, AskError>),
+    /// What a tool of a foreign server gave.
+    Tool(Result<String, String>),
+}
+
+impl Conversation<'_> {
+    /// Holds the conversation until the agent's side is closed.
+    pub async fn hold(mut self, mut says: mpsc::Receiver<AgentSays>, told: mpsc::Sender<ToAgent>) -> Held {
+        let mut held = Held::default();
+        let (mut pending, mut notes, mut asked) = (None::<Pending>, 0usize, None::<(u64, Wish)>);
+        loop {
+            tokio::select! {
+                // What was said until now is shown before what follows.
+                biased;
+                Some(delta) = self.heard.1.recv() => self.shown.hear(delta, self.ear),
+                said = says.recv() => {
+                    let Some(said) = said else { return held };
+                    match masked(said, &self.secrets) {
+                        AgentSays::Note { note } if notes < NOTES_MAX => {
+                            notes += 1;
+                            self.note(note, &mut held).await;
+                        }
+                        AgentSays::Note { .. } => {}
+                        // It is answered when the question before it is: an agent of ours waits.
+                        AgentSays::Ask { id, request } if pending.is_none() => {
+                            notes = 0;
+                            pending = self.ask(id, request, &told, &mut held).await;
+                        }
+                        AgentSays::Ask { id, .. } => failed(&told, id, "one question at a time"),
+                        AgentSays::Permission { id, tool, arguments, reason } => {
+                            let wish = Wish::Call { tool, arguments, reason };
+                            asked = self.ask_people(id, wish, asked.take(), &told, &mut held).await;
+                        }
+                        AgentSays::Question { id, text } => {
+                            asked = self.ask_people(id, Wish::Words(text), asked.take(), &told, &mut held).await;
+                        }
+                        AgentSays::Remote { id, server, tool, arguments } if pending.is_none() => {
+                            pending = self.remote(id, server, tool, arguments, &told);
+                        }
+                        AgentSays::Remote { id, .. } => failed(&told, id, "one question at a time"),
+                        AgentSays::Ended { envelope } if held.envelope.is_none() => {
+                            self.keep(Entry::Ended { envelope: envelope.clone() }, &mut held).await;
+                            held.envelope = Some(envelope);
+                        }
+                        AgentSays::Ended { .. } => {}
+                    }
+                }
+                heard = next_of(&mut self.people) => asked = self.hear(heard, asked.take(), &told, &mut held).await,
+                (id, came) = answer(&mut pending) => {
+                    pending = None;
+                    match came {
+                        Came::Model(answer) => self.answered(id, answer, &told, &mut held).await,
+                        Came::Tool(given) => {
+                            let status = if given.is_ok() { ToolStatus::Ok } else { ToolStatus::Error };
+                            let (Ok(content) | Err(content)) = given;
+                            tell(&told, ToAgent::RemoteResult { id, content, status });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks who is joined; where nobody is, the answer is a no. A question that still waits is answered so, too: one at a time.
+    async fn ask_people(
+        &mut self,
+        id: u64,
+        wish: Wish,
+        before: Option<(u64, Wish)>,
+        told: &mpsc::Sender<ToAgent>,
+        held: &mut Held,
+    ) -> Option<(u64, Wish)> {
+        if let Some(before) = before {
+            self.decide(before, None, told, held).await;
+        }
+        let Some(people) = self.people.as_ref().filter(|people| people.is_anybody_here()) else {
+            self.decide((id, wish), None, told, held).await;
+            return None;
+        };
+        let text = self.secrets.text(&wish.text()).into_owned();
+        people.tell(ToPerson::Asked { id, call: matches!(wish, Wish::Call { .. }), text });
+        self.ear.line("waits for a person");
+        Some((id, wish))
+    }
+
+    /// Hears a person; gives the question that is still open behind it.
+    async fn hear(
+        &mut self,
+        heard: Heard,
+        asked: Option<(u64, Wish)>,
+        told: &mpsc::Sender<ToAgent>,
+        held: &mut Held,
+    ) -> Option<(u64, Wish)> {
+        let anybody = self.people.as_ref().is_some_and(Entrance::is_anybody_here);
+        match (heard, asked) {
+            (Heard::Said(FromPerson::Hint { text }), asked) => {
+                self.keep(Entry::Hint { text: text.clone() }, held).await;
+                tell(told, ToAgent::Hint { text });
+                asked
+            }
+            (Heard::Said(FromPerson::Answer { id, text }), Some(asked)) if id == asked.0 => {
+                self.decide(asked, Some(text), told, held).await;
+                None
+            }
+            (Heard::Left, Some(asked)) if !anybody => {
+                self.decide(asked, None, told, held).await;
+                None
+            }
+            (_, asked) => asked,
+        }
+    }
+
+    /// Answers the agent with a person's words, or with a no where there are none.
+    async fn decide(
+        &mut self,
+        (id, wish): (u64, Wish),
+        words: Option<String>,
+        told: &mpsc::Sender<ToAgent>,
+        held: &mut Held,
+    ) {
+        match wish {
+            Wish::Words(text) => {
+                self.keep(Entry::Question { text, answer: words.clone() }, held).await;
+                tell(told, ToAgent::Answered { id, text: words });
+            }
+            Wish::Call { tool, arguments, reason } => {
+                let denied = match words {
+                    Some(words) if attach::is_yes(&words) => None,
+                    Some(words) if words.trim().is_empty() => Some("a person says no".to_owned()),
+                    Some(words) => Some(format!("a person says no: {}", words.trim())),
+                    None => Some("nobody is here to be asked".to_owned()),
+                };
+                self.keep(Entry::Permission { tool, arguments, reason, denied: denied.clone() }, held).await;
+                let word = denied.map_or(PermissionWord::Allow, |why| PermissionWord::Deny { why });
+                tell(told, ToAgent::Decided { id, word });
+            }
+        }
+    }
+
+    /// Begins to ask a model, or gives a recorded answer once more.
+    async fn ask(
+        &mut self,
+        id: u64,
+        request: ModelRequest,
+        told: &mpsc::Sender<ToAgent>,
+        held: &mut Held,
+    ) -> Option<Pending> {
+        if let Some(Recorded { by, dialect, reply, hints }) = self.recorded.pop_front() {
+            held.given_again += 1;
+            for text in hints {
+                self.keep(Entry::Hint { text: text.clone() }, held).await;
+                tell(told, ToAgent::Hint { text });
+            }
+            self.keep(Entry::Answer { by, dialect, reply: reply.clone() }, held).await;
+            tell(told, ToAgent::Reply { id, dialect, reply });
+            return None;
+        }
+        self.ear.line("waits for the model");
+        let (broker, caller, heard) = (Arc::clone(&self.broker), self.caller.clone(), self.heard.0.clone());
+        self.shown = Shown::default();
+        Some(Box::pin(async move {
+            // Whoever showed it is gone with the conversation.
+            let mut hear = |delta| drop(heard.send(delta));
+            (id, Came::Model(broker.ask(&caller, request, &mut hear).await))
+        }))
+    }
+
+    /// Begins to call a tool of a server that the task names; the agent's own gate has decided on the call, and is believed
+    /// nothing here.
+    fn remote(
+        &self,
+        id: u64,
+        server: String,
+        tool: String,
+        arguments: Map<String, Value>,
+        told: &mpsc::Sender<ToAgent>,
+    ) -> Option<Pending> {
+        if let Some(own) = self.own_tools.as_ref().filter(|_| server == COORDINATOR).map(Arc::clone) {
+            let call = tokio::task::spawn_blocking(move || own.call(&tool, &arguments));
+            return Some(Box::pin(async move {
+                (
+                    id,
+                    Came::Tool(
+                        call.await.unwrap_or_else(|_| Err("the tool itself failed; try another way".to_owned())),
+                    ),
+                )
+            }));
+        }
+        if !self.servers_named.contains(&server) {
+            failed(told, id, &format!("this task names no server `{server}`"));
+            return None;
+        }
+        let servers = Arc::clone(&self.servers);
+        Some(Box::pin(async move { (id, Came::Tool(servers.call(&server, &tool, arguments).await)) }))
+    }
+
+    async fn answered(
+        &mut self,
+        id: u64,
+        answer: Result<Answer, AskError>,
+        told: &mpsc::Sender<ToAgent>,
+        held: &mut Held,
+    ) {
+        while let Ok(delta) = self.heard.1.try_recv() {
+            self.shown.hear(delta, self.ear);
+        }
+        match answer.map(|answer| Answer { reply: tamed(answer.reply), ..answer }) {
+            Ok(Answer { reply, .. }) if length(&reply) > ANSWER_BYTES_MAX => {
+                let why = format!("the model's answer is longer than {ANSWER_BYTES_MAX} bytes");
+                self.keep(Entry::Unanswered { why: why.clone() }, held).await;
+                failed(told, id, &why);
+            }
+            Ok(Answer { dialect, reply, model, .. }) => {
+                held.asked += 1;
+                if let Some(call) = reply.calls().next() {
+                    self.ear.line(&show::call_of(call));
+                }
+                self.keep(Entry::Answer { by: model, dialect, reply: reply.clone() }, held).await;
+                tell(told, ToAgent::Reply { id, dialect, reply });
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.keep(Entry::Unanswered { why: why.clone() }, held).await;
+                failed(told, id, &why);
+                held.unanswered = Some(error);
+            }
+        }
+    }
+
+    async fn note(&mut self, note: AgentNote, held: &mut Held) {
+        let entry = match note {
+            AgentNote::Results { results } => Entry::Results { results },
+            AgentNote::Told { text } => Entry::Told { text },
+            AgentNote::SummedUp { messages } => Entry::SummedUp { messages },
+        };
+        self.keep(entry, held).await;
+    }
+
+    /// Keeps an entry: in the transcript, on disk, and in the log.
+    pub async fn keep(&mut self, entry: Entry, held: &mut Held) {
+        let shown = std::mem::take(&mut self.shown);
+        self.ear.log(&match &entry {
+            Entry::Answer { reply, .. } => shown.rest(reply),
+            entry => shown.broken_off() + &show::entry(entry),
+        });
+        let transcript = Arc::clone(&self.transcript);
+        let kept = move || transcript.lock().unwrap_or_else(PoisonError::into_inner).keep(&entry);
+        let kept = tokio::task::spawn_blocking(kept).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+        if let Err(error) = kept {
+            held.transcript_lost.get_or_insert(error.to_string());
+        }
+    }
+}
+
+/// What an agent says, without secrets. What cannot be read any more without them is not heard.
+fn masked(said: AgentSays, secrets: &Secrets) -> AgentSays {
+    if secrets.is_empty() {
+        return said;
+    }
+    let without =
+        serde_json::to_value(&said).map(|value| masked_value(value, secrets)).and_then(serde_json::from_value);
+    without.unwrap_or_else(|_| AgentSays::Note { note: AgentNote::Told { text: "(masked)".to_owned() } })
+}
+
+fn masked_value(value: Value, secrets: &Secrets) -> Value {
+    match value {
+        Value::String(text) => Value::String(secrets.text(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(|item| masked_value(item, secrets)).collect(),
+        Value::Object(map) => {
+            let masked =
+                |(key, value): (String, Value)| (secrets.text(&key).into_owned(), masked_value(value, secrets));
+            Value::Object(map.into_iter().map(masked).collect())
+        }
+        other => other,
+    }
+}
+
+/// The answer that is on its way; never, while none is.
+async fn answer(pending: &mut Option<Pending>) -> (u64, Came) {
+    match pending {
+        Some(pending) => pending.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn tell(told: &mpsc::Sender<ToAgent>, message: ToAgent) {
+    // The queue holds more than the one answer that is ever due; an agent whose queue is full does not listen.
+    let _ = told.try_send(message);
+}
+
+fn failed(told: &mpsc::Sender<ToAgent>, id: u64, why: &str) {
+    tell(told, ToAgent::Failed { id, why: why.to_owned() });
+}
+
+/// An answer with no call whose arguments are longer than any tool takes: those are answered as broken, and the rest goes on.
+fn tamed(mut reply: Reply) -> Reply {
+    for part in &mut reply.content {
+        let AssistantPart::Call(call) = part else { continue };
+        let bytes = match &call.arguments {
+            Arguments::Object(arguments) => Value::Object(arguments.clone()).to_string().len(),
+            Arguments::Broken { text, .. } => text.len(),
+        };
+        if bytes > ARGUMENTS_BYTES_MAX {
+            let reason = format!("the arguments have {bytes} bytes, and {ARGUMENTS_BYTES_MAX} are possible");
+            call.arguments = Arguments::Broken { text: String::new(), reason };
+        }
+    }
+    reply
+}
+
+fn length(reply: &Reply) -> usize {
+    serde_json::to_vec(reply).map_or(usize::MAX, |text| text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_protocol::chat::{Stop, ToolCall, Usage};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Page(Mutex<String>);
+
+    impl Ear for Page {
+        fn log(&self, text: &str) {
+            self.0.lock().unwrap().push_str(text);
+        }
+
+        fn line(&self, _: &str) {}
+    }
+
+    fn reply(text: &str) -> Reply {
+        let call = ToolCall {
+            id: "1".to_owned(),
+            name: "bash".to_owned(),
+            arguments: Arguments::Object(Map::from_iter([("script".to_owned(), "ls".into())])),
+            proof: None,
+        };
+        let content = vec![AssistantPart::Text { text: text.to_owned(), proof: None }, AssistantPart::Call(call)];
+        Reply { content, stop: Stop::Calls, usage: Usage::default() }
+    }
+
+    fn check(deltas: &[Delta], whole: &str, expected: &str) {
+        let (page, mut shown) = (Page::default(), Shown::default());
+        deltas.iter().for_each(|delta| shown.hear(delta.clone(), &page));
+        page.log(&shown.rest(&reply(whole)));
+        assert_eq!(page.0.into_inner().unwrap(), expected);
+    }
+
+    fn text(text: &str) -> Delta {
+        Delta::Text(text.to_owned())
+    }
+
+    #[test]
+    fn an_answer_that_was_shown_while_it_came_is_not_shown_twice() {
+        check(
+            &[text("\n"), text("I "), text("look."), Delta::Call { name: "bash".to_owned() }],
+            "I look.",
+            "\nI look.\n$ ls\n",
+        );
+        check(&[], "I look.", "\nI look.\n$ ls\n");
+    }
+
+    #[test]
+    fn an_answer_that_began_anew_is_shown_once_more() {
+        check(
+            &[text("I wo"), Delta::Restarted, text("I look.")],
+            "I look.",
+            "\nI wo\n── the answer broke off ──\n\nI look.\n$ ls\n",
+        );
+        let again = Delta::Again { why: "m does not answer: x".to_owned(), wait: std::time::Duration::from_secs(2) };
+        check(&[again], "I look.", "\n── m does not answer: x; asked again in 2.0s ──\n\nI look.\n$ ls\n");
+        check(&[text("I wo")], "I look.", "\nI wo\n── the answer broke off ──\n\nI look.\n$ ls\n");
+    }
+}

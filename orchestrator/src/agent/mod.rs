@@ -1,0 +1,22 @@
+//! Agents as the coordinator sees them. The loop itself runs inside of the cage and is believed nothing; here lies what it
+//! must not have: the way to models, the transcript, and the people.
+//!
+//! [`bootstrap`] says what an agent is told at its beginning, [`conversation`] hears it and answers, [`transcript`] keeps
+//! what was said, [`show`] makes it legible, [`planning`] takes the plans that some write.
+
+/// People who join it while it works.
+pub mod attach;
+/// What an agent is told at its beginning; pure but for reading the tree.
+pub mod bootstrap;
+/// Hears one agent and answers it.
+pub mod conversation;
+/// What a plan may cost; pure.
+pub mod estimate;
+/// Takes plans from an agent, or says what is wrong with them.
+pub mod planning;
+/// What a reviewer is told, and how it answers.
+pub mod reviewing;
+/// What was said, legible; pure.
+pub mod show;
+/// What was said, on disk.
+pub mod transcript;

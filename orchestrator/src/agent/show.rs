@@ -1,0 +1,186 @@
+//! What was said, legible: what the model says as it is, its calls as one line each, results shortened. The text still holds
+//! whatever the model and its tools wrote; who shows it strips what a terminal would obey.
+
+use serde_json::{Map, Value};
+use swarm_protocol::agent::{CallResult, Envelope};
+use swarm_protocol::chat::{Arguments, AssistantPart, Reply, ToolCall, ToolStatus};
+
+use super::transcript::Entry;
+
+/// Lines of a result that are shown.
+const RESULT_LINES_MAX: usize = 16;
+/// Lines of a diff that are shown.
+const DIFF_LINES_MAX: usize = 80;
+/// Lines of the task that are shown.
+const PROMPT_LINES_MAX: usize = 24;
+/// Lines of thinking that are shown.
+const THINKING_LINES_MAX: usize = 6;
+/// Characters of a line that are shown.
+const LINE_CHARS_MAX: usize = 240;
+/// Characters of a call that are shown.
+const CALL_CHARS_MAX: usize = 400;
+
+/// An entry as lines, each with its line feed; empty for what nobody needs to see.
+pub fn entry(entry: &Entry) -> String {
+    match entry {
+        Entry::Begun { model, prompt, .. } => {
+            format!("── agent: {model} ──\n{}", shortened(prompt, "  ", PROMPT_LINES_MAX))
+        }
+        Entry::Answer { reply, .. } => answer(reply),
+        Entry::Results { results } => results.iter().map(result).collect(),
+        Entry::Told { text } => shortened(text, "  > ", RESULT_LINES_MAX),
+        Entry::Hint { text } => format!("── a person says ──\n{}", shortened(text, "  > ", RESULT_LINES_MAX)),
+        Entry::SummedUp { messages } => format!("── the conversation is summed up: {messages} messages ──\n"),
+        Entry::Permission { tool, arguments, reason, denied } => {
+            let word = denied.as_ref().map_or("allowed".to_owned(), |why| format!("denied: {why}"));
+            format!("── asked: {} ({reason}): {word} ──\n", call_line(tool, arguments))
+        }
+        Entry::Question { text, answer } => {
+            let answer = answer.as_deref().unwrap_or("(nobody is here)");
+            format!("── asked a person ──\n{}{}", shortened(text, "  ? ", 8), shortened(answer, "  > ", 8))
+        }
+        Entry::Unanswered { why } => format!("── the model could not be asked ──\n{}", shortened(why, "  ! ", 8)),
+        Entry::Ended { envelope } => ended(envelope),
+    }
+}
+
+/// An answer: its words, a line for each call, the beginning of what was thought.
+pub fn answer(reply: &Reply) -> String {
+    reply.content.iter().map(part).collect()
+}
+
+/// The same without the words, which were shown already.
+pub fn without_words(reply: &Reply) -> String {
+    reply.content.iter().filter(|part| !matches!(part, AssistantPart::Text { .. })).map(part).collect()
+}
+
+fn part(part: &AssistantPart) -> String {
+    match part {
+        AssistantPart::Text { text, .. } if text.trim().is_empty() => String::new(),
+        AssistantPart::Text { text, .. } => format!("\n{}\n", text.trim_end()),
+        AssistantPart::Thinking { text, .. } if text.trim().is_empty() => String::new(),
+        AssistantPart::Thinking { text, .. } => shortened(text, "  ~ ", THINKING_LINES_MAX),
+        AssistantPart::Call(call) => format!("{}\n", call_of(call)),
+        AssistantPart::Opaque { .. } => String::new(),
+    }
+}
+
+/// A call in one line, for people.
+pub fn call_of(call: &ToolCall) -> String {
+    match &call.arguments {
+        Arguments::Object(arguments) => call_line(&call.name, arguments),
+        Arguments::Broken { reason, .. } => format!("● {}: {reason}", call.name),
+    }
+}
+
+/// A call by its tool and what it is called with, in one line.
+pub fn call_line(tool: &str, arguments: &Map<String, Value>) -> String {
+    let word = |key: &str| arguments.get(key).and_then(Value::as_str);
+    let (mark, said) = match (tool, word("script")) {
+        ("bash", Some(script)) => ("$", script.trim().replace('\n', "\n  ")),
+        _ => {
+            let named = ["path", "pattern", "name", "url", "question"].into_iter().find_map(word);
+            let rest = named.map_or_else(|| Value::Object(arguments.clone()).to_string(), str::to_owned);
+            ("●", format!("{tool} {rest}"))
+        }
+    };
+    format!("{mark} {}", cut(&said, CALL_CHARS_MAX))
+}
+
+fn result(result: &CallResult) -> String {
+    let mark = match result.status {
+        ToolStatus::Ok => "  │ ",
+        ToolStatus::Error => "  ! ",
+    };
+    let is_diff = result.content.lines().any(|line| line.starts_with("@@ "));
+    shortened(&result.content, mark, if is_diff { DIFF_LINES_MAX } else { RESULT_LINES_MAX })
+}
+
+fn ended(envelope: &Envelope) -> String {
+    let Envelope { status, detail, summary, evidence, follow_ups, turns } = envelope;
+    let because = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let mut text = format!(
+        "── {}{} after {turns} {} ──\n",
+        status.name(),
+        cut(&because, CALL_CHARS_MAX),
+        if *turns == 1 { "turn" } else { "turns" }
+    );
+    text.push_str(&shortened(summary, "  ", RESULT_LINES_MAX));
+    for (title, items) in [("shown by", evidence), ("left to others", follow_ups)] {
+        items.iter().for_each(|item| text.push_str(&shortened(item, &format!("  {title}: "), 4)));
+    }
+    text
+}
+
+/// The head and the tail of a text, each line behind `mark`.
+fn shortened(text: &str, mark: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let line = |line: &&str| format!("{mark}{}\n", cut(line, LINE_CHARS_MAX));
+    if lines.len() <= most {
+        return lines.iter().map(line).collect();
+    }
+    let (head, tail) = (most - most / 3, most / 3);
+    let left_out = format!("{mark}[{} lines more]\n", lines.len() - head - tail);
+    let shown = lines[..head].iter().map(line).chain([left_out]).chain(lines[lines.len() - tail..].iter().map(line));
+    shown.collect()
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use swarm_protocol::agent::AgentStatus;
+    use swarm_protocol::chat::{Stop, Usage};
+
+    use super::*;
+
+    fn call(name: &str, arguments: Value) -> AssistantPart {
+        let arguments = Arguments::Object(arguments.as_object().unwrap().clone());
+        AssistantPart::Call(ToolCall { id: "1".to_owned(), name: name.to_owned(), arguments, proof: None })
+    }
+
+    fn said(content: Vec<AssistantPart>) -> String {
+        let reply = Reply { content, stop: Stop::Calls, usage: Usage::default() };
+        answer(&reply)
+    }
+
+    #[test]
+    fn an_answer_is_words_and_one_line_a_call() {
+        let content = vec![
+            AssistantPart::Text { text: "Now I look.\n".to_owned(), proof: None },
+            call("bash", json!({"script": "cargo test\nls"})),
+            call("read", json!({"path": "src/a.rs", "lines": 3})),
+            call("todo", json!({"items": []})),
+        ];
+        let expected = "\nNow I look.\n$ cargo test\n  ls\n● read src/a.rs\n● todo {\"items\":[]}\n";
+        assert_eq!(said(content), expected);
+    }
+
+    #[test]
+    fn long_results_lose_their_middle() {
+        let content: String = (1..=40).map(|n| format!("{n}\n")).collect();
+        let shown =
+            result(&CallResult { call: String::new(), tool: String::new(), content, status: ToolStatus::Error });
+        assert!(shown.starts_with("  ! 1\n") && shown.ends_with("  ! 40\n"), "{shown}");
+        assert_eq!((shown.lines().count(), shown.contains("[24 lines more]")), (17, true));
+    }
+
+    #[test]
+    fn the_end_says_how_and_what_shows_it() {
+        let envelope = Envelope {
+            status: AgentStatus::Limit,
+            detail: "turns".to_owned(),
+            summary: "half".to_owned(),
+            evidence: vec!["cargo test".to_owned()],
+            follow_ups: vec![],
+            turns: 1,
+        };
+        assert_eq!(ended(&envelope), "── limit: turns after 1 turn ──\n  half\n  shown by: cargo test\n");
+    }
+}

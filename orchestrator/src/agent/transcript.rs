@@ -1,0 +1,267 @@
+//! What was said, on disk: one entry a line, durable before the next step is taken. A last line that was cut off is left
+//! out. The file lies beside the attempt's log, where no job can reach it.
+//!
+//! An attempt that was cut short is run again with its transcript: the model's recorded answers are given once more, its
+//! calls are carried out once more in the fresh worktree, and behind the last answer the model itself is asked. So nothing
+//! is paid for twice, and the worktree is what the conversation says.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use swarm_protocol::agent::{CallResult, Envelope};
+use swarm_protocol::chat::{Dialect, Reply};
+
+/// The name of the file within the attempt's folder.
+pub const FILE: &str = "transcript.jsonl";
+
+/// The version of the format.
+const VERSION: u32 = 1;
+/// The longest line that is read, in bytes.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+/// The longest transcript that is kept, in bytes.
+const BYTES_MAX: u64 = 1 << 30;
+
+#[derive(Serialize, Deserialize)]
+struct Line<E> {
+    version: u32,
+    #[serde(flatten)]
+    entry: E,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Entry {
+    /// The first entry: what the agent was told.
+    Begun {
+        /// The model, as the plan names it.
+        model: String,
+        /// Standing instructions.
+        system: String,
+        /// The task.
+        prompt: String,
+        /// Full hex id of the tree that its worktree began with; a transcript without it is of an older version.
+        #[serde(default)]
+        tree: String,
+    },
+    /// The model answered.
+    Answer {
+        /// Who answered, `provider/model`.
+        by: String,
+        /// In whose words.
+        dialect: Dialect,
+        /// What.
+        reply: Reply,
+    },
+    /// What the calls of the newest answer gave.
+    Results {
+        /// In the order of the calls.
+        results: Vec<CallResult>,
+    },
+    /// The model was told something besides: what a hook says.
+    Told {
+        /// What.
+        text: String,
+    },
+    /// A person said something.
+    Hint {
+        /// What.
+        text: String,
+    },
+    /// The conversation was summed up: the next answer is the summary.
+    SummedUp {
+        /// Messages that were taken away.
+        messages: usize,
+    },
+    /// A person was asked about a call.
+    Permission {
+        /// The tool.
+        tool: String,
+        /// What it is called with.
+        arguments: Map<String, Value>,
+        /// Why.
+        reason: String,
+        /// What was decided; `None` allows it.
+        denied: Option<String>,
+    },
+    /// A person was asked something.
+    Question {
+        /// What.
+        text: String,
+        /// The answer; `None` when nobody was there.
+        answer: Option<String>,
+    },
+    /// The model could not be asked.
+    Unanswered {
+        /// Why.
+        why: String,
+    },
+    /// The last entry of a conversation that came to its end.
+    Ended {
+        /// What is left of it.
+        envelope: Envelope,
+    },
+}
+
+/// A transcript that is written.
+#[derive(Debug)]
+pub struct Transcript {
+    file: File,
+    bytes: u64,
+}
+
+impl Transcript {
+    /// Begins a transcript; one that lies there already is replaced.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            crate::state::make_private_dir_all(folder)?;
+        }
+        Ok(Transcript { file: File::create(path)?, bytes: 0 })
+    }
+
+    /// Writes an entry and waits until it is on disk.
+    ///
+    /// # Errors
+    /// Those of the file system, and `FileTooLarge` for a conversation without end.
+    pub fn keep(&mut self, entry: &Entry) -> io::Result<()> {
+        let mut text = serde_json::to_vec(&Line { version: VERSION, entry })?;
+        text.push(b'\n');
+        self.bytes += text.len() as u64;
+        crate::fault::point()?;
+        if self.bytes > BYTES_MAX {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        self.file.write_all(&text)?;
+        self.file.sync_data()
+    }
+}
+
+/// The entries of a transcript, without a last one that was cut off; `None` when there is none.
+///
+/// # Errors
+/// Those of the file system, and `InvalidData` for what is no transcript.
+pub fn read(path: &Path) -> io::Result<Option<Vec<Entry>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut input = BufReader::new(file);
+    let (mut entries, mut line) = (vec![], vec![]);
+    loop {
+        line.clear();
+        let bytes = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if bytes == 0 || line.last() != Some(&b'\n') {
+            return Ok(Some(entries));
+        }
+        let invalid = |what: String| {
+            let what = format!("{}: entry {}: {what}", path.display(), entries.len() + 1);
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        };
+        let known: Line<Entry> = serde_json::from_slice(&line).map_err(|error| invalid(error.to_string()))?;
+        if known.version != VERSION {
+            return Err(invalid(format!("version {} is not known here", known.version)));
+        }
+        entries.push(known.entry);
+    }
+}
+
+/// An answer of the model, to be given once more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// Who answered, `provider/model`.
+    pub by: String,
+    /// In whose words.
+    pub dialect: Dialect,
+    /// What.
+    pub reply: Reply,
+    /// What people had said until then, since the answer before.
+    pub hints: Vec<String>,
+}
+
+/// Whether a conversation came to its end.
+pub fn has_ended(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| matches!(entry, Entry::Ended { .. }))
+}
+
+/// What of a conversation is given once more: all of it, also where it came to its end and its attempt did not (the
+/// coordinator died while the result was checked). Nothing where it began otherwise than `begun`: its words fit another tree.
+pub fn recorded(entries: &[Entry], begun: &Entry) -> VecDeque<Recorded> {
+    if entries.first() != Some(begun) {
+        return VecDeque::new();
+    }
+    let (mut answers, mut hints) = (VecDeque::new(), vec![]);
+    for entry in entries {
+        match entry {
+            Entry::Hint { text } => hints.push(text.clone()),
+            Entry::Answer { by, dialect, reply } => {
+                let (by, dialect, reply) = (by.clone(), *dialect, reply.clone());
+                answers.push_back(Recorded { by, dialect, reply, hints: std::mem::take(&mut hints) });
+            }
+            _ => {}
+        }
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_protocol::chat::{AssistantPart, Stop, Usage};
+
+    use super::*;
+
+    fn begun() -> Entry {
+        begun_with("p", "tree")
+    }
+
+    fn begun_with(prompt: &str, tree: &str) -> Entry {
+        let [model, system, prompt, tree] = ["main", "s", prompt, tree].map(str::to_owned);
+        Entry::Begun { model, system, prompt, tree }
+    }
+
+    fn answer(text: &str) -> Entry {
+        let content = vec![AssistantPart::Text { text: text.to_owned(), proof: None }];
+        let reply = Reply { content, stop: Stop::End, usage: Usage::default() };
+        Entry::Answer { by: "a/b".to_owned(), dialect: Dialect::Ollama, reply }
+    }
+
+    #[test]
+    fn a_transcript_is_read_up_to_a_line_that_was_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/t.jsonl");
+        assert_eq!(read(&path).unwrap(), None);
+        let mut transcript = Transcript::create(&path).unwrap();
+        let all = [begun(), answer("one"), Entry::Told { text: "h".to_owned() }];
+        all.iter().for_each(|entry| transcript.keep(entry).unwrap());
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(read(&path).unwrap().unwrap(), all[..lines], "cut at {cut}");
+        }
+        for text in ["hello\n", "{\"version\":9,\"entry\":\"told\",\"text\":\"\"}\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_conversation_that_was_cut_short_is_given_once_more() {
+        let hint = Entry::Hint { text: "h".to_owned() };
+        let entries = [begun(), answer("one"), hint.clone(), answer("two"), hint];
+        let given = recorded(&entries, &begun());
+        let texts: Vec<_> = given.iter().map(|given| (given.reply.text(), given.hints.len())).collect();
+        assert_eq!(texts, [("one".to_owned(), 0), ("two".to_owned(), 1)]);
+        for other in [begun_with("q", "tree"), begun_with("p", "another")] {
+            assert!(recorded(&entries, &other).is_empty(), "{other:?}");
+        }
+        assert!(recorded(&[], &begun()).is_empty());
+    }
+}

@@ -1,0 +1,57 @@
+//! Refs that keep recorded commits alive: one for each run and thousand results, `refs/swarm/cache/<run>/<n>`, each a
+//! commit of an empty tree whose parents are the results. A ref for each result would be ten thousand files to read at the
+//! start of every run.
+
+use git2::{ObjectType, Oid};
+
+use crate::commit::keep;
+use crate::ids::{RunId, encode_component};
+use crate::repository::{Repository, RepositoryError};
+use crate::tree;
+
+/// Where these refs lie. No run is called `cache`: their names end in a number.
+const PREFIX: &str = "refs/swarm/cache/";
+
+/// Commits that one ref keeps.
+const COMMITS_PER_REF_MAX: usize = 1000;
+
+/// Keeps exactly `commits` for a run: what was kept before and is not among them is let go. Those that do not exist any
+/// more are passed over.
+///
+/// # Errors
+/// [`RepositoryError::Git`].
+pub fn set(repository: &Repository, run: &RunId, commits: &[Oid]) -> Result<(), RepositoryError> {
+    let prefix = format!("{PREFIX}{}/", encode_component(&run.0));
+    let git = repository.handle()?;
+    let odb = git.odb()?;
+    let present: Vec<Oid> = commits.iter().copied().filter(|&commit| odb.exists(commit)).collect();
+    let mut wanted = Vec::new();
+    for (number, chunk) in present.chunks(COMMITS_PER_REF_MAX).enumerate() {
+        let empty = tree::write(&odb, Vec::new()).map_err(|error| match error {
+            tree::TreeError::Store(error) => RepositoryError::from(error),
+            other => unreachable!("BUG: an empty tree cannot be wrong: {other}"),
+        })?;
+        let parents: String = chunk.iter().map(|commit| format!("parent {commit}\n")).collect();
+        // No clock: the same results give the same commit.
+        let who = "swarm <swarm@localhost> 0 +0000";
+        let text = format!("tree {empty}\n{parents}author {who}\ncommitter {who}\n\nresults recorded by {}\n", run.0);
+        wanted.push((format!("{prefix}{number}"), odb.write(ObjectType::Commit, text.as_bytes())?));
+    }
+    drop(odb);
+    drop(git);
+    for (name, _) in repository.refs_below(&prefix)? {
+        if !wanted.iter().any(|(kept, _)| *kept == name) {
+            repository.delete_ref(&name)?;
+        }
+    }
+    wanted.into_iter().try_for_each(|(name, commit)| keep(repository, &name, commit))
+}
+
+/// Lets everything go.
+///
+/// # Errors
+/// [`RepositoryError::Git`].
+pub fn remove_all(repository: &Repository) -> Result<(), RepositoryError> {
+    let refs = repository.refs_below(PREFIX)?;
+    refs.iter().try_for_each(|(name, _)| repository.delete_ref(name))
+}

@@ -1,0 +1,119 @@
+//! The cache against a real repository: what is kept, what is let go, what git may collect.
+
+use super::*;
+use crate::cache::key::Mix;
+use crate::event::ChangeSummary;
+use crate::git_fixture::{Fixture, git};
+
+fn key(name: &str) -> Key {
+    Key::for_test(Mix::new(name).done())
+}
+
+fn recorded(run: &str, commit: Option<Oid>) -> Recorded {
+    Recorded {
+        run: RunId(run.to_owned()),
+        instance: "a".to_owned(),
+        duration_ms: 7,
+        start_tree: "b".repeat(40),
+        change: commit.map(|commit| ChangeSummary {
+            base_tree: "b".repeat(40),
+            commit: commit.to_string(),
+            tree: "d".repeat(40),
+            files: 1,
+            history: None,
+            writes: None,
+        }),
+        outputs: serde_json::Map::from_iter([("x".to_owned(), serde_json::json!([1]))]),
+        artifacts: None,
+    }
+}
+
+/// A commit that no ref names.
+fn loose_commit(fixture: &Fixture, text: &str) -> Oid {
+    let tree = git(fixture.path(), &["write-tree"]);
+    let commit = git(fixture.path(), &["commit-tree", "-m", text, tree.trim()]);
+    Oid::from_str(commit.trim()).expect("an id")
+}
+
+#[test]
+fn what_is_recorded_is_found_again_until_it_is_forgotten() {
+    let fixture = Fixture::with_files(&[("a", "1")]);
+    let (repository, state) = (fixture.repository(), tempfile::tempdir().expect("a temporary folder"));
+    let cache = Cache::open(state.path()).expect("a new cache");
+    let commit = loose_commit(&fixture, "kept");
+    let artifacts = state.path().join("artifacts");
+    std::fs::create_dir(&artifacts).and_then(|()| std::fs::write(artifacts.join("f"), "1")).expect("a file");
+    let with_artifacts = Recorded { artifacts: Some(("x".to_owned(), 1)), ..recorded("x-1", Some(commit)) };
+    cache.record(&key("a"), &with_artifacts, &artifacts, 1).expect("recorded");
+    cache.record(&key("b"), &recorded("x-1", None), &artifacts, 1).expect("recorded");
+    let found = cache.find(&[key("b"), key("c"), key("a")], 2).expect("legible");
+    assert_eq!(found, [Some(recorded("x-1", None)), None, Some(with_artifacts)]);
+    assert!(cache.artifacts(&key("a")).join("f").exists());
+    assert_eq!(cache.holdings().expect("legible"), Holdings { results: 2, artifact_bytes: 1 });
+    assert_eq!(cache.forget_commit(&repository, commit).expect("forgotten"), 1);
+    assert_eq!(cache.find(&[key("a")], 3).expect("legible"), [None]);
+    assert!(!cache.artifacts(&key("a")).exists());
+}
+
+#[test]
+fn git_collects_a_result_only_once_it_is_forgotten() {
+    let fixture = Fixture::with_files(&[("a", "1")]);
+    let (repository, state) = (fixture.repository(), tempfile::tempdir().expect("a temporary folder"));
+    let cache = Cache::open(state.path()).expect("a new cache");
+    let (kept, dropped) = (loose_commit(&fixture, "kept"), loose_commit(&fixture, "dropped"));
+    for (name, commit) in [("a", kept), ("b", dropped)] {
+        cache.record(&key(name), &recorded("x-1", Some(commit)), state.path(), 1).expect("recorded");
+    }
+    let collect = || git(fixture.path(), &["gc", "--quiet", "--prune=now"]);
+    let exists = |commit: Oid| fixture.repository().handle().expect("a handle").odb().expect("objects").exists(commit);
+    cache.settle(&repository, &RunId("x-1".to_owned())).expect("kept");
+    collect();
+    assert_eq!((exists(kept), exists(dropped)), (true, true));
+    cache.forget_commit(&repository, dropped).expect("forgotten");
+    collect();
+    assert_eq!((exists(kept), exists(dropped)), (true, false));
+    cache.clear(&repository).expect("cleared");
+    collect();
+    assert!(!exists(kept));
+    assert_eq!(repository.refs_below("refs/swarm/").expect("refs"), []);
+}
+
+#[test]
+fn what_was_not_used_for_longest_goes_first() {
+    let state = tempfile::tempdir().expect("a temporary folder");
+    let cache = Cache::open(state.path()).expect("a new cache");
+    for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let result = Recorded { artifacts: Some(("x".to_owned(), 10)), ..recorded("x-1", None) };
+        cache
+            .record(&key(name), &result, &state.path().join("results").join("none"), at as u64)
+            .expect_err("no folder");
+        std::fs::create_dir_all(state.path().join("empty")).expect("a folder");
+        cache.record(&key(name), &result, &state.path().join("empty"), at as u64).expect("recorded");
+    }
+    cache.find(&[key("a")], 9).expect("legible");
+    let left = || {
+        let found = cache.find(&["a", "b", "c"].map(key), 10).expect("legible");
+        found.iter().map(Option::is_some).collect::<Vec<_>>()
+    };
+    assert_eq!(cache.store().prune(2, 1000).expect("pruned").len(), 1);
+    assert_eq!(left(), [true, false, true]);
+    assert_eq!(cache.store().prune(2, 10).expect("pruned").len(), 1);
+    assert_eq!(left().iter().filter(|kept| **kept).count(), 1);
+}
+
+#[test]
+fn a_newer_or_damaged_file_is_named() {
+    let state = tempfile::tempdir().expect("a temporary folder");
+    drop(Cache::open(state.path()).expect("a new cache"));
+    let path = state.path().join("results/results.sqlite");
+    let raw = rusqlite::Connection::open(&path).expect("the same file");
+    raw.pragma_update(None, "user_version", 99).expect("a version of the future");
+    drop(raw);
+    let error = Cache::open(state.path()).expect_err("refused").to_string();
+    assert!(error.contains("its format is 99"), "{error}");
+    std::fs::write(&path, "x".repeat(5000)).expect("a file");
+    for beside in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(state.path().join(format!("results/results.sqlite{beside}"))));
+    }
+    assert!(matches!(Cache::open(state.path()), Err(CacheError::Sql { .. })));
+}

@@ -1,0 +1,484 @@
+//! The commits that a worker made itself (`history = "keep"`), taken from the git directory that it left.
+//!
+//! That directory is as hostile as everything else a worker leaves. No git ever opens it: HEAD and one ref are read as small
+//! texts, objects one by one, each copied into a folder of ours first, bounded in size by its own head before it is
+//! inflated, and believed only when it hashes to its name. Config, hooks, alternates, replacements and reflogs are not looked
+//! at. Packs are not read: what a delta inflates to is bounded by nothing. A commit counts with its first parent, its author,
+//! its message and the difference to the one before it, and every difference is judged as the whole change is: names,
+//! modes, links, scope, sizes. Trees are written anew from what was judged.
+//!
+//! The change itself is collected from the files as always, and is what lands. Its history is told beside it where all of it
+//! holds, and ends in exactly that tree; else one commit stands for all, and a note says why.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use git2::{ObjectType, Odb, Oid};
+use rustix::io::Errno;
+
+use super::{Change, CollectError, CollectLimits, Refusal, display_path, modules, out_of_scope, rules, walk};
+use crate::entry_name::{check_component, is_modules_file};
+use crate::path_globs::PathGlobs;
+use crate::repository::Repository;
+use crate::state::make_private_dir_all;
+use crate::tree::{self, Difference, EXECUTABLE, Edits, Entry, FILE, SYMLINK, TreeError};
+use crate::worktree::Worktree;
+
+/// Commits of one attempt; more are told as one.
+const COMMITS_MAX: usize = 500;
+/// Bytes of one commit, inflated.
+const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one commit's message that are kept, several times what is ever told of one.
+const MESSAGE_BYTES_MAX: usize = 32 << 10;
+/// The same of an author's name and of an address.
+const AUTHOR_BYTES_MAX: usize = 4 << 10;
+/// Bytes of all commits and trees that are looked at, inflated.
+const READ_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one folder's tree, inflated.
+const TREE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of HEAD and of a ref.
+const REF_BYTES_MAX: u64 = 4096;
+/// Bytes of `packed-refs`.
+const PACKED_REFS_BYTES_MAX: u64 = 1 << 20;
+/// What HEAD names in a fresh worktree.
+const HEAD_DEFAULT: &str = "ref: refs/heads/work";
+
+/// One commit of a worker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// As its author line says, not yet fit for anybody's eyes; `None` for what the worker did not commit.
+    pub author: Option<Author>,
+    /// Its message, as it stands there, up to [`MESSAGE_BYTES_MAX`].
+    pub message: Vec<u8>,
+    /// Its tree, judged and written.
+    pub tree: Oid,
+}
+
+/// Who made a commit, by their own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// Name.
+    pub name: Vec<u8>,
+    /// Address.
+    pub email: Vec<u8>,
+}
+
+/// What a worker's git directory tells of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum History {
+    /// It made no commits.
+    None,
+    /// All of them, the oldest first, and what it did not commit; the last has the change's tree.
+    Kept(Vec<Step>),
+    /// They cannot be told; for people.
+    Squashed(String),
+}
+
+/// Why a history is not taken.
+enum Stop {
+    /// It does not hold.
+    Unfit(String),
+    /// It could not be looked at.
+    Failed(CollectError),
+}
+
+impl<E: Into<CollectError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::Failed(error.into())
+    }
+}
+
+fn unfit<T>(reason: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Unfit(reason.into()))
+}
+
+/// Takes the history of a collected change that started from the commit `start`. To be called as long as the worktree stands.
+///
+/// # Errors
+/// All of [`CollectError`]; a history that does not hold is a value.
+pub fn history(
+    repository: &Repository,
+    worktree: &Worktree,
+    start: Oid,
+    change: &Change,
+    writes: Option<&[String]>,
+) -> Result<History, CollectError> {
+    let git = repository.handle()?;
+    let trusted = git.odb().map_err(TreeError::from)?;
+    let scope = writes.map(PathGlobs::new).transpose()?;
+    let taken = Taking::of(repository, worktree, &trusted).and_then(|taking| match taking {
+        Some(taking) => taking.steps(start, change, scope.as_ref()),
+        None => Ok(vec![]),
+    });
+    match taken {
+        Ok(steps) if steps.is_empty() => Ok(History::None),
+        Ok(steps) => Ok(History::Kept(steps)),
+        Err(Stop::Unfit(reason)) => Ok(History::Squashed(reason)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+/// A git directory that is read.
+struct Taking<'a> {
+    root: File,
+    /// The repository's own objects.
+    trusted: &'a Odb<'a>,
+    /// Those and the copied ones.
+    objects: Odb<'a>,
+    /// Where objects are copied to.
+    quarantine: PathBuf,
+    limits: CollectLimits,
+    entries: u64,
+    /// Of blobs.
+    bytes: u64,
+    /// Of commits and trees.
+    read: u64,
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        // It lies in the attempt's folder, which is removed or cleaned later.
+        drop(std::fs::remove_dir_all(&self.quarantine));
+    }
+}
+
+impl<'a> Taking<'a> {
+    /// `None` where the worker left no git directory.
+    fn of(repository: &Repository, worktree: &Worktree, trusted: &'a Odb<'a>) -> Result<Option<Self>, Stop> {
+        let written = File::open(worktree.written_dir()).map_err(io)?;
+        let Some(root) = open(&written, b".git", Kind::Folder)? else { return Ok(None) };
+        let quarantine = worktree.attempt_dir().join("quarantine");
+        make_private_dir_all(&quarantine).map_err(io)?;
+        let objects = Odb::new().map_err(TreeError::from)?;
+        for folder in repository.object_dirs()?.iter().chain([&quarantine]) {
+            let text = folder.to_str().ok_or_else(|| Stop::Unfit("the repository's path is not UTF-8".to_owned()))?;
+            objects.add_disk_alternate(text).map_err(TreeError::from)?;
+        }
+        let limits = CollectLimits::default();
+        Ok(Some(Taking { root: root.into(), trusted, objects, quarantine, limits, entries: 0, bytes: 0, read: 0 }))
+    }
+
+    fn steps(mut self, start: Oid, change: &Change, scope: Option<&PathGlobs>) -> Result<Vec<Step>, Stop> {
+        let Some(tip) = self.head()?.filter(|tip| *tip != start) else { return Ok(vec![]) };
+        let mut steps = Vec::new();
+        let mut before = change.base_tree;
+        for commit in self.commits(start, tip)? {
+            let tree = self.judged(before, commit.tree, scope)?;
+            // A commit that changes nothing says nothing that lands.
+            if tree != before {
+                steps.push(Step { author: Some(commit.author), message: commit.message, tree });
+            }
+            before = tree;
+        }
+        if before != change.tree && !steps.is_empty() {
+            steps.push(Step { author: None, message: vec![], tree: change.tree });
+        }
+        Ok(steps)
+    }
+
+    /// The commit that HEAD names; `None` where that is what it was.
+    fn head(&self) -> Result<Option<Oid>, Stop> {
+        let head = self.small(b"HEAD", REF_BYTES_MAX)?.unwrap_or_else(|| HEAD_DEFAULT.to_owned());
+        let Some(name) = head.trim_end().strip_prefix("ref: ") else { return id(&head).map(Some) };
+        if !name.starts_with("refs/heads/") || !git2::Reference::is_valid_name(name) {
+            return unfit("its HEAD names no branch");
+        }
+        if let Some(text) = self.small(name.as_bytes(), REF_BYTES_MAX)? {
+            return id(&text).map(Some);
+        }
+        let packed = self.small(b"packed-refs", PACKED_REFS_BYTES_MAX)?.unwrap_or_default();
+        let named = packed.lines().find_map(|line| line.split_once(' ').filter(|(_, known)| *known == name));
+        named.map(|(text, _)| id(text)).transpose()
+    }
+
+    /// A small text of the git directory; `None` where the worker left none of that name.
+    fn small(&self, path: &[u8], bytes_max: u64) -> Result<Option<String>, Stop> {
+        let Some(file) = open(&self.root, path, Kind::File)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        File::from(file).take(bytes_max + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > bytes_max {
+            return unfit(format!("its {} is too large", display_path(path)));
+        }
+        String::from_utf8(bytes).map(Some).or_else(|_| unfit(format!("its {} is no text", display_path(path))))
+    }
+
+    /// From the start's child to the tip, along first parents.
+    fn commits(&mut self, start: Oid, tip: Oid) -> Result<Vec<Commit>, Stop> {
+        let mut all = Vec::new();
+        let mut at = Some(tip);
+        while at != Some(start) {
+            let Some(id) = at else { return unfit("its commits do not stem from the one that it started from") };
+            if all.len() == COMMITS_MAX {
+                return unfit(format!("it made more than {COMMITS_MAX} commits, or they stem from elsewhere"));
+            }
+            let bytes = self.object(id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+            let Some(commit) = Commit::parse(&bytes) else { return unfit(format!("its commit {id} cannot be read")) };
+            at = commit.parent;
+            all.push(commit);
+        }
+        all.reverse();
+        Ok(all)
+    }
+
+    /// Reads one object, of the repository's or of the worker's.
+    fn object(&mut self, id: Oid, kind: ObjectType, bytes_max: usize) -> Result<Vec<u8>, Stop> {
+        if !self.trusted.exists(id) {
+            self.copy(id)?;
+        }
+        let missing = |_| Stop::Unfit(format!("its object {id} is not there, or packed"));
+        let (size, found) = self.objects.read_header(id).map_err(missing)?;
+        if found != kind {
+            return unfit(format!("its object {id} is no {}", kind.str()));
+        }
+        if size > bytes_max {
+            return unfit(format!("its object {id} is too large"));
+        }
+        if kind != ObjectType::Blob {
+            self.read += size as u64;
+        }
+        if self.read > READ_BYTES_MAX {
+            return unfit("its commits hold too much to look at");
+        }
+        let bytes = self.objects.read(id).map_err(missing)?.data().to_vec();
+        match Oid::hash_object(kind, &bytes) {
+            Ok(real) if real == id => Ok(bytes),
+            _ => unfit(format!("its object {id} is damaged")),
+        }
+    }
+
+    /// Copies a loose object out of the worker's reach.
+    fn copy(&self, id: Oid) -> Result<(), Stop> {
+        let name = id.to_string();
+        let (folder, rest) = name.split_at(2);
+        let at = self.quarantine.join(folder);
+        let copy = at.join(rest);
+        if copy.exists() {
+            return Ok(());
+        }
+        let path = format!("objects/{folder}/{rest}");
+        let Some(file) = open(&self.root, path.as_bytes(), Kind::File)? else { return Ok(()) };
+        let mut bytes = Vec::new();
+        let max = self.limits.blob_bytes;
+        File::from(file).take(max + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > max {
+            return unfit(format!("its object {id} is too large"));
+        }
+        make_private_dir_all(&at).and_then(|()| std::fs::write(&copy, bytes)).map_err(io)?;
+        Ok(())
+    }
+
+    /// A tree of the worker's, once the difference to one of ours is judged: written anew, its new contents with it.
+    fn judged(&mut self, before: Oid, after: Oid, scope: Option<&PathGlobs>) -> Result<Oid, Stop> {
+        let mut differences = Vec::new();
+        self.differences(Some(before), Some(after), &mut Vec::new(), 0, &mut differences)?;
+        let mut edits = Edits::new();
+        for difference in &mut differences {
+            if let Some(new) = &mut difference.new {
+                self.take(&difference.path, difference.old, new)?;
+            }
+            edits.insert(difference.path.clone(), difference.new);
+        }
+        differences.sort_by(|a, b| a.path.cmp(&b.path));
+        let tree = match tree::edit(self.trusted, Some(before), &edits)? {
+            Some(tree) => tree,
+            None => tree::write(self.trusted, vec![])?,
+        };
+        let names = rules::judge(self.trusted, before, tree, &differences)?;
+        match out_of_scope(scope, &differences).or(names) {
+            None => Ok(tree),
+            Some(Refusal::OutOfScope { paths, .. }) => {
+                let path = paths.first().map(|path| display_path(path)).unwrap_or_default();
+                unfit(format!("one of its commits changes {path}, which is outside of its `writes`"))
+            }
+            Some(Refusal::Hostile { path, reason }) => {
+                unfit(format!("one of its commits holds {}: {reason}", display_path(&path)))
+            }
+            Some(Refusal::Limit { limit, max, .. }) => unfit(format!("one of its commits exceeds `{limit}` of {max}")),
+        }
+    }
+
+    /// Compares a tree of ours with one of the worker's; every entry that is looked at counts.
+    fn differences(
+        &mut self,
+        old: Option<Oid>,
+        new: Option<Oid>,
+        path: &mut Vec<u8>,
+        depth: usize,
+        found: &mut Vec<Difference>,
+    ) -> Result<(), Stop> {
+        if depth > self.limits.depth {
+            return unfit("one of its commits nests folders too deeply");
+        }
+        let old = old.map(|id| tree::list(self.trusted, id)).transpose()?.unwrap_or_default();
+        let new = match new {
+            Some(id) => {
+                self.object(id, ObjectType::Tree, TREE_BYTES_MAX)?;
+                tree::list(&self.objects, id).or_else(|_| unfit(format!("its tree {id} cannot be read")))?
+            }
+            None => vec![],
+        };
+        self.entries += (old.len() + new.len()) as u64;
+        if self.entries > self.limits.entries || found.len() as u64 > self.limits.files {
+            return unfit("its commits hold too much to look at");
+        }
+        for (name, [old, new]) in tree::changes(&old, &new) {
+            check_component(name)
+                .or_else(|reason| unfit(format!("one of its commits holds {}: {reason}", display_path(name))))?;
+            let length = path.len();
+            path.extend((length > 0).then_some(b'/'));
+            path.extend_from_slice(name);
+            if path.len() > self.limits.path_bytes {
+                return unfit("one of its commits holds a path that is too long");
+            }
+            let folder = |entry: Option<Entry>| entry.filter(|entry| entry.is_tree()).map(|entry| entry.id);
+            let file = |entry: Option<Entry>| entry.filter(|entry| !entry.is_tree());
+            if folder(old).is_some() || folder(new).is_some() {
+                self.differences(folder(old), folder(new), path, depth + 1, found)?;
+            }
+            if file(old) != file(new) {
+                found.push(Difference { path: path.clone(), old: file(old), new: file(new) });
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    /// Judges what a commit puts at a path, and writes its content into the repository.
+    fn take(&mut self, path: &[u8], old: Option<Entry>, new: &mut Entry) -> Result<(), Stop> {
+        *new = new.canonical();
+        if !matches!(new.mode, FILE | EXECUTABLE | SYMLINK) {
+            return unfit(format!("one of its commits makes {} neither a file nor a link", display_path(path)));
+        }
+        if old.is_some_and(|old| old.canonical().mode == new.mode && old.id == new.id) {
+            return Ok(());
+        }
+        let max = usize::try_from(self.limits.blob_bytes).unwrap_or(usize::MAX);
+        let bytes = self.object(new.id, ObjectType::Blob, max)?;
+        self.bytes += bytes.len() as u64;
+        if self.bytes > self.limits.bytes {
+            return unfit("its commits hold too many bytes");
+        }
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let judged = match new.mode {
+            SYMLINK => rules::check_link(path, &bytes),
+            _ if is_modules_file(name) => modules::check(&bytes),
+            _ => Ok(()),
+        };
+        judged.or_else(|reason| unfit(format!("one of its commits holds {}: {reason}", display_path(path))))?;
+        self.trusted.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;
+        Ok(())
+    }
+}
+
+/// What is read of a commit.
+struct Commit {
+    tree: Oid,
+    parent: Option<Oid>,
+    author: Author,
+    message: Vec<u8>,
+}
+
+impl Commit {
+    /// `None` for what git would not have written. Source: git-mktag(1) and git-fsck(1) describe the same header lines;
+    /// order: `tree`, `parent` any number of times, `author`, `committer`, others, an empty line, the message.
+    fn parse(bytes: &[u8]) -> Option<Commit> {
+        let (mut tree, mut parent, mut author) = (None, None, None);
+        let mut rest = bytes;
+        loop {
+            let end = rest.iter().position(|&byte| byte == b'\n')?;
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            if line.is_empty() {
+                break;
+            }
+            let value = |key: &str| line.strip_prefix(key.as_bytes())?.strip_prefix(b" ");
+            if let (Some(text), None) = (value("tree"), tree) {
+                tree = Some(hex(text)?);
+            } else if let (Some(text), None) = (value("parent"), parent) {
+                parent = Some(hex(text)?);
+            } else if let (Some(text), None) = (value("author"), &author) {
+                author = Some(Author::parse(text)?);
+            }
+        }
+        Some(Commit {
+            tree: tree?,
+            parent,
+            author: author?,
+            message: rest[..rest.len().min(MESSAGE_BYTES_MAX)].to_vec(),
+        })
+    }
+}
+
+impl Author {
+    /// From `NAME <EMAIL> SECONDS ZONE`.
+    fn parse(line: &[u8]) -> Option<Author> {
+        let open = line.iter().position(|&byte| byte == b'<')?;
+        let close = open + line[open..].iter().position(|&byte| byte == b'>')?;
+        let kept = |text: &[u8]| text[..text.len().min(AUTHOR_BYTES_MAX)].trim_ascii().to_vec();
+        Some(Author { name: kept(&line[..open]), email: kept(&line[open + 1..close]) })
+    }
+}
+
+fn hex(text: &[u8]) -> Option<Oid> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 40)?;
+    Oid::from_str(text).ok()
+}
+
+fn id(text: &str) -> Result<Oid, Stop> {
+    hex(text.trim_end().as_bytes()).ok_or_else(|| Stop::Unfit("its branch is no commit".to_owned()))
+}
+
+/// What is expected at a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+}
+
+/// Opens something below a folder, following no link on the way; `None` where it is not there, or is a whiteout.
+fn open(root: &File, path: &[u8], kind: Kind) -> Result<Option<OwnedFd>, Stop> {
+    let opened = match walk::open_again(root, path) {
+        Ok(opened) => opened,
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        // A whiteout is a device that does not exist.
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Ok(None),
+        Err(_) => return unfit(format!("its {} cannot be opened", display_path(path))),
+    };
+    let file = File::from(opened);
+    let metadata = file.metadata().map_err(io)?;
+    match kind {
+        _ if super::is_whiteout(&metadata) => Ok(None),
+        Kind::File if metadata.is_file() => Ok(Some(file.into())),
+        Kind::Folder if metadata.is_dir() => Ok(Some(file.into())),
+        Kind::File | Kind::Folder => unfit(format!("its {} is something else", display_path(path))),
+    }
+}
+
+fn io(source: std::io::Error) -> CollectError {
+    CollectError::Io { path: b".git".to_vec(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_read_as_git_writes_it() {
+        let text = "tree 0b1615a80aad5c0891c043a1f770618951d14e96\nparent 3c2895d672f550f8c3c4998d73f3ef155390d04f\n\
+                    parent d1ad1b3708d1ad1b3708d1ad1b3708d1ad1b3708\nauthor A <x> B <a@b> 1 +0000\n\
+                    committer C <c@d> 2 +0000\ngpgsig x\n y\n\ntitle\n\nauthor no\n";
+        let commit = Commit::parse(text.as_bytes()).expect("a commit");
+        assert_eq!(commit.parent.map(|id| id.to_string()).as_deref(), Some("3c2895d672f550f8c3c4998d73f3ef155390d04f"));
+        assert_eq!((commit.author.name.as_slice(), commit.author.email.as_slice()), (&b"A"[..], &b"x"[..]));
+        assert_eq!(commit.message, b"title\n\nauthor no\n");
+        let long = Commit::parse(&[text.as_bytes(), &vec![b'x'; 1 << 20]].concat()).expect("a commit");
+        assert_eq!(long.message.len(), MESSAGE_BYTES_MAX, "500 of them are held at once");
+        for broken in ["", "tree x\n\n", "tree 0b1615a80aad5c0891c043a1f770618951d14e96\n\nm", &text[..60]] {
+            assert!(Commit::parse(broken.as_bytes()).is_none(), "{broken:?}");
+        }
+    }
+}

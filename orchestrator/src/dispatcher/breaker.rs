@@ -1,0 +1,73 @@
+//! Whether the machine still works: a full disk or a missing device fails task after task in milliseconds, and running all of
+//! them into it says nothing about any. Several in a row on different instances open the breaker, and the run stops so that
+//! it can be resumed. A pure value.
+
+use swarm_plans::InstanceIx;
+
+use super::history::FailedBy;
+
+/// Failures of the machine in a row, on different instances, that open it.
+pub const FAILURES_MAX: usize = 3;
+
+/// The failures of the machine since something last worked.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    suspects: Vec<InstanceIx>,
+}
+
+/// What an end says about the machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// It works: these had failed by themselves, and keep nobody waiting any more.
+    Works(Vec<InstanceIx>),
+    /// Perhaps it does not.
+    Doubtful,
+    /// It does not.
+    Broken,
+}
+
+impl Breaker {
+    /// An attempt of an instance ended.
+    pub(super) fn hear(&mut self, instance: InstanceIx, failed_by: FailedBy) -> Says {
+        if failed_by == FailedBy::Work {
+            return Says::Works(self.release());
+        }
+        if !self.suspects.contains(&instance) {
+            self.suspects.push(instance);
+        }
+        if self.suspects.len() < FAILURES_MAX { Says::Doubtful } else { Says::Broken }
+    }
+
+    /// Whether an instance failed, and nothing has worked since.
+    pub(super) fn suspects(&self, instance: InstanceIx) -> bool {
+        self.suspects.contains(&instance)
+    }
+
+    /// Nothing more can happen: whoever failed did so by itself.
+    pub(super) fn release(&mut self) -> Vec<InstanceIx> {
+        std::mem::take(&mut self.suspects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(ends: &[(u32, FailedBy)]) -> Says {
+        let mut breaker = Breaker::default();
+        let mut last = Says::Works(vec![]);
+        for &(instance, failed_by) in ends {
+            last = breaker.hear(InstanceIx(instance), failed_by);
+        }
+        last
+    }
+
+    #[test]
+    fn three_different_ones_in_a_row_open_it() {
+        use FailedBy::{Machine, Work};
+        assert_eq!(story(&[(1, Machine), (2, Machine), (3, Machine)]), Says::Broken);
+        assert_eq!(story(&[(1, Machine), (1, Machine), (1, Machine)]), Says::Doubtful);
+        assert_eq!(story(&[(1, Machine), (2, Machine), (9, Work), (3, Machine)]), Says::Doubtful);
+        assert_eq!(story(&[(1, Machine), (2, Machine), (9, Work)]), Says::Works(vec![InstanceIx(1), InstanceIx(2)]));
+    }
+}

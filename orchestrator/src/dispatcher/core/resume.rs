@@ -1,0 +1,314 @@
+//! A core as a journal left it. The facts of the [`History`] go through the same schedule and the same train as live ones,
+//! in the order in which the schedule would start them, so there is no second idea of what follows from a result. What
+//! comes out that the journal has already is dropped; what it has and what does not come out again is open again.
+
+use std::collections::{HashMap, HashSet};
+
+use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, TaskGraph, TaskIx};
+
+use super::reuse::Lookup;
+use super::{Earlier, INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
+use crate::dispatcher::core::FailFast;
+use crate::dispatcher::history::{History, Past, PutAside};
+use crate::dispatcher::needs::transitive;
+use crate::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, RunEvent};
+use crate::ids::Attempt;
+use crate::schedule::{NodeIx, Verdict};
+
+/// A core that goes on, and what has to be in the journal before it does.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The core; [`RunCore::pump`] starts it.
+    pub core: RunCore,
+    /// Fan-outs that ended without items under their task's own name, and are open again.
+    pub unexpanded: NoLonger,
+    /// Results that no longer hold, in graph order; those of `unexpanded` are not among them.
+    pub reopened: NoLonger,
+    /// What happened besides, in order: attempts that were lost, results that follow anew.
+    pub events: Vec<RunEvent>,
+}
+
+/// Results that no longer hold.
+type NoLonger = Vec<(InstanceId, InstanceResult)>;
+
+/// Something that an instance which is still open will be given.
+#[derive(Debug)]
+pub struct Leaning<'a> {
+    /// Whose.
+    pub id: &'a InstanceId,
+    /// Its newest attempt.
+    pub attempt: Attempt,
+    /// Its change, when that has to be there.
+    pub change: Option<&'a ChangeSummary>,
+    /// Whether its artifacts have to be there.
+    pub artifacts: Artifacts,
+}
+
+/// Whether artifacts are handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Artifacts {
+    /// To nobody that is open.
+    Unneeded,
+    /// They are.
+    Needed,
+}
+
+impl RunCore {
+    /// A core for the rest of a run. `graph` is as the plan's text and the globs give it.
+    pub fn resume(
+        graph: TaskGraph,
+        options: Options,
+        expected_ms: &dyn Fn(&str) -> Option<u64>,
+        history: &History,
+    ) -> Resumed {
+        let fail_fast = options.fail_fast;
+        // A failure of the past stops the run when all of the past is known, not in its midst.
+        let tried = |past: &Past| (past.attempts, past.lost + u32::from(past.running.is_some()));
+        let attempts = history.instances().map(|(id, past)| (id.clone(), tried(past))).collect();
+        let earlier = Earlier { ended: ended(&graph, history), attempts };
+        let mut core = RunCore::after(graph, Options { fail_fast: FailFast::No, ..options }, expected_ms, earlier);
+        let open = core.relive(history);
+        if let Some(queue) = &mut core.queue {
+            queue.had_theirs.clear();
+        }
+        core.options.fail_fast = fail_fast;
+        open.into_iter().for_each(|node| core.schedule.wake(node));
+        let failed = core.events.iter().any(|event| core.is_failure(event));
+        let mut events = core.lost(history);
+        let (anew, follows) = core.compare(history);
+        let (unexpanded, reopened) = core.open_again(history, &anew);
+        events.extend(follows);
+        if fail_fast == FailFast::Yes && failed {
+            core.stop(StopCause::FailFast);
+            let (more, _) = core.take();
+            events.extend(more);
+        }
+        Resumed { core, unexpanded, reopened, events }
+    }
+
+    /// Says at which commit (full hex id) the target stands: what is tried again first starts from there.
+    pub fn stands_at(&mut self, tip: String) {
+        self.landings.stands_at(tip);
+    }
+
+    /// Whether an event is a result that ends a run under `--fail-fast`.
+    fn is_failure(&self, event: &RunEvent) -> bool {
+        use InstanceResult::{Failed, TimedOut, Violation};
+        let RunEvent::InstanceFinished { instance, result, .. } = event else { return false };
+        let instance = self.graph.instance_by_id(&instance.0);
+        let allowed = instance.is_some_and(|ix| self.states[ix.index()].allowed);
+        matches!(result, Failed | TimedOut | Violation) && !allowed
+    }
+
+    /// Feeds everything that holds through the schedule. Returns what is open and could start, all of it resting.
+    fn relive(&mut self, history: &History) -> Vec<NodeIx> {
+        let mut open = Vec::new();
+        while let Some(node) = self.schedule.start_next() {
+            let done = match self.roles[node.index()] {
+                Role::Instance(ix) => self.relive_instance(ix, history),
+                Role::Fan(task) => self.relive_fan(task, history),
+                Role::Join(_) | Role::Turn => unreachable!("BUG: a join is never started"),
+                Role::Climb(_) => unreachable!("BUG: nothing lands while the past is relived"),
+            };
+            if done == Relived::Open {
+                self.schedule.rest(node);
+                open.push(node);
+            }
+        }
+        self.relive_starts();
+        open
+    }
+
+    /// What the changes started from that have no fate yet. Those who had their turn are relived in any order, so this is known
+    /// when all of them are.
+    fn relive_starts(&mut self) {
+        for at in 0..self.states.len() {
+            let (ix, state) = (InstanceIx(at as u32), &self.states[at]);
+            if state.result.is_some_and(InstanceResult::passed) && !state.is_settled {
+                let view = self.view(ix);
+                self.states[at].builds_on = Some(view);
+            }
+        }
+    }
+
+    fn relive_instance(&mut self, ix: InstanceIx, history: &History) -> Relived {
+        let id = self.name(ix);
+        let allowed = self.states[ix.index()].allowed;
+        if let Some(past) = history.instance(&id) {
+            self.states[ix.index()].is_settled = past.fate.is_some();
+        }
+        let Some((result, past)) = history.holds(&id, allowed) else { return Relived::Open };
+        self.relive_result(ix, result, past);
+        Relived::Ended
+    }
+
+    fn relive_result(&mut self, ix: InstanceIx, result: InstanceResult, past: &Past) {
+        let state = &mut self.states[ix.index()];
+        state.outputs.clone_from(&past.outputs);
+        state.change.clone_from(&past.change);
+        state.lookup = Lookup::of(past.origin);
+        state.word = past.word;
+        if let Some(aside) = &past.aside {
+            self.put_aside.insert(ix, PutAside::clone(aside));
+        }
+        if let Some(Fate::Parked { .. } | Fate::Dropped) = past.fate {
+            self.landings.was_parked(ix);
+        }
+        let passes = result.passed() || result == InstanceResult::Skipped || self.states[ix.index()].allowed;
+        self.record(ix, result, None);
+        let effects = self.schedule.finish(self.nodes[ix.index()], if passes { Verdict::Pass } else { Verdict::Fail });
+        self.effects(effects);
+    }
+
+    fn relive_fan(&mut self, task: TaskIx, history: &History) -> Relived {
+        let waiting = self.graph.pending().into_iter().find(|waiting| waiting.task == task);
+        let is_output = waiting.is_some_and(|waiting| matches!(waiting.source, Fan::Output { .. } | Fan::Grown { .. }));
+        let name = self.graph.plan().task(task).name.0.clone();
+        match history.items(&name) {
+            // An output is in the journal, so what follows from it is the same again.
+            None if is_output => self.start_fan(task),
+            None => return Relived::Open,
+            Some(items) => self.items(task, Ok(items.clone())),
+        }
+        Relived::Ended
+    }
+
+    /// The attempts that died with their coordinator.
+    fn lost(&self, history: &History) -> Vec<RunEvent> {
+        let mut lost: Vec<(&InstanceId, Attempt)> =
+            history.instances().filter_map(|(id, past)| Some((id, past.running?))).collect();
+        lost.sort_unstable();
+        let event = |(id, attempt): (&InstanceId, Attempt)| RunEvent::AttemptFinished {
+            instance: id.clone(),
+            attempt,
+            end: AttemptEnd::Lost,
+            duration_ms: 0,
+            change: None,
+            outputs: serde_json::Map::new(),
+            notes: vec![],
+            refusals: vec![],
+            envelope: None,
+            retry_in_ms: Some(0),
+        };
+        lost.into_iter().map(event).collect()
+    }
+
+    /// Which of the journal's results came out again, and what came out that it does not have.
+    fn compare(&mut self, history: &History) -> (HashSet<InstanceId>, Vec<RunEvent>) {
+        let (events, actions) = self.take();
+        debug_assert!(actions.is_empty(), "BUG: nothing is done while the past is relived");
+        let results: HashMap<InstanceId, InstanceResult> = events.iter().filter_map(result).collect();
+        let (mut again, mut follows) = (HashSet::new(), Vec::new());
+        for event in events {
+            match event {
+                RunEvent::InstancesAdded { mut instances } => {
+                    // A fan-out that ended without items and ends so again, but otherwise, joins again: what stood for it
+                    // goes with `run-resumed`.
+                    let stands_in_anew = |id: &InstanceId, past: &Past| {
+                        self.graph.instance_by_id(&id.0).is_none() && past.result != results.get(id).copied()
+                    };
+                    instances
+                        .retain(|added| history.instance(&added.id).is_none_or(|past| stands_in_anew(&added.id, past)));
+                    if !instances.is_empty() {
+                        follows.push(RunEvent::InstancesAdded { instances });
+                    }
+                }
+                RunEvent::InstanceFinished { instance, result, cause } => {
+                    if history.instance(&instance).is_some_and(|past| past.result == Some(result)) {
+                        again.insert(instance);
+                    } else {
+                        follows.push(RunEvent::InstanceFinished { instance, result, cause });
+                    }
+                }
+                other => follows.push(other),
+            }
+        }
+        (again, follows)
+    }
+
+    /// The journal's results that did not come out again.
+    fn open_again(&self, history: &History, again: &HashSet<InstanceId>) -> (NoLonger, NoLonger) {
+        let gone = |(id, past): (&InstanceId, &Past)| {
+            let result = past.result.filter(|_| !again.contains(id))?;
+            Some((self.graph.instance_by_id(&id.0), id.clone(), result))
+        };
+        let mut all: Vec<(Option<InstanceIx>, InstanceId, InstanceResult)> =
+            history.instances().filter_map(gone).collect();
+        all.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let (mut unexpanded, mut reopened) = (Vec::new(), Vec::new());
+        for (ix, id, result) in all {
+            match ix {
+                Some(_) => reopened.push((id, result)),
+                None => unexpanded.push((id, result)),
+            }
+        }
+        (unexpanded, reopened)
+    }
+
+    /// What instances that are still open will be given by those that have ended: it has to be there still.
+    pub fn leanings(&self) -> Vec<Leaning<'_>> {
+        let mut direct: HashSet<InstanceIx> = HashSet::new();
+        let mut changes: HashSet<InstanceIx> = HashSet::new();
+        let passed = |ix: &InstanceIx| self.states[ix.index()].result.is_some_and(InstanceResult::passed);
+        let all = || (0..self.states.len()).map(|at| InstanceIx(at as u32));
+        let mut needs_seen = HashSet::new();
+        for ix in all().filter(|ix| self.states[ix.index()].result.is_none()) {
+            let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
+            if needs_seen.insert(needs.clone()) {
+                direct.extend(super::super::needs::direct(&self.graph, &needs).into_iter().filter(passed));
+                changes.extend(transitive(&self.graph, &self.before, needs).into_iter().filter(passed));
+            }
+            let before = self.before.get(&ix).into_iter().flatten().map(|before| Need::Instance(*before)).collect();
+            changes.extend(transitive(&self.graph, &self.before, before).into_iter().filter(passed));
+        }
+        changes.extend(all().filter(passed).filter(|ix| !self.states[ix.index()].is_settled));
+        let mut all: Vec<InstanceIx> = direct.union(&changes).copied().collect();
+        all.sort_unstable();
+        let leaning = |ix: InstanceIx| Leaning {
+            id: &self.graph.instance(ix).id,
+            attempt: Attempt(self.states[ix.index()].attempts),
+            change: self.states[ix.index()].change.as_ref().filter(|_| changes.contains(&ix)),
+            artifacts: if direct.contains(&ix) { Artifacts::Needed } else { Artifacts::Unneeded },
+        };
+        all.into_iter().map(leaning).collect()
+    }
+}
+
+/// The instances whose results hold.
+fn ended(graph: &TaskGraph, history: &History) -> HashSet<InstanceId> {
+    let holds = |(id, _): &(&InstanceId, &Past)| {
+        // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
+        let task = graph.plan().task_by_name(id.0.split('[').next().unwrap_or_default());
+        let allowed = task.is_some_and(|task| graph.plan().task(task).allow_failure == AllowFailure::Yes);
+        history.holds(id, allowed).is_some()
+    };
+    history.instances().filter(holds).map(|(id, _)| id.clone()).collect()
+}
+
+fn result(event: &RunEvent) -> Option<(InstanceId, InstanceResult)> {
+    match event {
+        RunEvent::InstanceFinished { instance, result, .. } => Some((instance.clone(), *result)),
+        _ => None,
+    }
+}
+
+impl Resumed {
+    /// Everything that has to be in the journal behind `run-resumed`, in order.
+    pub fn take_events(&mut self) -> Vec<RunEvent> {
+        let ids: Vec<InstanceId> = self.reopened.iter().map(|(id, _)| id.clone()).collect();
+        let reopened = ids.chunks(INSTANCES_PER_EVENT_MAX).map(|ids| RunEvent::Reopened { instances: ids.to_vec() });
+        let (lost, rest): (Vec<RunEvent>, Vec<RunEvent>) = std::mem::take(&mut self.events)
+            .into_iter()
+            .partition(|event| matches!(event, RunEvent::AttemptFinished { .. }));
+        lost.into_iter().chain(reopened).chain(rest).collect()
+    }
+}
+
+/// What became of something that the schedule started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relived {
+    /// Its result holds.
+    Ended,
+    /// It is still to be done.
+    Open,
+}

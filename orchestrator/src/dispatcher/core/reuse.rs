@@ -1,0 +1,98 @@
+//! Results of earlier runs instead of attempts: which instances are looked up, and what follows from what is found.
+//!
+//! An instance is looked up once, when it could start for the first time. It takes no place meanwhile, so all that could
+//! start is looked up together, whatever `-j` is; what is not found starts when its turn comes.
+
+use swarm_plans::InstanceIx;
+
+use super::{Action, AttemptJob, Origin, Reuse, ReuseResults, RunCore};
+use crate::event::{InstanceResult, ReusedInstance, RunEvent};
+use crate::merge::order::End;
+use crate::schedule::Verdict;
+
+/// Where an instance stands with the results of earlier runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// It was not looked up.
+    #[default]
+    Not,
+    /// It was: there was no result, or the answer is on its way.
+    Asked,
+    /// It took one.
+    Taken,
+}
+
+impl Lookup {
+    /// Where an instance stood whose change came from there.
+    pub(super) fn of(origin: Origin) -> Self {
+        match origin {
+            Origin::Ran => Lookup::Not,
+            Origin::Reused => Lookup::Taken,
+        }
+    }
+
+    /// Where the change comes from.
+    pub(super) fn origin(self) -> Origin {
+        match self {
+            Lookup::Not | Lookup::Asked => Origin::Ran,
+            Lookup::Taken => Origin::Reused,
+        }
+    }
+}
+
+/// Instances that are looked up together.
+const LOOKUPS_MAX: usize = 1000;
+
+impl RunCore {
+    /// Lays a job that is about to start aside when an earlier run may have recorded its result; else gives it back.
+    pub(super) fn looks_up(&mut self, job: AttemptJob) -> Option<AttemptJob> {
+        let state = &mut self.states[job.instance.index()];
+        let reusable = self.options.reuse == ReuseResults::Yes && self.graph.plan().task(job.task).cache.is_some();
+        if !reusable || job.attempt.0 > 1 || state.lookup != Lookup::Not {
+            return Some(job);
+        }
+        (state.lookup, state.attempts) = (Lookup::Asked, 0);
+        self.schedule.rest(self.nodes[job.instance.index()]);
+        self.lookups.push(job);
+        None
+    }
+
+    /// Asks for what was laid aside.
+    pub(super) fn look_up(&mut self) {
+        while !self.lookups.is_empty() {
+            let rest = self.lookups.split_off(self.lookups.len().min(LOOKUPS_MAX));
+            self.actions.push(Action::Reuse(std::mem::replace(&mut self.lookups, rest)));
+        }
+    }
+
+    /// Instances that found a result have ended with it; the others start when their turn comes.
+    pub(super) fn looked_up(&mut self, found: Vec<(InstanceIx, Option<Reuse>)>) {
+        let mut reused = Vec::new();
+        let mut passed = Vec::new();
+        for (ix, reuse) in found {
+            let node = self.nodes[ix.index()];
+            let state = &mut self.states[ix.index()];
+            match reuse {
+                // The run was stopped meanwhile.
+                _ if state.result.is_some() => {}
+                None => self.schedule.wake(node),
+                Some(Reuse { key, from, saved_ms, change, outputs }) => {
+                    (state.attempts, state.lookup, state.result) = (1, Lookup::Taken, Some(InstanceResult::Succeeded));
+                    (state.outputs, state.change) = (outputs.clone(), change.clone());
+                    let end = if change.is_some() { End::Change } else { End::Nothing };
+                    let instance = self.graph.instance(ix).id.clone();
+                    reused.push(ReusedInstance { instance, key, from, saved_ms, change, outputs });
+                    self.landings.finished(self.place(ix), end);
+                    passed.push(node);
+                }
+            }
+        }
+        if !reused.is_empty() {
+            self.events.push(RunEvent::Reused { instances: reused });
+        }
+        for node in passed {
+            let effects = self.schedule.finish(node, Verdict::Pass);
+            self.effects(effects);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What a journal says of a run, as far as a fresh core has to know it: results with their outputs and changes, items of
+//! fan-outs, and a landing that was announced and perhaps not made. Pure: events in, facts out.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+use swarm_plans::InstanceId;
+use swarm_protocol::Ended;
+
+use super::messages::Origin;
+use crate::event::{
+    AttemptEnd, ChangeSummary, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance, RunEvent,
+};
+use crate::ids::Attempt;
+use crate::journal::Spending;
+
+/// What is known of one instance.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    /// The number of its newest attempt; 0 when it was never started.
+    pub attempts: u32,
+    /// Among them, those that say nothing about the work: their coordinator died, they were cancelled, or the machine failed
+    /// them. Whoever goes on with the run does not count them as tries.
+    pub lost: u32,
+    /// The attempt without an end.
+    pub running: Option<Attempt>,
+    /// Whether the newest attempt that ended did so for reasons of ours.
+    pub failed_by: FailedBy,
+    /// Its result, when it has one.
+    pub result: Option<InstanceResult>,
+    /// Outputs of its newest attempt by name.
+    pub outputs: Map<String, Value>,
+    /// The change of its newest attempt.
+    pub change: Option<ChangeSummary>,
+    /// Where its change comes from.
+    pub origin: Origin,
+    /// What became of its change.
+    pub fate: Option<Fate>,
+    /// What a person said of its change, which was parked.
+    pub word: Word,
+    /// Its change did not land as it is, and is put aside for something else to be tried with it.
+    pub aside: Option<Box<PutAside>>,
+}
+
+/// A change that was put aside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PutAside {
+    /// Why, for people.
+    pub reason: String,
+    /// The conflicting paths.
+    pub paths: Vec<String>,
+    /// What kind of refusal it was.
+    pub kind: RefusalKind,
+    /// What is tried now.
+    pub next: Remedy,
+    /// All that was tried with the change, `next` the last of it.
+    pub tried: Vec<Remedy>,
+    /// How the attempt of `next` ended, and what it changed, when it is over and says something about the work.
+    pub came: Option<(AttemptEnd, Option<ChangeSummary>)>,
+}
+
+/// What a person said of a change that was parked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is to be tried again: its task may run once more, on what landed.
+    Again,
+    /// They settled it by hand: nothing but that is tried.
+    ByHand,
+}
+
+/// Whose fault an attempt's end was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FailedBy {
+    /// The work's, or nobody's.
+    #[default]
+    Work,
+    /// Ours or the machine's.
+    Machine,
+}
+
+/// A landing that was announced: the target was about to move.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Announced {
+    /// Full hex commit id of the target before; `None` when it did not exist.
+    pub from: Option<String>,
+    /// Full hex commit id of the target after.
+    pub to: String,
+    /// What was to become of each change.
+    pub merges: Vec<Merge>,
+}
+
+/// All facts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    instances: HashMap<InstanceId, Past>,
+    items: HashMap<String, Vec<Value>>,
+    /// What each instance spent on models.
+    spending: HashMap<InstanceId, Spending>,
+    announced: Option<Announced>,
+    /// The commit that landed last, in full hex.
+    tip: Option<String>,
+    /// Results whose change or artifacts are gone: what needs them cannot have them, so they are made again.
+    gone: std::collections::HashSet<InstanceId>,
+}
+
+impl Past {
+    /// An attempt has ended.
+    fn finish(
+        &mut self,
+        attempt: Attempt,
+        end: &AttemptEnd,
+        change: Option<&ChangeSummary>,
+        outputs: &Map<String, Value>,
+    ) {
+        (self.attempts, self.running) = (self.attempts.max(attempt.0), None);
+        let is_ours = says_nothing(end) || failed_by(end) == FailedBy::Machine;
+        self.lost += u32::from(is_ours);
+        if let Some(aside) = &mut self.aside {
+            // What follows from it, the next event says; until then the first change stands.
+            aside.came = (!is_ours).then(|| (end.clone(), change.cloned()));
+            return;
+        }
+        // A second try on what landed takes nothing away: when it fails, the first change still stands.
+        if self.result.is_some() && *end != AttemptEnd::Succeeded {
+            return;
+        }
+        self.failed_by = failed_by(end);
+        self.outputs.clone_from(outputs);
+        self.change = change.cloned();
+        self.origin = Origin::Ran;
+    }
+
+    /// An earlier run's result was taken.
+    fn reuse(&mut self, reused: &ReusedInstance) {
+        (self.attempts, self.result) = (self.attempts.max(1), Some(InstanceResult::Succeeded));
+        self.outputs.clone_from(&reused.outputs);
+        self.change.clone_from(&reused.change);
+        self.origin = Origin::Reused;
+        self.fate = reused.change.is_none().then_some(Fate::Empty);
+    }
+
+    /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried.
+    fn come_back(&mut self) -> Vec<Remedy> {
+        let Some(aside) = self.aside.take() else { return vec![] };
+        if let Some((AttemptEnd::Succeeded, Some(change))) = aside.came
+            && change.tree != change.base_tree
+        {
+            (self.change, self.origin) = (Some(change), Origin::Ran);
+        }
+        aside.tried
+    }
+}
+
+impl History {
+    /// The facts after all of `events`, in their order.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a RunEvent>) -> Self {
+        let mut history = History::default();
+        events.into_iter().for_each(|event| history.hear(event));
+        history
+    }
+
+    /// Moves on by one event. Total: what does not fit changes what it can.
+    pub fn hear(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::InstancesAdded { instances } => {
+                for added in instances {
+                    self.instances.entry(added.id.clone()).or_default();
+                }
+            }
+            RunEvent::ItemsFound { task, items } => {
+                self.items.insert(task.clone(), items.clone());
+            }
+            RunEvent::AttemptStarted { instance, attempt } => {
+                let past = self.past(instance);
+                (past.attempts, past.running) = (past.attempts.max(attempt.0), Some(*attempt));
+            }
+            RunEvent::ModelCalled { instance, .. } => self.spending.entry(instance.clone()).or_default().count(event),
+            RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
+                self.past(instance).finish(*attempt, end, change.as_ref(), outputs);
+            }
+            RunEvent::Reused { instances } => {
+                instances.iter().for_each(|reused| self.past(&reused.instance).reuse(reused));
+            }
+            RunEvent::InstanceFinished { instance, result, .. } => self.past(instance).result = Some(*result),
+            RunEvent::Retried { instances, resolved } => {
+                instances.iter().for_each(|id| self.retry(id, resolved.as_ref()));
+            }
+            RunEvent::Reopened { instances } => {
+                for id in instances {
+                    let past = self.past(id);
+                    (past.result, past.aside) = (None, None);
+                }
+            }
+            RunEvent::RunResumed { unexpanded, .. } => {
+                for id in unexpanded {
+                    self.instances.remove(id);
+                }
+            }
+            RunEvent::Landing { from, to, merges } => {
+                self.announced = Some(Announced { from: from.clone(), to: to.clone(), merges: merges.clone() });
+            }
+            RunEvent::Merged { instance, fate } => {
+                if let Fate::Landed { commit } = fate {
+                    self.tip = Some(commit.clone());
+                }
+                let past = self.past(instance);
+                past.come_back();
+                past.fate = Some(fate.clone());
+            }
+            RunEvent::Evicted { instance, reason, paths, kind, next } => {
+                let past = self.past(instance);
+                let mut tried = past.come_back();
+                tried.push(*next);
+                let (reason, paths) = (reason.clone(), paths.clone());
+                past.aside = Some(Box::new(PutAside { reason, paths, kind: *kind, next: *next, tried, came: None }));
+            }
+            // Verdicts are remembered beside the events.
+            RunEvent::Verified { .. } | RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
+        }
+    }
+
+    /// A person asked for another try: what was parked has no fate any more, and attempts that failed do not count.
+    fn retry(&mut self, id: &InstanceId, resolved: Option<&InstanceId>) {
+        let past = self.past(id);
+        past.word = match past.fate {
+            Some(Fate::Parked { .. }) if resolved == Some(id) => Word::ByHand,
+            Some(Fate::Parked { .. }) => Word::Again,
+            Some(Fate::Landed { .. } | Fate::Empty | Fate::Dropped) | None => Word::None,
+        };
+        if past.word != Word::None {
+            past.fate = None;
+        }
+        (past.lost, past.aside) = (past.attempts, None);
+    }
+
+    /// The same before the journal knows; what failed is open again. Returns how many are parked no more.
+    pub fn try_again(&mut self, ids: &[InstanceId], resolved: Option<&InstanceId>) -> u64 {
+        let mut unparked = 0;
+        for id in ids {
+            self.retry(id, resolved);
+            unparked += u64::from(self.past(id).word != Word::None);
+            if self.past(id).result.is_some_and(|result| !result.passed()) {
+                self.gone.insert(id.clone());
+            }
+        }
+        unparked
+    }
+
+    /// What is known of an instance; `None` when the journal does not name it.
+    pub fn instance(&self, id: &InstanceId) -> Option<&Past> {
+        self.instances.get(id)
+    }
+
+    /// All instances that the journal names, in no order.
+    pub fn instances(&self) -> impl Iterator<Item = (&InstanceId, &Past)> {
+        self.instances.iter()
+    }
+
+    /// What instances spent on models, in no order.
+    pub fn spending(&self) -> impl Iterator<Item = (&InstanceId, &Spending)> {
+        self.spending.iter()
+    }
+
+    /// The items that a command listed for a fan-out.
+    pub fn items(&self, task: &str) -> Option<&Vec<Value>> {
+        self.items.get(task)
+    }
+
+    /// The newest landing that was announced and of which some members have no fate yet; only those are named.
+    pub fn announced(&self) -> Option<Announced> {
+        let mut announced = self.announced.clone()?;
+        announced.merges.retain(|merge| self.instances.get(&merge.instance).is_none_or(|past| past.fate.is_none()));
+        (!announced.merges.is_empty()).then_some(announced)
+    }
+
+    /// Full hex id of the commit that landed last.
+    pub fn tip(&self) -> Option<&str> {
+        self.tip.as_deref()
+    }
+
+    /// Says that what an instance left is no longer there.
+    pub fn forget(&mut self, id: InstanceId) {
+        self.gone.insert(id);
+    }
+
+    /// The result of an instance, when it still holds: it says something about the work, and what it left is there.
+    /// `allowed` instances failed with their dependents' consent, so those may have run: their failures hold whoever caused
+    /// them.
+    pub fn holds(&self, id: &InstanceId, allowed: bool) -> Option<(InstanceResult, &Past)> {
+        use InstanceResult::*;
+        let past = self.instances.get(id).filter(|_| !self.gone.contains(id))?;
+        let result = past.result?;
+        let holds = match result {
+            Succeeded | Flaky | TimedOut | Violation | Skipped => true,
+            Failed => allowed || past.failed_by == FailedBy::Work,
+            Cancelled | Blocked | Lost => false,
+        };
+        holds.then_some((result, past))
+    }
+
+    fn past(&mut self, id: &InstanceId) -> &mut Past {
+        self.instances.entry(id.clone()).or_default()
+    }
+}
+
+fn says_nothing(end: &AttemptEnd) -> bool {
+    *end == AttemptEnd::Lost || end.is_cancelled()
+}
+
+/// Whose fault an end was.
+pub fn failed_by(end: &AttemptEnd) -> FailedBy {
+    match end {
+        AttemptEnd::Infra { .. }
+        | AttemptEnd::Work { ended: Ended::Refused(_) }
+        | AttemptEnd::Check { ended: Ended::Refused(_), .. } => FailedBy::Machine,
+        _ => FailedBy::Work,
+    }
+}

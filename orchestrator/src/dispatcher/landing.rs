@@ -1,0 +1,603 @@
+//! The target half of a run's decisions: which results are folded next, which of them the gate lets through, when the target
+//! moves, and what becomes of each result. A pure value: results and answers in, events and actions out. What a place of
+//! the train stands for, the core knows.
+//!
+//! ready → folded → verified → moved, one batch at a time; what does not fit goes to [`super::ladder`], and whatever stood
+//! behind a culprit is folded again without it. Start reading at [`Landings::drive`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish};
+
+use super::gate::{Base, Gate};
+use super::history::PutAside;
+use super::ladder::{Climb, Climbed, Ladder, Refusal};
+use super::messages::{Action, FoldedBatch, FoldedMember, Landing, StopCause, TargetMove, VerifyDone};
+use crate::event::{Fate, Merge as Part, RefusalKind, RunEvent};
+use crate::merge::order::{End, Next, Place, TaskPlace, Train};
+use crate::merge::train::search::{Found, Search};
+
+/// How often a batch is folded again because somebody else moved the target meanwhile.
+pub const REFOLDS_MAX: u32 = 10;
+
+#[derive(Debug)]
+enum Target {
+    Idle,
+    Folding { batch: Vec<Landing> },
+    Verifying { folded: FoldedBatch, batch: Vec<Landing>, search: Search },
+    Moving { plan: Settlement },
+}
+
+/// What a batch comes to, once the target has moved.
+#[derive(Debug)]
+struct Settlement {
+    /// Members in order, each with what becomes of it.
+    members: Vec<(Landing, Word)>,
+    /// What is folded again, behind the culprit.
+    rest: Vec<Landing>,
+}
+
+impl Settlement {
+    /// What is settled by the move alone.
+    fn merges(&self) -> Vec<Part> {
+        let part = |(landing, word): &(Landing, Word)| match word {
+            Word::Lands { commit } => {
+                Some(Part { instance: landing.name.clone(), fate: Fate::Landed { commit: commit.clone() } })
+            }
+            Word::Refused(_) | Word::Waits | Word::Parks { .. } => None,
+        };
+        self.members.iter().filter_map(part).collect()
+    }
+}
+
+/// The word on a member of a batch.
+#[derive(Debug, Clone)]
+enum Word {
+    Lands {
+        commit: String,
+    },
+    Refused(Refusal),
+    /// It builds on one that was refused.
+    Waits,
+    /// A failure of ours.
+    Parks {
+        reason: String,
+    },
+}
+
+/// Results that are green and wait for all others (`publish = "all-or-nothing"`).
+#[derive(Debug, Default)]
+struct Held {
+    /// With their commits, in order.
+    members: Vec<(Landing, String)>,
+    /// The target before, and the newest commit.
+    tip: Option<(Option<String>, String)>,
+    /// What failed, the first in the order of the plan: nothing lands.
+    failed: Option<(Place, InstanceId)>,
+}
+
+/// What is on its way to the target.
+#[derive(Debug)]
+pub(super) struct Landings {
+    /// In which order results leave.
+    train: Train,
+    /// Those whose turn has come, in order.
+    ready: VecDeque<Landing>,
+    target: Target,
+    parked: BTreeSet<InstanceIx>,
+    gate: Option<Gate>,
+    ladder: Ladder,
+    /// Those whose second try found nothing left to do. They are spoken of when all that is tried with them has ended: whoever
+    /// goes on with the run in between would land what waits for them, and try the others on another tip.
+    unchanged: BTreeMap<Place, InstanceId>,
+    /// `None` lands what is green at once.
+    held: Option<Held>,
+    /// The run's base commit.
+    base: String,
+    /// The newest commit that something was folded onto or that landed.
+    tip: String,
+    refolds: u32,
+    stopped: Option<StopCause>,
+    /// Why the target cannot be worked on; nothing more is tried then, and what was on its way stays as it is.
+    broken: Option<String>,
+    events: Vec<RunEvent>,
+    actions: Vec<Action>,
+}
+
+impl Landings {
+    pub(super) fn new(merge: &Merge, base: &str) -> Self {
+        Landings {
+            train: Train::new(),
+            ready: VecDeque::new(),
+            target: Target::Idle,
+            parked: BTreeSet::new(),
+            gate: merge.verify.as_ref().filter(|_| merge.mode == MergeMode::Train).map(Gate::new),
+            ladder: Ladder::default(),
+            unchanged: BTreeMap::new(),
+            held: (merge.publish == Publish::AllOrNothing).then(Held::default),
+            base: base.to_owned(),
+            tip: base.to_owned(),
+            refolds: 0,
+            stopped: None,
+            broken: None,
+            events: vec![],
+            actions: vec![],
+        }
+    }
+
+    /// More instances of a task may join.
+    pub(super) fn open(&mut self, task: TaskPlace) {
+        self.train.open(task);
+    }
+
+    /// All instances of a task have joined.
+    pub(super) fn close(&mut self, task: TaskPlace) {
+        self.train.close(task);
+    }
+
+    /// Adds an instance whose end is not known yet.
+    pub(super) fn join(&mut self, place: Place) {
+        self.train.join(place);
+    }
+
+    /// Says how an instance ended.
+    pub(super) fn finished(&mut self, place: Place, end: End) {
+        self.train.finished(place, end);
+    }
+
+    /// An instance failed in a way that counts against the run.
+    pub(super) fn failed(&mut self, place: Place, instance: &InstanceId) {
+        if let Some(held) = &mut self.held
+            && held.failed.as_ref().is_none_or(|(first, _)| place < *first)
+        {
+            held.failed = Some((place, instance.clone()));
+        }
+    }
+
+    /// The next place whose turn has come; the core answers with [`Landings::ready`] or [`Landings::empty`].
+    pub(super) fn next(&mut self) -> Option<Next> {
+        self.train.advance()
+    }
+
+    /// Says where the target stands, behind an earlier coordinator.
+    pub(super) fn stands_at(&mut self, tip: String) {
+        self.tip = tip;
+    }
+
+    /// Says that a result was parked by an earlier coordinator: what builds on it is parked, too.
+    pub(super) fn was_parked(&mut self, instance: InstanceIx) {
+        self.parked.insert(instance);
+    }
+
+    /// Whether nothing is on its way to the target now; there may be more to come. What an early end kept from being verified
+    /// or tried again is neither landed nor parked, and stays for the next time.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let idle = matches!(self.target, Target::Idle) && !self.ladder.is_climbing();
+        let waiting = self.gate.as_ref().is_some_and(Gate::is_waiting);
+        idle && !waiting && (self.ready.is_empty() || self.is_cut())
+    }
+
+    /// A change whose turn has come and which an earlier coordinator had put aside.
+    pub(super) fn aside_before(&mut self, landing: Landing, before: &PutAside) {
+        let refusal = Refusal { reason: before.reason.clone(), paths: before.paths.clone(), kind: before.kind };
+        let tried = before.tried.iter().map(|remedy| (*remedy).into()).collect();
+        self.ladder.put_as_before(landing, before.next.into(), refusal, tried);
+    }
+
+    /// A change whose turn has come.
+    pub(super) fn ready(&mut self, landing: Landing) {
+        self.ready.push_back(landing);
+    }
+
+    /// An instance that changed nothing.
+    pub(super) fn empty(&mut self, instance: InstanceId) {
+        self.events.push(RunEvent::Merged { instance, fate: Fate::Empty });
+    }
+
+    /// Whether work may start: the base has passed the gate, if there is one.
+    pub(super) fn is_open(&self) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.base() == Base::Green)
+    }
+
+    /// Why the run has to end, when the base does not pass.
+    pub(super) fn closed(&self) -> Option<StopCause> {
+        match self.gate.as_ref()?.base() {
+            Base::Red => Some(StopCause::BaseRed),
+            Base::Unverifiable => Some(StopCause::Unverifiable),
+            Base::Unknown | Base::Asked | Base::Green => None,
+        }
+    }
+
+    /// What the machine said when a batch could not be folded or the target not be moved.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    /// The run ends early.
+    pub(super) fn stop(&mut self, cause: StopCause) {
+        self.stopped = Some(cause);
+    }
+
+    /// Whether everything has its fate, or will not get one in this run.
+    pub(super) fn is_done(&self) -> bool {
+        let held = self.held.as_ref().is_some_and(|held| !held.members.is_empty());
+        let rest = self.ready.is_empty() && self.ladder.is_empty() && !held;
+        self.is_at_rest() && self.train.is_done() && (rest || self.is_cut())
+    }
+
+    /// Whether nothing more can be verified, tried or published together: a person, the deadline or the gate ended the run.
+    fn is_cut(&self) -> bool {
+        let waits_for_more = self.gate.is_some() || self.held.is_some();
+        self.broken.is_some()
+            || self.stopped.is_some_and(|cause| cause > StopCause::FailFast)
+                && (waits_for_more || self.ready.is_empty())
+    }
+
+    /// What happened and what is to be done since the last call.
+    pub(super) fn take(&mut self) -> (Vec<RunEvent>, Vec<Action>) {
+        (std::mem::take(&mut self.events), std::mem::take(&mut self.actions))
+    }
+
+    /// Folds what is ready, when the target is at rest. Returns what has to be tried again for the train to go on.
+    pub(super) fn drive(&mut self) -> Vec<Climb> {
+        if let Some(gate) = &mut self.gate
+            && self.stopped.is_none()
+        {
+            gate.ask_base(&self.base, &mut self.actions);
+        }
+        if !matches!(self.target, Target::Idle) || !self.is_open() || self.ladder.is_climbing() {
+            return vec![];
+        }
+        if self.broken.is_some() || (self.is_cut() && self.gate.is_some()) {
+            return vec![];
+        }
+        self.next_batch();
+        let resting = matches!(self.target, Target::Idle) && self.ready.is_empty() && self.train.is_done();
+        if !resting || self.is_cut() {
+            return vec![];
+        }
+        self.climb()
+    }
+
+    /// Takes the next batch, if there is enough for one.
+    fn next_batch(&mut self) {
+        let more = !self.train.is_done();
+        if self.enough(more) == 0 {
+            return;
+        }
+        for _ in 0..self.ready.len() {
+            let landing = self.ready.pop_front().expect("it was counted");
+            if let Some(landing) = self.unless_held_back(landing) {
+                self.ready.push_back(landing);
+            }
+        }
+        let take = self.enough(more);
+        if take > 0 {
+            let batch = self.ready.drain(..take).collect();
+            self.fold(batch);
+        }
+    }
+
+    /// Gives back a change that may be folded. One that needs a parked change is parked, too, one that only came after it is
+    /// made again, and one that stands on what is tried again waits for that.
+    fn unless_held_back(&mut self, landing: Landing) -> Option<Landing> {
+        let parked = |(need, _): &&(InstanceIx, InstanceId)| self.parked.contains(need);
+        if let Some((_, need)) = landing.builds_on.iter().find(parked) {
+            let reason = builds_on_parked(&need.0);
+            self.park(landing, Fate::Parked { reason, paths: vec![] });
+        } else if let Some((_, before)) = landing.comes_after.iter().find(parked) {
+            let reason = format!("it started from the change of `{before}`, which is parked");
+            self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale });
+        } else if landing.stands_on().any(|need| self.ladder.holds(need)) {
+            self.ladder.wait(landing);
+        } else {
+            return Some(landing);
+        }
+        None
+    }
+
+    /// How many of those that are ready make a batch now; `more` may still come.
+    fn enough(&self, more: bool) -> usize {
+        match (&self.gate, &self.held) {
+            (_, Some(_)) if more => 0,
+            (Some(gate), _) => gate.batch_of(self.ready.len(), more),
+            (None, _) => self.ready.len(),
+        }
+    }
+
+    fn fold(&mut self, batch: Vec<Landing>) {
+        let onto = self.held.as_ref().and_then(|held| held.tip.as_ref()).map(|(_, tip)| tip.clone());
+        self.actions.push(Action::Fold { batch: batch.clone(), onto });
+        self.target = Target::Folding { batch };
+    }
+
+    /// Everything else has its fate: what was put aside is tried again, and what was held is published.
+    fn climb(&mut self) -> Vec<Climb> {
+        if self.stopped.is_some() {
+            // In order, so that what others stand on is parked before them.
+            for (landing, refusal) in self.ladder.give_up() {
+                match refusal {
+                    Some(refusal) => self.park(landing, refusal.fate()),
+                    None => {
+                        let free = self.unless_held_back(landing);
+                        self.ready.extend(free);
+                    }
+                }
+            }
+            if !self.ready.is_empty() {
+                return self.drive();
+            }
+        }
+        for (landing, need) in self.ladder.orphans(&self.parked) {
+            self.park(landing, Fate::Parked { reason: builds_on_parked(&need.0), paths: vec![] });
+        }
+        if self.ladder.is_empty() {
+            self.publish();
+            return vec![];
+        }
+        match self.ladder.round() {
+            Err(climbs) => climbs,
+            Ok(again) => {
+                self.ready.extend(again);
+                self.drive()
+            }
+        }
+    }
+
+    /// A batch was folded.
+    pub(super) fn folded(&mut self, folded: Result<FoldedBatch, String>) {
+        let Target::Folding { batch } = std::mem::replace(&mut self.target, Target::Idle) else {
+            unreachable!("BUG: nothing was being folded");
+        };
+        let folded = match folded {
+            Ok(folded) => folded,
+            Err(reason) => {
+                self.broken = Some(format!("results could not be merged: {reason}"));
+                return self.put_back(batch);
+            }
+        };
+        self.tip.clone_from(&folded.tip);
+        let clean = folded.clean().count();
+        match &mut self.gate {
+            Some(gate) if clean > 0 => {
+                let search = gate.search(clean, &folded.tip_tree);
+                self.target = Target::Verifying { folded, batch, search };
+                self.search();
+            }
+            _ => self.settle(folded, batch, clean),
+        }
+    }
+
+    /// A verdict came.
+    pub(super) fn verified(&mut self, number: u64, done: &VerifyDone) {
+        let Some(gate) = &mut self.gate else { unreachable!("BUG: a verdict without a gate") };
+        let prefix = gate.verdict(number, done, &self.base, &mut self.events, &mut self.actions);
+        if let (Some(prefix), Target::Verifying { search, .. }) = (prefix, &mut self.target) {
+            search.verdict(prefix, done.verdict, done.look);
+            self.search();
+        }
+    }
+
+    /// Goes on with the search, or with what it found.
+    fn search(&mut self) {
+        let Target::Verifying { folded, batch, mut search } = std::mem::replace(&mut self.target, Target::Idle) else {
+            unreachable!("BUG: no search");
+        };
+        let Some(gate) = &mut self.gate else { unreachable!("BUG: a search without a gate") };
+        let cut = self.stopped.is_some_and(|cause| cause > StopCause::FailFast);
+        match search.found() {
+            None | Some(Found::Broken) if cut => {
+                // Nobody waits for these verdicts any more; the results stay as they are.
+                gate.forget();
+                self.put_back(batch);
+            }
+            None => {
+                for (prefix, look) in search.wanted() {
+                    let commit = match prefix {
+                        0 => folded.tip.as_str(),
+                        _ => folded.clean().nth(prefix - 1).expect("a prefix of the clean ones").1,
+                    };
+                    gate.ask_prefix((prefix, look), commit, &mut self.actions);
+                }
+                self.target = Target::Verifying { folded, batch, search };
+            }
+            Some(Found::All) => {
+                let clean = folded.clean().count();
+                self.settle(folded, batch, clean);
+            }
+            Some(Found::Culprit { green }) => self.settle(folded, batch, green),
+            Some(Found::RedTip) => self.park_all(batch, "the target itself fails its verification"),
+            Some(Found::Broken) => {
+                self.park_all(batch, "it could not be verified; `swarm logs '[merge] verify'` shows why")
+            }
+        }
+    }
+
+    /// Decides what becomes of a batch of which the first `green` clean members land.
+    fn settle(&mut self, folded: FoldedBatch, batch: Vec<Landing>, green: usize) {
+        let culprit = folded.clean().nth(green).map(|(at, _)| at);
+        let to = green.checked_sub(1).and_then(|last| folded.clean().nth(last)).map(|(_, commit)| commit.to_owned());
+        let mut settlement = Settlement { members: vec![], rest: vec![] };
+        for (at, (landing, member)) in batch.into_iter().zip(folded.members).enumerate() {
+            let word = match member {
+                _ if culprit.is_some_and(|culprit| at > culprit) => {
+                    settlement.rest.push(landing);
+                    continue;
+                }
+                FoldedMember::Clean { .. } if culprit == Some(at) => Word::Refused(Refusal {
+                    reason: "with it, the verification fails".to_owned(),
+                    paths: vec![],
+                    kind: RefusalKind::Red,
+                }),
+                FoldedMember::Clean { commit } => Word::Lands { commit },
+                FoldedMember::Conflict { reason, paths } => {
+                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Conflict })
+                }
+                FoldedMember::Hostile { reason, paths } => {
+                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Red })
+                }
+                FoldedMember::Waits => Word::Waits,
+                FoldedMember::Failed { reason } => Word::Parks { reason },
+            };
+            settlement.members.push((landing, word));
+        }
+        match (to, &mut self.held) {
+            (Some(to), Some(held)) => {
+                let from = held.tip.take().map_or(folded.from, |(from, _)| from);
+                held.tip = Some((from, to));
+                self.spoken(settlement);
+            }
+            (Some(to), None) if Some(&to) != folded.from.as_ref() => {
+                let merges = settlement.merges();
+                self.events.push(RunEvent::Landing { from: folded.from.clone(), to: to.clone(), merges });
+                self.actions.push(Action::MoveTarget { from: folded.from, to });
+                self.target = Target::Moving { plan: settlement };
+            }
+            _ => self.spoken(settlement),
+        }
+    }
+
+    /// The compare-and-swap was tried.
+    pub(super) fn moved(&mut self, outcome: TargetMove) {
+        let Target::Moving { plan } = std::mem::replace(&mut self.target, Target::Idle) else {
+            unreachable!("BUG: the target was not being moved");
+        };
+        let everyone = |plan: Settlement| plan.members.into_iter().map(|(landing, _)| landing).chain(plan.rest);
+        let reason = match outcome {
+            TargetMove::Done => {
+                self.refolds = 0;
+                return if self.held.is_some() { self.published(plan) } else { self.spoken(plan) };
+            }
+            TargetMove::Lost if self.refolds < REFOLDS_MAX => {
+                self.refolds += 1;
+                // What was published together is folded together again, on what is there now.
+                return self.put_back(everyone(plan).collect());
+            }
+            TargetMove::Lost => "the target kept moving while this was merged".to_owned(),
+            TargetMove::Refused(reason) => {
+                self.broken = Some(format!("the target could not be moved: {reason}"));
+                return self.put_back(everyone(plan).collect());
+            }
+        };
+        let all = everyone(plan).collect();
+        self.park_all(all, &reason);
+    }
+
+    /// Says what became of a batch, and puts back what is folded again.
+    fn spoken(&mut self, settlement: Settlement) {
+        self.put_back(settlement.rest);
+        for (landing, word) in settlement.members {
+            match (word, &mut self.held) {
+                (Word::Lands { commit }, Some(held)) => held.members.push((landing, commit)),
+                (Word::Lands { commit }, None) => self.landed(landing.name, commit),
+                (Word::Refused(refusal), _) => self.refuse(landing, refusal),
+                // What it stands on has been spoken of: it is parked, or aside.
+                (Word::Waits, _) => {
+                    if let Some(landing) = self.unless_held_back(landing) {
+                        self.ladder.wait(landing);
+                    }
+                }
+                (Word::Parks { reason }, _) => self.park(landing, Fate::Parked { reason, paths: vec![] }),
+            }
+        }
+    }
+
+    /// They are the next again.
+    fn put_back(&mut self, batch: Vec<Landing>) {
+        batch.into_iter().rev().for_each(|landing| self.ready.push_front(landing));
+    }
+
+    fn landed(&mut self, instance: InstanceId, commit: String) {
+        self.tip.clone_from(&commit);
+        self.events.push(RunEvent::Merged { instance, fate: Fate::Landed { commit } });
+    }
+
+    /// A change does not land as it is: something else is tried, or it is parked.
+    fn refuse(&mut self, landing: Landing, refusal: Refusal) {
+        let rung = self.ladder.rung(&landing, &refusal).filter(|_| self.stopped != Some(StopCause::FailFast));
+        let Some(rung) = rung else { return self.park(landing, refusal.fate()) };
+        let Refusal { reason, paths, kind } = refusal.clone();
+        let (instance, next) = (landing.name.clone(), rung.into());
+        self.events.push(RunEvent::Evicted { instance, reason, paths, kind, next });
+        self.ladder.put(landing, rung, refusal);
+    }
+
+    /// What came of trying a change again.
+    pub(super) fn climbed(&mut self, instance: InstanceIx, climbed: Climbed) {
+        if self.is_cut() && matches!(climbed, Climbed::Failed(_)) {
+            // It stays aside, for the next time.
+            return self.ladder.stay(instance);
+        }
+        match self.ladder.climbed(instance, climbed) {
+            Some((landing, _, Climbed::Unchanged)) => drop(self.unchanged.insert(landing.place, landing.name)),
+            Some((landing, mut refusal, Climbed::Failed(how))) => {
+                refusal.reason = format!("{}; {how}", refusal.reason);
+                self.refuse(landing, refusal);
+            }
+            Some((_, _, Climbed::Change(_))) => unreachable!("BUG: a change takes its place in the order"),
+            None => {}
+        }
+        if !self.ladder.is_climbing() && !self.is_cut() {
+            std::mem::take(&mut self.unchanged).into_values().for_each(|instance| self.empty(instance));
+        }
+    }
+
+    /// The commit that a change is tried again on.
+    pub(super) fn tip(&self) -> &str {
+        self.held.as_ref().and_then(|held| held.tip.as_ref()).map_or(&self.tip, |(_, tip)| tip)
+    }
+
+    /// The change that is being tried again.
+    pub(super) fn aside(&self, instance: InstanceIx) -> Option<&Landing> {
+        self.ladder.landing(instance)
+    }
+
+    /// Lands all that was held, or parks it.
+    fn publish(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let members = std::mem::take(&mut held.members);
+        let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return };
+        let parked = !self.parked.is_empty();
+        let reason = match &held.failed {
+            Some((_, failed)) => Some(format!("the plan publishes all or nothing, and `{failed}` did not pass")),
+            None if parked => Some("the plan publishes all or nothing, and something is parked".to_owned()),
+            None => None,
+        };
+        if let Some(reason) = reason {
+            return self.park_all(members.into_iter().map(|(landing, _)| landing).collect(), &reason);
+        }
+        let members: Vec<_> = members.into_iter().map(|(landing, commit)| (landing, Word::Lands { commit })).collect();
+        let plan = Settlement { members, rest: vec![] };
+        if Some(&to) == from.as_ref() {
+            return self.published(plan);
+        }
+        self.events.push(RunEvent::Landing { from: from.clone(), to: to.clone(), merges: plan.merges() });
+        self.actions.push(Action::MoveTarget { from, to });
+        self.target = Target::Moving { plan };
+    }
+
+    /// All that was held is on the target.
+    fn published(&mut self, plan: Settlement) {
+        for (landing, word) in plan.members {
+            if let Word::Lands { commit } = word {
+                self.landed(landing.name, commit);
+            }
+        }
+    }
+
+    fn park_all(&mut self, batch: Vec<Landing>, reason: &str) {
+        for landing in batch {
+            self.park(landing, Fate::Parked { reason: reason.to_owned(), paths: vec![] });
+        }
+    }
+
+    fn park(&mut self, landing: Landing, fate: Fate) {
+        self.parked.insert(landing.instance);
+        self.events.push(RunEvent::Merged { instance: landing.name, fate });
+    }
+}
+
+/// Why a change is parked that builds on a parked one.
+pub fn builds_on_parked(need: &str) -> String {
+    format!("it builds on `{need}`, which is parked")
+}

@@ -1,0 +1,85 @@
+//! What the proxy refused a job, once each: for the attempt's notes, with the plan's line that would allow it.
+
+use std::sync::Mutex;
+
+/// Different refusals that are kept of one job; of more only the number.
+pub const REFUSALS_MAX: usize = 50;
+
+/// One refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who was to be reached, as `host:port`; what was sent where that is no host. Harmless to print.
+    pub asked: String,
+    /// Why not, for people.
+    pub reason: String,
+    /// The entry of `network` that would allow it, where one would.
+    pub entry: Option<String>,
+    /// How often.
+    pub times: u64,
+}
+
+impl Refusal {
+    /// The refusal for people, with the plan's line that would allow it.
+    pub fn note(&self, policy: &str) -> String {
+        let mut note = format!("network: {} was refused", self.asked);
+        if self.times > 1 {
+            note.push_str(&format!(" {} times", self.times));
+        }
+        note.push_str(&format!(": {}", self.reason));
+        if let Some(entry) = &self.entry {
+            note.push_str(&format!("; sandbox.{policy}.network = [\"{entry}\"] would allow it"));
+        }
+        note
+    }
+}
+
+/// All refusals of one job.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    all: Vec<Refusal>,
+    more: u64,
+}
+
+impl Refusals {
+    /// Counts a refusal.
+    pub fn note(&self, asked: &str, reason: &str, entry: Option<String>) {
+        let mut kept = self.kept.lock().expect("nobody panics with it");
+        let known = kept.all.iter().position(|known| known.asked == asked && known.reason == reason);
+        match known {
+            Some(at) => kept.all[at].times += 1,
+            None if kept.all.len() < REFUSALS_MAX => {
+                kept.all.push(Refusal { asked: asked.to_owned(), reason: reason.to_owned(), entry, times: 1 });
+            }
+            None => kept.more += 1,
+        }
+    }
+
+    /// What was noted so far, in the order of its first appearance, and how many others there were.
+    pub fn take(&self) -> (Vec<Refusal>, u64) {
+        let mut kept = self.kept.lock().expect("nobody panics with it");
+        let kept = std::mem::take(&mut *kept);
+        (kept.all, kept.more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_refusal_is_kept_once_and_their_number_is_bounded() {
+        let refusals = Refusals::default();
+        for number in 0..REFUSALS_MAX + 7 {
+            refusals.note(&format!("host{number}:443"), "no", None);
+            refusals.note("host0:443", "no", None);
+        }
+        let (all, more) = refusals.take();
+        assert_eq!((all.len(), more), (REFUSALS_MAX, 7));
+        assert_eq!(all[0].note("default"), format!("network: host0:443 was refused {} times: no", REFUSALS_MAX + 8));
+    }
+}

@@ -1,0 +1,93 @@
+//! `--check-determinism`: a task whose result may be reused runs several times, each in a worktree of its own, and has to
+//! leave the same tree, the same outputs and the same artifacts each time. The first difference is its failure.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use git2::Oid;
+use serde_json::{Map, Value};
+
+use super::places::Places;
+use super::{Executor, LogWriter, Record, SECTION_BYTES_MAX, Stop, Trial, chain};
+use crate::cache::folder;
+use crate::collect::display_path;
+use crate::commit;
+use crate::event::{AttemptEnd, ChangeSummary};
+use crate::report::words;
+use crate::repository::RepositoryError;
+use crate::tree;
+
+/// Differing paths that an end names.
+const PATHS_NAMED_MAX: usize = 20;
+
+impl Executor {
+    /// Runs an attempt that passed again, as often as was asked for, and compares.
+    pub(super) async fn again(self: &Arc<Self>, trial: Trial<'_>, first: &Record) -> Result<(), Stop> {
+        if trial.task.cache.is_none() {
+            return Ok(());
+        }
+        for round in 2..=self.repeats {
+            self.jobs.phase(Some(&trial.job.name), format!("once more, {round} of {}", self.repeats));
+            let places = trial.places.again(round);
+            let log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
+            let mut second = Record::new(log);
+            let passed = self.steps(Trial { places: &places, ..trial }, &mut second).await;
+            self.keep_first(trial, first)?;
+            let Record { log, change, outputs, .. } = second;
+            // What it printed lies beside the first log; one that cannot be written changes no verdict.
+            let _ = log.finish();
+            if let Err(Stop(end)) = passed {
+                if matches!(end, AttemptEnd::Infra { .. }) || end.is_cancelled() {
+                    return Err(Stop(end));
+                }
+                let detail = format!("it passed once, and at run {round} of the same it {}", words::end(&end));
+                return Err(Stop(AttemptEnd::Differs { detail, paths: vec![] }));
+            }
+            if let Some((what, paths)) = self.difference(first, (change.as_ref(), &outputs), trial.places, &places)? {
+                let detail = format!("run {round} of the same left {what}");
+                return Err(Stop(AttemptEnd::Differs { detail, paths }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A repetition takes the attempt's ref for its own result; the first one is the result.
+    fn keep_first(&self, trial: Trial<'_>, first: &Record) -> Result<(), RepositoryError> {
+        let Some(change) = first.change.as_ref().filter(|change| change.tree != change.base_tree) else {
+            return Ok(());
+        };
+        let reference = commit::attempt_ref(&self.run, &trial.job.name, trial.job.attempt);
+        commit::keep(&self.repository, &reference, Oid::from_str(&change.commit)?)
+    }
+
+    /// What differs, and in which paths, the first first.
+    fn difference(
+        &self,
+        first: &Record,
+        (change, outputs): (Option<&ChangeSummary>, &Map<String, Value>),
+        places: &Places,
+        others: &Places,
+    ) -> Result<Option<(&'static str, Vec<String>)>, Stop> {
+        if let (Some(one), Some(other)) = (&first.change, change)
+            && one.tree != other.tree
+        {
+            let git = self.repository.handle()?;
+            let odb = git.odb()?;
+            let paths = tree::diff(&odb, Some(Oid::from_str(&one.tree)?), Some(Oid::from_str(&other.tree)?))?;
+            let paths = paths.iter().take(PATHS_NAMED_MAX).map(|difference| display_path(&difference.path)).collect();
+            return Ok(Some(("another tree", paths)));
+        }
+        if first.outputs != *outputs {
+            let mut all = first.outputs.keys().chain(outputs.keys());
+            let name = all.find(|name| first.outputs.get(*name) != outputs.get(*name));
+            return Ok(Some(("another output", name.into_iter().cloned().collect())));
+        }
+        let digest = |folder: &Path| {
+            folder::contents(folder)
+                .map(|contents| contents.map(|contents| contents.digest))
+                .map_err(|error| Stop(AttemptEnd::Infra { detail: format!("compare artifacts: {}", chain(&error)) }))
+        };
+        let same = digest(&places.artifacts())? == digest(&others.artifacts())?;
+        Ok((!same).then(|| ("other files in $SWARM_ARTIFACTS", vec![])))
+    }
+}

@@ -1,0 +1,457 @@
+//! Coding agents as work: what one is told, and how its conversation becomes an end of the attempt.
+//!
+//! An attempt whose coordinator died is followed by one that gives its transcript once more (see
+//! [`crate::agent::transcript`]); one that failed is followed by one that is told why.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use git2::Oid;
+use serde::{Deserialize, Serialize};
+use swarm_plans::{
+    AgentMode, CONTEXT_TOKENS_DEFAULT, DEFAULT_SANDBOX, Network, OUTPUT_TOKENS_DEFAULT, RenderedAgent, ServerReach,
+    Submits,
+};
+use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, Envelope};
+use swarm_protocol::toolset::{HookEvent, HookSpec, LanguageServers, Reach, ToolServer, Toolset};
+use swarm_protocol::{Access, Ended, Stream};
+use tokio::sync::mpsc;
+
+use super::job::Ran;
+use super::trees::{Start, files_matching};
+use super::{Executor, Stop, Trial, When, chain};
+use crate::agent::attach::Entrance;
+use crate::agent::bootstrap::{self, Beginning, BootstrapError, Told};
+use crate::agent::conversation::{Conversation, Ear, Held, OwnTools, SAYS_MAX, Shown, TOLD_MAX};
+use crate::agent::planning::{self, Submissions};
+use crate::agent::transcript::{self, Entry, Recorded, Transcript};
+use crate::dispatcher::core::StartAt;
+use crate::egress::Leads;
+use crate::event::{AttemptEnd, ChangeSummary, Progress};
+use crate::ids::Attempt;
+use crate::journal::{LogWriter, attempt_dir, logs};
+use crate::model::broker::Caller;
+use crate::report::{sanitize, words};
+use crate::worker_process::AgentLink;
+use crate::worktree::Worktree;
+
+/// The file, beside a failed attempt's log, with what the next one is told of it.
+const FEEDBACK_FILE: &str = "feedback.json";
+/// The version of that file.
+const FEEDBACK_VERSION: u32 = 1;
+/// Lines of a failed attempt's log that the next one is told.
+const FEEDBACK_LINES_MAX: usize = 80;
+/// The longest part of its change that the next one is told, in bytes.
+const FEEDBACK_DIFF_BYTES_MAX: usize = 24 << 10;
+/// The longest of these lines, in characters.
+const FEEDBACK_LINE_CHARS_MAX: usize = 400;
+
+/// What the next attempt is told.
+#[derive(Serialize, Deserialize)]
+struct Feedback {
+    version: u32,
+    text: String,
+}
+
+/// What an agent's work came to.
+pub(super) struct Worked {
+    /// How its process ended.
+    pub ran: Ran,
+    /// Its last word.
+    pub envelope: Option<Envelope>,
+    /// Things a person should know.
+    pub notes: Vec<String>,
+    /// What it was to hand over, or why there is none; `None` where it hands over nothing.
+    pub submitted: Option<Result<String, String>>,
+}
+
+/// One conversation with an agent.
+pub(super) struct Talk<'a> {
+    /// The agent.
+    pub agent: &'a RenderedAgent,
+    /// What it is told.
+    pub beginning: Beginning,
+    /// The tree that it begins with.
+    pub tree: Oid,
+    /// Where it is kept; absolute.
+    pub transcript: PathBuf,
+    /// Answers that are given once more.
+    pub recorded: VecDeque<Recorded>,
+    /// What it is given beside its own tools.
+    pub toolset: Toolset,
+    /// Who runs those of them that are the coordinator's.
+    pub own_tools: Option<Arc<dyn OwnTools>>,
+    /// In which of the attempt's worktrees.
+    pub when: When,
+}
+
+impl Executor {
+    /// Runs the attempt's agent in a worktree.
+    pub(super) async fn agent(
+        &self,
+        trial: Trial<'_>,
+        agent: &RenderedAgent,
+        start: &Start,
+        worktree: &Worktree,
+        log: &mut LogWriter,
+    ) -> Result<Worked, Stop> {
+        let models = self.models_for(agent);
+        let told = Told { feedback: self.newest_feedback(trial), models: models.clone() };
+        let beginning = self.beginning(trial, agent, start, &told)?;
+        let recorded = self.recorded(trial, transcript::FILE, &begun(agent, &beginning, start.tree));
+        let (mut toolset, lacking) = self.toolset(agent).await;
+        let submissions = agent.settings.submits.map(|Submits::Plan| self.submissions(models, start.commit));
+        let own_tools = submissions.clone().map(|own| own as Arc<dyn OwnTools>);
+        toolset.of_coordinator = own_tools.iter().flat_map(|own| own.offered()).collect();
+        let transcript = trial.places.transcript();
+        let (tree, when) = (start.tree, When::WORK);
+        let talk = Talk { agent, beginning, tree, transcript, recorded, toolset, own_tools, when };
+        let (ran, held) = self.talk(trial, talk, worktree, log).await?;
+        let notes = lacking.into_iter().chain(notes(&held)).collect();
+        let submitted = submissions.map(|submissions| submissions.taken());
+        Ok(Worked { ran, notes, envelope: held.envelope, submitted })
+    }
+
+    /// Holds one conversation to its end.
+    pub(super) async fn talk(
+        &self,
+        trial: Trial<'_>,
+        talk: Talk<'_>,
+        worktree: &Worktree,
+        log: &mut LogWriter,
+    ) -> Result<(Ran, Held), Stop> {
+        let Talk { agent, beginning, tree, transcript, recorded, toolset, own_tools, when } = talk;
+        let Trial { job, task, .. } = trial;
+        let begun = begun(agent, &beginning, tree);
+        let (spec, _) = self.cage_of(trial, worktree, when)?;
+        let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
+        let sizes = self.broker.sizes(&agent.settings.model);
+        let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
+        let transcript = Transcript::create(&transcript)?;
+        // Nobody joins who looks at a result: it has a fresh context.
+        let people = (when.out == Access::Write).then(|| Entrance::open(trial.places.folder())).transpose()?;
+        let (says, heard) = mpsc::channel(SAYS_MAX);
+        let (tell, told) = mpsc::channel(TOLD_MAX);
+        let log = Mutex::new(log);
+        let ear = Listener { executor: self, trial, log: &log };
+        let mut conversation = Conversation {
+            broker: Arc::clone(&self.broker),
+            caller: self.caller(trial, agent),
+            servers: Arc::clone(&self.tool_servers),
+            servers_named: agent.settings.servers.iter().map(|(name, _)| name.clone()).collect(),
+            own_tools,
+            transcript: Arc::new(Mutex::new(transcript)),
+            recorded,
+            secrets: self.jobs.secrets.clone(),
+            ear: &ear,
+            people,
+            heard: mpsc::unbounded_channel(),
+            shown: Shown::default(),
+        };
+        let mut held = Held::default();
+        conversation.keep(begun, &mut held).await;
+        // A log that cannot be written is noticed when it is finished.
+        let mut hear = |_: Stream, bytes: &[u8]| drop(lock(&log).write(bytes));
+        let leads = match when.out {
+            Access::Write => Leads { hosts: self.cages[&task.sandbox].egress().cloned(), models: self.desk(trial) },
+            // Who only looks reaches nobody.
+            Access::Read => Leads { hosts: None, models: None },
+        };
+        let link = AgentLink { says, told };
+        let work = self.jobs.run_agent(&job.name, job_of_agent, link, task.timeout, leads, spec, &mut hear);
+        let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
+        Ok((ran?, held))
+    }
+
+    /// The models that a plan which this agent writes may name.
+    fn models_for(&self, agent: &RenderedAgent) -> Vec<String> {
+        if agent.settings.submits.is_none() {
+            return vec![];
+        }
+        planning::models(&self.user_models, &agent.settings.model)
+    }
+
+    fn submissions(&self, models: Vec<String>, start: Oid) -> Arc<Submissions> {
+        let repository = Arc::clone(&self.repository);
+        let files = move |globs: &[String]| files_matching(&repository, start, globs).map_err(|error| chain(&error));
+        Arc::new(Submissions::new(models, Box::new(files)))
+    }
+
+    /// What the agent is given beside its own tools, and which servers of tools cannot be used.
+    async fn toolset(&self, agent: &RenderedAgent) -> (Toolset, Vec<String>) {
+        let settings = &agent.settings;
+        let (mut servers, mut lacking) = (Vec::new(), Vec::new());
+        for (name, known) in &settings.servers {
+            // A person's own entry wins over the plan's.
+            let Some(server) = self.user_servers.get(name).or(known.as_ref()) else { continue };
+            let reach = match &server.reach {
+                ServerReach::Program { argv, env } => Reach::Program { argv: argv.clone(), env: env.clone() },
+                ServerReach::Address { .. } => match self.tool_servers.offered(name).await {
+                    Ok(offered) => Reach::Coordinator { offered },
+                    Err(why) => {
+                        lacking.push(why);
+                        continue;
+                    }
+                },
+            };
+            let timeout_ms = server.timeout.as_millis() as u64;
+            servers.push(ToolServer { name: name.clone(), reach, tools: server.tools.clone(), timeout_ms });
+        }
+        let hooks = settings.hooks.iter().filter_map(|hook| {
+            let (matcher, run) = (hook.tools.clone(), hook.run.clone());
+            let event = HookEvent::of_name(&hook.event)?;
+            Some(HookSpec { event, matcher, run, timeout_ms: hook.timeout.as_millis() as u64 })
+        });
+        let diagnostics = match settings.language_servers {
+            swarm_plans::LanguageServers::WhenInstalled => LanguageServers::WhenInstalled,
+            swarm_plans::LanguageServers::Never => LanguageServers::Never,
+        };
+        let (tools, of_coordinator) = (settings.tools.clone(), vec![]);
+        (Toolset { tools, hooks: hooks.collect(), servers, of_coordinator, diagnostics }, lacking)
+    }
+
+    fn caller(&self, trial: Trial<'_>, agent: &RenderedAgent) -> Caller {
+        Caller {
+            instance: trial.job.name.clone(),
+            task: trial.job.task,
+            attempt: trial.job.attempt,
+            models: Arc::from([agent.settings.model.clone()]),
+        }
+    }
+
+    fn beginning(
+        &self,
+        trial: Trial<'_>,
+        agent: &RenderedAgent,
+        start: &Start,
+        told: &Told,
+    ) -> Result<Beginning, Stop> {
+        let git = self.repository.handle()?;
+        let odb = git.odb()?;
+        let work = (&trial.job.rendered, agent);
+        let network = self.network_of(&trial.task.sandbox);
+        bootstrap::beginning(&odb, start.tree, &trial.job.name, work, network, told).map_err(bootstrap_failed)
+    }
+
+    fn network_of(&self, policy: &str) -> &Network {
+        let known = &self.plan.sandboxes;
+        &known.get(policy).unwrap_or_else(|| &known[DEFAULT_SANDBOX]).network
+    }
+
+    /// The folders of earlier attempts of the instance, the newest first.
+    fn earlier(&self, trial: Trial<'_>) -> impl Iterator<Item = PathBuf> {
+        let folder = |attempt| attempt_dir(self.state.root(), &self.run, &trial.job.name, Attempt(attempt));
+        (1..trial.job.attempt.0).rev().map(folder)
+    }
+
+    /// What the newest attempt that came to an end leaves to this one. What cannot be read is nothing.
+    fn newest_feedback(&self, trial: Trial<'_>) -> Option<String> {
+        self.earlier(trial).find_map(|folder| read_feedback(&folder))
+    }
+
+    /// Answers that are given once more, from the transcripts of this name of attempts that were told nothing to the next one:
+    /// those behind the newest that failed by its own fault. What cannot be read is nothing: then the conversation begins anew.
+    pub(super) fn recorded(&self, trial: Trial<'_>, name: &str, begun: &Entry) -> VecDeque<Recorded> {
+        let cut_short = self.earlier(trial).take_while(|folder| read_feedback(folder).is_none());
+        let entries = cut_short.filter_map(|folder| transcript::read(&folder.join(name)).ok().flatten());
+        // A task that runs once more because its change did not land is to think again.
+        let is_first = trial.job.start == StartAt::Needs;
+        let entries = entries.filter(|entries| is_first || !transcript::has_ended(entries));
+        // The longest conversation that began the same way.
+        let all = entries.map(|entries| transcript::recorded(&entries, begun));
+        all.max_by_key(VecDeque::len).unwrap_or_default()
+    }
+
+    /// A change that does not count, as text; `None` where there is none, or it cannot be read any more.
+    fn gone(&self, change: &ChangeSummary) -> Option<String> {
+        let commit = Oid::from_str(&change.commit).ok().filter(|_| change.tree != change.base_tree)?;
+        let from = self.repository.handle().ok()?.find_commit(commit).ok()?.parent_id(0).ok()?;
+        self.change_of(from, commit, FEEDBACK_DIFF_BYTES_MAX).ok()
+    }
+
+    /// Keeps what the next attempt is to be told of one that failed by its own fault. One that was cut short is told nothing: it
+    /// is gone on with.
+    pub(super) fn leave_feedback(
+        &self,
+        trial: Trial<'_>,
+        end: &AttemptEnd,
+        envelope: Option<&Envelope>,
+        change: Option<&ChangeSummary>,
+    ) -> Option<String> {
+        let cut_short = end.is_cancelled() || matches!(end, AttemptEnd::Lost | AttemptEnd::Infra { .. });
+        if trial.job.rendered.agent.is_none() || *end == AttemptEnd::Succeeded || cut_short {
+            return None;
+        }
+        let tail = logs::tail(&trial.places.log(), FEEDBACK_LINES_MAX).unwrap_or_default();
+        let mut text = feedback(end, envelope, &tail);
+        if let Some(diff) = change.and_then(|change| self.gone(change)) {
+            text.push_str(&format!("\nWhat it had changed; take of it what was right:\n\n{diff}"));
+        }
+        let text = self.jobs.secrets.text(&text).into_owned();
+        let text = serde_json::to_vec(&Feedback { version: FEEDBACK_VERSION, text }).expect("plain data");
+        let path = trial.places.folder().join(FEEDBACK_FILE);
+        let written = std::fs::write(&path, text);
+        written.err().map(|error| format!("its next attempt will not know why it failed: {error}"))
+    }
+}
+
+/// The end of an attempt whose agent could not be told its task.
+pub(super) fn bootstrap_failed(error: BootstrapError) -> Stop {
+    match error {
+        error @ BootstrapError::NotThere { .. } => {
+            Stop(AttemptEnd::Work { ended: Ended::StartFailed { reason: error.to_string() } })
+        }
+        error => error.into(),
+    }
+}
+
+/// How a conversation begins in a worktree of `tree`.
+pub(super) fn begun(agent: &RenderedAgent, beginning: &Beginning, tree: Oid) -> Entry {
+    let Beginning { system, prompt } = beginning.clone();
+    Entry::Begun { model: agent.settings.model.clone(), system, prompt, tree: tree.to_string() }
+}
+
+/// What an agent handed over, where it was to hand over something.
+///
+/// # Errors
+/// How the attempt ends without it.
+pub(super) fn handed_over(submitted: Option<Result<String, String>>) -> Result<Option<String>, AttemptEnd> {
+    submitted.transpose().map_err(|detail| AttemptEnd::Outputs { detail })
+}
+
+/// How an attempt ends whose agent's process ended by itself.
+pub(super) fn end_of(ended: Ended, envelope: Option<&Envelope>) -> Result<(), AttemptEnd> {
+    match (ended, envelope) {
+        (Ended::Exited { .. }, Some(envelope)) if envelope.status.is_for_checks() => Ok(()),
+        (Ended::Exited { .. }, Some(Envelope { status, detail, summary, .. })) => {
+            let detail = if detail.is_empty() { summary } else { detail };
+            Err(AttemptEnd::Agent { status: *status, detail: detail.clone() })
+        }
+        // One of ours always has a last word.
+        (Ended::Exited { code: 0 }, None) => Err(AttemptEnd::Work { ended: Ended::Exited { code: 1 } }),
+        (ended, _) => Err(AttemptEnd::Work { ended }),
+    }
+}
+
+fn agent_job(
+    agent: &RenderedAgent,
+    (context, output): (Option<u32>, Option<u32>),
+    beginning: Beginning,
+    worktree: PathBuf,
+    scratch: PathBuf,
+    toolset: Toolset,
+) -> AgentJob {
+    let settings = agent.settings.clone();
+    AgentJob {
+        worktree,
+        scratch,
+        model: settings.model,
+        system: beginning.system,
+        prompt: beginning.prompt,
+        limits: AgentLimits {
+            turns: settings.turns,
+            tokens: settings.tokens,
+            context_tokens: settings.context_tokens.or(context.map(u64::from)).unwrap_or(CONTEXT_TOKENS_DEFAULT),
+            output_tokens: settings.output_tokens.or(output).unwrap_or(OUTPUT_TOKENS_DEFAULT),
+        },
+        mode: match settings.mode {
+            AgentMode::ReadOnly => swarm_protocol::agent::AgentMode::ReadOnly,
+            AgentMode::WorkspaceWrite => swarm_protocol::agent::AgentMode::WorkspaceWrite,
+            AgentMode::Full => swarm_protocol::agent::AgentMode::Full,
+        },
+        rules: AgentRules { allow: settings.allow, ask: settings.ask, deny: settings.deny },
+        toolset,
+    }
+}
+
+/// What a person should know of a conversation.
+pub(super) fn notes(held: &Held) -> Vec<String> {
+    let mut notes = Vec::new();
+    if held.given_again > 0 {
+        let n = held.given_again;
+        notes.push(format!(
+            "it went on with a conversation that was cut short: {n} answers were given once more, unpaid"
+        ));
+    }
+    notes.extend(held.transcript_lost.as_ref().map(|why| format!("its transcript is incomplete: {why}")));
+    notes
+}
+
+/// What the next attempt is told of one that failed.
+fn feedback(end: &AttemptEnd, envelope: Option<&Envelope>, tail: &[Vec<u8>]) -> String {
+    let mut text = match end {
+        AttemptEnd::Findings { by, findings } => {
+            let listed: String = findings.iter().map(|finding| format!("- {}\n", finding.trim())).collect();
+            format!("{by} looked at the result and found what has to change:\n{listed}")
+        }
+        end => format!("It {}.\n", words::end(end)),
+    };
+    if let Some(envelope) = envelope.filter(|envelope| !envelope.summary.is_empty()) {
+        text.push_str(&format!("\nWhat was said of it then:\n{}\n", envelope.summary));
+    }
+    if !tail.is_empty() {
+        let line = |line: &Vec<u8>| sanitize::line(line).chars().take(FEEDBACK_LINE_CHARS_MAX).collect::<String>();
+        text.push_str("\nThe end of its log:\n");
+        tail.iter().for_each(|one| text.push_str(&format!("    {}\n", line(one))));
+    }
+    text
+}
+
+fn read_feedback(folder: &Path) -> Option<String> {
+    let bytes = std::fs::read(folder.join(FEEDBACK_FILE)).ok()?;
+    let feedback: Feedback = serde_json::from_slice(&bytes).ok()?;
+    (feedback.version == FEEDBACK_VERSION).then_some(feedback.text)
+}
+
+/// Whoever panicked while it wrote left a log that is whole but for a line.
+fn lock<'a, 'l>(log: &'a Mutex<&'l mut LogWriter>) -> std::sync::MutexGuard<'a, &'l mut LogWriter> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes to the attempt's log and tells the reporters.
+struct Listener<'a, 'l> {
+    executor: &'a Executor,
+    trial: Trial<'a>,
+    log: &'a Mutex<&'l mut LogWriter>,
+}
+
+impl Ear for Listener<'_, '_> {
+    fn log(&self, text: &str) {
+        drop(lock(self.log).write(text.as_bytes()));
+    }
+
+    fn line(&self, text: &str) {
+        let line = text.lines().next().unwrap_or_default().as_bytes().to_vec();
+        let instance = self.trial.job.name.clone();
+        // A line that finds no room is not shown.
+        let _ = self.executor.jobs.progress.try_send(Progress::Line { instance, line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_protocol::agent::AgentStatus;
+
+    use super::*;
+
+    fn envelope(status: AgentStatus) -> Envelope {
+        let (detail, summary) = (String::new(), "said".to_owned());
+        Envelope { status, detail, summary, evidence: vec![], follow_ups: vec![], turns: 1 }
+    }
+
+    #[test]
+    fn only_a_model_that_ended_its_work_reaches_the_checks() {
+        let exited = |code| Ended::Exited { code };
+        assert_eq!(end_of(exited(0), Some(&envelope(AgentStatus::Done))), Ok(()));
+        assert_eq!(end_of(exited(0), Some(&envelope(AgentStatus::Partial))), Ok(()));
+        for status in [AgentStatus::Limit, AgentStatus::Blocked, AgentStatus::Unanswered] {
+            let end = end_of(exited(1), Some(&envelope(status)));
+            assert_eq!(end, Err(AttemptEnd::Agent { status, detail: "said".to_owned() }));
+        }
+        assert_eq!(end_of(exited(0), None), Err(AttemptEnd::Work { ended: exited(1) }));
+        let killed = Ended::Limit { limit: "memory".to_owned(), detail: String::new() };
+        let end = end_of(killed.clone(), Some(&envelope(AgentStatus::Done)));
+        assert_eq!(end, Err(AttemptEnd::Work { ended: killed }), "what it said before does not count");
+    }
+}

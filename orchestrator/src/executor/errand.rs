@@ -1,0 +1,135 @@
+//! Commands of the merge train: each caged in a fresh worktree of a commit, under a log of its own. Nothing that an earlier one
+//! left can reach a later one.
+
+use std::sync::Arc;
+
+use git2::Oid;
+use swarm_plans::{InstanceId, RenderedCommand};
+use swarm_protocol::{Access, Ended, Grant, Stream};
+
+use super::job::{CagedCommand, Jobs};
+use super::places::Places;
+use super::{Executor, chain};
+use crate::base::Layers;
+use crate::dispatcher::NeedsView;
+use crate::egress::Leads;
+use crate::ids::Attempt;
+use crate::journal::LogWriter;
+use crate::journal::logs::{SECTION_BYTES_MAX, tail};
+use crate::report::{sanitize, words};
+use crate::worktree::Worktree;
+
+/// Lines of the log that an ending quotes.
+const QUOTED_LINES_MAX: usize = 10;
+
+/// One command to run.
+pub(super) struct Errand<'a> {
+    /// The commit whose tree it works on.
+    pub commit: Oid,
+    /// The layers of the base, with what else is to lie under the worktree.
+    pub layers: &'a Layers,
+    /// What it runs.
+    pub command: &'a RenderedCommand,
+    /// Its policy, a key of the plan's sandboxes.
+    pub sandbox: &'a str,
+    /// Its folders.
+    pub places: &'a Places,
+    /// Variables beside those that every task has.
+    pub env: Vec<(String, String)>,
+    /// What it is shown beside the worktree.
+    pub grants: Vec<Grant>,
+    /// Starts it.
+    pub jobs: &'a Jobs,
+    /// Whose lines reporters show; `None` shows none.
+    pub shown: Option<&'a InstanceId>,
+}
+
+impl<'a> Errand<'a> {
+    /// A command that belongs to no instance.
+    pub fn of_train(
+        (layers, commit): (&'a Layers, Oid),
+        command: &'a RenderedCommand,
+        sandbox: &'a str,
+        jobs: &'a Jobs,
+        places: &'a Places,
+    ) -> Self {
+        Errand { layers, commit, command, sandbox, places, env: vec![], grants: vec![], jobs, shown: None }
+    }
+}
+
+impl Executor {
+    /// Runs a command that belongs to no instance, as [`Executor::errand`] does, with a log of its own. What an earlier coordinator
+    /// left in its folders is thrown away.
+    ///
+    /// # Errors
+    /// As of [`Executor::errand`].
+    pub(super) async fn lone_errand(self: &Arc<Self>, errand: Errand<'_>) -> Result<(Ended, Worktree), String> {
+        errand.places.clear(&self.state).map_err(|error| chain(&error))?;
+        let mut log = LogWriter::new(errand.places.log(), SECTION_BYTES_MAX);
+        let (ended, worktree) = self.errand(errand, &mut log).await?;
+        if let Err(error) = log.finish() {
+            self.trees.discard(worktree);
+            return Err(chain(&error));
+        }
+        Ok((ended, worktree))
+    }
+
+    /// Runs a command to its end. The worktree is the caller's to look at and to discard.
+    ///
+    /// # Errors
+    /// Why it could not run, for people: a failure of ours or of the machine.
+    pub(super) async fn errand(
+        self: &Arc<Self>,
+        errand: Errand<'_>,
+        log: &mut LogWriter,
+    ) -> Result<(Ended, Worktree), String> {
+        let Errand { layers, commit, command, sandbox, places, env: more, grants: shown_besides, jobs, shown } = errand;
+        let (executor, layers, folder) = (Arc::clone(self), layers.clone(), places.worktree("work"));
+        let worktree = tokio::task::spawn_blocking(move || {
+            let start = executor.trees.layered_on(&layers, commit)?;
+            executor.trees.worktree(&start, &folder)
+        });
+        let worktree = worktree.await.map_err(|error| chain(&error))?.map_err(|error| chain(&error))?;
+        let cage = &self.cages[sandbox];
+        let needs = NeedsView::default();
+        let inside = places.inside(cage.tier(), Access::Write, &needs, &self.state, &self.run);
+        let inside = inside.map_err(|error| chain(&error))?;
+        let mut grants = worktree.grants.clone();
+        grants.extend(inside.grants);
+        grants.extend(shown_besides);
+        let mut env = inside.env;
+        env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
+        env.extend(more);
+        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &places.of_cage("work"));
+        places.make_private_folders(&self.state, &spec).map_err(|error| chain(&error))?;
+        let cwd = worktree.spec.at().clone();
+        let RenderedCommand { argv, timeout } = command.clone();
+        let caged = CagedCommand { argv, cwd, timeout, leads: Leads { hosts: cage.egress().cloned(), models: None } };
+        // A log that cannot be written is noticed when it is finished.
+        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
+        match jobs.run(shown, caged, spec, &mut hear).await {
+            Ok(ran) => Ok((ran.outcome.ended, worktree)),
+            Err(error) => {
+                self.trees.discard(worktree);
+                Err(chain(&error))
+            }
+        }
+    }
+
+    /// The folders of a command that belongs to no instance: `name` is none that a task can have.
+    pub(super) fn places_of(&self, name: &str, number: u32) -> Places {
+        Places::of(&self.state, &self.run, &InstanceId(name.to_owned()), Attempt(number))
+    }
+}
+
+/// How a command ended, with its last lines, for people.
+pub(super) fn ending(command: &RenderedCommand, ended: &Ended, places: &Places) -> String {
+    let lines = tail(&places.log(), QUOTED_LINES_MAX).unwrap_or_default();
+    let quoted: String = lines.iter().map(|line| format!("\n    {}", sanitize::line(line))).collect();
+    format!("`{}` {}{quoted}", words::command(&command.argv), words::ended(ended))
+}
+
+/// Whether an end says nothing about the work: it was cancelled, or its cage could not be closed.
+pub(super) fn is_ours(ended: &Ended) -> bool {
+    matches!(ended, Ended::Cancelled | Ended::Refused(_))
+}

@@ -1,0 +1,185 @@
+//! `history = "keep"`: a worker's own commits, told again by us. Once when its change is collected, on what it started from,
+//! under a ref beside the change's; and once more when it lands, folded one by one onto what landed before. Author and
+//! message are the worker's, as far as they are fit to be seen; committer and every date are the run's, so the same work
+//! gives the same commit ids. Where the steps do not lead to what lands, one commit stands for all and names them.
+
+use git2::{Commit, Oid};
+use swarm_plans::{History as Wanted, InstanceId};
+
+use super::land::BatchError;
+use super::trees::Start;
+use super::{Executor, TakeError};
+use crate::collect::Change;
+use crate::collect::history::{Author, History, Step, history};
+use crate::collect::rules::judge_together;
+use crate::commit::{self, CommitSpec, Retold};
+use crate::dispatcher::core::Landing;
+use crate::ids::Attempt;
+use crate::merge::{self, Folded, fold_by};
+use crate::report::sanitize;
+use crate::repository::RepositoryError;
+use crate::worktree::Worktree;
+
+/// Bytes of a message that are kept.
+const MESSAGE_BYTES_MAX: usize = 8 << 10;
+
+/// Characters of an author's name or address that are kept.
+const AUTHOR_CHARS_MAX: usize = 100;
+
+/// The trailers that only we write.
+const OURS: &str = "swarm-";
+
+/// The trailer of a commit that stands for several.
+const TRAILER: &str = "Swarm-History";
+
+impl Executor {
+    /// Tells a worker's commits again on what it started from, where the plan wants them and there are any: the newest, and
+    /// what a person should know.
+    pub(super) fn keep_history(
+        &self,
+        (name, attempt): (&InstanceId, Attempt),
+        start: &Start,
+        worktree: &Worktree,
+        change: &Change,
+        writes: Option<&[String]>,
+    ) -> Result<(Option<String>, Option<String>), TakeError> {
+        if self.plan.merge.history == Wanted::Squash || change.is_empty() {
+            return Ok((None, None));
+        }
+        let steps = match history(&self.repository, worktree, start.commit, change, writes)? {
+            History::None => return Ok((None, None)),
+            History::Squashed(reason) => {
+                return Ok((None, Some(format!("its commits are told as one: {}", self.jobs.secrets.text(&reason)))));
+            }
+            History::Kept(steps) => steps,
+        };
+        let mut parent = start.commit;
+        for step in &steps {
+            parent = self.retell(name, parent, step)?;
+        }
+        commit::keep(&self.repository, &commit::history_ref(&self.run, name, attempt), parent)?;
+        Ok((Some(parent.to_string()), None))
+    }
+
+    fn retell(&self, name: &InstanceId, parent: Oid, step: &Step) -> Result<Oid, RepositoryError> {
+        let subject = format!("{}: {name}", self.plan.name);
+        let message = message(&step.message, &subject);
+        let message = self.jobs.secrets.text(&message);
+        let author = step.author.as_ref().and_then(fit);
+        let trailers = commit::trailers(&self.plan.name, name);
+        let retold = Retold { parent, tree: step.tree, author, message: &message, trailers: &trailers };
+        commit::write_retold(&self.repository, &self.signing, &retold)
+    }
+
+    /// Lands a change that folds to `tree` onto `tip`: commit by commit where its history leads there, else as one. Files that
+    /// were made `again` for it belong to the last step.
+    pub(super) fn land_on(
+        &self,
+        landing: &Landing,
+        tip: Oid,
+        (tree, again): (Oid, &[Vec<u8>]),
+    ) -> Result<Oid, BatchError> {
+        let Some(newest) = &landing.change.history else { return Ok(self.commit_on(landing, tip, tree)?) };
+        let git = self.repository.handle()?;
+        let start = git.find_commit(Oid::from_str(&landing.change.commit)?)?.parent_id(0)?;
+        let mut steps: Vec<Commit<'_>> = Vec::new();
+        let mut at = git.find_commit(Oid::from_str(newest)?)?;
+        // We wrote them, one on top of the other.
+        while at.id() != start {
+            let parent = at.parent(0)?;
+            steps.push(std::mem::replace(&mut at, parent));
+        }
+        let mut trees = Vec::new();
+        let mut before = git.find_commit(tip)?.tree_id();
+        for step in steps.iter().rev() {
+            let base = step.parent(0)?.tree_id();
+            let step_of = merge::Step { base, result: step.tree_id(), writes: landing.change.writes.as_deref() };
+            match fold_by(&git, &self.trees.rules, before, &step_of).map(|outcome| outcome.folded) {
+                Ok(Folded::Clean { tree })
+                    if judge_together(&git.odb()?, before, tree).is_ok_and(|refusal| refusal.is_none()) =>
+                {
+                    before = tree
+                }
+                // All of it fits and may stand, but not step by step.
+                Ok(_) | Err(_) => return Ok(self.commit_on(landing, tip, tree)?),
+            }
+            trees.push((step, before));
+        }
+        match trees.last_mut() {
+            Some((_, last)) if *last == tree => {}
+            Some((_, last)) if !again.is_empty() => *last = tree,
+            Some(_) | None => return Ok(self.commit_on(landing, tip, tree)?),
+        }
+        let (mut parent, mut before) = (tip, git.find_commit(tip)?.tree_id());
+        for (step, tree) in trees {
+            if tree != before {
+                parent = commit::write_again(&self.repository, &self.signing, step, parent, tree)?;
+                before = tree;
+            }
+        }
+        Ok(parent)
+    }
+
+    fn commit_on(&self, landing: &Landing, parent: Oid, tree: Oid) -> Result<Oid, RepositoryError> {
+        let mut trailers = commit::trailers(&self.plan.name, &landing.name);
+        trailers.extend(landing.change.history.clone().map(|newest| (TRAILER, newest)));
+        let subject = format!("{}: {}", self.plan.name, landing.name);
+        let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
+        commit::write_commit(&self.repository, &self.signing, &spec)
+    }
+}
+
+/// A worker's message as it can be shown anywhere: lines without control characters, bounded, and none that claims to be a
+/// trailer of ours. An empty one becomes `subject`.
+fn message(bytes: &[u8], subject: &str) -> String {
+    let mut text = String::new();
+    for line in bytes.split(|&byte| byte == b'\n') {
+        let line = sanitize::line(line);
+        let line = line.trim_end();
+        if line.to_ascii_lowercase().trim_start().starts_with(OURS) || text.is_empty() && line.is_empty() {
+            continue;
+        }
+        if text.len() + line.len() >= MESSAGE_BYTES_MAX {
+            break;
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    match text.trim_end() {
+        "" => subject.to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// Name and address as git takes them; `None` where nothing is left of the name.
+fn fit(author: &Author) -> Option<(String, String)> {
+    let fit = |bytes: &[u8]| -> String {
+        let text = sanitize::line(bytes);
+        text.chars().filter(|c| !matches!(c, '<' | '>')).take(AUTHOR_CHARS_MAX).collect::<String>().trim().to_owned()
+    };
+    let (name, email) = (fit(&author.name), fit(&author.email));
+    // What git strips from the ends of a name is no name by itself.
+    name.chars().any(char::is_alphanumeric).then_some((name, email))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_shown_without_what_a_terminal_would_obey_or_a_reader_believe() {
+        let check =
+            |given: &str, expected: &str| assert_eq!(message(given.as_bytes(), "plan: t"), expected, "{given:?}");
+        check("title\n\nbody  \n", "title\n\nbody");
+        check("\n\n", "plan: t");
+        check("t\x1b[31m\nSwarm-Task: other\n swarm-run: x\nend", "t\nend");
+        assert!(message(&[b'x'; 100_000], "s").len() <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_author_without_a_name_is_nobody() {
+        let author = |name: &str, email: &str| Author { name: name.into(), email: email.into() };
+        assert_eq!(fit(&author("Eve\x07 <x>", "e@x")), Some(("Eve x".to_owned(), "e@x".to_owned())));
+        assert_eq!(fit(&author("...", "e@x")), None);
+    }
+}

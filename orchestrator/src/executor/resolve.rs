@@ -1,0 +1,239 @@
+//! An attempt in which the plan's resolver settles a conflict. It works on what landed, with all of the change that fits, and
+//! finds conflict markers where the two contradict each other; around them it finds the versions and the texts of both sides'
+//! tasks (`$SWARM_CONFLICT`). It may write the conflicting paths only. What it leaves counts when no marker is left and
+//! the task's own checks pass.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use git2::Oid;
+use serde_json::{Value, json};
+use swarm_plans::{Template, Work};
+use swarm_protocol::Ended;
+
+use super::errand::Errand;
+use super::settle::{Made, refused};
+use super::trees::Start;
+use super::{Executor, Record, Stop, Trial};
+use crate::collect::rules::judge_together;
+use crate::collect::{CollectLimits, Collected, collect, display_path};
+use crate::commit::{self, CommitSpec};
+use crate::event::{AttemptEnd, ChangeSummary};
+use crate::merge::Step;
+use crate::merge::text::Labels;
+use crate::merge::touched::{ConflictPlace, Conflicted, conflicted, still_marked};
+use crate::report::{sanitize, words};
+use crate::repository::RepositoryError;
+use crate::state::make_private_dir_all;
+use crate::tree;
+
+/// The attempt's folder that the resolver is shown.
+const CONFLICT: &str = "conflict";
+
+/// The versions of a conflicting path, as its folders are called.
+const SIDES: [&str; 3] = ["base", "ours", "theirs"];
+
+/// Commits of the target that are searched for the task of the other side.
+pub(super) const LANDED_MAX: usize = 1000;
+
+/// Paths that an end names.
+const PATHS_NAMED_MAX: usize = 20;
+
+impl Executor {
+    /// Has the resolver settle what contradicts each other in `commit` (of the target) and a change.
+    pub(super) async fn resolve(
+        self: &Arc<Self>,
+        trial: Trial<'_>,
+        commit: &str,
+        change: &ChangeSummary,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let resolving = self.settler.resolver.as_ref().expect("BUG: the plan names no resolver");
+        let tip = Oid::from_str(commit)?;
+        let conflict = self.conflict(trial, tip, change)?;
+        if conflict.places.is_empty() {
+            // What it contradicted did not land, after all.
+            return self.resolved(trial, tip, (conflict.tree, conflict.again), record).await;
+        }
+        let (scope, shown) =
+            (scope(&conflict.places)?, trial.places.shown(self.cages[&resolving.sandbox].tier(), CONFLICT));
+        self.show(trial, tip, &conflict.places, &shown.path)?;
+        let name = &trial.job.name;
+        self.jobs.phase(Some(name), "resolving its conflict");
+        let spec = CommitSpec { parents: &[tip], tree: conflict.tree, subject: "a conflict", trailers: &[] };
+        let mut env: Vec<(String, String)> = trial.job.rendered.env.clone().into_iter().collect();
+        env.push(("SWARM_CONFLICT".to_owned(), shown.at.to_string_lossy().into_owned()));
+        let errand = Errand {
+            layers: &self.trees.base.layers,
+            commit: commit::write_commit(&self.repository, &self.signing, &spec)?,
+            command: &resolving.command,
+            sandbox: &resolving.sandbox,
+            places: trial.places,
+            env,
+            grants: vec![shown],
+            jobs: &self.jobs,
+            shown: Some(name),
+        };
+        let ran = self.errand(errand, &mut record.log).await;
+        let (ended, worktree) = ran.map_err(|detail| Stop(AttemptEnd::Infra { detail }))?;
+        let executor = Arc::clone(self);
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = collect(&executor.repository, &worktree, Some(&scope), &CollectLimits::default());
+            executor.trees.discard(worktree);
+            taken
+        });
+        let taken = taken.await??;
+        if ended != (Ended::Exited { code: 0 }) {
+            return Err(Stop(AttemptEnd::Work { ended }));
+        }
+        let tree = match taken {
+            Collected::Change(change) => change.tree,
+            Collected::Refused(refusal) => return Err(unresolved(&format!("it {}", refused(&refusal)), vec![])),
+        };
+        self.expect_settled(tree, &conflict.places)?;
+        self.resolved(trial, tip, (tree, conflict.again), record).await
+    }
+
+    fn conflict(&self, trial: Trial<'_>, tip: Oid, change: &ChangeSummary) -> Result<Conflicted, Stop> {
+        let labels = Labels {
+            base: "before both".to_owned(),
+            ours: "landed".to_owned(),
+            theirs: sanitize::name(&trial.job.name.0),
+        };
+        let (ours, theirs) = (self.repository.tree_of(tip)?, Step::try_from(change)?);
+        let git = self.repository.handle()?;
+        let conflict = conflicted(&git.odb()?, &self.trees.rules, (ours, &theirs), &labels)?;
+        conflict.ok_or_else(|| {
+            unresolved("one side has a folder where the other has a file, which no file can settle", vec![])
+        })
+    }
+
+    /// Makes what the resolver is shown: the three versions of each path, and who wants what.
+    fn show(&self, trial: Trial<'_>, tip: Oid, places: &[ConflictPlace], folder: &Path) -> Result<(), Stop> {
+        let git = self.repository.handle()?;
+        let odb = git.odb()?;
+        let io = |error: std::io::Error| Stop(AttemptEnd::Infra { detail: format!("show a conflict: {error}") });
+        for side in SIDES {
+            make_private_dir_all(&folder.join(side)).map_err(io)?;
+        }
+        for place in places {
+            for (side, version) in SIDES.iter().zip(place.versions) {
+                // A submodule has no content here; a link is shown by where it points.
+                let Some(entry) = version.filter(|entry| entry.mode != tree::GITLINK) else { continue };
+                // Its name was looked at: it leads nowhere else.
+                let path = folder.join(side).join(std::ffi::OsStr::from_bytes(&place.at.path));
+                make_private_dir_all(path.parent().unwrap_or(folder)).map_err(io)?;
+                std::fs::write(&path, odb.read(entry.id)?.data()).map_err(io)?;
+            }
+        }
+        let paths: Vec<Value> = places
+            .iter()
+            .map(|place| json!({ "path": display_path(&place.at.path), "kind": place.at.kind.name() }))
+            .collect();
+        let job = trial.job;
+        let facts = json!({
+            "version": 1,
+            "paths": paths,
+            "theirs": { "instance": job.name.0, "task": words::command(&job.rendered.argv) },
+            "ours": self.landed_on(tip, places)?,
+        });
+        std::fs::write(folder.join("conflict.json"), facts.to_string()).map_err(io)
+    }
+
+    /// Which instances changed the conflicting paths on the way to `tip`, the newest first, and what they were to do.
+    fn landed_on(&self, tip: Oid, places: &[ConflictPlace]) -> Result<Vec<Value>, RepositoryError> {
+        let git = self.repository.handle()?;
+        let odb = git.odb()?;
+        let mut all = Vec::new();
+        let mut commit = git.find_commit(tip)?;
+        for _ in 0..LANDED_MAX {
+            if commit.id() == self.base || commit.parent_count() == 0 {
+                break;
+            }
+            let parent = commit.parent(0)?;
+            let at = |tree: Oid, place: &ConflictPlace| tree::find(&odb, tree, &place.at.path).ok().flatten();
+            if places.iter().any(|place| at(commit.tree_id(), place) != at(parent.tree_id(), place)) {
+                let message = commit.message().unwrap_or_default();
+                let instance = commit::task_of(message);
+                let task = instance.and_then(|id| self.task_text(id));
+                all.push(json!({ "commit": commit.id().to_string(), "instance": instance, "task": task,
+                    "subject": commit.summary().ok().flatten() }));
+            }
+            commit = parent;
+        }
+        Ok(all)
+    }
+
+    /// What the task of an instance is to do, as the plan has it.
+    fn task_text(&self, instance: &str) -> Option<String> {
+        let name = instance.split('[').next()?;
+        let task = self.plan.tasks.iter().find(|task| task.name.0 == name)?;
+        let join = |all: &[Template]| all.iter().map(Template::source).collect::<Vec<_>>().join(" ");
+        Some(match &task.work {
+            Work::Run(script) => script.source().to_owned(),
+            Work::Argv(argv) => join(argv),
+            Work::Wasm(guest) => format!("{} {}", guest.module.source(), join(&guest.args)),
+            Work::Agent(agent) => {
+                let file = agent.prompt_file.as_ref().map(|file| format!("[{file}] ")).unwrap_or_default();
+                format!("{file}{}", agent.prompt.as_ref().map_or("", Template::source))
+            }
+        })
+    }
+
+    fn expect_settled(&self, tree: Oid, places: &[ConflictPlace]) -> Result<(), Stop> {
+        let git = self.repository.handle()?;
+        let left = still_marked(&git.odb()?, tree, places)?;
+        let named: Vec<String> = left.iter().take(PATHS_NAMED_MAX).map(|path| display_path(path)).collect();
+        if named.is_empty() { Ok(()) } else { Err(unresolved("it left conflict markers", named)) }
+    }
+
+    /// What the resolver left becomes the attempt's change, once the task's checks pass on it.
+    async fn resolved(
+        self: &Arc<Self>,
+        trial: Trial<'_>,
+        tip: Oid,
+        (tree, again): (Oid, Vec<Vec<u8>>),
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let executor = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || executor.made_again(tip, tree, &again)).await?;
+        let tree = match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
+            Made::Tree(tree) => tree,
+            Made::Not(reason) => return Err(unresolved(&reason, vec![])),
+        };
+        let job = trial.job;
+        let before = self.repository.tree_of(tip)?;
+        if let Some(refusal) = judge_together(&self.repository.handle()?.odb()?, before, tree)? {
+            return Err(unresolved(&format!("with what landed before, it {}", refused(&refusal)), vec![]));
+        }
+        let trailers = commit::trailers(&self.plan.name, &job.name);
+        let subject = format!("{}: {}", self.plan.name, job.name);
+        let spec = CommitSpec { parents: &[tip], tree, subject: &subject, trailers: &trailers };
+        let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
+        commit::keep(&self.repository, &commit::attempt_ref(&self.run, &job.name, job.attempt), commit)?;
+        let git = self.repository.handle()?;
+        let files = tree::diff(&git.odb()?, Some(before), Some(tree))?.len() as u64;
+        drop(git);
+        let (base_tree, tree) = (before.to_string(), tree.to_string());
+        let (commit_id, writes) = (commit.to_string(), job.rendered.writes.clone());
+        record.change = Some(ChangeSummary { base_tree, commit: commit_id, tree, files, history: None, writes });
+        let executor = Arc::clone(self);
+        let start: Start = tokio::task::spawn_blocking(move || executor.trees.layered(tip)).await??;
+        self.checks_after(trial, &Arc::new(start), Some(commit), record).await
+    }
+}
+
+/// The paths that the resolver may write, as globs.
+fn scope(places: &[ConflictPlace]) -> Result<Vec<String>, Stop> {
+    let glob = |place: &ConflictPlace| match std::str::from_utf8(&place.at.path) {
+        Ok(path) if path.split('/').all(|name| !matches!(name, "" | "." | "..")) => Ok(globset::escape(path)),
+        Ok(path) => Err(unresolved("its name leads out of the tree", vec![display_path(path.as_bytes())])),
+        Err(_) => Err(unresolved("its name is not UTF-8", vec![display_path(&place.at.path)])),
+    };
+    places.iter().map(glob).collect()
+}
+
+fn unresolved(detail: &str, paths: Vec<String>) -> Stop {
+    Stop(AttemptEnd::Unresolved { detail: detail.to_owned(), paths })
+}

@@ -1,0 +1,399 @@
+//! Results of earlier runs instead of attempts: which task may be looked up, by what, and what a recorded result becomes
+//! in this run. Nothing is spawned for a result that is found, and no worktree is made.
+//!
+//! A result that depends on the whole start tree is taken as it is: the same tree gives the same tree. One that depends on
+//! some files only (`inputs`) may meet another start tree; then every path that it changed has to stand there as it stood
+//! before or after the recorded work, and is put as it stood after. Where one stands otherwise, the task runs: nothing is
+//! ever blended. Start reading at [`Executor::reuse`].
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use git2::Oid;
+use serde_json::{Map, Value};
+use swarm_plans::{Caching, InstanceId, InstanceIx, Network, TaskIx};
+
+use super::places::Places;
+use super::{Executor, chain, setup};
+use crate::cache::key::{Ingredients, Mix};
+use crate::cache::{Cache, CacheError, Digest, Key, Recorded, folder};
+use crate::clock::Clock;
+use crate::collect::rules::judge_together;
+use crate::commit::{self, CommitSpec};
+use crate::dispatcher::NeedsView;
+use crate::dispatcher::core::{AttemptJob, Reuse};
+use crate::event::ChangeSummary;
+use crate::ids::Attempt;
+use crate::path_globs::PathGlobs;
+use crate::policy::Cage;
+use crate::tree::{self, Edits};
+
+/// The instances under which the logs of fingerprints are kept. No task can have such a name.
+const FINGERPRINT: &str = "[cache] fingerprint";
+
+/// The recorded results, and what all keys of a run share.
+pub struct Results {
+    cache: Cache,
+    clock: Clock,
+    workspace: Digest,
+    /// By policy.
+    policies: HashMap<String, Digest>,
+    /// By task, once its command was run; or why there is none.
+    fingerprints: tokio::sync::Mutex<HashMap<TaskIx, Result<Digest, String>>>,
+    /// By start tree and task.
+    inputs: Mutex<HashMap<(Oid, TaskIx), Digest>>,
+}
+
+/// Why a recorded result cannot be looked up or taken, for people.
+type NoKey = String;
+
+/// What of a key jobs with the same needs share.
+#[derive(Clone, Copy)]
+struct OfNeeds {
+    handed: Digest,
+    whole_tree: Digest,
+}
+
+impl Executor {
+    /// Opens the recorded results for this run. To be called when the base's layers are complete.
+    ///
+    /// # Errors
+    /// [`CacheError`]: the run goes on without.
+    pub fn open_results(&mut self, clock: Clock) -> Result<(), CacheError> {
+        let cache = Cache::open(self.state.root())?;
+        let layers = &self.trees.base.layers;
+        let mut workspace = Mix::new("workspace");
+        workspace.add("place", self.repository.place().as_os_str().as_encoded_bytes());
+        workspace.list("untracked", layers.untracked().iter().map(String::as_bytes));
+        workspace.list("caches", layers.caches.iter().map(|path| path.as_os_str().as_encoded_bytes()));
+        let sparse = self.plan.workspace.sparse.iter().flatten();
+        workspace.list("sparse", sparse.map(String::as_bytes));
+        // The text of a resolved policy names all that it grants on this host, and the variables that it lets through.
+        let of_policy = |cage: &Cage| Mix::new("policy").add("cage", cage.ingredients().as_bytes()).done();
+        self.results = Some(Results {
+            cache,
+            clock,
+            workspace: workspace.done(),
+            policies: self.cages.iter().map(|(name, cage)| (name.clone(), of_policy(cage))).collect(),
+            fingerprints: tokio::sync::Mutex::default(),
+            inputs: Mutex::default(),
+        });
+        Ok(())
+    }
+
+    /// What earlier runs recorded for these instances; an answer for each, in their order.
+    pub async fn reuse(self: Arc<Self>, jobs: Vec<AttemptJob>) -> Vec<(InstanceIx, Option<Reuse>)> {
+        let none = jobs.iter().map(|job| (job.instance, None)).collect();
+        let Some(results) = &self.results else { return none };
+        for job in &jobs {
+            // Why there is none is said beside the attempt that will run instead.
+            drop(self.fingerprint(results, job.task).await);
+        }
+        let fingerprints = results.fingerprints.lock().await.clone();
+        let executor = Arc::clone(&self);
+        let found = tokio::task::spawn_blocking(move || executor.look_up(&jobs, &fingerprints)).await;
+        found.ok().flatten().unwrap_or(none)
+    }
+
+    fn look_up(
+        &self,
+        jobs: &[AttemptJob],
+        fingerprints: &HashMap<TaskIx, Result<Digest, String>>,
+    ) -> Option<Vec<(InstanceIx, Option<Reuse>)>> {
+        let results = self.results.as_ref()?;
+        let mut of_needs: HashMap<*const NeedsView, OfNeeds> = HashMap::new();
+        let mut known = Vec::new();
+        for job in jobs {
+            let fingerprint = fingerprints.get(&job.task).and_then(|known| known.as_ref().ok()).copied();
+            let shared = match of_needs.get(&Arc::as_ptr(&job.needs)) {
+                Some(shared) => Ok(*shared),
+                None => self.of_needs(&job.needs),
+            };
+            let key = shared.and_then(|shared| {
+                of_needs.insert(Arc::as_ptr(&job.needs), shared);
+                self.key(results, job, shared, fingerprint)
+            });
+            known.extend(key.ok().map(|key| (job, key)));
+        }
+        let keys: Vec<Key> = known.iter().map(|(_, key)| *key).collect();
+        let found = results.cache.find(&keys, results.clock.now_ms()).ok()?;
+        let mut answers: HashMap<InstanceIx, Reuse> = HashMap::new();
+        for ((job, key), recorded) in known.into_iter().zip(found) {
+            let Some(recorded) = recorded else { continue };
+            // What cannot be taken any more (a pruned object, a removed folder) runs again, and is recorded anew.
+            if let Ok(Some(reuse)) = self.restored(results, job, &key, recorded) {
+                answers.insert(job.instance, reuse);
+            }
+        }
+        Some(jobs.iter().map(|job| (job.instance, answers.remove(&job.instance))).collect())
+    }
+
+    /// Records the result of an attempt that passed, unless its task says nothing of reuse or it was not the first try.
+    ///
+    /// # Errors
+    /// Why there is no record, for people.
+    pub(super) async fn record_result(
+        self: &Arc<Self>,
+        job: &Arc<AttemptJob>,
+        change: Option<&ChangeSummary>,
+        outputs: &Map<String, Value>,
+        duration_ms: u64,
+    ) -> Result<(), NoKey> {
+        let cacheable = self.plan.task(job.task).cache.is_some();
+        let (Some(results), true, 1, Some(change)) = (&self.results, cacheable, job.try_number, change) else {
+            return Ok(());
+        };
+        let fingerprint = self.fingerprint(results, job.task).await?;
+        let recorded = Recorded {
+            run: self.run.clone(),
+            instance: job.name.0.clone(),
+            duration_ms,
+            start_tree: change.base_tree.clone(),
+            change: (change.tree != change.base_tree).then(|| change.clone()),
+            outputs: outputs.clone(),
+            artifacts: None,
+        };
+        let (executor, job) = (Arc::clone(self), Arc::clone(job));
+        let stored = tokio::task::spawn_blocking(move || executor.store_result(&job, fingerprint, recorded)).await;
+        stored.unwrap_or_else(|_| Err("the coordinator failed; this is a bug".to_owned()))
+    }
+
+    fn store_result(&self, job: &AttemptJob, fingerprint: Option<Digest>, result: Recorded) -> Result<(), NoKey> {
+        let Some(results) = &self.results else { return Ok(()) };
+        let key = self.key(results, job, self.of_needs(&job.needs)?, fingerprint)?;
+        let artifacts = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
+        let contents = folder::contents(&artifacts).map_err(|error| format!("its artifacts: {error}"))?;
+        let handed = contents.map(|contents| (contents.digest.to_string(), contents.bytes));
+        let result = Recorded { artifacts: handed, ..result };
+        results.cache.record(&key, &result, &artifacts, results.clock.now_ms()).map_err(|error| chain(&error))
+    }
+
+    /// Makes sure that what this run recorded stays, within the bounds of the cache.
+    ///
+    /// # Errors
+    /// [`CacheError`]; what was recorded may be gone when git collects garbage, and is then not taken.
+    pub fn settle_results(&self) -> Result<(), CacheError> {
+        self.results.as_ref().map_or(Ok(()), |results| results.cache.settle(&self.repository, &self.run))
+    }
+
+    /// The digest of what a task's fingerprint command prints; `None` when it has none. It runs once a run.
+    async fn fingerprint(&self, results: &Results, task: TaskIx) -> Result<Option<Digest>, String> {
+        let spec = self.plan.task(task);
+        let Some(Caching { fingerprint: Some(command), .. }) = &spec.cache else { return Ok(None) };
+        let mut known = results.fingerprints.lock().await;
+        if let Some(known) = known.get(&task) {
+            return known.clone().map(Some);
+        }
+        let rendered = self.plan.render_command(command, &self.facts.context(&Value::Null, &self.facts.lookup()));
+        let printed = match rendered {
+            Err(error) => Err(chain(&error)),
+            Ok(command) => {
+                let name = InstanceId(format!("{FINGERPRINT} {}", spec.name));
+                setup::printed(self, &name, &spec.sandbox, &command).await.map_err(|error| chain(&error))
+            }
+        };
+        let digest = printed.map(|text| Mix::new("fingerprint").add("printed", text.as_bytes()).done());
+        let digest = digest.map_err(|reason| format!("its fingerprint: {reason}"));
+        known.insert(task, digest.clone());
+        digest.map(Some)
+    }
+
+    fn key(
+        &self,
+        results: &Results,
+        job: &AttemptJob,
+        needs: OfNeeds,
+        fingerprint: Option<Digest>,
+    ) -> Result<Key, NoKey> {
+        let task = self.plan.task(job.task);
+        let caching = task.cache.as_ref().ok_or("its task does not say `cache`")?;
+        if caching.fingerprint.is_some() != fingerprint.is_some() {
+            return Err("its fingerprint is not known".to_owned());
+        }
+        if self.plan.sandboxes.get(&task.sandbox).is_none_or(|policy| policy.network != Network::None) {
+            return Err("its policy reaches the network".to_owned());
+        }
+        let inputs = match &caching.inputs {
+            None => needs.whole_tree,
+            Some(globs) => self.with_module(job, self.inputs(results, job, globs)?)?,
+        };
+        Ok(Ingredients {
+            name: &job.name,
+            rendered: &job.rendered,
+            task,
+            mode: self.plan.merge.mode,
+            policy: results.policies[&task.sandbox],
+            workspace: results.workspace,
+            inputs,
+            needs: needs.handed,
+            fingerprint,
+        }
+        .key())
+    }
+
+    fn of_needs(&self, needs: &NeedsView) -> Result<OfNeeds, NoKey> {
+        let mut handed = Mix::new("needs");
+        handed.add("json", needs.json.to_string().as_bytes());
+        for (instance, attempt) in &needs.artifacts {
+            let artifacts = Places::of(&self.state, &self.run, instance, *attempt).artifacts();
+            let contents =
+                folder::contents(&artifacts).map_err(|error| format!("artifacts of `{instance}`: {error}"))?;
+            handed.add("need", instance.0.as_bytes());
+            if let Some(contents) = contents {
+                handed.digest("artifacts", contents.digest);
+            }
+        }
+        // The start tree follows from these; merging them only to learn its name would cost more.
+        let mut tree = Mix::new("whole tree");
+        tree.add("base", self.trees.base.tree.as_bytes());
+        for (_, change) in &needs.changes {
+            tree.add("before", change.base_tree.as_bytes()).add("after", change.tree.as_bytes());
+        }
+        Ok(OfNeeds { handed: handed.done(), whole_tree: tree.done() })
+    }
+
+    /// The files of the start tree that match any of the globs.
+    fn inputs(&self, results: &Results, job: &AttemptJob, globs: &[String]) -> Result<Digest, NoKey> {
+        let text = |error: &dyn std::error::Error| format!("its inputs: {}", chain(error));
+        let start = self.trees.tree_with(&job.needs.changes).map_err(|error| text(&error))?;
+        let known = |digest: Option<Digest>| {
+            let mut all = results.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+            match digest {
+                Some(digest) => all.insert((start, job.task), digest),
+                None => all.get(&(start, job.task)).copied(),
+            }
+        };
+        if let Some(digest) = known(None) {
+            return Ok(digest);
+        }
+        let globs = PathGlobs::new(globs).map_err(|error| text(&error))?;
+        let git = self.repository.handle().map_err(|error| text(&error))?;
+        let odb = git.odb().map_err(|error| text(&error))?;
+        let mut mix = Mix::new("inputs");
+        for file in tree::diff(&odb, None, Some(start)).map_err(|error| text(&error))? {
+            if let (Some(entry), true) = (file.new, globs.matches(&file.path)) {
+                mix.add("path", &file.path).add("mode", &entry.mode.to_le_bytes()).add("id", entry.id.as_bytes());
+            }
+        }
+        let digest = mix.done();
+        known(Some(digest));
+        Ok(digest)
+    }
+
+    /// The same and the module of a guest, which counts whether `inputs` names it or not.
+    fn with_module(&self, job: &AttemptJob, inputs: Digest) -> Result<Digest, NoKey> {
+        if job.rendered.guest.is_none() {
+            return Ok(inputs);
+        }
+        let text = |error: &dyn std::error::Error| format!("its module: {}", chain(error));
+        let start = self.trees.tree_with(&job.needs.changes).map_err(|error| text(&error))?;
+        let git = self.repository.handle().map_err(|error| text(&error))?;
+        let odb = git.odb().map_err(|error| text(&error))?;
+        let module = tree::find(&odb, start, job.rendered.argv[0].as_bytes()).map_err(|error| text(&error))?;
+        let mut mix = Mix::new("module");
+        // One that a need handed over counts among its artifacts.
+        mix.digest("inputs", inputs).add("module", module.as_ref().map_or(&[][..], |module| module.id.as_bytes()));
+        Ok(mix.done())
+    }
+
+    /// A recorded result in this run; `None` when it cannot be taken here.
+    fn restored(
+        &self,
+        results: &Results,
+        job: &AttemptJob,
+        key: &Key,
+        recorded: Recorded,
+    ) -> Result<Option<Reuse>, Box<dyn std::error::Error>> {
+        let change = match &recorded.change {
+            None => None,
+            Some(change) => {
+                let git = self.repository.handle()?;
+                let odb = git.odb()?;
+                if ![&change.commit, &change.tree]
+                    .into_iter()
+                    .all(|id| Oid::from_str(id).is_ok_and(|id| odb.exists(id)))
+                {
+                    return Ok(None);
+                }
+                match self.on_this_tree(job, change)? {
+                    Some(change) if change.tree == change.base_tree => None,
+                    Some(change) => Some(ChangeSummary { writes: job.rendered.writes.clone(), ..change }),
+                    None => return Ok(None),
+                }
+            }
+        };
+        if let Some((digest, _)) = &recorded.artifacts {
+            let from = results.cache.artifacts(key);
+            if folder::contents(&from)?.is_none_or(|contents| contents.digest.to_string() != *digest) {
+                return Ok(None);
+            }
+            let to: PathBuf = Places::of(&self.state, &self.run, &job.name, Attempt(1)).artifacts();
+            folder::fresh(&to)?;
+            folder::link(&from, &to)?;
+        }
+        let Recorded { run, duration_ms, outputs, .. } = recorded;
+        Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs }))
+    }
+
+    /// The change on the tree that the instance would start from; `None` when it does not fit there.
+    fn on_this_tree(
+        &self,
+        job: &AttemptJob,
+        change: &ChangeSummary,
+    ) -> Result<Option<ChangeSummary>, Box<dyn std::error::Error>> {
+        let caching = self.plan.task(job.task).cache.as_ref();
+        if caching.is_none_or(|caching| caching.inputs.is_none()) {
+            return Ok(Some(change.clone()));
+        }
+        let start = self.trees.tree_with(&job.needs.changes)?;
+        if start.to_string() == change.base_tree {
+            return Ok(Some(change.clone()));
+        }
+        let git = self.repository.handle()?;
+        let odb = git.odb()?;
+        let (before, after) = (Oid::from_str(&change.base_tree)?, Oid::from_str(&change.tree)?);
+        let mut edits = Edits::new();
+        for difference in tree::diff(&odb, Some(before), Some(after))? {
+            let present = tree::find(&odb, start, &difference.path)?;
+            if present == difference.new {
+                continue;
+            }
+            if present != difference.old {
+                return Ok(None);
+            }
+            edits.insert(difference.path, difference.new);
+        }
+        let Some(tree) = tree::edit(&odb, Some(start), &edits)? else { return Ok(None) };
+        if judge_together(&odb, start, tree)?.is_some() {
+            return Ok(None);
+        }
+        let mut here = ChangeSummary {
+            base_tree: start.to_string(),
+            commit: String::new(),
+            tree: tree.to_string(),
+            files: edits.len() as u64,
+            history: None,
+            writes: None,
+        };
+        if tree != start {
+            let parent = self.trees.commit_with(&job.needs.changes)?;
+            here.commit = self.kept_commit(&job.name, parent, tree)?.to_string();
+        }
+        Ok(Some(here))
+    }
+
+    fn kept_commit(
+        &self,
+        name: &InstanceId,
+        parent: Oid,
+        tree: Oid,
+    ) -> Result<Oid, crate::repository::RepositoryError> {
+        let trailers = commit::trailers(&self.plan.name, name);
+        let subject = format!("{}: {name}", self.plan.name);
+        let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
+        let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
+        commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, Attempt(1)), commit)?;
+        Ok(commit)
+    }
+}

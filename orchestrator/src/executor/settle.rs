@@ -1,0 +1,192 @@
+//! Files that a command of the plan makes again where two changes meet in them (`[merge] regenerate`), before anything counts
+//! as a conflict. The command sees the merged tree with such files as they landed, and may change them only.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use git2::Oid;
+use serde_json::Value;
+use swarm_plans::{InstanceIx, RenderError, RenderedCommand, TaskGraph};
+use swarm_protocol::Ended;
+
+use super::errand::{Errand, ending, is_ours};
+use super::job::Jobs;
+use super::{Executor, Stop, chain, no_start};
+use crate::collect::{CollectLimits, Collected, Refusal, collect, display_path};
+use crate::commit::{self, CommitSpec};
+use crate::dispatcher::core::RunFacts;
+use crate::event::{AttemptEnd, ChangeSummary};
+use crate::path_globs::PathGlobs;
+use crate::report::words;
+
+/// The instance under which the logs of commands are kept that make files again, one attempt each. No task can have this
+/// name.
+pub const REGENERATE: &str = "[merge] regenerate";
+
+/// What settles the conflicts of a run.
+pub struct Settler {
+    makers: Vec<Maker>,
+    /// Settles conflicts.
+    pub(super) resolver: Option<Resolving>,
+    /// Starts makers.
+    pub(super) jobs: Jobs,
+    /// What came of a maker (by its position) on a tree.
+    known: Mutex<HashMap<(usize, Oid), Made>>,
+    /// The number of the last log.
+    last: AtomicU32,
+    /// Held while files are made for an attempt's start: whoever makes them waits on a thread for work that needs another one.
+    one_by_one: tokio::sync::Mutex<()>,
+}
+
+/// The plan's resolver.
+pub(super) struct Resolving {
+    /// What it runs.
+    pub command: RenderedCommand,
+    /// Its policy, a key of the plan's sandboxes.
+    pub sandbox: String,
+}
+
+/// A command that makes files.
+struct Maker {
+    paths: Vec<String>,
+    command: RenderedCommand,
+    sandbox: String,
+}
+
+/// What came of making files again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// The tree with the new files.
+    Tree(Oid),
+    /// The command failed or did what it may not; for people.
+    Not(String),
+}
+
+impl Settler {
+    /// What the plan asks for.
+    ///
+    /// # Errors
+    /// [`RenderError`] of a command.
+    pub fn new(graph: &TaskGraph, facts: &RunFacts, jobs: Jobs) -> Result<Self, RenderError> {
+        let lookup = facts.lookup();
+        let context = facts.context(&Value::Null, &lookup);
+        let maker = |one: &swarm_plans::Regenerate| {
+            let command = graph.render_command(&one.command, &context)?;
+            Ok(Maker { paths: one.paths.clone(), command, sandbox: one.sandbox.clone() })
+        };
+        let makers = graph.plan().merge.regenerate.iter().map(maker).collect::<Result<_, RenderError>>()?;
+        let resolving = |resolver: &swarm_plans::Resolver| {
+            let command = graph.render_command(&resolver.command, &context)?;
+            Ok::<_, RenderError>(Resolving { command, sandbox: resolver.sandbox.clone() })
+        };
+        let resolver = graph.plan().merge.resolver.as_ref().map(resolving).transpose()?;
+        Ok(Settler {
+            makers,
+            resolver,
+            jobs,
+            known: Mutex::default(),
+            last: AtomicU32::new(0),
+            one_by_one: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+impl Executor {
+    /// A tree with those of its files made again in which two changes met; `parent` is the commit below it. Blocks: to be
+    /// called outside of the runtime's threads.
+    ///
+    /// # Errors
+    /// Why it could not be tried, for people: a failure of ours or of the machine, or the run is ending.
+    pub(super) fn made_again(self: &Arc<Self>, parent: Oid, tree: Oid, again: &[Vec<u8>]) -> Result<Made, String> {
+        let mut tree = tree;
+        if again.is_empty() {
+            return Ok(Made::Tree(tree));
+        }
+        for (at, maker) in self.settler.makers.iter().enumerate() {
+            let globs = PathGlobs::new(&maker.paths).map_err(|error| chain(&error))?;
+            if !again.iter().any(|path| globs.matches(path)) {
+                continue;
+            }
+            let known = self.settler.known.lock().unwrap_or_else(PoisonError::into_inner).get(&(at, tree)).cloned();
+            let made = match known {
+                Some(made) => made,
+                None => tokio::runtime::Handle::current().block_on(self.make(maker, parent, tree))?,
+            };
+            self.settler.known.lock().unwrap_or_else(PoisonError::into_inner).insert((at, tree), made.clone());
+            match made {
+                Made::Tree(made) => tree = made,
+                Made::Not(_) => return Ok(made),
+            }
+        }
+        Ok(Made::Tree(tree))
+    }
+
+    /// Makes the files in which the changes of an attempt's needs meet, so that there is a tree to start from.
+    pub(super) async fn make_joined(
+        self: &Arc<Self>,
+        changes: &[(InstanceIx, ChangeSummary)],
+        tree: Oid,
+        again: Vec<Vec<u8>>,
+    ) -> Result<(), Stop> {
+        let _alone = self.settler.one_by_one.lock().await;
+        let executor = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || executor.made_again(executor.base, tree, &again)).await?;
+        match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
+            Made::Tree(tree) => self.trees.settle(changes, tree).map_err(no_start),
+            Made::Not(detail) => Err(Stop(AttemptEnd::Needs { detail })),
+        }
+    }
+
+    async fn make(self: &Arc<Self>, maker: &Maker, parent: Oid, tree: Oid) -> Result<Made, String> {
+        let places = self.places_of(REGENERATE, self.settler.last.fetch_add(1, Ordering::Relaxed) + 1);
+        self.settler.jobs.phase(None, format!("making {} again", maker.paths.join(", ")));
+        let spec = CommitSpec { parents: &[parent], tree, subject: "files to be made again", trailers: &[] };
+        let commit = commit::write_commit(&self.repository, &self.signing, &spec).map_err(|error| chain(&error))?;
+        let errand = Errand::of_train(
+            (&self.trees.base.layers, commit),
+            &maker.command,
+            &maker.sandbox,
+            &self.settler.jobs,
+            &places,
+        );
+        let (ended, worktree) = self.lone_errand(errand).await?;
+        if ended != (Ended::Exited { code: 0 }) {
+            self.trees.discard(worktree);
+            let text = ending(&maker.command, &ended, &places);
+            return if is_ours(&ended) {
+                Err(text)
+            } else {
+                Ok(Made::Not(format!("files cannot be made again: {text}")))
+            };
+        }
+        let (executor, paths) = (Arc::clone(self), maker.paths.clone());
+        let collected = tokio::task::spawn_blocking(move || {
+            let collected = collect(&executor.repository, &worktree, Some(&paths), &CollectLimits::default());
+            executor.trees.discard(worktree);
+            collected
+        });
+        let collected = collected.await.map_err(|error| chain(&error))?.map_err(|error| chain(&error))?;
+        Ok(match collected {
+            Collected::Change(change) => Made::Tree(change.tree),
+            Collected::Refused(refusal) => {
+                Made::Not(format!("`{}` {}", words::command(&maker.command.argv), refused(&refusal)))
+            }
+        })
+    }
+}
+
+/// What a command did that it may not, for people.
+pub(crate) fn refused(refusal: &Refusal) -> String {
+    let first = |paths: &[Vec<u8>]| paths.first().map(|path| display_path(path)).unwrap_or_default();
+    match refusal {
+        Refusal::OutOfScope { paths, count: 1 } => format!("changed {}, which is none of its files", first(paths)),
+        Refusal::OutOfScope { paths, count } => {
+            format!("changed {count} paths that are none of its files, {} among them", first(paths))
+        }
+        Refusal::Hostile { path, reason } => format!("left {}: {reason}", display_path(path)),
+        Refusal::Limit { limit, max, path } => {
+            format!("left more than the limit `{limit}` of {max} allows, at {}", display_path(path))
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The budget of a run while its workers call: who has to wait, who is refused, and what is booked however a call ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use swarm_plans::{Budget, InstanceId, Plan, TaskBudget, TaskIx};
+use swarm_protocol::chat::Usage;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{AskError, Caller, Whose};
+use crate::ids::Attempt;
+use crate::model::budget::{AccountId, Amount, Exhausted, Ledger, Limit, NanoUsd, Prices, Reservation, Tokens};
+
+/// The accounts of one run.
+#[derive(Debug)]
+pub struct Accounts {
+    books: Mutex<Books>,
+    began: Instant,
+    /// A call was settled.
+    settled: Notify,
+}
+
+#[derive(Debug)]
+struct Books {
+    ledger: Ledger,
+    run: AccountId,
+    tasks: Vec<AccountId>,
+    attempt_limits: Vec<Limit>,
+    attempts: HashMap<(InstanceId, Attempt), AccountId>,
+}
+
+/// What earlier coordinators of the run spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Tokens and money.
+    pub amount: Amount,
+    /// Milliseconds of waiting for models.
+    pub time_ms: u64,
+}
+
+/// What is set aside for one call. Dropping it without a word books all of it: nobody knows what an abandoned call cost.
+#[derive(Debug)]
+pub struct Held {
+    accounts: Arc<Accounts>,
+    account: AccountId,
+    reservation: Option<Reservation>,
+    worst: Usage,
+    prices: Option<Prices>,
+    receipt: Receipt,
+}
+
+/// What was booked for a call and its tries, however they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Booked {
+    /// Tokens.
+    pub usage: Usage,
+    /// Money for what has a price.
+    pub cost: NanoUsd,
+    /// Whether something of it has none.
+    pub priced: Priced,
+}
+
+/// Whether all that was booked has a price.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Priced {
+    /// All.
+    #[default]
+    All,
+    /// Not all.
+    NotAll,
+}
+
+/// Where the tries of one call are added up.
+pub type Receipt = Arc<Mutex<Booked>>;
+
+impl Booked {
+    fn add(&mut self, usage: &Usage, cost: Option<NanoUsd>) {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (None, None) => None,
+            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
+        };
+        self.usage = Usage {
+            input: sum(self.usage.input, usage.input),
+            cache_read: sum(self.usage.cache_read, usage.cache_read),
+            cache_write: sum(self.usage.cache_write, usage.cache_write),
+            output: sum(self.usage.output, usage.output),
+        };
+        match cost {
+            Some(cost) => self.cost.0 = self.cost.0.saturating_add(cost.0),
+            None => self.priced = Priced::NotAll,
+        }
+    }
+}
+
+fn limit(budget: &Budget) -> Limit {
+    Limit {
+        tokens: budget.tokens,
+        usd: budget.usd.and_then(NanoUsd::from_usd),
+        time_ms: budget.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+impl Accounts {
+    /// The accounts of a plan whose run may spend so much: one for the run, one a task below it, one an attempt below that.
+    pub fn of(plan: &Plan, run: &Budget) -> Self {
+        let budgets: Vec<TaskBudget> = plan.tasks.iter().map(|task| task.budget).collect();
+        Accounts::new(run, &budgets)
+    }
+
+    /// The accounts of a run whose tasks have these budgets, in plan order.
+    pub fn new(run: &Budget, tasks: &[TaskBudget]) -> Self {
+        let mut ledger = Ledger::default();
+        let run = ledger.open(None, limit(run));
+        let attempt_limits = tasks.iter().map(|budget| limit(&budget.attempt)).collect();
+        let tasks = tasks.iter().map(|budget| ledger.open(Some(run), limit(&budget.task))).collect();
+        let books = Books { ledger, run, tasks, attempt_limits, attempts: HashMap::new() };
+        Accounts { books: Mutex::new(books), began: Instant::now(), settled: Notify::new() }
+    }
+
+    /// Books what earlier coordinators of the run spent for a task; for the run alone, where the task is not known any more.
+    pub fn carry_over(&self, task: Option<TaskIx>, spent: Spent) {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = task.and_then(|task| books.tasks.get(task.index()).copied()).unwrap_or(books.run);
+        books.ledger.carry_over(account, spent.amount, spent.time_ms);
+    }
+
+    /// Sets the most aside that a call can take. Waits where other calls hold what may come back.
+    ///
+    /// # Errors
+    /// [`AskError::Budget`] when there will never be enough.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        caller: &Caller,
+        most: Tokens,
+        prices: Option<Prices>,
+        receipt: &Receipt,
+    ) -> Result<Held, AskError> {
+        loop {
+            // Listening begins before asking: what is settled between both is heard.
+            let settled = self.settled.notified();
+            match self.try_reserve(caller, most, prices, receipt) {
+                Ok(held) => return Ok(held),
+                Err((_, why)) if why.may_pass() => settled.await,
+                Err((whose, why)) => return Err(AskError::Budget { whose, why }),
+            }
+        }
+    }
+
+    fn try_reserve(
+        self: &Arc<Self>,
+        caller: &Caller,
+        most: Tokens,
+        prices: Option<Prices>,
+        receipt: &Receipt,
+    ) -> Result<Held, (Whose, Exhausted)> {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = books.account(caller);
+        let reserved = books.ledger.reserve(account, most, prices.as_ref(), self.now_ms());
+        let reservation = reserved.map_err(|why| (books.whose(why.account()), why))?;
+        let worst = Usage { input: Some(most.input), output: Some(most.output), ..Usage::default() };
+        let (accounts, receipt) = (Arc::clone(self), Arc::clone(receipt));
+        Ok(Held { accounts, account, reservation: Some(reservation), worst, prices, receipt })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Books {
+    fn account(&mut self, caller: &Caller) -> AccountId {
+        let key = (caller.instance.clone(), caller.attempt);
+        if let Some(account) = self.attempts.get(&key) {
+            return *account;
+        }
+        let parent = self.tasks.get(caller.task.index()).copied().unwrap_or(self.run);
+        let limit = self.attempt_limits.get(caller.task.index()).copied().unwrap_or_default();
+        let account = self.ledger.open(Some(parent), limit);
+        self.attempts.insert(key, account);
+        account
+    }
+
+    fn whose(&self, account: AccountId) -> Whose {
+        match account {
+            account if account == self.run => Whose::Run,
+            account if self.tasks.contains(&account) => Whose::Task,
+            _ => Whose::Attempt,
+        }
+    }
+}
+
+impl Held {
+    /// Waits until the time of one of the budgets is over.
+    pub async fn time_is_over(&self) -> (Whose, Exhausted) {
+        loop {
+            let settled = self.accounts.settled.notified();
+            let left = {
+                let books = self.accounts.books.lock().unwrap_or_else(PoisonError::into_inner);
+                books.ledger.time_left_ms(self.account, self.accounts.now_ms())
+            };
+            match left {
+                None => std::future::pending::<()>().await,
+                Some(0) => return self.over(),
+                // Others that begin meanwhile use it up faster: that is seen after a second at the latest.
+                Some(left) => tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(left.min(1000))) => {}
+                    () = settled => {}
+                },
+            }
+        }
+    }
+
+    fn over(&self) -> (Whose, Exhausted) {
+        let mut books = self.accounts.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.accounts.now_ms();
+        let nothing = Tokens::default();
+        match books.ledger.reserve(self.account, nothing, self.prices.as_ref(), now_ms) {
+            Err(why) => (books.whose(why.account()), why),
+            Ok(reservation) => {
+                books.ledger.settle(reservation, None, None, now_ms);
+                (books.whose(self.account), Exhausted::Time { account: self.account, limit_ms: 0 })
+            }
+        }
+    }
+
+    /// The call took this; counts that its provider does not give are booked as the most they can be.
+    pub fn took(mut self, usage: &Usage) {
+        self.settle(Some(Usage {
+            input: usage.input.or(self.worst.input),
+            output: usage.output.or(self.worst.output),
+            ..*usage
+        }));
+    }
+
+    /// The call was refused before it cost anything.
+    pub fn took_nothing(mut self) {
+        self.settle(None);
+    }
+
+    /// The call broke off after so many bytes of an answer: its request is paid for, and what was said until then.
+    pub fn broke_off(mut self, answer_bytes: u64) {
+        let output = self.worst.output.map(|most| most.min(answer_bytes));
+        self.settle(Some(Usage { output, ..self.worst }));
+    }
+
+    fn settle(&mut self, usage: Option<Usage>) {
+        let Some(reservation) = self.reservation.take() else { return };
+        let now_ms = self.accounts.now_ms();
+        let cost = {
+            let mut books = self.accounts.books.lock().unwrap_or_else(PoisonError::into_inner);
+            books.ledger.settle(reservation, usage.as_ref(), self.prices.as_ref(), now_ms)
+        };
+        self.accounts.settled.notify_waiters();
+        if let Some(usage) = usage {
+            self.receipt.lock().unwrap_or_else(PoisonError::into_inner).add(&usage, cost);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.settle(Some(self.worst));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(instance: &str) -> Caller {
+        let models: Arc<[String]> = Arc::new([]);
+        Caller { instance: InstanceId(instance.to_owned()), task: TaskIx(0), attempt: Attempt(1), models }
+    }
+
+    fn tokens(budget: u64) -> Budget {
+        Budget { tokens: Some(budget), ..Budget::default() }
+    }
+
+    const CALL: Tokens = Tokens { input: 40, output: 20 };
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_call_waits_for_what_others_may_give_back() {
+        let accounts = Arc::new(Accounts::new(&tokens(100), &[TaskBudget::default()]));
+        let first = accounts.reserve(&caller("a"), CALL, None, &Receipt::default()).await.unwrap();
+        let waiting = tokio::spawn({
+            let accounts = Arc::clone(&accounts);
+            async move { accounts.reserve(&caller("b"), CALL, None, &Receipt::default()).await.map(Held::took_nothing) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        first.took(&Usage { input: Some(30), output: Some(5), ..Usage::default() });
+        assert!(waiting.await.unwrap().is_ok());
+        let held = accounts.reserve(&caller("b"), CALL, None, &Receipt::default()).await.unwrap();
+        drop(held);
+        let refused = accounts.reserve(&caller("c"), CALL, None, &Receipt::default()).await.unwrap_err();
+        assert!(
+            matches!(refused, AskError::Budget { whose: Whose::Run, .. }),
+            "what was abandoned is booked: {refused}"
+        );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn each_account_has_its_limit_and_past_spending_counts() {
+        let budget = TaskBudget { task: tokens(150), attempt: tokens(70) };
+        let accounts = Arc::new(Accounts::new(&Budget::default(), &[budget]));
+        let whose = |instance: &'static str| {
+            let accounts = Arc::clone(&accounts);
+            async move {
+                match accounts.reserve(&caller(instance), CALL, None, &Receipt::default()).await {
+                    Ok(held) => {
+                        held.took(&Usage { input: Some(40), output: Some(20), ..Usage::default() });
+                        None
+                    }
+                    Err(AskError::Budget { whose, .. }) => Some(whose),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        };
+        assert_eq!((whose("a").await, whose("a").await), (None, Some(Whose::Attempt)));
+        accounts.carry_over(Some(TaskIx(0)), Spent { amount: Amount { tokens: 40, usd: NanoUsd(0) }, time_ms: 0 });
+        assert_eq!(whose("b").await, Some(Whose::Task));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_answer_that_broke_off_is_paid_for_as_far_as_it_came() {
+        let accounts = Arc::new(Accounts::new(&Budget::default(), &[TaskBudget::default()]));
+        let receipt = Receipt::default();
+        let prices = Prices { input: 2, output: 3, cache_read: 0, cache_write: 0 };
+        accounts.reserve(&caller("a"), CALL, Some(prices), &receipt).await.unwrap().broke_off(7);
+        accounts.reserve(&caller("a"), CALL, Some(prices), &receipt).await.unwrap().took_nothing();
+        let booked = *receipt.lock().unwrap();
+        assert_eq!((booked.usage.input, booked.usage.output, booked.cost), (Some(40), Some(7), NanoUsd(80 + 21)));
+        accounts.reserve(&caller("a"), CALL, None, &receipt).await.unwrap().broke_off(0);
+        assert_eq!(receipt.lock().unwrap().priced, Priced::NotAll);
+    }
+}

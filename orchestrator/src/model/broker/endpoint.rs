@@ -1,0 +1,244 @@
+//! The endpoint inside a cage for programs that speak a provider's HTTP: reached through the job's own door, with the door's
+//! token in the place of a key. What it is asked goes to the models that the task names, and nowhere else; the key is put in
+//! here, outside of the cage. Metered, bounded and recorded like an agent's questions. Start reading at [`Desk::serve`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use swarm_protocol::chat::Dialect;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::relay::{Asking, Outcome};
+use super::{AskError, Broker, Caller};
+use crate::egress::request::{self, Afterwards, Direct, Framing, Waits};
+use crate::egress::wire::Wire;
+
+/// How long a program may take to say what it asks.
+const ASKING_MAX: Duration = Duration::from_secs(120);
+/// The longest request, in bytes. Source: Anthropic, "Request size limits", Messages.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Requests of one job at once; further ones wait.
+const REQUESTS_MAX: usize = 8;
+
+/// One job's way to the models of its task.
+#[derive(Debug)]
+pub struct Desk {
+    broker: Arc<Broker>,
+    caller: Caller,
+    room: Semaphore,
+}
+
+/// What a path asks for.
+enum Wanted {
+    Ask { dialect: Dialect, model: Option<String>, action: &'static str },
+    List,
+    Nothing,
+}
+
+impl Desk {
+    /// For one attempt.
+    pub fn new(broker: Arc<Broker>, caller: Caller) -> Self {
+        Desk { broker, caller, room: Semaphore::new(REQUESTS_MAX) }
+    }
+
+    /// The variables by which programs find the endpoint at this port, and the models that they may ask by default. The token
+    /// stands where a key would.
+    pub fn env(&self, port: u16, token: &str) -> Vec<(String, String)> {
+        let place = format!("http://127.0.0.1:{port}");
+        let first = |dialects: &[Dialect]| {
+            self.caller
+                .models
+                .iter()
+                .find(|name| dialects.iter().any(|dialect| !self.broker.chain_for(name, *dialect).is_empty()))
+        };
+        let mut env = Vec::new();
+        let mut set = |name: &str, value: &str| env.push((name.to_owned(), value.to_owned()));
+        if let Some(model) = first(&[Dialect::Anthropic]) {
+            set("ANTHROPIC_BASE_URL", &place);
+            set("ANTHROPIC_API_KEY", token);
+            let names =
+                ["MODEL", "SMALL_FAST_MODEL", "DEFAULT_OPUS_MODEL", "DEFAULT_SONNET_MODEL", "DEFAULT_HAIKU_MODEL"];
+            names.iter().for_each(|name| set(&format!("ANTHROPIC_{name}"), model));
+        }
+        if let Some(model) = first(&[Dialect::OpenaiChat, Dialect::OpenaiResponses]) {
+            set("OPENAI_BASE_URL", &format!("{place}/v1"));
+            set("OPENAI_API_BASE", &format!("{place}/v1"));
+            set("OPENAI_API_KEY", token);
+            set("OPENAI_MODEL", model);
+        }
+        if let Some(model) = first(&[Dialect::Gemini]) {
+            set("GOOGLE_GEMINI_BASE_URL", &place);
+            set("GEMINI_API_KEY", token);
+            set("GEMINI_MODEL", model);
+        }
+        if let Some(model) = self.caller.models.first() {
+            set("SWARM_MODEL", model);
+        }
+        env
+    }
+
+    /// Serves a connection to its end. `knows` says whether a word is the job's token.
+    ///
+    /// # Errors
+    /// The stream's: the job went away, or broke its framing. Nobody needs to know.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut job: Wire<S>,
+        knows: &(dyn Fn(&[u8]) -> bool + Sync),
+    ) -> io::Result<()> {
+        loop {
+            let asked = match timeout(ASKING_MAX, job.message(request::parse_direct)).await?? {
+                None => return Ok(()),
+                Some(Ok(asked)) => asked,
+                Some(Err(error)) => {
+                    let no = refusal(error.status(), "invalid_request_error", &error.to_string());
+                    return send(&mut job.stream, &no).await;
+                }
+            };
+            let Ok(_place) = self.room.acquire().await else { return Ok(()) };
+            if asked.waits == Waits::ForContinue {
+                job.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            }
+            let Some(body) = timeout(ASKING_MAX, body(&mut job, asked.body)).await?? else {
+                let words = format!("a request has at most {} MiB", BODY_BYTES_MAX >> 20);
+                return send(&mut job.stream, &refusal(413, "request_too_large", &words)).await;
+            };
+            if !asked.keys().any(knows) {
+                let words = "the key is not the one of this task: take it from the environment";
+                send(&mut job.stream, &refusal(401, "authentication_error", words)).await?;
+            } else {
+                self.answer(&asked, &body, &mut job.stream).await?;
+            }
+            job.stream.flush().await?;
+            if asked.afterwards == Afterwards::Closes {
+                return job.stream.shutdown().await;
+            }
+        }
+    }
+
+    async fn answer(&self, asked: &Direct, body: &[u8], to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let (dialect, in_path, action) = match wanted(asked) {
+            Wanted::Ask { dialect, model, action } => (dialect, model, action),
+            Wanted::List => return send(to, &self.list()).await,
+            Wanted::Nothing => {
+                let words = format!("{} {} is not offered here", asked.method, asked.path);
+                return send(to, &refusal(404, "not_found_error", &words)).await;
+            }
+        };
+        let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(body) else {
+            return send(to, &refusal(400, "invalid_request_error", "the body is not a JSON object")).await;
+        };
+        let named = in_path.or_else(|| fields.get("model").and_then(Value::as_str).map(str::to_owned));
+        let asking =
+            Asking { dialect, action, named, fields, headers: asked.passed_on(), query: asked.query_passed_on() };
+        match self.broker.relay(&self.caller, asking, to).await? {
+            Outcome::Passed => Ok(()),
+            Outcome::Refused { status, content_type, body } => send(to, &Page { status, content_type, body }).await,
+            Outcome::NotAsked(error) => {
+                let (status, kind) = meaning(&error);
+                send(to, &refusal(status, kind, &error.to_string())).await
+            }
+        }
+    }
+
+    fn list(&self) -> Page {
+        let one = |name: &String| json!({ "id": name, "object": "model", "type": "model", "owned_by": "swarm" });
+        let all: Vec<Value> = self.caller.models.iter().map(one).collect();
+        Page::json(200, &json!({ "object": "list", "data": all }))
+    }
+}
+
+/// What a path asks for. Clients write it with and without the version in front.
+fn wanted(asked: &Direct) -> Wanted {
+    let path = asked.path.split('?').next().unwrap_or_default();
+    let short = path.strip_prefix("/v1beta").or_else(|| path.strip_prefix("/v1")).unwrap_or(path);
+    let ask = |dialect, action| Wanted::Ask { dialect, model: None, action };
+    match (asked.method.as_str(), short) {
+        ("POST", "/messages") => ask(Dialect::Anthropic, ""),
+        ("POST", "/chat/completions") => ask(Dialect::OpenaiChat, ""),
+        ("POST", "/responses") => ask(Dialect::OpenaiResponses, ""),
+        ("GET", "/models") => Wanted::List,
+        ("POST", path) => match path.strip_prefix("/models/").and_then(|rest| rest.rsplit_once(':')) {
+            Some((model, "generateContent")) => gemini(model, "generateContent"),
+            Some((model, "streamGenerateContent")) => gemini(model, "streamGenerateContent"),
+            _ => Wanted::Nothing,
+        },
+        _ => Wanted::Nothing,
+    }
+}
+
+fn gemini(model: &str, action: &'static str) -> Wanted {
+    Wanted::Ask { dialect: Dialect::Gemini, model: Some(model.to_owned()), action }
+}
+
+/// What a program is told when no model was asked.
+fn meaning(error: &AskError) -> (u16, &'static str) {
+    match error {
+        AskError::NotAllowed { .. } | AskError::Unknown { .. } | AskError::NoRecording(_) => (404, "not_found_error"),
+        AskError::NoKey { .. } => (401, "authentication_error"),
+        AskError::Budget { .. } => (402, "billing_error"),
+        AskError::Refused { .. } | AskError::Malformed { .. } | AskError::Tape(_) | AskError::Machine(_) => {
+            (502, "api_error")
+        }
+    }
+}
+
+/// A whole body; `None` when it is too long.
+async fn body<S: AsyncRead + AsyncWrite + Unpin>(job: &mut Wire<S>, framing: Framing) -> io::Result<Option<Vec<u8>>> {
+    if matches!(framing, Framing::Length(length) if length > BODY_BYTES_MAX as u64) {
+        return Ok(None);
+    }
+    job.take_body(framing, BODY_BYTES_MAX).await
+}
+
+/// An answer in one piece.
+#[derive(Debug, Clone, PartialEq)]
+struct Page {
+    status: u16,
+    content_type: String,
+    body: Vec<u8>,
+}
+
+impl Page {
+    fn json(status: u16, body: &Value) -> Page {
+        Page { status, content_type: "application/json".to_owned(), body: body.to_string().into_bytes() }
+    }
+}
+
+/// A refusal in a form that the clients of all providers read.
+fn refusal(status: u16, kind: &str, words: &str) -> Page {
+    let message = format!("swarm: {words}");
+    Page::json(status, &json!({ "type": "error", "error": { "type": kind, "code": kind, "message": message } }))
+}
+
+async fn send(to: &mut (impl AsyncWrite + Unpin), page: &Page) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        page.status,
+        reason(page.status),
+        page.content_type,
+        page.body.len()
+    );
+    to.write_all(head.as_bytes()).await?;
+    to.write_all(&page.body).await?;
+    to.flush().await
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        413 => "Content Too Large",
+        429 => "Too Many Requests",
+        502 => "Bad Gateway",
+        _ => "Answer",
+    }
+}

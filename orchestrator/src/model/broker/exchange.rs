@@ -1,0 +1,268 @@
+//! One call over HTTP: a request out, a refusal or an answer piece by piece in. Knows where each provider's API is and how it
+//! wants its key; decides nothing about trying again.
+//!
+//! A call goes to the place that its model names and nowhere else: no proxy of the environment, no redirect. Everything is
+//! bounded: time to connect, silence, the length of a refusal and of an answer.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Response, redirect};
+use swarm_plans::Provider;
+use swarm_protocol::chat::Dialect;
+
+use super::catalog::Endpoint;
+use super::keys::Secret;
+use super::limits;
+use crate::model::failure::{self, Class, Failure};
+use crate::model::governor::Allowance;
+
+/// Time to connect, name and TLS included.
+const CONNECT_MAX: Duration = Duration::from_secs(20);
+/// Bytes of a refusal that are read.
+const REFUSAL_BYTES_MAX: usize = 256 << 10;
+/// Bytes of an answer: arguments of 10 MB, cut into events of a few bytes each, fit.
+pub const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// The version of Anthropic's API. Source: Anthropic, "Versions".
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// The one client of a run.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: Client,
+}
+
+/// Looks names up as the system does, and tells a name without an address from a place that does not answer.
+#[derive(Debug, Clone, Copy)]
+struct Names;
+
+/// A host has no address here.
+#[derive(Debug, thiserror::Error)]
+#[error("its name is not known here: {0}")]
+struct Nameless(String);
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The port is put in by whoever connects.
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found: Vec<SocketAddr> = found.map_err(|error| Nameless(error.to_string()))?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// What is to be sent.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The whole URL.
+    pub url: String,
+    /// Besides the key.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// JSON.
+    pub body: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub enum Arrived {
+    /// A refusal.
+    Refused {
+        /// What it means.
+        failure: Failure,
+        /// The status of the answer.
+        status: u16,
+        /// Its text.
+        body: Vec<u8>,
+    },
+    /// The beginning of an answer.
+    Answer(Incoming),
+}
+
+/// Whether a request arrived that nobody answered: it may be paid for then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// Nobody was there.
+    No,
+    /// It was sent.
+    Perhaps,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Incoming {
+    response: Response,
+    idle: Duration,
+    read: usize,
+    /// What its provider says of its limits.
+    pub allowance: Allowance,
+    /// As its server says; empty when it does not.
+    pub content_type: String,
+}
+
+impl Http {
+    /// A client that goes where it is told and nowhere else.
+    ///
+    /// # Errors
+    /// The machine has no certificates, or no random numbers.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_MAX)
+            .dns_resolver(Names)
+            .user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Http { client })
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// A [`Failure`] when nobody answers, and whether the request may have arrived all the same.
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        key: Option<&Secret>,
+        outgoing: Outgoing,
+    ) -> Result<Arrived, (Failure, Reached)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(outgoing.headers);
+        if let Some(key) = key {
+            let (name, value) = key_header(endpoint.provider, key);
+            headers.insert(name, value);
+        }
+        let request = self.client.post(&outgoing.url).headers(headers).body(outgoing.body);
+        let response = match tokio::time::timeout(endpoint.idle, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(unreachable(&error, &endpoint.base_url)),
+            Err(_) => return Err((silent(endpoint.idle), Reached::Perhaps)),
+        };
+        let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let allowance = limits::allowance(&header, u64::try_from(now.as_millis()).unwrap_or(0));
+        let content_type = header("content-type").unwrap_or_default();
+        let status = response.status();
+        if status.is_success() {
+            let (idle, read) = (endpoint.idle, 0);
+            return Ok(Arrived::Answer(Incoming { response, idle, read, allowance, content_type }));
+        }
+        if let Some(to) = header("location").filter(|_| status.is_redirection()) {
+            let message = format!("it redirects to {to}, which is not followed; set base-url (HTTP status {status})");
+            let failure = Failure { class: Class::Invalid, message, request_id: None };
+            return Ok(Arrived::Refused { failure, status: status.as_u16(), body: Vec::new() });
+        }
+        let names = ["retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
+        let kept: Vec<(&str, String)> = names.iter().filter_map(|name| Some((*name, header(name)?))).collect();
+        let body = refusal(response, endpoint.idle).await;
+        let header = |name: &str| kept.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        let failure = failure::refused(endpoint.dialect, status.as_u16(), &header, &body);
+        Ok(Arrived::Refused { failure, status: status.as_u16(), body })
+    }
+}
+
+impl Incoming {
+    /// The next bytes, `None` at the end.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the connection breaks, is silent for too long, or says more than is read.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let chunk = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(error)) => return Err(transient(format!("its answer broke off: {}", cause(&error)))),
+            Err(_) => return Err(silent(self.idle)),
+        };
+        let Some(chunk) = chunk else { return Ok(None) };
+        self.read += chunk.len();
+        if self.read > ANSWER_BYTES_MAX {
+            let message = format!("its answer exceeds {} MiB", ANSWER_BYTES_MAX >> 20);
+            return Err(Failure { class: Class::Invalid, message, request_id: None });
+        }
+        Ok(Some(chunk.to_vec()))
+    }
+}
+
+/// The text of a refusal, as far as it can be read.
+async fn refusal(mut response: Response, idle: Duration) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout(idle, response.chunk()).await {
+        let room = REFUSAL_BYTES_MAX - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == REFUSAL_BYTES_MAX {
+            break;
+        }
+    }
+    body
+}
+
+/// Where an agent's question goes.
+pub fn url(endpoint: &Endpoint) -> String {
+    let base = &endpoint.base_url;
+    match endpoint.dialect {
+        Dialect::Anthropic => format!("{base}/v1/messages"),
+        Dialect::OpenaiChat => format!("{base}/chat/completions"),
+        Dialect::OpenaiResponses => format!("{base}/responses"),
+        Dialect::Gemini => format!("{base}/models/{}:streamGenerateContent?alt=sse", endpoint.model),
+        Dialect::Ollama => format!("{base}/api/chat"),
+    }
+}
+
+/// What a provider wants to read beside the key.
+pub fn headers(dialect: Dialect) -> Vec<(HeaderName, HeaderValue)> {
+    match dialect {
+        Dialect::Anthropic => {
+            vec![(HeaderName::from_static("anthropic-version"), HeaderValue::from_static(ANTHROPIC_VERSION))]
+        }
+        Dialect::OpenaiChat | Dialect::OpenaiResponses | Dialect::Gemini | Dialect::Ollama => Vec::new(),
+    }
+}
+
+fn key_header(provider: Provider, key: &Secret) -> (HeaderName, HeaderValue) {
+    let (name, text) = match provider {
+        Provider::Anthropic => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+        Provider::Gemini => (HeaderName::from_static("x-goog-api-key"), key.expose().to_owned()),
+        Provider::Openai | Provider::OpenaiResponses | Provider::Openrouter | Provider::Ollama => {
+            (reqwest::header::AUTHORIZATION, format!("Bearer {}", key.expose()))
+        }
+    };
+    let mut value = HeaderValue::from_str(&text).expect("a key is printable ASCII");
+    value.set_sensitive(true);
+    (name, value)
+}
+
+fn transient(message: String) -> Failure {
+    Failure { class: Class::Transient { wait: None }, message, request_id: None }
+}
+
+fn silent(idle: Duration) -> Failure {
+    transient(format!("it was silent for {} s", idle.as_secs_f64()))
+}
+
+fn unreachable(error: &reqwest::Error, place: &str) -> (Failure, Reached) {
+    let message = format!("{place} cannot be reached: {}", cause(error));
+    if error.is_builder() {
+        return (Failure { class: Class::Invalid, message, request_id: None }, Reached::No);
+    }
+    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |&error| error.source());
+    let nameless = causes.any(|error| error.is::<Nameless>());
+    if nameless {
+        return (Failure { class: Class::Nameless, message, request_id: None }, Reached::No);
+    }
+    (transient(message), if error.is_connect() { Reached::No } else { Reached::Perhaps })
+}
+
+/// The innermost words of an error: the outer ones repeat the URL.
+fn cause(error: &reqwest::Error) -> String {
+    let mut source = error.source();
+    let mut text = error.to_string();
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,217 @@
+//! Keys of providers: from the caller's environment, or from a program that prints one. A key is never shown, never stored,
+//! never sent to a worker; what a provider says is searched for it before anybody else reads it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use swarm_plans::KeySource;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+/// How long a program may take to print a key: a person may have to unlock something.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
+/// The longest key, in bytes.
+const KEY_BYTES_MAX: u64 = 16 << 10;
+/// The shortest text that is struck out: a shorter one would be found in anything.
+const STRUCK_BYTES_MIN: usize = 8;
+/// What stands in a key's place.
+const STRUCK: &str = "[key]";
+
+/// A key; its text is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The key itself, for a header.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The keys of one run.
+#[derive(Default)]
+pub struct Keys {
+    env: BTreeMap<String, String>,
+    /// What programs printed; each runs once, until its key is refused.
+    printed: tokio::sync::Mutex<HashMap<Vec<String>, Secret>>,
+    /// Every key that was used.
+    known: Mutex<Vec<Secret>>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+impl Keys {
+    /// Keys out of the caller's environment, and out of programs.
+    pub fn new(env: BTreeMap<String, String>) -> Self {
+        Keys { env, ..Keys::default() }
+    }
+
+    /// The key in a variable; one that is empty holds none.
+    pub fn variable<'a>(env: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+        env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// The key of a source.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    pub async fn get(&self, source: &KeySource) -> Result<Secret, String> {
+        let key = match source {
+            KeySource::Env(name) => {
+                let value = Keys::variable(&self.env, name);
+                Secret(value.ok_or_else(|| format!("the variable {name} is not set"))?.to_owned())
+            }
+            KeySource::Command(argv) => {
+                let mut printed = self.printed.lock().await;
+                match printed.get(argv) {
+                    Some(key) => key.clone(),
+                    None => {
+                        let key = Secret(print(argv, &self.env).await?);
+                        printed.insert(argv.clone(), key.clone());
+                        key
+                    }
+                }
+            }
+        };
+        if key.0.bytes().any(|byte| !(0x20..0x7f).contains(&byte)) {
+            return Err("it has characters that no key has".to_owned());
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&key) {
+            known.push(key.clone());
+        }
+        Ok(key)
+    }
+
+    /// Forgets what a program printed: its key was refused. Whether there was something to forget.
+    pub async fn forget(&self, source: &KeySource, refused: &Secret) -> Forgotten {
+        let KeySource::Command(argv) = source else { return Forgotten::Nothing };
+        let mut printed = self.printed.lock().await;
+        // Another call may have asked the program again already.
+        if printed.get(argv) == Some(refused) {
+            printed.remove(argv);
+        }
+        Forgotten::AskAgain
+    }
+
+    /// A text without any key that was used.
+    pub fn strike(&self, text: &str) -> String {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let long = known.iter().filter(|key| key.0.len() >= STRUCK_BYTES_MIN);
+        long.fold(text.to_owned(), |text, key| text.replace(&key.0, STRUCK))
+    }
+
+    /// Bytes without any key that was used.
+    pub fn strike_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
+        match String::from_utf8(bytes) {
+            Ok(text) => self.strike(&text).into_bytes(),
+            // A key is plain text: in bytes that are none it could only stand by chance.
+            Err(error) => error.into_bytes(),
+        }
+    }
+}
+
+/// Whether a key may be had anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Its program prints one again.
+    AskAgain,
+    /// It stays what it is.
+    Nothing,
+}
+
+/// What a program prints, without white space around it.
+async fn print(argv: &[String], env: &BTreeMap<String, String>) -> Result<String, String> {
+    let (program, arguments) = argv.split_first().ok_or("its command is empty")?;
+    let failed = |detail: String| format!("`{program}`, which prints it, {detail}");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(format!("did not start: {error}")))?;
+    let stdout = child.stdout.take().expect("piped");
+    let reading = async {
+        let mut text = String::new();
+        stdout.take(KEY_BYTES_MAX).read_to_string(&mut text).await?;
+        Ok::<_, std::io::Error>((text, child.wait().await?))
+    };
+    let (text, status) = tokio::time::timeout(COMMAND_MAX, reading)
+        .await
+        .map_err(|_| failed(format!("took longer than {} s", COMMAND_MAX.as_secs())))?
+        .map_err(|error| failed(error.to_string()))?;
+    match text.trim() {
+        _ if !status.success() => Err(failed(format!("failed: {status}"))),
+        "" => Err(failed("printed nothing".to_owned())),
+        key => Ok(key.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        let env = [("A_KEY", "sk-12345678"), ("PATH", "/usr/bin:/bin"), ("EMPTY", " ")];
+        Keys::new(env.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    fn command(script: &str) -> KeySource {
+        KeySource::Command(["sh", "-c", script].map(str::to_owned).to_vec())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn keys_come_from_variables_and_programs_and_are_not_printed() {
+        let keys = keys();
+        let key = keys.get(&KeySource::Env("A_KEY".to_owned())).await.unwrap();
+        assert_eq!((key.expose(), format!("{key:?}").as_str()), ("sk-12345678", "Secret(…)"));
+        assert_eq!(keys.get(&command("echo ' k1 '")).await.unwrap().expose(), "k1");
+        async fn lacking(keys: &Keys, source: KeySource) -> String {
+            keys.get(&source).await.unwrap_err()
+        }
+        let lacks = |source: KeySource| lacking(&keys, source);
+        assert_eq!(lacks(KeySource::Env("EMPTY".to_owned())).await, "the variable EMPTY is not set");
+        assert_eq!(lacks(command("exit 3")).await, "`sh`, which prints it, failed: exit status: 3");
+        assert_eq!(lacks(command("true")).await, "`sh`, which prints it, printed nothing");
+        assert_eq!(lacks(command("printf 'a\\nb'")).await, "it has characters that no key has");
+        let nowhere = KeySource::Command(vec!["/nonexistent/x".to_owned()]);
+        assert!(lacks(nowhere).await.starts_with("`/nonexistent/x`, which prints it, did not start"));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_key_that_was_refused_is_printed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = command(&format!("cd {} && echo x >> n && wc -l < n", folder.path().display()));
+        let keys = keys();
+        let first = keys.get(&source).await.unwrap();
+        assert_eq!(keys.get(&source).await.unwrap(), first);
+        assert_eq!(keys.forget(&source, &first).await, Forgotten::AskAgain);
+        assert_eq!(keys.get(&source).await.unwrap().expose(), "2");
+        assert_eq!(keys.forget(&KeySource::Env("A_KEY".to_owned()), &first).await, Forgotten::Nothing);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_provider_repeats_is_struck_out() {
+        let keys = keys();
+        keys.get(&KeySource::Env("A_KEY".to_owned())).await.unwrap();
+        assert_eq!(keys.strike("wrong key sk-12345678!"), "wrong key [key]!");
+        assert_eq!(keys.strike_bytes(b"\xffsk-12345678".to_vec()), b"\xffsk-12345678");
+    }
+}

@@ -1,0 +1,325 @@
+//! The model broker: the one door from a run's workers to models. It holds the keys, the budget, the rate limits and the
+//! recordings; a worker says *which of its plan's models* it asks and *what*, and is given an answer or a reason.
+//!
+//! What a worker says is hostile: it never chooses a host, a key or a price. Start reading at [`Broker::ask`].
+
+/// Who has to wait for the budget, who is refused, what is booked.
+pub mod accounts;
+/// From a model's name to where it is asked.
+pub mod catalog;
+/// The endpoint inside a cage for programs that speak a provider's HTTP.
+pub mod endpoint;
+/// One call over HTTP.
+mod exchange;
+/// Keys of providers.
+pub mod keys;
+/// The way to each provider, shared by all workers.
+mod lanes;
+/// What a provider says of its limits.
+mod limits;
+/// A program's request passed on, its answer passed back.
+mod relay;
+/// Answers of an earlier run instead of calls.
+pub mod tape;
+/// What is told of each call.
+pub mod told;
+/// One try of one model.
+mod trial;
+
+use std::sync::{Arc, OnceLock};
+
+use swarm_plans::{InstanceId, TaskIx};
+use swarm_protocol::chat::{Dialect, ModelRequest, Reply};
+use tokio::sync::mpsc;
+
+use super::budget::{Exhausted, NanoUsd, Tokens};
+use super::failure::{Class, Failure};
+use super::{Decoder, Delta, decode_whole};
+use crate::event::CallOutcome;
+use crate::ids::Attempt;
+use accounts::{Accounts, Receipt};
+use catalog::{Catalog, Endpoint};
+use exchange::Http;
+use keys::Keys;
+use lanes::Lanes;
+use tape::{Missing, Player, Question, Tape, TapeError};
+use told::{Call, News};
+
+/// Who asks: one attempt of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its task, whose budget its calls are taken from.
+    pub task: TaskIx,
+    /// Which try, whose budget its calls are taken from.
+    pub attempt: Attempt,
+    /// The models that the task names, as the plan names them: `main`, `anthropic/claude-…`. Others are refused.
+    pub models: Arc<[String]>,
+}
+
+/// A model's answer to a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Who said it: goes into the conversation beside it.
+    pub dialect: Dialect,
+    /// What was said.
+    pub reply: Reply,
+    /// The model that answered, `provider/model`: the one asked for, or one of its fallbacks.
+    pub model: String,
+    /// What it cost, tries that failed included.
+    pub cost: Cost,
+}
+
+/// What a call cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// So much.
+    Usd(NanoUsd),
+    /// Nobody said what the model costs.
+    Unpriced,
+}
+
+/// Why there is no answer. The texts may be shown to the worker: no key is in them.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AskError {
+    /// The task does not name this model.
+    #[error("the task may not ask the model `{model}`; it may ask: {}", .allowed.join(", "))]
+    NotAllowed {
+        /// What was asked for.
+        model: String,
+        /// What the task names.
+        allowed: Arc<[String]>,
+    },
+    /// No such model is described anywhere.
+    #[error("there is no model `{model}`: {hint}")]
+    Unknown {
+        /// What was asked for.
+        model: String,
+        /// What to write, for people.
+        hint: String,
+    },
+    /// The model's key is not there.
+    #[error("there is no key for {model}: {detail}")]
+    NoKey {
+        /// The model, `provider/model`.
+        model: String,
+        /// Where it was looked for, for people.
+        detail: String,
+    },
+    /// A budget has too little left.
+    #[error("the budget of the {whose} is spent: {why}")]
+    Budget {
+        /// Whose.
+        whose: Whose,
+        /// What is left, and what was asked.
+        why: Exhausted,
+    },
+    /// The provider refuses, or could not be reached, after all tries that made sense.
+    #[error("{model} does not answer: {failure}")]
+    Refused {
+        /// The model, `provider/model`.
+        model: String,
+        /// The last refusal.
+        failure: Failure,
+    },
+    /// A recording is not understood.
+    #[error("the recorded answer of {model} is not understood: {detail}")]
+    Malformed {
+        /// The model, `provider/model`.
+        model: String,
+        /// What is wrong with it, for people.
+        detail: String,
+    },
+    /// The folder of recordings has no answer to this.
+    #[error(transparent)]
+    NoRecording(#[from] Missing),
+    /// The folder of recordings cannot be used.
+    #[error(transparent)]
+    Tape(#[from] Arc<TapeError>),
+    /// The machine offers no way to speak to anybody.
+    #[error("speak to models: {0}")]
+    Machine(String),
+}
+
+impl AskError {
+    /// Whether another model may answer where this one does not.
+    fn is_of_this_model(&self) -> bool {
+        match self {
+            AskError::Refused { failure, .. } => failure.class != Class::Invalid,
+            AskError::NoKey { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whose budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The run's: nothing of it goes on.
+    Run,
+    /// The task's, over all its instances.
+    Task,
+    /// The attempt's.
+    Attempt,
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Whose::Run => "run",
+            Whose::Task => "task",
+            Whose::Attempt => "attempt",
+        })
+    }
+}
+
+/// The door to the models of one run; shared.
+#[derive(Debug)]
+pub struct Broker {
+    catalog: Catalog,
+    tape: Tape,
+    keys: Keys,
+    accounts: Arc<Accounts>,
+    lanes: Lanes,
+    http: OnceLock<Result<Http, String>>,
+    news: mpsc::UnboundedSender<News>,
+}
+
+impl Broker {
+    /// A broker for the models of `catalog`. `news` hears of every call, and when the run's budget is spent.
+    pub fn new(
+        catalog: Catalog,
+        tape: Tape,
+        keys: Keys,
+        accounts: Arc<Accounts>,
+        news: mpsc::UnboundedSender<News>,
+    ) -> Self {
+        Broker { catalog, tape, keys, accounts, lanes: Lanes::default(), http: OnceLock::new(), news }
+    }
+
+    /// Tokens that fit into a request and its answer, and tokens of an answer, that every model holds which may answer for a
+    /// name; `None` is not known.
+    pub fn sizes(&self, model: &str) -> (Option<u32>, Option<u32>) {
+        let chain = self.catalog.chain(model);
+        let least = |size: fn(&Endpoint) -> Option<u32>| chain.iter().filter_map(size).min();
+        (least(|endpoint| endpoint.context), least(|endpoint| endpoint.output_max))
+    }
+
+    /// Asks a model of the plan. `news` hears the answer while it arrives, and [`Delta::Restarted`] when what it heard is void.
+    /// An answer is returned when its call is in the journal. Dropping the future ends the call; what it may have cost is
+    /// booked.
+    ///
+    /// Where the run's own budget is spent, nothing is returned any more: the run ends, and its workers with it.
+    ///
+    /// # Errors
+    /// [`AskError`]. Only an answer that is whole is ever returned.
+    pub async fn ask(
+        &self,
+        caller: &Caller,
+        request: ModelRequest,
+        news: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, AskError> {
+        if !caller.models.contains(&request.model) {
+            return Err(AskError::NotAllowed { model: request.model, allowed: Arc::clone(&caller.models) });
+        }
+        let mut call = Call::begin(caller, &request.model, &self.news);
+        let answered = match &self.tape {
+            Tape::Replay(player) => self.replayed(player, caller, &request, &mut call, news).await,
+            Tape::Off | Tape::Record(_) => self.asked(caller, &request, &mut call, news).await,
+        };
+        self.ended(call, answered).await
+    }
+
+    /// Tells of a call that ended, and waits until that is in the journal.
+    async fn ended<T>(&self, call: Call, result: Result<T, AskError>) -> Result<T, AskError> {
+        let outcome = match (&result, &self.tape) {
+            (Ok(_), Tape::Replay(_)) => CallOutcome::Replayed,
+            (Ok(_), Tape::Off | Tape::Record(_)) => CallOutcome::Answered,
+            (Err(error), _) => CallOutcome::Failed { why: error.to_string() },
+        };
+        call.end(outcome).await;
+        if let Err(AskError::Budget { whose: Whose::Run, why }) = &result
+            && self.news.send(News::RunBudgetSpent(why.to_string())).is_ok()
+        {
+            // The run ends, and whoever asked with it: no worker fails for what a resumed run may have again.
+            std::future::pending::<()>().await;
+        }
+        result
+    }
+
+    async fn asked(
+        &self,
+        caller: &Caller,
+        request: &ModelRequest,
+        call: &mut Call,
+        news: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, AskError> {
+        let mut last = None;
+        for endpoint in self.catalog.chain(&request.model) {
+            match self.ask_endpoint(caller, &endpoint, request, call, news).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_of_this_model() => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let hint = self.catalog.advice(&request.model);
+            AskError::Unknown { model: request.model.clone(), hint }
+        }))
+    }
+
+    /// The recorded answer, with the budget as if it had been given now.
+    async fn replayed(
+        &self,
+        player: &Player,
+        caller: &Caller,
+        request: &ModelRequest,
+        call: &mut Call,
+        news: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, AskError> {
+        let recorded = player.play(&caller.instance, &Question::of_agent(request))?;
+        let known = self.catalog.chain(&request.model);
+        let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
+        let most = Tokens {
+            input: trial::input_at_most(request.system.len() + recorded_bytes(request)),
+            output: request.output_tokens_max.into(),
+        };
+        let prices = endpoint.and_then(|endpoint| endpoint.prices);
+        call.tries(&recorded.model);
+        let held = self.accounts.reserve(caller, most, prices, call.receipt()).await?;
+        let malformed = |detail: String| AskError::Malformed { model: recorded.model.clone(), detail };
+        let bytes = recorded.bytes().map_err(&malformed)?;
+        let reply = decode(recorded.dialect, &recorded.content_type, &bytes, news).map_err(malformed)?;
+        held.took(&reply.usage);
+        Ok(Answer { dialect: recorded.dialect, reply, model: recorded.model, cost: call.cost() })
+    }
+
+    fn http(&self) -> Result<&Http, AskError> {
+        let http = self.http.get_or_init(|| Http::new().map_err(|error| error.to_string()));
+        http.as_ref().map_err(|error| AskError::Machine(error.clone()))
+    }
+}
+
+fn recorded_bytes(request: &ModelRequest) -> usize {
+    serde_json::to_string(&request.messages).map_or(0, |text| text.len())
+}
+
+/// Whether an answer comes in one piece although a stream was asked for.
+fn is_whole(dialect: Dialect, content_type: &str) -> bool {
+    dialect != Dialect::Ollama && content_type.trim_start().to_ascii_lowercase().starts_with("application/json")
+}
+
+fn decode(
+    dialect: Dialect,
+    content_type: &str,
+    bytes: &[u8],
+    news: &mut (dyn FnMut(Delta) + Send),
+) -> Result<Reply, String> {
+    if is_whole(dialect, content_type) {
+        return decode_whole(dialect, bytes).map_err(|error| error.to_string());
+    }
+    let mut decoder = Decoder::new(dialect);
+    decoder.feed(bytes).map_err(|error| error.to_string())?.into_iter().for_each(news);
+    decoder.finish().map_err(|error| error.to_string())
+}

@@ -1,0 +1,466 @@
+//! One request of a program that speaks a provider's HTTP, passed on to a model of its task and its answer passed back while
+//! it arrives: the same budget, the same order of calls, the same tape as an agent's. What has begun to arrive is never tried
+//! again: the program has seen it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+use swarm_plans::Provider;
+use swarm_protocol::chat::{Dialect, Usage};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::catalog::Endpoint;
+use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
+use super::tape::{Heard, Question, Recorded, Tape};
+use super::told::Call;
+use super::trial::{Broken, Paid, Underway, input_at_most};
+use super::{AskError, Broker, Caller, is_whole};
+use crate::dispatcher::random;
+use crate::model::budget::Tokens;
+use crate::model::failure::{Class, Failure};
+use crate::model::governor::Ended;
+use crate::model::{Decoder, decode_whole};
+
+/// Tokens of an answer that are set aside when a request does not bound it.
+const OUTPUT_UNSAID: u64 = 16_384;
+
+/// How long a program may take to read a piece of an answer.
+const TAKING_MAX: Duration = Duration::from_secs(60);
+
+/// What a program asks.
+#[derive(Debug)]
+pub struct Asking {
+    /// The wire format that it speaks.
+    pub dialect: Dialect,
+    /// Gemini's verb; empty elsewhere.
+    pub action: &'static str,
+    /// The model that it names.
+    pub named: Option<String>,
+    /// The body.
+    pub fields: Map<String, Value>,
+    /// Headers that go on to the provider.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// What goes on of the query, without `?`.
+    pub query: String,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The answer was passed back.
+    Passed,
+    /// The provider's refusal, as it is, without any key.
+    Refused {
+        /// Its status.
+        status: u16,
+        /// What its body is.
+        content_type: String,
+        /// Its body.
+        body: Vec<u8>,
+    },
+    /// Nobody was asked, or nobody answered.
+    NotAsked(AskError),
+}
+
+/// A refusal of a provider, to be passed back when nothing else helps.
+struct Refusal {
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl Broker {
+    /// The models that answer to a name and understand a wire format, in order.
+    pub(super) fn chain_for(&self, name: &str, dialect: Dialect) -> Vec<Endpoint> {
+        self.catalog.chain(name).into_iter().filter(|endpoint| place(endpoint, dialect, "").is_some()).collect()
+    }
+
+    /// Passes a program's request on and the answer back.
+    ///
+    /// # Errors
+    /// The program's stream.
+    pub async fn relay(
+        &self,
+        caller: &Caller,
+        asking: Asking,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<Outcome> {
+        let name = match self.named(caller, &asking) {
+            Ok(name) => name,
+            Err(error) => return Ok(Outcome::NotAsked(error)),
+        };
+        let mut call = Call::begin(caller, &name, &self.news);
+        let question = Question::of_program(&kind(&asking), &Value::Object(asking.fields.clone()));
+        let result = match &self.tape {
+            Tape::Replay(player) => match player.play(&caller.instance, &question) {
+                Ok(recorded) => self.replay_to(caller, &name, &asking, recorded, &mut call, to).await,
+                Err(error) => Err(Stopped::Ask(error.into())),
+            },
+            Tape::Off | Tape::Record(_) => self.relay_chain(caller, &name, &asking, &question, &mut call, to).await,
+        };
+        let result = match result {
+            Ok(()) => Ok(None),
+            Err(Stopped::Refused(refusal, error)) => return self.refused(call, refusal, error).await,
+            Err(Stopped::Ask(error)) => Err(error),
+            Err(Stopped::Stream(error)) => return Err(error),
+        };
+        Ok(match self.ended(call, result).await {
+            Ok(None::<()>) | Ok(Some(())) => Outcome::Passed,
+            Err(error) => Outcome::NotAsked(error),
+        })
+    }
+
+    async fn refused(&self, call: Call, refusal: Refusal, error: AskError) -> io::Result<Outcome> {
+        drop(self.ended::<()>(call, Err(error)).await);
+        let body = self.keys.strike_bytes(refusal.body);
+        Ok(Outcome::Refused { status: refusal.status, content_type: "application/json".to_owned(), body })
+    }
+
+    /// Which of the task's models a program means: one that it names as the plan or its provider does, else the first that
+    /// understands it, when it names none.
+    fn named(&self, caller: &Caller, asking: &Asking) -> Result<String, AskError> {
+        let fits = |name: &&String| !self.chain_for(name, asking.dialect).is_empty();
+        let all = || caller.models.iter().filter(fits);
+        let not_allowed = |model: String| AskError::NotAllowed { model, allowed: Arc::clone(&caller.models) };
+        let Some(wanted) = &asking.named else {
+            return all().next().cloned().ok_or_else(|| not_allowed(format!("{:?}", asking.dialect)));
+        };
+        let is_its_own = |name: &&String| {
+            let first = self.chain_for(name, asking.dialect).swap_remove(0);
+            first.model == *wanted || first.name == *wanted
+        };
+        let found = all().find(|name| *name == wanted).or_else(|| all().find(is_its_own));
+        found.cloned().ok_or_else(|| not_allowed(wanted.clone()))
+    }
+
+    async fn relay_chain(
+        &self,
+        caller: &Caller,
+        name: &str,
+        asking: &Asking,
+        question: &Question,
+        call: &mut Call,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), Stopped> {
+        let mut last = None;
+        for endpoint in self.chain_for(name, asking.dialect) {
+            match self.relay_one(caller, &endpoint, asking, question, call, to).await {
+                Err(Stopped::Ask(error)) if error.is_of_this_model() => last = Some(Stopped::Ask(error)),
+                Err(Stopped::Refused(refusal, error)) if error.is_of_this_model() => {
+                    last = Some(Stopped::Refused(refusal, error));
+                }
+                ended => return ended,
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            Stopped::Ask(AskError::Unknown { model: name.to_owned(), hint: self.catalog.advice(name) })
+        }))
+    }
+
+    async fn relay_one(
+        &self,
+        caller: &Caller,
+        endpoint: &Endpoint,
+        asking: &Asking,
+        question: &Question,
+        call: &mut Call,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), Stopped> {
+        let mut key = self.key_of(endpoint).await?;
+        let (body, output) = native(endpoint, asking);
+        let most = Tokens { input: input_at_most(body.len()), output };
+        let (mut tries, mut renewed) = (0, false);
+        loop {
+            tries += 1;
+            call.tries(&endpoint.name);
+            let underway = self.underway(caller, endpoint, most, call).await?;
+            let outgoing = Outgoing { url: url(endpoint, asking), headers: headers(asking), body: body.clone() };
+            let http = self.http()?;
+            let sent = tokio::select! {
+                (whose, why) = underway.held.time_is_over() => {
+                    underway.held.broke_off(0);
+                    return Err(AskError::Budget { whose, why }.into());
+                }
+                sent = http.send(endpoint, key.as_ref(), outgoing) => sent,
+            };
+            let (broken, refusal) = match sent {
+                Ok(Arrived::Answer(incoming)) => {
+                    return self.pass(caller, endpoint, asking, question, underway, incoming, to).await;
+                }
+                Ok(Arrived::Refused { failure, status, body }) => {
+                    (Broken { failure, paid: Paid::Nothing }, Some(Refusal { status, body }))
+                }
+                Err((failure, Reached::No)) => (Broken { failure, paid: Paid::Nothing }, None),
+                Err((failure, Reached::Perhaps)) => (Broken { failure, paid: Paid::Until(0) }, None),
+            };
+            underway.broke(&broken);
+            match self.what_next(endpoint, &mut key, broken.failure, tries, &mut renewed).await {
+                Ok(wait) => tokio::time::sleep(wait).await,
+                Err(error) => {
+                    return Err(match refusal {
+                        Some(refusal) => Stopped::Refused(refusal, error),
+                        None => Stopped::Ask(error),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Passes an answer back while it arrives, and books it.
+    #[expect(clippy::too_many_arguments, reason = "who, whom, what, and both ends of the answer")]
+    async fn pass(
+        &self,
+        caller: &Caller,
+        endpoint: &Endpoint,
+        asking: &Asking,
+        question: &Question,
+        underway: Underway,
+        mut incoming: Incoming,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), Stopped> {
+        let content_type = std::mem::take(&mut incoming.content_type);
+        let mut meter = Meter::new(asking.dialect, &content_type, matches!(self.tape, Tape::Record(_)));
+        let passing = async {
+            head(to, &content_type).await.map_err(Stopped::Stream)?;
+            while let Some(chunk) = incoming.next().await.map_err(|failure| broke(endpoint, failure))? {
+                meter.read(&chunk);
+                let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), &chunk, b"\r\n"].concat();
+                // A program that does not read must not stand in the way of others.
+                let taken = async {
+                    to.write_all(&framed).await?;
+                    to.flush().await
+                };
+                let taken = timeout(TAKING_MAX, taken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                taken.map_err(Stopped::Stream)?;
+            }
+            Ok::<(), Stopped>(())
+        };
+        let passed = tokio::select! {
+            (whose, why) = underway.held.time_is_over() => Err(AskError::Budget { whose, why }.into()),
+            passed = passing => passed,
+        };
+        let read = meter.read;
+        if let Err(ended) = passed {
+            let class = Class::Transient { wait: None };
+            underway.broke(&Broken { failure: failure(class, "it broke off"), paid: Paid::Until(read) });
+            // Without the last chunk the program knows that the answer is not whole.
+            return Err(Stopped::Stream(ended.into_io()));
+        }
+        let allowance = incoming.allowance;
+        match meter.end() {
+            Some((usage, bytes)) => {
+                underway.pass.ended(Ended::Answered(allowance), random());
+                underway.held.took(&usage);
+                self.keep_relayed(caller, endpoint, asking, question, &content_type, bytes)?;
+            }
+            None => underway.broke(&Broken {
+                failure: failure(Class::Transient { wait: None }, "its answer is not understood"),
+                paid: Paid::Until(read),
+            }),
+        }
+        to.write_all(b"0\r\n\r\n").await.map_err(Stopped::Stream)
+    }
+
+    fn keep_relayed(
+        &self,
+        caller: &Caller,
+        endpoint: &Endpoint,
+        asking: &Asking,
+        question: &Question,
+        content_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), AskError> {
+        let Tape::Record(recorder) = &self.tape else { return Ok(()) };
+        let bytes = self.keys.strike_bytes(bytes);
+        let (instance, model) = (&caller.instance, endpoint.name.as_str());
+        let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes: &bytes };
+        Ok(recorder.keep(question, &heard)?)
+    }
+
+    async fn replay_to(
+        &self,
+        caller: &Caller,
+        name: &str,
+        asking: &Asking,
+        recorded: Recorded,
+        call: &mut Call,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), Stopped> {
+        let known = self.catalog.chain(name);
+        let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
+        let Some(endpoint) = endpoint else {
+            return Err(AskError::Unknown { model: name.to_owned(), hint: self.catalog.advice(name) }.into());
+        };
+        let (body, output) = native(endpoint, asking);
+        let most = Tokens { input: input_at_most(body.len()), output };
+        call.tries(&recorded.model);
+        let held = self.accounts.reserve(caller, most, endpoint.prices, call.receipt()).await?;
+        let model = recorded.model.clone();
+        let bytes = recorded.bytes().map_err(|detail| AskError::Malformed { model, detail })?;
+        let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
+        meter.read(&bytes);
+        match meter.end() {
+            Some((usage, _)) => held.took(&usage),
+            None => held.broke_off(bytes.len() as u64),
+        }
+        head(to, &recorded.content_type).await.map_err(Stopped::Stream)?;
+        let framed = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n0\r\n\r\n"].concat();
+        to.write_all(&framed).await.map_err(Stopped::Stream)
+    }
+}
+
+/// Why nothing was passed back, or not all of it.
+enum Stopped {
+    Ask(AskError),
+    Refused(Refusal, AskError),
+    Stream(io::Error),
+}
+
+impl From<AskError> for Stopped {
+    fn from(error: AskError) -> Self {
+        Stopped::Ask(error)
+    }
+}
+
+impl Stopped {
+    fn into_io(self) -> io::Error {
+        match self {
+            Stopped::Stream(error) => error,
+            Stopped::Ask(error) | Stopped::Refused(_, error) => io::Error::other(error),
+        }
+    }
+}
+
+fn broke(endpoint: &Endpoint, failure: Failure) -> Stopped {
+    Stopped::Ask(AskError::Refused { model: endpoint.name.clone(), failure })
+}
+
+fn failure(class: Class, words: &str) -> Failure {
+    Failure { class, message: words.to_owned(), request_id: None }
+}
+
+/// Reads along with an answer.
+struct Meter {
+    decoder: Option<Decoder>,
+    dialect: Dialect,
+    whole: bool,
+    kept: bool,
+    bytes: Vec<u8>,
+    read: u64,
+}
+
+impl Meter {
+    fn new(dialect: Dialect, content_type: &str, kept: bool) -> Self {
+        let whole = is_whole(dialect, content_type);
+        Meter { decoder: Some(Decoder::new(dialect)), dialect, whole, kept, bytes: Vec::new(), read: 0 }
+    }
+
+    fn read(&mut self, chunk: &[u8]) {
+        self.read += chunk.len() as u64;
+        if !self.whole
+            && let Some(decoder) = &mut self.decoder
+            && decoder.feed(chunk).is_err()
+        {
+            self.decoder = None;
+        }
+        if self.whole || self.kept {
+            self.bytes.extend_from_slice(chunk);
+        }
+    }
+
+    /// What a whole answer took, and its bytes; `None` when it is not understood.
+    fn end(self) -> Option<(Usage, Vec<u8>)> {
+        let reply = match self.whole {
+            true => decode_whole(self.dialect, &self.bytes),
+            false => self.decoder?.finish(),
+        };
+        Some((reply.ok()?.usage, self.bytes))
+    }
+}
+
+async fn head(to: &mut (impl AsyncWrite + Unpin), content_type: &str) -> io::Result<()> {
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte);
+    let content_type = if content_type.bytes().all(plain) { content_type } else { "application/octet-stream" };
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    to.write_all(head.as_bytes()).await
+}
+
+/// What of a request tells recordings apart beside its body.
+fn kind(asking: &Asking) -> String {
+    let dialect = format!("{:?}", asking.dialect);
+    match &asking.named {
+        Some(model) if asking.dialect == Dialect::Gemini => format!("{dialect}/{model}:{}", asking.action),
+        _ => dialect,
+    }
+}
+
+/// Where a model is asked in a wire format; `None` where it does not understand it.
+fn place(endpoint: &Endpoint, dialect: Dialect, action: &str) -> Option<String> {
+    let base = &endpoint.base_url;
+    match (endpoint.provider, dialect) {
+        (Provider::Anthropic, Dialect::Anthropic) => Some(format!("{base}/v1/messages")),
+        (Provider::Openai | Provider::OpenaiResponses | Provider::Openrouter, Dialect::OpenaiChat) => {
+            Some(format!("{base}/chat/completions"))
+        }
+        (Provider::Openai | Provider::OpenaiResponses, Dialect::OpenaiResponses) => Some(format!("{base}/responses")),
+        // Source: Ollama, "OpenAI compatibility".
+        (Provider::Ollama, Dialect::OpenaiChat) => Some(format!("{base}/v1/chat/completions")),
+        (Provider::Gemini, Dialect::Gemini) => Some(format!("{base}/models/{}:{action}", endpoint.model)),
+        _ => None,
+    }
+}
+
+fn url(endpoint: &Endpoint, asking: &Asking) -> String {
+    let place = place(endpoint, asking.dialect, asking.action).unwrap_or_default();
+    if asking.query.is_empty() { place } else { format!("{place}?{}", asking.query) }
+}
+
+fn headers(asking: &Asking) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = exchange::headers(asking.dialect);
+    for (name, value) in &asking.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            headers.retain(|(known, _)| *known != name);
+            headers.push((name, value));
+        }
+    }
+    headers
+}
+
+/// The body for one model, and the most tokens that it may answer.
+fn native(endpoint: &Endpoint, asking: &Asking) -> (Vec<u8>, u64) {
+    let mut fields = asking.fields.clone();
+    let most = endpoint.output_max.map(u64::from);
+    let mut output = None;
+    let mut bound = |fields: &mut Map<String, Value>, name: &str| {
+        if let Some(asked) = fields.get(name).and_then(Value::as_u64) {
+            let allowed = most.map_or(asked, |most| asked.min(most));
+            fields.insert(name.to_owned(), allowed.into());
+            output = Some(allowed);
+        }
+    };
+    match asking.dialect {
+        Dialect::Gemini => {
+            if let Some(Value::Object(config)) = fields.get_mut("generationConfig") {
+                bound(config, "maxOutputTokens");
+            }
+        }
+        _ => ["max_tokens", "max_completion_tokens", "max_output_tokens"]
+            .iter()
+            .for_each(|name| bound(&mut fields, name)),
+    }
+    if asking.dialect != Dialect::Gemini {
+        fields.insert("model".to_owned(), endpoint.model.clone().into());
+    }
+    // Without this, a stream does not say what it took.
+    if asking.dialect == Dialect::OpenaiChat && fields.get("stream") == Some(&Value::Bool(true)) {
+        let options = fields.entry("stream_options").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(options) = options {
+            options.insert("include_usage".to_owned(), true.into());
+        }
+    }
+    let output = output.or(most).unwrap_or(OUTPUT_UNSAID);
+    (serde_json::to_vec(&fields).expect("plain data"), output)
+}

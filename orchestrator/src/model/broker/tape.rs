@@ -1,0 +1,561 @@
+//! Answers on tape: `--record` keeps every answer of a run beside what was asked, `--replay` gives them again without a
+//! socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
+//! asked twice has two recordings, taken one after the other, an instance's own first.
+//!
+//! A recording holds what was asked and the bytes of the answer, never a header: no key can be in it, and where an answer
+//! repeats a key all the same, it is struck out before it comes here.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use swarm_plans::InstanceId;
+use swarm_protocol::chat::{Dialect, ModelRequest};
+
+/// The version of the files.
+const VERSION: u32 = 1;
+/// Characters of a value that a message shows.
+const SHOWN_MAX: usize = 60;
+/// The longest recording that is read, in bytes.
+const RECORDING_BYTES_MAX: u64 = 256 << 20;
+
+/// Where answers come from.
+#[derive(Debug, Default)]
+pub enum Tape {
+    /// From the models.
+    #[default]
+    Off,
+    /// From the models, and every one is kept.
+    Record(Recorder),
+    /// From a folder of recordings; nobody is called.
+    Replay(Player),
+}
+
+/// Why a folder of recordings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TapeError {
+    /// It holds recordings of another run.
+    #[error("record into {}: it holds recordings already; name another folder, or remove it", .0.display())]
+    NotEmpty(PathBuf),
+    /// It holds none at all.
+    #[error("replay {}: there are no recordings in it", .0.display())]
+    Empty(PathBuf),
+    /// A file in it is no recording.
+    #[error("read the recording {}: {detail}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// The file system's word.
+    #[error("use the recordings in {}: {source}", path.display())]
+    Io {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl PartialEq for TapeError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+/// A question that no recording answers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no recording in {} answers {instance} asking {model}: {detail}", folder.display())]
+pub struct Missing {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Who asked.
+    pub instance: InstanceId,
+    /// Which model, as asked for.
+    pub model: String,
+    /// The nearest recording and what differs first, for people.
+    pub detail: String,
+}
+
+/// What was asked, so that it is found again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Keys in order.
+    request: Value,
+    hash: blake3::Hash,
+}
+
+impl Question {
+    /// Of an agent: in the words of no provider, with the model as the plan names it.
+    pub fn of_agent(request: &ModelRequest) -> Self {
+        Question::new(serde_json::to_value(request).expect("plain data"))
+    }
+
+    /// Of a program that speaks a provider's HTTP.
+    pub fn of_program(path: &str, body: &Value) -> Self {
+        Question::new(Value::Object(Map::from_iter([
+            ("body".to_owned(), body.clone()),
+            ("path".to_owned(), path.into()),
+        ])))
+    }
+
+    fn new(request: Value) -> Self {
+        let request = canonical(request);
+        let hash = blake3::hash(request.to_string().as_bytes());
+        Question { request, hash }
+    }
+
+    /// Answers that the conversation holds already.
+    fn answers(&self) -> usize {
+        let messages = self.request.get("messages").and_then(Value::as_array);
+        messages.map_or(0, |all| all.iter().filter(|message| message["role"] == "assistant").count())
+    }
+
+    /// The model as asked for.
+    fn model(&self) -> &str {
+        let places = ["/model", "/body/model", "/path"];
+        places.into_iter().find_map(|place| self.request.pointer(place).and_then(Value::as_str)).unwrap_or_default()
+    }
+}
+
+/// The same value with all keys in order.
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> =
+                map.into_iter().map(|(key, value)| (key, canonical(value))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => items.into_iter().map(canonical).collect(),
+        other => other,
+    }
+}
+
+/// One answer on tape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Recorded {
+    version: u32,
+    /// Who asked.
+    pub instance: InstanceId,
+    /// The how manieth of its question, from 1.
+    occurrence: u32,
+    /// The model that answered, `provider/model`.
+    pub model: String,
+    /// The wire format of the answer.
+    pub dialect: Dialect,
+    /// What the answer is, as its server says: `text/event-stream`.
+    pub content_type: String,
+    /// What was asked, keys in order. An answer that was written by hand says nothing of it.
+    #[serde(default)]
+    request: Value,
+    /// Of an answer that was written by hand: which answer of the conversation it is, from 1. It is given to its instance
+    /// whatever that asks there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turn: Option<usize>,
+    #[serde(flatten)]
+    body: Body,
+}
+
+/// The bytes of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Body {
+    Answer(String),
+    AnswerBase64(String),
+}
+
+impl Recorded {
+    /// The bytes of the answer.
+    ///
+    /// # Errors
+    /// What is wrong with them, for people.
+    pub fn bytes(&self) -> Result<Vec<u8>, String> {
+        match &self.body {
+            Body::Answer(text) => Ok(text.clone().into_bytes()),
+            Body::AnswerBase64(text) => {
+                base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+/// An answer to keep.
+#[derive(Debug)]
+pub struct Heard<'a> {
+    /// Who asked.
+    pub instance: &'a InstanceId,
+    /// The model that answered, `provider/model`.
+    pub model: &'a str,
+    /// The wire format of the answer.
+    pub dialect: Dialect,
+    /// As its server says.
+    pub content_type: &'a str,
+    /// Its bytes, without any key.
+    pub bytes: &'a [u8],
+}
+
+/// Keeps answers.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: PathBuf,
+    /// How often each question was answered.
+    counts: Mutex<HashMap<blake3::Hash, u32>>,
+}
+
+impl Recorder {
+    /// Into a folder that is made, and that holds no recording yet.
+    ///
+    /// # Errors
+    /// [`TapeError`].
+    pub fn create(folder: &Path) -> Result<Self, TapeError> {
+        std::fs::create_dir_all(folder).map_err(|source| TapeError::Io { path: folder.to_owned(), source })?;
+        if recordings(folder)?.is_empty() {
+            Ok(Recorder { folder: folder.to_owned(), counts: Mutex::default() })
+        } else {
+            Err(TapeError::NotEmpty(folder.to_owned()))
+        }
+    }
+
+    /// Into the folder of a run that is gone on with.
+    ///
+    /// # Errors
+    /// [`TapeError`].
+    pub fn go_on(folder: &Path) -> Result<Self, TapeError> {
+        std::fs::create_dir_all(folder).map_err(|source| TapeError::Io { path: folder.to_owned(), source })?;
+        let mut counts: HashMap<blake3::Hash, u32> = HashMap::new();
+        for path in recordings(folder)? {
+            let recorded = read(&path)?;
+            let count = counts.entry(Question::new(recorded.request).hash).or_default();
+            *count = (*count).max(recorded.occurrence);
+        }
+        Ok(Recorder { folder: folder.to_owned(), counts: Mutex::new(counts) })
+    }
+
+    /// Keeps an answer, whole or not at all.
+    ///
+    /// # Errors
+    /// [`TapeError::Io`].
+    pub fn keep(&self, question: &Question, heard: &Heard<'_>) -> Result<(), TapeError> {
+        let occurrence = {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(question.hash).or_default();
+            *count += 1;
+            *count
+        };
+        let body = match std::str::from_utf8(heard.bytes) {
+            Ok(text) => Body::Answer(text.to_owned()),
+            Err(_) => Body::AnswerBase64(base64::engine::general_purpose::STANDARD.encode(heard.bytes)),
+        };
+        let recorded = Recorded {
+            version: VERSION,
+            instance: heard.instance.clone(),
+            occurrence,
+            model: heard.model.to_owned(),
+            dialect: heard.dialect,
+            content_type: heard.content_type.to_owned(),
+            request: question.request.clone(),
+            turn: None,
+            body,
+        };
+        let name = format!("{}-{occurrence}", &question.hash.to_hex()[..16]);
+        let (path, open) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.part")));
+        let text = serde_json::to_vec_pretty(&recorded).expect("plain data");
+        let written = std::fs::write(&open, text).and_then(|()| std::fs::rename(&open, &path));
+        written.map_err(|source| TapeError::Io { path, source })
+    }
+}
+
+/// Gives answers again.
+#[derive(Debug)]
+pub struct Player {
+    folder: PathBuf,
+    known: HashMap<blake3::Hash, Vec<Known>>,
+    /// Written by hand, in the order in which they are given.
+    written: Vec<Known>,
+    taken: Mutex<std::collections::HashSet<PathBuf>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    instance: InstanceId,
+    occurrence: u32,
+    turn: Option<usize>,
+}
+
+impl Player {
+    /// Of a folder with recordings.
+    ///
+    /// # Errors
+    /// [`TapeError`].
+    pub fn open(folder: &Path) -> Result<Self, TapeError> {
+        let mut known: HashMap<blake3::Hash, Vec<Known>> = HashMap::new();
+        let mut written = Vec::new();
+        for path in recordings(folder)? {
+            let Recorded { instance, occurrence, request, turn, .. } = read(&path)?;
+            let recording = Known { path, instance, occurrence, turn };
+            match request {
+                Value::Null => written.push(recording),
+                request => known.entry(Question::new(request).hash).or_default().push(recording),
+            }
+        }
+        if known.is_empty() && written.is_empty() {
+            return Err(TapeError::Empty(folder.to_owned()));
+        }
+        written.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path)));
+        known.values_mut().for_each(|all| all.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path))));
+        Ok(Player { folder: folder.to_owned(), known, written, taken: Mutex::default() })
+    }
+
+    /// The answer to a question, each recording once.
+    ///
+    /// # Errors
+    /// [`Missing`]; [`TapeError`] when its file cannot be read any more.
+    pub fn play(&self, instance: &InstanceId, question: &Question) -> Result<Recorded, PlayError> {
+        let all = self.known.get(&question.hash).map(Vec::as_slice).unwrap_or_default();
+        let found = {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let free = || all.iter().filter(|known| !taken.contains(&known.path));
+            let found = free().find(|known| known.instance == *instance).or_else(|| free().next());
+            let turn = Some(question.answers() + 1);
+            let mut written = self.written.iter().filter(|known| known.instance == *instance && known.turn == turn);
+            let found = found.or_else(|| written.find(|known| !taken.contains(&known.path)));
+            found.map(|known| {
+                taken.insert(known.path.clone());
+                known.path.clone()
+            })
+        };
+        match found {
+            Some(path) => Ok(read(&path)?),
+            None => Err(self.missing(instance, question, all.len()).into()),
+        }
+    }
+
+    fn missing(&self, instance: &InstanceId, question: &Question, used: usize) -> Missing {
+        let used = used + self.written.iter().filter(|known| known.instance == *instance).count();
+        let detail = if used > 0 {
+            format!("it was asked more often than the {used} times that are recorded")
+        } else {
+            self.nearest(question).unwrap_or_else(|| "the recordings cannot be read any more".to_owned())
+        };
+        let model = question.model().to_owned();
+        Missing { folder: self.folder.clone(), instance: instance.clone(), model, detail }
+    }
+
+    /// The recording whose question begins most alike, and where it differs.
+    fn nearest(&self, question: &Question) -> Option<String> {
+        let asked = question.request.to_string();
+        let all = self.known.values().flatten().filter_map(|known| Some((known, read(&known.path).ok()?.request)));
+        let alike = |recorded: &Value| {
+            let text = canonical(recorded.clone()).to_string();
+            text.bytes().zip(asked.bytes()).take_while(|(a, b)| a == b).count()
+        };
+        let (known, recorded) =
+            all.max_by_key(|(known, recorded)| (alike(recorded), std::cmp::Reverse(&known.path)))?;
+        let (place, was, is) = difference(&canonical(recorded), &question.request, String::new())?;
+        let file = known.path.file_name().unwrap_or_default().to_string_lossy();
+        Some(format!("the nearest, {file}, differs at {place}: recorded {was}, asked {is}"))
+    }
+}
+
+/// Why nothing is played.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum PlayError {
+    /// No recording answers.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// Its file cannot be read.
+    #[error(transparent)]
+    Tape(#[from] TapeError),
+}
+
+/// The first place at which two values differ, with both sides cut for a message.
+fn difference(was: &Value, is: &Value, place: String) -> Option<(String, String, String)> {
+    match (was, is) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            let null = |map: &Map<String, Value>, key: &String| map.get(key).cloned();
+            keys.into_iter().find_map(|key| side(null(a, key), null(b, key), format!("{place}/{key}")))
+        }
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len()))
+            .find_map(|at| side(a.get(at).cloned(), b.get(at).cloned(), format!("{place}/{at}"))),
+        (a, b) if a == b => None,
+        (Value::String(a), Value::String(b)) => {
+            let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+            let from = same.saturating_sub(20);
+            Some((place, cut(a, from), cut(b, from)))
+        }
+        (a, b) => Some((place, cut(&a.to_string(), 0), cut(&b.to_string(), 0))),
+    }
+}
+
+fn side(was: Option<Value>, is: Option<Value>, place: String) -> Option<(String, String, String)> {
+    let nothing = || "nothing".to_owned();
+    match (was, is) {
+        (Some(was), Some(is)) => difference(&was, &is, place),
+        (Some(was), None) => Some((place, cut(&was.to_string(), 0), nothing())),
+        (None, Some(is)) => Some((place, nothing(), cut(&is.to_string(), 0))),
+        (None, None) => None,
+    }
+}
+
+fn cut(text: &str, from: usize) -> String {
+    let shown: String = text.chars().skip(from).take(SHOWN_MAX).collect();
+    let before = if from > 0 { "…" } else { "" };
+    let behind = if text.chars().count() > from + SHOWN_MAX { "…" } else { "" };
+    format!("{:?}", format!("{before}{shown}{behind}"))
+}
+
+/// The files of a folder that are recordings by their names, in order.
+fn recordings(folder: &Path) -> Result<Vec<PathBuf>, TapeError> {
+    let io = |source| TapeError::Io { path: folder.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> Result<Recorded, TapeError> {
+    let io = |source| TapeError::Io { path: path.to_owned(), source };
+    let malformed = |detail: String| TapeError::Malformed { path: path.to_owned(), detail };
+    if std::fs::metadata(path).map_err(io)?.len() > RECORDING_BYTES_MAX {
+        return Err(malformed(format!("it has more than {} MiB", RECORDING_BYTES_MAX >> 20)));
+    }
+    let text = std::fs::read(path).map_err(io)?;
+    let recorded: Recorded = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+    if recorded.version != VERSION {
+        return Err(malformed(format!("it has version {}, this program knows {VERSION}", recorded.version)));
+    }
+    Ok(recorded)
+}
+
+/// A shared error.
+impl From<TapeError> for super::AskError {
+    fn from(error: TapeError) -> Self {
+        super::AskError::Tape(Arc::new(error))
+    }
+}
+
+impl From<PlayError> for super::AskError {
+    fn from(error: PlayError) -> Self {
+        match error {
+            PlayError::Missing(missing) => super::AskError::NoRecording(missing),
+            PlayError::Tape(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_protocol::chat::{Message, UserPart};
+
+    use super::*;
+
+    fn question(text: &str) -> Question {
+        let content = vec![UserPart::Text { text: text.to_owned() }];
+        Question::of_agent(&ModelRequest {
+            model: "main".to_owned(),
+            system: "s".to_owned(),
+            messages: vec![Message::User { content }],
+            tools: vec![],
+            output_tokens_max: 9,
+            context_tokens: None,
+        })
+    }
+
+    fn keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) {
+        let heard = Heard {
+            instance: &InstanceId(by.to_owned()),
+            model: "ollama/m",
+            dialect: Dialect::Ollama,
+            content_type: "application/x-ndjson",
+            bytes: answer,
+        };
+        recorder.keep(&question(text), &heard).unwrap();
+    }
+
+    fn played(player: &Player, by: &str, text: &str) -> Result<Vec<u8>, String> {
+        let recorded = player.play(&InstanceId(by.to_owned()), &question(text)).map_err(|error| error.to_string())?;
+        recorded.bytes()
+    }
+
+    #[test]
+    fn the_same_question_is_answered_in_order_and_an_instance_hears_its_own_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(folder.path()).unwrap();
+        keep(&recorder, "a", "q", b"a1");
+        keep(&recorder, "b", "q", b"b1\xff");
+        keep(&recorder, "a", "q", b"a2");
+        let player = Player::open(folder.path()).unwrap();
+        assert_eq!(played(&player, "b", "q"), Ok(b"b1\xff".to_vec()));
+        assert_eq!(played(&player, "a", "q"), Ok(b"a1".to_vec()));
+        assert_eq!(played(&player, "renamed", "q"), Ok(b"a2".to_vec()));
+        let more = played(&player, "a", "q").unwrap_err();
+        assert!(more.ends_with("it was asked more often than the 3 times that are recorded"), "{more}");
+    }
+
+    #[test]
+    fn a_question_without_a_recording_says_what_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(folder.path()).unwrap();
+        keep(&recorder, "a", "fix the parser", b"1");
+        keep(&recorder, "a", "else", b"2");
+        let error = played(&Player::open(folder.path()).unwrap(), "a", "fix the lexer").unwrap_err();
+        let wanted = "differs at /messages/0/content/0/text: recorded \"fix the parser\", asked \"fix the lexer\"";
+        assert!(error.ends_with(wanted), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_recorded_into_once_unless_the_run_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(Player::open(folder.path()), Err(TapeError::Empty(_))));
+        keep(&Recorder::create(folder.path()).unwrap(), "a", "q", b"1");
+        assert!(matches!(Recorder::create(folder.path()), Err(TapeError::NotEmpty(_))));
+        keep(&Recorder::go_on(folder.path()).unwrap(), "a", "q", b"2");
+        let player = Player::open(folder.path()).unwrap();
+        assert_eq!((played(&player, "a", "q"), played(&player, "a", "q")), (Ok(b"1".to_vec()), Ok(b"2".to_vec())));
+    }
+
+    #[test]
+    fn answers_written_by_hand_are_given_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, occurrence) in [("b", 1), ("a", 2)] {
+            let text = serde_json::json!({"version": 1, "instance": "x", "occurrence": occurrence, "turn": 1, "model": "ollama/m",
+                "dialect": "ollama", "content-type": "application/x-ndjson", "answer": file});
+            std::fs::write(folder.path().join(format!("{file}.json")), text.to_string()).unwrap();
+        }
+        let player = Player::open(folder.path()).unwrap();
+        assert!(played(&player, "y", "q").is_err());
+        assert_eq!((played(&player, "x", "q"), played(&player, "x", "r")), (Ok(b"b".to_vec()), Ok(b"a".to_vec())));
+        let more = played(&player, "x", "q").unwrap_err();
+        assert!(more.ends_with("it was asked more often than the 2 times that are recorded"), "{more}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_recording_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.json"), "{}").unwrap();
+        assert!(matches!(Player::open(folder.path()), Err(TapeError::Malformed { .. })));
+    }
+
+    #[test]
+    fn the_order_of_keys_does_not_matter() {
+        let one = Question::of_program("/v1/messages", &serde_json::json!({"a": 1, "b": {"c": 2, "d": 3}}));
+        let other = Question::of_program("/v1/messages", &serde_json::json!({"b": {"d": 3, "c": 2}, "a": 1}));
+        assert_eq!(one.hash, other.hash);
+    }
+}

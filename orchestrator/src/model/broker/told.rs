@@ -1,0 +1,109 @@
+//! What is told of each call, whatever became of it: an answer, a refusal, or a worker that went away in its midst.
+
+use std::sync::PoisonError;
+
+use swarm_plans::InstanceId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::accounts::{Booked, Priced};
+use super::{Caller, Cost, Receipt};
+use crate::event::{CallOutcome, RunEvent};
+use crate::ids::Attempt;
+
+/// What the loop that owns the run hears.
+#[derive(Debug)]
+pub enum News {
+    /// A call ended; the sender is told when that is in the journal.
+    Called(Box<RunEvent>, oneshot::Sender<()>),
+    /// The run's budget is spent; why, for people.
+    RunBudgetSpent(String),
+}
+
+/// One call and its tries. Dropped in its midst, it says that it was abandoned.
+#[derive(Debug)]
+pub struct Call {
+    instance: InstanceId,
+    attempt: Attempt,
+    asked: String,
+    model: String,
+    tries: u32,
+    receipt: Receipt,
+    began: Instant,
+    news: Option<mpsc::UnboundedSender<News>>,
+}
+
+impl Call {
+    /// A call of which nothing was tried yet.
+    pub fn begin(caller: &Caller, asked: &str, news: &mpsc::UnboundedSender<News>) -> Self {
+        Call {
+            instance: caller.instance.clone(),
+            attempt: caller.attempt,
+            asked: asked.to_owned(),
+            model: String::new(),
+            tries: 0,
+            receipt: Receipt::default(),
+            began: Instant::now(),
+            news: Some(news.clone()),
+        }
+    }
+
+    /// One more try, of this model.
+    pub fn tries(&mut self, model: &str) {
+        self.tries += 1;
+        model.clone_into(&mut self.model);
+    }
+
+    /// Where its tries are added up.
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// What it cost until now.
+    pub fn cost(&self) -> Cost {
+        match self.booked() {
+            Booked { priced: Priced::All, cost, .. } => Cost::Usd(cost),
+            Booked { priced: Priced::NotAll, .. } => Cost::Unpriced,
+        }
+    }
+
+    /// It ended; waits until that is in the journal.
+    pub async fn end(mut self, outcome: CallOutcome) {
+        if let Some(stored) = self.tell(outcome) {
+            // A journal that is gone has said so to the run already.
+            drop(stored.await);
+        }
+    }
+
+    fn booked(&self) -> Booked {
+        *self.receipt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&mut self, outcome: CallOutcome) -> Option<oneshot::Receiver<()>> {
+        let news = self.news.take()?;
+        let (stored, told) = oneshot::channel();
+        let Booked { usage, cost, priced } = self.booked();
+        let event = RunEvent::ModelCalled {
+            instance: self.instance.clone(),
+            attempt: self.attempt,
+            asked: std::mem::take(&mut self.asked),
+            model: std::mem::take(&mut self.model),
+            usage,
+            cost_nano_usd: (priced == Priced::All).then_some(cost.0),
+            duration_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            tries: self.tries,
+            outcome,
+        };
+        news.send(News::Called(Box::new(event), stored)).ok()?;
+        Some(told)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.tries > 0 {
+            // Nobody waits for it.
+            drop(self.tell(CallOutcome::Abandoned));
+        }
+    }
+}

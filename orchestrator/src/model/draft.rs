@@ -1,0 +1,147 @@
+//! What is common to all answers while they arrive: parts in order, calls whose arguments come in fragments, and the one
+//! place that decides whether arguments are whole.
+
+use serde_json::{Map, Value};
+use swarm_protocol::chat::{Arguments, AssistantPart, Reply, Stop, ToolCall, Usage};
+
+use super::DecodeError;
+
+/// Parts of one answer; more is no answer.
+pub const PARTS_MAX: usize = 4096;
+
+/// A call while its arguments arrive.
+#[derive(Debug, Default)]
+pub struct OpenCall {
+    /// The provider's id; empty where it gives none.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// The arguments' text so far.
+    pub arguments: String,
+    /// Goes back unchanged.
+    pub proof: Option<Value>,
+}
+
+impl OpenCall {
+    /// The call, `position`-th of its answer. Nothing at all stands for no arguments, unless the answer was cut off there.
+    pub fn close(self, position: usize, stop: &Stop) -> ToolCall {
+        let cut = matches!(stop, Stop::OutputMax | Stop::ContextFull);
+        let arguments = match self.arguments.trim() {
+            "" if cut => broken(String::new(), "the answer was cut off before the arguments came".to_owned()),
+            "" => Arguments::Object(Map::new()),
+            text => arguments(text),
+        };
+        let id = if self.id.is_empty() { format!("call_{position}") } else { self.id };
+        ToolCall { id, name: self.name, arguments, proof: self.proof }
+    }
+}
+
+/// Arguments from their text.
+pub fn arguments(text: &str) -> Arguments {
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(object)) => Arguments::Object(object),
+        Ok(Value::Null) => Arguments::Object(Map::new()),
+        // Some servers encode them twice.
+        Ok(Value::String(inner)) => match serde_json::from_str::<Value>(&inner) {
+            Ok(Value::Object(object)) => Arguments::Object(object),
+            _ => broken(text.to_owned(), "the arguments are not a JSON object".to_owned()),
+        },
+        Ok(_) => broken(text.to_owned(), "the arguments are not a JSON object".to_owned()),
+        Err(error) => broken(text.to_owned(), format!("the arguments are not valid JSON: {error}")),
+    }
+}
+
+/// Arguments that must not be used.
+pub fn broken(text: String, reason: String) -> Arguments {
+    Arguments::Broken { text, reason }
+}
+
+/// Arguments as they go back to a provider: what was broken was never executed, and goes back as nothing.
+pub fn sent(arguments: &Arguments) -> Value {
+    match arguments {
+        Arguments::Object(object) => Value::Object(object.clone()),
+        Arguments::Broken { .. } => Value::Object(Map::new()),
+    }
+}
+
+/// The finished answer: ids made unique, `End` and `Calls` told apart by whether there are calls.
+pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Result<Reply, DecodeError> {
+    if content.len() > PARTS_MAX {
+        return Err(DecodeError::TooLarge { what: "parts", max: PARTS_MAX });
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut calls = 0;
+    for part in &mut content {
+        if let AssistantPart::Call(call) = part {
+            calls += 1;
+            while !seen.insert(call.id.clone()) {
+                call.id = format!("{}_{calls}", call.id);
+            }
+        }
+    }
+    let stop = match stop {
+        Stop::End | Stop::Calls if calls > 0 => Stop::Calls,
+        Stop::End | Stop::Calls => Stop::End,
+        other => other,
+    };
+    Ok(Reply { content, stop, usage })
+}
+
+/// Joins text onto the last part of its kind.
+pub fn push_text(content: &mut Vec<AssistantPart>, more: &str) {
+    match content.last_mut() {
+        Some(AssistantPart::Text { text, proof: None }) => text.push_str(more),
+        _ => content.push(AssistantPart::Text { text: more.to_owned(), proof: None }),
+    }
+}
+
+/// Joins thinking onto the last part of its kind.
+pub fn push_thinking(content: &mut Vec<AssistantPart>, more: &str) {
+    match content.last_mut() {
+        Some(AssistantPart::Thinking { text, proof: None }) => text.push_str(more),
+        _ => content.push(AssistantPart::Thinking { text: more.to_owned(), proof: None }),
+    }
+}
+
+/// The text behind a pointer, empty when there is none.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Takes a count over, where there is one.
+pub fn count(into: &mut Option<u64>, value: Option<&Value>) {
+    if let Some(count) = value.and_then(Value::as_u64) {
+        *into = Some(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(arguments: &str, stop: Stop) -> Arguments {
+        OpenCall { arguments: arguments.to_owned(), ..OpenCall::default() }.close(0, &stop).arguments
+    }
+
+    #[test]
+    fn nothing_is_no_arguments_unless_the_answer_was_cut_off() {
+        assert_eq!(closed("", Stop::End), Arguments::Object(Map::new()));
+        assert!(matches!(closed("", Stop::OutputMax), Arguments::Broken { .. }));
+    }
+
+    #[test]
+    fn half_written_arguments_are_broken() {
+        for half in ["{\"path\":\"a", "{", "[1]", "7", "{} {}", "\"x\""] {
+            assert!(matches!(closed(half, Stop::Calls), Arguments::Broken { .. }), "{half}");
+        }
+        assert_eq!(closed(" {} ", Stop::OutputMax), Arguments::Object(Map::new()));
+    }
+
+    #[test]
+    fn ids_are_made_unique_and_calls_decide_why_it_stopped() {
+        let call = || AssistantPart::Call(OpenCall { id: "a".to_owned(), ..OpenCall::default() }.close(0, &Stop::End));
+        let reply = reply(vec![call(), call(), call()], Stop::End, Usage::default()).unwrap();
+        let ids: std::collections::HashSet<&str> = reply.calls().map(|call| call.id.as_str()).collect();
+        assert_eq!((ids.len(), reply.stop), (3, Stop::Calls));
+    }
+}

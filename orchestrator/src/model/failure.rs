@@ -1,0 +1,242 @@
+//! What a refused call means: when to try again, or that trying again is of no use. Pure; the caller has the clock.
+//!
+//! Waiting times are read from refusals only: providers send `retry-after` with answers of status 200, too.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use swarm_protocol::chat::Dialect;
+
+/// Text of a provider that is kept, in bytes.
+const MESSAGE_BYTES_MAX: usize = 2000;
+
+/// The longest wait that a provider may ask for.
+pub const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A refused call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What to do about it.
+    pub class: Class,
+    /// The provider's own words, bounded, without any key.
+    pub message: String,
+    /// The provider's name of the request, for its support.
+    pub request_id: Option<String>,
+}
+
+/// What to do about a refused call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Too many calls: all callers slow down, then try again.
+    RateLimited {
+        /// How long the provider asks to wait.
+        wait: Option<Duration>,
+    },
+    /// The provider has too much to do: try again later.
+    Overloaded {
+        /// How long the provider asks to wait.
+        wait: Option<Duration>,
+    },
+    /// A failure that may be gone the next time.
+    Transient {
+        /// How long the provider asks to wait.
+        wait: Option<Duration>,
+    },
+    /// Its host has no address here: a few more times, a network may only just come up.
+    Nameless,
+    /// The account's money or quota is spent: never again.
+    Spent,
+    /// The key is missing, wrong or not allowed to do this: never again.
+    Key,
+    /// The model is not known there: never again.
+    UnknownModel,
+    /// The conversation is too long for the model.
+    TooLong,
+    /// The request is wrong: never again.
+    Invalid,
+}
+
+impl Class {
+    /// Whether the same call may be tried again, and after which wait when the provider names one.
+    pub fn retry(self) -> Option<Option<Duration>> {
+        match self {
+            Class::RateLimited { wait } | Class::Overloaded { wait } | Class::Transient { wait } => Some(wait),
+            Class::Nameless => Some(None),
+            Class::Spent | Class::Key | Class::UnknownModel | Class::TooLong | Class::Invalid => None,
+        }
+    }
+}
+
+/// Reads a refusal: its status, its headers by lower-case name, its body.
+pub fn refused(dialect: Dialect, status: u16, header: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> Failure {
+    let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    // Google wraps streamed errors in a list.
+    let json = match json {
+        Value::Array(mut items) if !items.is_empty() => items.swap_remove(0),
+        other => other,
+    };
+    let wait = wait(header, &json);
+    let class = classify(dialect, status, &json, wait, header("retry-after").is_some());
+    let class = match (header("x-should-retry").as_deref(), class.retry()) {
+        (Some("false"), Some(_)) => Class::Invalid,
+        (Some("true"), None) => Class::Transient { wait },
+        _ => class,
+    };
+    let words = message(&json).unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+    let message = match words.as_str() {
+        "" => format!("HTTP status {status}"),
+        words => format!("{} (HTTP status {status})", bounded(words)),
+    };
+    Failure { class, message, request_id: header("request-id").or_else(|| header("x-request-id")) }
+}
+
+/// Reads an error that came inside of an answer whose status was 200.
+pub fn in_stream(dialect: Dialect, event: &Value) -> Failure {
+    let status = event.pointer("/error/code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+    let class = classify(dialect, status.unwrap_or(0), event, wait(&|_| None, event), true);
+    let message = message(event).unwrap_or_else(|| event.to_string());
+    Failure { class, message: bounded(&message), request_id: None }
+}
+
+fn classify(dialect: Dialect, status: u16, body: &Value, wait: Option<Duration>, says_when: bool) -> Class {
+    let words = words_of(body);
+    let says = |needle: &str| words.contains(needle);
+    if ["insufficient_quota", "credit_balance", "spend_limit", "billing_hard_limit", "credit balance is too low"]
+        .into_iter()
+        .any(says)
+    {
+        return Class::Spent;
+    }
+    match status {
+        // Without a time to come back, Anthropic means a limit of spending.
+        429 if dialect == Dialect::Anthropic && !says_when && wait.is_none() => Class::Spent,
+        429 => Class::RateLimited { wait },
+        529 => Class::Overloaded { wait },
+        503 => Class::Overloaded { wait },
+        408 | 409 | 425 => Class::Transient { wait },
+        401 | 403 => Class::Key,
+        402 => Class::Spent,
+        404 => Class::UnknownModel,
+        413 => Class::TooLong,
+        500..=599 => Class::Transient { wait },
+        _ if says("rate_limit") || says("resource_exhausted") => Class::RateLimited { wait },
+        _ if says("overloaded") => Class::Overloaded { wait },
+        _ if says("context_length") || says("prompt is too long") || says("maximum context") => Class::TooLong,
+        _ if says("api_key_invalid") || says("api key not valid") || says("authentication") => Class::Key,
+        _ if says("model_not_found") || says("not_found_error") => Class::UnknownModel,
+        // An error without a status came in mid-stream: the server broke off.
+        0 if says("invalid_request") => Class::Invalid,
+        0 => Class::Transient { wait },
+        _ => Class::Invalid,
+    }
+}
+
+/// All words that a provider might put an error's kind into, in lower case.
+fn words_of(body: &Value) -> String {
+    let places =
+        ["/error/type", "/error/code", "/error/status", "/error/message", "/error/details/error_code", "/error"];
+    let mut words = String::new();
+    for place in
+        places.into_iter().chain(["/message", "/code", "/type", "/response/error/code", "/response/error/message"])
+    {
+        if let Some(text) = body.pointer(place).and_then(Value::as_str) {
+            words.push_str(&text.to_lowercase());
+            words.push('\n');
+        }
+    }
+    for detail in body.pointer("/error/details").and_then(Value::as_array).into_iter().flatten() {
+        words.push_str(&detail.get("reason").and_then(Value::as_str).unwrap_or_default().to_lowercase());
+        words.push('\n');
+    }
+    words
+}
+
+fn message(body: &Value) -> Option<String> {
+    let places = ["/error/message", "/response/error/message", "/error", "/message"];
+    places.into_iter().find_map(|place| body.pointer(place).and_then(Value::as_str)).map(str::to_owned)
+}
+
+fn bounded(text: &str) -> String {
+    let mut end = text.len().min(MESSAGE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// How long a provider asks to wait; never longer than [`WAIT_MAX`].
+fn wait(header: &dyn Fn(&str) -> Option<String>, body: &Value) -> Option<Duration> {
+    let seconds = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+    let ms = header("retry-after-ms").and_then(|text| seconds(&text)).map(|ms| ms / 1000.0);
+    let asked = ms.or_else(|| header("retry-after").and_then(|text| seconds(&text))).or_else(|| {
+        let details = body.pointer("/error/details").and_then(Value::as_array)?;
+        let delay = details.iter().find_map(|detail| detail.get("retryDelay").and_then(Value::as_str))?;
+        seconds(delay.strip_suffix('s')?)
+    });
+    asked.map(|seconds| Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(dialect: Dialect, status: u16, headers: &[(&str, &str)], body: &str) -> Class {
+        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        refused(dialect, status, &header, body.as_bytes()).class
+    }
+
+    #[test]
+    fn refusals_and_what_they_mean() {
+        use Dialect::{Anthropic, Gemini, Ollama, OpenaiChat};
+        let secs = |n| Some(Duration::from_secs(n));
+        let rows = [
+            (Anthropic, 429, vec![("retry-after", "7")], "", Class::RateLimited { wait: secs(7) }),
+            (Anthropic, 429, vec![], r#"{"error":{"type":"rate_limit_error"}}"#, Class::Spent),
+            (Anthropic, 529, vec![], r#"{"error":{"type":"overloaded_error"}}"#, Class::Overloaded { wait: None }),
+            (Anthropic, 400, vec![], r#"{"error":{"message":"prompt is too long: 9 > 8"}}"#, Class::TooLong),
+            (Anthropic, 401, vec![], "", Class::Key),
+            (OpenaiChat, 429, vec![("retry-after", "1")], r#"{"error":{"code":"insufficient_quota"}}"#, Class::Spent),
+            (
+                OpenaiChat,
+                429,
+                vec![("retry-after-ms", "1500")],
+                "",
+                Class::RateLimited { wait: Some(Duration::from_millis(1500)) },
+            ),
+            (OpenaiChat, 429, vec![], "", Class::RateLimited { wait: None }),
+            (OpenaiChat, 500, vec![("x-should-retry", "false")], "", Class::Invalid),
+            (OpenaiChat, 404, vec![], r#"{"error":{"code":"model_not_found"}}"#, Class::UnknownModel),
+            (OpenaiChat, 400, vec![], r#"{"error":{"code":"context_length_exceeded"}}"#, Class::TooLong),
+            (
+                Gemini,
+                429,
+                vec![],
+                r#"[{"error":{"details":[{"retryDelay":"19s"}]}}]"#,
+                Class::RateLimited { wait: secs(19) },
+            ),
+            (Gemini, 400, vec![], r#"{"error":{"details":[{"reason":"API_KEY_INVALID"}]}}"#, Class::Key),
+            (Ollama, 404, vec![], r#"{"error":"model 'x' not found"}"#, Class::UnknownModel),
+            (Ollama, 502, vec![("retry-after", "999999")], "<html>", Class::Transient { wait: Some(WAIT_MAX) }),
+            (OpenaiChat, 418, vec![], "", Class::Invalid),
+        ];
+        for (dialect, status, headers, body, expected) in rows {
+            assert_eq!(class(dialect, status, &headers, body), expected, "{dialect:?} {status} {body}");
+        }
+    }
+
+    #[test]
+    fn errors_inside_of_an_answer() {
+        let event = |text: &str| in_stream(Dialect::Anthropic, &serde_json::from_str(text).unwrap());
+        let overloaded = event(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
+        assert_eq!((overloaded.class, overloaded.message.as_str()), (Class::Overloaded { wait: None }, "Overloaded"));
+        assert_eq!(event(r#"{"error":{"code":429,"message":"slow"}}"#).class, Class::RateLimited { wait: None });
+        assert_eq!(event(r#"{"error":"oops"}"#).class, Class::Transient { wait: None });
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let body = format!(r#"{{"error":{{"message":"{}"}}}}"#, "ü".repeat(MESSAGE_BYTES_MAX));
+        assert!(refused(Dialect::Gemini, 500, &|_| None, body.as_bytes()).message.len() < MESSAGE_BYTES_MAX + 40);
+    }
+}

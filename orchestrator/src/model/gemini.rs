@@ -1,0 +1,409 @@
+//! Google's `generateContent`. Every event is a candidate with parts; calls come whole (on Vertex also in pieces), mostly
+//! without ids; a signature belongs to the part it came with and goes back on that part. A stream may name several
+//! reasons to finish, with text behind the first.
+//!
+//! Source: `POST …:streamGenerateContent?alt=sse`.
+
+use serde_json::{Map, Value, json};
+use swarm_protocol::chat::{
+    Arguments, AssistantPart, Dialect, Message, ModelRequest, Reply, Stop, ToolCall, ToolSpec, ToolStatus, Usage,
+    UserPart,
+};
+
+use super::draft::{self, count, text};
+use super::{DecodeError, Delta, failure};
+
+/// An answer while it arrives.
+#[derive(Debug, Default)]
+pub struct Stream {
+    content: Vec<AssistantPart>,
+    /// A call that arrives in pieces.
+    pieces: Option<Pieces>,
+    finish: Option<Stop>,
+    usage: Usage,
+}
+
+/// A call in pieces, each a value with the place it belongs to.
+#[derive(Debug)]
+struct Pieces {
+    name: String,
+    arguments: Value,
+    proof: Option<Value>,
+}
+
+impl Stream {
+    pub fn event(&mut self, mut event: Value, deltas: &mut Vec<Delta>) -> Result<(), DecodeError> {
+        let failed = |event: &Value| event.get("error").is_some_and(|error| !error.is_null());
+        if failed(&event) || event.get(0).is_some_and(failed) {
+            let error = event.get(0).cloned().unwrap_or(event);
+            return Err(DecodeError::Failed(failure::in_stream(Dialect::Gemini, &error)));
+        }
+        self.take_usage(event.get("usageMetadata"));
+        if event.pointer("/promptFeedback/blockReason").is_some() {
+            self.finish = Some(Stop::Refusal);
+        }
+        if let Some(Value::Array(parts)) = event.pointer_mut("/candidates/0/content/parts").map(Value::take) {
+            for part in parts {
+                self.part(part, deltas);
+            }
+        }
+        if let Some(word) = event.pointer("/candidates/0/finishReason").and_then(Value::as_str) {
+            // The last reason counts, but one that cuts the answer off stays.
+            if self.finish != Some(Stop::OutputMax) {
+                self.finish = Some(stop(word));
+            }
+        }
+        if self.content.len() > draft::PARTS_MAX {
+            return Err(DecodeError::TooLarge { what: "parts", max: draft::PARTS_MAX });
+        }
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<Reply, DecodeError> {
+        let Some(stop) = self.finish.take() else { return Err(DecodeError::Truncated) };
+        let cut = matches!(stop, Stop::OutputMax | Stop::Refusal | Stop::Other(_));
+        match self.pieces.take() {
+            Some(pieces) if cut => {
+                let reason = "the answer was cut off before the arguments were whole".to_owned();
+                let arguments = draft::broken(pieces.arguments.to_string(), reason);
+                self.push_call(String::new(), pieces.name, arguments, pieces.proof);
+            }
+            Some(pieces) => self.close(pieces),
+            None => {}
+        }
+        draft::reply(self.content, stop, self.usage)
+    }
+
+    fn part(&mut self, mut part: Value, deltas: &mut Vec<Delta>) {
+        let proof = part.get_mut("thoughtSignature").map(Value::take).filter(|proof| !proof.is_null());
+        if let Some(call) = part.get_mut("functionCall").map(Value::take) {
+            return self.call(call, proof, deltas);
+        }
+        match part.get("text").and_then(Value::as_str) {
+            Some(words) if part.get("thought").and_then(Value::as_bool) == Some(true) => {
+                deltas.push(Delta::Thinking(words.to_owned()));
+                match proof {
+                    None => draft::push_thinking(&mut self.content, words),
+                    proof => self.content.push(AssistantPart::Thinking { text: words.to_owned(), proof }),
+                }
+            }
+            Some(words) => {
+                deltas.push(Delta::Text(words.to_owned()));
+                match proof {
+                    None if words.is_empty() => {}
+                    None => draft::push_text(&mut self.content, words),
+                    proof => self.content.push(AssistantPart::Text { text: words.to_owned(), proof }),
+                }
+            }
+            None if part.as_object().is_some_and(|part| !part.is_empty()) => {
+                if let Some(proof) = proof {
+                    part["thoughtSignature"] = proof;
+                }
+                self.content.push(AssistantPart::Opaque { dialect: Dialect::Gemini, item: part });
+            }
+            None => {}
+        }
+    }
+
+    fn call(&mut self, mut call: Value, proof: Option<Value>, deltas: &mut Vec<Delta>) {
+        let name = text(&call, "/name").to_owned();
+        let goes_on = call.get("willContinue").and_then(Value::as_bool) == Some(true);
+        let partial = call.get_mut("partialArgs").map(Value::take);
+        if !name.is_empty() {
+            if let Some(before) = self.pieces.take() {
+                self.close(before);
+            }
+            deltas.push(Delta::Call { name: name.clone() });
+            if !goes_on && partial.is_none() {
+                let arguments = match call.get_mut("args").map(Value::take) {
+                    Some(Value::Object(arguments)) => Arguments::Object(arguments),
+                    None | Some(Value::Null) => Arguments::Object(Map::new()),
+                    Some(other) => draft::broken(other.to_string(), "the arguments are not a JSON object".to_owned()),
+                };
+                return self.push_call(text(&call, "/id").to_owned(), name, arguments, proof);
+            }
+            self.pieces = Some(Pieces { name, arguments: Value::Object(Map::new()), proof });
+        }
+        let Some(open) = &mut self.pieces else { return };
+        if let Some(Value::Array(pieces)) = partial {
+            pieces.iter().for_each(|piece| place(&mut open.arguments, piece));
+        }
+        if !goes_on && let Some(whole) = self.pieces.take() {
+            self.close(whole);
+        }
+    }
+
+    fn close(&mut self, pieces: Pieces) {
+        let arguments = match pieces.arguments {
+            Value::Object(arguments) => Arguments::Object(arguments),
+            other => draft::broken(other.to_string(), "the arguments are not a JSON object".to_owned()),
+        };
+        self.push_call(String::new(), pieces.name, arguments, pieces.proof);
+    }
+
+    fn push_call(&mut self, id: String, name: String, arguments: Arguments, proof: Option<Value>) {
+        let id = if id.is_empty() { format!("call_{}", self.content.len()) } else { id };
+        self.content.push(AssistantPart::Call(ToolCall { id, name, arguments, proof }));
+    }
+
+    fn take_usage(&mut self, usage: Option<&Value>) {
+        let Some(usage) = usage else { return };
+        let number = |name: &str| usage.get(name).and_then(Value::as_u64);
+        count(&mut self.usage.cache_read, usage.get("cachedContentTokenCount"));
+        let cached = self.usage.cache_read.unwrap_or(0);
+        self.usage.input = number("promptTokenCount").map(|all| all.saturating_sub(cached)).or(self.usage.input);
+        let output = number("candidatesTokenCount");
+        let thoughts = number("thoughtsTokenCount");
+        if output.is_some() || thoughts.is_some() {
+            self.usage.output = Some(output.unwrap_or(0) + thoughts.unwrap_or(0));
+        }
+    }
+}
+
+/// Puts one piece of arguments where its path says: `$.name`, `$.list[0].name`, `$['name']`. Text joins what is there.
+fn place(arguments: &mut Value, piece: &Value) {
+    let mut at = arguments;
+    for step in steps(text(piece, "/jsonPath")) {
+        at = match step {
+            Step::Name(name) => {
+                if !at.is_object() {
+                    *at = Value::Object(Map::new());
+                }
+                &mut at[name]
+            }
+            Step::Item(n) => {
+                if !at.is_array() {
+                    *at = Value::Array(Vec::new());
+                }
+                let items = at.as_array_mut().expect("made above");
+                if n >= draft::PARTS_MAX {
+                    return;
+                }
+                if items.len() <= n {
+                    items.resize(n + 1, Value::Null);
+                }
+                &mut items[n]
+            }
+        };
+    }
+    if let Some(more) = piece.get("stringValue").and_then(Value::as_str) {
+        match at {
+            Value::String(before) => before.push_str(more),
+            _ => *at = Value::from(more),
+        }
+    } else if let Some(value) = piece.get("numberValue").or_else(|| piece.get("boolValue")) {
+        *at = value.clone();
+    } else if piece.get("nullValue").is_some() {
+        *at = Value::Null;
+    }
+}
+
+enum Step {
+    Name(String),
+    Item(usize),
+}
+
+fn steps(path: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for part in path.trim_start_matches('$').split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+        let name = part.trim_matches(['\'', '"']);
+        match part.parse::<usize>() {
+            Ok(item) => steps.push(Step::Item(item)),
+            Err(_) => steps.push(Step::Name(name.to_owned())),
+        }
+    }
+    steps
+}
+
+fn stop(word: &str) -> Stop {
+    match word {
+        "STOP" => Stop::End,
+        "MAX_TOKENS" => Stop::OutputMax,
+        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY" => Stop::Refusal,
+        other => Stop::Other(other.to_owned()),
+    }
+}
+
+/// An answer in one piece: a stream of one event.
+pub fn whole(body: Value) -> Result<Reply, DecodeError> {
+    let mut stream = Stream::default();
+    stream.event(body, &mut Vec::new())?;
+    stream.finish()
+}
+
+/// The body of a request.
+pub fn encode(request: &ModelRequest) -> Value {
+    let mut body = Map::new();
+    if !request.system.is_empty() {
+        body.insert("systemInstruction".to_owned(), json!({ "parts": [{ "text": request.system }] }));
+    }
+    if !request.tools.is_empty() {
+        let declared: Vec<Value> = request.tools.iter().map(tool).collect();
+        body.insert("tools".to_owned(), json!([{ "functionDeclarations": declared }]));
+    }
+    body.insert("generationConfig".to_owned(), json!({ "maxOutputTokens": request.output_tokens_max }));
+    body.insert("contents".to_owned(), request.messages.iter().map(message).collect());
+    Value::Object(body)
+}
+
+fn tool(tool: &ToolSpec) -> Value {
+    let mut declared = json!({ "name": tool.name, "description": tool.description });
+    // An object without properties is refused: such a tool has no parameters at all.
+    if tool.schema.get("properties").and_then(Value::as_object).is_some_and(|properties| !properties.is_empty()) {
+        declared["parameters"] = subset(&tool.schema);
+    }
+    declared
+}
+
+/// The words of JSON Schema that Gemini knows; the rest is refused there, and says nothing that a model needs.
+fn subset(schema: &Value) -> Value {
+    const KNOWN: &[&str] = &[
+        "type",
+        "format",
+        "description",
+        "nullable",
+        "enum",
+        "items",
+        "maxItems",
+        "minItems",
+        "properties",
+        "required",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "anyOf",
+        "title",
+    ];
+    match schema {
+        Value::Object(object) => {
+            let known = object.iter().filter(|(key, _)| KNOWN.contains(&key.as_str()));
+            let kept = known.map(|(key, value)| {
+                let value = match (key.as_str(), value) {
+                    ("properties", Value::Object(all)) => {
+                        Value::Object(all.iter().map(|(name, schema)| (name.clone(), subset(schema))).collect())
+                    }
+                    ("items", item) => subset(item),
+                    ("anyOf", Value::Array(all)) => all.iter().map(subset).collect(),
+                    (_, other) => other.clone(),
+                };
+                (key.clone(), value)
+            });
+            Value::Object(kept.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn message(message: &Message) -> Value {
+    match message {
+        Message::User { content: parts } => {
+            json!({ "role": "user", "parts": parts.iter().map(told).collect::<Vec<_>>() })
+        }
+        Message::Assistant { content: parts, .. } => {
+            json!({ "role": "model", "parts": parts.iter().filter_map(said).collect::<Vec<_>>() })
+        }
+    }
+}
+
+fn told(part: &UserPart) -> Value {
+    match part {
+        UserPart::Text { text } => json!({ "text": text }),
+        // Results are matched by name and order, which are those of the calls.
+        UserPart::ToolResult { name, content, status, .. } => {
+            let key = if *status == ToolStatus::Error { "error" } else { "output" };
+            json!({ "functionResponse": { "name": name, "response": { key: content } } })
+        }
+    }
+}
+
+fn said(part: &AssistantPart) -> Option<Value> {
+    let signed = |mut part: Value, proof: &Option<Value>| {
+        if let Some(proof) = proof {
+            part["thoughtSignature"] = proof.clone();
+        }
+        part
+    };
+    match part {
+        AssistantPart::Text { text, proof } => Some(signed(json!({ "text": text }), proof)),
+        AssistantPart::Thinking { text, proof } => {
+            proof.as_ref()?;
+            Some(signed(json!({ "text": text, "thought": true }), proof))
+        }
+        AssistantPart::Call(call) => {
+            let sent = json!({ "functionCall": { "name": call.name, "args": draft::sent(&call.arguments) } });
+            Some(signed(sent, &call.proof))
+        }
+        AssistantPart::Opaque { dialect: Dialect::Gemini, item } => Some(item.clone()),
+        AssistantPart::Opaque { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(parts: Value, finish: Option<&str>) -> Value {
+        json!({ "candidates": [{ "content": { "parts": parts }, "finishReason": finish }] })
+    }
+
+    fn streamed(events: Vec<Value>) -> Result<Reply, DecodeError> {
+        let mut stream = Stream::default();
+        for event in events {
+            stream.event(event, &mut vec![])?;
+        }
+        stream.finish()
+    }
+
+    #[test]
+    fn a_signature_stays_with_its_part() {
+        let call = json!({ "functionCall": { "name": "ls", "args": { "a": 1 } }, "thoughtSignature": "s" });
+        let bare = json!({ "functionCall": { "name": "ls", "args": {} } });
+        let reply = streamed(vec![event(json!([call, bare]), Some("STOP"))]).unwrap();
+        let back = message(&Message::Assistant { dialect: Dialect::Gemini, content: reply.content.clone() });
+        assert_eq!(back["parts"], json!([call, bare]));
+        let ids: Vec<&str> = reply.calls().map(|call| call.id.as_str()).collect();
+        assert_eq!((ids, &reply.stop), (vec!["call_0", "call_1"], &Stop::Calls));
+    }
+
+    #[test]
+    fn text_behind_the_first_reason_is_kept() {
+        let text = |words: &str, finish| event(json!([{ "text": words }]), finish);
+        let reply = streamed(vec![text("a", Some("STOP")), text("b", None), text("c", Some("STOP"))]).unwrap();
+        assert_eq!(reply.text(), "abc");
+        assert_eq!(streamed(vec![text("a", None)]), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn a_call_in_pieces_is_put_together() {
+        let piece = |call: Value, finish| event(json!([{ "functionCall": call }]), finish);
+        let string = |path: &str, text: &str| json!({ "jsonPath": path, "stringValue": text });
+        let events = |last: Option<Value>, finish| {
+            let mut events = vec![
+                piece(json!({ "name": "w", "willContinue": true }), None),
+                piece(json!({ "partialArgs": [string("$.path", "a")], "willContinue": true }), None),
+                piece(
+                    json!({ "partialArgs": [string("$.path", "b"), string("$.l[1].n", "x")], "willContinue": true }),
+                    None,
+                ),
+            ];
+            events.extend(last.map(|call| piece(call, None)));
+            events.push(event(json!([]), finish));
+            streamed(events).unwrap().calls().next().unwrap().arguments.clone()
+        };
+        let whole = json!({ "path": "ab", "l": [null, { "n": "x" }] });
+        for last in [Some(json!({})), None] {
+            assert_eq!(events(last, Some("STOP")), Arguments::Object(whole.as_object().unwrap().clone()));
+        }
+        assert!(matches!(events(None, Some("MAX_TOKENS")), Arguments::Broken { .. }));
+    }
+
+    #[test]
+    fn schemas_lose_what_gemini_refuses() {
+        let schema = json!({ "type": "object", "$schema": "x", "additionalProperties": false,
+            "properties": { "const": { "type": "string", "const": "x" } } });
+        let known = json!({ "type": "object", "properties": { "const": { "type": "string" } } });
+        assert_eq!(subset(&schema), known);
+    }
+}

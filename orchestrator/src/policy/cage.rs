@@ -1,0 +1,143 @@
+//! A policy as one machine grants it, and what becomes of it for one attempt.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use swarm_protocol::{Cow, Grant, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec};
+
+use super::copies::Copies;
+use super::remedy::Origin;
+use crate::egress::Allowlist;
+
+/// A policy resolved on this host; the same for every attempt that uses it.
+#[derive(Debug, Clone)]
+pub struct Cage {
+    pub(super) tier: Tier,
+    pub(super) grants: Vec<Grant>,
+    /// Those among them that the policy names itself.
+    pub(super) named: Vec<Grant>,
+    /// Host folders to be seen copy-on-write, at their own paths.
+    pub(super) cows: Vec<PathBuf>,
+    /// The same, put together where one overlay serves several.
+    pub(super) copies: Vec<Copies>,
+    pub(super) hide: Vec<PathBuf>,
+    pub(super) home: PathBuf,
+    pub(super) network: NetworkSpec,
+    pub(super) egress: Option<Allowlist>,
+    pub(super) limits: LimitsSpec,
+    pub(super) env: Vec<(String, String)>,
+    /// Those among them whose values nobody is to read.
+    pub(super) secrets: Vec<String>,
+    /// What the policy insists on, in the words of `require`.
+    pub require: Vec<String>,
+    /// Things a person should know about the policy.
+    pub warnings: Vec<String>,
+    /// What it was resolved with.
+    pub origin: Origin,
+}
+
+/// One attempt's own places, made by the executor.
+#[derive(Debug, Clone)]
+pub struct AttemptPlaces {
+    /// The attempt's folder on the host.
+    pub folder: PathBuf,
+    /// The same, relative to the state folder that the worktree's layers start from.
+    pub relative: String,
+}
+
+impl Cage {
+    /// Host folders and files beside the worktree and the system's own, as every attempt sees them.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// Host folders that every attempt sees copy-on-write.
+    pub fn copy_on_write(&self) -> &[PathBuf] {
+        &self.cows
+    }
+
+    /// The names of the variables that every attempt gets.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.env.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The names and values of the variables that every attempt gets and that nobody is to read.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let secret = |(name, _): &&(String, String)| self.secrets.contains(name);
+        self.env.iter().filter(secret).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What a recorded result depends on: everything but the limits. Work that broke none gives the same result under
+    /// others, and some of them are shares of what the machine has free.
+    pub fn ingredients(&self) -> String {
+        format!("{:?}", Cage { limits: LimitsSpec::default(), ..self.clone() })
+    }
+
+    /// How much every command may use.
+    pub fn limits(&self) -> &LimitsSpec {
+        &self.limits
+    }
+
+    /// The hosts that workers of this policy may reach through the proxy, where the policy lists any.
+    pub fn egress(&self) -> Option<&Allowlist> {
+        self.egress.as_ref()
+    }
+
+    /// What the policy names in `read` and `write`.
+    pub fn named(&self) -> &[Grant] {
+        &self.named
+    }
+
+    /// Paths that no attempt sees.
+    pub fn hidden(&self) -> &[PathBuf] {
+        &self.hide
+    }
+
+    /// The tier that workers of this policy enter.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// One attempt's cage. `grants` are the attempt's own (the object store, its artifacts, those of its needs), `cow` the
+    /// worktree's caches, `env` the task's variables, which win over the policy's.
+    pub fn spec(
+        &self,
+        worktree: WorktreeSpec,
+        mut cow: Vec<Cow>,
+        mut grants: Vec<Grant>,
+        env: Vec<(String, String)>,
+        places: &AttemptPlaces,
+    ) -> SandboxSpec {
+        let namespaces = self.tier == Tier::Namespaces;
+        let tmp = (!namespaces).then(|| places.folder.join("tmp"));
+        let home = if namespaces { self.home.clone() } else { places.folder.join("home") };
+        for (number, Copies { path, shown }) in self.copies.iter().enumerate() {
+            cow.push(Cow {
+                path: path.clone(),
+                at: path.clone(),
+                shown: shown.clone(),
+                upper: format!("{}/cow/home-{number}/upper", places.relative),
+                work: format!("{}/cow/home-{number}/work", places.relative),
+            });
+        }
+        let mut all = self.grants.clone();
+        all.append(&mut grants);
+        let mut variables: BTreeMap<String, String> = self.env.iter().cloned().collect();
+        variables.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
+        let tmp_inside = tmp.as_deref().unwrap_or(Path::new("/tmp"));
+        variables.insert("TMPDIR".to_owned(), tmp_inside.to_string_lossy().into_owned());
+        variables.extend(env);
+        SandboxSpec {
+            tier: self.tier,
+            worktree,
+            grants: all,
+            cow,
+            hide: self.hide.clone(),
+            home,
+            tmp,
+            network: self.network.clone(),
+            limits: self.limits.clone(),
+            env: variables.into_iter().collect(),
+        }
+    }
+}

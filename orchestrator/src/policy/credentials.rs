@@ -1,0 +1,358 @@
+//! Which variables and files hold credentials, judged by their names and, where there is one, by the value. A judgement that
+//! is wrong in the careful direction costs a person one flag; one that is wrong in the other costs the credential. So the lists
+//! are generous.
+
+use std::fs::{DirEntry, FileType};
+use std::path::{Path, PathBuf};
+
+/// Words that make a variable a credential wherever they stand in its name.
+const ANYWHERE: &[&str] =
+    &["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "COOKIE", "JWT", "BEARER", "PRIVATE"];
+
+/// Words that do so as a whole part between two underscores: inside longer words they mean something else (`AUTHOR`, `PATH`).
+const WHOLE_PARTS: &[&str] =
+    &["PASS", "PWD", "PW", "CRED", "CREDS", "AUTH", "PAT", "PIN", "DSN", "SESSION", "LOGIN", "CERT", "SIGNATURE"];
+
+/// Beginnings of the names by which clouds, vaults, agents and providers of models know their callers.
+const PREFIXES: &[&str] = &[
+    "AWS_",
+    "AZURE_",
+    "ARM_",
+    "GOOGLE_",
+    "GCP_",
+    "GCLOUD_",
+    "CLOUDSDK_",
+    "ALIBABA_",
+    "OCI_",
+    "DIGITALOCEAN_",
+    "HEROKU_",
+    "CLOUDFLARE_",
+    "VAULT_",
+    "TF_VAR_",
+    "KUBE",
+    "DOCKER_",
+    "SSH_",
+    "GPG_",
+    "GNUPG",
+    "DBUS_",
+    "OPENAI_",
+    "ANTHROPIC_",
+    "GEMINI_",
+    "OPENROUTER_",
+    "MISTRAL_",
+    "HF_",
+    "SLACK_",
+    "STRIPE_",
+    "TWILIO_",
+    "SENDGRID_",
+    "SENTRY_",
+];
+
+/// Variables of every shell that only look like one of the above.
+const HARMLESS: &[&str] = &["PWD", "OLDPWD", "XDG_SESSION_TYPE"];
+
+/// Beginnings of values that are tokens whatever they are called.
+const TOKENS: &[&str] = &[
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "npm_",
+    "pypi-",
+    "sk-",
+    "sk_live_",
+    "rk_live_",
+    "xoxa-",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "hf_",
+    "dop_v1_",
+    "hvs.",
+    "-----BEGIN",
+];
+
+/// Beginnings of a file's name by which programs keep credentials, anywhere on the machine.
+const FILE_STARTS: &[&str] = &[".env", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".netrc", "_netrc", ".pgpass"];
+/// Ends of such names.
+const FILE_ENDS: &[&str] = &[
+    ".pem",
+    ".key",
+    ".p12",
+    ".pfx",
+    ".jks",
+    ".keystore",
+    ".kdbx",
+    ".gpg",
+    ".asc",
+    ".ovpn",
+    ".env",
+    ".tfstate",
+    ".ppk",
+];
+/// Words that make a name one of these wherever they stand in it.
+const FILE_WORDS: &[&str] =
+    &["secret", "credential", "password", "passwd", "token", "apikey", "api_key", "api-key", "private", "keyring"];
+/// Whole names.
+const FILE_NAMES: &[&str] =
+    &[".npmrc", ".pypirc", ".htpasswd", ".dockercfg", "auth.json", "hosts.yml", "kubeconfig", "known_hosts", "shadow"];
+
+/// Whether a variable holds a credential by its name.
+pub fn is_variable(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    if HARMLESS.contains(&name.as_str()) {
+        return false;
+    }
+    let parts = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    ANYWHERE.iter().any(|word| name.contains(word))
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || parts.clone().any(|part| WHOLE_PARTS.contains(&part))
+        // `PGPASS`, `MYSQLPWD`: one word, and no sign of where the second begins.
+        || parts.clone().any(|part| part.len() > 4 && (part.ends_with("PASS") || part.ends_with("PWD")))
+}
+
+/// Whether a value is a credential by its look: a token whose kind can be told, or a URL with a password in it.
+pub fn is_value(value: &str) -> bool {
+    let value = value.trim();
+    TOKENS.iter().any(|start| value.len() > start.len() + 8 && value.starts_with(start)) || has_password(value)
+}
+
+/// `scheme://user:password@host`, anywhere in a text.
+fn has_password(text: &str) -> bool {
+    text.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', '?', '#', ' ', '"', '\'', ',']).next().unwrap_or_default();
+        authority
+            .rsplit_once('@')
+            .is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, word)| !word.is_empty()))
+    })
+}
+
+/// Whether a file holds credentials by its name, or lies in a folder that does.
+pub fn is_path(path: &Path) -> bool {
+    path.components().any(|part| is_file_name(&part.as_os_str().to_string_lossy().to_ascii_lowercase()))
+}
+
+/// Stems of files that people and programs keep a credential in, whole: in a folder of build results the same words stand in
+/// thousands of names of sources.
+const CACHE_STEMS: &[&str] = &[
+    "secret",
+    "secrets",
+    "credential",
+    "credentials",
+    ".git-credentials",
+    ".credentials",
+    "password",
+    "passwords",
+    "passwd",
+    "token",
+    "tokens",
+    "apikey",
+    "api_key",
+    "api-key",
+    "client_secret",
+    "service-account",
+    "service_account",
+];
+/// What follows the stem there, if anything.
+const CACHE_ENDS: &[&str] = &["", "txt", "json", "yaml", "yml", "toml", "ini", "cfg", "conf", "properties", "xml"];
+/// What stands in a file of the PEM format that holds more than certificates, and how far it is looked for, in bytes.
+const PRIVATE_KEY: &[u8] = b"PRIVATE KEY";
+const PEM_BYTES_MAX: u64 = 1 << 20;
+
+/// The most entries of a folder that are looked at for credentials.
+const ENTRIES_MAX: usize = 20_000;
+/// The same for a folder of build results: they have many, and a look of this size takes half a second.
+const CACHE_ENTRIES_MAX: usize = 200_000;
+
+/// What a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// No credential, as far as names tell.
+    Nothing,
+    /// At least one.
+    Credentials,
+    /// That cannot be told: a folder cannot be read, or there are too many entries.
+    Unknown,
+}
+
+/// The files and folders below a folder that hold credentials by their names, topmost ones only; no link is followed. `None`
+/// when that cannot be told: a folder cannot be read, or there are too many entries.
+pub fn below(folder: &Path) -> Option<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    walk(folder, ENTRIES_MAX, |entry, _| {
+        let is = is_path(Path::new(&entry.file_name()));
+        if is {
+            found.push(entry.path());
+        }
+        if is { Next::Beside } else { Next::Inside }
+    })?;
+    found.sort();
+    Some(found)
+}
+
+/// What a folder of build results or of a package manager holds: only names that stand for nothing else count, and a `.pem`
+/// only with a private key in it, because every such folder has some certificates.
+pub fn in_cache(folder: &Path) -> Holds {
+    let mut held = false;
+    let looked = walk(folder, CACHE_ENTRIES_MAX, |entry, kind| {
+        held |= !kind.is_dir() && is_kept(entry);
+        if held { Next::Enough } else { Next::Inside }
+    });
+    match looked {
+        _ if held => Holds::Credentials,
+        Some(()) => Holds::Nothing,
+        None => Holds::Unknown,
+    }
+}
+
+/// Where a walk goes on.
+enum Next {
+    Inside,
+    Beside,
+    Enough,
+}
+
+/// Shows all entries below a folder; no link is followed. `None` when not all could be shown.
+fn walk(folder: &Path, entries_max: usize, mut show: impl FnMut(&DirEntry, FileType) -> Next) -> Option<()> {
+    let (mut open, mut entries) = (vec![folder.to_owned()], 0);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).ok()? {
+            let entry = entry.ok()?;
+            entries += 1;
+            if entries > entries_max {
+                return None;
+            }
+            let kind = entry.file_type().ok()?;
+            match show(&entry, kind) {
+                Next::Inside if kind.is_dir() => open.push(entry.path()),
+                Next::Inside | Next::Beside => {}
+                Next::Enough => return Some(()),
+            }
+        }
+    }
+    Some(())
+}
+
+/// Whether a file of a cache is a credential that somebody put there.
+fn is_kept(entry: &DirEntry) -> bool {
+    let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+    if name.ends_with(".pem") {
+        return !is_certificate(&entry.path());
+    }
+    let dot = name.char_indices().skip(1).find(|&(_, letter)| letter == '.').map_or(name.len(), |(at, _)| at);
+    let (stem, end) = (&name[..dot], name[dot..].trim_start_matches('.'));
+    FILE_NAMES.contains(&&*name)
+        || FILE_STARTS.iter().any(|start| name.starts_with(start))
+        || FILE_ENDS.iter().any(|end| name.ends_with(end))
+        || CACHE_STEMS.contains(&stem) && CACHE_ENDS.contains(&end)
+}
+
+/// Whether a file can be read to its end, and holds no private key.
+fn is_certificate(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let is_file = path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() <= PEM_BYTES_MAX);
+    let read =
+        is_file.then(|| std::fs::File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut bytes)));
+    matches!(read, Some(Ok(_))) && !bytes.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY)
+}
+
+fn is_file_name(name: &str) -> bool {
+    FILE_NAMES.contains(&name)
+        || FILE_STARTS.iter().any(|start| name.starts_with(start))
+        || FILE_ENDS.iter().any(|end| name.ends_with(end))
+        || FILE_WORDS.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_variables() {
+        for name in [
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_PROFILE",
+            "npm_token",
+            "DB_PASSWORD",
+            "PGPASSWORD",
+            "MYSQL_PWD",
+            "PGPASS",
+            "SENTRY_DSN",
+            "HTTP_AUTH",
+            "GH_PAT",
+            "SSH_AUTH_SOCK",
+            "KUBECONFIG",
+            "apikey",
+            "Session_Cookie",
+        ] {
+            assert!(is_variable(name), "{name}");
+        }
+        for name in ["CARGO_TERM_COLOR", "CI", "GITHUB_SHA", "GIT_AUTHOR_NAME", "PATH", "PWD", "RUST_LOG", "MINE"] {
+            assert!(!is_variable(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_that_tell_what_they_are() {
+        for value in
+            ["postgres://me:word@db/x", "a=https://u:p@h,b", "ghp_0123456789abcdef", "-----BEGIN RSA PRIVATE KEY-----"]
+        {
+            assert!(is_value(value), "{value}");
+        }
+        for value in ["https://example.org/a:b@c", "https://me@host", "always", "sk-", "/home/me", "postgres://:@db"] {
+            assert!(!is_value(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_a_folder_holds_is_found_at_its_top() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["a/.env", "a/b/x.pem", "secrets/deep/y", "plain/z"] {
+            std::fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(file), "").unwrap();
+        }
+        let found = below(dir.path()).expect("it is small");
+        let found: Vec<&Path> = found.iter().map(|path| path.strip_prefix(dir.path()).unwrap()).collect();
+        assert_eq!(found, ["a/.env", "a/b/x.pem", "secrets"].map(Path::new));
+        assert_eq!(below(&dir.path().join("missing")), None);
+    }
+
+    #[test]
+    fn build_results_are_no_credentials_and_keys_among_them_are() {
+        let check = |file: &str, text: &str, expected: Holds| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(file), text).unwrap();
+            assert_eq!(in_cache(dir.path()), expected, "{file}");
+        };
+        for file in
+            ["debug/deps/token-0af3.d", ".fingerprint/password-hash-1/lib-password_hash.json", "js-tokens/index.js"]
+        {
+            check(file, "", Holds::Nothing);
+        }
+        for file in ["id_rsa", "a/b/c/d/e/f/g/deploy.key", "x/.env.local", "secrets.yml", "token", ".git-credentials"] {
+            check(file, "", Holds::Credentials);
+        }
+        check("certifi/cacert.pem", "-----BEGIN CERTIFICATE-----", Holds::Nothing);
+        check("a.pem", "-----BEGIN EC PRIVATE KEY-----", Holds::Credentials);
+        assert_eq!(in_cache(Path::new("/nonexistent")), Holds::Unknown);
+    }
+
+    #[test]
+    fn names_of_files() {
+        for path in
+            ["/x/.env", "/x/.env.local", "/x/prod.pem", "/x/my-token.txt", "/x/Secrets/a", "/h/.config/q/auth.json"]
+        {
+            assert!(is_path(Path::new(path)), "{path}");
+        }
+        for path in ["/x/data/f", "/x/environment.yml", "/opt/tool/lib/x.so", "/x/monkey.txt"] {
+            assert!(!is_path(Path::new(path)), "{path}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What a policy may ask for, path by path: the one place that decides it. A decision is made on the canonical path, so a
+//! symlink buys nothing; what is refused says why, and what is odd but harmless is a warning.
+
+use std::path::{Component, Path, PathBuf};
+
+use swarm_protocol::{Access, Tier};
+
+use super::{Places, SYSTEM};
+
+/// Folders and files of a home that hold credentials: never granted, whatever a plan asks for.
+pub const CREDENTIALS: &[&str] = &[
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".kube",
+    ".docker",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".git-credentials",
+    ".config/gh",
+    ".config/gcloud",
+    ".config/git/credentials",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".m2/settings.xml",
+    ".mozilla",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".local/share/keyrings",
+    ".password-store",
+    ".pgpass",
+    ".my.cnf",
+    ".mylogin.cnf",
+    ".vault-token",
+    ".s3cfg",
+    ".boto",
+    ".oci",
+    ".databrickscfg",
+    ".terraform.d",
+    ".terraformrc",
+    ".config/rclone",
+    ".config/op",
+    ".config/hub",
+    ".config/swarm",
+    ".claude",
+    ".claude.json",
+    ".codex",
+    ".gemini",
+    ".thunderbird",
+    ".bash_history",
+    ".zsh_history",
+    ".psql_history",
+    ".python_history",
+];
+
+/// What of a home runs by itself when its owner logs in, opens a shell or types a command: never written, whatever a plan asks
+/// for.
+const RUNS_BY_ITSELF: &[&str] = &[
+    ".bashrc",
+    ".bash_profile",
+    ".bash_login",
+    ".bash_logout",
+    ".bash_aliases",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".zlogin",
+    ".inputrc",
+    ".xprofile",
+    ".pam_environment",
+    ".gitconfig",
+    ".config/git",
+    ".config/fish",
+    ".config/autostart",
+    ".config/systemd",
+    ".config/environment.d",
+    ".config/nvim",
+    ".vimrc",
+    ".vim",
+    ".emacs.d",
+    ".tmux.conf",
+    ".local/bin",
+    "bin",
+    ".cargo/bin",
+    ".cargo/config.toml",
+    ".cargo/env",
+    ".rustup",
+];
+
+/// What of the machine holds credentials: never granted either.
+const MACHINE_CREDENTIALS: &[&str] = &[
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/pki/tls/private",
+];
+
+/// The file systems of the kernel.
+const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// Folders of the machine that nothing but the machine's owner writes.
+const MACHINE: &[&str] = &["/etc", "/boot"];
+
+/// Folders that many owners share: a `bin` in one of them says nothing about what lies beside it.
+pub const SHARED: &[&str] = &["/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp"];
+
+/// Why a path is not granted.
+pub type Reason = &'static str;
+
+/// What decides about paths: the caller's home and the places that no policy may expose.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard<'a> {
+    /// The caller's home folder.
+    pub home: &'a Path,
+    /// The repository's places.
+    pub places: Places<'a>,
+}
+
+impl Guard<'_> {
+    /// The canonical path that a `read`, `write` or `cow` of a plan asks for.
+    ///
+    /// # Errors
+    /// Why it is refused, for people; the plan has to ask for something else.
+    pub fn granted(&self, text: &str, access: Access) -> Result<PathBuf, Reason> {
+        let path = expand_home(text, self.home);
+        if text.starts_with('~') && !path.is_absolute() {
+            return Err("of home folders only one's own is known, as `~/`");
+        }
+        if !path.is_absolute() {
+            return Err("it has to be absolute, or start with `~/`");
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("it may not hold `..`");
+        }
+        let path = path.canonicalize().map_err(|_| "it does not exist, or cannot be reached")?;
+        self.check(&path, access)?;
+        if access == Access::Write {
+            self.asked_by_a_plan(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// What a plan may not have written although a person may: `swarm sandbox` opens the folder that its caller stands in.
+    fn asked_by_a_plan(&self, path: &Path) -> Result<(), Reason> {
+        let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
+        let of_home = |name: &&str| meets(path, &home.join(name));
+        if RUNS_BY_ITSELF.iter().any(of_home) {
+            return Err("what it holds runs by itself outside of the cage");
+        }
+        if path.components().any(|part| part.as_os_str() == ".git") || path.join(".git").exists() {
+            return Err("it would open another repository's `.git`");
+        }
+        Ok(())
+    }
+
+    /// Whether a canonical path may be granted at all.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn check(&self, path: &Path, access: Access) -> Result<(), Reason> {
+        let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
+        let Places { worktree, git, state } = self.places;
+        let within = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+        if path.parent().is_none() {
+            return Err("the root folder is everything; name the folders that are needed");
+        }
+        if within(KERNEL) {
+            return Err("it belongs to the kernel");
+        }
+        if home.starts_with(path) {
+            return Err(
+                "it holds the whole home folder and with it every credential; name the folders that are needed",
+            );
+        }
+        if state.starts_with(path) || path.starts_with(state) {
+            return Err("it would expose swarm's own state");
+        }
+        if git.starts_with(path) || path.starts_with(git) {
+            return Err("it would expose the repository's own `.git`");
+        }
+        if path.starts_with(worktree) || worktree.starts_with(path) && access == Access::Write {
+            return Err("it lies in the repository, of which every task has a copy of its own");
+        }
+        let of_home = |name: &&str| meets(path, &home.join(name));
+        let holds = |secret: &&str| meets(path, Path::new(secret));
+        if CREDENTIALS.iter().any(of_home) || MACHINE_CREDENTIALS.iter().any(holds) {
+            return Err("it holds credentials");
+        }
+        if access == Access::Write && (within(SYSTEM) || within(MACHINE)) {
+            return Err("it belongs to the system, which no task may change");
+        }
+        if access == Access::Write && SHARED.iter().any(|shared| path == Path::new(shared)) {
+            return Err("many owners share it; name the folder in it that is needed");
+        }
+        Ok(())
+    }
+
+    /// The path that a `hide` asks for, as workers name it: absolute, `~/…`, or relative to the worktree.
+    ///
+    /// # Errors
+    /// Why it cannot be hidden, for people.
+    pub fn hidden(&self, text: &str, tier: Tier) -> Result<PathBuf, Reason> {
+        let worktree = self.places.worktree;
+        let path = self.named(text);
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("it may not hold `..`");
+        }
+        if worktree.starts_with(&path) {
+            return Err("it would hide the worktree itself");
+        }
+        if path.starts_with(worktree) {
+            // There, a worktree is a folder elsewhere, and Landlock takes nothing away inside of what may be written.
+            return match tier {
+                Tier::Landlock => Err("the landlock tier cannot hide what lies in a worktree"),
+                _ => Ok(path),
+            };
+        }
+        Ok(path.canonicalize().unwrap_or(path))
+    }
+
+    /// The path of a `hide` from the worktree's root, where it lies in there.
+    pub fn in_the_worktree(&self, text: &str) -> Option<String> {
+        let path = self.named(text);
+        let inside = path.strip_prefix(self.places.worktree).ok()?;
+        Some(inside.to_str().filter(|inside| !inside.is_empty())?.to_owned())
+    }
+
+    /// The path of a `hide` by its text, without the slash that a folder may end with.
+    fn named(&self, text: &str) -> PathBuf {
+        self.places.worktree.join(expand_home(text, self.home)).components().collect()
+    }
+}
+
+/// Whether a path lies in what is kept, or holds it.
+fn meets(path: &Path, kept: &Path) -> bool {
+    path.starts_with(kept) || (kept.starts_with(path) && kept.exists())
+}
+
+/// The path of a text in which `~/` is the caller's home.
+pub fn expand_home(text: &str, home: &Path) -> PathBuf {
+    match text.strip_prefix("~/") {
+        Some(rest) => home.join(rest),
+        None if text == "~" => home.to_owned(),
+        None => PathBuf::from(text),
+    }
+}
+
+/// A path as a plan would write it.
+pub fn as_written(path: &Path, home: &Path) -> String {
+    match path.strip_prefix(home) {
+        Ok(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+        Ok(rest) => format!("~/{}", rest.display()),
+        Err(_) => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(decide: impl Fn(&Guard<'_>, &str) -> Result<PathBuf, Reason>, table: &[(&str, Result<&str, &str>)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for sub in ["home/.ssh", "home/.config/gh", "home/data/sub", "repo/.git/swarm", "repo/src", "out"] {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        for sub in ["home/.local/bin", "other/.git/hooks"] {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        std::fs::write(root.join("home/.bashrc"), "").unwrap();
+        for (link, target) in
+            [("home/data/keys", "home/.ssh"), ("home/data/out", "out"), ("home/data/repo", "repo/src")]
+        {
+            std::os::unix::fs::symlink(root.join(target), root.join(link)).unwrap();
+        }
+        let (home, worktree, git) = (root.join("home"), root.join("repo"), root.join("repo/.git"));
+        let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
+        let top = root.display().to_string();
+        for (text, expected) in table {
+            let found = decide(&Guard { home: &home, places }, &text.replace('@', &top));
+            let found = found.map(|path| path.display().to_string().replace(&top, "@"));
+            match (&found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
+                _ => panic!("{text}: {found:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_granted() {
+        let both: &[(&str, Result<&str, &str>)] = &[
+            ("~/data/sub", Ok("@/home/data/sub")),
+            ("~/data/sub/", Ok("@/home/data/sub")),
+            ("~/data/out", Ok("@/out")),
+            ("@/out", Ok("@/out")),
+            ("", Err("has to be absolute")),
+            ("relative", Err("has to be absolute")),
+            ("./x", Err("has to be absolute")),
+            ("~other/x", Err("only one's own is known")),
+            ("~", Err("whole home folder")),
+            ("@", Err("whole home folder")),
+            ("/", Err("root folder is everything")),
+            ("~/missing", Err("does not exist")),
+            ("~/data/../.ssh", Err("`..`")),
+            ("~/.ssh", Err("credentials")),
+            ("~/.config", Err("credentials")),
+            ("~/.config/gh", Err("credentials")),
+            ("~/data/keys", Err("credentials")),
+            ("@/repo/.git", Err("would expose")),
+            ("@/repo", Err("would expose")),
+            ("@/repo/.git/swarm", Err("state")),
+            ("@/repo/src", Err("a copy of its own")),
+            ("~/data/repo", Err("a copy of its own")),
+            ("/etc/shadow", Err("credentials")),
+            ("/etc", Err("credentials")),
+            ("/proc", Err("kernel")),
+            ("/dev/null", Err("kernel")),
+        ];
+        check(|guard, text| guard.granted(text, Access::Read), both);
+        check(|guard, text| guard.granted(text, Access::Write), both);
+        check(|guard, text| guard.granted(text, Access::Read), &[("/usr", Ok("/usr"))]);
+        let write: &[(&str, Result<&str, &str>)] = &[
+            ("/usr/lib", Err("belongs to the system")),
+            ("/var", Err("many owners")),
+            ("~/.bashrc", Err("runs by itself")),
+            ("~/.local", Err("runs by itself")),
+            ("~/.local/bin", Err("runs by itself")),
+            ("@/other", Err("another repository")),
+            ("@/other/.git/hooks", Err("another repository")),
+        ];
+        check(|guard, text| guard.granted(text, Access::Write), write);
+    }
+
+    /// A path as a plan could write it, over few names so that they meet; `@` is the scene's folder.
+    fn any_path() -> impl Strategy<Value = String> {
+        let names =
+            ["home", ".ssh", "id", "data", "keys", "repo", ".git", "swarm", "src", "out", "..", ".", "", "link"];
+        let start = prop::sample::select(vec!["@/", "~/", "/", "@/home/", "@/repo/", ""]);
+        (start, prop::collection::vec(prop::sample::select(names.to_vec()), 0..5))
+            .prop_map(|(start, names)| format!("{start}{}", names.join("/")))
+    }
+
+    proptest! {
+        /// However a path is written and whatever links lie on the way: what is granted holds nothing that is kept.
+        #[test]
+        fn nothing_that_is_granted_holds_what_is_kept(
+            texts in prop::collection::vec(any_path(), 1..8), links in prop::collection::vec((any_path(), any_path()), 0..4)
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().canonicalize().unwrap();
+            for sub in ["home/.ssh", "home/data", "repo/.git/swarm", "repo/src", "out"] {
+                std::fs::create_dir_all(root.join(sub)).unwrap();
+            }
+            let (home, worktree, git) = (root.join("home"), root.join("repo"), root.join("repo/.git"));
+            let kept = [home.join(".ssh"), git.clone(), worktree.clone()];
+            let top = root.display().to_string();
+            let whole = |text: &str| expand_home(&text.replace('@', &top), &home);
+            for (at, to) in &links {
+                // Links out of the scene are not for a test to make.
+                if whole(at).starts_with(&root) && !at.contains("..") {
+                    drop(std::os::unix::fs::symlink(whole(to), whole(at)));
+                }
+            }
+            let guard = Guard { home: &home, places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
+            for (text, access) in texts.iter().zip([Access::Read, Access::Write].into_iter().cycle()) {
+                if let Ok(granted) = guard.granted(&text.replace('@', &top), access) {
+                    prop_assert_eq!(&granted, &whole(text).canonicalize().unwrap(), "{}", text);
+                    for kept in &kept {
+                        let kept = kept.canonicalize().unwrap();
+                        prop_assert!(!granted.starts_with(&kept) && !kept.starts_with(&granted), "{text}: {granted:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_hidden() {
+        let table: &[(&str, Result<&str, &str>)] = &[
+            ("secrets/", Ok("@/repo/secrets")),
+            ("a/./b", Ok("@/repo/a/b")),
+            ("~/data", Ok("@/home/data")),
+            ("~/data/out", Ok("@/out")),
+            ("/opt/x/", Ok("/opt/x")),
+            ("", Err("the worktree itself")),
+            (".", Err("the worktree itself")),
+            ("/", Err("the worktree itself")),
+            ("../x", Err("`..`")),
+        ];
+        check(|guard, text| guard.hidden(text, Tier::Namespaces), table);
+        check(
+            |guard, text| guard.hidden(text, Tier::Landlock),
+            &[("secrets/", Err("landlock")), ("/opt/x", Ok("/opt/x"))],
+        );
+    }
+}

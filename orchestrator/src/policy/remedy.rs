@@ -1,0 +1,126 @@
+//! What a plan would have to say to allow what a worker was refused, or why no plan can.
+
+use std::path::{Path, PathBuf};
+
+use swarm_protocol::{Access, RefusedAct, SeenRefusal};
+
+use super::paths::{Guard, as_written};
+use super::{Host, Places, word};
+use crate::event::RefusalSeen;
+
+/// What a policy was resolved with, kept for the questions that come later.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The policy's name.
+    pub policy: String,
+    /// The caller's home folder.
+    pub home: PathBuf,
+    /// Where workers see the worktree.
+    pub worktree: PathBuf,
+    /// The repository's common git folder.
+    pub git: PathBuf,
+    /// The state folder.
+    pub state: PathBuf,
+}
+
+impl Origin {
+    /// Of a policy of that name.
+    pub fn of(policy: &str, host: &Host, places: Places<'_>) -> Origin {
+        Origin {
+            policy: policy.to_owned(),
+            home: host.home.clone(),
+            worktree: places.worktree.to_owned(),
+            git: places.git.to_owned(),
+            state: places.state.to_owned(),
+        }
+    }
+
+    /// What workers of the policy were refused, for people.
+    pub fn seen(&self, refusals: &[SeenRefusal]) -> Vec<RefusalSeen> {
+        let told = |refusal: &SeenRefusal| RefusalSeen {
+            what: what(&refusal.act),
+            rule: refusal.rule.clone(),
+            allow_with: self.allow_with(&refusal.act),
+        };
+        refusals.iter().map(told).collect()
+    }
+
+    /// The plan line that would allow it, and the person's word where that is needed, too; `None` where no plan can.
+    pub fn allow_with(&self, act: &RefusedAct) -> Option<String> {
+        let line = |key: &str, value: &str| Some(format!("[sandbox.{}] {key} = [{value:?}]", self.policy));
+        let given = |key: &str, value: &str| Some(format!("{}, and {}", line(key, value)?, word::flag(key, value)));
+        match act {
+            RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
+            RefusedAct::Write { path } => given("write", &self.grantable(path, Access::Write)?),
+            RefusedAct::Hidden { hidden, .. } => {
+                let hidden = hidden.strip_prefix(&self.worktree).unwrap_or(hidden);
+                Some(format!("[sandbox.{}] hide without {:?}", self.policy, as_written(hidden, &self.home)))
+            }
+            RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
+            RefusedAct::Never { .. } => None,
+        }
+    }
+
+    /// What would be granted: of what is read the path itself; of what is written the folder around it, because programs
+    /// write beside a file what they rename onto it.
+    pub fn grantable(&self, path: &Path, access: Access) -> Option<String> {
+        let places = Places { worktree: &self.worktree, git: &self.git, state: &self.state };
+        let guard = Guard { home: &self.home, places };
+        let around = path.parent().filter(|_| access == Access::Write && !path.is_dir());
+        let wanted = [around, Some(path)].into_iter().flatten();
+        let mut fine = wanted.filter(|path| path.canonicalize().is_ok_and(|path| guard.check(&path, access).is_ok()));
+        fine.next().map(|path| as_written(path, &self.home))
+    }
+}
+
+fn what(act: &RefusedAct) -> String {
+    match act {
+        RefusedAct::Read { path } => format!("reading {}", path.display()),
+        RefusedAct::Write { path } => format!("writing to {}", path.display()),
+        RefusedAct::Hidden { path, .. } => format!("touching {}", path.display()),
+        RefusedAct::Never { what } => what.clone(),
+        RefusedAct::Host { host: Some(host) } => format!("reaching {host}"),
+        RefusedAct::Host { host: None } => "reaching the network".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_would_allow_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for sub in ["home/.ssh", "home/data", "repo/.git/swarm", "out"] {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        std::fs::write(root.join("home/data/file"), "").unwrap();
+        let origin = Origin {
+            policy: "worker".to_owned(),
+            home: root.join("home"),
+            worktree: root.join("repo"),
+            git: root.join("repo/.git"),
+            state: root.join("repo/.git/swarm"),
+        };
+        let top = root.display().to_string();
+        let check = |act: RefusedAct, expected: Option<&str>| {
+            let line = origin.allow_with(&act).map(|line| line.replace(&top, "@"));
+            assert_eq!(line.as_deref(), expected, "{act:?}");
+        };
+        let read = |path: &str| RefusedAct::Read { path: root.join(path) };
+        let write = |path: &str| RefusedAct::Write { path: root.join(path) };
+        check(read("home/data/file"), Some("[sandbox.worker] read = [\"~/data/file\"], and --allow read=~/data/file"));
+        check(write("home/data/new"), Some("[sandbox.worker] write = [\"~/data\"], and --allow write=~/data"));
+        check(write("out/x"), Some("[sandbox.worker] write = [\"@/out\"], and --allow write=@/out"));
+        check(read("home/.ssh"), None);
+        check(write("home/new"), None);
+        check(read("repo/.git/config"), None);
+        let hidden = root.join("repo/secrets");
+        check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, Some("[sandbox.worker] hide without \"secrets\""));
+        let host = |host: Option<&str>| RefusedAct::Host { host: host.map(str::to_owned) };
+        check(host(Some("x.org")), Some("[sandbox.worker] network = [\"x.org:443\"]"));
+        check(host(None), Some("[sandbox.worker] network = [\"HOST:443\"]"));
+        check(RefusedAct::Never { what: "mounting".to_owned() }, None);
+    }
+}

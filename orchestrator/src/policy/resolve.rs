@@ -1,0 +1,455 @@
+//! From a named policy of the plan and the caller's host to a [`Cage`], or the reason why not.
+
+use std::path::{Path, PathBuf};
+
+use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
+use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
+
+use super::limits;
+use super::paths::Guard;
+use super::remedy::Origin;
+use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
+use super::toolchains::{self, Show, TOOLCHAINS};
+use super::word::{self, Ask};
+use super::{Cage, Host, Offer, Places, SYSTEM, copies};
+use crate::egress::Allowlist;
+use crate::secrets::SECRET_BYTES_MIN;
+
+/// A policy that cannot be granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// A path of the policy is not acceptable.
+    #[error("sandbox.{policy}.{key} names `{path}`: {reason}")]
+    Path {
+        /// The policy.
+        policy: String,
+        /// `read`, `write`, `cow` or `hide`.
+        key: &'static str,
+        /// As written.
+        path: String,
+        /// Why, for people.
+        reason: &'static str,
+    },
+    /// The machine offers less than the policy accepts.
+    #[error(
+        "sandbox.{policy} asks for tier `namespaces`, and this machine offers `landlock` only; `swarm doctor` says why"
+    )]
+    Tier {
+        /// The policy.
+        policy: String,
+    },
+    /// What a plan asks for and nobody allowed.
+    #[error("give the plan what only a person can allow:{}", word::lines(asks))]
+    Word {
+        /// All of it; never empty.
+        asks: Vec<Ask>,
+    },
+    /// A secret is too short to be masked.
+    #[error(
+        "sandbox.{policy}.secrets names `{name}`, whose value is shorter than {SECRET_BYTES_MIN} bytes: a mask for it would \
+         hide every other word; `env` lets it through unmasked"
+    )]
+    Secret {
+        /// The policy.
+        policy: String,
+        /// The variable.
+        name: String,
+    },
+    /// `tools` names a preset that does not exist.
+    #[error("sandbox.{policy}.tools names `{tool}`; the presets are {}", names())]
+    Tool {
+        /// The policy.
+        policy: String,
+        /// As written.
+        tool: String,
+    },
+}
+
+impl PolicyError {
+    /// The policy and the key that are at fault, and the key's text where one of several is. `None` where several are, each
+    /// with a policy and a key of its own.
+    pub fn place(&self) -> Option<(&str, &str, Option<&str>)> {
+        Some(match self {
+            PolicyError::Path { policy, key, path, .. } => (policy, key, Some(path)),
+            PolicyError::Tier { policy } => (policy, "tier", None),
+            PolicyError::Word { .. } => return None,
+            PolicyError::Secret { policy, name } => (policy, "secrets", Some(name)),
+            PolicyError::Tool { policy, tool } => (policy, "tools", Some(tool)),
+        })
+    }
+}
+
+fn names() -> String {
+    TOOLCHAINS.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Variables that are let through without being named: what a shell session needs, and nothing that could be a secret.
+const PLAIN_VARIABLES: &[&str] = &["LANG", "LANGUAGE", "TZ", "TERM", "USER", "LOGNAME", "COLORTERM"];
+
+/// Resolves a named policy on this host.
+///
+/// # Errors
+/// [`PolicyError`]: the plan has to ask for something else, or the caller has to allow it.
+pub fn resolve(
+    name: &str,
+    policy: &SandboxPolicy,
+    host: &Host,
+    offer: Offer,
+    places: Places<'_>,
+) -> Result<Cage, PolicyError> {
+    if policy.tier == Some(PlanTier::Namespaces) && offer.tier < Tier::Namespaces {
+        return Err(PolicyError::Tier { policy: name.to_owned() });
+    }
+    let asks = word::asks_of_policy(name, policy, host, places);
+    let asks = offer.word.missing(asks, &host.home);
+    if !asks.is_empty() {
+        return Err(PolicyError::Word { asks });
+    }
+    let network = match &policy.network {
+        // Where hosts are listed, a job gets its network with its door to the proxy; without a door it has none.
+        Network::None | Network::Hosts(_) => NetworkSpec::None,
+        Network::Host => NetworkSpec::Host,
+    };
+    let mut shown = Showcase { places, overlay: offer.overlay, named: vec![], grants: vec![], cows: vec![] };
+    let mut env = base_environment(host);
+    for dir in &host.path {
+        shown.path_folder(dir, &host.home);
+    }
+    for tool in chosen_tools(name, policy, host)? {
+        let tool = tool.shown(host);
+        for (path, show) in tool.paths {
+            shown.add(path, show);
+        }
+        env.extend(tool.variables);
+    }
+    let hide = name_paths(policy, host, &offer, &mut shown).map_err(|(key, path, reason)| {
+        let policy = name.to_owned();
+        PolicyError::Path { policy, key, path, reason }
+    })?;
+    let named = policy.env.iter().chain(&policy.secrets);
+    env.extend(named.filter_map(|name| Some((name.clone(), host.env.get(name)?.clone()))));
+    let short = |name: &&String| host.env.get(*name).is_some_and(|value| value.len() < SECRET_BYTES_MIN);
+    if let Some(secret) = policy.secrets.iter().find(short) {
+        return Err(PolicyError::Secret { policy: name.to_owned(), name: secret.clone() });
+    }
+    let named = shown.named.clone();
+    let (grants, cows) = shown.sorted();
+    let mut warnings = warnings(name, policy, &hide, &grants, &cows, places);
+    let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
+    warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
+    let hide = hide.into_iter().map(|(_, path)| path).chain(kept_by_tools(host)).collect();
+    Ok(Cage {
+        tier: offer.tier,
+        grants,
+        named,
+        copies: copies::together(&cows, &|folder| copies::anchor(folder, &host.home, places.state)),
+        cows,
+        hide,
+        origin: Origin::of(name, host, places),
+        warnings,
+        home: host.home.clone(),
+        network,
+        egress: match &policy.network {
+            Network::Hosts(rules) => Some(Allowlist { policy: name.to_owned(), rules: rules.as_slice().into() }),
+            Network::None | Network::Host => None,
+        },
+        limits: limits::of(policy, offer.capacity),
+        env,
+        secrets: policy.secrets.clone(),
+        require: policy.require.clone(),
+    })
+}
+
+/// Shows the paths that a policy names, and gives those that it hides, each with its text.
+fn name_paths<'p>(
+    policy: &'p SandboxPolicy,
+    host: &Host,
+    offer: &Offer,
+    shown: &mut Showcase<'_>,
+) -> Result<Vec<(&'p String, PathBuf)>, Unfit> {
+    let guard = Guard { home: &host.home, places: shown.places };
+    for (key, written, access) in [("read", &policy.read, Access::Read), ("write", &policy.write, Access::Write)] {
+        for text in written {
+            let path = guard.granted(text, access).map_err(|reason| (key, text.clone(), reason))?;
+            shown.named.push(Grant { at: path.clone(), path, access });
+        }
+    }
+    for text in &policy.cow {
+        let path = guard.granted(text, Access::Read).map_err(|reason| ("cow", text.clone(), reason))?;
+        shown.add(path, Show::Cow);
+    }
+    let hidden =
+        |text: &'p String| Ok((text, guard.hidden(text, offer.tier).map_err(|reason| ("hide", text.clone(), reason))?));
+    let hide: Vec<(&String, PathBuf)> = policy.hide.iter().map(hidden).collect::<Result<_, _>>()?;
+    shown.settle(&hide, offer.tier)?;
+    Ok(hide)
+}
+
+/// Cargo's credentials where its home is a folder of the system (`/usr/local/cargo` in many images): hidden without being
+/// asked for.
+fn kept_by_tools(host: &Host) -> impl Iterator<Item = PathBuf> {
+    let cargo = host.env.get("CARGO_HOME").map(PathBuf::from);
+    let system = cargo.filter(|home| SYSTEM.iter().any(|dir| home.starts_with(dir))).into_iter();
+    let kept = system.flat_map(|home| TOOL_CREDENTIALS.iter().map(move |name| home.join(name)));
+    kept.filter(|path| path.symlink_metadata().is_ok())
+}
+
+/// What is odd about a policy and does no harm.
+fn warnings(
+    name: &str,
+    policy: &SandboxPolicy,
+    hide: &[(&String, PathBuf)],
+    grants: &[Grant],
+    cows: &[PathBuf],
+    places: Places<'_>,
+) -> Vec<String> {
+    let shown = |path: &Path| {
+        let own = grants.iter().map(|grant| &*grant.at).chain(cows.iter().map(|cow| &**cow)).chain([places.worktree]);
+        let system = SYSTEM.iter().map(Path::new);
+        own.chain(system).any(|tree| path.starts_with(tree) || tree.starts_with(path))
+    };
+    let unseen = hide.iter().filter(|(_, path)| !shown(path));
+    let unseen = unseen
+        .map(|(text, _)| format!("sandbox.{name}.hide names `{text}`, which no task of this policy would see anyway"));
+    let twice = policy.read.iter().filter(|path| policy.write.contains(path));
+    let twice = twice.map(|path| format!("sandbox.{name} names `{path}` in `read` and in `write`; it may be written"));
+    unseen.chain(twice).collect()
+}
+
+fn chosen_tools<'a>(
+    name: &str,
+    policy: &SandboxPolicy,
+    host: &Host,
+) -> Result<Vec<&'a toolchains::Toolchain>, PolicyError> {
+    let Some(tools) = &policy.tools else {
+        return Ok(TOOLCHAINS.iter().filter(|tool| tool.is_on_path(host)).collect());
+    };
+    let find = |wanted: &String| {
+        let unknown = || PolicyError::Tool { policy: name.to_owned(), tool: wanted.clone() };
+        TOOLCHAINS.iter().find(|tool| tool.name == wanted).ok_or_else(unknown)
+    };
+    tools.iter().map(find).collect()
+}
+
+fn base_environment(host: &Host) -> Vec<(String, String)> {
+    let path: Vec<&str> = host.path.iter().filter_map(|dir| dir.to_str()).collect();
+    let mut env = vec![("PATH".to_owned(), path.join(":"))];
+    let plain = |name: &str| PLAIN_VARIABLES.contains(&name) || name.starts_with("LC_");
+    env.extend(host.env.iter().filter(|(name, _)| plain(name)).map(|(name, value)| (name.clone(), value.clone())));
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::policy::{Word, showcase};
+    use crate::settings::HostNetwork;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        host: Host,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let home = dir.path().canonicalize().unwrap().join("home");
+            for sub in ["home/.ssh", "home/.config/gh", "home/data", "repo/.git/swarm", "opt/tool/bin", "opt/tool/lib"]
+            {
+                std::fs::create_dir_all(dir.path().join(sub)).unwrap();
+            }
+            std::os::unix::fs::symlink(home.join(".ssh"), home.join("data/keys")).unwrap();
+            let path = vec![dir.path().canonicalize().unwrap().join("opt/tool/bin")];
+            Fixture { dir, host: Host { home, path, env: BTreeMap::new() } }
+        }
+
+        fn root(&self) -> PathBuf {
+            self.dir.path().canonicalize().unwrap()
+        }
+
+        fn resolve(&self, policy: &SandboxPolicy) -> Result<Cage, PolicyError> {
+            let (worktree, git) = (self.root().join("repo"), self.root().join("repo/.git"));
+            let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
+            resolve(
+                "default",
+                policy,
+                &self.host,
+                offer(Tier::Namespaces, Word::everything(HostNetwork::Refused)),
+                places,
+            )
+        }
+
+        /// What a policy shows below the fixture, as `r PATH` and `w PATH`, or why not.
+        fn shown(&self, policy: &SandboxPolicy, tier: Tier) -> Result<String, String> {
+            let (worktree, git) = (self.root().join("repo"), self.root().join("repo/.git"));
+            let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
+            let offer = offer(tier, Word::everything(HostNetwork::Refused));
+            let top = self.root().display().to_string();
+            let cage = resolve("p", policy, &self.host, offer, places);
+            let cage = cage.map_err(|error| error.to_string().replace(&top, "@"))?;
+            let grant = |grant: &Grant| format!("{:?} {}", grant.access, grant.at.display());
+            let warnings = cage.warnings.iter().map(|warning| format!("({warning})"));
+            let all: Vec<String> = cage.grants.iter().map(grant).chain(warnings).collect();
+            Ok(all.join(", ").replace(&top, "@"))
+        }
+    }
+
+    fn offer(tier: Tier, word: Word) -> Offer {
+        Offer { tier, overlay: true, word, capacity: limits::Capacity::default() }
+    }
+
+    fn policy(read: &[&str], write: &[&str], hide: &[&str]) -> SandboxPolicy {
+        let all = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+        SandboxPolicy { read: all(read), write: all(write), hide: all(hide), ..SandboxPolicy::default() }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_settled_or_refused() {
+        let fixture = Fixture::new();
+        for sub in ["home/data/in", "home/data/in/deep"] {
+            std::fs::create_dir_all(fixture.root().join(sub)).unwrap();
+        }
+        let check = |read: &[&str], write: &[&str], hide: &[&str], tier, expected: &str| {
+            let found = fixture.shown(&policy(read, write, hide), tier).unwrap_or_else(|error| error);
+            let found = found.replace(", Read @/opt/tool", "").replace("Read @/opt/tool", "");
+            assert_eq!(found.trim_start_matches(", "), expected, "{read:?} {write:?} {hide:?}");
+        };
+        let (strong, weak) = (Tier::Namespaces, Tier::Landlock);
+        let d = "~/data";
+        check(&[d, d, "~/data/in"], &[], &[], strong, "Read @/home/data");
+        check(
+            &[d],
+            &[d],
+            &[],
+            strong,
+            "Write @/home/data, (sandbox.p names `~/data` in `read` and in `write`; it may be written)",
+        );
+        check(&[d], &["~/data/in"], &[], weak, "Read @/home/data, Write @/home/data/in");
+        check(&["~/data/in"], &[d], &[], strong, "Write @/home/data, Read @/home/data/in");
+        check(
+            &["~/data/in"],
+            &[d],
+            &[],
+            weak,
+            "sandbox.p.read names `@/home/data/in`: the landlock tier cannot keep it read-only inside a folder that may be written",
+        );
+        check(
+            &[d, "~/data/in/deep"],
+            &["~/data/in"],
+            &[],
+            strong,
+            "Read @/home/data, Write @/home/data/in, Read @/home/data/in/deep",
+        );
+        check(
+            &["~/data/in"],
+            &[],
+            &[d],
+            strong,
+            "sandbox.p.hide names `~/data`: it would hide what the same policy lets be read or written",
+        );
+        check(
+            &[],
+            &[],
+            &["~/nowhere"],
+            strong,
+            "(sandbox.p.hide names `~/nowhere`, which no task of this policy would see anyway)",
+        );
+        check(&[d], &[], &["~/data/in", "secrets/"], strong, "Read @/home/data");
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_shown_for_the_sake_of_a_tool() {
+        let fixture = Fixture::new();
+        let tool = fixture.root().join("opt/tool").display().to_string();
+        assert_eq!(
+            fixture.shown(&policy(&[], &[], &[&tool]), Tier::Namespaces).unwrap(),
+            format!("(sandbox.p.hide names `{tool}`, which no task of this policy would see anyway)")
+                .replace(&fixture.root().display().to_string(), "@")
+        );
+    }
+
+    #[test]
+    fn what_may_be_written_is_not_narrowed_for_the_sake_of_a_tool() {
+        let fixture = Fixture::new();
+        let opt = fixture.root().join("opt").display().to_string();
+        assert_eq!(fixture.shown(&policy(&[], &[&opt], &[]), Tier::Namespaces).unwrap(), "Write @/opt");
+    }
+
+    #[test]
+    fn folders_on_the_path_are_readable_with_their_prefix() {
+        let fixture = Fixture::new();
+        let cage = fixture.resolve(&SandboxPolicy::default()).unwrap();
+        let at: Vec<PathBuf> = cage.grants.iter().map(|grant| grant.at.clone()).collect();
+        assert_eq!(at, [fixture.root().join("opt/tool")]);
+    }
+
+    #[test]
+    fn of_a_home_on_the_path_only_programs_are_readable() {
+        for (secret, bin) in [(".ssh", "bin"), (".ssh", ".local/bin"), (".cargo/credentials.toml", ".cargo/bin")] {
+            let mut fixture = Fixture::new();
+            let other = fixture.root().join("other");
+            std::fs::create_dir_all(other.join(bin)).unwrap();
+            std::fs::create_dir_all(other.join(secret)).unwrap();
+            fixture.host.path = vec![other.join(bin)];
+            let cage = fixture.resolve(&SandboxPolicy::default()).unwrap();
+            let at: Vec<PathBuf> = cage.grants.iter().map(|grant| grant.at.clone()).collect();
+            assert_eq!(at, [other.join(bin)], "{secret}");
+        }
+        assert!(
+            showcase::may_hold_secrets(Path::new("/tmp")) && showcase::may_hold_secrets(Path::new("/home/somebody"))
+        );
+    }
+
+    #[test]
+    fn secrets_of_the_environment_stay_outside() {
+        let mut fixture = Fixture::new();
+        for (name, value) in [("AWS_SECRET_ACCESS_KEY", "x"), ("LANG", "C"), ("LC_ALL", "C"), ("MINE", "1")] {
+            fixture.host.env.insert(name.into(), value.into());
+        }
+        let cage = fixture.resolve(&SandboxPolicy { env: vec!["MINE".into()], ..SandboxPolicy::default() }).unwrap();
+        let names: Vec<&str> = cage.env.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["PATH", "LANG", "LC_ALL", "MINE"]);
+    }
+
+    #[test]
+    fn a_named_secret_is_let_through_and_known_as_one() {
+        let mut fixture = Fixture::new();
+        for (name, value) in [("NPM_TOKEN", "npm_1234"), ("PIN", "123"), ("MINE", "1")] {
+            fixture.host.env.insert(name.into(), value.into());
+        }
+        let policy = |secrets: &[&str]| SandboxPolicy {
+            env: vec!["MINE".into()],
+            secrets: secrets.iter().map(|&name| name.to_owned()).collect(),
+            ..SandboxPolicy::default()
+        };
+        let cage = fixture.resolve(&policy(&["NPM_TOKEN", "UNSET"])).unwrap();
+        assert_eq!(cage.secrets().collect::<Vec<_>>(), [("NPM_TOKEN", "npm_1234")]);
+        assert!(cage.env.iter().any(|(name, value)| name == "NPM_TOKEN" && value == "npm_1234"));
+        assert_eq!(cage.warnings, ["sandbox.default.secrets names `UNSET`, which is not set here"]);
+        let refused = fixture.resolve(&policy(&["PIN"])).unwrap_err();
+        assert_eq!(refused.place(), Some(("default", "secrets", Some("PIN"))), "{refused}");
+    }
+
+    #[test]
+    fn no_policy_gets_what_nobody_allowed() {
+        let fixture = Fixture::new();
+        let (worktree, git) = (fixture.root().join("repo"), fixture.root().join("repo/.git"));
+        let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
+        let policy = SandboxPolicy {
+            network: Network::Host,
+            env: vec!["A_KEY".into()],
+            ..policy(&["~/data"], &["~/data"], &[])
+        };
+        let refused = |word: Word| resolve("p", &policy, &fixture.host, offer(Tier::Namespaces, word), places);
+        let Err(PolicyError::Word { asks }) = refused(Word::default()) else { panic!("it was granted") };
+        let flags = "--allow read=~/data --allow write=~/data --allow env=A_KEY --allow-host-network";
+        assert_eq!(word::flags(&asks), flags);
+        let Err(PolicyError::Word { asks }) = refused(Word::everything(HostNetwork::Refused)) else {
+            panic!("it was granted")
+        };
+        assert_eq!(word::flags(&asks), "--allow-host-network");
+        assert!(refused(Word::everything(HostNetwork::Allowed)).is_ok());
+    }
+}

@@ -1,0 +1,171 @@
+//! Locks on refs: waiting for somebody else's, and removing what a dead writer left.
+//!
+//! Every git that writes a ref holds `NAME.lock` beside it for an instant, and git itself waits for that (git-config(1),
+//! `core.filesRefLockTimeout`); libgit2 fails at once. A coordinator that is killed in that instant leaves the file for ever.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use git2::ErrorCode;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock, inotify};
+
+/// How long a lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Writes a ref whose lock file is `lock`. While somebody else has the lock it is tried again, two seconds at most.
+///
+/// # Errors
+/// What `write` says; [`ErrorCode::Locked`] for a lock that stays.
+pub fn patiently<T>(lock: &Path, mut write: impl FnMut() -> Result<T, git2::Error>) -> Result<T, git2::Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match write() {
+            Err(error) if error.code() == ErrorCode::Locked && wait(lock, deadline) => {}
+            written => return written,
+        }
+    }
+}
+
+/// Which file a lock is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn of(about: &fs::Metadata) -> Seen {
+        Seen { device: about.dev(), inode: about.ino(), changed: (about.ctime(), about.ctime_nsec()) }
+    }
+}
+
+/// Waits until the lock file is gone, or until `deadline`; says whether to try again.
+fn wait(lock: &Path, deadline: Instant) -> bool {
+    let Some(folder) = lock.parent() else { return false };
+    let Ok(watch) = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK) else { return false };
+    // A lock ends as the ref's new file, or is removed.
+    let ends = inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM;
+    if inotify::add_watch(&watch, folder, ends).is_err() {
+        return Instant::now() < deadline;
+    }
+    let mut events = [0_u8; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        // Looked at behind the watch: what ends from here on is told.
+        if lock.symlink_metadata().is_err() {
+            return true;
+        }
+        let Ok(left) = Timespec::try_from(left) else { return false };
+        if poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&left)).is_err() {
+            continue;
+        }
+        while rustix::io::read(&watch, &mut events).is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// Removes a lock whose writer is known to have died, unless a process has it open or it became another file meanwhile. Says
+/// whether it is gone.
+fn take_away(lock: &Path, seen: Seen) -> io::Result<bool> {
+    let file = File::open(lock)?;
+    // Of two who judge the same file one removes it; the other does not find it again.
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    if is_open_elsewhere(&file)? || Seen::of(&lock.symlink_metadata()?) != seen {
+        return Ok(false);
+    }
+    fs::remove_file(lock)?;
+    tracing::warn!(lock = %lock.display(), "a lock that a dead coordinator left was removed");
+    Ok(true)
+}
+
+/// Removes the locks that a dead coordinator left: one lock, or all below a folder of refs that nobody else writes. That it
+/// died while it had them, the caller knows: by its look alone a lock that waits in a git's hook is no other.
+pub fn sweep(place: &Path) {
+    let entries = ignore::WalkBuilder::new(place).standard_filters(false).build().flatten();
+    let locks = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "lock"));
+    for lock in locks.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file())) {
+        let taken = lock.path().symlink_metadata().and_then(|about| take_away(lock.path(), Seen::of(&about)));
+        if let Err(error) = taken {
+            tracing::warn!(lock = %lock.path().display(), %error, "a lock that a dead process left stays");
+        }
+    }
+}
+
+/// Whether a process that can be looked at has a file open, other than here.
+fn is_open_elsewhere(file: &File) -> io::Result<bool> {
+    use std::os::fd::AsRawFd as _;
+    let about = file.metadata()?;
+    let here = format!("{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let is_process = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let processes = fs::read_dir("/proc")?.flatten().filter(|entry| is_process(&entry.file_name()));
+    let folders = processes.filter_map(|process| fs::read_dir(process.path().join("fd")).ok());
+    let mut open = folders.flatten().flatten().map(|entry| entry.path());
+    Ok(open.any(|path| {
+        !path.ends_with(&here)
+            && fs::metadata(&path).is_ok_and(|one| (one.dev(), one.ino()) == (about.dev(), about.ino()))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn a_lock_that_ends_is_waited_for_and_one_that_stays_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = folder.path().join("main.lock");
+        assert!(wait(&lock, soon()), "there is none");
+        fs::write(&lock, "").expect("a file");
+        assert!(!wait(&lock, Instant::now()));
+        let ending = lock.clone();
+        let holder = std::thread::spawn(move || fs::rename(&ending, ending.with_extension("")));
+        assert!(wait(&lock, soon()));
+        holder.join().expect("it ends").expect("renamed");
+    }
+
+    /// Whether a lock is taken away after a change.
+    fn is_taken(change: impl FnOnce(&Path)) -> bool {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = folder.path().join("main.lock");
+        fs::write(&lock, "").expect("a file");
+        let seen = Seen::of(&lock.symlink_metadata().expect("it is there"));
+        change(&lock);
+        let taken = take_away(&lock, seen).expect("it can be looked at");
+        assert_eq!(taken, !lock.exists());
+        taken
+    }
+
+    #[test]
+    fn of_a_run_all_locks_are_left_over_and_refs_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let below = folder.path().join("task");
+        fs::create_dir(&below).expect("a folder");
+        ["1", "1.lock", "2.lock"].iter().for_each(|name| fs::write(below.join(name), "x").expect("a file"));
+        sweep(folder.path());
+        assert_eq!(fs::read_dir(&below).expect("it is there").count(), 1);
+    }
+
+    #[test]
+    fn a_lock_is_not_left_over_while_somebody_has_it_open_or_when_it_is_another_file() {
+        let (mut open, mut other) = (None, None);
+        assert!(is_taken(|_| ()));
+        assert!(!is_taken(|lock| open = File::options().write(true).open(lock).ok()));
+        assert!(open.is_some());
+        assert!(!is_taken(|lock| {
+            fs::rename(lock, lock.with_extension("old")).expect("renamed");
+            other = fs::write(lock, "").ok();
+        }));
+        assert!(other.is_some());
+    }
+}

@@ -1,0 +1,248 @@
+//! A run as a page: Markdown for a pull request, HTML for a browser (one file, nothing is fetched), JUnit's XML for a CI
+//! server. All three show what `status` shows, for the run's instances in graph order.
+
+use std::fmt::Write as _;
+
+use swarm_plans::InstanceId;
+
+use super::exit::meaning;
+use super::words;
+use super::{LogTail, account, lines, sanitize, status};
+use crate::event::{Fate, InstanceResult};
+use crate::journal::{InstanceState, RunState};
+
+/// One instance, in words.
+struct Row {
+    name: String,
+    result: &'static str,
+    spent: String,
+    fate: String,
+    said: String,
+}
+
+fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
+    state.instances.iter().map(|(id, instance)| Row {
+        name: words::instance(id),
+        result: match (&instance.reused_from, instance.result()) {
+            (Some(_), _) => "cached",
+            (None, Some(result)) => result.name(),
+            (None, None) => "open",
+        },
+        spent: if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) },
+        fate: match &instance.fate {
+            Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
+            Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),
+            Some(Fate::Empty) => "changed nothing".to_owned(),
+            Some(Fate::Dropped) => "dropped".to_owned(),
+            None => String::new(),
+        },
+        said: {
+            let text = |result| lines::result_text(result, instance.cause.as_deref(), instance);
+            let said = instance.result().map(text).filter(|text| !text.is_empty());
+            let models = instance.models.as_deref().map(super::money::spending);
+            said.into_iter().chain(account::line(instance)).chain(models).collect::<Vec<_>>().join("; ")
+        },
+    })
+}
+
+fn title(state: &RunState) -> String {
+    state.run.as_ref().map_or_else(String::new, |run| sanitize::name(&run.0))
+}
+
+/// What came of the run, in a sentence.
+fn verdict(state: &RunState) -> String {
+    let mut counts = status::tally(state.tally);
+    if let Some(all) = super::money::total(state) {
+        counts.push_str(&format!("; models: {}", super::money::spending(&all)));
+    }
+    match &state.finished {
+        None => format!("has not finished: {counts}"),
+        Some(end) => {
+            let (meaning, spent) = (meaning(state, end.exit), words::duration(state.lived_ms));
+            format!("{meaning} (exit code {}) after {spent}: {counts}", end.exit)
+        }
+    }
+}
+
+/// Where the work went, in a sentence.
+fn landing(state: &RunState) -> Option<String> {
+    let tip = state.finished.as_ref().and_then(|end| end.tip.as_deref()).or(state.tip.as_deref())?;
+    let branch = sanitize::name(state.branch()?);
+    Some(format!("base {}, {branch} at {}", words::short(&state.base), words::short(tip)))
+}
+
+/// Text that is no markup in a cell of a Markdown table: no link whose address somebody else chose, no picture that tells a
+/// server who reads, no tag, no emphasis. Source: CommonMark 0.31, "backslash escapes".
+fn cell(text: &str) -> String {
+    let mut cell = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => cell.push_str("&amp;"),
+            '<' => cell.push_str("&lt;"),
+            '\\' | '|' | '`' | '[' | ']' | '!' | '*' | '_' | '~' => cell.extend(['\\', letter]),
+            letter => cell.push(letter),
+        }
+    }
+    // A bare address becomes a link by itself.
+    cell.replace("://", ":\\//").replace("www.", "www\\.").replace('@', "&#64;")
+}
+
+/// The run in Markdown, with its line feeds.
+pub fn markdown(state: &RunState) -> String {
+    let mut text = format!("## swarm run {}\n\n{}\n", cell(&title(state)), cell(&verdict(state)));
+    if let Some(landing) = landing(state) {
+        let _ = writeln!(text, "\n{}", cell(&landing));
+    }
+    text.push_str("\n| task | result | time | change | |\n|---|---|---:|---|---|\n");
+    for row in rows(state) {
+        let Row { name, result, spent, fate, said } = row;
+        let _ = writeln!(text, "| {} | {result} | {spent} | {} | {} |", cell(&name), cell(&fate), cell(&said));
+    }
+    text
+}
+
+/// Text that is neither a tag nor a reference in HTML and XML. Control characters, which XML cannot even name, are gone
+/// before.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\n' | '\t' => escaped.push(character),
+            // Source: XML 1.0, production 2 (Char).
+            other if other.is_control() || matches!(other, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color-scheme:light dark}\
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #8884;vertical-align:top}\
+td.n{text-align:right;white-space:nowrap}.failed,.timed-out,.violation,.lost{color:#c22}.succeeded,.cached{color:#282}\
+.flaky,.cancelled{color:#a60}pre{overflow:auto;background:#8881;padding:.6rem}";
+
+/// The run as one page of HTML; `tail` gives the last lines of failed attempts.
+pub fn html(state: &RunState, tail: LogTail<'_>) -> String {
+    let title = escaped(&title(state));
+    let mut text = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style></head>\n\
+         <body><h1>swarm run {title}</h1>\n<p>{}</p>\n",
+        escaped(&verdict(state))
+    );
+    if let Some(landing) = landing(state) {
+        let _ = writeln!(text, "<p>{}</p>", escaped(&landing));
+    }
+    text.push_str("<table><tr><th>task</th><th>result</th><th>time</th><th>change</th><th></th></tr>\n");
+    for (row, (id, instance)) in rows(state).zip(&state.instances) {
+        let Row { name, result, spent, fate, said } = row;
+        let _ = writeln!(
+            text,
+            "<tr><td>{}</td><td class=\"{result}\">{result}</td><td class=\"n\">{spent}</td><td>{}</td><td>{}{}</td></tr>",
+            escaped(&name),
+            escaped(&fate),
+            escaped(&said),
+            last_words(id, instance, tail).map_or_else(String::new, |words| format!("<pre>{}</pre>", escaped(&words))),
+        );
+    }
+    text.push_str("</table></body></html>\n");
+    text
+}
+
+/// The run for a CI server that reads JUnit's XML. Times are seconds.
+pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
+    let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
+    let tally = state.tally;
+    let all_ms = state.lived_ms;
+    let left_out = tally.skipped + tally.blocked + tally.cancelled;
+    let counts = format!(
+        "tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{left_out}\" time=\"{}\"",
+        tally.instances,
+        tally.failed + tally.parked,
+        seconds(all_ms)
+    );
+    let name = escaped(&title(state));
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"{name}\" {counts}>\n  <testsuite name=\"{name}\" {counts}>\n"
+    );
+    for (row, (id, instance)) in rows(state).zip(&state.instances) {
+        let (name, task) = (escaped(&row.name), escaped(&sanitize::name(&instance.task)));
+        let time = seconds(instance.spent_ms());
+        let _ = write!(text, "    <testcase name=\"{name}\" classname=\"{task}\" time=\"{time}\"");
+        let said = escaped(if row.said.is_empty() { row.result } else { &row.said });
+        let inner = match (instance.result(), &instance.fate) {
+            (_, Some(Fate::Parked { .. })) => {
+                Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
+            }
+            (Some(InstanceResult::Succeeded), _) if instance.reused_from.is_some() => {
+                Some(format!("<system-out>{said}</system-out>"))
+            }
+            (Some(InstanceResult::Succeeded | InstanceResult::Flaky), _) => None,
+            (Some(InstanceResult::Skipped | InstanceResult::Blocked | InstanceResult::Cancelled) | None, _) => {
+                Some(format!("<skipped message=\"{said}\"/>"))
+            }
+            (Some(result), _) => {
+                let words = escaped(&last_words(id, instance, tail).unwrap_or_default());
+                Some(format!("<failure type=\"{}\" message=\"{said}\">{words}</failure>", result.name()))
+            }
+        };
+        match inner {
+            None => text.push_str("/>\n"),
+            Some(inner) => drop(writeln!(text, ">{inner}</testcase>")),
+        }
+    }
+    text.push_str("  </testsuite>\n</testsuites>\n");
+    text
+}
+
+/// The last lines of an attempt that did not pass, harmless.
+fn last_words(id: &InstanceId, instance: &InstanceState, tail: LogTail<'_>) -> Option<String> {
+    use InstanceResult::{Failed, Lost, TimedOut, Violation};
+    let attempt = instance.last_attempt()?.attempt;
+    matches!(instance.result(), Some(Failed | TimedOut | Violation | Lost)).then_some(())?;
+    let lines: Vec<String> = tail(id, attempt).iter().map(|line| sanitize::line(line)).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Attempt;
+    use crate::journal::replay;
+    use crate::report::story::{mixed, recorded};
+
+    fn tail(_: &InstanceId, _: Attempt) -> Vec<Vec<u8>> {
+        vec![b"<b>last</b> \x1b[31mwords & more".to_vec()]
+    }
+
+    #[test]
+    fn a_run_as_markdown() {
+        insta::assert_snapshot!(markdown(&replay(&recorded(mixed()))));
+    }
+
+    #[test]
+    fn a_cell_of_markdown_holds_no_markup() {
+        let check = |text: &str, expected: &str| assert_eq!(cell(text), expected, "{text}");
+        check("build[os=a]", "build\\[os=a\\]");
+        check("[x](javascript:alert(1))", "\\[x\\](javascript:alert(1))");
+        check("![x](https://host/p.png)", "\\!\\[x\\](https:\\//host/p.png)");
+        check("<javascript:x> a|b `c` \\d", "&lt;javascript:x> a\\|b \\`c\\` \\\\d");
+        check("www.x.org @all &lbrack; a_b", "www\\.x.org &#64;all &amp;lbrack; a\\_b");
+    }
+
+    #[test]
+    fn a_run_as_junit() {
+        insta::assert_snapshot!(junit(&replay(&recorded(mixed())), &tail));
+    }
+
+    #[test]
+    fn a_page_fetches_nothing_and_holds_no_tag_of_a_worker() {
+        let page = html(&replay(&recorded(mixed())), &tail);
+        assert!(page.contains("&lt;b&gt;last") && !page.contains("<b>") && !page.contains('\u{1b}'), "{page}");
+        assert!(!page.contains("http") && !page.contains("src=") && !page.contains("<script"), "{page}");
+    }
+}

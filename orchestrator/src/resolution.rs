@@ -1,0 +1,401 @@
+//! A person settles what keeps a parked result from landing (`swarm resolve`). [`begin`] opens an ordinary linked worktree
+//! in the middle of that merge, as `git merge` would have left it: the target's tip, all of the change that fits, conflict
+//! markers where the two contradict each other, and both sides in git's index. [`finish`] takes what the person made there;
+//! [`crate::resume::retry`] then lands it through the target's gate. [`abort`] removes the worktree and nothing else, and none that a
+//! person edited unless they say so.
+//!
+//! The worktree is the person's: no cage, their own editor and tools. It is made from the repository's own objects, no filter
+//! or hook runs for it, and nothing that a worker left beside its change is in it. What the person makes is not held to
+//! the task's `writes`; the gate judges it as it judges everything.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use git2::build::CheckoutBuilder;
+use git2::{ErrorCode, Index, IndexAddOption, IndexEntry, IndexTime, Oid, WorktreePruneOptions};
+use serde::{Deserialize, Serialize};
+use swarm_plans::{InstanceId, Merge, Plan};
+
+use crate::collect::rules::judge_together;
+use crate::collect::{Refusal, display_path};
+use crate::commit::{self, CommitSpec, Signing};
+use crate::entry_name::is_modules_file;
+use crate::event::ChangeSummary;
+use crate::executor::settle::refused;
+use crate::ids::{Attempt, RunId, encode_component};
+use crate::merge::text::Labels;
+use crate::merge::touched::{ConflictPlace, Conflicted, conflicted, still_marked};
+use crate::merge::{FileRules, FoldError, Step};
+use crate::open::{OpenError, open_worktree};
+use crate::path_globs::BadGlob;
+use crate::report::sanitize;
+use crate::repository::{Repository, RepositoryError};
+use crate::tree::{self, TreeError};
+
+/// What stands beside a worktree's HEAD, in its folder of the repository: what it was opened for.
+const NOTE: &str = "SWARM_RESOLVE";
+
+/// Bits of an index entry's flags that hold its stage. Source: gitformat-index(5), "2-bit stage (during merge)".
+const STAGE_SHIFT: u16 = 12;
+
+/// Why a resolution did not begin or end.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolutionError {
+    /// One is under way.
+    #[error("open it: it is open already, at {}", .0.display())]
+    UnderWay(PathBuf),
+    /// None is.
+    #[error("find a resolution of {id} in {run}: none was begun")]
+    None {
+        /// The run.
+        run: RunId,
+        /// Which result.
+        id: InstanceId,
+    },
+    /// No file can stand for both sides.
+    #[error("show the conflict: one side has a folder where the other has a file")]
+    FolderFile,
+    /// It was begun for another change than the newest.
+    #[error("take what is in {}: the result has another change since it was opened", .0.display())]
+    Outdated(PathBuf),
+    /// Markers are left.
+    #[error("take what is in {}: conflict markers are left in {}", at.display(), paths.join(", "))]
+    Marked {
+        /// The worktree.
+        at: PathBuf,
+        /// Where, rendered for people.
+        paths: Vec<String>,
+    },
+    /// The merge itself is a tree that no worker may leave; what is wrong with it, rendered for people.
+    #[error("open the merge: with what landed before, it {0}")]
+    Unfit(String),
+    /// No worker may leave such a tree, and nobody may land it.
+    #[error("take what is in {}: it {what}", at.display())]
+    Hostile {
+        /// The worktree.
+        at: PathBuf,
+        /// What is in it, rendered for people.
+        what: String,
+    },
+    /// It is what landed before.
+    #[error("take what is in {}: nothing of the change is left", .0.display())]
+    Nothing(PathBuf),
+    /// Somebody worked in it.
+    #[error("remove {}: files in it were edited since it was opened", .0.display())]
+    Edited(PathBuf),
+    /// The folder.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A glob of the plan.
+    #[error(transparent)]
+    Glob(#[from] BadGlob),
+    /// Objects.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The file system.
+    #[error("use {}: {source}", path.display())]
+    Io {
+        /// Which path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl From<git2::Error> for ResolutionError {
+    fn from(error: git2::Error) -> Self {
+        ResolutionError::Repository(error.into())
+    }
+}
+
+impl From<TreeError> for ResolutionError {
+    fn from(error: TreeError) -> Self {
+        ResolutionError::Fold(error.into())
+    }
+}
+
+/// Which result is settled.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its run.
+    pub run: &'a RunId,
+    /// Its instance.
+    pub id: &'a InstanceId,
+    /// Its newest change.
+    pub change: Step<'a>,
+    /// The commit that holds it.
+    pub commit: Oid,
+}
+
+/// What was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Conflicting paths, rendered for people; empty where everything fits and only the gate was red.
+    pub paths: Vec<String>,
+    /// Files that a command of the plan would make again: they are as they landed.
+    pub again: Vec<String>,
+}
+
+/// What a worktree was opened for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Note {
+    version: u32,
+    /// Full hex commit ids: the target's tip, and the change.
+    tip: String,
+    change: String,
+    /// The tree of the files as they were laid out, full hex id; `None` where an older swarm opened it.
+    #[serde(default)]
+    laid_out: Option<String>,
+}
+
+/// Whether a worktree that a person edited may be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edits {
+    /// It stays.
+    Keep,
+    /// It goes with them.
+    Discard,
+}
+
+/// The name that git knows the worktree by.
+fn worktree_name(run: &RunId, id: &InstanceId) -> String {
+    encode_component(&format!("resolve-{run}-{id}"))
+}
+
+/// Opens the merge of a result into `tip` in the new folder `at`.
+///
+/// # Errors
+/// [`ResolutionError`]; nothing is opened then.
+pub fn begin(
+    repository: &Repository,
+    plan: &Merge,
+    subject: Subject<'_>,
+    tip: Oid,
+    at: &Path,
+) -> Result<Opened, ResolutionError> {
+    if let Some(known) = place_of(repository, subject.run, subject.id)? {
+        return Err(ResolutionError::UnderWay(known));
+    }
+    let merged = merged(repository, plan, &subject, tip)?;
+    if let Some(refusal) = judged(repository, &merged, tip)? {
+        return Err(ResolutionError::Unfit(refused(&refusal)));
+    }
+    open_worktree(repository, tip, &worktree_name(subject.run, subject.id), at)?;
+    let filled = fill(at, &subject, tip, &merged);
+    if filled.is_err() {
+        // What was made is of no use; whatever cannot be removed, `git worktree list` shows.
+        drop(remove(repository, subject));
+    }
+    filled?;
+    let shown = |path: &Vec<u8>| display_path(path);
+    Ok(Opened {
+        paths: merged.places.iter().map(|place| shown(&place.at.path)).collect(),
+        again: merged.again.iter().map(shown).collect(),
+    })
+}
+
+/// What must not be laid out on the person's disk: their own git would obey it.
+fn judged(repository: &Repository, merged: &Conflicted, tip: Oid) -> Result<Option<Refusal>, ResolutionError> {
+    let git = repository.handle()?;
+    let odb = git.odb()?;
+    let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+    // With conflict markers in it, git cannot read such a file and obeys nothing in it.
+    let marked = merged.places.iter().filter(|place| is_modules_file(&name(&place.at.path)));
+    let edits: tree::Edits = marked.map(|place| (place.at.path.clone(), place.versions[1])).collect();
+    let tree = match tree::edit(&odb, Some(merged.tree), &edits)? {
+        Some(tree) => tree,
+        None => tree::write(&odb, vec![])?,
+    };
+    Ok(judge_together(&odb, repository.tree_of(tip)?, tree)?)
+}
+
+fn merged(
+    repository: &Repository,
+    plan: &Merge,
+    subject: &Subject<'_>,
+    tip: Oid,
+) -> Result<Conflicted, ResolutionError> {
+    let labels =
+        Labels { base: "before both".to_owned(), ours: "landed".to_owned(), theirs: sanitize::name(&subject.id.0) };
+    let (git, ours) = (repository.handle()?, repository.tree_of(tip)?);
+    let rules = FileRules::of(plan)?;
+    conflicted(&git.odb()?, &rules, (ours, &subject.change), &labels)?.ok_or(ResolutionError::FolderFile)
+}
+
+/// Makes a checkout of the tip look like a merge in its midst.
+fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Result<(), ResolutionError> {
+    let git = git2::Repository::open(at)?;
+    let tree = git.find_tree(merged.tree)?;
+    git.checkout_tree(tree.as_object(), Some(CheckoutBuilder::new().force().update_index(false)))?;
+    let mut index = git.index()?;
+    index.read_tree(&tree)?;
+    for place in &merged.places {
+        put_stages(&mut index, place)?;
+    }
+    index.write()?;
+    let laid_out = tree_of_files(&git, at)?;
+    let note = Note {
+        version: 1,
+        tip: tip.to_string(),
+        change: subject.commit.to_string(),
+        laid_out: Some(laid_out.to_string()),
+    };
+    let write = |name: &str, text: String| {
+        let path = git.path().join(name);
+        fs::write(&path, text).map_err(|source| ResolutionError::Io { path, source })
+    };
+    write(NOTE, serde_json::to_string(&note).expect("plain strings"))?;
+    write("MERGE_HEAD", format!("{}\n", subject.commit))?;
+    write("MERGE_MSG", format!("{}\n", sanitize::name(&subject.id.0)))
+}
+
+/// Puts the three versions of a path in the place of the merged one.
+fn put_stages(index: &mut Index, place: &ConflictPlace) -> Result<(), git2::Error> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(&place.at.path));
+    index.remove_path(path)?;
+    for (stage, version) in (1_u16..).zip(place.versions) {
+        let Some(entry) = version.map(|entry| entry.canonical()) else { continue };
+        index.add(&IndexEntry {
+            ctime: IndexTime::new(0, 0),
+            mtime: IndexTime::new(0, 0),
+            dev: 0,
+            ino: 0,
+            mode: entry.mode,
+            uid: 0,
+            gid: 0,
+            file_size: 0,
+            id: entry.id,
+            flags: stage << STAGE_SHIFT,
+            flags_extended: 0,
+            path: place.at.path.clone(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Takes what a person made as a new change of the instance, kept under the ref of `attempt`. The worktree stays.
+///
+/// # Errors
+/// [`ResolutionError`]; nothing has changed then.
+pub fn finish(
+    repository: &Repository,
+    plan: &Plan,
+    subject: Subject<'_>,
+    attempt: Attempt,
+    signing: &Signing,
+) -> Result<ChangeSummary, ResolutionError> {
+    let at = place_of(repository, subject.run, subject.id)?
+        .ok_or_else(|| ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() })?;
+    let there = git2::Repository::open(&at)?;
+    let path = there.path().join(NOTE);
+    let text = fs::read_to_string(&path).map_err(|source| ResolutionError::Io { path: path.clone(), source })?;
+    let outdated = || ResolutionError::Outdated(at.clone());
+    let note: Note = serde_json::from_str(&text).map_err(|_| outdated())?;
+    if note.change != subject.commit.to_string() {
+        return Err(outdated());
+    }
+    let tip = Oid::from_str(&note.tip)?;
+    let places = merged(repository, &plan.merge, &subject, tip)?.places;
+    let tree = tree_of_files(&there, &at)?;
+    let git = repository.handle()?;
+    let odb = git.odb()?;
+    let marked = still_marked(&odb, tree, &places)?;
+    if !marked.is_empty() {
+        return Err(ResolutionError::Marked { at, paths: marked.iter().map(|path| display_path(path)).collect() });
+    }
+    let before = repository.tree_of(tip)?;
+    if tree == before {
+        return Err(ResolutionError::Nothing(at));
+    }
+    if let Some(refusal) = judge_together(&odb, before, tree)? {
+        return Err(ResolutionError::Hostile { at, what: refused(&refusal) });
+    }
+    let trailers = commit::trailers(&plan.name, subject.id);
+    let title = format!("{}: {}", plan.name, subject.id);
+    let spec = CommitSpec { parents: &[tip], tree, subject: &title, trailers: &trailers };
+    let commit = commit::write_commit(repository, signing, &spec)?;
+    commit::keep(repository, &commit::attempt_ref(subject.run, subject.id, attempt), commit)?;
+    let files = tree::diff(&odb, Some(before), Some(tree))?.len() as u64;
+    let (base_tree, tree) = (before.to_string(), tree.to_string());
+    Ok(ChangeSummary { base_tree, commit: commit.to_string(), tree, files, history: None, writes: None })
+}
+
+/// The tree of a person's files as they are now, whether or not they were added or committed. Their index stays as it is.
+fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionError> {
+    let mut index = git.index()?;
+    index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
+    index.update_all(["*"], None)?;
+    let mut gone = Vec::new();
+    for conflict in index.conflicts()? {
+        let conflict = conflict?;
+        gone.extend([conflict.our, conflict.their, conflict.ancestor].into_iter().flatten().map(|entry| entry.path));
+    }
+    for path in gone {
+        let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+        // A file that the person removed is no longer in conflict: it is gone.
+        if at.join(path).symlink_metadata().is_err() && index.conflict_get(path).is_ok() {
+            index.conflict_remove(path)?;
+        }
+    }
+    Ok(index.write_tree_to(git)?)
+}
+
+/// Removes the worktree, and returns where it was. The result stays as it is.
+///
+/// # Errors
+/// [`ResolutionError::None`], [`ResolutionError::Edited`] where that is to stop it, and those of the repository.
+pub fn abort(repository: &Repository, subject: Subject<'_>, edits: Edits) -> Result<PathBuf, ResolutionError> {
+    if edits == Edits::Keep
+        && let Some(at) = place_of(repository, subject.run, subject.id)?
+        && is_edited(&at).unwrap_or(true)
+    {
+        return Err(ResolutionError::Edited(at));
+    }
+    remove(repository, subject)
+}
+
+/// Whether the files are others than those that were laid out. What git ignores does not count.
+fn is_edited(at: &Path) -> Result<bool, ResolutionError> {
+    let git = git2::Repository::open(at)?;
+    let path = git.path().join(NOTE);
+    let text = fs::read_to_string(&path).map_err(|source| ResolutionError::Io { path, source })?;
+    let Ok(Note { laid_out: Some(laid_out), .. }) = serde_json::from_str(&text) else { return Ok(true) };
+    Ok(tree_of_files(&git, at)?.to_string() != laid_out)
+}
+
+/// Removes the worktree with all that is in it, and returns where it was.
+fn remove(repository: &Repository, subject: Subject<'_>) -> Result<PathBuf, ResolutionError> {
+    let git = repository.handle()?;
+    let worktree = match git.find_worktree(&worktree_name(subject.run, subject.id)) {
+        Ok(worktree) => worktree,
+        Err(error) if error.code() == ErrorCode::NotFound => {
+            return Err(ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let at = worktree.path().to_owned();
+    worktree.prune(Some(WorktreePruneOptions::new().valid(true).working_tree(true)))?;
+    Ok(at)
+}
+
+/// Where a result is being settled; `None` where it is not. A worktree whose folder a person removed is forgotten.
+///
+/// # Errors
+/// Those of the repository.
+pub fn place_of(repository: &Repository, run: &RunId, id: &InstanceId) -> Result<Option<PathBuf>, ResolutionError> {
+    let git = repository.handle()?;
+    match git.find_worktree(&worktree_name(run, id)) {
+        Ok(worktree) if worktree.path().is_dir() => Ok(Some(worktree.path().to_owned())),
+        Ok(worktree) => {
+            worktree.prune(None)?;
+            Ok(None)
+        }
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

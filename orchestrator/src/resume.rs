@@ -1,0 +1,485 @@
+//! A run goes on where its journal stops: plan, base, target and what it was asked for come from there, never from the
+//! files of today.
+//!
+//! hold the run → read what happened → wait until nothing of the earlier coordinator lives → complete a landing that was
+//! announced → clean what was half made → the straight line of [`crate::run`], with a core that knows the past.
+//!
+//! What has a result is never run again, with two exceptions that are said: a failure that was the machine's, and a result
+//! whose change or artifacts somebody removed while something still needs them.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use git2::Oid;
+use serde_json::{Map, Value};
+use swarm_plans::{InstanceId, SourceFile, TaskGraph};
+
+use crate::commit;
+use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
+use crate::dispatcher::core::{Options, RunCore};
+use crate::dispatcher::history::History;
+use crate::event::{AttemptEnd, ChangeSummary, Fate, Recorded, RunEvent};
+use crate::executor::WORKTREES;
+use crate::executor::outputs::{ARTIFACTS, OUT};
+use crate::fault;
+use crate::ids::{Attempt, RunId};
+use crate::journal::{Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
+use crate::machine::Machine;
+use crate::plain_copy::copy_onto;
+use crate::removal::{remove_tree, sweep};
+use crate::report::{Reports, is_resumable};
+use crate::repository::{Repository, RepositoryError};
+use crate::run::before::heard;
+use crate::run::{LoadedPlan, RunEnd, RunError, Stage, answer_globs, expanded_hash};
+use crate::settings::Settings;
+use crate::state::{StateDir, make_private_dir_all};
+use crate::target::{self, TargetError};
+
+/// How long the workers of a dead coordinator may take to end: they are killed as soon as they see that it is gone.
+const WORKERS_END_MAX: Duration = Duration::from_secs(30);
+
+/// The newest attempts whose worktrees may not have been removed yet when the coordinator died: as many as wait for removal
+/// at once, and a few that were on their way there.
+const UNCLEANED_ATTEMPTS_MAX: usize = 512;
+
+/// Why a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The journal has no such run.
+    #[error("find the run {0} in the journal")]
+    Unknown(RunId),
+    /// The text of its plan in the journal is refused, which an older or newer swarm accepted.
+    #[error("read the plan of {run} from the journal: {message}")]
+    Plan {
+        /// The run.
+        run: RunId,
+        /// The first mistake.
+        message: String,
+    },
+    /// Its plan gives other tasks than it did.
+    #[error("go on with {0}: this swarm expands its plan to other tasks than the one that began it")]
+    Expansion(RunId),
+    /// Its base is not in this repository.
+    #[error("find the base {base} of {run} in the repository at {}", repository.display())]
+    Base {
+        /// The run.
+        run: RunId,
+        /// Its commit.
+        base: String,
+        /// Where it was looked for.
+        repository: std::path::PathBuf,
+    },
+    /// Workers of the earlier coordinator do not end.
+    #[error("go on with {run}: workers of its earlier coordinator still live after {} s", WORKERS_END_MAX.as_secs())]
+    Workers {
+        /// The run.
+        run: RunId,
+    },
+}
+
+impl ResumeError {
+    /// What a person can do.
+    pub fn hint(&self) -> String {
+        match self {
+            ResumeError::Unknown(_) => "`swarm list` shows the runs".to_owned(),
+            ResumeError::Plan { .. } | ResumeError::Expansion(_) => {
+                "resume it with the swarm that began it, or start it anew with `swarm run`".to_owned()
+            }
+            ResumeError::Base { .. } => "run it where the commit is, or fetch it; `-C` names another folder".to_owned(),
+            ResumeError::Workers { .. } => {
+                "end the processes that `pgrep -fa __worker` shows, then resume again".to_owned()
+            }
+        }
+    }
+}
+
+/// Goes on with a run to its end, as [`crate::run::run`] does with a new one. A run that has nothing left to do ends at once
+/// with the exit code that it had.
+///
+/// # Errors
+/// [`RunError`]; what happened before stays true, and the run can be resumed again.
+pub async fn resume(run: &RunId, settings: Settings, reports: &mut Reports) -> Result<RunEnd, RunError> {
+    retry(run, SecondTry::default(), settings, reports).await
+}
+
+/// What a person wants tried again.
+#[derive(Debug, Clone, Default)]
+pub struct SecondTry {
+    /// Results that failed or are parked, in graph order.
+    pub instances: Vec<InstanceId>,
+    /// Among them, what they settled by hand, with the change that they made of it and the attempt that it is kept as.
+    pub resolved: Option<(InstanceId, Attempt, ChangeSummary)>,
+}
+
+impl SecondTry {
+    fn resolved_id(&self) -> Option<&InstanceId> {
+        self.resolved.as_ref().map(|(id, ..)| id)
+    }
+
+    /// What happened to the instance that was settled by hand: it handed over `outputs` before.
+    fn events(&self, outputs: impl Fn(&InstanceId) -> Map<String, Value>) -> Vec<RunEvent> {
+        let Some((instance, attempt, change)) = &self.resolved else { return vec![] };
+        let (instance, attempt) = (instance.clone(), *attempt);
+        let done = RunEvent::AttemptFinished {
+            instance: instance.clone(),
+            attempt,
+            end: AttemptEnd::Succeeded,
+            duration_ms: 0,
+            change: Some(change.clone()),
+            outputs: outputs(&instance),
+            notes: vec!["a person settled its conflict".to_owned()],
+            refusals: vec![],
+            envelope: None,
+            retry_in_ms: None,
+        };
+        vec![RunEvent::AttemptStarted { instance, attempt }, done]
+    }
+}
+
+/// Goes on with a run that may have ended, after giving these results another try: what failed runs again, what was parked takes its
+/// turn on the target again.
+///
+/// # Errors
+/// As of [`resume`].
+pub async fn retry(
+    run: &RunId,
+    again: SecondTry,
+    mut settings: Settings,
+    reports: &mut Reports,
+) -> Result<RunEnd, RunError> {
+    settings.fault.into_iter().for_each(fault::arm);
+    let repository = Arc::new(Repository::discover(&settings.repository)?);
+    let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
+    let row = row_of(&JournalReader::open(&state_root)?, run)?;
+    if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !again.instances.is_empty()) {
+        return Ok(RunEnd { run: run.clone(), exit });
+    }
+    let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
+    let now_ms = settings.clock.now_ms();
+    let of_run = RunLock::of_run(state.root(), run, now_ms)?;
+    let mut journal = Journal::open(state.root())?;
+    // Read again: until the lock was ours, somebody else may have gone on with it.
+    let reader = JournalReader::open(state.root())?;
+    let row = row_of(&reader, run)?;
+    if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !again.instances.is_empty()) {
+        return Ok(RunEnd { run: run.clone(), exit });
+    }
+    settings.ask(&reader.asked(run)?.unwrap_or_default());
+    let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
+    heard(loaded.graph.plan(), &settings, &repository, &state)?;
+    let mut told = Told::default();
+    reader.tell(run, 0, |recorded| told.hear(recorded))?;
+    drop(reader);
+    let Told { mut history, state: so_far, ended, is_begun } = told;
+    let target_lock = row.target.as_deref().map(|target| target::lock(&repository, target, now_ms)).transpose()?;
+    if let Some(lock) = &target_lock {
+        lock.name_run(run)?;
+    }
+    if let Some(target) = &row.target {
+        may_go_on(&repository, target, base, &history)?;
+    }
+    empty_trash(&state);
+    let journal = journal.resume_run(run, of_run)?;
+    reports.catch_up(so_far);
+    let workers = state.path(&format!("{}/workers.log", StateDir::run(run)));
+    nobody_lives(run, &workers).await?;
+    repository.sweep_locks(&commit::run_refs(run));
+    commit::keep(&repository, &commit::base_ref(run), base)?;
+    clean_half_made(&state, run, &ended, &history)?;
+    let landed = match &row.target {
+        Some(target) => announced_landing(&repository, target, &history)?,
+        None => Vec::new(),
+    };
+    landed.iter().for_each(|event| history.hear(event));
+    let unparked = history.try_again(&again.instances, again.resolved_id());
+    let by_hand = again.events(|id| history.instance(id).map(|past| past.outputs.clone()).unwrap_or_default());
+    carry_over(&state, run, &again, &history)?;
+    by_hand.iter().for_each(|event| history.hear(event));
+    let plan = Arc::clone(loaded.graph.plan());
+    let (target, started_ms) = (row.target, row.started_at_ms);
+    let past = Past { history, landed, again, by_hand, unparked, is_begun };
+    let (settings, host) = (&settings, settings.host.clone());
+    let (journal, past) = (&journal, Some(past));
+    let mut stage =
+        Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, past };
+    stage.run_out(loaded.graph, reports).await
+}
+
+/// What a stage knows of an earlier coordinator's work.
+pub struct Past {
+    /// All of it.
+    pub history: History,
+    /// Fates that follow from a landing that had been announced, and had been made.
+    pub landed: Vec<RunEvent>,
+    /// What a person wants tried again.
+    pub again: SecondTry,
+    /// What a person did themselves.
+    pub by_hand: Vec<RunEvent>,
+    /// How much of it was parked.
+    pub unparked: u64,
+    /// Whether it came so far that the run had its first event.
+    pub is_begun: bool,
+}
+
+/// What a journal tells, taken in event by event.
+#[derive(Default)]
+struct Told {
+    history: History,
+    state: RunState,
+    /// The attempts that ended last, oldest first; at most [`UNCLEANED_ATTEMPTS_MAX`].
+    ended: VecDeque<(InstanceId, Attempt)>,
+    is_begun: bool,
+}
+
+impl Told {
+    fn hear(&mut self, recorded: Recorded) {
+        self.state.apply(&recorded);
+        self.history.hear(&recorded.event);
+        match recorded.event {
+            RunEvent::RunStarted { .. } => self.is_begun = true,
+            RunEvent::AttemptFinished { instance, attempt, .. } => {
+                if self.ended.len() == UNCLEANED_ATTEMPTS_MAX {
+                    self.ended.pop_front();
+                }
+                self.ended.push_back((instance, attempt));
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn row_of(reader: &JournalReader, run: &RunId) -> Result<RunRow, RunError> {
+    Ok(reader.run(run)?.ok_or_else(|| ResumeError::Unknown(run.clone()))?)
+}
+
+/// The plan as the journal keeps it.
+pub fn plan_of(reader: &JournalReader, row: &RunRow) -> Result<LoadedPlan, RunError> {
+    let refused = |message: String| ResumeError::Plan { run: row.id.clone(), message };
+    let sources = reader.sources(&row.id)?;
+    let (sets, texts): (Vec<_>, Vec<_>) = sources.iter().partition(|source| source.name == SET);
+    let sets: Vec<(String, String)> =
+        sets.iter().filter_map(|set| set.text.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let Some((plan, included)) = texts.split_first() else {
+        return Err(refused("its text is not there".to_owned()).into());
+    };
+    let mut include = |name: &str| {
+        let text = included.iter().find(|source| source.name == name).map(|source| source.text.clone());
+        text.ok_or_else(|| "the journal has no text of it".to_owned())
+    };
+    let parsed = swarm_plans::parse(&plan.name, &plan.text, &sets, &mut include);
+    let first = |diagnostics: &[swarm_plans::Diagnostic]| {
+        refused(diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
+    };
+    let plan = parsed.plan.ok_or_else(|| first(&parsed.diagnostics))?;
+    let graph = TaskGraph::expand(plan).map_err(|diagnostics| first(&diagnostics))?;
+    let sources = sources.into_iter().map(|source| SourceFile { name: source.name, text: source.text }).collect();
+    let loaded = LoadedPlan { graph, sources };
+    if expanded_hash(&loaded) != row.expanded_hash {
+        return Err(ResumeError::Expansion(row.id.clone()).into());
+    }
+    Ok(loaded)
+}
+
+/// The name under which the texts of a plan hold its `--set` values.
+const SET: &str = "--set";
+
+fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
+    let missing = || ResumeError::Base {
+        run: row.id.clone(),
+        base: row.base.clone(),
+        repository: repository.common_dir().to_owned(),
+    };
+    let base = Oid::from_str(&row.base).map_err(|_| missing())?;
+    repository.tree_of(base).map_err(|_| missing())?;
+    Ok(base)
+}
+
+/// Whether the target can still take the rest of the run: it is not checked out, it stems from the base, and it was not
+/// removed after something had landed on it.
+fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History) -> Result<(), RunError> {
+    let landed = |fate: &Fate| match fate {
+        Fate::Landed { commit } => Some(commit.clone()),
+        Fate::Parked { .. } | Fate::Empty | Fate::Dropped => None,
+    };
+    let landed: Vec<String> = history.instances().filter_map(|(_, past)| landed(past.fate.as_ref()?)).collect();
+    if repository.find_ref(target)?.is_none() && !landed.is_empty() {
+        let branch = target.strip_prefix("refs/heads/").unwrap_or(target).to_owned();
+        let tip = history.tip().unwrap_or_default().to_owned();
+        return Err(TargetError::Removed { branch, landed: landed.len(), tip }.into());
+    }
+    target::may_move(repository, target, base)
+}
+
+/// Removes what dead coordinators left in the trash, when no other one works here.
+fn empty_trash(state: &StateDir) {
+    match RunLock::of_idle_state(state.root()) {
+        Ok(_alone) => {
+            if let Err(error) = sweep(state) {
+                tracing::warn!(%error, "the trash could not be emptied; `swarm clean` tries again");
+            }
+        }
+        // Somebody works here, and the trash is theirs, too.
+        Err(LockError::Held { .. }) => {}
+        Err(error) => tracing::warn!(%error, "the trash was not emptied"),
+    }
+}
+
+/// Waits until no worker of an earlier coordinator lives. Every one of them has a copy of the descriptor behind `workers`
+/// as its standard error, and the coordinator had locked it: the kernel keeps that lock until the last copy is closed.
+async fn nobody_lives(run: &RunId, workers: &Path) -> Result<(), RunError> {
+    let io = |source| RunError::Io { path: workers.to_owned(), source };
+    let file = match std::fs::File::open(workers) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    let (sender, free) = tokio::sync::oneshot::channel();
+    // Not on the runtime's threads: should the wait have no end, the program still has one.
+    let wait = move || {
+        let locked = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive));
+        // Nobody listens any more once the time is over.
+        let _ = sender.send(locked);
+    };
+    std::thread::Builder::new().name("workers-end".to_owned()).stack_size(128 << 10).spawn(wait).map_err(io)?;
+    match tokio::time::timeout(WORKERS_END_MAX, free).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(io(error.into())),
+        Ok(Err(_)) | Err(_) => Err(ResumeError::Workers { run: run.clone() }.into()),
+    }
+}
+
+/// Removes the worktrees of attempts that were lost, and those that were waiting for removal. Logs stay.
+fn clean_half_made(
+    state: &StateDir,
+    run: &RunId,
+    ended: &VecDeque<(InstanceId, Attempt)>,
+    history: &History,
+) -> Result<(), RunError> {
+    let lost = history.instances().filter_map(|(id, past)| Some((id, past.running?)));
+    for (instance, attempt) in lost.chain(ended.iter().map(|(instance, attempt)| (instance, *attempt))) {
+        let folder = attempt_dir(state.root(), run, instance, attempt);
+        for name in WORKTREES {
+            let path = folder.join(name);
+            remove_tree(&path).map_err(|source| RunError::Io { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// What a settled result handed over stays handed over, under the number of the attempt that it is now.
+fn carry_over(state: &StateDir, run: &RunId, again: &SecondTry, history: &History) -> Result<(), RunError> {
+    let Some((id, attempt, _)) = &again.resolved else { return Ok(()) };
+    let before = Attempt(history.instance(id).map_or(1, |past| past.attempts));
+    let [from, to] = [before, *attempt].map(|attempt| attempt_dir(state.root(), run, id, attempt).join(OUT));
+    if from.is_dir() && from != to {
+        let copied = make_private_dir_all(&to).and_then(|()| copy_onto(&from, &to));
+        copied.map_err(|source| RunError::Io { path: to, source })?;
+    }
+    Ok(())
+}
+
+/// What follows from a landing that was announced: when the target holds its commit, it was made, whoever moved the target
+/// since; else it was not, and what it was to bring is folded again.
+fn announced_landing(repository: &Repository, target: &str, history: &History) -> Result<Vec<RunEvent>, RunError> {
+    let (Some(announced), Some(tip)) = (history.announced(), repository.find_ref(target)?) else {
+        return Ok(Vec::new());
+    };
+    let Ok(to) = Oid::from_str(&announced.to) else { return Ok(Vec::new()) };
+    let git = repository.handle()?;
+    let is_there = git.find_commit(to).is_ok();
+    if !is_there || (tip != to && !git.graph_descendant_of(tip, to).map_err(RepositoryError::from)?) {
+        return Ok(Vec::new());
+    }
+    let merged = announced.merges.into_iter();
+    Ok(merged.map(|merge| RunEvent::Merged { instance: merge.instance, fate: merge.fate }).collect())
+}
+
+impl Stage<'_> {
+    /// A core that knows the past, and the events that are to be stored before it goes on. Results that are not there any
+    /// more and are still needed are made again, with all that builds on them; the notes name them.
+    pub(crate) fn core_with_past(
+        &self,
+        graph: TaskGraph,
+        options: &Options,
+        past: &mut Past,
+        machine: &Machine,
+        tally: Tally,
+    ) -> Result<(RunCore, Vec<RunEvent>), RunError> {
+        let expected_ms = self.expected_ms();
+        let mut notes = Vec::new();
+        let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
+        loop {
+            let gone: Vec<_> =
+                resumed.core.leanings().iter().filter_map(|it| self.what_is_gone(it).transpose()).collect();
+            if gone.is_empty() {
+                break;
+            }
+            for gone in gone {
+                let (id, what) = gone?;
+                notes.push(format!("{what} of {id} is no longer there: it runs again, with what builds on it"));
+                past.history.forget(id);
+            }
+            let mut graph = TaskGraph::expand(Arc::clone(&self.plan)).expect("it was expanded a moment ago");
+            answer_globs(&mut graph, &self.repository, self.base)?;
+            resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
+        }
+        let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();
+        target.into_iter().for_each(|tip| resumed.core.stands_at(tip.to_string()));
+        let tally = Tally { parked: tally.parked - past.unparked, ..tally };
+        let mut events = Self::opening(&mut resumed, machine, options.jobs, notes, tally);
+        if !past.again.instances.is_empty() {
+            // Right behind `run-resumed`, before what is open because of it.
+            let (instances, resolved) = (past.again.instances.clone(), past.again.resolved_id().cloned());
+            let retried = RunEvent::Retried { instances, resolved };
+            events.splice(1..1, [retried].into_iter().chain(std::mem::take(&mut past.by_hand)));
+        }
+        Ok((resumed.core, events))
+    }
+
+    fn opening(
+        resumed: &mut Resumed,
+        machine: &Machine,
+        jobs: usize,
+        notes: Vec<String>,
+        mut tally: Tally,
+    ) -> Vec<RunEvent> {
+        tally.instances -= resumed.unexpanded.len() as u64;
+        for (_, result) in resumed.unexpanded.iter().chain(&resumed.reopened) {
+            tally.reopen(*result);
+        }
+        let mut events = vec![RunEvent::RunResumed {
+            jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
+            backend: machine.backend.name().to_owned(),
+            enforcement: machine.enforcement.clone(),
+            notes,
+            unexpanded: resumed.unexpanded.iter().map(|(id, _)| id.clone()).collect(),
+            tally,
+        }];
+        events.extend(resumed.take_events());
+        events
+    }
+
+    /// Whether something that an open instance will be given is still there; what is not, otherwise.
+    fn what_is_gone(
+        &self,
+        leaning: &Leaning<'_>,
+    ) -> Result<Option<(swarm_plans::InstanceId, &'static str)>, RepositoryError> {
+        let gone = |what| Ok(Some((leaning.id.clone(), what)));
+        if leaning.artifacts == Artifacts::Needed && !self.has_artifacts(leaning.id, leaning.attempt) {
+            return gone("what it handed over");
+        }
+        let Some(change) = leaning.change else { return Ok(None) };
+        let git = self.repository.handle()?;
+        let is_there = |commit: Oid| git.find_commit(commit).and_then(|commit| commit.tree()).is_ok();
+        match Oid::from_str(&change.commit) {
+            Ok(commit) if is_there(commit) => Ok(None),
+            _ => gone("the change"),
+        }
+    }
+
+    fn has_artifacts(&self, id: &swarm_plans::InstanceId, attempt: Attempt) -> bool {
+        attempt_dir(self.state.root(), self.journal.run(), id, attempt).join(OUT).join(ARTIFACTS).is_dir()
+    }
+}

@@ -1,0 +1,146 @@
+//! What has to be so before a run begins, so that nothing of it starts in vain: a person's word for what the plan asks for,
+//! keys for the models that it names, a branch that can receive its work, a machine that can close its cages. A run stops at the first
+//! that is not; [`obstacles`] tells `swarm check` all of them beforehand.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use swarm_plans::{KeySource, Plan};
+
+use super::RunError;
+use crate::machine::Machine;
+use crate::model::broker::catalog::{Catalog, CatalogError};
+use crate::model::broker::keys::Keys;
+use crate::policy::{Places, PolicyError, Word, resolve, word};
+use crate::repository::Repository;
+use crate::settings::{HostNetwork, Settings, TapeAt};
+use crate::state::StateDir;
+use crate::target;
+
+/// A model that a plan names, and that nobody here has a key for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyless {
+    /// As the plan names it.
+    pub model: String,
+    /// The variables in which a key was looked for: the model's own, then those of what is asked in its place. Never empty.
+    pub variables: Vec<String>,
+}
+
+impl fmt::Display for Keyless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<String> = self.variables.iter().map(|name| format!("${name}")).collect();
+        let are = if variables.len() == 1 { "is" } else { "are" };
+        write!(f, "{} has no key: {} {are} not set", self.model, variables.join(" and "))
+    }
+}
+
+/// All of them in one line.
+pub(super) fn without_keys(models: &[Keyless]) -> String {
+    models.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What a person can do about it.
+pub(super) fn key_hint(models: &[Keyless]) -> String {
+    let variables: BTreeSet<&String> = models.iter().filter_map(|model| model.variables.first()).collect();
+    let set: Vec<String> = variables.iter().map(|name| format!("export {name}=…")).collect();
+    format!(
+        "{}; or say under [models.NAME] of ~/.config/swarm/config.toml where it is: key = {{ env = \"NAME\" }} or {{ command = \
+         [\"pass\", \"show\", …] }}; `--replay DIR` asks nobody",
+        set.join(" ")
+    )
+}
+
+/// Whether a person allowed all that a plan asks for.
+///
+/// # Errors
+/// [`PolicyError::Word`] with all that nobody allowed.
+pub(crate) fn heard(
+    plan: &Plan,
+    settings: &Settings,
+    repository: &Repository,
+    state: &StateDir,
+) -> Result<(), PolicyError> {
+    let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
+    let asks = word::asks_of_plan(plan, &settings.host, places);
+    let asks = settings.word(repository.place()).missing(asks, &settings.host.home);
+    if asks.is_empty() { Ok(()) } else { Err(PolicyError::Word { asks }) }
+}
+
+/// Every model that a run of the plan may ask.
+///
+/// # Errors
+/// [`CatalogError`].
+pub(super) fn catalog(plan: &Plan, settings: &Settings) -> Result<Catalog, CatalogError> {
+    let (models, mistakes) = swarm_plans::models::link(plan, &settings.user, settings.tape.answers());
+    match mistakes.into_iter().next() {
+        Some(mistake) => Err(CatalogError::Mistake(mistake.message)),
+        None => Catalog::new(models, settings.plan_models),
+    }
+}
+
+/// Whether every model that tasks name can be asked. A program that prints a key is not started for that: it may wait for its
+/// owner.
+///
+/// # Errors
+/// [`RunError::Keys`] names all that cannot.
+pub(super) fn keys_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunError> {
+    if matches!(settings.tape, TapeAt::Replay(_)) {
+        return Ok(());
+    }
+    let catalog = catalog(plan, settings)?;
+    let missing = |source: Option<KeySource>| match source {
+        Some(KeySource::Env(name)) => Keys::variable(&settings.host.env, &name).is_none().then_some(name),
+        Some(KeySource::Command(_)) | None => None,
+    };
+    let names: BTreeSet<&str> = plan.model_uses().map(|used| used.name.as_str()).collect();
+    let keyless = names.into_iter().filter_map(|name| {
+        let chain = catalog.chain(name).into_iter();
+        let variables = chain.map(|endpoint| missing(endpoint.key)).collect::<Option<Vec<String>>>()?;
+        (!variables.is_empty()).then(|| Keyless { model: name.to_owned(), variables })
+    });
+    let keyless: Vec<Keyless> = keyless.collect();
+    if keyless.is_empty() { Ok(()) } else { Err(RunError::Keys(keyless)) }
+}
+
+/// All that would stop a run of the plan here before its first task, but for what a person has to allow.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn obstacles(
+    plan: &Plan,
+    settings: &Settings,
+    machine: &Machine,
+    repository: &Repository,
+    state: &StateDir,
+) -> Result<Vec<RunError>, RunError> {
+    let mut found: Vec<RunError> = keys_are_here(plan, settings).err().into_iter().collect();
+    match target::choose(repository, plan, settings, repository.resolve(&plan.base)?) {
+        Err(RunError::Target(error)) => found.push(error.into()),
+        chosen => drop(chosen?),
+    }
+    let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
+    for (name, policy) in word::used_policies(plan) {
+        let offer = machine.offer(Word::everything(HostNetwork::Allowed));
+        found.extend(resolve(name, policy, &settings.host, offer, places).err().map(RunError::from));
+        found.extend(machine.check(name, policy).err().map(RunError::from));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_type() {
+        let keyless = |model: &str, variables: &[&str]| Keyless {
+            model: model.to_owned(),
+            variables: variables.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let models = [keyless("main", &["A_KEY"]), keyless("other", &["B_KEY", "C_KEY"])];
+        let said = "main has no key: $A_KEY is not set; other has no key: $B_KEY and $C_KEY are not set";
+        assert_eq!(without_keys(&models), said);
+        let hint = key_hint(&models);
+        assert!(hint.starts_with("export A_KEY=… export B_KEY=…;") && hint.contains("--replay DIR"), "{hint}");
+    }
+}

@@ -1,0 +1,208 @@
+//! Why a run did not start, or could not go on: what the command line turns into an exit code and the next command to type.
+
+use rustix::io::Errno;
+use swarm_plans::{ExpandError, RenderError};
+
+use super::before::{self, Keyless};
+use crate::base::BaseError;
+use crate::executor::setup::SetupError;
+use crate::executor::trees::TreeError;
+use crate::ids::RunId;
+use crate::journal::{Holder, JournalError, LockError};
+use crate::machine::MachineError;
+use crate::model::broker::catalog::CatalogError;
+use crate::model::broker::tape::TapeError;
+use crate::policy::{PolicyError, word};
+use crate::repository::RepositoryError;
+use crate::resume::ResumeError;
+use crate::target::TargetError;
+
+/// Why a run did not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The repository cannot be worked on.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The target cannot be used (exit code 2).
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    /// Another coordinator holds the target (exit code 8).
+    #[error(transparent)]
+    Held(#[from] LockError),
+    /// The machine offers no cage.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// A policy cannot be granted.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The plan's models cannot be asked as it says (exit code 2).
+    #[error(transparent)]
+    Models(#[from] CatalogError),
+    /// Models that tasks name have no key here (exit code 2).
+    #[error("ask the models of the plan: {}", before::without_keys(.0))]
+    Keys(Vec<Keyless>),
+    /// The folder of `--record` or `--replay` cannot be used (exit code 2).
+    #[error(transparent)]
+    Tape(#[from] TapeError),
+    /// A text of the plan does not render (exit code 2).
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// A fan-out over files cannot be expanded (exit code 2).
+    #[error(transparent)]
+    Expand(#[from] ExpandError),
+    /// The base cannot be prepared.
+    #[error("prepare the base: {0}")]
+    Base(#[from] BaseError),
+    /// The files of the base cannot be listed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// `[workspace] setup` failed (exit code 2 where the machine did not fail it).
+    #[error("set the worktrees up ([workspace] setup): {0}")]
+    Setup(#[from] SetupError),
+    /// It cannot go on where its journal stops.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The machine failed a run that had its name already: whoever mends that goes on with it.
+    #[error("{source}")]
+    Cut {
+        /// The run.
+        run: RunId,
+        /// What happened.
+        source: Box<RunError>,
+    },
+    /// The state folder or another file of ours.
+    #[error("use {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// The exit code of the command line's table.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Target(_)
+            | RunError::Render(_)
+            | RunError::Expand(_)
+            | RunError::Models(_)
+            | RunError::Keys(_)
+            | RunError::Policy(PolicyError::Word { .. })
+            | RunError::Tape(_) => crate::report::exit::USAGE,
+            RunError::Setup(error) if !error.is_the_machines() => crate::report::exit::USAGE,
+            RunError::Held(LockError::Held { .. }) => crate::report::exit::HELD,
+            RunError::Cut { source, .. } => source.exit_code(),
+            _ => crate::report::exit::ENVIRONMENT,
+        }
+    }
+
+    /// The next command to type, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            RunError::Repository(error) => Some(error.hint()),
+            RunError::Target(TargetError::CheckedOut { .. }) => {
+                Some("name another with `--into`, then `swarm apply` merges it into the checkout".to_owned())
+            }
+            RunError::Target(TargetError::Diverged { branch }) => Some(format!(
+                "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
+            )),
+            RunError::Target(TargetError::Removed { branch, tip, .. }) => {
+                Some(format!("`git branch {branch} {tip}` puts it back; a new `swarm run` starts over"))
+            }
+            RunError::Setup(error) if !error.is_the_machines() => {
+                Some("mend `setup` in the plan; `swarm exec -- COMMAND` tries one in such a cage".to_owned())
+            }
+            RunError::Resume(error) => Some(error.hint()),
+            RunError::Models(CatalogError::Untrusted { .. }) => Some(
+                "put the entry into your own ~/.config/swarm/config.toml, or let this plan's with `--trust-models`"
+                    .to_owned(),
+            ),
+            RunError::Keys(models) => Some(before::key_hint(models)),
+            RunError::Policy(PolicyError::Word { asks }) => Some(word::hint(asks)),
+            RunError::Models(CatalogError::Mistake(_)) => Some("`swarm check PLAN` shows where".to_owned()),
+            RunError::Held(LockError::Held { holder: Some(Holder { run: Some(run), .. }) }) => {
+                Some(format!("wait for it, or end it: swarm cancel {run}"))
+            }
+            RunError::Base(error) | RunError::Tree(TreeError::Base(error)) if error.is_the_trees() => {
+                Some("`git ls-tree BASE` shows how its tree begins; `base` in the plan names another commit".to_owned())
+            }
+            RunError::Held(_) => Some("`swarm list` shows what runs, `swarm cancel RUN` ends it".to_owned()),
+            RunError::Machine(_) | RunError::Policy(PolicyError::Tier { .. }) => {
+                let doctor = "`swarm doctor` shows what this machine can enforce, and why not more";
+                Some(remedy(self).unwrap_or(doctor).to_owned())
+            }
+            RunError::Cut { source, .. } => source.hint(),
+            error => remedy(error).map(str::to_owned),
+        }
+    }
+
+    /// With the run that can be resumed, when the machine failed it and not what it was asked for.
+    pub(super) fn cut(self, run: &RunId) -> Self {
+        // Nothing of the machine's is to be mended there: the tree stays what it is.
+        if let RunError::Base(error) | RunError::Tree(TreeError::Base(error)) = &self
+            && error.is_the_trees()
+        {
+            return self;
+        }
+        match self {
+            RunError::Repository(_)
+            | RunError::Base(_)
+            | RunError::Tree(_)
+            | RunError::Machine(MachineError::Probe(_))
+            | RunError::Journal(_)
+            | RunError::Io { .. } => RunError::Cut { run: run.clone(), source: Box::new(self) },
+            RunError::Setup(error) if error.is_the_machines() => {
+                RunError::Cut { run: run.clone(), source: Box::new(RunError::Setup(error)) }
+            }
+            error => error,
+        }
+    }
+}
+
+/// What to do about a failure of the system, wherever below an error it is.
+fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let system = causes.filter_map(|error| error.downcast_ref::<std::io::Error>()).next()?;
+    match system.kind() {
+        StorageFull => Some("free some space, or inodes; `swarm clean --dry-run` shows what swarm can give back"),
+        ReadOnlyFilesystem | PermissionDenied => Some("`--state-dir` names another folder"),
+        _ if system.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            Some("raise the limit of open files (`ulimit -n 4096`), or take fewer workers (`-j`)")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_setup_left_is_the_plans_and_a_full_disk_the_machines() {
+        let run = RunId("it-1".to_owned());
+        let left = || BaseError::Setup { path: "node".into(), reason: "it is a link" };
+        let full = || BaseError::Io { path: "/x".into(), source: std::io::ErrorKind::StorageFull.into() };
+        for (error, code, resumable) in [(left(), 2, false), (full(), 3, true)] {
+            let error = RunError::Setup(SetupError::Base(error)).cut(&run);
+            assert_eq!((error.exit_code(), matches!(error, RunError::Cut { .. })), (code, resumable), "{error}");
+            assert!(error.hint().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tree_that_no_base_may_have_is_no_reason_to_go_on_later() {
+        let run = RunId("it-1".to_owned());
+        let large = || BaseError::TooLarge { tree: git2::Oid::ZERO_SHA1, what: "files", count: 2, max: 1 };
+        let cut = |error: RunError| matches!(error.cut(&run), RunError::Cut { .. });
+        assert!(!cut(RunError::Base(large())) && !cut(RunError::Tree(TreeError::Base(large()))));
+        assert!(RunError::Base(large()).hint().is_some_and(|hint| hint.contains("git ls-tree")));
+        let full = BaseError::Io { path: "/x".into(), source: std::io::ErrorKind::StorageFull.into() };
+        assert!(cut(RunError::Base(full)), "the control: what a person can mend");
+    }
+}

@@ -1,0 +1,46 @@
+//! Ends what happens before the dispatcher listens: looking at the machine, preparing the base, setup.
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::dispatcher::core::StopCause;
+use crate::dispatcher::over;
+use crate::settings::GRACE_MS;
+use crate::worker_process::Permit;
+
+/// What can end a run, and how running work hears of it.
+pub(super) struct Stopping {
+    /// Signals of a person by their numbers, one message each.
+    pub(super) interrupts: mpsc::Receiver<u8>,
+    /// When the run has to end.
+    pub(super) deadline: Option<Instant>,
+    /// Tells running work to end.
+    pub(super) permit: watch::Sender<Permit>,
+}
+
+impl Stopping {
+    /// Waits for `work`, and cancels it when a person or the deadline asks for that. It is waited for in any case; the last
+    /// cause is returned beside what came of it.
+    pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> (T, Option<StopCause>) {
+        let mut work = std::pin::pin!(work);
+        let (mut stopped, mut signals) = (None, 0);
+        let mut deadline = self.deadline;
+        loop {
+            let cause = tokio::select! {
+                done = &mut work => return (done, stopped),
+                Some(signal) = self.interrupts.recv() => {
+                    signals += 1;
+                    StopCause::of_signal(signal, signals - 1)
+                }
+                () = over(deadline) => {
+                    deadline = None;
+                    StopCause::Deadline
+                }
+            };
+            if stopped.is_none_or(|before| before < cause) {
+                stopped = Some(cause);
+                self.permit.send_replace(Permit::Cancel { grace_ms: cause.grace_ms(GRACE_MS) });
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a person decides about results that did not land: another try (`swarm retry`), or none (`swarm drop`).
+
+use swarm_plans::InstanceId;
+
+use crate::event::{Fate, InstanceResult, OnFailure, RunEvent};
+use crate::ids::{RunId, encode_component};
+use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState};
+use crate::report::{Ending, exit, exit_code};
+use crate::repository::{Repository, RepositoryError};
+use crate::state::StateDir;
+
+/// The results that another try would be given, in graph order: all that failed or are parked, or the named one with what is
+/// parked because it builds on it.
+pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<InstanceId> {
+    let mut chosen: Vec<InstanceId> = Vec::new();
+    for (id, instance) in &state.instances {
+        let builds_on = |chosen: &InstanceId| {
+            let task = state.instances.get(chosen).map(|instance| &*instance.task);
+            instance.needs.iter().any(|need| *need == chosen.0 || Some(need.as_str()) == task)
+        };
+        let wanted = match named {
+            Some(named) if named == id => is_parked(instance) || has_failed(instance),
+            Some(_) => is_parked(instance) && chosen.iter().any(builds_on),
+            None => is_parked(instance) || has_failed(instance) && instance.on_failure == OnFailure::Fail,
+        };
+        if wanted {
+            chosen.push(id.clone());
+        }
+    }
+    chosen
+}
+
+fn is_parked(instance: &InstanceState) -> bool {
+    matches!(instance.fate, Some(Fate::Parked { .. }))
+}
+
+/// Whether an instance ended without what it was for, by its own fault or another's.
+pub(crate) fn has_failed(instance: &InstanceState) -> bool {
+    use InstanceResult::{Cancelled, Failed, Lost, TimedOut, Violation};
+    matches!(instance.phase, Phase::Finished(Failed | TimedOut | Violation | Cancelled | Lost))
+}
+
+/// Why a result was not dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum DropError {
+    /// Its run has not ended.
+    #[error("drop a result of {0}: the run has not ended")]
+    Unfinished(RunId),
+    /// It is on the target.
+    #[error("drop {id}: it landed as {commit}")]
+    Landed {
+        /// Which.
+        id: InstanceId,
+        /// Full hex commit id.
+        commit: String,
+    },
+    /// A coordinator works on the run.
+    #[error(transparent)]
+    Held(#[from] LockError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+/// What was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The commits that no ref of ours keeps any more, full hex ids with the refs that kept them.
+    pub refs: Vec<(String, String)>,
+    /// The run's exit code from now on.
+    pub exit: u8,
+}
+
+/// Gives a result up for good: no ref keeps it any more, so that git's own collection takes its objects in time. The journal
+/// knows first; a crash behind that leaves refs that dropping again removes.
+///
+/// # Errors
+/// [`DropError`]; nothing was dropped then, unless the repository failed.
+pub fn drop_result(
+    repository: &Repository,
+    state: &StateDir,
+    (run, id): (&RunId, &InstanceId),
+    now_ms: u64,
+) -> Result<Dropped, DropError> {
+    let of_run = RunLock::of_run(state.root(), run, now_ms)?;
+    let mut journal = Journal::open(state.root())?;
+    let mut known = JournalReader::open(state.root())?.state(run)?;
+    let Some(before) = known.finished.clone() else { return Err(DropError::Unfinished(run.clone())) };
+    let fate = known.instances.get(id).and_then(|instance| instance.fate.clone());
+    if let Some(Fate::Landed { commit }) = fate {
+        return Err(DropError::Landed { id: id.clone(), commit });
+    }
+    let mut code = before.exit;
+    if let Some(Fate::Parked { .. }) = fate {
+        let writer = journal.resume_run(run, of_run)?;
+        for recorded in writer.append(now_ms, vec![RunEvent::Merged { instance: id.clone(), fate: Fate::Dropped }])? {
+            known.apply(&recorded);
+        }
+        if before.exit == exit::PARKED {
+            code = exit_code(Ending::Complete, &known);
+        }
+        writer.append(now_ms, vec![RunEvent::RunFinished { exit: code, tip: before.tip, cause: before.cause }])?;
+    }
+    let prefix = format!("refs/swarm/{}/{}/", encode_component(&run.0), encode_component(&id.0));
+    let mut refs = Vec::new();
+    for (name, commit) in repository.refs_below(&prefix)? {
+        repository.delete_ref(&name)?;
+        refs.push((name, commit.to_string()));
+    }
+    Ok(Dropped { refs, exit: code })
+}

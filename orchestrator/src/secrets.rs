@@ -1,0 +1,357 @@
+//! Values that policies let through and that nobody is to read afterwards (`[sandbox.NAME] secrets`): whatever workers
+//! print or tell is masked before it reaches a log, an event or a screen.
+//!
+//! Comes in: the values of a run's secrets, once. Goes out: texts and streams in which `***` stands wherever one of them
+//! stood, as it is or in a form that programs print by themselves: base64 (also inside a longer text, as in an
+//! `Authorization` header), percent-encoding, hexadecimal, the escapes of JSON, the lines of a value of several.
+//!
+//! A mask is a guard against accidents. A program that means to show a secret can turn it round; what keeps it inside then
+//! is the cage's network, not this room.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::Value;
+
+/// What stands where a secret stood.
+pub const MASK: &str = "***";
+
+/// The shortest value that can be masked, in bytes: shorter ones stand in every other word.
+pub const SECRET_BYTES_MIN: usize = 4;
+
+/// The shortest form of a value that is looked for, in bytes; shorter pieces are found by chance.
+const FORM_BYTES_MIN: usize = 6;
+
+/// The shortest line of a value of several that is looked for by itself, in bytes: keys have longer ones, and `}` is none.
+const LINE_BYTES_MIN: usize = 8;
+
+/// The secrets of a run. A clone is the same mask.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    /// `None` where there is nothing to mask, which then costs nothing.
+    forms: Option<Arc<Forms>>,
+}
+
+struct Forms {
+    finder: AhoCorasick,
+    /// Each form, in the finder's order, with the name of its variable.
+    all: Vec<(Vec<u8>, String)>,
+    longest: usize,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.forms.is_some() { "Secrets(***)" } else { "Secrets()" })
+    }
+}
+
+impl Secrets {
+    /// A mask for values by the names of their variables. Values shorter than [`SECRET_BYTES_MIN`] are not looked for:
+    /// policies with such are refused.
+    pub fn new<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut all: Vec<(Vec<u8>, String)> = Vec::new();
+        for (name, value) in values.into_iter().filter(|(_, value)| value.len() >= SECRET_BYTES_MIN) {
+            all.extend(forms(value).into_iter().map(|form| (form, name.to_owned())));
+        }
+        all.sort();
+        all.dedup_by(|next, kept| next.0 == kept.0);
+        let Some(longest) = all.iter().map(|(form, _)| form.len()).max() else { return Secrets::default() };
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .build(all.iter().map(|(form, _)| form))
+            .expect("variables are smaller than the finder's bound of 2 GiB");
+        Secrets { forms: Some(Arc::new(Forms { finder, all, longest })) }
+    }
+
+    /// Whether there is nothing to mask.
+    pub fn is_empty(&self) -> bool {
+        self.forms.is_none()
+    }
+
+    /// The name of a secret that stands in these bytes.
+    pub fn found_in(&self, bytes: &[u8]) -> Option<&str> {
+        let forms = self.forms.as_deref()?;
+        let first = forms.finder.find_overlapping_iter(bytes).next()?;
+        Some(&forms.all[first.pattern().as_usize()].1)
+    }
+
+    /// The name of a secret that stands in a key or text of `value`.
+    pub fn found_in_value(&self, value: &Value) -> Option<&str> {
+        match value {
+            Value::String(text) => self.found_in(text.as_bytes()),
+            Value::Array(items) => items.iter().find_map(|item| self.found_in_value(item)),
+            Value::Object(entries) => entries
+                .iter()
+                .find_map(|(key, item)| self.found_in(key.as_bytes()).or_else(|| self.found_in_value(item))),
+            // A secret of digits can be handed over as a number.
+            Value::Number(number) => self.found_in(number.to_string().as_bytes()),
+            Value::Null | Value::Bool(_) => None,
+        }
+    }
+
+    /// A text without the secrets in it.
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.found_in(text.as_bytes()).is_none() {
+            return Cow::Borrowed(text);
+        }
+        let mut stream = self.stream();
+        let mut masked = stream.take(text.as_bytes());
+        masked.extend(stream.finish());
+        Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
+    }
+
+    /// The same, in place.
+    pub fn mask(&self, text: &mut String) {
+        if let Cow::Owned(masked) = self.text(text) {
+            *text = masked;
+        }
+    }
+
+    /// A mask for bytes that come in pieces of any size.
+    pub fn stream(&self) -> MaskedStream {
+        MaskedStream { secrets: self.clone(), held: Vec::new(), covered: 0 }
+    }
+}
+
+/// One stream of output. Bytes that may be the beginning of a secret are held back until it is known.
+#[derive(Debug)]
+pub struct MaskedStream {
+    secrets: Secrets,
+    /// What is not passed on yet.
+    held: Vec<u8>,
+    /// How many bytes at the front of `held` belong to a secret whose mask has been passed on.
+    covered: usize,
+}
+
+impl MaskedStream {
+    /// What may be shown now that these bytes have come.
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let secrets = self.secrets.clone();
+        let Some(forms) = secrets.forms.as_deref() else { return bytes.to_vec() };
+        self.held.extend_from_slice(bytes);
+        let safe = forms.first_open(&self.held);
+        self.pass(forms, safe)
+    }
+
+    /// The rest, when nothing more will come.
+    pub fn finish(&mut self) -> Vec<u8> {
+        let secrets = self.secrets.clone();
+        let Some(forms) = secrets.forms.as_deref() else { return Vec::new() };
+        self.pass(forms, self.held.len())
+    }
+
+    /// Passes on the first `safe` bytes of what is held. Forms that overlap are masked once, from the first byte to the last.
+    fn pass(&mut self, forms: &Forms, safe: usize) -> Vec<u8> {
+        let mut shown = Vec::with_capacity(safe);
+        let mut covered = self.covered;
+        for (start, end) in forms.places(&self.held).into_iter().take_while(|(start, _)| *start < safe) {
+            if start >= covered {
+                shown.extend_from_slice(&self.held[covered..start]);
+                shown.extend_from_slice(MASK.as_bytes());
+            }
+            covered = covered.max(end);
+        }
+        if covered < safe {
+            shown.extend_from_slice(&self.held[covered..safe]);
+        }
+        self.covered = covered.saturating_sub(safe);
+        self.held.drain(..safe);
+        shown
+    }
+}
+
+impl Forms {
+    /// Where forms stand, first and behind the last byte, by the first; they may overlap.
+    fn places(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
+        let mut places: Vec<_> =
+            self.finder.find_overlapping_iter(bytes).map(|found| (found.start(), found.end())).collect();
+        places.sort_unstable();
+        places
+    }
+
+    /// The first place from which on all bytes could become a form if more came; the length where there is none.
+    fn first_open(&self, bytes: &[u8]) -> usize {
+        let window = bytes.len().saturating_sub(self.longest - 1);
+        let open = |at: &usize| {
+            let tail = &bytes[*at..];
+            // The forms are sorted: those that start with `tail` follow the place where it would stand itself.
+            let next = self.all.partition_point(|(form, _)| form.as_slice() <= tail);
+            self.all.get(next).is_some_and(|(form, _)| form.starts_with(tail))
+        };
+        (window..bytes.len()).find(open).unwrap_or(bytes.len())
+    }
+}
+
+/// What programs make of a value by themselves, the value first.
+fn forms(value: &str) -> BTreeSet<Vec<u8>> {
+    let whole = [value, value.trim()].into_iter().filter(|text| text.len() >= SECRET_BYTES_MIN);
+    let mut all: BTreeSet<Vec<u8>> = whole.map(|text| text.as_bytes().to_vec()).collect();
+    let mut add = |form: String| {
+        if form.len() >= FORM_BYTES_MIN {
+            all.insert(form.into_bytes());
+        }
+    };
+    let json = serde_json::to_string(value).expect("a string");
+    add(json[1..json.len() - 1].to_owned());
+    add(value.replace('\'', "'\\''"));
+    add(value.replace('\n', "\r\n"));
+    add(STANDARD.encode(value));
+    for before in 0..3 {
+        add(inner_base64(&STANDARD_NO_PAD, value, before));
+        add(inner_base64(&URL_SAFE_NO_PAD, value, before));
+    }
+    for kept in ["-_.~", "-_.!~*'()", "-_.*"] {
+        let upper = percent_encoded(value, kept);
+        add(upper.replace("%20", "+"));
+        add(percent_encoded_lower(&upper));
+        add(upper);
+    }
+    let hex = value.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    add(hex.to_uppercase());
+    add(hex);
+    value.lines().map(str::trim).filter(|line| line.len() >= LINE_BYTES_MIN).for_each(|line| add(line.to_owned()));
+    all
+}
+
+/// The part of the base64 text that is the same whatever stands around `value`, when `before` bytes more than a multiple of
+/// three come first: 2 or 3 characters in front, and one behind, mix with their neighbours.
+fn inner_base64(engine: &impl base64::Engine, value: &str, before: usize) -> String {
+    let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(value.bytes()).collect();
+    let text = engine.encode(&bytes);
+    let front = [0, 2, 3][before];
+    let behind = usize::from(!bytes.len().is_multiple_of(3));
+    text.get(front..text.len().saturating_sub(behind)).unwrap_or_default().to_owned()
+}
+
+/// Percent-encoding with capital digits, in which letters, digits and `kept` stay.
+///
+/// Source: RFC 3986, section 2.
+fn percent_encoded(value: &str, kept: &str) -> String {
+    value.bytes().fold(String::new(), |mut text, byte| {
+        match char::from(byte) {
+            plain if byte.is_ascii_alphanumeric() || kept.contains(plain) => text.push(plain),
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+        text
+    })
+}
+
+/// The same with small digits.
+fn percent_encoded_lower(upper: &str) -> String {
+    let mut digits = 0;
+    let lowered = upper.chars().map(|letter| match letter {
+        '%' => {
+            digits = 2;
+            letter
+        }
+        _ if digits > 0 => {
+            digits -= 1;
+            letter.to_ascii_lowercase()
+        }
+        _ => letter,
+    });
+    lowered.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOKEN: &str = "npm_a?b/c+d e&f='9'";
+
+    fn secrets() -> Secrets {
+        Secrets::new([("TOKEN", TOKEN), ("KEY", "-----BEGIN KEY-----\nMIIEvQIBADANBg\n}\n-----END KEY-----\n")])
+    }
+
+    fn streamed(secrets: &Secrets, pieces: &[&[u8]]) -> String {
+        let mut stream = secrets.stream();
+        let mut shown: Vec<u8> = pieces.iter().flat_map(|piece| stream.take(piece)).collect();
+        shown.extend(stream.finish());
+        String::from_utf8(shown).expect("text")
+    }
+
+    #[test]
+    fn a_value_is_masked_in_every_form_that_programs_print() {
+        let check = |text: String| assert_eq!(secrets().text(&format!("a {text} b")), "a *** b", "{text}");
+        check(TOKEN.to_owned());
+        check(STANDARD.encode(TOKEN));
+        check("npm_a%3Fb%2Fc%2Bd%20e%26f%3D%279%27".to_owned());
+        check("npm_a%3fb%2fc%2bd%20e%26f%3d%279%27".to_owned());
+        check("npm_a%3Fb%2Fc%2Bd+e%26f%3D%279%27".to_owned());
+        check("6e706d5f613f622f632b64206526663d273927".to_owned());
+        check("MIIEvQIBADANBg".to_owned());
+        check(r"-----BEGIN KEY-----\nMIIEvQIBADANBg\n}\n-----END KEY-----\n".to_owned());
+    }
+
+    #[test]
+    fn a_value_inside_a_longer_base64_text_is_masked() {
+        for user in ["", "x", "me", "you"] {
+            let header = STANDARD.encode(format!("{user}:{TOKEN}:{user}"));
+            let masked = secrets().text(&header).into_owned();
+            assert!(masked.contains(MASK) && masked.len() <= user.len() * 3 + 3 + 12, "{user}: {masked}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_comes_in_pieces_is_masked() {
+        let text = format!("say {TOKEN}, again {TOKEN}!");
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        assert_eq!(streamed(&secrets(), &bytes), "say ***, again ***!");
+        assert_eq!(streamed(&secrets(), &[b"npm_a?b"]), "npm_a?b", "only its beginning");
+    }
+
+    #[test]
+    fn only_what_may_become_a_secret_is_held_back() {
+        let mut stream = secrets().stream();
+        assert_eq!(stream.take(b"50 % done, then np"), b"50 % done, then ");
+        assert_eq!(stream.take(b"x"), b"npx");
+        assert_eq!(Secrets::default().stream().take(b"np"), b"np");
+    }
+
+    #[test]
+    fn values_that_overlap_are_masked_as_one() {
+        let secrets = Secrets::new([("A", "abcdef"), ("B", "efghij"), ("C", "aaaa")]);
+        assert_eq!(secrets.text("x abcdefghij y"), "x *** y");
+        let piece = [b'a'; 1000];
+        assert_eq!(streamed(&secrets, &[&piece, &piece, b"b"]), "***b");
+    }
+
+    #[test]
+    fn a_secret_in_a_value_is_named() {
+        let found = |value: Value| secrets().found_in_value(&value).map(str::to_owned);
+        assert_eq!(found(serde_json::json!({"x": [1, TOKEN]})).as_deref(), Some("TOKEN"));
+        assert_eq!(found(serde_json::json!({TOKEN: true})).as_deref(), Some("TOKEN"));
+        assert_eq!(found(serde_json::json!({"x": "TOKEN"})), None);
+        assert!(!format!("{:?}", secrets()).contains("npm"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_piece_shows_a_secret_and_nothing_else_is_lost(
+            values in prop::collection::vec("[ab]{4,9}", 1..4), text in "[abc]{0,60}", cuts in prop::collection::vec(0..60_usize, 0..6)
+        ) {
+            let secrets = Secrets::new(values.iter().map(|value| ("X", value.as_str())));
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.sort_unstable();
+            cuts.push(text.len());
+            let mut from = 0;
+            let pieces: Vec<&[u8]> = cuts.iter().map(|&cut| &text.as_bytes()[std::mem::replace(&mut from, cut)..cut]).collect();
+            let shown = streamed(&secrets, &pieces);
+            prop_assert_eq!(&shown, &*secrets.text(&text));
+            prop_assert!(values.iter().all(|value| !shown.contains(value)));
+            prop_assert_eq!(shown.contains('c'), text.contains('c'));
+            if !values.iter().any(|value| text.contains(value)) {
+                prop_assert_eq!(shown, text);
+            }
+        }
+    }
+}

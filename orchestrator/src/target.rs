@@ -1,0 +1,111 @@
+//! Which branch receives the work, and whether it may: a run never moves a branch under a checkout, and never one that went
+//! another way than its base.
+
+use std::sync::Arc;
+
+use git2::Oid;
+use swarm_plans::Plan;
+
+use crate::dispatcher::core::RunFacts;
+use crate::journal::{LockError, RunLock};
+use crate::repository::{Repository, RepositoryError};
+use crate::run::RunError;
+use crate::settings::Settings;
+
+/// Why a branch cannot be the target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// It is checked out somewhere, and its checkout would no longer fit.
+    #[error("branch `{branch}` is checked out at {}; a run never moves a branch under a checkout", at.display())]
+    CheckedOut {
+        /// The branch.
+        branch: String,
+        /// Where.
+        at: std::path::PathBuf,
+    },
+    /// It went another way than the base.
+    #[error("branch `{branch}` exists and has gone another way than the base commit")]
+    Diverged {
+        /// The branch.
+        branch: String,
+    },
+    /// Something of the run had landed on it, and it is gone.
+    #[error("branch `{branch}` was removed after {landed} results of this run had landed on it")]
+    Removed {
+        /// The branch.
+        branch: String,
+        /// How many.
+        landed: usize,
+        /// Full hex id of the last of their commits.
+        tip: String,
+    },
+    /// Not a name for a branch.
+    #[error("`{branch}` cannot be a branch: {reason}")]
+    Name {
+        /// As given.
+        branch: String,
+        /// The rule.
+        reason: &'static str,
+    },
+}
+
+/// The full ref name of the target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
+///
+/// # Errors
+/// [`RunError::Target`]: the branch may not be moved. [`RunError::Render`] and [`RunError::Repository`].
+pub fn choose(
+    repository: &Repository,
+    plan: &Plan,
+    settings: &Settings,
+    base: Oid,
+) -> Result<Option<String>, RunError> {
+    let facts = RunFacts {
+        name: plan.name.clone(),
+        base: base.to_string(),
+        env: settings.word(repository.place()).readable(&settings.host.env),
+        ..RunFacts::default()
+    };
+    let Some(planned) = plan.target(&facts.context(&serde_json::Value::Null, &facts.lookup()))? else {
+        return Ok(None);
+    };
+    let branch = settings.into.clone().unwrap_or(planned);
+    if let Err(reason) = swarm_plans::branch_name(&branch) {
+        return Err(TargetError::Name { branch, reason }.into());
+    }
+    let name = format!("refs/heads/{branch}");
+    may_move(repository, &name, base)?;
+    Ok(Some(name))
+}
+
+/// Takes the lock of a target. What a coordinator that died while it moved the target left of a lock on the ref is removed.
+///
+/// # Errors
+/// Those of [`RunLock::of_target`].
+pub fn lock(repository: &Repository, target: &str, now_ms: u64) -> Result<Arc<RunLock>, LockError> {
+    let lock = RunLock::of_target(repository.common_dir(), target, now_ms)?;
+    if lock.was_moving() {
+        repository.sweep_locks(target);
+        lock.set_moving(false)?;
+    }
+    Ok(Arc::new(lock))
+}
+
+/// Whether a run from `base` may move the branch of that full ref name.
+///
+/// # Errors
+/// [`RunError::Target`] when it may not, and [`RunError::Repository`].
+pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), RunError> {
+    let branch = name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+    if let Some(at) = repository.checked_out_at(name)? {
+        return Err(TargetError::CheckedOut { branch, at }.into());
+    }
+    if let Some(tip) = repository.find_ref(name)? {
+        let git = repository.handle()?;
+        let holds = |a: Oid, b: Oid| Ok::<bool, git2::Error>(a == b || git.graph_descendant_of(a, b)?);
+        let related = holds(tip, base).and_then(|held| Ok(held || holds(base, tip)?));
+        if !related.map_err(RepositoryError::from)? {
+            return Err(TargetError::Diverged { branch }.into());
+        }
+    }
+    Ok(())
+}

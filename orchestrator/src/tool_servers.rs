@@ -1,0 +1,490 @@
+//! Foreign tool servers that agents reach through the coordinator (Model Context Protocol over streamable HTTP): the address
+//! and the secrets stay here, an agent knows a server by its name. Who decides whether an agent may call a tool is the
+//! agent's own gate inside its cage; who decides which servers a task names is the executor.
+//!
+//! A connection is made when a server is used first and made anew when it broke. One that hangs or lies costs its own calls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Url, redirect};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams,
+    ProtocolVersion,
+};
+use rmcp::service::RunningService;
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::auth::{AuthClient, AuthError, AuthorizationManager, ClientCredentialsConfig, OAuthState};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
+use serde_json::{Map, Value};
+use swarm_plans::{ServerAccess, ServerReach, ToolServer};
+use swarm_protocol::tool_answer;
+use swarm_protocol::toolset::OfferedTool;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::model::broker::keys::Keys;
+use crate::report::sanitize;
+use crate::state::StateDir;
+
+/// A person signs in to a server.
+pub mod sign_in;
+/// What signing in brought, on disk.
+pub mod tokens;
+
+use tokens::TokenFile;
+
+/// Tools that one server may offer.
+const TOOLS_MAX: usize = 200;
+/// Pages that a list may have.
+const PAGES_MAX: usize = 50;
+/// The longest answer that is passed on, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// The longest event of a server, in bytes.
+const EVENT_BYTES_MAX: usize = 8 << 20;
+/// How long a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(20);
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarServer {
+    /// Where it is.
+    pub url: String,
+    /// What it wants to see.
+    pub access: Access,
+    /// How long its start and each of its calls may take.
+    pub timeout: Duration,
+}
+
+/// What a server wants to see.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// A token.
+    Token(String),
+    /// A token that its authorization server gives for this (OAuth 2, client credentials).
+    Client {
+        /// Who asks.
+        id: String,
+        /// Its secret.
+        secret: String,
+        /// What is asked for.
+        scopes: Vec<String>,
+    },
+    /// A token that a person got by signing in (OAuth 2, authorization code); it is renewed as long as the server lets it.
+    SignedIn {
+        /// Where it is kept.
+        tokens: TokenFile,
+        /// What signs in, to be typed.
+        command: String,
+    },
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Open => "Open",
+            Access::Token(_) => "Token(…)",
+            Access::Client { .. } => "Client(…)",
+            Access::SignedIn { .. } => "SignedIn(…)",
+        })
+    }
+}
+
+impl Access {
+    fn secrets(&self) -> Vec<String> {
+        match self {
+            Access::Open => vec![],
+            Access::Token(secret) | Access::Client { secret, .. } => vec![secret.clone()],
+            Access::SignedIn { tokens, .. } => tokens.secrets(),
+        }
+    }
+}
+
+type Service = RunningService<RoleClient, ClientConfig>;
+
+/// All servers of a run, by name.
+#[derive(Debug, Default)]
+pub struct ToolServers {
+    /// How each is spoken with, or why it cannot be.
+    servers: BTreeMap<String, Result<FarServer, String>>,
+    running: Mutex<HashMap<String, Arc<Service>>>,
+}
+
+impl ToolServers {
+    /// Nobody is spoken to yet.
+    pub fn new(servers: BTreeMap<String, Result<FarServer, String>>) -> ToolServers {
+        ToolServers { servers, running: Mutex::default() }
+    }
+
+    /// Those of a person's configuration that are named, with their secrets; tokens of people lie in `state`.
+    pub async fn of<'a>(
+        named: impl Iterator<Item = (&'a String, &'a ToolServer)>,
+        keys: &Keys,
+        state: &StateDir,
+    ) -> ToolServers {
+        let mut servers = BTreeMap::new();
+        for (name, server) in named {
+            let ServerReach::Address { url, access } = &server.reach else { continue };
+            let access =
+                match access {
+                    ServerAccess::Open => Ok(Access::Open),
+                    ServerAccess::Token(source) => {
+                        keys.get(source).await.map(|token| Access::Token(token.expose().to_owned()))
+                    }
+                    ServerAccess::Client { id, secret, scopes } => keys.get(secret).await.map(|secret| {
+                        Access::Client { id: id.clone(), secret: secret.expose().to_owned(), scopes: scopes.clone() }
+                    }),
+                    ServerAccess::Login { .. } => {
+                        let command = format!("swarm login {}", sanitize::shell_word(name));
+                        Ok(Access::SignedIn { tokens: TokenFile::of(state, url), command })
+                    }
+                };
+            let far = access.map(|access| FarServer { url: url.clone(), access, timeout: server.timeout });
+            servers.insert(name.clone(), far);
+        }
+        ToolServers::new(servers)
+    }
+
+    /// What a server offers.
+    ///
+    /// # Errors
+    /// Why it cannot be used, for people.
+    pub async fn offered(&self, name: &str) -> Result<Vec<OfferedTool>, String> {
+        let server = self.server(name)?;
+        let service = self.service(name, server).await?;
+        let listed = timeout(server.timeout, list(&service)).await;
+        let listed =
+            listed.map_err(|_| late(name, server)).and_then(|listed| listed.map_err(|error| failed(name, &error)));
+        self.forget_if_broken(name, listed.is_err()).await;
+        listed.map_err(|why| struck(&why, server))
+    }
+
+    /// Calls a tool by the server's own name of it.
+    ///
+    /// # Errors
+    /// What the tool says of its failure, or why there is no answer; for the model.
+    pub async fn call(&self, name: &str, tool: &str, arguments: Map<String, Value>) -> Result<String, String> {
+        let server = self.server(name)?;
+        let service = self.service(name, server).await?;
+        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let answer = match timeout(server.timeout, service.peer().call_tool_once(params)).await {
+            Err(_) => Err(late(name, server)),
+            Ok(Err(error)) => {
+                // An error of the tool is an answer; anything else may have broken the connection.
+                self.forget_if_broken(name, !matches!(error, rmcp::ServiceError::McpError(_))).await;
+                Err(failed(name, &error))
+            }
+            Ok(Ok(CallToolResponse::Complete(result))) => serde_json::to_value(&result)
+                .map_err(|error| error.to_string())
+                .and_then(|result| tool_answer::read(&result)),
+            Ok(Ok(_)) => Err(format!("server `{name}` wants what is not offered here")),
+        };
+        let fit = |text: String| struck(&cut(&text), server);
+        answer.map(fit).map_err(fit)
+    }
+
+    fn server(&self, name: &str) -> Result<&FarServer, String> {
+        let server = self.servers.get(name).ok_or_else(|| format!("there is no server `{name}`"))?;
+        server.as_ref().map_err(|why| format!("server `{name}` cannot be used: {why}"))
+    }
+
+    async fn service(&self, name: &str, server: &FarServer) -> Result<Arc<Service>, String> {
+        // Held while a connection is made: two agents that ask at once share it.
+        let mut running = self.running.lock().await;
+        if let Some(service) = running.get(name).filter(|service| !service.is_closed()) {
+            return Ok(Arc::clone(service));
+        }
+        let service = timeout(server.timeout, connect(server)).await.map_err(|_| late(name, server))?;
+        let service = service.map_err(|why| struck(&format!("server `{name}` cannot be used: {why}"), server))?;
+        Ok(Arc::clone(running.entry(name.to_owned()).insert_entry(Arc::new(service)).get()))
+    }
+
+    async fn forget_if_broken(&self, name: &str, broken: bool) {
+        if broken {
+            self.running.lock().await.remove(name);
+        }
+    }
+}
+
+fn late(name: &str, server: &FarServer) -> String {
+    format!("server `{name}` did not answer within {} s", server.timeout.as_secs_f32())
+}
+
+fn failed(name: &str, error: &rmcp::ServiceError) -> String {
+    format!("server `{name}` failed: {error}")
+}
+
+/// A text without the server's secrets.
+fn struck(text: &str, server: &FarServer) -> String {
+    let secrets = server.access.secrets().into_iter().filter(|secret| secret.len() >= 8);
+    secrets.fold(text.to_owned(), |text, secret| text.replace(&secret, "[secret]"))
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= ANSWER_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(ANSWER_BYTES_MAX);
+    format!("{}\n[… {} bytes left out …]", &text[..end], text.len() - end)
+}
+
+async fn connect(server: &FarServer) -> Result<Service, String> {
+    let url = match server.access {
+        Access::Open => parsed(&server.url)?,
+        Access::Token(_) | Access::Client { .. } | Access::SignedIn { .. } => guarded(&server.url)?,
+    };
+    // The caller's proxy variables decide nothing, and nobody sends a request with a secret on to somebody else.
+    let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(CONNECT_MAX).build();
+    let client = client.map_err(|error| causes(&error))?;
+    let config = StreamableHttpClientTransportConfig::with_uri(server.url.as_str()).max_sse_event_size(EVENT_BYTES_MAX);
+    match &server.access {
+        Access::Open => serve(StreamableHttpClientTransport::with_client(client, config)).await,
+        Access::Token(token) => {
+            serve(StreamableHttpClientTransport::with_client(client, config.auth_header(token.clone()))).await
+        }
+        Access::Client { id, secret, scopes } => {
+            let mut state = OAuthState::new(url, None).await.map_err(|error| causes(&error))?;
+            let credentials = ClientCredentialsConfig::ClientSecret {
+                client_id: id.clone(),
+                client_secret: secret.clone(),
+                scopes: scopes.clone(),
+                resource: Some(server.url.clone()),
+            };
+            state.authenticate_client_credentials(credentials).await.map_err(|error| causes(&error))?;
+            let manager = state.into_authorization_manager().ok_or("it gave no token")?;
+            serve(StreamableHttpClientTransport::with_client(AuthClient::new(client, manager), config)).await
+        }
+        Access::SignedIn { tokens, command } => {
+            let anew = || format!("nobody is signed in to it: {command}");
+            let mut manager = AuthorizationManager::new(url).await.map_err(|error| causes(&error))?;
+            manager.set_credential_store(tokens.clone());
+            if !manager.initialize_from_store().await.map_err(|error| causes(&error))? {
+                return Err(anew());
+            }
+            // Renewed here where it has to be, so that an end of it is known for what it is.
+            match manager.get_access_token().await {
+                Err(AuthError::AuthorizationRequired) => return Err(anew()),
+                token => token.map_err(|error| causes(&error))?,
+            };
+            serve(StreamableHttpClientTransport::with_client(AuthClient::new(client, manager), config)).await
+        }
+    }
+}
+
+fn parsed(url: &str) -> Result<Url, String> {
+    Url::parse(url).map_err(|error| format!("`{url}` is no address: {error}"))
+}
+
+/// An address that a secret may be sent to.
+fn guarded(url: &str) -> Result<Url, String> {
+    let url = parsed(url)?;
+    let near = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if url.scheme() == "https" || near && url.scheme() == "http" {
+        return Ok(url);
+    }
+    Err("a secret travels over https only".to_owned())
+}
+
+async fn serve<T>(transport: T) -> Result<Service, String>
+where
+    T: rmcp::transport::Transport<RoleClient> + 'static,
+    T::Error: Error + Send + Sync + 'static,
+{
+    let newest =
+        ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
+    let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
+    let client = ClientConfig::new(ClientCapabilities::default(), me);
+    client.serve_with_lifecycle(transport, newest).await.map_err(|error| causes(&error))
+}
+
+/// An error with its causes, which say what really happened.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text.push_str(&format!(": {words}"));
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+async fn list(service: &Service) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {
+    let (mut offered, mut cursor) = (vec![], None);
+    for _ in 0..PAGES_MAX {
+        let page = service.peer().list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor))).await?;
+        offered.extend(page.tools.into_iter().map(|tool| OfferedTool {
+            name: tool.name.into_owned(),
+            description: tool.description.map_or(String::new(), |text| text.into_owned()),
+            schema: Value::Object((*tool.input_schema).clone()),
+            reads_only: tool.annotations.and_then(|hints| hints.read_only_hint).unwrap_or(false),
+        }));
+        cursor = page.next_cursor;
+        if cursor.is_none() || offered.len() >= TOOLS_MAX {
+            break;
+        }
+    }
+    offered.truncate(TOOLS_MAX);
+    Ok(offered)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// One request: its first line, its head in lower case, its body.
+    pub(super) async fn request(stream: &mut TcpStream) -> Option<(String, String, String)> {
+        let (mut bytes, mut piece) = (vec![], [0; 4096]);
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let lower = head.to_lowercase();
+                let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    let first = head.lines().next().unwrap_or_default().to_owned();
+                    return Some((first, lower, body.to_owned()));
+                }
+            }
+            match stream.read(&mut piece).await {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            }
+        }
+    }
+
+    pub(super) async fn respond(stream: &mut TcpStream, status: &str, body: &str) {
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
+        let _ = stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).await;
+    }
+
+    /// A server that wants to see `token`, and an authorization server that gives it for `secret-of-the-client`.
+    async fn site(token: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let own = base.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let base = own.clone();
+                tokio::spawn(async move {
+                    let Some((first, head, body)) = request(&mut stream).await else { return };
+                    if first.contains("/oauth-protected-resource") {
+                        let about = json!({"resource": format!("{base}/mcp"), "authorization_servers": [base]});
+                        return respond(&mut stream, "200 OK", &about.to_string()).await;
+                    }
+                    if first.contains("/oauth-authorization-server ") {
+                        let about = json!({"issuer": base, "authorization_endpoint": format!("{base}/authorize"),
+                            "token_endpoint": format!("{base}/token"), "grant_types_supported": ["client_credentials"],
+                            "token_endpoint_auth_methods_supported": ["client_secret_post"]});
+                        return respond(&mut stream, "200 OK", &about.to_string()).await;
+                    }
+                    if first.starts_with("POST /token") {
+                        let (status, answer) = match body.contains("secret-of-the-client") {
+                            true => {
+                                ("200 OK", json!({"access_token": token, "token_type": "bearer", "expires_in": 3600}))
+                            }
+                            false => ("401 No", json!({"error": "invalid_client"})),
+                        };
+                        return respond(&mut stream, status, &answer.to_string()).await;
+                    }
+                    if !first.starts_with("POST /mcp") {
+                        return respond(&mut stream, "404 Not Found", "{}").await;
+                    }
+                    if !token.is_empty() && !head.contains(&format!("authorization: bearer {token}")) {
+                        return respond(&mut stream, "401 Unauthorized", "{}").await;
+                    }
+                    let asked: Value = serde_json::from_str(&body).unwrap_or_default();
+                    let (status, answer) = answer(&asked, token);
+                    if asked["params"]["name"] == "hang" {
+                        return std::future::pending().await;
+                    }
+                    respond(&mut stream, status, &answer).await;
+                });
+            }
+        });
+        base
+    }
+
+    pub(super) fn answer(asked: &Value, token: &str) -> (&'static str, String) {
+        let result = match asked["method"].as_str() {
+            Some("initialize") => json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+                "serverInfo": {"name": "s", "version": "1"}}),
+            Some("tools/list") => json!({"tools": [{"name": "find", "inputSchema": {"type": "object"},
+                "annotations": {"readOnlyHint": true}}]}),
+            Some("tools/call") if asked["params"]["name"] == "fail" => {
+                json!({"isError": true, "content": [{"type": "text", "text": "not found"}]})
+            }
+            Some("tools/call") => {
+                let text = format!("found {} with {token}", asked["params"]["arguments"]["text"]);
+                json!({"content": [{"type": "text", "text": text}]})
+            }
+            Some(method) if method.starts_with("notifications/") => return ("202 Accepted", String::new()),
+            _ => {
+                let error = json!({"code": -32601, "message": "no such method"});
+                return ("200 OK", json!({"jsonrpc": "2.0", "id": asked["id"], "error": error}).to_string());
+            }
+        };
+        ("200 OK", json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string())
+    }
+
+    fn servers(base: &str, access: Access, timeout_ms: u64) -> ToolServers {
+        let server = FarServer { url: format!("{base}/mcp"), access, timeout: Duration::from_millis(timeout_ms) };
+        let locked = Err("the variable T is not set".to_owned());
+        ToolServers::new(BTreeMap::from([("docs".to_owned(), Ok(server)), ("locked".to_owned(), locked)]))
+    }
+
+    async fn call(servers: &ToolServers, tool: &str) -> Result<String, String> {
+        servers.call("docs", tool, json!({"text": "x"}).as_object().unwrap().clone()).await
+    }
+
+    #[tokio::test]
+    async fn tools_are_listed_and_called_with_a_token_that_nobody_else_sees() {
+        let base = site("token-1234567").await;
+        let servers = servers(&base, Access::Token("token-1234567".to_owned()), 60_000);
+        let offered = servers.offered("docs").await.unwrap();
+        assert_eq!((offered.len(), offered[0].name.as_str(), offered[0].reads_only), (1, "find", true));
+        assert_eq!(call(&servers, "find").await.unwrap(), "found \"x\" with [secret]");
+        assert_eq!(call(&servers, "fail").await.unwrap_err(), "not found");
+        assert_eq!(servers.call("other", "x", Map::new()).await.unwrap_err(), "there is no server `other`");
+        let locked = servers.offered("locked").await.unwrap_err();
+        assert_eq!(locked, "server `locked` cannot be used: the variable T is not set");
+        assert!(!format!("{servers:?}").contains("token-1234567"));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_got_for_a_clients_secret() {
+        let base = site("token-of-oauth").await;
+        let client = |secret: &str| Access::Client { id: "me".to_owned(), secret: secret.to_owned(), scopes: vec![] };
+        let good = servers(&base, client("secret-of-the-client"), 60_000);
+        assert_eq!(call(&good, "find").await.unwrap(), "found \"x\" with token-of-oauth");
+        let bad = servers(&base, client("another-secret"), 60_000);
+        let why = call(&bad, "find").await.unwrap_err();
+        assert!(why.starts_with("server `docs` cannot be used") && !why.contains("another-secret"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn what_hangs_refuses_or_is_not_there_is_told() {
+        let base = site("").await;
+        let slow = servers(&base, Access::Open, 1500);
+        assert_eq!(call(&slow, "hang").await.unwrap_err(), "server `docs` did not answer within 1.5 s");
+        assert!(call(&slow, "find").await.is_ok(), "it goes on");
+        let refused = servers(&site("token-1234567").await, Access::Open, 60_000);
+        assert!(call(&refused, "find").await.unwrap_err().starts_with("server `docs` cannot be used"));
+        let nobody = servers("http://127.0.0.1:1", Access::Open, 60_000);
+        assert!(call(&nobody, "find").await.unwrap_err().starts_with("server `docs` cannot be used"));
+        let plain = servers("http://example.test", Access::Token("t".to_owned()), 60_000);
+        assert!(call(&plain, "find").await.unwrap_err().ends_with("a secret travels over https only"));
+    }
+}

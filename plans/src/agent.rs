@@ -1,0 +1,207 @@
+//! Coding agents as work: what the plan says of them.
+
+use indexmap::IndexMap;
+
+use crate::document::{Node, Table};
+use crate::lower::{Lower, count, texts};
+use crate::models::ModelUse;
+use crate::shape::path_inside;
+use crate::template::{Dialect, Template};
+use crate::tool_servers::{self, Hook, ServerUse, ToolServer};
+
+/// Answers of the model, unless the plan says otherwise.
+const TURNS_DEFAULT: u32 = 100;
+/// Tokens of one answer, unless the plan or the model's entry says otherwise.
+pub const OUTPUT_TOKENS_DEFAULT: u32 = 16_384;
+/// Size of a model's context in tokens, unless the plan or the model's entry says otherwise.
+pub const CONTEXT_TOKENS_DEFAULT: u64 = 200_000;
+/// The model, unless the plan says otherwise.
+const MODEL_DEFAULT: &str = "main";
+
+/// A coding agent.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// What it is told; behind the text of `prompt_file` where there is one.
+    pub prompt: Option<Template>,
+    /// A file with what it is told, relative to the tree.
+    pub prompt_file: Option<String>,
+    /// Its model, with the place that names it.
+    pub model_use: ModelUse,
+    /// The servers that it names.
+    pub server_uses: Vec<ServerUse>,
+    /// The rest.
+    pub settings: AgentSettings,
+}
+
+/// How an agent works, the same for all instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// A name of [models], or `provider/model`.
+    pub model: String,
+    /// The folder that its work is about, relative to the tree; empty is all of it.
+    pub directory: String,
+    /// Answers of the model.
+    pub turns: u32,
+    /// Tokens in and out, over all turns of an attempt.
+    pub tokens: Option<u64>,
+    /// Tokens of one answer; `None` is what the model's entry says, or [`OUTPUT_TOKENS_DEFAULT`].
+    pub output_tokens: Option<u32>,
+    /// Size of the model's context, in tokens; `None` is what the model's entry says, or [`CONTEXT_TOKENS_DEFAULT`].
+    pub context_tokens: Option<u64>,
+    /// What it may do where no rule speaks.
+    pub mode: AgentMode,
+    /// What needs no asking.
+    pub allow: Vec<String>,
+    /// What a person has to allow each time.
+    pub ask: Vec<String>,
+    /// What never happens.
+    pub deny: Vec<String>,
+    /// The tools that it sees; `None` is all.
+    pub tools: Option<Vec<String>>,
+    /// Programs that its calls pass, in order.
+    pub hooks: Vec<Hook>,
+    /// Servers of tools by name, with what the plan says of each; a person's own entry of the name wins.
+    pub servers: Vec<(String, Option<ToolServer>)>,
+    /// Whether language servers are started.
+    pub language_servers: LanguageServers,
+    /// What it hands over beside its change; without it the attempt has failed.
+    pub submits: Option<Submits>,
+}
+
+/// What an agent hands over through a tool of the coordinator, which looks at it before it takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submits {
+    /// A plan, as its output `plan`.
+    Plan,
+}
+
+/// Whether language servers are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LanguageServers {
+    /// Where one is installed, when a file of its language is changed.
+    WhenInstalled,
+    /// They are not.
+    Never,
+}
+
+/// What an agent may do where no rule speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentMode {
+    /// Look, and nothing else.
+    ReadOnly,
+    /// Change the worktree and run what is not dangerous.
+    WorkspaceWrite,
+    /// Everything; the cage alone holds it.
+    Full,
+}
+
+impl Agent {
+    /// Takes in what the plan says of the servers that it names.
+    pub(crate) fn know(&mut self, servers: &IndexMap<String, ToolServer>) {
+        for (name, known) in &mut self.settings.servers {
+            *known = servers.get(name).cloned();
+        }
+    }
+}
+
+impl Lower<'_> {
+    /// An agent; `None` when it is told nothing, which is reported.
+    pub fn agent(&mut self, node: &Node) -> Option<Agent> {
+        let table = node.table()?;
+        let inside = |key: &str| table.get(key).and_then(Node::text).and_then(|text| path_inside(text).ok());
+        for key in ["allow", "ask", "deny"] {
+            self.rules(table, key);
+        }
+        let prompt = table.get("prompt").map(|node| self.template(node, Dialect::Text));
+        let prompt_file = inside("prompt-file");
+        if prompt.is_none() && table.get("prompt-file").is_none() {
+            self.error(node.at, "`agent` is told nothing", "give it `prompt`, `prompt-file`, or both");
+            return None;
+        }
+        let list = |key: &str| table.get(key).and_then(texts).unwrap_or_default();
+        let whole = |key: &str| table.get(key).and_then(Node::integer).and_then(|n| u64::try_from(n).ok());
+        let model = table.get("model").and_then(Node::text).unwrap_or(MODEL_DEFAULT).to_owned();
+        let model_at = table.get("model").map_or(node.at, |node| node.at);
+        let settings = AgentSettings {
+            model: model.clone(),
+            directory: inside("directory").unwrap_or_default(),
+            turns: count(table.get("turns")).unwrap_or(TURNS_DEFAULT),
+            tokens: whole("tokens"),
+            output_tokens: count(table.get("output-tokens")),
+            context_tokens: whole("context-tokens"),
+            mode: match table.get("mode").and_then(Node::text) {
+                Some("read-only") => AgentMode::ReadOnly,
+                Some("full") => AgentMode::Full,
+                _ => AgentMode::WorkspaceWrite,
+            },
+            allow: list("allow"),
+            ask: list("ask"),
+            deny: list("deny"),
+            tools: table.get("tools").and_then(texts),
+            hooks: table.get("hooks").map(tool_servers::hooks).unwrap_or_default(),
+            // What the plan says of them is known when all of it is read.
+            servers: list("servers").into_iter().map(|name| (name, None)).collect(),
+            language_servers: match table.get("language-servers").and_then(Node::text) {
+                Some("never") => LanguageServers::Never,
+                _ => LanguageServers::WhenInstalled,
+            },
+            submits: match table.get("submits").and_then(Node::text) {
+                Some("plan") => Some(Submits::Plan),
+                _ => None,
+            },
+        };
+        let server_uses = table.get("servers").map(tool_servers::uses).unwrap_or_default();
+        let model_use = ModelUse { at: model_at, name: model };
+        Some(Agent { prompt, prompt_file, model_use, server_uses, settings })
+    }
+
+    /// Rules that no agent could read.
+    fn rules(&mut self, table: &Table, key: &str) {
+        for item in table.get(key).and_then(Node::list).unwrap_or_default() {
+            if let Some(Err(what)) = item.text().map(rule) {
+                let hint = "write a tool, or a tool with what it is called with: bash(git push *), edit(src/**)";
+                self.error(item.at, format!("this is no rule: {what}"), hint);
+            }
+        }
+    }
+}
+
+/// Whether a text is a rule: `tool` or `tool(pattern)`, where the tool's name may end with `*`.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn rule(text: &str) -> Result<(), String> {
+    let (tool, pattern) = match text.split_once('(') {
+        None => (text, None),
+        Some((tool, rest)) => match rest.strip_suffix(')') {
+            Some(pattern) => (tool, Some(pattern.trim())),
+            None => return Err("it has no closing parenthesis".to_owned()),
+        },
+    };
+    let front = tool.strip_suffix('*').unwrap_or(tool);
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if tool.is_empty() || !front.chars().all(named) {
+        return Err(format!("`{tool}` is no name of a tool"));
+    }
+    match pattern {
+        Some(pattern) if !matches!(tool, "bash" | "web_fetch") => {
+            globset::Glob::new(pattern).map(drop).map_err(|error| error.kind().to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_name_a_tool_and_what_it_is_called_with() {
+        for text in ["bash", "*", "mcp__docs__*", "bash(git push *)", "edit(src/**)", "web_fetch(*.example.org)"] {
+            assert_eq!(rule(text), Ok(()), "{text}");
+        }
+        for text in ["", "(x)", "ba sh", "edit(a", "edit([)", "*x"] {
+            assert!(rule(text).is_err(), "{text}");
+        }
+    }
+}

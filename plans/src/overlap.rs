@@ -1,0 +1,247 @@
+//! Which instances may change the same paths although none waits for the other: said before anything starts, because one
+//! of two such results may have to be parked. Instances with equal scopes are compared once, and globs with different
+//! beginnings never, so that a hundred thousand disjoint scopes cost a sort.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::graph::{Need, TaskGraph};
+use crate::instance::InstanceIx;
+use crate::plan::TaskIx;
+use crate::scope::{Meeting, Scope, Sense};
+
+/// Pairs of different scopes that are compared at most; what is beyond is said to be unknown.
+const PAIRS_MAX: usize = 200_000;
+
+/// Two tasks (or one, twice) with instances that may change the same paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// The first pair of instances, in graph order.
+    pub instances: [InstanceIx; 2],
+    /// Where they meet.
+    pub meeting: Meeting,
+    /// How many pairs of instances of the two tasks meet.
+    pub pairs: u64,
+}
+
+/// What is known of a plan's scopes before it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overlaps {
+    /// In plan order, one for each pair of tasks.
+    pub found: Vec<Overlap>,
+    /// Tasks of which some scope is known only while the plan runs: fan-outs without items, values of needs.
+    pub later: Vec<TaskIx>,
+    /// Whether there were too many scopes to compare them all.
+    pub complete: Completeness,
+}
+
+/// Whether all scopes were compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Completeness {
+    /// They were.
+    #[default]
+    All,
+    /// There were more pairs than the bound.
+    Bounded,
+}
+
+/// Instances that may change the same.
+struct Group {
+    scope: Scope,
+    instances: Vec<InstanceIx>,
+}
+
+impl TaskGraph {
+    /// The scopes that can meet.
+    pub fn overlaps(&self) -> Overlaps {
+        let mut overlaps = Overlaps::default();
+        let groups = self.groups_by_scope(&mut overlaps.later);
+        let waits = Waits::of(self);
+        let mut found: BTreeMap<[TaskIx; 2], Overlap> = BTreeMap::new();
+        let (candidates, complete) = candidates(&groups);
+        overlaps.complete = complete;
+        for (one, other) in candidates {
+            let Some(meeting) = groups[one].scope.meets(&groups[other].scope, Sense::Path) else { continue };
+            self.count(&groups[one], &groups[other], &meeting, &waits, &mut found);
+        }
+        overlaps.found = found.into_values().collect();
+        overlaps
+    }
+
+    fn groups_by_scope(&self, later: &mut Vec<TaskIx>) -> Vec<Group> {
+        let mut known: HashMap<Option<Vec<String>>, usize> = HashMap::new();
+        let mut groups: Vec<Group> = Vec::new();
+        later.extend(self.pending().into_iter().map(|pending| pending.task));
+        for ix in (0..self.instances().len()).map(|at| InstanceIx(at as u32)) {
+            match self.writes_before(ix) {
+                Err(_) => later.push(self.instance(ix).task),
+                // It changes nothing.
+                Ok(Some(globs)) if globs.is_empty() => {}
+                Ok(writes) => {
+                    let at = *known.entry(writes.clone()).or_insert_with(|| {
+                        groups.push(Group { scope: Scope::new(writes.as_deref()), instances: vec![] });
+                        groups.len() - 1
+                    });
+                    groups[at].instances.push(ix);
+                }
+            }
+        }
+        later.sort_unstable();
+        later.dedup();
+        groups
+    }
+
+    /// Counts the pairs of two groups of which none waits for the other, by task.
+    fn count(
+        &self,
+        one: &Group,
+        other: &Group,
+        meeting: &Meeting,
+        waits: &Waits<'_>,
+        found: &mut BTreeMap<[TaskIx; 2], Overlap>,
+    ) {
+        let by_task = |group: &Group| {
+            let mut tasks: BTreeMap<TaskIx, Vec<InstanceIx>> = BTreeMap::new();
+            for &ix in &group.instances {
+                tasks.entry(self.instance(ix).task).or_default().push(ix);
+            }
+            tasks
+        };
+        let same = std::ptr::eq(one, other);
+        let (of_one, of_other) = (by_task(one), by_task(other));
+        for (&task, left) in &of_one {
+            for (&other_task, right) in &of_other {
+                if same && other_task < task || waits.ordered(task, other_task) {
+                    continue;
+                }
+                let (all, first) = if same && task == other_task {
+                    let [first, second, ..] = left.as_slice() else { continue };
+                    let count = left.len() as u64;
+                    (count * (count - 1) / 2, [*first, *second])
+                } else {
+                    (left.len() as u64 * right.len() as u64, [left[0], right[0]])
+                };
+                let (key, first) = if first[0] <= first[1] {
+                    ([task, other_task], first)
+                } else {
+                    ([other_task, task], [first[1], first[0]])
+                };
+                let entry = found.entry(key).or_insert_with(|| Overlap {
+                    instances: first,
+                    meeting: meeting.clone(),
+                    pairs: 0,
+                });
+                entry.pairs += all;
+            }
+        }
+    }
+}
+
+/// Pairs of groups whose globs may begin alike, a group with itself included.
+fn candidates(groups: &[Group]) -> (Vec<(usize, usize)>, Completeness) {
+    let mut beginnings: Vec<(&str, usize)> = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(at, group)| group.scope.beginnings().map(move |text| (text, at)))
+        .collect();
+    beginnings.sort_unstable();
+    let several = |at: &usize| groups[*at].instances.len() > 1;
+    let mut pairs: HashSet<(usize, usize)> = (0..groups.len()).filter(several).map(|at| (at, at)).collect();
+    for (at, (beginning, one)) in beginnings.iter().enumerate() {
+        // Sorted, everything that begins with this one stands right behind it.
+        for (_, other) in beginnings[at + 1..].iter().take_while(|(text, _)| text.starts_with(beginning)) {
+            pairs.insert((*one.min(other), *one.max(other)));
+            if pairs.len() > groups.len() + PAIRS_MAX {
+                return (sorted(pairs), Completeness::Bounded);
+            }
+        }
+    }
+    (sorted(pairs), Completeness::All)
+}
+
+fn sorted(pairs: HashSet<(usize, usize)>) -> Vec<(usize, usize)> {
+    let mut pairs: Vec<(usize, usize)> = pairs.into_iter().collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+/// Which tasks wait for which, as a whole.
+struct Waits<'a> {
+    graph: &'a TaskGraph,
+    behind: std::cell::RefCell<HashMap<TaskIx, HashSet<TaskIx>>>,
+}
+
+impl<'a> Waits<'a> {
+    fn of(graph: &'a TaskGraph) -> Self {
+        Waits { graph, behind: std::cell::RefCell::default() }
+    }
+
+    fn ordered(&self, one: TaskIx, other: TaskIx) -> bool {
+        one != other && (self.waits(one, other) || self.waits(other, one))
+    }
+
+    fn waits(&self, task: TaskIx, need: TaskIx) -> bool {
+        let mut behind = self.behind.borrow_mut();
+        let all = behind.entry(task).or_insert_with(|| {
+            let mut seen = HashSet::new();
+            let mut open = vec![task];
+            while let Some(at) = open.pop() {
+                for need in self.graph.needs_of(at, None) {
+                    if let Need::Task(next) = need
+                        && seen.insert(next)
+                    {
+                        open.push(next);
+                    }
+                }
+            }
+            seen
+        });
+        all.contains(&need)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlaps(tasks: &str) -> Vec<String> {
+        let text = format!("version = 1\n{tasks}");
+        let parsed = crate::parse("p.toml", &text, &[], &mut |_| Err(String::new()));
+        let graph = TaskGraph::expand(parsed.plan.expect("a plan")).expect("it expands");
+        let all = graph.overlaps();
+        let shown = |overlap: &Overlap| {
+            let [one, other] = overlap.instances.map(|ix| graph.instance(ix).id.0.clone());
+            format!("{one} {other} {} ×{}", overlap.meeting.path, overlap.pairs)
+        };
+        let later = all.later.iter().map(|task| format!("later {}", graph.plan().task(*task).name));
+        all.found.iter().map(shown).chain(later).collect()
+    }
+
+    #[test]
+    fn only_scopes_that_can_meet_and_are_not_ordered_are_named() {
+        let tasks = "[tasks.a]\nrun = 'x'\nwrites = ['src/**']\n[tasks.b]\nrun = 'x'\nwrites = ['**/mod.rs']\n\
+                     [tasks.c]\nrun = 'x'\nneeds = ['a']\nwrites = ['src/*']\n[tasks.d]\nrun = 'x'\nwrites = []\n\
+                     [tasks.e]\nrun = 'x'\nwrites = ['doc/*.md']\n";
+        assert_eq!(overlaps(tasks), ["a b src/mod.rs ×1", "b c src/mod.rs ×1"]);
+    }
+
+    #[test]
+    fn instances_of_one_task_are_compared_too() {
+        let task = |writes: &str| format!("[tasks.a]\nrun = 'x'\nforeach.n = [1, 2, 3]\nwrites = ['{writes}']\n");
+        assert_eq!(overlaps(&task("crates/{{ n }}/**")), Vec::<String>::new());
+        assert_eq!(overlaps(&task("CHANGELOG.md")), ["a[n=1] a[n=2] CHANGELOG.md ×3"]);
+    }
+
+    #[test]
+    fn what_only_the_run_knows_is_named() {
+        let tasks = "[tasks.l]\nrun = 'x'\nwrites = []\noutputs.all = { json = 'a' }\n[tasks.a]\nneeds = ['l']\nrun = 'x'\n\
+                     foreach.n = 'needs.l.outputs.all'\nwrites = ['x{{ n }}']\n[tasks.b]\nneeds = ['l']\nrun = 'x'\nwrites = ['{{ needs.l.result }}']\n";
+        assert_eq!(overlaps(tasks), ["later a", "later b"]);
+    }
+
+    #[test]
+    fn many_disjoint_scopes_are_compared_by_their_beginnings() {
+        let items: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+        let text = format!("[tasks.a]\nrun = 'x'\nforeach.n = {items:?}\nwrites = ['d{{{{ n }}}}/x/**']\n");
+        assert_eq!(overlaps(&text), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,353 @@
+//! What a job writes to disk, measured from outside while it runs.
+//!
+//! A quota of the file system would need privileges or a mount option, and a file system of the job's own would not
+//! survive it for collect. So the supervisor looks: at each look it asks how much the file systems have lost since the
+//! last walk ([`Disk::is_suspect`]), which costs two microseconds and bounds what the job can have written; only when that
+//! could be too much, or after a while, it walks what the job wrote ([`Disk::walk`]). An inode counts when it was changed after the
+//! launch, by its ctime, which nothing but the kernel sets: so a plain copy of a big tree costs nothing until it is touched,
+//! and an overlay's upper layer counts whole.
+//!
+//! Source: stat(2), statvfs(3), inode(7).
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, StatVfs, chmodat, fstatvfs, open, openat, statat, statfs,
+};
+use rustix::io::{self, Errno};
+use rustix::process::Pid;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::enforcement::Tier;
+use crate::policy::{Access, Draft, Worktree};
+
+/// Folders nested deeper than this are not walked: they are a breach themselves. A descriptor is held for each level.
+const DEPTH_MAX: usize = 256;
+/// The first walk without a suspicion, after the launch.
+const WALK_AFTER: Duration = Duration::from_secs(1);
+/// A walk without a suspicion takes at most one part in this many of the time.
+const WALK_SHARE: u32 = 50;
+/// Hard links of one file that are told apart from many files.
+const LINKED_MAX: usize = 1 << 20;
+
+/// What a job has written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Files and folders.
+    pub files: u64,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walked {
+    /// Everything was seen.
+    Whole(Written),
+    /// Folders lie deeper in each other than [`DEPTH_MAX`].
+    TooDeep,
+}
+
+/// The folders that a job may write, and what was known of them at the last walk.
+#[derive(Debug)]
+pub struct Disk {
+    roots: Vec<OwnedFd>,
+    /// One of the roots on each file system, and what was free there at the last walk.
+    systems: Vec<(usize, Written)>,
+    /// What changed since is the job's.
+    since: Timespec,
+    last: Written,
+    next_walk: Instant,
+}
+
+impl Disk {
+    /// Opens everything that a job of `draft` may write and takes the measure of what is free. To be called before the job
+    /// exists.
+    ///
+    /// # Errors
+    /// The system's, for a folder that can be written and not read.
+    pub fn new(draft: &Draft) -> io::Result<Disk> {
+        let mut disk = Disk {
+            roots: Vec::new(),
+            systems: Vec::new(),
+            since: clock_gettime(ClockId::RealtimeCoarse),
+            last: Written::default(),
+            next_walk: Instant::now() + WALK_AFTER,
+        };
+        let mut devices = HashSet::new();
+        for path in writable(draft) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let root = match open(&path, flags, Mode::empty()) {
+                Ok(root) => root,
+                // A file that may be written is bounded by the size of a single file; what is missing or a symlink refuses
+                // the launch when it is mounted or granted.
+                Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) => continue,
+                Err(error) => return Err(error),
+            };
+            let device = rustix::fs::fstat(&root)?.st_dev;
+            let free = free(&root)?;
+            disk.roots.push(root);
+            if devices.insert(device) {
+                disk.systems.push((disk.roots.len() - 1, free));
+            }
+        }
+        Ok(disk)
+    }
+
+    /// Whether the job could have written more than `bound` since it started, by what the file systems have lost.
+    pub fn is_suspect(&self, bound: Written) -> bool {
+        let mut most = self.last;
+        for (root, before) in &self.systems {
+            let Ok(now) = free(&self.roots[*root]) else { continue };
+            most.bytes = most.bytes.saturating_add(before.bytes.saturating_sub(now.bytes));
+            most.files = most.files.saturating_add(before.files.saturating_sub(now.files));
+        }
+        most.bytes > bound.bytes || most.files > bound.files
+    }
+
+    /// Whether it is time for a walk without a suspicion: others who free space hide what the job takes.
+    pub fn is_walk_due(&self, now: Instant) -> bool {
+        now >= self.next_walk
+    }
+
+    /// Walks everything and remembers what is free now. Ends early when `bound` is passed.
+    pub fn walk(&mut self, bound: Written) -> Walked {
+        let started = Instant::now();
+        let free_now: Vec<Option<Written>> =
+            self.systems.iter().map(|(root, _)| free(&self.roots[*root]).ok()).collect();
+        let mut walk = Walk { since: self.since, bound, found: Written::default(), linked: HashSet::new() };
+        for root in &self.roots {
+            if walk.folder_tree(root) == Walked::TooDeep {
+                return Walked::TooDeep;
+            }
+        }
+        self.last = walk.found;
+        for ((_, free), now) in self.systems.iter_mut().zip(free_now) {
+            *free = now.unwrap_or(*free);
+        }
+        self.next_walk = Instant::now() + WALK_AFTER.max(started.elapsed() * WALK_SHARE);
+        Walked::Whole(walk.found)
+    }
+}
+
+/// Bytes on disk of files that have no name any more and are held open by these processes.
+pub fn unnamed_bytes(processes: &[Pid]) -> u64 {
+    let mut seen = HashSet::new();
+    let mut bytes = 0;
+    for pid in processes {
+        let Ok(open_files) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        for file in open_files.flatten() {
+            let Ok(stat) = fs::metadata(file.path()) else { continue };
+            // What lies in memory is counted there.
+            let in_memory = || statfs(file.path()).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+            if stat.is_file() && stat.nlink() == 0 && seen.insert((stat.dev(), stat.ino())) && !in_memory() {
+                bytes += stat.blocks() * BLOCK_BYTES;
+            }
+        }
+    }
+    bytes
+}
+
+/// Source: statfs(2).
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+/// The unit of `st_blocks`, whatever the file system's own is.
+const BLOCK_BYTES: u64 = 512;
+
+/// Host folders that a job may write.
+fn writable(draft: &Draft) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    match &draft.worktree {
+        Worktree::Overlay { state, upper, .. } => {
+            all.push(state.join(upper));
+            all.extend(draft.copies.iter().map(|copy| state.join(&copy.upper)));
+        }
+        Worktree::Directory { path, .. } => all.push(path.clone()),
+    }
+    all.extend(draft.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| grant.path.clone()));
+    all.extend(draft.tmp.clone());
+    if draft.tier == Tier::Landlock {
+        all.push(draft.home.clone());
+    }
+    all
+}
+
+fn free(root: &OwnedFd) -> io::Result<Written> {
+    let StatVfs { f_bfree, f_ffree, f_frsize, .. } = fstatvfs(root)?;
+    Ok(Written { bytes: f_bfree.saturating_mul(f_frsize), files: f_ffree })
+}
+
+/// One walk.
+struct Walk {
+    since: Timespec,
+    bound: Written,
+    found: Written,
+    /// Files with several names, counted once.
+    linked: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    fn folder_tree(&mut self, root: &OwnedFd) -> Walked {
+        // A descriptor of its own: reading moves the position.
+        let own = openat(root, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let mut open: Vec<Dir> = own.and_then(Dir::new).into_iter().collect();
+        loop {
+            let depth = open.len();
+            let Some(folder) = open.last_mut() else { break };
+            let Some(entry) = folder.next() else {
+                open.pop();
+                continue;
+            };
+            let Ok(entry) = entry else { continue };
+            let name = entry.file_name().to_owned();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(parent) = folder.fd() else { continue };
+            let Ok(stat) = statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            self.count(&stat);
+            if self.found.bytes > self.bound.bytes || self.found.files > self.bound.files {
+                break;
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                if depth == DEPTH_MAX {
+                    return Walked::TooDeep;
+                }
+                if let Ok(below) = enter(parent, &name, &stat) {
+                    open.push(below);
+                }
+            }
+        }
+        Walked::Whole(self.found)
+    }
+
+    fn count(&mut self, stat: &Stat) {
+        let changed = (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0));
+        if changed < (self.since.tv_sec, self.since.tv_nsec) {
+            return;
+        }
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let several = !is_folder && stat.st_nlink > 1 && self.linked.len() < LINKED_MAX;
+        if several && !self.linked.insert((stat.st_dev, stat.st_ino)) {
+            return;
+        }
+        self.found.files += 1;
+        self.found.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
+    }
+}
+
+/// Opens a folder below another. One that its owner made unreadable is made readable first: it would hide what is in it.
+fn enter(parent: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr, stat: &Stat) -> io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            chmodat(parent, name, Mode::from_raw_mode(stat.st_mode) | Mode::RWXU, AtFlags::empty())?;
+            Dir::new(openat(parent, name, flags, Mode::empty())?)
+        }
+        folder => Dir::new(folder?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNBOUNDED: Written = Written { bytes: u64::MAX, files: u64::MAX };
+
+    struct Fixture {
+        folder: PathBuf,
+        disk: Disk,
+    }
+
+    impl Fixture {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("swarm-disk-{name}-{}", std::process::id()));
+            fs::create_dir_all(folder.join("old")).expect("a folder");
+            let draft = Draft {
+                tier: Tier::Namespaces,
+                worktree: Worktree::Directory { at: folder.clone(), path: folder.clone() },
+                grants: Vec::new(),
+                copies: Vec::new(),
+                hide: Vec::new(),
+                home: "/home/nobody".into(),
+                tmp: None,
+                network: crate::policy::Network::None,
+                limits: crate::policy::Limits::default(),
+                landlock_abi_max: None,
+            };
+            Fixture { disk: Disk::new(&draft).expect("it is there"), folder }
+        }
+
+        fn written(&mut self) -> Written {
+            match self.disk.walk(UNBOUNDED) {
+                Walked::Whole(written) => written,
+                Walked::TooDeep => panic!("too deep"),
+            }
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    #[test]
+    fn bytes_and_files_are_counted_and_a_hole_is_none() {
+        let mut it = Fixture::new("count");
+        let before = it.written();
+        fs::write(it.folder.join("a"), vec![1; 100_000]).expect("space");
+        fs::hard_link(it.folder.join("a"), it.folder.join("b")).expect("links");
+        let sparse = fs::File::create(it.folder.join("sparse")).expect("a file");
+        sparse.set_len(1 << 40).expect("holes");
+        let after = it.written();
+        assert_eq!(after.files - before.files, 2, "one file of two names, and one of holes");
+        assert!((100_000..2_000_000).contains(&(after.bytes - before.bytes)), "{after:?}");
+    }
+
+    #[test]
+    fn what_was_there_before_counts_only_when_it_is_touched() {
+        let mut it = Fixture::new("old");
+        fs::write(it.folder.join("old/file"), vec![1; 100_000]).expect("space");
+        it.disk.since = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
+        assert_eq!(it.written(), Written::default());
+    }
+
+    #[test]
+    fn a_folder_without_permissions_hides_nothing() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut it = Fixture::new("hide");
+        fs::create_dir(it.folder.join("dark")).expect("a folder");
+        fs::write(it.folder.join("dark/file"), vec![1; 100_000]).expect("space");
+        fs::set_permissions(it.folder.join("dark"), fs::Permissions::from_mode(0o0)).expect("ours");
+        assert!(it.written().bytes >= 100_000);
+    }
+
+    #[test]
+    fn folders_without_end_are_a_breach() {
+        let mut it = Fixture::new("deep");
+        let mut folder = it.folder.clone();
+        for _ in 0..=DEPTH_MAX {
+            folder.push("d");
+        }
+        fs::create_dir_all(&folder).expect("short names");
+        assert_eq!(it.disk.walk(UNBOUNDED), Walked::TooDeep);
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_found_in_the_hands_of_its_process() {
+        let it = Fixture::new("unnamed");
+        let before = unnamed_bytes(&[rustix::process::getpid()]);
+        let path = it.folder.join("gone");
+        let mut file = fs::File::create(&path).expect("a file");
+        std::io::Write::write_all(&mut file, &vec![1; 300_000]).expect("space");
+        file.sync_all().expect("a disk");
+        fs::remove_file(&path).expect("it is there");
+        let in_memory = statfs(&it.folder).expect("it is there").f_type == TMPFS_MAGIC;
+        assert!(in_memory || unnamed_bytes(&[rustix::process::getpid()]) >= before + 300_000);
+    }
+}

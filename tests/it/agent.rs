@@ -1,0 +1,293 @@
+//! Coding agents as tasks, with answers written by hand: what they change lands, what they must not do they cannot, every
+//! call has its result, and a conversation that was cut short goes on.
+
+use serde_json::{Value, json};
+use swarm_tests::model_server::chat;
+use swarm_tests::{Act, Answers, Block, Ended, ModelServer, Repository, Swarm};
+
+/// A repository with a little of everything.
+fn house() -> Repository {
+    Repository::with(&[
+        ("src/lib.rs", "pub fn two() -> u32 {\n    1\n}\n"),
+        ("AGENTS.md", "House rule: tabs are forbidden.\n"),
+        ("src/CLAUDE.md", "Below src everything is Rust.\n"),
+        ("README", "base\n"),
+    ])
+}
+
+fn run(repository: &Repository, plan: &str, answers: &Answers, code: i32) -> Ended {
+    Swarm::run(repository, "it", plan).args(&["--replay", answers.folder()]).exits(code)
+}
+
+fn finish(status: &str, summary: &str) -> (&'static str, Value) {
+    ("finish", json!({"status": status, "summary": summary, "evidence": ["cat"], "follow_ups": ["more"]}))
+}
+
+/// The entries of an attempt's transcript.
+fn transcript(repository: &Repository, task: &str, attempt: u32) -> Vec<Value> {
+    let runs = repository.path().join(".git/swarm/runs");
+    let mut runs: Vec<_> =
+        std::fs::read_dir(runs).expect("runs").map(|entry| entry.expect("an entry").path()).collect();
+    runs.sort();
+    let path = runs.last().expect("a run").join(task).join(attempt.to_string()).join("transcript.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).expect("an entry")).collect()
+}
+
+/// What the calls of a conversation gave: content and status, in order.
+fn results(entries: &[Value]) -> Vec<(String, String)> {
+    let results = entries.iter().filter(|entry| entry["entry"] == "results");
+    let all = results.flat_map(|entry| entry["results"].as_array().expect("results").clone());
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    all.map(|result| (text(&result["content"]), text(&result["status"]))).collect()
+}
+
+const FIX: &str = r#"
+    [tasks.fix]
+    agent = { prompt = "Let two() be 2." }
+    writes = ["src/**"]
+    check = [{ run = "grep -q 2$ src/lib.rs", expect-fail-before = true }]
+"#;
+
+fn edit(old: &str, new: &str) -> (&'static str, Value) {
+    ("edit", json!({"path": "src/lib.rs", "old": old, "new": new}))
+}
+
+fn read(path: &str) -> (&'static str, Value) {
+    ("read", json!({"path": path}))
+}
+
+fn bash(script: &str) -> (&'static str, Value) {
+    ("bash", json!({"script": script}))
+}
+
+#[test]
+fn what_an_agent_changes_is_checked_and_lands() {
+    let repository = house();
+    let answers = Answers::beside(&repository, "replay").conversation(
+        "fix",
+        &[
+            ("I look at it.", &[read("src/lib.rs"), bash("cat README")]),
+            ("", &[edit("    1", "    2")]),
+            ("", &[finish("done", "two() is 2 now")]),
+        ],
+    );
+    let plan = format!(
+        "{FIX}\n[tasks.after]\nneeds = ['fix']\nenv = {{ SAID = '{{{{ needs.fix.outputs.agent.summary }}}}' }}\n\
+         run = 'echo \"heard: $SAID\"; test -s $SWARM_NEEDS_JSON'\n"
+    );
+    let ended = run(&repository, &plan, &answers, 0);
+    assert_eq!(repository.text("swarm/it", "src/lib.rs"), "pub fn two() -> u32 {\n    2\n}\n");
+    let finished = ended.events_of("attempt-finished");
+    let envelope = &finished.iter().find(|event| event["instance"] == "fix").expect("it ended")["envelope"];
+    assert_eq!((&envelope["status"], &envelope["turns"]), (&json!("done"), &json!(3)), "{ended}");
+    assert!(
+        ended.err.contains("what agents say of their work") && ended.err.contains("left to others: more"),
+        "{ended}"
+    );
+    let status = Swarm::new(&repository, &["status"]).exits(0).out;
+    assert!(status.contains("agent: done after 3 turns: two() is 2 now"), "{status}");
+    let log = Swarm::new(&repository, &["logs", "fix"]).exits(0).out;
+    for line in ["I look at it.", "● read src/lib.rs", "$ cat README", "  │ base", "+    2", "── done after 3 turns ──"]
+    {
+        assert!(log.contains(line), "{line} is not in\n{log}");
+    }
+    let after = Swarm::new(&repository, &["logs", "after"]).exits(0).out;
+    assert!(after.contains("heard: two() is 2 now"), "{after}");
+}
+
+#[test]
+fn the_agent_is_told_the_instructions_from_the_root_to_its_folder() {
+    let repository = house();
+    let answers =
+        Answers::beside(&repository, "replay").conversation("fix", &[("", &[finish("blocked", "not today")])]);
+    let plan = FIX.replace("2.\"", "2.\", directory = \"src\"");
+    let ended = run(&repository, &plan, &answers, 1);
+    assert_eq!(ended.result("fix"), "failed");
+    let begun = transcript(&repository, "fix", 1).remove(0);
+    let system = begun["system"].as_str().expect("text");
+    let (root, below) = (system.find("tabs are forbidden"), system.find("everything is Rust"));
+    assert!(root.is_some() && root < below, "{system}");
+    let prompt = begun["prompt"].as_str().expect("text");
+    assert!(prompt.contains("Let two() be 2.") && prompt.contains("src/**") && prompt.contains("grep -q"), "{prompt}");
+    let log = Swarm::new(&repository, &["status"]).exits(0);
+    assert!(format!("{log}").contains("gave up: not today"), "{log}");
+}
+
+#[test]
+fn a_hostile_model_gets_an_answer_to_every_call_and_nothing_else() {
+    let repository = house();
+    let big = "x".repeat(10 << 20);
+    let answers = Answers::beside(&repository, "replay").conversation(
+        "fix",
+        &[
+            ("", &[read("../README"), read("/etc/passwd"), ("write", json!({"path": ".git/config", "text": "x"}))]),
+            (
+                "",
+                &[
+                    bash("ln -s / out; echo ok"),
+                    ("write", json!({"path": "out/tmp/x", "text": "x"})),
+                    read("out/etc/passwd"),
+                ],
+            ),
+            (
+                "",
+                &[
+                    ("frobnicate", json!({})),
+                    ("read", json!({"path": 7})),
+                    ("write", json!({"path": "big", "text": big})),
+                ],
+            ),
+            ("", &[bash("rm out; cat < /dev/tcp/127.0.0.1/1 2>&1 || echo no network")]),
+            ("", &[read("src/lib.rs"), edit("    1", "    2")]),
+            ("Done.", &[]),
+        ],
+    );
+    run(&repository, FIX, &answers, 0);
+    let results = results(&transcript(&repository, "fix", 1));
+    let statuses: Vec<&str> = results.iter().map(|(_, status)| status.as_str()).collect();
+    let expected = ["error", "error", "error", "ok", "error", "error", "error", "error", "error", "ok", "ok", "ok"];
+    assert_eq!(statuses, expected, "{results:?}");
+    assert!(results[8].0.contains("arguments have"), "{:?}", results[8]);
+    assert_eq!(repository.text("swarm/it", "src/lib.rs"), "pub fn two() -> u32 {\n    2\n}\n");
+}
+
+#[test]
+fn programs_that_an_agent_starts_have_no_way_to_its_connection() {
+    let repository = house();
+    let look = "ls -l /proc/self/fd | grep -c -- '->' ; ls -l /proc/self/fd | grep socket; echo own: $?; \
+                ls -l /proc/$PPID/fd 2>&1 | grep socket; echo theirs: $?; head -c 1 /proc/$PPID/mem 2>&1 | head -1; \
+                for n in 3 4 5 6 7 8; do (echo garbage >&$n) 2>/dev/null && echo wrote $n; done; echo end";
+    let answers = Answers::beside(&repository, "replay").conversation(
+        "fix",
+        &[("", &[bash(look)]), ("", &[read("src/lib.rs"), edit("    1", "    2")]), ("Done.", &[])],
+    );
+    run(&repository, FIX, &answers, 0);
+    let (said, _) = &results(&transcript(&repository, "fix", 1))[0];
+    assert!(said.contains("own: 1") && said.contains("theirs: 1") && said.contains("end"), "{said}");
+    assert!(!said.contains("socket:") && !said.contains("wrote"), "{said}");
+    assert!(said.contains("ermission denied"), "its memory: {said}");
+}
+
+#[test]
+fn a_failed_check_is_told_to_the_next_attempt() {
+    let repository = house();
+    let answers = Answers::beside(&repository, "replay")
+        .conversation("fix", &[("", &[read("src/lib.rs"), edit("    1", "    3")]), ("It is 3 now.", &[])])
+        .conversation("fix", &[("", &[read("src/lib.rs"), edit("    1", "    2")]), ("It is 2 now.", &[])]);
+    let check = r#"check = ["grep 2$ src/lib.rs || { echo wanted 2, found:; sed -n 2p src/lib.rs; exit 1; }"]"#;
+    let plan = format!(
+        "[tasks.fix]\nagent = {{ prompt = 'Let two() be 2.' }}\n{check}\nretry = {{ max = 1, backoff = 'none' }}\n"
+    );
+    let ended = run(&repository, &plan, &answers, 0);
+    assert_eq!(ended.result("fix"), "flaky");
+    let first = transcript(&repository, "fix", 1).remove(0);
+    assert!(!first["prompt"].as_str().expect("text").contains("It was tried before"));
+    let prompt = transcript(&repository, "fix", 2).remove(0)["prompt"].as_str().expect("text").to_owned();
+    assert!(prompt.contains("wanted 2, found:\n        3") && prompt.contains("It is 3 now."), "{prompt}");
+}
+
+#[test]
+fn limits_and_a_missing_file_end_an_agent_clearly_and_harm_nothing_else() {
+    let repository = house();
+    let look: (&str, &[(&str, Value)]) = ("", &[("read", json!({"path": "README"}))]);
+    let answers =
+        Answers::beside(&repository, "replay").conversation("endless", &[look, look, look]).conversation("unfed", &[]);
+    let plan = r#"
+        [tasks.endless]
+        agent = { prompt = "go on", turns = 2 }
+        [tasks.lost]
+        agent = { prompt-file = "no/such.md" }
+        [tasks.unfed]
+        agent = { prompt = "x" }
+        [tasks.fine]
+        run = "echo x > fine"
+    "#;
+    let ended = run(&repository, plan, &answers, 1);
+    assert_eq!(ended.result("fine"), "succeeded");
+    let said = format!("{}", Swarm::new(&repository, &["status"]).exits(0));
+    for words in ["used up its turns", "no/such.md: there is no such file", "no recording in"] {
+        assert!(said.contains(words), "{words} is not in\n{said}");
+    }
+}
+
+#[test]
+fn rules_hold_and_a_question_without_a_person_is_a_no() {
+    let repository = house();
+    let answers = Answers::beside(&repository, "replay").conversation(
+        "fix",
+        &[
+            (
+                "",
+                &[
+                    bash("env X=1 git push"),
+                    bash("touch asked"),
+                    ("write", json!({"path": "src/new.rs", "text": "x\n"})),
+                ],
+            ),
+            ("", &[("ask_person", json!({"question": "may I?"}))]),
+            ("", &[read("src/lib.rs"), edit("    1", "    2"), finish("done", "fixed")]),
+        ],
+    );
+    let rules =
+        r#"2.", deny = ["bash(git push)", "write(src/new*)"], ask = ["bash(touch *)"], allow = ["bash(git push)"]"#;
+    run(&repository, &FIX.replace("2.\"", rules), &answers, 0);
+    let results = results(&transcript(&repository, "fix", 1));
+    for (at, words) in [(0, "denies"), (1, "nobody is here"), (2, "denies"), (3, "nobody is here to answer")] {
+        assert!(results[at].0.contains(words), "{at}: {:?}", results[at]);
+    }
+}
+
+#[test]
+fn an_agent_whose_coordinator_dies_at_any_moment_goes_on_with_its_conversation() {
+    let mut again = 0;
+    for effect in (1..200).step_by(7) {
+        let repository = house();
+        let answers = Answers::beside(&repository, "replay").conversation(
+            "fix",
+            &[
+                ("", &[read("src/lib.rs")]),
+                ("", &[edit("    1", "    3")]),
+                ("", &[edit("    3", "    2"), bash("echo x >> src/log")]),
+                ("", &[finish("done", "fixed")]),
+            ],
+        );
+        let fault = format!("die@{effect}");
+        let ended = Swarm::run(&repository, "it", FIX).args(&["--replay", answers.folder(), "--fault", &fault]).end();
+        let died = ended.code != 0;
+        if died {
+            let resumed = Swarm::new(&repository, &["resume", "--json"]).end();
+            if resumed.code == 2 {
+                continue; // It died before the run had a name.
+            }
+            assert_eq!(resumed.code, 0, "died at {effect}: {resumed}");
+            again += usize::from(resumed.out.contains("were given once more"));
+        }
+        assert_eq!(repository.text("swarm/it", "src/lib.rs"), "pub fn two() -> u32 {\n    2\n}\n", "died at {effect}");
+        assert_eq!(
+            repository.text("swarm/it", "src/log"),
+            "x\n",
+            "each call was carried out once in the worktree that counts"
+        );
+        if !died {
+            break;
+        }
+    }
+    assert!(again > 0, "no conversation was gone on with");
+}
+
+#[test]
+fn an_answer_is_in_the_log_while_it_still_comes() {
+    let repository = house();
+    let half = chat(&[Block::Text("Half of an answer"), Block::Text(", and the rest.")], "stop");
+    let server = ModelServer::acting(vec![Act::events(&half).hangs_after(1)]);
+    let plan = format!(
+        "[models.main]\nprovider = 'openai'\nmodel = 'm'\nbase-url = '{}'\n\
+         [tasks.slow]\nagent = {{ prompt = 'x' }}\ntimeout = '3s'\n",
+        server.url()
+    );
+    let ended = Swarm::run(&repository, "it", &plan).args(&["--trust-models"]).exits(1);
+    assert_eq!(ended.result("slow"), "timed-out");
+    let log = Swarm::new(&repository, &["logs", "slow"]).exits(0).out;
+    assert!(log.contains("\nHalf of an answer") && !log.contains("and the rest"), "{log}");
+}

@@ -1,0 +1,222 @@
+//! What people do by hand with a result: they settle its conflict (`swarm resolve`), and look around where it was made
+//! (`swarm shell`).
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use swarm_tests::swarm::{RUN_TIME_MAX, binary};
+use swarm_tests::{Ended, Repository, Swarm};
+
+const FILES: [(&str, &str); 2] = [("a.txt", "one\n"), ("b.txt", "b\n")];
+
+/// `a` and `b` contradict each other; `c` builds on `b`.
+const CONFLICT: &str = "[tasks.a]\nrun = 'echo from a >> a.txt'\n\
+                        [tasks.b]\nrun = 'echo from b >> a.txt; echo new > new.txt; rm b.txt'\n\
+                        [tasks.c]\nneeds = ['b']\nrun = 'echo c > c.txt'\n";
+
+fn swarm(repository: &Repository, words: &[&str], code: i32) -> Ended {
+    Swarm::new(repository, words).exits(code)
+}
+
+fn conflicted(merge: &str) -> Repository {
+    let repository = Repository::with(&FILES);
+    let ended = Swarm::run(&repository, "it", &format!("{merge}{CONFLICT}")).exits(5);
+    assert_eq!(["a", "b", "c"].map(|task| ended.fate(task)), ["landed", "parked", "parked"], "{ended}");
+    repository
+}
+
+fn opened(repository: &Repository) -> PathBuf {
+    PathBuf::from(swarm(repository, &["resolve", "b"], 0).out.trim())
+}
+
+/// Worktrees that the repository knows of.
+fn worktrees(repository: &Repository) -> usize {
+    repository.git().worktrees().expect("a list").len()
+}
+
+#[test]
+fn the_summary_says_what_can_be_done_with_a_parked_result() {
+    let repository = conflicted("");
+    let text = swarm(&repository, &["report"], 0).out;
+    assert!(text.contains("swarm resolve it-1 b   swarm retry it-1 b   swarm drop it-1 b"), "{text}");
+}
+
+#[test]
+fn a_conflict_is_opened_as_git_leaves_one() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    let text = fs::read_to_string(at.join("a.txt")).expect("checked out");
+    assert_eq!(text, "one\n<<<<<<< landed\nfrom a\n||||||| before both\n=======\nfrom b\n>>>>>>> b\n");
+    assert_eq!(fs::read_to_string(at.join("new.txt")).expect("what fits is there"), "new\n");
+    assert!(!at.join("b.txt").exists(), "what fits is gone");
+    let git = git2::Repository::open(&at).expect("a worktree");
+    assert_eq!(git.state(), git2::RepositoryState::Merge);
+    let conflict = git.index().expect("an index").conflict_get(std::path::Path::new("a.txt")).expect("both sides");
+    let side =
+        |entry: Option<git2::IndexEntry>| git.find_blob(entry.expect("a side").id).expect("a blob").content().to_vec();
+    assert_eq!([side(conflict.our), side(conflict.their)], [b"one\nfrom a\n".to_vec(), b"one\nfrom b\n".to_vec()]);
+    let again = swarm(&repository, &["resolve", "b"], 2);
+    assert!(again.err.contains("open already") && again.err.contains("--continue"), "{again}");
+}
+
+#[test]
+fn a_merge_that_no_worker_may_leave_is_not_laid_out_and_not_taken_from_a_person() {
+    let repository = Repository::with(&FILES);
+    let halves = "[tasks.a]\nrun = 'mkdir bare; echo > bare/HEAD'\n\
+                  [tasks.b]\nrun = 'mkdir -p bare/objects bare/refs; echo > bare/objects/k; echo > bare/refs/k'\n";
+    Swarm::run(&repository, "it", halves).exits(5);
+    let refused = swarm(&repository, &["resolve", "b"], 2);
+    assert!(refused.err.contains("left bare: a repository inside") && refused.err.contains("swarm drop"), "{refused}");
+    assert_eq!(worktrees(&repository), 0);
+
+    let repository = conflicted("");
+    let at = opened(&repository);
+    fs::write(at.join("a.txt"), "both\n").expect("space");
+    fs::write(at.join("New.txt"), "beside new.txt\n").expect("space");
+    let refused = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(refused.err.contains("differs only in case") && refused.err.contains("take it out"), "{refused}");
+    fs::remove_file(at.join("New.txt")).expect("it is there");
+    swarm(&repository, &["resolve", "b", "--continue"], 0);
+}
+
+#[test]
+fn what_a_person_made_lands_with_what_builds_on_it_and_no_task_runs_again() {
+    let repository = conflicted("[merge]\nverify = 'test -e a.txt'\n");
+    let at = opened(&repository);
+    fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
+    fs::write(at.join("more.txt"), "more\n").expect("space");
+    let ended = swarm(&repository, &["resolve", "b", "--continue", "--json"], 0);
+    assert_eq!(repository.text("swarm/it", "a.txt"), "one\nboth\n", "{ended}");
+    assert_eq!([ended.fate("b"), ended.fate("c")], ["landed", "landed"], "{ended}");
+    let files = repository.files("swarm/it");
+    assert!(["new.txt", "more.txt", "c.txt"].iter().all(|name| files.contains_key(*name)), "{files:?}");
+    assert!(!files.contains_key("b.txt"), "{files:?}");
+    assert_eq!(repository.text("refs/swarm/it-1/b/2", "a.txt"), "one\nboth\n", "it is an attempt of its own");
+    assert!(!ended.events_of("verified").is_empty(), "{ended}");
+    assert!(!at.exists() && worktrees(&repository) == 0, "the worktree has served");
+}
+
+#[test]
+fn what_is_not_settled_is_not_taken() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    let marked = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(marked.err.contains("conflict markers are left in a.txt"), "{marked}");
+    for (file, text) in [("a.txt", "one\nfrom a\n"), ("b.txt", "b\n")] {
+        fs::write(at.join(file), text).expect("space");
+    }
+    fs::remove_file(at.join("new.txt")).expect("it is there");
+    let nothing = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(nothing.err.contains("nothing of the change is left") && nothing.err.contains("swarm drop"), "{nothing}");
+    let edited = swarm(&repository, &["resolve", "b", "--abort"], 2);
+    assert!(edited.err.contains("were edited") && edited.err.contains("--abort --force") && at.exists(), "{edited}");
+    let gone = swarm(&repository, &["resolve", "b", "--abort", "--force"], 0);
+    assert!(gone.err.contains("stays parked") && !at.exists() && worktrees(&repository) == 0, "{gone}");
+    let none = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(none.err.contains("none was begun"), "{none}");
+    let landed = swarm(&repository, &["resolve", "a"], 2);
+    assert!(landed.err.contains("it landed"), "{landed}");
+}
+
+#[test]
+fn a_resolution_that_nobody_touched_goes_and_says_what_became_of_its_result() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    let untouched = swarm(&repository, &["resolve", "b", "--abort"], 0);
+    assert!(untouched.err.contains("stays parked") && !at.exists(), "{untouched}");
+    let at = opened(&repository);
+    let dropped = swarm(&repository, &["drop", "b"], 0);
+    assert!(dropped.err.contains("note: b is being settled at"), "{dropped}");
+    let gone = swarm(&repository, &["resolve", "b", "--abort"], 0);
+    assert!(gone.err.contains("the result was dropped") && !at.exists(), "{gone}");
+    let repository = conflicted("");
+    let at = opened(&repository);
+    let retried = swarm(&repository, &["retry", "b"], 0);
+    assert!(
+        retried.err.contains("note: b is being settled at") && retried.err.contains("    b: landed\n"),
+        "{retried}"
+    );
+    let gone = swarm(&repository, &["resolve", "b", "--abort"], 0);
+    assert!(gone.err.contains("the result has landed") && !at.exists(), "{gone}");
+}
+
+#[test]
+fn what_the_gate_refuses_of_a_person_is_parked_and_kept() {
+    let gate = "[merge]\non-conflict = ['rerun']\nverify = { run = '! grep -q bad *.txt', retry = 0 }\n";
+    let plan = "[tasks.a]\nrun = 'echo good > x.txt'\n[tasks.b]\nrun = 'echo bad > y.txt'\n";
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", &format!("{gate}{plan}")).exits(5);
+    let tip = repository.commit_of("swarm/it");
+    let before = swarm(&repository, &["resolve", "b", "--in", "../beside/here"], 0);
+    assert!(before.err.contains("everything fits by now"), "{before}");
+    let at = repository.beside("here");
+    fs::write(at.join("y.txt"), "still bad\n").expect("space");
+    let ended = swarm(&repository, &["resolve", "b", "--continue", "--json"], 5);
+    assert_eq!((ended.fate("b").as_str(), ended.events_of("evicted").len()), ("parked", 0), "{ended}");
+    assert_eq!(repository.commit_of("swarm/it"), tip);
+    let kept = repository.refs("refs/swarm/it-1/b/*");
+    swarm(&repository, &["resolve", "b", "--in", "../beside/here"], 0);
+    assert_eq!(fs::read_to_string(at.join("y.txt")).expect("as it was left"), "still bad\n", "{kept:?}");
+    fs::write(at.join("y.txt"), "good\n").expect("space");
+    swarm(&repository, &["resolve", "b", "--continue"], 0);
+    assert_eq!(repository.text("swarm/it", "y.txt"), "good\n");
+}
+
+/// What a program on a terminal prints until it ends, for a while at most.
+fn shown(terminal: &OwnedFd) -> String {
+    let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
+    let longest = Timespec { tv_sec: RUN_TIME_MAX.as_secs() as i64, tv_nsec: 0 };
+    loop {
+        let mut watched = [PollFd::new(terminal, PollFlags::IN)];
+        let ready = poll(&mut watched, Some(&longest)).expect("a terminal");
+        assert!(ready > 0, "it hangs: {}", String::from_utf8_lossy(&all));
+        // Who holds the other end has closed it: EIO.
+        match rustix::io::read(terminal, &mut bytes) {
+            Ok(count @ 1..) => all.extend_from_slice(&bytes[..count]),
+            _ => return String::from_utf8_lossy(&all).into_owned(),
+        }
+    }
+}
+
+#[test]
+fn a_shell_has_a_terminal_of_its_own_and_gives_its_exit_status() {
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", "[tasks.t]\nrun = 'echo from t > t.txt'\n").exits(0);
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).expect("a terminal");
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
+    let theirs = || Stdio::from(ioctl_tiocgptpeer(&ours, flags).expect("its other end"));
+    let mut command = Command::new(binary());
+    command.args(["shell", "t"]).current_dir(repository.path()).env_clear().env("HOME", repository.home());
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
+    let mut child = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().expect("it starts");
+    drop(command);
+    let typed = b"cat t.txt; test -t 0 && test -t 2 && echo terminal$((1+1)); sleep 1000 & exit 3\n";
+    rustix::io::write(&ours, typed).expect("somebody reads");
+    let text = shown(&ours);
+    assert!(text.contains("from t") && text.contains("terminal2"), "{text}");
+    assert_eq!(child.wait().expect("our child").code(), Some(3), "{text}");
+}
+
+#[test]
+fn a_shell_is_where_the_task_was_and_leaves_nothing() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.n]\nwrites = ['n.txt']\nrun = 'echo n > n.txt'\n\
+                [tasks.t]\nneeds = ['n']\nenv = { WORD = 'x {{ needs.n.result }}' }\nrun = 'echo t > t.txt; false'\n";
+    Swarm::run(&repository, "it", plan).exits(1);
+    let all = swarm(&repository, &["shell", "t", "--", "sh", "-c", "cat n.txt t.txt; echo $WORD; echo > z; pwd"], 0);
+    assert_eq!(all.out, format!("n\nt\nx succeeded\n{}\n", repository.path().display()), "{all}");
+    let start = swarm(&repository, &["shell", "it-1", "t", "--start", "--", "ls"], 0);
+    assert_eq!(start.out, "a.txt\nb.txt\nn.txt\n", "{start}");
+    let caged = swarm(&repository, &["shell", "t", "--", "sh", "-c", "echo x > /etc/x || exit 7"], 7);
+    assert!(!repository.path().join("z").exists(), "{caged}");
+    let terminal = swarm(&repository, &["shell", "t"], 2);
+    assert!(terminal.err.contains("this is no terminal") && terminal.err.contains("-- CMD"), "{terminal}");
+    let left = fs::read_dir(repository.path().join(".git/swarm/runs/it-1")).expect("the run's folder");
+    let names: Vec<_> = left.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert!(!names.iter().any(|name| name.contains("shell")), "{names:?}");
+}

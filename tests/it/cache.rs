@@ -1,0 +1,282 @@
+//! Results of earlier runs: what is taken instead of run, what is not, and that nobody can tell the difference by the
+//! branch. Work that really runs leaves a line in a folder outside, through `write`.
+
+use serde_json::Value;
+use swarm_tests::{Ended, Repository, Swarm};
+
+/// A plan whose tasks count how often they run; `{log}` is the folder where they do.
+fn plan(repository: &Repository, tasks: &str) -> String {
+    let log = repository.beside("log");
+    std::fs::create_dir_all(&log).expect("space");
+    let log = log.display();
+    let head =
+        format!("[sandbox.counted]\nwrite = ['{log}']\n[defaults]\nsandbox = 'counted'\nenv = {{ LOG = '{log}' }}\n");
+    format!("{head}{tasks}")
+}
+
+/// Runs a plan, and lets it write where its tasks count.
+fn run(repository: &Repository, name: &str, plan: &str) -> Swarm {
+    Swarm::run(repository, name, plan).allow(&format!("write={}", repository.beside("log").display()))
+}
+
+/// The lines that runs of a task left since the last call.
+fn runs(repository: &Repository, task: &str) -> usize {
+    let path = repository.beside("log").join(task);
+    let lines = std::fs::read_to_string(&path).map_or(0, |text| text.lines().count());
+    drop(std::fs::remove_file(&path));
+    lines
+}
+
+fn reused(ended: &Ended) -> Vec<String> {
+    let events = ended.events();
+    let instances = events.iter().filter(|event| event["event"] == "reused").flat_map(|event| {
+        event["instances"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["instance"].as_str().expect("a name").to_owned())
+    });
+    instances.collect()
+}
+
+const CHAIN: &str = r#"
+[tasks.list]
+cache = true
+run = '''echo . >> "$LOG/list"; printf '[1,2]' > "$SWARM_ARTIFACTS/l.json"; echo list > list.txt'''
+outputs.all = { json = 'l.json' }
+[tasks.fan]
+cache = true
+needs = ['list']
+foreach.n = 'needs.list.outputs.all'
+env = { N = '{{ n }}' }
+run = '''echo . >> "$LOG/fan"; cat list.txt; test -s "$SWARM_NEEDS/list/l.json"; echo "$N" > "fan$N.txt"'''
+check = 'test -e list.txt'
+[tasks.look]
+cache = true
+needs = ['fan']
+writes = []
+run = '''echo . >> "$LOG/look"; cat fan1.txt fan2.txt'''
+"#;
+
+#[test]
+fn a_second_run_of_an_unchanged_plan_runs_nothing_and_lands_the_same() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let plan = plan(&repository, CHAIN);
+    run(&repository, "twice", &plan).exits(0);
+    assert_eq!(["list", "fan", "look"].map(|task| runs(&repository, task)), [1, 2, 1]);
+    let tip = repository.commit_of("refs/heads/swarm/twice");
+    let second = run(&repository, "twice", &plan).exits(0);
+    assert_eq!(["list", "fan", "look"].map(|task| runs(&repository, task)), [0, 0, 0]);
+    assert_eq!(reused(&second), ["list", "fan[n=1]", "fan[n=2]", "look"]);
+    assert_eq!(repository.commit_of("refs/heads/swarm/twice"), tip);
+    assert!(second.err.contains("4 of them cached"), "{second}");
+    assert_eq!(repository.refs("refs/swarm/twice-2/*"), ["refs/swarm/twice-2/+base"], "what stands there needs no ref");
+    let status = Swarm::new(&repository, &["status", "twice-2"]).exits(0);
+    assert!(status.out.contains("[=] look") && status.out.contains("cached from twice-1"), "{status}");
+    // A fresh branch gets the same commits, from results alone.
+    run(&repository, "twice", &plan).args(&["--into", "other"]).exits(0);
+    assert_eq!(runs(&repository, "fan"), 0);
+    assert_eq!(repository.tree("refs/heads/other"), repository.tree("refs/heads/swarm/twice"));
+    run(&repository, "twice", &plan).args(&["--no-cache"]).exits(0);
+    assert_eq!(["list", "fan", "look"].map(|task| runs(&repository, task)), [1, 2, 1]);
+}
+
+#[test]
+fn a_task_that_runs_again_sees_what_reused_needs_hand_over() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let first = plan(&repository, CHAIN);
+    run(&repository, "part", &first).exits(0);
+    assert_eq!(["list", "fan"].map(|task| runs(&repository, task)), [1, 2]);
+    let changed = first.replace("cat list.txt;", "cat list.txt a.txt;");
+    let ended = run(&repository, "part", &changed).exits(0);
+    // The last one looks at the same tree again, but its needs' changes are others' only where they differ: they do not.
+    assert_eq!(["list", "fan"].map(|task| runs(&repository, task)), [0, 2]);
+    assert_eq!(reused(&ended)[0], "list");
+}
+
+#[test]
+fn a_result_is_taken_only_where_nothing_changed_that_it_depends_on() {
+    let repository = Repository::with(&[("src/a.txt", "1\n"), ("doc.txt", "1\n")]);
+    let tasks = r#"
+[tasks.whole]
+cache = true
+run = 'echo . >> "$LOG/whole"; cat src/a.txt > whole.txt'
+[tasks.narrow]
+cache = { inputs = ["src/**"] }
+run = 'echo . >> "$LOG/narrow"; cat src/a.txt > narrow.txt'
+[tasks.printed]
+cache = { inputs = [], fingerprint = "cat doc.txt" }
+writes = []
+run = 'echo . >> "$LOG/printed"'
+"#;
+    let plan = plan(&repository, tasks);
+    let next = |into: &str| {
+        run(&repository, "depends", &plan).args(&["--into", into]).exits(0);
+        ["whole", "narrow", "printed"].map(|task| runs(&repository, task))
+    };
+    assert_eq!(next("one"), [1, 1, 1]);
+    assert_eq!(next("two"), [0, 0, 0]);
+    repository.write("doc.txt", "2\n");
+    repository.commit_all("a file that only some look at");
+    assert_eq!(next("three"), [1, 0, 1]);
+    assert_eq!(repository.text("three", "narrow.txt"), "1\n");
+    assert_eq!(repository.text("three", "doc.txt"), "2\n", "the change is put on the present tree");
+    repository.write("src/a.txt", "2\n");
+    repository.commit_all("an input");
+    assert_eq!(next("four"), [1, 1, 0]);
+    assert_eq!(repository.text("four", "narrow.txt"), "2\n");
+    // What the task would change stands otherwise now: it is asked, nothing is blended.
+    repository.write("narrow.txt", "by hand\n");
+    repository.commit_all("the result's own file");
+    assert_eq!(next("five"), [1, 1, 0]);
+    assert_eq!(repository.text("five", "narrow.txt"), "2\n");
+}
+
+#[test]
+fn only_a_pass_at_the_first_try_is_recorded_and_only_while_its_objects_exist() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let tasks = r#"
+[defaults.retry]
+max = 1
+delay = "1ms"
+[tasks.flaky]
+cache = true
+run = 'echo . >> "$LOG/flaky"; test "$SWARM_ATTEMPT" = 2'
+[tasks.fails]
+cache = true
+allow-failure = true
+run = 'echo . >> "$LOG/fails"; exit 1'
+[tasks.works]
+cache = true
+run = 'echo . >> "$LOG/works"; date +%N > works.txt'
+"#;
+    let plan = plan(&repository, tasks);
+    let next = || {
+        run(&repository, "record", &plan).exits(0);
+        ["flaky", "fails", "works"].map(|task| runs(&repository, task))
+    };
+    assert_eq!(next(), [2, 2, 1]);
+    let kept = repository.text("swarm/record", "works.txt");
+    assert_eq!(next(), [2, 2, 0]);
+    assert_eq!(repository.text("swarm/record", "works.txt"), kept);
+    for name in repository.refs("refs/swarm/*").into_iter().chain(["refs/heads/swarm/record".to_owned()]) {
+        repository.run_git(&["update-ref", "-d", &name]).expect("removed");
+    }
+    repository.run_git(&["reflog", "expire", "--expire=now", "--all"]).expect("expired");
+    repository.run_git(&["gc", "--quiet", "--prune=now"]).expect("collected");
+    assert_eq!(next(), [2, 2, 1], "what git has collected is no result any more");
+}
+
+#[test]
+fn what_does_not_give_the_same_twice_is_named_with_its_path() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let tasks = r#"
+[tasks.same]
+cache = true
+run = 'echo . >> "$LOG/same"; cat a.txt > same.txt; echo x=1 >> "$SWARM_OUTPUT"'
+[tasks.tree]
+cache = true
+run = 'echo 1 > first.txt; date +%N > random.txt'
+[tasks.output]
+cache = true
+run = 'echo "x=$(date +%N)" >> "$SWARM_OUTPUT"'
+[tasks.plain]
+run = 'echo . >> "$LOG/plain"; date +%N > plain.txt'
+"#;
+    let plan = plan(&repository, tasks);
+    let ended = run(&repository, "again", &plan).args(&["--check-determinism", "3"]).exits(1);
+    assert_eq!(["same", "plain"].map(|task| runs(&repository, task)), [3, 1]);
+    assert_eq!(
+        ["same", "tree", "output", "plain"].map(|task| ended.result(task)),
+        ["succeeded", "failed", "failed", "succeeded"]
+    );
+    assert!(ended.err.contains("run 2 of the same left another tree: random.txt"), "{ended}");
+    assert!(ended.err.contains("run 2 of the same left another output: x"), "{ended}");
+    run(&repository, "again", &plan).args(&["--into", "other"]).exits(0);
+    assert_eq!(runs(&repository, "same"), 0, "what was found to be the same is recorded");
+}
+
+#[test]
+fn a_damaged_cache_costs_time_and_nothing_else() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let plan = plan(&repository, "[tasks.a]\ncache = true\nrun = 'echo . >> \"$LOG/a\"; echo 2 > a.txt'\n");
+    run(&repository, "damaged", &plan).exits(0);
+    for beside in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(repository.path().join(format!(".git/swarm/results/results.sqlite{beside}"))));
+    }
+    std::fs::write(repository.path().join(".git/swarm/results/results.sqlite"), "x".repeat(5000)).expect("space");
+    let ended = run(&repository, "damaged", &plan).exits(0);
+    assert_eq!(runs(&repository, "a"), 2);
+    assert!(ended.err.contains("no result is reused or recorded"), "{ended}");
+}
+
+#[test]
+fn ten_thousand_unchanged_tasks_are_said_in_few_events() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let count = 300;
+    let tasks = format!(
+        "[tasks.a]\ncache = true\nforeach.n = {:?}\nrun = 'echo x > f{{{{ n }}}}.txt'\n",
+        (0..count).collect::<Vec<_>>()
+    );
+    run(&repository, "many", &tasks).exits(0);
+    let ended = run(&repository, "many", &tasks).exits(0);
+    let named = |name: &str| ended.events().iter().filter(|event| event["event"] == *name).count();
+    assert_eq!((named("reused"), named("attempt-started"), named("instance-finished")), (1, 0, 0));
+    assert_eq!(reused(&ended).len(), count);
+    assert!(ended.events().iter().all(|event| event["event"] != Value::Null));
+}
+
+#[test]
+fn disk_is_shown_and_cleaning_keeps_what_can_be_reused_unless_it_is_named() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let plan = plan(&repository, "[tasks.a]\ncache = true\nrun = 'echo . >> \"$LOG/a\"; echo 2 > a.txt'\n");
+    run(&repository, "kept", &plan).exits(0);
+    let listed = Swarm::new(&repository, &["list", "--json"]).exits(0);
+    let row: Value = serde_json::from_str(&listed.out).expect("one object");
+    assert!(row["disk-bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{listed}");
+    assert_eq!((&row["run"], &row["state"]), (&Value::from("kept-1"), &Value::from("finished")));
+    let status = Swarm::new(&repository, &["status", "--json"]).exits(0);
+    let status: Value = serde_json::from_str(&status.out).expect("one object");
+    assert_eq!(status["instances"][0]["merge"]["fate"], "landed");
+    Swarm::new(&repository, &["clean"]).exits(0);
+    repository.run_git(&["reflog", "expire", "--expire=now", "--all"]).expect("expired");
+    repository.run_git(&["gc", "--quiet", "--prune=now"]).expect("collected");
+    run(&repository, "kept", &plan).args(&["--into", "other"]).exits(0);
+    assert_eq!(runs(&repository, "a"), 1);
+    for format in ["md", "junit", "html"] {
+        let report = Swarm::new(&repository, &["report", "--format", format]).exits(0);
+        assert!(report.out.contains("kept-2") && report.out.contains("cached"), "{report}");
+    }
+    Swarm::new(&repository, &["clean", "--cache"]).exits(0);
+    assert_eq!(repository.refs("refs/swarm/cache/*"), Vec::<String>::new());
+    run(&repository, "kept", &plan).args(&["--into", "third"]).exits(0);
+    assert_eq!(runs(&repository, "a"), 1);
+}
+
+#[test]
+fn scopes_that_can_meet_are_named_before_the_start() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let path = repository.beside("meet.toml");
+    let plan = "version = 1\n[tasks.a]\nrun = 'x'\nwrites = ['src/*.rs']\n[tasks.b]\nrun = 'x'\nwrites = ['src/lib.*']\n\
+                [tasks.c]\nrun = 'x'\nwrites = ['doc/**']\n";
+    std::fs::write(&path, plan).expect("space");
+    let checked = Swarm::new(&repository, &["check", &path.display().to_string()]).exits(0);
+    assert!(checked.err.contains("note: a and b may both change src/lib.rs"), "{checked}");
+    assert!(!checked.err.contains("and c may"), "{checked}");
+}
+
+#[test]
+fn a_result_that_may_not_stand_on_the_present_tree_is_not_taken() {
+    let repository = Repository::with(&[("src/a", "1\n")]);
+    let plan = "[tasks.a]\ncache = { inputs = ['src/**'] }\nrun = 'echo x > Foo'\n";
+    Swarm::run(&repository, "it", plan).exits(0);
+    repository.write("other", "2\n");
+    repository.commit_all("harmless\n");
+    let ended = Swarm::run(&repository, "it", plan).args(&["--into", "second"]).exits(0);
+    assert_eq!(reused(&ended), ["a"], "{ended}");
+    repository.write("foo", "3\n");
+    repository.commit_all("in the way\n");
+    let ended = Swarm::run(&repository, "it", plan).args(&["--into", "third"]).exits(1);
+    assert_eq!((reused(&ended), ended.result("a")), (vec![], "violation".to_owned()), "{ended}");
+    assert_eq!(repository.refs("refs/heads/third"), Vec::<String>::new());
+}

@@ -1,0 +1,186 @@
+//! Disks and limits that really are too small: the run ends with 3, its journal can be read, the target stands where the
+//! journal says, and once there is room the run comes to the tree that it would have come to.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use swarm_tests::{Repository, Swarm};
+
+const FILES: [(&str, &str); 2] = [("a.txt", "one\n"), ("dir/b.txt", "b\n")];
+
+/// Eight tasks with changes and artifacts, and one on all of them.
+const PLAN: &str = "[tasks.w]\nmatrix = { n = [1, 2, 3, 4, 5, 6, 7, 8] }\nenv = { N = '{{ matrix.n }}' }\n\
+    run = 'head -c 200000 /dev/urandom > \"$SWARM_ARTIFACTS/blob\"; for i in 1 2 3 4; do echo \"$N-$i\" > \"f$N-$i.txt\"; done'\n\
+    [tasks.end]\nneeds = ['w']\nrun = 'cat f*.txt > all.txt'\n";
+
+/// A file system in memory of its own; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, and said, where none can be mounted.
+    fn mount(at: PathBuf, size: &str) -> Option<SmallDisk> {
+        std::fs::create_dir(&at).expect("a new folder");
+        match mount("tmpfs", &at, "tmpfs", MountFlags::empty(), Some(options(size).as_c_str())) {
+            Ok(()) => Some(SmallDisk(at)),
+            Err(error) => {
+                println!("skipped: no small disk can be mounted ({error})");
+                None
+            }
+        }
+    }
+
+    fn grow(&self) {
+        mount_remount(&self.0, MountFlags::empty(), options("size=500m,nr_inodes=100000").as_c_str()).expect("our own");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).expect("our own");
+    }
+}
+
+fn options(text: &str) -> CString {
+    CString::new(text).expect("no zero byte")
+}
+
+fn start(repository: &Repository, plan: &str, state: &Path) -> Swarm {
+    let state = state.display().to_string();
+    Swarm::run(repository, "it", plan).args(&["-j2", "--state-dir", &state]).env("SOURCE_DATE_EPOCH", "1700000000")
+}
+
+/// The tree that the plan comes to. Its commits may stand in another order: a task that the machine failed alone keeps nobody
+/// waiting, and lands when the run goes on.
+fn undisturbed() -> git2::Oid {
+    static TREE: OnceLock<git2::Oid> = OnceLock::new();
+    *TREE.get_or_init(|| {
+        let repository = Repository::with(&FILES);
+        start(&repository, PLAN, &repository.beside("state")).exits(0);
+        landed_tree(&repository)
+    })
+}
+
+fn landed_tree(repository: &Repository) -> git2::Oid {
+    let tip = repository.commit_of("swarm/it").expect("it landed");
+    repository.git().find_commit(tip).expect("a commit").tree_id()
+}
+
+/// Runs into something that is too small, has it `mend`ed and goes on.
+fn fails_and_goes_on(
+    repository: &Repository,
+    state: &Path,
+    through: impl FnOnce(Swarm) -> Swarm,
+    mend: impl FnOnce(),
+) -> String {
+    let failed = through(start(repository, PLAN, state)).exits(3);
+    assert!(!failed.err.contains("panicked"), "{failed}");
+    let at = state.display().to_string();
+    let look = |words: &[&str]| Swarm::new(repository, &[words, &["--state-dir", &at]].concat());
+    let is_known = look(&["list"]).exits(0).out.contains(" it-");
+    if is_known {
+        look(&["status"]).exits(0);
+        let git = repository.git();
+        let tip = repository.commit_of("swarm/it");
+        for event in look(&["report", "--format", "json"]).exits(0).events_of("merged") {
+            let Some(commit) = event["fate"]["commit"].as_str() else { continue };
+            let (commit, tip) = (commit.parse().expect("an id"), tip.expect("something landed on it"));
+            assert!(commit == tip || git.graph_descendant_of(tip, commit).expect("a history"), "{failed}");
+        }
+    }
+    mend();
+    let ended = match is_known {
+        true => look(&["resume"]).exits(0),
+        false => start(repository, PLAN, state).exits(0),
+    };
+    assert_eq!(landed_tree(repository), undisturbed(), "{failed}\n{ended}");
+    failed.err
+}
+
+#[test]
+fn a_state_folder_without_space_or_inodes() {
+    for size in ["size=100k", "size=400k", "size=900k", "size=1500k", "nr_inodes=30", "nr_inodes=90", "nr_inodes=130"] {
+        let repository = Repository::with(&FILES);
+        let Some(disk) = SmallDisk::mount(repository.beside("disk"), size) else { return };
+        let said = fails_and_goes_on(&repository, &disk.0, |swarm| swarm, || disk.grow());
+        assert!(said.contains("space"), "{size}: {said}");
+    }
+}
+
+#[test]
+fn a_repository_whose_own_disk_is_full() {
+    for left_kib in [20, 60, 100, 140] {
+        let repository = Repository::with(&FILES);
+        let folder = repository.path();
+        let aside = repository.beside("aside");
+        std::fs::rename(&folder, &aside).expect("one file system");
+        let Some(disk) = SmallDisk::mount(folder.clone(), "size=20m") else { return };
+        copy_all(&aside, &folder);
+        let balloon = folder.join(".git/balloon");
+        let free = rustix::fs::statvfs(&folder).map(|disk| disk.f_bavail * disk.f_frsize).expect("mounted");
+        std::fs::write(&balloon, vec![0; free as usize - (left_kib << 10)]).expect("it fits");
+        let state = repository.beside("state");
+        fails_and_goes_on(&repository, &state, |swarm| swarm, || std::fs::remove_file(&balloon).expect("ours"));
+        drop(disk);
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("legible");
+        if from.is_dir() {
+            std::fs::create_dir(&to).expect("a new folder");
+            copy_all(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("space");
+        }
+    }
+}
+
+#[test]
+fn too_few_open_files() {
+    for files in [12, 16, 20] {
+        let repository = Repository::with(&FILES);
+        let script = format!("ulimit -n {files}; exec \"$@\"");
+        let through = |swarm: Swarm| swarm.through(&["/bin/sh", "-c", &script, "sh"]);
+        let said = fails_and_goes_on(&repository, &repository.beside("state"), through, || {});
+        let is_named = said.contains("Too many open files") || said.contains("unable to open database file");
+        assert!(is_named, "{files}: {said}");
+    }
+}
+
+#[test]
+fn a_task_that_fails_on_a_full_disk_did_not_fail_by_itself() {
+    let repository = Repository::with(&FILES);
+    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=8m") else { return };
+    let plan = "[tasks.a]\nrun = 'dd if=/dev/zero of=big bs=64k count=200 && rm big && echo ok > ok.txt'\n";
+    start(&repository, plan, &disk.0).exits(3);
+    assert_eq!(repository.commit_of("swarm/it"), None);
+    disk.grow();
+    Swarm::new(&repository, &["resume", "--state-dir", &disk.0.display().to_string()]).exits(0);
+    assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
+}
+
+#[test]
+fn a_state_folder_that_is_read_only_is_named_with_the_way_out() {
+    let repository = Repository::with(&FILES);
+    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=8m") else { return };
+    mount_remount(&disk.0, MountFlags::RDONLY, options("size=8m").as_c_str()).expect("nobody writes there");
+    let refused = start(&repository, PLAN, &disk.0).exits(3);
+    assert!(refused.err.contains("Read-only") && refused.err.contains("--state-dir"), "{refused}");
+    assert_eq!(repository.commit_of("swarm/it"), None);
+}
+
+#[test]
+fn coordinators_with_different_state_folders_meet_at_the_target() {
+    let repository = Repository::with(&FILES);
+    let mut first = start(&repository, "[tasks.a]\nrun = 'sleep 50'\n", &repository.beside("one")).start();
+    assert!(first.says("attempt-started"), "it starts");
+    let refused = start(&repository, PLAN, &repository.beside("two")).exits(8);
+    let holder = first.pid().to_string();
+    assert!(refused.err.contains(&holder) && refused.err.contains("swarm cancel it-1"), "{refused}");
+    first.signal(rustix::process::Signal::KILL);
+    first.end();
+    start(&repository, PLAN, &repository.beside("two")).exits(0);
+}

@@ -1,0 +1,261 @@
+//! Programs that speak a provider's HTTP inside a task, through the whole product: they reach the models that their task
+//! names and nothing else, without any key; what they take is counted, bounded, recorded and given again.
+
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use swarm_tests::model_server::{anthropic, chat};
+use swarm_tests::{Act, Block, Ended, ModelServer, Repository, Swarm};
+
+/// The key that no task and no file of ours may hold.
+const KEY: &str = "sk-very-secret-0123456789";
+
+/// Sends the body `$2` to the path `$1` of the endpoint, with the key `$3`, and prints the answer. Needs bash and coreutils only.
+const ASK: &str = r#"
+ask() {
+  place=${ANTHROPIC_BASE_URL:-${OPENAI_BASE_URL%/v1}}
+  exec 3<>/dev/tcp/127.0.0.1/${place##*:}
+  printf 'POST %s HTTP/1.1\r\nHost: x\r\nx-api-key: %s\r\nContent-Length: %s\r\nConnection: close\r\n\r\n%s' \
+    "$1" "${3:-${ANTHROPIC_API_KEY:-$OPENAI_API_KEY}}" "${#2}" "$2" >&3
+  cat <&3
+  exec 3>&-
+  echo
+}
+"#;
+
+fn hello() -> Act {
+    Act::events(&anthropic(&[Block::Text("hello from a model")], "end_turn"))
+}
+
+fn body(model: &str) -> String {
+    let message = json!({ "role": "user", "content": "hi" });
+    json!({ "model": model, "max_tokens": 100, "stream": true, "messages": [message] }).to_string()
+}
+
+/// A repository whose person has one model, `main`, at a server.
+fn scene(provider: &str, url: &str, rest: &str) -> Repository {
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    let folder = repository.home().join(".config/swarm");
+    std::fs::create_dir_all(&folder).expect("space");
+    let entry =
+        format!("provider = '{provider}'\nmodel = 'big-1'\nbase-url = '{url}'\nkey = {{ env = 'MY_KEY' }}\n{rest}");
+    std::fs::write(folder.join("config.toml"), format!("[models.main]\n{entry}\n")).expect("space");
+    repository
+}
+
+/// Runs a bash script as the only task, which may ask `main`.
+fn task(repository: &Repository, keys: &str, script: &str) -> Swarm {
+    let plan =
+        format!("{keys}\n[tasks.a]\nmodels = ['main']\nshell = ['bash', '-eu', '-c']\nrun = '''{ASK}\n{script}\n'''\n");
+    Swarm::run(repository, "it", &plan).env("MY_KEY", KEY)
+}
+
+fn log(repository: &Repository) -> String {
+    Swarm::new(repository, &["logs", "a", "--raw"]).end().out
+}
+
+fn says(text: &str, words: &[&str]) {
+    words.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing: {text}"));
+}
+
+/// What has to hold in each tier: the model answers, the key stays outside, and what it took is told.
+fn asks_its_model(repository: &Repository, server: &ModelServer, swarm: Swarm) {
+    let ended = swarm.exits(0);
+    let said = log(repository);
+    says(&said, &["HTTP/1.1 200 OK", "hello from a model", "message_stop", "the model is main"]);
+    assert_eq!(said.matches("HTTP/1.1 401").count(), 1, "{said}");
+    says(&said, &["the task may not ask the model `claude-other`; it may ask: main", "is not offered here"]);
+    assert!(!said.contains(KEY) && !ended.out.contains(KEY) && !ended.err.contains(KEY), "{said}{ended}");
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!((asked[0].line.as_str(), asked[0].header("x-api-key")), ("POST /v1/messages?beta=true", Some(KEY)));
+    assert_eq!((&asked[0].body["model"], &asked[0].body["max_tokens"]), (&json!("big-1"), &json!(50)));
+    let called = &ended.events_of("model-called")[0];
+    assert_eq!((&called["instance"], &called["asked"], &called["tries"]), (&json!("a"), &json!("main"), &json!(1)));
+    assert_eq!(
+        (&called["usage"]["output"], &called["cost-nano-usd"]),
+        (&json!(7), &json!(11 * 3000 + 3 * 3000 + 7 * 15_000))
+    );
+    says(&ended.err, &["models: 1 call, 14 tokens in (21% cached), 7 out, $0.0001", "[+] a"]);
+    let status = Swarm::new(repository, &["status"]).exits(0).out;
+    says(&status, &["1 call, 14 tokens in", "models: 1 call"]);
+}
+
+const PRICES: &str = "prices = { input = 3, output = 15 }\noutput-max = 50";
+
+fn script() -> String {
+    let (good, other) = (body("main"), body("claude-other"));
+    format!(
+        "echo the model is $ANTHROPIC_MODEL\nask '/v1/messages?beta=true' '{good}'\nask /v1/messages '{good}' wrong\n\
+         ask /v1/messages '{other}'\nask /v1/files '{good}'\nenv; cat /proc/self/environ | tr '\\0' '\\n'"
+    )
+}
+
+#[test]
+fn a_program_asks_its_model_without_its_key() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let swarm = task(&repository, "[sandbox.default]\nenv = ['MY_KEY', 'ANTHROPIC_API_KEY']", &script());
+    let swarm = swarm.allow("env=MY_KEY").allow("env=ANTHROPIC_API_KEY");
+    asks_its_model(&repository, &server, swarm.env("ANTHROPIC_API_KEY", KEY));
+}
+
+#[test]
+fn a_machine_without_namespaces_asks_the_same() {
+    let lack = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let probe = Command::new("unshare").args(["-r", "sh", "-c", lack, "sh", "true"]).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("skip: no user namespace can be made without others in it");
+        return;
+    }
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let swarm = task(&repository, "[sandbox.default]\nnetwork = ['example.org']", &script());
+    asks_its_model(&repository, &server, swarm.through(&["unshare", "-r", "sh", "-c", lack, "sh"]));
+}
+
+#[test]
+fn a_stream_of_chat_says_what_it_took_and_a_break_is_seen() {
+    let events = chat(&[Block::Text("hello from a model")], "stop");
+    let server =
+        ModelServer::acting(vec![Act::refusal(503, ""), Act::events(&events), Act::events(&events).cut_after(1)]);
+    let repository = scene("openai", &server.url(), "");
+    let body =
+        json!({ "model": "big-1", "stream": true, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+    let script = format!(
+        "ask /v1/chat/completions '{body}'\nask /v1/chat/completions '{body}' > cut || true\ntail -c 5 cut | od -c"
+    );
+    let ended = task(&repository, "", &format!("cd $TMPDIR\n{script}")).exits(0);
+    let said = log(&repository);
+    says(&said, &["hello from a model", "\"prompt_tokens\":11"]);
+    assert!(!said.contains("0  \\r  \\n  \\r  \\n"), "a broken answer has no end: {said}");
+    assert_eq!(server.asked()[1].body["stream_options"], json!({ "include_usage": true }));
+    assert_eq!(server.asked()[1].header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    let called = ended.events_of("model-called");
+    assert_eq!((called.len(), &called[0]["tries"], &called[0]["cost-nano-usd"]), (2, &json!(2), &json!(null)));
+    says(&ended.err, &["2 calls", "unpriced"]);
+}
+
+#[test]
+fn a_tasks_budget_holds_and_the_rest_of_the_run_is_unharmed() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    // 50 tokens of an answer and half the bytes of a question are set aside.
+    let plan = format!(
+        "[tasks.a]\nmodels = ['main']\nbudget = {{ tokens = 130 }}\nshell = ['bash', '-eu', '-c']\nrun = '''{ASK}\n{0}\n{0}\n{0}\n'''\n\
+         [tasks.b]\nrun = 'echo b > b.txt'\n",
+        format_args!("ask /v1/messages '{}'", body("main"))
+    );
+    let ended = Swarm::run(&repository, "it", &plan).env("MY_KEY", KEY).exits(0);
+    let said = log(&repository);
+    says(&said, &["hello from a model", "HTTP/1.1 402 Payment Required", "the budget of the task is spent"]);
+    assert_eq!(ended.fate("b"), "landed");
+    assert!(server.asked().len() < 3, "{}", server.asked().len());
+}
+
+#[test]
+fn a_spent_budget_ends_the_run_with_7_and_a_larger_one_goes_on_with_what_was_spent() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let one = format!("ask /v1/messages '{}'", body("main"));
+    let ended = task(&repository, "[budget]\ntokens = 130", &[one.as_str(); 4].join("\n")).exits(7);
+    says(&ended.err, &["the run's budget is spent: the budget of 130 tokens", "swarm resume it-1"]);
+    let calls = server.asked().len();
+    let resume =
+        |tokens: &str| Swarm::new(&repository, &["resume", "--budget-tokens", tokens, "--json"]).env("MY_KEY", KEY);
+    resume("131").exits(7);
+    let ended = resume("100000").exits(0);
+    assert_eq!(ended.result("a"), "succeeded");
+    assert!(server.asked().len() >= calls + 4, "{}", server.asked().len());
+    let all = Swarm::new(&repository, &["status"]).exits(0).out;
+    // The two that the budget refused are told, too.
+    says(&all, &[&format!("models: {} calls, 2 failed", server.asked().len() + 2)]);
+}
+
+#[test]
+fn a_run_is_recorded_and_replayed_without_key_and_server() {
+    let server = ModelServer::acting(vec![Act::refusal(529, ""), hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    // How an answer is cut into pieces is nobody's promise.
+    let ask = |words: &str| format!("ask /v1/messages '{}'", body("main").replace("hi", words));
+    let script = |words: &str| format!("{} | grep ^data > answer.txt", ask(words));
+    let tape = repository.beside("tape").display().to_string();
+    let tree = |ended: &Ended| ended.events_of("attempt-finished")[0]["change"]["tree"].clone();
+    let recorded = task(&repository, "", &script("hi")).args(&["--record", &tape]).exits(0);
+    let files: Vec<_> = std::fs::read_dir(&tape).expect("made").map(|file| file.expect("readable").path()).collect();
+    assert_eq!(files.len(), 1);
+    assert!(!std::fs::read_to_string(&files[0]).expect("text").contains(KEY));
+    let calls = server.asked().len();
+    let replay = |words: &str| {
+        let swarm = task(&repository, "", &script(words)).env("MY_KEY", "");
+        swarm.args(&["--replay", &tape, "--into", "again"]).end()
+    };
+    let replayed = replay("hi");
+    assert_eq!(replayed.code, 0, "{replayed}");
+    assert_eq!(tree(&replayed), tree(&recorded));
+    says(&replayed.err, &["1 replayed"]);
+    let other = replay("ho");
+    assert_eq!(server.asked().len(), calls, "nobody was called: {other}");
+    let again = task(&repository, "", &script("hi")).args(&["--record", &tape, "--into", "x"]).exits(2);
+    says(&again.err, &["it holds recordings already"]);
+    let empty = task(&repository, "", &script("hi")).args(&["--replay", "/nonexistent/x", "--into", "x"]).exits(2);
+    says(&empty.err, &["use the recordings in /nonexistent/x"]);
+}
+
+#[test]
+fn a_plan_of_a_stranger_sends_nothing_anywhere() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    let plan = |rest: &str| {
+        format!("[models.m]\nprovider = 'openai'\nmodel = 'x'\n{rest}\n[tasks.a]\nmodels = ['m']\nrun = 'true'\n")
+    };
+    let refused = |rest: &str, words: &[&str]| {
+        let ended = Swarm::run(&repository, "it", &plan(rest)).env("OPENAI_API_KEY", KEY).exits(2);
+        says(&ended.err, words);
+        Swarm::run(&repository, "it", &plan(rest)).env("OPENAI_API_KEY", KEY).args(&["--trust-models"]).exits(0);
+    };
+    let trust = "or let this plan's with `--trust-models`";
+    refused("base-url = 'https://evil.example'", &["sends what workers see to https://evil.example", trust]);
+    refused("key = { command = ['touch', '/tmp/x'] }", &["runs `touch` outside of any cage, for a key", trust]);
+    let url = format!("base-url = '{}'\nkey = {{ env = 'OPENAI_API_KEY' }}", server.url());
+    refused(&url, &["sends what $OPENAI_API_KEY holds to http://127.0.0.1"]);
+    // A worker without a network has no way to what listens on this machine.
+    refused(&format!("base-url = '{}'", server.url()), &["sends what workers see to http://127.0.0.1", trust]);
+    assert_eq!(server.asked().len(), 0);
+}
+
+#[test]
+fn what_is_wrong_with_models_has_its_place() {
+    let repository = scene("anthropic", "http://127.0.0.1:9", "fallbacks = ['main']");
+    repository.write("p.toml", "version = 1\n[tasks.a]\nmodels = ['mian']\nrun = 'true'\n");
+    let ended = Swarm::new(&repository, &["check", "p.toml"]).exits(2);
+    says(
+        &ended.err,
+        &[
+            "the model `mian` is not known",
+            "did you mean `main`?",
+            "p.toml:3",
+            "the fallbacks lead back: main → main",
+            "config.toml:6",
+        ],
+    );
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    for (key, words) in [("tokens = 0", "`tokens` has to be between 1"), ("usd = 0", "`usd` has to be above 0")] {
+        repository.write("p.toml", format!("version = 1\n[budget]\n{key}\n[tasks.a]\nrun = 'true'\n"));
+        says(&Swarm::new(&repository, &["run", "p.toml"]).exits(2).err, &[words]);
+    }
+    repository.write("p.toml", "version = 1\n[tasks.a]\nrun = 'true'\n");
+    says(&Swarm::new(&repository, &["run", "p.toml", "--budget-usd", "0"]).exits(2).err, &["--budget-usd is above 0"]);
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_asked() {
+    let (server, proxy) = (ModelServer::acting(vec![hello()]), ModelServer::acting(vec![hello()]));
+    let repository = scene("anthropic", &server.url(), "");
+    let mut swarm = task(&repository, "", &format!("ask /v1/messages '{}'", body("main")));
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        swarm = swarm.env(name, &proxy.url());
+    }
+    swarm.exits(0);
+    assert_eq!((server.asked().len(), proxy.asked().len()), (1, 0));
+}

@@ -1,0 +1,374 @@
+//! Runs that were ended early and go on: by a person at the terminal or at another one, by the machine; with what was needed
+//! gone meanwhile; beside another coordinator and a person who commits.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+use swarm_tests::{Ended, Repository, Swarm};
+
+const FILES: [(&str, &str); 2] = [("a.txt", "one\n"), ("dir/b.txt", "b\n")];
+
+/// Three tasks in a row; the one in the middle waits until a file appears in the folder that GATE names.
+fn gated(repository: &Repository) -> String {
+    let gate = repository.beside("gate");
+    fs::create_dir_all(&gate).expect("a folder");
+    format!(
+        "[sandbox.default]\nread = ['{}']\n\
+         [tasks.first]\nrun = '''echo first > first.txt; echo kept > \"$SWARM_ARTIFACTS/word\"'''\n\
+         [tasks.gate]\nneeds = ['first']\nrun = 'until test -e {}/open; do sleep 0.02; done; cat \"$SWARM_NEEDS/first/word\" > gate.txt'\n\
+         [tasks.beside]\nrun = 'echo beside > beside.txt'\n\
+         [tasks.last]\nneeds = ['gate', 'beside']\nrun = 'cat first.txt gate.txt beside.txt > last.txt'\n",
+        gate.display(),
+        gate.display(),
+    )
+}
+
+/// Runs a plan with a gate, and lets it look at the gate.
+fn run(repository: &Repository, plan: &str) -> Swarm {
+    Swarm::run(repository, "it", plan).allow(&format!("read={}", repository.beside("gate").display())).args(&["-j2"])
+}
+
+fn start(repository: &Repository) -> Swarm {
+    run(repository, &gated(repository)).env("SOURCE_DATE_EPOCH", "1700000000")
+}
+
+fn open_gate(repository: &Repository) {
+    fs::write(repository.beside("gate/open"), "").expect("space");
+}
+
+fn resume(repository: &Repository) -> Swarm {
+    Swarm::new(repository, &["resume", "it", "--json"])
+}
+
+fn undisturbed() -> Option<git2::Oid> {
+    let repository = Repository::with(&FILES);
+    fs::create_dir_all(repository.beside("gate")).expect("a folder");
+    open_gate(&repository);
+    start(&repository).exits(0);
+    repository.commit_of("swarm/it")
+}
+
+/// A run that stands at its gate, with what came before it done.
+fn at_the_gate(repository: &Repository, end: impl FnOnce(&swarm_tests::swarm::Running)) -> Ended {
+    let mut running = start(repository).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    assert!(running.says("\"instance-finished\",\"instance\":\"beside\""), "it gets there");
+    end(&running);
+    running.end()
+}
+
+/// Whoever goes on with `repository` comes to the commits of a run that nothing happened to.
+fn goes_on(repository: &Repository) -> Ended {
+    open_gate(repository);
+    let ended = resume(repository).exits(0);
+    assert_eq!(repository.commit_of("swarm/it"), undisturbed(), "{ended}");
+    ended
+}
+
+#[test]
+fn an_interrupted_run_names_the_next_command_and_that_goes_on() {
+    let repository = Repository::with(&FILES);
+    let ended = at_the_gate(&repository, |running| running.signal(Signal::INT));
+    assert_eq!(ended.code, 130, "{ended}");
+    assert!(ended.err.contains("swarm resume it-1"), "{ended}");
+    let resumed = goes_on(&repository);
+    let started = resumed.events_of("attempt-started");
+    let names: Vec<_> = started.iter().map(|event| event["instance"].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["gate", "last"], "{resumed}");
+    assert_eq!(resumed.result("gate"), "succeeded", "a cancelled attempt is no try: {resumed}");
+    let again = resume(&repository).exits(0);
+    assert!(again.out.is_empty() && again.err.contains("nothing left to do"), "{again}");
+}
+
+#[test]
+fn a_lock_that_a_dead_coordinator_left_on_the_target_is_removed_and_no_other() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::KILL));
+    open_gate(&repository);
+    // It may have died in the midst of an earlier landing; which of both it was, the test says.
+    let died_moving = |moving: bool| {
+        let locks = fs::read_dir(repository.path().join(".git/swarm/locks")).expect("there").flatten();
+        for ours in locks.map(|entry| entry.path()) {
+            let holder = fs::read_to_string(&ours).expect("text");
+            let said = holder.replace(&format!("\"moving\":{}", !moving), &format!("\"moving\":{moving}"));
+            fs::write(&ours, said).expect("space");
+        }
+    };
+    died_moving(false);
+    let before = repository.commit_of("swarm/it");
+    let lock = repository.path().join(".git/refs/heads/swarm/it.lock");
+    fs::create_dir_all(lock.parent().expect("it has one")).expect("a folder");
+    // A git that waits in a hook has written what it is about to set.
+    fs::write(&lock, format!("{}\n", "1".repeat(40))).expect("space");
+    let refused = resume(&repository).exits(3);
+    assert!(refused.err.contains("rm '") && refused.err.contains("it.lock"), "{refused}");
+    assert_eq!((lock.exists(), repository.commit_of("swarm/it")), (true, before), "{refused}");
+    // An empty one as well, for all that anybody can see, unless it was us who died over it.
+    fs::write(&lock, "").expect("space");
+    resume(&repository).exits(3);
+    died_moving(true);
+    goes_on(&repository);
+    assert!(!lock.exists());
+}
+
+#[test]
+fn a_second_interrupt_kills_and_the_run_goes_on_all_the_same() {
+    let repository = Repository::with(&FILES);
+    let ended = at_the_gate(&repository, |running| {
+        running.signal(Signal::INT);
+        running.signal(Signal::TERM);
+    });
+    assert!([130, 143].contains(&ended.code), "{ended}");
+    goes_on(&repository);
+}
+
+#[test]
+fn cancel_ends_a_run_from_another_terminal() {
+    let repository = Repository::with(&FILES);
+    let ended = at_the_gate(&repository, |_| {
+        let cancelled = Swarm::new(&repository, &["cancel", "it-1"]).exits(0);
+        assert!(cancelled.err.contains("swarm resume it-1"), "{cancelled}");
+    });
+    assert_eq!(ended.code, 143, "{ended}");
+    let nobody = Swarm::new(&repository, &["cancel", "it-1"]).exits(0);
+    assert!(nobody.err.contains("nobody works on it-1"), "{nobody}");
+    goes_on(&repository);
+}
+
+#[test]
+fn cancel_now_kills_what_runs() {
+    let repository = Repository::with(&FILES);
+    let ended = at_the_gate(&repository, |_| drop(Swarm::new(&repository, &["cancel", "it", "--now"]).exits(0)));
+    assert!([130, 143].contains(&ended.code) && ended.took.as_secs() < 30, "{ended}");
+    goes_on(&repository);
+}
+
+#[test]
+fn a_run_that_is_worked_on_is_not_resumed_beside_it() {
+    let repository = Repository::with(&FILES);
+    let mut running = start(&repository).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    let refused = resume(&repository).exits(8);
+    assert!(refused.err.contains(&running.pid().to_string()), "{refused}");
+    open_gate(&repository);
+    assert_eq!(running.end().code, 0);
+}
+
+#[test]
+fn a_signal_is_heard_while_the_base_is_prepared() {
+    let repository = Repository::with(&FILES);
+    let git = repository.git();
+    // 300,000 files in a few kilobytes: seconds of writing.
+    let mut id = git.blob(b"x").expect("space");
+    for (width, mode) in [(100, 0o100_644), (100, 0o040_000), (30, 0o040_000)] {
+        let mut folder = git.treebuilder(None).expect("a builder");
+        (0..width).for_each(|n| drop(folder.insert(format!("{n}"), id, mode).expect("a legal name")));
+        id = folder.write().expect("space");
+    }
+    let who = git2::Signature::now("h", "h@example.org").expect("legal");
+    let tree = git.find_tree(id).expect("just written");
+    git.commit(Some("refs/heads/big"), &who, &who, "big", &tree, &[]).expect("space");
+    let mut running = Swarm::run(&repository, "it", "base = 'big'\n[tasks.a]\nrun = 'true'\n").start();
+    assert!(running.says("run-started"), "it begins");
+    running.signal(Signal::TERM);
+    let ended = running.end();
+    assert_eq!(ended.code, 143, "{ended}");
+    let bases = repository.path().join(".git/swarm/bases");
+    let whole = |folder: &fs::DirEntry| folder.path().join("ready").exists();
+    assert!(!fs::read_dir(bases).expect("a folder").any(|entry| whole(&entry.expect("readable"))), "{ended}");
+}
+
+#[test]
+fn a_deadline_is_no_end_for_ever() {
+    let repository = Repository::with(&FILES);
+    let plan = format!("deadline = '3s'\n{}", gated(&repository));
+    let ended = run(&repository, &plan).exits(7);
+    assert!(ended.err.contains("swarm resume it-1"), "{ended}");
+    open_gate(&repository);
+    resume(&repository).exits(0);
+}
+
+#[test]
+fn settings_come_from_the_journal_and_not_from_the_files_of_today() {
+    let repository = Repository::with(&FILES);
+    let plan = format!(
+        "[vars]\nword = 'plan'\n{}[tasks.word]\nneeds = ['gate']\nenv = {{ W = '{{{{ vars.word }}}}' }}\nrun = 'echo \"$W\" > word.txt'\n",
+        gated(&repository)
+    );
+    let mut running = run(&repository, &plan).args(&["--set", "word=set", "--into", "other"]).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    running.signal(Signal::KILL);
+    running.end();
+    fs::write(repository.beside("it.toml"), "version = 7\n").expect("writable");
+    repository.write("a.txt", "later\n");
+    repository.commit_all("later\n");
+    open_gate(&repository);
+    resume(&repository).exits(0);
+    assert_eq!(repository.text("other", "word.txt"), "set\n");
+    assert_eq!(repository.text("other", "a.txt"), "one\n");
+}
+
+#[test]
+fn artifacts_that_were_removed_are_made_again_and_it_is_said() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    fs::remove_dir_all(repository.path().join(".git/swarm/runs/it-1/first")).expect("it was there");
+    let ended = goes_on(&repository);
+    assert!(ended.err.contains("first is no longer there: it runs again"), "{ended}");
+    let beside = ended.events_of("attempt-started").iter().any(|event| event["instance"] == "beside");
+    assert!(!beside, "what is there is not made again: {ended}");
+}
+
+#[test]
+fn results_whose_objects_are_gone_are_made_again() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let tip = repository.commit_of("refs/swarm/it-1/first/1").expect("a result").to_string();
+    let object = repository.path().join(".git/objects").join(&tip[..2]).join(&tip[2..]);
+    fs::remove_file(object).expect("a loose object");
+    let ended = resume(&repository);
+    open_gate(&repository);
+    let ended = ended.end();
+    // `first` has landed already: its commit is on the branch, too, so nobody may go on as if nothing had happened.
+    assert!(ended.code == 0 || ended.code == 3, "{ended}");
+}
+
+#[test]
+fn a_target_that_was_removed_meanwhile_is_named_with_the_way_back() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let tip = repository.commit_of("swarm/it").expect("`first` has landed").to_string();
+    repository.git().find_reference("refs/heads/swarm/it").expect("it is there").delete().expect("writable");
+    let refused = resume(&repository).exits(2);
+    assert!(
+        refused.err.contains("was removed") && refused.err.contains(&format!("git branch swarm/it {tip}")),
+        "{refused}"
+    );
+    let git = repository.git();
+    let commit = git.find_commit(tip.parse().expect("an id")).expect("objects stay");
+    git.branch("swarm/it", &commit, false).expect("back again");
+    goes_on(&repository);
+}
+
+#[test]
+fn a_target_that_somebody_moved_on_keeps_their_commits() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let theirs = commit_onto(&repository, "refs/heads/swarm/it", "theirs.txt");
+    open_gate(&repository);
+    resume(&repository).exits(0);
+    let git = repository.git();
+    let tip = repository.commit_of("swarm/it").expect("the branch");
+    assert!(git.graph_descendant_of(tip, theirs).expect("a history"));
+    assert_eq!(repository.text("swarm/it", "last.txt"), "first\nkept\nbeside\n");
+}
+
+#[test]
+fn a_repository_that_moved_goes_on_at_its_new_place() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let moved = repository.beside("moved");
+    fs::rename(repository.path(), &moved).expect("the same file system");
+    fs::create_dir(repository.path()).expect("nothing is there any more");
+    open_gate(&repository);
+    Swarm::new(&repository, &["-C", &moved.display().to_string(), "resume", "--json"]).exits(0);
+    let tip = git2::Repository::open(&moved).expect("a repository").refname_to_id("refs/heads/swarm/it").ok();
+    assert_eq!(tip, undisturbed());
+}
+
+/// Commits a new file onto a branch that is checked out nowhere, as a person in another clone would.
+fn commit_onto(repository: &Repository, branch: &str, file: &str) -> git2::Oid {
+    let git = repository.git();
+    loop {
+        let tip = git.find_reference(branch).and_then(|tip| tip.peel_to_commit()).expect("a branch");
+        let tree = tip.tree().expect("its tree");
+        let mut builder = git.treebuilder(Some(&tree)).expect("a tree");
+        builder.insert(file, git.blob(file.as_bytes()).expect("space"), 0o100_644).expect("a plain name");
+        let tree = git.find_tree(builder.write().expect("space")).expect("just written");
+        let who = git2::Signature::new("Eve", "eve@example.org", &git2::Time::new(1, 0)).expect("legal");
+        let commit = git.commit(None, &who, &who, file, &tree, &[&tip]).expect("a commit");
+        if git.reference_matching(branch, commit, true, tip.id(), "a person").is_ok() {
+            return commit;
+        }
+    }
+}
+
+/// Where a journal lies, and a way to spoil it.
+fn spoilt(spoil: impl FnOnce(&Path)) -> Ended {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let tip = repository.commit_of("swarm/it");
+    spoil(&repository.path().join(".git/swarm/journal.sqlite"));
+    let ended = resume(&repository).end();
+    assert_eq!(repository.commit_of("swarm/it"), tip, "{ended}");
+    ended
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_answered_clearly() {
+    let truncated = spoilt(|journal| {
+        fs::remove_file(journal.with_extension("sqlite-wal")).ok();
+        let bytes = fs::read(journal).expect("a journal");
+        fs::write(journal, &bytes[..bytes.len() / 2]).expect("writable");
+    });
+    assert!(truncated.code == 3 && truncated.err.contains("damaged"), "{truncated}");
+    let foreign = spoilt(|journal| fs::write(journal, "x".repeat(9000)).expect("writable"));
+    assert!(foreign.code == 3 && foreign.err.contains("damaged"), "{foreign}");
+    let newer = spoilt(|journal| {
+        // Source: sqlite.org, "Database File Format": the user version is the big-endian number at offset 60.
+        let mut bytes = fs::read(journal).expect("a journal");
+        bytes[60..64].copy_from_slice(&99u32.to_be_bytes());
+        fs::write(journal, bytes).expect("writable");
+    });
+    assert!(newer.code == 3 && newer.err.contains("its format is 99"), "{newer}");
+    let gone = spoilt(|journal| fs::remove_file(journal).expect("a journal"));
+    assert!(gone.code == 2 && gone.err.contains("none yet"), "{gone}");
+}
+
+#[test]
+fn two_coordinators_and_a_person_who_commits_lose_nothing() {
+    let rounds = std::env::var("SWARM_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let repository = Repository::with(&FILES);
+    let head = repository.commit_of("main").expect("a commit");
+    let git = repository.git();
+    git.branch("shared", &git.find_commit(head).expect("it is there"), false).expect("a branch");
+    let mut theirs = Vec::new();
+    for round in 0..rounds {
+        let plan = |name: &str| {
+            (0..4)
+                .map(|n| format!("[tasks.{name}{n}]\nrun = 'sleep 0.0{n}; echo x > {name}{round}-{n}.txt'\n"))
+                .collect::<String>()
+        };
+        let run = |name: &str| Swarm::run(&repository, name, &plan(name)).args(&["--into", "shared", "-j2"]).start();
+        let mut running = [run("left"), run("right")];
+        let mut person = 0;
+        while running.iter_mut().any(|one| !one.ends_within(std::time::Duration::from_millis(60))) {
+            theirs.push(commit_onto(&repository, "refs/heads/shared", &format!("person{round}-{person}.txt")));
+            person += 1;
+        }
+        let ended = running.map(swarm_tests::swarm::Running::end);
+        let files = repository.files("shared");
+        // One of them may have been told to wait for the other, and who commits faster than anybody can merge has it parked.
+        assert!(ended.iter().any(|ended| ended.code != 8), "somebody works");
+        for (name, ended) in ["left", "right"].iter().zip(ended) {
+            assert!([0, 5, 8].contains(&ended.code), "{ended}");
+            let run = ended
+                .events_of("run-started")
+                .first()
+                .map(|event| event["run"].as_str().unwrap_or_default().to_owned());
+            let is_kept = |n: usize| {
+                let reference = format!("refs/swarm/{}/{name}{n}/1", run.as_deref().unwrap_or_default());
+                ended.code == 5 && repository.commit_of(&reference).is_some()
+            };
+            for n in 0..4 {
+                let is_landed = files.contains_key(&format!("{name}{round}-{n}.txt"));
+                assert!(is_landed || ended.code == 8 || is_kept(n), "{name}{n} is lost: {ended}");
+            }
+        }
+    }
+    let tip = repository.commit_of("shared").expect("the branch");
+    for commit in theirs {
+        assert!(tip == commit || git.graph_descendant_of(tip, commit).expect("a history"), "{commit} is lost");
+    }
+}

@@ -1,0 +1,152 @@
+//! What people do to a run's results and to its target while it runs and afterwards: nothing of theirs and nothing of the run's
+//! is ever lost.
+
+use std::fs;
+
+use swarm_tests::swarm::Running;
+use swarm_tests::{Ended, Repository, Swarm};
+
+const FILES: [(&str, &str); 2] = [("a.txt", "one\n"), ("b.txt", "b\n")];
+
+/// `a` and `b` contradict each other; `c` builds on `b`.
+const CONFLICT: &str = "[tasks.a]\nrun = 'echo from a >> a.txt'\n[tasks.b]\nrun = 'echo from b >> a.txt'\n\
+                        [tasks.c]\nneeds = ['b']\nrun = 'echo c > c.txt'\n";
+
+fn swarm(repository: &Repository, words: &[&str], code: i32) -> Ended {
+    Swarm::new(repository, words).exits(code)
+}
+
+fn conflicted() -> Repository {
+    let repository = Repository::with(&FILES);
+    let ended = Swarm::run(&repository, "it", CONFLICT).exits(5);
+    assert_eq!(["a", "b", "c"].map(|task| ended.fate(task)), ["landed", "parked", "parked"], "{ended}");
+    repository
+}
+
+#[test]
+fn another_try_of_what_is_parked_runs_its_task_on_what_landed() {
+    for words in [&["retry", "--json"][..], &["retry", "it-1", "b", "--json"]] {
+        let repository = conflicted();
+        let ended = swarm(&repository, words, 0);
+        assert_eq!(repository.text("swarm/it", "a.txt"), "one\nfrom a\nfrom b\n", "{ended}");
+        assert_eq!(repository.text("swarm/it", "c.txt"), "c\n");
+        let started: Vec<_> =
+            ended.events_of("attempt-started").iter().map(|event| event["instance"].clone()).collect();
+        assert_eq!(started, ["b"], "what passed is not run again: {ended}");
+        let again = swarm(&repository, &["retry"], 0);
+        assert!(again.err.contains("nothing of that failed or is parked"), "{again}");
+        assert!(swarm(&repository, &["status"], 0).out.contains("landed as"));
+    }
+}
+
+#[test]
+fn another_try_of_what_failed_runs_it_and_what_it_blocked() {
+    let repository = Repository::with(&FILES);
+    let plan = "[sandbox.flag]\nenv = ['FLAG']\n[tasks.a]\nrun = 'echo a > x.txt'\n\
+                [tasks.b]\nsandbox = 'flag'\nrun = 'test -n \"${FLAG:-}\"; echo b > y.txt'\n\
+                [tasks.c]\nneeds = ['b']\nrun = 'cat y.txt > z.txt'\n";
+    Swarm::run(&repository, "it", plan).exits(1);
+    swarm(&repository, &["retry", "a"], 1);
+    let ended = swarm(&repository, &["resume"], 1);
+    assert!(ended.err.contains("hint: swarm retry it-1"), "{ended}");
+    let ended = swarm(&repository, &["retry", "b"], 1);
+    assert!(ended.err.contains("tried again\n    b: failed\n"), "{ended}");
+    let ended = Swarm::new(&repository, &["retry", "b", "--json"]).env("FLAG", "1").exits(0);
+    let started: Vec<_> = ended.events_of("attempt-started").iter().map(|event| event["instance"].clone()).collect();
+    assert_eq!(started, ["b", "c"], "{ended}");
+    assert_eq!(ended.result("b"), "succeeded", "a fresh start, no flake");
+    assert_eq!(repository.text("swarm/it", "z.txt"), "b\n");
+}
+
+#[test]
+fn a_dropped_result_is_kept_by_no_ref_and_the_run_has_no_more_to_say() {
+    let repository = conflicted();
+    let landed = swarm(&repository, &["drop", "a"], 2);
+    assert!(landed.err.contains("git switch swarm/it && git revert"), "{landed}");
+    let commit = repository.commit_of("refs/swarm/it-1/b/1").expect("it is kept");
+    let dropped = swarm(&repository, &["drop", "it-1", "b"], 0);
+    assert!(dropped.err.contains(&commit.to_string()[..10]), "{dropped}");
+    assert_eq!(repository.refs("refs/swarm/it-1/b/*"), Vec::<String>::new());
+    assert!(swarm(&repository, &["status"], 0).out.contains("dropped"));
+    swarm(&repository, &["drop", "c"], 0);
+    assert!(swarm(&repository, &["drop", "c"], 0).err.contains("nothing of c is kept"));
+    let again = swarm(&repository, &["retry"], 0);
+    assert!(again.err.contains("nothing of that failed or is parked"), "{again}");
+}
+
+/// A run whose first task has landed and whose second waits for a file.
+fn waiting(repository: &Repository) -> Running {
+    let gate = repository.beside("gate");
+    fs::create_dir(&gate).expect("a folder");
+    assert!(std::process::Command::new("mkfifo").arg(gate.join("open")).status().expect("a program").success());
+    let plan = format!(
+        "[sandbox.gate]\nread = ['{0}']\n[tasks.a]\nrun = 'echo a > x.txt'\n\
+         [tasks.b]\nsandbox = 'gate'\nrun = 'cat {0}/open > y.txt'\n",
+        gate.display()
+    );
+    let word = format!("read={}", gate.display());
+    let mut running = Swarm::run(repository, "it", &plan).allow(&word).args(&["-j2"]).start();
+    assert!(running.says("\"merged\",\"instance\":\"a\""), "the first lands");
+    running
+}
+
+fn let_go(repository: &Repository, running: Running) -> Ended {
+    fs::write(repository.beside("gate/open"), "b\n").expect("somebody reads");
+    running.end()
+}
+
+#[test]
+fn a_commit_that_a_person_makes_on_the_target_stays_and_the_rest_lands_on_it() {
+    let repository = Repository::with(&FILES);
+    let running = waiting(&repository);
+    let git = repository.git();
+    let tip = git.find_commit(repository.commit_of("swarm/it").expect("it landed")).expect("a commit");
+    let mut tree = git.treebuilder(Some(&tip.tree().expect("a tree"))).expect("a builder");
+    tree.insert("human.txt", git.blob(b"mine\n").expect("space"), 0o100_644).expect("a legal name");
+    let tree = git.find_tree(tree.write().expect("space")).expect("just written");
+    let who = git2::Signature::now("h", "h@example.org").expect("legal");
+    let human = git.commit(Some("refs/heads/swarm/it"), &who, &who, "mine", &tree, &[&tip]).expect("space");
+    let ended = let_go(&repository, running);
+    assert_eq!(ended.code, 0, "{ended}");
+    let files = repository.files("swarm/it");
+    assert!(["human.txt", "x.txt", "y.txt"].iter().all(|name| files.contains_key(*name)), "{files:?}");
+    assert_eq!(repository.commit_of("swarm/it~1"), Some(human), "it lands on top");
+}
+
+#[test]
+fn a_target_that_is_checked_out_meanwhile_does_not_move_under_its_checkout() {
+    let repository = Repository::with(&FILES);
+    let branch = repository.run_git(&["symbolic-ref", "--short", "HEAD"]);
+    let Some(branch) = branch else { return eprintln!("skipped: no git on PATH") };
+    let running = waiting(&repository);
+    let tip = repository.commit_of("swarm/it");
+    repository.run_git(&["switch", "-q", "swarm/it"]);
+    fs::write(repository.path().join("x.txt"), "my edit\n").expect("space");
+    let ended = let_go(&repository, running);
+    assert_eq!(ended.code, 3, "{ended}");
+    assert!(ended.out.contains("checked out"), "{ended}");
+    assert_eq!(repository.commit_of("swarm/it"), tip);
+    assert_eq!(fs::read_to_string(repository.path().join("x.txt")).expect("it is there"), "my edit\n");
+    repository.run_git(&["checkout", "-q", "-f", branch.trim()]);
+    swarm(&repository, &["resume"], 0);
+    assert_eq!(repository.text("swarm/it", "y.txt"), "b\n");
+}
+
+#[test]
+fn coordinators_with_state_folders_of_their_own_never_share_a_name() {
+    let repository = Repository::with(&FILES);
+    for round in 0..4 {
+        let start = |who: &str| {
+            let (state, branch) = (repository.beside(who).display().to_string(), format!("swarm/{who}-{round}"));
+            let plan = "name = 'it'\n[tasks.a]\nrun = 'echo a > x.txt'\n";
+            Swarm::run(&repository, who, plan).args(&["--state-dir", &state, "--into", &branch]).start()
+        };
+        let names = [start("one"), start("two")].map(|running| {
+            let ended = running.end();
+            assert_eq!(ended.code, 0, "{ended}");
+            ended.events_of("run-started")[0]["run"].clone()
+        });
+        assert_ne!(names[0], names[1], "round {round}");
+    }
+    assert_eq!(repository.refs("refs/swarm/*/+base").len(), 8);
+}

@@ -1,0 +1,122 @@
+//! Long conversations made short before they no longer fit: what is old is summed up by the model itself, the task stays
+//! word for word, and a call is never parted from its result. Pure.
+
+use swarm_protocol::chat::{AssistantPart, Message, UserPart};
+
+/// Messages at the end that stay as they are.
+const KEPT: usize = 4;
+/// The share of the context, in percent, from which a conversation is summed up.
+const FULL_PERCENT: u64 = 80;
+/// Bytes of a token, roughly, for conversations whose provider does not count.
+const TOKEN_BYTES: u64 = 4;
+
+/// Whether a conversation of so many tokens is to be summed up.
+pub fn is_due(tokens: u64, context_tokens: u64) -> bool {
+    tokens * 100 >= context_tokens * FULL_PERCENT
+}
+
+/// The size of a conversation in tokens, roughly.
+pub fn estimate(messages: &[Message]) -> u64 {
+    let bytes: usize = messages.iter().map(|message| serde_json::to_vec(message).map_or(0, |text| text.len())).sum();
+    bytes as u64 / TOKEN_BYTES
+}
+
+/// The message from which on the conversation is kept; `None` when there is nothing to gain. It is always the model's: its
+/// calls keep their results, and what stands before ends with results, too.
+pub fn keep_from(messages: &[Message]) -> Option<usize> {
+    let latest = messages.len().checked_sub(KEPT)?;
+    let at = (2..=latest)
+        .rev()
+        .find(|&at| matches!(messages[at], Message::Assistant { .. }) && is_user(&messages[at - 1]))?;
+    (at > 2).then_some(at)
+}
+
+fn is_user(message: &Message) -> bool {
+    matches!(message, Message::User { .. })
+}
+
+/// The conversation to sum up, with the request for it as the last words.
+pub fn request(messages: &[Message]) -> Vec<Message> {
+    const REQUEST: &str = "Stop here and sum up, for yourself, since the conversation above will be taken away and only \
+        your summary stays beside the task: what has been found out, with names of files and functions; what was changed; \
+        which commands were run and what they showed; what is still to be done, in order. No calls, only text.";
+    let mut messages = messages.to_vec();
+    let text = UserPart::Text { text: REQUEST.to_owned() };
+    match messages.last_mut() {
+        Some(Message::User { content }) => content.push(text),
+        _ => messages.push(Message::User { content: vec![text] }),
+    }
+    messages
+}
+
+/// Puts a summary in the place of all between the task and `keep_from`.
+pub fn replace(messages: &mut Vec<Message>, keep_from: usize, summary: &str) {
+    let mut content = match messages.first() {
+        Some(Message::User { content }) => content.clone(),
+        _ => vec![],
+    };
+    // The task is the first part; an older summary goes with what it stood for.
+    content.truncate(1);
+    let text = match summary.trim() {
+        "" => {
+            "What was done so far was taken away, and there is no summary of it. Look at the worktree first.".to_owned()
+        }
+        summary => format!("What was done so far, summed up by you:\n\n{summary}"),
+    };
+    content.push(UserPart::Text { text });
+    messages.splice(..keep_from, [Message::User { content }]);
+    drop_foreign_thinking(messages);
+}
+
+/// Thinking whose conversation is gone is refused by some providers.
+fn drop_foreign_thinking(messages: &mut [Message]) {
+    for message in messages {
+        if let Message::Assistant { content, .. } = message {
+            let only = content.iter().all(|part| matches!(part, AssistantPart::Thinking { .. }));
+            if !only {
+                content.retain(|part| !matches!(part, AssistantPart::Thinking { proof: None, .. }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_protocol::chat::Dialect;
+
+    use super::*;
+
+    fn user(text: &str) -> Message {
+        Message::User { content: vec![UserPart::Text { text: text.to_owned() }] }
+    }
+
+    fn model() -> Message {
+        let text = AssistantPart::Text { text: "x".to_owned(), proof: None };
+        Message::Assistant { dialect: Dialect::Ollama, content: vec![text] }
+    }
+
+    #[test]
+    fn a_short_conversation_stays() {
+        let short: Vec<Message> = (0..5).map(|n| if n % 2 == 0 { user("x") } else { model() }).collect();
+        assert_eq!(keep_from(&short), None);
+    }
+
+    #[test]
+    fn the_task_stays_and_an_older_summary_goes() {
+        let mut messages: Vec<Message> = (0..11).map(|n| if n % 2 == 0 { user("task") } else { model() }).collect();
+        for summary in ["one", "two"] {
+            let at = keep_from(&messages).unwrap();
+            replace(&mut messages, at, summary);
+            messages.extend([model(), user("r"), model(), user("r")]);
+        }
+        let Message::User { content } = &messages[0] else { panic!("no task") };
+        assert_eq!(content.len(), 2);
+        assert!(matches!(&content[1], UserPart::Text { text } if text.ends_with("two")));
+    }
+
+    #[test]
+    fn a_conversation_is_due_before_it_is_full() {
+        assert!(!is_due(799, 1000));
+        assert!(is_due(800, 1000));
+    }
+}

@@ -1,0 +1,454 @@
+//! The loop: asks the model, runs its calls, tells what came of them, until [`Turns`] says that it is over. What is
+//! decided is decided there and in [`super::calls`]; here it happens. Every call gets one result, also when it is refused or
+//! when a tool of ours panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use swarm_protocol::agent::{AgentJob, AgentNote, AgentStatus, CallResult, Envelope, PermissionWord};
+use swarm_protocol::chat::{Arguments, Message, ModelRequest, ToolCall, ToolStatus, UserPart};
+
+use super::calls::{self, Decided, Gate};
+use super::outside::Outside;
+use super::permission::Decision;
+use super::report::{self, Reported, words_only};
+use super::tools::bounded;
+use super::tools::tool::{Effect, Input as ToolInput};
+use super::turns::{Ending, Input, Limits, Next, Outcome, Turns};
+
+/// Calls that run beside each other.
+const BESIDE_MAX: usize = 8;
+/// The longest result that the model is told, in bytes.
+const RESULT_BYTES_MAX: usize = 96 << 10;
+
+/// An agent, ready to run.
+pub struct Driver<'a, O> {
+    /// What it is to do.
+    pub job: &'a AgentJob,
+    /// The model and people.
+    pub outside: &'a O,
+    /// What it can do, and what decides whether it may.
+    pub gate: Gate<'a>,
+    /// Where its report lies.
+    pub reported: &'a Reported,
+    /// What the model is told behind its task.
+    pub context: &'a [String],
+}
+
+/// What running some calls came to.
+#[derive(Default)]
+struct Acted {
+    outcomes: Vec<Outcome>,
+    /// A hook ends the conversation; why.
+    stop: Option<String>,
+}
+
+impl<O: Outside> Driver<'_, O> {
+    /// Runs the conversation to its end.
+    pub fn drive(&self) -> Envelope {
+        let begun = self.gate.hooks.session_start("startup");
+        let envelope = match begun.stop {
+            Some(why) => stopped(why, 0),
+            None => self.converse(&begun.context),
+        };
+        self.gate.hooks.session_end(envelope.status.name());
+        envelope
+    }
+
+    fn converse(&self, context: &[String]) -> Envelope {
+        let limits = self.job.limits;
+        let limits = Limits { turns: limits.turns, tokens: limits.tokens, context_tokens: limits.context_tokens };
+        let prompt = std::iter::once(&self.job.prompt)
+            .chain(self.context)
+            .chain(context)
+            .map(String::as_str)
+            .collect::<Vec<_>>();
+        let mut turns = Turns::new(prompt.join("\n\n"), self.gate.toolbox.names(), limits);
+        let mut next = turns.begin();
+        let (mut sent_on, mut noted) = (false, turns.messages().len());
+        loop {
+            next = match next {
+                Next::Ask => turns.hear(self.ask(turns.messages().to_vec())),
+                Next::SumUp => {
+                    let messages = turns.to_sum_up();
+                    self.gate.hooks.before_compaction();
+                    self.outside.note(AgentNote::SummedUp { messages: messages.len() });
+                    turns.hear(self.ask(messages))
+                }
+                Next::Act(calls) => {
+                    let acted = self.act(&calls);
+                    if let Some(why) = acted.stop {
+                        self.note(&calls, &acted.outcomes);
+                        return stopped(why, turns.turns());
+                    }
+                    if let Some(report) = self.report(&acted.outcomes) {
+                        match self.may_end(&report.summary, sent_on) {
+                            Ok(()) => {
+                                self.note(&calls, &acted.outcomes);
+                                return report::envelope(report, turns.turns());
+                            }
+                            Err(why) => self.tell(&mut turns, why),
+                        }
+                        sent_on = true;
+                    }
+                    // What people say stands in the transcript already: it came through the coordinator.
+                    self.outside.hints().into_iter().for_each(|hint| drop(turns.hear(Input::Hint(hint))));
+                    turns.hear(Input::Results(acted.outcomes))
+                }
+                Next::End(Ending::Done(words)) => match self.may_end(&words, sent_on) {
+                    Ok(()) => return words_only(words, turns.turns()),
+                    Err(why) => {
+                        sent_on = true;
+                        self.tell(&mut turns, why);
+                        turns.go_on()
+                    }
+                },
+                Next::End(ending) => return ended(ending, turns.turns()),
+            }
+            .expect("BUG: what was done is what the conversation waits for");
+            self.note_results(turns.messages(), &mut noted);
+        }
+    }
+
+    /// Tells the model something with its next request.
+    fn tell(&self, turns: &mut Turns, text: String) {
+        self.outside.note(AgentNote::Told { text: text.clone() });
+        turns.hear(Input::Hint(text));
+    }
+
+    /// Whether hooks let the model end its work; the error is for the model.
+    fn may_end(&self, words: &str, sent_on: bool) -> Result<(), String> {
+        let verdict = self.gate.hooks.stop(words, sent_on);
+        match (verdict.stop, verdict.refused) {
+            (None, Some(why)) => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    fn ask(&self, messages: Vec<Message>) -> Input {
+        let request = ModelRequest {
+            model: self.job.model.clone(),
+            system: self.job.system.clone(),
+            messages,
+            tools: self.gate.toolbox.specs(),
+            output_tokens_max: self.job.limits.output_tokens,
+            context_tokens: Some(u32::try_from(self.job.limits.context_tokens).unwrap_or(u32::MAX)),
+        };
+        match self.outside.ask(request) {
+            Ok((dialect, reply)) => Input::Reply { dialect, reply },
+            Err(why) => Input::Broke(why),
+        }
+    }
+
+    /// The report that ends the work. One beside a call that failed is none: it was written before the failure was known.
+    fn report(&self, outcomes: &[Outcome]) -> Option<super::tools::plan::Report> {
+        let report = report::take(self.reported)?;
+        outcomes.iter().all(|outcome| outcome.status == ToolStatus::Ok).then_some(report)
+    }
+
+    /// Runs calls in their order; neighbours that only look run beside each other.
+    fn act(&self, calls: &[ToolCall]) -> Acted {
+        let mut acted = Acted::default();
+        let mut looks: Vec<(&ToolCall, Decided)> = Vec::new();
+        for call in calls {
+            let Arguments::Object(input) = &call.arguments else {
+                acted.outcomes.push(failed(call, "the arguments are not whole".to_owned()));
+                continue;
+            };
+            let effect = self.gate.toolbox.effect(&call.name);
+            if effect == Effect::Changes {
+                self.look(&mut looks, &mut acted);
+            }
+            match (self.permit(call, input, &mut acted), effect) {
+                (Err(why), _) => acted.outcomes.push(failed(call, format!("not allowed: {why}"))),
+                (Ok(decided), Effect::Reads) => looks.push((call, decided)),
+                (Ok(decided), Effect::Changes) => acted.take(run(&self.gate, call, &decided)),
+            }
+        }
+        self.look(&mut looks, &mut acted);
+        acted
+    }
+
+    /// Runs calls beside each other that change nothing.
+    fn look(&self, looks: &mut Vec<(&ToolCall, Decided)>, acted: &mut Acted) {
+        for some in looks.chunks(BESIDE_MAX) {
+            if let [(call, decided)] = some {
+                acted.take(run(&self.gate, call, decided));
+                continue;
+            }
+            let gate = &self.gate;
+            thread::scope(|scope| {
+                let start = |call: &'_ ToolCall, decided| {
+                    let call = call.clone();
+                    thread::Builder::new().spawn_scoped(scope, move || run(gate, &call, decided))
+                };
+                let running: Vec<_> = some.iter().map(|(call, decided)| (call, start(call, decided))).collect();
+                for (call, thread) in running {
+                    let ran = thread.map_err(|error| format!("it could not be started: {error}"));
+                    let ran = ran.and_then(|thread| thread.join().map_err(|_| panicked()));
+                    acted.take(ran.unwrap_or_else(|why| (failed(call, why), None)));
+                }
+            });
+        }
+        looks.clear();
+    }
+
+    /// The word of rules and hooks, or a person's where they want one; the error is for the model.
+    fn permit(&self, call: &ToolCall, input: &ToolInput, acted: &mut Acted) -> Result<Decided, String> {
+        let decided = calls::decide(&self.gate, &call.name, input);
+        acted.stop = acted.stop.take().or_else(|| decided.verdict.stop.clone());
+        match &decided.decision {
+            Decision::Allow => Ok(decided),
+            Decision::Deny(why) => Err(why.clone()),
+            Decision::Ask(reason) => match self.outside.permission(&call.name, &decided.input, reason) {
+                PermissionWord::Allow => Ok(decided),
+                PermissionWord::Deny { why } => Err(format!("{reason}; {why}")),
+            },
+        }
+    }
+
+    /// Notes the results that stand in the conversation behind the first `noted` messages: those of calls that were run, and of
+    /// calls that could not be.
+    fn note_results(&self, messages: &[Message], noted: &mut usize) {
+        for message in messages.iter().skip(*noted) {
+            let Message::User { content } = message else { continue };
+            let result = |part: &UserPart| match part.clone() {
+                UserPart::ToolResult { call, name: tool, content, status } => {
+                    Some(CallResult { call, tool, content, status })
+                }
+                UserPart::Text { .. } => None,
+            };
+            let results: Vec<CallResult> = content.iter().filter_map(result).collect();
+            if !results.is_empty() {
+                self.outside.note(AgentNote::Results { results });
+            }
+        }
+        *noted = messages.len();
+    }
+
+    fn note(&self, calls: &[ToolCall], outcomes: &[Outcome]) {
+        let result = |call: &ToolCall| {
+            let outcome = outcomes.iter().find(|outcome| outcome.call == call.id)?;
+            Some(CallResult {
+                call: call.id.clone(),
+                tool: call.name.clone(),
+                content: outcome.content.clone(),
+                status: outcome.status,
+            })
+        };
+        self.outside.note(AgentNote::Results { results: calls.iter().filter_map(result).collect() });
+    }
+}
+
+impl Acted {
+    fn take(&mut self, (outcome, stop): (Outcome, Option<String>)) {
+        self.outcomes.push(outcome);
+        self.stop = self.stop.take().or(stop);
+    }
+}
+
+/// Runs one call; a tool that panics has failed, and nothing else has. Also gives a hook's word that all is to end.
+fn run(gate: &Gate<'_>, call: &ToolCall, decided: &Decided) -> (Outcome, Option<String>) {
+    match catch_unwind(AssertUnwindSafe(|| calls::run(gate, &call.name, decided))) {
+        Ok((result, verdict)) => {
+            let (text, status) = match result {
+                Ok(text) => (text, ToolStatus::Ok),
+                Err(refused) => (refused.0, ToolStatus::Error),
+            };
+            let content = bounded(&text, RESULT_BYTES_MAX);
+            (Outcome { call: call.id.clone(), content, status }, verdict.stop)
+        }
+        Err(_) => (failed(call, panicked()), None),
+    }
+}
+
+fn panicked() -> String {
+    "the tool itself failed, which is not your fault; try another way".to_owned()
+}
+
+fn failed(call: &ToolCall, why: String) -> Outcome {
+    Outcome { call: call.id.clone(), content: bounded(&why, RESULT_BYTES_MAX), status: ToolStatus::Error }
+}
+
+fn stopped(why: String, turns: u32) -> Envelope {
+    Envelope { status: AgentStatus::Stopped, detail: why, ..words_only(String::new(), turns) }
+}
+
+/// The envelope of a conversation that the model did not end.
+fn ended(ending: Ending, turns: u32) -> Envelope {
+    let (status, detail) = match ending {
+        Ending::Done(words) => return words_only(words, turns),
+        Ending::Refused(words) => {
+            return Envelope { status: AgentStatus::Refused, ..words_only(words, turns) };
+        }
+        Ending::Limit(which) => (AgentStatus::Limit, which.to_owned()),
+        Ending::Circles(what) => (AgentStatus::Circles, what),
+        Ending::Broke(why) => (AgentStatus::Unanswered, why),
+        Ending::Cancelled => (AgentStatus::Unanswered, "it was cancelled".to_owned()),
+    };
+    Envelope { status, detail, ..words_only(String::new(), turns) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+    use swarm_protocol::agent::{AgentLimits, AgentMode, AgentRules};
+    use swarm_protocol::chat::{AssistantPart, Dialect, Reply, Stop, Usage};
+    use swarm_protocol::toolset::Toolset;
+
+    use super::*;
+    use crate::agent::hooks::Hooks;
+    use crate::agent::permission::{Mode, Rule, Rules};
+    use crate::agent::tools::tool::{Tool, spec};
+    use crate::agent::tools::{Refused, Toolbox, plan};
+
+    /// A model that says what it was told to, and people who allow every other call.
+    struct Stage {
+        answers: Mutex<VecDeque<Vec<AssistantPart>>>,
+        asked: Mutex<Vec<Vec<Message>>>,
+        permissions: Mutex<u32>,
+        noted: Mutex<Vec<AgentNote>>,
+    }
+
+    impl Outside for Stage {
+        fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), String> {
+            self.asked.lock().unwrap().push(request.messages);
+            let content = self.answers.lock().unwrap().pop_front().ok_or("the model is gone")?;
+            Ok((Dialect::Ollama, Reply { content, stop: Stop::End, usage: Usage::default() }))
+        }
+
+        fn permission(&self, _: &str, _: &Map<String, Value>, _: &str) -> PermissionWord {
+            let mut asked = self.permissions.lock().unwrap();
+            *asked += 1;
+            if asked.is_multiple_of(2) { PermissionWord::Allow } else { PermissionWord::Deny { why: "no".to_owned() } }
+        }
+
+        fn question(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn hints(&self) -> Vec<String> {
+            if self.asked.lock().unwrap().len().is_multiple_of(3) { vec!["hint".to_owned()] } else { vec![] }
+        }
+
+        fn note(&self, note: AgentNote) {
+            self.noted.lock().unwrap().push(note);
+        }
+    }
+
+    fn tool(name: &str, effect: Effect) -> Tool {
+        let spec = spec(name, "", json!({"how": {"type": "string"}}), &[]);
+        Tool::own(spec, effect, |input: Value| match input["how"].as_str() {
+            Some("panics") => std::panic::resume_unwind(Box::new(())),
+            Some("fails") => Err(Refused::new("it failed")),
+            _ => Ok(String::new()),
+        })
+    }
+
+    fn drive(answers: Vec<Vec<AssistantPart>>, turns: u32) -> (Envelope, Stage) {
+        let job = AgentJob {
+            worktree: PathBuf::from("/"),
+            scratch: PathBuf::from("/tmp"),
+            model: "main".to_owned(),
+            system: String::new(),
+            prompt: "task".to_owned(),
+            limits: AgentLimits { turns, tokens: None, context_tokens: 2000, output_tokens: 10 },
+            mode: AgentMode::WorkspaceWrite,
+            rules: AgentRules::default(),
+            toolset: Toolset::default(),
+        };
+        let (finish, reported) = plan::finish();
+        let mut toolbox = Toolbox::default();
+        toolbox.add([
+            tool("look", Effect::Reads),
+            tool("change", Effect::Changes),
+            tool("asked", Effect::Reads),
+            finish,
+        ]);
+        let rules = Rules { ask: vec![Rule::parse("asked").unwrap()], ..Rules::default() };
+        let hooks = Hooks::default();
+        let gate = Gate { toolbox: &toolbox, hooks: &hooks, rules: &rules, mode: Mode::WorkspaceWrite };
+        let stage = Stage {
+            answers: Mutex::new(answers.into()),
+            asked: Mutex::default(),
+            permissions: Mutex::default(),
+            noted: Mutex::default(),
+        };
+        let envelope = Driver { job: &job, outside: &stage, gate, reported: &reported, context: &[] }.drive();
+        (envelope, stage)
+    }
+
+    fn call(id: String, name: &str, how: &str) -> AssistantPart {
+        let arguments = match how {
+            "broken" => Arguments::Broken { text: String::new(), reason: "cut off".to_owned() },
+            how => Arguments::Object(Map::from_iter([("how".to_owned(), how.into())])),
+        };
+        AssistantPart::Call(ToolCall { id, name: name.to_owned(), arguments, proof: None })
+    }
+
+    fn any_answer() -> impl Strategy<Value = Vec<AssistantPart>> {
+        let name = proptest::sample::select(vec!["look", "change", "asked", "unknown", "look"]);
+        let how = proptest::sample::select(vec!["works", "fails", "panics", "broken"]);
+        proptest::collection::vec((name, how, 0u32..1000), 0..12).prop_map(|calls| {
+            let calls = calls.into_iter().enumerate();
+            // Answers differ, so that nobody takes them for a circle.
+            calls.map(|(at, (name, how, salt))| call(format!("{at}-{salt}"), name, how)).collect()
+        })
+    }
+
+    /// Calls without exactly one result, in a conversation that was sent to a model.
+    fn unanswered(messages: &[Message]) -> usize {
+        let mut wrong = 0;
+        for (at, message) in messages.iter().enumerate() {
+            let Message::Assistant { content, .. } = message else { continue };
+            let results = match messages.get(at + 1) {
+                Some(Message::User { content }) => content.as_slice(),
+                _ => &[],
+            };
+            for part in content {
+                let AssistantPart::Call(called) = part else { continue };
+                let fits = |part: &&UserPart| matches!(part, UserPart::ToolResult { call, .. } if *call == called.id);
+                wrong += usize::from(results.iter().filter(fits).count() != 1);
+            }
+        }
+        wrong
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn every_call_gets_one_result_whatever_tools_and_people_do(
+            answers in proptest::collection::vec(any_answer(), 0..12), turns in 1u32..15,
+        ) {
+            let (envelope, stage) = drive(answers, turns);
+            let asked = stage.asked.into_inner().unwrap();
+            for messages in &asked {
+                prop_assert_eq!(unanswered(messages), 0);
+                let user = |at: usize| matches!(messages[at], Message::User { .. });
+                prop_assert!((0..messages.len()).all(|at| user(at) == (at % 2 == 0)), "they alternate");
+            }
+            prop_assert!(envelope.turns <= turns);
+        }
+    }
+
+    #[test]
+    fn a_report_ends_the_work_unless_a_call_beside_it_failed() {
+        let report = |id: &str| {
+            let arguments = json!({"status": "done", "summary": "s", "evidence": ["e"]});
+            let arguments = Arguments::Object(arguments.as_object().unwrap().clone());
+            AssistantPart::Call(ToolCall { id: id.to_owned(), name: "finish".to_owned(), arguments, proof: None })
+        };
+        let (envelope, stage) = drive(
+            vec![vec![call("1".to_owned(), "change", "fails"), report("2")], vec![report("3")], vec![report("4")]],
+            10,
+        );
+        assert_eq!((envelope.status, envelope.turns, envelope.evidence.len()), (AgentStatus::Done, 2, 1));
+        assert_eq!(stage.asked.into_inner().unwrap().len(), 2);
+    }
+}

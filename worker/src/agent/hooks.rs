@@ -1,0 +1,347 @@
+//! Hooks: programs of the plan or the project that are asked before a call and told of what happened. A hook can refuse,
+//! change a call's input, and say something; it can allow nothing that a rule does not. One that crashes, hangs or speaks
+//! nonsense before a call refuses that call.
+//!
+//! A hook gets one JSON object on its standard input (`hook_event_name` and what belongs to the event). It answers by its
+//! exit status (0: go on, 2: no, with the reason on standard error) or by a JSON object on standard output. Reading an
+//! answer is pure ([`read`]); running hooks is [`Hooks`].
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use swarm_protocol::toolset::{HookEvent, HookSpec};
+
+use super::programs::{self, End, Said};
+use super::setting::Setting;
+use super::tools::toolbox::fits;
+use super::tools::{ToolResult, bounded, tool::Input};
+
+/// The longest reason or context that a hook adds, in bytes.
+const WORDS_BYTES_MAX: usize = 8 << 10;
+/// The longest result that a hook is told, in bytes.
+const RESULT_BYTES_MAX: usize = 64 << 10;
+
+/// What hooks say to an event, all together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdict {
+    /// No, and why: a call is not run, a result is objected to, an end is none.
+    pub refused: Option<String>,
+    /// A person has to say; why.
+    pub asks: Option<String>,
+    /// The call's input instead of the model's.
+    pub input: Option<Input>,
+    /// For the model.
+    pub context: Vec<String>,
+    /// For people.
+    pub messages: Vec<String>,
+    /// The whole conversation is to end; why.
+    pub stop: Option<String>,
+}
+
+impl Verdict {
+    /// Takes what the next hook said.
+    fn join(&mut self, next: Verdict) {
+        self.refused = self.refused.take().or(next.refused);
+        self.asks = self.asks.take().or(next.asks);
+        self.input = next.input.or(self.input.take());
+        self.context.extend(next.context);
+        self.messages.extend(next.messages);
+        self.stop = self.stop.take().or(next.stop);
+    }
+}
+
+/// An answer in JSON. What is not known here is passed over: such hooks are written for several agents.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Answer {
+    r#continue: Option<bool>,
+    stop_reason: Option<String>,
+    system_message: Option<String>,
+    decision: Option<String>,
+    reason: Option<String>,
+    hook_specific_output: Option<Specific>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Specific {
+    additional_context: Option<String>,
+    permission_decision: Option<String>,
+    permission_decision_reason: Option<String>,
+    updated_input: Option<Map<String, Value>>,
+}
+
+/// What one hook said.
+pub fn read(event: HookEvent, said: &Said) -> Verdict {
+    let no = |why: String| Verdict { refused: Some(bounded(&why, WORDS_BYTES_MAX)), ..Verdict::default() };
+    let failed = |why: String| match event {
+        // Whoever set it up wanted calls to pass it.
+        HookEvent::PreToolUse => no(format!("a hook before it {why}")),
+        _ => Verdict { messages: vec![format!("a {} hook {why}", event.name())], ..Verdict::default() },
+    };
+    match said.end {
+        End::Exited(0) => {}
+        End::Exited(2) => {
+            let words = said.stderr.trim();
+            return no(if words.is_empty() { "a hook refuses it".to_owned() } else { words.to_owned() });
+        }
+        End::Exited(code) => return failed(format!("failed with status {code}: {}", said.stderr.trim())),
+        End::Killed => return failed("crashed".to_owned()),
+        End::TimedOut => return failed("did not answer in time".to_owned()),
+        End::NotStarted => return failed(format!("could not be started: {}", said.stderr.trim())),
+    }
+    let text = said.stdout.trim();
+    if !text.starts_with('{') {
+        // Plain words at the beginning of a session are context; elsewhere they are talk.
+        let heard = !text.is_empty() && event == HookEvent::SessionStart;
+        let context = if heard { vec![bounded(text, WORDS_BYTES_MAX)] } else { vec![] };
+        return Verdict { context, ..Verdict::default() };
+    }
+    match serde_json::from_str::<Answer>(text) {
+        Ok(answer) => answered(event, answer),
+        Err(error) => failed(format!("answered what is no answer: {error}")),
+    }
+}
+
+fn answered(event: HookEvent, answer: Answer) -> Verdict {
+    let specific = answer.hook_specific_output.unwrap_or_default();
+    let words = |text: Option<String>, else_text: &str| {
+        let text = text.filter(|text| !text.trim().is_empty());
+        bounded(&text.unwrap_or_else(|| else_text.to_owned()), WORDS_BYTES_MAX)
+    };
+    let mut verdict = Verdict {
+        input: specific.updated_input.filter(|_| event == HookEvent::PreToolUse),
+        context: specific.additional_context.into_iter().map(|text| bounded(&text, WORDS_BYTES_MAX)).collect(),
+        messages: answer.system_message.into_iter().map(|text| bounded(&text, WORDS_BYTES_MAX)).collect(),
+        ..Verdict::default()
+    };
+    if answer.r#continue == Some(false) {
+        let why = words(answer.stop_reason, "a hook ends it");
+        verdict.refused = (event == HookEvent::PreToolUse).then(|| why.clone());
+        verdict.stop = Some(why);
+    }
+    match answer.decision.as_deref() {
+        Some("block" | "deny") => verdict.refused = Some(words(answer.reason, "a hook refuses it")),
+        None | Some("approve" | "allow") => {}
+        Some(other) if event == HookEvent::PreToolUse => {
+            verdict.refused = Some(format!("a hook before it answered `{}`", bounded(other, 100)));
+        }
+        Some(_) => {}
+    }
+    if event == HookEvent::PreToolUse {
+        let reason = specific.permission_decision_reason;
+        match specific.permission_decision.as_deref() {
+            // Rules decide; a hook's yes adds nothing.
+            None | Some("allow") => {}
+            Some("ask") => verdict.asks = Some(words(reason, "a hook wants it asked")),
+            Some("deny") => verdict.refused = Some(words(reason, "a hook refuses it")),
+            Some(other) => verdict.refused = Some(format!("a hook before it answered `{}`", bounded(other, 100))),
+        }
+    }
+    verdict
+}
+
+/// Whether a matcher means a tool.
+fn is_for(matcher: Option<&str>, tool: &str) -> bool {
+    matcher.is_none_or(|matcher| matcher.split('|').any(|one| fits(one.trim(), tool)))
+}
+
+/// Runs the hooks of one agent, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    setting: Setting,
+    specs: Vec<HookSpec>,
+}
+
+impl Hooks {
+    /// Hooks that run where an agent works.
+    pub fn new(setting: Setting, specs: Vec<HookSpec>) -> Hooks {
+        Hooks { setting, specs }
+    }
+
+    /// Before a call: each hook sees the input as the one before left it; the first no is the last word.
+    pub fn before_call(&self, tool: &str, input: &Input) -> Verdict {
+        let mut all = Verdict::default();
+        for spec in self.of(HookEvent::PreToolUse, Some(tool)) {
+            let seen = all.input.as_ref().unwrap_or(input);
+            all.join(self.run(spec, json!({"tool_name": tool, "tool_input": seen})));
+            if all.refused.is_some() {
+                break;
+            }
+        }
+        all
+    }
+
+    /// After a call, with what it gave.
+    pub fn after_call(&self, tool: &str, input: &Input, result: &ToolResult) -> Verdict {
+        let (event, told) = match result {
+            Ok(text) => (HookEvent::PostToolUse, json!({"tool_output": bounded(text, RESULT_BYTES_MAX)})),
+            Err(error) => (HookEvent::PostToolUseFailure, json!({"tool_error": bounded(&error.0, RESULT_BYTES_MAX)})),
+        };
+        let mut about = json!({"tool_name": tool, "tool_input": input, "tool_result_is_error": result.is_err()});
+        if let (Value::Object(about), Value::Object(told)) = (&mut about, told) {
+            about.extend(told);
+        }
+        self.all(event, Some(tool), &about)
+    }
+
+    /// Before the first turn; `source` is `startup` or `resume`.
+    pub fn session_start(&self, source: &str) -> Verdict {
+        self.all(HookEvent::SessionStart, None, &json!({"source": source}))
+    }
+
+    /// After the last turn.
+    pub fn session_end(&self, reason: &str) -> Verdict {
+        self.all(HookEvent::SessionEnd, None, &json!({"reason": reason}))
+    }
+
+    /// When the model says that it is done. `again` tells a hook that it has sent the model on before: one that always does
+    /// would never let it end.
+    pub fn stop(&self, last_words: &str, again: bool) -> Verdict {
+        let about = json!({"last_message": bounded(last_words, RESULT_BYTES_MAX), "stop_hook_active": again});
+        self.all(HookEvent::Stop, None, &about)
+    }
+
+    /// Before a long conversation is summed up.
+    pub fn before_compaction(&self) -> Verdict {
+        self.all(HookEvent::PreCompact, None, &json!({"trigger": "auto"}))
+    }
+
+    fn all(&self, event: HookEvent, tool: Option<&str>, about: &Value) -> Verdict {
+        let mut all = Verdict::default();
+        for spec in self.of(event, tool) {
+            all.join(self.run(spec, about.clone()));
+        }
+        all
+    }
+
+    fn of(&self, event: HookEvent, tool: Option<&str>) -> impl Iterator<Item = &HookSpec> {
+        let fits = move |spec: &&HookSpec| tool.is_none_or(|tool| is_for(spec.matcher.as_deref(), tool));
+        self.specs.iter().filter(move |spec| spec.event == event).filter(fits)
+    }
+
+    fn run(&self, spec: &HookSpec, mut about: Value) -> Verdict {
+        if let Value::Object(about) = &mut about {
+            about.insert("hook_event_name".to_owned(), spec.event.name().into());
+            about.insert("cwd".to_owned(), self.setting.root.display().to_string().into());
+        }
+        let mut command = self.setting.command("/bin/sh");
+        command.args(["-c", &spec.run]).env("HOOK_EVENT", spec.event.name());
+        if let Some(tool) = about["tool_name"].as_str() {
+            command.env("HOOK_TOOL_NAME", tool);
+        }
+        let said = programs::ask(command, about.to_string().as_bytes(), Duration::from_millis(spec.timeout_ms));
+        read(spec.event, &said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::tools::Refused;
+
+    fn said(end: End, stdout: &str, stderr: &str) -> Said {
+        Said { end, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
+    }
+
+    fn before(end: End, stdout: &str, stderr: &str) -> Verdict {
+        read(HookEvent::PreToolUse, &said(end, stdout, stderr))
+    }
+
+    #[test]
+    fn only_a_clean_answer_lets_a_call_pass() {
+        for stdout in ["", "fine", "{}", r#"{"decision":"approve"}"#, r#"{"somethingNew":1}"#] {
+            assert_eq!(before(End::Exited(0), stdout, "").refused, None, "{stdout}");
+        }
+        let rows = [
+            (End::Exited(2), "", "not here", "not here"),
+            (End::Exited(1), "", "oops", "a hook before it failed with status 1: oops"),
+            (End::Killed, "", "", "a hook before it crashed"),
+            (End::TimedOut, "{}", "", "a hook before it did not answer in time"),
+            (End::Exited(0), r#"{"decision":"block","reason":"no"}"#, "", "no"),
+            (End::Exited(0), r#"{"decision":"maybe"}"#, "", "a hook before it answered `maybe`"),
+            (End::Exited(0), r#"{"continue":false,"stopReason":"enough"}"#, "", "enough"),
+            (End::Exited(0), r#"{"hookSpecificOutput":{"permissionDecision":"deny"}}"#, "", "a hook refuses it"),
+            (
+                End::Exited(0),
+                r#"{"hookSpecificOutput":{"permissionDecision":"x"}}"#,
+                "",
+                "a hook before it answered `x`",
+            ),
+        ];
+        for (end, stdout, stderr, expected) in rows {
+            assert_eq!(before(end, stdout, stderr).refused.as_deref(), Some(expected));
+        }
+        for stdout in ["{\"decision\":", "{\"hookSpecificOutput\":{\"updatedInput\":7}}"] {
+            assert!(before(End::Exited(0), stdout, "").refused.is_some(), "{stdout}");
+        }
+    }
+
+    #[test]
+    fn a_hook_that_asks_changes_or_adds_is_heard() {
+        let text = r#"{"systemMessage":"m","hookSpecificOutput":{"permissionDecision":"ask",
+            "permissionDecisionReason":"why","updatedInput":{"a":1},"additionalContext":"c"}}"#;
+        let verdict = before(End::Exited(0), text, "");
+        assert_eq!((verdict.refused, verdict.asks.as_deref()), (None, Some("why")));
+        assert_eq!(verdict.input.unwrap()["a"], 1);
+        assert_eq!((verdict.context, verdict.messages), (vec!["c".to_owned()], vec!["m".to_owned()]));
+    }
+
+    #[test]
+    fn after_a_call_a_failing_hook_is_a_message_and_a_refusal_an_objection() {
+        let after = |end, stdout: &str| read(HookEvent::PostToolUse, &said(end, stdout, "e"));
+        let failed = after(End::Exited(1), "");
+        assert_eq!((failed.refused, failed.messages.len()), (None, 1));
+        assert_eq!(after(End::Exited(2), "").refused.as_deref(), Some("e"));
+        let changed = after(End::Exited(0), r#"{"hookSpecificOutput":{"updatedInput":{"a":1}}}"#);
+        assert_eq!(changed.input, None, "it is too late for another input");
+        let plain = |event| read(event, &said(End::Exited(0), "words", "")).context;
+        assert_eq!((plain(HookEvent::SessionStart).len(), plain(HookEvent::Stop).len()), (1, 0));
+    }
+
+    fn hooks(specs: &[(HookEvent, Option<&str>, &str)]) -> (tempfile::TempDir, Hooks) {
+        let folder = tempfile::tempdir().unwrap();
+        let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
+        let spec = |(event, matcher, run): &(HookEvent, Option<&str>, &str)| HookSpec {
+            event: *event,
+            matcher: matcher.map(str::to_owned),
+            run: (*run).to_owned(),
+            timeout_ms: 20_000,
+        };
+        (folder, Hooks::new(setting, specs.iter().map(spec).collect()))
+    }
+
+    #[test]
+    fn hooks_see_the_call_and_each_others_changes() {
+        let change = r#"grep -q '"n":1' && echo '{"hookSpecificOutput":{"updatedInput":{"n":2}}}'"#;
+        let (_folder, hooks) = hooks(&[
+            (HookEvent::PreToolUse, Some("read|mcp__*"), change),
+            (HookEvent::PreToolUse, None, r#"grep -q '"n":2' || exit 2"#),
+            (HookEvent::PreToolUse, Some("bash"), "exit 2"),
+        ]);
+        let input = json!({"n": 1}).as_object().unwrap().clone();
+        let verdict = hooks.before_call("mcp__x__y", &input);
+        assert_eq!((verdict.refused, verdict.input.unwrap()["n"].clone()), (None, json!(2)));
+        assert_eq!(hooks.before_call("edit", &input).refused.as_deref(), Some("a hook refuses it"));
+    }
+
+    #[test]
+    fn results_and_ends_are_told() {
+        let (folder, hooks) = hooks(&[
+            (HookEvent::PostToolUse, None, "cat > ok"),
+            (HookEvent::PostToolUseFailure, None, "cat > failed"),
+            (HookEvent::Stop, None, r#"grep -q '"stop_hook_active":true' || { echo more >&2; exit 2; }"#),
+        ]);
+        hooks.after_call("read", &Input::new(), &Ok("text".to_owned()));
+        hooks.after_call("read", &Input::new(), &Err(Refused::new("gone")));
+        let told = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(
+            told("ok").contains(r#""tool_output":"text""#) && told("ok").contains(r#""hook_event_name":"PostToolUse""#)
+        );
+        assert!(told("failed").contains(r#""tool_error":"gone""#));
+        assert_eq!(hooks.stop("done", false).refused.as_deref(), Some("more"));
+        assert_eq!(hooks.stop("done", true).refused, None);
+    }
+}

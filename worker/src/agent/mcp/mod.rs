@@ -1,0 +1,127 @@
+//! Tools of foreign servers (Model Context Protocol): programs inside the cage, or servers that the coordinator speaks with.
+//! A server that cannot be used is told of and left out; the rest goes on.
+
+/// What foreign tools are called.
+pub mod names;
+/// Servers that are programs.
+mod program;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use swarm_protocol::chat::ToolSpec;
+use swarm_protocol::toolset::{OfferedTool, Reach, ToolServer};
+
+use super::background::Background;
+use super::permission::Act;
+use super::setting::Setting;
+use super::tools::tool::Input;
+use super::tools::toolbox::fits;
+use super::tools::{Effect, Tool, ToolResult, bounded};
+use program::TOOLS_MAX;
+
+/// The longest description that the model is told, in bytes.
+const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
+/// The longest schema that the model is told, in bytes.
+const SCHEMA_BYTES_MAX: usize = 32 << 10;
+
+/// Calls a tool of a server that the coordinator speaks with: server, tool, input.
+pub type Remote = Arc<dyn Fn(&str, &str, &Input) -> ToolResult + Send + Sync>;
+
+type Call = Arc<dyn Fn(&str, &Input) -> ToolResult + Send + Sync>;
+
+/// What servers give.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Their tools, in the order of the servers and of their own lists.
+    pub tools: Vec<Tool>,
+    /// What could not be used, and why; for people and the model.
+    pub problems: Vec<String>,
+}
+
+/// Starts servers, beside each other, and takes their tools in.
+pub fn connect(setting: &Setting, servers: &[ToolServer], background: &Arc<Background>, remote: &Remote) -> Given {
+    let begin = |server: &ToolServer| -> Result<(Call, Vec<OfferedTool>), String> {
+        match &server.reach {
+            Reach::Program { argv, env } => {
+                let (running, offered) = program::start(setting, server, argv, env, background)?;
+                Ok((Arc::new(move |tool, input| running.call(tool, input)), offered))
+            }
+            Reach::Coordinator { offered } => {
+                let (remote, name) = (remote.clone(), server.name.clone());
+                Ok((Arc::new(move |tool, input| remote(&name, tool, input)), offered.clone()))
+            }
+        }
+    };
+    let begun = std::thread::scope(|scope| {
+        let threads: Vec<_> = servers.iter().map(|server| scope.spawn(|| begin(server))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("it broke".to_owned())));
+        joined.collect::<Vec<_>>()
+    });
+    let mut given = Given::default();
+    let mut taken: Vec<(&ToolServer, Call, OfferedTool)> = vec![];
+    for (server, begun) in servers.iter().zip(begun) {
+        match begun {
+            Ok((call, offered)) => {
+                let (good, problems) = choose(server, offered);
+                given.problems.extend(problems);
+                taken.extend(good.into_iter().map(|tool| (server, call.clone(), tool)));
+            }
+            Err(why) => given.problems.push(format!("server `{}` cannot be used: {why}", server.name)),
+        }
+    }
+    let full: Vec<(&str, &str)> =
+        taken.iter().map(|(server, _, tool)| (server.name.as_str(), tool.name.as_str())).collect();
+    let named = names::names(&full);
+    given.tools = taken.iter().zip(named).map(|((_, call, offered), name)| tool(name, offered, call.clone())).collect();
+    given
+}
+
+/// The tools of a server that its entry names, and what is wrong with the others.
+fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, Vec<String>) {
+    let (mut good, mut problems): (Vec<OfferedTool>, Vec<String>) = (vec![], vec![]);
+    for tool in offered.into_iter().take(TOOLS_MAX) {
+        let wanted = server.tools.as_ref().is_none_or(|names| names.iter().any(|name| fits(name, &tool.name)));
+        if !wanted {
+            continue;
+        }
+        let wrong = if !tool.schema.is_object() || tool.schema.to_string().len() > SCHEMA_BYTES_MAX {
+            Some("its schema cannot be used")
+        } else if good.iter().any(|other| other.name == tool.name) {
+            Some("it is offered twice")
+        } else {
+            None
+        };
+        match wrong {
+            Some(wrong) => {
+                problems.push(format!("tool `{}` of server `{}`: {wrong}", bounded(&tool.name, 100), server.name))
+            }
+            None => good.push(tool),
+        }
+    }
+    for name in server.tools.iter().flatten().filter(|name| !good.iter().any(|tool| fits(name, &tool.name))) {
+        problems.push(format!("server `{}` offers no tool `{name}`", server.name));
+    }
+    (good, problems)
+}
+
+fn tool(name: String, offered: &OfferedTool, call: Call) -> Tool {
+    let mut schema = offered.schema.clone();
+    if let Value::Object(schema) = &mut schema {
+        schema.entry("type").or_insert_with(|| "object".into());
+        schema.entry("properties").or_insert_with(|| Value::Object(Input::new()));
+    }
+    let description = bounded(&offered.description, DESCRIPTION_BYTES_MAX);
+    let spec = ToolSpec { name, description, schema };
+    // What a server says of itself decides only what may run beside it, never whether it may run.
+    let effect = if offered.reads_only { Effect::Reads } else { Effect::Changes };
+    let own = offered.name.clone();
+    let acts = |_: &Input, each: &mut dyn FnMut(Act<'_>)| {
+        each(Act::Foreign);
+        Ok(())
+    };
+    Tool::new(spec, effect, acts, move |input: Input| call(&own, &input))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! A server of the Model Context Protocol that is a program inside the cage, spoken to over its standard streams. One that
+//! hangs, dies or lies costs its calls and nothing else.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams,
+    ProtocolVersion,
+};
+use rmcp::service::{Peer, RunningService};
+use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
+use serde_json::Value;
+use swarm_protocol::tool_answer;
+use swarm_protocol::toolset::{OfferedTool, ToolServer};
+use tokio::process::{ChildStdin, ChildStdout};
+
+use crate::agent::background::Background;
+use crate::agent::programs::kill_group;
+use crate::agent::setting::Setting;
+use crate::agent::tools::tool::Input;
+use crate::agent::tools::{Refused, TEXT_BYTES_MAX, ToolResult, bounded};
+
+/// Tools that one server may offer.
+pub const TOOLS_MAX: usize = 200;
+/// Pages that a list may have.
+const PAGES_MAX: usize = 50;
+/// Bytes of a server's last words that are shown.
+const LAST_WORDS_BYTES: u64 = 600;
+
+/// A server that runs.
+pub struct Server {
+    name: String,
+    child: Child,
+    complaints: PathBuf,
+    peer: Peer<RoleClient>,
+    background: Arc<Background>,
+    limit: Duration,
+    /// Ends the conversation when dropped.
+    _service: RunningService<RoleClient, ClientConfig>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        kill_group(&self.child);
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a server and asks for its tools.
+///
+/// # Errors
+/// Why it cannot be used, for people and the model.
+pub fn start(
+    setting: &Setting,
+    server: &ToolServer,
+    argv: &[String],
+    env: &[(String, String)],
+    background: &Arc<Background>,
+) -> Result<(Server, Vec<OfferedTool>), String> {
+    let limit = Duration::from_millis(server.timeout_ms);
+    let newest =
+        ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
+    // A server of the older kind may end when it is asked something before the handshake.
+    let modes = [newest, ClientLifecycleMode::Initialize];
+    let mut why = String::new();
+    for mode in modes {
+        let (child, complaints, pipes) = spawn(setting, server, argv, env, background)?;
+        let child = Started { child: Some(child), complaints };
+        let info =
+            ClientConfig::new(ClientCapabilities::default(), Implementation::new("swarm", env!("CARGO_PKG_VERSION")));
+        let begun = background.wait(limit, async move {
+            let service = info.serve_with_lifecycle(pipes, mode).await.map_err(|error| error.to_string())?;
+            let offered = list(service.peer()).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((service, offered))
+        });
+        match begun {
+            Ok(Ok((service, offered))) => {
+                let (child, complaints) = child.keep();
+                let peer = service.peer().clone();
+                let (name, background) = (server.name.clone(), background.clone());
+                let running = Server { name, child, complaints, peer, background, limit, _service: service };
+                return Ok((running, offered));
+            }
+            Ok(Err(error)) => why = format!("{error}{}", last_words(&child.complaints)),
+            Err(_) => {
+                let words = last_words(&child.complaints);
+                return Err(format!("it did not answer within {} s{words}", limit.as_secs()));
+            }
+        }
+    }
+    Err(why)
+}
+
+/// A child that is ended unless it is kept.
+struct Started {
+    child: Option<Child>,
+    complaints: PathBuf,
+}
+
+impl Started {
+    fn keep(mut self) -> (Child, PathBuf) {
+        (self.child.take().expect("it is taken once"), std::mem::take(&mut self.complaints))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            kill_group(child);
+            let _ = child.wait();
+        }
+    }
+}
+
+fn spawn(
+    setting: &Setting,
+    server: &ToolServer,
+    argv: &[String],
+    env: &[(String, String)],
+    background: &Background,
+) -> Result<(Child, PathBuf, (ChildStdout, ChildStdin)), String> {
+    let (program, arguments) = argv.split_first().ok_or("it names no program")?;
+    let program =
+        setting.find_program(program).ok_or_else(|| format!("there is no program `{program}` in the cage"))?;
+    let letters: String = server.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let complaints = setting.scratch.join(format!("mcp-{letters}.log"));
+    let fail = |error: std::io::Error| error.to_string();
+    let stderr = File::create(&complaints).map_err(fail)?;
+    let mut command = setting.command(program);
+    command.args(arguments).envs(env.iter().map(|(key, value)| (key, value)));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn().map_err(fail)?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let _inside = background.handle().enter();
+    let pipes = stdin.zip(stdout).ok_or("its streams are gone".to_owned());
+    let pipes = pipes.and_then(|(stdin, stdout)| {
+        Ok((ChildStdout::from_std(stdout).map_err(fail)?, ChildStdin::from_std(stdin).map_err(fail)?))
+    });
+    match pipes {
+        Ok(pipes) => Ok((child, complaints, pipes)),
+        Err(why) => {
+            kill_group(&child);
+            let _ = child.wait();
+            Err(why)
+        }
+    }
+}
+
+/// All tools, page by page; what exceeds the bounds is left out.
+async fn list(peer: &Peer<RoleClient>) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {
+    let (mut offered, mut cursor) = (vec![], None);
+    for _ in 0..PAGES_MAX {
+        let page = peer.list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor))).await?;
+        offered.extend(page.tools.into_iter().map(|tool| OfferedTool {
+            name: tool.name.into_owned(),
+            description: tool.description.map_or(String::new(), |text| text.into_owned()),
+            schema: Value::Object((*tool.input_schema).clone()),
+            reads_only: tool.annotations.and_then(|hints| hints.read_only_hint).unwrap_or(false),
+        }));
+        cursor = page.next_cursor;
+        if cursor.is_none() || offered.len() >= TOOLS_MAX {
+            break;
+        }
+    }
+    offered.truncate(TOOLS_MAX);
+    Ok(offered)
+}
+
+impl Server {
+    /// Calls a tool by the server's own name of it.
+    ///
+    /// # Errors
+    /// [`Refused`]: the tool's own error, or that the server is late or gone.
+    pub fn call(&self, tool: &str, input: &Input) -> ToolResult {
+        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
+        let peer = self.peer.clone();
+        let answer = self.background.wait(self.limit, async move { peer.call_tool_once(params).await });
+        match answer {
+            Ok(Ok(CallToolResponse::Complete(result))) => {
+                let result = serde_json::to_value(&result).map_err(|error| Refused(error.to_string()))?;
+                let bound = |text: String| bounded(&text, TEXT_BYTES_MAX);
+                tool_answer::read(&result).map(bound).map_err(|text| Refused(bound(text)))
+            }
+            Ok(Ok(_)) => Err(Refused(format!("server `{}` wants what is not offered here", self.name))),
+            Ok(Err(error)) => {
+                Err(Refused(format!("server `{}` failed: {error}{}", self.name, last_words(&self.complaints))))
+            }
+            Err(_) => Err(Refused(format!("server `{}` did not answer within {} s", self.name, self.limit.as_secs()))),
+        }
+    }
+}
+
+/// The end of what a server complained of.
+fn last_words(complaints: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(complaints)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+        let mut bytes = vec![];
+        file.take(LAST_WORDS_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    match read() {
+        Ok(text) if !text.is_empty() => format!("; it said: {text}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Servers that are shell scripts: good ones, and ones that hang, die and lie.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::*;
+use crate::agent::tools::{Refused, Toolbox};
+
+/// A server of the older lifecycle: answers `initialize`, `tools/list` and `tools/call`.
+const SERVER: &str = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case $line in
+    *'"method":"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
+    *'"method":"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"echo.it","description":"d","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}},{"name":"die","inputSchema":{"type":"object"}},{"name":"hang","inputSchema":{"type":"object"}},{"name":"die","inputSchema":{"type":"object"}}]}}\n' "$id" ;;
+    *'"name":"die"'*) echo 'last words' >&2; exit 1 ;;
+    *'"name":"hang"'*) ;;
+    *'"method":"tools/call"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"heard %s"}]}}\n' "$id" "$TOKEN" ;;
+    *'"id"'*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}\n' "$id" ;;
+  esac
+done
+"#;
+
+struct Scene {
+    _folder: tempfile::TempDir,
+    setting: Setting,
+    background: Arc<Background>,
+}
+
+fn scene() -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+    let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
+    Scene { _folder: folder, setting, background: Arc::new(Background::start().unwrap()) }
+}
+
+impl Scene {
+    fn connect(&self, servers: &[ToolServer]) -> (Toolbox, Vec<String>) {
+        let remote: Remote = Arc::new(|server, tool, _| Ok(format!("{server} {tool} far away")));
+        let given = connect(&self.setting, servers, &self.background, &remote);
+        let mut toolbox = Toolbox::default();
+        toolbox.add(given.tools);
+        (toolbox, given.problems)
+    }
+}
+
+fn program(name: &str, script: &str, timeout_ms: u64) -> ToolServer {
+    let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+    let reach = Reach::Program { argv, env: vec![("TOKEN".to_owned(), "t1".to_owned())] };
+    ToolServer { name: name.to_owned(), reach, tools: None, timeout_ms }
+}
+
+fn call(toolbox: &Toolbox, tool: &str) -> ToolResult {
+    toolbox.run(tool, json!({"text": "x"}).as_object().unwrap())
+}
+
+#[test]
+fn tools_of_a_program_are_called_by_clean_names() {
+    let scene = scene();
+    let (toolbox, problems) = scene.connect(&[program("my docs", SERVER, 30_000)]);
+    assert_eq!(toolbox.names(), ["mcp__my_docs__echo_it", "mcp__my_docs__die", "mcp__my_docs__hang"]);
+    assert_eq!(problems, ["tool `die` of server `my docs`: it is offered twice"]);
+    assert_eq!(call(&toolbox, "mcp__my_docs__echo_it").unwrap(), "heard t1");
+    assert_eq!(toolbox.specs()[1].schema, json!({"type": "object", "properties": {}}));
+}
+
+#[test]
+fn a_server_that_dies_or_hangs_in_a_call_costs_that_call() {
+    let scene = scene();
+    let (toolbox, _) = scene.connect(&[program("a", SERVER, 30_000), program("b", SERVER, 1_500)]);
+    let began = Instant::now();
+    assert_eq!(call(&toolbox, "mcp__b__hang"), Err(Refused::new("server `b` did not answer within 1 s")));
+    assert_eq!(call(&toolbox, "mcp__b__echo_it").unwrap(), "heard t1", "it goes on");
+    let died = call(&toolbox, "mcp__a__die").unwrap_err().0;
+    assert!(died.starts_with("server `a` failed") && died.ends_with("last words"), "{died}");
+    assert!(call(&toolbox, "mcp__a__echo_it").is_err());
+    assert!(began.elapsed().as_secs() < 25, "nobody waits for the dead");
+}
+
+#[test]
+fn servers_that_cannot_be_used_are_told_of_and_left_out() {
+    let scene = scene();
+    let missing = ToolServer {
+        reach: Reach::Program { argv: vec!["no-such-program".to_owned()], env: vec![] },
+        ..program("missing", "", 1000)
+    };
+    let servers = [
+        missing,
+        program("mute", "sleep 60", 1000),
+        program("dead", "echo 'no licence' >&2; exit 1", 30_000),
+        program("noisy", "while echo not json; do :; done", 1000),
+        program("good", SERVER, 30_000),
+    ];
+    let (toolbox, problems) = scene.connect(&servers);
+    assert_eq!(toolbox.names().len(), 3, "{problems:?}");
+    let told = |server: &str| problems.iter().find(|problem| problem.contains(server)).unwrap().clone();
+    assert_eq!(told("missing"), "server `missing` cannot be used: there is no program `no-such-program` in the cage");
+    assert_eq!(told("mute"), "server `mute` cannot be used: it did not answer within 1 s");
+    assert!(told("dead").ends_with("it said: no licence"), "{}", told("dead"));
+    assert!(told("noisy").contains("cannot be used"));
+}
+
+#[test]
+fn only_the_tools_that_are_named_are_shown_and_far_servers_are_asked_through_the_coordinator() {
+    let scene = scene();
+    let tool = |name: &str| OfferedTool {
+        name: name.to_owned(),
+        description: String::new(),
+        schema: json!({}),
+        reads_only: true,
+    };
+    let reach = Reach::Coordinator { offered: vec![tool("find"), tool("find_all"), tool("write")] };
+    let tools = Some(vec!["find*".to_owned(), "other".to_owned()]);
+    let far = ToolServer { name: "far".to_owned(), reach, tools, timeout_ms: 1000 };
+    let (toolbox, problems) = scene.connect(&[far]);
+    assert_eq!(toolbox.names(), ["mcp__far__find", "mcp__far__find_all"]);
+    assert_eq!(problems, ["server `far` offers no tool `other`"]);
+    assert_eq!(call(&toolbox, "mcp__far__find").unwrap(), "far find far away");
+    assert_eq!(toolbox.effect("mcp__far__find"), Effect::Reads);
+}
+
+/// By hand: `SWARM_TOOL_SERVER="node …/dist/index.js stdio"` names a real server that has a tool `echo`, such as the
+/// protocol's own `server-everything`.
+#[test]
+fn a_real_server_is_spoken_with() {
+    let Ok(command) = std::env::var("SWARM_TOOL_SERVER") else {
+        eprintln!("skipped: SWARM_TOOL_SERVER names no server");
+        return;
+    };
+    let mut scene = scene();
+    scene.setting.env = vec![("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())];
+    let argv = command.split_whitespace().map(str::to_owned).collect();
+    let server = ToolServer {
+        name: "real".to_owned(),
+        reach: Reach::Program { argv, env: vec![] },
+        tools: None,
+        timeout_ms: 60_000,
+    };
+    let (toolbox, problems) = scene.connect(&[server]);
+    eprintln!("{:?}\n{problems:?}", toolbox.names());
+    let echo = toolbox.run("mcp__real__echo", json!({"message": "hello"}).as_object().unwrap());
+    assert!(echo.is_ok_and(|text| text.contains("hello")));
+}

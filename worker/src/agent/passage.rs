@@ -1,0 +1,244 @@
+//! Lines with their ends, and where a passage of lines occurs among them. Models quote from memory: white space at the end
+//! of lines is lost, whole blocks are indented differently, a word is off. Each rung of [`Rung`] forgives more than the one
+//! before; the caller decides how many occurrences it accepts.
+
+use similar::TextDiff;
+
+/// The longest passage that is compared by likeness, in lines.
+const FUZZY_LINES_MAX: usize = 200;
+/// The longest text that is searched by likeness, in lines.
+const FUZZY_TEXT_LINES_MAX: usize = 20_000;
+/// How alike a passage must be to count as quoted.
+const FUZZY_MIN: f32 = 0.92;
+/// By how much it must be more alike than any other place.
+const FUZZY_LEAD: f32 = 0.05;
+/// How alike a place must be to be named as a candidate.
+const NEAR_MIN: f32 = 0.6;
+/// Candidates that are named.
+const NEAR_MAX: usize = 3;
+
+/// How much a quotation was forgiven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// Nothing.
+    Exact,
+    /// White space at the end of lines.
+    TrailingSpace,
+    /// The indentation of the whole passage.
+    Indent,
+    /// A small part of its characters.
+    Fuzzy,
+}
+
+impl Rung {
+    /// For the model.
+    pub fn words(self) -> &'static str {
+        match self {
+            Rung::Exact => "exactly",
+            Rung::TrailingSpace => "but for white space at the end of lines",
+            Rung::Indent => "but for its indentation",
+            Rung::Fuzzy => "but for a few characters",
+        }
+    }
+}
+
+/// A line of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Without its end.
+    pub text: &'a str,
+    /// `"\n"`, `"\r\n"`, or nothing at the end of a text.
+    pub end: &'a str,
+}
+
+/// Cuts a text into lines; a text that ends with a line feed has no empty line behind it.
+pub fn lines(text: &str) -> Vec<Line<'_>> {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_suffix("\r\n") {
+            Some(text) => Line { text, end: "\r\n" },
+            None => match line.strip_suffix('\n') {
+                Some(text) => Line { text, end: "\n" },
+                None => Line { text: line, end: "" },
+            },
+        })
+        .collect()
+}
+
+/// What most lines end with; a line feed where there is no line end at all.
+pub fn dominant_end(lines: &[Line<'_>]) -> &'static str {
+    let crlf = lines.iter().filter(|line| line.end == "\r\n").count();
+    let lf = lines.iter().filter(|line| line.end == "\n").count();
+    if crlf > lf { "\r\n" } else { "\n" }
+}
+
+/// Where `passage` occurs in `text`, by the first rung that finds anything: line numbers from 0, in order. Likeness finds
+/// one place or none.
+pub fn find(text: &[&str], passage: &[&str]) -> Option<(Rung, Vec<usize>)> {
+    for rung in [Rung::Exact, Rung::TrailingSpace, Rung::Indent] {
+        let found = occurrences(text, passage, rung);
+        if !found.is_empty() {
+            return Some((rung, found));
+        }
+    }
+    fuzzy(text, passage).map(|at| (Rung::Fuzzy, vec![at]))
+}
+
+/// All places where `passage` occurs under one rung.
+fn occurrences(text: &[&str], passage: &[&str], rung: Rung) -> Vec<usize> {
+    if passage.is_empty() || passage.len() > text.len() {
+        return vec![];
+    }
+    let same = |at: &usize| {
+        let window = &text[*at..*at + passage.len()];
+        match rung {
+            Rung::Exact => window == passage,
+            Rung::TrailingSpace => window.iter().zip(passage).all(|(a, b)| a.trim_end() == b.trim_end()),
+            Rung::Indent => {
+                window.iter().zip(passage).all(|(a, b)| a.trim() == b.trim())
+                    && Shift::between(passage, window).is_some()
+            }
+            Rung::Fuzzy => unreachable!("BUG: likeness has a search of its own"),
+        }
+    };
+    // A passage of blank lines says nothing about where it belongs.
+    if rung > Rung::Exact && passage.iter().all(|line| line.trim().is_empty()) {
+        return vec![];
+    }
+    (0..=text.len() - passage.len()).filter(same).collect()
+}
+
+/// The only place that is alike enough, where no other comes near it.
+fn fuzzy(text: &[&str], passage: &[&str]) -> Option<usize> {
+    let mut scores = likeness(text, passage, FUZZY_MIN - FUZZY_LEAD);
+    scores.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let &(at, best) = scores.first()?;
+    let second = scores.iter().find(|(other, _)| other.abs_diff(at) >= passage.len()).map_or(0.0, |(_, score)| *score);
+    (best >= FUZZY_MIN && best - second >= FUZZY_LEAD).then_some(at)
+}
+
+/// The places most like `passage`, best first: line numbers from 0.
+pub fn nearest(text: &[&str], passage: &[&str]) -> Vec<usize> {
+    let mut scores = likeness(text, passage, NEAR_MIN);
+    scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut near: Vec<usize> = vec![];
+    for (at, _) in scores {
+        if near.len() < NEAR_MAX && near.iter().all(|other| other.abs_diff(at) >= passage.len()) {
+            near.push(at);
+        }
+    }
+    near
+}
+
+/// Places with their likeness from 0 to 1, those below `least` left out. Nothing for what would take too long.
+fn likeness(text: &[&str], passage: &[&str], least: f32) -> Vec<(usize, f32)> {
+    let useful = passage.iter().any(|line| !line.trim().is_empty());
+    if !useful || passage.len() > FUZZY_LINES_MAX || passage.len() > text.len() || text.len() > FUZZY_TEXT_LINES_MAX {
+        return vec![];
+    }
+    let weight = |line: &str| line.trim().len() as f32 + 1.0;
+    let total: f32 = passage.iter().map(|line| weight(line)).sum();
+    let score = |at: usize| {
+        let mut lost = 0.0;
+        for (a, b) in text[at..].iter().zip(passage) {
+            let (a, b) = (a.trim(), b.trim());
+            if a != b {
+                lost += (1.0 - alike(a, b)) * weight(b).max(weight(a));
+            }
+            if lost > total * (1.0 - least) {
+                return None;
+            }
+        }
+        Some((at, 1.0 - lost / total))
+    };
+    (0..=text.len() - passage.len()).filter_map(score).collect()
+}
+
+/// How alike two lines are, from 0 to 1.
+fn alike(a: &str, b: &str) -> f32 {
+    let (short, long) = (a.len().min(b.len()) as f32, a.len().max(b.len()) as f32);
+    // Lines of very different length are not worth the comparison.
+    if long == 0.0 || short / long < 0.4 {
+        return 0.0;
+    }
+    TextDiff::from_chars(a, b).ratio()
+}
+
+/// How the indentation of a quotation differs from the text's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shift<'a> {
+    /// The text has this before each line of the quotation.
+    Deeper(&'a str),
+    /// The quotation has this before each line of the text.
+    Shallower(&'a str),
+}
+
+impl<'a> Shift<'a> {
+    /// The one difference that all lines share; blank lines have none.
+    pub fn between(quoted: &[&'a str], text: &[&'a str]) -> Option<Shift<'a>> {
+        let mut shift = None;
+        for (&quoted, &text) in quoted.iter().zip(text).filter(|(quoted, _)| !quoted.trim().is_empty()) {
+            let (from, to) = (indent(quoted), indent(text));
+            let here = match (to.strip_suffix(from), from.strip_suffix(to)) {
+                (Some(more), _) => Shift::Deeper(more),
+                (None, Some(less)) => Shift::Shallower(less),
+                (None, None) => return None,
+            };
+            if shift.is_some_and(|before| before != here) {
+                return None;
+            }
+            shift = Some(here);
+        }
+        shift
+    }
+
+    /// A line of the replacement, moved as the quotation has to be.
+    pub fn apply(self, line: &str) -> String {
+        match self {
+            _ if line.trim().is_empty() => line.to_owned(),
+            Shift::Deeper(more) => format!("{more}{line}"),
+            Shift::Shallower(less) => line.strip_prefix(less).unwrap_or(line.trim_start()).to_owned(),
+        }
+    }
+}
+
+fn indent(line: &str) -> &str {
+    &line[..line.len() - line.trim_start().len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[&str] = &["fn a() {", "    let x = 1;  ", "    x + 1", "}", "", "fn b() {", "    let y = 2;", "}"];
+
+    #[test]
+    fn each_rung_forgives_more() {
+        assert_eq!(find(TEXT, &["    x + 1", "}"]), Some((Rung::Exact, vec![2])));
+        assert_eq!(find(TEXT, &["    let x = 1;", "    x + 1"]), Some((Rung::TrailingSpace, vec![1])));
+        assert_eq!(find(TEXT, &["let x = 1;", "x + 1"]), Some((Rung::Indent, vec![1])));
+        assert_eq!(find(TEXT, &["fn b() -> {", "    let y = 2;", "}"]), Some((Rung::Fuzzy, vec![5])));
+        assert_eq!(find(TEXT, &["fn c() {", "    other();", "}"]), None);
+    }
+
+    #[test]
+    fn two_places_that_are_alike_are_no_place() {
+        let text = ["let value_one = compute(1);", "x", "let value_two = compute(1);"];
+        assert_eq!(find(&text, &["let value_abc = compute(1);"]), None);
+        assert_eq!(nearest(&text, &["let value_abc = compute(1);"]).len(), 2);
+    }
+
+    #[test]
+    fn an_indentation_must_be_the_same_for_all_lines() {
+        assert_eq!(Shift::between(&["a", "", " b"], &["\ta", "", "b"]), None);
+        assert_eq!(Shift::between(&["a", "", "b"], &["\ta", "", "\tb"]), Some(Shift::Deeper("\t")));
+        assert_eq!(Shift::between(&["  a", "  b"], &["a", "b"]), Some(Shift::Shallower("  ")));
+        assert_eq!(Shift::Shallower("    ").apply("  x"), "x");
+    }
+
+    #[test]
+    fn line_ends_are_kept_apart() {
+        let all = lines("a\r\nb\nc");
+        assert_eq!(all.iter().map(|line| line.end).collect::<Vec<_>>(), ["\r\n", "\n", ""]);
+        assert_eq!((dominant_end(&all), dominant_end(&all[..1])), ("\n", "\r\n"));
+    }
+}

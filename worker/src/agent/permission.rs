@@ -1,0 +1,377 @@
+//! What an agent may do without asking. Rules name tools and arguments; a deny always wins, an ask comes next, and an ask
+//! that nobody is there to answer is a deny. Files of the project may only tighten. Pure.
+//!
+//! A rule is `tool` or `tool(pattern)`: for `bash` the pattern is the beginning of a command (`git push`, `cargo test *`,
+//! `*` for any words), for tools that touch files a glob below the worktree, for `web_fetch` a host, where `*.` stands for
+//! any name in front. The tool's name may end with `*`.
+
+use globset::{Glob, GlobMatcher};
+
+use super::shell::{self, Command, Reading, Script, Word};
+
+/// How much an agent may do where no rule speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Look, and nothing else.
+    ReadOnly,
+    /// Change the worktree and run what is not dangerous.
+    WorkspaceWrite,
+    /// Everything; the cage alone holds it.
+    Full,
+}
+
+/// What a tool is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act<'a> {
+    /// Look at a path below the worktree.
+    Read(&'a str),
+    /// Change a path below the worktree.
+    Write(&'a str),
+    /// Run a script.
+    Run(&'a str),
+    /// Get something from a host.
+    Fetch(&'a str),
+    /// Something of its own, within the agent: a list of things to do, a note.
+    Own,
+    /// Something of a foreign tool.
+    Foreign,
+}
+
+/// The word on an act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Allow,
+    /// A person has to say; why.
+    Ask(String),
+    /// No; why, for the model.
+    Deny(String),
+}
+
+impl Decision {
+    /// The word when nobody is there to be asked.
+    pub fn unattended(self) -> Decision {
+        match self {
+            Decision::Ask(why) => Decision::Deny(format!("{why}; and nobody is here to be asked")),
+            other => other,
+        }
+    }
+}
+
+/// A rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    written: String,
+    tool: String,
+    pattern: Option<Pattern>,
+}
+
+#[derive(Debug, Clone)]
+enum Pattern {
+    Words(Vec<String>),
+    Path(GlobMatcher),
+    Host(String),
+}
+
+/// Why a rule cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("rule `{rule}`: {what}")]
+pub struct RuleError {
+    /// As written.
+    pub rule: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Rule {
+    /// Reads a rule.
+    ///
+    /// # Errors
+    /// [`RuleError`].
+    pub fn parse(written: &str) -> Result<Rule, RuleError> {
+        let error = |what: String| RuleError { rule: written.to_owned(), what };
+        let (tool, pattern) = match written.split_once('(') {
+            None => (written, None),
+            Some((tool, rest)) => {
+                let pattern =
+                    rest.strip_suffix(')').ok_or_else(|| error("it has no closing parenthesis".to_owned()))?;
+                (tool, Some(pattern.trim()))
+            }
+        };
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if tool.trim_end_matches('*').is_empty() && tool != "*" || !tool.trim_end_matches('*').chars().all(named) {
+            return Err(error(format!("`{tool}` is no name of a tool")));
+        }
+        let pattern = match (tool, pattern) {
+            (_, None | Some("")) => None,
+            ("bash", Some(pattern)) => {
+                let pattern = pattern.strip_suffix(":*").map_or(pattern.to_owned(), |front| format!("{front} *"));
+                Some(Pattern::Words(pattern.split_whitespace().map(str::to_owned).collect()))
+            }
+            ("web_fetch", Some(pattern)) => Some(Pattern::Host(pattern.to_lowercase())),
+            (_, Some(pattern)) => {
+                let glob = Glob::new(pattern).map_err(|problem| error(problem.kind().to_string()))?;
+                Some(Pattern::Path(glob.compile_matcher()))
+            }
+        };
+        Ok(Rule { written: written.to_owned(), tool: tool.to_owned(), pattern })
+    }
+
+    fn names(&self, tool: &str) -> bool {
+        match self.tool.strip_suffix('*') {
+            Some(front) => tool.starts_with(front),
+            None => tool == self.tool,
+        }
+    }
+
+    /// Whether the rule speaks of an act that is no script.
+    fn speaks_of(&self, tool: &str, act: &Act<'_>) -> bool {
+        let covered = match (&self.pattern, act) {
+            (None, _) => true,
+            (Some(Pattern::Path(glob)), Act::Read(path) | Act::Write(path)) => glob.is_match(path),
+            (Some(Pattern::Host(pattern)), Act::Fetch(host)) => is_host(pattern, &host.to_lowercase()),
+            (Some(_), _) => false,
+        };
+        self.names(tool) && covered
+    }
+
+    /// Whether the rule speaks of a command.
+    fn covers(&self, command: &Command) -> Match {
+        match &self.pattern {
+            _ if !self.names("bash") => Match::No,
+            None => Match::Yes,
+            Some(Pattern::Words(words)) => matches(words, &command.words),
+            Some(_) => Match::No,
+        }
+    }
+}
+
+/// Whether a pattern fits a command whose words are not all known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    No,
+    Maybe,
+    Yes,
+}
+
+/// A pattern is the beginning of a command; `*` as a word is any words, within a word any letters.
+fn matches(pattern: &[String], words: &[Word]) -> Match {
+    let mut sure = Match::Yes;
+    for (at, pattern) in pattern.iter().enumerate() {
+        if pattern == "*" {
+            return sure;
+        }
+        let Some(word) = words.get(at) else { return Match::No };
+        let Some(word) = word.literal() else {
+            sure = Match::Maybe;
+            continue;
+        };
+        // A program is the same wherever it lies.
+        let word = if at == 0 { word.rsplit('/').next().unwrap_or(word) } else { word };
+        let fits = Glob::new(pattern).map_or(pattern == word, |glob| glob.compile_matcher().is_match(word));
+        if !fits {
+            return Match::No;
+        }
+    }
+    sure
+}
+
+fn is_host(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        Some(parent) => host.strip_suffix(parent).is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+        None => pattern == host,
+    }
+}
+
+/// All rules.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// What needs no asking.
+    pub allow: Vec<Rule>,
+    /// What a person has to allow each time.
+    pub ask: Vec<Rule>,
+    /// What never happens.
+    pub deny: Vec<Rule>,
+}
+
+impl Rules {
+    /// Takes the rules of a project's own file: they may only tighten. Returns what was left out.
+    pub fn tighten(&mut self, project: Rules) -> Vec<String> {
+        self.ask.extend(project.ask);
+        self.deny.extend(project.deny);
+        project.allow.into_iter().map(|rule| rule.written).collect()
+    }
+
+    /// The word on what `tool` is about to do.
+    pub fn decide(&self, tool: &str, act: &Act<'_>, mode: Mode) -> Decision {
+        if let Act::Run(script) = act {
+            return self.script(&shell::read(script), mode);
+        }
+        let first =
+            |rules: &[Rule]| rules.iter().find(|rule| rule.speaks_of(tool, act)).map(|rule| rule.written.clone());
+        if let Some(rule) = first(&self.deny) {
+            return Decision::Deny(format!("rule `{rule}` denies it"));
+        }
+        let changes = matches!(act, Act::Write(_) | Act::Foreign);
+        if changes && mode == Mode::ReadOnly {
+            return Decision::Deny("this agent may only read".to_owned());
+        }
+        if let Some(rule) = first(&self.ask) {
+            return Decision::Ask(format!("rule `{rule}` wants it asked"));
+        }
+        let asks = matches!(act, Act::Fetch(_) | Act::Foreign) && mode != Mode::Full;
+        match asks && first(&self.allow).is_none() {
+            true => Decision::Ask(format!("no rule allows `{tool}`")),
+            false => Decision::Allow,
+        }
+    }
+
+    fn script(&self, script: &Script, mode: Mode) -> Decision {
+        let mut asks = None;
+        for command in &script.commands {
+            for (rules, denies) in [(&self.deny, true), (&self.ask, false)] {
+                let hit = rules.iter().map(|rule| (rule.covers(command), rule)).max_by_key(|(covers, _)| *covers);
+                match hit {
+                    Some((Match::Yes, rule)) if denies => {
+                        return Decision::Deny(format!("rule `{}` denies `{}`", rule.written, words(command)));
+                    }
+                    Some((Match::Yes | Match::Maybe, rule)) => {
+                        let why = format!("rule `{}` speaks of `{}`", rule.written, words(command));
+                        asks.get_or_insert(Decision::Ask(why));
+                    }
+                    Some((Match::No, _)) | None => {}
+                }
+            }
+        }
+        if let Some(asks) = asks {
+            return asks;
+        }
+        let named = |command: &Command| self.allow.iter().any(|rule| rule.covers(command) == Match::Yes);
+        let all_allowed = !script.commands.is_empty() && script.commands.iter().all(named);
+        match (shell::judge(script), mode) {
+            (Reading::Reads, _) | (_, Mode::Full) => Decision::Allow,
+            (Reading::Plain | Reading::Opaque(_), Mode::WorkspaceWrite) => Decision::Allow,
+            (Reading::Dangerous(_) | Reading::Plain, _) if all_allowed && script.alarms.is_empty() => Decision::Allow,
+            (Reading::Dangerous(why), _) => Decision::Ask(why),
+            (Reading::Plain, Mode::ReadOnly) => Decision::Ask("it is not proved that it only reads".to_owned()),
+            (Reading::Opaque(why), Mode::ReadOnly) => {
+                Decision::Ask(format!("it is not proved that it only reads: there is {why}"))
+            }
+        }
+    }
+}
+
+fn words(command: &Command) -> String {
+    command.words.iter().map(Word::text).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(allow: &[&str], ask: &[&str], deny: &[&str]) -> Rules {
+        let all = |rules: &[&str]| rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect();
+        Rules { allow: all(allow), ask: all(ask), deny: all(deny) }
+    }
+
+    fn run(rules: &Rules, script: &str, mode: Mode) -> &'static str {
+        word(&rules.decide("bash", &Act::Run(script), mode))
+    }
+
+    fn word(decision: &Decision) -> &'static str {
+        match decision {
+            Decision::Allow => "allow",
+            Decision::Ask(_) => "ask",
+            Decision::Deny(_) => "deny",
+        }
+    }
+
+    #[test]
+    fn a_deny_wins_however_its_command_is_wrapped() {
+        let rules = rules(&["bash", "bash(git push)"], &[], &["bash(git push)"]);
+        for script in [
+            "git push",
+            "ls && git push -f",
+            "/usr/bin/git push",
+            "env X=1 git push",
+            "bash -c 'git push'",
+            "$(git push)",
+        ] {
+            assert_eq!(run(&rules, script, Mode::Full), "deny", "{script}");
+        }
+        assert_eq!(run(&rules, "git pull", Mode::Full), "allow");
+        assert_eq!(run(&rules, "git $X", Mode::Full), "ask", "it may be a push");
+    }
+
+    #[test]
+    fn each_command_of_a_script_must_be_allowed() {
+        let rules = rules(&["bash(cargo test *)", "bash(cargo fmt)"], &[], &[]);
+        let rows = [
+            ("cargo test -p x", "allow"),
+            ("cargo test && cargo fmt", "allow"),
+            ("cargo test | head", "ask"),
+            ("cargo test; curl x", "ask"),
+            ("cargo test > out", "ask"),
+            ("cargo publish", "ask"),
+            ("cat x", "allow"),
+        ];
+        for (script, expected) in rows {
+            assert_eq!(run(&rules, script, Mode::ReadOnly), expected, "{script}");
+        }
+    }
+
+    #[test]
+    fn danger_is_asked_about_unless_a_rule_names_all_of_it() {
+        let named = rules(&["bash(git push origin *)"], &[], &[]);
+        assert_eq!(run(&named, "git push origin main", Mode::WorkspaceWrite), "allow");
+        assert_eq!(run(&named, "git push", Mode::WorkspaceWrite), "ask");
+        assert_eq!(run(&named, "git push origin main; rm -rf ~", Mode::WorkspaceWrite), "ask");
+        assert_eq!(run(&Rules::default(), "make && ./run > log", Mode::WorkspaceWrite), "allow");
+    }
+
+    #[test]
+    fn modes_bound_what_tools_do() {
+        let none = Rules::default();
+        let decide = |tool: &str, act, mode| word(&none.decide(tool, &act, mode));
+        assert_eq!(decide("edit", Act::Write("src/a.rs"), Mode::ReadOnly), "deny");
+        assert_eq!(decide("edit", Act::Write("src/a.rs"), Mode::WorkspaceWrite), "allow");
+        assert_eq!(decide("web_fetch", Act::Fetch("example.org"), Mode::WorkspaceWrite), "ask");
+        assert_eq!(decide("mcp__x__y", Act::Foreign, Mode::Full), "allow");
+        assert_eq!(decide("todo", Act::Own, Mode::ReadOnly), "allow");
+    }
+
+    #[test]
+    fn paths_hosts_and_foreign_tools_have_rules_of_their_own() {
+        let rules = rules(
+            &["web_fetch(*.example.org)", "mcp__docs__*"],
+            &["edit(Cargo.*)"],
+            &["write(.github/**)", "read(**/*.pem)"],
+        );
+        let decide = |tool: &str, act| word(&rules.decide(tool, &act, Mode::WorkspaceWrite));
+        assert_eq!(decide("write", Act::Write(".github/workflows/x.yml")), "deny");
+        assert_eq!(decide("read", Act::Read("keys/a.pem")), "deny");
+        assert_eq!(decide("edit", Act::Write("Cargo.toml")), "ask");
+        assert_eq!(decide("web_fetch", Act::Fetch("api.example.org")), "allow");
+        assert_eq!(decide("web_fetch", Act::Fetch("example.org")), "ask");
+        assert_eq!(decide("mcp__docs__find", Act::Foreign), "allow");
+        assert_eq!(decide("mcp__other__find", Act::Foreign), "ask");
+    }
+
+    #[test]
+    fn nobody_to_ask_means_no_and_a_project_only_tightens() {
+        assert!(matches!(Decision::Ask("x".to_owned()).unattended(), Decision::Deny(_)));
+        let mut own = rules(&[], &[], &[]);
+        let left_out = own.tighten(rules(&["bash"], &["bash(make)"], &["bash(ls)"]));
+        assert_eq!(
+            (left_out, run(&own, "ls", Mode::Full), run(&own, "make", Mode::Full)),
+            (vec!["bash".to_owned()], "deny", "ask")
+        );
+    }
+
+    #[test]
+    fn rules_that_cannot_be_read_are_refused() {
+        for rule in ["", "(x)", "ba sh", "edit(a", "edit([)", "*x"] {
+            assert!(Rule::parse(rule).is_err(), "{rule}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a project itself says of agents that work on it: `.swarm/agent.toml` in its tree. It may only tighten: rules that
+//! ask or deny, and hooks, which can do no more. What it would allow is left out and told; a file that cannot be read
+//! stops the agent before it begins, since nobody knows what it wanted to forbid.
+//!
+//! ```toml
+//! deny = ["bash(git push *)", "edit(vendor/**)"]
+//! ask = ["edit(Cargo.toml)"]
+//!
+//! [[hooks]]
+//! event = "PreToolUse"
+//! tools = "edit|write"
+//! run = "ci/check-edit"
+//! timeout-s = 10
+//! ```
+
+use std::path::Path;
+
+use serde::Deserialize;
+use swarm_protocol::toolset::{HookEvent, HookSpec};
+
+use super::permission::{Rule, RuleError, Rules};
+
+/// Where the file lies, relative to the worktree.
+pub const FILE: &str = ".swarm/agent.toml";
+/// The longest file, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+/// Seconds that a hook may take where it does not say.
+const HOOK_SECONDS: u64 = 60;
+/// The most seconds that a hook may take.
+const HOOK_SECONDS_MAX: u64 = 3600;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    allow: Vec<String>,
+    ask: Vec<String>,
+    deny: Vec<String>,
+    hooks: Vec<Hook>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Hook {
+    event: HookEvent,
+    tools: Option<String>,
+    run: String,
+    timeout_s: Option<u64>,
+}
+
+/// What a project says.
+#[derive(Debug, Clone, Default)]
+pub struct Project {
+    /// Its rules.
+    pub rules: Rules,
+    /// Its hooks, in order.
+    pub hooks: Vec<HookSpec>,
+}
+
+/// Reads the file; a project without one says nothing.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn read(root: &Path) -> Result<Project, String> {
+    let path = root.join(FILE);
+    let wrong = |what: String| format!("{FILE}: {what}");
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Project::default()),
+        Err(error) => return Err(wrong(error.to_string())),
+        Ok(facts) if !facts.is_file() || facts.len() > FILE_BYTES_MAX => {
+            return Err(wrong("it is no plain file, or too long".to_owned()));
+        }
+        Ok(_) => {}
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+    parse(&text).map_err(wrong)
+}
+
+fn parse(text: &str) -> Result<Project, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let all = |texts: &[String]| texts.iter().map(|text| Rule::parse(text)).collect::<Result<Vec<_>, RuleError>>();
+    let rules = || Ok(Rules { allow: all(&file.allow)?, ask: all(&file.ask)?, deny: all(&file.deny)? });
+    let rules = rules().map_err(|error: RuleError| error.to_string())?;
+    let hook = |hook: Hook| HookSpec {
+        event: hook.event,
+        matcher: hook.tools,
+        run: hook.run,
+        timeout_ms: hook.timeout_s.unwrap_or(HOOK_SECONDS).clamp(1, HOOK_SECONDS_MAX) * 1000,
+    };
+    Ok(Project { rules, hooks: file.hooks.into_iter().map(hook).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_hooks_are_read() {
+        let text = "deny = ['bash(git push *)']\nallow = ['bash']\n[[hooks]]\nevent = 'PreToolUse'\ntools = 'edit|write'\n\
+                    run = 'x'\ntimeout-s = 5\n[[hooks]]\nevent = 'Stop'\nrun = 'y'";
+        let project = parse(text).unwrap();
+        assert_eq!((project.rules.deny.len(), project.rules.allow.len()), (1, 1));
+        assert_eq!((project.hooks[0].matcher.as_deref(), project.hooks[0].timeout_ms), (Some("edit|write"), 5000));
+        assert_eq!((project.hooks[1].event, project.hooks[1].timeout_ms), (HookEvent::Stop, 60_000));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_no_file_is_none() {
+        for text in ["denny = []", "deny = ['ba sh']", "[[hooks]]\nevent = 'Sometimes'\nrun = 'x'", "deny = 1", "["] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(folder.path()).unwrap().hooks.is_empty());
+        std::fs::create_dir_all(folder.path().join(FILE)).unwrap();
+        assert!(read(folder.path()).unwrap_err().starts_with(FILE));
+    }
+}

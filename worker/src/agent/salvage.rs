@@ -1,0 +1,148 @@
+//! Calls that small models write as prose: fenced JSON, bare JSON, `<tool_call>` and `<function=…>` tags. A call is taken
+//! only when it is all that the message says, names a tool that exists and has an object for arguments; anything less is
+//! text.
+
+use serde_json::{Map, Value};
+
+/// A call found in prose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The tool.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Map<String, Value>,
+}
+
+/// The calls that `text` consists of; empty when it is anything else.
+pub fn calls(text: &str, is_tool: &dyn Fn(&str) -> bool) -> Vec<Found> {
+    let mut rest = text.trim();
+    let mut found = vec![];
+    while !rest.is_empty() {
+        let Some((value, behind)) = next(rest) else { return vec![] };
+        let calls = match value {
+            Value::Array(calls) => calls,
+            call => vec![call],
+        };
+        for call in calls {
+            match call_of(call, is_tool) {
+                Some(call) => found.push(call),
+                None => return vec![],
+            }
+        }
+        rest = behind.trim_start();
+    }
+    found
+}
+
+/// The first call of a text, still as JSON, and what follows it.
+fn next(text: &str) -> Option<(Value, &str)> {
+    if let Some(fenced) = text.strip_prefix("```") {
+        let (_, body) = fenced.split_once('\n')?;
+        let (body, behind) = body.split_once("```")?;
+        return Some((serde_json::from_str(body.trim()).ok()?, behind));
+    }
+    for (open, close) in
+        [("<tool_call>", "</tool_call>"), ("<tools>", "</tools>"), ("<function_call>", "</function_call>")]
+    {
+        if let Some(inner) = text.strip_prefix(open) {
+            let (body, behind) = inner.split_once(close).unwrap_or((inner, ""));
+            return match tagged(body.trim()) {
+                Some(value) => Some((value, behind)),
+                None => Some((serde_json::from_str(body.trim()).ok()?, behind)),
+            };
+        }
+    }
+    if text.starts_with("<function=") {
+        let (body, behind) = text.split_once("</function>").unwrap_or((text, ""));
+        return Some((tagged(body)?, behind));
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok().filter(|value| value.is_object() || value.is_array())?;
+    Some((value, &text[values.byte_offset()..]))
+}
+
+/// `<function=NAME>` with JSON, or with `<parameter=KEY>` tags, inside.
+fn tagged(text: &str) -> Option<Value> {
+    let (name, body) = text.strip_prefix("<function=")?.split_once('>')?;
+    let body = body.trim().trim_end_matches("</function>").trim();
+    if let Ok(arguments @ Value::Object(_)) = serde_json::from_str(body) {
+        return Some(serde_json::json!({ "name": name.trim(), "arguments": arguments }));
+    }
+    let mut arguments = Map::new();
+    for part in body.split("<parameter=").skip(1) {
+        let (key, value) = part.split_once('>')?;
+        let value = value.split("</parameter>").next()?.trim_matches('\n');
+        let value = match serde_json::from_str::<Value>(value) {
+            Ok(scalar) if !scalar.is_string() => scalar,
+            _ => Value::from(value),
+        };
+        arguments.insert(key.trim().to_owned(), value);
+    }
+    Some(serde_json::json!({ "name": name.trim(), "arguments": arguments }))
+}
+
+fn call_of(value: Value, is_tool: &dyn Fn(&str) -> bool) -> Option<Found> {
+    let Value::Object(mut call) = value else { return None };
+    if let Some(Value::Object(inner)) = call.remove("function") {
+        call = inner;
+    }
+    let name = call.get("name").or_else(|| call.get("tool"))?.as_str()?.to_owned();
+    let arguments = ["arguments", "parameters", "input", "args"].into_iter().find_map(|key| call.remove(key));
+    let arguments = match arguments {
+        Some(Value::Object(arguments)) => arguments,
+        Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
+        None => Map::new(),
+        Some(_) => return None,
+    };
+    is_tool(&name).then_some(Found { name, arguments })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        let found = calls(text, &|name| matches!(name, "read" | "bash"));
+        found.iter().map(|call| format!("{} {}", call.name, Value::from(call.arguments.clone()))).collect()
+    }
+
+    #[test]
+    fn calls_in_every_dress_are_found() {
+        let expected = [r#"read {"path":"a"}"#];
+        for text in [
+            r#"{"name": "read", "arguments": {"path": "a"}}"#,
+            "```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n```",
+            r#"<tool_call>{"name": "read", "arguments": {"path": "a"}}</tool_call>"#,
+            r#"<tools>{"name": "read", "parameters": "{\"path\": \"a\"}"}</tools>"#,
+            "<function=read>{\"path\": \"a\"}</function>",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</function>\n</tool_call>",
+            r#"[{"function": {"name": "read", "arguments": {"path": "a"}}}]"#,
+        ] {
+            assert_eq!(names(text), expected, "{text}");
+        }
+        assert_eq!(names("{\"name\":\"read\",\"arguments\":{}}\n{\"name\":\"bash\",\"arguments\":{}}").len(), 2);
+    }
+
+    #[test]
+    fn prose_about_calls_is_text() {
+        for text in [
+            "",
+            "I would call {\"name\": \"read\"} now.",
+            r#"{"name": "unknown", "arguments": {}}"#,
+            r#"{"name": "read", "arguments": [1]}"#,
+            r#"{"name": "read", "arguments": {}} and then more"#,
+            r#"{"name": "serde", "version": "1"}"#,
+            "```rust\nfn main() {}\n```",
+            "<tool_call>{\"name\": \"read\"",
+        ] {
+            assert_eq!(names(text), Vec::<String>::new(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a-z{}\\[\\]<>=\"`:,/\n ü]{0,60}") {
+            names(&text);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What only reads: commands that change nothing and run nothing else, whatever their arguments, but for those named here.
+
+use super::{Command, Script, Word};
+
+/// Commands that only read, with the arguments that would make them do more.
+const READERS: &[(&str, &[&str])] = &[
+    ("ls", &[]),
+    ("cat", &[]),
+    ("head", &[]),
+    ("tail", &[]),
+    ("wc", &[]),
+    ("grep", &[]),
+    ("egrep", &[]),
+    ("fgrep", &[]),
+    ("rg", &["--pre", "--hostname-bin", "-z", "--search-zip"]),
+    ("pwd", &[]),
+    ("echo", &[]),
+    ("true", &[]),
+    ("false", &[]),
+    ("test", &[]),
+    ("[", &[]),
+    ("basename", &[]),
+    ("dirname", &[]),
+    ("realpath", &[]),
+    ("readlink", &[]),
+    ("stat", &[]),
+    ("file", &["-C", "--compile", "-z", "-Z"]),
+    ("du", &[]),
+    ("df", &[]),
+    ("sort", &["-o", "--output", "--compress-program", "-T", "--temporary-directory"]),
+    ("cut", &[]),
+    ("tr", &[]),
+    ("comm", &[]),
+    ("diff", &["--output"]),
+    ("cmp", &[]),
+    ("jq", &[]),
+    ("tree", &["-o"]),
+    ("which", &[]),
+    ("type", &[]),
+    ("id", &[]),
+    ("whoami", &[]),
+    ("uname", &[]),
+    ("sha256sum", &[]),
+    ("sha1sum", &[]),
+    ("md5sum", &[]),
+    ("b3sum", &[]),
+    ("od", &[]),
+    ("hexdump", &[]),
+    ("strings", &[]),
+    ("nl", &[]),
+    ("tac", &[]),
+    ("rev", &[]),
+    ("fold", &[]),
+    ("column", &[]),
+    ("seq", &[]),
+    ("expr", &[]),
+    ("printenv", &[]),
+    ("nproc", &[]),
+    ("uptime", &[]),
+    ("cksum", &[]),
+    ("paste", &[]),
+    ("join", &[]),
+    ("ps", &[]),
+];
+
+/// Git's subcommands that only read.
+const GIT_READS: &[&str] = &[
+    "status",
+    "log",
+    "diff",
+    "show",
+    "rev-parse",
+    "ls-files",
+    "ls-tree",
+    "blame",
+    "describe",
+    "shortlog",
+    "cat-file",
+    "rev-list",
+    "merge-base",
+    "diff-tree",
+    "diff-index",
+    "name-rev",
+    "for-each-ref",
+    "show-ref",
+    "count-objects",
+    "check-ignore",
+    "whatchanged",
+    "grep",
+    "version",
+];
+
+/// Arguments that make one of [`GIT_READS`] write or run something.
+const GIT_NOT: &[&str] = &["--output", "--ext-diff", "--textconv", "--open-files-in-pager", "-O", "--filters"];
+
+/// What keeps the script from being proved to only read; `None` when it is proved.
+pub fn refute(script: &Script) -> Option<String> {
+    if let Some(why) = &script.unproven {
+        return Some(why.clone());
+    }
+    script.commands.iter().find(|command| !only_reads(command)).map(|command| match command.words.first() {
+        Some(word) => format!("`{}` may do more than read", word.text()),
+        None => "nothing is run".to_owned(),
+    })
+}
+
+fn only_reads(command: &Command) -> bool {
+    // A name with a folder may be any program; unknown words may be any option.
+    let named = command.words.first().and_then(Word::literal).filter(|name| !name.contains('/'));
+    let Some(name) = named else { return false };
+    if command.arguments().any(|argument| argument.is_none()) {
+        return false;
+    }
+    let arguments: Vec<&str> = command.known().collect();
+    if let Some((_, refused)) = READERS.iter().find(|(reader, _)| *reader == name) {
+        return !arguments.iter().any(|argument| refused.iter().any(|refused| is_option(argument, refused)));
+    }
+    match name {
+        "git" => git(&arguments),
+        "find" => !arguments.iter().any(|argument| FIND_NOT.contains(argument)),
+        // A second name is where it writes.
+        "uniq" | "xxd" => {
+            arguments.iter().filter(|argument| !argument.starts_with('-')).count() <= 1 && !arguments.contains(&"-r")
+        }
+        "sed" => sed_prints(&arguments),
+        "date" => arguments
+            .iter()
+            .all(|argument| argument.starts_with('+') || matches!(*argument, "-u" | "-R" | "-I" | "--utc")),
+        "env" => arguments.is_empty(),
+        "printf" => !arguments.first().is_some_and(|argument| argument.starts_with("-v")),
+        "cd" => true,
+        "hostname" => arguments.is_empty(),
+        "cargo" => {
+            matches!(arguments[..], ["--version" | "-V" | "version"] | ["tree", ..] | ["metadata", ..])
+                && !arguments.contains(&"--config")
+        }
+        "rustc" | "node" | "python" | "python3" | "go" | "gcc" | "clang" | "npm" | "java" => {
+            matches!(arguments[..], ["--version" | "-V" | "-v" | "version" | "-version"])
+        }
+        _ => false,
+    }
+}
+
+/// What makes `find` run, write or remove something.
+const FIND_NOT: &[&str] = &["-exec", "-execdir", "-ok", "-okdir", "-delete", "-fprint", "-fprint0", "-fprintf", "-fls"];
+
+/// Whether `argument` is `option`, alone, with `=value`, or (one letter) among others or with its value attached.
+fn is_option(argument: &str, option: &str) -> bool {
+    match option.strip_prefix("--") {
+        // Long options may be cut short as long as they are clear.
+        Some(long) => argument
+            .strip_prefix("--")
+            .map(|given| given.split('=').next().unwrap_or(given))
+            .is_some_and(|given| !given.is_empty() && long.starts_with(given)),
+        None => {
+            let letter = option.trim_start_matches('-');
+            argument.starts_with('-') && !argument.starts_with("--") && argument[1..].contains(letter)
+        }
+    }
+}
+
+fn git(arguments: &[&str]) -> bool {
+    let mut rest = arguments;
+    while let [option, tail @ ..] = rest {
+        match *option {
+            "--no-pager" | "-P" | "--no-optional-locks" | "--literal-pathspecs" => rest = tail,
+            // Another folder may hold another repository with settings of its own.
+            _ if option.starts_with('-') => return matches!(rest, ["--version"]),
+            _ => break,
+        }
+    }
+    let Some((subcommand, rest)) = rest.split_first() else { return false };
+    let refused = rest.iter().any(|argument| {
+        GIT_NOT.iter().any(|refused| match refused.strip_prefix("--") {
+            Some(_) => is_option(argument, refused),
+            None => argument.starts_with(refused),
+        })
+    });
+    match *subcommand {
+        known if GIT_READS.contains(&known) => !refused,
+        "branch" => rest
+            .iter()
+            .all(|argument| matches!(*argument, "-a" | "-r" | "-v" | "-vv" | "--list" | "--show-current" | "--all")),
+        "tag" => rest.is_empty() || rest == ["-l"] || rest == ["--list"],
+        "stash" => rest == ["list"],
+        "remote" => rest.is_empty() || rest == ["-v"],
+        "config" => matches!(rest, ["--get" | "--get-all" | "--list" | "-l", ..]),
+        _ => false,
+    }
+}
+
+/// `sed -n '5,20p' file`: prints lines and nothing else.
+fn sed_prints(arguments: &[&str]) -> bool {
+    let [quiet, script, files @ ..] = arguments else { return false };
+    let prints = script
+        .strip_suffix('p')
+        .is_some_and(|range| !range.is_empty() && range.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '$')));
+    matches!(*quiet, "-n" | "--quiet" | "--silent") && prints && files.iter().all(|file| !file.starts_with('-'))
+}

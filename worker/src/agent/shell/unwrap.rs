@@ -1,0 +1,291 @@
+//! Commands inside of commands: `sudo rm`, `env X=1 rm`, `xargs rm`, `bash -c 'rm'`, `find -exec rm`, `git -c alias.x=!rm`.
+
+use super::{Command, Word};
+
+/// What a command runs in turn.
+#[derive(Debug)]
+pub enum Inner {
+    /// Nothing that is known.
+    Nothing,
+    /// These commands.
+    Commands(Vec<Command>),
+    /// These scripts.
+    Scripts(Vec<String>),
+}
+
+/// Shells, which run their argument behind `-c`, or what is piped into them.
+pub const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh"];
+
+/// A wrapper: its options that take a value, and how many words of its own come before the command.
+struct Wrapper {
+    name: &'static str,
+    valued: &'static [&'static str],
+    own_words: usize,
+}
+
+const fn wrapper(name: &'static str, valued: &'static [&'static str], own_words: usize) -> Wrapper {
+    Wrapper { name, valued, own_words }
+}
+
+const WRAPPERS: &[Wrapper] = &[
+    wrapper(
+        "sudo",
+        &[
+            "-u", "-g", "-h", "-p", "-C", "-T", "-r", "-t", "-D", "-R", "-U", "--user", "--group", "--host",
+            "--prompt", "--chdir",
+        ],
+        0,
+    ),
+    wrapper("doas", &["-u", "-C"], 0),
+    wrapper("timeout", &["-k", "-s", "--kill-after", "--signal"], 1),
+    wrapper("nice", &["-n", "--adjustment"], 0),
+    wrapper("ionice", &["-c", "-n", "-p", "--class", "--classdata"], 0),
+    wrapper("chrt", &["-p", "-T", "-P", "-D"], 1),
+    wrapper("taskset", &["-p"], 1),
+    wrapper("nohup", &[], 0),
+    wrapper("setsid", &[], 0),
+    wrapper("stdbuf", &["-i", "-o", "-e", "--input", "--output", "--error"], 0),
+    wrapper("time", &["-o", "-f", "--output", "--format"], 0),
+    wrapper("command", &[], 0),
+    wrapper("builtin", &[], 0),
+    wrapper("exec", &["-a"], 0),
+    wrapper(
+        "xargs",
+        &[
+            "-I",
+            "-i",
+            "-n",
+            "-P",
+            "-L",
+            "-l",
+            "-d",
+            "-a",
+            "-E",
+            "-s",
+            "--replace",
+            "--max-args",
+            "--max-procs",
+            "--max-lines",
+            "--delimiter",
+            "--arg-file",
+            "--eof",
+            "--max-chars",
+        ],
+        0,
+    ),
+    wrapper("parallel", &["-j", "--jobs", "-n", "-N", "-I", "--joblog"], 0),
+    wrapper("strace", &["-e", "-o", "-p", "-s", "-u", "-E"], 0),
+    wrapper("ltrace", &["-e", "-o", "-p"], 0),
+    wrapper("chroot", &[], 1),
+    wrapper("unshare", &[], 0),
+    wrapper("nsenter", &["-t", "--target"], 0),
+    wrapper("busybox", &[], 0),
+    wrapper("toybox", &[], 0),
+    wrapper("caffeinate", &["-t", "-w"], 0),
+    wrapper("flock", &["-w", "-E", "--timeout"], 1),
+    wrapper("runuser", &["-u", "-g", "-G"], 0),
+    wrapper("setpriv", &[], 0),
+    wrapper("systemd-run", &["-p", "-u", "-t", "--unit", "--property"], 0),
+];
+
+/// What `command` runs in turn.
+pub fn inner(command: &Command) -> Inner {
+    let Some(name) = command.name() else { return Inner::Nothing };
+    if SHELLS.contains(&name) {
+        return shell(command);
+    }
+    if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) {
+        return wrapped(command, wrapper);
+    }
+    match name {
+        "env" => env(command),
+        "eval" => scripts([joined(&command.words[1..])]),
+        "trap" => scripts(command.known().next().map(str::to_owned)),
+        "alias" => {
+            scripts(command.known().filter_map(|word| word.split_once('=')).map(|(_, script)| script.to_owned()))
+        }
+        "su" | "script" | "runuser" => scripts(behind(command, &["-c", "--command"])),
+        "watch" | "entr" | "hyperfine" => {
+            scripts([command.known().filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")])
+        }
+        "find" | "fd" | "fdfind" => exec(command),
+        "git" => git(command),
+        "make" | "gmake" => scripts(command.known().filter_map(|word| word.strip_prefix("SHELL=")).map(str::to_owned)),
+        _ => Inner::Nothing,
+    }
+}
+
+fn scripts(scripts: impl IntoIterator<Item = String>) -> Inner {
+    let scripts: Vec<String> = scripts.into_iter().filter(|script| !script.trim().is_empty()).collect();
+    if scripts.is_empty() { Inner::Nothing } else { Inner::Scripts(scripts) }
+}
+
+fn commands(of: &Command, words: &[Word]) -> Inner {
+    match words {
+        [] => Inner::Nothing,
+        words => Inner::Commands(vec![Command { words: words.to_vec(), assigns: vec![], piped: of.piped }]),
+    }
+}
+
+fn joined(words: &[Word]) -> String {
+    words.iter().map(Word::text).collect::<Vec<_>>().join(" ")
+}
+
+/// What follows one of `options`.
+fn behind(command: &Command, options: &[&str]) -> Option<String> {
+    let at = command.words.iter().position(|word| word.literal().is_some_and(|word| options.contains(&word)))?;
+    command.words.get(at + 1).map(|word| word.text().to_owned())
+}
+
+/// `sh -c SCRIPT`, also as `-lc` and with options before it.
+fn shell(command: &Command) -> Inner {
+    for (at, word) in command.words.iter().enumerate().skip(1) {
+        match word.literal() {
+            Some(option) if is_short(option) && option.contains('c') => {
+                return scripts(command.words.get(at + 1).map(|word| word.text().to_owned()));
+            }
+            Some("--command") => return scripts(command.words.get(at + 1).map(|word| word.text().to_owned())),
+            _ => {}
+        }
+    }
+    Inner::Nothing
+}
+
+fn is_short(word: &str) -> bool {
+    word.len() > 1 && word.starts_with('-') && !word.starts_with("--")
+}
+
+fn wrapped(command: &Command, wrapper: &Wrapper) -> Inner {
+    let mut at = 1;
+    let mut own = wrapper.own_words;
+    while let Some(word) = command.words.get(at) {
+        let text = word.text();
+        if text == "--" {
+            at += 1;
+            break;
+        }
+        let option = text.starts_with('-') && text.len() > 1;
+        if option {
+            at += 1 + usize::from(wrapper.valued.contains(&text));
+        } else if text.contains('=') && matches!(wrapper.name, "sudo" | "doas") {
+            at += 1;
+        } else if own > 0 {
+            own -= 1;
+            at += 1;
+        } else {
+            break;
+        }
+    }
+    commands(command, &command.words[(at + own).min(command.words.len())..])
+}
+
+/// `env [options] [NAME=VALUE…] command`.
+fn env(command: &Command) -> Inner {
+    let mut at = 1;
+    let mut assigns = vec![];
+    while let Some(word) = command.words.get(at) {
+        let text = word.text();
+        match text {
+            "-S" | "--split-string" => {
+                return scripts(command.words.get(at + 1).map(|_| joined(&command.words[at + 1..])));
+            }
+            "-u" | "-C" | "--unset" | "--chdir" => at += 2,
+            _ if text.starts_with("-S") || text.starts_with("--split-string=") => {
+                let script = text.trim_start_matches("--split-string=").trim_start_matches("-S");
+                return scripts([format!("{script} {}", joined(&command.words[at + 1..]))]);
+            }
+            _ if text.starts_with('-') => at += 1,
+            _ => match text.split_once('=') {
+                Some((name, _)) => {
+                    assigns.push(name.to_owned());
+                    at += 1;
+                }
+                None => break,
+            },
+        }
+    }
+    match command.words.get(at..) {
+        Some(words) if !words.is_empty() => {
+            Inner::Commands(vec![Command { words: words.to_vec(), assigns, piped: command.piped }])
+        }
+        _ => Inner::Nothing,
+    }
+}
+
+/// `find … -exec command ;` and its relatives, any number of them.
+fn exec(command: &Command) -> Inner {
+    const EXEC: &[&str] = &["-exec", "-execdir", "-ok", "-okdir", "-x", "-X", "--exec", "--exec-batch"];
+    let mut found = vec![];
+    let mut words = command.words.iter().peekable();
+    while let Some(word) = words.next() {
+        if !word.literal().is_some_and(|word| EXEC.contains(&word)) {
+            continue;
+        }
+        let mut inner = vec![];
+        while let Some(word) = words.next_if(|word| !matches!(word.literal(), Some(";" | "+"))) {
+            inner.push(word.clone());
+        }
+        found.push(Command { words: inner, assigns: vec![], piped: false });
+    }
+    found.retain(|command| !command.words.is_empty());
+    if found.is_empty() { Inner::Nothing } else { Inner::Commands(found) }
+}
+
+/// Settings of git that are commands, given on its command line.
+fn git(command: &Command) -> Inner {
+    let mut found = vec![];
+    let mut words = command.words.iter().skip(1);
+    while let Some(word) = words.next() {
+        let setting = match word.literal() {
+            Some("-c" | "--config-env") => words.next().map(Word::text),
+            Some(other) => other.strip_prefix("-c").filter(|rest| rest.contains('=')),
+            None => None,
+        };
+        let Some((key, value)) = setting.and_then(|setting| setting.split_once('=')) else { continue };
+        let key = key.to_lowercase();
+        if let Some(script) = value.strip_prefix('!') {
+            found.push(script.to_owned());
+        } else if GIT_COMMANDS.iter().any(|suffix| key.ends_with(suffix)) {
+            found.push(value.to_owned());
+        }
+    }
+    // A subcommand that runs a script over history.
+    let known: Vec<&str> = command.known().collect();
+    if known.contains(&"filter-branch")
+        || known.contains(&"bisect")
+        || known.contains(&"foreach")
+        || known.contains(&"rebase")
+    {
+        for pair in known.windows(2) {
+            if pair[0].ends_with("-filter") || matches!(pair[0], "--exec" | "-x" | "foreach" | "run") {
+                found.push(pair[1].to_owned());
+            }
+        }
+    }
+    scripts(found)
+}
+
+/// Keys of git's configuration whose values git runs.
+pub const GIT_COMMANDS: &[&str] = &[
+    "core.fsmonitor",
+    "core.sshcommand",
+    "core.pager",
+    "core.editor",
+    "core.hookspath",
+    "core.askpass",
+    "core.gitproxy",
+    "sequence.editor",
+    "diff.external",
+    ".textconv",
+    ".clean",
+    ".smudge",
+    ".process",
+    ".driver",
+    "credential.helper",
+    "gpg.program",
+    "uploadpack.packobjectshook",
+    "interactive.difffilter",
+    "web.browser",
+    ".cmd",
+    "pager.log",
+];

@@ -1,0 +1,262 @@
+//! Programs: in the foreground with a time limit, in the background with a number. What they print is kept in a file, and
+//! the model sees its head and its tail; a program that goes on behind the limit is ended with all that it started.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use super::spill::{Shown, Spill};
+use super::{Refused, ToolResult};
+use crate::agent::setting::Setting;
+
+/// The time limit where a call names none.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+/// The longest time limit.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Programs in the background at a time.
+const BACKGROUND_MAX: usize = 8;
+/// What an ended program's children get between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs programs for one agent.
+#[derive(Debug)]
+pub struct Shell {
+    setting: Setting,
+    next: u32,
+    background: BTreeMap<u32, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    output: Spill,
+    /// How much of its output was shown.
+    shown: u64,
+    ended: Option<ExitStatus>,
+}
+
+impl Shell {
+    /// Runs programs where an agent works and keeps what they print in its scratch folder.
+    pub fn new(setting: Setting) -> Shell {
+        Shell { setting, next: 1, background: BTreeMap::new() }
+    }
+
+    /// Runs a script to its end, or to its time limit.
+    ///
+    /// # Errors
+    /// [`Refused`] when it cannot be started, fails, or is ended: with what it printed.
+    pub fn run(&mut self, script: &str, timeout: Option<Duration>) -> ToolResult {
+        let timeout = timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
+        let mut running = self.start(script)?;
+        let ended = wait(&running.child, timeout).map_err(|error| Refused(format!("wait for it: {error}")))?;
+        let status = match ended {
+            Ended::Itself => {
+                // What it left behind must not go on unseen. Until it is waited for, its number is nobody else's.
+                end(&running.child);
+                Some(running.child.wait().map_err(|error| Refused(format!("wait for it: {error}")))?)
+            }
+            Ended::Not => {
+                end(&running.child);
+                let _ = running.child.wait();
+                None
+            }
+        };
+        running.output.finish();
+        let shown = running.show(0)?;
+        match status {
+            Some(status) if status.success() => Ok(shown.text),
+            Some(status) => Err(Refused(format!("{}[{status}]", shown.text))),
+            None => Err(Refused(format!("{}[ended after {} s]", shown.text, timeout.as_secs()))),
+        }
+    }
+
+    /// Starts a script in the background.
+    ///
+    /// # Errors
+    /// [`Refused`] when it cannot be started, or too many run already.
+    pub fn run_in_background(&mut self, script: &str) -> ToolResult {
+        if self.background.values().filter(|running| running.ended.is_none()).count() >= BACKGROUND_MAX {
+            return Err(Refused::new(format!(
+                "{BACKGROUND_MAX} programs run in the background already; end one first"
+            )));
+        }
+        let number = self.next;
+        let running = self.start(script)?;
+        self.background.insert(number, running);
+        Ok(format!("it runs in the background as number {number}"))
+    }
+
+    /// What a program in the background printed since it was asked last, and how it stands.
+    ///
+    /// # Errors
+    /// [`Refused`] for a number that does not exist.
+    pub fn poll(&mut self, number: u32) -> ToolResult {
+        let running = self.background.get_mut(&number).ok_or_else(|| unknown(number))?;
+        if running.ended.is_none() {
+            running.ended = running.child.try_wait().map_err(|error| Refused(format!("look at it: {error}")))?;
+        }
+        if running.ended.is_some() {
+            running.output.finish();
+        }
+        let shown = running.show(running.shown)?;
+        running.shown = shown.end;
+        let stands = running.ended.map_or("it still runs".to_owned(), |status| status.to_string());
+        Ok(format!("{}[{stands}]", shown.text))
+    }
+
+    /// Ends a program in the background, with all that it started.
+    ///
+    /// # Errors
+    /// [`Refused`] for a number that does not exist.
+    pub fn kill(&mut self, number: u32) -> ToolResult {
+        let running = self.background.get_mut(&number).ok_or_else(|| unknown(number))?;
+        end(&running.child);
+        running.ended = running.child.wait().ok();
+        self.poll(number)
+    }
+
+    fn start(&mut self, script: &str) -> Result<Running, Refused> {
+        let output = self.setting.scratch.join(format!("bash-{}.log", self.next));
+        let fail = |error: std::io::Error| Refused(format!("start it: {error}"));
+        let (output, end) = Spill::start(output).map_err(fail)?;
+        let program = self.setting.find_program("bash").unwrap_or_else(|| PathBuf::from("/bin/sh"));
+        let child = self
+            .setting
+            .command(program)
+            .args(["-c", script])
+            .stdin(Stdio::null())
+            .stdout(end.try_clone().map_err(fail)?)
+            .stderr(end)
+            .spawn()
+            .map_err(fail)?;
+        self.next += 1;
+        Ok(Running { child, output, shown: 0, ended: None })
+    }
+}
+
+impl Running {
+    fn show(&self, from: u64) -> Result<Shown, Refused> {
+        self.output.show(from).map_err(|error| Refused(format!("read its output: {error}")))
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        for running in self.background.values_mut().filter(|running| running.ended.is_none()) {
+            end(&running.child);
+            let _ = running.child.wait();
+        }
+    }
+}
+
+fn unknown(number: u32) -> Refused {
+    Refused::new(format!("there is no program {number} in the background"))
+}
+
+enum Ended {
+    Itself,
+    Not,
+}
+
+/// Waits until a program ends or the time is over. Its output is a file, so nobody who holds on to it is waited for.
+fn wait(child: &Child, timeout: Duration) -> std::io::Result<Ended> {
+    let pidfd = pidfd_open(pid(child), PidfdFlags::empty())?;
+    let until = Instant::now() + timeout;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let time = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut wanted = [PollFd::new(&pidfd, PollFlags::IN)];
+        match poll(&mut wanted, Some(&time)) {
+            Ok(0) => return Ok(Ended::Not),
+            Ok(_) => return Ok(Ended::Itself),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32).expect("a process that was started has a number")
+}
+
+/// Ends a program's group: politely, then for good.
+fn end(child: &Child) {
+    // A group that has ended already is what is wanted.
+    if kill_process_group(pid(child), Signal::TERM).is_err() {
+        return;
+    }
+    let _ = wait(child, GRACE);
+    let _ = kill_process_group(pid(child), Signal::KILL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell() -> (tempfile::TempDir, Shell) {
+        let folder = tempfile::tempdir().unwrap();
+        let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
+        (folder, Shell::new(setting))
+    }
+
+    #[test]
+    fn output_and_failure_are_told() {
+        let (_folder, mut shell) = shell();
+        assert_eq!(shell.run("echo out; echo err >&2", None).unwrap(), "out\nerr\n");
+        assert_eq!(shell.run("echo x; exit 3", None).unwrap_err().0, "x\n[exit status: 3]");
+        let long = shell.run("seq 1 100000", None).unwrap();
+        assert!(long.starts_with("1\n2\n") && long.ends_with("100000\n") && long.contains("bytes left out"));
+    }
+
+    #[test]
+    fn the_limit_ends_all_that_was_started() {
+        let (folder, mut shell) = shell();
+        let script = "(sleep 2; touch late) & echo $!; sleep 60";
+        let began = Instant::now();
+        let told = shell.run(script, Some(Duration::from_millis(300))).unwrap_err().0;
+        assert!(told.ends_with("[ended after 0 s]") && began.elapsed() < Duration::from_secs(30), "{told}");
+        assert!(has_ended(told.lines().next().unwrap()), "its child still runs");
+        assert!(!folder.path().join("late").exists());
+    }
+
+    /// Whether a process is gone, or dead and only not waited for; a signal takes a moment to arrive.
+    fn has_ended(pid: &str) -> bool {
+        let until = Instant::now() + Duration::from_secs(10);
+        let dead = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
+        };
+        while !dead() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        dead()
+    }
+
+    #[test]
+    fn a_child_that_holds_the_output_does_not_hold_the_agent() {
+        let (_folder, mut shell) = shell();
+        let began = Instant::now();
+        assert_eq!(shell.run("sleep 60 & echo done", None).unwrap(), "done\n");
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn programs_in_the_background_are_polled_and_ended() {
+        let (_folder, mut shell) = shell();
+        assert_eq!(
+            shell.run_in_background("echo a; read x < /dev/zero").unwrap(),
+            "it runs in the background as number 1"
+        );
+        assert!(shell.kill(1).unwrap().ends_with(']'));
+        assert!(shell.poll(7).is_err());
+        for _ in 0..BACKGROUND_MAX {
+            shell.run_in_background("sleep 60").unwrap();
+        }
+        assert!(shell.run_in_background("sleep 60").is_err());
+    }
+}

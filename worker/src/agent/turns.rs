@@ -1,0 +1,583 @@
+//! An agent's conversation as a pure value: what came in, what to do next. No clock, no files, no network; whoever drives
+//! it asks the model, runs the tools and tells what came of it. Start reading at [`Turns::hear`].
+//!
+//! Two rules hold at every step and are tested at random: every call of the model gets exactly one result before the model
+//! is asked again, and a call that is not whole is never executed.
+
+use swarm_protocol::chat::{
+    Arguments, AssistantPart, Dialect, Message, Reply, Stop, ToolCall, ToolStatus, Usage, UserPart,
+};
+
+use super::compact;
+use super::guard::{Circle, Guard};
+use super::salvage;
+
+/// How often a model may run into the bound of its answer, or say nothing at all, in a row.
+const STUMBLES_MAX: u32 = 3;
+
+/// What a conversation is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Answers of the model.
+    pub turns: u32,
+    /// Tokens in and out, summed up over all turns.
+    pub tokens: Option<u64>,
+    /// Size of the model's context, in tokens; what comes near is summed up before.
+    pub context_tokens: u64,
+}
+
+/// What comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The model's answer.
+    Reply {
+        /// In whose words.
+        dialect: Dialect,
+        /// The answer.
+        reply: Reply,
+    },
+    /// What the calls gave, in any order; what is missing was interrupted.
+    Results(Vec<Outcome>),
+    /// A person says something; heard with the next request.
+    Hint(String),
+    /// The model cannot be asked any more; why.
+    Broke(String),
+    /// A person or the coordinator ends it.
+    Cancel,
+}
+
+/// What one call gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The call's id.
+    pub call: String,
+    /// For the model.
+    pub content: String,
+    /// Whether it worked.
+    pub status: ToolStatus,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Ask the model, with [`Turns::messages`].
+    Ask,
+    /// Ask the model to sum up [`Turns::to_sum_up`]; its answer comes as a reply like any other.
+    SumUp,
+    /// Run these calls, which are whole and name tools that exist; then tell their results.
+    Act(Vec<ToolCall>),
+    /// Nothing more.
+    End(Ending),
+}
+
+/// How a conversation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The model says that it is done; its last words. Whether it is, checks decide.
+    Done(String),
+    /// The model refuses; its words.
+    Refused(String),
+    /// A limit was reached; which.
+    Limit(&'static str),
+    /// It went round in circles; which.
+    Circles(String),
+    /// The model cannot be asked any more; why.
+    Broke(String),
+    /// A person or the coordinator ended it.
+    Cancelled,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    /// The model is asked.
+    Asking,
+    /// The model sums up all before this message.
+    SummingUp {
+        keep_from: usize,
+    },
+    /// Calls run; these were answered here already.
+    Acting {
+        calls: Vec<ToolCall>,
+        answered: Vec<Outcome>,
+    },
+    Ended(Ending),
+}
+
+/// A conversation.
+#[derive(Debug)]
+pub struct Turns {
+    limits: Limits,
+    tools: Vec<String>,
+    messages: Vec<Message>,
+    state: State,
+    guard: Guard,
+    hints: Vec<String>,
+    turns: u32,
+    used: u64,
+    /// Size of the conversation at the newest answer, in tokens, as the provider counts.
+    context: u64,
+    stumbles: u32,
+    salvaged: u64,
+}
+
+impl Turns {
+    /// A conversation that begins with a task. `tools` are the names that exist.
+    pub fn new(task: String, tools: Vec<String>, limits: Limits) -> Self {
+        Turns::resumed(vec![Message::User { content: vec![UserPart::Text { text: task }] }], tools, limits)
+    }
+
+    /// A conversation that goes on behind `messages`; calls that were never answered are answered as interrupted.
+    pub fn resumed(messages: Vec<Message>, tools: Vec<String>, limits: Limits) -> Self {
+        let mut turns = Turns {
+            limits,
+            tools,
+            turns: messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count() as u32,
+            messages,
+            state: State::Asking,
+            guard: Guard::default(),
+            hints: vec![],
+            used: 0,
+            context: 0,
+            stumbles: 0,
+            salvaged: 0,
+        };
+        if let Some(Message::Assistant { content, .. }) = turns.messages.last() {
+            let open: Vec<ToolCall> = calls(content).cloned().collect();
+            turns.answer(&open, vec![]);
+        }
+        turns
+    }
+
+    /// What to do first.
+    pub fn begin(&mut self) -> Next {
+        self.ask()
+    }
+
+    /// The conversation so far; alternates, and begins with a user's message.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// What is to be summed up, when [`Next::SumUp`] says so: the conversation up to where it is kept, with the request
+    /// as its last words.
+    pub fn to_sum_up(&self) -> Vec<Message> {
+        let State::SummingUp { keep_from } = self.state else { return vec![] };
+        compact::request(&self.messages[..keep_from])
+    }
+
+    /// Tokens in and out so far.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Answers of the model so far.
+    pub fn turns(&self) -> u32 {
+        self.turns
+    }
+
+    /// Takes what came in and says what is next. What does not fit the moment (a result nobody waits for, anything behind
+    /// the end) changes nothing.
+    pub fn hear(&mut self, input: Input) -> Option<Next> {
+        if matches!(self.state, State::Ended(_)) {
+            if let Input::Hint(hint) = input {
+                self.hints.push(hint);
+            }
+            return None;
+        }
+        match (input, std::mem::replace(&mut self.state, State::Asking)) {
+            (Input::Hint(hint), state) => {
+                self.hints.push(hint);
+                self.state = state;
+                None
+            }
+            (Input::Cancel, State::Acting { calls, answered }) => {
+                self.answer(&calls, answered);
+                Some(self.end(Ending::Cancelled))
+            }
+            (Input::Cancel, _) => Some(self.end(Ending::Cancelled)),
+            (Input::Broke(why), _) => Some(self.end(Ending::Broke(why))),
+            (Input::Reply { reply, .. }, State::SummingUp { keep_from }) => {
+                self.count(&reply.usage);
+                compact::replace(&mut self.messages, keep_from, &reply.text());
+                self.context = 0;
+                Some(self.ask())
+            }
+            (Input::Reply { dialect, reply }, State::Asking) => Some(self.replied(dialect, reply)),
+            (Input::Results(results), State::Acting { calls, mut answered }) => {
+                answered.extend(results);
+                let circle = self.circle(&calls, &answered);
+                self.answer(&calls, answered);
+                match circle {
+                    Some(Circle::Stop(what)) => Some(self.end(Ending::Circles(what))),
+                    Some(Circle::Warn(words)) => {
+                        self.hints.push(words);
+                        Some(self.ask())
+                    }
+                    None => Some(self.ask()),
+                }
+            }
+            (Input::Reply { .. } | Input::Results(_), state) => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    /// Sends the model on that said it was done; `None` when it did not. What it is told was heard as a hint before.
+    pub fn go_on(&mut self) -> Option<Next> {
+        matches!(self.state, State::Ended(Ending::Done(_))).then(|| self.ask())
+    }
+
+    fn replied(&mut self, dialect: Dialect, reply: Reply) -> Next {
+        self.turns += 1;
+        self.count(&reply.usage);
+        let words = reply.text();
+        let mut content = reply.content;
+        let is_tool = |name: &str| self.tools.iter().any(|tool| tool == name);
+        if calls(&content).next().is_none() && reply.stop == Stop::End {
+            let found = salvage::calls(&words, &is_tool);
+            if !found.is_empty() {
+                content = found
+                    .into_iter()
+                    .map(|found| {
+                        self.salvaged += 1;
+                        AssistantPart::Call(ToolCall {
+                            id: format!("prose_{}", self.salvaged),
+                            name: found.name,
+                            arguments: Arguments::Object(found.arguments),
+                            proof: None,
+                        })
+                    })
+                    .collect();
+            }
+        }
+        let called: Vec<ToolCall> = calls(&content).cloned().collect();
+        if content.is_empty() {
+            // An empty message is refused by most providers; what is asked next joins the user's last one.
+            return self.stumbled(reply.stop, words);
+        }
+        self.messages.push(Message::Assistant { dialect, content });
+        if called.is_empty() {
+            return match reply.stop {
+                Stop::Refusal => self.end(Ending::Refused(words)),
+                Stop::Pause => self.ask(),
+                Stop::OutputMax | Stop::ContextFull | Stop::Other(_) => self.stumbled(reply.stop, words),
+                Stop::End | Stop::Calls | Stop::Sequence => self.end(Ending::Done(words)),
+            };
+        }
+        self.stumbles = 0;
+        self.act(called)
+    }
+
+    /// Answers at once what cannot be run, and hands the rest out.
+    fn act(&mut self, called: Vec<ToolCall>) -> Next {
+        let (mut whole, mut answered) = (vec![], vec![]);
+        for call in &called {
+            let wrong = match &call.arguments {
+                Arguments::Broken { reason, .. } => {
+                    Some(format!("{reason}. The call was not executed; write it again"))
+                }
+                Arguments::Object(_) if self.tools.contains(&call.name) => None,
+                Arguments::Object(_) => {
+                    Some(format!("there is no tool `{}`; there are: {}", call.name, self.tools.join(", ")))
+                }
+            };
+            match wrong {
+                Some(content) => {
+                    answered.push(Outcome { call: call.id.clone(), content, status: ToolStatus::Error });
+                }
+                None => whole.push(call.clone()),
+            }
+        }
+        if whole.is_empty() {
+            let circle = self.circle(&called, &answered);
+            self.answer(&called, answered);
+            return match circle {
+                Some(Circle::Stop(what)) => self.end(Ending::Circles(what)),
+                Some(Circle::Warn(words)) => {
+                    self.hints.push(words);
+                    self.ask()
+                }
+                None => self.ask(),
+            };
+        }
+        self.state = State::Acting { calls: called, answered };
+        Next::Act(whole)
+    }
+
+    /// An answer that is none: cut off before anything was said, or empty.
+    fn stumbled(&mut self, stop: Stop, words: String) -> Next {
+        self.stumbles += 1;
+        let spoken = matches!(self.messages.last(), Some(Message::Assistant { .. }));
+        match stop {
+            // Nothing to say behind results is an end like any other.
+            Stop::End | Stop::Sequence if self.turns > 1 => return self.end(Ending::Done(words)),
+            Stop::Refusal => return self.end(Ending::Refused(words)),
+            _ if self.stumbles >= STUMBLES_MAX => return self.end(Ending::Limit("output tokens")),
+            Stop::ContextFull => {
+                if let Some(keep_from) = compact::keep_from(&self.messages) {
+                    self.state = State::SummingUp { keep_from };
+                    return Next::SumUp;
+                }
+                return self.end(Ending::Limit("context"));
+            }
+            _ => {}
+        }
+        let hint = match spoken {
+            true => "Your answer was cut off at its bound. Go on where it stopped, in smaller steps.",
+            false => "Your answer was empty. Go on with the task, or say that it is done.",
+        };
+        self.hints.push(hint.to_owned());
+        self.ask()
+    }
+
+    /// The model's next turn, unless a limit is reached or the conversation must be summed up first.
+    fn ask(&mut self) -> Next {
+        self.take_hints();
+        if self.turns >= self.limits.turns {
+            return self.end(Ending::Limit("turns"));
+        }
+        if self.limits.tokens.is_some_and(|most| self.used >= most) {
+            return self.end(Ending::Limit("tokens"));
+        }
+        if compact::is_due(self.context, self.limits.context_tokens)
+            && let Some(keep_from) = compact::keep_from(&self.messages)
+        {
+            self.state = State::SummingUp { keep_from };
+            return Next::SumUp;
+        }
+        self.state = State::Asking;
+        Next::Ask
+    }
+
+    fn end(&mut self, ending: Ending) -> Next {
+        self.state = State::Ended(ending.clone());
+        Next::End(ending)
+    }
+
+    /// Hints join the newest message of the user; a message of the model is never followed by another.
+    fn take_hints(&mut self) {
+        if self.hints.is_empty() {
+            return;
+        }
+        let parts = self.hints.drain(..).map(|text| UserPart::Text { text });
+        match self.messages.last_mut() {
+            Some(Message::User { content }) => content.extend(parts),
+            _ => self.messages.push(Message::User { content: parts.collect() }),
+        }
+    }
+
+    /// One result for each call, in their order; calls without one were interrupted.
+    fn answer(&mut self, calls: &[ToolCall], mut answered: Vec<Outcome>) {
+        if calls.is_empty() {
+            return;
+        }
+        let results = calls.iter().map(|call| {
+            let at = answered.iter().position(|outcome| outcome.call == call.id);
+            let outcome = at.map(|at| answered.swap_remove(at));
+            let (content, status) = match outcome {
+                Some(outcome) if outcome.content.is_empty() => ("(no output)".to_owned(), outcome.status),
+                Some(outcome) => (outcome.content, outcome.status),
+                None => (
+                    "it was interrupted before it had a result; look before you repeat it".to_owned(),
+                    ToolStatus::Error,
+                ),
+            };
+            UserPart::ToolResult { call: call.id.clone(), name: call.name.clone(), content, status }
+        });
+        let content = results.collect();
+        self.messages.push(Message::User { content });
+    }
+
+    fn circle(&mut self, calls: &[ToolCall], answered: &[Outcome]) -> Option<Circle> {
+        let mut worst = None;
+        for call in calls {
+            let result = answered.iter().find(|outcome| outcome.call == call.id).map_or("", |outcome| &outcome.content);
+            let arguments = match &call.arguments {
+                Arguments::Object(object) => serde_json::Value::Object(object.clone()).to_string(),
+                Arguments::Broken { text, .. } => text.clone(),
+            };
+            worst = self.guard.hear(&call.name, &arguments, result).or(worst);
+        }
+        worst
+    }
+
+    fn count(&mut self, usage: &Usage) {
+        let input = usage.input.unwrap_or(0) + usage.cache_read.unwrap_or(0) + usage.cache_write.unwrap_or(0);
+        let output = usage.output.unwrap_or(0);
+        self.used += input + output;
+        self.context = match usage.input {
+            Some(_) => input + output,
+            None => compact::estimate(&self.messages),
+        };
+    }
+}
+
+fn calls(content: &[AssistantPart]) -> impl Iterator<Item = &ToolCall> {
+    content.iter().filter_map(|part| match part {
+        AssistantPart::Call(call) => Some(call),
+        AssistantPart::Text { .. } | AssistantPart::Thinking { .. } | AssistantPart::Opaque { .. } => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Map;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { turns: 40, tokens: None, context_tokens: 1000 };
+
+    fn turns() -> Turns {
+        Turns::new("task".to_owned(), vec!["read".to_owned(), "bash".to_owned()], LIMITS)
+    }
+
+    fn call(id: &str, name: &str) -> ToolCall {
+        ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: Arguments::Object(Map::new()), proof: None }
+    }
+
+    fn reply(content: Vec<AssistantPart>, stop: Stop) -> Input {
+        Input::Reply { dialect: Dialect::Anthropic, reply: Reply { content, stop, usage: Usage::default() } }
+    }
+
+    fn says(text: &str) -> AssistantPart {
+        AssistantPart::Text { text: text.to_owned(), proof: None }
+    }
+
+    fn ok(call: &str) -> Outcome {
+        Outcome { call: call.to_owned(), content: "x".to_owned(), status: ToolStatus::Ok }
+    }
+
+    #[test]
+    fn calls_are_run_and_answered_until_the_model_is_done() {
+        let mut turns = turns();
+        assert_eq!(turns.begin(), Next::Ask);
+        let read = call("1", "read");
+        let next = turns.hear(reply(vec![says("hm"), AssistantPart::Call(read.clone())], Stop::Calls));
+        assert_eq!(next, Some(Next::Act(vec![read])));
+        assert_eq!(turns.hear(Input::Results(vec![ok("1")])), Some(Next::Ask));
+        let next = turns.hear(reply(vec![says("done")], Stop::End));
+        assert_eq!(next, Some(Next::End(Ending::Done("done".to_owned()))));
+        assert_eq!(turns.hear(Input::Cancel), None);
+    }
+
+    #[test]
+    fn what_is_broken_or_unknown_is_answered_and_never_run() {
+        let mut turns = turns();
+        turns.begin();
+        let mut broken = call("1", "read");
+        broken.arguments = Arguments::Broken { text: "{".to_owned(), reason: "cut off".to_owned() };
+        let parts = vec![AssistantPart::Call(broken), AssistantPart::Call(call("2", "frobnicate"))];
+        assert_eq!(turns.hear(reply(parts, Stop::OutputMax)), Some(Next::Ask));
+        let Some(Message::User { content }) = turns.messages().last() else { panic!("no answer") };
+        assert!(content.iter().all(|part| matches!(part, UserPart::ToolResult { status: ToolStatus::Error, .. })));
+        assert_eq!(content.len(), 2);
+    }
+
+    #[test]
+    fn a_conversation_that_was_cut_off_goes_on_with_every_call_answered() {
+        let said =
+            Message::Assistant { dialect: Dialect::Gemini, content: vec![AssistantPart::Call(call("1", "read"))] };
+        let task = Message::User { content: vec![UserPart::Text { text: "task".to_owned() }] };
+        let turns = Turns::resumed(vec![task, said], vec![], LIMITS);
+        assert!(matches!(&turns.messages()[2], Message::User { content } if content.len() == 1));
+    }
+
+    #[test]
+    fn a_call_written_as_prose_is_a_call() {
+        let mut turns = turns();
+        turns.begin();
+        let prose = says("```json\n{\"name\": \"bash\", \"arguments\": {}}\n```");
+        assert!(matches!(turns.hear(reply(vec![prose], Stop::End)), Some(Next::Act(calls)) if calls[0].name == "bash"));
+    }
+
+    #[test]
+    fn limits_and_empty_answers_end_it() {
+        let mut turns = turns();
+        turns.begin();
+        assert_eq!(turns.hear(reply(vec![], Stop::End)), Some(Next::Ask));
+        assert_eq!(turns.hear(reply(vec![], Stop::OutputMax)), Some(Next::Ask));
+        assert_eq!(turns.hear(reply(vec![], Stop::OutputMax)), Some(Next::End(Ending::Limit("output tokens"))));
+    }
+
+    #[test]
+    fn a_full_context_is_summed_up_and_the_task_stays() {
+        let mut turns = turns();
+        turns.begin();
+        for n in 0..6 {
+            let id = n.to_string();
+            let used = Usage { input: Some(100), output: Some(10), ..Usage::default() };
+            let content = vec![AssistantPart::Call(call(&id, "read"))];
+            let input =
+                Input::Reply { dialect: Dialect::Ollama, reply: Reply { content, stop: Stop::Calls, usage: used } };
+            turns.hear(input);
+            turns.hear(Input::Results(vec![Outcome { content: id.clone(), ..ok(&id) }]));
+        }
+        turns.context = 990;
+        assert_eq!(turns.ask(), Next::SumUp);
+        assert!(turns.to_sum_up().len() > 2);
+        let before = turns.messages().len();
+        assert_eq!(turns.hear(reply(vec![says("so far so good")], Stop::End)), Some(Next::Ask));
+        assert!(turns.messages().len() < before);
+        let Message::User { content } = &turns.messages()[0] else { panic!("no task") };
+        assert_eq!(content[0], UserPart::Text { text: "task".to_owned() });
+    }
+
+    /// Whatever comes in: messages alternate, and each call has one result right behind it.
+    fn is_sound(messages: &[Message], open: bool) -> bool {
+        let alternate = messages.windows(2).all(|pair| {
+            matches!(pair[0], Message::User { .. }) != matches!(pair[1], Message::User { .. })
+                || matches!((&pair[0], &pair[1]), (Message::Assistant { content, .. }, Message::Assistant { .. }) if calls(content).next().is_none())
+        });
+        let answered = messages.iter().enumerate().all(|(at, message)| {
+            let Message::Assistant { content, .. } = message else { return true };
+            let asked: Vec<&str> = calls(content).map(|call| call.id.as_str()).collect();
+            match messages.get(at + 1) {
+                None => asked.is_empty() || open,
+                Some(Message::User { content }) => {
+                    let given: Vec<&str> = content
+                        .iter()
+                        .filter_map(|part| match part {
+                            UserPart::ToolResult { call, .. } => Some(call.as_str()),
+                            UserPart::Text { .. } => None,
+                        })
+                        .collect();
+                    asked == given
+                }
+                Some(Message::Assistant { .. }) => asked.is_empty(),
+            }
+        });
+        alternate && answered
+    }
+
+    proptest! {
+        #[test]
+        fn every_call_has_one_result_whatever_comes_in(inputs in proptest::collection::vec((0u8..9, 0u8..4), 1..60)) {
+            let mut turns = turns();
+            turns.begin();
+            for (n, (kind, many)) in inputs.into_iter().enumerate() {
+                let ids: Vec<String> = (0..many).map(|k| format!("{n}-{k}")).collect();
+                let parts = |name: &str| ids.iter().map(|id| AssistantPart::Call(call(id, name))).collect::<Vec<_>>();
+                let open = match &turns.state {
+                    State::Acting { calls, .. } => calls.iter().map(|call| call.id.clone()).collect(),
+                    _ => vec![],
+                };
+                let input = match kind {
+                    0 | 1 => reply(parts("read"), Stop::Calls),
+                    2 => reply(parts("unknown"), Stop::Calls),
+                    3 => reply(vec![says("x")], Stop::OutputMax),
+                    4 => reply(vec![says("x")], Stop::Pause),
+                    5 | 6 => Input::Results(open.iter().map(|id| ok(id)).collect()),
+                    7 => Input::Results(vec![ok("nobody")]),
+                    _ => Input::Hint("hint".to_owned()),
+                };
+                turns.hear(input);
+                let open = matches!(turns.state, State::Acting { .. });
+                prop_assert!(is_sound(turns.messages(), open), "{:?}", turns.messages());
+            }
+            turns.hear(Input::Cancel);
+            prop_assert!(is_sound(turns.messages(), false), "{:?}", turns.messages());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What the cage kept from a job that failed: suspicions from its output, each held against its own policy, so that the cage
+//! is never blamed for a missing file or for the mode of one.
+//!
+//! The kernel tells nobody about a refusal but the program that met it (Landlock's audit records go to root's log), so what it
+//! printed is the only witness. A job can print what it likes: what is found here is a hint for people and decides nothing.
+
+use std::collections::VecDeque;
+use std::path::{Component, Path, PathBuf};
+
+use swarm_protocol::{RefusedAct, SEEN_MAX, SeenRefusal};
+use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, evaluate};
+
+use self::phrases::{Intent, Reason, Suspicion, suspicions};
+
+/// Reasons and paths in what programs print.
+mod phrases;
+
+/// How much of the end of a job's output is looked at, in bytes. What made it fail stands near the end.
+const TAIL_BYTES_MAX: usize = 64 << 10;
+
+/// The newest bytes that a job printed, both streams together.
+#[derive(Debug, Default)]
+pub struct Tail {
+    // Invariant: at most `TAIL_BYTES_MAX`.
+    bytes: VecDeque<u8>,
+}
+
+impl Tail {
+    /// Takes what was printed.
+    pub fn take(&mut self, bytes: &[u8]) {
+        let newest = &bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..];
+        let excess = (self.bytes.len() + newest.len()).saturating_sub(TAIL_BYTES_MAX);
+        self.bytes.drain(..excess);
+        self.bytes.extend(newest);
+    }
+
+    /// What a job of `policy` that printed this was refused; it ran in `cwd` with `path` as its `PATH`.
+    pub fn refusals(mut self, policy: &Policy, cwd: &Path, path: &str) -> Vec<SeenRefusal> {
+        let text = String::from_utf8_lossy(self.bytes.make_contiguous()).into_owned();
+        let judge = Judge { policy, cwd, path };
+        let mut seen: Vec<SeenRefusal> = Vec::new();
+        for refusal in suspicions(&text).iter().filter_map(|suspicion| judge.confirm(suspicion)) {
+            if seen.len() < SEEN_MAX && !seen.contains(&refusal) {
+                seen.push(refusal);
+            }
+        }
+        seen
+    }
+}
+
+/// What is needed to tell a refusal from an accident.
+struct Judge<'a> {
+    policy: &'a Policy,
+    cwd: &'a Path,
+    path: &'a str,
+}
+
+impl Judge<'_> {
+    fn confirm(&self, suspicion: &Suspicion) -> Option<SeenRefusal> {
+        match suspicion {
+            Suspicion::Path { path, reason, intent } => {
+                let path = plain(&self.cwd.join(path))?;
+                self.path_refused(&path, *reason, *intent)
+            }
+            Suspicion::Program(name) => self.program_refused(name),
+            Suspicion::Host(host) => (self.policy.get().network == Network::None).then(|| SeenRefusal {
+                act: RefusedAct::Host { host: host.clone() },
+                rule: "its policy opens no network".to_owned(),
+            }),
+            Suspicion::Call(call) => Some(SeenRefusal {
+                act: RefusedAct::Never { what: (*call).to_owned() },
+                rule: "no cage allows it".to_owned(),
+            }),
+        }
+    }
+
+    fn path_refused(&self, path: &Path, reason: Reason, intent: Intent) -> Option<SeenRefusal> {
+        let read = || self.refused(path, Access::Read);
+        let write = || self.refused(path, Access::Write);
+        let exists = |path: &Path| path.symlink_metadata().is_ok();
+        match (reason, intent) {
+            (Reason::ReadOnly, _) => write(),
+            (Reason::Denied, Intent::Write) => write(),
+            (Reason::Denied, Intent::Unknown) => read().or_else(write),
+            // What is not there outside either was not kept from anybody.
+            (Reason::Missing, Intent::Write) if path.parent().is_some_and(exists) => write(),
+            (Reason::Missing, _) if exists(path) => read().or_else(|| self.covered(path)),
+            (Reason::Missing, _) => None,
+        }
+    }
+
+    /// A file of the host where the job has a private folder.
+    fn covered(&self, path: &Path) -> Option<SeenRefusal> {
+        let Decision::Allowed { rule } = evaluate(self.policy, path, Access::Read) else { return None };
+        let own = self.policy.get().tier == Tier::Namespaces && rule.is_private();
+        own.then(|| SeenRefusal {
+            act: RefusedAct::Read { path: path.to_owned() },
+            rule: format!("{rule}, and the host's is not seen"),
+        })
+    }
+
+    /// Judges a path and, where it leads elsewhere, what it leads to.
+    fn refused(&self, path: &Path, access: Access) -> Option<SeenRefusal> {
+        let target = path.canonicalize().ok().filter(|target| target != path);
+        [Some(path.to_owned()), target].into_iter().flatten().find_map(|path| self.judge(path, access))
+    }
+
+    fn judge(&self, path: PathBuf, access: Access) -> Option<SeenRefusal> {
+        let Decision::Refused { rule, wish } = evaluate(self.policy, &path, access) else { return None };
+        let act = match (wish, access) {
+            (Some(Wish::Grant(path, Access::Read)), _) => RefusedAct::Read { path },
+            (Some(Wish::Grant(path, Access::Write)), _) => RefusedAct::Write { path },
+            (Some(Wish::Unhide(hidden)), _) => RefusedAct::Hidden { path, hidden },
+            (None, Access::Read) => RefusedAct::Never { what: format!("reading {}", path.display()) },
+            (None, Access::Write) => RefusedAct::Never { what: format!("writing to {}", path.display()) },
+        };
+        Some(SeenRefusal { act, rule: rule.to_string() })
+    }
+
+    /// A program that the host finds and the job does not: its folder, or what its link leads to, is not shown.
+    fn program_refused(&self, name: &str) -> Option<SeenRefusal> {
+        let candidates: Vec<PathBuf> = match name.contains('/') {
+            true => plain(&self.cwd.join(name)).into_iter().collect(),
+            false => std::env::split_paths(self.path).map(|folder| folder.join(name)).collect(),
+        };
+        let found = candidates.into_iter().find(|path| path.is_file())?;
+        self.refused(&found, Access::Read)
+    }
+}
+
+/// The path without `.` and `..`, by its text.
+fn plain(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => drop(plain.pop()),
+            Component::RootDir | Component::CurDir => {}
+            Component::Prefix(_) => return None,
+        }
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_sandbox::{Draft, Limits, PathGrant, Worktree};
+
+    use super::*;
+
+    /// A tool that is granted, a secret in it that is hidden, and a folder that is not granted.
+    fn refusals(text: &str) -> Vec<String> {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder that no private one covers");
+        let root = dir.path().canonicalize().expect("it exists");
+        for folder in ["repo", "tool", "other", "home"] {
+            std::fs::create_dir(root.join(folder)).expect("a folder");
+            std::fs::write(root.join(folder).join("file"), "").expect("a file");
+        }
+        std::os::unix::fs::symlink("../other/file", root.join("tool/link")).expect("a link");
+        let grant = |name: &str| PathGrant { path: root.join(name), at: root.join(name), access: Access::Read };
+        let policy = Draft {
+            tier: Tier::Namespaces,
+            worktree: Worktree::Directory { at: root.join("repo"), path: root.join("repo") },
+            grants: vec![grant("tool")],
+            copies: vec![],
+            hide: vec![root.join("tool/file")],
+            home: root.join("home"),
+            tmp: None,
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        };
+        let policy = policy.check().expect("a fine policy");
+        let mut tail = Tail::default();
+        let top = root.display().to_string();
+        tail.take(text.replace('@', &top).as_bytes());
+        let path = root.join("tool").display().to_string();
+        let seen = tail.refusals(&policy, &root.join("repo"), &path);
+        seen.iter().map(|seen| format!("{:?}: {}", seen.act, seen.rule).replace(&top, "@")).collect()
+    }
+
+    fn check(text: &str, expected: &[&str]) {
+        let found = refusals(text);
+        assert_eq!(found.len(), expected.len(), "{text}: {found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_the_policy_confirms_is_told_once() {
+        check(
+            "cat: @/other/file: No such file or directory\n".repeat(3).as_str(),
+            &["Read { path: \"@/other/file\" }"],
+        );
+        check("cat: ../other/file: No such file or directory", &["Read { path: \"@/other/file\" }"]);
+        check("sh: 1: cannot create @/other/new: Directory nonexistent", &["Write { path: \"@/other/new\" }"]);
+        check("touch: cannot touch '@/tool/x': Read-only file system", &["Write { path: \"@/tool/x\" }"]);
+        check("cat: @/tool/file: Permission denied", &["Hidden { path: \"@/tool/file\", hidden: \"@/tool/file\" }"]);
+        check("touch: cannot touch '/usr/x': Read-only file system", &["Never { what: \"writing to /usr/x\" }"]);
+        check(
+            "curl: (6) Could not resolve host: x.org",
+            &["Host { host: Some(\"x.org\") }: its policy opens no network"],
+        );
+        check(
+            "cat: @/home/file: No such file or directory",
+            &["Read { path: \"@/home/file\" }: it lies in the private home"],
+        );
+        check("sh: 1: link: not found", &["Read { path: \"@/other/file\" }"]);
+    }
+
+    #[test]
+    fn the_cage_is_not_blamed_for_what_it_allows() {
+        check("cat: @/other/nothing: No such file or directory", &[]);
+        check("cat: @/repo/file: Permission denied", &[]);
+        check("cat: repo/x/y: No such file or directory", &[]);
+        check("cat: @/tool/missing: No such file or directory", &[]);
+        check("sh: 1: nowhere: not found", &[]);
+    }
+
+    #[test]
+    fn only_the_end_of_much_output_is_kept() {
+        let mut tail = Tail::default();
+        for piece in [10, TAIL_BYTES_MAX, 5, 3 * TAIL_BYTES_MAX, 7] {
+            tail.take(&vec![b'x'; piece]);
+            assert!(tail.bytes.len() <= TAIL_BYTES_MAX);
+        }
+        tail.take(b"end");
+        assert!(tail.bytes.make_contiguous().ends_with(b"xend"));
+    }
+}

@@ -1,0 +1,289 @@
+//! The words in which programs tell that something was refused, found in what they print. Pure: whether a suspicion is
+//! right is for the policy to say.
+//!
+//! Programs print the reason of strerror(3), of their language's runtime, or of their resolver, and beside it the path or host.
+//! Where the line with the reason names none, the lines before it are looked at: cargo and anyhow print causes below.
+
+/// The longest line that is looked at, in bytes.
+const LINE_BYTES_MAX: usize = 4096;
+/// How many lines above a reason may name what it is about.
+const LINES_ABOVE: usize = 3;
+
+/// What a line of output lets suspect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Suspicion {
+    /// Something about a path.
+    Path {
+        /// As printed.
+        path: String,
+        /// The reason that was given.
+        reason: Reason,
+        /// Whether the words around it speak of writing.
+        intent: Intent,
+    },
+    /// A program was not found.
+    Program(String),
+    /// A host could not be reached; its name where it is printed.
+    Host(Option<String>),
+    /// A call that needs privileges.
+    Call(&'static str),
+}
+
+/// Which error a program reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// `ENOENT`: what a namespace does not show is not there.
+    Missing,
+    /// `EACCES` or `EPERM`.
+    Denied,
+    /// `EROFS`.
+    ReadOnly,
+}
+
+/// What the words around a reason speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// Nothing in particular.
+    Unknown,
+    /// Making, changing or removing.
+    Write,
+}
+
+const REASONS: &[(&str, Reason)] = &[
+    ("no such file or directory", Reason::Missing),
+    ("directory nonexistent", Reason::Missing),
+    ("enoent", Reason::Missing),
+    ("filenotfounderror", Reason::Missing),
+    ("permission denied", Reason::Denied),
+    ("operation not permitted", Reason::Denied),
+    ("eacces", Reason::Denied),
+    ("eperm", Reason::Denied),
+    ("read-only file system", Reason::ReadOnly),
+    ("erofs", Reason::ReadOnly),
+];
+
+const WRITING: &[&str] = &[
+    "create",
+    "touch",
+    "remove",
+    "delete",
+    "write",
+    "writing",
+    "mkdir",
+    "unlink",
+    "rename",
+    "copy",
+    "move",
+    "save",
+    "chmod",
+    "chown",
+    "changing",
+    "setting times",
+    "truncate",
+    "append",
+    "install",
+];
+
+/// What resolvers and sockets say, and what stands before the host's name.
+const HOST_REASONS: &[&str] = &[
+    "could not resolve host: ",
+    "could not resolve hostname ",
+    "could not resolve proxy: ",
+    "unable to resolve host address ",
+    "getaddrinfo enotfound ",
+    "getaddrinfo eai_again ",
+    "dial tcp: lookup ",
+    "failed to lookup address information",
+    "temporary failure in name resolution",
+    "name or service not known",
+    "network is unreachable",
+    "nodename nor servname provided",
+];
+
+/// Programs and calls that need what no cage gives, by a word that they print before the reason.
+const CALLS: &[(&str, &str)] = &[
+    ("unshare", "a namespace of its own (unshare)"),
+    ("bwrap", "a namespace of its own (bwrap)"),
+    ("mount", "mounting"),
+    ("chroot", "a root folder of its own (chroot)"),
+    ("ptrace", "tracing another process (ptrace)"),
+    ("strace", "tracing another process (ptrace)"),
+    ("io_uring", "io_uring"),
+    ("perf_event_open", "performance counters (perf_event_open)"),
+    ("mknod", "a device file (mknod)"),
+    ("mkfifo", "a named pipe in the worktree (mkfifo)"),
+    ("sudo", "another user's rights (sudo)"),
+];
+
+/// Everything suspicious in `text`, in its order and with repetitions.
+pub fn suspicions(text: &str) -> Vec<Suspicion> {
+    let lines: Vec<&str> = text.lines().filter(|line| line.len() <= LINE_BYTES_MAX).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let lower = line.to_ascii_lowercase();
+        if let Some(host) = host(line, &lower) {
+            found.push(Suspicion::Host(host));
+        }
+        if let Some(program) = program(line, &lower) {
+            found.push(Suspicion::Program(program.to_owned()));
+        }
+        let Some(&(_, reason)) = REASONS.iter().find(|(words, _)| lower.contains(words)) else { continue };
+        let call = CALLS.iter().find(|(word, _)| reason == Reason::Denied && has_word(&lower, word));
+        found.extend(call.map(|(_, call)| Suspicion::Call(call)));
+        let around = lines[at.saturating_sub(LINES_ABOVE)..=at].iter().rev();
+        let named = around.map(|line| (line, paths(line))).find(|(_, paths)| !paths.is_empty());
+        if let Some((line, paths)) = named {
+            let lower = line.to_ascii_lowercase();
+            let intent = if WRITING.iter().any(|word| lower.contains(word)) { Intent::Write } else { Intent::Unknown };
+            found.extend(paths.into_iter().map(|path| Suspicion::Path { path, reason, intent }));
+        }
+    }
+    found
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|other| other == word)
+}
+
+/// `sh: 1: tool: not found`, `bash: line 1: tool: command not found`, `env: 'tool': No such file or directory`.
+fn program<'a>(line: &'a str, lower: &str) -> Option<&'a str> {
+    let before = [": command not found", ": not found"].iter().find_map(|words| lower.find(words));
+    let name = match before {
+        Some(end) => line[..end].rsplit(": ").next()?,
+        None if lower.starts_with("env: ") => line[5..].split(": ").next()?,
+        None => return None,
+    };
+    let name = name.trim_matches(QUOTES);
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+fn host(line: &str, lower: &str) -> Option<Option<String>> {
+    let words = HOST_REASONS.iter().find(|words| lower.contains(**words))?;
+    let after = words.ends_with(' ').then(|| &line[lower.find(words).unwrap_or(0) + words.len()..]);
+    let name = after.and_then(|text| {
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || ".-_".contains(c))).find(|part| !part.is_empty())
+    });
+    let name = name.map(|name| name.trim_end_matches('.').to_owned()).filter(|name| !name.is_empty());
+    Some(name.or_else(|| url_host(line)))
+}
+
+/// The host of the first URL of a line.
+fn url_host(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("://")?;
+    let authority = rest.split(|c: char| "/?#'\"` )".contains(c)).next()?;
+    let host = authority.rsplit('@').next()?.split(':').next()?;
+    let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    (plain && !host.is_empty()).then(|| host.to_owned())
+}
+
+const QUOTES: &[char] = &['\'', '"', '`', '‘', '’', '“', '”', '(', ')', '[', ']', '<', '>', ',', ';', ':', '.', '!'];
+
+/// The absolute paths of a line, and those that climb: what lies below the worktree is never kept from a job.
+fn paths(line: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |text: &str| {
+        let telling = text.len() > 1 && (text.starts_with('/') || text.starts_with("../")) && !text.starts_with("//");
+        if telling && !found.iter().any(|known| known == text) {
+            found.push(text.to_owned());
+        }
+    };
+    // Quoted ones may hold spaces.
+    let quoted = |c: char| "'\"`‘’“”".contains(c);
+    line.split(quoted).filter(|part| part.contains(' ') && !part.contains(": ")).for_each(&mut add);
+    for part in line.split(|c: char| c.is_whitespace() || quoted(c)) {
+        add(trimmed(part));
+        // `--flag=/path`, `PATH:line`.
+        if let Some((_, value)) = part.split_once('=') {
+            add(trimmed(value));
+        }
+        if let Some((path, _)) = part.split_once(':').filter(|(path, rest)| !path.is_empty() && !rest.is_empty()) {
+            add(trimmed(path));
+        }
+    }
+    found
+}
+
+/// Without the punctuation around it; a path may begin with dots.
+fn trimmed(part: &str) -> &str {
+    part.trim_end_matches(QUOTES).trim_start_matches(|c: char| c != '.' && QUOTES.contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        let words = |suspicion: &Suspicion| match suspicion {
+            Suspicion::Path { path, reason, intent } => format!("{path} {reason:?} {intent:?}"),
+            Suspicion::Program(name) => format!("program {name}"),
+            Suspicion::Host(host) => format!("host {}", host.as_deref().unwrap_or("?")),
+            Suspicion::Call(call) => format!("call {call}"),
+        };
+        suspicions(text).iter().map(words).collect()
+    }
+
+    #[test]
+    fn what_programs_say_of_paths() {
+        for (text, expected) in [
+            ("cat: /root/x: No such file or directory", "/root/x Missing Unknown"),
+            ("sh: 1: cannot create /data/x: Permission denied", "/data/x Denied Write"),
+            ("sh: 1: cannot create /data/x: Directory nonexistent", "/data/x Missing Write"),
+            ("touch: cannot touch '/opt/a b': Read-only file system", "/opt/a b ReadOnly Write"),
+            ("PermissionError: [Errno 13] Permission denied: '/root/x'", "/root/x Denied Unknown"),
+            ("Error: EACCES: permission denied, open '/root/x'", "/root/x Denied Unknown"),
+            ("open /root/x: permission denied", "/root/x Denied Unknown"),
+            (
+                "error: failed to open: /root/.cargo/x\n\nCaused by:\n  Permission denied (os error 13)",
+                "/root/.cargo/x Denied Unknown",
+            ),
+            ("ls: cannot open directory '../other': Permission denied", "../other Denied Unknown"),
+            ("ld: cannot open output file --out=/x/y: Read-only file system", "/x/y ReadOnly Unknown"),
+            ("/x/y.c:12: fatal: No such file or directory", "/x/y.c:12 Missing Unknown"),
+        ] {
+            assert!(told(text).iter().any(|line| line == expected), "{text}: {:?}", told(text));
+        }
+    }
+
+    #[test]
+    fn what_programs_say_of_hosts_programs_and_calls() {
+        for (text, expected) in [
+            ("curl: (6) Could not resolve host: example.org", "host example.org"),
+            ("fatal: unable to access 'https://u@h.net:8/x/': Could not resolve host: h.net", "host h.net"),
+            ("ssh: Could not resolve hostname git.io: Temporary failure in name resolution", "host git.io"),
+            (
+                "npm error network request to https://registry.npmjs.org/x failed, reason: getaddrinfo EAI_AGAIN registry.npmjs.org",
+                "host registry.npmjs.org",
+            ),
+            ("dial tcp: lookup proxy.golang.org: no such host", "host proxy.golang.org"),
+            ("error: https://x.io/y: failed to lookup address information: Name or service not known", "host x.io"),
+            ("connect: Network is unreachable", "host ?"),
+            ("sh: 1: jq: not found", "program jq"),
+            ("bash: line 1: jq: command not found", "program jq"),
+            ("env: 'python9': No such file or directory", "program python9"),
+            ("unshare: unshare failed: Operation not permitted", "call a namespace of its own (unshare)"),
+            ("mkfifo: cannot create fifo 'f': Permission denied", "call a named pipe in the worktree (mkfifo)"),
+        ] {
+            assert!(told(text).iter().any(|line| line == expected), "{text}: {:?}", told(text));
+        }
+    }
+
+    #[test]
+    fn ordinary_output_raises_no_suspicion() {
+        for text in [
+            "",
+            "running 12 tests\ntest denied ... ok",
+            "reading /etc/passwd",
+            "error[E0425]: cannot find value `x` in this scope\n --> src/main.rs:3:5",
+            "assertion failed: left == right, see /usr/share/doc",
+        ] {
+            assert_eq!(told(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_survived() {
+        proptest::proptest!(|(text in "(/?[a-z:' ]{0,6}|: |permission denied|ü|could not resolve host: |\n|://|=){0,30}")| {
+            suspicions(&text);
+        });
+    }
+}

@@ -1,0 +1,224 @@
+//! Workers that a fork server made: the same conversation, and nothing shared that could tie one worker to another.
+
+use std::io::{BufReader, IoSlice, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::process::{Child, Command, Stdio};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use swarm_protocol::fork_server::{FORK, REPLY_BYTES, Reply};
+use swarm_protocol::{Ended, FrameReader, FromWorker, Start, Tier, ToWorker, encode};
+
+use crate::Case;
+use crate::fixture::{Cage, is_alive, soon};
+
+/// All claims.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("a forked worker runs its job", one_job),
+        Case::new("forked workers hold none of each other's pipes", no_shared_pipes),
+        Case::new("a job sees nothing of the fork server", server_out_of_sight),
+        Case::new("a forked worker goes on without its server", server_killed),
+        Case::new("server and workers end with the coordinator", coordinator_gone),
+        Case::new("a request without pipes is refused and harms nobody", bad_request),
+    ]
+}
+
+/// A fork server of the test's own.
+struct Server {
+    process: Child,
+    /// `None` once the coordinator is gone.
+    socket: Option<OwnedFd>,
+}
+
+/// A worker that it made.
+struct Forked {
+    /// Dropping it ends the worker.
+    input: Option<std::fs::File>,
+    frames: FrameReader<BufReader<std::fs::File>>,
+    pidfd: OwnedFd,
+}
+
+impl Server {
+    fn start() -> Server {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a socket pair");
+        let process = Command::new(std::env::current_exe().expect("this program"))
+            .args([swarm_worker::SUBCOMMAND, "--server"])
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a server starts");
+        Server { process, socket: Some(socket) }
+    }
+
+    fn ask(&self, descriptors: &[OwnedFd]) -> (Reply, Option<OwnedFd>) {
+        let socket = self.socket.as_ref().expect("still open");
+        let descriptors: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        }
+        sendmsg(socket, &[IoSlice::new(&[FORK])], &mut control, SendFlags::NOSIGNAL).expect("the server listens");
+        let mut bytes = [0; REPLY_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut bytes)];
+        recvmsg(socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC).expect("it answers");
+        let rights = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+            _ => None,
+        });
+        (Reply::decode(&bytes).expect("a reply"), rights)
+    }
+
+    fn fork(&self, start: &Start) -> Forked {
+        let (their_input, input) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let (output, their_output) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let (reply, pidfd) = self.ask(&[their_input, their_output]);
+        assert_eq!(reply, Reply::Forked);
+        let mut input = std::fs::File::from(input);
+        input.write_all(&encode(&ToWorker::Start(Box::new(start.clone())))).expect("the worker reads");
+        let frames = FrameReader::new(BufReader::new(std::fs::File::from(output)));
+        Forked { input: Some(input), frames, pidfd: pidfd.expect("a descriptor for the worker") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Forked {
+    fn frame(&mut self) -> Option<FromWorker> {
+        loop {
+            match self.frames.read().expect("the worker speaks the protocol") {
+                Some(FromWorker::Heartbeat) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What the job printed up to its first pause.
+    fn first_output(&mut self) -> String {
+        loop {
+            match self.frame().expect("the job prints") {
+                FromWorker::Output { chunk, .. } => {
+                    return String::from_utf8(chunk.into_bytes().expect("text")).expect("text");
+                }
+                FromWorker::Finished { outcome } => panic!("{outcome:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// How it ended; `None` when it ended without a word.
+    fn end(mut self) -> Option<Ended> {
+        let mut last = None;
+        while let Some(frame) = self.frame() {
+            last = Some(frame);
+        }
+        match last {
+            Some(FromWorker::Finished { outcome }) => Some(outcome.ended),
+            _ => None,
+        }
+    }
+
+    fn pid(&self) -> String {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).expect("ours");
+        let line = text.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd").trim().to_owned();
+        assert!(line.parse::<u32>().is_ok_and(|pid| pid > 1), "{text}");
+        line
+    }
+}
+
+/// What the descriptors of a process lead to; `None` where only root may look: workers close themselves to their own user.
+fn descriptors(pid: &str) -> Option<Vec<String>> {
+    let entries = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return None,
+        entries => entries.expect("it lives").flatten(),
+    };
+    Some(entries.filter_map(|entry| Some(entry.path().read_link().ok()?.display().to_string())).collect())
+}
+
+fn one_job(tier: Tier) {
+    let (server, cage) = (Server::start(), Cage::new(tier));
+    for code in 0..3 {
+        assert_eq!(server.fork(&cage.start(&format!("exit {code}"))).end(), Some(Ended::Exited { code }));
+    }
+}
+
+fn no_shared_pipes(tier: Tier) {
+    let (server, cages) = (Server::start(), [Cage::new(tier), Cage::new(tier)]);
+    let mut first = server.fork(&cages[0].start("echo up; sleep 507.25"));
+    first.first_output();
+    let mut second = server.fork(&cages[1].start("echo up; sleep 507.5"));
+    second.first_output();
+    let pids = [first.pid(), second.pid(), server.process.id().to_string()];
+    let pipes = |all: &[String]| all.iter().filter(|name| name.starts_with("pipe:")).cloned().collect::<Vec<_>>();
+    match pids.each_ref().map(|pid| descriptors(pid)) {
+        [Some(one), Some(two), Some(servers)] => {
+            assert!(pipes(&one).len() >= 4, "{one:?}");
+            for other in [&two, &servers] {
+                assert!(!pipes(&one).iter().any(|pipe| other.contains(pipe)), "{one:?} {other:?}");
+            }
+            assert!(!two.iter().chain(&one).any(|name| name.starts_with("socket:")), "{one:?} {two:?}");
+        }
+        hidden => {
+            assert!(!rustix::process::getuid().is_root() && hidden[0].is_none(), "{hidden:?}");
+            println!("skip: an ordinary user cannot look into workers; what follows shows the same by behaviour");
+        }
+    }
+    // Were one of its pipes open elsewhere, it would not hear of this, or its output would not end.
+    drop(first.input.take());
+    assert_eq!(first.end(), None, "nobody is there to hear it");
+    assert!(!is_alive("507.25") && is_alive("507.5"));
+}
+
+fn server_out_of_sight(tier: Tier) {
+    let (server, cage) = (Server::start(), Cage::new(tier));
+    let pid = server.process.id();
+    let script = format!("test $(ls /proc/self/fd | wc -l) = 4; ! ls -l /proc/{pid}/fd/0; ! cat /proc/{pid}/environ");
+    assert_eq!(server.fork(&cage.start(&format!("set -e; {script}"))).end(), Some(Ended::Exited { code: 0 }));
+    // The control: this process, outside, sees the server.
+    assert!(descriptors(&pid.to_string()).is_some_and(|all| !all.is_empty()));
+}
+
+fn server_killed(tier: Tier) {
+    let (mut server, cage) = (Server::start(), Cage::new(tier));
+    let mut worker = server.fork(&cage.start("echo up; sleep 508.25"));
+    worker.first_output();
+    server.process.kill().expect("our child");
+    server.process.wait().expect("our child");
+    let cancel = encode(&ToWorker::Cancel { grace_ms: 0 });
+    worker.input.as_mut().expect("still open").write_all(&cancel).expect("the worker reads");
+    assert_eq!(worker.end(), Some(Ended::Cancelled), "it hears, and has a last word");
+    assert!(!is_alive("508.25"));
+}
+
+fn coordinator_gone(tier: Tier) {
+    let (mut server, cage) = (Server::start(), Cage::new(tier));
+    let mut worker = server.fork(&cage.start("echo up; sleep 507.75"));
+    worker.first_output();
+    // As the kernel does with both when the coordinator is killed.
+    drop((server.socket.take(), worker.input.take()));
+    assert!(server.process.wait().expect("our child").success(), "it ends in order");
+    assert!(soon(|| !is_alive("507.75")));
+}
+
+fn bad_request(tier: Tier) {
+    let (server, cage) = (Server::start(), Cage::new(tier));
+    assert!(matches!(server.ask(&[]), (Reply::Failed(_), None)));
+    let (one, _) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+    assert!(matches!(server.ask(&[one]), (Reply::Failed(_), None)));
+    assert_eq!(server.fork(&cage.start("exit 0")).end(), Some(Ended::Exited { code: 0 }));
+}

@@ -1,0 +1,131 @@
+//! Acts of a job that takes more than its share: `__attack NAME COUNT` inside and outside of a cage. Each tries until it
+//! has all it wanted, and says so; one that is kept from it never ends by itself.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+/// How long what was taken is kept: many looks of a watchdog.
+const HELD: Duration = Duration::from_millis(500);
+
+/// Forks so many children that live for a minute.
+pub fn forks(words: &[String]) -> Result<(), Errno> {
+    let mut children = Vec::new();
+    while children.len() < count(words) {
+        // SAFETY: this process has a single thread; the child only sleeps and ends.
+        match unsafe { libc::fork() } {
+            0 => {
+                std::thread::sleep(Duration::from_secs(60));
+                // SAFETY: _exit(2) has no preconditions.
+                unsafe { libc::_exit(0) }
+            }
+            -1 => std::thread::yield_now(),
+            child => children.push(child),
+        }
+    }
+    std::thread::sleep(HELD);
+    for child in children {
+        // SAFETY: kill(2) touches no memory.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+    }
+    Ok(())
+}
+
+/// Starts so many threads that live for a minute.
+pub fn threads(words: &[String]) -> Result<(), Errno> {
+    let mut started = 0;
+    while started < count(words) {
+        let thread = std::thread::Builder::new().stack_size(64 << 10);
+        match thread.spawn(|| std::thread::sleep(Duration::from_secs(60))) {
+            Ok(_) => started += 1,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    std::thread::sleep(HELD);
+    Ok(())
+}
+
+/// Takes so many MiB of memory and keeps them for a second.
+pub fn memory(words: &[String]) -> Result<(), Errno> {
+    let all: Vec<Vec<u8>> =
+        (0..count(words)).map(|index| vec![u8::try_from(index % 255).unwrap_or(0) + 1; 1 << 20]).collect();
+    std::thread::sleep(HELD);
+    if all.iter().all(|piece| piece[1] > 0) { Ok(()) } else { Err(Errno::IO) }
+}
+
+/// Opens so many pipes with a page of the kernel's memory in each; gives up when the kernel does.
+pub fn pipes(words: &[String]) -> Result<(), Errno> {
+    let mut all = Vec::new();
+    for _ in 0..count(words) {
+        let pipe = rustix::pipe::pipe()?;
+        rustix::io::write(&pipe.1, &[0; 4096])?;
+        all.push(pipe);
+    }
+    Ok(())
+}
+
+/// Writes so many MiB to files that lie in memory only, 1 MiB each, and maps none of them.
+pub fn files_in_memory(words: &[String]) -> Result<(), Errno> {
+    let mut all = Vec::new();
+    for _ in 0..count(words) {
+        let file = rustix::fs::memfd_create(c"x", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::io::write(&file, &vec![1; 1 << 20])?;
+        all.push(file);
+    }
+    std::thread::sleep(HELD);
+    Ok(())
+}
+
+/// Fills so many System V segments of so many KiB each, and detaches them.
+pub fn segments(words: &[String]) -> Result<(), Errno> {
+    let bytes = count(&words[1..]) << 10;
+    let mut made = Vec::new();
+    let mut fill = || {
+        // SAFETY: shmget(2) touches no memory of ours.
+        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, bytes, 0o600) };
+        if id < 0 {
+            return Err(last_errno());
+        }
+        made.push(id);
+        // SAFETY: the kernel chooses where, and nothing of ours is there.
+        let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+        if at.addr() == usize::MAX {
+            return Err(last_errno());
+        }
+        // SAFETY: the segment has so many bytes, and nobody else knows of it; it is not used behind shmdt(2).
+        unsafe {
+            at.cast::<u8>().write_bytes(1, bytes);
+            libc::shmdt(at);
+        }
+        Ok(())
+    };
+    let filled = (0..count(words)).try_for_each(|_| fill());
+    std::thread::sleep(HELD);
+    for id in made {
+        // SAFETY: IPC_RMID reads no third argument.
+        unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+    filled
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Writes so many MiB to files without names, 4 MiB each.
+pub fn unnamed(words: &[String]) -> Result<(), Errno> {
+    use rustix::fs::{Mode, OFlags, open};
+    let mut all = Vec::new();
+    for _ in 0..count(words).div_ceil(4) {
+        let file = open("unnamed", OFlags::CREATE | OFlags::RDWR, Mode::RWXU)?;
+        std::fs::remove_file("unnamed").expect("it was just made");
+        rustix::io::write(&file, &vec![1; 4 << 20])?;
+        all.push(file);
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    Ok(())
+}
+
+fn count(words: &[String]) -> usize {
+    words[0].parse().expect("a number")
+}
