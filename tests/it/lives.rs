@@ -56,7 +56,8 @@ fn random_plan(dice: &mut Dice) -> String {
     let count = 1 + dice.below(12);
     let publish = if dice.one_in(4) { "publish = 'all-or-nothing'\n" } else { "" };
     let overlap = if dice.one_in(2) { "overlap = 'serialize'\n" } else { "" };
-    let ladder = if dice.one_in(2) { "on-conflict = ['rerun', 'park']\n" } else { "" };
+    let resolve = "on-conflict = ['rerun', 'resolve', 'park']\nresolver = { run = 'true' }\n";
+    let ladder = ["", "on-conflict = ['rerun', 'park']\n", resolve][dice.below(3)];
     let mut plan = format!("version = 1\nname = 'sim'\n[resources]\nbench = 2\n[merge]\n{publish}{overlap}{ladder}");
     for task in 0..count {
         let mut needs: Vec<usize> = (0..task).filter(|_| dice.one_in(3)).collect();
@@ -318,7 +319,8 @@ impl Life<'_> {
         let (seed, name) = (self.world.seed, &job.name.0);
         let again = match &job.start {
             StartAt::Tip { commit } => format!(" again on {commit}"),
-            StartAt::Needs | StartAt::Conflict { .. } => String::new(),
+            StartAt::Conflict { commit, change } => format!(" of {} settled on {commit}", change.commit),
+            StartAt::Needs => String::new(),
         };
         let work = |ended| AttemptEnd::Work { ended };
         // A stopped life cancels most of what runs; the rest was quick enough.
@@ -371,7 +373,9 @@ impl Life<'_> {
             }
             if fortune(self.world.seed, "conflict", &landing.change.commit, 5) == 0 {
                 refused.insert(landing.instance);
-                members.push(FoldedMember::Conflict { reason: "conflict".to_owned(), paths: vec![] });
+                // Those that share a path are tried again one after the other.
+                let paths = vec![format!("path{}", fortune(self.world.seed, "path", name, 3))];
+                members.push(FoldedMember::Conflict { reason: "conflict".to_owned(), paths });
                 continue;
             }
             let commit =

@@ -57,6 +57,8 @@ pub struct PutAside {
     pub tried: Vec<Remedy>,
     /// How the attempt of `next` ended, and what it changed, when it is over and says something about the work.
     pub came: Option<(AttemptEnd, Option<ChangeSummary>)>,
+    /// Whether all that was tried at the same time had ended, too: what came of it lands before anything else is tried.
+    pub is_round_over: bool,
 }
 
 /// What a person said of a change that was parked.
@@ -104,6 +106,8 @@ pub struct History {
     tip: Option<String>,
     /// Results whose change or artifacts are gone: what needs them cannot have them, so they are made again.
     gone: std::collections::HashSet<InstanceId>,
+    /// Those whose second try has ended and of whose change nothing more was said.
+    came: Vec<InstanceId>,
 }
 
 impl Past {
@@ -179,7 +183,11 @@ impl History {
             }
             RunEvent::ModelCalled { instance, .. } => self.spending.entry(instance.clone()).or_default().count(event),
             RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
-                self.past(instance).finish(*attempt, end, change.as_ref(), outputs);
+                let past = self.past(instance);
+                past.finish(*attempt, end, change.as_ref(), outputs);
+                if past.aside.as_ref().is_some_and(|aside| aside.came.is_some()) {
+                    self.came.push(instance.clone());
+                }
             }
             RunEvent::Reused { instances } => {
                 instances.iter().for_each(|reused| self.past(&reused.instance).reuse(reused));
@@ -206,19 +214,35 @@ impl History {
                 if let Fate::Landed { commit } = fate {
                     self.tip = Some(commit.clone());
                 }
+                // A person may drop a result between two lives of a run, whatever was being tried.
+                if *fate != Fate::Dropped {
+                    self.round_is_over();
+                }
                 let past = self.past(instance);
                 past.come_back();
                 past.fate = Some(fate.clone());
             }
             RunEvent::Evicted { instance, reason, paths, kind, next } => {
+                self.round_is_over();
                 let past = self.past(instance);
                 let mut tried = past.come_back();
                 tried.push(*next);
                 let (reason, paths) = (reason.clone(), paths.clone());
-                past.aside = Some(Box::new(PutAside { reason, paths, kind: *kind, next: *next, tried, came: None }));
+                let (kind, next) = (*kind, *next);
+                past.aside =
+                    Some(Box::new(PutAside { reason, paths, kind, next, tried, came: None, is_round_over: false }));
             }
             // Verdicts are remembered beside the events.
             RunEvent::Verified { .. } | RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
+        }
+    }
+
+    /// Something is said of a change, which nobody does while others are tried again.
+    fn round_is_over(&mut self) {
+        for id in std::mem::take(&mut self.came) {
+            if let Some(aside) = &mut self.past(&id).aside {
+                aside.is_round_over = aside.came.is_some();
+            }
         }
     }
 
@@ -317,5 +341,29 @@ pub fn failed_by(end: &AttemptEnd) -> FailedBy {
         | AttemptEnd::Work { ended: Ended::Refused(_) }
         | AttemptEnd::Check { ended: Ended::Refused(_), .. } => FailedBy::Machine,
         _ => FailedBy::Work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::story;
+
+    fn evicted(name: &str, next: Remedy) -> RunEvent {
+        let (kind, reason) = (RefusalKind::Conflict, String::new());
+        RunEvent::Evicted { instance: story::id(name), reason, paths: vec![], kind, next }
+    }
+
+    #[test]
+    fn a_round_is_over_when_more_is_said_of_one_that_was_in_it() {
+        let rerun = [evicted("a", Remedy::Rerun), evicted("b", Remedy::Rerun)];
+        let ends = [story::ended("b", 2, AttemptEnd::Succeeded, 1, 1), story::ended("a", 2, story::exited(1), 1, 0)];
+        let mut history = History::of(rerun.iter().chain(&ends));
+        let is_over = |history: &History, name: &str| {
+            history.instance(&story::id(name)).and_then(|past| past.aside.as_ref()).is_some_and(|it| it.is_round_over)
+        };
+        assert!(!is_over(&history, "a") && !is_over(&history, "b"));
+        history.hear(&evicted("a", Remedy::Resolve));
+        assert!(!is_over(&history, "a") && is_over(&history, "b"), "b lands before a is resolved");
     }
 }

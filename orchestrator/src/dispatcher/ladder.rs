@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_plans::{InstanceId, InstanceIx, Rung};
 
 use super::messages::Landing;
+use crate::dispatcher::history::PutAside;
 use crate::event::{Fate, RefusalKind};
 use crate::merge::order::Place;
 
@@ -36,6 +37,8 @@ struct Aside {
     landing: Landing,
     /// What is to be tried, and why; `None` waits for what it builds on.
     next: Option<(Rung, Refusal)>,
+    /// It was tried in a round that an earlier coordinator saw the end of.
+    is_round_over: bool,
 }
 
 /// Something to try.
@@ -104,18 +107,21 @@ impl Ladder {
     pub(super) fn put(&mut self, landing: Landing, rung: Rung, refusal: Refusal) {
         let mut tried = self.tried.remove(&landing.instance).unwrap_or_default();
         tried.push(rung);
-        self.put_as_before(landing, rung, refusal, tried);
+        self.tried.insert(landing.instance, tried);
+        self.aside.insert(landing.place, Aside { landing, next: Some((rung, refusal)), is_round_over: false });
     }
 
-    /// Puts a change aside as an earlier coordinator did, which had tried `tried` by then, `rung` among them.
-    pub(super) fn put_as_before(&mut self, landing: Landing, rung: Rung, refusal: Refusal, tried: Vec<Rung>) {
-        self.tried.insert(landing.instance, tried);
-        self.aside.insert(landing.place, Aside { landing, next: Some((rung, refusal)) });
+    /// Puts a change aside as an earlier coordinator did.
+    pub(super) fn put_as_before(&mut self, landing: Landing, before: &PutAside) {
+        let refusal = Refusal { reason: before.reason.clone(), paths: before.paths.clone(), kind: before.kind };
+        self.tried.insert(landing.instance, before.tried.iter().map(|remedy| (*remedy).into()).collect());
+        let (next, is_round_over) = (Some((before.next.into(), refusal)), before.is_round_over);
+        self.aside.insert(landing.place, Aside { landing, next, is_round_over });
     }
 
     /// Puts a change aside that builds on one that is.
     pub(super) fn wait(&mut self, landing: Landing) {
-        self.aside.insert(landing.place, Aside { landing, next: None });
+        self.aside.insert(landing.place, Aside { landing, next: None, is_round_over: false });
     }
 
     /// To be called when everything else has landed: what to try now, or, when there is nothing, the changes that take part
@@ -130,7 +136,9 @@ impl Ladder {
         // Of those that conflict in the same paths, one at a time: a later one has to see what became of the earlier one.
         let mut taken: BTreeSet<&String> = BTreeSet::new();
         let mut climbs: Vec<Climb> = Vec::new();
-        for aside in self.aside.values() {
+        // A round that is over is completed before another begins: the next one starts from what came of it.
+        let over = self.aside.values().any(|aside| aside.is_round_over);
+        for aside in self.aside.values().filter(|aside| aside.is_round_over == over) {
             let (Some(climb), Some((_, refusal))) = (climb(aside), &aside.next) else { continue };
             if refusal.paths.iter().all(|path| !taken.contains(path)) {
                 taken.extend(&refusal.paths);
@@ -190,7 +198,7 @@ impl Ladder {
     pub(super) fn climbed(&mut self, instance: InstanceIx, climbed: Climbed) -> Option<(Landing, Refusal, Climbed)> {
         self.climbing.remove(&instance);
         let place = *self.aside.iter().find(|(_, aside)| aside.landing.instance == instance)?.0;
-        let Aside { landing, next } = self.aside.remove(&place)?;
+        let Aside { landing, next, .. } = self.aside.remove(&place)?;
         let (_, refusal) = next?;
         match climbed {
             Climbed::Change(change) => {

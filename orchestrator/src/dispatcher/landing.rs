@@ -87,9 +87,10 @@ pub(super) struct Landings {
     parked: BTreeSet<InstanceIx>,
     gate: Option<Gate>,
     ladder: Ladder,
-    /// Those whose second try found nothing left to do. They are spoken of when all that is tried with them has ended: whoever
-    /// goes on with the run in between would land what waits for them, and try the others on another tip.
-    unchanged: BTreeMap<Place, InstanceId>,
+    /// Those whose second try failed, with why they do not land, and those that it left nothing of. They are spoken of when all
+    /// that is tried with them has ended: whoever goes on with the run in between would land what waits for them, try the others
+    /// on another tip, or try the next thing with these before the others have landed.
+    without_change: BTreeMap<Place, (Landing, Option<Refusal>)>,
     /// `None` lands what is green at once.
     held: Option<Held>,
     /// The run's base commit.
@@ -113,7 +114,7 @@ impl Landings {
             parked: BTreeSet::new(),
             gate: merge.verify.as_ref().filter(|_| merge.mode == MergeMode::Train).map(Gate::new),
             ladder: Ladder::default(),
-            unchanged: BTreeMap::new(),
+            without_change: BTreeMap::new(),
             held: (merge.publish == Publish::AllOrNothing).then(Held::default),
             base: base.to_owned(),
             tip: base.to_owned(),
@@ -179,9 +180,7 @@ impl Landings {
 
     /// A change whose turn has come and which an earlier coordinator had put aside.
     pub(super) fn aside_before(&mut self, landing: Landing, before: &PutAside) {
-        let refusal = Refusal { reason: before.reason.clone(), paths: before.paths.clone(), kind: before.kind };
-        let tried = before.tried.iter().map(|remedy| (*remedy).into()).collect();
-        self.ladder.put_as_before(landing, before.next.into(), refusal, tried);
+        self.ladder.put_as_before(landing, before);
     }
 
     /// A change whose turn has come.
@@ -529,16 +528,23 @@ impl Landings {
             return self.ladder.stay(instance);
         }
         match self.ladder.climbed(instance, climbed) {
-            Some((landing, _, Climbed::Unchanged)) => drop(self.unchanged.insert(landing.place, landing.name)),
+            Some((landing, _, Climbed::Unchanged)) => {
+                self.without_change.insert(landing.place, (landing, None));
+            }
             Some((landing, mut refusal, Climbed::Failed(how))) => {
                 refusal.reason = format!("{}; {how}", refusal.reason);
-                self.refuse(landing, refusal);
+                self.without_change.insert(landing.place, (landing, Some(refusal)));
             }
             Some((_, _, Climbed::Change(_))) => unreachable!("BUG: a change takes its place in the order"),
             None => {}
         }
         if !self.ladder.is_climbing() && !self.is_cut() {
-            std::mem::take(&mut self.unchanged).into_values().for_each(|instance| self.empty(instance));
+            for (landing, refusal) in std::mem::take(&mut self.without_change).into_values() {
+                match refusal {
+                    None => self.empty(landing.name),
+                    Some(refusal) => self.refuse(landing, refusal),
+                }
+            }
         }
     }
 
