@@ -399,7 +399,10 @@ impl Stage<'_> {
             TapeAt::Off => Tape::Off,
             TapeAt::Record(folder) if self.past.is_some() => Tape::Record(Recorder::go_on(folder)?),
             TapeAt::Record(folder) => Tape::Record(Recorder::create(folder)?),
-            TapeAt::Replay(folder) => Tape::Replay(Player::open(folder)?),
+            TapeAt::Replay(folder) => {
+                let given = self.state.path(&format!("{}/replayed.jsonl", StateDir::run(self.journal.run())));
+                Tape::Replay(Player::open(folder)?.go_on(&given)?)
+            }
         };
         let accounts = Accounts::of(&self.plan, &self.settings.budget.over(&self.plan.budget));
         for (id, spending) in self.past.iter().flat_map(|past| past.history.spending()) {

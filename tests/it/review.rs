@@ -92,6 +92,31 @@ fn a_verifier_with_a_fresh_context_sends_the_work_back_with_its_findings() {
     assert!(log.contains("review by verifier") && log.contains("submit_review"), "{log}");
 }
 
+/// Every n-th effect is tried; `SWARM_EFFECTS=1` tries all of them.
+#[test]
+fn rounds_that_die_at_any_effect_are_gone_on_with_in_the_same_conversations() {
+    let stride = std::env::var("SWARM_EFFECTS").ok().and_then(|text| text.parse().ok()).unwrap_or(29);
+    let plan = format!("{AGENT}until = {{ verifier = {{ prompt = 'Is it 2?' }}, max = 3 }}\n");
+    let mut deaths = 0;
+    for effect in (1..).step_by(stride) {
+        let repository = house();
+        let answers = works(Answers::beside(&repository, "replay"), 3);
+        let answers = reviews(answers, "findings", &["src/lib.rs:2 is 3, and has to be 2"]);
+        let answers = reviews(works(answers, 2), "approve", &[]);
+        let start = || Swarm::run(&repository, "it", &plan).args(&["--replay", answers.folder()]);
+        let died = start().args(&["--fault", &format!("die@{effect}")]).end();
+        if died.code == 0 {
+            break;
+        }
+        let has_a_name = Swarm::new(&repository, &["list"]).exits(0).out.contains(" it-");
+        let ended = if has_a_name { Swarm::new(&repository, &["resume", "it", "--json"]) } else { start() }.exits(0);
+        let told = repository.text("swarm/it", "src/lib.rs");
+        assert_eq!(told, "pub fn two() -> u32 {\n    2\n}\n", "died at effect {effect}: {ended}");
+        deaths += 1;
+    }
+    assert!(deaths * stride > 40, "rounds of two conversations have more than {} effects", deaths * stride);
+}
+
 #[test]
 fn a_reviewed_result_lands_when_it_is_approved_of_and_not_before() {
     let plan = format!(

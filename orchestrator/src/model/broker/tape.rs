@@ -1,12 +1,13 @@
 //! Answers on tape: `--record` keeps every answer of a run beside what was asked, `--replay` gives them again without a
 //! socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
 //! asked twice has two recordings, taken one after the other, an instance's own first.
+//! What was given is kept in the run: one that is resumed goes on with it, and hears once more what was on the way.
 //!
 //! A recording holds what was asked and the bytes of the answer, never a header: no key can be in it, and where an answer
 //! repeats a key all the same, it is struck out before it comes here.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -279,7 +280,67 @@ pub struct Player {
     known: HashMap<blake3::Hash, Vec<Known>>,
     /// Written by hand, in the order in which they are given.
     written: Vec<Known>,
-    taken: Mutex<std::collections::HashSet<PathBuf>>,
+    given: Mutex<Given>,
+}
+
+/// What was given, so that the next answer is another.
+#[derive(Debug, Default)]
+struct Given {
+    taken: HashSet<PathBuf>,
+    /// What coordinators gave that are gone, for each question in order. Whoever was cut short asks the same once more, and
+    /// is to hear the same once more.
+    before: HashMap<blake3::Hash, VecDeque<PathBuf>>,
+    /// Where the next coordinator of the run finds it; `None` where there will be none.
+    kept: Option<std::fs::File>,
+}
+
+/// A line of what is kept.
+#[derive(Serialize, Deserialize)]
+struct GivenLine {
+    /// The question, as the hash of its canonical text.
+    question: String,
+    /// The name of the recording in its folder.
+    recording: String,
+}
+
+impl Given {
+    /// What a run's earlier coordinators kept in `file`; this one goes on with it. A line that was torn is no line: its
+    /// answer was not given.
+    fn go_on(folder: &Path, file: &Path) -> io::Result<Given> {
+        let text = match std::fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        let mut given = Given::default();
+        for line in text.lines().filter_map(|line| serde_json::from_str::<GivenLine>(line).ok()) {
+            let Ok(question) = blake3::Hash::from_hex(&line.question) else { continue };
+            let path = folder.join(line.recording);
+            if given.taken.insert(path.clone()) {
+                given.before.entry(question).or_default().push_back(path);
+            }
+        }
+        let mut kept = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            kept.write_all(b"\n")?;
+        }
+        Ok(Given { kept: Some(kept), ..given })
+    }
+
+    /// What was given for this question before, the oldest first, each once.
+    fn once_more(&mut self, question: &Question) -> Option<PathBuf> {
+        self.before.get_mut(&question.hash)?.pop_front()
+    }
+
+    /// Notes that a recording is given now.
+    fn take(&mut self, question: &Question, path: &Path) -> io::Result<()> {
+        self.taken.insert(path.to_owned());
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        let recording = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let line = GivenLine { question: question.hash.to_hex().to_string(), recording };
+        let mut line = serde_json::to_vec(&line).expect("plain data");
+        line.push(b'\n');
+        kept.write_all(&line)
+    }
 }
 
 #[derive(Debug)]
@@ -311,7 +372,17 @@ impl Player {
         }
         written.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path)));
         known.values_mut().for_each(|all| all.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path))));
-        Ok(Player { folder: folder.to_owned(), known, written, taken: Mutex::default() })
+        Ok(Player { folder: folder.to_owned(), known, written, given: Mutex::default() })
+    }
+
+    /// Goes on where earlier coordinators of the run stopped: what was given is kept in `file`.
+    ///
+    /// # Errors
+    /// [`TapeError::Io`].
+    pub fn go_on(mut self, file: &Path) -> Result<Self, TapeError> {
+        let given = Given::go_on(&self.folder, file);
+        self.given = Mutex::new(given.map_err(|source| TapeError::Io { path: file.to_owned(), source })?);
+        Ok(self)
     }
 
     /// The answer to a question, each recording once.
@@ -320,22 +391,23 @@ impl Player {
     /// [`Missing`]; [`TapeError`] when its file cannot be read any more.
     pub fn play(&self, instance: &InstanceId, question: &Question) -> Result<Recorded, PlayError> {
         let all = self.known.get(&question.hash).map(Vec::as_slice).unwrap_or_default();
-        let found = {
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            let free = || all.iter().filter(|known| !taken.contains(&known.path));
-            let found = free().find(|known| known.instance == *instance).or_else(|| free().next());
-            let turn = Some(question.answers() + 1);
-            let mut written = self.written.iter().filter(|known| known.instance == *instance && known.turn == turn);
-            let found = found.or_else(|| written.find(|known| !taken.contains(&known.path)));
-            found.map(|known| {
-                taken.insert(known.path.clone());
-                known.path.clone()
-            })
-        };
-        match found {
-            Some(path) => Ok(read(&path)?),
-            None => Err(self.missing(instance, question, all.len()).into()),
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = given.once_more(question) {
+            return Ok(read(&path)?);
         }
+        let is_free = |known: &&Known| !given.taken.contains(&known.path);
+        let recorded = || all.iter().filter(is_free);
+        let turn = Some(question.answers() + 1);
+        let written = || self.written.iter().filter(|known| known.instance == *instance && known.turn == turn);
+        let own = recorded().find(|known| known.instance == *instance);
+        let found = own.or_else(|| recorded().next()).or_else(|| written().find(is_free));
+        let Some(found) = found else {
+            return Err(self.missing(instance, question, all.len()).into());
+        };
+        let answer = read(&found.path)?;
+        let noted = given.take(question, &found.path);
+        noted.map_err(|source| TapeError::Io { path: self.folder.clone(), source })?;
+        Ok(answer)
     }
 
     fn missing(&self, instance: &InstanceId, question: &Question, used: usize) -> Missing {
@@ -543,6 +615,37 @@ mod tests {
         assert_eq!((played(&player, "x", "q"), played(&player, "x", "r")), (Ok(b"b".to_vec()), Ok(b"a".to_vec())));
         let more = played(&player, "x", "q").unwrap_err();
         assert!(more.ends_with("it was asked more often than the 2 times that are recorded"), "{more}");
+    }
+
+    #[test]
+    fn a_run_that_goes_on_hears_the_same_once_more_and_then_what_comes_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(folder.path()).unwrap();
+        ["1", "2", "3"].into_iter().for_each(|answer| keep(&recorder, "a", "q", answer.as_bytes()));
+        let kept = folder.path().join("given");
+        let player = || Player::open(folder.path()).unwrap().go_on(&kept).unwrap();
+        let first = player();
+        assert_eq!((played(&first, "a", "q"), played(&first, "a", "q")), (Ok(b"1".to_vec()), Ok(b"2".to_vec())));
+        std::fs::OpenOptions::new().append(true).open(&kept).unwrap().write_all(b"{\"question\":\"to").unwrap();
+        let second = player();
+        let all = [(); 3].map(|()| played(&second, "a", "q").unwrap());
+        assert_eq!(all, [b"1", b"2", b"3"]);
+        assert!(played(&second, "a", "q").is_err());
+    }
+
+    #[test]
+    fn an_answer_written_by_hand_is_not_given_to_another_conversation_after_a_death() {
+        let folder = tempfile::tempdir().unwrap();
+        for occurrence in 1..=2 {
+            let text = serde_json::json!({"version": 1, "instance": "x", "occurrence": occurrence, "turn": 1, "model": "ollama/m",
+                "dialect": "ollama", "content-type": "application/x-ndjson", "answer": occurrence.to_string()});
+            std::fs::write(folder.path().join(format!("{occurrence}.json")), text.to_string()).unwrap();
+        }
+        let kept = folder.path().join("given");
+        let player = || Player::open(folder.path()).unwrap().go_on(&kept).unwrap();
+        assert_eq!(played(&player(), "x", "first"), Ok(b"1".to_vec()));
+        assert_eq!(played(&player(), "x", "second"), Ok(b"2".to_vec()));
+        assert_eq!(played(&player(), "x", "first"), Ok(b"1".to_vec()));
     }
 
     #[test]
