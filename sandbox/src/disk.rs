@@ -274,6 +274,7 @@ mod tests {
                 copies: Vec::new(),
                 hide: Vec::new(),
                 home: "/home/nobody".into(),
+                home_files: Vec::new(),
                 tmp: None,
                 network: crate::policy::Network::None,
                 limits: crate::policy::Limits::default(),

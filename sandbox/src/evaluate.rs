@@ -260,6 +260,7 @@ mod tests {
             copies: if tier == Tier::Namespaces { vec![copy] } else { vec![] },
             hide: vec!["/opt/tool/secret".into()],
             home: "/home/u".into(),
+            home_files: Vec::new(),
             tmp: (tier == Tier::Landlock).then(|| "/home/state/tmp".into()),
             network: Network::None,
             limits: Limits::default(),

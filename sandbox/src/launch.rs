@@ -43,7 +43,7 @@ use crate::status::{Reader, Status, send};
 use crate::tree::Tree;
 use crate::wasm::{self, GuestJob};
 use crate::watchdog::{Breach, Watchdog};
-use crate::{capabilities, door, landlock, limits, root};
+use crate::{capabilities, door, home, landlock, limits, root};
 
 /// The exit status of init and job where the launch failed; nobody reads it, the status record says why.
 const EXIT_REFUSED: i32 = 125;
@@ -248,6 +248,7 @@ impl Launch<'_> {
             step("make mounts private", namespaces::make_mounts_private)?;
             root::enter(self.policy)?;
         }
+        step("fill the home folder", || home::fill(&draft.home, &draft.home_files))?;
         step("stdin", || dup2_stdin(open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?))?;
         // From here on no process of the same user can look into init, whose memory is a copy of the supervisor's.
         step("hide init", || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;

@@ -24,6 +24,8 @@ mod door;
 pub mod enforcement;
 /// Would this policy allow that access?
 pub mod evaluate;
+/// Files that a job finds in its home folder.
+mod home;
 /// The calling program as it lies in memory.
 pub mod image;
 /// The first process of a cage: it reaps, counts and ends all others.
@@ -68,6 +70,7 @@ pub fn prepare() {
 pub use cgroup::{Controller, GroupPlace};
 pub use enforcement::{Enforcement, Tier};
 pub use evaluate::{Decision, Rule, Wish, evaluate};
+pub use home::HomeFile;
 pub use launch::{Caged, Errand, Refused, launch, launch_compiler, launch_errand, launch_guest, launch_on_terminal};
 pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::cgroup::GroupPlace;
 use crate::enforcement::Tier;
+use crate::home::HomeFile;
 
 /// The longest list of grants, hidden paths or layers that is accepted. The kernel allows 100,000 mounts a namespace and
 /// 500 overlay layers; a job with more than this is a mistake.
@@ -37,6 +38,8 @@ pub struct Draft {
     pub hide: Vec<PathBuf>,
     /// The home folder: private and empty in the namespaces tier, a host folder granted for writing in the landlock tier.
     pub home: PathBuf,
+    /// Files that it holds from the start.
+    pub home_files: Vec<HomeFile>,
     /// Where temporary files go: `None` is a private `/tmp` (namespaces tier); else a host folder granted for writing.
     pub tmp: Option<PathBuf>,
     /// What may be reached over the network.
@@ -210,6 +213,9 @@ pub enum PolicyError {
     /// An overlay without lower layers.
     #[error("an overlay needs at least one lower layer")]
     NoLower,
+    /// A file of the home folder with another place.
+    #[error("the file {0:?} does not lie below the home folder")]
+    NotBelowHome(PathBuf),
     /// More than [`PATHS_MAX`] of something.
     #[error("more than {PATHS_MAX} {0}")]
     TooMany(&'static str),
@@ -254,6 +260,9 @@ impl Draft {
         }
         check_worktree(&self.worktree)?;
         check_home(&self.home)?;
+        if let Some(file) = self.home_files.iter().find(|file| !file.is_below_home()) {
+            return Err(PolicyError::NotBelowHome(file.path.clone()));
+        }
         if let Some(tmp) = &self.tmp {
             check_writable("the folder for temporary files", tmp)?;
         }
@@ -429,6 +438,7 @@ mod tests {
             copies: Vec::new(),
             hide: Vec::new(),
             home: "/home/u".into(),
+            home_files: Vec::new(),
             tmp: (tier == Tier::Landlock).then(|| "/home/u/state/tmp".into()),
             network: Network::None,
             limits: Limits::default(),

@@ -82,6 +82,7 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace])
         copies: Vec::new(),
         hide: Vec::new(),
         home: folder.join("home"),
+        home_files: Vec::new(),
         tmp: (tier == Tier::Landlock).then(|| folder.join("tmp")),
         network: Network::None,
         limits: generous(groups),

@@ -62,7 +62,7 @@ fn says(text: &str, words: &[&str]) {
 fn asks_its_model(repository: &Repository, server: &ModelServer, swarm: Swarm) {
     let ended = swarm.exits(0);
     let said = log(repository);
-    says(&said, &["HTTP/1.1 200 OK", "hello from a model", "message_stop", "the model is main"]);
+    says(&said, &["HTTP/1.1 200 OK", "hello from a model", "message_stop", "the model is big-1"]);
     assert_eq!(said.matches("HTTP/1.1 401").count(), 1, "{said}");
     says(&said, &["the task may not ask the model `claude-other`; it may ask: main", "is not offered here"]);
     assert!(!said.contains(KEY) && !ended.out.contains(KEY) && !ended.err.contains(KEY), "{said}{ended}");
@@ -100,18 +100,51 @@ fn a_program_asks_its_model_without_its_key() {
     asks_its_model(&repository, &server, swarm.env("ANTHROPIC_API_KEY", KEY));
 }
 
+/// A user namespace in which no other can be made.
+const LACK: &str = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+
+fn can_lack_namespaces() -> bool {
+    let probe = Command::new("unshare").args(["-r", "sh", "-c", LACK, "sh", "true"]).stderr(Stdio::null()).status();
+    let can = probe.is_ok_and(|status| status.success());
+    if !can {
+        println!("skip: no user namespace can be made without others in it");
+    }
+    can
+}
+
 #[test]
 fn a_machine_without_namespaces_asks_the_same() {
-    let lack = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-    let probe = Command::new("unshare").args(["-r", "sh", "-c", lack, "sh", "true"]).stderr(Stdio::null()).status();
-    if !probe.is_ok_and(|status| status.success()) {
-        println!("skip: no user namespace can be made without others in it");
+    if !can_lack_namespaces() {
         return;
     }
     let server = ModelServer::acting(vec![hello()]);
     let repository = scene("anthropic", &server.url(), PRICES);
     let swarm = task(&repository, "[sandbox.default]\nnetwork = ['example.org']", &script());
-    asks_its_model(&repository, &server, swarm.through(&["unshare", "-r", "sh", "-c", lack, "sh"]));
+    asks_its_model(&repository, &server, swarm.through(&["unshare", "-r", "sh", "-c", LACK, "sh"]));
+}
+
+/// Codex reads its provider from a file and from no variable.
+fn finds_its_settings(through: &[&str]) {
+    let repository = scene("openai-responses", "http://127.0.0.1:1", "");
+    let script = "cat \"$CODEX_HOME/config.toml\"\ntouch \"$CODEX_HOME/mine\"\nls -a ~";
+    task(&repository, "", script).through(through).exits(0);
+    let said = log(&repository);
+    let place = "base_url = \"http://127.0.0.1:";
+    says(
+        &said,
+        &["model = \"big-1\"", "model_provider = \"swarm\"", place, "env_key = \"OPENAI_API_KEY\"", "\n.swarm"],
+    );
+}
+
+#[test]
+fn a_program_that_reads_only_a_file_finds_its_model_there() {
+    finds_its_settings(&["env"]);
+    if can_lack_namespaces() {
+        finds_its_settings(&["unshare", "-r", "sh", "-c", LACK, "sh"]);
+    }
+    let repository = scene("openai-responses", "http://127.0.0.1:1", "");
+    let own = "[tasks.a.env]\nCODEX_HOME = '/tmp/mine'";
+    task(&repository, own, "test $CODEX_HOME = /tmp/mine && test ! -e ~/.swarm").exits(0);
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub fn policy(spec: &protocol::SandboxSpec) -> Result<sandbox::Policy, sandbox::
         copies: spec.cow.iter().map(copy).collect(),
         hide: spec.hide.clone(),
         home: spec.home.clone(),
+        home_files: spec.home_files.iter().map(home_file).collect(),
         tmp: spec.tmp.clone(),
         network: match &spec.network {
             protocol::NetworkSpec::None => sandbox::Network::None,
@@ -81,6 +82,10 @@ fn grant(grant: &protocol::Grant) -> sandbox::PathGrant {
     sandbox::PathGrant { path: grant.path.clone(), at: grant.at.clone(), access: access(grant.access) }
 }
 
+fn home_file(file: &protocol::HomeFile) -> sandbox::HomeFile {
+    sandbox::HomeFile { path: file.path.clone(), text: file.text.clone() }
+}
+
 fn access(access: protocol::Access) -> sandbox::Access {
     match access {
         protocol::Access::Read => sandbox::Access::Read,
@@ -133,6 +138,7 @@ pub fn compiler_policy(spec: &protocol::SandboxSpec, scratch: &Path) -> Result<s
         copies: Vec::new(),
         hide: Vec::new(),
         home,
+        home_files: Vec::new(),
         tmp,
         network: sandbox::Network::None,
         limits: sandbox::Limits {

@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::dial::Resolver;
 use super::proxy::{Gate, USER, serve};
 use super::refusals::Refusals;
-use crate::model::broker::endpoint::Desk;
+use crate::model::broker::endpoint::{Desk, Settings};
 
 /// The proxy's port inside a network namespace: one that no program takes by habit.
 pub const PORT: u16 = 31_280;
@@ -154,6 +154,11 @@ impl Door {
     /// caller's never stands where the placeholder belongs.
     pub fn models_env(&self) -> Vec<(String, String)> {
         self.gate.desk.as_ref().map(|desk| desk.env(self.port, &self.token)).unwrap_or_default()
+    }
+
+    /// Settings of programs that look for the models of their task in a file.
+    pub fn models_settings(&self) -> Vec<Settings> {
+        self.gate.desk.as_ref().map(|desk| desk.settings(self.port)).unwrap_or_default()
     }
 
     /// The variables by which programs find the proxy. curl, git, cargo, pip, npm and Go read the first six; node reads them

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::egress::{Beside, Door, Egress, Leads};
 use crate::event::Progress;
+use crate::model::broker::endpoint::Settings;
 use crate::secrets::Secrets;
 use crate::worker_process::{AgentLink, Permit, Said, WorkerError, WorkerProgram};
 
@@ -117,6 +118,13 @@ impl Jobs {
         let models = door.models_env();
         sandbox.env.retain(|(known, _)| !models.iter().any(|(name, _)| name == known));
         sandbox.env.extend(models);
+        for Settings { variable, folder, file } in door.models_settings() {
+            // A task that names a folder of its own has its own settings.
+            if !sandbox.env.iter().any(|(known, _)| known == variable) {
+                sandbox.env.push((variable.to_owned(), sandbox.home.join(folder).to_string_lossy().into_owned()));
+                sandbox.home_files.push(file);
+            }
+        }
         let missing = |(name, _): &(String, String)| !sandbox.env.iter().any(|(known, _)| known == name);
         let added: Vec<_> = door.env().into_iter().filter(missing).collect();
         sandbox.env.extend(added);

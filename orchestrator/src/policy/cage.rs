@@ -134,6 +134,7 @@ impl Cage {
             cow,
             hide: self.hide.clone(),
             home,
+            home_files: Vec::new(),
             tmp,
             network: self.network.clone(),
             limits: self.limits.clone(),

@@ -35,6 +35,6 @@ pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION, Wasm
 pub use outcome::{Ended, EnforcementReport, Outcome, Refusal};
 pub use probe::{Probe, Verdict};
 pub use sandbox_spec::{
-    Access, ControllerSpec, Cow, Grant, GroupSpec, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec,
+    Access, ControllerSpec, Cow, Grant, GroupSpec, HomeFile, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec,
 };
 pub use seen::{RefusedAct, SEEN_MAX, SeenRefusal};

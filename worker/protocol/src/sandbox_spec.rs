@@ -33,6 +33,9 @@ pub struct SandboxSpec {
     /// The job's home folder as `$HOME` names it: an empty private folder inside the cage. In the landlock tier it is a
     /// host folder made by the coordinator for this attempt.
     pub home: PathBuf,
+    /// Files that it holds from the start; one that is there already stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub home_files: Vec<HomeFile>,
     /// Where `/tmp` is: `None` gives a private tmpfs at `/tmp` (namespaces tier); a host folder made by the coordinator
     /// for this attempt is granted instead in the landlock tier, and `$TMPDIR` names it.
     pub tmp: Option<PathBuf>,
@@ -80,6 +83,15 @@ impl WorktreeSpec {
             WorktreeSpec::Overlay { at, .. } | WorktreeSpec::Directory { at, .. } => at,
         }
     }
+}
+
+/// A file in the home folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeFile {
+    /// Where, below the home folder: plain names only.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: String,
 }
 
 /// A host path and what may be done below it.

@@ -165,6 +165,7 @@ mod tests {
             copies: vec![],
             hide: vec![root.join("tool/file")],
             home: root.join("home"),
+            home_files: Vec::new(),
             tmp: None,
             network: Network::None,
             limits: Limits::default(),

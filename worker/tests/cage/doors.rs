@@ -240,6 +240,7 @@ fn no_port_rules(tier: Tier) {
         copies: Vec::new(),
         hide: Vec::new(),
         home: cage.home(),
+        home_files: Vec::new(),
         tmp: Some(cage.path("tmp")),
         network: Network::Egress { port: INSIDE },
         limits: Limits::default(),

@@ -183,6 +183,7 @@ impl Wasm {
             cow: Vec::new(),
             hide: Vec::new(),
             home: places.folder.join("home"),
+            home_files: Vec::new(),
             tmp: (tier == Tier::Landlock).then(|| places.folder.join("tmp")),
             network: NetworkSpec::None,
             limits: LimitsSpec::default(),

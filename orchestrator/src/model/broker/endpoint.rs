@@ -3,10 +3,12 @@
 //! here, outside of the cage. Metered, bounded and recorded like an agent's questions. Start reading at [`Desk::serve`].
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use swarm_protocol::HomeFile;
 use swarm_protocol::chat::Dialect;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -32,6 +34,28 @@ pub struct Desk {
     room: Semaphore,
 }
 
+/// The settings of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The variable that names its folder to it.
+    pub variable: &'static str,
+    /// That folder, below the home folder.
+    pub folder: &'static Path,
+    /// The file in it.
+    pub file: HomeFile,
+}
+
+/// Codex asks its own provider whatever `OPENAI_BASE_URL` says, over a web socket first; only another provider in its
+/// `config.toml` is asked elsewhere (codex 0.121 to 0.169). The key stays in its variable.
+fn codex_config(port: u16, model: &str) -> String {
+    format!(
+        "model = {}\nmodel_provider = \"swarm\"\n\n[model_providers.swarm]\nname = \"swarm\"\n\
+         base_url = \"http://127.0.0.1:{port}/v1\"\nenv_key = \"OPENAI_API_KEY\"\nwire_api = \"responses\"\n\
+         supports_websockets = false\n",
+        Value::from(model)
+    )
+}
+
 /// What a path asks for.
 enum Wanted {
     Ask { dialect: Dialect, model: Option<String>, action: &'static str },
@@ -49,12 +73,7 @@ impl Desk {
     /// stands where a key would.
     pub fn env(&self, port: u16, token: &str) -> Vec<(String, String)> {
         let place = format!("http://127.0.0.1:{port}");
-        let first = |dialects: &[Dialect]| {
-            self.caller
-                .models
-                .iter()
-                .find(|name| dialects.iter().any(|dialect| !self.broker.chain_for(name, *dialect).is_empty()))
-        };
+        let first = |dialects: &[Dialect]| self.first(dialects);
         let mut env = Vec::new();
         let mut set = |name: &str, value: &str| env.push((name.to_owned(), value.to_owned()));
         if let Some(model) = first(&[Dialect::Anthropic]) {
@@ -62,23 +81,44 @@ impl Desk {
             set("ANTHROPIC_API_KEY", token);
             let names =
                 ["MODEL", "SMALL_FAST_MODEL", "DEFAULT_OPUS_MODEL", "DEFAULT_SONNET_MODEL", "DEFAULT_HAIKU_MODEL"];
-            names.iter().for_each(|name| set(&format!("ANTHROPIC_{name}"), model));
+            names.iter().for_each(|name| set(&format!("ANTHROPIC_{name}"), &model));
         }
         if let Some(model) = first(&[Dialect::OpenaiChat, Dialect::OpenaiResponses]) {
             set("OPENAI_BASE_URL", &format!("{place}/v1"));
             set("OPENAI_API_BASE", &format!("{place}/v1"));
             set("OPENAI_API_KEY", token);
-            set("OPENAI_MODEL", model);
+            set("OPENAI_MODEL", &model);
         }
         if let Some(model) = first(&[Dialect::Gemini]) {
             set("GOOGLE_GEMINI_BASE_URL", &place);
             set("GEMINI_API_KEY", token);
-            set("GEMINI_MODEL", model);
+            set("GEMINI_MODEL", &model);
         }
         if let Some(model) = self.caller.models.first() {
             set("SWARM_MODEL", model);
         }
         env
+    }
+
+    /// The first of the task's models that understands one of the formats, by its provider's name: programs know from it what
+    /// the model can do.
+    fn first(&self, dialects: &[Dialect]) -> Option<String> {
+        let chain = |name: &String| {
+            dialects.iter().map(|dialect| self.broker.chain_for(name, *dialect)).find(|all| !all.is_empty())
+        };
+        let (name, endpoint) = self.caller.models.iter().find_map(|name| Some((name, chain(name)?.swap_remove(0))))?;
+        // A name that the plan gave to another of the task's models means that one.
+        let is_taken = self.caller.models.contains(&endpoint.model);
+        Some(if is_taken { name.clone() } else { endpoint.model })
+    }
+
+    /// Settings of programs that look for this endpoint in a file and in no variable.
+    pub fn settings(&self, port: u16) -> Vec<Settings> {
+        let codex = self.first(&[Dialect::OpenaiResponses]).map(|model| {
+            let (folder, text) = (Path::new(".swarm/codex"), codex_config(port, &model));
+            Settings { variable: "CODEX_HOME", folder, file: HomeFile { path: folder.join("config.toml"), text } }
+        });
+        codex.into_iter().collect()
     }
 
     /// Serves a connection to its end. `knows` says whether a word is the job's token.
