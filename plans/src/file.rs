@@ -211,19 +211,9 @@ fn lower(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Plan {
     let plan = parts.plan;
-    if plan.get("version").is_none() {
-        let at = Location::new(0, 0..0);
-        diagnostics.push(
-            Diagnostic::error(at, "the plan does not say its version").hint("write `version = 1` as its first line"),
-        );
-    }
     let tasks = plan.get("tasks").and_then(Node::table);
     let task_entries = tasks.map(|table| table.entries.as_slice()).unwrap_or_default();
-    if task_entries.is_empty() && plan.get("tasks").is_none_or(|node| node.table().is_some()) {
-        let at = plan.entry("tasks").map_or(Location::new(0, 0..0), |entry| entry.key_at);
-        let hint = "write a task, for example:\n[tasks.hello]\nrun = \"echo hello > hello.txt\"";
-        diagnostics.push(Diagnostic::error(at, "the plan has no tasks").hint(hint));
-    }
+    refuse_without_head(plan, task_entries, diagnostics);
     let defaults = plan.get("defaults").and_then(Node::table);
     refuse_nested_use(parts, defaults, diagnostics);
     let growths = Growths::of(task_entries, &parts.templates, diagnostics);
@@ -275,6 +265,21 @@ fn lower(
     };
     validate::plan(&plan, sources, diagnostics);
     plan
+}
+
+/// A plan says its version and has tasks.
+fn refuse_without_head(plan: &Table, tasks: &[Entry], diagnostics: &mut Vec<Diagnostic>) {
+    if plan.get("version").is_none() {
+        let at = Location::new(0, 0..0);
+        diagnostics.push(
+            Diagnostic::error(at, "the plan does not say its version").hint("write `version = 1` as its first line"),
+        );
+    }
+    if tasks.is_empty() && plan.get("tasks").is_none_or(|node| node.table().is_some()) {
+        let at = plan.entry("tasks").map_or(Location::new(0, 0..0), |entry| entry.key_at);
+        let hint = "write a task, for example:\n[tasks.hello]\nrun = \"echo hello > hello.txt\"";
+        diagnostics.push(Diagnostic::error(at, "the plan has no tasks").hint(hint));
+    }
 }
 
 /// Templates take nothing from other templates: two layers are enough to follow.

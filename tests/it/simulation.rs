@@ -379,17 +379,7 @@ impl Log {
                     assert!(before.is_none(), "{} joins once", one.id);
                 }
             }
-            RunEvent::AttemptStarted { instance, attempt } => {
-                self.needs_are_met(&instance.0);
-                let again = self.evicted.contains(&instance.0);
-                assert!(again || !self.results.contains_key(&instance.0), "{instance} starts after its end");
-                let count = self.attempts.entry(instance.0.clone()).or_default();
-                *count += 1;
-                assert_eq!(attempt.0, *count, "{instance}");
-                self.resting.remove(&instance.0);
-                assert!(self.running.insert(instance.0, attempt.0).is_none(), "one attempt at a time");
-                assert!(self.running.len() <= jobs, "{} run at once", self.running.len());
-            }
+            RunEvent::AttemptStarted { instance, attempt } => self.starts(instance.0, attempt.0, jobs),
             RunEvent::AttemptFinished { instance, attempt, change, retry_in_ms, .. } => {
                 assert_eq!(self.running.remove(&instance.0), Some(attempt.0), "{instance} ends what it started");
                 if change.is_some_and(|change| change.tree != change.base_tree) {
@@ -400,22 +390,7 @@ impl Log {
                 }
             }
             RunEvent::Reused { instances } => {
-                for one in instances {
-                    self.needs_are_met(&one.instance.0);
-                    assert!(
-                        !self.attempts.contains_key(&one.instance.0),
-                        "{} ran before it was looked up",
-                        one.instance
-                    );
-                    // The recorded result stands as its first.
-                    self.attempts.insert(one.instance.0.clone(), 1);
-                    let before = self.results.insert(one.instance.0.clone(), InstanceResult::Succeeded);
-                    assert!(before.is_none(), "{} ends once", one.instance);
-                    match one.change {
-                        Some(_) => drop(self.changed.insert(one.instance.0)),
-                        None => self.merged.push((one.instance.0, Fate::Empty)),
-                    }
-                }
+                instances.into_iter().for_each(|one| self.is_reused(one.instance.0, one.change.is_some()));
             }
             RunEvent::InstanceFinished { instance, result, .. } => {
                 assert!(!self.running.contains_key(&instance.0), "{instance} finishes behind its attempt");
@@ -442,6 +417,31 @@ impl Log {
             | RunEvent::Reopened { .. }
             | RunEvent::Retried { .. }
             | RunEvent::RunFinished { .. } => unreachable!("the run writes these"),
+        }
+    }
+
+    fn starts(&mut self, id: String, attempt: u32, jobs: usize) {
+        self.needs_are_met(&id);
+        let again = self.evicted.contains(&id);
+        assert!(again || !self.results.contains_key(&id), "{id} starts after its end");
+        let count = self.attempts.entry(id.clone()).or_default();
+        *count += 1;
+        assert_eq!(attempt, *count, "{id}");
+        self.resting.remove(&id);
+        assert!(self.running.insert(id, attempt).is_none(), "one attempt at a time");
+        assert!(self.running.len() <= jobs, "{} run at once", self.running.len());
+    }
+
+    fn is_reused(&mut self, id: String, has_changed: bool) {
+        self.needs_are_met(&id);
+        // The recorded result stands as its first.
+        assert!(self.attempts.insert(id.clone(), 1).is_none(), "{id} ran before it was looked up");
+        let before = self.results.insert(id.clone(), InstanceResult::Succeeded);
+        assert!(before.is_none(), "{id} ends once");
+        if has_changed {
+            self.changed.insert(id);
+        } else {
+            self.merged.push((id, Fate::Empty));
         }
     }
 

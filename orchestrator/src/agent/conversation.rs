@@ -106,6 +106,16 @@ impl Shown {
         }
     }
 
+    /// What is shown of an entry beside what was shown already.
+    fn page(&mut self, entry: &Entry) -> String {
+        match entry {
+            Entry::Answer { reply, .. } => std::mem::take(self).rest(reply),
+            // Somebody speaks while an answer arrives: it goes on behind that.
+            Entry::Hint { .. } if !self.text.is_empty() => format!("\n{}\n", show::entry(entry)),
+            entry => std::mem::take(self).broken_off() + &show::entry(entry),
+        }
+    }
+
     /// What is still to be shown of an answer that is whole.
     fn rest(self, reply: &Reply) -> String {
         match (self.text.is_empty(), self.text.trim() == reply.text().trim()) {
@@ -408,11 +418,8 @@ impl Conversation<'_> {
 
     /// Keeps an entry: in the transcript, on disk, and in the log.
     pub async fn keep(&mut self, entry: Entry, held: &mut Held) {
-        let shown = std::mem::take(&mut self.shown);
-        self.ear.log(&match &entry {
-            Entry::Answer { reply, .. } => shown.rest(reply),
-            entry => shown.broken_off() + &show::entry(entry),
-        });
+        let text = self.shown.page(&entry);
+        self.ear.log(&text);
         let transcript = Arc::clone(&self.transcript);
         let kept = move || transcript.lock().unwrap_or_else(PoisonError::into_inner).keep(&entry);
         let kept = tokio::task::spawn_blocking(kept).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
@@ -529,6 +536,16 @@ mod tests {
             "\nI look.\n$ ls\n",
         );
         check(&[], "I look.", "\nI look.\n$ ls\n");
+    }
+
+    #[test]
+    fn an_answer_goes_on_behind_a_hint() {
+        let (page, mut shown) = (Page::default(), Shown::default());
+        shown.hear(text("I lo"), &page);
+        page.log(&shown.page(&Entry::Hint { text: "quick".to_owned() }));
+        shown.hear(text("ok."), &page);
+        page.log(&shown.rest(&reply("I look.")));
+        assert_eq!(page.0.into_inner().unwrap(), "\nI lo\n── a person says ──\n  > quick\n\nok.\n$ ls\n");
     }
 
     #[test]

@@ -72,11 +72,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
                 return None;
             }
             let entry = state.instances.get(instance)?;
-            let (mark, tone) = words::mark(*result);
-            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
-            let spent = if entry.attempts.is_empty() { String::new() } else { words::duration(entry.spent_ms()) };
-            let said = result_text(*result, cause.as_deref(), entry);
-            Some(format!("{} {name} {spent:>7}  {said}", style.paint(tone, mark)).trim_end().to_owned())
+            Some(finished_line(&words::instance(instance), *result, cause.as_deref(), entry, style))
         }
         RunEvent::Merged { instance, fate: Fate::Parked { reason, .. } } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
@@ -112,6 +108,20 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         | RunEvent::Landing { .. }
         | RunEvent::RunFinished { .. } => None,
     }
+}
+
+fn finished_line(
+    name: &str,
+    result: InstanceResult,
+    cause: Option<&str>,
+    entry: &InstanceState,
+    style: Style,
+) -> String {
+    let (mark, tone) = words::mark(result);
+    let name = words::pad(name, NAME_COLUMNS);
+    let spent = if entry.attempts.is_empty() { String::new() } else { words::duration(entry.spent_ms()) };
+    let said = result_text(result, cause, entry);
+    format!("{} {name} {spent:>7}  {said}", style.paint(tone, mark)).trim_end().to_owned()
 }
 
 /// One line for all that need not run again: how many, whose results, and what that saved.

@@ -155,6 +155,8 @@ fn talk(
             Err(mpsc::RecvTimeoutError::Timeout) | Ok(News::Told(ToPerson::Joined | ToPerson::Heard)) => {}
             Ok(News::Told(ToPerson::Asked { id, call, text })) => {
                 open = Some(id);
+                // What it asks of was said before.
+                printer.print()?;
                 let how = if call { "allow it? [y/N, or why not]" } else { "your answer:" };
                 it.err.write(&format!("it asks: {}\n{how} ", shown(&text)))?;
             }
