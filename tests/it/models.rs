@@ -123,8 +123,11 @@ fn a_machine_without_namespaces_asks_the_same() {
     asks_its_model(&repository, &server, swarm.through(&["unshare", "-r", "sh", "-c", LACK, "sh"]));
 }
 
-/// Codex reads its provider from a file and from no variable.
+/// What codex and gemini find in no variable.
 fn finds_its_settings(through: &[&str]) {
+    let repository = scene("gemini", "http://127.0.0.1:1", "");
+    task(&repository, "", "cat \"$GEMINI_CLI_SYSTEM_DEFAULTS_PATH\"").through(through).exits(0);
+    says(&log(&repository), &["\"selectedType\":\"gemini-api-key\""]);
     let repository = scene("openai-responses", "http://127.0.0.1:1", "");
     let script = "cat \"$CODEX_HOME/config.toml\"\ntouch \"$CODEX_HOME/mine\"\nls -a ~";
     task(&repository, "", script).through(through).exits(0);

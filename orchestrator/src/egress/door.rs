@@ -156,7 +156,7 @@ impl Door {
         self.gate.desk.as_ref().map(|desk| desk.env(self.port, &self.token)).unwrap_or_default()
     }
 
-    /// Settings of programs that look for the models of their task in a file.
+    /// Settings of programs that do not find the models of their task by variables alone.
     pub fn models_settings(&self) -> Vec<Settings> {
         self.gate.desk.as_ref().map(|desk| desk.settings(self.port)).unwrap_or_default()
     }

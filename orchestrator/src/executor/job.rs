@@ -118,10 +118,10 @@ impl Jobs {
         let models = door.models_env();
         sandbox.env.retain(|(known, _)| !models.iter().any(|(name, _)| name == known));
         sandbox.env.extend(models);
-        for Settings { variable, folder, file } in door.models_settings() {
-            // A task that names a folder of its own has its own settings.
+        for Settings { variable, place, file } in door.models_settings() {
+            // A task that names a place of its own has its own settings.
             if !sandbox.env.iter().any(|(known, _)| known == variable) {
-                sandbox.env.push((variable.to_owned(), sandbox.home.join(folder).to_string_lossy().into_owned()));
+                sandbox.env.push((variable.to_owned(), sandbox.home.join(place).to_string_lossy().into_owned()));
                 sandbox.home_files.push(file);
             }
         }

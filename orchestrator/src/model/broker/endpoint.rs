@@ -3,7 +3,6 @@
 //! here, outside of the cage. Metered, bounded and recorded like an agent's questions. Start reading at [`Desk::serve`].
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,13 +36,17 @@ pub struct Desk {
 /// The settings of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The variable that names its folder to it.
+    /// The variable by which it finds them.
     pub variable: &'static str,
-    /// That folder, below the home folder.
-    pub folder: &'static Path,
-    /// The file in it.
+    /// What that variable names, below the home folder: the file, or its folder.
+    pub place: &'static str,
+    /// The file.
     pub file: HomeFile,
 }
+
+/// Gemini's program takes a base URL for a gateway of its own kind, and refuses that kind, unless its settings say that
+/// it has a key (gemini-cli 0.61).
+const GEMINI_DEFAULTS: &str = "{\"security\":{\"auth\":{\"selectedType\":\"gemini-api-key\"}}}\n";
 
 /// Codex asks its own provider whatever `OPENAI_BASE_URL` says, over a web socket first; only another provider in its
 /// `config.toml` is asked elsewhere (codex 0.121 to 0.169). The key stays in its variable.
@@ -112,13 +115,19 @@ impl Desk {
         Some(if is_taken { name.clone() } else { endpoint.model })
     }
 
-    /// Settings of programs that look for this endpoint in a file and in no variable.
+    /// Settings of programs that do not find this endpoint by variables alone.
     pub fn settings(&self, port: u16) -> Vec<Settings> {
-        let codex = self.first(&[Dialect::OpenaiResponses]).map(|model| {
-            let (folder, text) = (Path::new(".swarm/codex"), codex_config(port, &model));
-            Settings { variable: "CODEX_HOME", folder, file: HomeFile { path: folder.join("config.toml"), text } }
+        let codex = self.first(&[Dialect::OpenaiResponses]).map(|model| Settings {
+            variable: "CODEX_HOME",
+            place: ".swarm/codex",
+            file: HomeFile { path: ".swarm/codex/config.toml".into(), text: codex_config(port, &model) },
         });
-        codex.into_iter().collect()
+        let gemini = self.first(&[Dialect::Gemini]).map(|_| Settings {
+            variable: "GEMINI_CLI_SYSTEM_DEFAULTS_PATH",
+            place: ".swarm/gemini.json",
+            file: HomeFile { path: ".swarm/gemini.json".into(), text: GEMINI_DEFAULTS.to_owned() },
+        });
+        codex.into_iter().chain(gemini).collect()
     }
 
     /// Serves a connection to its end. `knows` says whether a word is the job's token.
