@@ -230,6 +230,12 @@ fn a_run_is_recorded_and_replayed_without_key_and_server() {
     assert_eq!(replayed.code, 0, "{replayed}");
     assert_eq!(tree(&replayed), tree(&recorded));
     says(&replayed.err, &["1 replayed"]);
+    let plans_own = format!(
+        "[models.mine]\nprovider = 'anthropic'\nmodel = 'big-1'\nbase-url = '{}'\n[tasks.b]\nmodels = ['mine']\nrun = 'true'\n",
+        server.url()
+    );
+    task(&repository, &plans_own, &script("hi")).args(&["--into", "x"]).exits(2);
+    task(&repository, &plans_own, &script("hi")).args(&["--replay", &tape, "--into", "again"]).exits(0);
     let other = replay("ho");
     assert_eq!(server.asked().len(), calls, "nobody was called: {other}");
     let again = task(&repository, "", &script("hi")).args(&["--record", &tape, "--into", "x"]).exits(2);

@@ -1,13 +1,19 @@
 //! Answers on tape: `--record` keeps every answer of a run beside what was asked, `--replay` gives them again without a
 //! socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
-//! asked twice has two recordings, taken one after the other, an instance's own first.
+//! asked twice has two recordings, taken one after the other, an instance's own first. A program puts ids and times of its
+//! own into what it asks: where nothing answers exactly that, what its instance asked alike is given, in the order of then.
 //! What was given is kept in the run: one that is resumed goes on with it, and hears once more what was on the way.
 //!
 //! A recording holds what was asked and the bytes of the answer, never a header: no key can be in it, and where an answer
 //! repeats a key all the same, it is struck out before it comes here.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Write as _};
+/// What two runs of one program have in common in what they ask.
+mod alike;
+/// Which recordings a run was given.
+mod given;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use swarm_plans::InstanceId;
 use swarm_protocol::chat::{Dialect, ModelRequest};
+
+use self::alike::alike;
+use self::given::Given;
 
 /// The version of the files.
 const VERSION: u32 = 1;
@@ -89,6 +98,8 @@ pub struct Question {
     /// Keys in order.
     request: Value,
     hash: blake3::Hash,
+    /// Of a program's question, what it has in common with the same question of another run of it.
+    alike: Option<blake3::Hash>,
 }
 
 impl Question {
@@ -107,8 +118,15 @@ impl Question {
 
     fn new(request: Value) -> Self {
         let request = canonical(request);
-        let hash = blake3::hash(request.to_string().as_bytes());
-        Question { request, hash }
+        let hash = |request: &Value| blake3::hash(request.to_string().as_bytes());
+        let is_of_program = request.get("path").is_some() && request.get("body").is_some();
+        let alike = is_of_program.then(|| hash(&alike(&request)));
+        Question { hash: hash(&request), request, alike }
+    }
+
+    /// What it is known by in another life of its run.
+    fn key(&self) -> blake3::Hash {
+        self.alike.unwrap_or(self.hash)
     }
 
     /// Answers that the conversation holds already.
@@ -147,6 +165,9 @@ pub struct Recorded {
     pub instance: InstanceId,
     /// The how manieth of its question, from 1.
     occurrence: u32,
+    /// The how manieth of the whole folder, from 1. Recordings of before this was kept have none.
+    #[serde(default)]
+    sequence: u32,
     /// The model that answered, `provider/model`.
     pub model: String,
     /// The wire format of the answer.
@@ -206,8 +227,15 @@ pub struct Heard<'a> {
 #[derive(Debug)]
 pub struct Recorder {
     folder: PathBuf,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     /// How often each question was answered.
-    counts: Mutex<HashMap<blake3::Hash, u32>>,
+    each: HashMap<blake3::Hash, u32>,
+    /// All answers.
+    all: u32,
 }
 
 impl Recorder {
@@ -230,11 +258,12 @@ impl Recorder {
     /// [`TapeError`].
     pub fn go_on(folder: &Path) -> Result<Self, TapeError> {
         std::fs::create_dir_all(folder).map_err(|source| TapeError::Io { path: folder.to_owned(), source })?;
-        let mut counts: HashMap<blake3::Hash, u32> = HashMap::new();
+        let mut counts = Counts::default();
         for path in recordings(folder)? {
             let recorded = read(&path)?;
-            let count = counts.entry(Question::new(recorded.request).hash).or_default();
+            let count = counts.each.entry(Question::new(recorded.request).hash).or_default();
             *count = (*count).max(recorded.occurrence);
+            counts.all = counts.all.max(recorded.sequence);
         }
         Ok(Recorder { folder: folder.to_owned(), counts: Mutex::new(counts) })
     }
@@ -244,11 +273,13 @@ impl Recorder {
     /// # Errors
     /// [`TapeError::Io`].
     pub fn keep(&self, question: &Question, heard: &Heard<'_>) -> Result<(), TapeError> {
-        let occurrence = {
+        let (occurrence, sequence) = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(question.hash).or_default();
+            counts.all += 1;
+            let sequence = counts.all;
+            let count = counts.each.entry(question.hash).or_default();
             *count += 1;
-            *count
+            (*count, sequence)
         };
         let body = match std::str::from_utf8(heard.bytes) {
             Ok(text) => Body::Answer(text.to_owned()),
@@ -258,6 +289,7 @@ impl Recorder {
             version: VERSION,
             instance: heard.instance.clone(),
             occurrence,
+            sequence,
             model: heard.model.to_owned(),
             dialect: heard.dialect,
             content_type: heard.content_type.to_owned(),
@@ -278,76 +310,19 @@ impl Recorder {
 pub struct Player {
     folder: PathBuf,
     known: HashMap<blake3::Hash, Vec<Known>>,
+    /// Of programs, by what their questions have in common with those of another run.
+    alike: HashMap<blake3::Hash, Vec<Known>>,
     /// Written by hand, in the order in which they are given.
     written: Vec<Known>,
     given: Mutex<Given>,
 }
 
-/// What was given, so that the next answer is another.
-#[derive(Debug, Default)]
-struct Given {
-    taken: HashSet<PathBuf>,
-    /// What coordinators gave that are gone, for each question in order. Whoever was cut short asks the same once more, and
-    /// is to hear the same once more.
-    before: HashMap<blake3::Hash, VecDeque<PathBuf>>,
-    /// Where the next coordinator of the run finds it; `None` where there will be none.
-    kept: Option<std::fs::File>,
-}
-
-/// A line of what is kept.
-#[derive(Serialize, Deserialize)]
-struct GivenLine {
-    /// The question, as the hash of its canonical text.
-    question: String,
-    /// The name of the recording in its folder.
-    recording: String,
-}
-
-impl Given {
-    /// What a run's earlier coordinators kept in `file`; this one goes on with it. A line that was torn is no line: its
-    /// answer was not given.
-    fn go_on(folder: &Path, file: &Path) -> io::Result<Given> {
-        let text = match std::fs::read_to_string(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read?,
-        };
-        let mut given = Given::default();
-        for line in text.lines().filter_map(|line| serde_json::from_str::<GivenLine>(line).ok()) {
-            let Ok(question) = blake3::Hash::from_hex(&line.question) else { continue };
-            let path = folder.join(line.recording);
-            if given.taken.insert(path.clone()) {
-                given.before.entry(question).or_default().push_back(path);
-            }
-        }
-        let mut kept = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
-        if !text.is_empty() && !text.ends_with('\n') {
-            kept.write_all(b"\n")?;
-        }
-        Ok(Given { kept: Some(kept), ..given })
-    }
-
-    /// What was given for this question before, the oldest first, each once.
-    fn once_more(&mut self, question: &Question) -> Option<PathBuf> {
-        self.before.get_mut(&question.hash)?.pop_front()
-    }
-
-    /// Notes that a recording is given now.
-    fn take(&mut self, question: &Question, path: &Path) -> io::Result<()> {
-        self.taken.insert(path.to_owned());
-        let Some(kept) = &mut self.kept else { return Ok(()) };
-        let recording = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let line = GivenLine { question: question.hash.to_hex().to_string(), recording };
-        let mut line = serde_json::to_vec(&line).expect("plain data");
-        line.push(b'\n');
-        kept.write_all(&line)
-    }
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     path: PathBuf,
     instance: InstanceId,
     occurrence: u32,
+    sequence: u32,
     turn: Option<usize>,
 }
 
@@ -358,21 +333,27 @@ impl Player {
     /// [`TapeError`].
     pub fn open(folder: &Path) -> Result<Self, TapeError> {
         let mut known: HashMap<blake3::Hash, Vec<Known>> = HashMap::new();
-        let mut written = Vec::new();
+        let (mut alike, mut written) = (HashMap::<blake3::Hash, Vec<Known>>::new(), Vec::new());
         for path in recordings(folder)? {
-            let Recorded { instance, occurrence, request, turn, .. } = read(&path)?;
-            let recording = Known { path, instance, occurrence, turn };
-            match request {
-                Value::Null => written.push(recording),
-                request => known.entry(Question::new(request).hash).or_default().push(recording),
+            let Recorded { instance, occurrence, sequence, request, turn, .. } = read(&path)?;
+            let recording = Known { path, instance, occurrence, sequence, turn };
+            if request.is_null() {
+                written.push(recording);
+                continue;
             }
+            let question = Question::new(request);
+            if let Some(common) = question.alike {
+                alike.entry(common).or_default().push(recording.clone());
+            }
+            known.entry(question.hash).or_default().push(recording);
         }
         if known.is_empty() && written.is_empty() {
             return Err(TapeError::Empty(folder.to_owned()));
         }
         written.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path)));
         known.values_mut().for_each(|all| all.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path))));
-        Ok(Player { folder: folder.to_owned(), known, written, given: Mutex::default() })
+        alike.values_mut().for_each(|all| all.sort_by(|a, b| (a.sequence, &a.path).cmp(&(b.sequence, &b.path))));
+        Ok(Player { folder: folder.to_owned(), known, alike, written, given: Mutex::default() })
     }
 
     /// Goes on where earlier coordinators of the run stopped: what was given is kept in `file`.
@@ -390,19 +371,12 @@ impl Player {
     /// # Errors
     /// [`Missing`]; [`TapeError`] when its file cannot be read any more.
     pub fn play(&self, instance: &InstanceId, question: &Question) -> Result<Recorded, PlayError> {
-        let all = self.known.get(&question.hash).map(Vec::as_slice).unwrap_or_default();
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = given.once_more(question) {
             return Ok(read(&path)?);
         }
-        let is_free = |known: &&Known| !given.taken.contains(&known.path);
-        let recorded = || all.iter().filter(is_free);
-        let turn = Some(question.answers() + 1);
-        let written = || self.written.iter().filter(|known| known.instance == *instance && known.turn == turn);
-        let own = recorded().find(|known| known.instance == *instance);
-        let found = own.or_else(|| recorded().next()).or_else(|| written().find(is_free));
-        let Some(found) = found else {
-            return Err(self.missing(instance, question, all.len()).into());
+        let Some(found) = self.answers(instance, question).find(|known| !given.taken.contains(&known.path)) else {
+            return Err(self.missing(instance, question).into());
         };
         let answer = read(&found.path)?;
         let noted = given.take(question, &found.path);
@@ -410,8 +384,21 @@ impl Player {
         Ok(answer)
     }
 
-    fn missing(&self, instance: &InstanceId, question: &Question, used: usize) -> Missing {
-        let used = used + self.written.iter().filter(|known| known.instance == *instance).count();
+    /// What may answer a question, the best first: the same question, the instance's own before others'; a question of the
+    /// instance that is alike; what was written by hand for the instance and the place in its conversation.
+    fn answers(&self, instance: &InstanceId, question: &Question) -> impl Iterator<Item = &Known> {
+        let same = || self.known.get(&question.hash).into_iter().flatten();
+        let alike = question.alike.and_then(|common| self.alike.get(&common)).into_iter().flatten();
+        let turn = Some(question.answers() + 1);
+        let is_own = move |known: &&Known| known.instance == *instance;
+        let written = self.written.iter().filter(move |known| known.turn == turn);
+        same().filter(is_own).chain(same()).chain(alike.filter(is_own)).chain(written.filter(is_own))
+    }
+
+    fn missing(&self, instance: &InstanceId, question: &Question) -> Missing {
+        let by_hand = self.written.iter().filter(|known| known.instance == *instance);
+        let used: HashSet<&Path> = self.answers(instance, question).chain(by_hand).map(|known| &*known.path).collect();
+        let used = used.len();
         let detail = if used > 0 {
             format!("it was asked more often than the {used} times that are recorded")
         } else {
@@ -533,6 +520,8 @@ impl From<PlayError> for super::AskError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use swarm_protocol::chat::{Message, UserPart};
 
     use super::*;
@@ -646,6 +635,29 @@ mod tests {
         assert_eq!(played(&player(), "x", "first"), Ok(b"1".to_vec()));
         assert_eq!(played(&player(), "x", "second"), Ok(b"2".to_vec()));
         assert_eq!(played(&player(), "x", "first"), Ok(b"1".to_vec()));
+    }
+
+    #[test]
+    fn a_program_with_another_session_hears_what_it_heard_in_order_and_another_prompt_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let asked = |session: &str, prompt: &str| {
+            Question::of_program("/v1/messages", &serde_json::json!({"session": session, "prompt": prompt}))
+        };
+        let instance = InstanceId("a".to_owned());
+        let recorder = Recorder::create(folder.path()).unwrap();
+        for (session, answer) in [("s-1", "first"), ("s-2", "second")] {
+            let (model, content_type) = ("anthropic/m", "text/event-stream");
+            let bytes = answer.as_bytes();
+            let heard = Heard { instance: &instance, model, dialect: Dialect::Anthropic, content_type, bytes };
+            recorder.keep(&asked(session, "poll"), &heard).unwrap();
+        }
+        let player = Player::open(folder.path()).unwrap();
+        let hears = |by: &InstanceId, session, prompt| player.play(by, &asked(session, prompt)).map(|it| it.bytes());
+        assert!(hears(&InstanceId("b".to_owned()), "s-3", "poll").is_err(), "another's");
+        assert!(hears(&instance, "s-3", "else").is_err());
+        assert_eq!(hears(&instance, "s-3", "poll"), Ok(Ok(b"first".to_vec())));
+        assert_eq!(hears(&instance, "s-3", "poll"), Ok(Ok(b"second".to_vec())));
+        assert!(hears(&instance, "s-3", "poll").unwrap_err().to_string().contains("more often than the 2 times"));
     }
 
     #[test]
