@@ -1,13 +1,14 @@
 //! The target branch into the user's checkout. The only place that writes into a checkout, so it refuses early and moves
 //! last: what would be overwritten is found out before anything is touched, libgit2's own safe checkout looks again, and the
-//! branch moves by compare-and-swap after the files are there. A crash in between leaves the new files as local changes.
+//! branch moves by compare-and-swap after the files and the index are there. What an application that dies in between has
+//! written, the next one takes back before it begins ([`undo`]); one that fails takes it back itself.
 //!
 //! Where both have gone on, their merge is a tree that nobody has seen yet: it is judged as the merge train judges its own.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
 use git2::{IndexEntry, Oid, RepositoryState, Signature, Status, StatusOptions, Time};
@@ -15,13 +16,21 @@ use git2::{IndexEntry, Oid, RepositoryState, Signature, Status, StatusOptions, T
 use crate::collect::display_path;
 use crate::collect::rules::judge_together;
 use crate::executor::settle::refused;
+use crate::fault;
+use crate::journal::LockError;
 use crate::merge::FoldError;
 use crate::repository::{Identity, Repository, RepositoryError, Swap};
 use crate::tree::TreeError;
 
+/// Who may write into a checkout.
+mod claim;
 /// How far landed changes may reach.
 mod scopes;
+/// What was half written is taken back.
+mod undo;
 
+pub use claim::unlock_index;
+use claim::{Claim, HeldIndex, Note};
 pub use scopes::Scopes;
 use scopes::carried_too_far;
 
@@ -45,7 +54,7 @@ pub enum Applied {
     },
 }
 
-/// Why nothing was applied. Nothing has changed then, except after [`ApplyError::Raced`].
+/// Why nothing was applied. Nothing has changed then, except after [`ApplyError::HalfWay`].
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// There is no checkout to apply to.
@@ -85,7 +94,32 @@ pub enum ApplyError {
     /// Objects could not be read.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// Somebody moved the checkout's branch meanwhile: the files are those of the result, the branch is where it was moved.
+    /// Another application works there.
+    #[error("apply: {0}")]
+    Busy(#[from] LockError),
+    /// A git works there, or died there.
+    #[error("apply while another git works in this checkout: {} exists", .0.display())]
+    IndexLocked(PathBuf),
+    /// What an earlier application left cannot be read.
+    #[error("read what an earlier apply was doing: {} is damaged or of another version", .0.display())]
+    Note(PathBuf),
+    /// It failed, and what it had written could not be taken back, either.
+    #[error("{source}; some files are written already, and to take them back failed: {undo}")]
+    HalfWay {
+        /// Why it failed.
+        source: Box<ApplyError>,
+        /// Why the rest failed.
+        undo: Box<ApplyError>,
+    },
+    /// The file system.
+    #[error("use {}: {source}", path.display())]
+    Io {
+        /// Which path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody moved the checkout's branch meanwhile.
     #[error("move {branch}: somebody else moved it meanwhile")]
     Raced {
         /// The checkout's branch.
@@ -120,13 +154,13 @@ pub struct Merging<'a> {
 }
 
 /// Merges a branch into the checkout: a fast-forward where possible, else a merge commit by `identity` at `date_s` (seconds
-/// since the Unix epoch).
+/// since the Unix epoch). What an earlier application left that did not come to its end is put in order first.
 ///
 /// # Errors
 /// All of [`ApplyError`].
 pub fn apply(
     repository: &Repository,
-    Merging { target, name, scopes }: Merging<'_>,
+    merging: Merging<'_>,
     identity: &Identity,
     date_s: i64,
 ) -> Result<Applied, ApplyError> {
@@ -137,6 +171,34 @@ pub fn apply(
     if let Some(work) = under_way(git.state()) {
         return Err(ApplyError::UnderWay(work));
     }
+    let claim = Claim::take(repository, date_s.unsigned_abs() * 1000)?;
+    if let Some(note) = claim.note()? {
+        undo::take_back(&claim, &note)?;
+    }
+    let held = claim.hold_index()?;
+    match merge_into(repository, &claim, &held, merging, (identity, date_s)) {
+        Err(source) => {
+            drop(held);
+            // Nothing was written where nothing is noted.
+            let undone = claim.note().and_then(|note| note.map_or(Ok(()), |note| undo::take_back(&claim, &note)));
+            Err(match undone {
+                Ok(()) => source,
+                Err(undo) => ApplyError::HalfWay { source: source.into(), undo: undo.into() },
+            })
+        }
+        applied => applied,
+    }
+}
+
+/// Merges, with nobody else in the checkout. What it was doing when it fails, the claim's note tells.
+fn merge_into(
+    repository: &Repository,
+    claim: &Claim<'_>,
+    held: &HeldIndex<'_>,
+    Merging { target, name, scopes }: Merging<'_>,
+    (identity, date_s): (&Identity, i64),
+) -> Result<Applied, ApplyError> {
+    let (git, _index) = held.git()?;
     let head = repository.resolve("HEAD")?;
     if head == target || git.graph_descendant_of(head, target)? {
         return Ok(Applied::UpToDate);
@@ -152,13 +214,20 @@ pub fn apply(
     } else {
         let who = Signature::new(&identity.name, &identity.email, &Time::new(date_s, 0))?;
         let parents = [&git.find_commit(head)?, &git.find_commit(target)?];
+        fault::point().map_err(|source| ApplyError::Io { path: repository.common_dir().to_owned(), source })?;
         git.commit(None, &who, &who, &format!("Merge branch '{name}'\n"), &git.find_tree(tree)?, &parents)?
     };
+    let note = Note::new(repository.tree_of(head)?, tree, repository.head_branch()?);
+    claim.write(&note)?;
     // A second look by libgit2 itself, at the moment of writing.
     let mut safe = CheckoutBuilder::new();
     safe.safe().overwrite_ignored(false);
-    git.checkout_tree(git.find_tree(tree)?.as_object(), Some(&mut safe))?;
-    move_head(repository, head, commit, name)?;
+    count_files(&mut safe);
+    written(&git, git.checkout_tree(git.find_tree(tree)?.as_object(), Some(&mut safe)))?;
+    held.publish()?;
+    let tell = |moving| claim.write(&note.moving(moving)).map_err(std::io::Error::other);
+    move_head(repository, (head, commit), name, &tell)?;
+    claim.forget()?;
     Ok(if forward { Applied::FastForward { to: commit } } else { Applied::Merged { commit } })
 }
 
@@ -233,14 +302,37 @@ fn exists_below(root: &Path, path: &[u8]) -> bool {
     root.join(OsStr::from_bytes(path)).symlink_metadata().is_ok()
 }
 
-fn move_head(repository: &Repository, from: Oid, to: Oid, name: &str) -> Result<(), ApplyError> {
+/// Makes each file that a checkout writes an effect at which a test can end the process.
+fn count_files(options: &mut CheckoutBuilder<'_>) {
+    // The first call comes before the first file. Of an error libgit2 is not told; what follows fails then, too.
+    options.progress(|_, _, _| drop(fault::point()));
+}
+
+/// What a checkout came to, with the error that a test asked for in its midst.
+fn written(git: &git2::Repository, checked_out: Result<(), git2::Error>) -> Result<(), ApplyError> {
+    checked_out?;
+    let path = git.workdir().unwrap_or(git.path());
+    fault::point().map_err(|source| ApplyError::Io { path: path.to_owned(), source })
+}
+
+fn move_head(
+    repository: &Repository,
+    (from, to): (Oid, Oid),
+    name: &str,
+    tell: &dyn Fn(bool) -> std::io::Result<()>,
+) -> Result<(), ApplyError> {
     let reflog = format!("swarm apply: {name}");
     match repository.head_branch()? {
-        Some(branch) => match repository.compare_and_swap(&branch, Some(from), to, &reflog)? {
+        Some(branch) => match repository.compare_and_swap_told(&branch, Some(from), to, &reflog, tell)? {
             Swap::Done => Ok(()),
             Swap::Moved(_) => Err(ApplyError::Raced { branch }),
         },
-        None => Ok(repository.handle()?.set_head_detached(to)?),
+        None => {
+            let io = |source| ApplyError::Io { path: repository.git_dir().join("HEAD"), source };
+            tell(true).map_err(io)?;
+            repository.handle()?.set_head_detached(to)?;
+            tell(false).map_err(io)
+        }
     }
 }
 

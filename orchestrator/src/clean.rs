@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use git2::Oid;
 
 use crate::base::published::clear_prepared;
-use crate::commit::{attempt_ref, base_ref, history_ref};
+use crate::commit::{attempt_ref, base_ref, history_ref, run_refs};
 use crate::event::Fate;
 use crate::ids::RunId;
 use crate::journal::lock::run_dir;
@@ -210,6 +210,8 @@ fn clean_run(
     let logs: u64 = kept_logs.iter().map(|log| disk_bytes(log)).sum();
     cleaned.freed_bytes = before.saturating_sub(logs);
     if mode == Mode::Remove {
+        // A process that died while it held this run's lock may have held those of its refs.
+        repository.sweep_locks(&run_refs(run));
         for reference in &removable {
             repository.delete_ref(reference)?;
         }
@@ -299,22 +301,25 @@ fn reachable(repository: &Repository, mut wanted: HashSet<Oid>) -> Result<HashSe
     Ok(found)
 }
 
-/// Takes the folder away as a whole, with `kept` files put back where they were.
+/// Takes the folder away, but for `kept` files, which stay where they are at every moment: whoever dies in between loses none.
 fn remove_all_but(state: &StateDir, folder: &Path, kept: &[PathBuf]) -> io::Result<()> {
-    let mut saved = Vec::new();
-    for path in kept.iter().filter(|path| path.exists()) {
-        let aside = state.fresh_trash();
-        std::fs::rename(path, &aside)?;
-        saved.push((aside, path));
+    if kept.iter().all(|path| !path.exists()) {
+        return Debris::take(state, folder)?.clear();
     }
-    let debris = Debris::take(state, folder)?;
-    for (aside, path) in saved {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
+    let kept: HashSet<&Path> = kept.iter().map(PathBuf::as_path).collect();
+    let above: HashSet<&Path> = kept.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if above.contains(&*path) {
+                open.push(path);
+            } else if !kept.contains(&*path) {
+                Debris::take(state, &path)?.clear()?;
+            }
         }
-        std::fs::rename(aside, path)?;
     }
-    debris.clear()
+    Ok(())
 }
 
 /// Disk that a folder's entries take, in bytes.

@@ -1,10 +1,15 @@
 //! A result as a clean linked worktree: an ordinary checkout of its commit, for a person's editor and tools. What the
 //! worker did to its own `.git` is long gone; this is made by libgit2 from the commit alone, and runs no filter or hook.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Oid, WorktreeAddOptions};
+use git2::Oid;
+use git2::build::CheckoutBuilder;
 
+use crate::fault;
+use crate::removal::remove_tree;
 use crate::repository::{Repository, RepositoryError};
 
 /// Worktrees of one name before a person is asked to remove some.
@@ -33,40 +38,65 @@ impl From<git2::Error> for OpenError {
     }
 }
 
-/// Checks `commit` out into the new folder `at`, as a linked worktree with a detached HEAD. `name` (safe as a file and
-/// branch name) is what `git worktree list` knows it by; a number is added when it is taken.
+/// Checks `commit` out into the new folder `at`, as a linked worktree with a detached HEAD. `name` (safe as a file name) is what
+/// `git worktree list` knows it by; a number is added when it is taken. No branch is made for it, not even for a moment.
 ///
 /// # Errors
-/// All of [`OpenError`].
+/// All of [`OpenError`]. What was made is removed again then; where that fails, `git worktree prune` does it.
 pub fn open_worktree(repository: &Repository, commit: Oid, name: &str, at: &Path) -> Result<(), OpenError> {
     if at.symlink_metadata().is_ok() {
         return Err(OpenError::Exists(at.to_owned()));
     }
-    let git = repository.handle()?;
-    let commit = git.find_commit(commit)?;
+    let above = admin_dir(repository, "");
+    make_dir_all(&above)?;
     for n in 1..=WORKTREES_MAX {
         let name = if n == 1 { name.to_owned() } else { format!("{name}-{n}") };
-        // libgit2 makes a worktree from a branch only: one of our own name for the moment, never one that exists.
-        let mut branch = match git.branch(&name, &commit, false) {
-            Ok(branch) => branch,
-            Err(error) if error.code() == ErrorCode::Exists => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let made = {
-            let mut options = WorktreeAddOptions::new();
-            options.reference(Some(branch.get()));
-            git.worktree(&name, at, Some(&options))
-        };
-        let detached =
-            made.and_then(|worktree| git2::Repository::open_from_worktree(&worktree)?.set_head_detached(commit.id()));
-        branch.delete()?;
-        return match detached {
-            Ok(()) => Ok(()),
-            Err(error) if error.code() == ErrorCode::Exists => continue,
-            Err(error) => Err(error.into()),
-        };
+        let admin = above.join(&name);
+        match fault::point().and_then(|()| fs::create_dir(&admin)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(source) => return Err(RepositoryError::Io { path: admin, source }.into()),
+            Ok(()) => {}
+        }
+        let made = make(repository, commit, &admin, at);
+        if made.is_err() {
+            drop(remove_tree(at));
+            drop(remove_tree(&admin));
+        }
+        return made;
     }
     Err(OpenError::TooMany { name: name.to_owned() })
+}
+
+/// The folder in which the repository keeps what it knows of a linked worktree.
+pub(crate) fn admin_dir(repository: &Repository, name: &str) -> PathBuf {
+    repository.common_dir().join("worktrees").join(name)
+}
+
+/// Source: gitrepository-layout(5), `worktrees/<id>/`: `gitdir`, `commondir` and `HEAD`; git-worktree(1), "Details".
+fn make(repository: &Repository, commit: Oid, admin: &Path, at: &Path) -> Result<(), OpenError> {
+    let line = |path: &Path| [path.as_os_str().as_encoded_bytes(), b"\n"].concat();
+    let write = |path: PathBuf, text: &[u8]| {
+        let written = fault::point().and_then(|()| fs::write(&path, text));
+        written.map_err(|source| RepositoryError::Io { path, source })
+    };
+    // First of all where it will be: whoever finds it half made knows what to remove.
+    write(admin.join("gitdir"), &line(&at.join(".git")))?;
+    write(admin.join("commondir"), b"../..\n")?;
+    write(admin.join("HEAD"), format!("{commit}\n").as_bytes())?;
+    if let Some(above) = at.parent() {
+        make_dir_all(above)?;
+    }
+    fs::create_dir(at).map_err(|source| RepositoryError::Io { path: at.to_owned(), source })?;
+    write(at.join(".git"), &[b"gitdir: ", &*line(admin)].concat())?;
+    let git = git2::Repository::open(at)?;
+    let tree = repository.tree_of(commit)?;
+    fault::point().map_err(|source| RepositoryError::Io { path: at.to_owned(), source })?;
+    git.checkout_tree(git.find_tree(tree)?.as_object(), Some(CheckoutBuilder::new().force()))?;
+    Ok(())
+}
+
+fn make_dir_all(path: &Path) -> Result<(), RepositoryError> {
+    fs::create_dir_all(path).map_err(|source| RepositoryError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

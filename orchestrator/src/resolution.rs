@@ -8,12 +8,13 @@
 //! or hook runs for it, and nothing that a worker left beside its change is in it. What the person makes is not held to
 //! the task's `writes`; the gate judges it as it judges everything.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{ErrorCode, Index, IndexAddOption, IndexEntry, IndexTime, Oid, WorktreePruneOptions};
+use git2::{ErrorCode, Index, IndexAddOption, IndexEntry, IndexTime, Oid};
 use serde::{Deserialize, Serialize};
 use swarm_plans::{InstanceId, Merge, Plan};
 
@@ -23,12 +24,14 @@ use crate::commit::{self, CommitSpec, Signing};
 use crate::entry_name::is_modules_file;
 use crate::event::ChangeSummary;
 use crate::executor::settle::refused;
+use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::merge::text::Labels;
 use crate::merge::touched::{ConflictPlace, Conflicted, conflicted, still_marked};
 use crate::merge::{FileRules, FoldError, Step};
-use crate::open::{OpenError, open_worktree};
+use crate::open::{self, OpenError, open_worktree};
 use crate::path_globs::BadGlob;
+use crate::removal::remove_tree;
 use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
@@ -181,6 +184,7 @@ pub fn begin(
     if let Some(known) = place_of(repository, subject.run, subject.id)? {
         return Err(ResolutionError::UnderWay(known));
     }
+    clear_half_made(repository, subject)?;
     let merged = merged(repository, plan, &subject, tip)?;
     if let Some(refusal) = judged(repository, &merged, tip)? {
         return Err(ResolutionError::Unfit(refused(&refusal)));
@@ -188,8 +192,8 @@ pub fn begin(
     open_worktree(repository, tip, &worktree_name(subject.run, subject.id), at)?;
     let filled = fill(at, &subject, tip, &merged);
     if filled.is_err() {
-        // What was made is of no use; whatever cannot be removed, `git worktree list` shows.
-        drop(remove(repository, subject));
+        // What was made is of no use; whatever cannot be removed, whoever begins again removes.
+        drop(clear_half_made(repository, subject));
     }
     filled?;
     let shown = |path: &Vec<u8>| display_path(path);
@@ -231,12 +235,15 @@ fn merged(
 fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Result<(), ResolutionError> {
     let git = git2::Repository::open(at)?;
     let tree = git.find_tree(merged.tree)?;
+    let point = || fault::point().map_err(|source| ResolutionError::Io { path: at.to_owned(), source });
+    point()?;
     git.checkout_tree(tree.as_object(), Some(CheckoutBuilder::new().force().update_index(false)))?;
     let mut index = git.index()?;
     index.read_tree(&tree)?;
     for place in &merged.places {
         put_stages(&mut index, place)?;
     }
+    point()?;
     index.write()?;
     let laid_out = tree_of_files(&git, at)?;
     let note = Note {
@@ -247,11 +254,15 @@ fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Resu
     };
     let write = |name: &str, text: String| {
         let path = git.path().join(name);
-        fs::write(&path, text).map_err(|source| ResolutionError::Io { path, source })
+        let written = fault::point().and_then(|()| fs::write(&path, text));
+        written.map_err(|source| ResolutionError::Io { path, source })
     };
-    write(NOTE, serde_json::to_string(&note).expect("plain strings"))?;
     write("MERGE_HEAD", format!("{}\n", subject.commit))?;
-    write("MERGE_MSG", format!("{}\n", sanitize::name(&subject.id.0)))
+    write("MERGE_MSG", format!("{}\n", sanitize::name(&subject.id.0)))?;
+    // Last and whole: what has it is a person's from here on.
+    write("SWARM_RESOLVE.new", serde_json::to_string(&note).expect("plain strings"))?;
+    let (from, path) = (git.path().join("SWARM_RESOLVE.new"), git.path().join(NOTE));
+    fault::point().and_then(|()| fs::rename(from, &path)).map_err(|source| ResolutionError::Io { path, source })
 }
 
 /// Puts the three versions of a path in the place of the merged one.
@@ -350,52 +361,74 @@ fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionErr
 /// # Errors
 /// [`ResolutionError::None`], [`ResolutionError::Edited`] where that is to stop it, and those of the repository.
 pub fn abort(repository: &Repository, subject: Subject<'_>, edits: Edits) -> Result<PathBuf, ResolutionError> {
-    if edits == Edits::Keep
-        && let Some(at) = place_of(repository, subject.run, subject.id)?
-        && is_edited(&at).unwrap_or(true)
-    {
+    let Some(at) = place_of(repository, subject.run, subject.id)? else {
+        return match clear_half_made(repository, subject)? {
+            Some(at) => Ok(at),
+            None => Err(ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() }),
+        };
+    };
+    if edits == Edits::Keep && is_edited(&at, subject.change.result).unwrap_or(true) {
         return Err(ResolutionError::Edited(at));
     }
-    remove(repository, subject)
+    // From here on it is nobody's, and half removed is as half made.
+    let note = open::admin_dir(repository, &worktree_name(subject.run, subject.id)).join(NOTE);
+    let removed = fault::point().and_then(|()| fs::remove_file(&note));
+    removed.map_err(|source| ResolutionError::Io { path: note, source })?;
+    clear_half_made(repository, subject)?;
+    Ok(at)
 }
 
-/// Whether the files are others than those that were laid out. What git ignores does not count.
-fn is_edited(at: &Path) -> Result<bool, ResolutionError> {
+/// Whether the files are others than those that were laid out, and than those of the result, which is kept. What git ignores
+/// does not count.
+fn is_edited(at: &Path, result: Oid) -> Result<bool, ResolutionError> {
     let git = git2::Repository::open(at)?;
     let path = git.path().join(NOTE);
     let text = fs::read_to_string(&path).map_err(|source| ResolutionError::Io { path, source })?;
     let Ok(Note { laid_out: Some(laid_out), .. }) = serde_json::from_str(&text) else { return Ok(true) };
-    Ok(tree_of_files(&git, at)?.to_string() != laid_out)
+    let files = tree_of_files(&git, at)?;
+    Ok(files.to_string() != laid_out && files != result)
 }
 
-/// Removes the worktree with all that is in it, and returns where it was.
-fn remove(repository: &Repository, subject: Subject<'_>) -> Result<PathBuf, ResolutionError> {
-    let git = repository.handle()?;
-    let worktree = match git.find_worktree(&worktree_name(subject.run, subject.id)) {
-        Ok(worktree) => worktree,
-        Err(error) if error.code() == ErrorCode::NotFound => {
-            return Err(ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let at = worktree.path().to_owned();
-    worktree.prune(Some(WorktreePruneOptions::new().valid(true).working_tree(true)))?;
-    Ok(at)
+/// Removes a worktree that was never handed over, or whose removal was begun, and returns where it was; `None` where there is
+/// none.
+fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Option<PathBuf>, ResolutionError> {
+    let admin = open::admin_dir(repository, &worktree_name(subject.run, subject.id));
+    if !admin.is_dir() || admin.join(NOTE).exists() {
+        return Ok(None);
+    }
+    let line = fs::read(admin.join("gitdir")).unwrap_or_default();
+    let pointer = PathBuf::from(OsStr::from_bytes(line.trim_ascii_end()));
+    let at = pointer.parent().map(Path::to_owned).unwrap_or_default();
+    let io = |path: &Path, source| ResolutionError::Io { path: path.to_owned(), source };
+    // A folder of that name may have become somebody else's: ours points back, or is empty.
+    let points_back =
+        fs::read(&pointer).is_ok_and(|text| text.trim_ascii_end().ends_with(admin.as_os_str().as_bytes()));
+    if points_back {
+        fault::point().and_then(|()| remove_tree(&at)).map_err(|source| io(&at, source))?;
+    } else {
+        // Refused where there is something in it.
+        drop(fs::remove_dir(&at));
+    }
+    fault::point().and_then(|()| remove_tree(&admin)).map_err(|source| io(&admin, source))?;
+    Ok(Some(at))
 }
 
-/// Where a result is being settled; `None` where it is not. A worktree whose folder a person removed is forgotten.
+/// Where a result is being settled; `None` where it is not, or not yet. A worktree whose folder a person removed is forgotten.
 ///
 /// # Errors
 /// Those of the repository.
 pub fn place_of(repository: &Repository, run: &RunId, id: &InstanceId) -> Result<Option<PathBuf>, ResolutionError> {
     let git = repository.handle()?;
     match git.find_worktree(&worktree_name(run, id)) {
+        Ok(_) if !open::admin_dir(repository, &worktree_name(run, id)).join(NOTE).exists() => Ok(None),
         Ok(worktree) if worktree.path().is_dir() => Ok(Some(worktree.path().to_owned())),
         Ok(worktree) => {
             worktree.prune(None)?;
             Ok(None)
         }
         Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        // Half made, so that git does not take it for one.
+        Err(_) if !open::admin_dir(repository, &worktree_name(run, id)).join(NOTE).exists() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -23,7 +23,6 @@ use crate::dispatcher::history::History;
 use crate::event::{AttemptEnd, ChangeSummary, Fate, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::{ARTIFACTS, OUT};
-use crate::fault;
 use crate::ids::{Attempt, RunId};
 use crate::journal::{Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::machine::Machine;
@@ -149,7 +148,6 @@ pub async fn retry(
     mut settings: Settings,
     reports: &mut Reports,
 ) -> Result<RunEnd, RunError> {
-    settings.fault.into_iter().for_each(fault::arm);
     let repository = Arc::new(Repository::discover(&settings.repository)?);
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
     let row = row_of(&JournalReader::open(&state_root)?, run)?;

@@ -35,7 +35,6 @@ use crate::executor::settle::Settler;
 use crate::executor::trees::{self, Naming, Trees};
 use crate::executor::verify::Gate;
 use crate::executor::{Executor, setup};
-use crate::fault;
 use crate::fork_server::ForkServer;
 use crate::ids::RunId;
 use crate::journal::{Journal, JournalReader, NewRun, RunLock, RunWriter};
@@ -87,7 +86,6 @@ pub struct RunEnd {
 /// # Errors
 /// [`RunError`]: nothing ran, or the journal failed; the target is where it was, or where the journal says it went.
 pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) -> Result<RunEnd, RunError> {
-    settings.fault.into_iter().for_each(fault::arm);
     let repository = Arc::new(Repository::discover(&settings.repository)?);
     let plan = Arc::clone(loaded.graph.plan());
     let base = repository.resolve(&plan.base)?;

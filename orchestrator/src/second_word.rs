@@ -2,7 +2,8 @@
 
 use swarm_plans::InstanceId;
 
-use crate::event::{Fate, InstanceResult, OnFailure, RunEvent};
+use crate::commit::run_refs;
+use crate::event::{Fate, InstanceResult, OnFailure, Recorded, RunEvent};
 use crate::ids::{RunId, encode_component};
 use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState};
 use crate::report::{Ending, exit, exit_code};
@@ -94,15 +95,18 @@ pub fn drop_result(
         return Err(DropError::Landed { id: id.clone(), commit });
     }
     let mut code = before.exit;
+    // A process that died while it held this run's lock may have held those of its refs.
+    repository.sweep_locks(&run_refs(run));
     if let Some(Fate::Parked { .. }) = fate {
         let writer = journal.resume_run(run, of_run)?;
-        for recorded in writer.append(now_ms, vec![RunEvent::Merged { instance: id.clone(), fate: Fate::Dropped }])? {
-            known.apply(&recorded);
-        }
+        let dropped = RunEvent::Merged { instance: id.clone(), fate: Fate::Dropped };
+        known.apply(&Recorded { seq: u64::MAX, at_ms: now_ms, event: dropped.clone() });
         if before.exit == exit::PARKED {
             code = exit_code(Ending::Complete, &known);
         }
-        writer.append(now_ms, vec![RunEvent::RunFinished { exit: code, tip: before.tip, cause: before.cause }])?;
+        let finished = RunEvent::RunFinished { exit: code, tip: before.tip, cause: before.cause };
+        // As one: nobody finds it dropped in a run that still counts it.
+        writer.append(now_ms, vec![dropped, finished])?;
     }
     let prefix = format!("refs/swarm/{}/{}/", encode_component(&run.0), encode_component(&id.0));
     let mut refs = Vec::new();

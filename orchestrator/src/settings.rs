@@ -9,7 +9,6 @@ use swarm_plans::{Allowance, Answers, Budget, UserConfig};
 use crate::clock::Clock;
 use crate::dispatcher::core::{FailFast, ReuseResults};
 use crate::egress::Resolver;
-use crate::fault::Fault;
 use crate::model::budget::NanoUsd;
 use crate::policy::paths::expand_home;
 use crate::policy::word::Given;
@@ -59,8 +58,6 @@ pub struct Settings {
     pub clock: Clock,
     /// The program that is started as `__worker`.
     pub worker: PathBuf,
-    /// Where a test cuts this run short.
-    pub fault: Option<Fault>,
 }
 
 /// What decides a run beside its plan and its surroundings; kept in the journal, so that whoever resumes the run asks for

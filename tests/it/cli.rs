@@ -52,9 +52,9 @@ fn a_result_is_opened_applied_and_cleaned() {
 }
 
 #[test]
-fn what_a_killed_application_left_is_put_away_as_its_hint_says_and_applied_again() {
+fn what_is_in_the_way_is_put_away_as_the_hint_says_and_applied_again() {
     let repository = after_a_run();
-    // It writes files before it moves the branch: some changed, some new.
+    // Even files that are as the run left them: whose they are is not known.
     repository.write("a.txt", "1\n");
     repository.write("good.txt", "good\n");
     let refused = Swarm::new(&repository, &["apply"]).end();

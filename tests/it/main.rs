@@ -34,6 +34,8 @@ mod expansion;
 #[path = "../../sandbox/tests/guests/mod.rs"]
 #[expect(dead_code, reason = "some are for the tests of other rooms only")]
 mod guests;
+/// Commands other than a run that die or fail at each of their effects.
+mod half_done;
 /// Commits that workers made themselves.
 mod history;
 /// Workers come from a fork server.

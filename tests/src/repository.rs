@@ -44,6 +44,18 @@ impl Repository {
         repository
     }
 
+    /// Another one like it, with all that lies beside the checkout.
+    ///
+    /// # Panics
+    /// There is no space, or no `cp`.
+    pub fn copy(&self) -> Repository {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut copy = std::process::Command::new("cp");
+        copy.arg("-a").arg(self.folder.path().join(".")).arg(folder.path());
+        assert!(copy.status().is_ok_and(|status| status.success()), "{copy:?}");
+        Repository { folder }
+    }
+
     /// The checkout.
     pub fn path(&self) -> PathBuf {
         self.folder.path().canonicalize().expect("it exists").join("repo")

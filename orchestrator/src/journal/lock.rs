@@ -110,6 +110,36 @@ impl RunLock {
         take(&path, &format!("branch {branch}"), None, now_ms)
     }
 
+    /// Takes the lock of a checkout that is about to be written, in its folder of the repository.
+    ///
+    /// # Errors
+    /// As [`RunLock::of_run`].
+    pub fn of_checkout(folder: &Path, now_ms: u64) -> Result<Self, LockError> {
+        take(&folder.join("lock"), "this checkout", None, now_ms)
+    }
+
+    /// Gives the lock's file a second name, which must be free.
+    ///
+    /// # Errors
+    /// The file system's, [`std::io::ErrorKind::AlreadyExists`] among them.
+    pub fn put_at(&self, name: &Path) -> std::io::Result<()> {
+        std::fs::hard_link(&self.path, name)
+    }
+
+    /// Whether a name is one of the lock's file.
+    ///
+    /// # Errors
+    /// The file system's; a name of nothing is none.
+    pub fn is_at(&self, name: &Path) -> std::io::Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        let here = self.file.metadata()?;
+        match name.symlink_metadata() {
+            Ok(there) => Ok((there.dev(), there.ino()) == (here.dev(), here.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes into the lock of a target for which run it is held, once that has its name.
     ///
     /// # Errors

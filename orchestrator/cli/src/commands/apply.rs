@@ -29,7 +29,13 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     };
     let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
     let Some(tip) = repository.find_ref(target)? else {
-        let hint = format!("swarm status {}", row.id);
+        let tip = journal.state(&row.id)?.finished.and_then(|finished| finished.tip);
+        let hint = match tip {
+            Some(tip) => {
+                format!("git branch {} {tip} puts it back, then: swarm apply {}", sanitize::shell_word(branch), row.id)
+            }
+            None => format!("swarm status {}", row.id),
+        };
         return Err(Failure::usage(format!("apply {branch}: there is no such branch"), hint));
     };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());

@@ -7,7 +7,7 @@ use swarm_orchestrator::journal::Journal;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::state::StateDir;
 
-use crate::commands::failure::Failure;
+use crate::commands::failure::{Failure, STATE_HINT};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -45,7 +45,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         return Ok(0);
     }
     let state = StateDir::open(&folder)
-        .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), None))?;
+        .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), STATE_HINT.to_owned()))?;
     let journal = it.journal(&folder)?;
     let runs: Vec<RunId> = if args.runs.is_empty() {
         journal.runs()?.into_iter().map(|row| row.id).collect()
@@ -152,7 +152,10 @@ impl From<CleanError> for Failure {
             CleanError::Journal(error) => error.into(),
             CleanError::Lock(error) => error.into(),
             CleanError::Repository(error) => error.into(),
-            CleanError::Io { .. } => Failure::environment(error, None),
+            CleanError::Io { .. } => Failure::environment(
+                error,
+                "look at the permissions and the disk there, then again: swarm clean".to_owned(),
+            ),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a command did not do what it was asked: what and where, then what to type next.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 
 use swarm_orchestrator::apply::ApplyError;
@@ -12,6 +13,9 @@ use swarm_orchestrator::repository::RepositoryError;
 use swarm_orchestrator::run::RunError;
 
 use crate::commands::surroundings::Stream;
+
+/// What to look at when the state folder cannot be used.
+pub const STATE_HINT: &str = "check the permissions and the space of the state folder (--state-dir)";
 
 /// Why a command ended early.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,14 +106,21 @@ impl From<JournalError> for Failure {
             JournalError::DiskFull { .. } => "free some space (swarm clean --dry-run shows what swarm can give back)",
             JournalError::Newer { .. } => "use the newer swarm that wrote it, or another --state-dir",
             JournalError::Busy { .. } => "try again",
-            JournalError::Damaged { .. } => "move the file away: all results stay under refs/swarm/",
+            JournalError::Damaged { path, .. } => return Failure::environment(&error, put_aside(path)),
             JournalError::Lock(error) => return Failure::environment(error, None),
-            JournalError::Io { .. } | JournalError::Sql { .. } | JournalError::Stopped => {
-                "check the permissions and the space of the state folder (--state-dir)"
-            }
+            JournalError::Io { .. } | JournalError::Sql { .. } | JournalError::Stopped => STATE_HINT,
         };
         Failure::environment(&error, hint.to_owned())
     }
+}
+
+/// How a journal is put aside that cannot be read, with the files that SQLite keeps beside it.
+fn put_aside(journal: &Path) -> String {
+    let aside = journal.with_file_name("damaged");
+    let [journal, aside] = [journal, &aside].map(|path| sanitize::shell_word(&path.display().to_string()));
+    format!(
+        "put it aside, and runs begin anew: mkdir {aside} && mv {journal}* {aside}; all results are still there: git for-each-ref refs/swarm/"
+    )
 }
 
 impl From<CancelError> for Failure {
@@ -153,7 +164,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Bare => format!("merge {branch} in a clone"),
         ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
         ApplyError::Sparse => format!("git merge {branch} does it, the branch is an ordinary one"),
-        // An application that was killed leaves files that git does not track, too.
+        // Untracked files may be in the way, too.
         ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
         ApplyError::Conflicts { .. } => {
             format!("git merge {branch}, and solve the conflicts there; nothing has changed yet")
@@ -166,7 +177,17 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
             "swarm run PLAN does the work anew on what is here, with `writes` that cover the new place".to_owned()
         }
         ApplyError::Fold(_) => "git fsck shows what the repository lacks".to_owned(),
-        ApplyError::Raced { .. } => "git status shows what the files have and the branch has not".to_owned(),
+        ApplyError::Raced { .. } => "nothing has changed; apply again".to_owned(),
+        ApplyError::Busy(_) => "wait for it, then apply again".to_owned(),
+        ApplyError::IndexLocked(lock) => format!("let it end; if none runs: rm '{}'", lock.display()),
+        ApplyError::Note(note) => {
+            format!("git status shows what it wrote; when that is as you want it: rm '{}'", note.display())
+        }
+        ApplyError::HalfWay { .. } => {
+            "free some space (df -h .), then apply again: that takes back what is half written and begins anew"
+                .to_owned()
+        }
+        ApplyError::Io { .. } => "look at the space and the permissions there: df -h .".to_owned(),
         ApplyError::Repository(error) => return Failure::environment(error, error.hint()),
     };
     let code = match error {
@@ -174,6 +195,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         | ApplyError::LocalChanges { .. }
         | ApplyError::Hostile(_)
         | ApplyError::OutOfScope { .. } => exit::TASK_FAILED,
+        ApplyError::Busy(LockError::Held { .. }) => exit::HELD,
         _ => exit::ENVIRONMENT,
     };
     Failure::Told { code, message: error.to_string(), hint: Some(hint) }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use swarm_orchestrator::fault::{self, Fault};
 
 use self::failure::Failure;
 use self::surroundings::{Colour, Surroundings};
@@ -122,6 +123,9 @@ pub struct Global {
     /// When to colour text; NO_COLOR counts for `auto`.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, global = true)]
     pub color: Colour,
+    /// For tests: what happens at which effect, as in `die@17`.
+    #[arg(long, value_name = "ACT@NUMBER", hide = true, global = true)]
+    pub fault: Option<Fault>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -174,6 +178,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(failure) => return failure.report(&surroundings::stderr(line.global.color)),
     };
     talk_about_oneself();
+    line.global.fault.into_iter().for_each(fault::arm);
     match dispatch(&line.command, &surroundings) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.report(&surroundings.err),

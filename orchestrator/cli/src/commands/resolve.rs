@@ -13,7 +13,9 @@ use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
 use swarm_orchestrator::resume::{SecondTry, plan_of, retry};
+use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::worth_another_try;
+use swarm_orchestrator::target::TargetError;
 use swarm_plans::{InstanceId, Plan};
 
 use crate::commands::failure::Failure;
@@ -77,6 +79,18 @@ impl Parked {
         Ok(Subject { run: &self.row.id, id: &self.id, change: step, commit: change.commit })
     }
 
+    fn landed(&self) -> usize {
+        let has_landed = |instance: &&InstanceState| matches!(instance.fate, Some(Fate::Landed { .. }));
+        self.state.instances.values().filter(has_landed).count()
+    }
+
+    fn target_removed(&self) -> TargetError {
+        let target = self.row.target.as_deref().unwrap_or_default();
+        let branch = target.strip_prefix("refs/heads/").unwrap_or(target).to_owned();
+        let tip = self.state.finished.as_ref().and_then(|finished| finished.tip.clone()).unwrap_or_default();
+        TargetError::Removed { branch, landed: self.landed(), tip }
+    }
+
     /// The words that name it in a command.
     fn words(&self) -> String {
         format!("{} {}", self.row.id, sanitize::shell_word(&self.id.0))
@@ -107,8 +121,13 @@ impl Parked {
             ResolutionError::Repository(repository) | ResolutionError::Open(OpenError::Repository(repository)) => {
                 return Failure::environment(&error, repository.hint());
             }
-            ResolutionError::Glob(_) | ResolutionError::Fold(_) | ResolutionError::Io { .. } => {
-                return Failure::environment(error, None);
+            ResolutionError::Io { .. } => {
+                let hint = "look at the space and the permissions there (df -h .), then type it again".to_owned();
+                return Failure::environment(error, hint);
+            }
+            ResolutionError::Fold(_) => return Failure::environment(error, "git fsck".to_owned()),
+            ResolutionError::Glob(_) => {
+                return Failure::environment(error, format!("swarm diff {words} shows the result"));
             }
         };
         Failure::usage(error, hint)
@@ -181,7 +200,11 @@ fn expect_parked(it_is: &Parked) -> Result<(), Failure> {
     }
     match &it_is.instance().fate {
         Some(Fate::Parked { .. }) => Ok(()),
-        Some(Fate::Landed { .. }) => Err(Failure::usage(format!("resolve {name} of {run}: it landed"), None)),
+        Some(Fate::Landed { .. }) => {
+            let open = resolution::place_of(&it_is.repository, run, &it_is.id).ok().flatten();
+            let hint = open.map(|_| format!("swarm resolve {} --abort removes its worktree", it_is.words()));
+            Err(Failure::usage(format!("resolve {name} of {run}: it landed"), hint))
+        }
         Some(Fate::Empty | Fate::Dropped) | None => {
             Err(Failure::usage(format!("resolve {name} of {run}: it is not parked"), format!("swarm status {run}")))
         }
@@ -200,6 +223,8 @@ fn begin(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failur
     };
     let tip = match it_is.row.target.as_deref().map(|target| it_is.repository.find_ref(target)).transpose()?.flatten() {
         Some(tip) => tip,
+        // What had landed there would be missing from the merge.
+        None if it_is.landed() > 0 => return Err(RunError::from(it_is.target_removed()).into()),
         None => it_is.repository.resolve(&it_is.row.base)?,
     };
     let opened = resolution::begin(&it_is.repository, &it_is.plan.merge, it_is.subject()?, tip, &at);

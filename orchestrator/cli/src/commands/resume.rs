@@ -1,6 +1,5 @@
 //! `swarm resume [RUN]`: goes on with a run whose coordinator died or was ended early, as its journal says.
 
-use swarm_orchestrator::fault::Fault;
 use swarm_orchestrator::report::{exit_meaning, is_resumable};
 use swarm_orchestrator::resume::resume;
 use swarm_orchestrator::second_word::worth_another_try;
@@ -23,9 +22,6 @@ pub struct Resume {
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     json: bool,
-    /// For tests: what happens at which effect, as in `die@17`.
-    #[arg(long, value_name = "ACT@NUMBER", hide = true)]
-    fault: Option<Fault>,
 }
 
 /// Exit codes as in the help of `swarm`; those of the whole run.
@@ -47,7 +43,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         }
         return Ok(exit);
     }
-    let settings = Settings { fault: args.fault, budget: args.budget.asked()?, ..plain_settings(it)? };
+    let settings = Settings { budget: args.budget.asked()?, ..plain_settings(it)? };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let ended = on_event_loop(resume(&row.id, settings, &mut reports))?;

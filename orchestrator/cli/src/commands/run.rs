@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::dispatcher::core::{FailFast, ReuseResults};
 use swarm_orchestrator::egress::Resolver;
-use swarm_orchestrator::fault::Fault;
 use swarm_orchestrator::journal::{RunState, log_path, tail};
 use swarm_orchestrator::machine::MachineError;
 use swarm_orchestrator::model::budget::NanoUsd;
@@ -82,9 +81,6 @@ pub struct Run {
     /// Takes every answer of a model from DIR and calls nobody; needs no key.
     #[arg(long, value_name = "DIR")]
     pub replay: Option<PathBuf>,
-    /// For tests: what happens at which effect, as in `die@17`.
-    #[arg(long, value_name = "ACT@NUMBER", hide = true)]
-    pub fault: Option<Fault>,
 }
 
 /// Exit codes as in the help of `swarm`.
@@ -196,7 +192,6 @@ fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
     Ok(Settings {
         jobs: args.jobs.map(|jobs| jobs as usize),
         into: args.into.clone(),
-        fault: args.fault,
         fail_fast: if args.fail_fast { FailFast::Yes } else { FailFast::No },
         reuse: match args.no_cache || args.check_determinism.is_some() {
             true => ReuseResults::No,
@@ -266,7 +261,6 @@ pub fn plain_settings(it: &Surroundings) -> Result<Settings, Failure> {
         resolver: Resolver::System,
         clock: it.clock.clone(),
         worker: PathBuf::from(THIS_PROGRAM),
-        fault: None,
     })
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use swarm_orchestrator::apply::unlock_index;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::JournalReader;
 use swarm_orchestrator::policy::Host;
@@ -188,12 +189,17 @@ impl Surroundings {
         Ok(is_yes(&answer))
     }
 
-    /// The repository around the folder.
+    /// The repository around the folder, where no `swarm apply` that died keeps other gits out.
     ///
     /// # Errors
     /// There is none, or it cannot be used.
     pub fn repository(&self) -> Result<Repository, Failure> {
-        Ok(Repository::discover(&self.folder)?)
+        let repository = Repository::discover(&self.folder)?;
+        if unlock_index(&repository, self.clock.now_ms()) {
+            self.err
+                .write("note: removed the index.lock of a `swarm apply` that died; apply again to complete it\n")?;
+        }
+        Ok(repository)
     }
 
     /// The state folder; it may not exist yet.

@@ -1,0 +1,247 @@
+//! Takes back what an application wrote that did not come to its end: it was killed, or the disk was full.
+//!
+//! Only what is certainly its own is touched: a file that is missing, or that holds what the application was writing, all of it
+//! or its beginning, with the index as it was before or was about to be. All of that is in the repository's objects, so nothing
+//! is lost, whatever a person did meanwhile. Everything else stays, and the next look for local changes finds it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use git2::build::CheckoutBuilder;
+use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Status, StatusOptions, Tree};
+
+use super::ApplyError;
+use super::claim::{Claim, Note, leads_through_folders};
+use crate::fault;
+
+/// Takes back what a note tells of; the checkout's branch stays where it is.
+pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<(), ApplyError> {
+    let held = claim.hold_index()?;
+    let (git, mut index) = held.git()?;
+    let [from, to] = note.trees()?;
+    let (from, to) = (git.find_tree(from)?, git.find_tree(to)?);
+    let changed = changed_paths(&git, &from, &to)?;
+    let root = git.workdir().ok_or(ApplyError::Bare)?.to_owned();
+    let scratch = claim.scratch()?;
+    lay_out(claim, &to, &changed, &scratch)?;
+    let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, scratch: &scratch, root: &root };
+    let mut ours = Vec::new();
+    for path in changed {
+        match sides.is_staged_by_us(&index, &path) {
+            true if sides.is_written_by_us(&path)? => ours.push(path),
+            // A person's file, staged by nobody but us.
+            true => unstage(&mut index, &from, &path)?,
+            false => {}
+        }
+    }
+    for path in ours.iter().rev() {
+        remove(&root, path).map_err(|source| ApplyError::Io { path: root.join(path), source })?;
+    }
+    // What a person put in the place of a file stays there, and the index as it is.
+    let is_free = |path: &PathBuf| root.join(path).symlink_metadata().is_err() && may_be_made(&root, path);
+    ours.retain(is_free);
+    for path in &ours {
+        index.remove_path(path)?;
+    }
+    index.write()?;
+    write_again(&git, &from, ours.iter().filter(|path| file_in(&from, path).is_some()))?;
+    held.publish()?;
+    claim.clear_scratch().map_err(|source| ApplyError::Io { path: scratch.clone(), source })?;
+    claim.forget()
+}
+
+/// The paths that differ between two trees and from HEAD, too, in the index or in the checkout. Submodules are none of ours.
+fn changed_paths(git: &git2::Repository, from: &Tree<'_>, to: &Tree<'_>) -> Result<BTreeSet<PathBuf>, ApplyError> {
+    let diff = git.diff_tree_to_tree(Some(from), Some(to), None)?;
+    let mut touched = BTreeSet::new();
+    let mut options = StatusOptions::new();
+    options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(true).recurse_ignored_dirs(true);
+    options.exclude_submodules(true).disable_pathspec_match(true);
+    for file in diff.deltas().flat_map(|delta| [delta.old_file(), delta.new_file()]) {
+        if let Some(path) = file.path_bytes().filter(|_| file.mode() != git2::FileMode::Commit) {
+            options.pathspec(path);
+            touched.insert(PathBuf::from(OsStr::from_bytes(path)));
+        }
+    }
+    if touched.is_empty() {
+        return Ok(touched);
+    }
+    let statuses = git.statuses(Some(&mut options))?;
+    let differs = statuses.iter().filter(|entry| entry.status() != Status::CURRENT);
+    let differs: BTreeSet<PathBuf> =
+        differs.map(|entry| PathBuf::from(OsStr::from_bytes(entry.path_bytes()))).collect();
+    Ok(touched.intersection(&differs).cloned().collect())
+}
+
+/// The file or link of a tree at a path: its id and mode.
+fn file_in(tree: &Tree<'_>, path: &Path) -> Option<(Oid, u32)> {
+    let entry = tree.get_path(path).ok().filter(|entry| entry.kind() == Some(ObjectType::Blob))?;
+    Some((entry.id(), entry.filemode() as u32))
+}
+
+/// Lays these paths of a tree out as a checkout would have them.
+fn lay_out(claim: &Claim<'_>, tree: &Tree<'_>, paths: &BTreeSet<PathBuf>, folder: &Path) -> Result<(), ApplyError> {
+    let mut there = paths.iter().filter(|path| file_in(tree, path).is_some()).peekable();
+    if there.peek().is_none() {
+        return Ok(());
+    }
+    // Beside an index that was never written libgit2 takes everything for missing, and compares with nothing.
+    let (git, mut index) = claim.git_with_index(&folder.join("no-index"))?;
+    let tree = git.find_tree(tree.id())?;
+    index.read_tree(&tree)?;
+    let mut options = CheckoutBuilder::new();
+    options.force().update_index(false).disable_pathspec_match(true).target_dir(folder);
+    for path in there {
+        options.path(path);
+    }
+    Ok(git.checkout_tree(tree.as_object(), Some(&mut options))?)
+}
+
+/// What a path may have been, and may have become.
+struct Sides<'a> {
+    from: &'a Tree<'a>,
+    to: &'a Tree<'a>,
+    head: Tree<'a>,
+    /// The files of `to`, as a checkout has them.
+    scratch: &'a Path,
+    /// The checkout.
+    root: &'a Path,
+}
+
+impl Sides<'_> {
+    /// Whether a path in the index is as it was, or as the application was making it.
+    fn is_staged_by_us(&self, index: &Index, path: &Path) -> bool {
+        let is_in_conflict = (1..=3).any(|stage| index.get_path(path, stage).is_some());
+        let staged = index.get_path(path, 0).map(|entry| (entry.id, entry.mode));
+        !is_in_conflict && [self.from, self.to, &self.head].into_iter().any(|tree| file_in(tree, path) == staged)
+    }
+
+    /// Whether a path of the checkout is on its way from one tree to the other.
+    fn is_written_by_us(&self, path: &Path) -> Result<bool, ApplyError> {
+        let at = self.root.join(path);
+        let Ok(about) = at.symlink_metadata() else { return Ok(true) };
+        if about.is_dir() {
+            // The file that it was is gone; what is in it is looked at by itself.
+            return Ok(true);
+        }
+        if !leads_through_folders(self.root, path) {
+            return Ok(false);
+        }
+        let made = self.scratch.join(path);
+        let Ok(expected) = made.symlink_metadata() else { return Ok(false) };
+        let same = if about.is_symlink() && expected.is_symlink() {
+            fs::read_link(&at).and_then(|target| Ok(fs::read_link(&made)? == target))
+        } else if about.is_file() && expected.is_file() {
+            begins_with(&made, &at)
+        } else {
+            Ok(false)
+        };
+        same.map_err(|source| ApplyError::Io { path: at, source })
+    }
+}
+
+/// Puts the entry of a tree in the place of the one that the index has.
+fn unstage(index: &mut Index, tree: &Tree<'_>, path: &Path) -> Result<(), git2::Error> {
+    let Some((id, mode)) = file_in(tree, path) else { return index.remove_path(path) };
+    let never = IndexTime::new(0, 0);
+    index.add(&IndexEntry {
+        ctime: never,
+        mtime: never,
+        dev: 0,
+        ino: 0,
+        mode,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.as_os_str().as_bytes().to_vec(),
+    })
+}
+
+/// Whether a file begins with all that another holds.
+fn begins_with(whole: &Path, part: &Path) -> io::Result<bool> {
+    let (mut whole, mut part) = (fs::File::open(whole)?, fs::File::open(part)?);
+    let (mut expected, mut found) = ([0_u8; 1 << 14], [0_u8; 1 << 14]);
+    loop {
+        let length = part.read(&mut found)?;
+        if length == 0 {
+            return Ok(true);
+        }
+        match whole.read_exact(&mut expected[..length]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        if expected[..length] != found[..length] {
+            return Ok(false);
+        }
+    }
+}
+
+/// Removes a file that is ours, and the folders that are empty then.
+fn remove(root: &Path, path: &Path) -> io::Result<()> {
+    let at = root.join(path);
+    if !leads_through_folders(root, path) {
+        return Ok(());
+    }
+    match at.symlink_metadata() {
+        Ok(about) if about.is_dir() => remove_empty(&at),
+        Ok(_) => fault::point().and_then(|()| fs::remove_file(&at))?,
+        Err(_) => {}
+    }
+    let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+    for above in above {
+        // One that is not empty, or is none, is not ours.
+        if !leads_through_folders(root, above) || fs::remove_dir(root.join(above)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder with the folders in it where there is nothing else: git knows nothing of those.
+fn remove_empty(folder: &Path) {
+    let mut folders = vec![folder.to_owned()];
+    let mut at = 0;
+    while let Some(folder) = folders.get(at) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        let entries: Vec<fs::DirEntry> = entries.flatten().collect();
+        if entries.iter().any(|entry| !entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            return;
+        }
+        folders.extend(entries.into_iter().map(|entry| entry.path()));
+        at += 1;
+    }
+    // The inner ones stand behind those that hold them. One that somebody fills meanwhile stays.
+    folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+}
+
+/// Whether nothing but folders, or nothing at all, is where the folders above a path belong.
+fn may_be_made(root: &Path, path: &Path) -> bool {
+    let mut above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+    above.all(|above| root.join(above).symlink_metadata().map_or(true, |about| about.is_dir()))
+}
+
+/// Writes these files of a tree, all of which are missing, and their entries in the index.
+fn write_again<'a>(
+    git: &git2::Repository,
+    tree: &Tree<'_>,
+    paths: impl Iterator<Item = &'a PathBuf>,
+) -> Result<(), ApplyError> {
+    let mut paths = paths.peekable();
+    if paths.peek().is_none() {
+        return Ok(());
+    }
+    let mut options = CheckoutBuilder::new();
+    options.safe().recreate_missing(true).disable_pathspec_match(true);
+    super::count_files(&mut options);
+    for path in paths {
+        options.path(path);
+    }
+    super::written(git, git.checkout_tree(tree.as_object(), Some(&mut options)))
+}
