@@ -460,6 +460,14 @@ fn two_changes_of_a_link_or_a_submodule_or_a_binary_file_conflict() {
 }
 
 #[test]
+fn a_link_to_nothing_is_not_followed_to_where_another_one_is() {
+    let one = |path: &str, target: &str| Files::from([(path.to_owned(), (LINK, target.to_owned()))]);
+    let conflict = Err(&[("l", ConflictKind::ModifyDelete)][..]);
+    check(&one("l", ""), &one("m", ""), &one("l", "x"), conflict);
+    check(&one("l", "a"), &one("m", "a"), &one("l", "x"), Ok(&one("m", "x")));
+}
+
+#[test]
 fn several_needs_give_one_base_and_the_first_misfit_is_named() {
     let fixture = Fixture::new();
     let tree = |all: &[(&str, &str)]| fixture.tree(&files(all));

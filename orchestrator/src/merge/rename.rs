@@ -141,7 +141,15 @@ impl<'a> Renames<'a> {
             return Ok(Likeness::Different);
         }
         if Kind::of(old) != Kind::File {
-            return Ok(if old.id == new.id { Likeness::Exact } else { Likeness::Different });
+            // The id of an empty blob, which no link on a disk can be: git follows that no more than an empty file.
+            let is_empty = Kind::of(old) == Kind::Symlink && self.bytes(old.id)? == 0;
+            return Ok(if is_empty {
+                Likeness::Different
+            } else if old.id == new.id {
+                Likeness::Exact
+            } else {
+                Likeness::Different
+            });
         }
         let (old_bytes, new_bytes) = (self.bytes(old.id)?, self.bytes(new.id)?);
         // In a merge git takes no empty file for a rename.
