@@ -266,7 +266,8 @@ fn copy_layers(state: &StateDir, layers: &Layers, attempt: &Path) -> Result<(), 
         }
         copy_onto(&layer.join("tree"), &root).map_err(io)?;
     }
-    let mut index = read_index(&state.path(&layers.index()))?;
+    // What is remembered of the base's folders is nothing about the copy's.
+    let mut index = read_index(&state.path(&layers.index()))?.with_folders(None);
     for entry in index.entries_mut() {
         use std::os::unix::ffi::OsStrExt as _;
         let path = root.join(std::ffi::OsStr::from_bytes(&entry.path));

@@ -122,6 +122,16 @@ pub struct Checkout<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// A tree that was written out.
+#[derive(Debug)]
+pub struct Written {
+    /// The index for exactly these files.
+    pub index: Index,
+    /// All folders of tracked files but the root, by path from it, parents first: what they look like when everything is
+    /// written.
+    pub folders: Vec<(Vec<u8>, Stat)>,
+}
+
 /// The folders and files of a tree, before anything is written.
 struct Layout {
     /// Parents first.
@@ -131,12 +141,12 @@ struct Layout {
 }
 
 impl Checkout<'_> {
-    /// Writes everything below `root`, an empty folder, and returns the index for it.
+    /// Writes everything below `root`, an empty folder.
     ///
     /// # Errors
     /// [`BaseError::HostileName`] and [`BaseError::TooLarge`] for a tree that no checkout should hold,
     /// [`BaseError::MissingObject`] in a partial clone, [`BaseError::Io`] when the disk is full, [`BaseError::Stopped`].
-    pub fn write(&self, root: &Path) -> Result<Index, BaseError> {
+    pub fn write(&self, root: &Path) -> Result<Written, BaseError> {
         let mut layout = Layout { folders: Vec::new(), entries: Vec::new() };
         let cached = {
             let git = self.repository.handle()?;
@@ -150,12 +160,30 @@ impl Checkout<'_> {
             rustix::fs::mkdirat(&folder, path.as_slice(), Mode::from_raw_mode(0o755))
                 .map_err(|error| io(error.into()))?;
         }
-        let Layout { mut entries, .. } = layout;
+        let Layout { mut entries, folders } = layout;
         let stats = self.write_files(&folder, &entries)?;
         for (at, stat) in stats {
             entries[at].stat = stat;
         }
-        Ok(Index::new(entries, cached))
+        let index = Index::new(entries, cached);
+        // The folder of a submodule is an entry of the index: git never looks into it for files of this repository.
+        let folders = folders.into_iter().filter(|path| index.get(path).is_none());
+        let folders = folders.map(|path| self.finish_folder(&folder, &path).map(|stat| (path, stat)));
+        let folders = folders.collect::<Result<_, _>>().map_err(io)?;
+        Ok(Written { index, folders })
+    }
+
+    /// Gives a folder in which everything is written its modification time.
+    fn finish_folder(&self, root: &File, path: &[u8]) -> std::io::Result<Stat> {
+        let fresh = self.fresh();
+        let times = Timestamps { last_access: fresh, last_modification: fresh };
+        rustix::fs::utimensat(root, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Stat::of(&File::from(open_folder(root, path)?).metadata()?))
+    }
+
+    /// When whatever the user's checkout does not hold unchanged was modified last.
+    fn fresh(&self) -> Timespec {
+        Timespec { tv_sec: self.now_seconds - FRESH_AGE_SECONDS, tv_nsec: 0 }
     }
 
     /// Returns the directory's cached tree, `None` when it holds a directory that git's index cannot express (an empty one).
@@ -289,7 +317,7 @@ impl FileWriter<'_, '_> {
         }
         let (_, folder) = self.folder.as_ref().expect("it was opened above");
         let time = self.checkout.warm.get(&entry.path, entry.id);
-        let fresh = Timespec { tv_sec: self.checkout.now_seconds - FRESH_AGE_SECONDS, tv_nsec: 0 };
+        let fresh = self.checkout.fresh();
         let time = time.filter(|time| time.tv_sec < fresh.tv_sec).unwrap_or(fresh);
         write_entry(folder, name, entry.mode, blob.data(), time).map_err(io)
     }

@@ -11,6 +11,7 @@ use swarm_protocol::{Access, Grant};
 
 use super::BaseError;
 use crate::repository::{Identity, Repository};
+use crate::worktree::Backend;
 
 /// The branch that a worker stands on.
 const WORK_BRANCH: &str = "refs/heads/work";
@@ -30,6 +31,8 @@ pub struct GitDir<'a> {
     pub repository: &'a Repository,
     /// Where its objects are seen.
     pub objects: &'a ObjectsAt,
+    /// How worktrees are made.
+    pub backend: Backend,
     /// The commit that HEAD names.
     pub commit: Oid,
     /// The branch that the run started from, with its commit.
@@ -49,9 +52,9 @@ impl GitDir<'_> {
         let mut files = vec![
             (".git/HEAD", format!("ref: {WORK_BRANCH}\n").into_bytes()),
             (".git/packed-refs", self.packed_refs().into_bytes()),
-            (".git/config", config(&self.repository.identity()?).into_bytes()),
+            (".git/config", config(&self.repository.identity()?, self.backend).into_bytes()),
             (".git/objects/info/alternates", self.alternates()?),
-            (".git/info/exclude", self.exclude()?),
+            (".git/info/exclude", exclude(self.repository)?),
         ];
         let shallow = self.repository.common_dir().join("shallow");
         match std::fs::read(&shallow) {
@@ -105,22 +108,28 @@ impl GitDir<'_> {
         let lines: String = refs.iter().map(|(name, id)| format!("{id} {name}\n")).collect();
         format!("# pack-refs with: peeled fully-peeled sorted \n{lines}")
     }
-
-    /// The user's own rules, so that git inside the cage and the collector agree on what is ignored.
-    fn exclude(&self) -> Result<Vec<u8>, BaseError> {
-        let mut text = self.repository.exclude_files()?.join(&b'\n');
-        text.push(b'\n');
-        Ok(text)
-    }
 }
 
-fn config(identity: &Identity) -> String {
+/// What `info/exclude` of a worktree holds: the user's own rules, so that git inside the cage and the collector agree on what
+/// is ignored.
+///
+/// # Errors
+/// Those of the repository.
+pub fn exclude(repository: &Repository) -> Result<Vec<u8>, BaseError> {
+    let mut text = repository.exclude_files()?.join(&b'\n');
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn config(identity: &Identity, backend: Backend) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let (name, email) = (quoted(&identity.name), quoted(&identity.email));
-    // trustctime and checkStat: a copy-up or a plain copy changes ctime and inode of a file that is the same.
+    // The index comes with what git would otherwise have to find out; where it does not hold, git starts it anew. In a plain copy
+    // there is nothing to win.
+    let untracked_cache = backend == Backend::Overlay;
     format!(
         "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n\
-         \ttrustctime = false\n\tcheckStat = minimal\n\tfsmonitor = false\n\tuntrackedCache = false\n\tautocrlf = false\n\
+         \tfsmonitor = false\n\tuntrackedCache = {untracked_cache}\n\tautocrlf = false\n\
          [user]\n\tname = {name}\n\temail = {email}\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[commit]\n\tgpgSign = false\n[tag]\n\tgpgSign = false\n"
     )

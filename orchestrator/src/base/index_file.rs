@@ -4,7 +4,7 @@
 //! writing 80,000 entries through it costs ten times as much as here. The trailing checksum is left zero, which git (since
 //! 2.40), libgit2 and gix take for "not computed", as after `index.skipHash=true`; older gits never check it.
 //!
-//! Source: git's `Documentation/gitformat-index.txt`, versions 2 and 3, extension `TREE`.
+//! Source: git's `Documentation/gitformat-index.txt`, versions 2 and 3, extensions `TREE` and `UNTR`.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -102,6 +102,9 @@ pub struct Index {
     // Invariant: sorted by path, no path twice.
     entries: Vec<IndexEntry>,
     tree: Option<CachedTree>,
+    /// What is remembered of folders, as it lies in the file (see [`super::untracked_cache`]). No change of entries or files
+    /// has to be told here: git asks the folders themselves.
+    folders: Option<Vec<u8>>,
 }
 
 /// The bytes are no index of ours or of a plain git: a damaged file, or one with extensions that change its meaning (split
@@ -115,7 +118,13 @@ impl Index {
     pub fn new(mut entries: Vec<IndexEntry>, tree: Option<CachedTree>) -> Index {
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|a, b| a.path == b.path);
-        Index { entries, tree }
+        Index { entries, tree, folders: None }
+    }
+
+    /// The same index with the extension of [`super::untracked_cache`], which holds for one folder under one path; `None`
+    /// takes it out.
+    pub fn with_folders(self, folders: Option<Vec<u8>>) -> Index {
+        Index { folders, ..self }
     }
 
     /// All entries, sorted by path.
@@ -168,9 +177,10 @@ impl Index {
         if let Some(tree) = &self.tree {
             let mut extension = Vec::new();
             put_tree(&mut extension, tree);
-            bytes.extend_from_slice(b"TREE");
-            put(&mut bytes, extension.len() as u32);
-            bytes.extend_from_slice(&extension);
+            put_extension(&mut bytes, b"TREE", &extension);
+        }
+        if let Some(folders) = &self.folders {
+            put_extension(&mut bytes, b"UNTR", folders);
         }
         bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
         bytes
@@ -192,19 +202,20 @@ impl Index {
         for _ in 0..count {
             entries.extend(take_entry(&mut rest)?);
         }
-        let mut tree = None;
+        let (mut tree, mut folders) = (None, None);
         while !rest.is_empty() {
             let signature = take(&mut rest, 4)?;
             let size = take_u32(&mut rest)? as usize;
             let mut content = take(&mut rest, size)?;
             match signature {
                 b"TREE" => tree = Some(take_tree(&mut content, 0)?),
+                b"UNTR" => folders = Some(content.to_vec()),
                 // An upper-case first letter marks what may be ignored.
                 [b'A'..=b'Z', ..] => {}
                 _ => return Err(Unreadable),
             }
         }
-        Ok(Index { entries, tree })
+        Ok(Index { entries, tree, folders })
     }
 }
 
@@ -226,6 +237,12 @@ fn forget(tree: &mut CachedTree, path: &[u8]) {
 
 fn put(bytes: &mut Vec<u8>, value: u32) {
     bytes.extend_from_slice(&value.to_be_bytes());
+}
+
+fn put_extension(bytes: &mut Vec<u8>, signature: &[u8; 4], content: &[u8]) {
+    bytes.extend_from_slice(signature);
+    put(bytes, content.len() as u32);
+    bytes.extend_from_slice(content);
 }
 
 fn put_entry(bytes: &mut Vec<u8>, entry: &IndexEntry) {

@@ -21,6 +21,8 @@ pub mod index_file;
 pub mod published;
 /// What `setup` left becomes a layer.
 pub mod setup;
+/// What git remembers of folders without untracked files, as bytes.
+pub mod untracked_cache;
 /// What the gate left of ignored files on the base becomes a layer.
 pub mod warm;
 
@@ -32,7 +34,7 @@ use git2::Oid;
 use rustix::fs::Timespec;
 use swarm_protocol::Grant;
 
-use self::checkout::{Bounds, Checkout, FRESH_AGE_SECONDS, WarmTimes};
+use self::checkout::{Bounds, Checkout, FRESH_AGE_SECONDS, WarmTimes, Written};
 use self::delta::{Delta, Whiteouts};
 use self::git_dir::{GitDir, ObjectsAt};
 use self::index_file::{Index, Presence, Unreadable};
@@ -45,7 +47,7 @@ use crate::tree::{self, TreeError};
 use crate::worktree::Backend;
 
 /// Part of every key: a change of what a layer holds makes old ones unused, never wrong.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Hex digits of a key.
 const KEY_DIGITS: usize = 32;
 
@@ -252,7 +254,8 @@ impl Bases {
     pub fn prepare(&self, commit: Oid) -> Result<Layers, BaseError> {
         let tree = self.repository.tree_of(commit)?;
         let sparse = self.settings.sparse.join("\0");
-        let base = format!("bases/{}", key(&[b"base", tree.as_bytes(), sparse.as_bytes()]));
+        let home = self.home()?;
+        let base = format!("bases/{}", key(&[b"base", tree.as_bytes(), sparse.as_bytes(), &home]));
         let is_intact = |layer: &Path| is_intact(&layer.join("tree"));
         publish(&self.state, &base, Survives::IfIntact(&is_intact), |layer| self.check_out(tree, &layer.join("tree")))?;
         let copied = copied::copied_layer(&self.repository, &self.state, &self.settings.copy)?;
@@ -261,6 +264,15 @@ impl Bases {
         let extent = if self.sparse.is_some() { Extent::Sparse } else { Extent::Whole };
         let stack = Stack { head, delta: None, warm: None, setup: None, copied, base };
         Ok(Layers { commit, tree, grants, caches, extent, stack })
+    }
+
+    /// Where bases belong: a repository that is copied or moved with its state makes its own. Git would believe nothing of
+    /// what the index says of files that have other inodes, and read all of them at each look.
+    fn home(&self) -> Result<Vec<u8>, BaseError> {
+        use std::os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _};
+        let state = self.state.root();
+        let metadata = state.metadata().map_err(|source| BaseError::Io { path: state.to_owned(), source })?;
+        Ok([&metadata.ino().to_le_bytes(), self.repository.place().as_os_str().as_bytes()].concat())
     }
 
     /// The layers of another commit on top of prepared ones, at a cost that follows the difference of the trees.
@@ -313,16 +325,19 @@ impl Bases {
         let (repository, sparse) = (self.repository.as_ref(), self.sparse.as_ref());
         let (bounds, stop) = (&Bounds::default(), self.stop.as_ref());
         let checkout = Checkout { repository, tree, sparse, warm: &warm, now_seconds: now_seconds(), bounds, stop };
-        let index = checkout.write(root)?;
+        let Written { index, folders } = checkout.write(root)?;
         let path = root.with_file_name("tree-id");
         std::fs::write(&path, format!("{tree}\n")).map_err(|source| BaseError::Io { path, source })?;
-        write_index(root, &index)
+        let exclude = git_dir::exclude(repository)?;
+        let remembered = untracked_cache::encode(repository.place(), &exclude, &folders, &index);
+        write_index(root, &index.with_folders(Some(remembered.map_err(TreeError::from)?)))
     }
 
     /// The layer of a commit's private git directory, and what the cage must show for it.
     fn head(&self, commit: Oid) -> Result<(String, Vec<Grant>), BaseError> {
         let branch = self.branch.as_ref().map(|(name, id)| (name.as_str(), *id));
-        let git_dir = GitDir { repository: &self.repository, objects: &self.settings.objects, commit, branch };
+        let BaseSettings { backend, objects, .. } = &self.settings;
+        let git_dir = GitDir { repository: &self.repository, objects, backend: *backend, commit, branch };
         let files = git_dir.files()?;
         let mut parts: Vec<&[u8]> = vec![b"head"];
         parts.extend(files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]));
