@@ -1,23 +1,30 @@
 //! The fork server: one small process a run that makes each worker by fork instead of by starting the whole program again.
 //!
 //! Starting the program costs what it costs to map and relocate tens of megabytes; a fork of this process, which has
-//! touched little, costs a tenth of that, however large the program becomes. The server decides nothing and reads no job:
-//! it gets two pipe ends, forks, and gives back a descriptor for the new process. It is in a session of its own, so a key
+//! touched little, costs a tenth of that, however large the program becomes. It is in a session of its own, so a key
 //! pressed at the coordinator's terminal reaches no worker, and it has no name that a job could connect to: its socket is
 //! an unnamed pair, whose other end only the coordinator holds.
 //!
-//! It ends when the coordinator closes that end. Its workers do not depend on it: each ends with its own input.
+//! One worker always *stands by*: forked before anybody asks, it waits at the socket itself, takes the two pipe ends of the
+//! next request and answers with a descriptor for its own process. So nobody waits for a fork, and the server, which hears
+//! that its worker was taken and forks the next one, decides nothing and holds no job's pipes. A worker that stands by has
+//! seen no job, and it does one.
+//!
+//! Server and worker end when the coordinator closes its end. Workers that were taken do not depend on it: each ends with
+//! its own input.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use rustix::process::{WaitOptions, wait};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, wait};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
 use swarm_protocol::fork_server::{FORK, REQUEST_DESCRIPTORS, Reply};
 use swarm_sandbox::Cloned;
@@ -31,6 +38,10 @@ pub enum Role {
     Worker,
 }
 
+/// How many workers in a row may end while they stand by. Something on this machine ends them: the coordinator is told, by
+/// the end of the server.
+const DEATHS_MAX: u32 = 3;
+
 /// The two ends of a worker's pipes.
 struct Pipes {
     input: OwnedFd,
@@ -38,38 +49,114 @@ struct Pipes {
 }
 
 /// Forks workers on request; the socket is standard input. Comes back in the server when the coordinator is gone, and in
-/// each worker at once.
+/// each worker as soon as it is taken.
 ///
 /// # Errors
-/// The socket failed, or a new worker cannot take its pipes.
+/// The socket failed, workers end before they are taken, or a new worker cannot take its pipes.
 pub fn serve() -> io::Result<Role> {
     swarm_sandbox::launch::close_inherited()?;
     swarm_sandbox::prepare();
+    let mut deaths = 0;
+    while deaths < DEATHS_MAX {
+        let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC)?;
+        match swarm_sandbox::fork() {
+            Ok(Cloned::Child) => {
+                drop(hearing);
+                return stand_by(telling);
+            }
+            Ok(Cloned::Parent(..)) => {
+                drop(telling);
+                deaths = match hear(&hearing)? {
+                    Fate::Taken => 0,
+                    Fate::Ended if is_hung_up(stdin())? => return Ok(Role::Done),
+                    Fate::Ended => deaths + 1,
+                };
+            }
+            // Whoever asks next is told; by then there may be room again.
+            Err(_) => {
+                let Some(role) = fork_when_asked()? else { continue };
+                return Ok(role);
+            }
+        }
+        reap();
+    }
+    Err(io::Error::other("workers that stand by are ended by somebody"))
+}
+
+/// Waits for a request and becomes its worker; `Done` when there will be none. What is written to `taken` tells the server to
+/// fork the next one.
+fn stand_by(taken: OwnedFd) -> io::Result<Role> {
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
     loop {
         let Some(request) = receive(stdin())? else { return Ok(Role::Done) };
-        reap();
         let Some(pipes) = request else {
             reply(stdin(), Reply::Failed(Errno::BADMSG.raw_os_error()), None)?;
             continue;
         };
-        match swarm_sandbox::fork() {
-            Ok(Cloned::Child) => {
-                // The first replaces, and so closes, the socket.
-                dup2_stdin(&pipes.input)?;
-                dup2_stdout(&pipes.output)?;
-                return Ok(Role::Worker);
-            }
-            Ok(Cloned::Parent(_, pidfd)) => {
-                // Before the reply: when the coordinator knows of the worker, only the worker holds its ends.
-                drop(pipes);
-                reply(stdin(), Reply::Forked, Some(pidfd))?;
-            }
-            Err(error) => reply(stdin(), Reply::Failed(error.raw_os_error()), None)?,
+        reply(stdin(), Reply::Forked, Some(own))?;
+        // The server may have ended meanwhile: this worker does not depend on it.
+        let _ = rustix::io::write(&taken, &[TAKEN]);
+        return become_worker(&pipes);
+    }
+}
+
+/// Answers one request by a fork at that time; `None` where the caller is the server still and goes on.
+fn fork_when_asked() -> io::Result<Option<Role>> {
+    let Some(request) = receive(stdin())? else { return Ok(Some(Role::Done)) };
+    let Some(pipes) = request else {
+        return reply(stdin(), Reply::Failed(Errno::BADMSG.raw_os_error()), None).map(|()| None);
+    };
+    match swarm_sandbox::fork() {
+        Ok(Cloned::Child) => become_worker(&pipes).map(Some),
+        Ok(Cloned::Parent(_, pidfd)) => {
+            // Before the reply: when the coordinator knows of the worker, only the worker holds its ends.
+            drop(pipes);
+            reply(stdin(), Reply::Forked, Some(pidfd)).map(|()| None)
+        }
+        Err(error) => reply(stdin(), Reply::Failed(error.raw_os_error()), None).map(|()| None),
+    }
+}
+
+fn become_worker(pipes: &Pipes) -> io::Result<Role> {
+    // The first replaces, and so closes, the socket.
+    dup2_stdin(&pipes.input)?;
+    dup2_stdout(&pipes.output)?;
+    Ok(Role::Worker)
+}
+
+/// What a worker that stood by tells the server.
+const TAKEN: u8 = 1;
+
+/// What became of a worker that stood by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It has a job.
+    Taken,
+    /// It ended without one.
+    Ended,
+}
+
+/// Waits until the worker that holds the other end of this pipe is taken, or has ended.
+fn hear(pipe: &OwnedFd) -> io::Result<Fate> {
+    let mut byte = [0];
+    loop {
+        match rustix::io::read(pipe, &mut byte) {
+            Ok(0) => return Ok(Fate::Ended),
+            Ok(_) => return Ok(Fate::Taken),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Lets go of workers that have ended. Those that end while nobody asks for another wait for the next request.
+/// Whether the coordinator has closed its end.
+fn is_hung_up(socket: impl AsFd) -> io::Result<bool> {
+    let mut waiting = [PollFd::new(&socket, PollFlags::empty())];
+    poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(waiting[0].revents().contains(PollFlags::HUP))
+}
+
+/// Lets go of workers that have ended. Those that end while nobody asks for another wait until somebody does.
 fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }

@@ -2,8 +2,9 @@
 //!
 //! A request is one byte and carries two descriptors: the reading end that becomes the worker's standard input, then the
 //! writing end that becomes its standard output. The reply says whether a worker exists now; when it does, the reply
-//! carries one descriptor, which stands for that process (pidfd). Requests are answered in order. What is said through the
-//! two pipes is the same as with a worker that was started directly.
+//! carries one descriptor, which stands for that process (pidfd). Requests are answered in order, by the server or by a
+//! worker that it forked beforehand: the asker sees no difference. What is said through the two pipes is the same as with a
+//! worker that was started directly.
 
 /// What a request says. Changes with the meaning of request or reply: another program at the other end is refused.
 pub const FORK: u8 = 1;

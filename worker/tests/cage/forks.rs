@@ -10,6 +10,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
 use swarm_protocol::fork_server::{FORK, REPLY_BYTES, Reply};
 use swarm_protocol::{Ended, FrameReader, FromWorker, Start, Tier, ToWorker, encode};
 
@@ -25,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a forked worker goes on without its server", server_killed),
         Case::new("server and workers end with the coordinator", coordinator_gone),
         Case::new("a request without pipes is refused and harms nobody", bad_request),
+        Case::new("a worker that ends before anybody asks is replaced", spare_killed),
     ]
 }
 
@@ -77,6 +79,20 @@ impl Server {
             _ => None,
         });
         (Reply::decode(&bytes).expect("a reply"), rights)
+    }
+
+    /// The process id of the worker that stands by, once there is one; `taken` is the last that was made.
+    fn spare(&self, taken: &str) -> String {
+        let list = format!("/proc/{0}/task/{0}/children", self.process.id());
+        let mut spare = None;
+        let found = soon(|| {
+            let children = std::fs::read_to_string(&list).expect("the server lives");
+            // The youngest is the last; those that have ended are there until the server looks.
+            spare = children.split_whitespace().last().filter(|pid| *pid != taken && lives(pid)).map(str::to_owned);
+            spare.is_some()
+        });
+        assert!(found, "no worker stands by");
+        spare.expect("found above")
     }
 
     fn fork(&self, start: &Start) -> Forked {
@@ -139,6 +155,12 @@ impl Forked {
         assert!(line.parse::<u32>().is_ok_and(|pid| pid > 1), "{text}");
         line
     }
+}
+
+/// Whether a process is there and has not ended.
+fn lives(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
 /// What the descriptors of a process lead to; `None` where only root may look: workers close themselves to their own user.
@@ -209,10 +231,23 @@ fn coordinator_gone(tier: Tier) {
     let (mut server, cage) = (Server::start(), Cage::new(tier));
     let mut worker = server.fork(&cage.start("echo up; sleep 507.75"));
     worker.first_output();
+    let spare = server.spare(&worker.pid());
     // As the kernel does with both when the coordinator is killed.
     drop((server.socket.take(), worker.input.take()));
     assert!(server.process.wait().expect("our child").success(), "it ends in order");
     assert!(soon(|| !is_alive("507.75")));
+    assert!(soon(|| !lives(&spare)), "nobody will ask it any more");
+}
+
+fn spare_killed(tier: Tier) {
+    let (server, cage) = (Server::start(), Cage::new(tier));
+    for code in 0..5 {
+        let worker = server.fork(&cage.start(&format!("exit {code}")));
+        let spare = server.spare(&worker.pid());
+        kill_process(Pid::from_raw(spare.parse().expect("a number")).expect("a process"), Signal::KILL).expect("ours");
+        assert_eq!(worker.end(), Some(Ended::Exited { code }), "it has nothing to do with another one");
+    }
+    assert_eq!(server.fork(&cage.start("exit 9")).end(), Some(Ended::Exited { code: 9 }));
 }
 
 fn bad_request(tier: Tier) {
