@@ -252,7 +252,7 @@ fn owners<'a>(run: &RunId, run_state: &'a RunState) -> HashMap<String, Owner<'a>
 
 /// Why an instance's results must stay; `None` when nothing would be lost.
 fn reason_to_keep(instance: &InstanceState, landed: &HashSet<Oid>) -> Option<String> {
-    match &instance.fate {
+    match instance.fate() {
         Some(Fate::Landed { commit }) => match Oid::from_str(commit) {
             Ok(commit) if landed.contains(&commit) => None,
             _ => Some("it landed, but no branch has it any more".to_owned()),
@@ -268,7 +268,7 @@ fn reason_to_keep(instance: &InstanceState, landed: &HashSet<Oid>) -> Option<Str
 }
 
 fn landed_commits(state: &RunState) -> impl Iterator<Item = Oid> + '_ {
-    state.instances.values().filter_map(|instance| match &instance.fate {
+    state.instances.values().filter_map(|instance| match instance.fate() {
         Some(Fate::Landed { commit }) => Oid::from_str(commit).ok(),
         _ => None,
     })

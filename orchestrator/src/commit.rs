@@ -35,7 +35,7 @@ pub struct CommitSpec<'a> {
 
 /// The trailers that name where a commit comes from.
 pub fn trailers(plan: &str, instance: &InstanceId) -> Vec<(&'static str, String)> {
-    vec![("Swarm-Run", plan.to_owned()), ("Swarm-Task", instance.0.clone())]
+    vec![("Swarm-Run", plan.to_owned()), ("Swarm-Task", instance.to_string())]
 }
 
 /// The instance that the trailers of a commit's message name.

@@ -19,8 +19,8 @@ use swarm_plans::{InstanceId, SourceFile, TaskGraph};
 use crate::commit;
 use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
 use crate::dispatcher::core::{Options, RunCore};
-use crate::dispatcher::history::History;
-use crate::event::{AttemptEnd, ChangeSummary, Fate, Recorded, RunEvent};
+use crate::dispatcher::history::{Became, History};
+use crate::event::{AttemptEnd, ChangeSummary, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::{Attempt, RunId};
@@ -192,7 +192,7 @@ pub async fn retry(
     };
     landed.iter().for_each(|event| history.hear(event));
     let unparked = history.try_again(&again.instances, again.resolved_id());
-    let by_hand = again.events(|id| history.instance(id).map(|past| past.outputs.clone()).unwrap_or_default());
+    let by_hand = again.events(|id| history.instance(id).map(|past| past.outputs.to_map()).unwrap_or_default());
     carry_over(&state, run, &again, &history)?;
     by_hand.iter().for_each(|event| history.hear(event));
     let plan = Arc::clone(loaded.graph.plan());
@@ -297,15 +297,11 @@ fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
 /// Whether the target can still take the rest of the run: it is not checked out, it stems from the base, and it was not
 /// removed after something had landed on it.
 fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History) -> Result<(), RunError> {
-    let landed = |fate: &Fate| match fate {
-        Fate::Landed { commit } => Some(commit.clone()),
-        Fate::Parked { .. } | Fate::Empty | Fate::Dropped => None,
-    };
-    let landed: Vec<String> = history.instances().filter_map(|(_, past)| landed(past.fate.as_ref()?)).collect();
-    if repository.find_ref(target)?.is_none() && !landed.is_empty() {
+    let landed = history.instances().filter(|(_, past)| past.fate == Some(Became::Landed)).count();
+    if repository.find_ref(target)?.is_none() && landed > 0 {
         let branch = target.strip_prefix("refs/heads/").unwrap_or(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
-        return Err(TargetError::Removed { branch, landed: landed.len(), tip }.into());
+        return Err(TargetError::Removed { branch, landed, tip }.into());
     }
     target::may_move(repository, target, base)
 }

@@ -17,7 +17,7 @@ pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<In
     for (id, instance) in &state.instances {
         let builds_on = |chosen: &InstanceId| {
             let task = state.instances.get(chosen).map(|instance| &*instance.task);
-            instance.needs.iter().any(|need| *need == chosen.0 || Some(need.as_str()) == task)
+            instance.needs.iter().any(|need| **need == *chosen.0 || Some(need.as_str()) == task)
         };
         let wanted = match named {
             Some(named) if named == id => is_parked(instance) || has_failed(instance),
@@ -32,7 +32,7 @@ pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<In
 }
 
 fn is_parked(instance: &InstanceState) -> bool {
-    matches!(instance.fate, Some(Fate::Parked { .. }))
+    matches!(instance.fate(), Some(Fate::Parked { .. }))
 }
 
 /// Whether an instance ended without what it was for, by its own fault or another's.
@@ -90,7 +90,7 @@ pub fn drop_result(
     let mut journal = Journal::open(state.root())?;
     let mut known = JournalReader::open(state.root())?.state(run)?;
     let Some(before) = known.finished.clone() else { return Err(DropError::Unfinished(run.clone())) };
-    let fate = known.instances.get(id).and_then(|instance| instance.fate.clone());
+    let fate = known.instances.get(id).and_then(|instance| instance.fate().cloned());
     if let Some(Fate::Landed { commit }) = fate {
         return Err(DropError::Landed { id: id.clone(), commit });
     }

@@ -246,7 +246,7 @@ impl TaskGraph {
             }
             let ix = InstanceIx(self.instances.len() as u32);
             self.remember(&id, ix);
-            self.instances.push(Instance { id: InstanceId(id), task, bindings: combination.bindings.into() });
+            self.instances.push(Instance { id: InstanceId(id.into()), task, bindings: combination.bindings.into() });
         }
         let added: Vec<InstanceIx> = (first..self.instances.len()).map(|index| InstanceIx(index as u32)).collect();
         let (begin, end) = (self.groups[task.index()].begin, self.groups[task.index()].end);
@@ -290,7 +290,7 @@ impl TaskGraph {
         let mut hash = stable_hash(id);
         loop {
             let ix = *self.by_id.get(&hash)?;
-            if self.instances[ix.index()].id.0 == id {
+            if *self.instances[ix.index()].id.0 == *id {
                 return Some(ix);
             }
             hash = hash.wrapping_add(1);
@@ -444,7 +444,7 @@ impl TaskGraph {
         let mut words: Vec<&str> = Vec::new();
         for member in members {
             let word = match member {
-                Waits::Instance(ix) => self.instance(*ix).id.0.as_str(),
+                Waits::Instance(ix) => self.instance(*ix).id.0.as_ref(),
                 Waits::Begin(task) | Waits::End(task) => self.plan.task(*task).name.0.as_str(),
             };
             // A group's instance says more than the group that it passes through.

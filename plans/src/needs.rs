@@ -191,7 +191,7 @@ impl TaskGraph {
     fn missing_diagnostic(&self, missing: Missing) -> Diagnostic {
         match missing {
             Missing::Unknown { needing, text, at } => {
-                let ids = self.instances.iter().take(COMPARED_IDS_MAX).map(|instance| instance.id.0.as_str());
+                let ids = self.instances.iter().take(COMPARED_IDS_MAX).map(|instance| instance.id.0.as_ref());
                 let message = format!("`{}` needs `{text}`, which does not exist", self.instance(needing).id);
                 let name = text.split('[').next().unwrap_or(&text);
                 let hint = match nearest(&text, ids) {
@@ -211,7 +211,7 @@ impl TaskGraph {
     }
 
     fn missing_error(&self, missing: Missing) -> ExpandError {
-        let id = |ix: InstanceIx| self.instance(ix).id.0.clone();
+        let id = |ix: InstanceIx| self.instance(ix).id.to_string();
         match missing {
             Missing::Unknown { needing, text, .. } => {
                 ExpandError::UnknownInstance { needing: id(needing), needed: text }

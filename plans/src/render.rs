@@ -434,7 +434,7 @@ impl View<'_> {
         for (name, template) in &task.env {
             env.insert(name.clone(), self.text(template, Trust::Value)?);
         }
-        env.insert("SWARM_TASK".to_owned(), instance.id.0.clone());
+        env.insert("SWARM_TASK".to_owned(), instance.id.to_string());
         if let Some(seed) = cx.seed.or(self.plan.seed) {
             env.insert("SWARM_SEED".to_owned(), seed.to_string());
         }

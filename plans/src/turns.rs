@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn shown(graph: &TaskGraph, waits: &[Wait]) -> Vec<String> {
-        let name = |ix: InstanceIx| graph.instance(ix).id.0.clone();
+        let name = |ix: InstanceIx| graph.instance(ix).id.to_string();
         let earlier = |wait: &Wait| match wait.earlier {
             Earlier::Instance(ix) => name(ix),
             Earlier::Items(task) => format!("{}…", graph.plan().task(task).name),

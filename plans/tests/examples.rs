@@ -44,7 +44,7 @@ fn the_tour_grows_by_what_its_survey_finds() {
     let items =
         vec![json!({"name": "swarm-plans", "dir": "plans"}), json!({"name": "swarm", "dir": "orchestrator/cli"})];
     let added = graph.supply(pending[0].task, items).expect("two items are allowed");
-    assert_eq!(graph.instance(added[1]).id.0, "header[crate=swarm]");
+    assert_eq!(*graph.instance(added[1]).id.0, *"header[crate=swarm]");
     let needs = json!({
         "header": { "result": "succeeded", "outputs": {}, "instances": {
             "header[crate=swarm-plans]": { "result": "succeeded", "outputs": { "count": "19" } },

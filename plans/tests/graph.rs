@@ -23,7 +23,7 @@ fn instance(graph: &TaskGraph, id: &str) -> InstanceIx {
 }
 
 fn ids(graph: &TaskGraph) -> Vec<&str> {
-    graph.instances().iter().map(|instance| instance.id.0.as_str()).collect()
+    graph.instances().iter().map(|instance| instance.id.0.as_ref()).collect()
 }
 
 fn needs(graph: &TaskGraph, id: &str) -> Vec<String> {
@@ -35,13 +35,13 @@ fn needs(graph: &TaskGraph, id: &str) -> Vec<String> {
 fn shown(graph: &TaskGraph, need: &Need) -> String {
     match need {
         Need::Task(task) => graph.plan().task(*task).name.0.clone(),
-        Need::Instance(ix) => graph.instance(*ix).id.0.clone(),
+        Need::Instance(ix) => graph.instance(*ix).id.to_string(),
     }
 }
 
 fn order(graph: &TaskGraph) -> Vec<String> {
     let slot = |slot: &MergeSlot| match slot {
-        MergeSlot::Instance(ix) => graph.instance(*ix).id.0.clone(),
+        MergeSlot::Instance(ix) => graph.instance(*ix).id.to_string(),
         MergeSlot::Awaiting(task) => format!("{}…", graph.plan().task(*task).name),
     };
     graph.merge_slots().iter().map(slot).collect()

@@ -109,7 +109,7 @@ proptest! {
         let after = graph.merge_slots();
         prop_assert_eq!(&after[..place], &before[..place]);
         prop_assert_eq!(&after[place + added.len()..], &before[place + 1..]);
-        let ids: HashSet<&str> = graph.instances().iter().map(|instance| instance.id.0.as_str()).collect();
+        let ids: HashSet<&str> = graph.instances().iter().map(|instance| instance.id.0.as_ref()).collect();
         prop_assert_eq!(ids.len(), graph.instances().len());
         prop_assert!(ids.iter().all(|id| !id.contains(['\n', ' ', '\0'])));
     }
@@ -118,7 +118,7 @@ proptest! {
     fn a_graph_is_acyclic_bounded_unique_and_the_same_each_time(text in plans()) {
         let parsed = read(&text);
         if let Some(plan) = parsed.plan && let Ok(graph) = TaskGraph::expand(plan.clone()) {
-            let ids: HashSet<&str> = graph.instances().iter().map(|instance| instance.id.0.as_str()).collect();
+            let ids: HashSet<&str> = graph.instances().iter().map(|instance| instance.id.0.as_ref()).collect();
             prop_assert_eq!(ids.len(), graph.instances().len());
             prop_assert!(ids.len() <= INSTANCES_MAX);
             for (index, instance) in graph.instances().iter().enumerate() {

@@ -60,7 +60,7 @@ fn durable<T, E: std::fmt::Debug>(answer: tokio::sync::oneshot::Receiver<Result<
 
 fn event(number: usize) -> RunEvent {
     RunEvent::AttemptFinished {
-        instance: InstanceId(format!("task[n={number}]")),
+        instance: InstanceId(format!("task[n={number}]").into()),
         attempt: Attempt(1),
         end: AttemptEnd::Succeeded,
         duration_ms: 3,

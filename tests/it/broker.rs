@@ -36,7 +36,7 @@ struct Scene {
 /// One attempt that may ask `main`.
 fn caller(instance: &str) -> Caller {
     let models = Arc::new(["main".to_owned(), "spare".to_owned()]);
-    Caller { instance: InstanceId(instance.to_owned()), task: TaskIx(0), attempt: Attempt(1), models }
+    Caller { instance: InstanceId(instance.into()), task: TaskIx(0), attempt: Attempt(1), models }
 }
 
 fn entry(name: &str, provider: &str, url: &str, rest: &str) -> String {

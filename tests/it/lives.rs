@@ -272,7 +272,7 @@ impl Life<'_> {
     fn owe(&mut self, action: Action) {
         self.owed.push(match action {
             Action::Attempt(job) => {
-                let key = (job.name.0.clone(), job.attempt.0);
+                let key = (job.name.to_string(), job.attempt.0);
                 assert!(self.world.running.insert(key), "{} runs twice under one number", job.name);
                 Owed::Attempt(job)
             }
@@ -291,7 +291,7 @@ impl Life<'_> {
     fn answer(&mut self, at: usize) -> Input {
         match self.owed.swap_remove(at) {
             Owed::Attempt(job) => {
-                self.world.running.remove(&(job.name.0.clone(), job.attempt.0));
+                self.world.running.remove(&(job.name.to_string(), job.attempt.0));
                 Input::Attempt(job.instance, Box::new(self.attempt_end(&job)))
             }
             Owed::Items(task) => Input::Items(task, self.items(task)),
@@ -380,7 +380,7 @@ impl Life<'_> {
             }
             let commit =
                 format!("{:x}", mixed(fortune(1, last.as_deref().unwrap_or("base"), &landing.change.commit, u64::MAX)));
-            self.world.commits.insert(commit.clone(), (last, name.clone()));
+            self.world.commits.insert(commit.clone(), (last, name.to_string()));
             last = Some(commit.clone());
             members.push(FoldedMember::Clean { commit });
         }
@@ -410,8 +410,8 @@ fn outcome(world: &World) -> Outcome {
         Fate::Dropped => "dropped".to_owned(),
     };
     Outcome {
-        results: state.instances.iter().map(|(id, instance)| (id.0.clone(), result(instance))).collect(),
-        fates: state.instances.iter().filter_map(|(id, i)| Some((id.0.clone(), fate(i.fate.as_ref()?)))).collect(),
+        results: state.instances.iter().map(|(id, instance)| (id.to_string(), result(instance))).collect(),
+        fates: state.instances.iter().filter_map(|(id, i)| Some((id.to_string(), fate(i.fate()?)))).collect(),
         landed: world.landed(),
         tip: world.tip.clone(),
     }

@@ -375,27 +375,27 @@ impl Log {
         match event {
             RunEvent::InstancesAdded { instances } => {
                 for one in instances {
-                    let before = self.added.insert(one.id.0.clone(), (one.task, one.needs, one.on_failure));
+                    let before = self.added.insert(one.id.to_string(), (one.task, one.needs, one.on_failure));
                     assert!(before.is_none(), "{} joins once", one.id);
                 }
             }
-            RunEvent::AttemptStarted { instance, attempt } => self.starts(instance.0, attempt.0, jobs),
+            RunEvent::AttemptStarted { instance, attempt } => self.starts(instance.to_string(), attempt.0, jobs),
             RunEvent::AttemptFinished { instance, attempt, change, retry_in_ms, .. } => {
-                assert_eq!(self.running.remove(&instance.0), Some(attempt.0), "{instance} ends what it started");
+                assert_eq!(self.running.remove(&*instance.0), Some(attempt.0), "{instance} ends what it started");
                 if change.is_some_and(|change| change.tree != change.base_tree) {
-                    self.changed.insert(instance.0.clone());
+                    self.changed.insert(instance.to_string());
                 }
                 if retry_in_ms.is_some() {
-                    self.resting.insert(instance.0);
+                    self.resting.insert(instance.to_string());
                 }
             }
             RunEvent::Reused { instances } => {
-                instances.into_iter().for_each(|one| self.is_reused(one.instance.0, one.change.is_some()));
+                instances.into_iter().for_each(|one| self.is_reused(one.instance.to_string(), one.change.is_some()));
             }
             RunEvent::InstanceFinished { instance, result, .. } => {
-                assert!(!self.running.contains_key(&instance.0), "{instance} finishes behind its attempt");
-                assert!(self.added.contains_key(&instance.0), "{instance} was never added");
-                assert!(self.results.insert(instance.0.clone(), result).is_none(), "{instance} ends once");
+                assert!(!self.running.contains_key(&*instance.0), "{instance} finishes behind its attempt");
+                assert!(self.added.contains_key(&*instance.0), "{instance} was never added");
+                assert!(self.results.insert(instance.to_string(), result).is_none(), "{instance} ends once");
             }
             RunEvent::Verified { tree, verdict, .. } => {
                 if verdict == GateVerdict::Green {
@@ -403,13 +403,13 @@ impl Log {
                 }
             }
             RunEvent::Evicted { instance, .. } => {
-                assert!(self.results[&instance.0].passed(), "{instance} is evicted without having passed");
-                assert!(self.evicted.insert(instance.0), "each is run again once");
+                assert!(self.results[&*instance.0].passed(), "{instance} is evicted without having passed");
+                assert!(self.evicted.insert(instance.to_string()), "each is run again once");
             }
             RunEvent::Landing { from, to, .. } => self.intent = Some((from, to)),
             RunEvent::Merged { instance, fate } => {
-                assert!(self.results[&instance.0].passed(), "{instance} is merged without having passed");
-                self.merged.push((instance.0, fate));
+                assert!(self.results[&*instance.0].passed(), "{instance} is merged without having passed");
+                self.merged.push((instance.to_string(), fate));
             }
             RunEvent::ItemsFound { .. } | RunEvent::ModelCalled { .. } => {}
             RunEvent::RunStarted { .. }

@@ -162,7 +162,7 @@ fn commit(git: &Repository, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
 }
 
 fn id(name: &str) -> InstanceId {
-    InstanceId(name.to_owned())
+    InstanceId(name.into())
 }
 
 fn added(names: &[&str]) -> RunEvent {

@@ -16,13 +16,14 @@ pub mod turns;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use swarm_plans::{AllowFailure, InstanceId, InstanceIx, Need, RenderError, Rendered, Rung, TaskGraph, TaskIx};
 
 use self::reuse::Lookup;
 use self::turns::{Before, Queue};
 use super::breaker::{Breaker, FAILURES_MAX, Says};
 use super::history::{PutAside, Word, failed_by};
+use super::kept::{Changes, Outputs};
 use super::ladder::{Climb, Climbed};
 use super::landing::Landings;
 use super::needs::{NeedsView, Views};
@@ -56,9 +57,9 @@ pub struct InstanceState {
     /// Its final result.
     pub result: Option<InstanceResult>,
     /// Its outputs by name.
-    pub outputs: Map<String, Value>,
+    pub outputs: Outputs,
     /// The change of its last attempt.
-    pub change: Option<ChangeSummary>,
+    pub change: Option<Arc<ChangeSummary>>,
     /// What it started from, kept until it is merged.
     builds_on: Option<Arc<NeedsView>>,
     /// Its failure is no failure of the run: dependents run without its change.
@@ -80,15 +81,6 @@ enum Role {
 /// Instances that one event names: a fan-out of a hundred thousand is never one text in memory.
 const INSTANCES_PER_EVENT_MAX: usize = 1000;
 
-/// What earlier coordinators did to instances, whether or not these have joined yet.
-#[derive(Debug, Default)]
-struct Earlier {
-    /// Those with results that hold.
-    ended: HashSet<InstanceId>,
-    /// See [`RunCore`]'s `attempts_before`.
-    attempts: HashMap<InstanceId, (u32, u32)>,
-}
-
 /// The state of one run.
 #[derive(Debug)]
 pub struct RunCore {
@@ -103,9 +95,10 @@ pub struct RunCore {
     /// Who takes turns; `None` where nobody does.
     queue: Option<Queue>,
     before: Before,
-    /// What earlier coordinators tried: how often, and among these what does not count.
+    /// What earlier coordinators tried of instances that have not joined yet: how often, and among these what does not count.
     attempts_before: HashMap<InstanceId, (u32, u32)>,
     views: Views,
+    changes: Changes,
     landings: Landings,
     /// The nodes of instances that are tried again, and how.
     climbing: HashMap<InstanceIx, (NodeIx, Rung)>,
@@ -126,11 +119,16 @@ pub struct RunCore {
 impl RunCore {
     /// A run of `graph`. `expected_ms` gives a task's usual duration, where one is known.
     pub fn new(graph: TaskGraph, options: Options, expected_ms: &dyn Fn(&str) -> Option<u64>) -> Self {
-        RunCore::after(graph, options, expected_ms, Earlier::default())
+        RunCore::after(graph, options, expected_ms, HashSet::new())
     }
 
-    /// The same behind earlier coordinators.
-    fn after(graph: TaskGraph, options: Options, expected_ms: &dyn Fn(&str) -> Option<u64>, earlier: Earlier) -> Self {
+    /// The same behind earlier coordinators, under whom `had_theirs` took their turns.
+    fn after(
+        graph: TaskGraph,
+        options: Options,
+        expected_ms: &dyn Fn(&str) -> Option<u64>,
+        had_theirs: HashSet<InstanceId>,
+    ) -> Self {
         let capacities = graph.plan().resources.values().copied().collect();
         let rank = graph.levels();
         let mut core = RunCore {
@@ -147,8 +145,9 @@ impl RunCore {
             rank,
             queue: None,
             before: Before::new(),
-            attempts_before: earlier.attempts,
+            attempts_before: HashMap::new(),
             views: Views::default(),
+            changes: Changes::default(),
             breaker: Breaker::default(),
             stop: None,
             broken: None,
@@ -157,7 +156,7 @@ impl RunCore {
             events: vec![],
             actions: vec![],
         };
-        core.build(expected_ms, earlier.ended);
+        core.build(expected_ms, had_theirs);
         core
     }
 
@@ -216,7 +215,7 @@ impl RunCore {
         })
     }
 
-    fn build(&mut self, expected_ms: &dyn Fn(&str) -> Option<u64>, ended: HashSet<InstanceId>) {
+    fn build(&mut self, expected_ms: &dyn Fn(&str) -> Option<u64>, had_theirs: HashSet<InstanceId>) {
         let tasks: Vec<TaskIx> = (0..self.graph.plan().tasks.len()).map(|at| TaskIx(at as u32)).collect();
         self.joins = tasks.iter().map(|&task| self.add_node(NodeSpec::Join, Role::Join(task))).collect();
         let pending = self.graph.pending();
@@ -233,7 +232,7 @@ impl RunCore {
         for member in pending.iter().flat_map(|waiting| self.graph.family(waiting.task)) {
             self.landings.open(self.task_place(member));
         }
-        self.queue_up(ended);
+        self.queue_up(had_theirs);
         let all: Vec<InstanceIx> = (0..self.graph.instances().len()).map(|at| InstanceIx(at as u32)).collect();
         self.add_instances(&all, expected_ms);
         let effects = self.schedule.seal();
@@ -281,7 +280,7 @@ impl RunCore {
             let task = self.graph.plan().task(instance.task);
             let needs = self.graph.needs_of(instance.task, Some(ix)).into_iter().map(|need| match need {
                 Need::Task(task) => self.graph.plan().task(task).name.0.clone(),
-                Need::Instance(other) => self.graph.instance(other).id.0.clone(),
+                Need::Instance(other) => self.graph.instance(other).id.to_string(),
             });
             let on_failure = match task.allow_failure {
                 AllowFailure::Yes => OnFailure::Allow,
@@ -412,8 +411,8 @@ impl RunCore {
             Some(cause) if cause.is_resumable() && wait.is_some() => (None, InstanceResult::Cancelled),
             Some(_) => (None, retry::result_of(task, &done.end, try_number)),
         };
-        state.outputs = done.outputs.clone();
-        state.change = done.change.clone();
+        state.outputs = done.outputs.clone().into();
+        state.change = done.change.as_ref().map(|change| self.changes.keep(change));
         let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
         self.attempt_finished(ix, done, retry_in_ms);
         match retry_in_ms {
@@ -501,7 +500,7 @@ impl RunCore {
         let instance = InstanceIx(place.instance);
         let state = &mut self.states[instance.index()];
         let builds_on = state.builds_on.take();
-        let change = state.change.clone()?;
+        let change = ChangeSummary::clone(state.change.as_ref()?);
         let (origin, word) = (state.lookup.origin(), state.word);
         let needs = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| (*need, self.name(*need))));
         // What a person settled stands on what landed.

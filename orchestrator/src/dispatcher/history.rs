@@ -2,11 +2,14 @@
 //! fan-outs, and a landing that was announced and perhaps not made. Pure: events in, facts out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use indexmap::IndexMap;
+use serde_json::Value;
 use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 
+use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
     AttemptEnd, ChangeSummary, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance, RunEvent,
@@ -29,17 +32,41 @@ pub struct Past {
     /// Its result, when it has one.
     pub result: Option<InstanceResult>,
     /// Outputs of its newest attempt by name.
-    pub outputs: Map<String, Value>,
+    pub outputs: Outputs,
     /// The change of its newest attempt.
-    pub change: Option<ChangeSummary>,
+    pub change: Option<Arc<ChangeSummary>>,
     /// Where its change comes from.
     pub origin: Origin,
     /// What became of its change.
-    pub fate: Option<Fate>,
+    pub fate: Option<Became>,
     /// What a person said of its change, which was parked.
     pub word: Word,
     /// Its change did not land as it is, and is put aside for something else to be tried with it.
     pub aside: Option<Box<PutAside>>,
+}
+
+/// What became of a change, without the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Became {
+    /// It is on the target branch.
+    Landed,
+    /// It is kept and not merged.
+    Parked,
+    /// It changed nothing.
+    Empty,
+    /// A person gave it up.
+    Dropped,
+}
+
+impl From<&Fate> for Became {
+    fn from(fate: &Fate) -> Self {
+        match fate {
+            Fate::Landed { .. } => Became::Landed,
+            Fate::Parked { .. } => Became::Parked,
+            Fate::Empty => Became::Empty,
+            Fate::Dropped => Became::Dropped,
+        }
+    }
 }
 
 /// A change that was put aside.
@@ -97,7 +124,9 @@ pub struct Announced {
 /// All facts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
-    instances: HashMap<InstanceId, Past>,
+    /// In the order in which the journal names them first.
+    instances: IndexMap<InstanceId, Past>,
+    changes: Changes,
     items: HashMap<String, Vec<Value>>,
     /// What each instance spent on models.
     spending: HashMap<InstanceId, Spending>,
@@ -117,7 +146,8 @@ impl Past {
         attempt: Attempt,
         end: &AttemptEnd,
         change: Option<&ChangeSummary>,
-        outputs: &Map<String, Value>,
+        outputs: Outputs,
+        changes: &mut Changes,
     ) {
         (self.attempts, self.running) = (self.attempts.max(attempt.0), None);
         let is_ours = says_nothing(end) || failed_by(end) == FailedBy::Machine;
@@ -132,18 +162,18 @@ impl Past {
             return;
         }
         self.failed_by = failed_by(end);
-        self.outputs.clone_from(outputs);
-        self.change = change.cloned();
+        self.outputs = outputs;
+        self.change = change.map(|change| changes.keep(change));
         self.origin = Origin::Ran;
     }
 
     /// An earlier run's result was taken.
-    fn reuse(&mut self, reused: &ReusedInstance) {
+    fn reuse(&mut self, reused: &ReusedInstance, changes: &mut Changes) {
         (self.attempts, self.result) = (self.attempts.max(1), Some(InstanceResult::Succeeded));
-        self.outputs.clone_from(&reused.outputs);
-        self.change.clone_from(&reused.change);
+        self.outputs = reused.outputs.clone().into();
+        self.change = reused.change.as_ref().map(|change| changes.keep(change));
         self.origin = Origin::Reused;
-        self.fate = reused.change.is_none().then_some(Fate::Empty);
+        self.fate = reused.change.is_none().then_some(Became::Empty);
     }
 
     /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried.
@@ -152,7 +182,7 @@ impl Past {
         if let Some((AttemptEnd::Succeeded, Some(change))) = aside.came
             && change.tree != change.base_tree
         {
-            (self.change, self.origin) = (Some(change), Origin::Ran);
+            (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
         }
         aside.tried
     }
@@ -183,14 +213,16 @@ impl History {
             }
             RunEvent::ModelCalled { instance, .. } => self.spending.entry(instance.clone()).or_default().count(event),
             RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
-                let past = self.past(instance);
-                past.finish(*attempt, end, change.as_ref(), outputs);
+                let past = Self::past_of(&mut self.instances, instance);
+                past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
                 if past.aside.as_ref().is_some_and(|aside| aside.came.is_some()) {
                     self.came.push(instance.clone());
                 }
             }
             RunEvent::Reused { instances } => {
-                instances.iter().for_each(|reused| self.past(&reused.instance).reuse(reused));
+                for reused in instances {
+                    Self::past_of(&mut self.instances, &reused.instance).reuse(reused, &mut self.changes);
+                }
             }
             RunEvent::InstanceFinished { instance, result, .. } => self.past(instance).result = Some(*result),
             RunEvent::Retried { instances, resolved } => {
@@ -204,7 +236,7 @@ impl History {
             }
             RunEvent::RunResumed { unexpanded, .. } => {
                 for id in unexpanded {
-                    self.instances.remove(id);
+                    self.instances.swap_remove(id);
                 }
             }
             RunEvent::Landing { from, to, merges } => {
@@ -220,7 +252,7 @@ impl History {
                 }
                 let past = self.past(instance);
                 past.come_back();
-                past.fate = Some(fate.clone());
+                past.fate = Some(fate.into());
             }
             RunEvent::Evicted { instance, reason, paths, kind, next } => {
                 self.round_is_over();
@@ -250,9 +282,9 @@ impl History {
     fn retry(&mut self, id: &InstanceId, resolved: Option<&InstanceId>) {
         let past = self.past(id);
         past.word = match past.fate {
-            Some(Fate::Parked { .. }) if resolved == Some(id) => Word::ByHand,
-            Some(Fate::Parked { .. }) => Word::Again,
-            Some(Fate::Landed { .. } | Fate::Empty | Fate::Dropped) | None => Word::None,
+            Some(Became::Parked) if resolved == Some(id) => Word::ByHand,
+            Some(Became::Parked) => Word::Again,
+            Some(Became::Landed | Became::Empty | Became::Dropped) | None => Word::None,
         };
         if past.word != Word::None {
             past.fate = None;
@@ -278,8 +310,13 @@ impl History {
         self.instances.get(id)
     }
 
-    /// All instances that the journal names, in no order.
-    pub fn instances(&self) -> impl Iterator<Item = (&InstanceId, &Past)> {
+    /// The same with its place among [`History::instances`].
+    pub fn place_of(&self, id: &InstanceId) -> Option<(usize, &Past)> {
+        self.instances.get_full(id).map(|(place, _, past)| (place, past))
+    }
+
+    /// All instances that the journal names, in no order that means anything.
+    pub fn instances(&self) -> impl ExactSizeIterator<Item = (&InstanceId, &Past)> {
         self.instances.iter()
     }
 
@@ -314,19 +351,28 @@ impl History {
     /// `allowed` instances failed with their dependents' consent, so those may have run: their failures hold whoever caused
     /// them.
     pub fn holds(&self, id: &InstanceId, allowed: bool) -> Option<(InstanceResult, &Past)> {
+        let past = self.instances.get(id)?;
+        Some((self.still_holds(id, past, allowed)?, past))
+    }
+
+    /// The same of what is known of the instance.
+    pub fn still_holds(&self, id: &InstanceId, past: &Past, allowed: bool) -> Option<InstanceResult> {
         use InstanceResult::*;
-        let past = self.instances.get(id).filter(|_| !self.gone.contains(id))?;
-        let result = past.result?;
-        let holds = match result {
-            Succeeded | Flaky | TimedOut | Violation | Skipped => true,
-            Failed => allowed || past.failed_by == FailedBy::Work,
-            Cancelled | Blocked | Lost => false,
-        };
-        holds.then_some((result, past))
+        past.result
+            .filter(|result| match result {
+                Succeeded | Flaky | TimedOut | Violation | Skipped => true,
+                Failed => allowed || past.failed_by == FailedBy::Work,
+                Cancelled | Blocked | Lost => false,
+            })
+            .filter(|_| self.gone.is_empty() || !self.gone.contains(id))
     }
 
     fn past(&mut self, id: &InstanceId) -> &mut Past {
-        self.instances.entry(id.clone()).or_default()
+        Self::past_of(&mut self.instances, id)
+    }
+
+    fn past_of<'a>(instances: &'a mut IndexMap<InstanceId, Past>, id: &InstanceId) -> &'a mut Past {
+        instances.entry(id.clone()).or_default()
     }
 }
 

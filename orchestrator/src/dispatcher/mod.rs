@@ -12,6 +12,8 @@ pub mod core;
 mod gate;
 /// What a journal says of a run.
 pub mod history;
+/// What is kept of an instance that has ended.
+mod kept;
 /// What is tried with a change that did not land; pure.
 mod ladder;
 /// The target half of the decisions; pure.
@@ -40,6 +42,7 @@ use crate::report::Reports;
 use crate::settings::GRACE_MS;
 use crate::worker_process::Permit;
 
+pub use kept::Outputs;
 pub use needs::NeedsView;
 
 /// How often reporters may redraw.

@@ -11,6 +11,7 @@ use swarm_plans::{InstanceId, InstanceIx, Need, TaskGraph, TaskIx};
 
 use super::core::InstanceState;
 use super::core::turns::Before;
+use super::kept::Outputs;
 use crate::event::{ChangeSummary, InstanceResult};
 use crate::ids::Attempt;
 
@@ -109,7 +110,7 @@ fn task_json(graph: &TaskGraph, states: &[InstanceState], task: TaskIx, instance
     for &ix in instances {
         let state = &states[ix.index()];
         let result = state.result.map_or("lost", InstanceResult::name);
-        by_id.insert(graph.instance(ix).id.0.clone(), json!({"result": result, "outputs": state.outputs}));
+        by_id.insert(graph.instance(ix).id.to_string(), json!({"result": result, "outputs": state.outputs}));
     }
     let results: Vec<InstanceResult> = instances.iter().filter_map(|ix| states[ix.index()].result).collect();
     let outputs = task_outputs(graph, states, task, instances);
@@ -140,16 +141,16 @@ fn task_outputs(
     instances: &[InstanceIx],
 ) -> Map<String, Value> {
     match instances {
-        [only] if !graph.plan().task(task).fans_out() => states[only.index()].outputs.clone(),
+        [only] if !graph.plan().task(task).fans_out() => states[only.index()].outputs.to_map(),
         _ => gathered(instances.iter().map(|ix| &states[ix.index()].outputs)),
     }
 }
 
 /// The outputs of a fan-out by name: lists are joined, other values become a list, in instance order.
-fn gathered<'a>(all: impl Iterator<Item = &'a Map<String, Value>>) -> Map<String, Value> {
+fn gathered<'a>(all: impl Iterator<Item = &'a Outputs>) -> Map<String, Value> {
     let mut gathered: Map<String, Value> = Map::new();
     for outputs in all {
-        for (name, value) in outputs {
+        for (name, value) in outputs.iter() {
             let entry = gathered.entry(name.clone()).or_insert_with(|| Value::Array(vec![]));
             let Value::Array(list) = entry else { unreachable!("BUG: only lists are inserted") };
             match value {
@@ -199,8 +200,8 @@ fn changes(states: &[InstanceState], all: Vec<InstanceIx>) -> Vec<(InstanceIx, C
     let change = |ix: InstanceIx| {
         let state = &states[ix.index()];
         let passed = state.result.is_some_and(InstanceResult::passed);
-        let change = state.change.clone().filter(|change| passed && change.tree != change.base_tree)?;
-        Some((ix, change))
+        let change = state.change.as_ref().filter(|change| passed && change.tree != change.base_tree)?;
+        Some((ix, ChangeSummary::clone(change)))
     };
     all.into_iter().filter_map(change).collect()
 }
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn outputs_of_a_fan_out_become_lists() {
         let outputs = |value: Value| Map::from_iter([("x".to_owned(), value)]);
-        let all = [outputs(json!(1)), outputs(json!([2, 3])), Map::new()];
+        let all = [outputs(json!(1)), outputs(json!([2, 3])), Map::new()].map(Outputs::from);
         assert_eq!(Value::Object(gathered(all.iter())), json!({"x": [1, 2, 3]}));
     }
 }

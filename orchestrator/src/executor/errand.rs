@@ -118,7 +118,7 @@ impl Executor {
 
     /// The folders of a command that belongs to no instance: `name` is none that a task can have.
     pub(super) fn places_of(&self, name: &str, number: u32) -> Places {
-        Places::of(&self.state, &self.run, &InstanceId(name.to_owned()), Attempt(number))
+        Places::of(&self.state, &self.run, &InstanceId(name.into()), Attempt(number))
     }
 }
 

@@ -102,7 +102,7 @@ impl Modules<'_> {
     fn handed_over(&self, name: &str, below: &str) -> Result<PathBuf, ModuleError> {
         let missing = |why: String| ModuleError::NotThere(format!("{name}: {why}"));
         let (instance, file) = below.split_once('/').unwrap_or((below, ""));
-        let instance = InstanceId(instance.to_owned());
+        let instance = InstanceId(instance.into());
         let attempt = self.needs.artifacts.iter().find(|(need, _)| *need == instance).map(|(_, attempt)| *attempt);
         let attempt = attempt.ok_or_else(|| missing(format!("`{instance}` is none of the task's needs")))?;
         let folder = self.state.path(&StateDir::attempt(self.run, &instance, attempt)).join(OUT).join(ARTIFACTS);

@@ -152,7 +152,7 @@ impl Places {
                 continue;
             }
             let plain = instance.0.len() <= NAME_BYTES_MAX && !instance.0.contains('/') && !instance.0.starts_with('.');
-            let name = if plain { instance.0.clone() } else { encode_component(&instance.0) };
+            let name = if plain { instance.to_string() } else { encode_component(&instance.0) };
             let link = folder.join("needs").join(&name);
             match tier {
                 Tier::Namespaces => {

@@ -147,7 +147,7 @@ impl Executor {
         let fingerprint = self.fingerprint(results, job.task).await?;
         let recorded = Recorded {
             run: self.run.clone(),
-            instance: job.name.0.clone(),
+            instance: job.name.to_string(),
             duration_ms,
             start_tree: change.base_tree.clone(),
             change: (change.tree != change.base_tree).then(|| change.clone()),
@@ -189,7 +189,7 @@ impl Executor {
         let printed = match rendered {
             Err(error) => Err(chain(&error)),
             Ok(command) => {
-                let name = InstanceId(format!("{FINGERPRINT} {}", spec.name));
+                let name = InstanceId(format!("{FINGERPRINT} {}", spec.name).into());
                 setup::printed(self, &name, &spec.sandbox, &command).await.map_err(|error| chain(&error))
             }
         };

@@ -108,7 +108,7 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
     let layers = match known {
         Some(layers) => layers,
         None => {
-            let name = InstanceId(SETUP.to_owned());
+            let name = InstanceId(SETUP.into());
             let (ran, worktree) = executor.on_base(&name, DEFAULT_SANDBOX, &command, &mut |_, _| {}).await?;
             if let Err(error) = executor.expect_exit(&name, &command, &ran) {
                 executor.trees.discard(worktree);
@@ -133,7 +133,7 @@ pub(super) fn setup_parts(command: &RenderedCommand, cage: &Cage) -> [String; 2]
 /// [`SetupError`].
 pub async fn lines(executor: &Executor, task: TaskIx, command: &RenderedCommand) -> Result<Vec<Value>, SetupError> {
     let task = executor.plan.task(task);
-    let text = printed(executor, &InstanceId(task.name.0.clone()), &task.sandbox, command).await?;
+    let text = printed(executor, &InstanceId(task.name.0.as_str().into()), &task.sandbox, command).await?;
     Ok(text.lines().filter(|line| !line.is_empty()).map(|line| Value::String(line.to_owned())).collect())
 }
 

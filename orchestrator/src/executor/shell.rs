@@ -170,7 +170,7 @@ impl Ground<'_> {
             (At::Result, Some(commit)) => Arc::new(trees.layered(commit)?),
             (At::Result, None) => return Err(ShellError::NoResult(id.clone())),
         };
-        let name = InstanceId(format!("[shell] {id}"));
+        let name = InstanceId(format!("[shell] {id}").into());
         let places = Places::of(&self.state, &self.row.id, &name, Attempt(std::process::id()));
         places.clear(&self.state)?;
         let worktree = trees.worktree(&start, &places.worktree("work"))?;

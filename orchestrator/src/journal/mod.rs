@@ -18,6 +18,8 @@ pub mod replay;
 mod schema;
 /// What was spent on models; pure.
 mod spending;
+/// How many instances stand where.
+mod tally;
 /// Events onto the disk, many with one sync.
 pub mod write;
 
@@ -27,8 +29,9 @@ use std::sync::Arc;
 pub use lock::{Holder, LockError, RunLock};
 pub use logs::{LogWriter, attempt_dir, log_path, tail};
 pub use read::{JournalReader, RunRow, Source, TaskDuration};
-pub use replay::{AttemptState, ChangeState, Finished, InstanceState, Phase, RunState, Tally, replay};
+pub use replay::{AttemptState, ChangeState, Finished, InstanceState, Phase, RunState, replay};
 pub use spending::Spending;
+pub use tally::Tally;
 pub use write::{Journal, NewRun, RunWriter};
 
 /// Why the journal could not be read or written, by what the reader can do about it.

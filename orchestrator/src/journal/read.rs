@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::JournalError;
-use super::replay::{RunState, Tally};
+use super::replay::RunState;
 use super::schema::{journal_path, open_to_read};
+use super::tally::Tally;
 use crate::event::{Recorded, RunEvent};
 use crate::ids::RunId;
 use crate::settings::Asked;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use git2::Oid;
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 use swarm_plans::InstanceId;
 use swarm_protocol::EnforcementReport;
 use swarm_protocol::agent::Envelope;
@@ -16,7 +15,7 @@ use crate::event::{
     Remedy, ReusedInstance, RunEvent,
 };
 use crate::ids::{Attempt, RunId};
-use crate::journal::Spending;
+use crate::journal::{Spending, Tally};
 
 /// All that is known of a run. Outputs of tasks stay in the journal: they can be large and no report shows them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,6 +55,8 @@ pub struct RunState {
     pub gate: GateState,
     /// The end; `None` while it runs, and for ever when its coordinator died.
     pub finished: Option<Finished>,
+    /// What was collected last.
+    newest_change: Option<Arc<ChangeState>>,
 }
 
 /// One instance.
@@ -72,13 +73,12 @@ pub struct InstanceState {
     /// All tries, in order.
     pub attempts: Vec<AttemptState>,
     /// Why it ended so, where that is not evident.
-    pub cause: Option<String>,
+    pub cause: Option<Box<str>>,
     /// The run whose recorded result it took instead of running; instances that took one from the same run share the text.
     pub reused_from: Option<Arc<str>>,
     /// What it spent on models; `None` when it asked none.
     pub models: Option<Box<Spending>>,
-    /// What became of its change; `None` until the merge train spoke.
-    pub fate: Option<Fate>,
+    fate: FateState,
     /// Its change did not land as it is, and something else is being tried.
     pub evicted: Option<Box<Evicted>>,
     /// The result that it had before it was tried again.
@@ -149,8 +149,8 @@ pub struct AttemptState {
     pub started_at_ms: u64,
     /// From spawn to the end of the last check, in milliseconds; 0 while it runs.
     pub duration_ms: u64,
-    /// What was collected, perhaps without any difference.
-    pub collected: Option<Box<ChangeState>>,
+    /// What was collected, perhaps without any difference; tries that left the same share it.
+    pub collected: Option<Arc<ChangeState>>,
     end: TryEnd,
     said: Option<Box<Said>>,
 }
@@ -161,6 +161,14 @@ enum TryEnd {
     Not,
     Well,
     Otherwise(Box<AttemptEnd>),
+}
+
+/// What became of a change, in no memory of its own where it is nothing.
+#[derive(Debug, Clone, PartialEq)]
+enum FateState {
+    Unknown,
+    Empty,
+    Otherwise(Box<Fate>),
 }
 
 /// What there is to say of a try; of most nothing.
@@ -224,6 +232,15 @@ impl TryEnd {
     }
 }
 
+impl FateState {
+    fn of(fate: &Fate) -> Self {
+        match fate {
+            Fate::Empty => FateState::Empty,
+            fate => FateState::Otherwise(Box::new(fate.clone())),
+        }
+    }
+}
+
 impl ChangeState {
     /// `None` when an id is no id, which only a damaged journal has.
     fn new(summary: &ChangeSummary) -> Option<Self> {
@@ -248,102 +265,6 @@ pub struct Finished {
     pub tip: Option<String>,
     /// Why it ended early.
     pub cause: Option<String>,
-}
-
-/// How many instances stand where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct Tally {
-    /// All that are known; grows while fan-outs get their items.
-    pub instances: u64,
-    /// Those with a result.
-    pub finished: u64,
-    /// Succeeded, or flaky.
-    pub passed: u64,
-    /// Among `passed`: on a retry only.
-    pub flaky: u64,
-    /// Among `passed`: a recorded result was taken.
-    pub reused: u64,
-    /// Failed, timed-out, violation or lost.
-    pub failed: u64,
-    /// Cancelled.
-    pub cancelled: u64,
-    /// Their `if` was false.
-    pub skipped: u64,
-    /// A need failed.
-    pub blocked: u64,
-    /// Their change is on the target.
-    pub landed: u64,
-    /// Their change is kept, not merged.
-    pub parked: u64,
-}
-
-impl Tally {
-    /// Takes back what [`Tally::count`] counted of a result that no longer holds.
-    pub fn reopen(&mut self, result: InstanceResult) {
-        self.finished -= 1;
-        match result {
-            InstanceResult::Succeeded => self.passed -= 1,
-            InstanceResult::Flaky => {
-                self.passed -= 1;
-                self.flaky -= 1;
-            }
-            InstanceResult::Failed | InstanceResult::TimedOut | InstanceResult::Violation | InstanceResult::Lost => {
-                self.failed -= 1;
-            }
-            InstanceResult::Cancelled => self.cancelled -= 1,
-            InstanceResult::Skipped => self.skipped -= 1,
-            InstanceResult::Blocked => self.blocked -= 1,
-        }
-    }
-
-    /// Counts one event.
-    pub fn count(&mut self, event: &RunEvent) {
-        match event {
-            RunEvent::InstancesAdded { instances } => self.instances += instances.len() as u64,
-            RunEvent::Reused { instances } => {
-                let reused = instances.len() as u64;
-                self.finished += reused;
-                self.passed += reused;
-                self.reused += reused;
-            }
-            RunEvent::InstanceFinished { result, .. } => {
-                self.finished += 1;
-                match result {
-                    InstanceResult::Succeeded => self.passed += 1,
-                    InstanceResult::Flaky => {
-                        self.passed += 1;
-                        self.flaky += 1;
-                    }
-                    InstanceResult::Failed
-                    | InstanceResult::TimedOut
-                    | InstanceResult::Violation
-                    | InstanceResult::Lost => self.failed += 1,
-                    InstanceResult::Cancelled => self.cancelled += 1,
-                    InstanceResult::Skipped => self.skipped += 1,
-                    InstanceResult::Blocked => self.blocked += 1,
-                }
-            }
-            RunEvent::Merged { fate, .. } => match fate {
-                Fate::Landed { .. } => self.landed += 1,
-                Fate::Parked { .. } => self.parked += 1,
-                Fate::Dropped => self.parked = self.parked.saturating_sub(1),
-                Fate::Empty => {}
-            },
-            RunEvent::RunResumed { tally, .. } => *self = *tally,
-            RunEvent::RunStarted { .. }
-            | RunEvent::Reopened { .. }
-            | RunEvent::Retried { .. }
-            | RunEvent::ItemsFound { .. }
-            | RunEvent::AttemptStarted { .. }
-            | RunEvent::ModelCalled { .. }
-            | RunEvent::AttemptFinished { .. }
-            | RunEvent::Verified { .. }
-            | RunEvent::Evicted { .. }
-            | RunEvent::Landing { .. }
-            | RunEvent::RunFinished { .. } => {}
-        }
-    }
 }
 
 /// The state after all of `events`, in their order.
@@ -385,7 +306,9 @@ impl RunState {
             RunEvent::Retried { instances, resolved: _ } => {
                 for id in instances {
                     let state = self.instance(id);
-                    state.fate = state.fate.take().filter(|fate| !matches!(fate, Fate::Parked { .. }));
+                    if let Some(Fate::Parked { .. }) = state.fate() {
+                        state.fate = FateState::Unknown;
+                    }
                 }
             }
             RunEvent::ItemsFound { .. } => {}
@@ -401,7 +324,7 @@ impl RunState {
             RunEvent::InstanceFinished { instance, result, cause } => {
                 let state = self.instance(instance);
                 state.phase = Phase::Finished(*result);
-                state.cause.clone_from(cause);
+                state.cause = cause.as_deref().map(Box::from);
             }
             RunEvent::Verified { tree, verdict, duration_ms, .. } => self.gate.count(tree, *verdict, *duration_ms),
             RunEvent::Evicted { instance, reason, next, .. } => {
@@ -410,7 +333,7 @@ impl RunState {
             RunEvent::Landing { to, .. } => self.tip = Some(to.clone()),
             RunEvent::Merged { instance, fate } => {
                 let state = self.instance(instance);
-                state.fate = Some(fate.clone());
+                state.fate = FateState::of(fate);
                 state.evicted = None;
             }
             RunEvent::RunFinished { exit, tip, cause } => {
@@ -458,6 +381,7 @@ impl RunState {
         else {
             return;
         };
+        let collected = self.collected(change.as_ref());
         let state = self.instance(instance);
         if state.attempts.last().is_none_or(|last| last.attempt != *attempt) {
             state.start(*attempt, recorded.at_ms.saturating_sub(*duration_ms));
@@ -465,7 +389,7 @@ impl RunState {
         let last = state.attempts.last_mut().expect("an attempt was just found or added");
         last.end = TryEnd::of(end);
         last.duration_ms = *duration_ms;
-        last.collected = change.as_ref().and_then(ChangeState::new).map(Box::new);
+        last.collected = collected;
         let says = !notes.is_empty() || !refusals.is_empty() || envelope.is_some();
         let said = || Said { notes: notes.clone(), refusals: refusals.clone(), envelope: envelope.clone() };
         last.said = says.then(said).map(Box::new);
@@ -505,16 +429,26 @@ impl RunState {
             if *from != *reused.from.0 {
                 from = reused.from.0.as_str().into();
             }
+            let collected = self.collected(reused.change.as_ref());
             let state = self.instance(&reused.instance);
             state.start(Attempt(1), at_ms);
             let last = state.attempts.last_mut().expect("an attempt was just added");
             last.end = TryEnd::Well;
-            last.collected = reused.change.as_ref().and_then(ChangeState::new).map(Box::new);
+            last.collected = collected;
             state.phase = Phase::Finished(InstanceResult::Succeeded);
             state.reused_from = Some(Arc::clone(&from));
             if state.change().is_none() {
-                state.fate = Some(Fate::Empty);
+                state.fate = FateState::Empty;
             }
+        }
+    }
+
+    /// What was collected; one after the other that is the same is kept once.
+    fn collected(&mut self, change: Option<&ChangeSummary>) -> Option<Arc<ChangeState>> {
+        let change = ChangeState::new(change?)?;
+        match &self.newest_change {
+            Some(newest) if **newest == change => Some(Arc::clone(newest)),
+            _ => Some(Arc::clone(self.newest_change.insert(Arc::new(change)))),
         }
     }
 
@@ -544,7 +478,7 @@ impl InstanceState {
             cause: None,
             reused_from: None,
             models: None,
-            fate: None,
+            fate: FateState::Unknown,
             evicted: None,
             result_before: None,
         }
@@ -563,6 +497,15 @@ impl InstanceState {
             end: TryEnd::Not,
             said: None,
         });
+    }
+
+    /// What became of its change; `None` until the merge train spoke.
+    pub fn fate(&self) -> Option<&Fate> {
+        match &self.fate {
+            FateState::Unknown => None,
+            FateState::Empty => Some(&Fate::Empty),
+            FateState::Otherwise(fate) => Some(fate),
+        }
     }
 
     /// The result that counts: while it is tried again, the one before.
@@ -601,7 +544,7 @@ mod tests {
 
     fn finished_attempt(id: &str, attempt: u32, retry_in_ms: Option<u64>) -> RunEvent {
         RunEvent::AttemptFinished {
-            instance: InstanceId(id.to_owned()),
+            instance: InstanceId(id.into()),
             attempt: Attempt(attempt),
             end: AttemptEnd::Infra { detail: "x".to_owned() },
             duration_ms: 10,
@@ -616,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_retry_waits_until_its_time_and_ends_flaky() {
-        let id = InstanceId("a".to_owned());
+        let id = InstanceId("a".into());
         let started = |n| RunEvent::AttemptStarted { instance: id.clone(), attempt: Attempt(n) };
         let mut events = vec![added(&[("a", &[])]), started(1), finished_attempt("a", 1, Some(500))];
         let state = replay(&recorded(events.clone()));
@@ -635,7 +578,7 @@ mod tests {
     #[test]
     fn a_reused_result_is_an_end_and_one_without_a_change_is_merged_with_it() {
         let reused = |name: &str, files: u64| ReusedInstance {
-            instance: InstanceId(name.to_owned()),
+            instance: InstanceId(name.into()),
             key: "k".to_owned(),
             from: RunId("x-1".to_owned()),
             saved_ms: 5,
@@ -654,8 +597,8 @@ mod tests {
             RunEvent::Reused { instances: vec![reused("a", 1), reused("b", 0)] },
         ];
         let state = replay(&recorded(events));
-        let fates: Vec<_> = state.instances.values().map(|instance| instance.fate.clone()).collect();
-        assert_eq!(fates, [None, Some(Fate::Empty)]);
+        let fates: Vec<_> = state.instances.values().map(InstanceState::fate).collect();
+        assert_eq!(fates, [None, Some(&Fate::Empty)]);
         assert_eq!(state.instances[0].change().map(|change| change.files), Some(1));
         assert_eq!((state.tally.finished, state.tally.passed, state.tally.reused), (2, 2, 2));
         assert_eq!(state.instances[1].reused_from.as_deref(), Some("x-1"));

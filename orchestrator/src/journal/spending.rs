@@ -95,7 +95,7 @@ mod tests {
 
     fn called(cost_nano_usd: Option<u64>, outcome: CallOutcome) -> RunEvent {
         RunEvent::ModelCalled {
-            instance: InstanceId("a".to_owned()),
+            instance: InstanceId("a".into()),
             attempt: Attempt(1),
             asked: "main".to_owned(),
             model: "ollama/m".to_owned(),

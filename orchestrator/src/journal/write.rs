@@ -14,8 +14,8 @@ use indexmap::IndexMap;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::lock::run_dir;
-use super::replay::Tally;
 use super::schema::{journal_path, open_to_write};
+use super::tally::Tally;
 use super::{JournalError, RunLock};
 use crate::event::{AttemptEnd, EVENT_VERSION, GateVerdict, Recorded, RunEvent};
 use crate::fault;

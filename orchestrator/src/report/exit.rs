@@ -55,7 +55,7 @@ pub fn exit_code(ending: Ending, state: &RunState) -> u8 {
         TASK_FAILED
     } else if verdicts().any(|verdict| verdict == Verdict::Environment) {
         ENVIRONMENT
-    } else if state.instances.values().any(|instance| matches!(instance.fate, Some(Fate::Parked { .. }))) {
+    } else if state.instances.values().any(|instance| matches!(instance.fate(), Some(Fate::Parked { .. }))) {
         PARKED
     } else {
         ALL_LANDED

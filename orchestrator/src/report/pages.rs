@@ -29,7 +29,7 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
             (None, None) => "open",
         },
         spent: if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) },
-        fate: match &instance.fate {
+        fate: match instance.fate() {
             Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
             Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),
             Some(Fate::Empty) => "changed nothing".to_owned(),
@@ -174,7 +174,7 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
         let time = seconds(instance.spent_ms());
         let _ = write!(text, "    <testcase name=\"{name}\" classname=\"{task}\" time=\"{time}\"");
         let said = escaped(if row.said.is_empty() { row.result } else { &row.said });
-        let inner = match (instance.result(), &instance.fate) {
+        let inner = match (instance.result(), instance.fate()) {
             (_, Some(Fate::Parked { .. })) => {
                 Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
             }

@@ -91,7 +91,7 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
             "cause": instance.cause,
             "commit": instance.change().map(|change| change.commit.to_string()),
             "files": instance.change().map(|change| change.files),
-            "merge": instance.fate,
+            "merge": instance.fate(),
             "agent": account::of(instance),
         })
     });
@@ -162,7 +162,7 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
             };
             let spent = if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) };
             let said = finished_text(result, instance);
-            match &instance.fate {
+            match instance.fate() {
                 Some(Fate::Parked { .. }) => (words::PARKED_MARK, Tone::Warn, spent, said),
                 _ => (mark, tone, spent, said),
             }
@@ -191,7 +191,7 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
 
 fn finished_text(result: InstanceResult, instance: &InstanceState) -> String {
     let said = lines::result_text(result, instance.cause.as_deref(), instance);
-    let fate = match &instance.fate {
+    let fate = match instance.fate() {
         Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
         Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),
         Some(Fate::Empty) => "changed nothing".to_owned(),

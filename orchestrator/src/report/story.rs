@@ -11,7 +11,7 @@ pub const START_MS: u64 = 1_700_000_000_000;
 
 /// An instance's id.
 pub fn id(name: &str) -> InstanceId {
-    InstanceId(name.to_owned())
+    InstanceId(name.into())
 }
 
 /// A run that begins.

@@ -117,20 +117,25 @@ impl Summary<'_> {
         let tip = self.state.finished.as_ref().and_then(|end| end.tip.as_deref());
         let at = tip.map(|tip| format!(" at {}", words::short(tip))).unwrap_or_default();
         let title = format!("landed on {}{at}", sanitize::name(branch));
-        self.section(&title, Tone::Good, self.entries(|instance| matches!(instance.fate, Some(Fate::Landed { .. }))), {
-            |(id, instance), text| {
-                let Some(Fate::Landed { commit }) = &instance.fate else { return };
-                let files = instance.change().map_or(0, |change| change.files);
-                let files = words::count(files, "file");
-                let _ = writeln!(text, "    {}  {}  {files}", words::short(commit), words::instance(id));
-            }
-        })
+        self.section(
+            &title,
+            Tone::Good,
+            self.entries(|instance| matches!(instance.fate(), Some(Fate::Landed { .. }))),
+            {
+                |(id, instance), text| {
+                    let Some(Fate::Landed { commit }) = instance.fate() else { return };
+                    let files = instance.change().map_or(0, |change| change.files);
+                    let files = words::count(files, "file");
+                    let _ = writeln!(text, "    {}  {}  {files}", words::short(commit), words::instance(id));
+                }
+            },
+        )
     }
 
     fn parked(&self) -> String {
-        let entries = self.entries(|instance| matches!(instance.fate, Some(Fate::Parked { .. })));
+        let entries = self.entries(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
         self.section("parked: kept, not merged", Tone::Warn, entries, |(id, instance), text| {
-            let Some(Fate::Parked { reason, paths }) = &instance.fate else { return };
+            let Some(Fate::Parked { reason, paths }) = instance.fate() else { return };
             let _ = writeln!(text, "    {}: {}", words::instance(id), sanitize::name(reason));
             for path in paths.iter().take(PATHS_MAX) {
                 let _ = writeln!(text, "        {}", sanitize::name(path));
@@ -291,7 +296,7 @@ mod tests {
     use crate::report::story::*;
 
     fn words_of_a_failed_test(id: &InstanceId, _: Attempt) -> Vec<Vec<u8>> {
-        match id.0.as_str() {
+        match &*id.0 {
             "migrate[crate=cli]" => {
                 vec![b"\x1b[31mtest parse ... FAILED\x1b[0m".to_vec(), b"1 failed; 12 passed".to_vec()]
             }

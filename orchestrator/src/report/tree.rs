@@ -121,7 +121,7 @@ impl Task<'_> {
                 Some(_) => tally.failed += 1,
                 None => {}
             }
-            match instance.fate {
+            match instance.fate() {
                 Some(Fate::Landed { .. }) => tally.landed += 1,
                 Some(Fate::Parked { .. }) => tally.parked += 1,
                 Some(Fate::Empty | Fate::Dropped) | None => {}

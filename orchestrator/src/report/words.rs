@@ -88,7 +88,7 @@ pub fn remedy(next: Remedy) -> &'static str {
 
 /// What became of an instance, in a few words: of its change where there is one, else of its work.
 pub fn outcome(instance: &InstanceState) -> &'static str {
-    match (&instance.fate, instance.result()) {
+    match (instance.fate(), instance.result()) {
         (Some(Fate::Landed { .. }), _) => "landed",
         (Some(Fate::Parked { .. }), _) => "parked",
         (Some(Fate::Dropped), _) => "dropped",

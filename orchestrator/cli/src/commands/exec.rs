@@ -76,7 +76,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
     settings.allowed = args.allow.allow.clone();
     let ended = start(loaded, settings, &mut reports)?;
     let state = reports.state();
-    let id = InstanceId(TASK.to_owned());
+    let id = InstanceId(TASK.into());
     let shown = match (&state.run, state.instances.get(&id)) {
         (Some(run), Some(instance)) => show(&repository, &log_path_of(run, &id, instance, it)?, instance, it),
         _ => Ok(()),

@@ -195,7 +195,7 @@ fn writes_of(graph: &TaskGraph, task: TaskIx, wanted: &str) -> Result<Writes, Fa
     };
     let known = known.ok_or_else(later)?;
     let globs = graph.writes_before(known).map_err(|_| later())?;
-    Ok(Writes { instance: graph.instance(known).id.0.clone(), globs, with: Box::new(with) })
+    Ok(Writes { instance: graph.instance(known).id.to_string(), globs, with: Box::new(with) })
 }
 
 /// The verdict on a write that the cage allows: what the task leaves there is taken, or fails it.
@@ -248,7 +248,7 @@ fn prompt(args: &Explain, graph: &TaskGraph, it: &Surroundings) -> Result<u8, Fa
     let known = graph
         .instances()
         .iter()
-        .position(|instance| instance.id.0 == wanted || plan.task(instance.task).name.to_string() == wanted);
+        .position(|instance| *instance.id.0 == *wanted || plan.task(instance.task).name.to_string() == wanted);
     let Some(at) = known else {
         let message = format!("find an instance of {} before the run", sanitize::name(wanted));
         return Err(Failure::usage(message, "its fan-out is only known once its needs have ended".to_owned()));

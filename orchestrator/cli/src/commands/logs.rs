@@ -55,7 +55,7 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
     let journal = it.journal(&folder)?;
     if let Some((task, run_word)) = args.words.split_last().filter(|(task, _)| OF_NO_TASK.contains(&task.as_str())) {
         let row = select::run(&journal, run_word.first().map(String::as_str))?;
-        return of_no_task(args, &folder, &row, &InstanceId(task.clone()), it);
+        return of_no_task(args, &folder, &row, &InstanceId(task.as_str().into()), it);
     }
     let (row, state, id) = select::instance(&journal, &args.words)?;
     let attempts = &state.instances[&id].attempts;

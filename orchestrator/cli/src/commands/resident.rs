@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn only_the_beginning_and_the_first_end_are_stages() {
-        let instance = InstanceId("a".to_owned());
+        let instance = InstanceId("a".into());
         let started = RunEvent::AttemptStarted { instance: instance.clone(), attempt: Attempt(1) };
         let items = RunEvent::ItemsFound { task: "t".to_owned(), items: vec![] };
         assert_eq!(Stage::Starting.after(&items), Stage::Starting);

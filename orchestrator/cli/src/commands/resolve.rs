@@ -80,7 +80,7 @@ impl Parked {
     }
 
     fn landed(&self) -> usize {
-        let has_landed = |instance: &&InstanceState| matches!(instance.fate, Some(Fate::Landed { .. }));
+        let has_landed = |instance: &&InstanceState| matches!(instance.fate(), Some(Fate::Landed { .. }));
         self.state.instances.values().filter(has_landed).count()
     }
 
@@ -153,7 +153,7 @@ pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
     if args.abort {
         let edits = if args.force { Edits::Discard } else { Edits::Keep };
         let at = resolution::abort(&it_is.repository, it_is.subject()?, edits).map_err(|error| it_is.failed(error))?;
-        let left = match &it_is.instance().fate {
+        let left = match it_is.instance().fate() {
             Some(Fate::Parked { .. }) => "the result stays parked",
             Some(Fate::Landed { .. }) => "the result has landed",
             Some(Fate::Dropped) => "the result was dropped",
@@ -198,7 +198,7 @@ fn expect_parked(it_is: &Parked) -> Result<(), Failure> {
         let hint = format!("swarm resume {run} goes on with it, swarm cancel {run} ends it");
         return Err(Failure::usage(format!("resolve {name} of {run}: the run has not ended"), hint));
     }
-    match &it_is.instance().fate {
+    match it_is.instance().fate() {
         Some(Fate::Parked { .. }) => Ok(()),
         Some(Fate::Landed { .. }) => {
             let open = resolution::place_of(&it_is.repository, run, &it_is.id).ok().flatten();

@@ -57,7 +57,7 @@ pub fn instance(journal: &JournalReader, words: &[String]) -> Result<(RunRow, Ru
             match journal.runs()?.iter().find(|row| run_word.is_none() && row.id.0 == *task) {
                 Some(row) => {
                     let state = journal.state(&row.id)?;
-                    let names = list(state.instances.keys().map(|id| id.0.as_str()));
+                    let names = list(state.instances.keys().map(|id| id.0.as_ref()));
                     Err(Failure::usage(format!("choose a task of {task}"), format!("its tasks are {names}")))
                 }
                 None => Err(failure),
@@ -93,7 +93,7 @@ fn find_run<'a>(runs: &'a [RunRow], word: &str) -> Option<&'a RunRow> {
 /// # Errors
 /// There is none, or there are several.
 pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure> {
-    let exact = InstanceId(word.to_owned());
+    let exact = InstanceId(word.into());
     if state.instances.contains_key(&exact) {
         return Ok(exact);
     }
@@ -102,7 +102,7 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
     match of_task.as_slice() {
         [only] => Ok((*only).clone()),
         [] => {
-            let known = state.instances.iter().flat_map(|(id, instance)| [id.0.as_str(), &*instance.task]);
+            let known = state.instances.iter().flat_map(|(id, instance)| [&*id.0, &*instance.task]);
             let hint = match nearest(word, known) {
                 Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
                 None => format!("its tasks are {}", list(state.instances.values().map(|i| &*i.task))),
@@ -110,7 +110,7 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
             Err(Failure::usage(format!("find a task {:?} in {run}", sanitize::name(word)), hint))
         }
         several => {
-            let names = list(several.iter().map(|id| id.0.as_str()));
+            let names = list(several.iter().map(|id| id.0.as_ref()));
             let message = format!("choose one of the {} instances of {word} in {run}", several.len());
             Err(Failure::usage(message, format!("name one of {names}")))
         }
@@ -180,7 +180,7 @@ mod tests {
         let instances = tasks
             .iter()
             .map(|id| AddedInstance {
-                id: InstanceId((*id).to_owned()),
+                id: InstanceId((*id).into()),
                 task: id.split('[').next().unwrap_or(id).to_owned(),
                 needs: Vec::new(),
                 on_failure: OnFailure::Fail,

@@ -1,6 +1,8 @@
 //! What is tried with a change that did not land: its task once more on what landed, or the resolver. Which of them, and when,
 //! [`crate::dispatcher::ladder`] decides.
 
+use std::sync::Arc;
+
 use swarm_plans::{InstanceIx, RetryClass, Rung};
 
 use super::{AttemptDone, Landing, Origin, RunCore, StartAt, says_why};
@@ -58,7 +60,7 @@ impl RunCore {
         let rung = self.climbing.get(&ix).map_or(Rung::Rerun, |(_, rung)| *rung);
         match (end, change, self.landings.aside(ix)) {
             (AttemptEnd::Succeeded, Some(change), Some(landing)) if change.tree != change.base_tree => {
-                self.states[ix.index()].change = Some(change.clone());
+                self.states[ix.index()].change = Some(Arc::new(change.clone()));
                 let (change, origin) = (change.clone(), Origin::Ran);
                 // It stands on what landed now.
                 let comes_after = vec![];

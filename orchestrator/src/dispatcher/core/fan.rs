@@ -46,7 +46,7 @@ impl RunCore {
     /// A fan-out that never got its items ends under the task's own name, so that a person sees it.
     pub(super) fn unexpanded(&mut self, task: TaskIx, result: InstanceResult, cause: String) {
         let name = &self.graph.plan().task(task).name.0;
-        let id = InstanceId(name.clone());
+        let id = InstanceId(name.as_str().into());
         let added = AddedInstance { id: id.clone(), task: name.clone(), needs: vec![], on_failure: OnFailure::Fail };
         self.events.push(RunEvent::InstancesAdded { instances: vec![added] });
         self.events.push(RunEvent::InstanceFinished { instance: id, result, cause: Some(cause) });

@@ -4,14 +4,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, TaskGraph, TaskIx};
+use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, Overlap, TaskGraph, TaskIx};
 
 use super::reuse::Lookup;
-use super::{Earlier, INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
+use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
 use crate::dispatcher::core::FailFast;
-use crate::dispatcher::history::{History, Past, PutAside};
+use crate::dispatcher::history::{Became, History, Past, PutAside};
 use crate::dispatcher::needs::transitive;
-use crate::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, RunEvent};
+use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, RunEvent};
 use crate::ids::Attempt;
 use crate::schedule::{NodeIx, Verdict};
 
@@ -63,10 +63,12 @@ impl RunCore {
     ) -> Resumed {
         let fail_fast = options.fail_fast;
         // A failure of the past stops the run when all of the past is known, not in its midst.
-        let tried = |past: &Past| (past.attempts, past.lost + u32::from(past.running.is_some()));
-        let attempts = history.instances().map(|(id, past)| (id.clone(), tried(past))).collect();
-        let earlier = Earlier { ended: ended(&graph, history), attempts };
-        let mut core = RunCore::after(graph, Options { fail_fast: FailFast::No, ..options }, expected_ms, earlier);
+        let options = Options { fail_fast: FailFast::No, ..options };
+        let had_theirs = match graph.plan().merge.overlap {
+            Overlap::Serialize => ended(&graph, history),
+            Overlap::Parallel => HashSet::new(),
+        };
+        let mut core = RunCore::after(graph, options, expected_ms, had_theirs);
         let open = core.relive(history);
         if let Some(queue) = &mut core.queue {
             queue.had_theirs.clear();
@@ -115,8 +117,22 @@ impl RunCore {
                 open.push(node);
             }
         }
+        self.relive_attempts(history);
         self.relive_starts();
         open
+    }
+
+    /// How often each instance was tried, whether or not it has joined yet.
+    fn relive_attempts(&mut self, history: &History) {
+        let tried = |past: &Past| (past.attempts, past.lost + u32::from(past.running.is_some()));
+        for (instance, state) in self.graph.instances().iter().zip(&mut self.states) {
+            let past = history.instance(&instance.id);
+            (state.attempts, state.lost) = past.map(tried).unwrap_or_default();
+        }
+        if !self.graph.pending().is_empty() {
+            let missing = history.instances().filter(|(id, _)| self.graph.instance_by_id(&id.0).is_none());
+            self.attempts_before = missing.map(|(id, past)| (id.clone(), tried(past))).collect();
+        }
     }
 
     /// What the changes started from that have no fate yet. Those who had their turn are relived in any order, so this is known
@@ -132,12 +148,11 @@ impl RunCore {
     }
 
     fn relive_instance(&mut self, ix: InstanceIx, history: &History) -> Relived {
-        let id = self.name(ix);
-        let allowed = self.states[ix.index()].allowed;
-        if let Some(past) = history.instance(&id) {
-            self.states[ix.index()].is_settled = past.fate.is_some();
-        }
-        let Some((result, past)) = history.holds(&id, allowed) else { return Relived::Open };
+        let id = &self.graph.instance(ix).id;
+        let state = &mut self.states[ix.index()];
+        let Some(past) = history.instance(id) else { return Relived::Open };
+        state.is_settled = past.fate.is_some();
+        let Some(result) = history.still_holds(id, past, state.allowed) else { return Relived::Open };
         self.relive_result(ix, result, past);
         Relived::Ended
     }
@@ -151,7 +166,7 @@ impl RunCore {
         if let Some(aside) = &past.aside {
             self.put_aside.insert(ix, PutAside::clone(aside));
         }
-        if let Some(Fate::Parked { .. } | Fate::Dropped) = past.fate {
+        if let Some(Became::Parked | Became::Dropped) = past.fate {
             self.landings.was_parked(ix);
         }
         let passes = result.passed() || result == InstanceResult::Skipped || self.states[ix.index()].allowed;
@@ -193,12 +208,14 @@ impl RunCore {
         lost.into_iter().map(event).collect()
     }
 
-    /// Which of the journal's results came out again, and what came out that it does not have.
-    fn compare(&mut self, history: &History) -> (HashSet<InstanceId>, Vec<RunEvent>) {
+    /// Which of the journal's results came out again, by their places in the history, and what came out that it does not have.
+    fn compare(&mut self, history: &History) -> (Vec<bool>, Vec<RunEvent>) {
         let (events, actions) = self.take();
         debug_assert!(actions.is_empty(), "BUG: nothing is done while the past is relived");
-        let results: HashMap<InstanceId, InstanceResult> = events.iter().filter_map(result).collect();
-        let (mut again, mut follows) = (HashSet::new(), Vec::new());
+        // Of those that stand for a fan-out; they have no place in the graph.
+        let results: HashMap<InstanceId, InstanceResult> =
+            events.iter().filter_map(result).filter(|(id, _)| self.graph.instance_by_id(&id.0).is_none()).collect();
+        let (mut again, mut follows) = (vec![false; history.instances().len()], Vec::new());
         for event in events {
             match event {
                 RunEvent::InstancesAdded { mut instances } => {
@@ -214,10 +231,9 @@ impl RunCore {
                     }
                 }
                 RunEvent::InstanceFinished { instance, result, cause } => {
-                    if history.instance(&instance).is_some_and(|past| past.result == Some(result)) {
-                        again.insert(instance);
-                    } else {
-                        follows.push(RunEvent::InstanceFinished { instance, result, cause });
+                    match history.place_of(&instance).filter(|(_, past)| past.result == Some(result)) {
+                        Some((place, _)) => again[place] = true,
+                        None => follows.push(RunEvent::InstanceFinished { instance, result, cause }),
                     }
                 }
                 other => follows.push(other),
@@ -227,13 +243,13 @@ impl RunCore {
     }
 
     /// The journal's results that did not come out again.
-    fn open_again(&self, history: &History, again: &HashSet<InstanceId>) -> (NoLonger, NoLonger) {
-        let gone = |(id, past): (&InstanceId, &Past)| {
-            let result = past.result.filter(|_| !again.contains(id))?;
+    fn open_again(&self, history: &History, again: &[bool]) -> (NoLonger, NoLonger) {
+        let gone = |((id, past), again): ((&InstanceId, &Past), &bool)| {
+            let result = past.result.filter(|_| !again)?;
             Some((self.graph.instance_by_id(&id.0), id.clone(), result))
         };
         let mut all: Vec<(Option<InstanceIx>, InstanceId, InstanceResult)> =
-            history.instances().filter_map(gone).collect();
+            history.instances().zip(again).filter_map(gone).collect();
         all.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let (mut unexpanded, mut reopened) = (Vec::new(), Vec::new());
         for (ix, id, result) in all {
@@ -267,7 +283,7 @@ impl RunCore {
         let leaning = |ix: InstanceIx| Leaning {
             id: &self.graph.instance(ix).id,
             attempt: Attempt(self.states[ix.index()].attempts),
-            change: self.states[ix.index()].change.as_ref().filter(|_| changes.contains(&ix)),
+            change: self.states[ix.index()].change.as_deref().filter(|_| changes.contains(&ix)),
             artifacts: if direct.contains(&ix) { Artifacts::Needed } else { Artifacts::Unneeded },
         };
         all.into_iter().map(leaning).collect()

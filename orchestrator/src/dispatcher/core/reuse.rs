@@ -78,7 +78,8 @@ impl RunCore {
                 None => self.schedule.wake(node),
                 Some(Reuse { key, from, saved_ms, change, outputs }) => {
                     (state.attempts, state.lookup, state.result) = (1, Lookup::Taken, Some(InstanceResult::Succeeded));
-                    (state.outputs, state.change) = (outputs.clone(), change.clone());
+                    state.outputs = outputs.clone().into();
+                    state.change = change.as_ref().map(|change| self.changes.keep(change));
                     let end = if change.is_some() { End::Change } else { End::Nothing };
                     let instance = self.graph.instance(ix).id.clone();
                     reused.push(ReusedInstance { instance, key, from, saved_ms, change, outputs });

@@ -271,7 +271,7 @@ mod tests {
 
     fn caller(instance: &str) -> Caller {
         let models: Arc<[String]> = Arc::new([]);
-        Caller { instance: InstanceId(instance.to_owned()), task: TaskIx(0), attempt: Attempt(1), models }
+        Caller { instance: InstanceId(instance.into()), task: TaskIx(0), attempt: Attempt(1), models }
     }
 
     fn tokens(budget: u64) -> Budget {

@@ -540,7 +540,7 @@ mod tests {
 
     fn keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) {
         let heard = Heard {
-            instance: &InstanceId(by.to_owned()),
+            instance: &InstanceId(by.into()),
             model: "ollama/m",
             dialect: Dialect::Ollama,
             content_type: "application/x-ndjson",
@@ -550,7 +550,7 @@ mod tests {
     }
 
     fn played(player: &Player, by: &str, text: &str) -> Result<Vec<u8>, String> {
-        let recorded = player.play(&InstanceId(by.to_owned()), &question(text)).map_err(|error| error.to_string())?;
+        let recorded = player.play(&InstanceId(by.into()), &question(text)).map_err(|error| error.to_string())?;
         recorded.bytes()
     }
 
@@ -643,7 +643,7 @@ mod tests {
         let asked = |session: &str, prompt: &str| {
             Question::of_program("/v1/messages", &serde_json::json!({"session": session, "prompt": prompt}))
         };
-        let instance = InstanceId("a".to_owned());
+        let instance = InstanceId("a".into());
         let recorder = Recorder::create(folder.path()).unwrap();
         for (session, answer) in [("s-1", "first"), ("s-2", "second")] {
             let (model, content_type) = ("anthropic/m", "text/event-stream");
@@ -653,7 +653,7 @@ mod tests {
         }
         let player = Player::open(folder.path()).unwrap();
         let hears = |by: &InstanceId, session, prompt| player.play(by, &asked(session, prompt)).map(|it| it.bytes());
-        assert!(hears(&InstanceId("b".to_owned()), "s-3", "poll").is_err(), "another's");
+        assert!(hears(&InstanceId("b".into()), "s-3", "poll").is_err(), "another's");
         assert!(hears(&instance, "s-3", "else").is_err());
         assert_eq!(hears(&instance, "s-3", "poll"), Ok(Ok(b"first".to_vec())));
         assert_eq!(hears(&instance, "s-3", "poll"), Ok(Ok(b"second".to_vec())));
