@@ -11,6 +11,7 @@ use swarm_protocol::{Ended, EnforcementReport};
 
 use crate::ids::{Attempt, RunId};
 use crate::journal::Tally;
+use crate::tag_first::tag_first;
 
 /// The version of the event format, in every `--json` line and journal.
 pub const EVENT_VERSION: u32 = 1;
@@ -28,198 +29,201 @@ pub struct Recorded {
     pub event: RunEvent,
 }
 
-/// What can happen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum RunEvent {
-    /// The first event of a run.
-    RunStarted {
-        /// The run.
-        run: RunId,
-        /// The plan's name.
-        plan: String,
-        /// Full hex id of the base commit.
-        base: String,
-        /// Full ref name of the target branch; `None` in mode `none`.
-        target: Option<String>,
-        /// Workers at once.
-        jobs: u32,
-        /// The worktree backend that was chosen: `overlay` or `copy`.
-        backend: String,
-        /// What every worker of this run is held to, as probed.
-        enforcement: EnforcementReport,
-        /// Things a person should know before anything runs (a weaker tier than usual, a shallow clone …).
-        notes: Vec<String>,
-    },
-    /// A coordinator goes on with a run whose earlier one died or was ended early. What is lost and what is open again
-    /// follows as events of their own.
-    RunResumed {
-        /// Workers at once.
-        jobs: u32,
-        /// The worktree backend, as in `run-started`.
-        backend: String,
-        /// What every worker is held to from now on.
-        enforcement: EnforcementReport,
-        /// Things a person should know.
-        notes: Vec<String>,
-        /// Fan-outs that ended without items under their task's own name: they no longer do.
-        unexpanded: Vec<InstanceId>,
-        /// The counts once everything that is open again is so.
-        tally: Tally,
-    },
-    /// Results that said nothing about the work no longer hold: it was cancelled, blocked by such a result, or failed for
-    /// reasons of ours. At most a thousand an event.
-    Reopened {
-        /// In graph order.
-        instances: Vec<InstanceId>,
-    },
-    /// A person asked for another try of results that failed or were parked (`swarm retry`): what was parked takes its turn on the
-    /// target again, and its task may run once more there.
-    Retried {
-        /// In graph order.
-        instances: Vec<InstanceId>,
-        /// Among them, what a person settled by hand (`swarm resolve`): it lands as the attempt that follows, or not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        resolved: Option<InstanceId>,
-    },
-    /// The items of a fan-out that a command listed. Those of other fan-outs follow from the base or from outputs.
-    ItemsFound {
-        /// The task's name.
-        task: String,
-        /// In order.
-        items: Vec<serde_json::Value>,
-    },
-    /// Instances joined the graph: at the start, and when a fan-out got its items.
-    InstancesAdded {
-        /// In graph order.
-        instances: Vec<AddedInstance>,
-    },
-    /// An attempt is about to be spawned.
-    AttemptStarted {
-        /// Which instance.
-        instance: InstanceId,
-        /// Which try.
-        attempt: Attempt,
-    },
-    /// An attempt asked a model: one call with all its tries, whatever became of it.
-    ModelCalled {
-        /// Which instance.
-        instance: InstanceId,
-        /// Which try.
-        attempt: Attempt,
-        /// The model as it was asked for.
-        asked: String,
-        /// The model that answered or was tried last, `provider/model`; empty when none was.
-        model: String,
-        /// Tokens that are booked; where its provider does not count, the most that they can be.
-        usage: Usage,
-        /// What is booked, in billionths of a dollar; `None` when something of it has no price.
-        cost_nano_usd: Option<u64>,
-        /// Wall time in milliseconds, waiting and all tries included.
-        duration_ms: u64,
-        /// How often a model was asked.
-        tries: u32,
-        /// What became of it.
-        outcome: CallOutcome,
-    },
-    /// An attempt ended, was collected and checked.
-    AttemptFinished {
-        /// Which instance.
-        instance: InstanceId,
-        /// Which try.
-        attempt: Attempt,
-        /// How it ended.
-        end: AttemptEnd,
-        /// From spawn to the end of the last check, in milliseconds.
-        duration_ms: u64,
-        /// What it changed; `None` when nothing was collected.
-        change: Option<ChangeSummary>,
-        /// The attempt's outputs by name.
-        outputs: serde_json::Map<String, serde_json::Value>,
-        /// Things a person should know (entries left out, processes killed …).
-        notes: Vec<String>,
-        /// What its cage seems to have kept from it.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        refusals: Vec<RefusalSeen>,
-        /// What its agent said of the work.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        envelope: Option<Box<Envelope>>,
-        /// When a retry follows: milliseconds until it may start.
-        retry_in_ms: Option<u64>,
-    },
-    /// Recorded results were taken instead of running these instances again: each has succeeded with that, and one whose
-    /// result changes nothing is merged (empty) with that.
-    Reused {
-        /// In the order in which they could have started; at most a thousand.
-        instances: Vec<ReusedInstance>,
-    },
-    /// The instance has its final result; no attempt follows.
-    InstanceFinished {
-        /// Which instance.
-        instance: InstanceId,
-        /// The result.
-        result: InstanceResult,
-        /// Why, where that is not evident: the need that failed, the false condition, the template error.
-        cause: Option<String>,
-    },
-    /// The gate of the target (`[merge] verify`) gave its verdict on a tree. A tree that is red first and green afterwards shows
-    /// a flaky gate.
-    Verified {
-        /// Full hex id of the tree.
-        tree: String,
-        /// What a verdict depends on beside the tree: a hash of the command and its policy, hex.
-        gate: String,
-        /// Which tree it is.
-        of: VerifiedTree,
-        /// The verdict.
-        verdict: GateVerdict,
-        /// Wall time in milliseconds; 0 when the verdict was known from an earlier run.
-        duration_ms: u64,
-        /// How a verification ended that is not green, for people.
-        detail: Option<String>,
-    },
-    /// A change does not land as it is: it contradicts what landed before, or the gate is red with it. The train goes on without
-    /// it, and something else is tried before it is parked.
-    Evicted {
-        /// Which instance.
-        instance: InstanceId,
-        /// Why, for people.
-        reason: String,
-        /// The conflicting paths, rendered for people; at most 20.
-        paths: Vec<String>,
-        /// What kind of refusal it is; of a journal that does not say it, a conflict.
-        #[serde(default)]
-        kind: RefusalKind,
-        /// What is tried next.
-        next: Remedy,
-    },
-    /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
-    /// died behind this event finds the target at `from` or at `to`.
-    Landing {
-        /// Full hex commit id of the target before; `None` when it does not exist yet.
-        from: Option<String>,
-        /// Full hex commit id of the target after.
-        to: String,
-        /// What becomes of each change once the target has moved, in landing order.
-        #[serde(default)]
-        merges: Vec<Merge>,
-    },
-    /// The merge train's word on an instance's change.
-    Merged {
-        /// Which instance.
-        instance: InstanceId,
-        /// What became of its change.
-        fate: Fate,
-    },
-    /// The last event of a run.
-    RunFinished {
-        /// The exit code of the command line's table.
-        exit: u8,
-        /// The target's full hex commit id after the run, when there is a target.
-        tip: Option<String>,
-        /// Why it ended early, if it did: `interrupted`, `deadline`, `fail-fast` …
-        cause: Option<String>,
-    },
+tag_first! {
+    "event", "RunEvent",
+
+    /// What can happen.
+    #[derive(Debug, Clone, PartialEq)]
+    pub enum RunEvent as EventOutside {
+        /// The first event of a run.
+        RunStarted {
+            /// The run.
+            run: RunId,
+            /// The plan's name.
+            plan: String,
+            /// Full hex id of the base commit.
+            base: String,
+            /// Full ref name of the target branch; `None` in mode `none`.
+            target: Option<String>,
+            /// Workers at once.
+            jobs: u32,
+            /// The worktree backend that was chosen: `overlay` or `copy`.
+            backend: String,
+            /// What every worker of this run is held to, as probed.
+            enforcement: EnforcementReport,
+            /// Things a person should know before anything runs (a weaker tier than usual, a shallow clone …).
+            notes: Vec<String>,
+        },
+        /// A coordinator goes on with a run whose earlier one died or was ended early. What is lost and what is open again
+        /// follows as events of their own.
+        RunResumed {
+            /// Workers at once.
+            jobs: u32,
+            /// The worktree backend, as in `run-started`.
+            backend: String,
+            /// What every worker is held to from now on.
+            enforcement: EnforcementReport,
+            /// Things a person should know.
+            notes: Vec<String>,
+            /// Fan-outs that ended without items under their task's own name: they no longer do.
+            unexpanded: Vec<InstanceId>,
+            /// The counts once everything that is open again is so.
+            tally: Tally,
+        },
+        /// Results that said nothing about the work no longer hold: it was cancelled, blocked by such a result, or failed for
+        /// reasons of ours. At most a thousand an event.
+        Reopened {
+            /// In graph order.
+            instances: Vec<InstanceId>,
+        },
+        /// A person asked for another try of results that failed or were parked (`swarm retry`): what was parked takes its turn on the
+        /// target again, and its task may run once more there.
+        Retried {
+            /// In graph order.
+            instances: Vec<InstanceId>,
+            /// Among them, what a person settled by hand (`swarm resolve`): it lands as the attempt that follows, or not at all.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            resolved: Option<InstanceId>,
+        },
+        /// The items of a fan-out that a command listed. Those of other fan-outs follow from the base or from outputs.
+        ItemsFound {
+            /// The task's name.
+            task: String,
+            /// In order.
+            items: Vec<serde_json::Value>,
+        },
+        /// Instances joined the graph: at the start, and when a fan-out got its items.
+        InstancesAdded {
+            /// In graph order.
+            instances: Vec<AddedInstance>,
+        },
+        /// An attempt is about to be spawned.
+        AttemptStarted {
+            /// Which instance.
+            instance: InstanceId,
+            /// Which try.
+            attempt: Attempt,
+        },
+        /// An attempt asked a model: one call with all its tries, whatever became of it.
+        ModelCalled {
+            /// Which instance.
+            instance: InstanceId,
+            /// Which try.
+            attempt: Attempt,
+            /// The model as it was asked for.
+            asked: String,
+            /// The model that answered or was tried last, `provider/model`; empty when none was.
+            model: String,
+            /// Tokens that are booked; where its provider does not count, the most that they can be.
+            usage: Usage,
+            /// What is booked, in billionths of a dollar; `None` when something of it has no price.
+            cost_nano_usd: Option<u64>,
+            /// Wall time in milliseconds, waiting and all tries included.
+            duration_ms: u64,
+            /// How often a model was asked.
+            tries: u32,
+            /// What became of it.
+            outcome: CallOutcome,
+        },
+        /// An attempt ended, was collected and checked.
+        AttemptFinished {
+            /// Which instance.
+            instance: InstanceId,
+            /// Which try.
+            attempt: Attempt,
+            /// How it ended.
+            end: AttemptEnd,
+            /// From spawn to the end of the last check, in milliseconds.
+            duration_ms: u64,
+            /// What it changed; `None` when nothing was collected.
+            change: Option<ChangeSummary>,
+            /// The attempt's outputs by name.
+            outputs: serde_json::Map<String, serde_json::Value>,
+            /// Things a person should know (entries left out, processes killed …).
+            notes: Vec<String>,
+            /// What its cage seems to have kept from it.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            refusals: Vec<RefusalSeen>,
+            /// What its agent said of the work.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            envelope: Option<Box<Envelope>>,
+            /// When a retry follows: milliseconds until it may start.
+            retry_in_ms: Option<u64>,
+        },
+        /// Recorded results were taken instead of running these instances again: each has succeeded with that, and one whose
+        /// result changes nothing is merged (empty) with that.
+        Reused {
+            /// In the order in which they could have started; at most a thousand.
+            instances: Vec<ReusedInstance>,
+        },
+        /// The instance has its final result; no attempt follows.
+        InstanceFinished {
+            /// Which instance.
+            instance: InstanceId,
+            /// The result.
+            result: InstanceResult,
+            /// Why, where that is not evident: the need that failed, the false condition, the template error.
+            cause: Option<String>,
+        },
+        /// The gate of the target (`[merge] verify`) gave its verdict on a tree. A tree that is red first and green afterwards shows
+        /// a flaky gate.
+        Verified {
+            /// Full hex id of the tree.
+            tree: String,
+            /// What a verdict depends on beside the tree: a hash of the command and its policy, hex.
+            gate: String,
+            /// Which tree it is.
+            of: VerifiedTree,
+            /// The verdict.
+            verdict: GateVerdict,
+            /// Wall time in milliseconds; 0 when the verdict was known from an earlier run.
+            duration_ms: u64,
+            /// How a verification ended that is not green, for people.
+            detail: Option<String>,
+        },
+        /// A change does not land as it is: it contradicts what landed before, or the gate is red with it. The train goes on without
+        /// it, and something else is tried before it is parked.
+        Evicted {
+            /// Which instance.
+            instance: InstanceId,
+            /// Why, for people.
+            reason: String,
+            /// The conflicting paths, rendered for people; at most 20.
+            paths: Vec<String>,
+            /// What kind of refusal it is; of a journal that does not say it, a conflict.
+            #[serde(default)]
+            kind: RefusalKind,
+            /// What is tried next.
+            next: Remedy,
+        },
+        /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
+        /// died behind this event finds the target at `from` or at `to`.
+        Landing {
+            /// Full hex commit id of the target before; `None` when it does not exist yet.
+            from: Option<String>,
+            /// Full hex commit id of the target after.
+            to: String,
+            /// What becomes of each change once the target has moved, in landing order.
+            #[serde(default)]
+            merges: Vec<Merge>,
+        },
+        /// The merge train's word on an instance's change.
+        Merged {
+            /// Which instance.
+            instance: InstanceId,
+            /// What became of its change.
+            fate: Fate,
+        },
+        /// The last event of a run.
+        RunFinished {
+            /// The exit code of the command line's table.
+            exit: u8,
+            /// The target's full hex commit id after the run, when there is a target.
+            tip: Option<String>,
+            /// Why it ended early, if it did: `interrupted`, `deadline`, `fail-fast` …
+            cause: Option<String>,
+        },
+    }
 }
 
 /// What became of a call of a model.
@@ -372,80 +376,83 @@ pub enum OnFailure {
     Allow,
 }
 
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "end", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum AttemptEnd {
-    /// The work exited with 0, its change was taken and every check passed.
-    Succeeded,
-    /// The work itself did not exit with 0 (this includes timeouts, limits and refusals).
-    Work {
-        /// How the worker reports it.
-        ended: Ended,
-    },
-    /// A check did not behave as asked.
-    Check {
-        /// The check's position in the plan, from 0.
-        index: usize,
-        /// The command, for people.
-        command: String,
-        /// How it ended; `Exited { code: 0 }` when `expect-fail-before` passed before the work.
-        ended: Ended,
-        /// Whether it was the run before the work.
-        before: bool,
-    },
-    /// It changed something that it may not.
-    Violation {
-        /// What, for people; bounded.
-        detail: String,
-        /// The offending paths, rendered for people; at most 20.
-        paths: Vec<String>,
-    },
-    /// The changes of its needs contradict each other, so there is no tree to start from.
-    Needs {
-        /// For people: which need, which paths.
-        detail: String,
-    },
-    /// The work passed, but what it was to hand over is not there or not what the plan says.
-    Outputs {
-        /// For people: which file, and why.
-        detail: String,
-    },
-    /// The resolver exited with 0, and the conflict is not settled.
-    Unresolved {
-        /// For people.
-        detail: String,
-        /// The paths that are left, rendered for people; at most 20.
-        paths: Vec<String>,
-    },
-    /// It was run more than once, and did not leave the same each time (`--check-determinism`).
-    Differs {
-        /// For people: which run, and what.
-        detail: String,
-        /// The differing paths or outputs, the first first, rendered for people; at most 20.
-        paths: Vec<String>,
-    },
-    /// The agent did not end its work of its own accord.
-    Agent {
-        /// How its conversation ended.
-        status: AgentStatus,
-        /// For people.
-        detail: String,
-    },
-    /// An agent that looked at the result did not approve of it.
-    Findings {
-        /// The task with `review`, or `verifier`.
-        by: String,
-        /// What it found, in its words; bounded.
-        findings: Vec<String>,
-    },
-    /// Something of ours failed, not the work: a worktree, a spawn, the object store.
-    Infra {
-        /// For people.
-        detail: String,
-    },
-    /// The coordinator died while it ran: no result, and no try that `retry` counts.
-    Lost,
+tag_first! {
+    "end", "AttemptEnd",
+
+    /// How an attempt ended.
+    #[derive(Debug, Clone, PartialEq)]
+    pub enum AttemptEnd as EndOutside {
+        /// The work exited with 0, its change was taken and every check passed.
+        Succeeded,
+        /// The work itself did not exit with 0 (this includes timeouts, limits and refusals).
+        Work {
+            /// How the worker reports it.
+            ended: Ended,
+        },
+        /// A check did not behave as asked.
+        Check {
+            /// The check's position in the plan, from 0.
+            index: usize,
+            /// The command, for people.
+            command: String,
+            /// How it ended; `Exited { code: 0 }` when `expect-fail-before` passed before the work.
+            ended: Ended,
+            /// Whether it was the run before the work.
+            before: bool,
+        },
+        /// It changed something that it may not.
+        Violation {
+            /// What, for people; bounded.
+            detail: String,
+            /// The offending paths, rendered for people; at most 20.
+            paths: Vec<String>,
+        },
+        /// The changes of its needs contradict each other, so there is no tree to start from.
+        Needs {
+            /// For people: which need, which paths.
+            detail: String,
+        },
+        /// The work passed, but what it was to hand over is not there or not what the plan says.
+        Outputs {
+            /// For people: which file, and why.
+            detail: String,
+        },
+        /// The resolver exited with 0, and the conflict is not settled.
+        Unresolved {
+            /// For people.
+            detail: String,
+            /// The paths that are left, rendered for people; at most 20.
+            paths: Vec<String>,
+        },
+        /// It was run more than once, and did not leave the same each time (`--check-determinism`).
+        Differs {
+            /// For people: which run, and what.
+            detail: String,
+            /// The differing paths or outputs, the first first, rendered for people; at most 20.
+            paths: Vec<String>,
+        },
+        /// The agent did not end its work of its own accord.
+        Agent {
+            /// How its conversation ended.
+            status: AgentStatus,
+            /// For people.
+            detail: String,
+        },
+        /// An agent that looked at the result did not approve of it.
+        Findings {
+            /// The task with `review`, or `verifier`.
+            by: String,
+            /// What it found, in its words; bounded.
+            findings: Vec<String>,
+        },
+        /// Something of ours failed, not the work: a worktree, a spawn, the object store.
+        Infra {
+            /// For people.
+            detail: String,
+        },
+        /// The coordinator died while it ran: no result, and no try that `retry` counts.
+        Lost,
+    }
 }
 
 /// Something that a cage kept from a failed attempt: found in what it printed, confirmed by its policy.
@@ -561,26 +568,29 @@ impl InstanceResult {
     }
 }
 
-/// What became of a change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "fate", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum Fate {
-    /// It is on the target branch.
-    Landed {
-        /// Full hex id of its commit there.
-        commit: String,
-    },
-    /// It is kept under its ref and not merged.
-    Parked {
-        /// Why, for people.
-        reason: String,
-        /// The conflicting paths, rendered for people; at most 20.
-        paths: Vec<String>,
-    },
-    /// It changed nothing.
-    Empty,
-    /// It was parked, and a person gave it up (`swarm drop`).
-    Dropped,
+tag_first! {
+    "fate", "Fate",
+
+    /// What became of a change.
+    #[derive(Debug, Clone, PartialEq)]
+    pub enum Fate as FateOutside {
+        /// It is on the target branch.
+        Landed {
+            /// Full hex id of its commit there.
+            commit: String,
+        },
+        /// It is kept under its ref and not merged.
+        Parked {
+            /// Why, for people.
+            reason: String,
+            /// The conflicting paths, rendered for people; at most 20.
+            paths: Vec<String>,
+        },
+        /// It changed nothing.
+        Empty,
+        /// It was parked, and a person gave it up (`swarm drop`).
+        Dropped,
+    }
 }
 
 /// What reporters hear besides events; never stored.

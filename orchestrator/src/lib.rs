@@ -80,6 +80,8 @@ pub mod settings;
 pub mod signal;
 /// The state folder: where everything of ours lives.
 pub mod state;
+/// Enums with a tag among their fields, read as they come.
+mod tag_first;
 /// Which branch receives the work, and whether it may.
 pub mod target;
 /// Foreign tool servers that agents reach through the coordinator.
