@@ -168,8 +168,7 @@ pub async fn retry(
     let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
     heard(loaded.graph.plan(), &settings, &repository, &state)?;
     let mut told = Told::default();
-    reader.tell(run, 0, |recorded| told.hear(recorded))?;
-    drop(reader);
+    reader.tell_ahead(run, |recorded| told.hear(recorded))?;
     let Told { mut history, state: so_far, ended, is_begun } = told;
     let target_lock = row.target.as_deref().map(|target| target::lock(&repository, target, now_ms)).transpose()?;
     if let Some(lock) = &target_lock {

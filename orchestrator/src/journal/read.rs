@@ -2,6 +2,8 @@
 //! wait for the other.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -15,6 +17,10 @@ use crate::settings::Asked;
 
 /// Known verdicts that a run remembers; older ones are found out again.
 pub const GREEN_TREES_MAX: usize = 100_000;
+
+/// Events that are handed over together, and how often, before whoever reads ahead waits.
+const EVENTS_AHEAD: usize = 256;
+const BATCHES_AHEAD_MAX: usize = 4;
 
 /// The journal of a state folder, open for reading.
 #[derive(Debug)]
@@ -128,6 +134,37 @@ impl JournalReader {
             hear(self.recorded(run, row)?);
         }
         Ok(())
+    }
+
+    /// Tells all events of a run as [`JournalReader::tell`] does, but reads on a thread of its own, ahead of `hear`: the end of a
+    /// long run comes in the time of the longer half.
+    ///
+    /// # Errors
+    /// As [`JournalReader::tell`]; [`JournalError::Io`] when there is no thread to be had.
+    pub fn tell_ahead(self, run: &RunId, hear: impl FnMut(Recorded)) -> Result<(), JournalError> {
+        let (sender, batches) = sync_channel::<Vec<Recorded>>(BATCHES_AHEAD_MAX);
+        let path = self.path.clone();
+        let read = move || {
+            let mut batch = Vec::with_capacity(EVENTS_AHEAD);
+            let told = self.tell(run, 0, |recorded| {
+                batch.push(recorded);
+                if batch.len() == EVENTS_AHEAD {
+                    // Refused when whoever heard is gone; then nobody hears of the rest.
+                    let _ = sender.send(std::mem::replace(&mut batch, Vec::with_capacity(EVENTS_AHEAD)));
+                }
+            });
+            let _ = sender.send(batch);
+            told
+        };
+        // The receiver goes inside: should `hear` panic, the reader finds nobody there, and ends.
+        std::thread::scope(move |scope| {
+            let thread = std::thread::Builder::new().name("journal-reader".to_owned()).stack_size(512 << 10);
+            let thread = thread
+                .spawn_scoped(scope, read)
+                .map_err(|source| JournalError::Io { path, source: Arc::new(source) })?;
+            batches.into_iter().flatten().for_each(hear);
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// One event, read where the database has its text.
@@ -248,4 +285,45 @@ pub fn count_runs(state: &Path) -> Result<u64, JournalError> {
         .optional()
         .map_err(|error| JournalError::from_sql(&journal_path(state), error))?;
     Ok(count.unwrap_or(0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Attempt;
+    use crate::journal::{Journal, NewRun};
+    use crate::report::story;
+
+    /// More than may be on their way at once.
+    const EVENTS: usize = EVENTS_AHEAD * (BATCHES_AHEAD_MAX + 2) + 1;
+
+    #[test]
+    fn what_is_read_ahead_is_heard_in_order_and_up_to_what_is_damaged() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let new = NewRun {
+            plan: "x".to_owned(),
+            sources: vec![],
+            expanded_hash: String::new(),
+            base: String::new(),
+            target: None,
+            started_at_ms: story::START_MS,
+            asked: Asked::default(),
+        };
+        let mut journal = Journal::open(folder.path()).expect("a journal");
+        let writer = journal.begin_run(new, |_| false).expect("a run");
+        let started = |n| RunEvent::AttemptStarted { instance: story::id("a"), attempt: Attempt(n) };
+        let stored = writer.append(1, (0..EVENTS as u32).map(started).collect()).expect("space");
+        let ahead = || {
+            let mut heard = Vec::new();
+            let reader = JournalReader::open(folder.path()).expect("a journal");
+            let told = reader.tell_ahead(writer.run(), |recorded| heard.push(recorded));
+            (told.map_err(|error| error.to_string()), heard)
+        };
+        assert_eq!(ahead(), (Ok(()), stored.clone()));
+        let raw = Connection::open(journal_path(folder.path())).expect("the same file");
+        raw.execute("UPDATE events SET json = '{}' WHERE seq = ?1", [EVENTS as i64]).expect("damage");
+        let (told, heard) = ahead();
+        assert!(told.is_err_and(|why| why.contains(&format!("event {EVENTS} of x-1: missing field `event`"))));
+        assert_eq!(heard, stored[..EVENTS - 1]);
+    }
 }
