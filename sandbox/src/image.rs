@@ -5,7 +5,10 @@
 //! again comes back from the page cache, sixteen pages with each fault and without reading from disk. What stays resident
 //! is then what is used, not what was used once. The page cache itself is the kernel's, and stays as it is.
 //!
-//! Source: madvise(2), `MADV_DONTNEED`; dl_iterate_phdr(3); elf(5).
+//! Sixteen pages are still three times as much as is used. A fault never reaches beyond its mapping, so [`cut`] makes many
+//! mappings of one.
+//!
+//! Source: madvise(2), `MADV_DONTNEED`, `MADV_DONTDUMP`; `do_fault_around` in mm/memory.c of Linux; dl_iterate_phdr(3); elf(5).
 
 use std::ffi::CStr;
 use std::ops::Range;
@@ -26,6 +29,42 @@ pub fn let_go() -> io::Result<()> {
         // touched again, in whichever thread.
         if unsafe { libc::madvise(start, part.len(), libc::MADV_DONTNEED) } != 0 {
             return Err(last_error());
+        }
+    }
+    Ok(())
+}
+
+/// Gives what was freed back to the kernel, from wherever it lies between what is used: the memory that the start of a run
+/// needed once. Source: malloc_trim(3).
+pub fn trim() {
+    // SAFETY: it touches free memory only, under the allocator's own locks.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Bytes that are mapped with a page that is touched. With a quarter of what the kernel takes by itself, half as much stays
+/// resident; with a single page it is two thirds of that again, for four times as many mappings.
+const PIECE: usize = 16 << 10;
+
+/// Cuts what is mapped of code and constants into pieces: a page that is touched from now on brings its piece along and nothing
+/// around it. Costs some five microseconds a piece, once, and a record of the kernel's (about 200 bytes).
+///
+/// Neighbours that differ in a flag are mappings of their own. The flag is whether a core dump shows the piece, which means
+/// nothing here: pages of a file that nobody changed are in no core dump.
+///
+/// # Errors
+/// The kernel's, such as too many mappings; a part is cut then, and everything reads as before.
+pub fn cut() -> io::Result<()> {
+    for part in read_only_parts() {
+        for piece in part.clone().step_by(PIECE).skip(1).step_by(2) {
+            let start = std::ptr::with_exposed_provenance_mut(piece);
+            let length = PIECE.min(part.end - piece);
+            // SAFETY: these are pages of a loaded segment, and what a core dump shows changes none of them.
+            if unsafe { libc::madvise(start, length, libc::MADV_DONTDUMP) } != 0 {
+                return Err(last_error());
+            }
         }
     }
     Ok(())
@@ -89,6 +128,38 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").expect("proc is mounted");
         let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("since Linux 4.5");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[test]
+    fn a_page_that_is_touched_brings_its_piece_along_and_no_more() {
+        cut().expect("the kernel cuts");
+        let parts = read_only_parts();
+        let largest = parts.iter().max_by_key(|part| part.len()).expect("there is code");
+        // Where nothing runs meanwhile, which the end of the code may not be: any window of the kernel's whose other pieces
+        // stay away shows it.
+        let window = 4 * PIECE;
+        let starts = (largest.start.next_multiple_of(window)..largest.end - window).step_by(window);
+        let brought = |start: usize| {
+            let whole: Range<usize> = start..start + window;
+            let at = std::ptr::with_exposed_provenance_mut(whole.start);
+            // SAFETY: as in `let_go`.
+            assert_eq!(unsafe { libc::madvise(at, whole.len(), libc::MADV_DONTNEED) }, 0);
+            sum(std::slice::from_ref(&(start..start + 1)));
+            mapped(&whole)
+        };
+        assert!(starts.map(brought).any(|pages| pages * rustix::param::page_size() <= PIECE));
+    }
+
+    /// How many pages of a range are mapped. Source: proc_pid_pagemap(5), bit 63.
+    fn mapped(range: &Range<usize>) -> usize {
+        use std::os::unix::fs::FileExt as _;
+        let (page, pages) = (rustix::param::page_size(), std::fs::File::open("/proc/self/pagemap").expect("proc"));
+        let is_mapped = |address: usize| {
+            let mut entry = [0; 8];
+            pages.read_exact_at(&mut entry, (address / page * 8) as u64).expect("one entry a page");
+            u64::from_ne_bytes(entry) >> 63 == 1
+        };
+        range.clone().step_by(page).filter(|address| is_mapped(*address)).count()
     }
 
     #[test]
