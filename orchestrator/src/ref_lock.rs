@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use git2::ErrorCode;
@@ -16,15 +16,19 @@ use rustix::fs::{FlockOperation, flock, inotify};
 /// How long a lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Writes a ref whose lock file is `lock`. While somebody else has the lock it is tried again, two seconds at most.
+/// Writes a ref that needs all of the lock files `locks`. While somebody else has one it is tried again, two seconds at most.
 ///
 /// # Errors
 /// What `write` says; [`ErrorCode::Locked`] for a lock that stays.
-pub fn patiently<T>(lock: &Path, mut write: impl FnMut() -> Result<T, git2::Error>) -> Result<T, git2::Error> {
+pub fn patiently<T>(locks: &[PathBuf], mut write: impl FnMut() -> Result<T, git2::Error>) -> Result<T, git2::Error> {
     let deadline = Instant::now() + PATIENCE;
+    let is_free_again = || match locks.iter().find(|lock| lock.exists()) {
+        Some(lock) => wait(lock, deadline),
+        None => Instant::now() < deadline,
+    };
     loop {
         match write() {
-            Err(error) if error.code() == ErrorCode::Locked && wait(lock, deadline) => {}
+            Err(error) if error.code() == ErrorCode::Locked && is_free_again() => {}
             written => return written,
         }
     }

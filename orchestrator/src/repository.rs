@@ -438,9 +438,12 @@ impl Repository {
 
     /// Writes a ref however long others have its lock, within bounds ([`ref_lock::patiently`]).
     fn patiently<T>(&self, name: &str, write: impl FnMut() -> Result<T, git2::Error>) -> Result<T, RepositoryError> {
-        let lock = self.common_dir.join(format!("{name}.lock"));
-        ref_lock::patiently(&lock, write).map_err(|error| match error.code() {
-            ErrorCode::Locked if lock.exists() => RepositoryError::Locked(lock),
+        // Whoever removes a ref needs the second, too.
+        let locks = [format!("{name}.lock"), "packed-refs.lock".to_owned()].map(|lock| self.common_dir.join(lock));
+        ref_lock::patiently(&locks, write).map_err(|error| match error.code() {
+            ErrorCode::Locked => {
+                locks.into_iter().find(|lock| lock.exists()).map_or_else(|| error.into(), RepositoryError::Locked)
+            }
             _ => error.into(),
         })
     }
@@ -452,7 +455,15 @@ impl Repository {
     pub fn delete_ref(&self, name: &str) -> Result<(), RepositoryError> {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
         let git = self.handle()?;
-        match self.patiently(name, || git.find_reference(name)?.delete()) {
+        let delete = || {
+            git.find_reference(name)?.delete()?;
+            // libgit2 1.9 says that it did where it could not take the ref out of the packed ones.
+            match git.refname_to_id(name) {
+                Ok(_) => Err(git2::Error::new(ErrorCode::Locked, ErrorClass::Reference, "the packed refs are locked")),
+                Err(error) => Err(error),
+            }
+        };
+        match self.patiently(name, delete) {
             Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(()),
             deleted => deleted,
         }

@@ -400,10 +400,18 @@ fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Opti
     let pointer = PathBuf::from(OsStr::from_bytes(line.trim_ascii_end()));
     let at = pointer.parent().map(Path::to_owned).unwrap_or_default();
     let io = |path: &Path, source| ResolutionError::Io { path: path.to_owned(), source };
-    // A folder of that name may have become somebody else's: ours points back, or is empty.
-    let points_back =
-        fs::read(&pointer).is_ok_and(|text| text.trim_ascii_end().ends_with(admin.as_os_str().as_bytes()));
-    if points_back {
+    // A folder of that name may have become somebody else's: ours points back, or has nothing in it but the beginning of that.
+    let points_back = [b"gitdir: ", admin.as_os_str().as_bytes()].concat();
+    let is_ours = match fs::read(&pointer) {
+        Ok(text)
+            if text.trim_ascii_end().strip_prefix(&*points_back).is_some_and(|rest| matches!(rest, b"" | b"/")) =>
+        {
+            true
+        }
+        Ok(text) if points_back.starts_with(&text) => fs::read_dir(&at).is_ok_and(|all| all.count() == 1),
+        _ => false,
+    };
+    if is_ours {
         fault::point().and_then(|()| remove_tree(&at)).map_err(|source| io(&at, source))?;
     } else {
         // Refused where there is something in it.

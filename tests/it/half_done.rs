@@ -499,3 +499,35 @@ fn a_journal_with_a_hole_in_it_is_put_aside_as_the_hint_says_and_runs_go_on() {
     assert!(refs.keys().filter(|name| name.contains("refs/swarm/")).all(|name| all[name] == refs[name]), "{all:?}");
     assert!(all.keys().any(|name| name.starts_with("refs/swarm/it-2/d")), "a name of its own: {all:?}");
 }
+
+#[test]
+fn what_packed_refs_that_are_locked_still_hold_is_not_called_dropped() {
+    let repository = conflicted();
+    if repository.run_git(&["pack-refs", "--all"]).is_none() {
+        println!("skip: refs are packed by git, which is not installed");
+        return;
+    }
+    let lock = repository.path().join(".git/packed-refs.lock");
+    fs::write(&lock, "").expect("space");
+    let refused = swarm(&repository, &["drop", "b"]).exits(3);
+    assert!(refused.err.contains("packed-refs.lock") && refused.err.contains("rm "), "{refused}");
+    fs::remove_file(&lock).expect("it is there");
+    swarm(&repository, &["drop", "b"]).exits(0);
+    assert_eq!(repository.commit_of("refs/swarm/it-1/b/1"), None);
+}
+
+#[test]
+fn a_worktree_that_points_nowhere_yet_is_begun_anew_and_a_folder_of_somebody_else_stays() {
+    let template = conflicted();
+    for (inside, code) in [(&[(".git", "")][..], 0), (&[(".git", "gitdir: /")], 0), (&[(".git", ""), ("mine", "x")], 2)]
+    {
+        let repository = template.copy();
+        let at = PathBuf::from(swarm(&repository, &["resolve", "b"]).exits(0).out.trim());
+        let admin = repository.path().join(".git/worktrees").join("resolve-it-1-b");
+        fs::remove_file(admin.join("SWARM_RESOLVE")).expect("it is finished");
+        fs::remove_dir_all(&at).and_then(|()| fs::create_dir(&at)).expect("a folder");
+        inside.iter().for_each(|(name, text)| fs::write(at.join(name), text).expect("space"));
+        let again = swarm(&repository, &["resolve", "b"]).exits(code);
+        assert_eq!(at.join("mine").exists(), code == 2, "{again}");
+    }
+}
