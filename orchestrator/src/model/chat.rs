@@ -197,7 +197,7 @@ pub(super) fn messages(
 }
 
 /// OpenAI's newer models refuse the older name; other servers know only that one.
-fn output_bound(model: &str) -> &'static str {
+pub fn output_bound(model: &str) -> &'static str {
     let name = model.rsplit('/').next().unwrap_or(model);
     let reasons = name.starts_with("gpt-5") || ["o1", "o3", "o4"].iter().any(|family| name.starts_with(family));
     if reasons { "max_completion_tokens" } else { "max_tokens" }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::claims;
 use super::relay::{Asking, Outcome};
 use super::{AskError, Broker, Caller};
 use crate::egress::request::{self, Afterwards, Direct, Framing, Waits};
@@ -178,12 +179,17 @@ impl Desk {
                 return send(to, &refusal(404, "not_found_error", &words)).await;
             }
         };
-        let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(body) else {
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(body) else {
             return send(to, &refusal(400, "invalid_request_error", "the body is not a JSON object")).await;
         };
+        let claimed = claims::keep_at_home(dialect, &mut fields).and_then(|()| claims::claim(dialect, &fields));
+        let claim = match claimed {
+            Ok(claim) => claim,
+            Err(why) => return send(to, &refusal(400, "invalid_request_error", &why)).await,
+        };
         let named = in_path.or_else(|| fields.get("model").and_then(Value::as_str).map(str::to_owned));
-        let asking =
-            Asking { dialect, action, named, fields, headers: asked.passed_on(), query: asked.query_passed_on() };
+        let (headers, query) = (asked.passed_on(), asked.query_passed_on());
+        let asking = Asking { dialect, action, named, fields, claim, headers, query };
         match self.broker.relay(&self.caller, asking, to).await? {
             Outcome::Passed => Ok(()),
             Outcome::Refused { status, content_type, body } => send(to, &Page { status, content_type, body }).await,

@@ -7,6 +7,8 @@
 pub mod accounts;
 /// From a model's name to where it is asked.
 pub mod catalog;
+/// What a program may ask of a provider.
+mod claims;
 /// The endpoint inside a cage for programs that speak a provider's HTTP.
 pub mod endpoint;
 /// One call over HTTP.

@@ -14,6 +14,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::catalog::Endpoint;
+use super::claims::Claim;
 use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
 use super::tape::{Heard, Question, Recorded, Tape};
 use super::told::Call;
@@ -42,6 +43,8 @@ pub struct Asking {
     pub named: Option<String>,
     /// The body.
     pub fields: Map<String, Value>,
+    /// What it wants in tokens.
+    pub claim: Claim,
     /// Headers that go on to the provider.
     pub headers: Vec<(String, Vec<u8>)>,
     /// What goes on of the query, without `?`.
@@ -433,23 +436,13 @@ fn headers(asking: &Asking) -> Vec<(HeaderName, HeaderValue)> {
 fn native(endpoint: &Endpoint, asking: &Asking) -> (Vec<u8>, u64) {
     let mut fields = asking.fields.clone();
     let most = endpoint.output_max.map(u64::from);
-    let mut output = None;
-    let mut bound = |fields: &mut Map<String, Value>, name: &str| {
-        if let Some(asked) = fields.get(name).and_then(Value::as_u64) {
-            let allowed = most.map_or(asked, |most| asked.min(most));
-            fields.insert(name.to_owned(), allowed.into());
-            output = Some(allowed);
-        }
+    let Claim { output, answers } = asking.claim;
+    let output = match (output, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
     };
-    match asking.dialect {
-        Dialect::Gemini => {
-            if let Some(Value::Object(config)) = fields.get_mut("generationConfig") {
-                bound(config, "maxOutputTokens");
-            }
-        }
-        _ => ["max_tokens", "max_completion_tokens", "max_output_tokens"]
-            .iter()
-            .for_each(|name| bound(&mut fields, name)),
+    if let Some(output) = output {
+        bound(endpoint, asking.dialect, &mut fields, output);
     }
     if asking.dialect != Dialect::Gemini {
         fields.insert("model".to_owned(), endpoint.model.clone().into());
@@ -461,6 +454,30 @@ fn native(endpoint: &Endpoint, asking: &Asking) -> (Vec<u8>, u64) {
             options.insert("include_usage".to_owned(), true.into());
         }
     }
-    let output = output.or(most).unwrap_or(OUTPUT_UNSAID);
+    let output = output.unwrap_or(OUTPUT_UNSAID).saturating_mul(answers);
     (serde_json::to_vec(&fields).expect("plain data"), output)
+}
+
+/// Writes the bound of one answer, where the program wrote it or where the format has it.
+fn bound(endpoint: &Endpoint, dialect: Dialect, fields: &mut Map<String, Value>, output: u64) {
+    if dialect == Dialect::Gemini {
+        let name = if fields.contains_key("generation_config") { "generation_config" } else { "generationConfig" };
+        let config = fields.entry(name).or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(config) = config {
+            config.remove("max_output_tokens");
+            config.insert("maxOutputTokens".to_owned(), output.into());
+        }
+        return;
+    }
+    let own = match dialect {
+        Dialect::OpenaiResponses => "max_output_tokens",
+        Dialect::OpenaiChat => crate::model::chat::output_bound(&endpoint.model),
+        _ => "max_tokens",
+    };
+    let said = ["max_tokens", "max_completion_tokens"].into_iter().find(|name| fields.contains_key(*name));
+    let name = if dialect == Dialect::OpenaiChat { said.unwrap_or(own) } else { own };
+    for other in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+        fields.remove(other);
+    }
+    fields.insert(name.to_owned(), output.into());
 }

@@ -1,0 +1,226 @@
+//! What a program may ask of a provider beside an answer: nothing that the provider would fetch or run for it, since its cage
+//! may reach nobody, and no answer that costs more than its budget sets aside.
+
+use serde_json::{Map, Value};
+use swarm_protocol::chat::Dialect;
+
+type Fields = Map<String, Value>;
+
+/// How many tokens a program wants at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Of one answer; `None` when it does not say.
+    pub output: Option<u64>,
+    /// Answers to one request.
+    pub answers: u64,
+}
+
+/// What a request asks for in tokens.
+///
+/// # Errors
+/// What it says of them is not one whole number, for people.
+pub fn claim(dialect: Dialect, fields: &Fields) -> Result<Claim, String> {
+    let places = places(dialect, fields)?;
+    let (bounds, answers) = match dialect {
+        Dialect::Gemini => (&["maxOutputTokens", "max_output_tokens"][..], &["candidateCount", "candidate_count"][..]),
+        _ => (&["max_tokens", "max_completion_tokens", "max_output_tokens"][..], &["n", "best_of"][..]),
+    };
+    let output = places.map(|place| number(place, bounds)).transpose()?.flatten();
+    let answers = places.map(|place| number(place, answers)).transpose()?.flatten();
+    if let Some(tier) = fields.get("service_tier").filter(|tier| !tier.is_null())
+        && !tier.as_str().is_some_and(|tier| SERVICE_TIERS.contains(&tier))
+    {
+        return Err(format!("service_tier {tier} has a price that is not known here; leave it out"));
+    }
+    Ok(Claim { output, answers: answers.unwrap_or(1).max(1) })
+}
+
+/// Those that cost no more than the price that is known.
+const SERVICE_TIERS: &[&str] = &["auto", "default", "flex", "standard_only"];
+
+/// Where numbers of tokens stand; `None` where a request says none.
+fn places(dialect: Dialect, fields: &Fields) -> Result<Option<&Fields>, String> {
+    if dialect != Dialect::Gemini {
+        return Ok(Some(fields));
+    }
+    match (fields.get("generationConfig"), fields.get("generation_config")) {
+        (Some(_), Some(_)) => Err("it has two generation configs".to_owned()),
+        (Some(config), None) | (None, Some(config)) => {
+            config.as_object().map(Some).ok_or_else(|| "its generation config is no object".to_owned())
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The one of `names` that is there.
+fn number(fields: &Fields, names: &[&str]) -> Result<Option<u64>, String> {
+    let mut said = names.iter().filter_map(|name| Some((name, fields.get(*name).filter(|value| !value.is_null())?)));
+    let Some((name, value)) = said.next() else { return Ok(None) };
+    if let Some((other, _)) = said.next() {
+        return Err(format!("it says both {name} and {other}; say one"));
+    }
+    value.as_u64().map(Some).ok_or_else(|| format!("{name} has to be a whole number, not {value}"))
+}
+
+/// Takes out of a request what the provider itself would run or look up: web searches, code, other servers' tools.
+///
+/// # Errors
+/// It cannot be answered without what would be fetched, for people.
+pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String> {
+    for name in ["mcp_servers", "mcpServers"] {
+        if fields.contains_key(name) {
+            return Err(format!(
+                "{name}: a provider calls no server for a task; name it under [servers.NAME] of the plan"
+            ));
+        }
+    }
+    // Others than the model that is paid for, stored prompts with tools of their own, searches, containers.
+    for name in ["models", "route", "plugins", "prompt", "web_search_options", "container"] {
+        fields.remove(name);
+    }
+    if let Some(tools) = fields.get_mut("tools") {
+        keep_own_tools(dialect, tools);
+        if tools.as_array().is_none_or(Vec::is_empty) {
+            fields.remove("tools");
+            fields.remove("tool_choice");
+        }
+    }
+    let said = ["messages", "input", "contents", "system", "systemInstruction", "system_instruction"];
+    match said.iter().filter_map(|name| fields.get(*name)).find_map(fetched) {
+        Some(url) => Err(format!("it has the provider fetch {url}; send what is there instead")),
+        None => Ok(()),
+    }
+}
+
+fn keep_own_tools(dialect: Dialect, tools: &mut Value) {
+    let Value::Array(all) = tools else { return *tools = Value::Null };
+    if dialect == Dialect::Gemini {
+        all.iter_mut().filter_map(Value::as_object_mut).for_each(|tool| {
+            tool.retain(|name, _| name == "functionDeclarations" || name == "function_declarations");
+        });
+        return all.retain(|tool| tool.as_object().is_some_and(|tool| !tool.is_empty()));
+    }
+    all.retain(|tool| is_own(dialect, tool));
+    for nested in all.iter_mut().filter_map(|tool| tool.get_mut("tools")) {
+        keep_own_tools(dialect, nested);
+    }
+}
+
+/// Whether the program itself runs a tool. Kinds that are not known are the provider's.
+fn is_own(dialect: Dialect, tool: &Value) -> bool {
+    let kind = match tool.get("type") {
+        None | Some(Value::Null) => return dialect == Dialect::Anthropic,
+        Some(kind) => kind.as_str().unwrap_or_default(),
+    };
+    match dialect {
+        Dialect::Anthropic => {
+            let prefixes = ["bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_"];
+            kind == "custom" || prefixes.iter().any(|prefix| kind.starts_with(prefix))
+        }
+        Dialect::OpenaiResponses => ["function", "custom", "namespace", "local_shell", "apply_patch"].contains(&kind),
+        _ => ["function", "custom"].contains(&kind),
+    }
+}
+
+/// The first place of another machine that a part of a conversation names to its provider.
+fn fetched(part: &Value) -> Option<&str> {
+    let is_far = |url: &&str| !url.trim_start().to_ascii_lowercase().starts_with("data:");
+    match part {
+        Value::Array(all) => all.iter().find_map(fetched),
+        Value::Object(map) => {
+            let text = |name: &str| map.get(name).and_then(Value::as_str);
+            let of = |name: &str, inner: &str| map.get(name)?.get(inner)?.as_str();
+            let kind = text("type").unwrap_or_default();
+            let named = match kind {
+                // What a program's own tool is called with is the program's.
+                "tool_use" | "function_call" | "custom_tool_call" => return None,
+                "image" | "document" | "container_upload" => of("source", "url"),
+                "image_url" => text("image_url").or(of("image_url", "url")),
+                "input_image" => text("image_url"),
+                "input_file" => text("file_url"),
+                _ => of("fileData", "fileUri").or(of("file_data", "file_uri")).or(of("fileData", "file_uri")),
+            };
+            let named = named.filter(is_far);
+            named.or_else(|| {
+                map.iter().filter(|(name, _)| *name != "functionCall").find_map(|(_, inner)| fetched(inner))
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn what_is_claimed_is_one_whole_number_times_the_answers() {
+        let claimed = |dialect, value| claim(dialect, &fields(value)).map(|claim| (claim.output, claim.answers));
+        let chat = |value| claimed(Dialect::OpenaiChat, value);
+        assert_eq!(chat(json!({})), Ok((None, 1)));
+        assert_eq!(chat(json!({"max_completion_tokens": 10, "n": 128})), Ok((Some(10), 128)));
+        for bad in [
+            json!({"max_tokens": 10.0}),
+            json!({"max_tokens": -1}),
+            json!({"max_tokens": "9"}),
+            json!({"max_tokens": 10, "max_output_tokens": 1}),
+            json!({"n": 1.5}),
+            json!({"service_tier": "priority"}),
+        ] {
+            assert!(chat(bad.clone()).is_err(), "{bad}");
+        }
+        let gemini = |value| claimed(Dialect::Gemini, value);
+        assert_eq!(
+            gemini(json!({"generation_config": {"max_output_tokens": 5, "candidateCount": 2}})),
+            Ok((Some(5), 2))
+        );
+        assert!(gemini(json!({"generationConfig": {}, "generation_config": {}})).is_err());
+        assert!(gemini(json!({"generationConfig": {"maxOutputTokens": 5, "max_output_tokens": 1}})).is_err());
+    }
+
+    #[test]
+    fn tools_of_the_provider_are_taken_out_and_the_programs_stay() {
+        let kept = |dialect, tools| {
+            let mut asked = fields(json!({"tools": tools, "tool_choice": "auto"}));
+            keep_at_home(dialect, &mut asked).unwrap();
+            Value::Object(asked)
+        };
+        let nested = json!({"type": "namespace", "tools": [{"type": "function"}, {"type": "web_search"}]});
+        let all =
+            json!([{"type": "function"}, {"type": "web_search"}, {"type": "mcp", "server_url": "https://x"}, nested]);
+        let left = json!([{"type": "function"}, {"type": "namespace", "tools": [{"type": "function"}]}]);
+        assert_eq!(kept(Dialect::OpenaiResponses, all)["tools"], left);
+        let all = json!([{"name": "Bash"}, {"type": "web_fetch_20250910"}, {"type": "bash_20250124"}, {"type": 7}]);
+        assert_eq!(kept(Dialect::Anthropic, all)["tools"], json!([{"name": "Bash"}, {"type": "bash_20250124"}]));
+        let all = json!([{"googleSearch": {}}, {"functionDeclarations": [], "urlContext": {}}]);
+        assert_eq!(kept(Dialect::Gemini, all)["tools"], json!([{"functionDeclarations": []}]));
+        assert_eq!(kept(Dialect::OpenaiChat, json!([{"type": "web_search"}])), json!({}));
+    }
+
+    #[test]
+    fn what_a_provider_would_fetch_is_refused_and_what_a_tool_is_called_with_is_not() {
+        let goes = |dialect, value| keep_at_home(dialect, &mut fields(value)).is_ok();
+        let said = |content: Value| json!({"messages": [{"role": "user", "content": [content]}]});
+        let anthropic = |content| goes(Dialect::Anthropic, said(content));
+        assert!(!anthropic(json!({"type": "image", "source": {"type": "url", "url": "https://x/?d=1"}})));
+        assert!(!anthropic(
+            json!({"type": "tool_result", "content": [{"type": "document", "source": {"url": "http://x"}}]})
+        ));
+        assert!(anthropic(json!({"type": "tool_use", "name": "WebFetch", "input": {"url": "https://x"}})));
+        assert!(anthropic(json!({"type": "image", "source": {"type": "base64", "data": "aa"}})));
+        let chat = |url: &str| goes(Dialect::OpenaiChat, said(json!({"type": "image_url", "image_url": {"url": url}})));
+        assert!(!chat("https://x") && chat("data:image/png;base64,aa"));
+        let input =
+            |part: Value| goes(Dialect::OpenaiResponses, json!({"input": [{"role": "user", "content": [part]}]}));
+        assert!(!input(json!({"type": "input_image", "image_url": "https://x"})));
+        assert!(!input(json!({"type": "input_file", "file_url": "https://x"})));
+        assert!(!goes(Dialect::Gemini, json!({"contents": [{"parts": [{"fileData": {"fileUri": "https://x"}}]}]})));
+        assert!(!goes(Dialect::Anthropic, json!({"mcp_servers": []})));
+    }
+}
