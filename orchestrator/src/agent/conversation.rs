@@ -26,6 +26,8 @@ use crate::tool_servers::ToolServers;
 pub const TOLD_MAX: usize = 64;
 /// What an agent says that waits to be heard.
 pub const SAYS_MAX: usize = 16;
+/// The longest question to a person, in bytes; what is longer is not read, and so not allowed.
+const ASKED_BYTES_MAX: usize = 8 << 10;
 /// The longest arguments of one call, in bytes; longer ones are not executed.
 const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
 /// The longest answer of a model, in bytes as it travels.
@@ -158,13 +160,18 @@ enum Wish {
 }
 
 impl Wish {
-    /// For people.
+    /// For whoever decides: nothing of it is left out.
     fn text(&self) -> String {
         match self {
-            Wish::Call { tool, arguments, reason } => format!("{} ({reason})", show::call_line(tool, arguments)),
+            Wish::Call { tool, arguments, reason } => show::call_to_decide(tool, arguments, reason),
             Wish::Words(text) => text.clone(),
         }
     }
+}
+
+/// No person's words.
+fn nobody() -> Result<String, String> {
+    Err("nobody is here to be asked".to_owned())
 }
 
 /// What people do next; never, where none can join.
@@ -251,13 +258,18 @@ impl Conversation<'_> {
         held: &mut Held,
     ) -> Option<(u64, Wish)> {
         if let Some(before) = before {
-            self.decide(before, None, told, held).await;
+            self.decide(before, nobody(), told, held).await;
         }
         let Some(people) = self.people.as_ref().filter(|people| people.is_anybody_here()) else {
-            self.decide((id, wish), None, told, held).await;
+            self.decide((id, wish), nobody(), told, held).await;
             return None;
         };
         let text = self.secrets.text(&wish.text()).into_owned();
+        if text.len() > ASKED_BYTES_MAX {
+            let why = format!("it has more than the {ASKED_BYTES_MAX} bytes that a person is asked to read");
+            self.decide((id, wish), Err(why), told, held).await;
+            return None;
+        }
         people.tell(ToPerson::Asked { id, call: matches!(wish, Wish::Call { .. }), text });
         self.ear.line("waits for a person");
         Some((id, wish))
@@ -279,36 +291,37 @@ impl Conversation<'_> {
                 asked
             }
             (Heard::Said(FromPerson::Answer { id, text }), Some(asked)) if id == asked.0 => {
-                self.decide(asked, Some(text), told, held).await;
+                self.decide(asked, Ok(text), told, held).await;
                 None
             }
             (Heard::Left, Some(asked)) if !anybody => {
-                self.decide(asked, None, told, held).await;
+                self.decide(asked, nobody(), told, held).await;
                 None
             }
             (_, asked) => asked,
         }
     }
 
-    /// Answers the agent with a person's words, or with a no where there are none.
+    /// Answers the agent with a person's words, or with a no and why there are none.
     async fn decide(
         &mut self,
         (id, wish): (u64, Wish),
-        words: Option<String>,
+        words: Result<String, String>,
         told: &mpsc::Sender<ToAgent>,
         held: &mut Held,
     ) {
         match wish {
             Wish::Words(text) => {
+                let words = words.ok();
                 self.keep(Entry::Question { text, answer: words.clone() }, held).await;
                 tell(told, ToAgent::Answered { id, text: words });
             }
             Wish::Call { tool, arguments, reason } => {
                 let denied = match words {
-                    Some(words) if attach::is_yes(&words) => None,
-                    Some(words) if words.trim().is_empty() => Some("a person says no".to_owned()),
-                    Some(words) => Some(format!("a person says no: {}", words.trim())),
-                    None => Some("nobody is here to be asked".to_owned()),
+                    Ok(words) if attach::is_yes(&words) => None,
+                    Ok(words) if words.trim().is_empty() => Some("a person says no".to_owned()),
+                    Ok(words) => Some(format!("a person says no: {}", words.trim())),
+                    Err(why) => Some(why),
                 };
                 self.keep(Entry::Permission { tool, arguments, reason, denied: denied.clone() }, held).await;
                 let word = denied.map_or(PermissionWord::Allow, |why| PermissionWord::Deny { why });

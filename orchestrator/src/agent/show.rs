@@ -20,6 +20,18 @@ const LINE_CHARS_MAX: usize = 240;
 /// Characters of a call that are shown.
 const CALL_CHARS_MAX: usize = 400;
 
+/// Words with nothing left out, in which no further line can pass for one of ours.
+fn whole(text: &str) -> String {
+    text.replace('\n', "\n  | ")
+}
+
+/// A call for whoever decides on it: all its arguments, whole, and what speaks of it.
+pub fn call_to_decide(tool: &str, arguments: &Map<String, Value>, reason: &str) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let all = arguments.iter().map(|(name, value)| format!("\n{}: {}", whole(name), whole(&text(value))));
+    format!("{}{}\n({})", whole(tool), all.collect::<String>(), whole(reason))
+}
+
 /// An entry as lines, each with its line feed; empty for what nobody needs to see.
 pub fn entry(entry: &Entry) -> String {
     match entry {

@@ -175,7 +175,7 @@ fn talk(
     }
 }
 
-/// A model's words, each line made harmless.
+/// What a person is to decide on: what a terminal would hide is spelled out, and whose line it is can be seen.
 fn shown(text: &str) -> String {
-    text.lines().map(|line| sanitize::line(line.as_bytes())).collect::<Vec<_>>().join("\n    ")
+    text.split('\n').map(sanitize::name).collect::<Vec<_>>().join("\n    ")
 }
