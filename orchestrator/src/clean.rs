@@ -19,7 +19,7 @@ use crate::journal::lock::run_dir;
 use crate::journal::{InstanceState, JournalError, JournalReader, LockError, RunLock, RunState, attempt_dir};
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
-use crate::second_word::has_failed;
+use crate::second_word::{has_failed, put_aside};
 use crate::state::StateDir;
 
 /// Whether anything is done.
@@ -189,8 +189,7 @@ fn clean_run(
             continue;
         }
         let owner = owners.get(&reference);
-        match owner.map_or(Some("the journal does not know it".to_owned()), |owner| reason_to_keep(owner.state, landed))
-        {
+        match owner.map_or(Some("the journal does not know it".to_owned()), |owner| reason_to_keep(*owner, landed)) {
             Some(reason) => {
                 kept_logs
                     .extend(owner.map(|owner| attempt_dir(state.root(), run, owner.id, owner.attempt).join("log")));
@@ -250,9 +249,17 @@ fn owners<'a>(run: &RunId, run_state: &'a RunState) -> HashMap<String, Owner<'a>
     refs.collect()
 }
 
-/// Why an instance's results must stay; `None` when nothing would be lost.
-fn reason_to_keep(instance: &InstanceState, landed: &HashSet<Oid>) -> Option<String> {
+/// Why what a try left must stay; `None` when nothing would be lost.
+fn reason_to_keep(owner: Owner<'_>, landed: &HashSet<Oid>) -> Option<String> {
+    let instance = owner.state;
+    let is_aside = || put_aside(instance).any(|attempt| attempt.attempt == owner.attempt);
     match instance.fate() {
+        Some(Fate::Landed { .. }) if is_aside() => {
+            Some(format!("attempt {} was put aside, and a later one landed", owner.attempt))
+        }
+        Some(Fate::Empty) if is_aside() => {
+            Some(format!("attempt {} was put aside, and a later one changed nothing", owner.attempt))
+        }
         Some(Fate::Landed { commit }) => match Oid::from_str(commit) {
             Ok(commit) if landed.contains(&commit) => None,
             _ => Some("it landed, but no branch has it any more".to_owned()),

@@ -226,6 +226,9 @@ tag_first! {
     }
 }
 
+/// Why a result is parked with which the target's verification fails.
+pub const REFUSED_BY_THE_GATE: &str = "with it, the verification fails";
+
 /// What became of a call of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]

@@ -2,10 +2,12 @@
 
 use swarm_plans::InstanceId;
 
-use crate::commit::run_refs;
-use crate::event::{Fate, InstanceResult, OnFailure, Recorded, RunEvent};
+use crate::commit::{attempt_ref, history_ref, run_refs};
+use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
 use crate::ids::{RunId, encode_component};
-use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState};
+use crate::journal::{
+    AttemptState, InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState,
+};
 use crate::report::{Ending, exit, exit_code};
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
@@ -75,6 +77,18 @@ pub struct Dropped {
     pub exit: u8,
 }
 
+/// The tries of an instance whose good change was put aside for a later try that ended well, too: what they did is on no branch,
+/// whatever became of the later one.
+pub fn put_aside(instance: &InstanceState) -> impl Iterator<Item = &AttemptState> {
+    let ended_well = |attempt: &&AttemptState| attempt.end() == Some(&AttemptEnd::Succeeded);
+    let last = instance.attempts.iter().filter(ended_well).map(|attempt| attempt.attempt).next_back();
+    instance
+        .attempts
+        .iter()
+        .filter(ended_well)
+        .filter(move |attempt| Some(attempt.attempt) != last && attempt.change().is_some())
+}
+
 /// Gives a result up for good: no ref keeps it any more, so that git's own collection takes its objects in time. The journal
 /// knows first; a crash behind that leaves refs that dropping again removes.
 ///
@@ -91,7 +105,15 @@ pub fn drop_result(
     let mut known = JournalReader::open(state.root())?.state(run)?;
     let Some(before) = known.finished.clone() else { return Err(DropError::Unfinished(run.clone())) };
     let fate = known.instances.get(id).and_then(|instance| instance.fate().cloned());
-    if let Some(Fate::Landed { commit }) = fate {
+    let put_aside: Vec<String> = known
+        .instances
+        .get(id)
+        .into_iter()
+        .flat_map(put_aside)
+        .flat_map(|attempt| [attempt_ref(run, id, attempt.attempt), history_ref(run, id, attempt.attempt)])
+        .collect();
+    let has_landed = matches!(fate, Some(Fate::Landed { .. }));
+    if let Some(Fate::Landed { commit }) = fate.clone().filter(|_| put_aside.is_empty()) {
         return Err(DropError::Landed { id: id.clone(), commit });
     }
     let mut code = before.exit;
@@ -111,8 +133,11 @@ pub fn drop_result(
     let prefix = format!("refs/swarm/{}/{}/", encode_component(&run.0), encode_component(&id.0));
     let mut refs = Vec::new();
     for (name, commit) in repository.refs_below(&prefix)? {
-        repository.delete_ref(&name)?;
-        refs.push((name, commit.to_string()));
+        // What landed is not given up with what it took the place of.
+        if !has_landed || put_aside.contains(&name) {
+            repository.delete_ref(&name)?;
+            refs.push((name, commit.to_string()));
+        }
     }
     Ok(Dropped { refs, exit: code })
 }

@@ -135,13 +135,15 @@ fn a_resolution_that_nobody_touched_goes_and_says_what_became_of_its_result() {
     assert!(gone.err.contains("the result was dropped") && !at.exists(), "{gone}");
     let repository = conflicted("");
     let at = opened(&repository);
-    let retried = swarm(&repository, &["retry", "b"], 0);
+    let open = swarm(&repository, &["retry", "b"], 2);
     assert!(
-        retried.err.contains("note: b is being settled at") && retried.err.contains("    b: landed\n"),
-        "{retried}"
+        open.err.contains("note: b is being settled at") && open.err.contains("settle what is open first"),
+        "{open}"
     );
     let gone = swarm(&repository, &["resolve", "b", "--abort"], 0);
-    assert!(gone.err.contains("the result has landed") && !at.exists(), "{gone}");
+    assert!(gone.err.contains("stays parked") && !at.exists(), "{gone}");
+    let retried = swarm(&repository, &["retry", "b"], 0);
+    assert!(retried.err.contains("    b: landed\n"), "{retried}");
 }
 
 #[test]

@@ -40,6 +40,30 @@ fn another_try_of_what_is_parked_runs_its_task_on_what_landed() {
 }
 
 #[test]
+fn a_good_change_that_a_later_try_took_the_place_of_is_kept_until_it_is_dropped_by_name() {
+    // What the later try finds to do: nothing, or something else.
+    for (left, fate) in [("one", "empty"), ("nine", "landed")] {
+        let plan = format!(
+            "[tasks.a]\nrun = 'sed -i s/one/{left}-a/ a.txt'\n[tasks.b]\nrun = 'sed -i \"s/one\\$/b/;s/nine/b/\" a.txt'\n"
+        );
+        let repository = Repository::with(&FILES);
+        Swarm::run(&repository, "it", &plan).exits(5);
+        let ended = swarm(&repository, &["retry", "b", "--json"], 0);
+        assert_eq!(ended.fate("b"), fate, "{ended}");
+        let first = repository.refs("refs/swarm/it-1/b/1");
+        assert_eq!(first.len(), 1);
+        let says = "the next one changed nothing; it is kept: swarm diff it-1 b";
+        assert_eq!(ended.err.contains(says), fate == "empty", "{ended}");
+        let cleaned = swarm(&repository, &["clean"], 0);
+        assert!(cleaned.err.contains("attempt 1 was put aside, and a later one"), "{cleaned}");
+        assert_eq!(repository.refs("refs/swarm/it-1/b/1"), first);
+        let dropped = swarm(&repository, &["drop", "it-1", "b"], 0);
+        assert!(dropped.err.contains("dropped refs/swarm/it-1/b/1"), "{dropped}");
+        assert_eq!(repository.refs("refs/swarm/it-1/b/1").len(), 0);
+    }
+}
+
+#[test]
 fn another_try_of_what_failed_runs_it_and_what_it_blocked() {
     let repository = Repository::with(&FILES);
     let plan = "[sandbox.flag]\nenv = ['FLAG']\n[tasks.a]\nrun = 'echo a > x.txt'\n\

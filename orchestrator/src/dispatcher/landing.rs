@@ -13,7 +13,7 @@ use super::gate::{Base, Gate};
 use super::history::PutAside;
 use super::ladder::{Climb, Climbed, Ladder, Refusal};
 use super::messages::{Action, FoldedBatch, FoldedMember, Landing, StopCause, TargetMove, VerifyDone};
-use crate::event::{Fate, Merge as Part, RefusalKind, RunEvent};
+use crate::event::{Fate, Merge as Part, REFUSED_BY_THE_GATE, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
 use crate::merge::train::search::{Found, Search};
 
@@ -424,7 +424,7 @@ impl Landings {
                     continue;
                 }
                 FoldedMember::Clean { .. } if culprit == Some(at) => Word::Refused(Refusal {
-                    reason: "with it, the verification fails".to_owned(),
+                    reason: REFUSED_BY_THE_GATE.to_owned(),
                     paths: vec![],
                     kind: RefusalKind::Red,
                 }),

@@ -9,10 +9,11 @@ use swarm_protocol::agent::AgentStatus;
 use super::exit::{self, is_resumable, meaning};
 use super::words::{self, Style, Tone};
 use super::{LogTail, account, lines, sanitize};
+use crate::event::REFUSED_BY_THE_GATE;
 use crate::event::{Fate, InstanceResult, OnFailure};
 use crate::executor::verify::VERIFY;
 use crate::journal::{InstanceState, Phase, RunState};
-use crate::second_word::worth_another_try;
+use crate::second_word::{put_aside, worth_another_try};
 use crate::settings::GRACE_MS;
 
 /// Entries of one section; more are counted and left to `swarm status`.
@@ -225,6 +226,7 @@ impl Summary<'_> {
             .filter_map(|(id, instance)| Some((id, instance.last_attempt()?)))
             .flat_map(|(id, attempt)| attempt.notes().iter().map(move |note| (id, note)))
             .map(|(id, note)| format!("    {}: {}\n", words::instance(id), sanitize::name(note)))
+            .chain(self.came_to_nothing())
             .collect();
         if all.is_empty() {
             return String::new();
@@ -237,6 +239,19 @@ impl Summary<'_> {
         text
     }
 
+    /// What was good once, was put aside, and was not done again by the try that took its place.
+    fn came_to_nothing(&self) -> impl Iterator<Item = String> {
+        let empty = self.state.instances.iter().filter(|(_, instance)| instance.fate() == Some(&Fate::Empty));
+        empty.filter_map(|(id, instance)| {
+            let attempt = put_aside(instance).last()?.attempt;
+            let (name, run, word) = (words::instance(id), self.run(), sanitize::shell_word(&id.0));
+            Some(format!(
+                "    {name}: the change of attempt {attempt} was put aside, and the next one changed nothing; it is kept: \
+                 swarm diff {run} {word}, swarm drop {run} {word}\n"
+            ))
+        })
+    }
+
     /// Commands that a person may want next, each as it can be typed.
     fn next_steps(&self) -> String {
         let mut steps: Vec<String> = Vec::new();
@@ -247,6 +262,10 @@ impl Summary<'_> {
                 steps.push(format!("swarm retry {}", self.run()));
             }
             Some(_) | None => {}
+        }
+        let is_refused = |instance: &InstanceState| matches!(instance.fate(), Some(Fate::Parked { reason, .. }) if reason == REFUSED_BY_THE_GATE);
+        if self.state.instances.values().any(is_refused) {
+            steps.push(format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY)));
         }
         if self.state.tally.landed > 0
             && let Some(branch) = self.state.branch()

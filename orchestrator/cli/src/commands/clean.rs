@@ -1,7 +1,9 @@
 //! `swarm clean`: gives back the disk of finished runs, and says what it keeps.
 
 use swarm_orchestrator::cache::{Cache, CacheError};
-use swarm_orchestrator::clean::{CleanError, KeptResult, Mode, Prepared, RunOutcome, clean_prepared, clean_runs};
+use swarm_orchestrator::clean::{
+    CleanError, CleanedRun, KeptResult, Mode, Prepared, RunOutcome, clean_prepared, clean_runs,
+};
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::Journal;
 use swarm_orchestrator::report::{sanitize, words};
@@ -72,22 +74,9 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         }
         if cleaned.kept.is_empty() {
             forgotten.push(run.clone());
-        } else {
-            it.err.write(&format!("{run}: kept {}\n", words::count(cleaned.kept.len() as u64, "result")))?;
         }
         a_kept_one = a_kept_one.or_else(|| cleaned.kept.first().map(|kept| drop_command(run, kept)));
-        if cleaned.failed_logs > 0 {
-            let goes = if args.dry_run { "would go" } else { "are gone" };
-            let failed = words::count(cleaned.failed_logs, "failed task");
-            it.err.write(&format!("{run}: the logs of {failed} {goes}\n"))?;
-        }
-        for kept in cleaned.kept.iter().take(KEPT_MAX) {
-            let name = kept.instance.as_deref().unwrap_or(&kept.reference);
-            it.err.write(&format!("    {name}: {}\n        {}\n", kept.reason, kept.reference))?;
-        }
-        if cleaned.kept.len() > KEPT_MAX {
-            it.err.write(&format!("    … and {} more: swarm status {run}\n", cleaned.kept.len() - KEPT_MAX))?;
-        }
+        say_what_is_kept(&cleaned, mode, it)?;
     }
     if args.runs.is_empty() {
         match clean_prepared(&state, mode)? {
@@ -107,6 +96,26 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
     Ok(0)
+}
+
+fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Result<(), Failure> {
+    let run = &cleaned.run;
+    if !cleaned.kept.is_empty() {
+        it.err.write(&format!("{run}: kept {}\n", words::count(cleaned.kept.len() as u64, "result")))?;
+    }
+    if cleaned.failed_logs > 0 {
+        let goes = if mode == Mode::Look { "would go" } else { "are gone" };
+        let failed = words::count(cleaned.failed_logs, "failed task");
+        it.err.write(&format!("{run}: the logs of {failed} {goes}\n"))?;
+    }
+    for kept in cleaned.kept.iter().take(KEPT_MAX) {
+        let name = kept.instance.as_deref().unwrap_or(&kept.reference);
+        it.err.write(&format!("    {name}: {}\n        {}\n", kept.reason, kept.reference))?;
+    }
+    if cleaned.kept.len() > KEPT_MAX {
+        it.err.write(&format!("    … and {} more: swarm status {run}\n", cleaned.kept.len() - KEPT_MAX))?;
+    }
+    Ok(())
 }
 
 /// What gives a kept result up: by its task, or by its ref where the journal does not know it.

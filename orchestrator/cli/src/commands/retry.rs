@@ -49,7 +49,12 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;
         return Ok(exit);
     }
-    it.err.write(&open_ones(&it.repository()?, &row.id, &instances))?;
+    let being_settled = open_ones(&it.repository()?, &row.id, &instances);
+    if !being_settled.is_empty() {
+        // What is settled by hand is of the change that is parked now: it could not be taken behind another one.
+        it.err.write(&being_settled)?;
+        return Err(Failure::usage(format!("retry tasks of {}: settle what is open first", row.id), None));
+    }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
     let again = SecondTry { instances: instances.clone(), resolved: None };
     let events = JsonEvents::of(args.json);
