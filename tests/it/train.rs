@@ -455,6 +455,7 @@ fn a_move_carries_no_edit_to_where_its_task_may_not_write() {
     // A person sees what it is, and a second coordinator knows it, too.
     let shown = Swarm::new(&repository, &["resolve", "a"]).exits(0);
     assert!(shown.err.contains("1 in conflict: lib/x.txt"), "{shown}");
+    Swarm::new(&repository, &["resolve", "a", "--abort"]).exits(0);
     let again = Swarm::new(&repository, &["retry", "a"]).exits(5);
     assert!(again.err.contains(OUT_OF_SCOPE), "{again}");
     assert_eq!(repository.text("swarm/it", "app/x.txt"), "one\ntwo\nthree\nfour\nfive\n");
