@@ -126,6 +126,10 @@ impl Cage {
         variables.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
         let tmp_inside = tmp.as_deref().unwrap_or(Path::new("/tmp"));
         variables.insert("TMPDIR".to_owned(), tmp_inside.to_string_lossy().into_owned());
+        if !namespaces {
+            // The system's configuration is seen to be there and cannot be read, which older gits die of; elsewhere it is not there.
+            variables.insert("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned());
+        }
         variables.extend(env);
         SandboxSpec {
             tier: self.tier,
