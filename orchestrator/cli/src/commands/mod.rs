@@ -56,6 +56,8 @@ mod made_repository;
 mod man;
 /// A result as a folder.
 mod open;
+/// A folder by its descriptor.
+mod opened_folder;
 /// What a caged command prints, on its way to a person or a file.
 mod passed_on;
 /// A goal into a plan.
@@ -82,6 +84,8 @@ mod sandbox;
 mod schema;
 /// From words to a run and an instance.
 mod select;
+/// What becomes of the repositories that a caged command made.
+mod settling;
 /// A shell where a task worked.
 mod shell;
 /// Where the tasks of a run stand.

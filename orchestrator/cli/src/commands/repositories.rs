@@ -4,15 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::ReadDir;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 use swarm_orchestrator::entry_name::is_git_dir;
 
 use crate::commands::failure::Failure;
+use crate::commands::opened_folder::{HANDLE, Identity, OpenedFolder, has, open_to_owner};
 
 /// The most entries that are looked through: a second or two of a warm disk.
 const ENTRIES_MAX: usize = 2_000_000;
@@ -20,34 +22,57 @@ const ENTRIES_MAX: usize = 2_000_000;
 const REPOSITORIES_MAX: usize = 1_000;
 
 /// What of a folder belongs to a repository's own state.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Repositories {
-    /// Absolute, sorted by path.
+    /// Absolute path of the folder.
+    folder: PathBuf,
+    /// Sorted by path.
     parts: Vec<Part>,
+    /// Each of them, opened: nothing new gets the inode of one that somebody removes.
+    _held: Vec<OwnedFd>,
 }
 
 /// A `.git`, or a repository without a work tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Part {
-    path: PathBuf,
-    /// Device and inode: what lies at a known path later may be something else.
-    identity: (u64, u64),
+pub struct Part {
+    /// Below the folder that was looked through; empty for that folder itself.
+    pub path: PathBuf,
+    /// What lies at a known path later may be something else.
+    pub identity: Identity,
 }
 
 impl Part {
-    fn at(path: PathBuf) -> io::Result<Part> {
-        let metadata = path.symlink_metadata()?;
-        Ok(Part { path, identity: (metadata.dev(), metadata.ino()) })
+    /// Opens the part itself and the folder that holds it, if that is not the folder that was looked through; `None` where
+    /// something else lies there by now.
+    ///
+    /// # Errors
+    /// Those of openat(2).
+    pub fn open(&self, folder: &OpenedFolder) -> io::Result<Option<(Option<OwnedFd>, OwnedFd)>> {
+        let (above, opened) = match (self.path.parent(), self.path.file_name()) {
+            (Some(above), Some(name)) => {
+                let Some(above) = folder.folder(above)? else { return Ok(None) };
+                match openat(&above, name, HANDLE, Mode::empty()) {
+                    Ok(opened) => (Some(above), opened),
+                    Err(Errno::NOENT) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            _ => {
+                let Some(opened) = folder.folder(&self.path)? else { return Ok(None) };
+                (None, opened)
+            }
+        };
+        Ok((Identity::of(&opened)? == self.identity).then_some((above, opened)))
     }
 }
 
 /// What is done about folders that nobody may list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closed {
+#[derive(Debug, Clone, Copy)]
+enum Closed<'a> {
     /// The caller's own are an error: a command could open them. Those of others stay closed for it, too.
     Refused,
-    /// The caller's own are opened to them: git would find what lies in one that only cannot be listed.
-    Opened,
+    /// The caller's own are opened to them, but for these: git would find what lies in one that only cannot be listed.
+    Opened(&'a [Part]),
 }
 
 impl Repositories {
@@ -55,37 +80,43 @@ impl Repositories {
     ///
     /// # Errors
     /// The folder is part of a repository's own state, or it cannot be looked through.
-    pub fn below(folder: &Path) -> Result<Self, Failure> {
-        if folder.components().any(|part| is_git(part.as_os_str())) || is_bare(folder) {
-            let message = format!("open {} to the command: git obeys what lies in it", folder.display());
+    pub fn below(folder: &OpenedFolder) -> Result<Self, Failure> {
+        let parts = look_through(folder, Closed::Refused)?;
+        let path = folder.path();
+        if path.components().any(|part| is_git(part.as_os_str())) || parts.iter().any(|part| part.path == Path::new(""))
+        {
+            let message = format!("open {} to the command: git obeys what lies in it", path.display());
             return Err(Failure::usage(message, "go to the work tree, or use --ro".to_owned()));
         }
-        Ok(Repositories { parts: look_through(folder, Closed::Refused)? })
+        let hold = |part: &Part| match part.open(folder) {
+            Ok(Some((_, opened))) => Ok(opened),
+            Ok(None) => Err(failed(folder, &part.path, &io::Error::other("it changed meanwhile"))),
+            Err(error) => Err(failed(folder, &part.path, &error)),
+        };
+        let held = parts.iter().map(hold).collect::<Result<_, _>>()?;
+        Ok(Repositories { folder: path.to_owned(), parts, _held: held })
     }
 
-    /// What of a folder is a repository now and was not one of these: absolute paths, sorted.
+    /// What of a folder is a repository now and was not one of these under any name, sorted by path.
     ///
     /// # Errors
     /// It cannot be looked through.
-    pub fn new_below(&self, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-        let mut all = look_through(folder, Closed::Opened)?;
-        if is_bare(folder) {
-            all.extend(Part::at(folder.to_owned()));
-        }
-        all.retain(|part| !self.parts.contains(part));
-        Ok(all.into_iter().map(|part| part.path).collect())
+    pub fn new_below(&self, folder: &OpenedFolder) -> Result<Vec<Part>, Failure> {
+        let mut all = look_through(folder, Closed::Opened(&self.parts))?;
+        all.retain(|part| !self.parts.iter().any(|before| before.identity == part.identity));
+        Ok(all)
     }
 
     /// What must not be written: absolute paths, sorted.
-    pub fn parts(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().map(|part| &*part.path)
+    pub fn parts(&self) -> impl Iterator<Item = PathBuf> {
+        self.parts.iter().map(|part| self.folder.join(&part.path))
     }
 
-    /// The folders between `folder` and the repositories in it, sorted. Each of them could be renamed with all that it
+    /// The folders between the folder and the repositories in it, sorted. Each of them could be renamed with all that it
     /// holds, and another one be made under its name.
-    pub fn ways(&self, folder: &Path) -> BTreeSet<PathBuf> {
-        let between = |part: &Path| {
-            let above = part.ancestors().skip(1).take_while(|above| *above != folder);
+    pub fn ways(&self) -> BTreeSet<PathBuf> {
+        let between = |part: PathBuf| {
+            let above = part.ancestors().skip(1).take_while(|above| *above != self.folder);
             above.map(Path::to_owned).collect::<Vec<_>>()
         };
         let mut ways: BTreeSet<PathBuf> = self.parts().flat_map(between).collect();
@@ -94,31 +125,18 @@ impl Repositories {
     }
 }
 
-/// All parts of repositories in a folder, sorted.
-fn look_through(folder: &Path, closed: Closed) -> Result<Vec<Part>, Failure> {
-    let (mut parts, mut open, mut entries) = (Vec::new(), vec![folder.to_owned()], 0);
+/// All parts of repositories in a folder, sorted. What is put somewhere else meanwhile may be missed: the end of the command
+/// that does so finds it.
+fn look_through(folder: &OpenedFolder, closed: Closed<'_>) -> Result<Vec<Part>, Failure> {
+    let (mut parts, mut open, mut entries) = (Vec::new(), vec![PathBuf::new()], 0);
     while let Some(below) = open.pop() {
-        let failed = |error: io::Error| {
-            let message = format!("look for repositories in {}: {error}", below.display());
-            Failure::environment(message, "use --ro, or swarm exec".to_owned())
-        };
-        let Some(listing) = list(&below, closed).map_err(failed)? else { continue };
-        for entry in listing {
-            let entry = entry.map_err(failed)?;
-            entries += 1;
-            let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
-            if is_git(&entry.file_name()) {
-                parts.push(Part::at(path).map_err(failed)?);
-            } else if kind.is_dir() {
-                if is_bare(&path) {
-                    parts.push(Part::at(path.clone()).map_err(failed)?);
-                }
-                open.push(path);
-            }
-        }
+        let found = look_into(folder, &below, closed).map_err(|error| failed(folder, &below, &error))?;
+        entries += found.entries;
+        parts.extend(found.parts);
+        open.extend(found.folders);
         if entries > ENTRIES_MAX || parts.len() > REPOSITORIES_MAX {
             let what = if entries > ENTRIES_MAX { "2,000,000 entries" } else { "1,000 repositories" };
-            let message = format!("open {} to the command: it holds more than {what}", folder.display());
+            let message = format!("open {} to the command: it holds more than {what}", folder.path().display());
             return Err(Failure::usage(message, "go to a smaller folder, or use --ro or swarm exec".to_owned()));
         }
     }
@@ -126,27 +144,72 @@ fn look_through(folder: &Path, closed: Closed) -> Result<Vec<Part>, Failure> {
     Ok(parts)
 }
 
-/// What a folder holds; `None` where that is nobody's business: it is gone, or closed and not the caller's.
-fn list(folder: &Path, closed: Closed) -> io::Result<Option<ReadDir>> {
-    let error = match folder.read_dir() {
-        Ok(listing) => return Ok(Some(listing)),
-        Err(error) => error,
-    };
-    match error.kind() {
-        io::ErrorKind::NotFound => return Ok(None),
-        io::ErrorKind::PermissionDenied => {}
-        _ => return Err(error),
+fn failed(folder: &OpenedFolder, below: &Path, error: &io::Error) -> Failure {
+    let message = format!("look for repositories in {}: {error}", folder.path().join(below).display());
+    Failure::environment(message, "use --ro, or swarm exec".to_owned())
+}
+
+/// What one folder holds; paths are below the folder that is looked through.
+#[derive(Default)]
+struct Found {
+    entries: usize,
+    parts: Vec<Part>,
+    folders: Vec<PathBuf>,
+}
+
+/// One folder; an empty answer where none lies there any more.
+fn look_into(folder: &OpenedFolder, below: &Path, closed: Closed<'_>) -> io::Result<Found> {
+    let mut found = Found::default();
+    let Some(here) = folder.folder(below)? else { return Ok(found) };
+    if is_bare(&here) {
+        found.parts.push(Part { path: below.to_owned(), identity: Identity::of(&here)? });
     }
-    let metadata = folder.symlink_metadata()?;
-    let mine = metadata.uid() == rustix::process::geteuid().as_raw();
+    let Some(listing) = list(&here, closed)? else { return Ok(found) };
+    for entry in listing {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        found.entries += 1;
+        if is_git(name) {
+            match Identity::at(&here, name) {
+                Ok(identity) => found.parts.push(Part { path: below.join(name), identity }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        } else if matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
+            found.folders.push(below.join(name));
+        }
+    }
+    Ok(found)
+}
+
+/// What a folder holds; `None` where that is nobody's business: it is gone, or closed and not the caller's.
+fn list(folder: &OwnedFd, closed: Closed<'_>) -> io::Result<Option<Dir>> {
+    let read = || {
+        let opened = openat(folder, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Dir::new(opened)
+    };
+    match read() {
+        Ok(listing) => return Ok(Some(listing)),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::ACCESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mine = fstat(folder)?.st_uid == rustix::process::geteuid().as_raw();
     match closed {
         _ if !mine => Ok(None),
-        Closed::Refused => Err(io::Error::new(error.kind(), "it is closed, and the command could open it")),
-        Closed::Opened => {
-            let mode = metadata.permissions().mode();
-            let set = |mode| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode));
-            set(mode | 0o700)?;
-            folder.read_dir().map(Some)
+        Closed::Refused => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is closed, and the command could open it"))
+        }
+        Closed::Opened(before) => {
+            let identity = Identity::of(folder)?;
+            if before.iter().any(|part| part.identity == identity) {
+                return Ok(None);
+            }
+            open_to_owner(folder)?;
+            Ok(Some(read()?))
         }
     }
 }
@@ -158,8 +221,8 @@ fn is_git(name: &OsStr) -> bool {
 
 /// Whether git takes a folder for a repository. Source: git's `is_git_directory`: `HEAD` beside `objects` and `refs`, or beside
 /// `commondir`.
-fn is_bare(folder: &Path) -> bool {
-    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
+fn is_bare(folder: impl AsFd) -> bool {
+    let has = |name: &str| has(&folder, OsStr::new(name));
     has("HEAD") && (has("commondir") || has("objects") && has("refs"))
 }
 
@@ -178,14 +241,15 @@ mod tests {
             std::fs::write(top.join(file), "gitdir: elsewhere\n").expect("a file");
         }
         std::os::unix::fs::symlink("vendor", top.join("link")).expect("a link");
-        let found = Repositories::below(&top).expect("it is small");
-        let short = |path: &Path| path.strip_prefix(&top).expect("below").to_owned();
-        let ways: Vec<_> = found.ways(&top).iter().map(|way| short(way)).collect();
+        let open = |folder: &Path| OpenedFolder::open(folder).expect("it is there");
+        let found = Repositories::below(&open(&top)).expect("it is small");
+        let short = |path: PathBuf| path.strip_prefix(&top).expect("below").to_owned();
+        let ways: Vec<_> = found.ways().into_iter().map(short).collect();
         assert_eq!(ways, ["sub", "vendor", "vendor/x"].map(Path::new));
         let found: Vec<_> = found.parts().map(short).collect();
         assert_eq!(found, [".git", "bare.git", "sub/.git", "vendor/x/.git"].map(Path::new));
         for inside in [".git", ".git/hooks", "bare.git"] {
-            assert!(Repositories::below(&top.join(inside)).is_err(), "{inside}");
+            assert!(Repositories::below(&open(&top.join(inside))).is_err(), "{inside}");
         }
     }
 }

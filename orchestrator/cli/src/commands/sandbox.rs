@@ -18,10 +18,11 @@ use swarm_protocol::{Access, Grant, SandboxSpec, Tier, WorktreeSpec};
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged::{self, Scratch};
 use crate::commands::failure::Failure;
-use crate::commands::made_repository;
+use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
 use crate::commands::repositories::Repositories;
+use crate::commands::settling::settle_new;
 use crate::commands::surroundings::{Surroundings, host};
 
 /// Runs one command in a cage around the current folder, and passes its exit status on.
@@ -130,6 +131,8 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     }
     let folder =
         it.folder.canonicalize().map_err(|error| Failure::environment(format!("find the folder: {error}"), None))?;
+    let opened = OpenedFolder::open(&folder)
+        .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), None))?;
     let scratch = Scratch::temporary()?;
     let machine = caged::machine(scratch.path())?;
     machine.check(&name, &policy).map_err(|error| Failure::environment(error, None))?;
@@ -140,7 +143,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     for warning in machine.notes.iter().chain(&cage.warnings) {
         it.err.write(&format!("swarm: {}\n", sanitize::name(warning)))?;
     }
-    let before = if args.ro { Repositories::default() } else { Repositories::below(&folder)? };
+    let before = if args.ro { Repositories::default() } else { Repositories::below(&opened)? };
     let mut sandbox = around(&folder, args.ro, &before, &cage, &scratch)?;
     caged::hide_state(&mut sandbox, &folder, it);
     let secrets = Secrets::new(cage.secrets());
@@ -150,7 +153,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     });
     // Whatever became of the command, and whether anybody reads what it says: what it left is looked at.
     let finished = passed_on.finish();
-    let aside = !args.ro && settle_new(&folder, &before, it)?;
+    let aside = !args.ro && settle_new(&opened, &before, it)?;
     finished?;
     let code = caged::conclude(&ran?, &cage, it)?;
     Ok(if aside && code == 0 { exit::TASK_FAILED } else { code })
@@ -179,54 +182,6 @@ pub fn resolve(
     })
 }
 
-/// Repositories that are told of one by one.
-const NAMED_MAX: usize = 10;
-
-/// Looks at the repositories that were not there before: whoever runs git in one obeys its config and hooks. Those that
-/// could make git run something are put aside; whether there were any.
-fn settle_new(folder: &Path, before: &Repositories, it: &Surroundings) -> Result<bool, Failure> {
-    let say = |what: &str| it.err.write(&format!("swarm: {what}\n"));
-    let shown = |path: &Path| {
-        let below = path.strip_prefix(folder).ok().filter(|below| !below.as_os_str().is_empty());
-        sanitize::shell_word(&sanitize::name(&below.unwrap_or(path).to_string_lossy()))
-    };
-    let new = match before.new_below(folder) {
-        Ok(new) => new,
-        Err(_) => {
-            say(
-                "error: it left more here than can be looked through for a new .git: use no git here before you looked",
-            )?;
-            return Ok(true);
-        }
-    };
-    let (mut aside, mut told) = (false, 0);
-    for part in &new {
-        let steered = made_repository::steered_by(part);
-        aside |= steered.is_some();
-        told += 1;
-        let what = match steered.map(|why| (why, made_repository::put_aside(part))) {
-            _ if told > NAMED_MAX => continue,
-            None => format!("it made a repository here, {}: it runs nothing by itself", shown(part)),
-            Some((why, Ok(moved))) => {
-                let back = moved.iter().rev().map(|(was, is)| format!("mv {} {}", shown(is), shown(was)));
-                let back = back.collect::<Vec<_>>().join(" && ");
-                let back = if back.is_empty() { String::new() } else { format!("; look before you undo it: {back}") };
-                let why = sanitize::name(&why);
-                format!("error: it made a repository here, {}, and git obeys {why}: put aside{back}", shown(part))
-            }
-            Some((why, Err(error))) => {
-                let why = sanitize::name(&why);
-                format!("error: it made a repository here, {}, and git obeys {why}: remove it ({error})", shown(part))
-            }
-        };
-        say(&what)?;
-    }
-    if new.len() > NAMED_MAX {
-        say(&format!("it made {} more; those that git would obey are put aside, too", new.len() - NAMED_MAX))?;
-    }
-    Ok(aside)
-}
-
 /// The cage around a folder of the user's, in which repositories stay as they are.
 fn around(
     folder: &Path,
@@ -248,16 +203,15 @@ fn around(
         Err(Failure::environment(message, hint.to_owned()))
     };
     if let (Some(first), Tier::Landlock) = (repositories.parts().next(), cage.tier()) {
-        return open(first, "this machine offers the landlock tier only; use --ro, or swarm exec");
+        return open(&first, "this machine offers the landlock tier only; use --ro, or swarm exec");
     }
     // A mount covers what a link leads to, and leaves the link itself to be replaced.
     if let Some(link) = repositories.parts().find(|part| part.is_symlink()) {
-        return open(link, "it is a link, which no cage keeps as it is; use --ro, or swarm exec");
+        return open(&link, "it is a link, which no cage keeps as it is; use --ro, or swarm exec");
     }
-    spec.grants.extend(repositories.parts().map(read));
+    spec.grants.extend(repositories.parts().map(|part| read(&part)));
     // A mount cannot be renamed, and what is renamed would take a mount below it along. What is hidden is a mount already.
-    let ways =
-        repositories.ways(folder).into_iter().filter(|way| !spec.hide.iter().any(|hidden| way.starts_with(hidden)));
+    let ways = repositories.ways().into_iter().filter(|way| !spec.hide.iter().any(|hidden| way.starts_with(hidden)));
     spec.grants.extend(ways.map(|way| Grant { path: way.clone(), at: way, access: Access::Write }).collect::<Vec<_>>());
     Ok(spec)
 }
