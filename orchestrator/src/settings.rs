@@ -105,9 +105,10 @@ impl Settings {
         }
     }
 
-    /// Asks for what the journal kept. A budget that is asked for now stands: it is how a run goes on whose budget is spent.
+    /// Asks for what the journal kept. Workers and a budget that are asked for now stand: the machine may be a busier one, and
+    /// it is how a run goes on whose budget is spent.
     pub fn ask(&mut self, asked: &Asked) {
-        self.jobs = asked.jobs;
+        self.jobs = self.jobs.or(asked.jobs);
         self.fail_fast = asked.fail_fast;
         self.host_network = asked.host_network;
         self.allowed = asked.allowances();

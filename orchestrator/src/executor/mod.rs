@@ -533,7 +533,7 @@ fn blame(end: AttemptEnd, lacking: Option<&str>) -> AttemptEnd {
     let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = &end else { return end };
     match (ended, lacking) {
         (Ended::Exited { .. } | Ended::Signaled { .. }, Some(lacking)) => {
-            let detail = format!("no {lacking} was left for its worktree when it {}", words::end(&end));
+            let detail = format!("no {lacking} left for its worktree when it {}", words::end(&end));
             AttemptEnd::Infra { detail }
         }
         _ => end,
@@ -626,7 +626,7 @@ mod tests {
         let exited = AttemptEnd::Work { ended: Ended::Exited { code: 1 } };
         assert_eq!(blame(exited.clone(), None), exited);
         let AttemptEnd::Infra { detail } = blame(exited, Some("space")) else { panic!("the machine's") };
-        assert_eq!(detail, "no space was left for its worktree when it exited with 1");
+        assert_eq!(detail, "no space left for its worktree when it exited with 1");
         let timed_out = AttemptEnd::Work { ended: Ended::TimedOut };
         assert_eq!(blame(timed_out.clone(), Some("inodes")), timed_out);
     }

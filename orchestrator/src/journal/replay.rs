@@ -51,6 +51,8 @@ pub struct RunState {
     pub tally: Tally,
     /// Full hex commit id that the newest landing moved the target to, or was about to.
     pub tip: Option<String>,
+    /// Full hex commit ids that landings began from and no earlier landing made.
+    pub found_at: Vec<String>,
     /// What the target's gate did.
     pub gate: GateState,
     /// The end; `None` while it runs, and for ever when its coordinator died.
@@ -168,7 +170,14 @@ enum TryEnd {
 enum FateState {
     Unknown,
     Empty,
-    Otherwise(Box<Fate>),
+    Otherwise(Box<Spoken>),
+}
+
+/// A fate, and the number of the event that told it.
+#[derive(Debug, Clone, PartialEq)]
+struct Spoken {
+    fate: Fate,
+    seq: u64,
 }
 
 /// What there is to say of a try; of most nothing.
@@ -233,10 +242,10 @@ impl TryEnd {
 }
 
 impl FateState {
-    fn of(fate: &Fate) -> Self {
+    fn of(fate: &Fate, seq: u64) -> Self {
         match fate {
             Fate::Empty => FateState::Empty,
-            fate => FateState::Otherwise(Box::new(fate.clone())),
+            fate => FateState::Otherwise(Box::new(Spoken { fate: fate.clone(), seq })),
         }
     }
 }
@@ -330,10 +339,14 @@ impl RunState {
             RunEvent::Evicted { instance, reason, next, .. } => {
                 self.instance(instance).evicted = Some(Box::new(Evicted { reason: reason.clone(), next: *next }));
             }
-            RunEvent::Landing { to, .. } => self.tip = Some(to.clone()),
+            RunEvent::Landing { from, to, .. } => {
+                let is_new = from.is_some() && *from != self.tip;
+                self.found_at.extend(from.iter().filter(|_| is_new).cloned());
+                self.tip = Some(to.clone());
+            }
             RunEvent::Merged { instance, fate } => {
                 let state = self.instance(instance);
-                state.fate = FateState::of(fate);
+                state.fate = FateState::of(fate, recorded.seq);
                 state.evicted = None;
             }
             RunEvent::RunFinished { exit, tip, cause } => {
@@ -504,7 +517,19 @@ impl InstanceState {
         match &self.fate {
             FateState::Unknown => None,
             FateState::Empty => Some(&Fate::Empty),
-            FateState::Otherwise(fate) => Some(fate),
+            FateState::Otherwise(spoken) => Some(&spoken.fate),
+        }
+    }
+
+    /// The commit that its change landed as, in full hex, and the number of the event that said so: numbers rise in the order
+    /// of the commits.
+    pub fn landed(&self) -> Option<(u64, &str)> {
+        match &self.fate {
+            FateState::Otherwise(spoken) => match &spoken.fate {
+                Fate::Landed { commit } => Some((spoken.seq, commit)),
+                _ => None,
+            },
+            FateState::Unknown | FateState::Empty => None,
         }
     }
 

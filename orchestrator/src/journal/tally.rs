@@ -31,6 +31,8 @@ pub struct Tally {
     pub landed: u64,
     /// Their change is kept, not merged.
     pub parked: u64,
+    /// Their change was parked, and a person gave it up.
+    pub dropped: u64,
 }
 
 impl Tally {
@@ -82,7 +84,10 @@ impl Tally {
             RunEvent::Merged { fate, .. } => match fate {
                 Fate::Landed { .. } => self.landed += 1,
                 Fate::Parked { .. } => self.parked += 1,
-                Fate::Dropped => self.parked = self.parked.saturating_sub(1),
+                Fate::Dropped => {
+                    self.parked = self.parked.saturating_sub(1);
+                    self.dropped += 1;
+                }
                 Fate::Empty => {}
             },
             RunEvent::RunResumed { tally, .. } => *self = *tally,

@@ -3,7 +3,8 @@
 use swarm_protocol::Ended;
 
 use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure};
-use crate::journal::{InstanceState, RunState};
+use crate::journal::{InstanceState, RunState, Tally};
+use crate::report::words;
 
 /// All succeeded and landed.
 pub const ALL_LANDED: u8 = 0;
@@ -87,12 +88,16 @@ pub fn exit_meaning(code: u8) -> &'static str {
     }
 }
 
-/// What the end of this run says, for people: what its exit code says, and of a good end no more than happened.
-pub fn meaning(state: &RunState, exit: u8) -> String {
-    let (tally, train) = (state.tally, state.target.is_some());
+/// What the end of a run says, for people: what its exit code says, and of a good end no more than happened. `train` is
+/// whether it has a target.
+pub fn meaning(tally: Tally, train: bool, exit: u8) -> String {
     let said = match (tally.instances, tally.failed, tally.landed) {
         _ if exit != ALL_LANDED => exit_meaning(exit),
         (0, ..) => "nothing was done: no task has an instance",
+        (_, 0, landed) if tally.dropped > 0 => {
+            let landed = if landed > 0 { ", the others landed" } else { "" };
+            return format!("all succeeded; {} given up{landed}", words::count(tally.dropped, "result"));
+        }
         (_, 0, 0) if train => "all succeeded, and nothing landed",
         (_, 0, 0) => "all succeeded",
         (_, 0, _) => exit_meaning(ALL_LANDED),
@@ -144,6 +149,11 @@ mod tests {
         vec![added(&[("a", &[])]), attempt("a", 1), ended("a", 1, end, 1, 0), result("a", name, None)]
     }
 
+    fn meant(events: Vec<RunEvent>, exit: u8) -> String {
+        let state = replay(&recorded(events));
+        meaning(state.tally, state.target.is_some(), exit)
+    }
+
     #[test]
     fn each_code_has_its_reason() {
         let good = one(AttemptEnd::Succeeded, InstanceResult::Succeeded);
@@ -165,7 +175,7 @@ mod tests {
         let mut events = one(exited(1), InstanceResult::Failed);
         let RunEvent::InstancesAdded { instances } = &mut events[0] else { unreachable!("BUG: the first is added") };
         instances[0].on_failure = OnFailure::Allow;
-        let said = meaning(&replay(&recorded(events.clone())), ALL_LANDED);
+        let said = meant(events.clone(), ALL_LANDED);
         assert_eq!(said, "1 failed, as the plan allows; all others succeeded");
         check(events, Ending::Complete, 0);
     }
@@ -174,13 +184,16 @@ mod tests {
     fn a_good_end_claims_no_more_than_happened() {
         let good = one(AttemptEnd::Succeeded, InstanceResult::Succeeded);
         let check = |events: Vec<RunEvent>, exit: u8, expected: &str| {
-            assert_eq!(meaning(&replay(&recorded(events)), exit), expected);
+            assert_eq!(meant(events, exit), expected);
         };
         check(vec![started("p")], 0, "nothing was done: no task has an instance");
         check(good.clone(), 0, "all succeeded");
         check([vec![started("p")], good.clone()].concat(), 0, "all succeeded, and nothing landed");
         check([vec![started("p")], good.clone(), vec![landed("a")]].concat(), 0, "all succeeded and landed");
-        check(good, 1, "a task failed");
+        check(good.clone(), 1, "a task failed");
+        let dropped = RunEvent::Merged { instance: id("a"), fate: Fate::Dropped };
+        let given_up = [vec![started("p")], good, vec![parked("a", "conflict", &[]), dropped]].concat();
+        check(given_up, 0, "all succeeded; 1 result given up");
     }
 
     #[test]

@@ -62,8 +62,12 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         RunEvent::AttemptFinished { instance, attempt, end, duration_ms, retry_in_ms: Some(wait_ms), .. } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
             let mark = style.paint(Tone::Warn, "[r]");
-            let (why, spent, wait) = (words::end(end), words::duration(*duration_ms), words::duration(*wait_ms));
-            Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again in {wait}"))
+            let (why, spent) = (words::end(end), words::duration(*duration_ms));
+            let when = match wait_ms {
+                0 => "at once".to_owned(),
+                wait_ms => format!("in {}", words::duration(*wait_ms)),
+            };
+            Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again {when}"))
         }
         RunEvent::Reused { instances } => Some(reused_line(instances, style)),
         RunEvent::InstanceFinished { instance, result, cause } => {
@@ -234,7 +238,7 @@ mod tests {
         let out = Shared::default();
         let mut reports = Reports::new(vec![Box::new(Lines::new(Box::new(out.clone()), Style::Plain))]);
         let mut events = story::mixed();
-        if let RunEvent::AttemptFinished { retry_in_ms, .. } = &mut events[16] {
+        if let RunEvent::AttemptFinished { retry_in_ms, .. } = &mut events[17] {
             *retry_in_ms = Some(5_000);
         }
         story::recorded(events).iter().for_each(|event| reports.event(event));

@@ -289,7 +289,7 @@ mod tests {
         let out = Shared::default();
         let mut reports = live(&out, Size { rows: 24, columns: 80 });
         let events = story::recorded(story::mixed());
-        for event in &events[..13] {
+        for event in &events[..14] {
             reports.event(event);
         }
         reports.progress(&Progress::Phase { instance: Some(story::id("docs")), phase: "check 1/2".to_owned() });
@@ -301,7 +301,7 @@ mod tests {
         reports.tick(story::START_MS + 8_340);
         let first = out.take();
         insta::assert_snapshot!("middle", screen(&first));
-        for event in &events[13..] {
+        for event in &events[14..] {
             reports.event(event);
         }
         insta::assert_snapshot!("end", screen(&format!("{first}{}", out.take())));

@@ -39,7 +39,7 @@ use crate::event::{Progress, Recorded};
 use crate::ids::Attempt;
 use crate::journal::RunState;
 
-pub use exit::{Ending, exit_code, exit_meaning, is_resumable};
+pub use exit::{Ending, exit_code, exit_meaning, is_resumable, meaning};
 pub use json::Json;
 pub use lines::Lines;
 pub use live::{Live, Size};

@@ -58,7 +58,8 @@ fn verdict(state: &RunState) -> String {
     match &state.finished {
         None => format!("has not finished: {counts}"),
         Some(end) => {
-            let (meaning, spent) = (meaning(state, end.exit), words::duration(state.lived_ms));
+            let (meaning, spent) =
+                (meaning(state.tally, state.target.is_some(), end.exit), words::duration(state.lived_ms));
             format!("{meaning} (exit code {}) after {spent}: {counts}", end.exit)
         }
     }

@@ -134,7 +134,7 @@ fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
         Liveness::Finished => match &state.finished {
             Some(end) => {
                 let spent = words::duration(state.lived_ms);
-                let meaning = super::exit::meaning(state, end.exit);
+                let meaning = super::exit::meaning(state.tally, state.target.is_some(), end.exit);
                 let cause = end.cause.as_deref().filter(|&cause| cause != meaning);
                 let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
                 format!("finished after {spent} with exit code {}: {meaning}{cause}", end.exit)
@@ -218,6 +218,7 @@ pub fn tally(tally: Tally) -> String {
         (waiting, "open"),
         (tally.landed, "landed"),
         (tally.parked, "parked"),
+        (tally.dropped, "dropped"),
     ];
     let mut parts = vec![words::count(tally.instances, "task")];
     parts.extend(counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")));

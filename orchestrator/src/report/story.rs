@@ -91,6 +91,11 @@ pub fn landed(name: &str) -> RunEvent {
     RunEvent::Merged { instance: id(name), fate: Fate::Landed { commit: "e1".repeat(20) } }
 }
 
+/// The target is about to move to where [`landed`] says, from the run's base.
+pub fn landing() -> RunEvent {
+    RunEvent::Landing { from: None, to: "e1".repeat(20), merges: Vec::new() }
+}
+
 /// A change that was parked.
 pub fn parked(name: &str, reason: &str, paths: &[&str]) -> RunEvent {
     let paths = paths.iter().map(|&path| path.to_owned()).collect();
@@ -130,6 +135,7 @@ pub fn mixed() -> Vec<RunEvent> {
         ended("migrate[crate=core]", 1, AttemptEnd::Succeeded, 4_100, 3),
         result("migrate[crate=core]", InstanceResult::Succeeded, None),
         attempt("docs", 1),
+        landing(),
         landed("migrate[crate=core]"),
         ended(
             "migrate[crate=cli]",

@@ -1,6 +1,7 @@
 //! What is said at the end: what landed and where, what is kept and why, what failed with its last words, and the next
 //! command to type. The same text for a run that just ended and for one of last week.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use swarm_plans::InstanceId;
@@ -75,6 +76,34 @@ struct Summary<'a> {
 
 type Entry<'a> = (&'a InstanceId, &'a InstanceState);
 
+/// How a change came to stand on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Landing<'a> {
+    /// As this commit of the run.
+    As(&'a str),
+    /// All of it stood there already, so there is no commit of it.
+    Stood,
+}
+
+/// What landed, the newest commit first, as `git log` has it.
+fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
+    let mut landed: Vec<(u64, &str, Entry<'_>)> = state
+        .instances
+        .iter()
+        .filter_map(|entry| Some((entry.1.landed()?, entry)))
+        .map(|((seq, commit), entry)| (seq, commit, entry))
+        .collect();
+    landed.sort_unstable_by_key(|(seq, ..)| *seq);
+    let mut there: HashSet<&str> = state.found_at.iter().map(String::as_str).collect();
+    let how = |(_, commit, entry)| {
+        let made = state.tip.is_some() && there.insert(commit);
+        (entry, if made { Landing::As(commit) } else { Landing::Stood })
+    };
+    let mut told: Vec<_> = landed.into_iter().map(how).collect();
+    told.reverse();
+    told
+}
+
 impl Summary<'_> {
     fn run(&self) -> &str {
         self.state.run.as_ref().map_or("", |run| &run.0)
@@ -97,6 +126,7 @@ impl Summary<'_> {
         add(tally.cancelled, "cancelled");
         add(tally.landed, "landed");
         add(tally.parked, "parked");
+        add(tally.dropped, "dropped");
         let counts = counts.join(", ");
         let run = self.style.paint(Tone::Strong, self.run());
         let Some(end) = &self.state.finished else {
@@ -104,7 +134,7 @@ impl Summary<'_> {
         };
         let spent = words::duration(self.state.lived_ms);
         let tone = if end.exit == 0 { Tone::Good } else { Tone::Bad };
-        let said = meaning(self.state, end.exit);
+        let said = meaning(self.state.tally, self.state.target.is_some(), end.exit);
         let meaning = self.style.paint(tone, &said);
         let cause = end.cause.as_deref().filter(|&cause| cause != said);
         let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
@@ -118,19 +148,15 @@ impl Summary<'_> {
         let tip = self.state.finished.as_ref().and_then(|end| end.tip.as_deref());
         let at = tip.map(|tip| format!(" at {}", words::short(tip))).unwrap_or_default();
         let title = format!("landed on {}{at}", sanitize::name(branch));
-        self.section(
-            &title,
-            Tone::Good,
-            self.entries(|instance| matches!(instance.fate(), Some(Fate::Landed { .. }))),
-            {
-                |(id, instance), text| {
-                    let Some(Fate::Landed { commit }) = instance.fate() else { return };
-                    let files = instance.change().map_or(0, |change| change.files);
-                    let files = words::count(files, "file");
-                    let _ = writeln!(text, "    {}  {}  {files}", words::short(commit), words::instance(id));
-                }
-            },
-        )
+        let landings = landings(self.state);
+        self.section(&title, Tone::Good, landings, |(instance, landing), text| {
+            let files = instance.1.change().map_or(0, |change| change.files);
+            let (commit, what) = match landing {
+                Landing::As(commit) => (words::short(commit), words::count(files, "file")),
+                Landing::Stood => ("nothing to add", "the branch has it".to_owned()),
+            };
+            let _ = writeln!(text, "    {commit}  {}  {what}", words::instance(instance.0));
+        })
     }
 
     fn parked(&self) -> String {
@@ -172,7 +198,7 @@ impl Summary<'_> {
             let said = said.strip_prefix("failed: ").unwrap_or(&said);
             // It was asked to end before it was killed.
             let grace = match result {
-                InstanceResult::TimedOut => format!(", up to {} of it grace", words::duration(GRACE_MS)),
+                InstanceResult::TimedOut => format!(", at most {} of it grace", words::duration(GRACE_MS)),
                 _ => String::new(),
             };
             let _ = writeln!(text, "    {}: {said} after {spent}{grace}{allowed}", words::instance(id));
@@ -284,13 +310,7 @@ impl Summary<'_> {
         self.state.instances.iter().filter(|(_, instance)| wanted(instance)).collect()
     }
 
-    fn section(
-        &self,
-        title: &str,
-        tone: Tone,
-        entries: Vec<Entry<'_>>,
-        mut write: impl FnMut(Entry<'_>, &mut String),
-    ) -> String {
+    fn section<T>(&self, title: &str, tone: Tone, entries: Vec<T>, mut write: impl FnMut(T, &mut String)) -> String {
         if entries.is_empty() {
             return String::new();
         }
@@ -347,10 +367,31 @@ mod tests {
             attempt("a", 1),
             ended("a", 1, AttemptEnd::Succeeded, 40, 2),
             result("a", InstanceResult::Succeeded, None),
+            landing(),
             landed("a"),
             finished(0, None),
         ];
         insta::assert_snapshot!(check(events, Style::Plain));
+    }
+
+    #[test]
+    fn what_landed_stands_in_the_order_of_commits_and_a_commit_of_somebody_else_is_nobodys_landing() {
+        let lands = |name: &str, commit: &str| RunEvent::Merged {
+            instance: id(name),
+            fate: Fate::Landed { commit: commit.repeat(20) },
+        };
+        let moves =
+            |from: &str, to: &str| RunEvent::Landing { from: Some(from.repeat(20)), to: to.repeat(20), merges: vec![] };
+        let names = added(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])]);
+        let alone = check(vec![started("p"), names.clone(), lands("b", "99"), finished(0, None)], Style::Plain);
+        assert!(alone.contains("    nothing to add  b  the branch has it\n"), "{alone}");
+        let events = vec![started("p"), names, moves("99", "02"), lands("d", "99"), lands("c", "01"), lands("a", "02")];
+        let again = [lands("b", "02"), finished(0, None)];
+        let text = check(events.into_iter().chain(again).collect(), Style::Plain);
+        let told: Vec<&str> =
+            text.lines().filter(|line| line.ends_with("  0 files") || line.ends_with("has it")).collect();
+        let begins = ["    nothing to add  b", "    0202020202  a", "    0101010101  c", "    nothing to add  d"];
+        assert!(told.len() == 4 && told.iter().zip(begins).all(|(line, begin)| line.starts_with(begin)), "{text}");
     }
 
     #[test]

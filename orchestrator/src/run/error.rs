@@ -131,7 +131,10 @@ impl RunError {
             RunError::Base(error) | RunError::Tree(TreeError::Base(error)) if error.is_the_trees() => {
                 Some("`git ls-tree BASE` shows how its tree begins; `base` in the plan names another commit".to_owned())
             }
-            RunError::Held(_) => Some("`swarm list` shows what runs, `swarm cancel RUN` ends it".to_owned()),
+            RunError::Held(_) => {
+                let list = "`swarm list` shows what runs, `swarm cancel RUN` ends it";
+                Some(remedy(self).unwrap_or(list).to_owned())
+            }
             RunError::Machine(_) | RunError::Policy(PolicyError::Tier { .. }) => {
                 let doctor = "`swarm doctor` shows what this machine can enforce, and why not more";
                 Some(remedy(self).unwrap_or(doctor).to_owned())

@@ -5,7 +5,7 @@ use swarm_orchestrator::event::EVENT_VERSION;
 use swarm_orchestrator::journal::lock::run_dir;
 use swarm_orchestrator::journal::{Holder, RunLock, RunRow};
 use swarm_orchestrator::report::words::{self, Tone};
-use swarm_orchestrator::report::{exit_meaning, sanitize, status};
+use swarm_orchestrator::report::{meaning, sanitize, status};
 
 use crate::commands::clean::bytes_text;
 use crate::commands::failure::Failure;
@@ -83,8 +83,10 @@ fn line(
     it: &Surroundings,
 ) -> String {
     let (mark, tone, what) = match (row.exit, holder) {
-        (Some(0), _) => ("[+]", Tone::Good, exit_meaning(0).to_owned()),
-        (Some(code), _) => ("[x]", Tone::Bad, exit_meaning(code).to_owned()),
+        (Some(code), _) => {
+            let (mark, tone) = if code == 0 { ("[+]", Tone::Good) } else { ("[x]", Tone::Bad) };
+            (mark, tone, meaning(row.tally, row.target.is_some(), code))
+        }
         (None, Some(holder)) => ("[>]", Tone::Strong, format!("running in process {}", holder.pid)),
         (None, None) => ("[?]", Tone::Warn, "interrupted, can be resumed".to_owned()),
     };

@@ -7,7 +7,7 @@ use swarm_orchestrator::settings::Settings;
 
 use crate::commands::failure::Failure;
 use crate::commands::plan;
-use crate::commands::run::{BudgetFlags, JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::run::{BudgetFlags, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -17,6 +17,8 @@ pub struct Resume {
     /// The run's id, or a plan's name for its newest run [default: the newest run of a plan].
     #[arg(value_name = "RUN")]
     run: Option<String>,
+    #[command(flatten)]
+    jobs: JobsFlag,
     #[command(flatten)]
     budget: BudgetFlags,
     /// Prints one JSON event a line on stdout.
@@ -43,7 +45,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         }
         return Ok(exit);
     }
-    let settings = Settings { budget: args.budget.asked()?, ..plain_settings(it)? };
+    let settings = Settings { jobs: args.jobs.asked(), budget: args.budget.asked()?, ..plain_settings(it)? };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let ended = on_event_loop(resume(&row.id, settings, &mut reports))?;

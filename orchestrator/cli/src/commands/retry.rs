@@ -5,11 +5,12 @@ use swarm_orchestrator::journal::{JournalReader, RunState};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::second_word::worth_another_try;
+use swarm_orchestrator::settings::Settings;
 use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::resolve::open_ones;
-use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::run::{JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -24,6 +25,8 @@ pub struct Retry {
     /// The run (its id or its plan's name; the newest run when left out), then a task or instance [default: all].
     #[arg(value_name = "WORD", num_args = 0..=2)]
     words: Vec<String>,
+    #[command(flatten)]
+    jobs: JobsFlag,
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     json: bool,
@@ -59,7 +62,8 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let again = SecondTry { instances: instances.clone(), resolved: None };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
-    let ended = on_event_loop(retry(&row.id, again, plain_settings(it)?, &mut reports))?;
+    let settings = Settings { jobs: args.jobs.asked(), ..plain_settings(it)? };
+    let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
     it.err.write(&became(&instances, reports.state()))?;
     say_end(reports.state(), &state_dir, events, it)?;
     Ok(ended.exit)

@@ -44,9 +44,8 @@ pub struct Run {
     /// Says yes to the plan beforehand.
     #[arg(long, requires = "goal", conflicts_with = "plan")]
     pub yes: bool,
-    /// Workers at once [default: the plan's `jobs`, else the number of cores].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub jobs: Option<u32>,
+    #[command(flatten)]
+    pub jobs: JobsFlag,
     /// The branch that receives the work [default: the plan's `into`, else swarm/NAME].
     #[arg(long, value_name = "BRANCH")]
     pub into: Option<String>,
@@ -190,7 +189,7 @@ pub fn on_event_loop<T>(run: impl Future<Output = Result<T, RunError>>) -> Resul
 
 fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
     Ok(Settings {
-        jobs: args.jobs.map(|jobs| jobs as usize),
+        jobs: args.jobs.asked(),
         into: args.into.clone(),
         fail_fast: if args.fail_fast { FailFast::Yes } else { FailFast::No },
         reuse: match args.no_cache || args.check_determinism.is_some() {
@@ -209,6 +208,21 @@ fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
         },
         ..plain_settings(it)?
     })
+}
+
+/// How many workers a run has.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct JobsFlag {
+    /// Workers at once [default: as the run was begun, then the plan's `jobs`, else the number of cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub jobs: Option<u32>,
+}
+
+impl JobsFlag {
+    /// In place of the plan's.
+    pub fn asked(self) -> Option<usize> {
+        self.jobs.map(|jobs| jobs as usize)
+    }
 }
 
 /// What a run may spend on models.
