@@ -168,6 +168,10 @@ tag_first! {
         /// The gate of the target (`[merge] verify`) gave its verdict on a tree. A tree that is red first and green afterwards shows
         /// a flaky gate.
         Verified {
+            /// Counts from 1 within the run: the verification's log is that attempt of `[merge] verify`. 0 in a journal that does
+            /// not say it.
+            #[serde(default)]
+            number: u64,
             /// Full hex id of the tree.
             tree: String,
             /// What a verdict depends on beside the tree: a hash of the command and its policy, hex.
@@ -193,6 +197,9 @@ tag_first! {
             /// What kind of refusal it is; of a journal that does not say it, a conflict.
             #[serde(default)]
             kind: RefusalKind,
+            /// The number of the verification that was red with it, where one was.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            verification: Option<u64>,
             /// What is tried next.
             next: Remedy,
         },
@@ -225,9 +232,6 @@ tag_first! {
         },
     }
 }
-
-/// Why a result is parked with which the target's verification fails.
-pub const REFUSED_BY_THE_GATE: &str = "with it, the verification fails";
 
 /// What became of a call of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,10 +304,48 @@ pub enum RefusalKind {
     /// It contradicts what landed before.
     #[default]
     Conflict,
-    /// With it, the gate is red, or the tree is one that no worker may leave.
+    /// With it, the gate is red.
     Red,
+    /// With what landed before, it comes to a tree that no worker may leave.
+    Hostile,
     /// It started from a change that is parked and that it does not need.
     Stale,
+}
+
+/// What keeps a parked change from the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParkedBy {
+    /// A journal that does not say it.
+    #[default]
+    Unsaid,
+    /// It contradicts what landed before.
+    Conflict,
+    /// With it, the gate is red.
+    Gate,
+    /// With what landed before, it comes to a tree that no worker may leave.
+    Hostile,
+    /// It started from a change that is parked and that it does not need.
+    Stale,
+    /// It builds on a change that is parked.
+    Need,
+    /// The plan publishes all or nothing, and something else failed or is parked.
+    Others,
+    /// The target is red by itself, could not be verified or kept moving.
+    Target,
+    /// A failure of ours.
+    Failure,
+}
+
+impl From<RefusalKind> for ParkedBy {
+    fn from(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::Conflict => ParkedBy::Conflict,
+            RefusalKind::Red => ParkedBy::Gate,
+            RefusalKind::Hostile => ParkedBy::Hostile,
+            RefusalKind::Stale => ParkedBy::Stale,
+        }
+    }
 }
 
 impl From<Remedy> for Rung {
@@ -588,6 +630,12 @@ tag_first! {
             reason: String,
             /// The conflicting paths, rendered for people; at most 20.
             paths: Vec<String>,
+            /// The same as `reason` for programs.
+            #[serde(default)]
+            by: ParkedBy,
+            /// The number of the verification that was red, where one was.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            verification: Option<u64>,
         },
         /// It changed nothing.
         Empty,

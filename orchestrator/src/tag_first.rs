@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn a_tagged_value_stands_among_the_fields_of_another() {
         let value = json!({
-            "seq": 1, "at-ms": 2, "event": "merged", "instance": "a", "fate": { "fate": "parked", "reason": "r", "paths": [] },
+            "seq": 1, "at-ms": 2, "event": "merged", "instance": "a",
+            "fate": { "fate": "parked", "reason": "r", "paths": [], "by": "gate", "verification": 7 },
         });
         let recorded: Recorded = serde_json::from_value(value.clone()).expect("an event");
         assert_eq!(serde_json::to_value(&recorded).expect("plain"), value);

@@ -14,7 +14,7 @@ use swarm_orchestrator::dispatcher::core::{
     ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove,
 };
 use swarm_orchestrator::dispatcher::history::History;
-use swarm_orchestrator::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, Recorded, RunEvent};
+use swarm_orchestrator::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, ParkedBy, Recorded, RunEvent};
 use swarm_orchestrator::journal::{RunState, Tally, replay};
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 use swarm_protocol::{Ended, EnforcementReport, Tier};
@@ -404,7 +404,7 @@ fn outcome(world: &World) -> Outcome {
     let fate = |fate: &Fate| match fate {
         Fate::Landed { commit } => format!("landed as {commit}"),
         // Of several, any may be named.
-        Fate::Parked { reason, .. } if reason.starts_with("it builds on ") => "parked for another's sake".to_owned(),
+        Fate::Parked { by: ParkedBy::Need, .. } => "parked for another's sake".to_owned(),
         Fate::Parked { reason, .. } => format!("parked: {reason}"),
         Fate::Empty => "empty".to_owned(),
         Fate::Dropped => "dropped".to_owned(),

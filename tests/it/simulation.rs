@@ -9,7 +9,9 @@ use swarm_orchestrator::dispatcher::core::{
     Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options, Reach, Reuse,
     ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
-use swarm_orchestrator::event::{AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, RunEvent};
+use swarm_orchestrator::event::{
+    AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, ParkedBy, RunEvent,
+};
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::merge::train::search::Look;
 use swarm_plans::scope::{Scope, Sense};
@@ -513,10 +515,10 @@ impl Log {
 
 /// For whose sake a change is parked, when not for its own.
 fn because_of(fate: &Fate) -> Option<&str> {
-    let Fate::Parked { reason, .. } = fate else { return None };
-    let rest =
-        reason.strip_prefix("it builds on `").or_else(|| reason.strip_prefix("it started from the change of `"))?;
-    rest.strip_suffix("`, which is parked")
+    match fate {
+        Fate::Parked { reason, by: ParkedBy::Need | ParkedBy::Stale, .. } => reason.split('`').nth(1),
+        _ => None,
+    }
 }
 
 fn level(graph: &TaskGraph, task: TaskIx) -> usize {

@@ -49,6 +49,35 @@ fn a_culprit_is_parked_and_every_innocent_lands() {
 }
 
 #[test]
+fn every_culprit_is_shown_the_log_of_the_verification_that_was_red_with_it() {
+    let gate = "verify = { run = 'grep bad *.txt && exit 1 || true', retry = 0 }\n";
+    let (repository, ended) = run(&format!("[merge]\n{gate}{}", writers(6, &[1, 4])), 5);
+    // Another try makes verifications of its own, and takes no log away.
+    let again = Swarm::new(&repository, &["retry", "it-1", "t4", "--json"]).exits(5);
+    let numbers =
+        |ended: &Ended| ended.events_of("verified").iter().filter_map(|it| it["number"].as_u64()).collect::<Vec<_>>();
+    let (first, second) = (numbers(&ended), numbers(&again));
+    assert!(first[0] == 1 && first.iter().max() < second.iter().min(), "{first:?}, then {second:?}");
+    for (task, other, ended) in [("t1", "t4", &ended), ("t4", "t1", &ended), ("t4", "t1", &again)] {
+        let words = said_of(ended, task);
+        let shown = Swarm::new(&repository, &words.iter().map(String::as_str).collect::<Vec<_>>()).exits(0);
+        assert!(shown.out.contains(&format!("{task}.txt:bad")), "{task}: {shown}");
+        assert!(!shown.out.contains(&format!("{other}.txt")), "{task}: {shown}");
+    }
+}
+
+/// The words of the command that shows why the gate refused a task.
+fn said_of(ended: &Ended, task: &str) -> Vec<String> {
+    let merged = ended.events_of("merged");
+    let fate = &merged.iter().find(|event| event["instance"] == task).expect("it was spoken of")["fate"];
+    assert_eq!(fate["by"], "gate", "{ended}");
+    let words = ["logs", "it-1", "[merge] verify", "--attempt", &fate["verification"].to_string()].map(str::to_owned);
+    let shown = format!("swarm logs it-1 '[merge] verify' --attempt {}", words[4]);
+    assert!(ended.err.contains(&shown), "{ended}");
+    words.to_vec()
+}
+
+#[test]
 fn a_red_base_ends_the_run_with_six_before_anything_starts() {
     let plan = format!("[merge]\nverify = {{ run = 'false', retry = 1 }}\n{}", writers(2, &[]));
     let (repository, ended) = run(&plan, 6);

@@ -5,7 +5,9 @@ use std::process::{Command, Output, Stdio};
 
 use git2::{Oid, Repository, Signature, Time};
 use swarm_orchestrator::commit::{attempt_ref, base_ref};
-use swarm_orchestrator::event::{AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, RunEvent};
+use swarm_orchestrator::event::{
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, ParkedBy, RunEvent,
+};
 use swarm_orchestrator::ids::{Attempt, RunId};
 use swarm_orchestrator::journal::{Journal, LogWriter, NewRun, RunWriter, log_path};
 use swarm_plans::InstanceId;
@@ -70,7 +72,8 @@ impl House {
         }
         events.push(merged("edit", Fate::Landed { commit: self.tip.to_string() }));
         let paths = vec!["b.txt".to_owned()];
-        events.push(merged("clash", Fate::Parked { reason: "conflicts with edit".to_owned(), paths }));
+        let (reason, by) = ("conflicts with edit".to_owned(), ParkedBy::Conflict);
+        events.push(merged("clash", Fate::Parked { reason, paths, by, verification: None }));
         let red = AttemptEnd::Work { ended: Ended::Exited { code: 101 } };
         events.extend(attempt("test[os=a]", red, None, InstanceResult::Failed));
         events.extend(attempt("test[os=b]", AttemptEnd::Succeeded, None, InstanceResult::Succeeded));

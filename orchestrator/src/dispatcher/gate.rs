@@ -46,6 +46,8 @@ pub(super) struct Gate {
     asked: BTreeMap<u64, Asked>,
     /// The number of the last verification.
     last: u64,
+    /// Prefixes of the present batch that were red in a fresh worktree, with the number of the last such verification.
+    red: BTreeMap<usize, u64>,
     /// Trees that passed in a fresh worktree.
     green: BTreeSet<String>,
 }
@@ -61,6 +63,7 @@ impl Gate {
             broken: 0,
             asked: BTreeMap::new(),
             last: 0,
+            red: BTreeMap::new(),
             green: BTreeSet::new(),
         }
     }
@@ -87,9 +90,15 @@ impl Gate {
         }
     }
 
+    /// Says how many verifications there were before: each has a number, and a log, of its own.
+    pub(super) fn behind(&mut self, verifications: u64) {
+        self.last = verifications;
+    }
+
     /// A search over `count` results on a tip with this tree.
     pub(super) fn search(&mut self, count: usize, tip_tree: &str) -> Search {
         self.forget();
+        self.red.clear();
         let tip = if self.green.contains(tip_tree) { Tip::Green } else { Tip::Unknown };
         Search::new(count, self.parallel, self.retry, tip)
     }
@@ -116,6 +125,7 @@ impl Gate {
     ) -> Option<usize> {
         let (asked, of) = (self.asked.remove(&number)?, done.of.clone());
         events.push(RunEvent::Verified {
+            number,
             tree: done.tree.clone(),
             gate: done.gate.clone(),
             of,
@@ -127,7 +137,12 @@ impl Gate {
             self.green.insert(done.tree.clone());
         }
         match asked {
-            Asked::Prefix(prefix) => return Some(prefix),
+            Asked::Prefix(prefix) => {
+                if done.verdict == Verdict::Red && done.look == Look::Fresh {
+                    self.red.insert(prefix, number);
+                }
+                return Some(prefix);
+            }
             Asked::Nobody => return None,
             Asked::Base => {}
         }
@@ -144,6 +159,11 @@ impl Gate {
             self.ask(Asked::Base, base_commit, (VerifiedTree::Base, Look::Fresh), actions);
         }
         None
+    }
+
+    /// The number of the verification by which a prefix of the present batch is known to be red.
+    pub(super) fn red_by(&self, prefix: usize) -> Option<u64> {
+        self.red.get(&prefix).copied()
     }
 
     /// Whether a verification of the base or of the present batch runs.

@@ -69,15 +69,24 @@ impl From<&Fate> for Became {
     }
 }
 
+/// Why a change does not land as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// For people.
+    pub reason: String,
+    /// The conflicting paths, rendered for people; at most 20.
+    pub paths: Vec<String>,
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
+    /// The number of the verification that was red with it, where one was.
+    pub verification: Option<u64>,
+}
+
 /// A change that was put aside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PutAside {
-    /// Why, for people.
-    pub reason: String,
-    /// The conflicting paths.
-    pub paths: Vec<String>,
-    /// What kind of refusal it was.
-    pub kind: RefusalKind,
+    /// Why.
+    pub refusal: Refusal,
     /// What is tried now.
     pub next: Remedy,
     /// All that was tried with the change, `next` the last of it.
@@ -133,6 +142,8 @@ pub struct History {
     announced: Option<Announced>,
     /// The commit that landed last, in full hex.
     tip: Option<String>,
+    /// The highest number of a verification; 0 when there was none.
+    verifications: u64,
     /// Results whose change or artifacts are gone: what needs them cannot have them, so they are made again.
     gone: std::collections::HashSet<InstanceId>,
     /// Those whose second try has ended and of whose change nothing more was said.
@@ -185,6 +196,13 @@ impl Past {
             (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
         }
         aside.tried
+    }
+
+    /// Its change does not land as it is: `next` is tried, after all that was tried before.
+    fn put_aside(&mut self, refusal: Refusal, next: Remedy) {
+        let mut tried = self.come_back();
+        tried.push(next);
+        self.aside = Some(Box::new(PutAside { refusal, next, tried, came: None, is_round_over: false }));
     }
 }
 
@@ -254,18 +272,15 @@ impl History {
                 past.come_back();
                 past.fate = Some(fate.into());
             }
-            RunEvent::Evicted { instance, reason, paths, kind, next } => {
+            RunEvent::Evicted { instance, reason, paths, kind, verification, next } => {
                 self.round_is_over();
-                let past = self.past(instance);
-                let mut tried = past.come_back();
-                tried.push(*next);
                 let (reason, paths) = (reason.clone(), paths.clone());
-                let (kind, next) = (*kind, *next);
-                past.aside =
-                    Some(Box::new(PutAside { reason, paths, kind, next, tried, came: None, is_round_over: false }));
+                let refusal = Refusal { reason, paths, kind: *kind, verification: *verification };
+                self.past(instance).put_aside(refusal, *next);
             }
             // Verdicts are remembered beside the events.
-            RunEvent::Verified { .. } | RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
+            RunEvent::Verified { number, .. } => self.verifications = self.verifications.max(*number),
+            RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
         }
     }
 
@@ -342,6 +357,11 @@ impl History {
         self.tip.as_deref()
     }
 
+    /// The highest number of a verification that has its verdict; 0 when there is none.
+    pub fn verifications(&self) -> u64 {
+        self.verifications
+    }
+
     /// Says that what an instance left is no longer there.
     pub fn forget(&mut self, id: InstanceId) {
         self.gone.insert(id);
@@ -393,11 +413,32 @@ pub fn failed_by(end: &AttemptEnd) -> FailedBy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::ParkedBy;
     use crate::report::story;
 
     fn evicted(name: &str, next: Remedy) -> RunEvent {
         let (kind, reason) = (RefusalKind::Conflict, String::new());
-        RunEvent::Evicted { instance: story::id(name), reason, paths: vec![], kind, next }
+        RunEvent::Evicted { instance: story::id(name), reason, paths: vec![], kind, verification: None, next }
+    }
+
+    #[test]
+    fn a_journal_of_before_these_were_written_down_is_read() {
+        let read = |text: &str| serde_json::from_str::<RunEvent>(text).expect("an old event");
+        let events = [
+            r#"{"event":"verified","tree":"1","gate":"2","of":{"what":"base"},"verdict":"red","duration-ms":1,"detail":null}"#,
+            r#"{"event":"evicted","instance":"a","reason":"red","paths":[],"kind":"red","next":"rerun"}"#,
+            r#"{"event":"merged","instance":"b","fate":{"fate":"parked","reason":"red","paths":[]}}"#,
+        ]
+        .map(read);
+        let RunEvent::Merged { fate: Fate::Parked { by, verification, .. }, .. } = &events[2] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((*by, *verification), (ParkedBy::Unsaid, None));
+        let history = History::of(&events);
+        assert_eq!(
+            (history.verifications(), history.instance(&story::id("b")).and_then(|past| past.fate)),
+            (0, Some(Became::Parked))
+        );
     }
 
     #[test]

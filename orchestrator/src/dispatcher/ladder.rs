@@ -9,27 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_plans::{InstanceId, InstanceIx, Rung};
 
+use super::history::{PutAside, Refusal};
 use super::messages::Landing;
-use crate::dispatcher::history::PutAside;
-use crate::event::{Fate, RefusalKind};
+use crate::event::RefusalKind;
 use crate::merge::order::Place;
-
-/// Why a change did not land.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// For people.
-    pub reason: String,
-    /// The conflicting paths, rendered for people.
-    pub paths: Vec<String>,
-    /// What kind of refusal it is.
-    pub kind: RefusalKind,
-}
-
-impl Refusal {
-    pub(super) fn fate(self) -> Fate {
-        Fate::Parked { reason: self.reason, paths: self.paths }
-    }
-}
 
 /// A change that was put aside.
 #[derive(Debug)]
@@ -98,7 +81,7 @@ impl Ladder {
         let rungs = match refusal.kind {
             // Whatever the plan says of conflicts: it asked for turns, and this one had no fair one.
             RefusalKind::Stale => &[Rung::Rerun][..],
-            RefusalKind::Conflict | RefusalKind::Red => &landing.rungs,
+            RefusalKind::Conflict | RefusalKind::Red | RefusalKind::Hostile => &landing.rungs,
         };
         rungs.iter().find(fits).copied()
     }
@@ -113,9 +96,8 @@ impl Ladder {
 
     /// Puts a change aside as an earlier coordinator did.
     pub(super) fn put_as_before(&mut self, landing: Landing, before: &PutAside) {
-        let refusal = Refusal { reason: before.reason.clone(), paths: before.paths.clone(), kind: before.kind };
         self.tried.insert(landing.instance, before.tried.iter().map(|remedy| (*remedy).into()).collect());
-        let (next, is_round_over) = (Some((before.next.into(), refusal)), before.is_round_over);
+        let (next, is_round_over) = (Some((before.next.into(), before.refusal.clone())), before.is_round_over);
         self.aside.insert(landing.place, Aside { landing, next, is_round_over });
     }
 

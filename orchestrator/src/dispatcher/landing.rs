@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish};
 
 use super::gate::{Base, Gate};
-use super::history::PutAside;
-use super::ladder::{Climb, Climbed, Ladder, Refusal};
+use super::history::{PutAside, Refusal};
+use super::ladder::{Climb, Climbed, Ladder};
 use super::messages::{Action, FoldedBatch, FoldedMember, Landing, StopCause, TargetMove, VerifyDone};
-use crate::event::{Fate, Merge as Part, REFUSED_BY_THE_GATE, RefusalKind, RunEvent};
+use crate::event::{Fate, Merge as Part, ParkedBy, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
 use crate::merge::train::search::{Found, Search};
 
@@ -165,6 +165,13 @@ impl Landings {
         self.tip = tip;
     }
 
+    /// Says how many verifications earlier coordinators made.
+    pub(super) fn verified_before(&mut self, verifications: u64) {
+        if let Some(gate) = &mut self.gate {
+            gate.behind(verifications);
+        }
+    }
+
     /// Says that a result was parked by an earlier coordinator: what builds on it is parked, too.
     pub(super) fn was_parked(&mut self, instance: InstanceIx) {
         self.parked.insert(instance);
@@ -283,10 +290,10 @@ impl Landings {
         let parked = |(need, _): &&(InstanceIx, InstanceId)| self.parked.contains(need);
         if let Some((_, need)) = landing.builds_on.iter().find(parked) {
             let reason = builds_on_parked(&need.0);
-            self.park(landing, Fate::Parked { reason, paths: vec![] });
+            self.park(landing, ParkedBy::Need, reason);
         } else if let Some((_, before)) = landing.comes_after.iter().find(parked) {
             let reason = format!("it started from the change of `{before}`, which is parked");
-            self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale });
+            self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None });
         } else if landing.stands_on().any(|need| self.ladder.holds(need)) {
             self.ladder.wait(landing);
         } else {
@@ -316,7 +323,7 @@ impl Landings {
             // In order, so that what others stand on is parked before them.
             for (landing, refusal) in self.ladder.give_up() {
                 match refusal {
-                    Some(refusal) => self.park(landing, refusal.fate()),
+                    Some(refusal) => self.park_refused(landing, refusal),
                     None => {
                         let free = self.unless_held_back(landing);
                         self.ready.extend(free);
@@ -328,7 +335,7 @@ impl Landings {
             }
         }
         for (landing, need) in self.ladder.orphans(&self.parked) {
-            self.park(landing, Fate::Parked { reason: builds_on_parked(&need.0), paths: vec![] });
+            self.park(landing, ParkedBy::Need, builds_on_parked(&need.0));
         }
         if self.ladder.is_empty() {
             self.publish();
@@ -405,16 +412,24 @@ impl Landings {
                 self.settle(folded, batch, clean);
             }
             Some(Found::Culprit { green }) => self.settle(folded, batch, green),
-            Some(Found::RedTip) => self.park_all(batch, "the target itself fails its verification"),
-            Some(Found::Broken) => {
-                self.park_all(batch, "it could not be verified; `swarm logs '[merge] verify'` shows why")
+            Some(Found::RedTip) => {
+                let reason = "the target itself fails its verification".to_owned();
+                let red = gate.red_by(0);
+                let fate = Fate::Parked { reason, paths: vec![], by: ParkedBy::Target, verification: red };
+                batch.into_iter().for_each(|landing| self.parks(landing, fate.clone()));
             }
+            Some(Found::Broken) => self.park_all(
+                batch,
+                ParkedBy::Target,
+                "it could not be verified; `swarm logs '[merge] verify'` shows why",
+            ),
         }
     }
 
     /// Decides what becomes of a batch of which the first `green` clean members land.
     fn settle(&mut self, folded: FoldedBatch, batch: Vec<Landing>, green: usize) {
         let culprit = folded.clean().nth(green).map(|(at, _)| at);
+        let red = self.gate.as_ref().and_then(|gate| gate.red_by(green + 1));
         let to = green.checked_sub(1).and_then(|last| folded.clean().nth(last)).map(|(_, commit)| commit.to_owned());
         let mut settlement = Settlement { members: vec![], rest: vec![] };
         for (at, (landing, member)) in batch.into_iter().zip(folded.members).enumerate() {
@@ -424,16 +439,17 @@ impl Landings {
                     continue;
                 }
                 FoldedMember::Clean { .. } if culprit == Some(at) => Word::Refused(Refusal {
-                    reason: REFUSED_BY_THE_GATE.to_owned(),
+                    reason: "with it, the verification fails".to_owned(),
                     paths: vec![],
                     kind: RefusalKind::Red,
+                    verification: red,
                 }),
                 FoldedMember::Clean { commit } => Word::Lands { commit },
                 FoldedMember::Conflict { reason, paths } => {
-                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Conflict })
+                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Conflict, verification: None })
                 }
                 FoldedMember::Hostile { reason, paths } => {
-                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Red })
+                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Hostile, verification: None })
                 }
                 FoldedMember::Waits => Word::Waits,
                 FoldedMember::Failed { reason } => Word::Parks { reason },
@@ -479,7 +495,7 @@ impl Landings {
             }
         };
         let all = everyone(plan).collect();
-        self.park_all(all, &reason);
+        self.park_all(all, ParkedBy::Target, &reason);
     }
 
     /// Says what became of a batch, and puts back what is folded again.
@@ -496,7 +512,7 @@ impl Landings {
                         self.ladder.wait(landing);
                     }
                 }
-                (Word::Parks { reason }, _) => self.park(landing, Fate::Parked { reason, paths: vec![] }),
+                (Word::Parks { reason }, _) => self.park(landing, ParkedBy::Failure, reason),
             }
         }
     }
@@ -514,10 +530,10 @@ impl Landings {
     /// A change does not land as it is: something else is tried, or it is parked.
     fn refuse(&mut self, landing: Landing, refusal: Refusal) {
         let rung = self.ladder.rung(&landing, &refusal).filter(|_| self.stopped != Some(StopCause::FailFast));
-        let Some(rung) = rung else { return self.park(landing, refusal.fate()) };
-        let Refusal { reason, paths, kind } = refusal.clone();
+        let Some(rung) = rung else { return self.park_refused(landing, refusal) };
+        let Refusal { reason, paths, kind, verification } = refusal.clone();
         let (instance, next) = (landing.name.clone(), rung.into());
-        self.events.push(RunEvent::Evicted { instance, reason, paths, kind, next });
+        self.events.push(RunEvent::Evicted { instance, reason, paths, kind, verification, next });
         self.ladder.put(landing, rung, refusal);
     }
 
@@ -570,7 +586,7 @@ impl Landings {
             None => None,
         };
         if let Some(reason) = reason {
-            return self.park_all(members.into_iter().map(|(landing, _)| landing).collect(), &reason);
+            return self.park_all(members.into_iter().map(|(landing, _)| landing).collect(), ParkedBy::Others, &reason);
         }
         let members: Vec<_> = members.into_iter().map(|(landing, commit)| (landing, Word::Lands { commit })).collect();
         let plan = Settlement { members, rest: vec![] };
@@ -591,13 +607,20 @@ impl Landings {
         }
     }
 
-    fn park_all(&mut self, batch: Vec<Landing>, reason: &str) {
-        for landing in batch {
-            self.park(landing, Fate::Parked { reason: reason.to_owned(), paths: vec![] });
-        }
+    fn park_all(&mut self, batch: Vec<Landing>, by: ParkedBy, reason: &str) {
+        batch.into_iter().for_each(|landing| self.park(landing, by, reason.to_owned()));
     }
 
-    fn park(&mut self, landing: Landing, fate: Fate) {
+    fn park(&mut self, landing: Landing, by: ParkedBy, reason: String) {
+        self.parks(landing, Fate::Parked { reason, paths: vec![], by, verification: None });
+    }
+
+    fn park_refused(&mut self, landing: Landing, refusal: Refusal) {
+        let Refusal { reason, paths, kind, verification } = refusal;
+        self.parks(landing, Fate::Parked { reason, paths, by: kind.into(), verification });
+    }
+
+    fn parks(&mut self, landing: Landing, fate: Fate) {
         self.parked.insert(landing.instance);
         self.events.push(RunEvent::Merged { instance: landing.name, fate });
     }

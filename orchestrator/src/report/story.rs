@@ -3,7 +3,9 @@
 use swarm_plans::InstanceId;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
-use crate::event::{AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
+use crate::event::{
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent,
+};
 use crate::ids::{Attempt, RunId};
 
 /// When all stories begin: milliseconds since the Unix epoch.
@@ -99,7 +101,8 @@ pub fn landing() -> RunEvent {
 /// A change that was parked.
 pub fn parked(name: &str, reason: &str, paths: &[&str]) -> RunEvent {
     let paths = paths.iter().map(|&path| path.to_owned()).collect();
-    RunEvent::Merged { instance: id(name), fate: Fate::Parked { reason: reason.to_owned(), paths } }
+    let (by, reason) = (ParkedBy::Conflict, reason.to_owned());
+    RunEvent::Merged { instance: id(name), fate: Fate::Parked { reason, paths, by, verification: None } }
 }
 
 /// The run's end.

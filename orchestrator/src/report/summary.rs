@@ -10,7 +10,6 @@ use swarm_protocol::agent::AgentStatus;
 use super::exit::{self, is_resumable, meaning};
 use super::words::{self, Style, Tone};
 use super::{LogTail, account, lines, sanitize};
-use crate::event::REFUSED_BY_THE_GATE;
 use crate::event::{Fate, InstanceResult, OnFailure};
 use crate::executor::verify::VERIFY;
 use crate::journal::{InstanceState, Phase, RunState};
@@ -162,7 +161,7 @@ impl Summary<'_> {
     fn parked(&self) -> String {
         let entries = self.entries(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
         self.section("parked: kept, not merged", Tone::Warn, entries, |(id, instance), text| {
-            let Some(Fate::Parked { reason, paths }) = instance.fate() else { return };
+            let Some(Fate::Parked { reason, paths, verification, .. }) = instance.fate() else { return };
             let _ = writeln!(text, "    {}: {}", words::instance(id), sanitize::name(reason));
             for path in paths.iter().take(PATHS_MAX) {
                 let _ = writeln!(text, "        {}", sanitize::name(path));
@@ -171,6 +170,9 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        … and {} more", paths.len() - PATHS_MAX);
             }
             let _ = writeln!(text, "        look: swarm diff {} {}", self.run(), sanitize::shell_word(&id.0));
+            if let Some(number) = verification {
+                let _ = writeln!(text, "        why:  {} --attempt {number}", self.gate_log());
+            }
             let words = format!("{} {}", self.run(), sanitize::shell_word(&id.0));
             let next = ["resolve", "retry", "drop"].map(|command| format!("swarm {command} {words}"));
             text.push_str(&commands("next:", "        ", &next));
@@ -283,15 +285,11 @@ impl Summary<'_> {
         let mut steps: Vec<String> = Vec::new();
         match self.state.finished.as_ref().map(|end| end.exit) {
             Some(exit) if is_resumable(Some(exit)) => steps.push(format!("swarm resume {}", self.run())),
-            Some(exit::BASE_RED) => steps.push(format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY))),
+            Some(exit::BASE_RED) => steps.push(self.gate_log()),
             Some(_) if !worth_another_try(self.state, None).is_empty() => {
                 steps.push(format!("swarm retry {}", self.run()));
             }
             Some(_) | None => {}
-        }
-        let is_refused = |instance: &InstanceState| matches!(instance.fate(), Some(Fate::Parked { reason, .. }) if reason == REFUSED_BY_THE_GATE);
-        if self.state.instances.values().any(is_refused) {
-            steps.push(format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY)));
         }
         if self.state.tally.landed > 0
             && let Some(branch) = self.state.branch()
@@ -304,6 +302,11 @@ impl Summary<'_> {
             steps.push(format!("swarm status {}", self.run()));
         }
         if steps.is_empty() { String::new() } else { commands("next:", "", &steps) }
+    }
+
+    /// What shows the log of the gate.
+    fn gate_log(&self) -> String {
+        format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY))
     }
 
     fn entries(&self, wanted: impl Fn(&InstanceState) -> bool) -> Vec<Entry<'_>> {

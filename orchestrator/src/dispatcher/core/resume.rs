@@ -69,6 +69,7 @@ impl RunCore {
             Overlap::Parallel => HashSet::new(),
         };
         let mut core = RunCore::after(graph, options, expected_ms, had_theirs);
+        core.landings.verified_before(history.verifications());
         let open = core.relive(history);
         if let Some(queue) = &mut core.queue {
             queue.had_theirs.clear();
