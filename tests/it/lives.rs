@@ -6,7 +6,6 @@
 //! jumps can only change the order in which waits end, and that order is random here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 use swarm_orchestrator::dispatcher::core::{
@@ -19,32 +18,14 @@ use swarm_orchestrator::journal::{RunState, Tally, replay};
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
+use super::random_plan::{Dice, mixed};
+
 /// Random plans tried when nobody asks for more.
 const SEEDS: u64 = 1500;
 /// Inputs that a life of a dozen tasks needs at most; more means that it goes in circles.
 const STEPS_MAX: usize = 20_000;
 /// Lives of one run, at most; the last is not disturbed.
 const LIVES_MAX: usize = 12;
-
-/// Numbers that look random and are the same for the same seed: the generator splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        (mixed(self.0) % sides as u64) as usize
-    }
-
-    fn one_in(&mut self, sides: usize) -> bool {
-        self.below(sides) == 0
-    }
-}
-
-fn mixed(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
 
 /// What a name says about itself, the same in every life: how an instance ends, what a fan-out finds.
 fn fortune(seed: u64, what: &str, name: &str, sides: u64) -> u64 {
@@ -53,45 +34,18 @@ fn fortune(seed: u64, what: &str, name: &str, sides: u64) -> u64 {
 }
 
 fn random_plan(dice: &mut Dice) -> String {
-    let count = 1 + dice.below(12);
+    super::random_plan::random_plan(dice, random_merge, |dice| {
+        let retry = "retry = { max = 2, on = ['exit', 'timeout'], delay = '1ms' }\n";
+        if dice.one_in(2) { retry.to_owned() } else { String::new() }
+    })
+}
+
+fn random_merge(dice: &mut Dice) -> String {
     let publish = if dice.one_in(4) { "publish = 'all-or-nothing'\n" } else { "" };
     let overlap = if dice.one_in(2) { "overlap = 'serialize'\n" } else { "" };
     let resolve = "on-conflict = ['rerun', 'resolve', 'park']\nresolver = { run = 'true' }\n";
     let ladder = ["", "on-conflict = ['rerun', 'park']\n", resolve][dice.below(3)];
-    let mut plan = format!("version = 1\nname = 'sim'\n[resources]\nbench = 2\n[merge]\n{publish}{overlap}{ladder}");
-    for task in 0..count {
-        let mut needs: Vec<usize> = (0..task).filter(|_| dice.one_in(3)).collect();
-        let mut keys = String::new();
-        match dice.below(8) {
-            0 if task > 0 => {
-                let source = dice.below(task);
-                needs.retain(|need| *need != source);
-                needs.push(source);
-                writeln!(keys, "foreach.it = 'needs.t{source}.outputs.all'").expect("memory");
-            }
-            1 => keys.push_str("foreach.it = { lines = 'ls' }\n"),
-            2 => keys.push_str("matrix = { a = [1, 2], b = ['x', 'y'] }\n"),
-            _ => keys.push_str("outputs.all = { json = 'l.json' }\n"),
-        }
-        let names: Vec<String> = needs.iter().map(|need| format!("'t{need}'")).collect();
-        if dice.one_in(5) {
-            keys.push_str("allow-failure = true\n");
-        }
-        if dice.one_in(8) {
-            keys.push_str("if = 'false'\n");
-        }
-        if dice.one_in(2) {
-            writeln!(keys, "writes = [{}]", ["'a'", "'b/**'", "'b/c'", "'*'", ""][dice.below(5)]).expect("memory");
-        }
-        if dice.one_in(2) {
-            keys.push_str("retry = { max = 2, on = ['exit', 'timeout'], delay = '1ms' }\n");
-        }
-        if dice.one_in(4) {
-            writeln!(keys, "resources = {{ bench = {} }}", dice.below(3)).expect("memory");
-        }
-        writeln!(plan, "[tasks.t{task}]\nrun = 'true'\nneeds = [{}]\n{keys}", names.join(", ")).expect("memory");
-    }
-    plan
+    format!("[merge]\n{publish}{overlap}{ladder}")
 }
 
 /// What is owed to the core.
@@ -332,7 +286,7 @@ impl Life<'_> {
             2 => AttemptEnd::Violation { detail: String::new(), paths: vec![] },
             _ => AttemptEnd::Succeeded,
         };
-        let mut done = AttemptDone::failed(end.clone());
+        let mut done = AttemptDone::bare(end.clone());
         if end == AttemptEnd::Succeeded {
             if fortune(seed, "outputs", name, 6) > 0 {
                 let items = fortune(seed, "count", name, 4);

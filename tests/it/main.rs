@@ -46,6 +46,8 @@ mod lives;
 mod models;
 /// Plans that models write.
 mod planner;
+/// Plans made up at random.
+mod random_plan;
 /// Real source trees, edited by many tasks at once.
 mod real_input;
 /// Runs that were ended early, and go on.

@@ -18,70 +18,19 @@ use swarm_plans::scope::{Scope, Sense};
 use swarm_plans::{InstanceIx, Overlap, Publish, TaskGraph, TaskIx};
 use swarm_protocol::Ended;
 
+use super::random_plan::Dice;
+
 /// Random plans tried when nobody asks for more.
 const SEEDS: u64 = 400;
 /// Inputs that a run of a dozen tasks needs at most; more means that it goes in circles.
 const STEPS_MAX: usize = 20_000;
 
-/// Numbers that look random and are the same for the same seed: the generator splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) % sides as u64) as usize
-    }
-
-    fn one_in(&mut self, sides: usize) -> bool {
-        self.below(sides) == 0
-    }
-}
-
 fn random_plan(dice: &mut Dice) -> String {
-    let count = 1 + dice.below(12);
-    let mut plan = String::from("version = 1\nname = 'sim'\n");
-    plan.push_str(&random_merge(dice));
-    plan.push_str("[resources]\nbench = 2\n");
-    for task in 0..count {
-        let mut needs: Vec<usize> = (0..task).filter(|_| dice.one_in(3)).collect();
-        let mut keys = String::new();
-        match dice.below(8) {
-            0 if task > 0 => {
-                let source = dice.below(task);
-                needs.retain(|need| *need != source);
-                needs.push(source);
-                writeln!(keys, "foreach.it = 'needs.t{source}.outputs.all'").expect("memory");
-            }
-            1 => keys.push_str("foreach.it = { lines = 'ls' }\n"),
-            2 => keys.push_str("matrix = { a = [1, 2], b = ['x', 'y'] }\n"),
-            _ => keys.push_str("outputs.all = { json = 'l.json' }\n"),
-        }
-        // Only a task that is one instance has an output to fan out over; others are no source.
-        let names: Vec<String> = needs.iter().map(|need| format!("'t{need}'")).collect();
-        if dice.one_in(5) {
-            keys.push_str("allow-failure = true\n");
-        }
-        if dice.one_in(8) {
-            keys.push_str("if = 'false'\n");
-        }
-        if dice.one_in(2) {
-            writeln!(keys, "writes = [{}]", ["'a'", "'b/**'", "'b/c'", "'*'", ""][dice.below(5)]).expect("memory");
-        }
-        if dice.one_in(3) {
-            keys.push_str("cache = true\n");
-        }
-        if dice.one_in(3) {
-            keys.push_str("retry = { max = 2, on = ['exit', 'infra', 'timeout'], delay = '1ms' }\n");
-        }
-        if dice.one_in(4) {
-            writeln!(keys, "resources = {{ bench = {} }}", dice.below(3)).expect("memory");
-        }
-        writeln!(plan, "[tasks.t{task}]\nrun = 'true'\nneeds = [{}]\n{keys}", names.join(", ")).expect("memory");
-    }
-    plan
+    super::random_plan::random_plan(dice, random_merge, |dice| {
+        let cache = if dice.one_in(3) { "cache = true\n" } else { "" };
+        let retry = "retry = { max = 2, on = ['exit', 'infra', 'timeout'], delay = '1ms' }\n";
+        format!("{cache}{}", if dice.one_in(3) { retry } else { "" })
+    })
 }
 
 fn random_merge(dice: &mut Dice) -> String {
