@@ -66,8 +66,8 @@ pub struct AttemptDone {
 }
 
 impl AttemptDone {
-    /// An attempt that brought nothing.
-    pub fn failed(end: AttemptEnd) -> Self {
+    /// An attempt that brought nothing but its end.
+    pub fn bare(end: AttemptEnd) -> Self {
         AttemptDone {
             end,
             duration_ms: 0,
@@ -268,6 +268,21 @@ pub struct VerifyDone {
     pub duration_ms: u64,
     /// How it ended, when it is not green; for people.
     pub detail: Option<String>,
+}
+
+impl VerifyDone {
+    /// A verification that gave no verdict: a failure of ours; `detail` is for people.
+    pub fn broken(of: VerifiedTree, detail: String) -> Self {
+        VerifyDone {
+            tree: String::new(),
+            gate: String::new(),
+            of,
+            look: Look::Fresh,
+            verdict: GateVerdict::Broken,
+            duration_ms: 0,
+            detail: Some(detail),
+        }
+    }
 }
 
 /// Where an attempt starts.

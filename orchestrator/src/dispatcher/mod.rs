@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause};
+use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause, VerifyDone};
 use crate::clock::Clock;
 use crate::event::{AttemptEnd, Progress, Recorded, RunEvent};
 use crate::executor::Executor;
@@ -184,15 +184,8 @@ impl Dispatcher<'_> {
         match action {
             Action::Attempt(job) => {
                 let instance = job.instance;
-                let lost = AttemptDone {
-                    end: AttemptEnd::Infra { detail: "the coordinator failed while it ran; this is a bug".to_owned() },
-                    duration_ms: 0,
-                    change: None,
-                    outputs: serde_json::Map::new(),
-                    notes: vec![],
-                    refusals: vec![],
-                    envelope: None,
-                };
+                let detail = "the coordinator failed while it ran; this is a bug".to_owned();
+                let lost = AttemptDone::bare(AttemptEnd::Infra { detail });
                 let answer = Answer::new(sender, Input::Attempt(instance, Box::new(lost)));
                 tokio::spawn(async move {
                     let done = executor.attempt(*job).await;
@@ -221,10 +214,13 @@ impl Dispatcher<'_> {
                 tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch, onto).await)).await });
             }
             Action::Verify(verification) => {
+                let number = verification.number;
+                let lost =
+                    VerifyDone::broken(verification.of.clone(), "the coordinator failed; this is a bug".to_owned());
+                let answer = Answer::new(sender, Input::Verified(number, Box::new(lost)));
                 tokio::spawn(async move {
-                    let number = verification.number;
                     let done = executor.verify(verification).await;
-                    sender.send(Input::Verified(number, Box::new(done))).await
+                    answer.give(Input::Verified(number, Box::new(done))).await;
                 });
             }
             Action::MoveTarget { from, to } => {
@@ -287,4 +283,24 @@ pub(crate) fn random() -> f64 {
     use std::hash::{BuildHasher, Hasher};
     let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
     (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_owed_comes_even_when_the_work_panics() {
+        let (sender, mut inputs) = mpsc::channel(1);
+        let answer = Answer::new(sender.clone(), Input::Reused(vec![]));
+        let work = tokio::spawn(async move {
+            let _owed = answer;
+            panic!("as it should");
+        });
+        assert!(work.await.is_err_and(|end| end.is_panic()));
+        assert!(matches!(inputs.try_recv(), Ok(Input::Reused(none)) if none.is_empty()));
+        let answer = Answer::new(sender, Input::Reused(vec![]));
+        answer.give(Input::Moved(core::TargetMove::Done)).await;
+        assert!(matches!(inputs.try_recv(), Ok(Input::Moved(_))) && inputs.try_recv().is_err(), "it is given once");
+    }
 }

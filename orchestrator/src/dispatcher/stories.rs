@@ -1,7 +1,7 @@
 //! Runs told by hand, without a clock or a worker: a plan's text and a list of inputs give the results in the order in
 //! which they became final.
 
-use serde_json::{Map, json};
+use serde_json::json;
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 
 use super::core::{
@@ -67,16 +67,7 @@ fn told(core: &mut RunCore, inputs: Vec<Input>) -> Vec<String> {
 
 fn ended(core: &RunCore, id: &str, end: AttemptEnd) -> Input {
     let ix: InstanceIx = core.graph().instance_by_id(id).expect("part of the plan");
-    let done = AttemptDone {
-        end,
-        duration_ms: 1,
-        change: None,
-        outputs: Map::new(),
-        notes: vec![],
-        refusals: vec![],
-        envelope: None,
-    };
-    Input::Attempt(ix, Box::new(done))
+    Input::Attempt(ix, Box::new(AttemptDone::bare(end)))
 }
 
 /// An instance passes and has changed something.

@@ -235,7 +235,7 @@ impl Executor {
         let mut record = Record::new(log);
         if let Err(error) = left {
             let detail = format!("remove what an earlier coordinator left: {error}");
-            return AttemptDone::failed(AttemptEnd::Infra { detail });
+            return AttemptDone::bare(AttemptEnd::Infra { detail });
         }
         let trial = Trial { job: &job, task: self.plan.task(job.task), places: &places };
         let mut passed = match &job.start {
