@@ -7,12 +7,12 @@
 //!
 //! In order: [groups](crate::cgroup) → block signals → clone init (into new namespaces) → enter the groups → output, close
 //! every other descriptor → lifeline → \[namespaces: id maps, bound on process ids, private mounts,
-//! [root](crate::root)\] → bound on capabilities → fork the job → capabilities → session → working directory → rlimits →
-//! Landlock with `no_new_privs` → seccomp → gate → canary → `Ready` → exec.
+//! [root](crate::root)\] → bound on capabilities → \[namespaces: the host's root goes, host name, loopback,
+//! [door](crate::door)\] → capabilities → fork the job → session → lifeline → working directory → rlimits → Landlock with
+//! `no_new_privs` → seccomp → canary → `Ready` → exec.
 //!
-//! Meanwhile init completes the cage: \[namespaces: the host's root goes, host name, loopback, [door](crate::door)\] →
-//! capabilities → the gate opens. The kernel makes it wait (for readers of the mount table, for the lock of the network), and
-//! the job's filters take their time, so both do it side by side; nothing passes the gate before all of it is done.
+//! A job that becomes a program borrows init's memory until it has, as vfork(2) does it: a copy of what both share, its page
+//! faults and its end cost more than all that the job does. A job that stays code of ours has memory of its own.
 //!
 //! seccomp comes before the canary, so that the self-check tries the filter too, and before the status record, so that
 //! nothing is announced that is not closed; the record is one write(2), which the filter allows.
@@ -253,26 +253,20 @@ impl Launch<'_> {
         // From here on no process of the same user can look into init, whose memory is a copy of the supervisor's.
         step("hide init", || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
         step("bound capabilities", capabilities::bound)?;
-        let (gate, opener) = step("gate", || pipe_with(PipeFlags::CLOEXEC))?;
-        match step("fork the job", || namespaces::clone(0))? {
-            Cloned::Parent(job, _) => {
-                drop(gate);
-                self.complete()?;
-                step("open the gate", || open_gate(&opener))?;
-                Ok(job)
-            }
-            Cloned::Child => {
-                drop(opener);
-                match self.become_job(&gate) {
-                    Ok(never) => match never {},
-                    Err(refused) => self.refuse(refused),
-                }
-            }
-        }
+        self.complete()?;
+        let init = rustix::process::getpid();
+        let job = step("fork the job", || match self.last {
+            Last::Exec(_) | Last::Terminal(_) | Last::Exit => namespaces::borrow_memory(|| self.run_job(init)),
+            Last::Guest(_) | Last::Errand(_) | Last::Compile { .. } => match namespaces::clone(0)? {
+                Cloned::Parent(job, _) => Ok(job),
+                Cloned::Child => self.run_job(init),
+            },
+        })?;
+        step("let go of the output", || self.let_go_of_output())?;
+        Ok(job)
     }
 
-    /// What init still has to do while the job confines itself: the kernel lets both wait here, and the job waits at the gate
-    /// before it executes anything.
+    /// The last of the cage itself. Nothing of it may wait for the job: one that becomes a program holds up init until it has.
     fn complete(&self) -> Result<(), Refused> {
         let draft = self.policy.get();
         if draft.tier == Tier::Namespaces {
@@ -284,21 +278,29 @@ impl Launch<'_> {
                 })?;
             }
         }
-        step("capabilities", capabilities::give_up)?;
-        step("let go of the output", || {
-            dup2_stdout(rustix::stdio::stdin())?;
-            dup2_stderr(rustix::stdio::stdin())?;
-            // Its end has to be seen when the job ends.
-            let Some(channel) = self.channel() else { return Ok(()) };
-            let number = channel.as_raw_fd().unsigned_abs();
-            close_range(number, number, CloseRange::Now)
-        })
+        // Of init and of the job, which is made after this.
+        step("capabilities", capabilities::give_up)
+    }
+
+    fn let_go_of_output(&self) -> io::Result<()> {
+        dup2_stdout(rustix::stdio::stdin())?;
+        dup2_stderr(rustix::stdio::stdin())?;
+        // Its end has to be seen when the job ends.
+        let Some(channel) = self.channel() else { return Ok(()) };
+        let number = channel.as_raw_fd().unsigned_abs();
+        close_range(number, number, CloseRange::Now)
+    }
+
+    fn run_job(&self, init: Pid) -> ! {
+        match self.become_job(init) {
+            Ok(never) => match never {},
+            Err(refused) => self.refuse(refused),
+        }
     }
 
     /// Confines the calling process and executes the program.
-    fn become_job(&self, gate: &OwnedFd) -> Result<std::convert::Infallible, Refused> {
+    fn become_job(&self, init: Pid) -> Result<std::convert::Infallible, Refused> {
         let draft = self.policy.get();
-        step("capabilities", capabilities::give_up)?;
         step("session", || setsid().map(drop))?;
         if let Last::Terminal(_) = self.last {
             step("terminal", take_terminal)?;
@@ -310,7 +312,7 @@ impl Launch<'_> {
             Last::Exec(_) | Last::Terminal(_) | Last::Compile { .. } | Last::Exit => &[],
         };
         step("signals", || crate::init::default_signals(kept))?;
-        step("lifeline", || die_with_parent(Signal::KILL))?;
+        step("lifeline", || tie_to_init(init))?;
         umask(Mode::from_raw_mode(0o022));
         match self.last {
             Last::Exec(program) | Last::Terminal(program) => {
@@ -325,7 +327,6 @@ impl Launch<'_> {
         step("descriptors", || close_all_from(3, CloseRange::OnExec))?;
         let landlock_abi = landlock::confine(self.policy).map_err(|error| Refused::new("landlock", error))?;
         step("seccomp", || seccomp::install(&self.filter))?;
-        step("gate", || pass(gate))?;
         canary.sing().map_err(|reason| Refused::new("self-check", reason))?;
         send(&self.status, &Status::Ready { landlock_abi });
         match self.last {
@@ -390,25 +391,11 @@ fn step<T>(name: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused
     act().map_err(|error| Refused::new(name, error))
 }
 
-/// Lets the job go on. A job that has ended already was refused, and has said why: its word counts, not the closed gate.
-fn open_gate(opener: &OwnedFd) -> io::Result<()> {
-    match io::write(opener, &[1]) {
-        Err(io::Errno::PIPE) => Ok(()),
-        other => other.map(drop),
-    }
-}
-
-/// Waits until init has completed the cage. Where init fails it says so itself, and its end is the end of the job.
-fn pass(gate: &OwnedFd) -> io::Result<()> {
-    let mut byte = [0];
-    loop {
-        match io::read(gate, &mut byte) {
-            Ok(1) => return Ok(()),
-            Ok(_) => exit_now(EXIT_REFUSED),
-            Err(io::Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Makes sure that the calling process, the job, ends when init does.
+fn tie_to_init(init: Pid) -> io::Result<()> {
+    die_with_parent(Signal::KILL)?;
+    // Had init ended before, no signal would come.
+    if rustix::process::getppid() == Some(init) { Ok(()) } else { Err(io::Errno::SRCH) }
 }
 
 fn die_with_parent(signal: Signal) -> io::Result<()> {
