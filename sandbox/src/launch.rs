@@ -35,8 +35,9 @@ use crate::enforcement::Tier;
 use crate::init::{Hunt, Init, KILL_ALL, TERMINATE_ALL, end_children};
 use crate::limits::{Limit, Means, by};
 use crate::mounts::last_error;
-use crate::namespaces::{self, Cloned, Ids};
-use crate::policy::{Network, Policy};
+use crate::namespaces::{self, Cloned, Ids, NetworkOf};
+use crate::network::Private;
+use crate::policy::{Draft, Network, Policy};
 use crate::program::Program;
 use crate::seccomp::{self, Filter, Occupant};
 use crate::status::{Reader, Status, send};
@@ -67,7 +68,7 @@ impl Refused {
     }
 }
 
-/// What leads out of a cage: the writing ends of pipes for the job's two output streams, and a door.
+/// What a cage is given: the writing ends of pipes for the job's two output streams, a door, and a network.
 #[derive(Debug)]
 pub struct Output {
     /// Standard output.
@@ -77,6 +78,9 @@ pub struct Output {
     /// A connected unix socket that takes the socket behind the proxy's port, for [`Network::Egress`] in the namespaces
     /// tier; no other cage needs it.
     pub door: Option<OwnedFd>,
+    /// Where the calling process itself is in a network that the job may have, for [`Network::None`] in the namespaces tier;
+    /// a job without it gets a new one.
+    pub network: Option<Private>,
 }
 
 /// What the job does once its cage is closed.
@@ -174,12 +178,13 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
         Last::Exec(_) | Last::Terminal(_) | Last::Errand(_) | Last::Exit => Occupant::Program,
         Last::Guest(_) | Last::Compile { .. } => Occupant::Guest,
     };
+    let network = network_of(policy.get(), &output)?;
     let filter = seccomp::filter(policy, occupant);
     let ids = Ids::current();
     let watchdog = Watchdog::new(policy.get()).map_err(|error| Refused::new("prepare the limits", error))?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refused::new("status pipe", error))?;
     let flags = match tier {
-        Tier::Namespaces => namespaces::flags(policy.get().network),
+        Tier::Namespaces => namespaces::flags(network),
         Tier::Landlock => {
             // Should init be killed, what it leaves behind comes to us and is ended by `Caged::reap`.
             set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| Refused::new("subreaper", error))?;
@@ -190,7 +195,7 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
     let cloned = namespaces::clone(flags);
     match cloned {
         Ok(Cloned::Child) => {
-            let launch = Launch { policy, last, filter, ids, output, status: writer, watchdog: &watchdog };
+            let launch = Launch { policy, last, filter, ids, output, network, status: writer, watchdog: &watchdog };
             launch.run_init()
         }
         Ok(Cloned::Parent(pid, pidfd)) => {
@@ -211,8 +216,19 @@ struct Launch<'a> {
     filter: Arc<Filter>,
     ids: Ids,
     output: Output,
+    network: NetworkOf,
     status: OwnedFd,
     watchdog: &'a Watchdog,
+}
+
+/// Whose network the job gets. One that was entered for jobs without any is for no other job.
+fn network_of(draft: &Draft, output: &Output) -> Result<NetworkOf, Refused> {
+    match (draft.tier, draft.network, output.network) {
+        (Tier::Namespaces, Network::None, Some(_)) => Ok(NetworkOf::Caller),
+        (_, _, Some(_)) => Err(Refused::new("network", "it was entered for a job of another kind")),
+        (_, Network::Host, None) | (Tier::Landlock, _, None) => Ok(NetworkOf::Caller),
+        (Tier::Namespaces, Network::None | Network::Egress { .. }, None) => Ok(NetworkOf::Job),
+    }
 }
 
 impl Launch<'_> {
@@ -271,7 +287,7 @@ impl Launch<'_> {
         let draft = self.policy.get();
         if draft.tier == Tier::Namespaces {
             step("leave the host's root", root::leave_host)?;
-            step("name the host, loopback", || namespaces::name_and_loopback(draft.network))?;
+            step("name the host, loopback", || namespaces::name_and_loopback(self.network))?;
             if let Network::Egress { port } = draft.network {
                 step("open the proxy's port", || {
                     door::open(port, self.output.door.as_ref().ok_or(io::Errno::NOTCONN)?)

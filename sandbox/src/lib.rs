@@ -40,6 +40,8 @@ pub mod limits;
 mod mounts;
 /// Namespaces, id maps, loopback and host name.
 mod namespaces;
+/// A network namespace that serves one job after another.
+pub mod network;
 /// Copy-on-write mounts.
 mod overlay;
 /// What may be done: checked when built.

@@ -10,7 +10,6 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Pid;
 
 use crate::mounts::last_error;
-use crate::policy::Network;
 
 /// The host name inside every cage.
 pub const HOST_NAME: &str = "swarm";
@@ -23,9 +22,18 @@ pub enum Cloned {
     Child,
 }
 
+/// Which network a job gets, beside its other namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkOf {
+    /// The calling process's: the host's, or one that the process has entered for the job.
+    Caller,
+    /// A new one.
+    Job,
+}
+
 /// The clone flags of a job's namespaces.
-pub fn flags(network: Network) -> libc::c_int {
-    let own_network = if network.is_host() { 0 } else { libc::CLONE_NEWNET };
+pub fn flags(network: NetworkOf) -> libc::c_int {
+    let own_network = if network == NetworkOf::Job { libc::CLONE_NEWNET } else { 0 };
     libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | own_network
 }
 
@@ -155,13 +163,14 @@ pub fn make_mounts_private() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
-/// Gives the cage a name of its own and brings its loopback up.
-pub fn name_and_loopback(network: Network) -> io::Result<()> {
+/// Gives the cage a name of its own and brings the loopback of a network of its own up.
+pub fn name_and_loopback(network: NetworkOf) -> io::Result<()> {
     rustix::system::sethostname(HOST_NAME.as_bytes())?;
-    if network.is_host() { Ok(()) } else { loopback_up() }
+    if network == NetworkOf::Job { loopback_up() } else { Ok(()) }
 }
 
-fn loopback_up() -> io::Result<()> {
+/// Brings the loopback of the calling process's network up.
+pub fn loopback_up() -> io::Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: all-zero bytes are a valid `ifreq`: integers, a pointer that may be null, and a name without characters.

@@ -90,7 +90,7 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace])
     };
     let policy = draft.check().map_err(|error| refused("policy", error))?;
     let null = || open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let output = null().and_then(|stdout| Ok(Output { stdout, stderr: null()?, door: None }));
+    let output = null().and_then(|stdout| Ok(Output { stdout, stderr: null()?, door: None, network: None }));
     let output = output.map_err(|error| refused("open /dev/null", error))?;
     let mut caged = launch_until(&policy, Last::Exit, output)?;
     let mut verdict = Err(refused("launch", "the first process ended without a word"));

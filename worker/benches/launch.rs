@@ -155,7 +155,7 @@ fn launch(draft: Draft) {
     let policy = draft.check().expect("a policy");
     let program = Program::new(&[PROGRAM.to_owned()], &[], &cwd).expect("a program");
     let null = || open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).expect("/dev/null");
-    let output = swarm_sandbox::launch::Output { stdout: null(), stderr: null(), door: None };
+    let output = swarm_sandbox::launch::Output { stdout: null(), stderr: null(), door: None, network: None };
     let mut caged = swarm_sandbox::launch(&policy, &program, output).expect("a first process");
     let mut ended = false;
     while let Ok(words) = caged.read() {

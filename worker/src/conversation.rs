@@ -11,6 +11,7 @@ use rustix::stdio::{stdin, stdout};
 use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
 use swarm_protocol::{Ended, FromWorker, Outcome, Refusal, ToWorker, VERSION, encode};
 
+use crate::networks::Networks;
 use crate::supervise::supervise;
 
 /// Bytes read from the coordinator at once.
@@ -20,7 +21,7 @@ const READ_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// The coordinator is gone, or does not speak the protocol.
-pub fn run() -> io::Result<()> {
+pub fn run(networks: &mut Networks) -> io::Result<()> {
     send(&FromWorker::Hello { version: VERSION })?;
     let mut input = Input::default();
     let start = loop {
@@ -33,7 +34,7 @@ pub fn run() -> io::Result<()> {
         }
     };
     let outcome = if start.version == VERSION {
-        supervise(&start, &mut input)?
+        supervise(&start, &mut input, networks)?
     } else {
         let reason = format!("the coordinator speaks protocol {}, this worker {VERSION}", start.version);
         return send(&finished(Ended::Refused(Refusal { step: "protocol".to_owned(), reason })));

@@ -13,6 +13,8 @@ use rustix::stdio::{dup2_stdout, stdin};
 use swarm_protocol::{Probe, VERSION, encode};
 use swarm_sandbox::launch::exit_now;
 
+use crate::networks::Networks;
+
 /// The agent: a model's turns and tools.
 pub mod agent;
 /// [`swarm_protocol::SandboxSpec`] becomes a policy of the sandbox: the only place that knows both.
@@ -23,6 +25,8 @@ mod channel;
 mod conversation;
 /// The fork server: makes workers by fork.
 mod launcher;
+/// Network namespaces on their way from one worker to the next.
+mod networks;
 /// Bounded capture of what a job prints.
 mod output;
 /// What the cage kept from a job that failed.
@@ -52,10 +56,10 @@ enum Mode {
 /// Runs the worker with the arguments that follow [`SUBCOMMAND`]. Must be called before any thread is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match mode(&arguments.into_iter().collect::<Vec<_>>()) {
-        Some(Mode::Stdio) => leave_terminal().and_then(|()| work()),
+        Some(Mode::Stdio) => leave_terminal().and_then(|()| work(Networks::default())),
         Some(Mode::Server) => leave_terminal().and_then(|()| launcher::serve()).and_then(|role| match role {
             launcher::Role::Done => Ok(()),
-            launcher::Role::Worker => work(),
+            launcher::Role::Worker(networks) => work(networks),
         }),
         Some(Mode::Probe { state }) => print_probe(&state),
         None => Err(std::io::Error::other("usage: swarm __worker --stdio | --server | --probe --state DIR")),
@@ -73,10 +77,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Does one job and ends the process, at once: libraries have handlers for the end of a process that would touch a hundred
 /// kilobytes of a forked worker's memory for nothing. The coordinator hears the end before the kernel takes the memory
 /// apart; everything of the job is dead by then, and its outcome was told.
-fn work() -> std::io::Result<()> {
-    conversation::run()?;
+fn work(mut networks: Networks) -> std::io::Result<()> {
+    conversation::run(&mut networks)?;
     // Closes the only writing end; nobody writes to what takes its place.
     dup2_stdout(stdin())?;
+    networks.pass_on();
     exit_now(0)
 }
 

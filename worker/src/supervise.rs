@@ -25,6 +25,7 @@ use crate::agent;
 use crate::airlock;
 use crate::channel::{Channel, Heard as Said, Nonsense};
 use crate::conversation::{Heard, Input, nothing_run, send};
+use crate::networks::Networks;
 use crate::output::{CHUNK_BYTES_MAX, Output};
 use crate::refusals::Tail;
 use crate::wasm;
@@ -60,7 +61,7 @@ struct Broken {
 ///
 /// # Errors
 /// The coordinator is gone; the job has been killed.
-pub fn supervise(start: &Start, input: &mut Input) -> io::Result<Outcome> {
+pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> io::Result<Outcome> {
     let refused =
         |step: &str, reason: String| Ok(nothing_run(Ended::Refused(Refusal { step: step.to_owned(), reason })));
     let policy = match airlock::policy(&start.sandbox) {
@@ -76,7 +77,8 @@ pub fn supervise(start: &Start, input: &mut Input) -> io::Result<Outcome> {
         Ok(door) => door,
         Err(error) => return refused("reach the proxy", error.to_string()),
     };
-    let output = swarm_sandbox::launch::Output { stdout, stderr, door };
+    let network = networks.enter(&start.sandbox);
+    let output = swarm_sandbox::launch::Output { stdout, stderr, door, network };
     let mut channel = None;
     let launched = match &work {
         Work::Program(program) => swarm_sandbox::launch(&policy, program, output),

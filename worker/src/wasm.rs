@@ -159,7 +159,8 @@ impl Compilation<'_> {
         for pipe in [&stdout, &stderr] {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
-        let output = swarm_sandbox::launch::Output { stdout: stdout_end, stderr: stderr_end, door: None };
+        let output =
+            swarm_sandbox::launch::Output { stdout: stdout_end, stderr: stderr_end, door: None, network: None };
         let caged = swarm_sandbox::launch_compiler(&policy, self.engine, module, output)
             .map_err(|error| refused(&error.step, error.reason))?;
         let mut running = Running {

@@ -219,7 +219,7 @@ pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> R
     let argv = ["sh", "-c", script].map(str::to_owned);
     let program = Program::new(&argv, &cage.environment(), policy.get().worktree.at()).expect("a plain command");
     let (out, out_end) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
-    let output = Output { stdout: out_end.try_clone().expect("a copy"), stderr: out_end, door: None };
+    let output = Output { stdout: out_end.try_clone().expect("a copy"), stderr: out_end, door: None, network: None };
     let mut caged = launch(policy, &program, output).map_err(|refused| refused.to_string())?;
     let mut entered = Err("it ended without a word".to_owned());
     while let Ok(words) = caged.read() {

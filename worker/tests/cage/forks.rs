@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -12,7 +13,7 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use swarm_protocol::fork_server::{FORK, REPLY_BYTES, Reply};
-use swarm_protocol::{Ended, FrameReader, FromWorker, Start, Tier, ToWorker, encode};
+use swarm_protocol::{Ended, FrameReader, FromWorker, NetworkSpec, Start, Tier, ToWorker, encode};
 
 use crate::Case;
 use crate::fixture::{Cage, is_alive, soon};
@@ -27,6 +28,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("server and workers end with the coordinator", coordinator_gone),
         Case::new("a request without pipes is refused and harms nobody", bad_request),
         Case::new("a worker that ends before anybody asks is replaced", spare_killed),
+        Case::new("a network that a job left untouched is passed on", untouched_network),
+        Case::new("no job finds anything in its network", always_new_network),
     ]
 }
 
@@ -193,7 +196,9 @@ fn no_shared_pipes(tier: Tier) {
             for other in [&two, &servers] {
                 assert!(!pipes(&one).iter().any(|pipe| other.contains(pipe)), "{one:?} {other:?}");
             }
-            assert!(!two.iter().chain(&one).any(|name| name.starts_with("socket:")), "{one:?} {two:?}");
+            // Not the coordinator's; but for the way of an untouched network to the server, on which workers cannot listen.
+            let sockets = |all: &[String]| all.iter().filter(|name| name.starts_with("socket:")).count();
+            assert!(sockets(&one) <= 1 && sockets(&two) <= 1, "{one:?} {two:?}");
         }
         hidden => {
             assert!(!rustix::process::getuid().is_root() && hidden[0].is_none(), "{hidden:?}");
@@ -256,4 +261,47 @@ fn bad_request(tier: Tier) {
     let (one, _) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     assert!(matches!(server.ask(&[one]), (Reply::Failed(_), None)));
     assert_eq!(server.fork(&cage.start("exit 0")).end(), Some(Ended::Exited { code: 0 }));
+}
+
+/// Whether the server has a network for its next worker, after a job with this script and another one.
+fn passes_on(tier: Tier, script: &str) -> bool {
+    let (server, cage) = (Server::start(), Cage::new(tier));
+    let first = server.fork(&cage.start(script));
+    let process = first.pidfd.try_clone().expect("a copy");
+    assert_eq!(first.end(), Some(Ended::Exited { code: 0 }), "{script}");
+    // What it passes on, it does after its last word.
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], None).expect("it ends");
+    // The next worker was forked before that. A job on the host's network gives nothing back.
+    let mut start = cage.start("exit 0");
+    start.sandbox.network = NetworkSpec::Host;
+    let second = server.fork(&start);
+    let taken = second.pid();
+    assert_eq!(second.end(), Some(Ended::Exited { code: 0 }));
+    let next = server.spare(&taken);
+    descriptors(&next).expect("our own").iter().any(|name| name.starts_with("net:"))
+}
+
+fn untouched_network(tier: Tier) {
+    if tier == Tier::Landlock || !rustix::process::getuid().is_root() {
+        println!("skip: only root has networks to pass on");
+        return;
+    }
+    assert!(passes_on(tier, "exit 0"));
+    assert!(passes_on(tier, "echo > /tmp/file; cat /proc/net/dev /proc/net/snmp"));
+    for touched in ["tcp-loopback", "flow-label"] {
+        assert!(!passes_on(tier, &format!("$SELF __attack {touched}")), "{touched}");
+    }
+}
+
+fn always_new_network(tier: Tier) {
+    if tier == Tier::Landlock {
+        println!("skip: without namespaces there are no sockets");
+        return;
+    }
+    let (server, cage) = (Server::start(), Cage::new(tier));
+    let new = "test $(wc -l </proc/net/dev) = 3 && ! grep -q '[1-9]' /proc/net/ip6_flowlabel && grep 'lo:' /proc/net/dev | grep -qv '[1-9]'";
+    for _ in 0..4 {
+        let script = format!("{new} && $SELF __attack tcp-loopback && ! {{ {new}; }}");
+        assert_eq!(server.fork(&cage.start(&script)).end(), Some(Ended::Exited { code: 0 }));
+    }
 }

@@ -59,6 +59,7 @@ const ATTACKS: &[(&str, Act)] = &[
     }),
     ("tcp-loopback", tcp_loopback),
     ("tcp-hold", tcp_hold),
+    ("flow-label", flow_label),
     ("listen-anywhere", |_| errno(std::net::TcpListener::bind("0.0.0.0:0").map(drop))),
     ("listen-unbound", |_| rustix::net::listen(tcp_socket()?, 1)),
     ("udp-send", udp_send),
@@ -280,6 +281,20 @@ fn tcp_loopback(_: &[String]) -> Result<(), Errno> {
     let listener = std::net::TcpListener::bind("127.0.0.1:8080");
     let listener = listener.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     errno(TcpStream::connect("127.0.0.1:8080").and_then(|_| listener.accept()).map(drop))
+}
+
+/// Has the kernel make a flow label, which outlives its socket by six seconds. Source: `struct in6_flowlabel_req` in linux/in6.h.
+fn flow_label(_: &[String]) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd as _;
+    const CREATE: u16 = 1;
+    const SHARED_WITH_ALL: u8 = 255;
+    let mut request = [0; 32];
+    request[15] = 1;
+    request[21] = SHARED_WITH_ALL;
+    request[22..24].copy_from_slice(&CREATE.to_ne_bytes());
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET6, rustix::net::SocketType::STREAM, None)?;
+    let [fd, level, option] = [socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_FLOWLABEL_MGR].map(i64::from);
+    call(libc::SYS_setsockopt, [fd, level, option, request.as_mut_ptr() as i64, 32])
 }
 
 fn tcp_socket() -> Result<std::os::fd::OwnedFd, Errno> {
