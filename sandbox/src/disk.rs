@@ -5,7 +5,8 @@
 //! last walk ([`Disk::is_suspect`]), which costs two microseconds and bounds what the job can have written; only when that
 //! could be too much, or after a while, it walks what the job wrote ([`Disk::walk`]). An inode counts when it was changed after the
 //! launch, by its ctime, which nothing but the kernel sets: so a plain copy of a big tree costs nothing until it is touched,
-//! and an overlay's upper layer counts whole.
+//! and an overlay's upper layer counts whole. Bytes count once, however many names a file has; each name counts as a file,
+//! because whoever walks the folder afterwards has to look at each.
 //!
 //! Source: stat(2), statvfs(3), inode(7).
 
@@ -40,7 +41,7 @@ const LINKED_MAX: usize = 1 << 20;
 pub struct Written {
     /// Bytes on disk.
     pub bytes: u64,
-    /// Files and folders.
+    /// Files and folders, a file once for each of its names.
     pub files: u64,
 }
 
@@ -62,6 +63,7 @@ pub struct Disk {
     /// What changed since is the job's.
     since: Timespec,
     last: Written,
+    last_walk: Instant,
     next_walk: Instant,
 }
 
@@ -72,12 +74,14 @@ impl Disk {
     /// # Errors
     /// The system's, for a folder that can be written and not read.
     pub fn new(draft: &Draft) -> io::Result<Disk> {
+        let now = Instant::now();
         let mut disk = Disk {
             roots: Vec::new(),
             systems: Vec::new(),
             since: clock_gettime(ClockId::RealtimeCoarse),
             last: Written::default(),
-            next_walk: Instant::now() + WALK_AFTER,
+            last_walk: now,
+            next_walk: now + WALK_AFTER,
         };
         let mut devices = HashSet::new();
         for path in writable(draft) {
@@ -115,6 +119,12 @@ impl Disk {
         now >= self.next_walk
     }
 
+    /// Whether a job that has ended needs a last walk without a suspicion: names of one file take next to nothing from the
+    /// file system, so a job that made them since the last walk raised none.
+    pub fn is_last_walk_due(&self, now: Instant) -> bool {
+        now >= self.last_walk + WALK_AFTER
+    }
+
     /// Walks everything and remembers what is free now. Ends early when `bound` is passed.
     pub fn walk(&mut self, bound: Written) -> Walked {
         let started = Instant::now();
@@ -130,7 +140,8 @@ impl Disk {
         for ((_, free), now) in self.systems.iter_mut().zip(free_now) {
             *free = now.unwrap_or(*free);
         }
-        self.next_walk = Instant::now() + WALK_AFTER.max(started.elapsed() * WALK_SHARE);
+        self.last_walk = Instant::now();
+        self.next_walk = self.last_walk + WALK_AFTER.max(started.elapsed() * WALK_SHARE);
         Walked::Whole(walk.found)
     }
 }
@@ -230,12 +241,16 @@ impl Walk {
         if changed < (self.since.tv_sec, self.since.tv_nsec) {
             return;
         }
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let several = !is_folder && stat.st_nlink > 1 && self.linked.len() < LINKED_MAX;
-        if several && !self.linked.insert((stat.st_dev, stat.st_ino)) {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let several = kind != FileType::Directory && stat.st_nlink > 1 && self.linked.len() < LINKED_MAX;
+        let is_known = several && !self.linked.insert((stat.st_dev, stat.st_ino));
+        // Overlay shares one inode among the marks of what is gone; there are no more of them than there were files.
+        if !is_known || kind != FileType::CharacterDevice {
+            self.found.files += 1;
+        }
+        if is_known {
             return;
         }
-        self.found.files += 1;
         self.found.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
     }
 }
@@ -306,8 +321,29 @@ mod tests {
         let sparse = fs::File::create(it.folder.join("sparse")).expect("a file");
         sparse.set_len(1 << 40).expect("holes");
         let after = it.written();
-        assert_eq!(after.files - before.files, 2, "one file of two names, and one of holes");
+        assert_eq!(after.files - before.files, 3, "one file of two names, and one of holes");
         assert!((100_000..2_000_000).contains(&(after.bytes - before.bytes)), "{after:?}");
+    }
+
+    #[test]
+    fn each_name_of_a_file_counts_and_its_bytes_once() {
+        let mut it = Fixture::new("names");
+        fs::write(it.folder.join("a"), vec![1; 100_000]).expect("space");
+        let one = it.written();
+        (0..500).for_each(|n| fs::hard_link(it.folder.join("a"), it.folder.join(n.to_string())).expect("links"));
+        let many = it.written();
+        assert_eq!(many.files - one.files, 500);
+        assert!(many.bytes - one.bytes < 100_000, "no more than the folder's own: {many:?}");
+    }
+
+    #[test]
+    fn a_job_of_more_than_a_moment_is_walked_at_its_end() {
+        let mut it = Fixture::new("last");
+        let now = Instant::now();
+        assert!(!it.disk.is_last_walk_due(now) && it.disk.is_last_walk_due(now + WALK_AFTER));
+        it.disk.next_walk = now + 100 * WALK_AFTER;
+        it.written();
+        assert!(!it.disk.is_last_walk_due(Instant::now()), "it was walked just now");
     }
 
     #[test]

@@ -192,7 +192,8 @@ impl Watchdog {
             Written { bytes: self.limits.disk_bytes.unwrap_or(u64::MAX), files: self.limits.files.unwrap_or(u64::MAX) };
         let disk = self.disk.as_mut()?;
         let suspect = disk.is_suspect(bound);
-        let due = tree.is_some() && disk.is_walk_due(Instant::now());
+        let now = Instant::now();
+        let due = if tree.is_some() { disk.is_walk_due(now) } else { disk.is_last_walk_due(now) };
         if !suspect && !due {
             return None;
         }
