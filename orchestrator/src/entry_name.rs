@@ -77,6 +77,17 @@ pub fn folded(name: &[u8]) -> Vec<u8> {
     }
 }
 
+/// A name as the least careful of all systems reads it: without case, without what HFS+ drops, without what NTFS drops at the
+/// end (dots, spaces, the name of a stream). For lists of names that are looked out for, never for what may stand in a tree.
+pub fn widest(name: &[u8]) -> Vec<u8> {
+    let mut name = folded(name);
+    if let Some(stream) = name.iter().skip(1).position(|&byte| byte == b':') {
+        name.truncate(stream + 1);
+    }
+    name.truncate(name.len() - name.iter().rev().take_while(|&&byte| byte == b'.' || byte == b' ').count());
+    name
+}
+
 /// HFS+ drops these code points when it compares; ASCII is lowered on the way.
 fn without_ignorables(name: &[u8]) -> Vec<u8> {
     let lowered = name.to_ascii_lowercase();
@@ -157,6 +168,20 @@ mod tests {
             assert!(is_steering_file(name), "{}", name.escape_ascii());
         }
         assert!(!is_steering_file(b"gitmodules") && !is_steering_file(b"gitmod~9"));
+    }
+
+    #[test]
+    fn the_widest_reading_is_what_any_system_may_open() {
+        for (name, read) in [
+            (".ENVRC", ".envrc"),
+            ("Build.rs. .", "build.rs"),
+            ("build.rs::$DATA", "build.rs"),
+            (".vs\u{200d}code", ".vscode"),
+            (":x", ":x"),
+            ("..", ""),
+        ] {
+            assert_eq!(String::from_utf8(widest(name.as_bytes())).unwrap(), read, "{name}");
+        }
     }
 
     #[test]
