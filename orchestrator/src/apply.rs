@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{IndexEntry, Oid, RepositoryState, Signature, Status, StatusOptions, Time};
+use git2::{IndexEntry, Oid, RepositoryState, Signature, Time};
 
 use crate::collect::display_path;
 use crate::collect::rules::judge_together;
@@ -24,6 +24,8 @@ use crate::tree::TreeError;
 
 /// Who may write into a checkout.
 mod claim;
+/// What lies where files belong.
+mod in_the_way;
 /// How far landed changes may reach.
 mod scopes;
 /// What was half written is taken back.
@@ -31,6 +33,8 @@ mod undo;
 
 pub use claim::unlock_index;
 use claim::{Claim, HeldIndex, Note};
+pub use in_the_way::Obstacle;
+use in_the_way::refuse_overwriting;
 pub use scopes::Scopes;
 use scopes::carried_too_far;
 
@@ -71,6 +75,12 @@ pub enum ApplyError {
     LocalChanges {
         /// Rendered for people; at most 20.
         paths: Vec<String>,
+    },
+    /// Something that no change of anybody's is lies where files belong.
+    #[error("apply: {} in the way", named_obstacles(obstacles))]
+    InTheWay {
+        /// At least one, at most 20.
+        obstacles: Vec<Obstacle>,
     },
     /// The branches changed the same places.
     #[error("merge: both sides changed {}", paths.join(", "))]
@@ -262,46 +272,6 @@ fn merged_tree(git: &git2::Repository, ours: Oid, theirs: Oid) -> Result<(Oid, V
     Ok((index.write_tree_to(git)?, paths.into_iter().take(PATHS_MAX).collect()))
 }
 
-/// Compares what will be written with what is changed in the checkout: staged, unstaged, untracked or ignored.
-fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> Result<(), ApplyError> {
-    let diff = git.diff_tree_to_tree(Some(&git.find_tree(from)?), Some(&git.find_tree(to)?), None)?;
-    let mut touched: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for delta in diff.deltas() {
-        for file in [delta.old_file(), delta.new_file()] {
-            touched.extend(file.path_bytes().map(<[u8]>::to_vec));
-        }
-    }
-    let mut options = StatusOptions::new();
-    options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(true).recurse_ignored_dirs(false);
-    let mut paths = Vec::new();
-    for entry in git.statuses(Some(&mut options))?.iter() {
-        let path = entry.path_bytes();
-        // A whole ignored folder is one entry that ends in a slash.
-        let in_the_way = match path.strip_suffix(b"/") {
-            Some(folder) => {
-                touched.contains(folder)
-                    || touched.range(path.to_vec()..).next().is_some_and(|first| {
-                        first.starts_with(path) && git.workdir().is_some_and(|root| exists_below(root, first))
-                    })
-            }
-            None => touched.contains(path) || lies_below_touched(path, &touched),
-        };
-        if entry.status() != Status::CURRENT && in_the_way && paths.len() < PATHS_MAX {
-            paths.push(shown(path));
-        }
-    }
-    if paths.is_empty() { Ok(()) } else { Err(ApplyError::LocalChanges { paths }) }
-}
-
-/// Whether a file that will be written takes the place of a folder that `path` lies in.
-fn lies_below_touched(path: &[u8], touched: &BTreeSet<Vec<u8>>) -> bool {
-    path.iter().enumerate().any(|(at, &byte)| byte == b'/' && touched.contains(&path[..at]))
-}
-
-fn exists_below(root: &Path, path: &[u8]) -> bool {
-    root.join(OsStr::from_bytes(path)).symlink_metadata().is_ok()
-}
-
 /// Makes each file that a checkout writes an effect at which a test can end the process.
 fn count_files(options: &mut CheckoutBuilder<'_>) {
     // The first call comes before the first file. Of an error libgit2 is not told; what follows fails then, too.
@@ -336,6 +306,11 @@ fn move_head(
     }
 }
 
+fn named_obstacles(obstacles: &[Obstacle]) -> String {
+    let all: Vec<String> = obstacles.iter().map(Obstacle::to_string).collect();
+    format!("{} {}", all.join(", "), if all.len() == 1 { "is" } else { "are" })
+}
+
 fn under_way(state: RepositoryState) -> Option<&'static str> {
     match state {
         RepositoryState::Clean => None,
@@ -348,14 +323,14 @@ fn under_way(state: RepositoryState) -> Option<&'static str> {
     }
 }
 
-fn shown(path: &[u8]) -> String {
-    crate::report::sanitize::name(&String::from_utf8_lossy(path))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
+
+    use git2::Status;
 
     use super::*;
     use crate::repository::IdentitySource;
@@ -383,6 +358,19 @@ mod tests {
 
         fn target(&self, changes: &[(&str, &str)]) -> Oid {
             commit(&self.git, &with(changes), &[self.base])
+        }
+
+        /// The base and one more file, in folders.
+        fn deep_target(&self, path: &str) -> Oid {
+            let blob = self.git.blob(b"theirs\n").expect("a blob");
+            let base = self.git.find_commit(self.base).expect("exists").tree().expect("exists");
+            let tree = git2::build::TreeUpdateBuilder::new()
+                .upsert(path, blob, git2::FileMode::Blob)
+                .create_updated(&self.git, &base);
+            let tree = self.git.find_tree(tree.expect("a tree")).expect("just written");
+            let who = Signature::new("t", "t@example.org", &Time::new(1, 0)).expect("legal");
+            let parent = self.git.find_commit(self.base).expect("exists");
+            self.git.commit(None, &who, &who, "m", &tree, &[&parent]).expect("a commit")
         }
 
         /// A commit on the checkout's branch with other files than the base.
@@ -481,13 +469,48 @@ mod tests {
         let it = Fixture::new();
         let target = it.target(&[("ignored", "theirs\n")]);
         fs::write(it.path("ignored"), "mine\n").expect("a write");
-        assert!(matches!(it.refused(target), ApplyError::LocalChanges { .. }));
+        assert!(matches!(it.refused(target), ApplyError::InTheWay { .. }));
         assert_eq!(it.read("ignored"), "mine\n");
         let target = it.target(&[("out", "a file now\n")]);
         fs::create_dir(it.path("out")).expect("a folder");
         fs::write(it.path("out/built"), "mine\n").expect("a write");
         it.refused(target);
         assert_eq!(it.read("out/built"), "mine\n");
+    }
+
+    #[test]
+    fn what_git_says_nothing_of_is_named_and_stays() {
+        type Put = fn(&Path);
+        let puts: [(&str, &str, Put); 6] = [
+            ("pipe", "pipe (a pipe) is in the way", |at| {
+                let kind = rustix::fs::FileType::Fifo;
+                rustix::fs::mknodat(rustix::fs::CWD, at, kind, rustix::fs::Mode::RWXU, 0).expect("a pipe");
+            }),
+            ("socket", "socket (a socket) is in the way", |at| drop(UnixListener::bind(at).expect("a socket"))),
+            ("ignored", "ignored (a symbolic link) is in the way", |at| symlink("/etc/hostname", at).expect("a link")),
+            ("out/sub/f", "out (a symbolic link) is in the way", |at| symlink("/", up(at, 2)).expect("a link")),
+            ("out/sub/f", "out (a file that git ignores", |at| fs::write(up(at, 2), "mine").expect("a write")),
+            ("dir/f", "dir (a pipe) is in the way", |at| {
+                let kind = rustix::fs::FileType::Fifo;
+                rustix::fs::mknodat(rustix::fs::CWD, up(at, 1), kind, rustix::fs::Mode::RWXU, 0).expect("a pipe");
+            }),
+        ];
+        for (name, said, put) in puts {
+            let it = Fixture::new();
+            let target = it.deep_target(name);
+            put(&it.path(name));
+            let refused = it.refused(target);
+            let ApplyError::InTheWay { obstacles } = &refused else { panic!("{name}: {refused:?}") };
+            assert!(refused.to_string().contains(said), "{refused}");
+            assert!(obstacles[0].at.symlink_metadata().is_ok(), "{name} stays where it is");
+            fs::rename(&obstacles[0].at, it.path("moved-away")).expect("as the hint says");
+            it.apply(target).expect("nothing is in the way any more");
+            assert_eq!(it.read(name), "theirs\n");
+        }
+    }
+
+    fn up(path: &Path, steps: usize) -> &Path {
+        path.ancestors().nth(steps).expect("below the checkout")
     }
 
     #[test]

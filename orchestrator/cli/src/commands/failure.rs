@@ -166,6 +166,11 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Sparse => format!("git merge {branch} does it, the branch is an ordinary one"),
         // Untracked files may be in the way, too.
         ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
+        ApplyError::InTheWay { obstacles } => {
+            let at = obstacles.first().map(|first| first.at.to_string_lossy()).unwrap_or_default();
+            let (from, to) = (sanitize::shell_word(&at), sanitize::shell_word(&format!("{at}.mine")));
+            format!("nothing has changed; mv -n {from} {to}, then apply again")
+        }
         ApplyError::Conflicts { .. } => {
             format!("git merge {branch}, and solve the conflicts there; nothing has changed yet")
         }
@@ -193,6 +198,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let code = match error {
         ApplyError::Conflicts { .. }
         | ApplyError::LocalChanges { .. }
+        | ApplyError::InTheWay { .. }
         | ApplyError::Hostile(_)
         | ApplyError::OutOfScope { .. } => exit::TASK_FAILED,
         ApplyError::Busy(LockError::Held { .. }) => exit::HELD,

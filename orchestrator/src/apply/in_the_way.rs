@@ -1,0 +1,136 @@
+//! What lies in a checkout where an application would write. Git tells what is changed, untracked or ignored; of pipes, sockets
+//! and devices, and of links in the place of folders, it says nothing, so those are looked for one by one.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use git2::{Oid, Status, StatusOptions};
+
+use super::{ApplyError, PATHS_MAX};
+use crate::collect::display_path;
+
+/// Something that is nobody's change and has to make way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Absolute.
+    pub at: PathBuf,
+    /// From the checkout's root, rendered for people.
+    shown: String,
+    what: &'static str,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.shown, self.what)
+    }
+}
+
+/// Compares what will be written with what is there: staged, unstaged, untracked, ignored or unknown to git.
+pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> Result<(), ApplyError> {
+    let root = git.workdir().ok_or(ApplyError::Bare)?;
+    let diff = git.diff_tree_to_tree(Some(&git.find_tree(from)?), Some(&git.find_tree(to)?), None)?;
+    let (mut touched, mut written) = (BTreeSet::new(), BTreeSet::new());
+    for delta in diff.deltas() {
+        for file in [delta.old_file(), delta.new_file()] {
+            touched.extend(file.path_bytes().map(<[u8]>::to_vec));
+        }
+        written.extend(delta.new_file().path_bytes().filter(|_| delta.new_file().exists()).map(<[u8]>::to_vec));
+    }
+    let (changes, mut obstacles) = known_to_git(git, root, &touched)?;
+    if !changes.is_empty() {
+        return Err(ApplyError::LocalChanges { paths: changes });
+    }
+    let mut folders = HashSet::new();
+    let unknown = written.iter().filter_map(|path| on_the_way(root, path, &touched, &mut folders));
+    for path in unknown {
+        let found = obstacle(root, &path);
+        if obstacles.len() < PATHS_MAX && !obstacles.contains(&found) {
+            obstacles.push(found);
+        }
+    }
+    if obstacles.is_empty() { Ok(()) } else { Err(ApplyError::InTheWay { obstacles }) }
+}
+
+/// What git tells: changes of somebody's, rendered for people, and what it ignores.
+fn known_to_git(
+    git: &git2::Repository,
+    root: &Path,
+    touched: &BTreeSet<Vec<u8>>,
+) -> Result<(Vec<String>, Vec<Obstacle>), ApplyError> {
+    let mut options = StatusOptions::new();
+    options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(true).recurse_ignored_dirs(false);
+    let (mut changes, mut obstacles) = (Vec::new(), Vec::new());
+    for entry in git.statuses(Some(&mut options))?.iter() {
+        let path = entry.path_bytes();
+        // A whole ignored folder is one entry that ends in a slash.
+        let folder = path.strip_suffix(b"/");
+        let below = || touched.range(path.to_vec()..).next().filter(|first| first.starts_with(path));
+        let in_the_way = match folder {
+            Some(folder) if touched.contains(folder) => Some(folder),
+            Some(_) => below().map(Vec::as_slice).filter(|first| exists(root, first)),
+            None => Some(path).filter(|path| touched.contains(*path) || lies_below_touched(path, touched)),
+        };
+        match in_the_way {
+            Some(at) if entry.status() == Status::IGNORED && obstacles.len() < PATHS_MAX => {
+                obstacles.push(obstacle(root, at));
+            }
+            Some(_) if !matches!(entry.status(), Status::CURRENT | Status::IGNORED) && changes.len() < PATHS_MAX => {
+                changes.push(display_path(path));
+            }
+            _ => {}
+        }
+    }
+    Ok((changes, obstacles))
+}
+
+/// Whether a file that will be written takes the place of a folder that `path` lies in.
+fn lies_below_touched(path: &[u8], touched: &BTreeSet<Vec<u8>>) -> bool {
+    path.iter().enumerate().any(|(at, &byte)| byte == b'/' && touched.contains(&path[..at]))
+}
+
+fn exists(root: &Path, path: &[u8]) -> bool {
+    root.join(OsStr::from_bytes(path)).symlink_metadata().is_ok()
+}
+
+/// The first place on the way to a file that will be written, or its own, where something is that git does not tell of. `folders`
+/// are those that were found to be such.
+fn on_the_way(
+    root: &Path,
+    path: &[u8],
+    touched: &BTreeSet<Vec<u8>>,
+    folders: &mut HashSet<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    for (end, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+        let above = &path[..end];
+        if folders.contains(above) {
+            continue;
+        }
+        match root.join(OsStr::from_bytes(above)).symlink_metadata() {
+            Ok(metadata) if metadata.is_dir() => folders.insert(above.to_vec()),
+            // A tracked file or link, which goes.
+            Ok(_) if touched.contains(above) => return None,
+            Ok(_) => return Some(above.to_vec()),
+            Err(_) => return None,
+        };
+    }
+    let kind = root.join(OsStr::from_bytes(path)).symlink_metadata().ok()?.file_type();
+    (!kind.is_file() && !kind.is_symlink() && !kind.is_dir()).then(|| path.to_vec())
+}
+
+fn obstacle(root: &Path, path: &[u8]) -> Obstacle {
+    let at = root.join(OsStr::from_bytes(path));
+    let what = match at.symlink_metadata().map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() => "a folder that git ignores",
+        Ok(kind) if kind.is_symlink() => "a symbolic link",
+        Ok(kind) if kind.is_file() => "a file that git ignores or that stands in the place of a folder",
+        Ok(kind) if kind.is_fifo() => "a pipe",
+        Ok(kind) if kind.is_socket() => "a socket",
+        Ok(_) => "a device",
+        Err(_) => "it cannot be looked at",
+    };
+    Obstacle { at, shown: display_path(path), what }
+}
