@@ -12,7 +12,7 @@ use crate::repository::{Repository, RepositoryError};
 pub enum Reader {
     /// A program: the bytes as they are, binary files included, so that `git apply` takes them.
     Program,
-    /// A person at a terminal: made harmless, binary files named only.
+    /// A person at a terminal: made harmless and nothing left out, binary files named only.
     Person(Style),
 }
 
@@ -51,7 +51,8 @@ pub fn write_diff(
         Form::Stat { columns } => {
             let text =
                 diff.stats()?.to_buf(DiffStatsFormat::FULL | DiffStatsFormat::INCLUDE_SUMMARY, columns.into())?;
-            let text: String = text.split(|&byte| byte == b'\n').map(|line| sanitize::line(line) + "\n").collect();
+            let lines = text.split(|&byte| byte == b'\n');
+            let text: String = lines.map(|line| sanitize::whole_line(line) + "\n").collect();
             Ok(out.write_all(text.trim_end_matches('\n').as_bytes()).and_then(|()| out.write_all(b"\n")))
         }
     }
@@ -96,7 +97,7 @@ fn for_a_person(bytes: &[u8], origin: char, style: Style) -> String {
     bytes
         .split(|&byte| byte == b'\n')
         .map(|line| {
-            let line = sanitize::line(line);
+            let line = sanitize::whole_line(line);
             let line = tone.map_or_else(|| line.clone(), |tone| style.paint(tone, &line));
             line + "\n"
         })
@@ -137,9 +138,10 @@ mod tests {
     #[test]
     fn a_person_sees_no_control_characters() {
         let text = check(Form::Patch, Reader::Person(Style::Plain));
-        assert!(text.contains("-one\n+two\n") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("-one\n+\\u{1b}[31mtwo\n") && !text.contains('\u{1b}'), "{text}");
         let text = check(Form::Stat { columns: 80 }, Reader::Person(Style::Plain));
         assert!(text.contains("3 files changed") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("c\\u{1b}[2J"), "a name is shown with all that is in it: {text}");
     }
 
     #[test]

@@ -26,6 +26,14 @@ pub fn line(bytes: &[u8]) -> String {
     without_commands(shown)
 }
 
+/// One line of a text that a person judges, a change above all: nothing of it is left out. What [`line`] would drop, and what
+/// stands before a carriage return, is spelled out, because a compiler reads it; only tabs stay what they are.
+pub fn whole_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let pieces: Vec<String> = text.split('\t').map(name).collect();
+    without_commands(pieces.join("\t"))
+}
+
 /// Commands that GitHub's runner takes from the start of a line that a step prints, behind any white space: `::error file=x::`.
 /// Source: actions/runner, `ActionCommand.TryParseV2` and the commands that it registers.
 const COMMANDS: &[&str] = &[
@@ -164,7 +172,7 @@ fn skip_string(chars: &mut Chars<'_>) {
 }
 
 /// Characters that act on a screen instead of appearing on it, or that nobody can see.
-fn is_deceptive(c: char) -> bool {
+pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -227,6 +235,19 @@ mod tests {
         check(b"\xff\xfe", "\u{fffd}\u{fffd}");
         check("grün 日本\tx".as_bytes(), "grün 日本    x");
         assert_eq!(name("a\nb\u{202e}\x1b[31m"), "a\\nb\\u{202e}\\u{1b}[31m");
+    }
+
+    #[test]
+    fn who_judges_a_text_sees_all_of_it() {
+        for (text, shown) in [
+            ("+evil();\r+harmless();", "+evil();\\r+harmless();"),
+            ("+a \u{1b}]0;; evil()\u{7} b", "+a \\u{1b}]0;; evil()\\u{7} b"),
+            ("+if a\u{202e} \u{2066}// b\u{2069}", "+if a\\u{202e} \\u{2066}// b\\u{2069}"),
+            ("+\tindented gr\u{fc}n", "+\tindented gr\u{fc}n"),
+            (" ::error::x ##[group]", " : :error::x # #[group]"),
+        ] {
+            assert_eq!(whole_line(text.as_bytes()), shown);
+        }
     }
 
     #[test]
