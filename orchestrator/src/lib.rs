@@ -18,6 +18,8 @@ pub mod clock;
 pub mod collect;
 /// A change becomes a commit and a ref.
 pub mod commit;
+/// How many files a coordinator may hold open.
+mod descriptors;
 /// The loop that owns all run state.
 pub mod dispatcher;
 /// The egress proxy: what a cage may reach of the network.

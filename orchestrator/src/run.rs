@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::base::{BaseError, BaseSettings, Bases, Layers};
 use crate::cache::CacheError;
 use crate::commit::{self, Signing};
+use crate::descriptors;
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::core::{Options, RunCore, RunFacts, StopCause};
 use crate::egress::Egress;
@@ -264,7 +265,7 @@ impl Stage<'_> {
         let signing = self.signing()?;
         // One mask for all: what one task was let read, another may print.
         let secrets = Secrets::new(cages.values().flat_map(Cage::secrets));
-        let (permit, egress) = (permitted.clone(), self.egress());
+        let (permit, egress) = (permitted.clone(), self.egress(jobs));
         let runner = Jobs { worker, permit, progress: heard, grace_ms: GRACE_MS, egress, secrets };
         let (verify_permit, verify_permitted) = watch::channel(Permit::Run);
         let train_jobs = Jobs { permit: verify_permitted, ..runner.clone() };
@@ -438,8 +439,10 @@ impl Stage<'_> {
     }
 
     /// The run's folder is the only place where its workers' doors can be knocked at.
-    fn egress(&self) -> Egress {
-        Egress::new(self.state.path(&StateDir::run(self.journal.run())), self.settings.resolver.clone())
+    fn egress(&self, jobs: usize) -> Egress {
+        descriptors::raise();
+        let folder = self.state.path(&StateDir::run(self.journal.run()));
+        Egress::new(folder, self.settings.resolver.clone(), descriptors::connections_for(jobs))
     }
 
     /// Every policy that a task uses, resolved on this host.

@@ -21,6 +21,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 
+use crate::descriptors;
 use crate::fault;
 use crate::fork_server::{ForkServer, ForkedWorker};
 
@@ -162,8 +163,10 @@ impl WorkerProgram {
             .stdout(Stdio::from(output))
             .stderr(Stdio::from(diagnostics))
             .kill_on_drop(true)
-            .spawn();
-        child.map(Process::Started).map_err(WorkerError::Spawn)
+            .spawn()
+            .map_err(WorkerError::Spawn)?;
+        descriptors::lower(child.id());
+        Ok(Process::Started(child))
     }
 
     /// Asks a worker what this machine can do; overlays are tried in `state`.

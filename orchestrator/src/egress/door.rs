@@ -29,7 +29,7 @@ use crate::model::broker::endpoint::{Desk, Settings};
 
 /// The proxy's port inside a network namespace: one that no program takes by habit.
 pub const PORT: u16 = 31_280;
-/// Connections of one job at once; further ones wait.
+/// Connections of one job at once, where the coordinator may hold so many; further ones wait.
 pub const CONNECTIONS_MAX: usize = 256;
 /// Bytes of a token before they are written in hexadecimal.
 const TOKEN_BYTES: usize = 16;
@@ -73,6 +73,7 @@ pub enum Beside {
 pub struct Egress {
     folder: PathBuf,
     resolver: Resolver,
+    connections_max: usize,
     next: Arc<AtomicU64>,
 }
 
@@ -91,9 +92,10 @@ pub struct Door {
 }
 
 impl Egress {
-    /// Doors whose unix sockets lie in `folder`, which nobody else can enter.
-    pub fn new(folder: PathBuf, resolver: Resolver) -> Self {
-        Egress { folder, resolver, next: Arc::default() }
+    /// Doors whose unix sockets lie in `folder`, which nobody else can enter; each serves so many connections at once, and
+    /// further ones wait.
+    pub fn new(folder: PathBuf, resolver: Resolver, connections_max: usize) -> Self {
+        Egress { folder, resolver, connections_max, next: Arc::default() }
     }
 
     /// A door for one job of a cage in `tier`. Must be called inside a runtime.
@@ -119,12 +121,12 @@ impl Egress {
                 let path = self.folder.join(format!("door-{}", self.next.fetch_add(1, Ordering::Relaxed)));
                 let listener = listen_at(&path)?;
                 let unlink = Unlink(path.clone());
-                let gate = Arc::clone(&gate);
+                let (gate, connections_max) = (Arc::clone(&gate), self.connections_max);
                 let task = tokio::spawn(async move {
                     let handed_over = hand_over(&listener).await;
                     drop((listener, unlink));
                     match handed_over {
-                        Ok(listener) => accept(listener, gate).await,
+                        Ok(listener) => accept(listener, gate, connections_max).await,
                         Err(error) => tracing::warn!("a job's proxy port was not handed out: {error}"),
                     }
                 });
@@ -134,7 +136,8 @@ impl Egress {
                 let listener = std::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
                 let port = listener.local_addr()?.port();
                 listener.set_nonblocking(true)?;
-                let task = tokio::spawn(accept(TcpListener::from_std(listener)?, Arc::clone(&gate)));
+                let listener = TcpListener::from_std(listener)?;
+                let task = tokio::spawn(accept(listener, Arc::clone(&gate), self.connections_max));
                 let network = (beside == Beside::Nothing).then_some(NetworkSpec::Egress { port, door: None });
                 (port, network, task)
             }
@@ -275,8 +278,8 @@ fn listening(socket: OwnedFd) -> io::Result<TcpListener> {
 }
 
 /// Serves connections until the door is closed.
-async fn accept(listener: TcpListener, gate: Arc<Gate>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(listener: TcpListener, gate: Arc<Gate>, connections_max: usize) {
+    let room = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
