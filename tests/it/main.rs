@@ -38,6 +38,8 @@ mod guests;
 mod half_done;
 /// Commits that workers made themselves.
 mod history;
+/// Tasks that mean harm to the run itself.
+mod hostile;
 /// Workers come from a fork server.
 mod launch;
 /// Random runs whose coordinators die, without processes.

@@ -96,6 +96,9 @@ impl Taking<'_> {
                 continue;
             }
             let inner = if path.is_empty() { name.as_bytes().to_vec() } else { [path, b"/", name.as_bytes()].concat() };
+            if inner.len() > self.limits.path_bytes {
+                return Err(over("path_bytes", self.limits.path_bytes as u64, path));
+            }
             let stat = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| io(error.into()))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {

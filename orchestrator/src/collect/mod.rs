@@ -30,6 +30,7 @@ use crate::base::BaseError;
 use crate::entry_name::is_modules_file;
 use crate::fault;
 use crate::path_globs::{BadGlob, PathGlobs};
+use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
 use crate::worktree::Worktree;
@@ -67,7 +68,8 @@ impl Default for CollectLimits {
             entries: 1_000_000,
             bytes: 2 << 30,
             blob_bytes: 256 << 20,
-            path_bytes: 4096,
+            // What the kernel takes in one piece, less the NUL at its end.
+            path_bytes: 4095,
             depth: 128,
             ignore_rules: 50_000,
         }
@@ -310,12 +312,18 @@ pub fn is_whiteout(metadata: &std::fs::Metadata) -> bool {
     metadata.file_type().is_char_device() && metadata.rdev() == 0
 }
 
-/// Renders a path for people: control characters and foreign bytes escaped.
+/// Renders a path for people: what acts on a screen or cannot be seen is spelled out, and so are foreign bytes.
 pub fn display_path(path: &[u8]) -> String {
     match std::str::from_utf8(path) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => path.escape_ascii().to_string(),
+        Ok(text) => sanitize::name(text),
+        Err(_) => path.escape_ascii().to_string(),
     }
+}
+
+/// Whether a path holds what nobody sees, or what shows it in another order than it has. Git and file systems take such names;
+/// people take them for others.
+pub fn has_unseen_characters(path: &[u8]) -> bool {
+    std::str::from_utf8(path).is_ok_and(|text| text.chars().any(sanitize::is_deceptive))
 }
 
 fn out_of_scope(scope: Option<&PathGlobs>, differences: &[tree::Difference]) -> Option<Refusal> {

@@ -95,6 +95,27 @@ pub fn in_the_way(caches: &[PathBuf], differences: &[Difference]) -> Option<Refu
     })
 }
 
+/// Finds a link that a change puts in the place of what a policy of the plan hides (paths from the root), or of a folder on
+/// the way to it: every later cage of that policy would have to hide what the link leads to, and is refused instead.
+///
+/// # Errors
+/// Those of reading trees.
+pub fn link_to_hidden(odb: &Odb<'_>, hidden: &[PathBuf], base: Oid, result: Oid) -> Result<Option<Refusal>, TreeError> {
+    let is_link = |root, path: &[u8]| {
+        let entry = tree::find(odb, root, path)?;
+        Ok::<bool, TreeError>(entry.is_some_and(|entry| entry.mode == SYMLINK))
+    };
+    for hidden in hidden {
+        for path in hidden.ancestors().map(|path| path.as_os_str().as_bytes()).filter(|path| !path.is_empty()) {
+            if is_link(result, path)? && !is_link(base, path)? {
+                let reason = "a link in the place of what a policy of the plan hides".to_owned();
+                return Ok(Some(Refusal::Hostile { path: path.to_vec(), reason }));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Finds a new name that acts on a terminal or splits a list where it is shown, or that is a path on another system. Git takes
 /// such names; names that the base has already are its own.
 ///

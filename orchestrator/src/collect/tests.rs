@@ -433,7 +433,7 @@ fn a_link_in_the_artifacts_folder_leads_nowhere_else() {
     let patterns = ["build/*".to_owned()];
     let take = || artifacts::take_artifacts(&scene.worktree, &patterns, (&out, "artifacts"), &CollectLimits::default());
     let taken = take();
-    assert!(taken.is_err(), "{taken:?}");
+    assert!(matches!(taken, Ok(artifacts::Taken::Refused(Refusal::Hostile { .. }))), "the worker's fault: {taken:?}");
     std::fs::remove_dir_all(&to).expect("it is ours");
     assert!(matches!(take(), Ok(artifacts::Taken::Refused(Refusal::Hostile { .. }))), "the folder is gone");
     std::fs::create_dir(outside.join("build")).expect("a folder");
@@ -442,6 +442,50 @@ fn a_link_in_the_artifacts_folder_leads_nowhere_else() {
     assert!(matches!(take(), Ok(artifacts::Taken::Refused(Refusal::Hostile { .. }))), "the folder is a link");
     assert_eq!(std::fs::read(outside.join("x")).expect("it is there"), b"precious");
     assert_eq!(std::fs::read(outside.join("build/x")).expect("it is there"), b"precious");
+}
+
+#[test]
+fn what_a_worker_put_in_the_way_of_its_artifacts_is_its_own_fault() {
+    let deep = "d=$(printf 'x%.0s' $(seq 200)); for i in $(seq 20); do mkdir $d; cd $d; done; \
+                echo > $(printf 'y%.0s' $(seq 200))";
+    for (script, in_the_way) in [
+        ("mkdir a; echo > a/x", "touch artifacts/a"),
+        ("mkdir a; echo > a/x", "mkdir -p artifacts/a/x/y"),
+        ("mkdir a; echo > a/x", "ln -s loop artifacts/a; ln -s a artifacts/loop"),
+        (deep, "true"),
+    ] {
+        let scene = scene(Backend::Overlay, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            return;
+        }
+        let out = scene.worktree.attempt_dir();
+        std::fs::create_dir(out.join("artifacts")).expect("a folder");
+        let made = std::process::Command::new("sh").args(["-c", in_the_way]).current_dir(&out).status();
+        assert!(made.expect("a shell").success());
+        let globs = ["a/**".to_owned(), "xxx*/**".to_owned()];
+        let taken = artifacts::take_artifacts(&scene.worktree, &globs, (&out, "artifacts"), &CollectLimits::default());
+        assert!(matches!(taken, Ok(artifacts::Taken::Refused(_))), "{in_the_way}: {taken:?}");
+    }
+}
+
+#[test]
+fn a_path_of_the_kernels_whole_length_is_a_limit_and_no_failure_of_the_machine() {
+    let script = "d=$(printf 'x%.0s' $(seq 200)); for i in $(seq 20); do mkdir $d; cd $d; done; \
+                  head -c 5000000 /dev/urandom > $(printf 'y%.0s' $(seq 76))";
+    check_limit(script, |_| {}, "path_bytes");
+}
+
+#[test]
+fn names_that_people_take_for_others_are_found_and_spelled_out() {
+    for (name, shown) in [
+        ("invoice\u{202e}fdp.exe", Some("invoice\\u{202e}fdp.exe")),
+        (".v\u{200b}scode/tasks.json", Some(".v\\u{200b}scode/tasks.json")),
+        ("\u{3164}", Some("\\u{3164}")),
+        ("gr\u{fc}n/\u{65e5}\u{672c} x", None),
+    ] {
+        assert_eq!(has_unseen_characters(name.as_bytes()), shown.is_some(), "{name:?}");
+        assert_eq!(display_path(name.as_bytes()), shown.unwrap_or(name));
+    }
 }
 
 #[test]

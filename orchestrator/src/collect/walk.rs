@@ -42,7 +42,37 @@ pub(super) enum Stop {
 
 impl<E: Into<CollectError>> From<E> for Stop {
     fn from(error: E) -> Self {
-        Stop::Failed(error.into())
+        match error.into() {
+            CollectError::Io { path, source } if is_the_workers(&source) => {
+                Stop::Refused(Refusal::Hostile { path, reason: format!("it cannot be taken: {source}") })
+            }
+            error => Stop::Failed(error),
+        }
+    }
+}
+
+/// Whether an error says how a worker left something, and nothing of the machine. It had all the time to make names too long,
+/// to put a file in the place of a folder, to lock what it owns; that is no reason to try again, or to doubt the machine.
+fn is_the_workers(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const LEFT_SO: [Errno; 12] = [
+        Errno::ACCESS,
+        Errno::EXIST,
+        Errno::INVAL,
+        Errno::ISDIR,
+        Errno::LOOP,
+        Errno::NAMETOOLONG,
+        Errno::NOTDIR,
+        Errno::NOTEMPTY,
+        Errno::NXIO,
+        Errno::OVERFLOW,
+        Errno::PERM,
+        Errno::XDEV,
+    ];
+    match error.raw_os_error() {
+        Some(number) => LEFT_SO.contains(&Errno::from_raw_os_error(number)),
+        // The word of cap-std for a path that leads out of its folder.
+        None => error.kind() == io::ErrorKind::PermissionDenied,
     }
 }
 

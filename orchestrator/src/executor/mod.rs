@@ -42,6 +42,7 @@ pub mod trees;
 pub mod verify;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,9 +57,11 @@ use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
 use crate::agent::planning;
 use crate::base::BaseError;
 use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
+use crate::collect::rules;
 use crate::collect::self_running::runs_on_its_own;
 use crate::collect::{
-    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path, salvage,
+    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path,
+    has_unseen_characters, salvage,
 };
 use crate::commit::{self, CommitSpec, Signing};
 use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
@@ -85,7 +88,7 @@ use trees::{Start, Trees};
 const AGENT_OUTPUT: &str = "agent";
 
 /// Files that run by themselves which a note names.
-const SELF_RUNNING_NAMED_MAX: usize = 10;
+const NAMED_MAX: usize = 10;
 
 /// Does the work of one run.
 pub struct Executor {
@@ -459,7 +462,10 @@ impl Executor {
     ) -> Result<Taken, TakeError> {
         let limits = CollectLimits::default();
         let (change, refusal) = match collect(&self.repository, worktree, writes, &limits)? {
-            Collected::Change(change) => (Some(change), None),
+            Collected::Change(change) => {
+                let refusal = self.link_to_hidden(&change)?;
+                (Some(change), refusal)
+            }
             Collected::Refused(refusal @ Refusal::OutOfScope { .. }) => {
                 match collect(&self.repository, worktree, None, &limits)? {
                     Collected::Change(change) => (Some(change), Some(refusal)),
@@ -476,6 +482,19 @@ impl Executor {
             Ok::<Kept, TakeError>(kept)
         });
         Ok(Taken { kept: kept.transpose()?, refusal })
+    }
+
+    /// Why a change may not be built on: it puts a link where a policy of the plan hides something in the worktree.
+    fn link_to_hidden(&self, change: &Change) -> Result<Option<Refusal>, TakeError> {
+        let place = self.repository.place();
+        let in_the_tree = |path: &PathBuf| path.strip_prefix(place).map(Path::to_owned).ok();
+        let hidden: Vec<PathBuf> = self.cages.values().flat_map(Cage::hidden).filter_map(in_the_tree).collect();
+        if hidden.is_empty() {
+            return Ok(None);
+        }
+        let git = self.repository.handle()?;
+        let odb = git.odb().map_err(RepositoryError::from)?;
+        Ok(rules::link_to_hidden(&odb, &hidden, change.base_tree, change.tree).map_err(CollectError::from)?)
     }
 
     /// Commits a change and keeps it under the attempt's ref.
@@ -507,6 +526,7 @@ impl Executor {
         let mut notes = change.notes;
         notes.extend(note);
         notes.extend(self_running_note(&change.paths));
+        notes.extend(unseen_note(&change.paths));
         Ok(Kept { summary, commit, notes })
     }
 
@@ -565,14 +585,27 @@ enum TakeError {
 /// Says which of the changed files somebody's tools will execute outside of the cage.
 fn self_running_note(paths: &[ChangedPath]) -> Option<String> {
     let changed = paths.iter().filter(|changed| changed.kind != ChangeKind::Deleted).map(|changed| &changed.path);
-    let all: Vec<&Vec<u8>> = changed.filter(|path| runs_on_its_own(path)).collect();
-    let named: Vec<String> = all.iter().take(SELF_RUNNING_NAMED_MAX).map(|path| display_path(path)).collect();
-    let more = match all.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+    let (_, list) = named(changed.filter(|path| runs_on_its_own(path)).collect())?;
+    Some(format!("it changed what runs by itself outside of the cage: {list}"))
+}
+
+/// Says which new names are not what they look like.
+fn unseen_note(paths: &[ChangedPath]) -> Option<String> {
+    let added = paths.iter().filter(|changed| changed.kind == ChangeKind::Added).map(|changed| &changed.path);
+    Some(match named(added.filter(|path| has_unseen_characters(path)).collect())? {
+        (1, name) => format!("1 new name with characters that nobody sees: {name}"),
+        (count, list) => format!("{count} new names with characters that nobody sees: {list}"),
+    })
+}
+
+/// How many paths there are, and the first of them for people; `None` where there is none.
+fn named(paths: Vec<&Vec<u8>>) -> Option<(usize, String)> {
+    let first: Vec<String> = paths.iter().take(NAMED_MAX).map(|path| display_path(path)).collect();
+    let list = match paths.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     };
-    let list = named.join(", ") + &more;
-    (!named.is_empty()).then(|| format!("it changed what runs by itself outside of the cage: {list}"))
+    (!paths.is_empty()).then_some((paths.len(), list))
 }
 
 /// What a person should know of a command that ran; `known` is what the run's own report says is not enforced.
