@@ -108,16 +108,25 @@ impl Lower<'_> {
     /// An agent; `None` when it is told nothing, which is reported.
     pub fn agent(&mut self, node: &Node) -> Option<Agent> {
         let table = node.table()?;
-        let inside = |key: &str| table.get(key).and_then(Node::text).and_then(|text| path_inside(text).ok());
         for key in ["allow", "ask", "deny"] {
             self.rules(table, key);
         }
-        let prompt = table.get("prompt").map(|node| self.template(node, Dialect::Text));
-        let prompt_file = inside("prompt-file");
-        if prompt.is_none() && table.get("prompt-file").is_none() {
+        if table.get("prompt").is_none() && table.get("prompt-file").is_none() {
             self.error(node.at, "`agent` is told nothing", "give it `prompt`, `prompt-file`, or both");
             return None;
         }
+        Some(self.agent_of(node, table))
+    }
+
+    /// The agent of a resolver, which is told something in any case.
+    pub fn resolving_agent(&mut self, node: &Node) -> Option<Agent> {
+        Some(self.agent_of(node, node.table()?))
+    }
+
+    fn agent_of(&mut self, node: &Node, table: &Table) -> Agent {
+        let inside = |key: &str| table.get(key).and_then(Node::text).and_then(|text| path_inside(text).ok());
+        let prompt = table.get("prompt").map(|node| self.template(node, Dialect::Text));
+        let prompt_file = inside("prompt-file");
         let list = |key: &str| table.get(key).and_then(texts).unwrap_or_default();
         let whole = |key: &str| table.get(key).and_then(Node::integer).and_then(|n| u64::try_from(n).ok());
         let model = table.get("model").and_then(Node::text).unwrap_or(MODEL_DEFAULT).to_owned();
@@ -152,7 +161,7 @@ impl Lower<'_> {
         };
         let server_uses = table.get("servers").map(tool_servers::uses).unwrap_or_default();
         let model_use = ModelUse { at: model_at, name: model };
-        Some(Agent { prompt, prompt_file, model_use, server_uses, settings })
+        Agent { prompt, prompt_file, model_use, server_uses, settings }
     }
 
     /// Rules that no agent could read.

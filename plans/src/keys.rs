@@ -459,9 +459,9 @@ const RESOLVER: &[Key] = &[
     now("shell", Kind::Filled(&Kind::Line), "The program before a script."),
     now("timeout", Kind::Duration, "Wall time."),
     now("sandbox", Kind::Name, "The policy it runs under; `default` by default."),
-    later("model", Kind::Name, "A model."),
-    later("prompt", Kind::Line, "What it is told."),
-    later("prompt-file", Kind::Inside, "A file with what it is told."),
+    now("model", Kind::Model, "An agent settles it, in place of a command: its model."),
+    now("prompt", Kind::Line, "What the agent is told beside the conflict and both sides' tasks."),
+    now("prompt-file", Kind::Inside, "A file of the tree with what it is told."),
 ];
 
 const REGENERATE: &[Key] = &[

@@ -81,7 +81,7 @@ pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
 pub use ids::{InstanceId, TaskName};
 pub use instance::{Binding, Instance, InstanceIx, Origin};
 pub use lower::INSTANCES_MAX;
-pub use merge::{Batch, History, Merge, MergeMode, Overlap, Publish, Regenerate, Resolver, Rung, Verify};
+pub use merge::{Batch, History, Merge, MergeMode, Overlap, Publish, Regenerate, ResolvedBy, Resolver, Rung, Verify};
 pub use models::{Answers, Budget, KeySource, Model, ModelUse, Models, PriceList, Provider, TaskBudget, UserConfig};
 pub use plan::*;
 pub use render::{

@@ -1,8 +1,11 @@
 //! The `[merge]` table: what happens with the changes, and how it is read from the plan's text.
 
+use std::time::Duration;
+
+use crate::agent::Agent;
 use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{Node, Table};
-use crate::lower::{Lower, count, insides};
+use crate::lower::{Lower, count, insides, time};
 use crate::plan::{Command, DEFAULT_SANDBOX};
 use crate::template::{Dialect, Template};
 
@@ -81,12 +84,26 @@ pub enum Rung {
 /// Settles conflicts.
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    /// What settles one: it exits with 0 and leaves no conflict marker.
-    pub command: Command,
+    /// Who settles one, and leaves no conflict marker.
+    pub by: ResolvedBy,
     /// Its policy, a key of the plan's sandboxes.
     pub sandbox: String,
     /// Where that is written.
     pub sandbox_at: Option<Location>,
+}
+
+/// Who settles a conflict.
+#[derive(Debug, Clone)]
+pub enum ResolvedBy {
+    /// A command, which exits with 0.
+    Command(Command),
+    /// An agent that works in the worktree of the conflict.
+    Agent {
+        /// What it is told beside the conflict, and how it works.
+        agent: Box<Agent>,
+        /// Its wall time.
+        timeout: Option<Duration>,
+    },
 }
 
 /// Files that a command makes again from the merged tree.
@@ -200,10 +217,29 @@ fn sandbox(node: &Node) -> (String, Option<Location>) {
     (name.to_owned(), named.map(|node| node.at))
 }
 
+/// Keys of a resolver that make it an agent, and those that make it a command.
+const OF_AGENTS: [&str; 3] = ["model", "prompt", "prompt-file"];
+const OF_COMMANDS: [&str; 3] = ["run", "argv", "shell"];
+
 fn resolver(node: &Node, lower: &mut Lower<'_>) -> Option<Resolver> {
-    let command = lower.command(node, "resolver")?;
     let (sandbox, sandbox_at) = sandbox(node);
-    Some(Resolver { command, sandbox, sandbox_at })
+    let said = |keys: &[&str]| {
+        let entries = &node.table()?.entries;
+        entries.iter().find(|entry| keys.contains(&entry.key.as_str())).map(|entry| (entry.key.clone(), entry.key_at))
+    };
+    let by = match (said(&OF_AGENTS), said(&OF_COMMANDS)) {
+        (None, _) => ResolvedBy::Command(lower.command(node, "resolver")?),
+        (Some(_), None) => ResolvedBy::Agent {
+            agent: Box::new(lower.resolving_agent(node)?),
+            timeout: time(node.table()?.get("timeout")),
+        },
+        (Some((agents, _)), Some((commands, at))) => {
+            let error = Diagnostic::error(at, format!("the resolver has both `{agents}` and `{commands}`"));
+            lower.diagnostics.push(error.hint("a command settles a conflict, or an agent does: leave one out"));
+            return None;
+        }
+    };
+    Some(Resolver { by, sandbox, sandbox_at })
 }
 
 /// Without the key a conflict goes to the resolver where there is one, and is parked where there is none: running a task again
@@ -255,15 +291,64 @@ impl Merge {
     /// Every command of the table, with the key that it stands under.
     pub(crate) fn commands(&self) -> impl Iterator<Item = (&'static str, &Command)> {
         let verify = self.verify.iter().map(|verify| ("verify", &verify.command));
-        let resolver = self.resolver.iter().map(|resolver| ("resolver", &resolver.command));
+        let resolver = self.resolver.iter().filter_map(|resolver| match &resolver.by {
+            ResolvedBy::Command(command) => Some(("resolver", command)),
+            ResolvedBy::Agent { .. } => None,
+        });
         verify.chain(resolver).chain(self.regenerate.iter().map(|one| ("regenerate", &one.command)))
     }
 
-    /// Every policy that a command of the table runs under, with where it is named.
+    /// The agent that settles conflicts, where one does.
+    pub fn agent(&self) -> Option<&Agent> {
+        match &self.resolver.as_ref()?.by {
+            ResolvedBy::Agent { agent, .. } => Some(agent),
+            ResolvedBy::Command(_) => None,
+        }
+    }
+
+    /// Every policy that work of the table runs under, with where it is named.
     pub fn sandboxes(&self) -> impl Iterator<Item = (&str, Option<Location>)> {
         let verify = self.verify.iter().map(|verify| (verify.sandbox.as_str(), verify.sandbox_at));
         let resolver = self.resolver.iter().map(|resolver| (resolver.sandbox.as_str(), resolver.sandbox_at));
         let regenerate = self.regenerate.iter().map(|one| (one.sandbox.as_str(), one.sandbox_at));
         verify.chain(resolver).chain(regenerate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ResolvedBy;
+    use crate::file::{Parsed, parse};
+
+    fn parsed(resolver: &str) -> Parsed {
+        let text = format!("version = 1\n[tasks.a]\nrun = 'x'\n[merge]\nresolver = {resolver}\n");
+        parse("p", &text, &[], &mut |_| Err(String::new()))
+    }
+
+    #[test]
+    fn a_resolver_is_a_command_or_an_agent_with_a_model_of_the_plan() {
+        for text in
+            ["{ model = 'strong' }", "{ prompt = 'keep {{ vars.x }}' }", "{ prompt-file = 'how.md', timeout = '5m' }"]
+        {
+            let plan =
+                parsed(&format!("{text}\n[vars]\nx = 'both'")).plan.unwrap_or_else(|| panic!("{text} is refused"));
+            let by = plan.merge.resolver.as_ref().map(|resolver| &resolver.by);
+            assert!(matches!(by, Some(ResolvedBy::Agent { .. })), "{by:?}");
+            assert_eq!(plan.model_uses().count(), 1);
+        }
+        assert_eq!(parsed("'true'").plan.map(|plan| plan.model_uses().count()), Some(0));
+    }
+
+    #[test]
+    fn a_resolver_that_says_too_much_or_nothing_is_refused() {
+        for (text, expected) in [
+            ("{ run = 'x', model = 'm' }", "both `model` and `run`"),
+            ("{ timeout = '1m' }", "nothing to do"),
+            ("{ prompt = '{{ odd }}' }", "`odd` is not defined"),
+            ("{ prompt = 'x', sandbox = 'none' }", "no policy `none`"),
+        ] {
+            let found = parsed(text).diagnostics;
+            assert!(found.iter().any(|one| one.message.contains(expected)), "{expected} is not in {found:?}");
+        }
     }
 }

@@ -88,9 +88,14 @@ impl Plan {
         self.agents().flat_map(|agent| &agent.server_uses)
     }
 
-    /// Those that work, and those that look at what others did; one that looks at several tasks comes once for each.
+    /// Those that work, those that look at what others did (one that looks at several tasks comes once for each), and the one that
+    /// settles conflicts.
     fn agents(&self) -> impl Iterator<Item = &Agent> {
-        self.tasks.iter().flat_map(|task| task.agent().into_iter().chain(task.reviewers.iter().map(|one| &one.agent)))
+        let working = self
+            .tasks
+            .iter()
+            .flat_map(|task| task.agent().into_iter().chain(task.reviewers.iter().map(|one| &one.agent)));
+        working.chain(self.merge.agent())
     }
 
     /// The caller's variables that texts of the plan name as `env.NAME`, sorted, each once.

@@ -237,6 +237,14 @@ impl TaskGraph {
         self.plan.render_command(command, cx)
     }
 
+    /// An agent outside of any instance: the resolver.
+    ///
+    /// # Errors
+    /// [`RenderError::Template`] and [`RenderError::Unpassable`].
+    pub fn render_agent(&self, agent: &Agent, cx: &RenderContext<'_>) -> Result<RenderedAgent, RenderError> {
+        View { plan: &self.plan, instance: None, cx: Some(cx) }.agent(agent)
+    }
+
     /// The values of a need's text, which only the plan decides.
     pub(crate) fn graph_values<'t>(&self, ix: InstanceIx, template: &'t Template) -> BTreeMap<&'t str, Value> {
         View { plan: &self.plan, instance: Some(self.instance(ix)), cx: None }.values(template, Trust::Value)

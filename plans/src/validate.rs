@@ -433,6 +433,9 @@ impl<'a> Validator<'a> {
         for (what, command) in merge.commands() {
             self.command(command, &Scope::outside(what));
         }
+        if let Some(agent) = merge.agent() {
+            self.prompt(agent, &Scope::outside("prompt"));
+        }
         for (name, at) in merge.sandboxes() {
             if let Some(at) = at.filter(|_| !self.plan.sandboxes.contains_key(name)) {
                 let hint = format!("write it as [sandbox.{name}]");

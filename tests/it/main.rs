@@ -52,9 +52,10 @@ mod planner;
 mod random_plan;
 /// Real source trees, edited by many tasks at once.
 mod real_input;
+/// Results that are looked at before they count.
+mod resolver;
 /// Runs that were ended early, and go on.
 mod resume;
-/// Results that are looked at before they count.
 mod review;
 /// What people do to results and targets: retry, drop, commits of their own.
 mod second_word;

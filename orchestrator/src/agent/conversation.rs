@@ -83,6 +83,8 @@ pub struct Conversation<'a> {
 #[derive(Debug, Default)]
 pub struct Shown {
     text: String,
+    /// Why it had to be asked for again.
+    refusal: String,
 }
 
 impl Shown {
@@ -101,7 +103,9 @@ impl Shown {
             Delta::Restarted => ear.log(&std::mem::take(self).broken_off()),
             Delta::Again { why, wait } => {
                 let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let text = format!("{}; asked again in {}", sanitize::name(&why), words::duration(wait));
+                let told = if why == self.refusal { "the same".into() } else { sanitize::name(&why) };
+                let text = format!("{told}; asked again in {}", words::duration(wait));
+                self.refusal = why;
                 ear.log(&format!("\n── {text} ──\n"));
                 ear.line(&text);
             }
@@ -569,7 +573,11 @@ mod tests {
             "\nI wo\n── the answer broke off ──\n\nI look.\n$ ls\n",
         );
         let again = Delta::Again { why: "m does not answer: x".to_owned(), wait: std::time::Duration::from_secs(2) };
-        check(&[again], "I look.", "\n── m does not answer: x; asked again in 2.0s ──\n\nI look.\n$ ls\n");
+        check(
+            &[again.clone(), again],
+            "I look.",
+            "\n── m does not answer: x; asked again in 2.0s ──\n\n── the same; asked again in 2.0s ──\n\nI look.\n$ ls\n",
+        );
         check(&[text("I wo")], "I look.", "\nI wo\n── the answer broke off ──\n\nI look.\n$ ls\n");
     }
 }

@@ -14,6 +14,8 @@ pub mod conversation;
 pub mod estimate;
 /// Takes plans from an agent, or says what is wrong with them.
 pub mod planning;
+/// What an agent is told that settles a conflict; pure.
+pub mod resolving;
 /// What a reviewer is told, and how it answers.
 pub mod reviewing;
 /// What was said, legible; pure.

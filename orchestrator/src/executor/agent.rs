@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use git2::Oid;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use swarm_plans::{
 };
 use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, Envelope};
 use swarm_protocol::toolset::{HookEvent, HookSpec, LanguageServers, Reach, ToolServer, Toolset};
-use swarm_protocol::{Access, Ended, Stream};
+use swarm_protocol::{Access, Ended, Grant, Stream};
 use tokio::sync::mpsc;
 
 use super::job::Ran;
@@ -84,6 +85,14 @@ pub(super) struct Talk<'a> {
     pub own_tools: Option<Arc<dyn OwnTools>>,
     /// In which of the attempt's worktrees.
     pub when: When,
+    /// Its policy, a key of the plan's sandboxes.
+    pub sandbox: &'a str,
+    /// Its wall time.
+    pub timeout: Option<Duration>,
+    /// Whom its programs reach.
+    pub leads: Leads,
+    /// A folder that it is shown beside the worktree, and the variable that names it.
+    pub shown: Option<(Grant, &'static str)>,
 }
 
 impl Executor {
@@ -106,7 +115,21 @@ impl Executor {
         toolset.of_coordinator = own_tools.iter().flat_map(|own| own.offered()).collect();
         let transcript = trial.places.transcript();
         let (tree, when) = (start.tree, When::WORK);
-        let talk = Talk { agent, beginning, tree, transcript, recorded, toolset, own_tools, when };
+        let (sandbox, timeout) = (trial.task.sandbox.as_str(), trial.task.timeout);
+        let talk = Talk {
+            agent,
+            beginning,
+            tree,
+            transcript,
+            recorded,
+            toolset,
+            own_tools,
+            when,
+            sandbox,
+            timeout,
+            leads: Leads { hosts: self.cages[sandbox].egress().cloned(), models: self.desk(trial) },
+            shown: None,
+        };
         let (ran, held) = self.talk(trial, talk, worktree, log).await?;
         let notes = lacking.into_iter().chain(notes(&held)).collect();
         let submitted = submissions.map(|submissions| submissions.taken());
@@ -121,10 +144,27 @@ impl Executor {
         worktree: &Worktree,
         log: &mut LogWriter,
     ) -> Result<(Ran, Held), Stop> {
-        let Talk { agent, beginning, tree, transcript, recorded, toolset, own_tools, when } = talk;
-        let Trial { job, task, .. } = trial;
+        let Talk {
+            agent,
+            beginning,
+            tree,
+            transcript,
+            recorded,
+            toolset,
+            own_tools,
+            when,
+            sandbox,
+            timeout,
+            leads,
+            shown,
+        } = talk;
+        let job = trial.job;
         let begun = begun(agent, &beginning, tree);
-        let (spec, _) = self.cage_of(trial, worktree, when)?;
+        let (mut spec, _) = self.cage_under(sandbox, trial, worktree, when)?;
+        if let Some((grant, variable)) = shown {
+            spec.env.push((variable.to_owned(), grant.at.to_string_lossy().into_owned()));
+            spec.grants.push(grant);
+        }
         let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
         let sizes = self.broker.sizes(&agent.settings.model);
         let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
@@ -153,13 +193,8 @@ impl Executor {
         conversation.keep(begun, &mut held).await;
         // A log that cannot be written is noticed when it is finished.
         let mut hear = |_: Stream, bytes: &[u8]| drop(lock(&log).write(bytes));
-        let leads = match when.out {
-            Access::Write => Leads { hosts: self.cages[&task.sandbox].egress().cloned(), models: self.desk(trial) },
-            // Who only looks reaches nobody.
-            Access::Read => Leads { hosts: None, models: None },
-        };
         let link = AgentLink { says, told };
-        let work = self.jobs.run_agent(&job.name, job_of_agent, link, task.timeout, leads, spec, &mut hear);
+        let work = self.jobs.run_agent(&job.name, job_of_agent, link, timeout, leads, spec, &mut hear);
         let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
         Ok((ran?, held))
     }

@@ -390,8 +390,19 @@ impl Executor {
 
     /// The cage of one of the attempt's jobs, with its folders made, and what it is shown of the attempt.
     fn cage_of(&self, trial: Trial<'_>, worktree: &Worktree, when: When) -> Result<(SandboxSpec, Inside), Stop> {
-        let Trial { job, task, places } = trial;
-        let cage = &self.cages[&task.sandbox];
+        self.cage_under(&trial.task.sandbox, trial, worktree, when)
+    }
+
+    /// The same under a policy of the plan that need not be the task's.
+    fn cage_under(
+        &self,
+        policy: &str,
+        trial: Trial<'_>,
+        worktree: &Worktree,
+        when: When,
+    ) -> Result<(SandboxSpec, Inside), Stop> {
+        let Trial { job, places, .. } = trial;
+        let cage = &self.cages[policy];
         let attempt = places.inside(cage.tier(), when.out, &job.needs, &self.state, &self.run)?;
         let mut env = attempt.env.clone();
         env.push(("SWARM_ATTEMPT".to_owned(), job.try_number.to_string()));

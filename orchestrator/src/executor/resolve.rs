@@ -6,19 +6,27 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use git2::Oid;
+use serde::Serialize;
 use serde_json::{Value, json};
-use swarm_plans::{Template, Work};
-use swarm_protocol::Ended;
+use swarm_plans::{RenderedAgent, RenderedCommand, Template, Work};
+use swarm_protocol::toolset::Toolset;
+use swarm_protocol::{Ended, Grant};
 
+use super::agent::{Talk, bootstrap_failed};
 use super::errand::Errand;
-use super::settle::{Made, refused};
+use super::settle::{Made, ResolvingBy, refused};
 use super::trees::Start;
-use super::{Executor, Record, Stop, Trial};
+use super::{Executor, Record, Stop, Trial, When, agent};
+use crate::agent::bootstrap::{self, Beginning};
+use crate::agent::resolving::{self, CONFLICT_VARIABLE, Contradiction};
+use crate::agent::transcript;
 use crate::collect::rules::judge_together;
 use crate::collect::{CollectLimits, Collected, collect, display_path};
 use crate::commit::{self, CommitSpec};
+use crate::egress::Leads;
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::merge::Step;
 use crate::merge::text::Labels;
@@ -27,6 +35,7 @@ use crate::report::{sanitize, words};
 use crate::repository::RepositoryError;
 use crate::state::make_private_dir_all;
 use crate::tree;
+use crate::worktree::Worktree;
 
 /// The attempt's folder that the resolver is shown.
 const CONFLICT: &str = "conflict";
@@ -37,8 +46,24 @@ const SIDES: [&str; 3] = ["base", "ours", "theirs"];
 /// Commits of the target that are searched for the task of the other side.
 pub(super) const LANDED_MAX: usize = 1000;
 
+/// Of these, those that an agent is told.
+const LANDED_TOLD_MAX: usize = 20;
+
 /// Paths that an end names.
 const PATHS_NAMED_MAX: usize = 20;
+
+/// A commit of the target in conflicting paths, as the resolver is told of it.
+#[derive(Debug, Serialize)]
+struct OnTip {
+    /// Full hex id.
+    commit: String,
+    /// The instance whose change it is; `None` of what somebody else committed.
+    instance: Option<String>,
+    /// What that was to do, as the plan has it.
+    task: Option<String>,
+    /// The first line of its message.
+    subject: String,
+}
 
 impl Executor {
     /// Has the resolver settle what contradicts each other in `commit` (of the target) and a change.
@@ -58,25 +83,21 @@ impl Executor {
         }
         let (scope, shown) =
             (scope(&conflict.places)?, trial.places.shown(self.cages[&resolving.sandbox].tier(), CONFLICT));
-        self.show(trial, tip, &conflict.places, &shown.path)?;
-        let name = &trial.job.name;
-        self.jobs.phase(Some(name), "resolving its conflict");
+        let landed = self.landed_on(tip, &conflict.places)?;
+        self.show(trial, &landed, &conflict.places, &shown.path)?;
+        self.jobs.phase(Some(&trial.job.name), "resolving its conflict");
         let spec = CommitSpec { parents: &[tip], tree: conflict.tree, subject: "a conflict", trailers: &[] };
-        let mut env: Vec<(String, String)> = trial.job.rendered.env.clone().into_iter().collect();
-        env.push(("SWARM_CONFLICT".to_owned(), shown.at.to_string_lossy().into_owned()));
-        let errand = Errand {
-            layers: &self.trees.base.layers,
-            commit: commit::write_commit(&self.repository, &self.signing, &spec)?,
-            command: &resolving.command,
-            sandbox: &resolving.sandbox,
-            places: trial.places,
-            env,
-            grants: vec![shown],
-            jobs: &self.jobs,
-            shown: Some(name),
+        let at = commit::write_commit(&self.repository, &self.signing, &spec)?;
+        let (ended, worktree) = match &resolving.by {
+            ResolvingBy::Command(command) => {
+                self.by_command(trial, (command, &resolving.sandbox), at, shown, record).await?
+            }
+            ResolvingBy::Agent(agent, timeout) => {
+                let beginning = self.told_of(trial, agent, &conflict.places, &landed)?;
+                let by = (&**agent, *timeout, resolving.sandbox.as_str());
+                self.by_agent(trial, by, (at, beginning), shown, record).await?
+            }
         };
-        let ran = self.errand(errand, &mut record.log).await;
-        let (ended, worktree) = ran.map_err(|detail| Stop(AttemptEnd::Infra { detail }))?;
         let executor = Arc::clone(self);
         let taken = tokio::task::spawn_blocking(move || {
             let taken = collect(&executor.repository, &worktree, Some(&scope), &CollectLimits::default());
@@ -84,15 +105,116 @@ impl Executor {
             taken
         });
         let taken = taken.await??;
-        if ended != (Ended::Exited { code: 0 }) {
-            return Err(Stop(AttemptEnd::Work { ended }));
-        }
+        ended.map_err(Stop)?;
         let tree = match taken {
             Collected::Change(change) => change.tree,
             Collected::Refused(refusal) => return Err(unresolved(&format!("it {}", refused(&refusal)), vec![])),
         };
         self.expect_settled(tree, &conflict.places)?;
         self.resolved(trial, tip, (tree, conflict.again), record).await
+    }
+
+    /// The plan's command works on the commit of a conflict; its end, and the worktree that it leaves.
+    async fn by_command(
+        self: &Arc<Self>,
+        trial: Trial<'_>,
+        (command, sandbox): (&RenderedCommand, &str),
+        commit: Oid,
+        shown: Grant,
+        record: &mut Record,
+    ) -> Result<(Result<(), AttemptEnd>, Worktree), Stop> {
+        let mut env: Vec<(String, String)> = trial.job.rendered.env.clone().into_iter().collect();
+        env.push((CONFLICT_VARIABLE.to_owned(), shown.at.to_string_lossy().into_owned()));
+        let errand = Errand {
+            layers: &self.trees.base.layers,
+            commit,
+            command,
+            sandbox,
+            places: trial.places,
+            env,
+            grants: vec![shown],
+            jobs: &self.jobs,
+            shown: Some(&trial.job.name),
+        };
+        let ran = self.errand(errand, &mut record.log).await;
+        let (ended, worktree) = ran.map_err(|detail| Stop(AttemptEnd::Infra { detail }))?;
+        let ended = match ended {
+            Ended::Exited { code: 0 } => Ok(()),
+            ended => Err(AttemptEnd::Work { ended }),
+        };
+        Ok((ended, worktree))
+    }
+
+    /// The same for the plan's agent.
+    async fn by_agent(
+        self: &Arc<Self>,
+        trial: Trial<'_>,
+        (agent, timeout, sandbox): (&RenderedAgent, Option<Duration>, &str),
+        (commit, beginning): (Oid, Beginning),
+        shown: Grant,
+        record: &mut Record,
+    ) -> Result<(Result<(), AttemptEnd>, Worktree), Stop> {
+        let (executor, layers) = (Arc::clone(self), self.trees.base.layers.clone());
+        let start = tokio::task::spawn_blocking(move || executor.trees.layered_on(&layers, commit)).await??;
+        let tree = start.tree;
+        let worktree = self.provision(&Arc::new(start), trial.places, When::WORK.name).await?;
+        let talk = Talk {
+            recorded: self.recorded(trial, transcript::FILE, &agent::begun(agent, &beginning, tree)),
+            agent,
+            beginning,
+            tree,
+            transcript: trial.places.transcript(),
+            toolset: Toolset::default(),
+            own_tools: None,
+            when: When::WORK,
+            sandbox,
+            timeout,
+            // The models of the task are for its own programs.
+            leads: Leads { hosts: self.cages[sandbox].egress().cloned(), models: None },
+            shown: Some((shown, CONFLICT_VARIABLE)),
+        };
+        let (ran, held) = match self.talk(trial, talk, &worktree, &mut record.log).await {
+            Ok(talked) => talked,
+            Err(stop) => {
+                self.trees.discard(worktree);
+                return Err(stop);
+            }
+        };
+        record.notes.extend(agent::notes(&held));
+        let ended = agent::end_of(ran.outcome.ended, held.envelope.as_ref());
+        record.envelope = held.envelope;
+        Ok((ended, worktree))
+    }
+
+    /// What the plan's agent is told of a conflict.
+    fn told_of(
+        &self,
+        trial: Trial<'_>,
+        agent: &RenderedAgent,
+        places: &[ConflictPlace],
+        landed: &[OnTip],
+    ) -> Result<Beginning, Stop> {
+        let job = trial.job;
+        let git = self.repository.handle()?;
+        let odb = git.odb()?;
+        // Its words come from where the run began: no change rewrites who settles it.
+        let begun = self.repository.tree_of(self.base)?;
+        let asked = bootstrap::words_of(&odb, begun, agent).map_err(bootstrap_failed)?;
+        let project = bootstrap::project(&odb, begun, &agent.settings.directory).map_err(bootstrap_failed)?;
+        let task = match &job.rendered.agent {
+            Some(agent) => bootstrap::words_of(&odb, begun, agent).map_err(bootstrap_failed)?,
+            None => words::command(&job.rendered.argv),
+        };
+        let said = |one: &OnTip| (one.instance.clone(), one.task.clone().unwrap_or_else(|| one.subject.clone()));
+        Ok(resolving::told(&Contradiction {
+            instance: &job.name.0,
+            task: &self.jobs.secrets.text(&task),
+            paths: places.iter().map(|place| (display_path(&place.at.path), place.at.kind.name())).collect(),
+            landed: landed.iter().take(LANDED_TOLD_MAX).map(said).collect(),
+            checks: job.rendered.checks.iter().map(|check| words::command(&check.command.argv)).collect(),
+            asked: &asked,
+            project: &project,
+        }))
     }
 
     fn conflict(&self, trial: Trial<'_>, tip: Oid, change: &ChangeSummary) -> Result<Conflicted, Stop> {
@@ -110,7 +232,7 @@ impl Executor {
     }
 
     /// Makes what the resolver is shown: the three versions of each path, and who wants what.
-    fn show(&self, trial: Trial<'_>, tip: Oid, places: &[ConflictPlace], folder: &Path) -> Result<(), Stop> {
+    fn show(&self, trial: Trial<'_>, landed: &[OnTip], places: &[ConflictPlace], folder: &Path) -> Result<(), Stop> {
         let git = self.repository.handle()?;
         let odb = git.odb()?;
         let io = |error: std::io::Error| Stop(AttemptEnd::Infra { detail: format!("show a conflict: {error}") });
@@ -136,13 +258,13 @@ impl Executor {
             "version": 1,
             "paths": paths,
             "theirs": { "instance": job.name.0, "task": words::command(&job.rendered.argv) },
-            "ours": self.landed_on(tip, places)?,
+            "ours": landed,
         });
         std::fs::write(folder.join("conflict.json"), facts.to_string()).map_err(io)
     }
 
-    /// Which instances changed the conflicting paths on the way to `tip`, the newest first, and what they were to do.
-    fn landed_on(&self, tip: Oid, places: &[ConflictPlace]) -> Result<Vec<Value>, RepositoryError> {
+    /// What changed the conflicting paths on the way to `tip`, the newest first.
+    fn landed_on(&self, tip: Oid, places: &[ConflictPlace]) -> Result<Vec<OnTip>, RepositoryError> {
         let git = self.repository.handle()?;
         let odb = git.odb()?;
         let mut all = Vec::new();
@@ -154,11 +276,10 @@ impl Executor {
             let parent = commit.parent(0)?;
             let at = |tree: Oid, place: &ConflictPlace| tree::find(&odb, tree, &place.at.path).ok().flatten();
             if places.iter().any(|place| at(commit.tree_id(), place) != at(parent.tree_id(), place)) {
-                let message = commit.message().unwrap_or_default();
-                let instance = commit::task_of(message);
-                let task = instance.and_then(|id| self.task_text(id));
-                all.push(json!({ "commit": commit.id().to_string(), "instance": instance, "task": task,
-                    "subject": commit.summary().ok().flatten() }));
+                let instance = commit::task_of(commit.message().unwrap_or_default()).map(str::to_owned);
+                let task = instance.as_deref().and_then(|id| self.task_text(id));
+                let subject = commit.summary().ok().flatten().unwrap_or_default().to_owned();
+                all.push(OnTip { commit: commit.id().to_string(), instance, task, subject });
             }
             commit = parent;
         }

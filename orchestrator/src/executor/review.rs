@@ -16,6 +16,7 @@ use super::{Executor, Record, Stop, Trial, When, agent};
 use crate::agent::bootstrap::{self, Beginning};
 use crate::agent::conversation::OwnTools;
 use crate::agent::reviewing::{self, DIFF_BYTES_MAX, Desk, Review, Reviewed};
+use crate::egress::Leads;
 use crate::event::AttemptEnd;
 use crate::report::diff::{Form, Reader, write_diff};
 use crate::report::words::{self, Style};
@@ -78,6 +79,11 @@ impl Executor {
             },
             own_tools: Some(own_tools),
             when: When::REVIEW,
+            sandbox: &trial.task.sandbox,
+            timeout: trial.task.timeout,
+            // Who only looks reaches nobody.
+            leads: Leads { hosts: None, models: None },
+            shown: None,
         };
         let (ran, held) = self.talk(trial, talk, worktree, &mut record.log).await?;
         let by = |note| format!("review by {}: {note}", reviewer.by);

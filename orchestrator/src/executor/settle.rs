@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use git2::Oid;
 use serde_json::Value;
-use swarm_plans::{InstanceIx, RenderError, RenderedCommand, TaskGraph};
+use swarm_plans::{InstanceIx, RenderError, RenderedAgent, RenderedCommand, ResolvedBy, TaskGraph};
 use swarm_protocol::Ended;
 
 use super::errand::{Errand, ending, is_ours};
@@ -41,10 +42,18 @@ pub struct Settler {
 
 /// The plan's resolver.
 pub(super) struct Resolving {
-    /// What it runs.
-    pub command: RenderedCommand,
+    /// Who settles a conflict.
+    pub by: ResolvingBy,
     /// Its policy, a key of the plan's sandboxes.
     pub sandbox: String,
+}
+
+/// Who settles a conflict.
+pub(super) enum ResolvingBy {
+    /// A command.
+    Command(RenderedCommand),
+    /// An agent, and its wall time.
+    Agent(Box<RenderedAgent>, Option<Duration>),
 }
 
 /// A command that makes files.
@@ -77,8 +86,13 @@ impl Settler {
         };
         let makers = graph.plan().merge.regenerate.iter().map(maker).collect::<Result<_, RenderError>>()?;
         let resolving = |resolver: &swarm_plans::Resolver| {
-            let command = graph.render_command(&resolver.command, &context)?;
-            Ok::<_, RenderError>(Resolving { command, sandbox: resolver.sandbox.clone() })
+            let by = match &resolver.by {
+                ResolvedBy::Command(command) => ResolvingBy::Command(graph.render_command(command, &context)?),
+                ResolvedBy::Agent { agent, timeout } => {
+                    ResolvingBy::Agent(Box::new(graph.render_agent(agent, &context)?), *timeout)
+                }
+            };
+            Ok::<_, RenderError>(Resolving { by, sandbox: resolver.sandbox.clone() })
         };
         let resolver = graph.plan().merge.resolver.as_ref().map(resolving).transpose()?;
         Ok(Settler {
