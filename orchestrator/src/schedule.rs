@@ -83,8 +83,8 @@ pub enum Effect {
 enum State {
     /// Added, not yet counted by [`Schedule::seal`].
     Fresh,
-    /// `usize` needs have not passed yet.
-    Waiting(usize),
+    /// So many needs have not passed yet.
+    Waiting(u32),
     /// In the ready heap of its demand.
     Ready,
     /// Started and not ended.
@@ -98,19 +98,41 @@ enum State {
     Cancelled,
 }
 
+/// A run may have a hundred thousand, and nearly all take the same: that is kept once.
 #[derive(Debug)]
 struct Node {
-    spec: NodeSpec,
+    kind: Kind,
     state: State,
-    /// Weight of the heaviest chain from this node's start to the end of the graph, in milliseconds.
+    /// Weight of the heaviest chain from this node's start to the end of the graph, in milliseconds; the node's own until it is
+    /// leveled.
     level: u64,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// A [`NodeSpec`] without its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Work {
+        priority: i32,
+        /// What it takes, as a position in [`Schedule::lanes`].
+        lane: u32,
+    },
+    Join,
+    Turn,
+}
+
+/// Work that takes the same.
+#[derive(Debug)]
+struct Lane {
+    demand: Demand,
+    /// What of it is ready, so that one full resource never makes the search walk past its waiters.
+    ready: BinaryHeap<Candidate>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Candidate {
     priority: i32,
-    level: u64,
     node: NodeIx,
+    level: u64,
 }
 
 impl Ord for Candidate {
@@ -134,8 +156,8 @@ impl PartialOrd for Candidate {
 pub struct Schedule {
     graph: DiGraph<Node, (), u32>,
     fresh: Vec<NodeIx>,
-    /// Ready work by demand, so that one full resource never makes the search walk past its waiters.
-    ready: BTreeMap<Demand, BinaryHeap<Candidate>>,
+    /// No two have the same demand.
+    lanes: Vec<Lane>,
     free: Vec<u32>,
     jobs: usize,
     running: usize,
@@ -149,7 +171,7 @@ impl Schedule {
         Schedule {
             graph: DiGraph::default(),
             fresh: Vec::new(),
-            ready: BTreeMap::new(),
+            lanes: Vec::new(),
             free: capacities,
             jobs: jobs.max(1),
             running: 0,
@@ -166,7 +188,14 @@ impl Schedule {
 
     /// Adds a node that waits for `needs`. It takes part from the next [`Schedule::seal`] on.
     pub fn add(&mut self, spec: NodeSpec, needs: &[NodeIx]) -> NodeIx {
-        let node = self.graph.add_node(Node { spec, state: State::Fresh, level: 0 });
+        let (kind, level) = match spec {
+            NodeSpec::Work { weight_ms, priority, demand } => {
+                (Kind::Work { priority, lane: self.lane(demand) }, weight_ms.max(1))
+            }
+            NodeSpec::Join => (Kind::Join, 0),
+            NodeSpec::Turn => (Kind::Turn, 0),
+        };
+        let node = self.graph.add_node(Node { kind, state: State::Fresh, level });
         for need in needs {
             self.graph.add_edge(need.graph(), node, ());
         }
@@ -174,6 +203,15 @@ impl Schedule {
         self.fresh.push(node);
         self.open += 1;
         node
+    }
+
+    /// The lane of a demand. There are few, and among thousands of instances it is that of the one before.
+    fn lane(&mut self, demand: Demand) -> u32 {
+        let at = self.lanes.iter().rposition(|lane| lane.demand == demand).unwrap_or_else(|| {
+            self.lanes.push(Lane { demand, ready: BinaryHeap::new() });
+            self.lanes.len() - 1
+        });
+        u32::try_from(at).expect("a plan is bounded far below 2^32 instances")
     }
 
     /// Makes `dependent` wait for `need`. One of the two has to be of the batch that the next [`Schedule::seal`] lets in:
@@ -193,14 +231,15 @@ impl Schedule {
         let fresh = std::mem::take(&mut self.fresh);
         let mut effects = Vec::new();
         for &node in &fresh {
-            let is_turn = self.graph[node.graph()].spec == NodeSpec::Turn;
+            let is_turn = self.graph[node.graph()].kind == Kind::Turn;
             let is_over = |state: State| state == State::Passed || is_turn && matches!(state, State::Failed(_));
             let waiting = self.needs(node).filter(|&need| !is_over(self.graph[need].state)).count();
+            let waiting = u32::try_from(waiting).expect("edges are numbered with 32 bits");
             self.graph[node.graph()].state = State::Waiting(waiting);
         }
         for node in fresh {
             let failed = self.needs(node).find_map(|need| match self.graph[need].state {
-                State::Failed(cause) if self.graph[node.graph()].spec != NodeSpec::Turn => Some(cause),
+                State::Failed(cause) if self.graph[node.graph()].kind != Kind::Turn => Some(cause),
                 _ => None,
             });
             match (self.graph[node.graph()].state, failed) {
@@ -217,16 +256,19 @@ impl Schedule {
         if self.stopped || self.running >= self.jobs {
             return None;
         }
-        let fits = |demand: &Demand| demand.iter().all(|&(resource, units)| self.free[resource] >= units);
-        let best = self
-            .ready
-            .iter()
-            .filter(|(demand, _)| fits(demand))
-            .filter_map(|(demand, heap)| Some((heap.peek()?, demand)))
-            .max_by_key(|(candidate, _)| *candidate)
-            .map(|(_, demand)| demand.clone())?;
-        let node = self.ready.get_mut(&best).and_then(BinaryHeap::pop).expect("peeked above").node;
-        for (resource, units) in best {
+        let fits = |lane: &Lane| lane.demand.iter().all(|&(resource, units)| self.free[resource] >= units);
+        let best = (0..self.lanes.len())
+            .filter(|&at| fits(&self.lanes[at]))
+            .filter_map(|at| Some((*self.lanes[at].ready.peek()?, at)))
+            .max_by_key(|&(candidate, _)| candidate)
+            .map(|(_, at)| at)?;
+        let Lane { demand, ready, .. } = &mut self.lanes[best];
+        let node = ready.pop().expect("peeked above").node;
+        // A fan-out is ready all at once, and its lane is that large only then.
+        if ready.len() < ready.capacity() / 4 {
+            ready.shrink_to(ready.len() * 2);
+        }
+        for &(resource, units) in demand.iter() {
             self.free[resource] -= units;
         }
         self.running += 1;
@@ -273,7 +315,7 @@ impl Schedule {
     /// the order of adding; running ones are still to be finished.
     pub fn stop(&mut self) -> Vec<NodeIx> {
         self.stopped = true;
-        self.ready.clear();
+        self.lanes.iter_mut().for_each(|lane| lane.ready = BinaryHeap::new());
         let mut cancelled = Vec::new();
         for index in self.graph.node_indices() {
             if matches!(self.graph[index].state, State::Fresh | State::Waiting(_) | State::Ready | State::Resting) {
@@ -311,11 +353,8 @@ impl Schedule {
         let mut stack: Vec<NodeIx> = unleveled.iter().filter(|(_, n)| **n == 0).map(|(node, _)| *node).collect();
         while let Some(node) = stack.pop() {
             let behind = self.graph.neighbors(node.graph()).map(|d| self.graph[d].level).max().unwrap_or(0);
-            let own = match self.graph[node.graph()].spec {
-                NodeSpec::Work { weight_ms, .. } => weight_ms.max(1),
-                NodeSpec::Join | NodeSpec::Turn => 0,
-            };
-            self.graph[node.graph()].level = behind.saturating_add(own);
+            let level = &mut self.graph[node.graph()].level;
+            *level = behind.saturating_add(*level);
             for need in self.graph.neighbors_directed(node.graph(), Direction::Incoming) {
                 let need = NodeIx(need.index() as u32);
                 if let Some(count) = unleveled.get_mut(&need) {
@@ -330,14 +369,14 @@ impl Schedule {
 
     /// A node whose needs have all passed: a join ends, work becomes ready.
     fn settle(&mut self, node: NodeIx, effects: &mut Vec<Effect>) {
-        match self.graph[node.graph()].spec {
-            NodeSpec::Join => {
+        match self.graph[node.graph()].kind {
+            Kind::Join => {
                 effects.push(Effect::Joined(node));
                 self.pass(node, effects);
             }
-            NodeSpec::Turn => self.pass(node, effects),
-            NodeSpec::Work { .. } if self.stopped => {}
-            NodeSpec::Work { .. } => self.push_ready(node),
+            Kind::Turn => self.pass(node, effects),
+            Kind::Work { .. } if self.stopped => {}
+            Kind::Work { .. } => self.push_ready(node),
         }
     }
 
@@ -355,14 +394,14 @@ impl Schedule {
                     continue;
                 }
                 let dependent = NodeIx(dependent.index() as u32);
-                match self.graph[dependent.graph()].spec {
-                    NodeSpec::Join => {
+                match self.graph[dependent.graph()].kind {
+                    Kind::Join => {
                         effects.push(Effect::Joined(dependent));
                         passed.push(dependent);
                     }
-                    NodeSpec::Turn => passed.push(dependent),
-                    NodeSpec::Work { .. } if self.stopped => {}
-                    NodeSpec::Work { .. } => self.push_ready(dependent),
+                    Kind::Turn => passed.push(dependent),
+                    Kind::Work { .. } if self.stopped => {}
+                    Kind::Work { .. } => self.push_ready(dependent),
                 }
             }
         }
@@ -382,10 +421,10 @@ impl Schedule {
             let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
             dependents.sort_unstable();
             for dependent in dependents {
-                let Node { spec, state, .. } = &mut self.graph[dependent];
+                let Node { kind, state, .. } = &mut self.graph[dependent];
                 let State::Waiting(count) = state else { continue };
                 let dependent = NodeIx(dependent.index() as u32);
-                if *spec == NodeSpec::Turn {
+                if *kind == Kind::Turn {
                     *count -= 1;
                     over.extend((*count == 0).then_some(dependent));
                     continue;
@@ -402,23 +441,16 @@ impl Schedule {
 
     fn push_ready(&mut self, node: NodeIx) {
         let entry = &mut self.graph[node.graph()];
-        let NodeSpec::Work { priority, demand, .. } = &entry.spec else {
-            unreachable!("BUG: a join is never ready");
-        };
+        let Kind::Work { priority, lane } = entry.kind else { unreachable!("BUG: a join is never ready") };
         entry.state = State::Ready;
-        let candidate = Candidate { priority: *priority, level: entry.level, node };
-        match self.ready.get_mut(demand) {
-            Some(heap) => heap.push(candidate),
-            None => {
-                self.ready.insert(demand.clone(), BinaryHeap::from([candidate]));
-            }
-        }
+        let candidate = Candidate { priority, node, level: entry.level };
+        self.lanes[lane as usize].ready.push(candidate);
     }
 
     fn free_slot(&mut self, node: NodeIx) {
         self.running -= 1;
-        if let NodeSpec::Work { demand, .. } = &self.graph[node.graph()].spec {
-            for &(resource, units) in demand {
+        if let Kind::Work { lane, .. } = self.graph[node.graph()].kind {
+            for &(resource, units) in &self.lanes[lane as usize].demand {
                 self.free[resource] += units;
             }
         }
@@ -436,6 +468,25 @@ mod tests {
 
     fn started(schedule: &mut Schedule) -> Vec<usize> {
         std::iter::from_fn(|| schedule.start_next().map(NodeIx::index)).collect()
+    }
+
+    /// A run of 100,000 tasks has as many of these.
+    #[test]
+    fn a_node_takes_32_bytes_and_16_more_while_it_is_ready() {
+        assert!(size_of::<Node>() <= 32, "{}", size_of::<Node>());
+        assert!(size_of::<Candidate>() <= 16, "{}", size_of::<Candidate>());
+    }
+
+    #[test]
+    fn a_lane_gives_back_its_room_as_it_empties() {
+        let mut s = Schedule::new(1, vec![]);
+        let nodes: Vec<NodeIx> = (0..1000).map(|_| s.add(work(1), &[])).collect();
+        s.seal();
+        for node in &nodes[..990] {
+            assert_eq!(s.start_next(), Some(*node));
+            s.finish(*node, Verdict::Pass);
+        }
+        assert!(s.lanes[0].ready.len() == 10 && s.lanes[0].ready.capacity() <= 40, "{}", s.lanes[0].ready.capacity());
     }
 
     #[test]

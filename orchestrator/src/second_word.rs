@@ -18,8 +18,8 @@ pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<In
     let mut chosen: Vec<InstanceId> = Vec::new();
     for (id, instance) in &state.instances {
         let builds_on = |chosen: &InstanceId| {
-            let task = state.instances.get(chosen).map(|instance| &*instance.task);
-            instance.needs.iter().any(|need| **need == *chosen.0 || Some(need.as_str()) == task)
+            let task = state.instances.get(chosen).map(InstanceState::task);
+            instance.needs().iter().any(|need| **need == *chosen.0 || Some(need.as_str()) == task)
         };
         let wanted = match named {
             Some(named) if named == id => is_parked(instance) || has_failed(instance),

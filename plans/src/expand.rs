@@ -1,10 +1,8 @@
 //! The values of a task's instances: matrix combinations as GitHub Actions makes them, times the items of its lists.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
-use crate::instance::{Binding, Origin, batch_label, label};
+use crate::instance::{Binding, BoundValue, Origin, batch_label, label};
 use crate::lower::INSTANCES_MAX;
 use crate::plan::{Fan, Matrix, Task};
 
@@ -20,14 +18,18 @@ pub(crate) struct TooMany;
 
 /// All combinations of a task, the last axis running fastest. `fed` are the items of the fan-out that waits for data, if the
 /// task has one.
-pub(crate) fn combinations(task: &Task, fed: Option<&[Arc<Value>]>) -> Result<Vec<Combination>, TooMany> {
+pub(crate) fn combinations(task: &Task, fed: Option<&[BoundValue]>) -> Result<Vec<Combination>, TooMany> {
     let mut all = match &task.matrix {
         Some(matrix) => matrix_combinations(matrix)?,
         None => vec![Combination { bindings: Vec::new(), key: String::new() }],
     };
     for foreach in &task.foreach {
+        let listed: Vec<BoundValue>;
         let (items, origin) = match &foreach.source {
-            Fan::List(items) => (items.as_slice(), Origin::List),
+            Fan::List(items) => {
+                listed = items.iter().cloned().map(BoundValue::Json).collect();
+                (listed.as_slice(), Origin::List)
+            }
             Fan::Glob(_) | Fan::Lines(_) => (fed.unwrap_or_default(), Origin::Names),
             Fan::Output { .. } | Fan::Grown { .. } => (fed.unwrap_or_default(), Origin::Worker),
         };
@@ -35,16 +37,14 @@ pub(crate) fn combinations(task: &Task, fed: Option<&[Arc<Value>]>) -> Result<Ve
         if all.len().saturating_mul(items.len()) > INSTANCES_MAX {
             return Err(TooMany);
         }
-        let mut product = Vec::with_capacity(all.len() * items.len());
-        for outer in &all {
-            for (value, label) in &items {
-                let mut bindings = Vec::with_capacity(outer.bindings.len() + 1);
-                bindings.extend_from_slice(&outer.bindings);
-                bindings.push(Binding { name: foreach.name.clone(), value: value.clone(), origin });
-                product.push(Combination { bindings, key: joined(&outer.key, &foreach.name, label) });
-            }
-        }
-        all = product;
+        let pairs = || all.iter().flat_map(|outer| items.iter().map(move |item| (outer, item)));
+        // All keys, then all bindings: keys go soon, and would leave a hole beside each of what stays.
+        let keys: Vec<String> = pairs().map(|(outer, (_, label))| joined(&outer.key, &foreach.name, label)).collect();
+        let bindings = |(outer, (value, _)): (&Combination, &(BoundValue, String))| {
+            let own = Binding { name: foreach.name.clone(), value: value.clone(), origin };
+            outer.bindings.iter().cloned().chain([own]).collect()
+        };
+        all = pairs().map(bindings).zip(keys).map(|(bindings, key)| Combination { bindings, key }).collect();
     }
     Ok(all)
 }
@@ -62,14 +62,15 @@ fn joined(outer: &str, name: &str, label: &str) -> String {
 }
 
 /// Items with their labels; with a batch of more than one, lists of items.
-fn batches(items: &[Arc<Value>], batch: usize) -> Vec<(Arc<Value>, String)> {
+fn batches(items: &[BoundValue], batch: usize) -> Vec<(BoundValue, String)> {
     if batch <= 1 {
-        return items.iter().enumerate().map(|(index, item)| (item.clone(), label(item, index))).collect();
+        return items.iter().enumerate().map(|(index, item)| (item.clone(), label(&item.json(), index))).collect();
     }
     let chunks = items.chunks(batch).enumerate().map(|(chunk, items)| {
-        let first = label(&items[0], chunk * batch);
-        let last = label(&items[items.len() - 1], chunk * batch + items.len() - 1);
-        (Arc::new(items.iter().map(|item| (**item).clone()).collect()), batch_label(first, last))
+        let first = label(&items[0].json(), chunk * batch);
+        let last = label(&items[items.len() - 1].json(), chunk * batch + items.len() - 1);
+        let all: Value = items.iter().map(|item| item.json().into_owned()).collect();
+        (BoundValue::from(all), batch_label(first, last))
     });
     chunks.collect()
 }
@@ -83,7 +84,10 @@ fn matrix_combinations(matrix: &Matrix) -> Result<Vec<Combination>, TooMany> {
         let mut extended = false;
         for combination in &mut all[..originals] {
             let contradicts = include.iter().any(|(name, value)| {
-                combination.bindings.iter().any(|b| b.origin == Origin::Axis && b.name == *name && b.value != *value)
+                combination
+                    .bindings
+                    .iter()
+                    .any(|b| b.origin == Origin::Axis && b.name == *name && *b.value.json() != **value)
             });
             if contradicts {
                 continue;
@@ -92,10 +96,10 @@ fn matrix_combinations(matrix: &Matrix) -> Result<Vec<Combination>, TooMany> {
             for (name, value) in include {
                 match combination.bindings.iter_mut().find(|binding| binding.name == *name) {
                     Some(binding) if binding.origin == Origin::Axis => {}
-                    Some(binding) => binding.value = value.clone(),
+                    Some(binding) => binding.value = BoundValue::Json(value.clone()),
                     None => combination.bindings.push(Binding {
                         name: name.clone(),
-                        value: value.clone(),
+                        value: BoundValue::Json(value.clone()),
                         origin: Origin::Added,
                     }),
                 }
@@ -108,7 +112,11 @@ fn matrix_combinations(matrix: &Matrix) -> Result<Vec<Combination>, TooMany> {
             let mut own = Combination { bindings: Vec::new(), key: String::new() };
             for (index, (name, value)) in include.iter().enumerate() {
                 own.key = joined(&own.key, name, &label(value, index));
-                own.bindings.push(Binding { name: name.clone(), value: value.clone(), origin: Origin::Axis });
+                own.bindings.push(Binding {
+                    name: name.clone(),
+                    value: BoundValue::Json(value.clone()),
+                    origin: Origin::Axis,
+                });
             }
             all.push(own);
         }
@@ -138,7 +146,7 @@ fn originals(matrix: &Matrix) -> Result<Vec<Combination>, TooMany> {
             for (axis, value) in at.iter().enumerate() {
                 let (name, values) = &matrix.axes[axis];
                 combination.key = joined(&combination.key, name, &labels[axis][*value]);
-                let value = values[*value].clone();
+                let value = BoundValue::Json(values[*value].clone());
                 combination.bindings.push(Binding { name: name.clone(), value, origin: Origin::Axis });
             }
             all.push(combination);
@@ -165,6 +173,8 @@ fn places(matrix: &Matrix, pairs: &[(String, Value)]) -> Option<Vec<(usize, usiz
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use serde_json::json;
 
@@ -180,7 +190,7 @@ mod tests {
         let all = matrix_combinations(matrix).unwrap_or_default();
         let one = |c: &Combination| {
             let pairs: Vec<String> =
-                c.bindings.iter().map(|b| format!("{}:{}", b.name, b.value.as_str().unwrap_or("?"))).collect();
+                c.bindings.iter().map(|b| format!("{}:{}", b.name, b.value.json().as_str().unwrap_or("?"))).collect();
             pairs.join(" ")
         };
         all.iter().map(one).collect()

@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::{Combination, TooMany, combinations};
 use crate::expansion::Item;
 use crate::ids::InstanceId;
-use crate::instance::{Instance, InstanceIx, stable_hash};
+use crate::instance::{BoundValue, Instance, InstanceIx, stable_hash};
 use crate::lower::INSTANCES_MAX;
 use crate::merge::Overlap;
 use crate::needs::Deferred;
@@ -348,11 +348,13 @@ impl TaskGraph {
         if items.len() > max as usize {
             return Err(ExpandError::TooManyItems { task: name(), items: items.len(), max });
         }
-        let items: Vec<Arc<Value>> = items.into_iter().map(Arc::new).collect();
+        let items: Vec<BoundValue> = items.into_iter().map(BoundValue::from).collect();
         let mut all: Vec<(TaskIx, Vec<Combination>)> = Vec::new();
         for member in self.family(task) {
             let its = match &self.plan.task(member).grown {
-                Some(grown) => items.iter().filter(|item| Item::of(item).template == grown.template).cloned().collect(),
+                Some(grown) => {
+                    items.iter().filter(|item| Item::of(&item.json()).template == grown.template).cloned().collect()
+                }
                 None => items.clone(),
             };
             let too_many = |_| ExpandError::TooManyInstances { task: name() };

@@ -1,5 +1,6 @@
 //! One run of a task: which values it stands for, and the id that people and refs know it by.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -35,9 +36,38 @@ pub struct Binding {
     /// The axis, or the foreach name.
     pub name: Arc<str>,
     /// The value.
-    pub value: Arc<Value>,
+    pub value: BoundValue,
     /// Where it comes from.
     pub origin: Origin,
+}
+
+/// The value of a binding. Nearly all that a run may have a hundred thousand of are texts, names of files and lines of output, and
+/// a JSON value takes several times their memory.
+#[derive(Debug, Clone)]
+pub enum BoundValue {
+    /// A text that no plan holds.
+    Text(Arc<str>),
+    /// Anything else, shared with the plan where it stands there.
+    Json(Arc<Value>),
+}
+
+impl From<Value> for BoundValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::String(text) => BoundValue::Text(text.into()),
+            other => BoundValue::Json(Arc::new(other)),
+        }
+    }
+}
+
+impl BoundValue {
+    /// The value as JSON, made where it is not at hand.
+    pub fn json(&self) -> Cow<'_, Value> {
+        match self {
+            BoundValue::Text(text) => Cow::Owned(Value::String(text.to_string())),
+            BoundValue::Json(value) => Cow::Borrowed(value),
+        }
+    }
 }
 
 /// Where a binding's value comes from.
@@ -112,6 +142,21 @@ pub(crate) fn stable_hash(text: &str) -> u64 {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// A run of 100,000 tasks has as many of these.
+    #[test]
+    fn an_instance_takes_40_bytes_and_40_a_binding() {
+        assert!(size_of::<Instance>() <= 40, "{}", size_of::<Instance>());
+        assert!(size_of::<Binding>() <= 40, "{}", size_of::<Binding>());
+        assert!(size_of::<BoundValue>() <= 16, "{}", size_of::<BoundValue>());
+    }
+
+    #[test]
+    fn a_value_reads_as_what_it_was_made_of() {
+        for value in [json!("src/a.rs"), json!(3), json!(null), json!({"name": "core"}), json!(["a"])] {
+            assert_eq!(*BoundValue::from(value.clone()).json(), value);
+        }
+    }
 
     #[test]
     fn plain_values_are_their_own_labels() {

@@ -79,7 +79,7 @@ pub use egress::{Host, HostError, HostRule};
 pub use file::{Parsed, parse};
 pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
 pub use ids::{InstanceId, TaskName};
-pub use instance::{Binding, Instance, InstanceIx, Origin};
+pub use instance::{Binding, BoundValue, Instance, InstanceIx, Origin};
 pub use lower::INSTANCES_MAX;
 pub use merge::{Batch, History, Merge, MergeMode, Overlap, Publish, Regenerate, ResolvedBy, Resolver, Rung, Verify};
 pub use models::{Answers, Budget, KeySource, Model, ModelUse, Models, PriceList, Provider, TaskBudget, UserConfig};

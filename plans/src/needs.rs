@@ -2,7 +2,6 @@
 //! graph is built, or, where they name an instance of a fan-out that still waits, as soon as it has its items.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -121,11 +120,11 @@ impl TaskGraph {
 
     /// The needs of added tasks on each other.
     fn select_among_items(&mut self, added: &[InstanceIx]) {
-        let entries: Vec<(InstanceIx, Arc<Value>)> = added
+        let entries: Vec<(InstanceIx, Value)> = added
             .iter()
             .filter_map(|ix| {
                 let binding = self.instance(*ix).bindings.iter().find(|binding| *binding.name == *ITEM)?;
-                Some((*ix, binding.value.clone()))
+                Some((*ix, binding.value.json().into_owned()))
             })
             .collect();
         let mut by_key: HashMap<(&str, &str), Vec<InstanceIx>> = HashMap::new();
@@ -172,7 +171,7 @@ impl TaskGraph {
         let mut values: HashMap<String, Vec<InstanceIx>> = HashMap::new();
         for ix in &self.groups[task.index()].instances {
             if let Some(binding) = self.instance(*ix).bindings.iter().find(|binding| *binding.name == *name) {
-                values.entry(label(&binding.value, 0)).or_default().push(*ix);
+                values.entry(label(&binding.value.json(), 0)).or_default().push(*ix);
             }
         }
         values

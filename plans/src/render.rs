@@ -332,20 +332,20 @@ impl View<'_> {
         match root {
             "matrix" => {
                 let axes = instance.bindings.iter().filter(|binding| !binding.origin.is_foreach());
-                Some(Value::from_pairs(axes.map(|binding| (&*binding.name, value(&binding.value)))))
+                Some(Value::from_pairs(axes.map(|binding| (&*binding.name, value(&binding.value.json())))))
             }
             "with" if task.grown.is_some() => {
                 let entry = instance.bindings.iter().find(|binding| *binding.name == *expansion::ITEM)?;
                 let hidden = trust == Trust::Command;
-                (!hidden)
-                    .then(|| entry.value.get("with").map_or_else(|| Value::from_pairs::<_, &str, Value>([]), value))
+                let with = || Some(value(entry.value.json().get("with")?));
+                (!hidden).then(|| with().unwrap_or_else(|| Value::from_pairs::<_, &str, Value>([])))
             }
             "with" => Some(Value::from_pairs(task.with.iter().map(|(name, json)| (name.as_str(), value(json))))),
             name => {
                 let mut items = instance.bindings.iter().filter(|binding| binding.origin.is_foreach());
                 let binding = items.find(|binding| *binding.name == *name)?;
                 let hidden = trust == Trust::Command && binding.origin == Origin::Worker;
-                (!hidden).then(|| value(&binding.value))
+                (!hidden).then(|| value(&binding.value.json()))
             }
         }
     }
@@ -400,11 +400,11 @@ impl View<'_> {
         let Some(instance) = self.instance else { return Ok(()) };
         for binding in instance.bindings.iter().filter(|binding| binding.origin == Origin::Names) {
             if script.roots().any(|root| *root == *binding.name)
-                && let Some(odd) = odd_word(&binding.value)
+                && let Some(odd) = odd_word(&binding.value.json())
             {
                 return Err(RenderError::Shell {
                     name: binding.name.to_string(),
-                    value: odd.to_owned(),
+                    value: odd,
                     variable: foreach_variable(&binding.name),
                 });
             }
@@ -447,7 +447,7 @@ impl View<'_> {
             env.insert("SWARM_SEED".to_owned(), seed.to_string());
         }
         for binding in &instance.bindings {
-            env.insert(variable(binding), plain(&binding.value));
+            env.insert(variable(binding), plain(&binding.value.json()));
         }
         for (name, value) in &env {
             passable(name, value)?;
@@ -495,10 +495,12 @@ fn passable(what: &str, text: &str) -> Result<(), RenderError> {
 }
 
 /// The first string in a value that is not one plain word to a shell.
-fn odd_word(value: &Json) -> Option<&str> {
+fn odd_word(value: &Json) -> Option<String> {
     let plain = |c: char| c.is_alphanumeric() || "_./@+:,%=-".contains(c);
     match value {
-        Json::String(text) if text.is_empty() || text.starts_with('-') || !text.chars().all(plain) => Some(text),
+        Json::String(text) if text.is_empty() || text.starts_with('-') || !text.chars().all(plain) => {
+            Some(text.clone())
+        }
         Json::Array(items) => items.iter().find_map(odd_word),
         _ => None,
     }

@@ -20,6 +20,8 @@ mod schema;
 mod spending;
 /// How many instances stand where.
 mod tally;
+/// How often an instance was tried.
+mod tries;
 /// Events onto the disk, many with one sync.
 pub mod write;
 
@@ -32,6 +34,7 @@ pub use read::{JournalReader, RunRow, Source, TaskDuration};
 pub use replay::{AttemptState, ChangeState, Finished, InstanceState, Phase, RunState, replay};
 pub use spending::Spending;
 pub use tally::Tally;
+pub use tries::Tries;
 pub use write::{Journal, NewRun, RunWriter};
 
 /// Why the journal could not be read or written, by what the reader can do about it.

@@ -15,7 +15,7 @@ use crate::event::{
     Remedy, ReusedInstance, RunEvent,
 };
 use crate::ids::{Attempt, RunId};
-use crate::journal::{Spending, Tally};
+use crate::journal::{Spending, Tally, Tries};
 
 /// All that is known of a run. Outputs of tasks stay in the journal: they can be large and no report shows them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -61,30 +61,37 @@ pub struct RunState {
     newest_change: Option<Arc<ChangeState>>,
 }
 
-/// One instance.
+/// One instance. A run may have a hundred thousand, so what nearly all of them share is kept once, what few of them have lies
+/// elsewhere, and the one try that most of them need takes no memory of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceState {
-    /// The task it stems from; instances of one task share the text.
-    pub task: Arc<str>,
-    /// What it waits for, as displayed; instances with the same needs share the list.
-    pub needs: Arc<[String]>,
+    kin: Arc<Kin>,
     /// What its failure means.
     pub on_failure: OnFailure,
     /// Where it stands.
     pub phase: Phase,
     /// All tries, in order.
-    pub attempts: Vec<AttemptState>,
-    /// Why it ended so, where that is not evident.
-    pub cause: Option<Box<str>>,
-    /// The run whose recorded result it took instead of running; instances that took one from the same run share the text.
-    pub reused_from: Option<Arc<str>>,
-    /// What it spent on models; `None` when it asked none.
-    pub models: Option<Box<Spending>>,
+    pub attempts: Tries,
     fate: FateState,
-    /// Its change did not land as it is, and something else is being tried.
-    pub evicted: Option<Box<Evicted>>,
     /// The result that it had before it was tried again.
     result_before: Option<InstanceResult>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What the instances of a task share.
+#[derive(Debug, Default, PartialEq)]
+struct Kin {
+    task: Box<str>,
+    needs: Box<[String]>,
+}
+
+/// What most instances do not have.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Rare {
+    cause: Option<Box<str>>,
+    reused_from: Option<Arc<str>>,
+    models: Option<Spending>,
+    evicted: Option<Evicted>,
 }
 
 /// Why a change did not land as it is.
@@ -153,16 +160,9 @@ pub struct AttemptState {
     pub duration_ms: u64,
     /// What was collected, perhaps without any difference; tries that left the same share it.
     pub collected: Option<Arc<ChangeState>>,
-    end: TryEnd,
+    has_ended: bool,
+    /// `None` of a try that ended well and of which there is nothing to say, as nearly all do.
     said: Option<Box<Said>>,
-}
-
-/// How a try ended, in eight bytes where it ended well, as nearly all do.
-#[derive(Debug, Clone, PartialEq)]
-enum TryEnd {
-    Not,
-    Well,
-    Otherwise(Box<AttemptEnd>),
 }
 
 /// What became of a change, in no memory of its own where it is nothing.
@@ -180,9 +180,10 @@ struct Spoken {
     seq: u64,
 }
 
-/// What there is to say of a try; of most nothing.
+/// What there is to say of a try.
 #[derive(Debug, Clone, PartialEq)]
 struct Said {
+    end: AttemptEnd,
     notes: Vec<String>,
     refusals: Vec<RefusalSeen>,
     envelope: Option<Box<Envelope>>,
@@ -191,11 +192,7 @@ struct Said {
 impl AttemptState {
     /// `None` while it runs.
     pub fn end(&self) -> Option<&AttemptEnd> {
-        match &self.end {
-            TryEnd::Not => None,
-            TryEnd::Well => Some(&AttemptEnd::Succeeded),
-            TryEnd::Otherwise(end) => Some(end),
-        }
+        self.has_ended.then(|| self.said.as_ref().map_or(&AttemptEnd::Succeeded, |said| &said.end))
     }
 
     /// Things a person should know.
@@ -230,15 +227,6 @@ pub struct ChangeState {
     pub tree: Oid,
     /// Files added, changed or removed.
     pub files: u64,
-}
-
-impl TryEnd {
-    fn of(end: &AttemptEnd) -> Self {
-        match end {
-            AttemptEnd::Succeeded => TryEnd::Well,
-            end => TryEnd::Otherwise(Box::new(end.clone())),
-        }
-    }
 }
 
 impl FateState {
@@ -309,7 +297,8 @@ impl RunState {
             RunEvent::Reopened { instances } => {
                 for id in instances {
                     let state = self.instance(id);
-                    (state.phase, state.cause) = (Phase::Waiting, None);
+                    state.phase = Phase::Waiting;
+                    state.because(None);
                 }
             }
             RunEvent::Retried { instances, resolved: _ } => {
@@ -326,18 +315,18 @@ impl RunState {
                 self.instance(instance).start(*attempt, recorded.at_ms);
             }
             RunEvent::ModelCalled { instance, .. } => {
-                self.instance(instance).models.get_or_insert_default().count(&recorded.event);
+                self.instance(instance).rare().models.get_or_insert_default().count(&recorded.event);
             }
             RunEvent::AttemptFinished { .. } => self.end_attempt(recorded),
             RunEvent::Reused { instances } => self.reuse(instances, recorded.at_ms),
             RunEvent::InstanceFinished { instance, result, cause } => {
                 let state = self.instance(instance);
                 state.phase = Phase::Finished(*result);
-                state.cause = cause.as_deref().map(Box::from);
+                state.because(cause.as_deref());
             }
             RunEvent::Verified { tree, verdict, duration_ms, .. } => self.gate.count(tree, *verdict, *duration_ms),
             RunEvent::Evicted { instance, reason, next, .. } => {
-                self.instance(instance).evicted = Some(Box::new(Evicted { reason: reason.clone(), next: *next }));
+                self.instance(instance).rare().evicted = Some(Evicted { reason: reason.clone(), next: *next });
             }
             RunEvent::Landing { from, to, .. } => {
                 let is_new = from.is_some() && *from != self.tip;
@@ -347,7 +336,9 @@ impl RunState {
             RunEvent::Merged { instance, fate } => {
                 let state = self.instance(instance);
                 state.fate = FateState::of(fate, recorded.seq);
-                state.evicted = None;
+                if let Some(rare) = &mut state.rare {
+                    rare.evicted = None;
+                }
             }
             RunEvent::RunFinished { exit, tip, cause } => {
                 self.finished =
@@ -400,11 +391,12 @@ impl RunState {
             state.start(*attempt, recorded.at_ms.saturating_sub(*duration_ms));
         }
         let last = state.attempts.last_mut().expect("an attempt was just found or added");
-        last.end = TryEnd::of(end);
+        last.has_ended = true;
         last.duration_ms = *duration_ms;
         last.collected = collected;
-        let says = !notes.is_empty() || !refusals.is_empty() || envelope.is_some();
-        let said = || Said { notes: notes.clone(), refusals: refusals.clone(), envelope: envelope.clone() };
+        let says = *end != AttemptEnd::Succeeded || !notes.is_empty() || !refusals.is_empty() || envelope.is_some();
+        let (notes, refusals) = (|| notes.clone(), || refusals.clone());
+        let said = || Said { end: end.clone(), notes: notes(), refusals: refusals(), envelope: envelope.clone() };
         last.said = says.then(said).map(Box::new);
         state.phase = match (state.result_before.take(), retry_in_ms) {
             // Another try of what has a result takes nothing away, however it ends.
@@ -418,19 +410,13 @@ impl RunState {
     /// Instances join; those of one task share its name and their list of needs.
     fn grow(&mut self, instances: &[AddedInstance]) {
         for added in instances {
-            let before = self.instances.last().map(|(_, before)| before);
-            let state = InstanceState {
-                task: match before {
-                    Some(before) if *before.task == *added.task => Arc::clone(&before.task),
-                    _ => added.task.as_str().into(),
-                },
-                needs: match before {
-                    Some(before) if *before.needs == *added.needs => Arc::clone(&before.needs),
-                    _ => added.needs.as_slice().into(),
-                },
-                on_failure: added.on_failure,
-                ..InstanceState::unknown()
-            };
+            let before = self.instances.last().map(|(_, before)| &before.kin);
+            let is_kin = |kin: &&Arc<Kin>| *kin.task == *added.task && *kin.needs == *added.needs;
+            let kin = before.filter(is_kin).map_or_else(
+                || Arc::new(Kin { task: added.task.as_str().into(), needs: added.needs.as_slice().into() }),
+                Arc::clone,
+            );
+            let state = InstanceState { kin, on_failure: added.on_failure, ..InstanceState::unknown() };
             self.instances.insert(added.id.clone(), state);
         }
     }
@@ -444,12 +430,10 @@ impl RunState {
             }
             let collected = self.collected(reused.change.as_ref());
             let state = self.instance(&reused.instance);
-            state.start(Attempt(1), at_ms);
-            let last = state.attempts.last_mut().expect("an attempt was just added");
-            last.end = TryEnd::Well;
-            last.collected = collected;
+            let last = state.start(Attempt(1), at_ms);
+            (last.has_ended, last.collected) = (true, collected);
             state.phase = Phase::Finished(InstanceResult::Succeeded);
-            state.reused_from = Some(Arc::clone(&from));
+            state.rare().reused_from = Some(Arc::clone(&from));
             if state.change().is_none() {
                 state.fate = FateState::Empty;
             }
@@ -483,33 +467,67 @@ impl RunState {
 impl InstanceState {
     fn unknown() -> Self {
         InstanceState {
-            task: Arc::default(),
-            needs: Arc::default(),
+            kin: Arc::default(),
             on_failure: OnFailure::Fail,
             phase: Phase::Waiting,
-            attempts: Vec::new(),
-            cause: None,
-            reused_from: None,
-            models: None,
+            attempts: Tries::None,
             fate: FateState::Unknown,
-            evicted: None,
             result_before: None,
+            rare: None,
         }
     }
 
-    fn start(&mut self, attempt: Attempt, at_ms: u64) {
+    fn start(&mut self, attempt: Attempt, at_ms: u64) -> &mut AttemptState {
         self.result_before = self.result().or(self.result_before);
         self.phase = Phase::Running;
-        // Nearly all instances have one; a vector's own first step would be four.
-        self.attempts.reserve_exact(1);
         self.attempts.push(AttemptState {
             attempt,
             started_at_ms: at_ms,
             duration_ms: 0,
             collected: None,
-            end: TryEnd::Not,
+            has_ended: false,
             said: None,
-        });
+        })
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn because(&mut self, cause: Option<&str>) {
+        if cause.is_some() || self.rare.is_some() {
+            self.rare().cause = cause.map(Box::from);
+        }
+    }
+
+    /// The task it stems from.
+    pub fn task(&self) -> &str {
+        &self.kin.task
+    }
+
+    /// What it waits for, as displayed.
+    pub fn needs(&self) -> &[String] {
+        &self.kin.needs
+    }
+
+    /// Why it ended so, where that is not evident.
+    pub fn cause(&self) -> Option<&str> {
+        self.rare.as_ref()?.cause.as_deref()
+    }
+
+    /// The run whose recorded result it took instead of running.
+    pub fn reused_from(&self) -> Option<&str> {
+        self.rare.as_ref()?.reused_from.as_deref()
+    }
+
+    /// What it spent on models; `None` when it asked none.
+    pub fn models(&self) -> Option<&Spending> {
+        self.rare.as_ref()?.models.as_ref()
+    }
+
+    /// Why its change did not land as it is, while something else is being tried.
+    pub fn evicted(&self) -> Option<&Evicted> {
+        self.rare.as_ref()?.evicted.as_ref()
     }
 
     /// What became of its change; `None` until the merge train spoke.
@@ -582,6 +600,23 @@ mod tests {
         }
     }
 
+    /// A run of 100,000 tasks has as many of these: who adds to them adds to every coordinator. What few instances have belongs
+    /// into [`Rare`].
+    #[test]
+    fn an_instance_and_its_only_try_take_96_bytes() {
+        assert!(size_of::<AttemptState>() <= 40, "{}", size_of::<AttemptState>());
+        assert!(size_of::<InstanceState>() <= 96, "{}", size_of::<InstanceState>());
+    }
+
+    #[test]
+    fn tries_keep_their_order_and_their_text_as_they_grow() {
+        let mut state = InstanceState::unknown();
+        for n in 1..=3 {
+            assert_eq!(state.start(Attempt(n), u64::from(n)).attempt, Attempt(n));
+            assert_eq!(state.attempts.iter().map(|it| it.attempt.0).collect::<Vec<_>>(), (1..=n).collect::<Vec<_>>());
+        }
+    }
+
     #[test]
     fn a_retry_waits_until_its_time_and_ends_flaky() {
         let id = InstanceId("a".into());
@@ -626,7 +661,7 @@ mod tests {
         assert_eq!(fates, [None, Some(&Fate::Empty)]);
         assert_eq!(state.instances[0].change().map(|change| change.files), Some(1));
         assert_eq!((state.tally.finished, state.tally.passed, state.tally.reused), (2, 2, 2));
-        assert_eq!(state.instances[1].reused_from.as_deref(), Some("x-1"));
+        assert_eq!(state.instances[1].reused_from(), Some("x-1"));
     }
 
     #[test]

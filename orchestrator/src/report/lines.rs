@@ -165,7 +165,7 @@ pub(super) fn result_text(result: InstanceResult, cause: Option<&str>, instance:
         _ => String::new(),
     };
     let mut parts: Vec<String> = Vec::new();
-    if let Some(from) = &instance.reused_from {
+    if let Some(from) = instance.reused_from() {
         parts.push(format!("cached from {}", sanitize::name(from)));
     }
     match result {

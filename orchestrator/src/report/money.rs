@@ -52,7 +52,7 @@ pub fn spending(spending: &Spending) -> String {
 
 /// What a whole run took; `None` when it asked no model.
 pub fn total(state: &RunState) -> Option<Spending> {
-    let mut all = state.instances.values().filter_map(|instance| instance.models.as_deref()).peekable();
+    let mut all = state.instances.values().filter_map(|instance| instance.models()).peekable();
     all.peek()?;
     let mut total = Spending::default();
     all.for_each(|one| total.add(one));

@@ -23,7 +23,7 @@ struct Row {
 fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
     state.instances.iter().map(|(id, instance)| Row {
         name: words::instance(id),
-        result: match (&instance.reused_from, instance.result()) {
+        result: match (instance.reused_from(), instance.result()) {
             (Some(_), _) => "cached",
             (None, Some(result)) => result.name(),
             (None, None) => "open",
@@ -37,9 +37,9 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
             None => String::new(),
         },
         said: {
-            let text = |result| lines::result_text(result, instance.cause.as_deref(), instance);
+            let text = |result| lines::result_text(result, instance.cause(), instance);
             let said = instance.result().map(text).filter(|text| !text.is_empty());
-            let models = instance.models.as_deref().map(super::money::spending);
+            let models = instance.models().map(super::money::spending);
             said.into_iter().chain(account::line(instance)).chain(models).collect::<Vec<_>>().join("; ")
         },
     })
@@ -171,7 +171,7 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"{name}\" {counts}>\n  <testsuite name=\"{name}\" {counts}>\n"
     );
     for (row, (id, instance)) in rows(state).zip(&state.instances) {
-        let (name, task) = (escaped(&row.name), escaped(&sanitize::name(&instance.task)));
+        let (name, task) = (escaped(&row.name), escaped(&sanitize::name(instance.task())));
         let time = seconds(instance.spent_ms());
         let _ = write!(text, "    <testcase name=\"{name}\" classname=\"{task}\" time=\"{time}\"");
         let said = escaped(if row.said.is_empty() { row.result } else { &row.said });
@@ -179,7 +179,7 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
             (_, Some(Fate::Parked { .. })) => {
                 Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
             }
-            (Some(InstanceResult::Succeeded), _) if instance.reused_from.is_some() => {
+            (Some(InstanceResult::Succeeded), _) if instance.reused_from().is_some() => {
                 Some(format!("<system-out>{said}</system-out>"))
             }
             (Some(InstanceResult::Succeeded | InstanceResult::Flaky), _) => None,

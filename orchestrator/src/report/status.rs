@@ -50,7 +50,7 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
     for (id, instance) in &state.instances {
         let name = words::pad(&words::fit(&words::instance(id), columns), columns);
         let (mark, tone, spent, said) = row(instance, liveness, now_ms);
-        let models = instance.models.as_deref().map(super::money::spending);
+        let models = instance.models().map(super::money::spending);
         let said = match (said.is_empty(), models) {
             (_, None) => said,
             (true, Some(models)) => models,
@@ -76,8 +76,8 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
     let instances = state.instances.iter().map(|(id, instance)| {
         json!({
             "instance": id.0,
-            "task": &*instance.task,
-            "needs": &*instance.needs,
+            "task": instance.task(),
+            "needs": instance.needs(),
             "state": match instance.phase {
                 Phase::Finished(result) => result.name(),
                 Phase::Running => "running",
@@ -86,9 +86,9 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
             },
             "attempts": instance.attempts.len(),
             "spent-ms": instance.spent_ms(),
-            "models": instance.models.as_deref().map(spending_json),
-            "cached-from": instance.reused_from.as_deref(),
-            "cause": instance.cause,
+            "models": instance.models().map(spending_json),
+            "cached-from": instance.reused_from(),
+            "cause": instance.cause(),
             "commit": instance.change().map(|change| change.commit.to_string()),
             "files": instance.change().map(|change| change.files),
             "merge": instance.fate(),
@@ -156,7 +156,7 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
     let alive = matches!(liveness, Liveness::Running(_));
     match instance.phase {
         Phase::Finished(result) => {
-            let (mark, tone) = match instance.reused_from {
+            let (mark, tone) = match instance.reused_from() {
                 Some(_) => (words::REUSED_MARK, Tone::Good),
                 None => words::mark(result),
             };
@@ -180,7 +180,7 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
             ("[>]", Tone::Strong, words::duration(instance.spent_ms()), "ending".to_owned())
         }
         Phase::Waiting if alive => {
-            let needs = instance.needs.iter().map(|need| sanitize::name(need)).collect::<Vec<_>>().join(", ");
+            let needs = instance.needs().iter().map(|need| sanitize::name(need)).collect::<Vec<_>>().join(", ");
             let said = if needs.is_empty() { "waiting".to_owned() } else { format!("waiting, needs {needs}") };
             ("[ ]", Tone::Quiet, String::new(), words::fit(&said, 80))
         }
@@ -190,7 +190,7 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
 }
 
 fn finished_text(result: InstanceResult, instance: &InstanceState) -> String {
-    let said = lines::result_text(result, instance.cause.as_deref(), instance);
+    let said = lines::result_text(result, instance.cause(), instance);
     let fate = match instance.fate() {
         Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
         Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),

@@ -193,7 +193,7 @@ impl Summary<'_> {
         });
         self.section("failed", Tone::Bad, entries, |(id, instance), text| {
             let result = instance.result().unwrap_or(InstanceResult::Lost);
-            let said = lines::result_text(result, instance.cause.as_deref(), instance);
+            let said = lines::result_text(result, instance.cause(), instance);
             let allowed = if instance.on_failure == OnFailure::Allow { " (allowed)" } else { "" };
             let spent = words::duration(instance.spent_ms());
             // The section's title says that it failed.
@@ -227,7 +227,7 @@ impl Summary<'_> {
         });
         self.section("not run to the end", Tone::Quiet, entries, |(id, instance), text| {
             let said = match instance.result() {
-                Some(result) => lines::result_text(result, instance.cause.as_deref(), instance),
+                Some(result) => lines::result_text(result, instance.cause(), instance),
                 None => "not reached".to_owned(),
             };
             let _ = writeln!(text, "    {}: {said}", words::instance(id));

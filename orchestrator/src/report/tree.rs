@@ -68,13 +68,13 @@ struct Task<'a> {
 fn tasks(state: &RunState) -> IndexMap<&str, Task<'_>> {
     let mut tasks: IndexMap<&str, Task<'_>> = IndexMap::new();
     for instance in state.instances.values() {
-        tasks.entry(&*instance.task).or_default().instances.push(instance);
+        tasks.entry(instance.task()).or_default().instances.push(instance);
     }
     let needs: Vec<Vec<usize>> = tasks
         .values()
         .enumerate()
         .map(|(at, task)| {
-            let named = task.instances.iter().flat_map(|instance| instance.needs.iter());
+            let named = task.instances.iter().flat_map(|instance| instance.needs().iter());
             let mut needs: Vec<usize> = named
                 // Task names have no bracket: a need on an instance is one on its task here.
                 .filter_map(|need| tasks.get_index_of(need.split('[').next().unwrap_or(need)))
@@ -152,7 +152,7 @@ impl Task<'_> {
             said.push(words::duration(longest));
         }
         let mut spent = Spending::default();
-        self.instances.iter().filter_map(|instance| instance.models.as_deref()).for_each(|one| spent.add(one));
+        self.instances.iter().filter_map(|instance| instance.models()).for_each(|one| spent.add(one));
         if spent.calls > 0 {
             said.push(super::money::cost(&spent));
         }

@@ -87,7 +87,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
     } else if !args.keep {
         repository.delete_ref(&target)?;
         if let (Some(run), Some(instance)) = (&state.run, state.instances.get(&id)) {
-            for attempt in &instance.attempts {
+            for attempt in instance.attempts.iter() {
                 repository.delete_ref(&attempt_ref(run, &id, attempt.attempt))?;
             }
             repository.delete_ref(&base_ref(run))?;

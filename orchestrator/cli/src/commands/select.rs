@@ -102,10 +102,10 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
     match of_task.as_slice() {
         [only] => Ok((*only).clone()),
         [] => {
-            let known = state.instances.iter().flat_map(|(id, instance)| [&*id.0, &*instance.task]);
+            let known = state.instances.iter().flat_map(|(id, instance)| [&*id.0, instance.task()]);
             let hint = match nearest(word, known) {
                 Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
-                None => format!("its tasks are {}", list(state.instances.values().map(|i| &*i.task))),
+                None => format!("its tasks are {}", list(state.instances.values().map(|i| i.task()))),
             };
             Err(Failure::usage(format!("find a task {:?} in {run}", sanitize::name(word)), hint))
         }
@@ -118,7 +118,11 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
 }
 
 fn instances_of<'a>(state: &'a RunState, task: &'a str) -> impl Iterator<Item = &'a InstanceId> {
-    state.instances.iter().filter(move |(_, instance): &(_, &InstanceState)| *instance.task == *task).map(|(id, _)| id)
+    state
+        .instances
+        .iter()
+        .filter(move |(_, instance): &(_, &InstanceState)| *instance.task() == *task)
+        .map(|(id, _)| id)
 }
 
 fn no_runs() -> Failure {
