@@ -14,18 +14,23 @@ const NAME_COLUMNS: usize = 32;
 pub struct Lines {
     sink: Sink,
     style: Style,
+    never_started: NeverStarted,
 }
 
 impl Lines {
     /// Will write to `out`.
     pub fn new(out: Box<dyn std::io::Write + Send>, style: Style) -> Self {
-        Lines { sink: Sink::new(out), style }
+        Lines { sink: Sink::new(out), style, never_started: NeverStarted::default() }
     }
 }
 
 impl Reporter for Lines {
     fn event(&mut self, recorded: &Recorded, state: &RunState) {
-        if let Some(line) = event_line(recorded, state, self.style, Talk::All) {
+        let line = event_line(recorded, state, self.style, Talk::All);
+        if self.never_started.holds(&recorded.event, state, line.as_deref()) {
+            return;
+        }
+        for line in self.never_started.said(self.style).into_iter().chain(line) {
             self.sink.write(&format!("{line}\n"));
         }
     }
@@ -38,7 +43,51 @@ impl Reporter for Lines {
         }
     }
 
-    fn tick(&mut self, _: u64, _: &RunState) {}
+    fn tick(&mut self, _: u64, _: &RunState) {
+        if let Some(held) = self.never_started.said(self.style) {
+            self.sink.write(&format!("{held}\n"));
+        }
+    }
+}
+
+/// So many that never started are named.
+const NAMED_MAX: usize = 3;
+
+/// Instances that were cancelled before they started, one right behind the other: a run that is interrupted may have
+/// thousands, and a line each would push all that did happen off the screen.
+#[derive(Debug, Default)]
+pub(super) struct NeverStarted {
+    /// The lines of the first ones.
+    lines: Vec<String>,
+    count: u64,
+}
+
+impl NeverStarted {
+    /// Whether the event, with its line, is kept back until [`NeverStarted::said`].
+    pub(super) fn holds(&mut self, event: &RunEvent, state: &RunState, line: Option<&str>) -> bool {
+        let RunEvent::InstanceFinished { instance, result: InstanceResult::Cancelled, .. } = event else {
+            return false;
+        };
+        let Some(line) = line.filter(|_| state.instances.get(instance).is_some_and(|it| it.attempts.is_empty())) else {
+            return false;
+        };
+        self.count += 1;
+        if self.lines.len() < NAMED_MAX {
+            self.lines.push(line.to_owned());
+        }
+        true
+    }
+
+    /// What was kept back: a few by their lines, many by their count.
+    pub(super) fn said(&mut self, style: Style) -> Option<String> {
+        let NeverStarted { lines, count } = std::mem::take(self);
+        if count as usize <= lines.len() {
+            return (count > 0).then(|| lines.join("\n"));
+        }
+        let (mark, tone) = words::mark(InstanceResult::Cancelled);
+        let named = words::pad(&words::count(count, "task"), NAME_COLUMNS);
+        Some(format!("{} {named} {:>7}  cancelled before they started", style.paint(tone, mark), ""))
+    }
 }
 
 /// How much is said of what went well.
@@ -232,6 +281,26 @@ fn head_lines(state: &RunState, what: &str, style: Style) -> String {
 mod tests {
     use super::*;
     use crate::report::{Reports, Shared, story};
+
+    #[test]
+    fn many_that_never_started_are_one_line_and_a_few_are_named() {
+        let said = |count: usize| {
+            let out = Shared::default();
+            let mut reports = Reports::new(vec![Box::new(Lines::new(Box::new(out.clone()), Style::Plain))]);
+            let names: Vec<String> = (0..count).map(|n| format!("t{n}")).collect();
+            let mut events = vec![story::added(&names.iter().map(|name| (name.as_str(), &[][..])).collect::<Vec<_>>())];
+            events.push(story::attempt("t0", 1));
+            events.extend(names[1..].iter().map(|name| story::result(name, InstanceResult::Cancelled, None)));
+            events.push(story::result("t0", InstanceResult::Cancelled, None));
+            story::recorded(events).iter().for_each(|event| reports.event(event));
+            out.take().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let few = said(4);
+        assert_eq!(few.len(), 4, "{few:#?}");
+        assert!((1..4).all(|n| few[n - 1].contains(&format!(" t{n} "))) && few[3].contains(" t0 "), "{few:#?}");
+        let many = said(1000);
+        assert!(many.len() == 2 && many[0].contains("999 tasks") && many[1].contains(" t0 "), "{many:#?}");
+    }
 
     #[test]
     fn a_run_in_plain_lines() {

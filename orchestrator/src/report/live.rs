@@ -9,7 +9,7 @@
 use indexmap::IndexMap;
 use swarm_plans::InstanceId;
 
-use super::lines::{Talk, event_line};
+use super::lines::{NeverStarted, Talk, event_line};
 use super::words::{self, Style, Tone};
 use super::{Reporter, Sink, sanitize};
 use crate::event::{Progress, Recorded, RunEvent};
@@ -27,9 +27,6 @@ pub struct Size {
 /// With more instances than this, only what a person might act on scrolls by; the head counts the rest.
 const SMALL_RUN_INSTANCES_MAX: usize = 60;
 
-/// Running tasks that are shown, whatever the terminal's height.
-const RUNNING_LINES_MAX: usize = 16;
-
 /// Bytes of a worker's line that are looked at; the rest would not fit on any screen.
 const LINE_BYTES_MAX: usize = 1024;
 
@@ -43,6 +40,7 @@ pub struct Live {
     painted: Vec<String>,
     /// Lines that wait to scroll by above the next picture.
     scrolling: Vec<String>,
+    never_started: NeverStarted,
 }
 
 /// What the picture shows beside the run's state.
@@ -74,7 +72,13 @@ impl Live {
             picture: Picture::default(),
             painted: Vec::new(),
             scrolling: Vec::new(),
+            never_started: NeverStarted::default(),
         }
+    }
+
+    /// Lets a line scroll by.
+    fn scroll(&mut self, line: Option<String>) {
+        self.scrolling.extend(line.map(|line| words::wrap(&line, usize::from((self.size)().columns).max(20) - 1)));
     }
 
     /// Replaces the picture on the screen, with one write.
@@ -103,6 +107,11 @@ impl Reporter for Live {
     fn event(&mut self, recorded: &Recorded, state: &RunState) {
         let talk = if state.instances.len() > SMALL_RUN_INSTANCES_MAX { Talk::Trouble } else { Talk::All };
         let line = event_line(recorded, state, self.style, talk);
+        if self.never_started.holds(&recorded.event, state, line.as_deref()) {
+            return;
+        }
+        let held = self.never_started.said(self.style);
+        self.scroll(held);
         match &recorded.event {
             RunEvent::InstancesAdded { .. } | RunEvent::Reopened { .. } | RunEvent::Retried { .. } => return,
             RunEvent::ItemsFound { items, .. } if !items.is_empty() => return,
@@ -136,7 +145,7 @@ impl Reporter for Live {
             | RunEvent::Merged { .. } => {}
             RunEvent::Verified { .. } => self.picture.phase = None,
         }
-        self.scrolling.extend(line.map(|line| words::wrap(&line, usize::from((self.size)().columns).max(20) - 1)));
+        self.scroll(line);
     }
 
     fn progress(&mut self, progress: &Progress) {
@@ -163,6 +172,8 @@ impl Reporter for Live {
         if state.finished.is_some() {
             return;
         }
+        let held = self.never_started.said(self.style);
+        self.scroll(held);
         let size = (self.size)();
         let picture = self.picture.lines(state, now_ms, size, self.style);
         self.paint(picture);
@@ -180,12 +191,12 @@ impl Picture {
         if let Some(phase) = &self.phase {
             lines.push(format!("  {phase} …"));
         }
-        let room = usize::from(size.rows).saturating_sub(lines.len() + 2).clamp(1, RUNNING_LINES_MAX);
+        let room = usize::from(size.rows).saturating_sub(lines.len() + 2).max(1);
         let shown = if self.running.len() > room { room - 1 } else { room };
         let names: Vec<String> = self.running.keys().take(shown).map(words::instance).collect();
         let name_columns = names.iter().map(|name| words::width(name)).max().unwrap_or(0).min(columns / 2);
         for (name, running) in names.iter().zip(self.running.values()) {
-            let name = words::pad(&words::fit(name, name_columns), name_columns);
+            let name = words::pad(&words::elide(name, name_columns), name_columns);
             let spent = words::duration(round(now_ms.saturating_sub(running.since_ms)));
             lines.push(format!("  {name}  {spent:>7}  {}", running.said(style)));
         }
@@ -305,6 +316,21 @@ mod tests {
             reports.event(event);
         }
         insta::assert_snapshot!("end", screen(&format!("{first}{}", out.take())));
+    }
+
+    #[test]
+    fn names_that_begin_alike_stay_different_and_a_high_terminal_is_used() {
+        let names: Vec<String> = (10..50).map(|n| format!("fix[crate=swarm-orchestrator-part-{n}]")).collect();
+        let out = Shared::default();
+        let mut reports = live(&out, Size { rows: 60, columns: 50 });
+        let events = names.iter().map(|name| story::attempt(name, 1)).collect();
+        story::recorded(events).iter().for_each(|event| reports.event(event));
+        reports.tick(story::START_MS + 60_000);
+        let text = screen(&out.take());
+        for n in 10..50 {
+            let line = text.lines().find(|line| line.contains(&format!("-{n}]")));
+            assert!(line.is_some_and(|line| line.contains("fix[crate=s") && line.contains('…')), "{n}: {text}");
+        }
     }
 
     #[test]

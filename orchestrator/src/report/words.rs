@@ -288,6 +288,21 @@ pub fn fit(text: &str, columns: usize) -> String {
     console::truncate_str(text, columns, "…").into_owned()
 }
 
+/// A name in at most `columns` columns: what is left out is its middle, since names that stand below each other begin alike and end
+/// differently. It has no escape sequences.
+pub fn elide(name: &str, columns: usize) -> String {
+    if width(name) <= columns {
+        return name.to_owned();
+    }
+    let head = fit(name, columns.div_ceil(2));
+    let room = columns - width(&head).min(columns);
+    let mut tail = name;
+    while width(tail) > room {
+        tail = &tail[tail.chars().next().map_or(tail.len(), char::len_utf8)..];
+    }
+    format!("{head}{tail}")
+}
+
 /// `text` with its lines broken between words at `columns` columns, the rest of a line below its beginning and further in. What
 /// stands alone to be typed or is quoted stays whole, and so does a word that is longer.
 pub fn wrap(text: &str, columns: usize) -> String {
