@@ -5,15 +5,20 @@ use swarm_orchestrator::journal::RunState;
 use swarm_orchestrator::report::Reporter;
 
 /// Lets go of this program's pages when a run has begun, and when its first attempt has ended: from there on the same code
-/// runs again and again, and only that comes back; in a large run in smaller pieces than in others.
+/// runs again and again, and only that comes back; in a large run in smaller pieces than in others, and once more with each
+/// thousand of instances, since what happens rarely adds up.
 #[derive(Debug, Default)]
 pub struct Resident {
     stage: Stage,
     is_cut: bool,
+    rounds: u64,
 }
 
 /// Instances from which on a run is long enough for ten milliseconds of work on its coordinator's size.
 const CUT_FROM: u64 = 1000;
+
+/// Instances that end before everything is let go once more: seconds of work for a millisecond of it.
+const ROUND: u64 = 1000;
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -40,10 +45,8 @@ impl Reporter for Resident {
             cut();
             let_go();
         }
-        let stage = self.stage.after(&recorded.event);
-        if stage != self.stage {
-            self.stage = stage;
-            if stage == Stage::Working {
+        if self.moves_on(&recorded.event, state.tally.finished) {
+            if self.stage == Stage::Working {
                 swarm_sandbox::image::trim();
             }
             let_go();
@@ -53,6 +56,15 @@ impl Reporter for Resident {
     fn progress(&mut self, _: &Progress) {}
 
     fn tick(&mut self, _: u64, _: &RunState) {}
+}
+
+impl Resident {
+    /// Whether a stage or a round is over with an event, after which so many instances have ended.
+    fn moves_on(&mut self, event: &RunEvent, finished: u64) -> bool {
+        let before = (self.stage, self.rounds);
+        (self.stage, self.rounds) = (self.stage.after(event), finished / ROUND);
+        (self.stage, self.rounds) != before
+    }
 }
 
 /// Whether there is much to do yet: a run that is resumed may have nothing left.
@@ -84,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_beginning_and_the_first_end_are_stages() {
+    fn the_beginning_the_first_end_and_each_round_are_moves() {
         let instance = InstanceId("a".into());
         let started = RunEvent::AttemptStarted { instance: instance.clone(), attempt: Attempt(1) };
         let items = RunEvent::ItemsFound { task: "t".to_owned(), items: vec![] };
@@ -97,6 +109,9 @@ mod tests {
         .expect("an event as the journal has it");
         assert_eq!(Stage::Begun.after(&ended), Stage::Working);
         assert_eq!(Stage::Working.after(&ended), Stage::Working);
+        let mut resident = Resident { stage: Stage::Begun, ..Resident::default() };
+        let moves = [1, 2, ROUND - 1, ROUND, ROUND + 1, 3 * ROUND].map(|finished| resident.moves_on(&ended, finished));
+        assert_eq!(moves, [true, false, false, true, false, true], "the first end, and once a round");
         assert!(is_worth_a_cut(&ended, CUT_FROM) && !is_worth_a_cut(&ended, CUT_FROM - 1));
         assert!(!is_worth_a_cut(&items, CUT_FROM));
     }
