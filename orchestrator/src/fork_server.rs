@@ -92,7 +92,7 @@ impl ForkServer {
             match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok((Reply::Forked, Some(pidfd))) => {
                     link.server = Some(server);
-                    return Ok(ForkedWorker { pidfd });
+                    return Ok(ForkedWorker { pidfd: Some(pidfd) });
                 }
                 Ok((Reply::Failed(errno), None)) => {
                     link.server = Some(server);
@@ -170,11 +170,12 @@ fn answer(socket: impl AsFd) -> io::Result<(Reply, Option<OwnedFd>)> {
 }
 
 /// A forked worker, held by a descriptor that no other process can take over. It ends like any worker: when its input ends.
-/// That it has ended shows in its output, of which it holds the only writing end. Dropping this kills it; one that has
-/// ended needs no killing.
+/// That it has ended shows in its output, of which it holds the only writing end. Dropping this kills it,
+/// where it was not left alone.
 #[derive(Debug)]
 pub struct ForkedWorker {
-    pidfd: OwnedFd,
+    /// `None` once it is left alone.
+    pidfd: Option<OwnedFd>,
 }
 
 impl ForkedWorker {
@@ -182,10 +183,18 @@ impl ForkedWorker {
     pub fn kill(self) {
         drop(self);
     }
+
+    /// Leaves a worker alone whose output has ended: nothing of its job is alive, and it may still have something to hand to
+    /// its server.
+    pub fn let_go(mut self) {
+        self.pidfd = None;
+    }
 }
 
 impl Drop for ForkedWorker {
     fn drop(&mut self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
     }
 }

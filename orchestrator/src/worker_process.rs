@@ -309,7 +309,12 @@ async fn goodbye(mut process: Process, mut output: impl AsyncRead + Unpin) -> St
         }
     };
     match tokio::time::timeout(GOODBYE_MAX, ended).await {
-        Ok(Ok(status)) => status,
+        Ok(Ok(status)) => {
+            if let Process::Forked(worker) = process {
+                worker.let_go();
+            }
+            status
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => {
             match process {

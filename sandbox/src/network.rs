@@ -14,6 +14,7 @@
 //! `net/ipv6/ip6_flowlabel.c` of Linux.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
@@ -21,6 +22,9 @@ use rustix::io;
 
 use crate::mounts::last_error;
 use crate::namespaces::loopback_up;
+
+/// Longer than any table of an untouched network.
+const TABLE_BYTES: usize = 32 << 10;
 
 /// Says that the calling process is in a network namespace of its own, with nothing in it but a loopback.
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +65,17 @@ pub fn untouched(Private(()): Private) -> Option<OwnedFd> {
 /// Whether a table of the calling process's network is as it should be. One that is not there, of a protocol that the kernel
 /// does not have, is; one that cannot be read is not.
 fn holds(table: &str, is_so: impl Fn(&str) -> bool) -> bool {
-    match fs::read_to_string(format!("/proc/self/net/{table}")) {
+    match read_table(table) {
         Ok(text) => is_so(&text),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound && table.contains('6'),
     }
+}
+
+/// The kernel says of no table how long it is, so this asks for far more than there is: two calls instead of ten.
+fn read_table(table: &str) -> std::io::Result<String> {
+    let mut text = String::with_capacity(TABLE_BYTES);
+    fs::File::open(format!("/proc/self/net/{table}"))?.take(TABLE_BYTES as u64).read_to_string(&mut text)?;
+    if text.len() < TABLE_BYTES { Ok(text) } else { Err(std::io::ErrorKind::FileTooLarge.into()) }
 }
 
 /// Of `dev`: one interface below two lines of titles, the loopback, and all that it counted is nothing.

@@ -355,13 +355,9 @@ impl Root {
             Err(Errno::NOENT) => {}
             found => return found,
         }
-        let mut folder = open_beneath(&self.fd, Path::new("."), flags)?;
-        for part in relative.components() {
-            let part: &Path = part.as_ref();
-            made(mkdirat(&folder, part, Mode::from_raw_mode(0o755)))?;
-            folder = open_beneath(&folder, part, flags)?;
-        }
-        Ok(folder)
+        let parent = self.parent(path)?;
+        made(mkdirat(&parent, name(path)?, Mode::from_raw_mode(0o755)))?;
+        open_beneath(&parent, name(path)?, flags)
     }
 
     /// The file at `path`, made empty where it is missing.
