@@ -1,13 +1,14 @@
 //! Files that a task hands on beside its change: copied out of the worktree (ignored ones and caches included) into the
 //! attempt's artifacts folder, with the same care as everything else that a worker left.
 
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::{CollectError, CollectLimits, Refusal, walk};
@@ -130,11 +131,33 @@ impl Taking<'_> {
             self.to.create_dir_all(folder).map_err(io)?;
         }
         let _ = self.to.remove_file(target);
-        let mut copy = self.to.open_with(target, OpenOptions::new().write(true).create_new(true)).map_err(io)?;
-        io::copy(&mut source.take(metadata.len()), &mut copy).map_err(io)?;
+        let copy = self.to.open_with(target, OpenOptions::new().write(true).create_new(true)).map_err(io)?;
+        copy_with_holes(&source, &copy.into_std(), metadata.len()).map_err(io)?;
         self.taken.push(path.to_vec());
         Ok(())
     }
+}
+
+/// Copies `length` bytes of a file onto an empty one, and its holes as holes: they cost the job nothing, so its limit on disk
+/// bounds what a copy takes only where that has them, too. Source: lseek(2), `SEEK_DATA` and `SEEK_HOLE`.
+fn copy_with_holes(from: &File, to: &File, length: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < length {
+        let data = match seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data.min(length),
+            // There is none behind.
+            Err(Errno::NXIO) => length,
+            Err(error) => return Err(error.into()),
+        };
+        if data == length {
+            break;
+        }
+        at = seek(from, SeekFrom::Hole(data))?.min(length);
+        seek(from, SeekFrom::Start(data))?;
+        seek(to, SeekFrom::Start(data))?;
+        io::copy(&mut from.take(at - data), &mut &*to)?;
+    }
+    to.set_len(length)
 }
 
 fn over(limit: &'static str, max: u64, path: &[u8]) -> walk::Stop {

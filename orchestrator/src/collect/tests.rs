@@ -469,6 +469,29 @@ fn what_a_worker_put_in_the_way_of_its_artifacts_is_its_own_fault() {
 }
 
 #[test]
+fn holes_in_artifacts_stay_holes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let scene = scene(Backend::Overlay, &FILES, &[]);
+    let script = "mkdir a; printf head > a/x; truncate -s 500M a/x; printf middle >> a/x; truncate -s 1G a/x; \
+                  truncate -s 100M a/hole; seq 100000 > a/whole; : > a/empty";
+    if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+        return;
+    }
+    let out = scene.worktree.attempt_dir();
+    std::fs::create_dir(out.join("artifacts")).expect("a folder");
+    let globs = ["a/**".to_owned()];
+    let taken = artifacts::take_artifacts(&scene.worktree, &globs, (&out, "artifacts"), &CollectLimits::default());
+    assert!(matches!(taken, Ok(artifacts::Taken::Files(files)) if files.len() == 4));
+    let (from, to) = (scene.worktree.written_dir(), out.join("artifacts"));
+    for name in ["a/x", "a/hole", "a/whole", "a/empty"] {
+        let same = std::process::Command::new("cmp").arg(from.join(name)).arg(to.join(name)).status();
+        assert!(same.expect("cmp").success(), "{name}");
+        let taken = to.join(name).metadata().expect("it is there").blocks();
+        assert!(taken * 512 < 2 << 20, "{name} takes {taken} blocks");
+    }
+}
+
+#[test]
 fn a_path_of_the_kernels_whole_length_is_a_limit_and_no_failure_of_the_machine() {
     let script = "d=$(printf 'x%.0s' $(seq 200)); for i in $(seq 20); do mkdir $d; cd $d; done; \
                   head -c 5000000 /dev/urandom > $(printf 'y%.0s' $(seq 76))";
