@@ -474,7 +474,7 @@ impl Executor {
         let limits = CollectLimits::default();
         let (change, refusal) = match collect(&self.repository, worktree, writes, &limits)? {
             Collected::Change(change) => {
-                let refusal = self.link_to_hidden(&change)?;
+                let refusal = self.link_to_hidden(change.base_tree, change.tree)?;
                 (Some(change), refusal)
             }
             Collected::Refused(refusal @ Refusal::OutOfScope { .. }) => {
@@ -496,7 +496,7 @@ impl Executor {
     }
 
     /// Why a change may not be built on: it puts a link where a policy of the plan hides something in the worktree.
-    fn link_to_hidden(&self, change: &Change) -> Result<Option<Refusal>, TakeError> {
+    fn link_to_hidden(&self, before: Oid, after: Oid) -> Result<Option<Refusal>, TakeError> {
         let place = self.repository.place();
         let in_the_tree = |path: &PathBuf| path.strip_prefix(place).map(Path::to_owned).ok();
         let hidden: Vec<PathBuf> = self.cages.values().flat_map(Cage::hidden).filter_map(in_the_tree).collect();
@@ -505,7 +505,7 @@ impl Executor {
         }
         let git = self.repository.handle()?;
         let odb = git.odb().map_err(RepositoryError::from)?;
-        Ok(rules::link_to_hidden(&odb, &hidden, change.base_tree, change.tree).map_err(CollectError::from)?)
+        Ok(rules::link_to_hidden(&odb, &hidden, before, after).map_err(CollectError::from)?)
     }
 
     /// Commits a change and keeps it under the attempt's ref.

@@ -316,6 +316,10 @@ impl Executor {
                 {
                     return Ok(None);
                 }
+                // Another policy may hide something since it was recorded.
+                if self.link_to_hidden(Oid::from_str(&change.base_tree)?, Oid::from_str(&change.tree)?)?.is_some() {
+                    return Ok(None);
+                }
                 match self.on_this_tree(job, change)? {
                     Some(change) if change.tree == change.base_tree => None,
                     Some(change) => Some(ChangeSummary { writes: job.rendered.writes.clone(), ..change }),
