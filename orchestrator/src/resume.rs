@@ -293,14 +293,19 @@ fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
     Ok(base)
 }
 
-/// Whether the target can still take the rest of the run: it is not checked out, it stems from the base, and it was not
-/// removed after something had landed on it.
+/// Whether the target can still take the rest of the run: it is not checked out, it stems from the base, and what had landed
+/// on it is there.
 fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History) -> Result<(), RunError> {
     let landed = history.instances().filter(|(_, past)| past.fate == Some(Became::Landed)).count();
     if repository.find_ref(target)?.is_none() && landed > 0 {
         let branch = target.strip_prefix("refs/heads/").unwrap_or(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
         return Err(TargetError::Removed { branch, landed, tip }.into());
+    }
+    if let Some(landed) = history.tip().filter(|_| landed > 0).and_then(|tip| Oid::from_str(tip).ok())
+        && let Some(error) = target::left(repository, target, landed)?
+    {
+        return Err(error.into());
     }
     target::may_move(repository, target, base)
 }

@@ -38,7 +38,7 @@ use crate::executor::verify::Gate;
 use crate::executor::{Executor, setup};
 use crate::fork_server::ForkServer;
 use crate::ids::RunId;
-use crate::journal::{Journal, JournalReader, NewRun, RunLock, RunWriter};
+use crate::journal::{InstanceState, Journal, JournalReader, NewRun, RunLock, RunState, RunWriter};
 use crate::machine::Machine;
 use crate::merge::FileRules;
 use crate::model::broker::Broker;
@@ -56,7 +56,7 @@ use crate::secrets::Secrets;
 use crate::settings::{Asked, GRACE_MS, Settings, TapeAt};
 use crate::signal;
 use crate::state::StateDir;
-use crate::target;
+use crate::target::{self, TargetError};
 use crate::tool_servers::ToolServers;
 use crate::worker_process::{Permit, WorkerProgram};
 use stopping::Stopping;
@@ -556,10 +556,21 @@ impl Stage<'_> {
             Some(target) => self.repository.find_ref(target)?.map(|tip| tip.to_string()),
             None => None,
         };
+        let left = self.left(reports.state())?;
+        let ending = if left.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());
-        let event = RunEvent::RunFinished { exit, tip, cause: cause.map(str::to_owned) };
+        let cause = left.map(|left| left.to_string()).or_else(|| cause.map(str::to_owned));
+        let event = RunEvent::RunFinished { exit, tip, cause };
         self.tell(reports, vec![event])?;
         Ok(RunEnd { run: self.journal.run().clone(), exit })
+    }
+
+    /// What is wrong when the target no longer holds what the run has landed on it.
+    fn left(&self, state: &RunState) -> Result<Option<TargetError>, RunError> {
+        let newest = state.instances.values().filter_map(InstanceState::landed).max();
+        let landed = newest.and_then(|(_, commit)| Oid::from_str(commit).ok());
+        let (Some(target), Some(landed)) = (&self.target, landed) else { return Ok(None) };
+        Ok(target::left(&self.repository, target, landed)?)
     }
 
     /// The run's record gets its end, so that it is not taken for one whose coordinator died.

@@ -8,6 +8,7 @@ use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
 use crate::journal::{LockError, RunLock};
+use crate::report::words::short;
 use crate::repository::{Repository, RepositoryError};
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -38,6 +39,22 @@ pub enum TargetError {
         landed: usize,
         /// Full hex id of the last of their commits.
         tip: String,
+    },
+    /// Something of the run had landed on it, and it was moved to where that is not.
+    #[error("branch `{branch}` no longer holds what this run has landed on it, the last as {}", short(tip))]
+    Left {
+        /// The branch.
+        branch: String,
+        /// Full hex id of the last of the run's commits on it.
+        tip: String,
+    },
+    /// Git keeps branches as files: none can be where another one needs a folder.
+    #[error("branch `{branch}` cannot be made: branch `{other}` is in its way")]
+    InTheWay {
+        /// The branch.
+        branch: String,
+        /// The one that is there.
+        other: String,
     },
     /// Not a name for a branch.
     #[error("`{branch}` cannot be a branch: {reason}")]
@@ -77,6 +94,19 @@ pub fn choose(
     Ok(Some(name))
 }
 
+/// What is wrong when the branch of that full ref name does not hold `landed`, the last commit that a run has landed on it.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn left(repository: &Repository, name: &str, landed: Oid) -> Result<Option<TargetError>, RepositoryError> {
+    let holds = match repository.find_ref(name)? {
+        Some(tip) => tip == landed || repository.handle()?.graph_descendant_of(tip, landed)?,
+        None => false,
+    };
+    let branch = name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+    Ok((!holds).then(|| TargetError::Left { branch, tip: landed.to_string() }))
+}
+
 /// Takes the lock of a target. What a coordinator that died while it moved the target left of a lock on the ref is removed.
 ///
 /// # Errors
@@ -98,6 +128,10 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
     let branch = name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
     if let Some(at) = repository.checked_out_at(name)? {
         return Err(TargetError::CheckedOut { branch, at }.into());
+    }
+    if let Some(other) = repository.in_the_way_of(name)? {
+        let other = other.strip_prefix("refs/heads/").unwrap_or(&other).to_owned();
+        return Err(TargetError::InTheWay { branch, other }.into());
     }
     if let Some(tip) = repository.find_ref(name)? {
         let git = repository.handle()?;

@@ -232,7 +232,7 @@ impl Life<'_> {
             }
             Action::Items { task, .. } => Owed::Items(task),
             Action::RetryIn { instance, .. } => Owed::Retry(instance),
-            Action::Fold { batch, onto } => Owed::Fold { batch, onto },
+            Action::Fold { batch, onto, .. } => Owed::Fold { batch, onto },
             Action::MoveTarget { from, to } => Owed::Move { from, to },
             Action::CancelAll { .. } => {
                 self.stopped = true;

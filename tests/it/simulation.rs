@@ -158,7 +158,7 @@ impl World {
             Action::Reuse(jobs) => self.owed.push(Owed::Reuse(jobs.iter().map(|job| job.instance).collect())),
             Action::Items { task, .. } => self.owed.push(Owed::Items(task)),
             Action::RetryIn { instance, .. } => self.owed.push(Owed::Retry(instance)),
-            Action::Fold { batch, onto } => self.owed.push(Owed::Fold { batch, onto }),
+            Action::Fold { batch, onto, .. } => self.owed.push(Owed::Fold { batch, onto }),
             Action::Verify(verification) => self.owed.push(Owed::Verify(verification)),
             Action::MoveTarget { from, to } => {
                 assert_eq!(

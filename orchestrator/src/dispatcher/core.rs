@@ -503,9 +503,10 @@ impl RunCore {
         let change = ChangeSummary::clone(state.change.as_ref()?);
         let (origin, word) = (state.lookup.origin(), state.word);
         let needs = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| (*need, self.name(*need))));
-        // What a person settled stands on what landed.
+        // What a person settled stands on what landed, whatever it once came after, and without what was given up.
         let is_before = |need: &InstanceIx| builds_on.as_ref().is_some_and(|view| view.comes_after.contains(need));
-        let needs = needs.filter(|(need, _)| word != Word::ByHand || !is_before(need));
+        let landings = &self.landings;
+        let needs = needs.filter(|(need, _)| word != Word::ByHand || !(is_before(need) || landings.is_dropped(*need)));
         let (comes_after, builds_on) = needs.partition(|(need, _)| is_before(need));
         let name = self.name(instance);
         let rungs = self.rungs(instance);

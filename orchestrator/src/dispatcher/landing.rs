@@ -85,6 +85,8 @@ pub(super) struct Landings {
     ready: VecDeque<Landing>,
     target: Target,
     parked: BTreeSet<InstanceIx>,
+    /// Those that were parked and that a person gave up.
+    dropped: BTreeSet<InstanceIx>,
     gate: Option<Gate>,
     ladder: Ladder,
     /// Those whose second try failed, with why they do not land, and those that it left nothing of. They are spoken of when all
@@ -97,6 +99,8 @@ pub(super) struct Landings {
     base: String,
     /// The newest commit that something was folded onto or that landed.
     tip: String,
+    /// The newest commit that landed.
+    landed: Option<String>,
     refolds: u32,
     stopped: Option<StopCause>,
     /// Why the target cannot be worked on; nothing more is tried then, and what was on its way stays as it is.
@@ -112,12 +116,14 @@ impl Landings {
             ready: VecDeque::new(),
             target: Target::Idle,
             parked: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             gate: merge.verify.as_ref().filter(|_| merge.mode == MergeMode::Train).map(Gate::new),
             ladder: Ladder::default(),
             without_change: BTreeMap::new(),
             held: (merge.publish == Publish::AllOrNothing).then(Held::default),
             base: base.to_owned(),
             tip: base.to_owned(),
+            landed: None,
             refolds: 0,
             stopped: None,
             broken: None,
@@ -175,6 +181,16 @@ impl Landings {
     /// Says that a result was parked by an earlier coordinator: what builds on it is parked, too.
     pub(super) fn was_parked(&mut self, instance: InstanceIx) {
         self.parked.insert(instance);
+    }
+
+    /// Says that a result was given up: what builds on it is parked, unless a person settles that.
+    pub(super) fn was_dropped(&mut self, instance: InstanceIx) {
+        self.dropped.insert(instance);
+    }
+
+    /// Whether a person gave it up.
+    pub(super) fn is_dropped(&self, instance: InstanceIx) -> bool {
+        self.dropped.contains(&instance)
     }
 
     /// Whether nothing is on its way to the target now; there may be more to come. What an early end kept from being verified
@@ -287,8 +303,11 @@ impl Landings {
     /// Gives back a change that may be folded. One that needs a parked change is parked, too, one that only came after it is
     /// made again, and one that stands on what is tried again waits for that.
     fn unless_held_back(&mut self, landing: Landing) -> Option<Landing> {
-        let parked = |(need, _): &&(InstanceIx, InstanceId)| self.parked.contains(need);
-        if let Some((_, need)) = landing.builds_on.iter().find(parked) {
+        let parked = |(need, _): &&(InstanceIx, InstanceId)| self.parked.contains(need) || self.dropped.contains(need);
+        if let Some((_, need)) = landing.builds_on.iter().find(|(need, _)| self.dropped.contains(need)) {
+            let reason = format!("it builds on `{need}`, which was dropped");
+            self.park(landing, ParkedBy::Need, reason);
+        } else if let Some((_, need)) = landing.builds_on.iter().find(parked) {
             let reason = builds_on_parked(&need.0);
             self.park(landing, ParkedBy::Need, reason);
         } else if let Some((_, before)) = landing.comes_after.iter().find(parked) {
@@ -313,7 +332,7 @@ impl Landings {
 
     fn fold(&mut self, batch: Vec<Landing>) {
         let onto = self.held.as_ref().and_then(|held| held.tip.as_ref()).map(|(_, tip)| tip.clone());
-        self.actions.push(Action::Fold { batch: batch.clone(), onto });
+        self.actions.push(Action::Fold { batch: batch.clone(), onto, landed: self.landed.clone() });
         self.target = Target::Folding { batch };
     }
 
@@ -524,6 +543,7 @@ impl Landings {
 
     fn landed(&mut self, instance: InstanceId, commit: String) {
         self.tip.clone_from(&commit);
+        self.landed = Some(commit.clone());
         self.events.push(RunEvent::Merged { instance, fate: Fate::Landed { commit } });
     }
 

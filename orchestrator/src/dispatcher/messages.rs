@@ -210,6 +210,8 @@ pub enum Action {
         batch: Vec<Landing>,
         /// The commit to fold onto; `None` is the target's present tip.
         onto: Option<String>,
+        /// The newest commit that was landed, which the target has to hold.
+        landed: Option<String>,
     },
     /// Verify a commit.
     Verify(Verification),

@@ -210,8 +210,8 @@ impl Dispatcher<'_> {
                     let _ = sender.send(Input::RetryDue(instance)).await;
                 });
             }
-            Action::Fold { batch, onto } => {
-                tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch, onto).await)).await });
+            Action::Fold { batch, onto, landed } => {
+                tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch, onto, landed).await)).await });
             }
             Action::Verify(verification) => {
                 let number = verification.number;

@@ -18,26 +18,43 @@ use crate::ids::Attempt;
 use crate::merge::{ConflictPath, FoldError, Folded, Outcome, Step, fold_by};
 use crate::report::{sanitize, words};
 use crate::repository::{RepositoryError, Swap};
+use crate::target::{self, TargetError};
 use crate::tree::{self, Entry, TreeError};
 
 /// Conflicting paths that a refusal names; the rest is counted.
 const PATHS_NAMED_MAX: usize = 20;
 
 impl Executor {
-    /// Folds a batch in order onto a commit, or onto the target's tip.
+    /// Folds a batch in order onto a commit, or onto the target's tip, which has to hold what was `landed`.
     ///
     /// # Errors
     /// Why nothing could be folded, for people: a failure of ours.
-    pub async fn fold(self: Arc<Self>, batch: Vec<Landing>, onto: Option<String>) -> Result<FoldedBatch, String> {
-        let folded = tokio::task::spawn_blocking(move || self.fold_batch(&batch, onto.as_deref())).await;
+    pub async fn fold(
+        self: Arc<Self>,
+        batch: Vec<Landing>,
+        onto: Option<String>,
+        landed: Option<String>,
+    ) -> Result<FoldedBatch, String> {
+        let folded =
+            tokio::task::spawn_blocking(move || self.fold_batch(&batch, onto.as_deref(), landed.as_deref())).await;
         match folded {
             Ok(folded) => folded.map_err(|error| chain(&error)),
             Err(_) => Err("the coordinator failed; this is a bug".to_owned()),
         }
     }
 
-    fn fold_batch(self: &Arc<Self>, batch: &[Landing], onto: Option<&str>) -> Result<FoldedBatch, BatchError> {
+    fn fold_batch(
+        self: &Arc<Self>,
+        batch: &[Landing],
+        onto: Option<&str>,
+        landed: Option<&str>,
+    ) -> Result<FoldedBatch, BatchError> {
         let target = self.target.as_deref().expect("BUG: a run without a target folds nothing");
+        if let Some(landed) = landed
+            && let Some(left) = target::left(&self.repository, target, Oid::from_str(landed)?)?
+        {
+            return Err(left.into());
+        }
         let from = match onto {
             Some(_) => None,
             None => self.repository.find_ref(target)?,
@@ -215,6 +232,8 @@ pub(super) enum BatchError {
     Repository(#[from] RepositoryError),
     #[error("make files again: {0}")]
     Settle(String),
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 impl From<git2::Error> for BatchError {

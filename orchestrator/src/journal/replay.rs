@@ -51,8 +51,8 @@ pub struct RunState {
     pub tally: Tally,
     /// Full hex commit id that the newest landing moved the target to, or was about to.
     pub tip: Option<String>,
-    /// Full hex commit ids that landings began from and no earlier landing made.
-    pub found_at: Vec<String>,
+    /// Where landings began that did not go on from the newest one: full hex commit ids, each with the number of its event.
+    pub found_at: Vec<(u64, String)>,
     /// What the target's gate did.
     pub gate: GateState,
     /// The end; `None` while it runs, and for ever when its coordinator died.
@@ -330,7 +330,7 @@ impl RunState {
             }
             RunEvent::Landing { from, to, .. } => {
                 let is_new = from.is_some() && *from != self.tip;
-                self.found_at.extend(from.iter().filter(|_| is_new).cloned());
+                self.found_at.extend(from.iter().filter(|_| is_new).map(|from| (recorded.seq, from.clone())));
                 self.tip = Some(to.clone());
             }
             RunEvent::Merged { instance, fate } => {

@@ -25,6 +25,9 @@ pub const TAIL_LINES_MAX: usize = 10;
 /// Columns of a line of a log; a longer one is cut.
 const TAIL_COLUMNS_MAX: usize = 160;
 
+/// Tasks that are named of those that were never begun.
+const NOT_BEGUN_NAMED_MAX: usize = 5;
+
 /// Conflicting paths that are shown of one parked change.
 const PATHS_MAX: usize = 5;
 
@@ -93,8 +96,13 @@ fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
         .map(|((seq, commit), entry)| (seq, commit, entry))
         .collect();
     landed.sort_unstable_by_key(|(seq, ..)| *seq);
-    let mut there: HashSet<&str> = state.found_at.iter().map(String::as_str).collect();
-    let how = |(_, commit, entry)| {
+    let mut found = state.found_at.iter().peekable();
+    let mut there: HashSet<&str> = HashSet::new();
+    let how = |(seq, commit, entry)| {
+        // Where a landing began is nobody's who lands behind it, and may be the work of one before.
+        while let Some((_, commit)) = found.next_if(|(began, _)| *began < seq) {
+            there.insert(commit);
+        }
         let made = state.tip.is_some() && there.insert(commit);
         (entry, if made { Landing::As(commit) } else { Landing::Stood })
     };
@@ -225,12 +233,24 @@ impl Summary<'_> {
             }
             Phase::Waiting | Phase::Running | Phase::Retrying { .. } => finished,
         });
-        self.section("not run to the end", Tone::Quiet, entries, |(id, instance), text| {
+        let not_begun = |(_, instance): &Entry<'_>| {
+            instance.attempts.is_empty() && matches!(instance.result(), None | Some(InstanceResult::Cancelled))
+        };
+        let (not_begun, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(not_begun);
+        let lines = others.into_iter().map(|(id, instance)| {
             let said = match instance.result() {
                 Some(result) => lines::result_text(result, instance.cause(), instance),
                 None => "not reached".to_owned(),
             };
-            let _ = writeln!(text, "    {}: {said}", words::instance(id));
+            format!("{}: {said}", words::instance(id))
+        });
+        let named: Vec<String> =
+            not_begun.iter().take(NOT_BEGUN_NAMED_MAX).map(|(id, _)| words::instance(id)).collect();
+        let more = not_begun.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let begun_never = (!named.is_empty()).then(|| format!("not begun: {}{more}", named.join(", ")));
+        self.section("not run to the end", Tone::Quiet, lines.chain(begun_never).collect(), |line, text| {
+            let _ = writeln!(text, "    {line}");
         })
     }
 

@@ -111,6 +111,12 @@ impl RunError {
             RunError::Target(TargetError::Diverged { branch }) => Some(format!(
                 "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
             )),
+            RunError::Target(TargetError::Left { branch, tip }) => {
+                Some(format!("`git branch -f {branch} {tip}` takes it back there; a new `swarm run` starts over"))
+            }
+            RunError::Target(TargetError::InTheWay { other, .. }) => {
+                Some(format!("name another with `--into`, or put that one aside: `git branch -m {other} {other}-old`"))
+            }
             RunError::Target(TargetError::Removed { branch, tip, .. }) => {
                 Some(format!("`git branch {branch} {tip}` puts it back; a new `swarm run` starts over"))
             }

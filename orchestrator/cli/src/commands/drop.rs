@@ -2,11 +2,11 @@
 
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::resolution;
 use swarm_orchestrator::second_word::{DropError, drop_result};
 use swarm_orchestrator::state::StateDir;
 
 use crate::commands::failure::{Failure, STATE_HINT};
-use crate::commands::resolve::open_ones;
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -52,7 +52,14 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
         let commit = words::short(&commit);
         it.err.write(&format!("dropped {reference}; until git removes it: git branch NAME {commit}\n"))?;
     }
-    it.err.write(&open_ones(&repository, &row.id, [&id]))?;
+    if let Some(at) = resolution::place_of(&repository, &row.id, &id).ok().flatten() {
+        let words = format!("{} {}", row.id, sanitize::shell_word(&id.0));
+        it.err.write(&format!(
+            "note: {name} is being settled at {}, from where nothing lands any more\n      \
+             swarm resolve {words} --abort removes it, with --force what was edited there, too\n",
+            at.display()
+        ))?;
+    }
     Ok(0)
 }
 

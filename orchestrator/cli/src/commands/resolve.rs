@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::commit::Signing;
-use swarm_orchestrator::event::Fate;
+use swarm_orchestrator::event::{Fate, ParkedBy};
 use swarm_orchestrator::ids::{Attempt, RunId, encode_component};
 use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunRow, RunState};
 use swarm_orchestrator::merge::Step;
@@ -230,7 +230,16 @@ fn begin(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failur
     let opened = resolution::begin(&it_is.repository, &it_is.plan.merge, it_is.subject()?, tip, &at);
     let opened = opened.map_err(|error| it_is.failed(error))?;
     let mut text = match opened.paths.len() {
-        0 => "everything fits by now; what the gate refuses can be mended here\n".to_owned(),
+        0 => match it_is.instance().fate() {
+            Some(Fate::Parked { by: ParkedBy::Gate | ParkedBy::Hostile, .. }) => {
+                "everything fits; what the gate refuses can be mended here\n".to_owned()
+            }
+            Some(Fate::Parked { by: ParkedBy::Conflict, .. }) => "everything fits by now\n".to_owned(),
+            Some(Fate::Parked { reason, .. }) => {
+                format!("it fits onto the target as that stands; it is parked because {}\n", sanitize::name(reason))
+            }
+            _ => String::new(),
+        },
         n => format!("{n} in conflict: {}\n", opened.paths.join(", ")),
     };
     if !opened.again.is_empty() {

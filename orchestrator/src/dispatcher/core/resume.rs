@@ -167,8 +167,10 @@ impl RunCore {
         if let Some(aside) = &past.aside {
             self.put_aside.insert(ix, PutAside::clone(aside));
         }
-        if let Some(Became::Parked | Became::Dropped) = past.fate {
-            self.landings.was_parked(ix);
+        match past.fate {
+            Some(Became::Parked) => self.landings.was_parked(ix),
+            Some(Became::Dropped) => self.landings.was_dropped(ix),
+            Some(Became::Landed | Became::Empty) | None => {}
         }
         let passes = result.passed() || result == InstanceResult::Skipped || self.states[ix.index()].allowed;
         self.record(ix, result, None);
