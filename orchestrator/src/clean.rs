@@ -10,13 +10,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::Oid;
+use swarm_plans::InstanceId;
 
 use crate::base::published::clear_prepared;
 use crate::commit::{attempt_ref, base_ref, history_ref, run_refs};
 use crate::event::Fate;
-use crate::ids::RunId;
+use crate::executor::verify::VERIFY;
+use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
-use crate::journal::{InstanceState, JournalError, JournalReader, LockError, RunLock, RunState, attempt_dir};
+use crate::journal::{InstanceState, JournalError, JournalReader, LockError, RunLock, RunState, log_path};
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
 use crate::second_word::{has_failed, put_aside};
@@ -191,8 +193,7 @@ fn clean_run(
         let owner = owners.get(&reference);
         match owner.map_or(Some("the journal does not know it".to_owned()), |owner| reason_to_keep(*owner, landed)) {
             Some(reason) => {
-                kept_logs
-                    .extend(owner.map(|owner| attempt_dir(state.root(), run, owner.id, owner.attempt).join("log")));
+                kept_logs.extend(owner.into_iter().flat_map(|owner| logs_of(state, run, owner)));
                 let instance = owner.map(|owner| crate::report::sanitize::name(&owner.id.0));
                 cleaned.kept.push(KeptResult { reference, instance, reason });
             }
@@ -219,10 +220,20 @@ fn clean_run(
     Ok(cleaned)
 }
 
+/// What a result that stays is explained by: the log of its try, and that of the verification which was red with it.
+fn logs_of(state: &StateDir, run: &RunId, owner: &Owner<'_>) -> Vec<PathBuf> {
+    let mut logs = vec![log_path(state.root(), run, owner.id, owner.attempt)];
+    if let Some(Fate::Parked { verification: Some(number), .. }) = owner.state.fate() {
+        let number = u32::try_from(*number).unwrap_or(u32::MAX);
+        logs.push(log_path(state.root(), run, &InstanceId(VERIFY.into()), Attempt(number)));
+    }
+    logs
+}
+
 /// How many instances failed of which a log lies there that is not kept.
 fn failed_logs(state: &StateDir, run: &RunId, run_state: &RunState, kept: &[PathBuf]) -> u64 {
     let goes = |id, attempt| {
-        let log = attempt_dir(state.root(), run, id, attempt).join("log");
+        let log = log_path(state.root(), run, id, attempt);
         !kept.contains(&log) && log.exists()
     };
     let failed = run_state.instances.iter().filter(|(_, instance)| has_failed(instance));
@@ -233,8 +244,8 @@ fn failed_logs(state: &StateDir, run: &RunId, run_state: &RunState, kept: &[Path
 /// The attempt that a ref belongs to.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
-    id: &'a swarm_plans::InstanceId,
-    attempt: crate::ids::Attempt,
+    id: &'a InstanceId,
+    attempt: Attempt,
     state: &'a InstanceState,
 }
 
@@ -354,9 +365,8 @@ pub fn disk_bytes(path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AttemptEnd, InstanceResult, RunEvent};
-    use crate::ids::Attempt;
-    use crate::journal::{Journal, NewRun, RunWriter, log_path};
+    use crate::event::{AttemptEnd, InstanceResult, ParkedBy, RunEvent};
+    use crate::journal::{Journal, NewRun, RunWriter, attempt_dir};
     use crate::report::story;
 
     struct Fixture {
@@ -402,7 +412,14 @@ mod tests {
         git.reference(&base_ref(&run), base, false, "").expect("a ref");
         let fate = Fate::Landed { commit: landed.to_string() };
         events.push(RunEvent::Merged { instance: story::id("a"), fate });
-        events.push(story::parked("b", "conflict", &[]));
+        let (reason, by, verification) = ("red".to_owned(), ParkedBy::Gate, Some(3));
+        let fate = Fate::Parked { reason, paths: vec![], by, verification };
+        events.push(RunEvent::Merged { instance: story::id("b"), fate });
+        for number in [2, 3] {
+            let log = log_path(state.root(), &run, &story::id(VERIFY), Attempt(number));
+            std::fs::create_dir_all(log.parent().expect("of an attempt")).expect("a folder");
+            std::fs::write(log, "words\n").expect("a log");
+        }
         events.push(RunEvent::Merged { instance: story::id("c"), fate: Fate::Empty });
         writer.append(1, events).expect("space");
         let repository = Repository::open(folder.path()).expect("a repository");
@@ -435,9 +452,11 @@ mod tests {
         let cleaned = it.clean(Mode::Remove);
         assert_eq!(look, cleaned);
         assert_eq!(cleaned.refs_removed, 2);
-        assert_eq!(cleaned.kept.iter().map(|kept| kept.reason.as_str()).collect::<Vec<_>>(), ["parked: conflict"]);
+        assert_eq!(cleaned.kept.iter().map(|kept| kept.reason.as_str()).collect::<Vec<_>>(), ["parked: red"]);
         assert_eq!(it.refs(), ["refs/swarm/x-1/+base", "refs/swarm/x-1/b/1"]);
         assert_eq!((it.log("a").exists(), it.log("b").exists()), (false, true));
+        let of_gate = |number| log_path(it.state.root(), &RunId("x-1".to_owned()), &story::id(VERIFY), Attempt(number));
+        assert_eq!([2, 3].map(|number| of_gate(number).exists()), [false, true], "what was red with it is told, too");
         assert!(!it.log("b").with_file_name("upper").exists());
         assert!(cleaned.freed_bytes >= 30_000, "{}", cleaned.freed_bytes);
     }
