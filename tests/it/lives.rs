@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map, Value, json};
 use swarm_orchestrator::dispatcher::core::{
     Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options,
-    ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove,
+    ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
 use swarm_orchestrator::dispatcher::history::History;
-use swarm_orchestrator::event::{AttemptEnd, ChangeSummary, Fate, InstanceResult, ParkedBy, Recorded, RunEvent};
+use swarm_orchestrator::event::{
+    AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, ParkedBy, Recorded, RunEvent,
+};
 use swarm_orchestrator::journal::{RunState, Tally, replay};
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 use swarm_protocol::{Ended, EnforcementReport, Tier};
@@ -45,7 +47,11 @@ fn random_merge(dice: &mut Dice) -> String {
     let overlap = if dice.one_in(2) { "overlap = 'serialize'\n" } else { "" };
     let resolve = "on-conflict = ['rerun', 'resolve', 'park']\nresolver = { run = 'true' }\n";
     let ladder = ["", "on-conflict = ['rerun', 'park']\n", resolve][dice.below(3)];
-    format!("[merge]\n{publish}{overlap}{ladder}")
+    let batch = ["'auto'", "1", "2", "3"][dice.below(4)];
+    let (parallel, retry) = (1 + dice.below(3), dice.below(2));
+    let verify = format!("verify = {{ run = 'true', batch = {batch}, parallel = {parallel}, retry = {retry} }}\n");
+    let verify = if dice.one_in(2) { verify.as_str() } else { "" };
+    format!("[merge]\n{publish}{overlap}{ladder}{verify}")
 }
 
 /// What is owed to the core.
@@ -54,6 +60,7 @@ enum Owed {
     Items(TaskIx),
     Retry(InstanceIx),
     Fold { batch: Vec<Landing>, onto: Option<String> },
+    Verify(Verification),
     Move { from: Option<String>, to: String },
 }
 
@@ -67,6 +74,8 @@ struct World {
     tip: Option<String>,
     /// Every commit: its parent, and the instance that it brought.
     commits: HashMap<String, (Option<String>, String)>,
+    /// Those that the gate does not let through.
+    red: BTreeSet<String>,
     /// Attempts that were started and have no end.
     running: BTreeSet<(String, u32)>,
 }
@@ -238,7 +247,8 @@ impl Life<'_> {
                 self.stopped = true;
                 return;
             }
-            Action::Reuse(_) | Action::Verify(_) => unreachable!("no plan of this file asks for it"),
+            Action::Verify(verification) => Owed::Verify(verification),
+            Action::Reuse(_) => unreachable!("no plan of this file asks for it"),
         });
     }
 
@@ -251,6 +261,7 @@ impl Life<'_> {
             Owed::Items(task) => Input::Items(task, self.items(task)),
             Owed::Retry(instance) => Input::RetryDue(instance),
             Owed::Fold { batch, onto } => self.fold(&batch, onto),
+            Owed::Verify(verification) => self.verify(verification),
             Owed::Move { .. } if self.disk == Disk::Full => Input::Moved(TargetMove::Refused("no space".to_owned())),
             Owed::Move { from, to } => {
                 assert_eq!(from, self.world.tip, "only this run moves the target");
@@ -310,6 +321,19 @@ impl Life<'_> {
         done
     }
 
+    /// A gate that no build output can lead astray: what it says is the same in every life.
+    fn verify(&mut self, asked: Verification) -> Input {
+        let verdict = match self.world.red.contains(&asked.commit) {
+            _ if self.disk == Disk::Full || self.stopped && self.dice.one_in(2) => GateVerdict::Broken,
+            true => GateVerdict::Red,
+            false => GateVerdict::Green,
+        };
+        let (tree, gate) = (format!("tree of {}", asked.commit), String::new());
+        let Verification { number, of, look, .. } = asked;
+        let done = VerifyDone { tree, gate, of, look, verdict, duration_ms: 1, detail: None };
+        Input::Verified(number, Box::new(done))
+    }
+
     fn fold(&mut self, batch: &[Landing], onto: Option<String>) -> Input {
         if self.disk == Disk::Full {
             return Input::Folded(Err("no space".to_owned()));
@@ -334,6 +358,10 @@ impl Life<'_> {
             }
             let commit =
                 format!("{:x}", mixed(fortune(1, last.as_deref().unwrap_or("base"), &landing.change.commit, u64::MAX)));
+            let is_poison = fortune(self.world.seed, "poison", &landing.change.commit, 6) == 0;
+            if is_poison || last.as_ref().is_some_and(|last| self.world.red.contains(last)) {
+                self.world.red.insert(commit.clone());
+            }
             self.world.commits.insert(commit.clone(), (last, name.to_string()));
             last = Some(commit.clone());
             members.push(FoldedMember::Clean { commit });
@@ -387,7 +415,7 @@ fn consistent(state: &RunState) {
 fn keeps_its_word(stored: &[Recorded]) {
     let (mut numbers, mut ended, mut merged) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
     // Changes that are put aside, each for one more attempt that says something about the work.
-    let mut aside = BTreeSet::new();
+    let (mut aside, mut verdicts) = (BTreeSet::new(), BTreeMap::new());
     for recorded in stored {
         match &recorded.event {
             RunEvent::AttemptStarted { instance, attempt } => {
@@ -411,7 +439,16 @@ fn keeps_its_word(stored: &[Recorded]) {
             RunEvent::AttemptFinished { instance, end, .. } if speaks_of_the_work(end) => {
                 aside.remove(&instance.0);
             }
-            RunEvent::Merged { instance, .. } => assert!(merged.insert(instance.0.clone()), "{instance} merges twice"),
+            RunEvent::Verified { number, verdict, .. } => {
+                assert!(verdicts.insert(*number, *verdict).is_none(), "two verifications have the number {number}");
+            }
+            RunEvent::Merged { instance, fate } => {
+                assert!(merged.insert(instance.0.clone()), "{instance} merges twice");
+                if let Fate::Parked { by: ParkedBy::Gate, verification, .. } = fate {
+                    let verdict = verification.and_then(|number| verdicts.get(&number));
+                    assert_eq!(verdict, Some(&GateVerdict::Red), "{instance}");
+                }
+            }
             _ => {}
         }
     }

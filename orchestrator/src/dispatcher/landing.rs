@@ -72,6 +72,9 @@ struct Held {
     members: Vec<(Landing, String)>,
     /// The target before, and the newest commit.
     tip: Option<(Option<String>, String)>,
+    /// Those that a second try left nothing of. They are spoken of with the others: until then whoever goes on with the run has
+    /// to find what waited for them behind what was held.
+    empty: Vec<InstanceId>,
     /// What failed, the first in the order of the plan: nothing lands.
     failed: Option<(Place, InstanceId)>,
 }
@@ -242,7 +245,7 @@ impl Landings {
 
     /// Whether everything has its fate, or will not get one in this run.
     pub(super) fn is_done(&self) -> bool {
-        let held = self.held.as_ref().is_some_and(|held| !held.members.is_empty());
+        let held = self.held.as_ref().is_some_and(|held| !held.members.is_empty() || !held.empty.is_empty());
         let rest = self.ready.is_empty() && self.ladder.is_empty() && !held;
         self.is_at_rest() && self.train.is_done() && (rest || self.is_cut())
     }
@@ -514,6 +517,7 @@ impl Landings {
             }
         };
         let all = everyone(plan).collect();
+        self.speak_of_empty();
         self.park_all(all, ParkedBy::Target, &reason);
     }
 
@@ -576,9 +580,10 @@ impl Landings {
         }
         if !self.ladder.is_climbing() && !self.is_cut() {
             for (landing, refusal) in std::mem::take(&mut self.without_change).into_values() {
-                match refusal {
-                    None => self.empty(landing.name),
-                    Some(refusal) => self.refuse(landing, refusal),
+                match (refusal, &mut self.held) {
+                    (None, Some(held)) => held.empty.push(landing.name),
+                    (None, None) => self.empty(landing.name),
+                    (Some(refusal), _) => self.refuse(landing, refusal),
                 }
             }
         }
@@ -598,7 +603,7 @@ impl Landings {
     fn publish(&mut self) {
         let Some(held) = &mut self.held else { return };
         let members = std::mem::take(&mut held.members);
-        let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return };
+        let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return self.speak_of_empty() };
         let parked = !self.parked.is_empty();
         let reason = match &held.failed {
             Some((_, failed)) => Some(format!("the plan publishes all or nothing, and `{failed}` did not pass")),
@@ -606,6 +611,7 @@ impl Landings {
             None => None,
         };
         if let Some(reason) = reason {
+            self.speak_of_empty();
             return self.park_all(members.into_iter().map(|(landing, _)| landing).collect(), ParkedBy::Others, &reason);
         }
         let members: Vec<_> = members.into_iter().map(|(landing, commit)| (landing, Word::Lands { commit })).collect();
@@ -625,6 +631,12 @@ impl Landings {
                 self.landed(landing.name, commit);
             }
         }
+        self.speak_of_empty();
+    }
+
+    fn speak_of_empty(&mut self) {
+        let empty = self.held.as_mut().map(|held| std::mem::take(&mut held.empty)).unwrap_or_default();
+        empty.into_iter().for_each(|instance| self.empty(instance));
     }
 
     fn park_all(&mut self, batch: Vec<Landing>, by: ParkedBy, reason: &str) {

@@ -101,6 +101,7 @@ fn merged(core: &mut RunCore, inputs: Vec<Input>) -> Vec<String> {
         RunEvent::Merged { instance, fate: Fate::Parked { reason, .. } } => {
             Some(format!("{instance} parked: {reason}"))
         }
+        RunEvent::Merged { instance, fate: Fate::Empty } => Some(format!("{instance} empty")),
         RunEvent::Merged { instance, .. } => Some(format!("{instance} landed")),
         _ => None,
     };
@@ -172,4 +173,45 @@ fn what_needs_a_change_that_is_parked_in_its_own_batch_is_parked_in_its_place() 
     inputs.push(Input::Moved(TargetMove::Done));
     let on_first = "on-first parked: it builds on `first`, which is parked";
     assert_eq!(merged(&mut core, inputs), ["first parked: they differ", "second landed", on_first, "on-second landed"]);
+}
+
+/// A task and a fan-out beside it, and nothing lands unless all does.
+const ALL: &str = r#"
+version = 1
+name = "story"
+merge = { publish = "all-or-nothing", on-conflict = ["rerun", "park"] }
+tasks.first.run = "true"
+tasks.second.run = "true"
+tasks.fan = { run = "true", foreach = { item = { lines = "ls" } } }
+"#;
+
+#[test]
+fn a_fan_out_without_items_keeps_all_or_nothing_from_landing() {
+    let mut core = core_of(ALL, FailFast::No);
+    let fan = core.graph().plan().task_by_name("fan").expect("part of the plan");
+    let inputs = vec![
+        changed(&core, "first"),
+        ended(&core, "second", AttemptEnd::Succeeded),
+        Input::Items(fan, Err(NoItems::Work("`ls` exited with 2".to_owned()))),
+        folded(vec![clean("first")]),
+    ];
+    let parked = "first parked: the plan publishes all or nothing, and `fan` did not pass";
+    assert_eq!(merged(&mut core, inputs), [parked]);
+    assert!(core.is_done());
+}
+
+#[test]
+fn what_a_second_try_left_nothing_of_is_spoken_of_when_the_others_have_landed() {
+    let mut core = core_of(ALL, FailFast::No);
+    let fan = core.graph().plan().task_by_name("fan").expect("part of the plan");
+    let inputs = vec![
+        changed(&core, "first"),
+        changed(&core, "second"),
+        Input::Items(fan, Ok(vec![])),
+        folded(vec![conflict(), clean("second")]),
+        ended(&core, "first", AttemptEnd::Succeeded),
+    ];
+    assert_eq!(merged(&mut core, inputs), Vec::<String>::new(), "whoever goes on now finds it put aside");
+    assert_eq!(merged(&mut core, vec![Input::Moved(TargetMove::Done)]), ["second landed", "first empty"]);
+    assert!(core.is_done());
 }

@@ -6,6 +6,7 @@ use swarm_plans::{Fan, InstanceId, TaskIx};
 use super::{Action, ENDED_EARLY, FailFast, NoItems, Role, RunCore, StopCause};
 use crate::dispatcher::needs;
 use crate::event::{AddedInstance, InstanceResult, OnFailure, RunEvent};
+use crate::merge::order::Place;
 use crate::schedule::{NodeIx, Verdict};
 
 impl RunCore {
@@ -49,8 +50,9 @@ impl RunCore {
         let id = InstanceId(name.as_str().into());
         let added = AddedInstance { id: id.clone(), task: name.clone(), needs: vec![], on_failure: OnFailure::Fail };
         self.events.push(RunEvent::InstancesAdded { instances: vec![added] });
-        self.events.push(RunEvent::InstanceFinished { instance: id, result, cause: Some(cause) });
+        self.events.push(RunEvent::InstanceFinished { instance: id.clone(), result, cause: Some(cause) });
         if result != InstanceResult::Cancelled || !self.is_held() {
+            self.landings.failed(Place { task: self.task_place(task), instance: u32::MAX }, &id);
             self.close(task);
         }
     }
