@@ -382,23 +382,6 @@ impl Repository {
         }
     }
 
-    /// A ref that keeps another one of that full name from being made: one above it, or one below.
-    ///
-    /// # Errors
-    /// The repository's.
-    pub fn in_the_way_of(&self, name: &str) -> Result<Option<String>, RepositoryError> {
-        let git = self.handle()?;
-        let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| above.starts_with("refs/heads/"));
-        for above in above {
-            if self.find_ref(above)?.is_some() {
-                return Ok(Some(above.to_owned()));
-            }
-        }
-        let mut below = git.references_glob(&format!("{name}/*"))?;
-        let first = below.names().next().transpose()?.map(str::to_owned);
-        Ok(first)
-    }
-
     /// Sets a ref to `new` if its value is still `expected` (`None`: if it does not exist). The ref's lock file makes this
     /// one step for every git on the machine; one that somebody else holds is waited for, two seconds at most.
     ///

@@ -129,7 +129,7 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
     if let Some(at) = repository.checked_out_at(name)? {
         return Err(TargetError::CheckedOut { branch, at }.into());
     }
-    if let Some(other) = repository.in_the_way_of(name)? {
+    if let Some(other) = in_the_way_of(repository, name)? {
         let other = other.strip_prefix("refs/heads/").unwrap_or(&other).to_owned();
         return Err(TargetError::InTheWay { branch, other }.into());
     }
@@ -142,4 +142,18 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
         }
     }
     Ok(())
+}
+
+/// A ref that keeps another one of that full name from being made: one above it, or one below.
+fn in_the_way_of(repository: &Repository, name: &str) -> Result<Option<String>, RepositoryError> {
+    let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| above.starts_with("refs/heads/"));
+    for above in above {
+        if repository.find_ref(above)?.is_some() {
+            return Ok(Some(above.to_owned()));
+        }
+    }
+    let git = repository.handle()?;
+    let mut below = git.references_glob(&format!("{name}/*"))?;
+    let first = below.names().next().transpose()?.map(str::to_owned);
+    Ok(first)
 }

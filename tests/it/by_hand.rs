@@ -154,7 +154,7 @@ fn what_the_gate_refuses_of_a_person_is_parked_and_kept() {
     Swarm::run(&repository, "it", &format!("{gate}{plan}")).exits(5);
     let tip = repository.commit_of("swarm/it");
     let before = swarm(&repository, &["resolve", "b", "--in", "../beside/here"], 0);
-    assert!(before.err.contains("everything fits by now"), "{before}");
+    assert!(before.err.contains("everything fits; what the gate refuses"), "{before}");
     let at = repository.beside("here");
     fs::write(at.join("y.txt"), "still bad\n").expect("space");
     let ended = swarm(&repository, &["resolve", "b", "--continue", "--json"], 5);

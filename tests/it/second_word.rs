@@ -174,3 +174,47 @@ fn coordinators_with_state_folders_of_their_own_never_share_a_name() {
     }
     assert_eq!(repository.refs("refs/swarm/*/+base").len(), 8);
 }
+
+#[test]
+fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
+    let plan = "[tasks.a]\nrun = 'echo a > A'\n[tasks.b]\nneeds = ['a']\nrun = 'sleep 2; echo b > B'\n";
+    for gone in [&["branch", "-D", "swarm/it"][..], &["branch", "-f", "swarm/it", "main"]] {
+        let repository = Repository::with(&FILES);
+        let mut running = Swarm::run(&repository, "it", plan).start();
+        assert!(running.says("\"event\":\"merged\",\"instance\":\"a\""));
+        let landed = repository.commit_of("swarm/it").expect("a landed");
+        repository.run_git(gone).expect("git is here");
+        let ended = running.end();
+        assert_eq!(ended.code, 3, "{ended}");
+        assert!(ended.err.contains("no longer holds what this run has landed on it"), "{ended}");
+        let refused = swarm(&repository, &["resume"], 2);
+        assert!(refused.err.contains(&format!("{landed}")), "{refused}");
+        repository.run_git(&["branch", "-f", "swarm/it", &landed.to_string()]).expect("git is here");
+        swarm(&repository, &["resume"], 0);
+        assert_eq!(["A", "B"].map(|path| repository.text("swarm/it", path)), ["a\n", "b\n"]);
+    }
+}
+
+#[test]
+fn a_branch_where_another_one_is_in_the_way_is_refused_before_anything_starts() {
+    let repository = Repository::with(&FILES);
+    repository.run_git(&["branch", "team/one"]).expect("git is here");
+    for into in ["team", "team/one/two"] {
+        let ended = Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > A'\n").args(&["--into", into]).exits(2);
+        assert!(ended.err.contains("branch `team/one` is in its way"), "{ended}");
+    }
+    assert!(repository.refs("refs/swarm/*").is_empty());
+}
+
+#[test]
+fn what_builds_on_a_dropped_result_is_said_to_and_lands_when_a_person_settles_it() {
+    let repository = conflicted();
+    swarm(&repository, &["drop", "b"], 0);
+    let retried = swarm(&repository, &["retry", "c"], 5);
+    assert!(retried.err.contains("it builds on `b`, which was dropped"), "{retried}");
+    let opened = swarm(&repository, &["resolve", "c"], 0);
+    assert!(opened.err.contains("it is parked because it builds on `b`, which was dropped"), "{opened}");
+    swarm(&repository, &["resolve", "c", "--continue"], 0);
+    assert_eq!(repository.text("swarm/it", "c.txt"), "c\n");
+    assert_eq!(repository.text("swarm/it", "a.txt"), "one\nfrom a\n");
+}

@@ -134,6 +134,7 @@ impl Summary<'_> {
         add(tally.landed, "landed");
         add(tally.parked, "parked");
         add(tally.dropped, "dropped");
+        add(self.waiting_to_land(), "not merged yet");
         let counts = counts.join(", ");
         let run = self.style.paint(Tone::Strong, self.run());
         let Some(end) = &self.state.finished else {
@@ -148,6 +149,16 @@ impl Summary<'_> {
         let models = super::money::total(self.state);
         let models = models.map(|all| format!("    models: {}\n", super::money::spending(&all))).unwrap_or_default();
         format!("{run}: {meaning}{cause}\n    {counts} in {spent}\n{models}")
+    }
+
+    /// Results of a run that ended early which passed, and of which nobody has said yet whether they land.
+    fn waiting_to_land(&self) -> u64 {
+        let waits = |instance: &&InstanceState| {
+            let passed = instance.standing_result().is_some_and(InstanceResult::passed);
+            passed && instance.fate().is_none() && instance.change().is_some()
+        };
+        let may_land = self.state.target.is_some() && self.state.finished.is_some();
+        if may_land { self.state.instances.values().filter(waits).count() as u64 } else { 0 }
     }
 
     fn landed(&self) -> String {
@@ -275,6 +286,7 @@ impl Summary<'_> {
             .flat_map(|(id, attempt)| attempt.notes().iter().map(move |note| (id, note)))
             .map(|(id, note)| format!("    {}: {}\n", words::instance(id), sanitize::name(note)))
             .chain(self.came_to_nothing())
+            .chain(self.flaky_gate())
             .collect();
         if all.is_empty() {
             return String::new();
@@ -285,6 +297,14 @@ impl Summary<'_> {
             text.push_str(&format!("    … and {} more\n", all.len() - ENTRIES_MAX));
         }
         text
+    }
+
+    /// A gate that says now this and now that of the same tree is worth looking at, although something landed.
+    fn flaky_gate(&self) -> Option<String> {
+        let times = words::count(self.state.gate.flaky, "tree");
+        let logs = format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY));
+        (self.state.gate.flaky > 0)
+            .then(|| format!("    verify was red first and green on another try, of {times}: {logs}\n"))
     }
 
     /// What was good once, was put aside, and was not done again by the try that took its place.

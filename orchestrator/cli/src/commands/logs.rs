@@ -110,10 +110,14 @@ fn of_no_task(args: &Logs, folder: &Path, row: &RunRow, id: &InstanceId, it: &Su
         let over = !args.follow || RunLock::holder_of_run(folder, &row.id)?.is_none();
         printer.print()?;
         if over {
-            return Ok(0);
+            break;
         }
         std::thread::sleep(FOLLOW_EVERY);
     }
+    if printer.log.is_none() {
+        it.err.write(&format!("number {attempt} of {id} left no log: it printed nothing, or was cleaned away\n"))?;
+    }
+    Ok(0)
 }
 
 /// Whether an attempt can still print.

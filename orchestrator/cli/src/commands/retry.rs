@@ -1,9 +1,10 @@
 //! `swarm retry [RUN] [TASK]`: another try for what failed or is parked.
 
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{JournalReader, RunState};
+use swarm_orchestrator::journal::{JournalReader, LockError, RunLock, RunState};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
+use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::settings::Settings;
 use swarm_plans::InstanceId;
@@ -44,6 +45,9 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let journal = it.journal(&state_dir)?;
     let (row, state, named) = select::run_or_instance(&journal, &args.words)?;
     let Some(exit) = row.exit else {
+        if let Some(holder) = RunLock::holder_of_run(&state_dir, &row.id)? {
+            return Err(RunError::Held(LockError::Held { holder: Some(holder) }).into());
+        }
         let hint = format!("swarm resume {}", row.id);
         return Err(Failure::usage(format!("retry tasks of {}: it has not ended", row.id), hint));
     };

@@ -197,7 +197,7 @@ impl Surroundings {
         let repository = Repository::discover(&self.folder)?;
         if unlock_index(&repository, self.clock.now_ms()) {
             self.err
-                .write("note: removed the index.lock of a `swarm apply` that died; apply again to complete it\n")?;
+                .write("note: removed the index.lock of a `swarm apply` that died; `swarm apply` completes that\n")?;
         }
         Ok(repository)
     }
