@@ -1,6 +1,6 @@
 //! `swarm resume [RUN]`: goes on with a run whose coordinator died or was ended early, as its journal says.
 
-use swarm_orchestrator::report::{exit_meaning, is_resumable};
+use swarm_orchestrator::report::{is_resumable, meaning};
 use swarm_orchestrator::resume::resume;
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::settings::Settings;
@@ -39,7 +39,11 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         return plan::go_on(&row.id, writing, it);
     }
     if let (Some(exit), false) = (row.exit, is_resumable(row.exit)) {
-        it.err.write(&format!("{} has ended: {}; there is nothing left to do\n", row.id, exit_meaning(exit)))?;
+        it.err.write(&format!(
+            "{} has ended: {}; there is nothing left to do\n",
+            row.id,
+            meaning(row.tally, row.target.is_some(), exit)
+        ))?;
         if !worth_another_try(&journal.state(&row.id)?, None).is_empty() {
             it.err.write(&format!("hint: swarm retry {} gives what failed or is parked another try\n", row.id))?;
         }
