@@ -203,6 +203,12 @@ tag_first! {
             /// What is tried next.
             next: Remedy,
         },
+        /// Changes that were put aside take their turn again: what came of trying, and what waited for that. From here on they
+        /// stand in this order behind everything that had its turn before.
+        Requeued {
+            /// Which instances, in order.
+            instances: Vec<InstanceId>,
+        },
         /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
         /// died behind this event finds the target at `from` or at `to`.
         Landing {

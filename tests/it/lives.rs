@@ -24,6 +24,8 @@ use super::random_plan::{Dice, mixed};
 
 /// Random plans tried when nobody asks for more.
 const SEEDS: u64 = 1500;
+/// Seeds that once came to something else, for a reason of their own each.
+const ONCE_WRONG: [u64; 4] = [8177, 17111, 17508, 37509];
 /// Inputs that a life of a dozen tasks needs at most; more means that it goes in circles.
 const STEPS_MAX: usize = 20_000;
 /// Lives of one run, at most; the last is not disturbed.
@@ -494,7 +496,7 @@ fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
     let seeds = std::env::var("SWARM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
     let only: Option<u64> = std::env::var("SWARM_SEED").ok().and_then(|text| text.parse().ok());
     let mut lives_lived = 0;
-    for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
+    for seed in only.map_or_else(|| ONCE_WRONG.into_iter().chain(0..seeds).collect(), |seed| vec![seed]) {
         if graph(seed).is_none() {
             continue;
         }

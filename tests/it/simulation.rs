@@ -357,6 +357,12 @@ impl Log {
                 assert!(self.results[&*instance.0].passed(), "{instance} is evicted without having passed");
                 assert!(self.evicted.insert(instance.to_string()), "each is run again once");
             }
+            RunEvent::Requeued { instances } => {
+                for instance in instances {
+                    let merged = self.merged.iter().any(|(name, _)| **name == *instance.0);
+                    assert!(!merged, "{instance} takes its turn again although it has its fate");
+                }
+            }
             RunEvent::Landing { from, to, .. } => self.intent = Some((from, to)),
             RunEvent::Merged { instance, fate } => {
                 assert!(self.results[&*instance.0].passed(), "{instance} is merged without having passed");

@@ -22,7 +22,7 @@ use swarm_plans::{AllowFailure, InstanceId, InstanceIx, Need, RenderError, Rende
 use self::reuse::Lookup;
 use self::turns::{Before, Queue};
 use super::breaker::{Breaker, FAILURES_MAX, Says};
-use super::history::{PutAside, Word, failed_by};
+use super::history::{SecondTry, Word, failed_by};
 use super::kept::{Changes, Outputs};
 use super::ladder::{Climb, Climbed};
 use super::landing::Landings;
@@ -79,7 +79,7 @@ enum Role {
 }
 
 /// Instances that one event names: a fan-out of a hundred thousand is never one text in memory.
-const INSTANCES_PER_EVENT_MAX: usize = 1000;
+pub(super) const INSTANCES_PER_EVENT_MAX: usize = 1000;
 
 /// The state of one run.
 #[derive(Debug)]
@@ -102,8 +102,8 @@ pub struct RunCore {
     landings: Landings,
     /// The nodes of instances that are tried again, and how.
     climbing: HashMap<InstanceIx, (NodeIx, Rung)>,
-    /// Changes that an earlier coordinator had put aside, until they are tried again.
-    put_aside: HashMap<InstanceIx, PutAside>,
+    /// Changes that did not land in their first turn under an earlier coordinator, until they are tried again.
+    second_tries: HashMap<InstanceIx, SecondTry>,
     breaker: Breaker,
     stop: Option<StopCause>,
     /// What the machine said when it failed the run.
@@ -135,7 +135,7 @@ impl RunCore {
             schedule: Schedule::new(options.jobs, capacities),
             landings: Landings::new(&graph.plan().merge, &options.facts.base),
             climbing: HashMap::new(),
-            put_aside: HashMap::new(),
+            second_tries: HashMap::new(),
             graph,
             options,
             roles: vec![],
@@ -566,8 +566,8 @@ impl RunCore {
             let (Next::Fold(place) | Next::Empty(place)) = next;
             match next {
                 Next::Empty(_) => self.landings.empty(self.name(InstanceIx(place.instance))),
-                Next::Fold(_) => match (self.landing(place), self.put_aside.get(&InstanceIx(place.instance))) {
-                    (Some(landing), Some(before)) => self.landings.aside_before(landing, before),
+                Next::Fold(_) => match (self.landing(place), self.second_tries.get(&InstanceIx(place.instance))) {
+                    (Some(landing), Some(before)) => self.landings.second_before(landing, before),
                     (Some(landing), None) => self.landings.ready(landing),
                     (None, _) => {}
                 },

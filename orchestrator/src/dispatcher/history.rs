@@ -41,8 +41,8 @@ pub struct Past {
     pub fate: Option<Became>,
     /// What a person said of its change, which was parked.
     pub word: Word,
-    /// Its change did not land as it is, and is put aside for something else to be tried with it.
-    pub aside: Option<Box<PutAside>>,
+    /// Its change did not land as it was, or waited for one that did not.
+    pub second: Option<Box<SecondTry>>,
 }
 
 /// What became of a change, without the words.
@@ -82,6 +82,24 @@ pub struct Refusal {
     pub verification: Option<u64>,
 }
 
+/// A change that did not land in its first turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecondTry {
+    /// All that was tried with it, the newest last; none with one that only waited for others.
+    pub tried: Vec<Remedy>,
+    /// Where it stands.
+    pub stands: Stands,
+}
+
+/// Where a change stands that did not land in its first turn.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stands {
+    /// It is put aside.
+    Aside(Box<PutAside>),
+    /// Its turn has come again: the how-manieth of all turns that came again.
+    Requeued(u64),
+}
+
 /// A change that was put aside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PutAside {
@@ -89,12 +107,8 @@ pub struct PutAside {
     pub refusal: Refusal,
     /// What is tried now.
     pub next: Remedy,
-    /// All that was tried with the change, `next` the last of it.
-    pub tried: Vec<Remedy>,
     /// How the attempt of `next` ended, and what it changed, when it is over and says something about the work.
     pub came: Option<(AttemptEnd, Option<ChangeSummary>)>,
-    /// Whether all that was tried at the same time had ended, too: what came of it lands before anything else is tried.
-    pub is_round_over: bool,
 }
 
 /// What a person said of a change that was parked.
@@ -146,8 +160,8 @@ pub struct History {
     verifications: u64,
     /// Results whose change or artifacts are gone: what needs them cannot have them, so they are made again.
     gone: std::collections::HashSet<InstanceId>,
-    /// Those whose second try has ended and of whose change nothing more was said.
-    came: Vec<InstanceId>,
+    /// How many turns came again.
+    requeued: u64,
 }
 
 impl Past {
@@ -163,7 +177,7 @@ impl Past {
         (self.attempts, self.running) = (self.attempts.max(attempt.0), None);
         let is_ours = says_nothing(end) || failed_by(end) == FailedBy::Machine;
         self.lost += u32::from(is_ours);
-        if let Some(aside) = &mut self.aside {
+        if let Some(Stands::Aside(aside)) = self.second.as_mut().map(|second| &mut second.stands) {
             // What follows from it, the next event says; until then the first change stands.
             aside.came = (!is_ours).then(|| (end.clone(), change.cloned()));
             return;
@@ -189,20 +203,28 @@ impl Past {
 
     /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried.
     fn come_back(&mut self) -> Vec<Remedy> {
-        let Some(aside) = self.aside.take() else { return vec![] };
-        if let Some((AttemptEnd::Succeeded, Some(change))) = aside.came
+        let Some(SecondTry { tried, stands }) = self.second.take().map(|second| *second) else { return vec![] };
+        if let Stands::Aside(aside) = stands
+            && let Some((AttemptEnd::Succeeded, Some(change))) = aside.came
             && change.tree != change.base_tree
         {
             (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
         }
-        aside.tried
+        tried
     }
 
     /// Its change does not land as it is: `next` is tried, after all that was tried before.
     fn put_aside(&mut self, refusal: Refusal, next: Remedy) {
         let mut tried = self.come_back();
         tried.push(next);
-        self.aside = Some(Box::new(PutAside { refusal, next, tried, came: None, is_round_over: false }));
+        let stands = Stands::Aside(Box::new(PutAside { refusal, next, came: None }));
+        self.second = Some(Box::new(SecondTry { tried, stands }));
+    }
+
+    /// Its turn comes again.
+    fn requeue(&mut self, turn: u64) {
+        let tried = self.come_back();
+        self.second = Some(Box::new(SecondTry { tried, stands: Stands::Requeued(turn) }));
     }
 }
 
@@ -233,9 +255,6 @@ impl History {
             RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
                 let past = Self::past_of(&mut self.instances, instance);
                 past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
-                if past.aside.as_ref().is_some_and(|aside| aside.came.is_some()) {
-                    self.came.push(instance.clone());
-                }
             }
             RunEvent::Reused { instances } => {
                 for reused in instances {
@@ -249,7 +268,7 @@ impl History {
             RunEvent::Reopened { instances } => {
                 for id in instances {
                     let past = self.past(id);
-                    (past.result, past.aside) = (None, None);
+                    (past.result, past.second) = (None, None);
                 }
             }
             RunEvent::RunResumed { unexpanded, .. } => {
@@ -264,32 +283,24 @@ impl History {
                 if let Fate::Landed { commit } = fate {
                     self.tip = Some(commit.clone());
                 }
-                // A person may drop a result between two lives of a run, whatever was being tried.
-                if *fate != Fate::Dropped {
-                    self.round_is_over();
-                }
                 let past = self.past(instance);
                 past.come_back();
                 past.fate = Some(fate.into());
             }
             RunEvent::Evicted { instance, reason, paths, kind, verification, next } => {
-                self.round_is_over();
                 let (reason, paths) = (reason.clone(), paths.clone());
                 let refusal = Refusal { reason, paths, kind: *kind, verification: *verification };
                 self.past(instance).put_aside(refusal, *next);
             }
+            RunEvent::Requeued { instances } => {
+                for id in instances {
+                    self.requeued += 1;
+                    Self::past_of(&mut self.instances, id).requeue(self.requeued);
+                }
+            }
             // Verdicts are remembered beside the events.
             RunEvent::Verified { number, .. } => self.verifications = self.verifications.max(*number),
             RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
-        }
-    }
-
-    /// Something is said of a change, which nobody does while others are tried again.
-    fn round_is_over(&mut self) {
-        for id in std::mem::take(&mut self.came) {
-            if let Some(aside) = &mut self.past(&id).aside {
-                aside.is_round_over = aside.came.is_some();
-            }
         }
     }
 
@@ -304,7 +315,7 @@ impl History {
         if past.word != Word::None {
             past.fate = None;
         }
-        (past.lost, past.aside) = (past.attempts, None);
+        (past.lost, past.second) = (past.attempts, None);
     }
 
     /// The same before the journal knows; what failed is open again. Returns how many are parked no more.
@@ -442,15 +453,18 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_over_when_more_is_said_of_one_that_was_in_it() {
-        let rerun = [evicted("a", Remedy::Rerun), evicted("b", Remedy::Rerun)];
-        let ends = [story::ended("b", 2, AttemptEnd::Succeeded, 1, 1), story::ended("a", 2, story::exited(1), 1, 0)];
-        let mut history = History::of(rerun.iter().chain(&ends));
-        let is_over = |history: &History, name: &str| {
-            history.instance(&story::id(name)).and_then(|past| past.aside.as_ref()).is_some_and(|it| it.is_round_over)
-        };
-        assert!(!is_over(&history, "a") && !is_over(&history, "b"));
-        history.hear(&evicted("a", Remedy::Resolve));
-        assert!(!is_over(&history, "a") && is_over(&history, "b"), "b lands before a is resolved");
+    fn what_comes_of_a_second_try_takes_the_place_of_the_first_when_its_turn_comes() {
+        let came = story::ended("b", 2, AttemptEnd::Succeeded, 1, 1);
+        let mut history = History::of(&[evicted("b", Remedy::Rerun), came]);
+        let past = |history: &History, name: &str| history.instance(&story::id(name)).cloned().expect("it is named");
+        assert_eq!(past(&history, "b").change, None, "until then the first one stands");
+        let instances = vec![story::id("b"), story::id("a")];
+        history.hear(&RunEvent::Requeued { instances });
+        let (a, b) = (past(&history, "a"), past(&history, "b"));
+        let second = |tried, turn| Some(Box::new(SecondTry { tried, stands: Stands::Requeued(turn) }));
+        assert!(b.change.is_some() && b.second == second(vec![Remedy::Rerun], 1) && a.second == second(vec![], 2));
+        history.hear(&evicted("b", Remedy::Resolve));
+        let tried = past(&history, "b").second.map(|second| second.tried);
+        assert_eq!(tried, Some(vec![Remedy::Rerun, Remedy::Resolve]), "nothing is tried twice");
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_plans::{InstanceId, InstanceIx, Rung};
 
-use super::history::{PutAside, Refusal};
+use super::history::{Refusal, SecondTry, Stands};
 use super::messages::Landing;
 use crate::event::RefusalKind;
 use crate::merge::order::Place;
@@ -20,8 +20,6 @@ struct Aside {
     landing: Landing,
     /// What is to be tried, and why; `None` waits for what it builds on.
     next: Option<(Rung, Refusal)>,
-    /// It was tried in a round that an earlier coordinator saw the end of.
-    is_round_over: bool,
 }
 
 /// Something to try.
@@ -31,6 +29,22 @@ pub(super) struct Climb {
     pub instance: InstanceIx,
     /// What.
     pub rung: Rung,
+}
+
+/// In which order turns come again: those that came under an earlier coordinator as they came there, then all that come anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Before(u64),
+    Anew,
+}
+
+/// What comes next, when everything else has landed.
+#[derive(Debug)]
+pub(super) enum Round {
+    /// These are tried, at the same time.
+    Try(Vec<Climb>),
+    /// These take their turn, in order. Of `anew` nobody knows yet that they do.
+    Turn { all: Vec<Landing>, anew: Vec<InstanceId> },
 }
 
 /// What came of trying.
@@ -50,8 +64,8 @@ pub(super) struct Ladder {
     aside: BTreeMap<Place, Aside>,
     tried: BTreeMap<InstanceIx, Vec<Rung>>,
     climbing: BTreeSet<InstanceIx>,
-    /// What came back while others still climb.
-    back: BTreeMap<Place, Landing>,
+    /// What came back and waits for its turn.
+    back: BTreeMap<(Turn, Place), Landing>,
 }
 
 impl Ladder {
@@ -91,56 +105,83 @@ impl Ladder {
         let mut tried = self.tried.remove(&landing.instance).unwrap_or_default();
         tried.push(rung);
         self.tried.insert(landing.instance, tried);
-        self.aside.insert(landing.place, Aside { landing, next: Some((rung, refusal)), is_round_over: false });
+        self.aside.insert(landing.place, Aside { landing, next: Some((rung, refusal)) });
     }
 
-    /// Puts a change aside as an earlier coordinator did.
-    pub(super) fn put_as_before(&mut self, landing: Landing, before: &PutAside) {
+    /// Puts a change where it stood under an earlier coordinator.
+    pub(super) fn put_as_before(&mut self, mut landing: Landing, before: &SecondTry) {
         self.tried.insert(landing.instance, before.tried.iter().map(|remedy| (*remedy).into()).collect());
-        let (next, is_round_over) = (Some((before.next.into(), before.refusal.clone())), before.is_round_over);
-        self.aside.insert(landing.place, Aside { landing, next, is_round_over });
+        match &before.stands {
+            Stands::Aside(aside) => {
+                let next = Some((aside.next.into(), aside.refusal.clone()));
+                self.aside.insert(landing.place, Aside { landing, next });
+            }
+            Stands::Requeued(turn) => {
+                if !before.tried.is_empty() {
+                    // What came of trying stands on what landed then.
+                    landing.comes_after.clear();
+                }
+                self.back.insert((Turn::Before(*turn), landing.place), landing);
+            }
+        }
     }
 
     /// Puts a change aside that builds on one that is.
     pub(super) fn wait(&mut self, landing: Landing) {
-        self.aside.insert(landing.place, Aside { landing, next: None, is_round_over: false });
+        self.aside.insert(landing.place, Aside { landing, next: None });
     }
 
-    /// To be called when everything else has landed: what to try now, or, when there is nothing, the changes that take part
-    /// in the next round, in order.
-    pub(super) fn round(&mut self) -> Result<Vec<Landing>, Vec<Climb>> {
+    /// To be called when everything else has landed.
+    pub(super) fn round(&mut self) -> Round {
+        // What came back lands before anything else is tried: others may build on it. So does what waited for it.
+        self.call_waiters();
+        if self.back.is_empty() {
+            let climbs = self.climbs();
+            self.climbing = climbs.iter().map(|climb| climb.instance).collect();
+            return Round::Try(climbs);
+        }
+        let back = std::mem::take(&mut self.back);
+        let is_anew = |((turn, _), _): &(&(Turn, Place), &Landing)| *turn == Turn::Anew;
+        let anew = back.iter().filter(is_anew).map(|(_, landing)| landing.name.clone()).collect();
+        Round::Turn { all: back.into_values().collect(), anew }
+    }
+
+    /// What can be tried now.
+    fn climbs(&self) -> Vec<Climb> {
         let aside: BTreeSet<InstanceIx> = self.aside.values().map(|aside| aside.landing.instance).collect();
         let free = |landing: &Landing| landing.stands_on().all(|need| !aside.contains(&need));
-        let climb = |aside: &Aside| {
-            let (rung, _) = aside.next.as_ref().filter(|_| free(&aside.landing))?;
-            Some(Climb { instance: aside.landing.instance, rung: *rung })
-        };
         // Of those that conflict in the same paths, one at a time: a later one has to see what became of the earlier one.
         let mut taken: BTreeSet<&String> = BTreeSet::new();
         let mut climbs: Vec<Climb> = Vec::new();
-        // A round that is over is completed before another begins: the next one starts from what came of it.
-        let over = self.aside.values().any(|aside| aside.is_round_over);
-        for aside in self.aside.values().filter(|aside| aside.is_round_over == over) {
-            let (Some(climb), Some((_, refusal))) = (climb(aside), &aside.next) else { continue };
+        for Aside { landing, next } in self.aside.values() {
+            let Some((rung, refusal)) = next.as_ref().filter(|_| free(landing)) else { continue };
             if refusal.paths.iter().all(|path| !taken.contains(path)) {
                 taken.extend(&refusal.paths);
-                climbs.push(climb);
+                climbs.push(Climb { instance: landing.instance, rung: *rung });
             }
         }
-        // What came back lands first: others may build on it.
-        if !climbs.is_empty() && self.back.is_empty() {
-            self.climbing = climbs.iter().map(|climb| climb.instance).collect();
-            return Err(climbs);
-        }
-        // What waits for others takes its turn again; whether those landed is seen there.
-        let waiting: Vec<Place> =
-            self.aside.iter().filter(|(_, aside)| aside.next.is_none()).map(|(place, _)| *place).collect();
-        for place in waiting {
-            if let Some(aside) = self.aside.remove(&place) {
-                self.back.insert(place, aside.landing);
+        climbs
+    }
+
+    /// The turn of those comes again that stand on nothing that is to be tried, however far below.
+    fn call_waiters(&mut self) {
+        let waits = |aside: &&Aside| aside.next.is_none();
+        let mut blocked: BTreeSet<InstanceIx> =
+            self.aside.values().filter(|aside| !waits(aside)).map(|aside| aside.landing.instance).collect();
+        loop {
+            let stands_on_blocked = |aside: &&Aside| aside.landing.stands_on().any(|need| blocked.contains(&need));
+            let more: Vec<InstanceIx> = (self.aside.values().filter(waits).filter(stands_on_blocked))
+                .map(|aside| aside.landing.instance)
+                .filter(|instance| !blocked.contains(instance))
+                .collect();
+            if more.is_empty() {
+                break;
             }
+            blocked.extend(more);
         }
-        Ok(std::mem::take(&mut self.back).into_values().collect())
+        let is_called = |_: &Place, aside: &mut Aside| !blocked.contains(&aside.landing.instance);
+        let called = self.aside.extract_if(.., is_called);
+        self.back.extend(called.map(|(place, aside)| ((Turn::Anew, place), aside.landing)));
     }
 
     /// Takes out what builds on any of `parked`, with the need's name.
@@ -159,7 +200,7 @@ impl Ladder {
     /// Takes everything out in order, with why it is aside: nothing can be tried any more.
     pub(super) fn give_up(&mut self) -> Vec<(Landing, Option<Refusal>)> {
         self.climbing.clear();
-        let back = std::mem::take(&mut self.back).into_iter().map(|(place, landing)| (place, (landing, None)));
+        let back = std::mem::take(&mut self.back).into_values().map(|landing| (landing.place, (landing, None)));
         let aside = std::mem::take(&mut self.aside).into_iter();
         let refused = |aside: Aside| (aside.landing, aside.next.map(|(_, refusal)| refusal));
         let all: BTreeMap<Place, _> = aside.map(|(place, aside)| (place, refused(aside))).chain(back).collect();
@@ -184,7 +225,7 @@ impl Ladder {
         let (_, refusal) = next?;
         match climbed {
             Climbed::Change(change) => {
-                self.back.insert(place, *change);
+                self.back.insert((Turn::Anew, place), *change);
                 None
             }
             other => Some((landing, refusal, other)),

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish};
 
+use super::core::INSTANCES_PER_EVENT_MAX;
 use super::gate::{Base, Gate};
-use super::history::{PutAside, Refusal};
-use super::ladder::{Climb, Climbed, Ladder};
+use super::history::{Refusal, SecondTry};
+use super::ladder::{Climb, Climbed, Ladder, Round};
 use super::messages::{Action, FoldedBatch, FoldedMember, Landing, StopCause, TargetMove, VerifyDone};
 use crate::event::{Fate, Merge as Part, ParkedBy, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
@@ -72,9 +73,6 @@ struct Held {
     members: Vec<(Landing, String)>,
     /// The target before, and the newest commit.
     tip: Option<(Option<String>, String)>,
-    /// Those that a second try left nothing of. They are spoken of with the others: until then whoever goes on with the run has
-    /// to find what waited for them behind what was held.
-    empty: Vec<InstanceId>,
     /// What failed, the first in the order of the plan: nothing lands.
     failed: Option<(Place, InstanceId)>,
 }
@@ -204,8 +202,8 @@ impl Landings {
         idle && !waiting && (self.ready.is_empty() || self.is_cut())
     }
 
-    /// A change whose turn has come and which an earlier coordinator had put aside.
-    pub(super) fn aside_before(&mut self, landing: Landing, before: &PutAside) {
+    /// A change whose turn has come and which did not land in its first turn under an earlier coordinator.
+    pub(super) fn second_before(&mut self, landing: Landing, before: &SecondTry) {
         self.ladder.put_as_before(landing, before);
     }
 
@@ -245,7 +243,7 @@ impl Landings {
 
     /// Whether everything has its fate, or will not get one in this run.
     pub(super) fn is_done(&self) -> bool {
-        let held = self.held.as_ref().is_some_and(|held| !held.members.is_empty() || !held.empty.is_empty());
+        let held = self.held.as_ref().is_some_and(|held| !held.members.is_empty());
         let rest = self.ready.is_empty() && self.ladder.is_empty() && !held;
         self.is_at_rest() && self.train.is_done() && (rest || self.is_cut())
     }
@@ -364,9 +362,11 @@ impl Landings {
             return vec![];
         }
         match self.ladder.round() {
-            Err(climbs) => climbs,
-            Ok(again) => {
-                self.ready.extend(again);
+            Round::Try(climbs) => climbs,
+            Round::Turn { all, anew } => {
+                let requeued = |names: &[InstanceId]| RunEvent::Requeued { instances: names.to_vec() };
+                self.events.extend(anew.chunks(INSTANCES_PER_EVENT_MAX).map(requeued));
+                self.ready.extend(all);
                 self.drive()
             }
         }
@@ -517,7 +517,6 @@ impl Landings {
             }
         };
         let all = everyone(plan).collect();
-        self.speak_of_empty();
         self.park_all(all, ParkedBy::Target, &reason);
     }
 
@@ -580,10 +579,9 @@ impl Landings {
         }
         if !self.ladder.is_climbing() && !self.is_cut() {
             for (landing, refusal) in std::mem::take(&mut self.without_change).into_values() {
-                match (refusal, &mut self.held) {
-                    (None, Some(held)) => held.empty.push(landing.name),
-                    (None, None) => self.empty(landing.name),
-                    (Some(refusal), _) => self.refuse(landing, refusal),
+                match refusal {
+                    None => self.empty(landing.name),
+                    Some(refusal) => self.refuse(landing, refusal),
                 }
             }
         }
@@ -603,7 +601,7 @@ impl Landings {
     fn publish(&mut self) {
         let Some(held) = &mut self.held else { return };
         let members = std::mem::take(&mut held.members);
-        let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return self.speak_of_empty() };
+        let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return };
         let parked = !self.parked.is_empty();
         let reason = match &held.failed {
             Some((_, failed)) => Some(format!("the plan publishes all or nothing, and `{failed}` did not pass")),
@@ -611,7 +609,6 @@ impl Landings {
             None => None,
         };
         if let Some(reason) = reason {
-            self.speak_of_empty();
             return self.park_all(members.into_iter().map(|(landing, _)| landing).collect(), ParkedBy::Others, &reason);
         }
         let members: Vec<_> = members.into_iter().map(|(landing, commit)| (landing, Word::Lands { commit })).collect();
@@ -631,12 +628,6 @@ impl Landings {
                 self.landed(landing.name, commit);
             }
         }
-        self.speak_of_empty();
-    }
-
-    fn speak_of_empty(&mut self) {
-        let empty = self.held.as_mut().map(|held| std::mem::take(&mut held.empty)).unwrap_or_default();
-        empty.into_iter().for_each(|instance| self.empty(instance));
     }
 
     fn park_all(&mut self, batch: Vec<Landing>, by: ParkedBy, reason: &str) {

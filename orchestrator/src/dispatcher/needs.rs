@@ -96,9 +96,9 @@ fn view(
             }
         }
     }
-    let needed = transitive(graph, &Before::new(), needs.to_vec());
+    let needed = transitive(graph, states, &Before::new(), needs.to_vec());
     let both = needs.iter().copied().chain(turn.iter().map(|ix| Need::Instance(*ix))).collect();
-    let mut all: Vec<InstanceIx> = transitive(graph, before, both).into_iter().collect();
+    let mut all: Vec<InstanceIx> = transitive(graph, states, before, both).into_iter().collect();
     // Numbers of instances compare within a task only: across tasks they follow the order in which fan-outs got their items.
     all.sort_unstable_by_key(|ix| (rank[graph.instance(*ix).task.index()], graph.instance(*ix).task, *ix));
     let comes_after = all.iter().copied().filter(|ix| !needed.contains(ix)).collect();
@@ -174,8 +174,14 @@ fn combined(results: &[InstanceResult]) -> InstanceResult {
     gravest.into_iter().find(|grave| results.contains(grave)).unwrap_or(Succeeded)
 }
 
-/// A list of needs with all that those need or come after, in no order.
-pub fn transitive(graph: &TaskGraph, before: &Before, needs: Vec<Need>) -> HashSet<InstanceIx> {
+/// A list of needs with all that those need or come after, in no order. One that was blocked never started, so it hands on what
+/// it came after and nothing of its needs, some of which may not have ended.
+pub fn transitive(
+    graph: &TaskGraph,
+    states: &[InstanceState],
+    before: &Before,
+    needs: Vec<Need>,
+) -> HashSet<InstanceIx> {
     let mut open = needs;
     let mut tasks: HashSet<TaskIx> = HashSet::new();
     let mut seen: HashSet<InstanceIx> = HashSet::new();
@@ -187,7 +193,9 @@ pub fn transitive(graph: &TaskGraph, before: &Before, needs: Vec<Need>) -> HashS
         };
         for ix in instances {
             if seen.insert(ix) {
-                open.extend(graph.needs_of(graph.instance(ix).task, Some(ix)));
+                if states[ix.index()].result != Some(InstanceResult::Blocked) {
+                    open.extend(graph.needs_of(graph.instance(ix).task, Some(ix)));
+                }
                 open.extend(before.get(&ix).into_iter().flatten().map(|before| Need::Instance(*before)));
             }
         }

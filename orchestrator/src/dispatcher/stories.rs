@@ -5,7 +5,7 @@ use serde_json::json;
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 
 use super::core::{
-    AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, ReuseResults, RunCore, RunFacts,
+    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, ReuseResults, RunCore, RunFacts,
     StopCause, TargetMove,
 };
 use crate::event::{AttemptEnd, ChangeSummary, Fate, RunEvent};
@@ -200,18 +200,31 @@ fn a_fan_out_without_items_keeps_all_or_nothing_from_landing() {
     assert!(core.is_done());
 }
 
+/// A change, one that builds on it, and one that conflicts as it does.
+const WAITS: &str = r#"
+version = 1
+name = "story"
+merge = { publish = "all-or-nothing", on-conflict = ["rerun", "park"] }
+tasks.first.run = "true"
+tasks.second.run = "true"
+tasks.on-first = { run = "true", needs = ["first"] }
+"#;
+
 #[test]
-fn what_a_second_try_left_nothing_of_is_spoken_of_when_the_others_have_landed() {
-    let mut core = core_of(ALL, FailFast::No);
-    let fan = core.graph().plan().task_by_name("fan").expect("part of the plan");
-    let inputs = vec![
-        changed(&core, "first"),
-        changed(&core, "second"),
-        Input::Items(fan, Ok(vec![])),
-        folded(vec![conflict(), clean("second")]),
-        ended(&core, "first", AttemptEnd::Succeeded),
-    ];
-    assert_eq!(merged(&mut core, inputs), Vec::<String>::new(), "whoever goes on now finds it put aside");
-    assert_eq!(merged(&mut core, vec![Input::Moved(TargetMove::Done)]), ["second landed", "first empty"]);
-    assert!(core.is_done());
+fn what_waited_for_a_second_try_takes_its_turn_before_anything_else_is_tried() {
+    let mut core = core_of(WAITS, FailFast::No);
+    let changes = ["first", "second", "on-first"].map(|id| changed(&core, id)).into_iter();
+    changes.for_each(|input| core.handle(input, 0.5));
+    let conflicts = folded(vec![conflict(), conflict(), FoldedMember::Waits]);
+    let inputs = vec![conflicts, ended(&core, "first", AttemptEnd::Succeeded), changed(&core, "second")];
+    inputs.into_iter().for_each(|input| core.handle(input, 0.5));
+    let (events, actions) = core.take();
+    let Some([RunEvent::Merged { instance, fate: Fate::Empty }, RunEvent::Requeued { instances }]) =
+        events.last_chunk()
+    else {
+        panic!("both are said at once: {events:?}");
+    };
+    assert_eq!((&*instance.0, instances.len()), ("first", 2));
+    let Some(Action::Fold { batch, .. }) = actions.last() else { panic!("{actions:?}") };
+    assert!(batch.iter().map(|landing| &landing.name).eq(instances), "in this order, {batch:?}");
 }

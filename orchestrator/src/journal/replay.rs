@@ -328,6 +328,8 @@ impl RunState {
             RunEvent::Evicted { instance, reason, next, .. } => {
                 self.instance(instance).rare().evicted = Some(Evicted { reason: reason.clone(), next: *next });
             }
+            // Where it stands among those that are to land, nobody is shown.
+            RunEvent::Requeued { .. } => {}
             RunEvent::Landing { from, to, .. } => {
                 let is_new = from.is_some() && *from != self.tip;
                 self.found_at.extend(from.iter().filter(|_| is_new).map(|from| (recorded.seq, from.clone())));

@@ -100,6 +100,7 @@ impl Tally {
             | RunEvent::AttemptFinished { .. }
             | RunEvent::Verified { .. }
             | RunEvent::Evicted { .. }
+            | RunEvent::Requeued { .. }
             | RunEvent::Landing { .. }
             | RunEvent::RunFinished { .. } => {}
         }

@@ -153,6 +153,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         }
         RunEvent::Merged { .. }
         | RunEvent::Reopened { .. }
+        | RunEvent::Requeued { .. }
         | RunEvent::Retried { .. }
         | RunEvent::ItemsFound { .. }
         | RunEvent::AttemptStarted { .. }

@@ -113,7 +113,10 @@ impl Reporter for Live {
         let held = self.never_started.said(self.style);
         self.scroll(held);
         match &recorded.event {
-            RunEvent::InstancesAdded { .. } | RunEvent::Reopened { .. } | RunEvent::Retried { .. } => return,
+            RunEvent::InstancesAdded { .. }
+            | RunEvent::Reopened { .. }
+            | RunEvent::Requeued { .. }
+            | RunEvent::Retried { .. } => return,
             RunEvent::ItemsFound { items, .. } if !items.is_empty() => return,
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.picture.phase = None;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use swarm_plans::{InstanceIx, RetryClass, Rung};
 
 use super::{AttemptDone, Landing, Origin, RunCore, StartAt, says_why};
-use crate::dispatcher::history::{FailedBy, Word, failed_by};
+use crate::dispatcher::history::{FailedBy, Stands, Word, failed_by};
 use crate::dispatcher::ladder::{Climb, Climbed};
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::report::words;
@@ -16,7 +16,9 @@ impl RunCore {
     /// An instance whose change did not land runs once more, on what landed, or its resolver does.
     pub(super) fn start_again(&mut self, climb: Climb) {
         let ix = climb.instance;
-        if let Some((end, change)) = self.put_aside.remove(&ix).and_then(|before| before.came) {
+        if let Some(Stands::Aside(before)) = self.second_tries.remove(&ix).map(|second| second.stands)
+            && let Some((end, change)) = before.came
+        {
             let climbed = self.comes_of(ix, &end, change.as_ref());
             return self.climbed(ix, climbed);
         }

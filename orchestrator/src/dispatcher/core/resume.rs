@@ -9,7 +9,7 @@ use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, Overlap, Task
 use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
 use crate::dispatcher::core::FailFast;
-use crate::dispatcher::history::{Became, History, Past, PutAside};
+use crate::dispatcher::history::{Became, History, Past, SecondTry};
 use crate::dispatcher::needs::transitive;
 use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, RunEvent};
 use crate::ids::Attempt;
@@ -164,8 +164,8 @@ impl RunCore {
         state.change.clone_from(&past.change);
         state.lookup = Lookup::of(past.origin);
         state.word = past.word;
-        if let Some(aside) = &past.aside {
-            self.put_aside.insert(ix, PutAside::clone(aside));
+        if let Some(second) = &past.second {
+            self.second_tries.insert(ix, SecondTry::clone(second));
         }
         match past.fate {
             Some(Became::Parked) => self.landings.was_parked(ix),
@@ -275,10 +275,10 @@ impl RunCore {
             let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
             if needs_seen.insert(needs.clone()) {
                 direct.extend(super::super::needs::direct(&self.graph, &needs).into_iter().filter(passed));
-                changes.extend(transitive(&self.graph, &self.before, needs).into_iter().filter(passed));
+                changes.extend(transitive(&self.graph, &self.states, &self.before, needs).into_iter().filter(passed));
             }
             let before = self.before.get(&ix).into_iter().flatten().map(|before| Need::Instance(*before)).collect();
-            changes.extend(transitive(&self.graph, &self.before, before).into_iter().filter(passed));
+            changes.extend(transitive(&self.graph, &self.states, &self.before, before).into_iter().filter(passed));
         }
         changes.extend(all().filter(passed).filter(|ix| !self.states[ix.index()].is_settled));
         let mut all: Vec<InstanceIx> = direct.union(&changes).copied().collect();
