@@ -122,7 +122,6 @@ pub fn clean_runs(
     let landed = reachable(repository, states.iter().flat_map(|(_, state)| landed_commits(state)).collect())?;
     let mut cleaned = Vec::new();
     for (run, run_state) in states {
-        // The lock is asked for after the state was read: a run that ends in between is cleaned next time.
         let lock = match RunLock::holder_of_run(state.root(), &run)? {
             Some(_) => None,
             None if mode == Mode::Look => Some(None),
@@ -132,9 +131,11 @@ pub fn clean_runs(
                 Err(error) => return Err(error.into()),
             },
         };
+        // One that somebody went on with before the lock was had has other results than those that were read.
+        let is_as_read = || Ok::<_, JournalError>(journal.events(&run, run_state.seq)?.is_empty());
         cleaned.push(match lock {
-            None => CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) },
-            Some(_held) => clean_run(repository, state, &run, &run_state, &landed, mode)?,
+            Some(_held) if is_as_read()? => clean_run(repository, state, &run, &run_state, &landed, mode)?,
+            Some(_) | None => CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) },
         });
     }
     Ok(cleaned)

@@ -128,7 +128,7 @@ impl SecondTry {
             duration_ms: 0,
             change: Some(change.clone()),
             outputs: outputs(&instance),
-            notes: vec!["a person settled its conflict".to_owned()],
+            notes: vec!["a person settled it by hand".to_owned()],
             refusals: vec![],
             envelope: None,
             retry_in_ms: None,

@@ -164,7 +164,8 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
             let said = finished_text(result, instance);
             match instance.fate() {
                 Some(Fate::Parked { .. }) => (words::PARKED_MARK, Tone::Warn, spent, said),
-                _ => (mark, tone, spent, said),
+                Some(Fate::Dropped) => (words::DROPPED_MARK, Tone::Quiet, spent, said),
+                Some(Fate::Landed { .. } | Fate::Empty) | None => (mark, tone, spent, said),
             }
         }
         Phase::Running if alive => {

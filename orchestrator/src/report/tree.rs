@@ -124,7 +124,8 @@ impl Task<'_> {
             match instance.fate() {
                 Some(Fate::Landed { .. }) => tally.landed += 1,
                 Some(Fate::Parked { .. }) => tally.parked += 1,
-                Some(Fate::Empty | Fate::Dropped) | None => {}
+                Some(Fate::Dropped) => tally.dropped += 1,
+                Some(Fate::Empty) | None => {}
             }
         }
         let (mark, tone) = mark(&tally);
@@ -211,6 +212,8 @@ fn mark(tally: &Tally) -> (&'static str, Tone) {
         ("[ ]", Tone::Quiet)
     } else if tally.cancelled > 0 {
         words::mark(InstanceResult::Cancelled)
+    } else if tally.dropped > 0 && tally.dropped == tally.passed {
+        (words::DROPPED_MARK, Tone::Quiet)
     } else if tally.passed > 0 {
         words::mark(InstanceResult::Succeeded)
     } else {

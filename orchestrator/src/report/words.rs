@@ -69,6 +69,9 @@ pub const REUSED_MARK: &str = "[=]";
 /// The mark of a parked change.
 pub const PARKED_MARK: &str = "[!]";
 
+/// The mark of a change that a person gave up.
+pub const DROPPED_MARK: &str = "[-]";
+
 /// Which tree a verification looked at.
 pub fn verified_tree(of: &VerifiedTree) -> String {
     match of {

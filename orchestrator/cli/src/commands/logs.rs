@@ -82,7 +82,10 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
     }
     if printer.log.is_none() {
         let name = sanitize::name(&id.0);
-        it.err.write(&format!("attempt {attempt} of {name} left no log: it printed nothing, or was cleaned away\n"))?;
+        it.err.write(&match state.instances[&id].reused_from() {
+            Some(run) => format!("{name} was not run, its result is cached: `swarm logs {run} '{name}'`\n"),
+            None => format!("attempt {attempt} of {name} left no log: it printed nothing, or was cleaned away\n"),
+        })?;
     }
     it.err.write(&words::refusals(chosen.map_or(&[][..], |attempt| attempt.refusals()), ""))?;
     Ok(0)

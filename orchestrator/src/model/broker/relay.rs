@@ -172,6 +172,8 @@ impl Broker {
         call: &mut Call,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
+        // Before anything is set aside for it: a machine that opens no connection has asked nobody.
+        let http = self.http()?;
         let mut key = self.key_of(endpoint).await?;
         let (body, output) = native(endpoint, asking);
         let most = Tokens { input: input_at_most(body.len()), output };
@@ -181,7 +183,6 @@ impl Broker {
             call.tries(&endpoint.name);
             let underway = self.underway(caller, endpoint, most, call).await?;
             let outgoing = Outgoing { url: url(endpoint, asking), headers: headers(asking), body: body.clone() };
-            let http = self.http()?;
             let sent = tokio::select! {
                 (whose, why) = underway.held.time_is_over() => {
                     underway.held.broke_off(0);

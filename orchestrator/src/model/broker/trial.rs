@@ -6,7 +6,7 @@ use swarm_protocol::chat::{ModelRequest, Reply};
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
-use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
+use super::exchange::{self, Arrived, Http, Incoming, Outgoing, Reached};
 use super::keys::{Forgotten, Secret};
 use super::lanes::Pass;
 use super::tape::{Heard, Question, Tape};
@@ -82,6 +82,8 @@ impl Broker {
         call: &mut Call,
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Answer, AskError> {
+        // Before anything is set aside for it: a machine that opens no connection has asked nobody.
+        let http = self.http()?;
         let mut key = self.key_of(endpoint).await?;
         let native = native(endpoint, request);
         let body = serde_json::to_vec(&encode(endpoint.dialect, &native)).expect("plain data");
@@ -100,7 +102,7 @@ impl Broker {
                     underway.held.broke_off(u64::MAX);
                     return Err(AskError::Budget { whose, why });
                 }
-                tried = self.try_once(endpoint, key.as_ref(), body.clone(), &mut hear) => tried?,
+                tried = self.try_once(http, (endpoint, key.as_ref()), body.clone(), &mut hear) => tried,
             };
             let broken = match tried {
                 Ok((whole, allowance)) => {
@@ -187,22 +189,21 @@ impl Broker {
 
     async fn try_once(
         &self,
-        endpoint: &Endpoint,
-        key: Option<&Secret>,
+        http: &Http,
+        (endpoint, key): (&Endpoint, Option<&Secret>),
         body: Vec<u8>,
         hear: &mut (dyn FnMut(Delta) + Send),
-    ) -> Result<Result<(Whole, crate::model::governor::Allowance), Broken>, AskError> {
+    ) -> Result<(Whole, crate::model::governor::Allowance), Broken> {
         let headers = exchange::headers(endpoint.dialect);
         let outgoing = Outgoing { url: exchange::url(endpoint), headers, body };
-        let sent = self.http()?.send(endpoint, key, outgoing).await;
-        let incoming = match sent {
+        let incoming = match http.send(endpoint, key, outgoing).await {
             Ok(Arrived::Answer(incoming)) => incoming,
-            Ok(Arrived::Refused { failure, .. }) => return Ok(Err(Broken { failure, paid: Paid::Nothing })),
-            Err((failure, Reached::No)) => return Ok(Err(Broken { failure, paid: Paid::Nothing })),
-            Err((failure, Reached::Perhaps)) => return Ok(Err(Broken { failure, paid: Paid::Until(0) })),
+            Ok(Arrived::Refused { failure, .. }) => return Err(Broken { failure, paid: Paid::Nothing }),
+            Err((failure, Reached::No)) => return Err(Broken { failure, paid: Paid::Nothing }),
+            Err((failure, Reached::Perhaps)) => return Err(Broken { failure, paid: Paid::Until(0) }),
         };
         let allowance = incoming.allowance;
-        Ok(self.read(endpoint, incoming, hear).await.map(|whole| (whole, allowance)))
+        Ok((self.read(endpoint, incoming, hear).await?, allowance))
     }
 
     /// Reads an answer to its end.
