@@ -4,6 +4,11 @@
 //! Source: git's `verify_path`, `is_hfs_dotgit` and `is_ntfs_dotgit`; their behaviour is described in git-config(1) under
 //! `core.protectHFS` and `core.protectNTFS`.
 
+use icu_normalizer::{DecomposingNormalizer, DecomposingNormalizerBorrowed};
+
+/// Every accent as a code point of its own, in one order.
+const DECOMPOSED: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizer::new_nfd();
+
 /// Why a name is refused; a phrase for people.
 pub type Refused = &'static str;
 
@@ -68,11 +73,19 @@ fn is_read_as(name: &[u8], (long, short): (&str, &str)) -> bool {
         })
 }
 
-/// The form in which file systems without case compare names. Two names with one form cannot live in one folder there.
+/// The form in which file systems without case compare names: one spelling of accents, too, as HFS+ and APFS do. Two names with
+/// one form cannot live in one folder there.
 pub fn folded(name: &[u8]) -> Vec<u8> {
     let folded = without_ignorables(name);
+    if folded.is_ascii() {
+        return folded;
+    }
     match std::str::from_utf8(&folded) {
-        Ok(text) => text.to_lowercase().into_bytes(),
+        Ok(text) => {
+            // Up and down again: some letters have no capital of their own, so that `ſ` is `s` and `ß` is `ss`.
+            let caseless = DECOMPOSED.normalize(text).to_uppercase().to_lowercase();
+            DECOMPOSED.normalize(&caseless).into_owned().into_bytes()
+        }
         Err(_) => folded,
     }
 }
@@ -188,6 +201,15 @@ mod tests {
     fn names_that_differ_in_case_only_fold_together() {
         assert_eq!(folded(b"ReadMe"), folded(b"README"));
         assert_eq!(folded("Ärger".as_bytes()), folded("ärger".as_bytes()));
+        for (one, other) in [
+            ("\u{e9}t\u{e9}", "E\u{301}te\u{301}"),
+            ("me\u{17f}\u{17f}e", "MESSE"),
+            ("\u{df}", "ss"),
+            ("\u{fb01}", "fi"),
+        ] {
+            assert_eq!(folded(one.as_bytes()), folded(other.as_bytes()), "{one} {other}");
+        }
+        assert_ne!(folded("\u{e9}".as_bytes()), folded(b"e"));
         assert_ne!(folded(b"a"), folded(b"b"));
     }
 }
