@@ -414,6 +414,9 @@ pub struct ReusedInstance {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: serde_json::Map<String, serde_json::Value>,
+    /// What people were told of it when it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What an instance's failure means for the run (`allow-failure` of the plan).

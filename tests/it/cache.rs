@@ -84,6 +84,18 @@ fn a_second_run_of_an_unchanged_plan_runs_nothing_and_lands_the_same() {
 }
 
 #[test]
+fn who_takes_a_result_is_told_what_they_were_told_who_made_it() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let plan = "[tasks.edit]\ncache = true\nrun = 'mkdir .vscode; echo {} > .vscode/tasks.json'\n";
+    let note = "edit: it changed what runs by itself outside of the cage: .vscode/tasks.json";
+    for (into, cached) in [("one", 0), ("other", 1)] {
+        let ended = Swarm::run(&repository, "noted", plan).args(&["--into", into]).exits(0);
+        assert_eq!(reused(&ended).len(), cached, "{ended}");
+        assert!(ended.err.contains(note), "{ended}");
+    }
+}
+
+#[test]
 fn a_task_that_runs_again_sees_what_reused_needs_hand_over() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let first = plan(&repository, CHAIN);

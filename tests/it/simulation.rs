@@ -226,7 +226,7 @@ impl World {
             ChangeSummary { base_tree: "base".to_owned(), commit, tree, files: 1, history: None, writes: None };
         let change = (!self.dice.one_in(3)).then_some(change);
         let outputs = Map::from_iter([("all".to_owned(), (0..self.dice.below(4)).collect())]);
-        Some(Reuse { key: String::new(), from: RunId("sim-0".to_owned()), saved_ms: 1, change, outputs })
+        Some(Reuse { key: String::new(), from: RunId("sim-0".to_owned()), saved_ms: 1, change, outputs, notes: vec![] })
     }
 
     fn attempt_end(&mut self) -> AttemptDone {

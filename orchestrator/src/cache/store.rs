@@ -14,7 +14,8 @@ use crate::event::ChangeSummary;
 use crate::ids::RunId;
 
 /// Each entry takes the file from version `index` to `index + 1`. Entries are never edited once released, only added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE results (
         key TEXT PRIMARY KEY,              -- hex
         run TEXT NOT NULL,                 -- that recorded it
@@ -33,7 +34,12 @@ const STEPS: &[&str] = &["
     CREATE INDEX results_by_run ON results (run);
     CREATE INDEX results_by_commit ON results (commit_id);
     CREATE INDEX results_by_use ON results (used_at_ms);
-"];
+",
+    "
+    -- What people were told of it: a JSON list of texts.
+    ALTER TABLE results ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';
+",
+];
 
 /// How long a call waits for another process's transaction.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -53,6 +59,8 @@ pub struct Recorded {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: Map<String, Value>,
+    /// What people were told of it.
+    pub notes: Vec<String>,
     /// What it handed over in its folder: the digest in hex, and bytes. `None` when nothing.
     pub artifacts: Option<(String, u64)>,
 }
@@ -107,8 +115,8 @@ impl Store {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&sql)?;
         let mut select = transaction
             .prepare(
-                "SELECT run, instance, duration_ms, start_tree, commit_id, tree, files, outputs, artifacts, artifact_bytes
-                 FROM results WHERE key = ?1",
+                "SELECT run, instance, duration_ms, start_tree, commit_id, tree, files, outputs, artifacts, artifact_bytes,
+                 notes FROM results WHERE key = ?1",
             )
             .map_err(&sql)?;
         let mut touch = transaction.prepare("UPDATE results SET used_at_ms = ?2 WHERE key = ?1").map_err(&sql)?;
@@ -130,13 +138,14 @@ impl Store {
     /// See [`super::Cache::record`].
     pub fn record(&mut self, key: &Key, result: &Recorded, now_ms: u64) -> Result<(), CacheError> {
         let outputs = Value::Object(result.outputs.clone()).to_string();
+        let notes = Value::from(result.notes.as_slice()).to_string();
         let change = result.change.as_ref();
         let (digest, bytes) = match &result.artifacts {
             Some((digest, bytes)) => (Some(digest), *bytes),
             None => (None, 0),
         };
         self.connection
-            .prepare("INSERT OR REPLACE INTO results VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")
+            .prepare("INSERT OR REPLACE INTO results VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
             .and_then(|mut insert| {
                 insert.execute(params![
                     key.to_string(),
@@ -151,6 +160,7 @@ impl Store {
                     digest,
                     bytes as i64,
                     now_ms as i64,
+                    notes,
                 ])
             })
             .map_err(self.sql())?;
@@ -247,6 +257,7 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
     let outputs: String = row.get(7)?;
     let digest: Option<String> = row.get(8)?;
     let bytes = row.get::<_, i64>(9)? as u64;
+    let notes: String = row.get(10)?;
     Ok(Recorded {
         run: RunId(row.get(0)?),
         instance: row.get(1)?,
@@ -255,6 +266,7 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
         change,
         // What is no object was not written by us; without outputs its dependents fail loudly.
         outputs: serde_json::from_str(&outputs).unwrap_or_default(),
+        notes: serde_json::from_str(&notes).unwrap_or_default(),
         artifacts: digest.map(|digest| (digest, bytes)),
     })
 }

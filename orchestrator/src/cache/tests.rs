@@ -24,6 +24,7 @@ fn recorded(run: &str, commit: Option<Oid>) -> Recorded {
             writes: None,
         }),
         outputs: serde_json::Map::from_iter([("x".to_owned(), serde_json::json!([1]))]),
+        notes: vec!["it changes how things are built".to_owned()],
         artifacts: None,
     }
 }

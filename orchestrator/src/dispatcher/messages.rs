@@ -103,6 +103,8 @@ pub struct Reuse {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: Map<String, Value>,
+    /// What people were told of it.
+    pub notes: Vec<String>,
 }
 
 /// Why a run ends early, in the order in which a later cause replaces an earlier one.

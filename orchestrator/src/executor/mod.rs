@@ -260,7 +260,8 @@ impl Executor {
         let duration_ms = begun.elapsed().as_millis() as u64;
         if end == AttemptEnd::Succeeded
             && job.start == StartAt::Needs
-            && let Err(reason) = self.record_result(&job, record.change.as_ref(), &record.outputs, duration_ms).await
+            && let Err(reason) =
+                self.record_result(&job, record.change.as_ref(), (&record.outputs, &record.notes), duration_ms).await
         {
             record.notes.push(format!("its result cannot be reused: {reason}"));
         }

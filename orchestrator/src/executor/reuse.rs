@@ -137,7 +137,7 @@ impl Executor {
         self: &Arc<Self>,
         job: &Arc<AttemptJob>,
         change: Option<&ChangeSummary>,
-        outputs: &Map<String, Value>,
+        (outputs, notes): (&Map<String, Value>, &[String]),
         duration_ms: u64,
     ) -> Result<(), NoKey> {
         let cacheable = self.plan.task(job.task).cache.is_some();
@@ -152,6 +152,7 @@ impl Executor {
             start_tree: change.base_tree.clone(),
             change: (change.tree != change.base_tree).then(|| change.clone()),
             outputs: outputs.clone(),
+            notes: notes.iter().map(|note| self.jobs.secrets.text(note).into_owned()).collect(),
             artifacts: None,
         };
         let (executor, job) = (Arc::clone(self), Arc::clone(job));
@@ -336,8 +337,8 @@ impl Executor {
             folder::fresh(&to)?;
             folder::link(&from, &to)?;
         }
-        let Recorded { run, duration_ms, outputs, .. } = recorded;
-        Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs }))
+        let Recorded { run, duration_ms, outputs, notes, .. } = recorded;
+        Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, notes }))
     }
 
     /// The change on the tree that the instance would start from; `None` when it does not fit there.

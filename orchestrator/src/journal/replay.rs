@@ -434,6 +434,9 @@ impl RunState {
             let state = self.instance(&reused.instance);
             let last = state.start(Attempt(1), at_ms);
             (last.has_ended, last.collected) = (true, collected);
+            let (end, notes) = (AttemptEnd::Succeeded, || reused.notes.clone());
+            let said = || Said { end, notes: notes(), refusals: vec![], envelope: None };
+            last.said = (!reused.notes.is_empty()).then(said).map(Box::new);
             state.phase = Phase::Finished(InstanceResult::Succeeded);
             state.rare().reused_from = Some(Arc::clone(&from));
             if state.change().is_none() {
@@ -653,6 +656,7 @@ mod tests {
                 writes: None,
             }),
             outputs: serde_json::Map::new(),
+            notes: vec![format!("{files} files")],
         };
         let events = vec![
             added(&[("a", &[]), ("b", &[])]),
@@ -664,6 +668,8 @@ mod tests {
         assert_eq!(state.instances[0].change().map(|change| change.files), Some(1));
         assert_eq!((state.tally.finished, state.tally.passed, state.tally.reused), (2, 2, 2));
         assert_eq!(state.instances[1].reused_from(), Some("x-1"));
+        let notes = state.instances[1].last_attempt().map(AttemptState::notes);
+        assert_eq!(notes, Some(&["0 files".to_owned()][..]), "who takes it is told what they were told who made it");
     }
 
     #[test]

@@ -76,13 +76,13 @@ impl RunCore {
                 // The run was stopped meanwhile.
                 _ if state.result.is_some() => {}
                 None => self.schedule.wake(node),
-                Some(Reuse { key, from, saved_ms, change, outputs }) => {
+                Some(Reuse { key, from, saved_ms, change, outputs, notes }) => {
                     (state.attempts, state.lookup, state.result) = (1, Lookup::Taken, Some(InstanceResult::Succeeded));
                     state.outputs = outputs.clone().into();
                     state.change = change.as_ref().map(|change| self.changes.keep(change));
                     let end = if change.is_some() { End::Change } else { End::Nothing };
                     let instance = self.graph.instance(ix).id.clone();
-                    reused.push(ReusedInstance { instance, key, from, saved_ms, change, outputs });
+                    reused.push(ReusedInstance { instance, key, from, saved_ms, change, outputs, notes });
                     self.landings.finished(self.place(ix), end);
                     passed.push(node);
                 }
