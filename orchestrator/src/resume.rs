@@ -426,10 +426,11 @@ impl Stage<'_> {
         let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();
         target.into_iter().for_each(|tip| resumed.core.stands_at(tip.to_string()));
         let tally = Tally { parked: tally.parked - past.unparked, ..tally };
+        let instances = resumed.still_there(&past.again.instances);
         let mut events = Self::opening(&mut resumed, machine, options.jobs, notes, tally);
-        if !past.again.instances.is_empty() {
+        if !instances.is_empty() {
             // Right behind `run-resumed`, before what is open because of it.
-            let (instances, resolved) = (past.again.instances.clone(), past.again.resolved_id().cloned());
+            let resolved = past.again.resolved_id().cloned();
             let retried = RunEvent::Retried { instances, resolved };
             events.splice(1..1, [retried].into_iter().chain(std::mem::take(&mut past.by_hand)));
         }

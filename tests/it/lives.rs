@@ -17,7 +17,8 @@ use swarm_orchestrator::event::{
     AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, ParkedBy, Recorded, RunEvent,
 };
 use swarm_orchestrator::journal::{RunState, Tally, replay};
-use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
+use swarm_orchestrator::second_word::worth_another_try;
+use swarm_plans::{InstanceId, InstanceIx, TaskGraph, TaskIx};
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
 use super::random_plan::{Dice, mixed};
@@ -154,7 +155,7 @@ impl World {
     }
 
     /// A core for the next life: new, or from what the journal has.
-    fn core(&mut self, graph: TaskGraph, jobs: usize) -> RunCore {
+    fn core(&mut self, graph: TaskGraph, jobs: usize, again: &[InstanceId]) -> RunCore {
         let (name, id, base) = ("sim".to_owned(), "sim-1".to_owned(), "base".to_owned());
         let facts = RunFacts { name, id, base, ..RunFacts::default() };
         let options = Options { jobs, fail_fast: FailFast::No, facts, grace_ms: 5, reuse: ReuseResults::No };
@@ -166,12 +167,19 @@ impl World {
         let announced = self.history().announced().filter(|announced| self.holds(&announced.to));
         let merged = announced.into_iter().flat_map(|announced| announced.merges);
         self.store(merged.map(|part| RunEvent::Merged { instance: part.instance, fate: part.fate }).collect());
-        let mut resumed = RunCore::resume(graph, options, &|_| None, &self.history());
+        let mut history = self.history();
+        let unparked = history.try_again(again, None);
+        let mut resumed = RunCore::resume(graph, options, &|_| None, &history);
         let mut tally = replay(&self.stored).tally;
+        tally.parked -= unparked;
         tally.instances -= resumed.unexpanded.len() as u64;
         resumed.unexpanded.iter().chain(&resumed.reopened).for_each(|(_, result)| tally.reopen(*result));
         let unexpanded = resumed.unexpanded.iter().map(|(id, _)| id.clone()).collect();
         self.store(vec![goes_on(unexpanded, tally)]);
+        let instances = resumed.still_there(again);
+        if !instances.is_empty() {
+            self.store(vec![RunEvent::Retried { instances, resolved: None }]);
+        }
         self.store(resumed.take_events());
         self.tip.iter().for_each(|tip| resumed.core.stands_at(tip.clone()));
         resumed.core
@@ -409,6 +417,8 @@ fn consistent(state: &RunState) {
     assert_eq!(state.tally.instances, state.instances.len() as u64, "{state:?}");
     assert_eq!(state.tally.finished, count(&|_| true), "{state:?}");
     assert_eq!(state.tally.passed, count(&InstanceResult::passed), "{state:?}");
+    let parked = state.instances.values().filter(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
+    assert_eq!(state.tally.parked, parked.count() as u64, "{state:?}");
     assert_eq!(state.tally.blocked, count(&|result| result == InstanceResult::Blocked), "{state:?}");
     assert_eq!(state.tally.cancelled, count(&|result| result == InstanceResult::Cancelled), "{state:?}");
 }
@@ -429,6 +439,10 @@ fn keeps_its_word(stored: &[Recorded]) {
             RunEvent::InstanceFinished { instance, .. } => {
                 assert!(ended.insert(instance.0.clone()), "{instance} ends twice");
             }
+            RunEvent::Retried { instances, .. } => instances.iter().for_each(|id| {
+                merged.remove(&id.0);
+                aside.remove(&id.0);
+            }),
             RunEvent::Reopened { instances } => instances.iter().for_each(|id| {
                 assert!(ended.remove(&id.0), "{id} is open again and had not ended");
             }),
@@ -467,25 +481,47 @@ fn graph(seed: u64) -> Option<TaskGraph> {
     Some(TaskGraph::expand(parsed.plan?).expect("it was validated"))
 }
 
+/// Lives until the run is complete; then a person asks for another try of what failed or is parked, and it is completed again.
 fn run(seed: u64, lives: usize) -> (World, usize) {
     let mut dice = Dice(mixed(seed) ^ lives as u64);
     let mut world = World { seed, ..World::default() };
+    let lived = live_on(&mut world, &mut dice, lives, &[]);
+    let state = replay(&world.stored);
+    // In which order fan-outs got their items, is no matter.
+    let mut all = worth_another_try(&state, None);
+    all.sort_unstable();
+    let named = (all.len() as u64).checked_sub(1).map(|last| fortune(seed, "word", "named", 2 * last + 2));
+    let named = named.and_then(|named| all.get(named as usize));
+    let again = named.map_or_else(|| all.clone(), |named| worth_another_try(&state, Some(named)));
+    match again.is_empty() {
+        true => (world, lived),
+        false => {
+            let lived = lived + live_on(&mut world, &mut dice, lives, &again);
+            (world, lived)
+        }
+    }
+}
+
+/// Returns how many lives it took; the last of `lives` is not disturbed.
+fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId]) -> usize {
+    let seed = world.seed;
     for life in 1..=lives {
         let luck = if life < lives { Luck::Bad } else { Luck::Good };
         let jobs = 1 + dice.below(4);
-        let core = world.core(graph(seed).expect("it was one"), jobs);
+        let again = if life == 1 { again } else { &[] };
+        let core = world.core(graph(seed).expect("it was one"), jobs, again);
         let own = Dice(mixed(dice.0 ^ life as u64));
         dice.below(2);
         // An allowed failure holds whoever caused it: those who need it have run by then.
         let may_fail = luck == Luck::Bad && !random_plan(&mut Dice(seed)).contains("allow-failure");
         let disk = if may_fail && dice.one_in(5) { Disk::Full } else { Disk::Free };
         let life_of =
-            Life { world: &mut world, core, dice: own, owed: vec![], in_flight: vec![], stopped: false, disk };
+            Life { world: &mut *world, core, dice: own, owed: vec![], in_flight: vec![], stopped: false, disk };
         let end = life_of.live(luck);
         keeps_its_word(&world.stored);
         consistent(&replay(&world.stored));
         if end == End::Complete {
-            return (world, life);
+            return life;
         }
     }
     unreachable!("the last life is not disturbed");

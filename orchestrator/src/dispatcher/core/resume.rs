@@ -312,6 +312,12 @@ fn result(event: &RunEvent) -> Option<(InstanceId, InstanceResult)> {
 }
 
 impl Resumed {
+    /// Those of `asked` that there still are behind `run-resumed`: what stood for a fan-out is gone with it.
+    pub fn still_there(&self, asked: &[InstanceId]) -> Vec<InstanceId> {
+        let is_gone = |id: &InstanceId| self.unexpanded.iter().any(|(gone, _)| gone == id);
+        asked.iter().filter(|id| !is_gone(id)).cloned().collect()
+    }
+
     /// Everything that has to be in the journal behind `run-resumed`, in order.
     pub fn take_events(&mut self) -> Vec<RunEvent> {
         let ids: Vec<InstanceId> = self.reopened.iter().map(|(id, _)| id.clone()).collect();
