@@ -27,7 +27,7 @@ use crate::executor::settle::refused;
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::merge::text::Labels;
-use crate::merge::touched::{ConflictPlace, Conflicted, conflicted, still_marked};
+use crate::merge::touched::{ConflictPlace, Conflicted, Unsettled, conflicted, still_unsettled};
 use crate::merge::{FileRules, FoldError, Step};
 use crate::open::{self, OpenError, open_worktree};
 use crate::path_globs::BadGlob;
@@ -56,9 +56,6 @@ pub enum ResolutionError {
         /// Which result.
         id: InstanceId,
     },
-    /// No file can stand for both sides.
-    #[error("show the conflict: one side has a folder where the other has a file")]
-    FolderFile,
     /// It was begun for another change than the newest.
     #[error("take what is in {}: the result has another change since it was opened", .0.display())]
     Outdated(PathBuf),
@@ -68,6 +65,14 @@ pub enum ResolutionError {
         /// The worktree.
         at: PathBuf,
         /// Where, rendered for people.
+        paths: Vec<String>,
+    },
+    /// Files still stand beside the folders that have their places.
+    #[error("take what is in {}: beside a folder still stands {}", at.display(), paths.join(", "))]
+    Beside {
+        /// The worktree.
+        at: PathBuf,
+        /// Which files, rendered for people.
         paths: Vec<String>,
     },
     /// The merge itself is a tree that no worker may leave; what is wrong with it, rendered for people.
@@ -196,11 +201,19 @@ pub fn begin(
         drop(clear_half_made(repository, subject));
     }
     filled?;
-    let shown = |path: &Vec<u8>| display_path(path);
     Ok(Opened {
-        paths: merged.places.iter().map(|place| shown(&place.at.path)).collect(),
-        again: merged.again.iter().map(shown).collect(),
+        paths: merged.places.iter().map(shown).collect(),
+        again: merged.again.iter().map(|path| display_path(path)).collect(),
     })
+}
+
+/// A conflicting path, for people.
+fn shown(place: &ConflictPlace) -> String {
+    let path = display_path(&place.at.path);
+    match &place.beside {
+        Some(beside) => format!("{path} (a folder; the other side's file is {})", display_path(beside)),
+        None => path,
+    }
 }
 
 /// What must not be laid out on the person's disk: their own git would obey it.
@@ -209,8 +222,9 @@ fn judged(repository: &Repository, merged: &Conflicted, tip: Oid) -> Result<Opti
     let odb = git.odb()?;
     let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
     // With conflict markers in it, git cannot read such a file and obeys nothing in it.
-    let marked = merged.places.iter().filter(|place| is_modules_file(&name(&place.at.path)));
-    let edits: tree::Edits = marked.map(|place| (place.at.path.clone(), place.versions[1])).collect();
+    let marked = merged.places.iter().filter(|place| place.beside.is_none() && is_modules_file(&name(&place.at.path)));
+    let as_landed = |place: &ConflictPlace| place.versions[1].filter(|entry| !entry.is_tree());
+    let edits: tree::Edits = marked.map(|place| (place.at.path.clone(), as_landed(place))).collect();
     let tree = match tree::edit(&odb, Some(merged.tree), &edits)? {
         Some(tree) => tree,
         None => tree::write(&odb, vec![])?,
@@ -228,7 +242,7 @@ fn merged(
         Labels { base: "before both".to_owned(), ours: "landed".to_owned(), theirs: sanitize::name(&subject.id.0) };
     let (git, ours) = (repository.handle()?, repository.tree_of(tip)?);
     let rules = FileRules::of(plan)?;
-    conflicted(&git.odb()?, &rules, (ours, &subject.change), &labels)?.ok_or(ResolutionError::FolderFile)
+    Ok(conflicted(&git.odb()?, &rules, (ours, &subject.change), &labels)?)
 }
 
 /// Makes a checkout of the tip look like a merge in its midst.
@@ -265,12 +279,12 @@ fn fill(at: &Path, subject: &Subject<'_>, tip: Oid, merged: &Conflicted) -> Resu
     fault::point().and_then(|()| fs::rename(from, &path)).map_err(|source| ResolutionError::Io { path, source })
 }
 
-/// Puts the three versions of a path in the place of the merged one.
+/// Puts the versions of a path that are files in the place of the merged one; what is in a folder there stays merged.
 fn put_stages(index: &mut Index, place: &ConflictPlace) -> Result<(), git2::Error> {
     let path = Path::new(std::ffi::OsStr::from_bytes(&place.at.path));
     index.remove_path(path)?;
     for (stage, version) in (1_u16..).zip(place.versions) {
-        let Some(entry) = version.map(|entry| entry.canonical()) else { continue };
+        let Some(entry) = version.map(|entry| entry.canonical()).filter(|entry| !entry.is_tree()) else { continue };
         index.add(&IndexEntry {
             ctime: IndexTime::new(0, 0),
             mtime: IndexTime::new(0, 0),
@@ -315,9 +329,16 @@ pub fn finish(
     let tree = tree_of_files(&there, &at)?;
     let git = repository.handle()?;
     let odb = git.odb()?;
-    let marked = still_marked(&odb, tree, &places)?;
-    if !marked.is_empty() {
-        return Err(ResolutionError::Marked { at, paths: marked.iter().map(|path| display_path(path)).collect() });
+    let left = still_unsettled(&odb, tree, &places)?;
+    let named = |paths: &[Vec<u8>]| paths.iter().map(|path| display_path(path)).collect();
+    match left {
+        Unsettled { marked, .. } if !marked.is_empty() => {
+            return Err(ResolutionError::Marked { at, paths: named(&marked) });
+        }
+        Unsettled { beside, .. } if !beside.is_empty() => {
+            return Err(ResolutionError::Beside { at, paths: named(&beside) });
+        }
+        Unsettled { .. } => {}
     }
     let before = repository.tree_of(tip)?;
     if tree == before {
@@ -339,8 +360,6 @@ pub fn finish(
 /// The tree of a person's files as they are now, whether or not they were added or committed. Their index stays as it is.
 fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionError> {
     let mut index = git.index()?;
-    index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
-    index.update_all(["*"], None)?;
     let mut gone = Vec::new();
     for conflict in index.conflicts()? {
         let conflict = conflict?;
@@ -348,11 +367,16 @@ fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionErr
     }
     for path in gone {
         let path = Path::new(std::ffi::OsStr::from_bytes(&path));
-        // A file that the person removed is no longer in conflict: it is gone.
-        if at.join(path).symlink_metadata().is_err() && index.conflict_get(path).is_ok() {
+        // A file that the person removed is no longer in conflict: it is gone. Of a folder, what is in it counts, unless it
+        // is a repository of its own.
+        let is_entry =
+            at.join(path).symlink_metadata().is_ok_and(|it| !it.is_dir() || at.join(path).join(".git").exists());
+        if !is_entry && index.conflict_get(path).is_ok() {
             index.conflict_remove(path)?;
         }
     }
+    index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
+    index.update_all(["*"], None)?;
     Ok(index.write_tree_to(git)?)
 }
 

@@ -63,6 +63,61 @@ fn a_conflict_is_opened_as_git_leaves_one() {
     assert!(again.err.contains("open already") && again.err.contains("--continue"), "{again}");
 }
 
+/// `a` lands first, whichever it is.
+const FOLDER: &str = "run = 'mkdir x; echo inside > x/y; echo new > new.txt'\n";
+const FILE: &str = "run = 'echo file > x; echo also > also.txt'\n";
+
+fn folder_or_file(merge: &str, [a, b]: [&str; 2], code: i32) -> Repository {
+    let repository = Repository::with(&FILES);
+    let ended = Swarm::run(&repository, "it", &format!("{merge}[tasks.a]\n{a}[tasks.b]\n{b}")).exits(code);
+    assert_eq!(ended.fate("a"), "landed", "{ended}");
+    repository
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_opened_with_the_file_beside_it_under_the_name_of_its_side() {
+    for (tasks, file, stage) in [([FILE, FOLDER], "x~landed", 2), ([FOLDER, FILE], "x~b", 3)] {
+        let repository = folder_or_file("", tasks, 5);
+        let open = swarm(&repository, &["resolve", "b"], 0);
+        assert!(open.err.contains(&format!("x (a folder; the other side's file is {file})")), "{open}");
+        let at = PathBuf::from(open.out.trim());
+        let read = |path: &str| fs::read_to_string(at.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(["x/y", file, "new.txt", "also.txt"].map(read), ["inside\n", "file\n", "new\n", "also\n"]);
+        let index = git2::Repository::open(&at).and_then(|git| git.index()).expect("an index");
+        let staged = |stage| index.get_path(std::path::Path::new("x"), stage).is_some();
+        assert_eq!((1..4).filter(|stage| staged(*stage)).collect::<Vec<_>>(), [stage]);
+        let gone = swarm(&repository, &["resolve", "b", "--abort"], 0);
+        assert!(!at.exists(), "nobody edited it: {gone}");
+
+        let at = opened(&repository);
+        let refused = swarm(&repository, &["resolve", "b", "--continue"], 2);
+        let says = [format!("beside a folder still stands {file}\n"), "take of it what you want, remove it".to_owned()];
+        assert!(says.iter().all(|says| refused.err.contains(says)), "{refused}");
+        // The file takes the folder's place after all.
+        fs::remove_dir_all(at.join("x")).expect("it is there");
+        fs::rename(at.join(file), at.join("x")).expect("it is there");
+        swarm(&repository, &["resolve", "b", "--continue"], 0);
+        let files = repository.files("swarm/it");
+        let names: Vec<_> = files.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a.txt", "also.txt", "b.txt", "new.txt", "x"]);
+        assert_eq!(repository.text("swarm/it", "x"), "file\n");
+    }
+}
+
+#[test]
+fn a_resolver_settles_a_folder_in_the_place_of_a_file() {
+    for (tasks, file) in [([FILE, FOLDER], "x~landed"), ([FOLDER, FILE], "x~b")] {
+        let knows = format!("grep -qF '\"beside\":\"{file}\"' $SWARM_CONFLICT/conflict.json");
+        let merge = |run: &str| format!("[merge]\nresolver = {{ run = '''{knows}; {run}''' }}\n");
+        let repository = folder_or_file(&merge(&format!("mv {file} x/z; echo both >> x/y")), tasks, 0);
+        assert_eq!(["x/y", "x/z"].map(|path| repository.text("swarm/it", path)), ["inside\nboth\n", "file\n"]);
+        assert!(!repository.files("swarm/it").contains_key(file));
+        let repository = folder_or_file(&merge("true"), tasks, 5);
+        let report = swarm(&repository, &["report", "--format", "json"], 0).out;
+        assert!(report.contains("left a file beside the folder in its place"), "{report}");
+    }
+}
+
 #[test]
 fn a_merge_that_no_worker_may_leave_is_not_laid_out_and_not_taken_from_a_person() {
     let repository = Repository::with(&FILES);

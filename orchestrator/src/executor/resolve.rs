@@ -30,7 +30,7 @@ use crate::egress::Leads;
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::merge::Step;
 use crate::merge::text::Labels;
-use crate::merge::touched::{ConflictPlace, Conflicted, conflicted, still_marked};
+use crate::merge::touched::{ConflictPlace, Conflicted, Unsettled, conflicted, still_unsettled};
 use crate::report::{sanitize, words};
 use crate::repository::RepositoryError;
 use crate::state::make_private_dir_all;
@@ -209,7 +209,7 @@ impl Executor {
         Ok(resolving::told(&Contradiction {
             instance: &job.name.0,
             task: &self.jobs.secrets.text(&task),
-            paths: places.iter().map(|place| (display_path(&place.at.path), place.at.kind.name())).collect(),
+            paths: places.iter().map(resolving::Place::from).collect(),
             landed: landed.iter().take(LANDED_TOLD_MAX).map(said).collect(),
             checks: job.rendered.checks.iter().map(|check| words::command(&check.command.argv)).collect(),
             asked: &asked,
@@ -225,10 +225,7 @@ impl Executor {
         };
         let (ours, theirs) = (self.repository.tree_of(tip)?, Step::try_from(change)?);
         let git = self.repository.handle()?;
-        let conflict = conflicted(&git.odb()?, &self.trees.rules, (ours, &theirs), &labels)?;
-        conflict.ok_or_else(|| {
-            unresolved("one side has a folder where the other has a file, which no file can settle", vec![])
-        })
+        Ok(conflicted(&git.odb()?, &self.trees.rules, (ours, &theirs), &labels)?)
     }
 
     /// Makes what the resolver is shown: the three versions of each path, and who wants what.
@@ -245,13 +242,24 @@ impl Executor {
                 let Some(entry) = version.filter(|entry| entry.mode != tree::GITLINK) else { continue };
                 // Its name was looked at: it leads nowhere else.
                 let path = folder.join(side).join(std::ffi::OsStr::from_bytes(&place.at.path));
+                if entry.is_tree() {
+                    // What is in it stands in the worktree.
+                    make_private_dir_all(&path).map_err(io)?;
+                    continue;
+                }
                 make_private_dir_all(path.parent().unwrap_or(folder)).map_err(io)?;
                 std::fs::write(&path, odb.read(entry.id)?.data()).map_err(io)?;
             }
         }
         let paths: Vec<Value> = places
             .iter()
-            .map(|place| json!({ "path": display_path(&place.at.path), "kind": place.at.kind.name() }))
+            .map(|place| {
+                let mut told = json!({ "path": display_path(&place.at.path), "kind": place.at.kind.name() });
+                if let Some(beside) = &place.beside {
+                    told["beside"] = display_path(beside).into();
+                }
+                told
+            })
             .collect();
         let job = trial.job;
         let facts = json!({
@@ -304,9 +312,17 @@ impl Executor {
 
     fn expect_settled(&self, tree: Oid, places: &[ConflictPlace]) -> Result<(), Stop> {
         let git = self.repository.handle()?;
-        let left = still_marked(&git.odb()?, tree, places)?;
-        let named: Vec<String> = left.iter().take(PATHS_NAMED_MAX).map(|path| display_path(path)).collect();
-        if named.is_empty() { Ok(()) } else { Err(unresolved("it left conflict markers", named)) }
+        let left = still_unsettled(&git.odb()?, tree, places)?;
+        let named = |paths: &[Vec<u8>]| paths.iter().take(PATHS_NAMED_MAX).map(|path| display_path(path)).collect();
+        match left {
+            Unsettled { marked, .. } if !marked.is_empty() => {
+                Err(unresolved("it left conflict markers", named(&marked)))
+            }
+            Unsettled { beside, .. } if !beside.is_empty() => {
+                Err(unresolved("it left a file beside the folder in its place", named(&beside)))
+            }
+            Unsettled { .. } => Ok(()),
+        }
     }
 
     /// What the resolver left becomes the attempt's change, once the task's checks pass on it.
@@ -345,14 +361,21 @@ impl Executor {
     }
 }
 
-/// The paths that the resolver may write, as globs.
+/// The paths that the resolver may write, as globs: of a folder that a file contradicts, all that is in it, too.
 fn scope(places: &[ConflictPlace]) -> Result<Vec<String>, Stop> {
-    let glob = |place: &ConflictPlace| match std::str::from_utf8(&place.at.path) {
+    let glob = |path: &[u8]| match std::str::from_utf8(path) {
         Ok(path) if path.split('/').all(|name| !matches!(name, "" | "." | "..")) => Ok(globset::escape(path)),
         Ok(path) => Err(unresolved("its name leads out of the tree", vec![display_path(path.as_bytes())])),
-        Err(_) => Err(unresolved("its name is not UTF-8", vec![display_path(&place.at.path)])),
+        Err(_) => Err(unresolved("its name is not UTF-8", vec![display_path(path)])),
     };
-    places.iter().map(glob).collect()
+    let mut globs = Vec::new();
+    for place in places {
+        globs.push(glob(&place.at.path)?);
+        if let Some(beside) = &place.beside {
+            globs.extend([format!("{}/**", glob(&place.at.path)?), glob(beside)?]);
+        }
+    }
+    Ok(globs)
 }
 
 fn unresolved(detail: &str, paths: Vec<String>) -> Stop {

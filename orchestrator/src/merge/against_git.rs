@@ -11,6 +11,8 @@ use proptest::prelude::*;
 
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, FoldedAll, Step, fold, fold_all, fold_by};
 use super::rules::FileRules;
+use super::text::Labels;
+use super::touched::conflicted;
 use crate::tree;
 
 /// A version of everything: path → mode and content.
@@ -545,6 +547,26 @@ proptest! {
             }
             // Whoever may write anything gets the same.
             prop_assert_eq!(fold(&fixture.repo, start, tip, result).unwrap(), Folded::Clean { tree });
+        }
+    }
+
+    #[test]
+    fn every_conflict_is_a_tree_to_work_on(base in base(), ours in prop::collection::vec(any_act(), 1..5), theirs in prop::collection::vec(any_act(), 1..5)) {
+        let fixture = Fixture::new();
+        let [start, tip, result] = [base.clone(), after(&base, &ours), after(&base, &theirs)].map(|it| fixture.tree(&it));
+        let odb = fixture.repo.odb().unwrap();
+        let step = Step { base: start, result, writes: None };
+        let labels = Labels { base: "before both".to_owned(), ours: "landed".to_owned(), theirs: "b".to_owned() };
+        let opened = conflicted(&odb, &FileRules::default(), (tip, &step), &labels).unwrap();
+        let merged = fold(&fixture.repo, start, tip, result).unwrap();
+        prop_assert_eq!(opened.places.is_empty(), merged == Folded::Clean { tree: opened.tree });
+        let find = |tree, path: &[u8]| tree::find(&odb, tree, path).unwrap();
+        for place in &opened.places {
+            let is_folder = find(opened.tree, &place.at.path).unwrap().is_tree();
+            prop_assert_eq!(is_folder, place.beside.is_some());
+            let Some(beside) = &place.beside else { continue };
+            prop_assert!(!find(opened.tree, beside).unwrap().is_tree());
+            prop_assert!([tip, result].iter().all(|side| find(*side, beside).is_none()));
         }
     }
 }

@@ -10,6 +10,8 @@
 
 #[cfg(test)]
 mod against_git;
+/// A folder where the other side has a file: both stand, the file beside the folder.
+mod beside;
 /// Which lines a version changed.
 pub mod diff;
 /// Two versions of one entry with a common base: mode and content.

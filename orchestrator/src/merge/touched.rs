@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{Odb, Oid};
 
+use super::beside::{self, folders};
 use super::file::{self, Kind, Merged};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
 use super::rename::{Moved, Renames};
@@ -36,7 +37,8 @@ pub fn merge(odb: &Odb<'_>, rules: &FileRules, ours: Oid, theirs: &Step<'_>) -> 
 /// Two changes that do not fit together, as a tree that somebody can work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflicted {
-    /// Ours with all of theirs that fits; where something does not, a file with conflict markers stands.
+    /// Ours with all of theirs that fits; where something does not, a file with conflict markers stands, or a folder with the
+    /// other side's file beside it.
     pub tree: Oid,
     /// The places, sorted by path; empty when everything fits.
     pub places: Vec<ConflictPlace>,
@@ -51,10 +53,12 @@ pub struct ConflictPlace {
     pub at: ConflictPath,
     /// What base, ours and theirs have there.
     pub versions: [Option<Entry>; 3],
+    /// Where the file stands meanwhile that contradicts a folder at the path, from the top of the tree. It is a marker as those
+    /// in files are: neither side has it, and while it stands there, nothing is settled.
+    pub beside: Option<Vec<u8>>,
 }
 
-/// As [`merge`], but a conflict is a tree, too. `None` where a path would have to be a folder and a file at once: no file
-/// with markers can stand for that.
+/// As [`merge`], but a conflict is a tree, too.
 ///
 /// # Errors
 /// As [`merge`].
@@ -63,7 +67,7 @@ pub fn conflicted(
     rules: &FileRules,
     (ours, theirs): (Oid, &Step<'_>),
     labels: &Labels,
-) -> Result<Option<Conflicted>, FoldError> {
+) -> Result<Conflicted, FoldError> {
     settled(odb, rules, (ours, theirs), |mut merge| {
         merge.conflicts.sort();
         merge.conflicts.dedup_by(|a, b| a.path == b.path);
@@ -71,33 +75,51 @@ pub fn conflicted(
         for at in std::mem::take(&mut merge.conflicts) {
             let find = |tree| tree::find(odb, tree, &at.path);
             let versions = [find(theirs.base)?, find(ours)?, find(theirs.result)?];
-            if versions.iter().flatten().any(|entry| entry.is_tree()) {
-                return Ok(None);
-            }
             merge.edits.insert(at.path.clone(), Some(file::marked(odb, versions, labels)?));
-            places.push(ConflictPlace { at, versions });
+            places.push(ConflictPlace { at, versions, beside: None });
         }
-        Ok(merge.apply(ours)?.map(|tree| Conflicted { tree, places, again: merge.again }))
+        beside::set_beside(odb, (ours, theirs), &mut merge.edits, &mut places, labels)?;
+        let tree = match tree::edit(odb, Some(ours), &merge.edits)? {
+            Some(tree) => tree,
+            None => tree::write(odb, Listing::new())?,
+        };
+        Ok(Conflicted { tree, places, again: merge.again })
     })
 }
 
-/// The places of a conflict that are not settled in a tree: those with more markers than any of the versions has.
+/// What of a conflict is not settled; paths from the top of the tree, sorted by place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Files with more markers than any of the versions has.
+    pub marked: Vec<Vec<u8>>,
+    /// Files that still stand beside a folder.
+    pub beside: Vec<Vec<u8>>,
+}
+
+/// The places of a conflict that are not settled in a tree.
 ///
 /// # Errors
 /// [`FoldError`] when objects cannot be read.
-pub fn still_marked(odb: &Odb<'_>, tree: Oid, places: &[ConflictPlace]) -> Result<Vec<Vec<u8>>, FoldError> {
+pub fn still_unsettled(odb: &Odb<'_>, tree: Oid, places: &[ConflictPlace]) -> Result<Unsettled, FoldError> {
     let count = |blob: Oid| -> Result<[usize; 4], FoldError> { Ok(text::markers(odb.read(blob)?.data())) };
-    let mut left = Vec::new();
+    let mut left = Unsettled::default();
     for place in places {
+        if let Some(beside) = &place.beside
+            && tree::find(odb, tree, beside)?.is_some()
+        {
+            left.beside.push(beside.clone());
+            continue;
+        }
         let Some(entry) = tree::find(odb, tree, &place.at.path)? else { continue };
-        let known = place.versions.iter().flatten().filter(|entry| entry.canonical().mode != tree::GITLINK);
+        let has_text = |entry: &&Entry| !matches!(entry.canonical().mode, tree::GITLINK | tree::DIRECTORY);
+        let known = place.versions.iter().flatten().filter(has_text);
         let known = known.map(|entry| count(entry.id)).collect::<Result<Vec<_>, _>>()?;
         let mode = entry.canonical().mode;
         let now =
             if matches!(mode, tree::SYMLINK | tree::GITLINK | tree::DIRECTORY) { [0; 4] } else { count(entry.id)? };
         let more = |kind: usize| known.iter().all(|known| now[kind] > known[kind]);
         if (0..4).any(more) && now.iter().any(|count| *count > 0) {
-            left.push(place.at.path.clone());
+            left.marked.push(place.at.path.clone());
         }
     }
     Ok(left)
@@ -353,9 +375,4 @@ impl Merge<'_> {
         }
         Ok(self.conflicts.is_empty().then_some(tree))
     }
-}
-
-/// The folders above a path, topmost first.
-fn folders(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }

@@ -103,7 +103,6 @@ impl Parked {
                 format!("swarm resolve {words} --continue takes what is there, --abort removes it")
             }
             ResolutionError::None { .. } => format!("swarm resolve {words} begins one"),
-            ResolutionError::FolderFile => format!("swarm open {words} DIR shows the result; swarm retry {words}"),
             ResolutionError::Outdated(_) => format!("swarm resolve {words} --abort, then begin anew"),
             ResolutionError::Edited(_) => {
                 format!(
@@ -111,6 +110,9 @@ impl Parked {
                 )
             }
             ResolutionError::Marked { .. } => format!("settle them, then: swarm resolve {words} --continue"),
+            ResolutionError::Beside { .. } => {
+                format!("take of it what you want, remove it, then: swarm resolve {words} --continue")
+            }
             ResolutionError::Unfit(_) => {
                 format!("swarm diff {words} shows the result; swarm retry {words}, swarm drop {words}")
             }
