@@ -1,10 +1,12 @@
 //! What a person decides about results that did not land: another try (`swarm retry`), or none (`swarm drop`).
 
+use std::collections::HashMap;
+
 use swarm_plans::InstanceId;
 
 use crate::commit::{attempt_ref, history_ref, run_refs};
 use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
-use crate::ids::{RunId, encode_component};
+use crate::ids::{Attempt, RunId, encode_component};
 use crate::journal::{
     AttemptState, InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState,
 };
@@ -41,6 +43,37 @@ fn is_parked(instance: &InstanceState) -> bool {
 pub(crate) fn has_failed(instance: &InstanceState) -> bool {
     use InstanceResult::{Cancelled, Failed, Lost, TimedOut, Violation};
     matches!(instance.phase, Phase::Finished(Failed | TimedOut | Violation | Cancelled | Lost))
+}
+
+/// The results whose newest change a person settled by hand; told event by event.
+#[derive(Debug, Clone, Default)]
+pub struct SettledByHand {
+    /// Whose settlement is the next change of it.
+    awaited: Option<InstanceId>,
+    newest: HashMap<InstanceId, Attempt>,
+}
+
+impl SettledByHand {
+    /// Takes in the next event of a run.
+    pub fn hear(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Retried { resolved, .. } => self.awaited.clone_from(resolved),
+            RunEvent::AttemptFinished { instance, attempt, end: AttemptEnd::Succeeded, .. } => {
+                if self.awaited.as_ref() == Some(instance) {
+                    self.newest.insert(instance.clone(), *attempt);
+                    self.awaited = None;
+                } else {
+                    self.newest.remove(instance);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The attempt under whose ref the settlement is kept; `None` where there is none, or a later attempt took its place.
+    pub fn attempt_of(&self, id: &InstanceId) -> Option<Attempt> {
+        self.newest.get(id).copied()
+    }
 }
 
 /// Why a result was not dropped.

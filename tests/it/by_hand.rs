@@ -223,6 +223,33 @@ fn what_the_gate_refuses_of_a_person_is_parked_and_kept() {
     assert_eq!(repository.text("swarm/it", "y.txt"), "good\n");
 }
 
+#[test]
+fn another_try_of_what_a_person_settled_says_what_is_tried_no_more_and_how_it_comes_back() {
+    let gate = "[merge]\nverify = { run = '! grep -q bad *.txt', retry = 0 }\n";
+    let plan = "[tasks.a]\nrun = 'echo good > x.txt'\n[tasks.b]\nrun = 'echo bad > y.txt'\n";
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", &format!("{gate}{plan}")).exits(5);
+    fs::write(opened(&repository).join("mine.txt"), "mine, and bad\n").expect("space");
+    swarm(&repository, &["resolve", "b", "--continue"], 5);
+    let kept = "refs/swarm/it-1/b/2";
+    assert_eq!(repository.text(kept, "mine.txt"), "mine, and bad\n");
+    let retried = swarm(&repository, &["retry", "b", "--json"], 5);
+    let back = format!("swarm resolve it-1 b, and there: git restore --source {kept} .\n");
+    assert!(retried.err.contains("settled by hand of b has one more turn") && retried.err.contains(&back), "{retried}");
+    assert_eq!(retried.events_of("attempt-started").len(), 1, "its task runs anew: {retried}");
+    // What the note says to type.
+    let at = opened(&repository);
+    assert!(!at.join("mine.txt").exists());
+    let git = Command::new("git").current_dir(&at).args(["restore", "--source", kept, "."]).status();
+    if !git.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: no git on PATH");
+    }
+    assert_eq!(fs::read_to_string(at.join("mine.txt")).expect("it is back"), "mine, and bad\n");
+    swarm(&repository, &["resolve", "b", "--abort", "--force"], 0);
+    let again = swarm(&repository, &["retry", "b"], 5);
+    assert!(!again.err.contains("settled by hand"), "the newest change is the task's own: {again}");
+}
+
 /// What a program on a terminal prints until it ends, for a while at most.
 fn shown(terminal: &OwnedFd) -> String {
     let (mut all, mut bytes) = (Vec::new(), [0; 4096]);

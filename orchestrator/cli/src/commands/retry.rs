@@ -1,11 +1,13 @@
 //! `swarm retry [RUN] [TASK]`: another try for what failed or is parked.
 
+use swarm_orchestrator::commit::attempt_ref;
+use swarm_orchestrator::event::Fate;
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{JournalReader, LockError, RunLock, RunState};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::run::RunError;
-use swarm_orchestrator::second_word::worth_another_try;
+use swarm_orchestrator::second_word::{SettledByHand, worth_another_try};
 use swarm_orchestrator::settings::Settings;
 use swarm_plans::InstanceId;
 
@@ -63,6 +65,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("retry tasks of {}: settle what is open first", row.id), None));
     }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
+    it.err.write(&settled_by_hand(&journal, &row.id, &state, &instances)?)?;
     let again = SecondTry { instances: instances.clone(), resolved: None };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
@@ -71,6 +74,27 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     it.err.write(&became(&instances, reports.state()))?;
     say_end(reports.state(), &state_dir, events, it)?;
     Ok(ended.exit)
+}
+
+/// Says of what a person settled by hand, and is parked again, when it is tried no more, and where it stays.
+fn settled_by_hand(
+    journal: &JournalReader,
+    run: &RunId,
+    state: &RunState,
+    instances: &[InstanceId],
+) -> Result<String, Failure> {
+    let is_parked = |id: &&InstanceId| matches!(state.instances[*id].fate(), Some(Fate::Parked { .. }));
+    let mut settled = SettledByHand::default();
+    journal.tell(run, 0, |recorded| settled.hear(&recorded.event))?;
+    let note = |id: &InstanceId| {
+        let kept = attempt_ref(run, id, settled.attempt_of(id)?);
+        let (name, word) = (sanitize::name(&id.0), sanitize::shell_word(&id.0));
+        Some(format!(
+            "note: what was settled by hand of {name} has one more turn; where it still does not land, its task runs anew and \
+             that is tried no more\n      it stays at {kept}: swarm resolve {run} {word}, and there: git restore --source {kept} .\n"
+        ))
+    };
+    Ok(instances.iter().filter(is_parked).filter_map(note).collect())
 }
 
 /// Says that the plan's file holds another text than the run's, when it does.
