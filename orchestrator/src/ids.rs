@@ -15,6 +15,11 @@ pub struct RunId(pub String);
 #[serde(transparent)]
 pub struct Attempt(pub u32);
 
+/// The branch of a full ref name as people name it: without `refs/heads/`.
+pub fn branch_of(target: &str) -> &str {
+    target.strip_prefix("refs/heads/").unwrap_or(target)
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

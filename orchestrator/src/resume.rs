@@ -23,7 +23,7 @@ use crate::dispatcher::history::{Became, History};
 use crate::event::{AttemptEnd, ChangeSummary, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::{ARTIFACTS, OUT};
-use crate::ids::{Attempt, RunId};
+use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::machine::Machine;
 use crate::plain_copy::copy_onto;
@@ -298,12 +298,12 @@ fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
 fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History) -> Result<(), RunError> {
     let landed = history.instances().filter(|(_, past)| past.fate == Some(Became::Landed)).count();
     if repository.find_ref(target)?.is_none() && landed > 0 {
-        let branch = target.strip_prefix("refs/heads/").unwrap_or(target).to_owned();
+        let branch = branch_of(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
         return Err(TargetError::Removed { branch, landed, tip }.into());
     }
     if let Some(landed) = history.tip().filter(|_| landed > 0).and_then(|tip| Oid::from_str(tip).ok())
-        && let Some(error) = target::left(repository, target, landed)?
+        && let Some(error) = target::lost_landed(repository, target, landed)?
     {
         return Err(error.into());
     }

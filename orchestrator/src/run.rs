@@ -37,7 +37,7 @@ use crate::executor::trees::{self, Naming, Trees};
 use crate::executor::verify::Gate;
 use crate::executor::{Executor, setup};
 use crate::fork_server::ForkServer;
-use crate::ids::RunId;
+use crate::ids::{RunId, branch_of};
 use crate::journal::{InstanceState, Journal, JournalReader, NewRun, RunLock, RunState, RunWriter};
 use crate::machine::Machine;
 use crate::merge::FileRules;
@@ -533,12 +533,11 @@ impl Stage<'_> {
     }
 
     fn facts(&self) -> RunFacts {
-        let short = |name: &String| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
         RunFacts {
             name: self.plan.name.clone(),
             id: self.journal.run().0.clone(),
             base: self.base.to_string(),
-            target: self.target.as_ref().map(short),
+            target: self.target.as_deref().map(branch_of).map(str::to_owned),
             env: self.settings.word(self.repository.place()).readable(&self.host.env),
         }
     }
@@ -556,21 +555,21 @@ impl Stage<'_> {
             Some(target) => self.repository.find_ref(target)?.map(|tip| tip.to_string()),
             None => None,
         };
-        let left = self.left(reports.state())?;
-        let ending = if left.is_some() { Ending::Environment } else { ending };
+        let lost = self.lost_landed(reports.state())?;
+        let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());
-        let cause = left.map(|left| left.to_string()).or_else(|| cause.map(str::to_owned));
+        let cause = lost.map(|lost| lost.to_string()).or_else(|| cause.map(str::to_owned));
         let event = RunEvent::RunFinished { exit, tip, cause };
         self.tell(reports, vec![event])?;
         Ok(RunEnd { run: self.journal.run().clone(), exit })
     }
 
     /// What is wrong when the target no longer holds what the run has landed on it.
-    fn left(&self, state: &RunState) -> Result<Option<TargetError>, RunError> {
+    fn lost_landed(&self, state: &RunState) -> Result<Option<TargetError>, RunError> {
         let newest = state.instances.values().filter_map(InstanceState::landed).max();
         let landed = newest.and_then(|(_, commit)| Oid::from_str(commit).ok());
         let (Some(target), Some(landed)) = (&self.target, landed) else { return Ok(None) };
-        Ok(target::left(&self.repository, target, landed)?)
+        Ok(target::lost_landed(&self.repository, target, landed)?)
     }
 
     /// The run's record gets its end, so that it is not taken for one whose coordinator died.

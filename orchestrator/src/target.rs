@@ -7,6 +7,7 @@ use git2::Oid;
 use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
+use crate::ids::branch_of;
 use crate::journal::{LockError, RunLock};
 use crate::report::words::short;
 use crate::repository::{Repository, RepositoryError};
@@ -42,7 +43,7 @@ pub enum TargetError {
     },
     /// Something of the run had landed on it, and it was moved to where that is not.
     #[error("branch `{branch}` no longer holds what this run has landed on it, the last as {}", short(tip))]
-    Left {
+    LostLanded {
         /// The branch.
         branch: String,
         /// Full hex id of the last of the run's commits on it.
@@ -98,13 +99,13 @@ pub fn choose(
 ///
 /// # Errors
 /// The repository cannot be read.
-pub fn left(repository: &Repository, name: &str, landed: Oid) -> Result<Option<TargetError>, RepositoryError> {
+pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<Option<TargetError>, RepositoryError> {
     let holds = match repository.find_ref(name)? {
         Some(tip) => tip == landed || repository.handle()?.graph_descendant_of(tip, landed)?,
         None => false,
     };
-    let branch = name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
-    Ok((!holds).then(|| TargetError::Left { branch, tip: landed.to_string() }))
+    let branch = branch_of(name).to_owned();
+    Ok((!holds).then(|| TargetError::LostLanded { branch, tip: landed.to_string() }))
 }
 
 /// Takes the lock of a target. What a coordinator that died while it moved the target left of a lock on the ref is removed.
@@ -125,12 +126,12 @@ pub fn lock(repository: &Repository, target: &str, now_ms: u64) -> Result<Arc<Ru
 /// # Errors
 /// [`RunError::Target`] when it may not, and [`RunError::Repository`].
 pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), RunError> {
-    let branch = name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+    let branch = branch_of(name).to_owned();
     if let Some(at) = repository.checked_out_at(name)? {
         return Err(TargetError::CheckedOut { branch, at }.into());
     }
     if let Some(other) = in_the_way_of(repository, name)? {
-        let other = other.strip_prefix("refs/heads/").unwrap_or(&other).to_owned();
+        let other = branch_of(&other).to_owned();
         return Err(TargetError::InTheWay { branch, other }.into());
     }
     if let Some(tip) = repository.find_ref(name)? {

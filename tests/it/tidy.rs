@@ -155,6 +155,12 @@ fn no_lint_is_switched_off_in_silence() {
 }
 
 #[test]
+fn a_branch_gets_its_name_in_one_place() {
+    let cut = concat!("strip_prefix(\"", "refs/heads/");
+    nowhere("`ids::branch_of` does that", |path, line| path != "orchestrator/src/ids.rs" && line.contains(cut));
+}
+
+#[test]
 fn nothing_waits_to_be_done() {
     let words = [concat!("to", "do!("), concat!("TO", "DO"), concat!("FIX", "ME"), concat!("unimpl", "emented!(")];
     nowhere("do it or drop it", |_, line| words.iter().any(|word| line.contains(word)));

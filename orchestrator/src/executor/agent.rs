@@ -144,33 +144,19 @@ impl Executor {
         worktree: &Worktree,
         log: &mut LogWriter,
     ) -> Result<(Ran, Held), Stop> {
-        let Talk {
-            agent,
-            beginning,
-            tree,
-            transcript,
-            recorded,
-            toolset,
-            own_tools,
-            when,
-            sandbox,
-            timeout,
-            leads,
-            shown,
-        } = talk;
-        let job = trial.job;
-        let begun = begun(agent, &beginning, tree);
-        let (mut spec, _) = self.cage_under(sandbox, trial, worktree, when)?;
-        if let Some((grant, variable)) = shown {
+        let (job, agent) = (trial.job, talk.agent);
+        let begun = begun(agent, &talk.beginning, talk.tree);
+        let (mut spec, _) = self.cage_under(talk.sandbox, trial, worktree, talk.when)?;
+        if let Some((grant, variable)) = talk.shown {
             spec.env.push((variable.to_owned(), grant.at.to_string_lossy().into_owned()));
             spec.grants.push(grant);
         }
         let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
         let sizes = self.broker.sizes(&agent.settings.model);
-        let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
-        let transcript = Transcript::create(&transcript)?;
+        let job_of_agent = agent_job(agent, sizes, talk.beginning, worktree.spec.at().clone(), scratch, talk.toolset);
+        let transcript = Transcript::create(&talk.transcript)?;
         // Nobody joins who looks at a result: it has a fresh context.
-        let people = (when.out == Access::Write).then(|| Entrance::open(trial.places.folder())).transpose()?;
+        let people = (talk.when.out == Access::Write).then(|| Entrance::open(trial.places.folder())).transpose()?;
         let (says, heard) = mpsc::channel(SAYS_MAX);
         let (tell, told) = mpsc::channel(TOLD_MAX);
         let log = Mutex::new(log);
@@ -180,9 +166,9 @@ impl Executor {
             caller: self.caller(trial, agent),
             servers: Arc::clone(&self.tool_servers),
             servers_named: agent.settings.servers.iter().map(|(name, _)| name.clone()).collect(),
-            own_tools,
+            own_tools: talk.own_tools,
             transcript: Arc::new(Mutex::new(transcript)),
-            recorded,
+            recorded: talk.recorded,
             secrets: self.jobs.secrets.clone(),
             ear: &ear,
             people,
@@ -194,7 +180,7 @@ impl Executor {
         // A log that cannot be written is noticed when it is finished.
         let mut hear = |_: Stream, bytes: &[u8]| drop(lock(&log).write(bytes));
         let link = AgentLink { says, told };
-        let work = self.jobs.run_agent(&job.name, job_of_agent, link, timeout, leads, spec, &mut hear);
+        let work = self.jobs.run_agent(&job.name, job_of_agent, link, talk.timeout, talk.leads, spec, &mut hear);
         let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
         Ok((ran?, held))
     }

@@ -51,9 +51,9 @@ impl Executor {
     ) -> Result<FoldedBatch, BatchError> {
         let target = self.target.as_deref().expect("BUG: a run without a target folds nothing");
         if let Some(landed) = landed
-            && let Some(left) = target::left(&self.repository, target, Oid::from_str(landed)?)?
+            && let Some(error) = target::lost_landed(&self.repository, target, Oid::from_str(landed)?)?
         {
-            return Err(left.into());
+            return Err(error.into());
         }
         let from = match onto {
             Some(_) => None,

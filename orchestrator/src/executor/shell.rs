@@ -17,7 +17,7 @@ use crate::base::{BaseError, BaseSettings, Bases};
 use crate::commit::Signing;
 use crate::dispatcher::core::{Options, RunCore, RunFacts};
 use crate::dispatcher::history::History;
-use crate::ids::Attempt;
+use crate::ids::{Attempt, branch_of};
 use crate::journal::{JournalError, JournalReader, LockError, RunLock, RunRow};
 use crate::machine::{Machine, MachineError};
 use crate::merge::FileRules;
@@ -209,7 +209,7 @@ impl Ground<'_> {
             name: self.row.plan.clone(),
             id: self.row.id.0.clone(),
             base: self.row.base.clone(),
-            target: target.map(|name| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned()),
+            target: target.map(|name| branch_of(name).to_owned()),
             env: word.readable(&self.host.env),
         };
         Options { jobs: 1, fail_fast: Default::default(), facts, grace_ms: GRACE_MS, reuse: Default::default() }

@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{RunId, encode_component};
+use crate::ids::{RunId, branch_of, encode_component};
 use crate::state::{StateDir, make_private_dir_all};
 
 /// How long a lock may outlive its holder; the child that keeps it needs microseconds, and much longer on a machine that is
@@ -105,9 +105,8 @@ impl RunLock {
     /// # Errors
     /// As [`RunLock::of_run`].
     pub fn of_target(common_dir: &Path, target: &str, now_ms: u64) -> Result<Self, LockError> {
-        let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
         let path = common_dir.join("swarm/locks").join(encode_component(target));
-        take(&path, &format!("branch {branch}"), None, now_ms)
+        take(&path, &format!("branch {}", branch_of(target)), None, now_ms)
     }
 
     /// Takes the lock of a checkout that is about to be written, in its folder of the repository.

@@ -14,7 +14,7 @@ use crate::event::{
     AddedInstance, AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, Recorded, RefusalSeen,
     Remedy, ReusedInstance, RunEvent,
 };
-use crate::ids::{Attempt, RunId};
+use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{Spending, Tally, Tries};
 
 /// All that is known of a run. Outputs of tasks stay in the journal: they can be large and no report shows them.
@@ -454,9 +454,9 @@ impl RunState {
         }
     }
 
-    /// The target as people name it: without `refs/heads/`.
+    /// The target as people name it.
     pub fn branch(&self) -> Option<&str> {
-        self.target.as_deref().map(|target| target.strip_prefix("refs/heads/").unwrap_or(target))
+        self.target.as_deref().map(branch_of)
     }
 
     /// The instances with an attempt that runs, in graph order.

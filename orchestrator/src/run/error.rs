@@ -111,7 +111,7 @@ impl RunError {
             RunError::Target(TargetError::Diverged { branch }) => Some(format!(
                 "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
             )),
-            RunError::Target(TargetError::Left { branch, tip }) => {
+            RunError::Target(TargetError::LostLanded { branch, tip }) => {
                 Some(format!("`git branch -f {branch} {tip}` takes it back there; a new `swarm run` starts over"))
             }
             RunError::Target(TargetError::InTheWay { other, .. }) => {

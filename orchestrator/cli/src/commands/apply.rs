@@ -1,6 +1,7 @@
 //! `swarm apply [RUN]`: a run's branch into the checkout.
 
 use swarm_orchestrator::apply::{Applied, Merging, Scopes, apply};
+use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::report::{sanitize, words};
 
 use crate::commands::failure::{Failure, not_applied};
@@ -27,7 +28,7 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         let hint = "a plan with `mode = \"none\"` changes nothing".to_owned();
         return Err(Failure::usage(format!("apply {}: it has no branch", row.id), hint));
     };
-    let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
+    let branch = branch_of(target);
     let Some(tip) = repository.find_ref(target)? else {
         let tip = journal.state(&row.id)?.finished.and_then(|finished| finished.tip);
         let hint = match tip {

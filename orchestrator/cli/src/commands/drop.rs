@@ -1,12 +1,13 @@
 //! `swarm drop [RUN] TASK`: a result that did not land is given up.
 
+use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
-use swarm_orchestrator::resolution;
 use swarm_orchestrator::second_word::{DropError, drop_result};
 use swarm_orchestrator::state::StateDir;
 
 use crate::commands::failure::{Failure, STATE_HINT};
+use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -52,14 +53,7 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
         let commit = words::short(&commit);
         it.err.write(&format!("dropped {reference}; until git removes it: git branch NAME {commit}\n"))?;
     }
-    if let Some(at) = resolution::place_of(&repository, &row.id, &id).ok().flatten() {
-        let words = format!("{} {}", row.id, sanitize::shell_word(&id.0));
-        it.err.write(&format!(
-            "note: {name} is being settled at {}, from where nothing lands any more\n      \
-             swarm resolve {words} --abort removes it, with --force what was edited there, too\n",
-            at.display()
-        ))?;
-    }
+    it.err.write(&open_ones(&repository, &row.id, [&id], Settlement::Dropped))?;
     Ok(0)
 }
 
@@ -67,7 +61,7 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
 fn revert(repository: &Repository, commit: &str, target: Option<&str>) -> String {
     let commit = words::short(commit);
     let in_checkout = repository.head_holds(commit).unwrap_or(false);
-    match target.and_then(|target| target.strip_prefix("refs/heads/")).filter(|_| !in_checkout) {
+    match target.map(branch_of).filter(|_| !in_checkout) {
         Some(branch) => {
             let branch = sanitize::shell_word(branch);
             format!(

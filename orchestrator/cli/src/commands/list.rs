@@ -2,6 +2,7 @@
 
 use swarm_orchestrator::clean::disk_bytes;
 use swarm_orchestrator::event::EVENT_VERSION;
+use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::lock::run_dir;
 use swarm_orchestrator::journal::{Holder, RunLock, RunRow};
 use swarm_orchestrator::report::words::{self, Tone};
@@ -95,7 +96,7 @@ fn line(
         s @ 1..60 => format!("{s}s ago"),
         s => format!("{} ago", words::duration(s * 1000)),
     };
-    let branch = row.target.as_deref().map(|target| target.strip_prefix("refs/heads/").unwrap_or(target));
+    let branch = row.target.as_deref().map(branch_of);
     let branch = branch.map(|branch| format!("  {}", sanitize::name(branch))).unwrap_or_default();
     format!(
         "{} {}  {ago:>11}  {:>9}  {what}: {}{branch}\n",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::commit::Signing;
 use swarm_orchestrator::event::{Fate, ParkedBy};
-use swarm_orchestrator::ids::{Attempt, RunId, encode_component};
+use swarm_orchestrator::ids::{Attempt, RunId, branch_of, encode_component};
 use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunRow, RunState};
 use swarm_orchestrator::merge::Step;
 use swarm_orchestrator::open::OpenError;
@@ -86,7 +86,7 @@ impl Parked {
 
     fn target_removed(&self) -> TargetError {
         let target = self.row.target.as_deref().unwrap_or_default();
-        let branch = target.strip_prefix("refs/heads/").unwrap_or(target).to_owned();
+        let branch = branch_of(target).to_owned();
         let tip = self.state.finished.as_ref().and_then(|finished| finished.tip.clone()).unwrap_or_default();
         TargetError::Removed { branch, landed: self.landed(), tip }
     }
@@ -171,21 +171,34 @@ pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
     }
 }
 
+/// What can become of a result that is being settled by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It can land.
+    Open,
+    /// Its result was given up.
+    Dropped,
+}
+
 /// Says of each of `instances` that is being settled by hand where, and how that ends; empty when none is.
 pub fn open_ones<'a>(
     repository: &Repository,
     run: &RunId,
     instances: impl IntoIterator<Item = &'a InstanceId>,
+    settlement: Settlement,
 ) -> String {
     let note = |id: &InstanceId| {
         // A repository that cannot be read says so to whatever else is asked of it.
         let at = resolution::place_of(repository, run, id).ok().flatten()?;
         let words = format!("{run} {}", sanitize::shell_word(&id.0));
-        let name = sanitize::name(&id.0);
-        Some(format!(
-            "note: {name} is being settled at {}\n      swarm resolve {words} --continue takes that, --abort removes it\n",
-            at.display()
-        ))
+        let (lands, ends) = match settlement {
+            Settlement::Open => ("", "--continue takes that, --abort removes it"),
+            Settlement::Dropped => {
+                (", from where nothing lands any more", "--abort removes it, with --force what was edited there, too")
+            }
+        };
+        let (name, at) = (sanitize::name(&id.0), at.display());
+        Some(format!("note: {name} is being settled at {at}{lands}\n      swarm resolve {words} {ends}\n"))
     };
     instances.into_iter().filter_map(note).collect()
 }

@@ -12,7 +12,7 @@ use swarm_orchestrator::settings::Settings;
 use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
-use crate::commands::resolve::open_ones;
+use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::run::{JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
@@ -58,7 +58,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;
         return Ok(exit);
     }
-    let being_settled = open_ones(&it.repository()?, &row.id, &instances);
+    let being_settled = open_ones(&it.repository()?, &row.id, &instances, Settlement::Open);
     if !being_settled.is_empty() {
         // What is settled by hand is of the change that is parked now: it could not be taken behind another one.
         it.err.write(&being_settled)?;
