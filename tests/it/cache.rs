@@ -109,6 +109,14 @@ fn a_task_that_runs_again_sees_what_reused_needs_hand_over() {
 }
 
 #[test]
+fn what_a_failed_fingerprint_printed_is_said_on_one_line() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let tasks = "[tasks.t]\ncache = { fingerprint = 'echo one; echo two >&2; exit 3' }\nrun = 'echo t > t.txt'\n";
+    let ended = Swarm::run(&repository, "it", tasks).exits(0);
+    assert!(ended.err.contains("exited with 3; one; two\n") && !ended.err.contains("\\n"), "{ended}");
+}
+
+#[test]
 fn a_result_is_taken_only_where_nothing_changed_that_it_depends_on() {
     let repository = Repository::with(&[("src/a.txt", "1\n"), ("doc.txt", "1\n")]);
     let tasks = r#"

@@ -195,7 +195,9 @@ impl Executor {
             }
         };
         let digest = printed.map(|text| Mix::new("fingerprint").add("printed", text.as_bytes()).done());
-        let digest = digest.map_err(|reason| format!("its fingerprint: {reason}"));
+        // A note is one line; what the command printed may be several.
+        let one_line = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let digest = digest.map_err(|reason| format!("its fingerprint: {}", one_line(reason)));
         known.insert(task, digest.clone());
         digest.map(Some)
     }
