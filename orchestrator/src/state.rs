@@ -15,10 +15,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, FlockOperation, access};
+use rustix::io::Errno;
 use swarm_plans::InstanceId;
 
 use crate::ids::{Attempt, RunId, encode_component};
+use crate::report::sanitize;
 
 /// Folders of the state folder that exist from the start.
 const FOLDERS: [&str; 4] = ["bases", "layers", "runs", "trash"];
@@ -47,6 +49,12 @@ impl StateDir {
             make_private_dir_all(&root.join(folder))?;
         }
         Ok(StateDir { root })
+    }
+
+    /// As [`obstacle`], of the folder and its first floor.
+    pub fn obstacle(root: &Path) -> Option<String> {
+        let floor = FOLDERS.iter().map(|folder| root.join(folder));
+        [root.to_owned()].into_iter().chain(floor).find_map(|folder| obstacle(&folder, Expected::Folder))
     }
 
     /// The folder itself; absolute and canonical.
@@ -112,6 +120,44 @@ fn lack(free_bytes: u64, free_inodes: Option<u64>) -> Option<&'static str> {
     }
 }
 
+/// What swarm keeps at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+}
+
+/// What can be seen that keeps us from a file or a folder of ours, and what to do about it, for people: something else in its
+/// place, or no right to write there. `None` where nothing can.
+pub fn obstacle(path: &Path, expected: Expected) -> Option<String> {
+    let word = |path: &Path| sanitize::shell_word(&sanitize::name(&path.to_string_lossy()));
+    let is_there = |path: &&Path| path.symlink_metadata().is_ok();
+    let no_folder = path.ancestors().skip(usize::from(expected == Expected::File)).find(is_there);
+    let in_place = match no_folder.filter(|there| !there.is_dir()) {
+        Some(file) => Some((file, "a file", "a folder")),
+        None if expected == Expected::File && path.is_dir() => Some((path, "a folder", "a file")),
+        None => None,
+    };
+    if let Some((at, there, wanted)) = in_place {
+        let (at, aside) = (word(at), word(&at.with_added_extension("aside")));
+        return Some(format!("{at} is {there}, where swarm keeps {wanted}; put it aside: mv {at} {aside}"));
+    }
+    // A file that is made anew or has others beside it needs its folder, too.
+    let count = if expected == Expected::File && path.exists() { 2 } else { 1 };
+    let mut written = path.ancestors().filter(is_there).take(count);
+    let (at, errno) = written.find_map(|at| Some((at, access(at, Access::WRITE_OK).err()?)))?;
+    let at = word(at);
+    match errno {
+        Errno::ROFS => Some(format!("{at} is on a file system that is mounted read-only; findmnt -T {at} shows which")),
+        Errno::ACCESS | Errno::PERM => {
+            Some(format!("you may not write {at}: ls -ld {at} shows whose it is, chmod u+w {at} lets its owner"))
+        }
+        _ => None,
+    }
+}
+
 /// A held lock; released when dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -152,6 +198,33 @@ mod tests {
         assert_eq!(attempt("a-.5B"), "runs/r-1/a--.2E5B/2");
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
         assert!(["é\n", ":", "\\,", "../x", "a..b"].iter().all(|name| attempt(name).bytes().all(plain)));
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_file_or_a_folder_of_ours_is_said() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        let says = |path: &str, expected| {
+            obstacle(&at(path), expected).map(|text| text.replace(&at("").display().to_string(), ""))
+        };
+        std::fs::create_dir(at("folder")).expect("it is ours");
+        std::fs::write(at("file"), "").expect("it is ours");
+        let file = Some("file is a file, where swarm keeps a folder; put it aside: mv file file.aside".to_owned());
+        assert_eq!(says("file", Expected::Folder), file);
+        assert_eq!([says("file/a/b", Expected::Folder), says("file/a", Expected::File)], [file.clone(), file]);
+        let text = "folder is a folder, where swarm keeps a file; put it aside: mv folder folder.aside";
+        assert_eq!(says("folder", Expected::File).as_deref(), Some(text));
+        let fine = [("file", Expected::File), ("folder", Expected::Folder), ("folder/new", Expected::File)];
+        assert_eq!(fine.map(|(path, expected)| says(path, expected)), [None, None, None]);
+        let mode =
+            |mode| std::fs::set_permissions(at("folder"), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        mode(0o500);
+        let locked = says("folder/new", Expected::File);
+        mode(0o700);
+        match rustix::process::geteuid().is_root() {
+            true => println!("skipped: root may write any folder"),
+            false => assert!(locked.is_some_and(|text| text.starts_with("you may not write folder: ls -ld folder"))),
+        }
     }
 
     #[test]

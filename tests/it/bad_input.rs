@@ -166,7 +166,39 @@ fn a_worker_may_make_names_of_any_bytes() {
 #[test]
 fn a_state_folder_that_cannot_be_made() {
     let repository = Repository::with(&FILES);
-    refused(&repository, &["--state-dir", "a.txt/state"], 3, &["a.txt/state"]);
+    refused(
+        &repository,
+        &["--state-dir", "a.txt/state"],
+        3,
+        &["a.txt/state", "a.txt is a file, where swarm keeps a folder"],
+    );
+}
+
+#[test]
+fn something_else_in_the_place_of_a_state_file_or_folder_is_said_with_how_it_is_put_aside() {
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", EDIT).exits(0);
+    let state = repository.path().join(".git/swarm");
+    for file in ["journal.sqlite", "in-use", "locks/refs+2Fheads+2Fswarm+2Fit"] {
+        let at = state.join(file);
+        std::fs::rename(&at, state.join("aside")).expect("it is ours");
+        std::fs::create_dir(&at).expect("it is ours");
+        let mend = format!("{} is a folder, where swarm keeps a file; put it aside: mv ", at.display());
+        refused(&repository, &[], 3, &[&mend]);
+        std::fs::remove_dir_all(&at).expect("it is ours");
+        std::fs::rename(state.join("aside"), &at).expect("it is ours");
+    }
+    for folder in ["runs", "locks", ""] {
+        let at = state.join(folder);
+        std::fs::rename(&at, repository.beside("aside")).expect("it is ours");
+        let at = at.components().collect::<std::path::PathBuf>();
+        std::fs::write(&at, "").expect("it is ours");
+        let mend = format!("{} is a file, where swarm keeps a folder; put it aside: mv ", at.display());
+        refused(&repository, &[], 3, &[&mend]);
+        std::fs::remove_file(&at).expect("it is ours");
+        std::fs::rename(repository.beside("aside"), &at).expect("it is ours");
+    }
+    Swarm::run(&repository, "it", EDIT).exits(0);
 }
 
 #[test]

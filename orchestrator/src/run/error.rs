@@ -1,5 +1,7 @@
 //! Why a run did not start, or could not go on: what the command line turns into an exit code and the next command to type.
 
+use std::path::Path;
+
 use rustix::io::Errno;
 use swarm_plans::{ExpandError, RenderError};
 
@@ -15,6 +17,7 @@ use crate::model::broker::tape::TapeError;
 use crate::policy::{PolicyError, word};
 use crate::repository::RepositoryError;
 use crate::resume::ResumeError;
+use crate::state::{Expected, StateDir, obstacle};
 use crate::target::TargetError;
 
 /// Why a run did not start, or could not go on.
@@ -137,6 +140,9 @@ impl RunError {
             RunError::Base(error) | RunError::Tree(TreeError::Base(error)) if error.is_the_trees() => {
                 Some("`git ls-tree BASE` shows how its tree begins; `base` in the plan names another commit".to_owned())
             }
+            RunError::Held(LockError::Io { path, source }) | RunError::Io { path, source } => {
+                seen(path, source).or_else(|| remedy(self).map(str::to_owned))
+            }
             RunError::Held(_) => {
                 let list = "`swarm list` shows what runs, `swarm cancel RUN` ends it";
                 Some(remedy(self).unwrap_or(list).to_owned())
@@ -170,6 +176,18 @@ impl RunError {
             }
             error => error,
         }
+    }
+}
+
+/// What to do about what can be seen at a path of ours.
+fn seen(path: &Path, source: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match source.kind() {
+        // A folder was to be made.
+        AlreadyExists | NotADirectory => StateDir::obstacle(path),
+        PermissionDenied | ReadOnlyFilesystem if path.is_dir() => StateDir::obstacle(path),
+        PermissionDenied | ReadOnlyFilesystem | IsADirectory => obstacle(path, Expected::File),
+        _ => None,
     }
 }
 

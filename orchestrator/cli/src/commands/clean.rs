@@ -9,7 +9,7 @@ use swarm_orchestrator::journal::Journal;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::state::StateDir;
 
-use crate::commands::failure::{Failure, STATE_HINT};
+use crate::commands::failure::{Failure, state_hint};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -47,7 +47,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         return Ok(0);
     }
     let state = StateDir::open(&folder)
-        .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), STATE_HINT.to_owned()))?;
+        .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), state_hint(&folder)))?;
     let journal = it.journal(&folder)?;
     let runs: Vec<RunId> = if args.runs.is_empty() {
         journal.runs()?.into_iter().map(|row| row.id).collect()

@@ -6,7 +6,7 @@ use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::second_word::{DropError, drop_result};
 use swarm_orchestrator::state::StateDir;
 
-use crate::commands::failure::{Failure, STATE_HINT};
+use crate::commands::failure::{Failure, state_hint};
 use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
@@ -30,7 +30,7 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
     let (row, _, id) = select::instance(&it.journal(&state_dir)?, &args.words)?;
     let name = sanitize::name(&id.0);
     let state = StateDir::open(&state_dir).map_err(|error| {
-        Failure::environment(format!("use {}: {error}", state_dir.display()), STATE_HINT.to_owned())
+        Failure::environment(format!("use {}: {error}", state_dir.display()), state_hint(&state_dir))
     })?;
     let dropped = drop_result(&repository, &state, (&row.id, &id), it.clock.now_ms());
     let dropped = dropped.map_err(|error| match error {

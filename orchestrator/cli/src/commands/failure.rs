@@ -11,11 +11,12 @@ use swarm_orchestrator::report::words::Tone;
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::RepositoryError;
 use swarm_orchestrator::run::RunError;
+use swarm_orchestrator::state::{Expected, StateDir, obstacle};
 
 use crate::commands::surroundings::Stream;
 
 /// What to look at when the state folder cannot be used.
-pub const STATE_HINT: &str = "check the permissions and the space of the state folder (--state-dir)";
+const STATE_HINT: &str = "check the permissions and the space of the state folder (--state-dir)";
 
 /// Why a command ended early.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,10 +108,30 @@ impl From<JournalError> for Failure {
             JournalError::Newer { .. } => "use the newer swarm that wrote it, or another --state-dir",
             JournalError::Busy { .. } => "try again",
             JournalError::Damaged { path, .. } => return Failure::environment(&error, put_aside(path)),
-            JournalError::Lock(error) => return Failure::environment(error, None),
-            JournalError::Io { .. } | JournalError::Sql { .. } | JournalError::Stopped => STATE_HINT,
+            JournalError::Lock(error) => return Failure::environment(error, lock_hint(error)),
+            JournalError::Sql { path, .. } => return Failure::environment(&error, journal_hint(path)),
+            // Its path may be that of the state folder.
+            JournalError::Io { path, .. } if path.is_dir() => return Failure::environment(&error, state_hint(path)),
+            JournalError::Io { path, .. } => return Failure::environment(&error, journal_hint(path)),
+            JournalError::Stopped => STATE_HINT,
         };
         Failure::environment(&error, hint.to_owned())
+    }
+}
+
+/// What to do about a state folder that cannot be used, by what stands there.
+pub fn state_hint(folder: &Path) -> String {
+    StateDir::obstacle(folder).unwrap_or_else(|| STATE_HINT.to_owned())
+}
+
+fn journal_hint(journal: &Path) -> String {
+    obstacle(journal, Expected::File).unwrap_or_else(|| STATE_HINT.to_owned())
+}
+
+fn lock_hint(error: &LockError) -> Option<String> {
+    match error {
+        LockError::Io { path, .. } => obstacle(path, Expected::File),
+        LockError::Held { .. } => None,
     }
 }
 
@@ -141,7 +162,7 @@ impl From<LockError> for Failure {
                 message: format!("go on: {error}"),
                 hint: Some("wait for it, or end it: swarm cancel RUN".to_owned()),
             },
-            LockError::Io { .. } => Failure::environment(error, None),
+            LockError::Io { .. } => Failure::environment(&error, lock_hint(&error)),
         }
     }
 }
