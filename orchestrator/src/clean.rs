@@ -13,7 +13,7 @@ use git2::Oid;
 use swarm_plans::InstanceId;
 
 use crate::base::published::clear_prepared;
-use crate::commit::{attempt_ref, base_ref, history_ref, run_refs};
+use crate::commit::{attempt_ref, base_ref, folded_ref, history_ref, run_refs};
 use crate::event::Fate;
 use crate::executor::verify::VERIFY;
 use crate::ids::{Attempt, RunId};
@@ -182,13 +182,17 @@ fn clean_run(
     mode: Mode,
 ) -> Result<CleanedRun, CleanError> {
     let mut cleaned = CleanedRun::nothing(run.clone());
-    let base = base_ref(run);
+    let (base, folded) = (base_ref(run), folded_ref(run));
     let owners = owners(run, run_state);
     let mut kept_logs: Vec<PathBuf> = Vec::new();
     let mut removable = Vec::new();
     let prefix = base.strip_suffix("+base").expect("the base's ref lies beside those of the attempts");
     for (reference, _) in repository.refs_below(prefix)? {
         if reference == base {
+            continue;
+        }
+        if reference == folded {
+            removable.push(reference);
             continue;
         }
         let owner = owners.get(&reference);

@@ -135,6 +135,11 @@ pub fn base_ref(run: &RunId) -> String {
     format!("{}+base", run_refs(run))
 }
 
+/// The ref that keeps alive what is folded and has not landed yet: somebody may collect garbage while it is verified.
+pub fn folded_ref(run: &RunId) -> String {
+    format!("{}+folded", run_refs(run))
+}
+
 /// Keeps a commit under one of swarm's own refs, whatever the ref held before.
 ///
 /// # Errors

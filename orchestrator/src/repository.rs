@@ -321,6 +321,14 @@ impl Repository {
         Ok(self.handle()?.find_commit(commit)?.tree_id())
     }
 
+    /// Whether a commit is there, whatever an open handle still has in memory.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when the repository cannot be opened.
+    pub fn is_on_disk(&self, commit: Oid) -> Result<bool, RepositoryError> {
+        Ok(git2::Repository::open(&self.git_dir)?.find_commit(commit).is_ok())
+    }
+
     /// The author of swarm's commits, from the user's configuration.
     ///
     /// # Errors

@@ -34,9 +34,9 @@ pub fn result(end: &AttemptEnd, attempt: u32) -> InstanceResult {
         AttemptEnd::Succeeded if attempt == 1 => InstanceResult::Succeeded,
         AttemptEnd::Succeeded => InstanceResult::Flaky,
         AttemptEnd::Violation { .. } => InstanceResult::Violation,
-        AttemptEnd::Needs { .. } => InstanceResult::Blocked,
         AttemptEnd::Lost => InstanceResult::Lost,
         AttemptEnd::Infra { .. }
+        | AttemptEnd::Needs { .. }
         | AttemptEnd::Outputs { .. }
         | AttemptEnd::Differs { .. }
         | AttemptEnd::Agent { .. }

@@ -555,6 +555,7 @@ impl Stage<'_> {
             Some(target) => self.repository.find_ref(target)?.map(|tip| tip.to_string()),
             None => None,
         };
+        self.repository.delete_ref(&commit::folded_ref(self.journal.run()))?;
         let lost = self.lost_landed(reports.state())?;
         let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());

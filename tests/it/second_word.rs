@@ -120,6 +120,43 @@ fn let_go(repository: &Repository, running: Running) -> Ended {
 }
 
 #[test]
+fn garbage_that_a_person_collects_while_a_batch_is_verified_takes_nothing_of_it() {
+    let repository = Repository::with(&FILES);
+    let gate = repository.beside("gate");
+    fs::create_dir(&gate).expect("a folder");
+    assert!(std::process::Command::new("mkfifo").arg(gate.join("open")).status().expect("a program").success());
+    let plan = format!(
+        "[sandbox.gate]\nread = ['{0}']\n\
+         [merge]\nverify = {{ run = 'test ! -e y.txt || cat {0}/open', sandbox = 'gate', retry = 0 }}\n\
+         [tasks.a]\nrun = 'echo y > y.txt'\n",
+        gate.display()
+    );
+    let running = Swarm::run(&repository, "it", &plan).allow(&format!("read={}", gate.display())).start();
+    let mut open = fs::OpenOptions::new().write(true).open(gate.join("open")).expect("the gate reads");
+    let collected = repository.run_git(&["gc", "-q", "--prune=now"]);
+    std::io::Write::write_all(&mut open, b"go\n").expect("it still does");
+    drop(open);
+    let ended = running.end();
+    assert!(collected.is_some(), "git is there");
+    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!(repository.text("swarm/it", "y.txt"), "y\n", "{ended}");
+    assert_eq!(repository.refs("refs/swarm/it-1/+folded").len(), 0, "it is needed no more");
+}
+
+#[test]
+fn a_task_whose_needs_contradict_each_other_has_failed_and_may_be_tried_again() {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
+                [tasks.b]\nrun = 'echo from b >> a.txt'\n\
+                [tasks.c]\nneeds = ['a', 'b']\nrun = 'cp a.txt c.txt'\n[tasks.d]\nneeds = ['c']\nrun = 'cp c.txt d.txt'\n";
+    let ended = Swarm::run(&repository, "it", plan).exits(1);
+    let results = ["a", "b", "c", "d"].map(|task| ended.result(task));
+    assert_eq!(results, ["succeeded", "succeeded", "failed", "blocked"], "{ended}");
+    swarm(&repository, &["retry"], 0);
+    assert_eq!(repository.text("swarm/it", "d.txt"), "one\nfrom a\nfrom b\n");
+}
+
+#[test]
 fn a_commit_that_a_person_makes_on_the_target_stays_and_the_rest_lands_on_it() {
     let repository = Repository::with(&FILES);
     let running = waiting(&repository);

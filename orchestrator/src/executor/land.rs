@@ -84,6 +84,7 @@ impl Executor {
         }
         if tip != onto {
             self.repository.make_durable()?;
+            commit::keep(&self.repository, &commit::folded_ref(&self.run), tip)?;
         }
         let from = from.map(|from| from.to_string());
         Ok(FoldedBatch { from, tip: onto.to_string(), tip_tree: self.repository.tree_of(onto)?.to_string(), members })
@@ -212,6 +213,10 @@ impl Executor {
             let lock = self.target_lock.as_deref().expect("BUG: a target is moved under its lock");
             let tell = |moving| lock.set_moving(moving).map_err(std::io::Error::other);
             let to = Oid::from_str(&to)?;
+            if !self.repository.is_on_disk(to)? {
+                // Somebody took it away all the same; it is folded again.
+                return Ok(Ok(Swap::Moved(from)));
+            }
             self.repository.compare_and_swap_told(target, from, to, &message, &tell).map(Ok)
         });
         match moved.await {
