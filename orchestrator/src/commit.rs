@@ -33,9 +33,10 @@ pub struct CommitSpec<'a> {
     pub trailers: &'a [(&'static str, String)],
 }
 
-/// The trailers that name where a commit comes from.
+/// The trailers that name where a commit comes from: the plan, not the run, so that the same plan gives the same commit ids
+/// however often it ran.
 pub fn trailers(plan: &str, instance: &InstanceId) -> Vec<(&'static str, String)> {
-    vec![("Swarm-Run", plan.to_owned()), ("Swarm-Task", instance.to_string())]
+    vec![("Swarm-Plan", plan.to_owned()), ("Swarm-Task", instance.to_string())]
 }
 
 /// The instance that the trailers of a commit's message name.
@@ -209,16 +210,16 @@ mod tests {
         let shown = git(fixture.path(), &["show", "-s", "--format=%an <%ae> %ad%n%B", "--date=iso", &id]);
         assert_eq!(
             shown.trim_end(),
-            "Ada <ada@example.org> 1970-01-02 00:00:00 +0000\nwork\n\nSwarm-Run: plan\nSwarm-Task: t[a=b]"
+            "Ada <ada@example.org> 1970-01-02 00:00:00 +0000\nwork\n\nSwarm-Plan: plan\nSwarm-Task: t[a=b]"
         );
     }
 
     #[test]
     fn a_hostile_name_stays_on_its_line() {
         let fixture = Fixture::with_files(&[("a", "1")]);
-        let id = commit(&fixture, "work\n\nSigned-off-by: x", "t\nSwarm-Run: other").to_string();
+        let id = commit(&fixture, "work\n\nSigned-off-by: x", "t\nSwarm-Plan: other").to_string();
         let trailers = git(fixture.path(), &["show", "-s", "--format=%(trailers)", &id]);
-        assert_eq!(trailers.trim_end(), "Swarm-Run: plan\nSwarm-Task: t Swarm-Run: other");
+        assert_eq!(trailers.trim_end(), "Swarm-Plan: plan\nSwarm-Task: t Swarm-Plan: other");
     }
 
     #[test]

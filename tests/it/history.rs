@@ -48,7 +48,7 @@ fn the_commits_of_a_worker_land_as_its_own() {
     let git = repository.git();
     let second = git.find_commit(repository.commit_of("swarm/it~1").expect("it landed")).expect("a commit");
     let message = String::from_utf8_lossy(second.message_bytes()).into_owned();
-    assert_eq!(message, "second step\n\nSwarm-Run: it\nSwarm-Task: t\n");
+    assert_eq!(message, "second step\n\nSwarm-Plan: it\nSwarm-Task: t\n");
     Swarm::new(&repository, &["clean"]).exits(0);
     assert_eq!(repository.refs("refs/swarm/*"), Vec::<String>::new(), "what landed is kept by its branch");
     let (repository, _) = run(&task("t", "", &rest), 0);
