@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use git2::{Odb, Oid};
 use swarm_plans::{AgentMode, BeforeWork, InstanceId, Network, Rendered, RenderedAgent, Submits};
+use swarm_protocol::toolset::PROJECT_FILE;
 
 use super::planning;
 use crate::report::words;
@@ -23,6 +24,9 @@ const FILES_BYTES_MAX: usize = 96 << 10;
 /// The largest file that is looked into, in bytes.
 const BLOB_BYTES_MAX: usize = 4 << 20;
 
+/// The longest file in which a project says what agents may do, in bytes.
+const PROJECT_FILE_BYTES_MAX: usize = 64 << 10;
+
 /// What an agent is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beginning {
@@ -35,10 +39,10 @@ pub struct Beginning {
 /// Why an agent cannot be told anything. For people.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The plan names a file that is not there, or none that could be read.
+    /// A file that the plan names is not there, or one that matters cannot be read.
     #[error("{file}: {why} in the tree that the task starts from")]
     NotThere {
-        /// As the plan names it.
+        /// Relative to the tree.
         file: String,
         /// What is wrong.
         why: &'static str,
@@ -159,6 +163,21 @@ pub fn project(odb: &Odb<'_>, tree: Oid, directory: &str) -> Result<String, Boot
     Ok(listed(&instructions(odb, tree, directory)?))
 }
 
+/// The text of a tree's own file for agents ([`PROJECT_FILE`]); `None` where it has none.
+///
+/// # Errors
+/// [`BootstrapError`]: nobody knows what a file that cannot be read wanted to forbid.
+pub fn project_file(odb: &Odb<'_>, tree: Oid) -> Result<Option<String>, BootstrapError> {
+    if tree::find(odb, tree, PROJECT_FILE.as_bytes())?.is_none() {
+        return Ok(None);
+    }
+    let text = prompt_file(odb, tree, PROJECT_FILE)?;
+    match text.len() > PROJECT_FILE_BYTES_MAX {
+        true => Err(BootstrapError::NotThere { file: PROJECT_FILE.to_owned(), why: "it is too large" }),
+        false => Ok(Some(text)),
+    }
+}
+
 fn joined(file: Option<&str>, prompt: &str) -> String {
     let parts = file.into_iter().chain([prompt]).map(str::trim).filter(|text| !text.is_empty());
     parts.collect::<Vec<_>>().join("\n\n")
@@ -266,7 +285,7 @@ fn instructions(odb: &Odb<'_>, root: Oid, directory: &str) -> Result<Vec<Instruc
     Ok(all)
 }
 
-/// The text of a file that the plan names.
+/// The text of a file that has to be there: the plan names it, or it was found.
 fn prompt_file(odb: &Odb<'_>, root: Oid, path: &str) -> Result<String, BootstrapError> {
     file(odb, root, path).map_err(|why| BootstrapError::NotThere { file: path.to_owned(), why })?
 }

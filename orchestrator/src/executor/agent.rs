@@ -15,7 +15,9 @@ use swarm_plans::{
     Submits,
 };
 use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, Envelope};
-use swarm_protocol::toolset::{HookEvent, HookSpec, LanguageServers, Reach, ToolServer, Toolset};
+use swarm_protocol::toolset::{
+    HookEvent, HookSpec, LanguageServers, ProjectFile, ProjectHooks, Reach, ToolServer, Toolset,
+};
 use swarm_protocol::{Access, Ended, Grant, Stream};
 use tokio::sync::mpsc;
 
@@ -75,6 +77,9 @@ pub(super) struct Talk<'a> {
     pub beginning: Beginning,
     /// The tree that it begins with.
     pub tree: Oid,
+    /// The tree that was there before the work: the project's own file is read there, so that no change rewrites what holds
+    /// for whoever looks at it or merges it.
+    pub began: Oid,
     /// Where it is kept; absolute.
     pub transcript: PathBuf,
     /// Answers that are given once more.
@@ -120,6 +125,7 @@ impl Executor {
             agent,
             beginning,
             tree,
+            began: tree,
             transcript,
             recorded,
             toolset,
@@ -153,7 +159,8 @@ impl Executor {
         }
         let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
         let sizes = self.broker.sizes(&agent.settings.model);
-        let job_of_agent = agent_job(agent, sizes, talk.beginning, worktree.spec.at().clone(), scratch, talk.toolset);
+        let toolset = Toolset { project: self.project_file(talk.began, talk.when)?, ..talk.toolset };
+        let job_of_agent = agent_job(agent, sizes, talk.beginning, worktree.spec.at().clone(), scratch, toolset);
         let transcript = Transcript::create(&talk.transcript)?;
         // Nobody joins who looks at a result: it has a fresh context.
         let people = (talk.when.out == Access::Write).then(|| Entrance::open(trial.places.folder())).transpose()?;
@@ -183,6 +190,15 @@ impl Executor {
         let work = self.jobs.run_agent(&job.name, job_of_agent, link, talk.timeout, talk.leads, spec, &mut hear);
         let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
         Ok((ran?, held))
+    }
+
+    /// What the project says of agents, of the tree that was there before the work. Who looks at a result runs none of its
+    /// hooks, as it runs none of the plan's.
+    fn project_file(&self, began: Oid, when: When) -> Result<Option<ProjectFile>, Stop> {
+        let git = self.repository.handle()?;
+        let text = bootstrap::project_file(&git.odb()?, began).map_err(bootstrap_failed)?;
+        let hooks = if when.out == Access::Write { ProjectHooks::Run } else { ProjectHooks::LeftOut };
+        Ok(text.map(|text| ProjectFile { text, hooks }))
     }
 
     /// The models that a plan which this agent writes may name.
@@ -228,8 +244,8 @@ impl Executor {
             swarm_plans::LanguageServers::WhenInstalled => LanguageServers::WhenInstalled,
             swarm_plans::LanguageServers::Never => LanguageServers::Never,
         };
-        let (tools, of_coordinator) = (settings.tools.clone(), vec![]);
-        (Toolset { tools, hooks: hooks.collect(), servers, of_coordinator, diagnostics }, lacking)
+        let (tools, hooks) = (settings.tools.clone(), hooks.collect());
+        (Toolset { tools, hooks, servers, diagnostics, ..Toolset::default() }, lacking)
     }
 
     fn caller(&self, trial: Trial<'_>, agent: &RenderedAgent) -> Caller {

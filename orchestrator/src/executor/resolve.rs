@@ -157,12 +157,15 @@ impl Executor {
         let (executor, layers) = (Arc::clone(self), self.trees.base.layers.clone());
         let start = tokio::task::spawn_blocking(move || executor.trees.layered_on(&layers, commit)).await??;
         let tree = start.tree;
+        // As its words: what landed meanwhile, and what contradicts it, may both have changed the project's rules.
+        let began = self.repository.tree_of(self.base)?;
         let worktree = self.provision(&Arc::new(start), trial.places, When::WORK.name).await?;
         let talk = Talk {
             recorded: self.recorded(trial, transcript::FILE, &agent::begun(agent, &beginning, tree)),
             agent,
             beginning,
             tree,
+            began,
             transcript: trial.places.transcript(),
             toolset: Toolset::default(),
             own_tools: None,

@@ -38,7 +38,8 @@ impl Executor {
             let beginning = self.review_beginning(trial, reviewer, start, result);
             let reviewed = match beginning {
                 Ok(beginning) => {
-                    self.review(trial, (index, reviewer), (beginning, result.tree), &worktree, record).await
+                    let trees = (start.tree, result.tree);
+                    self.review(trial, (index, reviewer), beginning, trees, &worktree, record).await
                 }
                 Err(stop) => Err(stop),
             };
@@ -57,7 +58,8 @@ impl Executor {
         &self,
         trial: Trial<'_>,
         (index, reviewer): (usize, &RenderedReviewer),
-        (beginning, tree): (Beginning, Oid),
+        beginning: Beginning,
+        (began, tree): (Oid, Oid),
         worktree: &crate::worktree::Worktree,
         record: &mut Record,
     ) -> Result<Review, Stop> {
@@ -70,6 +72,7 @@ impl Executor {
             agent: &agent,
             beginning,
             tree,
+            began,
             // Beside the transcript of the work.
             transcript: trial.places.folder().join(name),
             toolset: Toolset {
@@ -106,7 +109,8 @@ impl Executor {
         let rendered = &trial.job.rendered;
         let git = self.repository.handle()?;
         let odb = git.odb()?;
-        // The reviewer's own words come from where the work began: no change rewrites who looks at it.
+        // The reviewer's own words come from where the work began, as the project's rules do: no change rewrites who looks
+        // at it.
         let asked = bootstrap::words_of(&odb, start.tree, &reviewer.agent).map_err(bootstrap_failed)?;
         let task = match &rendered.agent {
             Some(agent) => bootstrap::words_of(&odb, start.tree, agent).map_err(bootstrap_failed)?,

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What tools of the coordinator itself are called at. No server of a plan can have this name.
 pub const COORDINATOR: &str = "[coordinator]";
 
+/// Where a project's own file for agents lies, relative to its root.
+pub const PROJECT_FILE: &str = ".swarm/agent.toml";
+
 /// What an agent is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,6 +27,31 @@ pub struct Toolset {
     /// Whether language servers are started.
     #[serde(default)]
     pub diagnostics: LanguageServers,
+    /// The project's own file, [`PROJECT_FILE`]; `None` where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectFile>,
+}
+
+/// The project's own file, of a tree that was there before the work: what the agent's worktree holds by that name may be
+/// somebody's change, and no change says what is allowed to whoever works on it, looks at it or merges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProjectFile {
+    /// Its text.
+    pub text: String,
+    /// What becomes of its hooks.
+    pub hooks: ProjectHooks,
+}
+
+/// What becomes of the hooks that a project's own file names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProjectHooks {
+    /// They run.
+    Run,
+    /// They do not: the worktree is a result that is looked at, and their programs, which may lie in it, would be what the
+    /// change made of them. The rules hold all the same.
+    LeftOut,
 }
 
 /// Whether language servers are started.

@@ -30,14 +30,14 @@ pub struct Decided {
     pub verdict: Verdict,
 }
 
-/// Decides on a call. Hooks are asked about what rules would let pass, and what they change is decided on anew: a hook can
-/// only tighten.
+/// Decides on a call. Hooks are asked about what rules would let pass, and what they change is decided on anew: a hook allows
+/// nothing. What the model says of its work at the end (a report, a plan, a review) reaches its reader as the model said it.
 pub fn decide(gate: &Gate<'_>, tool: &str, input: &Input) -> Decided {
     let first = gate.toolbox.decide(tool, input, gate.rules, gate.mode);
     if let Decision::Deny(_) = first {
         return Decided { input: input.clone(), decision: first, verdict: Verdict::default() };
     }
-    let mut verdict = gate.hooks.before_call(tool, input);
+    let mut verdict = gate.hooks.before_call(tool, gate.toolbox.purpose(tool), input);
     let changed = verdict.input.take();
     let again = changed.as_ref().map(|input| gate.toolbox.decide(tool, input, gate.rules, gate.mode));
     let decision = match (&verdict.refused, again.unwrap_or(first), &verdict.asks) {
@@ -73,6 +73,10 @@ mod tests {
     use crate::agent::setting::Setting;
     use crate::agent::tools::basic;
     use crate::agent::tools::search::Tree;
+    use crate::agent::tools::tool::{Effect, Tool, spec};
+
+    const CHANGE: &str =
+        r#"echo '{"hookSpecificOutput":{"permissionDecision":"allow","updatedInput":{"path":"key"}}}'"#;
 
     struct Scene {
         folder: tempfile::TempDir,
@@ -95,7 +99,7 @@ mod tests {
             run: (*run).to_owned(),
             timeout_ms: 20_000,
         };
-        let hooks = Hooks::new(setting, hooks.iter().map(spec).collect());
+        let hooks = Hooks::new(setting, hooks.iter().map(spec).collect(), vec![]);
         let rules = Rules { deny: vec![Rule::parse(deny).unwrap()], ..Rules::default() };
         Scene { folder, toolbox, hooks, rules }
     }
@@ -110,8 +114,16 @@ mod tests {
         }
     }
 
-    const CHANGE: &str =
-        r#"echo '{"hookSpecificOutput":{"permissionDecision":"allow","updatedInput":{"path":"key"}}}'"#;
+    #[test]
+    fn no_hook_rewrites_what_is_handed_over() {
+        let mut scene = scene(&[(HookEvent::PreToolUse, CHANGE)], "read(key)");
+        let hand_over = Tool::own(spec("submit", "", json!({}), &[]), Effect::Changes, |_: Input| Ok(String::new()));
+        scene.toolbox.add([hand_over.to_hand_over()]);
+        let input = json!({"path": "mine"}).as_object().unwrap().clone();
+        let decided = decide(&scene.gate(), "submit", &input);
+        assert_eq!((decided.decision, decided.input), (Decision::Allow, input));
+        assert_eq!(decided.verdict.messages.len(), 1, "and people hear of it");
+    }
 
     #[test]
     fn what_a_hook_makes_of_a_call_is_decided_on_again() {

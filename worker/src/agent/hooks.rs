@@ -1,6 +1,7 @@
-//! Hooks: programs of the plan or the project that are asked before a call and told of what happened. A hook can refuse,
-//! change a call's input, and say something; it can allow nothing that a rule does not. One that crashes, hangs or speaks
-//! nonsense before a call refuses that call.
+//! Hooks: programs of the plan or the project that are asked before a call and told of what happened. A hook can refuse and
+//! say something; it can allow nothing that a rule does not. One that crashes, hangs or speaks nonsense before a call refuses
+//! that call. A hook of the plan can also change a call's input, but for what the agent hands over at the end; one of the
+//! project cannot, since anybody's change may have named it.
 //!
 //! A hook gets one JSON object on its standard input (`hook_event_name` and what belongs to the event). It answers by its
 //! exit status (0: go on, 2: no, with the reason on standard error) or by a JSON object on standard output. Reading an
@@ -14,8 +15,9 @@ use swarm_protocol::toolset::{HookEvent, HookSpec};
 
 use super::programs::{self, End, Said};
 use super::setting::Setting;
+use super::tools::tool::{Input, Purpose};
 use super::tools::toolbox::fits;
-use super::tools::{ToolResult, bounded, tool::Input};
+use super::tools::{ToolResult, bounded};
 
 /// The longest reason or context that a hook adds, in bytes.
 const WORDS_BYTES_MAX: usize = 8 << 10;
@@ -151,21 +153,34 @@ fn is_for(matcher: Option<&str>, tool: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
     setting: Setting,
-    specs: Vec<HookSpec>,
+    of_plan: Vec<HookSpec>,
+    of_project: Vec<HookSpec>,
+}
+
+/// Who set a hook up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Plan,
+    Project,
 }
 
 impl Hooks {
-    /// Hooks that run where an agent works.
-    pub fn new(setting: Setting, specs: Vec<HookSpec>) -> Hooks {
-        Hooks { setting, specs }
+    /// Hooks that run where an agent works: first those of the plan.
+    pub fn new(setting: Setting, of_plan: Vec<HookSpec>, of_project: Vec<HookSpec>) -> Hooks {
+        Hooks { setting, of_plan, of_project }
     }
 
     /// Before a call: each hook sees the input as the one before left it; the first no is the last word.
-    pub fn before_call(&self, tool: &str, input: &Input) -> Verdict {
+    pub fn before_call(&self, tool: &str, purpose: Purpose, input: &Input) -> Verdict {
         let mut all = Verdict::default();
-        for spec in self.of(HookEvent::PreToolUse, Some(tool)) {
+        for (origin, spec) in self.of(HookEvent::PreToolUse, Some(tool)) {
             let seen = all.input.as_ref().unwrap_or(input);
-            all.join(self.run(spec, json!({"tool_name": tool, "tool_input": seen})));
+            let mut said = self.run(spec, json!({"tool_name": tool, "tool_input": seen}));
+            let may_change = origin == Origin::Plan && purpose == Purpose::Work;
+            if !may_change && said.input.take().is_some() {
+                said.messages.push(format!("a hook wanted to change the input of `{tool}`, which it may not"));
+            }
+            all.join(said);
             if all.refused.is_some() {
                 break;
             }
@@ -210,15 +225,17 @@ impl Hooks {
 
     fn all(&self, event: HookEvent, tool: Option<&str>, about: &Value) -> Verdict {
         let mut all = Verdict::default();
-        for spec in self.of(event, tool) {
+        for (_, spec) in self.of(event, tool) {
             all.join(self.run(spec, about.clone()));
         }
         all
     }
 
-    fn of(&self, event: HookEvent, tool: Option<&str>) -> impl Iterator<Item = &HookSpec> {
-        let fits = move |spec: &&HookSpec| tool.is_none_or(|tool| is_for(spec.matcher.as_deref(), tool));
-        self.specs.iter().filter(move |spec| spec.event == event).filter(fits)
+    fn of(&self, event: HookEvent, tool: Option<&str>) -> impl Iterator<Item = (Origin, &HookSpec)> {
+        let of_plan = self.of_plan.iter().map(|spec| (Origin::Plan, spec));
+        let all = of_plan.chain(self.of_project.iter().map(|spec| (Origin::Project, spec)));
+        let fits = move |spec: &HookSpec| tool.is_none_or(|tool| is_for(spec.matcher.as_deref(), tool));
+        all.filter(move |(_, spec)| spec.event == event && fits(spec))
     }
 
     fn run(&self, spec: &HookSpec, mut about: Value) -> Verdict {
@@ -310,7 +327,7 @@ mod tests {
             run: (*run).to_owned(),
             timeout_ms: 20_000,
         };
-        (folder, Hooks::new(setting, specs.iter().map(spec).collect()))
+        (folder, Hooks::new(setting, specs.iter().map(spec).collect(), vec![]))
     }
 
     #[test]
@@ -322,9 +339,24 @@ mod tests {
             (HookEvent::PreToolUse, Some("bash"), "exit 2"),
         ]);
         let input = json!({"n": 1}).as_object().unwrap().clone();
-        let verdict = hooks.before_call("mcp__x__y", &input);
+        let verdict = hooks.before_call("mcp__x__y", Purpose::Work, &input);
         assert_eq!((verdict.refused, verdict.input.unwrap()["n"].clone()), (None, json!(2)));
-        assert_eq!(hooks.before_call("edit", &input).refused.as_deref(), Some("a hook refuses it"));
+        assert_eq!(hooks.before_call("edit", Purpose::Work, &input).refused.as_deref(), Some("a hook refuses it"));
+    }
+
+    #[test]
+    fn a_hook_of_the_project_refuses_and_asks_and_changes_nothing() {
+        let change = r#"echo '{"hookSpecificOutput":{"permissionDecision":"ask","updatedInput":{"n":2}}}'"#;
+        let (_folder, of_plan) =
+            hooks(&[(HookEvent::PreToolUse, Some("edit"), change), (HookEvent::PreToolUse, Some("bash"), "exit 2")]);
+        let of_project = Hooks::new(of_plan.setting.clone(), vec![], of_plan.of_plan.clone());
+        let verdict = of_project.before_call("edit", Purpose::Work, &Input::new());
+        assert_eq!((verdict.input, verdict.messages.len()), (None, 1));
+        assert!(
+            verdict.asks.is_some() && of_project.before_call("bash", Purpose::Work, &Input::new()).refused.is_some()
+        );
+        assert!(of_plan.before_call("edit", Purpose::Work, &Input::new()).input.is_some());
+        assert_eq!(of_plan.before_call("edit", Purpose::HandOver, &Input::new()).input, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use swarm_protocol::chat::ToolSpec;
-use swarm_protocol::toolset::{COORDINATOR, LanguageServers, OfferedTool, Toolset};
+use swarm_protocol::toolset::{COORDINATOR, LanguageServers, OfferedTool, PROJECT_FILE, Toolset};
 
 use super::background::Background;
 use super::diagnostics::Diagnostics;
@@ -50,9 +50,9 @@ pub struct Outside {
 /// # Errors
 /// Why it cannot begin, for people; a server that cannot be used is a problem, not an error.
 pub fn open(setting: &Setting, toolset: &Toolset, mut rules: Rules, outside: Outside) -> Result<Kit, String> {
-    let project = project::read(&setting.root)?;
+    let project = project::read(toolset.project.as_ref())?;
     let left_out = rules.tighten(project.rules);
-    let only_tighten = |rule| format!("{} may only tighten: it cannot allow `{rule}`", project::FILE);
+    let only_tighten = |rule| format!("{PROJECT_FILE} may only tighten: it cannot allow `{rule}`");
     let mut problems: Vec<String> = left_out.into_iter().map(only_tighten).collect();
     let background = Background::start().map_err(|error| format!("start a thread: {error}"))?;
     let background = Arc::new(background);
@@ -72,9 +72,9 @@ pub fn open(setting: &Setting, toolset: &Toolset, mut rules: Rules, outside: Out
         let idle = toolbox.keep(names);
         problems.extend(idle.into_iter().map(|name| format!("there is no tool `{name}`")));
     }
-    let hooks = toolset.hooks.iter().cloned().chain(project.hooks).collect();
+    let hooks = Hooks::new(setting.clone(), toolset.hooks.clone(), project.hooks);
     let context = context(setting, &problems);
-    Ok(Kit { toolbox, hooks: Hooks::new(setting.clone(), hooks), rules, problems, context, report })
+    Ok(Kit { toolbox, hooks, rules, problems, context, report })
 }
 
 /// A tool that the coordinator runs: what it may do, the coordinator decides.
@@ -82,7 +82,7 @@ fn of_coordinator(offered: &OfferedTool, remote: &Remote) -> Tool {
     let (name, remote) = (offered.name.clone(), remote.clone());
     let OfferedTool { description, schema, .. } = offered.clone();
     let spec = ToolSpec { name: name.clone(), description, schema };
-    Tool::own(spec, Effect::Changes, move |input: Input| remote(COORDINATOR, &name, &input))
+    Tool::own(spec, Effect::Changes, move |input: Input| remote(COORDINATOR, &name, &input)).to_hand_over()
 }
 
 /// The files that searches find: what may not be read is not found either.
@@ -128,6 +128,8 @@ pub fn nobody_outside() -> Outside {
 
 #[cfg(test)]
 mod tests {
+    use swarm_protocol::toolset::{ProjectFile, ProjectHooks};
+
     use super::*;
 
     fn kit(toolset: &Toolset, env: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
@@ -152,7 +154,7 @@ mod tests {
         let tools = Some(["read", "note", "web_fetch", "frob"].map(str::to_owned).to_vec());
         let env = [("SWARM_ARTIFACTS", "/tmp"), ("http_proxy", "http://127.0.0.1:1")];
         let (_folder, kit) = kit(&Toolset { tools, ..Toolset::default() }, &env);
-        assert_eq!(kit.toolbox.names(), ["read", "note", "web_fetch"]);
+        assert_eq!(kit.toolbox.names(), ["read", "note", "web_fetch", "finish"], "without the last, no work ends");
         assert_eq!(kit.problems, ["there is no tool `frob`"]);
         assert_eq!(kit.context, ["Not everything could be had:\n- there is no tool `frob`"]);
     }
@@ -167,14 +169,16 @@ mod tests {
             schema: serde_json::json!({"type": "object"}),
             reads_only: false,
         };
-        let toolset = Toolset { of_coordinator: vec![offered("submit_plan"), offered("bash")], ..Toolset::default() };
+        let (tools, of_coordinator) = (Some(vec!["ba*".to_owned()]), vec![offered("submit_plan"), offered("bash")]);
+        let toolset = Toolset { tools, of_coordinator, ..Toolset::default() };
         let remote: Remote = Arc::new(|server, tool, input| Ok(format!("{server} {tool} {}", input["text"])));
         let kit = open(&setting, &toolset, Rules::default(), Outside { remote, tools: vec![] }).unwrap();
         let input = serde_json::json!({"text": "x"}).as_object().unwrap().clone();
         let decided = kit.toolbox.decide("submit_plan", &input, &kit.rules, Mode::ReadOnly);
         assert_eq!(decided, Decision::Allow, "it changes nothing here");
         assert_eq!(kit.toolbox.run("submit_plan", &input).unwrap(), "[coordinator] submit_plan \"x\"");
-        assert_eq!(kit.toolbox.names().iter().filter(|name| *name == "bash").count(), 1, "no tool is taken away");
+        let names = ["bash", "bash_output", "bash_kill", "finish", "submit_plan"];
+        assert_eq!(kit.toolbox.names(), names, "it takes the place of no other, and no list takes it away");
     }
 
     #[test]
@@ -182,14 +186,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env: vec![] };
         std::fs::create_dir(folder.path().join(".swarm")).unwrap();
+        std::fs::write(folder.path().join(PROJECT_FILE), "deny = [").unwrap();
         let open = |text: &str| {
-            std::fs::write(folder.path().join(project::FILE), text).unwrap();
-            super::open(&setting, &Toolset::default(), Rules::default(), nobody_outside())
+            let project = Some(ProjectFile { text: text.to_owned(), hooks: ProjectHooks::Run });
+            let toolset = Toolset { project, ..Toolset::default() };
+            super::open(&setting, &toolset, Rules::default(), nobody_outside())
         };
         let kit = open("allow = ['bash']\ndeny = ['read(a)']\n[[hooks]]\nevent = 'Stop'\nrun = 'exit 2'").unwrap();
         assert_eq!((kit.rules.allow.len(), kit.rules.deny.len()), (0, 1));
         assert_eq!(kit.problems, [".swarm/agent.toml may only tighten: it cannot allow `bash`"]);
         assert!(kit.hooks.stop("x", false).refused.is_some());
         assert!(open("deny = [").unwrap_err().starts_with(".swarm/agent.toml"));
+        let none = super::open(&setting, &Toolset::default(), Rules::default(), nobody_outside());
+        assert!(none.is_ok(), "what lies in the worktree is not read");
     }
 }

@@ -1,6 +1,9 @@
-//! What a project itself says of agents that work on it: `.swarm/agent.toml` in its tree. It may only tighten: rules that
-//! ask or deny, and hooks, which can do no more. What it would allow is left out and told; a file that cannot be read
-//! stops the agent before it begins, since nobody knows what it wanted to forbid.
+//! What a project itself says of agents that work on it: `.swarm/agent.toml`. It may only tighten: rules that ask or deny,
+//! and hooks, which refuse, ask and say something, and whose change of a call's input does not count. What it would allow is
+//! left out and told; a file that cannot be read stops the agent before it begins, since nobody knows what it wanted to forbid.
+//!
+//! The coordinator sends the file as it stood before the work. It is never read from the worktree, which may hold what
+//! somebody else made of it: a change that is reviewed, or two that contradict each other.
 //!
 //! ```toml
 //! deny = ["bash(git push *)", "edit(vendor/**)"]
@@ -13,17 +16,11 @@
 //! timeout-s = 10
 //! ```
 
-use std::path::Path;
-
 use serde::Deserialize;
-use swarm_protocol::toolset::{HookEvent, HookSpec};
+use swarm_protocol::toolset::{HookEvent, HookSpec, PROJECT_FILE, ProjectFile, ProjectHooks};
 
 use super::permission::{Rule, RuleError, Rules};
 
-/// Where the file lies, relative to the worktree.
-pub const FILE: &str = ".swarm/agent.toml";
-/// The longest file, in bytes.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Seconds that a hook may take where it does not say.
 const HOOK_SECONDS: u64 = 60;
 /// The most seconds that a hook may take.
@@ -60,19 +57,14 @@ pub struct Project {
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub fn read(root: &Path) -> Result<Project, String> {
-    let path = root.join(FILE);
-    let wrong = |what: String| format!("{FILE}: {what}");
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Project::default()),
-        Err(error) => return Err(wrong(error.to_string())),
-        Ok(facts) if !facts.is_file() || facts.len() > FILE_BYTES_MAX => {
-            return Err(wrong("it is no plain file, or too long".to_owned()));
-        }
-        Ok(_) => {}
+pub fn read(file: Option<&ProjectFile>) -> Result<Project, String> {
+    let Some(file) = file else { return Ok(Project::default()) };
+    let mut project = parse(&file.text).map_err(|what| format!("{PROJECT_FILE}: {what}"))?;
+    match file.hooks {
+        ProjectHooks::Run => {}
+        ProjectHooks::LeftOut => project.hooks.clear(),
     }
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-    parse(&text).map_err(wrong)
+    Ok(project)
 }
 
 fn parse(text: &str) -> Result<Project, String> {
@@ -108,9 +100,17 @@ mod tests {
         for text in ["denny = []", "deny = ['ba sh']", "[[hooks]]\nevent = 'Sometimes'\nrun = 'x'", "deny = 1", "["] {
             assert!(parse(text).is_err(), "{text}");
         }
-        let folder = tempfile::tempdir().unwrap();
-        assert!(read(folder.path()).unwrap().hooks.is_empty());
-        std::fs::create_dir_all(folder.path().join(FILE)).unwrap();
-        assert!(read(folder.path()).unwrap_err().starts_with(FILE));
+        assert!(read(None).unwrap().hooks.is_empty());
+        let broken = ProjectFile { text: "[".to_owned(), hooks: ProjectHooks::LeftOut };
+        assert!(read(Some(&broken)).unwrap_err().starts_with(PROJECT_FILE));
+    }
+
+    #[test]
+    fn who_looks_at_a_result_is_held_to_the_rules_and_runs_no_hooks() {
+        let text = "deny = ['read(key)']\n[[hooks]]\nevent = 'Stop'\nrun = 'x'".to_owned();
+        let kept = |hooks| read(Some(&ProjectFile { text: text.clone(), hooks })).unwrap();
+        let (run, left_out) = (kept(ProjectHooks::Run), kept(ProjectHooks::LeftOut));
+        assert_eq!((run.rules.deny.len(), run.hooks.len()), (1, 1));
+        assert_eq!((left_out.rules.deny.len(), left_out.hooks.len()), (1, 0));
     }
 }

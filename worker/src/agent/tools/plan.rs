@@ -209,7 +209,7 @@ pub fn finish() -> (Tool, Arc<Mutex<Option<Report>>>) {
         *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(input);
         Ok("reported".to_owned())
     });
-    (tool, given)
+    (tool.to_hand_over(), given)
 }
 
 #[cfg(test)]

@@ -19,6 +19,16 @@ pub enum Effect {
     Changes,
 }
 
+/// What a call of a tool is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The work.
+    Work,
+    /// To say how the work ends: a report, a plan, a review. Without such a tool no work can end well, so no list takes it
+    /// away; and what the model says by it no hook rewrites.
+    HandOver,
+}
+
 /// Names all that a call is about to do; over parsed arguments.
 pub type Naming<A> = Box<dyn Fn(&A, &mut dyn FnMut(Act<'_>)) -> Result<(), Refused> + Send + Sync>;
 
@@ -31,6 +41,8 @@ pub struct Tool {
     pub spec: ToolSpec,
     /// What it does to the world.
     pub effect: Effect,
+    /// What it is for.
+    pub purpose: Purpose,
     acts: Acts,
     run: Run,
 }
@@ -50,7 +62,13 @@ impl Tool {
         run: impl Fn(A) -> ToolResult + Send + Sync + 'static,
     ) -> Tool {
         let acts = move |input: &Input, each: &mut dyn FnMut(Act<'_>)| acts(&parse(input)?, each);
-        Tool { spec, effect, acts: Box::new(acts), run: Box::new(move |input| run(parse(input)?)) }
+        let run = move |input: &Input| run(parse(input)?);
+        Tool { spec, effect, purpose: Purpose::Work, acts: Box::new(acts), run: Box::new(run) }
+    }
+
+    /// The same as a tool by which work is handed over.
+    pub fn to_hand_over(self) -> Tool {
+        Tool { purpose: Purpose::HandOver, ..self }
     }
 
     /// A tool within the agent: a list, a note.

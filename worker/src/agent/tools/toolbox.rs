@@ -2,7 +2,7 @@
 
 use swarm_protocol::chat::ToolSpec;
 
-use super::tool::{Effect, Input, Tool};
+use super::tool::{Effect, Input, Purpose, Tool};
 use super::{Refused, ToolResult};
 use crate::agent::permission::{Decision, Mode, Rules};
 
@@ -23,12 +23,14 @@ impl Toolbox {
         }
     }
 
-    /// Leaves only the tools that a list names; `*` at the end of a name stands for any rest. Returns what of the list names
-    /// nothing.
+    /// Leaves only the tools that a list names, and those without which no work ends; `*` at the end of a name stands for any
+    /// rest. Returns what of the list names nothing.
     pub fn keep(&mut self, names: &[String]) -> Vec<String> {
         let idle = names.iter().filter(|name| !self.tools.iter().any(|tool| fits(name, &tool.spec.name)));
         let idle = idle.cloned().collect();
-        self.tools.retain(|tool| names.iter().any(|name| fits(name, &tool.spec.name)));
+        let stays =
+            |tool: &Tool| tool.purpose == Purpose::HandOver || names.iter().any(|name| fits(name, &tool.spec.name));
+        self.tools.retain(stays);
         idle
     }
 
@@ -45,6 +47,11 @@ impl Toolbox {
     /// What a call of a tool does to the world; a tool that does not exist changes nothing.
     pub fn effect(&self, name: &str) -> Effect {
         self.find(name).map_or(Effect::Reads, |tool| tool.effect)
+    }
+
+    /// What a call of a tool is for.
+    pub fn purpose(&self, name: &str) -> Purpose {
+        self.find(name).map_or(Purpose::Work, |tool| tool.purpose)
     }
 
     /// The word of the rules on a call: on all that it is about to do, the strictest counts.
