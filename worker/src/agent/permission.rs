@@ -144,6 +144,13 @@ impl Rule {
             Some(_) => Match::No,
         }
     }
+
+    /// Whether the rule restricts a command, also where options of git stand before what it forbids. Nothing is allowed so:
+    /// in another folder git may find settings that run something.
+    fn restrains(&self, command: &Command) -> Match {
+        let plain = shell::without_options_of_git(command);
+        self.covers(command).max(plain.map_or(Match::No, |command| self.covers(&command)))
+    }
 }
 
 /// Whether a pattern fits a command whose words are not all known.
@@ -230,7 +237,7 @@ impl Rules {
         let mut asks = None;
         for command in &script.commands {
             for (rules, denies) in [(&self.deny, true), (&self.ask, false)] {
-                let hit = rules.iter().map(|rule| (rule.covers(command), rule)).max_by_key(|(covers, _)| *covers);
+                let hit = rules.iter().map(|rule| (rule.restrains(command), rule)).max_by_key(|(covers, _)| *covers);
                 match hit {
                     Some((Match::Yes, rule)) if denies => {
                         return Decision::Deny(format!("rule `{}` denies `{}`", rule.written, words(command)));
@@ -296,11 +303,30 @@ mod tests {
             "env X=1 git push",
             "bash -c 'git push'",
             "$(git push)",
+            "git -C . push",
+            "git --no-pager push",
+            "git -c a=b push",
+            "git -c \"$X\" --git-dir=.git push",
+            "git --attr-source HEAD -P push",
+            "git -c alias.x=push x",
+            "ls | xargs -i git push",
+            "env -a x git push",
+            "flock f -c 'git push'",
         ] {
             assert_eq!(run(&rules, script, Mode::Full), "deny", "{script}");
         }
         assert_eq!(run(&rules, "git pull", Mode::Full), "allow");
+        assert_eq!(run(&rules, "git -C push pull", Mode::Full), "allow");
         assert_eq!(run(&rules, "git $X", Mode::Full), "ask", "it may be a push");
+        assert_eq!(run(&rules, "git -C . $X", Mode::Full), "ask", "it may be a push");
+    }
+
+    #[test]
+    fn what_allows_a_command_of_git_does_not_allow_its_options() {
+        let rules = rules(&["bash(git fetch)"], &[], &["bash(git -C vendor *)"]);
+        assert_eq!(run(&rules, "git fetch origin", Mode::ReadOnly), "allow");
+        assert_eq!(run(&rules, "git -C elsewhere fetch", Mode::ReadOnly), "ask");
+        assert_eq!(run(&rules, "git -C vendor fetch", Mode::ReadOnly), "deny", "as it is written");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is dangerous, and why. A cage makes most of it harmless; what an agent tries all the same, a person wants to know.
 
-use super::unwrap::{GIT_COMMANDS, SHELLS};
+use super::unwrap::{GIT_COMMANDS, GIT_VALUED, SHELLS};
 use super::{Command, Script, Word};
 
 /// The first reason why a script is dangerous.
@@ -253,7 +253,7 @@ fn removal(command: &Command) -> Option<String> {
 fn git(command: &Command) -> Option<String> {
     let mut words = command.known().peekable();
     while let Some(option) = words.next_if(|word| word.starts_with('-')) {
-        if matches!(option, "-C" | "-c" | "--git-dir" | "--work-tree" | "--namespace") {
+        if GIT_VALUED.contains(&option) {
             let value = words.next().unwrap_or_default().to_lowercase();
             let key = value.split('=').next().unwrap_or_default();
             if option == "-c" && (value.contains("=!") || GIT_COMMANDS.iter().any(|suffix| key.ends_with(suffix))) {

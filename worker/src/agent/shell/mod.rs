@@ -21,6 +21,7 @@ mod verdicts;
 
 use tree_sitter::{Node, Parser};
 
+pub use unwrap::without_options_of_git;
 pub use word::Word;
 
 /// The longest script that is read, in bytes.

@@ -16,15 +16,23 @@ pub enum Inner {
 /// Shells, which run their argument behind `-c`, or what is piped into them.
 pub const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh"];
 
-/// A wrapper: its options that take a value, and how many words of its own come before the command.
+/// A wrapper: its options whose value is a word of its own, the letters of those that may have one and then have it attached
+/// (`xargs -i{}`: what follows such an option is the command), and how many words of its own come before the command.
 struct Wrapper {
     name: &'static str,
     valued: &'static [&'static str],
+    attached: &'static str,
     own_words: usize,
 }
 
 const fn wrapper(name: &'static str, valued: &'static [&'static str], own_words: usize) -> Wrapper {
-    Wrapper { name, valued, own_words }
+    Wrapper { name, valued, attached: "", own_words }
+}
+
+impl Wrapper {
+    const fn attaching(self, attached: &'static str) -> Wrapper {
+        Wrapper { attached, ..self }
+    }
 }
 
 const WRAPPERS: &[Wrapper] = &[
@@ -53,38 +61,80 @@ const WRAPPERS: &[Wrapper] = &[
         "xargs",
         &[
             "-I",
-            "-i",
             "-n",
             "-P",
             "-L",
-            "-l",
             "-d",
             "-a",
             "-E",
             "-s",
-            "--replace",
             "--max-args",
             "--max-procs",
-            "--max-lines",
             "--delimiter",
             "--arg-file",
-            "--eof",
             "--max-chars",
+            "--process-slot-var",
         ],
         0,
-    ),
+    )
+    .attaching("eil"),
     wrapper("parallel", &["-j", "--jobs", "-n", "-N", "-I", "--joblog"], 0),
     wrapper("strace", &["-e", "-o", "-p", "-s", "-u", "-E"], 0),
     wrapper("ltrace", &["-e", "-o", "-p"], 0),
     wrapper("chroot", &[], 1),
-    wrapper("unshare", &[], 0),
-    wrapper("nsenter", &["-t", "--target"], 0),
+    wrapper(
+        "unshare",
+        &[
+            "-S",
+            "-G",
+            "-R",
+            "-w",
+            "--setuid",
+            "--setgid",
+            "--root",
+            "--wd",
+            "--map-user",
+            "--map-users",
+            "--map-group",
+            "--map-groups",
+            "--propagation",
+            "--setgroups",
+            "--monotonic",
+            "--boottime",
+        ],
+        0,
+    ),
+    wrapper("nsenter", &["-t", "-S", "-G", "-W", "--target", "--setuid", "--setgid", "--wdns"], 0)
+        .attaching("muinpUCTrw"),
     wrapper("busybox", &[], 0),
     wrapper("toybox", &[], 0),
     wrapper("caffeinate", &["-t", "-w"], 0),
-    wrapper("flock", &["-w", "-E", "--timeout"], 1),
+    wrapper("flock", &["-w", "-E", "--wait", "--timeout", "--conflict-exit-code"], 1),
     wrapper("runuser", &["-u", "-g", "-G"], 0),
-    wrapper("setpriv", &[], 0),
+    wrapper(
+        "setpriv",
+        &[
+            "--ambient-caps",
+            "--apparmor-profile",
+            "--bounding-set",
+            "--egid",
+            "--euid",
+            "--groups",
+            "--inh-caps",
+            "--landlock-access",
+            "--landlock-rule",
+            "--pdeathsig",
+            "--ptracer",
+            "--regid",
+            "--reuid",
+            "--rgid",
+            "--ruid",
+            "--seccomp-filter",
+            "--securebits",
+            "--selinux-label",
+        ],
+        0,
+    ),
     wrapper("systemd-run", &["-p", "-u", "-t", "--unit", "--property"], 0),
 ];
 
@@ -155,6 +205,20 @@ fn is_short(word: &str) -> bool {
     word.len() > 1 && word.starts_with('-') && !word.starts_with("--")
 }
 
+/// Whether an option's value is the next word: `-u X`, `-iu X`, `--unset X` and, cut short, `--uns X`, but not `-uX` or
+/// `--unset=X`.
+fn takes_next(option: &str, valued: &[&str], attached: &str) -> bool {
+    if option.starts_with("--") {
+        return option.len() > 2 && valued.iter().any(|known| known.starts_with(option));
+    }
+    let is_valued =
+        |letter: char| valued.iter().any(|known| known.strip_prefix('-') == Some(letter.to_string().as_str()));
+    // The first letter that has a value takes the rest of the word for it.
+    let mut letters = option.char_indices().skip(1);
+    let first = letters.find(|(_, letter)| is_valued(*letter) || attached.contains(*letter));
+    first.is_some_and(|(at, letter)| is_valued(letter) && at + letter.len_utf8() == option.len())
+}
+
 fn wrapped(command: &Command, wrapper: &Wrapper) -> Inner {
     let mut at = 1;
     let mut own = wrapper.own_words;
@@ -166,18 +230,25 @@ fn wrapped(command: &Command, wrapper: &Wrapper) -> Inner {
         }
         let option = text.starts_with('-') && text.len() > 1;
         if option {
-            at += 1 + usize::from(wrapper.valued.contains(&text));
+            at += 1 + usize::from(takes_next(text, wrapper.valued, wrapper.attached));
         } else if text.contains('=') && matches!(wrapper.name, "sudo" | "doas") {
             at += 1;
         } else if own > 0 {
             own -= 1;
             at += 1;
+            // `flock FILE -c SCRIPT` is no command of words.
+            if let ("flock", Some("-c" | "--command")) = (wrapper.name, command.words.get(at).map(Word::text)) {
+                return scripts(command.words.get(at + 1).map(|word| word.text().to_owned()));
+            }
         } else {
             break;
         }
     }
     commands(command, &command.words[(at + own).min(command.words.len())..])
 }
+
+/// Options of `env` whose value is a word of its own.
+const ENV_VALUED: &[&str] = &["-u", "-C", "-a", "--unset", "--chdir", "--argv0"];
 
 /// `env [options] [NAME=VALUE…] command`.
 fn env(command: &Command) -> Inner {
@@ -189,12 +260,11 @@ fn env(command: &Command) -> Inner {
             "-S" | "--split-string" => {
                 return scripts(command.words.get(at + 1).map(|_| joined(&command.words[at + 1..])));
             }
-            "-u" | "-C" | "--unset" | "--chdir" => at += 2,
             _ if text.starts_with("-S") || text.starts_with("--split-string=") => {
                 let script = text.trim_start_matches("--split-string=").trim_start_matches("-S");
                 return scripts([format!("{script} {}", joined(&command.words[at + 1..]))]);
             }
-            _ if text.starts_with('-') => at += 1,
+            _ if text.starts_with('-') => at += 1 + usize::from(takes_next(text, ENV_VALUED, "S")),
             _ => match text.split_once('=') {
                 Some((name, _)) => {
                     assigns.push(name.to_owned());
@@ -245,6 +315,8 @@ fn git(command: &Command) -> Inner {
         let key = key.to_lowercase();
         if let Some(script) = value.strip_prefix('!') {
             found.push(script.to_owned());
+        } else if key.starts_with("alias.") {
+            found.push(format!("git {value}"));
         } else if GIT_COMMANDS.iter().any(|suffix| key.ends_with(suffix)) {
             found.push(value.to_owned());
         }
@@ -263,6 +335,26 @@ fn git(command: &Command) -> Inner {
         }
     }
     scripts(found)
+}
+
+/// Git's own options, before its subcommand, whose value is a word of its own.
+///
+/// Source: git(1), OPTIONS.
+pub const GIT_VALUED: &[&str] =
+    &["-C", "-c", "--git-dir", "--work-tree", "--namespace", "--config-env", "--attr-source", "--super-prefix"];
+
+/// A command of git without the options between `git` and its subcommand; `None` where none stand there.
+pub fn without_options_of_git(command: &Command) -> Option<Command> {
+    let is_git = command.name() == Some("git");
+    let mut at = 1;
+    while let Some(option) = command.words.get(at).and_then(Word::literal).filter(|word| word.starts_with('-')) {
+        at += 1 + usize::from(GIT_VALUED.contains(&option));
+    }
+    if !is_git || at == 1 {
+        return None;
+    }
+    let words = command.words.iter().take(1).chain(command.words.iter().skip(at)).cloned().collect();
+    Some(Command { words, ..command.clone() })
 }
 
 /// Keys of git's configuration whose values git runs.
