@@ -85,11 +85,18 @@ fn of_coordinator(offered: &OfferedTool, remote: &Remote) -> Tool {
     Tool::own(spec, Effect::Changes, move |input: Input| remote(COORDINATOR, &name, &input)).to_hand_over()
 }
 
-/// The files that searches find: what may not be read is not found either.
+/// The files that searches find: what may not be read, or not without asking, is not found either. Where all reading is asked
+/// about, so is each search as a whole.
 fn visible(setting: &Setting, rules: &Rules) -> Tree {
     let rules = rules.clone();
-    let denied = move |path: &str| matches!(rules.decide("read", &Act::Read(path), Mode::Full), Decision::Deny(_));
-    Tree::new(&setting.root, Arc::new(denied))
+    let read = move |path: &str| rules.decide("read", &Act::Read(path), Mode::Full);
+    let is_asked_about = matches!(read("."), Decision::Ask(_));
+    let hidden = move |path: &str| match read(path) {
+        Decision::Allow => false,
+        Decision::Ask(_) => !is_asked_about,
+        Decision::Deny(_) => true,
+    };
+    Tree::new(&setting.root, Arc::new(hidden))
 }
 
 /// The tools that need nobody else.
@@ -131,6 +138,7 @@ mod tests {
     use swarm_protocol::toolset::{ProjectFile, ProjectHooks};
 
     use super::*;
+    use crate::agent::permission::Rule;
 
     fn kit(toolset: &Toolset, env: &[(&str, &str)]) -> (tempfile::TempDir, Kit) {
         let folder = tempfile::tempdir().unwrap();
@@ -157,6 +165,26 @@ mod tests {
         assert_eq!(kit.toolbox.names(), ["read", "note", "web_fetch", "finish"], "without the last, no work ends");
         assert_eq!(kit.problems, ["there is no tool `frob`"]);
         assert_eq!(kit.context, ["Not everything could be had:\n- there is no tool `frob`"]);
+    }
+
+    #[test]
+    fn searches_find_nothing_that_would_be_asked_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env: vec![] };
+        for name in ["open", "asked", "denied"] {
+            std::fs::write(folder.path().join(name), "needle\n").unwrap();
+        }
+        let found = |ask: &[&str], deny: &[&str]| {
+            let all = |rules: &[&str]| rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect();
+            let rules = Rules { allow: vec![], ask: all(ask), deny: all(deny) };
+            let kit = open(&setting, &Toolset::default(), rules, nobody_outside()).unwrap();
+            let input = serde_json::json!({"pattern": "needle"}).as_object().unwrap().clone();
+            let said = kit.toolbox.run("grep", &input).unwrap();
+            ["open", "asked", "denied"].into_iter().filter(|name| said.contains(name)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[], &[]).len(), 3);
+        assert_eq!(found(&["read(asked)"], &["read(denied)"]), ["open"]);
+        assert_eq!(found(&["read"], &["read(denied)"]), ["open", "asked"], "the search was asked about");
     }
 
     #[test]

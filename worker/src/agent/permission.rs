@@ -3,7 +3,8 @@
 //!
 //! A rule is `tool` or `tool(pattern)`: for `bash` the pattern is the beginning of a command (`git push`, `cargo test *`,
 //! `*` for any words), for tools that touch files a glob below the worktree, for `web_fetch` a host, where `*.` stands for
-//! any name in front. The tool's name may end with `*`.
+//! any name in front. The tool's name may end with `*`. What asks or denies reaches further than what allows: there `edit`
+//! and `write` speak of whatever changes a file, `read` of whatever looks at one, and options of git's own are passed over.
 
 use globset::{Glob, GlobMatcher};
 
@@ -124,15 +125,28 @@ impl Rule {
         }
     }
 
-    /// Whether the rule speaks of an act that is no script.
+    /// Whether the rule allows an act that is no script.
     fn speaks_of(&self, tool: &str, act: &Act<'_>) -> bool {
-        let covered = match (&self.pattern, act) {
+        self.names(tool) && self.fits(act)
+    }
+
+    /// Whether the rule restricts an act that is no script: what may not be edited may not be patched either.
+    fn restricts(&self, tool: &str, act: &Act<'_>) -> bool {
+        let speaks_for_it = match act {
+            Act::Write(_) => self.names("edit") || self.names("write"),
+            Act::Read(_) => self.names("read"),
+            Act::Run(_) | Act::Fetch(_) | Act::Own | Act::Foreign => false,
+        };
+        (speaks_for_it || self.names(tool)) && self.fits(act)
+    }
+
+    fn fits(&self, act: &Act<'_>) -> bool {
+        match (&self.pattern, act) {
             (None, _) => true,
             (Some(Pattern::Path(glob)), Act::Read(path) | Act::Write(path)) => glob.is_match(path),
             (Some(Pattern::Host(pattern)), Act::Fetch(host)) => is_host(pattern, &host.to_lowercase()),
             (Some(_), _) => false,
-        };
-        self.names(tool) && covered
+        }
     }
 
     /// Whether the rule speaks of a command.
@@ -215,7 +229,7 @@ impl Rules {
             return self.script(&shell::read(script), mode);
         }
         let first =
-            |rules: &[Rule]| rules.iter().find(|rule| rule.speaks_of(tool, act)).map(|rule| rule.written.clone());
+            |rules: &[Rule]| rules.iter().find(|rule| rule.restricts(tool, act)).map(|rule| rule.written.clone());
         if let Some(rule) = first(&self.deny) {
             return Decision::Deny(format!("rule `{rule}` denies it"));
         }
@@ -227,7 +241,7 @@ impl Rules {
             return Decision::Ask(format!("rule `{rule}` wants it asked"));
         }
         let asks = matches!(act, Act::Fetch(_) | Act::Foreign) && mode != Mode::Full;
-        match asks && first(&self.allow).is_none() {
+        match asks && !self.allow.iter().any(|rule| rule.speaks_of(tool, act)) {
             true => Decision::Ask(format!("no rule allows `{tool}`")),
             false => Decision::Allow,
         }
@@ -381,6 +395,20 @@ mod tests {
         assert_eq!(decide("web_fetch", Act::Fetch("example.org")), "ask");
         assert_eq!(decide("mcp__docs__find", Act::Foreign), "allow");
         assert_eq!(decide("mcp__other__find", Act::Foreign), "ask");
+    }
+
+    #[test]
+    fn what_may_not_be_edited_or_read_may_not_be_by_any_tool() {
+        let rules = rules(&["mcp__x__*"], &["read(keys/**)"], &["edit(vendor/**)", "read(secret)", "glob"]);
+        let decide = |tool: &str, act| word(&rules.decide(tool, &act, Mode::Full));
+        for tool in ["edit", "write", "multi_edit", "apply_patch", "notebook_edit"] {
+            assert_eq!(decide(tool, Act::Write("vendor/a")), "deny", "{tool}");
+            assert_eq!(decide(tool, Act::Write("src/a")), "allow", "{tool}");
+        }
+        assert_eq!(decide("diagnostics", Act::Read("secret")), "deny");
+        assert_eq!(decide("repo_map", Act::Read("keys/a")), "ask");
+        assert_eq!(decide("edit", Act::Write("secret")), "allow", "what is written only is not read");
+        assert_eq!((decide("glob", Act::Read(".")), decide("grep", Act::Read("."))), ("deny", "allow"));
     }
 
     #[test]
