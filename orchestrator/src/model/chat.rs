@@ -310,6 +310,14 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_behind_the_name_of_a_tool_executes_nothing() {
+        for finish in ["content_filter", "insufficient_system_resource"] {
+            let reply = streamed(&[fragment(Some(0), "i", "a", "")], &[finish]).unwrap();
+            assert!(matches!(reply.calls().next().unwrap().arguments, Arguments::Broken { .. }), "{finish}");
+        }
+    }
+
+    #[test]
     fn an_end_without_a_reason_was_cut_off() {
         assert_eq!(streamed(&[json!({ "content": "x" })], &[]), Err(DecodeError::Truncated));
     }

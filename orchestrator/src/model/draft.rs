@@ -25,14 +25,24 @@ pub struct OpenCall {
 impl OpenCall {
     /// The call, `position`-th of its answer. Nothing at all stands for no arguments, unless the answer was cut off there.
     pub fn close(self, position: usize, stop: &Stop) -> ToolCall {
-        let cut = matches!(stop, Stop::OutputMax | Stop::ContextFull);
         let arguments = match self.arguments.trim() {
-            "" if cut => broken(String::new(), "the answer was cut off before the arguments came".to_owned()),
+            "" if cuts_off(stop) => {
+                broken(String::new(), "the answer was cut off before the arguments came".to_owned())
+            }
             "" => Arguments::Object(Map::new()),
             text => arguments(text),
         };
         let id = if self.id.is_empty() { format!("call_{position}") } else { self.id };
         ToolCall { id, name: self.name, arguments, proof: self.proof }
+    }
+}
+
+/// Whether an answer may have ended in the middle of what it was about to say: wherever it did not end of its own accord.
+/// The only place that decides it.
+pub fn cuts_off(stop: &Stop) -> bool {
+    match stop {
+        Stop::End | Stop::Calls | Stop::Sequence => false,
+        Stop::OutputMax | Stop::ContextFull | Stop::Pause | Stop::Refusal | Stop::Other(_) => true,
     }
 }
 
@@ -126,7 +136,9 @@ mod tests {
     #[test]
     fn nothing_is_no_arguments_unless_the_answer_was_cut_off() {
         assert_eq!(closed("", Stop::End), Arguments::Object(Map::new()));
-        assert!(matches!(closed("", Stop::OutputMax), Arguments::Broken { .. }));
+        for cut in [Stop::OutputMax, Stop::ContextFull, Stop::Pause, Stop::Refusal, Stop::Other("x".to_owned())] {
+            assert!(matches!(closed("", cut.clone()), Arguments::Broken { .. }), "{cut:?}");
+        }
     }
 
     #[test]

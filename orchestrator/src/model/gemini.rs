@@ -61,9 +61,8 @@ impl Stream {
 
     pub fn finish(mut self) -> Result<Reply, DecodeError> {
         let Some(stop) = self.finish.take() else { return Err(DecodeError::Truncated) };
-        let cut = matches!(stop, Stop::OutputMax | Stop::Refusal | Stop::Other(_));
         match self.pieces.take() {
-            Some(pieces) if cut => {
+            Some(pieces) if draft::cuts_off(&stop) => {
                 let reason = "the answer was cut off before the arguments were whole".to_owned();
                 let arguments = draft::broken(pieces.arguments.to_string(), reason);
                 self.push_call(String::new(), pieces.name, arguments, pieces.proof);

@@ -1,6 +1,6 @@
 //! Calls that small models write as prose: fenced JSON, bare JSON, `<tool_call>` and `<function=…>` tags. A call is taken
-//! only when it is all that the message says, names a tool that exists and has an object for arguments; anything less is
-//! text.
+//! only when it is all that the message says, names a tool that exists and has an object for arguments, each of them whole;
+//! anything less is text.
 
 use serde_json::{Map, Value};
 
@@ -71,7 +71,9 @@ fn tagged(text: &str) -> Option<Value> {
     let mut arguments = Map::new();
     for part in body.split("<parameter=").skip(1) {
         let (key, value) = part.split_once('>')?;
-        let value = value.split("</parameter>").next()?.trim_matches('\n');
+        // A value without its end was cut off.
+        let (value, _) = value.split_once("</parameter>")?;
+        let value = value.trim_matches('\n');
         let value = match serde_json::from_str::<Value>(value) {
             Ok(scalar) if !scalar.is_string() => scalar,
             _ => Value::from(value),
@@ -134,6 +136,8 @@ mod tests {
             r#"{"name": "serde", "version": "1"}"#,
             "```rust\nfn main() {}\n```",
             "<tool_call>{\"name\": \"read\"",
+            "<function=read><parameter=path>a/half",
+            "<tool_call><function=read><parameter=path>a</parameter><parameter=from>1</function></tool_call>",
         ] {
             assert_eq!(names(text), Vec::<String>::new(), "{text}");
         }
