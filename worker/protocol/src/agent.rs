@@ -140,7 +140,7 @@ pub enum AgentNote {
         /// In the order of the calls.
         results: Vec<CallResult>,
     },
-    /// The model was told something beside the results: a hint, a warning.
+    /// Something was said beside the results: to the model a hint or a warning, to people what a hook has for them.
     Told {
         /// What.
         text: String,

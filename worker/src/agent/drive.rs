@@ -9,6 +9,7 @@ use swarm_protocol::agent::{AgentJob, AgentNote, AgentStatus, CallResult, Envelo
 use swarm_protocol::chat::{Arguments, Message, ModelRequest, ToolCall, ToolStatus, UserPart};
 
 use super::calls::{self, Decided, Gate};
+use super::hooks::Verdict;
 use super::outside::Outside;
 use super::permission::Decision;
 use super::report::{self, Reported, words_only};
@@ -38,20 +39,24 @@ pub struct Driver<'a, O> {
 /// What running some calls came to.
 #[derive(Default)]
 struct Acted {
+    /// Of those that were run or refused; the rest was interrupted.
     outcomes: Vec<Outcome>,
     /// A hook ends the conversation; why.
     stop: Option<String>,
+    /// What hooks have to say to people.
+    messages: Vec<String>,
 }
 
 impl<O: Outside> Driver<'_, O> {
     /// Runs the conversation to its end.
     pub fn drive(&self) -> Envelope {
         let begun = self.gate.hooks.session_start("startup");
+        self.say(&begun.messages);
         let envelope = match begun.stop {
             Some(why) => stopped(why, 0),
             None => self.converse(&begun.context),
         };
-        self.gate.hooks.session_end(envelope.status.name());
+        self.say(&self.gate.hooks.session_end(envelope.status.name()).messages);
         envelope
     }
 
@@ -71,29 +76,34 @@ impl<O: Outside> Driver<'_, O> {
                 Next::Ask => turns.hear(self.ask(turns.messages().to_vec())),
                 Next::SumUp => {
                     let messages = turns.to_sum_up();
-                    self.gate.hooks.before_compaction();
+                    self.say(&self.gate.hooks.before_compaction().messages);
                     self.outside.note(AgentNote::SummedUp { messages: messages.len() });
                     turns.hear(self.ask(messages))
                 }
                 Next::Act(calls) => {
                     let acted = self.act(&calls);
-                    if let Some(why) = acted.stop {
-                        self.note(&calls, &acted.outcomes);
-                        return stopped(why, turns.turns());
-                    }
-                    if let Some(report) = self.report(&acted.outcomes) {
-                        match self.may_end(&report.summary, sent_on) {
-                            Ok(()) => {
-                                self.note(&calls, &acted.outcomes);
-                                return report::envelope(report, turns.turns());
+                    self.say(&acted.messages);
+                    let report = self.report(&acted.outcomes).filter(|_| !turns.left_some_out());
+                    let end = match (acted.stop, report) {
+                        (Some(why), _) => Some(stopped(why, turns.turns())),
+                        (None, Some(report)) => match self.may_end(&report.summary, sent_on) {
+                            Ok(()) => Some(report::envelope(report, turns.turns())),
+                            Err(why) => {
+                                sent_on = true;
+                                self.tell(&mut turns, why);
+                                None
                             }
-                            Err(why) => self.tell(&mut turns, why),
-                        }
-                        sent_on = true;
-                    }
+                        },
+                        (None, None) => None,
+                    };
                     // What people say stands in the transcript already: it came through the coordinator.
                     self.outside.hints().into_iter().for_each(|hint| drop(turns.hear(Input::Hint(hint))));
-                    turns.hear(Input::Results(acted.outcomes))
+                    let next = turns.hear(Input::Results(acted.outcomes));
+                    if let Some(envelope) = end {
+                        self.note_results(turns.messages(), &mut noted);
+                        return envelope;
+                    }
+                    next
                 }
                 Next::End(Ending::Done(words)) => match self.may_end(&words, sent_on) {
                     Ok(()) => return words_only(words, turns.turns()),
@@ -116,9 +126,15 @@ impl<O: Outside> Driver<'_, O> {
         turns.hear(Input::Hint(text));
     }
 
+    /// Notes for people what hooks have to say to them.
+    fn say(&self, messages: &[String]) {
+        messages.iter().for_each(|text| self.outside.note(AgentNote::Told { text: format!("a hook says: {text}") }));
+    }
+
     /// Whether hooks let the model end its work; the error is for the model.
     fn may_end(&self, words: &str, sent_on: bool) -> Result<(), String> {
         let verdict = self.gate.hooks.stop(words, sent_on);
+        self.say(&verdict.messages);
         match (verdict.stop, verdict.refused) {
             (None, Some(why)) => Err(why),
             _ => Ok(()),
@@ -140,17 +156,21 @@ impl<O: Outside> Driver<'_, O> {
         }
     }
 
-    /// The report that ends the work. One beside a call that failed is none: it was written before the failure was known.
+    /// The report that ends the work. One beside a call that failed, or could not be run at all, is none: it was written before
+    /// the failure was known.
     fn report(&self, outcomes: &[Outcome]) -> Option<super::tools::plan::Report> {
         let report = report::take(self.reported)?;
         outcomes.iter().all(|outcome| outcome.status == ToolStatus::Ok).then_some(report)
     }
 
-    /// Runs calls in their order; neighbours that only look run beside each other.
+    /// Runs calls in their order; neighbours that only look run beside each other. Once a hook ends it all, nothing more is run.
     fn act(&self, calls: &[ToolCall]) -> Acted {
         let mut acted = Acted::default();
         let mut looks: Vec<(&ToolCall, Decided)> = Vec::new();
         for call in calls {
+            if acted.stop.is_some() {
+                break;
+            }
             let Arguments::Object(input) = &call.arguments else {
                 acted.outcomes.push(failed(call, "the arguments are not whole".to_owned()));
                 continue;
@@ -158,6 +178,9 @@ impl<O: Outside> Driver<'_, O> {
             let effect = self.gate.toolbox.effect(&call.name);
             if effect == Effect::Changes {
                 self.look(&mut looks, &mut acted);
+                if acted.stop.is_some() {
+                    break;
+                }
             }
             match (self.permit(call, input, &mut acted), effect) {
                 (Err(why), _) => acted.outcomes.push(failed(call, format!("not allowed: {why}"))),
@@ -169,9 +192,12 @@ impl<O: Outside> Driver<'_, O> {
         acted
     }
 
-    /// Runs calls beside each other that change nothing.
+    /// Runs calls beside each other that change nothing, until a hook ends it all.
     fn look(&self, looks: &mut Vec<(&ToolCall, Decided)>, acted: &mut Acted) {
         for some in looks.chunks(BESIDE_MAX) {
+            if acted.stop.is_some() {
+                break;
+            }
             if let [(call, decided)] = some {
                 acted.take(run(&self.gate, call, decided));
                 continue;
@@ -186,7 +212,7 @@ impl<O: Outside> Driver<'_, O> {
                 for (call, thread) in running {
                     let ran = thread.map_err(|error| format!("it could not be started: {error}"));
                     let ran = ran.and_then(|thread| thread.join().map_err(|_| panicked()));
-                    acted.take(ran.unwrap_or_else(|why| (failed(call, why), None)));
+                    acted.take(ran.unwrap_or_else(|why| (failed(call, why), Verdict::default())));
                 }
             });
         }
@@ -196,7 +222,7 @@ impl<O: Outside> Driver<'_, O> {
     /// The word of rules and hooks, or a person's where they want one; the error is for the model.
     fn permit(&self, call: &ToolCall, input: &ToolInput, acted: &mut Acted) -> Result<Decided, String> {
         let decided = calls::decide(&self.gate, &call.name, input);
-        acted.stop = acted.stop.take().or_else(|| decided.verdict.stop.clone());
+        acted.hear(decided.verdict.clone());
         match &decided.decision {
             Decision::Allow => Ok(decided),
             Decision::Deny(why) => Err(why.clone()),
@@ -225,30 +251,23 @@ impl<O: Outside> Driver<'_, O> {
         }
         *noted = messages.len();
     }
-
-    fn note(&self, calls: &[ToolCall], outcomes: &[Outcome]) {
-        let result = |call: &ToolCall| {
-            let outcome = outcomes.iter().find(|outcome| outcome.call == call.id)?;
-            Some(CallResult {
-                call: call.id.clone(),
-                tool: call.name.clone(),
-                content: outcome.content.clone(),
-                status: outcome.status,
-            })
-        };
-        self.outside.note(AgentNote::Results { results: calls.iter().filter_map(result).collect() });
-    }
 }
 
 impl Acted {
-    fn take(&mut self, (outcome, stop): (Outcome, Option<String>)) {
+    fn take(&mut self, (outcome, verdict): (Outcome, Verdict)) {
         self.outcomes.push(outcome);
-        self.stop = self.stop.take().or(stop);
+        self.hear(verdict);
+    }
+
+    /// Keeps what hooks said that concerns more than one call.
+    fn hear(&mut self, verdict: Verdict) {
+        self.stop = self.stop.take().or(verdict.stop);
+        self.messages.extend(verdict.messages);
     }
 }
 
-/// Runs one call; a tool that panics has failed, and nothing else has. Also gives a hook's word that all is to end.
-fn run(gate: &Gate<'_>, call: &ToolCall, decided: &Decided) -> (Outcome, Option<String>) {
+/// Runs one call; a tool that panics has failed, and nothing else has. Also gives what hooks said behind it.
+fn run(gate: &Gate<'_>, call: &ToolCall, decided: &Decided) -> (Outcome, Verdict) {
     match catch_unwind(AssertUnwindSafe(|| calls::run(gate, &call.name, decided))) {
         Ok((result, verdict)) => {
             let (text, status) = match result {
@@ -256,9 +275,9 @@ fn run(gate: &Gate<'_>, call: &ToolCall, decided: &Decided) -> (Outcome, Option<
                 Err(refused) => (refused.0, ToolStatus::Error),
             };
             let content = bounded(&text, RESULT_BYTES_MAX);
-            (Outcome { call: call.id.clone(), content, status }, verdict.stop)
+            (Outcome { call: call.id.clone(), content, status }, verdict)
         }
-        Err(_) => (failed(call, panicked()), None),
+        Err(_) => (failed(call, panicked()), Verdict::default()),
     }
 }
 
@@ -299,11 +318,12 @@ mod tests {
     use serde_json::{Map, Value, json};
     use swarm_protocol::agent::{AgentLimits, AgentMode, AgentRules};
     use swarm_protocol::chat::{AssistantPart, Dialect, Reply, Stop, Usage};
-    use swarm_protocol::toolset::Toolset;
+    use swarm_protocol::toolset::{HookEvent, HookSpec, Toolset};
 
     use super::*;
     use crate::agent::hooks::Hooks;
     use crate::agent::permission::{Mode, Rule, Rules};
+    use crate::agent::setting::Setting;
     use crate::agent::tools::tool::{Tool, spec};
     use crate::agent::tools::{Refused, Toolbox, plan};
 
@@ -351,6 +371,10 @@ mod tests {
     }
 
     fn drive(answers: Vec<Vec<AssistantPart>>, turns: u32) -> (Envelope, Stage) {
+        drive_with(&Hooks::default(), answers, turns)
+    }
+
+    fn drive_with(hooks: &Hooks, answers: Vec<Vec<AssistantPart>>, turns: u32) -> (Envelope, Stage) {
         let job = AgentJob {
             worktree: PathBuf::from("/"),
             scratch: PathBuf::from("/tmp"),
@@ -371,8 +395,7 @@ mod tests {
             finish,
         ]);
         let rules = Rules { ask: vec![Rule::parse("asked").unwrap()], ..Rules::default() };
-        let hooks = Hooks::default();
-        let gate = Gate { toolbox: &toolbox, hooks: &hooks, rules: &rules, mode: Mode::WorkspaceWrite };
+        let gate = Gate { toolbox: &toolbox, hooks, rules: &rules, mode: Mode::WorkspaceWrite };
         let stage = Stage {
             answers: Mutex::new(answers.into()),
             asked: Mutex::default(),
@@ -437,13 +460,65 @@ mod tests {
         }
     }
 
+    fn report(id: &str) -> AssistantPart {
+        let arguments = json!({"status": "done", "summary": "s", "evidence": ["e"]});
+        let arguments = Arguments::Object(arguments.as_object().unwrap().clone());
+        AssistantPart::Call(ToolCall { id: id.to_owned(), name: "finish".to_owned(), arguments, proof: None })
+    }
+
+    /// What was noted: each result as its call's id and content, and what was told.
+    fn noted(stage: Stage) -> Vec<String> {
+        let noted = stage.noted.into_inner().unwrap().into_iter();
+        let lines = noted.flat_map(|note| match note {
+            AgentNote::Results { results } => {
+                results.iter().map(|result| format!("{}: {}", result.call, result.content)).collect()
+            }
+            AgentNote::Told { text } => vec![text],
+            AgentNote::SummedUp { .. } => vec![],
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn a_report_beside_a_call_that_could_not_be_run_is_none() {
+        for (name, how) in [("change", "broken"), ("unknown", "works")] {
+            let beside = call("2".to_owned(), name, how);
+            let (envelope, stage) = drive(vec![vec![report("1"), beside], vec![report("3")]], 10);
+            assert_eq!((envelope.status, envelope.turns), (AgentStatus::Done, 2), "{name} {how}");
+            let noted = noted(stage);
+            assert!(noted.len() == 3 && noted[1].starts_with("2: ") && noted[2] == "3: reported", "{noted:?}");
+        }
+    }
+
+    #[test]
+    fn what_hooks_say_to_people_is_noted_and_an_end_of_all_ends_at_once() {
+        let hook = |event, matcher: &str, run: &str| HookSpec {
+            event,
+            matcher: Some(matcher.to_owned()),
+            run: run.to_owned(),
+            timeout_ms: 20_000,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
+        let end = r#"echo '{"continue":false,"stopReason":"enough","systemMessage":"look here"}'"#;
+        let count = "echo x >> ran";
+        for (event, first) in [(HookEvent::PreToolUse, "asked"), (HookEvent::PostToolUse, "change")] {
+            let hooks = vec![hook(event, first, end), hook(HookEvent::PostToolUse, "look|change", count)];
+            let calls = [("1", first), ("2", "change"), ("3", "look")];
+            let calls = calls.map(|(id, name)| call(id.to_owned(), name, "works")).to_vec();
+            let (envelope, stage) = drive_with(&Hooks::new(setting.clone(), hooks, vec![]), vec![calls], 10);
+            assert_eq!((envelope.status, envelope.detail.as_str()), (AgentStatus::Stopped, "enough"));
+            let noted = noted(stage);
+            assert_eq!(noted[0], "a hook says: look here");
+            assert!(noted[2..].iter().all(|line| line.contains("interrupted")) && noted.len() == 4, "{noted:?}");
+        }
+        let ran = std::fs::read_to_string(folder.path().join("ran")).unwrap();
+        assert_eq!(ran.lines().count(), 1, "only the call that a hook stopped behind was run");
+    }
+
     #[test]
     fn a_report_ends_the_work_unless_a_call_beside_it_failed() {
-        let report = |id: &str| {
-            let arguments = json!({"status": "done", "summary": "s", "evidence": ["e"]});
-            let arguments = Arguments::Object(arguments.as_object().unwrap().clone());
-            AssistantPart::Call(ToolCall { id: id.to_owned(), name: "finish".to_owned(), arguments, proof: None })
-        };
         let (envelope, stage) = drive(
             vec![vec![call("1".to_owned(), "change", "fails"), report("2")], vec![report("3")], vec![report("4")]],
             10,

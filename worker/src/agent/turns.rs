@@ -165,6 +165,11 @@ impl Turns {
         compact::request(&self.messages[..keep_from])
     }
 
+    /// Whether calls run of an answer whose others could not be run: half-written ones, or of tools that do not exist.
+    pub fn left_some_out(&self) -> bool {
+        matches!(&self.state, State::Acting { answered, .. } if !answered.is_empty())
+    }
+
     /// Tokens in and out so far.
     pub fn used(&self) -> u64 {
         self.used
