@@ -342,7 +342,11 @@ impl Conversation<'_> {
         told: &mpsc::Sender<ToAgent>,
         held: &mut Held,
     ) -> Option<Pending> {
-        if let Some(Recorded { by, dialect, reply, hints }) = self.recorded.pop_front() {
+        if let Some(why) = self.recorded.front_mut().and_then(|recorded| recorded.too_long.take()) {
+            self.too_long(id, why, told, held).await;
+            return None;
+        }
+        if let Some(Recorded { by, dialect, reply, hints, .. }) = self.recorded.pop_front() {
             held.given_again += 1;
             for text in hints {
                 self.keep(Entry::Hint { text: text.clone() }, held).await;
@@ -360,6 +364,12 @@ impl Conversation<'_> {
             let mut hear = |delta| drop(heard.send(delta));
             (id, Came::Model(broker.ask(&caller, request, &mut hear).await))
         }))
+    }
+
+    /// Tells the agent that its conversation is too long: it may ask in a shorter one.
+    async fn too_long(&mut self, id: u64, why: String, told: &mpsc::Sender<ToAgent>, held: &mut Held) {
+        self.keep(Entry::TooLong { why: why.clone() }, held).await;
+        tell(told, ToAgent::TooLong { id, why });
     }
 
     /// Begins to call a tool of a server that the task names; the agent's own gate has decided on the call, and is believed
@@ -415,6 +425,7 @@ impl Conversation<'_> {
                 self.keep(Entry::Answer { by: model, dialect, reply: reply.clone() }, held).await;
                 tell(told, ToAgent::Reply { id, dialect, reply });
             }
+            Err(error) if error.is_too_long() => self.too_long(id, error.to_string(), told, held).await,
             Err(error) => {
                 let why = error.to_string();
                 self.keep(Entry::Unanswered { why: why.clone() }, held).await;

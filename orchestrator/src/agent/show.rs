@@ -51,6 +51,7 @@ pub fn entry(entry: &Entry) -> String {
             let answer = answer.as_deref().unwrap_or("(nobody is here)");
             format!("── asked a person ──\n{}{}", shortened(text, "  ? ", 8), shortened(answer, "  > ", 8))
         }
+        Entry::TooLong { why } => format!("── the conversation is too long ──\n{}", shortened(why, "  ! ", 8)),
         Entry::Unanswered { why } => format!("── the model could not be asked ──\n{}", shortened(why, "  ! ", 8)),
         Entry::Ended { envelope } => ended(envelope),
     }

@@ -95,6 +95,11 @@ pub enum Entry {
         /// The answer; `None` when nobody was there.
         answer: Option<String>,
     },
+    /// The conversation was longer than the model takes; what comes next is asked of it in a shorter one.
+    TooLong {
+        /// The provider's words.
+        why: String,
+    },
     /// The model could not be asked.
     Unanswered {
         /// Why.
@@ -184,6 +189,8 @@ pub struct Recorded {
     pub reply: Reply,
     /// What people had said until then, since the answer before.
     pub hints: Vec<String>,
+    /// The model was asked this in a conversation that was too long, before: that is said first, once more.
+    pub too_long: Option<String>,
 }
 
 /// Whether a conversation came to its end.
@@ -197,13 +204,20 @@ pub fn recorded(entries: &[Entry], begun: &Entry) -> VecDeque<Recorded> {
     if entries.first() != Some(begun) {
         return VecDeque::new();
     }
-    let (mut answers, mut hints) = (VecDeque::new(), vec![]);
+    let (mut answers, mut hints, mut too_long) = (VecDeque::new(), vec![], None);
     for entry in entries {
         match entry {
             Entry::Hint { text } => hints.push(text.clone()),
+            Entry::TooLong { why } => too_long = Some(why.clone()),
             Entry::Answer { by, dialect, reply } => {
                 let (by, dialect, reply) = (by.clone(), *dialect, reply.clone());
-                answers.push_back(Recorded { by, dialect, reply, hints: std::mem::take(&mut hints) });
+                answers.push_back(Recorded {
+                    by,
+                    dialect,
+                    reply,
+                    hints: std::mem::take(&mut hints),
+                    too_long: too_long.take(),
+                });
             }
             _ => {}
         }
@@ -250,6 +264,15 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_too_long_is_so_once_more_before_its_summary_is_given() {
+        let too_long = Entry::TooLong { why: "9 > 8".to_owned() };
+        let given = recorded(&[begun(), answer("one"), too_long, answer("summary"), answer("two")], &begun());
+        let said: Vec<_> = given.iter().map(|given| (given.reply.text(), given.too_long.as_deref())).collect();
+        let said: Vec<_> = said.iter().map(|(text, too_long)| (text.as_str(), *too_long)).collect();
+        assert_eq!(said, [("one", None), ("summary", Some("9 > 8")), ("two", None)]);
     }
 
     #[test]

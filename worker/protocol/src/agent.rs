@@ -186,6 +186,13 @@ pub enum ToAgent {
         /// Why, for people.
         why: String,
     },
+    /// The request is longer than the model takes; a shorter one may be answered.
+    TooLong {
+        /// Of which question.
+        id: u64,
+        /// The provider's words, for people.
+        why: String,
+    },
     /// A person says something; the model hears it with its next request.
     Hint {
         /// What.

@@ -7,7 +7,10 @@ use swarm_protocol::chat::{AssistantPart, Message, UserPart};
 const KEPT: usize = 4;
 /// The share of the context, in percent, from which a conversation is summed up.
 const FULL_PERCENT: u64 = 80;
-/// Bytes of a token, roughly, for conversations whose provider does not count.
+/// The share of the context, in percent, that the results of one answer may take: those of two answers, which stay when all
+/// else is summed up, leave room for the next.
+const RESULTS_PERCENT: u64 = 25;
+/// Bytes of a token, roughly, for what no provider has counted.
 const TOKEN_BYTES: u64 = 4;
 
 /// Whether a conversation of so many tokens is to be summed up.
@@ -19,6 +22,14 @@ pub fn is_due(tokens: u64, context_tokens: u64) -> bool {
 pub fn estimate(messages: &[Message]) -> u64 {
     let bytes: usize = messages.iter().map(|message| serde_json::to_vec(message).map_or(0, |text| text.len())).sum();
     bytes as u64 / TOKEN_BYTES
+}
+
+/// The longest that each of `results` may be, in bytes, where they are too long together; `None` where they are not.
+pub fn result_bytes_max<'a>(results: impl Iterator<Item = &'a str> + Clone, context_tokens: u64) -> Option<usize> {
+    let most = (context_tokens.saturating_mul(RESULTS_PERCENT) / 100).saturating_mul(TOKEN_BYTES);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let all: usize = results.clone().map(str::len).sum();
+    (all > most).then(|| most / results.count().max(1))
 }
 
 /// The message from which on the conversation is kept; `None` when there is nothing to gain. It is always the model's: its
@@ -112,6 +123,15 @@ mod tests {
         let Message::User { content } = &messages[0] else { panic!("no task") };
         assert_eq!(content.len(), 2);
         assert!(matches!(&content[1], UserPart::Text { text } if text.ends_with("two")));
+    }
+
+    #[test]
+    fn results_are_bounded_together() {
+        let max = |lengths: &[usize]| {
+            let texts: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
+            result_bytes_max(texts.iter().map(String::as_str), 1000)
+        };
+        assert_eq!((max(&[]), max(&[1000]), max(&[900, 200])), (None, None, Some(500)));
     }
 
     #[test]

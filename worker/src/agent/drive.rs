@@ -10,7 +10,7 @@ use swarm_protocol::chat::{Arguments, Message, ModelRequest, ToolCall, ToolStatu
 
 use super::calls::{self, Decided, Gate};
 use super::hooks::Verdict;
-use super::outside::Outside;
+use super::outside::{NoAnswer, Outside};
 use super::permission::Decision;
 use super::report::{self, Reported, words_only};
 use super::tools::bounded;
@@ -152,7 +152,8 @@ impl<O: Outside> Driver<'_, O> {
         };
         match self.outside.ask(request) {
             Ok((dialect, reply)) => Input::Reply { dialect, reply },
-            Err(why) => Input::Broke(why),
+            Err(NoAnswer::TooLong(why)) => Input::TooLong(why),
+            Err(NoAnswer::Gone(why)) => Input::Broke(why),
         }
     }
 
@@ -336,9 +337,10 @@ mod tests {
     }
 
     impl Outside for Stage {
-        fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), String> {
+        fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), NoAnswer> {
             self.asked.lock().unwrap().push(request.messages);
-            let content = self.answers.lock().unwrap().pop_front().ok_or("the model is gone")?;
+            let gone = || NoAnswer::Gone("the model is gone".to_owned());
+            let content = self.answers.lock().unwrap().pop_front().ok_or_else(gone)?;
             Ok((Dialect::Ollama, Reply { content, stop: Stop::End, usage: Usage::default() }))
         }
 

@@ -24,10 +24,19 @@ const READ_BYTES: usize = 64 << 10;
 /// Hints that wait; an older one goes when there are more.
 const HINTS_MAX: usize = 64;
 
+/// Why the model did not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The conversation is too long; why, for people. A shorter one may be answered.
+    TooLong(String),
+    /// It cannot be asked any more; why, for people.
+    Gone(String),
+}
+
 /// What an agent needs from outside of its cage.
 pub trait Outside {
-    /// The model's answer, or why it cannot be asked any more.
-    fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), String>;
+    /// The model's answer, or why there is none.
+    fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), NoAnswer>;
     /// A person's word on a call.
     fn permission(&self, tool: &str, arguments: &Map<String, Value>, reason: &str) -> PermissionWord;
     /// A person's answer; `None` when nobody is there.
@@ -107,12 +116,14 @@ impl Line {
 }
 
 impl Outside for Line {
-    fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), String> {
+    fn ask(&self, request: ModelRequest) -> Result<(Dialect, Reply), NoAnswer> {
         match self.lock().answer(|id| AgentSays::Ask { id, request }) {
             Ok(ToAgent::Reply { dialect, reply, .. }) => Ok((dialect, reply)),
-            Ok(ToAgent::Failed { why, .. }) => Err(why),
-            Ok(_) => Err("the answer was of another kind".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(ToAgent::TooLong { why, .. }) => Err(NoAnswer::TooLong(why)),
+            Ok(ToAgent::Failed { why, .. }) => Err(NoAnswer::Gone(why)),
+            Ok(_) => Err(NoAnswer::Gone("the answer was of another kind".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(NoAnswer::TooLong(error.to_string())),
+            Err(error) => Err(NoAnswer::Gone(error.to_string())),
         }
     }
 
@@ -189,7 +200,8 @@ impl Shared {
     fn say(&mut self, says: &AgentSays) -> io::Result<()> {
         let line = encode(says);
         if line.len() > AGENT_LINE_BYTES_MAX {
-            return Err(io::Error::other(format!("the conversation is longer than {AGENT_LINE_BYTES_MAX} bytes")));
+            let why = format!("the conversation is longer than {AGENT_LINE_BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
         let mut rest = line.as_slice();
         while !rest.is_empty() {
@@ -241,6 +253,7 @@ fn number(message: &ToAgent) -> Option<u64> {
     match message {
         ToAgent::Reply { id, .. }
         | ToAgent::Failed { id, .. }
+        | ToAgent::TooLong { id, .. }
         | ToAgent::Decided { id, .. }
         | ToAgent::Answered { id, .. }
         | ToAgent::RemoteResult { id, .. } => Some(*id),

@@ -11,6 +11,7 @@ use swarm_protocol::chat::{
 use super::compact;
 use super::guard::{Circle, Guard};
 use super::salvage;
+use super::tools::bounded;
 
 /// How often a model may run into the bound of its answer, or say nothing at all, in a row.
 const STUMBLES_MAX: u32 = 3;
@@ -40,6 +41,8 @@ pub enum Input {
     Results(Vec<Outcome>),
     /// A person says something; heard with the next request.
     Hint(String),
+    /// The conversation is longer than the model takes; why.
+    TooLong(String),
     /// The model cannot be asked any more; why.
     Broke(String),
     /// A person or the coordinator ends it.
@@ -114,8 +117,10 @@ pub struct Turns {
     hints: Vec<String>,
     turns: u32,
     used: u64,
-    /// Size of the conversation at the newest answer, in tokens, as the provider counts.
+    /// Size of the conversation, in tokens: as the provider counted it at the newest answer, and an estimate of what came since.
     context: u64,
+    /// It was too long for the model since the newest answer.
+    too_long: bool,
     stumbles: u32,
     salvaged: u64,
 }
@@ -138,6 +143,7 @@ impl Turns {
             hints: vec![],
             used: 0,
             context: 0,
+            too_long: false,
             stumbles: 0,
             salvaged: 0,
         };
@@ -200,11 +206,12 @@ impl Turns {
                 Some(self.end(Ending::Cancelled))
             }
             (Input::Cancel, _) => Some(self.end(Ending::Cancelled)),
-            (Input::Broke(why), _) => Some(self.end(Ending::Broke(why))),
+            (Input::TooLong(why), State::Asking) => Some(self.shorten(why)),
+            (Input::Broke(why) | Input::TooLong(why), _) => Some(self.end(Ending::Broke(why))),
             (Input::Reply { reply, .. }, State::SummingUp { keep_from }) => {
                 self.count(&reply.usage);
                 compact::replace(&mut self.messages, keep_from, &reply.text());
-                self.context = 0;
+                self.context = compact::estimate(&self.messages);
                 Some(self.ask())
             }
             (Input::Reply { dialect, reply }, State::Asking) => Some(self.replied(dialect, reply)),
@@ -235,6 +242,7 @@ impl Turns {
 
     fn replied(&mut self, dialect: Dialect, reply: Reply) -> Next {
         self.turns += 1;
+        self.too_long = false;
         self.count(&reply.usage);
         let words = reply.text();
         let mut content = reply.content;
@@ -360,6 +368,18 @@ impl Turns {
         Next::End(ending)
     }
 
+    /// The model does not take what it was to be asked: what is old is summed up, once. What is still too long then stays so.
+    fn shorten(&mut self, why: String) -> Next {
+        match compact::keep_from(&self.messages) {
+            Some(keep_from) if !self.too_long => {
+                self.too_long = true;
+                self.state = State::SummingUp { keep_from };
+                Next::SumUp
+            }
+            _ => self.end(Ending::Broke(why)),
+        }
+    }
+
     /// Hints join the newest message of the user; a message of the model is never followed by another.
     fn take_hints(&mut self) {
         if self.hints.is_empty() {
@@ -372,10 +392,15 @@ impl Turns {
         }
     }
 
-    /// One result for each call, in their order; calls without one were interrupted.
+    /// One result for each call, in their order; calls without one were interrupted, and those that are too long together lose
+    /// their middle.
     fn answer(&mut self, calls: &[ToolCall], mut answered: Vec<Outcome>) {
         if calls.is_empty() {
             return;
+        }
+        let texts = answered.iter().map(|outcome| outcome.content.as_str());
+        if let Some(most) = compact::result_bytes_max(texts, self.limits.context_tokens) {
+            answered.iter_mut().for_each(|outcome| outcome.content = bounded(&outcome.content, most));
         }
         let results = calls.iter().map(|call| {
             let at = answered.iter().position(|outcome| outcome.call == call.id);
@@ -390,8 +415,9 @@ impl Turns {
             };
             UserPart::ToolResult { call: call.id.clone(), name: call.name.clone(), content, status }
         });
-        let content = results.collect();
-        self.messages.push(Message::User { content });
+        let message = Message::User { content: results.collect() };
+        self.context += compact::estimate(std::slice::from_ref(&message));
+        self.messages.push(message);
     }
 
     fn circle(&mut self, calls: &[ToolCall], answered: &[Outcome]) -> Option<Circle> {
@@ -527,6 +553,49 @@ mod tests {
         assert!(turns.messages().len() < before);
         let Message::User { content } = &turns.messages()[0] else { panic!("no task") };
         assert_eq!(content[0], UserPart::Text { text: "task".to_owned() });
+    }
+
+    /// A conversation of so many calls, each answered by a text of `bytes`, of which the provider counts nothing but the first.
+    fn with_results(turns: &mut Turns, calls: usize, bytes: usize) -> Option<Next> {
+        let mut next = None;
+        for n in 0..calls {
+            let id = n.to_string();
+            let usage = Usage { input: Some(10), output: Some(1), ..Usage::default() };
+            let content = vec![AssistantPart::Call(call(&id, "read"))];
+            turns.hear(Input::Reply { dialect: Dialect::Ollama, reply: Reply { content, stop: Stop::Calls, usage } });
+            let content = format!("{n}{}", "x".repeat(bytes));
+            next = turns.hear(Input::Results(vec![Outcome { content, ..ok(&id) }]));
+        }
+        next
+    }
+
+    #[test]
+    fn results_count_before_the_model_has_seen_them() {
+        let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], LIMITS);
+        assert_eq!(with_results(&mut turns, 6, 100), Some(Next::Ask));
+        let ids = ["a", "b", "c"];
+        turns.hear(reply(ids.map(|id| AssistantPart::Call(call(id, "read"))).to_vec(), Stop::Calls));
+        turns.context = 600;
+        let large = |id: &&str| Outcome { content: format!("{id}{}", "y".repeat(4000)), ..ok(id) };
+        assert_eq!(turns.hear(Input::Results(ids.iter().map(large).collect())), Some(Next::SumUp));
+        let newest = compact::estimate(&turns.messages()[turns.messages().len() - 1..]);
+        assert!((200..400).contains(&newest), "a quarter of the context at most: {newest}");
+        assert_eq!(turns.hear(reply(vec![says("so far")], Stop::End)), Some(Next::Ask));
+        assert_eq!(turns.context, compact::estimate(turns.messages()), "what is kept counts");
+    }
+
+    #[test]
+    fn a_conversation_that_is_too_long_is_summed_up_once() {
+        let mut turns = turns();
+        turns.begin();
+        assert_eq!(with_results(&mut turns, 6, 1), Some(Next::Ask));
+        let too_long = || Input::TooLong("9 > 8".to_owned());
+        assert_eq!(turns.hear(too_long()), Some(Next::SumUp));
+        assert_eq!(turns.hear(reply(vec![says("so far")], Stop::End)), Some(Next::Ask));
+        assert_eq!(turns.hear(too_long()), Some(Next::End(Ending::Broke("9 > 8".to_owned()))));
+        let mut short = self::turns();
+        short.begin();
+        assert!(matches!(short.hear(too_long()), Some(Next::End(Ending::Broke(_)))), "there is nothing to sum up");
     }
 
     /// Whatever comes in: messages alternate, and each call has one result right behind it.

@@ -145,6 +145,11 @@ pub enum AskError {
 }
 
 impl AskError {
+    /// Whether a shorter conversation may be answered.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self, AskError::Refused { failure, .. } if failure.class == Class::TooLong)
+    }
+
     /// Whether another model may answer where this one does not.
     fn is_of_this_model(&self) -> bool {
         match self {
