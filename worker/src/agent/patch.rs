@@ -47,6 +47,23 @@ pub enum FilePatch {
     },
 }
 
+impl FilePatch {
+    /// The same with every path in the form that `plain` gives it: two spellings of one file are one.
+    ///
+    /// # Errors
+    /// Those of `plain`.
+    pub fn spelled<E>(self, plain: impl Fn(&str) -> Result<String, E>) -> Result<FilePatch, E> {
+        Ok(match self {
+            FilePatch::Add { path, text } => FilePatch::Add { path: plain(&path)?, text },
+            FilePatch::Delete { path } => FilePatch::Delete { path: plain(&path)? },
+            FilePatch::Update { path, moved_to, hunks } => {
+                let moved_to = moved_to.map(|path| plain(&path)).transpose()?;
+                FilePatch::Update { path: plain(&path)?, moved_to, hunks }
+            }
+        })
+    }
+}
+
 /// One changed passage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hunk {

@@ -130,11 +130,8 @@ fn only_reads(command: &Command) -> bool {
         "printf" => !arguments.first().is_some_and(|argument| argument.starts_with("-v")),
         "cd" => true,
         "hostname" => arguments.is_empty(),
-        "cargo" => {
-            matches!(arguments[..], ["--version" | "-V" | "version"] | ["tree", ..] | ["metadata", ..])
-                && !arguments.contains(&"--config")
-        }
-        "rustc" | "node" | "python" | "python3" | "go" | "gcc" | "clang" | "npm" | "java" => {
+        // `cargo tree` and `cargo metadata` write `Cargo.lock`, and run what the tree sets as `build.rustc`.
+        "cargo" | "rustc" | "node" | "python" | "python3" | "go" | "gcc" | "clang" | "npm" | "java" => {
             matches!(arguments[..], ["--version" | "-V" | "-v" | "version" | "-version"])
         }
         _ => false,

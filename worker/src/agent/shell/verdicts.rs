@@ -41,7 +41,6 @@ const TABLE: &[(&str, Verdict)] = &[
     ("du -sh target", Reads),
     ("date +%s", Reads),
     ("cargo --version", Reads),
-    ("cargo metadata --format-version 1", Reads),
     ("node --version", Reads),
     ("uniq names.txt", Reads),
     ("xxd file.bin", Reads),
@@ -107,7 +106,8 @@ const TABLE: &[(&str, Verdict)] = &[
     ("kill 1234", Plain),
     ("bash script.sh", Plain),
     ("tar xf x.tar", Plain),
-    ("cargo metadata --config x.toml", Plain),
+    ("cargo metadata --format-version 1", Plain),
+    ("cargo tree", Plain),
     ("touch /tmp/x", Plain),
     // What cannot be told.
     ("ls > out", Opaque),

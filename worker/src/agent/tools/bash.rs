@@ -79,6 +79,10 @@ impl Shell {
     /// # Errors
     /// [`Refused`] when it cannot be started, or too many run already.
     pub fn run_in_background(&mut self, script: &str) -> ToolResult {
+        for running in self.background.values_mut() {
+            // One that nobody has polled since may have ended.
+            running.ended = running.ended.or_else(|| running.child.try_wait().ok().flatten());
+        }
         if self.background.values().filter(|running| running.ended.is_none()).count() >= BACKGROUND_MAX {
             return Err(Refused::new(format!(
                 "{BACKGROUND_MAX} programs run in the background already; end one first"
@@ -258,5 +262,15 @@ mod tests {
             shell.run_in_background("sleep 60").unwrap();
         }
         assert!(shell.run_in_background("sleep 60").is_err());
+    }
+
+    #[test]
+    fn a_program_that_ended_takes_no_place_in_the_background() {
+        let (_folder, mut shell) = shell();
+        for number in 1..=BACKGROUND_MAX {
+            shell.run_in_background("true").unwrap();
+            assert!(has_ended(&shell.background[&(number as u32)].child.id().to_string()));
+        }
+        assert!(shell.run_in_background("true").is_ok());
     }
 }

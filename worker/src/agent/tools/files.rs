@@ -186,20 +186,19 @@ impl Files {
     /// [`Refused`]; no file is touched but where the file system fails in the middle, which is said.
     pub fn patch(&mut self, text: &str) -> ToolResult {
         let patches = patch::parse(text).map_err(|error| Refused(error.to_string()))?;
+        let spelled = patches.into_iter().map(|patch| patch.spelled(|path| plain(&self.root_path, path)));
+        let patches = spelled.collect::<Result<Vec<FilePatch>, Refused>>()?;
         let mut before: BTreeMap<String, Option<Content>> = BTreeMap::new();
         let mut failure = None;
-        let mut read = |path: &str| {
-            let content = plain(&self.root_path, path).and_then(|path| Ok((path.clone(), self.content(&path)?)));
-            match content {
-                Ok((plain, content)) => {
-                    let text = content.as_ref().map(|content| content.text.clone());
-                    before.insert(plain, content);
-                    text
-                }
-                Err(refused) => {
-                    failure.get_or_insert(refused);
-                    None
-                }
+        let mut read = |path: &str| match self.content(path) {
+            Ok(content) => {
+                let text = content.as_ref().map(|content| content.text.clone());
+                before.insert(path.to_owned(), content);
+                text
+            }
+            Err(refused) => {
+                failure.get_or_insert(refused);
+                None
             }
         };
         let after = patch::apply(&patches, &mut read);
@@ -207,10 +206,12 @@ impl Files {
             return Err(refused);
         }
         let after = after.map_err(|error| Refused(error.to_string()))?;
+        for (path, text) in &after {
+            self.may_stand(path, text.as_deref(), &after)?;
+        }
         let mut shown = String::new();
         let mut planned = vec![];
         for (path, text) in after {
-            let path = plain(&self.root_path, &path)?;
             let old = before.remove(&path).flatten();
             if let Some(old) = &old {
                 self.may_patch(&path, old, &patches)?;
@@ -237,8 +238,7 @@ impl Files {
     fn may_patch(&self, path: &str, now: &Content, patches: &[FilePatch]) -> Result<(), Refused> {
         let quotes = |patch: &FilePatch| match patch {
             FilePatch::Update { path: named, hunks, .. } => {
-                plain(&self.root_path, named).is_ok_and(|named| named == path)
-                    && hunks.iter().all(|hunk| !hunk.old.is_empty())
+                named == path && hunks.iter().all(|hunk| !hunk.old.is_empty())
             }
             FilePatch::Add { .. } | FilePatch::Delete { .. } => false,
         };
@@ -246,6 +246,34 @@ impl Files {
             return Ok(());
         }
         self.known(path, now).map(drop)
+    }
+
+    /// Whether a patch that leaves `after` can leave a file as `text`, found out before anything is written: nothing but
+    /// folders lies on its way, it is no link, and it is not too large.
+    fn may_stand(
+        &self,
+        path: &str,
+        text: Option<&str>,
+        after: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), Refused> {
+        for folder in path.match_indices('/').map(|(at, _)| &path[..at]) {
+            let goes = match after.get(folder) {
+                Some(Some(_)) => return Err(no_folder(path, folder)),
+                Some(None) => true,
+                None => false,
+            };
+            match self.root_path.join(folder).symlink_metadata() {
+                Ok(facts) if !facts.is_dir() && !goes => return Err(no_folder(path, folder)),
+                Ok(_) => {}
+                // It is made.
+                Err(_) => break,
+            }
+        }
+        match (text, std::fs::read_link(self.root_path.join(path))) {
+            (None, _) => Ok(()),
+            (Some(_), Ok(target)) => Err(is_link(path, &target.to_string_lossy())),
+            (Some(text), Err(_)) => fits(path, text),
+        }
     }
 
     fn missing(&self, path: &str) -> Refused {
@@ -298,9 +326,7 @@ impl Files {
 
     /// Replaces a file as a whole, keeping its mode and its byte order mark.
     fn put(&mut self, path: &str, text: &str, before: Option<&Content>) -> Result<(), Refused> {
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(Refused::new(format!("{path} would be larger than {} MiB", FILE_BYTES_MAX >> 20)));
-        }
+        fits(path, text)?;
         let marked = before.is_some_and(|before| before.marked);
         let bytes = if marked { format!("{BYTE_ORDER_MARK}{text}").into_bytes() } else { text.as_bytes().to_vec() };
         let mode = before.map_or(Mode::from_raw_mode(0o644), |before| before.mode);
@@ -308,8 +334,7 @@ impl Files {
         let (folder, name) = self.folder(path, before.is_none())?;
         // Replacing a link by a file would part it from what it stands for.
         if let Ok(target) = rustix::fs::readlinkat(&folder, name, vec![]) {
-            let target = target.to_string_lossy().into_owned();
-            return Err(Refused(format!("{path} is a link to {target}; change that file by its own name")));
+            return Err(is_link(path, &target.to_string_lossy()));
         }
         // Not made of the file's own name, which may be as long as a name can be.
         let temporary = format!(".swarm-{}.tmp", std::process::id());
@@ -358,9 +383,7 @@ impl Files {
             }
             let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             at = rustix::fs::openat(&at, folder, flags, Mode::empty()).map_err(|error| match error {
-                rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => Refused(format!(
-                    "{path}: `{folder}` is a link or no folder; name the file by the folder it lies in"
-                )),
+                rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => no_folder(path, folder),
                 error => fail(error),
             })?;
         }
@@ -391,6 +414,21 @@ pub fn plain(root: &Path, path: &str) -> Result<String, Refused> {
         }
         Some(_) => Ok(parts.join("/")),
     }
+}
+
+fn fits(path: &str, text: &str) -> Result<(), Refused> {
+    match text.len() as u64 > FILE_BYTES_MAX {
+        true => Err(Refused::new(format!("{path} would be larger than {} MiB", FILE_BYTES_MAX >> 20))),
+        false => Ok(()),
+    }
+}
+
+fn no_folder(path: &str, folder: &str) -> Refused {
+    Refused(format!("{path}: `{folder}` is a link or no folder; name the file by the folder it lies in"))
+}
+
+fn is_link(path: &str, target: &str) -> Refused {
+    Refused(format!("{path} is a link to {target}; change that file by its own name"))
 }
 
 fn unseen(path: &str, line: usize) -> Refused {
@@ -504,6 +542,32 @@ mod tests {
         }
         assert!(files.write("link/new", "x").is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_found_before_anything_is() {
+        let (folder, mut files) = worktree();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("file"), "x\n").unwrap();
+        symlink("sub", folder.path().join("way")).unwrap();
+        symlink("gone", folder.path().join("link")).unwrap();
+        let large = format!("+{}\n", "y".repeat(FILE_BYTES_MAX as usize));
+        let rows = [
+            ("*** Add File: ./a\n+y\n", "names it twice"),
+            ("*** Add File: b//c\n+y\n*** Add File: b/./c\n+y\n", "names it twice"),
+            ("*** Add File: way/x\n+y\n", "`way` is a link or no folder"),
+            ("*** Add File: file/x\n+y\n", "file/x: "),
+            ("*** Add File: a/x\n+y\n", "`a` is a link or no folder"),
+            ("*** Add File: link\n+y\n", "link is a link to gone"),
+            (&format!("*** Add File: z\n{large}"), "would be larger than"),
+        ];
+        for (rest, words) in rows {
+            let patch = format!("*** Begin Patch\n*** Add File: a\n+x\n{rest}*** End Patch");
+            let refused = files.patch(&patch).unwrap_err().0;
+            assert!(refused.contains(words), "{words}: {}", &refused[..refused.len().min(200)]);
+            assert!(!folder.path().join("a").exists(), "{words}");
+        }
+        files.patch("*** Begin Patch\n*** Add File: sub/new/x\n+x\n*** End Patch").unwrap();
     }
 
     #[test]
