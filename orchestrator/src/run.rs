@@ -94,6 +94,7 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
     before::heard(&plan, &settings, &repository, &state)?;
     before::keys_are_here(&plan, &settings)?;
+    before::prices_are_here(&plan, &settings)?;
     let target = target::choose(&repository, &plan, &settings, base)?;
     let started_ms = settings.clock.now_ms();
     let target_lock = match &target {

@@ -75,7 +75,7 @@ impl Plan {
 
     /// Every model that a task names, for its programs or for its agent.
     pub fn model_uses(&self) -> impl Iterator<Item = &ModelUse> {
-        self.tasks.iter().flat_map(|task| &task.models).chain(self.agent_models())
+        self.tasks.iter().flat_map(Task::model_uses).chain(self.merge.agent().map(|agent| &agent.model_use))
     }
 
     /// The models of its agents.
@@ -91,11 +91,7 @@ impl Plan {
     /// Those that work, those that look at what others did (one that looks at several tasks comes once for each), and the one that
     /// settles conflicts.
     fn agents(&self) -> impl Iterator<Item = &Agent> {
-        let working = self
-            .tasks
-            .iter()
-            .flat_map(|task| task.agent().into_iter().chain(task.reviewers.iter().map(|one| &one.agent)));
-        working.chain(self.merge.agent())
+        self.tasks.iter().flat_map(Task::agents).chain(self.merge.agent())
     }
 
     /// The caller's variables that texts of the plan name as `env.NAME`, sorted, each once.
@@ -213,6 +209,16 @@ impl Task {
             Work::Agent(agent) => Some(agent),
             Work::Run(_) | Work::Argv(_) | Work::Wasm(_) => None,
         }
+    }
+
+    /// Every model that its attempts ask: its programs, its agent, those that look at its result.
+    pub fn model_uses(&self) -> impl Iterator<Item = &ModelUse> {
+        self.models.iter().chain(self.agents().map(|agent| &agent.model_use))
+    }
+
+    /// The one that works, and those that look at its result.
+    fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agent().into_iter().chain(self.reviewers.iter().map(|reviewer| &reviewer.agent))
     }
 
     /// Its agents, while the plan is read.

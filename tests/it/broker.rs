@@ -409,6 +409,25 @@ fn a_spent_budget_calls_nobody_and_stops_the_run() {
 }
 
 #[test]
+fn a_model_without_a_price_fails_a_call_and_spends_no_budget() {
+    let dollars = || Budget { usd: Some(1.0), ..Budget::default() };
+    let asked = |config: String| told(scene_with(&config, Tape::Off, dollars()).ask(request("hi")));
+    let (server, spare) = (ModelServer::acting(vec![Act::refusal(404, "")]), ModelServer::acting(vec![hello()]));
+    let spare_at = |rest: &str| entry("spare", "openrouter", &spare.url(), rest);
+    let came = asked(entry("main", "anthropic", &server.url(), ""));
+    assert!(came.error().starts_with("anthropic/big-1 has no price, and the budget of the run"), "{}", came.error());
+    let prices = "prices = { input = 1, output = 2 }";
+    let main = entry("main", "anthropic", &server.url(), &format!("{prices}\nfallbacks = ['spare']"));
+    let came = asked(format!("{main}{}", spare_at("")));
+    assert!(came.error().starts_with("anthropic/big-1 does not answer"), "{}", came.error());
+    assert_eq!((server.asked().len(), spare.asked().len()), (1, 0));
+    let main = entry("main", "anthropic", &server.url(), "fallbacks = ['spare']");
+    let spare = ModelServer::acting(vec![hello()]);
+    let came = asked(format!("{main}{}", entry("spare", "anthropic", &spare.url(), prices)));
+    assert_eq!((came.text().as_str(), server.asked().len()), ("hello", 1), "only what has a price is asked");
+}
+
+#[test]
 fn calls_at_once_never_spend_more_than_there_is() {
     let server = ModelServer::acting(vec![hello()]);
     let config = entry("main", "anthropic", &server.url(), "output-max = 100");

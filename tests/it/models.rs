@@ -209,6 +209,23 @@ fn a_spent_budget_ends_the_run_with_7_and_a_larger_one_goes_on_with_what_was_spe
 }
 
 #[test]
+fn a_budget_in_dollars_wants_prices_before_anything_runs() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), "");
+    let words = ["keep the budget in dollars: main has no price", "under [models.main]: prices = {"];
+    for keys in [
+        "[budget]\nusd = 5",
+        "[budget]\ntokens = 9000\n[tasks.b]\nmodels = ['main']\nbudget = { usd = 1 }\nrun = 'true'",
+    ] {
+        says(&task(&repository, keys, "true").exits(2).err, &words);
+    }
+    says(&task(&repository, "", "true").args(&["--budget-usd", "5"]).exits(2).err, &words);
+    repository.write("p.toml", "version = 1\n[budget]\nusd = 5\n[tasks.a]\nmodels = ['main']\nrun = 'true'\n");
+    says(&Swarm::new(&repository, &["check", "p.toml"]).env("MY_KEY", KEY).exits(0).err, &words);
+    task(&repository, "[budget]\ntokens = 9000", "true").exits(0);
+}
+
+#[test]
 fn a_run_is_recorded_and_replayed_without_key_and_server() {
     let server = ModelServer::acting(vec![Act::refusal(529, ""), hello()]);
     let repository = scene("anthropic", &server.url(), PRICES);

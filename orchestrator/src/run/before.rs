@@ -1,11 +1,11 @@
 //! What has to be so before a run begins, so that nothing of it starts in vain: a person's word for what the plan asks for,
-//! keys for the models that it names, a branch that can receive its work, a machine that can close its cages. A run stops at the first
+//! keys and, under a budget in dollars, prices for the models that it names, a branch that can receive its work, a machine that can close its cages. A run stops at the first
 //! that is not; [`obstacles`] tells `swarm check` all of them beforehand.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use swarm_plans::{KeySource, Plan};
+use swarm_plans::{KeySource, Plan, Task};
 
 use super::RunError;
 use crate::machine::Machine;
@@ -47,6 +47,20 @@ pub(super) fn key_hint(models: &[Keyless]) -> String {
         "{}; or say under [models.NAME] of ~/.config/swarm/config.toml where it is: key = {{ env = \"NAME\" }} or {{ command = \
          [\"pass\", \"show\", …] }}; `--replay DIR` asks nobody",
         set.join(" ")
+    )
+}
+
+/// All of them, and their verb.
+pub(super) fn without_prices(models: &[String]) -> String {
+    format!("{} {}", models.join(" and "), if models.len() == 1 { "has" } else { "have" })
+}
+
+/// What a person can do about it.
+pub(super) fn price_hint(models: &[String]) -> String {
+    let name = models.first().map_or("NAME", String::as_str);
+    format!(
+        "say what it costs, in dollars for a million tokens, under [models.{name}]: prices = {{ input = …, output = … }}; or \
+         give a budget in tokens"
     )
 }
 
@@ -104,6 +118,27 @@ pub(super) fn keys_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunE
     if keyless.is_empty() { Ok(()) } else { Err(RunError::Keys(keyless)) }
 }
 
+/// Whether every model that a budget in dollars is to pay for has a price, or one of those that are asked in its place. The
+/// resolver is paid for by tasks that nobody knows yet: only the run's own budget counts for it.
+///
+/// # Errors
+/// [`RunError::Unpriced`] names all that have none.
+pub(super) fn prices_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunError> {
+    let catalog = catalog(plan, settings)?;
+    let names: BTreeSet<&str> = if settings.budget.over(&plan.budget).usd.is_some() {
+        plan.model_uses().map(|used| used.name.as_str()).collect()
+    } else {
+        let bounded = |task: &&Task| task.budget.task.usd.or(task.budget.attempt.usd).is_some();
+        plan.tasks.iter().filter(bounded).flat_map(Task::model_uses).map(|used| used.name.as_str()).collect()
+    };
+    let is_unpriced = |name: &&str| {
+        let chain = catalog.chain(name);
+        !chain.is_empty() && chain.iter().all(|endpoint| endpoint.prices.is_none())
+    };
+    let unpriced: Vec<String> = names.into_iter().filter(is_unpriced).map(str::to_owned).collect();
+    if unpriced.is_empty() { Ok(()) } else { Err(RunError::Unpriced(unpriced)) }
+}
+
 /// All that would stop a run of the plan here before its first task, but for what a person has to allow.
 ///
 /// # Errors
@@ -116,6 +151,7 @@ pub fn obstacles(
     state: &StateDir,
 ) -> Result<Vec<RunError>, RunError> {
     let mut found: Vec<RunError> = keys_are_here(plan, settings).err().into_iter().collect();
+    found.extend(prices_are_here(plan, settings).err());
     match target::choose(repository, plan, settings, repository.resolve(&plan.base)?) {
         Err(RunError::Target(error)) => found.push(error.into()),
         chosen => drop(chosen?),
@@ -144,5 +180,7 @@ mod tests {
         assert_eq!(without_keys(&models), said);
         let hint = key_hint(&models);
         assert!(hint.starts_with("export A_KEY=… export B_KEY=…;") && hint.contains("--replay DIR"), "{hint}");
+        let unpriced = RunError::Unpriced(vec!["main".to_owned(), "other".to_owned()]);
+        assert_eq!(unpriced.to_string(), "keep the budget in dollars: main and other have no price");
     }
 }

@@ -44,6 +44,9 @@ pub enum RunError {
     /// Models that tasks name have no key here (exit code 2).
     #[error("ask the models of the plan: {}", before::without_keys(.0))]
     Keys(Vec<Keyless>),
+    /// A budget is in dollars, and nobody knows what these models cost, as the plan names them (exit code 2).
+    #[error("keep the budget in dollars: {} no price", before::without_prices(.0))]
+    Unpriced(Vec<String>),
     /// The folder of `--record` or `--replay` cannot be used (exit code 2).
     #[error(transparent)]
     Tape(#[from] TapeError),
@@ -95,6 +98,7 @@ impl RunError {
             | RunError::Expand(_)
             | RunError::Models(_)
             | RunError::Keys(_)
+            | RunError::Unpriced(_)
             | RunError::Policy(PolicyError::Word { .. })
             | RunError::Tape(_) => crate::report::exit::USAGE,
             RunError::Setup(error) if !error.is_the_machines() => crate::report::exit::USAGE,
@@ -132,6 +136,7 @@ impl RunError {
                     .to_owned(),
             ),
             RunError::Keys(models) => Some(before::key_hint(models)),
+            RunError::Unpriced(models) => Some(before::price_hint(models)),
             RunError::Policy(PolicyError::Word { asks }) => Some(word::hint(asks)),
             RunError::Models(CatalogError::Mistake(_)) => Some("`swarm check PLAN` shows where".to_owned()),
             RunError::Held(LockError::Held { holder: Some(Holder { run: Some(run), .. }) }) => {

@@ -9,7 +9,7 @@ use swarm_protocol::chat::Usage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{AskError, Caller, Whose};
+use super::{Caller, Whose};
 use crate::ids::Attempt;
 use crate::model::budget::{AccountId, Amount, Exhausted, Ledger, Limit, NanoUsd, Prices, Reservation, Tokens};
 
@@ -129,21 +129,21 @@ impl Accounts {
     /// Sets the most aside that a call can take. Waits where other calls hold what may come back.
     ///
     /// # Errors
-    /// [`AskError::Budget`] when there will never be enough.
+    /// Whose budget will never be enough, and why.
     pub async fn reserve(
         self: &Arc<Self>,
         caller: &Caller,
         most: Tokens,
         prices: Option<Prices>,
         receipt: &Receipt,
-    ) -> Result<Held, AskError> {
+    ) -> Result<Held, (Whose, Exhausted)> {
         loop {
             // Listening begins before asking: what is settled between both is heard.
             let settled = self.settled.notified();
             match self.try_reserve(caller, most, prices, receipt) {
                 Ok(held) => return Ok(held),
                 Err((_, why)) if why.may_pass() => settled.await,
-                Err((whose, why)) => return Err(AskError::Budget { whose, why }),
+                Err(refused) => return Err(refused),
             }
         }
     }
@@ -295,10 +295,7 @@ mod tests {
         let held = accounts.reserve(&caller("b"), CALL, None, &Receipt::default()).await.unwrap();
         drop(held);
         let refused = accounts.reserve(&caller("c"), CALL, None, &Receipt::default()).await.unwrap_err();
-        assert!(
-            matches!(refused, AskError::Budget { whose: Whose::Run, .. }),
-            "what was abandoned is booked: {refused}"
-        );
+        assert_eq!(refused.0, Whose::Run, "what was abandoned is booked: {}", refused.1);
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -313,8 +310,7 @@ mod tests {
                         held.took(&Usage { input: Some(40), output: Some(20), ..Usage::default() });
                         None
                     }
-                    Err(AskError::Budget { whose, .. }) => Some(whose),
-                    Err(other) => panic!("{other}"),
+                    Err((whose, _)) => Some(whose),
                 }
             }
         };

@@ -34,12 +34,12 @@ use swarm_plans::{InstanceId, TaskIx};
 use swarm_protocol::chat::{Dialect, ModelRequest, Reply};
 use tokio::sync::mpsc;
 
-use super::budget::{Exhausted, NanoUsd, Tokens};
+use super::budget::{Exhausted, NanoUsd, Prices, Tokens};
 use super::failure::{Class, Failure};
 use super::{Decoder, Delta, decode_whole};
 use crate::event::CallOutcome;
 use crate::ids::Attempt;
-use accounts::{Accounts, Receipt};
+use accounts::{Accounts, Held, Receipt};
 use catalog::{Catalog, Endpoint};
 use exchange::Http;
 use keys::Keys;
@@ -117,6 +117,16 @@ pub enum AskError {
         /// What is left, and what was asked.
         why: Exhausted,
     },
+    /// A budget is in dollars, and nobody knows what the model costs: it alone is not asked.
+    #[error(
+        "{model} has no price, and the budget of the {whose} is in dollars; give it `prices`, or the {whose} a budget in tokens"
+    )]
+    Unpriced {
+        /// The model, `provider/model`.
+        model: String,
+        /// Whose budget.
+        whose: Whose,
+    },
     /// The provider refuses, or could not be reached, after all tries that made sense.
     #[error("{model} does not answer: {failure}")]
     Refused {
@@ -154,9 +164,14 @@ impl AskError {
     fn is_of_this_model(&self) -> bool {
         match self {
             AskError::Refused { failure, .. } => failure.class != Class::Invalid,
-            AskError::NoKey { .. } => true,
+            AskError::NoKey { .. } | AskError::Unpriced { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether it says why a model failed: one that could not be paid for says nothing of those before it.
+    fn is_of_an_answer(&self) -> bool {
+        !matches!(self, AskError::Unpriced { .. })
     }
 }
 
@@ -266,7 +281,9 @@ impl Broker {
         for endpoint in self.catalog.chain(&request.model) {
             match self.ask_endpoint(caller, &endpoint, request, call, news).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if error.is_of_this_model() => last = Some(error),
+                Err(error) if error.is_of_this_model() => {
+                    last = Some(last.filter(|_| !error.is_of_an_answer()).unwrap_or(error));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -294,12 +311,27 @@ impl Broker {
         };
         let prices = endpoint.and_then(|endpoint| endpoint.prices);
         call.tries(&recorded.model);
-        let held = self.accounts.reserve(caller, most, prices, call.receipt()).await?;
+        let held = self.set_aside(caller, (&recorded.model, prices), most, call).await?;
         let malformed = |detail: String| AskError::Malformed { model: recorded.model.clone(), detail };
         let bytes = recorded.bytes().map_err(&malformed)?;
         let reply = decode(recorded.dialect, &recorded.content_type, &bytes, news).map_err(malformed)?;
         held.took(&reply.usage);
         Ok(Answer { dialect: recorded.dialect, reply, model: recorded.model, cost: call.cost() })
+    }
+
+    /// Sets the most aside that a call of a model can take.
+    async fn set_aside(
+        &self,
+        caller: &Caller,
+        (model, prices): (&str, Option<Prices>),
+        most: Tokens,
+        call: &Call,
+    ) -> Result<Held, AskError> {
+        let held = self.accounts.reserve(caller, most, prices, call.receipt()).await;
+        held.map_err(|(whose, why)| match why {
+            Exhausted::Unpriced { .. } => AskError::Unpriced { model: model.to_owned(), whose },
+            why => AskError::Budget { whose, why },
+        })
     }
 
     fn http(&self) -> Result<&Http, AskError> {

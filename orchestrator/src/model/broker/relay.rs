@@ -151,7 +151,9 @@ impl Broker {
         let mut last = None;
         for endpoint in self.chain_for(name, asking.dialect) {
             match self.relay_one(caller, &endpoint, asking, question, call, to).await {
-                Err(Stopped::Ask(error)) if error.is_of_this_model() => last = Some(Stopped::Ask(error)),
+                Err(Stopped::Ask(error)) if error.is_of_this_model() => {
+                    last = Some(last.filter(|_| !error.is_of_an_answer()).unwrap_or(Stopped::Ask(error)));
+                }
                 Err(Stopped::Refused(refusal, error)) if error.is_of_this_model() => {
                     last = Some(Stopped::Refused(refusal, error));
                 }
@@ -301,7 +303,7 @@ impl Broker {
         let (body, output) = native(endpoint, asking);
         let most = Tokens { input: input_at_most(body.len()), output };
         call.tries(&recorded.model);
-        let held = self.accounts.reserve(caller, most, endpoint.prices, call.receipt()).await?;
+        let held = self.set_aside(caller, (&recorded.model, endpoint.prices), most, call).await?;
         let model = recorded.model.clone();
         let bytes = recorded.bytes().map_err(|detail| AskError::Malformed { model, detail })?;
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);

@@ -138,7 +138,7 @@ impl Broker {
         most: Tokens,
         call: &Call,
     ) -> Result<Underway, AskError> {
-        let held = self.accounts.reserve(caller, most, endpoint.prices, call.receipt()).await?;
+        let held = self.set_aside(caller, (&endpoint.name, endpoint.prices), most, call).await?;
         // What is left at a provider is counted in tokens as they are, not at their most.
         let roughly = most.input * BYTES_A_TOKEN_MIN as u64 / BYTES_A_TOKEN as u64;
         let entered = tokio::select! {
