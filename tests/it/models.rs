@@ -226,6 +226,50 @@ fn a_budget_in_dollars_wants_prices_before_anything_runs() {
 }
 
 #[test]
+fn an_answer_in_one_piece_that_breaks_off_costs_the_most_that_it_can() {
+    let whole = Act::json(&json!({ "content": [], "stop_reason": "end_turn", "usage": {} }));
+    let server = ModelServer::acting(vec![whole.clone().hangs_after(0), hello().hangs_after(0)]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let ask = |body: &str| {
+        let script = format!("ask /v1/messages '{body}' || true");
+        let keys = "[tasks.a.budget]\ntime = '1s'";
+        let called = task(&repository, keys, &script).args(&["--into", "x"]).end().events_of("model-called")[0].clone();
+        (called["usage"]["output"].clone(), called["outcome"].clone())
+    };
+    let (output, outcome) = ask(&body("main").replace("\"stream\":true", "\"stream\":false"));
+    assert_eq!(output, json!(50), "{outcome}");
+    assert!(outcome.to_string().contains("the budget of the task is spent"), "{outcome}");
+    let (output, outcome) = ask(&body("main"));
+    assert_eq!(output, json!(0), "the control, a stream that has not begun: {outcome}");
+}
+
+#[test]
+fn a_run_whose_time_is_over_in_the_midst_of_an_answer_ends_with_7() {
+    let server = ModelServer::acting(vec![hello().hangs_after(2)]);
+    let repository = scene("anthropic", &server.url(), "");
+    let script = format!("ask /v1/messages '{}' || true", body("main"));
+    let ended = task(&repository, "[budget]\ntime = '1s'", &script).exits(7);
+    says(&ended.err, &["the run's budget is spent: the budget of 1 s of waiting for models is over"]);
+}
+
+#[test]
+fn a_recording_that_cannot_be_kept_leaves_no_second_head_in_an_answer() {
+    let holder = tempfile::tempdir().expect("a folder");
+    let (tape, at) = (holder.path().join("tape"), holder.path().join("tape"));
+    // What is written after the run began finds a file in the folder's place.
+    let server = ModelServer::start(move |_, _| {
+        std::fs::remove_dir_all(&at).and_then(|()| std::fs::write(&at, "in the way")).expect("the run made it");
+        hello()
+    });
+    let repository = scene("anthropic", &server.url(), "");
+    let words = format!("ask /v1/messages '{}' || true", body("main"));
+    task(&repository, "", &words).args(&["--record", &tape.display().to_string()]).end();
+    let said = log(&repository);
+    says(&said, &["HTTP/1.1 200 OK", "hello from a model"]);
+    assert!(!said.contains("HTTP/1.1 502"), "{said}");
+}
+
+#[test]
 fn a_run_is_recorded_and_replayed_without_key_and_server() {
     let server = ModelServer::acting(vec![Act::refusal(529, ""), hello()]);
     let repository = scene("anthropic", &server.url(), PRICES);

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::claims;
-use super::relay::{Asking, Outcome};
+use super::relay::{Asking, Outcome, give};
 use super::{AskError, Broker, Caller};
 use crate::egress::request::{self, Afterwards, Direct, Framing, Waits};
 use crate::egress::wire::Wire;
@@ -151,7 +151,7 @@ impl Desk {
             };
             let Ok(_place) = self.room.acquire().await else { return Ok(()) };
             if asked.waits == Waits::ForContinue {
-                job.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+                give(&mut job.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             }
             let Some(body) = timeout(ASKING_MAX, body(&mut job, asked.body)).await?? else {
                 let words = format!("a request has at most {} MiB", BODY_BYTES_MAX >> 20);
@@ -163,7 +163,6 @@ impl Desk {
             } else {
                 self.answer(&asked, &body, &mut job.stream).await?;
             }
-            job.stream.flush().await?;
             if asked.afterwards == Afterwards::Closes {
                 return job.stream.shutdown().await;
             }
@@ -278,9 +277,7 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), page: &Page) -> io::Result<()>
         page.content_type,
         page.body.len()
     );
-    to.write_all(head.as_bytes()).await?;
-    to.write_all(&page.body).await?;
-    to.flush().await
+    give(to, &[head.as_bytes(), &page.body].concat()).await
 }
 
 fn reason(status: u16) -> &'static str {

@@ -44,7 +44,7 @@ use catalog::{Catalog, Endpoint};
 use exchange::Http;
 use keys::Keys;
 use lanes::Lanes;
-use tape::{Missing, Player, Question, Tape, TapeError};
+use tape::{Missing, Player, Question, Recorded, Tape, TapeError};
 use told::{Call, News};
 
 /// Who asks: one attempt of an instance.
@@ -302,21 +302,38 @@ impl Broker {
         call: &mut Call,
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Answer, AskError> {
-        let recorded = player.play(&caller.instance, &Question::of_agent(request))?;
-        let known = self.catalog.chain(&request.model);
-        let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
-        let most = Tokens {
+        let most = |_: Option<&Endpoint>| Tokens {
             input: trial::input_at_most(request.system.len() + recorded_bytes(request)),
             output: request.output_tokens_max.into(),
         };
-        let prices = endpoint.and_then(|endpoint| endpoint.prices);
-        call.tries(&recorded.model);
-        let held = self.set_aside(caller, (&recorded.model, prices), most, call).await?;
+        let question = Question::of_agent(request);
+        let (recorded, bytes, held) = self.played(player, caller, &request.model, &question, most, call).await?;
         let malformed = |detail: String| AskError::Malformed { model: recorded.model.clone(), detail };
-        let bytes = recorded.bytes().map_err(&malformed)?;
         let reply = decode(recorded.dialect, &recorded.content_type, &bytes, news).map_err(malformed)?;
         held.took(&reply.usage);
         Ok(Answer { dialect: recorded.dialect, reply, model: recorded.model, cost: call.cost() })
+    }
+
+    /// A recorded answer with its bytes, and what is set aside as if its model was asked now: `most` of what it can take.
+    async fn played(
+        &self,
+        player: &Player,
+        caller: &Caller,
+        name: &str,
+        question: &Question,
+        most: impl FnOnce(Option<&Endpoint>) -> Tokens,
+        call: &mut Call,
+    ) -> Result<(Recorded, Vec<u8>, Held), AskError> {
+        let recorded = player.play(&caller.instance, question)?;
+        let known = self.catalog.chain(name);
+        let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
+        let (most, prices) = (most(endpoint), endpoint.and_then(|endpoint| endpoint.prices));
+        call.tries(&recorded.model);
+        let held = self.set_aside(caller, (&recorded.model, prices), most, call).await?;
+        match recorded.bytes() {
+            Ok(bytes) => Ok((recorded, bytes, held)),
+            Err(detail) => Err(AskError::Malformed { model: recorded.model, detail }),
+        }
     }
 
     /// Sets the most aside that a call of a model can take.

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 use super::catalog::Endpoint;
 use super::claims::Claim;
-use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
-use super::tape::{Heard, Question, Recorded, Tape};
+use super::exchange::{self, Incoming};
+use super::tape::{Heard, Player, Question, Tape};
 use super::told::Call;
-use super::trial::{Broken, Paid, Underway, input_at_most};
+use super::trial::{Form, Letter, Opened, Refusal, Underway, input_at_most};
 use super::{AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
 use crate::model::budget::Tokens;
@@ -31,6 +31,11 @@ const OUTPUT_UNSAID: u64 = 16_384;
 
 /// How long a program may take to read a piece of an answer.
 const TAKING_MAX: Duration = Duration::from_secs(60);
+
+/// Behind it an answer is whole.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// How much of a recording a program is given at once.
+const REPLAYED_CHUNK_BYTES: usize = 64 << 10;
 
 /// What a program asks.
 #[derive(Debug)]
@@ -69,12 +74,6 @@ pub enum Outcome {
     NotAsked(AskError),
 }
 
-/// A refusal of a provider, to be passed back when nothing else helps.
-struct Refusal {
-    status: u16,
-    body: Vec<u8>,
-}
-
 impl Broker {
     /// The models that answer to a name and understand a wire format, in order.
     pub(super) fn chain_for(&self, name: &str, dialect: Dialect) -> Vec<Endpoint> {
@@ -98,10 +97,7 @@ impl Broker {
         let mut call = Call::begin(caller, &name, &self.news);
         let question = Question::of_program(&kind(&asking), &Value::Object(asking.fields.clone()));
         let result = match &self.tape {
-            Tape::Replay(player) => match player.play(&caller.instance, &question) {
-                Ok(recorded) => self.replay_to(caller, &name, &asking, recorded, &mut call, to).await,
-                Err(error) => Err(Stopped::Ask(error.into())),
-            },
+            Tape::Replay(player) => self.replay_to(player, caller, &name, &asking, &question, &mut call, to).await,
             Tape::Off | Tape::Record(_) => self.relay_chain(caller, &name, &asking, &question, &mut call, to).await,
         };
         let result = match result {
@@ -109,6 +105,12 @@ impl Broker {
             Err(Stopped::Refused(refusal, error)) => return self.refused(call, refusal, error).await,
             Err(Stopped::Ask(error)) => Err(error),
             Err(Stopped::Stream(error)) => return Err(error),
+            // Nothing can be said behind a head but that the answer is not whole: its last chunk never comes.
+            Err(Stopped::Midst(error)) => {
+                let words = io::Error::other(error.to_string());
+                drop(self.ended::<()>(call, Err(error)).await);
+                return Err(words);
+            }
         };
         Ok(match self.ended(call, result).await {
             Ok(None::<()>) | Ok(Some(())) => Outcome::Passed,
@@ -175,35 +177,19 @@ impl Broker {
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
         // Before anything is set aside for it: a machine that opens no connection has asked nobody.
-        let http = self.http()?;
+        self.http()?;
         let mut key = self.key_of(endpoint).await?;
-        let (body, output) = native(endpoint, asking);
-        let most = Tokens { input: input_at_most(body.len()), output };
+        let letter = letter(endpoint, asking);
         let (mut tries, mut renewed) = (0, false);
         loop {
             tries += 1;
-            call.tries(&endpoint.name);
-            let underway = self.underway(caller, endpoint, most, call).await?;
-            let outgoing = Outgoing { url: url(endpoint, asking), headers: headers(asking), body: body.clone() };
-            let sent = tokio::select! {
-                (whose, why) = underway.held.time_is_over() => {
-                    underway.held.broke_off(0);
-                    return Err(AskError::Budget { whose, why }.into());
+            let (failure, refusal) = match self.opened(caller, endpoint, key.as_ref(), &letter, call).await? {
+                Opened::Answer(underway, incoming) => {
+                    return self.pass(caller, endpoint, asking, question, underway, *incoming, to).await;
                 }
-                sent = http.send(endpoint, key.as_ref(), outgoing) => sent,
+                Opened::Broken(failure, refusal) => (failure, refusal),
             };
-            let (broken, refusal) = match sent {
-                Ok(Arrived::Answer(incoming)) => {
-                    return self.pass(caller, endpoint, asking, question, underway, incoming, to).await;
-                }
-                Ok(Arrived::Refused { failure, status, body }) => {
-                    (Broken { failure, paid: Paid::Nothing }, Some(Refusal { status, body }))
-                }
-                Err((failure, Reached::No)) => (Broken { failure, paid: Paid::Nothing }, None),
-                Err((failure, Reached::Perhaps)) => (Broken { failure, paid: Paid::Until(0) }, None),
-            };
-            underway.broke(&broken);
-            match self.what_next(endpoint, &mut key, broken.failure, tries, &mut renewed).await {
+            match self.what_next(endpoint, &mut key, failure, tries, &mut renewed).await {
                 Ok(wait) => tokio::time::sleep(wait).await,
                 Err(error) => {
                     return Err(match refusal {
@@ -223,51 +209,43 @@ impl Broker {
         endpoint: &Endpoint,
         asking: &Asking,
         question: &Question,
-        underway: Underway,
+        mut underway: Underway,
         mut incoming: Incoming,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
         let content_type = std::mem::take(&mut incoming.content_type);
         let mut meter = Meter::new(asking.dialect, &content_type, matches!(self.tape, Tape::Record(_)));
+        if meter.whole {
+            underway.comes_whole();
+        }
         let passing = async {
-            head(to, &content_type).await.map_err(Stopped::Stream)?;
+            give(to, &head(&content_type)).await?;
             while let Some(chunk) = incoming.next().await.map_err(|failure| broke(endpoint, failure))? {
                 meter.read(&chunk);
-                let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), &chunk, b"\r\n"].concat();
-                // A program that does not read must not stand in the way of others.
-                let taken = async {
-                    to.write_all(&framed).await?;
-                    to.flush().await
-                };
-                let taken = timeout(TAKING_MAX, taken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                taken.map_err(Stopped::Stream)?;
+                give(to, &framed(&chunk)).await?;
             }
             Ok::<(), Stopped>(())
         };
         let passed = tokio::select! {
-            (whose, why) = underway.held.time_is_over() => Err(AskError::Budget { whose, why }.into()),
+            (whose, why) = underway.held.time_is_over() => Err(Stopped::Midst(AskError::Budget { whose, why })),
             passed = passing => passed,
         };
         let read = meter.read;
-        if let Err(ended) = passed {
-            let class = Class::Transient { wait: None };
-            underway.broke(&Broken { failure: failure(class, "it broke off"), paid: Paid::Until(read) });
-            // Without the last chunk the program knows that the answer is not whole.
-            return Err(Stopped::Stream(ended.into_io()));
+        if let Err(stopped) = passed {
+            underway.broke(Class::Transient { wait: None }, read);
+            return Err(stopped);
         }
         let allowance = incoming.allowance;
         match meter.end() {
             Some((usage, bytes)) => {
                 underway.pass.ended(Ended::Answered(allowance), random());
                 underway.held.took(&usage);
-                self.keep_relayed(caller, endpoint, asking, question, &content_type, bytes)?;
+                let kept = self.keep_relayed(caller, endpoint, asking, question, &content_type, bytes);
+                kept.map_err(Stopped::Midst)?;
             }
-            None => underway.broke(&Broken {
-                failure: failure(Class::Transient { wait: None }, "its answer is not understood"),
-                paid: Paid::Until(read),
-            }),
+            None => underway.unread(read),
         }
-        to.write_all(b"0\r\n\r\n").await.map_err(Stopped::Stream)
+        Ok(give(to, LAST_CHUNK).await?)
     }
 
     fn keep_relayed(
@@ -286,42 +264,42 @@ impl Broker {
         Ok(recorder.keep(question, &heard)?)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "who, whom, what, and both ends of the answer")]
     async fn replay_to(
         &self,
+        player: &Player,
         caller: &Caller,
         name: &str,
         asking: &Asking,
-        recorded: Recorded,
+        question: &Question,
         call: &mut Call,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
-        let known = self.catalog.chain(name);
-        let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
-        let Some(endpoint) = endpoint else {
-            return Err(AskError::Unknown { model: name.to_owned(), hint: self.catalog.advice(name) }.into());
-        };
-        let (body, output) = native(endpoint, asking);
-        let most = Tokens { input: input_at_most(body.len()), output };
-        call.tries(&recorded.model);
-        let held = self.set_aside(caller, (&recorded.model, endpoint.prices), most, call).await?;
-        let model = recorded.model.clone();
-        let bytes = recorded.bytes().map_err(|detail| AskError::Malformed { model, detail })?;
+        let most = |endpoint: Option<&Endpoint>| endpoint.map_or_else(Tokens::default, |it| letter(it, asking).most);
+        let (recorded, bytes, held) = self.played(player, caller, name, question, most, call).await?;
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
         meter.read(&bytes);
         match meter.end() {
             Some((usage, _)) => held.took(&usage),
             None => held.broke_off(bytes.len() as u64),
         }
-        head(to, &recorded.content_type).await.map_err(Stopped::Stream)?;
-        let framed = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n0\r\n\r\n"].concat();
-        to.write_all(&framed).await.map_err(Stopped::Stream)
+        give(to, &head(&recorded.content_type)).await?;
+        for chunk in bytes.chunks(REPLAYED_CHUNK_BYTES) {
+            give(to, &framed(chunk)).await?;
+        }
+        Ok(give(to, LAST_CHUNK).await?)
     }
 }
 
 /// Why nothing was passed back, or not all of it.
 enum Stopped {
+    /// Nothing was.
     Ask(AskError),
+    /// Nothing was, and the provider says why.
     Refused(Refusal, AskError),
+    /// An answer had begun.
+    Midst(AskError),
+    /// The program does not take it.
     Stream(io::Error),
 }
 
@@ -331,21 +309,14 @@ impl From<AskError> for Stopped {
     }
 }
 
-impl Stopped {
-    fn into_io(self) -> io::Error {
-        match self {
-            Stopped::Stream(error) => error,
-            Stopped::Ask(error) | Stopped::Refused(_, error) => io::Error::other(error),
-        }
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Stopped::Stream(error)
     }
 }
 
 fn broke(endpoint: &Endpoint, failure: Failure) -> Stopped {
-    Stopped::Ask(AskError::Refused { model: endpoint.name.clone(), failure })
-}
-
-fn failure(class: Class, words: &str) -> Failure {
-    Failure { class, message: words.to_owned(), request_id: None }
+    Stopped::Midst(AskError::Refused { model: endpoint.name.clone(), failure })
 }
 
 /// Reads along with an answer.
@@ -387,11 +358,27 @@ impl Meter {
     }
 }
 
-async fn head(to: &mut (impl AsyncWrite + Unpin), content_type: &str) -> io::Result<()> {
+/// Writes to a program. One that does not read must not stand in the way of others.
+///
+/// # Errors
+/// The program's stream, and `TimedOut`.
+pub(super) async fn give(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let taken = async {
+        to.write_all(bytes).await?;
+        to.flush().await
+    };
+    timeout(TAKING_MAX, taken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The head of an answer that is passed on in chunks.
+fn head(content_type: &str) -> Vec<u8> {
     let plain = |byte: u8| (0x20..0x7f).contains(&byte);
     let content_type = if content_type.bytes().all(plain) { content_type } else { "application/octet-stream" };
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n");
-    to.write_all(head.as_bytes()).await
+    format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes()
+}
+
+fn framed(chunk: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()
 }
 
 /// What of a request tells recordings apart beside its body.
@@ -433,6 +420,18 @@ fn headers(asking: &Asking) -> Vec<(HeaderName, HeaderValue)> {
         }
     }
     headers
+}
+
+/// What one model is asked by a program.
+fn letter(endpoint: &Endpoint, asking: &Asking) -> Letter {
+    let (body, output) = native(endpoint, asking);
+    let most = Tokens { input: input_at_most(body.len()), output };
+    let streams = match asking.dialect {
+        Dialect::Gemini => asking.action == "streamGenerateContent",
+        _ => asking.fields.get("stream") == Some(&Value::Bool(true)),
+    };
+    let form = if streams { Form::Stream } else { Form::Whole };
+    Letter { url: url(endpoint, asking), headers: headers(asking), body, most, form }
 }
 
 /// The body for one model, and the most tokens that it may answer.

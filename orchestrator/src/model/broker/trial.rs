@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use reqwest::header::{HeaderName, HeaderValue};
 use swarm_protocol::chat::{ModelRequest, Reply};
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
-use super::exchange::{self, Arrived, Http, Incoming, Outgoing, Reached};
+use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
 use super::keys::{Forgotten, Secret};
 use super::lanes::Pass;
 use super::tape::{Heard, Question, Tape};
@@ -37,38 +38,87 @@ struct Whole {
     bytes: Vec<u8>,
 }
 
-/// A try without an answer.
-#[derive(Debug)]
-pub struct Broken {
-    /// Why.
-    pub failure: Failure,
-    /// What of it is paid for.
-    pub paid: Paid,
+/// An answer that broke off.
+struct Broken {
+    failure: Failure,
+    /// Bytes of it that came.
+    read: u64,
 }
 
-/// What of a try without an answer is paid for.
+/// How an answer was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paid {
-    /// Nothing: it was refused, or never arrived.
-    Nothing,
-    /// The request, and so many bytes of an answer.
-    Until(u64),
+pub enum Form {
+    /// Piece by piece: what came is what was made, about.
+    Stream,
+    /// In one piece: all of it may have been made before the first byte comes.
+    Whole,
+}
+
+/// What one model is asked, however often.
+pub struct Letter {
+    /// The whole URL.
+    pub url: String,
+    /// Besides the key.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Tokens that it can take at most.
+    pub most: Tokens,
+    /// How the answer is wanted.
+    pub form: Form,
+}
+
+/// What came of one try until the head of an answer.
+pub enum Opened {
+    /// An answer begins.
+    Answer(Underway, Box<Incoming>),
+    /// None does, and that is booked; the provider's own words, where it refuses.
+    Broken(Failure, Option<Refusal>),
+}
+
+/// A refusal of a provider, as it came.
+pub struct Refusal {
+    pub status: u16,
+    pub body: Vec<u8>,
 }
 
 /// A try in its midst.
 pub struct Underway {
     pub held: Held,
     pub pass: Pass,
+    form: Form,
 }
 
 impl Underway {
-    /// Books a try without an answer, and says what it means for the others.
-    pub fn broke(self, broken: &Broken) {
-        self.pass.ended(Ended::Refused(broken.failure.class), random());
-        match broken.paid {
-            Paid::Nothing => self.held.took_nothing(),
-            Paid::Until(bytes) => self.held.broke_off(bytes),
+    /// An answer came in one piece, whatever was asked for.
+    pub fn comes_whole(&mut self) {
+        self.form = Form::Whole;
+    }
+
+    /// Books a try that cost nothing, and says what it means for the others.
+    fn refused(self, class: Class) {
+        self.pass.ended(Ended::Refused(class), random());
+        self.held.took_nothing();
+    }
+
+    /// Books a try whose answer broke off behind so many bytes, and says what it means for the others.
+    pub fn broke(self, class: Class, read: u64) {
+        self.pass.ended(Ended::Refused(class), random());
+        match self.form {
+            Form::Stream => self.held.broke_off(read),
+            Form::Whole => self.held.broke_off(u64::MAX),
         }
+    }
+
+    /// Books a whole answer that cannot be read: nobody says what it took.
+    pub fn unread(self, bytes: u64) {
+        self.pass.ended(Ended::Refused(Class::Transient { wait: None }), random());
+        self.held.broke_off(bytes);
+    }
+
+    /// Books a try that was given up: nobody knows what is made of it yet.
+    fn given_up(self) {
+        self.held.broke_off(u64::MAX);
     }
 }
 
@@ -83,44 +133,34 @@ impl Broker {
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Answer, AskError> {
         // Before anything is set aside for it: a machine that opens no connection has asked nobody.
-        let http = self.http()?;
+        self.http()?;
         let mut key = self.key_of(endpoint).await?;
-        let native = native(endpoint, request);
-        let body = serde_json::to_vec(&encode(endpoint.dialect, &native)).expect("plain data");
-        let most = Tokens { input: input_at_most(body.len()), output: native.output_tokens_max.into() };
+        let letter = letter(endpoint, request);
         let (mut tries, mut renewed, mut shown) = (0, false, false);
         loop {
             tries += 1;
-            call.tries(&endpoint.name);
-            let underway = self.underway(caller, endpoint, most, call).await?;
             let mut hear = |delta: Delta| {
                 shown = true;
                 news(delta);
             };
-            let tried = tokio::select! {
-                (whose, why) = underway.held.time_is_over() => {
-                    underway.held.broke_off(u64::MAX);
-                    return Err(AskError::Budget { whose, why });
+            let failure = match self.opened(caller, endpoint, key.as_ref(), &letter, call).await? {
+                Opened::Broken(failure, _) => failure,
+                Opened::Answer(underway, incoming) => {
+                    match self.heard(endpoint, underway, *incoming, &mut hear).await? {
+                        Ok(whole) => {
+                            self.keep(caller, endpoint, request, &whole)?;
+                            let (dialect, model, cost) = (endpoint.dialect, endpoint.name.clone(), call.cost());
+                            return Ok(Answer { dialect, reply: whole.reply, model, cost });
+                        }
+                        Err(failure) => failure,
+                    }
                 }
-                tried = self.try_once(http, (endpoint, key.as_ref()), body.clone(), &mut hear) => tried,
             };
-            let broken = match tried {
-                Ok((whole, allowance)) => {
-                    underway.pass.ended(Ended::Answered(allowance), random());
-                    underway.held.took(&whole.reply.usage);
-                    self.keep(caller, endpoint, request, &whole)?;
-                    let cost = call.cost();
-                    let (dialect, model) = (endpoint.dialect, endpoint.name.clone());
-                    return Ok(Answer { dialect, reply: whole.reply, model, cost });
-                }
-                Err(broken) => broken,
-            };
-            underway.broke(&broken);
             if std::mem::take(&mut shown) {
                 news(Delta::Restarted);
             }
-            let why = format!("{} does not answer: {}", endpoint.name, self.keys.strike(&broken.failure.message));
-            match self.what_next(endpoint, &mut key, broken.failure, tries, &mut renewed).await? {
+            let why = format!("{} does not answer: {}", endpoint.name, self.keys.strike(&failure.message));
+            match self.what_next(endpoint, &mut key, failure, tries, &mut renewed).await? {
                 Duration::ZERO => {}
                 wait => {
                     news(Delta::Again { why, wait });
@@ -130,14 +170,86 @@ impl Broker {
         }
     }
 
-    /// Sets the budget aside and waits for the way to be free.
-    pub(super) async fn underway(
+    /// One try until the head of an answer: reserve → wait for the way → send. What ends before is booked.
+    pub(super) async fn opened(
         &self,
         caller: &Caller,
         endpoint: &Endpoint,
-        most: Tokens,
+        key: Option<&Secret>,
+        letter: &Letter,
+        call: &mut Call,
+    ) -> Result<Opened, AskError> {
+        call.tries(&endpoint.name);
+        let http = self.http()?;
+        let underway = self.underway(caller, endpoint, letter, call).await?;
+        let Letter { url, headers, body, .. } = letter;
+        let outgoing = Outgoing { url: url.clone(), headers: headers.clone(), body: body.clone() };
+        let sent = tokio::select! {
+            (whose, why) = underway.held.time_is_over() => {
+                underway.given_up();
+                return Err(AskError::Budget { whose, why });
+            }
+            sent = http.send(endpoint, key, outgoing) => sent,
+        };
+        Ok(match sent {
+            Ok(Arrived::Answer(incoming)) => Opened::Answer(underway, Box::new(incoming)),
+            Ok(Arrived::Refused { failure, status, body }) => {
+                underway.refused(failure.class);
+                Opened::Broken(failure, Some(Refusal { status, body }))
+            }
+            Err((failure, Reached::No)) => {
+                underway.refused(failure.class);
+                Opened::Broken(failure, None)
+            }
+            Err((failure, Reached::Perhaps)) => {
+                underway.broke(failure.class, 0);
+                Opened::Broken(failure, None)
+            }
+        })
+    }
+
+    /// Hears an answer to its end, and books it.
+    async fn heard(
+        &self,
+        endpoint: &Endpoint,
+        mut underway: Underway,
+        incoming: Incoming,
+        hear: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Result<Whole, Failure>, AskError> {
+        let allowance = incoming.allowance;
+        if is_whole(endpoint.dialect, &incoming.content_type) {
+            underway.comes_whole();
+        }
+        let read = tokio::select! {
+            over = underway.held.time_is_over() => Err(over),
+            read = self.read(endpoint, incoming, hear) => Ok(read),
+        };
+        match read {
+            Err((whose, why)) => {
+                underway.given_up();
+                Err(AskError::Budget { whose, why })
+            }
+            Ok(Err(Broken { failure, read })) => {
+                underway.broke(failure.class, read);
+                Ok(Err(failure))
+            }
+            Ok(Ok(whole)) => {
+                underway.pass.ended(Ended::Answered(allowance), random());
+                underway.held.took(&whole.reply.usage);
+                Ok(Ok(whole))
+            }
+        }
+    }
+
+    /// Sets the budget aside and waits for the way to be free.
+    async fn underway(
+        &self,
+        caller: &Caller,
+        endpoint: &Endpoint,
+        letter: &Letter,
         call: &Call,
     ) -> Result<Underway, AskError> {
+        let (most, form) = (letter.most, letter.form);
         let held = self.set_aside(caller, (&endpoint.name, endpoint.prices), most, call).await?;
         // What is left at a provider is counted in tokens as they are, not at their most.
         let roughly = most.input * BYTES_A_TOKEN_MIN as u64 / BYTES_A_TOKEN as u64;
@@ -146,7 +258,7 @@ impl Broker {
             over = held.time_is_over() => Err(over),
         };
         match entered {
-            Ok(pass) => Ok(Underway { held, pass }),
+            Ok(pass) => Ok(Underway { held, pass, form }),
             Err((whose, why)) => {
                 held.took_nothing();
                 Err(AskError::Budget { whose, why })
@@ -187,25 +299,6 @@ impl Broker {
         })
     }
 
-    async fn try_once(
-        &self,
-        http: &Http,
-        (endpoint, key): (&Endpoint, Option<&Secret>),
-        body: Vec<u8>,
-        hear: &mut (dyn FnMut(Delta) + Send),
-    ) -> Result<(Whole, crate::model::governor::Allowance), Broken> {
-        let headers = exchange::headers(endpoint.dialect);
-        let outgoing = Outgoing { url: exchange::url(endpoint), headers, body };
-        let incoming = match http.send(endpoint, key, outgoing).await {
-            Ok(Arrived::Answer(incoming)) => incoming,
-            Ok(Arrived::Refused { failure, .. }) => return Err(Broken { failure, paid: Paid::Nothing }),
-            Err((failure, Reached::No)) => return Err(Broken { failure, paid: Paid::Nothing }),
-            Err((failure, Reached::Perhaps)) => return Err(Broken { failure, paid: Paid::Until(0) }),
-        };
-        let allowance = incoming.allowance;
-        Ok((self.read(endpoint, incoming, hear).await?, allowance))
-    }
-
     /// Reads an answer to its end.
     async fn read(
         &self,
@@ -218,7 +311,7 @@ impl Broker {
         let whole = is_whole(endpoint.dialect, &content_type);
         let (mut decoder, mut bytes, mut read) = (Decoder::new(endpoint.dialect), Vec::new(), 0u64);
         loop {
-            let chunk = incoming.next().await.map_err(|failure| Broken { failure, paid: Paid::Until(read) })?;
+            let chunk = incoming.next().await.map_err(|failure| Broken { failure, read })?;
             let Some(chunk) = chunk else { break };
             read += chunk.len() as u64;
             if !whole {
@@ -254,6 +347,15 @@ impl Broker {
     }
 }
 
+/// What one model is asked by an agent.
+fn letter(endpoint: &Endpoint, request: &ModelRequest) -> Letter {
+    let native = native(endpoint, request);
+    let body = serde_json::to_vec(&encode(endpoint.dialect, &native)).expect("plain data");
+    let most = Tokens { input: input_at_most(body.len()), output: native.output_tokens_max.into() };
+    let (url, headers) = (exchange::url(endpoint), exchange::headers(endpoint.dialect));
+    Letter { url, headers, body, most, form: Form::Stream }
+}
+
 /// A request as one model may hear it.
 fn native(endpoint: &Endpoint, request: &ModelRequest) -> ModelRequest {
     let most = endpoint.output_max.unwrap_or(u32::MAX);
@@ -274,5 +376,5 @@ fn broken(error: DecodeError, read: u64) -> Broken {
             Failure { class: Class::Transient { wait: None }, message: error.to_string(), request_id: None }
         }
     };
-    Broken { failure, paid: Paid::Until(read) }
+    Broken { failure, read }
 }
