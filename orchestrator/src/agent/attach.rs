@@ -2,22 +2,23 @@
 //! program of a cage that keeps no pathname sockets from it could connect to the socket, and cannot read the token.
 //!
 //! Whoever is joined may say something at any time (the model hears it with its next request) and is asked what rules leave
-//! to a person. While nobody is joined, or when the last one leaves, such a question is a no.
+//! to a person; whoever joins while a question is open is asked, too. While nobody is joined, or when the last one leaves, such
+//! a question is a no.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use swarm_protocol::encode;
 use swarm_protocol::frame::decode;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -33,7 +34,7 @@ const PEOPLE_MAX: usize = 8;
 /// What people said that waits to be heard.
 const SAID_MAX: usize = 64;
 /// The longest line of either side, in bytes.
-const LINE_BYTES_MAX: u64 = 64 << 10;
+const LINE_BYTES_MAX: usize = 64 << 10;
 /// How long whoever connects may take to show the token.
 const TOKEN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -108,6 +109,8 @@ struct Room {
     people: AtomicUsize,
     heard: mpsc::Sender<Heard>,
     told: broadcast::Sender<ToPerson>,
+    /// What is asked and not answered yet.
+    open: Mutex<Option<ToPerson>>,
 }
 
 impl Entrance {
@@ -122,7 +125,7 @@ impl Entrance {
         written.write_all(secret.as_bytes())?;
         let ((heard, said), (told, _)) = (mpsc::channel(SAID_MAX), broadcast::channel(SAID_MAX));
         let token = blake3::hash(secret.as_bytes());
-        let room = Arc::new(Room { token, people: AtomicUsize::new(0), heard, told });
+        let room = Arc::new(Room { token, people: AtomicUsize::new(0), heard, told, open: Mutex::default() });
         let task = tokio::spawn(accept(listener, Arc::clone(&room)));
         Ok(Entrance { room, heard: said, task, files: [socket, file] })
     }
@@ -132,10 +135,17 @@ impl Entrance {
         self.room.people.load(Ordering::Acquire) > 0
     }
 
-    /// Tells everybody who is joined.
-    pub fn tell(&self, said: ToPerson) {
+    /// Asks everybody who is joined, and whoever joins before it is [`settled`](Entrance::settled).
+    pub fn ask(&self, asked: ToPerson) {
+        let mut open = self.room.open();
+        *open = Some(asked.clone());
         // Whoever is gone is not told.
-        let _ = self.room.told.send(said);
+        let _ = self.room.told.send(asked);
+    }
+
+    /// What was asked has its answer: whoever joins is not asked any more.
+    pub fn settled(&self) {
+        *self.room.open() = None;
     }
 
     /// What people do next.
@@ -172,7 +182,21 @@ async fn accept(listener: UnixListener, room: Arc<Room>) {
     }
 }
 
-/// Counts a person in, and out however the visit ends.
+impl Room {
+    fn open(&self) -> MutexGuard<'_, Option<ToPerson>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a person in, who hears what is asked from now on: beside that, what is open now.
+    fn enter(&self) -> (Visit<'_>, broadcast::Receiver<ToPerson>, Option<ToPerson>) {
+        let open = self.open();
+        let told = self.told.subscribe();
+        self.people.fetch_add(1, Ordering::AcqRel);
+        (Visit(self), told, open.clone())
+    }
+}
+
+/// Counts a person out, however the visit ends.
 struct Visit<'a>(&'a Room);
 
 impl Drop for Visit<'_> {
@@ -186,18 +210,19 @@ impl Drop for Visit<'_> {
 async fn host(stream: UnixStream, room: &Room) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let first = tokio::time::timeout(TOKEN_TIME_MAX, line(&mut read)).await.map_err(io::Error::from)??;
+    let mut so_far = Vec::new();
+    let first = tokio::time::timeout(TOKEN_TIME_MAX, line(&mut read, &mut so_far)).await.map_err(io::Error::from)??;
     match first {
         Some(FromPerson::Token { token }) if blake3::hash(token.as_bytes()) == room.token => {}
         _ => return Err(io::ErrorKind::PermissionDenied.into()),
     }
-    let mut told = room.told.subscribe();
-    room.people.fetch_add(1, Ordering::AcqRel);
-    let _visit = Visit(room);
-    write.write_all(&encode(&ToPerson::Joined)).await?;
+    let (_visit, mut told, open) = room.enter();
+    for said in [ToPerson::Joined].into_iter().chain(open) {
+        write.write_all(&encode(&said)).await?;
+    }
     loop {
         tokio::select! {
-            said = line(&mut read) => {
+            said = line(&mut read, &mut so_far) => {
                 let Some(said) = said? else { return Ok(()) };
                 if room.heard.send(Heard::Said(said)).await.is_err() {
                     return Ok(());
@@ -209,14 +234,25 @@ async fn host(stream: UnixStream, room: &Room) -> io::Result<()> {
     }
 }
 
-/// The next line; `None` at the end.
-async fn line(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<Option<FromPerson>> {
-    let mut bytes = Vec::new();
-    read.take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).await?;
-    match bytes.split_last() {
-        None => Ok(None),
-        Some((b'\n', said)) => decode(said).map(Some).map_err(io::Error::other),
-        Some(_) => Err(io::ErrorKind::InvalidData.into()),
+/// The next line; `None` at the end. Cancel-safe: what was read of it stays in `so_far`.
+async fn line(read: &mut (impl AsyncBufRead + Unpin), so_far: &mut Vec<u8>) -> io::Result<Option<FromPerson>> {
+    loop {
+        let available = read.fill_buf().await?;
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let taken = end.unwrap_or(available.len());
+        if available.is_empty() && so_far.is_empty() {
+            return Ok(None);
+        }
+        if available.is_empty() || so_far.len() + taken > LINE_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        so_far.extend_from_slice(&available[..taken]);
+        read.consume(taken + usize::from(end.is_some()));
+        if end.is_some() {
+            let said = decode(so_far).map_err(io::Error::other)?;
+            so_far.clear();
+            return Ok(Some(said));
+        }
     }
 }
 
@@ -226,7 +262,7 @@ async fn line(read: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<O
 /// The system's; `NotFound` and `ConnectionRefused` where no agent works.
 pub fn join(folder: &Path) -> io::Result<BlockingStream> {
     let mut token = String::new();
-    std::fs::File::open(folder.join(TOKEN))?.take(LINE_BYTES_MAX).read_to_string(&mut token)?;
+    std::fs::File::open(folder.join(TOKEN))?.take(LINE_BYTES_MAX as u64).read_to_string(&mut token)?;
     // A unix socket's address has room for 107 bytes.
     let at = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let socket = Path::new("/proc/self/fd").join(at.as_raw_fd().to_string()).join(SOCKET);
@@ -259,12 +295,45 @@ mod tests {
         let Heard::Said(FromPerson::Hint { text }) = entrance.next().await else { panic!("a hint") };
         assert_eq!((text.as_str(), read(&stream)), ("h", Some(ToPerson::Heard)));
         let asked = ToPerson::Asked { id: 7, call: true, text: "?".to_owned() };
-        entrance.tell(asked.clone());
+        entrance.ask(asked.clone());
         assert_eq!(read(&stream), Some(asked));
         drop(stream);
         assert!(matches!(entrance.next().await, Heard::Left) && !entrance.is_anybody_here());
         drop(entrance);
         assert!(join(folder.path()).is_err(), "nothing is left to join");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_joins_is_asked_what_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let entrance = Entrance::open(folder.path()).unwrap();
+        let asked = |id| ToPerson::Asked { id, call: false, text: "?".to_owned() };
+        entrance.ask(asked(1));
+        let late = join(folder.path()).unwrap();
+        assert_eq!((read(&late), read(&late)), (Some(ToPerson::Joined), Some(asked(1))));
+        entrance.settled();
+        let later = join(folder.path()).unwrap();
+        assert_eq!(read(&later), Some(ToPerson::Joined));
+        entrance.ask(asked(2));
+        assert_eq!((read(&late), read(&later)), (Some(asked(2)), Some(asked(2))), "the first is not asked again");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_line_that_comes_in_pieces_is_heard_though_something_is_asked_between_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut entrance = Entrance::open(folder.path()).unwrap();
+        let mut stream = join(folder.path()).unwrap();
+        assert_eq!(read(&stream), Some(ToPerson::Joined));
+        let hint = encode(&FromPerson::Hint { text: "mind the gap".to_owned() });
+        for (piece, id) in hint[..hint.len() - 1].chunks(9).zip(0..) {
+            stream.write_all(piece).unwrap();
+            let asked = ToPerson::Asked { id, call: false, text: "?".to_owned() };
+            entrance.ask(asked.clone());
+            assert_eq!(read(&stream), Some(asked));
+        }
+        stream.write_all(b"\n").unwrap();
+        let Heard::Said(FromPerson::Hint { text }) = entrance.next().await else { panic!("a hint") };
+        assert_eq!(text, "mind the gap");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,8 @@ use crate::tool_servers::ToolServers;
 
 /// Questions and hints that wait for the worker.
 pub const TOLD_MAX: usize = 64;
+/// Places of that queue that hints leave to answers: one is ever due to an agent of ours, and it was paid for.
+const ANSWERS_ROOM: usize = 8;
 /// What an agent says that waits to be heard.
 pub const SAYS_MAX: usize = 16;
 /// The longest question to a person, in bytes; what is longer is not read, and so not allowed.
@@ -274,7 +276,7 @@ impl Conversation<'_> {
             self.decide((id, wish), Err(why), told, held).await;
             return None;
         }
-        people.tell(ToPerson::Asked { id, call: matches!(wish, Wish::Call { .. }), text });
+        people.ask(ToPerson::Asked { id, call: matches!(wish, Wish::Call { .. }), text });
         self.ear.line("waits for a person");
         Some((id, wish))
     }
@@ -290,8 +292,7 @@ impl Conversation<'_> {
         let anybody = self.people.as_ref().is_some_and(Entrance::is_anybody_here);
         match (heard, asked) {
             (Heard::Said(FromPerson::Hint { text }), asked) => {
-                self.keep(Entry::Hint { text: text.clone() }, held).await;
-                tell(told, ToAgent::Hint { text });
+                self.hint(text, told, held).await;
                 asked
             }
             (Heard::Said(FromPerson::Answer { id, text }), Some(asked)) if id == asked.0 => {
@@ -306,6 +307,15 @@ impl Conversation<'_> {
         }
     }
 
+    /// Passes a person's words on. An agent that has too many before it does not hear more, and no transcript says that it did.
+    async fn hint(&mut self, text: String, told: &mpsc::Sender<ToAgent>, held: &mut Held) {
+        if told.capacity() <= ANSWERS_ROOM {
+            return self.ear.line("too many hints wait to be heard: the newest is dropped");
+        }
+        self.keep(Entry::Hint { text: text.clone() }, held).await;
+        tell(told, ToAgent::Hint { text });
+    }
+
     /// Answers the agent with a person's words, or with a no and why there are none.
     async fn decide(
         &mut self,
@@ -314,6 +324,9 @@ impl Conversation<'_> {
         told: &mpsc::Sender<ToAgent>,
         held: &mut Held,
     ) {
+        if let Some(people) = &self.people {
+            people.settled();
+        }
         match wish {
             Wish::Words(text) => {
                 let words = words.ok();
@@ -349,8 +362,7 @@ impl Conversation<'_> {
         if let Some(Recorded { by, dialect, reply, hints, .. }) = self.recorded.pop_front() {
             held.given_again += 1;
             for text in hints {
-                self.keep(Entry::Hint { text: text.clone() }, held).await;
-                tell(told, ToAgent::Hint { text });
+                self.hint(text, told, held).await;
             }
             self.keep(Entry::Answer { by, dialect, reply: reply.clone() }, held).await;
             tell(told, ToAgent::Reply { id, dialect, reply });
@@ -489,7 +501,7 @@ async fn answer(pending: &mut Option<Pending>) -> (u64, Came) {
 }
 
 fn tell(told: &mpsc::Sender<ToAgent>, message: ToAgent) {
-    // The queue holds more than the one answer that is ever due; an agent whose queue is full does not listen.
+    // Hints leave room for the one answer that is ever due; an agent whose queue is full all the same does not listen.
     let _ = told.try_send(message);
 }
 
@@ -519,9 +531,15 @@ fn length(reply: &Reply) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use swarm_plans::{Budget, InstanceId, TaskIx};
     use swarm_protocol::chat::{Stop, ToolCall, Usage};
 
     use super::*;
+    use crate::ids::Attempt;
+    use crate::model::broker::accounts::Accounts;
+    use crate::model::broker::catalog::Catalog;
+    use crate::model::broker::keys::Keys;
+    use crate::model::broker::tape::Tape;
 
     #[derive(Default)]
     struct Page(Mutex<String>);
@@ -564,6 +582,45 @@ mod tests {
             "\nI look.\n$ ls\n",
         );
         check(&[], "I look.", "\nI look.\n$ ls\n");
+    }
+
+    /// A conversation whose log is `page`, kept in `folder`.
+    fn conversation<'a>(folder: &std::path::Path, page: &'a Page) -> Conversation<'a> {
+        let accounts = Arc::new(Accounts::new(&Budget::default(), &[]));
+        let (news, _) = mpsc::unbounded_channel();
+        let broker = Broker::new(Catalog::default(), Tape::Off, Keys::default(), accounts, news);
+        let models: Arc<[String]> = Arc::new([]);
+        Conversation {
+            broker: Arc::new(broker),
+            caller: Caller { instance: InstanceId("a".into()), task: TaskIx(0), attempt: Attempt(1), models },
+            servers: Arc::default(),
+            servers_named: vec![],
+            own_tools: None,
+            transcript: Arc::new(Mutex::new(Transcript::create(&folder.join("t.jsonl")).unwrap())),
+            recorded: VecDeque::new(),
+            secrets: Secrets::default(),
+            ear: page,
+            people: None,
+            heard: mpsc::unbounded_channel(),
+            shown: Shown::default(),
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn hints_that_nobody_hears_leave_room_for_an_answer() {
+        let (folder, page) = (tempfile::tempdir().unwrap(), Page::default());
+        let (mut conversation, mut held) = (conversation(folder.path(), &page), Held::default());
+        let (told, mut heard) = mpsc::channel(TOLD_MAX);
+        for n in 0..2 * TOLD_MAX {
+            conversation.hint(n.to_string(), &told, &mut held).await;
+        }
+        failed(&told, 7, "an answer");
+        drop(told);
+        let mut last = None;
+        while let Some(message) = heard.recv().await {
+            last = Some(message);
+        }
+        assert!(matches!(last, Some(ToAgent::Failed { id: 7, .. })), "{last:?}");
     }
 
     #[test]
