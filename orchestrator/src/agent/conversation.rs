@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
-use swarm_protocol::agent::{AGENT_LINE_BYTES_MAX, AgentNote, AgentSays, Envelope, PermissionWord, ToAgent};
+use swarm_protocol::agent::{AGENT_LINE_BYTES_MAX, AgentNote, AgentSays, Envelope, ToAgent};
 use swarm_protocol::chat::{Arguments, AssistantPart, ModelRequest, Reply, ToolStatus};
 use swarm_protocol::toolset::{COORDINATOR, OfferedTool};
 use tokio::sync::mpsc;
 
-use super::attach::{self, Entrance, FromPerson, Heard, ToPerson};
+use super::attach::{Entrance, FromPerson, Heard, ToPerson};
 use super::show;
 use super::transcript::{Entry, Recorded, Transcript};
+use super::wish::{Wish, nobody, word_on};
 use crate::model::Delta;
 use crate::model::broker::{Answer, AskError, Broker, Caller};
 use crate::report::{sanitize, words};
@@ -69,6 +70,8 @@ pub struct Conversation<'a> {
     pub transcript: Arc<Mutex<Transcript>>,
     /// Answers that are given once more before a model is asked.
     pub recorded: VecDeque<Recorded>,
+    /// What was decided on the calls of the answer that was given once more last.
+    pub decided: Vec<Entry>,
     /// What nobody is told, models included.
     pub secrets: Secrets,
     /// Who reads along.
@@ -157,29 +160,6 @@ pub struct Held {
 /// An answer that is on its way: of which question, and what.
 type Pending = Pin<Box<dyn Future<Output = (u64, Came)> + Send>>;
 
-/// What an agent wants of a person.
-enum Wish {
-    /// A yes to a call.
-    Call { tool: String, arguments: Map<String, Value>, reason: String },
-    /// An answer.
-    Words(String),
-}
-
-impl Wish {
-    /// For whoever decides: nothing of it is left out.
-    fn text(&self) -> String {
-        match self {
-            Wish::Call { tool, arguments, reason } => show::call_to_decide(tool, arguments, reason),
-            Wish::Words(text) => text.clone(),
-        }
-    }
-}
-
-/// No person's words.
-fn nobody() -> Result<String, String> {
-    Err("nobody is here to be asked".to_owned())
-}
-
 /// What people do next; never, where none can join.
 async fn next_of(people: &mut Option<Entrance>) -> Heard {
     match people {
@@ -266,6 +246,12 @@ impl Conversation<'_> {
         if let Some(before) = before {
             self.decide(before, nobody(), told, held).await;
         }
+        // The answers that are given once more presume it.
+        if let Some(at) = self.decided.iter().position(|entry| wish.is_of(entry)) {
+            let entry = self.decided.remove(at);
+            self.settle(id, entry, told, held).await;
+            return None;
+        }
         let Some(people) = self.people.as_ref().filter(|people| people.is_anybody_here()) else {
             self.decide((id, wish), nobody(), told, held).await;
             return None;
@@ -327,24 +313,14 @@ impl Conversation<'_> {
         if let Some(people) = &self.people {
             people.settled();
         }
-        match wish {
-            Wish::Words(text) => {
-                let words = words.ok();
-                self.keep(Entry::Question { text, answer: words.clone() }, held).await;
-                tell(told, ToAgent::Answered { id, text: words });
-            }
-            Wish::Call { tool, arguments, reason } => {
-                let denied = match words {
-                    Ok(words) if attach::is_yes(&words) => None,
-                    Ok(words) if words.trim().is_empty() => Some("a person says no".to_owned()),
-                    Ok(words) => Some(format!("a person says no: {}", words.trim())),
-                    Err(why) => Some(why),
-                };
-                self.keep(Entry::Permission { tool, arguments, reason, denied: denied.clone() }, held).await;
-                let word = denied.map_or(PermissionWord::Allow, |why| PermissionWord::Deny { why });
-                tell(told, ToAgent::Decided { id, word });
-            }
-        }
+        self.settle(id, wish.decided(words), told, held).await;
+    }
+
+    /// Keeps a decision, and tells the agent.
+    async fn settle(&mut self, id: u64, decided: Entry, told: &mpsc::Sender<ToAgent>, held: &mut Held) {
+        let word = word_on(id, &decided);
+        self.keep(decided, held).await;
+        word.into_iter().for_each(|word| tell(told, word));
     }
 
     /// Begins to ask a model, or gives a recorded answer once more.
@@ -355,12 +331,14 @@ impl Conversation<'_> {
         told: &mpsc::Sender<ToAgent>,
         held: &mut Held,
     ) -> Option<Pending> {
+        self.decided.clear();
         if let Some(why) = self.recorded.front_mut().and_then(|recorded| recorded.too_long.take()) {
             self.too_long(id, why, told, held).await;
             return None;
         }
-        if let Some(Recorded { by, dialect, reply, hints, .. }) = self.recorded.pop_front() {
+        if let Some(Recorded { by, dialect, reply, hints, decided, .. }) = self.recorded.pop_front() {
             held.given_again += 1;
+            self.decided = decided;
             for text in hints {
                 self.hint(text, told, held).await;
             }
@@ -532,7 +510,8 @@ fn length(reply: &Reply) -> usize {
 #[cfg(test)]
 mod tests {
     use swarm_plans::{Budget, InstanceId, TaskIx};
-    use swarm_protocol::chat::{Stop, ToolCall, Usage};
+    use swarm_protocol::agent::PermissionWord;
+    use swarm_protocol::chat::{Dialect, Stop, ToolCall, Usage};
 
     use super::*;
     use crate::ids::Attempt;
@@ -598,6 +577,7 @@ mod tests {
             own_tools: None,
             transcript: Arc::new(Mutex::new(Transcript::create(&folder.join("t.jsonl")).unwrap())),
             recorded: VecDeque::new(),
+            decided: vec![],
             secrets: Secrets::default(),
             ear: page,
             people: None,
@@ -621,6 +601,39 @@ mod tests {
             last = Some(message);
         }
         assert!(matches!(last, Some(ToAgent::Failed { id: 7, .. })), "{last:?}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_was_decided_stands_when_its_answer_is_given_once_more() {
+        let (folder, page) = (tempfile::tempdir().unwrap(), Page::default());
+        let mut conversation = conversation(folder.path(), &page);
+        let (tool, arguments, reason) = ("bash".to_owned(), Map::new(), String::new());
+        let yes = Entry::Permission { tool: tool.clone(), arguments: arguments.clone(), reason, denied: None };
+        let (by, hints, decided) = ("a/b".to_owned(), vec![], vec![yes]);
+        let (dialect, reply, too_long) = (Dialect::Ollama, reply("x"), None);
+        conversation.recorded.push_back(Recorded { by, dialect, reply, hints, too_long, decided });
+        let ((says, said), (tell, mut told)) = (mpsc::channel(SAYS_MAX), mpsc::channel(TOLD_MAX));
+        let request = ModelRequest {
+            model: "main".to_owned(),
+            system: String::new(),
+            messages: vec![],
+            tools: vec![],
+            output_tokens_max: 1,
+            context_tokens: None,
+        };
+        says.send(AgentSays::Ask { id: 1, request }).await.unwrap();
+        for id in [2, 3] {
+            let (tool, arguments, reason) = (tool.clone(), arguments.clone(), String::new());
+            says.send(AgentSays::Permission { id, tool, arguments, reason }).await.unwrap();
+        }
+        drop(says);
+        conversation.hold(said, tell).await;
+        assert!(matches!(told.recv().await, Some(ToAgent::Reply { id: 1, .. })));
+        let mut word = async || match told.recv().await {
+            Some(ToAgent::Decided { id, word }) => (id, word == PermissionWord::Allow),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((word().await, word().await), ((2, true), (3, false)), "the second was never decided");
     }
 
     #[test]

@@ -22,3 +22,5 @@ pub mod reviewing;
 pub mod show;
 /// What was said, on disk.
 pub mod transcript;
+/// What an agent wants of a person; pure.
+mod wish;

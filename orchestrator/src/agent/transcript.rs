@@ -2,7 +2,7 @@
 //! out. The file lies beside the attempt's log, where no job can reach it.
 //!
 //! An attempt that was cut short is run again with its transcript: the model's recorded answers are given once more, its
-//! calls are carried out once more in the fresh worktree, and behind the last answer the model itself is asked. So nothing
+//! calls are carried out once more in the fresh worktree, what people decided on them stands, and behind the last answer the model itself is asked. So nothing
 //! is paid for twice, and the worktree is what the conversation says.
 
 use std::collections::VecDeque;
@@ -191,6 +191,8 @@ pub struct Recorded {
     pub hints: Vec<String>,
     /// The model was asked this in a conversation that was too long, before: that is said first, once more.
     pub too_long: Option<String>,
+    /// What was decided on its calls, in order: [`Entry::Permission`] and [`Entry::Question`].
+    pub decided: Vec<Entry>,
 }
 
 /// Whether a conversation came to its end.
@@ -204,20 +206,18 @@ pub fn recorded(entries: &[Entry], begun: &Entry) -> VecDeque<Recorded> {
     if entries.first() != Some(begun) {
         return VecDeque::new();
     }
-    let (mut answers, mut hints, mut too_long) = (VecDeque::new(), vec![], None);
+    let (mut answers, mut hints, mut too_long) = (VecDeque::<Recorded>::new(), vec![], None);
     for entry in entries {
         match entry {
             Entry::Hint { text } => hints.push(text.clone()),
             Entry::TooLong { why } => too_long = Some(why.clone()),
             Entry::Answer { by, dialect, reply } => {
                 let (by, dialect, reply) = (by.clone(), *dialect, reply.clone());
-                answers.push_back(Recorded {
-                    by,
-                    dialect,
-                    reply,
-                    hints: std::mem::take(&mut hints),
-                    too_long: too_long.take(),
-                });
+                let (hints, too_long) = (std::mem::take(&mut hints), too_long.take());
+                answers.push_back(Recorded { by, dialect, reply, hints, too_long, decided: vec![] });
+            }
+            Entry::Permission { .. } | Entry::Question { .. } => {
+                answers.back_mut().into_iter().for_each(|answer| answer.decided.push(entry.clone()));
             }
             _ => {}
         }
@@ -278,10 +278,12 @@ mod tests {
     #[test]
     fn a_conversation_that_was_cut_short_is_given_once_more() {
         let hint = Entry::Hint { text: "h".to_owned() };
-        let entries = [begun(), answer("one"), hint.clone(), answer("two"), hint];
+        let decided = Entry::Question { text: "?".to_owned(), answer: None };
+        let entries = [begun(), answer("one"), decided.clone(), hint.clone(), answer("two"), hint];
         let given = recorded(&entries, &begun());
         let texts: Vec<_> = given.iter().map(|given| (given.reply.text(), given.hints.len())).collect();
         assert_eq!(texts, [("one".to_owned(), 0), ("two".to_owned(), 1)]);
+        assert_eq!((&given[0].decided[..], &given[1].decided[..]), (&[decided][..], &[][..]));
         for other in [begun_with("q", "tree"), begun_with("p", "another")] {
             assert!(recorded(&entries, &other).is_empty(), "{other:?}");
         }

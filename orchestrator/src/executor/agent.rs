@@ -176,6 +176,7 @@ impl Executor {
             own_tools: talk.own_tools,
             transcript: Arc::new(Mutex::new(transcript)),
             recorded: talk.recorded,
+            decided: vec![],
             secrets: self.jobs.secrets.clone(),
             ear: &ear,
             people,
