@@ -4,7 +4,7 @@
 //!
 //! A connection is made when a server is used first and made anew when it broke. One that hangs or lies costs its own calls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -112,14 +112,21 @@ type Service = RunningService<RoleClient, ClientConfig>;
 #[derive(Debug, Default)]
 pub struct ToolServers {
     /// How each is spoken with, or why it cannot be.
-    servers: BTreeMap<String, Result<FarServer, String>>,
-    running: Mutex<HashMap<String, Arc<Service>>>,
+    servers: BTreeMap<String, Result<Place, String>>,
+}
+
+/// A server, and the connection to it. Each has its own: one that hangs holds nobody else up.
+#[derive(Debug)]
+struct Place {
+    far: FarServer,
+    running: Mutex<Option<Arc<Service>>>,
 }
 
 impl ToolServers {
     /// Nobody is spoken to yet.
     pub fn new(servers: BTreeMap<String, Result<FarServer, String>>) -> ToolServers {
-        ToolServers { servers, running: Mutex::default() }
+        let place = |far| Place { far, running: Mutex::default() };
+        ToolServers { servers: servers.into_iter().map(|(name, far)| (name, far.map(place))).collect() }
     }
 
     /// Those of a person's configuration that are named, with their secrets; tokens of people lie in `state`.
@@ -156,12 +163,14 @@ impl ToolServers {
     /// # Errors
     /// Why it cannot be used, for people.
     pub async fn offered(&self, name: &str) -> Result<Vec<OfferedTool>, String> {
-        let server = self.server(name)?;
-        let service = self.service(name, server).await?;
+        let place = self.place(name)?;
+        let (server, service) = (&place.far, place.service(name).await?);
         let listed = timeout(server.timeout, list(&service)).await;
         let listed =
             listed.map_err(|_| late(name, server)).and_then(|listed| listed.map_err(|error| failed(name, &error)));
-        self.forget_if_broken(name, listed.is_err()).await;
+        if listed.is_err() {
+            place.forget(&service).await;
+        }
         listed.map_err(|why| struck(&why, server))
     }
 
@@ -170,14 +179,16 @@ impl ToolServers {
     /// # Errors
     /// What the tool says of its failure, or why there is no answer; for the model.
     pub async fn call(&self, name: &str, tool: &str, arguments: Map<String, Value>) -> Result<String, String> {
-        let server = self.server(name)?;
-        let service = self.service(name, server).await?;
+        let place = self.place(name)?;
+        let (server, service) = (&place.far, place.service(name).await?);
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let answer = match timeout(server.timeout, service.peer().call_tool_once(params)).await {
             Err(_) => Err(late(name, server)),
             Ok(Err(error)) => {
                 // An error of the tool is an answer; anything else may have broken the connection.
-                self.forget_if_broken(name, !matches!(error, rmcp::ServiceError::McpError(_))).await;
+                if !matches!(error, rmcp::ServiceError::McpError(_)) {
+                    place.forget(&service).await;
+                }
                 Err(failed(name, &error))
             }
             Ok(Ok(CallToolResponse::Complete(result))) => serde_json::to_value(&result)
@@ -189,26 +200,28 @@ impl ToolServers {
         answer.map(fit).map_err(fit)
     }
 
-    fn server(&self, name: &str) -> Result<&FarServer, String> {
+    fn place(&self, name: &str) -> Result<&Place, String> {
         let server = self.servers.get(name).ok_or_else(|| format!("there is no server `{name}`"))?;
         server.as_ref().map_err(|why| format!("server `{name}` cannot be used: {why}"))
     }
+}
 
-    async fn service(&self, name: &str, server: &FarServer) -> Result<Arc<Service>, String> {
+impl Place {
+    async fn service(&self, name: &str) -> Result<Arc<Service>, String> {
+        let server = &self.far;
         // Held while a connection is made: two agents that ask at once share it.
         let mut running = self.running.lock().await;
-        if let Some(service) = running.get(name).filter(|service| !service.is_closed()) {
+        if let Some(service) = running.as_ref().filter(|service| !service.is_closed()) {
             return Ok(Arc::clone(service));
         }
         let service = timeout(server.timeout, connect(server)).await.map_err(|_| late(name, server))?;
         let service = service.map_err(|why| struck(&format!("server `{name}` cannot be used: {why}"), server))?;
-        Ok(Arc::clone(running.entry(name.to_owned()).insert_entry(Arc::new(service)).get()))
+        Ok(Arc::clone(running.insert(Arc::new(service))))
     }
 
-    async fn forget_if_broken(&self, name: &str, broken: bool) {
-        if broken {
-            self.running.lock().await.remove(name);
-        }
+    /// A connection may be broken: the next call makes another, unless somebody did.
+    async fn forget(&self, broken: &Arc<Service>) {
+        drop(self.running.lock().await.take_if(|service| Arc::ptr_eq(service, broken)));
     }
 }
 
@@ -472,6 +485,20 @@ mod tests {
         let bad = servers(&base, client("another-secret"), 60_000);
         let why = call(&bad, "find").await.unwrap_err();
         assert!(why.starts_with("server `docs` cannot be used") && !why.contains("another-secret"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_no_connection_holds_no_other_up() {
+        let far = |url: String| FarServer { url, access: Access::Open, timeout: Duration::from_secs(3600) };
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = far(format!("http://{}/mcp", silent.local_addr().unwrap()));
+        let docs = far(format!("{}/mcp", site("").await));
+        let all = ToolServers::new(BTreeMap::from([("docs".to_owned(), Ok(docs)), ("silent".to_owned(), Ok(silent))]));
+        tokio::select! {
+            biased;
+            offered = all.offered("silent") => panic!("{offered:?}"),
+            found = timeout(Duration::from_secs(60), call(&all, "find")) => assert!(found.is_ok_and(|found| found.is_ok())),
+        }
     }
 
     #[tokio::test]
