@@ -115,6 +115,21 @@ fn the_agent_is_told_the_instructions_from_the_root_to_its_folder() {
 }
 
 #[test]
+fn a_secret_in_a_plans_text_is_told_to_no_model_and_kept_nowhere() {
+    let repository = house();
+    let answers = Answers::beside(&repository, "replay").conversation("fix", &[("", &[finish("done", "done")])]);
+    let plan = "[sandbox.default]\nsecrets = ['TOKEN']\n[tasks.fix]\ncheck = \"test '{{ env.TOKEN }}'\"\n\
+                agent = { prompt = 'Log in with {{ env.TOKEN }}.' }\n";
+    let swarm = Swarm::run(&repository, "it", plan).args(&["--replay", answers.folder()]).allow("env=TOKEN");
+    let ended = swarm.env("TOKEN", "npm_0123456789").exits(0);
+    let begun = transcript(&repository, "fix", 1).remove(0);
+    let prompt = begun["prompt"].as_str().expect("text");
+    assert!(prompt.contains("Log in with ***.") && prompt.contains("test '***'"), "{prompt}");
+    let log = Swarm::new(&repository, &["logs", "fix", "--raw"]).exits(0).out;
+    assert!(!format!("{begun}{log}{ended}").contains("npm_0123456789"), "{log}");
+}
+
+#[test]
 fn a_hostile_model_gets_an_answer_to_every_call_and_nothing_else() {
     let repository = house();
     let big = "x".repeat(10 << 20);

@@ -4,6 +4,7 @@
 //! [`crate::agent::transcript`]); one that failed is followed by one that is told why.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use crate::ids::Attempt;
 use crate::journal::{LogWriter, attempt_dir, logs};
 use crate::model::broker::Caller;
 use crate::report::{sanitize, words};
+use crate::secrets::Secrets;
 use crate::worker_process::AgentLink;
 use crate::worktree::Worktree;
 
@@ -73,17 +75,15 @@ pub(super) struct Worked {
 pub(super) struct Talk<'a> {
     /// The agent.
     pub agent: &'a RenderedAgent,
-    /// What it is told.
+    /// What it is told, with secrets: [`Executor::talk`] masks it before anybody hears or keeps it.
     pub beginning: Beginning,
     /// The tree that it begins with.
     pub tree: Oid,
     /// The tree that was there before the work: the project's own file is read there, so that no change rewrites what holds
     /// for whoever looks at it or merges it.
     pub began: Oid,
-    /// Where it is kept; absolute.
+    /// Where it is kept; absolute. What an attempt that was cut short kept under the same name is given once more.
     pub transcript: PathBuf,
-    /// Answers that are given once more.
-    pub recorded: VecDeque<Recorded>,
     /// What it is given beside its own tools.
     pub toolset: Toolset,
     /// Who runs those of them that are the coordinator's.
@@ -113,7 +113,6 @@ impl Executor {
         let models = self.models_for(agent);
         let told = Told { feedback: self.newest_feedback(trial), models: models.clone() };
         let beginning = self.beginning(trial, agent, start, &told)?;
-        let recorded = self.recorded(trial, transcript::FILE, &begun(agent, &beginning, start.tree));
         let (mut toolset, lacking) = self.toolset(agent).await;
         let submissions = agent.settings.submits.map(|Submits::Plan| self.submissions(models, start.commit));
         let own_tools = submissions.clone().map(|own| own as Arc<dyn OwnTools>);
@@ -127,7 +126,6 @@ impl Executor {
             tree,
             began: tree,
             transcript,
-            recorded,
             toolset,
             own_tools,
             when,
@@ -151,7 +149,10 @@ impl Executor {
         log: &mut LogWriter,
     ) -> Result<(Ran, Held), Stop> {
         let (job, agent) = (trial.job, talk.agent);
-        let begun = begun(agent, &talk.beginning, talk.tree);
+        let beginning = masked(talk.beginning, &self.jobs.secrets);
+        let begun = begun(agent, &beginning, talk.tree);
+        let name = talk.transcript.file_name().unwrap_or_default();
+        let recorded = self.recorded(trial, name, &begun);
         let (mut spec, _) = self.cage_under(talk.sandbox, trial, worktree, talk.when)?;
         if let Some((grant, variable)) = talk.shown {
             spec.env.push((variable.to_owned(), grant.at.to_string_lossy().into_owned()));
@@ -160,7 +161,7 @@ impl Executor {
         let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
         let sizes = self.broker.sizes(&agent.settings.model);
         let toolset = Toolset { project: self.project_file(talk.began, talk.when)?, ..talk.toolset };
-        let job_of_agent = agent_job(agent, sizes, talk.beginning, worktree.spec.at().clone(), scratch, toolset);
+        let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
         let transcript = Transcript::create(&talk.transcript)?;
         // Nobody joins who looks at a result: it has a fresh context.
         let people = (talk.when.out == Access::Write).then(|| Entrance::open(trial.places.folder())).transpose()?;
@@ -175,7 +176,7 @@ impl Executor {
             servers_named: agent.settings.servers.iter().map(|(name, _)| name.clone()).collect(),
             own_tools: talk.own_tools,
             transcript: Arc::new(Mutex::new(transcript)),
-            recorded: talk.recorded,
+            recorded,
             decided: vec![],
             secrets: self.jobs.secrets.clone(),
             ear: &ear,
@@ -290,7 +291,7 @@ impl Executor {
 
     /// Answers that are given once more, from the transcripts of this name of attempts that were told nothing to the next one:
     /// those behind the newest that failed by its own fault. What cannot be read is nothing: then the conversation begins anew.
-    pub(super) fn recorded(&self, trial: Trial<'_>, name: &str, begun: &Entry) -> VecDeque<Recorded> {
+    fn recorded(&self, trial: Trial<'_>, name: &OsStr, begun: &Entry) -> VecDeque<Recorded> {
         let cut_short = self.earlier(trial).take_while(|folder| read_feedback(folder).is_none());
         let entries = cut_short.filter_map(|folder| transcript::read(&folder.join(name)).ok().flatten());
         // A task that runs once more because its change did not land is to think again.
@@ -344,8 +345,14 @@ pub(super) fn bootstrap_failed(error: BootstrapError) -> Stop {
     }
 }
 
+/// What an agent is told, without secrets: checks and tasks that hold one are masked in its log as well.
+fn masked(Beginning { system, prompt }: Beginning, secrets: &Secrets) -> Beginning {
+    let masked = |text: String| secrets.text(&text).into_owned();
+    Beginning { system: masked(system), prompt: masked(prompt) }
+}
+
 /// How a conversation begins in a worktree of `tree`.
-pub(super) fn begun(agent: &RenderedAgent, beginning: &Beginning, tree: Oid) -> Entry {
+fn begun(agent: &RenderedAgent, beginning: &Beginning, tree: Oid) -> Entry {
     let Beginning { system, prompt } = beginning.clone();
     Entry::Begun { model: agent.settings.model.clone(), system, prompt, tree: tree.to_string() }
 }

@@ -22,7 +22,6 @@ use super::trees::Start;
 use super::{Executor, Record, Stop, Trial, When, agent};
 use crate::agent::bootstrap::{self, Beginning};
 use crate::agent::resolving::{self, CONFLICT_VARIABLE, Contradiction};
-use crate::agent::transcript;
 use crate::collect::rules::judge_together;
 use crate::collect::{CollectLimits, Collected, collect, display_path};
 use crate::commit::{self, CommitSpec};
@@ -161,7 +160,6 @@ impl Executor {
         let began = self.repository.tree_of(self.base)?;
         let worktree = self.provision(&Arc::new(start), trial.places, When::WORK.name).await?;
         let talk = Talk {
-            recorded: self.recorded(trial, transcript::FILE, &agent::begun(agent, &beginning, tree)),
             agent,
             beginning,
             tree,

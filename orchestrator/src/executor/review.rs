@@ -67,13 +67,12 @@ impl Executor {
         let own_tools: Arc<dyn OwnTools> = desk.clone();
         let (agent, name) = (looking(&reviewer.agent), format!("review-{}.jsonl", index + 1));
         let talk = Talk {
-            // Of a coordinator that died in the midst of it, and only where the very same change is looked at.
-            recorded: self.recorded(trial, &name, &agent::begun(&agent, &beginning, tree)),
             agent: &agent,
             beginning,
             tree,
             began,
-            // Beside the transcript of the work.
+            // Beside the transcript of the work. Of a coordinator that died in the midst of it, it is gone on with where the very
+            // same change is looked at.
             transcript: trial.places.folder().join(name),
             toolset: Toolset {
                 of_coordinator: own_tools.offered(),
