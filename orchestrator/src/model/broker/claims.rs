@@ -1,5 +1,6 @@
 //! What a program may ask of a provider beside an answer: nothing that the provider would fetch or run for it, since its cage
-//! may reach nobody, and no answer that costs more than its budget sets aside.
+//! may reach nobody, and no answer that costs more than its budget sets aside. So all that a model reads stands in the request:
+//! nothing that the provider keeps (conversations, caches, files of the account) is named in one.
 
 use serde_json::{Map, Value};
 use swarm_protocol::chat::Dialect;
@@ -74,6 +75,11 @@ pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String>
             ));
         }
     }
+    if let Some(name) = KEPT_THERE.iter().find(|name| fields.get(**name).is_some_and(|value| !value.is_null())) {
+        return Err(format!(
+            "{name}: what the provider keeps is not counted here; send the whole conversation instead"
+        ));
+    }
     // Others than the model that is paid for, stored prompts with tools of their own, searches, containers.
     for name in ["models", "route", "plugins", "prompt", "web_search_options", "container"] {
         fields.remove(name);
@@ -87,10 +93,13 @@ pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String>
     }
     let said = ["messages", "input", "contents", "system", "systemInstruction", "system_instruction"];
     match said.iter().filter_map(|name| fields.get(*name)).find_map(fetched) {
-        Some(url) => Err(format!("it has the provider fetch {url}; send what is there instead")),
+        Some(place) => Err(format!("it has the provider fetch {place}; send what is there instead")),
         None => Ok(()),
     }
 }
+
+/// Fields that name what a provider keeps: tokens that are paid for and stand in no request.
+const KEPT_THERE: &[&str] = &["previous_response_id", "conversation", "cachedContent", "cached_content"];
 
 fn keep_own_tools(dialect: Dialect, tools: &mut Value) {
     let Value::Array(all) = tools else { return *tools = Value::Null };
@@ -122,7 +131,7 @@ fn is_own(dialect: Dialect, tool: &Value) -> bool {
     }
 }
 
-/// The first place of another machine that a part of a conversation names to its provider.
+/// The first place of another machine, or thing that the provider keeps, that a part of a conversation names to it.
 fn fetched(part: &Value) -> Option<&str> {
     let is_far = |url: &&str| !url.trim_start().to_ascii_lowercase().starts_with("data:");
     match part {
@@ -140,13 +149,62 @@ fn fetched(part: &Value) -> Option<&str> {
                 "input_file" => text("file_url"),
                 _ => of("fileData", "fileUri").or(of("file_data", "file_uri")).or(of("fileData", "file_uri")),
             };
-            let named = named.filter(is_far);
-            named.or_else(|| {
+            let kept = match kind {
+                "image" | "document" => of("source", "file_id"),
+                "container_upload" | "input_image" | "input_file" => text("file_id"),
+                "file" => of("file", "file_id"),
+                "item_reference" => text("id"),
+                _ => None,
+            };
+            named.filter(is_far).or(kept).or_else(|| {
                 map.iter().filter(|(name, _)| *name != "functionCall").find_map(|(_, inner)| fetched(inner))
             })
         }
         _ => None,
     }
+}
+
+/// Headers of a request for its provider: of what they ask for beside the body, only what costs no more and reaches no further.
+pub fn headers(said: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+    let passed = |(name, value): (String, Vec<u8>)| match name.as_str() {
+        "anthropic-beta" => betas(&value).map(|value| (name, value)),
+        _ => Some((name, value)),
+    };
+    said.into_iter().filter_map(passed).collect()
+}
+
+/// What Anthropic's `anthropic-beta` may say, without its date: nothing that costs more than the price that is known (contexts
+/// of a million tokens, caches of an hour, fast answers), and nothing that the provider keeps, fetches or runs.
+const BETAS: [&str; 18] = [
+    "adaptive-thinking",
+    "advanced-tool-use",
+    "claude-code",
+    "computer-use",
+    "context-management",
+    "effort",
+    "fine-grained-tool-streaming",
+    "interleaved-thinking",
+    "max-tokens-3-5-sonnet",
+    "model-context-window-exceeded",
+    "output-128k",
+    "pdfs",
+    "prompt-caching",
+    "redact-thinking",
+    "structured-outputs",
+    "token-efficient-tools",
+    "tool-examples",
+    "tool-search-tool",
+];
+
+/// The words of an `anthropic-beta` that pass; `None` where none does.
+fn betas(value: &[u8]) -> Option<Vec<u8>> {
+    let words = std::str::from_utf8(value).ok()?.split(',').map(str::trim);
+    let passes = |word: &&str| {
+        let name = word.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        BETAS.contains(&name)
+    };
+    let kept: Vec<&str> = words.filter(passes).collect();
+    (!kept.is_empty()).then(|| kept.join(",").into_bytes())
 }
 
 #[cfg(test)]
@@ -222,5 +280,47 @@ mod tests {
         assert!(!input(json!({"type": "input_file", "file_url": "https://x"})));
         assert!(!goes(Dialect::Gemini, json!({"contents": [{"parts": [{"fileData": {"fileUri": "https://x"}}]}]})));
         assert!(!goes(Dialect::Anthropic, json!({"mcp_servers": []})));
+    }
+
+    #[test]
+    fn what_a_provider_keeps_is_named_in_no_request() {
+        let goes = |dialect, value| keep_at_home(dialect, &mut fields(value)).is_ok();
+        for name in KEPT_THERE {
+            assert!(
+                !goes(Dialect::OpenaiResponses, json!({*name: "x"})) && goes(Dialect::Gemini, json!({*name: null}))
+            );
+        }
+        let said = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});
+        let asked = |part: Value| json!({"input": [{"role": "user", "content": [part]}]});
+        let file = json!({"type": "document", "source": {"type": "file", "file_id": "f"}});
+        assert!(!goes(Dialect::Anthropic, said(file)));
+        assert!(!goes(Dialect::Anthropic, said(json!({"type": "container_upload", "file_id": "f"}))));
+        assert!(!goes(Dialect::OpenaiChat, said(json!({"type": "file", "file": {"file_id": "f"}}))));
+        assert!(
+            goes(Dialect::OpenaiChat, said(json!({"type": "file", "file": {"file_data": "data:x"}}))),
+            "the control"
+        );
+        assert!(!goes(Dialect::OpenaiResponses, asked(json!({"type": "input_file", "file_id": "f"}))));
+        assert!(!goes(Dialect::OpenaiResponses, asked(json!({"type": "input_image", "file_id": "f"}))));
+        assert!(!goes(Dialect::OpenaiResponses, json!({"input": [{"type": "item_reference", "id": "m"}]})));
+        let call = json!({"type": "tool_use", "name": "x", "input": {"file_id": "f"}});
+        assert!(goes(Dialect::Anthropic, said(call)), "what a program's own tool is called with");
+    }
+
+    #[test]
+    fn betas_that_cost_more_or_reach_further_do_not_pass() {
+        let check = |said: &str, passed: Option<&str>| {
+            assert_eq!(betas(said.as_bytes()).as_deref(), passed.map(str::as_bytes), "{said}");
+        };
+        check(
+            "claude-code-20250219, context-1m-2025-08-07,interleaved-thinking-2025-05-14",
+            Some("claude-code-20250219,interleaved-thinking-2025-05-14"),
+        );
+        for one in
+            ["files-api-2025-04-14", "extended-cache-ttl-2025-04-11", "fast-mode-2026-02-01", "mcp-client-2025-11-20"]
+        {
+            check(one, None);
+        }
+        check("prompt-caching-2024-07-31", Some("prompt-caching-2024-07-31"));
     }
 }

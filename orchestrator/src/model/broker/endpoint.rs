@@ -187,7 +187,7 @@ impl Desk {
             Err(why) => return send(to, &refusal(400, "invalid_request_error", &why)).await,
         };
         let named = in_path.or_else(|| fields.get("model").and_then(Value::as_str).map(str::to_owned));
-        let (headers, query) = (asked.passed_on(), asked.query_passed_on());
+        let (headers, query) = (claims::headers(asked.passed_on()), asked.query_passed_on());
         let asking = Asking { dialect, action, named, fields, claim, headers, query };
         match self.broker.relay(&self.caller, asking, to).await? {
             Outcome::Passed => Ok(()),
