@@ -409,6 +409,19 @@ fn a_spent_budget_calls_nobody_and_stops_the_run() {
 }
 
 #[test]
+fn a_model_that_means_no_for_itself_alone_is_replaced() {
+    let no = |status: u16| Act::refusal(status, "");
+    let replaced = [no(529).header("x-should-retry", "false"), no(307).header("location", "http://127.0.0.1:1/")];
+    for (act, text) in replaced.into_iter().map(|act| (act, "hello")).chain([(no(400), "error: ")]) {
+        let (server, spare) = (ModelServer::acting(vec![act]), ModelServer::acting(vec![hello()]));
+        let main = entry("main", "anthropic", &server.url(), "fallbacks = ['spare']");
+        let came = told(scene(&format!("{main}{}", entry("spare", "anthropic", &spare.url(), ""))).ask(request("hi")));
+        assert!(came.text().starts_with(text), "{}", came.text());
+        assert_eq!(server.asked().len(), 1, "{text}");
+    }
+}
+
+#[test]
 fn a_model_without_a_price_fails_a_call_and_spends_no_budget() {
     let dollars = || Budget { usd: Some(1.0), ..Budget::default() };
     let asked = |config: String| told(scene_with(&config, Tape::Off, dollars()).ask(request("hi")));

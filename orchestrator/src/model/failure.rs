@@ -53,6 +53,8 @@ pub enum Class {
     UnknownModel,
     /// The conversation is too long for the model.
     TooLong,
+    /// This model has no answer to it, whatever the reason: never again there; another may have one.
+    NotHere,
     /// The request is wrong: never again.
     Invalid,
 }
@@ -63,7 +65,7 @@ impl Class {
         match self {
             Class::RateLimited { wait } | Class::Overloaded { wait } | Class::Transient { wait } => Some(wait),
             Class::Nameless => Some(None),
-            Class::Spent | Class::Key | Class::UnknownModel | Class::TooLong | Class::Invalid => None,
+            Class::Spent | Class::Key | Class::UnknownModel | Class::TooLong | Class::NotHere | Class::Invalid => None,
         }
     }
 }
@@ -79,7 +81,7 @@ pub fn refused(dialect: Dialect, status: u16, header: &dyn Fn(&str) -> Option<St
     let wait = wait(header, &json);
     let class = classify(dialect, status, &json, wait, header("retry-after").is_some());
     let class = match (header("x-should-retry").as_deref(), class.retry()) {
-        (Some("false"), Some(_)) => Class::Invalid,
+        (Some("false"), Some(_)) => Class::NotHere,
         (Some("true"), None) => Class::Transient { wait },
         _ => class,
     };
@@ -205,7 +207,7 @@ mod tests {
                 Class::RateLimited { wait: Some(Duration::from_millis(1500)) },
             ),
             (OpenaiChat, 429, vec![], "", Class::RateLimited { wait: None }),
-            (OpenaiChat, 500, vec![("x-should-retry", "false")], "", Class::Invalid),
+            (OpenaiChat, 500, vec![("x-should-retry", "false")], "", Class::NotHere),
             (OpenaiChat, 404, vec![], r#"{"error":{"code":"model_not_found"}}"#, Class::UnknownModel),
             (OpenaiChat, 400, vec![], r#"{"error":{"code":"context_length_exceeded"}}"#, Class::TooLong),
             (

@@ -154,7 +154,7 @@ impl Http {
         }
         if let Some(to) = header("location").filter(|_| status.is_redirection()) {
             let message = format!("it redirects to {to}, which is not followed; set base-url (HTTP status {status})");
-            let failure = Failure { class: Class::Invalid, message, request_id: None };
+            let failure = Failure { class: Class::NotHere, message, request_id: None };
             return Ok(Arrived::Refused { failure, status: status.as_u16(), body: Vec::new() });
         }
         let names = ["retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
@@ -181,7 +181,7 @@ impl Incoming {
         self.read += chunk.len();
         if self.read > ANSWER_BYTES_MAX {
             let message = format!("its answer exceeds {} MiB", ANSWER_BYTES_MAX >> 20);
-            return Err(Failure { class: Class::Invalid, message, request_id: None });
+            return Err(Failure { class: Class::NotHere, message, request_id: None });
         }
         Ok(Some(chunk.to_vec()))
     }

@@ -371,7 +371,7 @@ fn native(endpoint: &Endpoint, request: &ModelRequest) -> ModelRequest {
 fn broken(error: DecodeError, read: u64) -> Broken {
     let failure = match error {
         DecodeError::Failed(failure) => failure,
-        DecodeError::TooLarge { .. } => Failure { class: Class::Invalid, message: error.to_string(), request_id: None },
+        DecodeError::TooLarge { .. } => Failure { class: Class::NotHere, message: error.to_string(), request_id: None },
         DecodeError::Truncated | DecodeError::Malformed(_) => {
             Failure { class: Class::Transient { wait: None }, message: error.to_string(), request_id: None }
         }
