@@ -40,6 +40,8 @@ pub enum Admission {
     NotBefore(u64),
     /// Not before another call ended.
     Full,
+    /// Too little is left at the provider: not before another call ended, or this time, whichever comes first.
+    Low(u64),
 }
 
 /// How a call ended, as far as the provider's limits go.
@@ -108,7 +110,7 @@ impl Governor {
             return Admission::Full;
         }
         if self.running > 0 && !self.bucket.holds(tokens, now_ms) {
-            return Admission::Full;
+            return Admission::Low(self.bucket.full_at_ms);
         }
         self.running += 1;
         self.running_tokens = self.running_tokens.saturating_add(tokens);
@@ -220,7 +222,7 @@ mod tests {
         governor.admit(10, 0);
         let left = Allowance { requests: Some(9), tokens: Some(100), resets_in_ms: Some(500) };
         governor.ended(Ended::Answered(left), 10, 0, 0.0);
-        assert_eq!((governor.admit(60, 1), governor.admit(60, 2)), (Admission::Go, Admission::Full));
+        assert_eq!((governor.admit(60, 1), governor.admit(60, 2)), (Admission::Go, Admission::Low(500)));
         assert_eq!(governor.admit(40, 3), Admission::Go);
         assert_eq!(governor.admit(60, 500), Admission::Go, "it is full again");
     }
@@ -244,6 +246,7 @@ mod tests {
                         Admission::Go => running += 1,
                         Admission::NotBefore(at) => { prop_assert!(at > now); now = at; }
                         Admission::Full => prop_assert!(running > 0),
+                        Admission::Low(at) => { prop_assert!(running > 0 && at > now); now = at; }
                     },
                     2 if running > 0 => { governor.ended(FINE, 0, now, 0.3); running -= 1; }
                     3 if running > 0 => { governor.ended(SLOW, 0, now, 0.3); running -= 1; }

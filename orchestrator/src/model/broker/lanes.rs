@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::model::failure::Class;
 use crate::model::governor::{Admission, Ended, Governor};
@@ -61,6 +61,10 @@ impl Lanes {
                     tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(now_ms).max(1))).await;
                 }
                 Admission::Full => ended.await,
+                Admission::Low(at_ms) => {
+                    // A call that takes long does not stand in the way of what is there again before it ends.
+                    drop(timeout(Duration::from_millis(at_ms.saturating_sub(now_ms).max(1)), ended).await);
+                }
             }
         }
         drop(turn);
@@ -97,6 +101,17 @@ fn millis(since: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_there_again_is_not_waited_for_behind_a_long_call() {
+        use crate::model::governor::Allowance;
+        let lanes = Lanes::default();
+        let low = Allowance { requests: None, tokens: Some(5), resets_in_ms: Some(30) };
+        lanes.enter("https://a", 1).await.ended(Ended::Answered(low), 0.5);
+        let long = lanes.enter("https://a", 5).await;
+        assert!(timeout(Duration::from_secs(60), lanes.enter("https://a", 5)).await.is_ok(), "the other never ends");
+        drop(long);
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn nobody_is_forgotten_and_never_are_too_many_under_way() {
