@@ -1,5 +1,6 @@
 //! Keys of providers: from the caller's environment, or from a program that prints one. A key is never shown, never stored,
-//! never sent to a worker; what a provider says is searched for it before anybody else reads it.
+//! never sent to a worker. Refusals and recordings are searched for it before anybody reads them; an answer is passed on as it
+//! comes, since a provider that has the key and means to tell needs no answer for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
