@@ -168,7 +168,7 @@ fn a_state_folder_that_is_read_only_is_named_with_the_way_out() {
     let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=8m") else { return };
     mount_remount(&disk.0, MountFlags::RDONLY, options("size=8m").as_c_str()).expect("nobody writes there");
     let refused = start(&repository, PLAN, &disk.0).exits(3);
-    assert!(refused.err.contains("Read-only") && refused.err.contains("--state-dir"), "{refused}");
+    assert!(refused.err.contains("mounted read-only") && refused.err.contains("--state-dir"), "{refused}");
     assert_eq!(repository.commit_of("swarm/it"), None);
 }
 

@@ -99,6 +99,8 @@ struct Life<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disk {
     Free,
+    /// An attempt in a while dies of something that has nothing to do with it.
+    Odd,
     /// Whatever writes fails.
     Full,
 }
@@ -209,7 +211,7 @@ impl Life<'_> {
                 self.in_flight.push((events, behind));
             }
             if self.core.is_done() && self.in_flight.is_empty() {
-                let early = self.stopped || self.disk == Disk::Full;
+                let early = self.stopped || self.disk != Disk::Free;
                 return if early { End::Stopped } else { End::Complete };
             }
             if luck == Luck::Bad && self.dice.one_in(60) {
@@ -301,7 +303,9 @@ impl Life<'_> {
         // A stopped life cancels most of what runs; the rest was quick enough.
         let end = match fortune(seed, "end", &format!("{name}/{}{again}", job.try_number), 10) {
             _ if self.stopped && !self.dice.one_in(3) => work(Ended::Cancelled),
-            _ if self.disk == Disk::Full => AttemptEnd::Infra { detail: "no space".to_owned() },
+            _ if self.disk == Disk::Full || self.disk == Disk::Odd && self.dice.one_in(20) => {
+                AttemptEnd::Infra { detail: "no space".to_owned() }
+            }
             0 => work(Ended::Exited { code: 1 }),
             1 => work(Ended::TimedOut),
             2 => AttemptEnd::Violation { detail: String::new(), paths: vec![] },
@@ -514,7 +518,13 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
         dice.below(2);
         // An allowed failure holds whoever caused it: those who need it have run by then.
         let may_fail = luck == Luck::Bad && !random_plan(&mut Dice(seed)).contains("allow-failure");
-        let disk = if may_fail && dice.one_in(5) { Disk::Full } else { Disk::Free };
+        // Where results land one by one, those behind what the machine failed do not wait for it.
+        let waits = ["serialize", "all-or-nothing"].iter().any(|word| random_plan(&mut Dice(seed)).contains(word));
+        let disk = match dice.below(5) {
+            0 if may_fail => Disk::Full,
+            1 if may_fail && waits => Disk::Odd,
+            _ => Disk::Free,
+        };
         let life_of =
             Life { world: &mut *world, core, dice: own, owed: vec![], in_flight: vec![], stopped: false, disk };
         let end = life_of.live(luck);

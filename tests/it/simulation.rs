@@ -489,7 +489,9 @@ fn simulate(seed: u64) {
     let graph = TaskGraph::expand(plan).expect("it was validated");
     let mut world = World::new(graph, dice);
     world.run();
-    world.log.settle(world.core.graph(), world.stopped, world.all_or_nothing);
+    // A gate that cannot be run ends a run as a person does.
+    let stopped = world.stopped || world.core.ending().1.is_some();
+    world.log.settle(world.core.graph(), stopped, world.all_or_nothing);
 }
 
 #[test]

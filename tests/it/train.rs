@@ -313,8 +313,8 @@ fn what_needs_two_changes_starts_from_files_that_were_made_again() {
     let (repository, ended) = run(&format!("{merge}{}{last}", counters(["x", "y", "z"])), 0);
     assert_eq!(repository.text("swarm/it", "seen").trim(), "4", "{ended}");
     let broken = "[merge]\nregenerate = [{ paths = ['count'], run = 'false' }]\n";
-    let (_, ended) = run(&format!("{broken}{}{last}", counters(["x", "y", "z"])), 5);
-    assert_eq!(ended.result("last"), "blocked", "{ended}");
+    let (_, ended) = run(&format!("{broken}{}{last}", counters(["x", "y", "z"])), 1);
+    assert_eq!(ended.result("last"), "failed", "{ended}");
     assert!(ended.out.contains("files cannot be made again"), "{ended}");
 }
 
@@ -447,8 +447,8 @@ fn two_changes_land_nothing_together_that_neither_may_leave_alone() {
 fn nobody_starts_from_needs_that_may_not_stand_together() {
     for (what, a, b, _) in TOGETHER {
         let both = "[tasks.z]\nneeds = ['a', 'b']\nrun = 'echo > z.txt'\n";
-        let (_, ended) = run(&format!("{}{both}", pair(a, b)), 5);
-        assert_eq!(ended.result("z"), "blocked", "{ended}");
+        let (_, ended) = run(&format!("{}{both}", pair(a, b)), 1);
+        assert_eq!(ended.result("z"), "failed", "{ended}");
         assert!(ended.out.contains("the changes of its needs, taken together") && ended.out.contains(what), "{ended}");
     }
 }
@@ -509,7 +509,7 @@ fn a_recorded_result_and_a_join_are_held_to_the_scope_as_well() {
     assert_eq!((reused.events_of("reused").len(), reused.fate("a")), (1, "parked".to_owned()), "{reused}");
     assert!(reused.out.contains(OUT_OF_SCOPE), "{reused}");
     let (repository, plan) = edit_and_move("b");
-    let ended = Swarm::run(&repository, "it", &format!("{plan}[tasks.z]\nneeds = ['a', 'b']\nrun = 'true'\n")).exits(5);
-    assert_eq!(ended.result("z"), "blocked", "{ended}");
+    let ended = Swarm::run(&repository, "it", &format!("{plan}[tasks.z]\nneeds = ['a', 'b']\nrun = 'true'\n")).exits(1);
+    assert_eq!(ended.result("z"), "failed", "{ended}");
     assert!(ended.out.contains("lib/x.txt (moved to app/x.txt, where the `writes` of the other allow"), "{ended}");
 }

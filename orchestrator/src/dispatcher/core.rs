@@ -180,9 +180,6 @@ impl RunCore {
             Input::Moved(outcome) => self.landings.moved(outcome),
             Input::Stop(cause) => self.stop(cause),
         }
-        if let Some(reason) = self.landings.broken() {
-            self.machine_failed(reason.to_owned());
-        }
         self.pump();
     }
 
@@ -423,8 +420,13 @@ impl RunCore {
             None => self.finish(ix, result, None),
         }
         match says {
-            Says::Works(alone) => self.nothing_to_land(alone),
-            Says::Doubtful => {}
+            // Once the run has stopped, what the machine failed keeps its place for whoever goes on with it.
+            Says::Works(alone) if !self.is_held() => self.nothing_to_land(alone),
+            // Whoever comes after it in turn would start without its change.
+            Says::Doubtful if retry_in_ms.is_none() && self.queue.is_some() && !self.states[ix.index()].allowed => {
+                self.machine_failed(format!("`{}` failed: {detail}", self.name(ix)));
+            }
+            Says::Works(_) | Says::Doubtful => {}
             Says::Broken => self.machine_failed(format!("{FAILURES_MAX} tasks in a row failed: {detail}")),
         }
     }
@@ -482,8 +484,11 @@ impl RunCore {
     }
 
     fn failed(&mut self, ix: InstanceIx) {
-        if !self.states[ix.index()].allowed {
-            self.landings.failed(self.place(ix), &self.graph.instance(ix).id);
+        let id = &self.graph.instance(ix).id;
+        match self.states[ix.index()].allowed {
+            true => {}
+            false if self.breaker.suspects(ix) => self.landings.failed_by_machine(id),
+            false => self.landings.failed(self.place(ix), id),
         }
     }
 
@@ -574,6 +579,9 @@ impl RunCore {
             }
         }
         let climbs = self.landings.drive();
+        if let Some(reason) = self.landings.broken() {
+            self.machine_failed(reason.to_owned());
+        }
         let grew = !climbs.is_empty();
         for climb in climbs {
             let spec = self.demand(climb.instance, 1);

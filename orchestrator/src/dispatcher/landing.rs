@@ -75,6 +75,8 @@ struct Held {
     tip: Option<(Option<String>, String)>,
     /// What failed, the first in the order of the plan: nothing lands.
     failed: Option<(Place, InstanceId)>,
+    /// What the machine failed, which says nothing: nothing lands, and nothing is parked, until the run is resumed.
+    failed_by_machine: Option<InstanceId>,
 }
 
 /// What is on its way to the target.
@@ -151,6 +153,13 @@ impl Landings {
     /// Says how an instance ended.
     pub(super) fn finished(&mut self, place: Place, end: End) {
         self.train.finished(place, end);
+    }
+
+    /// The machine failed an instance, in a way that counts against the run.
+    pub(super) fn failed_by_machine(&mut self, instance: &InstanceId) {
+        if let Some(held) = &mut self.held {
+            held.failed_by_machine.get_or_insert_with(|| instance.clone());
+        }
     }
 
     /// An instance failed in a way that counts against the run.
@@ -440,11 +449,12 @@ impl Landings {
                 let fate = Fate::Parked { reason, paths: vec![], by: ParkedBy::Target, verification: red };
                 batch.into_iter().for_each(|landing| self.parks(landing, fate.clone()));
             }
-            Some(Found::Broken) => self.park_all(
-                batch,
-                ParkedBy::Target,
-                "it could not be verified; `swarm logs '[merge] verify'` shows why",
-            ),
+            Some(Found::Broken) => {
+                // That says nothing of the results: they wait for whoever goes on with the run.
+                gate.forget();
+                self.broken = Some("results could not be verified; `swarm logs '[merge] verify'` shows why".to_owned());
+                self.put_back(batch);
+            }
         }
     }
 
@@ -600,6 +610,10 @@ impl Landings {
     /// Lands all that was held, or parks it.
     fn publish(&mut self) {
         let Some(held) = &mut self.held else { return };
+        if let Some(failed) = held.failed_by_machine.take().filter(|_| !held.members.is_empty()) {
+            self.broken = Some(format!("the plan publishes all or nothing, and the machine failed `{failed}`"));
+            return;
+        }
         let members = std::mem::take(&mut held.members);
         let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return };
         let parked = !self.parked.is_empty();

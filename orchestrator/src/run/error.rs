@@ -190,7 +190,9 @@ fn seen(path: &Path, source: &std::io::Error) -> Option<String> {
     match source.kind() {
         // A folder was to be made.
         AlreadyExists | NotADirectory => StateDir::obstacle(path),
-        PermissionDenied | ReadOnlyFilesystem if path.is_dir() => StateDir::obstacle(path),
+        PermissionDenied | ReadOnlyFilesystem if path.is_dir() => {
+            StateDir::obstacle(path).map(|obstacle| format!("{obstacle}; --state-dir takes another folder"))
+        }
         PermissionDenied | ReadOnlyFilesystem | IsADirectory => obstacle(path, Expected::File),
         _ => None,
     }
