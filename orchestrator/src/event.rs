@@ -104,8 +104,31 @@ tag_first! {
             /// Which try.
             attempt: Attempt,
         },
+        /// A call of a model is about to be sent. When its coordinator dies before the call's end, the most counts that it can have
+        /// taken: nobody knows what it did.
+        ModelAsked {
+            /// The number of the call among those of this coordinator, from 1.
+            call: u64,
+            /// Which instance.
+            instance: InstanceId,
+            /// Which try.
+            attempt: Attempt,
+            /// The model as it was asked for.
+            asked: String,
+            /// The model that is asked, `provider/model`.
+            model: String,
+            /// Tokens that the call and its tries until now can have taken at most.
+            usage: Usage,
+            /// The same in billionths of a dollar; `None` when something of it has no price.
+            cost_nano_usd: Option<u64>,
+            /// How often a model was asked, this time included.
+            tries: u32,
+        },
         /// An attempt asked a model: one call with all its tries, whatever became of it.
         ModelCalled {
+            /// The number of the call, where it was sent; 0 where it was not.
+            #[serde(default)]
+            call: u64,
             /// Which instance.
             instance: InstanceId,
             /// Which try.

@@ -14,23 +14,23 @@ use std::time::Duration;
 
 use git2::Oid;
 use serde_json::{Map, Value};
-use swarm_plans::{InstanceId, SourceFile, TaskGraph};
+use swarm_plans::{InstanceId, Plan, SourceFile, TaskGraph};
 
 use crate::commit;
 use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
 use crate::dispatcher::core::{Options, RunCore};
 use crate::dispatcher::history::{Became, History};
-use crate::event::{AttemptEnd, ChangeSummary, Recorded, RunEvent};
+use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::{Attempt, RunId, branch_of};
-use crate::journal::{Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
+use crate::journal::{InstanceState, Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::machine::Machine;
 use crate::plain_copy::copy_onto;
 use crate::removal::{remove_tree, sweep};
 use crate::report::{Reports, is_resumable};
 use crate::repository::{Repository, RepositoryError};
-use crate::run::before::heard;
+use crate::run::before::{heard, keys_are_here, prices_are_here};
 use crate::run::{LoadedPlan, RunEnd, RunError, Stage, answer_globs, expanded_hash};
 use crate::settings::Settings;
 use crate::state::{StateDir, make_private_dir_all};
@@ -170,6 +170,10 @@ pub async fn retry(
     let mut told = Told::default();
     reader.tell_ahead(run, |recorded| told.hear(recorded))?;
     let Told { mut history, state: so_far, ended, is_begun } = told;
+    if asks_models(loaded.graph.plan(), &so_far, &again) {
+        keys_are_here(loaded.graph.plan(), &settings)?;
+        prices_are_here(loaded.graph.plan(), &settings)?;
+    }
     let target_lock = row.target.as_deref().map(|target| target::lock(&repository, target, now_ms)).transpose()?;
     if let Some(lock) = &target_lock {
         lock.name_run(run)?;
@@ -189,14 +193,15 @@ pub async fn retry(
         Some(target) => announced_landing(&repository, target, &history)?,
         None => Vec::new(),
     };
-    landed.iter().for_each(|event| history.hear(event));
+    let known: Vec<RunEvent> = landed.into_iter().chain(history.abandoned_calls()).collect();
+    known.iter().for_each(|event| history.hear(event));
     let unparked = history.try_again(&again.instances, again.resolved_id());
     let by_hand = again.events(|id| history.instance(id).map(|past| past.outputs.to_map()).unwrap_or_default());
     carry_over(&state, run, &again, &history)?;
     by_hand.iter().for_each(|event| history.hear(event));
     let plan = Arc::clone(loaded.graph.plan());
     let (target, started_ms) = (row.target, row.started_at_ms);
-    let past = Past { history, landed, again, by_hand, unparked, is_begun };
+    let past = Past { history, known, again, by_hand, unparked, is_begun };
     let (settings, host) = (&settings, settings.host.clone());
     let (journal, past) = (&journal, Some(past));
     let mut stage =
@@ -204,12 +209,26 @@ pub async fn retry(
     stage.run_out(loaded.graph, reports).await
 }
 
+/// Whether something that is still to be done may ask a model.
+fn asks_models(plan: &Plan, so_far: &RunState, again: &SecondTry) -> bool {
+    use InstanceResult::{Blocked, Cancelled, Lost};
+    let is_open = |name: &str| {
+        let mut instances = so_far.instances.iter().filter(|(_, instance)| instance.task() == name).peekable();
+        // What ended only because something else did is open, too.
+        let runs = |result| matches!(result, None | Some(Cancelled | Blocked | Lost));
+        let open = |(id, instance): (_, &InstanceState)| runs(instance.result()) || again.instances.contains(id);
+        instances.peek().is_none() || instances.any(open)
+    };
+    plan.tasks.iter().filter(|task| task.model_uses().next().is_some()).any(|task| is_open(&task.name.0))
+}
+
 /// What a stage knows of an earlier coordinator's work.
 pub struct Past {
     /// All of it.
     pub history: History,
-    /// Fates that follow from a landing that had been announced, and had been made.
-    pub landed: Vec<RunEvent>,
+    /// What is known now of the earlier coordinator's last moment: fates that follow from a landing that had been announced and
+    /// was made, and calls of models that nobody heard the end of.
+    pub known: Vec<RunEvent>,
     /// What a person wants tried again.
     pub again: SecondTry,
     /// What a person did themselves.

@@ -343,7 +343,7 @@ impl Stage<'_> {
             self.tell(reports, vec![self.started(machine, jobs, notes)?])?;
         }
         let Some(past) = &mut past else { return Ok(RunCore::new(graph, options, &self.expected_ms())) };
-        self.tell(reports, std::mem::take(&mut past.landed))?;
+        self.tell(reports, std::mem::take(&mut past.known))?;
         let (core, events) = self.core_with_past(graph, &options, past, machine, reports.state().tally)?;
         self.tell(reports, events)?;
         Ok(core)

@@ -126,6 +126,18 @@ fn check_says_what_a_run_would_stop_at() {
 }
 
 #[test]
+fn a_run_goes_on_without_a_key_only_where_nothing_is_left_to_ask() {
+    let repository = scene();
+    let plan = "deadline = '1s'\n[models.main]\nprovider = 'anthropic'\nmodel = 'm'\n[tasks.a]\nrun = 'sleep 30'\n\
+                [tasks.c]\nneeds = ['a']\nagent = { prompt = 'x', model = 'main' }\n";
+    Swarm::run(&repository, "it", plan).env("ANTHROPIC_API_KEY", "sk-x").exits(7);
+    let refused = Swarm::new(&repository, &["resume", "it-1", "--json"]).exits(2);
+    says(&refused, &["main has no key: $ANTHROPIC_API_KEY is not set"]);
+    assert!(refused.events().is_empty(), "the run stays as it is: {refused}");
+    Swarm::new(&repository, &["resume", "it-1"]).env("ANTHROPIC_API_KEY", "sk-x").exits(7);
+}
+
+#[test]
 fn learn_finds_the_variables_that_a_command_needs() {
     let repository = scene();
     let learn = |script: &str| {

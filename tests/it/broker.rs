@@ -110,7 +110,7 @@ impl Scene {
             let (who, mut hear) = (caller("a"), |delta: Delta| shown.push(delta));
             let asking = broker.ask(&who, request, &mut hear);
             let storing = async {
-                match self.news.recv().await {
+                match heard(&mut self.news).await {
                     Some(News::Called(event, stored)) => {
                         stored.send(()).expect("it waits for the journal");
                         *event
@@ -121,6 +121,16 @@ impl Scene {
             tokio::join!(asking, storing)
         };
         Came { result, shown, told }
+    }
+}
+
+/// The next of the news, but that a call is sent: the journal knows.
+async fn heard(news: &mut mpsc::UnboundedReceiver<News>) -> Option<News> {
+    loop {
+        match news.recv().await? {
+            News::Sends(_, stored) => drop(stored.send(())),
+            other => return Some(other),
+        }
     }
 }
 
@@ -388,12 +398,13 @@ fn a_spent_budget_calls_nobody_and_stops_the_run() {
         let mut all = Vec::new();
         let listening = async {
             while all.len() < 2 {
-                match scene.news.recv().await.expect("it tells") {
+                match heard(&mut scene.news).await.expect("it tells") {
                     News::Called(event, stored) => {
                         let _ = stored.send(());
                         all.push(format!("{event:?}"));
                     }
                     News::RunBudgetSpent(why) => all.push(why),
+                    News::Sends(..) => unreachable!("it was answered"),
                 }
             }
         };
@@ -462,7 +473,7 @@ fn calls_at_once_never_spend_more_than_there_is() {
             .collect();
         let storing = tokio::spawn(async move {
             let mut spent = 0;
-            while let Some(News::Called(event, stored)) = hear.recv().await {
+            while let Some(News::Called(event, stored)) = heard(&mut hear).await {
                 let RunEvent::ModelCalled { usage, .. } = *event else { panic!("{event:?}") };
                 spent += swarm_orchestrator::model::budget::tokens_of(&usage);
                 let _ = stored.send(());
@@ -543,6 +554,10 @@ fn a_worker_that_goes_away_leaves_what_it_may_have_cost() {
         let (shown, mut seen) = mpsc::unbounded_channel();
         let mut hear = move |delta: Delta| drop(shown.send(delta));
         let asking = tokio::spawn(async move { broker.ask(&who, request("hi"), &mut hear).await });
+        let Some(News::Sends(event, stored)) = scene.news.recv().await else { panic!("it is sent") };
+        let RunEvent::ModelAsked { usage, call: 1.., .. } = *event else { panic!("{event:?}") };
+        assert_eq!((usage.output, server.asked().len()), (Some(1000), 0), "before it is sent, the journal knows");
+        stored.send(()).expect("it waits for the journal");
         // The server is asked as soon as its request is there: nothing of the answer has to be seen.
         while server.asked().is_empty() {
             tokio::task::yield_now().await;
@@ -567,7 +582,7 @@ fn one_refusal_slows_everybody_down_and_ends_nobodys_work() {
     let Scene { broker, mut news } = scene;
     let texts = told(async {
         tokio::spawn(async move {
-            while let Some(News::Called(_, stored)) = news.recv().await {
+            while let Some(News::Called(_, stored)) = heard(&mut news).await {
                 let _ = stored.send(());
             }
         });

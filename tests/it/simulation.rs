@@ -368,7 +368,7 @@ impl Log {
                 assert!(self.results[&*instance.0].passed(), "{instance} is merged without having passed");
                 self.merged.push((instance.to_string(), fate));
             }
-            RunEvent::ItemsFound { .. } | RunEvent::ModelCalled { .. } => {}
+            RunEvent::ItemsFound { .. } | RunEvent::ModelAsked { .. } | RunEvent::ModelCalled { .. } => {}
             RunEvent::RunStarted { .. }
             | RunEvent::RunResumed { .. }
             | RunEvent::Reopened { .. }

@@ -12,7 +12,7 @@ use swarm_protocol::Ended;
 use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
-    AttemptEnd, ChangeSummary, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance, RunEvent,
+    AttemptEnd, CallOutcome, ChangeSummary, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance, RunEvent,
 };
 use crate::ids::Attempt;
 use crate::journal::Spending;
@@ -162,6 +162,8 @@ pub struct History {
     gone: std::collections::HashSet<InstanceId>,
     /// How many turns came again.
     requeued: u64,
+    /// Calls that were sent and have no end, by their numbers, each as the event that it comes to when nobody knows more.
+    open_calls: IndexMap<u64, Option<RunEvent>>,
 }
 
 impl Past {
@@ -251,7 +253,11 @@ impl History {
                 let past = self.past(instance);
                 (past.attempts, past.running) = (past.attempts.max(attempt.0), Some(*attempt));
             }
-            RunEvent::ModelCalled { instance, .. } => self.spending.entry(instance.clone()).or_default().count(event),
+            RunEvent::ModelAsked { call, .. } => drop(self.open_calls.insert(*call, abandoned(event))),
+            RunEvent::ModelCalled { call, instance, .. } => {
+                self.open_calls.shift_remove(call);
+                self.spending.entry(instance.clone()).or_default().count(event);
+            }
             RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
                 let past = Self::past_of(&mut self.instances, instance);
                 past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
@@ -351,6 +357,11 @@ impl History {
         self.spending.iter()
     }
 
+    /// What becomes of the calls that a dead coordinator had sent: each is booked with the most that it can have taken.
+    pub fn abandoned_calls(&self) -> Vec<RunEvent> {
+        self.open_calls.values().flatten().cloned().collect()
+    }
+
     /// The items that a command listed for a fan-out.
     pub fn items(&self, task: &str) -> Option<&Vec<Value>> {
         self.items.get(task)
@@ -407,6 +418,27 @@ impl History {
     }
 }
 
+/// The end of a call of which nothing was heard again.
+fn abandoned(asked: &RunEvent) -> Option<RunEvent> {
+    let RunEvent::ModelAsked { call, instance, attempt, asked, model, usage, cost_nano_usd, tries } = asked.clone()
+    else {
+        return None;
+    };
+    let outcome = CallOutcome::Abandoned;
+    Some(RunEvent::ModelCalled {
+        call,
+        instance,
+        attempt,
+        asked,
+        model,
+        usage,
+        cost_nano_usd,
+        duration_ms: 0,
+        tries,
+        outcome,
+    })
+}
+
 fn says_nothing(end: &AttemptEnd) -> bool {
     *end == AttemptEnd::Lost || end.is_cancelled()
 }
@@ -450,6 +482,18 @@ mod tests {
             (history.verifications(), history.instance(&story::id("b")).and_then(|past| past.fate)),
             (0, Some(Became::Parked))
         );
+    }
+
+    #[test]
+    fn a_call_whose_coordinator_died_is_booked_at_its_most() {
+        let text = r#"{"event":"model-asked","call":3,"instance":"a","attempt":1,"asked":"main","model":"x/y","usage":{"input":5,
+            "output":7},"cost-nano-usd":12,"tries":2}"#;
+        let mut history = History::of(&[serde_json::from_str(text).expect("an event")]);
+        let abandoned = history.abandoned_calls();
+        abandoned.iter().for_each(|event| history.hear(event));
+        let spent: Vec<_> =
+            history.spending().map(|(_, spending)| (spending.calls, spending.output, spending.cost.0)).collect();
+        assert_eq!((spent, history.abandoned_calls().len()), (vec![(1, 7, 12)], 0), "{abandoned:?}");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Dispatcher<'_> {
     /// What the model broker tells: calls go to the journal as they are.
     fn hear(&mut self, news: News, in_flight: &mut VecDeque<InFlight>) {
         match news {
-            News::Called(event, told) => {
+            News::Sends(event, told) | News::Called(event, told) => {
                 let stored = self.journal.append_async(self.clock.now_ms(), vec![*event]);
                 in_flight.push_back(InFlight { stored, then: vec![], told: Some(told) });
             }

@@ -314,6 +314,8 @@ impl RunState {
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.instance(instance).start(*attempt, recorded.at_ms);
             }
+            // What it took is known when it has ended.
+            RunEvent::ModelAsked { .. } => {}
             RunEvent::ModelCalled { instance, .. } => {
                 self.instance(instance).rare().models.get_or_insert_default().count(&recorded.event);
             }

@@ -95,6 +95,7 @@ mod tests {
 
     fn called(cost_nano_usd: Option<u64>, outcome: CallOutcome) -> RunEvent {
         RunEvent::ModelCalled {
+            call: 0,
             instance: InstanceId("a".into()),
             attempt: Attempt(1),
             asked: "main".to_owned(),

@@ -96,6 +96,7 @@ impl Tally {
             | RunEvent::Retried { .. }
             | RunEvent::ItemsFound { .. }
             | RunEvent::AttemptStarted { .. }
+            | RunEvent::ModelAsked { .. }
             | RunEvent::ModelCalled { .. }
             | RunEvent::AttemptFinished { .. }
             | RunEvent::Verified { .. }

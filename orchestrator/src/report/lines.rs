@@ -157,6 +157,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         | RunEvent::Retried { .. }
         | RunEvent::ItemsFound { .. }
         | RunEvent::AttemptStarted { .. }
+        | RunEvent::ModelAsked { .. }
         | RunEvent::ModelCalled { .. }
         | RunEvent::AttemptFinished { .. }
         | RunEvent::Landing { .. }

@@ -142,6 +142,7 @@ impl Reporter for Live {
             | RunEvent::Reused { .. }
             | RunEvent::RunResumed { .. }
             | RunEvent::InstanceFinished { .. }
+            | RunEvent::ModelAsked { .. }
             | RunEvent::ModelCalled { .. }
             | RunEvent::Evicted { .. }
             | RunEvent::Landing { .. }

@@ -99,7 +99,7 @@ pub(super) fn catalog(plan: &Plan, settings: &Settings) -> Result<Catalog, Catal
 ///
 /// # Errors
 /// [`RunError::Keys`] names all that cannot.
-pub(super) fn keys_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunError> {
+pub(crate) fn keys_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunError> {
     if matches!(settings.tape, TapeAt::Replay(_)) {
         return Ok(());
     }
@@ -123,7 +123,7 @@ pub(super) fn keys_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunE
 ///
 /// # Errors
 /// [`RunError::Unpriced`] names all that have none.
-pub(super) fn prices_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunError> {
+pub(crate) fn prices_are_here(plan: &Plan, settings: &Settings) -> Result<(), RunError> {
     let catalog = catalog(plan, settings)?;
     let names: BTreeSet<&str> = if settings.budget.over(&plan.budget).usd.is_some() {
         plan.model_uses().map(|used| used.name.as_str()).collect()

@@ -40,7 +40,8 @@ pub struct Spent {
     pub time_ms: u64,
 }
 
-/// What is set aside for one call. Dropping it without a word books all of it: nobody knows what an abandoned call cost.
+/// What is set aside for one call. Dropping it without a word books all of it once the call was sent: nobody knows what an
+/// abandoned one cost. One that still waited for its turn cost nothing.
 #[derive(Debug)]
 pub struct Held {
     accounts: Arc<Accounts>,
@@ -49,6 +50,7 @@ pub struct Held {
     worst: Usage,
     prices: Option<Prices>,
     receipt: Receipt,
+    is_sent: bool,
 }
 
 /// What was booked for a call and its tries, however they ended.
@@ -161,7 +163,7 @@ impl Accounts {
         let reservation = reserved.map_err(|why| (books.whose(why.account()), why))?;
         let worst = Usage { input: Some(most.input), output: Some(most.output), ..Usage::default() };
         let (accounts, receipt) = (Arc::clone(self), Arc::clone(receipt));
-        Ok(Held { accounts, account, reservation: Some(reservation), worst, prices, receipt })
+        Ok(Held { accounts, account, reservation: Some(reservation), worst, prices, receipt, is_sent: false })
     }
 
     fn now_ms(&self) -> u64 {
@@ -225,6 +227,19 @@ impl Held {
         }
     }
 
+    /// What the call can cost at most, with all that was booked of its tries until now.
+    pub fn at_most(&self) -> Booked {
+        let mut booked = *self.receipt.lock().unwrap_or_else(PoisonError::into_inner);
+        booked.add(&self.worst, self.prices.as_ref().map(|prices| prices.cost(&self.worst)));
+        booked
+    }
+
+    /// The call is sent now.
+    pub fn sent(mut self) -> Self {
+        self.is_sent = true;
+        self
+    }
+
     /// The call took this; counts that its provider does not give are booked as the most they can be.
     pub fn took(mut self, usage: &Usage) {
         self.settle(Some(Usage {
@@ -261,7 +276,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.settle(Some(self.worst));
+        self.settle(self.is_sent.then_some(self.worst));
     }
 }
 
@@ -294,8 +309,10 @@ mod tests {
         assert!(waiting.await.unwrap().is_ok());
         let held = accounts.reserve(&caller("b"), CALL, None, &Receipt::default()).await.unwrap();
         drop(held);
+        let held = accounts.reserve(&caller("b"), CALL, None, &Receipt::default()).await.unwrap();
+        drop(held.sent());
         let refused = accounts.reserve(&caller("c"), CALL, None, &Receipt::default()).await.unwrap_err();
-        assert_eq!(refused.0, Whose::Run, "what was abandoned is booked: {}", refused.1);
+        assert_eq!(refused.0, Whose::Run, "what was abandoned behind its sending is booked: {}", refused.1);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -1,6 +1,7 @@
 //! What is told of each call, whatever became of it: an answer, a refusal, or a worker that went away in its midst.
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use swarm_plans::InstanceId;
 use tokio::sync::{mpsc, oneshot};
@@ -14,15 +15,26 @@ use crate::ids::Attempt;
 /// What the loop that owns the run hears.
 #[derive(Debug)]
 pub enum News {
+    /// A call is about to be sent; the sender is told when that is in the journal, and sends it then.
+    Sends(Box<RunEvent>, oneshot::Sender<()>),
     /// A call ended; the sender is told when that is in the journal.
     Called(Box<RunEvent>, oneshot::Sender<()>),
     /// The run's budget is spent; why, for people.
     RunBudgetSpent(String),
 }
 
+/// How many calls this process has sent.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Nothing can be written down any more.
+#[derive(Debug)]
+pub struct JournalGone;
+
 /// One call and its tries. Dropped in its midst, it says that it was abandoned.
 #[derive(Debug)]
 pub struct Call {
+    /// From 1, when it is sent.
+    number: u64,
     instance: InstanceId,
     attempt: Attempt,
     asked: String,
@@ -37,6 +49,7 @@ impl Call {
     /// A call of which nothing was tried yet.
     pub fn begin(caller: &Caller, asked: &str, news: &mpsc::UnboundedSender<News>) -> Self {
         Call {
+            number: 0,
             instance: caller.instance.clone(),
             attempt: caller.attempt,
             asked: asked.to_owned(),
@@ -67,6 +80,30 @@ impl Call {
         }
     }
 
+    /// It is about to be sent, and can cost so much with all that was booked of it until now; waits until that is in the journal.
+    ///
+    /// # Errors
+    /// The journal is gone, and with it the run: nothing is to be sent.
+    pub async fn sends(&mut self, at_most: Booked) -> Result<(), JournalGone> {
+        let Some(news) = &self.news else { return Err(JournalGone) };
+        if self.number == 0 {
+            self.number = 1 + CALLS.fetch_add(1, Ordering::Relaxed);
+        }
+        let (stored, told) = oneshot::channel();
+        let event = RunEvent::ModelAsked {
+            call: self.number,
+            instance: self.instance.clone(),
+            attempt: self.attempt,
+            asked: self.asked.clone(),
+            model: self.model.clone(),
+            usage: at_most.usage,
+            cost_nano_usd: (at_most.priced == Priced::All).then_some(at_most.cost.0),
+            tries: self.tries,
+        };
+        news.send(News::Sends(Box::new(event), stored)).map_err(|_| JournalGone)?;
+        told.await.map_err(|_| JournalGone)
+    }
+
     /// It ended; waits until that is in the journal.
     pub async fn end(mut self, outcome: CallOutcome) {
         if let Some(stored) = self.tell(outcome) {
@@ -84,6 +121,7 @@ impl Call {
         let (stored, told) = oneshot::channel();
         let Booked { usage, cost, priced } = self.booked();
         let event = RunEvent::ModelCalled {
+            call: self.number,
             instance: self.instance.clone(),
             attempt: self.attempt,
             asked: std::mem::take(&mut self.asked),

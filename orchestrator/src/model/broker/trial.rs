@@ -11,7 +11,7 @@ use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
 use super::keys::{Forgotten, Secret};
 use super::lanes::Pass;
 use super::tape::{Heard, Question, Tape};
-use super::told::Call;
+use super::told::{Call, JournalGone};
 use super::{Answer, AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
 use crate::model::budget::Tokens;
@@ -247,7 +247,7 @@ impl Broker {
         caller: &Caller,
         endpoint: &Endpoint,
         letter: &Letter,
-        call: &Call,
+        call: &mut Call,
     ) -> Result<Underway, AskError> {
         let (most, form) = (letter.most, letter.form);
         let held = self.set_aside(caller, (&endpoint.name, endpoint.prices), most, call).await?;
@@ -258,7 +258,12 @@ impl Broker {
             over = held.time_is_over() => Err(over),
         };
         match entered {
-            Ok(pass) => Ok(Underway { held, pass, form }),
+            Ok(pass) => {
+                // Behind this, a coordinator that dies has it booked by the next.
+                let gone = |JournalGone| AskError::Machine("the journal cannot be written".to_owned());
+                call.sends(held.at_most()).await.map_err(gone)?;
+                Ok(Underway { held: held.sent(), pass, form })
+            }
             Err((whose, why)) => {
                 held.took_nothing();
                 Err(AskError::Budget { whose, why })
