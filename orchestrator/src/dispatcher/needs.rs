@@ -96,9 +96,10 @@ fn view(
             }
         }
     }
-    let needed = transitive(graph, states, &Before::new(), needs.to_vec());
-    let both = needs.iter().copied().chain(turn.iter().map(|ix| Need::Instance(*ix))).collect();
-    let mut all: Vec<InstanceIx> = transitive(graph, states, before, both).into_iter().collect();
+    // Whether something passed never changes again, whatever is tried once more.
+    let passed = |ix: InstanceIx| states[ix.index()].result.is_some_and(InstanceResult::passed);
+    let needed = transitive(graph, &Before::new(), (needs.to_vec(), &[]), &passed);
+    let mut all: Vec<InstanceIx> = transitive(graph, before, (needs.to_vec(), turn), &passed).into_iter().collect();
     // Numbers of instances compare within a task only: across tasks they follow the order in which fan-outs got their items.
     all.sort_unstable_by_key(|ix| (rank[graph.instance(*ix).task.index()], graph.instance(*ix).task, *ix));
     let comes_after = all.iter().copied().filter(|ix| !needed.contains(ix)).collect();
@@ -174,18 +175,20 @@ fn combined(results: &[InstanceResult]) -> InstanceResult {
     gravest.into_iter().find(|grave| results.contains(grave)).unwrap_or(Succeeded)
 }
 
-/// A list of needs with all that those need or come after, in no order. One that was blocked never started, so it hands on what
-/// it came after and nothing of its needs, some of which may not have ended.
+/// A list of needs, and those before it in turn, with all that those need or come after, in no order. One that is only before it
+/// hands on what it needed if it `counts`, and whatever was before itself: what failed or never started leaves nothing to stand
+/// on, and not all that it needs may have ended.
 pub fn transitive(
     graph: &TaskGraph,
-    states: &[InstanceState],
     before: &Before,
-    needs: Vec<Need>,
+    (needs, turn): (Vec<Need>, &[InstanceIx]),
+    counts: &dyn Fn(InstanceIx) -> bool,
 ) -> HashSet<InstanceIx> {
-    let mut open = needs;
+    let mut open: Vec<(Need, Reached)> = needs.into_iter().map(|need| (need, Reached::AsNeed)).collect();
+    open.extend(turn.iter().map(|ix| (Need::Instance(*ix), Reached::InTurn)));
     let mut tasks: HashSet<TaskIx> = HashSet::new();
-    let mut seen: HashSet<InstanceIx> = HashSet::new();
-    while let Some(need) = open.pop() {
+    let (mut seen, mut asked) = (HashSet::new(), HashSet::new());
+    while let Some((need, reached)) = open.pop() {
         let instances = match need {
             Need::Task(task) if tasks.insert(task) => graph.task_instances(task).to_vec(),
             Need::Task(_) => continue,
@@ -193,14 +196,25 @@ pub fn transitive(
         };
         for ix in instances {
             if seen.insert(ix) {
-                if states[ix.index()].result != Some(InstanceResult::Blocked) {
-                    open.extend(graph.needs_of(graph.instance(ix).task, Some(ix)));
-                }
-                open.extend(before.get(&ix).into_iter().flatten().map(|before| Need::Instance(*before)));
+                let earlier = before.get(&ix).into_iter().flatten();
+                open.extend(earlier.map(|earlier| (Need::Instance(*earlier), Reached::InTurn)));
+            }
+            if (reached == Reached::AsNeed || counts(ix)) && asked.insert(ix) {
+                let needs = graph.needs_of(graph.instance(ix).task, Some(ix));
+                open.extend(needs.into_iter().map(|need| (need, Reached::AsNeed)));
             }
         }
     }
     seen
+}
+
+/// How one instance leads to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// It is needed.
+    AsNeed,
+    /// It is before it in turn.
+    InTurn,
 }
 
 /// The changes of those that passed.

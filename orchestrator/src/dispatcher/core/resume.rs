@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Need, Overlap, TaskGraph, TaskIx};
+use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Overlap, TaskGraph, TaskIx};
 
 use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
@@ -269,16 +269,20 @@ impl RunCore {
         let mut direct: HashSet<InstanceIx> = HashSet::new();
         let mut changes: HashSet<InstanceIx> = HashSet::new();
         let passed = |ix: &InstanceIx| self.states[ix.index()].result.is_some_and(InstanceResult::passed);
+        // What has not ended may pass yet.
+        let may_count = |ix: InstanceIx| self.states[ix.index()].result.is_none_or(InstanceResult::passed);
         let all = || (0..self.states.len()).map(|at| InstanceIx(at as u32));
         let mut needs_seen = HashSet::new();
         for ix in all().filter(|ix| self.states[ix.index()].result.is_none()) {
             let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
             if needs_seen.insert(needs.clone()) {
                 direct.extend(super::super::needs::direct(&self.graph, &needs).into_iter().filter(passed));
-                changes.extend(transitive(&self.graph, &self.states, &self.before, needs).into_iter().filter(passed));
+                changes
+                    .extend(transitive(&self.graph, &self.before, (needs, &[]), &may_count).into_iter().filter(passed));
             }
-            let before = self.before.get(&ix).into_iter().flatten().map(|before| Need::Instance(*before)).collect();
-            changes.extend(transitive(&self.graph, &self.states, &self.before, before).into_iter().filter(passed));
+            let turn = self.before.get(&ix).map_or(&[][..], Vec::as_slice);
+            changes
+                .extend(transitive(&self.graph, &self.before, (vec![], turn), &may_count).into_iter().filter(passed));
         }
         changes.extend(all().filter(passed).filter(|ix| !self.states[ix.index()].is_settled));
         let mut all: Vec<InstanceIx> = direct.union(&changes).copied().collect();
