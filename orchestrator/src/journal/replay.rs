@@ -277,12 +277,7 @@ impl RunState {
     /// Moves on by one event. Total: an event that does not fit (only a damaged journal has one) changes what it can and
     /// never panics.
     pub fn apply(&mut self, recorded: &Recorded) {
-        self.seq = recorded.seq;
-        let begins = matches!(recorded.event, RunEvent::RunStarted { .. } | RunEvent::RunResumed { .. });
-        if !begins && self.finished.is_none() && self.newest_at_ms > 0 {
-            self.lived_ms += recorded.at_ms.saturating_sub(self.newest_at_ms);
-        }
-        self.newest_at_ms = recorded.at_ms;
+        self.count_time(recorded);
         self.tally.count(&recorded.event);
         match &recorded.event {
             RunEvent::RunStarted { .. } => self.begin(recorded),
@@ -314,8 +309,6 @@ impl RunState {
             RunEvent::AttemptStarted { instance, attempt } => {
                 self.instance(instance).start(*attempt, recorded.at_ms);
             }
-            // What it took is known when it has ended.
-            RunEvent::ModelAsked { .. } => {}
             RunEvent::ModelCalled { instance, .. } => {
                 self.instance(instance).rare().models.get_or_insert_default().count(&recorded.event);
             }
@@ -330,8 +323,8 @@ impl RunState {
             RunEvent::Evicted { instance, reason, next, .. } => {
                 self.instance(instance).rare().evicted = Some(Evicted { reason: reason.clone(), next: *next });
             }
-            // Where it stands among those that are to land, nobody is shown.
-            RunEvent::Requeued { .. } => {}
+            // Nobody is shown where a change stands among others, nor what a call can cost until it has ended.
+            RunEvent::Requeued { .. } | RunEvent::ModelAsked { .. } => {}
             RunEvent::Landing { from, to, .. } => {
                 let is_new = from.is_some() && *from != self.tip;
                 self.found_at.extend(from.iter().filter(|_| is_new).map(|from| (recorded.seq, from.clone())));
@@ -349,6 +342,15 @@ impl RunState {
                     Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip: tip.clone(), cause: cause.clone() });
             }
         }
+    }
+
+    fn count_time(&mut self, recorded: &Recorded) {
+        self.seq = recorded.seq;
+        let begins = matches!(recorded.event, RunEvent::RunStarted { .. } | RunEvent::RunResumed { .. });
+        if !begins && self.finished.is_none() && self.newest_at_ms > 0 {
+            self.lived_ms += recorded.at_ms.saturating_sub(self.newest_at_ms);
+        }
+        self.newest_at_ms = recorded.at_ms;
     }
 
     /// How long coordinators have worked on it at `now_ms`, in milliseconds, when one does so now or it has ended.
