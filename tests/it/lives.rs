@@ -92,12 +92,12 @@ struct Life<'a> {
     /// Batches of events on their way to the journal, each with what may be done behind it only.
     in_flight: Vec<(Vec<RunEvent>, Vec<Action>)>,
     stopped: bool,
-    disk: Disk,
+    machine: Machine,
 }
 
 /// What the machine is like in a life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disk {
+enum Machine {
     Free,
     /// An attempt in a while dies of something that has nothing to do with it.
     Odd,
@@ -211,7 +211,7 @@ impl Life<'_> {
                 self.in_flight.push((events, behind));
             }
             if self.core.is_done() && self.in_flight.is_empty() {
-                let early = self.stopped || self.disk != Disk::Free;
+                let early = self.stopped || self.machine != Machine::Free;
                 return if early { End::Stopped } else { End::Complete };
             }
             if luck == Luck::Bad && self.dice.one_in(60) {
@@ -274,7 +274,9 @@ impl Life<'_> {
             Owed::Retry(instance) => Input::RetryDue(instance),
             Owed::Fold { batch, onto } => self.fold(&batch, onto),
             Owed::Verify(verification) => self.verify(verification),
-            Owed::Move { .. } if self.disk == Disk::Full => Input::Moved(TargetMove::Refused("no space".to_owned())),
+            Owed::Move { .. } if self.machine == Machine::Full => {
+                Input::Moved(TargetMove::Refused("no space".to_owned()))
+            }
             Owed::Move { from, to } => {
                 assert_eq!(from, self.world.tip, "only this run moves the target");
                 self.world.tip = Some(to);
@@ -286,7 +288,7 @@ impl Life<'_> {
     fn items(&mut self, task: TaskIx) -> Result<Vec<Value>, NoItems> {
         let name = &self.core.graph().plan().task(task).name.0;
         match fortune(self.world.seed, "items", name, 8) {
-            _ if self.disk == Disk::Full => Err(NoItems::Machine("no space".to_owned())),
+            _ if self.machine == Machine::Full => Err(NoItems::Machine("no space".to_owned())),
             0 => Err(NoItems::Work("`ls` exited with 1".to_owned())),
             count => Ok((0..count % 4).map(|item| json!(format!("item{item}"))).collect()),
         }
@@ -303,7 +305,7 @@ impl Life<'_> {
         // A stopped life cancels most of what runs; the rest was quick enough.
         let end = match fortune(seed, "end", &format!("{name}/{}{again}", job.try_number), 10) {
             _ if self.stopped && !self.dice.one_in(3) => work(Ended::Cancelled),
-            _ if self.disk == Disk::Full || self.disk == Disk::Odd && self.dice.one_in(20) => {
+            _ if self.machine == Machine::Full || self.machine == Machine::Odd && self.dice.one_in(20) => {
                 AttemptEnd::Infra { detail: "no space".to_owned() }
             }
             0 => work(Ended::Exited { code: 1 }),
@@ -338,7 +340,7 @@ impl Life<'_> {
     /// A gate that no build output can lead astray: what it says is the same in every life.
     fn verify(&mut self, asked: Verification) -> Input {
         let verdict = match self.world.red.contains(&asked.commit) {
-            _ if self.disk == Disk::Full || self.stopped && self.dice.one_in(2) => GateVerdict::Broken,
+            _ if self.machine == Machine::Full || self.stopped && self.dice.one_in(2) => GateVerdict::Broken,
             true => GateVerdict::Red,
             false => GateVerdict::Green,
         };
@@ -349,7 +351,7 @@ impl Life<'_> {
     }
 
     fn fold(&mut self, batch: &[Landing], onto: Option<String>) -> Input {
-        if self.disk == Disk::Full {
+        if self.machine == Machine::Full {
             return Input::Folded(Err("no space".to_owned()));
         }
         let from = if onto.is_some() { None } else { self.world.tip.clone() };
@@ -520,13 +522,13 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
         let may_fail = luck == Luck::Bad && !random_plan(&mut Dice(seed)).contains("allow-failure");
         // Where results land one by one, those behind what the machine failed do not wait for it.
         let waits = ["serialize", "all-or-nothing"].iter().any(|word| random_plan(&mut Dice(seed)).contains(word));
-        let disk = match dice.below(5) {
-            0 if may_fail => Disk::Full,
-            1 if may_fail && waits => Disk::Odd,
-            _ => Disk::Free,
+        let machine = match dice.below(5) {
+            0 if may_fail => Machine::Full,
+            1 if may_fail && waits => Machine::Odd,
+            _ => Machine::Free,
         };
         let life_of =
-            Life { world: &mut *world, core, dice: own, owed: vec![], in_flight: vec![], stopped: false, disk };
+            Life { world: &mut *world, core, dice: own, owed: vec![], in_flight: vec![], stopped: false, machine };
         let end = life_of.live(luck);
         keeps_its_word(&world.stored);
         consistent(&replay(&world.stored));

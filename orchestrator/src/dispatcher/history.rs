@@ -163,7 +163,7 @@ pub struct History {
     /// How many turns came again.
     requeued: u64,
     /// Calls that were sent and have no end, by their numbers, each as the event that it comes to when nobody knows more.
-    open_calls: IndexMap<u64, Option<RunEvent>>,
+    open_calls: IndexMap<u64, RunEvent>,
 }
 
 impl Past {
@@ -253,7 +253,7 @@ impl History {
                 let past = self.past(instance);
                 (past.attempts, past.running) = (past.attempts.max(attempt.0), Some(*attempt));
             }
-            RunEvent::ModelAsked { call, .. } => drop(self.open_calls.insert(*call, abandoned(event))),
+            RunEvent::ModelAsked { call, .. } => self.open_calls.extend(abandoned(event).map(|end| (*call, end))),
             RunEvent::ModelCalled { call, instance, .. } => {
                 self.open_calls.shift_remove(call);
                 self.spending.entry(instance.clone()).or_default().count(event);
@@ -359,7 +359,7 @@ impl History {
 
     /// What becomes of the calls that a dead coordinator had sent: each is booked with the most that it can have taken.
     pub fn abandoned_calls(&self) -> Vec<RunEvent> {
-        self.open_calls.values().flatten().cloned().collect()
+        self.open_calls.values().cloned().collect()
     }
 
     /// The items that a command listed for a fan-out.
