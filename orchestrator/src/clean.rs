@@ -13,7 +13,7 @@ use git2::Oid;
 use swarm_plans::InstanceId;
 
 use crate::base::published::clear_prepared;
-use crate::commit::{attempt_ref, base_ref, folded_ref, history_ref, run_refs};
+use crate::commit::{attempt_ref, base_ref, folded_ref, history_ref, run_refs, start_refs};
 use crate::event::Fate;
 use crate::executor::verify::VERIFY;
 use crate::ids::{Attempt, RunId};
@@ -182,7 +182,7 @@ fn clean_run(
     mode: Mode,
 ) -> Result<CleanedRun, CleanError> {
     let mut cleaned = CleanedRun::nothing(run.clone());
-    let (base, folded) = (base_ref(run), folded_ref(run));
+    let (base, folded, starts) = (base_ref(run), folded_ref(run), start_refs(run));
     let owners = owners(run, run_state);
     let mut kept_logs: Vec<PathBuf> = Vec::new();
     let mut removable = Vec::new();
@@ -191,7 +191,7 @@ fn clean_run(
         if reference == base {
             continue;
         }
-        if reference == folded {
+        if reference == folded || reference.starts_with(&starts) {
             removable.push(reference);
             continue;
         }

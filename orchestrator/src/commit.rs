@@ -141,6 +141,16 @@ pub fn folded_ref(run: &RunId) -> String {
     format!("{}+folded", run_refs(run))
 }
 
+/// The ref that keeps alive what attempts start from where that is no result of one task: the changes of several, joined.
+pub fn start_ref(run: &RunId, commit: Oid) -> String {
+    format!("{}{commit}", start_refs(run))
+}
+
+/// Below which name those of a run are; no longer needed when it ends.
+pub fn start_refs(run: &RunId) -> String {
+    format!("{}+start/", run_refs(run))
+}
+
 /// Keeps a commit under one of swarm's own refs, whatever the ref held before.
 ///
 /// # Errors

@@ -518,7 +518,8 @@ impl Stage<'_> {
     }
 
     fn trees(&self, bases: Bases, base: Layers, machine: &Machine, signing: Signing) -> Result<Trees, RunError> {
-        let naming = Naming { signing, plan: self.plan.name.clone(), state: self.state.clone() };
+        let run = Some(self.journal.run().clone());
+        let naming = Naming { signing, plan: self.plan.name.clone(), run, state: self.state.clone() };
         let rules = FileRules::of(&self.plan.merge).map_err(BaseError::from)?;
         Ok(Trees::new(Arc::clone(&self.repository), bases, base, machine, naming, rules))
     }
@@ -556,7 +557,11 @@ impl Stage<'_> {
             Some(target) => self.repository.find_ref(target)?.map(|tip| tip.to_string()),
             None => None,
         };
-        self.repository.delete_ref(&commit::folded_ref(self.journal.run()))?;
+        let run = self.journal.run();
+        self.repository.delete_ref(&commit::folded_ref(run))?;
+        for (start, _) in self.repository.refs_below(&commit::start_refs(run))? {
+            self.repository.delete_ref(&start)?;
+        }
         let lost = self.lost_landed(reports.state())?;
         let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());

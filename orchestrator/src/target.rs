@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use git2::Oid;
+use git2::{ErrorCode, Oid};
 use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
@@ -48,6 +48,14 @@ pub enum TargetError {
         branch: String,
         /// Full hex id of the last of the run's commits on it.
         tip: String,
+    },
+    /// It is another name for a ref; git itself would move that one.
+    #[error("branch `{branch}` is another name for `{stands_for}` (a symbolic ref)")]
+    Symbolic {
+        /// The branch.
+        branch: String,
+        /// The branch, or the full name of the ref, that it stands for.
+        stands_for: String,
     },
     /// Git keeps branches as files: none can be where another one needs a folder.
     #[error("branch `{branch}` cannot be made: branch `{other}` is in its way")]
@@ -127,6 +135,9 @@ pub fn lock(repository: &Repository, target: &str, now_ms: u64) -> Result<Arc<Ru
 /// [`RunError::Target`] when it may not, and [`RunError::Repository`].
 pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), RunError> {
     let branch = branch_of(name).to_owned();
+    if let Some(stands_for) = stands_for(repository, name)? {
+        return Err(TargetError::Symbolic { branch, stands_for: branch_of(&stands_for).to_owned() }.into());
+    }
     if let Some(at) = repository.checked_out_at(name)? {
         return Err(TargetError::CheckedOut { branch, at }.into());
     }
@@ -143,6 +154,16 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
         }
     }
     Ok(())
+}
+
+/// The full name of the ref that one is only another name for.
+fn stands_for(repository: &Repository, name: &str) -> Result<Option<String>, RepositoryError> {
+    let git = repository.handle()?;
+    match git.find_reference(name) {
+        Ok(reference) => Ok(reference.symbolic_target()?.map(str::to_owned)),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A ref that keeps another one of that full name from being made: one above it, or one below.

@@ -144,6 +144,30 @@ fn garbage_that_a_person_collects_while_a_batch_is_verified_takes_nothing_of_it(
 }
 
 #[test]
+fn garbage_that_a_person_collects_while_a_task_runs_takes_nothing_of_what_it_started_from() {
+    let repository = Repository::with(&FILES);
+    let gate = repository.beside("gate");
+    fs::create_dir(&gate).expect("a folder");
+    assert!(std::process::Command::new("mkfifo").arg(gate.join("open")).status().expect("a program").success());
+    let plan = format!(
+        "[sandbox.gate]\nread = ['{0}']\n[tasks.a]\nrun = 'echo a > A'\n[tasks.b]\nrun = 'echo b > B'\n\
+         [tasks.c]\nneeds = ['a', 'b']\nsandbox = 'gate'\nrun = 'cat {0}/open A B > C'\n",
+        gate.display()
+    );
+    let running = Swarm::run(&repository, "it", &plan).allow(&format!("read={}", gate.display())).start();
+    let mut open = fs::OpenOptions::new().write(true).open(gate.join("open")).expect("the task reads");
+    let kept = repository.refs("refs/swarm/it-1/+start/*").len();
+    let collected = repository.run_git(&["gc", "-q", "--prune=now"]);
+    std::io::Write::write_all(&mut open, b"go\n").expect("it still does");
+    drop(open);
+    let ended = running.end();
+    assert!(collected.is_some(), "git is there");
+    assert_eq!((ended.code, kept), (0, 1), "{ended}");
+    assert_eq!(repository.text("swarm/it", "C"), "go\na\nb\n", "{ended}");
+    assert_eq!(repository.refs("refs/swarm/it-1/+start/*").len(), 0, "nothing starts any more");
+}
+
+#[test]
 fn a_task_whose_needs_contradict_each_other_has_failed_and_may_be_tried_again() {
     let repository = Repository::with(&FILES);
     let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
@@ -240,6 +264,17 @@ fn a_branch_where_another_one_is_in_the_way_is_refused_before_anything_starts() 
         let ended = Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > A'\n").args(&["--into", into]).exits(2);
         assert!(ended.err.contains("branch `team/one` is in its way"), "{ended}");
     }
+    assert!(repository.refs("refs/swarm/*").is_empty());
+}
+
+#[test]
+fn a_branch_that_is_another_name_for_one_is_refused_before_anything_starts() {
+    let repository = Repository::with(&FILES);
+    repository.run_git(&["branch", "real"]).expect("git is here");
+    repository.run_git(&["symbolic-ref", "refs/heads/other", "refs/heads/real"]).expect("git is here");
+    let ended = Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > A'\n").args(&["--into", "other"]).exits(2);
+    assert!(ended.err.contains("branch `other` is another name for `real`"), "{ended}");
+    assert!(ended.err.contains("--into real"), "{ended}");
     assert!(repository.refs("refs/swarm/*").is_empty());
 }
 

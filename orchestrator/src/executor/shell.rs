@@ -244,7 +244,7 @@ impl Ground<'_> {
             layers = bases.known_setup(&layers, &parts).unwrap_or(layers);
         }
         let signing = Signing { identity: self.repository.identity()?, date_seconds: 0 };
-        let naming = Naming { signing, plan: plan.name.clone(), state: self.state.clone() };
+        let naming = Naming { signing, plan: plan.name.clone(), run: None, state: self.state.clone() };
         let rules = FileRules::of(&plan.merge).map_err(BaseError::from)?;
         Ok(Trees::new(Arc::clone(&self.repository), bases, layers, self.machine, naming, rules))
     }

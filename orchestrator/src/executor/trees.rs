@@ -17,6 +17,7 @@ use crate::collect::display_path;
 use crate::collect::rules::judge_together;
 use crate::commit::{self, CommitSpec, Signing};
 use crate::event::ChangeSummary;
+use crate::ids::RunId;
 use crate::machine::Machine;
 use crate::merge::{ConflictPath, FileRules, FoldError, FoldedAll, Step, fold_all};
 use crate::path_globs::PathGlobs;
@@ -87,6 +88,8 @@ pub struct Trees {
     pub signing: Signing,
     /// The plan's name, for those commits.
     pub plan: String,
+    /// Whose refs keep those commits alive.
+    run: Option<RunId>,
     /// Files that merge by rules of their own.
     pub rules: FileRules,
     state: StateDir,
@@ -111,7 +114,7 @@ impl Trees {
         rules: FileRules,
     ) -> Self {
         let base = Arc::new(Start { commit: base.commit, tree: base.tree, layers: base });
-        let Naming { signing, plan, state } = naming;
+        let Naming { signing, plan, run, state } = naming;
         let (backend, tier, cleaner) = (machine.backend, machine.tier(), Cleaner::start());
         Trees {
             repository,
@@ -120,6 +123,7 @@ impl Trees {
             backend,
             signing,
             plan,
+            run,
             rules,
             state,
             tier,
@@ -255,7 +259,11 @@ impl Trees {
         }
         let subject = format!("{}: what its needs changed", self.plan);
         let spec = CommitSpec { parents: &[self.base.commit], tree, subject: &subject, trailers: &[] };
-        Ok(commit::write_commit(&self.repository, &self.signing, &spec)?)
+        let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
+        if let Some(run) = &self.run {
+            commit::keep(&self.repository, &commit::start_ref(run, commit), commit)?;
+        }
+        Ok(commit)
     }
 
     /// Says which tree the changes of needs come to that meet in files which were made again.
@@ -303,6 +311,8 @@ pub struct Naming {
     pub signing: Signing,
     /// The plan's name.
     pub plan: String,
+    /// The run, where there is one.
+    pub run: Option<RunId>,
     /// Where worktrees lie.
     pub state: StateDir,
 }

@@ -115,6 +115,9 @@ impl RunError {
             RunError::Target(TargetError::CheckedOut { .. }) => {
                 Some("name another with `--into`, then `swarm apply` merges it into the checkout".to_owned())
             }
+            RunError::Target(TargetError::Symbolic { stands_for, .. }) => {
+                Some(format!("name that one: `--into {stands_for}`"))
+            }
             RunError::Target(TargetError::Diverged { branch }) => Some(format!(
                 "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
             )),
