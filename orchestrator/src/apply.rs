@@ -76,6 +76,12 @@ pub enum ApplyError {
         /// Rendered for people; at most 20.
         paths: Vec<String>,
     },
+    /// Files that the branch changes are changed here, and git was told not to look (assume-unchanged, skip-worktree).
+    #[error("apply: local changes in {}, which git was told not to look at", paths.join(", "))]
+    HiddenChanges {
+        /// Rendered for people; at least one, at most 20.
+        paths: Vec<String>,
+    },
     /// Something that no change of anybody's is lies where files belong.
     #[error("apply: {} in the way", named_obstacles(obstacles))]
     InTheWay {
@@ -333,6 +339,7 @@ mod tests {
     use git2::Status;
 
     use super::*;
+    use crate::git_fixture::git;
     use crate::repository::IdentitySource;
 
     struct Fixture {
@@ -506,6 +513,21 @@ mod tests {
             fs::rename(&obstacles[0].at, it.path("moved-away")).expect("as the hint says");
             it.apply(target).expect("nothing is in the way any more");
             assert_eq!(it.read(name), "theirs\n");
+        }
+    }
+
+    #[test]
+    fn an_edit_that_git_was_told_not_to_look_at_is_named_and_stays() {
+        for flag in ["--assume-unchanged", "--skip-worktree"] {
+            let it = Fixture::new();
+            let target = it.target(&[("a.txt", "theirs\n")]);
+            git(it.folder.path(), &["update-index", flag, "a.txt"]);
+            fs::write(it.path("a.txt"), "mine\n").expect("a write");
+            let refused = it.refused(target);
+            assert!(matches!(&refused, ApplyError::HiddenChanges { paths } if paths == &["a.txt"]), "{refused}");
+            assert_eq!(it.read("a.txt"), "mine\n");
+            git(it.folder.path(), &["update-index", &flag.replace("--", "--no-"), "a.txt"]);
+            assert!(matches!(it.refused(target), ApplyError::LocalChanges { .. }), "now it says more");
         }
     }
 

@@ -210,7 +210,8 @@ impl Watch<'_> {
             self.keep_time()?;
         }
         self.drain()?;
-        let verdict = self.verdict.unwrap_or_else(silence);
+        let ran = self.running_since.is_some();
+        let verdict = self.verdict.unwrap_or_else(|| silence(ran));
         let cause = self.ending.map(|ending| ending.cause);
         let (ended, limit_reached) = conclude(cause, verdict.ended, self.last_breach, self.start);
         let refusals = match ended {
@@ -309,7 +310,7 @@ impl Watch<'_> {
             caged.destroy();
             let reason = format!("the cage was not closed within {} s", LAUNCH_MAX.as_secs());
             let ended = Ended::Refused(Refusal { step: "launch".to_owned(), reason });
-            self.verdict = Some(Verdict { ended, ..silence() });
+            self.verdict = Some(Verdict { ended, ..silence(false) });
         }
         if self.ending.is_none() && self.deadline().is_some_and(|deadline| now >= deadline) {
             self.end(Cause::TimedOut, Duration::from_millis(self.start.grace_ms));
@@ -465,7 +466,7 @@ impl Watch<'_> {
                     End::Signaled(signal) => Ended::Signaled { signal },
                 };
                 // Before `Ready` no program ran, whatever ended the process.
-                let ended = if self.running_since.is_some() { ended } else { silence().ended };
+                let ended = if self.running_since.is_some() { ended } else { silence(false).ended };
                 // How it ended may have been told before.
                 let ended = self.verdict.take().map_or(ended, |told| told.ended);
                 self.verdict = Some(Verdict { ended, usage, orphans, wall });
@@ -565,10 +566,10 @@ fn file_too_large(said: &Ended, start: &Start) -> Option<Broken> {
     is.then(|| Broken { limit: "disk".to_owned(), detail: detail() })
 }
 
-/// The inside ended without saying how.
-fn silence() -> Verdict {
+/// The inside ended without saying how, before its program ran or while it did.
+fn silence(ran: bool) -> Verdict {
     let refusal = Refusal {
-        step: "launch".to_owned(),
+        step: if ran { "work" } else { "launch" }.to_owned(),
         reason: "the cage was killed before it could report (out of memory?)".to_owned(),
     };
     Verdict { ended: Ended::Refused(refusal), usage: Usage::default(), orphans: 0, wall: Duration::ZERO }

@@ -1,5 +1,6 @@
 //! What lies in a checkout where an application would write. Git tells what is changed, untracked or ignored; of pipes, sockets
-//! and devices, and of links in the place of folders, it says nothing, so those are looked for one by one.
+//! and devices, of links in the place of folders, and of files that it was told not to look at it says nothing, so those are
+//! looked for one by one.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -8,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{Oid, Status, StatusOptions};
+use git2::{IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, ObjectType, Oid, Status, StatusOptions};
 
 use super::{ApplyError, PATHS_MAX};
 use crate::collect::display_path;
@@ -43,6 +44,10 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
     let (changes, mut obstacles) = known_to_git(git, root, &touched)?;
     if !changes.is_empty() {
         return Err(ApplyError::LocalChanges { paths: changes });
+    }
+    let hidden = hidden_from_git(git, root, &touched)?;
+    if !hidden.is_empty() {
+        return Err(ApplyError::HiddenChanges { paths: hidden });
     }
     let mut folders = HashSet::new();
     let unknown = written.iter().filter_map(|path| on_the_way(root, path, &touched, &mut folders));
@@ -85,6 +90,23 @@ fn known_to_git(
         }
     }
     Ok((changes, obstacles))
+}
+
+/// Files that somebody told git not to look at, and that hold something else than git believes; rendered for people.
+fn hidden_from_git(
+    git: &git2::Repository,
+    root: &Path,
+    touched: &BTreeSet<Vec<u8>>,
+) -> Result<Vec<String>, ApplyError> {
+    let is_hidden = |entry: &IndexEntry| {
+        let assumed = IndexEntryFlag::from_bits_truncate(entry.flags).is_valid();
+        assumed || IndexEntryExtendedFlag::from_bits_truncate(entry.flags_extended).is_skip_worktree()
+    };
+    let holds = |entry: &IndexEntry| Oid::hash_file(ObjectType::Blob, root.join(OsStr::from_bytes(&entry.path)));
+    let differs = |entry: &IndexEntry| !holds(entry).is_ok_and(|now| now == entry.id);
+    let index = git.index()?;
+    let hidden = index.iter().filter(|entry| touched.contains(&entry.path) && is_hidden(entry));
+    Ok(hidden.filter(differs).take(PATHS_MAX).map(|entry| display_path(&entry.path)).collect())
 }
 
 /// Whether a file that will be written takes the place of a folder that `path` lies in.

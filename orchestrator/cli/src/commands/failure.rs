@@ -187,6 +187,13 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Sparse => format!("git merge {branch} does it, the branch is an ordinary one"),
         // Untracked files may be in the way, too.
         ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
+        ApplyError::HiddenChanges { paths } => {
+            let paths = paths.iter().map(|path| sanitize::shell_word(path)).collect::<Vec<_>>().join(" ");
+            format!(
+                "git update-index --no-assume-unchanged {paths} && git update-index --no-skip-worktree {paths} lets git see \
+                 them; then commit them, or git stash"
+            )
+        }
         ApplyError::InTheWay { obstacles } => {
             let at = obstacles.first().map(|first| first.at.to_string_lossy()).unwrap_or_default();
             let (from, to) = (sanitize::shell_word(&at), sanitize::shell_word(&format!("{at}.mine")));
@@ -220,6 +227,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Conflicts { .. }
         | ApplyError::LocalChanges { .. }
         | ApplyError::InTheWay { .. }
+        | ApplyError::HiddenChanges { .. }
         | ApplyError::Hostile(_)
         | ApplyError::OutOfScope { .. } => exit::TASK_FAILED,
         ApplyError::Busy(LockError::Held { .. }) => exit::HELD,

@@ -4,6 +4,7 @@ use swarm_orchestrator::commit::attempt_ref;
 use swarm_orchestrator::event::Fate;
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{JournalReader, LockError, RunLock, RunState};
+use swarm_orchestrator::report::exit::is_resumable;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::run::RunError;
@@ -56,6 +57,12 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let instances = worth_another_try(&state, named.as_ref());
     if instances.is_empty() {
         it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;
+        if is_resumable(Some(exit)) {
+            it.err.write(&format!(
+                "what it has not come to is not tried again but gone on with: swarm resume {}\n",
+                row.id
+            ))?;
+        }
         return Ok(exit);
     }
     let being_settled = open_ones(&it.repository()?, &row.id, &instances, Settlement::Open);
