@@ -195,6 +195,9 @@ fn something_else_in_the_place_of_a_state_file_or_folder_is_said_with_how_it_is_
         std::fs::write(&at, "").expect("it is ours");
         let mend = format!("{} is a file, where swarm keeps a folder; put it aside: mv ", at.display());
         refused(&repository, &[], 3, &[&mend]);
+        if folder.is_empty() {
+            says(&Swarm::new(&repository, &["list"]).exits(3), &[&mend]);
+        }
         std::fs::remove_file(&at).expect("it is ours");
         std::fs::rename(repository.beside("aside"), &at).expect("it is ours");
     }

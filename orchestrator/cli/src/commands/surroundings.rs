@@ -9,8 +9,9 @@ use swarm_orchestrator::apply::unlock_index;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::JournalReader;
 use swarm_orchestrator::policy::Host;
-use swarm_orchestrator::report::{Style, words};
+use swarm_orchestrator::report::{Style, sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::state::StateDir;
 
 use crate::commands::Global;
 use crate::commands::failure::Failure;
@@ -223,6 +224,11 @@ impl Surroundings {
     /// # Errors
     /// As [`JournalReader::open`].
     pub fn journal(&self, state: &Path) -> Result<JournalReader, Failure> {
+        // Something else in its place is no folder without runs.
+        if state.symlink_metadata().is_ok() && !state.is_dir() {
+            let hint = StateDir::obstacle(state).unwrap_or_default();
+            return Err(Failure::environment(format!("read {}", sanitize::name(&state.to_string_lossy())), hint));
+        }
         Ok(JournalReader::open(state)?)
     }
 }
