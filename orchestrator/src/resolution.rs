@@ -9,12 +9,13 @@
 //! the task's `writes`; the gate judges it as it judges everything.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use git2::build::CheckoutBuilder;
 use git2::{ErrorCode, Index, IndexAddOption, IndexEntry, IndexTime, Oid};
+use ignore::WalkBuilder;
 use serde::{Deserialize, Serialize};
 use swarm_plans::{InstanceId, Merge, Plan};
 
@@ -375,9 +376,32 @@ fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionErr
             index.conflict_remove(path)?;
         }
     }
+    if let Some(inside) = repository_inside(&index, at)? {
+        let what = format!("holds a repository of its own in {inside}, whose files would be left out");
+        return Err(ResolutionError::Hostile { at: at.to_owned(), what });
+    }
     index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
     index.update_all(["*"], None)?;
     Ok(index.write_tree_to(git)?)
+}
+
+/// The folder, rendered for people, of a repository that somebody made in a worktree; submodules and what git ignores do not
+/// count.
+fn repository_inside(index: &Index, at: &Path) -> Result<Option<String>, ResolutionError> {
+    let all = WalkBuilder::new(at).hidden(false).parents(false).require_git(false).build();
+    for entry in all {
+        let entry =
+            entry.map_err(|error| ResolutionError::Io { path: at.to_owned(), source: io::Error::other(error) })?;
+        let folder = entry.path().parent().and_then(|folder| folder.strip_prefix(at).ok());
+        let Some(folder) = folder.filter(|folder| entry.file_name() == ".git" && *folder != Path::new("")) else {
+            continue;
+        };
+        let is_submodule = index.get_path(folder, 0).is_some_and(|entry| entry.mode == tree::GITLINK);
+        if !is_submodule {
+            return Ok(Some(display_path(folder.as_os_str().as_bytes())));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes the worktree, and returns where it was. The result stays as it is.

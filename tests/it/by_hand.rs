@@ -169,6 +169,9 @@ fn what_is_not_settled_is_not_taken() {
     assert!(nothing.err.contains("nothing of the change is left") && nothing.err.contains("swarm drop"), "{nothing}");
     let edited = swarm(&repository, &["resolve", "b", "--abort"], 2);
     assert!(edited.err.contains("were edited") && edited.err.contains("--abort --force") && at.exists(), "{edited}");
+    git2::Repository::init(at.join("deep/inside")).expect("space");
+    let inside = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(inside.err.contains("holds a repository of its own in deep/inside"), "{inside}");
     let gone = swarm(&repository, &["resolve", "b", "--abort", "--force"], 0);
     assert!(gone.err.contains("stays parked") && !at.exists() && worktrees(&repository) == 0, "{gone}");
     let none = swarm(&repository, &["resolve", "b", "--continue"], 2);
