@@ -10,6 +10,11 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// The machine's, for the time of events alone.
+    pub fn system() -> Clock {
+        Clock { commit_epoch_s: None }
+    }
+
     /// Milliseconds since the Unix epoch; 0 when the machine's clock is before it.
     pub fn now_ms(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)

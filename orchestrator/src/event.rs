@@ -13,6 +13,14 @@ use crate::ids::{Attempt, RunId};
 use crate::journal::Tally;
 use crate::tag_first::tag_first;
 
+/// What can be said of a call of a model.
+mod models;
+/// What reporters hear besides events.
+mod progress;
+
+pub use models::{CallOutcome, ModelWait, WaitReason};
+pub use progress::Progress;
+
 /// The version of the event format, in every `--json` line and journal.
 pub const EVENT_VERSION: u32 = 1;
 
@@ -123,6 +131,26 @@ tag_first! {
             cost_nano_usd: Option<u64>,
             /// How often a model was asked, this time included.
             tries: u32,
+        },
+        /// A call of a model waits longer than a moment before it is sent.
+        ModelWaits {
+            /// Which instance.
+            instance: InstanceId,
+            /// Which try.
+            attempt: Attempt,
+            /// For what.
+            wait: ModelWait,
+        },
+        /// A model that has others in its place does not answer: for a while they are asked at once.
+        ModelDown {
+            /// The model, `provider/model`.
+            model: String,
+            /// The one that is asked in its place.
+            instead: String,
+            /// Until when, in milliseconds since the Unix epoch; then one call finds out whether it answers again.
+            until_ms: u64,
+            /// Why, for people; without any key.
+            why: String,
         },
         /// An attempt asked a model: one call with all its tries, whatever became of it.
         ModelCalled {
@@ -260,23 +288,6 @@ tag_first! {
             cause: Option<String>,
         },
     }
-}
-
-/// What became of a call of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
-pub enum CallOutcome {
-    /// There is an answer.
-    Answered,
-    /// There is one, from a recording.
-    Replayed,
-    /// There is none.
-    Failed {
-        /// Why, for people; without any key.
-        why: String,
-    },
-    /// Whoever asked went away.
-    Abandoned,
 }
 
 /// An instance's part in a landing.
@@ -674,23 +685,4 @@ tag_first! {
         /// It was parked, and a person gave it up (`swarm drop`).
         Dropped,
     }
-}
-
-/// What reporters hear besides events; never stored.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// A phase of the run outside any instance began (`preparing the base`, `setup`), or a running attempt moved on (`check 1/2`).
-    Phase {
-        /// The instance; `None` for the run itself.
-        instance: Option<InstanceId>,
-        /// For people.
-        phase: String,
-    },
-    /// Output of an attempt arrived: its last complete line, raw.
-    Line {
-        /// The instance.
-        instance: InstanceId,
-        /// The line, without its line feed, not yet stripped of control characters.
-        line: Vec<u8>,
-    },
 }

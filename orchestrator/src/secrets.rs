@@ -94,6 +94,17 @@ impl Secrets {
         }
     }
 
+    /// The first secret that ends in these bytes: where it begins, and behind its last byte.
+    pub fn first_in(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let found = self.forms.as_deref()?.finder.find_overlapping_iter(bytes).next()?;
+        Some((found.start(), found.end()))
+    }
+
+    /// From where on these bytes may go on to a secret; their length where they cannot.
+    pub fn open_from(&self, bytes: &[u8]) -> usize {
+        self.forms.as_deref().map_or(bytes.len(), |forms| forms.first_open(bytes))
+    }
+
     /// A text without the secrets in it.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.found_in(text.as_bytes()).is_none() {

@@ -44,6 +44,8 @@ mod hostile;
 mod launch;
 /// Random runs whose coordinators die, without processes.
 mod lives;
+/// Models that are slow, down, chatty or none at all.
+mod model_faults;
 /// Programs that ask models inside a task.
 mod models;
 /// Plans that models write.

@@ -368,7 +368,11 @@ impl Log {
                 assert!(self.results[&*instance.0].passed(), "{instance} is merged without having passed");
                 self.merged.push((instance.to_string(), fate));
             }
-            RunEvent::ItemsFound { .. } | RunEvent::ModelAsked { .. } | RunEvent::ModelCalled { .. } => {}
+            RunEvent::ItemsFound { .. }
+            | RunEvent::ModelAsked { .. }
+            | RunEvent::ModelWaits { .. }
+            | RunEvent::ModelDown { .. }
+            | RunEvent::ModelCalled { .. } => {}
             RunEvent::RunStarted { .. }
             | RunEvent::RunResumed { .. }
             | RunEvent::Reopened { .. }

@@ -105,6 +105,11 @@ impl Shown {
             }
             Delta::Call { name } => ear.line(&format!("● {name}")),
             Delta::Thinking(_) => {}
+            Delta::Waits(wait) => {
+                let text = words::waits(&wait);
+                ear.log(&format!("\n── {text} ──\n"));
+                ear.line(&text);
+            }
             Delta::Restarted => ear.log(&std::mem::take(self).broken_off()),
             Delta::Again { why, wait } => {
                 let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);

@@ -254,6 +254,7 @@ impl History {
                 (past.attempts, past.running) = (past.attempts.max(attempt.0), Some(*attempt));
             }
             RunEvent::ModelAsked { call, .. } => self.open_calls.extend(abandoned(event).map(|end| (*call, end))),
+            RunEvent::ModelWaits { .. } | RunEvent::ModelDown { .. } => {}
             RunEvent::ModelCalled { call, instance, .. } => {
                 self.open_calls.shift_remove(call);
                 self.spending.entry(instance.clone()).or_default().count(event);

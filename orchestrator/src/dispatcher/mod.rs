@@ -154,6 +154,10 @@ impl Dispatcher<'_> {
                 let stored = self.journal.append_async(self.clock.now_ms(), vec![*event]);
                 in_flight.push_back(InFlight { stored, then: vec![], told: Some(told) });
             }
+            News::Noted(event) => {
+                let stored = self.journal.append_async(self.clock.now_ms(), vec![*event]);
+                in_flight.push_back(InFlight { stored, then: vec![], told: None });
+            }
             News::RunBudgetSpent(why) => {
                 let (_, ended) = self.core.ending();
                 self.core.handle(Input::Stop(StopCause::Budget), random());

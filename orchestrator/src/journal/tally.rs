@@ -97,6 +97,8 @@ impl Tally {
             | RunEvent::ItemsFound { .. }
             | RunEvent::AttemptStarted { .. }
             | RunEvent::ModelAsked { .. }
+            | RunEvent::ModelWaits { .. }
+            | RunEvent::ModelDown { .. }
             | RunEvent::ModelCalled { .. }
             | RunEvent::AttemptFinished { .. }
             | RunEvent::Verified { .. }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use swarm_protocol::chat::Dialect;
 
+use crate::event::WaitReason;
+
 /// Text of a provider that is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 2000;
 
@@ -66,6 +68,17 @@ impl Class {
             Class::RateLimited { wait } | Class::Overloaded { wait } | Class::Transient { wait } => Some(wait),
             Class::Nameless => Some(None),
             Class::Spent | Class::Key | Class::UnknownModel | Class::TooLong | Class::NotHere | Class::Invalid => None,
+        }
+    }
+}
+
+impl Class {
+    /// What whoever tries again waits for until then.
+    pub fn waits_for(self) -> WaitReason {
+        match self {
+            Class::RateLimited { .. } => WaitReason::RateLimit,
+            Class::Overloaded { .. } => WaitReason::Overloaded,
+            _ => WaitReason::NoAnswer,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::failure::Class;
+use crate::event::WaitReason;
 
 /// Calls at once, at the beginning.
 const AT_ONCE_FIRST: f64 = 4.0;
@@ -60,6 +61,7 @@ pub struct Governor {
     running: u32,
     /// No call goes before.
     closed_until_ms: u64,
+    closed_by: WaitReason,
     refusals: u32,
     /// Tokens of the calls that are running, roughly.
     running_tokens: u64,
@@ -92,6 +94,7 @@ impl Default for Governor {
             at_once: AT_ONCE_FIRST,
             running: 0,
             closed_until_ms: 0,
+            closed_by: WaitReason::default(),
             refusals: 0,
             running_tokens: 0,
             bucket: Bucket::default(),
@@ -129,13 +132,13 @@ impl Governor {
                 self.fill(allowance, now_ms);
                 let spent = allowance.requests == Some(0) || allowance.tokens == Some(0);
                 if let (true, Some(wait)) = (spent, allowance.resets_in_ms) {
-                    self.close(now_ms, Duration::from_millis(wait));
+                    self.close(now_ms, Duration::from_millis(wait), WaitReason::RateLimit);
                 }
             }
-            Ended::Refused(Class::RateLimited { wait } | Class::Overloaded { wait }) => {
+            Ended::Refused(class @ (Class::RateLimited { wait } | Class::Overloaded { wait })) => {
                 self.refusals += 1;
                 self.at_once = (self.at_once / 2.0).max(1.0);
-                self.close(now_ms, wait.unwrap_or_else(|| backoff(self.refusals, spread)));
+                self.close(now_ms, wait.unwrap_or_else(|| backoff(self.refusals, spread)), class.waits_for());
             }
             Ended::Refused(_) => {}
         }
@@ -151,9 +154,17 @@ impl Governor {
         };
     }
 
-    fn close(&mut self, now_ms: u64, wait: Duration) {
+    fn close(&mut self, now_ms: u64, wait: Duration, why: WaitReason) {
         let wait = u64::try_from(wait.min(super::failure::WAIT_MAX).as_millis()).unwrap_or(u64::MAX);
-        self.closed_until_ms = self.closed_until_ms.max(now_ms.saturating_add(wait));
+        let until_ms = now_ms.saturating_add(wait);
+        if until_ms > self.closed_until_ms {
+            (self.closed_until_ms, self.closed_by) = (until_ms, why);
+        }
+    }
+
+    /// Before when no call goes, and why.
+    pub fn closed(&self) -> (u64, WaitReason) {
+        (self.closed_until_ms, self.closed_by)
     }
 }
 

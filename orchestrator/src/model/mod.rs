@@ -34,6 +34,7 @@ mod recordings;
 use serde_json::Value;
 use swarm_protocol::chat::{AssistantPart, Dialect, Message, ModelRequest, Reply, ToolCall, UserPart};
 
+use crate::event::ModelWait;
 use failure::Failure;
 use framing::{Framing, Lines};
 
@@ -51,6 +52,8 @@ pub enum Delta {
     },
     /// The provider began anew: what was shown of this answer is void.
     Restarted,
+    /// The model is asked later.
+    Waits(ModelWait),
     /// There was no answer; it is asked for again.
     Again {
         /// Why there was none, for people, without any key.

@@ -3,7 +3,8 @@
 use super::words::{self, Style, Tone};
 use super::{Reporter, Sink, sanitize};
 use crate::event::{
-    AttemptEnd, Fate, GateVerdict, InstanceResult, Progress, Recorded, ReusedInstance, RunEvent, VerifiedTree,
+    AttemptEnd, Fate, GateVerdict, InstanceResult, ModelWait, Progress, Recorded, ReusedInstance, RunEvent,
+    VerifiedTree,
 };
 use crate::journal::{InstanceState, RunState};
 
@@ -15,18 +16,25 @@ pub struct Lines {
     sink: Sink,
     style: Style,
     never_started: NeverStarted,
+    /// What was said last of a model that is waited for: others that wait for the same say nothing new.
+    waits: Option<ModelWait>,
 }
 
 impl Lines {
     /// Will write to `out`.
     pub fn new(out: Box<dyn std::io::Write + Send>, style: Style) -> Self {
-        Lines { sink: Sink::new(out), style, never_started: NeverStarted::default() }
+        Lines { sink: Sink::new(out), style, never_started: NeverStarted::default(), waits: None }
     }
 }
 
 impl Reporter for Lines {
     fn event(&mut self, recorded: &Recorded, state: &RunState) {
         let line = event_line(recorded, state, self.style, Talk::All);
+        if let RunEvent::ModelWaits { wait, .. } = &recorded.event
+            && self.waits.replace(wait.clone()).is_some_and(|said| is_the_same(&said, wait))
+        {
+            return;
+        }
         if self.never_started.holds(&recorded.event, state, line.as_deref()) {
             return;
         }
@@ -48,6 +56,13 @@ impl Reporter for Lines {
             self.sink.write(&format!("{held}\n"));
         }
     }
+}
+
+/// Whether two calls wait for one provider, and until the same moment: what a clock at each call's own place says of it
+/// differs by a little.
+fn is_the_same(one: &ModelWait, other: &ModelWait) -> bool {
+    let provider = |wait: &ModelWait| wait.model.split('/').next().map(str::to_owned);
+    (provider(one), one.reason) == (provider(other), other.reason) && one.until_ms.abs_diff(other.until_ms) < 1_000
 }
 
 /// So many that never started are named.
@@ -146,6 +161,16 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let mark = style.paint(Tone::Warn, "[r]");
             let next = words::remedy(*next);
             Some(format!("{mark} {name} {:>7}  does not land yet: {}; {next}", "", sanitize::name(reason)))
+        }
+        RunEvent::ModelWaits { instance, wait, .. } => {
+            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
+            let mark = style.paint(Tone::Quiet, words::WAITS_MARK);
+            Some(format!("{mark} {name} {:>7}  {}", "", words::waits(wait)))
+        }
+        RunEvent::ModelDown { model, instead, until_ms, why } => {
+            let (mark, model) = (style.paint(Tone::Warn, "note:"), sanitize::name(model));
+            let (instead, until) = (sanitize::name(instead), words::time_of_day(*until_ms));
+            Some(format!("{mark} {model} is down until {until}, {instead} is asked instead: {}", one_line(why)))
         }
         RunEvent::ItemsFound { task, items } if items.is_empty() => {
             let note = style.paint(Tone::Warn, "note:");

@@ -133,6 +133,12 @@ impl Reporter for Live {
                     self.picture.last_failure = Some(format!("{}: {said}", words::instance(instance)));
                 }
             }
+            RunEvent::ModelWaits { instance, wait, .. } => {
+                if let Some(running) = self.picture.running.get_mut(instance) {
+                    running.line = words::waits(wait);
+                }
+                return;
+            }
             RunEvent::RunFinished { .. } => {
                 self.paint(Vec::new());
                 return;
@@ -143,6 +149,7 @@ impl Reporter for Live {
             | RunEvent::RunResumed { .. }
             | RunEvent::InstanceFinished { .. }
             | RunEvent::ModelAsked { .. }
+            | RunEvent::ModelDown { .. }
             | RunEvent::ModelCalled { .. }
             | RunEvent::Evicted { .. }
             | RunEvent::Landing { .. }

@@ -87,6 +87,7 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
             "attempts": instance.attempts.len(),
             "spent-ms": instance.spent_ms(),
             "models": instance.models().map(spending_json),
+            "waits": instance.waits(),
             "cached-from": instance.reused_from(),
             "cause": instance.cause(),
             "commit": instance.change().map(|change| change.commit.to_string()),
@@ -171,7 +172,10 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
         Phase::Running if alive => {
             let since = instance.last_attempt().map_or(now_ms, |attempt| attempt.started_at_ms);
             let attempt = instance.attempts.len();
-            let said = if attempt > 1 { format!("running, attempt {attempt}") } else { "running".to_owned() };
+            let mut said = if attempt > 1 { format!("running, attempt {attempt}") } else { "running".to_owned() };
+            if let Some(wait) = instance.waits().filter(|wait| wait.until_ms > now_ms) {
+                said.push_str(&format!(", {}", words::waits(wait)));
+            }
             ("[>]", Tone::Strong, words::duration(now_ms.saturating_sub(since)), said)
         }
         Phase::Retrying { at_ms } if alive => {

@@ -6,7 +6,7 @@ use swarm_protocol::agent::AgentStatus;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
 use super::sanitize;
-use crate::event::{AttemptEnd, Fate, InstanceResult, RefusalSeen, Remedy, VerifiedTree};
+use crate::event::{AttemptEnd, Fate, InstanceResult, ModelWait, RefusalSeen, Remedy, VerifiedTree};
 use crate::journal::InstanceState;
 
 /// Whether text is coloured.
@@ -17,6 +17,9 @@ pub enum Style {
     /// With ANSI colours.
     Coloured,
 }
+
+/// The mark of work that waits for a model.
+pub const WAITS_MARK: &str = "[w]";
 
 /// What a piece of text means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +135,18 @@ pub fn duration(ms: u64) -> String {
         60_000..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms % 60_000 / 1_000),
         _ => format!("{}h {:02}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
+}
+
+/// The time of day of a moment in milliseconds since the Unix epoch: `14:03:07 UTC`.
+pub fn time_of_day(at_ms: u64) -> String {
+    let of_day = at_ms / 1_000 % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", of_day / 3_600, of_day % 3_600 / 60, of_day % 60)
+}
+
+/// What a call of a model waits for: `waits for anthropic until 14:03:07 UTC (rate limit)`.
+pub fn waits(wait: &ModelWait) -> String {
+    let provider = wait.model.split('/').next().unwrap_or_default();
+    format!("waits for {} until {} ({})", sanitize::name(provider), time_of_day(wait.until_ms), wait.reason.name())
 }
 
 /// How a conversation ended that the model did not end of its own accord.

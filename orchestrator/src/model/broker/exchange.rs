@@ -15,10 +15,13 @@ use swarm_plans::Provider;
 use swarm_protocol::chat::Dialect;
 
 use super::catalog::Endpoint;
+use super::echo::Echo;
 use super::keys::Secret;
 use super::limits;
+use super::trial::Form;
 use crate::model::failure::{self, Class, Failure};
 use crate::model::governor::Allowance;
+use crate::secrets::Secrets;
 
 /// Time to connect, name and TLS included.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
@@ -79,7 +82,7 @@ pub enum Arrived {
         body: Vec<u8>,
     },
     /// The beginning of an answer.
-    Answer(Incoming),
+    Answer(Box<Incoming>),
 }
 
 /// Whether a request arrived that nobody answered: it may be paid for then.
@@ -97,6 +100,7 @@ pub struct Incoming {
     response: Response,
     idle: Duration,
     read: usize,
+    echo: Option<Echo>,
     /// What its provider says of its limits.
     pub allowance: Allowance,
     /// As its server says; empty when it does not.
@@ -149,8 +153,9 @@ impl Http {
         let content_type = header("content-type").unwrap_or_default();
         let status = response.status();
         if status.is_success() {
-            let (idle, read) = (endpoint.idle, 0);
-            return Ok(Arrived::Answer(Incoming { response, idle, read, allowance, content_type }));
+            let (idle, read, echo) = (endpoint.idle, 0, None);
+            let incoming = Incoming { response, idle, read, echo, allowance, content_type };
+            return Ok(Arrived::Answer(Box::new(incoming)));
         }
         if let Some(to) = header("location").filter(|_| status.is_redirection()) {
             let message = format!("it redirects to {to}, which is not followed; set base-url (HTTP status {status})");
@@ -167,11 +172,39 @@ impl Http {
 }
 
 impl Incoming {
+    /// The same answer without these secrets; `form` says how it comes.
+    pub fn without(self, secrets: Secrets, form: Form) -> Self {
+        let content_type = secrets.text(&self.content_type).into_owned();
+        let echo = match form {
+            Form::Stream => Echo::of_stream(secrets),
+            Form::Whole => Echo::of_whole(secrets),
+        };
+        Incoming { echo: Some(echo), content_type, ..self }
+    }
+
     /// The next bytes, `None` at the end.
     ///
     /// # Errors
     /// A [`Failure`] when the connection breaks, is silent for too long, or says more than is read.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        loop {
+            let chunk = self.arrives().await?;
+            match (chunk, &mut self.echo) {
+                (Some(chunk), Some(echo)) => match echo.take(chunk) {
+                    held_back if held_back.is_empty() => {}
+                    masked => return Ok(Some(masked)),
+                },
+                (None, Some(echo)) => {
+                    let rest = echo.finish();
+                    self.echo = None;
+                    return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+                }
+                (chunk, None) => return Ok(chunk),
+            }
+        }
+    }
+
+    async fn arrives(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let chunk = match tokio::time::timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(error)) => return Err(transient(format!("its answer broke off: {}", cause(&error)))),

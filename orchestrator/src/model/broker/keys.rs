@@ -1,6 +1,6 @@
 //! Keys of providers: from the caller's environment, or from a program that prints one. A key is never shown, never stored,
-//! never sent to a worker. Refusals and recordings are searched for it before anybody reads them; an answer is passed on as it
-//! comes, since a provider that has the key and means to tell needs no answer for it.
+//! never sent to a worker. All that a provider says is searched for it before anybody reads it: refusals, and answers while
+//! they arrive.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,14 +12,14 @@ use swarm_plans::KeySource;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
+use crate::secrets::Secrets;
+
 /// How long a program may take to print a key: a person may have to unlock something.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: u64 = 16 << 10;
-/// The shortest text that is struck out: a shorter one would be found in anything.
-const STRUCK_BYTES_MIN: usize = 8;
-/// What stands in a key's place.
-const STRUCK: &str = "[key]";
+/// The shortest key that is masked: a shorter one would be found in anything.
+const MASKED_BYTES_MIN: usize = 8;
 
 /// A key; its text is not printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub struct Keys {
     env: BTreeMap<String, String>,
     /// What programs printed; each runs once, until its key is refused.
     printed: tokio::sync::Mutex<HashMap<Vec<String>, Secret>>,
-    /// Every key that was used.
-    known: Mutex<Vec<Secret>>,
+    /// Every key that was used, and what masks them.
+    known: Mutex<(Vec<Secret>, Secrets)>,
 }
 
 impl fmt::Debug for Keys {
@@ -91,8 +91,10 @@ impl Keys {
             return Err("it has characters that no key has".to_owned());
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains(&key) {
-            known.push(key.clone());
+        if !known.0.contains(&key) {
+            known.0.push(key.clone());
+            let long = known.0.iter().filter(|key| key.0.len() >= MASKED_BYTES_MIN);
+            known.1 = Secrets::new(long.map(|key| ("key", key.expose())));
         }
         Ok(key)
     }
@@ -108,20 +110,22 @@ impl Keys {
         Forgotten::AskAgain
     }
 
+    /// What masks every key that was used.
+    pub fn mask(&self) -> Secrets {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
     /// A text without any key that was used.
     pub fn strike(&self, text: &str) -> String {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let long = known.iter().filter(|key| key.0.len() >= STRUCK_BYTES_MIN);
-        long.fold(text.to_owned(), |text, key| text.replace(&key.0, STRUCK))
+        self.mask().text(text).into_owned()
     }
 
     /// Bytes without any key that was used.
     pub fn strike_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
-        match String::from_utf8(bytes) {
-            Ok(text) => self.strike(&text).into_bytes(),
-            // A key is plain text: in bytes that are none it could only stand by chance.
-            Err(error) => error.into_bytes(),
-        }
+        let mut stream = self.mask().stream();
+        let mut masked = stream.take(&bytes);
+        masked.extend(stream.finish());
+        masked
     }
 }
 
@@ -212,7 +216,7 @@ mod tests {
     async fn what_a_provider_repeats_is_struck_out() {
         let keys = keys();
         keys.get(&KeySource::Env("A_KEY".to_owned())).await.unwrap();
-        assert_eq!(keys.strike("wrong key sk-12345678!"), "wrong key [key]!");
-        assert_eq!(keys.strike_bytes(b"\xffsk-12345678".to_vec()), b"\xffsk-12345678");
+        assert_eq!(keys.strike("wrong key sk-12345678!"), "wrong key ***!");
+        assert_eq!(keys.strike_bytes(b"\xffsk-12345678".to_vec()), b"\xff***");
     }
 }

@@ -2,14 +2,22 @@
 //! go, in the order of asking.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::event::WaitReason;
 use crate::model::failure::Class;
 use crate::model::governor::{Admission, Ended, Governor};
+
+/// A wait that is told: a shorter one is over before anybody has read of it.
+pub const TOLD_MIN: Duration = Duration::from_secs(5);
+
+/// Hears how long a call waits at most, and why.
+pub type Waits<'a> = dyn FnMut(Duration, WaitReason) + Send + 'a;
 
 /// The ways to all providers, by where their APIs are.
 #[derive(Debug)]
@@ -25,6 +33,8 @@ struct Lane {
     turn: tokio::sync::Mutex<()>,
     /// A call ended.
     ended: Notify,
+    /// Before when no call goes, and why: also those hear it that are not next.
+    closed: watch::Sender<(u64, WaitReason)>,
 }
 
 /// One call that was let go. Dropping it without a word says that it was given up.
@@ -43,13 +53,24 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Waits for the way to `place` to be free for a call of so many tokens, roughly.
-    pub async fn enter(&self, place: &str, tokens: u64) -> Pass {
+    /// Waits for the way to `place` to be free for a call of so many tokens, roughly. `waits` hears of each moment that it has
+    /// to wait for, where that is not near.
+    pub async fn enter(&self, place: &str, tokens: u64, waits: &mut Waits<'_>) -> Pass {
         let lane = {
             let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lanes.entry(place.to_owned()).or_default())
         };
-        let turn = lane.turn.lock().await;
+        let mut told = Told { until_ms: 0, began: self.began, waits };
+        let turn = {
+            let (mut closed, mut turn) = (lane.closed.subscribe(), pin!(lane.turn.lock()));
+            loop {
+                tokio::select! {
+                    biased;
+                    turn = &mut turn => break turn,
+                    () = told.hear(&mut closed) => {}
+                }
+            }
+        };
         loop {
             // Listening begins before asking: an end between both is heard.
             let ended = lane.ended.notified();
@@ -58,10 +79,12 @@ impl Lanes {
             match admission {
                 Admission::Go => break,
                 Admission::NotBefore(at_ms) => {
+                    told.tell(at_ms, lane.closed.borrow().1);
                     tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(now_ms).max(1))).await;
                 }
                 Admission::Full => ended.await,
                 Admission::Low(at_ms) => {
+                    told.tell(at_ms, WaitReason::RateLimit);
                     // A call that takes long does not stand in the way of what is there again before it ends.
                     drop(timeout(Duration::from_millis(at_ms.saturating_sub(now_ms).max(1)), ended).await);
                 }
@@ -69,6 +92,32 @@ impl Lanes {
         }
         drop(turn);
         Pass { lane, began: self.began, tokens, told: false }
+    }
+}
+
+/// What one call heard of how long it waits.
+struct Told<'a, 'w> {
+    until_ms: u64,
+    began: Instant,
+    waits: &'a mut Waits<'w>,
+}
+
+impl Told<'_, '_> {
+    /// Hears until when nobody goes, now and whenever that changes.
+    async fn hear(&mut self, closed: &mut watch::Receiver<(u64, WaitReason)>) {
+        let (until_ms, why) = *closed.borrow_and_update();
+        self.tell(until_ms, why);
+        if closed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn tell(&mut self, until_ms: u64, why: WaitReason) {
+        let wait = Duration::from_millis(until_ms.saturating_sub(millis(self.began)));
+        if until_ms > self.until_ms && wait >= TOLD_MIN {
+            self.until_ms = until_ms;
+            (self.waits)(wait, why);
+        }
     }
 }
 
@@ -80,8 +129,12 @@ impl Pass {
 
     fn tell(&mut self, how: Ended, spread: f64) {
         self.told = true;
-        let mut governor = self.lane.governor.lock().unwrap_or_else(PoisonError::into_inner);
-        governor.ended(how, self.tokens, millis(self.began), spread);
+        let closed = {
+            let mut governor = self.lane.governor.lock().unwrap_or_else(PoisonError::into_inner);
+            governor.ended(how, self.tokens, millis(self.began), spread);
+            governor.closed()
+        };
+        self.lane.closed.send_if_modified(|known| std::mem::replace(known, closed) != closed);
         self.lane.ended.notify_one();
     }
 }
@@ -107,22 +160,50 @@ mod tests {
         use crate::model::governor::Allowance;
         let lanes = Lanes::default();
         let low = Allowance { requests: None, tokens: Some(5), resets_in_ms: Some(30) };
-        lanes.enter("https://a", 1).await.ended(Ended::Answered(low), 0.5);
-        let long = lanes.enter("https://a", 5).await;
-        assert!(timeout(Duration::from_secs(60), lanes.enter("https://a", 5)).await.is_ok(), "the other never ends");
+        lanes.enter("https://a", 1, &mut |_, _| ()).await.ended(Ended::Answered(low), 0.5);
+        let long = lanes.enter("https://a", 5, &mut |_, _| ()).await;
+        assert!(
+            timeout(Duration::from_secs(60), lanes.enter("https://a", 5, &mut |_, _| ())).await.is_ok(),
+            "the other never ends"
+        );
         drop(long);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn whoever_waits_hears_until_when_and_a_moment_is_not_told() {
+        let lanes = Arc::new(Lanes::default());
+        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let enter = |name: &'static str| {
+            let (lanes, said) = (Arc::clone(&lanes), said.clone());
+            tokio::spawn(async move {
+                let mut waits = |wait: Duration, why| said.send((name, wait.as_secs(), why)).unwrap();
+                lanes.enter("https://a", 1, &mut waits).await.ended(Ended::Refused(Class::Invalid), 0.5);
+            })
+        };
+        let refused = |wait| Ended::Refused(Class::Overloaded { wait: Some(Duration::from_millis(wait)) });
+        let pass = lanes.enter("https://a", 1, &mut |_, _| panic!("nothing is known of it")).await;
+        pass.ended(refused(20), 0.5);
+        enter("short").await.unwrap();
+        let pass = lanes.enter("https://a", 1, &mut |_, _| ()).await;
+        pass.ended(refused(300_400), 0.5);
+        let both = [enter("first"), enter("second")];
+        let mut told = [heard.recv().await.unwrap(), heard.recv().await.unwrap()];
+        told.sort_by_key(|(name, ..)| *name);
+        assert_eq!(told, [("first", 300, WaitReason::Overloaded), ("second", 300, WaitReason::Overloaded)]);
+        both.iter().for_each(|one| one.abort());
+        assert!(heard.try_recv().is_err(), "each is told once");
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn nobody_is_forgotten_and_never_are_too_many_under_way() {
         let (lanes, most) = (Arc::new(Lanes::default()), Arc::new(Mutex::new((0, 0))));
         let slow = Ended::Refused(Class::RateLimited { wait: Some(Duration::from_millis(1)) });
-        lanes.enter("https://a", 1).await.ended(slow, 0.5);
+        lanes.enter("https://a", 1, &mut |_, _| ()).await.ended(slow, 0.5);
         let calls: Vec<_> = (0..9)
             .map(|_| {
                 let (lanes, most) = (Arc::clone(&lanes), Arc::clone(&most));
                 tokio::spawn(async move {
-                    let pass = lanes.enter("https://a", 1).await;
+                    let pass = lanes.enter("https://a", 1, &mut |_, _| ()).await;
                     {
                         let mut most = most.lock().unwrap();
                         *most = (most.0 + 1, most.1.max(most.0 + 1));
@@ -133,7 +214,7 @@ mod tests {
                 })
             })
             .collect();
-        drop(lanes.enter("https://b", 1).await);
+        drop(lanes.enter("https://b", 1, &mut |_, _| ()).await);
         for call in calls {
             call.await.unwrap();
         }

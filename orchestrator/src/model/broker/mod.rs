@@ -9,6 +9,8 @@ pub mod accounts;
 pub mod catalog;
 /// What a program may ask of a provider.
 mod claims;
+/// An answer without the keys that were used to get it.
+mod echo;
 /// The endpoint inside a cage for programs that speak a provider's HTTP.
 pub mod endpoint;
 /// One call over HTTP.

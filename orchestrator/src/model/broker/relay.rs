@@ -183,14 +183,16 @@ impl Broker {
         let (mut tries, mut renewed) = (0, false);
         loop {
             tries += 1;
-            let (failure, refusal) = match self.opened(caller, endpoint, key.as_ref(), &letter, call).await? {
-                Opened::Answer(underway, incoming) => {
-                    return self.pass(caller, endpoint, asking, question, underway, *incoming, to).await;
-                }
-                Opened::Broken(failure, refusal) => (failure, refusal),
-            };
+            let (failure, refusal) =
+                match self.opened(caller, endpoint, key.as_ref(), &letter, call, &mut |_| ()).await? {
+                    Opened::Answer(underway, incoming) => {
+                        return self.pass(caller, endpoint, asking, question, underway, *incoming, to).await;
+                    }
+                    Opened::Broken(failure, refusal) => (failure, refusal),
+                };
+            let reason = failure.class.waits_for();
             match self.what_next(endpoint, &mut key, failure, tries, &mut renewed).await {
-                Ok(wait) => tokio::time::sleep(wait).await,
+                Ok(wait) => self.pause(caller, endpoint, (wait, reason), call, &mut |_| ()).await?,
                 Err(error) => {
                     return Err(match refusal {
                         Some(refusal) => Stopped::Refused(refusal, error),
@@ -258,7 +260,6 @@ impl Broker {
         bytes: Vec<u8>,
     ) -> Result<(), AskError> {
         let Tape::Record(recorder) = &self.tape else { return Ok(()) };
-        let bytes = self.keys.strike_bytes(bytes);
         let (instance, model) = (&caller.instance, endpoint.name.as_str());
         let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes: &bytes };
         Ok(recorder.keep(question, &heard)?)

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use swarm_plans::InstanceId;
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +10,8 @@ use tokio::time::Instant;
 
 use super::accounts::{Booked, Priced};
 use super::{Caller, Cost, Receipt};
-use crate::event::{CallOutcome, RunEvent};
+use crate::clock::Clock;
+use crate::event::{CallOutcome, ModelWait, RunEvent, WaitReason};
 use crate::ids::Attempt;
 
 /// What the loop that owns the run hears.
@@ -19,6 +21,8 @@ pub enum News {
     Sends(Box<RunEvent>, oneshot::Sender<()>),
     /// A call ended; the sender is told when that is in the journal.
     Called(Box<RunEvent>, oneshot::Sender<()>),
+    /// Something that nobody waits for to be in the journal.
+    Noted(Box<RunEvent>),
     /// The run's budget is spent; why, for people.
     RunBudgetSpent(String),
 }
@@ -102,6 +106,23 @@ impl Call {
         };
         news.send(News::Sends(Box::new(event), stored)).map_err(|_| JournalGone)?;
         told.await.map_err(|_| JournalGone)
+    }
+
+    /// It waits for so long at most, before `model` is asked.
+    pub fn waits(&self, model: &str, wait: Duration, reason: WaitReason) -> ModelWait {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = Clock::system().now_ms().saturating_add(wait_ms);
+        let wait = ModelWait { model: model.to_owned(), until_ms, reason };
+        let (instance, attempt) = (self.instance.clone(), self.attempt);
+        self.note(RunEvent::ModelWaits { instance, attempt, wait: wait.clone() });
+        wait
+    }
+
+    /// Says something that nobody waits for. Where the run's end came first, nobody hears it.
+    pub fn note(&self, event: RunEvent) {
+        if let Some(news) = &self.news {
+            drop(news.send(News::Noted(Box::new(event))));
+        }
     }
 
     /// It ended; waits until that is in the journal.

@@ -9,11 +9,12 @@ use super::accounts::Held;
 use super::catalog::Endpoint;
 use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
 use super::keys::{Forgotten, Secret};
-use super::lanes::Pass;
+use super::lanes::{Pass, TOLD_MIN};
 use super::tape::{Heard, Question, Tape};
 use super::told::{Call, JournalGone};
 use super::{Answer, AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
+use crate::event::WaitReason;
 use crate::model::budget::Tokens;
 use crate::model::failure::{Class, Failure};
 use crate::model::governor::{Ended, retry_in};
@@ -139,13 +140,13 @@ impl Broker {
         let (mut tries, mut renewed, mut shown) = (0, false, false);
         loop {
             tries += 1;
-            let mut hear = |delta: Delta| {
-                shown = true;
-                news(delta);
-            };
-            let failure = match self.opened(caller, endpoint, key.as_ref(), &letter, call).await? {
+            let failure = match self.opened(caller, endpoint, key.as_ref(), &letter, call, news).await? {
                 Opened::Broken(failure, _) => failure,
                 Opened::Answer(underway, incoming) => {
+                    let mut hear = |delta: Delta| {
+                        shown = true;
+                        news(delta);
+                    };
                     match self.heard(endpoint, underway, *incoming, &mut hear).await? {
                         Ok(whole) => {
                             self.keep(caller, endpoint, request, &whole)?;
@@ -160,11 +161,12 @@ impl Broker {
                 news(Delta::Restarted);
             }
             let why = format!("{} does not answer: {}", endpoint.name, self.keys.strike(&failure.message));
+            let reason = failure.class.waits_for();
             match self.what_next(endpoint, &mut key, failure, tries, &mut renewed).await? {
                 Duration::ZERO => {}
                 wait => {
                     news(Delta::Again { why, wait });
-                    tokio::time::sleep(wait).await;
+                    self.pause(caller, endpoint, (wait, reason), call, news).await?;
                 }
             }
         }
@@ -178,10 +180,11 @@ impl Broker {
         key: Option<&Secret>,
         letter: &Letter,
         call: &mut Call,
+        news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Opened, AskError> {
         call.tries(&endpoint.name);
         let http = self.http()?;
-        let underway = self.underway(caller, endpoint, letter, call).await?;
+        let underway = self.underway(caller, endpoint, letter, call, news).await?;
         let Letter { url, headers, body, .. } = letter;
         let outgoing = Outgoing { url: url.clone(), headers: headers.clone(), body: body.clone() };
         let sent = tokio::select! {
@@ -192,7 +195,11 @@ impl Broker {
             sent = http.send(endpoint, key, outgoing) => sent,
         };
         Ok(match sent {
-            Ok(Arrived::Answer(incoming)) => Opened::Answer(underway, Box::new(incoming)),
+            Ok(Arrived::Answer(incoming)) => {
+                let whole = is_whole(endpoint.dialect, &incoming.content_type);
+                let form = if whole { Form::Whole } else { Form::Stream };
+                Opened::Answer(underway, Box::new(incoming.without(self.keys.mask(), form)))
+            }
             Ok(Arrived::Refused { failure, status, body }) => {
                 underway.refused(failure.class);
                 Opened::Broken(failure, Some(Refusal { status, body }))
@@ -248,13 +255,15 @@ impl Broker {
         endpoint: &Endpoint,
         letter: &Letter,
         call: &mut Call,
+        news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Underway, AskError> {
         let (most, form) = (letter.most, letter.form);
         let held = self.set_aside(caller, (&endpoint.name, endpoint.prices), most, call).await?;
         // What is left at a provider is counted in tokens as they are, not at their most.
         let roughly = most.input * BYTES_A_TOKEN_MIN as u64 / BYTES_A_TOKEN as u64;
+        let mut waits = |wait, why| news(Delta::Waits(call.waits(&endpoint.name, wait, why)));
         let entered = tokio::select! {
-            pass = self.lanes.enter(&endpoint.base_url, roughly) => Ok(pass),
+            pass = self.lanes.enter(&endpoint.base_url, roughly, &mut waits) => Ok(pass),
             over = held.time_is_over() => Err(over),
         };
         match entered {
@@ -269,6 +278,27 @@ impl Broker {
                 Err(AskError::Budget { whose, why })
             }
         }
+    }
+
+    /// Waits for the next try. That is waiting for the model as well: the time of each budget goes on.
+    pub(super) async fn pause(
+        &self,
+        caller: &Caller,
+        endpoint: &Endpoint,
+        (wait, reason): (Duration, WaitReason),
+        call: &Call,
+        news: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<(), AskError> {
+        if wait >= TOLD_MIN {
+            news(Delta::Waits(call.waits(&endpoint.name, wait, reason)));
+        }
+        let held = self.set_aside(caller, (&endpoint.name, endpoint.prices), Tokens::default(), call).await?;
+        let over = tokio::select! {
+            () = tokio::time::sleep(wait) => None,
+            over = held.time_is_over() => Some(over),
+        };
+        held.took_nothing();
+        over.map_or(Ok(()), |(whose, why)| Err(AskError::Budget { whose, why }))
     }
 
     /// The key of a model, if it has one.
@@ -340,13 +370,12 @@ impl Broker {
         whole: &Whole,
     ) -> Result<(), AskError> {
         let Tape::Record(recorder) = &self.tape else { return Ok(()) };
-        let bytes = self.keys.strike_bytes(whole.bytes.clone());
         let heard = Heard {
             instance: &caller.instance,
             model: &endpoint.name,
             dialect: endpoint.dialect,
             content_type: &whole.content_type,
-            bytes: &bytes,
+            bytes: &whole.bytes,
         };
         Ok(recorder.keep(&Question::of_agent(request), &heard)?)
     }

@@ -1,0 +1,56 @@
+//! What can be said of a call of a model: what became of it, and what it waits for.
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a call of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum CallOutcome {
+    /// There is an answer.
+    Answered,
+    /// There is one, from a recording.
+    Replayed,
+    /// There is none.
+    Failed {
+        /// Why, for people; without any key.
+        why: String,
+    },
+    /// Whoever asked went away.
+    Abandoned,
+}
+
+/// What a call of a model waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ModelWait {
+    /// The model, `provider/model`.
+    pub model: String,
+    /// Until when at most, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+    /// Why.
+    pub reason: WaitReason,
+}
+
+/// Why a call of a model waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitReason {
+    /// Its provider says that nothing is left until then, or that too much was asked of it.
+    #[default]
+    RateLimit,
+    /// Its provider says that it has too much to do.
+    Overloaded,
+    /// It did not answer, and is asked again then.
+    NoAnswer,
+}
+
+impl WaitReason {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            WaitReason::RateLimit => "rate limit",
+            WaitReason::Overloaded => "overloaded",
+            WaitReason::NoAnswer => "no answer",
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Models that are slow, down, chatty or not models at all, through the whole product: what people see of it, what it costs,
+//! and what of a provider's words never reaches anybody.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use swarm_tests::model_server::anthropic;
+use swarm_tests::{Act, Block, ModelServer, Repository, Swarm};
+
+/// The key of every test.
+const KEY: &str = "sk-very-secret-0123456789";
+
+/// An answer that ends an agent's work.
+fn done() -> Act {
+    Act::events(&anthropic(&[Block::Call("finish", r#"{"status": "done", "summary": "did it"}"#)], "tool_use"))
+}
+
+/// An answer that has an agent look at a file.
+fn looks() -> Act {
+    Act::events(&anthropic(&[Block::Call("read", r#"{"path": "a.txt"}"#)], "tool_use"))
+}
+
+fn entry(name: &str, provider: &str, url: &str, rest: &str) -> String {
+    format!(
+        "[models.{name}]\nprovider = '{provider}'\nmodel = '{name}-1'\nbase-url = '{url}'\nkey = {{ env = 'MY_KEY' }}\n{rest}\n"
+    )
+}
+
+/// A repository whose person has these models.
+fn house(models: &str) -> Repository {
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    let folder = repository.home().join(".config/swarm");
+    std::fs::create_dir_all(&folder).expect("space");
+    std::fs::write(folder.join("config.toml"), models).expect("space");
+    repository
+}
+
+fn run(repository: &Repository, plan: &str) -> Swarm {
+    Swarm::run(repository, "it", plan).env("MY_KEY", KEY)
+}
+
+fn says(text: &str, words: &[&str]) {
+    words.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing: {text}"));
+}
+
+fn logs(repository: &Repository, task: &str) -> String {
+    Swarm::new(repository, &["logs", task]).exits(0).out
+}
+
+const AGENT: &str = "[tasks.a]\nagent = { prompt = 'look', model = 'main' }\nwrites = []\n";
+
+#[test]
+fn whoever_waits_for_a_provider_says_until_when_and_its_time_goes_on() {
+    let spent =
+        |act: Act| act.header("x-ratelimit-remaining-requests", "0").header("x-ratelimit-reset-requests", "5m0s");
+    let asked_too_often = Act::refusal(429, "{}").header("retry-after", "300");
+    for (first, reason) in [(spent(looks()), "rate limit"), (asked_too_often, "rate limit")] {
+        let server = ModelServer::acting(vec![first, done()]);
+        let repository = house(&entry("main", "anthropic", &server.url(), ""));
+        let mut running = run(&repository, &format!("{AGENT}budget.time = '8s'\n")).start();
+        assert!(running.says("\"event\":\"model-waits\""), "it tells");
+        let status = Swarm::new(&repository, &["status"]).exits(0).out;
+        says(&status, &["[>] a", "running, waits for anthropic until ", &format!(" UTC ({reason})")]);
+        let ended = running.end();
+        assert_eq!((ended.code, ended.result("a").as_str(), server.asked().len()), (1, "failed", 1), "{ended}");
+        let event = &ended.events_of("model-waits")[0];
+        let left_ms = event["wait"]["until-ms"].as_u64().zip(event["at-ms"].as_u64()).map(|(until, at)| until - at);
+        assert!(left_ms.is_some_and(|left| (280_000..=300_000).contains(&left)), "{event}");
+        says(&ended.err, &["[w] a", "waits for anthropic until ", "the budget of 8 s of waiting for models is over"]);
+        says(&logs(&repository, "a"), &["── waits for anthropic until ", &format!(" UTC ({reason}) ──")]);
+        let after = Swarm::new(&repository, &["status"]).exits(0).out;
+        assert!(!after.contains("waits for"), "{after}");
+    }
+}
+
+#[test]
+fn a_tasks_timeout_ends_it_while_it_waits() {
+    let server = ModelServer::acting(vec![Act::refusal(529, "{}").header("retry-after", "300")]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let ended = run(&repository, &format!("{AGENT}timeout = '2s'\n")).exits(1);
+    assert_eq!((ended.result("a").as_str(), server.asked().len()), ("timed-out", 1), "{ended}");
+    says(&ended.err, &["waits for anthropic until ", " UTC (overloaded)"]);
+}
+
+/// An answer whose words are `front`, `back`, and whose call has them, too: each in an event of its own.
+fn spells(front: &str, back: &str) -> Act {
+    let mut events = anthropic(&[Block::Text(front), Block::Call("read", r#"{"path": "a.txt"}"#)], "tool_use");
+    let mut rest = events[2].clone();
+    rest["delta"]["text"] = json!(back);
+    events.insert(3, rest);
+    Act::events(&events)
+}
+
+/// The files below a folder that hold the key.
+fn holding_the_key(folder: &Path) -> String {
+    let found = Command::new("grep").args(["-r", "-l", "-a", KEY]).arg(folder).output().expect("grep");
+    String::from_utf8_lossy(&found.stdout).into_owned()
+}
+
+#[test]
+fn a_key_that_an_answer_repeats_reaches_nobody() {
+    let (front, back) = KEY.split_at(12);
+    let server = ModelServer::start(move |number, _| match number {
+        0 => spells(&format!("your key is {front}"), back),
+        1 => looks().header("content-type", &format!("text/event-stream; {KEY}")).and(&format!(": {KEY}\n\n")),
+        2 => {
+            Act::events(&anthropic(&[Block::Call("write", &json!({"path": "k", "text": KEY}).to_string())], "tool_use"))
+                .dripping()
+        }
+        _ => done(),
+    });
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let tape = repository.beside("tape");
+    let plan = "[tasks.a]\nagent = { prompt = 'look', model = 'main' }\nwrites = ['k']\n";
+    let ended = run(&repository, plan).args(&["--record", &tape.display().to_string()]).exits(0);
+    says(&logs(&repository, "a"), &["your key is ***", "read a.txt"]);
+    assert_eq!((repository.text("swarm/it", "k").as_str(), server.asked().len()), ("***", 4), "{ended}");
+    let all = format!("{ended}{}", logs(&repository, "a"));
+    assert!(!all.contains(KEY) && !all.contains(back), "{all}");
+    let replayed = repository.beside("again");
+    Swarm::new(&repository, &["run", &repository.beside("it.toml").display().to_string()])
+        .args(&["--replay", &tape.display().to_string(), "--into", "again"])
+        .exits(0);
+    assert_eq!(repository.text("again", "k"), "***", "{}", replayed.display());
+    for folder in [repository.path(), tape.clone()] {
+        assert_eq!(holding_the_key(&folder), "", "{}", folder.display());
+    }
+    std::fs::write(tape.join("control"), KEY).expect("space");
+    assert!(holding_the_key(&tape).contains("control"), "the control: what is there is found");
+}
+
+#[test]
+fn a_program_is_passed_no_key_either() {
+    let (front, back) = KEY.split_at(12);
+    let server = ModelServer::acting(vec![spells(&format!("your key is {front}"), back).dripping()]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let body = r#"{"model": "main", "max_tokens": 9, "stream": true, "messages": []}"#;
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/${{ANTHROPIC_BASE_URL##*:}}\n\
+         printf 'POST /v1/messages HTTP/1.1\\r\\nHost: x\\r\\nx-api-key: %s\\r\\nContent-Length: {}\\r\\nConnection: close\\r\\n\\r\\n%s' \
+         $ANTHROPIC_API_KEY '{body}' >&3\ncat <&3 | tee k",
+        body.len()
+    );
+    let plan = format!("[tasks.a]\nmodels = ['main']\nshell = ['bash', '-eu', '-c']\nrun = '''{script}'''\n");
+    let ended = run(&repository, &plan).exits(0);
+    let said = logs(&repository, "a");
+    says(&said, &["your key is ***", "message_stop"]);
+    assert!(!format!("{said}{ended}").contains(back), "{said}");
+    assert_eq!(holding_the_key(&repository.path()), "");
+}
