@@ -4,10 +4,10 @@
 //!
 //! A connection is made when a server is used first and made anew when it broke. One that hangs or lies costs its own calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
@@ -29,6 +29,7 @@ use tokio::time::timeout;
 
 use crate::model::broker::keys::Keys;
 use crate::report::sanitize;
+use crate::secrets::Secrets;
 use crate::state::StateDir;
 
 /// A person signs in to a server.
@@ -46,6 +47,8 @@ const PAGES_MAX: usize = 50;
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// The longest event of a server, in bytes.
 const EVENT_BYTES_MAX: usize = 8 << 20;
+/// The shortest secret that is masked: a shorter one would be found in anything.
+const SECRET_BYTES_MIN: usize = 8;
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 
@@ -108,6 +111,8 @@ impl Access {
 
 type Service = RunningService<RoleClient, ClientConfig>;
 
+type Tokens = Arc<Mutex<AuthorizationManager>>;
+
 /// All servers of a run, by name.
 #[derive(Debug, Default)]
 pub struct ToolServers {
@@ -116,16 +121,26 @@ pub struct ToolServers {
 }
 
 /// A server, and the connection to it. Each has its own: one that hangs holds nobody else up.
-#[derive(Debug)]
 struct Place {
     far: FarServer,
     running: Mutex<Option<Arc<Service>>>,
+    /// Who holds the tokens that an authorization server gave, once there is a connection.
+    tokens: Mutex<Option<Tokens>>,
+    /// Every secret that was used: what repeats one is masked, also when another has taken its place meanwhile.
+    secrets: std::sync::Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({:?})", self.far)
+    }
 }
 
 impl ToolServers {
     /// Nobody is spoken to yet.
     pub fn new(servers: BTreeMap<String, Result<FarServer, String>>) -> ToolServers {
-        let place = |far| Place { far, running: Mutex::default() };
+        let place =
+            |far| Place { far, running: Mutex::default(), tokens: Mutex::default(), secrets: Default::default() };
         ToolServers { servers: servers.into_iter().map(|(name, far)| (name, far.map(place))).collect() }
     }
 
@@ -171,7 +186,10 @@ impl ToolServers {
         if listed.is_err() {
             place.forget(&service).await;
         }
-        listed.map_err(|why| struck(&why, server))
+        let masked = place.mask().await;
+        listed
+            .map(|tools| tools.into_iter().map(|tool| told(tool, &masked)).collect())
+            .map_err(|why| masked.text(&why).into_owned())
     }
 
     /// Calls a tool by the server's own name of it.
@@ -181,6 +199,8 @@ impl ToolServers {
     pub async fn call(&self, name: &str, tool: &str, arguments: Map<String, Value>) -> Result<String, String> {
         let place = self.place(name)?;
         let (server, service) = (&place.far, place.service(name).await?);
+        // A token may be renewed while it is asked.
+        place.mask().await;
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let answer = match timeout(server.timeout, service.peer().call_tool_once(params)).await {
             Err(_) => Err(late(name, server)),
@@ -196,7 +216,8 @@ impl ToolServers {
                 .and_then(|result| tool_answer::read(&result)),
             Ok(Ok(_)) => Err(format!("server `{name}` wants what is not offered here")),
         };
-        let fit = |text: String| struck(&cut(&text), server);
+        let masked = place.mask().await;
+        let fit = |text: String| cut(&masked.text(&text));
         answer.map(fit).map_err(fit)
     }
 
@@ -214,9 +235,36 @@ impl Place {
         if let Some(service) = running.as_ref().filter(|service| !service.is_closed()) {
             return Ok(Arc::clone(service));
         }
-        let service = timeout(server.timeout, connect(server)).await.map_err(|_| late(name, server))?;
-        let service = service.map_err(|why| struck(&format!("server `{name}` cannot be used: {why}"), server))?;
-        Ok(Arc::clone(running.insert(Arc::new(service))))
+        let service = timeout(server.timeout, self.connect()).await.map_err(|_| late(name, server))?;
+        match service {
+            Ok(service) => Ok(Arc::clone(running.insert(Arc::new(service)))),
+            Err(why) => Err(self.mask().await.text(&format!("server `{name}` cannot be used: {why}")).into_owned()),
+        }
+    }
+
+    /// What masks every secret that was used until now.
+    async fn mask(&self) -> Secrets {
+        let given = match &*self.tokens.lock().await {
+            Some(tokens) => tokens.lock().await.get_credentials().await.ok().and_then(|(_, given)| given),
+            None => None,
+        };
+        let given = given.map(|given| tokens::secrets_of(&given)).unwrap_or_default();
+        let mut all = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(self.far.access.secrets().into_iter().chain(given));
+        Secrets::new(
+            all.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN).map(|secret| ("secret", secret.as_str())),
+        )
+    }
+
+    async fn connect(&self) -> Result<Service, String> {
+        let (client, config) = self.far.client()?;
+        let manager = match self.far.manager().await? {
+            Some(manager) => manager,
+            None => return serve(StreamableHttpClientTransport::with_client(client, config)).await,
+        };
+        let client = AuthClient::new(client, manager);
+        *self.tokens.lock().await = Some(Arc::clone(&client.auth_manager));
+        serve(StreamableHttpClientTransport::with_client(client, config)).await
     }
 
     /// A connection may be broken: the next call makes another, unless somebody did.
@@ -233,10 +281,15 @@ fn failed(name: &str, error: &rmcp::ServiceError) -> String {
     format!("server `{name}` failed: {error}")
 }
 
-/// A text without the server's secrets.
-fn struck(text: &str, server: &FarServer) -> String {
-    let secrets = server.access.secrets().into_iter().filter(|secret| secret.len() >= 8);
-    secrets.fold(text.to_owned(), |text, secret| text.replace(&secret, "[secret]"))
+/// What a model is told of a tool, without the server's secrets.
+fn told(tool: OfferedTool, secrets: &Secrets) -> OfferedTool {
+    let masked = |text: &str| secrets.text(text).into_owned();
+    OfferedTool {
+        name: masked(&tool.name),
+        description: masked(&tool.description),
+        schema: serde_json::from_str(&masked(&tool.schema.to_string())).unwrap_or_default(),
+        ..tool
+    }
 }
 
 fn cut(text: &str) -> String {
@@ -247,45 +300,55 @@ fn cut(text: &str) -> String {
     format!("{}\n[… {} bytes left out …]", &text[..end], text.len() - end)
 }
 
-async fn connect(server: &FarServer) -> Result<Service, String> {
-    let url = match server.access {
-        Access::Open => parsed(&server.url)?,
-        Access::Token(_) | Access::Client { .. } | Access::SignedIn { .. } => guarded(&server.url)?,
-    };
-    // The caller's proxy variables decide nothing, and nobody sends a request with a secret on to somebody else.
-    let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(CONNECT_MAX).build();
-    let client = client.map_err(|error| causes(&error))?;
-    let config = StreamableHttpClientTransportConfig::with_uri(server.url.as_str()).max_sse_event_size(EVENT_BYTES_MAX);
-    match &server.access {
-        Access::Open => serve(StreamableHttpClientTransport::with_client(client, config)).await,
-        Access::Token(token) => {
-            serve(StreamableHttpClientTransport::with_client(client, config.auth_header(token.clone()))).await
-        }
-        Access::Client { id, secret, scopes } => {
-            let mut state = OAuthState::new(url, None).await.map_err(|error| causes(&error))?;
-            let credentials = ClientCredentialsConfig::ClientSecret {
-                client_id: id.clone(),
-                client_secret: secret.clone(),
-                scopes: scopes.clone(),
-                resource: Some(server.url.clone()),
-            };
-            state.authenticate_client_credentials(credentials).await.map_err(|error| causes(&error))?;
-            let manager = state.into_authorization_manager().ok_or("it gave no token")?;
-            serve(StreamableHttpClientTransport::with_client(AuthClient::new(client, manager), config)).await
-        }
-        Access::SignedIn { tokens, command } => {
-            let anew = || format!("nobody is signed in to it: {command}");
-            let mut manager = AuthorizationManager::new(url).await.map_err(|error| causes(&error))?;
-            manager.set_credential_store(tokens.clone());
-            if !manager.initialize_from_store().await.map_err(|error| causes(&error))? {
-                return Err(anew());
+impl FarServer {
+    /// Who speaks with it, and how.
+    fn client(&self) -> Result<(Client, StreamableHttpClientTransportConfig), String> {
+        match self.access {
+            Access::Open => parsed(&self.url)?,
+            Access::Token(_) | Access::Client { .. } | Access::SignedIn { .. } => guarded(&self.url)?,
+        };
+        // The caller's proxy variables decide nothing, and nobody sends a request with a secret on to somebody else.
+        let client =
+            Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(CONNECT_MAX).build();
+        let client = client.map_err(|error| causes(&error))?;
+        let config =
+            StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).max_sse_event_size(EVENT_BYTES_MAX);
+        Ok(match &self.access {
+            Access::Token(token) => (client, config.auth_header(token.clone())),
+            _ => (client, config),
+        })
+    }
+
+    /// Who holds its tokens; `None` where nobody gives any.
+    async fn manager(&self) -> Result<Option<AuthorizationManager>, String> {
+        match &self.access {
+            Access::Open | Access::Token(_) => Ok(None),
+            Access::Client { id, secret, scopes } => {
+                let mut state = OAuthState::new(guarded(&self.url)?, None).await.map_err(|error| causes(&error))?;
+                let credentials = ClientCredentialsConfig::ClientSecret {
+                    client_id: id.clone(),
+                    client_secret: secret.clone(),
+                    scopes: scopes.clone(),
+                    resource: Some(self.url.clone()),
+                };
+                state.authenticate_client_credentials(credentials).await.map_err(|error| causes(&error))?;
+                state.into_authorization_manager().ok_or("it gave no token".to_owned()).map(Some)
             }
-            // Renewed here where it has to be, so that an end of it is known for what it is.
-            match manager.get_access_token().await {
-                Err(AuthError::AuthorizationRequired) => return Err(anew()),
-                token => token.map_err(|error| causes(&error))?,
-            };
-            serve(StreamableHttpClientTransport::with_client(AuthClient::new(client, manager), config)).await
+            Access::SignedIn { tokens, command } => {
+                let anew = || format!("nobody is signed in to it: {command}");
+                let manager = AuthorizationManager::new(guarded(&self.url)?).await;
+                let mut manager = manager.map_err(|error| causes(&error))?;
+                manager.set_credential_store(tokens.clone());
+                if !manager.initialize_from_store().await.map_err(|error| causes(&error))? {
+                    return Err(anew());
+                }
+                // Renewed here where it has to be, so that an end of it is known for what it is.
+                match manager.get_access_token().await {
+                    Err(AuthError::AuthorizationRequired) => return Err(anew()),
+                    token => token.map_err(|error| causes(&error))?,
+                };
+                Ok(Some(manager))
+            }
         }
     }
 }
@@ -468,7 +531,7 @@ mod tests {
         let servers = servers(&base, Access::Token("token-1234567".to_owned()), 60_000);
         let offered = servers.offered("docs").await.unwrap();
         assert_eq!((offered.len(), offered[0].name.as_str(), offered[0].reads_only), (1, "find", true));
-        assert_eq!(call(&servers, "find").await.unwrap(), "found \"x\" with [secret]");
+        assert_eq!(call(&servers, "find").await.unwrap(), "found \"x\" with ***");
         assert_eq!(call(&servers, "fail").await.unwrap_err(), "not found");
         assert_eq!(servers.call("other", "x", Map::new()).await.unwrap_err(), "there is no server `other`");
         let locked = servers.offered("locked").await.unwrap_err();
@@ -481,7 +544,7 @@ mod tests {
         let base = site("token-of-oauth").await;
         let client = |secret: &str| Access::Client { id: "me".to_owned(), secret: secret.to_owned(), scopes: vec![] };
         let good = servers(&base, client("secret-of-the-client"), 60_000);
-        assert_eq!(call(&good, "find").await.unwrap(), "found \"x\" with token-of-oauth");
+        assert_eq!(call(&good, "find").await.unwrap(), "found \"x\" with ***", "a token that was given is one, too");
         let bad = servers(&base, client("another-secret"), 60_000);
         let why = call(&bad, "find").await.unwrap_err();
         assert!(why.starts_with("server `docs` cannot be used") && !why.contains("another-secret"), "{why}");

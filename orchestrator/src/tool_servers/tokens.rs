@@ -8,7 +8,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use rmcp::transport::auth::{AuthError, CredentialRefreshGuard, CredentialStore, StoredCredentials};
+use rmcp::transport::auth::{
+    AuthError, CredentialRefreshGuard, CredentialStore, OAuthTokenResponse, StoredCredentials,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{StateDir, make_private_dir_all};
@@ -55,9 +57,7 @@ impl TokenFile {
     /// What nobody else may see; nothing where it cannot be read.
     pub(super) fn secrets(&self) -> Vec<String> {
         let response = self.read().ok().flatten().and_then(|kept| kept.token_response);
-        let response = response.and_then(|response| serde_json::to_value(response).ok()).unwrap_or_default();
-        let text = |name: &str| response[name].as_str().map(str::to_owned);
-        ["access_token", "refresh_token"].into_iter().filter_map(text).collect()
+        response.map(|response| secrets_of(&response)).unwrap_or_default()
     }
 
     fn name(&self) -> String {
@@ -87,6 +87,13 @@ impl TokenFile {
         file.sync_all()?;
         fs::rename(&new, self.path())
     }
+}
+
+/// What nobody else may see of what an authorization server gave.
+pub(super) fn secrets_of(response: &OAuthTokenResponse) -> Vec<String> {
+    let response = serde_json::to_value(response).unwrap_or_default();
+    let text = |name: &str| response[name].as_str().map(str::to_owned);
+    ["access_token", "refresh_token"].into_iter().filter_map(text).collect()
 }
 
 /// What the crate is told of a failure of ours.
