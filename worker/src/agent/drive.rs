@@ -304,7 +304,6 @@ fn ended(ending: Ending, turns: u32) -> Envelope {
         Ending::Limit(which) => (AgentStatus::Limit, which.to_owned()),
         Ending::Circles(what) => (AgentStatus::Circles, what),
         Ending::Broke(why) => (AgentStatus::Unanswered, why),
-        Ending::Cancelled => (AgentStatus::Unanswered, "it was cancelled".to_owned()),
     };
     Envelope { status, detail, ..words_only(String::new(), turns) }
 }

@@ -59,6 +59,8 @@ mod programs;
 pub mod project;
 /// What an agent says of its work, and what it asks people.
 pub mod report;
+/// What restricts a script that cannot be read to its end.
+pub mod restraint;
 /// Calls written as prose.
 pub mod salvage;
 /// Where an agent works.

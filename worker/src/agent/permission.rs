@@ -4,11 +4,13 @@
 //! A rule is `tool` or `tool(pattern)`: for `bash` the pattern is the beginning of a command (`git push`, `cargo test *`,
 //! `*` for any words), for tools that touch files a glob below the worktree, for `web_fetch` a host, where `*.` stands for
 //! any name in front. The tool's name may end with `*`. What asks or denies reaches further than what allows: there `edit`
-//! and `write` speak of whatever changes a file, `read` of whatever looks at one, and options of git's own are passed over.
+//! and `write` speak of whatever changes a file, `read` of whatever looks at one, and of scripts also what cannot be read before
+//! it runs ([`restraint`]).
 
 use globset::{Glob, GlobMatcher};
 
-use super::shell::{self, Command, Reading, Script, Word};
+use super::restraint::{self, Hit};
+use super::shell::{self, Command, Reading, Script};
 
 /// How much an agent may do where no rule speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +49,6 @@ pub enum Decision {
     Ask(String),
     /// No; why, for the model.
     Deny(String),
-}
-
-impl Decision {
-    /// The word when nobody is there to be asked.
-    pub fn unattended(self) -> Decision {
-        match self {
-            Decision::Ask(why) => Decision::Deny(format!("{why}; and nobody is here to be asked")),
-            other => other,
-        }
-    }
 }
 
 /// A rule.
@@ -118,7 +110,8 @@ impl Rule {
         Ok(Rule { written: written.to_owned(), tool: tool.to_owned(), pattern })
     }
 
-    fn names(&self, tool: &str) -> bool {
+    /// Whether it speaks of a tool of that name.
+    pub fn names(&self, tool: &str) -> bool {
         match self.tool.strip_suffix('*') {
             Some(front) => tool.starts_with(front),
             None => tool == self.tool,
@@ -149,52 +142,39 @@ impl Rule {
         }
     }
 
-    /// Whether the rule speaks of a command.
+    /// Whether the rule allows a command.
     fn covers(&self, command: &Command) -> Match {
         match &self.pattern {
             _ if !self.names("bash") => Match::No,
             None => Match::Yes,
-            Some(Pattern::Words(words)) => matches(words, &command.words),
+            Some(Pattern::Words(words)) => restraint::matches(words, &command.words),
             Some(_) => Match::No,
         }
     }
 
-    /// Whether the rule restricts a command, also where options of git stand before what it forbids. Nothing is allowed so:
-    /// in another folder git may find settings that run something.
-    fn restrains(&self, command: &Command) -> Match {
-        let plain = shell::without_options_of_git(command);
-        self.covers(command).max(plain.map_or(Match::No, |command| self.covers(&command)))
+    /// As it was written.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// The beginning of the commands that it speaks of; `None` where it speaks of all.
+    pub fn command(&self) -> Option<&[String]> {
+        match &self.pattern {
+            Some(Pattern::Words(words)) => Some(words),
+            _ => None,
+        }
     }
 }
 
 /// Whether a pattern fits a command whose words are not all known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
+pub enum Match {
+    /// It does not.
     No,
+    /// That only shows when it runs.
     Maybe,
+    /// It does.
     Yes,
-}
-
-/// A pattern is the beginning of a command; `*` as a word is any words, within a word any letters.
-fn matches(pattern: &[String], words: &[Word]) -> Match {
-    let mut sure = Match::Yes;
-    for (at, pattern) in pattern.iter().enumerate() {
-        if pattern == "*" {
-            return sure;
-        }
-        let Some(word) = words.get(at) else { return Match::No };
-        let Some(word) = word.literal() else {
-            sure = Match::Maybe;
-            continue;
-        };
-        // A program is the same wherever it lies.
-        let word = if at == 0 { word.rsplit('/').next().unwrap_or(word) } else { word };
-        let fits = Glob::new(pattern).map_or(pattern == word, |glob| glob.compile_matcher().is_match(word));
-        if !fits {
-            return Match::No;
-        }
-    }
-    sure
 }
 
 fn is_host(pattern: &str, host: &str) -> bool {
@@ -248,24 +228,13 @@ impl Rules {
     }
 
     fn script(&self, script: &Script, mode: Mode) -> Decision {
-        let mut asks = None;
-        for command in &script.commands {
-            for (rules, denies) in [(&self.deny, true), (&self.ask, false)] {
-                let hit = rules.iter().map(|rule| (rule.restrains(command), rule)).max_by_key(|(covers, _)| *covers);
-                match hit {
-                    Some((Match::Yes, rule)) if denies => {
-                        return Decision::Deny(format!("rule `{}` denies `{}`", rule.written, words(command)));
-                    }
-                    Some((Match::Yes | Match::Maybe, rule)) => {
-                        let why = format!("rule `{}` speaks of `{}`", rule.written, words(command));
-                        asks.get_or_insert(Decision::Ask(why));
-                    }
-                    Some((Match::No, _)) | None => {}
-                }
-            }
+        match restraint::find(script, &self.deny) {
+            Some(Hit::Speaks(why)) => return Decision::Deny(format!("{why}, which denies it")),
+            Some(Hit::MaySpeak(why)) => return Decision::Deny(why),
+            None => {}
         }
-        if let Some(asks) = asks {
-            return asks;
+        if let Some(Hit::Speaks(why) | Hit::MaySpeak(why)) = restraint::find(script, &self.ask) {
+            return Decision::Ask(why);
         }
         let named = |command: &Command| self.allow.iter().any(|rule| rule.covers(command) == Match::Yes);
         let all_allowed = !script.commands.is_empty() && script.commands.iter().all(named);
@@ -280,10 +249,6 @@ impl Rules {
             }
         }
     }
-}
-
-fn words(command: &Command) -> String {
-    command.words.iter().map(Word::text).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -331,8 +296,8 @@ mod tests {
         }
         assert_eq!(run(&rules, "git pull", Mode::Full), "allow");
         assert_eq!(run(&rules, "git -C push pull", Mode::Full), "allow");
-        assert_eq!(run(&rules, "git $X", Mode::Full), "ask", "it may be a push");
-        assert_eq!(run(&rules, "git -C . $X", Mode::Full), "ask", "it may be a push");
+        assert_eq!(run(&rules, "git $X", Mode::Full), "deny", "it may be a push");
+        assert_eq!(run(&rules, "git -C . $X", Mode::Full), "deny", "it may be a push");
     }
 
     #[test]
@@ -412,8 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_ask_means_no_and_a_project_only_tightens() {
-        assert!(matches!(Decision::Ask("x".to_owned()).unattended(), Decision::Deny(_)));
+    fn a_project_only_tightens() {
         let mut own = rules(&[], &[], &[]);
         let left_out = own.tighten(rules(&["bash"], &["bash(make)"], &["bash(ls)"]));
         assert_eq!(

@@ -45,8 +45,6 @@ pub enum Input {
     TooLong(String),
     /// The model cannot be asked any more; why.
     Broke(String),
-    /// A person or the coordinator ends it.
-    Cancel,
 }
 
 /// What one call gave.
@@ -86,8 +84,6 @@ pub enum Ending {
     Circles(String),
     /// The model cannot be asked any more; why.
     Broke(String),
-    /// A person or the coordinator ended it.
-    Cancelled,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -128,16 +124,11 @@ pub struct Turns {
 impl Turns {
     /// A conversation that begins with a task. `tools` are the names that exist.
     pub fn new(task: String, tools: Vec<String>, limits: Limits) -> Self {
-        Turns::resumed(vec![Message::User { content: vec![UserPart::Text { text: task }] }], tools, limits)
-    }
-
-    /// A conversation that goes on behind `messages`; calls that were never answered are answered as interrupted.
-    pub fn resumed(messages: Vec<Message>, tools: Vec<String>, limits: Limits) -> Self {
-        let mut turns = Turns {
+        Turns {
             limits,
             tools,
-            turns: messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count() as u32,
-            messages,
+            turns: 0,
+            messages: vec![Message::User { content: vec![UserPart::Text { text: task }] }],
             state: State::Asking,
             guard: Guard::default(),
             hints: vec![],
@@ -146,12 +137,7 @@ impl Turns {
             too_long: false,
             stumbles: 0,
             salvaged: 0,
-        };
-        if let Some(Message::Assistant { content, .. }) = turns.messages.last() {
-            let open: Vec<ToolCall> = calls(content).cloned().collect();
-            turns.answer(&open, vec![]);
         }
-        turns
     }
 
     /// What to do first.
@@ -176,11 +162,6 @@ impl Turns {
         matches!(&self.state, State::Acting { answered, .. } if !answered.is_empty())
     }
 
-    /// Tokens in and out so far.
-    pub fn used(&self) -> u64 {
-        self.used
-    }
-
     /// Answers of the model so far.
     pub fn turns(&self) -> u32 {
         self.turns
@@ -201,11 +182,10 @@ impl Turns {
                 self.state = state;
                 None
             }
-            (Input::Cancel, State::Acting { calls, answered }) => {
+            (Input::Broke(why), State::Acting { calls, answered }) => {
                 self.answer(&calls, answered);
-                Some(self.end(Ending::Cancelled))
+                Some(self.end(Ending::Broke(why)))
             }
-            (Input::Cancel, _) => Some(self.end(Ending::Cancelled)),
             (Input::TooLong(why), State::Asking) => Some(self.shorten(why)),
             (Input::Broke(why) | Input::TooLong(why), _) => Some(self.end(Ending::Broke(why))),
             (Input::Reply { reply, .. }, State::SummingUp { keep_from }) => {
@@ -490,7 +470,7 @@ mod tests {
         assert_eq!(turns.hear(Input::Results(vec![ok("1")])), Some(Next::Ask));
         let next = turns.hear(reply(vec![says("done")], Stop::End));
         assert_eq!(next, Some(Next::End(Ending::Done("done".to_owned()))));
-        assert_eq!(turns.hear(Input::Cancel), None);
+        assert_eq!(turns.hear(Input::Broke("late".to_owned())), None);
     }
 
     #[test]
@@ -504,15 +484,6 @@ mod tests {
         let Some(Message::User { content }) = turns.messages().last() else { panic!("no answer") };
         assert!(content.iter().all(|part| matches!(part, UserPart::ToolResult { status: ToolStatus::Error, .. })));
         assert_eq!(content.len(), 2);
-    }
-
-    #[test]
-    fn a_conversation_that_was_cut_off_goes_on_with_every_call_answered() {
-        let said =
-            Message::Assistant { dialect: Dialect::Gemini, content: vec![AssistantPart::Call(call("1", "read"))] };
-        let task = Message::User { content: vec![UserPart::Text { text: "task".to_owned() }] };
-        let turns = Turns::resumed(vec![task, said], vec![], LIMITS);
-        assert!(matches!(&turns.messages()[2], Message::User { content } if content.len() == 1));
     }
 
     #[test]
@@ -650,7 +621,7 @@ mod tests {
                 let open = matches!(turns.state, State::Acting { .. });
                 prop_assert!(is_sound(turns.messages(), open), "{:?}", turns.messages());
             }
-            turns.hear(Input::Cancel);
+            turns.hear(Input::Broke("gone".to_owned()));
             prop_assert!(is_sound(turns.messages(), false), "{:?}", turns.messages());
         }
     }

@@ -299,7 +299,12 @@ fn git(command: &Command) -> Option<String> {
 fn sed_runs(known: &[&str]) -> bool {
     let behind = |option: &str| known.iter().position(|word| *word == option).and_then(|at| known.get(at + 1));
     let script = behind("-e").or_else(|| known.iter().find(|word| !word.starts_with('-')));
-    let mut rest = script.copied().unwrap_or_default();
+    sed_script_runs(script.copied().unwrap_or_default())
+}
+
+/// Whether one script of sed runs commands or writes files.
+pub fn sed_script_runs(script: &str) -> bool {
+    let mut rest = script;
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c.is_ascii_digit() || ";{},$!~+".contains(c));
         let Some(command) = rest.chars().next() else { return false };
@@ -360,7 +365,7 @@ enum Unknown {
 
 fn outside(word: &Word, unknown: Unknown) -> bool {
     match word {
-        Word::Literal(text) => is_outside(text),
+        Word::Literal(text) | Word::Fed(text) => is_outside(text),
         Word::Unknown(text) => {
             let known_start = text.trim_start_matches('"');
             unknown == Unknown::Alarms
@@ -372,7 +377,7 @@ fn outside(word: &Word, unknown: Unknown) -> bool {
 }
 
 /// Whether a path is plainly outside of the worktree: absolute, but for what everybody may write, or through `..`.
-fn is_outside(path: &str) -> bool {
+pub fn is_outside(path: &str) -> bool {
     const FREE: &[&str] = &["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"];
     const FREE_FOLDERS: &[&str] = &["/dev/fd/", "/tmp/", "/dev/shm/"];
     let climbs = path.split('/').any(|part| part == "..");

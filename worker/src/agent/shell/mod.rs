@@ -11,6 +11,8 @@
 pub mod danger;
 /// What only reads.
 pub mod safe;
+/// What runs commands that nobody can read before.
+pub mod unread;
 /// Commands inside of commands.
 mod unwrap;
 /// Words of a script.
@@ -21,6 +23,7 @@ mod verdicts;
 
 use tree_sitter::{Node, Parser};
 
+pub use unread::Unread;
 pub use unwrap::without_options_of_git;
 pub use word::Word;
 
@@ -42,6 +45,10 @@ pub struct Script {
     pub writes: Vec<Word>,
     /// What the structure itself says of danger: a function that calls itself twice, a download piped into a shell.
     pub alarms: Vec<&'static str>,
+    /// Commands that a program may run which finds them in its arguments or its variables. They prove and allow nothing.
+    pub handed: Vec<Command>,
+    /// What it runs that cannot be read before.
+    pub unread: Vec<Unread>,
 }
 
 /// One command.
@@ -127,17 +134,20 @@ impl Reader {
             self.script.alarms.push("the script is too long to be read");
             return self.unproven("it is too long");
         }
+        self.script.unread.extend(unread::in_text(text));
         let strange = |c: char| {
             (c.is_control() && !matches!(c, '\n' | '\t')) || (!c.is_ascii() && c.is_whitespace()) || is_invisible(c)
         };
         if text.contains(strange) {
             self.unproven("a character that cannot be seen");
+            self.script.unread.push(Unread::new("it holds a character that cannot be seen", "leave it out"));
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
         let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
         if tree.root_node().has_error() {
             self.unproven("a syntax error");
+            self.script.unread.push(Unread::new("there is a syntax error in it", "write it in plainer shell"));
             self.scan(text);
         }
         self.node(tree.root_node(), text, Place::default());
@@ -176,6 +186,7 @@ impl Reader {
             "comment" => {}
             "variable_assignment" | "variable_assignments" => {
                 self.unproven("an assignment");
+                self.assigned(node, text);
                 self.children(node, text, place);
             }
             "redirected_statement" => {
@@ -193,6 +204,7 @@ impl Reader {
                 let set = node.named_children(&mut cursor).filter_map(|child| child.child_by_field_name("name"));
                 let assigns = set.map(|name| text[name.byte_range()].to_owned()).collect();
                 self.script.commands.push(Command { words: vec![], assigns, piped: place.piped });
+                self.declared(node, text);
                 self.children(node, text, place);
             }
             "function_definition" => {
@@ -265,6 +277,7 @@ impl Reader {
                     self.unproven("an assignment in front of a command");
                     let name = child.child_by_field_name("name").map(|name| &text[name.byte_range()]);
                     command.assigns.push(name.unwrap_or_default().to_owned());
+                    self.assigned(child, text);
                     self.substitutions(child, text);
                 }
                 "command_name" => match child.named_child(0) {
@@ -293,14 +306,54 @@ impl Reader {
         if !matches!(inner, unwrap::Inner::Nothing) {
             self.unproven("a command that runs another");
         }
+        self.hear(unread::find(&command));
         self.script.commands.push(command);
         self.depth += 1;
         match inner {
             unwrap::Inner::Nothing => {}
             unwrap::Inner::Commands(commands) => commands.into_iter().for_each(|command| self.take(command)),
-            unwrap::Inner::Scripts(scripts) => scripts.iter().for_each(|script| self.text(script)),
+            unwrap::Inner::Scripts(scripts) => {
+                for script in scripts {
+                    if script.literal().is_none() {
+                        self.script.unread.push(Unread::script(&script));
+                    }
+                    self.text(script.text());
+                }
+            }
         }
         self.depth -= 1;
+    }
+
+    /// Keeps what a command's arguments hand on.
+    fn hear(&mut self, found: unread::Found) {
+        self.script.unread.extend(found.unread);
+        self.script.handed.extend(found.commands);
+        for text in found.texts {
+            let mut inner = Reader { script: Script::default(), depth: self.depth + 1 };
+            inner.text(&text);
+            let Script { commands, handed, unread, alarms, .. } = inner.script;
+            self.script.handed.extend(commands.into_iter().chain(handed));
+            self.script.unread.extend(unread);
+            self.script.unread.extend(alarms.first().map(|alarm| Unread::new(*alarm, "write it in plainer shell")));
+        }
+    }
+
+    /// A variable that is set: some of them hold commands for whoever reads them.
+    fn assigned(&mut self, node: Node<'_>, text: &str) {
+        let field = |name| node.child_by_field_name(name);
+        let Some(name) = field("name").map(|name| &text[name.byte_range()]) else { return };
+        let value = field("value").map(|value| word::read(value, text).word);
+        self.hear(unread::assigned(name, &value.unwrap_or(Word::Literal(String::new()))));
+    }
+
+    /// What `export` and its like are given as words: `export "GIT_PAGER=…"`.
+    fn declared(&mut self, node: Node<'_>, text: &str) {
+        let mut cursor = node.walk();
+        let words = node
+            .named_children(&mut cursor)
+            .filter(|child| !matches!(child.kind(), "variable_assignment" | "variable_name" | "word" | "comment"));
+        let words: Vec<Word> = words.map(|child| word::read(child, text).word).collect();
+        words.iter().for_each(|word| self.hear(unread::declared(word)));
     }
 
     fn word(&mut self, node: Node<'_>, text: &str) -> Word {

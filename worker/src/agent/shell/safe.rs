@@ -104,7 +104,8 @@ pub fn refute(script: &Script) -> Option<String> {
     })
 }
 
-fn only_reads(command: &Command) -> bool {
+/// Whether a command only reads, whatever stands around it.
+pub fn only_reads(command: &Command) -> bool {
     // A name with a folder may be any program; unknown words may be any option.
     let named = command.words.first().and_then(Word::literal).filter(|name| !name.contains('/'));
     let Some(name) = named else { return false };

@@ -9,8 +9,8 @@ pub enum Inner {
     Nothing,
     /// These commands.
     Commands(Vec<Command>),
-    /// These scripts.
-    Scripts(Vec<String>),
+    /// These scripts, each as one word.
+    Scripts(Vec<Word>),
 }
 
 /// Shells, which run their argument behind `-c`, or what is piped into them.
@@ -55,6 +55,7 @@ const WRAPPERS: &[Wrapper] = &[
     wrapper("stdbuf", &["-i", "-o", "-e", "--input", "--output", "--error"], 0),
     wrapper("time", &["-o", "-f", "--output", "--format"], 0),
     wrapper("command", &[], 0),
+    wrapper("coproc", &[], 0),
     wrapper("builtin", &[], 0),
     wrapper("exec", &["-a"], 0),
     wrapper(
@@ -150,23 +151,29 @@ pub fn inner(command: &Command) -> Inner {
     match name {
         "env" => env(command),
         "eval" => scripts([joined(&command.words[1..])]),
-        "trap" => scripts(command.known().next().map(str::to_owned)),
+        "trap" => scripts(command.words.iter().skip(1).find(|word| word.text() != "--").cloned()),
         "alias" => {
-            scripts(command.known().filter_map(|word| word.split_once('=')).map(|(_, script)| script.to_owned()))
+            // What stands behind the alias where it is used goes on from it.
+            let bodies = command.known().filter_map(|word| word.split_once('='));
+            scripts(bodies.map(|(_, body)| Word::Literal(format!("{body} $@"))))
         }
         "su" | "script" | "runuser" => scripts(behind(command, &["-c", "--command"])),
         "watch" | "entr" | "hyperfine" => {
-            scripts([command.known().filter(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ")])
+            let known = command.known().filter(|word| !word.starts_with('-'));
+            scripts([Word::Literal(known.collect::<Vec<_>>().join(" "))])
         }
         "find" | "fd" | "fdfind" => exec(command),
         "git" => git(command),
-        "make" | "gmake" => scripts(command.known().filter_map(|word| word.strip_prefix("SHELL=")).map(str::to_owned)),
+        "make" | "gmake" => {
+            let shells = command.known().filter_map(|word| word.strip_prefix("SHELL="));
+            scripts(shells.map(|shell| Word::Literal(shell.to_owned())))
+        }
         _ => Inner::Nothing,
     }
 }
 
-fn scripts(scripts: impl IntoIterator<Item = String>) -> Inner {
-    let scripts: Vec<String> = scripts.into_iter().filter(|script| !script.trim().is_empty()).collect();
+fn scripts(scripts: impl IntoIterator<Item = Word>) -> Inner {
+    let scripts: Vec<Word> = scripts.into_iter().filter(|script| !script.text().trim().is_empty()).collect();
     if scripts.is_empty() { Inner::Nothing } else { Inner::Scripts(scripts) }
 }
 
@@ -177,14 +184,18 @@ fn commands(of: &Command, words: &[Word]) -> Inner {
     }
 }
 
-fn joined(words: &[Word]) -> String {
-    words.iter().map(Word::text).collect::<Vec<_>>().join(" ")
+fn joined(words: &[Word]) -> Word {
+    let text = words.iter().map(Word::text).collect::<Vec<_>>().join(" ");
+    match words.iter().all(|word| word.literal().is_some()) {
+        true => Word::Literal(text),
+        false => Word::Unknown(text),
+    }
 }
 
 /// What follows one of `options`.
-fn behind(command: &Command, options: &[&str]) -> Option<String> {
+fn behind(command: &Command, options: &[&str]) -> Option<Word> {
     let at = command.words.iter().position(|word| word.literal().is_some_and(|word| options.contains(&word)))?;
-    command.words.get(at + 1).map(|word| word.text().to_owned())
+    command.words.get(at + 1).cloned()
 }
 
 /// `sh -c SCRIPT`, also as `-lc` and with options before it.
@@ -192,9 +203,9 @@ fn shell(command: &Command) -> Inner {
     for (at, word) in command.words.iter().enumerate().skip(1) {
         match word.literal() {
             Some(option) if is_short(option) && option.contains('c') => {
-                return scripts(command.words.get(at + 1).map(|word| word.text().to_owned()));
+                return scripts(command.words.get(at + 1).cloned());
             }
-            Some("--command") => return scripts(command.words.get(at + 1).map(|word| word.text().to_owned())),
+            Some("--command") => return scripts(command.words.get(at + 1).cloned()),
             _ => {}
         }
     }
@@ -238,13 +249,63 @@ fn wrapped(command: &Command, wrapper: &Wrapper) -> Inner {
             at += 1;
             // `flock FILE -c SCRIPT` is no command of words.
             if let ("flock", Some("-c" | "--command")) = (wrapper.name, command.words.get(at).map(Word::text)) {
-                return scripts(command.words.get(at + 1).map(|word| word.text().to_owned()));
+                return scripts(command.words.get(at + 1).cloned());
             }
         } else {
             break;
         }
     }
-    commands(command, &command.words[(at + own).min(command.words.len())..])
+    let inner = &command.words[(at + own).min(command.words.len())..];
+    match wrapper.name {
+        "xargs" => commands(command, &fed(command, inner)),
+        "coproc" => commands(command, named_coprocess(inner)),
+        _ => commands(command, inner),
+    }
+}
+
+/// What `xargs` runs: its own words with those of its input behind them, or in the place of a mark.
+fn fed(command: &Command, inner: &[Word]) -> Vec<Word> {
+    let own = &command.words[..command.words.len() - inner.len()];
+    let replaces = |word: &Word| {
+        let short = |text: &str| !text.starts_with("--") && text.starts_with('-') && text.contains(['I', 'i']);
+        short(word.text()) || word.text().starts_with("--replace")
+    };
+    if inner.is_empty() {
+        return vec![];
+    }
+    match own.iter().skip(1).any(replaces) {
+        // The mark may be any text: no word is taken for what it says where it stands apart from letters.
+        true => {
+            let marks: Vec<&str> = own.iter().skip(1).map(Word::text).flat_map(mark).collect();
+            let holds = |word: &Word| word.text().contains("{}") || marks.iter().any(|mark| word.text().contains(mark));
+            inner
+                .iter()
+                .map(|word| if holds(word) { Word::Fed(word.text().to_owned()) } else { word.clone() })
+                .collect()
+        }
+        false => inner.iter().cloned().chain([Word::Fed("…".to_owned())]).collect(),
+    }
+}
+
+/// What an own word of `xargs` may name as its mark: all of it, or what an option has attached.
+fn mark(word: &str) -> Option<&str> {
+    let mark = match word.strip_prefix("--replace=") {
+        Some(mark) => mark,
+        None if word.starts_with("--") => "",
+        None => match word.strip_prefix('-') {
+            Some(letters) => letters.split_once(['I', 'i']).map_or("", |(_, mark)| mark),
+            None => word,
+        },
+    };
+    (!mark.is_empty()).then_some(mark)
+}
+
+/// `coproc NAME { command; }`: the grammar knows no such thing and gives the words as they stand.
+fn named_coprocess(inner: &[Word]) -> &[Word] {
+    match inner.iter().position(|word| matches!(word.literal(), Some("{" | "("))) {
+        Some(at) => &inner[at + 1..],
+        None => inner,
+    }
 }
 
 /// Options of `env` whose value is a word of its own.
@@ -257,12 +318,13 @@ fn env(command: &Command) -> Inner {
     while let Some(word) = command.words.get(at) {
         let text = word.text();
         match text {
-            "-S" | "--split-string" => {
-                return scripts(command.words.get(at + 1).map(|_| joined(&command.words[at + 1..])));
-            }
-            _ if text.starts_with("-S") || text.starts_with("--split-string=") => {
-                let script = text.trim_start_matches("--split-string=").trim_start_matches("-S");
-                return scripts([format!("{script} {}", joined(&command.words[at + 1..]))]);
+            _ if splits(text).is_some() => {
+                let attached = splits(text).unwrap_or_default();
+                let words: Vec<Word> = match word.literal() {
+                    Some(_) => vec![Word::Literal(attached.to_owned())],
+                    None => vec![Word::Unknown(attached.to_owned())],
+                };
+                return scripts([joined(&[words.as_slice(), &command.words[at + 1..]].concat())]);
             }
             _ if text.starts_with('-') => at += 1 + usize::from(takes_next(text, ENV_VALUED, "S")),
             _ => match text.split_once('=') {
@@ -282,6 +344,18 @@ fn env(command: &Command) -> Inner {
     }
 }
 
+/// What is attached to an option of `env` that splits a text into words (`-S`, `-vS`, `--split-string=`, cut short, too).
+fn splits(option: &str) -> Option<&str> {
+    if let Some(long) = option.strip_prefix("--") {
+        let (name, attached) = long.split_once('=').unwrap_or((long, ""));
+        return (!name.is_empty() && "split-string".starts_with(name)).then_some(attached);
+    }
+    let letters = option.strip_prefix('-')?;
+    let (before, attached) = letters.split_once('S')?;
+    // A letter before it that has a value takes all that follows.
+    (!before.contains(['u', 'C', 'a', '='])).then_some(attached)
+}
+
 /// `find … -exec command ;` and its relatives, any number of them.
 fn exec(command: &Command) -> Inner {
     const EXEC: &[&str] = &["-exec", "-execdir", "-ok", "-okdir", "-x", "-X", "--exec", "--exec-batch"];
@@ -293,7 +367,8 @@ fn exec(command: &Command) -> Inner {
         }
         let mut inner = vec![];
         while let Some(word) = words.next_if(|word| !matches!(word.literal(), Some(";" | "+"))) {
-            inner.push(word.clone());
+            // Not a danger by itself: what is found lies where it was looked for.
+            inner.push(if word.text().contains("{}") { Word::Fed(word.text().to_owned()) } else { word.clone() });
         }
         found.push(Command { words: inner, assigns: vec![], piped: false });
     }
@@ -314,11 +389,11 @@ fn git(command: &Command) -> Inner {
         let Some((key, value)) = setting.and_then(|setting| setting.split_once('=')) else { continue };
         let key = key.to_lowercase();
         if let Some(script) = value.strip_prefix('!') {
-            found.push(script.to_owned());
+            found.push(Word::Literal(script.to_owned()));
         } else if key.starts_with("alias.") {
-            found.push(format!("git {value}"));
+            found.push(Word::Literal(format!("git {value}")));
         } else if GIT_COMMANDS.iter().any(|suffix| key.ends_with(suffix)) {
-            found.push(value.to_owned());
+            found.push(Word::Literal(value.to_owned()));
         }
     }
     // A subcommand that runs a script over history.
@@ -330,7 +405,7 @@ fn git(command: &Command) -> Inner {
     {
         for pair in known.windows(2) {
             if pair[0].ends_with("-filter") || matches!(pair[0], "--exec" | "-x" | "foreach" | "run") {
-                found.push(pair[1].to_owned());
+                found.push(Word::Literal(pair[1].to_owned()));
             }
         }
     }

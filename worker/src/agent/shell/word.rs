@@ -9,6 +9,8 @@ pub enum Word {
     Literal(String),
     /// Something that depends on what runs; as it is written.
     Unknown(String),
+    /// Words that come from a list when it runs: what `xargs` appends, the `{}` of `find`; as it is written.
+    Fed(String),
 }
 
 impl Word {
@@ -16,14 +18,26 @@ impl Word {
     pub fn literal(&self) -> Option<&str> {
         match self {
             Word::Literal(text) => Some(text),
-            Word::Unknown(_) => None,
+            Word::Unknown(_) | Word::Fed(_) => None,
+        }
+    }
+
+    /// Whether it is exactly one word whatever it holds: plain, or an expansion in quotes that is no list.
+    pub fn is_one(&self) -> bool {
+        match self {
+            Word::Literal(_) => true,
+            Word::Unknown(text) => {
+                let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+                inside.is_some_and(|inside| !inside.contains(['"', '@']))
+            }
+            Word::Fed(_) => false,
         }
     }
 
     /// As it is known or written.
     pub fn text(&self) -> &str {
         match self {
-            Word::Literal(text) | Word::Unknown(text) => text,
+            Word::Literal(text) | Word::Unknown(text) | Word::Fed(text) => text,
         }
     }
 }
