@@ -97,6 +97,19 @@ fn what_an_agent_changes_is_checked_and_lands() {
 }
 
 #[test]
+fn of_an_agent_that_changed_nothing_it_is_said_where_its_word_is_all_there_is() {
+    let repository = house();
+    let said = [("", &[finish("done", "all is well")][..])];
+    let answers = Answers::beside(&repository, "replay").conversation("alone", &said).conversation("looked-at", &said);
+    let plan = "[tasks.alone]\nagent = { prompt = 'Mend it.' }\n[tasks.looked-at]\nagent = { prompt = 'Mend it.' }\ncheck = 'test -f README'\n";
+    let ended = run(&repository, plan, &answers, 0);
+    let told = |task: &str| {
+        ended.err.contains(&format!("{task}: its agent changed nothing, and that it is done is its own word"))
+    };
+    assert_eq!(["alone", "looked-at"].map(told), [true, false], "{ended}");
+}
+
+#[test]
 fn the_agent_is_told_the_instructions_from_the_root_to_its_folder() {
     let repository = house();
     let answers =

@@ -410,6 +410,15 @@ fn agent_job(
     }
 }
 
+/// What a person should know of an agent that changed nothing though it might, where nothing and nobody looks at that.
+pub(super) fn mere_word(trial: Trial<'_>, writes: Option<&[String]>) -> Option<String> {
+    let is_looked_at = !trial.job.rendered.checks.is_empty() || trial.task.rounds.is_some();
+    let may_write = writes.is_none_or(|globs| !globs.is_empty());
+    (trial.job.rendered.agent.is_some() && may_write && !is_looked_at).then(|| {
+        "its agent changed nothing, and that it is done is its own word only: a `check` would decide".to_owned()
+    })
+}
+
 /// What a person should know of a conversation.
 pub(super) fn notes(held: &Held) -> Vec<String> {
     let mut notes = Vec::new();

@@ -449,7 +449,10 @@ impl Executor {
         }
         match refusal {
             Some(refusal) => Err(Stop(violation(&refusal, self.plan.merge.mode))),
-            None if unchanged => Ok(None),
+            None if unchanged => {
+                record.notes.extend(agent::mere_word(trial, self.writes(job).as_deref()));
+                Ok(None)
+            }
             None => Ok(commit),
         }
     }
