@@ -283,12 +283,27 @@ impl Landings {
         if self.broken.is_some() || (self.is_cut() && self.gate.is_some()) {
             return vec![];
         }
+        self.mind_the_machine();
+        if self.broken.is_some() {
+            return vec![];
+        }
         self.next_batch();
         let resting = matches!(self.target, Target::Idle) && self.ready.is_empty() && self.train.is_done();
         if !resting || self.is_cut() {
             return vec![];
         }
         self.climb()
+    }
+
+    /// Where all is published or nothing, a result that the machine failed is waited for: without it, others might be refused.
+    fn mind_the_machine(&mut self) {
+        let Some(held) = self.held.as_mut().filter(|_| self.train.is_done()) else { return };
+        if self.ready.is_empty() && self.ladder.is_empty() && held.members.is_empty() {
+            return;
+        }
+        if let Some(failed) = held.failed_by_machine.take() {
+            self.broken = Some(format!("the plan publishes all or nothing, and the machine failed `{failed}`"));
+        }
     }
 
     /// Takes the next batch, if there is enough for one.
@@ -610,10 +625,6 @@ impl Landings {
     /// Lands all that was held, or parks it.
     fn publish(&mut self) {
         let Some(held) = &mut self.held else { return };
-        if let Some(failed) = held.failed_by_machine.take().filter(|_| !held.members.is_empty()) {
-            self.broken = Some(format!("the plan publishes all or nothing, and the machine failed `{failed}`"));
-            return;
-        }
         let members = std::mem::take(&mut held.members);
         let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return };
         let parked = !self.parked.is_empty();
