@@ -14,7 +14,10 @@ use std::sync::{Mutex, PoisonError};
 use git2::{ErrorClass, ErrorCode, Oid};
 
 use crate::fault;
-use crate::ref_lock;
+
+mod refs;
+
+pub use refs::Swap;
 
 /// Opened handles that are kept for the next caller.
 const HANDLES_IDLE_MAX: usize = 8;
@@ -114,15 +117,6 @@ pub enum IdentitySource {
     Configured,
     /// Nothing is configured: `swarm <swarm@localhost>`; worth a note in the report.
     Fallback,
-}
-
-/// What became of a compare-and-swap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Swap {
-    /// The ref has the new value.
-    Done,
-    /// Somebody else moved, made or removed it first; its value now.
-    Moved(Option<Oid>),
 }
 
 /// What a person should know about a repository before work starts.
@@ -378,131 +372,6 @@ impl Repository {
         personal.into_iter().chain([shared]).map(|path| read_small(&path)).collect()
     }
 
-    /// The value of a ref; `None` when there is none.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Git`].
-    pub fn find_ref(&self, name: &str) -> Result<Option<Oid>, RepositoryError> {
-        match self.handle()?.refname_to_id(name) {
-            Ok(id) => Ok(Some(id)),
-            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Sets a ref to `new` if its value is still `expected` (`None`: if it does not exist). The ref's lock file makes this
-    /// one step for every git on the machine; one that somebody else holds is waited for, two seconds at most.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Git`], [`RepositoryError::Locked`]; that somebody else was first is a value, not an error.
-    pub fn compare_and_swap(
-        &self,
-        name: &str,
-        expected: Option<Oid>,
-        new: Oid,
-        reflog: &str,
-    ) -> Result<Swap, RepositoryError> {
-        self.compare_and_swap_told(name, expected, new, reflog, &|_| Ok(()))
-    }
-
-    /// The same, telling the caller when the ref's lock may be held from now on, and when it is not any more. What it says
-    /// should outlive the process: it is how [`Repository::sweep_locks`] can know whose a lock is.
-    ///
-    /// # Errors
-    /// As [`Repository::compare_and_swap`], and what `tell` says.
-    pub fn compare_and_swap_told(
-        &self,
-        name: &str,
-        expected: Option<Oid>,
-        new: Oid,
-        reflog: &str,
-        tell: &dyn Fn(bool) -> io::Result<()>,
-    ) -> Result<Swap, RepositoryError> {
-        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let git = self.handle()?;
-        // A ref that is to be made has to be missing under its lock, too: `reference` looks before it locks, so that of two who
-        // make one at once both would succeed. libgit2 takes the zero id for "there is none".
-        let old = expected.unwrap_or(Oid::ZERO_SHA1);
-        let told = |is| tell(is).map_err(|error| git2::Error::from_str(&error.to_string()));
-        let swapped = self.patiently(name, || {
-            told(true)?;
-            let swapped = git.reference_matching(name, new, expected.is_some(), old, reflog).map(|_| ());
-            if let Err(error) = told(false) {
-                tracing::warn!(%error, "a ref's lock stays marked as ours");
-            }
-            swapped
-        });
-        match swapped {
-            Ok(()) => Ok(Swap::Done),
-            Err(RepositoryError::Git(error))
-                if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) =>
-            {
-                drop(git);
-                Ok(Swap::Moved(self.find_ref(name)?))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes a ref however long others have its lock, within bounds ([`ref_lock::patiently`]).
-    fn patiently<T>(&self, name: &str, write: impl FnMut() -> Result<T, git2::Error>) -> Result<T, RepositoryError> {
-        // Whoever removes a ref needs the second, too.
-        let locks = [format!("{name}.lock"), "packed-refs.lock".to_owned()].map(|lock| self.common_dir.join(lock));
-        ref_lock::patiently(&locks, write).map_err(|error| match error.code() {
-            ErrorCode::Locked => {
-                locks.into_iter().find(|lock| lock.exists()).map_or_else(|| error.into(), RepositoryError::Locked)
-            }
-            _ => error.into(),
-        })
-    }
-
-    /// Removes a ref; one that does not exist is no error.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Git`], [`RepositoryError::Locked`].
-    pub fn delete_ref(&self, name: &str) -> Result<(), RepositoryError> {
-        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let git = self.handle()?;
-        let delete = || {
-            git.find_reference(name)?.delete()?;
-            // libgit2 1.9 says that it did where it could not take the ref out of the packed ones.
-            match git.refname_to_id(name) {
-                Ok(_) => Err(git2::Error::new(ErrorCode::Locked, ErrorClass::Reference, "the packed refs are locked")),
-                Err(error) => Err(error),
-            }
-        };
-        match self.patiently(name, delete) {
-            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(()),
-            deleted => deleted,
-        }
-    }
-
-    /// Removes the locks that a dead coordinator left on a ref that it was about to move, or, where the name ends in `/`, on all
-    /// below it; the caller knows that nobody else writes them.
-    pub fn sweep_locks(&self, name: &str) {
-        match name.ends_with('/') {
-            true => ref_lock::sweep(&self.common_dir.join(name)),
-            false => ref_lock::sweep(&self.common_dir.join(format!("{name}.lock"))),
-        }
-    }
-
-    /// All refs whose name starts with `prefix` (which ends in `/`), with their values, sorted by name.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Git`].
-    pub fn refs_below(&self, prefix: &str) -> Result<Vec<(String, Oid)>, RepositoryError> {
-        let git = self.handle()?;
-        let mut found = Vec::new();
-        for reference in git.references_glob(&format!("{prefix}*"))? {
-            let reference = reference?;
-            if let (Ok(name), Some(id)) = (reference.name(), reference.target()) {
-                found.push((name.to_owned(), id));
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
     /// Where a branch (full ref name) is checked out: the main checkout or a linked worktree, which an update of the ref
     /// would leave behind. `None` when nowhere.
     ///
@@ -634,22 +503,6 @@ mod tests {
         let repository = Repository::discover(&fixture.path().join("a")).expect("searching upwards");
         assert_eq!(repository.workdir(), Some(fixture.path()));
         assert_eq!(repository.head_branch().expect("a branch").as_deref(), Some("refs/heads/main"));
-    }
-
-    #[test]
-    fn a_ref_moves_only_from_the_expected_value() {
-        let fixture = Fixture::with_files(&[("a", "1")]);
-        let repository = fixture.repository();
-        let one = repository.resolve("HEAD").expect("the first commit");
-        let two = fixture.commit(&[("a", "2")]);
-        let name = "refs/swarm/x";
-        assert_eq!(repository.compare_and_swap(name, None, one, "t").expect("made"), Swap::Done);
-        assert_eq!(repository.compare_and_swap(name, None, two, "t").expect("kept"), Swap::Moved(Some(one)));
-        assert_eq!(repository.compare_and_swap(name, Some(two), two, "t").expect("kept"), Swap::Moved(Some(one)));
-        assert_eq!(repository.compare_and_swap(name, Some(one), two, "t").expect("moved"), Swap::Done);
-        assert_eq!(repository.find_ref(name).expect("read"), Some(two));
-        repository.delete_ref(name).expect("removed");
-        assert_eq!(repository.compare_and_swap(name, Some(two), one, "t").expect("gone"), Swap::Moved(None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use git2::{ErrorCode, Oid};
+use git2::Oid;
 use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
@@ -135,7 +135,7 @@ pub fn lock(repository: &Repository, target: &str, now_ms: u64) -> Result<Arc<Ru
 /// [`RunError::Target`] when it may not, and [`RunError::Repository`].
 pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), RunError> {
     let branch = branch_of(name).to_owned();
-    if let Some(stands_for) = stands_for(repository, name)? {
+    if let Some(stands_for) = repository.stands_for(name)? {
         return Err(TargetError::Symbolic { branch, stands_for: branch_of(&stands_for).to_owned() }.into());
     }
     if let Some(at) = repository.checked_out_at(name)? {
@@ -154,16 +154,6 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
         }
     }
     Ok(())
-}
-
-/// The full name of the ref that one is only another name for.
-fn stands_for(repository: &Repository, name: &str) -> Result<Option<String>, RepositoryError> {
-    let git = repository.handle()?;
-    match git.find_reference(name) {
-        Ok(reference) => Ok(reference.symbolic_target()?.map(str::to_owned)),
-        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// A ref that keeps another one of that full name from being made: one above it, or one below.
