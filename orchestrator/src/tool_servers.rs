@@ -22,6 +22,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use serde_json::{Map, Value};
 use swarm_plans::{ServerAccess, ServerReach, ToolServer};
+use swarm_protocol::causes::causes;
 use swarm_protocol::tool_answer;
 use swarm_protocol::toolset::OfferedTool;
 use tokio::sync::Mutex;
@@ -377,20 +378,6 @@ where
     let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
     let client = ClientConfig::new(ClientCapabilities::default(), me);
     client.serve_with_lifecycle(transport, newest).await.map_err(|error| causes(&error))
-}
-
-/// An error with its causes, which say what really happened.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text.push_str(&format!(": {words}"));
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 async fn list(service: &Service) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {

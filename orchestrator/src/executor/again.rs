@@ -7,8 +7,10 @@ use std::sync::Arc;
 use git2::Oid;
 use serde_json::{Map, Value};
 
+use swarm_protocol::causes::causes;
+
 use super::places::Places;
-use super::{Executor, LogWriter, Record, SECTION_BYTES_MAX, Stop, Trial, chain};
+use super::{Executor, LogWriter, Record, SECTION_BYTES_MAX, Stop, Trial};
 use crate::cache::folder;
 use crate::collect::display_path;
 use crate::commit;
@@ -85,7 +87,7 @@ impl Executor {
         let digest = |folder: &Path| {
             folder::contents(folder)
                 .map(|contents| contents.map(|contents| contents.digest))
-                .map_err(|error| Stop(AttemptEnd::Infra { detail: format!("compare artifacts: {}", chain(&error)) }))
+                .map_err(|error| Stop(AttemptEnd::Infra { detail: format!("compare artifacts: {}", causes(&error)) }))
         };
         let same = digest(&places.artifacts())? == digest(&others.artifacts())?;
         Ok((!same).then(|| ("other files in $SWARM_ARTIFACTS", vec![])))

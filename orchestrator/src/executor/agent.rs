@@ -16,6 +16,7 @@ use swarm_plans::{
     Submits,
 };
 use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, Envelope};
+use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::{
     HookEvent, HookSpec, LanguageServers, ProjectFile, ProjectHooks, Reach, ToolServer, Toolset,
 };
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 
 use super::job::Ran;
 use super::trees::{Start, files_matching};
-use super::{Executor, Stop, Trial, When, chain};
+use super::{Executor, Stop, Trial, When};
 use crate::agent::attach::Entrance;
 use crate::agent::bootstrap::{self, Beginning, BootstrapError, Told};
 use crate::agent::conversation::{Conversation, Ear, Held, OwnTools, SAYS_MAX, Shown, TOLD_MAX};
@@ -213,7 +214,7 @@ impl Executor {
 
     fn submissions(&self, models: Vec<String>, start: Oid) -> Arc<Submissions> {
         let repository = Arc::clone(&self.repository);
-        let files = move |globs: &[String]| files_matching(&repository, start, globs).map_err(|error| chain(&error));
+        let files = move |globs: &[String]| files_matching(&repository, start, globs).map_err(|error| causes(&error));
         Arc::new(Submissions::new(models, Box::new(files)))
     }
 

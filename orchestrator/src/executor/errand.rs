@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use git2::Oid;
 use swarm_plans::{InstanceId, RenderedCommand};
+use swarm_protocol::causes::causes;
 use swarm_protocol::{Access, Ended, Grant, Stream};
 
+use super::Executor;
 use super::job::{CagedCommand, Jobs};
 use super::places::Places;
-use super::{Executor, chain};
 use crate::base::Layers;
 use crate::dispatcher::NeedsView;
 use crate::egress::Leads;
@@ -64,12 +65,12 @@ impl Executor {
     /// # Errors
     /// As of [`Executor::errand`].
     pub(super) async fn lone_errand(self: &Arc<Self>, errand: Errand<'_>) -> Result<(Ended, Worktree), String> {
-        errand.places.clear(&self.state).map_err(|error| chain(&error))?;
+        errand.places.clear(&self.state).map_err(|error| causes(&error))?;
         let mut log = LogWriter::new(errand.places.log(), SECTION_BYTES_MAX);
         let (ended, worktree) = self.errand(errand, &mut log).await?;
         if let Err(error) = log.finish() {
             self.trees.discard(worktree);
-            return Err(chain(&error));
+            return Err(causes(&error));
         }
         Ok((ended, worktree))
     }
@@ -89,11 +90,11 @@ impl Executor {
             let start = executor.trees.layered_on(&layers, commit)?;
             executor.trees.worktree(&start, &folder)
         });
-        let worktree = worktree.await.map_err(|error| chain(&error))?.map_err(|error| chain(&error))?;
+        let worktree = worktree.await.map_err(|error| causes(&error))?.map_err(|error| causes(&error))?;
         let cage = &self.cages[sandbox];
         let needs = NeedsView::default();
         let inside = places.inside(cage.tier(), Access::Write, &needs, &self.state, &self.run);
-        let inside = inside.map_err(|error| chain(&error))?;
+        let inside = inside.map_err(|error| causes(&error))?;
         let mut grants = worktree.grants.clone();
         grants.extend(inside.grants);
         grants.extend(shown_besides);
@@ -101,7 +102,7 @@ impl Executor {
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(more);
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &places.of_cage("work"));
-        places.make_private_folders(&self.state, &spec).map_err(|error| chain(&error))?;
+        places.make_private_folders(&self.state, &spec).map_err(|error| causes(&error))?;
         let cwd = worktree.spec.at().clone();
         let RenderedCommand { argv, timeout } = command.clone();
         let caged = CagedCommand { argv, cwd, timeout, leads: Leads { hosts: cage.egress().cloned(), models: None } };
@@ -111,7 +112,7 @@ impl Executor {
             Ok(ran) => Ok((ran.outcome.ended, worktree)),
             Err(error) => {
                 self.trees.discard(worktree);
-                Err(chain(&error))
+                Err(causes(&error))
             }
         }
     }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use git2::Oid;
 use swarm_plans::InstanceIx;
 
+use swarm_protocol::causes::causes;
+
+use super::Executor;
 use super::resolve::LANDED_MAX;
 use super::settle::{Made, refused};
-use super::{Executor, chain};
 use crate::collect::rules::judge_together;
 use crate::collect::{Refusal, display_path};
 use crate::commit;
@@ -38,7 +40,7 @@ impl Executor {
         let folded =
             tokio::task::spawn_blocking(move || self.fold_batch(&batch, onto.as_deref(), landed.as_deref())).await;
         match folded {
-            Ok(folded) => folded.map_err(|error| chain(&error)),
+            Ok(folded) => folded.map_err(|error| causes(&error)),
             Err(_) => Err("the coordinator failed; this is a bug".to_owned()),
         }
     }

@@ -52,6 +52,7 @@ use serde_json::{Map, Value};
 use swarm_plans::expansion;
 use swarm_plans::{InstanceId, MergeMode, Plan, RenderedCommand, Task, TaskIx, ToolServer};
 use swarm_protocol::agent::Envelope;
+use swarm_protocol::causes::causes;
 use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
 
 use crate::agent::planning;
@@ -143,7 +144,7 @@ struct Stop(AttemptEnd);
 
 impl<E: std::error::Error> From<E> for Stop {
     fn from(error: E) -> Self {
-        Stop(AttemptEnd::Infra { detail: chain(&error) })
+        Stop(AttemptEnd::Infra { detail: causes(&error) })
     }
 }
 
@@ -160,23 +161,8 @@ fn not_handed_over(error: outputs::OutputError) -> Stop {
             Stop(AttemptEnd::Violation { detail: error.to_string(), paths: vec![] })
         }
         error if error.is_the_machines() => error.into(),
-        error => Stop(AttemptEnd::Outputs { detail: chain(&error) }),
+        error => Stop(AttemptEnd::Outputs { detail: causes(&error) }),
     }
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Which of an attempt's commands runs.
@@ -328,7 +314,7 @@ impl Executor {
         made.map_err(|error| match error {
             // Another try starts from the same tree.
             trees::TreeError::Base(BaseError::Cache { ref path, .. }) => Stop(AttemptEnd::Violation {
-                detail: chain(&error),
+                detail: causes(&error),
                 paths: vec![display_path(path.as_os_str().as_encoded_bytes())],
             }),
             other => other.into(),
@@ -557,8 +543,8 @@ impl Executor {
     /// The items of a fan-out: the lines that a caged command prints on the base tree.
     pub async fn items(&self, task: TaskIx, command: RenderedCommand) -> Result<Vec<Value>, NoItems> {
         setup::lines(self, task, &command).await.map_err(|error| match error.is_the_machines() {
-            true => NoItems::Machine(chain(&error)),
-            false => NoItems::Work(chain(&error)),
+            true => NoItems::Machine(causes(&error)),
+            false => NoItems::Work(causes(&error)),
         })
     }
 }

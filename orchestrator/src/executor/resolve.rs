@@ -11,14 +11,13 @@ use std::time::Duration;
 use git2::Oid;
 use serde::Serialize;
 use serde_json::{Value, json};
-use swarm_plans::{RenderedAgent, RenderedCommand, Template, Work};
+use swarm_plans::{InstanceId, RenderedAgent, RenderedCommand, Template, Work};
 use swarm_protocol::toolset::Toolset;
 use swarm_protocol::{Ended, Grant};
 
 use super::agent::{Talk, bootstrap_failed};
 use super::errand::Errand;
 use super::settle::{Made, ResolvingBy, refused};
-use super::trees::Start;
 use super::{Executor, Record, Stop, Trial, When, agent};
 use crate::agent::bootstrap::{self, Beginning};
 use crate::agent::resolving::{self, CONFLICT_VARIABLE, Contradiction};
@@ -27,6 +26,7 @@ use crate::collect::{CollectLimits, Collected, collect, display_path};
 use crate::commit::{self, CommitSpec};
 use crate::egress::Leads;
 use crate::event::{AttemptEnd, ChangeSummary};
+use crate::ids::Attempt;
 use crate::merge::Step;
 use crate::merge::text::Labels;
 use crate::merge::touched::{ConflictPlace, Conflicted, Unsettled, conflicted, still_unsettled};
@@ -64,6 +64,22 @@ struct OnTip {
     subject: String,
 }
 
+/// The change that does not land as it is.
+struct Side {
+    instance: String,
+    /// What its task was to do, as the plan has it.
+    task: String,
+}
+
+/// What the resolver works on.
+struct Contested {
+    conflict: Conflicted,
+    /// The paths that it may write, as globs.
+    scope: Vec<String>,
+    /// What changed them on the target, the newest first.
+    landed: Vec<OnTip>,
+}
+
 impl Executor {
     /// Has the resolver settle what contradicts each other in `commit` (of the target) and a change.
     pub(super) async fn resolve(
@@ -75,15 +91,15 @@ impl Executor {
     ) -> Result<(), Stop> {
         let resolving = self.settler.resolver.as_ref().expect("BUG: the plan names no resolver");
         let tip = Oid::from_str(commit)?;
-        let conflict = self.conflict(trial, tip, change)?;
+        let shown = trial.places.shown(self.cages[&resolving.sandbox].tier(), CONFLICT);
+        let side = Side { instance: trial.job.name.0.to_string(), task: words::command(&trial.job.rendered.argv) };
+        let (executor, change, folder) = (Arc::clone(self), change.clone(), shown.path.clone());
+        let laid_out = tokio::task::spawn_blocking(move || executor.lay_out(side, tip, &change, &folder));
+        let Contested { conflict, scope, landed } = laid_out.await??;
         if conflict.places.is_empty() {
             // What it contradicted did not land, after all.
             return self.resolved(trial, tip, (conflict.tree, conflict.again), record).await;
         }
-        let (scope, shown) =
-            (scope(&conflict.places)?, trial.places.shown(self.cages[&resolving.sandbox].tier(), CONFLICT));
-        let landed = self.landed_on(tip, &conflict.places)?;
-        self.show(trial, &landed, &conflict.places, &shown.path)?;
         self.jobs.phase(Some(&trial.job.name), "resolving its conflict");
         let spec = CommitSpec { parents: &[tip], tree: conflict.tree, subject: "a conflict", trailers: &[] };
         let at = commit::write_commit(&self.repository, &self.signing, &spec)?;
@@ -109,8 +125,9 @@ impl Executor {
             Collected::Change(change) => change.tree,
             Collected::Refused(refusal) => return Err(unresolved(&format!("it {}", refused(&refusal)), vec![])),
         };
-        self.expect_settled(tree, &conflict.places)?;
-        self.resolved(trial, tip, (tree, conflict.again), record).await
+        let (executor, Conflicted { places, again, .. }) = (Arc::clone(self), conflict);
+        tokio::task::spawn_blocking(move || executor.expect_settled(tree, &places)).await??;
+        self.resolved(trial, tip, (tree, again), record).await
     }
 
     /// The plan's command works on the commit of a conflict; its end, and the worktree that it leaves.
@@ -218,11 +235,23 @@ impl Executor {
         }))
     }
 
-    fn conflict(&self, trial: Trial<'_>, tip: Oid, change: &ChangeSummary) -> Result<Conflicted, Stop> {
+    /// Lays out in `folder` what contradicts each other; nothing where all of the change fits.
+    fn lay_out(&self, side: Side, tip: Oid, change: &ChangeSummary, folder: &Path) -> Result<Contested, Stop> {
+        let conflict = self.conflict(&side, tip, change)?;
+        if conflict.places.is_empty() {
+            return Ok(Contested { conflict, scope: vec![], landed: vec![] });
+        }
+        let scope = scope(&conflict.places)?;
+        let landed = self.landed_on(tip, &conflict.places)?;
+        self.show(&side, &landed, &conflict.places, folder)?;
+        Ok(Contested { conflict, scope, landed })
+    }
+
+    fn conflict(&self, side: &Side, tip: Oid, change: &ChangeSummary) -> Result<Conflicted, Stop> {
         let labels = Labels {
             base: "before both".to_owned(),
             ours: "landed".to_owned(),
-            theirs: sanitize::name(&trial.job.name.0),
+            theirs: sanitize::name(&side.instance),
         };
         let (ours, theirs) = (self.repository.tree_of(tip)?, Step::try_from(change)?);
         let git = self.repository.handle()?;
@@ -230,7 +259,7 @@ impl Executor {
     }
 
     /// Makes what the resolver is shown: the three versions of each path, and who wants what.
-    fn show(&self, trial: Trial<'_>, landed: &[OnTip], places: &[ConflictPlace], folder: &Path) -> Result<(), Stop> {
+    fn show(&self, side: &Side, landed: &[OnTip], places: &[ConflictPlace], folder: &Path) -> Result<(), Stop> {
         let git = self.repository.handle()?;
         let odb = git.odb()?;
         let io = |error: std::io::Error| Stop(AttemptEnd::Infra { detail: format!("show a conflict: {error}") });
@@ -262,11 +291,10 @@ impl Executor {
                 told
             })
             .collect();
-        let job = trial.job;
         let facts = json!({
             "version": 1,
             "paths": paths,
-            "theirs": { "instance": job.name.0, "task": words::command(&job.rendered.argv) },
+            "theirs": { "instance": side.instance, "task": side.task },
             "ours": landed,
         });
         std::fs::write(folder.join("conflict.json"), facts.to_string()).map_err(io)
@@ -340,25 +368,38 @@ impl Executor {
             Made::Tree(tree) => tree,
             Made::Not(reason) => return Err(unresolved(&reason, vec![])),
         };
-        let job = trial.job;
+        let (executor, job) = (Arc::clone(self), trial.job);
+        let (name, attempt, writes) = (job.name.clone(), job.attempt, job.rendered.writes.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            let (commit, change) = executor.keep_resolved(tip, tree, (&name, attempt), writes)?;
+            Ok::<_, Stop>((commit, change, executor.trees.layered(tip)?))
+        });
+        let (commit, change, start) = kept.await??;
+        record.change = Some(change);
+        self.checks_after(trial, &Arc::new(start), Some(commit), record).await
+    }
+
+    /// Makes a commit of what the resolver left, under the attempt's ref.
+    fn keep_resolved(
+        &self,
+        tip: Oid,
+        tree: Oid,
+        (name, attempt): (&InstanceId, Attempt),
+        writes: Option<Vec<String>>,
+    ) -> Result<(Oid, ChangeSummary), Stop> {
         let before = self.repository.tree_of(tip)?;
         if let Some(refusal) = judge_together(&self.repository.handle()?.odb()?, before, tree)? {
             return Err(unresolved(&format!("with what landed before, it {}", refused(&refusal)), vec![]));
         }
-        let trailers = commit::trailers(&self.plan.name, &job.name);
-        let subject = format!("{}: {}", self.plan.name, job.name);
+        let trailers = commit::trailers(&self.plan.name, name);
+        let subject = format!("{}: {name}", self.plan.name);
         let spec = CommitSpec { parents: &[tip], tree, subject: &subject, trailers: &trailers };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
-        commit::keep(&self.repository, &commit::attempt_ref(&self.run, &job.name, job.attempt), commit)?;
+        commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, attempt), commit)?;
         let git = self.repository.handle()?;
         let files = tree::diff(&git.odb()?, Some(before), Some(tree))?.len() as u64;
-        drop(git);
-        let (base_tree, tree) = (before.to_string(), tree.to_string());
-        let (commit_id, writes) = (commit.to_string(), job.rendered.writes.clone());
-        record.change = Some(ChangeSummary { base_tree, commit: commit_id, tree, files, history: None, writes });
-        let executor = Arc::clone(self);
-        let start: Start = tokio::task::spawn_blocking(move || executor.trees.layered(tip)).await??;
-        self.checks_after(trial, &Arc::new(start), Some(commit), record).await
+        let (base_tree, tree, commit_id) = (before.to_string(), tree.to_string(), commit.to_string());
+        Ok((commit, ChangeSummary { base_tree, commit: commit_id, tree, files, history: None, writes }))
     }
 }
 

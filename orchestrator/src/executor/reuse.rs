@@ -14,8 +14,10 @@ use git2::Oid;
 use serde_json::{Map, Value};
 use swarm_plans::{Caching, InstanceId, InstanceIx, Network, TaskIx};
 
+use swarm_protocol::causes::causes;
+
 use super::places::Places;
-use super::{Executor, chain, setup};
+use super::{Executor, setup};
 use crate::cache::key::{Ingredients, Mix};
 use crate::cache::{Cache, CacheError, Digest, Key, Recorded, folder};
 use crate::clock::Clock;
@@ -167,7 +169,7 @@ impl Executor {
         let contents = folder::contents(&artifacts).map_err(|error| format!("its artifacts: {error}"))?;
         let handed = contents.map(|contents| (contents.digest.to_string(), contents.bytes));
         let result = Recorded { artifacts: handed, ..result };
-        results.cache.record(&key, &result, &artifacts, results.clock.now_ms()).map_err(|error| chain(&error))
+        results.cache.record(&key, &result, &artifacts, results.clock.now_ms()).map_err(|error| causes(&error))
     }
 
     /// Makes sure that what this run recorded stays, within the bounds of the cache.
@@ -188,10 +190,10 @@ impl Executor {
         }
         let rendered = self.plan.render_command(command, &self.facts.context(&Value::Null, &self.facts.lookup()));
         let printed = match rendered {
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(causes(&error)),
             Ok(command) => {
                 let name = InstanceId(format!("{FINGERPRINT} {}", spec.name).into());
-                setup::printed(self, &name, &spec.sandbox, &command).await.map_err(|error| chain(&error))
+                setup::printed(self, &name, &spec.sandbox, &command).await.map_err(|error| causes(&error))
             }
         };
         let digest = printed.map(|text| Mix::new("fingerprint").add("printed", text.as_bytes()).done());
@@ -258,7 +260,7 @@ impl Executor {
 
     /// The files of the start tree that match any of the globs.
     fn inputs(&self, results: &Results, job: &AttemptJob, globs: &[String]) -> Result<Digest, NoKey> {
-        let text = |error: &dyn std::error::Error| format!("its inputs: {}", chain(error));
+        let text = |error: &dyn std::error::Error| format!("its inputs: {}", causes(error));
         let start = self.trees.tree_with(&job.needs.changes).map_err(|error| text(&error))?;
         let known = |digest: Option<Digest>| {
             let mut all = results.inputs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,7 +291,7 @@ impl Executor {
         if job.rendered.guest.is_none() {
             return Ok(inputs);
         }
-        let text = |error: &dyn std::error::Error| format!("its module: {}", chain(error));
+        let text = |error: &dyn std::error::Error| format!("its module: {}", causes(error));
         let start = self.trees.tree_with(&job.needs.changes).map_err(|error| text(&error))?;
         let git = self.repository.handle().map_err(|error| text(&error))?;
         let odb = git.odb().map_err(|error| text(&error))?;

@@ -10,10 +10,11 @@ use git2::Oid;
 use serde_json::Value;
 use swarm_plans::{InstanceIx, RenderError, RenderedAgent, RenderedCommand, ResolvedBy, TaskGraph};
 use swarm_protocol::Ended;
+use swarm_protocol::causes::causes;
 
 use super::errand::{Errand, ending, is_ours};
 use super::job::Jobs;
-use super::{Executor, Stop, chain, no_start};
+use super::{Executor, Stop, no_start};
 use crate::collect::{CollectLimits, Collected, Refusal, collect, display_path};
 use crate::commit::{self, CommitSpec};
 use crate::dispatcher::core::RunFacts;
@@ -118,7 +119,7 @@ impl Executor {
             return Ok(Made::Tree(tree));
         }
         for (at, maker) in self.settler.makers.iter().enumerate() {
-            let globs = PathGlobs::new(&maker.paths).map_err(|error| chain(&error))?;
+            let globs = PathGlobs::new(&maker.paths).map_err(|error| causes(&error))?;
             if !again.iter().any(|path| globs.matches(path)) {
                 continue;
             }
@@ -156,7 +157,7 @@ impl Executor {
         let places = self.places_of(REGENERATE, self.settler.last.fetch_add(1, Ordering::Relaxed) + 1);
         self.settler.jobs.phase(None, format!("making {} again", maker.paths.join(", ")));
         let spec = CommitSpec { parents: &[parent], tree, subject: "files to be made again", trailers: &[] };
-        let commit = commit::write_commit(&self.repository, &self.signing, &spec).map_err(|error| chain(&error))?;
+        let commit = commit::write_commit(&self.repository, &self.signing, &spec).map_err(|error| causes(&error))?;
         let errand = Errand::of_train(
             (&self.trees.base.layers, commit),
             &maker.command,
@@ -180,7 +181,7 @@ impl Executor {
             executor.trees.discard(worktree);
             collected
         });
-        let collected = collected.await.map_err(|error| chain(&error))?.map_err(|error| chain(&error))?;
+        let collected = collected.await.map_err(|error| causes(&error))?.map_err(|error| causes(&error))?;
         Ok(match collected {
             Collected::Change(change) => Made::Tree(change.tree),
             Collected::Refused(refusal) => {

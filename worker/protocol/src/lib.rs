@@ -9,6 +9,8 @@
 
 /// What a coding agent and its coordinator say to each other.
 pub mod agent;
+/// An error in words.
+pub mod causes;
 /// A conversation with a model.
 pub mod chat;
 /// How a coordinator asks for workers that are forked instead of started.

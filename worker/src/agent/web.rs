@@ -106,7 +106,8 @@ struct Got {
 }
 
 async fn get(client: Client, url: Url) -> Result<Got, Refused> {
-    let failed = |error: reqwest::Error| Refused(format!("it cannot be got: {}", causes(&error)));
+    let failed =
+        |error: reqwest::Error| Refused(format!("it cannot be got: {}", swarm_protocol::causes::causes(&error)));
     let mut response = client.get(url).send().await.map_err(failed)?;
     let status = response.status();
     if status.is_redirection() {
@@ -132,17 +133,6 @@ async fn get(client: Client, url: Url) -> Result<Got, Refused> {
 
 fn header(response: &Response, name: reqwest::header::HeaderName) -> String {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-}
-
-/// An error with its causes, which say what really happened.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }
 
 fn text_of(got: &Got) -> ToolResult {
