@@ -18,7 +18,7 @@ mod models;
 /// What reporters hear besides events.
 mod progress;
 
-pub use models::{CallOutcome, ModelWait, WaitReason};
+pub use models::{CallOutcome, Counted, ModelWait, WaitReason};
 pub use progress::Progress;
 
 /// The version of the event format, in every `--json` line and journal.
@@ -169,6 +169,9 @@ tag_first! {
             usage: Usage,
             /// What is booked, in billionths of a dollar; `None` when something of it has no price.
             cost_nano_usd: Option<u64>,
+            /// Whether its provider said all of that.
+            #[serde(default, skip_serializing_if = "Counted::is_said")]
+            counted: Counted,
             /// Wall time in milliseconds, waiting and all tries included.
             duration_ms: u64,
             /// How often a model was asked.

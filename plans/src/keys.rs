@@ -202,6 +202,7 @@ const PRICES: &[Key] = &[
     now("output", Kind::FromZero(1e6), "Of the answer."),
     now("cache-read", Kind::FromZero(1e6), "Of the request, read from the provider's cache; as `input` by default."),
     now("cache-write", Kind::FromZero(1e6), "Of the request, written to the provider's cache; as `input` by default."),
+    now("cache-write-1h", Kind::FromZero(1e6), "The same for an hour (`ttl`); twice `input` by default."),
 ];
 
 const BUDGET: &[Key] = &[

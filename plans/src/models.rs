@@ -142,6 +142,8 @@ pub struct PriceList {
     pub cache_read: Option<f64>,
     /// Of the request, written to the provider's cache; `None` is the price of input.
     pub cache_write: Option<f64>,
+    /// Of the request, written to the provider's cache for an hour.
+    pub cache_write_1h: Option<f64>,
 }
 
 /// A model that something names.
@@ -412,7 +414,8 @@ fn prices(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<PriceList> {
         diagnostics.push(diagnostic.hint("dollars for a million tokens: { input = 3.0, output = 15.0 }"));
         return None;
     };
-    Some(PriceList { input, output, cache_read: price("cache-read"), cache_write: price("cache-write") })
+    let (cache_read, cache_write) = (price("cache-read"), price("cache-write"));
+    Some(PriceList { input, output, cache_read, cache_write, cache_write_1h: price("cache-write-1h") })
 }
 
 /// A list of names of models.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use swarm_orchestrator::event::{CallOutcome, RunEvent};
+use swarm_orchestrator::event::{CallOutcome, Counted, RunEvent};
 use swarm_orchestrator::ids::Attempt;
 use swarm_orchestrator::model::Delta;
 use swarm_orchestrator::model::broker::accounts::Accounts;
@@ -390,10 +390,14 @@ fn a_conversation_that_grew_begins_with_the_same_bytes() {
 
 #[test]
 fn a_spent_budget_calls_nobody_and_stops_the_run() {
-    let server = ModelServer::acting(vec![hello()]);
+    let mut events = anthropic(&[Block::Text("hello")], "end_turn");
+    let last = events.len() - 2;
+    events[last]["usage"] = json!({ "input_tokens": 11, "output_tokens": 1000 });
+    let server = ModelServer::acting(vec![Act::events(&events)]);
     let config = entry("main", "anthropic", &server.url(), "prices = { input = 3, output = 15 }");
-    // 1,000 tokens of an answer may cost a cent and a half.
-    let mut scene = scene_with(&config, Tape::Off, Budget { usd: Some(0.01), ..Budget::default() });
+    // 1,000 tokens of an answer cost a cent and a half: there is enough for one.
+    let mut scene = scene_with(&config, Tape::Off, Budget { usd: Some(0.02), ..Budget::default() });
+    assert_eq!(told(scene.ask(request("hi"))).text(), "hello");
     let news = told(async {
         let (who, mut deaf) = (caller("a"), |_: Delta| ());
         let mut all = Vec::new();
@@ -416,8 +420,27 @@ fn a_spent_budget_calls_nobody_and_stops_the_run() {
         all
     });
     assert!(news[0].contains("the budget of the run is spent"), "{news:?}");
-    assert!(news[1].starts_with("the budget of $0.01 has $0.0100 left"), "{news:?}");
-    assert_eq!(server.asked().len(), 0);
+    assert!(news[1].starts_with("the budget of $0.02 has $0.0050 left"), "{news:?}");
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
+fn a_budget_that_is_too_small_for_one_call_fails_that_call_alone() {
+    let server = ModelServer::acting(vec![hello()]);
+    let config =
+        entry("main", "anthropic", &server.url(), "prices = { input = 3, output = 15 }\nfallbacks = ['spare']");
+    let spare = |prices: &str| format!("{config}{}", entry("spare", "anthropic", &server.url(), prices));
+    let small = || Budget { usd: Some(0.01), ..Budget::default() };
+    let came = told(scene_with(&spare("prices = { input = 3, output = 15 }"), Tape::Off, small()).ask(request("hi")));
+    let error = came.error();
+    assert!(error.starts_with("the budget of the run is too small for one call: $0.015"), "{error}");
+    for words in ["1000 of its answer", "it has $0.0100; raise `usd` of [budget] (or --budget-usd)", "`output-tokens`"]
+    {
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!((server.asked().len(), came.booked()), (0, (0, 0)));
+    let came = told(scene_with(&spare("prices = { input = 0, output = 1 }"), Tape::Off, small()).ask(request("hi")));
+    assert_eq!((came.text().as_str(), server.asked().len()), ("hello", 1), "what is cheaper in its place is asked");
 }
 
 #[test]
@@ -600,4 +623,140 @@ fn one_refusal_slows_everybody_down_and_ends_nobodys_work() {
     });
     assert_eq!(texts, vec![Ok("hello".to_owned()); 4]);
     assert!(server.asked().iter().all(|asked| asked.body["messages"][0]["content"][0]["text"] == "hi"));
+}
+
+/// A scene of `main` with `spare` in its place, each at its server.
+fn row(main: &ModelServer, spare: &ModelServer) -> Scene {
+    let first = entry("main", "anthropic", &main.url(), "fallbacks = ['spare']");
+    scene(&format!("{first}{}", entry("spare", "anthropic", &spare.url(), "")))
+}
+
+/// How often a call said that a model is down.
+fn downs(scene: &mut Scene) -> usize {
+    let mut downs = 0;
+    while let Ok(News::Noted(event)) = scene.news.try_recv() {
+        downs += usize::from(matches!(*event, RunEvent::ModelDown { .. }));
+    }
+    downs
+}
+
+#[test]
+fn a_model_that_is_down_is_passed_by_by_the_calls_that_follow() {
+    for (no, tries) in [(Act::refusal(500, "").header("retry-after", "0"), 8), (Act::refusal(404, ""), 1)] {
+        let (main, spare) = (ModelServer::acting(vec![no]), ModelServer::acting(vec![hello()]));
+        let mut scene = row(&main, &spare);
+        let said = |came: &Came| came.shown.iter().filter(|delta| matches!(delta, Delta::Said(_))).count();
+        let first = told(scene.ask(request("hi")));
+        assert_eq!((first.text().as_str(), main.asked().len(), spare.asked().len()), ("hello", tries, 1));
+        let second = told(scene.ask(request("hi")));
+        let third = told(scene.ask(request("hi")));
+        assert_eq!((second.text().as_str(), main.asked().len(), spare.asked().len()), ("hello", tries, 3));
+        assert_eq!([said(&first), said(&second), said(&third)], [1, 0, 0], "it is said once");
+    }
+}
+
+#[test]
+fn where_all_are_down_all_are_asked_as_ever() {
+    let no = || ModelServer::acting(vec![Act::refusal(404, ""), hello()]);
+    let (main, spare) = (no(), ModelServer::acting(vec![Act::refusal(404, "")]));
+    let mut scene = row(&main, &spare);
+    assert!(told(scene.ask(request("hi"))).error().contains("HTTP status 404"));
+    assert_eq!(told(scene.ask(request("hi"))).text(), "hello");
+    assert_eq!((main.asked().len(), spare.asked().len()), (2, 1));
+    assert_eq!(told(scene.ask(request("hi"))).text(), "hello", "it is known to answer again");
+    assert_eq!((main.asked().len(), spare.asked().len()), (3, 1));
+    let question = Act::refusal(413, "");
+    let (main, spare) = (ModelServer::acting(vec![question, hello()]), ModelServer::acting(vec![hello()]));
+    let mut scene = row(&main, &spare);
+    told(scene.ask(request("hi")));
+    told(scene.ask(request("hi")));
+    assert_eq!((main.asked().len(), downs(&mut scene)), (2, 0), "a question that is too long says nothing of others");
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_asked_for_once() {
+    let piece = "x".repeat(1 << 20);
+    let blocks = vec![Block::Text(&piece); 40];
+    let body = json!({ "content": [{ "type": "text", "text": "x".repeat(33 << 20) }], "stop_reason": "end_turn", "usage": {} });
+    for (name, act, output) in [
+        ("a stream", Act::events(&anthropic(&blocks, "end_turn")), 1000),
+        ("one event", Act::events(&anthropic(&[Block::Text(&"x".repeat(33 << 20))], "end_turn")), 1000),
+        ("in one piece", Act::json(&body), 1000),
+    ] {
+        let (came, server) = asked(vec![act, hello()]);
+        let error = came.error();
+        assert!(
+            error.contains("exceeds 32 MiB") || error.contains("exceeds 33554432 bytes in one event"),
+            "{name}: {error}"
+        );
+        assert_eq!((server.asked().len(), came.booked().1), (1, output), "{name}");
+    }
+}
+
+#[test]
+fn ten_million_bytes_of_arguments_pass_in_pieces_of_any_size() {
+    let arguments = json!({ "text": "\"x\n".repeat(2 << 20) }).to_string();
+    assert!(arguments.len() > 10_000_000);
+    let mut events = anthropic(&[Block::Call("ls", "")], "tool_use");
+    let delta = events.remove(2);
+    let letters: Vec<char> = arguments.chars().collect();
+    for (at, piece) in letters.chunks(4000).enumerate() {
+        let mut event = delta.clone();
+        event["delta"]["partial_json"] = piece.iter().collect::<String>().into();
+        events.insert(2 + at, event);
+    }
+    let (came, _server) = asked(vec![Act::events(&events)]);
+    let answer = came.result.expect("an answer");
+    let call = answer.reply.calls().next().expect("a call");
+    assert!(matches!(&call.arguments, Arguments::Object(read) if read["text"].as_str().map(str::len) == Some(6 << 20)));
+}
+
+#[test]
+fn what_is_no_provider_is_called_so_and_asked_once() {
+    let page = "<!doctype html><title>Welcome</title>";
+    let html = |kind: &str| Act::refusal(200, page).header("content-type", kind);
+    let plain = |text: &str| Act::refusal(200, text).header("content-type", "text/plain");
+    let whole = json!({ "object": "chat.completion", "choices": [{ "message": { "content": "hi" } }] });
+    let rows = [
+        (
+            "page",
+            html("text/html; charset=utf-8"),
+            "answers HTML, not Anthropic's Messages: is `base-url` right; is `/v1` missing",
+        ),
+        ("page that does not say so", html("text/event-stream"), "it answers HTML, not Anthropic's Messages"),
+        ("words", plain("It works!"), "it answers \"It works!\", not Anthropic's Messages"),
+        ("JSON", Act::json(&json!({ "status": "ok" })), "it answers \"{\\\"status\\\":\\\"ok\\\"}\", not Anthropic's"),
+        (
+            "another's stream",
+            Act::events(&chat(&[Block::Text("hi")], "stop")),
+            "it answers as OpenAI's Chat Completions do, not Anthropic's Messages: are `provider` and `base-url` right?",
+        ),
+        ("another's answer", Act::json(&whole), "it answers as OpenAI's Chat Completions do"),
+    ];
+    for (name, act, words) in rows {
+        let (came, server) = asked(vec![act, hello()]);
+        assert!(came.error().contains(words), "{name}: {}", came.error());
+        assert_eq!((server.asked().len(), came.shown.len()), (1, 0), "{name}");
+    }
+    let (came, server) = asked(vec![html("text/html"), hello()]);
+    assert_eq!((came.booked(), server.asked().len()), ((0, 0), 1), "no model was asked");
+}
+
+#[test]
+fn what_nobody_counted_is_marked() {
+    let counted = |came: &Came| {
+        let RunEvent::ModelCalled { counted, .. } = &came.told else { panic!("{:?}", came.told) };
+        *counted
+    };
+    let mut silent = anthropic(&[Block::Text("hello")], "end_turn");
+    silent.iter_mut().for_each(|event| {
+        event.as_object_mut().expect("an event").remove("usage");
+        event.get_mut("message").and_then(serde_json::Value::as_object_mut).map(|message| message.remove("usage"));
+    });
+    let (came, _server) = asked(vec![Act::events(&silent)]);
+    assert_eq!((came.text().as_str(), counted(&came), came.booked().1), ("hello", Counted::AtMost, 1000));
+    let (came, _server) = asked(vec![hello()]);
+    assert_eq!(counted(&came), Counted::Said);
+    let (came, _server) = asked(vec![hello().cut_after(3), hello()]);
+    assert_eq!((came.text().as_str(), counted(&came)), ("hello", Counted::AtMost), "what broke off is not known");
 }

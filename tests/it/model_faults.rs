@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use swarm_tests::model_server::anthropic;
+use swarm_tests::model_server::{anthropic, chat};
 use swarm_tests::{Act, Block, ModelServer, Repository, Swarm};
 
 /// The key of every test.
@@ -130,22 +130,144 @@ fn a_key_that_an_answer_repeats_reaches_nobody() {
     assert!(holding_the_key(&tape).contains("control"), "the control: what is there is found");
 }
 
-#[test]
-fn a_program_is_passed_no_key_either() {
-    let (front, back) = KEY.split_at(12);
-    let server = ModelServer::acting(vec![spells(&format!("your key is {front}"), back).dripping()]);
-    let repository = house(&entry("main", "anthropic", &server.url(), ""));
-    let body = r#"{"model": "main", "max_tokens": 9, "stream": true, "messages": []}"#;
+/// A task that asks `main` once by HTTP, with this body.
+fn asking(body: &str) -> String {
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/${{ANTHROPIC_BASE_URL##*:}}\n\
          printf 'POST /v1/messages HTTP/1.1\\r\\nHost: x\\r\\nx-api-key: %s\\r\\nContent-Length: {}\\r\\nConnection: close\\r\\n\\r\\n%s' \
          $ANTHROPIC_API_KEY '{body}' >&3\ncat <&3 | tee k",
         body.len()
     );
-    let plan = format!("[tasks.a]\nmodels = ['main']\nshell = ['bash', '-eu', '-c']\nrun = '''{script}'''\n");
-    let ended = run(&repository, &plan).exits(0);
+    format!("[tasks.a]\nmodels = ['main']\nshell = ['bash', '-eu', '-c']\nrun = '''{script}'''\n")
+}
+
+#[test]
+fn a_program_is_passed_no_key_either() {
+    let (front, back) = KEY.split_at(12);
+    let server = ModelServer::acting(vec![spells(&format!("your key is {front}"), back).dripping()]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let body = r#"{"model": "main", "max_tokens": 9, "stream": true, "messages": []}"#;
+    let ended = run(&repository, &asking(body)).exits(0);
     let said = logs(&repository, "a");
     says(&said, &["your key is ***", "message_stop"]);
     assert!(!format!("{said}{ended}").contains(back), "{said}");
     assert_eq!(holding_the_key(&repository.path()), "");
+}
+
+#[test]
+fn a_model_that_is_down_is_told_once_and_the_run_goes_on_with_another() {
+    let main = ModelServer::acting(vec![Act::refusal(404, r#"{"error": {"message": "no such model"}}"#)]);
+    let spare = ModelServer::acting(vec![looks(), looks(), done()]);
+    let first = entry("main", "anthropic", &main.url(), "fallbacks = ['spare']");
+    let repository = house(&format!("{first}{}", entry("spare", "anthropic", &spare.url(), "")));
+    let ended = run(&repository, AGENT).exits(0);
+    assert_eq!((main.asked().len(), spare.asked().len()), (1, 3), "{ended}");
+    let down = ended.events_of("model-down");
+    assert_eq!(
+        (down.len(), &down[0]["model"], &down[0]["instead"]),
+        (1, &json!("anthropic/main-1"), &json!("anthropic/spare-1"))
+    );
+    says(&ended.err, &["note: anthropic/main-1 is down until ", "anthropic/spare-1 is asked instead: no such model"]);
+    let log = logs(&repository, "a");
+    assert_eq!(log.matches("anthropic/main-1 is down, anthropic/spare-1 is asked instead").count(), 1, "{log}");
+}
+
+#[test]
+fn a_page_in_a_models_place_is_called_one_and_what_nobody_counted_is_marked() {
+    let page = Act::refusal(200, "<html>Welcome</html>").header("content-type", "text/html");
+    let server = ModelServer::acting(vec![page.clone(), page]);
+    let repository = house(&entry("main", "openai", &server.url(), ""));
+    let ended = run(&repository, AGENT).exits(1);
+    let status = Swarm::new(&repository, &["status"]).exits(0).out;
+    says(&status, &["answers HTML, not OpenAI's Chat Completions: is `base-url` right; is `/v1` missing at its end?"]);
+    assert_eq!(server.asked().len(), 1, "{ended}");
+    let mut silent = chat(&[Block::Call("finish", r#"{"status": "done", "summary": "x"}"#)], "tool_calls");
+    silent.pop();
+    let server = ModelServer::acting(vec![Act::events(&silent)]);
+    let repository = house(&entry("main", "openai", &server.url(), ""));
+    let ended = run(&repository, AGENT).exits(0);
+    says(&ended.err, &["1 call estimated"]);
+    says(&Swarm::new(&repository, &["status"]).exits(0).out, &["1 call estimated"]);
+    assert_eq!(ended.events_of("model-called")[0]["counted"], json!("at-most"));
+}
+
+#[test]
+fn what_is_kept_for_an_hour_is_booked_at_its_price() {
+    let mut events = anthropic(&[Block::Text("hi")], "end_turn");
+    let usage = json!({ "input_tokens": 10, "output_tokens": 1, "cache_creation_input_tokens": 100,
+        "cache_creation": { "ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 60 } });
+    let delta = events.len() - 2;
+    events[delta]["usage"] = usage.clone();
+    let said = Act::events(&events);
+    events[delta]["usage"].as_object_mut().expect("usage").remove("cache_creation");
+    let unsaid = Act::events(&events);
+    let prices = "prices = { input = 1, output = 1, cache-write = 1.25 }";
+    let body = |control: &str| {
+        format!(
+            r#"{{"model": "main", "max_tokens": 9, "stream": true, "system": [{{"type": "text", "text": "s", "cache_control": {control}}}], "messages": []}}"#
+        )
+    };
+    let hour = r#"{"type": "ephemeral", "ttl": "1h"}"#;
+    for (act, control, prices, write) in [
+        (said.clone(), hour, prices.to_owned(), 40 * 1250 + 60 * 2000),
+        (unsaid.clone(), hour, prices.to_owned(), 100 * 2000),
+        (unsaid, r#"{"type": "ephemeral"}"#, prices.to_owned(), 100 * 1250),
+        (said, hour, prices.replace(" }", ", cache-write-1h = 3 }"), 40 * 1250 + 60 * 3000),
+    ] {
+        let server = ModelServer::acting(vec![act]);
+        let repository = house(&entry("main", "anthropic", &server.url(), &prices));
+        let ended = run(&repository, &asking(&body(control))).exits(0);
+        assert_eq!(ended.events_of("model-called")[0]["cost-nano-usd"], json!(11 * 1000 + write), "{prices}");
+        assert!(server.asked()[0].text.contains(control.split('"').next_back().unwrap_or_default()));
+    }
+}
+
+#[test]
+fn a_budget_too_small_for_one_call_fails_what_asks_and_nothing_else() {
+    for (whose, run_budget, task_budget, place) in [
+        ("run", "[budget]\ntokens = 500\n", "", "raise `tokens` of [budget] (or --budget-tokens)"),
+        ("task", "", "budget.tokens = 500\n", "raise `budget.tokens` of [tasks.a]"),
+        ("attempt", "", "budget.attempt.tokens = 500\n", "raise `budget.attempt.tokens` of [tasks.a]"),
+    ] {
+        let server = ModelServer::acting(vec![done()]);
+        let repository = house(&entry("main", "anthropic", &server.url(), ""));
+        let plan = format!("{run_budget}{AGENT}{task_budget}[tasks.b]\nrun = 'echo b > b.txt'\n");
+        let ended = run(&repository, &plan).exits(1);
+        assert_eq!((ended.result("a").as_str(), ended.fate("b").as_str()), ("failed", "landed"), "{ended}");
+        assert_eq!(server.asked().len(), 0);
+        let words = [&*format!("the budget of the {whose} is too small for one call"), "16384 of its answer", place];
+        let status = Swarm::new(&repository, &["status"]).exits(0).out;
+        says(&ended.err, &words);
+        says(&status, &words);
+    }
+}
+
+#[test]
+fn what_no_two_runs_have_in_common_does_not_keep_an_agent_from_its_recording() {
+    let script = "date +%s%N; date; mktemp -d; echo in $SWARM_RUN; pwd; cat a.txt";
+    let bash = |script: &str| {
+        Act::events(&anthropic(&[Block::Call("bash", &json!({ "script": script }).to_string())], "tool_use"))
+    };
+    let server = ModelServer::acting(vec![bash(script), bash("date +%N"), done()]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let tape = repository.beside("tape").display().to_string();
+    let plan = |prompt: &str| format!("[tasks.a]\nagent = {{ prompt = '{prompt}', model = 'main' }}\nwrites = []\n");
+    let again = |prompt: &str| run(&repository, &plan(prompt)).args(&["--replay", &tape, "--into", "again"]).end();
+    run(&repository, &plan("look at 12 files")).args(&["--record", &tape]).exits(0);
+    assert_eq!(server.asked().len(), 3);
+    for _ in 0..2 {
+        let replayed = again("look at 12 files");
+        assert_eq!((replayed.code, replayed.result("a").as_str()), (0, "succeeded"), "{replayed}");
+        says(&replayed.err, &["3 replayed"]);
+    }
+    for other in ["look at 13 files", "look at 12 files, once"] {
+        let refused = again(other);
+        assert_eq!(refused.code, 1, "{refused}");
+        says(&refused.err, &["no recording in ", "differs at /messages/0/content/0/text"]);
+    }
+    // What a file of the tree says is no accident: another content is another question.
+    repository.write("a.txt", "another\n");
+    repository.commit_all("another content");
+    says(&again("look at 12 files").err, &["no recording in "]);
+    assert_eq!(server.asked().len(), 3, "nobody was called");
 }

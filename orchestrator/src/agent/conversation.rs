@@ -105,11 +105,8 @@ impl Shown {
             }
             Delta::Call { name } => ear.line(&format!("● {name}")),
             Delta::Thinking(_) => {}
-            Delta::Waits(wait) => {
-                let text = words::waits(&wait);
-                ear.log(&format!("\n── {text} ──\n"));
-                ear.line(&text);
-            }
+            Delta::Waits(wait) => said(&words::waits(&wait), ear),
+            Delta::Said(text) => said(&sanitize::name(&text), ear),
             Delta::Restarted => ear.log(&std::mem::take(self).broken_off()),
             Delta::Again { why, wait } => {
                 let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -145,6 +142,12 @@ impl Shown {
     fn broken_off(self) -> String {
         if self.text.is_empty() { String::new() } else { "\n── the answer broke off ──\n".to_owned() }
     }
+}
+
+/// Shows what happened to a call.
+fn said(text: &str, ear: &dyn Ear) {
+    ear.log(&format!("\n── {text} ──\n"));
+    ear.line(text);
 }
 
 /// What a conversation came to.

@@ -12,7 +12,8 @@ use swarm_protocol::Ended;
 use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
-    AttemptEnd, CallOutcome, ChangeSummary, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance, RunEvent,
+    AttemptEnd, CallOutcome, ChangeSummary, Counted, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance,
+    RunEvent,
 };
 use crate::ids::Attempt;
 use crate::journal::Spending;
@@ -434,6 +435,7 @@ fn abandoned(asked: &RunEvent) -> Option<RunEvent> {
         model,
         usage,
         cost_nano_usd,
+        counted: Counted::AtMost,
         duration_ms: 0,
         tries,
         outcome,

@@ -19,6 +19,24 @@ pub enum CallOutcome {
     Abandoned,
 }
 
+/// Whether a provider said what a call took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Counted {
+    /// All of it.
+    #[default]
+    Said,
+    /// Not all, or it broke off: the most is counted that it can have been.
+    AtMost,
+}
+
+impl Counted {
+    /// Whether all of it was said.
+    pub fn is_said(&self) -> bool {
+        *self == Counted::Said
+    }
+}
+
 /// What a call of a model waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -2,7 +2,7 @@
 
 use swarm_protocol::chat::Usage;
 
-use crate::event::{CallOutcome, RunEvent};
+use crate::event::{CallOutcome, Counted, RunEvent};
 use crate::model::broker::accounts::Spent;
 use crate::model::budget::{Amount, NanoUsd, tokens_of};
 
@@ -29,6 +29,8 @@ pub struct Spending {
     pub cost: NanoUsd,
     /// Calls of which something has no price.
     pub unpriced: u64,
+    /// Calls of which something is counted at the most that it can be: nobody said what it took.
+    pub estimated: u64,
     /// Milliseconds of waiting for models, summed over calls.
     pub time_ms: u64,
 }
@@ -36,8 +38,10 @@ pub struct Spending {
 impl Spending {
     /// Counts a call; other events change nothing.
     pub fn count(&mut self, event: &RunEvent) {
-        let RunEvent::ModelCalled { usage, cost_nano_usd, duration_ms, tries, outcome, .. } = event else { return };
-        let Usage { input, cache_read, cache_write, output } = *usage;
+        let RunEvent::ModelCalled { usage, cost_nano_usd, counted, duration_ms, tries, outcome, .. } = event else {
+            return;
+        };
+        let Usage { input, cache_read, cache_write, output, .. } = *usage;
         let is = |is: bool| u64::from(is);
         self.add(&Spending {
             calls: 1,
@@ -50,6 +54,7 @@ impl Spending {
             output: output.unwrap_or(0),
             cost: NanoUsd(cost_nano_usd.unwrap_or(0)),
             unpriced: is(cost_nano_usd.is_none()),
+            estimated: is(*counted == Counted::AtMost),
             time_ms: *duration_ms,
         });
     }
@@ -67,6 +72,7 @@ impl Spending {
             (&mut self.output, other.output),
             (&mut self.cost.0, other.cost.0),
             (&mut self.unpriced, other.unpriced),
+            (&mut self.estimated, other.estimated),
             (&mut self.time_ms, other.time_ms),
         ];
         sums.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
@@ -81,7 +87,8 @@ impl Spending {
     /// As the budget counts it.
     pub fn spent(&self) -> Spent {
         let (input, cache_read) = (Some(self.input), Some(self.cache_read));
-        let usage = Usage { input, cache_read, cache_write: Some(self.cache_write), output: Some(self.output) };
+        let (cache_write, output) = (Some(self.cache_write), Some(self.output));
+        let usage = Usage { input, cache_read, cache_write, output, ..Usage::default() };
         Spent { amount: Amount { tokens: tokens_of(&usage), usd: self.cost }, time_ms: self.time_ms }
     }
 }
@@ -100,8 +107,9 @@ mod tests {
             attempt: Attempt(1),
             asked: "main".to_owned(),
             model: "ollama/m".to_owned(),
-            usage: Usage { input: Some(10), cache_read: Some(30), cache_write: None, output: Some(5) },
+            usage: Usage { input: Some(10), cache_read: Some(30), output: Some(5), ..Usage::default() },
             cost_nano_usd,
+            counted: Counted::Said,
             duration_ms: 7,
             tries: 3,
             outcome,

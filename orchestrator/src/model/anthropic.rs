@@ -97,6 +97,13 @@ impl Stream {
         draft::reply(content, stop, self.usage)
     }
 
+    /// What it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        let block =
+            |block: &Block| draft::weight(&block.start) + block.text.len() + block.json.len() + block.signature.len();
+        self.blocks.values().map(block).sum()
+    }
+
     /// Counts are totals of the whole message: a later one replaces an earlier one.
     fn take_usage(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage else { return };
@@ -104,6 +111,7 @@ impl Stream {
         count(&mut self.usage.output, usage.get("output_tokens"));
         count(&mut self.usage.cache_read, usage.get("cache_read_input_tokens"));
         count(&mut self.usage.cache_write, usage.get("cache_creation_input_tokens"));
+        count(&mut self.usage.cache_write_long, usage.pointer("/cache_creation/ephemeral_1h_input_tokens"));
     }
 }
 

@@ -34,24 +34,54 @@ pub struct Prices {
     pub cache_read: u64,
     /// Of the request, written to the provider's cache.
     pub cache_write: u64,
+    /// Of the request, written to the provider's cache for an hour.
+    pub cache_write_long: u64,
+    /// Which of the two counts where the provider does not say how long it keeps what was written.
+    pub cache_life: CacheLife,
+}
+
+/// How long a provider keeps what is written to its cache, as far as a request asks for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheLife {
+    /// As long as is usual.
+    #[default]
+    Usual,
+    /// Some of it for an hour.
+    Hour,
 }
 
 impl Prices {
+    /// The same for a request that has a part of it kept for an hour.
+    pub fn for_an_hour(self) -> Prices {
+        Prices { cache_life: CacheLife::Hour, ..self }
+    }
+
     /// What an answer cost.
     pub fn cost(&self, usage: &Usage) -> NanoUsd {
         let of = |tokens: Option<u64>, price: u64| tokens.unwrap_or(0).saturating_mul(price);
+        let long = match self.cache_life {
+            CacheLife::Usual => usage.cache_write_long,
+            CacheLife::Hour => usage.cache_write_long.or(usage.cache_write),
+        };
+        let long = long.map(|long| long.min(usage.cache_write.unwrap_or(0)));
+        let usual = usage.cache_write.map(|all| all.saturating_sub(long.unwrap_or(0)));
         let all = [
             of(usage.input, self.input),
             of(usage.output, self.output),
             of(usage.cache_read, self.cache_read),
-            of(usage.cache_write, self.cache_write),
+            of(usual, self.cache_write),
+            of(long, self.cache_write_long),
         ];
         NanoUsd(all.into_iter().fold(0, u64::saturating_add))
     }
 
     /// The most that a call can cost: nothing of it comes from a cache, all of it goes into one.
     pub fn at_most(&self, tokens: Tokens) -> NanoUsd {
-        let input = tokens.input.saturating_mul(self.input.max(self.cache_write));
+        let cached = match self.cache_life {
+            CacheLife::Usual => self.cache_write,
+            CacheLife::Hour => self.cache_write.max(self.cache_write_long),
+        };
+        let input = tokens.input.saturating_mul(self.input.max(cached));
         NanoUsd(input.saturating_add(tokens.output.saturating_mul(self.output)))
     }
 }
@@ -165,6 +195,15 @@ impl Exhausted {
             | Exhausted::Usd { account, .. }
             | Exhausted::Time { account, .. }
             | Exhausted::Unpriced { account } => account,
+        }
+    }
+
+    /// Whether the account could not pay for the call even if nothing had been spent of it.
+    pub fn is_for_ever(&self) -> bool {
+        match *self {
+            Exhausted::Tokens { limit, asked, .. } => asked > limit,
+            Exhausted::Usd { limit, asked, .. } => asked > limit,
+            Exhausted::Time { .. } | Exhausted::Unpriced { .. } => false,
         }
     }
 
@@ -316,7 +355,14 @@ mod tests {
 
     use super::*;
 
-    const PRICES: Prices = Prices { input: 3000, output: 15000, cache_read: 300, cache_write: 3750 };
+    const PRICES: Prices = Prices {
+        input: 3000,
+        output: 15000,
+        cache_read: 300,
+        cache_write: 3750,
+        cache_write_long: 6000,
+        cache_life: CacheLife::Usual,
+    };
 
     fn tokens(input: u64, output: u64) -> Tokens {
         Tokens { input, output }
@@ -344,9 +390,21 @@ mod tests {
         assert!(matches!(ledger.reserve(run, tokens(1, 1), None, 0), Err(Exhausted::Unpriced { .. })));
         assert!(matches!(ledger.reserve(run, tokens(1000, 1000), Some(&PRICES), 0), Err(Exhausted::Usd { .. })));
         let held = ledger.reserve(run, tokens(1000, 100), Some(&PRICES), 0).unwrap();
-        let usage = Usage { input: Some(500), cache_read: Some(500), output: Some(100), cache_write: None };
+        let usage = Usage { input: Some(500), cache_read: Some(500), output: Some(100), ..Usage::default() };
         let cost = ledger.settle(held, Some(&usage), Some(&PRICES), 0).unwrap();
         assert_eq!(cost, NanoUsd(500 * 3000 + 500 * 300 + 100 * 15000));
+    }
+
+    #[test]
+    fn what_is_kept_for_an_hour_costs_what_that_costs() {
+        let usage = |long| Usage { cache_write: Some(100), cache_write_long: long, ..Usage::default() };
+        assert_eq!(PRICES.cost(&usage(Some(40))), NanoUsd(60 * 3750 + 40 * 6000));
+        assert_eq!(PRICES.cost(&usage(None)), NanoUsd(100 * 3750));
+        let hour = PRICES.for_an_hour();
+        assert_eq!(hour.cost(&usage(Some(40))), NanoUsd(60 * 3750 + 40 * 6000));
+        assert_eq!(hour.cost(&usage(None)), NanoUsd(100 * 6000), "where nobody says");
+        assert_eq!(hour.cost(&usage(Some(900))), NanoUsd(100 * 6000));
+        assert_eq!((PRICES.at_most(tokens(2, 0)), hour.at_most(tokens(2, 0))), (NanoUsd(7500), NanoUsd(12_000)));
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Stream {
         self.ended = true;
     }
 
+    /// What it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        draft::weight_of(&self.content) + self.calls.iter().map(|(_, call)| call.arguments.len()).sum::<usize>()
+    }
+
     /// Some servers leave `[DONE]` out, none leaves the reason out: an end without both was cut off.
     pub fn finish(mut self) -> Result<Reply, DecodeError> {
         let Some(finish) = self.finish.take() else { return Err(DecodeError::Truncated) };

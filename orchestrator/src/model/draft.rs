@@ -113,6 +113,34 @@ pub fn push_thinking(content: &mut Vec<AssistantPart>, more: &str) {
     }
 }
 
+/// What a value takes in memory, roughly, in bytes.
+pub fn weight(value: &Value) -> usize {
+    let inside: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inside
+}
+
+/// The same of parts.
+pub fn weight_of(parts: &[AssistantPart]) -> usize {
+    let proof = |proof: &Option<Value>| proof.as_ref().map_or(0, weight);
+    let one = |part: &AssistantPart| match part {
+        AssistantPart::Text { text, proof: it } | AssistantPart::Thinking { text, proof: it } => text.len() + proof(it),
+        AssistantPart::Opaque { item, .. } => weight(item),
+        AssistantPart::Call(call) => {
+            proof(&call.proof)
+                + match &call.arguments {
+                    Arguments::Object(object) => object.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+                    Arguments::Broken { text, .. } => text.len(),
+                }
+        }
+    };
+    parts.iter().map(one).sum()
+}
+
 /// The text behind a pointer, empty when there is none.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

@@ -57,6 +57,8 @@ pub enum Class {
     TooLong,
     /// This model has no answer to it, whatever the reason: never again there; another may have one.
     NotHere,
+    /// What answers there is no provider of this kind: never again.
+    Foreign,
     /// The request is wrong: never again.
     Invalid,
 }
@@ -67,7 +69,13 @@ impl Class {
         match self {
             Class::RateLimited { wait } | Class::Overloaded { wait } | Class::Transient { wait } => Some(wait),
             Class::Nameless => Some(None),
-            Class::Spent | Class::Key | Class::UnknownModel | Class::TooLong | Class::NotHere | Class::Invalid => None,
+            Class::Spent
+            | Class::Key
+            | Class::UnknownModel
+            | Class::TooLong
+            | Class::NotHere
+            | Class::Foreign
+            | Class::Invalid => None,
         }
     }
 }

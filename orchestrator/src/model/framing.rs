@@ -8,8 +8,10 @@
 
 use super::DecodeError;
 
-/// The longest event that is read, in bytes: arguments of 10 MB, every byte escaped to two, fit twice.
-const EVENT_BYTES_MAX: usize = 48 << 20;
+/// The longest event that is read, in bytes: arguments of 10 MB, every byte escaped to three, fit.
+const EVENT_BYTES_MAX: usize = super::ANSWER_BYTES_MAX;
+/// How much of the beginning is kept, in bytes, to say what it was when it was no stream.
+const BEGINS_BYTES_MAX: usize = 256;
 
 /// How a stream is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +33,21 @@ pub struct Lines {
     /// The last byte was CR: an LF that follows belongs to it.
     after_cr: bool,
     at_start: bool,
+    /// How the stream begins.
+    begins: Vec<u8>,
 }
 
 impl Lines {
     /// Nothing read yet.
     pub fn new(framing: Framing) -> Self {
-        Lines { framing, line: Vec::new(), data: None, after_cr: false, at_start: true }
+        Lines { framing, line: Vec::new(), data: None, after_cr: false, at_start: true, begins: Vec::new() }
     }
 
     /// Takes the next bytes and gives the data of all events that they complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
         let mut events = Vec::new();
+        let more = bytes.len().min(BEGINS_BYTES_MAX.saturating_sub(self.begins.len()));
+        self.begins.extend_from_slice(&bytes[..more]);
         let mut rest = bytes;
         while !rest.is_empty() {
             if std::mem::take(&mut self.after_cr) && rest[0] == b'\n' {
@@ -70,6 +76,18 @@ impl Lines {
         // Half a last line is a stream that was cut off: what it is missing shows at the end of the answer.
         let last = whole.or_else(|| self.data.take());
         Ok(last.filter(|data| data.trim() == "[DONE]" || serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok()))
+    }
+
+    /// How a stream begins that is none of this kind; `None` where it may be one that was cut off.
+    pub fn is_none_of_its(&self) -> Option<String> {
+        let begins = String::from_utf8_lossy(&self.begins);
+        let begins = begins.trim_start_matches('\u{feff}').trim();
+        let words: &[&str] = match self.framing {
+            Framing::Events => &[":", "data", "event", "id", "retry", "{", "["],
+            Framing::JsonLines => &["{"],
+        };
+        let may_be = |word: &&str| begins.starts_with(*word) || word.starts_with(begins);
+        (!words.iter().any(may_be)).then(|| begins.to_owned())
     }
 
     fn line(&mut self, line: &[u8]) -> Result<Option<String>, DecodeError> {

@@ -59,6 +59,11 @@ impl Stream {
         Ok(())
     }
 
+    /// What it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        draft::weight_of(&self.content) + self.pieces.as_ref().map_or(0, |pieces| draft::weight(&pieces.arguments))
+    }
+
     pub fn finish(mut self) -> Result<Reply, DecodeError> {
         let Some(stop) = self.finish.take() else { return Err(DecodeError::Truncated) };
         match self.pieces.take() {

@@ -17,12 +17,16 @@ mod chat;
 mod draft;
 /// What a refused call means: wait, try again, or never.
 pub mod failure;
+/// Answers that are none.
+mod foreign;
 /// Streams cut into events: server-sent events, and JSON lines.
 mod framing;
 /// Google's `generateContent`.
 mod gemini;
 /// How many calls go to a provider at a time.
 pub mod governor;
+/// Which models do not answer.
+pub mod health;
 /// Ollama's own chat.
 mod ollama;
 /// OpenAI's Responses.
@@ -37,6 +41,12 @@ use swarm_protocol::chat::{AssistantPart, Dialect, Message, ModelRequest, Reply,
 use crate::event::ModelWait;
 use failure::Failure;
 use framing::{Framing, Lines};
+
+/// The most that an answer may hold once it is decoded, and the longest that comes in one piece, in bytes: three times the
+/// 10 MB of arguments that the largest files need. The events that it comes in may be longer together: they are not kept.
+pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// How much of an answer comes until it is weighed once more, in bytes.
+const WEIGHED_EVERY_BYTES: usize = 1 << 20;
 
 /// News of an answer while it arrives, for people who watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +64,8 @@ pub enum Delta {
     Restarted,
     /// The model is asked later.
     Waits(ModelWait),
+    /// What happened to the call, for people; without any key.
+    Said(String),
     /// There was no answer; it is asked for again.
     Again {
         /// Why there was none, for people, without any key.
@@ -72,6 +84,9 @@ pub enum DecodeError {
     /// The provider reports a failure inside of the answer.
     #[error("{0}")]
     Failed(Failure),
+    /// What answers is no provider of this kind; for people.
+    #[error("{0}")]
+    Foreign(String),
     /// More than is ever read.
     #[error("the answer exceeds {max} {what}")]
     TooLarge {
@@ -88,8 +103,23 @@ pub enum DecodeError {
 /// Turns one streamed answer into a [`Reply`].
 #[derive(Debug)]
 pub struct Decoder {
+    dialect: Dialect,
     lines: Lines,
     answer: Answer,
+    /// Bytes that came since the answer was weighed.
+    unweighed: usize,
+    heard: HeardOf,
+}
+
+/// What was heard of an answer until now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeardOf {
+    /// No event.
+    Nothing,
+    /// Events, and none of this provider's.
+    Others,
+    /// At least one event of this provider's.
+    Its,
 }
 
 #[derive(Debug)]
@@ -111,7 +141,7 @@ impl Decoder {
             Dialect::Gemini => (Framing::Events, Answer::Gemini(gemini::Stream::default())),
             Dialect::Ollama => (Framing::JsonLines, Answer::Ollama(ollama::Stream::default())),
         };
-        Decoder { lines: Lines::new(framing), answer }
+        Decoder { dialect, lines: Lines::new(framing), answer, unweighed: 0, heard: HeardOf::Nothing }
     }
 
     /// Takes the next bytes, cut anywhere.
@@ -122,6 +152,11 @@ impl Decoder {
         let mut deltas = Vec::new();
         for event in self.lines.feed(bytes)? {
             self.event(&event, &mut deltas)?;
+        }
+        self.unweighed += bytes.len();
+        if self.unweighed >= WEIGHED_EVERY_BYTES {
+            self.unweighed = 0;
+            self.weigh()?;
         }
         Ok(deltas)
     }
@@ -134,13 +169,38 @@ impl Decoder {
         if let Some(event) = self.lines.rest()? {
             self.event(&event, &mut Vec::new())?;
         }
-        match self.answer {
+        self.weigh()?;
+        let reply = match self.answer {
             Answer::Anthropic(stream) => stream.finish(),
             Answer::Chat(stream) => stream.finish(),
             Answer::Responses(stream) => stream.finish(),
             Answer::Gemini(stream) => stream.finish(),
             Answer::Ollama(stream) => stream.finish(),
+        };
+        match (reply, self.heard, self.lines.is_none_of_its()) {
+            (Err(DecodeError::Truncated), HeardOf::Nothing, Some(begins)) => {
+                Err(DecodeError::Foreign(foreign::text(self.dialect, &begins)))
+            }
+            (Err(DecodeError::Truncated), HeardOf::Others, _) => {
+                Err(DecodeError::Foreign(foreign::text(self.dialect, "events of another kind")))
+            }
+            (reply, _, _) => reply,
         }
+    }
+
+    /// An answer that is too large is not kept.
+    fn weigh(&self) -> Result<(), DecodeError> {
+        let weight = match &self.answer {
+            Answer::Anthropic(stream) => stream.weight(),
+            Answer::Chat(stream) => stream.weight(),
+            Answer::Responses(stream) => stream.weight(),
+            Answer::Gemini(stream) => stream.weight(),
+            Answer::Ollama(stream) => stream.weight(),
+        };
+        if weight > ANSWER_BYTES_MAX {
+            return Err(DecodeError::TooLarge { what: "MiB", max: ANSWER_BYTES_MAX >> 20 });
+        }
+        Ok(())
     }
 
     fn event(&mut self, data: &str, deltas: &mut Vec<Delta>) -> Result<(), DecodeError> {
@@ -154,6 +214,12 @@ impl Decoder {
             return Ok(());
         }
         let event: Value = serde_json::from_str(data).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        if self.heard != HeardOf::Its {
+            if let Some(why) = foreign::of_another(self.dialect, &event) {
+                return Err(DecodeError::Foreign(why));
+            }
+            self.heard = if foreign::fits(self.dialect, &event) { HeardOf::Its } else { HeardOf::Others };
+        }
         match &mut self.answer {
             Answer::Anthropic(stream) => stream.event(event, deltas),
             Answer::Chat(stream) => stream.event(&event, deltas),
@@ -170,6 +236,9 @@ impl Decoder {
 /// All of [`DecodeError`].
 pub fn decode_whole(dialect: Dialect, body: &[u8]) -> Result<Reply, DecodeError> {
     let body: Value = serde_json::from_slice(body).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    if let Some(why) = foreign::of_another(dialect, &body).or_else(|| foreign::of_nobody(dialect, &body)) {
+        return Err(DecodeError::Foreign(why));
+    }
     match dialect {
         Dialect::Anthropic => anthropic::whole(body),
         Dialect::OpenaiChat => chat::whole(&body),

@@ -61,6 +61,11 @@ impl Stream {
         Ok(())
     }
 
+    /// What it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        draft::weight_of(&self.content) + self.calls.iter().map(|call| call.arguments.len()).sum::<usize>()
+    }
+
     pub fn finish(mut self) -> Result<Reply, DecodeError> {
         let Some(stop) = self.end else { return Err(DecodeError::Truncated) };
         for (position, call) in self.calls.into_iter().enumerate() {

@@ -54,6 +54,11 @@ impl Stream {
         Ok(())
     }
 
+    /// What it holds, in bytes.
+    pub fn weight(&self) -> usize {
+        self.items.values().chain(&self.end).map(draft::weight).sum()
+    }
+
     pub fn finish(self) -> Result<Reply, DecodeError> {
         let Some(mut end) = self.end else { return Err(DecodeError::Truncated) };
         // The last event may leave the items out, or be all there is.

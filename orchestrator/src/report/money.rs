@@ -22,12 +22,16 @@ pub fn tokens(count: u64) -> String {
     }
 }
 
-/// What it cost: `$0.0123`, `unpriced`, `$0.0123 and 2 calls unpriced`.
+/// What it cost: `$0.0123`, `unpriced`, `$0.0123 and 2 calls unpriced`, `$0.0123, 1 call estimated`.
 pub fn cost(spending: &Spending) -> String {
-    match spending.unpriced {
+    let cost = match spending.unpriced {
         0 => usd(spending.cost),
         all if all == spending.calls => "unpriced".to_owned(),
         some => format!("{} and {} unpriced", usd(spending.cost), super::words::count(some, "call")),
+    };
+    match spending.estimated {
+        0 => cost,
+        some => format!("{cost}, {} estimated", super::words::count(some, "call")),
     }
 }
 
@@ -74,7 +78,9 @@ mod tests {
         assert_eq!(spending(&some), "3 calls, 1.0k tokens in (80% cached), 9 out, $0.0200");
         some.unpriced = 1;
         assert_eq!(cost(&some), "$0.0200 and 1 call unpriced");
-        (some.unpriced, some.retries) = (3, 2);
+        some.estimated = 2;
+        assert_eq!(cost(&some), "$0.0200 and 1 call unpriced, 2 calls estimated");
+        (some.unpriced, some.estimated, some.retries) = (3, 0, 2);
         assert_eq!(spending(&some), "3 calls, 2 tried again, 1.0k tokens in (80% cached), 9 out, unpriced");
     }
 }

@@ -126,6 +126,7 @@ fn spending_json(spending: &Spending) -> serde_json::Value {
         "tokens-out": spending.output,
         "cost-usd": if spending.unpriced == spending.calls { None } else { Some(spending.cost.usd()) },
         "unpriced": spending.unpriced,
+        "estimated": spending.estimated,
         "time-ms": spending.time_ms,
     })
 }

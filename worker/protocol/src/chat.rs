@@ -224,6 +224,9 @@ pub struct Usage {
     pub cache_read: Option<u64>,
     /// Of the request, written to the provider's cache.
     pub cache_write: Option<u64>,
+    /// How much of that stays there for an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_long: Option<u64>,
     /// Of the answer, thinking included.
     pub output: Option<u64>,
 }

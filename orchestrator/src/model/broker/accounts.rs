@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Caller, Whose};
+use crate::event::Counted;
 use crate::ids::Attempt;
 use crate::model::budget::{AccountId, Amount, Exhausted, Ledger, Limit, NanoUsd, Prices, Reservation, Tokens};
 
@@ -62,6 +63,8 @@ pub struct Booked {
     pub cost: NanoUsd,
     /// Whether something of it has none.
     pub priced: Priced,
+    /// Whether its provider said all of it.
+    pub counted: Counted,
 }
 
 /// Whether all that was booked has a price.
@@ -78,7 +81,7 @@ pub enum Priced {
 pub type Receipt = Arc<Mutex<Booked>>;
 
 impl Booked {
-    fn add(&mut self, usage: &Usage, cost: Option<NanoUsd>) {
+    fn add(&mut self, usage: &Usage, cost: Option<NanoUsd>, counted: Counted) {
         let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (None, None) => None,
             (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
@@ -87,8 +90,10 @@ impl Booked {
             input: sum(self.usage.input, usage.input),
             cache_read: sum(self.usage.cache_read, usage.cache_read),
             cache_write: sum(self.usage.cache_write, usage.cache_write),
+            cache_write_long: sum(self.usage.cache_write_long, usage.cache_write_long),
             output: sum(self.usage.output, usage.output),
         };
+        self.counted = self.counted.max(counted);
         match cost {
             Some(cost) => self.cost.0 = self.cost.0.saturating_add(cost.0),
             None => self.priced = Priced::NotAll,
@@ -230,7 +235,7 @@ impl Held {
     /// What the call can cost at most, with all that was booked of its tries until now.
     pub fn at_most(&self) -> Booked {
         let mut booked = *self.receipt.lock().unwrap_or_else(PoisonError::into_inner);
-        booked.add(&self.worst, self.prices.as_ref().map(|prices| prices.cost(&self.worst)));
+        booked.add(&self.worst, self.prices.as_ref().map(|prices| prices.cost(&self.worst)), Counted::AtMost);
         booked
     }
 
@@ -242,11 +247,10 @@ impl Held {
 
     /// The call took this; counts that its provider does not give are booked as the most they can be.
     pub fn took(mut self, usage: &Usage) {
-        self.settle(Some(Usage {
-            input: usage.input.or(self.worst.input),
-            output: usage.output.or(self.worst.output),
-            ..*usage
-        }));
+        let is_said = usage.input.is_some() && usage.output.is_some();
+        let booked =
+            Usage { input: usage.input.or(self.worst.input), output: usage.output.or(self.worst.output), ..*usage };
+        self.settle(Some((booked, if is_said { Counted::Said } else { Counted::AtMost })));
     }
 
     /// The call was refused before it cost anything.
@@ -257,26 +261,26 @@ impl Held {
     /// The call broke off after so many bytes of an answer: its request is paid for, and what was said until then.
     pub fn broke_off(mut self, answer_bytes: u64) {
         let output = self.worst.output.map(|most| most.min(answer_bytes));
-        self.settle(Some(Usage { output, ..self.worst }));
+        self.settle(Some((Usage { output, ..self.worst }, Counted::AtMost)));
     }
 
-    fn settle(&mut self, usage: Option<Usage>) {
+    fn settle(&mut self, took: Option<(Usage, Counted)>) {
         let Some(reservation) = self.reservation.take() else { return };
         let now_ms = self.accounts.now_ms();
         let cost = {
             let mut books = self.accounts.books.lock().unwrap_or_else(PoisonError::into_inner);
-            books.ledger.settle(reservation, usage.as_ref(), self.prices.as_ref(), now_ms)
+            books.ledger.settle(reservation, took.as_ref().map(|(usage, _)| usage), self.prices.as_ref(), now_ms)
         };
         self.accounts.settled.notify_waiters();
-        if let Some(usage) = usage {
-            self.receipt.lock().unwrap_or_else(PoisonError::into_inner).add(&usage, cost);
+        if let Some((usage, counted)) = took {
+            self.receipt.lock().unwrap_or_else(PoisonError::into_inner).add(&usage, cost, counted);
         }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.settle(self.is_sent.then_some(self.worst));
+        self.settle(self.is_sent.then_some((self.worst, Counted::AtMost)));
     }
 }
 
@@ -340,7 +344,8 @@ mod tests {
     async fn an_answer_that_broke_off_is_paid_for_as_far_as_it_came() {
         let accounts = Arc::new(Accounts::new(&Budget::default(), &[TaskBudget::default()]));
         let receipt = Receipt::default();
-        let prices = Prices { input: 2, output: 3, cache_read: 0, cache_write: 0 };
+        let (input, output, cache_life) = (2, 3, crate::model::budget::CacheLife::Usual);
+        let prices = Prices { input, output, cache_read: 0, cache_write: 0, cache_write_long: 0, cache_life };
         accounts.reserve(&caller("a"), CALL, Some(prices), &receipt).await.unwrap().broke_off(7);
         accounts.reserve(&caller("a"), CALL, Some(prices), &receipt).await.unwrap().took_nothing();
         let booked = *receipt.lock().unwrap();

@@ -3,7 +3,7 @@
 //!
 //! A plan may come from anybody, and what it says about models happens outside of any cage: it chooses hosts that are told
 //! what workers see, variables whose values are sent there, programs that print keys. So a plan's entry reaches its provider's
-//! own place with the provider's own key, or this machine without any key; for all else a person has to say so.
+//! own place with the provider's own key and nothing else; for all else, this machine included, a person has to say so.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use swarm_plans::models::Origin;
 use swarm_plans::{KeySource, Model, Models, PriceList, Provider};
 use swarm_protocol::chat::Dialect;
 
-use crate::model::budget::{NanoUsd, Prices};
+use crate::model::budget::{CacheLife, NanoUsd, Prices};
 use crate::settings::PlanModels;
 
 /// How long a model may be silent, where nobody says otherwise.
@@ -162,6 +162,9 @@ fn prices(list: &PriceList) -> Prices {
         output: nano(list.output),
         cache_read: nano(list.cache_read.unwrap_or(list.input)),
         cache_write: nano(list.cache_write.unwrap_or(list.input)),
+        // Source: Anthropic, "Prompt caching", pricing.
+        cache_write_long: nano(list.cache_write_1h.unwrap_or(2.0 * list.input)),
+        cache_life: CacheLife::Usual,
     }
 }
 
@@ -235,6 +238,15 @@ mod tests {
             PlanModels::Bounded,
         );
         let prices = catalog.unwrap().chain("m")[0].prices;
-        assert_eq!(prices, Some(Prices { input: 3000, output: 15_000, cache_read: 300, cache_write: 3000 }));
+        let (cache_read, cache_write, cache_write_long) = (300, 3000, 6000);
+        let cache = Prices {
+            input: 3000,
+            output: 15_000,
+            cache_read,
+            cache_write,
+            cache_write_long,
+            cache_life: CacheLife::Usual,
+        };
+        assert_eq!(prices, Some(cache));
     }
 }

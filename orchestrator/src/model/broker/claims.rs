@@ -36,6 +36,24 @@ pub fn claim(dialect: Dialect, fields: &Fields) -> Result<Claim, String> {
     Ok(Claim { output, answers: answers.unwrap_or(1).max(1) })
 }
 
+/// Whether a request has the provider keep a part of it for an hour, which costs more than the five minutes that are usual.
+///
+/// Source: Anthropic, "Prompt caching", `cache_control.ttl`.
+pub fn keeps_for_an_hour(fields: &Fields) -> bool {
+    fn any(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(any),
+            Value::Object(map) => {
+                let ttl = map.get("cache_control").and_then(|control| control.get("ttl"));
+                ttl.is_some_and(|ttl| ttl != "5m") || map.values().any(any)
+            }
+            _ => false,
+        }
+    }
+    fields.get("cache_control").and_then(|control| control.get("ttl")).is_some_and(|ttl| ttl != "5m")
+        || fields.values().any(any)
+}
+
 /// Those that cost no more than the price that is known.
 const SERVICE_TIERS: &[&str] = &["auto", "default", "flex", "standard_only"];
 

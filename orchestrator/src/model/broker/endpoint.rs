@@ -234,7 +234,7 @@ fn meaning(error: &AskError) -> (u16, &'static str) {
     match error {
         AskError::NotAllowed { .. } | AskError::Unknown { .. } | AskError::NoRecording(_) => (404, "not_found_error"),
         AskError::NoKey { .. } => (401, "authentication_error"),
-        AskError::Budget { .. } | AskError::Unpriced { .. } => (402, "billing_error"),
+        AskError::Budget { .. } | AskError::TooSmall(_) | AskError::Unpriced { .. } => (402, "billing_error"),
         AskError::Refused { .. } | AskError::Malformed { .. } | AskError::Tape(_) | AskError::Machine(_) => {
             (502, "api_error")
         }

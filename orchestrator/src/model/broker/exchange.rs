@@ -19,6 +19,7 @@ use super::echo::Echo;
 use super::keys::Secret;
 use super::limits;
 use super::trial::Form;
+use crate::model::ANSWER_BYTES_MAX;
 use crate::model::failure::{self, Class, Failure};
 use crate::model::governor::Allowance;
 use crate::secrets::Secrets;
@@ -27,8 +28,11 @@ use crate::secrets::Secrets;
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 /// Bytes of a refusal that are read.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
-/// Bytes of an answer: arguments of 10 MB, cut into events of a few bytes each, fit.
-pub const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// Bytes of a stream as it comes, of which what is decoded is kept: arguments of 10 MB, cut into events of a few bytes each,
+/// fit.
+const STREAM_BYTES_MAX: usize = 512 << 20;
+/// The same of a stream that is kept as it comes, for a recording.
+const RECORDED_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
 /// The version of Anthropic's API. Source: Anthropic, "Versions".
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
@@ -100,11 +104,21 @@ pub struct Incoming {
     response: Response,
     idle: Duration,
     read: usize,
+    most: usize,
     echo: Option<Echo>,
     /// What its provider says of its limits.
     pub allowance: Allowance,
     /// As its server says; empty when it does not.
     pub content_type: String,
+}
+
+/// What is kept of an answer while it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// What it means.
+    Decoded,
+    /// All bytes, too: for a recording.
+    AsItCame,
 }
 
 impl Http {
@@ -153,8 +167,8 @@ impl Http {
         let content_type = header("content-type").unwrap_or_default();
         let status = response.status();
         if status.is_success() {
-            let (idle, read, echo) = (endpoint.idle, 0, None);
-            let incoming = Incoming { response, idle, read, echo, allowance, content_type };
+            let (idle, read, most, echo) = (endpoint.idle, 0, ANSWER_BYTES_MAX, None);
+            let incoming = Incoming { response, idle, read, most, echo, allowance, content_type };
             return Ok(Arrived::Answer(Box::new(incoming)));
         }
         if let Some(to) = header("location").filter(|_| status.is_redirection()) {
@@ -172,14 +186,19 @@ impl Http {
 }
 
 impl Incoming {
-    /// The same answer without these secrets; `form` says how it comes.
-    pub fn without(self, secrets: Secrets, form: Form) -> Self {
+    /// The same answer without these secrets; `form` says how it comes, `kept` what is kept of it as it is.
+    pub fn without(self, secrets: Secrets, form: Form, kept: Kept) -> Self {
         let content_type = secrets.text(&self.content_type).into_owned();
         let echo = match form {
             Form::Stream => Echo::of_stream(secrets),
             Form::Whole => Echo::of_whole(secrets),
         };
-        Incoming { echo: Some(echo), content_type, ..self }
+        let most = match (form, kept) {
+            (Form::Whole, _) => ANSWER_BYTES_MAX,
+            (Form::Stream, Kept::AsItCame) => RECORDED_BYTES_MAX,
+            (Form::Stream, Kept::Decoded) => STREAM_BYTES_MAX,
+        };
+        Incoming { echo: Some(echo), content_type, most, ..self }
     }
 
     /// The next bytes, `None` at the end.
@@ -212,8 +231,8 @@ impl Incoming {
         };
         let Some(chunk) = chunk else { return Ok(None) };
         self.read += chunk.len();
-        if self.read > ANSWER_BYTES_MAX {
-            let message = format!("its answer exceeds {} MiB", ANSWER_BYTES_MAX >> 20);
+        if self.read > self.most {
+            let message = format!("its answer exceeds {} MiB", self.most >> 20);
             return Err(Failure { class: Class::NotHere, message, request_id: None });
         }
         Ok(Some(chunk.to_vec()))

@@ -23,21 +23,27 @@ mod lanes;
 mod limits;
 /// A program's request passed on, its answer passed back.
 mod relay;
+/// Models in a row, of which one answers.
+mod row;
 /// Answers of an earlier run instead of calls.
 pub mod tape;
+/// The tape, beside the loop.
+mod taped;
 /// What is told of each call.
 pub mod told;
 /// One try of one model.
 mod trial;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use swarm_plans::{InstanceId, TaskIx};
 use swarm_protocol::chat::{Dialect, ModelRequest, Reply};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::budget::{Exhausted, NanoUsd, Prices, Tokens};
 use super::failure::{Class, Failure};
+use super::health::Health;
 use super::{Decoder, Delta, decode_whole};
 use crate::event::CallOutcome;
 use crate::ids::Attempt;
@@ -46,7 +52,7 @@ use catalog::{Catalog, Endpoint};
 use exchange::Http;
 use keys::Keys;
 use lanes::Lanes;
-use tape::{Missing, Player, Question, Recorded, Tape, TapeError};
+use tape::{Missing, Question, Recorded, Tape, TapeError};
 use told::{Call, News};
 
 /// Who asks: one attempt of an instance.
@@ -119,6 +125,9 @@ pub enum AskError {
         /// What is left, and what was asked.
         why: Exhausted,
     },
+    /// A whole budget is less than one call may take: this call is not made, and others are.
+    #[error("{0}")]
+    TooSmall(Box<TooSmall>),
     /// A budget is in dollars, and nobody knows what the model costs: it alone is not asked.
     #[error(
         "{model} has no price, and the budget of the {whose} is in dollars; give it `prices`, or the {whose} a budget in tokens"
@@ -166,14 +175,52 @@ impl AskError {
     fn is_of_this_model(&self) -> bool {
         match self {
             AskError::Refused { failure, .. } => failure.class != Class::Invalid,
-            AskError::NoKey { .. } | AskError::Unpriced { .. } => true,
+            AskError::NoKey { .. } | AskError::Unpriced { .. } | AskError::TooSmall(_) => true,
             _ => false,
         }
     }
 
     /// Whether it says why a model failed: one that could not be paid for says nothing of those before it.
     fn is_of_an_answer(&self) -> bool {
-        !matches!(self, AskError::Unpriced { .. })
+        !matches!(self, AskError::Unpriced { .. } | AskError::TooSmall(_))
+    }
+}
+
+/// A budget that is too small for a call, whatever was spent of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TooSmall {
+    /// The model, `provider/model`.
+    pub model: String,
+    /// Whose budget.
+    pub whose: Whose,
+    /// The task that asks.
+    pub task: String,
+    /// What it has, and what is set aside for the call.
+    pub why: Exhausted,
+    /// The tokens of that.
+    pub most: Tokens,
+}
+
+impl std::fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TooSmall { model, whose, task, why, most } = self;
+        let (key, has, asked) = match *why {
+            Exhausted::Usd { limit, asked, .. } => {
+                ("usd", format!("${:.4}", limit.usd()), format!("${:.4}", asked.usd()))
+            }
+            Exhausted::Tokens { limit, asked, .. } => ("tokens", limit.to_string(), format!("{asked} tokens")),
+            Exhausted::Time { .. } | Exhausted::Unpriced { .. } => unreachable!("BUG: nothing is asked of these"),
+        };
+        let place = match whose {
+            Whose::Run => format!("`{key}` of [budget] (or --budget-{key})"),
+            Whose::Task => format!("`budget.{key}` of [tasks.{task}]"),
+            Whose::Attempt => format!("`budget.attempt.{key}` of [tasks.{task}]"),
+        };
+        write!(
+            f,
+            "the budget of the {whose} is too small for one call: {asked} have to be set aside for one of {model} ({}              tokens of the question, {} of its answer), and it has {has}; raise {place}, or lower `output-tokens` of the              agent or `output-max` of the model",
+            most.input, most.output
+        )
     }
 }
 
@@ -202,10 +249,12 @@ impl std::fmt::Display for Whose {
 #[derive(Debug)]
 pub struct Broker {
     catalog: Catalog,
-    tape: Tape,
+    tape: Arc<Tape>,
     keys: Keys,
     accounts: Arc<Accounts>,
     lanes: Lanes,
+    health: Mutex<Health>,
+    began: Instant,
     http: OnceLock<Result<Http, String>>,
     news: mpsc::UnboundedSender<News>,
 }
@@ -219,7 +268,8 @@ impl Broker {
         accounts: Arc<Accounts>,
         news: mpsc::UnboundedSender<News>,
     ) -> Self {
-        Broker { catalog, tape, keys, accounts, lanes: Lanes::default(), http: OnceLock::new(), news }
+        let (lanes, health, began) = (Lanes::default(), Mutex::default(), Instant::now());
+        Broker { catalog, tape: Arc::new(tape), keys, accounts, lanes, health, began, http: OnceLock::new(), news }
     }
 
     /// Tokens that fit into a request and its answer, and tokens of an answer, that every model holds which may answer for a
@@ -248,8 +298,8 @@ impl Broker {
             return Err(AskError::NotAllowed { model: request.model, allowed: Arc::clone(&caller.models) });
         }
         let mut call = Call::begin(caller, &request.model, &self.news);
-        let answered = match &self.tape {
-            Tape::Replay(player) => self.replayed(player, caller, &request, &mut call, news).await,
+        let answered = match *self.tape {
+            Tape::Replay(_) => self.replayed(caller, &request, &mut call, news).await,
             Tape::Off | Tape::Record(_) => self.asked(caller, &request, &mut call, news).await,
         };
         self.ended(call, answered).await
@@ -257,7 +307,7 @@ impl Broker {
 
     /// Tells of a call that ended, and waits until that is in the journal.
     async fn ended<T>(&self, call: Call, result: Result<T, AskError>) -> Result<T, AskError> {
-        let outcome = match (&result, &self.tape) {
+        let outcome = match (&result, &*self.tape) {
             (Ok(_), Tape::Replay(_)) => CallOutcome::Replayed,
             (Ok(_), Tape::Off | Tape::Record(_)) => CallOutcome::Answered,
             (Err(error), _) => CallOutcome::Failed { why: error.to_string() },
@@ -280,8 +330,12 @@ impl Broker {
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Answer, AskError> {
         let mut last = None;
-        for endpoint in self.catalog.chain(&request.model) {
-            match self.ask_endpoint(caller, &endpoint, request, call, news).await {
+        let row = self.row(self.catalog.chain(&request.model));
+        for (at, (endpoint, _)) in row.iter().enumerate() {
+            let look = self.look(&row, at);
+            let came = self.ask_endpoint(caller, (endpoint, look.patience), request, call, news).await;
+            self.looked(look, (&row, at), came.as_ref().err(), call, news);
+            match came {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_of_this_model() => {
                     last = Some(last.filter(|_| !error.is_of_an_answer()).unwrap_or(error));
@@ -298,7 +352,6 @@ impl Broker {
     /// The recorded answer, with the budget as if it had been given now.
     async fn replayed(
         &self,
-        player: &Player,
         caller: &Caller,
         request: &ModelRequest,
         call: &mut Call,
@@ -309,7 +362,7 @@ impl Broker {
             output: request.output_tokens_max.into(),
         };
         let question = Question::of_agent(request);
-        let (recorded, bytes, held) = self.played(player, caller, &request.model, &question, most, call).await?;
+        let (recorded, bytes, held) = self.played(caller, &request.model, question, most, call).await?;
         let malformed = |detail: String| AskError::Malformed { model: recorded.model.clone(), detail };
         let reply = decode(recorded.dialect, &recorded.content_type, &bytes, news).map_err(malformed)?;
         held.took(&reply.usage);
@@ -319,14 +372,13 @@ impl Broker {
     /// A recorded answer with its bytes, and what is set aside as if its model was asked now: `most` of what it can take.
     async fn played(
         &self,
-        player: &Player,
         caller: &Caller,
         name: &str,
-        question: &Question,
+        question: Question,
         most: impl FnOnce(Option<&Endpoint>) -> Tokens,
         call: &mut Call,
     ) -> Result<(Recorded, Vec<u8>, Held), AskError> {
-        let recorded = player.play(&caller.instance, question)?;
+        let recorded = self.play(caller.instance.clone(), question).await?;
         let known = self.catalog.chain(name);
         let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
         let (most, prices) = (most(endpoint), endpoint.and_then(|endpoint| endpoint.prices));
@@ -349,6 +401,10 @@ impl Broker {
         let held = self.accounts.reserve(caller, most, prices, call.receipt()).await;
         held.map_err(|(whose, why)| match why {
             Exhausted::Unpriced { .. } => AskError::Unpriced { model: model.to_owned(), whose },
+            why if why.is_for_ever() => {
+                let task = caller.instance.0.split('[').next().unwrap_or_default().to_owned();
+                AskError::TooSmall(Box::new(TooSmall { model: model.to_owned(), whose, task, why, most }))
+            }
             why => AskError::Budget { whose, why },
         })
     }

@@ -14,11 +14,12 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::catalog::Endpoint;
-use super::claims::Claim;
+use super::claims::{self, Claim};
 use super::exchange::{self, Incoming};
-use super::tape::{Heard, Player, Question, Tape};
+use super::row::Patience;
+use super::tape::{Heard, Question, Tape};
 use super::told::Call;
-use super::trial::{Form, Letter, Opened, Refusal, Underway, input_at_most};
+use super::trial::{Form, Letter, Opened, Refusal, Tries, Underway, input_at_most};
 use super::{AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
 use crate::model::budget::Tokens;
@@ -96,8 +97,8 @@ impl Broker {
         };
         let mut call = Call::begin(caller, &name, &self.news);
         let question = Question::of_program(&kind(&asking), &Value::Object(asking.fields.clone()));
-        let result = match &self.tape {
-            Tape::Replay(player) => self.replay_to(player, caller, &name, &asking, &question, &mut call, to).await,
+        let result = match *self.tape {
+            Tape::Replay(_) => self.replay_to(caller, &name, &asking, question, &mut call, to).await,
             Tape::Off | Tape::Record(_) => self.relay_chain(caller, &name, &asking, &question, &mut call, to).await,
         };
         let result = match result {
@@ -151,8 +152,18 @@ impl Broker {
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
         let mut last = None;
-        for endpoint in self.chain_for(name, asking.dialect) {
-            match self.relay_one(caller, &endpoint, asking, question, call, to).await {
+        let row = self.row(self.chain_for(name, asking.dialect));
+        for (at, (endpoint, _)) in row.iter().enumerate() {
+            let look = self.look(&row, at);
+            let came = self.relay_one(caller, (endpoint, look.patience), asking, question, call, to).await;
+            match &came {
+                Ok(()) => self.looked(look, (&row, at), None, call, &mut |_| ()),
+                Err(Stopped::Ask(error) | Stopped::Refused(_, error)) => {
+                    self.looked(look, (&row, at), Some(error), call, &mut |_| ());
+                }
+                Err(Stopped::Midst(_) | Stopped::Stream(_)) => drop(look),
+            }
+            match came {
                 Err(Stopped::Ask(error)) if error.is_of_this_model() => {
                     last = Some(last.filter(|_| !error.is_of_an_answer()).unwrap_or(Stopped::Ask(error)));
                 }
@@ -170,7 +181,7 @@ impl Broker {
     async fn relay_one(
         &self,
         caller: &Caller,
-        endpoint: &Endpoint,
+        (endpoint, patience): (&Endpoint, Patience),
         asking: &Asking,
         question: &Question,
         call: &mut Call,
@@ -180,9 +191,8 @@ impl Broker {
         self.http()?;
         let mut key = self.key_of(endpoint).await?;
         let letter = letter(endpoint, asking);
-        let (mut tries, mut renewed) = (0, false);
+        let (mut tries, mut renewed) = (Tries::of(patience), false);
         loop {
-            tries += 1;
             let (failure, refusal) =
                 match self.opened(caller, endpoint, key.as_ref(), &letter, call, &mut |_| ()).await? {
                     Opened::Answer(underway, incoming) => {
@@ -191,7 +201,7 @@ impl Broker {
                     Opened::Broken(failure, refusal) => (failure, refusal),
                 };
             let reason = failure.class.waits_for();
-            match self.what_next(endpoint, &mut key, failure, tries, &mut renewed).await {
+            match self.what_next(endpoint, &mut key, failure, &mut tries, &mut renewed).await {
                 Ok(wait) => self.pause(caller, endpoint, (wait, reason), call, &mut |_| ()).await?,
                 Err(error) => {
                     return Err(match refusal {
@@ -216,7 +226,7 @@ impl Broker {
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
         let content_type = std::mem::take(&mut incoming.content_type);
-        let mut meter = Meter::new(asking.dialect, &content_type, matches!(self.tape, Tape::Record(_)));
+        let mut meter = Meter::new(asking.dialect, &content_type, matches!(*self.tape, Tape::Record(_)));
         if meter.whole {
             underway.comes_whole();
         }
@@ -242,42 +252,26 @@ impl Broker {
             Some((usage, bytes)) => {
                 underway.pass.ended(Ended::Answered(allowance), random());
                 underway.held.took(&usage);
-                let kept = self.keep_relayed(caller, endpoint, asking, question, &content_type, bytes);
-                kept.map_err(Stopped::Midst)?;
+                let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
+                let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes };
+                self.keep(question.clone(), heard).await.map_err(Stopped::Midst)?;
             }
             None => underway.unread(read),
         }
         Ok(give(to, LAST_CHUNK).await?)
     }
 
-    fn keep_relayed(
-        &self,
-        caller: &Caller,
-        endpoint: &Endpoint,
-        asking: &Asking,
-        question: &Question,
-        content_type: &str,
-        bytes: Vec<u8>,
-    ) -> Result<(), AskError> {
-        let Tape::Record(recorder) = &self.tape else { return Ok(()) };
-        let (instance, model) = (&caller.instance, endpoint.name.as_str());
-        let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes: &bytes };
-        Ok(recorder.keep(question, &heard)?)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "who, whom, what, and both ends of the answer")]
     async fn replay_to(
         &self,
-        player: &Player,
         caller: &Caller,
         name: &str,
         asking: &Asking,
-        question: &Question,
+        question: Question,
         call: &mut Call,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
         let most = |endpoint: Option<&Endpoint>| endpoint.map_or_else(Tokens::default, |it| letter(it, asking).most);
-        let (recorded, bytes, held) = self.played(player, caller, name, question, most, call).await?;
+        let (recorded, bytes, held) = self.played(caller, name, question, most, call).await?;
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
         meter.read(&bytes);
         match meter.end() {
@@ -432,7 +426,9 @@ fn letter(endpoint: &Endpoint, asking: &Asking) -> Letter {
         _ => asking.fields.get("stream") == Some(&Value::Bool(true)),
     };
     let form = if streams { Form::Stream } else { Form::Whole };
-    Letter { url: url(endpoint, asking), headers: headers(asking), body, most, form }
+    let keeps_long = claims::keeps_for_an_hour(&asking.fields);
+    let prices = endpoint.prices.map(|prices| if keeps_long { prices.for_an_hour() } else { prices });
+    Letter { url: url(endpoint, asking), headers: headers(asking), body, most, prices, form }
 }
 
 /// The body for one model, and the most tokens that it may answer.

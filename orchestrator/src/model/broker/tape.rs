@@ -1,7 +1,8 @@
 //! Answers on tape: `--record` keeps every answer of a run beside what was asked, `--replay` gives them again without a
 //! socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
-//! asked twice has two recordings, taken one after the other, an instance's own first. A program puts ids and times of its
-//! own into what it asks: where nothing answers exactly that, what its instance asked alike is given, in the order of then.
+//! asked twice has two recordings, taken one after the other, an instance's own first. Ids and times find their way into what
+//! is asked, through programs and tools: where nothing answers exactly that, what its instance asked alike is given, in the
+//! order of then.
 //! What was given is kept in the run: one that is resumed goes on with it, and hears once more what was on the way.
 //!
 //! A recording holds what was asked and the bytes of the answer, never a header: no key can be in it, and where an answer
@@ -25,7 +26,7 @@ use serde_json::{Map, Value};
 use swarm_plans::InstanceId;
 use swarm_protocol::chat::{Dialect, ModelRequest};
 
-use self::alike::alike;
+use self::alike::{alike, alike_of_agent};
 use self::given::Given;
 
 /// The version of the files.
@@ -100,8 +101,8 @@ pub struct Question {
     /// Keys in order.
     request: Value,
     hash: blake3::Hash,
-    /// Of a program's question, what it has in common with the same question of another run of it.
-    alike: Option<blake3::Hash>,
+    /// What it has in common with the same question of another run.
+    alike: blake3::Hash,
 }
 
 impl Question {
@@ -122,13 +123,13 @@ impl Question {
         let request = canonical(request);
         let hash = |request: &Value| blake3::hash(request.to_string().as_bytes());
         let is_of_program = request.get("path").is_some() && request.get("body").is_some();
-        let alike = is_of_program.then(|| hash(&alike(&request)));
+        let alike = hash(&if is_of_program { alike(&request) } else { alike_of_agent(&request) });
         Question { hash: hash(&request), request, alike }
     }
 
     /// What it is known by in another life of its run.
     fn key(&self) -> blake3::Hash {
-        self.alike.unwrap_or(self.hash)
+        self.alike
     }
 
     /// Answers that the conversation holds already.
@@ -212,17 +213,17 @@ impl Recorded {
 
 /// An answer to keep.
 #[derive(Debug)]
-pub struct Heard<'a> {
+pub struct Heard {
     /// Who asked.
-    pub instance: &'a InstanceId,
+    pub instance: InstanceId,
     /// The model that answered, `provider/model`.
-    pub model: &'a str,
+    pub model: String,
     /// The wire format of the answer.
     pub dialect: Dialect,
     /// As its server says.
-    pub content_type: &'a str,
+    pub content_type: String,
     /// Its bytes, without any key.
-    pub bytes: &'a [u8],
+    pub bytes: Vec<u8>,
 }
 
 /// Keeps answers.
@@ -274,7 +275,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`TapeError::Io`].
-    pub fn keep(&self, question: &Question, heard: &Heard<'_>) -> Result<(), TapeError> {
+    pub fn keep(&self, question: &Question, heard: Heard) -> Result<(), TapeError> {
         let (occurrence, sequence) = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             counts.all += 1;
@@ -283,18 +284,18 @@ impl Recorder {
             *count += 1;
             (*count, sequence)
         };
-        let body = match std::str::from_utf8(heard.bytes) {
-            Ok(text) => Body::Answer(text.to_owned()),
-            Err(_) => Body::AnswerBase64(base64::engine::general_purpose::STANDARD.encode(heard.bytes)),
+        let body = match String::from_utf8(heard.bytes) {
+            Ok(text) => Body::Answer(text),
+            Err(error) => Body::AnswerBase64(base64::engine::general_purpose::STANDARD.encode(error.into_bytes())),
         };
         let recorded = Recorded {
             version: VERSION,
-            instance: heard.instance.clone(),
+            instance: heard.instance,
             occurrence,
             sequence,
-            model: heard.model.to_owned(),
+            model: heard.model,
             dialect: heard.dialect,
-            content_type: heard.content_type.to_owned(),
+            content_type: heard.content_type,
             request: question.request.clone(),
             turn: None,
             body,
@@ -312,7 +313,7 @@ impl Recorder {
 pub struct Player {
     folder: PathBuf,
     known: HashMap<blake3::Hash, Vec<Known>>,
-    /// Of programs, by what their questions have in common with those of another run.
+    /// By what their questions have in common with those of another run.
     alike: HashMap<blake3::Hash, Vec<Known>>,
     /// Written by hand, in the order in which they are given.
     written: Vec<Known>,
@@ -344,9 +345,7 @@ impl Player {
                 continue;
             }
             let question = Question::new(request);
-            if let Some(common) = question.alike {
-                alike.entry(common).or_default().push(recording.clone());
-            }
+            alike.entry(question.alike).or_default().push(recording.clone());
             known.entry(question.hash).or_default().push(recording);
         }
         if known.is_empty() && written.is_empty() {
@@ -390,7 +389,7 @@ impl Player {
     /// instance that is alike; what was written by hand for the instance and the place in its conversation.
     fn answers(&self, instance: &InstanceId, question: &Question) -> impl Iterator<Item = &Known> {
         let same = || self.known.get(&question.hash).into_iter().flatten();
-        let alike = question.alike.and_then(|common| self.alike.get(&common)).into_iter().flatten();
+        let alike = self.alike.get(&question.alike).into_iter().flatten();
         let turn = Some(question.answers() + 1);
         let is_own = move |known: &&Known| known.instance == *instance;
         let written = self.written.iter().filter(move |known| known.turn == turn);

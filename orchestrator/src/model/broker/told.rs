@@ -140,7 +140,7 @@ impl Call {
     fn tell(&mut self, outcome: CallOutcome) -> Option<oneshot::Receiver<()>> {
         let news = self.news.take()?;
         let (stored, told) = oneshot::channel();
-        let Booked { usage, cost, priced } = self.booked();
+        let Booked { usage, cost, priced, counted } = self.booked();
         let event = RunEvent::ModelCalled {
             call: self.number,
             instance: self.instance.clone(),
@@ -149,6 +149,7 @@ impl Call {
             model: std::mem::take(&mut self.model),
             usage,
             cost_nano_usd: (priced == Priced::All).then_some(cost.0),
+            counted,
             duration_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             tries: self.tries,
             outcome,

@@ -7,18 +7,19 @@ use swarm_protocol::chat::{ModelRequest, Reply};
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
-use super::exchange::{self, Arrived, Incoming, Outgoing, Reached};
+use super::exchange::{self, Arrived, Incoming, Kept, Outgoing, Reached};
 use super::keys::{Forgotten, Secret};
 use super::lanes::{Pass, TOLD_MIN};
+use super::row::Patience;
 use super::tape::{Heard, Question, Tape};
 use super::told::{Call, JournalGone};
 use super::{Answer, AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
 use crate::event::WaitReason;
-use crate::model::budget::Tokens;
+use crate::model::budget::{Prices, Tokens};
 use crate::model::failure::{Class, Failure};
 use crate::model::governor::{Ended, retry_in};
-use crate::model::{DecodeError, Decoder, Delta, decode_whole, encode};
+use crate::model::{DecodeError, Decoder, Delta, decode_whole, encode, foreign};
 
 /// Bytes of a request that are one token at least. Providers' tokens have about four bytes in prose and three in code; JSON and
 /// scripts other than Latin come near two.
@@ -37,6 +38,19 @@ struct Whole {
     content_type: String,
     /// Its bytes, when they are kept.
     bytes: Vec<u8>,
+}
+
+/// Tries of one model by one call.
+pub struct Tries {
+    made: u32,
+    patience: Patience,
+}
+
+impl Tries {
+    /// None was made yet.
+    pub fn of(patience: Patience) -> Self {
+        Tries { made: 0, patience }
+    }
 }
 
 /// An answer that broke off.
@@ -65,6 +79,8 @@ pub struct Letter {
     pub body: Vec<u8>,
     /// Tokens that it can take at most.
     pub most: Tokens,
+    /// What that costs, as it asks for it; `None` is unknown.
+    pub prices: Option<Prices>,
     /// How the answer is wanted.
     pub form: Form,
 }
@@ -128,7 +144,7 @@ impl Broker {
     pub(super) async fn ask_endpoint(
         &self,
         caller: &Caller,
-        endpoint: &Endpoint,
+        (endpoint, patience): (&Endpoint, Patience),
         request: &ModelRequest,
         call: &mut Call,
         news: &mut (dyn FnMut(Delta) + Send),
@@ -137,9 +153,8 @@ impl Broker {
         self.http()?;
         let mut key = self.key_of(endpoint).await?;
         let letter = letter(endpoint, request);
-        let (mut tries, mut renewed, mut shown) = (0, false, false);
+        let (mut tries, mut renewed, mut shown) = (Tries::of(patience), false, false);
         loop {
-            tries += 1;
             let failure = match self.opened(caller, endpoint, key.as_ref(), &letter, call, news).await? {
                 Opened::Broken(failure, _) => failure,
                 Opened::Answer(underway, incoming) => {
@@ -149,9 +164,12 @@ impl Broker {
                     };
                     match self.heard(endpoint, underway, *incoming, &mut hear).await? {
                         Ok(whole) => {
-                            self.keep(caller, endpoint, request, &whole)?;
-                            let (dialect, model, cost) = (endpoint.dialect, endpoint.name.clone(), call.cost());
-                            return Ok(Answer { dialect, reply: whole.reply, model, cost });
+                            let Whole { reply, content_type, bytes } = whole;
+                            let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
+                            let (dialect, cost) = (endpoint.dialect, call.cost());
+                            let heard = Heard { instance, model: model.clone(), dialect, content_type, bytes };
+                            self.keep(Question::of_agent(request), heard).await?;
+                            return Ok(Answer { dialect, reply, model, cost });
                         }
                         Err(failure) => failure,
                     }
@@ -162,7 +180,7 @@ impl Broker {
             }
             let why = format!("{} does not answer: {}", endpoint.name, self.keys.strike(&failure.message));
             let reason = failure.class.waits_for();
-            match self.what_next(endpoint, &mut key, failure, tries, &mut renewed).await? {
+            match self.what_next(endpoint, &mut key, failure, &mut tries, &mut renewed).await? {
                 Duration::ZERO => {}
                 wait => {
                     news(Delta::Again { why, wait });
@@ -198,7 +216,14 @@ impl Broker {
             Ok(Arrived::Answer(incoming)) => {
                 let whole = is_whole(endpoint.dialect, &incoming.content_type);
                 let form = if whole { Form::Whole } else { Form::Stream };
-                Opened::Answer(underway, Box::new(incoming.without(self.keys.mask(), form)))
+                let kept = if matches!(*self.tape, Tape::Record(_)) { Kept::AsItCame } else { Kept::Decoded };
+                if foreign::is_page(&incoming.content_type) {
+                    // A page is no model's: nothing was asked of one.
+                    let message = foreign::page(endpoint.dialect, &endpoint.base_url);
+                    underway.refused(Class::Foreign);
+                    return Ok(Opened::Broken(Failure { class: Class::Foreign, message, request_id: None }, None));
+                }
+                Opened::Answer(underway, Box::new(incoming.without(self.keys.mask(), form, kept)))
             }
             Ok(Arrived::Refused { failure, status, body }) => {
                 underway.refused(failure.class);
@@ -258,7 +283,7 @@ impl Broker {
         news: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Underway, AskError> {
         let (most, form) = (letter.most, letter.form);
-        let held = self.set_aside(caller, (&endpoint.name, endpoint.prices), most, call).await?;
+        let held = self.set_aside(caller, (&endpoint.name, letter.prices), most, call).await?;
         // What is left at a provider is counted in tokens as they are, not at their most.
         let roughly = most.input * BYTES_A_TOKEN_MIN as u64 / BYTES_A_TOKEN as u64;
         let mut waits = |wait, why| news(Delta::Waits(call.waits(&endpoint.name, wait, why)));
@@ -317,7 +342,7 @@ impl Broker {
         endpoint: &Endpoint,
         key: &mut Option<Secret>,
         failure: Failure,
-        tries: u32,
+        tries: &mut Tries,
         renewed: &mut bool,
     ) -> Result<Duration, AskError> {
         if let (Class::Key, Some(source), Some(refused), false) = (failure.class, &endpoint.key, &*key, *renewed)
@@ -327,7 +352,8 @@ impl Broker {
             *key = self.key_of(endpoint).await?;
             return Ok(Duration::ZERO);
         }
-        let wait = retry_in(failure.class, tries, random());
+        tries.made += 1;
+        let wait = retry_in(failure.class, tries.made, random()).filter(|_| tries.patience == Patience::Full);
         wait.ok_or_else(|| {
             let message = self.keys.strike(&failure.message);
             AskError::Refused { model: endpoint.name.clone(), failure: Failure { message, ..failure } }
@@ -341,7 +367,7 @@ impl Broker {
         mut incoming: Incoming,
         hear: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<Whole, Broken> {
-        let kept = matches!(self.tape, Tape::Record(_));
+        let kept = matches!(*self.tape, Tape::Record(_));
         let content_type = std::mem::take(&mut incoming.content_type);
         let whole = is_whole(endpoint.dialect, &content_type);
         let (mut decoder, mut bytes, mut read) = (Decoder::new(endpoint.dialect), Vec::new(), 0u64);
@@ -361,24 +387,6 @@ impl Broker {
         let reply = reply.map_err(|error| broken(error, read))?;
         Ok(Whole { reply, content_type, bytes })
     }
-
-    fn keep(
-        &self,
-        caller: &Caller,
-        endpoint: &Endpoint,
-        request: &ModelRequest,
-        whole: &Whole,
-    ) -> Result<(), AskError> {
-        let Tape::Record(recorder) = &self.tape else { return Ok(()) };
-        let heard = Heard {
-            instance: &caller.instance,
-            model: &endpoint.name,
-            dialect: endpoint.dialect,
-            content_type: &whole.content_type,
-            bytes: &whole.bytes,
-        };
-        Ok(recorder.keep(&Question::of_agent(request), &heard)?)
-    }
 }
 
 /// What one model is asked by an agent.
@@ -387,7 +395,7 @@ fn letter(endpoint: &Endpoint, request: &ModelRequest) -> Letter {
     let body = serde_json::to_vec(&encode(endpoint.dialect, &native)).expect("plain data");
     let most = Tokens { input: input_at_most(body.len()), output: native.output_tokens_max.into() };
     let (url, headers) = (exchange::url(endpoint), exchange::headers(endpoint.dialect));
-    Letter { url, headers, body, most, form: Form::Stream }
+    Letter { url, headers, body, most, prices: endpoint.prices, form: Form::Stream }
 }
 
 /// A request as one model may hear it.
@@ -405,6 +413,7 @@ fn native(endpoint: &Endpoint, request: &ModelRequest) -> ModelRequest {
 fn broken(error: DecodeError, read: u64) -> Broken {
     let failure = match error {
         DecodeError::Failed(failure) => failure,
+        DecodeError::Foreign(message) => Failure { class: Class::Foreign, message, request_id: None },
         DecodeError::TooLarge { .. } => Failure { class: Class::NotHere, message: error.to_string(), request_id: None },
         DecodeError::Truncated | DecodeError::Malformed(_) => {
             Failure { class: Class::Transient { wait: None }, message: error.to_string(), request_id: None }

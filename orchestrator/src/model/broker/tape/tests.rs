@@ -20,13 +20,13 @@ fn question(text: &str) -> Question {
 
 fn keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) {
     let heard = Heard {
-        instance: &InstanceId(by.into()),
-        model: "ollama/m",
+        instance: InstanceId(by.into()),
+        model: "ollama/m".to_owned(),
         dialect: Dialect::Ollama,
-        content_type: "application/x-ndjson",
-        bytes: answer,
+        content_type: "application/x-ndjson".to_owned(),
+        bytes: answer.to_vec(),
     };
-    recorder.keep(&question(text), &heard).unwrap();
+    recorder.keep(&question(text), heard).unwrap();
 }
 
 fn played(player: &Player, by: &str, text: &str) -> Result<Vec<u8>, String> {
@@ -126,10 +126,10 @@ fn a_program_with_another_session_hears_what_it_heard_in_order_and_another_promp
     let instance = InstanceId("a".into());
     let recorder = Recorder::create(folder.path()).unwrap();
     for (session, answer) in [("s-1", "first"), ("s-2", "second")] {
-        let (model, content_type) = ("anthropic/m", "text/event-stream");
-        let bytes = answer.as_bytes();
-        let heard = Heard { instance: &instance, model, dialect: Dialect::Anthropic, content_type, bytes };
-        recorder.keep(&asked(session, "poll"), &heard).unwrap();
+        let (model, content_type) = ("anthropic/m".to_owned(), "text/event-stream".to_owned());
+        let (instance, bytes) = (instance.clone(), answer.as_bytes().to_vec());
+        let heard = Heard { instance, model, dialect: Dialect::Anthropic, content_type, bytes };
+        recorder.keep(&asked(session, "poll"), heard).unwrap();
     }
     let player = Player::open(folder.path()).unwrap();
     let hears = |by: &InstanceId, session, prompt| player.play(by, &asked(session, prompt)).map(|it| it.bytes());

@@ -1,0 +1,33 @@
+//! The tape beside the loop in which everything else waits: its files are read and written by threads of their own.
+
+use std::sync::Arc;
+
+use swarm_plans::InstanceId;
+
+use super::tape::{Heard, Question, Recorded, Tape};
+use super::{AskError, Broker};
+
+impl Broker {
+    /// Keeps an answer, where answers are kept.
+    pub(super) async fn keep(&self, question: Question, heard: Heard) -> Result<(), AskError> {
+        if !matches!(*self.tape, Tape::Record(_)) {
+            return Ok(());
+        }
+        let tape = Arc::clone(&self.tape);
+        let kept = move || match &*tape {
+            Tape::Record(recorder) => recorder.keep(&question, heard).map_err(AskError::from),
+            Tape::Off | Tape::Replay(_) => Ok(()),
+        };
+        tokio::task::spawn_blocking(kept).await.unwrap_or_else(|panic| Err(AskError::Machine(panic.to_string())))
+    }
+
+    /// The recorded answer to a question.
+    pub(super) async fn play(&self, instance: InstanceId, question: Question) -> Result<Recorded, AskError> {
+        let tape = Arc::clone(&self.tape);
+        let played = move || match &*tape {
+            Tape::Replay(player) => player.play(&instance, &question).map_err(AskError::from),
+            Tape::Off | Tape::Record(_) => unreachable!("BUG: nothing is given again"),
+        };
+        tokio::task::spawn_blocking(played).await.unwrap_or_else(|panic| Err(AskError::Machine(panic.to_string())))
+    }
+}
