@@ -5,6 +5,8 @@
 pub mod names;
 /// Servers that are programs.
 mod program;
+/// What a server writes, held to messages.
+mod stream;
 
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ use swarm_protocol::tool_answer;
 use swarm_protocol::toolset::{OfferedTool, ToolServer};
 use tokio::process::{ChildStdin, ChildStdout};
 
+use super::stream::{Fault, Messages};
 use crate::agent::background::Background;
 use crate::agent::programs::kill_group;
 use crate::agent::setting::Setting;
@@ -40,6 +41,7 @@ pub struct Server {
     peer: Peer<RoleClient>,
     background: Arc<Background>,
     limit: Duration,
+    fault: Fault,
     /// Ends the conversation when dropped.
     _service: RunningService<RoleClient, ClientConfig>,
 }
@@ -71,6 +73,8 @@ pub fn start(
     for mode in modes {
         let (child, complaints, pipes) = spawn(setting, server, argv, env, background)?;
         let child = Started { child: Some(child), complaints };
+        let fault = Fault::default();
+        let pipes = (Messages::new(pipes.0, fault.clone()), pipes.1);
         let info =
             ClientConfig::new(ClientCapabilities::default(), Implementation::new("swarm", env!("CARGO_PKG_VERSION")));
         let begun = background.wait(limit, async move {
@@ -83,8 +87,12 @@ pub fn start(
                 let (child, complaints) = child.keep();
                 let peer = service.peer().clone();
                 let (name, background) = (server.name.clone(), background.clone());
-                let running = Server { name, child, complaints, peer, background, limit, _service: service };
+                let running = Server { name, child, complaints, peer, background, limit, fault, _service: service };
                 return Ok((running, offered));
+            }
+            // It would say the same to another question.
+            Ok(Err(_)) if let Some(what) = fault.get() => {
+                return Err(format!("{what}{}", last_words(&child.complaints)));
             }
             Ok(Err(error)) => why = format!("{error}{}", last_words(&child.complaints)),
             Err(_) => {
@@ -187,7 +195,8 @@ impl Server {
             }
             Ok(Ok(_)) => Err(Refused(format!("server `{}` wants what is not offered here", self.name))),
             Ok(Err(error)) => {
-                Err(Refused(format!("server `{}` failed: {error}{}", self.name, last_words(&self.complaints))))
+                let what = self.fault.get().unwrap_or_else(|| error.to_string());
+                Err(Refused(format!("server `{}` failed: {what}{}", self.name, last_words(&self.complaints))))
             }
             Err(_) => Err(Refused(format!("server `{}` did not answer within {} s", self.name, self.limit.as_secs()))),
         }

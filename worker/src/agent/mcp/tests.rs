@@ -14,6 +14,8 @@ while read -r line; do
   case $line in
     *'"method":"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
     *'"method":"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"echo.it","description":"d","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}},{"name":"die","inputSchema":{"type":"object"}},{"name":"hang","inputSchema":{"type":"object"}},{"name":"die","inputSchema":{"type":"object"}}]}}\n' "$id" ;;
+    *'"name":"flood"'*) head -c 20000000 /dev/zero | tr '\\0' x ;;
+    *'"name":"babble"'*) echo '{"answer":' ;;
     *'"name":"die"'*) echo 'last words' >&2; exit 1 ;;
     *'"name":"hang"'*) ;;
     *'"method":"tools/call"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"heard %s"}]}}\n' "$id" "$TOKEN" ;;
@@ -76,6 +78,32 @@ fn a_server_that_dies_or_hangs_in_a_call_costs_that_call() {
     assert!(died.starts_with("server `a` failed") && died.ends_with("last words"), "{died}");
     assert!(call(&toolbox, "mcp__a__echo_it").is_err());
     assert!(began.elapsed().as_secs() < 25, "nobody waits for the dead");
+}
+
+#[test]
+fn a_server_that_floods_or_babbles_is_refused_at_once() {
+    let scene = scene();
+    let began = Instant::now();
+    let flood = |answer: &str| format!("read -r line; {answer}; sleep 60");
+    let servers = [
+        program("large", &flood("head -c 20000000 /dev/zero | tr '\\0' x"), 60_000),
+        program("wrong", &flood("echo '{\"answer\":'"), 60_000),
+        program("random", &flood("seq 1000"), 60_000),
+    ];
+    let (toolbox, problems) = scene.connect(&servers);
+    assert!(toolbox.names().is_empty());
+    let told = |server: &str| problems.iter().find(|problem| problem.contains(server)).unwrap().clone();
+    assert_eq!(told("large"), "server `large` cannot be used: it sent a message of more than 8 MiB");
+    let no_message = |shown: &str| format!("it wrote what is no message of the protocol: {shown}");
+    assert_eq!(told("wrong"), format!("server `wrong` cannot be used: {}", no_message("{\"answer\":")));
+    assert_eq!(told("random"), format!("server `random` cannot be used: {}", no_message("21")));
+    for tool in ["flood", "babble"] {
+        let good = SERVER.replace(r#""name":"hang""#, &format!(r#""name":"{tool}""#));
+        let (toolbox, _) = scene.connect(&[program("a", &good, 60_000)]);
+        let said = call(&toolbox, &format!("mcp__a__{tool}")).unwrap_err().0;
+        assert!(said.contains("more than 8 MiB") || said.contains("no message of the protocol"), "{said}");
+    }
+    assert!(began.elapsed().as_secs() < 50, "nobody waits for their time limit");
 }
 
 #[test]
