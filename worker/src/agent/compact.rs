@@ -1,7 +1,10 @@
 //! Long conversations made short before they no longer fit: what is old is summed up by the model itself, the task stays
-//! word for word, and a call is never parted from its result. Pure.
+//! word for word, and a call is never parted from its result. A model that calls a tool instead of summing up is asked once
+//! more; then a list of what it did stands in the summary's place ([`account`]). Pure.
 
-use swarm_protocol::chat::{AssistantPart, Message, UserPart};
+use swarm_protocol::chat::{Arguments, AssistantPart, Message, Reply, ToolStatus, UserPart};
+
+use super::tools::bounded;
 
 /// Messages at the end that stay as they are.
 const KEPT: usize = 4;
@@ -10,6 +13,10 @@ const FULL_PERCENT: u64 = 80;
 /// The share of the context, in percent, that the results of one answer may take: those of two answers, which stay when all
 /// else is summed up, leave room for the next.
 const RESULTS_PERCENT: u64 = 25;
+/// The longest account of what was done, in bytes.
+const ACCOUNT_BYTES_MAX: usize = 12 << 10;
+/// The longest part of one text within it, in bytes.
+const ACCOUNT_TEXT_BYTES_MAX: usize = 240;
 /// Bytes of a token, roughly, for what no provider has counted.
 const TOKEN_BYTES: u64 = 4;
 
@@ -46,13 +53,83 @@ fn is_user(message: &Message) -> bool {
     matches!(message, Message::User { .. })
 }
 
+/// How often a summary was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Not before.
+    Once,
+    /// The model called a tool, or said nothing.
+    Again,
+}
+
+/// The summary that an answer is; `None` for one that calls a tool or says nothing.
+pub fn summary(reply: &Reply) -> Option<String> {
+    let text = reply.text();
+    let calls = reply.content.iter().any(|part| matches!(part, AssistantPart::Call(_)));
+    (!calls && !text.trim().is_empty()).then_some(text)
+}
+
+/// What was done, told from the conversation itself: what was said, the calls and how they ended, the newest last. An older
+/// summary stays in front.
+pub fn account(messages: &[Message]) -> String {
+    let one = |text: &str| bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), ACCOUNT_TEXT_BYTES_MAX);
+    let mut lines = vec![];
+    for message in messages.iter().skip(1) {
+        match message {
+            Message::Assistant { content, .. } => lines.extend(content.iter().filter_map(|part| match part {
+                AssistantPart::Text { text, .. } if !text.trim().is_empty() => Some(format!("- you: {}", one(text))),
+                AssistantPart::Call(call) => Some(format!("- `{}` {}", call.name, one(&written(&call.arguments)))),
+                _ => None,
+            })),
+            Message::User { content } => lines.extend(content.iter().map(|part| match part {
+                UserPart::ToolResult { content, status: ToolStatus::Ok, .. } => format!("  gave: {}", one(content)),
+                UserPart::ToolResult { content, .. } => format!("  failed: {}", one(content)),
+                UserPart::Text { text } => format!("- you were told: {}", one(text)),
+            })),
+        }
+    }
+    let (mut bytes, mut kept) = (0, vec![]);
+    for line in lines.iter().rev() {
+        bytes += line.len() + 1;
+        if bytes > ACCOUNT_BYTES_MAX {
+            kept.push("- … (what came before is left out)".to_owned());
+            break;
+        }
+        kept.push(line.clone());
+    }
+    let older = match messages.first() {
+        Some(Message::User { content }) => content.get(1),
+        _ => None,
+    };
+    let older = match older {
+        Some(UserPart::Text { text }) => format!("{}\n\n", bounded(text, ACCOUNT_BYTES_MAX)),
+        _ => String::new(),
+    };
+    kept.reverse();
+    format!(
+        "{older}There is no summary of yours. Your calls and what they gave, cut short, the newest last:\n{}",
+        kept.join("\n")
+    )
+}
+
+/// A call's arguments as they are compared and shown.
+pub fn written(arguments: &Arguments) -> String {
+    match arguments {
+        Arguments::Object(object) => serde_json::Value::Object(object.clone()).to_string(),
+        Arguments::Broken { text, .. } => text.clone(),
+    }
+}
+
 /// The conversation to sum up, with the request for it as the last words.
-pub fn request(messages: &[Message]) -> Vec<Message> {
+pub fn request(messages: &[Message], asked: Asked) -> Vec<Message> {
+    const AGAIN: &str = " You were asked for this before and called a tool, or said nothing: no call is run now. Answer in \
+        plain text.";
     const REQUEST: &str = "Stop here and sum up, for yourself, since the conversation above will be taken away and only \
         your summary stays beside the task: what has been found out, with names of files and functions; what was changed; \
         which commands were run and what they showed; what is still to be done, in order. No calls, only text.";
     let mut messages = messages.to_vec();
-    let text = UserPart::Text { text: REQUEST.to_owned() };
+    let again = if asked == Asked::Again { AGAIN } else { "" };
+    let text = UserPart::Text { text: format!("{REQUEST}{again}") };
     match messages.last_mut() {
         Some(Message::User { content }) => content.push(text),
         _ => messages.push(Message::User { content: vec![text] }),
@@ -68,13 +145,7 @@ pub fn replace(messages: &mut Vec<Message>, keep_from: usize, summary: &str) {
     };
     // The task is the first part; an older summary goes with what it stood for.
     content.truncate(1);
-    let text = match summary.trim() {
-        "" => {
-            "What was done so far was taken away, and there is no summary of it. Look at the worktree first.".to_owned()
-        }
-        summary => format!("What was done so far, summed up by you:\n\n{summary}"),
-    };
-    content.push(UserPart::Text { text });
+    content.push(UserPart::Text { text: format!("What was done so far, summed up by you:\n\n{}", summary.trim()) });
     messages.splice(..keep_from, [Message::User { content }]);
     drop_foreign_thinking(messages);
 }

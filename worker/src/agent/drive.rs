@@ -9,6 +9,7 @@ use swarm_protocol::agent::{AgentJob, AgentNote, AgentStatus, CallResult, Envelo
 use swarm_protocol::chat::{Arguments, Message, ModelRequest, ToolCall, ToolStatus, UserPart};
 
 use super::calls::{self, Decided, Gate};
+use super::compact;
 use super::hooks::Verdict;
 use super::outside::{NoAnswer, Outside};
 use super::permission::Decision;
@@ -74,12 +75,10 @@ impl<O: Outside> Driver<'_, O> {
         loop {
             next = match next {
                 Next::Ask => turns.hear(self.ask(turns.messages().to_vec())),
-                Next::SumUp => {
-                    let messages = turns.to_sum_up();
-                    self.say(&self.gate.hooks.before_compaction().messages);
-                    self.outside.note(AgentNote::SummedUp { messages: messages.len() });
-                    turns.hear(self.ask(messages))
-                }
+                Next::SumUp => match self.sum_up(&mut turns) {
+                    Ok(next) => next,
+                    Err(why) => return stopped(why, turns.turns()),
+                },
                 Next::Act(calls) => {
                     let acted = self.act(&calls);
                     self.say(&acted.messages);
@@ -118,6 +117,37 @@ impl<O: Outside> Driver<'_, O> {
             .expect("BUG: what was done is what the conversation waits for");
             self.note_results(turns.messages(), &mut noted);
         }
+    }
+
+    /// Asks the model to sum up; the error is why a hook ends it all. A hook that refuses is heard and prevents nothing: what
+    /// does not fit cannot be asked as it is.
+    fn sum_up(&self, turns: &mut Turns) -> Result<Option<Next>, String> {
+        let mut messages = turns.to_sum_up();
+        let verdict = self.gate.hooks.before_compaction();
+        self.say(&verdict.messages);
+        if let Some(why) = verdict.stop {
+            return Err(why);
+        }
+        if let Some(why) = verdict.refused {
+            self.say(&[format!(
+                "the conversation is not to be summed up: {why}. It is all the same: it would not fit"
+            )]);
+        }
+        let asked_besides = verdict.context.into_iter().map(|text| UserPart::Text { text });
+        match messages.last_mut() {
+            Some(Message::User { content }) => content.extend(asked_besides),
+            _ => unreachable!("BUG: the request to sum up is the user's"),
+        }
+        self.outside.note(AgentNote::SummedUp { messages: messages.len() });
+        let answer = self.ask(messages);
+        if let Input::Reply { reply, .. } = &answer
+            && compact::summary(reply).is_none()
+        {
+            let text = "the model was asked to sum up and did not: it is asked once more, then a list of its calls stands in the \
+                        summary's place";
+            self.outside.note(AgentNote::Told { text: text.to_owned() });
+        }
+        Ok(turns.hear(answer))
     }
 
     /// Tells the model something with its next request.
@@ -516,6 +546,55 @@ mod tests {
         }
         let ran = std::fs::read_to_string(folder.path().join("ran")).unwrap();
         assert_eq!(ran.lines().count(), 1, "only the call that a hook stopped behind was run");
+    }
+
+    /// Hooks of one kind, in a folder of their own.
+    fn hooks(run: &[(HookEvent, &str)]) -> (tempfile::TempDir, Hooks) {
+        let folder = tempfile::tempdir().unwrap();
+        let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
+        let spec = |(event, run): &(HookEvent, &str)| HookSpec {
+            event: *event,
+            matcher: None,
+            run: (*run).to_owned(),
+            timeout_ms: 20_000,
+        };
+        let hooks = Hooks::new(setting, run.iter().map(spec).collect(), vec![]);
+        (folder, hooks)
+    }
+
+    /// Answers that fill a context of 2000 tokens, and a summary.
+    fn long_work() -> Vec<Vec<AssistantPart>> {
+        let text = |text: String| AssistantPart::Text { text, proof: None };
+        let looks =
+            (0..6).map(|n| vec![text(format!("{n}{}", "x".repeat(1200))), call(n.to_string(), "look", "works")]);
+        looks.chain([vec![text("the summary".to_owned())], vec![report("9")]]).collect()
+    }
+
+    #[test]
+    fn a_hook_is_told_before_a_conversation_is_summed_up_and_heard() {
+        let say = r#"cat > told; echo '{"hookSpecificOutput":{"additionalContext":"keep the numbers"}}'"#;
+        let (folder, hooks) = hooks(&[(HookEvent::PreCompact, say)]);
+        let (envelope, stage) = drive_with(&hooks, long_work(), 20);
+        assert_eq!(envelope.status, AgentStatus::Done, "{}", envelope.detail);
+        let told = std::fs::read_to_string(folder.path().join("told")).unwrap();
+        assert!(told.contains(r#""hook_event_name":"PreCompact""#) && told.contains(r#""trigger":"auto""#), "{told}");
+        let asked = stage.asked.into_inner().unwrap();
+        let words = |messages: &[Message]| serde_json::to_string(messages).unwrap();
+        assert_eq!(asked.iter().filter(|messages| words(messages).contains("keep the numbers")).count(), 1);
+        assert!(words(asked.last().unwrap()).contains("the summary"));
+    }
+
+    #[test]
+    fn a_hook_that_refuses_a_summary_is_said_and_one_that_ends_it_all_does() {
+        let (_folder, refuses) = hooks(&[(HookEvent::PreCompact, "echo 'not now' >&2; exit 2")]);
+        let (envelope, stage) = drive_with(&refuses, long_work(), 20);
+        assert_eq!(envelope.status, AgentStatus::Done);
+        let said = noted(stage);
+        assert!(said.iter().any(|line| line.contains("not to be summed up: not now")), "{said:?}");
+        let (_folder, ends) = hooks(&[(HookEvent::PreCompact, r#"echo '{"continue":false,"stopReason":"enough"}'"#)]);
+        let (envelope, _) = drive_with(&ends, long_work(), 20);
+        assert_eq!((envelope.status, envelope.detail.as_str()), (AgentStatus::Stopped, "enough"));
     }
 
     #[test]

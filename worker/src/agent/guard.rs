@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::tools::bounded;
+
 /// The same call with the same result, so many times in a row.
 const REPEATS_MAX: usize = 5;
 /// The longest circle that is looked for, in calls.
 const PERIOD_MAX: usize = 6;
 /// How often a circle must be gone through.
 const ROUNDS_MAX: usize = 3;
+/// The longest part of a call's arguments that is shown, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// What is to be done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +23,10 @@ pub enum Circle {
     Stop(String),
 }
 
-/// The newest calls of an agent.
+/// The newest calls of an agent: what tells one from another, and as it is shown.
 #[derive(Debug, Default)]
 pub struct Guard {
-    calls: VecDeque<u64>,
+    calls: VecDeque<(u64, String)>,
     warned: bool,
 }
 
@@ -31,26 +35,33 @@ impl Guard {
     pub fn hear(&mut self, tool: &str, arguments: &str, result: &str) -> Option<Circle> {
         let mut hasher = DefaultHasher::new();
         (tool, arguments, result).hash(&mut hasher);
-        self.calls.push_back(hasher.finish());
+        self.calls.push_back((hasher.finish(), format!("`{tool}` {}", bounded(arguments, SHOWN_BYTES_MAX))));
         if self.calls.len() > PERIOD_MAX * ROUNDS_MAX {
             self.calls.pop_front();
         }
         let period = (1..=PERIOD_MAX).find(|&period| self.repeats(period))?;
+        let circle: Vec<String> = self.calls.iter().rev().take(period).rev().map(|(_, shown)| shown.clone()).collect();
         self.calls.clear();
         let what = match period {
-            1 => format!("`{tool}` was called {REPEATS_MAX} times with the same arguments and the same result"),
-            n => format!("the same {n} calls were made {ROUNDS_MAX} times with the same results"),
+            1 => format!("{} was called {REPEATS_MAX} times in a row, each time with the same result", circle[0]),
+            n => format!(
+                "the same {n} calls were made {ROUNDS_MAX} times in a row, each time with the same results: {}",
+                circle.join(", then ")
+            ),
         };
         match std::mem::replace(&mut self.warned, true) {
-            false => Some(Circle::Warn(format!("{what}. Nothing changes by repeating it: do something else, or end."))),
-            true => Some(Circle::Stop(what)),
+            false => Some(Circle::Warn(format!(
+                "{what}. It will not change by being repeated. Read what it said; try another tool or other arguments, or call \
+                 `finish` and say what stands in the way. The next circle ends your work."
+            ))),
+            true => Some(Circle::Stop(format!("{what}, after it had been warned of another circle"))),
         }
     }
 
     /// Whether the newest calls are a circle of this length.
     fn repeats(&self, period: usize) -> bool {
         let needed = if period == 1 { REPEATS_MAX } else { period * ROUNDS_MAX };
-        let newest: Vec<u64> = self.calls.iter().rev().take(needed).copied().collect();
+        let newest: Vec<u64> = self.calls.iter().rev().take(needed).map(|(call, _)| *call).collect();
         newest.len() == needed && newest.iter().zip(&newest[period..]).all(|(a, b)| a == b)
     }
 }
@@ -73,6 +84,27 @@ mod tests {
         let heard = told(&[("ls", "x"); 10]);
         assert_eq!((heard[4], heard[9]), (Some("warn"), Some("stop")));
         assert_eq!(heard.iter().flatten().count(), 2);
+    }
+
+    #[test]
+    fn a_warning_names_the_call_how_often_it_was_made_and_what_to_do() {
+        let mut guard = Guard::default();
+        let mut heard = (0..10).filter_map(|_| guard.hear("bash", r#"{"script":"ls"}"#, "x"));
+        let Some(Circle::Warn(words)) = heard.next() else { panic!("no warning") };
+        assert_eq!(
+            words,
+            "`bash` {\"script\":\"ls\"} was called 5 times in a row, each time with the same result. It will not change by being \
+             repeated. Read what it said; try another tool or other arguments, or call `finish` and say what stands in the way. \
+             The next circle ends your work."
+        );
+        let Some(Circle::Stop(words)) = heard.next() else { panic!("no end") };
+        assert!(
+            words.starts_with("`bash` {\"script\":\"ls\"} was called 5 times") && words.ends_with("another circle"),
+            "{words}"
+        );
+        let mut guard = Guard::default();
+        let heard = ["a", "b"].repeat(3).into_iter().find_map(|call| guard.hear("bash", call, "x"));
+        assert!(matches!(heard, Some(Circle::Warn(words)) if words.contains("`bash` a, then `bash` b")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use swarm_protocol::chat::{
     Arguments, AssistantPart, Dialect, Message, Reply, Stop, ToolCall, ToolStatus, Usage, UserPart,
 };
 
-use super::compact;
+use super::compact::{self, Asked};
 use super::guard::{Circle, Guard};
 use super::salvage;
 use super::tools::bounded;
@@ -93,6 +93,7 @@ enum State {
     /// The model sums up all before this message.
     SummingUp {
         keep_from: usize,
+        asked: Asked,
     },
     /// Calls run; these were answered here already.
     Acting {
@@ -153,8 +154,8 @@ impl Turns {
     /// What is to be summed up, when [`Next::SumUp`] says so: the conversation up to where it is kept, with the request
     /// as its last words.
     pub fn to_sum_up(&self) -> Vec<Message> {
-        let State::SummingUp { keep_from } = self.state else { return vec![] };
-        compact::request(&self.messages[..keep_from])
+        let State::SummingUp { keep_from, asked } = self.state else { return vec![] };
+        compact::request(&self.messages[..keep_from], asked)
     }
 
     /// Whether calls run of an answer whose others could not be run: half-written ones, or of tools that do not exist.
@@ -188,9 +189,17 @@ impl Turns {
             }
             (Input::TooLong(why), State::Asking) => Some(self.shorten(why)),
             (Input::Broke(why) | Input::TooLong(why), _) => Some(self.end(Ending::Broke(why))),
-            (Input::Reply { reply, .. }, State::SummingUp { keep_from }) => {
+            (Input::Reply { reply, .. }, State::SummingUp { keep_from, asked }) => {
                 self.count(&reply.usage);
-                compact::replace(&mut self.messages, keep_from, &reply.text());
+                let summary = match (compact::summary(&reply), asked) {
+                    (None, Asked::Once) => {
+                        self.state = State::SummingUp { keep_from, asked: Asked::Again };
+                        return Some(Next::SumUp);
+                    }
+                    (None, Asked::Again) => compact::account(&self.messages[..keep_from]),
+                    (Some(summary), _) => summary,
+                };
+                compact::replace(&mut self.messages, keep_from, &summary);
                 self.context = compact::estimate(&self.messages);
                 Some(self.ask())
             }
@@ -309,7 +318,7 @@ impl Turns {
             _ if self.stumbles >= STUMBLES_MAX => return self.end(Ending::Limit("output tokens")),
             Stop::ContextFull => {
                 if let Some(keep_from) = compact::keep_from(&self.messages) {
-                    self.state = State::SummingUp { keep_from };
+                    self.state = State::SummingUp { keep_from, asked: Asked::Once };
                     return Next::SumUp;
                 }
                 return self.end(Ending::Limit("context"));
@@ -336,7 +345,7 @@ impl Turns {
         if compact::is_due(self.context, self.limits.context_tokens)
             && let Some(keep_from) = compact::keep_from(&self.messages)
         {
-            self.state = State::SummingUp { keep_from };
+            self.state = State::SummingUp { keep_from, asked: Asked::Once };
             return Next::SumUp;
         }
         self.state = State::Asking;
@@ -353,7 +362,7 @@ impl Turns {
         match compact::keep_from(&self.messages) {
             Some(keep_from) if !self.too_long => {
                 self.too_long = true;
-                self.state = State::SummingUp { keep_from };
+                self.state = State::SummingUp { keep_from, asked: Asked::Once };
                 Next::SumUp
             }
             _ => self.end(Ending::Broke(why)),
@@ -404,11 +413,7 @@ impl Turns {
         let mut worst = None;
         for call in calls {
             let result = answered.iter().find(|outcome| outcome.call == call.id).map_or("", |outcome| &outcome.content);
-            let arguments = match &call.arguments {
-                Arguments::Object(object) => serde_json::Value::Object(object.clone()).to_string(),
-                Arguments::Broken { text, .. } => text.clone(),
-            };
-            worst = self.guard.hear(&call.name, &arguments, result).or(worst);
+            worst = self.guard.hear(&call.name, &compact::written(&call.arguments), result).or(worst);
         }
         worst
     }
@@ -553,6 +558,43 @@ mod tests {
         assert!((200..400).contains(&newest), "a quarter of the context at most: {newest}");
         assert_eq!(turns.hear(reply(vec![says("so far")], Stop::End)), Some(Next::Ask));
         assert_eq!(turns.context, compact::estimate(turns.messages()), "what is kept counts");
+    }
+
+    #[test]
+    fn a_model_that_calls_a_tool_instead_of_summing_up_is_asked_once_more_and_then_told_what_it_did() {
+        let ready = || {
+            let mut turns = turns();
+            turns.begin();
+            assert_eq!(with_results(&mut turns, 6, 1), Some(Next::Ask));
+            turns.context = 990;
+            assert_eq!(turns.ask(), Next::SumUp);
+            turns
+        };
+        let told = |turns: &Turns| match &turns.messages()[0] {
+            Message::User { content } => content
+                .iter()
+                .map(|part| match part {
+                    UserPart::Text { text } => text.clone(),
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        for no_summary in [vec![says("let me look"), AssistantPart::Call(call("x", "bash"))], vec![]] {
+            let mut turns = ready();
+            let before = turns.to_sum_up();
+            assert_eq!(turns.hear(reply(no_summary.clone(), Stop::Calls)), Some(Next::SumUp));
+            assert_eq!(turns.to_sum_up().len(), before.len());
+            assert_ne!(turns.to_sum_up(), before, "it is told what was wrong");
+            let mut heard = ready();
+            heard.hear(reply(no_summary.clone(), Stop::Calls));
+            assert_eq!(heard.hear(reply(vec![says("so far")], Stop::End)), Some(Next::Ask));
+            assert_eq!(told(&heard), ["task", "What was done so far, summed up by you:\n\nso far"]);
+            assert_eq!(turns.hear(reply(no_summary, Stop::Calls)), Some(Next::Ask), "it goes on");
+            let told = told(&turns);
+            assert_eq!((told.len(), told[0].as_str()), (2, "task"), "the task stays as it is");
+            assert!(told[1].contains("- `read` {}\n  gave: 0x") && !told[1].contains("let me look"), "{}", told[1]);
+        }
     }
 
     #[test]
