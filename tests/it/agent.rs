@@ -304,6 +304,67 @@ fn an_agent_whose_coordinator_dies_at_any_moment_goes_on_with_its_conversation()
     assert!(again > 0, "no conversation was gone on with");
 }
 
+/// A run whose coordinator died while its agent had two answers, and no more: the transcript of its first attempt.
+fn cut_short(answers: &mut Option<Answers>) -> (Repository, std::path::PathBuf) {
+    for effect in (1..200).step_by(3) {
+        let repository = house();
+        let recorded = Answers::beside(&repository, "replay").conversation(
+            "fix",
+            &[("", &[read("src/lib.rs")]), ("", &[edit("    1", "    2")]), ("", &[finish("done", "fixed")])],
+        );
+        let fault = format!("die@{effect}");
+        Swarm::run(&repository, "it", FIX).args(&["--replay", recorded.folder(), "--fault", &fault]).end();
+        let runs = std::fs::read_dir(repository.path().join(".git/swarm/runs"));
+        let run = runs.ok().and_then(|mut runs| runs.next()).map(|run| run.expect("a run").path());
+        let Some(path) = run.map(|run| run.join("fix/1/transcript.jsonl")) else { continue };
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if text.matches("\"entry\":\"answer\"").count() == 2 && text.ends_with('\n') {
+            *answers = Some(recorded);
+            return (repository, path);
+        }
+    }
+    panic!("no life ended behind the second answer");
+}
+
+#[test]
+fn a_transcript_that_is_broken_or_gone_is_told_of_and_one_that_is_gone_on_with_is_forked() {
+    let mut answers = None;
+    for (broken, said, given) in [
+        (None, "2 answers were given once more", 2),
+        (Some("{\"version\":1,\"entry\":\"ans\n"), "cannot be read to its end", 2),
+        (Some(""), "left a log and no transcript", 0),
+    ] {
+        let (repository, first) = cut_short(&mut answers);
+        let mut text = std::fs::read_to_string(&first).expect("a transcript");
+        match broken {
+            None => {}
+            Some("") => std::fs::remove_file(&first).expect("it is removed"),
+            Some(line) => {
+                text.push_str(line);
+                std::fs::write(&first, &text).expect("it is written");
+            }
+        }
+        let resumed = Swarm::new(&repository, &["resume", "--json"]).exits(0);
+        assert!(resumed.out.contains(said), "{said}: {resumed}");
+        assert_eq!(resumed.out.contains("asked, and paid, once more"), broken.is_some(), "{resumed}");
+        assert_eq!(resumed.out.contains("2 answers were given once more"), given == 2, "{resumed}");
+        if broken == Some("") {
+            continue;
+        }
+        let second = first.with_file_name("").join("../2/transcript.jsonl");
+        let second = std::fs::read_to_string(second).expect("a transcript");
+        let lines = |text: &str| {
+            text.lines().filter(|line| line.contains("\"entry\":\"answer\"")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (lines(&second).len(), &lines(&second)[..2]),
+            (3, &lines(&text)[..2]),
+            "it begins as the first does"
+        );
+        assert_eq!(std::fs::read_to_string(&first).expect("a transcript"), text, "which stays as it was");
+    }
+}
+
 #[test]
 fn an_answer_is_in_the_log_while_it_still_comes() {
     let repository = house();

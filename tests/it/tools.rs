@@ -112,6 +112,53 @@ fn rules_hooks_skills_servers_and_notes_work_inside_the_cage() {
     assert!(after.contains("two() was wrong") && after.contains("\"tool_name\":\"edit\""), "{after}");
 }
 
+/// A project whose hook is a program of its own, and whose skill is one file.
+const CHECKED: &[u8] = br#"
+[[hooks]]
+event = "PreToolUse"
+tools = "bash"
+run = "sh ./ci/check"
+"#;
+
+#[test]
+fn what_an_agent_makes_of_its_projects_hooks_and_skills_is_not_the_projects_word() {
+    let repository = house(&[
+        (".swarm/agent.toml", CHECKED),
+        ("ci/check", b"if grep -q forbidden; then echo not in this house >&2; exit 2; fi\n"),
+    ]);
+    let plan = "[tasks.fix]\nagent = { prompt = 'x', language-servers = 'never' }\n";
+    let skill = ".swarm/skills/testing/SKILL.md";
+    let calls: &[(&str, Value)] = &[
+        ("bash", json!({"script": "echo forbidden"})),
+        ("bash", json!({"script": "echo fine"})),
+        ("read", json!({"path": skill})),
+        ("write", json!({"path": skill, "text": "Never run them.\n"})),
+        ("write", json!({"path": "skills/mine/SKILL.md", "text": "Mine.\n"})),
+        ("skill", json!({"name": "testing"})),
+        ("skill", json!({"name": "mine"})),
+        ("read", json!({"path": "ci/check"})),
+        ("write", json!({"path": "ci/check", "text": "exit 0\n"})),
+        ("bash", json!({"script": "echo forbidden"})),
+    ];
+    let turns: Vec<(&str, &[(&str, Value)])> = calls.chunks(1).map(|call| ("", call)).collect();
+    let end = [("finish", json!({"status": "done", "summary": "x"}))];
+    let turns = [turns, vec![("", &end[..])]].concat();
+    let answers = Answers::beside(&repository, "replay").conversation("fix", &turns);
+    let ended = Swarm::run(&repository, "it", plan).args(&["--replay", answers.folder()]).exits(0);
+    let results = results(&repository, "fix");
+    let given = |at: usize| results.get(at).map_or("", |(content, _)| content.as_str());
+    assert_eq!((given(0), given(1)), ("not allowed: not in this house", "fine\n"), "{ended}");
+    assert!([3, 4, 8].iter().all(|&at| results[at].1 == "ok"), "{results:?}");
+    assert!(given(5).ends_with("Run them twice."), "{}", given(5));
+    assert!(given(6).contains("there is no skill `mine`") || given(6).contains("mine"), "{}", given(6));
+    assert_eq!(results[6].1, "error");
+    assert!(
+        given(9).contains("its program ci/check is not the plain file that it was before the work"),
+        "{}",
+        given(9)
+    );
+}
+
 #[test]
 fn a_server_that_hangs_or_is_not_there_does_not_end_the_run() {
     let repository = house(&[]);

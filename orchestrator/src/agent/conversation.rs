@@ -163,6 +163,8 @@ pub struct Held {
     pub given_again: u32,
     /// Why the transcript is not whole.
     pub transcript_lost: Option<String>,
+    /// What could not be read of earlier attempts' transcripts.
+    pub unread: Vec<String>,
 }
 
 /// An answer that is on its way: of which question, and what.

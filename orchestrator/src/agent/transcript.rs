@@ -2,8 +2,11 @@
 //! out. The file lies beside the attempt's log, where no job can reach it.
 //!
 //! An attempt that was cut short is run again with its transcript: the model's recorded answers are given once more, its
-//! calls are carried out once more in the fresh worktree, what people decided on them stands, and behind the last answer the model itself is asked. So nothing
-//! is paid for twice, and the worktree is what the conversation says.
+//! calls are carried out once more in the fresh worktree, what people decided on them stands, and behind the last answer the
+//! model itself is asked. So nothing is paid for twice, and the worktree is what the conversation says. The attempt that goes
+//! on forks the conversation: it keeps a transcript of its own, which begins as the other does, and that one stays as it was.
+//!
+//! What of a transcript cannot be read any more is asked for once more, and people are told.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -148,33 +151,44 @@ impl Transcript {
     }
 }
 
-/// The entries of a transcript, without a last one that was cut off; `None` when there is none.
+/// What can be read of a transcript.
+#[derive(Debug, Default, PartialEq)]
+pub struct Kept {
+    /// Its entries, up to the first that cannot be read; without a last one that was cut off.
+    pub entries: Vec<Entry>,
+    /// Which entry cannot be read, and why, for people: nothing behind it counts.
+    pub broken: Option<String>,
+}
+
+/// Reads a transcript; `None` when there is none.
 ///
 /// # Errors
-/// Those of the file system, and `InvalidData` for what is no transcript.
-pub fn read(path: &Path) -> io::Result<Option<Vec<Entry>>> {
+/// Those of the file system.
+pub fn read(path: &Path) -> io::Result<Option<Kept>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut input = BufReader::new(file);
-    let (mut entries, mut line) = (vec![], vec![]);
+    let (mut kept, mut line) = (Kept::default(), vec![]);
     loop {
         line.clear();
         let bytes = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
         if bytes == 0 || line.last() != Some(&b'\n') {
-            return Ok(Some(entries));
+            return Ok(Some(kept));
         }
-        let invalid = |what: String| {
-            let what = format!("{}: entry {}: {what}", path.display(), entries.len() + 1);
-            io::Error::new(io::ErrorKind::InvalidData, what)
-        };
-        let known: Line<Entry> = serde_json::from_slice(&line).map_err(|error| invalid(error.to_string()))?;
-        if known.version != VERSION {
-            return Err(invalid(format!("version {} is not known here", known.version)));
+        match serde_json::from_slice::<Line<Entry>>(&line) {
+            Ok(known) if known.version == VERSION => kept.entries.push(known.entry),
+            other => {
+                let why = match other {
+                    Ok(known) => format!("version {} is not known here", known.version),
+                    Err(error) => error.to_string(),
+                };
+                kept.broken = Some(format!("entry {}: {why}", kept.entries.len() + 1));
+                return Ok(Some(kept));
+            }
         }
-        entries.push(known.entry);
     }
 }
 
@@ -258,11 +272,15 @@ mod tests {
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
-            assert_eq!(read(&path).unwrap().unwrap(), all[..lines], "cut at {cut}");
+            let kept = read(&path).unwrap().unwrap();
+            assert_eq!((kept.entries.as_slice(), kept.broken), (&all[..lines], None), "cut at {cut}");
         }
         for text in ["hello\n", "{\"version\":9,\"entry\":\"told\",\"text\":\"\"}\n"] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "{text}");
+            let broken = [&whole, text.as_bytes(), &whole].concat();
+            std::fs::write(&path, broken).unwrap();
+            let kept = read(&path).unwrap().unwrap();
+            assert_eq!(kept.entries, all, "what stands before it counts: {text}");
+            assert!(kept.broken.unwrap().starts_with("entry 4: "), "{text}");
         }
     }
 

@@ -18,7 +18,7 @@ use swarm_plans::{
 use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, Envelope};
 use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::{
-    HookEvent, HookSpec, LanguageServers, ProjectFile, ProjectHooks, Reach, ToolServer, Toolset,
+    HookEvent, HookSpec, LanguageServers, ProjectFile, ProjectHooks, Reach, SkillFile, ToolServer, Toolset,
 };
 use swarm_protocol::{Access, Ended, Grant, Stream};
 use tokio::sync::mpsc;
@@ -29,8 +29,9 @@ use super::{Executor, Stop, Trial, When};
 use crate::agent::attach::Entrance;
 use crate::agent::bootstrap::{self, Beginning, BootstrapError, Told};
 use crate::agent::conversation::{Conversation, Ear, Held, OwnTools, SAYS_MAX, Shown, TOLD_MAX};
+use crate::agent::of_project;
 use crate::agent::planning::{self, Submissions};
-use crate::agent::transcript::{self, Entry, Recorded, Transcript};
+use crate::agent::transcript::{self, Entry, Kept, Recorded, Transcript};
 use crate::dispatcher::core::StartAt;
 use crate::egress::Leads;
 use crate::event::{AttemptEnd, ChangeSummary, Progress};
@@ -153,7 +154,7 @@ impl Executor {
         let beginning = masked(talk.beginning, &self.jobs.secrets);
         let begun = begun(agent, &beginning, talk.tree);
         let name = talk.transcript.file_name().unwrap_or_default();
-        let recorded = self.recorded(trial, name, &begun);
+        let (recorded, unread) = self.recorded(trial, name, &begun);
         let (mut spec, _) = self.cage_under(talk.sandbox, trial, worktree, talk.when)?;
         if let Some((grant, variable)) = talk.shown {
             spec.env.push((variable.to_owned(), grant.at.to_string_lossy().into_owned()));
@@ -161,7 +162,8 @@ impl Executor {
         }
         let scratch = spec.tmp.clone().unwrap_or_else(|| PathBuf::from("/tmp")).join("agent");
         let sizes = self.broker.sizes(&agent.settings.model);
-        let toolset = Toolset { project: self.project_file(talk.began, talk.when)?, ..talk.toolset };
+        let (project, skills) = self.of_project(talk.began, talk.when)?;
+        let toolset = Toolset { project, skills, ..talk.toolset };
         let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
         let transcript = Transcript::create(&talk.transcript)?;
         // Nobody joins who looks at a result: it has a fresh context.
@@ -185,23 +187,30 @@ impl Executor {
             heard: mpsc::unbounded_channel(),
             shown: Shown::default(),
         };
-        let mut held = Held::default();
-        conversation.keep(begun, &mut held).await;
+        let mut before = Held::default();
+        conversation.keep(begun, &mut before).await;
         // A log that cannot be written is noticed when it is finished.
         let mut hear = |_: Stream, bytes: &[u8]| drop(lock(&log).write(bytes));
         let link = AgentLink { says, told };
         let work = self.jobs.run_agent(&job.name, job_of_agent, link, talk.timeout, talk.leads, spec, &mut hear);
         let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
-        Ok((ran?, held))
+        let transcript_lost = before.transcript_lost.or(held.transcript_lost);
+        Ok((ran?, Held { unread, transcript_lost, ..held }))
     }
 
-    /// What the project says of agents, of the tree that was there before the work. Who looks at a result runs none of its
-    /// hooks, as it runs none of the plan's.
-    fn project_file(&self, began: Oid, when: When) -> Result<Option<ProjectFile>, Stop> {
+    /// What the project says of agents, and its skills, of the tree that was there before the work. Who looks at a result runs
+    /// none of its hooks, as it runs none of the plan's.
+    fn of_project(&self, began: Oid, when: When) -> Result<(Option<ProjectFile>, Vec<SkillFile>), Stop> {
         let git = self.repository.handle()?;
-        let text = bootstrap::project_file(&git.odb()?, began).map_err(bootstrap_failed)?;
+        let odb = git.odb()?;
         let hooks = if when.out == Access::Write { ProjectHooks::Run } else { ProjectHooks::LeftOut };
-        Ok(text.map(|text| ProjectFile { text, hooks }))
+        let text = bootstrap::project_file(&odb, began).map_err(bootstrap_failed)?;
+        let file = |text: String| {
+            let programs = of_project::programs(&odb, began, &text)?;
+            Ok::<_, BootstrapError>(ProjectFile { text, hooks, programs })
+        };
+        let file = text.map(file).transpose().map_err(bootstrap_failed)?;
+        Ok((file, of_project::skills(&odb, began).map_err(bootstrap_failed)?))
     }
 
     /// The models that a plan which this agent writes may name.
@@ -291,16 +300,22 @@ impl Executor {
     }
 
     /// Answers that are given once more, from the transcripts of this name of attempts that were told nothing to the next one:
-    /// those behind the newest that failed by its own fault. What cannot be read is nothing: then the conversation begins anew.
-    fn recorded(&self, trial: Trial<'_>, name: &OsStr, begun: &Entry) -> VecDeque<Recorded> {
+    /// those behind the newest that failed by its own fault. What of them cannot be read is asked for once more; the notes say so.
+    fn recorded(&self, trial: Trial<'_>, name: &OsStr, begun: &Entry) -> (VecDeque<Recorded>, Vec<String>) {
         let cut_short = self.earlier(trial).take_while(|folder| read_feedback(folder).is_none());
-        let entries = cut_short.filter_map(|folder| transcript::read(&folder.join(name)).ok().flatten());
         // A task that runs once more because its change did not land is to think again.
         let is_first = trial.job.start == StartAt::Needs;
-        let entries = entries.filter(|entries| is_first || !transcript::has_ended(entries));
-        // The longest conversation that began the same way.
-        let all = entries.map(|entries| transcript::recorded(&entries, begun));
-        all.max_by_key(VecDeque::len).unwrap_or_default()
+        let (mut longest, mut notes) = (VecDeque::new(), vec![]);
+        for folder in cut_short {
+            let (entries, lost) = kept(&folder, name);
+            notes.extend(lost);
+            if is_first || !transcript::has_ended(&entries) {
+                // The longest conversation that began the same way.
+                let recorded = transcript::recorded(&entries, begun);
+                longest = if recorded.len() > longest.len() { recorded } else { longest };
+            }
+        }
+        (longest, notes)
     }
 
     /// A change that does not count, as text; `None` where there is none, or it cannot be read any more.
@@ -356,6 +371,33 @@ fn masked(Beginning { system, prompt }: Beginning, secrets: &Secrets) -> Beginni
 fn begun(agent: &RenderedAgent, beginning: &Beginning, tree: Oid) -> Entry {
     let Beginning { system, prompt } = beginning.clone();
     Entry::Begun { model: agent.settings.model.clone(), system, prompt, tree: tree.to_string() }
+}
+
+/// What an earlier attempt kept of its conversation, and what of it is lost, for people.
+fn kept(folder: &Path, name: &OsStr) -> (Vec<Entry>, Option<String>) {
+    let attempt = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let again = "what a model was asked there is asked, and paid, once more";
+    let place = folder.join(name);
+    let shown = place.display();
+    match transcript::read(&place) {
+        Ok(Some(Kept { entries, broken: None })) => (entries, None),
+        Ok(Some(Kept { entries, broken: Some(why) })) => (
+            entries,
+            Some(format!(
+                "the transcript of attempt {attempt} cannot be read to its end ({shown}, {why}): behind it {again}"
+            )),
+        ),
+        // It begins with the conversation; before that, an attempt leaves nothing of it.
+        Ok(None)
+            if name == transcript::FILE && logs::tail(&folder.join("log"), 1).is_ok_and(|lines| !lines.is_empty()) =>
+        {
+            (vec![], Some(format!("attempt {attempt} left a log and no transcript ({shown}): {again}")))
+        }
+        Ok(None) => (vec![], None),
+        Err(error) => {
+            (vec![], Some(format!("the transcript of attempt {attempt} cannot be read ({shown}: {error}): {again}")))
+        }
+    }
 }
 
 /// What an agent handed over, where it was to hand over something.
@@ -429,6 +471,7 @@ pub(super) fn notes(held: &Held) -> Vec<String> {
             "it went on with a conversation that was cut short: {n} answers were given once more, unpaid"
         ));
     }
+    notes.extend(held.unread.iter().cloned());
     notes.extend(held.transcript_lost.as_ref().map(|why| format!("its transcript is incomplete: {why}")));
     notes
 }

@@ -30,6 +30,22 @@ pub struct Toolset {
     /// The project's own file, [`PROJECT_FILE`]; `None` where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectFile>,
+    /// The project's skills, of the same tree as its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<SkillFile>,
+}
+
+/// Where skills lie in a project, first to last; a name in an earlier folder hides it in a later one.
+pub const SKILL_FOLDERS: [&str; 2] = [".swarm/skills", "skills"];
+
+/// A `SKILL.md` of the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SkillFile {
+    /// Relative to the tree.
+    pub path: String,
+    /// Its text; `None` where it is too long, or no text.
+    pub text: Option<String>,
 }
 
 /// The project's own file, of a tree that was there before the work: what the agent's worktree holds by that name may be
@@ -41,6 +57,27 @@ pub struct ProjectFile {
     pub text: String,
     /// What becomes of its hooks.
     pub hooks: ProjectHooks,
+    /// The files of that tree which it names, and what they hold: the programs of its hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProjectProgram>,
+}
+
+/// A file that a project's own file names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProjectProgram {
+    /// Relative to the tree.
+    pub path: String,
+    /// BLAKE3 of what it holds, in hex.
+    pub digest: String,
+}
+
+/// What of a text may be paths below a folder, without a leading `./`: a script names its programs so, and a file of settings
+/// its scripts.
+pub fn paths_named(text: &str) -> impl Iterator<Item = &str> {
+    let is_edge = |c: char| c.is_whitespace() || c.is_control() || "\"'`$(){}[]<>;&|=,#".contains(c);
+    let bare = |word: &'_ str| word.trim_start_matches("./").len();
+    text.split(is_edge).map(move |word| &word[word.len() - bare(word)..]).filter(|word| !word.is_empty())
 }
 
 /// What becomes of the hooks that a project's own file names.
@@ -180,6 +217,12 @@ pub struct OfferedTool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_names_its_programs() {
+        let named: Vec<_> = paths_named("run = './ci/check \"$x\" && sh ci/b.sh>log'").collect();
+        assert_eq!(named, ["run", "ci/check", "x", "sh", "ci/b.sh", "log"]);
+    }
 
     #[test]
     fn a_toolset_survives_the_wire() {

@@ -3,18 +3,28 @@
 //! that call. A hook of the plan can also change a call's input, but for what the agent hands over at the end; one of the
 //! project cannot, since anybody's change may have named it.
 //!
+//! A hook of the project whose program lies in the worktree runs while the program is what it was before the work: once
+//! somebody changed it, what would run is their own. Then it answers nothing, which refuses a call that it was asked about. The
+//! program is the file that the hook names plainly, from the worktree's root; what that reads in turn is not looked at.
+//!
 //! A hook gets one JSON object on its standard input (`hook_event_name` and what belongs to the event). It answers by its
 //! exit status (0: go on, 2: no, with the reason on standard error) or by a JSON object on standard output. Reading an
 //! answer is pure ([`read`]); running hooks is [`Hooks`].
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, OFlags};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use swarm_protocol::toolset::{HookEvent, HookSpec};
+use swarm_protocol::toolset::{HookEvent, HookSpec, ProjectProgram};
 
+use super::beneath;
 use super::programs::{self, End, Said};
 use super::setting::Setting;
+use super::shell;
 use super::tools::tool::{Input, Purpose};
 use super::tools::toolbox::fits;
 use super::tools::{ToolResult, bounded};
@@ -23,6 +33,8 @@ use super::tools::{ToolResult, bounded};
 const WORDS_BYTES_MAX: usize = 8 << 10;
 /// The longest result that a hook is told, in bytes.
 const RESULT_BYTES_MAX: usize = 64 << 10;
+/// The longest program of a project's hook, in bytes.
+const PROGRAM_BYTES_MAX: u64 = 4 << 20;
 
 /// What hooks say to an event, all together.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -77,11 +89,7 @@ struct Specific {
 /// What one hook said.
 pub fn read(event: HookEvent, said: &Said) -> Verdict {
     let no = |why: String| Verdict { refused: Some(bounded(&why, WORDS_BYTES_MAX)), ..Verdict::default() };
-    let failed = |why: String| match event {
-        // Whoever set it up wanted calls to pass it.
-        HookEvent::PreToolUse => no(format!("a hook before it {why}")),
-        _ => Verdict { messages: vec![format!("a {} hook {why}", event.name())], ..Verdict::default() },
-    };
+    let failed = |why: String| unanswered(event, &why);
     match said.end {
         End::Exited(0) => {}
         End::Exited(2) => {
@@ -104,6 +112,33 @@ pub fn read(event: HookEvent, said: &Said) -> Verdict {
         Ok(answer) => answered(event, answer),
         Err(error) => failed(format!("answered what is no answer: {error}")),
     }
+}
+
+/// A hook that gave no answer: whoever set it up wanted calls to pass it.
+fn unanswered(event: HookEvent, why: &str) -> Verdict {
+    match event {
+        HookEvent::PreToolUse => Verdict {
+            refused: Some(bounded(&format!("a hook before it {why}"), WORDS_BYTES_MAX)),
+            ..Verdict::default()
+        },
+        _ => Verdict { messages: vec![format!("a {} hook {why}", event.name())], ..Verdict::default() },
+    }
+}
+
+/// Whether a program still is a file of the worktree that holds what it held.
+fn holds(root: &Path, program: &ProjectProgram) -> bool {
+    let read = || -> std::io::Result<blake3::Hash> {
+        let root = rustix::fs::openat(CWD, root, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let file =
+            File::from(beneath::open(&root, &program.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW)?);
+        let mut hasher = blake3::Hasher::new();
+        let length = std::io::copy(&mut file.take(PROGRAM_BYTES_MAX), &mut hasher)?;
+        match length < PROGRAM_BYTES_MAX {
+            true => Ok(hasher.finalize()),
+            false => Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge)),
+        }
+    };
+    read().is_ok_and(|digest| digest.to_hex().as_str() == program.digest)
 }
 
 fn answered(event: HookEvent, answer: Answer) -> Verdict {
@@ -155,6 +190,8 @@ pub struct Hooks {
     setting: Setting,
     of_plan: Vec<HookSpec>,
     of_project: Vec<HookSpec>,
+    /// What the programs of the project's hooks held before the work.
+    programs: Vec<ProjectProgram>,
 }
 
 /// Who set a hook up.
@@ -167,7 +204,13 @@ enum Origin {
 impl Hooks {
     /// Hooks that run where an agent works: first those of the plan.
     pub fn new(setting: Setting, of_plan: Vec<HookSpec>, of_project: Vec<HookSpec>) -> Hooks {
-        Hooks { setting, of_plan, of_project }
+        Hooks { setting, of_plan, of_project, programs: vec![] }
+    }
+
+    /// The same, where the project's hooks run only programs that hold what they held before the work.
+    #[must_use]
+    pub fn holding(self, programs: &[ProjectProgram]) -> Hooks {
+        Hooks { programs: programs.to_vec(), ..self }
     }
 
     /// Before a call: each hook sees the input as the one before left it; the first no is the last word.
@@ -175,7 +218,7 @@ impl Hooks {
         let mut all = Verdict::default();
         for (origin, spec) in self.of(HookEvent::PreToolUse, Some(tool)) {
             let seen = all.input.as_ref().unwrap_or(input);
-            let mut said = self.run(spec, json!({"tool_name": tool, "tool_input": seen}));
+            let mut said = self.run(origin, spec, json!({"tool_name": tool, "tool_input": seen}));
             let may_change = origin == Origin::Plan && purpose == Purpose::Work;
             if !may_change && said.input.take().is_some() {
                 said.messages.push(format!("a hook wanted to change the input of `{tool}`, which it may not"));
@@ -225,8 +268,8 @@ impl Hooks {
 
     fn all(&self, event: HookEvent, tool: Option<&str>, about: &Value) -> Verdict {
         let mut all = Verdict::default();
-        for (_, spec) in self.of(event, tool) {
-            all.join(self.run(spec, about.clone()));
+        for (origin, spec) in self.of(event, tool) {
+            all.join(self.run(origin, spec, about.clone()));
         }
         all
     }
@@ -238,7 +281,27 @@ impl Hooks {
         all.filter(move |(_, spec)| spec.event == event && fits(spec))
     }
 
-    fn run(&self, spec: &HookSpec, mut about: Value) -> Verdict {
+    /// The program of a hook of the project that is not what it was before the work: a file that held something else, or none.
+    fn changed(&self, spec: &HookSpec) -> Option<String> {
+        let script = shell::read(&spec.run);
+        let below = |path: &&str| !path.split('/').any(|part| matches!(part, "" | "." | ".."));
+        let files = shell::unread::files(&script).into_iter().map(|file| file.trim_start_matches("./")).filter(below);
+        let is_other = |path: &&str| match self.programs.iter().find(|program| program.path == *path) {
+            Some(program) => !holds(&self.setting.root, program),
+            None => std::fs::symlink_metadata(self.setting.root.join(path)).is_ok(),
+        };
+        files.into_iter().find(is_other).map(str::to_owned)
+    }
+
+    fn run(&self, origin: Origin, spec: &HookSpec, mut about: Value) -> Verdict {
+        let changed = match origin {
+            Origin::Plan => None,
+            Origin::Project => self.changed(spec),
+        };
+        if let Some(program) = changed {
+            let why = "is not the plain file that it was before the work: give it back what it held";
+            return unanswered(spec.event, &format!("of the project does not run: its program {program} {why}"));
+        }
         if let Value::Object(about) = &mut about {
             about.insert("hook_event_name".to_owned(), spec.event.name().into());
             about.insert("cwd".to_owned(), self.setting.root.display().to_string().into());
@@ -357,6 +420,47 @@ mod tests {
         );
         assert!(of_plan.before_call("edit", Purpose::Work, &Input::new()).input.is_some());
         assert_eq!(of_plan.before_call("edit", Purpose::HandOver, &Input::new()).input, None);
+    }
+
+    #[test]
+    fn a_program_of_the_project_runs_while_it_is_what_it_was() {
+        let (folder, made) = hooks(&[
+            (HookEvent::PreToolUse, None, "sh ./ci/check"),
+            (HookEvent::Stop, None, "ci/check"),
+            (HookEvent::PreToolUse, None, "sh other"),
+        ]);
+        std::fs::create_dir(folder.path().join("ci")).unwrap();
+        let write = |path: &str, text: &str| std::fs::write(folder.path().join(path), text).unwrap();
+        let text = "echo 'not here' >&2; exit 2";
+        write("ci/check", text);
+        write("other", "exit 0");
+        let of = |path: &str, text: &str| ProjectProgram {
+            path: path.to_owned(),
+            digest: blake3::hash(text.as_bytes()).to_hex().to_string(),
+        };
+        let programs = [of("ci/check", text), of("other", "exit 0")];
+        let of_project = Hooks::new(made.setting.clone(), vec![], made.of_plan.clone()).holding(&programs);
+        let said = |hooks: &Hooks| hooks.before_call("edit", Purpose::Work, &Input::new()).refused;
+        assert_eq!(said(&of_project).as_deref(), Some("not here"));
+        let why = "a hook before it of the project does not run: its program ci/check is not the plain file that it was before the \
+                   work: give it back what it held";
+        write("ci/check", "touch ran");
+        assert_eq!(said(&of_project).as_deref(), Some(why));
+        assert_eq!((of_project.stop("x", false).refused, of_project.stop("x", false).messages.len()), (None, 1));
+        assert!(!folder.path().join("ran").exists());
+        std::fs::remove_file(folder.path().join("ci/check")).unwrap();
+        assert_eq!(said(&of_project).as_deref(), Some(why), "gone is changed, too");
+        std::os::unix::fs::symlink("../other", folder.path().join("ci/check")).unwrap();
+        assert_eq!(said(&of_project).as_deref(), Some(why));
+        let unknown = Hooks::new(made.setting.clone(), vec![], made.of_plan.clone());
+        assert!(
+            said(&unknown).unwrap().contains("ci/check is not the plain file"),
+            "one that was not there is not run either"
+        );
+        write("other", text);
+        std::fs::remove_file(folder.path().join("ci/check")).unwrap();
+        write("ci/check", text);
+        assert_eq!(said(&made).as_deref(), Some("not here"), "what the plan set up is the plan's matter");
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub fn open(setting: &Setting, toolset: &Toolset, mut rules: Rules, outside: Out
     let background = Arc::new(background);
     let mut toolbox = own_tools(setting, toolset, &visible(setting, &rules))
         .map_err(|error| format!("open the worktree: {error}"))?;
+    let (skills, unread) = skills::of(&toolset.skills);
+    toolbox.add(plan::skill(skills));
+    problems.extend(unread);
     match web::tool(setting, &background) {
         Ok(tool) => toolbox.add(tool),
         Err(why) => problems.push(why),
@@ -72,7 +75,8 @@ pub fn open(setting: &Setting, toolset: &Toolset, mut rules: Rules, outside: Out
         let idle = toolbox.keep(names);
         problems.extend(idle.into_iter().map(|name| format!("there is no tool `{name}`")));
     }
-    let hooks = Hooks::new(setting.clone(), toolset.hooks.clone(), project.hooks);
+    let of_project = toolset.project.as_ref().map(|file| file.programs.as_slice()).unwrap_or_default();
+    let hooks = Hooks::new(setting.clone(), toolset.hooks.clone(), project.hooks).holding(of_project);
     let context = context(setting, &problems);
     Ok(Kit { toolbox, hooks, rules, problems, context, report })
 }
@@ -114,7 +118,6 @@ fn own_tools(setting: &Setting, toolset: &Toolset, tree: &Tree) -> io::Result<To
     toolbox.add(diagnostics.and_then(|diagnostics| diagnostics.tool()));
     toolbox.add([outline::tool(tree), dependencies::tool(setting, tree), plan::todo()]);
     toolbox.add(plan::note(setting));
-    toolbox.add(plan::skill(&setting.root, skills::find(&setting.root)));
     Ok(toolbox)
 }
 
@@ -216,7 +219,7 @@ mod tests {
         std::fs::create_dir(folder.path().join(".swarm")).unwrap();
         std::fs::write(folder.path().join(PROJECT_FILE), "deny = [").unwrap();
         let open = |text: &str| {
-            let project = Some(ProjectFile { text: text.to_owned(), hooks: ProjectHooks::Run });
+            let project = Some(ProjectFile { text: text.to_owned(), hooks: ProjectHooks::Run, programs: vec![] });
             let toolset = Toolset { project, ..Toolset::default() };
             super::open(&setting, &toolset, Rules::default(), nobody_outside())
         };

@@ -3,7 +3,8 @@
 //! left out and told; a file that cannot be read stops the agent before it begins, since nobody knows what it wanted to forbid.
 //!
 //! The coordinator sends the file as it stood before the work. It is never read from the worktree, which may hold what
-//! somebody else made of it: a change that is reviewed, or two that contradict each other.
+//! somebody else made of it: a change that is reviewed, or two that contradict each other. The files of the worktree that it
+//! names are run as its hooks only while they hold what they held there ([`super::hooks`]).
 //!
 //! ```toml
 //! deny = ["bash(git push *)", "edit(vendor/**)"]
@@ -101,14 +102,14 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(read(None).unwrap().hooks.is_empty());
-        let broken = ProjectFile { text: "[".to_owned(), hooks: ProjectHooks::LeftOut };
+        let broken = ProjectFile { text: "[".to_owned(), hooks: ProjectHooks::LeftOut, programs: vec![] };
         assert!(read(Some(&broken)).unwrap_err().starts_with(PROJECT_FILE));
     }
 
     #[test]
     fn who_looks_at_a_result_is_held_to_the_rules_and_runs_no_hooks() {
         let text = "deny = ['read(key)']\n[[hooks]]\nevent = 'Stop'\nrun = 'x'".to_owned();
-        let kept = |hooks| read(Some(&ProjectFile { text: text.clone(), hooks })).unwrap();
+        let kept = |hooks| read(Some(&ProjectFile { text: text.clone(), hooks, programs: vec![] })).unwrap();
         let (run, left_out) = (kept(ProjectHooks::Run), kept(ProjectHooks::LeftOut));
         assert_eq!((run.rules.deny.len(), run.hooks.len()), (1, 1));
         assert_eq!((left_out.rules.deny.len(), left_out.hooks.len()), (1, 0));

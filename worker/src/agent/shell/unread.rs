@@ -7,7 +7,7 @@
 
 use super::danger::sed_script_runs;
 use super::unwrap::{GIT_COMMANDS, GIT_VALUED, SHELLS};
-use super::{Command, Word};
+use super::{Command, Script, Word};
 
 /// The programs that are given a program.
 mod interpreters;
@@ -70,6 +70,20 @@ impl Found {
 pub fn in_text(text: &str) -> Option<Unread> {
     let evaluates = ["@P}", "[$(", "[`", "[\\$("].into_iter().find(|mark| text.contains(mark))?;
     Some(Unread::new(format!("`{evaluates}` evaluates a text when it runs"), PLAIN))
+}
+
+/// The files that a script runs, as it names them: programs with a folder in their name, and what an interpreter is given.
+pub fn files(script: &Script) -> Vec<&str> {
+    script.commands.iter().filter_map(file).collect()
+}
+
+fn file(command: &Command) -> Option<&str> {
+    let name = command.name()?;
+    let given = match name {
+        "source" | "." => command.words.get(1).and_then(Word::literal),
+        _ => interpreters::of(name).and_then(|interpreter| interpreter.file(command)),
+    };
+    given.or_else(|| command.words.first().and_then(Word::literal).filter(|name| name.contains('/')))
 }
 
 /// What a command runs besides what stands plainly in it.

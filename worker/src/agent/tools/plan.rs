@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::tool::{Effect, Tool, spec};
 use super::{Refused, TEXT_BYTES_MAX, ToolResult, bounded};
 use crate::agent::setting::Setting;
-use crate::agent::skills::{self, Skill};
+use crate::agent::skills::Skill;
 
 /// The file of notes within what a task hands over.
 pub const NOTES_FILE: &str = "notes.md";
@@ -139,7 +139,7 @@ struct UseSkill {
 }
 
 /// Skills: the model sees their names and when to use them, and loads one when it does. `None` where there are none.
-pub fn skill(root: &Path, skills: Vec<Skill>) -> Option<Tool> {
+pub fn skill(skills: Vec<Skill>) -> Option<Tool> {
     if skills.is_empty() {
         return None;
     }
@@ -151,12 +151,10 @@ pub fn skill(root: &Path, skills: Vec<Skill>) -> Option<Tool> {
         json!({"name": {"type": "string", "enum": names}}),
         &["name"],
     );
-    let root: PathBuf = root.to_owned();
     Some(Tool::own(spec, Effect::Reads, move |input: UseSkill| {
         let skill = skills.iter().find(|skill| skill.name == input.name);
         let skill = skill.ok_or_else(|| Refused(format!("there is no skill `{}`", input.name)))?;
-        let body = skills::body(&root, skill).map_err(|error| Refused(format!("load it: {error}")))?;
-        let folder = skill.file.parent().unwrap_or(Path::new("")).display();
+        let Skill { folder, body, .. } = skill;
         Ok(bounded(&format!("Files that it names lie in {folder}/.\n\n{body}"), TEXT_BYTES_MAX))
     }))
 }

@@ -79,6 +79,16 @@ pub fn of(name: &str) -> Option<&'static Interpreter> {
     INTERPRETERS.iter().find(|one| one.names.contains(&name) || (plain != name && one.names.contains(&plain)))
 }
 
+/// What an interpreter is given to run.
+enum Given<'a> {
+    /// What cannot be read.
+    Unread(Unread),
+    /// This file.
+    File(&'a str),
+    /// Nothing, or what is read elsewhere.
+    Elsewhere,
+}
+
 /// What an option means for what follows.
 enum Meaning {
     /// It stands alone.
@@ -94,19 +104,34 @@ enum Meaning {
 impl Interpreter {
     /// What it runs that cannot be read; `None` where it runs a file or says something of itself.
     pub fn unread(&self, command: &Command) -> Option<Unread> {
+        match self.given(command) {
+            Given::Unread(unread) => Some(unread),
+            Given::File(_) | Given::Elsewhere => None,
+        }
+    }
+
+    /// The file that it runs.
+    pub fn file<'a>(&self, command: &'a Command) -> Option<&'a str> {
+        match self.given(command) {
+            Given::File(file) => Some(file),
+            Given::Unread(_) | Given::Elsewhere => None,
+        }
+    }
+
+    fn given<'a>(&self, command: &'a Command) -> Given<'a> {
         let name = command.name().unwrap_or_default();
         let shows = |word: &Word| {
-            Some(Unread::new(
-                format!("what `{name}` is given only shows when it runs: `{}`", word.text()),
-                "name the file itself",
-            ))
+            let what = format!("what `{name}` is given only shows when it runs: `{}`", word.text());
+            Given::Unread(Unread::new(what, "name the file itself"))
         };
+        let text_of =
+            |option: &str| Given::Unread(Unread::new(format!("`{name} {option}` runs a text of its arguments"), FILE));
         let mut words = command.words.iter().skip(1);
         while let Some(word) = words.next() {
             let Some(text) = word.literal() else { return shows(word) };
             match text {
                 "--" => continue,
-                _ if self.about.contains(&text) => return None,
+                _ if self.about.contains(&text) => return Given::Elsewhere,
                 _ if text.starts_with('+') && is_shell(name) => continue,
                 "-" => break,
                 _ if text.starts_with('-') => match self.option(name, text) {
@@ -118,20 +143,20 @@ impl Interpreter {
                         _ => continue,
                     },
                     Meaning::Program if matches!(text, "-s" | "-i") => break,
-                    Meaning::Program => {
-                        return Some(Unread::new(format!("`{name} {text}` runs a text of its arguments"), FILE));
+                    Meaning::Program => return text_of(text),
+                    Meaning::Last => {
+                        return self.module(name, text, words.next()).map_or(Given::Elsewhere, Given::Unread);
                     }
-                    Meaning::Last => return self.module(name, text, words.next()),
                 },
                 _ if is_stream(text) => break,
-                _ if self.verbs.contains(&text) => match (text, words.next()) {
-                    ("run", Some(file)) if file.literal().is_some_and(|file| !is_stream(file)) => return None,
-                    _ => return Some(Unread::new(format!("`{name} {text}` runs a text of its arguments"), FILE)),
+                _ if self.verbs.contains(&text) => match (text, words.next().map(Word::literal)) {
+                    ("run", Some(Some(file))) if !is_stream(file) => return Given::File(file),
+                    _ => return text_of(text),
                 },
-                _ => return None,
+                file => return Given::File(file),
             }
         }
-        Some(Unread::new(format!("`{name}` runs what comes from its input"), FILE))
+        Given::Unread(Unread::new(format!("`{name}` runs what comes from its input"), FILE))
     }
 
     fn option(&self, name: &str, option: &str) -> Meaning {
