@@ -7,54 +7,55 @@ use crate::agent::shell::Command;
 /// The most words of one command that are taken for the beginning of another.
 const BEGINNINGS_MAX: usize = 32;
 
-/// Programs that run the command that follows, and the words behind which it does; none is all that follows.
-const LAUNCHERS: &[(&str, &[&str])] = &[
-    ("setarch", &[]),
-    ("linux32", &[]),
-    ("linux64", &[]),
-    ("prlimit", &[]),
-    ("choom", &[]),
-    ("numactl", &[]),
-    ("fakeroot", &[]),
-    ("xvfb-run", &[]),
-    ("dbus-run-session", &[]),
-    ("unbuffer", &[]),
-    ("valgrind", &[]),
-    ("rlwrap", &[]),
-    ("bwrap", &[]),
-    ("proot", &[]),
-    ("firejail", &[]),
-    ("start-stop-daemon", &[]),
-    ("logsave", &[]),
-    ("perf", &[]),
-    ("watchexec", &[]),
-    ("nodemon", &[]),
-    ("entr", &[]),
-    ("cmake", &["-E"]),
-    ("uv", &["run", "tool"]),
-    ("uvx", &[]),
-    ("pipx", &["run"]),
-    ("poetry", &["run"]),
-    ("pipenv", &["run"]),
-    ("pdm", &["run"]),
-    ("hatch", &["run"]),
-    ("rye", &["run"]),
-    ("bundle", &["exec"]),
-    ("npx", &[]),
-    ("bunx", &[]),
-    ("npm", &["exec", "x"]),
-    ("pnpm", &["exec", "dlx"]),
-    ("yarn", &["exec", "dlx"]),
-    ("conda", &["run"]),
-    ("mamba", &["run"]),
-    ("micromamba", &["run"]),
-    ("mise", &["exec", "x"]),
-    ("asdf", &["exec"]),
-    ("direnv", &["exec"]),
-    ("rustup", &["run"]),
-    ("nix", &["-c", "--command"]),
-    ("docker", &["run", "exec"]),
-    ("podman", &["run", "exec"]),
+/// Programs that run the command that follows, the words behind which it does (none is all that follows), and how many plain
+/// words of their own come before it.
+const LAUNCHERS: &[(&str, &[&str], usize)] = &[
+    ("setarch", &[], 1),
+    ("linux32", &[], 0),
+    ("linux64", &[], 0),
+    ("prlimit", &[], 0),
+    ("choom", &[], 0),
+    ("numactl", &[], 0),
+    ("fakeroot", &[], 0),
+    ("xvfb-run", &[], 0),
+    ("dbus-run-session", &[], 0),
+    ("unbuffer", &[], 0),
+    ("valgrind", &[], 0),
+    ("rlwrap", &[], 0),
+    ("bwrap", &[], 0),
+    ("proot", &[], 0),
+    ("firejail", &[], 0),
+    ("start-stop-daemon", &[], 0),
+    ("logsave", &[], 1),
+    ("perf", &[], 0),
+    ("watchexec", &[], 0),
+    ("nodemon", &[], 0),
+    ("entr", &[], 0),
+    ("cmake", &["-E"], 0),
+    ("uv", &["run", "tool"], 0),
+    ("uvx", &[], 0),
+    ("pipx", &["run"], 0),
+    ("poetry", &["run"], 0),
+    ("pipenv", &["run"], 0),
+    ("pdm", &["run"], 0),
+    ("hatch", &["run"], 0),
+    ("rye", &["run"], 0),
+    ("bundle", &["exec"], 0),
+    ("npx", &[], 0),
+    ("bunx", &[], 0),
+    ("npm", &["exec", "x"], 0),
+    ("pnpm", &["exec", "dlx"], 0),
+    ("yarn", &["exec", "dlx"], 0),
+    ("conda", &["run"], 0),
+    ("mamba", &["run"], 0),
+    ("micromamba", &["run"], 0),
+    ("mise", &["exec", "x"], 0),
+    ("asdf", &["exec"], 0),
+    ("direnv", &["exec"], 1),
+    ("rustup", &["run"], 1),
+    ("nix", &["-c", "--command"], 0),
+    ("docker", &["run", "exec"], 1),
+    ("podman", &["run", "exec"], 1),
 ];
 
 /// Options of programs whose value is a command.
@@ -107,9 +108,9 @@ pub fn find(name: &str, command: &Command) -> Found {
         }
     }
     let is_linker = name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld.so");
-    let launcher = LAUNCHERS.iter().find(|(known, _)| *known == name).map(|(_, verbs)| *verbs);
-    if let Some(verbs) = launcher.or(is_linker.then_some(&[])) {
-        found.commands.extend(beginnings(command, verbs));
+    let launcher = LAUNCHERS.iter().find(|(known, _, _)| *known == name).map(|(_, verbs, own)| (*verbs, *own));
+    if let Some((verbs, own_words)) = launcher.or(is_linker.then_some((&[], 0))) {
+        found.commands.extend(beginnings(command, verbs, own_words));
     }
     if name == "parallel" {
         // It gives a shell what it makes of its words and of its input.
@@ -119,8 +120,9 @@ pub fn find(name: &str, command: &Command) -> Found {
     found
 }
 
-/// Each word behind the verb that is no option, with all that follows.
-fn beginnings(command: &Command, verbs: &[&str]) -> Vec<Command> {
+/// Each word behind the verb that may begin a command, with all that follows: a plain one anywhere, since nobody knows all
+/// options; one that only shows when it runs only where no command has begun before it.
+fn beginnings(command: &Command, verbs: &[&str], own_words: usize) -> Vec<Command> {
     let behind = |word: &Word| word.literal().is_some_and(|word| verbs.contains(&word));
     let from = match verbs {
         [] => 1,
@@ -129,9 +131,20 @@ fn beginnings(command: &Command, verbs: &[&str]) -> Vec<Command> {
             None => return vec![],
         },
     };
-    let starts = (from..command.words.len()).filter(|&at| !command.words[at].text().starts_with('-'));
-    let from = |at: usize| Command { words: command.words[at..].to_vec(), assigns: vec![], piped: false };
-    starts.take(BEGINNINGS_MAX).map(from).collect()
+    let (mut found, mut plain, mut behind_option) = (vec![], 0, false);
+    for (at, word) in command.words.iter().enumerate().skip(from) {
+        if word.text().starts_with('-') {
+            behind_option = true;
+            continue;
+        }
+        if word.literal().is_some() || plain <= own_words {
+            found.push(Command { words: command.words[at..].to_vec(), assigns: vec![], piped: false });
+        }
+        // It may be the option's value.
+        plain += usize::from(!std::mem::take(&mut behind_option));
+    }
+    found.truncate(BEGINNINGS_MAX);
+    found
 }
 
 /// A setting of cargo that names a program.
