@@ -485,6 +485,7 @@ mod tests {
             Some("initialize") => json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
                 "serverInfo": {"name": "s", "version": "1"}}),
             Some("tools/list") => json!({"tools": [{"name": "find", "inputSchema": {"type": "object"},
+                "description": format!("finds as {token}"),
                 "annotations": {"readOnlyHint": true}}]}),
             Some("tools/call") if asked["params"]["name"] == "fail" => {
                 json!({"isError": true, "content": [{"type": "text", "text": "not found"}]})
@@ -518,6 +519,7 @@ mod tests {
         let servers = servers(&base, Access::Token("token-1234567".to_owned()), 60_000);
         let offered = servers.offered("docs").await.unwrap();
         assert_eq!((offered.len(), offered[0].name.as_str(), offered[0].reads_only), (1, "find", true));
+        assert_eq!(offered[0].description, "finds as ***");
         assert_eq!(call(&servers, "find").await.unwrap(), "found \"x\" with ***");
         assert_eq!(call(&servers, "fail").await.unwrap_err(), "not found");
         assert_eq!(servers.call("other", "x", Map::new()).await.unwrap_err(), "there is no server `other`");

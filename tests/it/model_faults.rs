@@ -58,7 +58,7 @@ fn whoever_waits_for_a_provider_says_until_when_and_its_time_goes_on() {
     for (first, reason) in [(spent(looks()), "rate limit"), (asked_too_often, "rate limit")] {
         let server = ModelServer::acting(vec![first, done()]);
         let repository = house(&entry("main", "anthropic", &server.url(), ""));
-        let mut running = run(&repository, &format!("{AGENT}budget.time = '8s'\n")).start();
+        let mut running = run(&repository, &format!("{AGENT}budget.time = '4s'\n")).start();
         assert!(running.says("\"event\":\"model-waits\""), "it tells");
         let status = Swarm::new(&repository, &["status"]).exits(0).out;
         says(&status, &["[>] a", "running, waits for anthropic until ", &format!(" UTC ({reason})")]);
@@ -67,7 +67,7 @@ fn whoever_waits_for_a_provider_says_until_when_and_its_time_goes_on() {
         let event = &ended.events_of("model-waits")[0];
         let left_ms = event["wait"]["until-ms"].as_u64().zip(event["at-ms"].as_u64()).map(|(until, at)| until - at);
         assert!(left_ms.is_some_and(|left| (280_000..=300_000).contains(&left)), "{event}");
-        says(&ended.err, &["[w] a", "waits for anthropic until ", "the budget of 8 s of waiting for models is over"]);
+        says(&ended.err, &["[w] a", "waits for anthropic until ", "the budget of 4 s of waiting for models is over"]);
         says(&logs(&repository, "a"), &["── waits for anthropic until ", &format!(" UTC ({reason}) ──")]);
         let after = Swarm::new(&repository, &["status"]).exits(0).out;
         assert!(!after.contains("waits for"), "{after}");
@@ -81,6 +81,19 @@ fn a_tasks_timeout_ends_it_while_it_waits() {
     let ended = run(&repository, &format!("{AGENT}timeout = '2s'\n")).exits(1);
     assert_eq!((ended.result("a").as_str(), server.asked().len()), ("timed-out", 1), "{ended}");
     says(&ended.err, &["waits for anthropic until ", " UTC (overloaded)"]);
+}
+
+#[test]
+fn a_program_that_waits_for_its_model_is_told_of_beside_its_log() {
+    let server = ModelServer::acting(vec![Act::refusal(429, "{}").header("retry-after", "300")]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let body = r#"{"model": "main", "max_tokens": 9, "stream": true, "messages": []}"#;
+    let mut running = run(&repository, &format!("{}timeout = '4s'\n", asking(body))).start();
+    assert!(running.says("\"event\":\"model-waits\""), "it tells");
+    let log = Swarm::new(&repository, &["logs", "a"]).exits(0);
+    says(&log.err, &["note: it waits for anthropic until ", " UTC (rate limit)"]);
+    assert_eq!(running.end().result("a"), "timed-out");
+    assert!(!Swarm::new(&repository, &["logs", "a"]).exits(0).err.contains("waits for"));
 }
 
 /// An answer whose words are `front`, `back`, and whose call has them, too: each in an event of its own.

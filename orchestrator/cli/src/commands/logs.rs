@@ -87,6 +87,12 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
             None => format!("attempt {attempt} of {name} left no log: it printed nothing, or was cleaned away\n"),
         })?;
     }
+    if RunLock::holder_of_run(&folder, &row.id)?.is_some()
+        && let Some(wait) = state.instances[&id].waits().filter(|wait| wait.until_ms > it.clock.now_ms())
+    {
+        // A program's own log does not say it.
+        it.err.write(&format!("note: it {}\n", words::waits(wait)))?;
+    }
     it.err.write(&words::refusals(chosen.map_or(&[][..], |attempt| attempt.refusals()), ""))?;
     Ok(0)
 }
