@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use swarm_tests::swarm::Running;
 use swarm_tests::{Ended, Repository, Swarm};
 
@@ -32,7 +33,11 @@ fn another_try_of_what_is_parked_runs_its_task_on_what_landed() {
         assert_eq!(repository.text("swarm/it", "c.txt"), "c\n");
         let started: Vec<_> =
             ended.events_of("attempt-started").iter().map(|event| event["instance"].clone()).collect();
-        assert_eq!(started, ["b"], "what passed is not run again: {ended}");
+        assert_eq!(
+            started,
+            ["b", "c"],
+            "what passed is not run again, but for what was made from what ran again: {ended}"
+        );
         let again = swarm(&repository, &["retry"], 0);
         assert!(again.err.contains("nothing of that failed or is parked"), "{again}");
         assert!(swarm(&repository, &["status"], 0).out.contains("landed as"));
@@ -253,6 +258,26 @@ fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
         repository.run_git(&["branch", "-f", "swarm/it", &landed.to_string()]).expect("git is here");
         swarm(&repository, &["resume"], 0);
         assert_eq!(["A", "B"].map(|path| repository.text("swarm/it", path)), ["a\n", "b\n"]);
+    }
+}
+
+#[test]
+fn a_branch_that_a_resumed_run_finds_without_what_landed_is_not_begun_anew() {
+    for gone in
+        [&["branch", "-D", "swarm/it"][..], &["branch", "-f", "swarm/it", "main"], &["branch", "-m", "swarm/it", "x"]]
+    {
+        let repository = Repository::with(&FILES);
+        let first = waiting(&repository);
+        let landed = repository.commit_of("swarm/it").expect("a landed");
+        first.signal(Signal::INT);
+        first.end();
+        let mut second = Swarm::new(&repository, &["resume", "--json"]).start();
+        assert!(second.says("\"attempt-started\",\"instance\":\"b\""), "it goes on");
+        repository.run_git(gone).expect("git is here");
+        let ended = let_go(&repository, second);
+        assert_eq!(ended.code, 3, "{ended}");
+        assert!(ended.err.contains("no longer holds what this run has landed on it"), "{ended}");
+        repository.run_git(&["branch", "-f", "swarm/it", &landed.to_string()]).expect("git is here");
     }
 }
 

@@ -211,9 +211,23 @@ fn a_rerun_on_what_landed_settles_a_conflict() {
     assert_eq!(repository.text("swarm/it", "a.txt"), "one\nfrom a\nfrom b\n", "{ended}");
     assert_eq!(repository.text("swarm/it", "c.txt"), "c\n");
     let evicted = ended.events_of("evicted");
-    assert_eq!((evicted.len(), evicted[0]["instance"].as_str()), (1, Some("b")), "{ended}");
+    let evicted: Vec<_> = evicted.iter().map(|event| (event["instance"].clone(), event["kind"].clone())).collect();
+    assert_eq!(evicted, [("b".into(), "conflict".into()), ("c".into(), "stale".into())], "{ended}");
     assert_eq!(repository.text("refs/swarm/it-1/b/1", "a.txt"), "one\nfrom b\n", "the first try is kept");
     assert_eq!(ended.result("b"), "succeeded");
+}
+
+#[test]
+fn what_needs_a_task_that_ran_again_runs_again_behind_it() {
+    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'sleep 0.3; echo a > a.txt'\n\
+                [tasks.b]\nrun = 'echo b$SWARM_ATTEMPT >> a.txt; echo said=$SWARM_ATTEMPT >> $SWARM_OUTPUT'\n\
+                [tasks.after]\nneeds = ['b']\nenv.SAID = '{{ needs.b.outputs.said }}'\n\
+                run = 'cat a.txt > copy; echo $SAID >> said'\ncheck = 'cmp copy a.txt'\n\
+                [tasks.last]\nneeds = ['after']\nrun = 'wc -l < copy > lines'\n";
+    let (repository, ended) = run(plan, 0);
+    let text = |path: &str| repository.text("swarm/it", path);
+    assert_eq!(["a.txt", "copy"].map(text), ["a\nb2\n"; 2], "{ended}");
+    assert_eq!((text("said").as_str(), text("lines").trim()), ("2\n", "2"), "{ended}");
 }
 
 #[test]

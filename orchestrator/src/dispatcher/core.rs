@@ -58,6 +58,8 @@ pub struct InstanceState {
     pub result: Option<InstanceResult>,
     /// Its outputs by name.
     pub outputs: Outputs,
+    /// The attempt that they are of, and its artifacts.
+    pub gave: u32,
     /// The change of its last attempt.
     pub change: Option<Arc<ChangeSummary>>,
     /// What it started from, kept until it is merged.
@@ -408,7 +410,7 @@ impl RunCore {
             Some(cause) if cause.is_resumable() && wait.is_some() => (None, InstanceResult::Cancelled),
             Some(_) => (None, retry::result_of(task, &done.end, try_number)),
         };
-        state.outputs = done.outputs.clone().into();
+        (state.outputs, state.gave) = (done.outputs.clone().into(), state.attempts);
         state.change = done.change.as_ref().map(|change| self.changes.keep(change));
         let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
         self.attempt_finished(ix, done, retry_in_ms);

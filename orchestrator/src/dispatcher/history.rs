@@ -32,8 +32,10 @@ pub struct Past {
     pub failed_by: FailedBy,
     /// Its result, when it has one.
     pub result: Option<InstanceResult>,
-    /// Outputs of its newest attempt by name.
+    /// Its outputs by name.
     pub outputs: Outputs,
+    /// The attempt that they are of, and its artifacts.
+    pub gave: u32,
     /// The change of its newest attempt.
     pub change: Option<Arc<ChangeSummary>>,
     /// Where its change comes from.
@@ -108,8 +110,21 @@ pub struct PutAside {
     pub refusal: Refusal,
     /// What is tried now.
     pub next: Remedy,
-    /// How the attempt of `next` ended, and what it changed, when it is over and says something about the work.
-    pub came: Option<(AttemptEnd, Option<ChangeSummary>)>,
+    /// What came of `next`, when it is over and says something about the work.
+    pub came: Option<Came>,
+}
+
+/// What came of trying something with a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Came {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// What it changed.
+    pub change: Option<ChangeSummary>,
+    /// Its outputs by name.
+    pub outputs: Outputs,
 }
 
 /// What a person said of a change that was parked.
@@ -182,7 +197,8 @@ impl Past {
         self.lost += u32::from(is_ours);
         if let Some(Stands::Aside(aside)) = self.second.as_mut().map(|second| &mut second.stands) {
             // What follows from it, the next event says; until then the first change stands.
-            aside.came = (!is_ours).then(|| (end.clone(), change.cloned()));
+            let came = || Came { attempt, end: end.clone(), change: change.cloned(), outputs };
+            aside.came = (!is_ours).then(came);
             return;
         }
         // A second try on what landed takes nothing away: when it fails, the first change still stands.
@@ -190,7 +206,7 @@ impl Past {
             return;
         }
         self.failed_by = failed_by(end);
-        self.outputs = outputs;
+        (self.outputs, self.gave) = (outputs, attempt.0);
         self.change = change.map(|change| changes.keep(change));
         self.origin = Origin::Ran;
     }
@@ -198,7 +214,7 @@ impl Past {
     /// An earlier run's result was taken.
     fn reuse(&mut self, reused: &ReusedInstance, changes: &mut Changes) {
         (self.attempts, self.result) = (self.attempts.max(1), Some(InstanceResult::Succeeded));
-        self.outputs = reused.outputs.clone().into();
+        (self.outputs, self.gave) = (reused.outputs.clone().into(), self.attempts);
         self.change = reused.change.as_ref().map(|change| changes.keep(change));
         self.origin = Origin::Reused;
         self.fate = reused.change.is_none().then_some(Became::Empty);
@@ -207,11 +223,15 @@ impl Past {
     /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried.
     fn come_back(&mut self) -> Vec<Remedy> {
         let Some(SecondTry { tried, stands }) = self.second.take().map(|second| *second) else { return vec![] };
-        if let Stands::Aside(aside) = stands
-            && let Some((AttemptEnd::Succeeded, Some(change))) = aside.came
-            && change.tree != change.base_tree
+        let Stands::Aside(aside) = stands else { return tried };
+        if let PutAside { next, came: Some(Came { attempt, end: AttemptEnd::Succeeded, change, outputs }), .. } = *aside
         {
-            (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
+            if next == Remedy::Rerun {
+                (self.outputs, self.gave) = (outputs, attempt.0);
+            }
+            if let Some(change) = change.filter(|change| change.tree != change.base_tree) {
+                (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
+            }
         }
         tried
     }

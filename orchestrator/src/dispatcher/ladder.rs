@@ -2,7 +2,8 @@
 //!
 //! A change that conflicts, or that turns the gate red, is put aside with all that builds on it, and the train goes on behind
 //! it. When everything else has landed, the task runs once more on the new tip, or the resolver does; what comes of it, and what
-//! waited for it, takes its turn again behind what has landed, in the order of the plan. Waiting for the end of the train is what makes the tip that it runs on, and so its result,
+//! waited for it, takes its turn again behind what has landed, in the order of the plan. What needs a task that ran once more
+//! runs once more behind it: it was made from another result. Waiting for the end of the train is what makes the tip that it runs on, and so its result,
 //! independent of timing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,6 +183,19 @@ impl Ladder {
         let is_called = |_: &Place, aside: &mut Aside| !blocked.contains(&aside.landing.instance);
         let called = self.aside.extract_if(.., is_called);
         self.back.extend(called.map(|(place, aside)| ((Turn::Anew, place), aside.landing)));
+    }
+
+    /// Takes out what builds on an instance's change and was made before the instance ran once more, when it now has. What a
+    /// resolver makes of a change is still that change.
+    pub(super) fn outdated_by(&mut self, instance: InstanceIx, climbed: &Climbed) -> Vec<Landing> {
+        let is_it = |aside: &&Aside| aside.landing.instance == instance;
+        let rung = self.aside.values().find(is_it).and_then(|aside| aside.next.as_ref()).map(|(rung, _)| *rung);
+        if rung != Some(Rung::Rerun) || matches!(climbed, Climbed::Failed(_)) {
+            return vec![];
+        }
+        let builds_on = |landing: &Landing| landing.builds_on.iter().any(|(need, _)| *need == instance);
+        let outdated = self.aside.extract_if(.., |_, aside| aside.next.is_none() && builds_on(&aside.landing));
+        outdated.map(|(_, aside)| aside.landing).collect()
     }
 
     /// Takes out what builds on any of `parked`, with the need's name.

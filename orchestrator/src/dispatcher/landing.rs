@@ -176,6 +176,11 @@ impl Landings {
         self.train.advance()
     }
 
+    /// Says what an earlier coordinator landed last: the target has to hold it before anything more is put on it.
+    pub(super) fn landed_before(&mut self, commit: Option<&str>) {
+        self.landed = commit.map(str::to_owned);
+    }
+
     /// Says where the target stands, behind an earlier coordinator.
     pub(super) fn stands_at(&mut self, tip: String) {
         self.tip = tip;
@@ -591,6 +596,7 @@ impl Landings {
             // It stays aside, for the next time.
             return self.ladder.stay(instance);
         }
+        let outdated = self.ladder.outdated_by(instance, &climbed);
         match self.ladder.climbed(instance, climbed) {
             Some((landing, _, Climbed::Unchanged)) => {
                 self.without_change.insert(landing.place, (landing, None));
@@ -601,6 +607,10 @@ impl Landings {
             }
             Some((_, _, Climbed::Change(_))) => unreachable!("BUG: a change takes its place in the order"),
             None => {}
+        }
+        for landing in outdated {
+            let reason = "a task that it needs ran again".to_owned();
+            self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None });
         }
         if !self.ladder.is_climbing() && !self.is_cut() {
             for (landing, refusal) in std::mem::take(&mut self.without_change).into_values() {

@@ -35,6 +35,11 @@ pub struct Views {
 }
 
 impl Views {
+    /// Says that what an instance hands on is no longer what it was.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
     /// The view of an instance whose needs have all ended. `rank` orders tasks as the merge order does, `before` says whom
     /// each instance comes directly after.
     pub fn of(
@@ -92,7 +97,7 @@ fn view(
         for &ix in instances.iter() {
             let state = &states[ix.index()];
             if state.result.is_some_and(InstanceResult::passed) {
-                artifacts.push((graph.instance(ix).id.clone(), Attempt(state.attempts)));
+                artifacts.push((graph.instance(ix).id.clone(), Attempt(state.gave)));
             }
         }
     }

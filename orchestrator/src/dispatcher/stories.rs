@@ -8,7 +8,7 @@ use super::core::{
     Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, ReuseResults, RunCore, RunFacts,
     StopCause, TargetMove,
 };
-use crate::event::{AttemptEnd, ChangeSummary, Fate, RunEvent};
+use crate::event::{AttemptEnd, ChangeSummary, Fate, RefusalKind, RunEvent};
 
 /// One fan-out over what a command prints, and a task that waits for it.
 const FAN_OUT: &str = r#"
@@ -211,20 +211,27 @@ tasks.on-first = { run = "true", needs = ["first"] }
 "#;
 
 #[test]
-fn what_waited_for_a_second_try_takes_its_turn_before_anything_else_is_tried() {
+fn what_needs_a_task_that_ran_again_is_made_again_when_what_came_back_has_had_its_turn() {
     let mut core = core_of(WAITS, FailFast::No);
     let changes = ["first", "second", "on-first"].map(|id| changed(&core, id)).into_iter();
     changes.for_each(|input| core.handle(input, 0.5));
     let conflicts = folded(vec![conflict(), conflict(), FoldedMember::Waits]);
-    let inputs = vec![conflicts, ended(&core, "first", AttemptEnd::Succeeded), changed(&core, "second")];
-    inputs.into_iter().for_each(|input| core.handle(input, 0.5));
-    let (events, actions) = core.take();
+    let again = vec![conflicts, ended(&core, "first", AttemptEnd::Succeeded), changed(&core, "second")];
+    again.into_iter().for_each(|input| core.handle(input, 0.5));
+    let (events, _) = core.take();
+    let stale = |event: &RunEvent| match event {
+        RunEvent::Evicted { instance, kind: RefusalKind::Stale, .. } => Some(instance.0.to_string()),
+        _ => None,
+    };
+    assert!(events.iter().filter_map(stale).eq(["on-first"]), "{events:?}");
     let Some([RunEvent::Merged { instance, fate: Fate::Empty }, RunEvent::Requeued { instances }]) =
         events.last_chunk()
     else {
         panic!("both are said at once: {events:?}");
     };
-    assert_eq!((&*instance.0, instances.len()), ("first", 2));
-    let Some(Action::Fold { batch, .. }) = actions.last() else { panic!("{actions:?}") };
-    assert!(batch.iter().map(|landing| &landing.name).eq(instances), "in this order, {batch:?}");
+    assert_eq!((&*instance.0, &*instances[0].0, instances.len()), ("first", "second", 1));
+    core.handle(folded(vec![clean("second")]), 0.5);
+    let (_, actions) = core.take();
+    let started = |action: &Action| matches!(action, Action::Attempt(job) if &*job.name.0 == "on-first");
+    assert!(actions.iter().any(started), "{actions:?}");
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use swarm_plans::{InstanceIx, RetryClass, Rung};
 
 use super::{AttemptDone, Landing, Origin, RunCore, StartAt, says_why};
-use crate::dispatcher::history::{FailedBy, Stands, Word, failed_by};
+use crate::dispatcher::history::{Came, FailedBy, Stands, Word, failed_by};
+use crate::dispatcher::kept::Outputs;
 use crate::dispatcher::ladder::{Climb, Climbed};
 use crate::event::{AttemptEnd, ChangeSummary};
+use crate::ids::Attempt;
 use crate::report::words;
 use crate::schedule::Verdict;
 
@@ -17,9 +19,9 @@ impl RunCore {
     pub(super) fn start_again(&mut self, climb: Climb) {
         let ix = climb.instance;
         if let Some(Stands::Aside(before)) = self.second_tries.remove(&ix).map(|second| second.stands)
-            && let Some((end, change)) = before.came
+            && let Some(Came { attempt, end, change, outputs }) = before.came
         {
-            let climbed = self.comes_of(ix, &end, change.as_ref());
+            let climbed = self.comes_of(ix, (attempt, outputs), &end, change.as_ref());
             return self.climbed(ix, climbed);
         }
         let view = self.view(ix);
@@ -42,12 +44,15 @@ impl RunCore {
             let effects = self.schedule.finish(node, Verdict::Pass);
             self.effects(effects);
         }
+        // Who needs it, and runs again, is given what it is now.
+        self.views.forget();
         self.landings.climbed(ix, climbed);
     }
 
     /// An attempt that was made because the first change did not land.
     pub(super) fn again_done(&mut self, ix: InstanceIx, done: AttemptDone) {
-        let climbed = self.comes_of(ix, &done.end, done.change.as_ref());
+        let gives = (Attempt(self.states[ix.index()].attempts), done.outputs.clone().into());
+        let climbed = self.comes_of(ix, gives, &done.end, done.change.as_ref());
         let detail = says_why(&done.end);
         let failed_by = failed_by(&done.end);
         self.attempt_finished(ix, done, None);
@@ -58,8 +63,19 @@ impl RunCore {
         self.climbed(ix, climbed);
     }
 
-    fn comes_of(&mut self, ix: InstanceIx, end: &AttemptEnd, change: Option<&ChangeSummary>) -> Climbed {
+    fn comes_of(
+        &mut self,
+        ix: InstanceIx,
+        (attempt, outputs): (Attempt, Outputs),
+        end: &AttemptEnd,
+        change: Option<&ChangeSummary>,
+    ) -> Climbed {
         let rung = self.climbing.get(&ix).map_or(Rung::Rerun, |(_, rung)| *rung);
+        // A resolver settles the change only: what the task hands over besides stays as it was.
+        if *end == AttemptEnd::Succeeded && rung == Rung::Rerun {
+            let state = &mut self.states[ix.index()];
+            (state.outputs, state.gave) = (outputs, attempt.0);
+        }
         match (end, change, self.landings.aside(ix)) {
             (AttemptEnd::Succeeded, Some(change), Some(landing)) if change.tree != change.base_tree => {
                 self.states[ix.index()].change = Some(Arc::new(change.clone()));

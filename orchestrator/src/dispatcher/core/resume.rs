@@ -70,6 +70,7 @@ impl RunCore {
         };
         let mut core = RunCore::after(graph, options, expected_ms, had_theirs);
         core.landings.verified_before(history.verifications());
+        core.landings.landed_before(history.tip());
         let open = core.relive(history);
         if let Some(queue) = &mut core.queue {
             queue.had_theirs.clear();
@@ -161,6 +162,7 @@ impl RunCore {
     fn relive_result(&mut self, ix: InstanceIx, result: InstanceResult, past: &Past) {
         let state = &mut self.states[ix.index()];
         state.outputs.clone_from(&past.outputs);
+        state.gave = past.gave;
         state.change.clone_from(&past.change);
         state.lookup = Lookup::of(past.origin);
         state.word = past.word;
@@ -289,7 +291,7 @@ impl RunCore {
         all.sort_unstable();
         let leaning = |ix: InstanceIx| Leaning {
             id: &self.graph.instance(ix).id,
-            attempt: Attempt(self.states[ix.index()].attempts),
+            attempt: Attempt(self.states[ix.index()].gave),
             change: self.states[ix.index()].change.as_deref().filter(|_| changes.contains(&ix)),
             artifacts: if direct.contains(&ix) { Artifacts::Needed } else { Artifacts::Unneeded },
         };

@@ -78,7 +78,7 @@ impl RunCore {
                 None => self.schedule.wake(node),
                 Some(Reuse { key, from, saved_ms, change, outputs, notes }) => {
                     (state.attempts, state.lookup, state.result) = (1, Lookup::Taken, Some(InstanceResult::Succeeded));
-                    state.outputs = outputs.clone().into();
+                    (state.outputs, state.gave) = (outputs.clone().into(), 1);
                     state.change = change.as_ref().map(|change| self.changes.keep(change));
                     let end = if change.is_some() { End::Change } else { End::Nothing };
                     let instance = self.graph.instance(ix).id.clone();
