@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use git2::{ErrorClass, ErrorCode, Oid};
+use git2::{ErrorClass, ErrorCode, Oid, RepositoryOpenFlags};
 
 use crate::fault;
 
@@ -37,6 +37,9 @@ pub enum RepositoryError {
     /// The repository belongs to somebody else, so its configuration is not trusted.
     #[error("trust the repository at {}: it is owned by another user", .0.display())]
     NotOwned(PathBuf),
+    /// A git directory by itself: which folder its files belong in, nobody can know.
+    #[error("find the checkout of the repository at {}: it was found by its git directory alone", .0.display())]
+    NoCheckout(PathBuf),
     /// A repository format that libgit2 cannot read.
     #[error("read the repository: it uses the extension {name} = {value}")]
     Format {
@@ -82,6 +85,7 @@ impl RepositoryError {
             RepositoryError::NotOwned(path) => {
                 format!("git config --global --add safe.directory {}", path.display())
             }
+            RepositoryError::NoCheckout(_) => "go to the checkout, the folder with the `.git`: cd CHECKOUT".to_owned(),
             RepositoryError::Format { name, .. } => {
                 format!("repositories with extensions.{name} are not supported yet; clone it into the default format")
             }
@@ -152,6 +156,9 @@ pub struct Repository {
     git_dir: PathBuf,
     common_dir: PathBuf,
     workdir: Option<PathBuf>,
+    /// What libgit2 is given to open. A git directory by itself does not tell where its checkout is: libgit2 takes the folder that
+    /// it lies in, which is another one where `.git` is a link or a file.
+    door: PathBuf,
     idle: Mutex<Vec<git2::Repository>>,
 }
 
@@ -196,7 +203,8 @@ impl Repository {
             ErrorCode::Owner => RepositoryError::NotOwned(start.to_owned()),
             _ => RepositoryError::NotFound(start.to_owned()),
         })?;
-        Repository::open(&found)
+        let opened = git2::Repository::open_ext(start, RepositoryOpenFlags::empty(), none);
+        Repository::checked(opened.map_err(|error| why_not_opened(&found, error))?)
     }
 
     /// Opens exactly the repository at `path`: a checkout, a linked worktree, a bare repository or a `.git` folder.
@@ -204,17 +212,24 @@ impl Repository {
     /// # Errors
     /// All of [`RepositoryError`] but those of revisions.
     pub fn open(path: &Path) -> Result<Self, RepositoryError> {
+        Repository::checked(git2::Repository::open(path).map_err(|error| why_not_opened(path, error))?)
+    }
+
+    fn checked(git: git2::Repository) -> Result<Self, RepositoryError> {
         // A tree that is written refers to blobs of the base that a partial clone may not hold.
         git2::opts::strict_object_creation(false);
-        let git = git2::Repository::open(path).map_err(|error| why_not_opened(path, error))?;
-        let canonical =
-            |path: &Path| path.canonicalize().map_err(|source| RepositoryError::Io { path: path.to_owned(), source });
-        Ok(Repository {
-            git_dir: canonical(git.path())?,
-            common_dir: canonical(git.commondir())?,
-            workdir: git.workdir().map(canonical).transpose()?,
-            idle: Mutex::new(vec![git]),
-        })
+        let (git_dir, workdir) = (canonical(git.path())?, git.workdir().map(canonical).transpose()?);
+        let leads_here = |folder: &&PathBuf| {
+            git2::Repository::open(folder).is_ok_and(|there| canonical(there.path()).is_ok_and(|at| at == git_dir))
+        };
+        let door = match workdir.as_ref().filter(leads_here) {
+            Some(checkout) => checkout.clone(),
+            // Its configuration says where its checkout is, or that it has none.
+            None if workdir.is_none() || git.config()?.get_path("core.worktree").is_ok() => git_dir.clone(),
+            None => return Err(RepositoryError::NoCheckout(git_dir)),
+        };
+        let common_dir = canonical(git.commondir())?;
+        Ok(Repository { git_dir, common_dir, workdir, door, idle: Mutex::new(vec![git]) })
     }
 
     /// A libgit2 handle for this thread. Opening one costs a few hundred microseconds, borrowing an idle one nothing.
@@ -225,9 +240,17 @@ impl Repository {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let git = match idle {
             Some(git) => git,
-            None => git2::Repository::open(&self.git_dir)?,
+            None => self.fresh()?,
         };
         Ok(Handle { owner: self, git: Some(git) })
+    }
+
+    /// A libgit2 handle that nobody else had or will have.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when the repository vanished.
+    pub(crate) fn fresh(&self) -> Result<git2::Repository, git2::Error> {
+        git2::Repository::open(&self.door)
     }
 
     /// The `.git` folder of the checkout that was opened; for a linked worktree, its folder below `worktrees/`.
@@ -320,7 +343,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Git`] when the repository cannot be opened.
     pub fn is_on_disk(&self, commit: Oid) -> Result<bool, RepositoryError> {
-        Ok(git2::Repository::open(&self.git_dir)?.find_commit(commit).is_ok())
+        Ok(self.fresh()?.find_commit(commit).is_ok())
     }
 
     /// The author of swarm's commits, from the user's configuration.
@@ -380,8 +403,9 @@ impl Repository {
     pub fn checked_out_at(&self, branch: &str) -> Result<Option<PathBuf>, RepositoryError> {
         let bare = self.handle()?.config()?.get_bool("core.bare").unwrap_or(false);
         if !bare && head_names(&self.common_dir, branch)? {
-            let place = self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git"));
-            return Ok(Some(place.unwrap_or(&self.common_dir).to_owned()));
+            let own = self.workdir().filter(|_| self.git_dir == self.common_dir);
+            let beside = || self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git"));
+            return Ok(Some(own.or_else(beside).unwrap_or(&self.common_dir).to_owned()));
         }
         let Ok(linked) = fs::read_dir(self.common_dir.join("worktrees")) else { return Ok(None) };
         for folder in linked.filter_map(Result::ok).map(|entry| entry.path()) {
@@ -411,6 +435,10 @@ impl Repository {
 pub fn single_line(text: &str) -> String {
     let kept: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     kept.trim().to_owned()
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, RepositoryError> {
+    path.canonicalize().map_err(|source| RepositoryError::Io { path: path.to_owned(), source })
 }
 
 fn why_not_opened(path: &Path, error: git2::Error) -> RepositoryError {
@@ -503,6 +531,46 @@ mod tests {
         let repository = Repository::discover(&fixture.path().join("a")).expect("searching upwards");
         assert_eq!(repository.workdir(), Some(fixture.path()));
         assert_eq!(repository.head_branch().expect("a branch").as_deref(), Some("refs/heads/main"));
+    }
+
+    /// Where the checkout is, in every handle: those that are borrowed at first, and those that are opened later.
+    fn checkout_seen_from(start: &Path) -> Result<PathBuf, RepositoryError> {
+        let repository = Repository::discover(start)?;
+        let (one, two) = (repository.handle()?, repository.handle()?);
+        let seen = [one.workdir(), two.workdir(), repository.fresh()?.workdir()].map(|it| it.map(canonical));
+        let own = repository.workdir().expect("it has a checkout").to_owned();
+        assert!(seen.iter().all(|it| it.as_ref().is_some_and(|it| it.as_ref().is_ok_and(|it| *it == own))), "{seen:?}");
+        Ok(own)
+    }
+
+    #[test]
+    fn the_checkout_is_the_folder_in_which_git_is_found_wherever_its_directory_lies() {
+        let fixture = Fixture::with_files(&[("a/b", "1")]);
+        let other = tempfile::tempdir().expect("a temporary folder");
+        let store = other.path().canonicalize().expect("it exists").join("it.git");
+        let (work, above) = (fixture.path(), other.path().join("above"));
+        std::os::unix::fs::symlink(work, &above).expect("a link");
+        let check = |how: &str| {
+            for start in [work.to_owned(), work.join("a"), above.clone(), above.join("a")] {
+                assert_eq!(checkout_seen_from(&start).expect("a checkout"), work, "{how}: {}", start.display());
+            }
+        };
+        check("beside its files");
+        assert_eq!(checkout_seen_from(&work.join(".git")).expect("the one beside it"), work);
+        git(work, &["init", "-q", &format!("--separate-git-dir={}", store.display())]);
+        assert!(work.join(".git").is_file());
+        check("named by a file");
+        fs::remove_file(work.join(".git")).expect("the pointer");
+        std::os::unix::fs::symlink(&store, work.join(".git")).expect("a link");
+        check("behind a link");
+        let alone = Repository::discover(&store).expect_err("nobody can know where its files are");
+        assert!(matches!(&alone, RepositoryError::NoCheckout(at) if *at == store), "{alone}");
+        git(&store, &["config", "core.worktree", work.to_str().expect("a plain path")]);
+        check("named by its configuration");
+        assert_eq!(checkout_seen_from(&store).expect("it says where"), work);
+        git(&store, &["config", "--unset", "core.worktree"]);
+        git(&store, &["config", "core.bare", "true"]);
+        assert_eq!(Repository::discover(&store).expect("a bare one").workdir(), None);
     }
 
     #[test]

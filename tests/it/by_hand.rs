@@ -307,3 +307,35 @@ fn a_shell_is_where_the_task_was_and_leaves_nothing() {
     let names: Vec<_> = left.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     assert!(!names.iter().any(|name| name.contains("shell")), "{names:?}");
 }
+
+#[test]
+fn where_git_lies_elsewhere_the_checkout_is_the_folder_in_which_it_is_found() {
+    for by_link in [false, true] {
+        let repository = Repository::with(&[("f", "1\n"), ("gone", "1\n"), (".gitignore", "local\n")]);
+        let (git, store) = (repository.path().join(".git"), repository.beside("store"));
+        std::fs::create_dir(&store).expect("a folder");
+        std::fs::rename(&git, store.join("it.git")).expect("moved");
+        match by_link {
+            true => std::os::unix::fs::symlink(store.join("it.git"), &git).expect("a link"),
+            false => {
+                std::fs::write(&git, format!("gitdir: {}\n", store.join("it.git").display())).expect("a file");
+            }
+        }
+        repository.write("local", "right\n");
+        for (name, text) in [("f", "1\n"), ("gone", "1\n"), ("local", "wrong\n"), (".gitignore", "local\n")] {
+            std::fs::write(store.join(name), text).expect("a file beside the git directory");
+        }
+        let plan = "[workspace]\ncopy = ['local']\n\
+                    [tasks.a]\nrun = 'echo 2 > f; rm gone; cat local > copied; pwd > place'\n";
+        Swarm::run(&repository, "it", plan).exits(0);
+        assert_eq!(repository.text("swarm/it", "copied"), "right\n");
+        assert_eq!(repository.text("swarm/it", "place").trim_end(), repository.path().display().to_string());
+        Swarm::new(&repository, &["apply"]).exits(0);
+        let text = |path: std::path::PathBuf| std::fs::read_to_string(path).ok();
+        let (here, beside) = (|name: &str| text(repository.path().join(name)), |name: &str| text(store.join(name)));
+        assert_eq!((here("f"), here("gone"), here("copied")), (Some("2\n".into()), None, Some("right\n".into())));
+        assert_eq!((beside("f"), beside("gone"), beside("copied")), (Some("1\n".into()), Some("1\n".into()), None));
+        let alone = Swarm::new(&repository, &["apply"]).current_dir(&store.join("it.git")).exits(3);
+        assert!(alone.err.contains("find the checkout of the repository") && alone.err.contains("hint: "), "{alone}");
+    }
+}

@@ -140,7 +140,7 @@ impl<'a> Claim<'a> {
 
     /// A handle of the checkout whose index is this file.
     pub(super) fn git_with_index(&self, path: &Path) -> Result<(git2::Repository, Index), ApplyError> {
-        let git = git2::Repository::open(self.repository.git_dir())?;
+        let git = self.repository.fresh()?;
         let mut index = Index::open(path)?;
         git.set_index(&mut index)?;
         Ok((git, index))
