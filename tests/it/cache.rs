@@ -302,3 +302,86 @@ fn a_result_that_may_not_stand_on_the_present_tree_is_not_taken() {
     assert_eq!((reused(&ended), ended.result("a")), (vec![], "violation".to_owned()), "{ended}");
     assert_eq!(repository.refs("refs/heads/third"), Vec::<String>::new());
 }
+
+#[test]
+fn a_result_for_whose_file_another_would_have_to_make_way_is_not_taken() {
+    let check = |work: &str, stands: &dyn Fn(&Repository)| {
+        let repository = Repository::with(&[("src/a", "1\n"), ("keep", "k\n")]);
+        let plan =
+            format!("[tasks.a]\ncache = {{ inputs = ['src/**'] }}\nwrites = ['gen', 'gen/**']\nrun = '{work}'\n");
+        Swarm::run(&repository, "it", &plan).exits(0);
+        repository.write("other", "2\n");
+        repository.commit_all("harmless\n");
+        let taken = Swarm::run(&repository, "it", &plan).args(&["--into", "second"]).exits(0);
+        assert_eq!(reused(&taken), ["a"], "{taken}");
+        stands(&repository);
+        repository.commit_all("in the way\n");
+        let ended = Swarm::run(&repository, "it", &plan).args(&["--into", "third"]).end();
+        assert_eq!(reused(&ended), Vec::<String>::new(), "{work}: {ended}");
+        let uncached = Swarm::run(&repository, "it", &plan).args(&["--into", "fourth", "--no-cache"]).exits(ended.code);
+        assert_eq!(uncached.result("a"), ended.result("a"), "{work}: {ended}");
+    };
+    let deep = "mkdir -p gen && echo x > gen/x";
+    check(deep, &|repository| repository.write("gen", "by hand\n"));
+    check(deep, &|repository| std::os::unix::fs::symlink("src", repository.path().join("gen")).expect("a link"));
+    check("echo x > gen", &|repository| repository.write("gen/y", "by hand\n"));
+}
+
+#[test]
+fn what_several_needs_come_to_depends_on_the_rules_that_join_them() {
+    let repository = Repository::with(&[("log", "1\n"), ("made", "0\n")]);
+    let tasks = "[tasks.a]\ncache = true\nrun = 'echo a >> log; echo a > made'\n\
+                 [tasks.b]\ncache = true\nrun = 'echo b >> log; echo b > made'\n\
+                 [tasks.c]\ncache = true\nneeds = ['a', 'b']\nrun = 'cat log made > c'\n";
+    let plan = |union: &str, make: &str| {
+        format!("[merge]\nunion = [{union}]\nregenerate = [{{ paths = ['made'], run = '{make}' }}]\n{tasks}")
+    };
+    let next = |into: &str, plan: &str, code: i32| {
+        let ended = Swarm::run(&repository, "it", plan).args(&["--into", into]).exits(code);
+        let mut taken = reused(&ended);
+        taken.sort();
+        (taken, repository.commit_of(into).and_then(|_| repository.files(into).remove("c")))
+    };
+    let (first, other) = (plan("'log'", "echo one > made"), plan("'log'", "echo two > made"));
+    let c = |text: &str| Some(text.as_bytes().to_vec());
+    assert_eq!(next("one", &first, 0), (vec![], c("1\na\nb\none\n")));
+    let all = ["a", "b", "c"].map(str::to_owned).to_vec();
+    assert_eq!(next("two", &first, 0), (all, c("1\na\nb\none\n")));
+    let (taken, made) = next("three", &other, 0);
+    assert_eq!((taken, made), (all_but_c(), c("1\na\nb\ntwo\n")));
+    let (taken, _) = next("four", &plan("", "echo one > made"), 1);
+    assert_eq!(taken, all_but_c(), "without the rule they contradict each other");
+}
+
+fn all_but_c() -> Vec<String> {
+    ["a", "b"].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn runs_of_one_plan_share_what_setup_made_and_take_results_that_stand_on_it() {
+    let repository = Repository::with(&[(".gitignore", "made\n")]);
+    let plan = "[workspace]\nsetup = 'date +%s%N > made'\n[tasks.a]\ncache = true\nrun = 'cat made > a'\n";
+    Swarm::run(&repository, "it", plan).exits(0);
+    // The free disk, a share of which is a limit, is another one now.
+    let filler = std::fs::File::create(repository.beside("filler")).expect("a file");
+    rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, 64 << 20).expect("space");
+    let second = Swarm::run(&repository, "it", plan).args(&["--into", "second"]).exits(0);
+    assert_eq!(reused(&second), ["a"], "{second}");
+    Swarm::run(&repository, "it", plan).args(&["--into", "third", "--no-cache"]).exits(0);
+    assert_eq!(repository.text("third", "a"), repository.text("swarm/it", "a"), "setup did not run again");
+    let other = plan.replace("date", "env date");
+    Swarm::run(&repository, "it", &other).args(&["--into", "fourth"]).exits(0);
+    assert_ne!(repository.text("fourth", "a"), repository.text("swarm/it", "a"), "another setup does");
+}
+
+#[test]
+fn a_result_is_not_taken_under_a_limit_that_nobody_worked_under() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let next = |files: u32, into: &str| {
+        let plan = format!("[sandbox.default]\nfiles = {files}\n[tasks.a]\ncache = true\nrun = 'touch 1 2 3 4'\n");
+        reused(&Swarm::run(&repository, "it", &plan).args(&["--into", into]).end())
+    };
+    assert_eq!(next(100, "one"), Vec::<String>::new());
+    assert_eq!(next(100, "two"), ["a"]);
+    assert_eq!(next(1, "three"), Vec::<String>::new());
+}

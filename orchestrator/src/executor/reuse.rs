@@ -3,8 +3,8 @@
 //!
 //! A result that depends on the whole start tree is taken as it is: the same tree gives the same tree. One that depends on
 //! some files only (`inputs`) may meet another start tree; then every path that it changed has to stand there as it stood
-//! before or after the recorded work, and is put as it stood after. Where one stands otherwise, the task runs: nothing is
-//! ever blended. Start reading at [`Executor::reuse`].
+//! before or after the recorded work, and is put as it stood after. Where one stands otherwise, or something else would have to
+//! make way for it, the task runs: nothing is ever blended. Start reading at [`Executor::reuse`].
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ pub struct Results {
     cache: Cache,
     clock: Clock,
     workspace: Digest,
+    /// The rules by which the changes of several needs become one tree.
+    joining: Digest,
     /// By policy.
     policies: HashMap<String, Digest>,
     /// By task, once its command was run; or why there is none.
@@ -77,11 +79,24 @@ impl Executor {
             cache,
             clock,
             workspace: workspace.done(),
+            joining: self.joining(),
             policies: self.cages.iter().map(|(name, cage)| (name.clone(), of_policy(cage))).collect(),
             fingerprints: tokio::sync::Mutex::default(),
             inputs: Mutex::default(),
         });
         Ok(())
+    }
+
+    /// The rules by which changes are joined: files of which both sides' lines are kept, and commands that make files again.
+    fn joining(&self) -> Digest {
+        let mut rules = Mix::new("joining");
+        rules.list("union", self.plan.merge.union.iter().map(String::as_bytes));
+        for maker in self.settler.makers() {
+            rules.list("makes", maker.paths.iter().map(String::as_bytes));
+            rules.list("argv", maker.command.argv.iter().map(String::as_bytes));
+            rules.add("cage", self.cages[&maker.sandbox].ingredients().as_bytes());
+        }
+        rules.done()
     }
 
     /// What earlier runs recorded for these instances; an answer for each, in their order.
@@ -252,6 +267,9 @@ impl Executor {
         // The start tree follows from these; merging them only to learn its name would cost more.
         let mut tree = Mix::new("whole tree");
         tree.add("base", self.trees.base.tree.as_bytes());
+        if let (Some(results), [_, _, ..]) = (&self.results, needs.changes.as_slice()) {
+            tree.digest("joined by", results.joining);
+        }
         for (_, change) in &needs.changes {
             tree.add("before", change.base_tree.as_bytes()).add("after", change.tree.as_bytes());
         }
@@ -374,7 +392,7 @@ impl Executor {
             edits.insert(difference.path, difference.new);
         }
         let Some(tree) = tree::edit(&odb, Some(start), &edits)? else { return Ok(None) };
-        if judge_together(&odb, start, tree)?.is_some() {
+        if !changes_only(&odb, start, tree, &edits)? || judge_together(&odb, start, tree)?.is_some() {
             return Ok(None);
         }
         let mut here = ChangeSummary {
@@ -405,4 +423,11 @@ impl Executor {
         commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, Attempt(1)), commit)?;
         Ok(commit)
     }
+}
+
+/// Whether two trees differ in these places only: a file that is put below another file, or in the place of a folder, would take
+/// that away.
+fn changes_only(odb: &git2::Odb<'_>, start: Oid, tree: Oid, edits: &Edits) -> Result<bool, tree::TreeError> {
+    let made = tree::diff(odb, Some(start), Some(tree))?;
+    Ok(made.iter().all(|one| edits.get(&one.path) == Some(&one.new)))
 }

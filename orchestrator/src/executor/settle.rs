@@ -58,10 +58,13 @@ pub(super) enum ResolvingBy {
 }
 
 /// A command that makes files.
-struct Maker {
-    paths: Vec<String>,
-    command: RenderedCommand,
-    sandbox: String,
+pub(super) struct Maker {
+    /// Globs of the files.
+    pub paths: Vec<String>,
+    /// What makes them.
+    pub command: RenderedCommand,
+    /// Its policy, a key of the plan's sandboxes.
+    pub sandbox: String,
 }
 
 /// What came of making files again.
@@ -74,6 +77,11 @@ pub enum Made {
 }
 
 impl Settler {
+    /// The commands that make files again, in the plan's order.
+    pub(super) fn makers(&self) -> &[Maker] {
+        &self.makers
+    }
+
     /// What the plan asks for.
     ///
     /// # Errors

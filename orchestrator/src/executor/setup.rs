@@ -122,9 +122,9 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
 }
 
 /// What the result of `setup` depends on beside the base. The policy belongs to it: what setup could see under a looser one
-/// is not handed to a stricter.
+/// is not handed to a stricter. What the machine has free does not: one plan has one result, in whatever run.
 pub(super) fn setup_parts(command: &RenderedCommand, cage: &Cage) -> [String; 2] {
-    [serde_json::to_string(&command.argv).expect("strings"), format!("{cage:?}")]
+    [serde_json::to_string(&command.argv).expect("strings"), cage.ingredients()]
 }
 
 /// The lines that a command prints in a worktree of the base, without empty ones.

@@ -69,8 +69,8 @@ struct Warm {
     key: String,
 }
 
-/// What a verdict depends on beside the tree: the command and the policy that it runs under, without its limits, some of
-/// which are shares of what the machine has free. Hex.
+/// What a verdict depends on beside the tree: the command and the policy that it runs under, without the limits that are shares
+/// of what the machine has free. Hex.
 pub fn gate_key(command: &RenderedCommand, cage: &Cage) -> String {
     digest(command.argv.iter().map(String::as_str).chain([cage.ingredients().as_str()]))
 }

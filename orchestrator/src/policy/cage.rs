@@ -25,6 +25,8 @@ pub struct Cage {
     pub(super) network: NetworkSpec,
     pub(super) egress: Option<Allowlist>,
     pub(super) limits: LimitsSpec,
+    /// Those among them that the policy names itself.
+    pub(super) limits_named: LimitsSpec,
     pub(super) env: Vec<(String, String)>,
     /// Those among them whose values nobody is to read.
     pub(super) secrets: Vec<String>,
@@ -67,10 +69,11 @@ impl Cage {
         self.env.iter().filter(secret).map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// What a recorded result depends on: everything but the limits. Work that broke none gives the same result under
-    /// others, and some of them are shares of what the machine has free.
+    /// What a recorded result depends on: everything but the limits that the policy does not name. Those are shares of what the
+    /// machine has free, and work that broke none gives the same result under others. A limit that somebody wrote is a claim
+    /// about the work, which nobody has made under it before.
     pub fn ingredients(&self) -> String {
-        format!("{:?}", Cage { limits: LimitsSpec::default(), ..self.clone() })
+        format!("{:?}", Cage { limits: self.limits_named.clone(), ..self.clone() })
     }
 
     /// How much every command may use.

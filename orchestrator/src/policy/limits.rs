@@ -50,6 +50,17 @@ pub fn of(policy: &SandboxPolicy, capacity: Capacity) -> LimitsSpec {
     }
 }
 
+/// The limits that a policy names itself and that work can break. A share of the processors only makes it slower.
+pub fn named(policy: &SandboxPolicy) -> LimitsSpec {
+    LimitsSpec {
+        memory_bytes: policy.memory_bytes,
+        processes: policy.processes,
+        disk_bytes: policy.disk_bytes,
+        files: policy.files,
+        ..LimitsSpec::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

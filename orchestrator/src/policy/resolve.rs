@@ -154,6 +154,7 @@ pub fn resolve(
             Network::None | Network::Host => None,
         },
         limits: limits::of(policy, offer.capacity),
+        limits_named: limits::named(policy),
         env,
         secrets: policy.secrets.clone(),
         require: policy.require.clone(),
