@@ -11,7 +11,7 @@ use crate::document::{self, Entry, Node, Table};
 use crate::egress::HostRule;
 use crate::expansion::{Growth, Growths};
 use crate::keys;
-use crate::lower::{Lower, count, counts, insides, texts, time};
+use crate::lower::{Lower, count, counts, inside_globs, insides, texts, time};
 use crate::merge;
 use crate::models;
 use crate::plan::*;
@@ -326,7 +326,7 @@ fn workspace(plan: &Table, lower: &mut Lower<'_>) -> Workspace {
         copy: table.get("copy").map(insides).unwrap_or_default(),
         setup: table.get("setup").and_then(|node| lower.command(node, "setup")),
         cache: table.get("cache").map(insides).unwrap_or_default(),
-        sparse: table.get("sparse").map(insides),
+        sparse: table.get("sparse").map(inside_globs),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ids::TaskName;
 use crate::models;
 use crate::plan::*;
 use crate::quantity;
-use crate::shape::path_inside;
+use crate::shape::{glob_inside, path_inside};
 use crate::template::{Dialect, Engine, Template};
 
 /// The most instances of a plan, fan-outs that grow while it runs included.
@@ -132,7 +132,7 @@ impl<'a> Lower<'a> {
         checks.extend(until.checks);
         let reviews = self.reviewed(own, &entry.key, work.as_ref());
         let condition = layers.get("if").map(|node| self.template(node, Dialect::Expression));
-        let artifacts = layers.get("artifacts").map(insides).unwrap_or_default();
+        let artifacts = layers.get("artifacts").map(inside_globs).unwrap_or_default();
         let writes = layers.get("writes").and_then(Node::list).map(|items| self.globs(items));
         let mut outputs = layers.get("outputs").map(|node| self.outputs(node)).unwrap_or_default();
         let expands = self.expands.get(&ix).cloned();
@@ -308,7 +308,7 @@ impl<'a> Lower<'a> {
         match node.table() {
             None => (node.flag() == Some(true)).then(Caching::default),
             Some(table) => Some(Caching {
-                inputs: table.get("inputs").map(insides),
+                inputs: table.get("inputs").map(inside_globs),
                 fingerprint: table.get("fingerprint").and_then(|node| self.command(node, "fingerprint")),
             }),
         }
@@ -319,7 +319,7 @@ impl<'a> Lower<'a> {
         for item in items {
             let glob = self.template(item, Dialect::Glob);
             // A literal is kept in its normal form; what is wrong with it was reported by its shape.
-            globs.push(match glob.literal().map(path_inside) {
+            globs.push(match glob.literal().map(glob_inside) {
                 Some(Ok(normal)) => Template::literal_at(&normal, item.at),
                 _ => glob,
             });
@@ -439,7 +439,7 @@ impl<'a> Lower<'a> {
                     let one = std::slice::from_ref(&glob.node);
                     let globs = glob.node.list().unwrap_or(one);
                     Some(Fan::Glob(
-                        globs.iter().filter_map(Node::text).filter_map(|text| path_inside(text).ok()).collect(),
+                        globs.iter().filter_map(Node::text).filter_map(|text| glob_inside(text).ok()).collect(),
                     ))
                 }
                 (None, Some(lines)) => self.command(&lines.node, "lines").map(Fan::Lines),
@@ -562,7 +562,13 @@ pub(crate) fn texts(node: &Node) -> Option<Vec<String>> {
     Some(node.list()?.iter().filter_map(Node::text).map(str::to_owned).collect())
 }
 
-/// The paths and globs of a list, in their normal form.
+/// The globs of a list, in their normal form.
+pub(crate) fn inside_globs(node: &Node) -> Vec<String> {
+    let items = node.list().unwrap_or_default();
+    items.iter().filter_map(Node::text).filter_map(|text| glob_inside(text).ok()).collect()
+}
+
+/// The paths of a list, in their normal form.
 pub(crate) fn insides(node: &Node) -> Vec<String> {
     let items = node.list().unwrap_or_default();
     items.iter().filter_map(Node::text).filter_map(|text| path_inside(text).ok()).collect()

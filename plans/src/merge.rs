@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{Node, Table};
-use crate::lower::{Lower, count, insides, time};
+use crate::lower::{Lower, count, inside_globs, time};
 use crate::plan::{Command, DEFAULT_SANDBOX};
 use crate::template::{Dialect, Template};
 
@@ -160,7 +160,7 @@ pub(crate) fn lower(plan: &Table, lower: &mut Lower<'_>) -> Merge {
         verify: get("verify").and_then(|node| verify(node, lower)),
         on_conflict: ladder(get("on-conflict"), get("resolver"), lower),
         resolver: get("resolver").and_then(|node| resolver(node, lower)),
-        union: get("union").map(insides).unwrap_or_default(),
+        union: get("union").map(inside_globs).unwrap_or_default(),
         regenerate: get("regenerate")
             .and_then(Node::list)
             .unwrap_or_default()
@@ -278,7 +278,7 @@ fn ladder(written: Option<&Node>, resolver: Option<&Node>, lower: &mut Lower<'_>
 fn regenerate(node: &Node, lower: &mut Lower<'_>) -> Option<Regenerate> {
     let command = lower.command(node, "regenerate")?;
     let table = node.table()?;
-    let Some(paths) = table.get("paths").map(insides) else {
+    let Some(paths) = table.get("paths").map(inside_globs) else {
         let error = Diagnostic::error(node.at, "`regenerate` does not say which files it makes");
         lower.diagnostics.push(error.hint("give it `paths`"));
         return None;

@@ -60,7 +60,7 @@ impl TaskGraph {
         let (candidates, complete) = candidates(&groups);
         overlaps.complete = complete;
         for (one, other) in candidates {
-            let Some(meeting) = groups[one].scope.meets(&groups[other].scope, Sense::Path) else { continue };
+            let Some(meeting) = groups[one].scope.meets(&groups[other].scope, Sense::Alike) else { continue };
             self.count(&groups[one], &groups[other], &meeting, &waits, &mut found);
         }
         overlaps.found = found.into_values().collect();
@@ -138,7 +138,7 @@ impl TaskGraph {
 
 /// Pairs of groups whose globs may begin alike, a group with itself included.
 fn candidates(groups: &[Group]) -> (Vec<(usize, usize)>, Completeness) {
-    let mut beginnings: Vec<(&str, usize)> = groups
+    let mut beginnings: Vec<(String, usize)> = groups
         .iter()
         .enumerate()
         .flat_map(|(at, group)| group.scope.beginnings().map(move |text| (text, at)))
@@ -148,7 +148,7 @@ fn candidates(groups: &[Group]) -> (Vec<(usize, usize)>, Completeness) {
     let mut pairs: HashSet<(usize, usize)> = (0..groups.len()).filter(several).map(|at| (at, at)).collect();
     for (at, (beginning, one)) in beginnings.iter().enumerate() {
         // Sorted, everything that begins with this one stands right behind it.
-        for (_, other) in beginnings[at + 1..].iter().take_while(|(text, _)| text.starts_with(beginning)) {
+        for (_, other) in beginnings[at + 1..].iter().take_while(|(text, _)| text.starts_with(beginning.as_str())) {
             pairs.insert((*one.min(other), *one.max(other)));
             if pairs.len() > groups.len() + PAIRS_MAX {
                 return (sorted(pairs), Completeness::Bounded);

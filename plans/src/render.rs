@@ -18,7 +18,7 @@ use crate::instance::{Binding, Instance, InstanceIx, Origin};
 use crate::merge::MergeMode;
 use crate::plan::*;
 use crate::review::Reviewer;
-use crate::shape::path_inside;
+use crate::shape::glob_inside;
 use crate::template::{Template, root};
 use crate::validate::branch_name;
 
@@ -429,7 +429,7 @@ impl View<'_> {
         {
             return Err(RenderError::Writes { reason: format!("a value leaves a part of `{text}` without a name") });
         }
-        path_inside(&text).map_err(|(reason, _)| RenderError::Writes { reason })
+        glob_inside(&text).map_err(|(reason, _)| RenderError::Writes { reason })
     }
 
     fn env(

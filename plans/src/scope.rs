@@ -3,7 +3,8 @@
 //! path leads both to their end. In the wider sense of [`Sense::OrFolder`], a file of one scope that is a folder of the other
 //! is a meeting, too: `docs` and `docs/a`.
 //!
-//! Scopes that do not meet in the wider sense cannot conflict, whatever the tasks do. Start reading at [`Scope::meets`].
+//! Scopes that do not meet in the wider sense cannot conflict, whatever the tasks do, but where one moves a whole folder
+//! into which the other puts a new file: as in git, that one belongs to the new place, where its `writes` do not reach. Start reading at [`Scope::meets`].
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::OnceLock;
@@ -36,12 +37,41 @@ struct Glob {
     pattern: String,
     /// Made when it is first compared: most globs never are.
     automaton: OnceLock<Automaton>,
+    /// The same of the glob that does not tell capitals of ASCII.
+    in_any_case: OnceLock<Automaton>,
 }
 
 impl Glob {
-    fn automaton(&self) -> &Automaton {
-        self.automaton.get_or_init(|| Automaton::of(&whole_glob(&self.pattern)))
+    fn new(pattern: &str) -> Self {
+        Glob { pattern: pattern.to_owned(), automaton: OnceLock::new(), in_any_case: OnceLock::new() }
     }
+
+    fn automaton(&self) -> &Automaton {
+        self.automaton.get_or_init(|| Automaton::of(&whole_glob(&self.pattern), Capitals::Told))
+    }
+
+    fn in_any_case(&self) -> &Automaton {
+        self.in_any_case.get_or_init(|| Automaton::of(&whole_glob(&self.pattern), Capitals::Alike))
+    }
+
+    /// The file that it names, when it names a single one, and that the other one's files lie below.
+    fn file_above<'a>(&'a self, other: &Glob) -> Option<&'a str> {
+        let named = |glob: &'a str| glob.strip_prefix("./").unwrap_or(glob);
+        let file = Some(named(&self.pattern)).filter(|file| !file.contains(META) && !file.ends_with('/'))?;
+        let below = other.pattern.strip_prefix("./").unwrap_or(&other.pattern);
+        let (folder, rest) = below.split_at_checked(file.len())?;
+        (folder.eq_ignore_ascii_case(file) && rest.starts_with('/')).then_some(file)
+    }
+}
+
+/// What makes a glob more than a name.
+const META: [char; 5] = ['*', '?', '[', '{', '\\'];
+
+/// Whether names are different that differ in capitals only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Capitals {
+    Told,
+    Alike,
 }
 
 /// What counts as a meeting.
@@ -49,6 +79,9 @@ impl Glob {
 pub enum Sense {
     /// Both allow the same path.
     Path,
+    /// That, or names that differ in capitals of ASCII only (they do not land beside each other), or the one names a file in the place
+    /// of a folder that the other one's files lie in by name.
+    Alike,
     /// That, or one allows a path that would be a folder on the way to one of the other's. Globs like `**/x` do with nearly
     /// everything, so this is for proofs, not for people.
     OrFolder,
@@ -68,10 +101,9 @@ pub struct Meeting {
 impl Scope {
     /// From `writes`: `None` allows anything, an empty list nothing.
     pub fn new(writes: Option<&[String]>) -> Self {
-        let glob = |pattern: &str| Glob { pattern: pattern.to_owned(), automaton: OnceLock::new() };
         let globs = match writes {
-            None => vec![glob("**")],
-            Some(patterns) => patterns.iter().map(|pattern| glob(pattern)).collect(),
+            None => vec![Glob::new("**")],
+            Some(patterns) => patterns.iter().map(|pattern| Glob::new(pattern)).collect(),
         };
         Scope { globs }
     }
@@ -80,17 +112,26 @@ impl Scope {
     pub fn meets(&self, other: &Scope, sense: Sense) -> Option<Meeting> {
         self.globs.iter().find_map(|one| {
             other.globs.iter().find_map(|two| {
-                let path = meeting(one.automaton(), two.automaton(), sense)?;
+                let mut path = meeting(one.automaton(), two.automaton(), sense);
+                if sense == Sense::Alike {
+                    path = path
+                        .or_else(|| one.file_above(two).or_else(|| two.file_above(one)).map(str::to_owned))
+                        .or_else(|| meeting(one.in_any_case(), two.in_any_case(), sense));
+                }
+                let path = path?;
                 Some(Meeting { one: one.pattern.clone(), other: two.pattern.clone(), path })
             })
         })
     }
 
-    /// The bytes that every path of a glob begins with, for each glob: globs whose beginnings differ never meet.
-    pub fn beginnings(&self) -> impl Iterator<Item = &str> {
+    /// The bytes that every path of a glob begins with, in small letters, for each glob: globs of which neither beginning is
+    /// the other's never meet.
+    pub fn beginnings(&self) -> impl Iterator<Item = String> {
         self.globs.iter().map(|glob| {
-            let meta = glob.pattern.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.pattern.len());
-            glob.pattern[..meta].trim_start_matches("./").trim_end_matches('/')
+            // Which letters other than these are alike, is for the comparison itself.
+            let is_open = |c: char| META.contains(&c) || !c.is_ascii();
+            let end = glob.pattern.find(is_open).unwrap_or(glob.pattern.len());
+            glob.pattern[..end].trim_start_matches("./").trim_end_matches('/').to_ascii_lowercase()
         })
     }
 }
@@ -111,15 +152,16 @@ struct State {
 
 impl Automaton {
     /// What is no glob was refused before; what cannot be expressed here is taken to match anything.
-    fn of(pattern: &str) -> Self {
-        Automaton::exactly(pattern).unwrap_or_else(|| {
+    fn of(pattern: &str, capitals: Capitals) -> Self {
+        Automaton::exactly(pattern, capitals).unwrap_or_else(|| {
             let any = State { free: vec![], steps: vec![(0, 255, 0)] };
             Automaton { states: vec![any], end: 0 }
         })
     }
 
-    fn exactly(pattern: &str) -> Option<Self> {
-        let glob = GlobBuilder::new(pattern).literal_separator(true).build().ok()?;
+    fn exactly(pattern: &str, capitals: Capitals) -> Option<Self> {
+        let alike = capitals == Capitals::Alike;
+        let glob = GlobBuilder::new(pattern).literal_separator(true).case_insensitive(alike).build().ok()?;
         // As globset itself reads it. Source: globset, `new_regex`.
         let mut parser = ParserBuilder::new().utf8(false).dot_matches_new_line(true).build();
         let hir = parser.parse(glob.regex()).ok()?;
@@ -346,6 +388,23 @@ mod tests {
         assert_eq!(met("docs/a/b", "docs/*").as_deref(), Some("docs/a/b"));
         assert_eq!(met("docs", "doc"), None);
         check(&["docs"], &["docs/a.md"], None);
+    }
+
+    #[test]
+    fn what_differs_in_capitals_or_takes_a_named_folders_place_meets_too() {
+        let met = |one: &str, other: &str| {
+            let meets = |a: &str, b: &str| scope(&[a]).meets(&scope(&[b]), Sense::Alike).map(|met| met.path);
+            assert_eq!(meets(one, other).is_some(), meets(other, one).is_some(), "{one} {other}");
+            meets(one, other)
+        };
+        assert_eq!(met("README.md", "README.md").as_deref(), Some("README.md"));
+        assert_eq!(met("n", "N").map(|path| path.to_lowercase()).as_deref(), Some("n"));
+        assert!(met("n/*", "N/*").is_some());
+        assert_eq!(met("x", "x/**").as_deref(), Some("x"));
+        assert_eq!(met("d", "D/h").as_deref(), Some("d"));
+        for (one, other) in [("README.md", "**/*.rs"), ("d/f", "d/g"), ("d", "dd/h"), ("src/*", "src/a/b.rs")] {
+            assert_eq!(met(one, other), None, "{one} {other}");
+        }
     }
 
     #[test]

@@ -291,9 +291,25 @@ pub(crate) fn path_inside(text: &str) -> Result<String, quantity::Misread> {
     }
 }
 
+/// The same of a glob: one that ends in a slash means everything below that folder.
+///
+/// # Errors
+/// As of [`path_inside`].
+pub(crate) fn glob_inside(text: &str) -> Result<String, quantity::Misread> {
+    let normal = path_inside(text)?;
+    Ok(if text.ends_with('/') { format!("{normal}/**") } else { normal })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_glob_that_ends_in_a_slash_is_all_below() {
+        assert_eq!(glob_inside("./m/n//"), Ok("m/n/**".to_owned()));
+        assert_eq!(glob_inside("m/n"), Ok("m/n".to_owned()));
+        assert!(glob_inside("/").is_err());
+    }
 
     #[test]
     fn paths_stay_inside_the_tree() {

@@ -145,13 +145,13 @@ impl Turns {
         let (at, candidates) = (self.groups.len(), self.candidates(&scope));
         self.compared += candidates.len();
         let meeting =
-            candidates.into_iter().filter(|other| scope.meets(&self.groups[*other].scope, Sense::Path).is_some());
+            candidates.into_iter().filter(|other| scope.meets(&self.groups[*other].scope, Sense::Alike).is_some());
         let meets: BTreeSet<usize> = meeting.chain([at]).collect();
         for other in meets.iter().filter(|other| **other != at) {
             self.groups[*other].meets.insert(at);
         }
         for beginning in scope.beginnings() {
-            self.beginnings.entry(beginning.to_owned()).or_default().insert(at);
+            self.beginnings.entry(beginning).or_default().insert(at);
         }
         self.groups.push(Group { scope, members: BTreeSet::new(), meets });
         self.known.insert(globs, at);
@@ -164,8 +164,10 @@ impl Turns {
         for beginning in scope.beginnings() {
             let shorter = (0..beginning.len()).filter(|end| beginning.is_char_boundary(*end));
             found.extend(shorter.filter_map(|end| self.beginnings.get(&beginning[..end])).flatten());
-            let longer = self.beginnings.range(beginning.to_owned()..);
-            found.extend(longer.take_while(|(other, _)| other.starts_with(beginning)).flat_map(|(_, groups)| groups));
+            let longer = self.beginnings.range(beginning.clone()..);
+            found.extend(
+                longer.take_while(|(other, _)| other.starts_with(beginning.as_str())).flat_map(|(_, groups)| groups),
+            );
         }
         found
     }
