@@ -37,6 +37,8 @@ use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
 
+pub mod waiting;
+
 /// What stands beside a worktree's HEAD, in its folder of the repository: what it was opened for.
 const NOTE: &str = "SWARM_RESOLVE";
 

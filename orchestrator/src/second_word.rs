@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use swarm_plans::InstanceId;
 
 use crate::commit::{attempt_ref, history_ref, run_refs};
-use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, Recorded, RunEvent};
+use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent};
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::journal::{
     AttemptState, InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState,
@@ -15,7 +15,7 @@ use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
 
 /// The results that another try would be given, in graph order: all that failed or are parked, or the named one with what is
-/// parked because it builds on it.
+/// parked because it builds on it, or waits to be published with it.
 pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<InstanceId> {
     let mut chosen: Vec<InstanceId> = Vec::new();
     for (id, instance) in &state.instances {
@@ -23,9 +23,11 @@ pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<In
             let task = state.instances.get(chosen).map(InstanceState::task);
             instance.needs().iter().any(|need| **need == *chosen.0 || Some(need.as_str()) == task)
         };
+        // Whoever waits for the others is published with them.
+        let waits = matches!(instance.fate(), Some(Fate::Parked { by: ParkedBy::Others, .. }));
         let wanted = match named {
             Some(named) if named == id => is_parked(instance) || has_failed(instance),
-            Some(_) => is_parked(instance) && chosen.iter().any(builds_on),
+            Some(_) => is_parked(instance) && (waits || chosen.iter().any(builds_on)),
             None => is_parked(instance) || has_failed(instance) && instance.on_failure == OnFailure::Fail,
         };
         if wanted {

@@ -156,6 +156,23 @@ fn what_a_person_made_lands_with_what_builds_on_it_and_no_task_runs_again() {
 }
 
 #[test]
+fn a_conflict_under_all_or_nothing_is_settled_on_what_waits_for_it() {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\npublish = 'all-or-nothing'\non-conflict = ['park']\n\
+                [tasks.a]\nrun = 'echo from a >> a.txt; echo a > only-a'\n[tasks.b]\nrun = 'echo from b >> a.txt'\n";
+    let ended = Swarm::run(&repository, "it", plan).exits(5);
+    assert_eq!(["a", "b"].map(|task| ended.fate(task)), ["parked", "parked"], "{ended}");
+    let at = opened(&repository);
+    let text = fs::read_to_string(at.join("a.txt")).expect("it is there");
+    assert!(text.contains("<<<<<<<") && text.contains("from a") && at.join("only-a").exists(), "{text}");
+    fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
+    let ended = swarm(&repository, &["resolve", "b", "--continue", "--json"], 0);
+    assert_eq!([ended.fate("a"), ended.fate("b")], ["landed", "landed"], "{ended}");
+    assert_eq!(["a.txt", "only-a"].map(|path| repository.text("swarm/it", path)), ["one\nboth\n", "a\n"], "{ended}");
+    assert_eq!(ended.events_of("attempt-started").len(), 1, "what was made by hand, and no task: {ended}");
+}
+
+#[test]
 fn what_is_not_settled_is_not_taken() {
     let repository = conflicted("");
     let at = opened(&repository);

@@ -11,6 +11,7 @@ use swarm_orchestrator::merge::Step;
 use swarm_orchestrator::open::OpenError;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::resolution::waiting::with_what_waits;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
 use swarm_orchestrator::resume::{SecondTry, plan_of, retry};
 use swarm_orchestrator::run::RunError;
@@ -77,6 +78,12 @@ impl Parked {
         let change = self.change()?;
         let step = Step { base: change.base_tree, result: change.tree, writes: self.writes.as_deref() };
         Ok(Subject { run: &self.row.id, id: &self.id, change: step, commit: change.commit })
+    }
+
+    fn signing(&self, journal: &JournalReader) -> Result<Signing, Failure> {
+        let clock = Clock { commit_epoch_s: journal.asked(&self.row.id)?.unwrap_or_default().commit_epoch_s };
+        let date_seconds = clock.commit_date_s(self.row.started_at_ms);
+        Ok(Signing { identity: self.repository.identity()?, date_seconds })
     }
 
     fn landed(&self) -> usize {
@@ -167,7 +174,7 @@ pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
     expect_parked(&it_is)?;
     match args.go_on {
         true => go_on(args, &it_is, &journal, it),
-        false => begin(args, &it_is, it),
+        false => begin(args, &it_is, &journal, it),
     }
 }
 
@@ -226,7 +233,7 @@ fn expect_parked(it_is: &Parked) -> Result<(), Failure> {
     }
 }
 
-fn begin(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failure> {
+fn begin(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundings) -> Result<u8, Failure> {
     let at = match &args.at {
         Some(folder) => it.folder.join(folder),
         None => {
@@ -242,6 +249,9 @@ fn begin(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failur
         None if it_is.landed() > 0 => return Err(RunError::from(it_is.target_removed()).into()),
         None => it_is.repository.resolve(&it_is.row.base)?,
     };
+    let (plan, state) = (&it_is.plan.merge, (&it_is.state, &it_is.id));
+    let tip = with_what_waits(&it_is.repository, plan, state, tip, &it_is.signing(journal)?);
+    let tip = tip.map_err(|error| it_is.failed(error))?;
     let opened = resolution::begin(&it_is.repository, &it_is.plan.merge, it_is.subject()?, tip, &at);
     let opened = opened.map_err(|error| it_is.failed(error))?;
     let mut text = match opened.paths.len() {
@@ -268,9 +278,7 @@ fn begin(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failur
 }
 
 fn go_on(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundings) -> Result<u8, Failure> {
-    let clock = Clock { commit_epoch_s: journal.asked(&it_is.row.id)?.unwrap_or_default().commit_epoch_s };
-    let date_seconds = clock.commit_date_s(it_is.row.started_at_ms);
-    let signing = Signing { identity: it_is.repository.identity()?, date_seconds };
+    let signing = it_is.signing(journal)?;
     let newest = it_is.instance().attempts.iter().map(|attempt| attempt.attempt.0).max().unwrap_or(0);
     let (subject, attempt) = (it_is.subject()?, Attempt(newest + 1));
     let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
