@@ -9,14 +9,20 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use git2::ErrorCode;
+use git2::{ErrorClass, ErrorCode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock, inotify};
 
 /// How long a lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Writes a ref that needs all of the lock files `locks`. While somebody else has one it is tried again, two seconds at most.
+/// How often a write is begun anew whose folder went away beneath it.
+const FOLDERS_LOST_MAX: u32 = 64;
+
+/// Writes a ref that needs all of the lock files `locks`. While somebody else has one it is tried again, two seconds at most; and
+/// at once where the file system failed: a git that packs refs removes the folders that are empty then, between the moment at
+/// which one is made for a lock and that at which the lock is. Source: git-pack-refs(1), and the files backend of git's refs, which
+/// begins anew for the same reason.
 ///
 /// # Errors
 /// What `write` says; [`ErrorCode::Locked`] for a lock that stays.
@@ -26,9 +32,11 @@ pub fn patiently<T>(locks: &[PathBuf], mut write: impl FnMut() -> Result<T, git2
         Some(lock) => wait(lock, deadline),
         None => Instant::now() < deadline,
     };
+    let mut lost = 0;
     loop {
         match write() {
             Err(error) if error.code() == ErrorCode::Locked && is_free_again() => {}
+            Err(error) if error.class() == ErrorClass::Os && lost < FOLDERS_LOST_MAX => lost += 1,
             written => return written,
         }
     }
@@ -136,6 +144,21 @@ mod tests {
         let holder = std::thread::spawn(move || fs::rename(&ending, ending.with_extension("")));
         assert!(wait(&lock, soon()));
         holder.join().expect("it ends").expect("renamed");
+    }
+
+    #[test]
+    fn a_write_whose_folder_goes_away_is_begun_anew_and_one_that_never_works_ends() {
+        let fails = |times: u32| {
+            let mut tries = 0;
+            let written = patiently(&[], || {
+                tries += 1;
+                let lost = git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, "failed to make a directory");
+                if tries <= times { Err(lost) } else { Ok(()) }
+            });
+            (written.is_ok(), tries)
+        };
+        assert_eq!(fails(3), (true, 4));
+        assert_eq!(fails(u32::MAX), (false, FOLDERS_LOST_MAX + 1));
     }
 
     /// Whether a lock is taken away after a change.

@@ -162,6 +162,29 @@ mod tests {
     use crate::git_fixture::Fixture;
 
     #[test]
+    fn refs_are_written_while_somebody_removes_empty_folders() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let one = repository.resolve("HEAD").expect("the first commit");
+        let (folder, is_over) =
+            (repository.common_dir().join("refs/swarm/p-1/t"), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    folder.ancestors().take(2).for_each(|empty| drop(std::fs::remove_dir(empty)));
+                }
+            });
+            let written = (0..500).try_for_each(|n| {
+                let name = format!("refs/swarm/p-1/t/{n}");
+                assert_eq!(repository.compare_and_swap(&name, None, one, "t")?, Swap::Done);
+                repository.delete_ref(&name)
+            });
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            written.expect("every ref");
+        });
+    }
+
+    #[test]
     fn a_ref_moves_only_from_the_expected_value() {
         let fixture = Fixture::with_files(&[("a", "1")]);
         let repository = fixture.repository();
