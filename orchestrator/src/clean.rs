@@ -395,6 +395,7 @@ mod tests {
         let new = NewRun {
             plan: "x".to_owned(),
             sources: Vec::new(),
+            repository: String::new(),
             expanded_hash: String::new(),
             base: base.to_string(),
             target: Some("refs/heads/swarm/x".to_owned()),

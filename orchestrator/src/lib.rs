@@ -49,6 +49,8 @@ pub mod merge;
 pub mod model;
 /// A result as a clean linked worktree.
 pub mod open;
+/// Whose a run is.
+pub mod ownership;
 /// Globs over paths of a tree.
 pub mod path_globs;
 /// Copies a folder onto another.

@@ -26,6 +26,7 @@ use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{InstanceState, Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::machine::Machine;
+use crate::ownership::other_repository;
 use crate::plain_copy::copy_onto;
 use crate::removal::{remove_tree, sweep};
 use crate::report::{Reports, is_resumable};
@@ -49,6 +50,14 @@ pub enum ResumeError {
     /// The journal has no such run.
     #[error("find the run {0} in the journal")]
     Unknown(RunId),
+    /// It is a run of another repository, which uses the same state folder.
+    #[error("change {run}: it is a run of another repository, {repository}")]
+    Elsewhere {
+        /// The run.
+        run: RunId,
+        /// Common git folder of that.
+        repository: String,
+    },
     /// The text of its plan in the journal is refused, which an older or newer swarm accepted.
     #[error("read the plan of {run} from the journal: {message}")]
     Plan {
@@ -83,6 +92,7 @@ impl ResumeError {
     pub fn hint(&self) -> String {
         match self {
             ResumeError::Unknown(_) => "`swarm list` shows the runs".to_owned(),
+            ResumeError::Elsewhere { repository, .. } => in_its_repository(repository),
             ResumeError::Plan { .. } | ResumeError::Expansion(_) => {
                 "resume it with the swarm that began it, or start it anew with `swarm run`".to_owned()
             }
@@ -92,6 +102,12 @@ impl ResumeError {
             }
         }
     }
+}
+
+/// How a person gives the same command where a run belongs; `repository` is its common git folder.
+pub fn in_its_repository(repository: &str) -> String {
+    let folder = repository.strip_suffix("/.git").unwrap_or(repository);
+    format!("give the command there: swarm -C {} …", crate::report::sanitize::shell_word(folder))
 }
 
 /// Goes on with a run to its end, as [`crate::run::run`] does with a new one. A run that has nothing left to do ends at once
@@ -151,6 +167,9 @@ pub async fn retry(
     let repository = Arc::new(Repository::discover(&settings.repository)?);
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
     let row = row_of(&JournalReader::open(&state_root)?, run)?;
+    if let Some(repository) = other_repository(&row, &repository, &state_root)? {
+        return Err(ResumeError::Elsewhere { run: run.clone(), repository: repository.to_owned() }.into());
+    }
     if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !again.instances.is_empty()) {
         return Ok(RunEnd { run: run.clone(), exit });
     }

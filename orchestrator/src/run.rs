@@ -642,6 +642,7 @@ fn begin(
     let new = NewRun {
         plan: loaded.graph.plan().name.clone(),
         sources,
+        repository: repository.common_dir().to_string_lossy().into_owned(),
         expanded_hash: expanded_hash(loaded),
         base: base.to_string(),
         target: target.map(str::to_owned),

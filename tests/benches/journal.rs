@@ -77,6 +77,7 @@ fn begin(state: &Path, plan: &str) -> RunWriter {
     let new = NewRun {
         plan: plan.to_owned(),
         sources: vec![],
+        repository: String::new(),
         expanded_hash: String::new(),
         base: "0".repeat(40),
         target: None,

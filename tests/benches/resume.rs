@@ -53,6 +53,7 @@ fn write_journal(scene: &Scene, tasks: usize) -> RunId {
     let new = NewRun {
         plan: "many".to_owned(),
         sources: loaded.sources.iter().map(|source| (source.name.clone(), source.text.clone())).collect(),
+        repository: String::new(),
         expanded_hash: expanded_hash(&loaded),
         base: scene.commit.to_string(),
         target: Some("refs/heads/swarm/many".to_owned()),

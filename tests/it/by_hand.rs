@@ -356,3 +356,28 @@ fn where_git_lies_elsewhere_the_checkout_is_the_folder_in_which_it_is_found() {
         assert!(alone.err.contains("find the checkout of the repository") && alone.err.contains("hint: "), "{alone}");
     }
 }
+
+#[test]
+fn a_run_of_another_repository_in_one_state_folder_is_refused_by_what_changes_something() {
+    let (one, two) = (Repository::with(&FILES), Repository::with(&FILES));
+    let state = one.beside("state").display().to_string();
+    let with =
+        |repository: &Repository, words: &[&str]| Swarm::new(repository, &[&["--state-dir", &state], words].concat());
+    Swarm::run(&one, "it", CONFLICT).args(&["--state-dir", &state]).exits(5);
+    let kept = one.refs("refs/swarm/*");
+    let at = one.path().display().to_string();
+    for words in
+        [&["drop", "it-1", "b"][..], &["resolve", "it-1", "b"], &["retry"], &["resume"], &["apply"], &["clean", "it-1"]]
+    {
+        let refused = with(&two, words).exits(2);
+        assert!(refused.err.contains("a run of another repository") && refused.err.contains(&at), "{refused}");
+        assert!(refused.err.contains(&format!("swarm -C {at}")), "{refused}");
+    }
+    let cleaned = with(&two, &["clean", "--history"]).exits(0);
+    assert!(cleaned.err.contains("it-1: a run of ") && cleaned.err.contains("left alone"), "{cleaned}");
+    let listed = [&two, &one].map(|repository| with(repository, &["list"]).exits(0).out);
+    assert!(listed[0].contains(&format!("of {at}")) && !listed[1].contains(&at), "{listed:?}");
+    assert_eq!(one.refs("refs/swarm/*"), kept);
+    let dropped = with(&one, &["drop", "it-1", "b"]).exits(0);
+    assert!(dropped.err.contains("dropped refs/swarm/it-1/b/"), "{dropped}");
+}

@@ -387,6 +387,13 @@ fn locks_that_a_dead_command_left_on_the_refs_of_a_run_do_not_keep_the_next_out(
         swarm(&repository, words).exits(0);
         assert!(!lock.exists(), "{words:?}");
     }
+    let repository = conflicted();
+    let at = PathBuf::from(swarm(&repository, &["resolve", "b"]).exits(0).out.trim());
+    fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
+    let lock = repository.path().join(".git/refs/swarm/it-1/b/2.lock");
+    fs::write(&lock, "").expect("space");
+    swarm(&repository, &["resolve", "b", "--continue"]).exits(0);
+    assert!(!lock.exists());
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl House {
         let new = NewRun {
             plan: "demo".to_owned(),
             sources: vec![("demo.toml".to_owned(), "version = 1\n".to_owned())],
+            repository: String::new(),
             expanded_hash: String::new(),
             base: self.base.to_string(),
             target: Some(TARGET.to_owned()),

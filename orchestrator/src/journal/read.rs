@@ -36,6 +36,8 @@ pub struct RunRow {
     pub id: RunId,
     /// The plan's name.
     pub plan: String,
+    /// The common git folder of its repository; `None` where an older swarm did not write it down.
+    pub repository: Option<String>,
     /// Full hex id of the base commit.
     pub base: String,
     /// Full ref name of the target branch.
@@ -72,7 +74,7 @@ pub struct TaskDuration {
     pub last_ms: u64,
 }
 
-/// The columns of [`RunRow`], in the order in which [`run_row`] reads them.
+/// The columns of [`RunRow`], in the order in which [`run_row`] reads them; behind them comes the repository.
 const RUN_COLUMNS: &str = "id, plan, base, target, expanded_hash, started_at_ms, finished_at_ms, exit, tally";
 
 impl JournalReader {
@@ -89,7 +91,14 @@ impl JournalReader {
     /// # Errors
     /// The journal is damaged, busy or unreadable.
     pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
-        self.rows(&format!("SELECT {RUN_COLUMNS} FROM runs ORDER BY key DESC"), [], run_row)
+        self.rows(&format!("SELECT {} FROM runs ORDER BY key DESC", self.run_columns()?), [], run_row)
+    }
+
+    /// The columns of a run, as far as the journal has them: one that no newer swarm has written to since lacks the repository.
+    fn run_columns(&self) -> Result<String, JournalError> {
+        let sql = "SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'repository'";
+        let has_it = self.rows(sql, [], |row| row.get::<_, i64>(0))?.pop() == Some(1);
+        Ok(format!("{RUN_COLUMNS}, {}", if has_it { "repository" } else { "NULL" }))
     }
 
     /// One run by its id.
@@ -97,7 +106,7 @@ impl JournalReader {
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn run(&self, id: &RunId) -> Result<Option<RunRow>, JournalError> {
-        Ok(self.rows(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1"), [&id.0], run_row)?.pop())
+        Ok(self.rows(&format!("SELECT {} FROM runs WHERE id = ?1", self.run_columns()?), [&id.0], run_row)?.pop())
     }
 
     /// The run that began last.
@@ -105,7 +114,9 @@ impl JournalReader {
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn newest(&self) -> Result<Option<RunRow>, JournalError> {
-        Ok(self.rows(&format!("SELECT {RUN_COLUMNS} FROM runs ORDER BY key DESC LIMIT 1"), [], run_row)?.pop())
+        Ok(self
+            .rows(&format!("SELECT {} FROM runs ORDER BY key DESC LIMIT 1", self.run_columns()?), [], run_row)?
+            .pop())
     }
 
     /// The events of a run with a number above `after`, in order; all of them for `after` = 0.
@@ -263,6 +274,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
     Ok(RunRow {
         id: RunId(row.get(0)?),
         plan: row.get(1)?,
+        repository: row.get(9)?,
         base: row.get(2)?,
         target: row.get(3)?,
         expanded_hash: row.get(4)?,
@@ -303,6 +315,7 @@ mod tests {
         let new = NewRun {
             plan: "x".to_owned(),
             sources: vec![],
+            repository: String::new(),
             expanded_hash: String::new(),
             base: String::new(),
             target: None,

@@ -74,6 +74,10 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (gate, tree)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- The common git folder of the repository that the run works on: one state folder may serve several. Null in runs of before.
+    ALTER TABLE runs ADD COLUMN repository TEXT;
+",
 ];
 
 /// How long a call waits for another process's transaction. One commit takes milliseconds; a checkpoint of a large
@@ -162,7 +166,7 @@ mod tests {
         raw.pragma_update(None, "user_version", 99).expect("a version of the future");
         for error in [open_to_write(state.path()).err(), open_to_read(state.path()).err()] {
             let text = error.expect("must be refused").to_string();
-            assert!(text.contains("its format is 99") && text.contains("up to 3"), "{text}");
+            assert!(text.contains("its format is 99") && text.contains("up to 4"), "{text}");
         }
     }
 

@@ -45,6 +45,8 @@ pub struct NewRun {
     pub plan: String,
     /// Name and text of the plan and of what it includes, as they were read; the plan first.
     pub sources: Vec<(String, String)>,
+    /// The common git folder of the repository that it works on.
+    pub repository: String,
     /// Hex hash of the expanded plan.
     pub expanded_hash: String,
     /// Full hex id of the base commit.
@@ -117,8 +119,9 @@ impl Journal {
         let asked = serde_json::to_string(&new.asked).expect("plain words and numbers");
         transaction
             .execute(
-                "INSERT INTO runs (id, plan, number, event_version, expanded_hash, base, target, started_at_ms, tally, asked)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO runs (id, plan, number, event_version, expanded_hash, base, target, started_at_ms, tally, asked, 
+                 repository)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     run.0,
                     new.plan,
@@ -129,7 +132,8 @@ impl Journal {
                     new.target,
                     new.started_at_ms as i64,
                     tally,
-                    asked
+                    asked,
+                    new.repository
                 ],
             )
             .map_err(sql)?;
@@ -392,6 +396,7 @@ mod tests {
         NewRun {
             plan: plan.to_owned(),
             sources: vec![("plan.toml".to_owned(), "version = 1\n".to_owned())],
+            repository: String::new(),
             expanded_hash: "0".repeat(64),
             base: "a".repeat(40),
             target: None,

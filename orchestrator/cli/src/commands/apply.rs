@@ -24,6 +24,7 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let journal = it.journal(&it.state_of(&repository))?;
     let row = select::run_of_plan(&journal, args.run.as_deref())?;
+    it.expect_own(&repository, &row)?;
     let Some(target) = &row.target else {
         let hint = "a plan with `mode = \"none\"` changes nothing".to_owned();
         return Err(Failure::usage(format!("apply {}: it has no branch", row.id), hint));

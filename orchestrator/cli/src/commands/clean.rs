@@ -5,8 +5,10 @@ use swarm_orchestrator::clean::{
     CleanError, CleanedRun, KeptResult, Mode, Prepared, RunOutcome, clean_prepared, clean_runs,
 };
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::Journal;
+use swarm_orchestrator::journal::{Journal, JournalReader};
+use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::{sanitize, words};
+use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::state::StateDir;
 
 use crate::commands::failure::{Failure, state_hint};
@@ -49,11 +51,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     let state = StateDir::open(&folder)
         .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), state_hint(&folder)))?;
     let journal = it.journal(&folder)?;
-    let runs: Vec<RunId> = if args.runs.is_empty() {
-        journal.runs()?.into_iter().map(|row| row.id).collect()
-    } else {
-        args.runs.iter().map(|word| select::run(&journal, Some(word)).map(|row| row.id)).collect::<Result<_, _>>()?
-    };
+    let runs = runs_to_clean(args, &journal, &repository, it)?;
     let mode = if args.dry_run { Mode::Look } else { Mode::Remove };
     let mut freed_bytes = 0;
     if let (Some(cache), Mode::Remove) = (Cache::open_existing(&folder)?, mode) {
@@ -96,6 +94,29 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
     Ok(0)
+}
+
+/// The runs that were named, or all of this repository: what the refs of another one keep, nobody knows here.
+fn runs_to_clean(
+    args: &Clean,
+    journal: &JournalReader,
+    repository: &Repository,
+    it: &Surroundings,
+) -> Result<Vec<RunId>, Failure> {
+    let mut runs = Vec::new();
+    for word in &args.runs {
+        let row = select::run(journal, Some(word))?;
+        it.expect_own(repository, &row)?;
+        runs.push(row.id);
+    }
+    let all = if args.runs.is_empty() { journal.runs()? } else { Vec::new() };
+    for row in all {
+        match other_repository(&row, repository, &it.state_of(repository))? {
+            None => runs.push(row.id),
+            Some(of) => it.err.write(&format!("{}: a run of {}, left alone\n", row.id, sanitize::name(of)))?,
+        }
+    }
+    Ok(runs)
 }
 
 fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Result<(), Failure> {

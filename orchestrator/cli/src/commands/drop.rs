@@ -28,6 +28,7 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let state_dir = it.state_of(&repository);
     let (row, _, id) = select::instance(&it.journal(&state_dir)?, &args.words)?;
+    it.expect_own(&repository, &row)?;
     let name = sanitize::name(&id.0);
     let state = StateDir::open(&state_dir).map_err(|error| {
         Failure::environment(format!("use {}: {error}", state_dir.display()), state_hint(&state_dir))

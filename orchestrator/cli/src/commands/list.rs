@@ -5,8 +5,10 @@ use swarm_orchestrator::event::EVENT_VERSION;
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::lock::run_dir;
 use swarm_orchestrator::journal::{Holder, RunLock, RunRow};
+use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{meaning, sanitize, status};
+use swarm_orchestrator::repository::Repository;
 
 use crate::commands::clean::bytes_text;
 use crate::commands::failure::Failure;
@@ -29,6 +31,8 @@ pub struct List {
 /// There is no repository, or the journal cannot be read.
 pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
     let state = it.state()?;
+    // With a state folder of its own it may be asked for outside of any repository.
+    let repository = Repository::discover(&it.folder).ok();
     let runs = it.journal(&state)?.runs()?;
     if runs.is_empty() {
         it.err.write("no runs yet: swarm run PLAN makes one\n")?;
@@ -41,7 +45,12 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
         let bytes = disk_bytes(&run_dir(&state, &row.id));
         match args.json {
             true => it.out.write(&format!("{}\n", row_json(row, holder, bytes)))?,
-            false => it.out.write(&line(row, holder, now_ms, (columns, bytes), it))?,
+            false => {
+                let other =
+                    repository.as_ref().map(|repository| other_repository(row, repository, &state)).transpose()?;
+                let whose = other.map_or(row.repository.as_deref(), |other| other);
+                it.out.write(&line(row, whose, holder, now_ms, (columns, bytes), it))?;
+            }
         }
     }
     if runs.len() > args.limit {
@@ -67,6 +76,7 @@ fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json
             (None, None) => "interrupted",
         },
         "exit": row.exit,
+        "repository": row.repository,
         "base": row.base,
         "target": row.target,
         "started-at-ms": row.started_at_ms,
@@ -78,6 +88,7 @@ fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json
 
 fn line(
     row: &RunRow,
+    whose: Option<&str>,
     holder: Option<Holder>,
     now_ms: u64,
     (columns, bytes): (usize, u64),
@@ -98,8 +109,9 @@ fn line(
     };
     let branch = row.target.as_deref().map(branch_of);
     let branch = branch.map(|branch| format!("  {}", sanitize::name(branch))).unwrap_or_default();
+    let whose = whose.map(|whose| format!("  of {}", sanitize::name(whose))).unwrap_or_default();
     format!(
-        "{} {}  {ago:>11}  {:>9}  {what}: {}{branch}\n",
+        "{} {}  {ago:>11}  {:>9}  {what}: {}{branch}{whose}\n",
         it.out.style.paint(tone, mark),
         words::pad(&row.id.0, columns),
         bytes_text(bytes),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use swarm_orchestrator::clock::Clock;
-use swarm_orchestrator::commit::Signing;
+use swarm_orchestrator::commit::{Signing, run_refs};
 use swarm_orchestrator::event::{Fate, ParkedBy};
 use swarm_orchestrator::ids::{Attempt, RunId, branch_of, encode_component};
-use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunRow, RunState};
+use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::merge::Step;
 use swarm_orchestrator::open::OpenError;
 use swarm_orchestrator::report::sanitize;
@@ -152,6 +152,7 @@ pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
     let state_dir = it.state_of(&repository);
     let journal = it.journal(&state_dir)?;
     let (row, state, id) = select::instance(&journal, &args.words)?;
+    it.expect_own(&repository, &row)?;
     let plan = std::sync::Arc::clone(plan_of(&journal, &row)?.graph.plan());
     let newest = newest_change(&state.instances[&id]).map(|change| change.commit.to_string());
     let events = journal.events(&row.id, 0)?;
@@ -281,7 +282,12 @@ fn go_on(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundi
     let signing = it_is.signing(journal)?;
     let newest = it_is.instance().attempts.iter().map(|attempt| attempt.attempt.0).max().unwrap_or(0);
     let (subject, attempt) = (it_is.subject()?, Attempt(newest + 1));
-    let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
+    let change = {
+        // A process that died while it held this run's lock may have held those of its refs.
+        let _held = RunLock::of_run(&it.state_of(&it_is.repository), &it_is.row.id, it.clock.now_ms())?;
+        it_is.repository.sweep_locks(&run_refs(&it_is.row.id));
+        resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing)
+    };
     let change = change.map_err(|error| it_is.failed(error))?;
     let instances = worth_another_try(&journal.state(&it_is.row.id)?, Some(&it_is.id));
     let again = SecondTry { instances, resolved: Some((it_is.id.clone(), attempt, change)) };

@@ -34,6 +34,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
     let state_dir = it.state()?;
     let journal = it.journal(&state_dir)?;
     let row = select::run_of_plan(&journal, args.run.as_deref())?;
+    it.expect_own(&it.repository()?, &row)?;
     let writing = journal.asked(&row.id)?.and_then(|asked| asked.writing);
     if let (Some(writing), Some(0)) = (&writing, row.exit) {
         return plan::go_on(&row.id, writing, it);

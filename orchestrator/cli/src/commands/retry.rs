@@ -47,6 +47,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let state_dir = it.state()?;
     let journal = it.journal(&state_dir)?;
     let (row, state, named) = select::run_or_instance(&journal, &args.words)?;
+    it.expect_own(&it.repository()?, &row)?;
     let Some(exit) = row.exit else {
         if let Some(holder) = RunLock::holder_of_run(&state_dir, &row.id)? {
             return Err(RunError::Held(LockError::Held { holder: Some(holder) }).into());

@@ -174,6 +174,7 @@ mod tests {
         let new = NewRun {
             plan: plan.to_owned(),
             sources: Vec::new(),
+            repository: String::new(),
             expanded_hash: String::new(),
             base: String::new(),
             target: None,

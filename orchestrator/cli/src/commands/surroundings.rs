@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::apply::unlock_index;
 use swarm_orchestrator::clock::Clock;
-use swarm_orchestrator::journal::JournalReader;
+use swarm_orchestrator::journal::{JournalReader, RunRow};
+use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::policy::Host;
 use swarm_orchestrator::report::{Style, sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::resume::ResumeError;
 use swarm_orchestrator::state::StateDir;
 
 use crate::commands::Global;
@@ -217,6 +219,20 @@ impl Surroundings {
     /// The state folder of a repository that is open already.
     pub fn state_of(&self, repository: &Repository) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"))
+    }
+
+    /// Refuses to change anything about a run of another repository that uses the same state folder.
+    ///
+    /// # Errors
+    /// It is one, and where the command belongs.
+    pub fn expect_own(&self, repository: &Repository, row: &RunRow) -> Result<(), Failure> {
+        match other_repository(row, repository, &self.state_of(repository))? {
+            None => Ok(()),
+            Some(of) => {
+                let elsewhere = ResumeError::Elsewhere { run: row.id.clone(), repository: of.to_owned() };
+                Err(Failure::usage(&elsewhere, elsewhere.hint()))
+            }
+        }
     }
 
     /// The journal, to read.
