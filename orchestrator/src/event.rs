@@ -287,8 +287,11 @@ tag_first! {
             exit: u8,
             /// The target's full hex commit id after the run, when there is a target.
             tip: Option<String>,
-            /// Why it ended early, if it did: `interrupted`, `deadline`, `fail-fast` …
+            /// Why it ended early, if it did, in a few words for people: `interrupted`, `fail-fast` …
             cause: Option<String>,
+            /// Full hex id of the last commit that the run has landed on the target, where that no longer holds it.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            lost: Option<String>,
         },
     }
 }

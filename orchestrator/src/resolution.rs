@@ -62,6 +62,14 @@ pub enum ResolutionError {
     /// It was begun for another change than the newest.
     #[error("take what is in {}: the result has another change since it was opened", .0.display())]
     Outdated(PathBuf),
+    /// What it was opened on is not below it any more: it would take back what landed.
+    #[error("take what is in {}: its HEAD no longer stems from {tip}, which it was opened on", at.display())]
+    OtherBase {
+        /// The worktree.
+        at: PathBuf,
+        /// Full hex id of the target's tip then.
+        tip: String,
+    },
     /// Markers are left.
     #[error("take what is in {}: conflict markers are left in {}", at.display(), paths.join(", "))]
     Marked {
@@ -328,6 +336,10 @@ pub fn finish(
         return Err(outdated());
     }
     let tip = Oid::from_str(&note.tip)?;
+    let head = there.head()?.peel_to_commit()?.id();
+    if head != tip && !there.graph_descendant_of(head, tip)? {
+        return Err(ResolutionError::OtherBase { at, tip: tip.to_string() });
+    }
     let places = merged(repository, &plan.merge, &subject, tip)?.places;
     let tree = tree_of_files(&there, &at)?;
     let git = repository.handle()?;

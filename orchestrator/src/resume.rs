@@ -338,7 +338,7 @@ fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History
     if repository.find_ref(target)?.is_none() && landed > 0 {
         let branch = branch_of(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
-        return Err(TargetError::Removed { branch, landed, tip }.into());
+        return Err(TargetError::Removed { branch, tip }.into());
     }
     if let Some(landed) = history.tip().filter(|_| landed > 0).and_then(|tip| Oid::from_str(tip).ok())
         && let Some(error) = target::lost_landed(repository, target, landed)?

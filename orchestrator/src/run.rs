@@ -197,7 +197,7 @@ impl Stage<'_> {
     async fn go(&mut self, graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
         let (permit, permitted) = watch::channel(Permit::Run);
         let mut stopping = Stopping {
-            deadline: self.plan.deadline.map(|wait| Instant::now() + wait),
+            deadline: self.settings.deadline.or(self.plan.deadline).map(|wait| Instant::now() + wait),
             interrupts: signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?,
             permit,
         };
@@ -565,8 +565,8 @@ impl Stage<'_> {
         let lost = self.lost_landed(reports.state())?;
         let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());
-        let cause = lost.map(|lost| lost.to_string()).or_else(|| cause.map(str::to_owned));
-        let event = RunEvent::RunFinished { exit, tip, cause };
+        let cause = lost.as_ref().map(TargetError::to_string).or_else(|| cause.map(str::to_owned));
+        let event = RunEvent::RunFinished { exit, tip, cause, lost: lost.and_then(TargetError::lost) };
         self.tell(reports, vec![event])?;
         Ok(RunEnd { run: self.journal.run().clone(), exit })
     }
@@ -582,7 +582,7 @@ impl Stage<'_> {
     /// The run's record gets its end, so that it is not taken for one whose coordinator died.
     fn failed(&self, error: &RunError, reports: &mut Reports) {
         let cause = error.to_string().lines().next().map(str::to_owned);
-        let event = RunEvent::RunFinished { exit: error.exit_code(), tip: None, cause };
+        let event = RunEvent::RunFinished { exit: error.exit_code(), tip: None, cause, lost: None };
         // A journal that fails now has nothing to add to the error that is on its way to the person.
         drop(self.tell(reports, vec![event]));
     }

@@ -161,7 +161,7 @@ pub fn drop_result(
         if before.exit == exit::PARKED {
             code = exit_code(Ending::Complete, &known);
         }
-        let finished = RunEvent::RunFinished { exit: code, tip: before.tip, cause: before.cause };
+        let finished = RunEvent::RunFinished { exit: code, tip: before.tip, cause: before.cause, lost: before.lost };
         // As one: nobody finds it dropped in a run that still counts it.
         writer.append(now_ms, vec![dropped, finished])?;
     }

@@ -2,6 +2,7 @@
 //! are passed on, never the whole.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use swarm_plans::{Allowance, Answers, Budget, UserConfig};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub tape: TapeAt,
     /// What the run may spend on models, in place of the plan's `[budget]`.
     pub budget: BudgetAsked,
+    /// How long the run may go on from now, in place of the plan's `deadline`.
+    pub deadline: Option<Duration>,
     /// Whether tasks that allow it take results of earlier runs.
     pub reuse: ReuseResults,
     /// How often a task runs whose result may be reused, to be compared with itself; 1 compares nothing.
@@ -79,6 +82,9 @@ pub struct Asked {
     pub tape: TapeAt,
     /// What the run may spend on models, in place of the plan's `[budget]`.
     pub budget: BudgetAsked,
+    /// How long each coordinator of the run may go on, in place of the plan's `deadline`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
     /// Whether tasks that allow it take results of earlier runs.
     pub reuse: ReuseResults,
     /// The plan that a model writes in this run; `None` for any other run.
@@ -99,14 +105,15 @@ impl Settings {
             plan_models: self.plan_models,
             tape: self.tape.clone(),
             budget: self.budget,
+            deadline: self.deadline,
             reuse: self.reuse,
             writing: self.writing.clone(),
             commit_epoch_s: self.clock.commit_epoch_s,
         }
     }
 
-    /// Asks for what the journal kept. Workers and a budget that are asked for now stand: the machine may be a busier one, and
-    /// it is how a run goes on whose budget is spent.
+    /// Asks for what the journal kept. Workers, a budget and a deadline that are asked for now stand: the machine may be a busier one, and
+    /// it is how a run goes on whose budget or time is spent.
     pub fn ask(&mut self, asked: &Asked) {
         self.jobs = self.jobs.or(asked.jobs);
         self.fail_fast = asked.fail_fast;
@@ -116,6 +123,7 @@ impl Settings {
         self.tape = asked.tape.clone();
         self.budget.usd = self.budget.usd.or(asked.budget.usd);
         self.budget.tokens = self.budget.tokens.or(asked.budget.tokens);
+        self.deadline = self.deadline.or(asked.deadline);
         self.reuse = asked.reuse;
         self.writing.clone_from(&asked.writing);
         self.clock.commit_epoch_s = asked.commit_epoch_s;

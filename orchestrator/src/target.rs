@@ -9,6 +9,7 @@ use swarm_plans::Plan;
 use crate::dispatcher::core::RunFacts;
 use crate::ids::branch_of;
 use crate::journal::{LockError, RunLock};
+use crate::report::sanitize::shell_word;
 use crate::report::words::short;
 use crate::repository::{Repository, RepositoryError};
 use crate::run::RunError;
@@ -32,12 +33,10 @@ pub enum TargetError {
         branch: String,
     },
     /// Something of the run had landed on it, and it is gone.
-    #[error("branch `{branch}` was removed after {landed} results of this run had landed on it")]
+    #[error("branch `{branch}` was removed after results of this run had landed on it, the last as {}", short(tip))]
     Removed {
         /// The branch.
         branch: String,
-        /// How many.
-        landed: usize,
         /// Full hex id of the last of their commits.
         tip: String,
     },
@@ -75,6 +74,29 @@ pub enum TargetError {
     },
 }
 
+impl TargetError {
+    /// The commands that give the branch back what the run has landed on it, and lose nothing of what anybody else did there;
+    /// `None` where nothing of a run is gone.
+    pub fn way_back(&self) -> Option<String> {
+        match self {
+            TargetError::Removed { branch, tip } => Some(format!("git branch {} {tip}", shell_word(branch))),
+            TargetError::LostLanded { branch, tip } => {
+                let (name, aside) = (shell_word(branch), shell_word(&format!("{branch}-mine")));
+                Some(format!("git branch -m {name} {aside} && git branch {name} {tip}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Full hex id of the last of the run's commits that the branch lost; `None` where nothing of a run is gone.
+    pub fn lost(self) -> Option<String> {
+        match self {
+            TargetError::Removed { tip, .. } | TargetError::LostLanded { tip, .. } => Some(tip),
+            _ => None,
+        }
+    }
+}
+
 /// The full ref name of the target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
 ///
 /// # Errors
@@ -108,12 +130,10 @@ pub fn choose(
 /// # Errors
 /// The repository cannot be read.
 pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<Option<TargetError>, RepositoryError> {
-    let holds = match repository.find_ref(name)? {
-        Some(tip) => tip == landed || repository.handle()?.graph_descendant_of(tip, landed)?,
-        None => false,
-    };
-    let branch = branch_of(name).to_owned();
-    Ok((!holds).then(|| TargetError::LostLanded { branch, tip: landed.to_string() }))
+    let (branch, tip) = (branch_of(name).to_owned(), landed.to_string());
+    let Some(found) = repository.find_ref(name)? else { return Ok(Some(TargetError::Removed { branch, tip })) };
+    let holds = found == landed || repository.handle()?.graph_descendant_of(found, landed)?;
+    Ok((!holds).then_some(TargetError::LostLanded { branch, tip }))
 }
 
 /// Takes the lock of a target. What a coordinator that died while it moved the target left of a lock on the ref is removed.

@@ -49,6 +49,8 @@ pub mod plan;
 pub mod planned;
 /// Durations and sizes.
 mod quantity;
+
+pub use quantity::duration;
 /// An instance's texts with its values in them.
 pub mod render;
 /// Who looks at results before they count.

@@ -26,10 +26,13 @@ const SIZE: [(&str, u64); 9] = [
 ];
 
 /// Why a quantity was not understood: the message, and what to write instead.
-pub(crate) type Misread = (String, String);
+pub type Misread = (String, String);
 
 /// Reads `30m`, `1h 30m`, `1.5s`; zero is refused, because no limit here means "at once".
-pub(crate) fn duration(text: &str) -> Result<Duration, Misread> {
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, Misread> {
     let example = || "write it like \"90s\", \"30m\" or \"1h 30m\"; the units are d, h, m, s, ms, us".to_owned();
     let mut total: u128 = 0;
     let mut rest = text.trim();

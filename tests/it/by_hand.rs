@@ -173,6 +173,27 @@ fn a_conflict_under_all_or_nothing_is_settled_on_what_waits_for_it() {
 }
 
 #[test]
+fn a_worktree_that_was_switched_to_where_what_landed_is_not_is_not_taken() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    let tip = repository.commit_of("swarm/it").expect("a landed").to_string();
+    let there = at.display().to_string();
+    let switched_to = |commit: &str| {
+        repository.run_git(&["-C", &there, "reset", "-q", "--hard"]).expect("git is here");
+        repository.run_git(&["-C", &there, "switch", "-q", "--detach", commit]).expect("git is here");
+        fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
+    };
+    switched_to("main");
+    let refused = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(refused.err.contains(&format!("no longer stems from {tip}")), "{refused}");
+    assert!(refused.err.contains(&format!("switch --detach {tip}")), "{refused}");
+    assert_eq!(repository.commit_of("swarm/it").expect("it is there").to_string(), tip);
+    switched_to(&tip);
+    swarm(&repository, &["resolve", "b", "--continue"], 0);
+    assert_eq!(repository.text("swarm/it", "a.txt"), "one\nboth\n");
+}
+
+#[test]
 fn what_is_not_settled_is_not_taken() {
     let repository = conflicted("");
     let at = opened(&repository);

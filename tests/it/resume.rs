@@ -184,9 +184,25 @@ fn a_deadline_is_no_end_for_ever() {
     let repository = Repository::with(&FILES);
     let plan = format!("deadline = '3s'\n{}", gated(&repository));
     let ended = run(&repository, &plan).exits(7);
-    assert!(ended.err.contains("swarm resume it-1"), "{ended}");
+    assert!(ended.err.contains("it-1: the deadline has passed\n"), "{ended}");
+    assert!(ended.err.contains("swarm resume it-1 --deadline "), "the summary says how it goes on: {ended}");
+    let again = resume(&repository).args(&["--deadline", "10ms"]).exits(7);
+    assert!(again.err.contains("the deadline has passed"), "{again}");
     open_gate(&repository);
-    resume(&repository).exits(0);
+    resume(&repository).args(&["--deadline", "1h"]).exits(0);
+}
+
+#[test]
+fn a_resumed_run_says_that_its_plan_is_another_one_by_now() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let path = repository.beside("it.toml");
+    let text = fs::read_to_string(&path).expect("the plan is there");
+    let note = "has changed since: this runs the plan as it was";
+    fs::write(&path, format!("{text}\n# more\n")).expect("space");
+    open_gate(&repository);
+    let ended = resume(&repository).exits(0);
+    assert!(ended.err.contains(note), "{ended}");
 }
 
 #[test]

@@ -252,10 +252,20 @@ fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
         repository.run_git(gone).expect("git is here");
         let ended = running.end();
         assert_eq!(ended.code, 3, "{ended}");
-        assert!(ended.err.contains("no longer holds what this run has landed on it"), "{ended}");
+        let back = match gone {
+            [_, "-D", ..] => format!("git branch swarm/it {landed}"),
+            _ => format!("git branch -m swarm/it swarm/it-mine && git branch swarm/it {landed}"),
+        };
+        let (_, summary) = ended.err.rsplit_once("it-1: branch `swarm/it` ").expect("the summary says what happened");
+        assert!(summary.contains(&format!("next: {back}\n      swarm resume it-1\n")), "{ended}");
+        assert!(!summary.contains("swarm apply") && !summary.contains("environment"), "{ended}");
         let refused = swarm(&repository, &["resume"], 2);
-        assert!(refused.err.contains(&format!("{landed}")), "{refused}");
-        repository.run_git(&["branch", "-f", "swarm/it", &landed.to_string()]).expect("git is here");
+        assert!(refused.err.contains(&format!("hint: `{back}`")), "{refused}");
+        for command in back.split(" && ") {
+            let words: Vec<&str> = command.split(' ').skip(1).collect();
+            repository.run_git(&words).expect("git takes it");
+        }
+        assert_eq!(repository.commit_of("swarm/it-mine").is_some(), gone[1] == "-f", "what a person put there stays");
         swarm(&repository, &["resume"], 0);
         assert_eq!(["A", "B"].map(|path| repository.text("swarm/it", path)), ["a\n", "b\n"]);
     }
@@ -276,7 +286,9 @@ fn a_branch_that_a_resumed_run_finds_without_what_landed_is_not_begun_anew() {
         repository.run_git(gone).expect("git is here");
         let ended = let_go(&repository, second);
         assert_eq!(ended.code, 3, "{ended}");
-        assert!(ended.err.contains("no longer holds what this run has landed on it"), "{ended}");
+        let said =
+            if gone[1] == "-f" { "no longer holds what this run has landed" } else { "was removed after results" };
+        assert!(ended.err.contains(said), "{ended}");
         repository.run_git(&["branch", "-f", "swarm/it", &landed.to_string()]).expect("git is here");
     }
 }

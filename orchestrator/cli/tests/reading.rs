@@ -204,7 +204,9 @@ fn merged(name: &str, fate: Fate) -> RunEvent {
 
 fn finish(house: &House, writer: RunWriter) {
     let tip = Some(house.tip.to_string());
-    writer.append(1_700_000_010_000, vec![RunEvent::RunFinished { exit: 1, tip, cause: None }]).expect("space");
+    writer
+        .append(1_700_000_010_000, vec![RunEvent::RunFinished { exit: 1, tip, cause: None, lost: None }])
+        .expect("space");
 }
 
 #[test]

@@ -107,6 +107,9 @@ pub struct Reuse {
     pub notes: Vec<String>,
 }
 
+/// Why a run ended whose deadline passed, for people.
+pub const OUT_OF_TIME: &str = "the deadline has passed";
+
 /// Why a run ends early, in the order in which a later cause replaces an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopCause {
@@ -141,7 +144,7 @@ impl StopCause {
                 (Ending::Interrupted { signal }, "interrupted")
             }
             StopCause::Budget => (Ending::Deadline, "the budget is spent"),
-            StopCause::Deadline => (Ending::Deadline, "deadline"),
+            StopCause::Deadline => (Ending::Deadline, OUT_OF_TIME),
             StopCause::FailFast => (Ending::Complete, "fail-fast"),
             StopCause::BaseRed => (Ending::BaseRed, exit_meaning(exit::BASE_RED)),
             StopCause::Machine => (Ending::Environment, "the machine failed"),

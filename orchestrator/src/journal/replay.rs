@@ -263,6 +263,8 @@ pub struct Finished {
     pub tip: Option<String>,
     /// Why it ended early.
     pub cause: Option<String>,
+    /// Full hex id of the last commit that the run has landed on the target, where that no longer holds it.
+    pub lost: Option<String>,
 }
 
 /// The state after all of `events`, in their order.
@@ -342,9 +344,9 @@ impl RunState {
                     rare.evicted = None;
                 }
             }
-            RunEvent::RunFinished { exit, tip, cause } => {
-                self.finished =
-                    Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip: tip.clone(), cause: cause.clone() });
+            RunEvent::RunFinished { exit, tip, cause, lost } => {
+                let (tip, cause, lost) = (tip.clone(), cause.clone(), lost.clone());
+                self.finished = Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip, cause, lost });
             }
         }
     }

@@ -3,8 +3,8 @@
 use swarm_protocol::Ended;
 
 use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure};
-use crate::journal::{InstanceState, RunState, Tally};
-use crate::report::words;
+use crate::journal::{Finished, InstanceState, RunState, Tally};
+use crate::report::{lines, words};
 
 /// All succeeded and landed.
 pub const ALL_LANDED: u8 = 0;
@@ -107,6 +107,14 @@ pub fn meaning(tally: Tally, train: bool, exit: u8) -> String {
         }
     };
     said.to_owned()
+}
+
+/// What the end of a run says, with why it ended early: that alone where it says all of it.
+pub fn told(state: &RunState, end: &Finished) -> String {
+    let meaning = meaning(state.tally, state.target.is_some(), end.exit);
+    let Some(cause) = end.cause.as_deref().filter(|&cause| cause != meaning) else { return meaning };
+    let cause = lines::one_line(cause);
+    if end.lost.is_some() || end.exit == DEADLINE { cause } else { format!("{meaning} ({cause})") }
 }
 
 #[derive(PartialEq)]

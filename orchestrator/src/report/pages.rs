@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use swarm_plans::InstanceId;
 
-use super::exit::meaning;
+use super::exit::told;
 use super::words;
 use super::{LogTail, account, lines, sanitize, status};
 use crate::event::{Fate, InstanceResult};
@@ -58,9 +58,8 @@ fn verdict(state: &RunState) -> String {
     match &state.finished {
         None => format!("has not finished: {counts}"),
         Some(end) => {
-            let (meaning, spent) =
-                (meaning(state.tally, state.target.is_some(), end.exit), words::duration(state.lived_ms));
-            format!("{meaning} (exit code {}) after {spent}: {counts}", end.exit)
+            let (said, spent) = (sanitize::name(&told(state, end)), words::duration(state.lived_ms));
+            format!("{said} (exit code {}) after {spent}: {counts}", end.exit)
         }
     }
 }

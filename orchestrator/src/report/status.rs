@@ -136,10 +136,7 @@ fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
         Liveness::Finished => match &state.finished {
             Some(end) => {
                 let spent = words::duration(state.lived_ms);
-                let meaning = super::exit::meaning(state.tally, state.target.is_some(), end.exit);
-                let cause = end.cause.as_deref().filter(|&cause| cause != meaning);
-                let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
-                format!("finished after {spent} with exit code {}: {meaning}{cause}", end.exit)
+                format!("finished after {spent} with exit code {}: {}", end.exit, super::exit::told(state, end))
             }
             None => "finished".to_owned(),
         },

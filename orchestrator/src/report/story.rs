@@ -107,7 +107,7 @@ pub fn parked(name: &str, reason: &str, paths: &[&str]) -> RunEvent {
 
 /// The run's end.
 pub fn finished(exit: u8, cause: Option<&str>) -> RunEvent {
-    RunEvent::RunFinished { exit, tip: Some("f0".repeat(20)), cause: cause.map(str::to_owned) }
+    RunEvent::RunFinished { exit, tip: Some("f0".repeat(20)), cause: cause.map(str::to_owned), lost: None }
 }
 
 /// Numbers and dates events, 250 ms apart.

@@ -7,14 +7,16 @@ use std::fmt::Write as _;
 use swarm_plans::InstanceId;
 use swarm_protocol::agent::AgentStatus;
 
-use super::exit::{self, is_resumable, meaning};
+use super::exit::{self, is_resumable};
 use super::words::{self, Style, Tone};
 use super::{LogTail, account, lines, sanitize};
+use crate::dispatcher::core::OUT_OF_TIME;
 use crate::event::{Fate, InstanceResult, OnFailure};
 use crate::executor::verify::VERIFY;
 use crate::journal::{InstanceState, Phase, RunState};
 use crate::second_word::{put_aside, worth_another_try};
 use crate::settings::GRACE_MS;
+use crate::target::TargetError;
 
 /// Entries of one section; more are counted and left to `swarm status`.
 const ENTRIES_MAX: usize = 20;
@@ -68,6 +70,15 @@ pub fn summary(state: &RunState, tail: LogTail<'_>, style: Style) -> String {
     .filter(|section| !section.is_empty())
     .collect::<Vec<_>>()
     .join("\n")
+}
+
+/// Twice as long as a run has lived, as `--deadline` takes it.
+fn longer(lived_ms: u64) -> String {
+    match (2 * lived_ms).div_ceil(1000).max(1) {
+        s @ ..120 => format!("{s}s"),
+        s @ ..7200 => format!("{}m", s.div_ceil(60)),
+        s => format!("{}h", s.div_ceil(3600)),
+    }
 }
 
 struct Summary<'a> {
@@ -142,13 +153,10 @@ impl Summary<'_> {
         };
         let spent = words::duration(self.state.lived_ms);
         let tone = if end.exit == 0 { Tone::Good } else { Tone::Bad };
-        let said = meaning(self.state.tally, self.state.target.is_some(), end.exit);
-        let meaning = self.style.paint(tone, &said);
-        let cause = end.cause.as_deref().filter(|&cause| cause != said);
-        let cause = cause.map(|cause| format!(" ({})", lines::one_line(cause))).unwrap_or_default();
+        let said = self.style.paint(tone, &exit::told(self.state, end));
         let models = super::money::total(self.state);
         let models = models.map(|all| format!("    models: {}\n", super::money::spending(&all))).unwrap_or_default();
-        format!("{run}: {meaning}{cause}\n    {counts} in {spent}\n{models}")
+        format!("{run}: {said}\n    {counts} in {spent}\n{models}")
     }
 
     /// Results of a run that ended early which passed, and of which nobody has said yet whether they land.
@@ -165,7 +173,10 @@ impl Summary<'_> {
         let Some(branch) = self.state.branch() else { return String::new() };
         let tip = self.state.finished.as_ref().and_then(|end| end.tip.as_deref());
         let at = tip.map(|tip| format!(" at {}", words::short(tip))).unwrap_or_default();
-        let title = format!("landed on {}{at}", sanitize::name(branch));
+        let title = match self.lost() {
+            Some(_) => format!("landed on {}, which no longer holds it", sanitize::name(branch)),
+            None => format!("landed on {}{at}", sanitize::name(branch)),
+        };
         let landings = landings(self.state);
         self.section(&title, Tone::Good, landings, |(instance, landing), text| {
             let files = instance.1.change().map_or(0, |change| change.files);
@@ -323,7 +334,13 @@ impl Summary<'_> {
     /// Commands that a person may want next, each as it can be typed.
     fn next_steps(&self) -> String {
         let mut steps: Vec<String> = Vec::new();
+        // What is gone from the branch comes first: nothing else goes on without it.
+        let lost = self.lost();
+        steps.extend(lost.as_ref().and_then(TargetError::way_back));
         match self.state.finished.as_ref().map(|end| end.exit) {
+            Some(exit::DEADLINE) if self.is_out_of_time() => {
+                steps.push(format!("swarm resume {} --deadline {}", self.run(), longer(self.state.lived_ms)));
+            }
             Some(exit) if is_resumable(Some(exit)) => steps.push(format!("swarm resume {}", self.run())),
             Some(exit::BASE_RED) => steps.push(self.gate_log()),
             Some(_) if !worth_another_try(self.state, None).is_empty() => {
@@ -332,6 +349,7 @@ impl Summary<'_> {
             Some(_) | None => {}
         }
         if self.state.tally.landed > 0
+            && lost.is_none()
             && let Some(branch) = self.state.branch()
         {
             let branch = sanitize::shell_word(branch);
@@ -342,6 +360,21 @@ impl Summary<'_> {
             steps.push(format!("swarm status {}", self.run()));
         }
         if steps.is_empty() { String::new() } else { commands("next:", "", &steps) }
+    }
+
+    /// What became of the target, where it lost what the run has landed on it.
+    fn lost(&self) -> Option<TargetError> {
+        let end = self.state.finished.as_ref()?;
+        let (branch, tip) = (self.state.branch()?.to_owned(), end.lost.clone()?);
+        Some(match end.tip {
+            Some(_) => TargetError::LostLanded { branch, tip },
+            None => TargetError::Removed { branch, tip },
+        })
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        let cause = self.state.finished.as_ref().and_then(|end| end.cause.as_deref());
+        cause == Some(OUT_OF_TIME)
     }
 
     /// What shows the log of the gate.

@@ -121,15 +121,18 @@ impl RunError {
             RunError::Target(TargetError::Diverged { branch }) => Some(format!(
                 "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
             )),
-            RunError::Target(TargetError::LostLanded { branch, tip }) => {
-                Some(format!("`git branch -f {branch} {tip}` takes it back there; a new `swarm run` starts over"))
-            }
             RunError::Target(TargetError::InTheWay { other, .. }) => {
                 Some(format!("name another with `--into`, or put that one aside: `git branch -m {other} {other}-old`"))
             }
-            RunError::Target(TargetError::Removed { branch, tip, .. }) => {
-                Some(format!("`git branch {branch} {tip}` puts it back; a new `swarm run` starts over"))
-            }
+            RunError::Target(
+                error @ (TargetError::LostLanded { branch, .. } | TargetError::Removed { branch, .. }),
+            ) => error.way_back().map(|commands| {
+                let keeps = match error {
+                    TargetError::LostLanded { .. } => format!(", and what it holds now stays as {branch}-mine"),
+                    _ => String::new(),
+                };
+                format!("`{commands}` puts it back{keeps}; a new `swarm run` with `--into` another starts over")
+            }),
             RunError::Setup(error) if !error.is_the_machines() => {
                 Some("mend `setup` in the plan; `swarm exec -- COMMAND` tries one in such a cage".to_owned())
             }

@@ -95,7 +95,7 @@ impl Parked {
         let target = self.row.target.as_deref().unwrap_or_default();
         let branch = branch_of(target).to_owned();
         let tip = self.state.finished.as_ref().and_then(|finished| finished.tip.clone()).unwrap_or_default();
-        TargetError::Removed { branch, landed: self.landed(), tip }
+        TargetError::Removed { branch, tip }
     }
 
     /// The words that name it in a command.
@@ -111,6 +111,13 @@ impl Parked {
             }
             ResolutionError::None { .. } => format!("swarm resolve {words} begins one"),
             ResolutionError::Outdated(_) => format!("swarm resolve {words} --abort, then begin anew"),
+            ResolutionError::OtherBase { at, tip } => {
+                let at = sanitize::shell_word(&at.display().to_string());
+                format!(
+                    "git -C {at} switch --detach {tip} brings it back there (commit or stash what you made first); or \
+                     swarm resolve {words} --abort --force, then begin anew"
+                )
+            }
             ResolutionError::Edited(_) => {
                 format!(
                     "swarm resolve {words} --continue takes them, swarm resolve {words} --abort --force throws them away"

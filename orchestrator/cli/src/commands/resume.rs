@@ -7,11 +7,16 @@ use swarm_orchestrator::settings::Settings;
 
 use crate::commands::failure::Failure;
 use crate::commands::plan;
-use crate::commands::run::{BudgetFlags, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::retry::changed_plan;
+use crate::commands::run::{
+    BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end,
+};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
 /// Goes on with a run that was interrupted; what has a result is not run again.
+///
+/// The plan is the one that the run began with.
 #[derive(Debug, clap::Args)]
 pub struct Resume {
     /// The run's id, or a plan's name for its newest run [default: the newest run of a plan].
@@ -21,6 +26,8 @@ pub struct Resume {
     jobs: JobsFlag,
     #[command(flatten)]
     budget: BudgetFlags,
+    #[command(flatten)]
+    deadline: DeadlineFlag,
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     json: bool,
@@ -50,7 +57,13 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         }
         return Ok(exit);
     }
-    let settings = Settings { jobs: args.jobs.asked(), budget: args.budget.asked()?, ..plain_settings(it)? };
+    it.err.write(&changed_plan(&journal, &row.id, it)?)?;
+    let settings = Settings {
+        jobs: args.jobs.asked(),
+        budget: args.budget.asked()?,
+        deadline: args.deadline.deadline,
+        ..plain_settings(it)?
+    };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let ended = on_event_loop(resume(&row.id, settings, &mut reports))?;

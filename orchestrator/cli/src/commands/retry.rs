@@ -14,7 +14,7 @@ use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::resolve::{Settlement, open_ones};
-use crate::commands::run::{JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::run::{DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -31,6 +31,8 @@ pub struct Retry {
     words: Vec<String>,
     #[command(flatten)]
     jobs: JobsFlag,
+    #[command(flatten)]
+    deadline: DeadlineFlag,
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     json: bool,
@@ -77,7 +79,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let again = SecondTry { instances: instances.clone(), resolved: None };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
-    let settings = Settings { jobs: args.jobs.asked(), ..plain_settings(it)? };
+    let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
     it.err.write(&became(&instances, reports.state()))?;
     say_end(reports.state(), &state_dir, events, it)?;
@@ -106,7 +108,10 @@ fn settled_by_hand(
 }
 
 /// Says that the plan's file holds another text than the run's, when it does.
-fn changed_plan(journal: &JournalReader, run: &RunId, it: &Surroundings) -> Result<String, Failure> {
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn changed_plan(journal: &JournalReader, run: &RunId, it: &Surroundings) -> Result<String, Failure> {
     let sources = journal.sources(run)?;
     // Where the plan was named from another folder, its file is not found, and nothing is known.
     let now = sources.first().and_then(|plan| Some((plan, std::fs::read_to_string(it.folder.join(&plan.name)).ok()?)));

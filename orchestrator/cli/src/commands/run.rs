@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use swarm_orchestrator::dispatcher::core::{FailFast, ReuseResults};
 use swarm_orchestrator::egress::Resolver;
@@ -74,6 +75,8 @@ pub struct Run {
     pub trust_models: bool,
     #[command(flatten)]
     pub budget: BudgetFlags,
+    #[command(flatten)]
+    pub deadline: DeadlineFlag,
     /// Keeps every answer of a model in DIR, to be replayed.
     #[arg(long, value_name = "DIR", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
@@ -201,6 +204,7 @@ fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
         allowed: args.allow.allow.clone(),
         plan_models: if args.trust_models { PlanModels::Trusted } else { PlanModels::Bounded },
         budget: args.budget.asked()?,
+        deadline: args.deadline.deadline,
         tape: match (&args.record, &args.replay) {
             (Some(folder), _) => TapeAt::Record(it.folder.join(folder)),
             (None, Some(folder)) => TapeAt::Replay(it.folder.join(folder)),
@@ -223,6 +227,18 @@ impl JobsFlag {
     pub fn asked(self) -> Option<usize> {
         self.jobs.map(|jobs| jobs as usize)
     }
+}
+
+/// How long a run may go on.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct DeadlineFlag {
+    /// How long it may go on from now, like `90s` or `1h 30m` [default: as the run was begun, then the plan's `deadline`].
+    #[arg(long, value_name = "DURATION", value_parser = duration_of)]
+    pub deadline: Option<Duration>,
+}
+
+fn duration_of(text: &str) -> Result<Duration, String> {
+    swarm_plans::duration(text).map_err(|(wrong, instead)| format!("{wrong}; {instead}"))
 }
 
 /// What a run may spend on models.
@@ -271,6 +287,7 @@ pub fn plain_settings(it: &Surroundings) -> Result<Settings, Failure> {
         tape: TapeAt::Off,
         writing: None,
         budget: BudgetAsked::default(),
+        deadline: None,
         host: host()?,
         resolver: Resolver::System,
         clock: it.clock.clone(),
