@@ -407,7 +407,7 @@ fn clean_half_made(
 /// What a settled result handed over stays handed over, under the number of the attempt that it is now.
 fn carry_over(state: &StateDir, run: &RunId, again: &SecondTry, history: &History) -> Result<(), RunError> {
     let Some((id, attempt, _)) = &again.resolved else { return Ok(()) };
-    let before = Attempt(history.instance(id).map_or(1, |past| past.attempts));
+    let before = Attempt(history.instance(id).map_or(1, |past| past.gave));
     let [from, to] = [before, *attempt].map(|attempt| attempt_dir(state.root(), run, id, attempt).join(OUT));
     if from.is_dir() && from != to {
         let copied = make_private_dir_all(&to).and_then(|()| copy_onto(&from, &to));

@@ -4,7 +4,8 @@
 //! is a meeting, too: `docs` and `docs/a`.
 //!
 //! Scopes that do not meet in the wider sense cannot conflict, whatever the tasks do, but where one moves a whole folder
-//! into which the other puts a new file: as in git, that one belongs to the new place, where its `writes` do not reach. Start reading at [`Scope::meets`].
+//! into which the other puts a new file: as in git, that one belongs to the new place, where its `writes` do not reach. Start
+//! reading at [`Scope::meets`].
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::OnceLock;

@@ -215,7 +215,7 @@ fn a_rendered_instance_has_everything_to_start_with() {
             "SWARM_MATRIX_NODE_VERSION=18"
         ]
     );
-    assert_eq!(rendered.writes, Some(vec!["out/linux".to_owned()]));
+    assert_eq!(rendered.writes, Some(vec!["out/linux/**".to_owned()]));
     assert_eq!(rendered.checks[1].command.argv, ["test", "-f", "linux"]);
 }
 

@@ -231,6 +231,20 @@ fn what_needs_a_task_that_ran_again_runs_again_behind_it() {
 }
 
 #[test]
+fn a_fan_out_keeps_the_items_that_it_had_when_their_giver_runs_again() {
+    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo a > a.txt'\n\
+                [tasks.b]\noutputs.all = { json = 'all.json' }\n\
+                run = 'echo b$SWARM_ATTEMPT >> a.txt; echo \"[\\\"i$SWARM_ATTEMPT\\\"]\" > $SWARM_ARTIFACTS/all.json'\n\
+                [tasks.c]\nneeds = ['b']\nforeach.item = 'needs.b.outputs.all'\nrun = 'echo $SWARM_FOREACH_ITEM > c.txt'\n\
+                [tasks.d]\nrun = 'false'\n";
+    let (repository, ended) = run(plan, 1);
+    assert_eq!(["b", "c[item=i1]"].map(|id| ended.fate(id)), ["landed"; 2], "{ended}");
+    let again = Swarm::new(&repository, &["retry", "--json"]).exits(1);
+    assert!(!again.out.contains("i2]"), "{again}");
+    assert_eq!(repository.text("swarm/it", "c.txt"), "i1\n", "{again}");
+}
+
+#[test]
 fn a_task_may_ask_for_its_rerun_alone() {
     let plan = "[tasks.a]\nrun = 'echo from a >> a.txt'\n[tasks.b]\nretry = { max = 1, on = ['conflict'] }\n\
                 run = 'echo from b >> a.txt'\n[tasks.c]\nrun = 'echo from c >> a.txt'\n";

@@ -58,8 +58,10 @@ pub struct InstanceState {
     pub result: Option<InstanceResult>,
     /// Its outputs by name.
     pub outputs: Outputs,
-    /// The attempt that they are of, and its artifacts.
+    /// The attempt that handed over these outputs and the artifacts beside them.
     pub gave: u32,
+    /// A task that it needs ran again behind it, and it has not since.
+    is_stale: bool,
     /// The change of its last attempt.
     pub change: Option<Arc<ChangeSummary>>,
     /// What it started from, kept until it is merged.
@@ -508,7 +510,7 @@ impl RunCore {
         let state = &mut self.states[instance.index()];
         let builds_on = state.builds_on.take();
         let change = ChangeSummary::clone(state.change.as_ref()?);
-        let (origin, word) = (state.lookup.origin(), state.word);
+        let (origin, word, is_stale) = (state.lookup.origin(), state.word, state.is_stale);
         let needs = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| (*need, self.name(*need))));
         // What a person settled stands on what landed, whatever it once came after, and without what was given up.
         let is_before = |need: &InstanceIx| builds_on.as_ref().is_some_and(|view| view.comes_after.contains(need));
@@ -517,7 +519,7 @@ impl RunCore {
         let (comes_after, builds_on) = needs.partition(|(need, _)| is_before(need));
         let name = self.name(instance);
         let rungs = self.rungs(instance);
-        Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin })
+        Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin, is_stale })
     }
 
     fn effects(&mut self, effects: Vec<Effect>) {

@@ -34,8 +34,12 @@ pub struct Past {
     pub result: Option<InstanceResult>,
     /// Its outputs by name.
     pub outputs: Outputs,
-    /// The attempt that they are of, and its artifacts.
+    /// The attempt that handed over these outputs and the artifacts beside them.
     pub gave: u32,
+    /// What its first success handed over, where it ran again since: fan-outs have had their items from that.
+    pub first_outputs: Option<Box<Outputs>>,
+    /// A task that it needs ran again behind it, and it has not since.
+    pub is_stale: bool,
     /// The change of its newest attempt.
     pub change: Option<Arc<ChangeSummary>>,
     /// Where its change comes from.
@@ -207,6 +211,7 @@ impl Past {
         }
         self.failed_by = failed_by(end);
         (self.outputs, self.gave) = (outputs, attempt.0);
+        self.is_stale &= *end != AttemptEnd::Succeeded;
         self.change = change.map(|change| changes.keep(change));
         self.origin = Origin::Ran;
     }
@@ -227,7 +232,9 @@ impl Past {
         if let PutAside { next, came: Some(Came { attempt, end: AttemptEnd::Succeeded, change, outputs }), .. } = *aside
         {
             if next == Remedy::Rerun {
-                (self.outputs, self.gave) = (outputs, attempt.0);
+                let before = std::mem::replace(&mut self.outputs, outputs);
+                self.first_outputs.get_or_insert_with(|| Box::new(before));
+                (self.gave, self.is_stale) = (attempt.0, false);
             }
             if let Some(change) = change.filter(|change| change.tree != change.base_tree) {
                 (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
@@ -296,7 +303,7 @@ impl History {
             RunEvent::Reopened { instances } => {
                 for id in instances {
                     let past = self.past(id);
-                    (past.result, past.second) = (None, None);
+                    (past.result, past.second, past.first_outputs) = (None, None, None);
                 }
             }
             RunEvent::RunResumed { unexpanded, .. } => {
@@ -318,7 +325,9 @@ impl History {
             RunEvent::Evicted { instance, reason, paths, kind, verification, next } => {
                 let (reason, paths) = (reason.clone(), paths.clone());
                 let refusal = Refusal { reason, paths, kind: *kind, verification: *verification };
-                self.past(instance).put_aside(refusal, *next);
+                let past = self.past(instance);
+                past.put_aside(refusal, *next);
+                past.is_stale |= *kind == RefusalKind::Stale;
             }
             RunEvent::Requeued { instances } => {
                 for id in instances {

@@ -1,10 +1,10 @@
 //! What is tried with a change that did not land, before it is parked. A pure value.
 //!
 //! A change that conflicts, or that turns the gate red, is put aside with all that builds on it, and the train goes on behind
-//! it. When everything else has landed, the task runs once more on the new tip, or the resolver does; what comes of it, and what
-//! waited for it, takes its turn again behind what has landed, in the order of the plan. What needs a task that ran once more
-//! runs once more behind it: it was made from another result. Waiting for the end of the train is what makes the tip that it runs on, and so its result,
-//! independent of timing.
+//! it. When everything else has landed, the task runs once more on the new tip, or the resolver does; what comes of it takes its
+//! turn again behind what has landed, in the order of the plan, and so does what waited for it. A change that has not landed and
+//! that needs a task which ran once more is made once more behind it: it was made from another result. Waiting for the end of
+//! the train is what makes the tip that something runs on, and so its result, independent of timing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -345,6 +345,8 @@ impl Landings {
             self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None });
         } else if landing.stands_on().any(|need| self.ladder.holds(need)) {
             self.ladder.wait(landing);
+        } else if landing.is_stale {
+            self.refuse(landing, outdated_by_a_rerun());
         } else {
             return Some(landing);
         }
@@ -609,8 +611,7 @@ impl Landings {
             None => {}
         }
         for landing in outdated {
-            let reason = "a task that it needs ran again".to_owned();
-            self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None });
+            self.refuse(landing, outdated_by_a_rerun());
         }
         if !self.ladder.is_climbing() && !self.is_cut() {
             for (landing, refusal) in std::mem::take(&mut self.without_change).into_values() {
@@ -682,6 +683,12 @@ impl Landings {
         self.parked.insert(landing.instance);
         self.events.push(RunEvent::Merged { instance: landing.name, fate });
     }
+}
+
+/// Why a change is made again that was made from what a task handed over before it ran once more.
+fn outdated_by_a_rerun() -> Refusal {
+    let reason = "a task that it needs ran again".to_owned();
+    Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None }
 }
 
 /// Why a change is parked that builds on a parked one.

@@ -352,6 +352,8 @@ pub struct Landing {
     pub comes_after: Vec<(InstanceIx, InstanceId)>,
     /// Where the change comes from.
     pub origin: Origin,
+    /// A task that it needs ran again behind it, and it has not since.
+    pub is_stale: bool,
 }
 
 impl Landing {

@@ -82,7 +82,7 @@ impl RunCore {
                 let (change, origin) = (change.clone(), Origin::Ran);
                 // It stands on what landed now.
                 let comes_after = vec![];
-                Climbed::Change(Box::new(Landing { change, origin, comes_after, ..landing.clone() }))
+                Climbed::Change(Box::new(Landing { change, origin, comes_after, is_stale: false, ..landing.clone() }))
             }
             // A task that finds nothing left to do is done; a resolver that leaves nothing has dropped the change.
             (AttemptEnd::Succeeded, _, _) if rung == Rung::Resolve => {

@@ -124,12 +124,15 @@ impl RunCore {
         open
     }
 
-    /// How often each instance was tried, whether or not it has joined yet.
+    /// How often each instance was tried, whether or not it has joined yet, and what it hands over by now.
     fn relive_attempts(&mut self, history: &History) {
         let tried = |past: &Past| (past.attempts, past.lost + u32::from(past.running.is_some()));
         for (instance, state) in self.graph.instances().iter().zip(&mut self.states) {
             let past = history.instance(&instance.id);
             (state.attempts, state.lost) = past.map(tried).unwrap_or_default();
+            if let Some(past) = past.filter(|past| past.first_outputs.is_some() && state.result.is_some()) {
+                state.outputs.clone_from(&past.outputs);
+            }
         }
         if !self.graph.pending().is_empty() {
             let missing = history.instances().filter(|(id, _)| self.graph.instance_by_id(&id.0).is_none());
@@ -161,8 +164,9 @@ impl RunCore {
 
     fn relive_result(&mut self, ix: InstanceIx, result: InstanceResult, past: &Past) {
         let state = &mut self.states[ix.index()];
-        state.outputs.clone_from(&past.outputs);
-        state.gave = past.gave;
+        // Fan-outs have had their items from what was handed over first; see `relive_attempts`.
+        state.outputs.clone_from(past.first_outputs.as_deref().unwrap_or(&past.outputs));
+        (state.gave, state.is_stale) = (past.gave, past.is_stale);
         state.change.clone_from(&past.change);
         state.lookup = Lookup::of(past.origin);
         state.word = past.word;

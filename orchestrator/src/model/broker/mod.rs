@@ -218,7 +218,7 @@ impl std::fmt::Display for TooSmall {
         };
         write!(
             f,
-            "the budget of the {whose} is too small for one call: {asked} have to be set aside for one of {model} ({}              tokens of the question, {} of its answer), and it has {has}; raise {place}, or lower `output-tokens` of the              agent or `output-max` of the model",
+            "the budget of the {whose} is too small for one call: {asked} have to be set aside for one of {model} ({} tokens of the question, {} of its answer), and it has {has}; raise {place}, or lower `output-tokens` of the agent or `output-max` of the model",
             most.input, most.output
         )
     }
