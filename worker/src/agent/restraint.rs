@@ -7,7 +7,8 @@
 //! `hash -p`), settings that make one program run another (`GIT_CONFIG_COUNT`, `git -c alias.x=…`). The model is told what it
 //! is and what to write instead; where no rule restricts `bash`, all of it is as free as ever.
 //!
-//! Two things are not promised. What lies in a file is not read: `python x.py`, `make` and a copy that an earlier call made run
+//! What each program takes for a program is a table of those that are known (`shell/unread`), not a proof for all there are, and
+//! not for each spelling of their options. Two things more are not promised. What lies in a file is not read: `python x.py`, `make` and a copy that an earlier call made run
 //! what the worktree holds, and a rule that has to hold for those is the cage's: no network, no credentials, `writes`. And a rule
 //! speaks of the command it names, not of what else has the same effect (`git send-pack` is no `git push`).
 
