@@ -243,10 +243,16 @@ impl Past {
         tried
     }
 
+    /// Its result no longer holds.
+    fn reopen(&mut self) {
+        (self.result, self.second, self.first_outputs) = (None, None, None);
+    }
+
     /// Its change does not land as it is: `next` is tried, after all that was tried before.
     fn put_aside(&mut self, refusal: Refusal, next: Remedy) {
         let mut tried = self.come_back();
         tried.push(next);
+        self.is_stale |= refusal.kind == RefusalKind::Stale;
         let stands = Stands::Aside(Box::new(PutAside { refusal, next, came: None }));
         self.second = Some(Box::new(SecondTry { tried, stands }));
     }
@@ -300,12 +306,7 @@ impl History {
             RunEvent::Retried { instances, resolved } => {
                 instances.iter().for_each(|id| self.retry(id, resolved.as_ref()));
             }
-            RunEvent::Reopened { instances } => {
-                for id in instances {
-                    let past = self.past(id);
-                    (past.result, past.second, past.first_outputs) = (None, None, None);
-                }
-            }
+            RunEvent::Reopened { instances } => instances.iter().for_each(|id| self.past(id).reopen()),
             RunEvent::RunResumed { unexpanded, .. } => {
                 for id in unexpanded {
                     self.instances.swap_remove(id);
@@ -325,9 +326,7 @@ impl History {
             RunEvent::Evicted { instance, reason, paths, kind, verification, next } => {
                 let (reason, paths) = (reason.clone(), paths.clone());
                 let refusal = Refusal { reason, paths, kind: *kind, verification: *verification };
-                let past = self.past(instance);
-                past.put_aside(refusal, *next);
-                past.is_stale |= *kind == RefusalKind::Stale;
+                self.past(instance).put_aside(refusal, *next);
             }
             RunEvent::Requeued { instances } => {
                 for id in instances {
