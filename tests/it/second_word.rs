@@ -2,6 +2,7 @@
 //! is ever lost.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use swarm_tests::swarm::Running;
@@ -103,11 +104,26 @@ fn a_dropped_result_is_kept_by_no_ref_and_the_run_has_no_more_to_say() {
     assert!(again.err.contains("nothing of that failed or is parked"), "{again}");
 }
 
-/// A run whose first task has landed and whose second waits for a file.
-fn waiting(repository: &Repository) -> Running {
+/// A folder in which whoever reads `open` waits until somebody writes there.
+fn gate_beside(repository: &Repository) -> PathBuf {
     let gate = repository.beside("gate");
     fs::create_dir(&gate).expect("a folder");
     assert!(std::process::Command::new("mkfifo").arg(gate.join("open")).status().expect("a program").success());
+    gate
+}
+
+/// Collects garbage when `open` is read, and lets the reader go on. Returns how many refs matched `kept` then.
+fn collect_garbage_at(repository: &Repository, gate: &Path, kept: &str) -> usize {
+    let mut open = fs::OpenOptions::new().write(true).open(gate.join("open")).expect("somebody reads");
+    let kept = repository.refs(kept).len();
+    assert!(repository.run_git(&["gc", "-q", "--prune=now"]).is_some(), "git is there");
+    std::io::Write::write_all(&mut open, b"go\n").expect("somebody still does");
+    kept
+}
+
+/// A run whose first task has landed and whose second waits for a file.
+fn waiting(repository: &Repository) -> Running {
+    let gate = gate_beside(repository);
     let plan = format!(
         "[sandbox.gate]\nread = ['{0}']\n[tasks.a]\nrun = 'echo a > x.txt'\n\
          [tasks.b]\nsandbox = 'gate'\nrun = 'cat {0}/open > y.txt'\n",
@@ -127,9 +143,7 @@ fn let_go(repository: &Repository, running: Running) -> Ended {
 #[test]
 fn garbage_that_a_person_collects_while_a_batch_is_verified_takes_nothing_of_it() {
     let repository = Repository::with(&FILES);
-    let gate = repository.beside("gate");
-    fs::create_dir(&gate).expect("a folder");
-    assert!(std::process::Command::new("mkfifo").arg(gate.join("open")).status().expect("a program").success());
+    let gate = gate_beside(&repository);
     let plan = format!(
         "[sandbox.gate]\nread = ['{0}']\n\
          [merge]\nverify = {{ run = 'test ! -e y.txt || cat {0}/open', sandbox = 'gate', retry = 0 }}\n\
@@ -137,13 +151,9 @@ fn garbage_that_a_person_collects_while_a_batch_is_verified_takes_nothing_of_it(
         gate.display()
     );
     let running = Swarm::run(&repository, "it", &plan).allow(&format!("read={}", gate.display())).start();
-    let mut open = fs::OpenOptions::new().write(true).open(gate.join("open")).expect("the gate reads");
-    let collected = repository.run_git(&["gc", "-q", "--prune=now"]);
-    std::io::Write::write_all(&mut open, b"go\n").expect("it still does");
-    drop(open);
+    let kept = collect_garbage_at(&repository, &gate, "refs/swarm/it-1/+folded");
     let ended = running.end();
-    assert!(collected.is_some(), "git is there");
-    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!((ended.code, kept), (0, 1), "{ended}");
     assert_eq!(repository.text("swarm/it", "y.txt"), "y\n", "{ended}");
     assert_eq!(repository.refs("refs/swarm/it-1/+folded").len(), 0, "it is needed no more");
 }
@@ -151,22 +161,15 @@ fn garbage_that_a_person_collects_while_a_batch_is_verified_takes_nothing_of_it(
 #[test]
 fn garbage_that_a_person_collects_while_a_task_runs_takes_nothing_of_what_it_started_from() {
     let repository = Repository::with(&FILES);
-    let gate = repository.beside("gate");
-    fs::create_dir(&gate).expect("a folder");
-    assert!(std::process::Command::new("mkfifo").arg(gate.join("open")).status().expect("a program").success());
+    let gate = gate_beside(&repository);
     let plan = format!(
         "[sandbox.gate]\nread = ['{0}']\n[tasks.a]\nrun = 'echo a > A'\n[tasks.b]\nrun = 'echo b > B'\n\
          [tasks.c]\nneeds = ['a', 'b']\nsandbox = 'gate'\nrun = 'cat {0}/open A B > C'\n",
         gate.display()
     );
     let running = Swarm::run(&repository, "it", &plan).allow(&format!("read={}", gate.display())).start();
-    let mut open = fs::OpenOptions::new().write(true).open(gate.join("open")).expect("the task reads");
-    let kept = repository.refs("refs/swarm/it-1/+start/*").len();
-    let collected = repository.run_git(&["gc", "-q", "--prune=now"]);
-    std::io::Write::write_all(&mut open, b"go\n").expect("it still does");
-    drop(open);
+    let kept = collect_garbage_at(&repository, &gate, "refs/swarm/it-1/+start/*");
     let ended = running.end();
-    assert!(collected.is_some(), "git is there");
     assert_eq!((ended.code, kept), (0, 1), "{ended}");
     assert_eq!(repository.text("swarm/it", "C"), "go\na\nb\n", "{ended}");
     assert_eq!(repository.refs("refs/swarm/it-1/+start/*").len(), 0, "nothing starts any more");

@@ -219,7 +219,7 @@ fn a_rerun_on_what_landed_settles_a_conflict() {
 
 #[test]
 fn what_needs_a_task_that_ran_again_runs_again_behind_it() {
-    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'sleep 0.3; echo a > a.txt'\n\
+    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo a > a.txt'\n\
                 [tasks.b]\nrun = 'echo b$SWARM_ATTEMPT >> a.txt; echo said=$SWARM_ATTEMPT >> $SWARM_OUTPUT'\n\
                 [tasks.after]\nneeds = ['b']\nenv.SAID = '{{ needs.b.outputs.said }}'\n\
                 run = 'cat a.txt > copy; echo $SAID >> said'\ncheck = 'cmp copy a.txt'\n\

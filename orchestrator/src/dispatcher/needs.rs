@@ -1,5 +1,5 @@
 //! What an instance gets from its needs: their results and outputs for templates, their changes for its worktree, their
-//! artifacts. Computed once for each distinct list of needs, when all of them have ended. Those that an instance only comes
+//! artifacts. Computed once for each distinct list of needs when all of them have ended, and anew when one ran again. Those that an instance only comes
 //! after ([`super::core::turns`]) hand on their changes and nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

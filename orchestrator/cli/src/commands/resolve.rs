@@ -269,7 +269,10 @@ fn begin(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundi
             }
             Some(Fate::Parked { by: ParkedBy::Conflict, .. }) => "everything fits by now\n".to_owned(),
             Some(Fate::Parked { reason, .. }) => {
-                format!("it fits onto the target as that stands; it is parked because {}\n", sanitize::name(reason))
+                format!(
+                    "it fits onto the target and what waits to land with it; it is parked because {}\n",
+                    sanitize::name(reason)
+                )
             }
             _ => String::new(),
         },
