@@ -1,0 +1,102 @@
+//! What git runs: settings and aliases that are given in a command, and subcommands whose options or words are commands.
+
+use super::{Found, PLAIN, Unread, Word, values};
+use crate::agent::shell::Command;
+use crate::agent::shell::unwrap::{GIT_COMMANDS, GIT_VALUED};
+
+/// Options of git's subcommands whose value is a command.
+const GIT_OPTIONS: &[&str] = &[
+    "-x",
+    "--exec",
+    "--extcmd",
+    "--open-files-in-pager",
+    "-O",
+    "--upload-pack",
+    "--receive-pack",
+    "-u",
+    "--env-filter",
+    "--tree-filter",
+    "--index-filter",
+    "--msg-filter",
+    "--parent-filter",
+    "--commit-filter",
+    "--tag-name-filter",
+];
+/// Keys of git's configuration, beside those known elsewhere, whose values git runs.
+const GIT_KEYS: &[&str] =
+    &[".command", ".helper", ".uploadpack", ".receivepack", ".vcs", ".update", "trailer.", "pager."];
+
+/// What git's settings and its subcommands run.
+pub fn find(command: &Command) -> Found {
+    let mut found = Found::default();
+    let mut words = command.words.iter().skip(1).peekable();
+    while let Some(option) = words.next_if(|word| word.text().trim_start_matches('"').starts_with('-')) {
+        let text = option.text().trim_start_matches('"');
+        if text.starts_with("--config-env") {
+            found.unread = Some(Unread::new("`--config-env` takes settings of git from variables", "leave it out"));
+        } else if text == "-c" {
+            words.next().into_iter().for_each(|setting| given_setting(setting, &mut found));
+        } else if GIT_VALUED.contains(&text) {
+            words.next();
+        }
+    }
+    let subcommand = words.next().and_then(Word::literal).unwrap_or_default();
+    let rest: Vec<&Word> = words.collect();
+    match subcommand {
+        "config" => {
+            let mut plain = rest.iter().filter(|word| !word.text().starts_with('-') && word.text() != "set");
+            if let (Some(key), Some(value)) = (plain.next(), plain.next()) {
+                git_setting(key.text(), value, &mut found);
+            }
+        }
+        // They run all that follows, or give it to a shell.
+        "bisect" | "submodule" => {
+            let verb = rest.iter().position(|word| matches!(word.literal(), Some("run" | "foreach")));
+            let words =
+                rest.into_iter().skip(verb.map_or(usize::MAX, |at| at + 1)).filter(|word| word.text() != "--recursive");
+            let words: Vec<Word> = words.cloned().collect();
+            match words.as_slice() {
+                [] => {}
+                [script] => found.runs(script),
+                _ => found.commands.push(Command { words, assigns: vec![], piped: false }),
+            }
+        }
+        "rebase" | "difftool" | "grep" | "filter-branch" | "fetch" | "pull" | "clone" | "ls-remote" | "archive" => {
+            values(command, GIT_OPTIONS).iter().for_each(|script| found.runs(script));
+        }
+        _ => {}
+    }
+    found
+}
+
+/// `-c KEY=VALUE`.
+fn given_setting(setting: &Word, found: &mut Found) {
+    let text = setting.text().trim_matches('"');
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    match setting.literal() {
+        Some(_) => git_setting(key, &Word::Literal(value.to_owned()), found),
+        None => git_setting(key, &Word::Unknown(value.to_owned()), found),
+    }
+}
+
+/// A setting of git that is given in a command.
+fn git_setting(key: &str, value: &Word, found: &mut Found) {
+    let key = key.trim_matches('"').to_lowercase();
+    if key.contains(['$', '`']) || key.starts_with("include") {
+        found.unread = Some(Unread::new(format!("nobody knows what `{key}` sets in git"), PLAIN));
+    } else if key.starts_with("alias.") {
+        match value.literal().map(|text| text.strip_prefix('!').map_or_else(|| format!("git {text}"), str::to_owned)) {
+            Some(text) => found.runs(&Word::Literal(text)),
+            None => found.runs(value),
+        }
+    } else if GIT_COMMANDS
+        .iter()
+        .chain(GIT_KEYS)
+        .any(|part| key.ends_with(part) || (part.ends_with('.') && key.starts_with(part)))
+    {
+        match value.literal().and_then(|text| text.strip_prefix('!')) {
+            Some(script) => found.runs(&Word::Literal(script.to_owned())),
+            None => found.runs(value),
+        }
+    }
+}
