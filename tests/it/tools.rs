@@ -160,6 +160,34 @@ fn what_an_agent_makes_of_its_projects_hooks_and_skills_is_not_the_projects_word
 }
 
 #[test]
+fn a_projects_hook_that_enters_a_folder_or_names_its_own_is_guarded_as_any() {
+    for (run, program) in [("cd ci && sh check", "ci/check"), ("sh $PWD/ci/check", "ci/check")] {
+        let text = format!("[[hooks]]\nevent = \"PreToolUse\"\ntools = \"bash\"\nrun = \"{run}\"\n");
+        let files = [(".swarm/agent.toml", text.as_bytes()), ("ci/check", b"exit 0\n")];
+        let repository = house(&files);
+        let calls: &[(&str, Value)] = &[
+            ("bash", json!({"script": "echo fine"})),
+            ("read", json!({"path": program})),
+            ("write", json!({"path": program, "text": "mine = 1\n"})),
+            ("bash", json!({"script": "echo again"})),
+        ];
+        let turns: Vec<(&str, &[(&str, Value)])> = calls.chunks(1).map(|call| ("", call)).collect();
+        let end = [("finish", json!({"status": "done", "summary": "x"}))];
+        let answers =
+            Answers::beside(&repository, "replay").conversation("fix", &[turns, vec![("", &end[..])]].concat());
+        let plan = "[tasks.fix]\nagent = { prompt = 'x', language-servers = 'never' }\n";
+        Swarm::run(&repository, "it", plan).args(&["--replay", answers.folder()]).exits(0);
+        let results = results(&repository, "fix");
+        assert_eq!(results[0].0, "fine\n", "{run}");
+        assert!(
+            results[3].0.contains(&format!("its program {program} is not the plain file")),
+            "{run}: {}",
+            results[3].0
+        );
+    }
+}
+
+#[test]
 fn a_server_that_hangs_or_is_not_there_does_not_end_the_run() {
     let repository = house(&[]);
     let plan = r#"

@@ -72,6 +72,11 @@ pub struct ProjectProgram {
     pub digest: String,
 }
 
+/// What an interpreter may look for behind the name that it is given for a file.
+pub const FILE_ENDS: &[&str] = &["", ".js", ".cjs", ".mjs", ".ts", "/index.js", "/__main__.py"];
+/// The files that a module of Python may be, behind its name with slashes for dots.
+pub const MODULE_ENDS: &[&str] = &[".py", "/__main__.py", "/__init__.py"];
+
 /// What of a text may be paths below a folder, without a leading `./`: a script names its programs so, and a file of settings
 /// its scripts.
 pub fn paths_named(text: &str) -> impl Iterator<Item = &str> {

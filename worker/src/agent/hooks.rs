@@ -5,7 +5,8 @@
 //!
 //! A hook of the project whose program lies in the worktree runs while the program is what it was before the work: once
 //! somebody changed it, what would run is their own. Then it answers nothing, which refuses a call that it was asked about. The
-//! program is the file that the hook names plainly, from the worktree's root; what that reads in turn is not looked at.
+//! program is the file that the hook names, from the worktree's root, from a folder that it enters, as an absolute path or as a
+//! module of Python; a hook whose program only shows when it runs does not run. What a program reads in turn is not looked at.
 //!
 //! A hook gets one JSON object on its standard input (`hook_event_name` and what belongs to the event). It answers by its
 //! exit status (0: go on, 2: no, with the reason on standard error) or by a JSON object on standard output. Reading an
@@ -25,6 +26,7 @@ use super::beneath;
 use super::programs::{self, End, Said};
 use super::setting::Setting;
 use super::shell;
+use super::shell::files::Program;
 use super::tools::tool::{Input, Purpose};
 use super::tools::toolbox::fits;
 use super::tools::{ToolResult, bounded};
@@ -139,6 +141,23 @@ fn holds(root: &Path, program: &ProjectProgram) -> bool {
         }
     };
     read().is_ok_and(|digest| digest.to_hex().as_str() == program.digest)
+}
+
+/// A place as a path below a folder, where it lies below it.
+fn below(root: &Path, place: &str) -> Option<String> {
+    let place = match place.strip_prefix('/') {
+        Some(_) => Path::new(place).strip_prefix(root).ok()?,
+        None => Path::new(place),
+    };
+    let mut parts: Vec<&str> = vec![];
+    for part in place.to_str()?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn answered(event: HookEvent, answer: Answer) -> Verdict {
@@ -281,16 +300,27 @@ impl Hooks {
         all.filter(move |(_, spec)| spec.event == event && fits(spec))
     }
 
-    /// The program of a hook of the project that is not what it was before the work: a file that held something else, or none.
+    /// Why a hook of the project does not run: a program of it is not what it was before the work, a file that held something
+    /// else or none; or nobody can tell which file that is.
     fn changed(&self, spec: &HookSpec) -> Option<String> {
-        let script = shell::read(&spec.run);
-        let below = |path: &&str| !path.split('/').any(|part| matches!(part, "" | "." | ".."));
-        let files = shell::unread::files(&script).into_iter().map(|file| file.trim_start_matches("./")).filter(below);
-        let is_other = |path: &&str| match self.programs.iter().find(|program| program.path == *path) {
+        let is_other = |path: &&String| match self.programs.iter().find(|program| program.path == **path) {
             Some(program) => !holds(&self.setting.root, program),
-            None => std::fs::symlink_metadata(self.setting.root.join(path)).is_ok(),
+            None => std::fs::symlink_metadata(self.setting.root.join(path)).is_ok_and(|found| !found.is_dir()),
         };
-        files.into_iter().find(is_other).map(str::to_owned)
+        let why = |program: Program| match program {
+            Program::Unknown(written) => Some(format!(
+                "which file of the worktree its program `{written}` is only shows when it runs: name it from the worktree's root, \
+                 without variables"
+            )),
+            Program::OneOf(places) => {
+                let below: Vec<String> = places.iter().filter_map(|place| below(&self.setting.root, place)).collect();
+                let changed = below.iter().find(is_other)?;
+                Some(format!(
+                    "its program {changed} is not the plain file that it was before the work: give it back what it held"
+                ))
+            }
+        };
+        shell::files::of(&shell::read(&spec.run)).into_iter().find_map(why)
     }
 
     fn run(&self, origin: Origin, spec: &HookSpec, mut about: Value) -> Verdict {
@@ -298,9 +328,8 @@ impl Hooks {
             Origin::Plan => None,
             Origin::Project => self.changed(spec),
         };
-        if let Some(program) = changed {
-            let why = "is not the plain file that it was before the work: give it back what it held";
-            return unanswered(spec.event, &format!("of the project does not run: its program {program} {why}"));
+        if let Some(why) = changed {
+            return unanswered(spec.event, &format!("of the project does not run: {why}"));
         }
         if let Value::Object(about) = &mut about {
             about.insert("hook_event_name".to_owned(), spec.event.name().into());
@@ -461,6 +490,43 @@ mod tests {
         std::fs::remove_file(folder.path().join("ci/check")).unwrap();
         write("ci/check", text);
         assert_eq!(said(&made).as_deref(), Some("not here"), "what the plan set up is the plan's matter");
+    }
+
+    #[test]
+    fn a_program_of_the_project_is_known_by_any_name() {
+        let (folder, made) = hooks(&[]);
+        std::fs::create_dir(folder.path().join("ci")).unwrap();
+        let write = |path: &str, text: &str| std::fs::write(folder.path().join(path), text).unwrap();
+        let digest = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
+        let programs =
+            ["ci/check", "ci/check.py"].map(|path| ProjectProgram { path: path.to_owned(), digest: digest("exit 0") });
+        let absolute = format!("sh {}/ci/check", folder.path().display());
+        for run in [
+            "cd ci && sh check",
+            "cd ./ci; sh ../ci/check",
+            &absolute,
+            "(cd ci; ./check)",
+            "true; python -m ci.check",
+            "d=ci; sh \"$d/check\"",
+        ] {
+            write("ci/check", "exit 0");
+            write("ci/check.py", "exit 0");
+            let spec =
+                HookSpec { event: HookEvent::PreToolUse, matcher: None, run: run.to_owned(), timeout_ms: 20_000 };
+            let hooks = Hooks::new(made.setting.clone(), vec![], vec![spec.clone()]).holding(&programs);
+            assert_eq!(hooks.changed(&spec), None, "{run}");
+            write("ci/check", "touch ran");
+            write("ci/check.py", "touch = 1");
+            let said = hooks.before_call("edit", Purpose::Work, &Input::new()).refused.unwrap_or_default();
+            assert!(said.contains("is not the plain file that it was before the work"), "{run}: {said}");
+        }
+        for run in ["sh \"$x\"", "cd \"$x\" && ./check", "cd - && sh check"] {
+            let spec =
+                HookSpec { event: HookEvent::PreToolUse, matcher: None, run: run.to_owned(), timeout_ms: 20_000 };
+            let hooks = Hooks::new(made.setting.clone(), vec![], vec![spec]).holding(&programs);
+            let said = hooks.before_call("edit", Purpose::Work, &Input::new()).refused.unwrap_or_default();
+            assert!(said.contains("only shows when it runs: name it from the worktree's root"), "{run}: {said}");
+        }
     }
 
     #[test]

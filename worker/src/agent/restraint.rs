@@ -7,10 +7,16 @@
 //! `hash -p`), settings that make one program run another (`GIT_CONFIG_COUNT`, `git -c alias.x=…`). The model is told what it
 //! is and what to write instead; where no rule restricts `bash`, all of it is as free as ever.
 //!
-//! What each program takes for a program is a table of those that are known (`shell/unread`), not a proof for all there are, and
-//! not for each spelling of their options. Two things more are not promised. What lies in a file is not read: `python x.py`, `make` and a copy that an earlier call made run
-//! what the worktree holds, and a rule that has to hold for those is the cage's: no network, no credentials, `writes`. And a rule
-//! speaks of the command it names, not of what else has the same effect (`git send-pack` is no `git push`).
+//! A variable that the script itself sets to plain words is each of them (`script=ci/build.sh; bash "$script"`), and held against
+//! the rules as such; a folder that the environment names begins a path. Copies and links under names that nobody knows are free,
+//! unless something in the script says that they are of a program which a rule names. A program that is not known here and is
+//! given an interpreter's or a launcher's name with more words is taken for one that runs them.
+//!
+//! What each program takes for a program is a table of those that are known (`shell/unread`), not a proof for all there are; how
+//! their options may be written is read in one place (`unread/options`). Two things more are not promised. What lies in a file
+//! is not read: `python x.py`, `make` and a copy that an earlier call made run what the worktree holds, and a rule that has to
+//! hold for those is the cage's: no network, no credentials, `writes`. And a rule speaks of the command it names, not of what
+//! else has the same effect (`git send-pack` is no `git push`).
 
 use globset::Glob;
 
@@ -36,7 +42,7 @@ pub fn find(script: &Script, rules: &[Rule]) -> Option<Hit> {
         let Some(pattern) = rule.command() else {
             return Some(Hit::Speaks(format!("rule `{}` speaks of all commands", rule.written())));
         };
-        for command in &script.commands {
+        for command in script.commands.iter().filter(|command| !command.resolved) {
             match restrains(pattern, command) {
                 Match::Yes => {
                     return Some(Hit::Speaks(format!("rule `{}` speaks of `{}`", rule.written(), words(command))));
@@ -100,18 +106,19 @@ fn handed(pattern: &[String], script: &Script) -> Option<String> {
     }
     let is_copy =
         |command: &Command| matches!(command.name(), Some("cp" | "mv" | "ln" | "link" | "install" | "dd" | "rsync"));
-    let makes_file = script.commands.iter().any(is_copy)
-        || script.writes.iter().any(|place| !place.literal().is_some_and(|place| place.starts_with("/dev/")));
     let program = pattern.first()?;
     let names = |word: &Word| {
         let text = word.text();
-        let file = text.rsplit(['/', '=']).next().unwrap_or(text);
+        let file = text.trim_matches('"').rsplit(['/', '=']).next().unwrap_or(text);
         fits(program, file) != Match::No || (program == "git" && file.starts_with("git-"))
     };
+    let all = || script.commands.iter().chain(&script.handed);
+    let makes_file = all().any(is_copy)
+        || script.writes.iter().any(|place| !place.literal().is_some_and(|place| place.starts_with("/dev/")));
     let suspicious = |command: &&Command| {
         let mut arguments = command.words.iter().skip(1);
-        let looks_up =
-            matches!(command.name(), Some("which" | "type" | "command" | "whereis" | "hash" | "locate" | "realpath"));
+        let finders = ["which", "type", "command", "whereis", "hash", "locate", "realpath"];
+        let looks_up = command.captured && command.name().is_some_and(|name| finders.contains(&name));
         let given = pattern.len() > 1 && !only_reads(command) && {
             (1..command.words.len()).any(|at| matches(pattern, &command.words[at..]) == Match::Yes)
         };
@@ -120,7 +127,7 @@ fn handed(pattern: &[String], script: &Script) -> Option<String> {
             || (makes_file && looks_up && arguments.clone().any(names))
             || ((makes_file || !only_reads(command)) && arguments.any(|word| names_elsewhere(word) && names(word)))
     };
-    script.commands.iter().find(suspicious).map(words)
+    all().filter(|command| !command.resolved).find(suspicious).map(words)
 }
 
 fn names_elsewhere(word: &Word) -> bool {

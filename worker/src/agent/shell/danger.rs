@@ -366,7 +366,7 @@ enum Unknown {
 fn outside(word: &Word, unknown: Unknown) -> bool {
     match word {
         Word::Literal(text) | Word::Fed(text) => is_outside(text),
-        Word::Unknown(text) => {
+        Word::Unknown(text) | Word::Assigned(text, _) => {
             let known_start = text.trim_start_matches('"');
             unknown == Unknown::Alarms
                 || ["$HOME", "${HOME}", "~", "/etc", "/usr", "/dev/sd"]

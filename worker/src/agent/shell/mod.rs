@@ -9,12 +9,16 @@
 
 /// What is dangerous, and why.
 pub mod danger;
+/// What it runs from files.
+pub mod files;
 /// What only reads.
 pub mod safe;
 /// What runs commands that nobody can read before.
 pub mod unread;
 /// Commands inside of commands.
 mod unwrap;
+/// What variables hold.
+mod values;
 /// Words of a script.
 mod word;
 
@@ -22,6 +26,8 @@ mod word;
 mod verdicts;
 
 use tree_sitter::{Node, Parser};
+
+use values::{VALUES_MAX, Values};
 
 pub use unread::Unread;
 pub use unwrap::without_options_of_git;
@@ -33,6 +39,8 @@ pub const SCRIPT_BYTES_MAX: usize = 256 << 10;
 pub const DEPTH_MAX: u32 = 8;
 /// The most commands of one script.
 pub const COMMANDS_MAX: usize = 4096;
+/// The most readings of what one command of a script may run.
+const HANDED_MAX: usize = 256;
 
 /// A script as it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +60,7 @@ pub struct Script {
 }
 
 /// One command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
     /// Its name and arguments; empty for assignments alone.
     pub words: Vec<Word>,
@@ -60,9 +68,49 @@ pub struct Command {
     pub assigns: Vec<String>,
     /// The command gets what another one prints.
     pub piped: bool,
+    /// What it prints goes to another one, into a word or into a file.
+    pub captured: bool,
+    /// What it may be stands among the [`Script::handed`], by all that its variables may hold.
+    pub resolved: bool,
 }
 
 impl Command {
+    /// A command of these words.
+    pub fn of(words: Vec<Word>) -> Command {
+        Command { words, ..Command::default() }
+    }
+
+    /// All that it may be where words of it are variables that the script sets; `None` where none are, or too many.
+    fn variants(&self) -> Option<Vec<Command>> {
+        let several = |word: &Word| if let Word::Assigned(_, values) = word { values.len() } else { 1 };
+        let count = self.words.iter().map(several).try_fold(1usize, usize::checked_mul)?;
+        if count > VALUES_MAX || !self.words.iter().any(|word| matches!(word, Word::Assigned(..))) {
+            return None;
+        }
+        let mut all = vec![vec![]];
+        for word in &self.words {
+            let next: Vec<Word> = match word {
+                Word::Assigned(_, values) => values.iter().cloned().map(Word::Literal).collect(),
+                word => vec![word.clone()],
+            };
+            all = all
+                .iter()
+                .flat_map(|front| next.iter().map(|word| [front.as_slice(), std::slice::from_ref(word)].concat()))
+                .collect();
+        }
+        Some(all.into_iter().map(|words| Command { words, ..self.clone() }).collect())
+    }
+
+    /// The same, where nobody knows what a variable holds.
+    fn unresolved(mut self) -> Command {
+        for word in &mut self.words {
+            if let Word::Assigned(written, _) = word {
+                *word = Word::Unknown(std::mem::take(written));
+            }
+        }
+        self
+    }
+
     /// The program's name without its folder, when it is known.
     pub fn name(&self) -> Option<&str> {
         let name = self.words.first()?.literal()?;
@@ -107,14 +155,25 @@ pub fn judge(script: &Script) -> Reading {
 
 /// Reads a script. Never fails: what is not understood is not proved.
 pub fn read(text: &str) -> Script {
-    let mut reader = Reader { script: Script::default(), depth: 0 };
-    reader.text(text);
+    let mut reader = Reader::default();
+    reader.text(text, Place::default());
     reader.script
 }
 
+#[derive(Default)]
 struct Reader {
     script: Script,
     depth: u32,
+    /// What the variables of the text hold that is read.
+    values: Values,
+    /// What is read was read already, by all that its variables may hold.
+    resolved: bool,
+    /// A text around has what arithmetic would run.
+    marked: bool,
+    /// What is read is what a command of the script may run.
+    is_handed: bool,
+    /// How often it was read so far what that command may run.
+    handed: usize,
 }
 
 /// Where a node stands.
@@ -122,10 +181,12 @@ struct Reader {
 struct Place {
     /// Behind a `|`.
     piped: bool,
+    /// Before a `|`, in a substitution or a function, or with its output in a file.
+    captured: bool,
 }
 
 impl Reader {
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &str, place: Place) {
         if self.depth > DEPTH_MAX {
             self.script.alarms.push("scripts are nested too deeply to be read");
             return self.unproven("it is nested too deeply");
@@ -134,23 +195,26 @@ impl Reader {
             self.script.alarms.push("the script is too long to be read");
             return self.unproven("it is too long");
         }
-        self.script.unread.extend(unread::in_text(text));
-        let strange = |c: char| {
-            (c.is_control() && !matches!(c, '\n' | '\t')) || (!c.is_ascii() && c.is_whitespace()) || is_invisible(c)
-        };
-        if text.contains(strange) {
+        if holds_unseen(text) {
             self.unproven("a character that cannot be seen");
-            self.script.unread.push(Unread::new("it holds a character that cannot be seen", "leave it out"));
+            self.unread(Unread::new("it holds a character that cannot be seen", "leave it out"));
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
         let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
+        self.marked |= unread::is_marked(text);
+        if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
+            self.unread(unread);
+        }
+        let inside = Values::read(tree.root_node(), text, &self.values);
+        let outside = std::mem::replace(&mut self.values, inside);
         if tree.root_node().has_error() {
             self.unproven("a syntax error");
-            self.script.unread.push(Unread::new("there is a syntax error in it", "write it in plainer shell"));
+            self.unread(Unread::new("there is a syntax error in it", "write it in plainer shell"));
             self.scan(text);
         }
-        self.node(tree.root_node(), text, Place::default());
+        self.node(tree.root_node(), text, place);
+        self.values = outside;
     }
 
     /// Takes every word of a script that cannot be parsed for a command's name, so that no danger hides behind an error.
@@ -161,7 +225,13 @@ impl Reader {
         for at in 0..words.len() {
             let end = words.len().min(at + WORDS_MAX);
             let words = words[at..end].iter().map(|&word| Word::Literal(word.to_owned())).collect();
-            self.script.commands.push(Command { words, assigns: vec![], piped: false });
+            self.script.commands.push(Command { resolved: self.resolved, ..Command::of(words) });
+        }
+    }
+
+    fn unread(&mut self, unread: Unread) {
+        if !self.resolved {
+            self.script.unread.push(unread);
         }
     }
 
@@ -175,8 +245,10 @@ impl Reader {
             "pipeline" => {
                 let mut cursor = node.walk();
                 let parts: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+                let last = parts.len().saturating_sub(1);
                 for (at, part) in parts.into_iter().enumerate() {
-                    self.node(part, text, Place { piped: at > 0 || place.piped });
+                    let captured = at < last || place.captured;
+                    self.node(part, text, Place { piped: at > 0 || place.piped, captured });
                 }
                 if has_token(node, "|&") {
                     self.unproven("`|&`");
@@ -191,7 +263,12 @@ impl Reader {
             }
             "redirected_statement" => {
                 self.unproven("a redirection");
-                self.children(node, text, place);
+                let captured = place.captured || keeps_output(node, text);
+                self.children(node, text, Place { captured, ..place });
+            }
+            "command_substitution" | "process_substitution" => {
+                self.unproven("a substitution");
+                self.children(node, text, Place { captured: true, ..place });
             }
             "file_redirect" => self.redirect(node, text),
             "heredoc_redirect" | "herestring_redirect" => {
@@ -203,7 +280,8 @@ impl Reader {
                 let mut cursor = node.walk();
                 let set = node.named_children(&mut cursor).filter_map(|child| child.child_by_field_name("name"));
                 let assigns = set.map(|name| text[name.byte_range()].to_owned()).collect();
-                self.script.commands.push(Command { words: vec![], assigns, piped: place.piped });
+                let (piped, captured, resolved) = (place.piped, place.captured, self.resolved);
+                self.script.commands.push(Command { words: vec![], assigns, piped, captured, resolved });
                 self.declared(node, text);
                 self.children(node, text, place);
             }
@@ -259,7 +337,8 @@ impl Reader {
     }
 
     fn command(&mut self, node: Node<'_>, text: &str, place: Place) {
-        let empty = || Command { words: vec![], assigns: vec![], piped: place.piped };
+        let captured = place.captured || keeps_output(node, text);
+        let empty = || Command { piped: place.piped, captured, ..Command::default() };
         let mut command = empty();
         let mut cursor = node.walk();
         let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
@@ -292,8 +371,22 @@ impl Reader {
         self.take(command);
     }
 
-    /// Keeps a command and reads what it runs in turn.
+    /// Keeps a command and reads what it runs in turn. Where its variables are known, what restricts is held against all that it
+    /// may be, and everything else against what is written.
     fn take(&mut self, command: Command) {
+        if !self.is_handed {
+            self.handed = 0;
+        }
+        let Some(variants) = command.variants().filter(|_| !self.resolved) else {
+            return self.keep(command.unresolved());
+        };
+        variants.into_iter().for_each(|variant| self.hand(|inner| inner.take(variant)));
+        self.resolved = true;
+        self.keep(command.unresolved());
+        self.resolved = false;
+    }
+
+    fn keep(&mut self, mut command: Command) {
         if self.script.commands.len() >= COMMANDS_MAX {
             self.script.alarms.push("the script has too many commands to be read");
             return self.unproven("it has too many commands");
@@ -307,6 +400,8 @@ impl Reader {
             self.unproven("a command that runs another");
         }
         self.hear(unread::find(&command));
+        let place = Place { piped: false, captured: command.captured };
+        command.resolved = self.resolved;
         self.script.commands.push(command);
         self.depth += 1;
         match inner {
@@ -315,9 +410,9 @@ impl Reader {
             unwrap::Inner::Scripts(scripts) => {
                 for script in scripts {
                     if script.literal().is_none() {
-                        self.script.unread.push(Unread::script(&script));
+                        self.unread(Unread::script(&script));
                     }
-                    self.text(script.text());
+                    self.text(script.text(), place);
                 }
             }
         }
@@ -326,24 +421,50 @@ impl Reader {
 
     /// Keeps what a command's arguments hand on.
     fn hear(&mut self, found: unread::Found) {
-        self.script.unread.extend(found.unread);
-        self.script.handed.extend(found.commands);
-        for text in found.texts {
-            let mut inner = Reader { script: Script::default(), depth: self.depth + 1 };
-            inner.text(&text);
-            let Script { commands, handed, unread, alarms, .. } = inner.script;
-            self.script.handed.extend(commands.into_iter().chain(handed));
-            self.script.unread.extend(unread);
-            self.script.unread.extend(alarms.first().map(|alarm| Unread::new(*alarm, "write it in plainer shell")));
+        if self.resolved {
+            return;
         }
+        self.script.unread.extend(found.unread);
+        found.commands.into_iter().for_each(|command| self.hand(|inner| inner.take(command)));
+        found.texts.iter().for_each(|text| self.hand(|inner| inner.text(text, Place::default())));
+        // What may as well be no command is none for what would only wait for its input.
+        for command in found.perhaps {
+            let before = self.script.unread.len();
+            self.hand(|inner| inner.take(command));
+            let new = self.script.unread.split_off(before);
+            self.script.unread.extend(new.into_iter().filter(|unread| !unread.waits));
+        }
+    }
+
+    /// Reads what a program may run that finds it in its arguments: nothing is proved by it, and it is no danger by itself.
+    fn hand(&mut self, read: impl FnOnce(&mut Reader)) {
+        if self.handed >= HANDED_MAX {
+            let what = "it may run more than can be read";
+            return self.unread(Unread::new(what, "write fewer commands inside of each other"));
+        }
+        let (depth, values, marked, handed) = (self.depth + 1, self.values.clone(), self.marked, self.handed + 1);
+        let mut inner = Reader { depth, values, marked, handed, is_handed: true, ..Reader::default() };
+        read(&mut inner);
+        self.handed = inner.handed;
+        let Script { commands, handed, unread, alarms, .. } = inner.script;
+        self.script.handed.extend(commands.into_iter().filter(|command| !command.resolved).chain(handed));
+        self.script.unread.extend(unread);
+        self.script.unread.extend(alarms.first().map(|alarm| Unread::new(*alarm, "write it in plainer shell")));
     }
 
     /// A variable that is set: some of them hold commands for whoever reads them.
     fn assigned(&mut self, node: Node<'_>, text: &str) {
         let field = |name| node.child_by_field_name(name);
         let Some(name) = field("name").map(|name| &text[name.byte_range()]) else { return };
-        let value = field("value").map(|value| word::read(value, text).word);
-        self.hear(unread::assigned(name, &value.unwrap_or(Word::Literal(String::new()))));
+        let values = match field("value") {
+            Some(value) => self.read_word(value, text),
+            None => Word::Literal(String::new()),
+        };
+        let each = match values {
+            Word::Assigned(_, values) => values.into_iter().map(Word::Literal).collect(),
+            word => vec![word],
+        };
+        each.iter().for_each(|value| self.hear(unread::assigned(name, value)));
     }
 
     /// What `export` and its like are given as words: `export "GIT_PAGER=…"`.
@@ -358,11 +479,21 @@ impl Reader {
 
     fn word(&mut self, node: Node<'_>, text: &str) -> Word {
         self.substitutions(node, text);
-        let word = word::read(node, text);
-        if let Some(what) = word.unproven {
+        if let Some(what) = word::read(node, text).unproven {
             self.unproven(what);
         }
-        word.word
+        self.read_word(node, text)
+    }
+
+    /// A word with what its variables may hold.
+    fn read_word(&self, node: Node<'_>, text: &str) -> Word {
+        match word::read(node, text).word {
+            Word::Unknown(written) => match self.values.of(node, text) {
+                Some(values) => Word::Assigned(written, values),
+                None => Word::Unknown(written),
+            },
+            known => known,
+        }
     }
 
     /// Commands inside of a word.
@@ -371,7 +502,7 @@ impl Reader {
             self.unproven("a substitution");
             self.depth += 1;
             if self.depth <= DEPTH_MAX {
-                self.children(node, text, Place::default());
+                self.children(node, text, Place { captured: true, ..Place::default() });
             } else {
                 self.script.alarms.push("substitutions are nested too deeply to be read");
             }
@@ -398,7 +529,7 @@ impl Reader {
         let name = node.child_by_field_name("name").map(|name| &text[name.byte_range()]).unwrap_or_default();
         let before = self.script.commands.len();
         if let Some(body) = node.child_by_field_name("body") {
-            self.node(body, text, place);
+            self.node(body, text, Place { captured: true, ..place });
         }
         let calls = self.script.commands[before..].iter().filter(|command| command.name() == Some(name)).count();
         if calls >= 2 {
@@ -416,6 +547,40 @@ fn breaks_line(gap: &str) -> bool {
 fn has_token(node: Node<'_>, token: &str) -> bool {
     let mut cursor = node.walk();
     node.children(&mut cursor).any(|child| !child.is_named() && child.kind() == token)
+}
+
+/// Whether what a statement prints goes into a file.
+fn keeps_output(node: Node<'_>, text: &str) -> bool {
+    let mut cursor = node.walk();
+    let is_kept = |child: Node<'_>| {
+        let place = child.child_by_field_name("destination").map(|place| &text[place.byte_range()]);
+        child.kind() == "file_redirect" && place.is_some_and(|place| place != "/dev/null" && !is_number(place))
+    };
+    node.named_children(&mut cursor).any(is_kept)
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a script shows less than it holds. What joins two letters of a script that is not ASCII, or two signs to one, is seen.
+fn holds_unseen(text: &str) -> bool {
+    let mut before = ' ';
+    let mut letters = text.chars().peekable();
+    while let Some(c) = letters.next() {
+        let joins = matches!(c, '\u{200c}' | '\u{200d}')
+            && [Some(before), letters.peek().copied()].iter().all(|c| c.is_some_and(is_seen_beyond_ascii));
+        let hides = (c.is_control() && !matches!(c, '\n' | '\t')) || (!c.is_ascii() && c.is_whitespace());
+        if hides || (is_invisible(c) && !joins) {
+            return true;
+        }
+        before = c;
+    }
+    false
+}
+
+fn is_seen_beyond_ascii(c: char) -> bool {
+    !c.is_ascii() && !c.is_whitespace() && !is_invisible(c)
 }
 
 fn is_invisible(c: char) -> bool {

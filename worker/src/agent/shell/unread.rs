@@ -5,9 +5,14 @@
 //! What lies in a file is not read here. `bash script.sh`, `python x.py`, `make` and `npm test` run what the worktree holds,
 //! which any of the agent's tools may have written: that is the cage's matter.
 
+use super::files::Given;
 use super::unwrap::SHELLS;
-use super::{Command, Script, Word};
+use super::{Command, Word};
 
+/// Clients of databases, which leave for a shell when they are told to.
+mod databases;
+/// Expansions that evaluate a text.
+mod expansions;
 /// What one setting, alias or subcommand of git runs.
 mod git;
 /// The programs that are given a program.
@@ -16,11 +21,14 @@ mod interpreters;
 mod launchers;
 /// What puts a program under another name.
 mod names;
+/// How options are written.
+mod options;
 /// The programs that are given a text of their own language.
 mod texts;
 /// Variables whose value some program runs.
 mod variables;
 
+pub use expansions::{find as in_expansions, is_marked};
 pub use variables::{assigned, declared};
 
 /// Something that is run and cannot be read.
@@ -30,12 +38,19 @@ pub struct Unread {
     pub what: String,
     /// What to write instead.
     pub instead: &'static str,
+    /// It is a program that would run what comes from its input.
+    pub waits: bool,
 }
 
 impl Unread {
     /// Something that cannot be read.
     pub fn new(what: impl Into<String>, instead: &'static str) -> Unread {
-        Unread { what: what.into(), instead }
+        Unread { what: what.into(), instead, waits: false }
+    }
+
+    /// A program that runs what comes from its input.
+    pub fn input(name: &str) -> Unread {
+        Unread { waits: true, ..Unread::new(format!("`{name}` runs what comes from its input"), FILE) }
     }
 
     /// A script that an expansion makes.
@@ -54,6 +69,8 @@ const FILE: &str = "write it into a file and run the file";
 pub struct Found {
     /// Commands that it may run.
     pub commands: Vec<Command>,
+    /// Words that begin a command if the program runs any, and are plain words otherwise.
+    pub perhaps: Vec<Command>,
     /// Scripts that it may run.
     pub texts: Vec<String>,
     /// What cannot be read.
@@ -70,29 +87,28 @@ impl Found {
         match word {
             Word::Literal(text) if text.trim().is_empty() => {}
             Word::Literal(text) => self.texts.push(format!("{text} $@")),
-            Word::Unknown(_) | Word::Fed(_) => self.unread = Some(Unread::script(word)),
+            Word::Unknown(_) | Word::Assigned(..) | Word::Fed(_) => self.unread = Some(Unread::script(word)),
         }
     }
 }
 
-/// What a text says by itself that no command shows: expansions that evaluate what a variable holds.
-pub fn in_text(text: &str) -> Option<Unread> {
-    let evaluates = ["@P}", "[$(", "[`", "[\\$("].into_iter().find(|mark| text.contains(mark))?;
-    Some(Unread::new(format!("`{evaluates}` evaluates a text when it runs"), PLAIN))
-}
-
-/// The files that a script runs, as it names them: programs with a folder in their name, and what an interpreter is given.
-pub fn files(script: &Script) -> Vec<&str> {
-    script.commands.iter().filter_map(file).collect()
-}
-
-fn file(command: &Command) -> Option<&str> {
-    let name = command.name()?;
-    let given = match name {
-        "source" | "." => command.words.get(1).and_then(Word::literal),
-        _ => interpreters::of(name).and_then(|interpreter| interpreter.file(command)),
+/// What a command runs from a file.
+pub fn program_file(command: &Command) -> Given<'_> {
+    let Some(first) = command.words.first() else { return Given::Nothing };
+    let named = |word: &'_ Word| matches!(word, Word::Literal(path) if path.contains('/'));
+    let given = match command.name() {
+        None => return Given::Unknown(first),
+        Some("source" | ".") => match command.words.iter().skip(1).find(|word| word.text() != "--") {
+            Some(Word::Literal(path)) => Given::File(path),
+            Some(word) => Given::Unknown(word),
+            None => Given::Nothing,
+        },
+        Some(name) => interpreters::of(name).map_or(Given::Nothing, |interpreter| interpreter.file(command)),
     };
-    given.or_else(|| command.words.first().and_then(Word::literal).filter(|name| name.contains('/')))
+    match (given, first) {
+        (Given::Nothing, Word::Literal(path)) if named(first) => Given::File(path),
+        (given, _) => given,
+    }
 }
 
 /// What a command runs besides what stands plainly in it.
@@ -117,15 +133,15 @@ pub fn find(command: &Command) -> Found {
         "source" | "." => Found { unread: texts::sourced(command), ..Found::default() },
         "env" | "export" => {
             let found = all(command.words.iter().skip(1).map(declared));
-            all([found, names::under_another_name(command, &["-a", "--argv0"])].into_iter())
+            all([found, names::under_another_name(command)].into_iter())
         }
-        "exec" => names::under_another_name(command, &["-a"]),
+        "exec" => names::under_another_name(command),
         "read" | "printf" | "mapfile" | "readarray" | "getopts" => variables::sets(name, command),
-        "alias" | "hash" | "enable" | "cp" | "mv" | "ln" | "link" | "install" | "dd" | "rsync" => {
-            names::renames(name, command)
-        }
+        "alias" | "hash" | "enable" => names::renames(name, command),
+        "crontab" if command.known().eq(["-l"]) => Found::default(),
+        "sqlite3" | "psql" => Found { unread: databases::find(name, command), ..Found::default() },
         "at" | "batch" | "crontab" | "ed" | "ex" | "vi" | "vim" | "nvim" | "emacs" | "gdb" | "lldb" | "expect"
-        | "m4" | "dc" | "sqlite3" | "psql" | "socat" | "fc" => {
+        | "m4" | "dc" | "socat" | "fc" => {
             Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing")
         }
         _ => launchers::find(name, command),
@@ -135,6 +151,7 @@ pub fn find(command: &Command) -> Found {
 fn all(found: impl Iterator<Item = Found>) -> Found {
     found.fold(Found::default(), |mut all, one| {
         all.commands.extend(one.commands);
+        all.perhaps.extend(one.perhaps);
         all.texts.extend(one.texts);
         all.unread = all.unread.or(one.unread);
         all
@@ -151,28 +168,6 @@ fn is_stream(path: &str) -> bool {
             || path.ends_with("dev/stdin")
             || path.contains("/fd/")
             || path.starts_with("<("))
-}
-
-/// The values of options: `-x VALUE`, `-xVALUE`, `--long VALUE`, `--long=VALUE`.
-fn values(command: &Command, options: &[&str]) -> Vec<Word> {
-    let mut found = vec![];
-    for (at, word) in command.words.iter().enumerate().skip(1) {
-        let text = word.text().trim_start_matches('"');
-        for option in options {
-            let Some(rest) = text.strip_prefix(option) else { continue };
-            let attached = match (option.starts_with("--"), rest.strip_prefix('=')) {
-                (_, Some(value)) => value,
-                (true, None) if !rest.is_empty() => continue,
-                (_, None) => rest,
-            };
-            match (attached.is_empty(), word.literal().is_some()) {
-                (true, _) => found.extend(command.words.get(at + 1).cloned()),
-                (false, true) => found.push(Word::Literal(attached.to_owned())),
-                (false, false) => found.push(Word::Unknown(attached.to_owned())),
-            }
-        }
-    }
-    found
 }
 
 /// Whether `name` is a shell, whose `-c` is read elsewhere.

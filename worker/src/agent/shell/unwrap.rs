@@ -139,6 +139,11 @@ const WRAPPERS: &[Wrapper] = &[
     wrapper("systemd-run", &["-p", "-u", "-t", "--unit", "--property"], 0),
 ];
 
+/// Whether what a program of that name runs is read here.
+pub fn is_wrapper(name: &str) -> bool {
+    WRAPPERS.iter().any(|wrapper| wrapper.name == name)
+}
+
 /// What `command` runs in turn.
 pub fn inner(command: &Command) -> Inner {
     let Some(name) = command.name() else { return Inner::Nothing };
@@ -180,7 +185,7 @@ fn scripts(scripts: impl IntoIterator<Item = Word>) -> Inner {
 fn commands(of: &Command, words: &[Word]) -> Inner {
     match words {
         [] => Inner::Nothing,
-        words => Inner::Commands(vec![Command { words: words.to_vec(), assigns: vec![], piped: of.piped }]),
+        words => Inner::Commands(vec![Command { words: words.to_vec(), assigns: vec![], ..of.clone() }]),
     }
 }
 
@@ -338,7 +343,7 @@ fn env(command: &Command) -> Inner {
     }
     match command.words.get(at..) {
         Some(words) if !words.is_empty() => {
-            Inner::Commands(vec![Command { words: words.to_vec(), assigns, piped: command.piped }])
+            Inner::Commands(vec![Command { words: words.to_vec(), assigns, ..command.clone() }])
         }
         _ => Inner::Nothing,
     }
@@ -370,7 +375,7 @@ fn exec(command: &Command) -> Inner {
             // Not a danger by itself: what is found lies where it was looked for.
             inner.push(if word.text().contains("{}") { Word::Fed(word.text().to_owned()) } else { word.clone() });
         }
-        found.push(Command { words: inner, assigns: vec![], piped: false });
+        found.push(Command { captured: command.captured, ..Command::of(inner) });
     }
     found.retain(|command| !command.words.is_empty());
     if found.is_empty() { Inner::Nothing } else { Inner::Commands(found) }

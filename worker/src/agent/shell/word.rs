@@ -9,6 +9,8 @@ pub enum Word {
     Literal(String),
     /// Something that depends on what runs; as it is written.
     Unknown(String),
+    /// One of several that the script itself gives a variable: as it is written, and all that it may be.
+    Assigned(String, Vec<String>),
     /// Words that come from a list when it runs: what `xargs` appends, the `{}` of `find`; as it is written.
     Fed(String),
 }
@@ -18,14 +20,14 @@ impl Word {
     pub fn literal(&self) -> Option<&str> {
         match self {
             Word::Literal(text) => Some(text),
-            Word::Unknown(_) | Word::Fed(_) => None,
+            Word::Unknown(_) | Word::Assigned(..) | Word::Fed(_) => None,
         }
     }
 
     /// Whether it is exactly one word whatever it holds: plain, or an expansion in quotes that is no list.
     pub fn is_one(&self) -> bool {
         match self {
-            Word::Literal(_) => true,
+            Word::Literal(_) | Word::Assigned(..) => true,
             Word::Unknown(text) => {
                 let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
                 inside.is_some_and(|inside| !inside.contains(['"', '@']))
@@ -37,7 +39,7 @@ impl Word {
     /// As it is known or written.
     pub fn text(&self) -> &str {
         match self {
-            Word::Literal(text) | Word::Unknown(text) | Word::Fed(text) => text,
+            Word::Literal(text) | Word::Unknown(text) | Word::Assigned(text, _) | Word::Fed(text) => text,
         }
     }
 }
@@ -110,7 +112,7 @@ fn literal(node: Node<'_>, text: &str, unproven: &mut Option<&'static str>) -> O
 }
 
 /// `{a,b}` and `{1..3}` outside of quotes.
-fn has_braces(node: Node<'_>, text: &str) -> bool {
+pub fn has_braces(node: Node<'_>, text: &str) -> bool {
     match node.kind() {
         "word" | "number" | "brace_expression" => {
             let raw = &text[node.byte_range()];
@@ -144,7 +146,7 @@ fn unescaped(raw: &str) -> String {
     out
 }
 
-fn unescaped_in_quotes(raw: &str) -> String {
+pub fn unescaped_in_quotes(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut chars = raw.chars().peekable();
     while let Some(c) = chars.next() {

@@ -1,30 +1,47 @@
 //! What git runs: settings and aliases that are given in a command, and subcommands whose options or words are commands.
 
-use super::{Found, PLAIN, Unread, Word, values};
+use super::options::{Letters, operands, values};
+use super::{Found, PLAIN, Unread, Word};
 use crate::agent::shell::Command;
 use crate::agent::shell::unwrap::{GIT_COMMANDS, GIT_VALUED};
 
 /// Options of git's subcommands whose value is a command.
-const GIT_OPTIONS: &[&str] = &[
-    "-x",
-    "--exec",
-    "--extcmd",
-    "--open-files-in-pager",
-    "-O",
-    "--upload-pack",
-    "--receive-pack",
-    "-u",
-    "--env-filter",
-    "--tree-filter",
-    "--index-filter",
-    "--msg-filter",
-    "--parent-filter",
-    "--commit-filter",
-    "--tag-name-filter",
+const GIT_OPTIONS: &[(&str, &[&str])] = &[
+    ("rebase", &["-x", "--exec"]),
+    ("difftool", &["-x", "--extcmd"]),
+    ("grep", &["-O", "--open-files-in-pager"]),
+    ("clone", &["-u", "--upload-pack"]),
+    ("fetch", &["--upload-pack"]),
+    ("pull", &["--upload-pack"]),
+    ("ls-remote", &["--upload-pack", "--exec"]),
+    ("fetch-pack", &["--upload-pack", "--exec"]),
+    ("archive", &["--exec"]),
+    ("push", &["--receive-pack", "--exec"]),
+    ("send-pack", &["--receive-pack", "--exec"]),
+    (
+        "filter-branch",
+        &[
+            "--setup",
+            "--env-filter",
+            "--tree-filter",
+            "--index-filter",
+            "--msg-filter",
+            "--parent-filter",
+            "--commit-filter",
+            "--tag-name-filter",
+        ],
+    ),
 ];
+/// What is known of the letters of those.
+const LETTERS: Letters<'static> = Letters { valued: "bojcCsfAB", attached: "SX" };
 /// Keys of git's configuration, beside those known elsewhere, whose values git runs.
 const GIT_KEYS: &[&str] =
     &[".command", ".helper", ".uploadpack", ".receivepack", ".vcs", ".update", "trailer.", "pager."];
+
+/// Options of `git config` whose value is a word of its own.
+///
+/// Source: git-config(1).
+const CONFIG_VALUED: &[&str] = &["file", "blob", "type", "default", "value", "comment", "url"];
 
 /// What git's settings and its subcommands run.
 pub fn find(command: &Command) -> Found {
@@ -44,7 +61,10 @@ pub fn find(command: &Command) -> Found {
     let rest: Vec<&Word> = words.collect();
     match subcommand {
         "config" => {
-            let mut plain = rest.iter().filter(|word| !word.text().starts_with('-') && word.text() != "set");
+            let config = [vec![Word::Literal("config".to_owned())], rest.into_iter().cloned().collect()].concat();
+            let config = Command::of(config);
+            let plain = operands(&config, Letters { valued: "f", attached: "" }, CONFIG_VALUED);
+            let mut plain = plain.into_iter().filter(|word| word.text() != "set");
             if let (Some(key), Some(value)) = (plain.next(), plain.next()) {
                 git_setting(key.text(), value, &mut found);
             }
@@ -58,13 +78,14 @@ pub fn find(command: &Command) -> Found {
             match words.as_slice() {
                 [] => {}
                 [script] => found.runs(script),
-                _ => found.commands.push(Command { words, assigns: vec![], piped: false }),
+                _ => found.commands.push(Command::of(words)),
             }
         }
-        "rebase" | "difftool" | "grep" | "filter-branch" | "fetch" | "pull" | "clone" | "ls-remote" | "archive" => {
-            values(command, GIT_OPTIONS).iter().for_each(|script| found.runs(script));
+        _ => {
+            let options =
+                GIT_OPTIONS.iter().find(|(known, _)| *known == subcommand).map_or(&[][..], |(_, options)| *options);
+            values(command, LETTERS, options).iter().for_each(|script| found.runs(script));
         }
-        _ => {}
     }
     found
 }

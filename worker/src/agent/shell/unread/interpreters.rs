@@ -1,6 +1,8 @@
 //! Programs that are given a program: in a file, which is not of interest here, as an argument, or on their input.
 
+use super::options::{Letters, values};
 use super::{FILE, Unread, is_shell, is_stream};
+use crate::agent::shell::files::Given;
 use crate::agent::shell::{Command, Word};
 
 /// How one interpreter is called.
@@ -13,14 +15,16 @@ pub struct Interpreter {
     valued: &'static [&'static str],
     /// Options that have their value attached.
     attached: &'static str,
-    /// With one of these it only says something of itself.
+    /// Options whose value names what is loaded before: a file, or what flows through one.
+    loads: &'static [&'static str],
+    /// With one of these it says something of itself, and waits for no input.
     about: &'static [&'static str],
     /// Words in the place of the file behind which a program stands, or anything else that is run.
     verbs: &'static [&'static str],
 }
 
 const fn called(names: &'static [&'static str], text: &'static [&'static str]) -> Interpreter {
-    Interpreter { names, text, valued: &[], attached: "", about: &["--version", "--help"], verbs: &[] }
+    Interpreter { names, text, valued: &[], attached: "", loads: &[], about: &["--version", "--help"], verbs: &[] }
 }
 
 const INTERPRETERS: &[Interpreter] = &[
@@ -38,17 +42,29 @@ const INTERPRETERS: &[Interpreter] = &[
     },
     Interpreter {
         attached: "iImMxVDFC",
+        loads: &["-M", "-m"],
         about: &["--version", "--help", "-v", "-V", "-h"],
-        ..called(&["perl", "perl5"], &["-e", "-E"])
+        ..called(&["perl", "perl5"], &["-e", "-E", "-d"])
     },
     Interpreter {
         valued: &["-r", "-I", "-C"],
         attached: "iEFKTWx",
+        loads: &["-r"],
         about: &["--version", "--help", "-v", "-h"],
         ..called(&["ruby", "jruby"], &["-e"])
     },
     Interpreter {
-        valued: &["-r", "--require", "--import", "--loader", "--env-file", "-C", "--conditions"],
+        valued: &[
+            "-r",
+            "--require",
+            "--import",
+            "--loader",
+            "--experimental-loader",
+            "--env-file",
+            "-C",
+            "--conditions",
+        ],
+        loads: &["-r", "--require", "--import", "--loader", "--experimental-loader"],
         about: &["--version", "--help", "-v", "-h", "--test"],
         ..called(&["node", "nodejs", "tsx", "ts-node"], &["-e", "-p", "-i", "--eval", "--print", "--interactive"])
     },
@@ -57,18 +73,19 @@ const INTERPRETERS: &[Interpreter] = &[
         ..called(&["deno", "bun"], &["-e", "-p", "--eval", "--print"])
     },
     Interpreter {
-        valued: &["-d", "-c", "-z"],
+        valued: &["-d", "-c", "-z", "-S", "-t"],
+        loads: &["-d", "-c", "-z"],
         about: &["--version", "--help", "-v", "-m", "-h"],
         ..called(&["php"], &["-r", "-R", "-B", "-E", "-a"])
     },
-    Interpreter { valued: &["-l"], about: &["-v"], ..called(&["lua", "luajit"], &["-e", "-i"]) },
+    Interpreter { valued: &["-l"], loads: &["-l"], about: &["-v"], ..called(&["lua", "luajit"], &["-e", "-i"]) },
     called(
         &["Rscript", "R", "julia", "groovy", "scala", "kotlin", "racket", "swipl", "osascript"],
         &["-e", "-E", "-g"],
     ),
     called(&["octave", "sbcl", "clisp", "guile", "erl"], &["-c", "-x", "-eval", "--eval"]),
     called(
-        &["elixir", "iex", "ghc", "ghci", "runghc", "irb", "tclsh", "wish", "jshell", "bc", "pwsh"],
+        &["elixir", "iex", "ghc", "ghci", "runghc", "irb", "tclsh", "wish", "jshell", "pwsh"],
         &["-e", "-c", "-Command"],
     ),
 ];
@@ -80,11 +97,15 @@ pub fn of(name: &str) -> Option<&'static Interpreter> {
 }
 
 /// What an interpreter is given to run.
-enum Given<'a> {
+enum Run<'a> {
     /// What cannot be read.
     Unread(Unread),
+    /// A file that only shows when it runs.
+    Unknown(&'a Word),
     /// This file.
     File(&'a str),
+    /// This module.
+    Module(&'a str),
     /// Nothing, or what is read elsewhere.
     Elsewhere,
 }
@@ -105,63 +126,87 @@ impl Interpreter {
     /// What it runs that cannot be read; `None` where it runs a file or says something of itself.
     pub fn unread(&self, command: &Command) -> Option<Unread> {
         match self.given(command) {
-            Given::Unread(unread) => Some(unread),
-            Given::File(_) | Given::Elsewhere => None,
+            Run::Unread(unread) => Some(unread),
+            Run::Unknown(word) => {
+                let name = command.name().unwrap_or_default();
+                let what = format!("what `{name}` is given only shows when it runs: `{}`", word.text());
+                let instead = "name the file itself, or by a variable that is set to plain words in the same script";
+                Some(Unread::new(what, instead))
+            }
+            Run::File(_) | Run::Module(_) | Run::Elsewhere => None,
         }
     }
 
     /// The file that it runs.
-    pub fn file<'a>(&self, command: &'a Command) -> Option<&'a str> {
+    pub fn file<'a>(&self, command: &'a Command) -> Given<'a> {
         match self.given(command) {
-            Given::File(file) => Some(file),
-            Given::Unread(_) | Given::Elsewhere => None,
+            Run::File(file) => Given::File(file),
+            Run::Module(module) => Given::Module(module),
+            Run::Unknown(word) => Given::Unknown(word),
+            Run::Unread(_) | Run::Elsewhere => Given::Nothing,
         }
     }
 
-    fn given<'a>(&self, command: &'a Command) -> Given<'a> {
+    fn given<'a>(&self, command: &'a Command) -> Run<'a> {
         let name = command.name().unwrap_or_default();
-        let shows = |word: &Word| {
-            let what = format!("what `{name}` is given only shows when it runs: `{}`", word.text());
-            Given::Unread(Unread::new(what, "name the file itself"))
-        };
         let text_of =
-            |option: &str| Given::Unread(Unread::new(format!("`{name} {option}` runs a text of its arguments"), FILE));
-        let mut words = command.words.iter().skip(1);
+            |option: &str| Run::Unread(Unread::new(format!("`{name} {option}` runs a text of its arguments"), FILE));
+        let (mut words, mut is_about) = (command.words.iter().skip(1), false);
         while let Some(word) = words.next() {
-            let Some(text) = word.literal() else { return shows(word) };
+            let Some(text) = word.literal() else { return Run::Unknown(word) };
             match text {
                 "--" => continue,
-                _ if self.about.contains(&text) => return Given::Elsewhere,
+                _ if self.about.contains(&text) => is_about = true,
                 _ if text.starts_with('+') && is_shell(name) => continue,
                 "-" => break,
+                _ if self.loads_text(word, words.clone().next()) => {
+                    return Run::Unread(Unread::new(format!("`{name} {text}` loads what may be no file"), FILE));
+                }
                 _ if text.starts_with('-') => match self.option(name, text) {
                     Meaning::Alone => continue,
-                    Meaning::TakesNext => match words.next() {
-                        Some(value) if value.literal().is_none_or(|value| value.starts_with("data:")) => {
-                            return shows(value);
-                        }
-                        _ => continue,
-                    },
+                    Meaning::TakesNext => drop(words.next()),
                     Meaning::Program if matches!(text, "-s" | "-i") => break,
                     Meaning::Program => return text_of(text),
                     Meaning::Last => {
-                        return self.module(name, text, words.next()).map_or(Given::Elsewhere, Given::Unread);
+                        return self.module(name, text, words.next());
                     }
                 },
                 _ if is_stream(text) => break,
                 _ if self.verbs.contains(&text) => match (text, words.next().map(Word::literal)) {
-                    ("run", Some(Some(file))) if !is_stream(file) => return Given::File(file),
+                    ("run", Some(Some(file))) if !is_stream(file) => return Run::File(file),
                     _ => return text_of(text),
                 },
-                file => return Given::File(file),
+                file => return Run::File(file),
             }
         }
-        Given::Unread(Unread::new(format!("`{name}` runs what comes from its input"), FILE))
+        if is_about { Run::Elsewhere } else { Run::Unread(Unread::input(name)) }
+    }
+
+    /// Whether an option, with the next word, loads what is no plain file or module.
+    fn loads_text(&self, option: &Word, next: Option<&Word>) -> bool {
+        let letters: String =
+            self.valued.iter().filter(|option| option.len() == 2).map(|option| &option[1..]).collect();
+        let letters = Letters { valued: &letters, attached: self.attached };
+        let is_text = |word: &Word| {
+            let text = word.text();
+            let value = text.split_once('=').map_or(text, |(_, value)| value);
+            let is_flow = |text: &str| is_stream(text) || text.starts_with("data:");
+            let wraps = text.starts_with("auto_") && value.contains(':');
+            word.literal().is_none()
+                || is_flow(text)
+                || is_flow(value)
+                || wraps
+                || text.contains([';', '(', '{', '`', '$'])
+        };
+        let words = [Word::Literal(String::new()), option.clone()].into_iter().chain(next.cloned()).collect();
+        let values = values(&Command::of(words), letters, self.loads);
+        values.first().is_some_and(is_text)
     }
 
     fn option(&self, name: &str, option: &str) -> Meaning {
         let (long, value) = option.split_once('=').map_or((option, None), |(long, value)| (long, Some(value)));
-        if self.text.contains(&long) {
+        let cut = name == "fish" && long.len() > 2 && "--command".starts_with(long);
+        if cut || self.text.contains(&long) {
             return Meaning::Program;
         }
         if option.starts_with("--") {
@@ -193,17 +238,24 @@ impl Interpreter {
     }
 
     /// `-c SCRIPT` of a shell is read elsewhere; a module of Python is a file, but for those that run their arguments.
-    fn module(&self, name: &str, option: &str, next: Option<&Word>) -> Option<Unread> {
+    fn module<'a>(&self, name: &str, option: &'a str, next: Option<&'a Word>) -> Run<'a> {
         if is_shell(name) {
-            return None;
+            return Run::Elsewhere;
         }
         let attached = option.split_once('m').map(|(_, module)| module).filter(|module| !module.is_empty());
-        let module = attached.or_else(|| next.and_then(Word::literal));
+        let module = match (attached, next) {
+            (Some(module), _) => Some(module),
+            (None, Some(word)) => match word.literal() {
+                Some(module) => Some(module),
+                None => return Run::Unknown(word),
+            },
+            (None, None) => None,
+        };
         match module {
             Some("timeit" | "code" | "pdb" | "asyncio" | "cProfile" | "profile" | "sqlite3" | "idlelib") | None => {
-                Some(Unread::new(format!("`{name} -m` runs what its module is given"), FILE))
+                Run::Unread(Unread::new(format!("`{name} -m` runs what its module is given"), FILE))
             }
-            Some(_) => None,
+            Some(module) => Run::Module(module),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Programs that are given a command among their arguments. Whatever words of them could begin one are taken for one, since
 //! nobody knows all their options.
 
-use super::{Found, Word, values};
-use crate::agent::shell::Command;
+use super::options::{Letters, values};
+use super::{Found, Word, interpreters};
+use crate::agent::shell::safe::only_reads;
+use crate::agent::shell::{Command, unwrap};
 
 /// The most words of one command that are taken for the beginning of another.
 const BEGINNINGS_MAX: usize = 32;
@@ -23,6 +25,21 @@ const LAUNCHERS: &[(&str, &[&str], usize)] = &[
     ("valgrind", &[], 0),
     ("rlwrap", &[], 0),
     ("bwrap", &[], 0),
+    ("faketime", &[], 1),
+    ("eatmydata", &[], 0),
+    ("catchsegv", &[], 0),
+    ("torsocks", &[], 0),
+    ("proxychains", &[], 0),
+    ("dotenv", &[], 0),
+    ("cross-env", &[], 0),
+    ("concurrently", &[], 0),
+    ("tmux", &[], 1),
+    ("screen", &[], 0),
+    ("dtach", &[], 1),
+    ("abduco", &[], 1),
+    ("ssh", &[], 1),
+    ("mosh", &[], 1),
+    ("xterm", &["-e"], 0),
     ("proot", &[], 0),
     ("firejail", &[], 0),
     ("start-stop-daemon", &[], 0),
@@ -58,6 +75,20 @@ const LAUNCHERS: &[(&str, &[&str], usize)] = &[
     ("podman", &["run", "exec"], 1),
 ];
 
+/// Those that give a shell what they are told, so that one word may be a whole script.
+const TELLERS: &[&str] = &["tmux", "screen", "dtach", "ssh", "mosh", "concurrently", "nodemon", "watchexec", "entr"];
+
+/// Letters of programs with [`OPTIONS`], where others of them have values.
+const LETTERS: &[(&str, Letters<'static>)] = &[
+    ("tar", Letters { valued: "fCTXbgHKLNV", attached: "" }),
+    ("rsync", Letters { valued: "BTfM", attached: "" }),
+    ("zip", Letters { valued: "bnxit", attached: "" }),
+    ("script", Letters { valued: "IOBTmEo", attached: "t" }),
+    ("nc", Letters { valued: "iImMOPpqsTVwXx", attached: "" }),
+    ("ncat", Letters { valued: "iImMpqswxgGd", attached: "" }),
+    ("nodemon", Letters { valued: "ewdi", attached: "" }),
+];
+
 /// Options of programs whose value is a command.
 const OPTIONS: &[(&str, &[&str])] = &[
     (
@@ -83,7 +114,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("pnpm", &["-c", "--script-shell"]),
     ("yarn", &["--script-shell"]),
     ("nix-shell", &["--run", "--command"]),
-    ("script", &["-c", "-qc", "-ec", "-qec", "--command"]),
+    ("script", &["-c", "--command"]),
     ("go", &["-exec", "-toolexec", "-vettool"]),
     ("compgen", &["-C"]),
     ("complete", &["-C"]),
@@ -99,7 +130,8 @@ const OPTIONS: &[(&str, &[&str])] = &[
 pub fn find(name: &str, command: &Command) -> Found {
     let mut found = Found::default();
     if let Some((_, options)) = OPTIONS.iter().find(|(known, _)| *known == name) {
-        for value in values(command, options) {
+        let letters = LETTERS.iter().find(|(known, _)| *known == name).map_or(Letters::NONE, |(_, letters)| *letters);
+        for value in values(command, letters, options) {
             match (name, value.literal()) {
                 ("cargo", Some(setting)) => cargo_setting(setting, &mut found),
                 ("tar", Some(action)) => found.runs(&Word::Literal(action.trim_start_matches("exec=").to_owned())),
@@ -109,8 +141,19 @@ pub fn find(name: &str, command: &Command) -> Found {
     }
     let is_linker = name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld.so");
     let launcher = LAUNCHERS.iter().find(|(known, _, _)| *known == name).map(|(_, verbs, own)| (*verbs, *own));
-    if let Some((verbs, own_words)) = launcher.or(is_linker.then_some((&[], 0))) {
-        found.commands.extend(beginnings(command, verbs, own_words));
+    match launcher.or(is_linker.then_some((&[], 0))) {
+        Some((verbs, own_words)) => beginnings(command, verbs, own_words, &mut found),
+        None if !only_reads(command) && !unwrap::is_wrapper(name) => found.perhaps = of_unknown(command),
+        None => {}
+    }
+    if TELLERS.contains(&name) {
+        let scripts = command.words.iter().skip(1).filter(|word| !word.text().starts_with('-'));
+        for word in scripts {
+            match word.literal() {
+                Some(script) if script.contains(char::is_whitespace) => found.texts.push(script.to_owned()),
+                _ => {}
+            }
+        }
     }
     if name == "parallel" {
         // It gives a shell what it makes of its words and of its input.
@@ -120,39 +163,69 @@ pub fn find(name: &str, command: &Command) -> Found {
     found
 }
 
+/// Names of programs that start others, and are hardly ever meant where they are not.
+const LAUNCH: &[&str] = &["env", "xargs", "sudo", "nice", "nohup", "setsid", "timeout", "stdbuf", "busybox"];
+
+/// What a program that is not known may run: the words from the name of an interpreter or of another launcher on.
+fn of_unknown(command: &Command) -> Vec<Command> {
+    let launches = |word: &Word| {
+        let Some(text) = word.literal() else { return false };
+        let name = text.rsplit('/').next().unwrap_or(text);
+        (text == name || text.starts_with('/')) && (interpreters::of(name).is_some() || LAUNCH.contains(&name))
+    };
+    let begins = |at: &usize| launches(&command.words[*at]) && at + 1 < command.words.len();
+    (1..command.words.len())
+        .filter(begins)
+        .take(BEGINNINGS_MAX)
+        .map(|at| Command::of(command.words[at..].to_vec()))
+        .collect()
+}
+
 /// Each word behind the verb that may begin a command, with all that follows: a plain one anywhere, since nobody knows all
 /// options; one that only shows when it runs only where no command has begun before it.
-fn beginnings(command: &Command, verbs: &[&str], own_words: usize) -> Vec<Command> {
+fn beginnings(command: &Command, verbs: &[&str], own_words: usize, found: &mut Found) {
     let behind = |word: &Word| word.literal().is_some_and(|word| verbs.contains(&word));
     let from = match verbs {
         [] => 1,
         _ => match command.words.iter().position(behind) {
             Some(at) => at + 1,
-            None => return vec![],
+            None => return,
         },
     };
-    let (mut found, mut plain, mut behind_option) = (vec![], 0, false);
+    let (mut plain, mut behind_option) = (0, false);
     for (at, word) in command.words.iter().enumerate().skip(from) {
+        if found.commands.len() + found.perhaps.len() >= BEGINNINGS_MAX {
+            break;
+        }
         if word.text().starts_with('-') {
             behind_option = true;
             continue;
         }
-        if word.literal().is_some() || plain <= own_words {
-            found.push(Command { words: command.words[at..].to_vec(), assigns: vec![], piped: false });
+        let beginning = Command::of(command.words[at..].to_vec());
+        match plain <= own_words {
+            true => found.commands.push(beginning),
+            false if word.literal().is_some() => found.perhaps.push(beginning),
+            false => {}
         }
         // It may be the option's value.
         plain += usize::from(!std::mem::take(&mut behind_option));
     }
-    found.truncate(BEGINNINGS_MAX);
-    found
 }
 
 /// A setting of cargo that names a program.
 fn cargo_setting(setting: &str, found: &mut Found) {
     const KEYS: &[&str] = &["runner", "linker", "wrapper", "rustc", "credential"];
     let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+    if key.trim().starts_with("alias.") {
+        let bare = value.replace(['"', '\'', '[', ']', ','], " ");
+        found.commands.push(Command::of(["cargo"].into_iter().chain(bare.split_whitespace()).map(literal).collect()));
+    }
     if KEYS.iter().any(|part| key.contains(part)) {
         let bare = value.trim().trim_matches(|c| "\"'[] ".contains(c)).replace("\", \"", " ").replace("\",\"", " ");
         found.runs(&Word::Literal(bare));
     }
+}
+
+fn literal(word: &str) -> Word {
+    Word::Literal(word.to_owned())
 }

@@ -1,6 +1,7 @@
 //! Programs that are given a text of their own language, in which they may be told to run others: `awk`, `sed`, `make`.
 
-use super::{FILE, Found, PLAIN, Unread, Word, is_stream, values};
+use super::options::{Letters, operands, values};
+use super::{FILE, Found, PLAIN, Unread, Word, is_stream};
 use crate::agent::shell::Command;
 use crate::agent::shell::danger::sed_script_runs;
 
@@ -14,29 +15,23 @@ pub fn sourced(command: &Command) -> Option<Unread> {
 }
 
 /// `awk` runs commands by `system`, pipes and calls of functions whose name it makes.
+///
+/// Source: gawk(1), mawk(1).
 pub fn awk(command: &Command) -> Option<Unread> {
-    let mut words = command.words.iter().skip(1);
-    let mut programs: Vec<&Word> = vec![];
-    let mut from_file = false;
-    while let Some(word) = words.next() {
-        let text = word.text();
-        match text {
-            "--sandbox" | "-S" => return None,
-            "-v" | "-F" | "--assign" | "--field-separator" => drop(words.next()),
-            "-e" | "--source" => programs.extend(words.next()),
-            "-f" | "--file" | "-E" | "--exec" => {
-                from_file = true;
-                programs.extend(words.next().filter(|file| file.literal().is_none_or(is_stream)));
-            }
-            _ if text.len() > 1 && text.starts_with('-') => {}
-            _ => {
-                programs.extend((!from_file && programs.is_empty()).then_some(word));
-                break;
-            }
-        }
+    const LETTERS: Letters<'static> = Letters { valued: "vFfeEilmW", attached: "dDLopx" };
+    const VALUED: &[&str] = &["file", "assign", "field-separator", "source", "exec", "include", "load"];
+    let is_sandboxed = |word: &Word| matches!(word.literal(), Some("--sandbox" | "-S"));
+    if command.words.get(1).is_some_and(is_sandboxed) {
+        return None;
     }
-    let runs = |program: &&&Word| program.literal().is_none_or(|text| is_stream(text) || awk_runs(text));
-    let program = programs.iter().find(runs)?;
+    let mut programs = values(command, LETTERS, &["-e", "--source"]);
+    let files = values(command, LETTERS, &["-f", "--file", "-E", "--exec", "-i", "--include", "-l", "--load"]);
+    if programs.is_empty() && files.is_empty() {
+        programs.extend(operands(command, LETTERS, VALUED).first().map(|word| (*word).clone()));
+    }
+    let is_flow = |file: &&Word| file.literal().is_none_or(is_stream);
+    let runs = |program: &&Word| program.literal().is_none_or(awk_runs);
+    let program = files.iter().find(is_flow).or_else(|| programs.iter().find(runs))?;
     Some(Unread::new(
         format!("`awk` may run commands of `{}`", program.text()),
         "write a program for awk in single quotes that has no `system`, no `|` and no `@`; values go in by `-v`",
@@ -75,42 +70,70 @@ fn without_awk_texts(program: &str) -> String {
 }
 
 /// GNU `sed` runs commands by `e`.
+///
+/// Source: sed(1).
 pub fn sed(command: &Command) -> Option<Unread> {
-    if command.known().any(|word| word == "--sandbox") {
+    const LETTERS: Letters<'static> = Letters { valued: "efl", attached: "i" };
+    if command.words.get(1).and_then(Word::literal) == Some("--sandbox") {
         return None;
     }
-    let instead = "write its script in plain quotes, or give `sed` the option `--sandbox`, with which it runs nothing";
-    let mut scripts = values(command, &["-e", "--expression"]);
-    let files = values(command, &["-f", "--file"]);
+    let mut scripts = values(command, LETTERS, &["-e", "--expression"]);
+    let files = values(command, LETTERS, &["-f", "--file"]);
     if let Some(file) = files.iter().find(|file| file.literal().is_none_or(is_stream)) {
         return Some(Unread::new(format!("`{}` only shows when it runs", file.text()), FILE));
     }
     if scripts.is_empty() && files.is_empty() {
-        scripts.extend(command.words.iter().skip(1).find(|word| !word.text().starts_with('-')).cloned());
+        let operands = operands(command, LETTERS, &["expression", "file", "line-length"]);
+        scripts.extend(operands.first().map(|word| (*word).clone()));
     }
-    // `-ne SCRIPT`
-    let clustered = command.words.windows(2).filter(|pair| {
-        pair[0].literal().is_some_and(|word| {
-            word.len() > 2 && !word.starts_with("--") && word.starts_with('-') && word.ends_with('e')
-        })
-    });
-    scripts.extend(clustered.map(|pair| pair[1].clone()));
     let script = scripts.iter().find(|script| script.literal().is_none_or(sed_script_runs))?;
+    let instead = "write its script in plain quotes, with variables that are set to plain words in the same script, or give \
+                   `sed` the option `--sandbox` before all others, with which it runs nothing";
     Some(Unread::new(format!("`sed` may run commands of `{}`", script.text()), instead))
 }
 
-/// `make` runs what its variables hold, and makefiles that are no files.
+/// Variables of `make` that its own rules run.
+const MAKE_RUNS: &[&str] = &[
+    "SHELL",
+    "MAKE",
+    "CC",
+    "CXX",
+    "CPP",
+    "LD",
+    "AR",
+    "AS",
+    "FC",
+    "LEX",
+    "YACC",
+    "RM",
+    "INSTALL",
+    "GUILE",
+    "MAKEFLAGS",
+    "MAKEFILES",
+    ".SHELLFLAGS",
+];
+
+/// `make` runs what its variables hold, and makefiles that are no files. Which of its variables a makefile runs is in a file; so
+/// what a substitution prints is as good as that, but for a variable that make itself runs.
 pub fn make(command: &Command) -> Found {
-    let files = values(command, &["-f", "--file", "--makefile"]);
-    let mut texts = values(command, &["--eval"]).into_iter().chain(values(command, &["-E"]));
-    if let Some(text) = files.into_iter().find(|file| file.literal().is_none_or(is_stream)).or_else(|| texts.next()) {
+    const LETTERS: Letters<'static> = Letters { valued: "CfIoWE", attached: "jlO" };
+    let files = values(command, LETTERS, &["-f", "--file", "--makefile"]);
+    let texts = values(command, LETTERS, &["--eval", "-E"]);
+    let flow = files.into_iter().find(|file| file.literal().is_none_or(is_stream));
+    if let Some(text) = flow.or_else(|| texts.into_iter().next()) {
         return Found::unread(format!("`make` runs `{}`, which is no file", text.text()), FILE);
     }
     let mut found = Found::default();
     for word in command.words.iter().skip(1) {
-        let Some((_, value)) = word.text().split_once('=').filter(|_| !word.text().starts_with('-')) else { continue };
+        let text = word.text().trim_start_matches('"');
+        let Some((name, value)) = text.split_once('=').filter(|_| !text.starts_with('-')) else { continue };
+        let name = name.trim_end_matches([':', '+', '?', '!']);
+        let is_function =
+            |value: &str| ["shell", "eval", "guile", "file", "call"].iter().any(|part| value.contains(part));
+        let is_read_by_files = !name.contains(['$', '`', '!']) && !MAKE_RUNS.contains(&name) && !is_function(value);
         match word.literal() {
             Some(_) if !value.contains(['$', '`']) => found.runs(&Word::Literal(value.to_owned())),
+            None if is_read_by_files => {}
             _ => found.unread = Some(Unread::new(format!("`make` runs what `{}` holds", word.text()), PLAIN)),
         }
     }

@@ -1,6 +1,7 @@
 //! Variables whose value some program runs, and what sets them.
 
-use super::{Found, Unread, Word, is_stream, values};
+use super::options::{Letters, values};
+use super::{Found, Unread, Word, is_stream};
 use crate::agent::shell::Command;
 
 /// Variables whose value is run by some program.
@@ -32,9 +33,42 @@ const COMMANDS: &[&str] = &[
     "SHELL",
     "RSYNC_RSH",
     "PROMPT_COMMAND",
+    "CVS_RSH",
+    "SVN_SSH",
+    "SUDO_ASKPASS",
+    "FCEDIT",
+    "TEXEDIT",
+    "PYTHONBREAKPOINT",
+    "npm_config_script_shell",
+    "npm_config_shell",
+    "npm_config_node_options",
+    "CARGO_BUILD_RUSTC",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTDOC",
 ];
 /// Variables whose value some program evaluates, unless it is a plain word.
-const EVALUATED: &[&str] = &["BASH_ENV", "ENV", "PS4", "MAKEFLAGS", "GNUMAKEFLAGS", "MFLAGS", "NODE_OPTIONS"];
+const EVALUATED: &[&str] =
+    &["BASH_ENV", "ENV", "PS4", "MAKEFLAGS", "GNUMAKEFLAGS", "MFLAGS", "PYTHONSTARTUP", "LUA_INIT"];
+/// Variables that are options of a program, with the beginnings of those that start another one or run a text. Those that
+/// load a file are free, as the file is.
+const OPTIONS: &[(&str, &[&str])] = &[
+    ("NODE_OPTIONS", &["-e", "--eval", "-p", "--print", "-i"]),
+    ("PERL5OPT", &["-d", "d"]),
+    ("RUBYOPT", &["-e"]),
+    ("GOFLAGS", &["-exec", "--exec", "-toolexec", "--toolexec", "-vettool", "--vettool"]),
+    ("RUSTFLAGS", &["linker=", "-Clinker="]),
+    ("CARGO_ENCODED_RUSTFLAGS", &["linker=", "-Clinker="]),
+    ("CARGO_BUILD_RUSTFLAGS", &["linker=", "-Clinker="]),
+    ("JAVA_TOOL_OPTIONS", &["-XX:On"]),
+    ("_JAVA_OPTIONS", &["-XX:On"]),
+    ("JDK_JAVA_OPTIONS", &["-XX:On", "@"]),
+    ("TAR_OPTIONS", &["--to-c", "--checkpoint-a", "--use", "-I", "--info", "--new-volume", "-F", "--rsh"]),
+    ("PERL5DB", &[""]),
+    ("LD_PRELOAD", &[""]),
+    ("LD_AUDIT", &[""]),
+    ("GIT_EXEC_PATH", &[""]),
+];
 /// Beginnings of variables that put commands under other names.
 const RENAMING: &[&str] = &[
     "GIT_CONFIG_COUNT",
@@ -44,13 +78,15 @@ const RENAMING: &[&str] = &[
     "BASH_FUNC_",
     "BASH_ALIASES",
     "BASH_CMDS",
+    "CARGO_ALIAS_",
 ];
 
 /// A variable that is set to `value`.
 pub fn assigned(name: &str, value: &Word) -> Found {
     let mut found = Found::default();
     if COMMANDS.contains(&name)
-        || (name.starts_with("CARGO_") && ["_RUNNER", "_LINKER"].iter().any(|end| name.ends_with(end)))
+        || (name.starts_with("CARGO_")
+            && ["_RUNNER", "_LINKER", "_CREDENTIAL_PROVIDER"].iter().any(|end| name.ends_with(end)))
     {
         found.runs(value);
     }
@@ -60,11 +96,24 @@ pub fn assigned(name: &str, value: &Word) -> Found {
             && !is_stream(text)
     });
     let renames = RENAMING.iter().any(|front| name.starts_with(front));
-    if renames || (EVALUATED.contains(&name) && !is_plain) {
+    let steers = OPTIONS.iter().any(|(known, fronts)| *known == name && steers(name, value, fronts));
+    if renames || steers || (EVALUATED.contains(&name) && !is_plain) {
         let what = format!("the variable `{name}` makes programs run something else");
         found.unread = Some(Unread::new(what, "leave it out"));
     }
     found
+}
+
+/// Whether options that stand in a variable make its program run another one, a text, or what flows through something.
+fn steers(name: &str, value: &Word, fronts: &[&str]) -> bool {
+    // What was in it before is the environment's.
+    let own = [format!("${{{name}}}"), format!("${{{name}:-}}"), format!("${name}")];
+    let text = own.iter().fold(value.text().to_owned(), |text, own| text.replace(own.as_str(), ""));
+    let text = text.trim_matches('"').trim();
+    let marks = [";", "(", "{", "$", "`", "data:", "/dev/", "/proc/"];
+    let runs = |option: &str| fronts.iter().any(|front| option.starts_with(front));
+    !text.is_empty()
+        && (marks.iter().any(|mark| text.contains(mark)) || text.split(['\u{1f}', ' ', '\t', '\n']).any(runs))
 }
 
 /// A word of `env` or `export`, which may set a variable.
@@ -79,14 +128,18 @@ pub fn declared(word: &Word) -> Found {
 /// Builtins that set variables by name.
 pub fn sets(name: &str, command: &Command) -> Found {
     let special = |word: &str| {
-        let known = COMMANDS.iter().chain(EVALUATED).any(|special| *special == word);
+        let known =
+            COMMANDS.iter().chain(EVALUATED).chain(OPTIONS.iter().map(|(name, _)| name)).any(|one| *one == word);
         known || RENAMING.iter().any(|front| word.starts_with(front))
     };
     if let Some(variable) = command.known().find(|word| special(word)) {
         let what = format!("`{name}` sets `{variable}`, which makes programs run something else");
         return Found::unread(what, "leave it out");
     }
+    if !matches!(name, "mapfile" | "readarray") {
+        return Found::default();
+    }
     let mut found = Found::default();
-    values(command, &["-C"]).iter().for_each(|script| found.runs(script));
+    values(command, Letters { valued: "dnOsuc", attached: "" }, &["-C"]).iter().for_each(|script| found.runs(script));
     found
 }

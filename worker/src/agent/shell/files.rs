@@ -1,0 +1,123 @@
+//! The files that a script runs: programs with a folder in their name, and what an interpreter is given. Not what they read in
+//! turn.
+
+use swarm_protocol::toolset::{FILE_ENDS, MODULE_ENDS};
+
+use super::unread::program_file;
+use super::word::Word;
+use super::{Command, Script};
+
+/// The most folders of one script.
+const FOLDERS_MAX: usize = 16;
+
+/// A program that a script runs from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// One of these files, from where the script starts: which one depends on what there is, and on the folder it is in then.
+    OneOf(Vec<String>),
+    /// Which file that is only shows when it runs; as it is written.
+    Unknown(String),
+}
+
+/// What a command runs from a file.
+pub enum Given<'a> {
+    /// A file, as it is named.
+    File(&'a str),
+    /// A module of Python.
+    Module(&'a str),
+    /// A file that only shows when it runs.
+    Unknown(&'a Word),
+    /// None.
+    Nothing,
+}
+
+/// The programs that a script runs from files, in its order.
+pub fn of(script: &Script) -> Vec<Program> {
+    let mut places = Places { folders: vec![String::new()], is_known: true };
+    let commands = script.commands.iter().filter(|command| !command.resolved).chain(&script.handed);
+    let commands: Vec<&Command> = commands.collect();
+    commands.iter().for_each(|command| places.enter(command));
+    commands.iter().filter_map(|command| places.program(command)).collect()
+}
+
+/// The folders that a script may be in. Which one it is in at a command is not followed: a file counts in each.
+struct Places {
+    folders: Vec<String>,
+    is_known: bool,
+}
+
+impl Places {
+    fn enter(&mut self, command: &Command) {
+        if !matches!(command.name(), Some("cd" | "pushd" | "popd")) {
+            return;
+        }
+        let mut words = command.words.iter().skip(1);
+        match words.find(|word| !matches!(word.text(), "--" | "-P" | "-L")).map(Word::literal) {
+            Some(Some(folder)) if folder != "-" && !folder.starts_with('~') && self.folders.len() < FOLDERS_MAX => {
+                let all: Vec<String> = self.folders.iter().map(|from| join(from, folder)).collect();
+                self.folders.extend(all);
+                self.folders.sort();
+                self.folders.dedup();
+            }
+            _ => self.is_known = false,
+        }
+    }
+
+    fn program(&self, command: &Command) -> Option<Program> {
+        let (name, forms) = match program_file(command) {
+            Given::Nothing => return None,
+            Given::Unknown(word) => return Some(Program::Unknown(word.text().to_owned())),
+            Given::Module(module) => {
+                let path = module.replace('.', "/");
+                let forms = MODULE_ENDS.iter().map(|end| format!("{path}{end}")).collect();
+                (module, forms)
+            }
+            Given::File(file) => {
+                let forms: Vec<String> = FILE_ENDS.iter().map(|end| format!("{file}{end}")).collect();
+                (file, forms)
+            }
+        };
+        if !self.is_known && !name.starts_with('/') {
+            return Some(Program::Unknown(name.to_owned()));
+        }
+        let places = self.folders.iter().flat_map(|folder| forms.iter().map(move |form| join(folder, form)));
+        let mut all: Vec<String> = places.collect();
+        all.sort();
+        all.dedup();
+        Some(Program::OneOf(all))
+    }
+}
+
+fn join(folder: &str, path: &str) -> String {
+    if folder.is_empty() || path.starts_with('/') { path.to_owned() } else { format!("{folder}/{path}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_script_runs_is_looked_for_in_every_folder_that_it_enters() {
+        let check = |script: &str, expected: &str| {
+            let found: Vec<Vec<String>> = of(&super::super::read(script))
+                .into_iter()
+                .map(|program| match program {
+                    Program::OneOf(files) => {
+                        files.into_iter().filter(|file| !file.ends_with("js") && !file.ends_with("ts")).collect()
+                    }
+                    Program::Unknown(written) => vec![format!("? {written}")],
+                })
+                .collect();
+            assert_eq!(found.concat().join(" "), expected, "{script}");
+        };
+        check("jq . x | grep y", "");
+        check("ci/check", "ci/check ci/check/__main__.py");
+        check("cd ci && sh check", "check check/__main__.py ci/check ci/check/__main__.py");
+        check("sh /w/ci/check", "/w/ci/check /w/ci/check/__main__.py");
+        check("python -m ci.check", "ci/check.py ci/check/__init__.py ci/check/__main__.py");
+        check("cd \"$x\" && ./check", "? ./check");
+        check("sh \"$x\"", "? \"$x\"");
+        check("$x", "? $x");
+        check("d=ci; . \"$d/env\"", "ci/env ci/env/__main__.py");
+    }
+}

@@ -1,0 +1,55 @@
+//! Expansions that evaluate what a variable holds: `${x@P}`, and arithmetic, which runs the substitution in a subscript
+//! (`a[$(…)]`) that any text of the script may give to a variable.
+
+use tree_sitter::Node;
+
+use super::{PLAIN, Unread};
+use crate::agent::shell::has_token;
+
+/// Whether a text holds a subscript that arithmetic would run.
+pub fn is_marked(text: &str) -> bool {
+    ["[$(", "[`", "[\\$("].iter().any(|mark| text.contains(mark))
+}
+
+/// What evaluates a text below a node, where there is one to be evaluated.
+pub fn find(node: Node<'_>, text: &str, marked: bool) -> Option<Unread> {
+    let raw = &text[node.byte_range()];
+    let prompts = node.kind() == "expansion" && raw.ends_with("@P}");
+    if prompts || (marked && evaluates(node, raw, text)) {
+        let shown: String = raw.chars().take(60).collect();
+        return Some(Unread::new(format!("`{shown}` evaluates a text when it runs"), PLAIN));
+    }
+    let mut cursor = node.walk();
+    let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+    children.into_iter().find_map(|child| find(child, text, marked))
+}
+
+fn evaluates(node: Node<'_>, raw: &str, text: &str) -> bool {
+    let has = |marks: &[&str]| raw.split_whitespace().any(|word| marks.contains(&word));
+    match node.kind() {
+        "arithmetic_expansion" | "c_style_for_statement" => raw.contains(|c: char| c.is_ascii_alphabetic()),
+        "compound_statement" => raw.starts_with("((") || has_token(node, "(("),
+        "subscript" => true,
+        "expansion" => {
+            let bare = [":-", ":+", ":=", ":?"].iter().fold(raw.to_owned(), |raw, mark| raw.replace(mark, ""));
+            bare.contains(['[', '!', ':'])
+        }
+        "test_command" => {
+            has(&["-v", "-R"]) || (raw.starts_with("[[") && has(&["-eq", "-ne", "-lt", "-le", "-gt", "-ge"]))
+        }
+        "declaration_command" => {
+            let mut cursor = node.walk();
+            let is_other = |child: Node<'_>| !matches!(child.kind(), "variable_assignment" | "variable_name");
+            node.named_children(&mut cursor).any(is_other)
+        }
+        "command" => {
+            let name = node.child_by_field_name("name").map(|name| &text[name.byte_range()]).unwrap_or_default();
+            match name {
+                "test" | "[" | "printf" => has(&["-v", "-R"]),
+                "command" | "builtin" => has(&["test", "[", "let", "read", "unset", "printf", "declare", "typeset"]),
+                _ => matches!(name, "let" | "read" | "mapfile" | "readarray" | "unset" | "wait" | "getopts"),
+            }
+        }
+        _ => false,
+    }
+}

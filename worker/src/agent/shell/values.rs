@@ -1,0 +1,314 @@
+//! What the variables of a script hold, where that can be told without running it: plain assignments, the lists of `for`, and
+//! programs whose output has a known form. Used against a script only: what a variable may hold is held against what restricts,
+//! and nothing is ever proved by it.
+//!
+//! A variable that something else sets (`read`, `$(…)`, arithmetic of its subscript) is not known, and where a name that nobody
+//! knows may be set, none is. One that the script does not set is the environment's; a word that begins with a folder which it
+//! names (`"$VENV/bin/activate"`) is a path below that, and nothing else is known of it.
+
+use std::collections::{HashMap, HashSet};
+
+use tree_sitter::Node;
+
+use super::{Word, has_token, word};
+
+/// The most texts that one word, or one command, may stand for.
+pub const VALUES_MAX: usize = 16;
+/// How often variables are looked for in each other's values.
+const ROUNDS_MAX: usize = 8;
+
+/// What variables hold.
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    /// By name, all that it may hold; `None` for what is set to something that nobody knows.
+    set: HashMap<String, Option<Vec<String>>>,
+    /// Something sets variables whose names nobody knows.
+    any: bool,
+    /// Names that are functions.
+    functions: HashSet<String>,
+}
+
+/// A part of a word.
+enum Piece {
+    /// One of these.
+    Texts(Vec<String>),
+    /// A variable that the script does not set.
+    Environment(String),
+}
+
+/// What sets a variable.
+enum Setting<'t> {
+    /// An assignment, to nothing without a node.
+    Value(Option<Node<'t>>),
+    /// Something that nobody knows.
+    Unknown,
+}
+
+impl Values {
+    /// The variables of a script inside of what `outer` holds for.
+    pub fn read(root: Node<'_>, text: &str, outer: &Values) -> Values {
+        let mut found = Settings { values: outer.clone(), of: HashMap::new(), text };
+        found.values.any |= root.has_error();
+        found.gather(root);
+        let Settings { mut values, of, .. } = found;
+        // What a name may hold outside may be what it holds inside.
+        let outside = values.set.clone();
+        let names: Vec<&String> = of.keys().collect();
+        names.iter().for_each(|name| drop(values.set.insert((*name).clone(), None)));
+        for _ in 0..ROUNDS_MAX {
+            let all: Vec<_> = names.iter().map(|name| values.all(name, &of[*name], &outside, text)).collect();
+            let before = values.set.clone();
+            names.iter().zip(all).for_each(|(name, all)| drop(values.set.insert((*name).clone(), all)));
+            if values.set == before {
+                break;
+            }
+        }
+        values
+    }
+
+    /// All that a name may hold.
+    fn all(
+        &self,
+        name: &str,
+        settings: &[Setting<'_>],
+        outside: &HashMap<String, Option<Vec<String>>>,
+        text: &str,
+    ) -> Option<Vec<String>> {
+        let mut all = outside.get(name).cloned().unwrap_or(Some(vec![]))?;
+        for setting in settings {
+            match setting {
+                Setting::Unknown => return None,
+                Setting::Value(None) => all.push(String::new()),
+                Setting::Value(Some(node)) => all.extend(self.of(*node, text)?),
+            }
+        }
+        all.sort();
+        all.dedup();
+        (all.len() <= VALUES_MAX).then_some(all)
+    }
+
+    /// All that a word may be, when that is known.
+    pub fn of(&self, node: Node<'_>, text: &str) -> Option<Vec<String>> {
+        let mut pieces = vec![];
+        self.pieces(node, text, false, &mut pieces)?;
+        let mut texts = vec![String::new()];
+        for at in 0..pieces.len() {
+            let next = match &pieces[at] {
+                Piece::Texts(next) => next.clone(),
+                // A folder that the environment names.
+                Piece::Environment(name) => match pieces.get(at + 1) {
+                    Some(Piece::Texts(behind)) if at == 0 && behind.iter().all(|text| text.starts_with('/')) => {
+                        vec![format!("/{name}")]
+                    }
+                    _ => return None,
+                },
+            };
+            if texts.len() * next.len() > VALUES_MAX {
+                return None;
+            }
+            texts = texts.iter().flat_map(|front| next.iter().map(move |more| format!("{front}{more}"))).collect();
+        }
+        Some(texts)
+    }
+
+    fn pieces(&self, node: Node<'_>, text: &str, quoted: bool, found: &mut Vec<Piece>) -> Option<()> {
+        let raw = &text[node.byte_range()];
+        let mut cursor = node.walk();
+        match node.kind() {
+            // Braces make several words of one.
+            "word" | "concatenation" if word::has_braces(node, text) => return None,
+            "string" => {
+                let (mut at, end) = (node.start_byte() + 1, node.end_byte().checked_sub(1)?);
+                for child in node.named_children(&mut cursor).filter(|child| child.kind() != "string_content") {
+                    found.push(Piece::Texts(vec![word::unescaped_in_quotes(text.get(at..child.start_byte())?)]));
+                    self.pieces(child, text, true, found)?;
+                    at = child.end_byte();
+                }
+                found.push(Piece::Texts(vec![word::unescaped_in_quotes(text.get(at..end)?)]));
+                found.retain(|piece| !matches!(piece, Piece::Texts(texts) if texts.iter().all(String::is_empty)));
+            }
+            "concatenation" => {
+                let parts: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+                if parts.iter().map(|part| part.byte_range().len()).sum::<usize>() != raw.len() {
+                    return None;
+                }
+                parts.into_iter().try_for_each(|part| self.pieces(part, text, quoted, found))?;
+            }
+            "simple_expansion" => found.push(self.variable(raw.strip_prefix('$')?, quoted)?),
+            "expansion" => found.push(self.variable(raw.strip_prefix("${")?.strip_suffix('}')?, quoted)?),
+            "arithmetic_expansion" => found.push(Piece::Texts(vec!["0".to_owned()])),
+            "command_substitution" => found.push(Piece::Texts(vec![self.output(node, text)?.to_owned()])),
+            _ => found.push(Piece::Texts(vec![word::read(node, text).word.literal()?.to_owned()])),
+        }
+        Some(())
+    }
+
+    fn variable(&self, name: &str, quoted: bool) -> Option<Piece> {
+        let numbers = matches!(name, "$" | "!" | "?" | "#" | "RANDOM" | "SECONDS" | "LINENO" | "UID" | "EUID" | "PPID");
+        if numbers {
+            return Some(Piece::Texts(vec!["0".to_owned()]));
+        }
+        if self.any || !is_name(name) {
+            return None;
+        }
+        let places = match name {
+            "HOME" => Some("/home"),
+            "PWD" => Some("."),
+            "TMPDIR" => Some("/tmp"),
+            _ => None,
+        };
+        let texts = match (self.set.get(name), places) {
+            (Some(known), _) => known.clone()?,
+            (None, Some(place)) => vec![place.to_owned()],
+            (None, None) => return Some(Piece::Environment(name.to_owned())),
+        };
+        // Outside of quotes it may be several words, or none.
+        let is_whole = |text: &String| !text.is_empty() && !text.contains(char::is_whitespace);
+        (quoted || (texts.iter().all(is_whole) && !self.set.contains_key("IFS"))).then_some(Piece::Texts(texts))
+    }
+
+    /// Something of the form that a program prints, where nothing else can come of it.
+    fn output(&self, node: Node<'_>, text: &str) -> Option<&'static str> {
+        let mut cursor = node.walk();
+        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let [command] = children.as_slice() else { return None };
+        if command.kind() != "command" || command.child_by_field_name("redirect").is_some() {
+            return None;
+        }
+        let words = words(*command, text);
+        let words: Vec<&str> = words.iter().map(Word::literal).collect::<Option<_>>()?;
+        let (name, arguments) = words.split_first()?;
+        let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+%:~^@{}".contains(c));
+        if self.any || self.functions.contains(*name) || !arguments.iter().all(plain) {
+            return None;
+        }
+        match (*name, arguments) {
+            ("mktemp", _) => Some("/tmp/tmp.x"),
+            ("pwd", []) => Some("."),
+            ("git", ["rev-parse", "--show-toplevel"]) => Some("."),
+            ("git", ["rev-parse", rest @ ..]) => (!rest.contains(&"--abbrev-ref")).then_some("0a1b2c"),
+            ("git", ["rev-list", "--count", ..]) | ("nproc" | "seq" | "date" | "id", _) => Some("1"),
+            ("uname" | "arch" | "hostname" | "whoami", _) => Some("x"),
+            _ => None,
+        }
+    }
+}
+
+/// What sets variables in a script, as it is gathered.
+struct Settings<'t> {
+    values: Values,
+    of: HashMap<String, Vec<Setting<'t>>>,
+    text: &'t str,
+}
+
+/// Builtins that set the variables which they name.
+const SETTERS: &[&str] = &["read", "mapfile", "readarray", "getopts", "let", "unset", "wait"];
+
+impl<'t> Settings<'t> {
+    fn gather(&mut self, node: Node<'t>) {
+        match node.kind() {
+            "variable_assignment" => self.assignment(node),
+            "for_statement" => self.list(node),
+            "expansion" if has_token(node, ":=") || has_token(node, "=") => {
+                let name = node.named_child(0).map(|name| &self.text[name.byte_range()]);
+                self.unknown(name.unwrap_or_default());
+            }
+            "function_definition" => {
+                let name = node.child_by_field_name("name").map(|name| &self.text[name.byte_range()]);
+                self.values.functions.extend(name.map(str::to_owned));
+            }
+            "declaration_command" => self.declaration(node),
+            "command" => self.command(node),
+            _ => {}
+        }
+        let mut cursor = node.walk();
+        let children: Vec<Node<'t>> = node.named_children(&mut cursor).collect();
+        children.into_iter().for_each(|child| self.gather(child));
+    }
+
+    fn set(&mut self, name: &str, setting: Setting<'t>) {
+        self.of.entry(name.to_owned()).or_default().push(setting);
+    }
+
+    /// A variable that is set to what nobody knows, by what may be its name.
+    fn unknown(&mut self, name: &str) {
+        let name = name.split('[').next().unwrap_or(name);
+        if is_name(name) {
+            self.set(name, Setting::Unknown);
+        }
+    }
+
+    fn assignment(&mut self, node: Node<'t>) {
+        let Some(name) = node.child_by_field_name("name") else { return };
+        let written = &self.text[name.byte_range()];
+        match node.child_by_field_name("value") {
+            _ if name.kind() != "variable_name" || has_token(node, "+=") => self.unknown(written),
+            value => self.set(written, Setting::Value(value)),
+        }
+    }
+
+    fn list(&mut self, node: Node<'t>) {
+        let Some(name) = node.child_by_field_name("variable") else { return };
+        let name = &self.text[name.byte_range()];
+        let mut cursor = node.walk();
+        let items: Vec<Node<'t>> = node.children_by_field_name("value", &mut cursor).collect();
+        if items.is_empty() || has_token(node, "select") {
+            self.unknown(name);
+        }
+        items.into_iter().for_each(|item| self.set(name, Setting::Value(Some(item))));
+    }
+
+    /// `declare -n` gives one variable the name of another; what is declared as a text may be any.
+    fn declaration(&mut self, node: Node<'t>) {
+        let mut cursor = node.walk();
+        for child in node.named_children(&mut cursor) {
+            if matches!(child.kind(), "variable_assignment" | "variable_name" | "comment") {
+                continue;
+            }
+            match word::read(child, self.text).word.literal() {
+                Some(option) if option.starts_with('-') => self.values.any |= option.contains('n'),
+                Some(text) => self.unknown(text.split('=').next().unwrap_or(text)),
+                None => self.values.any = true,
+            }
+        }
+    }
+
+    fn command(&mut self, node: Node<'t>) {
+        let words = words(node, self.text);
+        let has = |wanted: &[&str]| words.iter().any(|word| word.literal().is_some_and(|word| wanted.contains(&word)));
+        if has(SETTERS) || (has(&["printf"]) && has(&["-v"])) {
+            for word in &words {
+                match word.literal() {
+                    Some(name) => self.unknown(name.split('=').next().unwrap_or(name)),
+                    None => self.values.any = true,
+                }
+            }
+        }
+        if has(&["eval", "trap", "alias"]) {
+            let sets = ["=", "read", "mapfile", "printf", "getopts", "let "];
+            self.values.any |= words.iter().any(|word| sets.iter().any(|mark| word.text().contains(mark)));
+        }
+        // `env NAME=VALUE`, and whatever else may take it for that.
+        for (name, _) in words.iter().filter_map(|word| word.text().trim_start_matches(['"', '\'']).split_once('=')) {
+            self.unknown(name);
+        }
+    }
+}
+
+/// The words of a command's node.
+fn words(node: Node<'_>, text: &str) -> Vec<Word> {
+    let mut cursor = node.walk();
+    let children = node.named_children(&mut cursor);
+    let of = |child: Node<'_>| match child.kind() {
+        "command_name" => child.named_child(0).map(|name| word::read(name, text).word),
+        "variable_assignment" | "comment" | "file_redirect" | "herestring_redirect" | "heredoc_redirect" => None,
+        _ => Some(word::read(child, text).word),
+    };
+    children.filter_map(of).collect()
+}
+
+fn is_name(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
