@@ -26,6 +26,8 @@ use crate::tree::TreeError;
 mod claim;
 /// What lies where files belong.
 mod in_the_way;
+/// Files that have a second name elsewhere.
+mod links;
 /// How far landed changes may reach.
 mod scopes;
 /// What was half written is taken back.
@@ -67,9 +69,12 @@ pub enum ApplyError {
     /// A merge, rebase, cherry-pick … is under way.
     #[error("apply while a {0} is under way")]
     UnderWay(&'static str),
-    /// Only part of the tree is checked out, and libgit2 would check out the rest.
-    #[error("apply to a sparse checkout")]
-    Sparse,
+    /// Files that the branch changes are not checked out, and only git itself changes those where they are.
+    #[error("apply to a sparse checkout without {}", paths.join(", "))]
+    Sparse {
+        /// Rendered for people; at least one, at most 20.
+        paths: Vec<String>,
+    },
     /// Local changes are in the way.
     #[error("apply: local changes to {} would be overwritten", paths.join(", "))]
     LocalChanges {
@@ -221,9 +226,6 @@ fn merge_into(
     }
     let forward = git.graph_descendant_of(target, head)?;
     let tree = if forward { repository.tree_of(target)? } else { judged_tree(&git, head, target, scopes)? };
-    if git.config()?.get_bool("core.sparseCheckout").unwrap_or(false) {
-        return Err(ApplyError::Sparse);
-    }
     refuse_overwriting(&git, repository.tree_of(head)?, tree)?;
     let commit = if forward {
         target
@@ -235,6 +237,7 @@ fn merge_into(
     };
     let note = Note::new(repository.tree_of(head)?, tree, repository.head_branch()?);
     claim.write(&note)?;
+    links::part(&git, (repository.tree_of(head)?, tree), &claim.folder().join("parted"))?;
     // A second look by libgit2 itself, at the moment of writing.
     let mut safe = CheckoutBuilder::new();
     safe.safe().overwrite_ignored(false);
@@ -330,277 +333,4 @@ fn under_way(state: RepositoryState) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::os::unix::net::UnixListener;
-    use std::path::PathBuf;
-
-    use git2::Status;
-
-    use super::*;
-    use crate::git_fixture::git;
-    use crate::repository::IdentitySource;
-
-    struct Fixture {
-        folder: tempfile::TempDir,
-        git: git2::Repository,
-        base: Oid,
-        scopes: Scopes,
-    }
-
-    const BASE: &[(&str, &str)] =
-        &[("a.txt", "one\ntwo\nthree\n"), ("b.txt", "b\n"), (".gitignore", "ignored\nout/\n")];
-
-    impl Fixture {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let git = git2::Repository::init(folder.path()).expect("a repository");
-            let base = commit(&git, BASE, &[]);
-            git.set_head("refs/heads/main").expect("a name");
-            git.reference("refs/heads/main", base, true, "").expect("a ref");
-            git.checkout_head(Some(CheckoutBuilder::new().force())).expect("a checkout");
-            Fixture { folder, git, base, scopes: Scopes::default() }
-        }
-
-        fn target(&self, changes: &[(&str, &str)]) -> Oid {
-            commit(&self.git, &with(changes), &[self.base])
-        }
-
-        /// The base and one more file, in folders.
-        fn deep_target(&self, path: &str) -> Oid {
-            let blob = self.git.blob(b"theirs\n").expect("a blob");
-            let base = self.git.find_commit(self.base).expect("exists").tree().expect("exists");
-            let tree = git2::build::TreeUpdateBuilder::new()
-                .upsert(path, blob, git2::FileMode::Blob)
-                .create_updated(&self.git, &base);
-            let tree = self.git.find_tree(tree.expect("a tree")).expect("just written");
-            let who = Signature::new("t", "t@example.org", &Time::new(1, 0)).expect("legal");
-            let parent = self.git.find_commit(self.base).expect("exists");
-            self.git.commit(None, &who, &who, "m", &tree, &[&parent]).expect("a commit")
-        }
-
-        /// A commit on the checkout's branch with other files than the base.
-        fn commits(&self, changes: &[(&str, &str)]) -> Oid {
-            self.moves_to(&with(changes))
-        }
-
-        /// The same, with these files only.
-        fn moves_to(&self, files: &[(&str, &str)]) -> Oid {
-            let commit = commit(&self.git, files, &[self.base]);
-            self.git.reference("refs/heads/main", commit, true, "").expect("a ref");
-            self.git.checkout_head(Some(CheckoutBuilder::new().force().remove_untracked(true))).expect("a checkout");
-            commit
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.folder.path().join(name)
-        }
-
-        fn read(&self, name: &str) -> String {
-            fs::read_to_string(self.path(name)).unwrap_or_default()
-        }
-
-        fn apply(&self, target: Oid) -> Result<Applied, ApplyError> {
-            let repository = Repository::open(self.folder.path()).expect("a repository");
-            let identity = Identity {
-                name: "t".to_owned(),
-                email: "t@example.org".to_owned(),
-                source: IdentitySource::Configured,
-            };
-            let merging = Merging { target, name: "swarm/x", scopes: &self.scopes };
-            apply(&repository, merging, &identity, 1_700_000_000)
-        }
-
-        /// Applying must be refused and leave everything as it was.
-        fn refused(&self, target: Oid) -> ApplyError {
-            let before = (self.read("a.txt"), self.read("new"), self.head());
-            let error = self.apply(target).expect_err("must be refused");
-            assert_eq!((self.read("a.txt"), self.read("new"), self.head()), before);
-            error
-        }
-
-        fn head(&self) -> Oid {
-            self.git.refname_to_id("HEAD").expect("a commit")
-        }
-
-        fn is_clean(&self) -> bool {
-            self.git.statuses(None).expect("a status").iter().all(|entry| entry.status() == Status::IGNORED)
-        }
-    }
-
-    /// The files of the base with changes.
-    fn with<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        let kept = BASE.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
-        kept.chain(changes).copied().collect()
-    }
-
-    fn commit(git: &git2::Repository, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
-        let mut tree = git.treebuilder(None).expect("a builder");
-        for (name, content) in files {
-            tree.insert(*name, git.blob(content.as_bytes()).expect("a blob"), 0o100_644).expect("a legal name");
-        }
-        let tree = git.find_tree(tree.write().expect("a tree")).expect("just written");
-        let who = Signature::new("t", "t@example.org", &Time::new(1, 0)).expect("legal");
-        let parents: Vec<_> = parents.iter().map(|id| git.find_commit(*id).expect("exists")).collect();
-        git.commit(None, &who, &who, "m", &tree, &parents.iter().collect::<Vec<_>>()).expect("a commit")
-    }
-
-    #[test]
-    fn a_checkout_without_changes_moves_forward() {
-        let it = Fixture::new();
-        let target = it.target(&[("a.txt", "changed\n"), ("new", "new\n")]);
-        assert_eq!(it.apply(target).expect("applies"), Applied::FastForward { to: target });
-        assert_eq!((it.read("a.txt").as_str(), it.read("new").as_str()), ("changed\n", "new\n"));
-        assert!(it.is_clean() && it.head() == target);
-        assert_eq!(it.apply(target).expect("applies"), Applied::UpToDate);
-    }
-
-    #[test]
-    fn edits_elsewhere_survive_and_edits_in_the_way_refuse() {
-        let it = Fixture::new();
-        let target = it.target(&[("a.txt", "changed\n"), ("new", "new\n")]);
-        fs::write(it.path("a.txt"), "mine\n").expect("a write");
-        assert!(matches!(it.refused(target), ApplyError::LocalChanges { paths } if paths == ["a.txt"]));
-        fs::write(it.path("a.txt"), BASE[0].1).expect("a write");
-        fs::write(it.path("new"), "untracked\n").expect("a write");
-        assert!(matches!(it.refused(target), ApplyError::LocalChanges { paths } if paths == ["new"]));
-        fs::remove_file(it.path("new")).expect("it is there");
-        fs::write(it.path("b.txt"), "mine\n").expect("a write");
-        it.apply(target).expect("nothing is in the way");
-        assert_eq!(it.read("b.txt"), "mine\n");
-    }
-
-    #[test]
-    fn ignored_files_are_not_overwritten() {
-        let it = Fixture::new();
-        let target = it.target(&[("ignored", "theirs\n")]);
-        fs::write(it.path("ignored"), "mine\n").expect("a write");
-        assert!(matches!(it.refused(target), ApplyError::InTheWay { .. }));
-        assert_eq!(it.read("ignored"), "mine\n");
-        let target = it.target(&[("out", "a file now\n")]);
-        fs::create_dir(it.path("out")).expect("a folder");
-        fs::write(it.path("out/built"), "mine\n").expect("a write");
-        it.refused(target);
-        assert_eq!(it.read("out/built"), "mine\n");
-    }
-
-    #[test]
-    fn what_git_says_nothing_of_is_named_and_stays() {
-        type Put = fn(&Path);
-        let puts: [(&str, &str, Put); 6] = [
-            ("pipe", "pipe (a pipe) is in the way", |at| {
-                let kind = rustix::fs::FileType::Fifo;
-                rustix::fs::mknodat(rustix::fs::CWD, at, kind, rustix::fs::Mode::RWXU, 0).expect("a pipe");
-            }),
-            ("socket", "socket (a socket) is in the way", |at| drop(UnixListener::bind(at).expect("a socket"))),
-            ("ignored", "ignored (a symbolic link) is in the way", |at| symlink("/etc/hostname", at).expect("a link")),
-            ("out/sub/f", "out (a symbolic link) is in the way", |at| symlink("/", up(at, 2)).expect("a link")),
-            ("out/sub/f", "out (a file that git ignores", |at| fs::write(up(at, 2), "mine").expect("a write")),
-            ("dir/f", "dir (a pipe) is in the way", |at| {
-                let kind = rustix::fs::FileType::Fifo;
-                rustix::fs::mknodat(rustix::fs::CWD, up(at, 1), kind, rustix::fs::Mode::RWXU, 0).expect("a pipe");
-            }),
-        ];
-        for (name, said, put) in puts {
-            let it = Fixture::new();
-            let target = it.deep_target(name);
-            put(&it.path(name));
-            let refused = it.refused(target);
-            let ApplyError::InTheWay { obstacles } = &refused else { panic!("{name}: {refused:?}") };
-            assert!(refused.to_string().contains(said), "{refused}");
-            assert!(obstacles[0].at.symlink_metadata().is_ok(), "{name} stays where it is");
-            fs::rename(&obstacles[0].at, it.path("moved-away")).expect("as the hint says");
-            it.apply(target).expect("nothing is in the way any more");
-            assert_eq!(it.read(name), "theirs\n");
-        }
-    }
-
-    #[test]
-    fn an_edit_that_git_was_told_not_to_look_at_is_named_and_stays() {
-        for flag in ["--assume-unchanged", "--skip-worktree"] {
-            let it = Fixture::new();
-            let target = it.target(&[("a.txt", "theirs\n")]);
-            git(it.folder.path(), &["update-index", flag, "a.txt"]);
-            fs::write(it.path("a.txt"), "mine\n").expect("a write");
-            let refused = it.refused(target);
-            assert!(matches!(&refused, ApplyError::HiddenChanges { paths } if paths == &["a.txt"]), "{refused}");
-            assert_eq!(it.read("a.txt"), "mine\n");
-            git(it.folder.path(), &["update-index", &flag.replace("--", "--no-"), "a.txt"]);
-            assert!(matches!(it.refused(target), ApplyError::LocalChanges { .. }), "now it says more");
-        }
-    }
-
-    fn up(path: &Path, steps: usize) -> &Path {
-        path.ancestors().nth(steps).expect("below the checkout")
-    }
-
-    #[test]
-    fn a_staged_edit_in_the_way_refuses() {
-        let it = Fixture::new();
-        let target = it.target(&[("a.txt", "changed\n")]);
-        fs::write(it.path("a.txt"), "staged\n").expect("a write");
-        let mut index = it.git.index().expect("an index");
-        index.add_path(std::path::Path::new("a.txt")).and_then(|()| index.write()).expect("staged");
-        fs::write(it.path("a.txt"), BASE[0].1).expect("a write");
-        assert!(matches!(it.refused(target), ApplyError::LocalChanges { .. }));
-    }
-
-    #[test]
-    fn branches_that_went_apart_are_merged_or_refused() {
-        let it = Fixture::new();
-        let mine = it.target(&[("a.txt", "one\ntwo\nmine\n")]);
-        it.git.reference("refs/heads/main", mine, true, "").expect("a ref");
-        it.git.checkout_head(Some(CheckoutBuilder::new().force())).expect("a checkout");
-        let conflict = it.target(&[("a.txt", "one\ntwo\ntheirs\n")]);
-        assert!(matches!(it.refused(conflict), ApplyError::Conflicts { paths } if paths == ["a.txt"]));
-        let clean = it.target(&[("b.txt", "theirs\n")]);
-        let Ok(Applied::Merged { commit }) = it.apply(clean) else { panic!("expected a merge") };
-        let parents: Vec<Oid> = it.git.find_commit(commit).expect("made").parent_ids().collect();
-        assert_eq!(parents, [mine, clean]);
-        assert_eq!((it.read("a.txt").as_str(), it.read("b.txt").as_str()), ("one\ntwo\nmine\n", "theirs\n"));
-        assert!(it.is_clean() && it.head() == commit);
-    }
-
-    #[test]
-    fn nothing_is_applied_in_the_middle_of_a_merge() {
-        let it = Fixture::new();
-        let target = it.target(&[("b.txt", "theirs\n")]);
-        fs::write(it.git.path().join("MERGE_HEAD"), format!("{target}\n")).expect("a write");
-        assert!(matches!(it.refused(target), ApplyError::UnderWay("merge")));
-    }
-
-    #[test]
-    fn a_merge_that_no_worker_may_leave_is_not_checked_out() {
-        let it = Fixture::new();
-        let mine = it.commits(&[("Foo", "mine\n"), ("a.txt", "one\ntwo\nmine\n")]);
-        for theirs in [&[("foo", "theirs\n")][..], &[("foo", "theirs\n"), ("a.txt", "one\ntwo\ntheirs\n")]] {
-            let target = it.target(theirs);
-            let ApplyError::Hostile(what) = it.refused(target) else { panic!("both names in one folder") };
-            assert!(what.contains("left foo: its name differs only in case"), "{what}");
-        }
-        assert_eq!(it.head(), mine);
-        let innocent = it.target(&[("bar", "theirs\n")]);
-        it.apply(innocent).expect("nothing is wrong with it");
-    }
-
-    #[test]
-    fn a_change_goes_only_where_its_task_may_write() {
-        let edited = "one\n2\nthree\n";
-        for (writes, expected) in [(Some("a.*"), None), (Some("*"), Some(edited)), (None, Some(edited))] {
-            let mut it = Fixture::new();
-            let target = it.target(&[("a.txt", edited)]);
-            it.scopes = Scopes::of([(target, writes.map(|glob| vec![glob.to_owned()]))]);
-            let moved = |name| if name == "a.txt" { "moved" } else { name };
-            let moved: Vec<_> = BASE.iter().map(|(name, text)| (moved(*name), *text)).collect();
-            it.moves_to(&moved);
-            match (it.apply(target), expected) {
-                (Ok(Applied::Merged { .. }), Some(expected)) => assert_eq!(it.read("moved"), expected),
-                (Err(ApplyError::OutOfScope { from, to, .. }), None) => {
-                    assert_eq!((from.as_str(), to.as_str(), it.read("moved").as_str()), ("a.txt", "moved", BASE[0].1));
-                }
-                (other, _) => panic!("{writes:?}: {other:?}"),
-            }
-        }
-    }
-}
+mod tests;

@@ -49,7 +49,7 @@ pub enum RepositoryError {
         value: String,
     },
     /// There is no commit yet.
-    #[error("start from HEAD: the repository has no commits")]
+    #[error("start from HEAD: the branch that it names has no commits")]
     NoCommits,
     /// The revision does not name a commit.
     #[error("find a commit named {spec:?}")]

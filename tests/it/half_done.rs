@@ -122,7 +122,21 @@ fn seen(repository: &Repository) -> Seen {
     Seen { files, status, refs }
 }
 
-/// A run has landed files of all kinds; the person has staged, unstaged and untracked work elsewhere, and a stash.
+/// Files of the checkout that have a second name beside it, with what they hold there.
+const LINKED: [(&str, &str); 4] =
+    [("a.txt", "a\n"), ("gone.txt", "gone\n"), ("mode.sh", "#!/bin/sh\n"), ("was-file", "file\n")];
+
+/// What is beside the checkout under a second name is as it was.
+fn linked_stay(repository: &Repository) {
+    for (name, content) in LINKED {
+        let at = repository.beside(name);
+        assert_eq!(fs::read_to_string(&at).expect("it is there"), content, "{name}");
+        assert_eq!(at.metadata().expect("it is there").permissions().mode() & 0o111, 0, "{name}");
+    }
+}
+
+/// A run has landed files of all kinds; the person has staged, unstaged and untracked work elsewhere, a stash, and second names
+/// of some files.
 fn to_apply() -> Repository {
     let large = "line\n".repeat(60_000);
     let repository = Repository::with(&[
@@ -148,6 +162,9 @@ fn to_apply() -> Repository {
     let mut index = git.index().expect("an index");
     index.add_path(Path::new("staged.txt")).and_then(|()| index.write()).expect("staged");
     repository.write("loose.txt", "untracked\n");
+    for (name, _) in LINKED {
+        fs::hard_link(repository.path().join(name), repository.beside(name)).expect("one file system");
+    }
     repository
 }
 
@@ -179,6 +196,7 @@ fn gone_on() -> Repository {
 fn applied(template: &Repository) -> Seen {
     let repository = template.copy();
     swarm(&repository, &["apply"]).exits(0);
+    linked_stay(&repository);
     seen(&repository)
 }
 
@@ -201,11 +219,13 @@ fn an_apply_that_dies_anywhere_is_completed_by_the_next() {
                 let midst = seen(repository);
                 assert_eq!(theirs(&midst), theirs(&before), "died at {effect}");
                 assert_eq!(midst.refs["refs/stash"], before.refs["refs/stash"], "died at {effect}");
+                linked_stay(repository);
                 swarm(repository, &["list"]).exits(0);
                 let left: Vec<PathBuf> = locks(repository);
                 assert!(left.iter().all(|lock| !lock.ends_with("index.lock")), "died at {effect}: {left:?}");
                 swarm(repository, &["apply"]).exits(0);
                 assert_eq!(seen(repository), after, "died at {effect}");
+                linked_stay(repository);
                 assert!(locks(repository).is_empty(), "died at {effect}: {:?}", locks(repository));
             },
         );

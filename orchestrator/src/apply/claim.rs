@@ -162,6 +162,11 @@ impl<'a> Claim<'a> {
         }
     }
 
+    /// Where what belongs to applications to this checkout lies.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn note_path(&self) -> PathBuf {
         self.folder.join("note")
     }

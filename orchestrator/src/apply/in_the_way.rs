@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, ObjectType, Oid, Status, StatusOptions};
+use git2::{
+    DiffOptions, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, IndexTime, Oid, Status, StatusOptions,
+};
 
 use super::{ApplyError, PATHS_MAX};
 use crate::collect::display_path;
@@ -41,11 +43,15 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
         }
         written.extend(delta.new_file().path_bytes().filter(|_| delta.new_file().exists()).map(<[u8]>::to_vec));
     }
+    let left_out = left_out_here(git, root, &touched)?;
+    if !left_out.is_empty() {
+        return Err(ApplyError::Sparse { paths: left_out });
+    }
     let (changes, mut obstacles) = known_to_git(git, root, &touched)?;
     if !changes.is_empty() {
         return Err(ApplyError::LocalChanges { paths: changes });
     }
-    let hidden = hidden_from_git(git, root, &touched)?;
+    let hidden = hidden_from_git(git, &touched)?;
     if !hidden.is_empty() {
         return Err(ApplyError::HiddenChanges { paths: hidden });
     }
@@ -92,21 +98,39 @@ fn known_to_git(
     Ok((changes, obstacles))
 }
 
-/// Files that somebody told git not to look at, and that hold something else than git believes; rendered for people.
-fn hidden_from_git(
-    git: &git2::Repository,
-    root: &Path,
-    touched: &BTreeSet<Vec<u8>>,
-) -> Result<Vec<String>, ApplyError> {
-    let is_hidden = |entry: &IndexEntry| {
-        let assumed = IndexEntryFlag::from_bits_truncate(entry.flags).is_valid();
-        assumed || IndexEntryExtendedFlag::from_bits_truncate(entry.flags_extended).is_skip_worktree()
-    };
-    let holds = |entry: &IndexEntry| Oid::hash_file(ObjectType::Blob, root.join(OsStr::from_bytes(&entry.path)));
-    let differs = |entry: &IndexEntry| !holds(entry).is_ok_and(|now| now == entry.id);
+/// Files that are not checked out, as a sparse checkout leaves them; rendered for people.
+fn left_out_here(git: &git2::Repository, root: &Path, touched: &BTreeSet<Vec<u8>>) -> Result<Vec<String>, ApplyError> {
     let index = git.index()?;
-    let hidden = index.iter().filter(|entry| touched.contains(&entry.path) && is_hidden(entry));
-    Ok(hidden.filter(differs).take(PATHS_MAX).map(|entry| display_path(&entry.path)).collect())
+    let absent =
+        index.iter().filter(|entry| touched.contains(&entry.path) && is_skipped(entry) && !exists(root, &entry.path));
+    Ok(absent.take(PATHS_MAX).map(|entry| display_path(&entry.path)).collect())
+}
+
+fn is_skipped(entry: &IndexEntry) -> bool {
+    IndexEntryExtendedFlag::from_bits_truncate(entry.flags_extended).is_skip_worktree()
+}
+
+/// Files that somebody told git not to look at, and that hold something else than git believes; rendered for people.
+fn hidden_from_git(git: &git2::Repository, touched: &BTreeSet<Vec<u8>>) -> Result<Vec<String>, ApplyError> {
+    let is_hidden =
+        |entry: &IndexEntry| IndexEntryFlag::from_bits_truncate(entry.flags).is_valid() || is_skipped(entry);
+    // Git looks for itself, by an index that tells it nothing of what these files looked like: it knows of line ends, filters,
+    // links and modes.
+    let mut blank = Index::new()?;
+    let mut options = DiffOptions::new();
+    options.include_typechange(true).disable_pathspec_match(true).ignore_submodules(true);
+    let index = git.index()?;
+    for entry in index.iter().filter(|entry| touched.contains(&entry.path) && is_hidden(entry)) {
+        options.pathspec(entry.path.as_slice());
+        let (never, flags) = (IndexTime::new(0, 0), entry.flags & !IndexEntryFlag::VALID.bits());
+        blank.add(&IndexEntry { ctime: never, mtime: never, file_size: 0, flags, flags_extended: 0, ..entry })?;
+    }
+    if blank.is_empty() {
+        return Ok(Vec::new());
+    }
+    let diff = git.diff_index_to_workdir(Some(&blank), Some(&mut options))?;
+    let changed = diff.deltas().filter_map(|delta| delta.old_file().path_bytes().map(display_path));
+    Ok(changed.take(PATHS_MAX).collect())
 }
 
 /// Whether a file that will be written takes the place of a folder that `path` lies in.

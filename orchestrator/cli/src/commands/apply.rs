@@ -2,6 +2,8 @@
 
 use swarm_orchestrator::apply::{Applied, Merging, Scopes, apply};
 use swarm_orchestrator::ids::branch_of;
+use swarm_orchestrator::journal::{RunLock, RunRow};
+use swarm_orchestrator::report::exit::{self, exit_meaning, is_resumable};
 use swarm_orchestrator::report::{sanitize, words};
 
 use crate::commands::failure::{Failure, not_applied};
@@ -53,5 +55,23 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         }
         Applied::Merged { commit } => format!("merged {branch} as {}\n", words::short(&commit.to_string())),
     })?;
+    it.err.write(&incomplete(&row, RunLock::holder_of_run(&it.state_of(&repository), &row.id)?.is_some()))?;
     Ok(0)
+}
+
+/// Says of a run that has not brought all of its work to the branch what is missing.
+fn incomplete(row: &RunRow, is_worked_on: bool) -> String {
+    let run = &row.id;
+    match row.exit {
+        None if is_worked_on => {
+            format!("note: {run} is still at work; `swarm apply {run}` again brings what it lands from here on\n")
+        }
+        exit if is_resumable(exit) => {
+            format!("note: {run} is incomplete: `swarm resume {run}` goes on with it, then apply again\n")
+        }
+        Some(exit::ALL_LANDED) | None => String::new(),
+        Some(code) => {
+            format!("note: {run} is incomplete: {}; `swarm status {run}` shows what is missing\n", exit_meaning(code))
+        }
+    }
 }

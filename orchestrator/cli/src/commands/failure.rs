@@ -156,12 +156,13 @@ impl From<CancelError> for Failure {
 
 impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
-        match error {
-            LockError::Held { .. } => Failure::Told {
-                code: exit::HELD,
-                message: format!("go on: {error}"),
-                hint: Some("wait for it, or end it: swarm cancel RUN".to_owned()),
-            },
+        match &error {
+            LockError::Held { holder } => {
+                let run = holder.as_ref().and_then(|holder| holder.run.as_ref());
+                let end = run.map_or("`swarm list` shows what runs".to_owned(), |run| format!("swarm cancel {run}"));
+                let hint = Some(format!("wait for it, or end it: {end}"));
+                Failure::Told { code: exit::HELD, message: format!("go on: {error}"), hint }
+            }
             LockError::Io { .. } => Failure::environment(&error, lock_hint(&error)),
         }
     }
@@ -184,7 +185,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let hint = match &error {
         ApplyError::Bare => format!("merge {branch} in a clone"),
         ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
-        ApplyError::Sparse => format!("git merge {branch} does it, the branch is an ordinary one"),
+        ApplyError::Sparse { .. } => format!("git merge {branch} does it, the branch is an ordinary one"),
         // Untracked files may be in the way, too.
         ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
         ApplyError::HiddenChanges { paths } => {
@@ -221,6 +222,9 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
                 .to_owned()
         }
         ApplyError::Io { .. } => "look at the space and the permissions there: df -h .".to_owned(),
+        ApplyError::Repository(error @ RepositoryError::NoCommits) => {
+            return Failure::usage(error, format!("git merge {branch} begins it with that"));
+        }
         ApplyError::Repository(error) => return Failure::environment(error, error.hint()),
     };
     let code = match error {
