@@ -19,10 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a write is begun anew whose folder went away beneath it.
 const FOLDERS_LOST_MAX: u32 = 64;
 
+/// How often among them the folder is there when it is looked for: somebody else made it again, or it never was the reason.
+const FOLDERS_BACK_MAX: u32 = 4;
+
 /// Writes a ref that needs all of the lock files `locks`. While somebody else has one it is tried again, two seconds at most; and
-/// at once where the file system failed: a git that packs refs removes the folders that are empty then, between the moment at
+/// at once where a lock's folder went away: a git that packs refs removes the folders that are empty then, between the moment at
 /// which one is made for a lock and that at which the lock is. Source: git-pack-refs(1), and the files backend of git's refs, which
-/// begins anew for the same reason.
+/// begins anew for the same reason. Whatever else fails (no space, no permission) is told at once.
 ///
 /// # Errors
 /// What `write` says; [`ErrorCode::Locked`] for a lock that stays.
@@ -32,14 +35,42 @@ pub fn patiently<T>(locks: &[PathBuf], mut write: impl FnMut() -> Result<T, git2
         Some(lock) => wait(lock, deadline),
         None => Instant::now() < deadline,
     };
-    let mut lost = 0;
+    let (mut lost, mut back) = (0, 0);
     loop {
         match write() {
             Err(error) if error.code() == ErrorCode::Locked && is_free_again() => {}
-            Err(error) if error.class() == ErrorClass::Os && lost < FOLDERS_LOST_MAX => lost += 1,
+            Err(error) if error.class() == ErrorClass::Os && lost < FOLDERS_LOST_MAX => match folders(locks) {
+                Folders::Lost => lost += 1,
+                // libgit2 tells no number of the error, and its text is nobody's business.
+                Folders::There if back < FOLDERS_BACK_MAX => back += 1,
+                Folders::There | Folders::Impossible => return Err(error),
+            },
             written => return written,
         }
     }
+}
+
+/// What became of the folders that locks belong in.
+enum Folders {
+    /// One was missing, and could be made.
+    Lost,
+    /// They are all there.
+    There,
+    /// One is missing and cannot be made: that is why nothing could be written.
+    Impossible,
+}
+
+fn folders(locks: &[PathBuf]) -> Folders {
+    let lost = locks.iter().filter_map(|lock| lock.parent()).filter(|folder| !folder.is_dir());
+    let mut state = Folders::There;
+    for folder in lost {
+        match fs::create_dir_all(folder) {
+            // It may go again at once.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Folders::Impossible,
+            _ => state = Folders::Lost,
+        }
+    }
+    state
 }
 
 /// Which file a lock is.
@@ -147,18 +178,26 @@ mod tests {
     }
 
     #[test]
-    fn a_write_whose_folder_goes_away_is_begun_anew_and_one_that_never_works_ends() {
-        let fails = |times: u32| {
+    fn a_write_whose_folder_goes_away_is_begun_anew_and_one_that_fails_otherwise_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (refs, file) = (folder.path().join("refs/task"), folder.path().join("file"));
+        fs::write(&file, "").expect("space");
+        let fails = |lock: PathBuf, times: u32, meanwhile: &dyn Fn()| {
             let mut tries = 0;
-            let written = patiently(&[], || {
+            let written = patiently(&[lock], || {
                 tries += 1;
+                meanwhile();
                 let lost = git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, "failed to make a directory");
                 if tries <= times { Err(lost) } else { Ok(()) }
             });
             (written.is_ok(), tries)
         };
-        assert_eq!(fails(3), (true, 4));
-        assert_eq!(fails(u32::MAX), (false, FOLDERS_LOST_MAX + 1));
+        let goes = || drop(fs::remove_dir(&refs));
+        assert_eq!(fails(refs.join("1.lock"), 3, &goes), (true, 4));
+        assert_eq!(fails(refs.join("1.lock"), u32::MAX, &goes), (false, FOLDERS_LOST_MAX + 1));
+        fs::create_dir_all(&refs).expect("a folder");
+        assert_eq!(fails(refs.join("1.lock"), u32::MAX, &|| ()), (false, FOLDERS_BACK_MAX + 1), "it is there");
+        assert_eq!(fails(file.join("task/1.lock"), u32::MAX, &|| ()), (false, 1), "it cannot be made");
     }
 
     /// Whether a lock is taken away after a change.
