@@ -16,6 +16,7 @@ use git2::Oid;
 use serde_json::{Map, Value};
 use swarm_plans::{InstanceId, Plan, SourceFile, TaskGraph};
 
+use crate::base::eviction::evict_unused;
 use crate::commit;
 use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
 use crate::dispatcher::core::{Options, RunCore};
@@ -116,7 +117,7 @@ pub fn in_its_repository(repository: &str) -> String {
 /// # Errors
 /// [`RunError`]; what happened before stays true, and the run can be resumed again.
 pub async fn resume(run: &RunId, settings: Settings, reports: &mut Reports) -> Result<RunEnd, RunError> {
-    retry(run, SecondTry::default(), settings, reports).await
+    go_on(run, None, SecondTry::default(), settings, reports).await
 }
 
 /// What a person wants tried again.
@@ -161,6 +162,30 @@ impl SecondTry {
 pub async fn retry(
     run: &RunId,
     again: SecondTry,
+    settings: Settings,
+    reports: &mut Reports,
+) -> Result<RunEnd, RunError> {
+    go_on(run, None, again, settings, reports).await
+}
+
+/// The same for who holds the run already, and so knows that nobody has made anything of these results meanwhile.
+///
+/// # Errors
+/// As of [`resume`].
+pub async fn retry_held(
+    run: &RunId,
+    held: RunLock,
+    again: SecondTry,
+    settings: Settings,
+    reports: &mut Reports,
+) -> Result<RunEnd, RunError> {
+    go_on(run, Some(held), again, settings, reports).await
+}
+
+async fn go_on(
+    run: &RunId,
+    held: Option<RunLock>,
+    again: SecondTry,
     mut settings: Settings,
     reports: &mut Reports,
 ) -> Result<RunEnd, RunError> {
@@ -175,7 +200,7 @@ pub async fn retry(
     }
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
     let now_ms = settings.clock.now_ms();
-    let of_run = RunLock::of_run(state.root(), run, now_ms)?;
+    let of_run = held.map_or_else(|| RunLock::of_run(state.root(), run, now_ms), Ok)?;
     let mut journal = Journal::open(state.root())?;
     // Read again: until the lock was ours, somebody else may have gone on with it.
     let reader = JournalReader::open(state.root())?;
@@ -201,6 +226,7 @@ pub async fn retry(
         may_go_on(&repository, target, base, &history)?;
     }
     empty_trash(&state);
+    evict_unused(&state);
     let journal = journal.resume_run(run, of_run)?;
     reports.catch_up(so_far);
     let workers = state.path(&format!("{}/workers.log", StateDir::run(run)));

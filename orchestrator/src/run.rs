@@ -22,6 +22,7 @@ use swarm_protocol::EnforcementReport;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::base::eviction::evict_unused;
 use crate::base::{BaseError, BaseSettings, Bases, Layers};
 use crate::cache::CacheError;
 use crate::commit::{self, Signing};
@@ -101,6 +102,7 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
         Some(target) => Some(target::lock(&repository, target, started_ms)?),
         None => None,
     };
+    evict_unused(&state);
     let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms, settings.asked())?;
     if let Some(lock) = &target_lock {
         lock.name_run(journal.run())?;

@@ -13,6 +13,8 @@ pub mod checkout;
 pub mod copied;
 /// A layer that turns one prepared tree into another.
 pub mod delta;
+/// Prepared layers that nobody used for long.
+pub mod eviction;
 /// The private git directory.
 pub mod git_dir;
 /// Git's index as bytes.

@@ -4,12 +4,17 @@ use std::io;
 use std::path::Path;
 
 use super::BaseError;
+use super::eviction::used;
+use crate::clean::disk_bytes;
 use crate::fault;
 use crate::removal::{Debris, remove_tree};
 use crate::state::{StateDir, make_private_dir_all};
 
 /// The file that says that a layer is whole; it holds the id of the boot in which it was made or last judged.
-const READY: &str = "ready";
+pub(super) const READY: &str = "ready";
+
+/// The file that says how many bytes a layer takes, in decimal.
+pub(super) const BYTES: &str = "bytes";
 
 /// Whether a layer that an earlier boot of the machine made may be trusted. Nothing is synced while layers are built (that
 /// takes seconds for a large tree), so a power failure may cut files short.
@@ -34,12 +39,16 @@ pub(super) fn publish(
     let boot = boot_id();
     let made_in = || std::fs::read_to_string(path.join(READY)).ok();
     if made_in().as_ref() == Some(&boot) {
+        used(&path);
         return Ok(());
     }
     let io = |source| BaseError::Io { path: path.clone(), source };
     let _lock = state.lock(name).map_err(io)?;
     match made_in() {
-        Some(known) if known == boot => return Ok(()),
+        Some(known) if known == boot => {
+            used(&path);
+            return Ok(());
+        }
         Some(_) => {
             let trusted = match &survives {
                 Survives::Never => false,
@@ -64,6 +73,7 @@ pub(super) fn publish(
         drop(remove_tree(&half_made));
         return Err(error);
     }
+    std::fs::write(half_made.join(BYTES), disk_bytes(&half_made).to_string()).map_err(io)?;
     std::fs::write(half_made.join(READY), &boot).map_err(io)?;
     if matches!(survives, Survives::Synced) {
         let folder = std::fs::File::open(&half_made).map_err(io)?;

@@ -10,8 +10,9 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::beneath::{self, Missing, Way};
+use super::eviction::used;
 use super::index_file::is_gitlink;
-use super::published::{Survives, publish};
+use super::published::{READY, Survives, publish};
 use super::{BaseError, Bases, Layers, key, read_index};
 use crate::removal::remove_tree;
 use crate::worktree::{Backend, Worktree};
@@ -32,7 +33,11 @@ impl Bases {
     /// The layers with the result of an earlier `setup` that had the same `parts`; `None` when it has to run.
     pub fn known_setup(&self, base: &Layers, parts: &[&[u8]]) -> Option<Layers> {
         let name = Bases::setup_name(base, parts);
-        self.state.path(&name).join("ready").exists().then(|| with_setup(base, name))
+        let layer = self.state.path(&name);
+        layer.join(READY).exists().then(|| {
+            used(&layer);
+            with_setup(base, name)
+        })
     }
 
     /// Makes what `setup` wrote in `worktree` (made of `base`, its process tree dead, its command ended with 0) a layer under

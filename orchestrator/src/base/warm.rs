@@ -20,6 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use git2::{Odb, Oid};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use super::eviction::used;
 use super::published::{Survives, is_of_this_boot, publish};
 use super::setup::{OPAQUE, drop_cache};
 use super::{BaseError, Bases, Layers, key};
@@ -76,6 +77,7 @@ impl Bases {
         if !is_of_this_boot(&self.state, &name) {
             return None;
         }
+        used(&self.state.path(&name));
         let warm = Warm::read(self, name)?;
         let is_empty = fs::read_dir(self.state.path(&format!("{}/tree", warm.name))).ok()?.next().is_none();
         (!is_empty).then(|| with_warm(base, warm))
