@@ -483,22 +483,64 @@ fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Opti
     Ok(Some(at))
 }
 
-/// Where a result is being settled; `None` where it is not, or not yet. A worktree whose folder a person removed is forgotten.
+/// Where a result is being settled; `None` where it is not, or not yet. A worktree whose folder a person removed is forgotten;
+/// one that lost its tie to the repository (both were moved, its `.git` was removed) is tied again, as `git worktree repair` would.
 ///
 /// # Errors
 /// Those of the repository.
 pub fn place_of(repository: &Repository, run: &RunId, id: &InstanceId) -> Result<Option<PathBuf>, ResolutionError> {
     let git = repository.handle()?;
+    let admin = open::admin_dir(repository, &worktree_name(run, id));
     match git.find_worktree(&worktree_name(run, id)) {
-        Ok(_) if !open::admin_dir(repository, &worktree_name(run, id)).join(NOTE).exists() => Ok(None),
-        Ok(worktree) if worktree.path().is_dir() => Ok(Some(worktree.path().to_owned())),
-        Ok(worktree) => {
-            worktree.prune(None)?;
-            Ok(None)
-        }
+        Ok(_) if !admin.join(NOTE).exists() => Ok(None),
+        Ok(worktree) => match tied_place(repository, &admin, worktree.path())? {
+            Some(at) => Ok(Some(at)),
+            None => {
+                worktree.prune(None)?;
+                Ok(None)
+            }
+        },
         Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
         // Half made, so that git does not take it for one.
-        Err(_) if !open::admin_dir(repository, &worktree_name(run, id)).join(NOTE).exists() => Ok(None),
+        Err(_) if !admin.join(NOTE).exists() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The folder of a worktree that the repository keeps at `told`: there, or among our own folders, if the repository came here with
+/// them from somewhere else. `None` where there is neither.
+fn tied_place(repository: &Repository, admin: &Path, told: &Path) -> Result<Option<PathBuf>, ResolutionError> {
+    let beside = told.file_name().map(|name| repository.common_dir().join("swarm/resolve").join(name));
+    for at in [Some(told), beside.as_deref()].into_iter().flatten().filter(|at| at.is_dir()) {
+        let came_along = |to: &Path| at != told && to.file_name() == admin.file_name();
+        match tied_to(at) {
+            Some(to) if to == admin => return Ok(Some(at.to_owned())),
+            Some(to) if !came_along(&to) => {}
+            None if at.join(".git").symlink_metadata().is_ok() => {}
+            Some(_) | None => {
+                tie(admin, at)?;
+                return Ok(Some(at.to_owned()));
+            }
+        }
+    }
+    // What else a person made of its `.git` is theirs to say.
+    Ok(told.is_dir().then(|| told.to_owned()))
+}
+
+/// What the `.git` of a worktree says: the folder in which its repository keeps what it knows of it.
+fn tied_to(at: &Path) -> Option<PathBuf> {
+    let text = fs::read(at.join(".git")).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(text.strip_prefix(b"gitdir: ")?.trim_ascii_end())))
+}
+
+/// Ties a worktree to its repository. Source: gitrepository-layout(5), `worktrees/<id>/gitdir`; git-worktree(1), `repair`.
+fn tie(admin: &Path, at: &Path) -> Result<(), ResolutionError> {
+    let pointer = at.join(".git");
+    for (path, words) in [
+        (&pointer, [b"gitdir: ", admin.as_os_str().as_bytes(), b"\n"].concat()),
+        (&admin.join("gitdir"), [pointer.as_os_str().as_bytes(), b"\n"].concat()),
+    ] {
+        fs::write(path, words).map_err(|source| ResolutionError::Io { path: path.clone(), source })?;
+    }
+    Ok(())
 }

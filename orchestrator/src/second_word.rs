@@ -17,6 +17,11 @@ use crate::state::StateDir;
 /// The results that another try would be given, in graph order: all that failed or are parked, or the named one with what is
 /// parked because it builds on it, or waits to be published with it.
 pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<InstanceId> {
+    worth_another_try_of(state, named.map(std::slice::from_ref))
+}
+
+/// The same for any number of named ones.
+pub fn worth_another_try_of(state: &RunState, named: Option<&[InstanceId]>) -> Vec<InstanceId> {
     let mut chosen: Vec<InstanceId> = Vec::new();
     for (id, instance) in &state.instances {
         let builds_on = |chosen: &InstanceId| {
@@ -26,7 +31,7 @@ pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<In
         // Whoever waits for the others is published with them.
         let waits = matches!(instance.fate(), Some(Fate::Parked { by: ParkedBy::Others, .. }));
         let wanted = match named {
-            Some(named) if named == id => is_parked(instance) || has_failed(instance),
+            Some(named) if named.contains(id) => is_parked(instance) || has_failed(instance),
             Some(_) => is_parked(instance) && (waits || chosen.iter().any(builds_on)),
             None => is_parked(instance) || has_failed(instance) && instance.on_failure == OnFailure::Fail,
         };
@@ -78,20 +83,12 @@ impl SettledByHand {
     }
 }
 
-/// Why a result was not dropped.
+/// Why nothing was dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum DropError {
-    /// Its run has not ended.
-    #[error("drop a result of {0}: the run has not ended")]
+    /// The run's coordinator died, and nobody brought the run to an end.
+    #[error("drop results of {0}: its coordinator died in the midst of it")]
     Unfinished(RunId),
-    /// It is on the target.
-    #[error("drop {id}: it landed as {commit}")]
-    Landed {
-        /// Which.
-        id: InstanceId,
-        /// Full hex commit id.
-        commit: String,
-    },
     /// A coordinator works on the run.
     #[error(transparent)]
     Held(#[from] LockError),
@@ -106,10 +103,27 @@ pub enum DropError {
 /// What was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// The commits that no ref of ours keeps any more, full hex ids with the refs that kept them.
-    pub refs: Vec<(String, String)>,
+    /// What became of each of those that were asked for, in their order.
+    pub each: Vec<(InstanceId, DropOutcome)>,
     /// The run's exit code from now on.
     pub exit: u8,
+}
+
+/// What dropping came to for one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DropOutcome {
+    /// The commits that no ref of ours keeps any more, full hex ids with the refs that kept them; empty where nothing was kept.
+    Dropped {
+        /// The refs first.
+        refs: Vec<(String, String)>,
+    },
+    /// It is on the target, as this commit: all of it stays.
+    Landed {
+        /// Full hex commit id.
+        commit: String,
+    },
+    /// Its run was interrupted and has not come to it: whoever goes on with the run merges it. All of it stays.
+    Awaited,
 }
 
 /// The tries of an instance whose good change was put aside for a later try that ended well, too: what they did is on no branch,
@@ -124,55 +138,105 @@ pub fn put_aside(instance: &InstanceState) -> impl Iterator<Item = &AttemptState
         .filter(move |attempt| Some(attempt.attempt) != last && attempt.change().is_some())
 }
 
-/// Gives a result up for good: no ref keeps it any more, so that git's own collection takes its objects in time. The journal
+/// Gives results up for good: no ref keeps them any more, so that git's own collection takes their objects in time. The journal
 /// knows first; a crash behind that leaves refs that dropping again removes.
 ///
 /// # Errors
 /// [`DropError`]; nothing was dropped then, unless the repository failed.
-pub fn drop_result(
+pub fn drop_results(
     repository: &Repository,
     state: &StateDir,
-    (run, id): (&RunId, &InstanceId),
+    (run, ids): (&RunId, &[InstanceId]),
     now_ms: u64,
 ) -> Result<Dropped, DropError> {
     let of_run = RunLock::of_run(state.root(), run, now_ms)?;
     let mut journal = Journal::open(state.root())?;
     let mut known = JournalReader::open(state.root())?.state(run)?;
     let Some(before) = known.finished.clone() else { return Err(DropError::Unfinished(run.clone())) };
-    let fate = known.instances.get(id).and_then(|instance| instance.fate().cloned());
-    let put_aside: Vec<String> = known
-        .instances
-        .get(id)
-        .into_iter()
-        .flat_map(put_aside)
-        .flat_map(|attempt| [attempt_ref(run, id, attempt.attempt), history_ref(run, id, attempt.attempt)])
-        .collect();
-    let has_landed = matches!(fate, Some(Fate::Landed { .. }));
-    if let Some(Fate::Landed { commit }) = fate.clone().filter(|_| put_aside.is_empty()) {
-        return Err(DropError::Landed { id: id.clone(), commit });
-    }
-    let mut code = before.exit;
+    let said: Vec<Kept> = ids.iter().map(|id| Kept::of(&known, run, id)).collect();
     // A process that died while it held this run's lock may have held those of its refs.
     repository.sweep_locks(&run_refs(run));
-    if let Some(Fate::Parked { .. }) = fate {
+    let is_parked = |id: &&InstanceId| known.instances.get(*id).is_some_and(is_parked);
+    let dropped = ids.iter().filter(is_parked);
+    let mut events: Vec<RunEvent> =
+        dropped.map(|id| RunEvent::Merged { instance: id.clone(), fate: Fate::Dropped }).collect();
+    let mut code = before.exit;
+    if !events.is_empty() {
         let writer = journal.resume_run(run, of_run)?;
-        let dropped = RunEvent::Merged { instance: id.clone(), fate: Fate::Dropped };
-        known.apply(&Recorded { seq: u64::MAX, at_ms: now_ms, event: dropped.clone() });
+        for event in &events {
+            known.apply(&Recorded { seq: u64::MAX, at_ms: now_ms, event: event.clone() });
+        }
         if before.exit == exit::PARKED {
             code = exit_code(Ending::Complete, &known);
         }
-        let finished = RunEvent::RunFinished { exit: code, tip: before.tip, cause: before.cause, lost: before.lost };
-        // As one: nobody finds it dropped in a run that still counts it.
-        writer.append(now_ms, vec![dropped, finished])?;
+        let (tip, cause, lost) = (before.tip, before.cause, before.lost);
+        events.push(RunEvent::RunFinished { exit: code, tip, cause, lost });
+        // As one: nobody finds them dropped in a run that still counts them.
+        writer.append(now_ms, events)?;
     }
-    let prefix = format!("refs/swarm/{}/{}/", encode_component(&run.0), encode_component(&id.0));
+    let mut each = Vec::new();
+    for (id, kept) in ids.iter().zip(said) {
+        let outcome = match kept {
+            Kept::Landed { commit } => DropOutcome::Landed { commit },
+            Kept::Awaited => DropOutcome::Awaited,
+            Kept::All => DropOutcome::Dropped { refs: delete_refs(repository, run, id, |_| true)? },
+            Kept::Aside(names) => {
+                DropOutcome::Dropped { refs: delete_refs(repository, run, id, |name| names.contains(name))? }
+            }
+        };
+        each.push((id.clone(), outcome));
+    }
+    Ok(Dropped { each, exit: code })
+}
+
+/// What of an instance dropping may take.
+enum Kept {
+    /// All that is kept of it.
+    All,
+    /// What was put aside for a result that landed: these refs.
+    Aside(Vec<String>),
+    /// Nothing, it landed.
+    Landed { commit: String },
+    /// Nothing yet.
+    Awaited,
+}
+
+impl Kept {
+    fn of(known: &RunState, run: &RunId, id: &InstanceId) -> Kept {
+        let Some(instance) = known.instances.get(id) else { return Kept::All };
+        let is_resumable = exit::is_resumable(known.finished.as_ref().map(|finished| finished.exit));
+        let has_passed = || {
+            let mut attempts = instance.attempts.iter();
+            attempts.any(|attempt| attempt.end() == Some(&AttemptEnd::Succeeded) && attempt.change().is_some())
+        };
+        match instance.fate() {
+            Some(Fate::Landed { commit }) => {
+                let refs = |attempt: &AttemptState| {
+                    [attempt_ref(run, id, attempt.attempt), history_ref(run, id, attempt.attempt)]
+                };
+                let aside: Vec<String> = put_aside(instance).flat_map(refs).collect();
+                if aside.is_empty() { Kept::Landed { commit: commit.clone() } } else { Kept::Aside(aside) }
+            }
+            None if is_resumable && has_passed() => Kept::Awaited,
+            _ => Kept::All,
+        }
+    }
+}
+
+/// Deletes the refs of an instance that are wanted, and returns them with their commits.
+fn delete_refs(
+    repository: &Repository,
+    run: &RunId,
+    id: &InstanceId,
+    is_wanted: impl Fn(&String) -> bool,
+) -> Result<Vec<(String, String)>, RepositoryError> {
+    let prefix = format!("{}{}/", run_refs(run), encode_component(&id.0));
     let mut refs = Vec::new();
     for (name, commit) in repository.refs_below(&prefix)? {
-        // What landed is not given up with what it took the place of.
-        if !has_landed || put_aside.contains(&name) {
+        if is_wanted(&name) {
             repository.delete_ref(&name)?;
             refs.push((name, commit.to_string()));
         }
     }
-    Ok(Dropped { refs, exit: code })
+    Ok(refs)
 }

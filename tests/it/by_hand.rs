@@ -156,6 +156,55 @@ fn what_a_person_made_lands_with_what_builds_on_it_and_no_task_runs_again() {
 }
 
 #[test]
+fn of_two_who_settle_the_same_one_takes_what_is_there_and_the_other_is_told() {
+    let repository = conflicted("[merge]\nverify = 'sleep 1; test -e a.txt'\n");
+    let at = opened(&repository);
+    fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
+    let two = [(); 2].map(|()| Swarm::new(&repository, &["resolve", "b", "--continue"]).start());
+    let mut codes = two.map(|one| one.end()).map(|ended| (ended.code, ended.to_string()));
+    codes.sort();
+    assert_eq!(codes[0].0, 0, "{codes:?}");
+    assert!(matches!(codes[1].0, 2 | 8) && !codes[1].1.contains("panicked"), "{codes:?}");
+    assert_eq!(repository.text("swarm/it", "a.txt"), "one\nboth\n");
+    assert_eq!(repository.refs("refs/swarm/it-1/b/*").len(), 2, "one attempt more, not two");
+}
+
+#[test]
+fn a_resolution_survives_that_its_repository_is_moved_and_that_its_tie_is_removed() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
+    fs::remove_file(at.join(".git")).expect("it was there");
+    let again = swarm(&repository, &["resolve", "b"], 2);
+    assert!(again.err.contains("open already") && at.join(".git").exists(), "{again}");
+    let moved = repository.copy();
+    let open = swarm(&moved, &["resolve", "b"], 2);
+    assert!(open.err.contains(&moved.path().display().to_string()), "its own, not that of the other: {open}");
+    swarm(&moved, &["resolve", "b", "--continue"], 0);
+    assert_eq!(moved.text("swarm/it", "a.txt"), "one\nboth\n");
+    assert!(at.exists(), "the other one stays");
+    swarm(&repository, &["resolve", "b", "--continue"], 0);
+}
+
+#[test]
+fn an_ignored_file_that_a_person_added_is_a_part_of_what_they_made() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    fs::write(at.join(".gitignore"), "*.log\n").expect("space");
+    for (name, text) in [("a.txt", "one\nboth\n"), ("kept.log", "kept\n"), ("loose.log", "loose\n")] {
+        fs::write(at.join(name), text).expect("space");
+    }
+    if repository.run_git(&["-C", &at.display().to_string(), "add", "-f", "kept.log"]).is_none() {
+        return;
+    }
+    fs::write(at.join("kept.log"), "edited since\n").expect("space");
+    swarm(&repository, &["resolve", "b", "--continue"], 0);
+    let files = repository.files("swarm/it");
+    assert_eq!(repository.text("swarm/it", "kept.log"), "edited since\n");
+    assert!(!files.contains_key("loose.log"), "{files:?}");
+}
+
+#[test]
 fn a_conflict_under_all_or_nothing_is_settled_on_what_waits_for_it() {
     let repository = Repository::with(&FILES);
     let plan = "[merge]\npublish = 'all-or-nothing'\non-conflict = ['park']\n\

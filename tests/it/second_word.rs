@@ -104,6 +104,77 @@ fn a_dropped_result_is_kept_by_no_ref_and_the_run_has_no_more_to_say() {
     assert!(again.err.contains("nothing of that failed or is parked"), "{again}");
 }
 
+/// Three instances of `b` that contradict `a`, and one task that fails.
+fn fanned_out() -> Repository {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\non-conflict = ['park']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
+                [tasks.b]\nmatrix = { n = [1, 2, 3] }\nenv = { N = '{{ matrix.n }}' }\nrun = 'echo \"$N\" >> a.txt'\n\
+                [tasks.c]\nrun = 'echo c > c.txt; false'\n";
+    Swarm::run(&repository, "it", plan).exits(1);
+    repository
+}
+
+#[test]
+fn all_instances_of_a_task_are_dropped_or_tried_again_by_its_name() {
+    for word in ["b", "b[*]"] {
+        let repository = fanned_out();
+        let dropped = swarm(&repository, &["drop", word], 0);
+        assert_eq!(dropped.err.matches("until git removes it: git branch NAME ").count(), 3, "{dropped}");
+        assert!(dropped.err.contains("3 results of 3 tasks of it-1 dropped"), "{dropped}");
+        assert_eq!(repository.refs("refs/swarm/it-1/*/1").len(), 2, "those of `a` and `c` stay");
+    }
+    let repository = fanned_out();
+    let again = swarm(&repository, &["retry", "b"], 1);
+    assert_eq!(again.err.matches("    b[n=").count(), 3, "{again}");
+}
+
+#[test]
+fn all_that_did_not_land_is_dropped_at_once_and_what_landed_stays() {
+    let repository = fanned_out();
+    let tip = repository.commit_of("swarm/it");
+    let dropped = swarm(&repository, &["drop", "--all"], 0);
+    assert!(dropped.err.contains("4 results of 5 tasks of it-1 dropped"), "{dropped}");
+    assert_eq!(repository.refs("refs/swarm/it-1/*/1"), ["refs/swarm/it-1/a/1"]);
+    assert_eq!(repository.commit_of("swarm/it"), tip);
+    let both = swarm(&repository, &["drop", "--all", "it-1", "b"], 2);
+    assert!(both.err.contains("one of them is enough"), "{both}");
+}
+
+#[test]
+fn what_an_interrupted_run_has_not_come_to_is_not_dropped() {
+    let repository = Repository::with(&FILES);
+    let gate = gate_beside(&repository);
+    let plan = format!(
+        "[sandbox.gate]\nread = ['{0}']\n[merge]\npublish = 'all-or-nothing'\n[tasks.a]\nrun = 'echo a > x.txt'\n\
+         [tasks.b]\nneeds = ['a']\nsandbox = 'gate'\nrun = 'cat {0}/open > y.txt'\n",
+        gate.display()
+    );
+    let word = format!("read={}", gate.display());
+    let mut running = Swarm::run(&repository, "it", &plan).allow(&word).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"b\""), "`a` is done, and waits");
+    running.signal(Signal::INT);
+    assert_eq!(running.end().code, 130);
+    let refused = swarm(&repository, &["drop", "a"], 2);
+    assert!(refused.err.contains("it waits to be merged") && refused.err.contains("swarm resume it-1"), "{refused}");
+    assert_eq!(repository.refs("refs/swarm/it-1/a/1").len(), 1);
+    let all = swarm(&repository, &["drop", "--all"], 0);
+    assert!(all.err.contains("a stays: it waits to be merged"), "{all}");
+    let second = Swarm::new(&repository, &["resume", "--json"]).start();
+    let ended = let_go(&repository, second);
+    assert_eq!((ended.code, ended.fate("a").as_str()), (0, "landed"), "{ended}");
+}
+
+#[test]
+fn results_of_a_run_whose_coordinator_died_are_all_kept() {
+    let repository = Repository::with(&FILES);
+    let running = waiting(&repository);
+    running.signal(Signal::KILL);
+    running.end();
+    let refused = swarm(&repository, &["drop", "--all"], 2);
+    assert!(refused.err.contains("its coordinator died") && refused.err.contains("swarm resume it-1"), "{refused}");
+    assert!(!repository.refs("refs/swarm/it-1/a/*").is_empty());
+}
+
 /// A folder in which whoever reads `open` waits until somebody writes there.
 fn gate_beside(repository: &Repository) -> PathBuf {
     let gate = repository.beside("gate");

@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::JournalError;
-use super::replay::RunState;
+use super::replay::{Finished, RunState};
 use super::schema::{journal_path, open_to_read};
 use super::tally::Tally;
 use crate::event::{Recorded, RunEvent};
@@ -84,6 +84,23 @@ impl JournalReader {
     /// [`JournalError`] as [`super::Journal::open`].
     pub fn open(state: &Path) -> Result<Self, JournalError> {
         Ok(JournalReader { path: journal_path(state), connection: open_to_read(state)? })
+    }
+
+    /// The journal's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folders of runs that lie beside the journal, by name, sorted: also of those that it knows nothing of. One that holds
+    /// nothing but its lock is of a run that never began.
+    pub fn run_folders(&self) -> Vec<String> {
+        let entries_of = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let has_begun = |folder: &Path| entries_of(folder).any(|entry| entry.file_name() != "lock");
+        let folders = self.path.with_file_name("runs");
+        let entries = entries_of(&folders).filter(|entry| has_begun(&entry.path()));
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
     }
 
     /// All runs, newest first.
@@ -204,6 +221,23 @@ impl JournalReader {
             state.started_at_ms = row.started_at_ms;
         }
         Ok(state)
+    }
+
+    /// How a run ended last; `None` where it has not, or goes on.
+    ///
+    /// # Errors
+    /// As [`JournalReader::runs`].
+    pub fn ending(&self, run: &RunId) -> Result<Option<Finished>, JournalError> {
+        let sql = "SELECT seq, at_ms, json FROM events
+                   WHERE run = (SELECT key FROM runs WHERE id = ?1) ORDER BY seq DESC LIMIT 1";
+        let failed = |error| JournalError::from_sql(&self.path, error);
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([&run.0]).map_err(failed)?;
+        let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
+        let mut state = RunState::default();
+        state.apply(&self.recorded(run, row)?);
+        Ok(state.finished)
     }
 
     /// The plan of a run and what it included, the plan first.

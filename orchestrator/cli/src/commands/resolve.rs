@@ -13,13 +13,14 @@ use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resolution::waiting::with_what_waits;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
-use swarm_orchestrator::resume::{SecondTry, plan_of, retry};
+use swarm_orchestrator::resume::{SecondTry, plan_of, retry_held};
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::target::TargetError;
 use swarm_plans::{InstanceId, Plan};
 
 use crate::commands::failure::Failure;
+use crate::commands::retry::became;
 use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
@@ -63,6 +64,19 @@ struct Parked {
 }
 
 impl Parked {
+    /// All of it as the journal has it now.
+    fn read(repository: Repository, journal: &JournalReader, run: RunId, id: InstanceId) -> Result<Parked, Failure> {
+        let row = select::run(journal, Some(&run.0))?;
+        let state = journal.state(&run)?;
+        let plan = std::sync::Arc::clone(plan_of(journal, &row)?.graph.plan());
+        let newest = newest_change(&state.instances[&id]).map(|change| change.commit.to_string());
+        let events = journal.events(&run, 0)?;
+        let mut changes = events.iter().filter_map(|recorded| recorded.event.change_of(&id));
+        let writes =
+            changes.find(|change| Some(&change.commit) == newest.as_ref()).and_then(|change| change.writes.clone());
+        Ok(Parked { repository, row, state, id, plan, writes })
+    }
+
     fn instance(&self) -> &InstanceState {
         &self.state.instances[&self.id]
     }
@@ -158,32 +172,36 @@ pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
     let state_dir = it.state_of(&repository);
     let journal = it.journal(&state_dir)?;
-    let (row, state, id) = select::instance(&journal, &args.words)?;
+    let (row, _, id) = select::instance(&journal, &args.words)?;
     it.expect_own(&repository, &row)?;
-    let plan = std::sync::Arc::clone(plan_of(&journal, &row)?.graph.plan());
-    let newest = newest_change(&state.instances[&id]).map(|change| change.commit.to_string());
-    let events = journal.events(&row.id, 0)?;
-    let mut changes = events.iter().filter_map(|recorded| recorded.event.change_of(&id));
-    let writes =
-        changes.find(|change| Some(&change.commit) == newest.as_ref()).and_then(|change| change.writes.clone());
-    let it_is = Parked { repository, row, state, id, plan, writes };
+    let mut it_is = Parked::read(repository, &journal, row.id, id)?;
     if args.abort {
-        let edits = if args.force { Edits::Discard } else { Edits::Keep };
-        let at = resolution::abort(&it_is.repository, it_is.subject()?, edits).map_err(|error| it_is.failed(error))?;
-        let left = match it_is.instance().fate() {
-            Some(Fate::Parked { .. }) => "the result stays parked",
-            Some(Fate::Landed { .. }) => "the result has landed",
-            Some(Fate::Dropped) => "the result was dropped",
-            Some(Fate::Empty) | None => "the result stays as it is",
-        };
-        it.err.write(&format!("removed {}; {left}\n", at.display()))?;
-        return Ok(0);
+        return abort(args, &it_is, it);
     }
     expect_parked(&it_is)?;
-    match args.go_on {
-        true => go_on(args, &it_is, &journal, it),
-        false => begin(args, &it_is, &journal, it),
+    if !args.go_on {
+        return begin(args, &it_is, &journal, it);
     }
+    let held = RunLock::of_run(&state_dir, &it_is.row.id, it.clock.now_ms())?;
+    // Read again: until the lock was ours, somebody else may have settled it.
+    it_is = Parked::read(it_is.repository, &journal, it_is.row.id, it_is.id)?;
+    expect_parked(&it_is)?;
+    go_on(args, (&it_is, held), &journal, it)
+}
+
+fn abort(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failure> {
+    // Whoever takes what is there has the run.
+    let _held = RunLock::of_run(&it.state_of(&it_is.repository), &it_is.row.id, it.clock.now_ms())?;
+    let edits = if args.force { Edits::Discard } else { Edits::Keep };
+    let at = resolution::abort(&it_is.repository, it_is.subject()?, edits).map_err(|error| it_is.failed(error))?;
+    let left = match it_is.instance().fate() {
+        Some(Fate::Parked { .. }) => "the result stays parked",
+        Some(Fate::Landed { .. }) => "the result has landed",
+        Some(Fate::Dropped) => "the result was dropped",
+        Some(Fate::Empty) | None => "the result stays as it is",
+    };
+    it.err.write(&format!("removed {}; {left}\n", at.display()))?;
+    Ok(0)
 }
 
 /// What can become of a result that is being settled by hand.
@@ -288,26 +306,29 @@ fn begin(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundi
     Ok(0)
 }
 
-fn go_on(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundings) -> Result<u8, Failure> {
+fn go_on(
+    args: &Resolve,
+    (it_is, held): (&Parked, RunLock),
+    journal: &JournalReader,
+    it: &Surroundings,
+) -> Result<u8, Failure> {
     let signing = it_is.signing(journal)?;
     let newest = it_is.instance().attempts.iter().map(|attempt| attempt.attempt.0).max().unwrap_or(0);
     let (subject, attempt) = (it_is.subject()?, Attempt(newest + 1));
-    let change = {
-        // A process that died while it held this run's lock may have held those of its refs.
-        let _held = RunLock::of_run(&it.state_of(&it_is.repository), &it_is.row.id, it.clock.now_ms())?;
-        it_is.repository.sweep_locks(&run_refs(&it_is.row.id));
-        resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing)
-    };
+    // A process that died while it held this run's lock may have held those of its refs.
+    it_is.repository.sweep_locks(&run_refs(&it_is.row.id));
+    let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
     let change = change.map_err(|error| it_is.failed(error))?;
-    let instances = worth_another_try(&journal.state(&it_is.row.id)?, Some(&it_is.id));
-    let again = SecondTry { instances, resolved: Some((it_is.id.clone(), attempt, change)) };
+    let instances = worth_another_try(&it_is.state, Some(&it_is.id));
+    let again = SecondTry { instances: instances.clone(), resolved: Some((it_is.id.clone(), attempt, change)) };
     let (state_dir, events) = (it.state_of(&it_is.repository), JsonEvents::of(args.json));
     let mut reports = reports(events, it);
-    let ended = on_event_loop(retry(&it_is.row.id, again, plain_settings(it)?, &mut reports))?;
+    let ended = on_event_loop(retry_held(&it_is.row.id, held, again, plain_settings(it)?, &mut reports))?;
     // The change is kept as an attempt of its own now, whatever became of it: the worktree has served.
     if let Err(error) = resolution::abort(&it_is.repository, subject, Edits::Discard) {
         it.err.write(&format!("note: its worktree is still there: {error}\n"))?;
     }
+    it.err.write(&became("settled by hand, with what waited for it", &instances, reports.state()))?;
     say_end(reports.state(), &state_dir, events, it)?;
     Ok(ended.exit)
 }

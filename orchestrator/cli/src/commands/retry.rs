@@ -8,7 +8,7 @@ use swarm_orchestrator::report::exit::is_resumable;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::run::RunError;
-use swarm_orchestrator::second_word::{SettledByHand, worth_another_try};
+use swarm_orchestrator::second_word::{SettledByHand, worth_another_try_of};
 use swarm_orchestrator::settings::Settings;
 use swarm_plans::InstanceId;
 
@@ -26,7 +26,8 @@ use crate::commands::surroundings::Surroundings;
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "swarm retry [OPTIONS] [RUN] [TASK]")]
 pub struct Retry {
-    /// The run (its id or its plan's name; the newest run when left out), then a task or instance [default: all].
+    /// The run (its id or its plan's name; the newest run when left out), then an instance, a task with all of its
+    /// instances, or a pattern with `*` [default: all].
     #[arg(value_name = "WORD", num_args = 0..=2)]
     words: Vec<String>,
     #[command(flatten)]
@@ -48,7 +49,7 @@ const NAMED_MAX: usize = 10;
 pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let state_dir = it.state()?;
     let journal = it.journal(&state_dir)?;
-    let (row, state, named) = select::run_or_instance(&journal, &args.words)?;
+    let (row, state, named) = select::run_or_instances(&journal, &args.words)?;
     it.expect_own(&it.repository()?, &row)?;
     let Some(exit) = row.exit else {
         if let Some(holder) = RunLock::holder_of_run(&state_dir, &row.id)? {
@@ -57,7 +58,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         let hint = format!("swarm resume {}", row.id);
         return Err(Failure::usage(format!("retry tasks of {}: it has not ended", row.id), hint));
     };
-    let instances = worth_another_try(&state, named.as_ref());
+    let instances = worth_another_try_of(&state, named.as_deref());
     if instances.is_empty() {
         it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;
         if is_resumable(Some(exit)) {
@@ -81,7 +82,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let mut reports = reports(events, it);
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
-    it.err.write(&became(&instances, reports.state()))?;
+    it.err.write(&became("tried again", &instances, reports.state()))?;
     say_end(reports.state(), &state_dir, events, it)?;
     Ok(ended.exit)
 }
@@ -127,7 +128,7 @@ pub fn changed_plan(journal: &JournalReader, run: &RunId, it: &Surroundings) -> 
 }
 
 /// What came of each of the results that were tried again: the summary behind it is about the whole run.
-fn became(instances: &[InstanceId], state: &RunState) -> String {
+pub fn became(heading: &str, instances: &[InstanceId], state: &RunState) -> String {
     let line = |id: &InstanceId| {
         let said = state.instances.get(id).map_or("not reached", |instance| words::outcome(instance));
         format!("    {}: {said}\n", words::instance(id))
@@ -135,5 +136,5 @@ fn became(instances: &[InstanceId], state: &RunState) -> String {
     let lines: String = instances.iter().take(NAMED_MAX).map(line).collect();
     let more = instances.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!("    … and {more} more\n") } else { String::new() };
-    format!("\ntried again\n{lines}{more}")
+    format!("\n{heading}\n{lines}{more}")
 }

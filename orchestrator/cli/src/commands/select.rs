@@ -1,7 +1,8 @@
 //! From the words of a command line to a run and an instance. Who mistypes is shown the nearest name; who names a task of
 //! many instances is shown some of them.
 
-use swarm_orchestrator::journal::{InstanceState, JournalReader, RunRow, RunState};
+use swarm_orchestrator::ids::RunId;
+use swarm_orchestrator::journal::{InstanceState, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::report::sanitize;
 use swarm_plans::InstanceId;
 
@@ -20,8 +21,8 @@ const NAMES_MAX: usize = 8;
 pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
     let runs = journal.runs()?;
     match word {
-        None => runs.iter().find(|row| row.plan != EXEC_PLAN).or(runs.first()).cloned().ok_or_else(no_runs),
-        Some(word) => find_run(&runs, word).cloned().ok_or_else(|| unknown_run(&runs, word)),
+        None => runs.iter().find(|row| row.plan != EXEC_PLAN).or(runs.first()).cloned().ok_or_else(|| no_runs(journal)),
+        Some(word) => find_run(&runs, word).cloned().ok_or_else(|| unknown_run(journal, &runs, word)),
     }
 }
 
@@ -32,9 +33,11 @@ pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failur
 pub fn run_of_plan(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
     match word {
         Some(_) => run(journal, word),
-        None => {
-            journal.runs()?.into_iter().find(|row| row.plan != EXEC_PLAN && row.plan != PLANNING).ok_or_else(no_runs)
-        }
+        None => journal
+            .runs()?
+            .into_iter()
+            .find(|row| row.plan != EXEC_PLAN && row.plan != PLANNING)
+            .ok_or_else(|| no_runs(journal)),
     }
 }
 
@@ -74,14 +77,72 @@ pub fn run_or_instance(
     journal: &JournalReader,
     words: &[String],
 ) -> Result<(RunRow, RunState, Option<InstanceId>), Failure> {
-    let word = match words {
-        [] => None,
-        [word] if find_run(&journal.runs()?, word).is_some() => Some(word.as_str()),
-        _ => return instance(journal, words).map(|(row, state, id)| (row, state, Some(id))),
-    };
-    let row = run(journal, word)?;
+    if is_task(journal, words)? {
+        return instance(journal, words).map(|(row, state, id)| (row, state, Some(id)));
+    }
+    let row = run(journal, words.first().map(String::as_str))?;
     let state = journal.state(&row.id)?;
     Ok((row, state, None))
+}
+
+/// The same where a task stands for all of its instances, and a pattern for whatever it matches; in graph order, at least one.
+///
+/// # Errors
+/// There is no such run, or nothing of that name.
+pub fn run_or_instances(
+    journal: &JournalReader,
+    words: &[String],
+) -> Result<(RunRow, RunState, Option<Vec<InstanceId>>), Failure> {
+    if is_task(journal, words)? {
+        return instances(journal, words).map(|(row, state, ids)| (row, state, Some(ids)));
+    }
+    let row = run(journal, words.first().map(String::as_str))?;
+    let state = journal.state(&row.id)?;
+    Ok((row, state, None))
+}
+
+/// Whether the last of the words means a task.
+fn is_task(journal: &JournalReader, words: &[String]) -> Result<bool, Failure> {
+    Ok(match words {
+        [] => false,
+        [word] => find_run(&journal.runs()?, word).is_none(),
+        _ => true,
+    })
+}
+
+/// The run and the instances that `[RUN] TASK` mean: one, all of a task, or what a pattern matches (`*` is anything), in graph
+/// order.
+///
+/// # Errors
+/// As [`instance`], but that several are meant.
+pub fn instances(journal: &JournalReader, words: &[String]) -> Result<(RunRow, RunState, Vec<InstanceId>), Failure> {
+    let (run_word, task) = match words {
+        [task] => (None, task.as_str()),
+        [run, task] => (Some(run.as_str()), task.as_str()),
+        _ => unreachable!("BUG: the command line takes one or two words"),
+    };
+    let row = run(journal, run_word)?;
+    let state = journal.state(&row.id)?;
+    let exact = InstanceId(task.into());
+    let is_meant = |(id, instance): &(&InstanceId, &InstanceState)| match state.instances.contains_key(&exact) {
+        true => **id == exact,
+        false => *instance.task() == *task || task.contains('*') && matches(task, &id.0),
+    };
+    let meant: Vec<InstanceId> = state.instances.iter().filter(is_meant).map(|(id, _)| id.clone()).collect();
+    match meant.as_slice() {
+        [] => instance(journal, words).map(|(row, state, id)| (row, state, vec![id])),
+        _ => Ok((row, state, meant)),
+    }
+}
+
+/// Whether a name is what a pattern says, in which `*` stands for any characters and everything else for itself.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
+            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| matches(rest, &tail[at..]))
+        }),
+    }
 }
 
 fn find_run<'a>(runs: &'a [RunRow], word: &str) -> Option<&'a RunRow> {
@@ -125,13 +186,34 @@ fn instances_of<'a>(state: &'a RunState, task: &'a str) -> impl Iterator<Item = 
         .map(|(id, _)| id)
 }
 
-fn no_runs() -> Failure {
+fn no_runs(journal: &JournalReader) -> Failure {
+    forgotten_runs(journal).unwrap_or_else(never_ran)
+}
+
+/// Says that the journal has lost its runs, where folders of some lie beside it.
+pub fn forgotten_runs(journal: &JournalReader) -> Option<Failure> {
+    let state = journal.path().parent().unwrap_or(journal.path());
+    // One that begins at this moment has its folder first.
+    let begins =
+        |name: &String| RunLock::holder_of_run(state, &RunId(name.clone())).is_ok_and(|holder| holder.is_some());
+    let folders: Vec<String> = journal.run_folders().into_iter().filter(|name| !begins(name)).collect();
+    let path = sanitize::name(&journal.path().to_string_lossy());
+    let message = format!(
+        "find a run: {path} has none, though there are folders of {}",
+        list(folders.iter().map(String::as_str))
+    );
+    let hint = "its `-wal` file holds what was written last: put that back beside it, where it was removed; all results are \
+                still there: git for-each-ref refs/swarm/";
+    (!folders.is_empty()).then(|| Failure::environment(message, hint.to_owned()))
+}
+
+fn never_ran() -> Failure {
     Failure::usage("find a run: there is none yet", "swarm run PLAN makes one".to_owned())
 }
 
-fn unknown_run(runs: &[RunRow], word: &str) -> Failure {
+fn unknown_run(journal: &JournalReader, runs: &[RunRow], word: &str) -> Failure {
     if runs.is_empty() {
-        return no_runs();
+        return no_runs(journal);
     }
     let hint = match nearest(word, runs.iter().flat_map(|row| [row.id.0.as_str(), row.plan.as_str()])) {
         Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
@@ -219,6 +301,29 @@ mod tests {
         check(&["build"], Ok(("ci-1", Some("build"))));
         check(&["test"], Ok(("ci-1", Some("test[os=x]"))));
         check(&["tour-1", "migrate[crate=a]"], Ok(("tour-1", Some("migrate[crate=a]"))));
+    }
+
+    #[test]
+    fn a_task_means_all_of_its_instances_and_a_pattern_what_it_matches() {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        new_run(state.path(), "tour", &["survey", "migrate[crate=a]", "migrate[crate=b]", "migrate2"]);
+        let journal = JournalReader::open(state.path()).expect("a journal");
+        let meant = |word: &str| match instances(&journal, &[word.to_owned()]) {
+            Ok((_, _, ids)) => ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(" "),
+            Err(_) => "nothing".to_owned(),
+        };
+        let both = "migrate[crate=a] migrate[crate=b]";
+        for (word, expected) in [
+            ("migrate", both),
+            ("migrate[*]", both),
+            ("*[crate=b]", "migrate[crate=b]"),
+            ("survey", "survey"),
+            ("m*2", "migrate2"),
+            ("x*", "nothing"),
+            ("migrat", "nothing"),
+        ] {
+            assert_eq!(meant(word), expected, "{word}");
+        }
     }
 
     #[test]
