@@ -104,7 +104,18 @@ pub enum CleanError {
     },
 }
 
-/// Cleans `runs`, each unless somebody works on it.
+/// How far cleaning a run is, for a person who waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// The run.
+    pub run: &'a RunId,
+    /// Refs that are gone.
+    pub done: usize,
+    /// Refs that go.
+    pub all: usize,
+}
+
+/// Cleans `runs`, each unless somebody works on it. `told` hears often how far it is.
 ///
 /// # Errors
 /// All of [`CleanError`].
@@ -112,8 +123,8 @@ pub fn clean_runs(
     repository: &Repository,
     state: &StateDir,
     journal: &JournalReader,
-    runs: &[RunId],
-    mode: Mode,
+    (runs, mode): (&[RunId], Mode),
+    told: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Vec<CleanedRun>, CleanError> {
     let mut states: Vec<(RunId, RunState)> = Vec::new();
     for run in runs {
@@ -134,7 +145,7 @@ pub fn clean_runs(
         // One that somebody went on with before the lock was had has other results than those that were read.
         let is_as_read = || Ok::<_, JournalError>(journal.events(&run, run_state.seq)?.is_empty());
         cleaned.push(match lock {
-            Some(_held) if is_as_read()? => clean_run(repository, state, &run, &run_state, &landed, mode)?,
+            Some(_held) if is_as_read()? => clean_run((repository, state), (&run, &run_state), &landed, mode, told)?,
             Some(_) | None => CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) },
         });
     }
@@ -174,12 +185,11 @@ impl CleanedRun {
 }
 
 fn clean_run(
-    repository: &Repository,
-    state: &StateDir,
-    run: &RunId,
-    run_state: &RunState,
+    (repository, state): (&Repository, &StateDir),
+    (run, run_state): (&RunId, &RunState),
     landed: &HashSet<Oid>,
     mode: Mode,
+    told: &mut dyn FnMut(Progress<'_>),
 ) -> Result<CleanedRun, CleanError> {
     let mut cleaned = CleanedRun::nothing(run.clone());
     let (base, folded, starts) = (base_ref(run), folded_ref(run), start_refs(run));
@@ -217,7 +227,8 @@ fn clean_run(
     if mode == Mode::Remove {
         // A process that died while it held this run's lock may have held those of its refs.
         repository.sweep_locks(&run_refs(run));
-        for reference in &removable {
+        for (done, reference) in removable.iter().enumerate() {
+            told(Progress { run, done, all: removable.len() });
             repository.delete_ref(reference)?;
         }
         remove_all_but(state, &folder, &kept_logs).map_err(|source| CleanError::Io { path: folder, source })?;
@@ -436,7 +447,7 @@ mod tests {
         fn clean(&self, mode: Mode) -> CleanedRun {
             let journal = JournalReader::open(self.state.root()).expect("a journal");
             let runs = [RunId("x-1".to_owned())];
-            clean_runs(&self.repository, &self.state, &journal, &runs, mode).expect("cleans").remove(0)
+            clean_runs(&self.repository, &self.state, &journal, (&runs, mode), &mut |_| ()).expect("cleans").remove(0)
         }
 
         fn refs(&self) -> Vec<String> {

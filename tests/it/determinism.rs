@@ -34,9 +34,15 @@ struct Left {
 }
 
 fn left(jobs: &str) -> Left {
+    left_in(jobs, &[])
+}
+
+/// The same with more variables.
+fn left_in(jobs: &str, env: &[(&str, &str)]) -> Left {
     let files: Vec<_> = (0..FILES).map(|n| (format!("f{n}.txt"), format!("{n}\n"))).collect();
     let repository = Repository::with(&files);
     let run = Swarm::run(&repository, "same", &plan()).args(&["-j", jobs]).env("SOURCE_DATE_EPOCH", "1700000000");
+    let run = env.iter().fold(run, |run, (name, value)| run.env(name, value));
     let ended = run.exits(5);
     let names = repository.refs("refs/*");
     let refs = names.into_iter().map(|name| (name.clone(), repository.commit_of(&name))).collect();
@@ -49,5 +55,20 @@ fn one_worker_and_eight_give_the_same_commits() {
     assert!(first.refs.len() > 20 && first.fates.values().any(|fate| fate == "parked"), "{first:?}");
     for _ in 0..2 {
         assert_eq!(first, left("8"));
+    }
+}
+
+#[test]
+fn who_the_shell_says_makes_commits_changes_none() {
+    let names = ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_AUTHOR_DATE"];
+    let env = names.map(|name| (name, "1600000000 +0200"));
+    assert_eq!(left("8"), left_in("8", &env));
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    let run = Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo b > a.txt; git commit -qam mine'\n");
+    env.iter().fold(run, |run, (name, value)| run.env(name, value)).exits(0);
+    let git = repository.git();
+    let commit = git.find_commit(repository.commit_of("swarm/it").expect("landed")).expect("a commit");
+    for who in [commit.author(), commit.committer()] {
+        assert_eq!((who.name(), who.email()), (Ok("Ada"), Ok("ada@example.org")), "the repository's configuration");
     }
 }

@@ -111,7 +111,12 @@ pub fn meaning(tally: Tally, train: bool, exit: u8) -> String {
 
 /// What the end of a run says, with why it ended early: that alone where it says all of it.
 pub fn told(state: &RunState, end: &Finished) -> String {
-    let meaning = meaning(state.tally, state.target.is_some(), end.exit);
+    told_of(state.tally, state.target.is_some(), end)
+}
+
+/// The same where only the counts are known, and whether there is a target.
+pub fn told_of(tally: Tally, train: bool, end: &Finished) -> String {
+    let meaning = meaning(tally, train, end.exit);
     let Some(cause) = end.cause.as_deref().filter(|&cause| cause != meaning) else { return meaning };
     let cause = lines::one_line(cause);
     if end.lost.is_some() || end.exit == DEADLINE { cause } else { format!("{meaning} ({cause})") }

@@ -1,8 +1,10 @@
 //! `swarm clean`: gives back the disk of finished runs, and says what it keeps.
 
+use std::time::{Duration, Instant};
+
 use swarm_orchestrator::cache::{Cache, CacheError};
 use swarm_orchestrator::clean::{
-    CleanError, CleanedRun, KeptResult, Mode, Prepared, RunOutcome, clean_prepared, clean_runs,
+    CleanError, CleanedRun, KeptResult, Mode, Prepared, Progress, RunOutcome, clean_prepared, clean_runs,
 };
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{Journal, JournalReader};
@@ -37,6 +39,9 @@ pub struct Clean {
 /// Kept results that are named a run; more are counted.
 const KEPT_MAX: usize = 10;
 
+/// How long a person is told nothing while refs are removed.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
 /// Says on stderr what was removed and kept.
 ///
 /// # Errors
@@ -63,7 +68,15 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     }
     let mut forgotten = Vec::new();
     let mut a_kept_one = None;
-    for cleaned in clean_runs(&repository, &state, &journal, &runs, mode)? {
+    let mut said = Instant::now();
+    let mut told = |at: Progress<'_>| {
+        if said.elapsed() >= SILENCE_MAX {
+            said = Instant::now();
+            // Whoever cannot be told any more is told of that by the next line.
+            drop(it.err.write(&format!("{}: {} of {} refs are gone\n", at.run, at.done, at.all)));
+        }
+    };
+    for cleaned in clean_runs(&repository, &state, &journal, (&runs, mode), &mut told)? {
         freed_bytes += cleaned.freed_bytes;
         let run = &cleaned.run;
         if cleaned.outcome == RunOutcome::Busy {

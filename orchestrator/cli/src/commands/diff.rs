@@ -2,9 +2,12 @@
 
 use std::io::BufWriter;
 
+use swarm_orchestrator::event::Fate;
+use swarm_orchestrator::journal::{ChangeState, RunRow, RunState};
 use swarm_orchestrator::report::diff::{Form, Reader, write_diff};
-use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::select;
@@ -38,6 +41,9 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
             let wanted = |n: u32| args.attempt.is_none_or(|attempt| attempt == n);
             let change = attempts.iter().rev().find_map(|a| a.change().filter(|_| wanted(a.attempt.0)));
             match change {
+                Some(change) if !repository.is_on_disk(change.commit)? => {
+                    return Err(is_gone(&row, &state, id, change));
+                }
                 Some(change) => (format!("{}^", change.commit), change.commit.to_string()),
                 None => {
                     it.err.write(&format!("{} of {} changed nothing\n", sanitize::name(&id.0), row.id))?;
@@ -59,6 +65,16 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
     let form = if args.stat { Form::Stat { columns: it.out.columns() } } else { Form::Patch };
     show(&repository, (&from, &to), form, it)?;
     Ok(0)
+}
+
+/// Why a change cannot be shown that git has removed.
+fn is_gone(row: &RunRow, state: &RunState, id: &InstanceId, change: &ChangeState) -> Failure {
+    let (name, commit) = (sanitize::name(&id.0), change.commit.to_string());
+    let (because, hint) = match state.instances[id].fate() {
+        Some(Fate::Dropped) => ("it was dropped, and git has removed it", "swarm run PLAN makes it anew".to_owned()),
+        _ => ("the repository does not have it any more", format!("swarm status {}; git fsck", row.id)),
+    };
+    Failure::usage(format!("show what {name} of {} changed, {}: {because}", row.id, words::short(&commit)), hint)
 }
 
 /// Writes the difference between two revisions to stdout.

@@ -4,14 +4,16 @@ use swarm_orchestrator::clean::disk_bytes;
 use swarm_orchestrator::event::EVENT_VERSION;
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::lock::run_dir;
-use swarm_orchestrator::journal::{Holder, RunLock, RunRow};
+use swarm_orchestrator::journal::{Finished, Holder, RunLock, RunRow};
 use swarm_orchestrator::ownership::other_repository;
+use swarm_orchestrator::report::exit::{self, told_of};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{meaning, sanitize, status};
 use swarm_orchestrator::repository::Repository;
 
 use crate::commands::clean::bytes_text;
 use crate::commands::failure::Failure;
+use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
 /// Lists the runs of this repository, newest first.
@@ -33,9 +35,13 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
     let state = it.state()?;
     // With a state folder of its own it may be asked for outside of any repository.
     let repository = Repository::discover(&it.folder).ok();
-    let runs = it.journal(&state)?.runs()?;
+    let journal = it.journal(&state)?;
+    let runs = journal.runs()?;
     if runs.is_empty() {
-        it.err.write("no runs yet: swarm run PLAN makes one\n")?;
+        match select::forgotten_runs(&journal) {
+            Some(unknown) => return Err(unknown),
+            None => it.err.write("no runs yet: swarm run PLAN makes one\n")?,
+        }
         return Ok(0);
     }
     let columns = runs.iter().take(args.limit).map(|row| row.id.0.len()).max().unwrap_or(0);
@@ -49,7 +55,10 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
                 let other =
                     repository.as_ref().map(|repository| other_repository(row, repository, &state)).transpose()?;
                 let whose = other.map_or(row.repository.as_deref(), |other| other);
-                it.out.write(&line(row, whose, holder, now_ms, (columns, bytes), it))?;
+                // An end that is nobody's doing says more than its code.
+                let is_odd = row.exit.is_some_and(|code| code == exit::ENVIRONMENT);
+                let end = if is_odd { journal.ending(&row.id)? } else { None };
+                it.out.write(&line(row, (whose, end), holder, now_ms, (columns, bytes), it))?;
             }
         }
     }
@@ -88,7 +97,7 @@ fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json
 
 fn line(
     row: &RunRow,
-    whose: Option<&str>,
+    (whose, end): (Option<&str>, Option<Finished>),
     holder: Option<Holder>,
     now_ms: u64,
     (columns, bytes): (usize, u64),
@@ -97,7 +106,9 @@ fn line(
     let (mark, tone, what) = match (row.exit, holder) {
         (Some(code), _) => {
             let (mark, tone) = if code == 0 { ("[+]", Tone::Good) } else { ("[x]", Tone::Bad) };
-            (mark, tone, meaning(row.tally, row.target.is_some(), code))
+            let train = row.target.is_some();
+            let what = end.map_or_else(|| meaning(row.tally, train, code), |end| told_of(row.tally, train, &end));
+            (mark, tone, what)
         }
         (None, Some(holder)) => ("[>]", Tone::Strong, format!("running in process {}", holder.pid)),
         (None, None) => ("[?]", Tone::Warn, "interrupted, can be resumed".to_owned()),
