@@ -1,8 +1,11 @@
 //! Keeps a coordinator small: what only the start of a run needs of this program does not stay resident while it runs.
 
+use std::sync::Once;
+
 use swarm_orchestrator::event::{Progress, Recorded, RunEvent};
 use swarm_orchestrator::journal::RunState;
 use swarm_orchestrator::report::Reporter;
+use swarm_plans::TaskGraph;
 
 /// Lets go of this program's pages when a run has begun, and when its first attempt has ended: from there on the same code
 /// runs again and again, and only that comes back; in a large run in smaller pieces than in others, and once more with each
@@ -73,12 +76,24 @@ fn is_worth_a_cut(event: &RunEvent, instances: u64) -> bool {
     goes_on && instances >= CUT_FROM
 }
 
-/// Lets what is touched from now on bring less of its surroundings along. Where the kernel does not, the coordinator is larger
-/// and nothing else.
-fn cut() {
-    if let Err(error) = swarm_sandbox::image::cut() {
-        tracing::debug!(%error, "the program's mappings stay whole");
+/// Lets go of what reading a plan took, and where the plan is large, or may become so, keeps little of what comes next.
+pub fn prepare(graph: &TaskGraph) {
+    let may_grow = graph.pending().iter().any(|fan| u64::from(graph.plan().task(fan.task).foreach_max) >= CUT_FROM);
+    if may_grow || graph.instances().len() as u64 >= CUT_FROM {
+        cut();
     }
+    let_go();
+}
+
+/// Lets what is touched from now on bring less of its surroundings along, once for all. Where the kernel does not, the
+/// coordinator is larger and nothing else.
+fn cut() {
+    static CUT: Once = Once::new();
+    CUT.call_once(|| {
+        if let Err(error) = swarm_sandbox::image::cut() {
+            tracing::debug!(%error, "the program's mappings stay whole");
+        }
+    });
 }
 
 /// Lets go of this program's pages. Where the kernel does not, the coordinator is larger and nothing else.

@@ -90,6 +90,7 @@ pub struct Run {
 /// # Errors
 /// The plan has mistakes, or the run could not start or go on.
 pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
+    resident::let_go();
     let mut settings = settings(args, it)?;
     let loaded = match (&args.plan, &args.goal) {
         (Some(plan), _) => {
@@ -112,7 +113,7 @@ pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
     uncommitted::say(&it.repository()?, &loaded.graph.plan().base, args.plan.as_deref(), it)?;
     login::before(loaded.graph.plan(), &settings, it)?;
     let mut reports = reports(JsonEvents::of(args.json), it);
-    resident::let_go();
+    resident::prepare(&loaded.graph);
     let ended = start(loaded, settings, &mut reports)?;
     say_end(reports.state(), &it.state()?, JsonEvents::of(args.json), it)?;
     Ok(ended.exit)
