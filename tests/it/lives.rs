@@ -81,6 +81,8 @@ struct World {
     red: BTreeSet<String>,
     /// Attempts that were started and have no end.
     running: BTreeSet<(String, u32)>,
+    /// What a person committed to the target meanwhile; `None` where nobody does.
+    theirs: Option<Vec<String>>,
 }
 
 /// One coordinator.
@@ -88,6 +90,8 @@ struct Life<'a> {
     world: &'a mut World,
     core: RunCore,
     dice: Dice,
+    /// Whether attempts say that they are about to end; apart, so that seeds keep their meaning.
+    leaves: Dice,
     owed: Vec<Owed>,
     /// Batches of events on their way to the journal, each with what may be done behind it only.
     in_flight: Vec<(Vec<RunEvent>, Vec<Action>)>,
@@ -236,12 +240,31 @@ impl Life<'_> {
             let causes = [StopCause::Deadline, StopCause::Interrupted(2), StopCause::Killed(15)];
             Input::Stop(causes[self.dice.below(causes.len())])
         } else {
+            self.person_commits();
             assert!(!self.owed.is_empty(), "nothing runs, nothing waits, and it is not done: {:?}", self.core);
             let at = self.dice.below(self.owed.len());
+            if let Owed::Attempt(job) = &self.owed[at]
+                && self.leaves.one_in(2)
+            {
+                let leaves = Input::Leaves(job.instance);
+                self.core.handle(leaves, 0.0);
+            }
             self.answer(at)
         };
         let spread = self.dice.below(1000) as f64 / 1000.0;
         self.core.handle(input, spread);
+    }
+
+    /// Now and then, where a person works beside the run.
+    fn person_commits(&mut self) {
+        let Some(theirs) = self.world.theirs.as_mut().filter(|_| self.leaves.one_in(12)) else { return };
+        let commit = format!("theirs {}", theirs.len());
+        theirs.push(commit.clone());
+        let parent = self.world.tip.replace(commit.clone());
+        if parent.as_ref().is_some_and(|parent| self.world.red.contains(parent)) {
+            self.world.red.insert(commit.clone());
+        }
+        self.world.commits.insert(commit.clone(), (parent, commit));
     }
 
     fn owe(&mut self, action: Action) {
@@ -277,6 +300,9 @@ impl Life<'_> {
             Owed::Move { .. } if self.machine == Machine::Full => {
                 Input::Moved(TargetMove::Refused("no space".to_owned()))
             }
+            Owed::Move { from, .. } if self.world.theirs.is_some() && from != self.world.tip => {
+                Input::Moved(TargetMove::Lost)
+            }
             Owed::Move { from, to } => {
                 assert_eq!(from, self.world.tip, "only this run moves the target");
                 self.world.tip = Some(to);
@@ -301,6 +327,13 @@ impl Life<'_> {
             StartAt::Conflict { commit, change } => format!(" of {} settled on {commit}", change.commit),
             StartAt::Needs => String::new(),
         };
+        // What it makes, it makes of what it was given.
+        let given = format!(
+            "{} {:?}",
+            job.needs.json,
+            job.needs.changes.iter().map(|(_, change)| &change.commit).collect::<Vec<_>>()
+        );
+        let given = given.bytes().fold(seed, |hash, byte| mixed(hash ^ u64::from(byte)));
         let work = |ended| AttemptEnd::Work { ended };
         // A stopped life cancels most of what runs; the rest was quick enough.
         let end = match fortune(seed, "end", &format!("{name}/{}{again}", job.try_number), 10) {
@@ -317,14 +350,16 @@ impl Life<'_> {
         if end == AttemptEnd::Succeeded {
             if fortune(seed, "outputs", name, 6) > 0 {
                 let items = fortune(seed, "count", name, 4);
-                done.outputs = Map::from_iter([("all".to_owned(), (0..items).collect())]);
+                let made = format!("{name}{again} of {given:x}");
+                done.outputs =
+                    Map::from_iter([("all".to_owned(), (0..items).collect()), ("made".to_owned(), made.into())]);
             }
             let tree = if fortune(seed, "tree", &format!("{name}{again}"), 3) == 0 {
                 "base".to_owned()
             } else {
                 format!("tree of {name}")
             };
-            let commit = format!("result of {name}{again}");
+            let commit = format!("result of {name}{again} of {given:x}");
             done.change = Some(ChangeSummary {
                 base_tree: "base".to_owned(),
                 commit,
@@ -489,8 +524,12 @@ fn graph(seed: u64) -> Option<TaskGraph> {
 
 /// Lives until the run is complete; then a person asks for another try of what failed or is parked, and it is completed again.
 fn run(seed: u64, lives: usize) -> (World, usize) {
+    run_in(World { seed, ..World::default() }, lives)
+}
+
+fn run_in(mut world: World, lives: usize) -> (World, usize) {
+    let seed = world.seed;
     let mut dice = Dice(mixed(seed) ^ lives as u64);
-    let mut world = World { seed, ..World::default() };
     let lived = live_on(&mut world, &mut dice, lives, &[]);
     let state = replay(&world.stored);
     // In which order fan-outs got their items, is no matter.
@@ -527,8 +566,16 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
             1 if may_fail && waits => Machine::Odd,
             _ => Machine::Free,
         };
-        let life_of =
-            Life { world: &mut *world, core, dice: own, owed: vec![], in_flight: vec![], stopped: false, machine };
+        let life_of = Life {
+            world: &mut *world,
+            core,
+            leaves: Dice(mixed(own.0)),
+            dice: own,
+            owed: vec![],
+            in_flight: vec![],
+            stopped: false,
+            machine,
+        };
         let end = life_of.live(luck);
         keeps_its_word(&world.stored);
         consistent(&replay(&world.stored));
@@ -560,4 +607,40 @@ fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
         lives_lived += lives;
     }
     assert!(only.is_some() || lives_lived as u64 > seeds, "{lives_lived} lives in {seeds} runs are none too many");
+}
+
+/// What landed stands on the target once, what a person committed too, and what has no place there has another fate.
+#[test]
+fn of_a_person_who_commits_between_lives_and_within_nothing_is_lost() {
+    let seeds = std::env::var("SWARM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS / 3);
+    let (mut committed, mut landed_beside) = (0, 0);
+    for seed in (0..seeds).filter(|&seed| graph(seed).is_some()) {
+        let told = std::panic::catch_unwind(|| {
+            let (world, _) = run_in(World { seed, theirs: Some(vec![]), ..World::default() }, LIVES_MAX);
+            let (state, theirs) = (replay(&world.stored), world.theirs.clone().unwrap_or_default());
+            let mut on_target = world.landed();
+            assert!(theirs.iter().all(|commit| world.holds(commit)), "all of {theirs:?} in {on_target:?}");
+            on_target.retain(|brought| !theirs.contains(brought));
+            let is_landed = |(id, commit): (String, &String)| world.holds(commit).then_some(id).expect("it is there");
+            let fates = state.instances.iter().filter_map(|(id, instance)| Some((id.to_string(), instance.fate()?)));
+            let landed = fates.filter_map(|(id, fate)| match fate {
+                Fate::Landed { commit } => Some(is_landed((id, commit))),
+                _ => None,
+            });
+            let mut landed: Vec<String> = landed.collect();
+            landed.sort_unstable();
+            on_target.sort_unstable();
+            assert_eq!(on_target, landed, "once each");
+            (theirs.len(), landed.len())
+        });
+        let Ok((theirs, landed)) = told else {
+            panic!("seed {seed} (the reason stands above):\n{}", random_plan(&mut Dice(seed)))
+        };
+        committed += theirs;
+        landed_beside += if theirs > 0 { landed } else { 0 };
+    }
+    assert!(
+        committed > seeds as usize / 4 && landed_beside > 0,
+        "{committed} commits, {landed_beside} results beside them"
+    );
 }

@@ -10,7 +10,7 @@ use swarm_orchestrator::dispatcher::core::{
     ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
 use swarm_orchestrator::event::{
-    AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, ParkedBy, RunEvent,
+    AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, ParkedBy, RefusalKind, RunEvent,
 };
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::merge::train::search::Look;
@@ -96,6 +96,8 @@ struct Log {
     merged: Vec<(String, Fate)>,
     intent: Option<(Option<String>, String)>,
     evicted: BTreeSet<String>,
+    /// Those among them that something contradicted: the others stood on what is no more, as often as that happened.
+    refused: BTreeSet<String>,
     /// Commits that the gate let through; the world's trees have the names of their commits.
     green: BTreeSet<String>,
 }
@@ -353,9 +355,14 @@ impl Log {
                     self.green.insert(tree);
                 }
             }
-            RunEvent::Evicted { instance, .. } => {
+            RunEvent::Evicted { instance, kind, .. } => {
                 assert!(self.results[&*instance.0].passed(), "{instance} is evicted without having passed");
-                assert!(self.evicted.insert(instance.to_string()), "each is run again once");
+                self.evicted.insert(instance.to_string());
+                let is_stale = kind == RefusalKind::Stale;
+                assert!(
+                    is_stale || self.refused.insert(instance.to_string()),
+                    "each is run again once against a refusal"
+                );
             }
             RunEvent::Requeued { instances } => {
                 for instance in instances {

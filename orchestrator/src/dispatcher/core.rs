@@ -169,6 +169,7 @@ impl RunCore {
         self.spread = spread;
         match input {
             Input::Attempt(ix, done) => self.attempt_done(ix, *done),
+            Input::Leaves(ix) => self.leaves(ix),
             Input::Reused(found) => self.looked_up(found),
             Input::Items(task, items) => {
                 if let (Ok(items), None) = (&items, self.stop) {
@@ -185,6 +186,13 @@ impl RunCore {
             Input::Stop(cause) => self.stop(cause),
         }
         self.pump();
+    }
+
+    /// Somebody else may take the place of what only has to be looked at, unless its failure would end the run.
+    fn leaves(&mut self, ix: InstanceIx) {
+        if self.options.fail_fast == FailFast::No && !self.climbing.contains_key(&ix) {
+            self.schedule.leave(self.nodes[ix.index()]);
+        }
     }
 
     /// What happened and what is to be done, since the last call. Events are to be stored before anything is done.
@@ -510,16 +518,18 @@ impl RunCore {
         let state = &mut self.states[instance.index()];
         let builds_on = state.builds_on.take();
         let change = ChangeSummary::clone(state.change.as_ref()?);
-        let (origin, word, is_stale) = (state.lookup.origin(), state.word, state.is_stale);
+        let (origin, word) = (state.lookup.origin(), state.word);
+        let is_by_hand = word == Word::ByHand;
+        let is_stale = state.is_stale && !is_by_hand;
         let needs = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| (*need, self.name(*need))));
         // What a person settled stands on what landed, whatever it once came after, and without what was given up.
         let is_before = |need: &InstanceIx| builds_on.as_ref().is_some_and(|view| view.comes_after.contains(need));
         let landings = &self.landings;
-        let needs = needs.filter(|(need, _)| word != Word::ByHand || !(is_before(need) || landings.is_dropped(*need)));
+        let needs = needs.filter(|(need, _)| !is_by_hand || !(is_before(need) || landings.is_dropped(*need)));
         let (comes_after, builds_on) = needs.partition(|(need, _)| is_before(need));
         let name = self.name(instance);
         let rungs = self.rungs(instance);
-        Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin, is_stale })
+        Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin, is_stale, is_by_hand })
     }
 
     fn effects(&mut self, effects: Vec<Effect>) {

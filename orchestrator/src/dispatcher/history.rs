@@ -92,8 +92,10 @@ pub struct Refusal {
 /// A change that did not land in its first turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SecondTry {
-    /// All that was tried with it, the newest last; none with one that only waited for others.
+    /// All that was tried against a refusal, the newest last.
     pub tried: Vec<Remedy>,
+    /// How often its task ran again because it stood on what is no more.
+    pub remade: u32,
     /// Where it stands.
     pub stands: Stands,
 }
@@ -186,6 +188,13 @@ pub struct History {
     open_calls: IndexMap<u64, RunEvent>,
 }
 
+impl SecondTry {
+    /// Whether its change is not the first one; one that only waited for others still is.
+    pub fn was_made_again(&self) -> bool {
+        !self.tried.is_empty() || self.remade > 0
+    }
+}
+
 impl Past {
     /// An attempt has ended.
     fn finish(
@@ -225,9 +234,12 @@ impl Past {
         self.fate = reused.change.is_none().then_some(Became::Empty);
     }
 
-    /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried.
-    fn come_back(&mut self) -> Vec<Remedy> {
-        let Some(SecondTry { tried, stands }) = self.second.take().map(|second| *second) else { return vec![] };
+    /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried, and how often it was
+    /// made again.
+    fn come_back(&mut self) -> (Vec<Remedy>, u32) {
+        let Some(second) = self.second.take() else { return (vec![], 0) };
+        let SecondTry { tried, remade, stands } = *second;
+        let tried = (tried, remade);
         let Stands::Aside(aside) = stands else { return tried };
         if let PutAside { next, came: Some(Came { attempt, end: AttemptEnd::Succeeded, change, outputs }), .. } = *aside
         {
@@ -250,17 +262,20 @@ impl Past {
 
     /// Its change does not land as it is: `next` is tried, after all that was tried before.
     fn put_aside(&mut self, refusal: Refusal, next: Remedy) {
-        let mut tried = self.come_back();
-        tried.push(next);
-        self.is_stale |= refusal.kind == RefusalKind::Stale;
+        let (mut tried, mut remade) = self.come_back();
+        if refusal.kind == RefusalKind::Stale {
+            (self.is_stale, remade) = (true, remade + 1);
+        } else {
+            tried.push(next);
+        }
         let stands = Stands::Aside(Box::new(PutAside { refusal, next, came: None }));
-        self.second = Some(Box::new(SecondTry { tried, stands }));
+        self.second = Some(Box::new(SecondTry { tried, remade, stands }));
     }
 
     /// Its turn comes again.
     fn requeue(&mut self, turn: u64) {
-        let tried = self.come_back();
-        self.second = Some(Box::new(SecondTry { tried, stands: Stands::Requeued(turn) }));
+        let (tried, remade) = self.come_back();
+        self.second = Some(Box::new(SecondTry { tried, remade, stands: Stands::Requeued(turn) }));
     }
 }
 
@@ -536,7 +551,7 @@ mod tests {
         let instances = vec![story::id("b"), story::id("a")];
         history.hear(&RunEvent::Requeued { instances });
         let (a, b) = (past(&history, "a"), past(&history, "b"));
-        let second = |tried, turn| Some(Box::new(SecondTry { tried, stands: Stands::Requeued(turn) }));
+        let second = |tried, turn| Some(Box::new(SecondTry { tried, remade: 0, stands: Stands::Requeued(turn) }));
         assert!(b.change.is_some() && b.second == second(vec![Remedy::Rerun], 1) && a.second == second(vec![], 2));
         history.hear(&evicted("b", Remedy::Resolve));
         let tried = past(&history, "b").second.map(|second| second.tried);

@@ -93,19 +93,18 @@ impl Ladder {
         let tried = self.tried.get(&landing.instance).map(Vec::as_slice).unwrap_or_default();
         let fits =
             |rung: &&Rung| !tried.contains(rung) && (**rung == Rung::Rerun || refusal.kind == RefusalKind::Conflict);
-        let rungs = match refusal.kind {
-            // Whatever the plan says of conflicts: it asked for turns, and this one had no fair one.
-            RefusalKind::Stale => &[Rung::Rerun][..],
-            RefusalKind::Conflict | RefusalKind::Red | RefusalKind::Hostile => &landing.rungs,
-        };
-        rungs.iter().find(fits).copied()
+        match refusal.kind {
+            // Whatever the plan says of conflicts, and whatever was tried: what it was made from is no more.
+            RefusalKind::Stale => Some(Rung::Rerun),
+            RefusalKind::Conflict | RefusalKind::Red | RefusalKind::Hostile => landing.rungs.iter().find(fits).copied(),
+        }
     }
 
     /// Puts a change aside, to try something.
     pub(super) fn put(&mut self, landing: Landing, rung: Rung, refusal: Refusal) {
-        let mut tried = self.tried.remove(&landing.instance).unwrap_or_default();
-        tried.push(rung);
-        self.tried.insert(landing.instance, tried);
+        if refusal.kind != RefusalKind::Stale {
+            self.tried.entry(landing.instance).or_default().push(rung);
+        }
         self.aside.insert(landing.place, Aside { landing, next: Some((rung, refusal)) });
     }
 
@@ -118,7 +117,7 @@ impl Ladder {
                 self.aside.insert(landing.place, Aside { landing, next });
             }
             Stands::Requeued(turn) => {
-                if !before.tried.is_empty() {
+                if before.was_made_again() {
                     // What came of trying stands on what landed then.
                     landing.comes_after.clear();
                 }
@@ -186,7 +185,7 @@ impl Ladder {
     }
 
     /// Takes out what builds on an instance's change and was made before the instance ran once more, when it now has. What a
-    /// resolver makes of a change is still that change.
+    /// resolver makes of a change is still that change, and what a person settled stays as they settled it.
     pub(super) fn outdated_by(&mut self, instance: InstanceIx, climbed: &Climbed) -> Vec<Landing> {
         let is_it = |aside: &&Aside| aside.landing.instance == instance;
         let rung = self.aside.values().find(is_it).and_then(|aside| aside.next.as_ref()).map(|(rung, _)| *rung);
@@ -194,7 +193,9 @@ impl Ladder {
             return vec![];
         }
         let builds_on = |landing: &Landing| landing.builds_on.iter().any(|(need, _)| *need == instance);
-        let outdated = self.aside.extract_if(.., |_, aside| aside.next.is_none() && builds_on(&aside.landing));
+        let outdated = self
+            .aside
+            .extract_if(.., |_, aside| aside.next.is_none() && !aside.landing.is_by_hand && builds_on(&aside.landing));
         outdated.map(|(_, aside)| aside.landing).collect()
     }
 

@@ -11,6 +11,7 @@ use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish};
 
 use super::core::INSTANCES_PER_EVENT_MAX;
 use super::gate::{Base, Gate};
+use super::held::{Held, Publication};
 use super::history::{Refusal, SecondTry};
 use super::ladder::{Climb, Climbed, Ladder, Round};
 use super::messages::{Action, FoldedBatch, FoldedMember, Landing, StopCause, TargetMove, VerifyDone};
@@ -64,19 +65,6 @@ enum Word {
     Parks {
         reason: String,
     },
-}
-
-/// Results that are green and wait for all others (`publish = "all-or-nothing"`).
-#[derive(Debug, Default)]
-struct Held {
-    /// With their commits, in order.
-    members: Vec<(Landing, String)>,
-    /// The target before, and the newest commit.
-    tip: Option<(Option<String>, String)>,
-    /// What failed, the first in the order of the plan: nothing lands.
-    failed: Option<(Place, InstanceId)>,
-    /// What the machine failed, which says nothing: nothing lands, and nothing is parked, until the run is resumed.
-    failed_by_machine: Option<InstanceId>,
 }
 
 /// What is on its way to the target.
@@ -158,16 +146,14 @@ impl Landings {
     /// The machine failed an instance, in a way that counts against the run.
     pub(super) fn failed_by_machine(&mut self, instance: &InstanceId) {
         if let Some(held) = &mut self.held {
-            held.failed_by_machine.get_or_insert_with(|| instance.clone());
+            held.failed_by_machine(instance);
         }
     }
 
     /// An instance failed in a way that counts against the run.
     pub(super) fn failed(&mut self, place: Place, instance: &InstanceId) {
-        if let Some(held) = &mut self.held
-            && held.failed.as_ref().is_none_or(|(first, _)| place < *first)
-        {
-            held.failed = Some((place, instance.clone()));
+        if let Some(held) = &mut self.held {
+            held.failed(place, instance);
         }
     }
 
@@ -257,7 +243,7 @@ impl Landings {
 
     /// Whether everything has its fate, or will not get one in this run.
     pub(super) fn is_done(&self) -> bool {
-        let held = self.held.as_ref().is_some_and(|held| !held.members.is_empty());
+        let held = self.held.as_ref().is_some_and(|held| !held.is_empty());
         let rest = self.ready.is_empty() && self.ladder.is_empty() && !held;
         self.is_at_rest() && self.train.is_done() && (rest || self.is_cut())
     }
@@ -303,11 +289,11 @@ impl Landings {
     /// Where all is published or nothing, a result that the machine failed is waited for: without it, others might be refused.
     fn mind_the_machine(&mut self) {
         let Some(held) = self.held.as_mut().filter(|_| self.train.is_done()) else { return };
-        if self.ready.is_empty() && self.ladder.is_empty() && held.members.is_empty() {
+        if self.ready.is_empty() && self.ladder.is_empty() && held.is_empty() {
             return;
         }
-        if let Some(failed) = held.failed_by_machine.take() {
-            self.broken = Some(format!("the plan publishes all or nothing, and the machine failed `{failed}`"));
+        if let Some(reason) = held.take_failed_by_machine() {
+            self.broken = Some(reason);
         }
     }
 
@@ -363,7 +349,7 @@ impl Landings {
     }
 
     fn fold(&mut self, batch: Vec<Landing>) {
-        let onto = self.held.as_ref().and_then(|held| held.tip.as_ref()).map(|(_, tip)| tip.clone());
+        let onto = self.held.as_ref().and_then(Held::tip).cloned();
         self.actions.push(Action::Fold { batch: batch.clone(), onto, landed: self.landed.clone() });
         self.target = Target::Folding { batch };
     }
@@ -512,8 +498,7 @@ impl Landings {
         }
         match (to, &mut self.held) {
             (Some(to), Some(held)) => {
-                let from = held.tip.take().map_or(folded.from, |(from, _)| from);
-                held.tip = Some((from, to));
+                held.reaches(folded.from, to);
                 self.spoken(settlement);
             }
             (Some(to), None) if Some(&to) != folded.from.as_ref() => {
@@ -557,7 +542,7 @@ impl Landings {
         self.put_back(settlement.rest);
         for (landing, word) in settlement.members {
             match (word, &mut self.held) {
-                (Word::Lands { commit }, Some(held)) => held.members.push((landing, commit)),
+                (Word::Lands { commit }, Some(held)) => held.hold(landing, commit),
                 (Word::Lands { commit }, None) => self.landed(landing.name, commit),
                 (Word::Refused(refusal), _) => self.refuse(landing, refusal),
                 // What it stands on has been spoken of: it is parked, or aside.
@@ -617,6 +602,8 @@ impl Landings {
             for (landing, refusal) in std::mem::take(&mut self.without_change).into_values() {
                 match refusal {
                     None => self.empty(landing.name),
+                    // What a task made of what is no more stands no longer when it fails behind what is.
+                    Some(refusal) if refusal.kind == RefusalKind::Stale => self.park_refused(landing, refusal),
                     Some(refusal) => self.refuse(landing, refusal),
                 }
             }
@@ -625,7 +612,7 @@ impl Landings {
 
     /// The commit that a change is tried again on.
     pub(super) fn tip(&self) -> &str {
-        self.held.as_ref().and_then(|held| held.tip.as_ref()).map_or(&self.tip, |(_, tip)| tip)
+        self.held.as_ref().and_then(Held::tip).unwrap_or(&self.tip)
     }
 
     /// The change that is being tried again.
@@ -635,18 +622,13 @@ impl Landings {
 
     /// Lands all that was held, or parks it.
     fn publish(&mut self) {
-        let Some(held) = &mut self.held else { return };
-        let members = std::mem::take(&mut held.members);
-        let Some((from, to)) = held.tip.take().filter(|_| !members.is_empty()) else { return };
-        let parked = !self.parked.is_empty();
-        let reason = match &held.failed {
-            Some((_, failed)) => Some(format!("the plan publishes all or nothing, and `{failed}` did not pass")),
-            None if parked => Some("the plan publishes all or nothing, and something is parked".to_owned()),
-            None => None,
+        let Some(publication) = self.held.as_mut().and_then(|held| held.publish(!self.parked.is_empty())) else {
+            return;
         };
-        if let Some(reason) = reason {
-            return self.park_all(members.into_iter().map(|(landing, _)| landing).collect(), ParkedBy::Others, &reason);
-        }
+        let (members, from, to) = match publication {
+            Publication::Lands { members, from, to } => (members, from, to),
+            Publication::Parks { members, reason } => return self.park_all(members, ParkedBy::Others, &reason),
+        };
         let members: Vec<_> = members.into_iter().map(|(landing, commit)| (landing, Word::Lands { commit })).collect();
         let plan = Settlement { members, rest: vec![] };
         if Some(&to) == from.as_ref() {

@@ -23,6 +23,8 @@ pub enum Input {
     Attempt(InstanceIx, Box<AttemptDone>),
     /// What earlier runs recorded for instances that were looked up together.
     Reused(Vec<(InstanceIx, Option<Reuse>)>),
+    /// Nothing of an attempt runs any more; its end follows.
+    Leaves(InstanceIx),
     /// The items of a fan-out are there, or the reason why they cannot be.
     Items(TaskIx, Result<Vec<Value>, NoItems>),
     /// The wait before a retry is over.
@@ -354,6 +356,8 @@ pub struct Landing {
     pub origin: Origin,
     /// A task that it needs ran again behind it, and it has not since.
     pub is_stale: bool,
+    /// A person settled it: whatever runs again, this is not made anew.
+    pub is_by_hand: bool,
 }
 
 impl Landing {

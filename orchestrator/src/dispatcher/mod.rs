@@ -10,6 +10,8 @@ mod breaker;
 pub mod core;
 /// The target's gate; pure.
 mod gate;
+/// What waits for all others; pure.
+mod held;
 /// What a journal says of a run.
 pub mod history;
 /// What is kept of an instance that has ended.
@@ -190,9 +192,11 @@ impl Dispatcher<'_> {
                 let instance = job.instance;
                 let detail = "the coordinator failed while it ran; this is a bug".to_owned();
                 let lost = AttemptDone::bare(AttemptEnd::Infra { detail });
+                let tells = sender.clone();
                 let answer = Answer::new(sender, Input::Attempt(instance, Box::new(lost)));
                 tokio::spawn(async move {
-                    let done = executor.attempt(*job).await;
+                    let leaves = || drop(tells.try_send(Input::Leaves(instance)));
+                    let done = executor.attempt(*job, &leaves).await;
                     answer.give(Input::Attempt(instance, Box::new(done))).await;
                 });
             }

@@ -235,3 +235,35 @@ fn what_needs_a_task_that_ran_again_is_made_again_when_what_came_back_has_had_it
     let started = |action: &Action| matches!(action, Action::Attempt(job) if &*job.name.0 == "on-first");
     assert!(actions.iter().any(started), "{actions:?}");
 }
+
+/// `WAITS` up to where `on-first` is made again, because `first` was.
+fn made_again() -> RunCore {
+    let mut core = core_of(WAITS, FailFast::No);
+    let changes = ["first", "second", "on-first"].map(|id| changed(&core, id)).into_iter();
+    changes.for_each(|input| core.handle(input, 0.5));
+    let again = [folded(vec![conflict(), clean("second"), FoldedMember::Waits]), changed(&core, "first")];
+    again.into_iter().for_each(|input| core.handle(input, 0.5));
+    core.handle(folded(vec![clean("first")]), 0.5);
+    core.take();
+    core
+}
+
+#[test]
+fn what_is_made_again_behind_its_need_may_still_run_again_against_a_conflict() {
+    let mut core = made_again();
+    let made = changed(&core, "on-first");
+    core.handle(made, 0.5);
+    core.handle(folded(vec![conflict()]), 0.5);
+    let (events, actions) = core.take();
+    let evicted = |event: &RunEvent| matches!(event, RunEvent::Evicted { kind: RefusalKind::Conflict, .. });
+    assert!(events.iter().any(evicted), "{events:?}");
+    assert!(actions.iter().any(|action| matches!(action, Action::Attempt(_))), "{actions:?}");
+}
+
+#[test]
+fn what_fails_behind_its_need_is_parked_as_it_was() {
+    let mut core = made_again();
+    let failed = ended(&core, "on-first", AttemptEnd::Outputs { detail: "none".to_owned() });
+    let parked = merged(&mut core, vec![failed]);
+    assert!(parked[0].starts_with("on-first parked: a task that it needs ran again; its second try"), "{parked:?}");
+}

@@ -1,0 +1,221 @@
+//! The schedule: orders, capacities, ends, and random graphs.
+
+use super::*;
+use proptest::prelude::*;
+
+fn work(weight_ms: u64) -> NodeSpec {
+    NodeSpec::Work { weight_ms, priority: 0, demand: vec![] }
+}
+
+fn started(schedule: &mut Schedule) -> Vec<usize> {
+    std::iter::from_fn(|| schedule.start_next().map(NodeIx::index)).collect()
+}
+
+/// A run of 100,000 tasks has as many of these.
+#[test]
+fn a_node_takes_32_bytes_and_16_more_while_it_is_ready() {
+    assert!(size_of::<Node>() <= 32, "{}", size_of::<Node>());
+    assert!(size_of::<Candidate>() <= 16, "{}", size_of::<Candidate>());
+}
+
+#[test]
+fn a_lane_gives_back_its_room_as_it_empties() {
+    let mut s = Schedule::new(1, vec![]);
+    let nodes: Vec<NodeIx> = (0..1000).map(|_| s.add(work(1), &[])).collect();
+    s.seal();
+    for node in &nodes[..990] {
+        assert_eq!(s.start_next(), Some(*node));
+        s.finish(*node, Verdict::Pass);
+    }
+    assert!(s.lanes[0].ready.len() == 10 && s.lanes[0].ready.capacity() <= 40, "{}", s.lanes[0].ready.capacity());
+}
+
+#[test]
+fn the_longest_chain_starts_first() {
+    let mut s = Schedule::new(1, vec![]);
+    let short = s.add(work(50), &[]);
+    let head = s.add(work(10), &[]);
+    s.add(work(100), &[head]);
+    s.seal();
+    assert_eq!(started(&mut s), [head.index()]);
+    assert_eq!(s.finish(head, Verdict::Pass), []);
+    assert_eq!(started(&mut s), [2]);
+    s.finish(NodeIx(2), Verdict::Pass);
+    assert_eq!(started(&mut s), [short.index()]);
+}
+
+#[test]
+fn priority_beats_the_critical_path() {
+    let mut s = Schedule::new(1, vec![]);
+    s.add(work(1000), &[]);
+    let urgent = s.add(NodeSpec::Work { weight_ms: 1, priority: 1, demand: vec![] }, &[]);
+    s.seal();
+    assert_eq!(s.start_next(), Some(urgent));
+}
+
+#[test]
+fn a_full_resource_holds_back_only_its_own_waiters() {
+    let mut s = Schedule::new(8, vec![1]);
+    let demand = || NodeSpec::Work { weight_ms: 9, priority: 0, demand: vec![(0, 1)] };
+    let (a, b, free) = (s.add(demand(), &[]), s.add(demand(), &[]), s.add(work(1), &[]));
+    s.seal();
+    assert_eq!(started(&mut s), [a.index(), free.index()]);
+    s.finish(a, Verdict::Pass);
+    assert_eq!(started(&mut s), [b.index()]);
+}
+
+#[test]
+fn failed_work_blocks_only_its_dependents_and_names_the_root() {
+    let mut s = Schedule::new(8, vec![]);
+    let (bad, good) = (s.add(work(1), &[]), s.add(work(1), &[]));
+    let join = s.add(NodeSpec::Join, &[bad, good]);
+    let after = s.add(work(1), &[join]);
+    s.add(work(1), &[good]);
+    s.seal();
+    started(&mut s);
+    let blocked = |node| Effect::Blocked { node, cause: bad };
+    assert_eq!(s.finish(bad, Verdict::Fail), [blocked(join), blocked(after)]);
+    s.finish(good, Verdict::Pass);
+    assert_eq!(started(&mut s), [4]);
+}
+
+#[test]
+fn a_fan_out_grows_before_its_join_ends() {
+    let mut s = Schedule::new(8, vec![]);
+    let fan = s.add(work(1), &[]);
+    let join = s.add(NodeSpec::Join, &[fan]);
+    let after = s.add(work(1), &[join]);
+    s.seal();
+    started(&mut s);
+    let grown: Vec<NodeIx> = (0..3).map(|_| s.add(work(1), &[])).collect();
+    for &node in &grown {
+        s.add_need(join, node);
+    }
+    s.seal();
+    assert_eq!(s.finish(fan, Verdict::Pass), []);
+    assert_eq!(started(&mut s).len(), 3);
+    s.finish(grown[0], Verdict::Pass);
+    s.finish(grown[1], Verdict::Pass);
+    assert_eq!(s.finish(grown[2], Verdict::Pass), [Effect::Joined(join)]);
+    assert_eq!(started(&mut s), [after.index()]);
+}
+
+#[test]
+fn a_turn_passes_however_its_needs_end_and_not_before() {
+    let mut s = Schedule::new(8, vec![]);
+    let (bad, slow) = (s.add(work(2), &[]), s.add(work(1), &[]));
+    let blocked = s.add(work(1), &[bad]);
+    let first = s.add(NodeSpec::Turn, &[slow]);
+    let second = s.add(NodeSpec::Turn, &[first, blocked]);
+    let behind = s.add(work(1), &[second]);
+    s.seal();
+    assert_eq!(started(&mut s), [bad.index(), slow.index()]);
+    assert_eq!(s.finish(bad, Verdict::Fail), [Effect::Blocked { node: blocked, cause: bad }]);
+    assert!(started(&mut s).is_empty());
+    assert_eq!(s.finish(slow, Verdict::Fail), []);
+    assert_eq!(started(&mut s), [behind.index()]);
+    let late = s.add(NodeSpec::Turn, &[bad, slow]);
+    let after = s.add(work(1), &[late]);
+    s.seal();
+    assert_eq!(started(&mut s), [after.index()]);
+}
+
+#[test]
+fn an_empty_fan_out_joins_at_once() {
+    let mut s = Schedule::new(1, vec![]);
+    let join = s.add(NodeSpec::Join, &[]);
+    let after = s.add(work(1), &[join]);
+    assert_eq!(s.seal(), [Effect::Joined(join)]);
+    assert_eq!(s.start_next(), Some(after));
+}
+
+#[test]
+fn resting_work_gives_its_slot_away_and_comes_back() {
+    let mut s = Schedule::new(1, vec![]);
+    let (a, b) = (s.add(work(2), &[]), s.add(work(1), &[]));
+    s.seal();
+    assert_eq!(s.start_next(), Some(a));
+    s.rest(a);
+    assert_eq!(s.start_next(), Some(b));
+    s.finish(b, Verdict::Pass);
+    s.wake(a);
+    assert_eq!(s.start_next(), Some(a));
+}
+
+#[test]
+fn work_on_its_way_out_gives_its_slot_away_and_still_has_to_end() {
+    let mut s = Schedule::new(1, vec![1]);
+    let demand = vec![(0, 1)];
+    let taking = || NodeSpec::Work { weight_ms: 1, priority: 0, demand: demand.clone() };
+    let [a, b, c] = [(); 3].map(|()| s.add(taking(), &[]));
+    s.seal();
+    assert_eq!((s.start_next(), s.start_next()), (Some(a), None));
+    s.leave(a);
+    assert_eq!((s.start_next(), s.start_next()), (Some(b), None));
+    s.leave(b);
+    assert_eq!((s.start_next(), s.running()), (None, 1), "no more are on their way out than there are slots");
+    assert_eq!(s.stop(), [c], "nobody cancels what is on its way out");
+    s.rest(a);
+    s.finish(a, Verdict::Pass);
+    s.finish(b, Verdict::Pass);
+    assert!(s.is_done());
+}
+
+#[test]
+fn stop_cancels_what_has_not_started() {
+    let mut s = Schedule::new(1, vec![]);
+    let (a, b) = (s.add(work(2), &[]), s.add(work(1), &[]));
+    let c = s.add(work(1), &[a]);
+    s.seal();
+    s.start_next();
+    assert_eq!(s.stop(), [b, c]);
+    assert_eq!((s.start_next(), s.is_done()), (None, false));
+    s.finish(a, Verdict::Pass);
+    assert!(s.is_done());
+}
+
+/// A random graph: for each node its demand, whether it fails, and which earlier nodes it needs.
+fn graphs() -> impl Strategy<Value = Vec<(u32, bool, Vec<usize>)>> {
+    prop::collection::vec((0u32..3, prop::bool::weighted(0.15), prop::collection::vec(0usize..40, 0..4)), 1..40)
+}
+
+proptest! {
+    #[test]
+    fn every_node_ends_once_after_its_needs_within_capacity(nodes in graphs(), jobs in 1usize..5, picks in prop::collection::vec(0usize..100, 600)) {
+        let mut s = Schedule::new(jobs, vec![3]);
+        let needs_of = |at: usize| nodes[at].2.iter().filter(move |n| at > 0 && **n < at).copied().collect::<Vec<_>>();
+        for (at, (units, ..)) in nodes.iter().enumerate() {
+            let needs: Vec<NodeIx> = needs_of(at).into_iter().map(|n| NodeIx(n as u32)).collect();
+            let demand = if *units == 0 { vec![] } else { vec![(0, *units)] };
+            s.add(NodeSpec::Work { weight_ms: at as u64, priority: 0, demand }, &needs);
+        }
+        let mut ended: BTreeMap<usize, bool> = BTreeMap::new();
+        prop_assert!(s.seal().is_empty());
+        let (mut running, mut leaving): (Vec<NodeIx>, Vec<NodeIx>) = (vec![], vec![]);
+        for pick in picks {
+            while let Some(node) = s.start_next() {
+                for need in needs_of(node.index()) { prop_assert_eq!(ended.get(&need), Some(&true)); }
+                running.push(node);
+            }
+            let held: u32 = running.iter().map(|n| nodes[n.index()].0).sum();
+            prop_assert!(running.len() <= jobs && held <= 3 && s.running() == running.len());
+            if running.is_empty() && leaving.is_empty() { break }
+            if pick % 3 == 0 && !running.is_empty() && leaving.len() < jobs {
+                let node = running.swap_remove(pick % running.len());
+                s.leave(node);
+                leaving.push(node);
+                continue;
+            }
+            let from = if leaving.is_empty() || (pick % 2 == 0 && !running.is_empty()) { &mut running } else { &mut leaving };
+            let node = from.swap_remove(pick % from.len());
+            let passes = !nodes[node.index()].1;
+            prop_assert_eq!(ended.insert(node.index(), passes), None);
+            for effect in s.finish(node, if passes { Verdict::Pass } else { Verdict::Fail }) {
+                let Effect::Blocked { node: blocked, cause } = effect else { unreachable!("no joins here") };
+                prop_assert!(nodes[cause.index()].1);
+                prop_assert_eq!(ended.insert(blocked.index(), false), None);
+            }
+        }
+        prop_assert!(s.is_done() && ended.len() == nodes.len());
+    }
+}
