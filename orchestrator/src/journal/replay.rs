@@ -292,21 +292,8 @@ impl RunState {
                 self.finished = None;
                 self.instances.retain(|id, _| !unexpanded.contains(id));
             }
-            RunEvent::Reopened { instances } => {
-                for id in instances {
-                    let state = self.instance(id);
-                    state.phase = Phase::Waiting;
-                    state.because(None);
-                }
-            }
-            RunEvent::Retried { instances, resolved: _ } => {
-                for id in instances {
-                    let state = self.instance(id);
-                    if let Some(Fate::Parked { .. }) = state.fate() {
-                        state.fate = FateState::Unknown;
-                    }
-                }
-            }
+            RunEvent::Reopened { instances } => instances.iter().for_each(|id| self.instance(id).reopen()),
+            RunEvent::Retried { instances, .. } => instances.iter().for_each(|id| self.instance(id).try_again()),
             RunEvent::ItemsFound { .. } => {}
             RunEvent::InstancesAdded { instances } => self.grow(instances),
             RunEvent::AttemptStarted { instance, attempt } => {
@@ -514,6 +501,19 @@ impl InstanceState {
     fn no_longer_waits(&mut self) {
         if let Some(rare) = &mut self.rare {
             rare.waits = None;
+        }
+    }
+
+    /// Its result no longer holds.
+    fn reopen(&mut self) {
+        self.phase = Phase::Waiting;
+        self.because(None);
+    }
+
+    /// A person asked for another try: what was parked has no fate any more.
+    fn try_again(&mut self) {
+        if let Some(Fate::Parked { .. }) = self.fate() {
+            self.fate = FateState::Unknown;
         }
     }
 

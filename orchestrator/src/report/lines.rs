@@ -127,10 +127,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
             let mark = style.paint(Tone::Warn, "[r]");
             let (why, spent) = (words::end(end), words::duration(*duration_ms));
-            let when = match wait_ms {
-                0 => "at once".to_owned(),
-                wait_ms => format!("in {}", words::duration(*wait_ms)),
-            };
+            let when = if *wait_ms == 0 { "at once".to_owned() } else { format!("in {}", words::duration(*wait_ms)) };
             Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again {when}"))
         }
         RunEvent::Reused { instances } => Some(reused_line(instances, style)),
@@ -147,14 +144,14 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let mark = style.paint(Tone::Warn, words::PARKED_MARK);
             Some(format!("{mark} {name} {:>7}  parked: {}", "", sanitize::name(reason)))
         }
-        RunEvent::Verified { verdict: GateVerdict::Red, of, duration_ms, detail, .. } => {
-            Some(verdict_line("red", of, *duration_ms, detail.as_deref(), style.paint(Tone::Bad, "[!]")))
-        }
-        RunEvent::Verified { verdict: GateVerdict::Broken, of, duration_ms, detail, .. } => {
-            Some(verdict_line("not verified", of, *duration_ms, detail.as_deref(), style.paint(Tone::Warn, "[?]")))
-        }
-        RunEvent::Verified { verdict: GateVerdict::Green, of, duration_ms, .. } => {
-            (talk == Talk::All).then(|| verdict_line("green", of, *duration_ms, None, style.paint(Tone::Quiet, "[v]")))
+        RunEvent::Verified { verdict, of, duration_ms, detail, .. } => {
+            let (word, mark, detail) = match verdict {
+                GateVerdict::Red => ("red", style.paint(Tone::Bad, "[!]"), detail.as_deref()),
+                GateVerdict::Broken => ("not verified", style.paint(Tone::Warn, "[?]"), detail.as_deref()),
+                GateVerdict::Green if talk == Talk::All => ("green", style.paint(Tone::Quiet, "[v]"), None),
+                GateVerdict::Green => return None,
+            };
+            Some(verdict_line(word, of, *duration_ms, detail, mark))
         }
         RunEvent::Evicted { instance, reason, next, .. } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
