@@ -94,10 +94,9 @@ impl Secrets {
         }
     }
 
-    /// The first secret that ends in these bytes: where it begins, and behind its last byte.
-    pub fn first_in(&self, bytes: &[u8]) -> Option<(usize, usize)> {
-        let found = self.forms.as_deref()?.finder.find_overlapping_iter(bytes).next()?;
-        Some((found.start(), found.end()))
+    /// Where secrets stand in these bytes, from the first byte to behind the last, by the first; they may overlap.
+    pub fn places(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
+        self.forms.as_deref().map_or(vec![], |forms| forms.places(bytes))
     }
 
     /// From where on these bytes may go on to a secret; their length where they cannot.

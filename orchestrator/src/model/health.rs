@@ -62,9 +62,13 @@ impl Health {
         self.down.remove(model);
     }
 
-    /// It does not answer, after all tries that made sense. Until when it is passed by, where that is news; `None` where it was
-    /// known, and where the failure says nothing about other calls.
-    pub fn failed(&mut self, model: &str, class: Class, now_ms: u64) -> Option<u64> {
+    /// It does not answer a call that was let in by `way`, after all tries that made sense. Until when it is passed by, where
+    /// that is news; `None` where it was known, and where the failure says nothing about other calls. While one call finds out,
+    /// its word alone counts: what another was told that began before says nothing of now.
+    pub fn failed(&mut self, model: &str, way: Way, class: Class, now_ms: u64) -> Option<u64> {
+        if way != Way::Probe && self.down.get(model).is_some_and(|down| down.is_probed) {
+            return None;
+        }
         let named = match class {
             Class::RateLimited { wait } | Class::Overloaded { wait } | Class::Transient { wait } => wait,
             Class::Nameless | Class::Spent | Class::Key | Class::UnknownModel | Class::Foreign => None,
@@ -104,29 +108,43 @@ mod tests {
     fn what_is_down_is_passed_by_until_one_call_finds_it_back() {
         let mut health = Health::default();
         assert_eq!(health.way("a", 0), Way::Free);
-        assert_eq!(health.failed("a", GONE, 1_000), Some(61_000));
+        assert_eq!(health.failed("a", Way::Free, GONE, 1_000), Some(61_000));
         assert_eq!((health.way("a", 60_999), health.way("b", 60_999)), (Way::Closed, Way::Free));
         assert_eq!((health.way("a", 61_000), health.way("a", 61_000)), (Way::Probe, Way::Closed), "one finds out");
-        assert_eq!(health.failed("a", GONE, 61_000), None, "no news");
-        assert_eq!(health.failed("a", GONE, 61_001), None, "of one that was under way");
+        assert_eq!(health.failed("a", Way::Probe, GONE, 61_000), None, "no news");
+        assert_eq!(health.failed("a", Way::Free, GONE, 61_001), None, "of one that was under way");
         assert_eq!((health.way("a", 180_999), health.is_open("a", 180_999)), (Way::Closed, false), "twice as long");
         assert_eq!(health.way("a", 181_000), Way::Probe);
         health.unprobed("a");
         assert_eq!(health.way("a", 181_000), Way::Probe, "it was not asked");
         health.answered("a");
         assert_eq!(health.way("a", 181_000), Way::Free);
-        assert_eq!(health.failed("a", GONE, 0), Some(60_000), "it begins anew");
+        assert_eq!(health.failed("a", Way::Free, GONE, 0), Some(60_000), "it begins anew");
+    }
+
+    #[test]
+    fn while_one_call_finds_out_no_other_speaks_for_it() {
+        let mut health = Health::default();
+        health.failed("a", Way::Free, GONE, 0);
+        assert_eq!(health.way("a", 60_000), Way::Probe);
+        for class in [GONE, Class::TooLong] {
+            assert_eq!(health.failed("a", Way::Free, class, 60_001), None, "it began before");
+            assert_eq!(health.way("a", 60_001), Way::Closed, "the probe still finds out");
+        }
+        assert_eq!(health.failed("a", Way::Probe, GONE, 60_002), None);
+        assert_eq!((health.way("a", 180_001), health.way("a", 180_002)), (Way::Closed, Way::Probe), "found down twice");
     }
 
     #[test]
     fn a_wait_that_is_named_holds_and_none_is_for_ever() {
         let mut health = Health::default();
         let named = |secs| Class::Overloaded { wait: Some(Duration::from_secs(secs)) };
-        assert_eq!(health.failed("a", named(90), 0), Some(90_000));
-        assert_eq!(health.failed("b", named(9_999), 0), Some(600_000));
+        assert_eq!(health.failed("a", Way::Free, named(90), 0), Some(90_000));
+        assert_eq!(health.failed("b", Way::Free, named(9_999), 0), Some(600_000));
         for at in (0..40).map(|n| n * 600_000) {
-            assert_ne!(health.way("c", at), Way::Closed);
-            health.failed("c", GONE, at);
+            let way = health.way("c", at);
+            assert_ne!(way, Way::Closed);
+            health.failed("c", way, GONE, at);
         }
     }
 
@@ -134,11 +152,11 @@ mod tests {
     fn what_is_wrong_with_one_question_says_nothing_of_others() {
         let mut health = Health::default();
         for class in [Class::TooLong, Class::NotHere, Class::Invalid] {
-            assert_eq!((health.failed("a", class, 0), health.way("a", 0)), (None, Way::Free), "{class:?}");
+            assert_eq!((health.failed("a", Way::Free, class, 0), health.way("a", 0)), (None, Way::Free), "{class:?}");
         }
-        health.failed("a", Class::Key, 0);
+        health.failed("a", Way::Free, Class::Key, 0);
         assert_eq!(health.way("a", 60_000), Way::Probe);
-        assert_eq!(health.failed("a", Class::TooLong, 60_000), None);
+        assert_eq!(health.failed("a", Way::Probe, Class::TooLong, 60_000), None);
         assert_eq!(health.way("a", 60_000), Way::Probe, "it answered something: the next one finds out");
     }
 }

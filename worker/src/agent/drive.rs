@@ -9,7 +9,7 @@ use swarm_protocol::agent::{AgentJob, AgentNote, AgentStatus, CallResult, Envelo
 use swarm_protocol::chat::{Arguments, Message, ModelRequest, ToolCall, ToolStatus, UserPart};
 
 use super::calls::{self, Decided, Gate};
-use super::compact;
+use super::compact::{self, Asked};
 use super::hooks::Verdict;
 use super::outside::{NoAnswer, Outside};
 use super::permission::Decision;
@@ -119,10 +119,9 @@ impl<O: Outside> Driver<'_, O> {
         }
     }
 
-    /// Asks the model to sum up; the error is why a hook ends it all. A hook that refuses is heard and prevents nothing: what
-    /// does not fit cannot be asked as it is.
+    /// Asks the model to sum up, and once more where it does something else; the error is why a hook ends it all. A hook that
+    /// refuses is heard and prevents nothing: what does not fit cannot be asked as it is.
     fn sum_up(&self, turns: &mut Turns) -> Result<Option<Next>, String> {
-        let mut messages = turns.to_sum_up();
         let verdict = self.gate.hooks.before_compaction();
         self.say(&verdict.messages);
         if let Some(why) = verdict.stop {
@@ -133,21 +132,34 @@ impl<O: Outside> Driver<'_, O> {
                 "the conversation is not to be summed up: {why}. It is all the same: it would not fit"
             )]);
         }
-        let asked_besides = verdict.context.into_iter().map(|text| UserPart::Text { text });
-        match messages.last_mut() {
-            Some(Message::User { content }) => content.extend(asked_besides),
-            _ => unreachable!("BUG: the request to sum up is the user's"),
+        loop {
+            let mut messages = turns.to_sum_up();
+            let asked_besides = verdict.context.iter().map(|text| UserPart::Text { text: text.clone() });
+            match messages.last_mut() {
+                Some(Message::User { content }) => content.extend(asked_besides),
+                _ => unreachable!("BUG: the request to sum up is the user's"),
+            }
+            let asked = turns.asked_to_sum_up();
+            if asked == Some(Asked::Once) {
+                self.outside.note(AgentNote::SummedUp { messages: messages.len() });
+            }
+            let answer = self.ask(messages);
+            if let Input::Reply { reply, .. } = &answer
+                && compact::summary(reply).is_none()
+            {
+                let what = match asked {
+                    Some(Asked::Again) => {
+                        "was asked once more to sum up and did not: a list of its calls stands in the summary's place"
+                    }
+                    _ => "was asked to sum up and did not: it is asked once more",
+                };
+                self.outside.note(AgentNote::Told { text: format!("the model {what}") });
+            }
+            let next = turns.hear(answer);
+            if turns.asked_to_sum_up() != Some(Asked::Again) {
+                return Ok(next);
+            }
         }
-        self.outside.note(AgentNote::SummedUp { messages: messages.len() });
-        let answer = self.ask(messages);
-        if let Input::Reply { reply, .. } = &answer
-            && compact::summary(reply).is_none()
-        {
-            let text = "the model was asked to sum up and did not: it is asked once more, then a list of its calls stands in the \
-                        summary's place";
-            self.outside.note(AgentNote::Told { text: text.to_owned() });
-        }
-        Ok(turns.hear(answer))
     }
 
     /// Tells the model something with its next request.
@@ -583,6 +595,29 @@ mod tests {
         let words = |messages: &[Message]| serde_json::to_string(messages).unwrap();
         assert_eq!(asked.iter().filter(|messages| words(messages).contains("keep the numbers")).count(), 1);
         assert!(words(asked.last().unwrap()).contains("the summary"));
+    }
+
+    #[test]
+    fn one_summary_is_one_compaction_however_often_it_is_asked_for() {
+        let say = r#"echo x >> told; echo '{"hookSpecificOutput":{"additionalContext":"keep the numbers"}}'"#;
+        let (folder, hooks) = hooks(&[(HookEvent::PreCompact, say)]);
+        let mut answers = long_work();
+        let at = answers.len() - 2;
+        let looks = ["7", "8"].map(|id| vec![call(id.to_owned(), "look", "works")]);
+        answers.splice(at..=at, looks);
+        let (envelope, stage) = drive_with(&hooks, answers, 20);
+        assert_eq!(envelope.status, AgentStatus::Done, "{}", envelope.detail);
+        assert_eq!(std::fs::read_to_string(folder.path().join("told")).unwrap(), "x\n");
+        let asked = stage.asked.lock().unwrap().clone();
+        let words = |messages: &[Message]| serde_json::to_string(messages).unwrap();
+        assert_eq!(asked.iter().filter(|messages| words(messages).contains("keep the numbers")).count(), 2);
+        let said = noted(stage);
+        let count = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(
+            (count("did not: it is asked once more"), count("did not: a list of its calls stands")),
+            (1, 1),
+            "{said:?}"
+        );
     }
 
     #[test]

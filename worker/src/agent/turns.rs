@@ -158,6 +158,14 @@ impl Turns {
         compact::request(&self.messages[..keep_from], asked)
     }
 
+    /// How often it was asked for the summary that [`Next::SumUp`] wants; `None` where none is wanted.
+    pub fn asked_to_sum_up(&self) -> Option<Asked> {
+        match self.state {
+            State::SummingUp { asked, .. } => Some(asked),
+            _ => None,
+        }
+    }
+
     /// Whether calls run of an answer whose others could not be run: half-written ones, or of tools that do not exist.
     pub fn left_some_out(&self) -> bool {
         matches!(&self.state, State::Acting { answered, .. } if !answered.is_empty())

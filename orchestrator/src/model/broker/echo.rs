@@ -64,6 +64,8 @@ struct Event {
 #[derive(Debug, Default)]
 struct End {
     text: String,
+    /// How many bytes at its front are masked already: a longer key may go on behind a shorter one.
+    covered: usize,
     /// Which lines have a part of it, counted over the whole answer, and where that begins in it. In order.
     parts: Vec<(usize, usize)>,
 }
@@ -84,28 +86,20 @@ impl Echo {
         if self.secrets.is_empty() {
             return bytes;
         }
-        let masked = self.bytes.take(&bytes);
-        match &mut self.events {
-            Some(events) => events.take(&masked, &self.secrets),
-            None => masked,
-        }
+        // Events first: a mask that stands for a shorter key would hide that a longer one goes on behind it.
+        let heard = match &mut self.events {
+            Some(events) => events.take(&bytes, &self.secrets),
+            None => bytes,
+        };
+        self.bytes.take(&heard)
     }
 
     /// The rest, at the end of the answer.
     pub fn finish(&mut self) -> Vec<u8> {
-        let masked = self.bytes.finish();
-        match &mut self.events {
-            Some(events) => {
-                let mut rest = events.take(&masked, &self.secrets);
-                let last = std::mem::take(&mut events.line);
-                if !last.is_empty() {
-                    events.hear(last, &self.secrets);
-                }
-                rest.extend(events.pass(usize::MAX));
-                rest
-            }
-            None => masked,
-        }
+        let rest = self.events.as_mut().map(|events| events.finish(&self.secrets)).unwrap_or_default();
+        let mut masked = self.bytes.take(&rest);
+        masked.extend(self.bytes.finish());
+        masked
     }
 }
 
@@ -124,6 +118,14 @@ impl Events {
         out
     }
 
+    fn finish(&mut self, secrets: &Secrets) -> Vec<u8> {
+        let last = std::mem::take(&mut self.line);
+        if !last.is_empty() {
+            self.hear(last, secrets);
+        }
+        self.pass(usize::MAX)
+    }
+
     /// Reads a line, and masks what it completes.
     fn hear(&mut self, text: Vec<u8>, secrets: &Secrets) {
         let number = self.passed + self.held.len();
@@ -137,22 +139,34 @@ impl Events {
             let mut end = self.ends.remove(&place).unwrap_or_default();
             end.parts.push((number, end.text.len()));
             end.text.push_str(&more);
-            while let Some((from, to)) = secrets.first_in(end.text.as_bytes()) {
-                self.mask(&place, &end, (from, to));
-                end = End { text: end.text[to..].to_owned(), parts: vec![(number, 0)] };
+            for (from, to) in secrets.places(end.text.as_bytes()) {
+                // Keys that overlap are masked once, from the first byte to the last.
+                let mask = if from >= end.covered { MASK } else { "" };
+                if to > end.covered {
+                    self.mask(&place, &end, (from.max(end.covered), to), mask);
+                    end.covered = to;
+                }
             }
             let open = secrets.open_from(end.text.as_bytes());
             if open < end.text.len() {
-                if self.ends.len() >= PLACES_MAX {
-                    self.ends.clear();
-                }
-                self.ends.insert(place, end.behind(open));
+                self.remember(place, end.behind(open));
             }
         }
     }
 
-    /// Puts the mask where the text of a place has `from..to`: into the first part of it that is still held back.
-    fn mask(&mut self, place: &str, end: &End, (from, to): (usize, usize)) {
+    /// Keeps what the text of a place ends with; where too many are kept, the one that was heard of longest ago is forgotten.
+    fn remember(&mut self, place: String, end: End) {
+        if self.ends.len() >= PLACES_MAX {
+            let heard = |end: &End| end.parts.last().map_or(0, |(number, _)| *number);
+            let oldest =
+                self.ends.iter().min_by_key(|(place, end)| (heard(end), *place)).map(|(place, _)| place.clone());
+            oldest.and_then(|oldest| self.ends.remove(&oldest));
+        }
+        self.ends.insert(place, end);
+    }
+
+    /// Puts a mask where the text of a place has `from..to`: into the first part of it that is still held back.
+    fn mask(&mut self, place: &str, end: &End, (from, to): (usize, usize), mask: &str) {
         let mut masked = false;
         for (at, (number, begins)) in end.parts.iter().enumerate() {
             let ends = end.parts.get(at + 1).map_or(end.text.len(), |(_, next)| *next);
@@ -165,7 +179,7 @@ impl Events {
             let Some(Value::String(text)) = event.json.pointer_mut(place) else { continue };
             // What the end knows of a text are its last bytes, and what was masked before may have changed those before them.
             let behind = ends - cut_to;
-            let (Some(to), mask) = (text.len().checked_sub(behind), if masked { "" } else { MASK }) else { continue };
+            let (Some(to), mask) = (text.len().checked_sub(behind), if masked { "" } else { mask }) else { continue };
             let Some(from) = to.checked_sub(cut_to - cut_from) else { continue };
             text.replace_range(from..to, mask);
             (event.is_changed, masked) = (true, true);
@@ -177,7 +191,8 @@ impl Events {
         let newest = self.passed + self.held.len();
         let waits = |end: &&End| {
             let heard = end.parts.last().map_or(0, |(number, _)| *number);
-            end.text.len() >= HELD_BYTES_MIN && newest - heard <= HELD_LINES_MAX
+            // What is masked already may go; what stands behind it may belong to a longer key.
+            end.text.len() >= HELD_BYTES_MIN && end.text.len() > end.covered && newest - heard <= HELD_LINES_MAX
         };
         let first = self.ends.values().filter(waits).filter_map(|end| Some(end.parts.first()?.0)).min();
         first.unwrap_or(newest).saturating_sub(self.passed)
@@ -198,7 +213,8 @@ impl End {
             (ends > from).then_some((*number, begins.saturating_sub(from)))
         };
         let parts = self.parts.iter().enumerate().filter_map(part).collect();
-        End { text: self.text.get(from..).unwrap_or_default().to_owned(), parts }
+        let covered = self.covered.saturating_sub(from);
+        End { text: self.text.get(from..).unwrap_or_default().to_owned(), covered, parts }
     }
 }
 
@@ -297,6 +313,35 @@ mod tests {
         assert_eq!(spelled(&through(&[sse(&letters).as_bytes()])), "a sk-*** b");
         let twice = [&format!("{KEY}{}", &KEY[..9]), &KEY[9..], &KEY[..9], "no"];
         assert_eq!(spelled(&through(&[sse(&twice).as_bytes()])), format!("******{}no", &KEY[..9]));
+    }
+
+    #[test]
+    fn a_key_that_begins_as_another_one_is_masked_to_its_end() {
+        let long = format!("{KEY}-and-more");
+        let secrets = Secrets::new([("KEY", KEY), ("LONG", long.as_str())]);
+        for at in 1..long.len() {
+            let (front, back) = long.split_at(at);
+            let mut echo = Echo::of_stream(secrets.clone());
+            let mut out = echo.take(sse(&[&format!("key: {front}"), back, ", and on"]).into_bytes());
+            out.extend(echo.finish());
+            let out = spelled(&String::from_utf8(out).unwrap());
+            assert!(!out.contains("secret") && !out.contains("more") && out.ends_with("***, and on"), "{at}: {out}");
+        }
+        let mut echo = Echo::of_stream(secrets);
+        let (front, back) = KEY.split_at(9);
+        let mut out = echo.take(sse(&[front, back, "-and-", "less"]).into_bytes());
+        out.extend(echo.finish());
+        assert_eq!(spelled(&String::from_utf8(out).unwrap()), "***-and-less", "only the shorter one");
+    }
+
+    #[test]
+    fn a_key_that_is_being_spelled_is_not_forgotten_for_others() {
+        let (front, back) = KEY.split_at(9);
+        let many: String = (0..PLACES_MAX).map(|at| format!("{{\"x{at}\":\"sk-\"}}\n")).collect();
+        let lines = format!("{{\"a\":\"{front}\"}}\n{many}{{\"a\":\"{back}\"}}\n");
+        let kept = format!("{many}{{\"a\":\"{front}\"}}\n{{\"y\":\"sk-\"}}\n{{\"a\":\"{back}\"}}\n");
+        assert!(through(&[kept.as_bytes()]).ends_with("{\"a\":\"\"}\n"), "the oldest one goes");
+        assert!(through(&[lines.as_bytes()]).contains(back), "but one that was heard of longest ago");
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct Look<'a> {
     /// `None` for a model that has none in its place.
     health: Option<&'a Mutex<Health>>,
     place: String,
-    is_probe: bool,
+    /// How it was let in.
+    way: Way,
     /// How often it asks.
     pub patience: Patience,
 }
@@ -48,11 +49,11 @@ impl Broker {
         let (endpoint, patience) = &row[at];
         let place = place(endpoint);
         if row.len() == 1 {
-            return Look { health: None, place, is_probe: false, patience: *patience };
+            return Look { health: None, place, way: Way::Free, patience: *patience };
         }
         let way = lock(&self.health).way(&place, self.now_ms());
         let patience = if way == Way::Probe { Patience::Once } else { *patience };
-        Look { health: Some(&self.health), place, is_probe: way == Way::Probe, patience }
+        Look { health: Some(&self.health), place, way, patience }
     }
 
     /// Notes what came of it, and says so where that is news.
@@ -71,7 +72,7 @@ impl Broker {
             Some(_) => return,
         };
         let now_ms = self.now_ms();
-        let went_down = lock(health).failed(&look.place, failure.class, now_ms);
+        let went_down = lock(health).failed(&look.place, look.way, failure.class, now_ms);
         let (Some(until_ms), Some((instead, _))) = (went_down, row.get(at + 1)) else { return };
         let model = row[at].0.name.clone();
         let until_ms = Clock::system().now_ms().saturating_add(until_ms.saturating_sub(now_ms));
@@ -92,7 +93,7 @@ impl Broker {
 
 impl Drop for Look<'_> {
     fn drop(&mut self) {
-        if let Some(health) = self.health.filter(|_| self.is_probe) {
+        if let Some(health) = self.health.filter(|_| self.way == Way::Probe) {
             lock(health).unprobed(&self.place);
         }
     }
