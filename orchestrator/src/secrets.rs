@@ -80,6 +80,23 @@ impl Secrets {
         Some(&forms.all[first.pattern().as_usize()].1)
     }
 
+    /// The name of a secret that stands in these bytes, and not in what was there `before`.
+    pub fn new_in(&self, bytes: &[u8], before: &[u8]) -> Option<&str> {
+        let names_in = |bytes| -> BTreeSet<&str> {
+            let forms = self.forms.as_deref().into_iter();
+            let found = forms.flat_map(|forms| {
+                forms.finder.find_overlapping_iter(bytes).map(|it| &forms.all[it.pattern().as_usize()].1)
+            });
+            found.map(String::as_str).collect()
+        };
+        let now = names_in(bytes);
+        if now.is_empty() {
+            return None;
+        }
+        let before = names_in(before);
+        now.into_iter().find(|name| !before.contains(name))
+    }
+
     /// The name of a secret that stands in a key or text of `value`.
     pub fn found_in_value(&self, value: &Value) -> Option<&str> {
         match value {
@@ -325,6 +342,16 @@ mod tests {
         assert_eq!(stream.take(b"50 % done, then np"), b"50 % done, then ");
         assert_eq!(stream.take(b"x"), b"npx");
         assert_eq!(Secrets::default().stream().take(b"np"), b"np");
+    }
+
+    #[test]
+    fn a_secret_that_stood_there_before_is_no_new_one() {
+        let secrets = Secrets::new([("A", "hunter22"), ("B", "correct-horse")]);
+        let new = |bytes: &str, before: &str| secrets.new_in(bytes.as_bytes(), before.as_bytes()).map(str::to_owned);
+        assert_eq!(new("pass=hunter22", "pass=").as_deref(), Some("A"));
+        assert_eq!(new("pass=hunter22\nmore", "pass=hunter22"), None);
+        assert_eq!(new("pass=hunter22 correct-horse", "pass=hunter22").as_deref(), Some("B"));
+        assert_eq!(new("nothing", "hunter22"), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use scene::{Scene, median, ms};
 use swarm_orchestrator::base::git_dir::ObjectsAt;
 use swarm_orchestrator::base::{BaseSettings, Bases, Layers};
-use swarm_orchestrator::collect::{CollectLimits, Collected, collect};
+use swarm_orchestrator::collect::{Collected, Terms, collect};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::state::StateDir;
 use swarm_orchestrator::worktree::{Backend, Worktree};
@@ -106,7 +106,7 @@ fn collected(scene: &Scene, repository: &Repository, state: &StateDir, layers: &
         unmount(at, UnmountFlags::empty()).expect("it is mounted");
         all.push(median(1, || {
             worktree.strip_git_dir().expect("removable");
-            match collect(repository, &worktree, None, &CollectLimits::default()).expect("a full disk?") {
+            match collect(repository, &worktree, None, &Terms::default()).expect("a full disk?") {
                 Collected::Change(change) => assert_eq!(change.paths.len(), CHANGED),
                 Collected::Refused(refusal) => panic!("{refusal:?}"),
             }

@@ -47,6 +47,34 @@ fn a_link_in_the_place_of_what_a_policy_hides_is_refused_and_stops_nobody() {
 }
 
 #[test]
+fn a_secret_in_a_changed_file_is_a_violation_that_names_the_file_and_not_the_value() {
+    const TOKEN: &str = "npm_5ecret/Val=ue";
+    let plan = |kind: &str| {
+        format!(
+            "[sandbox.default]\n{kind} = ['TOKEN']\n[merge]\nhistory = 'keep'\n\
+             [tasks.a]\nrun = 'echo \"token=$TOKEN\" > .npmrc; echo ok > fine.txt'\n\
+             [tasks.b]\nrun = 'echo $TOKEN > b.txt; git add b.txt; git commit -qm one; echo b > b.txt; git commit -qam two'\n"
+        )
+    };
+    let repository = Repository::with(&FILES);
+    let run = |plan: &str| Swarm::run(&repository, "it", plan).allow("env=TOKEN").env("TOKEN", TOKEN);
+    let ended = run(&plan("secrets")).exits(1);
+    assert_eq!((ended.result("a").as_str(), ended.fate("b").as_str()), ("violation", "landed"), "{ended}");
+    assert!(ended.err.contains("it holds the value of the secret `TOKEN`") && ended.err.contains(".npmrc"), "{ended}");
+    assert!(!ended.to_string().contains(TOKEN), "{ended}");
+    let kept = repository.files("refs/swarm/it-1/a/1");
+    assert_eq!((kept.contains_key("fine.txt"), kept.contains_key(".npmrc")), (true, false));
+    let told = repository.git().odb().expect("objects").foreach(|id| {
+        let object = repository.git().find_blob(*id).map(|blob| blob.content().to_vec()).unwrap_or_default();
+        !object.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes())
+    });
+    assert!(told.is_ok(), "no object holds it, not of a commit in between either");
+    // The control: what is no secret may stand there.
+    run(&plan("env")).args(&["--into", "swarm/control"]).exits(0);
+    assert_eq!(repository.text("swarm/control", ".npmrc"), format!("token={TOKEN}\n"));
+}
+
+#[test]
 fn names_that_hide_something_land_with_a_word_about_them() {
     let plan = "[tasks.a]\nrun = '''printf x > \"$(printf 'invoice\\342\\200\\256fdp.exe')\"; echo > plain; \
                 mkdir .VSCode; echo > .VSCode/tasks.json'''\n";

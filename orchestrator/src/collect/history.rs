@@ -18,10 +18,13 @@ use std::path::PathBuf;
 use git2::{ObjectType, Odb, Oid};
 use rustix::io::Errno;
 
-use super::{Change, CollectError, CollectLimits, Refusal, display_path, modules, out_of_scope, rules, walk};
+use super::{
+    Change, CollectError, CollectLimits, Refusal, Terms, display_path, modules, out_of_scope, rules, tells, walk,
+};
 use crate::entry_name::{check_component, is_modules_file};
 use crate::path_globs::PathGlobs;
 use crate::repository::Repository;
+use crate::secrets::Secrets;
 use crate::state::make_private_dir_all;
 use crate::tree::{self, Difference, EXECUTABLE, Edits, Entry, FILE, SYMLINK, TreeError};
 use crate::worktree::Worktree;
@@ -103,12 +106,12 @@ pub fn history(
     worktree: &Worktree,
     start: Oid,
     change: &Change,
-    writes: Option<&[String]>,
+    (writes, terms): (Option<&[String]>, &Terms),
 ) -> Result<History, CollectError> {
     let git = repository.handle()?;
     let trusted = git.odb().map_err(TreeError::from)?;
     let scope = writes.map(PathGlobs::new).transpose()?;
-    let taken = Taking::of(repository, worktree, &trusted).and_then(|taking| match taking {
+    let taken = Taking::of(repository, worktree, &trusted, terms).and_then(|taking| match taking {
         Some(taking) => taking.steps(start, change, scope.as_ref()),
         None => Ok(vec![]),
     });
@@ -130,6 +133,7 @@ struct Taking<'a> {
     /// Where objects are copied to.
     quarantine: PathBuf,
     limits: CollectLimits,
+    secrets: Secrets,
     entries: u64,
     /// Of blobs.
     bytes: u64,
@@ -146,7 +150,12 @@ impl Drop for Taking<'_> {
 
 impl<'a> Taking<'a> {
     /// `None` where the worker left no git directory.
-    fn of(repository: &Repository, worktree: &Worktree, trusted: &'a Odb<'a>) -> Result<Option<Self>, Stop> {
+    fn of(
+        repository: &Repository,
+        worktree: &Worktree,
+        trusted: &'a Odb<'a>,
+        terms: &Terms,
+    ) -> Result<Option<Self>, Stop> {
         let written = File::open(worktree.written_dir()).map_err(io)?;
         let Some(root) = open(&written, b".git", Kind::Folder)? else { return Ok(None) };
         let quarantine = worktree.attempt_dir().join("quarantine");
@@ -156,8 +165,9 @@ impl<'a> Taking<'a> {
             let text = folder.to_str().ok_or_else(|| Stop::Unfit("the repository's path is not UTF-8".to_owned()))?;
             objects.add_disk_alternate(text).map_err(TreeError::from)?;
         }
-        let limits = CollectLimits::default();
-        Ok(Some(Taking { root: root.into(), trusted, objects, quarantine, limits, entries: 0, bytes: 0, read: 0 }))
+        let Terms { limits, secrets } = terms.clone();
+        let root = root.into();
+        Ok(Some(Taking { root, trusted, objects, quarantine, limits, secrets, entries: 0, bytes: 0, read: 0 }))
     }
 
     fn steps(mut self, start: Oid, change: &Change, scope: Option<&PathGlobs>) -> Result<Vec<Step>, Stop> {
@@ -359,6 +369,14 @@ impl<'a> Taking<'a> {
         self.bytes += bytes.len() as u64;
         if self.bytes > self.limits.bytes {
             return unfit("its commits hold too many bytes");
+        }
+        let before = || match old.filter(|old| matches!(old.canonical().mode, FILE | EXECUTABLE | SYMLINK)) {
+            Some(old) => Ok(self.trusted.read(old.id)?.data().to_vec()),
+            None => Ok(vec![]),
+        };
+        let told = if self.trusted.exists(new.id) { None } else { tells(&self.secrets, path, &bytes, before)? };
+        if let Some(reason) = told {
+            return unfit(format!("one of its commits holds {}: {reason}", display_path(path)));
         }
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let judged = match new.mode {

@@ -32,6 +32,7 @@ use crate::fault;
 use crate::path_globs::{BadGlob, PathGlobs};
 use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
+use crate::secrets::Secrets;
 use crate::tree::{self, TreeError};
 use crate::worktree::Worktree;
 
@@ -73,6 +74,22 @@ impl Default for CollectLimits {
             depth: 128,
             ignore_rules: 50_000,
         }
+    }
+}
+
+/// On which terms a worktree is taken.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// How much of it.
+    pub limits: CollectLimits,
+    /// What no file may hold.
+    pub secrets: Secrets,
+}
+
+impl Terms {
+    /// The usual bounds, and what no file may hold.
+    pub fn without(secrets: &Secrets) -> Self {
+        Terms { limits: CollectLimits::default(), secrets: secrets.clone() }
     }
 }
 
@@ -186,12 +203,12 @@ pub fn collect(
     repository: &Repository,
     worktree: &Worktree,
     writes: Option<&[String]>,
-    limits: &CollectLimits,
+    terms: &Terms,
 ) -> Result<Collected, CollectError> {
     let scope = writes.map(PathGlobs::new).transpose()?;
     let git = repository.handle()?;
     let odb = git.odb().map_err(TreeError::from)?;
-    let found = match walk::walk(&odb, repository.exclude_files()?, worktree, limits, Hostile::RefusesAll) {
+    let found = match walk::walk(&odb, repository.exclude_files()?, worktree, terms, Hostile::RefusesAll) {
         Ok(found) => found,
         Err(walk::Stop::Refused(refusal)) => return Ok(Collected::Refused(refusal)),
         Err(walk::Stop::Failed(error)) => return Err(error),
@@ -208,14 +225,10 @@ pub fn collect(
 ///
 /// # Errors
 /// All of [`CollectError`].
-pub fn salvage(
-    repository: &Repository,
-    worktree: &Worktree,
-    limits: &CollectLimits,
-) -> Result<Option<Change>, CollectError> {
+pub fn salvage(repository: &Repository, worktree: &Worktree, terms: &Terms) -> Result<Option<Change>, CollectError> {
     let git = repository.handle()?;
     let odb = git.odb().map_err(TreeError::from)?;
-    let mut found = match walk::walk(&odb, repository.exclude_files()?, worktree, limits, Hostile::IsLeftOut) {
+    let mut found = match walk::walk(&odb, repository.exclude_files()?, worktree, terms, Hostile::IsLeftOut) {
         Ok(found) => found,
         Err(walk::Stop::Refused(_)) => return Ok(None),
         Err(walk::Stop::Failed(error)) => return Err(error),
@@ -303,6 +316,24 @@ fn gone_submodules(differences: &[tree::Difference]) -> impl Iterator<Item = Str
         None => format!("the submodule {} is gone from the tree", display_path(&one.path)),
         Some(_) => format!("the submodule {} became a file", display_path(&one.path)),
     })
+}
+
+/// Why a file may not be kept whose bytes are these, and were `before`: whoever clones the repository would read a secret. What
+/// stood there already is none.
+fn tells(
+    secrets: &Secrets,
+    path: &[u8],
+    bytes: &[u8],
+    before: impl FnOnce() -> Result<Vec<u8>, TreeError>,
+) -> Result<Option<String>, TreeError> {
+    if secrets.is_empty() {
+        return Ok(None);
+    }
+    let told = match secrets.found_in(bytes) {
+        Some(_) => secrets.new_in(bytes, &before()?),
+        None => secrets.found_in(path),
+    };
+    Ok(told.map(|name| format!("it holds the value of the secret `{name}`; let it name the variable instead")))
 }
 
 /// Whether an entry of an upper layer says that what lies below it is gone. Source: the kernel's

@@ -43,7 +43,8 @@ fn sparse_scene(backend: Backend, files: &[(&str, &str)], copy: &[&str], sparse:
 impl Scene {
     fn collect(&self, writes: Option<&[&str]>, limits: &CollectLimits) -> Collected {
         let writes: Option<Vec<String>> = writes.map(|all| all.iter().map(|&glob| glob.to_owned()).collect());
-        collect(&self.repository, &self.worktree, writes.as_deref(), limits).expect("nothing of ours fails")
+        let terms = Terms { limits: limits.clone(), ..Terms::default() };
+        collect(&self.repository, &self.worktree, writes.as_deref(), &terms).expect("nothing of ours fails")
     }
 
     /// The change as `git diff` names it.
@@ -375,6 +376,38 @@ fn what_a_sparse_worktree_does_not_show_is_not_gone_with_what_it_shows() {
 }
 
 #[test]
+fn a_file_that_holds_a_secret_is_refused_by_its_name_unless_the_repository_tells_it_already() {
+    const TOKEN: &str = "npm_5ecret/Val=ue";
+    let known = format!("token={TOKEN}\n");
+    let terms = Terms::without(&Secrets::new([("TOKEN", TOKEN)]));
+    for backend in BACKENDS {
+        for (script, refused) in [
+            (format!("echo 'x {TOKEN} y' > dir/a"), Some("dir/a")),
+            (format!("ln -s 'x{TOKEN}' new"), Some("new")),
+            (format!("printf '%s' '{TOKEN}' | base64 > new"), Some("new")),
+            ("echo more >> known; echo 2 > dir/a".to_owned(), None),
+            ("cp known dir/a; echo npm_ > new".to_owned(), None),
+        ] {
+            let files = [&FILES[..], &[("known", known.as_str())]].concat();
+            let scene = scene(backend, &files, &[]);
+            if crate::base::tests::run_in(&scene.worktree, &script).is_none() {
+                continue;
+            }
+            let collected = collect(&scene.repository, &scene.worktree, None, &terms).expect("nothing of ours fails");
+            match (collected, refused) {
+                (Collected::Change(_), None) => {}
+                (Collected::Refused(Refusal::Hostile { path, reason }), Some(named)) => {
+                    assert!(path == named.as_bytes() && reason.contains("the secret `TOKEN`"), "{script}: {reason}");
+                    let kept = salvage(&scene.repository, &scene.worktree, &terms).expect("nothing of ours fails");
+                    assert!(kept.is_none_or(|kept| kept.notes.iter().any(|note| note.contains(named))), "{script}");
+                }
+                (other, _) => panic!("{script}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn of_a_refused_worktree_all_is_kept_but_what_is_refused() {
     let script = "echo work > work; echo 2 > dir/a; ln -s /etc/passwd new; ln -sf /etc/shadow link; git init -q sub; \
                   touch Case case; mkdir .GIT; touch .GIT/config; truncate -s 1T huge; echo > \"$(printf 'b\\\\ad\\n')\"";
@@ -384,8 +417,7 @@ fn of_a_refused_worktree_all_is_kept_but_what_is_refused() {
             continue;
         }
         assert!(matches!(scene.collect(None, &CollectLimits::default()), Collected::Refused(_)));
-        let kept =
-            salvage(&scene.repository, &scene.worktree, &CollectLimits::default()).expect("nothing of ours fails");
+        let kept = salvage(&scene.repository, &scene.worktree, &Terms::default()).expect("nothing of ours fails");
         let kept = kept.expect("there is something");
         let paths: Vec<String> = kept.paths.iter().map(|changed| display_path(&changed.path)).collect();
         assert_eq!(paths.len(), 3, "{backend:?}: {paths:?}");

@@ -13,10 +13,11 @@ use git2::{ObjectType, Odb, Oid};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use super::ignore_rules::{IGNORE_FILE_BYTES_MAX, IgnoreRules, Kind};
-use super::{CollectError, CollectLimits, Refusal, display_path, ignore_rules, rules};
+use super::{CollectError, CollectLimits, Refusal, Terms, display_path, ignore_rules, rules, tells};
 use crate::base::index_file::{Index, Presence, Stat};
 use crate::base::{Extent, read_index};
 use crate::entry_name::{check_component, is_git_dir};
+use crate::secrets::Secrets;
 use crate::tree::{self, EXECUTABLE, Edits, Entry, FILE, GITLINK, SYMLINK, TreeError};
 use crate::worktree::{Backend, Worktree};
 
@@ -97,7 +98,7 @@ pub(super) fn walk(
     odb: &Odb<'_>,
     personal: Vec<Vec<u8>>,
     worktree: &Worktree,
-    limits: &CollectLimits,
+    terms: &Terms,
     hostile: Hostile,
 ) -> Result<Found, Stop> {
     let root = worktree.written_dir();
@@ -113,7 +114,8 @@ pub(super) fn walk(
     let untracked = worktree.layers().untracked().iter().map(|layer| worktree.state().path(layer)).collect();
     let mut walk = Walk {
         odb,
-        limits,
+        limits: &terms.limits,
+        secrets: &terms.secrets,
         hostile,
         index,
         sparse,
@@ -167,6 +169,7 @@ enum Lowers {
 struct Walk<'a> {
     odb: &'a Odb<'a>,
     limits: &'a CollectLimits,
+    secrets: &'a Secrets,
     hostile: Hostile,
     /// Copy backend only: what the files looked like when the worker got them.
     index: Option<Index>,
@@ -341,6 +344,15 @@ impl Walk<'_> {
         crate::entry_name::check_path(path).map_err(|reason| self.hostile(path, reason))?;
         if mode == SYMLINK {
             rules::check_link(path, &bytes).map_err(|reason| self.hostile(path, reason))?;
+        }
+        let before = || match base.filter(|base| !base.is_tree() && base.mode != GITLINK) {
+            Some(base) => Ok(self.odb.read(base.id)?.data().to_vec()),
+            None => Ok(Vec::new()),
+        };
+        // What the repository holds under another name is known to whoever reads it.
+        let told = if self.odb.exists(id) { None } else { tells(self.secrets, path, &bytes, before)? };
+        if let Some(reason) = told {
+            return Err(self.hostile(path, &reason));
         }
         if self.bytes + bytes.len() as u64 > self.limits.bytes {
             return Err(self.over("bytes", self.limits.bytes, path));

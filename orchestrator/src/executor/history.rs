@@ -9,9 +9,9 @@ use swarm_plans::{History as Wanted, InstanceId};
 use super::land::BatchError;
 use super::trees::Start;
 use super::{Executor, TakeError};
-use crate::collect::Change;
 use crate::collect::history::{Author, History, Step, history};
 use crate::collect::rules::judge_together;
+use crate::collect::{Change, Terms};
 use crate::commit::{self, CommitSpec, Retold};
 use crate::dispatcher::core::Landing;
 use crate::ids::Attempt;
@@ -46,7 +46,13 @@ impl Executor {
         if self.plan.merge.history == Wanted::Squash || change.is_empty() {
             return Ok((None, None));
         }
-        let steps = match history(&self.repository, worktree, start.commit, change, writes)? {
+        let steps = match history(
+            &self.repository,
+            worktree,
+            start.commit,
+            change,
+            (writes, &Terms::without(&self.jobs.secrets)),
+        )? {
             History::None => return Ok((None, None)),
             History::Squashed(reason) => {
                 return Ok((None, Some(format!("its commits are told as one: {}", self.jobs.secrets.text(&reason)))));

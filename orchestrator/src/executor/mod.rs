@@ -61,7 +61,7 @@ use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
 use crate::collect::rules;
 use crate::collect::self_running::runs_on_its_own;
 use crate::collect::{
-    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, collect, display_path,
+    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, Terms, collect, display_path,
     has_unseen_characters, salvage,
 };
 use crate::commit::{self, CommitSpec, Signing};
@@ -472,19 +472,19 @@ impl Executor {
         worktree: &Worktree,
         writes: Option<&[String]>,
     ) -> Result<Taken, TakeError> {
-        let limits = CollectLimits::default();
-        let (change, refusal) = match collect(&self.repository, worktree, writes, &limits)? {
+        let terms = Terms::without(&self.jobs.secrets);
+        let (change, refusal) = match collect(&self.repository, worktree, writes, &terms)? {
             Collected::Change(change) => {
                 let refusal = self.link_to_hidden(change.base_tree, change.tree)?;
                 (Some(change), refusal)
             }
             Collected::Refused(refusal @ Refusal::OutOfScope { .. }) => {
-                match collect(&self.repository, worktree, None, &limits)? {
+                match collect(&self.repository, worktree, None, &terms)? {
                     Collected::Change(change) => (Some(change), Some(refusal)),
-                    Collected::Refused(graver) => (salvage(&self.repository, worktree, &limits)?, Some(graver)),
+                    Collected::Refused(graver) => (salvage(&self.repository, worktree, &terms)?, Some(graver)),
                 }
             }
-            Collected::Refused(refusal) => (salvage(&self.repository, worktree, &limits)?, Some(refusal)),
+            Collected::Refused(refusal) => (salvage(&self.repository, worktree, &terms)?, Some(refusal)),
         };
         let kept = change.map(|change| {
             let scope = writes.filter(|_| refusal.is_none());

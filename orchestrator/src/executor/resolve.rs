@@ -22,7 +22,7 @@ use super::{Executor, Record, Stop, Trial, When, agent};
 use crate::agent::bootstrap::{self, Beginning};
 use crate::agent::resolving::{self, CONFLICT_VARIABLE, Contradiction};
 use crate::collect::rules::judge_together;
-use crate::collect::{CollectLimits, Collected, collect, display_path};
+use crate::collect::{Collected, Terms, collect, display_path};
 use crate::commit::{self, CommitSpec};
 use crate::egress::Leads;
 use crate::event::{AttemptEnd, ChangeSummary};
@@ -115,7 +115,7 @@ impl Executor {
         };
         let executor = Arc::clone(self);
         let taken = tokio::task::spawn_blocking(move || {
-            let taken = collect(&executor.repository, &worktree, Some(&scope), &CollectLimits::default());
+            let taken = collect(&executor.repository, &worktree, Some(&scope), &Terms::without(&executor.jobs.secrets));
             executor.trees.discard(worktree);
             taken
         });

@@ -15,7 +15,7 @@ use swarm_protocol::causes::causes;
 use super::errand::{Errand, ending, is_ours};
 use super::job::Jobs;
 use super::{Executor, Stop, no_start};
-use crate::collect::{CollectLimits, Collected, Refusal, collect, display_path};
+use crate::collect::{Collected, Refusal, Terms, collect, display_path};
 use crate::commit::{self, CommitSpec};
 use crate::dispatcher::core::RunFacts;
 use crate::event::{AttemptEnd, ChangeSummary};
@@ -185,7 +185,8 @@ impl Executor {
         }
         let (executor, paths) = (Arc::clone(self), maker.paths.clone());
         let collected = tokio::task::spawn_blocking(move || {
-            let collected = collect(&executor.repository, &worktree, Some(&paths), &CollectLimits::default());
+            let collected =
+                collect(&executor.repository, &worktree, Some(&paths), &Terms::without(&executor.jobs.secrets));
             executor.trees.discard(worktree);
             collected
         });
