@@ -98,6 +98,11 @@ impl RepositoryError {
             RepositoryError::Git(error) if matches!(error.class(), ErrorClass::Os | ErrorClass::Filesystem) => {
                 "look at the space and the permissions where the repository lies: df -h .".to_owned()
             }
+            RepositoryError::Git(error) if error.class() == ErrorClass::Index => {
+                "an index that is split or sparse only git itself reads: git update-index --no-split-index, and git \
+                 sparse-checkout reapply --no-sparse-index, write it whole; git fsck finds out about a damaged one"
+                    .to_owned()
+            }
             RepositoryError::Git(_) => "git fsck".to_owned(),
         }
     }

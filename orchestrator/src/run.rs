@@ -467,6 +467,10 @@ impl Stage<'_> {
     fn started(&self, machine: &Machine, jobs: usize, more: Vec<String>) -> Result<RunEvent, RunError> {
         let mut notes = machine.notes.clone();
         notes.extend(more);
+        if let Some(target) = &self.target {
+            let journal = JournalReader::open(self.state.root())?;
+            notes.extend(target::ahead_note(&self.repository, &journal, (self.journal.run(), target), self.base)?);
+        }
         let standing = self.repository.standing()?;
         if standing.history == History::Shallow {
             notes.push("the clone is shallow: a branch from behind its edge cannot be merged".to_owned());

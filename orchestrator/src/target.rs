@@ -7,10 +7,10 @@ use git2::Oid;
 use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
-use crate::ids::branch_of;
-use crate::journal::{LockError, RunLock};
+use crate::ids::{RunId, branch_of};
+use crate::journal::{JournalReader, LockError, RunLock, RunRow};
 use crate::report::sanitize::shell_word;
-use crate::report::words::short;
+use crate::report::words::{self, short};
 use crate::repository::{Repository, RepositoryError};
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -134,6 +134,36 @@ pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<O
     let Some(found) = repository.find_ref(name)? else { return Ok(Some(TargetError::Removed { branch, tip })) };
     let holds = found == landed || repository.handle()?.graph_descendant_of(found, landed)?;
     Ok((!holds).then_some(TargetError::LostLanded { branch, tip }))
+}
+
+/// What a person should know of a target that holds what the base has not: whatever contradicts it is parked, and nothing else says
+/// where it comes from. `None` where it holds no more than the base.
+///
+/// # Errors
+/// The repository or the journal cannot be read.
+pub fn ahead_note(
+    repository: &Repository,
+    journal: &JournalReader,
+    (run, name): (&RunId, &str),
+    base: Oid,
+) -> Result<Option<String>, RunError> {
+    let Some(tip) = repository.find_ref(name)? else { return Ok(None) };
+    let (ahead, _) = repository.handle()?.graph_ahead_behind(tip, base).map_err(RepositoryError::from)?;
+    if ahead == 0 {
+        return Ok(None);
+    }
+    let is_earlier = |row: &&RunRow| row.id != *run && row.target.as_deref() == Some(name);
+    let runs = journal.runs()?;
+    let (of, apply) = match runs.iter().find(is_earlier) {
+        Some(row) => (format!(", {} was the last run on it", row.id), format!("`swarm apply {}`", row.id)),
+        None => (String::new(), format!("`git merge {}`", shell_word(branch_of(name)))),
+    };
+    let commits = words::count(ahead as u64, "commit");
+    Ok(Some(format!(
+        "{} holds {commits} that the base has not{of}: what contradicts that is parked ({apply} first to build on it, `--into` \
+         another branch to keep clear of it)",
+        branch_of(name)
+    )))
 }
 
 /// Takes the lock of a target. What a coordinator that died while it moved the target left of a lock on the ref is removed.

@@ -163,14 +163,22 @@ fn on_the_way(
             Err(_) => return None,
         };
     }
-    let kind = root.join(OsStr::from_bytes(path)).symlink_metadata().ok()?.file_type();
-    (!kind.is_file() && !kind.is_symlink() && !kind.is_dir()).then(|| path.to_vec())
+    let at = root.join(OsStr::from_bytes(path));
+    let kind = at.symlink_metadata().ok()?.file_type();
+    // What is tracked in it goes with it; what else is a file, git told. An empty one makes way.
+    let holds_empty_folders = || {
+        let below = [path, b"/"].concat();
+        let is_known = touched.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below));
+        !is_known && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some())
+    };
+    let is_in_the_way = if kind.is_dir() { holds_empty_folders() } else { !kind.is_file() && !kind.is_symlink() };
+    is_in_the_way.then(|| path.to_vec())
 }
 
 fn obstacle(root: &Path, path: &[u8]) -> Obstacle {
     let at = root.join(OsStr::from_bytes(path));
     let what = match at.symlink_metadata().map(|metadata| metadata.file_type()) {
-        Ok(kind) if kind.is_dir() => "a folder that git ignores",
+        Ok(kind) if kind.is_dir() => "a folder that git ignores, or of which it knows nothing",
         Ok(kind) if kind.is_symlink() => "a symbolic link",
         Ok(kind) if kind.is_file() => "a file that git ignores or that stands in the place of a folder",
         Ok(kind) if kind.is_fifo() => "a pipe",

@@ -153,7 +153,10 @@ fn ignored_files_are_not_overwritten() {
 #[test]
 fn what_git_says_nothing_of_is_named_and_stays() {
     type Put = fn(&Path);
-    let puts: [(&str, &str, Put); 6] = [
+    let puts: [(&str, &str, Put); 7] = [
+        ("new", "new (a folder that git ignores, or of which it knows nothing) is in the way", |at| {
+            fs::create_dir_all(at.join("empty/empty")).expect("folders");
+        }),
         ("pipe", "pipe (a pipe) is in the way", |at| {
             let kind = rustix::fs::FileType::Fifo;
             rustix::fs::mknodat(rustix::fs::CWD, at, kind, rustix::fs::Mode::RWXU, 0).expect("a pipe");
@@ -240,6 +243,26 @@ fn a_sparse_checkout_takes_what_changes_in_it_and_names_what_is_not_there() {
 
 fn up(path: &Path, steps: usize) -> &Path {
     path.ancestors().nth(steps).expect("below the checkout")
+}
+
+#[test]
+fn an_empty_folder_makes_way() {
+    let it = Fixture::new();
+    let target = it.target(&[("new", "theirs\n")]);
+    fs::create_dir(it.path("new")).expect("a folder");
+    it.apply(target).expect("git itself would take it away");
+    assert_eq!(it.read("new"), "theirs\n");
+}
+
+#[test]
+fn an_index_that_only_git_reads_is_named_with_what_makes_it_readable() {
+    let it = Fixture::new();
+    let target = it.target(&[("a.txt", "theirs\n")]);
+    git(it.folder.path(), &["update-index", "--split-index"]);
+    let ApplyError::Repository(error) = it.refused(target) else { panic!("libgit2 does not read it") };
+    assert!(error.hint().contains("git update-index --no-split-index"), "{error}");
+    git(it.folder.path(), &["update-index", "--no-split-index"]);
+    it.apply(target).expect("as the hint says");
 }
 
 #[test]

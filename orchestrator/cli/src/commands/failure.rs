@@ -84,7 +84,7 @@ impl Failure {
             Failure::Said(code) => ExitCode::from(code),
             Failure::Told { code, message, hint } => {
                 let mut text = format!("{} failed to {message}\n", style.paint(Tone::Bad, "error:"));
-                if let Some(hint) = hint {
+                if let Some(hint) = few_files(code).or(hint) {
                     text.push_str(&format!("\n{} {hint}\n", style.paint(Tone::Strong, "hint:")));
                 }
                 // There is nobody to tell when stderr itself is gone.
@@ -93,6 +93,17 @@ impl Failure {
             }
         }
     }
+}
+
+/// How many open files are few: no run does with them, and every failure of the system is due to that first of all.
+const FILES_FEW: u64 = 64;
+
+/// What to do first where the system failed and lets this process open few files only.
+fn few_files(code: u8) -> Option<String> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+    (code == exit::ENVIRONMENT && limit <= FILES_FEW).then(|| {
+        format!("{limit} files may be open at once here, which is too few: ulimit -n 4096, then type it again")
+    })
 }
 
 impl From<RepositoryError> for Failure {

@@ -79,6 +79,14 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
             break;
         }
     }
+    if !learned.hosts.is_empty() && !passed {
+        it.err.write(&format!(
+            "swarm: no run of this had a network: what the command needs once it reaches {} is not in the policy; a plan with \
+             that `network` tries it: swarm exec --plan FILE --policy {} -- CMD\n",
+            sanitize::name(&learned.hosts.join(", ")),
+            sanitize::shell_word(&args.name)
+        ))?;
+    }
     it.out.write(&learned.text(passed))?;
     let given = [("read", &learned.read), ("write", &learned.write)];
     let flags: Vec<String> =
