@@ -152,10 +152,10 @@ pub fn ahead_note(
     if ahead == 0 {
         return Ok(None);
     }
-    let is_earlier = |row: &&RunRow| row.id != *run && row.target.as_deref() == Some(name);
+    let is_earlier = |row: &&RunRow| row.id != *run && row.target.as_deref() == Some(name) && row.tally.landed > 0;
     let runs = journal.runs()?;
     let (of, apply) = match runs.iter().find(is_earlier) {
-        Some(row) => (format!(", {} was the last run on it", row.id), format!("`swarm apply {}`", row.id)),
+        Some(row) => (format!(", {} was the last run that landed there", row.id), format!("`swarm apply {}`", row.id)),
         None => (String::new(), format!("`git merge {}`", shell_word(branch_of(name)))),
     };
     let commits = words::count(ahead as u64, "commit");

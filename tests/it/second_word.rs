@@ -175,6 +175,37 @@ fn results_of_a_run_whose_coordinator_died_are_all_kept() {
     assert!(!repository.refs("refs/swarm/it-1/a/*").is_empty());
 }
 
+#[test]
+fn a_run_onto_what_an_earlier_one_landed_says_so_before_it_parks() {
+    let repository = Repository::with(&FILES);
+    let plan = |line: &str| format!("[merge]\non-conflict = ['park']\n[tasks.a]\nrun = 'echo {line} >> a.txt'\n");
+    let note = "swarm/it holds 1 commit that the base has not, it-1 was the last run that landed there";
+    let first = Swarm::run(&repository, "it", &plan("mistaken")).exits(0);
+    assert!(!first.out.contains("that the base has not"), "{first}");
+    for _ in 0..2 {
+        let second = Swarm::run(&repository, "it", &plan("corrected")).exits(5);
+        assert!(second.out.contains(note) && second.out.contains("`swarm apply it-1` first"), "{second}");
+    }
+    let applied = swarm(&repository, &["apply", "it-1"], 0);
+    assert!(!applied.err.contains("incomplete"), "{applied}");
+    let third = Swarm::run(&repository, "it", &plan("corrected")).exits(0);
+    assert!(!third.out.contains("that the base has not"), "{third}");
+    let applied = swarm(&repository, &["apply", "it-2"], 0);
+    assert!(applied.err.contains("note: it-2 is incomplete: finished, but something is parked"), "{applied}");
+}
+
+#[test]
+fn a_dropped_result_that_git_has_collected_is_called_so() {
+    let repository = conflicted();
+    swarm(&repository, &["drop", "--all"], 0);
+    assert!(swarm(&repository, &["diff", "it-1", "b"], 0).out.contains("from b"), "git still has it");
+    if repository.run_git(&["gc", "-q", "--prune=now"]).is_none() {
+        return;
+    }
+    let gone = swarm(&repository, &["diff", "it-1", "b"], 2);
+    assert!(gone.err.contains("it was dropped, and git has removed it"), "{gone}");
+}
+
 /// A folder in which whoever reads `open` waits until somebody writes there.
 fn gate_beside(repository: &Repository) -> PathBuf {
     let gate = repository.beside("gate");
@@ -333,6 +364,8 @@ fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
         let (_, summary) = ended.err.rsplit_once("it-1: branch `swarm/it` ").expect("the summary says what happened");
         assert!(summary.contains(&format!("next: {back}\n      swarm resume it-1\n")), "{ended}");
         assert!(!summary.contains("swarm apply") && !summary.contains("environment"), "{ended}");
+        let listed = swarm(&repository, &["list"], 0).out;
+        assert!(listed.contains("branch `swarm/it` ") && !listed.contains("environment"), "{listed}");
         let refused = swarm(&repository, &["resume"], 2);
         assert!(refused.err.contains(&format!("hint: `{back}`")), "{refused}");
         for command in back.split(" && ") {

@@ -313,6 +313,21 @@ fn a_union_file_keeps_the_lines_of_all_in_the_order_of_the_plan() {
 }
 
 #[test]
+fn a_union_file_that_one_task_moves_keeps_the_lines_of_both() {
+    let lines: String = (1..=20).map(|n| format!("{n}\n")).collect();
+    let (stays, moves) = ("sed -i '1i stays' LOG", "sed -i '1i moves' LOG; mkdir docs; mv LOG docs/LOG");
+    for (first, second, text) in [(stays, moves, "stays\nmoves\n"), (moves, stays, "moves\nstays\n")] {
+        let tasks = format!("[tasks.a]\nrun = \"\"\"{first}\"\"\"\n[tasks.b]\nrun = \"\"\"{second}\"\"\"\n");
+        let repository = Repository::with(&[("LOG", &lines)]);
+        Swarm::run(&repository, "it", &format!("[merge]\nunion = ['LOG']\n{tasks}")).exits(0);
+        assert_eq!(repository.text("swarm/it", "docs/LOG"), format!("{text}{lines}"));
+        assert!(!repository.files("swarm/it").contains_key("LOG"));
+        // The control: without the rule the same is a conflict.
+        Swarm::run(&repository, "control", &tasks).exits(5);
+    }
+}
+
+#[test]
 fn a_union_file_is_no_conflict_of_needs_either() {
     let plan = "[merge]\nunion = ['a.txt']\n[tasks.x]\nrun = 'echo x >> a.txt'\n[tasks.y]\nrun = 'echo y >> a.txt'\n\
                 [tasks.z]\nneeds = ['x', 'y']\nrun = 'echo z >> a.txt'\n";

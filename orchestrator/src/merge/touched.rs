@@ -239,13 +239,13 @@ impl Merge<'_> {
                 (Some(base), Some(new), None) => self.changed_and_gone(path, base, new, THEIRS)?,
                 (Some(base), Some(ours), Some(theirs)) => {
                     let merged = file::merge(self.odb, base, ours, theirs)?;
-                    let merged = self.joined(path, merged, (Some(base), ours, theirs))?;
+                    let merged = self.joined(&[path], merged, (Some(base), ours, theirs))?;
                     self.take(path, merged);
                 }
                 (None, ours, theirs) if ours == theirs || self.settled.contains(path) => {}
                 (None, Some(ours), Some(theirs)) => {
                     let merged = Merged::Conflict(ConflictKind::AddAdd);
-                    let merged = self.joined(path, merged, (None, ours, theirs))?;
+                    let merged = self.joined(&[path], merged, (None, ours, theirs))?;
                     self.take(path, merged);
                 }
                 (None, _, _) => self.conflict(path, ConflictKind::AddAdd),
@@ -254,15 +254,15 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Settles a conflict of contents in a file of which both sides' lines are kept.
+    /// Settles a conflict of contents in a file of which both sides' lines are kept, by one of the names that it has or had.
     fn joined(
         &self,
-        path: &[u8],
+        names: &[&[u8]],
         merged: Merged,
         (base, ours, theirs): (Option<Entry>, Entry, Entry),
     ) -> Result<Merged, FoldError> {
         let disputed = matches!(merged, Merged::Conflict(ConflictKind::Content | ConflictKind::AddAdd));
-        if !disputed || !self.rules.is_union(path) {
+        if !disputed || !names.iter().any(|name| self.rules.is_union(name)) {
             return Ok(merged);
         }
         Ok(file::union(self.odb, base, ours, theirs)?.map_or(merged, Merged::Clean))
@@ -288,6 +288,7 @@ impl Merge<'_> {
                 let present = "a renamed path was in the base and is in the side";
                 let versions = [base.expect(present), ours.expect(present), theirs.expect(present)];
                 let merged = file::merge(self.odb, versions[0], versions[1], versions[2])?;
+                let merged = self.joined(&[path, &to], merged, (base, versions[1], versions[2]))?;
                 self.take(&to, merged);
                 self.settled.insert(to);
             }
@@ -310,6 +311,7 @@ impl Merge<'_> {
                 let moved = self.renames[gone].added()[to.as_slice()];
                 let [ours, theirs] = if gone == OURS { [moved, new] } else { [new, moved] };
                 let merged = file::merge(self.odb, base, ours, theirs)?;
+                let merged = self.joined(&[path, &to], merged, (Some(base), ours, theirs))?;
                 self.take(&to, merged);
                 // Ours may still have it; where ours moved it, there is nothing to remove.
                 if gone == THEIRS {
