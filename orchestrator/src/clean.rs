@@ -231,6 +231,7 @@ fn clean_run(
             told(Progress { run, done, all: removable.len() });
             repository.delete_ref(reference)?;
         }
+        told(Progress { run, done: removable.len(), all: removable.len() });
         remove_all_but(state, &folder, &kept_logs).map_err(|source| CleanError::Io { path: folder, source })?;
     }
     Ok(cleaned)

@@ -73,7 +73,13 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         if said.elapsed() >= SILENCE_MAX {
             said = Instant::now();
             // Whoever cannot be told any more is told of that by the next line.
-            drop(it.err.write(&format!("{}: {} of {} refs are gone\n", at.run, at.done, at.all)));
+            let text = match at.done == at.all {
+                true => {
+                    format!("{}: all of {} are gone, its folders go now\n", at.run, words::count(at.all as u64, "ref"))
+                }
+                false => format!("{}: {} of {} refs are gone\n", at.run, at.done, at.all),
+            };
+            drop(it.err.write(&text));
         }
     };
     for cleaned in clean_runs(&repository, &state, &journal, (&runs, mode), &mut told)? {
