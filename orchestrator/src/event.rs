@@ -18,7 +18,7 @@ mod models;
 /// What reporters hear besides events.
 mod progress;
 
-pub use models::{CallOutcome, Counted, ModelWait, WaitReason};
+pub use models::{CallOutcome, Counted, ModelWait, WaitReason, Whose};
 pub use progress::Progress;
 
 /// The version of the event format, in every `--json` line and journal.

@@ -7,14 +7,14 @@
 //! What has a result is never run again, with two exceptions that are said: a failure that was the machine's, and a result
 //! whose change or artifacts somebody removed while something still needs them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use git2::Oid;
 use serde_json::{Map, Value};
-use swarm_plans::{InstanceId, Plan, SourceFile, TaskGraph};
+use swarm_plans::{Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
 
 use crate::base::eviction::evict_unused;
 use crate::commit;
@@ -34,7 +34,7 @@ use crate::report::{Reports, is_resumable};
 use crate::repository::{Repository, RepositoryError};
 use crate::run::before::{heard, keys_are_here, prices_are_here};
 use crate::run::{LoadedPlan, RunEnd, RunError, Stage, answer_globs, expanded_hash};
-use crate::settings::Settings;
+use crate::settings::{BudgetAsked, Settings};
 use crate::state::{StateDir, make_private_dir_all};
 use crate::target::{self, TargetError};
 
@@ -111,15 +111,6 @@ pub fn in_its_repository(repository: &str) -> String {
     format!("give the command there: swarm -C {} …", crate::report::sanitize::shell_word(folder))
 }
 
-/// Goes on with a run to its end, as [`crate::run::run`] does with a new one. A run that has nothing left to do ends at once
-/// with the exit code that it had.
-///
-/// # Errors
-/// [`RunError`]; what happened before stays true, and the run can be resumed again.
-pub async fn resume(run: &RunId, settings: Settings, reports: &mut Reports) -> Result<RunEnd, RunError> {
-    go_on(run, None, SecondTry::default(), settings, reports).await
-}
-
 /// What a person wants tried again.
 #[derive(Debug, Clone, Default)]
 pub struct SecondTry {
@@ -127,9 +118,25 @@ pub struct SecondTry {
     pub instances: Vec<InstanceId>,
     /// Among them, what they settled by hand, with the change that they made of it and the attempt that it is kept as.
     pub resolved: Option<(InstanceId, Attempt, ChangeSummary)>,
+    /// What the run, and the tasks and attempts of these results, may spend on models at least.
+    pub budget: BudgetAsked,
 }
 
 impl SecondTry {
+    /// What a run may spend that may spend `run` otherwise, and its tasks, in plan order.
+    pub fn budgets(&self, plan: &Plan, run: &Budget) -> (Budget, Vec<TaskBudget>) {
+        let of_task = |id: &InstanceId| id.0.split('[').next().unwrap_or_default().to_owned();
+        let tried: HashSet<String> = self.instances.iter().map(of_task).collect();
+        let raised = |task: &Task| match tried.contains(&task.name.0) {
+            true => TaskBudget {
+                task: self.budget.raising(&task.budget.task),
+                attempt: self.budget.raising(&task.budget.attempt),
+            },
+            false => task.budget,
+        };
+        (self.budget.raising(run), plan.tasks.iter().map(raised).collect())
+    }
+
     fn resolved_id(&self) -> Option<&InstanceId> {
         self.resolved.as_ref().map(|(id, ..)| id)
     }
@@ -154,11 +161,12 @@ impl SecondTry {
     }
 }
 
-/// Goes on with a run that may have ended, after giving these results another try: what failed runs again, what was parked takes its
-/// turn on the target again.
+/// Goes on with a run to its end, as [`crate::run::run`] does with a new one, after giving these results another try: what failed
+/// runs again, what was parked takes its turn on the target again. A run that has nothing left to do ends at once with the exit
+/// code that it had.
 ///
 /// # Errors
-/// As of [`resume`].
+/// [`RunError`]; what happened before stays true, and the run can be resumed again.
 pub async fn retry(
     run: &RunId,
     again: SecondTry,
@@ -171,7 +179,7 @@ pub async fn retry(
 /// The same for who holds the run already, and so knows that nobody has made anything of these results meanwhile.
 ///
 /// # Errors
-/// As of [`resume`].
+/// As of [`retry`].
 pub async fn retry_held(
     run: &RunId,
     held: RunLock,

@@ -210,6 +210,18 @@ impl BudgetAsked {
     pub fn over(self, plan: &Budget) -> Budget {
         Budget { usd: self.usd.map(NanoUsd::usd).or(plan.usd), tokens: self.tokens.or(plan.tokens), time: plan.time }
     }
+
+    /// A budget with at least what was asked for; what it does not bound stays without a bound.
+    pub fn raising(self, budget: &Budget) -> Budget {
+        let usd = budget.usd.map(|has| self.usd.map_or(has, |asked| has.max(asked.usd())));
+        let tokens = budget.tokens.map(|has| self.tokens.map_or(has, |asked| has.max(asked)));
+        Budget { usd, tokens, time: budget.time }
+    }
+
+    /// Whether anything was asked for.
+    pub fn is_any(self) -> bool {
+        self != BudgetAsked::default()
+    }
 }
 
 /// Whether answers of models are kept, or come from a folder.

@@ -256,6 +256,26 @@ fn a_budget_too_small_for_one_call_fails_what_asks_and_nothing_else() {
 }
 
 #[test]
+fn what_a_budget_was_too_small_for_goes_on_with_a_larger_one() {
+    for (run_budget, task_budget) in [
+        ("[budget]\ntokens = 500\n", ""),
+        ("", "budget.tokens = 500\n"),
+        ("[budget]\ntokens = 600\n", "budget.attempt.tokens = 500\n"),
+    ] {
+        let server = ModelServer::acting(vec![done(), done()]);
+        let repository = house(&entry("main", "anthropic", &server.url(), ""));
+        let plan = format!("{run_budget}{AGENT}{task_budget}[tasks.after]\nneeds = ['a']\nrun = 'echo b > b.txt'\n");
+        let ended = run(&repository, &plan).exits(1);
+        assert_eq!((ended.result("a").as_str(), ended.result("after").as_str()), ("failed", "blocked"), "{ended}");
+        let swarm = |words: &[&str]| Swarm::new(&repository, words).env("MY_KEY", KEY);
+        swarm(&["retry", "--budget-tokens", "400"]).exits(1);
+        swarm(&["retry", "--budget-tokens", "100000"]).exits(0);
+        assert_eq!(server.asked().len(), 1, "{run_budget}{task_budget}");
+        assert_eq!(repository.text("swarm/it", "b.txt"), "b\n");
+    }
+}
+
+#[test]
 fn what_no_two_runs_have_in_common_does_not_keep_an_agent_from_its_recording() {
     let script = "date +%s%N; date; mktemp -d; echo in $SWARM_RUN; pwd; cat a.txt";
     let bash = |script: &str| {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What became of a call of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(tag = "is", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum CallOutcome {
     /// There is an answer.
     Answered,
@@ -14,9 +14,24 @@ pub enum CallOutcome {
     Failed {
         /// Why, for people; without any key.
         why: String,
+        /// The budget that is less than one such call may take, where that is why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        too_small: Option<Whose>,
     },
     /// Whoever asked went away.
     Abandoned,
+}
+
+/// Whose budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whose {
+    /// The run's: nothing of it goes on.
+    Run,
+    /// The task's, over all its instances.
+    Task,
+    /// The attempt's.
+    Attempt,
 }
 
 /// Whether a provider said what a call took.

@@ -120,7 +120,7 @@ mod tests {
     fn calls_add_up_and_what_has_no_price_is_counted_apart() {
         let mut spending = Spending::default();
         spending.count(&called(Some(500), CallOutcome::Answered));
-        spending.count(&called(None, CallOutcome::Failed { why: String::new() }));
+        spending.count(&called(None, CallOutcome::Failed { why: String::new(), too_small: None }));
         let counted = (spending.calls, spending.failed, spending.unpriced, spending.retries, spending.cost);
         assert_eq!(counted, (2, 1, 1, 4, NanoUsd(500)));
         assert_eq!(spending.cached_percent(), 75);

@@ -320,7 +320,11 @@ fn go_on(
     let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
     let change = change.map_err(|error| it_is.failed(error))?;
     let instances = worth_another_try(&it_is.state, Some(&it_is.id));
-    let again = SecondTry { instances: instances.clone(), resolved: Some((it_is.id.clone(), attempt, change)) };
+    let again = SecondTry {
+        instances: instances.clone(),
+        resolved: Some((it_is.id.clone(), attempt, change)),
+        ..SecondTry::default()
+    };
     let (state_dir, events) = (it.state_of(&it_is.repository), JsonEvents::of(args.json));
     let mut reports = reports(events, it);
     let ended = on_event_loop(retry_held(&it_is.row.id, held, again, plain_settings(it)?, &mut reports))?;

@@ -1,7 +1,7 @@
 //! `swarm resume [RUN]`: goes on with a run whose coordinator died or was ended early, as its journal says.
 
 use swarm_orchestrator::report::{is_resumable, meaning};
-use swarm_orchestrator::resume::resume;
+use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::settings::Settings;
 
@@ -66,7 +66,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
     };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
-    let ended = on_event_loop(resume(&row.id, settings, &mut reports))?;
+    let ended = on_event_loop(retry(&row.id, SecondTry::default(), settings, &mut reports))?;
     say_end(reports.state(), &state_dir, events, it)?;
     // A program that reads events finds the plan in them.
     match writing.filter(|writing| ended.exit == 0 && (writing.file.is_some() || !args.json)) {

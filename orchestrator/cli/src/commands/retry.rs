@@ -9,12 +9,14 @@ use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::{SettledByHand, worth_another_try_of};
-use swarm_orchestrator::settings::Settings;
+use swarm_orchestrator::settings::{BudgetAsked, Settings};
 use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::resolve::{Settlement, open_ones};
-use crate::commands::run::{DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end};
+use crate::commands::run::{
+    BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end,
+};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -33,10 +35,30 @@ pub struct Retry {
     #[command(flatten)]
     jobs: JobsFlag,
     #[command(flatten)]
+    budget: RaisedFlags,
+    #[command(flatten)]
     deadline: DeadlineFlag,
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     json: bool,
+}
+
+/// Larger budgets.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct RaisedFlags {
+    /// Dollars that the run, and each task that is tried again and each try of it, may spend on models at least: where the plan
+    /// has less for them.
+    #[arg(long, value_name = "USD")]
+    budget_usd: Option<f64>,
+    /// Tokens, in the same way.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    budget_tokens: Option<u64>,
+}
+
+impl RaisedFlags {
+    fn asked(self) -> Result<BudgetAsked, Failure> {
+        BudgetFlags { budget_usd: self.budget_usd, budget_tokens: self.budget_tokens }.asked()
+    }
 }
 
 /// Results that are named at the end; more are counted.
@@ -77,7 +99,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
     it.err.write(&settled_by_hand(&journal, &row.id, &state, &instances)?)?;
-    let again = SecondTry { instances: instances.clone(), resolved: None };
+    let again = SecondTry { instances: instances.clone(), resolved: None, budget: args.budget.asked()? };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swarm_plans::{Budget, InstanceId, Plan, TaskBudget, TaskIx};
+use swarm_plans::{Budget, InstanceId, TaskBudget, TaskIx};
 use swarm_protocol::chat::Usage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -110,13 +110,8 @@ fn limit(budget: &Budget) -> Limit {
 }
 
 impl Accounts {
-    /// The accounts of a plan whose run may spend so much: one for the run, one a task below it, one an attempt below that.
-    pub fn of(plan: &Plan, run: &Budget) -> Self {
-        let budgets: Vec<TaskBudget> = plan.tasks.iter().map(|task| task.budget).collect();
-        Accounts::new(run, &budgets)
-    }
-
-    /// The accounts of a run whose tasks have these budgets, in plan order.
+    /// The accounts of a run whose tasks have these budgets, in plan order: one for the run, one a task below it, one an attempt
+    /// below that.
     pub fn new(run: &Budget, tasks: &[TaskBudget]) -> Self {
         let mut ledger = Ledger::default();
         let run = ledger.open(None, limit(run));

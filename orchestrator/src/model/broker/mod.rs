@@ -46,6 +46,7 @@ use super::failure::{Class, Failure};
 use super::health::Health;
 use super::{Decoder, Delta, decode_whole};
 use crate::event::CallOutcome;
+pub use crate::event::Whose;
 use crate::ids::Attempt;
 use accounts::{Accounts, Held, Receipt};
 use catalog::{Catalog, Endpoint};
@@ -213,8 +214,10 @@ impl std::fmt::Display for TooSmall {
         };
         let place = match whose {
             Whose::Run => format!("`{key}` of [budget] (or --budget-{key})"),
-            Whose::Task => format!("`budget.{key}` of [tasks.{task}]"),
-            Whose::Attempt => format!("`budget.attempt.{key}` of [tasks.{task}]"),
+            Whose::Task => format!("`budget.{key}` of [tasks.{task}] (for this run: swarm retry --budget-{key})"),
+            Whose::Attempt => {
+                format!("`budget.attempt.{key}` of [tasks.{task}] (for this run: swarm retry --budget-{key})")
+            }
         };
         write!(
             f,
@@ -222,17 +225,6 @@ impl std::fmt::Display for TooSmall {
             most.input, most.output
         )
     }
-}
-
-/// Whose budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// The run's: nothing of it goes on.
-    Run,
-    /// The task's, over all its instances.
-    Task,
-    /// The attempt's.
-    Attempt,
 }
 
 impl std::fmt::Display for Whose {
@@ -310,7 +302,10 @@ impl Broker {
         let outcome = match (&result, &*self.tape) {
             (Ok(_), Tape::Replay(_)) => CallOutcome::Replayed,
             (Ok(_), Tape::Off | Tape::Record(_)) => CallOutcome::Answered,
-            (Err(error), _) => CallOutcome::Failed { why: error.to_string() },
+            (Err(error), _) => {
+                let too_small = if let AskError::TooSmall(it) = error { Some(it.whose) } else { None };
+                CallOutcome::Failed { why: error.to_string(), too_small }
+            }
         };
         call.end(outcome).await;
         if let Err(AskError::Budget { whose: Whose::Run, why }) = &result
