@@ -16,6 +16,7 @@ use git2::Oid;
 use serde_json::{Map, Value};
 use swarm_plans::{Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
 
+use crate::agent::fork;
 use crate::base::eviction::evict_unused;
 use crate::commit;
 use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
@@ -118,6 +119,8 @@ pub struct SecondTry {
     pub instances: Vec<InstanceId>,
     /// Among them, what they settled by hand, with the change that they made of it and the attempt that it is kept as.
     pub resolved: Option<(InstanceId, Attempt, ChangeSummary)>,
+    /// Among them, the one whose agent is to go on with the conversation of its newest attempt, behind so many answers.
+    pub fork: Option<(InstanceId, u32)>,
     /// What the run, and the tasks and attempts of these results, may spend on models at least.
     pub budget: BudgetAsked,
 }
@@ -440,6 +443,18 @@ fn clean_half_made(
 
 /// What a settled result handed over stays handed over, under the number of the attempt that it is now.
 fn carry_over(state: &StateDir, run: &RunId, again: &SecondTry, history: &History) -> Result<(), RunError> {
+    for id in &again.instances {
+        let Some(newest) = history.instance(id).map(|past| past.attempts).filter(|newest| *newest > 0) else {
+            continue;
+        };
+        let folder = attempt_dir(state.root(), run, id, Attempt(newest));
+        // What an earlier try was asked for holds for that one.
+        let marked = match &again.fork {
+            Some((forked, answers)) if forked == id => fork::mark(&folder, *answers),
+            _ => fork::unmark(&folder),
+        };
+        marked.map_err(|source| RunError::Io { path: folder, source })?;
+    }
     let Some((id, attempt, _)) = &again.resolved else { return Ok(()) };
     let before = Attempt(history.instance(id).map_or(1, |past| past.gave));
     let [from, to] = [before, *attempt].map(|attempt| attempt_dir(state.root(), run, id, attempt).join(OUT));

@@ -366,6 +366,45 @@ fn a_transcript_that_is_broken_or_gone_is_told_of_and_one_that_is_gone_on_with_i
 }
 
 #[test]
+fn a_conversation_that_went_wrong_goes_on_from_where_a_person_says() {
+    let acts = |(name, arguments): (&str, Value)| {
+        Act::events(&chat(&[Block::Call(name, &arguments.to_string())], "tool_calls"))
+    };
+    let wrong = [read("src/lib.rs"), edit("    1", "    3"), finish("done", "it is 3")];
+    let right = [edit("    1", "    2"), finish("done", "it is 2")];
+    let server = ModelServer::acting(wrong.into_iter().chain(right).map(acts).collect());
+    let repository = house();
+    let plan = format!(
+        "{FIX}\n[models.main]\nprovider = 'openai'\nmodel = 'm'\nbase-url = '{}'\nkey = {{ env = 'MY_KEY' }}\n",
+        server.url()
+    );
+    let plan = plan.replace("prompt =", "model = 'main', prompt =");
+    Swarm::run(&repository, "it", &plan).env("MY_KEY", "k").args(&["--trust-models"]).exits(1);
+    let retry = |more: &[&str]| Swarm::new(&repository, &["retry"]).args(more).env("MY_KEY", "k");
+    for (args, said) in [
+        (&["--from-turn", "1"][..], "no single task is named"),
+        (&["fix", "--from-turn", "4"], "the newest attempt of fix holds 3 answers of a model"),
+    ] {
+        let refused = retry(args).exits(2);
+        assert!(refused.err.contains(said), "{refused}");
+    }
+    let first = transcript(&repository, "fix", 1);
+    let ended = retry(&["fix", "--from-turn", "1", "--json"]).exits(0);
+    assert!(ended.out.contains("it goes on with the conversation of attempt 1, behind answer 1"), "{ended}");
+    assert_eq!(server.asked().len(), 5, "one answer is given once more");
+    let second = transcript(&repository, "fix", 2);
+    assert_eq!(
+        (&second[0], transcript(&repository, "fix", 1)),
+        (&first[0], first.clone()),
+        "its words are those of the first"
+    );
+    let answers =
+        |entries: &[Value]| entries.iter().filter(|entry| entry["entry"] == "answer").cloned().collect::<Vec<_>>();
+    assert_eq!((answers(&second).len(), &answers(&second)[0]), (3, &answers(&first)[0]));
+    assert!(repository.text("swarm/it", "src/lib.rs").contains("    2"));
+}
+
+#[test]
 fn an_answer_is_in_the_log_while_it_still_comes() {
     let repository = house();
     let half = chat(&[Block::Text("Half of an answer"), Block::Text(", and the rest.")], "stop");

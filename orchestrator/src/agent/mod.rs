@@ -12,6 +12,8 @@ pub mod bootstrap;
 pub mod conversation;
 /// What a plan may cost; pure.
 pub mod estimate;
+/// Where a person wants a conversation gone on with otherwise.
+pub mod fork;
 /// What a project has for agents beside words.
 pub mod of_project;
 /// Takes plans from an agent, or says what is wrong with them.

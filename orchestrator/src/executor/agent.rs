@@ -29,6 +29,7 @@ use super::{Executor, Stop, Trial, When};
 use crate::agent::attach::Entrance;
 use crate::agent::bootstrap::{self, Beginning, BootstrapError, Told};
 use crate::agent::conversation::{Conversation, Ear, Held, OwnTools, SAYS_MAX, Shown, TOLD_MAX};
+use crate::agent::fork;
 use crate::agent::of_project;
 use crate::agent::planning::{self, Submissions};
 use crate::agent::transcript::{self, Entry, Kept, Recorded, Transcript};
@@ -296,19 +297,28 @@ impl Executor {
 
     /// What the newest attempt that came to an end leaves to this one. What cannot be read is nothing.
     fn newest_feedback(&self, trial: Trial<'_>) -> Option<String> {
-        self.earlier(trial).find_map(|folder| read_feedback(&folder))
+        self.earlier(trial).find_map(|folder| told_next(&folder))
     }
 
     /// Answers that are given once more, from the transcripts of this name of attempts that were told nothing to the next one:
     /// those behind the newest that failed by its own fault. What of them cannot be read is asked for once more; the notes say so.
     fn recorded(&self, trial: Trial<'_>, name: &OsStr, begun: &Entry) -> (VecDeque<Recorded>, Vec<String>) {
-        let cut_short = self.earlier(trial).take_while(|folder| read_feedback(folder).is_none());
+        let is_work = name == transcript::FILE;
+        let told = |folder: &PathBuf| if is_work { told_next(folder) } else { read_feedback(folder) };
+        let cut_short = self.earlier(trial).take_while(|folder| told(folder).is_none());
         // A task that runs once more because its change did not land is to think again.
         let is_first = trial.job.start == StartAt::Needs;
         let (mut longest, mut notes) = (VecDeque::new(), vec![]);
         for folder in cut_short {
             let (entries, lost) = kept(&folder, name);
             notes.extend(lost);
+            if let Some(answers) = fork::marked(&folder).filter(|_| is_work) {
+                let (recorded, note) = forked(&folder, transcript::recorded(&entries, begun), answers);
+                notes.push(note);
+                longest = if recorded.len() > longest.len() { recorded } else { longest };
+                // A person wants what was said before it, and nothing else.
+                break;
+            }
             if is_first || !transcript::has_ended(&entries) {
                 // The longest conversation that began the same way.
                 let recorded = transcript::recorded(&entries, begun);
@@ -349,6 +359,20 @@ impl Executor {
         let written = std::fs::write(&path, text);
         written.err().map(|error| format!("its next attempt will not know why it failed: {error}"))
     }
+}
+
+/// What is given once more of a conversation that a person has forked behind some of its answers, and what people are told of it.
+fn forked(folder: &Path, mut recorded: VecDeque<Recorded>, answers: usize) -> (VecDeque<Recorded>, String) {
+    let attempt = folder.file_name().unwrap_or_default().to_string_lossy();
+    let note = match recorded.is_empty() {
+        true => format!(
+            "the conversation of attempt {attempt} cannot be gone on with: it began with another tree, or with other words, than \
+             this one, which begins anew"
+        ),
+        false => format!("it goes on with the conversation of attempt {attempt}, behind answer {answers}"),
+    };
+    recorded.truncate(answers);
+    (recorded, note)
 }
 
 /// The end of an attempt whose agent could not be told its task.
@@ -494,6 +518,11 @@ fn feedback(end: &AttemptEnd, envelope: Option<&Envelope>, tail: &[Vec<u8>]) -> 
         tail.iter().for_each(|one| text.push_str(&format!("    {}\n", line(one))));
     }
     text
+}
+
+/// What an attempt leaves to the next one: nothing where a person wants its conversation gone on with.
+fn told_next(folder: &Path) -> Option<String> {
+    if fork::marked(folder).is_some() { None } else { read_feedback(folder) }
 }
 
 fn read_feedback(folder: &Path) -> Option<String> {

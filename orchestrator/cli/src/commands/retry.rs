@@ -1,9 +1,12 @@
 //! `swarm retry [RUN] [TASK]`: another try for what failed or is parked.
 
+use std::path::Path;
+
+use swarm_orchestrator::agent::fork;
 use swarm_orchestrator::commit::attempt_ref;
 use swarm_orchestrator::event::Fate;
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{JournalReader, LockError, RunLock, RunState};
+use swarm_orchestrator::journal::{JournalReader, LockError, RunLock, RunState, attempt_dir};
 use swarm_orchestrator::report::exit::is_resumable;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{SecondTry, retry};
@@ -32,6 +35,11 @@ pub struct Retry {
     /// instances, or a pattern with `*` [default: all].
     #[arg(value_name = "WORD", num_args = 0..=2)]
     words: Vec<String>,
+    /// Lets the agent of TASK, which failed, go on with the conversation of its newest attempt as if it had ended behind its Nth
+    /// answer: that far it is given once more, which costs nothing, and from there the model is asked anew, without being told
+    /// how the attempt ended. The transcript of that attempt stays as it is.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    from_turn: Option<u32>,
     #[command(flatten)]
     jobs: JobsFlag,
     #[command(flatten)]
@@ -99,7 +107,11 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
     it.err.write(&settled_by_hand(&journal, &row.id, &state, &instances)?)?;
-    let again = SecondTry { instances: instances.clone(), resolved: None, budget: args.budget.asked()? };
+    let fork = args
+        .from_turn
+        .map(|turn| forks(turn, named.as_deref().unwrap_or_default(), (&state_dir, &row.id), &state))
+        .transpose()?;
+    let again = SecondTry { instances: instances.clone(), fork, budget: args.budget.asked()?, ..SecondTry::default() };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
@@ -107,6 +119,39 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     it.err.write(&became("tried again", &instances, reports.state()))?;
     say_end(reports.state(), &state_dir, events, it)?;
     Ok(ended.exit)
+}
+
+/// Which conversation is to be gone on with, and behind how many answers.
+///
+/// # Errors
+/// None is named, it did not fail, or it has no such answer.
+fn forks(
+    turn: u32,
+    named: &[InstanceId],
+    (state_dir, run): (&Path, &RunId),
+    state: &RunState,
+) -> Result<(InstanceId, u32), Failure> {
+    let refused = |what: String, hint: &str| Failure::usage(format!("go on from turn {turn}: {what}"), hint.to_owned());
+    let [id] = named else {
+        let hint = "swarm retry RUN TASK --from-turn N, with an instance of a task that has several";
+        return Err(refused("no single task is named".to_owned(), hint));
+    };
+    let name = words::instance(id);
+    let instance = &state.instances[id];
+    if matches!(instance.fate(), Some(Fate::Parked { .. })) {
+        let hint = "without --from-turn it is merged again, and runs once more where it does not fit";
+        return Err(refused(format!("{name} did not fail, its result is parked"), hint));
+    }
+    let newest = instance.attempts.last().map(|newest| newest.attempt);
+    let folder = newest.map(|attempt| attempt_dir(state_dir, run, id, attempt));
+    let answers = folder.map_or(Ok(0), |folder| fork::answers(&folder));
+    let answers =
+        answers.map_err(|error| refused(format!("its transcript cannot be read: {error}"), "swarm logs TASK"))?;
+    if turn > answers {
+        let what = format!("the newest attempt of {name} holds {answers} answers of a model");
+        return Err(refused(what, "`swarm logs TASK` shows the conversation"));
+    }
+    Ok((id.clone(), turn))
 }
 
 /// Says of what a person settled by hand, and is parked again, when it is tried no more, and where it stays.
