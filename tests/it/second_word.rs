@@ -97,7 +97,11 @@ fn a_dropped_result_is_kept_by_no_ref_and_the_run_has_no_more_to_say() {
     let dropped = swarm(&repository, &["drop", "it-1", "b"], 0);
     assert!(dropped.err.contains(&commit.to_string()[..10]), "{dropped}");
     assert_eq!(repository.refs("refs/swarm/it-1/b/*"), Vec::<String>::new());
-    assert!(swarm(&repository, &["status"], 0).out.contains("dropped"));
+    for command in [&["status"][..], &["report"], &["report", "--format", "md"]] {
+        let told = swarm(&repository, command, 0).out;
+        assert!(told.contains("which was dropped"), "{told}");
+        assert!(!told.contains("which is parked"), "{told}");
+    }
     swarm(&repository, &["drop", "c"], 0);
     assert!(swarm(&repository, &["drop", "c"], 0).err.contains("nothing of c is kept"));
     let again = swarm(&repository, &["retry"], 0);

@@ -21,7 +21,7 @@ struct Row {
 }
 
 fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
-    state.instances.iter().map(|(id, instance)| Row {
+    state.instances.iter().map(move |(id, instance)| Row {
         name: words::instance(id),
         result: match (instance.reused_from(), instance.result()) {
             (Some(_), _) => "cached",
@@ -31,7 +31,7 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
         spent: if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) },
         fate: match instance.fate() {
             Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
-            Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),
+            Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),
             Some(Fate::Empty) => "changed nothing".to_owned(),
             Some(Fate::Dropped) => "dropped".to_owned(),
             None => String::new(),

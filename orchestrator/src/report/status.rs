@@ -49,7 +49,7 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
         state.instances.keys().map(|id| words::width(&words::instance(id))).max().unwrap_or(0).min(NAME_COLUMNS_MAX);
     for (id, instance) in &state.instances {
         let name = words::pad(&words::fit(&words::instance(id), columns), columns);
-        let (mark, tone, spent, said) = row(instance, liveness, now_ms);
+        let (mark, tone, spent, said) = row((state, instance), liveness, now_ms);
         let models = instance.models().map(super::money::spending);
         let said = match (said.is_empty(), models) {
             (_, None) => said,
@@ -151,7 +151,11 @@ fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
     }
 }
 
-fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static str, Tone, String, String) {
+fn row(
+    (state, instance): (&RunState, &InstanceState),
+    liveness: &Liveness,
+    now_ms: u64,
+) -> (&'static str, Tone, String, String) {
     let alive = matches!(liveness, Liveness::Running(_));
     match instance.phase {
         Phase::Finished(result) => {
@@ -160,7 +164,7 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
                 None => words::mark(result),
             };
             let spent = if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) };
-            let said = finished_text(result, instance);
+            let said = finished_text(result, state, instance);
             match instance.fate() {
                 Some(Fate::Parked { .. }) => (words::PARKED_MARK, Tone::Warn, spent, said),
                 Some(Fate::Dropped) => (words::DROPPED_MARK, Tone::Quiet, spent, said),
@@ -192,11 +196,11 @@ fn row(instance: &InstanceState, liveness: &Liveness, now_ms: u64) -> (&'static 
     }
 }
 
-fn finished_text(result: InstanceResult, instance: &InstanceState) -> String {
+fn finished_text(result: InstanceResult, state: &RunState, instance: &InstanceState) -> String {
     let said = lines::result_text(result, instance.cause(), instance);
     let fate = match instance.fate() {
         Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
-        Some(Fate::Parked { reason, .. }) => format!("parked: {}", sanitize::name(reason)),
+        Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),
         Some(Fate::Empty) => "changed nothing".to_owned(),
         Some(Fate::Dropped) => "dropped".to_owned(),
         None => String::new(),

@@ -191,8 +191,9 @@ impl Summary<'_> {
     fn parked(&self) -> String {
         let entries = self.entries(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
         self.section("parked: kept, not merged", Tone::Warn, entries, |(id, instance), text| {
-            let Some(Fate::Parked { reason, paths, verification, .. }) = instance.fate() else { return };
-            let _ = writeln!(text, "    {}: {}", words::instance(id), sanitize::name(reason));
+            let Some(Fate::Parked { paths, verification, .. }) = instance.fate() else { return };
+            let reason = words::parked(self.state, instance).unwrap_or_default();
+            let _ = writeln!(text, "    {}: {reason}", words::instance(id));
             for path in paths.iter().take(PATHS_MAX) {
                 let _ = writeln!(text, "        {}", sanitize::name(path));
             }

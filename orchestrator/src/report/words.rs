@@ -6,8 +6,8 @@ use swarm_protocol::agent::AgentStatus;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
 use super::sanitize;
-use crate::event::{AttemptEnd, Fate, InstanceResult, ModelWait, RefusalSeen, Remedy, VerifiedTree};
-use crate::journal::InstanceState;
+use crate::event::{AttemptEnd, Fate, InstanceResult, ModelWait, ParkedBy, RefusalSeen, Remedy, VerifiedTree};
+use crate::journal::{InstanceState, RunState};
 
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -369,6 +369,37 @@ fn wrap_line(line: &str, columns: usize, to: &mut String) {
 pub fn pad(text: &str, columns: usize) -> String {
     let missing = columns.saturating_sub(width(text));
     format!("{text}{}", " ".repeat(missing))
+}
+
+/// Why a result is parked: what was said of it then, unless what it builds on has become something else since. `None` where it
+/// is not parked.
+pub fn parked(state: &RunState, instance: &InstanceState) -> Option<String> {
+    let Some(Fate::Parked { reason, by, .. }) = instance.fate() else { return None };
+    let said = sanitize::name(reason);
+    if *by != ParkedBy::Need {
+        return Some(said);
+    }
+    let (mut dropped, mut landed) = (None, None);
+    for need in instance.needs() {
+        let id = InstanceId(need.as_str().into());
+        // A need is an instance, or a task with all that it has.
+        let one = state.instances.get_key_value(&id);
+        let all = state.instances.iter().filter(|(_, it)| one.is_none() && *it.task() == **need);
+        for (id, it) in one.into_iter().chain(all) {
+            match it.fate() {
+                Some(Fate::Parked { .. }) => return Some(said),
+                Some(Fate::Dropped) => dropped = Some(id),
+                Some(Fate::Landed { .. }) => landed = Some(id),
+                Some(Fate::Empty) | None => {}
+            }
+        }
+    }
+    let name = |id: &InstanceId| sanitize::name(&id.0);
+    Some(match (dropped, landed) {
+        (Some(id), _) => format!("it builds on `{}`, which was dropped", name(id)),
+        (None, Some(id)) => format!("it waited for `{}`, which has landed since", name(id)),
+        (None, None) => said,
+    })
 }
 
 #[cfg(test)]

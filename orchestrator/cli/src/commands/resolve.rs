@@ -9,7 +9,7 @@ use swarm_orchestrator::ids::{Attempt, RunId, branch_of, encode_component};
 use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::merge::Step;
 use swarm_orchestrator::open::OpenError;
-use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resolution::waiting::with_what_waits;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
@@ -286,11 +286,9 @@ fn begin(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundi
                 "everything fits; what the gate refuses can be mended here\n".to_owned()
             }
             Some(Fate::Parked { by: ParkedBy::Conflict, .. }) => "everything fits by now\n".to_owned(),
-            Some(Fate::Parked { reason, .. }) => {
-                format!(
-                    "it fits onto the target and what waits to land with it; it is parked because {}\n",
-                    sanitize::name(reason)
-                )
+            Some(Fate::Parked { .. }) => {
+                let reason = words::parked(&it_is.state, it_is.instance()).unwrap_or_default();
+                format!("it fits onto the target and what waits to land with it; it is parked because {reason}\n")
             }
             _ => String::new(),
         },
