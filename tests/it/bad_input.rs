@@ -111,6 +111,17 @@ fn a_target_that_went_another_way_is_not_forced() {
 }
 
 #[test]
+fn a_shell_that_lets_few_files_be_open_is_named_as_the_cause() {
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", EDIT).exits(0);
+    let few = ["sh", "-c", "ulimit -n 7; exec \"$0\" \"$@\""];
+    let refused = Swarm::new(&repository, &["apply"]).through(&few).exits(3);
+    says(&refused, &["7 files may be open at once here", "ulimit -n 4096"]);
+    assert_eq!(repository.commit_of("main"), repository.commit_of("HEAD"));
+    Swarm::new(&repository, &["apply"]).exits(0);
+}
+
+#[test]
 fn a_missing_shell_is_named() {
     let repository = Repository::with(&FILES);
     let plan = "[tasks.a]\nshell = ['no-such-shell', '-c']\nrun = 'true'\n";
