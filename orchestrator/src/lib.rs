@@ -82,6 +82,8 @@ pub mod secrets;
 pub mod settings;
 /// Interrupts.
 pub mod signal;
+/// Who did not get to ask a model because the run's whole budget is too small for it; pure.
+pub mod starved;
 /// The state folder: where everything of ours lives.
 pub mod state;
 /// Enums with a tag among their fields, read as they come.

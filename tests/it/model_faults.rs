@@ -257,10 +257,10 @@ fn a_budget_too_small_for_one_call_fails_what_asks_and_nothing_else() {
 
 #[test]
 fn what_a_budget_was_too_small_for_goes_on_with_a_larger_one() {
-    for (run_budget, task_budget) in [
-        ("[budget]\ntokens = 500\n", ""),
-        ("", "budget.tokens = 500\n"),
-        ("[budget]\ntokens = 600\n", "budget.attempt.tokens = 500\n"),
+    for (run_budget, task_budget, resumes) in [
+        ("[budget]\ntokens = 500\n", "", true),
+        ("", "budget.tokens = 500\n", false),
+        ("[budget]\ntokens = 600\n", "budget.attempt.tokens = 500\n", false),
     ] {
         let server = ModelServer::acting(vec![done(), done()]);
         let repository = house(&entry("main", "anthropic", &server.url(), ""));
@@ -268,8 +268,15 @@ fn what_a_budget_was_too_small_for_goes_on_with_a_larger_one() {
         let ended = run(&repository, &plan).exits(1);
         assert_eq!((ended.result("a").as_str(), ended.result("after").as_str()), ("failed", "blocked"), "{ended}");
         let swarm = |words: &[&str]| Swarm::new(&repository, words).env("MY_KEY", KEY);
-        swarm(&["retry", "--budget-tokens", "400"]).exits(1);
-        swarm(&["retry", "--budget-tokens", "100000"]).exits(0);
+        says(&swarm(&["resume"]).exits(1).err, &["nothing left to do"]);
+        let resumed = swarm(&["resume", "--budget-tokens", "100000"]);
+        if resumes {
+            resumed.exits(0);
+        } else {
+            says(&resumed.exits(1).err, &["hint: swarm retry"]);
+            swarm(&["retry", "--budget-tokens", "400"]).exits(1);
+            swarm(&["retry", "--budget-tokens", "100000"]).exits(0);
+        }
         assert_eq!(server.asked().len(), 1, "{run_budget}{task_budget}");
         assert_eq!(repository.text("swarm/it", "b.txt"), "b\n");
     }

@@ -1,9 +1,13 @@
 //! `swarm resume [RUN]`: goes on with a run whose coordinator died or was ended early, as its journal says.
 
+use swarm_orchestrator::ids::RunId;
+use swarm_orchestrator::journal::JournalReader;
 use swarm_orchestrator::report::{is_resumable, meaning};
 use swarm_orchestrator::resume::{SecondTry, retry};
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::settings::Settings;
+use swarm_orchestrator::starved::Starved;
+use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::plan;
@@ -14,7 +18,8 @@ use crate::commands::run::{
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
-/// Goes on with a run that was interrupted; what has a result is not run again.
+/// Goes on with a run that was interrupted; what has a result is not run again, but for what failed because the run's whole
+/// budget was too small for one call of a model, where a larger one is given.
 ///
 /// The plan is the one that the run began with.
 #[derive(Debug, clap::Args)]
@@ -46,7 +51,11 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
     if let (Some(writing), Some(0)) = (&writing, row.exit) {
         return plan::go_on(&row.id, writing, it);
     }
-    if let (Some(exit), false) = (row.exit, is_resumable(row.exit)) {
+    let budget = args.budget.asked()?;
+    let wants_it = row.exit.is_some() && (budget.is_any() || !is_resumable(row.exit));
+    let starved = if wants_it { starved(&journal, &row.id)? } else { vec![] };
+    let fed = if budget.is_any() { starved.clone() } else { vec![] };
+    if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !fed.is_empty()) {
         it.err.write(&format!(
             "{} has ended: {}; there is nothing left to do\n",
             row.id,
@@ -55,22 +64,33 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         if !worth_another_try(&journal.state(&row.id)?, None).is_empty() {
             it.err.write(&format!("hint: swarm retry {} gives what failed or is parked another try\n", row.id))?;
         }
+        if !starved.is_empty() {
+            it.err.write(&format!(
+                "hint: swarm resume {} --budget-tokens N (or --budget-usd N) with a larger budget goes on\n",
+                row.id
+            ))?;
+        }
         return Ok(exit);
     }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
-    let settings = Settings {
-        jobs: args.jobs.asked(),
-        budget: args.budget.asked()?,
-        deadline: args.deadline.deadline,
-        ..plain_settings(it)?
-    };
+    let again = SecondTry { instances: fed, ..SecondTry::default() };
+    let settings =
+        Settings { jobs: args.jobs.asked(), budget, deadline: args.deadline.deadline, ..plain_settings(it)? };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
-    let ended = on_event_loop(retry(&row.id, SecondTry::default(), settings, &mut reports))?;
+    let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
     say_end(reports.state(), &state_dir, events, it)?;
     // A program that reads events finds the plan in them.
     match writing.filter(|writing| ended.exit == 0 && (writing.file.is_some() || !args.json)) {
         Some(writing) => plan::go_on(&row.id, &writing, it),
         None => Ok(ended.exit),
     }
+}
+
+/// What failed in a run because its whole budget was less than one call of a model may take, in graph order.
+fn starved(journal: &JournalReader, run: &RunId) -> Result<Vec<InstanceId>, Failure> {
+    let mut starved = Starved::default();
+    journal.tell(run, 0, |recorded| starved.hear(&recorded.event))?;
+    let failed = worth_another_try(&journal.state(run)?, None);
+    Ok(failed.into_iter().filter(|id| starved.holds(id)).collect())
 }
