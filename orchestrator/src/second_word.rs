@@ -1,6 +1,6 @@
 //! What a person decides about results that did not land: another try (`swarm retry`), or none (`swarm drop`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use swarm_plans::InstanceId;
 
@@ -22,24 +22,31 @@ pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<In
 
 /// The same for any number of named ones.
 pub fn worth_another_try_of(state: &RunState, named: Option<&[InstanceId]>) -> Vec<InstanceId> {
-    let mut chosen: Vec<InstanceId> = Vec::new();
-    for (id, instance) in &state.instances {
-        let builds_on = |chosen: &InstanceId| {
-            let task = state.instances.get(chosen).map(InstanceState::task);
-            instance.needs().iter().any(|need| **need == *chosen.0 || Some(need.as_str()) == task)
-        };
-        // Whoever waits for the others is published with them.
-        let waits = matches!(instance.fate(), Some(Fate::Parked { by: ParkedBy::Others, .. }));
-        let wanted = match named {
-            Some(named) if named.contains(id) => is_parked(instance) || has_failed(instance),
-            Some(_) => is_parked(instance) && (waits || chosen.iter().any(builds_on)),
-            None => is_parked(instance) || has_failed(instance) && instance.on_failure == OnFailure::Fail,
-        };
-        if wanted {
-            chosen.push(id.clone());
+    let mut chosen: HashSet<&str> = HashSet::new();
+    let mut tasks: HashSet<&str> = HashSet::new();
+    // Instances of a fan-out stand behind others that need them: what builds on what is found in rounds.
+    loop {
+        let before = chosen.len();
+        for (id, instance) in &state.instances {
+            let builds_on_one =
+                || instance.needs().iter().any(|need| chosen.contains(need.as_str()) || tasks.contains(need.as_str()));
+            // Whoever waits for the others is published with them.
+            let waits = matches!(instance.fate(), Some(Fate::Parked { by: ParkedBy::Others, .. }));
+            let is_one = match named {
+                Some(named) if named.contains(id) => is_parked(instance) || has_failed(instance),
+                Some(_) => is_parked(instance) && (waits || builds_on_one()),
+                None => is_parked(instance) || has_failed(instance) && instance.on_failure == OnFailure::Fail,
+            };
+            // What changed nothing, but looked at what may be another one then.
+            if is_one || instance.fate() == Some(&Fate::Empty) && builds_on_one() {
+                chosen.insert(&id.0);
+                tasks.insert(instance.task());
+            }
+        }
+        if chosen.len() == before {
+            return state.instances.keys().filter(|id| chosen.contains(&*id.0)).cloned().collect();
         }
     }
-    chosen
 }
 
 fn is_parked(instance: &InstanceState) -> bool {

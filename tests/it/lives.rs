@@ -81,6 +81,8 @@ struct World {
     red: BTreeSet<String>,
     /// Attempts that were started and have no end.
     running: BTreeSet<(String, u32)>,
+    /// What those that handed something over were given, by that.
+    seen: HashMap<String, Value>,
     /// What a person committed to the target meanwhile; `None` where nobody does.
     theirs: Option<Vec<String>>,
 }
@@ -327,13 +329,12 @@ impl Life<'_> {
             StartAt::Conflict { commit, change } => format!(" of {} settled on {commit}", change.commit),
             StartAt::Needs => String::new(),
         };
-        // What it makes, it makes of what it was given.
-        let given = format!(
-            "{} {:?}",
-            job.needs.json,
-            job.needs.changes.iter().map(|(_, change)| &change.commit).collect::<Vec<_>>()
-        );
-        let given = given.bytes().fold(seed, |hash, byte| mixed(hash ^ u64::from(byte)));
+        // What it makes, it makes of what it was given: outputs, and a tree.
+        let in_tree = job.needs.changes.iter().filter(|_| job.start == StartAt::Needs);
+        let commits: Vec<&String> = in_tree.map(|(_, change)| &change.commit).collect();
+        let given =
+            format!("{} {commits:?}", job.needs.json).bytes().fold(seed, |hash, byte| mixed(hash ^ u64::from(byte)));
+        let made = format!("{name}{again} of {given:x}");
         let work = |ended| AttemptEnd::Work { ended };
         // A stopped life cancels most of what runs; the rest was quick enough.
         let end = match fortune(seed, "end", &format!("{name}/{}{again}", job.try_number), 10) {
@@ -350,16 +351,18 @@ impl Life<'_> {
         if end == AttemptEnd::Succeeded {
             if fortune(seed, "outputs", name, 6) > 0 {
                 let items = fortune(seed, "count", name, 4);
-                let made = format!("{name}{again} of {given:x}");
-                done.outputs =
-                    Map::from_iter([("all".to_owned(), (0..items).collect()), ("made".to_owned(), made.into())]);
+                self.world.seen.insert(made.clone(), job.needs.json.clone());
+                done.outputs = Map::from_iter([
+                    ("all".to_owned(), (0..items).collect()),
+                    ("made".to_owned(), made.clone().into()),
+                ]);
             }
             let tree = if fortune(seed, "tree", &format!("{name}{again}"), 3) == 0 {
                 "base".to_owned()
             } else {
                 format!("tree of {name}")
             };
-            let commit = format!("result of {name}{again} of {given:x}");
+            let commit = format!("result of {made}");
             done.change = Some(ChangeSummary {
                 base_tree: "base".to_owned(),
                 commit,
@@ -447,6 +450,40 @@ fn outcome(world: &World) -> Outcome {
         fates: state.instances.iter().filter_map(|(id, i)| Some((id.to_string(), fate(i.fate()?)))).collect(),
         landed: world.landed(),
         tip: world.tip.clone(),
+    }
+}
+
+/// What landed, or only looked, was made of what its needs handed over last.
+fn stands_on_what_there_is(world: &World) {
+    let (state, history) = (replay(&world.stored), world.history());
+    let made = |id: &str| {
+        let past = history.instance(&InstanceId(id.into()))?;
+        past.outputs.to_map().get("made").and_then(Value::as_str).map(str::to_owned)
+    };
+    let stands = |fate: Option<&Fate>| matches!(fate, Some(Fate::Landed { .. } | Fate::Empty));
+    for (id, _) in state.instances.iter().filter(|(_, instance)| stands(instance.fate())) {
+        let Some(given) = made(&id.0).and_then(|made| world.seen.get(&made)) else { continue };
+        for task in given.as_object().into_iter().flat_map(Map::values) {
+            for (need, was) in task["instances"].as_object().into_iter().flatten() {
+                // What is parked may still become something else, and is asked about again then.
+                if !state
+                    .instances
+                    .get(&InstanceId(need.as_str().into()))
+                    .is_some_and(|instance| stands(instance.fate()))
+                {
+                    continue;
+                }
+                let was = was["outputs"]["made"].as_str().map(str::to_owned);
+                let told = || {
+                    let names =
+                        |event: &String| event.contains(&format!("{:?}", id.0)) || event.contains(&format!("{need:?}"));
+                    let events =
+                        world.stored.iter().map(|recorded| serde_json::to_string(&recorded.event).expect("plain data"));
+                    events.filter(names).collect::<Vec<_>>().join("\n")
+                };
+                assert_eq!(was, made(need), "{id} stands on what {need} handed over:\n{}", told());
+            }
+        }
     }
 }
 
@@ -599,6 +636,7 @@ fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
             let (undisturbed, _) = run(seed, 1);
             let (disturbed, lives) = run(seed, LIVES_MAX);
             assert_eq!(outcome(&disturbed), outcome(&undisturbed));
+            stands_on_what_there_is(&disturbed);
             lives
         });
         let Ok(lives) = outcome else {

@@ -26,7 +26,7 @@ use super::history::{SecondTry, Word, failed_by};
 use super::kept::{Changes, Outputs};
 use super::ladder::{Climb, Climbed};
 use super::landing::Landings;
-use super::needs::{NeedsView, Views};
+use super::needs::{NeedsView, Views, transitive};
 use crate::event::{AddedInstance, AttemptEnd, ChangeSummary, InstanceResult, OnFailure, RunEvent};
 use crate::ids::Attempt;
 use crate::merge::order::{End, Next, Place, TaskPlace};
@@ -526,10 +526,27 @@ impl RunCore {
         let is_before = |need: &InstanceIx| builds_on.as_ref().is_some_and(|view| view.comes_after.contains(need));
         let landings = &self.landings;
         let needs = needs.filter(|(need, _)| !is_by_hand || !(is_before(need) || landings.is_dropped(*need)));
-        let (comes_after, builds_on) = needs.partition(|(need, _)| is_before(need));
+        let (comes_after, mut builds_on): (Vec<_>, Vec<_>) = needs.partition(|(need, _)| is_before(need));
+        let looked_at = self.looked_at_by(instance).into_iter();
+        builds_on.extend(looked_at.filter(|(need, _)| !(is_by_hand && self.landings.is_dropped(*need))));
+        builds_on.sort_unstable();
+        builds_on.dedup();
         let name = self.name(instance);
         let rungs = self.rungs(instance);
         Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin, is_stale, is_by_hand })
+    }
+
+    /// Those that an instance needs and of whose changes nothing says so: they changed nothing, and are asked again or parked.
+    fn looked_at_by(&self, ix: InstanceIx) -> Vec<(InstanceIx, InstanceId)> {
+        if !self.landings.has_onlookers() {
+            return vec![];
+        }
+        let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
+        let passed = |need: InstanceIx| self.states[need.index()].result.is_some_and(InstanceResult::passed);
+        let needs = transitive(&self.graph, &Before::new(), (needs, &[]), &passed).into_iter();
+        let mut onlookers: Vec<InstanceIx> = needs.filter(|need| self.landings.looks_on(*need)).collect();
+        onlookers.sort_unstable();
+        onlookers.into_iter().map(|need| (need, self.name(need))).collect()
     }
 
     fn effects(&mut self, effects: Vec<Effect>) {
@@ -583,13 +600,10 @@ impl RunCore {
         }
         while let Some(next) = self.landings.next() {
             let (Next::Fold(place) | Next::Empty(place)) = next;
-            match next {
-                Next::Empty(_) => self.landings.empty(self.name(InstanceIx(place.instance))),
-                Next::Fold(_) => match (self.landing(place), self.second_tries.get(&InstanceIx(place.instance))) {
-                    (Some(landing), Some(before)) => self.landings.second_before(landing, before),
-                    (Some(landing), None) => self.landings.ready(landing),
-                    (None, _) => {}
-                },
+            match (self.landing(place), self.second_tries.get(&InstanceIx(place.instance))) {
+                (Some(landing), Some(before)) => self.landings.second_before(landing, before),
+                (Some(landing), None) => self.landings.ready(landing),
+                (None, _) => {}
             }
         }
         let climbs = self.landings.drive();

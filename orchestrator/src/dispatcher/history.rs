@@ -363,7 +363,8 @@ impl History {
             Some(Became::Parked) => Word::Again,
             Some(Became::Landed | Became::Empty | Became::Dropped) | None => Word::None,
         };
-        if past.word != Word::None {
+        // What looked at a result that takes its turn again is settled with that.
+        if past.word != Word::None || past.fate == Some(Became::Empty) {
             past.fate = None;
         }
         (past.lost, past.second) = (past.attempts, None);

@@ -88,6 +88,16 @@ impl Ladder {
             || self.back.values().any(is)
     }
 
+    /// Whether something that changed nothing is aside.
+    pub(super) fn has_onlookers(&self) -> bool {
+        self.aside.values().any(|aside| !aside.landing.changes())
+    }
+
+    /// Whether an instance changed nothing and is aside.
+    pub(super) fn looks_on(&self, instance: InstanceIx) -> bool {
+        self.aside.values().any(|aside| aside.landing.instance == instance && !aside.landing.changes())
+    }
+
     /// What to try next with a change that was refused; `None` when all was tried.
     pub(super) fn rung(&self, landing: &Landing, refusal: &Refusal) -> Option<Rung> {
         let tried = self.tried.get(&landing.instance).map(Vec::as_slice).unwrap_or_default();
@@ -141,7 +151,8 @@ impl Ladder {
             return Round::Try(climbs);
         }
         let back = std::mem::take(&mut self.back);
-        let is_anew = |((turn, _), _): &(&(Turn, Place), &Landing)| *turn == Turn::Anew;
+        // What changes nothing takes no turn: it is only looked at again.
+        let is_anew = |((turn, _), landing): &(&(Turn, Place), &Landing)| *turn == Turn::Anew && landing.changes();
         let anew = back.iter().filter(is_anew).map(|(_, landing)| landing.name.clone()).collect();
         Round::Turn { all: back.into_values().collect(), anew }
     }
@@ -199,11 +210,13 @@ impl Ladder {
         outdated.map(|(_, aside)| aside.landing).collect()
     }
 
-    /// Takes out what builds on any of `parked`, with the need's name.
+    /// Takes out what builds on any of `parked`, with the need's name. What changed nothing and is not to be made again stays: all that
+    /// it stands on may be settled yet as it was.
     pub(super) fn orphans(&mut self, parked: &BTreeSet<InstanceIx>) -> Vec<(Landing, InstanceId)> {
         let need = |landing: &Landing| landing.builds_on.iter().find(|(need, _)| parked.contains(need)).cloned();
-        let places: Vec<Place> =
-            self.aside.iter().filter(|(_, aside)| need(&aside.landing).is_some()).map(|(place, _)| *place).collect();
+        let is_one = |aside: &Aside| aside.landing.changes() || aside.next.is_some();
+        let orphans = self.aside.iter().filter(|(_, aside)| is_one(aside) && need(&aside.landing).is_some());
+        let places: Vec<Place> = orphans.map(|(place, _)| *place).collect();
         let take = |place| {
             let aside = self.aside.remove(&place)?;
             let (_, name) = need(&aside.landing)?;

@@ -14,8 +14,9 @@ use super::gate::{Base, Gate};
 use super::held::{Held, Publication};
 use super::history::{Refusal, SecondTry};
 use super::ladder::{Climb, Climbed, Ladder, Round};
-use super::messages::{Action, FoldedBatch, FoldedMember, Landing, StopCause, TargetMove, VerifyDone};
-use crate::event::{Fate, Merge as Part, ParkedBy, RefusalKind, RunEvent};
+use super::messages::{Action, FoldedBatch, Landing, StopCause, TargetMove, VerifyDone};
+use super::settlement::{Settlement, Word};
+use crate::event::{Fate, ParkedBy, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
 use crate::merge::train::search::{Found, Search};
 
@@ -30,43 +31,6 @@ enum Target {
     Moving { plan: Settlement },
 }
 
-/// What a batch comes to, once the target has moved.
-#[derive(Debug)]
-struct Settlement {
-    /// Members in order, each with what becomes of it.
-    members: Vec<(Landing, Word)>,
-    /// What is folded again, behind the culprit.
-    rest: Vec<Landing>,
-}
-
-impl Settlement {
-    /// What is settled by the move alone.
-    fn merges(&self) -> Vec<Part> {
-        let part = |(landing, word): &(Landing, Word)| match word {
-            Word::Lands { commit } => {
-                Some(Part { instance: landing.name.clone(), fate: Fate::Landed { commit: commit.clone() } })
-            }
-            Word::Refused(_) | Word::Waits | Word::Parks { .. } => None,
-        };
-        self.members.iter().filter_map(part).collect()
-    }
-}
-
-/// The word on a member of a batch.
-#[derive(Debug, Clone)]
-enum Word {
-    Lands {
-        commit: String,
-    },
-    Refused(Refusal),
-    /// It builds on one that was refused.
-    Waits,
-    /// A failure of ours.
-    Parks {
-        reason: String,
-    },
-}
-
 /// What is on its way to the target.
 #[derive(Debug)]
 pub(super) struct Landings {
@@ -74,6 +38,8 @@ pub(super) struct Landings {
     train: Train,
     /// Those whose turn has come, in order.
     ready: VecDeque<Landing>,
+    /// Those that changed nothing and had their turn: they are settled when what they stand on is, or asked again with it.
+    onlookers: BTreeMap<Place, Landing>,
     target: Target,
     parked: BTreeSet<InstanceIx>,
     /// Those that were parked and that a person gave up.
@@ -105,6 +71,7 @@ impl Landings {
         Landings {
             train: Train::new(),
             ready: VecDeque::new(),
+            onlookers: BTreeMap::new(),
             target: Target::Idle,
             parked: BTreeSet::new(),
             dropped: BTreeSet::new(),
@@ -207,13 +174,31 @@ impl Landings {
         self.ladder.put_as_before(landing, before);
     }
 
-    /// A change whose turn has come.
+    /// A change, or none, whose turn has come.
     pub(super) fn ready(&mut self, landing: Landing) {
-        self.ready.push_back(landing);
+        match landing.changes() {
+            true => self.ready.push_back(landing),
+            false if landing.stands_on().next().is_none() && !landing.is_stale => self.empty(landing.name),
+            false => drop(self.onlookers.insert(landing.place, landing)),
+        }
+    }
+
+    /// Whether there may be any that [`Landings::looks_on`] is true of.
+    pub(super) fn has_onlookers(&self) -> bool {
+        let is_none = self.onlookers.is_empty() && self.parked.is_empty() && self.dropped.is_empty();
+        !is_none || self.ladder.has_onlookers()
+    }
+
+    /// Whether an instance may have changed nothing and be asked again, or have been put aside for good.
+    pub(super) fn looks_on(&self, instance: InstanceIx) -> bool {
+        self.parked.contains(&instance)
+            || self.dropped.contains(&instance)
+            || self.onlookers.values().any(|landing| landing.instance == instance)
+            || self.ladder.looks_on(instance)
     }
 
     /// An instance that changed nothing.
-    pub(super) fn empty(&mut self, instance: InstanceId) {
+    fn empty(&mut self, instance: InstanceId) {
         self.events.push(RunEvent::Merged { instance, fate: Fate::Empty });
     }
 
@@ -244,7 +229,7 @@ impl Landings {
     /// Whether everything has its fate, or will not get one in this run.
     pub(super) fn is_done(&self) -> bool {
         let held = self.held.as_ref().is_some_and(|held| !held.is_empty());
-        let rest = self.ready.is_empty() && self.ladder.is_empty() && !held;
+        let rest = self.ready.is_empty() && self.onlookers.is_empty() && self.ladder.is_empty() && !held;
         self.is_at_rest() && self.train.is_done() && (rest || self.is_cut())
     }
 
@@ -279,8 +264,11 @@ impl Landings {
             return vec![];
         }
         self.next_batch();
-        let resting = matches!(self.target, Target::Idle) && self.ready.is_empty() && self.train.is_done();
-        if !resting || self.is_cut() {
+        if !matches!(self.target, Target::Idle) || !self.ready.is_empty() {
+            return vec![];
+        }
+        self.mind_onlookers();
+        if !self.train.is_done() || self.is_cut() {
             return vec![];
         }
         self.climb()
@@ -294,6 +282,19 @@ impl Landings {
         }
         if let Some(reason) = held.take_failed_by_machine() {
             self.broken = Some(reason);
+        }
+    }
+
+    /// What changed nothing is settled when all that it stands on is, unless that is made again.
+    fn mind_onlookers(&mut self) {
+        for landing in std::mem::take(&mut self.onlookers).into_values() {
+            if landing.stands_on().any(|need| self.ladder.holds(need)) {
+                self.ladder.wait(landing);
+            } else if landing.is_stale {
+                self.refuse(landing, outdated_by_a_rerun());
+            } else {
+                self.empty(landing.name);
+            }
         }
     }
 
@@ -361,6 +362,7 @@ impl Landings {
             for (landing, refusal) in self.ladder.give_up() {
                 match refusal {
                     Some(refusal) => self.park_refused(landing, refusal),
+                    None if !landing.changes() => self.empty(landing.name),
                     None => {
                         let free = self.unless_held_back(landing);
                         self.ready.extend(free);
@@ -381,6 +383,8 @@ impl Landings {
         match self.ladder.round() {
             Round::Try(climbs) => climbs,
             Round::Turn { all, anew } => {
+                let (all, looked): (Vec<Landing>, Vec<Landing>) = all.into_iter().partition(Landing::changes);
+                self.onlookers.extend(looked.into_iter().map(|landing| (landing.place, landing)));
                 let requeued = |names: &[InstanceId]| RunEvent::Requeued { instances: names.to_vec() };
                 self.events.extend(anew.chunks(INSTANCES_PER_EVENT_MAX).map(requeued));
                 self.ready.extend(all);
@@ -468,43 +472,19 @@ impl Landings {
 
     /// Decides what becomes of a batch of which the first `green` clean members land.
     fn settle(&mut self, folded: FoldedBatch, batch: Vec<Landing>, green: usize) {
-        let culprit = folded.clean().nth(green).map(|(at, _)| at);
         let red = self.gate.as_ref().and_then(|gate| gate.red_by(green + 1));
         let to = green.checked_sub(1).and_then(|last| folded.clean().nth(last)).map(|(_, commit)| commit.to_owned());
-        let mut settlement = Settlement { members: vec![], rest: vec![] };
-        for (at, (landing, member)) in batch.into_iter().zip(folded.members).enumerate() {
-            let word = match member {
-                _ if culprit.is_some_and(|culprit| at > culprit) => {
-                    settlement.rest.push(landing);
-                    continue;
-                }
-                FoldedMember::Clean { .. } if culprit == Some(at) => Word::Refused(Refusal {
-                    reason: "with it, the verification fails".to_owned(),
-                    paths: vec![],
-                    kind: RefusalKind::Red,
-                    verification: red,
-                }),
-                FoldedMember::Clean { commit } => Word::Lands { commit },
-                FoldedMember::Conflict { reason, paths } => {
-                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Conflict, verification: None })
-                }
-                FoldedMember::Hostile { reason, paths } => {
-                    Word::Refused(Refusal { reason, paths, kind: RefusalKind::Hostile, verification: None })
-                }
-                FoldedMember::Waits => Word::Waits,
-                FoldedMember::Failed { reason } => Word::Parks { reason },
-            };
-            settlement.members.push((landing, word));
-        }
+        let from = folded.from.clone();
+        let settlement = Settlement::of(folded, batch, green, red);
         match (to, &mut self.held) {
             (Some(to), Some(held)) => {
-                held.reaches(folded.from, to);
+                held.reaches(from, to);
                 self.spoken(settlement);
             }
-            (Some(to), None) if Some(&to) != folded.from.as_ref() => {
+            (Some(to), None) if Some(&to) != from.as_ref() => {
                 let merges = settlement.merges();
-                self.events.push(RunEvent::Landing { from: folded.from.clone(), to: to.clone(), merges });
-                self.actions.push(Action::MoveTarget { from: folded.from, to });
+                self.events.push(RunEvent::Landing { from: from.clone(), to: to.clone(), merges });
+                self.actions.push(Action::MoveTarget { from: from, to });
                 self.target = Target::Moving { plan: settlement };
             }
             _ => self.spoken(settlement),

@@ -361,6 +361,11 @@ pub struct Landing {
 }
 
 impl Landing {
+    /// Whether it changes anything: what only looked at others' results takes part where those are made again.
+    pub fn changes(&self) -> bool {
+        self.change.tree != self.change.base_tree
+    }
+
     /// All instances whose changes the attempt started from.
     pub fn stands_on(&self) -> impl Iterator<Item = InstanceIx> {
         self.builds_on.iter().chain(&self.comes_after).map(|(instance, _)| *instance)

@@ -24,6 +24,8 @@ mod landing;
 pub mod messages;
 /// What needs hand on.
 mod needs;
+/// What a batch comes to; pure.
+mod settlement;
 /// Runs told by hand: inputs in, results out.
 #[cfg(test)]
 mod stories;

@@ -267,3 +267,72 @@ fn what_fails_behind_its_need_is_parked_as_it_was() {
     let parked = merged(&mut core, vec![failed]);
     assert!(parked[0].starts_with("on-first parked: a task that it needs ran again; its second try"), "{parked:?}");
 }
+
+const LOOKS: &str = r#"
+version = 1
+name = "story"
+merge = { on-conflict = ["rerun", "park"] }
+tasks.first.run = "true"
+tasks.look = { run = "true", needs = ["first"] }
+tasks.on-look = { run = "true", needs = ["look"] }
+"#;
+
+/// An instance passes and has changed nothing.
+fn unchanged(core: &RunCore, id: &str) -> Input {
+    let mut input = changed(core, id);
+    if let Input::Attempt(_, done) = &mut input
+        && let Some(change) = &mut done.change
+    {
+        change.tree.clone_from(&change.base_tree);
+    }
+    input
+}
+
+fn starts(core: &mut RunCore) -> Vec<String> {
+    let name = |action: Action| match action {
+        Action::Attempt(job) => Some(job.name.0.to_string()),
+        _ => None,
+    };
+    core.take().1.into_iter().filter_map(name).collect()
+}
+
+/// `LOOKS` up to where `first` was made again and has landed.
+fn looks_again() -> RunCore {
+    let mut core = core_of(LOOKS, FailFast::No);
+    let first = [changed(&core, "first"), folded(vec![conflict()])];
+    first.into_iter().for_each(|input| core.handle(input, 0.5));
+    let others = [unchanged(&core, "look"), changed(&core, "on-look"), changed(&core, "first")];
+    others.into_iter().for_each(|input| core.handle(input, 0.5));
+    core.handle(folded(vec![clean("first")]), 0.5);
+    core.take();
+    core.handle(Input::Moved(TargetMove::Done), 0.5);
+    core
+}
+
+#[test]
+fn what_only_looked_at_what_is_made_again_looks_again_before_what_stands_on_it() {
+    let mut core = looks_again();
+    assert_eq!(starts(&mut core), ["look"]);
+    let looked = unchanged(&core, "look");
+    core.handle(looked, 0.5);
+    assert_eq!(starts(&mut core), ["on-look"]);
+}
+
+#[test]
+fn what_looks_again_and_fails_is_parked_with_what_stands_on_it() {
+    let mut core = looks_again();
+    core.take();
+    let failed = ended(&core, "look", AttemptEnd::Work { ended: swarm_protocol::Ended::Exited { code: 1 } });
+    let parked = merged(&mut core, vec![failed]);
+    assert!(parked[0].starts_with("look parked: a task that it needs ran again; its second try"), "{parked:?}");
+    assert_eq!(parked[1], "on-look parked: it builds on `look`, which is parked");
+}
+
+#[test]
+fn what_only_looked_is_settled_with_what_it_looked_at() {
+    let mut core = core_of(LOOKS, FailFast::No);
+    let all = vec![changed(&core, "first"), unchanged(&core, "look")];
+    assert_eq!(merged(&mut core, all), Vec::<String>::new());
+    let landed = vec![folded(vec![clean("first")]), Input::Moved(TargetMove::Done)];
+    assert_eq!(merged(&mut core, landed), ["first landed", "look empty"]);
+}

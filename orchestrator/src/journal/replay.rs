@@ -510,9 +510,9 @@ impl InstanceState {
         self.because(None);
     }
 
-    /// A person asked for another try: what was parked has no fate any more.
+    /// A person asked for another try: what was parked, or looked at what was, has no fate any more.
     fn try_again(&mut self) {
-        if let Some(Fate::Parked { .. }) = self.fate() {
+        if let Some(Fate::Parked { .. } | Fate::Empty) = self.fate() {
             self.fate = FateState::Unknown;
         }
     }
