@@ -11,6 +11,8 @@
 pub mod danger;
 /// What it runs from files.
 pub mod files;
+/// What the grammar overlooks.
+mod hidden;
 /// What only reads.
 pub mod safe;
 /// What runs commands that nobody can read before.
@@ -25,8 +27,11 @@ mod word;
 #[cfg(test)]
 mod verdicts;
 
+use std::collections::HashSet;
+
 use tree_sitter::{Node, Parser};
 
+use hidden::Hidden;
 use values::{VALUES_MAX, Values};
 
 pub use unread::Unread;
@@ -170,6 +175,8 @@ struct Reader {
     resolved: bool,
     /// A text around has what arithmetic would run.
     marked: bool,
+    /// Where the substitutions begin that were read, in the text that is read.
+    seen: HashSet<usize>,
     /// What is read is what a command of the script may run.
     is_handed: bool,
     /// How often it was read so far what that command may run.
@@ -188,12 +195,10 @@ struct Place {
 impl Reader {
     fn text(&mut self, text: &str, place: Place) {
         if self.depth > DEPTH_MAX {
-            self.script.alarms.push("scripts are nested too deeply to be read");
-            return self.unproven("it is nested too deeply");
+            return self.too_much("scripts are nested too deeply to be read");
         }
         if text.len() > SCRIPT_BYTES_MAX {
-            self.script.alarms.push("the script is too long to be read");
-            return self.unproven("it is too long");
+            return self.too_much("the script is too long to be read");
         }
         if holds_unseen(text) {
             self.unproven("a character that cannot be seen");
@@ -201,20 +206,60 @@ impl Reader {
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
+        let Some(text) = hidden::joined(&mut parser, text) else {
+            return self.too_much("too many of its words are parted by line breaks to be read");
+        };
+        let text = &*text;
         let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
         self.marked |= unread::is_marked(text);
         if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
             self.unread(unread);
         }
         let inside = Values::read(tree.root_node(), text, &self.values);
-        let outside = std::mem::replace(&mut self.values, inside);
+        let outside = (std::mem::replace(&mut self.values, inside), std::mem::take(&mut self.seen));
         if tree.root_node().has_error() {
             self.unproven("a syntax error");
             self.unread(Unread::new("there is a syntax error in it", "write it in plainer shell"));
             self.scan(text);
         }
         self.node(tree.root_node(), text, place);
-        self.values = outside;
+        self.overlooked(tree.root_node(), text);
+        for hidden in hidden::find(tree.root_node(), text) {
+            self.hidden(&hidden);
+        }
+        (self.values, self.seen) = outside;
+    }
+
+    /// More than is read: it is a danger, it proves nothing, and no rule knows what is in it.
+    fn too_much(&mut self, what: &'static str) {
+        self.script.alarms.push(what);
+        self.unproven("more than can be read");
+        self.script.unread.push(Unread::new(what, "write it as several shorter scripts, in plainer shell"));
+    }
+
+    /// Substitutions that stand where nothing else was looked for.
+    fn overlooked(&mut self, node: Node<'_>, text: &str) {
+        let substitutes = matches!(node.kind(), "command_substitution" | "process_substitution");
+        if substitutes && !self.seen.contains(&node.start_byte()) {
+            self.node(node, text, Place { captured: true, ..Place::default() });
+        }
+        let mut cursor = node.walk();
+        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        children.into_iter().for_each(|child| self.overlooked(child, text));
+    }
+
+    /// A substitution that the grammar does not name.
+    fn hidden(&mut self, hidden: &Hidden) {
+        self.unproven("a substitution");
+        if hidden.is_guess {
+            let shown: String = hidden.script.trim().chars().take(60).collect();
+            let what = format!("`{shown}` is substituted in a place where it cannot be read for sure");
+            self.unread(Unread::new(what, "run it by itself, and set a variable to what it prints"));
+            self.scan(&hidden.script);
+        }
+        self.depth += 1;
+        self.text(&hidden.script, Place { captured: true, ..Place::default() });
+        self.depth -= 1;
     }
 
     /// Takes every word of a script that cannot be parsed for a command's name, so that no danger hides behind an error.
@@ -268,6 +313,7 @@ impl Reader {
             }
             "command_substitution" | "process_substitution" => {
                 self.unproven("a substitution");
+                self.seen.insert(node.start_byte());
                 self.children(node, text, Place { captured: true, ..place });
             }
             "file_redirect" => self.redirect(node, text),
@@ -388,12 +434,10 @@ impl Reader {
 
     fn keep(&mut self, mut command: Command) {
         if self.script.commands.len() >= COMMANDS_MAX {
-            self.script.alarms.push("the script has too many commands to be read");
-            return self.unproven("it has too many commands");
+            return self.too_much("the script has too many commands to be read");
         }
         if self.depth > DEPTH_MAX {
-            self.script.alarms.push("commands are wrapped too deeply to be read");
-            return self.unproven("it is nested too deeply");
+            return self.too_much("commands are wrapped too deeply to be read");
         }
         let inner = unwrap::inner(&command);
         if !matches!(inner, unwrap::Inner::Nothing) {
@@ -500,11 +544,12 @@ impl Reader {
     fn substitutions(&mut self, node: Node<'_>, text: &str) {
         if matches!(node.kind(), "command_substitution" | "process_substitution") {
             self.unproven("a substitution");
+            self.seen.insert(node.start_byte());
             self.depth += 1;
             if self.depth <= DEPTH_MAX {
                 self.children(node, text, Place { captured: true, ..Place::default() });
             } else {
-                self.script.alarms.push("substitutions are nested too deeply to be read");
+                self.too_much("substitutions are nested too deeply to be read");
             }
             self.depth -= 1;
             return;
@@ -531,6 +576,10 @@ impl Reader {
         if let Some(body) = node.child_by_field_name("body") {
             self.node(body, text, Place { captured: true, ..place });
         }
+        let mut cursor = node.walk();
+        let redirects: Vec<Node<'_>> =
+            node.named_children(&mut cursor).filter(|child| child.kind().ends_with("_redirect")).collect();
+        redirects.into_iter().for_each(|redirect| self.node(redirect, text, place));
         let calls = self.script.commands[before..].iter().filter(|command| command.name() == Some(name)).count();
         if calls >= 2 {
             self.script.alarms.push("a function starts itself twice over: a fork bomb");

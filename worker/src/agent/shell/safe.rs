@@ -17,8 +17,6 @@ const READERS: &[(&str, &[&str])] = &[
     ("echo", &[]),
     ("true", &[]),
     ("false", &[]),
-    ("test", &[]),
-    ("[", &[]),
     ("basename", &[]),
     ("dirname", &[]),
     ("realpath", &[]),
@@ -34,7 +32,8 @@ const READERS: &[(&str, &[&str])] = &[
     ("diff", &["--output"]),
     ("cmp", &[]),
     ("jq", &[]),
-    ("tree", &["-o"]),
+    // With `-R` it writes a page into each folder.
+    ("tree", &["-o", "-R"]),
     ("which", &[]),
     ("type", &[]),
     ("id", &[]),
@@ -98,6 +97,9 @@ pub fn refute(script: &Script) -> Option<String> {
     if let Some(why) = &script.unproven {
         return Some(why.clone());
     }
+    if let Some(unread) = script.unread.first() {
+        return Some(unread.what.clone());
+    }
     script.commands.iter().find(|command| !only_reads(command)).map(|command| match command.words.first() {
         Some(word) => format!("`{}` may do more than read", word.text()),
         None => "nothing is run".to_owned(),
@@ -128,7 +130,9 @@ pub fn only_reads(command: &Command) -> bool {
             .iter()
             .all(|argument| argument.starts_with('+') || matches!(*argument, "-u" | "-R" | "-I" | "--utc")),
         "env" => arguments.is_empty(),
-        "printf" => !arguments.first().is_some_and(|argument| argument.starts_with("-v")),
+        // A variable's subscript is a sum, and runs what is substituted in it: `a[$(…)]`.
+        "test" | "[" => !arguments.iter().any(|argument| matches!(*argument, "-v" | "-R") || holds_subscript(argument)),
+        "printf" => !arguments.iter().any(|argument| argument.starts_with("-v")),
         "cd" => true,
         "hostname" => arguments.is_empty(),
         // `cargo tree` and `cargo metadata` write `Cargo.lock`, and run what the tree sets as `build.rustc`.
@@ -137,6 +141,15 @@ pub fn only_reads(command: &Command) -> bool {
         }
         _ => false,
     }
+}
+
+/// Options of `git config` beside those that make it print something, and nothing else.
+const CONFIG_PLAIN: &[&str] =
+    &["--local", "--global", "--system", "--worktree", "--show-origin", "--show-scope", "--name-only", "-z", "--null"];
+
+/// Whether a text may be a variable with a subscript that runs something.
+fn holds_subscript(text: &str) -> bool {
+    text.contains('[') && text.contains(['$', '`'])
 }
 
 /// What makes `find` run, write or remove something.
@@ -182,7 +195,10 @@ fn git(arguments: &[&str]) -> bool {
         "tag" => rest.is_empty() || rest == ["-l"] || rest == ["--list"],
         "stash" => rest == ["list"],
         "remote" => rest.is_empty() || rest == ["-v"],
-        "config" => matches!(rest, ["--get" | "--get-all" | "--list" | "-l", ..]),
+        "config" => {
+            let is_plain = |word: &&str| !word.starts_with('-') || CONFIG_PLAIN.contains(word);
+            matches!(rest, ["--get" | "--get-all" | "--list" | "-l", ..]) && rest[1..].iter().all(is_plain)
+        }
         _ => false,
     }
 }

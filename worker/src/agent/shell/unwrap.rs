@@ -162,7 +162,17 @@ pub fn inner(command: &Command) -> Inner {
             let bodies = command.known().filter_map(|word| word.split_once('='));
             scripts(bodies.map(|(_, body)| Word::Literal(format!("{body} $@"))))
         }
-        "su" | "script" | "runuser" => scripts(behind(command, &["-c", "--command"])),
+        "su" | "script" | "runuser" | "capsh" => {
+            // A shell takes what stands behind `--`.
+            let rest = command.words.iter().position(|word| word.text() == "--").map(|at| &command.words[at + 1..]);
+            let rest = rest.filter(|rest| !rest.is_empty());
+            let own: Vec<Word> = behind(command, &["-c", "--command"]).into_iter().collect();
+            match rest {
+                Some([option, script, ..]) if option.text() == "-c" => scripts(own.into_iter().chain([script.clone()])),
+                Some(rest) => scripts(own.into_iter().chain([joined(rest)])),
+                None => scripts(own),
+            }
+        }
         "watch" | "entr" | "hyperfine" => {
             let known = command.known().filter(|word| !word.starts_with('-'));
             scripts([Word::Literal(known.collect::<Vec<_>>().join(" "))])
@@ -203,22 +213,85 @@ fn behind(command: &Command, options: &[&str]) -> Option<Word> {
     command.words.get(at + 1).cloned()
 }
 
-/// `sh -c SCRIPT`, also as `-lc` and with options before it.
+/// Long options of bash whose value is the next word; it takes all of its long options with one dash, too.
+const SHELL_VALUED: &[&str] = &["rcfile", "init-file", "init-command", "emulate"];
+/// Long options of bash that hold a `c` or an `o` and mean neither.
+const SHELL_LONG: &[&str] = &[
+    "debugger",
+    "dump-po-strings",
+    "dump-strings",
+    "login",
+    "noediting",
+    "noprofile",
+    "norc",
+    "posix",
+    "pretty-print",
+    "restricted",
+    "verbose",
+    "version",
+    "wordexp",
+];
+
+/// `sh -c SCRIPT`: the script is the first word that is no option, behind the `c` of any cluster, wherever that stands among the
+/// options (`-c -e`, `+x -c --`, `-co errexit`). Where that cannot be told, all that it may be is read.
+///
+/// Source: bash(1), dash(1); fish(1), where the script is the option's value.
 fn shell(command: &Command) -> Inner {
-    for (at, word) in command.words.iter().enumerate().skip(1) {
-        match word.literal() {
-            Some(option) if is_short(option) && option.contains('c') => {
-                return scripts(command.words.get(at + 1).cloned());
+    if command.name() == Some("fish") {
+        return scripts(fish(command));
+    }
+    let (mut may_be, mut runs, mut at) = (vec![], false, 1);
+    while let Some(word) = command.words.get(at) {
+        at += 1;
+        let Some(text) = word.literal() else {
+            may_be.push(word.clone());
+            continue;
+        };
+        if matches!(text, "-" | "--") {
+            may_be.extend(command.words.get(at).cloned());
+            break;
+        }
+        let Some(letters) = text.strip_prefix(['-', '+']) else {
+            may_be.push(word.clone());
+            break;
+        };
+        let long = letters.strip_prefix('-').unwrap_or(letters);
+        if SHELL_VALUED.contains(&long) {
+            at += 1;
+        } else if long == "command" {
+            runs = true;
+        } else if !letters.starts_with('-') && !SHELL_LONG.contains(&letters) {
+            runs |= letters.contains('c');
+            let valued = letters.chars().filter(|letter| matches!(letter, 'o' | 'O')).count();
+            // Some shells take what is attached for the value.
+            if valued > 0 && !letters.ends_with(['o', 'O']) {
+                may_be.extend(command.words.get(at).cloned());
             }
-            Some("--command") => return scripts(command.words.get(at + 1).cloned()),
-            _ => {}
+            at += valued;
         }
     }
-    Inner::Nothing
+    if runs { scripts(may_be) } else { Inner::Nothing }
 }
 
-fn is_short(word: &str) -> bool {
-    word.len() > 1 && word.starts_with('-') && !word.starts_with("--")
+/// What `fish` runs before it reads anything.
+fn fish(command: &Command) -> Vec<Word> {
+    let mut found = vec![];
+    for (at, word) in command.words.iter().enumerate().skip(1) {
+        let text = word.text();
+        let long = ["--command", "--init-command"].iter().find_map(|option| text.strip_prefix(option));
+        let short = text.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        let attached = match (long, short.and_then(|rest| rest.split_once(['c', 'C']))) {
+            (Some(long), _) => long.trim_start_matches('='),
+            (None, Some((_, attached))) => attached,
+            (None, None) => continue,
+        };
+        match (attached.is_empty(), word.literal().is_some()) {
+            (true, _) => found.extend(command.words.get(at + 1).cloned()),
+            (false, true) => found.push(Word::Literal(attached.to_owned())),
+            (false, false) => found.push(Word::Unknown(attached.to_owned())),
+        }
+    }
+    found
 }
 
 /// Whether an option's value is the next word: `-u X`, `-iu X`, `--unset X` and, cut short, `--uns X`, but not `-uX` or

@@ -1,0 +1,345 @@
+//! What the grammar overlooks, found in the text itself: line breaks that a backslash takes out of a word, and substitutions in
+//! places whose inside the grammar does not read (backquotes in a here-document, `${x#$(…)}`, backquotes in backquotes).
+//!
+//! The tree says where a text is quoted; what it shows of substitutions is known, all others are found letter by letter. It errs
+//! to the strict side: in quotes within an expansion, where the shell's own rules change with what is around, nothing is quoted.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use tree_sitter::{Node, Parser};
+
+/// The most line breaks within words that are taken out of one script; each costs a parse.
+const BREAKS_MAX: usize = 64;
+
+/// What a script substitutes where the grammar names nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// The script that is run there.
+    pub script: String,
+    /// Where it ends was guessed.
+    pub is_guess: bool,
+}
+
+/// A script without the line breaks that part its words; `None` where there are too many of them.
+pub fn joined<'t>(parser: &mut Parser, text: &'t str) -> Option<Cow<'t, str>> {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..=BREAKS_MAX {
+        let Some(tree) = text.contains("\\\n").then(|| parser.parse(&*text, None)).flatten() else { return Some(text) };
+        let Some(at) = first_break(&Marks::of(tree.root_node(), &text), &text) else { return Some(text) };
+        // One at a time: where a here-document ends depends on the lines before it.
+        text.to_mut().replace_range(at..at + 2, "");
+    }
+    None
+}
+
+/// The first line break that a backslash takes back and that is more than a space: within a word, in a here-document, or in the
+/// line that begins one.
+fn first_break(marks: &Marks, text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let is_blank = |at: Option<&u8>| matches!(at, None | Some(b' ' | b'\t'));
+    let mut at = 0;
+    while at < bytes.len() {
+        if marks.quoted[at] || bytes[at] != b'\\' {
+            at += 1;
+            continue;
+        }
+        if bytes.get(at + 1) == Some(&b'\n') {
+            let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+            let line = &text[text[..at].rfind('\n').map_or(0, |start| start + 1)..at];
+            let parts = !is_blank(before) && !is_blank(bytes.get(at + 2));
+            if parts || marks.documents[at] || line.contains("<<") {
+                return Some(at);
+            }
+        }
+        at += 2;
+    }
+    None
+}
+
+/// Every substitution of a script that the grammar does not name, in order.
+pub fn find(root: Node<'_>, text: &str) -> Vec<Hidden> {
+    let marks = Marks::of(root, text);
+    let bytes = text.as_bytes();
+    let hidden = |script: &str, is_guess| Hidden { script: script.to_owned(), is_guess };
+    let mut found: Vec<Hidden> = marks.nested.iter().map(|script| hidden(script, false)).collect();
+    let mut at = 0;
+    while at < bytes.len() {
+        let next = bytes.get(at + 1);
+        match bytes[at] {
+            _ if marks.quoted[at] => at += 1,
+            b'\\' => at += 2,
+            b'`' if !marks.known.contains(&at) => {
+                let end = end_of_backquotes(&bytes[at + 1..]);
+                let inside = &text[at + 1..at + 1 + end];
+                found.push(hidden(&without_backslashes(inside, true), false));
+                at += end + 2;
+            }
+            sign @ (b'$' | b'<' | b'>')
+                if next == Some(&b'(') && !marks.known.contains(&at) && (sign == b'$' || !marks.texts[at]) =>
+            {
+                let inside = &text[at + 2..];
+                let inside = &inside[..end_of_parentheses(inside.as_bytes())];
+                // What arithmetic substitutes is found where it stands.
+                if sign == b'$' && is_arithmetic(inside) {
+                    at += 3;
+                    continue;
+                }
+                found.push(hidden(inside, true));
+                at += 2 + inside.len();
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
+
+/// How each byte of a script stands.
+struct Marks {
+    /// In single quotes, in a comment, in a here-document whose mark is quoted.
+    quoted: Vec<bool>,
+    /// In a here-document.
+    documents: Vec<bool>,
+    /// In a text or a sum, where `<(` is no substitution.
+    texts: Vec<bool>,
+    /// Where substitutions begin, and the backquotes of those that have them.
+    known: HashSet<usize>,
+    /// Scripts in backquotes that hold backslashes, as the shell reads them.
+    nested: Vec<String>,
+}
+
+impl Marks {
+    fn of(root: Node<'_>, text: &str) -> Marks {
+        let none = || vec![false; text.len()];
+        let mut marks =
+            Marks { quoted: none(), documents: none(), texts: none(), known: HashSet::new(), nested: vec![] };
+        marks.gather(root, text, false);
+        marks
+    }
+
+    fn gather(&mut self, node: Node<'_>, text: &str, in_text: bool) {
+        let raw = &text[node.byte_range()];
+        let mut in_text = in_text;
+        match node.kind() {
+            "raw_string" | "ansi_c_string" | "comment" if !in_text => return self.quoted[node.byte_range()].fill(true),
+            "heredoc_body" if has_quoted_mark(node, text) => return self.quoted[node.byte_range()].fill(true),
+            "heredoc_body" => {
+                self.documents[node.byte_range()].fill(true);
+                self.texts[node.byte_range()].fill(true);
+                in_text = true;
+            }
+            "string" | "c_style_for_statement" => {
+                self.texts[node.byte_range()].fill(true);
+                in_text |= node.kind() == "string";
+            }
+            "compound_statement" if raw.starts_with("((") => self.texts[node.byte_range()].fill(true),
+            "expansion" => in_text = true,
+            "arithmetic_expansion" => {
+                self.texts[node.byte_range()].fill(true);
+                let inside = raw.strip_prefix("$(").and_then(|raw| raw.strip_suffix(')'));
+                if raw.starts_with("$[") || inside.is_some_and(is_arithmetic) {
+                    self.known.insert(node.start_byte());
+                }
+            }
+            "command_substitution" | "process_substitution" => {
+                self.texts[node.byte_range()].fill(false);
+                self.known.insert(node.start_byte());
+                if let Some(inside) = raw.strip_prefix('`').and_then(|raw| raw.strip_suffix('`')) {
+                    self.known.insert(node.end_byte() - 1);
+                    if inside.contains('\\') {
+                        self.nested.push(without_backslashes(inside, in_text));
+                    }
+                }
+                in_text = false;
+            }
+            _ => {}
+        }
+        let mut cursor = node.walk();
+        let children: Vec<Node<'_>> = node.children(&mut cursor).collect();
+        children.into_iter().for_each(|child| self.gather(child, text, in_text));
+    }
+}
+
+/// Whether nothing is expanded in a here-document.
+fn has_quoted_mark(body: Node<'_>, text: &str) -> bool {
+    let Some(parent) = body.parent() else { return false };
+    let mut cursor = parent.walk();
+    let start = parent.named_children(&mut cursor).find(|child| child.kind() == "heredoc_start");
+    start.is_some_and(|start| text[start.byte_range()].contains(['\'', '"', '\\']))
+}
+
+/// The inside of backquotes as it is run: one backslash less before what it protects there, quotes only within quotes.
+fn without_backslashes(inside: &str, in_quotes: bool) -> String {
+    let (mut out, mut letters) = (String::with_capacity(inside.len()), inside.chars().peekable());
+    while let Some(c) = letters.next() {
+        let protects = |next: &char| matches!(next, '$' | '`' | '\\') || (in_quotes && *next == '"');
+        match letters.next_if(|next| c == '\\' && protects(next)) {
+            Some(next) => out.push(next),
+            None => out.push(c),
+        }
+    }
+    out
+}
+
+/// How many bytes there are up to the backquote that ends a substitution, or to the end of the text.
+fn end_of_backquotes(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'`' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// How many bytes there are up to the parenthesis that ends a substitution, or to the end of the text.
+fn end_of_parentheses(bytes: &[u8]) -> usize {
+    let (mut at, mut depth, mut quote) = (0, 0usize, None);
+    while at < bytes.len() {
+        match (bytes[at], quote) {
+            (b'\\', None | Some(b'"')) => at += 1,
+            (letter, Some(open)) if letter == open => quote = None,
+            (_, Some(_)) => {}
+            (letter @ (b'\'' | b'"'), None) => quote = Some(letter),
+            (b'(', None) => depth += 1,
+            (b')', None) if depth == 0 => return at,
+            (b')', None) => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+/// Whether the inside of `$(…)` is a sum: one pair of parentheses around all of it.
+fn is_arithmetic(inside: &str) -> bool {
+    let sum = inside.strip_prefix('(').and_then(|inside| inside.strip_suffix(')'));
+    sum.is_some_and(|sum| end_of_parentheses(sum.as_bytes()) == sum.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::permission::{Act, Decision, Mode, Rule, Rules};
+    use crate::agent::shell::{COMMANDS_MAX, Reading, judge, read};
+
+    /// Scripts that run `git push` where a careless reader sees none.
+    const PUSHES: &[&str] = &[
+        // The shell's options behind its `-c`.
+        "bash -c -- 'git push'",
+        "bash -c -e 'git push'",
+        "bash -c +x 'git push'",
+        "bash -c -o errexit 'git push'",
+        "bash -co errexit 'git push'",
+        "bash -oc errexit 'git push'",
+        "bash -ec -- 'git push'",
+        "bash -c - 'git push'",
+        "bash -rcfile x -c 'git push'",
+        "bash --rcfile x -c 'git push'",
+        "bash -norc -c 'git push'",
+        "sh -c -- 'git push'",
+        "dash -c -e -- 'git push'",
+        "zsh -c +x 'git push'",
+        "zsh -fc -oerrexit 'git push'",
+        "fish -c'git push'",
+        "fish --command='git push'",
+        "timeout 5 bash -c -- 'git push'",
+        "xargs bash -c -- 'git push'",
+        "find . -exec bash -c -e 'git push' ';'",
+        "env -S \"bash -c -- 'git push'\"",
+        "script -q -c -- 'git push'",
+        "capsh -- -c 'git push'",
+        // Substitutions where the grammar sees text.
+        "cat <<EOF\n`git push`\nEOF",
+        "cat <<-EOF\n\t`git push`\n\tEOF",
+        "cat <<EOF | cat\n`git push`\nEOF",
+        "sh -c 'cat <<EOF\n`git push`\nEOF'",
+        "echo \"${x:-`git push`}\"",
+        "echo ${x:-`git push`}",
+        "echo ${x-`git push`}",
+        "echo \"${x:-'`git push`'}\"",
+        "echo ${y#$(git push)}",
+        "echo ${y##$(git push)}",
+        "echo \"${y%$(git push)}\"",
+        "echo ${y%%`git push`}",
+        "echo ${y^$(git push)}",
+        "echo ${y,,$(git push)}",
+        "echo ${y[@]#$(git push)}",
+        "echo ${y#<(git push)}",
+        "echo ${y#$(echo $(git push))}",
+        "echo \"`echo \\`git push\\``\"",
+        "echo `echo \\`git push\\``",
+        "echo \"`echo \\\"\\`git push\\`\\\"`\"",
+        "f() { :; } < <(git push); f",
+        "function x() { :; } > \"$(git push; echo /dev/null)\"; x",
+        "f() { :; } <<< `git push`; f",
+        // Line breaks that part a word.
+        "git pu\\\nsh",
+        "g\\\nit push",
+        "ev\\\nal 'git push'",
+        "'gi'\\\n't' push",
+        "/usr/bin/gi\\\nt push",
+        "f() { gi\\\nt push; }; f",
+        "echo $\\\n(git push)",
+        "echo a\\\n#b; git push",
+        "cat <\\\n<'EOF'\na\\\nEOF\ngit push\nEOF",
+        "cat <<EOF \\\n; git push\nEOF",
+        "cat <<EOF\nx\nEO\\\nF\ngit push\nEOF",
+        "cat <<EOF\nx\n\\\nEOF\ngit push\nEOF",
+    ];
+
+    /// What looks much the same and is ordinary work.
+    const ORDINARY: &[&str] = &[
+        "cat > x.md <<'EOF'\nsee `git push` and $(git push) and a\\\nb\nEOF",
+        "git commit -m 'say `git push` and $(git push)'",
+        "echo \"\\`git push\\` and \\$(git push)\"",
+        "ls # `git push` $(git push",
+        "cargo test \\\n  --workspace \\\n  --lib",
+        "cat <<EOF\n`date` ${x#a} $((1 + 2)) 3<(4)\nEOF",
+        "echo ${x#a} ${y%.txt} ${z:$((n - 1))} ${x^^}",
+        "for ((i = 0; i<(n + 1); i++)); do echo $i; done",
+        "if (( a<(b) )); then ls; fi",
+        "echo \"a <(b) $((1<(2)))\"",
+        "bash -c 'ls' x y",
+        "bash -euo pipefail -c 'make | tail'",
+        "bash -o errexit x.sh",
+        "zsh -fc 'make'",
+        "f() { make; } > log; f",
+        "echo `ls \\`pwd\\``",
+    ];
+
+    fn decide(script: &str, mode: Mode) -> Decision {
+        let deny = vec![Rule::parse("bash(git push*)").unwrap()];
+        Rules { deny, ..Rules::default() }.decide("bash", &Act::Run(script), mode)
+    }
+
+    #[test]
+    fn what_the_grammar_overlooks_is_held_to_the_rules() {
+        let denied = |script: &&&str| matches!(decide(script, Mode::Full), Decision::Deny(_));
+        let passed: Vec<_> = PUSHES.iter().filter(|script| !denied(script)).collect();
+        assert!(passed.is_empty(), "{passed:#?}");
+        let stopped = ORDINARY.iter().map(|script| (script, decide(script, Mode::WorkspaceWrite)));
+        let stopped: Vec<_> = stopped.filter(|(_, decision)| *decision != Decision::Allow).collect();
+        assert!(stopped.is_empty(), "{stopped:#?}");
+    }
+
+    #[test]
+    fn what_the_grammar_overlooks_is_a_danger_all_the_same() {
+        let is_danger = |script: &&&str| matches!(judge(&read(script)), Reading::Dangerous(_));
+        let passed: Vec<_> = PUSHES.iter().filter(|script| !is_danger(script)).collect();
+        assert!(passed.is_empty(), "{passed:#?}");
+    }
+
+    #[test]
+    fn what_is_too_much_to_be_read_is_refused_where_a_rule_restricts_in_every_mode() {
+        let commands = [":\n".repeat(COMMANDS_MAX + 1), "ls x;".repeat(COMMANDS_MAX + 1)];
+        let breaks = "a\\\nb ".repeat(100);
+        for front in commands.iter().chain([&breaks]) {
+            for mode in [Mode::ReadOnly, Mode::WorkspaceWrite, Mode::Full] {
+                let decision = decide(&format!("{front}\ngit push"), mode);
+                assert!(matches!(decision, Decision::Deny(_)), "{mode:?} {}", &front[..8]);
+            }
+        }
+    }
+}
