@@ -132,10 +132,10 @@ impl Stream {
             "stop" | "eos" => Stop::End,
             "tool_calls" | "function_call" => Stop::Calls,
             "length" => Stop::OutputMax,
-            "content_filter" => Stop::Refusal,
+            filter if draft::is_filter(filter) => Stop::Refusal,
             other => Stop::Other(other.to_owned()),
         };
-        if self.finish.is_none() || stop == Stop::OutputMax {
+        if self.finish.is_none() || matches!(stop, Stop::OutputMax | Stop::Refusal) {
             self.finish = Some(stop);
         }
     }
@@ -283,6 +283,19 @@ mod tests {
 
     fn pair(name: &str, arguments: &str) -> (String, String) {
         (name.to_owned(), arguments.to_owned())
+    }
+
+    #[test]
+    fn no_call_of_an_answer_that_a_filter_ended_counts() {
+        let call = fragment(Some(0), "i", "a", r#"{"x":1}"#);
+        for finish in [&["content_filter"][..], &["tool_calls", "content_filter"], &["guardrail_intervened"]] {
+            let reply = streamed(std::slice::from_ref(&call), finish).unwrap();
+            let Arguments::Broken { text, reason } = &reply.calls().next().unwrap().arguments else {
+                panic!("{finish:?}")
+            };
+            assert_eq!((text.as_str(), &reply.stop), (r#"{"x":1}"#, &Stop::Refusal));
+            assert!(reason.contains("filter"), "{reason}");
+        }
     }
 
     #[test]

@@ -74,7 +74,17 @@ pub fn sent(arguments: &Arguments) -> Value {
     }
 }
 
-/// The finished answer: ids made unique, `End` and `Calls` told apart by whether there are calls.
+/// Whether a word for why an answer ended means a filter of its provider, or of a gateway before it. No list is whole: each has
+/// its own.
+pub fn is_filter(word: &str) -> bool {
+    const PARTS: [&str; 9] =
+        ["filter", "safety", "guardrail", "sensitive", "moderation", "prohibited", "blocked", "recitation", "spii"];
+    let word = word.to_ascii_lowercase();
+    PARTS.iter().any(|part| word.contains(part)) || word == "blocklist"
+}
+
+/// The finished answer: ids made unique, `End` and `Calls` told apart by whether there are calls. No call is whole in an answer
+/// that a filter ended: nobody knows what would have come, or what was taken away before it.
 pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Result<Reply, DecodeError> {
     if content.len() > PARTS_MAX {
         return Err(DecodeError::TooLarge { what: "parts", max: PARTS_MAX });
@@ -84,6 +94,9 @@ pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Resul
     for part in &mut content {
         if let AssistantPart::Call(call) = part {
             calls += 1;
+            if stop == Stop::Refusal {
+                filter(call);
+            }
             while !seen.insert(call.id.clone()) {
                 call.id = format!("{}_{calls}", call.id);
             }
@@ -95,6 +108,14 @@ pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Resul
         other => other,
     };
     Ok(Reply { content, stop, usage })
+}
+
+fn filter(call: &mut ToolCall) {
+    let text = match &call.arguments {
+        Arguments::Object(object) => Value::Object(object.clone()).to_string(),
+        Arguments::Broken { text, .. } => text.clone(),
+    };
+    call.arguments = broken(text, "the provider's filter ended the answer, so none of its calls counts".to_owned());
 }
 
 /// Joins text onto the last part of its kind.

@@ -49,7 +49,7 @@ impl Stream {
         }
         if let Some(word) = event.pointer("/candidates/0/finishReason").and_then(Value::as_str) {
             // The last reason counts, but one that cuts the answer off stays.
-            if self.finish != Some(Stop::OutputMax) {
+            if !matches!(self.finish, Some(Stop::OutputMax | Stop::Refusal)) {
                 self.finish = Some(stop(word));
             }
         }
@@ -223,7 +223,7 @@ fn stop(word: &str) -> Stop {
     match word {
         "STOP" => Stop::End,
         "MAX_TOKENS" => Stop::OutputMax,
-        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY" => Stop::Refusal,
+        filter if draft::is_filter(filter) => Stop::Refusal,
         other => Stop::Other(other.to_owned()),
     }
 }
@@ -369,6 +369,20 @@ mod tests {
         assert_eq!(back["parts"], json!([call, bare]));
         let ids: Vec<&str> = reply.calls().map(|call| call.id.as_str()).collect();
         assert_eq!((ids, &reply.stop), (vec!["call_0", "call_1"], &Stop::Calls));
+    }
+
+    #[test]
+    fn no_call_of_an_answer_that_a_filter_ended_counts() {
+        let call = || json!([{ "functionCall": { "name": "ls", "args": { "a": 1 } } }]);
+        for reason in ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "SPII", "BLOCKLIST", "IMAGE_SAFETY"] {
+            for events in
+                [vec![event(call(), Some(reason))], vec![event(call(), Some(reason)), event(json!([]), Some("STOP"))]]
+            {
+                let reply = streamed(events).unwrap();
+                assert_eq!(reply.stop, Stop::Refusal, "{reason}");
+                assert!(matches!(reply.calls().next().unwrap().arguments, Arguments::Broken { .. }), "{reason}");
+            }
+        }
     }
 
     #[test]
