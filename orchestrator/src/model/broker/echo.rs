@@ -3,14 +3,18 @@
 //!
 //! Comes in: the bytes of an answer, cut anywhere. Goes out: the same bytes later, masked. A key may stand in them as it is (or
 //! in one of the forms that [`Secrets`] knows), cut in two by the network; or it may be spelled by texts of several events,
-//! one of which ends with its beginning. So the texts at one place of all events are read as one text; an event is held back
-//! while what its texts end with may go on to a key. Only an answer in which each event is a line of JSON is read so: any
-//! other has what stands in one piece masked. Like every mask, this is a guard against accidents.
+//! one of which ends with its beginning. So the texts of one name at one index are read as one text over all events, wherever
+//! they stand in them (a block begins in one place and goes on in another), and as they stand as well as with the escapes of
+//! JSON in them read: arguments are JSON in a text. An event is held back while what its texts end with may go on to a key.
+//! An event may be spread over several lines of data. An answer in one piece is masked when all of it is there. Like every
+//! mask, this is a guard against accidents; what a worker gets of an answer is masked once more when it is decoded
+//! ([`super::heard`]).
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::heard::{mask_value, open_from, places};
 use crate::secrets::{MASK, MaskedStream, Secrets};
 
 /// As much of a key's beginning is not held back, in bytes: an answer that ends with a letter or two goes on at once, and
@@ -20,16 +24,25 @@ const HELD_BYTES_MIN: usize = 4;
 const HELD_LINES_MAX: usize = 64;
 /// Texts that may go on to a key at a time; with more, none is remembered.
 const PLACES_MAX: usize = 1024;
-/// A longer line is passed on as it is, in bytes: no decoder reads it.
+/// A longer line, or event, is passed on as it is, in bytes: no decoder reads it.
 const LINE_BYTES_MAX: usize = 48 << 20;
+/// What tells texts of one name apart: which block, call or part of the answer they belong to.
+const INDICES: [&str; 4] = ["index", "output_index", "content_index", "summary_index"];
 
 /// One answer on its way.
 #[derive(Debug)]
 pub struct Echo {
     secrets: Secrets,
     bytes: MaskedStream,
-    /// `None` for an answer in one piece.
-    events: Option<Events>,
+    form: Form,
+}
+
+/// How an answer comes.
+#[derive(Debug)]
+enum Form {
+    Events(Events),
+    /// In one piece, of which this has come.
+    Whole(Vec<u8>),
 }
 
 /// The events of an answer.
@@ -37,12 +50,27 @@ pub struct Echo {
 struct Events {
     /// The open line.
     line: Vec<u8>,
+    /// The last line ended with CR: an LF that follows belongs to it.
+    after_cr: bool,
+    /// An event whose first line of data is no JSON by itself.
+    open: Option<Spread>,
     /// Lines that are held back, in order.
     held: Vec<Line>,
     /// Lines that were passed on.
     passed: usize,
-    /// By place: what its text ends with that may go on to a key.
+    /// By stream: what its text ends with that may go on to a key.
     ends: HashMap<String, End>,
+}
+
+/// An event over several lines.
+#[derive(Debug, Default)]
+struct Spread {
+    /// All of its lines.
+    lines: Vec<u8>,
+    /// Those that are no data.
+    others: Vec<u8>,
+    /// What its lines of data say together.
+    data: Vec<u8>,
 }
 
 /// A line, and its JSON where it is an event.
@@ -60,25 +88,45 @@ struct Event {
     is_changed: bool,
 }
 
+/// A text of an event.
+struct Text {
+    /// Where it stands, as a JSON pointer.
+    pointer: String,
+    /// What it is a part of: its name, and the indices that it stands below.
+    stream: String,
+    text: String,
+}
+
 /// The end of a text that several events spell.
 #[derive(Debug, Default)]
 struct End {
     text: String,
     /// How many bytes at its front are masked already: a longer key may go on behind a shorter one.
     covered: usize,
-    /// Which lines have a part of it, counted over the whole answer, and where that begins in it. In order.
-    parts: Vec<(usize, usize)>,
+    /// In order.
+    parts: Vec<Part>,
+}
+
+/// What one event has of such a text.
+#[derive(Debug, Clone)]
+struct Part {
+    /// Which line, counted over the whole answer.
+    line: usize,
+    /// Where in it.
+    pointer: String,
+    /// Where that begins in the text.
+    begins: usize,
 }
 
 impl Echo {
-    /// For an answer that comes as events, a line each.
+    /// For an answer that comes as events.
     pub fn of_stream(secrets: Secrets) -> Self {
-        Echo { bytes: secrets.stream(), events: Some(Events::default()), secrets }
+        Echo { bytes: secrets.stream(), form: Form::Events(Events::default()), secrets }
     }
 
     /// For an answer in one piece.
     pub fn of_whole(secrets: Secrets) -> Self {
-        Echo { bytes: secrets.stream(), events: None, secrets }
+        Echo { bytes: secrets.stream(), form: Form::Whole(Vec::new()), secrets }
     }
 
     /// What may be passed on now that these bytes have come.
@@ -86,31 +134,45 @@ impl Echo {
         if self.secrets.is_empty() {
             return bytes;
         }
-        // Events first: a mask that stands for a shorter key would hide that a longer one goes on behind it.
-        let heard = match &mut self.events {
-            Some(events) => events.take(&bytes, &self.secrets),
-            None => bytes,
-        };
-        self.bytes.take(&heard)
+        match &mut self.form {
+            // Events first: a mask that stands for a shorter key would hide that a longer one goes on behind it.
+            Form::Events(events) => {
+                let heard = events.take(&bytes, &self.secrets);
+                self.bytes.take(&heard)
+            }
+            Form::Whole(all) => {
+                all.extend(bytes);
+                Vec::new()
+            }
+        }
     }
 
     /// The rest, at the end of the answer.
     pub fn finish(&mut self) -> Vec<u8> {
-        let rest = self.events.as_mut().map(|events| events.finish(&self.secrets)).unwrap_or_default();
+        let rest = match &mut self.form {
+            Form::Events(events) => events.finish(&self.secrets),
+            Form::Whole(all) => whole(std::mem::take(all), &self.secrets),
+        };
         let mut masked = self.bytes.take(&rest);
         masked.extend(self.bytes.finish());
         masked
     }
 }
 
+/// An answer in one piece with its texts masked; one that has nothing to mask stays as it is written.
+fn whole(bytes: Vec<u8>, secrets: &Secrets) -> Vec<u8> {
+    let Ok(mut json) = serde_json::from_slice::<Value>(&bytes) else { return bytes };
+    if mask_value(secrets, &mut json) { json.to_string().into_bytes() } else { bytes }
+}
+
 impl Events {
     fn take(&mut self, bytes: &[u8], secrets: &Secrets) -> Vec<u8> {
         let mut out = Vec::new();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.line.len() > LINE_BYTES_MAX {
+            if piece.ends_with(b"\n") || piece.ends_with(b"\r") || self.line.len() > LINE_BYTES_MAX {
                 let line = std::mem::take(&mut self.line);
-                self.hear(line, secrets);
+                self.line(line, secrets);
                 let free = self.free();
                 out.extend(self.pass(free));
             }
@@ -121,62 +183,89 @@ impl Events {
     fn finish(&mut self, secrets: &Secrets) -> Vec<u8> {
         let last = std::mem::take(&mut self.line);
         if !last.is_empty() {
-            self.hear(last, secrets);
+            self.line(last, secrets);
         }
+        self.close(secrets);
         self.pass(usize::MAX)
     }
 
-    /// Reads a line, and masks what it completes.
-    fn hear(&mut self, text: Vec<u8>, secrets: &Secrets) {
-        let number = self.passed + self.held.len();
-        let mut texts = Vec::new();
+    /// Takes a line in: a whole event, a part of one, or none.
+    fn line(&mut self, text: Vec<u8>, secrets: &Secrets) {
+        let belongs_to_cr = std::mem::replace(&mut self.after_cr, text.ends_with(b"\r")) && text == b"\n";
+        if let Some(open) = &mut self.open {
+            let is_blank = !belongs_to_cr && text.trim_ascii().is_empty();
+            if !is_blank && open.lines.len() + text.len() <= LINE_BYTES_MAX {
+                return open.take(&text);
+            }
+            self.close(secrets);
+        }
         let event = event(&text);
+        match data(&text) {
+            Some(begins) if event.is_none() && begins.starts_with(b"{") => {
+                self.open.insert(Spread::default()).take(&text);
+            }
+            _ => self.hear(text, event, secrets),
+        }
+    }
+
+    /// Ends an event over several lines.
+    fn close(&mut self, secrets: &Secrets) {
+        let Some(Spread { lines, others, data }) = self.open.take() else { return };
+        let ends = lines.len() - lines.trim_ascii_end().len();
+        let behind = lines[lines.len() - ends..].to_vec();
+        let json = serde_json::from_slice(&data).ok();
+        let around = ([others, b"data: ".to_vec()].concat(), behind);
+        self.hear(lines, json.map(|json| Event { around, json, is_changed: false }), secrets);
+    }
+
+    /// Reads a line, and masks what it completes.
+    fn hear(&mut self, text: Vec<u8>, event: Option<Event>, secrets: &Secrets) {
+        let line = self.passed + self.held.len();
+        let mut texts = Vec::new();
         if let Some(event) = &event {
-            texts_of(&event.json, String::new(), &mut texts);
+            texts_of(&event.json, "", "", "", &mut texts);
         }
         self.held.push(Line { text, event });
-        for (place, more) in texts {
-            let mut end = self.ends.remove(&place).unwrap_or_default();
-            end.parts.push((number, end.text.len()));
-            end.text.push_str(&more);
-            for (from, to) in secrets.places(end.text.as_bytes()) {
+        for Text { pointer, stream, text } in texts {
+            let mut end = self.ends.remove(&stream).unwrap_or_default();
+            end.parts.push(Part { line, pointer, begins: end.text.len() });
+            end.text.push_str(&text);
+            for (from, to) in places(secrets, &end.text) {
                 // Keys that overlap are masked once, from the first byte to the last.
                 let mask = if from >= end.covered { MASK } else { "" };
                 if to > end.covered {
-                    self.mask(&place, &end, (from.max(end.covered), to), mask);
+                    self.mask(&end, (from.max(end.covered), to), mask);
                     end.covered = to;
                 }
             }
-            let open = secrets.open_from(end.text.as_bytes());
+            let open = open_from(secrets, &end.text);
             if open < end.text.len() {
-                self.remember(place, end.behind(open));
+                self.remember(stream, end.behind(open));
             }
         }
     }
 
-    /// Keeps what the text of a place ends with; where too many are kept, the one that was heard of longest ago is forgotten.
-    fn remember(&mut self, place: String, end: End) {
+    /// Keeps what the text of a stream ends with; where too many are kept, the one that was heard of longest ago is forgotten.
+    fn remember(&mut self, stream: String, end: End) {
         if self.ends.len() >= PLACES_MAX {
-            let heard = |end: &End| end.parts.last().map_or(0, |(number, _)| *number);
-            let oldest =
-                self.ends.iter().min_by_key(|(place, end)| (heard(end), *place)).map(|(place, _)| place.clone());
+            let oldest = self.ends.iter().min_by_key(|(name, end)| (end.heard(), *name)).map(|(name, _)| name.clone());
             oldest.and_then(|oldest| self.ends.remove(&oldest));
         }
-        self.ends.insert(place, end);
+        self.ends.insert(stream, end);
     }
 
-    /// Puts a mask where the text of a place has `from..to`: into the first part of it that is still held back.
-    fn mask(&mut self, place: &str, end: &End, (from, to): (usize, usize), mask: &str) {
+    /// Puts a mask where a text has `from..to`: into the first part of it that is still held back.
+    fn mask(&mut self, end: &End, (from, to): (usize, usize), mask: &str) {
         let mut masked = false;
-        for (at, (number, begins)) in end.parts.iter().enumerate() {
-            let ends = end.parts.get(at + 1).map_or(end.text.len(), |(_, next)| *next);
-            let (cut_from, cut_to) = (from.max(*begins), to.min(ends));
+        for (at, part) in end.parts.iter().enumerate() {
+            let ends = end.parts.get(at + 1).map_or(end.text.len(), |next| next.begins);
+            let (cut_from, cut_to) = (from.max(part.begins), to.min(ends));
             if cut_from >= cut_to {
                 continue;
             }
-            let line = number.checked_sub(self.passed).and_then(|at| self.held.get_mut(at));
+            let line = part.line.checked_sub(self.passed).and_then(|at| self.held.get_mut(at));
             let Some(event) = line.and_then(|line| line.event.as_mut()) else { continue };
-            let Some(Value::String(text)) = event.json.pointer_mut(place) else { continue };
+            let Some(Value::String(text)) = event.json.pointer_mut(&part.pointer) else { continue };
             // What the end knows of a text are its last bytes, and what was masked before may have changed those before them.
             let behind = ends - cut_to;
             let (Some(to), mask) = (text.len().checked_sub(behind), if masked { "" } else { mask }) else { continue };
@@ -190,11 +279,12 @@ impl Events {
     fn free(&self) -> usize {
         let newest = self.passed + self.held.len();
         let waits = |end: &&End| {
-            let heard = end.parts.last().map_or(0, |(number, _)| *number);
+            // An escape is not parted: half of one before a mask would break the JSON that it stands in.
+            let is_long = end.text.len() >= HELD_BYTES_MIN || end.text.contains('\\');
             // What is masked already may go; what stands behind it may belong to a longer key.
-            end.text.len() >= HELD_BYTES_MIN && end.text.len() > end.covered && newest - heard <= HELD_LINES_MAX
+            is_long && end.text.len() > end.covered && newest - end.heard() <= HELD_LINES_MAX
         };
-        let first = self.ends.values().filter(waits).filter_map(|end| Some(end.parts.first()?.0)).min();
+        let first = self.ends.values().filter(waits).filter_map(|end| Some(end.parts.first()?.line)).min();
         first.unwrap_or(newest).saturating_sub(self.passed)
     }
 
@@ -205,12 +295,32 @@ impl Events {
     }
 }
 
+impl Spread {
+    fn take(&mut self, line: &[u8]) {
+        self.lines.extend_from_slice(line);
+        match data(line) {
+            Some(more) => {
+                if !self.data.is_empty() {
+                    self.data.push(b'\n');
+                }
+                self.data.extend_from_slice(more);
+            }
+            None => self.others.extend_from_slice(line),
+        }
+    }
+}
+
 impl End {
+    /// The line that it was heard of last.
+    fn heard(&self) -> usize {
+        self.parts.last().map_or(0, |part| part.line)
+    }
+
     /// What is left of it from a place on, which lies on a character: forms are ASCII, or whole texts.
     fn behind(self, from: usize) -> End {
-        let part = |(at, (number, begins)): (usize, &(usize, usize))| {
-            let ends = self.parts.get(at + 1).map_or(self.text.len(), |(_, next)| *next);
-            (ends > from).then_some((*number, begins.saturating_sub(from)))
+        let part = |(at, part): (usize, &Part)| {
+            let ends = self.parts.get(at + 1).map_or(self.text.len(), |next| next.begins);
+            (ends > from).then(|| Part { begins: part.begins.saturating_sub(from), ..part.clone() })
         };
         let parts = self.parts.iter().enumerate().filter_map(part).collect();
         let covered = self.covered.saturating_sub(from);
@@ -229,11 +339,17 @@ impl Line {
     }
 }
 
+/// What a line of data says, without its end.
+fn data(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    Some(line.strip_prefix(b"data:")?.trim_ascii())
+}
+
 /// The event that a line is: JSON, by itself or as the data of a server-sent event.
 fn event(line: &[u8]) -> Option<Event> {
     let from = line.iter().position(|byte| *byte == b'{')?;
     let before = &line[..from];
-    if !matches!(before.trim_ascii(), b"" | b"data:") {
+    if !matches!(before.trim_ascii(), b"" | b"data:" | b"\xef\xbb\xbfdata:" | b"\xef\xbb\xbf") {
         return None;
     }
     let to = line.len() - line.iter().rev().position(|byte| *byte == b'}')?;
@@ -241,16 +357,23 @@ fn event(line: &[u8]) -> Option<Event> {
     Some(Event { around: (before.to_vec(), line[to..].to_vec()), json, is_changed: false })
 }
 
-/// All texts of a value with their places, as JSON pointers.
-fn texts_of(value: &Value, place: String, found: &mut Vec<(String, String)>) {
+/// All texts of a value, with their places and streams.
+fn texts_of(value: &Value, pointer: &str, name: &str, indices: &str, found: &mut Vec<Text>) {
     match value {
-        Value::String(text) if !text.is_empty() => found.push((place, text.clone())),
+        Value::String(text) if !text.is_empty() => {
+            let stream = format!("{name}{indices}");
+            found.push(Text { pointer: pointer.to_owned(), stream, text: text.clone() });
+        }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| texts_of(item, format!("{place}/{at}"), found));
+            let item = |(at, item): (usize, &Value)| texts_of(item, &format!("{pointer}/{at}"), name, indices, found);
+            items.iter().enumerate().for_each(item);
         }
         Value::Object(map) => {
+            let here = INDICES.iter().filter_map(|name| Some(format!("#{name}{}", map.get(*name)?.as_u64()?)));
+            let indices = here.fold(indices.to_owned(), |all, here| all + &here);
             for (key, item) in map {
-                texts_of(item, format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+                let pointer = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+                texts_of(item, &pointer, key, &indices, found);
             }
         }
         _ => {}
@@ -289,6 +412,77 @@ mod tests {
             serde_json::from_str::<Value>(data).unwrap()["delta"]["text"].as_str().unwrap_or_default().to_owned()
         };
         data.map(text).collect()
+    }
+
+    /// What the texts of a stream spell, wherever they stand.
+    fn all_spelled(stream: &str) -> String {
+        let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut texts = vec![];
+        data.for_each(|data| texts_of(&serde_json::from_str(data).unwrap(), "", "", "", &mut texts));
+        texts.into_iter().map(|text| text.text).collect()
+    }
+
+    #[test]
+    fn a_key_that_is_escaped_in_arguments_is_masked_wherever_it_is_cut() {
+        let key = "sk/test+key=with/slashes-0123456789";
+        let secrets = Secrets::new([("KEY", key)]);
+        let all: String = key.chars().map(|letter| format!("\\u{:04x}", u32::from(letter))).collect();
+        let twice = serde_json::to_string(&all).unwrap();
+        let some = key.replace('/', "\\/").replace('+', "\\u002b").replace('=', "\\u003D");
+        for written in [&some, &all, twice.trim_matches('"')] {
+            let arguments = format!("{{\"path\":\"K\",\"text\":\"{written}\\n\"}}");
+            for at in 0..=arguments.len() {
+                let (front, back) = arguments.split_at(at);
+                let one = |text: &str| format!("data: {}\n\n", json!({"index": 1, "delta": {"partial_json": text}}));
+                let mut echo = Echo::of_stream(secrets.clone());
+                let mut out = echo.take((one(front) + &one(back)).into_bytes());
+                out.extend(echo.finish());
+                let out = all_spelled(&String::from_utf8(out).unwrap());
+                let (_, said) = out.split_once("\"text\":\"").unwrap();
+                assert!(said.starts_with("***") || said.ends_with("***\\n\"}"), "{at}: {out}");
+                assert!(said.len() <= 3 * 7 + 8 && serde_json::from_str::<Value>(&out).is_ok(), "{at}: {out}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_over_several_lines_is_one() {
+        let (front, back) = KEY.split_at(9);
+        for end in ["\n", "\r\n", "\r"] {
+            let one = |text: &str| {
+                format!("event: x{end}data: {{\"delta\":{end}id: 7{end}data: {{\"text\":\"{text}\"}}}}{end}{end}")
+            };
+            let stream = one(front) + &one(back) + &one("fine");
+            for at in 0..stream.len() {
+                let (one, two) = stream.as_bytes().split_at(at);
+                let out = through(&[one, two]);
+                assert!(!out.contains(front) && !out.contains(back) && out.contains("***"), "{at}: {out:?}");
+                assert!(out.ends_with(&format!("{end}data: {{\"text\":\"fine\"}}}}{end}{end}")), "{at}: {out:?}");
+            }
+        }
+        let cut = format!("data: {{\"delta\":\ndata: \"{KEY}");
+        assert_eq!(through(&[cut.as_bytes()]), "data: {\"delta\":\ndata: \"***", "what is no JSON passes");
+    }
+
+    #[test]
+    fn a_text_that_begins_in_one_place_goes_on_in_another() {
+        let (front, back) = KEY.split_at(9);
+        let event = |json: Value| format!("data: {json}\n\n");
+        let start = event(json!({"type": "content_block_start", "index": 0, "content_block": {"text": front}}));
+        let other = event(json!({"type": "content_block_delta", "index": 1, "delta": {"text": "between"}}));
+        let more = event(json!({"type": "content_block_delta", "index": 0, "delta": {"text": back}}));
+        let out = through(&[(start + &other + &more).as_bytes()]);
+        assert!(!out.contains(front) && !out.contains(back) && out.contains("***") && out.contains("between"), "{out}");
+    }
+
+    #[test]
+    fn an_answer_in_one_piece_is_masked_behind_its_escapes() {
+        let inner = json!({"text": KEY}).to_string().replace("sk-", "\\u0073k-");
+        let body = json!({"arguments": inner, "text": "fine"}).to_string().replace("secret", "\\u0073ecret");
+        let mut echo = Echo::of_whole(secrets());
+        assert!(echo.take(body.into_bytes()).is_empty());
+        let out = String::from_utf8(echo.finish()).unwrap();
+        assert_eq!(out, r#"{"arguments":"{\"text\":\"***\"}","text":"fine"}"#);
     }
 
     #[test]

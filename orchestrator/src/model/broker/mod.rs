@@ -13,8 +13,12 @@ mod claims;
 mod echo;
 /// The endpoint inside a cage for programs that speak a provider's HTTP.
 pub mod endpoint;
+/// What a text says behind the escapes of JSON.
+mod escapes;
 /// One call over HTTP.
 mod exchange;
+/// A decoded answer without the keys that were used to get it.
+mod heard;
 /// Keys of providers.
 pub mod keys;
 /// The way to each provider, shared by all workers.

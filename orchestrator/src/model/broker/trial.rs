@@ -8,6 +8,7 @@ use swarm_protocol::chat::{ModelRequest, Reply};
 use super::accounts::Held;
 use super::catalog::Endpoint;
 use super::exchange::{self, Arrived, Incoming, Kept, Outgoing, Reached};
+use super::heard::{News, mask_reply};
 use super::keys::{Forgotten, Secret};
 use super::lanes::{Pass, TOLD_MIN};
 use super::row::Patience;
@@ -27,6 +28,10 @@ const BYTES_A_TOKEN_MIN: usize = 2;
 /// Bytes of a request that are a token, roughly.
 const BYTES_A_TOKEN: usize = 4;
 
+/// Why an answer that is masked cannot be given again.
+const NOT_KEPT: &str =
+    "its answer repeats the key in a form that its bytes hide: it is masked, and no recording keeps it";
+
 /// The most tokens that a request of so many bytes has.
 pub fn input_at_most(bytes: usize) -> u64 {
     (bytes / BYTES_A_TOKEN_MIN + 1) as u64
@@ -36,8 +41,8 @@ pub fn input_at_most(bytes: usize) -> u64 {
 struct Whole {
     reply: Reply,
     content_type: String,
-    /// Its bytes, when they are kept.
-    bytes: Vec<u8>,
+    /// Its bytes, when they are kept; `None` where a key would be in them.
+    kept: Option<Vec<u8>>,
 }
 
 /// Tries of one model by one call.
@@ -164,11 +169,19 @@ impl Broker {
                     };
                     match self.heard(endpoint, underway, *incoming, &mut hear).await? {
                         Ok(whole) => {
-                            let Whole { reply, content_type, bytes } = whole;
+                            let Whole { reply, content_type, kept } = whole;
                             let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
                             let (dialect, cost) = (endpoint.dialect, call.cost());
-                            let heard = Heard { instance, model: model.clone(), dialect, content_type, bytes };
-                            self.keep(Question::of_agent(request), heard).await?;
+                            match kept {
+                                Some(bytes) => {
+                                    let heard = Heard { instance, model: model.clone(), dialect, content_type, bytes };
+                                    self.keep(Question::of_agent(request), heard).await?;
+                                }
+                                None if matches!(*self.tape, Tape::Record(_)) => {
+                                    news(Delta::Said(NOT_KEPT.to_owned()));
+                                }
+                                None => {}
+                            }
                             return Ok(Answer { dialect, reply, model, cost });
                         }
                         Err(failure) => failure,
@@ -371,21 +384,25 @@ impl Broker {
         let content_type = std::mem::take(&mut incoming.content_type);
         let whole = is_whole(endpoint.dialect, &content_type);
         let (mut decoder, mut bytes, mut read) = (Decoder::new(endpoint.dialect), Vec::new(), 0u64);
+        let mut news = News::new(self.keys.mask());
         loop {
             let chunk = incoming.next().await.map_err(|failure| Broken { failure, read })?;
             let Some(chunk) = chunk else { break };
             read += chunk.len() as u64;
             if !whole {
                 let deltas = decoder.feed(&chunk).map_err(|error| broken(error, read))?;
-                deltas.into_iter().for_each(&mut *hear);
+                deltas.into_iter().flat_map(|delta| news.take(delta)).for_each(&mut *hear);
             }
             if kept || whole {
                 bytes.extend_from_slice(&chunk);
             }
         }
         let reply = if whole { decode_whole(endpoint.dialect, &bytes) } else { decoder.finish() };
-        let reply = reply.map_err(|error| broken(error, read))?;
-        Ok(Whole { reply, content_type, bytes })
+        news.finish().into_iter().for_each(&mut *hear);
+        let mut reply = reply.map_err(|error| broken(error, read))?;
+        // What the mask of the bytes did not know would stand in a recording.
+        let kept = if mask_reply(&self.keys.mask(), &mut reply) { None } else { Some(bytes) };
+        Ok(Whole { reply, content_type, kept })
     }
 }
 
