@@ -46,6 +46,8 @@ impl Stream {
                 }
                 *self = Stream::default();
                 self.take_usage(event.pointer("/message/usage"));
+                // Of the answer, it counts what was there when it began; only `message_delta` says what it came to.
+                self.usage.output = None;
             }
             "content_block_start" => {
                 if self.blocks.len() >= PARTS_MAX {
@@ -336,6 +338,16 @@ mod tests {
     fn a_stream_without_its_end_is_cut_off_wherever_it_stops() {
         let events = call_events();
         (0..events.len()).for_each(|n| assert_eq!(streamed(&events[..n]), Err(DecodeError::Truncated), "{n}"));
+    }
+
+    #[test]
+    fn the_count_of_the_beginning_is_not_the_answer_s() {
+        for output in [json!(null), json!(-1), json!(1.5), json!("7")] {
+            let mut events = call_events();
+            events[4]["usage"]["output_tokens"] = output;
+            let usage = streamed(&events).unwrap().usage;
+            assert_eq!((usage.input, usage.output), (Some(9), None));
+        }
     }
 
     #[test]

@@ -240,11 +240,13 @@ impl Held {
         self
     }
 
-    /// The call took this; counts that its provider does not give are booked as the most they can be.
-    pub fn took(mut self, usage: &Usage) {
+    /// The call took this; counts that its provider does not give are booked as the most they can be. A provider that counts
+    /// the request and not the answer lost its last word: as much as `arrived`, in tokens, is the most then.
+    pub fn took(mut self, usage: &Usage, arrived: Option<u64>) {
         let is_said = usage.input.is_some() && usage.output.is_some();
-        let booked =
-            Usage { input: usage.input.or(self.worst.input), output: usage.output.or(self.worst.output), ..*usage };
+        let arrived = arrived.filter(|_| usage.input.is_some()).unwrap_or(u64::MAX);
+        let most = self.worst.output.map(|worst| worst.min(arrived));
+        let booked = Usage { input: usage.input.or(self.worst.input), output: usage.output.or(most), ..*usage };
         self.settle(Some((booked, if is_said { Counted::Said } else { Counted::AtMost })));
     }
 
@@ -304,7 +306,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        first.took(&Usage { input: Some(30), output: Some(5), ..Usage::default() });
+        first.took(&Usage { input: Some(30), output: Some(5), ..Usage::default() }, None);
         assert!(waiting.await.unwrap().is_ok());
         let held = accounts.reserve(&caller("b"), CALL, None, &Receipt::default()).await.unwrap();
         drop(held);
@@ -323,7 +325,7 @@ mod tests {
             async move {
                 match accounts.reserve(&caller(instance), CALL, None, &Receipt::default()).await {
                     Ok(held) => {
-                        held.took(&Usage { input: Some(40), output: Some(20), ..Usage::default() });
+                        held.took(&Usage { input: Some(40), output: Some(20), ..Usage::default() }, None);
                         None
                     }
                     Err((whose, _)) => Some(whose),
@@ -333,6 +335,22 @@ mod tests {
         assert_eq!((whose("a").await, whose("a").await), (None, Some(Whose::Attempt)));
         accounts.carry_over(Some(TaskIx(0)), Spent { amount: Amount { tokens: 40, usd: NanoUsd(0) }, time_ms: 0 });
         assert_eq!(whose("b").await, Some(Whose::Task));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_answer_whose_last_count_is_missing_is_booked_as_what_arrived() {
+        let accounts = Arc::new(Accounts::new(&Budget::default(), &[]));
+        for (usage, arrived, output) in [
+            (Usage { input: Some(9), ..Usage::default() }, Some(7), 7),
+            (Usage { input: Some(9), ..Usage::default() }, Some(700), 20),
+            (Usage { input: Some(9), ..Usage::default() }, None, 20),
+            (Usage::default(), Some(7), 20),
+        ] {
+            let receipt = Receipt::default();
+            accounts.reserve(&caller("a"), CALL, None, &receipt).await.unwrap().took(&usage, arrived);
+            let booked = receipt.lock().unwrap();
+            assert_eq!((booked.usage.output, booked.counted), (Some(output), Counted::AtMost), "{usage:?} {arrived:?}");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

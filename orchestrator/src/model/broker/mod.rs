@@ -364,7 +364,7 @@ impl Broker {
         let (recorded, bytes, held) = self.played(caller, &request.model, question, most, call).await?;
         let malformed = |detail: String| AskError::Malformed { model: recorded.model.clone(), detail };
         let reply = decode(recorded.dialect, &recorded.content_type, &bytes, news).map_err(malformed)?;
-        held.took(&reply.usage);
+        held.took(&reply.usage, trial::arrived(&reply));
         Ok(Answer { dialect: recorded.dialect, reply, model: recorded.model, cost: call.cost() })
     }
 

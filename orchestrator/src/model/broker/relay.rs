@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use swarm_plans::Provider;
-use swarm_protocol::chat::{Dialect, Usage};
+use swarm_protocol::chat::{Dialect, Reply};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -19,7 +19,7 @@ use super::exchange::{self, Incoming};
 use super::row::Patience;
 use super::tape::{Heard, Question, Tape};
 use super::told::Call;
-use super::trial::{Form, Letter, Opened, Refusal, Tries, Underway, input_at_most};
+use super::trial::{Form, Letter, Opened, Refusal, Tries, Underway, arrived, input_at_most};
 use super::{AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
 use crate::model::budget::Tokens;
@@ -249,9 +249,9 @@ impl Broker {
         }
         let allowance = incoming.allowance;
         match meter.end() {
-            Some((usage, bytes)) => {
+            Some((reply, bytes)) => {
                 underway.pass.ended(Ended::Answered(allowance), random());
-                underway.held.took(&usage);
+                underway.held.took(&reply.usage, arrived(&reply));
                 let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
                 let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes };
                 self.keep(question.clone(), heard).await.map_err(Stopped::Midst)?;
@@ -275,7 +275,7 @@ impl Broker {
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
         meter.read(&bytes);
         match meter.end() {
-            Some((usage, _)) => held.took(&usage),
+            Some((reply, _)) => held.took(&reply.usage, arrived(&reply)),
             None => held.broke_off(bytes.len() as u64),
         }
         give(to, &head(&recorded.content_type)).await?;
@@ -343,13 +343,13 @@ impl Meter {
         }
     }
 
-    /// What a whole answer took, and its bytes; `None` when it is not understood.
-    fn end(self) -> Option<(Usage, Vec<u8>)> {
+    /// A whole answer, and its bytes; `None` when it is not understood.
+    fn end(self) -> Option<(Reply, Vec<u8>)> {
         let reply = match self.whole {
             true => decode_whole(self.dialect, &self.bytes),
             false => self.decoder?.finish(),
         };
-        Some((reply.ok()?.usage, self.bytes))
+        Some((reply.ok()?, self.bytes))
     }
 }
 

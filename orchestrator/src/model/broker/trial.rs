@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
-use swarm_protocol::chat::{ModelRequest, Reply};
+use swarm_protocol::chat::{AssistantPart, ModelRequest, Reply};
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
@@ -35,6 +35,14 @@ const NOT_KEPT: &str =
 /// The most tokens that a request of so many bytes has.
 pub fn input_at_most(bytes: usize) -> u64 {
     (bytes / BYTES_A_TOKEN_MIN + 1) as u64
+}
+
+/// The most tokens of an answer that came; `None` where not all that it took is in it: a provider may show less thinking than
+/// there was.
+pub fn arrived(reply: &Reply) -> Option<u64> {
+    let thinks = reply.content.iter().any(|part| matches!(part, AssistantPart::Thinking { .. }));
+    let bytes = || serde_json::to_vec(&reply.content).map_or(0, |text| text.len());
+    (!thinks).then(|| input_at_most(bytes()))
 }
 
 /// An answer in full.
@@ -280,7 +288,7 @@ impl Broker {
             }
             Ok(Ok(whole)) => {
                 underway.pass.ended(Ended::Answered(allowance), random());
-                underway.held.took(&whole.reply.usage);
+                underway.held.took(&whole.reply.usage, arrived(&whole.reply));
                 Ok(Ok(whole))
             }
         }
