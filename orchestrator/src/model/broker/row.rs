@@ -16,6 +16,8 @@ use crate::model::health::{Health, Way};
 pub enum Patience {
     /// As often as makes sense.
     Full,
+    /// Twice: another stands in its place.
+    Twice,
     /// Once.
     Once,
 }
@@ -32,16 +34,29 @@ pub struct Look<'a> {
     pub patience: Patience,
 }
 
+impl Patience {
+    /// Tries of one call; `None` for no bound of its own.
+    pub fn tries_max(self) -> Option<u32> {
+        match self {
+            Patience::Full => None,
+            Patience::Twice => Some(2),
+            Patience::Once => Some(1),
+        }
+    }
+}
+
 impl Broker {
-    /// In which order a call asks these: first those against which nothing is known; the others once each, where none of the
-    /// first answers.
+    /// In which order a call asks these: first those against which nothing is known, each but the last of them twice; the
+    /// others once each, where none of the first answers.
     pub(super) fn row(&self, chain: Vec<Endpoint>) -> Vec<(Endpoint, Patience)> {
         let (health, now_ms) = (lock(&self.health), self.now_ms());
         let (open, down): (Vec<_>, Vec<_>) =
             chain.into_iter().partition(|endpoint| health.is_open(&place(endpoint), now_ms));
         let last = if open.is_empty() { Patience::Full } else { Patience::Once };
         let down = down.into_iter().map(|endpoint| (endpoint, last));
-        open.into_iter().map(|endpoint| (endpoint, Patience::Full)).chain(down).collect()
+        let last = open.len().saturating_sub(1);
+        let patience = |at| if at < last { Patience::Twice } else { Patience::Full };
+        open.into_iter().enumerate().map(|(at, endpoint)| (endpoint, patience(at))).chain(down).collect()
     }
 
     /// Looks at the model at a place of a row.

@@ -374,7 +374,8 @@ impl Broker {
             return Ok(Duration::ZERO);
         }
         tries.made += 1;
-        let wait = retry_in(failure.class, tries.made, random()).filter(|_| tries.patience == Patience::Full);
+        let goes_on = tries.patience.tries_max().is_none_or(|most| tries.made < most);
+        let wait = retry_in(failure.class, tries.made, random()).filter(|_| goes_on);
         wait.ok_or_else(|| {
             let message = self.keys.strike(&failure.message);
             AskError::Refused { model: endpoint.name.clone(), failure: Failure { message, ..failure } }
