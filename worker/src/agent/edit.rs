@@ -1,7 +1,7 @@
 //! Replacing a passage of a text that the model quotes from memory. A quotation must mean one place: what occurs twice is
 //! refused with the lines, what occurs nowhere with what is nearest. Line ends, and everything else, stay as they are.
 
-use super::passage::{self, Line, Rung, Shift, dominant_end, lines};
+use super::passage::{self, Line, Rung, dominant_end, lines};
 use super::placeholder;
 
 /// A replacement.
@@ -59,6 +59,17 @@ pub enum EditError {
         lines: Vec<usize>,
         /// How much was forgiven to find them.
         rung: Rung,
+    },
+    /// It would stand there otherwise than all else.
+    #[error(
+        "`old` fits but for its indentation, and line {line} of `new` would be indented otherwise than the file (tabs, spaces): \
+         `{text}`; read the lines again and quote them as they stand"
+    )]
+    Indentation {
+        /// From 1, in `new`.
+        line: usize,
+        /// The line.
+        text: String,
     },
     /// No place.
     #[error("`old` does not occur in the file; read it again{}", near(.nearest))]
@@ -144,12 +155,12 @@ fn by_lines(file: &[Line<'_>], old: &str, new: &str) -> Result<Edited, EditError
         return Err(EditError::Ambiguous { lines: found.iter().map(|at| at + 1).collect(), rung });
     };
     let window = at..at + quoted.len();
-    let shift = match rung {
-        Rung::Indent | Rung::Fuzzy => Shift::between(&quoted, &text[window.clone()]),
-        Rung::Exact | Rung::TrailingSpace => None,
+    let written: Vec<&str> = lines(new).iter().map(|line| line.text).collect();
+    let replacement: Vec<String> = match rung {
+        Rung::Indent | Rung::Fuzzy => passage::reindented(&quoted, &text[window.clone()], &text, &written)
+            .map_err(|at| EditError::Indentation { line: at + 1, text: written[at].to_owned() })?,
+        Rung::Exact | Rung::TrailingSpace => written.iter().map(|line| (*line).to_owned()).collect(),
     };
-    let replacement: Vec<String> =
-        lines(new).iter().map(|line| shift.map_or(line.text.to_owned(), |shift| shift.apply(line.text))).collect();
     let end = dominant_end(file);
     let mut edited: String = file[..at].iter().flat_map(|line| [line.text, line.end]).collect();
     edited.push_str(&replacement.join(end));
@@ -182,6 +193,15 @@ mod tests {
         assert_eq!(edited("a\nb\n", "b\n", ""), ok("a\n", Rung::Exact));
         assert_eq!(edited("  a \n  b", "  a\n  b", "  c"), ok("  c", Rung::TrailingSpace));
         assert_eq!(edited("if x:\n\ta\n\tb\n", "a\nb", "a\n\nc"), ok("if x:\n\ta\n\n\tc\n", Rung::Indent));
+    }
+
+    #[test]
+    fn a_file_that_is_indented_with_tabs_stays_so() {
+        let makefile = "all:\n\tif true; then \\\n\t\techo hi; \\\n\tfi\n";
+        let old = "    if true; then \\\n        echo hi; \\\n    fi";
+        assert_eq!(edited(makefile, old, &old.replace("hi", "ho")), ok(&makefile.replace("hi", "ho"), Rung::Fuzzy));
+        let error = edited(makefile, old, "    if true; then \\\n      echo ho; \\\n    fi").unwrap_err();
+        assert_eq!(error, EditError::Indentation { line: 2, text: "      echo ho; \\".to_owned() });
     }
 
     #[test]

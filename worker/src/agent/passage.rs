@@ -201,6 +201,114 @@ impl<'a> Shift<'a> {
     }
 }
 
+/// The lines of a replacement as they have to stand where a quotation was forgiven its indentation: moved as the quotation would
+/// have to be, or written in the file's own style where the quotation has another one (spaces for tabs, two for four). `window`
+/// is what the quotation stands for, and `text` all of the file.
+///
+/// # Errors
+/// The line, from 0, that would be indented otherwise than the file.
+pub fn reindented(quoted: &[&str], window: &[&str], text: &[&str], new: &[&str]) -> Result<Vec<String>, usize> {
+    let moved: Vec<String> = match (Shift::between(quoted, window), Scale::between(quoted, window)) {
+        (Some(shift), _) => new.iter().map(|line| shift.apply(line)).collect(),
+        (None, Some(scale)) => {
+            let one = |(at, line): (usize, &&str)| scale.apply(line).ok_or(at);
+            new.iter().enumerate().map(one).collect::<Result<_, _>>()?
+        }
+        (None, None) => new.iter().map(|line| (*line).to_owned()).collect(),
+    };
+    let here = Style::of(window).or_else(|| Style::of(text));
+    let odd = moved.iter().position(|line| here.is_some_and(|style| !style.fits(line)));
+    odd.map_or(Ok(moved), Err)
+}
+
+/// What lines are indented with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Tabs,
+    Spaces,
+}
+
+impl Style {
+    /// The one style of all lines that are indented.
+    fn of(lines: &[&str]) -> Option<Style> {
+        let indents = || lines.iter().filter(|line| !line.trim().is_empty()).map(|line| indent(line));
+        match (indents().any(|it| it.contains('\t')), indents().any(|it| it.contains(' '))) {
+            (true, false) => Some(Style::Tabs),
+            (false, true) => Some(Style::Spaces),
+            (true, true) | (false, false) => None,
+        }
+    }
+
+    /// Whether a line may stand among others of the style. One space behind tabs is no indentation: comments begin so.
+    fn fits(self, line: &str) -> bool {
+        let indent = indent(line);
+        line.trim().is_empty()
+            || match self {
+                Style::Tabs => !indent.starts_with(' ') && !indent.contains("  "),
+                Style::Spaces => !indent.contains('\t'),
+            }
+    }
+
+    fn letter(self) -> char {
+        match self {
+            Style::Tabs => '\t',
+            Style::Spaces => ' ',
+        }
+    }
+}
+
+/// How the widths of one style become those of another: `to` for each `from`, and `more`.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    written: Style,
+    style: Style,
+    from: i64,
+    to: i64,
+    more: i64,
+}
+
+impl Scale {
+    /// The one rule that all lines keep; `None` where they keep none, or it cannot be known.
+    fn between(quoted: &[&str], window: &[&str]) -> Option<Scale> {
+        let (written, style) = (Style::of(quoted)?, Style::of(window)?);
+        let width = |line: &str| i64::try_from(indent(line).len()).ok();
+        let lines = quoted.iter().zip(window).filter(|(quoted, _)| !quoted.trim().is_empty());
+        let widths = lines.map(|(quoted, text)| Some((width(quoted)?, width(text)?))).collect::<Option<Vec<_>>>()?;
+        let &(first, first_to) = widths.first()?;
+        let other = widths.iter().find(|(width, _)| *width != first);
+        let (from, to) = match other {
+            Some((width, to)) => (width - first, to - first_to),
+            None => (first, first_to),
+        };
+        let scale = Scale { written, style, from, to, more: 0 };
+        if from == 0 || to == 0 {
+            return None;
+        }
+        let more = first_to.checked_sub(scale.scaled(first)?)?;
+        let scale = Scale { more, ..scale };
+        widths.iter().all(|&(width, to)| scale.scaled(width) == Some(to)).then_some(scale)
+    }
+
+    fn scaled(self, width: i64) -> Option<i64> {
+        let scaled = width.checked_mul(self.to)?;
+        (scaled % self.from == 0).then(|| scaled / self.from + self.more)
+    }
+
+    /// A line in the other style; `None` where its indentation has no place in it.
+    fn apply(self, line: &str) -> Option<String> {
+        let before = indent(line);
+        if line.trim().is_empty() || (self.written != self.style && Style::of(&[line]) == Some(self.style)) {
+            return Some(line.to_owned());
+        }
+        if before.chars().any(|letter| letter != self.written.letter()) {
+            return None;
+        }
+        let width = usize::try_from(self.scaled(i64::try_from(before.len()).ok()?)?).ok()?;
+        let letter = self.style.letter().to_string();
+        Some(letter.repeat(width) + &line[before.len()..])
+    }
+}
+
 fn indent(line: &str) -> &str {
     &line[..line.len() - line.trim_start().len()]
 }
@@ -233,6 +341,23 @@ mod tests {
         assert_eq!(Shift::between(&["a", "", "b"], &["\ta", "", "\tb"]), Some(Shift::Deeper("\t")));
         assert_eq!(Shift::between(&["  a", "  b"], &["a", "b"]), Some(Shift::Shallower("  ")));
         assert_eq!(Shift::Shallower("    ").apply("  x"), "x");
+    }
+
+    #[test]
+    fn a_replacement_is_written_in_the_style_of_the_file() {
+        let text = ["all:", "\tif x; then", "\t\ty", "\tfi"];
+        let moved = |quoted: &[&str], new: &[&str]| reindented(quoted, &text[1..1 + quoted.len()], &text, new);
+        let quoted = ["    if x; then", "        y", "    fi"];
+        let new = ["    if x; then", "        z", "", "            deep", "    fi", "top"];
+        assert_eq!(moved(&quoted, &new).unwrap(), ["\tif x; then", "\t\tz", "", "\t\t\tdeep", "\tfi", "top"]);
+        assert_eq!(moved(&quoted, &["    a", "      b"]), Err(1), "half a step");
+        assert_eq!(moved(&quoted, &["\ta"]).unwrap(), ["\ta"]);
+        assert_eq!(moved(&quoted[..1], &["    a", "        b"]).unwrap(), ["\ta", "\t\tb"]);
+        assert_eq!(moved(&["if x; then"], &["a", "    b"]), Err(1), "how wide a step is, nobody said");
+        let spaces = ["class A:", "  def f():", "    pass"];
+        let back = reindented(&["\tdef f():", "\t\tpass"], &spaces[1..], &spaces, &["\tdef g():", "\t\treturn"]);
+        assert_eq!(back.unwrap(), ["  def g():", "    return"]);
+        assert_eq!(reindented(&["class B:"], &spaces[..1], &spaces, &["class B:", "\tx"]), Err(1));
     }
 
     #[test]

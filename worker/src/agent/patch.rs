@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use super::passage::{self, Rung, Shift, dominant_end, lines};
+use super::passage::{self, Rung, dominant_end, lines};
 use super::placeholder;
 
 /// What a patch does to one file. Paths are as written, relative to where the agent works.
@@ -115,6 +115,14 @@ pub enum PatchError {
         hunk: usize,
         /// From 1.
         lines: Vec<usize>,
+    },
+    /// A line would stand there otherwise than all else.
+    #[error("{path}: `{text}` would be indented otherwise than the file (tabs, spaces); quote the lines as they stand")]
+    Indentation {
+        /// Which file.
+        path: String,
+        /// The line.
+        text: String,
     },
     /// Something is left out.
     #[error("{path}: `{text}` stands for text that is not there; write it out")]
@@ -313,14 +321,19 @@ fn updated(path: &str, before: &str, hunks: &[Hunk]) -> Result<String, PatchErro
         copy(&mut after, done..at);
         let old: Vec<&str> = hunk.old.iter().map(String::as_str).collect();
         let window = at..at + old.len();
-        let shift = (rung >= Rung::Indent).then(|| Shift::between(&old, &text[window.clone()])).flatten();
+        let written: Vec<&str> = hunk.new.iter().map(String::as_str).collect();
+        let new = match rung {
+            Rung::Indent | Rung::Fuzzy => passage::reindented(&old, &text[window.clone()], &text, &written)
+                .map_err(|at| PatchError::Indentation { path: path.to_owned(), text: written[at].to_owned() })?,
+            Rung::Exact | Rung::TrailingSpace => hunk.new.clone(),
+        };
         // An insertion behind a last line that has no end gives it one.
         if !after.is_empty() && !after.ends_with('\n') && !hunk.new.is_empty() {
             after.push_str(end);
         }
         let unended = window.end == file.len() && file.last().is_some_and(|line| line.end.is_empty());
-        for (n, line) in hunk.new.iter().enumerate() {
-            after.push_str(&shift.map_or(line.clone(), |shift| shift.apply(line)));
+        for (n, line) in new.iter().enumerate() {
+            after.push_str(line);
             if n + 1 < hunk.new.len() || !unended || window.is_empty() {
                 after.push_str(end);
             }
