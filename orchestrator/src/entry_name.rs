@@ -5,6 +5,8 @@
 //! `core.protectHFS` and `core.protectNTFS`.
 
 use icu_normalizer::{DecomposingNormalizer, DecomposingNormalizerBorrowed};
+pub use swarm_protocol::git_dir::is_git_dir;
+use swarm_protocol::git_dir::{ends_on_ntfs, is_ntfs, without_ignorables};
 
 /// Every accent as a code point of its own, in one order.
 const DECOMPOSED: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizer::new_nfd();
@@ -43,13 +45,6 @@ pub fn check_component(name: &[u8]) -> Result<(), Refused> {
 /// As [`check_component`].
 pub fn check_path(path: &[u8]) -> Result<(), Refused> {
     path.split(|&byte| byte == b'/').try_for_each(check_component)
-}
-
-/// Whether some file system or git on it takes the name for `.git`.
-pub fn is_git_dir(name: &[u8]) -> bool {
-    // A backslash separates components on NTFS.
-    without_ignorables(name) == b".git"
-        || name.split(|&byte| byte == b'\\').any(|piece| is_ntfs(piece, b".git", Some(b"git~1")))
 }
 
 /// Whether some file system takes the name for one of the files that steer git.
@@ -99,35 +94,6 @@ pub fn widest(name: &[u8]) -> Vec<u8> {
     }
     name.truncate(name.len() - name.iter().rev().take_while(|&&byte| byte == b'.' || byte == b' ').count());
     name
-}
-
-/// HFS+ drops these code points when it compares; ASCII is lowered on the way.
-fn without_ignorables(name: &[u8]) -> Vec<u8> {
-    let lowered = name.to_ascii_lowercase();
-    if name.is_ascii() {
-        return lowered;
-    }
-    match std::str::from_utf8(&lowered) {
-        Err(_) => lowered,
-        Ok(text) => text.chars().filter(|&c| !is_ignorable(c)).collect::<String>().into_bytes(),
-    }
-}
-
-fn is_ignorable(c: char) -> bool {
-    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
-}
-
-fn is_ntfs(name: &[u8], long: &[u8], short: Option<&[u8]>) -> bool {
-    [Some(long), short].into_iter().flatten().any(|start| {
-        name.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
-            && ends_on_ntfs(&name[start.len()..])
-    })
-}
-
-/// NTFS drops trailing dots and spaces, and a colon begins the name of a stream.
-fn ends_on_ntfs(rest: &[u8]) -> bool {
-    let rest = rest.split(|&byte| byte == b':').next().unwrap_or_default();
-    rest.iter().all(|&byte| byte == b'.' || byte == b' ')
 }
 
 #[cfg(test)]

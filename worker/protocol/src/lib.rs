@@ -17,6 +17,8 @@ pub mod chat;
 pub mod fork_server;
 /// One message a line: bounded, versioned, and decoding never panics.
 pub mod frame;
+/// Which names some system reads as `.git`.
+pub mod git_dir;
 /// The messages, in the order in which a conversation uses them.
 pub mod message;
 /// How a job ended, as values.

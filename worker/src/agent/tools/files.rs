@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use similar::TextDiff;
+use swarm_protocol::git_dir::is_git_dir;
 
 use super::seen::Seen;
 use super::{Refused, TEXT_BYTES_MAX, ToolResult, bounded};
@@ -26,6 +27,8 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 const READ_LINES: usize = 1000;
 /// The longest line that is shown whole, in bytes.
 const LINE_BYTES_MAX: usize = 2000;
+/// Folders above a new file: a result with more is refused.
+const FOLDERS_MAX: usize = 128;
 /// Lines of context in a diff.
 const DIFF_CONTEXT: usize = 2;
 /// What some editors begin a file with.
@@ -114,6 +117,9 @@ impl Files {
             if let Some(line) = self.known(&path, before)?.first_unseen(all) {
                 return Err(unseen(&path, line));
             }
+        }
+        if before.is_none() {
+            may_be_new(&path)?;
         }
         let old = before.as_ref().map_or("", |before| before.text.as_str());
         if let Some((line, words)) = placeholder::find(old, text) {
@@ -226,11 +232,28 @@ impl Files {
                 None => self.remove(path),
             };
             if let Err(refused) = written {
-                let names: Vec<&str> = planned[..done].iter().map(|(path, ..)| path.as_str()).collect();
-                return Err(Refused(format!("{refused}; already changed: {}", names.join(", "))));
+                return Err(self.undo(&planned[..done], refused));
             }
         }
         Ok(bounded(&shown, TEXT_BYTES_MAX))
+    }
+
+    /// Puts back what a patch changed before it failed; what it says names the files where even that failed.
+    fn undo(&mut self, done: &[(String, Option<String>, Option<Content>)], refused: Refused) -> Refused {
+        let mut stays = vec![];
+        for (path, _, before) in done.iter().rev() {
+            let undone = match before {
+                Some(before) => self.put(path, &before.text, Some(before)),
+                None => self.remove(path),
+            };
+            if undone.is_err() {
+                stays.push(path.as_str());
+            }
+        }
+        match stays.is_empty() {
+            true => refused,
+            false => Refused(format!("{refused}; already changed: {}", stays.join(", "))),
+        }
     }
 
     /// A patch quotes what it changes, so a file that was never read may be patched by what it quotes; one that was read has
@@ -264,10 +287,12 @@ impl Files {
             };
             match self.root_path.join(folder).symlink_metadata() {
                 Ok(facts) if !facts.is_dir() && !goes => return Err(no_folder(path, folder)),
-                Ok(_) => {}
-                // It is made.
-                Err(_) => break,
+                // It is made where it is missing; what else is made may still lie on the way.
+                Ok(_) | Err(_) => {}
             }
+        }
+        if text.is_some() && self.root_path.join(path).symlink_metadata().is_err() {
+            may_be_new(path)?;
         }
         match (text, std::fs::read_link(self.root_path.join(path))) {
             (None, _) => Ok(()),
@@ -407,13 +432,27 @@ pub fn plain(root: &Path, path: &str) -> Result<String, Refused> {
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(outside()),
         }
     }
-    match parts.first() {
-        None => Err(Refused::new("no file is named")),
-        Some(first) if parts.iter().any(|part| part.eq_ignore_ascii_case(".git")) => {
-            Err(Refused::new(format!("{first} belongs to git; use `bash` with git")))
+    match parts.iter().position(|part| is_git_dir(part.as_bytes())) {
+        None if parts.is_empty() => Err(Refused::new("no file is named")),
+        None => Ok(parts.join("/")),
+        Some(at) if parts[at].eq_ignore_ascii_case(".git") => {
+            Err(Refused(format!("{} belongs to git; use `bash` with git", parts[..=at].join("/"))))
         }
-        Some(_) => Ok(parts.join("/")),
+        Some(at) => {
+            Err(Refused(format!("{}: some system reads `{}` as .git; name it otherwise", parts.join("/"), parts[at])))
+        }
     }
+}
+
+/// Whether a file may be made at a path: what no result may hold is refused here, where another name can still be found.
+fn may_be_new(path: &str) -> Result<(), Refused> {
+    let why = match path {
+        _ if path.chars().any(char::is_control) => "a control character (a line feed, an escape …) in its name",
+        _ if path.contains('\\') => "a backslash in its name, which is a path on Windows",
+        _ if path.matches('/').count() > FOLDERS_MAX => "more than 128 folders above it",
+        _ => return Ok(()),
+    };
+    Err(Refused(format!("{}: no new file may have {why}; name it otherwise", path.escape_debug())))
 }
 
 fn fits(path: &str, text: &str) -> Result<(), Refused> {
@@ -558,6 +597,9 @@ mod tests {
             ("*** Add File: way/x\n+y\n", "`way` is a link or no folder"),
             ("*** Add File: file/x\n+y\n", "file/x: "),
             ("*** Add File: a/x\n+y\n", "`a` is a link or no folder"),
+            ("*** Add File: n/a\n+y\n*** Add File: n/a/b\n+y\n", "`n/a` is a link or no folder"),
+            ("*** Add File: n/GIT~1/b\n+y\n", "some system reads `GIT~1` as .git"),
+            ("*** Add File: x\\y\n+y\n", "a backslash"),
             ("*** Add File: link\n+y\n", "link is a link to gone"),
             (&format!("*** Add File: z\n{large}"), "would be larger than"),
         ];
@@ -565,9 +607,44 @@ mod tests {
             let patch = format!("*** Begin Patch\n*** Add File: a\n+x\n{rest}*** End Patch");
             let refused = files.patch(&patch).unwrap_err().0;
             assert!(refused.contains(words), "{words}: {}", &refused[..refused.len().min(200)]);
-            assert!(!folder.path().join("a").exists(), "{words}");
+            assert!(!folder.path().join("a").exists() && !folder.path().join("n").exists(), "{words}");
         }
         files.patch("*** Begin Patch\n*** Add File: sub/new/x\n+x\n*** End Patch").unwrap();
+    }
+
+    #[test]
+    fn what_no_result_may_hold_is_refused_at_once() {
+        let (folder, mut files) = worktree();
+        let deep = "d/".repeat(FOLDERS_MAX + 1) + "f";
+        for (path, words) in [
+            ("src/.git/config", "src/.git belongs to git"),
+            ("git~1/config", "git~1/config: some system reads `git~1` as .git; name it otherwise"),
+            ("a\nb", "a\\nb: no new file may have a control character"),
+            ("a\\b", "a backslash in its name"),
+            (&deep, "more than 128 folders above it"),
+        ] {
+            let refused = files.write(path, "x").unwrap_err().0;
+            assert!(refused.contains(words), "{refused}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        std::fs::write(folder.path().join("a\nb"), "x\n").unwrap();
+        files.read("a\nb", None, None).unwrap();
+        files.edit("a\nb", &one("x", "y")).unwrap();
+        files.write(&deep[2..], "x").unwrap();
+    }
+
+    #[test]
+    fn a_patch_that_fails_in_its_midst_is_undone() {
+        let (folder, mut files) = worktree();
+        std::fs::write(folder.path().join("a"), "x\n").unwrap();
+        let long = "z".repeat(300);
+        let patch = format!(
+            "*** Begin Patch\n*** Update File: a\n-x\n+y\n*** Add File: b\n+y\n*** Add File: {long}\n+y\n*** End Patch"
+        );
+        assert!(files.patch(&patch).is_err());
+        assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "x\n");
+        assert!(!folder.path().join("b").exists());
+        files.patch("*** Begin Patch\n*** Update File: a\n-x\n+z\n*** End Patch").unwrap();
     }
 
     #[test]
