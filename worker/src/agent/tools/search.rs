@@ -1,5 +1,7 @@
 //! Finding files and lines in the worktree: what git ignores is passed over, and every answer is bounded.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,8 +18,16 @@ const FILES_MAX: usize = 200;
 const LINES_MAX: usize = 200;
 /// Files that are looked at.
 const LOOKED_AT_MAX: usize = 200_000;
-/// The longest file that is searched, in bytes.
+/// The longest file that is searched as a whole, in bytes; a longer one is searched line by line.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// As much of a longer file is searched, in bytes.
+const LARGE_BYTES_MAX: u64 = 64 << 20;
+/// As much of all longer files together.
+const LARGE_BYTES_ALL_MAX: u64 = 256 << 20;
+/// The longest line of a longer file, in bytes: a file with such a one has no lines.
+const LARGE_LINE_BYTES_MAX: u64 = 1 << 20;
+/// Files that are named when they were not searched to their end.
+const UNSEARCHED_NAMED_MAX: usize = 10;
 /// The longest line that is shown whole, in bytes.
 const LINE_BYTES_MAX: usize = 300;
 /// The largest compiled expression, in bytes.
@@ -119,26 +129,31 @@ pub fn grep(tree: &Tree, search: &Search<'_>) -> ToolResult {
         .map_err(|error| Refused(format!("`{}` is no regular expression: {error}", search.pattern)))?;
     let within = search.within.map(matcher).transpose()?;
     let (mut shown, mut count, mut files) = (String::new(), 0usize, 0usize);
+    let mut large = Large::default();
     let looked = walk(tree, "", &mut |path, entry| {
         if within.as_ref().is_some_and(|within| !within.is_match(path)) {
             return true;
         }
-        if entry.metadata().is_ok_and(|facts| facts.len() > FILE_BYTES_MAX) {
-            return true;
-        }
-        let Ok(bytes) = std::fs::read(entry.path()) else { return true };
-        let Ok(text) = std::str::from_utf8(&bytes) else { return true };
         let mut here = 0;
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| expression.is_match(line)) {
-            here += 1;
-            if search.show == Show::Lines && count < LINES_MAX {
-                shown.push_str(&format!(
-                    "{path}:{}:{}\n",
-                    number + 1,
-                    bounded(line, LINE_BYTES_MAX).replace('\n', " ")
-                ));
+        let mut look = |number: usize, line: &str| {
+            if expression.is_match(line) {
+                here += 1;
+                if search.show == Show::Lines && count < LINES_MAX {
+                    let line = bounded(line, LINE_BYTES_MAX).replace('\n', " ");
+                    shown.push_str(&format!("{path}:{number}:{line}\n"));
+                }
+                count += 1;
             }
-            count += 1;
+            count <= LINES_MAX || search.show == Show::Files
+        };
+        if entry.metadata().is_ok_and(|facts| facts.len() > FILE_BYTES_MAX) {
+            large.search(path, entry.path(), &mut look);
+        } else if let Ok(bytes) = std::fs::read(entry.path())
+            && let Ok(text) = std::str::from_utf8(&bytes)
+        {
+            for (at, line) in text.lines().enumerate() {
+                look(at + 1, line);
+            }
         }
         if here > 0 {
             files += 1;
@@ -149,7 +164,7 @@ pub fn grep(tree: &Tree, search: &Search<'_>) -> ToolResult {
         count <= LINES_MAX || search.show == Show::Files
     });
     if count == 0 {
-        return Ok(format!("nothing matches `{}`{}", search.pattern, looked.note()));
+        return Ok(format!("nothing matches `{}`{}{}", search.pattern, looked.note(), large.note()));
     }
     match search.show {
         Show::Lines if count > LINES_MAX => {
@@ -160,7 +175,66 @@ pub fn grep(tree: &Tree, search: &Search<'_>) -> ToolResult {
         }
         Show::Lines | Show::Files => {}
     }
-    Ok(shown + &looked.note())
+    Ok(shown + &looked.note() + &large.note())
+}
+
+/// Files that are too long to be searched as a whole.
+#[derive(Default)]
+struct Large {
+    /// Bytes of them that were read.
+    read: u64,
+    /// Those that were not searched to their end, each with the reason.
+    unsearched: Vec<String>,
+}
+
+impl Large {
+    /// Looks at the lines of one until `look` says no.
+    fn search(&mut self, path: &str, place: &Path, look: &mut dyn FnMut(usize, &str) -> bool) {
+        let most = LARGE_BYTES_MAX.min(LARGE_BYTES_ALL_MAX.saturating_sub(self.read));
+        let Ok(file) = File::open(place) else { return };
+        let mut lines = BufReader::new(file.take(most));
+        let (mut bytes, mut number, mut read) = (vec![], 0, 0);
+        loop {
+            bytes.clear();
+            match (&mut lines).take(LARGE_LINE_BYTES_MAX).read_until(b'\n', &mut bytes) {
+                Ok(0) => break,
+                Ok(more) => read += more as u64,
+                Err(_) => return,
+            }
+            number += 1;
+            // What holds a NUL, or is no UTF-8, is no text.
+            let text = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0'));
+            match text {
+                _ if bytes.len() as u64 == LARGE_LINE_BYTES_MAX => {
+                    self.unsearched.push(format!("{path} (from line {number} on, which is longer than 1 MiB)"));
+                    break;
+                }
+                None if read == most => {}
+                None => break,
+                Some(text) if !look(number, text.trim_end_matches(['\n', '\r'])) => break,
+                Some(_) => {}
+            }
+        }
+        self.read += read;
+        if read == most {
+            self.unsearched.push(format!("{path} (behind its first {} MiB)", most >> 20));
+        }
+    }
+
+    fn note(&self) -> String {
+        match self.unsearched.len() {
+            0 => String::new(),
+            n => {
+                let named = self.unsearched.iter().take(UNSEARCHED_NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+                let more = if n > UNSEARCHED_NAMED_MAX {
+                    format!(" and {} more", n - UNSEARCHED_NAMED_MAX)
+                } else {
+                    String::new()
+                };
+                format!("\n[not searched: {named}{more}; look there with `bash`]\n")
+            }
+        }
+    }
 }
 
 fn matcher(pattern: &str) -> Result<globset::GlobMatcher, Refused> {
@@ -261,6 +335,22 @@ mod tests {
         let files = Search { show: Show::Files, case: Case::Insensitive, ..search("ALPHA") };
         assert_eq!(grep(&Tree::all(folder.path()), &files).unwrap(), "src/a.rs (1)\n");
         assert!(grep(&Tree::all(folder.path()), &search("nowhere")).unwrap().starts_with("nothing matches"));
+    }
+
+    #[test]
+    fn a_large_file_is_searched_line_by_line_and_what_is_not_is_said() {
+        let folder = worktree();
+        let put = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+        put("large.txt", "line\n".repeat(1_000_000) + "needle\n");
+        put("wide.txt", "x".repeat(5 << 20) + "\nneedle\n");
+        let tree = Tree::all(folder.path());
+        let said = grep(&tree, &search("needle")).unwrap();
+        let behind =
+            "\n[not searched: wide.txt (from line 1 on, which is longer than 1 MiB); look there with `bash`]\n";
+        assert_eq!(said, format!("large.txt:1000001:needle\n{behind}"));
+        assert_eq!(grep(&tree, &search("nowhere")).unwrap(), format!("nothing matches `nowhere`{behind}"));
+        let many = grep(&tree, &Search { within: Some("large.txt"), ..search("line") }).unwrap();
+        assert!(many.ends_with("[more than 200 lines match; narrow the search]\n"), "{}", &many[many.len() - 99..]);
     }
 
     #[test]
