@@ -35,6 +35,8 @@ use super::tools::{ToolResult, bounded};
 const WORDS_BYTES_MAX: usize = 8 << 10;
 /// The longest result that a hook is told, in bytes.
 const RESULT_BYTES_MAX: usize = 64 << 10;
+/// How often each hook is asked about one call while others change its input.
+const ROUNDS_MAX: usize = 4;
 /// The longest program of a project's hook, in bytes.
 const PROGRAM_BYTES_MAX: u64 = 4 << 20;
 
@@ -213,6 +215,13 @@ pub struct Hooks {
     programs: Vec<ProjectProgram>,
 }
 
+/// What hooks said, all together, with the input that they left.
+fn together(heard: Vec<Option<(Verdict, Input)>>, input: Option<Input>) -> Verdict {
+    let mut all = Verdict::default();
+    heard.into_iter().flatten().for_each(|(said, _)| all.join(said));
+    Verdict { input, ..all }
+}
+
 /// Who set a hook up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -232,22 +241,40 @@ impl Hooks {
         Hooks { programs: programs.to_vec(), ..self }
     }
 
-    /// Before a call: each hook sees the input as the one before left it; the first no is the last word.
+    /// Before a call: each hook sees the input as the one before left it, and once more where a later one changed it; the first
+    /// no is the last word. A hook is not asked about what it made itself.
     pub fn before_call(&self, tool: &str, purpose: Purpose, input: &Input) -> Verdict {
-        let mut all = Verdict::default();
-        for (origin, spec) in self.of(HookEvent::PreToolUse, Some(tool)) {
-            let seen = all.input.as_ref().unwrap_or(input);
-            let mut said = self.run(origin, spec, json!({"tool_name": tool, "tool_input": seen}));
-            let may_change = origin == Origin::Plan && purpose == Purpose::Work;
-            if !may_change && said.input.take().is_some() {
-                said.messages.push(format!("a hook wanted to change the input of `{tool}`, which it may not"));
+        let hooks: Vec<_> = self.of(HookEvent::PreToolUse, Some(tool)).collect();
+        let may_change = |origin| origin == Origin::Plan && purpose == Purpose::Work;
+        let mut now = input.clone();
+        // What each hook said last, and the input that it left.
+        let mut heard: Vec<Option<(Verdict, Input)>> = vec![None; hooks.len()];
+        for _ in 0..ROUNDS_MAX {
+            for (&(origin, spec), heard) in hooks.iter().zip(&mut heard) {
+                if heard.as_ref().is_some_and(|(_, left)| *left == now) {
+                    continue;
+                }
+                let mut said = self.run(origin, spec, json!({"tool_name": tool, "tool_input": now}));
+                match said.input.take() {
+                    Some(_) if !may_change(origin) => {
+                        said.messages.push(format!("a hook wanted to change the input of `{tool}`, which it may not"));
+                    }
+                    Some(changed) => now = changed,
+                    None => {}
+                }
+                let is_refused = said.refused.is_some();
+                *heard = Some((said, now.clone()));
+                if is_refused {
+                    break;
+                }
             }
-            all.join(said);
-            if all.refused.is_some() {
-                break;
+            let is_refused = heard.iter().flatten().any(|(said, _)| said.refused.is_some());
+            if is_refused || heard.iter().all(|heard| heard.as_ref().is_some_and(|(_, left)| *left == now)) {
+                return together(heard, (now != *input).then_some(now));
             }
         }
-        all
+        let why = format!("hooks changed the input of `{tool}` {ROUNDS_MAX} times over and did not come to one");
+        Verdict { refused: Some(why), ..together(heard, None) }
     }
 
     /// After a call, with what it gave.
@@ -527,6 +554,28 @@ mod tests {
             let said = hooks.before_call("edit", Purpose::Work, &Input::new()).refused.unwrap_or_default();
             assert!(said.contains("only shows when it runs: name it from the worktree's root"), "{run}: {said}");
         }
+    }
+
+    #[test]
+    fn what_a_hook_changes_is_asked_about_again() {
+        let no_bad = "grep -q BAD && { echo bad >&2; exit 2; }; exit 0";
+        let change = |to: &str| format!(r#"echo '{{"hookSpecificOutput":{{"updatedInput":{{"text":"{to}"}}}}}}'"#);
+        let said = |runs: &[&str]| {
+            let all: Vec<_> = runs.iter().map(|run| (HookEvent::PreToolUse, None, *run)).collect();
+            let (folder, hooks) = hooks(&all);
+            (hooks.before_call("write", Purpose::Work, &Input::new()), folder)
+        };
+        let (bad, good) = (change("BAD"), change("good"));
+        assert_eq!(said(&[no_bad, &bad]).0.refused.as_deref(), Some("bad"), "the first hears of the change");
+        let (verdict, folder) = said(&["echo >> asked", &good]);
+        assert_eq!((verdict.refused, verdict.input.unwrap()["text"].as_str()), (None, Some("good")));
+        assert_eq!(std::fs::read_to_string(folder.path().join("asked")).unwrap(), "\n\n");
+        let grows = r#"printf x >> n; echo "{\"hookSpecificOutput\":{\"updatedInput\":{\"n\":\"$(cat n)\"}}}""#;
+        let (verdict, folder) = said(&[grows]);
+        assert_eq!((verdict.refused, verdict.input.unwrap()["n"].as_str()), (None, Some("x")), "its own is its own");
+        assert_eq!(std::fs::read_to_string(folder.path().join("n")).unwrap(), "x");
+        let why = "hooks changed the input of `write` 4 times over and did not come to one";
+        assert_eq!(said(&[grows, &good, grows]).0.refused.as_deref(), Some(why));
     }
 
     #[test]
