@@ -37,6 +37,8 @@ const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
 const ANSWER_BYTES_MAX: usize = AGENT_LINE_BYTES_MAX / 2;
 /// Notes that one agent may send between two questions; one that sends more is not ours.
 const NOTES_MAX: usize = 10_000;
+/// Things that an agent lacks, as they are said with its end.
+const LACKS_MAX: usize = 20;
 
 /// Hears what belongs into the log, and one line of what is going on.
 pub trait Ear: Send + Sync {
@@ -165,6 +167,8 @@ pub struct Held {
     pub transcript_lost: Option<String>,
     /// What could not be read of earlier attempts' transcripts.
     pub unread: Vec<String>,
+    /// What the agent says that it was to have and has not.
+    pub lacks: Vec<String>,
 }
 
 /// An answer that is on its way: of which question, and what.
@@ -439,6 +443,12 @@ impl Conversation<'_> {
         let entry = match note {
             AgentNote::Results { results } => Entry::Results { results },
             AgentNote::Told { text } => Entry::Told { text },
+            AgentNote::Lacks { text } => {
+                if held.lacks.len() < LACKS_MAX {
+                    held.lacks.push(text.clone());
+                }
+                Entry::Told { text }
+            }
             AgentNote::SummedUp { messages } => Entry::SummedUp { messages },
         };
         self.keep(entry, held).await;

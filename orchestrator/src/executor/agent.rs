@@ -496,6 +496,7 @@ pub(super) fn notes(held: &Held) -> Vec<String> {
         ));
     }
     notes.extend(held.unread.iter().cloned());
+    notes.extend(held.lacks.iter().cloned());
     notes.extend(held.transcript_lost.as_ref().map(|why| format!("its transcript is incomplete: {why}")));
     notes
 }

@@ -145,6 +145,12 @@ pub enum AgentNote {
         /// What.
         text: String,
     },
+    /// Something that the agent was to have is not there, or went: a server that died, a hook that is not asked any more. Said
+    /// with the attempt's end, too.
+    Lacks {
+        /// What, for people.
+        text: String,
+    },
     /// The conversation became too long and was summed up.
     SummedUp {
         /// Messages that were taken away.

@@ -516,7 +516,7 @@ mod tests {
             AgentNote::Results { results } => {
                 results.iter().map(|result| format!("{}: {}", result.call, result.content)).collect()
             }
-            AgentNote::Told { text } => vec![text],
+            AgentNote::Told { text } | AgentNote::Lacks { text } => vec![text],
             AgentNote::SummedUp { .. } => vec![],
         });
         lines.collect()

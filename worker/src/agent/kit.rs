@@ -9,7 +9,7 @@ use swarm_protocol::toolset::{COORDINATOR, LanguageServers, OfferedTool, PROJECT
 use super::background::Background;
 use super::diagnostics::Diagnostics;
 use super::hooks::Hooks;
-use super::mcp::{self, Remote};
+use super::mcp::{self, Lacks, Remote};
 use super::permission::{Act, Decision, Mode, Rules};
 use super::setting::Setting;
 use super::skills;
@@ -41,6 +41,8 @@ pub struct Kit {
 pub struct Outside {
     /// Calls tools of servers that the coordinator speaks with.
     pub remote: Remote,
+    /// Tells people of a server that went.
+    pub lacks: Lacks,
     /// Tools beside the usual ones, such as asking a person.
     pub tools: Vec<Tool>,
 }
@@ -68,7 +70,7 @@ pub fn open(setting: &Setting, toolset: &Toolset, mut rules: Rules, outside: Out
     let (finish, report) = plan::finish();
     toolbox.add(outside.tools.into_iter().chain([finish]));
     toolbox.add(toolset.of_coordinator.iter().map(|offered| of_coordinator(offered, &outside.remote)));
-    let given = mcp::connect(setting, &toolset.servers, &background, &outside.remote);
+    let given = mcp::connect(setting, &toolset.servers, &background, (&outside.remote, &outside.lacks));
     toolbox.add(given.tools);
     problems.extend(given.problems);
     if let Some(names) = &toolset.tools {
@@ -133,7 +135,7 @@ fn context(setting: &Setting, problems: &[String]) -> Vec<String> {
 pub fn nobody_outside() -> Outside {
     let remote: Remote =
         Arc::new(|server, _, _| Err(Refused(format!("server `{server}` cannot be reached from here"))));
-    Outside { remote, tools: vec![] }
+    Outside { remote, lacks: Arc::new(drop), tools: vec![] }
 }
 
 #[cfg(test)]
@@ -203,7 +205,7 @@ mod tests {
         let (tools, of_coordinator) = (Some(vec!["ba*".to_owned()]), vec![offered("submit_plan"), offered("bash")]);
         let toolset = Toolset { tools, of_coordinator, ..Toolset::default() };
         let remote: Remote = Arc::new(|server, tool, input| Ok(format!("{server} {tool} {}", input["text"])));
-        let kit = open(&setting, &toolset, Rules::default(), Outside { remote, tools: vec![] }).unwrap();
+        let kit = open(&setting, &toolset, Rules::default(), Outside { remote, ..nobody_outside() }).unwrap();
         let input = serde_json::json!({"text": "x"}).as_object().unwrap().clone();
         let decided = kit.toolbox.decide("submit_plan", &input, &kit.rules, Mode::ReadOnly);
         assert_eq!(decided, Decision::Allow, "it changes nothing here");

@@ -108,10 +108,12 @@ fn work(job: &AgentJob, env: &[(String, String)], line: &Line) -> Result<Envelop
     let rules = rules(&job.rules).map_err(|error| error.to_string())?;
     let remote = line.clone();
     let remote: mcp::Remote = Arc::new(move |server, tool, input| remote.remote(server, tool, input));
-    let outside = kit::Outside { remote, tools: vec![report::question(line)] };
+    let lacks = line.clone();
+    let lacks: mcp::Lacks = Arc::new(move |text| lacks.note(AgentNote::Lacks { text }));
+    let outside = kit::Outside { remote, lacks: lacks.clone(), tools: vec![report::question(line)] };
     let kit = kit::open(&setting, &job.toolset, rules, outside)?;
     // The model hears of them with its task; people read them here.
-    kit.problems.iter().for_each(|problem| line.note(AgentNote::Told { text: problem.clone() }));
+    kit.problems.iter().for_each(|problem| lacks(problem.clone()));
     let gate = Gate { toolbox: &kit.toolbox, hooks: &kit.hooks, rules: &kit.rules, mode: mode(job.mode) };
     Ok(Driver { job, outside: line, gate, reported: &kit.report, context: &kit.context }.drive())
 }

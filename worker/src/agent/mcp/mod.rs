@@ -9,6 +9,7 @@ mod program;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use swarm_protocol::chat::ToolSpec;
@@ -20,8 +21,10 @@ use super::setting::Setting;
 use super::tools::tool::Input;
 use super::tools::toolbox::fits;
 use super::tools::{Effect, Tool, ToolResult, bounded};
-use program::TOOLS_MAX;
+use program::CallError;
 
+/// Tools of one server that a model is offered.
+const TOOLS_MAX: usize = 200;
 /// The longest description that the model is told, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
 /// The longest schema that the model is told, in bytes.
@@ -29,6 +32,9 @@ const SCHEMA_BYTES_MAX: usize = 32 << 10;
 
 /// Calls a tool of a server that the coordinator speaks with: server, tool, input.
 pub type Remote = Arc<dyn Fn(&str, &str, &Input) -> ToolResult + Send + Sync>;
+
+/// Hears of a server that died or does not answer any more.
+pub type Lacks = Arc<dyn Fn(String) + Send + Sync>;
 
 type Call = Arc<dyn Fn(&str, &Input) -> ToolResult + Send + Sync>;
 
@@ -42,12 +48,29 @@ pub struct Given {
 }
 
 /// Starts servers, beside each other, and takes their tools in.
-pub fn connect(setting: &Setting, servers: &[ToolServer], background: &Arc<Background>, remote: &Remote) -> Given {
+pub fn connect(
+    setting: &Setting,
+    servers: &[ToolServer],
+    background: &Arc<Background>,
+    (remote, lacks): (&Remote, &Lacks),
+) -> Given {
     let begin = |server: &ToolServer| -> Result<(Call, Vec<OfferedTool>), String> {
         match &server.reach {
             Reach::Program { argv, env } => {
                 let (running, offered) = program::start(setting, server, argv, env, background)?;
-                Ok((Arc::new(move |tool, input| running.call(tool, input)), offered))
+                let (lacks, is_told) = (lacks.clone(), AtomicBool::new(false));
+                let call = move |tool: &str, input: &Input| {
+                    running.call(tool, input).map_err(|failed| match failed {
+                        CallError::Tool(refused) => refused,
+                        CallError::Server(refused) => {
+                            if !is_told.swap(true, Ordering::Relaxed) {
+                                lacks(refused.0.clone());
+                            }
+                            refused
+                        }
+                    })
+                };
+                Ok((Arc::new(call), offered))
             }
             Reach::Coordinator { offered } => {
                 let (remote, name) = (remote.clone(), server.name.clone());
@@ -81,10 +104,12 @@ pub fn connect(setting: &Setting, servers: &[ToolServer], background: &Arc<Backg
 
 /// The tools of a server that its entry names, and what is wrong with the others.
 fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, Vec<String>) {
-    let (mut good, mut problems): (Vec<OfferedTool>, Vec<String>) = (vec![], vec![]);
-    for tool in offered.into_iter().take(TOOLS_MAX) {
-        let wanted = server.tools.as_ref().is_none_or(|names| names.iter().any(|name| fits(name, &tool.name)));
-        if !wanted {
+    let (mut good, mut problems, mut left_out): (Vec<OfferedTool>, Vec<String>, usize) = (vec![], vec![], 0);
+    let is_wanted =
+        |tool: &OfferedTool| server.tools.as_ref().is_none_or(|names| names.iter().any(|name| fits(name, &tool.name)));
+    for tool in offered.into_iter().filter(is_wanted) {
+        if good.len() == TOOLS_MAX {
+            left_out += 1;
             continue;
         }
         let wrong = if !tool.schema.is_object() || tool.schema.to_string().len() > SCHEMA_BYTES_MAX {
@@ -100,6 +125,12 @@ fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, 
             }
             None => good.push(tool),
         }
+    }
+    if left_out > 0 {
+        problems.push(format!(
+            "server `{}` offers too many tools: the first {TOOLS_MAX} are there, {left_out} are left out; name those that are needed in its `tools`",
+            server.name
+        ));
     }
     for name in server.tools.iter().flatten().filter(|name| !good.iter().any(|tool| fits(name, &tool.name))) {
         problems.push(format!("server `{}` offers no tool `{name}`", server.name));

@@ -24,14 +24,23 @@ use crate::agent::background::Background;
 use crate::agent::programs::kill_group;
 use crate::agent::setting::Setting;
 use crate::agent::tools::tool::Input;
-use crate::agent::tools::{Refused, TEXT_BYTES_MAX, ToolResult, bounded};
+use crate::agent::tools::{Refused, TEXT_BYTES_MAX, bounded};
 
-/// Tools that one server may offer.
-pub const TOOLS_MAX: usize = 200;
+/// Tools of one server that are listened to.
+const LISTED_MAX: usize = 2000;
 /// Pages that a list may have.
 const PAGES_MAX: usize = 50;
 /// Bytes of a server's last words that are shown.
 const LAST_WORDS_BYTES: u64 = 600;
+
+/// Why a call gave nothing.
+#[derive(Debug)]
+pub enum CallError {
+    /// The tool says so.
+    Tool(Refused),
+    /// The server is late, gone, or not understood.
+    Server(Refused),
+}
 
 /// A server that runs.
 pub struct Server {
@@ -170,11 +179,11 @@ async fn list(peer: &Peer<RoleClient>) -> Result<Vec<OfferedTool>, rmcp::Service
             reads_only: tool.annotations.and_then(|hints| hints.read_only_hint).unwrap_or(false),
         }));
         cursor = page.next_cursor;
-        if cursor.is_none() || offered.len() >= TOOLS_MAX {
+        if cursor.is_none() || offered.len() >= LISTED_MAX {
             break;
         }
     }
-    offered.truncate(TOOLS_MAX);
+    offered.truncate(LISTED_MAX);
     Ok(offered)
 }
 
@@ -182,23 +191,26 @@ impl Server {
     /// Calls a tool by the server's own name of it.
     ///
     /// # Errors
-    /// [`Refused`]: the tool's own error, or that the server is late or gone.
-    pub fn call(&self, tool: &str, input: &Input) -> ToolResult {
+    /// [`CallError`].
+    pub fn call(&self, tool: &str, input: &Input) -> Result<String, CallError> {
+        let of_server = |text: String| CallError::Server(Refused(text));
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
         let peer = self.peer.clone();
         let answer = self.background.wait(self.limit, async move { peer.call_tool_once(params).await });
         match answer {
             Ok(Ok(CallToolResponse::Complete(result))) => {
-                let result = serde_json::to_value(&result).map_err(|error| Refused(error.to_string()))?;
+                let result = serde_json::to_value(&result).map_err(|error| of_server(error.to_string()))?;
                 let bound = |text: String| bounded(&text, TEXT_BYTES_MAX);
-                tool_answer::read(&result).map(bound).map_err(|text| Refused(bound(text)))
+                tool_answer::read(&result).map(bound).map_err(|text| CallError::Tool(Refused(bound(text))))
             }
-            Ok(Ok(_)) => Err(Refused(format!("server `{}` wants what is not offered here", self.name))),
+            Ok(Ok(_)) => Err(of_server(format!("server `{}` wants what is not offered here", self.name))),
             Ok(Err(error)) => {
                 let what = self.fault.get().unwrap_or_else(|| error.to_string());
-                Err(Refused(format!("server `{}` failed: {what}{}", self.name, last_words(&self.complaints))))
+                Err(of_server(format!("server `{}` failed: {what}{}", self.name, last_words(&self.complaints))))
             }
-            Err(_) => Err(Refused(format!("server `{}` did not answer within {} s", self.name, self.limit.as_secs()))),
+            Err(_) => {
+                Err(of_server(format!("server `{}` did not answer within {} s", self.name, self.limit.as_secs())))
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Servers that are shell scripts: good ones, and ones that hang, die and lie.
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use serde_json::json;
@@ -28,19 +29,23 @@ struct Scene {
     _folder: tempfile::TempDir,
     setting: Setting,
     background: Arc<Background>,
+    /// Servers that went.
+    lacks: Arc<Mutex<Vec<String>>>,
 }
 
 fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
     let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
-    Scene { _folder: folder, setting, background: Arc::new(Background::start().unwrap()) }
+    Scene { _folder: folder, setting, background: Arc::new(Background::start().unwrap()), lacks: Arc::default() }
 }
 
 impl Scene {
     fn connect(&self, servers: &[ToolServer]) -> (Toolbox, Vec<String>) {
         let remote: Remote = Arc::new(|server, tool, _| Ok(format!("{server} {tool} far away")));
-        let given = connect(&self.setting, servers, &self.background, &remote);
+        let lacks = self.lacks.clone();
+        let lacks: Lacks = Arc::new(move |text| lacks.lock().unwrap().push(text));
+        let given = connect(&self.setting, servers, &self.background, (&remote, &lacks));
         let mut toolbox = Toolbox::default();
         toolbox.add(given.tools);
         (toolbox, given.problems)
@@ -77,6 +82,7 @@ fn a_server_that_dies_or_hangs_in_a_call_costs_that_call() {
     let died = call(&toolbox, "mcp__a__die").unwrap_err().0;
     assert!(died.starts_with("server `a` failed") && died.ends_with("last words"), "{died}");
     assert!(call(&toolbox, "mcp__a__echo_it").is_err());
+    assert_eq!(*scene.lacks.lock().unwrap(), ["server `b` did not answer within 1 s".to_owned(), died], "each once");
     assert!(began.elapsed().as_secs() < 25, "nobody waits for the dead");
 }
 
@@ -145,6 +151,11 @@ fn only_the_tools_that_are_named_are_shown_and_far_servers_are_asked_through_the
     assert_eq!(toolbox.names(), ["mcp__far__find", "mcp__far__find_all"]);
     assert_eq!(problems, ["server `far` offers no tool `other`"]);
     assert_eq!(call(&toolbox, "mcp__far__find").unwrap(), "far find far away");
+    let reach = Reach::Coordinator { offered: (0..TOOLS_MAX + 7).map(|n| tool(&format!("t{n}"))).collect() };
+    let (few, problems) =
+        scene.connect(&[ToolServer { reach, tools: None, name: "many".to_owned(), timeout_ms: 1000 }]);
+    let why = "server `many` offers too many tools: the first 200 are there, 7 are left out; name those that are needed in its `tools`";
+    assert_eq!((few.names().len(), problems), (200, vec![why.to_owned()]));
     assert_eq!(toolbox.effect("mcp__far__find"), Effect::Reads);
 }
 
