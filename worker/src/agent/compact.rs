@@ -2,7 +2,7 @@
 //! word for word, and a call is never parted from its result. A model that calls a tool instead of summing up is asked once
 //! more; then a list of what it did stands in the summary's place ([`account`]). Pure.
 
-use swarm_protocol::chat::{Arguments, AssistantPart, Message, Reply, ToolStatus, UserPart};
+use swarm_protocol::chat::{Arguments, AssistantPart, Message, Reply, ToolSpec, ToolStatus, UserPart};
 
 use super::tools::bounded;
 
@@ -28,7 +28,24 @@ pub fn is_due(tokens: u64, context_tokens: u64) -> bool {
 /// The size of a conversation in tokens, roughly.
 pub fn estimate(messages: &[Message]) -> u64 {
     let bytes: usize = messages.iter().map(|message| serde_json::to_vec(message).map_or(0, |text| text.len())).sum();
+    tokens(bytes)
+}
+
+/// The same of so many bytes.
+fn tokens(bytes: usize) -> u64 {
     bytes as u64 / TOKEN_BYTES
+}
+
+/// Why no request fits, where what each holds is larger than the context; for people.
+pub fn unfit(system: &str, tools: &[ToolSpec], prompt: &str, context_tokens: u64) -> Option<String> {
+    let tools = serde_json::to_string(tools).map_or(0, |text| text.len());
+    let (system, prompt) = (tokens(system.len() + tools), tokens(prompt.len()));
+    (system + prompt >= context_tokens).then(|| {
+        format!(
+            "its context is {context_tokens} tokens, and every request holds about {} of them already: {system} of instructions and tools, {prompt} of the task; raise `context` of the model or `context-tokens` of the agent, or give it fewer `tools`",
+            system + prompt
+        )
+    })
 }
 
 /// The longest that each of `results` may be, in bytes, where they are too long together; `None` where they are not.
@@ -167,6 +184,17 @@ mod tests {
     use swarm_protocol::chat::Dialect;
 
     use super::*;
+
+    #[test]
+    fn what_every_request_holds_has_to_fit() {
+        let tool = ToolSpec { name: "x".to_owned(), description: "d".repeat(400), schema: serde_json::Value::Null };
+        assert_eq!(unfit("system", std::slice::from_ref(&tool), "task", 1000), None);
+        let why = unfit("system", &[tool], &"t".repeat(400), 200).unwrap();
+        assert!(
+            why.starts_with("its context is 200 tokens, and every request holds about 212 of them already: 112 of"),
+            "{why}"
+        );
+    }
 
     fn user(text: &str) -> Message {
         Message::User { content: vec![UserPart::Text { text: text.to_owned() }] }

@@ -10,6 +10,7 @@ use swarm_protocol::chat::{Arguments, Message, ModelRequest, ToolCall, ToolStatu
 
 use super::calls::{self, Decided, Gate};
 use super::compact::{self, Asked};
+use super::guard::SentOn;
 use super::hooks::Verdict;
 use super::outside::{NoAnswer, Outside};
 use super::permission::Decision;
@@ -69,9 +70,15 @@ impl<O: Outside> Driver<'_, O> {
             .chain(context)
             .map(String::as_str)
             .collect::<Vec<_>>();
-        let mut turns = Turns::new(prompt.join("\n\n"), self.gate.toolbox.names(), limits);
+        let prompt = prompt.join("\n\n");
+        if let Some(detail) =
+            compact::unfit(&self.job.system, &self.gate.toolbox.specs(), &prompt, limits.context_tokens)
+        {
+            return Envelope { status: AgentStatus::Unready, detail, ..words_only(String::new(), 0) };
+        }
+        let mut turns = Turns::new(prompt, self.gate.toolbox.names(), limits);
         let mut next = turns.begin();
-        let (mut sent_on, mut noted) = (false, turns.messages().len());
+        let (mut sent_on, mut noted) = (SentOn::default(), turns.messages().len());
         loop {
             next = match next {
                 Next::Ask => turns.hear(self.ask(turns.messages().to_vec())),
@@ -85,15 +92,17 @@ impl<O: Outside> Driver<'_, O> {
                     let report = self.report(&acted.outcomes).filter(|_| !turns.left_some_out());
                     let end = match (acted.stop, report) {
                         (Some(why), _) => Some(stopped(why, turns.turns())),
-                        (None, Some(report)) => match self.may_end(&report.summary, sent_on) {
+                        (None, Some(report)) => match self.may_end(&report.summary, &mut sent_on) {
                             Ok(()) => Some(report::envelope(report, turns.turns())),
                             Err(why) => {
-                                sent_on = true;
                                 self.tell(&mut turns, why);
                                 None
                             }
                         },
-                        (None, None) => None,
+                        (None, None) => {
+                            sent_on.worked();
+                            None
+                        }
                     };
                     // What people say stands in the transcript already: it came through the coordinator.
                     self.outside.hints().into_iter().for_each(|hint| drop(turns.hear(Input::Hint(hint))));
@@ -104,10 +113,9 @@ impl<O: Outside> Driver<'_, O> {
                     }
                     next
                 }
-                Next::End(Ending::Done(words)) => match self.may_end(&words, sent_on) {
+                Next::End(Ending::Done(words)) => match self.may_end(&words, &mut sent_on) {
                     Ok(()) => return words_only(words, turns.turns()),
                     Err(why) => {
-                        sent_on = true;
                         self.tell(&mut turns, why);
                         turns.go_on()
                     }
@@ -174,11 +182,18 @@ impl<O: Outside> Driver<'_, O> {
     }
 
     /// Whether hooks let the model end its work; the error is for the model.
-    fn may_end(&self, words: &str, sent_on: bool) -> Result<(), String> {
-        let verdict = self.gate.hooks.stop(words, sent_on);
+    fn may_end(&self, words: &str, sent_on: &mut SentOn) -> Result<(), String> {
+        if let Some(text) = sent_on.enough() {
+            self.outside.note(AgentNote::Lacks { text });
+            return Ok(());
+        }
+        let verdict = self.gate.hooks.stop(words, sent_on.before());
         self.say(&verdict.messages);
         match (verdict.stop, verdict.refused) {
-            (None, Some(why)) => Err(why),
+            (None, Some(why)) => {
+                sent_on.again();
+                Err(why)
+            }
             _ => Ok(()),
         }
     }
@@ -573,6 +588,19 @@ mod tests {
         };
         let hooks = Hooks::new(setting, run.iter().map(spec).collect(), vec![]);
         (folder, hooks)
+    }
+
+    #[test]
+    fn a_hook_that_lets_nothing_end_is_asked_three_times_in_a_row() {
+        let done = |n: usize| vec![AssistantPart::Text { text: format!("done {n}"), proof: None }];
+        let (_folder, hooks) = hooks(&[(HookEvent::Stop, "echo more >&2; exit 2")]);
+        let mut answers: Vec<_> = (0..2).map(done).collect();
+        answers.push(vec![call("1".to_owned(), "look", "works")]);
+        answers.extend((2..9).map(done));
+        let (envelope, stage) = drive_with(&hooks, answers, 40);
+        assert_eq!((envelope.status, envelope.summary.as_str(), envelope.turns), (AgentStatus::Done, "done 5", 7));
+        let last = noted(stage).pop().unwrap();
+        assert!(last.starts_with("Stop hooks sent the model on 5 times, at last 3 times without any work"), "{last}");
     }
 
     /// Answers that fill a context of 2000 tokens, and a summary.

@@ -66,6 +66,46 @@ impl Guard {
     }
 }
 
+/// How often Stop hooks send a model on that does nothing in between.
+const SENT_ON_IN_A_ROW_MAX: u32 = 3;
+/// How often they send it on at all.
+const SENT_ON_MAX: u32 = 12;
+
+/// How often Stop hooks sent a model on that said it was done.
+#[derive(Debug, Default)]
+pub struct SentOn {
+    /// Since it ran a call.
+    in_a_row: u32,
+    in_all: u32,
+}
+
+impl SentOn {
+    /// Once more.
+    pub fn again(&mut self) {
+        *self = SentOn { in_a_row: self.in_a_row + 1, in_all: self.in_all + 1 };
+    }
+
+    /// It ran calls.
+    pub fn worked(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Whether it was sent on before.
+    pub fn before(&self) -> bool {
+        self.in_all > 0
+    }
+
+    /// Why hooks are not asked any more, once they would send it on for ever; for people.
+    pub fn enough(&self) -> Option<String> {
+        let SentOn { in_a_row, in_all } = self;
+        (*in_a_row >= SENT_ON_IN_A_ROW_MAX || *in_all >= SENT_ON_MAX).then(|| {
+            format!(
+                "Stop hooks sent the model on {in_all} times, at last {in_a_row} times without any work in between: they are not asked any more, and the conversation ends"
+            )
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
