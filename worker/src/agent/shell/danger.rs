@@ -322,8 +322,10 @@ pub fn sed_script_runs(script: &str) -> bool {
                 }
                 rest = &rest[flags..];
             }
-            // Text to insert, a label, a file to read: up to the end of the line.
-            'a' | 'i' | 'c' | ':' | 'b' | 't' | 'T' | 'r' | 'R' | '#' => {
+            // A label ends where the next command begins.
+            ':' | 'b' | 't' | 'T' => rest = &rest[rest.find([';', '\n', '}']).unwrap_or(rest.len())..],
+            // Text to insert, a file to read: up to the end of the line.
+            'a' | 'i' | 'c' | 'r' | 'R' | '#' => {
                 rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
             }
             _ => {}

@@ -111,6 +111,26 @@ pub fn program_file(command: &Command) -> Given<'_> {
     }
 }
 
+/// What a person types into, and which may leave for a shell.
+const EDITORS: &[&str] = &[
+    "ed",
+    "ex",
+    "vi",
+    "vim",
+    "nvim",
+    "view",
+    "rvim",
+    "rview",
+    "vimdiff",
+    "gvim",
+    "emacs",
+    "emacsclient",
+    "ipython",
+    "ptpython",
+    "bpython",
+    "ptipython",
+];
+
 /// What a command runs besides what stands plainly in it.
 pub fn find(command: &Command) -> Found {
     let Some(first) = command.words.first() else { return Found::default() };
@@ -123,6 +143,11 @@ pub fn find(command: &Command) -> Found {
     }
     if let Some(interpreter) = interpreters::of(name) {
         return Found { unread: interpreter.unread(command), ..Found::default() };
+    }
+    // Systems keep several editors of one name apart (`vim.basic`), and Python's versions.
+    let editor = name.split('.').next().unwrap_or(name).trim_end_matches(|c: char| c.is_ascii_digit());
+    if EDITORS.contains(&editor) {
+        return Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing");
     }
     match name {
         "git" => git::find(command),
@@ -140,8 +165,7 @@ pub fn find(command: &Command) -> Found {
         "alias" | "hash" | "enable" => names::renames(name, command),
         "crontab" if command.known().eq(["-l"]) => Found::default(),
         "sqlite3" | "psql" => Found { unread: databases::find(name, command), ..Found::default() },
-        "at" | "batch" | "crontab" | "ed" | "ex" | "vi" | "vim" | "nvim" | "emacs" | "gdb" | "lldb" | "expect"
-        | "m4" | "dc" | "socat" | "fc" => {
+        "at" | "batch" | "crontab" | "gdb" | "lldb" | "expect" | "m4" | "dc" | "socat" | "fc" => {
             Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing")
         }
         _ => launchers::find(name, command),

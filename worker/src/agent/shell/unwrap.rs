@@ -14,7 +14,7 @@ pub enum Inner {
 }
 
 /// Shells, which run their argument behind `-c`, or what is piped into them.
-pub const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh"];
+pub const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh", "csh", "tcsh"];
 
 /// A wrapper: its options whose value is a word of its own, the letters of those that may have one and then have it attached
 /// (`xargs -i{}`: what follows such an option is the command), and how many words of its own come before the command.
@@ -162,7 +162,7 @@ pub fn inner(command: &Command) -> Inner {
             let bodies = command.known().filter_map(|word| word.split_once('='));
             scripts(bodies.map(|(_, body)| Word::Literal(format!("{body} $@"))))
         }
-        "su" | "script" | "runuser" | "capsh" => {
+        "su" | "sg" | "script" | "runuser" | "capsh" => {
             // A shell takes what stands behind `--`.
             let rest = command.words.iter().position(|word| word.text() == "--").map(|at| &command.words[at + 1..]);
             let rest = rest.filter(|rest| !rest.is_empty());

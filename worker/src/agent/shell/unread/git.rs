@@ -35,8 +35,19 @@ const GIT_OPTIONS: &[(&str, &[&str])] = &[
 /// What is known of the letters of those.
 const LETTERS: Letters<'static> = Letters { valued: "bojcCsfAB", attached: "SX" };
 /// Keys of git's configuration, beside those known elsewhere, whose values git runs.
-const GIT_KEYS: &[&str] =
-    &[".command", ".helper", ".uploadpack", ".receivepack", ".vcs", ".update", "trailer.", "pager."];
+const GIT_KEYS: &[&str] = &[
+    "defaultkeycommand",
+    "alternaterefscommand",
+    "sendmailcmd",
+    ".command",
+    ".helper",
+    ".uploadpack",
+    ".receivepack",
+    ".vcs",
+    ".update",
+    "trailer.",
+    "pager.",
+];
 
 /// Options of `git config` whose value is a word of its own.
 ///
@@ -57,6 +68,9 @@ pub fn find(command: &Command) -> Found {
             words.next();
         }
     }
+    // An address may be a command, wherever it stands.
+    let addresses = command.words.iter().filter_map(|word| word.text().split_once("ext::"));
+    addresses.for_each(|(_, script)| found.runs(&Word::Literal(script.to_owned())));
     let subcommand = words.next().and_then(Word::literal).unwrap_or_default();
     let rest: Vec<&Word> = words.collect();
     match subcommand {

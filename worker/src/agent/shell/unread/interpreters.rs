@@ -31,7 +31,7 @@ const INTERPRETERS: &[Interpreter] = &[
     Interpreter {
         valued: &["-o", "-O"],
         ..called(
-            &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh"],
+            &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh", "csh", "tcsh"],
             &["-s", "-i", "-C", "--rcfile", "--init-file", "--init-command"],
         )
     },
@@ -252,9 +252,11 @@ impl Interpreter {
             (None, None) => None,
         };
         match module {
-            Some("timeit" | "code" | "pdb" | "asyncio" | "cProfile" | "profile" | "sqlite3" | "idlelib") | None => {
-                Run::Unread(Unread::new(format!("`{name} -m` runs what its module is given"), FILE))
-            }
+            Some(
+                "timeit" | "code" | "pdb" | "asyncio" | "cProfile" | "profile" | "sqlite3" | "idlelib" | "trace"
+                | "IPython" | "ptpython" | "bpython",
+            )
+            | None => Run::Unread(Unread::new(format!("`{name} -m` runs what its module is given"), FILE)),
             Some(module) => Run::Module(module),
         }
     }

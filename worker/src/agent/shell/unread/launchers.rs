@@ -87,6 +87,11 @@ const LETTERS: &[(&str, Letters<'static>)] = &[
     ("nc", Letters { valued: "iImMOPpqsTVwXx", attached: "" }),
     ("ncat", Letters { valued: "iImMpqswxgGd", attached: "" }),
     ("nodemon", Letters { valued: "ewdi", attached: "" }),
+    ("ssh", Letters { valued: "BbcDEeFIiJLlmOPpQRSWw", attached: "" }),
+    ("scp", Letters { valued: "cDFiJlPX", attached: "" }),
+    ("sftp", Letters { valued: "BbcDFiJlPRsX", attached: "" }),
+    ("compgen", Letters { valued: "AGPSX", attached: "" }),
+    ("complete", Letters { valued: "AGPSX", attached: "" }),
 ];
 
 /// Options of programs whose value is a command.
@@ -116,8 +121,18 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("nix-shell", &["--run", "--command"]),
     ("script", &["-c", "--command"]),
     ("go", &["-exec", "-toolexec", "-vettool"]),
-    ("compgen", &["-C"]),
-    ("complete", &["-C"]),
+    ("compgen", &["-C", "-F", "-W"]),
+    ("complete", &["-C", "-W"]),
+    ("ssh", &["-o"]),
+    ("scp", &["-o", "-S"]),
+    ("sftp", &["-o", "-S"]),
+    ("dpkg", &["--pre-invoke", "--post-invoke", "--status-logger"]),
+    ("apt", &["-o", "--option"]),
+    ("apt-get", &["-o", "--option"]),
+    ("gcc", &["-wrapper"]),
+    ("g++", &["-wrapper"]),
+    ("cc", &["-wrapper"]),
+    ("c++", &["-wrapper"]),
     ("wget", &["--use-askpass"]),
     ("cargo", &["--config"]),
     ("nc", &["-e", "-c", "--exec", "--sh-exec"]),
@@ -134,6 +149,8 @@ pub fn find(name: &str, command: &Command) -> Found {
         for value in values(command, letters, options) {
             match (name, value.literal()) {
                 ("cargo", Some(setting)) => cargo_setting(setting, &mut found),
+                ("gcc" | "g++" | "cc" | "c++", Some(words)) => found.runs(&literal(&words.replace(',', " "))),
+                ("ssh" | "scp" | "sftp" | "apt" | "apt-get", Some(setting)) => setting_of(setting, &mut found),
                 ("tar", Some(action)) => found.runs(&Word::Literal(action.trim_start_matches("exec=").to_owned())),
                 _ => found.runs(&value),
             }
@@ -209,6 +226,18 @@ fn beginnings(command: &Command, verbs: &[&str], own_words: usize, found: &mut F
         }
         // It may be the option's value.
         plain += usize::from(!std::mem::take(&mut behind_option));
+    }
+}
+
+/// A setting of `ssh` or `apt` whose value is a command; a program that is named where one may be, too.
+///
+/// Source: ssh_config(5), apt.conf(5).
+fn setting_of(setting: &str, found: &mut Found) {
+    const KEYS: &[&str] = &["command", "exec", "invoke", "provider", "askpass", "/"];
+    let (key, value) = setting.split_once(['=', ' ']).unwrap_or((setting, setting));
+    let key = key.to_lowercase();
+    if KEYS.iter().any(|part| key.contains(part)) {
+        found.runs(&literal(value));
     }
 }
 
