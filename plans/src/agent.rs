@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::diagnostic::nearest;
 use crate::document::{Node, Table};
 use crate::lower::{Lower, count, texts};
 use crate::models::ModelUse;
@@ -111,6 +112,7 @@ impl Lower<'_> {
         for key in ["allow", "ask", "deny"] {
             self.rules(table, key);
         }
+        self.tools(table);
         if table.get("prompt").is_none() && table.get("prompt-file").is_none() {
             self.error(node.at, "`agent` is told nothing", "give it `prompt`, `prompt-file`, or both");
             return None;
@@ -164,6 +166,21 @@ impl Lower<'_> {
         Agent { prompt, prompt_file, model_use, server_uses, settings }
     }
 
+    /// Names of tools that no agent has; they are compared letter by letter.
+    fn tools(&mut self, table: &Table) {
+        for item in table.get("tools").and_then(Node::list).unwrap_or_default() {
+            let Some(name) = item.text().filter(|name| !is_tool(name)) else { continue };
+            let lower = name.to_ascii_lowercase();
+            let near = nearest(&lower, TOOLS.iter().copied());
+            let near = TOOLS.iter().copied().find(|tool| **tool == lower).or(near);
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the tools are {}, and `mcp__SERVER__TOOL`", TOOLS.join(", ")),
+            };
+            self.error(item.at, format!("there is no tool `{name}`"), hint);
+        }
+    }
+
     /// Rules that no agent could read.
     fn rules(&mut self, table: &Table, key: &str) {
         for item in table.get(key).and_then(Node::list).unwrap_or_default() {
@@ -174,6 +191,35 @@ impl Lower<'_> {
         }
     }
 }
+
+/// The tools of an agent; those of servers begin with `mcp__`. The agent has the same list.
+const TOOLS: &[&str] = &[
+    "read",
+    "write",
+    "edit",
+    "multi_edit",
+    "apply_patch",
+    "notebook_edit",
+    "glob",
+    "grep",
+    "repo_map",
+    "dependencies",
+    "diagnostics",
+    "bash",
+    "bash_output",
+    "bash_kill",
+    "web_fetch",
+    "todo",
+    "note",
+    "skill",
+    "ask_person",
+    "finish",
+    "submit_plan",
+    "submit_review",
+];
+/// Those of them that are called with a path.
+const OF_PATHS: &[&str] =
+    &["read", "write", "edit", "multi_edit", "apply_patch", "notebook_edit", "repo_map", "dependencies", "diagnostics"];
 
 /// Whether a text is a rule: `tool` or `tool(pattern)`, where the tool's name may end with `*`. The agent reads it once more, with
 /// what its pattern means; `rules.txt` holds both to the same.
@@ -188,16 +234,43 @@ pub fn rule(text: &str) -> Result<(), String> {
             None => return Err("it has no closing parenthesis".to_owned()),
         },
     };
-    let front = tool.strip_suffix('*').unwrap_or(tool);
-    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if tool.is_empty() || !front.chars().all(named) {
-        return Err(format!("`{tool}` is no name of a tool"));
+    let tool = tool.to_ascii_lowercase();
+    if !is_tool(&tool) {
+        let near = nearest(&tool, TOOLS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+        return Err(format!("there is no tool `{tool}`{}", near.unwrap_or_default()));
     }
-    match pattern {
-        Some(pattern) if !matches!(tool, "bash" | "web_fetch") => {
-            globset::Glob::new(pattern).map(drop).map_err(|error| error.kind().to_string())
+    match (tool.as_str(), pattern) {
+        (_, None | Some("")) => Ok(()),
+        ("bash", Some(pattern)) => {
+            let program = pattern.split_whitespace().next().unwrap_or_default();
+            let program = program.strip_suffix(":*").unwrap_or(program).rsplit('/').next().unwrap_or_default();
+            match program.is_empty() || program.contains(['"', '\'']) {
+                true => Err("a program is named without quotes and without its folder: `bash(git push *)`".to_owned()),
+                false => Ok(()),
+            }
         }
-        _ => Ok(()),
+        ("web_fetch", Some(host)) if host.contains(['/', ':']) => {
+            Err("a page is named by its host alone: `web_fetch(*.example.org)`".to_owned())
+        }
+        ("web_fetch", Some(_)) => Ok(()),
+        (tool, Some(_)) if !tool.ends_with('*') && !OF_PATHS.contains(&tool) => {
+            Err(format!("`{tool}` is called with nothing that a rule could name"))
+        }
+        (_, Some(pattern)) if pattern.starts_with(['/', '~']) || pattern.split('/').any(|part| part == "..") => {
+            let below = pattern.rsplit("../").next().unwrap_or(pattern).trim_start_matches(['/', '~']);
+            Err(format!("its path is not below the worktree; paths are relative to that: `{below}`"))
+        }
+        (_, Some(pattern)) => globset::Glob::new(pattern).map(drop).map_err(|error| error.kind().to_string()),
+    }
+}
+
+/// Whether a name, in small letters, is one of a tool that there may be, or the beginning of one with a `*` behind it.
+fn is_tool(name: &str) -> bool {
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name.strip_suffix('*') {
+        Some(front) if front.starts_with("mcp__") => front.chars().all(named),
+        Some(front) => ["mcp__"].iter().chain(TOOLS).any(|tool| tool.starts_with(front)),
+        None => TOOLS.contains(&name) || (name.starts_with("mcp__") && name.chars().all(named)),
     }
 }
 
@@ -211,5 +284,36 @@ mod tests {
             let (expected, text) = line.split_once(' ').unwrap_or((line, ""));
             assert_eq!(rule(text).is_ok(), expected == "good", "{line}");
         }
+    }
+
+    #[test]
+    fn a_rule_that_speaks_of_nothing_says_what_was_meant() {
+        let check = |text: &str, expected: &str| {
+            let what = rule(text).unwrap_err();
+            assert!(what.contains(expected), "{what}");
+        };
+        check("bsh(git push)", "did you mean `bash`?");
+        check("write(/secrets/**)", "`secrets/**`");
+        check("read(../x)", "relative");
+        check("web_fetch(https://x.org/*)", "host");
+    }
+
+    #[test]
+    fn tools_that_no_agent_has_are_told_at_the_check() {
+        let told = |tools: &str| {
+            let agent = format!("agent = {{ prompt = 'x', tools = [{tools}] }}");
+            let plan = format!(
+                "version = 1
+[models.main]
+provider = 'anthropic'
+model = 'm'
+[tasks.t]
+{agent}"
+            );
+            let parsed = crate::file::parse("p.toml", &plan, &[], &mut |_| Err("no".to_owned()));
+            format!("{:?}", parsed.diagnostics)
+        };
+        assert!(told("'Bash', 'read'").contains("did you mean `bash`?"), "{}", told("'Bash'"));
+        assert!(!told("'bash', 'mcp__docs__*', 'web_*', 'read'").contains("no tool"));
     }
 }

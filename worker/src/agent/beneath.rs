@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::{Errno, Result};
@@ -22,6 +23,13 @@ pub fn open(root: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd> {
         Err(Errno::NOSYS) => step_by_step(root, path, flags),
         opened => opened,
     }
+}
+
+/// Where a path below a folder leads through links, when that is another place in it.
+pub fn led_to(root: &Path, path: &str) -> Option<String> {
+    let place = root.join(path).canonicalize().ok()?;
+    let place = place.strip_prefix(root.canonicalize().ok()?).ok()?.to_str()?.to_owned();
+    (!place.is_empty() && place != path).then_some(place)
 }
 
 fn step_by_step(root: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd> {

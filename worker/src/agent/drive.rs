@@ -449,10 +449,10 @@ mod tests {
         toolbox.add([
             tool("look", Effect::Reads),
             tool("change", Effect::Changes),
-            tool("asked", Effect::Reads),
+            tool("mcp__asked", Effect::Reads),
             finish,
         ]);
-        let rules = Rules { ask: vec![Rule::parse("asked").unwrap()], ..Rules::default() };
+        let rules = Rules { ask: vec![Rule::parse("mcp__asked").unwrap()], ..Rules::default() };
         let gate = Gate { toolbox: &toolbox, hooks, rules: &rules, mode: Mode::WorkspaceWrite };
         let stage = Stage {
             answers: Mutex::new(answers.into()),
@@ -473,7 +473,7 @@ mod tests {
     }
 
     fn any_answer() -> impl Strategy<Value = Vec<AssistantPart>> {
-        let name = proptest::sample::select(vec!["look", "change", "asked", "unknown", "look"]);
+        let name = proptest::sample::select(vec!["look", "change", "mcp__asked", "unknown", "look"]);
         let how = proptest::sample::select(vec!["works", "fails", "panics", "broken"]);
         proptest::collection::vec((name, how, 0u32..1000), 0..12).prop_map(|calls| {
             let calls = calls.into_iter().enumerate();
@@ -561,7 +561,7 @@ mod tests {
         let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
         let end = r#"echo '{"continue":false,"stopReason":"enough","systemMessage":"look here"}'"#;
         let count = "echo x >> ran";
-        for (event, first) in [(HookEvent::PreToolUse, "asked"), (HookEvent::PostToolUse, "change")] {
+        for (event, first) in [(HookEvent::PreToolUse, "mcp__asked"), (HookEvent::PostToolUse, "change")] {
             let hooks = vec![hook(event, first, end), hook(HookEvent::PostToolUse, "look|change", count)];
             let calls = [("1", first), ("2", "change"), ("3", "look")];
             let calls = calls.map(|(id, name)| call(id.to_owned(), name, "works")).to_vec();

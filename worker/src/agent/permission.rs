@@ -3,7 +3,8 @@
 //!
 //! A rule is `tool` or `tool(pattern)`: for `bash` the pattern is the beginning of a command (`git push`, `cargo test *`,
 //! `*` for any words), for tools that touch files a glob below the worktree, for `web_fetch` a host, where `*.` stands for
-//! any name in front. The tool's name may end with `*`. What asks or denies reaches further than what allows: there `edit`
+//! any name in front. The tool's name may end with `*`, and its letters may be large. A glob speaks of what it names and of all
+//! below that, as it is and as links lead there; what a script does to files no rule for paths knows. What asks or denies reaches further than what allows: there `edit`
 //! and `write` speak of whatever changes a file, `read` of whatever looks at one, and of scripts also what cannot be read before
 //! it runs ([`restraint`]).
 
@@ -62,7 +63,7 @@ pub struct Rule {
 #[derive(Debug, Clone)]
 enum Pattern {
     Words(Vec<String>),
-    Path(GlobMatcher),
+    Paths([GlobMatcher; 2]),
     Host(String),
 }
 
@@ -91,30 +92,48 @@ impl Rule {
                 (tool, Some(pattern.trim()))
             }
         };
-        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if tool.is_empty() || !tool.strip_suffix('*').unwrap_or(tool).chars().all(named) {
+        let tool = tool.to_ascii_lowercase();
+        if !is_tool(&tool) {
             return Err(error(format!("`{tool}` is no name of a tool")));
         }
-        let pattern = match (tool, pattern) {
+        let pattern = match (tool.as_str(), pattern) {
             (_, None | Some("")) => None,
             ("bash", Some(pattern)) => {
                 let pattern = pattern.strip_suffix(":*").map_or(pattern.to_owned(), |front| format!("{front} *"));
-                Some(Pattern::Words(pattern.split_whitespace().map(str::to_owned).collect()))
+                let mut words: Vec<String> = pattern.split_whitespace().map(str::to_owned).collect();
+                // A program is the same wherever it lies.
+                if let Some(program) = words.first_mut() {
+                    *program = program.rsplit('/').next().unwrap_or(program).to_owned();
+                    if program.is_empty() || program.contains(['"', '\'']) {
+                        return Err(error("a program is named without quotes and without its folder".to_owned()));
+                    }
+                }
+                Some(Pattern::Words(words))
+            }
+            ("web_fetch", Some(host)) if host.contains(['/', ':']) => {
+                return Err(error("a page is named by its host alone".to_owned()));
             }
             ("web_fetch", Some(pattern)) => Some(Pattern::Host(pattern.to_lowercase())),
+            (tool, Some(_)) if !tool.ends_with('*') && !OF_PATHS.contains(&tool) => {
+                return Err(error(format!("`{tool}` is called with nothing that a rule could name")));
+            }
             (_, Some(pattern)) => {
-                let glob = Glob::new(pattern).map_err(|problem| error(problem.kind().to_string()))?;
-                Some(Pattern::Path(glob.compile_matcher()))
+                let pattern = relative(pattern).ok_or_else(|| {
+                    error("its path is not below the worktree; paths are relative to that".to_owned())
+                })?;
+                let glob = |pattern: &str| Glob::new(pattern).map(|glob| glob.compile_matcher());
+                let both = glob(&pattern).and_then(|one| Ok([one, glob(&format!("{pattern}/**"))?]));
+                Some(Pattern::Paths(both.map_err(|problem| error(problem.kind().to_string()))?))
             }
         };
-        Ok(Rule { written: written.to_owned(), tool: tool.to_owned(), pattern })
+        Ok(Rule { written: written.to_owned(), tool, pattern })
     }
 
     /// Whether it speaks of a tool of that name.
     pub fn names(&self, tool: &str) -> bool {
         match self.tool.strip_suffix('*') {
-            Some(front) => tool.starts_with(front),
-            None => tool == self.tool,
+            Some(front) => tool.to_ascii_lowercase().starts_with(front),
+            None => tool.eq_ignore_ascii_case(&self.tool),
         }
     }
 
@@ -136,7 +155,9 @@ impl Rule {
     fn fits(&self, act: &Act<'_>) -> bool {
         match (&self.pattern, act) {
             (None, _) => true,
-            (Some(Pattern::Path(glob)), Act::Read(path) | Act::Write(path)) => glob.is_match(path),
+            (Some(Pattern::Paths(globs)), Act::Read(path) | Act::Write(path)) => {
+                globs.iter().any(|glob| glob.is_match(path))
+            }
             (Some(Pattern::Host(pattern)), Act::Fetch(host)) => is_host(pattern, &host.to_lowercase()),
             (Some(_), _) => false,
         }
@@ -175,6 +196,52 @@ pub enum Match {
     Maybe,
     /// It does.
     Yes,
+}
+
+/// The tools of an agent; those of servers begin with `mcp__`. The plan language has the same list.
+const TOOLS: &[&str] = &[
+    "read",
+    "write",
+    "edit",
+    "multi_edit",
+    "apply_patch",
+    "notebook_edit",
+    "glob",
+    "grep",
+    "repo_map",
+    "dependencies",
+    "diagnostics",
+    "bash",
+    "bash_output",
+    "bash_kill",
+    "web_fetch",
+    "todo",
+    "note",
+    "skill",
+    "ask_person",
+    "finish",
+    "submit_plan",
+    "submit_review",
+];
+/// Those of them that are called with a path.
+const OF_PATHS: &[&str] =
+    &["read", "write", "edit", "multi_edit", "apply_patch", "notebook_edit", "repo_map", "dependencies", "diagnostics"];
+
+/// Whether a name, in small letters, is one of a tool that there may be, or the beginning of one with a `*` behind it.
+fn is_tool(name: &str) -> bool {
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name.strip_suffix('*') {
+        Some(front) if front.starts_with("mcp__") => front.chars().all(named),
+        Some(front) => ["mcp__"].iter().chain(TOOLS).any(|tool| tool.starts_with(front)),
+        None => TOOLS.contains(&name) || (name.starts_with("mcp__") && name.chars().all(named)),
+    }
+}
+
+/// A pattern for paths as paths are compared: without `.` and what is empty; `None` for one that is not below the worktree.
+fn relative(pattern: &str) -> Option<String> {
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let is_below = !pattern.starts_with(['/', '~']) && !parts.contains(&"..");
+    is_below.then(|| if parts.is_empty() { "**".to_owned() } else { parts.join("/") })
 }
 
 fn is_host(pattern: &str, host: &str) -> bool {
@@ -384,6 +451,26 @@ mod tests {
             (left_out, run(&own, "ls", Mode::Full), run(&own, "make", Mode::Full)),
             (vec!["bash".to_owned()], "deny", "ask")
         );
+    }
+
+    #[test]
+    fn a_rule_holds_however_its_tool_and_its_path_are_written() {
+        for rule in ["Bash(git push *)", "BASH(git push:*)", "bash( git  push * )", "bash(/usr/bin/git push)", "Ba*"] {
+            assert_eq!(run(&rules(&[], &[], &[rule]), "git push x", Mode::Full), "deny", "{rule}");
+        }
+        for rule in [
+            "write(./secrets/**)",
+            "write(secrets/)",
+            "write(secrets)",
+            "Write(.//secrets/./*)",
+            "edit(secrets)",
+            "write(.)",
+        ] {
+            let rules = rules(&[], &[], &[rule]);
+            let decide = |path| word(&rules.decide("write", &Act::Write(path), Mode::Full));
+            assert_eq!((decide("secrets/k"), decide("secrets/a/b")), ("deny", "deny"), "{rule}");
+            assert_eq!(decide("secretsx"), if rule == "write(.)" { "deny" } else { "allow" }, "{rule}");
+        }
     }
 
     #[test]

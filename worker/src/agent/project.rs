@@ -98,7 +98,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_an_error_and_no_file_is_none() {
-        for text in ["denny = []", "deny = ['ba sh']", "[[hooks]]\nevent = 'Sometimes'\nrun = 'x'", "deny = 1", "["] {
+        for text in [
+            "denny = []",
+            "deny = ['ba sh']",
+            "deny = ['shell(x)']",
+            "ask = ['write(/x/**)']",
+            "[[hooks]]\nevent = 'Sometimes'\nrun = 'x'",
+            "deny = 1",
+            "[",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(read(None).unwrap().hooks.is_empty());

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::beneath::led_to;
 use super::permission::Act;
 use super::setting::Setting;
 use super::tools::files::plain;
@@ -92,7 +93,9 @@ impl Diagnostics {
             Ok(said.unwrap_or_else(|| format!("nothing is wrong with {path}")))
         };
         let acts = move |input: &Asked, each: &mut dyn FnMut(Act<'_>)| {
-            each(Act::Read(&plain(&root, &input.path)?));
+            let path = plain(&root, &input.path)?;
+            each(Act::Read(&path));
+            led_to(&root, &path).iter().for_each(|path| each(Act::Read(path)));
             Ok(())
         };
         Tool::new(spec, Effect::Reads, acts, run)

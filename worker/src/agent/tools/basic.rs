@@ -13,6 +13,7 @@ use super::files::{Files, plain};
 use super::search::{self, Case, Search, Show, Tree};
 use super::tool::{Effect, Naming, Tool, spec};
 use super::{Refused, ToolResult};
+use crate::agent::beneath::led_to;
 use crate::agent::edit::{Edit, Occurrences};
 use crate::agent::notebook::{Change, Kind};
 use crate::agent::patch::{self, FilePatch};
@@ -171,10 +172,13 @@ fn on_file<A: 'static>(root: &Path, path: fn(&A) -> &str, effect: Effect) -> Nam
     let root = root.to_owned();
     Box::new(move |input, each| {
         let path = plain(&root, path(input))?;
-        each(match effect {
-            Effect::Reads => Act::Read(&path),
-            Effect::Changes => Act::Write(&path),
-        });
+        // A link is held to the rules of what it stands for, too.
+        for path in [Some(path.clone()), led_to(&root, &path)].iter().flatten() {
+            each(match effect {
+                Effect::Reads => Act::Read(path),
+                Effect::Changes => Act::Write(path),
+            });
+        }
         Ok(())
     })
 }

@@ -136,6 +136,7 @@ mod tests {
     fn every_tool_says_what_it_wants_and_takes_nothing_else() {
         let (_folder, toolbox) = toolbox();
         for spec in toolbox.specs() {
+            assert!(Rule::parse(&spec.name).is_ok(), "no rule may speak of {}", spec.name);
             assert!(spec.name.len() <= 64 && spec.description.len() > 20, "{}", spec.name);
             let properties = spec.schema["properties"].as_object().unwrap();
             let required = spec.schema["required"].as_array().unwrap();
@@ -163,6 +164,14 @@ mod tests {
         for path in ["keys/a.pem", "./keys//a.pem", whole.to_str().unwrap()] {
             let decision =
                 toolbox.decide("read", &input(json!({"path": path})), &denying("read(keys/**)"), Mode::ReadOnly);
+            assert!(matches!(decision, Decision::Deny(_)), "{path}: {decision:?}");
+        }
+        std::fs::create_dir(folder.path().join("keys")).unwrap();
+        std::fs::write(folder.path().join("keys/a.pem"), "x").unwrap();
+        let links = [("one", "keys/a.pem"), ("folder", "keys"), ("up", "./folder")];
+        links.iter().for_each(|(name, to)| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap());
+        for path in ["one", "folder/a.pem", "up/a.pem"] {
+            let decision = toolbox.decide("read", &input(json!({"path": path})), &denying("read(keys/**)"), Mode::Full);
             assert!(matches!(decision, Decision::Deny(_)), "{path}: {decision:?}");
         }
         let outside = toolbox.decide("read", &input(json!({"path": "../x"})), &Rules::default(), Mode::Full);
