@@ -484,7 +484,7 @@ impl Landings {
             (Some(to), None) if Some(&to) != from.as_ref() => {
                 let merges = settlement.merges();
                 self.events.push(RunEvent::Landing { from: from.clone(), to: to.clone(), merges });
-                self.actions.push(Action::MoveTarget { from: from, to });
+                self.actions.push(Action::MoveTarget { from, to });
                 self.target = Target::Moving { plan: settlement };
             }
             _ => self.spoken(settlement),
