@@ -9,6 +9,7 @@ pub mod before;
 mod error;
 mod stopping;
 
+use error::Begun;
 pub use error::RunError;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -189,10 +190,11 @@ struct Ready {
 impl Stage<'_> {
     /// The rest of the straight line; a run that fails on it has its end in the journal.
     pub(crate) async fn run_out(&mut self, graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
+        let begun = if self.past.is_some() { Begun::Before } else { Begun::Now };
         let ended = self.go(graph, reports).await;
         ended.map_err(|error| {
-            self.failed(&error, reports);
-            error.cut(self.journal.run())
+            self.failed(&error, begun, reports);
+            error.cut(self.journal.run(), begun)
         })
     }
 
@@ -589,9 +591,14 @@ impl Stage<'_> {
     }
 
     /// The run's record gets its end, so that it is not taken for one whose coordinator died.
-    fn failed(&self, error: &RunError, reports: &mut Reports) {
+    fn failed(&self, error: &RunError, begun: Begun, reports: &mut Reports) {
         let cause = error.to_string().lines().next().map(str::to_owned);
-        let event = RunEvent::RunFinished { exit: error.exit_code(), tip: None, cause, lost: None };
+        let exit = match begun {
+            Begun::Now => error.exit_code(),
+            // What it has done waits for whoever goes on with it, be it the plan's fault or the machine's that nobody can now.
+            Begun::Before => crate::report::exit::ENVIRONMENT,
+        };
+        let event = RunEvent::RunFinished { exit, tip: None, cause, lost: None };
         // A journal that fails now has nothing to add to the error that is on its way to the person.
         drop(self.tell(reports, vec![event]));
     }
@@ -674,7 +681,7 @@ fn begin(
         }
     })?;
     match failed {
-        Some(error) => Err(RunError::from(error).cut(writer.run())),
+        Some(error) => Err(RunError::from(error).cut(writer.run(), Begun::Now)),
         None => Ok(writer),
     }
 }

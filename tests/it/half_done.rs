@@ -303,6 +303,36 @@ fn what_a_person_does_to_a_half_applied_checkout_is_theirs() {
     assert!(foreign.path().join(".git/index.lock").exists(), "it is somebody else's");
 }
 
+#[test]
+fn what_a_person_committed_behind_a_half_applied_checkout_stays_committed() {
+    let template = to_apply();
+    let half = template.copy();
+    let died = effects_of_apply(&template);
+    swarm(&half, &["apply", "--fault", &format!("die@{}", died - 4)]).exits(KILLED);
+    swarm(&half, &["list"]).exits(0);
+    let _ = fs::remove_file(half.path().join(".git/index.lock"));
+    let git = half.git();
+    let head = git.head().and_then(|head| head.peel_to_commit()).expect("a commit");
+    git.reset(head.as_object(), git2::ResetType::Hard, None).expect("as it was");
+    half.write("a.txt", "my work\n");
+    half.write("gone.txt", "my work, too\n");
+    half.commit_all("my work");
+    half.write("a.txt", "my next work\n");
+    fs::remove_file(half.path().join("gone.txt")).expect("it was there");
+    half.write("large.txt", "");
+    swarm(&half, &["apply"]).exits(1);
+    let index = git2::Repository::open(half.path()).and_then(|git| git.index()).expect("an index");
+    let git = half.git();
+    let committed = git.head().and_then(|head| head.peel_to_tree()).expect("a tree");
+    for name in ["a.txt", "gone.txt", "large.txt"] {
+        let staged = index.get_path(Path::new(name), 0).map(|entry| entry.id);
+        assert_eq!(staged, committed.get_name(name).map(|entry| entry.id()), "{name} is staged as it was committed");
+    }
+    assert_eq!(fs::read_to_string(half.path().join("a.txt")).expect("it is there"), "my next work\n");
+    assert!(!half.path().join("gone.txt").exists(), "whoever removed it meant it");
+    assert_eq!(fs::read_to_string(half.path().join("large.txt")).expect("it is there"), "");
+}
+
 /// `a` landed, `b` contradicts it, and `c` builds on `b`.
 fn conflicted() -> Repository {
     let repository = Repository::with(&[("a.txt", "one\n"), ("b.txt", "b\n")]);

@@ -253,3 +253,33 @@ fn a_link_in_the_way_of_a_cache_is_not_followed_to_the_host() {
     assert!(repository.text("swarm/it", "list").contains("ours"), "{ended}");
     assert!(!repository.files("swarm/it").keys().any(|path| path.contains(".cache")), "{ended}");
 }
+
+/// Build tools decide by times; here it is `test -nt`.
+#[test]
+fn what_the_checkout_built_is_older_than_what_differs_from_it_in_every_run() {
+    let repository = Repository::with(&[("src.txt", "one\n"), (".gitignore", "out/\n")]);
+    repository.write("src.txt", "two, and longer\n");
+    repository.commit_all("two");
+    let build = || repository.write("out/built", "of what the checkout holds\n");
+    let plan = |base: &str| {
+        format!(
+            "base = '{base}'\nworkspace.cache = ['out']\n\
+             tasks.same = {{ run = 'test ! src.txt -nt out/built || test {base} != HEAD' }}\n\
+             tasks.edits = {{ run = 'echo three > src.txt', check = 'test src.txt -nt out/built' }}\n\
+             tasks.looks = {{ run = 'test src.txt -nt out/built', needs = ['edits'] }}\n"
+        )
+    };
+    for base in ["HEAD", "HEAD~1"] {
+        for round in ["first", "second"] {
+            build();
+            let branch = format!("it-{round}-{}", base.len());
+            Swarm::run(&repository, "it", &plan(base)).args(&["--into", &branch]).exits(0);
+        }
+    }
+    // The base is prepared already, and of what the checkout holds now nothing was built.
+    repository.write("src.txt", "one, and longest of all\n");
+    repository.commit_all("one again");
+    build();
+    let other = "base = 'HEAD~1'\nworkspace.cache = ['out']\ntasks.looks = { run = 'test src.txt -nt out/built' }\n";
+    Swarm::run(&repository, "it", other).args(&["--into", "it-other"]).exits(0);
+}

@@ -1,8 +1,9 @@
 //! Takes back what an application wrote that did not come to its end: it was killed, or the disk was full.
 //!
 //! Only what is certainly its own is touched: a file that is missing, or that holds what the application was writing, all of it
-//! or its beginning, with the index as it was before or was about to be. All of that is in the repository's objects, so nothing
-//! is lost, whatever a person did meanwhile. Everything else stays, and the next look for local changes finds it.
+//! or its beginning, with the index as it was before or was about to be, where HEAD still has what was there before. All of that
+//! is in the repository's objects, so nothing is lost, whatever a person did meanwhile. Where they have committed, they have worked
+//! here since: a file that is missing or empty is theirs then. Everything else stays, and the next look for local changes finds it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -31,7 +32,7 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<(), ApplyError
     let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, scratch: &scratch, root: &root };
     let mut ours = Vec::new();
     for path in changed {
-        match sides.is_staged_by_us(&index, &path) {
+        match sides.is_as_before(&path) && sides.is_staged_by_us(&index, &path) {
             true if sides.is_written_by_us(&path)? => ours.push(path),
             // A person's file, staged by nobody but us.
             true => unstage(&mut index, &from, &path)?,
@@ -113,20 +114,30 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
+    /// Whether HEAD has at a path what was there before; where it has something else, a person went on from there.
+    fn is_as_before(&self, path: &Path) -> bool {
+        file_in(&self.head, path) == file_in(self.from, path)
+    }
+
+    /// Whether nobody has committed here since.
+    fn nobody_was_here(&self) -> bool {
+        self.head.id() == self.from.id()
+    }
+
     /// Whether a path in the index is as it was, or as the application was making it.
     fn is_staged_by_us(&self, index: &Index, path: &Path) -> bool {
         let is_in_conflict = (1..=3).any(|stage| index.get_path(path, stage).is_some());
         let staged = index.get_path(path, 0).map(|entry| (entry.id, entry.mode));
-        !is_in_conflict && [self.from, self.to, &self.head].into_iter().any(|tree| file_in(tree, path) == staged)
+        !is_in_conflict && [self.from, self.to].into_iter().any(|tree| file_in(tree, path) == staged)
     }
 
     /// Whether a path of the checkout is on its way from one tree to the other.
     fn is_written_by_us(&self, path: &Path) -> Result<bool, ApplyError> {
         let at = self.root.join(path);
-        let Ok(about) = at.symlink_metadata() else { return Ok(true) };
+        let Ok(about) = at.symlink_metadata() else { return Ok(self.nobody_was_here()) };
         if about.is_dir() {
             // The file that it was is gone; what is in it is looked at by itself.
-            return Ok(true);
+            return Ok(self.nobody_was_here());
         }
         if !leads_through_folders(self.root, path) {
             return Ok(false);
@@ -136,7 +147,8 @@ impl Sides<'_> {
         let same = if about.is_symlink() && expected.is_symlink() {
             fs::read_link(&at).and_then(|target| Ok(fs::read_link(&made)? == target))
         } else if about.is_file() && expected.is_file() {
-            begins_with(&made, &at)
+            let may_be = about.len() > 0 || self.nobody_was_here();
+            if may_be { begins_with(&made, &at) } else { Ok(false) }
         } else {
             Ok(false)
         };

@@ -95,13 +95,22 @@ impl WarmTimes {
     pub fn get(&self, path: &[u8], id: Oid) -> Option<Timespec> {
         use std::os::unix::ffi::OsStrExt as _;
         let entry = self.index.as_ref()?.get(path).filter(|entry| entry.id == id)?;
-        let metadata = self.folder.join(std::ffi::OsStr::from_bytes(path)).symlink_metadata().ok()?;
+        let at = self.folder.join(std::ffi::OsStr::from_bytes(path));
+        let metadata = at.symlink_metadata().ok()?;
         let stat = Stat::of(&metadata);
-        // As young as the index: it may have changed since without a trace.
-        let racy = i64::from(stat.mtime.0) >= self.index_seconds;
-        (metadata.is_file() && !racy && stat.is_same_file(&entry.stat))
+        // As young as the index: it may have changed since without a trace. Git says so of some itself, by a size of 0.
+        let racy = i64::from(stat.mtime.0) >= self.index_seconds || entry.stat.size == 0;
+        let known = Stat { size: if racy { stat.size } else { entry.stat.size }, ..entry.stat };
+        let is_unchanged = || !racy || holds(&at, id);
+        (metadata.is_file() && stat.is_same_file(&known) && is_unchanged())
             .then(|| Timespec { tv_sec: i64::from(stat.mtime.0), tv_nsec: i64::from(stat.mtime.1) as _ })
     }
+}
+
+/// Whether a file has this content.
+fn holds(file: &Path, id: Oid) -> bool {
+    let hash = |bytes: Vec<u8>| Oid::hash_object(git2::ObjectType::Blob, &bytes).ok();
+    std::fs::read(file).ok().and_then(hash) == Some(id)
 }
 
 /// What a checkout is made of.

@@ -1,7 +1,7 @@
 //! A layer that turns one prepared tree into another: changed files, whiteouts for what is gone, and the index that fits.
 //! Its cost follows the difference, except for copying the index.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -43,6 +43,8 @@ pub struct Delta<'a> {
     pub whiteouts: Whiteouts,
     /// When the files that differ were changed last.
     pub time: Timespec,
+    /// The same of some of those that are the same in both and only get another time.
+    pub times: Option<&'a BTreeMap<Vec<u8>, Timespec>>,
 }
 
 impl Delta<'_> {
@@ -60,11 +62,13 @@ impl Delta<'_> {
         let mut gone = BTreeSet::new();
         let mut changed = Vec::new();
         let mut whiteouts = BTreeSet::new();
-        for Difference { path, new, .. } in self.differences {
+        for Difference { path, old, new } in self.differences {
             check_path(path).map_err(|reason| BaseError::HostileName { path: path.clone(), reason })?;
             match new {
                 Some(entry) => {
-                    changed.push(self.put(&folder, path, entry.canonical()).map_err(|error| match error {
+                    let known = self.times.filter(|_| old == new).and_then(|times| times.get(path));
+                    let time = known.copied().unwrap_or(self.time);
+                    changed.push(self.put(&folder, path, entry.canonical(), time).map_err(|error| match error {
                         PutError::Io(error) => io(path)(error),
                         PutError::Base(error) => error,
                     })?)
@@ -86,7 +90,7 @@ impl Delta<'_> {
         Ok(())
     }
 
-    fn put(&self, root: &File, path: &[u8], entry: tree::Entry) -> Result<IndexEntry, PutError> {
+    fn put(&self, root: &File, path: &[u8], entry: tree::Entry, time: Timespec) -> Result<IndexEntry, PutError> {
         let fresh = |stat, presence| IndexEntry { path: path.to_vec(), mode: entry.mode, id: entry.id, stat, presence };
         if self.sparse.is_some_and(|sparse| !sparse.matches(path)) {
             return Ok(fresh(Stat::default(), Presence::Skipped));
@@ -102,7 +106,7 @@ impl Delta<'_> {
             _ => tree::TreeError::from(source).into(),
         })?;
         let parent = open_folder(root, parent)?;
-        let stat = write_entry(&parent, name, entry.mode, blob.data(), self.time)?;
+        let stat = write_entry(&parent, name, entry.mode, blob.data(), time)?;
         Ok(fresh(stat, Presence::CheckedOut))
     }
 

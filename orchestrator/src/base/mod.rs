@@ -19,6 +19,8 @@ pub mod eviction;
 pub mod git_dir;
 /// Git's index as bytes.
 pub mod index_file;
+/// What the checkout has built since a base was prepared.
+mod live;
 /// Builds a layer once, atomically.
 pub mod published;
 /// What `setup` left becomes a layer.
@@ -40,6 +42,7 @@ use self::checkout::{Bounds, Checkout, FRESH_AGE_SECONDS, WarmTimes, Written};
 use self::delta::{Delta, Whiteouts};
 use self::git_dir::{GitDir, ObjectsAt};
 use self::index_file::{Index, Presence, Unreadable};
+use self::live::Live;
 use self::published::{Survives, publish};
 use self::warm::Warm;
 use crate::path_globs::{BadGlob, PathGlobs};
@@ -189,6 +192,8 @@ struct Stack {
     setup: Option<String>,
     copied: Option<String>,
     base: String,
+    /// Where worktrees see folders of the checkout.
+    live: Option<Arc<Live>>,
 }
 
 impl Layers {
@@ -199,10 +204,19 @@ impl Layers {
 
     /// The layers' own folders (a list `removed` may lie in them beside `tree`), lowest first.
     pub(crate) fn bottom_up(&self) -> Vec<&str> {
-        let Stack { head, delta, warm, setup, copied, base } = &self.stack;
+        let Stack { head, delta, warm, setup, copied, base, live: _ } = &self.stack;
         let warm = warm.as_ref().map(|warm| &warm.name);
         let optional = [copied.as_ref(), setup.as_ref(), warm, delta.as_ref()].into_iter().flatten();
         [base].into_iter().chain(optional).chain([head]).map(String::as_str).collect()
+    }
+
+    /// What tells these layers from others whose files differ, whatever their times; and which folders of the checkout hide some.
+    fn content(&self) -> String {
+        let Stack { setup, copied, base, .. } = &self.stack;
+        let layers = [setup.as_deref(), copied.as_deref(), Some(base)].map(Option::unwrap_or_default);
+        let caches = self.caches.iter().map(|cache| cache.to_string_lossy());
+        let names: Vec<_> = layers.into_iter().map(Into::into).chain(caches).collect();
+        names.join("\0")
     }
 
     /// Layers of untracked files: what stands in them is nobody's change.
@@ -264,7 +278,10 @@ impl Bases {
         let caches = copied::caches(&self.repository, &self.settings.cache)?;
         let (head, grants) = self.head(commit)?;
         let extent = if self.sparse.is_some() { Extent::Sparse } else { Extent::Whole };
-        let stack = Stack { head, delta: None, warm: None, setup: None, copied, base };
+        // What is not there yet can hold nothing that was built.
+        let live = if caches.is_empty() { None } else { Some(Arc::new(self.live(&base)?)) };
+        let mut stack = Stack { head, delta: None, warm: None, setup: None, copied, base, live };
+        stack.delta = self.delta(&stack, tree)?;
         Ok(Layers { commit, tree, grants, caches, extent, stack })
     }
 
@@ -295,7 +312,8 @@ impl Bases {
         let text = std::fs::read_to_string(&base_tree_file)
             .map_err(|source| BaseError::Io { path: base_tree_file.clone(), source })?;
         let old: Oid = text.trim().parse().map_err(TreeError::from)?;
-        if old == tree {
+        let live = stack.live.as_ref();
+        if old == tree && live.is_none_or(|live| live.is_as_prepared()) {
             return Ok(None);
         }
         let whiteouts = match self.settings.backend {
@@ -306,16 +324,29 @@ impl Bases {
         let warm = stack.warm.as_ref().map(Warm::identity).unwrap_or_default();
         let mut parts: Vec<&[u8]> = vec![b"delta", base.as_bytes(), tree.as_bytes(), form];
         parts.extend(stack.warm.as_ref().map(|_| warm.as_bytes()));
+        let looked = live.map(|live| live.looked_ns.to_le_bytes());
+        parts.extend(looked.as_ref().map(|looked| &looked[..]));
         let name = format!("layers/{}", key(&parts));
         publish(&self.state, &name, Survives::Never, |layer| {
             let git = self.repository.handle()?;
             let odb = git.odb().map_err(TreeError::from)?;
             let differences = tree::diff(&odb, Some(old), Some(tree))?;
+            let differences = match live {
+                Some(live) => live.beside(differences),
+                None => differences,
+            };
             let root = layer.join("tree");
             let mut index = read_index(&self.state.path(&format!("{base}/tree/.git/index")))?;
             let fresh = Timespec { tv_sec: now_seconds() - FRESH_AGE_SECONDS, tv_nsec: 0 };
-            let (sparse, time) = (self.sparse.as_ref(), stack.warm.as_ref().map_or(fresh, Warm::behind));
-            let delta = Delta { odb: &odb, tree, differences: &differences, sparse, whiteouts, time };
+            let time = match (&stack.warm, live) {
+                (Some(warm), _) => warm.behind(),
+                (None, Some(_)) => warm::time(warm::now_ns()),
+                (None, None) => fresh,
+            };
+            let sparse = self.sparse.as_ref();
+            // Above the gate's output everything has to be younger than that.
+            let times = live.filter(|_| stack.warm.is_none()).map(|live| &live.times);
+            let delta = Delta { odb: &odb, tree, differences: &differences, sparse, whiteouts, time, times };
             delta.write(&root, &layer.join("removed"), &mut index)?;
             write_index(&root, &index)
         })?;

@@ -24,8 +24,8 @@ impl Bases {
     /// The name of the layer that `setup` gives on these layers. `parts` is all else that the result depends on: the
     /// command, the policy it runs under.
     fn setup_name(base: &Layers, parts: &[&[u8]]) -> String {
-        let lowers = base.lowers()[1..].join("\0");
-        let mut all = vec![&b"setup"[..], lowers.as_bytes()];
+        let content = base.content();
+        let mut all = vec![&b"setup"[..], content.as_bytes()];
         all.extend(parts);
         format!("layers/{}", key(&all))
     }

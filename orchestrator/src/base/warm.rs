@@ -111,7 +111,7 @@ impl Bases {
 
 /// Everything else that the output depends on is part of the gate's key.
 fn warm_name(base: &Layers, gate: &str) -> String {
-    format!("layers/{}", key(&[b"warm", base.lowers()[1..].join("\0").as_bytes(), gate.as_bytes()]))
+    format!("layers/{}", key(&[b"warm", base.content().as_bytes(), gate.as_bytes()]))
 }
 
 fn with_warm(base: &Layers, warm: Warm) -> Layers {
@@ -120,12 +120,12 @@ fn with_warm(base: &Layers, warm: Warm) -> Layers {
     layers
 }
 
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn time(ns: u64) -> Timespec {
+pub(super) fn time(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / NANOS) as i64, tv_nsec: (ns % NANOS) as _ }
 }
 

@@ -257,7 +257,15 @@ impl Past {
 
     /// Its result no longer holds.
     fn reopen(&mut self) {
+        self.forget_tries();
         (self.result, self.second, self.first_outputs) = (None, None, None);
+    }
+
+    /// What it passed with is gone: whoever goes on does as if it had never been tried.
+    fn forget_tries(&mut self) {
+        if self.result.is_some_and(InstanceResult::passed) {
+            self.lost = self.attempts;
+        }
     }
 
     /// Its change does not land as it is: `next` is tried, after all that was tried before.
@@ -432,6 +440,7 @@ impl History {
 
     /// Says that what an instance left is no longer there.
     pub fn forget(&mut self, id: InstanceId) {
+        self.past(&id).forget_tries();
         self.gone.insert(id);
     }
 

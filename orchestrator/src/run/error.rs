@@ -20,6 +20,15 @@ use crate::resume::ResumeError;
 use crate::state::{Expected, StateDir, obstacle};
 use crate::target::TargetError;
 
+/// When a run began that could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// With this coordinator.
+    Now,
+    /// With an earlier one, which left something.
+    Before,
+}
+
 /// Why a run did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -133,9 +142,10 @@ impl RunError {
                 };
                 format!("`{commands}` puts it back{keeps}; a new `swarm run` with `--into` another starts over")
             }),
-            RunError::Setup(error) if !error.is_the_machines() => {
-                Some("mend `setup` in the plan; `swarm exec -- COMMAND` tries one in such a cage".to_owned())
-            }
+            RunError::Setup(error) if !error.is_the_machines() => Some(
+                "mend `setup` in the plan, or what it lacks here; `swarm exec -- COMMAND` tries one in such a cage"
+                    .to_owned(),
+            ),
             RunError::Resume(error) => Some(error.hint()),
             RunError::Models(CatalogError::Untrusted { .. }) => Some(
                 "put the entry into your own ~/.config/swarm/config.toml, or let this plan's with `--trust-models`"
@@ -167,8 +177,8 @@ impl RunError {
         }
     }
 
-    /// With the run that can be resumed, when the machine failed it and not what it was asked for.
-    pub(super) fn cut(self, run: &RunId) -> Self {
+    /// With the run that can be resumed, when the machine failed it and not what it was asked for, or when it had begun before.
+    pub(super) fn cut(self, run: &RunId, begun: Begun) -> Self {
         // Nothing of the machine's is to be mended there: the tree stays what it is.
         if let RunError::Base(error) | RunError::Tree(TreeError::Base(error)) = &self
             && error.is_the_trees()
@@ -185,6 +195,7 @@ impl RunError {
             RunError::Setup(error) if error.is_the_machines() => {
                 RunError::Cut { run: run.clone(), source: Box::new(RunError::Setup(error)) }
             }
+            error if begun == Begun::Before => RunError::Cut { run: run.clone(), source: Box::new(error) },
             error => error,
         }
     }
@@ -229,17 +240,19 @@ mod tests {
         let left = || BaseError::Setup { path: "node".into(), reason: "it is a link" };
         let full = || BaseError::Io { path: "/x".into(), source: std::io::ErrorKind::StorageFull.into() };
         for (error, code, resumable) in [(left(), 2, false), (full(), 3, true)] {
-            let error = RunError::Setup(SetupError::Base(error)).cut(&run);
+            let error = RunError::Setup(SetupError::Base(error)).cut(&run, Begun::Now);
             assert_eq!((error.exit_code(), matches!(error, RunError::Cut { .. })), (code, resumable), "{error}");
             assert!(error.hint().is_some(), "{error}");
         }
+        let of_a_resumed_run = RunError::Setup(SetupError::Base(left())).cut(&run, Begun::Before);
+        assert!(matches!(of_a_resumed_run, RunError::Cut { .. }), "what it has done waits");
     }
 
     #[test]
     fn a_tree_that_no_base_may_have_is_no_reason_to_go_on_later() {
         let run = RunId("it-1".to_owned());
         let large = || BaseError::TooLarge { tree: git2::Oid::ZERO_SHA1, what: "files", count: 2, max: 1 };
-        let cut = |error: RunError| matches!(error.cut(&run), RunError::Cut { .. });
+        let cut = |error: RunError| matches!(error.cut(&run, Begun::Now), RunError::Cut { .. });
         assert!(!cut(RunError::Base(large())) && !cut(RunError::Tree(TreeError::Base(large()))));
         assert!(RunError::Base(large()).hint().is_some_and(|hint| hint.contains("git ls-tree")));
         let full = BaseError::Io { path: "/x".into(), source: std::io::ErrorKind::StorageFull.into() };

@@ -7,9 +7,9 @@ use swarm_orchestrator::clean::{
     CleanError, CleanedRun, KeptResult, Mode, Prepared, Progress, RunOutcome, clean_prepared, clean_runs,
 };
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{Journal, JournalReader};
+use swarm_orchestrator::journal::{Journal, JournalReader, RunLock, RunRow};
 use swarm_orchestrator::ownership::other_repository;
-use swarm_orchestrator::report::{sanitize, words};
+use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::state::StateDir;
 
@@ -22,7 +22,7 @@ use crate::commands::surroundings::Surroundings;
 /// Removes folders of attempts, logs (those of failed tasks, too), prepared bases, and refs of what landed.
 #[derive(Debug, clap::Args)]
 pub struct Clean {
-    /// Only these runs [default: all].
+    /// Only these runs, whether they have ended or were interrupted [default: all that have ended].
     #[arg(value_name = "RUN")]
     runs: Vec<String>,
     /// Only says what would be done.
@@ -115,7 +115,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The runs that were named, or all of this repository: what the refs of another one keep, nobody knows here.
+/// The runs that were named, or all of this repository that have ended: what the refs of another one keep, nobody knows here.
 fn runs_to_clean(
     args: &Clean,
     journal: &JournalReader,
@@ -131,11 +131,22 @@ fn runs_to_clean(
     let all = if args.runs.is_empty() { journal.runs()? } else { Vec::new() };
     for row in all {
         match other_repository(&row, repository, &it.state_of(repository))? {
+            None if is_interrupted(it, repository, &row)? => {
+                let run = &row.id;
+                it.err.write(&format!(
+                    "{run}: interrupted, left alone; `swarm resume {run}` goes on with it, `swarm clean {run}` gives its folders back\n"
+                ))?;
+            }
             None => runs.push(row.id),
             Some(of) => it.err.write(&format!("{}: a run of {}, left alone\n", row.id, sanitize::name(of)))?,
         }
     }
     Ok(runs)
+}
+
+/// Whether a run was interrupted and nobody goes on with it now: what its tasks handed over is still needed for that.
+fn is_interrupted(it: &Surroundings, repository: &Repository, row: &RunRow) -> Result<bool, Failure> {
+    Ok(exit::is_resumable(row.exit) && RunLock::holder_of_run(&it.state_of(repository), &row.id)?.is_none())
 }
 
 fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Result<(), Failure> {
