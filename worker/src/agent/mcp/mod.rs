@@ -25,6 +25,8 @@ use program::CallError;
 
 /// Tools of one server that a model is offered.
 const TOOLS_MAX: usize = 200;
+/// The longest text about a server that went, in bytes.
+const LACKS_BYTES_MAX: usize = 600;
 /// The longest description that the model is told, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
 /// The longest schema that the model is told, in bytes.
@@ -64,7 +66,7 @@ pub fn connect(
                         CallError::Tool(refused) => refused,
                         CallError::Server(refused) => {
                             if !is_told.swap(true, Ordering::Relaxed) {
-                                lacks(refused.0.clone());
+                                lacks(bounded(&refused.0, LACKS_BYTES_MAX));
                             }
                             refused
                         }

@@ -13,7 +13,7 @@ use rmcp::model::{
     ProtocolVersion,
 };
 use rmcp::service::{Peer, RunningService};
-use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
+use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
 use serde_json::Value;
 use swarm_protocol::tool_answer;
 use swarm_protocol::toolset::{OfferedTool, ToolServer};
@@ -168,7 +168,7 @@ fn spawn(
 }
 
 /// All tools, page by page; what exceeds the bounds is left out.
-async fn list(peer: &Peer<RoleClient>) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {
+async fn list(peer: &Peer<RoleClient>) -> Result<Vec<OfferedTool>, ServiceError> {
     let (mut offered, mut cursor) = (vec![], None);
     for _ in 0..PAGES_MAX {
         let page = peer.list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor))).await?;
@@ -204,6 +204,11 @@ impl Server {
                 tool_answer::read(&result).map(bound).map_err(|text| CallError::Tool(Refused(bound(text))))
             }
             Ok(Ok(_)) => Err(of_server(format!("server `{}` wants what is not offered here", self.name))),
+            // The server is well: its answer is an error.
+            Ok(Err(ServiceError::McpError(error))) => {
+                let text = format!("server `{}` failed: {error}", self.name);
+                Err(CallError::Tool(Refused(bounded(&text, TEXT_BYTES_MAX))))
+            }
             Ok(Err(error)) => {
                 let what = self.fault.get().unwrap_or_else(|| error.to_string());
                 Err(of_server(format!("server `{}` failed: {what}{}", self.name, last_words(&self.complaints))))
