@@ -40,8 +40,10 @@ pub mod tokens;
 
 use tokens::TokenFile;
 
-/// Tools that one server may offer.
+/// Tools of one server that an agent is given.
 const TOOLS_MAX: usize = 200;
+/// Tools of one server that are listened to.
+const LISTED_MAX: usize = 2000;
 /// Pages that a list may have.
 const PAGES_MAX: usize = 50;
 /// The longest answer that is passed on, in bytes.
@@ -380,6 +382,20 @@ where
     client.serve_with_lifecycle(transport, newest).await.map_err(|error| causes(&error))
 }
 
+/// The tools that an agent is given of a server: those that its entry names (`*` at the end of a name stands for any rest), as
+/// many as there may be. Also how many of these are left out.
+pub fn given(offered: Vec<OfferedTool>, names: Option<&[String]>) -> (Vec<OfferedTool>, usize) {
+    let fits = |name: &String, tool: &str| match name.strip_suffix('*') {
+        Some(front) => tool.starts_with(front),
+        None => name == tool,
+    };
+    let is_named = |tool: &OfferedTool| names.is_none_or(|names| names.iter().any(|name| fits(name, &tool.name)));
+    let mut given: Vec<OfferedTool> = offered.into_iter().filter(is_named).collect();
+    let left_out = given.len().saturating_sub(TOOLS_MAX);
+    given.truncate(TOOLS_MAX);
+    (given, left_out)
+}
+
 async fn list(service: &Service) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {
     let (mut offered, mut cursor) = (vec![], None);
     for _ in 0..PAGES_MAX {
@@ -391,11 +407,11 @@ async fn list(service: &Service) -> Result<Vec<OfferedTool>, rmcp::ServiceError>
             reads_only: tool.annotations.and_then(|hints| hints.read_only_hint).unwrap_or(false),
         }));
         cursor = page.next_cursor;
-        if cursor.is_none() || offered.len() >= TOOLS_MAX {
+        if cursor.is_none() || offered.len() >= LISTED_MAX {
             break;
         }
     }
-    offered.truncate(TOOLS_MAX);
+    offered.truncate(LISTED_MAX);
     Ok(offered)
 }
 
@@ -565,5 +581,21 @@ mod tests {
         assert!(call(&nobody, "find").await.unwrap_err().starts_with("server `docs` cannot be used"));
         let plain = servers("http://example.test", Access::Token("t".to_owned()), 60_000);
         assert!(call(&plain, "find").await.unwrap_err().ends_with("a secret travels over https only"));
+    }
+
+    #[test]
+    fn what_is_named_comes_first_and_the_rest_is_counted() {
+        let tool = |n: usize| OfferedTool {
+            name: format!("t{n}"),
+            description: String::new(),
+            schema: Value::Null,
+            reads_only: true,
+        };
+        let all = || (0..300).map(tool).collect::<Vec<_>>();
+        let (few, left_out) = given(all(), None);
+        assert_eq!((few.len(), left_out), (200, 100));
+        let names = ["t299", "t1*"].map(str::to_owned);
+        let (named, left_out) = given(all(), Some(&names));
+        assert_eq!((named.len(), named.last().map(|tool| tool.name.as_str()), left_out), (112, Some("t299"), 0));
     }
 }

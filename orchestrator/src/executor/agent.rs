@@ -41,6 +41,7 @@ use crate::journal::{LogWriter, attempt_dir, logs};
 use crate::model::broker::Caller;
 use crate::report::{sanitize, words};
 use crate::secrets::Secrets;
+use crate::tool_servers::given;
 use crate::worker_process::AgentLink;
 use crate::worktree::Worktree;
 
@@ -238,7 +239,16 @@ impl Executor {
             let reach = match &server.reach {
                 ServerReach::Program { argv, env } => Reach::Program { argv: argv.clone(), env: env.clone() },
                 ServerReach::Address { .. } => match self.tool_servers.offered(name).await {
-                    Ok(offered) => Reach::Coordinator { offered },
+                    Ok(offered) => {
+                        let (offered, left_out) = given(offered, server.tools.as_deref());
+                        if left_out > 0 {
+                            lacking.push(format!(
+                                "server `{name}` offers too many tools: {left_out} are left out; name those that are needed in its \
+                                 `tools`"
+                            ));
+                        }
+                        Reach::Coordinator { offered }
+                    }
                     Err(why) => {
                         lacking.push(why);
                         continue;
