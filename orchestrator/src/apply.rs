@@ -75,6 +75,12 @@ pub enum ApplyError {
         /// Rendered for people; at least one, at most 20.
         paths: Vec<String>,
     },
+    /// Files that git writes through a filter or in another encoding, which only git itself does.
+    #[error("apply to {}: git writes them through a filter or in another encoding", paths.join(", "))]
+    Filtered {
+        /// Rendered for people; at least one, at most 20.
+        paths: Vec<String>,
+    },
     /// Local changes are in the way.
     #[error("apply: local changes to {} would be overwritten", paths.join(", "))]
     LocalChanges {

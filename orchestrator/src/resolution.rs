@@ -474,13 +474,24 @@ fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Opti
         _ => false,
     };
     if is_ours {
-        fault::point().and_then(|()| remove_tree(&at)).map_err(|source| io(&at, source))?;
+        fault::point().and_then(|()| remove_worktree(&at)).map_err(|source| io(&at, source))?;
     } else {
         // Refused where there is something in it.
         drop(fs::remove_dir(&at));
     }
     fault::point().and_then(|()| remove_tree(&admin)).map_err(|source| io(&admin, source))?;
     Ok(Some(at))
+}
+
+/// Removes a worktree, what says whose it is last: whoever is killed in between is completed by the next.
+fn remove_worktree(at: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(at)? {
+        let entry = entry?;
+        if entry.file_name() != ".git" {
+            remove_tree(&entry.path())?;
+        }
+    }
+    remove_tree(at)
 }
 
 /// Where a result is being settled; `None` where it is not, or not yet. A worktree whose folder a person removed is forgotten;

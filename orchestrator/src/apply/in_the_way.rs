@@ -10,7 +10,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::{
-    DiffOptions, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, IndexTime, Oid, Status, StatusOptions,
+    AttrCheckFlags, DiffOptions, Index, IndexEntry, IndexEntryExtendedFlag, IndexEntryFlag, IndexTime, Oid, Status,
+    StatusOptions,
 };
 
 use super::{ApplyError, PATHS_MAX};
@@ -46,6 +47,10 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
     let left_out = left_out_here(git, root, &touched)?;
     if !left_out.is_empty() {
         return Err(ApplyError::Sparse { paths: left_out });
+    }
+    let filtered = filtered_here(git, &written)?;
+    if !filtered.is_empty() {
+        return Err(ApplyError::Filtered { paths: filtered });
     }
     let (changes, mut obstacles) = known_to_git(git, root, &touched)?;
     if !changes.is_empty() {
@@ -104,6 +109,31 @@ fn left_out_here(git: &git2::Repository, root: &Path, touched: &BTreeSet<Vec<u8>
     let absent =
         index.iter().filter(|entry| touched.contains(&entry.path) && is_skipped(entry) && !exists(root, &entry.path));
     Ok(absent.take(PATHS_MAX).map(|entry| display_path(&entry.path)).collect())
+}
+
+/// Files that git would not write as they are stored, line ends aside; rendered for people. Source: gitattributes(5), `filter` and
+/// `working-tree-encoding`; a filter that is not configured is none.
+fn filtered_here(git: &git2::Repository, written: &BTreeSet<Vec<u8>>) -> Result<Vec<String>, ApplyError> {
+    let config = git.config()?.snapshot()?;
+    let attribute = |path: &[u8], name: &str| {
+        let value = git.get_attr(Path::new(OsStr::from_bytes(path)), name, AttrCheckFlags::FILE_THEN_INDEX)?;
+        Ok::<_, git2::Error>(value.map(str::to_owned))
+    };
+    let is_configured = |filter: &str| {
+        let keys = ["smudge", "process", "required"].map(|key| format!("filter.{filter}.{key}"));
+        keys.iter().any(|key| config.get_entry(key).is_ok())
+    };
+    let mut filtered = Vec::new();
+    for path in written {
+        let by_filter = attribute(path, "filter")?.is_some_and(|filter| is_configured(&filter));
+        if by_filter || attribute(path, "working-tree-encoding")?.is_some() {
+            filtered.push(display_path(path));
+        }
+        if filtered.len() == PATHS_MAX {
+            break;
+        }
+    }
+    Ok(filtered)
 }
 
 fn is_skipped(entry: &IndexEntry) -> bool {

@@ -228,6 +228,25 @@ fn what_git_makes_of_a_file_that_it_does_not_look_at_is_no_edit() {
 }
 
 #[test]
+fn what_only_git_itself_writes_is_left_to_git() {
+    let with = |attribute: &str| {
+        let it = Fixture::new();
+        let info = it.folder.path().join(".git/info");
+        fs::create_dir_all(&info).expect("a folder");
+        fs::write(info.join("attributes"), format!("a.txt {attribute}\n")).expect("space");
+        git(it.folder.path(), &["config", "filter.up.smudge", "tr a-z A-Z"]);
+        let target = it.target(&[("a.txt", "theirs\n")]);
+        (it, target)
+    };
+    for attribute in ["filter=up", "working-tree-encoding=UTF-16"] {
+        let (it, target) = with(attribute);
+        assert!(matches!(it.refused(target), ApplyError::Filtered { paths } if paths == ["a.txt"]), "{attribute}");
+    }
+    let (it, target) = with("filter=nobodys");
+    it.apply(target).expect("a filter that nobody configured is none");
+}
+
+#[test]
 fn a_sparse_checkout_takes_what_changes_in_it_and_names_what_is_not_there() {
     let it = Fixture::new();
     git(it.folder.path(), &["sparse-checkout", "set", "--no-cone", "/b.txt", "/.gitignore"]);

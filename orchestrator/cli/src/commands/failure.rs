@@ -196,7 +196,9 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let hint = match &error {
         ApplyError::Bare => format!("merge {branch} in a clone"),
         ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
-        ApplyError::Sparse { .. } => format!("git merge {branch} does it, the branch is an ordinary one"),
+        ApplyError::Sparse { .. } | ApplyError::Filtered { .. } => {
+            format!("git merge {branch} does it, the branch is an ordinary one")
+        }
         // Untracked files may be in the way, too.
         ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
         ApplyError::HiddenChanges { paths } => {
