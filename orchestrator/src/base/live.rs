@@ -65,7 +65,7 @@ impl Bases {
 /// Whether a file is at least as young in the base as the same file in the checkout.
 fn is_as_young(entry: &IndexEntry, there: Timespec) -> bool {
     let Stat { mtime: (seconds, nanos), .. } = entry.stat;
-    (i64::from(seconds), i64::from(nanos)) >= (there.tv_sec, there.tv_nsec as i64)
+    (i64::from(seconds), i64::from(nanos)) >= (there.tv_sec, there.tv_nsec)
 }
 
 fn same(entry: &IndexEntry) -> Difference {
