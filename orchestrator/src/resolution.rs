@@ -59,6 +59,9 @@ pub enum ResolutionError {
         /// Which result.
         id: InstanceId,
     },
+    /// One is, in a folder that is not there now: it was moved, or its disk is not mounted. What was settled in it is there.
+    #[error("look into {}: it is not there", .0.display())]
+    Away(PathBuf),
     /// It was begun for another change than the newest.
     #[error("take what is in {}: the result has another change since it was opened", .0.display())]
     Outdated(PathBuf),
@@ -423,11 +426,17 @@ fn repository_inside(index: &Index, at: &Path) -> Result<Option<String>, Resolut
 /// # Errors
 /// [`ResolutionError::None`], [`ResolutionError::Edited`] where that is to stop it, and those of the repository.
 pub fn abort(repository: &Repository, subject: Subject<'_>, edits: Edits) -> Result<PathBuf, ResolutionError> {
-    let Some(at) = place_of(repository, subject.run, subject.id)? else {
-        return match clear_half_made(repository, subject)? {
-            Some(at) => Ok(at),
-            None => Err(ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() }),
-        };
+    let at = match place_of(repository, subject.run, subject.id) {
+        Ok(Some(at)) => at,
+        Ok(None) => {
+            return match clear_half_made(repository, subject)? {
+                Some(at) => Ok(at),
+                None => Err(ResolutionError::None { run: subject.run.clone(), id: subject.id.clone() }),
+            };
+        }
+        // Whoever gives up what they settled gives up what nobody can look at.
+        Err(ResolutionError::Away(at)) if edits != Edits::Keep => at,
+        Err(error) => return Err(error),
     };
     if edits == Edits::Keep && is_edited(&at, subject.change.result).unwrap_or(true) {
         return Err(ResolutionError::Edited(at));
@@ -494,7 +503,7 @@ fn remove_worktree(at: &Path) -> io::Result<()> {
     remove_tree(at)
 }
 
-/// Where a result is being settled; `None` where it is not, or not yet. A worktree whose folder a person removed is forgotten;
+/// Where a result is being settled; `None` where it is not, or not yet. One of our folders that a person removed is forgotten;
 /// one that lost its tie to the repository (both were moved, its `.git` was removed) is tied again, as `git worktree repair` would.
 ///
 /// # Errors
@@ -506,10 +515,11 @@ pub fn place_of(repository: &Repository, run: &RunId, id: &InstanceId) -> Result
         Ok(_) if !admin.join(NOTE).exists() => Ok(None),
         Ok(worktree) => match tied_place(repository, &admin, worktree.path())? {
             Some(at) => Ok(Some(at)),
-            None => {
+            None if worktree.path().starts_with(own_folder(repository)) => {
                 worktree.prune(None)?;
                 Ok(None)
             }
+            None => Err(ResolutionError::Away(worktree.path().to_owned())),
         },
         Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
         // Half made, so that git does not take it for one.
@@ -518,10 +528,15 @@ pub fn place_of(repository: &Repository, run: &RunId, id: &InstanceId) -> Result
     }
 }
 
+/// Where worktrees are made for which a person names no place.
+fn own_folder(repository: &Repository) -> PathBuf {
+    repository.common_dir().join("swarm/resolve")
+}
+
 /// The folder of a worktree that the repository keeps at `told`: there, or among our own folders, if the repository came here with
 /// them from somewhere else. `None` where there is neither.
 fn tied_place(repository: &Repository, admin: &Path, told: &Path) -> Result<Option<PathBuf>, ResolutionError> {
-    let beside = told.file_name().map(|name| repository.common_dir().join("swarm/resolve").join(name));
+    let beside = told.file_name().map(|name| own_folder(repository).join(name));
     for at in [Some(told), beside.as_deref()].into_iter().flatten().filter(|at| at.is_dir()) {
         let came_along = |to: &Path| at != told && to.file_name() == admin.file_name();
         match tied_to(at) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
+use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 
 use crate::diagnostic::{Diagnostic, Location};
@@ -123,6 +123,7 @@ impl Engine {
             .build()
             .expect("the delimiters differ from each other");
         text.set_syntax(syntax);
+        text.set_formatter(write_as_json);
         let mut glob = text.clone();
         glob.set_formatter(write_glob_literal);
         Engine { vars: Value::from_pairs::<_, &str, Value>([]), text, glob, known: HashMap::new() }
@@ -293,6 +294,18 @@ fn inside(at: Location, raw: &str, source: &str, range: std::ops::Range<usize>) 
     }
 }
 
+/// Inserts a text as it is, and everything else as JSON has it: as the environment of a task shows it, and as its tools read it.
+fn write_as_json(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
+    match value.kind() {
+        ValueKind::Bool | ValueKind::None | ValueKind::Seq | ValueKind::Map => {
+            let json = serde_json::to_string(value)
+                .map_err(|error| minijinja::Error::new(minijinja::ErrorKind::BadSerialization, error.to_string()))?;
+            out.write_str(&json).map_err(minijinja::Error::from)
+        }
+        _ => escape_formatter(out, state, value),
+    }
+}
+
 /// Inserts a value into a glob so that it matches only itself.
 fn write_glob_literal(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
     let text = value.to_string();
@@ -313,6 +326,24 @@ mod tests {
     use super::*;
 
     const AT: Location = Location { source: 0, start: 0, end: 0 };
+
+    #[test]
+    fn what_is_no_text_is_written_as_json() {
+        let mut engine = Engine::new();
+        let source = "{{ yes }} {{ none }} {{ list }} {{ map }} {{ 1.5 }} {{ text }}";
+        let template = engine.compile(source, AT, source, Dialect::Text).expect("it parses");
+        let json = |text: &str| Value::from(Serde(&serde_json::from_str::<serde_json::Value>(text).expect("JSON")));
+        let values = [
+            ("yes", "true"),
+            ("none", "null"),
+            ("list", r#"["a",1]"#),
+            ("map", r#"{"b":false}"#),
+            ("text", r#""it's""#),
+        ];
+        let values: BTreeMap<&str, Value> = values.into_iter().map(|(name, text)| (name, json(text))).collect();
+        let rendered = engine.render(&template, &values).unwrap_or_else(|error| error);
+        assert_eq!(rendered, r#"true null ["a",1] {"b":false} 1.5 it's"#);
+    }
 
     fn check(dialect: Dialect, source: &str, expected: &str) {
         let mut engine = Engine::new();

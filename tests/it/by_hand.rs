@@ -187,6 +187,31 @@ fn a_resolution_survives_that_its_repository_is_moved_and_that_its_tie_is_remove
 }
 
 #[test]
+fn a_resolution_whose_folder_is_away_waits_for_it() {
+    let repository = conflicted("");
+    let (here, away) = (repository.beside("here"), repository.beside("away"));
+    fs::create_dir_all(repository.beside("")).expect("a folder");
+    let begin = ["resolve", "b", "--in", "../beside/here"];
+    swarm(&repository, &begin, 0);
+    fs::write(here.join("a.txt"), "one\nboth\n").expect("space");
+    fs::rename(&here, &away).expect("one disk");
+    for words in [&["resolve", "b", "--continue"][..], &["resolve", "b", "--abort"], &begin] {
+        let refused = swarm(&repository, words, 2);
+        assert!(refused.err.contains("it is not there") && refused.err.contains("--abort --force"), "{refused}");
+    }
+    fs::rename(&away, &here).expect("one disk");
+    swarm(&repository, &["resolve", "b", "--continue"], 0);
+    assert_eq!(repository.text("swarm/it", "a.txt"), "one\nboth\n");
+
+    let repository = conflicted("");
+    fs::create_dir_all(repository.beside("")).expect("a folder");
+    swarm(&repository, &begin, 0);
+    fs::rename(repository.beside("here"), repository.beside("away")).expect("one disk");
+    swarm(&repository, &["resolve", "b", "--abort", "--force"], 0);
+    swarm(&repository, &["resolve", "b"], 0);
+}
+
+#[test]
 fn an_ignored_file_that_a_person_added_is_a_part_of_what_they_made() {
     let repository = conflicted("");
     let at = opened(&repository);

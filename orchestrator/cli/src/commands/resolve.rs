@@ -124,6 +124,10 @@ impl Parked {
                 format!("swarm resolve {words} --continue takes what is there, --abort removes it")
             }
             ResolutionError::None { .. } => format!("swarm resolve {words} begins one"),
+            ResolutionError::Away(at) => format!(
+                "mount it, or where it was moved to: git worktree repair PATH; swarm resolve {words} --abort --force gives up what is in {}",
+                at.display()
+            ),
             ResolutionError::Outdated(_) => format!("swarm resolve {words} --abort, then begin anew"),
             ResolutionError::OtherBase { at, tip } => {
                 let at = sanitize::shell_word(&at.display().to_string());
