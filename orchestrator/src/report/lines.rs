@@ -120,13 +120,12 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         RunEvent::RunStarted { .. } => Some(start_lines(state, style)),
         RunEvent::RunResumed { .. } => Some(resume_lines(state, style)),
         RunEvent::InstancesAdded { instances } => {
-            let text = words::count(instances.len() as u64, "task");
-            (talk == Talk::All).then(|| style.paint(Tone::Quiet, &format!("    {text} added")))
+            let added = || format!("    {} added", words::count(instances.len() as u64, "task"));
+            (talk == Talk::All).then(|| style.paint(Tone::Quiet, &added()))
         }
         RunEvent::AttemptFinished { instance, attempt, end, duration_ms, retry_in_ms: Some(wait_ms), .. } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
-            let mark = style.paint(Tone::Warn, "[r]");
-            let (why, spent) = (words::end(end), words::duration(*duration_ms));
+            let (mark, why, spent) = (style.paint(Tone::Warn, "[r]"), words::end(end), words::duration(*duration_ms));
             let when = if *wait_ms == 0 { "at once".to_owned() } else { format!("in {}", words::duration(*wait_ms)) };
             Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again {when}"))
         }
@@ -156,8 +155,8 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         RunEvent::Evicted { instance, reason, next, .. } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
             let mark = style.paint(Tone::Warn, "[r]");
-            let next = words::remedy(*next);
-            Some(format!("{mark} {name} {:>7}  does not land yet: {}; {next}", "", sanitize::name(reason)))
+            let (why, next) = (sanitize::name(reason), words::remedy(*next));
+            Some(format!("{mark} {name} {:>7}  does not land yet: {why}; {next}", ""))
         }
         RunEvent::ModelWaits { instance, wait, .. } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
@@ -165,8 +164,8 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             Some(format!("{mark} {name} {:>7}  {}", "", words::waits(wait)))
         }
         RunEvent::ModelDown { model, instead, until_ms, why } => {
-            let (mark, model) = (style.paint(Tone::Warn, "note:"), sanitize::name(model));
-            let (instead, until) = (sanitize::name(instead), words::time_of_day(*until_ms));
+            let [model, instead] = [model, instead].map(|name| sanitize::name(name));
+            let (mark, until) = (style.paint(Tone::Warn, "note:"), words::time_of_day(*until_ms));
             Some(format!("{mark} {model} is down until {until}, {instead} is asked instead: {}", one_line(why)))
         }
         RunEvent::ItemsFound { task, items } if items.is_empty() => {
