@@ -89,8 +89,6 @@ enum State {
     Ready,
     /// Started and not ended.
     Running,
-    /// Started and not ended, and nothing of it runs any more: what it left is being looked at. Holds neither slot nor resources.
-    Leaving,
     /// Its attempt ended, another one follows later: holds neither slot nor resources.
     Resting,
     Passed,
@@ -152,8 +150,7 @@ impl PartialOrd for Candidate {
 
 /// The schedule of one run.
 ///
-/// Invariant: `running` counts the nodes in `State::Running`, `leaving` those in `State::Leaving` and never more than there are
-/// slots, `open` those that have not ended, and `free` is the
+/// Invariant: `running` counts the nodes in `State::Running`, `open` those that have not ended, and `free` is the
 /// capacity minus the demand of all running nodes.
 #[derive(Debug)]
 pub struct Schedule {
@@ -164,7 +161,6 @@ pub struct Schedule {
     free: Vec<u32>,
     jobs: usize,
     running: usize,
-    leaving: usize,
     open: usize,
     stopped: bool,
 }
@@ -179,7 +175,6 @@ impl Schedule {
             free: capacities,
             jobs: jobs.max(1),
             running: 0,
-            leaving: 0,
             open: 0,
             stopped: false,
         }
@@ -281,11 +276,10 @@ impl Schedule {
         Some(node)
     }
 
-    /// Records the end of a running, leaving or resting node and returns, in the order of adding, what else ended with it.
+    /// Records the end of a running or resting node and returns, in the order of adding, what else ended with it.
     pub fn finish(&mut self, node: NodeIx, verdict: Verdict) -> Vec<Effect> {
         match self.graph[node.graph()].state {
             State::Running => self.free_slot(node),
-            State::Leaving => self.leaving -= 1,
             State::Resting => {}
             state => unreachable!("BUG: {node:?} ended while {state:?}"),
         }
@@ -303,23 +297,9 @@ impl Schedule {
 
     /// Gives slot and resources of a running node back without ending it: another attempt follows.
     pub fn rest(&mut self, node: NodeIx) {
-        match self.graph[node.graph()].state {
-            State::Running => self.free_slot(node),
-            State::Leaving => self.leaving -= 1,
-            state => unreachable!("BUG: {node:?} rests while {state:?}"),
-        }
-        self.graph[node.graph()].state = State::Resting;
-    }
-
-    /// Gives slot and resources of a running node back, when nothing of it runs any more and its end follows soon. As many may be
-    /// on their way out as there are slots: whoever comes later keeps its own until its end.
-    pub fn leave(&mut self, node: NodeIx) {
-        if self.graph[node.graph()].state != State::Running || self.leaving == self.jobs {
-            return;
-        }
+        assert_eq!(self.graph[node.graph()].state, State::Running, "BUG: only running work rests");
         self.free_slot(node);
-        self.leaving += 1;
-        self.graph[node.graph()].state = State::Leaving;
+        self.graph[node.graph()].state = State::Resting;
     }
 
     /// Makes a resting node ready again.

@@ -92,8 +92,8 @@ struct Life<'a> {
     world: &'a mut World,
     core: RunCore,
     dice: Dice,
-    /// Whether attempts say that they are about to end; apart, so that seeds keep their meaning.
-    leaves: Dice,
+    /// When a person commits; apart, so that seeds keep their meaning.
+    person: Dice,
     owed: Vec<Owed>,
     /// Batches of events on their way to the journal, each with what may be done behind it only.
     in_flight: Vec<(Vec<RunEvent>, Vec<Action>)>,
@@ -245,12 +245,6 @@ impl Life<'_> {
             self.person_commits();
             assert!(!self.owed.is_empty(), "nothing runs, nothing waits, and it is not done: {:?}", self.core);
             let at = self.dice.below(self.owed.len());
-            if let Owed::Attempt(job) = &self.owed[at]
-                && self.leaves.one_in(2)
-            {
-                let leaves = Input::Leaves(job.instance);
-                self.core.handle(leaves, 0.0);
-            }
             self.answer(at)
         };
         let spread = self.dice.below(1000) as f64 / 1000.0;
@@ -259,7 +253,7 @@ impl Life<'_> {
 
     /// Now and then, where a person works beside the run.
     fn person_commits(&mut self) {
-        let Some(theirs) = self.world.theirs.as_mut().filter(|_| self.leaves.one_in(12)) else { return };
+        let Some(theirs) = self.world.theirs.as_mut().filter(|_| self.person.one_in(12)) else { return };
         let commit = format!("theirs {}", theirs.len());
         theirs.push(commit.clone());
         let parent = self.world.tip.replace(commit.clone());
@@ -606,7 +600,7 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
         let life_of = Life {
             world: &mut *world,
             core,
-            leaves: Dice(mixed(own.0)),
+            person: Dice(mixed(own.0)),
             dice: own,
             owed: vec![],
             in_flight: vec![],

@@ -169,7 +169,6 @@ impl RunCore {
         self.spread = spread;
         match input {
             Input::Attempt(ix, done) => self.attempt_done(ix, *done),
-            Input::Leaves(ix) => self.leaves(ix),
             Input::Reused(found) => self.looked_up(found),
             Input::Items(task, items) => {
                 if let (Ok(items), None) = (&items, self.stop) {
@@ -186,13 +185,6 @@ impl RunCore {
             Input::Stop(cause) => self.stop(cause),
         }
         self.pump();
-    }
-
-    /// Somebody else may take the place of what only has to be looked at, unless its failure would end the run.
-    fn leaves(&mut self, ix: InstanceIx) {
-        if self.options.fail_fast == FailFast::No && !self.climbing.contains_key(&ix) {
-            self.schedule.leave(self.nodes[ix.index()]);
-        }
     }
 
     /// What happened and what is to be done, since the last call. Events are to be stored before anything is done.

@@ -23,8 +23,6 @@ pub enum Input {
     Attempt(InstanceIx, Box<AttemptDone>),
     /// What earlier runs recorded for instances that were looked up together.
     Reused(Vec<(InstanceIx, Option<Reuse>)>),
-    /// Nothing of an attempt runs any more; its end follows.
-    Leaves(InstanceIx),
     /// The items of a fan-out are there, or the reason why they cannot be.
     Items(TaskIx, Result<Vec<Value>, NoItems>),
     /// The wait before a retry is over.

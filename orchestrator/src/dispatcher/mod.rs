@@ -194,11 +194,9 @@ impl Dispatcher<'_> {
                 let instance = job.instance;
                 let detail = "the coordinator failed while it ran; this is a bug".to_owned();
                 let lost = AttemptDone::bare(AttemptEnd::Infra { detail });
-                let tells = sender.clone();
                 let answer = Answer::new(sender, Input::Attempt(instance, Box::new(lost)));
                 tokio::spawn(async move {
-                    let leaves = || drop(tells.try_send(Input::Leaves(instance)));
-                    let done = executor.attempt(*job, &leaves).await;
+                    let done = executor.attempt(*job).await;
                     answer.give(Input::Attempt(instance, Box::new(done))).await;
                 });
             }

@@ -192,8 +192,6 @@ struct Trial<'a> {
     job: &'a AttemptJob,
     task: &'a Task,
     places: &'a Places,
-    /// To be called when nothing of it runs any more, before its end.
-    leaves: &'a (dyn Fn() + Sync),
 }
 
 /// What an attempt has brought so far.
@@ -215,9 +213,8 @@ impl Record {
 }
 
 impl Executor {
-    /// Runs one attempt to its end; `leaves` is called when nothing of it runs any more, unless that is its very end. Never fails:
-    /// whatever goes wrong is its end.
-    pub async fn attempt(self: &Arc<Self>, job: AttemptJob, leaves: &(dyn Fn() + Sync)) -> AttemptDone {
+    /// Runs one attempt to its end. Never fails: whatever goes wrong is its end.
+    pub async fn attempt(self: &Arc<Self>, job: AttemptJob) -> AttemptDone {
         let begun = Instant::now();
         let job = Arc::new(job);
         let name = job.name.clone();
@@ -229,7 +226,7 @@ impl Executor {
             let detail = format!("remove what an earlier coordinator left: {error}");
             return AttemptDone::bare(AttemptEnd::Infra { detail });
         }
-        let trial = Trial { job: &job, task: self.plan.task(job.task), places: &places, leaves };
+        let trial = Trial { job: &job, task: self.plan.task(job.task), places: &places };
         let mut passed = match &job.start {
             StartAt::Conflict { commit, change } => self.resolve(trial, commit, change, &mut record).await,
             StartAt::Needs | StartAt::Tip { .. } => self.steps(trial, &mut record).await,
@@ -259,14 +256,11 @@ impl Executor {
     }
 
     async fn steps(self: &Arc<Self>, trial: Trial<'_>, record: &mut Record) -> Result<(), Stop> {
-        let Trial { job, task, places, leaves } = trial;
+        let Trial { job, task, places } = trial;
         let start = self.start_of(job).await?;
         self.checks_before(trial, &start, record).await?;
         let worktree = self.provision(&start, places, "work").await?;
         let worked = self.work(trial, &start, &worktree, record).await;
-        if worked.is_ok() && self.runs_nothing_more(job) {
-            leaves();
-        }
         let collected = self.collect(trial, &start, worktree, record).await;
         worked?;
         let result = collected?;
@@ -290,11 +284,6 @@ impl Executor {
             return Err(not_handed_over(error));
         }
         self.checks_after(trial, &start, result, record).await
-    }
-
-    /// Whether an attempt whose work has ended only has to be looked at.
-    fn runs_nothing_more(&self, job: &AttemptJob) -> bool {
-        job.rendered.checks.is_empty() && job.rendered.reviewers.is_empty() && self.repeats < 2
     }
 
     async fn start_of(self: &Arc<Self>, job: &AttemptJob) -> Result<Arc<Start>, Stop> {

@@ -143,25 +143,6 @@ fn resting_work_gives_its_slot_away_and_comes_back() {
 }
 
 #[test]
-fn work_on_its_way_out_gives_its_slot_away_and_still_has_to_end() {
-    let mut s = Schedule::new(1, vec![1]);
-    let demand = vec![(0, 1)];
-    let taking = || NodeSpec::Work { weight_ms: 1, priority: 0, demand: demand.clone() };
-    let [a, b, c] = [(); 3].map(|()| s.add(taking(), &[]));
-    s.seal();
-    assert_eq!((s.start_next(), s.start_next()), (Some(a), None));
-    s.leave(a);
-    assert_eq!((s.start_next(), s.start_next()), (Some(b), None));
-    s.leave(b);
-    assert_eq!((s.start_next(), s.running()), (None, 1), "no more are on their way out than there are slots");
-    assert_eq!(s.stop(), [c], "nobody cancels what is on its way out");
-    s.rest(a);
-    s.finish(a, Verdict::Pass);
-    s.finish(b, Verdict::Pass);
-    assert!(s.is_done());
-}
-
-#[test]
 fn stop_cancels_what_has_not_started() {
     let mut s = Schedule::new(1, vec![]);
     let (a, b) = (s.add(work(2), &[]), s.add(work(1), &[]));
@@ -181,7 +162,7 @@ fn graphs() -> impl Strategy<Value = Vec<(u32, bool, Vec<usize>)>> {
 
 proptest! {
     #[test]
-    fn every_node_ends_once_after_its_needs_within_capacity(nodes in graphs(), jobs in 1usize..5, picks in prop::collection::vec(0usize..100, 600)) {
+    fn every_node_ends_once_after_its_needs_within_capacity(nodes in graphs(), jobs in 1usize..5, picks in prop::collection::vec(0usize..100, 400)) {
         let mut s = Schedule::new(jobs, vec![3]);
         let needs_of = |at: usize| nodes[at].2.iter().filter(move |n| at > 0 && **n < at).copied().collect::<Vec<_>>();
         for (at, (units, ..)) in nodes.iter().enumerate() {
@@ -191,7 +172,7 @@ proptest! {
         }
         let mut ended: BTreeMap<usize, bool> = BTreeMap::new();
         prop_assert!(s.seal().is_empty());
-        let (mut running, mut leaving): (Vec<NodeIx>, Vec<NodeIx>) = (vec![], vec![]);
+        let mut running: Vec<NodeIx> = vec![];
         for pick in picks {
             while let Some(node) = s.start_next() {
                 for need in needs_of(node.index()) { prop_assert_eq!(ended.get(&need), Some(&true)); }
@@ -199,15 +180,8 @@ proptest! {
             }
             let held: u32 = running.iter().map(|n| nodes[n.index()].0).sum();
             prop_assert!(running.len() <= jobs && held <= 3 && s.running() == running.len());
-            if running.is_empty() && leaving.is_empty() { break }
-            if pick % 3 == 0 && !running.is_empty() && leaving.len() < jobs {
-                let node = running.swap_remove(pick % running.len());
-                s.leave(node);
-                leaving.push(node);
-                continue;
-            }
-            let from = if leaving.is_empty() || (pick % 2 == 0 && !running.is_empty()) { &mut running } else { &mut leaving };
-            let node = from.swap_remove(pick % from.len());
+            if running.is_empty() { break }
+            let node = running.swap_remove(pick % running.len());
             let passes = !nodes[node.index()].1;
             prop_assert_eq!(ended.insert(node.index(), passes), None);
             for effect in s.finish(node, if passes { Verdict::Pass } else { Verdict::Fail }) {
