@@ -114,7 +114,7 @@ pub fn in_its_repository(repository: &str) -> String {
 
 /// What a person wants tried again.
 #[derive(Debug, Clone, Default)]
-pub struct SecondTry {
+pub struct Wanted {
     /// Results that failed or are parked, in graph order.
     pub instances: Vec<InstanceId>,
     /// Among them, what they settled by hand, with the change that they made of it and the attempt that it is kept as.
@@ -125,7 +125,7 @@ pub struct SecondTry {
     pub budget: BudgetAsked,
 }
 
-impl SecondTry {
+impl Wanted {
     /// What a run may spend that may spend `run` otherwise, and its tasks, in plan order.
     pub fn budgets(&self, plan: &Plan, run: &Budget) -> (Budget, Vec<TaskBudget>) {
         let of_task = |id: &InstanceId| id.0.split('[').next().unwrap_or_default().to_owned();
@@ -170,12 +170,7 @@ impl SecondTry {
 ///
 /// # Errors
 /// [`RunError`]; what happened before stays true, and the run can be resumed again.
-pub async fn retry(
-    run: &RunId,
-    again: SecondTry,
-    settings: Settings,
-    reports: &mut Reports,
-) -> Result<RunEnd, RunError> {
+pub async fn retry(run: &RunId, again: Wanted, settings: Settings, reports: &mut Reports) -> Result<RunEnd, RunError> {
     go_on(run, None, again, settings, reports).await
 }
 
@@ -186,7 +181,7 @@ pub async fn retry(
 pub async fn retry_held(
     run: &RunId,
     held: RunLock,
-    again: SecondTry,
+    again: Wanted,
     settings: Settings,
     reports: &mut Reports,
 ) -> Result<RunEnd, RunError> {
@@ -196,7 +191,7 @@ pub async fn retry_held(
 async fn go_on(
     run: &RunId,
     held: Option<RunLock>,
-    again: SecondTry,
+    again: Wanted,
     mut settings: Settings,
     reports: &mut Reports,
 ) -> Result<RunEnd, RunError> {
@@ -266,7 +261,7 @@ async fn go_on(
 }
 
 /// Whether something that is still to be done may ask a model.
-fn asks_models(plan: &Plan, so_far: &RunState, again: &SecondTry) -> bool {
+fn asks_models(plan: &Plan, so_far: &RunState, again: &Wanted) -> bool {
     use InstanceResult::{Blocked, Cancelled, Lost};
     let is_open = |name: &str| {
         let mut instances = so_far.instances.iter().filter(|(_, instance)| instance.task() == name).peekable();
@@ -286,7 +281,7 @@ pub struct Past {
     /// was made, and calls of models that nobody heard the end of.
     pub known: Vec<RunEvent>,
     /// What a person wants tried again.
-    pub again: SecondTry,
+    pub again: Wanted,
     /// What a person did themselves.
     pub by_hand: Vec<RunEvent>,
     /// How much of it was parked.
@@ -442,7 +437,7 @@ fn clean_half_made(
 }
 
 /// What a settled result handed over stays handed over, under the number of the attempt that it is now.
-fn carry_over(state: &StateDir, run: &RunId, again: &SecondTry, history: &History) -> Result<(), RunError> {
+fn carry_over(state: &StateDir, run: &RunId, again: &Wanted, history: &History) -> Result<(), RunError> {
     for id in &again.instances {
         let Some(newest) = history.instance(id).map(|past| past.attempts).filter(|newest| *newest > 0) else {
             continue;

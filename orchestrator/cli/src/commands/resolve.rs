@@ -13,7 +13,7 @@ use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resolution::waiting::with_what_waits;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
-use swarm_orchestrator::resume::{SecondTry, plan_of, retry_held};
+use swarm_orchestrator::resume::{Wanted, plan_of, retry_held};
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::target::TargetError;
@@ -322,10 +322,10 @@ fn go_on(
     let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
     let change = change.map_err(|error| it_is.failed(error))?;
     let instances = worth_another_try(&it_is.state, Some(&it_is.id));
-    let again = SecondTry {
+    let again = Wanted {
         instances: instances.clone(),
         resolved: Some((it_is.id.clone(), attempt, change)),
-        ..SecondTry::default()
+        ..Wanted::default()
     };
     let (state_dir, events) = (it.state_of(&it_is.repository), JsonEvents::of(args.json));
     let mut reports = reports(events, it);

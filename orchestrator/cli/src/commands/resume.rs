@@ -3,7 +3,7 @@
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::JournalReader;
 use swarm_orchestrator::report::{is_resumable, meaning};
-use swarm_orchestrator::resume::{SecondTry, retry};
+use swarm_orchestrator::resume::{Wanted, retry};
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::settings::Settings;
 use swarm_orchestrator::starved::Starved;
@@ -73,7 +73,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         return Ok(exit);
     }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
-    let again = SecondTry { instances: fed, ..SecondTry::default() };
+    let again = Wanted { instances: fed, ..Wanted::default() };
     let settings =
         Settings { jobs: args.jobs.asked(), budget, deadline: args.deadline.deadline, ..plain_settings(it)? };
     let events = JsonEvents::of(args.json);

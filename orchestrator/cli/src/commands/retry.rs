@@ -9,7 +9,7 @@ use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{JournalReader, LockError, RunLock, RunState, attempt_dir};
 use swarm_orchestrator::report::exit::is_resumable;
 use swarm_orchestrator::report::{sanitize, words};
-use swarm_orchestrator::resume::{SecondTry, retry};
+use swarm_orchestrator::resume::{Wanted, retry};
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::{SettledByHand, worth_another_try_of};
 use swarm_orchestrator::settings::{BudgetAsked, Settings};
@@ -111,7 +111,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         .from_turn
         .map(|turn| forks(turn, named.as_deref().unwrap_or_default(), (&state_dir, &row.id), &state))
         .transpose()?;
-    let again = SecondTry { instances: instances.clone(), fork, budget: args.budget.asked()?, ..SecondTry::default() };
+    let again = Wanted { instances: instances.clone(), fork, budget: args.budget.asked()?, ..Wanted::default() };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
