@@ -87,6 +87,12 @@ pub enum ApplyError {
         /// Rendered for people; at most 20.
         paths: Vec<String>,
     },
+    /// Files that the branch changes were moved or removed here, which is staged and not committed.
+    #[error("apply: {} moved or removed here, which is not committed", paths.join(", "))]
+    Moved {
+        /// Rendered for people; at least one, at most 20.
+        paths: Vec<String>,
+    },
     /// Files that the branch changes are changed here, and git was told not to look (assume-unchanged, skip-worktree).
     #[error("apply: local changes in {}, which git was told not to look at", paths.join(", "))]
     HiddenChanges {
@@ -180,6 +186,34 @@ pub struct Merging<'a> {
     pub scopes: &'a Scopes,
 }
 
+/// Whether an application that died had left something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenBack {
+    /// Nothing, or what it was about to write was not begun.
+    Nothing,
+    /// The checkout is as it was before, but for what a person did since.
+    Something,
+}
+
+/// Takes back what an application that did not come to its end wrote into the checkout, whatever became of the branch that it
+/// was about.
+///
+/// # Errors
+/// [`ApplyError::UnderWay`], [`ApplyError::Busy`], and those of taking back.
+pub fn put_in_order(repository: &Repository, now_ms: u64) -> Result<TakenBack, ApplyError> {
+    if !claim::is_noted(repository) {
+        return Ok(TakenBack::Nothing);
+    }
+    if let Some(work) = under_way(repository.handle()?.state()) {
+        return Err(ApplyError::UnderWay(work));
+    }
+    let claim = Claim::take(repository, now_ms)?;
+    match claim.note()? {
+        Some(note) => undo::take_back(&claim, &note).map(|()| TakenBack::Something),
+        None => Ok(TakenBack::Nothing),
+    }
+}
+
 /// Merges a branch into the checkout: a fast-forward where possible, else a merge commit by `identity` at `date_s` (seconds
 /// since the Unix epoch). What an earlier application left that did not come to its end is put in order first.
 ///
@@ -242,6 +276,7 @@ fn merge_into(
         git.commit(None, &who, &who, &format!("Merge branch '{name}'\n"), &git.find_tree(tree)?, &parents)?
     };
     let note = Note::new(repository.tree_of(head)?, tree, repository.head_branch()?);
+    claim.keep(commit)?;
     claim.write(&note)?;
     links::part(&git, (repository.tree_of(head)?, tree), &claim.folder().join("parted"))?;
     // A second look by libgit2 itself, at the moment of writing.

@@ -171,6 +171,42 @@ pub fn clean_prepared(state: &StateDir, mode: Mode) -> Result<Prepared, CleanErr
     Ok(Prepared::Removed { freed_bytes })
 }
 
+/// Removes what runs left that died before their first entry in the journal: a folder with nothing but its lock, and the ref of
+/// their base. Gives their names. Only in the repository's own state folder, where both are certainly of one run, and only while
+/// nobody uses that: whoever begins a run says so first.
+///
+/// # Errors
+/// All of [`CleanError`].
+pub fn clean_unbegun(repository: &Repository, state: &StateDir, mode: Mode) -> Result<Vec<RunId>, CleanError> {
+    if state.root() != repository.common_dir().join("swarm") {
+        return Ok(Vec::new());
+    }
+    let _alone = match RunLock::of_idle_state(state.root()) {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    // Opened now: nothing is written to it while we are alone.
+    let journal = JournalReader::open(state.root())?;
+    let mut unbegun = Vec::new();
+    for run in journal.bare_locks() {
+        let (base, refs) = (base_ref(&run), repository.refs_below(&run_refs(&run))?);
+        if journal.run(&run)?.is_some() || refs.iter().any(|(name, _)| *name != base) {
+            continue;
+        }
+        if mode == Mode::Remove {
+            // The folder first: a ref without one is nobody's whom we know, and its name is not given again.
+            let path = run_dir(state.root(), &run);
+            let gone = Debris::take(state, &path).and_then(Debris::clear);
+            gone.map_err(|source| CleanError::Io { path, source })?;
+            repository.sweep_locks(&run_refs(&run));
+            repository.delete_ref(&base)?;
+        }
+        unbegun.push(run);
+    }
+    Ok(unbegun)
+}
+
 impl CleanedRun {
     fn nothing(run: RunId) -> Self {
         CleanedRun {
@@ -490,6 +526,28 @@ mod tests {
         git.reference("refs/tags/kept", it.landed, false, "").expect("a tag");
         assert_eq!(it.clean(Mode::Remove).kept.len(), 1);
         assert!(git.find_commit(it.base).is_ok());
+    }
+
+    #[test]
+    fn what_died_before_it_began_goes_and_what_begins_right_now_stays() {
+        let (it, writer) = fixture();
+        drop(writer);
+        let run = RunId("it's-2".to_owned());
+        let git = git2::Repository::open(it.folder.path()).expect("a repository");
+        git.reference(&base_ref(&run), it.base, false, "").expect("a ref");
+        drop(RunLock::of_run(it.state.root(), &run, 1).expect("free"));
+        let before = it.refs();
+        let clean = |mode| clean_unbegun(&it.repository, &it.state, mode).expect("cleans");
+        let begins = RunLock::of_state(it.state.root()).expect("shared");
+        assert_eq!((clean(Mode::Remove), it.refs()), (vec![], before.clone()), "somebody begins a run");
+        drop(begins);
+        assert_eq!((clean(Mode::Look), it.refs()), (vec![run.clone()], before.clone()));
+        git.reference(&attempt_ref(&run, &story::id("a"), Attempt(1)), it.base, false, "").expect("a ref");
+        assert_eq!(clean(Mode::Remove), vec![], "what has a result was a run");
+        it.repository.delete_ref(&attempt_ref(&run, &story::id("a"), Attempt(1))).expect("gone");
+        assert_eq!(clean(Mode::Remove), vec![run.clone()]);
+        assert_eq!(it.refs().len(), before.len() - 1, "the run in the journal keeps its own");
+        assert!(!run_dir(it.state.root(), &run).exists() && clean(Mode::Remove).is_empty());
     }
 
     #[test]

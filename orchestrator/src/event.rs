@@ -13,11 +13,14 @@ use crate::ids::{Attempt, RunId};
 use crate::journal::Tally;
 use crate::tag_first::tag_first;
 
+/// What an attempt changed.
+mod change;
 /// What can be said of a call of a model.
 mod models;
 /// What reporters hear besides events.
 mod progress;
 
+pub use change::ChangeSummary;
 pub use models::{CallOutcome, Counted, ModelWait, WaitReason, Whose};
 pub use progress::Progress;
 
@@ -261,6 +264,12 @@ tag_first! {
         /// stand in this order behind everything that had its turn before.
         Requeued {
             /// Which instances, in order.
+            instances: Vec<InstanceId>,
+        },
+        /// Instances whose needs' changes contradicted each other wait no longer: all that could land has, and nothing is tried
+        /// any more. They start once more, or fail, and take their turns behind all that had ended by then.
+        NeedsSettled {
+            /// Which.
             instances: Vec<InstanceId>,
         },
         /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
@@ -593,27 +602,6 @@ impl AttemptEnd {
     pub fn is_cancelled(&self) -> bool {
         matches!(self, AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. } if *ended == Ended::Cancelled)
     }
-}
-
-/// What an attempt changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ChangeSummary {
-    /// Full hex id of the tree the attempt started from.
-    pub base_tree: String,
-    /// Full hex id of the commit that holds the result (its parent is the attempt's base commit).
-    pub commit: String,
-    /// Full hex id of the resulting tree; equal to `base_tree` when nothing changed.
-    pub tree: String,
-    /// Files added, changed or removed.
-    pub files: u64,
-    /// Full hex id of the newest of the worker's own commits, told again on the attempt's base commit; `None` where the result
-    /// is one commit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<String>,
-    /// Globs of what it may touch wherever it is merged, from the top of the tree: its task's `writes`. `None` is anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writes: Option<Vec<String>>,
 }
 
 /// The final results of DESIGN §4, "What ends how".

@@ -41,6 +41,8 @@ mod git_fixture;
 pub mod ids;
 /// The durable record of runs.
 pub mod journal;
+/// What a person's checkout and environment lend to a run, and what of it is not as the run began.
+pub mod lent;
 /// What this machine can do for a run.
 pub mod machine;
 /// Changes onto the target, in memory.

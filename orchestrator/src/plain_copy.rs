@@ -38,6 +38,42 @@ pub fn copy_onto(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a copy is no longer what [`copy_onto`] made of `from` in an empty folder, as far as names, kinds, sizes and
+/// modification times tell. What cannot be listed in the copy differs.
+///
+/// # Errors
+/// The file system's, for `from`.
+pub fn differs(from: &Path, copy: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut pending = vec![PathBuf::new()];
+    while let Some(folder) = pending.pop() {
+        let mut names = 0_usize;
+        for entry in fs::read_dir(from.join(&folder))? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let kind = metadata.file_type();
+            if !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
+                continue;
+            }
+            names += 1;
+            let relative = folder.join(entry.file_name());
+            let Ok(copied) = copy.join(&relative).symlink_metadata() else { return Ok(true) };
+            let looks = |known: &fs::Metadata| (known.len(), known.mtime(), known.mtime_nsec());
+            if copied.file_type() != kind || !kind.is_dir() && looks(&metadata) != looks(&copied) {
+                return Ok(true);
+            }
+            if kind.is_dir() {
+                pending.push(relative);
+            }
+        }
+        let Ok(listed) = fs::read_dir(copy.join(&folder)) else { return Ok(true) };
+        if listed.count() != names {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn make_way(target: &Path) -> io::Result<()> {
     match target.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

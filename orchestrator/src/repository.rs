@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use git2::{ErrorClass, ErrorCode, Oid, RepositoryOpenFlags};
 
 use crate::fault;
+use crate::report::sanitize::shell_word;
 
 mod refs;
 
@@ -83,17 +84,19 @@ impl RepositoryError {
                 "run it inside a repository, or make one: git init && git commit".to_owned()
             }
             RepositoryError::NotOwned(path) => {
-                format!("git config --global --add safe.directory {}", path.display())
+                format!("git config --global --add safe.directory {}", shell_word(&path.to_string_lossy()))
             }
             RepositoryError::NoCheckout(_) => "go to the checkout, the folder with the `.git`: cd CHECKOUT".to_owned(),
             RepositoryError::Format { name, .. } => {
                 format!("repositories with extensions.{name} are not supported yet; clone it into the default format")
             }
             RepositoryError::NoCommits => "git commit --allow-empty -m start".to_owned(),
-            RepositoryError::BadRevision { spec, .. } => format!("git rev-parse --verify '{spec}^{{commit}}'"),
+            RepositoryError::BadRevision { spec, .. } => {
+                format!("git rev-parse --verify {}", shell_word(&format!("{spec}^{{commit}}")))
+            }
             RepositoryError::Io { .. } => "check the permissions of the repository's folder".to_owned(),
             RepositoryError::Locked(lock) => {
-                format!("let that git end; if none runs: rm '{}'", lock.display())
+                format!("let that git end; if none runs: rm {}", shell_word(&lock.to_string_lossy()))
             }
             RepositoryError::Git(error) if matches!(error.class(), ErrorClass::Os | ErrorClass::Filesystem) => {
                 "look at the space and the permissions where the repository lies: df -h .".to_owned()

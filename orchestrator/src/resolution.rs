@@ -8,7 +8,8 @@
 //! or hook runs for it, and nothing that a worker left beside its change is in it. What the person makes is not held to
 //! the task's `writes`; the gate judges it as it judges everything.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -526,6 +527,29 @@ pub fn place_of(repository: &Repository, run: &RunId, id: &InstanceId) -> Result
         Err(_) if !admin.join(NOTE).exists() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Those of `instances` that are being settled, also in a folder that is away.
+///
+/// # Errors
+/// Those of the repository.
+pub fn open_among<'a>(
+    repository: &Repository,
+    run: &RunId,
+    instances: impl IntoIterator<Item = &'a InstanceId>,
+) -> Result<Vec<&'a InstanceId>, RepositoryError> {
+    let above = repository.common_dir().join("worktrees");
+    // Nearly always there is none, and a run may have a hundred thousand results.
+    let known: HashSet<OsString> = match fs::read_dir(&above) {
+        Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(RepositoryError::Io { path: above, source }),
+    };
+    let is_open = |id: &&InstanceId| {
+        let name = worktree_name(run, id);
+        known.contains(OsStr::new(&name)) && open::admin_dir(repository, &name).join(NOTE).exists()
+    };
+    Ok(instances.into_iter().filter(|_| !known.is_empty()).filter(is_open).collect())
 }
 
 /// Where worktrees are made for which a person names no place.

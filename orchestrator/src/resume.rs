@@ -27,6 +27,7 @@ use crate::executor::WORKTREES;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{InstanceState, Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
+use crate::lent::Lent;
 use crate::machine::Machine;
 use crate::ownership::other_repository;
 use crate::plain_copy::copy_onto;
@@ -214,8 +215,11 @@ async fn go_on(
     if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !again.instances.is_empty()) {
         return Ok(RunEnd { run: run.clone(), exit });
     }
-    settings.ask(&reader.asked(run)?.unwrap_or_default());
+    let asked = reader.asked(run)?.unwrap_or_default();
+    settings.ask(&asked);
     let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
+    let now_lent = Lent::now(loaded.graph.plan(), &repository, &settings.host);
+    let lent = asked.lent.and_then(|then| then.note(&now_lent));
     heard(loaded.graph.plan(), &settings, &repository, &state)?;
     let mut told = Told::default();
     reader.tell_ahead(run, |recorded| told.hear(recorded))?;
@@ -224,9 +228,10 @@ async fn go_on(
         keys_are_here(loaded.graph.plan(), &settings)?;
         prices_are_here(loaded.graph.plan(), &settings)?;
     }
-    let target_lock = row.target.as_deref().map(|target| target::lock(&repository, target, now_ms)).transpose()?;
+    let target_lock =
+        row.target.as_deref().map(|target| target::lock(&repository, state.root(), target, now_ms)).transpose()?;
     if let Some(lock) = &target_lock {
-        lock.name_run(run)?;
+        lock.name_run(run, state.root())?;
     }
     if let Some(target) = &row.target {
         may_go_on(&repository, target, base, &history)?;
@@ -252,7 +257,7 @@ async fn go_on(
     by_hand.iter().for_each(|event| history.hear(event));
     let plan = Arc::clone(loaded.graph.plan());
     let (target, started_ms) = (row.target, row.started_at_ms);
-    let past = Past { history, known, again, by_hand, unparked, is_begun };
+    let past = Past { history, known, again, by_hand, unparked, lent, is_begun };
     let (settings, host) = (&settings, settings.host.clone());
     let (journal, past) = (&journal, Some(past));
     let mut stage =
@@ -286,6 +291,8 @@ pub struct Past {
     pub by_hand: Vec<RunEvent>,
     /// How much of it was parked.
     pub unparked: u64,
+    /// What is to be said of what the person's checkout and environment lend, when that is not as it was.
+    pub lent: Option<String>,
     /// Whether it came so far that the run had its first event.
     pub is_begun: bool,
 }
@@ -370,14 +377,17 @@ fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History
     if repository.find_ref(target)?.is_none() && landed > 0 {
         let branch = branch_of(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
-        return Err(TargetError::Removed { branch, tip }.into());
+        return Err(RunError::TargetAgain(TargetError::Removed { branch, tip }));
     }
     if let Some(landed) = history.tip().filter(|_| landed > 0).and_then(|tip| Oid::from_str(tip).ok())
         && let Some(error) = target::lost_landed(repository, target, landed)?
     {
-        return Err(error.into());
+        return Err(RunError::TargetAgain(error));
     }
-    target::may_move(repository, target, base)
+    target::may_move(repository, target, base).map_err(|error| match error {
+        RunError::Target(error) => RunError::TargetAgain(error),
+        error => error,
+    })
 }
 
 /// Removes what dead coordinators left in the trash, when no other one works here.
@@ -488,7 +498,7 @@ impl Stage<'_> {
         tally: Tally,
     ) -> Result<(RunCore, Vec<RunEvent>), RunError> {
         let expected_ms = self.expected_ms();
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = past.lent.take().filter(|_| past.is_begun).into_iter().collect();
         let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
         loop {
             let gone: Vec<_> =

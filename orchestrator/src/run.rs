@@ -41,6 +41,7 @@ use crate::executor::{Executor, setup};
 use crate::fork_server::ForkServer;
 use crate::ids::{RunId, branch_of};
 use crate::journal::{InstanceState, Journal, JournalReader, NewRun, RunLock, RunState, RunWriter};
+use crate::lent::Lent;
 use crate::machine::Machine;
 use crate::merge::FileRules;
 use crate::model::broker::Broker;
@@ -94,19 +95,21 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let base = repository.resolve(&plan.base)?;
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
+    before::globs_fit(&loaded.graph, &repository, base)?;
     before::heard(&plan, &settings, &repository, &state)?;
     before::keys_are_here(&plan, &settings)?;
     before::prices_are_here(&plan, &settings)?;
     let target = target::choose(&repository, &plan, &settings, base)?;
     let started_ms = settings.clock.now_ms();
     let target_lock = match &target {
-        Some(target) => Some(target::lock(&repository, target, started_ms)?),
+        Some(target) => Some(target::lock(&repository, state.root(), target, started_ms)?),
         None => None,
     };
     evict_unused(&state);
-    let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms, settings.asked())?;
+    let asked = Asked { lent: Some(Lent::now(&plan, &repository, &settings.host)), ..settings.asked() };
+    let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms, asked)?;
     if let Some(lock) = &target_lock {
-        lock.name_run(journal.run())?;
+        lock.name_run(journal.run(), state.root())?;
     }
     let (settings, host) = (&settings, settings.host.clone());
     let journal = &journal;
@@ -137,9 +140,9 @@ pub fn hidden_in_vain(plan: &Plan, repository: &Repository, base: Oid, host: &Ho
 /// mistyped glob must not look like work that was done.
 ///
 /// # Errors
-/// Those of reading the base's trees, and of a fan-out that has too many instances.
+/// Those of reading the base's trees, and [`RunError::Misfits`] with all that does not fit the plan.
 pub fn answer_globs(graph: &mut TaskGraph, repository: &Repository, base: Oid) -> Result<Vec<String>, RunError> {
-    let mut notes = Vec::new();
+    let (mut notes, mut misfits) = (Vec::new(), Vec::new());
     for waiting in graph.pending() {
         let Fan::Glob(globs) = &waiting.source else { continue };
         let items = trees::files_matching(repository, base, globs)?;
@@ -147,9 +150,11 @@ pub fn answer_globs(graph: &mut TaskGraph, repository: &Repository, base: Oid) -
             let name = &graph.plan().task(waiting.task).name.0;
             notes.push(format!("task {name} has no instances: no tracked file of the base matches its glob"));
         }
-        graph.supply(waiting.task, items)?;
+        if let Err(error) = graph.supply(waiting.task, items.clone()) {
+            misfits.extend(graph.misfits(waiting.task, &items, error));
+        }
     }
-    Ok(notes)
+    if misfits.is_empty() { Ok(notes) } else { Err(RunError::Misfits(misfits)) }
 }
 
 /// The text of `enforcement.json`.
@@ -192,6 +197,12 @@ impl Stage<'_> {
     pub(crate) async fn run_out(&mut self, graph: TaskGraph, reports: &mut Reports) -> Result<RunEnd, RunError> {
         let begun = if self.past.is_some() { Begun::Before } else { Begun::Now };
         let ended = self.go(graph, reports).await;
+        // Whatever it came to, nobody can look at it or go on with it.
+        if let Ok(None) = JournalReader::open(self.state.root()).and_then(|journal| journal.run(self.journal.run())) {
+            let branch = self.target.as_deref().map(|target| branch_of(target).to_owned());
+            let (run, state) = (self.journal.run().clone(), self.state.root().to_owned());
+            return Err(RunError::StateGone { run, state, branch });
+        }
         ended.map_err(|error| {
             self.failed(&error, begun, reports);
             error.cut(self.journal.run(), begun)
@@ -217,7 +228,7 @@ impl Stage<'_> {
             if let Some(cause) = stopped {
                 return self.stopped(cause, reports);
             }
-            done?;
+            done?.into_iter().for_each(|note| reports.progress(&Progress::Note { note }));
         }
         self.recall(&mut executor)?;
         if let Err(error) = self.open_results(&mut executor) {

@@ -10,6 +10,7 @@ use swarm_plans::{Allowance, Answers, Budget, UserConfig};
 use crate::clock::Clock;
 use crate::dispatcher::core::{FailFast, ReuseResults};
 use crate::egress::Resolver;
+use crate::lent::Lent;
 use crate::model::budget::NanoUsd;
 use crate::policy::paths::expand_home;
 use crate::policy::word::Given;
@@ -92,6 +93,9 @@ pub struct Asked {
     pub writing: Option<Writing>,
     /// Seconds since the Unix epoch for every commit, from `SOURCE_DATE_EPOCH`; `None` takes the run's start.
     pub commit_epoch_s: Option<i64>,
+    /// What the person's checkout and environment lent to the run as it began; `None` where an older swarm began it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lent: Option<Lent>,
 }
 
 impl Settings {
@@ -109,6 +113,7 @@ impl Settings {
             reuse: self.reuse,
             writing: self.writing.clone(),
             commit_epoch_s: self.clock.commit_epoch_s,
+            lent: None,
         }
     }
 
@@ -123,6 +128,7 @@ impl Settings {
         self.tape = asked.tape.clone();
         self.budget.usd = self.budget.usd.or(asked.budget.usd);
         self.budget.tokens = self.budget.tokens.or(asked.budget.tokens);
+        self.budget.time = self.budget.time.or(asked.budget.time);
         self.deadline = self.deadline.or(asked.deadline);
         self.reuse = asked.reuse;
         self.writing.clone_from(&asked.writing);
@@ -203,19 +209,27 @@ pub struct BudgetAsked {
     pub usd: Option<NanoUsd>,
     /// Tokens in and out.
     pub tokens: Option<u64>,
+    /// Time of models, all calls together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Duration>,
 }
 
 impl BudgetAsked {
     /// The plan's budget with what was asked for.
     pub fn over(self, plan: &Budget) -> Budget {
-        Budget { usd: self.usd.map(NanoUsd::usd).or(plan.usd), tokens: self.tokens.or(plan.tokens), time: plan.time }
+        Budget {
+            usd: self.usd.map(NanoUsd::usd).or(plan.usd),
+            tokens: self.tokens.or(plan.tokens),
+            time: self.time.or(plan.time),
+        }
     }
 
     /// A budget with at least what was asked for; what it does not bound stays without a bound.
     pub fn raising(self, budget: &Budget) -> Budget {
         let usd = budget.usd.map(|has| self.usd.map_or(has, |asked| has.max(asked.usd())));
         let tokens = budget.tokens.map(|has| self.tokens.map_or(has, |asked| has.max(asked)));
-        Budget { usd, tokens, time: budget.time }
+        let time = budget.time.map(|has| self.time.map_or(has, |asked| has.max(asked)));
+        Budget { usd, tokens, time }
     }
 
     /// Whether anything was asked for.

@@ -7,10 +7,11 @@
 //! runs/<run>/<instance>/<attempt>/   what one attempt writes
 //! wasm/modules/<digest>.wasm, wasm/compiled/<key>   modules of guests, and the machine code made of them
 //! trash/                 what is being removed off the critical path
+//! SWARM-STATE            tells every swarm what this folder is, wherever it lies
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,12 @@ use crate::report::sanitize;
 
 /// Folders of the state folder that exist from the start.
 const FOLDERS: [&str; 4] = ["bases", "layers", "runs", "trash"];
+
+/// The file by which a state folder is known, whoever made it and wherever it lies.
+pub const MARKER: &str = "SWARM-STATE";
+
+/// What it says to a person who finds it.
+const MARKER_TEXT: &str = "This folder belongs to swarm, which keeps its runs here and shows it to no command.\n";
 
 /// The state folder of one repository. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +54,11 @@ impl StateDir {
         let root = root.canonicalize()?;
         for folder in FOLDERS {
             make_private_dir_all(&root.join(folder))?;
+        }
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(root.join(MARKER)) {
+            Ok(mut marker) => marker.write_all(MARKER_TEXT.as_bytes())?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         Ok(StateDir { root })
     }
@@ -86,8 +98,12 @@ impl StateDir {
         self.root.join(format!("trash/{}-{now}-{next}", std::process::id()))
     }
 
-    /// What the disk below has run out of; `None` while there is some of it, and where the system does not tell.
+    /// What there is none of any more: the folder itself, when somebody removed it, or what the disk below has run out of. `None`
+    /// while there is some of it, and where the system does not tell.
     pub fn lacks(&self) -> Option<&'static str> {
+        if !self.path("bases").is_dir() {
+            return Some("state folder");
+        }
         let disk = rustix::fs::statvfs(&self.root).ok()?;
         lack(disk.f_bavail.saturating_mul(disk.f_frsize), (disk.f_files > 0).then_some(disk.f_favail))
     }
@@ -164,6 +180,26 @@ pub struct Lock {
     _file: File,
 }
 
+/// Whether a folder is a state folder, of whatever repository.
+pub fn is_state(folder: &Path) -> bool {
+    folder.join(MARKER).symlink_metadata().is_ok()
+}
+
+/// Whether a state folder lies below a folder, at most so deep, among at most so many entries; no link is followed. What cannot
+/// be listed can be opened by nobody either who has no more rights.
+pub fn is_below(folder: &Path, depth_max: usize, entries_max: usize) -> bool {
+    let (mut level, mut entries) = (vec![folder.to_owned()], 0);
+    for _ in 0..=depth_max {
+        if level.iter().any(|folder| is_state(folder)) {
+            return true;
+        }
+        let listed = level.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+        let listed = listed.take(entries_max.saturating_sub(entries)).inspect(|_| entries += 1);
+        level = listed.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect();
+    }
+    false
+}
+
 /// Makes a folder and its missing parents, all with mode 0700.
 ///
 /// # Errors
@@ -189,6 +225,16 @@ mod tests {
             let mode = state.path(relative).metadata().expect("made by open").permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{relative:?}");
         }
+    }
+
+    #[test]
+    fn a_state_folder_is_known_by_itself() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(!is_below(folder.path(), 4, 100));
+        let state = StateDir::open(&folder.path().join("a/b/swarm")).expect("a state folder");
+        StateDir::open(state.root()).expect("and again");
+        assert!(is_state(state.root()) && !is_state(folder.path()));
+        assert!(is_below(folder.path(), 3, 100) && !is_below(folder.path(), 2, 100) && is_below(state.root(), 0, 0));
     }
 
     #[test]

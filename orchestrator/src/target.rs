@@ -1,6 +1,7 @@
 //! Which branch receives the work, and whether it may: a run never moves a branch under a checkout, and never one that went
 //! another way than its base.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use git2::Oid;
@@ -88,6 +89,25 @@ impl TargetError {
         }
     }
 
+    /// What lets a run that is to go on have its branch again, which can be no other; `None` where it lost something.
+    pub fn freed(&self) -> Option<String> {
+        let again = "then type it again";
+        match self {
+            TargetError::CheckedOut { at, .. } => {
+                let at = shell_word(&at.to_string_lossy());
+                Some(format!("git -C {at} switch --detach frees it, and leaves the files there as they are; {again}"))
+            }
+            TargetError::Diverged { branch } | TargetError::InTheWay { other: branch, .. } => {
+                Some(format!("put that one aside: {}; {again}", aside(branch)))
+            }
+            TargetError::Symbolic { branch, .. } => {
+                let name = shell_word(&format!("refs/heads/{branch}"));
+                Some(format!("git symbolic-ref --delete {name} takes that name from it; {again}"))
+            }
+            TargetError::Name { .. } | TargetError::Removed { .. } | TargetError::LostLanded { .. } => None,
+        }
+    }
+
     /// Full hex id of the last of the run's commits that the branch lost; `None` where nothing of a run is gone.
     pub fn lost(self) -> Option<String> {
         match self {
@@ -95,6 +115,11 @@ impl TargetError {
             _ => None,
         }
     }
+}
+
+/// The command that gives a branch another name.
+pub fn aside(branch: &str) -> String {
+    format!("git branch -m {} {}", shell_word(branch), shell_word(&format!("{branch}-old")))
 }
 
 /// The full ref name of the target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
@@ -166,12 +191,12 @@ pub fn ahead_note(
     )))
 }
 
-/// Takes the lock of a target. What a coordinator that died while it moved the target left of a lock on the ref is removed.
+/// Takes the lock of a target for a run of that state folder. What a coordinator that died while it moved the target left of a lock on the ref is removed.
 ///
 /// # Errors
 /// Those of [`RunLock::of_target`].
-pub fn lock(repository: &Repository, target: &str, now_ms: u64) -> Result<Arc<RunLock>, LockError> {
-    let lock = RunLock::of_target(repository.common_dir(), target, now_ms)?;
+pub fn lock(repository: &Repository, state: &Path, target: &str, now_ms: u64) -> Result<Arc<RunLock>, LockError> {
+    let lock = RunLock::of_target(repository.common_dir(), target, now_ms).map_err(|error| error.seen_from(state))?;
     if lock.was_moving() {
         repository.sweep_locks(target);
         lock.set_moving(false)?;

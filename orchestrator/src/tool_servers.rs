@@ -10,10 +10,11 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url, redirect};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams,
-    ProtocolVersion,
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
+    ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
 };
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
@@ -23,8 +24,8 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use serde_json::{Map, Value};
 use swarm_plans::{ServerAccess, ServerReach, ToolServer};
 use swarm_protocol::causes::causes;
-use swarm_protocol::tool_answer;
 use swarm_protocol::toolset::OfferedTool;
+use swarm_protocol::{tool_answer, tool_list};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -311,8 +312,14 @@ impl FarServer {
             Access::Token(_) | Access::Client { .. } | Access::SignedIn { .. } => guarded(&self.url)?,
         };
         // The caller's proxy variables decide nothing, and nobody sends a request with a secret on to somebody else.
-        let client =
-            Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(CONNECT_MAX).build();
+        // Nothing here unpacks an answer.
+        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_MAX)
+            .default_headers(plain)
+            .build();
         let client = client.map_err(|error| causes(&error))?;
         let config =
             StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).max_sse_event_size(EVENT_BYTES_MAX);
@@ -399,14 +406,21 @@ pub fn given(offered: Vec<OfferedTool>, names: Option<&[String]>) -> (Vec<Offere
 async fn list(service: &Service) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {
     let (mut offered, mut cursor) = (vec![], None);
     for _ in 0..PAGES_MAX {
-        let page = service.peer().list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor))).await?;
-        offered.extend(page.tools.into_iter().map(|tool| OfferedTool {
-            name: tool.name.into_owned(),
-            description: tool.description.map_or(String::new(), |text| text.into_owned()),
-            schema: Value::Object((*tool.input_schema).clone()),
-            reads_only: tool.annotations.and_then(|hints| hints.read_only_hint).unwrap_or(false),
-        }));
-        cursor = page.next_cursor;
+        let page = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ClientRequest::ListToolsRequest(ListToolsRequest {
+            method: Default::default(),
+            params: Some(page),
+            extensions: Default::default(),
+        });
+        // A list that the library does not take for one may hold a single tool that is wrong.
+        let page = match service.peer().send_request(request).await? {
+            ServerResult::ListToolsResult(list) => serde_json::to_value(list).ok(),
+            ServerResult::CustomResult(list) => Some(list.0),
+            _ => None,
+        };
+        let page = page.as_ref().and_then(tool_list::read).ok_or(rmcp::ServiceError::UnexpectedResponse)?;
+        offered.extend(page.tools);
+        cursor = page.next;
         if cursor.is_none() || offered.len() >= LISTED_MAX {
             break;
         }
@@ -502,7 +516,7 @@ mod tests {
                 "serverInfo": {"name": "s", "version": "1"}}),
             Some("tools/list") => json!({"tools": [{"name": "find", "inputSchema": {"type": "object"},
                 "description": format!("finds as {token}"),
-                "annotations": {"readOnlyHint": true}}]}),
+                "annotations": {"readOnlyHint": true}}, {"name": "bad", "inputSchema": 7}]}),
             Some("tools/call") if asked["params"]["name"] == "fail" => {
                 json!({"isError": true, "content": [{"type": "text", "text": "not found"}]})
             }
@@ -534,7 +548,8 @@ mod tests {
         let base = site("token-1234567").await;
         let servers = servers(&base, Access::Token("token-1234567".to_owned()), 60_000);
         let offered = servers.offered("docs").await.unwrap();
-        assert_eq!((offered.len(), offered[0].name.as_str(), offered[0].reads_only), (1, "find", true));
+        assert_eq!((offered.len(), offered[0].name.as_str(), offered[0].reads_only), (2, "find", true));
+        assert_eq!((offered[1].name.as_str(), &offered[1].schema), ("bad", &Value::Null), "its agent is told");
         assert_eq!(offered[0].description, "finds as ***");
         assert_eq!(call(&servers, "find").await.unwrap(), "found \"x\" with ***");
         assert_eq!(call(&servers, "fail").await.unwrap_err(), "not found");
@@ -542,6 +557,22 @@ mod tests {
         let locked = servers.offered("locked").await.unwrap_err();
         assert_eq!(locked, "server `locked` cannot be used: the variable T is not set");
         assert!(!format!("{servers:?}").contains("token-1234567"));
+    }
+
+    #[tokio::test]
+    async fn answers_are_asked_for_as_they_are_and_one_that_is_packed_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let Some((_, head, _)) = request(&mut stream).await else { return };
+                assert!(head.contains("accept-encoding: identity"), "{head}");
+                respond(&mut stream, "200 OK\r\nContent-Encoding: gzip", "\u{1f}\u{8b}\u{8}").await;
+            }
+        });
+        let why = servers(&base, Access::Open, 60_000).offered("docs").await.unwrap_err();
+        assert!(why.starts_with("server `docs` cannot be used") && why.contains("could not parse"), "{why}");
     }
 
     #[tokio::test]

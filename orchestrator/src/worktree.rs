@@ -13,7 +13,7 @@ use crate::base::beneath::{self, Missing, Way};
 use crate::base::index_file::Stat;
 use crate::base::{BaseError, Layers, delta, read_index};
 use crate::fault;
-use crate::plain_copy::copy_onto;
+use crate::plain_copy::{copy_onto, differs};
 use crate::removal::{Debris, remove_tree};
 use crate::state::{StateDir, make_private_dir_all};
 
@@ -155,6 +155,27 @@ impl Worktree {
         }
     }
 
+    /// Which of the caches of `checkout` were written to in it. To be called when the process tree is dead.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn written_caches(&self, checkout: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
+        for (number, cache) in self.layers.caches.iter().enumerate() {
+            let is_written = match self.backend {
+                Backend::Overlay => is_filled(&self.attempt_dir().join(format!("cow/{number}/upper")))?,
+                Backend::Copy => match beneath::walk(&self.written_dir(), cache, Missing::Stop)? {
+                    Way::Open => differs(&checkout.join(cache), &self.written_dir().join(cache))?,
+                    Way::Missing | Way::Blocked(_) => true,
+                },
+            };
+            if is_written {
+                written.push(cache.clone());
+            }
+        }
+        Ok(written)
+    }
+
     /// Takes the worktree out of use: its folder is renamed into the trash at once, and another worktree may be made under its
     /// name.
     ///
@@ -225,6 +246,14 @@ fn renew_layers(folder: &Path) -> io::Result<bool> {
         DirBuilder::new().mode(mode).create(&upper)?;
     }
     Ok(true)
+}
+
+/// Whether anything is in an upper folder. One that its owner may not even list was written to.
+fn is_filled(upper: &Path) -> io::Result<bool> {
+    match std::fs::read_dir(upper) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
+        listed => Ok(listed?.next().is_some()),
+    }
 }
 
 fn overlay(state: &StateDir, layers: &Layers, attempt: &str, at: &Path) -> io::Result<(WorktreeSpec, Vec<Cow>)> {

@@ -583,11 +583,14 @@ const EXPANDS: &[Key] = &[
 ];
 
 /// Whether `name` is `[A-Za-z0-9_-]+` and not longer than a file name may be.
-pub(crate) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
+
+/// What a name is, for people.
+pub const NAMES: &str = "names consist of A-Z a-z 0-9 _ - and have at most 100 letters";
 
 /// The longest name of a task, variable or policy, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 100;

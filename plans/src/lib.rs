@@ -31,10 +31,13 @@ pub mod ids;
 pub mod instance;
 /// Every key of the language, once.
 mod keys;
+pub use keys::{NAMES, is_name};
 /// From a document to the types of `plan`.
 mod lower;
 /// The `[merge]` table.
 mod merge;
+/// Items that do not fit the plan.
+mod misfit;
 /// Models, and what they may cost.
 pub mod models;
 /// Needs on single instances.

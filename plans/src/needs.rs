@@ -51,9 +51,8 @@ impl TaskGraph {
     pub(crate) fn select_for_task(&mut self, task: TaskIx, diagnostics: &mut Vec<Diagnostic>) {
         let instances = self.groups[task.index()].instances.clone();
         let mut selection = Selection::default();
-        if let Err(missing) = self.select(task, &instances, &mut selection) {
-            diagnostics.push(self.missing_diagnostic(missing));
-        }
+        let missing = self.select(task, &instances, &mut selection);
+        diagnostics.extend(missing.into_iter().map(|missing| self.missing_diagnostic(missing)));
         // Before a fan-out has its items, it waits for all that it names as wholes.
         let group = &self.groups[task.index()];
         if group.pending {
@@ -68,7 +67,9 @@ impl TaskGraph {
         let mut selection = Selection::default();
         for member in self.family(task) {
             let its: Vec<InstanceIx> = added.iter().copied().filter(|ix| self.instance(*ix).task == member).collect();
-            self.select(member, &its, &mut selection).map_err(|missing| self.missing_error(missing))?;
+            if let Some(missing) = self.select(member, &its, &mut selection).into_iter().next() {
+                return Err(self.missing_error(missing));
+            }
             let waiting = self.deferred.remove(&member).unwrap_or_default();
             for one in waiting {
                 let found = self.find(member, &one.text, &mut selection);
@@ -88,34 +89,44 @@ impl TaskGraph {
         }
     }
 
-    fn select(&mut self, task: TaskIx, instances: &[InstanceIx], selection: &mut Selection) -> Result<(), Missing> {
+    /// What each of a task's needs lacks: the first instance that misses something stands for all.
+    fn select(&mut self, task: TaskIx, instances: &[InstanceIx], selection: &mut Selection) -> Vec<Missing> {
         let plan = self.plan.clone();
+        let mut lacking = Vec::new();
         for need in &plan.task(task).needs {
             let NeedTarget::Instances { task: needed, selector } = &need.target else { continue };
-            for ix in instances {
-                let text = self.selector_text(*ix, selector).map_err(|reason| Missing::Unrendered {
-                    needing: *ix,
-                    at: need.at,
-                    reason,
-                })?;
-                let found = self.find(*needed, &text, selection);
-                selection.found += found.len();
-                if selection.found > NEEDS_MAX {
-                    return Err(Missing::TooMany { needing: *ix, at: need.at });
-                }
-                if !found.is_empty() {
-                    self.connect(*ix, found);
-                } else if self.groups[needed.index()].pending {
-                    let begin = self.groups[needed.index()].begin;
-                    self.order.add_edge(begin, self.nodes[ix], ());
-                    let waiting = self.deferred.entry(*needed).or_default();
-                    waiting.push(Deferred { instance: *ix, text, at: need.at });
-                } else {
-                    return Err(Missing::Unknown { needing: *ix, text, at: need.at });
-                }
-            }
+            let missing = instances.iter().find_map(|ix| self.select_one(*ix, *needed, (need.at, selector), selection));
+            lacking.extend(missing);
         }
-        Ok(())
+        lacking
+    }
+
+    fn select_one(
+        &mut self,
+        ix: InstanceIx,
+        needed: TaskIx,
+        (at, selector): (Location, &Template),
+        selection: &mut Selection,
+    ) -> Option<Missing> {
+        let text = match self.selector_text(ix, selector) {
+            Ok(text) => text,
+            Err(reason) => return Some(Missing::Unrendered { needing: ix, at, reason }),
+        };
+        let found = self.find(needed, &text, selection);
+        selection.found += found.len();
+        if selection.found > NEEDS_MAX {
+            return Some(Missing::TooMany { needing: ix, at });
+        }
+        if !found.is_empty() {
+            self.connect(ix, found);
+        } else if self.groups[needed.index()].pending {
+            let begin = self.groups[needed.index()].begin;
+            self.order.add_edge(begin, self.nodes[&ix], ());
+            self.deferred.entry(needed).or_default().push(Deferred { instance: ix, text, at });
+        } else {
+            return Some(Missing::Unknown { needing: ix, text, at });
+        }
+        None
     }
 
     /// The needs of added tasks on each other.

@@ -183,6 +183,7 @@ pub(crate) struct Places {
     pub cache: Option<Location>,
     pub models: Option<Location>,
     pub batch: Option<Location>,
+    pub with: Option<Location>,
 }
 
 impl Places {
@@ -193,6 +194,7 @@ impl Places {
             cache: place("cache"),
             models: place("models"),
             batch: place("foreach-batch"),
+            with: place("with"),
         }
     }
 }

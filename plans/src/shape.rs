@@ -4,7 +4,7 @@
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::document::{Node, Table, Value};
 use crate::egress::HostRule;
-use crate::keys::{self, Key, Kind, NAME_BYTES_MAX, Since, is_name};
+use crate::keys::{self, Key, Kind, Since, is_name};
 use crate::quantity;
 
 /// Checks a table whose keys are `keys`; `what` names it in messages (`[tasks.build]`).
@@ -89,8 +89,7 @@ fn check_named(table: &Table, kind: &Kind, what: &str, diagnostics: &mut Vec<Dia
     for entry in &table.entries {
         if !is_name(&entry.key) {
             let message = format!("`{}` is not a name", entry.key.escape_debug());
-            let hint = format!("names consist of A-Z a-z 0-9 _ - and have at most {NAME_BYTES_MAX} letters");
-            diagnostics.push(Diagnostic::error(entry.key_at, message).hint(hint));
+            diagnostics.push(Diagnostic::error(entry.key_at, message).hint(keys::NAMES));
         }
         match (kind, entry.node.table()) {
             (Kind::Table(keys), Some(inner)) => {
@@ -216,7 +215,7 @@ fn check_text(text: &str, at: Location, kind: &Kind, what: &str) -> Option<Diagn
         Kind::Size => misread(quantity::size(text).map(drop)),
         Kind::Line if text.trim().is_empty() => Some(Diagnostic::error(at, format!("`{what}` is empty"))),
         Kind::Name if !is_name(text) => {
-            let hint = format!("names consist of A-Z a-z 0-9 _ - and have at most {NAME_BYTES_MAX} letters");
+            let hint = keys::NAMES;
             Some(Diagnostic::error(at, format!("`{}` is not a name", text.escape_debug())).hint(hint))
         }
         Kind::Inside if !text.contains("{{") && !text.contains("{%") => {

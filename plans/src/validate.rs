@@ -12,7 +12,7 @@ use crate::template::{Template, root};
 
 /// Checks a plan whose parts were lowered, stand-ins for broken ones included.
 pub(crate) fn plan(plan: &Plan, sources: &[SourceFile], diagnostics: &mut Vec<Diagnostic>) {
-    let mut validator = Validator { plan, sources, diagnostics };
+    let mut validator = Validator { plan, sources, diagnostics, used: HashSet::new() };
     for (index, task) in plan.tasks.iter().enumerate() {
         validator.task(TaskIx(index as u32), task);
     }
@@ -100,6 +100,8 @@ struct Validator<'a> {
     plan: &'a Plan,
     sources: &'a [SourceFile],
     diagnostics: &'a mut Vec<Diagnostic>,
+    /// The values of `with` that the texts of the task in hand have used so far.
+    used: HashSet<String>,
 }
 
 impl<'a> Validator<'a> {
@@ -141,6 +143,7 @@ impl<'a> Validator<'a> {
                 self.command(command, &Scope::outside("lines"));
             }
         }
+        self.unused_values(task);
     }
 
     fn work(&mut self, work: &Work, scope: &Scope<'_>) {
@@ -303,7 +306,7 @@ impl<'a> Validator<'a> {
                         self.refuse_in_command(at, name, scope);
                     }
                 }
-                ("with", Some((_, task))) => self.known(at, "with", second, task.with.keys().map(String::as_str)),
+                ("with", Some((_, task))) => self.with_name(at, second, task),
                 ("matrix", Some((_, task))) => self.matrix_name(at, second, task),
                 ("needs", Some(_)) if scope.trust == Trust::Command => self.refuse_in_command(at, name, scope),
                 ("needs", Some((ix, _))) if scope.trust == Trust::Value => self.need_name(at, second, third, ix),
@@ -350,6 +353,37 @@ impl<'a> Validator<'a> {
             ),
         };
         self.error(at, format!("`{root}.{name}` is not defined"), hint);
+    }
+
+    fn with_name(&mut self, at: Location, name: Option<&str>, task: &Task) {
+        match name {
+            None => self.used.extend(task.with.keys().cloned()),
+            Some(name) if task.with.contains_key(name) => drop(self.used.insert(name.to_owned())),
+            // One of several tasks that use the template: the caret alone does not tell which.
+            Some(name) if nearest(name, task.with.keys().map(String::as_str)).is_none() => {
+                let hint = format!("give it in [tasks.{}]: with = {{ {name} = \"…\" }}", task.name);
+                self.error(at, format!("`with.{name}` is not defined for task `{}`", task.name), hint);
+            }
+            Some(_) => self.known(at, "with", name, task.with.keys().map(String::as_str)),
+        }
+    }
+
+    /// A value that no text of a task asks for is most likely mistyped.
+    fn unused_values(&mut self, task: &Task) {
+        let used = std::mem::take(&mut self.used);
+        // What a file says is not known here.
+        if task.grown.is_some() || task.agent().is_some_and(|agent| agent.prompt_file.is_some()) {
+            return;
+        }
+        for name in task.with.keys().filter(|name| !used.contains(*name)) {
+            let at = task.places.with.unwrap_or(task.at);
+            let message = format!("task `{}` gives `with.{name}`, which its template does not use", task.name);
+            let hint = match nearest(name, used.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("take it away, or write {{{{ with.{name} }}}} in the template"),
+            };
+            self.diagnostics.push(Diagnostic::warning(at, message).hint(hint));
+        }
     }
 
     fn matrix_name(&mut self, at: Location, name: Option<&str>, task: &Task) {

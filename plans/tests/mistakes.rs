@@ -257,3 +257,25 @@ fn empty_and_broken_plans_are_answered() {
     }
     insta::assert_snapshot!(all);
 }
+
+#[test]
+fn every_need_on_an_instance_that_is_not_there_is_shown() {
+    let text = "version = 1\n[tasks.a]\nrun = 'true'\nmatrix = { n = ['1', '2'] }\n\
+        [tasks.b]\nrun = 'true'\nneeds = ['a[n=3]', 'a[n=4]']\n[tasks.c]\nrun = 'true'\nneeds = ['a[n=5]']\n";
+    let shown = check_expansion(text);
+    let found: Vec<bool> = ["`a[n=3]`", "`a[n=4]`", "`a[n=5]`"].iter().map(|need| shown.contains(need)).collect();
+    assert_eq!((found, shown.matches("which does not exist").count()), (vec![true; 3], 3), "{shown}");
+}
+
+#[test]
+fn values_that_a_template_does_not_use_and_those_it_lacks_are_told_with_the_task() {
+    let template = "version = 1\n[templates.x]\nrun = 'echo \"$A\"'\nenv = { A = '{{ with.dir }}' }\n";
+    let unused = parse_with(&format!("{template}[tasks.a]\nuse = 'x'\nwith = {{ dir = 'q', dri = 'z' }}\n"), "");
+    assert!(unused.plan.is_some(), "it is a warning");
+    let said = shown(&unused, &unused.diagnostics);
+    assert!(said.contains("warning: task `a` gives `with.dri`, which its template does not use"), "{said}");
+    assert!(said.contains("hint: did you mean `dir`?"), "{said}");
+    let lacks = check(&format!("{template}[tasks.b]\nuse = 'x'\n[tasks.c]\nuse = 'x'\nwith = {{ dir = 'q' }}\n"));
+    assert!(lacks.contains("`with.dir` is not defined for task `b`") && !lacks.contains("task `c`"), "{lacks}");
+    assert!(lacks.contains("hint: give it in [tasks.b]: with = { dir = \"…\" }"), "{lacks}");
+}

@@ -10,7 +10,7 @@
 //!
 //! Source: stat(2), statvfs(3), inode(7).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, StatVfs, chmodat, fstatvfs, open, openat, statat, statfs,
+    AtFlags, Dir, FileType, MemfdFlags, Mode, OFlags, Stat, StatVfs, chmodat, fstat, fstatvfs, makedev, memfd_create,
+    open, openat, statat, statfs,
 };
 use rustix::io::{self, Errno};
 use rustix::process::Pid;
@@ -146,22 +147,75 @@ impl Disk {
     }
 }
 
-/// Bytes on disk of files that have no name any more and are held open by these processes.
+/// Bytes on disk of files that have no name any more and are held open, or mapped, by these processes.
 pub fn unnamed_bytes(processes: &[Pid]) -> u64 {
-    let mut seen = HashSet::new();
-    let mut bytes = 0;
+    let (mut open, mut mapped) = (HashMap::new(), HashMap::new());
     for pid in processes {
-        let Ok(open_files) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-        for file in open_files.flatten() {
-            let Ok(stat) = fs::metadata(file.path()) else { continue };
+        let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        for file in held.map(|file| file.path()) {
+            let Ok(stat) = fs::metadata(&file) else { continue };
             // What lies in memory is counted there.
-            let in_memory = || statfs(file.path()).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
-            if stat.is_file() && stat.nlink() == 0 && seen.insert((stat.dev(), stat.ino())) && !in_memory() {
-                bytes += stat.blocks() * BLOCK_BYTES;
+            let in_memory = || statfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+            if stat.is_file() && stat.nlink() == 0 && !in_memory() {
+                open.insert((stat.dev(), stat.ino()), stat.blocks() * BLOCK_BYTES);
             }
         }
+        for (file, end) in mapped_unnamed(*pid) {
+            let known = mapped.entry(file).or_insert(0);
+            *known = end.max(*known);
+        }
     }
-    bytes
+    // Of a file system of layers the two name the same file differently.
+    open.values().sum::<u64>().max(mapped.values().sum())
+}
+
+/// The files without a name that a process maps: their devices and inodes, and the bytes that they take, or how far into them
+/// the mappings reach. Source: proc_pid_maps(5).
+fn mapped_unnamed(pid: Pid) -> HashMap<(u64, u64), u64> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let unnamed: Vec<_> = maps.lines().filter(|line| line.ends_with(" (deleted)")).filter_map(mapping).collect();
+    let mut reach = HashMap::new();
+    if unnamed.is_empty() {
+        return reach;
+    }
+    let in_memory = memory_devices(pid);
+    for (range, file, end) in unnamed.into_iter().filter(|(_, (device, _), _)| !in_memory.contains(device)) {
+        // Only root may ask; everybody else sees how far the mapping reaches.
+        let stat = fs::metadata(format!("/proc/{pid}/map_files/{range}"));
+        let held = stat.map_or(end, |stat| stat.blocks() * BLOCK_BYTES);
+        let known = reach.entry(file).or_insert(0);
+        *known = held.max(*known);
+    }
+    reach
+}
+
+/// The devices of what a process sees that lies in memory: its tmpfs mounts, and the kernel's own, on which memfds and shared
+/// anonymous memory lie. Source: proc_pid_mountinfo(5).
+fn memory_devices(pid: Pid) -> HashSet<u64> {
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let of_mount = |line: &str| device(line.split_ascii_whitespace().nth(2)?, 10);
+    let kernels = memfd_create("device", MemfdFlags::CLOEXEC).and_then(fstat).map(|stat| stat.st_dev);
+    mounts.lines().filter(|line| line.contains(" - tmpfs ")).filter_map(of_mount).chain(kernels).collect()
+}
+
+/// `major:minor` as one number.
+fn device(text: &str, radix: u32) -> Option<u64> {
+    let (major, minor) = text.split_once(':')?;
+    Some(makedev(u32::from_str_radix(major, radix).ok()?, u32::from_str_radix(minor, radix).ok()?))
+}
+
+/// Where a line of maps lies in memory, its file, and the offset in it at which the mapping ends; `None` where there is no
+/// file.
+fn mapping(line: &str) -> Option<(&str, (u64, u64), u64)> {
+    let mut fields = line.split_ascii_whitespace();
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let range = fields.next()?;
+    let (from, to) = range.split_once('-')?;
+    let offset = hex(fields.nth(1)?)?;
+    let device = device(fields.next()?, 16)?;
+    let inode = fields.next()?.parse().ok()?;
+    let is_huge_page = fields.next()?.starts_with("/anon_hugepage");
+    (!is_huge_page).then_some((range, (device, inode), offset + hex(to)?.checked_sub(hex(from)?)?))
 }
 
 /// Source: statfs(2).
@@ -270,6 +324,14 @@ fn enter(parent: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr, stat: &Stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mapping_of_a_file_without_a_name_says_which_and_how_far() {
+        let line = "7f0000000000-7f0000003000 rw-s 00001000 08:01 42                 /repo/x y (deleted)";
+        assert_eq!(mapping(line), Some(("7f0000000000-7f0000003000", (makedev(8, 1), 42), 0x4000)));
+        assert_eq!(mapping("7f00-7f10 rw-s 00000000 00:0f 7   /anon_hugepage (deleted)"), None);
+        assert_eq!(mapping("7f10-7f00 rw-s 00000000 00:0f 7   /x (deleted)"), None);
+    }
 
     const UNBOUNDED: Written = Written { bytes: u64::MAX, files: u64::MAX };
 

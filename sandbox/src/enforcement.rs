@@ -116,6 +116,12 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     if draft.limits.cpu.is_some() && means(draft).contains(&(Limit::Cpu, Means::Nothing)) {
         open.push("cpu: there is no control group for it here");
     }
+    if draft.limits.disk_bytes.is_some() {
+        open.push(
+            "files without a name that are on their way between sockets do not count as disk; nor, unless root looks, what is \
+             mapped of one beyond the mapping",
+        );
+    }
     if by(&means(draft), Limit::Memory) == Some(Means::Watchdog) {
         open.push(
             "memory of the kernel for pipes, sockets and queues is not counted: there is no control group for it here",

@@ -2,7 +2,7 @@
 //!
 //! Comes in: a policy and a path as the job would name it. Goes out: a [`Decision`] with the [`Rule`] that decides and, where
 //! a policy could say otherwise, the [`Wish`] that would. Nothing is opened: a path is judged by its text, so the caller
-//! resolves symlinks first, and what does not exist is judged as if it did. Modes and owners of files are not looked at.
+//! follows links first ([`crate::reach()`]), and what does not exist is judged as if it did. Modes and owners of files are not looked at.
 //!
 //! Two tiers decide by two rules. In the namespaces tier the *innermost* mount around a path decides, hidden paths before
 //! all mounts. In the landlock tier rules *add up* from the path to the root, and a hidden path is one around which nothing was
@@ -66,6 +66,8 @@ pub enum Rule {
     NotShown,
     /// It is not an absolute, plain path.
     NotPlain,
+    /// It lets one look into another process.
+    OtherProcess,
 }
 
 /// What a policy would have to say for a refused access.
@@ -99,6 +101,9 @@ impl fmt::Display for Rule {
             Rule::Hidden(at) => write!(f, "{} is hidden", at.display()),
             Rule::HoldsHidden(at) => write!(f, "it cannot be listed, because {} in it is hidden", at.display()),
             Rule::NotShown => f.write_str("nothing shows it"),
+            Rule::OtherProcess => {
+                f.write_str("it shows what is inside of another process, which no task may look into")
+            }
             Rule::NotPlain => f.write_str("it is not an absolute path without `.` and `..`"),
         }
     }
@@ -109,6 +114,9 @@ pub fn evaluate(policy: &Policy, path: &Path, access: Access) -> Decision {
     let draft = policy.get();
     if crate::policy::plain("a path", path).is_err() && path != Path::new("/") {
         return Decision::Refused { rule: Rule::NotPlain, wish: None };
+    }
+    if is_of_another_process(draft.tier, path) {
+        return Decision::Refused { rule: Rule::OtherProcess, wish: None };
     }
     match draft.tier {
         Tier::Namespaces => by_mounts(draft, path, access),
@@ -138,7 +146,48 @@ fn system(draft: &Draft) -> Vec<Place> {
     let mut places: Vec<Place> = all.map(|at| Place::new(at.clone(), Access::Read, Rule::System(at))).collect();
     let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
     places.extend(devices.map(|at| Place::new(at, Access::Write, Rule::Device)));
+    // What the job has open already is its own.
+    places.extend(DESCRIPTORS.iter().map(|at| Place::new(at, Access::Write, Rule::Device)));
     places
+}
+
+/// Names for what the job has open. Landlock judged it when it was opened.
+const DESCRIPTORS: &[&str] =
+    &["/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/self/fd", "/proc/thread-self/fd"];
+
+/// Entries of a process in `/proc` that only those may read who may trace it. Source: proc(5).
+const TRACED: &[&str] = &[
+    "auxv",
+    "cwd",
+    "environ",
+    "exe",
+    "fd",
+    "fdinfo",
+    "io",
+    "map_files",
+    "maps",
+    "mem",
+    "numa_maps",
+    "pagemap",
+    "personality",
+    "root",
+    "smaps",
+    "smaps_rollup",
+    "stack",
+    "syscall",
+];
+
+/// Whether a path leads into a process that is none of the job's: in the landlock tier numbers are the host's, and in a cage
+/// with processes of its own the first is the cage's.
+fn is_of_another_process(tier: Tier, path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix("/proc") else { return false };
+    let mut names = below.iter().map(|name| name.to_str().unwrap_or_default());
+    let (Some(process), Some(entry)) = (names.next(), names.next()) else { return false };
+    let is_another = match tier {
+        Tier::Landlock => process.bytes().all(|byte| byte.is_ascii_digit()),
+        Tier::Namespaces => process == "1",
+    };
+    is_another && TRACED.contains(&entry)
 }
 
 /// What the policy itself shows, in the order in which trees of the same depth are mounted.
@@ -161,6 +210,7 @@ fn by_mounts(draft: &Draft, path: &Path, access: Access) -> Decision {
     // A `/tmp` is always there; Landlock lets it be written where it is the job's own folder for temporary files.
     let tmp = if draft.tmp.is_none() { Access::Write } else { Access::Read };
     places.push(Place::new("/tmp", tmp, Rule::Temporary));
+    places.extend(draft.tmp_beside().map(|beside| Place::new(beside, Access::Write, Rule::Temporary)));
     if !draft.network.is_host() {
         places.push(Place::new("/etc/hosts", Access::Read, Rule::System("/etc/hosts".into())));
     }
@@ -299,6 +349,10 @@ mod tests {
                 ("/etc/shadow", Access::Write, "never: nothing shows it"),
                 ("/proc/self/oom_score_adj", Access::Write, "never"),
                 ("/sys/fs/cgroup", Access::Read, "never: nothing shows it"),
+                ("/dev/stdout", Access::Write, "yes"),
+                ("/dev/fd", Access::Read, "yes"),
+                ("/proc/1/environ", Access::Read, "never: it shows what is inside of another process"),
+                ("/proc/1/status", Access::Read, "yes"),
                 ("/dev/null", Access::Write, "yes: it is a device file"),
                 ("/dev/kmsg", Access::Read, "never: nothing shows it"),
                 ("../x", Access::Read, "never: it is not an absolute path"),

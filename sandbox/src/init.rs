@@ -7,11 +7,12 @@
 //!
 //! Source: pid_namespaces(7), PR_SET_CHILD_SUBREAPER in prctl(2), sigwaitinfo(2).
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::{self, Errno};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, wait};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, kill_process, prlimit, wait};
 
 use crate::enforcement::Tier;
 use crate::launch::exit_now;
@@ -28,6 +29,8 @@ pub const HOLD_ALL: Signal = Signal::USR2;
 pub const RELEASE_ALL: Signal = Signal::CONT;
 /// How long processes are hunted that fork faster than they are killed, or hang in the kernel (landlock tier).
 const HUNT_MAX: Duration = Duration::from_secs(10);
+/// How many are hunted at once.
+const HUNTED_MAX: usize = 100_000;
 /// How many descendants get a polite SIGTERM in the landlock tier.
 const DESCENDANTS_MAX: usize = 10_000;
 
@@ -151,7 +154,9 @@ pub fn end_children() -> Hunt {
         }
     }
     while started.elapsed() < HUNT_MAX {
-        for pid in children_of(getpid()) {
+        // While none is killed, none that is killed makes room for another.
+        stop_forks(started + HUNT_MAX / 2);
+        for pid in descendants_of(getpid(), HUNTED_MAX) {
             let _ = kill_process(pid, Signal::KILL);
         }
         // A child that is not ours to kill any more, or not yet dead, is met again in the next round.
@@ -165,6 +170,23 @@ pub fn end_children() -> Hunt {
         }
     }
     Hunt::Escaped
+}
+
+/// Stops all descendants, and takes their processes away from their users' count, until no new one is met or it is `until`. What
+/// the kernel counts for nobody (user 0) is only stopped.
+fn stop_forks(until: Instant) {
+    let mut stopped = HashSet::new();
+    loop {
+        let fresh: Vec<Pid> =
+            descendants_of(getpid(), HUNTED_MAX).into_iter().filter(|pid| stopped.insert(*pid)).collect();
+        for &pid in &fresh {
+            let _ = kill_process(pid, Signal::STOP);
+            let _ = prlimit(Some(pid), Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) });
+        }
+        if fresh.is_empty() || Instant::now() >= until {
+            return;
+        }
+    }
 }
 
 /// All descendants, parents before children, at most [`DESCENDANTS_MAX`].

@@ -251,6 +251,7 @@ fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
             if draft.tmp.is_none() {
                 rules.push(private(Path::new("/tmp")));
             }
+            rules.extend(draft.tmp_beside().map(private));
         }
         Tier::Landlock => {
             for SystemPath { real, seen_with } in system_paths() {

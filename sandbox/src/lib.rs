@@ -50,6 +50,8 @@ pub mod policy;
 pub mod probe;
 /// The program to run and its environment.
 mod program;
+/// Where a path leads inside.
+mod reach;
 /// The file tree that a job sees in the namespaces tier.
 mod root;
 /// System calls that no job makes.
@@ -78,5 +80,6 @@ pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};
 pub use probe::{Probe, Verdict, probe};
 pub use program::{Program, ProgramError};
+pub use reach::reach;
 pub use status::{End, Status, Usage};
 pub use watchdog::{Breach, Grade};

@@ -16,6 +16,9 @@ use crate::home::HomeFile;
 /// 500 overlay layers; a job with more than this is a mistake.
 pub const PATHS_MAX: usize = 4096;
 
+/// What `$TMPDIR` names inside where the worktree lies below `/tmp`. Whoever writes a job's environment says the same.
+const TMP_BESIDE: &str = "/run/swarm/tmp";
+
 /// The file systems of the kernel: nothing in them is granted, nothing is mounted over them.
 const KERNEL_FOLDERS: &[&str] = &["/proc", "/sys", "/dev"];
 /// The folders of the system: nothing in them is granted for writing.
@@ -287,6 +290,13 @@ impl Draft {
             Tier::Landlock => self.check_landlock()?,
         }
         Ok(Policy { draft: self })
+    }
+
+    /// The private folder for temporary files of a job whose `/tmp` holds its worktree. Landlock's rules add up from a file to the
+    /// root, so a `/tmp` in which pipes and sockets could be made would allow them in the worktree, too.
+    pub fn tmp_beside(&self) -> Option<&'static Path> {
+        let needed = self.tier == Tier::Namespaces && self.tmp.is_none() && self.worktree.at().starts_with("/tmp");
+        needed.then_some(Path::new(TMP_BESIDE))
     }
 
     /// Where the job may write, as it names these places.

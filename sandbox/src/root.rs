@@ -8,7 +8,8 @@
 //!   package manager's credentials), `/etc/hosts` written anew;
 //! - `/proc` of the job's own pid namespace, read-only as a whole (a job of user 0 could else write `/proc/sys`);
 //! - `/dev` with [`DEVICES`], a devpts of its own and `/dev/shm`;
-//! - private `/tmp` (and `/var/tmp`, which leads there) and home folder, in the memory of the one tmpfs; an empty `/run`;
+//! - private `/tmp` (and `/var/tmp`, which leads there) and home folder, in the memory of the one tmpfs; an empty `/run`, but for
+//!   another folder for temporary files where `/tmp` holds the worktree;
 //! - worktree, grants and copy-on-write folders, parents before children;
 //! - masks over hidden paths, last.
 //!
@@ -71,6 +72,8 @@ pub const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 /// Files up to this many bytes are copied into the tree's memory: a copy costs half of a mount, here and at the end.
 const COPY_BYTES_MAX: usize = 64 << 10;
 
+/// What the smallest file that is not empty takes of a tmpfs.
+const PAGE_BYTES: u64 = 4 << 10;
 /// What the tree itself may need of its tmpfs, beside what the job puts there: copies of small files of the system.
 const OWN_BYTES: u64 = 16 << 20;
 /// The same, in files and folders.
@@ -87,6 +90,7 @@ pub fn enter(policy: &Policy) -> Result<(), Refused> {
     let root = Root { fd: at_step("mount /", || attach_over_host_root(new_tmpfs(c"0755", room(draft))?))? };
     root.system(draft)?;
     root.private(Path::new("/tmp"))?;
+    draft.tmp_beside().map_or(Ok(()), |beside| root.private(beside))?;
     root.devices()?;
     root.trees(draft)?;
     at_step("make /run and /var/tmp", || {
@@ -107,9 +111,12 @@ pub fn enter(policy: &Policy) -> Result<(), Refused> {
 
 /// What the private folders may hold together: a job that fills them is told that no space is left.
 fn room(draft: &Draft) -> Room {
+    let limits = &draft.limits;
+    // Empty files take no bytes of it, and memory of the kernel all the same. Of others no more would fit.
+    let files = limits.files.into_iter().chain(limits.memory_bytes.map(|bytes| bytes / PAGE_BYTES)).min();
     Room {
-        bytes: draft.limits.memory_bytes.map(|bytes| bytes.saturating_add(OWN_BYTES)),
-        files: draft.limits.files.map(|files| files.saturating_add(OWN_FILES)),
+        bytes: limits.memory_bytes.map(|bytes| bytes.saturating_add(OWN_BYTES)),
+        files: files.map(|files| files.saturating_add(OWN_FILES)),
     }
 }
 

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::io;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::cgroup::Group;
 use crate::disk::{Disk, Walked, Written, unnamed_bytes};
@@ -23,8 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOK_SHARE: u32 = 20;
 /// So many refused forks are no accident.
 const REFUSALS_MAX: u64 = 1_000;
-/// So many looks in a row at the limit of processes, where the kernel counts no refusals, are no accident: two seconds.
-const CROWDED_LOOKS_MAX: u32 = 40;
+/// Being so long at the limit of processes, where the kernel counts no refusals, is no accident.
+const CROWDED_MAX: Duration = Duration::from_secs(2);
+/// A look that comes late, on a busy machine, counts for no more than this.
+const CROWDED_LOOK_MAX: Duration = Duration::from_millis(500);
 /// A count within one part in this many of the bound is at the bound: processes come and go while they are counted.
 const CROWD_SLACK: u64 = 16;
 
@@ -59,8 +62,10 @@ pub struct Watchdog {
     next: Instant,
     /// What the last wrong suspicion about memory was based on.
     wrongly_suspected_bytes: u64,
-    /// Looks in a row that found the job at its limit of processes.
-    crowded_looks: u32,
+    /// How long looks have found the job at its limit of processes; those that did not take away from it.
+    crowded: Duration,
+    /// When that was looked at last.
+    crowd_seen: Instant,
     /// Whether any look did.
     was_crowded: bool,
 }
@@ -80,7 +85,8 @@ impl Watchdog {
             limits,
             next: Instant::now() + LOOK_EVERY,
             wrongly_suspected_bytes: 0,
-            crowded_looks: 0,
+            crowded: Duration::ZERO,
+            crowd_seen: Instant::now(),
             was_crowded: false,
         })
     }
@@ -103,9 +109,10 @@ impl Watchdog {
 
     /// Looks at a running job, which has to be killed when there is an answer.
     pub fn look(&mut self, tree: Tree<'_>) -> Option<Breach> {
-        let started = Instant::now();
+        let started = own_time();
         let breach = self.counters(Grade::Broke).or_else(|| self.tree(tree)).or_else(|| self.written(Some(tree)));
-        self.next = Instant::now() + LOOK_EVERY.max(started.elapsed() * LOOK_SHARE);
+        // Time that others took is no reason to look away.
+        self.next = Instant::now() + LOOK_EVERY.max(own_time().saturating_sub(started) * LOOK_SHARE);
         breach
     }
 
@@ -157,13 +164,15 @@ impl Watchdog {
         if means == Means::Watchdog {
             return if processes > bound { broke(format!("{processes} at once, more than {bound}")) } else { None };
         }
+        let passed = std::mem::replace(&mut self.crowd_seen, Instant::now()).elapsed().min(CROWDED_LOOK_MAX);
         if processes + bound / CROWD_SLACK < bound {
-            self.crowded_looks = 0;
+            // Those that come and go while they are counted are missed now and then.
+            self.crowded = self.crowded.saturating_sub(passed);
             return None;
         }
         self.was_crowded = true;
-        self.crowded_looks += 1;
-        if self.crowded_looks < CROWDED_LOOKS_MAX {
+        self.crowded += passed;
+        if self.crowded < CROWDED_MAX {
             return None;
         }
         broke(format!("{processes} at once, and no end: it may have {bound}"))
@@ -207,6 +216,12 @@ impl Watchdog {
         }
         breach
     }
+}
+
+/// Processor time of the calling thread.
+fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn over(walked: Walked, unnamed: u64, bound: Written) -> Option<Breach> {

@@ -58,7 +58,7 @@ fn train(count: usize) {
     for hundred in 0..count.div_ceil(100) {
         for n in (hundred * 100..((hundred + 1) * 100).min(count)).rev() {
             train.finished(place(n), End::Change);
-            folded += std::iter::from_fn(|| train.advance()).filter(|next| matches!(next, Next::Fold(_))).count();
+            folded += std::iter::from_fn(|| train.advance(0)).filter(|next| matches!(next, Next::Fold(_))).count();
         }
     }
     assert_eq!(folded, count);

@@ -101,6 +101,63 @@ fn explain_knows_what_becomes_of_a_write_and_whose_a_home_is() {
 }
 
 #[test]
+fn explain_follows_links_as_the_kernel_does() {
+    use std::os::unix::fs::symlink;
+    let repository = Repository::empty();
+    repository.write("src/a.rs", "one\n");
+    for (target, link) in
+        [("/etc/shadow", "shadow"), ("src", "ln"), ("../../../../../../../../../../../../etc/passwd", "passwd")]
+    {
+        symlink(target, repository.path().join(link)).expect("a link");
+    }
+    for folder in ["read", "write"] {
+        std::fs::create_dir_all(repository.beside(folder)).expect("a folder");
+    }
+    symlink(repository.beside("write"), repository.beside("read/link")).expect("a link");
+    symlink("around", repository.beside("read/around")).expect("a link");
+    let [read, write] = ["read", "write"].map(|name| repository.beside(name).display().to_string());
+    let plan =
+        format!("version = 1\n[sandbox.default]\nread = [{read:?}]\nwrite = [{write:?}]\n[tasks.a]\nrun = 'true'\n");
+    repository.write("p.toml", plan);
+    repository.commit_all("links\n");
+    let root = repository.path().display().to_string();
+    let everywhere: &[(&[&str], i32, &str)] = &[
+        (&["."], 0, "it lies in the worktree"),
+        (&["./"], 0, "it lies in the worktree"),
+        (&["src/../src/a.rs"], 0, "it lies in the worktree"),
+        (&["shadow"], 1, "/etc/shadow"),
+        (&["shadow", "--write"], 1, "/etc/shadow"),
+        (&["passwd"], 0, "/etc/passwd"),
+        (&["passwd", "--write"], 1, "/etc/passwd"),
+        (&["ln/a.rs", "--write"], 0, "it lies in the worktree"),
+        (&["@/link/x", "--write"], 0, "may be written"),
+        (&["@/x", "--write"], 1, "may be read, not written"),
+        (&["@/around"], 2, "lead in a circle"),
+        (&["~"], 0, "private home"),
+        (&["~/x", "--write"], 0, "private home"),
+        (&["/dev/stdin"], 0, "device"),
+        (&["/dev/fd"], 0, "device"),
+        (&["/proc/1/environ"], 1, "another process"),
+    ];
+    let ask = |weak: bool, (path, code, word): &(&[&str], i32, &str)| {
+        let path: Vec<String> = path.iter().map(|text| text.replace('@', &read)).collect();
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let arguments = [&["explain", "--task", "a", "p.toml", "--path"], &path[..]].concat();
+        let swarm = Swarm::new(&repository, &arguments);
+        let Some(swarm) = (if weak { swarm.without_namespaces() } else { Some(swarm) }) else { return };
+        says(&swarm.exits(*code), &[word]);
+    };
+    for weak in [false, true] {
+        everywhere.iter().for_each(|case| ask(weak, case));
+    }
+    let config = format!("{root}/.git/config");
+    ask(false, &(&[&root], 0, "it lies in the worktree"));
+    ask(false, &(&[&config, "--write"], 0, "it lies in the worktree"));
+    ask(true, &(&[&config, "--write"], 1, "in this tier the worktree lies elsewhere"));
+    ask(true, &(&[&root], 1, "in this tier the worktree lies elsewhere"));
+}
+
+#[test]
 fn check_says_what_a_run_would_stop_at() {
     let repository = scene();
     let plan = "[models.main]\nprovider = \"anthropic\"\nmodel = \"m\"\n[sandbox.default]\nwrite = [\"/opt\"]\n\
@@ -368,6 +425,95 @@ fn no_repository_below_the_folder_is_open_to_a_command() {
     std::os::unix::fs::symlink("../bare", folder.join("vendor/.git")).expect("a link");
     says(&here(&["sandbox", "--", "true"]).exits(3), &["it is a link"]);
     here(&["sandbox", "--ro", "--", "true"]).exits(0);
+}
+
+#[test]
+fn what_no_plan_may_write_is_no_folder_for_a_command() {
+    let repository = scene();
+    let home = repository.home();
+    for folder in [".local/bin", ".config/systemd/user", ".cargo/bin", ".cache"] {
+        std::fs::create_dir_all(home.join(folder)).expect("a folder");
+    }
+    let there = |folder: &str, arguments: &[&str]| {
+        let command = [arguments, &["--", "sh", "-c", "touch git"]].concat();
+        Swarm::new(&repository, &command).current_dir(&home.join(folder))
+    };
+    for folder in [".local/bin", ".config/systemd/user", ".cargo/bin", ".cargo"] {
+        says(&there(folder, &["sandbox"]).exits(2), &["runs by itself", "or use --ro"]);
+        there(folder, &["sandbox", "--ro"]).end();
+        assert!(!home.join(folder).join("git").exists(), "{folder}");
+    }
+    says(&there(".cache", &["sandbox"]).exits(2), &["swarm's own state"]);
+    assert_eq!(there("data", &["sandbox"]).exits(0).code, 0);
+    assert!(home.join("data/git").exists());
+}
+
+#[test]
+fn no_command_gets_a_state_folder_of_whatever_run() {
+    let repository = scene();
+    let state = repository.path().join("kept/st").display().to_string();
+    repository.write("p.toml", "version = 1\n[tasks.a]\nrun = 'true'\n");
+    Swarm::new(&repository, &["--state-dir", &state, "run", "p.toml"]).exits(0);
+    let journal = repository.path().join("kept/st/journal.sqlite");
+    let before = std::fs::read(&journal).expect("a journal");
+    let script = "echo x >> kept/st/journal.sqlite; rm -rf kept/st/runs; mv kept k; echo fine > new";
+    let sandbox = ["sandbox", "--", "sh", "-c", script];
+    if let Some(swarm) = Swarm::new(&repository, &sandbox).without_namespaces() {
+        says(&swarm.exits(3), &["would be writable"]);
+    }
+    for own in [vec![], vec!["--state-dir", &state], vec!["--state-dir", "kept/st"]] {
+        Swarm::new(&repository, &[&own[..], &sandbox].concat()).exits(0);
+        assert_eq!(std::fs::read(&journal).expect("it is where it was"), before);
+        assert!(repository.path().join("kept/st/runs").exists());
+        std::fs::remove_file(repository.path().join("new")).expect("everything else can be written");
+    }
+    for (inside, arguments) in [("kept/st", &["sandbox"][..]), ("kept/st/runs", &["sandbox", "--ro"])] {
+        let ended = Swarm::new(&repository, &[arguments, &["--", "true"]].concat());
+        says(&ended.current_dir(&repository.path().join(inside)).exits(2), &["swarm's own state"]);
+    }
+}
+
+#[test]
+fn a_state_folder_in_an_odd_place_is_refused_before_it_is_made() {
+    let repository = scene();
+    repository.write("p.toml", "version = 1\n[tasks.a]\nrun = 'true'\n");
+    let listed = |folder: &str| {
+        let entries = std::fs::read_dir(repository.path().join(folder)).expect("a folder");
+        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    for (state, found_in, word) in [
+        ("/", "/", "the system"),
+        ("/etc/swarm-odd", "/etc", "the system"),
+        ("/usr/share/swarm-odd", "/usr/share", "the system"),
+        (".git/hooks", ".git/hooks", "git keeps"),
+        (".git", ".git", "git keeps"),
+    ] {
+        let before = listed(found_in);
+        for command in [&["run", "p.toml"][..], &["check", "p.toml"], &["doctor"]] {
+            let ended = Swarm::new(&repository, &[&["--state-dir", state], command].concat()).exits(2);
+            says(&ended, &["keep state in", word, "--state-dir"]);
+        }
+        assert_eq!(listed(found_in), before, "{state}");
+    }
+    Swarm::new(&repository, &["--state-dir", ".git/swarm", "run", "p.toml"]).exits(0);
+}
+
+#[test]
+fn learn_offers_no_line_for_what_stays_hidden_and_no_name_that_no_plan_takes() {
+    let repository = scene();
+    for name in ["a b", "a\"]\nx", ""] {
+        let ended = Swarm::new(&repository, &["learn", "--name", name, "--", "true"]).exits(2);
+        says(&ended, &["names consist of A-Z"]);
+    }
+    repository.write("p.toml", "version = 1\n[tasks.a]\nrun = 'true'\n");
+    let state = repository.path().join("st").display().to_string();
+    Swarm::new(&repository, &["--state-dir", &state, "run", "p.toml"]).exits(0);
+    let command = format!("cat {state}/journal.sqlite");
+    let ended = Swarm::new(&repository, &["--state-dir", &state, "learn", "--", "sh", "-c", &command]).exits(1);
+    says(&ended, &["stays hidden"]);
+    assert!(!ended.err.contains("to allow it"), "{ended}");
 }
 
 #[test]

@@ -66,6 +66,36 @@ fn shallow_and_partial_clones_say_so() {
     }
 }
 
+/// Three commits, of which a partial clone fetches the blobs of the last only.
+fn partial_clone(repository: &Repository) -> Option<std::path::PathBuf> {
+    for text in ["one\nlater\n", "one\nlater\nlast\n"] {
+        repository.write("a.txt", text);
+        repository.commit_all("more\n");
+    }
+    let url = format!("file://{}", repository.path().display());
+    repository.git().config().expect("it has one").set_bool("uploadpack.allowFilter", true).expect("writable");
+    let clone = repository.beside("partial");
+    repository.run_git(&["clone", "-q", "--filter=blob:none", &url, &clone.display().to_string()])?;
+    Some(clone)
+}
+
+#[test]
+fn git_works_in_a_worktree_of_a_partial_clone_and_says_what_was_never_fetched() {
+    let repository = Repository::with(&FILES);
+    let Some(clone) = partial_clone(&repository) else { return };
+    let script = "git gc -q --prune=now; git fsck; git log --oneline -3; git blame -s dir/b.txt\n\
+        echo more >> a.txt; git commit -qam mine; git gc -q; git repack -adq; git show HEAD:a.txt\n\
+        ! git show HEAD~3:a.txt 2> said; cat said\n\
+        grep -q 'from promisor remote' said; grep -q 'not/fetched/inside/a/worktree' said; rm said\n";
+    let plan = format!("[tasks.a]\nrun = \"\"\"\n{script}\"\"\"\n");
+    for tier in [Some as fn(Swarm) -> Option<Swarm>, Swarm::without_namespaces] {
+        let Some(swarm) = tier(Swarm::run(&repository, "it", &plan).current_dir(&clone)) else { return };
+        let ended = swarm.end();
+        let log = Swarm::new(&repository, &["logs", "a"]).current_dir(&clone).end();
+        assert_eq!((ended.code, ended.fate("a").as_str()), (0, "landed"), "{log}");
+    }
+}
+
 #[test]
 fn a_detached_head_is_a_base_like_any_other() {
     let repository = Repository::with(&FILES);
@@ -146,6 +176,32 @@ fn ten_mistakes_are_shown_at_once() {
     let count = ended.err.matches("error: ").count() + ended.err.matches("error[").count();
     assert!(count >= 10, "{count}: {ended}");
     assert!(!repository.path().join(".git/swarm").exists(), "nothing was begun");
+}
+
+#[test]
+fn fan_outs_over_files_that_do_not_fit_are_shown_in_the_plan_before_anything_begins() {
+    let repository = Repository::with(&[("a.txt", "a\n"), ("b.txt", "b\n"), ("c.txt", "c\n")]);
+    let plan = "[tasks.a]\nrun = 'true'\nforeach.f = { glob = '*.txt' }\n\
+        [tasks.b]\nrun = 'true'\nneeds = ['a[f=d.txt]']\n[tasks.c]\nrun = 'true'\nneeds = ['a[f=nothing]']\n\
+        [tasks.d]\nrun = 'true'\nforeach.f = { glob = '*.txt' }\nforeach-max = 2\n";
+    let run = Swarm::run(&repository, "it", plan).exits(2);
+    let path = repository.beside("it.toml").display().to_string();
+    let check = Swarm::new(&repository, &["check", &path]).exits(2);
+    for ended in [run, check] {
+        says(
+            &ended,
+            &[
+                "`b` needs `a[f=d.txt]`, which does not exist",
+                "7 | needs = ['a[f=d.txt]']",
+                "did you mean `a[f=a.txt]`?",
+                "10 | needs = ['a[f=nothing]']",
+                "`d` got 3 items, and its foreach-max is 2",
+                "13 | foreach.f",
+                "error: the plan has 3 errors",
+            ],
+        );
+    }
+    says(&Swarm::new(&repository, &["list"]).exits(0), &["no runs yet"]);
 }
 
 #[test]

@@ -290,6 +290,8 @@ fn what_is_not_settled_is_not_taken() {
     assert!(none.err.contains("none was begun"), "{none}");
     let landed = swarm(&repository, &["resolve", "a"], 2);
     assert!(landed.err.contains("it landed"), "{landed}");
+    let landed = swarm(&repository, &["resolve", "a", "--abort"], 2);
+    assert!(landed.err.contains("it landed, nothing is open; swarm diff it-1 a"), "{landed}");
 }
 
 #[test]
@@ -314,6 +316,20 @@ fn a_resolution_that_nobody_touched_goes_and_says_what_became_of_its_result() {
     assert!(gone.err.contains("stays parked") && !at.exists(), "{gone}");
     let retried = swarm(&repository, &["retry", "b"], 0);
     assert!(retried.err.contains("    b: landed\n"), "{retried}");
+}
+
+#[test]
+fn a_run_is_not_forgotten_while_somebody_settles_a_result_of_it() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    swarm(&repository, &["drop", "--all"], 0);
+    let stays = swarm(&repository, &["clean", "--history"], 0);
+    assert!(stays.err.contains("it-1: stays in the history, 1 result of it being settled by hand"), "{stays}");
+    assert!(stays.err.contains("swarm resolve it-1 b --abort removes it"), "{stays}");
+    swarm(&repository, &["resolve", "b", "--abort"], 0);
+    assert!(!at.exists());
+    swarm(&repository, &["clean", "--history"], 0);
+    assert!(!swarm(&repository, &["list"], 0).out.contains("it-1"), "the control");
 }
 
 #[test]

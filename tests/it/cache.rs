@@ -74,7 +74,7 @@ fn a_second_run_of_an_unchanged_plan_runs_nothing_and_lands_the_same() {
     let status = Swarm::new(&repository, &["status", "twice-2"]).exits(0);
     assert!(status.out.contains("[=] look") && status.out.contains("cached from twice-1"), "{status}");
     let logs = Swarm::new(&repository, &["logs", "twice-2", "look"]).exits(0);
-    assert!(logs.err.contains("its result is cached: `swarm logs twice-1 'look'`"), "{logs}");
+    assert!(logs.err.contains("its result is cached: swarm logs twice-1 look"), "{logs}");
     // A fresh branch gets the same commits, from results alone.
     run(&repository, "twice", &plan).args(&["--into", "other"]).exits(0);
     assert_eq!(runs(&repository, "fan"), 0);

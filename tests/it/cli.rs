@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use swarm_tests::{Repository, Swarm};
+use swarm_tests::{Ended, Repository, Swarm};
 
 const PLAN: &str = "[tasks.good]\nrun = 'echo said; echo good > good.txt'\n[tasks.first]\nrun = 'echo 1 > a.txt'\n\
                     [tasks.later]\nrun = 'echo 2 > a.txt'\n[tasks.bad]\nrun = 'echo the reason; exit 9'\n";
@@ -92,4 +92,102 @@ fn a_reader_that_leaves_early_ends_a_command_in_silence() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.is_empty(), "{line}: {:?} {said}", output.status);
     }
+}
+
+/// The program with its stdout on something else than the harness's file.
+fn with_stdout(repository: &Repository, redirect: &str, arguments: &[&str]) -> Ended {
+    Swarm::new(repository, arguments).through(&["sh", "-c", &format!("exec \"$0\" \"$@\" {redirect}")]).end()
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_success_and_a_reader_that_has_enough_is_no_failure() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let plan = |name: &str, run: &str| {
+        let path = repository.beside(name).display().to_string();
+        std::fs::write(&path, format!("version = 1\n[tasks.a]\nrun = '{run}'\n")).expect("space");
+        path
+    };
+    let (good, bad) = (plan("good.toml", "echo two > a.txt"), plan("bad.toml", "false"));
+    for arguments in [
+        &["run", &good, "--json"][..],
+        &["run", &good, "--dry-run"],
+        &["run", &good, "--dry-run", "--json"],
+        &["list", "--json"],
+        &["status", "--json"],
+        &["report", "--format", "json"],
+        &["--version"],
+        &["run", "--help"],
+    ] {
+        let full = with_stdout(&repository, "> /dev/full", arguments);
+        assert_eq!(full.code, 3, "{arguments:?}: {full}");
+        assert!(full.err.contains("error: failed to write") && full.err.contains("No space left"), "{full}");
+        let gone = with_stdout(&repository, "| true", arguments);
+        assert!(!gone.err.contains("failed to write"), "{arguments:?}: {gone}");
+    }
+    let failed = with_stdout(&repository, "> /dev/full", &["run", &bad, "--json"]);
+    assert_eq!(failed.code, 1, "{failed}");
+    assert!(failed.err.contains("hint: the journal has all events: swarm report bad-1 --format json"), "{failed}");
+}
+
+#[test]
+fn a_dry_run_for_a_program_is_json() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let plan = "[tasks.a]\nrun = 'true'\nmatrix = { n = ['1', '2'] }\n\
+        [tasks.b]\nrun = 'true'\nneeds = ['a[n=2]']\n\
+        [tasks.c]\nrun = 'true'\nneeds = ['b']\nforeach.f = { glob = '*.txt' }\n";
+    let told = Swarm::run(&repository, "it", plan).args(&["--dry-run"]).exits(0).events();
+    let instance = |id: &str, needs: &[&str]| serde_json::json!({ "id": id, "needs": needs });
+    let task = |name: &str, needs: &[&str], instances: &[serde_json::Value], waits: bool| serde_json::json!({ "version": 1, "task": name, "needs": needs, "instances": instances, "waits-for-items": waits });
+    let expected = [
+        task("a", &[], &[instance("a[n=1]", &[]), instance("a[n=2]", &[])], false),
+        task("b", &["a"], &[instance("b", &["a[n=2]"])], false),
+        task("c", &["b"], &[], true),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_next_command_has_what_was_given_in_front_of_this_one() {
+    let repository = Repository::with(&[("a.txt", "0\n")]);
+    let state = repository.beside("a state");
+    let given = ["-C", ".", "--state-dir", &state.display().to_string()];
+    let plan = repository.beside("it.toml");
+    std::fs::write(&plan, format!("version = 1\n{PLAN}")).expect("space");
+    let swarm = |words: &[&str]| Swarm::new(&repository, &[&given[..], words].concat()).end();
+    let next = |command: &str| format!("swarm -C . --state-dir '{}' {command}", state.display());
+    let ran = swarm(&["run", &plan.display().to_string()]);
+    for command in ["retry it-1", "apply it-1", "status it-1", "logs it-1 bad", "drop it-1 later"] {
+        assert!(ran.err.contains(&next(command)), "{command}: {ran}");
+    }
+    assert!(ran.err.contains("git -C . diff ") && ran.err.contains("| the reason\n"), "{ran}");
+    let report = swarm(&["report"]);
+    assert!(report.out.contains(&next("retry it-1")), "{report}");
+    let refused = swarm(&["resolve", "good"]);
+    assert!(refused.code == 2 && !refused.err.contains("swarm resolve it-1"), "{refused}");
+    let refused = swarm(&["resolve", "good", "--abort"]);
+    assert!(refused.err.contains(&next("diff it-1 good")), "{refused}");
+}
+
+#[test]
+fn a_person_whose_folder_goes_with_what_is_applied_is_told_where_to_go() {
+    let repository = Repository::with(&[("a.txt", "0\n"), ("d/e/f.txt", "f\n")]);
+    Swarm::run(&repository, "it", "[tasks.a]\nrun = 'rm -r d'\n").exits(0);
+    let applied = Swarm::new(&repository, &["apply"]).current_dir(&repository.path().join("d/e")).exits(0);
+    let told = format!("note: the folder that you are in is gone with it: cd {}", repository.path().display());
+    assert!(applied.err.contains(&told), "{applied}");
+}
+
+#[test]
+fn what_is_moved_and_not_committed_is_told_to_be_committed_and_the_merge_follows_it() {
+    let repository = Repository::with(&[("src/a.txt", "1\n2\n3\n4\n5\n"), ("src/b.txt", "b\n")]);
+    Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo 6 >> src/a.txt'\n").exits(0);
+    let Some(_) = repository.run_git(&["mv", "src", "lib"]) else { return };
+    let refused = Swarm::new(&repository, &["apply"]).exits(1);
+    assert!(
+        refused.err.contains("src/a.txt moved or removed here") && refused.err.contains("git commit it"),
+        "{refused}"
+    );
+    repository.commit_all("moved");
+    Swarm::new(&repository, &["apply"]).exits(0);
+    assert_eq!(repository.text("HEAD", "lib/a.txt"), "1\n2\n3\n4\n5\n6\n");
 }

@@ -179,7 +179,8 @@ fn coordinators_with_different_state_folders_meet_at_the_target() {
     assert!(first.says("attempt-started"), "it starts");
     let refused = start(&repository, PLAN, &repository.beside("two")).exits(8);
     let holder = first.pid().to_string();
-    assert!(refused.err.contains(&holder) && refused.err.contains("swarm cancel it-1"), "{refused}");
+    let cancel = format!("swarm --state-dir {} cancel it-1", repository.beside("one").display());
+    assert!(refused.err.contains(&holder) && refused.err.contains(&cancel), "{refused}");
     first.signal(rustix::process::Signal::KILL);
     first.end();
     start(&repository, PLAN, &repository.beside("two")).exits(0);

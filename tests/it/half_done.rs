@@ -118,7 +118,9 @@ fn seen(repository: &Repository) -> Seen {
         statuses.iter().map(|entry| (entry.path().expect("plain names").to_owned(), entry.status().bits())).collect();
     let names = git.references().expect("refs");
     let names: Vec<String> = names.flatten().map(|one| one.name().expect("plain names").to_owned()).collect();
-    let refs = names.into_iter().map(|name| (name.clone(), git.refname_to_id(&name).ok())).collect();
+    // What keeps the commit of an application that died is nothing that anybody would miss.
+    let names = names.into_iter().filter(|name| !name.starts_with("refs/swarm/+apply/"));
+    let refs = names.map(|name| (name.clone(), git.refname_to_id(&name).ok())).collect();
     Seen { files, status, refs }
 }
 
@@ -520,6 +522,67 @@ fn a_target_that_somebody_removed_is_said_with_the_way_back() {
     for result in ["a", "b"] {
         assert!(repository.commit_of(&format!("refs/swarm/it-1/{result}/1")).is_some(), "{result} is on no branch");
     }
+}
+
+#[test]
+fn a_target_that_is_checked_out_is_freed_as_the_hint_says_and_the_run_goes_on() {
+    let repository = conflicted();
+    let Some(_) = repository.run_git(&["switch", "-q", "swarm/it"]) else { return };
+    for words in [&["retry"][..], &["retry", "b"]] {
+        let refused = swarm(&repository, words).exits(2);
+        let frees = format!("git -C {} switch --detach", repository.path().display());
+        assert!(refused.err.contains(&frees) && !refused.err.contains("--into"), "{words:?}: {refused}");
+    }
+    repository.run_git(&["switch", "-q", "--detach"]).expect("as the hint says");
+    let retried = swarm(&repository, &["retry"]).end();
+    assert!(retried.code != 2 && retried.err.contains("tried again"), "{retried}");
+}
+
+#[test]
+fn a_half_applied_checkout_is_put_in_order_although_its_branch_and_all_results_are_gone() {
+    let template = gone_on();
+    let (before, after) = (seen(&template), applied(&template));
+    let died = dies_at_every(
+        3,
+        &template,
+        &["apply"],
+        |_| (),
+        |repository, effect| {
+            swarm(repository, &["list"]).exits(0);
+            let kept = repository.refs("refs/swarm/*").into_iter().filter(|name| !name.contains("+apply"));
+            for name in kept.chain(["refs/heads/swarm/it".to_owned()]) {
+                repository.git().find_reference(&name).and_then(|mut it| it.delete()).expect("a ref");
+            }
+            repository.run_git(&["gc", "-q", "--prune=now"]);
+            let refused = swarm(repository, &["apply"]).exits(2);
+            assert!(refused.err.contains("there is no such branch"), "died at {effect}: {refused}");
+            let now = seen(repository);
+            let is = |side: &Seen| now.files == side.files && now.status == side.status;
+            assert!(is(&before) || is(&after), "died at {effect}: {:?} {refused}", now.status);
+            assert_eq!(repository.refs("refs/swarm/*"), Vec::<String>::new(), "died at {effect}");
+        },
+    );
+    assert!(died > 12, "{died}");
+}
+
+#[test]
+fn what_a_run_left_that_died_before_it_began_is_cleaned() {
+    let template = Repository::with(&[("a.txt", "a\n")]);
+    let mut left = 0;
+    for effect in 1.. {
+        let repository = template.copy();
+        let run = Swarm::run(&repository, "it", "[tasks.a]\nrun = 'true'\n");
+        let died = run.args(&["--fault", &format!("die@{effect}")]).exits(KILLED);
+        let refs = repository.refs("refs/swarm/*");
+        if swarm(&repository, &["list"]).exits(0).out.contains("it-1") {
+            break;
+        }
+        left += refs.len();
+        swarm(&repository, &["clean"]).exits(0);
+        let folders = fs::read_dir(repository.path().join(".git/swarm/runs")).map_or(0, Iterator::count);
+        assert_eq!((repository.refs("refs/swarm/*"), folders), (vec![], 0), "{died}");
+    }
+    assert!(left > 0, "one dies between its ref and its first entry");
 }
 
 #[test]

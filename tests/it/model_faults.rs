@@ -256,6 +256,25 @@ fn a_budget_too_small_for_one_call_fails_what_asks_and_nothing_else() {
 }
 
 #[test]
+fn an_answer_that_is_packed_unasked_is_told_and_asked_for_once() {
+    for (packed, code) in [("gzip", 1), ("identity", 0)] {
+        let server = ModelServer::acting(vec![done().header("content-encoding", packed)]);
+        let repository = house(&entry("main", "anthropic", &server.url(), ""));
+        let ended = run(&repository, AGENT).exits(code);
+        assert_eq!(server.asked().len(), 1, "{ended}");
+        assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
+        if code == 1 {
+            says(&ended.err, &["`Content-Encoding: gzip`, which was not asked for", "the proxy in front of it"]);
+        }
+    }
+    // What its status says stands, without what cannot be read.
+    let refused = Act::refusal(404, "\u{1f}\u{8b}").header("content-encoding", "gzip");
+    let server = ModelServer::acting(vec![refused]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    says(&run(&repository, AGENT).exits(1).err, &["404"]);
+}
+
+#[test]
 fn what_a_budget_was_too_small_for_goes_on_with_a_larger_one() {
     for (run_budget, task_budget, resumes) in [
         ("[budget]\ntokens = 500\n", "", true),

@@ -253,6 +253,20 @@ fn a_run_whose_time_is_over_in_the_midst_of_an_answer_ends_with_7() {
 }
 
 #[test]
+fn what_the_time_of_models_was_too_short_for_goes_on_with_more_of_it() {
+    for (keys, code, again) in [("[budget]\ntime = '1s'", 7, "resume"), ("[tasks.a.budget]\ntime = '1s'", 1, "retry")] {
+        let server = ModelServer::acting(vec![hello().hangs_after(2), hello()]);
+        let repository = scene("anthropic", &server.url(), "");
+        let script = format!("ask /v1/messages '{}' | grep -q 'hello from a model'", body("main"));
+        task(&repository, keys, &script).exits(code);
+        let swarm = |words: &[&str]| Swarm::new(&repository, &[&[again], words].concat()).env("MY_KEY", KEY);
+        swarm(&["--budget-time", "0s"]).exits(2);
+        let ended = swarm(&["--budget-time", "10m", "--json"]).exits(0);
+        assert_eq!((ended.result("a").as_str(), server.asked().len()), ("succeeded", 2), "{again}");
+    }
+}
+
+#[test]
 fn a_recording_that_cannot_be_kept_leaves_no_second_head_in_an_answer() {
     let holder = tempfile::tempdir().expect("a folder");
     let (tape, at) = (holder.path().join("tape"), holder.path().join("tape"));

@@ -102,7 +102,7 @@ fn a_lock_that_a_dead_coordinator_left_on_the_target_is_removed_and_no_other() {
     // A git that waits in a hook has written what it is about to set.
     fs::write(&lock, format!("{}\n", "1".repeat(40))).expect("space");
     let refused = resume(&repository).exits(3);
-    assert!(refused.err.contains("rm '") && refused.err.contains("it.lock"), "{refused}");
+    assert!(refused.err.contains("none runs: rm /") && refused.err.contains("it.lock"), "{refused}");
     assert_eq!((lock.exists(), repository.commit_of("swarm/it")), (true, before), "{refused}");
     // An empty one as well, for all that anybody can see, unless it was us who died over it.
     fs::write(&lock, "").expect("space");
@@ -388,4 +388,47 @@ fn two_coordinators_and_a_person_who_commits_lose_nothing() {
     for commit in theirs {
         assert!(tip == commit || git.graph_descendant_of(tip, commit).expect("a history"), "{commit} is lost");
     }
+}
+
+#[test]
+fn what_the_checkout_and_the_environment_lend_otherwise_than_before_is_named_and_not_shown() {
+    let repository = Repository::with(&[(".gitignore", "built/\nlocal\n"), ("a.txt", "one\n")]);
+    let write = |name: &str, text: &str| fs::write(repository.path().join(name), text).expect("space");
+    write("local", "first");
+    let gate = gated(&repository).replacen("[sandbox.default]\n", "[sandbox.default]\nenv = ['WORD', 'SAME']\n", 1);
+    let plan = format!("[workspace]\ncopy = ['local', 'none']\ncache = ['built']\n{gate}");
+    let with_env = |swarm: Swarm, word: &str| swarm.env("WORD", word).env("SAME", "same");
+    let mut running = with_env(run(&repository, &plan), "an-old-word").start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    running.signal(Signal::KILL);
+    running.end();
+    // Nothing changed: nothing is said. A file that is only younger is the same.
+    write("local", "first");
+    let mut again = with_env(resume(&repository), "an-old-word").start();
+    assert!(again.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    again.signal(Signal::INT);
+    let again = again.end();
+    assert!(!again.err.contains("not as the run began"), "{again}");
+    write("local", "second");
+    fs::create_dir(repository.path().join("built")).expect("a folder");
+    open_gate(&repository);
+    let ended = with_env(resume(&repository), "another-word").exits(0);
+    let notes: Vec<&str> = ended.err.lines().filter(|line| line.contains("not as the run began")).collect();
+    let [note] = notes[..] else { panic!("one note: {ended}") };
+    assert!(note.contains(": local (copy), built (cache), WORD (env); results from before"), "{ended}");
+    assert!(!ended.err.contains("-word"), "{ended}");
+}
+
+#[test]
+fn a_state_folder_that_is_removed_under_a_run_is_said_at_its_end() {
+    let repository = Repository::with(&FILES);
+    let ended = at_the_gate(&repository, |_| {
+        let state = repository.path().join(".git/swarm");
+        fs::remove_file(state.join("journal.sqlite")).expect("a journal");
+        fs::remove_dir_all(state.join("bases")).expect("bases");
+        open_gate(&repository);
+    });
+    assert!(ended.code == 3 && ended.err.contains("somebody removed it while the run was at work"), "{ended}");
+    assert!(ended.err.contains("git for-each-ref refs/swarm/it-1/"), "{ended}");
+    assert!(!ended.err.contains("swarm resume"), "{ended}");
 }

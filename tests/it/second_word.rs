@@ -282,16 +282,35 @@ fn garbage_that_a_person_collects_while_a_task_runs_takes_nothing_of_what_it_sta
 }
 
 #[test]
-fn a_task_whose_needs_contradict_each_other_has_failed_and_may_be_tried_again() {
+fn a_task_whose_needs_contradict_each_other_waits_until_they_are_settled() {
     let repository = Repository::with(&FILES);
-    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
-                [tasks.b]\nrun = 'echo from b >> a.txt'\n\
-                [tasks.c]\nneeds = ['a', 'b']\nrun = 'cp a.txt c.txt'\n[tasks.d]\nneeds = ['c']\nrun = 'cp c.txt d.txt'\n";
-    let ended = Swarm::run(&repository, "it", plan).exits(1);
+    let plan = |rungs: &str| {
+        format!(
+            "[merge]\non-conflict = {rungs}\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
+             [tasks.b]\nrun = 'echo from b >> a.txt'\n\
+             [tasks.c]\nneeds = ['a', 'b']\nrun = 'cp a.txt c.txt'\n[tasks.d]\nneeds = ['c']\nrun = 'cp c.txt d.txt'\n"
+        )
+    };
+    let ended = Swarm::run(&repository, "it", &plan("['rerun']")).exits(0);
+    assert_eq!(repository.text("swarm/it", "d.txt"), "one\nfrom a\nfrom b\n", "{ended}");
+    // Where nothing is tried, it fails, until a person has something tried.
+    let ended = Swarm::run(&repository, "parks", &plan("['park']")).exits(1);
     let results = ["a", "b", "c", "d"].map(|task| ended.result(task));
     assert_eq!(results, ["succeeded", "succeeded", "failed", "blocked"], "{ended}");
-    swarm(&repository, &["retry"], 0);
-    assert_eq!(repository.text("swarm/it", "d.txt"), "one\nfrom a\nfrom b\n");
+    swarm(&repository, &["retry", "parks-1"], 0);
+    assert_eq!(repository.text("swarm/parks", "d.txt"), "one\nfrom a\nfrom b\n");
+}
+
+#[test]
+fn what_waits_for_its_needs_waits_for_what_is_looked_up_too() {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo a >> a.txt'\n[tasks.b]\nrun = 'echo b >> a.txt'\n\
+                [tasks.c]\nneeds = ['a', 'b']\nrun = 'echo c >> a.txt'\n\
+                [tasks.z]\ncache = true\nrun = 'sleep 0.05; echo z >> a.txt'\n";
+    for (jobs, name) in [("1", "one"), ("4", "four")] {
+        Swarm::run(&repository, name, plan).args(&["-j", jobs]).exits(0);
+        assert_eq!(repository.text(&format!("swarm/{name}"), "a.txt"), "one\na\nb\nz\nc\n", "-j {jobs}");
+    }
 }
 
 #[test]

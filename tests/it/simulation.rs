@@ -376,6 +376,7 @@ impl Log {
                 self.merged.push((instance.to_string(), fate));
             }
             RunEvent::ItemsFound { .. }
+            | RunEvent::NeedsSettled { .. }
             | RunEvent::ModelAsked { .. }
             | RunEvent::ModelWaits { .. }
             | RunEvent::ModelDown { .. }

@@ -356,3 +356,21 @@ fn a_task_that_leaves_many_processes_ends_well() {
     let ended = ends(&plan.replace("NAP", &nap(4213)), 0, "succeeded");
     assert_eq!(alive(&format!("sleep {}", nap(4213))), Vec::<String>::new(), "{ended}");
 }
+
+#[test]
+fn the_folders_of_needs_are_found_by_the_names_of_their_instances() {
+    let plan = "[tasks.a]\nmatrix = { n = ['x/y', 'plain'] }\nenv = { N = '{{ matrix.n }}' }\nrun = 'echo $N > $SWARM_ARTIFACTS/f'\n\
+        [tasks.b]\nneeds = ['a']\nrun = '''\ntest -d \"$SWARM_NEEDS/a[n=plain]\"; cut -f1 $SWARM_NEEDS_INDEX > names\n\
+        cut -f2 $SWARM_NEEDS_INDEX | while read -r folder; do cat \"$folder/f\"; done > found\n'''\n";
+    for tier in [Some as fn(Swarm) -> Option<Swarm>, Swarm::without_namespaces] {
+        let repository = Repository::with(&[("a.txt", "one\n")]);
+        let Some(swarm) = tier(Swarm::run(&repository, "it", plan)) else { return };
+        let ended = swarm.exits(0);
+        let (names, found) = (repository.text("swarm/it", "names"), repository.text("swarm/it", "found"));
+        let instances: Vec<String> = ended.results().into_keys().filter(|id| id.starts_with("a[")).collect();
+        let mut listed: Vec<&str> = names.lines().collect();
+        listed.sort_unstable();
+        assert_eq!(listed, instances, "{ended}");
+        assert!(found.contains("x/y\n") && found.contains("plain\n"), "{found}");
+    }
+}

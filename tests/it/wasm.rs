@@ -203,3 +203,25 @@ fn the_example_component_is_made_from_the_source_beside_it() {
     Swarm::run(&repository, "it", plan).exits(0);
     assert_eq!(repository.text("swarm/it", "src/one.rs"), "fn new() { old_er(); new() }\n");
 }
+
+#[test]
+fn a_guest_by_hand_gets_no_folder_that_no_plan_could_have_written() {
+    let repository = house(RENAME);
+    let home = repository.home();
+    for folder in [".local/bin", ".cache", "data"] {
+        std::fs::create_dir_all(home.join(folder)).expect("a folder");
+    }
+    let given = |folder: std::path::PathBuf, code: i32, word: &str| {
+        let dir = format!("{}::/in", folder.display());
+        let command = ["wasm", "--dir", &dir, "tools/guest.wasm", "old", "new", "/in/one.rs"];
+        let ended = Swarm::new(&repository, &command).exits(code);
+        assert!(ended.err.contains(word), "{ended}");
+    };
+    std::fs::write(home.join("data/one.rs"), "old\n").expect("a file");
+    given(home.join("data"), 0, "");
+    given(repository.path().join("src"), 0, "");
+    given(home.join(".local/bin"), 2, "runs by itself");
+    given(home.join(".cache"), 2, "swarm's own state");
+    given(repository.path(), 2, "swarm's own state");
+    given(repository.path().join(".git/swarm/wasm/compiled"), 2, "swarm's own state");
+}

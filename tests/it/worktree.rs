@@ -254,6 +254,54 @@ fn a_link_in_the_way_of_a_cache_is_not_followed_to_the_host() {
     assert!(!repository.files("swarm/it").keys().any(|path| path.contains(".cache")), "{ended}");
 }
 
+#[test]
+fn pipes_and_sockets_can_be_made_in_tmpdir_wherever_the_repository_lies() {
+    for parent in ["/tmp", "/var/tmp"] {
+        let repository = Repository::with(&FILES);
+        let folder = tempfile::tempdir_in(parent).expect("a folder");
+        let clone = folder.path().join("clone");
+        git2::Repository::clone(&repository.path().display().to_string(), &clone).expect("a clone");
+        let plan = "[tasks.a]\nrun = 'mkfifo $TMPDIR/p; test -p $TMPDIR/p; echo x > $TMPDIR/f; test -n \"$(mktemp)\"; echo x > /tmp/f'\n\
+            [tasks.b]\nrun = 'mkfifo pipe'\n[tasks.c]\nrun = 'mkfifo /tmp/p'\n";
+        let ended = Swarm::run(&repository, "it", plan).current_dir(&clone).exits(1);
+        assert_eq!((ended.result("a"), ended.result("b")), ("succeeded".to_owned(), "failed".to_owned()), "{ended}");
+        let namespaces = ended.events_of("run-started")[0]["enforcement"]["tier"] == "namespaces";
+        if namespaces && parent == "/tmp" {
+            let said = "or in /tmp, which holds it\",\"rule\":\"no cage allows it there; in $TMPDIR it is allowed";
+            assert_eq!(ended.out.matches(said).count(), 2, "{ended}");
+        } else if namespaces {
+            assert_eq!(ended.result("c"), "succeeded", "{ended}");
+        }
+    }
+}
+
+#[test]
+fn what_setup_writes_to_a_cache_is_left_out_and_said_in_every_run() {
+    let repository = Repository::with(&[("a.txt", "one\n"), (".gitignore", "out/\nquiet/\nmade\n")]);
+    ["out/ours", "quiet/ours"].iter().for_each(|path| repository.write(path, "ours\n"));
+    let plan = "[workspace]\ncache = ['out', 'quiet']\nsetup = 'echo theirs > out/theirs; cat quiet/ours > made'\n\
+        [tasks.a]\nrun = 'ls out > list; cat made >> list'\n";
+    let harmless = plan.replace("echo theirs > out/theirs;", "");
+    let swarm = |plan: &str| {
+        let path = repository.beside("it.toml");
+        fs::write(&path, format!("version = 1\n{plan}")).expect("space");
+        Swarm::new(&repository, &["run", &path.display().to_string()])
+    };
+    let says = |swarm: Swarm, times: usize| {
+        let ended = swarm.exits(0);
+        assert_eq!(repository.text("swarm/it", "list"), "ours\nours\n", "{ended}");
+        let told = ended.err.matches("note: what `[workspace] setup` wrote to out is left out").count();
+        assert_eq!((told, ended.err.matches("is left out").count()), (times, times), "{ended}");
+    };
+    says(swarm(plan), 1);
+    says(swarm(plan), 1);
+    says(swarm(&harmless), 0);
+    for (plan, times) in [(plan, 1), (&harmless, 0)] {
+        let Some(copied) = swarm(plan).without_namespaces() else { return };
+        says(copied, times);
+    }
+}
+
 /// Build tools decide by times; here it is `test -nt`.
 #[test]
 fn what_the_checkout_built_is_older_than_what_differs_from_it_in_every_run() {

@@ -11,8 +11,9 @@ use sandbox::wasm::{Guest, GuestLimits, Preopen};
 use swarm_protocol as protocol;
 use swarm_sandbox as sandbox;
 
-/// Memory of a compiler, in bytes. The largest accepted module needs less than a tenth of it.
-const COMPILER_MEMORY_BYTES: u64 = 8 << 30;
+/// Memory of a compiler, in bytes, where its task may have no more: what a module costs to compile is not what it costs to
+/// run.
+const COMPILER_MEMORY_BYTES: u64 = 2 << 30;
 
 /// The policy of a spec.
 ///
@@ -142,7 +143,7 @@ pub fn compiler_policy(spec: &protocol::SandboxSpec, scratch: &Path) -> Result<s
         tmp,
         network: sandbox::Network::None,
         limits: sandbox::Limits {
-            data_bytes: Some(COMPILER_MEMORY_BYTES),
+            data_bytes: Some(spec.limits.memory_bytes.unwrap_or(0).max(COMPILER_MEMORY_BYTES)),
             disk_bytes: Some(0),
             ..sandbox::Limits::default()
         },

@@ -17,6 +17,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 use swarm_protocol::agent::{AgentJob, ToAgent};
 use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, SeenRefusal, Start, Stream, ToWorker, WasmJob};
+use swarm_sandbox::limits::Limit;
 use swarm_sandbox::wasm::GuestJob;
 use swarm_sandbox::watchdog::bytes as people_bytes;
 use swarm_sandbox::{Breach, Caged, End, Enforcement, Errand, Grade, Policy, Program, Status, Usage};
@@ -428,7 +429,10 @@ impl Watch<'_> {
             Ok(words) => words.into_iter().try_for_each(|word| self.take_word(word)),
             Err(_) => {
                 let caged = self.caged.take().expect("it was there a line ago");
-                self.last_breach = caged.reap()?;
+                self.last_breach = match caged.reap() {
+                    Err(Errno::BUSY) => Some(outlived()),
+                    ended => ended?,
+                };
                 Ok(())
             }
         }
@@ -564,6 +568,12 @@ fn file_too_large(said: &Ended, start: &Start) -> Option<Broken> {
     let is = *said == Ended::Signaled { signal } || *said == Ended::Exited { code: 128 + signal };
     let detail = || format!("a file grew beyond {}", people_bytes(Some(bound)));
     is.then(|| Broken { limit: "disk".to_owned(), detail: detail() })
+}
+
+/// What it is called when processes of a job could not be ended.
+fn outlived() -> Breach {
+    let detail = "some of them outlived every attempt to end them, and may still run".to_owned();
+    Breach { limit: Limit::Processes, grade: Grade::Broke, detail }
 }
 
 /// The inside ended without saying how, before its program ran or while it did.

@@ -23,7 +23,7 @@ use swarm_sandbox::{Caged, End, Status};
 use crate::airlock;
 use crate::conversation::{Heard, Input, send};
 
-/// How long a module may take to compile. The largest in use take some tens of seconds on one processor.
+/// How long a module may take to compile, where its task may take so long. The largest in use take some tens of seconds on one processor.
 const COMPILE_MAX: Duration = Duration::from_secs(600);
 /// How often a worker that waits for another's compiler looks again, and how often it beats meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
@@ -169,10 +169,11 @@ impl Compilation<'_> {
             complaint: Collected { pipe: Some(stderr), bytes: Vec::new(), bytes_max: COMPLAINT_BYTES_MAX },
             end: None,
         };
-        let deadline = Instant::now() + COMPILE_MAX;
+        let most = self.start.timeout_ms.map_or(COMPILE_MAX, |own| COMPILE_MAX.min(Duration::from_millis(own)));
+        let deadline = Instant::now() + most;
         while running.listen()? == Life::Lives {
             if Instant::now() >= deadline {
-                return Err(broken(format!("the module was not compiled within {} s", COMPILE_MAX.as_secs())));
+                return Err(broken(format!("the module was not compiled within {} s", most.as_secs_f32())));
             }
             let fds = running.fds();
             self.wait(&fds)?;

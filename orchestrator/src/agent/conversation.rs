@@ -101,7 +101,8 @@ impl Shown {
             // An answer that begins with empty lines has not begun.
             Delta::Text(text) if self.text.is_empty() && text.trim().is_empty() => {}
             Delta::Text(text) => {
-                ear.log(&if self.text.is_empty() { format!("\n{text}") } else { text.clone() });
+                let shown = show::spoken(&self.text, &text);
+                ear.log(&if self.text.is_empty() { format!("\n{shown}") } else { shown });
                 self.text.push_str(&text);
                 ear.line(self.text.trim_end().lines().next_back().unwrap_or_default());
             }

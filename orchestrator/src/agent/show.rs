@@ -1,11 +1,12 @@
-//! What was said, legible: what the model says as it is, its calls as one line each, results shortened. The text still holds
-//! whatever the model and its tools wrote; who shows it strips what a terminal would obey.
+//! What was said, legible: what the model says as it is, its calls as one line each, results shortened. No line of what a model
+//! or a tool wrote passes for one of ours, whichever line feeds, carriage returns and invisible characters it holds.
 
 use serde_json::{Map, Value};
 use swarm_protocol::agent::{CallResult, Envelope};
 use swarm_protocol::chat::{Arguments, AssistantPart, Reply, ToolCall, ToolStatus};
 
 use super::transcript::Entry;
+use crate::report::sanitize;
 
 /// Lines of a result that are shown.
 const RESULT_LINES_MAX: usize = 16;
@@ -19,6 +20,35 @@ const THINKING_LINES_MAX: usize = 6;
 const LINE_CHARS_MAX: usize = 240;
 /// Characters of a call that are shown.
 const CALL_CHARS_MAX: usize = 400;
+
+/// What our own lines begin with.
+const MARKS: [char; 4] = ['─', '●', '│', '$'];
+
+/// More of what a model says, behind `before`, the words that were shown of it until now: as it is, but for what nobody sees,
+/// and with a mark before a line that could be taken for ours.
+pub fn spoken(before: &str, text: &str) -> String {
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let mut is_blank = line.chars().all(|c| c.is_whitespace() || sanitize::is_deceptive(c));
+    let (mut shown, mut letters) = (String::with_capacity(text.len()), text.chars().peekable());
+    while let Some(c) = letters.next() {
+        match c {
+            '\n' => is_blank = true,
+            '\t' => {}
+            c if sanitize::is_deceptive(c) => continue,
+            c if c.is_whitespace() => {}
+            // A sum of money or a variable is no script.
+            '$' if letters.peek().is_some_and(|next| !next.is_whitespace()) => is_blank = false,
+            c => {
+                if is_blank && MARKS.contains(&c) {
+                    shown.push_str("| ");
+                }
+                is_blank = false;
+            }
+        }
+        shown.push(c);
+    }
+    shown
+}
 
 /// Words with nothing left out, in which no further line can pass for one of ours.
 fn whole(text: &str) -> String {
@@ -36,7 +66,7 @@ pub fn call_to_decide(tool: &str, arguments: &Map<String, Value>, reason: &str) 
 pub fn entry(entry: &Entry) -> String {
     match entry {
         Entry::Begun { model, prompt, .. } => {
-            format!("── agent: {model} ──\n{}", shortened(prompt, "  ", PROMPT_LINES_MAX))
+            format!("── agent: {} ──\n{}", sanitize::name(model), shortened(prompt, "  ", PROMPT_LINES_MAX))
         }
         Entry::Answer { reply, .. } => answer(reply),
         Entry::Results { results } => results.iter().map(result).collect(),
@@ -44,8 +74,8 @@ pub fn entry(entry: &Entry) -> String {
         Entry::Hint { text } => format!("── a person says ──\n{}", shortened(text, "  > ", RESULT_LINES_MAX)),
         Entry::SummedUp { messages } => format!("── the conversation is summed up: {messages} messages ──\n"),
         Entry::Permission { tool, arguments, reason, denied } => {
-            let word = denied.as_ref().map_or("allowed".to_owned(), |why| format!("denied: {why}"));
-            format!("── asked: {} ({reason}): {word} ──\n", call_line(tool, arguments))
+            let word = denied.as_ref().map_or("allowed".to_owned(), |why| format!("denied: {}", sanitize::name(why)));
+            format!("── asked: {} ({}): {word} ──\n", call_line(tool, arguments), sanitize::name(reason))
         }
         Entry::Question { text, answer } => {
             let answer = answer.as_deref().unwrap_or("(nobody is here)");
@@ -70,7 +100,7 @@ pub fn without_words(reply: &Reply) -> String {
 fn part(part: &AssistantPart) -> String {
     match part {
         AssistantPart::Text { text, .. } if text.trim().is_empty() => String::new(),
-        AssistantPart::Text { text, .. } => format!("\n{}\n", text.trim_end()),
+        AssistantPart::Text { text, .. } => format!("\n{}\n", spoken("", text.trim_end())),
         AssistantPart::Thinking { text, .. } if text.trim().is_empty() => String::new(),
         AssistantPart::Thinking { text, .. } => shortened(text, "  ~ ", THINKING_LINES_MAX),
         AssistantPart::Call(call) => format!("{}\n", call_of(call)),
@@ -82,7 +112,7 @@ fn part(part: &AssistantPart) -> String {
 pub fn call_of(call: &ToolCall) -> String {
     match &call.arguments {
         Arguments::Object(arguments) => call_line(&call.name, arguments),
-        Arguments::Broken { reason, .. } => format!("● {}: {reason}", call.name),
+        Arguments::Broken { reason, .. } => format!("● {}: {}", sanitize::name(&call.name), sanitize::name(reason)),
     }
 }
 
@@ -90,11 +120,11 @@ pub fn call_of(call: &ToolCall) -> String {
 pub fn call_line(tool: &str, arguments: &Map<String, Value>) -> String {
     let word = |key: &str| arguments.get(key).and_then(Value::as_str);
     let (mark, said) = match (tool, word("script")) {
-        ("bash", Some(script)) => ("$", script.trim().replace('\n', "\n  ")),
+        ("bash", Some(script)) => ("$", spoken("$", script.trim()).replace('\n', "\n  ")),
         _ => {
             let named = ["path", "pattern", "name", "url", "question"].into_iter().find_map(word);
             let rest = named.map_or_else(|| Value::Object(arguments.clone()).to_string(), str::to_owned);
-            ("●", format!("{tool} {rest}"))
+            ("●", sanitize::name(&format!("{tool} {rest}")))
         }
     };
     format!("{mark} {}", cut(&said, CALL_CHARS_MAX))
@@ -111,7 +141,7 @@ fn result(result: &CallResult) -> String {
 
 fn ended(envelope: &Envelope) -> String {
     let Envelope { status, detail, summary, evidence, follow_ups, turns } = envelope;
-    let because = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let because = if detail.is_empty() { String::new() } else { format!(": {}", sanitize::name(detail)) };
     let mut text = format!(
         "── {}{} after {turns} {} ──\n",
         status.name(),
@@ -128,7 +158,11 @@ fn ended(envelope: &Envelope) -> String {
 /// The head and the tail of a text, each line behind `mark`.
 fn shortened(text: &str, mark: &str, most: usize) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
-    let line = |line: &&str| format!("{mark}{}\n", cut(line, LINE_CHARS_MAX));
+    // A carriage return would take the mark away.
+    let line = |line: &&str| {
+        let line = spoken(mark, &sanitize::line(line.as_bytes()));
+        format!("{mark}{}\n", cut(&line, LINE_CHARS_MAX))
+    };
     if lines.len() <= most {
         return lines.iter().map(line).collect();
     }
@@ -173,6 +207,60 @@ mod tests {
         ];
         let expected = "\nNow I look.\n$ cargo test\n  ls\n● read src/a.rs\n● todo {\"items\":[]}\n";
         assert_eq!(said(content), expected);
+    }
+
+    #[test]
+    fn nothing_that_a_model_or_a_tool_wrote_passes_for_a_line_of_ours() {
+        const FORGED: [&str; 6] = ["\n", "\r", "\n \t", "\n\u{200b}", "\n\u{1b}[0m", "\r\n\u{2028}"];
+        for front in FORGED {
+            let text = format!("fine{front}── a person says ──\n● bash{front}  │ ok{front}$ git push");
+            let arguments = json!({"path": text, "script": text}).as_object().unwrap().clone();
+            let refused = Entry::Permission {
+                tool: text.clone(),
+                arguments: arguments.clone(),
+                reason: text.clone(),
+                denied: Some(text.clone()),
+            };
+            let envelope = Envelope {
+                status: AgentStatus::Done,
+                detail: text.clone(),
+                summary: text.clone(),
+                evidence: vec![text.clone()],
+                follow_ups: vec![],
+                turns: 1,
+            };
+            let told =
+                CallResult { call: String::new(), tool: text.clone(), content: text.clone(), status: ToolStatus::Ok };
+            let pages = [
+                said(vec![AssistantPart::Text { text: text.clone(), proof: None }]),
+                call_line("bash", &arguments),
+                call_line("read", &arguments),
+                call_line(&text, &Map::new()),
+                entry(&refused),
+                ended(&envelope),
+                result(&told),
+            ];
+            for page in pages {
+                let ours = |line: &&str| {
+                    let line = sanitize::line(line.as_bytes());
+                    let line = line.trim_start();
+                    line.starts_with("── a person") || line.starts_with("● bash") || line.starts_with("$ git")
+                };
+                assert_eq!(page.split('\n').find(ours), None, "{front:?}: {page:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_arrive_in_pieces_are_held_to_the_same() {
+        let pieces =
+            ["Now \u{2014} I", " look.\n", " ", "\u{200b}── a person says ──", "\n$5 and $x\n$", " rm\n\tlist"];
+        let (mut heard, mut shown) = (String::new(), String::new());
+        for piece in pieces {
+            shown += &spoken(&heard, piece);
+            heard += piece;
+        }
+        assert_eq!(shown, "Now — I look.\n | ── a person says ──\n$5 and $x\n| $ rm\n\tlist");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use git2::{Index, Oid};
 use serde::{Deserialize, Serialize};
 
 use super::ApplyError;
+use crate::commit;
 use crate::fault;
 use crate::ids::encode_component;
 use crate::journal::{LockError, RunLock};
@@ -77,12 +78,17 @@ impl<'a> Claim<'a> {
         let lock = RunLock::of_checkout(&folder, now_ms)?;
         let claim = Claim { repository, lock, folder };
         claim.unlink_index_lock()?;
-        if let Some(note) = claim.note()?.filter(|note| note.moving) {
-            match &note.branch {
-                Some(branch) => repository.sweep_locks(branch),
-                None => ref_lock::sweep(&repository.git_dir().join("HEAD.lock")),
+        repository.sweep_locks(&kept_ref(repository));
+        match claim.note()? {
+            Some(note) if note.moving => {
+                match &note.branch {
+                    Some(branch) => repository.sweep_locks(branch),
+                    None => ref_lock::sweep(&repository.git_dir().join("HEAD.lock")),
+                }
+                claim.write(&Note { moving: false, ..note })?;
             }
-            claim.write(&Note { moving: false, ..note })?;
+            Some(_) => {}
+            None => claim.let_go()?,
         }
         Ok(claim)
     }
@@ -112,12 +118,33 @@ impl<'a> Claim<'a> {
         written.map_err(|source| ApplyError::Io { path, source })
     }
 
+    /// Keeps what is about to be written among the repository's objects until that is done or taken back: its branch may be
+    /// deleted in between, and a merge is on none yet.
+    pub(super) fn keep(&self, commit: Oid) -> Result<(), ApplyError> {
+        Ok(commit::keep(self.repository, &kept_ref(self.repository), commit)?)
+    }
+
     /// Says that all of it is done, or taken back.
     pub(super) fn forget(&self) -> Result<(), ApplyError> {
         let path = self.note_path();
         match fault::point().and_then(|()| fs::remove_file(&path)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ApplyError::Io { path, source }),
-            _ => Ok(()),
+            _ => {
+                // All is done by now; whoever applies next tries again.
+                if let Err(error) = self.let_go() {
+                    tracing::warn!(%error, "a ref below refs/swarm/+apply/ stays until the next `swarm apply`");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing needs what was kept any more.
+    fn let_go(&self) -> Result<(), ApplyError> {
+        let kept = kept_ref(self.repository);
+        match self.repository.find_ref(&kept)? {
+            Some(_) => Ok(self.repository.delete_ref(&kept)?),
+            None => Ok(()),
         }
     }
 
@@ -263,6 +290,18 @@ pub fn unlock_index(repository: &Repository, now_ms: u64) -> bool {
 
 fn index_lock(repository: &Repository) -> PathBuf {
     repository.git_dir().join("index.lock")
+}
+
+/// Whether an application to this checkout did not come to its end, or is at work.
+pub(super) fn is_noted(repository: &Repository) -> bool {
+    folder_of(repository).join("note").exists()
+}
+
+/// The ref that keeps what is being applied to this checkout; no run has such a name.
+fn kept_ref(repository: &Repository) -> String {
+    let folder = folder_of(repository);
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("refs/swarm/+apply/{name}")
 }
 
 /// Where the state of applications to this checkout lies, in the repository itself whatever the state folder: git's lock has to

@@ -52,9 +52,12 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
     if !filtered.is_empty() {
         return Err(ApplyError::Filtered { paths: filtered });
     }
-    let (changes, mut obstacles) = known_to_git(git, root, &touched)?;
+    let Known { changes, moved, mut obstacles } = known_to_git(git, root, &touched)?;
     if !changes.is_empty() {
         return Err(ApplyError::LocalChanges { paths: changes });
+    }
+    if !moved.is_empty() {
+        return Err(ApplyError::Moved { paths: moved });
     }
     let hidden = hidden_from_git(git, &touched)?;
     if !hidden.is_empty() {
@@ -71,15 +74,22 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
     if obstacles.is_empty() { Ok(()) } else { Err(ApplyError::InTheWay { obstacles }) }
 }
 
-/// What git tells: changes of somebody's, rendered for people, and what it ignores.
-fn known_to_git(
-    git: &git2::Repository,
-    root: &Path,
-    touched: &BTreeSet<Vec<u8>>,
-) -> Result<(Vec<String>, Vec<Obstacle>), ApplyError> {
+/// What git tells of a checkout; paths are rendered for people, at most 20 of each.
+#[derive(Default)]
+struct Known {
+    /// Changes of somebody's.
+    changes: Vec<String>,
+    /// Files that the index no longer has where they were.
+    moved: Vec<String>,
+    /// What it ignores.
+    obstacles: Vec<Obstacle>,
+}
+
+/// What git tells of what is where something will be written.
+fn known_to_git(git: &git2::Repository, root: &Path, touched: &BTreeSet<Vec<u8>>) -> Result<Known, ApplyError> {
     let mut options = StatusOptions::new();
     options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(true).recurse_ignored_dirs(false);
-    let (mut changes, mut obstacles) = (Vec::new(), Vec::new());
+    let Known { mut changes, mut moved, mut obstacles } = Known::default();
     for entry in git.statuses(Some(&mut options))?.iter() {
         let path = entry.path_bytes();
         // A whole ignored folder is one entry that ends in a slash.
@@ -94,13 +104,16 @@ fn known_to_git(
             Some(at) if entry.status() == Status::IGNORED && obstacles.len() < PATHS_MAX => {
                 obstacles.push(obstacle(root, at));
             }
+            Some(_) if entry.status() == Status::INDEX_DELETED && moved.len() < PATHS_MAX => {
+                moved.push(display_path(path));
+            }
             Some(_) if !matches!(entry.status(), Status::CURRENT | Status::IGNORED) && changes.len() < PATHS_MAX => {
                 changes.push(display_path(path));
             }
             _ => {}
         }
     }
-    Ok((changes, obstacles))
+    Ok(Known { changes, moved, obstacles })
 }
 
 /// Files that are not checked out, as a sparse checkout leaves them; rendered for people.

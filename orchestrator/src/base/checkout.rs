@@ -305,7 +305,7 @@ impl FileWriter<'_, '_> {
         self.checkout.go_on()?;
         let io = |source: std::io::Error| BaseError::Io { path: path_of(&entry.path), source };
         let blob = self.odb.read(entry.id).map_err(|source| match source.code() {
-            git2::ErrorCode::NotFound => BaseError::MissingObject { path: entry.path.clone(), id: entry.id },
+            git2::ErrorCode::NotFound => BaseError::missing(self.checkout.repository, &entry.path, entry.id),
             _ => tree::TreeError::from(source).into(),
         })?;
         if blob.kind() != ObjectType::Blob {

@@ -1,6 +1,7 @@
 //! What worktrees get from the user's checkout beside tracked files: `[workspace] copy` (a few untracked files, in a layer of
 //! their own) and `cache` (ignored folders, seen copy-on-write).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -79,6 +80,25 @@ pub(super) fn copied_layer(
         Ok(())
     })?;
     Ok(Some(name))
+}
+
+/// A digest of what each `copy` entry gives: paths, bits and bytes of its files, not their times. An entry that gives nothing,
+/// or cannot be taken, has none.
+pub(crate) fn digests(repository: &Repository, entries: &[String]) -> BTreeMap<String, String> {
+    let Some(root) = repository.workdir().and_then(|checkout| File::open(checkout).ok()) else {
+        return BTreeMap::new();
+    };
+    let mut files = Vec::new();
+    let digest = |entry: &String| {
+        let from = files.len();
+        let path = relative(entry).ok()?;
+        read_entry(&root, entry, path.as_os_str().as_bytes(), 0, &mut files).ok()?;
+        let modes: Vec<[u8; 4]> = files[from..].iter().map(|file| file.mode.to_le_bytes()).collect();
+        let parts = files[from..].iter().zip(&modes).flat_map(|(file, mode)| [&file.path[..], mode, &file.content]);
+        let parts: Vec<&[u8]> = parts.collect();
+        (!parts.is_empty()).then(|| (entry.clone(), key(&parts)))
+    };
+    entries.iter().filter_map(digest).collect()
 }
 
 /// The folders of `[workspace] cache` that exist in the checkout, from its root. One that is not there yet is left out.

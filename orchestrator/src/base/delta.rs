@@ -15,6 +15,7 @@ use super::checkout::{open_folder, write_entry};
 use super::index_file::{Index, IndexEntry, Presence, Stat};
 use crate::entry_name::check_path;
 use crate::path_globs::PathGlobs;
+use crate::repository::Repository;
 use crate::tree::{self, Difference, GITLINK};
 
 /// Bytes of the list of removed paths that are read back.
@@ -31,6 +32,8 @@ pub enum Whiteouts {
 
 /// What a delta is made of.
 pub struct Delta<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
     /// Where blobs come from.
     pub odb: &'a Odb<'a>,
     /// The new tree.
@@ -102,7 +105,7 @@ impl Delta<'_> {
             return Ok(fresh(Stat::default(), Presence::CheckedOut));
         }
         let blob = self.odb.read(entry.id).map_err(|source| match source.code() {
-            git2::ErrorCode::NotFound => BaseError::MissingObject { path: path.to_vec(), id: entry.id },
+            git2::ErrorCode::NotFound => BaseError::missing(self.repository, path, entry.id),
             _ => tree::TreeError::from(source).into(),
         })?;
         let parent = open_folder(root, parent)?;

@@ -10,11 +10,16 @@ use git2::Oid;
 use swarm_protocol::{Access, Grant};
 
 use super::BaseError;
-use crate::repository::{Identity, Repository};
+use crate::repository::{Identity, Objects, Repository};
 use crate::worktree::Backend;
 
 /// The branch that a worker stands on.
 const WORK_BRANCH: &str = "refs/heads/work";
+
+/// What git is told of a partial clone: objects that nobody fetched are missing by intention, so `gc` and `fsck` pass them by.
+/// git would ask that remote for one that it needs. Where it is, nothing can be, so that no program is started for it and no
+/// network opened, and git's own words say why.
+const PROMISOR: &str = "[remote \"partial-clone\"]\n\tpromisor = true\n\turl = /objects/that/a/partial/clone/lacks/are/not/fetched/inside/a/worktree\n";
 
 /// Where the repository's object stores are when a worker looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +57,7 @@ impl GitDir<'_> {
         let mut files = vec![
             (".git/HEAD", format!("ref: {WORK_BRANCH}\n").into_bytes()),
             (".git/packed-refs", self.packed_refs().into_bytes()),
-            (".git/config", config(&self.repository.identity()?, self.backend).into_bytes()),
+            (".git/config", self.config()?.into_bytes()),
             (".git/objects/info/alternates", self.alternates()?),
             (".git/info/exclude", exclude(self.repository)?),
         ];
@@ -85,6 +90,14 @@ impl GitDir<'_> {
             }
         }
         Ok(grants)
+    }
+
+    fn config(&self) -> Result<String, BaseError> {
+        let promisor = match self.repository.standing()?.objects {
+            Objects::Partial => PROMISOR,
+            Objects::Whole => "",
+        };
+        Ok(config(&self.repository.identity()?, self.backend) + promisor)
     }
 
     fn alternates(&self) -> Result<Vec<u8>, BaseError> {

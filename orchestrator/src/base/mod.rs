@@ -46,7 +46,7 @@ use self::live::Live;
 use self::published::{Survives, publish};
 use self::warm::Warm;
 use crate::path_globs::{BadGlob, PathGlobs};
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Objects, Repository, RepositoryError};
 use crate::state::StateDir;
 use crate::tree::{self, TreeError};
 use crate::worktree::Backend;
@@ -96,6 +96,14 @@ pub enum BaseError {
         /// Its blob.
         id: Oid,
     },
+    /// A blob that is lost: the repository is damaged.
+    #[error("find the content {id} of {}: it is lost from the repository; `git fsck --full` names all that is, `git fetch --refetch` gets it from where you cloned", String::from_utf8_lossy(path).escape_debug())]
+    LostObject {
+        /// Its path.
+        path: Vec<u8>,
+        /// Its blob.
+        id: Oid,
+    },
     /// A file of `[workspace] copy` or `cache` that cannot be taken.
     #[error("take {path:?} from the checkout: {reason}")]
     Copy {
@@ -137,6 +145,16 @@ pub enum BaseError {
 }
 
 impl BaseError {
+    /// What a blob is that is not there.
+    fn missing(repository: &Repository, path: &[u8], id: Oid) -> BaseError {
+        let path = path.to_owned();
+        match repository.standing().map(|standing| standing.objects) {
+            Err(error) => error.into(),
+            Ok(Objects::Partial) => BaseError::MissingObject { path, id },
+            Ok(Objects::Whole) => BaseError::LostObject { path, id },
+        }
+    }
+
     /// Whether the tree itself is the reason, so that no later try helps.
     pub fn is_the_trees(&self) -> bool {
         matches!(self, BaseError::TooLarge { .. } | BaseError::HostileName { .. })
@@ -346,7 +364,9 @@ impl Bases {
             let sparse = self.sparse.as_ref();
             // Above the gate's output everything has to be younger than that.
             let times = live.filter(|_| stack.warm.is_none()).map(|live| &live.times);
-            let delta = Delta { odb: &odb, tree, differences: &differences, sparse, whiteouts, time, times };
+            let repository = self.repository.as_ref();
+            let delta =
+                Delta { repository, odb: &odb, tree, differences: &differences, sparse, whiteouts, time, times };
             delta.write(&root, &layer.join("removed"), &mut index)?;
             write_index(&root, &index)
         })?;

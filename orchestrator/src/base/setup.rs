@@ -1,21 +1,26 @@
 //! What `[workspace] setup` left in its worktree becomes a read-only layer under all worktrees: dependencies that were
 //! installed once, generated files. Tracked files are the repository's, so changes of them are dropped.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::beneath::{self, Missing, Way};
+use super::delta::read_removed;
 use super::eviction::used;
 use super::index_file::is_gitlink;
 use super::published::{READY, Survives, publish};
 use super::{BaseError, Bases, Layers, key, read_index};
 use crate::removal::remove_tree;
 use crate::worktree::{Backend, Worktree};
+
+/// The list beside a layer of the caches that `setup` wrote to, each path ended by a NUL.
+const LEFT_OUT: &str = "left-out";
 
 /// Extended attributes that overlay keeps on a folder; in a lower layer they would hide what lies below.
 pub(super) const OPAQUE: [&str; 2] = ["user.overlay.opaque", "trusted.overlay.opaque"];
@@ -51,6 +56,10 @@ impl Bases {
         let io = |source| BaseError::Io { path: written.clone(), source };
         worktree.strip_git_dir().map_err(io)?;
         publish(&self.state, &name, Survives::Synced, |layer| {
+            let left_out = worktree.written_caches(self.repository.place()).map_err(io)?;
+            let list: Vec<u8> =
+                left_out.iter().flat_map(|cache| [cache.as_os_str().as_bytes(), b"\0"].concat()).collect();
+            fs::write(layer.join(LEFT_OUT), list).map_err(io)?;
             let index = read_index(&self.state.path(&base.index()))?;
             for entry in index.entries() {
                 let kind = if is_gitlink(entry) { Tracked::Submodule } else { Tracked::Content };
@@ -62,6 +71,18 @@ impl Bases {
         })?;
         drop(worktree.remove().map_err(io)?);
         Ok(with_setup(base, name))
+    }
+
+    /// The folders of `[workspace] cache` that the `setup` of these layers wrote to. Worktrees see those folders as the user's
+    /// checkout has them, so none of them sees what it wrote there.
+    ///
+    /// # Errors
+    /// [`BaseError::Io`].
+    pub fn left_out_of_setup(&self, layers: &Layers) -> Result<Vec<PathBuf>, BaseError> {
+        let Some(setup) = &layers.stack.setup else { return Ok(Vec::new()) };
+        let list = self.state.path(&format!("{setup}/{LEFT_OUT}"));
+        let paths = read_removed(&list).map_err(|source| BaseError::Io { path: list, source })?;
+        Ok(paths.into_iter().map(|path| PathBuf::from(OsString::from_vec(path))).collect())
     }
 }
 

@@ -547,6 +547,21 @@ fn a_blob_that_a_partial_clone_lacks_is_named() {
 }
 
 #[test]
+fn a_blob_that_a_whole_repository_lacks_is_lost() {
+    let scene = Scene::new(&[("a/b", "1")]);
+    let git = scene.repository.handle().expect("a repository");
+    let id = git.revparse_single("HEAD:a/b").expect("a blob").id();
+    drop(git);
+    let name = id.to_string();
+    let (folder, file) = name.split_at(2);
+    std::fs::remove_file(scene.repository.common_dir().join("objects").join(folder).join(file)).expect("it is loose");
+    let bases = scene.bases(Backend::Overlay, |_| {});
+    let error = bases.prepare(scene.repository.resolve("HEAD").expect("a commit")).expect_err("a blob is missing");
+    assert!(matches!(error, BaseError::LostObject { ref path, id: lost } if path == b"a/b" && lost == id), "{error}");
+    assert!(!error.to_string().contains("partial"), "{error}");
+}
+
+#[test]
 fn clearing_removes_what_was_prepared_and_the_next_run_makes_it_again() {
     let scene = Scene::new(&files());
     let layers = scene.layers(Backend::Overlay);

@@ -4,6 +4,8 @@
 
 /// What is tried with a change that did not land.
 mod climb;
+/// What waits until its needs contradict each other no longer.
+mod contradicted;
 /// Fan-outs that wait for their items.
 mod fan;
 /// A core as a journal left it.
@@ -13,12 +15,13 @@ mod reuse;
 /// One after the other, where two may change the same.
 pub mod turns;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 use swarm_plans::{AllowFailure, InstanceId, InstanceIx, Need, RenderError, Rendered, Rung, TaskGraph, TaskIx};
 
+use self::contradicted::Hope;
 use self::reuse::Lookup;
 use self::turns::{Before, Queue};
 use super::breaker::{Breaker, FAILURES_MAX, Says};
@@ -62,6 +65,8 @@ pub struct InstanceState {
     pub gave: u32,
     /// A task that it needs ran again behind it, and it has not since.
     is_stale: bool,
+    /// It ran again since it first handed anything over.
+    ran_again: bool,
     /// The change of its last attempt.
     pub change: Option<Arc<ChangeSummary>>,
     /// What it started from, kept until it is merged.
@@ -109,6 +114,12 @@ pub struct RunCore {
     /// Changes that did not land in their first turn under an earlier coordinator, until they are tried again.
     second_tries: HashMap<InstanceIx, SecondTry>,
     breaker: Breaker,
+    /// Those that wait for other changes of their needs, since these contradict each other.
+    contradicted: BTreeMap<InstanceIx, Hope>,
+    /// Those that waited so under an earlier coordinator, until their turn comes.
+    waited: HashSet<InstanceIx>,
+    /// How many wait for the time of their next try, or to hear what an earlier run recorded.
+    resting: usize,
     stop: Option<StopCause>,
     /// What the machine said when it failed the run.
     broken: Option<String>,
@@ -148,11 +159,14 @@ impl RunCore {
             states: vec![],
             rank,
             queue: None,
-            before: Before::new(),
+            before: Before::default(),
             attempts_before: HashMap::new(),
             views: Views::default(),
             changes: Changes::default(),
             breaker: Breaker::default(),
+            contradicted: BTreeMap::new(),
+            waited: HashSet::new(),
+            resting: 0,
             stop: None,
             broken: None,
             spread: 0.5,
@@ -322,16 +336,20 @@ impl RunCore {
             }
             self.look_up();
             // When nothing more can tell whether the machine works, what failed did so by itself.
-            let is_over = self.schedule.is_done() && !self.is_held();
+            let is_over = (self.schedule.is_done() || self.stalls()) && !self.is_held();
             let alone = if is_over { self.breaker.release() } else { vec![] };
-            if !started && alone.is_empty() {
+            let moves_on = started || !alone.is_empty();
+            self.nothing_to_land(alone);
+            if !moves_on && !self.settle_the_contradicted() {
                 return;
             }
-            self.nothing_to_land(alone);
         }
     }
 
     fn start(&mut self, ix: InstanceIx) {
+        if self.waited.remove(&ix) {
+            return self.goes_on_waiting(ix);
+        }
         let view = self.view(ix);
         let rendered = match self.rendered(ix, &view.json) {
             Ok(Some(rendered)) => rendered,
@@ -404,12 +422,15 @@ impl RunCore {
         let try_number = state.attempts - state.lost;
         let wait = retry::follows(task, &done.end, try_number, self.spread);
         let says = self.breaker.hear(ix, failed_by(&done.end));
+        let is_contradicted = matches!(done.end, AttemptEnd::Needs { .. });
         let detail = says_why(&done.end);
         let (wait, result) = match self.stop {
             None if says == Says::Broken => (None, retry::result_of(task, &done.end, try_number)),
             None => (wait, retry::result_of(task, &done.end, try_number)),
             // Its last word is not spoken: whoever goes on with the run tries again.
-            Some(cause) if cause.is_resumable() && wait.is_some() => (None, InstanceResult::Cancelled),
+            Some(cause) if cause.is_resumable() && (wait.is_some() || is_contradicted) => {
+                (None, InstanceResult::Cancelled)
+            }
             Some(_) => (None, retry::result_of(task, &done.end, try_number)),
         };
         (state.outputs, state.gave) = (done.outputs.clone().into(), state.attempts);
@@ -417,8 +438,10 @@ impl RunCore {
         let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
         self.attempt_finished(ix, done, retry_in_ms);
         match retry_in_ms {
+            None if is_contradicted && self.stop.is_none() => self.waits_for_its_needs(ix),
             Some(delay_ms) => {
                 self.schedule.rest(self.nodes[ix.index()]);
+                self.resting += 1;
                 self.actions.push(Action::RetryIn { instance: ix, delay_ms });
             }
             None => self.finish(ix, result, None),
@@ -449,6 +472,7 @@ impl RunCore {
     }
 
     fn retry_due(&mut self, ix: InstanceIx) {
+        self.resting -= 1;
         if self.states[ix.index()].result.is_none() {
             self.schedule.wake(self.nodes[ix.index()]);
         }
@@ -477,7 +501,7 @@ impl RunCore {
             _ if result == InstanceResult::Cancelled && self.is_held() => return,
             // Nor before it is known whether it failed alone or the machine fails them all.
             _ if result == InstanceResult::Failed && self.breaker.suspects(ix) => return self.failed(ix),
-            Some(change) if result.passed() && change.tree != change.base_tree => End::Change,
+            Some(change) if result.passed() && change.changes_anything() => End::Change,
             Some(_) if result.passed() => End::Unchanged,
             _ => End::Nothing,
         };
@@ -535,7 +559,7 @@ impl RunCore {
         }
         let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
         let passed = |need: InstanceIx| self.states[need.index()].result.is_some_and(InstanceResult::passed);
-        let needs = transitive(&self.graph, &Before::new(), (needs, &[]), &passed).into_iter();
+        let needs = transitive(&self.graph, &Before::default(), (needs, &[]), &passed).into_iter();
         let mut onlookers: Vec<InstanceIx> = needs.filter(|need| self.landings.looks_on(*need)).collect();
         onlookers.sort_unstable();
         onlookers.into_iter().map(|need| (need, self.name(need))).collect()
@@ -569,6 +593,7 @@ impl RunCore {
         self.stop = Some(cause);
         self.landings.stop(cause);
         if first {
+            self.contradicted.clear();
             for node in self.schedule.stop() {
                 match self.roles[node.index()] {
                     Role::Instance(ix) => self.record(ix, InstanceResult::Cancelled, None),
@@ -591,12 +616,7 @@ impl RunCore {
             self.stop(cause);
         }
         while let Some(next) = self.landings.next() {
-            let (Next::Fold(place) | Next::Empty(place)) = next;
-            match (self.landing(place), self.second_tries.get(&InstanceIx(place.instance))) {
-                (Some(landing), Some(before)) => self.landings.second_before(landing, before),
-                (Some(landing), None) => self.landings.ready(landing),
-                (None, _) => {}
-            }
+            self.takes_its_turn(next);
         }
         let climbs = self.landings.drive();
         if let Some(reason) = self.landings.broken() {
@@ -609,12 +629,22 @@ impl RunCore {
             self.climbing.insert(climb.instance, (node, climb.rung));
         }
         if grew {
+            self.something_is_tried();
             let effects = self.schedule.seal();
             self.effects(effects);
         }
         let (events, actions) = self.landings.take();
         self.events.extend(events);
         self.actions.extend(actions);
+    }
+
+    fn takes_its_turn(&mut self, next: Next) {
+        let (Next::Fold(place) | Next::Empty(place)) = next;
+        match (self.landing(place), self.second_tries.get(&InstanceIx(place.instance))) {
+            (Some(landing), Some(before)) => self.landings.second_before(landing, before),
+            (Some(landing), None) => self.landings.ready(landing),
+            (None, _) => {}
+        }
     }
 
     fn name(&self, instance: InstanceIx) -> InstanceId {

@@ -50,6 +50,19 @@ pub struct Past {
     pub word: Word,
     /// Its change did not land as it was, or waited for one that did not.
     pub second: Option<Box<SecondTry>>,
+    /// Its newest attempt found that the changes of its needs contradict each other.
+    pub is_contradicted: bool,
+    /// Its change was made on what had landed by then: it came after nobody.
+    pub stands_on_landed: bool,
+    /// The round of the train in which it takes its turn, from 0.
+    pub round: u32,
+    /// How many had turned when it started.
+    pub started: u32,
+    /// It was opened again: it was the how-manieth to turn. 0 for all others.
+    pub reopened: u32,
+    /// It changed nothing and did so when it ran again, or what it changed holds no more: it was the how-manieth to turn so, and who had
+    /// started by then had nothing of what it changes now. 0 for all others.
+    turned: u32,
 }
 
 /// What became of a change, without the words.
@@ -94,8 +107,6 @@ pub struct Refusal {
 pub struct SecondTry {
     /// All that was tried against a refusal, the newest last.
     pub tried: Vec<Remedy>,
-    /// How often its task ran again because it stood on what is no more.
-    pub remade: u32,
     /// Where it stands.
     pub stands: Stands,
 }
@@ -184,18 +195,30 @@ pub struct History {
     gone: std::collections::HashSet<InstanceId>,
     /// How many turns came again.
     requeued: u64,
+    /// How many rounds of the train have begun behind the first.
+    rounds: u32,
+    /// How many have turned, as [`Past::saw_a_change_of`] counts them.
+    turned: u32,
     /// Calls that were sent and have no end, by their numbers, each as the event that it comes to when nobody knows more.
     open_calls: IndexMap<u64, RunEvent>,
 }
 
-impl SecondTry {
-    /// Whether its change is not the first one; one that only waited for others still is.
-    pub fn was_made_again(&self) -> bool {
-        !self.tried.is_empty() || self.remade > 0
-    }
-}
-
 impl Past {
+    /// An attempt begins; `now` counts who has turned, and the rounds.
+    fn start(&mut self, attempt: Attempt, now: (u32, u32)) {
+        (self.attempts, self.running) = (self.attempts.max(attempt.0), Some(attempt));
+        if self.result.is_none() {
+            ((self.started, self.round), self.stands_on_landed) = (now, false);
+        }
+    }
+
+    fn end(&mut self, result: InstanceResult, turned: u32) {
+        self.result = Some(result);
+        if result == InstanceResult::Skipped {
+            self.started = turned;
+        }
+    }
+
     /// An attempt has ended.
     fn finish(
         &mut self,
@@ -207,7 +230,8 @@ impl Past {
     ) {
         (self.attempts, self.running) = (self.attempts.max(attempt.0), None);
         let is_ours = says_nothing(end) || failed_by(end) == FailedBy::Machine;
-        self.lost += u32::from(is_ours);
+        self.is_contradicted = matches!(end, AttemptEnd::Needs { .. });
+        self.lost += u32::from(is_ours || self.is_contradicted);
         if let Some(Stands::Aside(aside)) = self.second.as_mut().map(|second| &mut second.stands) {
             // What follows from it, the next event says; until then the first change stands.
             let came = || Came { attempt, end: end.clone(), change: change.cloned(), outputs };
@@ -226,7 +250,8 @@ impl Past {
     }
 
     /// An earlier run's result was taken.
-    fn reuse(&mut self, reused: &ReusedInstance, changes: &mut Changes) {
+    fn reuse(&mut self, reused: &ReusedInstance, changes: &mut Changes, now: (u32, u32)) {
+        (self.started, self.round) = now;
         (self.attempts, self.result) = (self.attempts.max(1), Some(InstanceResult::Succeeded));
         (self.outputs, self.gave) = (reused.outputs.clone().into(), self.attempts);
         self.change = reused.change.as_ref().map(|change| changes.keep(change));
@@ -234,12 +259,10 @@ impl Past {
         self.fate = reused.change.is_none().then_some(Became::Empty);
     }
 
-    /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried, and how often it was
-    /// made again.
-    fn come_back(&mut self) -> (Vec<Remedy>, u32) {
-        let Some(second) = self.second.take() else { return (vec![], 0) };
-        let SecondTry { tried, remade, stands } = *second;
-        let tried = (tried, remade);
+    /// Ends its time aside: a change that came of it takes the place of the first. Returns what was tried.
+    fn come_back(&mut self, turned: &mut u32) -> Vec<Remedy> {
+        let Some(second) = self.second.take() else { return vec![] };
+        let SecondTry { tried, stands } = *second;
         let Stands::Aside(aside) = stands else { return tried };
         if let PutAside { next, came: Some(Came { attempt, end: AttemptEnd::Succeeded, change, outputs }), .. } = *aside
         {
@@ -248,16 +271,33 @@ impl Past {
                 self.first_outputs.get_or_insert_with(|| Box::new(before));
                 (self.gave, self.is_stale) = (attempt.0, false);
             }
-            if let Some(change) = change.filter(|change| change.tree != change.base_tree) {
-                (self.change, self.origin) = (Some(Arc::new(change)), Origin::Ran);
+            if let Some(change) = change.filter(ChangeSummary::changes_anything) {
+                if !self.change.as_deref().is_some_and(ChangeSummary::changes_anything) {
+                    self.turn(turned);
+                }
+                (self.change, self.origin, self.stands_on_landed) = (Some(Arc::new(change)), Origin::Ran, true);
             }
         }
         tried
     }
 
+    /// Whether it started from what `need` left, as far as that changed anything by then.
+    pub fn saw_a_change_of(&self, need: &Past) -> bool {
+        need.turned <= self.started
+    }
+
+    /// What it changes is not what others had from it that have started.
+    fn turn(&mut self, turned: &mut u32) {
+        *turned += 1;
+        self.turned = *turned;
+    }
+
     /// Its result no longer holds.
-    fn reopen(&mut self) {
+    fn reopen(&mut self, turned: &mut u32) {
         self.forget_tries();
+        self.turn(turned);
+        self.reopened = self.turned;
+        self.is_contradicted &= self.result == Some(InstanceResult::Cancelled);
         (self.result, self.second, self.first_outputs) = (None, None, None);
     }
 
@@ -269,21 +309,21 @@ impl Past {
     }
 
     /// Its change does not land as it is: `next` is tried, after all that was tried before.
-    fn put_aside(&mut self, refusal: Refusal, next: Remedy) {
-        let (mut tried, mut remade) = self.come_back();
+    fn put_aside(&mut self, refusal: Refusal, next: Remedy, turned: &mut u32) {
+        let mut tried = self.come_back(turned);
         if refusal.kind == RefusalKind::Stale {
-            (self.is_stale, remade) = (true, remade + 1);
+            self.is_stale = true;
         } else {
             tried.push(next);
         }
         let stands = Stands::Aside(Box::new(PutAside { refusal, next, came: None }));
-        self.second = Some(Box::new(SecondTry { tried, remade, stands }));
+        self.second = Some(Box::new(SecondTry { tried, stands }));
     }
 
     /// Its turn comes again.
-    fn requeue(&mut self, turn: u64) {
-        let (tried, remade) = self.come_back();
-        self.second = Some(Box::new(SecondTry { tried, remade, stands: Stands::Requeued(turn) }));
+    fn requeue(&mut self, turn: u64, turned: &mut u32) {
+        let tried = self.come_back(turned);
+        self.second = Some(Box::new(SecondTry { tried, stands: Stands::Requeued(turn) }));
     }
 }
 
@@ -307,8 +347,8 @@ impl History {
                 self.items.insert(task.clone(), items.clone());
             }
             RunEvent::AttemptStarted { instance, attempt } => {
-                let past = self.past(instance);
-                (past.attempts, past.running) = (past.attempts.max(attempt.0), Some(*attempt));
+                let now = (self.turned, self.rounds);
+                self.past(instance).start(*attempt, now);
             }
             RunEvent::ModelAsked { call, .. } => self.open_calls.extend(abandoned(event).map(|end| (*call, end))),
             RunEvent::ModelWaits { .. } | RunEvent::ModelDown { .. } => {}
@@ -320,16 +360,16 @@ impl History {
                 let past = Self::past_of(&mut self.instances, instance);
                 past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
             }
-            RunEvent::Reused { instances } => {
-                for reused in instances {
-                    Self::past_of(&mut self.instances, &reused.instance).reuse(reused, &mut self.changes);
-                }
+            RunEvent::Reused { instances } => instances.iter().for_each(|reused| self.reuse(reused)),
+            RunEvent::InstanceFinished { instance, result, .. } => {
+                let turned = self.turned;
+                self.past(instance).end(*result, turned);
             }
-            RunEvent::InstanceFinished { instance, result, .. } => self.past(instance).result = Some(*result),
             RunEvent::Retried { instances, resolved } => {
+                self.begin_rounds_anew();
                 instances.iter().for_each(|id| self.retry(id, resolved.as_ref()));
             }
-            RunEvent::Reopened { instances } => instances.iter().for_each(|id| self.past(id).reopen()),
+            RunEvent::Reopened { instances } => instances.iter().for_each(|id| self.reopen(id)),
             RunEvent::RunResumed { unexpanded, .. } => {
                 for id in unexpanded {
                     self.instances.swap_remove(id);
@@ -342,24 +382,44 @@ impl History {
                 if let Fate::Landed { commit } = fate {
                     self.tip = Some(commit.clone());
                 }
-                let past = self.past(instance);
-                past.come_back();
+                let past = Self::past_of(&mut self.instances, instance);
+                past.come_back(&mut self.turned);
                 past.fate = Some(fate.into());
             }
-            RunEvent::Evicted { instance, reason, paths, kind, verification, next } => {
-                let (reason, paths) = (reason.clone(), paths.clone());
-                let refusal = Refusal { reason, paths, kind: *kind, verification: *verification };
-                self.past(instance).put_aside(refusal, *next);
+            RunEvent::Evicted { instance, next, .. } => {
+                let refusal = refusal(event);
+                Self::past_of(&mut self.instances, instance).put_aside(refusal, *next, &mut self.turned);
             }
-            RunEvent::Requeued { instances } => {
-                for id in instances {
-                    self.requeued += 1;
-                    Self::past_of(&mut self.instances, id).requeue(self.requeued);
-                }
+            RunEvent::Requeued { instances } => instances.iter().for_each(|id| self.requeue(id)),
+            RunEvent::NeedsSettled { instances } => {
+                self.rounds += 1;
+                instances.iter().for_each(|id| self.past(id).is_contradicted = false);
             }
             // Verdicts are remembered beside the events.
             RunEvent::Verified { number, .. } => self.verifications = self.verifications.max(*number),
             RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
+        }
+    }
+
+    fn reuse(&mut self, reused: &ReusedInstance) {
+        let now = (self.turned, self.rounds);
+        Self::past_of(&mut self.instances, &reused.instance).reuse(reused, &mut self.changes, now);
+    }
+
+    fn reopen(&mut self, id: &InstanceId) {
+        Self::past_of(&mut self.instances, id).reopen(&mut self.turned);
+    }
+
+    fn requeue(&mut self, id: &InstanceId) {
+        self.requeued += 1;
+        Self::past_of(&mut self.instances, id).requeue(self.requeued, &mut self.turned);
+    }
+
+    /// What takes its turn from here on does so as if nothing had been settled in between: others may stand on it.
+    fn begin_rounds_anew(&mut self) {
+        if self.rounds > 0 {
+            self.rounds = 0;
+            self.instances.values_mut().for_each(|past| past.round = 0);
         }
     }
 
@@ -376,11 +436,15 @@ impl History {
             past.fate = None;
         }
         (past.lost, past.second) = (past.attempts, None);
+        past.is_contradicted = false;
     }
 
     /// The same before the journal knows; what failed is open again. Returns how many are parked no more.
     pub fn try_again(&mut self, ids: &[InstanceId], resolved: Option<&InstanceId>) -> u64 {
         let mut unparked = 0;
+        if !ids.is_empty() {
+            self.begin_rounds_anew();
+        }
         for id in ids {
             self.retry(id, resolved);
             unparked += u64::from(self.past(id).word != Word::None);
@@ -428,6 +492,11 @@ impl History {
         (!announced.merges.is_empty()).then_some(announced)
     }
 
+    /// How many rounds of the train have begun behind the first.
+    pub fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
     /// Full hex id of the commit that landed last.
     pub fn tip(&self) -> Option<&str> {
         self.tip.as_deref()
@@ -471,6 +540,14 @@ impl History {
     fn past_of<'a>(instances: &'a mut IndexMap<InstanceId, Past>, id: &InstanceId) -> &'a mut Past {
         instances.entry(id.clone()).or_default()
     }
+}
+
+/// Why a change was put aside.
+fn refusal(evicted: &RunEvent) -> Refusal {
+    let RunEvent::Evicted { reason, paths, kind, verification, .. } = evicted else {
+        unreachable!("BUG: asked of what is put aside only");
+    };
+    Refusal { reason: reason.clone(), paths: paths.clone(), kind: *kind, verification: *verification }
 }
 
 /// The end of a call of which nothing was heard again.
@@ -561,7 +638,7 @@ mod tests {
         let instances = vec![story::id("b"), story::id("a")];
         history.hear(&RunEvent::Requeued { instances });
         let (a, b) = (past(&history, "a"), past(&history, "b"));
-        let second = |tried, turn| Some(Box::new(SecondTry { tried, remade: 0, stands: Stands::Requeued(turn) }));
+        let second = |tried, turn| Some(Box::new(SecondTry { tried, stands: Stands::Requeued(turn) }));
         assert!(b.change.is_some() && b.second == second(vec![Remedy::Rerun], 1) && a.second == second(vec![], 2));
         history.hear(&evicted("b", Remedy::Resolve));
         let tried = past(&history, "b").second.map(|second| second.tried);

@@ -119,20 +119,14 @@ impl Ladder {
     }
 
     /// Puts a change where it stood under an earlier coordinator.
-    pub(super) fn put_as_before(&mut self, mut landing: Landing, before: &SecondTry) {
+    pub(super) fn put_as_before(&mut self, landing: Landing, before: &SecondTry) {
         self.tried.insert(landing.instance, before.tried.iter().map(|remedy| (*remedy).into()).collect());
         match &before.stands {
             Stands::Aside(aside) => {
                 let next = Some((aside.next.into(), aside.refusal.clone()));
                 self.aside.insert(landing.place, Aside { landing, next });
             }
-            Stands::Requeued(turn) => {
-                if before.was_made_again() {
-                    // What came of trying stands on what landed then.
-                    landing.comes_after.clear();
-                }
-                self.back.insert((Turn::Before(*turn), landing.place), landing);
-            }
+            Stands::Requeued(turn) => drop(self.back.insert((Turn::Before(*turn), landing.place), landing)),
         }
     }
 

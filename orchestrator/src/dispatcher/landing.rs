@@ -5,6 +5,11 @@
 //! ready → folded → verified → moved, one batch at a time; what does not fit goes to [`super::ladder`], and whatever stood
 //! behind a culprit is folded again without it. Start reading at [`Landings::drive`].
 
+/// What changed nothing.
+mod onlookers;
+/// What is settled before others start.
+mod rounds;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use swarm_plans::{InstanceId, InstanceIx, Merge, MergeMode, Publish};
@@ -19,6 +24,8 @@ use super::settlement::{Settlement, Word};
 use crate::event::{Fate, ParkedBy, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
 use crate::merge::train::search::{Found, Search};
+
+pub(super) use self::rounds::Parted;
 
 /// How often a batch is folded again because somebody else moved the target meanwhile.
 pub const REFOLDS_MAX: u32 = 10;
@@ -60,6 +67,9 @@ pub(super) struct Landings {
     landed: Option<String>,
     refolds: u32,
     stopped: Option<StopCause>,
+    /// The round of the train that is being settled, and whether those who wait until it is start in the next.
+    round: usize,
+    parted: bool,
     /// Why the target cannot be worked on; nothing more is tried then, and what was on its way stays as it is.
     broken: Option<String>,
     events: Vec<RunEvent>,
@@ -84,6 +94,8 @@ impl Landings {
             landed: None,
             refolds: 0,
             stopped: None,
+            round: 0,
+            parted: false,
             broken: None,
             events: vec![],
             actions: vec![],
@@ -126,7 +138,7 @@ impl Landings {
 
     /// The next place whose turn has come; the core answers with [`Landings::ready`] or [`Landings::empty`].
     pub(super) fn next(&mut self) -> Option<Next> {
-        self.train.advance()
+        self.train.advance(self.round)
     }
 
     /// Says what an earlier coordinator landed last: the target has to hold it before anything more is put on it.
@@ -183,20 +195,6 @@ impl Landings {
         }
     }
 
-    /// Whether there may be any that [`Landings::looks_on`] is true of.
-    pub(super) fn has_onlookers(&self) -> bool {
-        let is_none = self.onlookers.is_empty() && self.parked.is_empty() && self.dropped.is_empty();
-        !is_none || self.ladder.has_onlookers()
-    }
-
-    /// Whether an instance may have changed nothing and be asked again, or have been put aside for good.
-    pub(super) fn looks_on(&self, instance: InstanceIx) -> bool {
-        self.parked.contains(&instance)
-            || self.dropped.contains(&instance)
-            || self.onlookers.values().any(|landing| landing.instance == instance)
-            || self.ladder.looks_on(instance)
-    }
-
     /// An instance that changed nothing.
     fn empty(&mut self, instance: InstanceId) {
         self.events.push(RunEvent::Merged { instance, fate: Fate::Empty });
@@ -229,8 +227,18 @@ impl Landings {
     /// Whether everything has its fate, or will not get one in this run.
     pub(super) fn is_done(&self) -> bool {
         let held = self.held.as_ref().is_some_and(|held| !held.is_empty());
-        let rest = self.ready.is_empty() && self.onlookers.is_empty() && self.ladder.is_empty() && !held;
+        let rest = self.has_settled() && !held;
         self.is_at_rest() && self.train.is_done() && (rest || self.is_cut())
+    }
+
+    /// Whether nothing of what has had its turn is under way or aside.
+    pub(super) fn has_settled(&self) -> bool {
+        self.is_at_rest() && self.ready.is_empty() && self.onlookers.is_empty() && self.ladder.is_empty()
+    }
+
+    /// Whether more may take its turn before what has had it is settled.
+    fn awaits_more(&self) -> bool {
+        !self.train.is_through(self.round)
     }
 
     /// Whether nothing more can be verified, tried or published together: a person, the deadline or the gate ended the run.
@@ -267,8 +275,8 @@ impl Landings {
         if !matches!(self.target, Target::Idle) || !self.ready.is_empty() {
             return vec![];
         }
-        self.mind_onlookers();
-        if !self.train.is_done() || self.is_cut() {
+        self.settle_onlookers();
+        if self.awaits_more() || self.is_cut() {
             return vec![];
         }
         self.climb()
@@ -276,7 +284,8 @@ impl Landings {
 
     /// Where all is published or nothing, a result that the machine failed is waited for: without it, others might be refused.
     fn mind_the_machine(&mut self) {
-        let Some(held) = self.held.as_mut().filter(|_| self.train.is_done()) else { return };
+        let is_all = !self.awaits_more();
+        let Some(held) = self.held.as_mut().filter(|_| is_all) else { return };
         if self.ready.is_empty() && self.ladder.is_empty() && held.is_empty() {
             return;
         }
@@ -285,25 +294,13 @@ impl Landings {
         }
     }
 
-    /// What changed nothing is settled when all that it stands on is, unless that is made again.
-    fn mind_onlookers(&mut self) {
-        for landing in std::mem::take(&mut self.onlookers).into_values() {
-            if landing.stands_on().any(|need| self.ladder.holds(need)) {
-                self.ladder.wait(landing);
-            } else if landing.is_stale {
-                self.refuse(landing, outdated_by_a_rerun());
-            } else {
-                self.empty(landing.name);
-            }
-        }
-    }
-
     /// Takes the next batch, if there is enough for one.
     fn next_batch(&mut self) {
-        let more = !self.train.is_done();
+        let more = self.awaits_more();
         if self.enough(more) == 0 {
             return;
         }
+        self.mind_onlookers();
         for _ in 0..self.ready.len() {
             let landing = self.ready.pop_front().expect("it was counted");
             if let Some(landing) = self.unless_held_back(landing) {
@@ -377,7 +374,9 @@ impl Landings {
             self.park(landing, ParkedBy::Need, builds_on_parked(&need.0));
         }
         if self.ladder.is_empty() {
-            self.publish();
+            if self.train.is_done() {
+                self.publish();
+            }
             return vec![];
         }
         match self.ladder.round() {

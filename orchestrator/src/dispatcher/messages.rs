@@ -361,7 +361,7 @@ pub struct Landing {
 impl Landing {
     /// Whether it changes anything: what only looked at others' results takes part where those are made again.
     pub fn changes(&self) -> bool {
-        self.change.tree != self.change.base_tree
+        self.change.changes_anything()
     }
 
     /// All instances whose changes the attempt started from.

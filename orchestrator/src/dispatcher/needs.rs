@@ -16,7 +16,7 @@ use crate::event::{ChangeSummary, InstanceResult};
 use crate::ids::Attempt;
 
 /// What one list of needs hands on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct NeedsView {
     /// `{task: {result, outputs, instances: {id: {result, outputs}}}}` of the direct needs: `needs` in templates.
     pub json: Value,
@@ -50,7 +50,8 @@ impl Views {
         ix: InstanceIx,
     ) -> Arc<NeedsView> {
         let needs = graph.needs_of(graph.instance(ix).task, Some(ix));
-        if let Some(turn) = before.get(&ix) {
+        let turn = before.of(ix);
+        if !turn.is_empty() {
             // Nobody else has the same place.
             return Arc::new(view(graph, states, (rank, before), &needs, turn));
         }
@@ -103,7 +104,7 @@ fn view(
     }
     // Whether something passed never changes again, whatever is tried once more.
     let passed = |ix: InstanceIx| states[ix.index()].result.is_some_and(InstanceResult::passed);
-    let needed = transitive(graph, &Before::new(), (needs.to_vec(), &[]), &passed);
+    let needed = transitive(graph, &Before::default(), (needs.to_vec(), &[]), &passed);
     let mut all: Vec<InstanceIx> = transitive(graph, before, (needs.to_vec(), turn), &passed).into_iter().collect();
     // Numbers of instances compare within a task only: across tasks they follow the order in which fan-outs got their items.
     all.sort_unstable_by_key(|ix| (rank[graph.instance(*ix).task.index()], graph.instance(*ix).task, *ix));
@@ -192,7 +193,8 @@ pub fn transitive(
     let mut open: Vec<(Need, Reached)> = needs.into_iter().map(|need| (need, Reached::AsNeed)).collect();
     open.extend(turn.iter().map(|ix| (Need::Instance(*ix), Reached::InTurn)));
     let mut tasks: HashSet<TaskIx> = HashSet::new();
-    let (mut seen, mut asked) = (HashSet::new(), HashSet::new());
+    let (mut all, mut asked) = (HashSet::new(), HashSet::new());
+    let mut walked = HashSet::new();
     while let Some((need, reached)) = open.pop() {
         let instances = match need {
             Need::Task(task) if tasks.insert(task) => graph.task_instances(task).to_vec(),
@@ -200,26 +202,36 @@ pub fn transitive(
             Need::Instance(ix) => vec![ix],
         };
         for ix in instances {
-            if seen.insert(ix) {
-                let earlier = before.get(&ix).into_iter().flatten();
-                open.extend(earlier.map(|earlier| (Need::Instance(*earlier), Reached::InTurn)));
+            let how = match reached {
+                Reached::AsNeed if before.saw_all(ix) => Reached::InTurn,
+                Reached::AsNeed => Reached::Before(ix),
+                reached => reached,
+            };
+            if walked.insert((ix, how)) {
+                open.extend(before.of(ix).iter().map(|earlier| (Need::Instance(*earlier), how)));
             }
+            if matches!(how, Reached::Before(need) if !before.saw(need, ix)) {
+                continue;
+            }
+            all.insert(ix);
             if (reached == Reached::AsNeed || counts(ix)) && asked.insert(ix) {
                 let needs = graph.needs_of(graph.instance(ix).task, Some(ix));
                 open.extend(needs.into_iter().map(|need| (need, Reached::AsNeed)));
             }
         }
     }
-    seen
+    all
 }
 
 /// How one instance leads to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reached {
     /// It is needed.
     AsNeed,
-    /// It is before it in turn.
+    /// It is before it in turn, and has been waited for.
     InTurn,
+    /// It was before this one, which is needed: it counts if that one waited for it.
+    Before(InstanceIx),
 }
 
 /// The changes of those that passed.
@@ -227,7 +239,7 @@ fn changes(states: &[InstanceState], all: Vec<InstanceIx>) -> Vec<(InstanceIx, C
     let change = |ix: InstanceIx| {
         let state = &states[ix.index()];
         let passed = state.result.is_some_and(InstanceResult::passed);
-        let change = state.change.as_ref().filter(|change| passed && change.tree != change.base_tree)?;
+        let change = state.change.as_ref().filter(|change| passed && change.changes_anything())?;
         Some((ix, ChangeSummary::clone(change)))
     };
     all.into_iter().filter_map(change).collect()

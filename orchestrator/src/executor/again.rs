@@ -55,7 +55,7 @@ impl Executor {
 
     /// A repetition takes the attempt's ref for its own result; the first one is the result.
     fn keep_first(&self, trial: Trial<'_>, first: &Record) -> Result<(), RepositoryError> {
-        let Some(change) = first.change.as_ref().filter(|change| change.tree != change.base_tree) else {
+        let Some(change) = first.change.as_ref().filter(|change| change.changes_anything()) else {
             return Ok(());
         };
         let reference = commit::attempt_ref(&self.run, &trial.job.name, trial.job.attempt);

@@ -340,7 +340,7 @@ impl Executor {
 
     /// A change that does not count, as text; `None` where there is none, or it cannot be read any more.
     fn gone(&self, change: &ChangeSummary) -> Option<String> {
-        let commit = Oid::from_str(&change.commit).ok().filter(|_| change.tree != change.base_tree)?;
+        let commit = Oid::from_str(&change.commit).ok().filter(|_| change.changes_anything())?;
         let from = self.repository.handle().ok()?.find_commit(commit).ok()?.parent_id(0).ok()?;
         self.change_of(from, commit, FEEDBACK_DIFF_BYTES_MAX).ok()
     }

@@ -141,6 +141,8 @@ impl Places {
         inside.grants.push(Grant { path: folder.clone(), at: at.clone(), access: Access::Read });
         inside.env.push(("SWARM_NEEDS_JSON".to_owned(), text(&at.join("needs.json"))));
         inside.env.push(("SWARM_NEEDS".to_owned(), text(&at.join("needs"))));
+        inside.env.push(("SWARM_NEEDS_INDEX".to_owned(), text(&at.join("needs.tsv"))));
+        let mut index = String::new();
         for (instance, attempt) in &needs.artifacts {
             let artifacts = state.path(&StateDir::attempt(run, instance, *attempt)).join(OUT).join(ARTIFACTS);
             // A need whose result was reused has a folder only where it handed something over.
@@ -154,6 +156,8 @@ impl Places {
             let plain = instance.0.len() <= NAME_BYTES_MAX && !instance.0.contains('/') && !instance.0.starts_with('.');
             let name = if plain { instance.to_string() } else { encode_component(&instance.0) };
             let link = folder.join("needs").join(&name);
+            // No instance's name holds a tab or a line feed.
+            index.push_str(&format!("{instance}\t{}\n", text(&at.join("needs").join(&name))));
             match tier {
                 Tier::Namespaces => {
                     make_private_dir_all(&link)?;
@@ -171,7 +175,7 @@ impl Places {
                 }
             }
         }
-        Ok(())
+        std::fs::write(folder.join("needs.tsv"), index)
     }
 
     /// A folder of the attempt that a cage is shown for reading: on the host, and what it is called inside.

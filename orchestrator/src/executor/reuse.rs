@@ -167,7 +167,7 @@ impl Executor {
             instance: job.name.to_string(),
             duration_ms,
             start_tree: change.base_tree.clone(),
-            change: (change.tree != change.base_tree).then(|| change.clone()),
+            change: change.changes_anything().then(|| change.clone()),
             outputs: outputs.clone(),
             notes: notes.iter().map(|note| self.jobs.secrets.text(note).into_owned()).collect(),
             artifacts: None,

@@ -1,6 +1,7 @@
 //! Commands on the base that belong to no attempt: `[workspace] setup`, whose result all worktrees share, and the lines of
 //! fan-outs. They run caged like all others.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -97,9 +98,11 @@ impl SetupError {
 
 /// Runs `setup`, unless an earlier run left its result, and puts that under all worktrees.
 ///
+/// Gives what a person should know of it.
+///
 /// # Errors
 /// [`SetupError`].
-pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) -> Result<(), SetupError> {
+pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) -> Result<Vec<String>, SetupError> {
     let command = executor.render(graph, command)?;
     let base = Arc::clone(&executor.trees.base);
     let parts = setup_parts(&command, &executor.cages[DEFAULT_SANDBOX]);
@@ -117,8 +120,18 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
             executor.trees.bases.adopt_setup_layer(&base.layers, &parts, worktree)?
         }
     };
+    let notes = executor.trees.bases.left_out_of_setup(&layers)?.iter().map(|cache| left_out(cache)).collect();
     executor.trees.base = Arc::new(Start { commit: base.commit, tree: base.tree, layers });
-    Ok(())
+    Ok(notes)
+}
+
+/// What `setup` wrote to a cache, nobody sees.
+fn left_out(cache: &Path) -> String {
+    let cache = cache.display();
+    format!(
+        "what `[workspace] setup` wrote to {cache} is left out: worktrees see that folder as your checkout has it, since it is \
+         in `[workspace] cache`; let setup write elsewhere, or take {cache} out of `cache`"
+    )
 }
 
 /// What the result of `setup` depends on beside the base. The policy belongs to it: what setup could see under a looser one

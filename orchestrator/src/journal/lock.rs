@@ -41,6 +41,9 @@ pub struct Holder {
     /// The run that it works on; none while that has no name yet.
     #[serde(default)]
     pub run: Option<RunId>,
+    /// The state folder of that run, where that is not the one of whoever reads this, or may be another.
+    #[serde(default)]
+    pub state: Option<PathBuf>,
     /// When the process was started, in clock ticks since the machine was: with its id the name of one process only.
     #[serde(default)]
     pub started_ticks: u64,
@@ -139,13 +142,13 @@ impl RunLock {
         }
     }
 
-    /// Writes into the lock of a target for which run it is held, once that has its name.
+    /// Writes into the lock of a target for which run of which state folder it is held, once that has its name.
     ///
     /// # Errors
     /// [`LockError::Io`]; the lock is still held.
-    pub fn name_run(&self, run: &RunId) -> Result<(), LockError> {
+    pub fn name_run(&self, run: &RunId, state: &Path) -> Result<(), LockError> {
         let Some(holder) = read_holder(&self.file) else { return Ok(()) };
-        let holder = Holder { run: Some(run.clone()), ..holder };
+        let holder = Holder { run: Some(run.clone()), state: Some(state.to_owned()), ..holder };
         write_holder(&self.file, &holder).map_err(|source| LockError::Io { path: self.path.clone(), source })
     }
 
@@ -212,6 +215,7 @@ impl RunLock {
                 since_ms: 0,
                 what: run_word(run),
                 run: Some(run.clone()),
+                state: None,
                 started_ticks: 0,
                 moving: false,
             }))),
@@ -223,6 +227,11 @@ impl RunLock {
 /// The folder of all that a run writes outside of the journal.
 pub fn run_dir(state: &Path, run: &RunId) -> PathBuf {
     state.join(StateDir::run(run))
+}
+
+/// The run that the lock in a folder of a run names, whether somebody holds it or not.
+pub(super) fn last_run_of(folder: &Path) -> Option<RunId> {
+    read_holder(&File::open(folder.join("lock")).ok()?)?.run
 }
 
 fn run_lock_path(state: &Path, run: &RunId) -> PathBuf {
@@ -272,7 +281,7 @@ fn take_within(
     let (what, run) = (what.to_owned(), run.cloned());
     // What the one before was in the midst of stays written until it is put in order.
     let moving = before.as_ref().is_some_and(|before| before.moving);
-    let holder = Holder { pid, since_ms: now_ms, what, run, started_ticks, moving };
+    let holder = Holder { pid, since_ms: now_ms, what, run, state: None, started_ticks, moving };
     write_holder(&file, &holder).map_err(io)?;
     Ok(RunLock { file, path: path.to_owned(), before })
 }
@@ -312,6 +321,19 @@ pub fn started_ticks(pid: u32) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok()).flatten()
+}
+
+impl LockError {
+    /// The same for who works with that state folder: a run that lies there needs no place to be named.
+    pub fn seen_from(self, own: &Path) -> Self {
+        match self {
+            LockError::Held { holder: Some(holder) } => {
+                let state = holder.state.filter(|state| state != own);
+                LockError::Held { holder: Some(Holder { state, ..holder }) }
+            }
+            other => other,
+        }
+    }
 }
 
 impl Holder {
@@ -393,7 +415,7 @@ mod tests {
         let _b = RunLock::of_target(git.path(), "refs/heads/swarm/b", 1).expect("free");
         let refusal = || RunLock::of_target(git.path(), "refs/heads/swarm/a", 1).expect_err("held").to_string();
         assert_eq!(refusal(), format!("another coordinator works on branch swarm/a (process {})", std::process::id()));
-        a.name_run(&RunId("tour-7".to_owned())).expect("writable");
+        a.name_run(&RunId("tour-7".to_owned()), git.path()).expect("writable");
         assert!(refusal().contains("on branch swarm/a for tour-7 (process"), "{}", refusal());
     }
 }

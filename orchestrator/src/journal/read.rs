@@ -8,6 +8,7 @@ use std::sync::mpsc::sync_channel;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::JournalError;
+use super::lock::{last_run_of, run_dir};
 use super::replay::{Finished, RunState};
 use super::schema::{journal_path, open_to_read};
 use super::tally::Tally;
@@ -101,6 +102,21 @@ impl JournalReader {
         let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
+    }
+
+    /// The runs whose folders hold nothing but their lock, by what that says of its last holder, sorted.
+    pub fn bare_locks(&self) -> Vec<RunId> {
+        let state = self.path.parent().unwrap_or(&self.path);
+        let folders = std::fs::read_dir(state.join("runs")).into_iter().flatten().flatten();
+        let holds_nothing_else = |folder: &PathBuf| {
+            std::fs::read_dir(folder)
+                .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lock")))
+        };
+        let bare = folders.map(|entry| entry.path()).filter(holds_nothing_else);
+        let named = bare.filter_map(|folder| last_run_of(&folder).filter(|run| run_dir(state, run) == folder));
+        let mut runs: Vec<RunId> = named.collect();
+        runs.sort();
+        runs
     }
 
     /// All runs, newest first.

@@ -316,7 +316,7 @@ impl RunState {
                 self.instance(instance).rare().evicted = Some(Evicted { reason: reason.clone(), next: *next });
             }
             // Nobody is shown where a change stands among others, nor whom calls pass by.
-            RunEvent::Requeued { .. } | RunEvent::ModelDown { .. } => {}
+            RunEvent::Requeued { .. } | RunEvent::NeedsSettled { .. } | RunEvent::ModelDown { .. } => {}
             RunEvent::ModelWaits { instance, wait, .. } => self.instance(instance).rare().waits = Some(wait.clone()),
             RunEvent::ModelAsked { instance, .. } => self.instance(instance).no_longer_waits(),
             RunEvent::Landing { from, to, .. } => {

@@ -2,8 +2,8 @@
 //! finished first.
 //!
 //! The order is topological, then that of the plan, then that of the instances. A result is folded as soon as everything
-//! before it is final. A task whose instances are not all known yet holds back what comes after it. Whether a
-//! result fits is not decided here.
+//! before it is final. A task whose instances are not all known yet holds back what comes after it. Where the rest waits until
+//! what has ended is settled, that is a round of its own and leaves first. Whether a result fits is not decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,14 +47,21 @@ pub enum Next {
 }
 
 /// The members of a merge train that have not left it yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Train {
-    /// Each with its end, once that is known.
-    members: BTreeMap<Place, Option<End>>,
-    /// Tasks that more instances may join.
+    /// By rounds, each member with its end, once that is known. All of one round leave in front of those of the next. Invariant:
+    /// there is at least one round, and who has no end is in the last.
+    rounds: Vec<BTreeMap<Place, Option<End>>>,
+    /// Tasks that more instances may join, in the last round.
     open: BTreeSet<TaskPlace>,
-    /// The last that left. Invariant: all members are behind it.
+    /// The last that left of the last round. Invariant: all members of that round are behind it.
     left: Option<Place>,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Train { rounds: vec![BTreeMap::new()], open: BTreeSet::new(), left: None }
+    }
 }
 
 impl Train {
@@ -79,26 +86,51 @@ impl Train {
     /// When something behind `place` has left already: its task should have been open.
     pub fn join(&mut self, place: Place) {
         assert!(self.left.is_none_or(|left| left < place), "BUG: {place:?} joins behind its time");
-        self.members.insert(place, None);
+        let last = self.last_round();
+        self.rounds[last].insert(place, None);
     }
 
     /// Says how an instance ended. Ends of instances that are not in the train are ignored.
     pub fn finished(&mut self, place: Place, end: End) {
-        if let Some(known) = self.members.get_mut(&place) {
+        if let Some(known) = self.rounds.iter_mut().rev().find_map(|round| round.get_mut(&place)) {
             *known = Some(end);
         }
     }
 
-    /// The next thing to do, if all that comes before it is final. Call it until it gives `None`.
-    pub fn advance(&mut self) -> Option<Next> {
+    /// The number of the last round, from 0.
+    pub fn last_round(&self) -> usize {
+        self.rounds.len() - 1
+    }
+
+    /// All that has no end goes on to the round `to`, which is then the last; what has ended leaves in front of it.
+    pub fn part(&mut self, to: usize) {
+        self.rounds.resize_with(self.rounds.len().max(to + 1), BTreeMap::new);
+        let open: Vec<_> =
+            self.rounds.iter_mut().flat_map(|round| round.extract_if(.., |_, end| end.is_none())).collect();
+        self.rounds[to].extend(open);
+        self.left = None;
+    }
+
+    /// Says in which round an instance was that had ended when the train was made.
+    pub fn was_in(&mut self, place: Place, round: usize) {
+        self.rounds.resize_with(self.rounds.len().max(round + 1), BTreeMap::new);
+        if let Some(end) = self.rounds.iter_mut().find_map(|round| round.remove(&place)) {
+            self.rounds[round].insert(place, end);
+        }
+    }
+
+    /// The next thing to do of the rounds up to `round`, if all that comes before it is final. Call it until it gives `None`.
+    pub fn advance(&mut self, round: usize) -> Option<Next> {
         loop {
-            let (&place, &end) = self.members.first_key_value()?;
+            let at = (0..=round.min(self.last_round())).find(|at| !self.rounds[*at].is_empty())?;
+            let is_last = at == self.last_round();
+            let (&place, &end) = self.rounds[at].first_key_value()?;
             let end = end?;
-            if self.open.first().is_some_and(|&open| open < place.task) {
+            if is_last && self.open.first().is_some_and(|&open| open < place.task) {
                 return None;
             }
-            self.members.remove(&place);
-            self.left = Some(place);
+            self.rounds[at].remove(&place);
+            self.left = self.left.max(is_last.then_some(place));
             match end {
                 End::Nothing => {}
                 End::Unchanged => return Some(Next::Empty(place)),
@@ -107,9 +139,15 @@ impl Train {
         }
     }
 
+    /// Whether everything of the rounds up to `round` has left, and nothing may join them.
+    pub fn is_through(&self, round: usize) -> bool {
+        let is_closed = round < self.last_round() || self.open.is_empty();
+        is_closed && self.rounds.iter().take(round + 1).all(BTreeMap::is_empty)
+    }
+
     /// Whether everything has left and nothing may join.
     pub fn is_done(&self) -> bool {
-        self.members.is_empty() && self.open.is_empty()
+        self.is_through(self.last_round())
     }
 }
 
@@ -126,7 +164,7 @@ mod tests {
     }
 
     fn steps(train: &mut Train) -> Vec<Next> {
-        std::iter::from_fn(|| train.advance()).collect()
+        std::iter::from_fn(|| train.advance(0)).collect()
     }
 
     #[test]
@@ -162,6 +200,20 @@ mod tests {
         train.finished(passed, End::Change);
         train.finished(failed, End::Nothing);
         assert_eq!(steps(&mut train), [Next::Fold(passed)]);
+    }
+
+    #[test]
+    fn what_has_ended_leaves_in_front_of_what_goes_on_to_the_next_round() {
+        let mut train = Train::new();
+        let [a, b, c, d] = [place(0, 0, 0), place(0, 1, 0), place(0, 2, 0), place(1, 0, 0)];
+        [a, b, c, d].into_iter().for_each(|place| train.join(place));
+        [b, d].into_iter().for_each(|place| train.finished(place, End::Change));
+        train.part(1);
+        assert_eq!((steps(&mut train), train.is_through(0)), (vec![Next::Fold(b), Next::Fold(d)], true));
+        [c, a].into_iter().for_each(|place| train.finished(place, End::Change));
+        assert_eq!((steps(&mut train), train.is_done()), (vec![], false));
+        assert_eq!([train.advance(1), train.advance(1)], [Some(Next::Fold(a)), Some(Next::Fold(c))]);
+        assert!(train.is_done());
     }
 
     #[test]

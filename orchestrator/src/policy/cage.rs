@@ -127,7 +127,7 @@ impl Cage {
         all.append(&mut grants);
         let mut variables: BTreeMap<String, String> = self.env.iter().cloned().collect();
         variables.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
-        let tmp_inside = tmp.as_deref().unwrap_or(Path::new("/tmp"));
+        let tmp_inside = tmp.as_deref().unwrap_or_else(|| private_tmp(worktree.at()));
         variables.insert("TMPDIR".to_owned(), tmp_inside.to_string_lossy().into_owned());
         if !namespaces {
             // The system's configuration is seen to be there and cannot be read, which older gits die of; elsewhere it is not there.
@@ -148,4 +148,10 @@ impl Cage {
             env: variables.into_iter().collect(),
         }
     }
+}
+
+/// What `$TMPDIR` names in the namespaces tier: a folder in which pipes and sockets can be made. In a `/tmp` that holds the
+/// worktree they cannot, and the cage has another one.
+fn private_tmp(worktree: &Path) -> &'static Path {
+    Path::new(if worktree.starts_with("/tmp") { "/run/swarm/tmp" } else { "/tmp" })
 }

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use swarm_protocol::{Access, Tier};
 
 use super::{Places, SYSTEM};
+use crate::state;
 
 /// Folders and files of a home that hold credentials: never granted, whatever a plan asks for.
 pub const CREDENTIALS: &[&str] = &[
@@ -90,6 +91,13 @@ const RUNS_BY_ITSELF: &[&str] = &[
     ".rustup",
 ];
 
+/// Where swarm keeps what belongs to no repository, in a home: never written, whether it is there yet or not.
+const OWN_STATE: &str = ".cache/swarm";
+
+/// How deep below a folder, and among how many entries of it, a state folder is looked for.
+const STATE_DEPTH_MAX: usize = 4;
+const STATE_ENTRIES_MAX: usize = 20_000;
+
 /// What of the machine holds credentials: never granted either.
 const MACHINE_CREDENTIALS: &[&str] = &[
     "/etc/shadow",
@@ -142,23 +150,7 @@ impl Guard<'_> {
         }
         let path = path.canonicalize().map_err(|_| "it does not exist, or cannot be reached")?;
         self.check(&path, access)?;
-        if access == Access::Write {
-            self.asked_by_a_plan(&path)?;
-        }
         Ok(path)
-    }
-
-    /// What a plan may not have written although a person may: `swarm sandbox` opens the folder that its caller stands in.
-    fn asked_by_a_plan(&self, path: &Path) -> Result<(), Reason> {
-        let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
-        let of_home = |name: &&str| meets(path, &home.join(name));
-        if RUNS_BY_ITSELF.iter().any(of_home) {
-            return Err("what it holds runs by itself outside of the cage");
-        }
-        if path.components().any(|part| part.as_os_str() == ".git") || path.join(".git").exists() {
-            return Err("it would open another repository's `.git`");
-        }
-        Ok(())
     }
 
     /// Whether a canonical path may be granted at all.
@@ -166,6 +158,44 @@ impl Guard<'_> {
     /// # Errors
     /// Why not, for people.
     pub fn check(&self, path: &Path, access: Access) -> Result<(), Reason> {
+        self.shown(path, access)?;
+        if access == Access::Read {
+            return Ok(());
+        }
+        self.written(path)?;
+        if state::is_below(path, STATE_DEPTH_MAX, STATE_ENTRIES_MAX) {
+            return Err("it would expose swarm's own state");
+        }
+        if path.components().any(|part| part.as_os_str() == ".git") || path.join(".git").exists() {
+            return Err("it would open another repository's `.git`");
+        }
+        Ok(())
+    }
+
+    /// Whether a command may get the folder that its caller stands in, canonical: to write, or as it is. Whoever opens it to be
+    /// written keeps the repositories in it, and hides state folders.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn current_folder(&self, path: &Path, access: Access) -> Result<(), Reason> {
+        self.shown(path, Access::Write)?;
+        if access == Access::Write { self.written(path) } else { Ok(()) }
+    }
+
+    /// What nobody may write who may look at it. What is not there yet counts, too: whoever makes it decides what it says.
+    fn written(&self, path: &Path) -> Result<(), Reason> {
+        let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
+        let meets = |name: &str| path.starts_with(home.join(name)) || home.join(name).starts_with(path);
+        if RUNS_BY_ITSELF.iter().any(|name| meets(name)) {
+            return Err("what it holds runs by itself outside of the cage");
+        }
+        if meets(OWN_STATE) {
+            return Err("it would expose swarm's own state");
+        }
+        Ok(())
+    }
+
+    fn shown(&self, path: &Path, access: Access) -> Result<(), Reason> {
         let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
         let Places { worktree, git, state } = self.places;
         let within = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
@@ -180,7 +210,7 @@ impl Guard<'_> {
                 "it holds the whole home folder and with it every credential; name the folders that are needed",
             );
         }
-        if state.starts_with(path) || path.starts_with(state) {
+        if state.starts_with(path) || path.starts_with(state) || path.ancestors().any(state::is_state) {
             return Err("it would expose swarm's own state");
         }
         if git.starts_with(path) || path.starts_with(git) {
@@ -239,6 +269,35 @@ impl Guard<'_> {
     }
 }
 
+/// Why no state folder may lie at an absolute path; `None` where one may. Nothing has to be there yet.
+pub fn unfit_for_state(path: &Path) -> Option<Reason> {
+    let there = path.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
+    let path = match there {
+        Some((there, canonical)) => canonical.join(path.strip_prefix(there).unwrap_or(path)).components().collect(),
+        None => path.to_owned(),
+    };
+    let within = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+    let of_git = |folder: &Path| {
+        let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
+        folder.ends_with(".git") || has("HEAD") && (has("commondir") || has("objects") && has("refs"))
+    };
+    // The one place of a repository's own folder in which git looks for nothing.
+    let is_default = path.ends_with("swarm") && path.parent().is_some_and(of_git);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Some("it may not hold `..`");
+    }
+    if path.parent().is_none() || within(KERNEL) || within(SYSTEM) || within(MACHINE) {
+        return Some("it belongs to the system");
+    }
+    if SHARED.iter().any(|shared| path == Path::new(shared)) {
+        return Some("many owners share it; name a folder in it");
+    }
+    if !is_default && path.ancestors().any(of_git) {
+        return Some("git keeps its own files there");
+    }
+    None
+}
+
 /// Whether a path lies in what is kept, or holds it.
 fn meets(path: &Path, kept: &Path) -> bool {
     path.starts_with(kept) || (kept.starts_with(path) && kept.exists())
@@ -273,8 +332,11 @@ mod tests {
         for sub in ["home/.ssh", "home/.config/gh", "home/data/sub", "repo/.git/swarm", "repo/src", "out"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
-        for sub in ["home/.local/bin", "other/.git/hooks"] {
+        for sub in ["home/.local/bin", "home/.cargo", "home/.cache", "other/.git/hooks", "st/runs", "holds/a/b/runs"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        for state in ["st", "holds/a/b"] {
+            std::fs::write(root.join(state).join(state::MARKER), "").unwrap();
         }
         std::fs::write(root.join("home/.bashrc"), "").unwrap();
         for (link, target) in
@@ -335,10 +397,74 @@ mod tests {
             ("~/.bashrc", Err("runs by itself")),
             ("~/.local", Err("runs by itself")),
             ("~/.local/bin", Err("runs by itself")),
+            ("~/.cargo", Err("runs by itself")),
+            ("~/.cache", Err("swarm's own state")),
+            ("@/st", Err("swarm's own state")),
+            ("@/st/runs", Err("swarm's own state")),
+            ("@/holds", Err("swarm's own state")),
             ("@/other", Err("another repository")),
             ("@/other/.git/hooks", Err("another repository")),
         ];
         check(|guard, text| guard.granted(text, Access::Write), write);
+    }
+
+    #[test]
+    fn the_current_folder_is_judged_as_what_a_plan_would_write() {
+        let check_as = |access, table: &[(&str, Result<&str, &str>)]| {
+            check(
+                |guard, text| {
+                    let path = expand_home(text, guard.home).canonicalize().unwrap();
+                    guard.current_folder(&path, access).map(|()| path)
+                },
+                table,
+            );
+        };
+        check_as(
+            Access::Write,
+            &[
+                ("~/.local/bin", Err("runs by itself")),
+                ("~/.cargo", Err("runs by itself")),
+                ("~/.cache", Err("swarm's own state")),
+                ("@/st/runs", Err("swarm's own state")),
+                // What is kept in it stays as it is, or is hidden.
+                ("@/holds", Ok("@/holds")),
+                ("@/other", Ok("@/other")),
+                ("@/out", Ok("@/out")),
+            ],
+        );
+        check_as(
+            Access::Read,
+            &[
+                ("~/.local/bin", Ok("@/home/.local/bin")),
+                ("@/st", Err("swarm's own state")),
+                ("~/.ssh", Err("credentials")),
+            ],
+        );
+    }
+
+    #[test]
+    fn where_no_state_folder_may_lie() {
+        check(
+            |_, text| match unfit_for_state(Path::new(text)) {
+                Some(reason) => Err(reason),
+                None => Ok(PathBuf::from(text)),
+            },
+            &[
+                ("@/st", Ok("@/st")),
+                ("@/new/deep", Ok("@/new/deep")),
+                ("@/repo/st", Ok("@/repo/st")),
+                ("@/repo/.git/swarm", Ok("@/repo/.git/swarm")),
+                ("@/repo/.git", Err("git keeps")),
+                ("@/repo/.git/hooks", Err("git keeps")),
+                ("@/repo/.git/swarm/runs", Err("git keeps")),
+                ("@/new/../repo/.git", Err("`..`")),
+                ("/", Err("system")),
+                ("/etc/x", Err("system")),
+                ("/usr/share/x", Err("system")),
+                ("/proc/x", Err("system")),
+                ("/tmp", Err("many owners")),
+            ],
+        );
     }
 
     /// A path as a plan could write it, over few names so that they meet; `@` is the scene's folder.

@@ -42,6 +42,10 @@ impl Reporter for Json {
     fn progress(&mut self, _: &Progress) {}
 
     fn tick(&mut self, _: u64, _: &RunState) {}
+
+    fn unwritten(&self) -> Option<&std::io::Error> {
+        self.sink.unwritten()
+    }
 }
 
 #[cfg(test)]

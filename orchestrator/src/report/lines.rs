@@ -45,9 +45,13 @@ impl Reporter for Lines {
 
     fn progress(&mut self, progress: &Progress) {
         // Phases of tasks are the live view's; a log wants to know only what delays the run as a whole.
-        if let Progress::Phase { instance: None, phase } = progress {
-            let text = format!("    {}\n", sanitize::name(phase));
-            self.sink.write(&self.style.paint(Tone::Quiet, &text));
+        match progress {
+            Progress::Phase { instance: None, phase } => {
+                let text = format!("    {}\n", sanitize::name(phase));
+                self.sink.write(&self.style.paint(Tone::Quiet, &text));
+            }
+            Progress::Note { note } => self.sink.write(&format!("{}\n", note_line(note, self.style))),
+            Progress::Phase { instance: Some(_), .. } | Progress::Line { .. } => {}
         }
     }
 
@@ -129,6 +133,10 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let when = if *wait_ms == 0 { "at once".to_owned() } else { format!("in {}", words::duration(*wait_ms)) };
             Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again {when}"))
         }
+        RunEvent::AttemptFinished { instance, end: end @ AttemptEnd::Needs { .. }, retry_in_ms: None, .. } => {
+            let (name, why) = (words::pad(&words::instance(instance), NAME_COLUMNS), words::end(end));
+            Some(format!("{} {name} {:>7}  waits until they are settled: {why}", style.paint(Tone::Warn, "[r]"), ""))
+        }
         RunEvent::Reused { instances } => Some(reused_line(instances, style)),
         RunEvent::InstanceFinished { instance, result, cause } => {
             let quiet = matches!(result, InstanceResult::Succeeded | InstanceResult::Skipped | InstanceResult::Blocked);
@@ -175,6 +183,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         RunEvent::Merged { .. }
         | RunEvent::Reopened { .. }
         | RunEvent::Requeued { .. }
+        | RunEvent::NeedsSettled { .. }
         | RunEvent::Retried { .. }
         | RunEvent::ItemsFound { .. }
         | RunEvent::AttemptStarted { .. }
@@ -295,9 +304,14 @@ fn head_lines(state: &RunState, what: &str, style: Style) -> String {
         text.push_str(&format!("\n    {}", style.paint(Tone::Quiet, &words::enforcement_in_short(report))));
     }
     for note in &state.notes {
-        text.push_str(&format!("\n{} {}", style.paint(Tone::Warn, "note:"), sanitize::name(note)));
+        text.push_str(&format!("\n{}", note_line(note, style)));
     }
     text
+}
+
+/// A thing that a person should know.
+pub(super) fn note_line(note: &str, style: Style) -> String {
+    format!("{} {}", style.paint(Tone::Warn, "note:"), sanitize::name(note))
 }
 
 #[cfg(test)]

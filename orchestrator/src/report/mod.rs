@@ -59,6 +59,12 @@ pub trait Reporter {
 
     /// Time passed: `now_ms` in milliseconds since the Unix epoch. Called about ten times a second.
     fn tick(&mut self, now_ms: u64, state: &RunState);
+
+    /// Why something that a program was to read is not written, where that is the machine's fault: a reader that has enough is
+    /// nobody's.
+    fn unwritten(&self) -> Option<&std::io::Error> {
+        None
+    }
 }
 
 /// The reporters of a run and the state they share.
@@ -101,6 +107,11 @@ impl Reports {
         }
     }
 
+    /// Why some of what programs were to read is not written.
+    pub fn unwritten(&self) -> Option<&std::io::Error> {
+        self.reporters.iter().find_map(|reporter| reporter.unwritten())
+    }
+
     /// The run so far.
     pub fn state(&self) -> &RunState {
         &self.state
@@ -110,12 +121,12 @@ impl Reports {
 /// A stream that may go away: after the first failed write nothing more is tried. A reader that closed its pipe must not
 /// end the run, and the journal has everything.
 struct Sink {
-    out: Option<Box<dyn std::io::Write + Send>>,
+    out: Result<Box<dyn std::io::Write + Send>, std::io::Error>,
 }
 
 impl Sink {
     fn new(out: Box<dyn std::io::Write + Send>) -> Self {
-        Sink { out: Some(out) }
+        Sink { out: Ok(out) }
     }
 
     /// Writes all of `text` at once, so that a terminal never shows half of it.
@@ -123,11 +134,16 @@ impl Sink {
         if text.is_empty() {
             return;
         }
-        if let Some(out) = &mut self.out
-            && out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err()
+        if let Ok(out) = &mut self.out
+            && let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         {
-            self.out = None;
+            self.out = Err(error);
         }
+    }
+
+    /// Why nothing more is tried, unless the reader just went.
+    fn unwritten(&self) -> Option<&std::io::Error> {
+        self.out.as_ref().err().filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe)
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::words::{self, Style, Tone};
 use super::{account, lines, sanitize};
-use crate::event::{EVENT_VERSION, Fate, InstanceResult};
+use crate::event::{AttemptEnd, EVENT_VERSION, Fate, InstanceResult};
 use crate::journal::{Finished, Holder, InstanceState, Phase, RunState, Spending, Tally};
 
 /// Whether a run without an end is being worked on.
@@ -184,7 +184,14 @@ fn row(
             ("[r]", Tone::Warn, String::new(), format!("again in {}", words::duration(at_ms.saturating_sub(now_ms))))
         }
         Phase::Waiting if alive && !instance.attempts.is_empty() => {
-            ("[>]", Tone::Strong, words::duration(instance.spent_ms()), "ending".to_owned())
+            let end = instance.last_attempt().and_then(|attempt| attempt.end());
+            match end.filter(|end| matches!(end, AttemptEnd::Needs { .. })) {
+                Some(end) => {
+                    let said = format!("waits until they are settled: {}", words::end(end));
+                    ("[r]", Tone::Warn, String::new(), words::fit(&said, 80))
+                }
+                None => ("[>]", Tone::Strong, words::duration(instance.spent_ms()), "ending".to_owned()),
+            }
         }
         Phase::Waiting if alive => {
             let needs = instance.needs().iter().map(|need| sanitize::name(need)).collect::<Vec<_>>().join(", ");
@@ -255,6 +262,7 @@ mod tests {
             since_ms: START_MS,
             what: "run tour-1".to_owned(),
             run: None,
+            state: None,
             started_ticks: 0,
             moving: false,
         };

@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use swarm_plans::{KeySource, Plan, Task};
+use git2::Oid;
+use swarm_plans::{Fan, KeySource, Pending, Plan, Task, TaskGraph};
 
-use super::RunError;
+use super::{RunError, answer_globs};
 use crate::machine::Machine;
 use crate::model::broker::catalog::{Catalog, CatalogError};
 use crate::model::broker::keys::Keys;
@@ -91,6 +92,18 @@ pub(super) fn catalog(plan: &Plan, settings: &Settings) -> Result<Catalog, Catal
         // A replay sends nothing anywhere, whatever the plan says.
         None if matches!(settings.tape, TapeAt::Replay(_)) => Catalog::new(models, PlanModels::Trusted),
         None => Catalog::new(models, settings.plan_models),
+    }
+}
+
+/// Whether the fan-outs over files fit the plan. Their instances join the graph once the run has begun.
+///
+/// # Errors
+/// As [`answer_globs`].
+pub(super) fn globs_fit(graph: &TaskGraph, repository: &Repository, base: Oid) -> Result<(), RunError> {
+    let is_glob = |waiting: &Pending| matches!(waiting.source, Fan::Glob(_));
+    match graph.pending().iter().any(is_glob) {
+        true => answer_globs(&mut graph.clone(), repository, base).map(drop),
+        false => Ok(()),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use rustix::io::Errno;
-use swarm_plans::{ExpandError, RenderError};
+use swarm_plans::{Diagnostic, ExpandError, RenderError};
 
 use super::before::{self, Keyless};
 use crate::base::BaseError;
+use crate::commit::run_refs;
 use crate::executor::setup::SetupError;
 use crate::executor::trees::TreeError;
 use crate::ids::RunId;
@@ -15,10 +16,11 @@ use crate::machine::MachineError;
 use crate::model::broker::catalog::CatalogError;
 use crate::model::broker::tape::TapeError;
 use crate::policy::{PolicyError, word};
+use crate::report::sanitize::shell_word;
 use crate::repository::RepositoryError;
 use crate::resume::ResumeError;
 use crate::state::{Expected, StateDir, obstacle};
-use crate::target::TargetError;
+use crate::target::{self, TargetError};
 
 /// When a run began that could not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub enum RunError {
     /// The target cannot be used (exit code 2).
     #[error("{0}")]
     Target(#[from] TargetError),
+    /// The target of a run that is to go on cannot be used (exit code 2).
+    #[error("{0}")]
+    TargetAgain(TargetError),
     /// Another coordinator holds the target (exit code 8).
     #[error(transparent)]
     Held(#[from] LockError),
@@ -65,6 +70,9 @@ pub enum RunError {
     /// A fan-out over files cannot be expanded (exit code 2).
     #[error(transparent)]
     Expand(#[from] ExpandError),
+    /// Fan-outs over files do not fit the plan (exit code 2); never empty.
+    #[error("expand the plan: {}", .0.first().map_or("", |diagnostic| diagnostic.message.as_str()))]
+    Misfits(Vec<Diagnostic>),
     /// The base cannot be prepared.
     #[error("prepare the base: {0}")]
     Base(#[from] BaseError),
@@ -88,6 +96,16 @@ pub enum RunError {
         /// What happened.
         source: Box<RunError>,
     },
+    /// Somebody removed the state folder, or the journal in it, while the run was at work.
+    #[error("the journal of {run} is no longer in {}: somebody removed it while the run was at work", state.display())]
+    StateGone {
+        /// The run.
+        run: RunId,
+        /// The state folder.
+        state: std::path::PathBuf,
+        /// The target branch.
+        branch: Option<String>,
+    },
     /// The state folder or another file of ours.
     #[error("use {}: {source}", path.display())]
     Io {
@@ -103,8 +121,10 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Target(_)
+            | RunError::TargetAgain(_)
             | RunError::Render(_)
             | RunError::Expand(_)
+            | RunError::Misfits(_)
             | RunError::Models(_)
             | RunError::Keys(_)
             | RunError::Unpriced(_)
@@ -121,27 +141,28 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             RunError::Repository(error) => Some(error.hint()),
+            RunError::TargetAgain(error) => error.freed().or_else(|| gone(error)),
             RunError::Target(TargetError::CheckedOut { .. }) => {
                 Some("name another with `--into`, then `swarm apply` merges it into the checkout".to_owned())
             }
             RunError::Target(TargetError::Symbolic { stands_for, .. }) => {
-                Some(format!("name that one: `--into {stands_for}`"))
+                Some(format!("name that one: --into {}", shell_word(stands_for)))
             }
-            RunError::Target(TargetError::Diverged { branch }) => Some(format!(
-                "name another with `--into`, or put the old one aside: `git branch -m {branch} {branch}-old`"
-            )),
+            RunError::Target(TargetError::Diverged { branch }) => {
+                Some(format!("name another with `--into`, or put the old one aside: {}", target::aside(branch)))
+            }
             RunError::Target(TargetError::InTheWay { other, .. }) => {
-                Some(format!("name another with `--into`, or put that one aside: `git branch -m {other} {other}-old`"))
+                Some(format!("name another with `--into`, or put that one aside: {}", target::aside(other)))
             }
-            RunError::Target(
-                error @ (TargetError::LostLanded { branch, .. } | TargetError::Removed { branch, .. }),
-            ) => error.way_back().map(|commands| {
-                let keeps = match error {
-                    TargetError::LostLanded { .. } => format!(", and what it holds now stays as {branch}-mine"),
-                    _ => String::new(),
-                };
-                format!("`{commands}` puts it back{keeps}; a new `swarm run` with `--into` another starts over")
-            }),
+            RunError::Target(error @ (TargetError::LostLanded { .. } | TargetError::Removed { .. })) => gone(error),
+            RunError::StateGone { run, branch, .. } => {
+                let landed = branch.as_ref().map(|branch| format!("what had landed is on {}, ", shell_word(branch)));
+                Some(format!(
+                    "{}other results are there as long as git has their refs: git for-each-ref {}; swarm run PLAN begins anew",
+                    landed.unwrap_or_default(),
+                    run_refs(run)
+                ))
+            }
             RunError::Setup(error) if !error.is_the_machines() => Some(
                 "mend `setup` in the plan, or what it lacks here; `swarm exec -- COMMAND` tries one in such a cage"
                     .to_owned(),
@@ -155,8 +176,10 @@ impl RunError {
             RunError::Unpriced(models) => Some(before::price_hint(models)),
             RunError::Policy(PolicyError::Word { asks }) => Some(word::hint(asks)),
             RunError::Models(CatalogError::Mistake(_)) => Some("`swarm check PLAN` shows where".to_owned()),
-            RunError::Held(LockError::Held { holder: Some(Holder { run: Some(run), .. }) }) => {
-                Some(format!("wait for it, or end it: swarm cancel {run}"))
+            RunError::Held(LockError::Held { holder: Some(Holder { run: Some(run), state, .. }) }) => {
+                let state =
+                    state.as_ref().map(|state| format!("--state-dir {} ", shell_word(&state.to_string_lossy())));
+                Some(format!("wait for it, or end it: swarm {}cancel {run}", state.unwrap_or_default()))
             }
             RunError::Base(error) | RunError::Tree(TreeError::Base(error)) if error.is_the_trees() => {
                 Some("`git ls-tree BASE` shows how its tree begins; `base` in the plan names another commit".to_owned())
@@ -199,6 +222,16 @@ impl RunError {
             error => error,
         }
     }
+}
+
+/// How a branch gets back what a run has landed on it.
+fn gone(error: &TargetError) -> Option<String> {
+    let commands = error.way_back()?;
+    let keeps = match error {
+        TargetError::LostLanded { branch, .. } => format!(", and what it holds now stays as {branch}-mine"),
+        _ => String::new(),
+    };
+    Some(format!("`{commands}` puts it back{keeps}; a new `swarm run` with `--into` another starts over"))
 }
 
 /// What to do about what can be seen at a path of ours.

@@ -174,10 +174,11 @@ pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count) -
     Answers { calls, newest: NEWEST }
 }
 
-/// Typing into a terminal for somebody else; in the landlock tier also attributes of files that are merely readable.
+/// Typing into a terminal for somebody else, and changing what the kernel makes of its lines: another line discipline would
+/// silence it, for the person before it, too. In the landlock tier also attributes of files that are merely readable.
 fn ioctl(tier: Tier, put: &mut impl FnMut(libc::c_long, Verdict)) {
-    let mut refused =
-        vec![bits_of_request(libc::TIOCSTI), bits_of_request(libc::TIOCLINUX), bits_of_request(libc::TIOCCONS)];
+    let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS, libc::TIOCSETD];
+    let mut refused: Vec<u32> = terminal.map(bits_of_request).to_vec();
     if tier == Tier::Landlock {
         refused.extend([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR]);
     }

@@ -31,6 +31,8 @@ pub mod sandbox_spec;
 pub mod seen;
 /// What a tool of a foreign server gave, as text.
 pub mod tool_answer;
+/// What tools a foreign server lists.
+pub mod tool_list;
 /// What an agent is given beside its own tools.
 pub mod toolset;
 

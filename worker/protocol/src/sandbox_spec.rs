@@ -36,7 +36,8 @@ pub struct SandboxSpec {
     /// Files that it holds from the start; one that is there already stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub home_files: Vec<HomeFile>,
-    /// Where `/tmp` is: `None` gives a private tmpfs at `/tmp` (namespaces tier); a host folder made by the coordinator
+    /// Where `/tmp` is: `None` gives a private tmpfs at `/tmp` (namespaces tier), and at `/run/swarm/tmp` another for a worktree
+    /// below `/tmp`; a host folder made by the coordinator
     /// for this attempt is granted instead in the landlock tier, and `$TMPDIR` names it.
     pub tmp: Option<PathBuf>,
     /// What the job may reach over the network.

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use swarm_protocol::{RefusedAct, SEEN_MAX, SeenRefusal};
 use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, evaluate};
 
-use self::phrases::{Intent, Reason, Suspicion, suspicions};
+use self::phrases::{Intent, PIPE, Reason, Suspicion, suspicions};
 
 /// Reasons and paths in what programs print.
 mod phrases;
@@ -67,10 +67,22 @@ impl Judge<'_> {
                 act: RefusedAct::Host { host: host.clone() },
                 rule: "its policy opens no network".to_owned(),
             }),
-            Suspicion::Call(call) => Some(SeenRefusal {
-                act: RefusedAct::Never { what: (*call).to_owned() },
-                rule: "no cage allows it".to_owned(),
-            }),
+            Suspicion::Call(call) => Some(self.call_refused(call)),
+        }
+    }
+
+    fn call_refused(&self, call: &str) -> SeenRefusal {
+        let draft = self.policy.get();
+        let folders = [Path::new("/tmp"), &*draft.home].into_iter();
+        let around: Vec<_> = folders.filter(|folder| draft.worktree.at().starts_with(folder)).collect();
+        if call != PIPE || draft.tier != Tier::Namespaces || around.is_empty() {
+            let act = RefusedAct::Never { what: call.to_owned() };
+            return SeenRefusal { act, rule: "no cage allows it".to_owned() };
+        }
+        let around: Vec<String> = around.into_iter().map(|folder| folder.display().to_string()).collect();
+        SeenRefusal {
+            act: RefusedAct::Never { what: format!("{PIPE}, or in {}, which holds it", around.join(" or ")) },
+            rule: "no cage allows it there; in $TMPDIR it is allowed".to_owned(),
         }
     }
 

@@ -100,6 +100,9 @@ const HOST_REASONS: &[&str] = &[
     "nodename nor servname provided",
 ];
 
+/// What `mkfifo` makes.
+pub const PIPE: &str = "a named pipe in the worktree (mkfifo)";
+
 /// Programs and calls that need what no cage gives, by a word that they print before the reason.
 const CALLS: &[(&str, &str)] = &[
     ("unshare", "a namespace of its own (unshare)"),
@@ -111,7 +114,7 @@ const CALLS: &[(&str, &str)] = &[
     ("io_uring", "io_uring"),
     ("perf_event_open", "performance counters (perf_event_open)"),
     ("mknod", "a device file (mknod)"),
-    ("mkfifo", "a named pipe in the worktree (mkfifo)"),
+    ("mkfifo", PIPE),
     ("sudo", "another user's rights (sudo)"),
 ];
 

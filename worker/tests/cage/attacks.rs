@@ -107,6 +107,7 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("42 queue of the host", Harm::Done, "$SELF __attack open-queue swarm-cage-$KEY"),
     ("44 typing into a terminal", Harm::Done, "$SELF __attack type-ahead 0"),
     ("44 typing with odd high bits", Harm::Done, "$SELF __attack type-ahead 1"),
+    ("44 another line discipline", Harm::Done, "$SELF __attack set-discipline"),
     ("45 set-id bit", Harm::Done, "$SELF __attack set-id"),
     ("45 set-id file", Harm::Done, "$SELF __attack set-id-open"),
     ("47 unseen by the supervisor", Harm::Done, "$SELF __attack undumpable-read $HOST/home/.netrc"),

@@ -1,9 +1,17 @@
 //! Acts of a job that takes more than its share: `__attack NAME COUNT` inside and outside of a cage. Each tries until it
 //! has all it wanted, and says so; one that is kept from it never ends by itself.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
+};
 
 /// How long what was taken is kept: many looks of a watchdog.
 const HELD: Duration = Duration::from_millis(500);
@@ -112,18 +120,47 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// Writes so many MiB to files without names, 4 MiB each.
+/// Writes so many MiB to files without names, 4 MiB each, and keeps them open.
 pub fn unnamed(words: &[String]) -> Result<(), Errno> {
-    use rustix::fs::{Mode, OFlags, open};
-    let mut all = Vec::new();
-    for _ in 0..count(words).div_ceil(4) {
-        let file = open("unnamed", OFlags::CREATE | OFlags::RDWR, Mode::RWXU)?;
-        std::fs::remove_file("unnamed").expect("it was just made");
-        rustix::io::write(&file, &vec![1; 4 << 20])?;
-        all.push(file);
+    let all = unnamed_files(words).collect::<Result<Vec<OwnedFd>, Errno>>()?;
+    std::thread::sleep(Duration::from_secs(5));
+    drop(all);
+    Ok(())
+}
+
+/// The same, but keeps no more than a mapping of a page of each.
+pub fn mapped(words: &[String]) -> Result<(), Errno> {
+    for file in unnamed_files(words) {
+        // SAFETY: a new mapping, which nothing looks into.
+        unsafe { mmap(std::ptr::null_mut(), 4096, ProtFlags::READ, MapFlags::SHARED, file?, 0) }?;
     }
     std::thread::sleep(Duration::from_secs(5));
     Ok(())
+}
+
+/// The same, but sends each to itself and does not take it.
+pub fn sent(words: &[String]) -> Result<(), Errno> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    for file in unnamed_files(words) {
+        let file = [file?];
+        let descriptors = file.each_ref().map(AsFd::as_fd);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        sendmsg(&ours, &[IoSlice::new(b"1")], &mut control, SendFlags::empty())?;
+    }
+    std::thread::sleep(HELD);
+    drop(theirs);
+    Ok(())
+}
+
+fn unnamed_files(words: &[String]) -> impl Iterator<Item = Result<OwnedFd, Errno>> {
+    (0..count(words).div_ceil(4)).map(|_| {
+        let file = open("unnamed", OFlags::CREATE | OFlags::RDWR, Mode::RWXU)?;
+        std::fs::remove_file("unnamed").expect("it was just made");
+        rustix::io::write(&file, &vec![1; 4 << 20])?;
+        Ok(file)
+    })
 }
 
 fn count(words: &[String]) -> usize {

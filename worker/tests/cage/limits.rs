@@ -46,6 +46,12 @@ pub fn cases() -> Vec<Case> {
         case("28 a sparse file breaks the limit", "disk", "truncate -s 1T f", small_disk),
         case("28 many files break the limit together", "disk", MANY_WRITERS, small_disk),
         case("28 files without names break the limit", "disk", "$SELF __attack unnamed 60", small_disk),
+        case(
+            "28 files without names that are only mapped break the limit",
+            "disk",
+            "$SELF __attack mapped 60",
+            small_disk,
+        ),
         case("28 folders without permissions hide nothing", "disk", DARK, small_disk),
         case("38 a flood of output breaks the limit", "output", "yes", little_output),
         Case::new("38 memory that no process maps is counted, or cannot be had", unmapped),

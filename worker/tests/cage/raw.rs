@@ -79,6 +79,8 @@ const ATTACKS: &[(&str, Act)] = &[
     ("files-in-memory", greed::files_in_memory),
     ("segments", greed::segments),
     ("unnamed", greed::unnamed),
+    ("mapped", greed::mapped),
+    ("sent", greed::sent),
     ("accesses", accesses),
     ("set-capability", |words| set_attribute(&words[0], c"security.capability", CAPABILITY_V2)),
     ("set-attribute", |words| set_attribute(&words[0], c"user.swarm", b"x")),
@@ -95,6 +97,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("find-semaphores", |words| call(libc::SYS_semget, [number(&words[0]), 0, 0, 0, 0])),
     ("open-queue", open_queue),
     ("type-ahead", type_ahead),
+    ("set-discipline", set_discipline),
     ("lease", |words| {
         use std::os::fd::AsRawFd as _;
         let file = open(words[0].as_str(), OFlags::RDONLY, Mode::empty())?;
@@ -382,6 +385,16 @@ fn type_ahead(words: &[String]) -> Result<(), Errno> {
     // Closing them would hang up this very process before it can say how it went.
     std::mem::forget((main, terminal));
     typed
+}
+
+/// Gives a terminal the line discipline that it has: the call by which another one would silence it.
+fn set_discipline(_: &[String]) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd as _;
+    let main = open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
+    let request = i64::try_from(libc::TIOCSETD).expect("small");
+    // N_TTY of linux/tty.h, which every terminal begins with.
+    let discipline: i32 = 0;
+    call(libc::SYS_ioctl, [i64::from(main.as_raw_fd()), request, (&raw const discipline) as i64, 0, 0])
 }
 
 /// Memory, semaphores and a queue of the host that are found by number or name; removed when dropped.

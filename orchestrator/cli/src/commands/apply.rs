@@ -1,12 +1,15 @@
 //! `swarm apply [RUN]`: a run's branch into the checkout.
 
-use swarm_orchestrator::apply::{Applied, Merging, Scopes, apply};
+use std::io::ErrorKind;
+
+use swarm_orchestrator::apply::{Applied, Merging, Scopes, TakenBack, apply, put_in_order};
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::{RunLock, RunRow};
 use swarm_orchestrator::report::exit::{self, exit_meaning, is_resumable};
 use swarm_orchestrator::report::{sanitize, words};
+use swarm_orchestrator::repository::Repository;
 
-use crate::commands::failure::{Failure, not_applied};
+use crate::commands::failure::{Failure, not_applied, shell_path};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -24,6 +27,11 @@ pub struct Apply {
 /// There is nothing to apply, or something is in the way; then nothing has changed.
 pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
+    // First of all: whatever is wrong with what is asked for now, the checkout does not stay half written.
+    let put = put_in_order(&repository, it.clock.now_ms()).map_err(|error| not_applied(error, "BRANCH"))?;
+    if put == TakenBack::Something {
+        it.err.write("note: took back what a `swarm apply` that died had written here\n")?;
+    }
     let journal = it.journal(&it.state_of(&repository))?;
     let row = select::run_of_plan(&journal, args.run.as_deref())?;
     it.expect_own(&repository, &row)?;
@@ -55,8 +63,19 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         }
         Applied::Merged { commit } => format!("merged {branch} as {}\n", words::short(&commit.to_string())),
     })?;
+    it.err.write(&gone_from_here(&repository))?;
     it.err.write(&incomplete(&row, RunLock::holder_of_run(&it.state_of(&repository), &row.id)?.is_some()))?;
     Ok(0)
+}
+
+/// Says how a person goes on whose current folder went away with what was applied.
+fn gone_from_here(repository: &Repository) -> String {
+    match (std::env::current_dir(), repository.workdir()) {
+        (Err(error), Some(checkout)) if error.kind() == ErrorKind::NotFound => {
+            format!("note: the folder that you are in is gone with it: cd {}\n", shell_path(checkout))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Says of a run that has not brought all of its work to the branch what is missing.

@@ -79,7 +79,7 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
         (None, None) => {
             std::thread::spawn(move || typed(&news));
             let path = log_path(&folder, &row.id, &id, attempt);
-            talk(&stream, Printer::new(&path, Form::Harmless, it.out), &heard, it)
+            talk(&stream, Printer::new(&path, Form::Harmless, it.out.clone()), &heard, it)
         }
     }
 }

@@ -111,7 +111,8 @@ pub fn spec(cage: &Cage, worktree: WorktreeSpec, scratch: &Scratch) -> Result<Sa
 /// Hides the state of the repository around, with other runs' logs and layers, where it would be seen.
 pub fn hide_state(spec: &mut SandboxSpec, folder: &Path, it: &Surroundings) {
     let state = it.state().ok().and_then(|state| state.canonicalize().ok());
-    let state = state.filter(|state| state.starts_with(folder) && spec.tier > Tier::Landlock);
+    let hidden = |state: &PathBuf| spec.hide.iter().any(|hidden| state.starts_with(hidden));
+    let state = state.filter(|state| state.starts_with(folder) && spec.tier > Tier::Landlock && !hidden(state));
     spec.hide.extend(state);
 }
 

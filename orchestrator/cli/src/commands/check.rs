@@ -15,8 +15,8 @@ use swarm_plans::{InstanceIx, MergeMode, Overlap, SourceFile, TaskGraph, TaskIx}
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged;
-use crate::commands::failure::Failure;
-use crate::commands::plan_file::{PlanFile, place_of};
+use crate::commands::failure::{Failure, shell_path};
+use crate::commands::plan_file::{PlanFile, misfits_shown, place_of};
 use crate::commands::run::{plain_settings, policy_at_fault};
 use crate::commands::surroundings::{Surroundings, host};
 
@@ -51,7 +51,7 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
     if let Ok(repository) = it.repository()
         && let Ok(base) = repository.resolve(&graph.plan().base)
     {
-        notes.extend(answer_globs(&mut graph, &repository, base)?);
+        notes.extend(answer_globs(&mut graph, &repository, base).map_err(|error| misfits_shown(error, &sources, it))?);
         notes.extend(hidden_in_vain(graph.plan(), &repository, base, &host)?);
         obstacles = obstacles_here(args, &graph, &sources, &repository, it)?;
     }
@@ -65,7 +65,7 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
     if !asks.is_empty() {
         let asked = allow::lines(&asks, &sources);
         it.err.write(&format!("note: it asks for what only a person can allow:\n{asked}"))?;
-        it.err.write(&format!("hint: swarm run {} {}\n", args.plan.plan.display(), word::flags(&asks)))?;
+        it.err.write(&format!("hint: swarm run {} {}\n", shell_path(&args.plan.plan), word::flags(&asks)))?;
     }
     it.err.write(&obstacles.concat())?;
     Ok(0)

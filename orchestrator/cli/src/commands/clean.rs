@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 
 use swarm_orchestrator::cache::{Cache, CacheError};
 use swarm_orchestrator::clean::{
-    CleanError, CleanedRun, KeptResult, Mode, Prepared, Progress, RunOutcome, clean_prepared, clean_runs,
+    CleanError, CleanedRun, KeptResult, Mode, Prepared, Progress, RunOutcome, clean_prepared, clean_runs, clean_unbegun,
 };
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{Journal, JournalReader, RunLock, RunRow};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::resolution;
 use swarm_orchestrator::state::StateDir;
 
-use crate::commands::failure::{Failure, state_hint};
+use crate::commands::failure::{Failure, shell_path, state_hint};
+use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
 
@@ -100,6 +102,15 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
             Prepared::InUse => it.err.write("prepared bases: in use, left alone\n")?,
             Prepared::Removed { freed_bytes: bytes } => freed_bytes += bytes,
         }
+        let unbegun = clean_unbegun(&repository, &state, mode)?;
+        if !unbegun.is_empty() {
+            let (runs, goes) =
+                (words::count(unbegun.len() as u64, "run"), if args.dry_run { "would go" } else { "is gone" });
+            it.err.write(&format!("what {runs} left by dying before the first entry in the journal {goes}\n"))?;
+        }
+    }
+    if args.history {
+        forgotten = not_being_settled(&repository, &journal, forgotten, it)?;
     }
     if args.history && mode == Mode::Remove {
         let mut journal = Journal::open(&folder)?;
@@ -113,6 +124,28 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
     Ok(0)
+}
+
+/// Those of `runs` none of whose results somebody settles by hand right now: that would not end without what the journal knows.
+fn not_being_settled(
+    repository: &Repository,
+    journal: &JournalReader,
+    runs: Vec<RunId>,
+    it: &Surroundings,
+) -> Result<Vec<RunId>, Failure> {
+    let mut others = Vec::new();
+    for run in runs {
+        let state = journal.state(&run)?;
+        let open = resolution::open_among(repository, &run, state.instances.keys())?;
+        if open.is_empty() {
+            others.push(run);
+            continue;
+        }
+        let results = words::count(open.len() as u64, "result");
+        it.err.write(&format!("{run}: stays in the history, {results} of it being settled by hand\n"))?;
+        it.err.write(&open_ones(repository, &run, open, Settlement::Dropped))?;
+    }
+    Ok(others)
 }
 
 /// The runs that were named, or all of this repository that have ended: what the refs of another one keep, nobody knows here.
@@ -198,7 +231,7 @@ impl From<CacheError> for Failure {
     fn from(error: CacheError) -> Self {
         let hint = match &error {
             CacheError::Newer { path, .. } | CacheError::Sql { path, .. } => {
-                Some(format!("it holds nothing that cannot be made again: rm {}", path.display()))
+                Some(format!("it holds nothing that cannot be made again: rm {}", shell_path(path)))
             }
             CacheError::Io { .. } | CacheError::Repository(_) => None,
         };

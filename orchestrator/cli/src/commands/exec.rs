@@ -74,7 +74,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
     settings.into = Some(branch.clone());
     settings.host_network = if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused };
     settings.allowed = args.allow.allow.clone();
-    let ended = start(loaded, settings, &mut reports)?;
+    let ended = start(loaded, settings, &mut reports, it)?;
     let state = reports.state();
     let id = InstanceId(TASK.into());
     let shown = match (&state.run, state.instances.get(&id)) {
@@ -108,7 +108,7 @@ fn log_path_of(
 }
 
 fn show(repository: &Repository, log: &Path, instance: &InstanceState, it: &Surroundings) -> Result<(), Failure> {
-    Printer::new(log, Form::Harmless, it.err).print()?;
+    Printer::new(log, Form::Harmless, it.err.clone()).print()?;
     if let Some(attempt) = instance.last_attempt() {
         if let Some(end) = attempt.end().filter(|end| **end != AttemptEnd::Succeeded) {
             it.err.write(&format!("the command {}\n", words::end(end)))?;

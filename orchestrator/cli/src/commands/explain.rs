@@ -1,8 +1,9 @@
 //! `swarm explain`: what a task's policy allows on this machine, or whether it allows one thing, and which rule says so. It
 //! asks the evaluator that is held against the kernel by tests, about the very policy that a worker would get.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use swarm_orchestrator::agent::{bootstrap, planning};
@@ -21,13 +22,13 @@ use swarm_orchestrator::worktree::Backend;
 use swarm_plans::egress::{Host, Speech, split_port};
 use swarm_plans::{InstanceIx, MergeMode, Network, SandboxPolicy, TaskGraph, TaskIx};
 use swarm_protocol::{NetworkSpec, RefusedAct, SeenRefusal, Tier, WorktreeSpec};
-use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate};
+use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, reach};
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged;
 use crate::commands::effective;
 use crate::commands::failure::Failure;
-use crate::commands::plan_file::PlanFile;
+use crate::commands::plan_file::{PlanFile, misfits_shown};
 use crate::commands::surroundings::{Surroundings, host};
 use crate::commands::user_config;
 
@@ -63,6 +64,9 @@ pub struct Explain {
 /// Instances that a hint names.
 const INSTANCES_NAMED_MAX: usize = 10;
 
+/// The folder of an attempt that is not made, as deep in the state folder as any: a link out of a worktree may count its steps.
+const ATTEMPT: &str = "runs/run/task/1";
+
 /// The port of a host that is named without one.
 const PORT_DEFAULT: u16 = 443;
 
@@ -71,10 +75,10 @@ const PORT_DEFAULT: u16 = 443;
 /// # Errors
 /// There is no such task, or its policy cannot be had on this machine.
 pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
-    let (mut graph, _) = args.plan.load(it)?;
+    let (mut graph, sources) = args.plan.load(it)?;
     let repository = it.repository()?;
     let base = repository.resolve(&graph.plan().base)?;
-    answer_globs(&mut graph, &repository, base)?;
+    answer_globs(&mut graph, &repository, base).map_err(|error| misfits_shown(error, &sources, it))?;
     let task = task_of(&graph, &args.task)?;
     if args.prompt {
         return prompt(args, &graph, it);
@@ -109,12 +113,16 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
     let worktree = sandbox.worktree.at().clone();
     let policy = swarm_worker::airlock::policy(&sandbox).map_err(|error| refused(&error))?;
     let access = if args.write { Access::Write } else { Access::Read };
-    let path = repository.place().join(paths::expand_home(&path.to_string_lossy(), &host.home));
-    let inside = |path: &Path| {
-        path.strip_prefix(repository.place()).map_or_else(|_| path.to_owned(), |rest| worktree.join(rest))
+    let named = as_named(&path.to_string_lossy(), access, &policy, &host.home);
+    let links = Links { repository: &repository, base: &plan.base, worktree: &worktree };
+    let Some(path) = reach(&policy, &named, &mut |path| links.at(path)) else {
+        let message = format!("follow {}: its links lead in a circle", sanitize::name(&named.to_string_lossy()));
+        return Err(Failure::usage(message, None));
     };
-    let path = inside(&plain(&path));
-    let mut said = about_path(&path, access, &policy, &cage);
+    let mut said = about_path((&named, &path), access, &policy, &cage);
+    if policy.get().tier == swarm_sandbox::Tier::Landlock && path.starts_with(repository.place()) {
+        said = said.also("in this tier the worktree lies elsewhere, and a relative path names what is in it");
+    }
     let tracked = |inside: &Path| is_tracked(&repository, &plan.base, inside);
     if let (Ok(inside), Access::Write, Verdict::Allowed) = (path.strip_prefix(&worktree), access, said.verdict)
         && !inside.starts_with(".git")
@@ -287,19 +295,19 @@ fn prompt(args: &Explain, graph: &TaskGraph, it: &Surroundings) -> Result<u8, Fa
 
 /// The cage of an attempt that is not made: where its folders would lie decides nothing but what is said of them.
 fn spec(cage: &Cage, machine: &Machine, place: &Path, state: &Path) -> swarm_protocol::SandboxSpec {
-    let folder = state.join("attempt");
+    let folder = state.join(ATTEMPT);
     let worktree = match (machine.tier(), machine.backend) {
         (Tier::Namespaces, Backend::Overlay) => WorktreeSpec::Overlay {
             at: place.to_owned(),
             state: state.to_owned(),
             lowers: vec!["base".to_owned()],
-            upper: "attempt/upper".to_owned(),
-            work: "attempt/work".to_owned(),
+            upper: format!("{ATTEMPT}/upper"),
+            work: format!("{ATTEMPT}/work"),
         },
         (Tier::Namespaces, _) => WorktreeSpec::Directory { at: place.to_owned(), path: folder.join("tree") },
         (Tier::Landlock, _) => WorktreeSpec::Directory { at: folder.join("tree"), path: folder.join("tree") },
     };
-    let places = AttemptPlaces { folder, relative: "attempt".to_owned() };
+    let places = AttemptPlaces { folder, relative: ATTEMPT.to_owned() };
     let mut spec = cage.spec(worktree, Vec::new(), Vec::new(), Vec::new(), &places);
     // Which port the proxy gets decides nothing about paths.
     if matches!(spec.network, NetworkSpec::Egress { .. }) {
@@ -308,17 +316,32 @@ fn spec(cage: &Cage, machine: &Machine, place: &Path, state: &Path) -> swarm_pro
     spec
 }
 
-/// The path by its text, without `.` and `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => plain.push(name),
-            Component::ParentDir => drop(plain.pop()),
-            _ => {}
-        }
+/// The absolute path that a job means by a text. Its `~` is its private home; of the caller's home, which a policy writes in the
+/// same way, it can only read, by its whole path.
+fn as_named(text: &str, access: Access, policy: &Policy, home: &Path) -> PathBuf {
+    let draft = policy.get();
+    let home = if access == Access::Write || text == "~" || text == "~/" { &draft.home } else { home };
+    draft.worktree.at().join(paths::expand_home(text, home))
+}
+
+/// The links that a job finds: those of the plan's base in its worktree, the host's elsewhere.
+struct Links<'a> {
+    repository: &'a Repository,
+    base: &'a str,
+    worktree: &'a Path,
+}
+
+impl Links<'_> {
+    /// What the link at a path holds; `None` where there is none.
+    fn at(&self, path: &Path) -> Option<PathBuf> {
+        let Ok(inside) = path.strip_prefix(self.worktree) else { return path.read_link().ok() };
+        let git = self.repository.handle().ok()?;
+        let odb = git.odb().ok()?;
+        let root = self.repository.tree_of(self.repository.resolve(self.base).ok()?).ok()?;
+        let entry = tree::find(&odb, root, inside.as_os_str().as_bytes()).ok()??;
+        let blob = (entry.mode == tree::SYMLINK).then(|| git.find_blob(entry.id).ok())??;
+        Some(PathBuf::from(OsStr::from_bytes(blob.content())))
     }
-    plain
 }
 
 /// An answer for people.
@@ -356,39 +379,48 @@ enum Verdict {
     Refused,
 }
 
-/// Judges a path and, where it leads elsewhere on this host, what it leads to.
-fn about_path(path: &Path, access: Access, policy: &Policy, cage: &Cage) -> Answer {
+/// Judges what a path that the job names leads to.
+fn about_path((named, path): (&Path, &Path), access: Access, policy: &Policy, cage: &Cage) -> Answer {
     let act = if access == Access::Read { "reading" } else { "writing" };
-    let target = path.canonicalize().ok().filter(|target| target != path);
-    for path in [Some(path.to_owned()), target].into_iter().flatten() {
-        let what = format!("{act} {}", path.display());
-        let (rule, wish) = match evaluate(policy, &path, access) {
-            Decision::Refused { rule, wish } => (rule.to_string(), wish),
-            Decision::Allowed { rule } if rule.is_private() && policy.get().tier == swarm_sandbox::Tier::Namespaces => {
-                if access == Access::Write {
-                    return Answer::allowed(what, format!("{rule}, which goes with the task"));
-                }
-                let rule = format!("{rule}, which is the task's own and empty at first: it is not the host's");
-                if path.symlink_metadata().is_err() {
-                    let remedy = "there is no such path on this host that a plan could show".to_owned();
-                    return Answer { verdict: Verdict::Refused, what, rule, remedy };
-                }
-                (rule, Some(Wish::Grant(path.clone(), access)))
+    let named: PathBuf = named.components().collect();
+    let leads = if named == path { String::new() } else { format!(", which {} leads to", named.display()) };
+    let what = format!("{act} {}{leads}", path.display());
+    let (rule, wish) = match evaluate(policy, path, access) {
+        Decision::Refused { rule, wish } => (rule.to_string(), wish),
+        Decision::Allowed { rule } if !rule.is_private() => return Answer::allowed(what, rule.to_string()),
+        Decision::Allowed { rule } if access == Access::Write => {
+            return Answer::allowed(what, format!("{rule}, which goes with the task"));
+        }
+        Decision::Allowed { rule } => {
+            let rule = format!("{rule}, which is the task's own and empty at first: it is not the host's");
+            if is_private_folder(path, policy) {
+                return Answer::allowed(what, rule);
             }
-            Decision::Allowed { .. } => continue,
-        };
-        let act = match wish {
-            Some(Wish::Grant(path, Access::Read)) => RefusedAct::Read { path },
-            Some(Wish::Grant(path, Access::Write)) => RefusedAct::Write { path },
-            Some(Wish::Unhide(hidden)) => RefusedAct::Hidden { path, hidden },
-            None => RefusedAct::Never { what: what.clone() },
-        };
-        let seen = cage.origin.seen(&[SeenRefusal { act, rule: rule.clone() }]);
-        let allow_with = seen.into_iter().next().and_then(|seen| seen.allow_with);
-        return Answer::refused(what, rule, allow_with);
-    }
-    let Decision::Allowed { rule } = evaluate(policy, path, access) else { unreachable!("BUG: it was allowed above") };
-    Answer::allowed(format!("{act} {}", path.display()), rule.to_string())
+            if path.symlink_metadata().is_err() {
+                let remedy = "there is no such path on this host that a plan could show".to_owned();
+                return Answer { verdict: Verdict::Refused, what, rule, remedy };
+            }
+            (rule, Some(Wish::Grant(path.to_owned(), access)))
+        }
+    };
+    let path = path.to_owned();
+    let act = match wish {
+        Some(Wish::Grant(path, Access::Read)) => RefusedAct::Read { path },
+        Some(Wish::Grant(path, Access::Write)) => RefusedAct::Write { path },
+        Some(Wish::Unhide(hidden)) => RefusedAct::Hidden { path, hidden },
+        None => RefusedAct::Never { what: what.clone() },
+    };
+    let seen = cage.origin.seen(&[SeenRefusal { act, rule: rule.clone() }]);
+    let allow_with = seen.into_iter().next().and_then(|seen| seen.allow_with);
+    Answer::refused(what, rule, allow_with)
+}
+
+/// Whether a path is a private folder itself, which is always there.
+fn is_private_folder(path: &Path, policy: &Policy) -> bool {
+    let draft = policy.get();
+    let own = [Some(&draft.home), draft.tmp.as_ref()];
+    let always = ["/tmp", "/var/tmp", "/dev/shm"].map(Path::new);
+    own.into_iter().flatten().any(|own| own == path) || always.contains(&path)
 }
 
 fn about_host(text: &str, policy: &SandboxPolicy, cage: &Cage) -> Result<Answer, Failure> {

@@ -146,10 +146,15 @@ fn lock_hint(error: &LockError) -> Option<String> {
     }
 }
 
+/// A path as a word for the shell.
+pub fn shell_path(path: &Path) -> String {
+    sanitize::shell_word(&path.to_string_lossy())
+}
+
 /// How a journal is put aside that cannot be read, with the files that SQLite keeps beside it.
 fn put_aside(journal: &Path) -> String {
     let aside = journal.with_file_name("damaged");
-    let [journal, aside] = [journal, &aside].map(|path| sanitize::shell_word(&path.display().to_string()));
+    let [journal, aside] = [journal, &aside].map(shell_path);
     format!(
         "put it aside, and runs begin anew: mkdir {aside} && mv {journal}* {aside}; all results are still there: git for-each-ref refs/swarm/"
     )
@@ -201,6 +206,11 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         }
         // Untracked files may be in the way, too.
         ApplyError::LocalChanges { .. } => "commit them, or git stash -u, then apply again".to_owned(),
+        ApplyError::Moved { .. } => {
+            "git commit it, then apply again: the merge follows what was moved (behind git stash, git stash pop would be in \
+             conflict)"
+                .to_owned()
+        }
         ApplyError::HiddenChanges { paths } => {
             let paths = paths.iter().map(|path| sanitize::shell_word(path)).collect::<Vec<_>>().join(" ");
             format!(
@@ -221,14 +231,17 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
                 .to_owned()
         }
         ApplyError::OutOfScope { .. } => {
-            "swarm run PLAN does the work anew on what is here, with `writes` that cover the new place".to_owned()
+            format!(
+                "git merge {branch} takes it there all the same; or swarm run PLAN does the work anew on what is here, with \
+                 `writes` that cover the new place"
+            )
         }
         ApplyError::Fold(_) => "git fsck shows what the repository lacks".to_owned(),
         ApplyError::Raced { .. } => "nothing has changed; apply again".to_owned(),
         ApplyError::Busy(_) => "wait for it, then apply again".to_owned(),
-        ApplyError::IndexLocked(lock) => format!("let it end; if none runs: rm '{}'", lock.display()),
+        ApplyError::IndexLocked(lock) => format!("let it end; if none runs: rm {}", shell_path(lock)),
         ApplyError::Note(note) => {
-            format!("git status shows what it wrote; when that is as you want it: rm '{}'", note.display())
+            format!("git status shows what it wrote; when that is as you want it: rm {}", shell_path(note))
         }
         ApplyError::HalfWay { .. } => {
             "free some space (df -h .), then apply again: that takes back what is half written and begins anew"
@@ -243,6 +256,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let code = match error {
         ApplyError::Conflicts { .. }
         | ApplyError::LocalChanges { .. }
+        | ApplyError::Moved { .. }
         | ApplyError::InTheWay { .. }
         | ApplyError::HiddenChanges { .. }
         | ApplyError::Hostile(_)

@@ -32,7 +32,7 @@ use crate::commands::surroundings::{Surroundings, host};
 #[derive(Debug, clap::Args)]
 pub struct Learn {
     /// The name that the policy is printed with.
-    #[arg(long, value_name = "NAME", default_value = "learned")]
+    #[arg(long, value_name = "NAME", default_value = "learned", value_parser = name)]
     name: String,
     /// The program and its arguments.
     #[arg(value_name = "CMD", required = true, num_args = 1.., last = true)]
@@ -41,6 +41,13 @@ pub struct Learn {
 
 /// How often the command is run at most. Each run but the last one allows at least one thing more.
 const RUNS_MAX: usize = 32;
+
+fn name(text: &str) -> Result<String, String> {
+    match swarm_plans::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(swarm_plans::NAMES.to_owned()),
+    }
+}
 
 /// The policy on stdout, the story on stderr.
 ///
@@ -60,7 +67,7 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
         let (taken, left): (Vec<_>, Vec<_>) =
             ran.outcome.refusals.iter().partition(|refusal| learned.take(&refusal.act, &origin));
         let told = |refusals: &[&SeenRefusal]| -> Vec<SeenRefusal> {
-            refusals.iter().map(|&refusal| refusal.clone()).collect()
+            refusals.iter().map(|&refusal| stays(refusal.clone())).collect()
         };
         it.err.write(&format!("run {round}: the command {}\n", sanitize::name(&words::ended(&ran.outcome.ended))))?;
         it.err.write(&words::refusals(&origin.seen(&told(&taken)), "    "))?;
@@ -97,6 +104,17 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
     Ok(if passed { 0 } else { exit::TASK_FAILED })
 }
 
+/// What is hidden here is swarm's own or holds credentials: no line of a plan is offered that shows it.
+fn stays(refusal: SeenRefusal) -> SeenRefusal {
+    match refusal.act {
+        RefusedAct::Hidden { path, .. } => {
+            let act = RefusedAct::Never { what: format!("touching {}, which stays hidden", path.display()) };
+            SeenRefusal { act, ..refusal }
+        }
+        _ => refusal,
+    }
+}
+
 /// What a run printed, in order.
 type Said = Vec<(swarm_protocol::Stream, Vec<u8>)>;
 
@@ -125,6 +143,7 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     let host = host()?;
     let offer = machine.offer(Word::everything(HostNetwork::Refused));
     let policy = learned.policy();
+    sandbox::judge(&folder, Access::Read, &host)?;
     let cage = sandbox::resolve((&learned.name, &policy), &folder, offer, &scratch, &host)?;
     let worktree = overlay(&folder, &scratch)?;
     let mut spec = caged::spec(&cage, worktree, &scratch)?;

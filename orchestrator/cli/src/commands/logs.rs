@@ -69,7 +69,7 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
     };
     let path = log_path(&folder, &row.id, &id, attempt);
     let form = if args.raw { Form::Raw } else { Form::Harmless };
-    let mut printer = Printer::new(&path, form, it.out);
+    let mut printer = Printer::new(&path, form, it.out.clone());
     let watch = Watch { journal: &journal, folder: &folder, row: &row, id: &id, attempt };
     loop {
         // Asked before reading: what is written until the end is read after it.
@@ -83,7 +83,10 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
     if printer.log.is_none() {
         let name = sanitize::name(&id.0);
         it.err.write(&match state.instances[&id].reused_from() {
-            Some(run) => format!("{name} was not run, its result is cached: `swarm logs {run} '{name}'`\n"),
+            Some(run) => {
+                let word = sanitize::shell_word(&id.0);
+                format!("{name} was not run, its result is cached: swarm logs {run} {word}\n")
+            }
             None => format!("attempt {attempt} of {name} left no log: it printed nothing, or was cleaned away\n"),
         })?;
     }
@@ -113,7 +116,7 @@ fn of_no_task(args: &Logs, folder: &Path, row: &RunRow, id: &InstanceId, it: &Su
     };
     let form = if args.raw { Form::Raw } else { Form::Harmless };
     let path = log_path(folder, &row.id, id, Attempt(attempt));
-    let mut printer = Printer::new(&path, form, it.out);
+    let mut printer = Printer::new(&path, form, it.out.clone());
     loop {
         // Asked before reading: what is written until the end is read after it.
         let over = !args.follow || RunLock::holder_of_run(folder, &row.id)?.is_none();

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use swarm_orchestrator::fault::{self, Fault};
 
 use self::failure::Failure;
+use self::given::Given;
 use self::surroundings::{Colour, Surroundings};
 
 /// What a person lets a plan ask for.
@@ -40,6 +41,8 @@ mod exec;
 mod explain;
 /// Why a command did not do what it was asked.
 mod failure;
+/// What a person gave in front of a command.
+mod given;
 /// A plan's graph.
 mod graph;
 /// The smallest policy for a command.
@@ -171,15 +174,18 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let line = match parse(arguments.collect()) {
         Ok(line) => line,
         Err(error) => {
-            let code = error.exit_code();
-            // Nothing is left to say it to when this fails.
-            drop(error.print());
-            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let printed = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+            return match printed.map_err(|error| Failure::of_output(&error)) {
+                // Help that nobody can read is no success.
+                Err(failure) if code == 0 => failure.report(&surroundings::stderr(Colour::Auto, Given::default())),
+                _ => ExitCode::from(code),
+            };
         }
     };
     let surroundings = match Surroundings::capture(&line.global) {
         Ok(surroundings) => surroundings,
-        Err(failure) => return failure.report(&surroundings::stderr(line.global.color)),
+        Err(failure) => return failure.report(&surroundings::stderr(line.global.color, Given::of(&line.global))),
     };
     talk_about_oneself();
     line.global.fault.into_iter().for_each(fault::arm);

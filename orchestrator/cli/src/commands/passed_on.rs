@@ -43,7 +43,7 @@ impl PassedOn {
             let careful = passing == Passing::Careful && to.reader == ReaderKind::Terminal;
             Side { to, lines: careful.then(Lines::default) }
         };
-        PassedOn { out: side(it.out), err: side(it.err) }
+        PassedOn { out: side(it.out.clone()), err: side(it.err.clone()) }
     }
 
     /// Passes a piece on.

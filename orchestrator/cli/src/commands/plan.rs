@@ -163,10 +163,10 @@ pub fn write(writing: Writing, budget: BudgetFlags, tape: TapeAt, it: &Surroundi
     let settings = Settings { budget: budget.asked()?, tape, writing: Some(writing.clone()), ..plain_settings(it)? };
     let (loaded, catalog) = prepared(&writing, &settings, it)?;
     let mut reports = reports(JsonEvents::Off, it);
-    let RunEnd { run, exit } = start(loaded, settings.clone(), &mut reports)?;
+    let RunEnd { run, exit } = start(loaded, settings.clone(), &mut reports, it)?;
     let proposal = if exit == 0 { proposed(&run, &writing, catalog, &settings, it)? } else { None };
     let Some(proposal) = proposal else {
-        say_end(reports.state(), &it.state()?, JsonEvents::Off, it)?;
+        say_end(&reports, &it.state()?, JsonEvents::Off, it)?;
         return Ok(Written::Nothing(exit.max(swarm_orchestrator::report::exit::TASK_FAILED)));
     };
     Ok(Written::Plan(Box::new(proposal)))

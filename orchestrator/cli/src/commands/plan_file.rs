@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use swarm_orchestrator::report::{Style, exit, words};
+use swarm_orchestrator::run::RunError;
 use swarm_plans::file::TEXT_BYTES_MAX;
 use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph};
 
@@ -61,6 +62,15 @@ impl PlanFile {
         let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
         it.err.write(&render(&diagnostics, &shown, it.err.style, it.err.columns()))?;
         graph.filter(|_| !failed).map(|graph| (graph, sources)).ok_or(Failure::Said(exit::USAGE))
+    }
+}
+
+/// A run that its plan does not allow to start: what is wrong is shown where it stands in the plan.
+pub fn misfits_shown(error: RunError, sources: &[SourceFile], it: &Surroundings) -> Failure {
+    let RunError::Misfits(diagnostics) = error else { return error.into() };
+    match it.err.write(&render(&diagnostics, sources, it.err.style, it.err.columns())) {
+        Ok(()) => Failure::Said(exit::USAGE),
+        Err(failure) => failure,
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use swarm_orchestrator::entry_name::is_git_dir;
+use swarm_orchestrator::state;
 
 use crate::commands::failure::Failure;
 use crate::commands::opened_folder::{HANDLE, Identity, OpenedFolder, has, open_to_owner};
@@ -28,6 +29,8 @@ pub struct Repositories {
     folder: PathBuf,
     /// Sorted by path.
     parts: Vec<Part>,
+    /// State folders of swarm, of whatever repository; sorted by path. Nothing in one of them is looked at.
+    states: Vec<Part>,
     /// Each of them, opened: nothing new gets the inode of one that somebody removes.
     _held: Vec<OwnedFd>,
 }
@@ -71,8 +74,19 @@ impl Part {
 enum Closed<'a> {
     /// The caller's own are an error: a command could open them. Those of others stay closed for it, too.
     Refused,
-    /// The caller's own are opened to them, but for these: git would find what lies in one that only cannot be listed.
-    Opened(&'a [Part]),
+    /// The caller's own are opened to them, but for what was there before: git would find what lies in one that only cannot be
+    /// listed.
+    Opened(&'a Repositories),
+}
+
+impl Closed<'_> {
+    /// Whether what lies in a state folder is nobody's business: a command that makes one hides nothing in it.
+    fn leaves(self, state: &Part) -> bool {
+        match self {
+            Closed::Refused => true,
+            Closed::Opened(before) => before.states.iter().any(|known| known.identity == state.identity),
+        }
+    }
 }
 
 impl Repositories {
@@ -81,7 +95,7 @@ impl Repositories {
     /// # Errors
     /// The folder is part of a repository's own state, or it cannot be looked through.
     pub fn below(folder: &OpenedFolder) -> Result<Self, Failure> {
-        let parts = look_through(folder, Closed::Refused)?;
+        let (parts, states) = look_through(folder, Closed::Refused)?;
         let path = folder.path();
         if path.components().any(|part| is_git(part.as_os_str())) || parts.iter().any(|part| part.path == Path::new(""))
         {
@@ -93,8 +107,8 @@ impl Repositories {
             Ok(None) => Err(failed(folder, &part.path, &io::Error::other("it changed meanwhile"))),
             Err(error) => Err(failed(folder, &part.path, &error)),
         };
-        let held = parts.iter().map(hold).collect::<Result<_, _>>()?;
-        Ok(Repositories { folder: path.to_owned(), parts, _held: held })
+        let held = parts.iter().chain(&states).map(hold).collect::<Result<_, _>>()?;
+        Ok(Repositories { folder: path.to_owned(), parts, states, _held: held })
     }
 
     /// What of a folder is a repository now and was not one of these under any name, sorted by path.
@@ -102,7 +116,7 @@ impl Repositories {
     /// # Errors
     /// It cannot be looked through.
     pub fn new_below(&self, folder: &OpenedFolder) -> Result<Vec<Part>, Failure> {
-        let mut all = look_through(folder, Closed::Opened(&self.parts))?;
+        let (mut all, _) = look_through(folder, Closed::Opened(self))?;
         all.retain(|part| !self.parts.iter().any(|before| before.identity == part.identity));
         Ok(all)
     }
@@ -112,36 +126,43 @@ impl Repositories {
         self.parts.iter().map(|part| self.folder.join(&part.path))
     }
 
-    /// The folders between the folder and the repositories in it, sorted. Each of them could be renamed with all that it
+    /// The state folders in it, which nobody is shown: absolute paths, sorted.
+    pub fn states(&self) -> impl Iterator<Item = PathBuf> {
+        self.states.iter().map(|state| self.folder.join(&state.path))
+    }
+
+    /// The folders between the folder and the repositories and state folders in it, sorted. Each of them could be renamed with all that it
     /// holds, and another one be made under its name.
     pub fn ways(&self) -> BTreeSet<PathBuf> {
         let between = |part: PathBuf| {
             let above = part.ancestors().skip(1).take_while(|above| *above != self.folder);
             above.map(Path::to_owned).collect::<Vec<_>>()
         };
-        let mut ways: BTreeSet<PathBuf> = self.parts().flat_map(between).collect();
+        let mut ways: BTreeSet<PathBuf> = self.parts().chain(self.states()).flat_map(between).collect();
         ways.retain(|way| !self.parts().any(|part| way.starts_with(part)));
         ways
     }
 }
 
-/// All parts of repositories in a folder, sorted. What is put somewhere else meanwhile may be missed: the end of the command
+/// All parts of repositories in a folder and all state folders, sorted. What is put somewhere else meanwhile may be missed: the end of the command
 /// that does so finds it.
-fn look_through(folder: &OpenedFolder, closed: Closed<'_>) -> Result<Vec<Part>, Failure> {
-    let (mut parts, mut open, mut entries) = (Vec::new(), vec![PathBuf::new()], 0);
+fn look_through(folder: &OpenedFolder, closed: Closed<'_>) -> Result<(Vec<Part>, Vec<Part>), Failure> {
+    let (mut parts, mut states, mut open, mut entries) = (Vec::new(), Vec::new(), vec![PathBuf::new()], 0);
     while let Some(below) = open.pop() {
         let found = look_into(folder, &below, closed).map_err(|error| failed(folder, &below, &error))?;
         entries += found.entries;
         parts.extend(found.parts);
+        states.extend(found.state);
         open.extend(found.folders);
-        if entries > ENTRIES_MAX || parts.len() > REPOSITORIES_MAX {
+        if entries > ENTRIES_MAX || parts.len() + states.len() > REPOSITORIES_MAX {
             let what = if entries > ENTRIES_MAX { "2,000,000 entries" } else { "1,000 repositories" };
             let message = format!("open {} to the command: it holds more than {what}", folder.path().display());
             return Err(Failure::usage(message, "go to a smaller folder, or use --ro or swarm exec".to_owned()));
         }
     }
     parts.sort();
-    Ok(parts)
+    states.sort();
+    Ok((parts, states))
 }
 
 fn failed(folder: &OpenedFolder, below: &Path, error: &io::Error) -> Failure {
@@ -154,6 +175,8 @@ fn failed(folder: &OpenedFolder, below: &Path, error: &io::Error) -> Failure {
 struct Found {
     entries: usize,
     parts: Vec<Part>,
+    /// The folder itself, where it is a state folder that nobody looks into.
+    state: Option<Part>,
     folders: Vec<PathBuf>,
 }
 
@@ -161,6 +184,13 @@ struct Found {
 fn look_into(folder: &OpenedFolder, below: &Path, closed: Closed<'_>) -> io::Result<Found> {
     let mut found = Found::default();
     let Some(here) = folder.folder(below)? else { return Ok(found) };
+    if has(&here, OsStr::new(state::MARKER)) {
+        found.state =
+            Some(Part { path: below.to_owned(), identity: Identity::of(&here)? }).filter(|it| closed.leaves(it));
+        if found.state.is_some() {
+            return Ok(found);
+        }
+    }
     if is_bare(&here) {
         found.parts.push(Part { path: below.to_owned(), identity: Identity::of(&here)? });
     }
@@ -205,7 +235,7 @@ fn list(folder: &OwnedFd, closed: Closed<'_>) -> io::Result<Option<Dir>> {
         }
         Closed::Opened(before) => {
             let identity = Identity::of(folder)?;
-            if before.iter().any(|part| part.identity == identity) {
+            if before.parts.iter().any(|part| part.identity == identity) {
                 return Ok(None);
             }
             open_to_owner(folder)?;
@@ -237,7 +267,8 @@ mod tests {
         for folder in [".git/hooks", "vendor/x/.git", "sub", "bare.git/objects", "bare.git/refs", "plain/objects"] {
             std::fs::create_dir_all(top.join(folder)).expect("a folder");
         }
-        for file in ["sub/.git", "bare.git/HEAD", "plain/HEAD", ".gitignore"] {
+        std::fs::create_dir_all(top.join("kept/st/bases/x/.git")).expect("a folder");
+        for file in ["sub/.git", "bare.git/HEAD", "plain/HEAD", ".gitignore", "kept/st/SWARM-STATE"] {
             std::fs::write(top.join(file), "gitdir: elsewhere\n").expect("a file");
         }
         std::os::unix::fs::symlink("vendor", top.join("link")).expect("a link");
@@ -245,7 +276,14 @@ mod tests {
         let found = Repositories::below(&open(&top)).expect("it is small");
         let short = |path: PathBuf| path.strip_prefix(&top).expect("below").to_owned();
         let ways: Vec<_> = found.ways().into_iter().map(short).collect();
-        assert_eq!(ways, ["sub", "vendor", "vendor/x"].map(Path::new));
+        assert_eq!(ways, ["kept", "sub", "vendor", "vendor/x"].map(Path::new));
+        assert_eq!(found.states().map(short).collect::<Vec<_>>(), [Path::new("kept/st")]);
+        // What a command calls a state folder is none.
+        std::fs::create_dir_all(top.join("made/.git")).expect("a folder");
+        std::fs::write(top.join("made/SWARM-STATE"), "").expect("a file");
+        let new: Vec<_> =
+            found.new_below(&open(&top)).expect("it is small").into_iter().map(|part| part.path).collect();
+        assert_eq!(new, [Path::new("made/.git")]);
         let found: Vec<_> = found.parts().map(short).collect();
         assert_eq!(found, [".git", "bare.git", "sub/.git", "vendor/x/.git"].map(Path::new));
         for inside in [".git", ".git/hooks", "bare.git"] {

@@ -123,7 +123,13 @@ impl Parked {
             ResolutionError::UnderWay(_) => {
                 format!("swarm resolve {words} --continue takes what is there, --abort removes it")
             }
-            ResolutionError::None { .. } => format!("swarm resolve {words} begins one"),
+            ResolutionError::None { .. } => match self.instance().fate() {
+                Some(Fate::Parked { .. }) => format!("swarm resolve {words} begins one"),
+                Some(Fate::Landed { .. }) => format!("it landed, nothing is open; swarm diff {words} shows what"),
+                Some(Fate::Empty | Fate::Dropped) | None => {
+                    format!("swarm status {} shows where it stands", self.row.id)
+                }
+            },
             ResolutionError::Away(at) => format!(
                 "mount it, or where it was moved to: git worktree repair PATH; swarm resolve {words} --abort --force gives up what is in {}",
                 at.display()
@@ -335,6 +341,6 @@ fn go_on(
         it.err.write(&format!("note: its worktree is still there: {error}\n"))?;
     }
     it.err.write(&became("settled by hand, with what waited for it", &instances, reports.state()))?;
-    say_end(reports.state(), &state_dir, events, it)?;
+    say_end(&reports, &state_dir, events, it)?;
     Ok(ended.exit)
 }

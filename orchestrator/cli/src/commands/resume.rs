@@ -79,7 +79,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
-    say_end(reports.state(), &state_dir, events, it)?;
+    say_end(&reports, &state_dir, events, it)?;
     // A program that reads events finds the plan in them.
     match writing.filter(|writing| ended.exit == 0 && (writing.file.is_some() || !args.json)) {
         Some(writing) => plan::go_on(&row.id, &writing, it),

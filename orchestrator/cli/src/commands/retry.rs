@@ -1,6 +1,7 @@
 //! `swarm retry [RUN] [TASK]`: another try for what failed or is parked.
 
 use std::path::Path;
+use std::time::Duration;
 
 use swarm_orchestrator::agent::fork;
 use swarm_orchestrator::commit::attempt_ref;
@@ -18,7 +19,7 @@ use swarm_plans::InstanceId;
 use crate::commands::failure::Failure;
 use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::run::{
-    BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end,
+    BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, duration_of, on_event_loop, plain_settings, reports, say_end,
 };
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
@@ -61,11 +62,15 @@ struct RaisedFlags {
     /// Tokens, in the same way.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     budget_tokens: Option<u64>,
+    /// How long models may take, all calls together, in the same way; like `90s` or `1h 30m`.
+    #[arg(long, value_name = "DURATION", value_parser = duration_of)]
+    budget_time: Option<Duration>,
 }
 
 impl RaisedFlags {
     fn asked(self) -> Result<BudgetAsked, Failure> {
-        BudgetFlags { budget_usd: self.budget_usd, budget_tokens: self.budget_tokens }.asked()
+        let RaisedFlags { budget_usd, budget_tokens, budget_time } = self;
+        BudgetFlags { budget_usd, budget_tokens, budget_time }.asked()
     }
 }
 
@@ -117,7 +122,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
     it.err.write(&became("tried again", &instances, reports.state()))?;
-    say_end(reports.state(), &state_dir, events, it)?;
+    say_end(&reports, &state_dir, events, it)?;
     Ok(ended.exit)
 }
 

@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use swarm_orchestrator::dispatcher::core::{FailFast, ReuseResults};
 use swarm_orchestrator::egress::Resolver;
-use swarm_orchestrator::journal::{RunState, log_path, tail};
+use swarm_orchestrator::event::EVENT_VERSION;
+use swarm_orchestrator::journal::{log_path, tail};
 use swarm_orchestrator::machine::MachineError;
 use swarm_orchestrator::model::budget::NanoUsd;
 use swarm_orchestrator::policy::PolicyError;
 use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
-use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size, exit};
+use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size, exit, sanitize};
 use swarm_orchestrator::run::{LoadedPlan, RunEnd, RunError};
 use swarm_orchestrator::settings::{BudgetAsked, HostNetwork, PlanModels, Present, Settings, TapeAt, Writing};
+use swarm_plans::{Need, Task, TaskGraph, TaskIx};
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::failure::Failure;
 use crate::commands::login;
 use crate::commands::plan;
-use crate::commands::plan_file::{PlanFile, key_value, place_of};
+use crate::commands::plan_file::{PlanFile, key_value, misfits_shown, place_of};
 use crate::commands::resident::{self, Resident};
 use crate::commands::surroundings::{ReaderKind, Surroundings, THIS_PROGRAM, host};
 use crate::commands::{uncommitted, user_config};
@@ -62,7 +64,7 @@ pub struct Run {
     /// Prints one JSON event a line on stdout.
     #[arg(long)]
     pub json: bool,
-    /// Only shows what would run.
+    /// Only shows what would run; with `--json`, one object a task.
     #[arg(long)]
     pub dry_run: bool,
     /// Lets plans use the host's network where they ask for it.
@@ -107,15 +109,16 @@ pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
         },
     };
     if args.dry_run {
-        it.out.write(&loaded.graph.tree())?;
+        let shown = if args.json { dry_run_json(&loaded.graph) } else { loaded.graph.tree() };
+        it.out.write(&shown)?;
         return Ok(0);
     }
     uncommitted::say(&it.repository()?, &loaded.graph.plan().base, args.plan.as_deref(), it)?;
     login::before(loaded.graph.plan(), &settings, it)?;
     let mut reports = reports(JsonEvents::of(args.json), it);
     resident::prepare(&loaded.graph);
-    let ended = start(loaded, settings, &mut reports)?;
-    say_end(reports.state(), &it.state()?, JsonEvents::of(args.json), it)?;
+    let ended = start(loaded, settings, &mut reports, it)?;
+    say_end(&reports, &it.state()?, JsonEvents::of(args.json), it)?;
     Ok(ended.exit)
 }
 
@@ -155,12 +158,18 @@ fn goal_to_plan(args: &Run, goal: &str, settings: &mut Settings, it: &Surroundin
 ///
 /// # Errors
 /// Those of the run, and a machine that gives no event loop.
-pub fn start(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) -> Result<RunEnd, Failure> {
+pub fn start(
+    loaded: LoadedPlan,
+    settings: Settings,
+    reports: &mut Reports,
+    it: &Surroundings,
+) -> Result<RunEnd, Failure> {
     let sources = loaded.sources.clone();
     on_event_loop(async {
         let ended = swarm_orchestrator::run::run(loaded, settings, reports).await;
         Ok(ended.map_err(|error| match &error {
             RunError::Policy(PolicyError::Word { asks }) => allow::refused(asks, &sources),
+            RunError::Misfits(_) => misfits_shown(error, &sources, it),
             _ => match policy_at_fault(&error).and_then(|fault| place_of(&sources, fault)) {
                 Some(place) => Failure::from(error).at(&place),
                 None => error.into(),
@@ -238,7 +247,8 @@ pub struct DeadlineFlag {
     pub deadline: Option<Duration>,
 }
 
-fn duration_of(text: &str) -> Result<Duration, String> {
+/// A duration as plans write them.
+pub fn duration_of(text: &str) -> Result<Duration, String> {
     swarm_plans::duration(text).map_err(|(wrong, instead)| format!("{wrong}; {instead}"))
 }
 
@@ -251,6 +261,9 @@ pub struct BudgetFlags {
     /// Tokens that the run may spend on models, in and out [default: the plan's `[budget]`].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget_tokens: Option<u64>,
+    /// How long models may take for the run, all calls together, like `90s` or `1h 30m` [default: the plan's `[budget]`].
+    #[arg(long, value_name = "DURATION", value_parser = duration_of)]
+    pub budget_time: Option<Duration>,
 }
 
 impl BudgetFlags {
@@ -263,7 +276,7 @@ impl BudgetFlags {
             let nano = NanoUsd::from_usd(usd).filter(|nano| nano.0 > 0);
             nano.ok_or_else(|| Failure::usage(format!("spend {usd} dollars"), "--budget-usd is above 0".to_owned()))
         });
-        Ok(BudgetAsked { usd: usd.transpose()?, tokens: self.budget_tokens })
+        Ok(BudgetAsked { usd: usd.transpose()?, tokens: self.budget_tokens, time: self.budget_time })
     }
 }
 
@@ -328,7 +341,7 @@ pub fn reports(events: JsonEvents, it: &Surroundings) -> Reports {
 
 /// The moving picture on the terminal behind stderr.
 pub fn live(it: &Surroundings) -> Box<dyn Reporter + Send> {
-    let terminal = it.err;
+    let terminal = it.err.clone();
     Box::new(Live::new(it.err.open(), it.err.style, move || {
         let (rows, columns) = terminal.size();
         Size { rows, columns }
@@ -339,8 +352,9 @@ pub fn live(it: &Surroundings) -> Box<dyn Reporter + Send> {
 /// goes there.
 ///
 /// # Errors
-/// Nobody reads it.
-pub fn say_end(state: &RunState, state_dir: &Path, events: JsonEvents, it: &Surroundings) -> Result<(), Failure> {
+/// Nobody reads it, or a run without another fault left events unwritten.
+pub fn say_end(reports: &Reports, state_dir: &Path, events: JsonEvents, it: &Surroundings) -> Result<(), Failure> {
+    let state = reports.state();
     let log_tail = |id: &_, attempt| {
         let path = state.run.as_ref().map(|run| log_path(state_dir, run, id, attempt));
         // A log that cannot be read leaves the summary without its words; `swarm logs` says why.
@@ -351,5 +365,44 @@ pub fn say_end(state: &RunState, state_dir: &Path, events: JsonEvents, it: &Surr
     if let Some(branch) = state.branch().filter(|_| is_data) {
         it.out.write(&format!("{branch}\n"))?;
     }
+    match (reports.unwritten(), &state.run) {
+        (Some(error), Some(run)) => unwritten(error, &run.0, state.finished.as_ref().map_or(0, |end| end.exit), it),
+        _ => Ok(()),
+    }
+}
+
+/// A run whose events a program did not get is no success; one that ended otherwise keeps its own exit code.
+fn unwritten(error: &std::io::Error, run: &str, exit: u8, it: &Surroundings) -> Result<(), Failure> {
+    let hint = format!("the journal has all events: swarm report {} --format json", sanitize::shell_word(run));
+    let failure = Failure::environment(format!("write all events: {error}"), hint);
+    if exit == 0 {
+        return Err(failure);
+    }
+    failure.report(&it.err);
     Ok(())
+}
+
+/// What would run, one object a task and line, in the plan's order.
+fn dry_run_json(graph: &TaskGraph) -> String {
+    let name = |need: Need| match need {
+        Need::Task(task) => graph.plan().task(task).name.0.clone(),
+        Need::Instance(instance) => graph.instance(instance).id.to_string(),
+    };
+    let line = |(at, task): (u32, &Task)| {
+        let task_ix = TaskIx(at);
+        let instances = graph.task_instances(task_ix).iter().map(|&ix| {
+            let needs: Vec<String> = graph.needs_of(task_ix, Some(ix)).into_iter().map(name).collect();
+            serde_json::json!({ "id": graph.instance(ix).id.to_string(), "needs": needs })
+        });
+        let needs: Vec<String> = graph.named_needs(task_ix).iter().map(|&need| name(Need::Task(need))).collect();
+        let object = serde_json::json!({
+            "version": EVENT_VERSION,
+            "task": task.name.0,
+            "needs": needs,
+            "instances": instances.collect::<Vec<_>>(),
+            "waits-for-items": graph.is_pending(task_ix),
+        });
+        format!("{object}\n")
+    };
+    (0..).zip(&graph.plan().tasks).map(line).collect()
 }

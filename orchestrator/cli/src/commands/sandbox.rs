@@ -23,7 +23,7 @@ use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
 use crate::commands::repositories::Repositories;
 use crate::commands::settling::settle_new;
-use crate::commands::surroundings::{Surroundings, host};
+use crate::commands::surroundings::{Surroundings, host, state_of_nobody};
 
 /// Runs one command in a cage around the current folder, and passes its exit status on.
 ///
@@ -139,13 +139,14 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     // Without a worktree of our own nothing can be shown copy-on-write; what should be so is read-only.
     let word = args.chosen.allow.word(args.chosen.host_network(), it)?;
     let offer = Offer { overlay: false, ..machine.offer(word) };
-    let cage = resolve((&name, &policy), &folder, offer, &scratch, &host()?)?;
+    let (host, access) = (host()?, if args.ro { Access::Read } else { Access::Write });
+    judge(&folder, access, &host)?;
+    let cage = resolve((&name, &policy), &folder, offer, &scratch, &host)?;
     for warning in machine.notes.iter().chain(&cage.warnings) {
         it.err.write(&format!("swarm: {}\n", sanitize::name(warning)))?;
     }
     let before = if args.ro { Repositories::default() } else { Repositories::below(&opened)? };
-    let mut sandbox = around(&folder, args.ro, &before, &cage, &scratch)?;
-    caged::hide_state(&mut sandbox, &folder, it);
+    let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
     let mut passed_on = PassedOn::new(Passing::of(args.raw), it);
     let ran = caged::run(caged::utf8(&args.command)?, folder.clone(), sandbox, &secrets, &mut |stream, bytes| {
@@ -159,10 +160,29 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     Ok(if aside && code == 0 { exit::TASK_FAILED } else { code })
 }
 
-/// A policy resolved for a folder that is no worktree of ours.
+/// Judges the folder itself as a policy's path would be; it lies in no repository of ours.
 ///
 /// # Errors
-/// The folder or the policy is one that no cage may have.
+/// It is one that no cage may have.
+pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> {
+    let guard = Guard { home: &host.home, places: Places::nowhere() };
+    // Whoever makes the folder of compiled modules decides what they are.
+    let state = state_of_nobody(host);
+    let holds_state = access == Access::Write && (folder.starts_with(&state) || state.starts_with(folder));
+    let apart = || if holds_state { Err("it would expose swarm's own state") } else { Ok(()) };
+    guard.current_folder(folder, access).and_then(|()| apart()).map_err(|reason| {
+        let hint = match guard.current_folder(folder, Access::Read) {
+            Ok(()) => "go to another folder, or use --ro",
+            Err(_) => "go to another folder",
+        };
+        Failure::usage(format!("open {} to the command: {reason}", folder.display()), hint.to_owned())
+    })
+}
+
+/// A policy resolved for a folder that is no worktree of ours, and that [`judge`] lets pass.
+///
+/// # Errors
+/// The policy is one that no cage may have.
 pub fn resolve(
     (name, policy): (&str, &SandboxPolicy),
     folder: &Path,
@@ -170,10 +190,6 @@ pub fn resolve(
     scratch: &Scratch,
     host: &Host,
 ) -> Result<Cage, Failure> {
-    // The folder itself is judged as a policy's path would be, and nothing lies in a repository of ours.
-    Guard { home: &host.home, places: Places::nowhere() }.check(folder, Access::Write).map_err(|reason| {
-        Failure::usage(format!("open {} to the command: {reason}", folder.display()), "go to another folder".to_owned())
-    })?;
     let git = folder.join(".git");
     let places = Places { worktree: folder, git: &git, state: scratch.path() };
     policy::resolve(name, policy, host, offer, places).map_err(|error| match error {
@@ -189,12 +205,14 @@ fn around(
     repositories: &Repositories,
     cage: &Cage,
     scratch: &Scratch,
+    it: &Surroundings,
 ) -> Result<SandboxSpec, Failure> {
     let read = |path: &Path| Grant { path: path.to_owned(), at: path.to_owned(), access: Access::Read };
     let tree = if read_only { scratch.folder("tree")? } else { folder.to_owned() };
     let mut spec = caged::spec(cage, WorktreeSpec::Directory { at: tree.clone(), path: tree }, scratch)?;
     if read_only {
         spec.grants.insert(0, read(folder));
+        caged::hide_state(&mut spec, folder, it);
         return Ok(spec);
     }
     let open = |part: &Path, hint: &str| {
@@ -202,13 +220,15 @@ fn around(
         let message = format!("open {} to the command: its {part} would be writable, too", folder.display());
         Err(Failure::environment(message, hint.to_owned()))
     };
-    if let (Some(first), Tier::Landlock) = (repositories.parts().next(), cage.tier()) {
+    if let (Some(first), Tier::Landlock) = (repositories.parts().chain(repositories.states()).next(), cage.tier()) {
         return open(&first, "this machine offers the landlock tier only; use --ro, or swarm exec");
     }
     // A mount covers what a link leads to, and leaves the link itself to be replaced.
     if let Some(link) = repositories.parts().find(|part| part.is_symlink()) {
         return open(&link, "it is a link, which no cage keeps as it is; use --ro, or swarm exec");
     }
+    spec.hide.extend(repositories.states());
+    caged::hide_state(&mut spec, folder, it);
     spec.grants.extend(repositories.parts().map(|part| read(&part)));
     // A mount cannot be renamed, and what is renamed would take a mount below it along. What is hidden is a mount already.
     let ways = repositories.ways().into_iter().filter(|way| !spec.hide.iter().any(|hidden| way.starts_with(hidden)));

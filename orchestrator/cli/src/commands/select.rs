@@ -164,9 +164,17 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
         [only] => Ok((*only).clone()),
         [] => {
             let known = state.instances.iter().flat_map(|(id, instance)| [&*id.0, instance.task()]);
+            let partly = list(state.instances.keys().map(|id| id.0.as_ref()).filter(|id| holds_pairs(id, word)));
             let hint = match nearest(word, known) {
+                _ if !partly.is_empty() => format!("did you mean {partly}?"),
                 Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
-                None => format!("its tasks are {}", list(state.instances.values().map(|i| i.task()))),
+                None => match instances_of(state, word.split('[').next().unwrap_or(word)).next() {
+                    Some(_) => {
+                        let task = word.split('[').next().unwrap_or(word);
+                        format!("its instances are {}", list(instances_of(state, task).map(|id| id.0.as_ref())))
+                    }
+                    None => format!("its tasks are {}", list(state.instances.values().map(|i| i.task()))),
+                },
             };
             Err(Failure::usage(format!("find a task {:?} in {run}", sanitize::name(word)), hint))
         }
@@ -176,6 +184,17 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
             Err(Failure::usage(message, format!("name one of {names}")))
         }
     }
+}
+
+/// Whether a word names an instance with some of its pairs left out: `build[os=a]` for `build[os=a,arch=b]`.
+fn holds_pairs(id: &str, word: &str) -> bool {
+    let parts = |name: &str| {
+        let (task, rest) = name.split_once('[')?;
+        let pairs: Vec<String> = rest.trim_end_matches(']').split(',').map(|pair| pair.trim().to_owned()).collect();
+        Some((task.to_owned(), pairs))
+    };
+    let (Some((task, all)), Some((named, some))) = (parts(id), parts(word)) else { return false };
+    task == named && some.iter().all(|pair| all.contains(pair))
 }
 
 fn instances_of<'a>(state: &'a RunState, task: &'a str) -> impl Iterator<Item = &'a InstanceId> {
@@ -280,7 +299,7 @@ mod tests {
 
     fn check(words: &[&str], expected: Result<(&str, Option<&str>), &str>) {
         let state = tempfile::tempdir().expect("a temporary folder");
-        new_run(state.path(), "tour", &["survey", "migrate[crate=a]", "migrate[crate=b]"]);
+        new_run(state.path(), "tour", &["survey", "migrate[crate=a]", "migrate[crate=b]", "grid[os=x,arch=y]"]);
         new_run(state.path(), "ci", &["build", "test[os=x]"]);
         let journal = JournalReader::open(state.path()).expect("a journal");
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
@@ -330,6 +349,16 @@ mod tests {
     fn mistakes_are_answered_with_the_nearest_name() {
         check(&["buidl"], Err("find a task \"buidl\" in ci-1 (did you mean build?)"));
         check(&["zzz"], Err("find a task \"zzz\" in ci-1 (its tasks are build, test)"));
+        check(
+            &["tour-1", "migrate[crate=nothing-of-that-sort]"],
+            Err(
+                "find a task \"migrate[crate=nothing-of-that-sort]\" in tour-1 (its instances are 'migrate[crate=a]', 'migrate[crate=b]')",
+            ),
+        );
+        check(
+            &["tour-1", "grid[os=x]"],
+            Err("find a task \"grid[os=x]\" in tour-1 (did you mean 'grid[os=x,arch=y]'?)"),
+        );
         check(&["tuor-1", "survey"], Err("find a run \"tuor-1\" (did you mean tour-1?)"));
         check(
             &["tour-1", "migrate"],

@@ -34,6 +34,7 @@ pub fn run(args: &Status, it: &Surroundings) -> Result<u8, Failure> {
         it.out.write(&format!("{}\n", status_json(&state, &liveness)))?;
         return Ok(0);
     }
-    it.out.write(&status(&state, &liveness, it.clock.now_ms(), it.out.style))?;
+    let text = status(&state, &liveness, it.clock.now_ms(), it.out.style);
+    it.out.write(&it.given.complete(&text))?;
     Ok(0)
 }

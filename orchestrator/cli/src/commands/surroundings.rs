@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use swarm_orchestrator::apply::unlock_index;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::{JournalReader, RunRow};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::policy::Host;
+use swarm_orchestrator::policy::paths::unfit_for_state;
 use swarm_orchestrator::report::{Style, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resume::ResumeError;
@@ -17,6 +19,7 @@ use swarm_orchestrator::state::StateDir;
 
 use crate::commands::Global;
 use crate::commands::failure::Failure;
+use crate::commands::given::Given;
 
 /// When text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +42,8 @@ pub struct Surroundings {
     pub folder: PathBuf,
     /// `--state-dir`, absolute.
     pub state_dir: Option<PathBuf>,
+    /// What the person gave in front of the command.
+    pub given: Arc<Given>,
     /// Data goes here.
     pub out: Stream,
     /// Talk goes here.
@@ -48,9 +53,11 @@ pub struct Surroundings {
 }
 
 /// A stream to a person or to a program.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Stream {
     target: Target,
+    /// What the person gave in front of the command.
+    given: Arc<Given>,
     /// Who reads it.
     pub reader: ReaderKind,
     /// How text looks there.
@@ -73,7 +80,7 @@ pub enum ReaderKind {
 }
 
 impl Stream {
-    fn new(target: Target, colour: Colour) -> Self {
+    fn new(target: Target, colour: Colour, given: &Arc<Given>) -> Self {
         let terminal = match target {
             Target::Stdout => std::io::stdout().is_terminal(),
             Target::Stderr => std::io::stderr().is_terminal(),
@@ -86,7 +93,7 @@ impl Stream {
             Colour::Auto | Colour::Never => Style::Plain,
         };
         let reader = if terminal && !dumb { ReaderKind::Terminal } else { ReaderKind::Other };
-        Stream { target, reader, style }
+        Stream { target, given: Arc::clone(given), reader, style }
     }
 
     /// Writes all of `text`.
@@ -97,11 +104,14 @@ impl Stream {
         self.write_bytes(self.legible(text).as_bytes())
     }
 
-    /// Talk to a person breaks between words; data is passed on as it is.
+    /// Talk to a person names its commands as they have to be typed, and breaks between words; data is passed on as it is.
     pub fn legible<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match (self.target, self.reader) {
-            (Target::Stderr, ReaderKind::Terminal) => words::wrap(text, usize::from(self.columns())).into(),
-            _ => text.into(),
+            (Target::Stdout, _) => text.into(),
+            (Target::Stderr, ReaderKind::Other) => self.given.complete(text),
+            (Target::Stderr, ReaderKind::Terminal) => {
+                words::wrap(&self.given.complete(text), usize::from(self.columns())).into()
+            }
         }
     }
 
@@ -154,8 +164,10 @@ impl Surroundings {
     /// # Errors
     /// The folder does not exist, or `SOURCE_DATE_EPOCH` is no number.
     pub fn capture(global: &Global) -> Result<Self, Failure> {
-        let start = std::env::current_dir()
-            .map_err(|error| Failure::environment(format!("find the current folder: {error}"), None))?;
+        let start = std::env::current_dir().map_err(|error| {
+            let hint = "go to one that exists: cd FOLDER".to_owned();
+            Failure::environment(format!("find the current folder: {error}"), hint)
+        })?;
         let folder = match &global.folder {
             Some(folder) => {
                 let folder = start.join(folder);
@@ -171,11 +183,19 @@ impl Surroundings {
                 Failure::usage("read SOURCE_DATE_EPOCH", "it is a number of seconds since 1970".to_owned())
             })?),
         };
+        let given = Arc::new(Given::of(global));
+        let state_dir = global.state_dir.as_ref().map(|state| plain(&folder.join(state)));
+        // Decided before anything is made there.
+        if let Some((state, reason)) = state_dir.as_ref().and_then(|state| Some((state, unfit_for_state(state)?))) {
+            let message = format!("keep state in {}: {reason}", sanitize::name(&state.to_string_lossy()));
+            return Err(Failure::usage(message, "name a folder of your own, or leave --state-dir out".to_owned()));
+        }
         Ok(Surroundings {
-            state_dir: global.state_dir.as_ref().map(|state| folder.join(state)),
+            state_dir,
             folder,
-            out: Stream::new(Target::Stdout, global.color),
-            err: Stream::new(Target::Stderr, global.color),
+            out: Stream::new(Target::Stdout, global.color, &given),
+            err: Stream::new(Target::Stderr, global.color, &given),
+            given,
             clock: Clock { commit_epoch_s },
         })
     }
@@ -249,6 +269,11 @@ impl Surroundings {
     }
 }
 
+/// A path without `.`; `..` is the kernel's to follow.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
 /// This program again, even after it was replaced on disk. Source: proc(5), `/proc/self/exe`.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
@@ -266,13 +291,19 @@ pub fn host() -> Result<Host, Failure> {
     Ok(Host { home, path, env: std::env::vars_os().filter_map(utf8).collect() })
 }
 
+/// The state folder of what belongs to no repository; it may not exist yet.
+pub fn state_of_nobody(host: &Host) -> PathBuf {
+    let cache = host.env.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|cache| cache.is_absolute());
+    cache.unwrap_or_else(|| host.home.join(".cache")).join("swarm")
+}
+
 fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 /// How stderr looks before there are surroundings.
-pub fn stderr(colour: Colour) -> Stream {
-    Stream::new(Target::Stderr, colour)
+pub fn stderr(colour: Colour, given: Given) -> Stream {
+    Stream::new(Target::Stderr, colour, &Arc::new(given))
 }
 
 #[cfg(test)]

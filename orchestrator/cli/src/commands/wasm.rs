@@ -7,8 +7,8 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use swarm_orchestrator::report::exit;
-use swarm_orchestrator::report::words;
+use swarm_orchestrator::policy::{self, paths::Guard};
+use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::state::{StateDir, make_private_dir_all};
 use swarm_orchestrator::worker_process::{Permit, Said, WorkerProgram};
 use swarm_protocol::{
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::commands::failure::Failure;
 use crate::commands::passed_on::{PassedOn, Passing};
-use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
+use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host, state_of_nobody};
 
 /// The exit code of a guest that broke a limit; one that trapped ends itself with it.
 const ENDED_BY_FORCE: u8 = 134;
@@ -33,7 +33,8 @@ const OUTPUT_BYTES_MAX: u64 = 1 << 40;
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub struct Wasm {
-    /// A folder that the guest can read and write, and its name for the guest [default: the same name].
+    /// A folder that the guest can read and write, of those that a plan may have written, and its name for the guest [default:
+    /// the same name].
     #[arg(long = "dir", value_name = "HOST[::GUEST]")]
     dirs: Vec<String>,
     /// A variable.
@@ -115,12 +116,7 @@ fn state_folder(it: &Surroundings) -> Result<PathBuf, Failure> {
     if let Ok(state) = it.state() {
         return Ok(state);
     }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|cache| cache.is_absolute());
-    let cache = match cache {
-        Some(cache) => cache,
-        None => host()?.home.join(".cache"),
-    };
-    Ok(cache.join("swarm"))
+    Ok(state_of_nobody(&host()?))
 }
 
 fn worker() -> std::io::Result<WorkerProgram> {
@@ -157,10 +153,16 @@ impl Wasm {
             .canonicalize()
             .map_err(|error| Failure::usage(format!("find the module {}: {error}", self.module.display()), None))?;
         let (mut grants, mut preopens) = (Vec::new(), Vec::new());
+        let home = host()?.home;
+        let guard = Guard { home: &home, places: policy::Places::nowhere() };
         for dir in &self.dirs {
             let (folder, name) = dir.split_once("::").unwrap_or((dir, dir));
             let path = it.folder.join(folder).canonicalize();
             let path = path.map_err(|error| Failure::usage(format!("find the folder {folder}: {error}"), None))?;
+            guard.check(&path, Access::Write).map_err(|reason| {
+                let message = format!("give the guest {}: {reason}", sanitize::name(&path.to_string_lossy()));
+                Failure::usage(message, "name a folder in it, or another one".to_owned())
+            })?;
             if !grants.iter().any(|grant: &Grant| grant.path == path) {
                 grants.push(Grant { path: path.clone(), at: path.clone(), access: Access::Write });
             }

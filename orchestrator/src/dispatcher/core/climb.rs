@@ -74,10 +74,10 @@ impl RunCore {
         // A resolver settles the change only: what the task hands over besides stays as it was.
         if *end == AttemptEnd::Succeeded && rung == Rung::Rerun {
             let state = &mut self.states[ix.index()];
-            (state.outputs, state.gave) = (outputs, attempt.0);
+            (state.outputs, state.gave, state.ran_again) = (outputs, attempt.0, true);
         }
         match (end, change, self.landings.aside(ix)) {
-            (AttemptEnd::Succeeded, Some(change), Some(landing)) if change.tree != change.base_tree => {
+            (AttemptEnd::Succeeded, Some(change), Some(landing)) if change.changes_anything() => {
                 self.states[ix.index()].change = Some(Arc::new(change.clone()));
                 let (change, origin) = (change.clone(), Origin::Ran);
                 // It stands on what landed now.

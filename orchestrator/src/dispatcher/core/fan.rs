@@ -15,6 +15,9 @@ impl RunCore {
         let waiting = waiting.expect("BUG: a fan-out starts once for each of its sources");
         if let Fan::Grown { giver } = waiting.source {
             let items = needs::new_tasks(&self.graph, &self.states, giver);
+            if self.ran_again(giver) {
+                self.remember(task, &items);
+            }
             return self.items(task, Ok(items));
         }
         if let Fan::Output { task: need, output } = &waiting.source {
@@ -25,10 +28,11 @@ impl RunCore {
                 Some(_) => Err(format!("output `{output}` of `{name}` is not a list")),
                 None => Err(format!("`{name}` gave no output `{output}`")),
             };
-            if items.as_ref().is_ok_and(Vec::is_empty) {
-                // Nothing was found, and a person should see that it is nothing.
-                let task = self.graph.plan().task(task).name.0.clone();
-                self.events.push(RunEvent::ItemsFound { task, items: vec![] });
+            // Where nothing was found, a person should see that it is nothing.
+            if let Ok(items) = &items
+                && (items.is_empty() || self.ran_again(*need))
+            {
+                self.remember(task, items);
             }
             self.items(task, items);
             return;
@@ -42,6 +46,17 @@ impl RunCore {
             Ok(command) => self.actions.push(Action::Items { task, command }),
             Err(error) => self.items(task, Err(error.to_string())),
         }
+    }
+
+    /// Whether an instance of a task handed something over again: whoever goes on with the run does not know by itself which of it
+    /// became items.
+    pub(super) fn ran_again(&self, task: TaskIx) -> bool {
+        self.graph.task_instances(task).iter().any(|ix| self.states[ix.index()].ran_again)
+    }
+
+    fn remember(&mut self, task: TaskIx, items: &[Value]) {
+        let task = self.graph.plan().task(task).name.0.clone();
+        self.events.push(RunEvent::ItemsFound { task, items: items.to_vec() });
     }
 
     /// A fan-out that never got its items ends under the task's own name, so that a person sees it.

@@ -3,6 +3,7 @@
 //! comes out that the journal has already is dropped; what it has and what does not come out again is open again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Overlap, TaskGraph, TaskIx};
 
@@ -10,7 +11,7 @@ use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
 use crate::dispatcher::core::FailFast;
 use crate::dispatcher::history::{Became, History, Past, SecondTry};
-use crate::dispatcher::needs::transitive;
+use crate::dispatcher::needs::{NeedsView, transitive};
 use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, RunEvent};
 use crate::ids::Attempt;
 use crate::schedule::{NodeIx, Verdict};
@@ -76,6 +77,7 @@ impl RunCore {
             queue.had_theirs.clear();
         }
         core.options.fail_fast = fail_fast;
+        core.waited = core.that_waited(history);
         open.into_iter().for_each(|node| core.schedule.wake(node));
         let failed = core.events.iter().any(|event| core.is_failure(event));
         let mut events = core.lost(history);
@@ -120,7 +122,9 @@ impl RunCore {
             }
         }
         self.relive_attempts(history);
-        self.relive_starts();
+        self.landings.rounds_before(history.rounds() as usize);
+        self.relive_turns(history);
+        self.relive_starts(history);
         open
     }
 
@@ -140,15 +144,47 @@ impl RunCore {
         }
     }
 
+    /// Who had their turn came after those that had ended by then, and not after those that are made again since.
+    fn relive_turns(&mut self, history: &History) {
+        if self.queue.is_none() {
+            return;
+        }
+        let past_of = |ix: InstanceIx| history.instance(&self.graph.instance(ix).id);
+        let all = || (0..self.states.len()).map(|at| InstanceIx(at as u32));
+        let has_ended = |ix: InstanceIx| self.states[ix.index()].result.is_some();
+        let again = all().filter_map(|ix| {
+            let past = past_of(ix)?;
+            match past.reopened {
+                // What had ended and is open now is about to be opened again.
+                before if !has_ended(ix) && (before > 0 || past.result.is_some()) => Some((ix, u32::MAX)),
+                0 => None,
+                reopened => Some((ix, reopened)),
+            }
+        });
+        let started = all().filter(|ix| has_ended(*ix)).filter_map(|ix| Some((ix, past_of(ix)?.started)));
+        self.before.relived(again.collect(), started);
+    }
+
     /// What the changes started from that have no fate yet. Those who had their turn are relived in any order, so this is known
-    /// when all of them are.
-    fn relive_starts(&mut self) {
+    /// when all of them are. Who only came before and changed nothing then was not among them, whatever it changed since.
+    fn relive_starts(&mut self, history: &History) {
         for at in 0..self.states.len() {
             let (ix, state) = (InstanceIx(at as u32), &self.states[at]);
-            if state.result.is_some_and(InstanceResult::passed) && !state.is_settled {
-                let view = self.view(ix);
-                self.states[at].builds_on = Some(view);
+            if !state.result.is_some_and(InstanceResult::passed) || state.is_settled {
+                continue;
             }
+            let mut view = self.view(ix);
+            let past_of = |ix: InstanceIx| history.instance(&self.graph.instance(ix).id);
+            if let Some(past) = past_of(ix) {
+                let saw = |earlier: InstanceIx| past_of(earlier).is_none_or(|earlier| past.saw_a_change_of(earlier));
+                let is_from =
+                    |need: InstanceIx| !view.comes_after.contains(&need) || !past.stands_on_landed && saw(need);
+                if !view.changes.iter().all(|(need, _)| is_from(*need)) {
+                    let changes = view.changes.iter().filter(|(need, _)| is_from(*need)).cloned().collect();
+                    view = Arc::new(NeedsView { changes, ..NeedsView::clone(&view) });
+                }
+            }
+            self.states[at].builds_on = Some(view);
         }
     }
 
@@ -158,15 +194,16 @@ impl RunCore {
         let Some(past) = history.instance(id) else { return Relived::Open };
         state.is_settled = past.fate.is_some();
         let Some(result) = history.still_holds(id, past, state.allowed) else { return Relived::Open };
-        self.relive_result(ix, result, past);
+        self.relive_result(ix, result, past, history.rounds() > 0);
         Relived::Ended
     }
 
-    fn relive_result(&mut self, ix: InstanceIx, result: InstanceResult, past: &Past) {
+    fn relive_result(&mut self, ix: InstanceIx, result: InstanceResult, past: &Past, has_rounds: bool) {
         let state = &mut self.states[ix.index()];
         // Fan-outs have had their items from what was handed over first; see `relive_attempts`.
         state.outputs.clone_from(past.first_outputs.as_deref().unwrap_or(&past.outputs));
         (state.gave, state.is_stale) = (past.gave, past.is_stale);
+        state.ran_again = past.first_outputs.is_some();
         state.change.clone_from(&past.change);
         state.lookup = Lookup::of(past.origin);
         state.word = past.word;
@@ -180,13 +217,23 @@ impl RunCore {
         }
         let passes = result.passed() || result == InstanceResult::Skipped || self.states[ix.index()].allowed;
         self.record(ix, result, None);
+        // Who joins meanwhile joins the last of the rounds.
+        if has_rounds {
+            self.landings.was_in(self.place(ix), past.round as usize);
+        }
         let effects = self.schedule.finish(self.nodes[ix.index()], if passes { Verdict::Pass } else { Verdict::Fail });
         self.effects(effects);
     }
 
     fn relive_fan(&mut self, task: TaskIx, history: &History) -> Relived {
         let waiting = self.graph.pending().into_iter().find(|waiting| waiting.task == task);
-        let is_output = waiting.is_some_and(|waiting| matches!(waiting.source, Fan::Output { .. } | Fan::Grown { .. }));
+        let giver = waiting.and_then(|waiting| match waiting.source {
+            Fan::Output { task, .. } => Some(task),
+            Fan::Grown { giver } => Some(giver),
+            _ => None,
+        });
+        // From what was handed over first, unless its items are named; or it was not asked yet when that was made again.
+        let is_output = giver.is_some_and(|giver| !self.ran_again(giver) || self.was_expanded(task, history));
         let name = self.graph.plan().task(task).name.0.clone();
         match history.items(&name) {
             // An output is in the journal, so what follows from it is the same again.
@@ -195,6 +242,23 @@ impl RunCore {
             Some(items) => self.items(task, Ok(items.clone())),
         }
         Relived::Ended
+    }
+
+    /// Whether the journal names an instance of a fan-out, or what stands for one.
+    fn was_expanded(&self, task: TaskIx, history: &History) -> bool {
+        let family: Vec<&str> =
+            self.graph.family(task).into_iter().map(|member| self.graph.plan().task(member).name.0.as_str()).collect();
+        let task_of = |id: &InstanceId| id.0.split('[').next().is_some_and(|name| family.contains(&name));
+        history.instances().any(|(id, _)| task_of(id))
+    }
+
+    /// Those that waited until their needs are settled.
+    fn that_waited(&self, history: &History) -> HashSet<InstanceIx> {
+        let waited = |ix: &InstanceIx| {
+            let is_open = self.states[ix.index()].result.is_none();
+            is_open && history.instance(&self.graph.instance(*ix).id).is_some_and(|past| past.is_contradicted)
+        };
+        (0..self.states.len()).map(|at| InstanceIx(at as u32)).filter(waited).collect()
     }
 
     /// The attempts that died with their coordinator.
@@ -286,7 +350,7 @@ impl RunCore {
                 changes
                     .extend(transitive(&self.graph, &self.before, (needs, &[]), &may_count).into_iter().filter(passed));
             }
-            let turn = self.before.get(&ix).map_or(&[][..], Vec::as_slice);
+            let turn = self.before.of(ix);
             changes
                 .extend(transitive(&self.graph, &self.before, (vec![], turn), &may_count).into_iter().filter(passed));
         }

@@ -53,6 +53,7 @@ impl RunCore {
         }
         (state.lookup, state.attempts) = (Lookup::Asked, 0);
         self.schedule.rest(self.nodes[job.instance.index()]);
+        self.resting += 1;
         self.lookups.push(job);
         None
     }
@@ -67,6 +68,7 @@ impl RunCore {
 
     /// Instances that found a result have ended with it; the others start when their turn comes.
     pub(super) fn looked_up(&mut self, found: Vec<(InstanceIx, Option<Reuse>)>) {
+        self.resting -= found.len();
         let mut reused = Vec::new();
         let mut passed = Vec::new();
         for (ix, reuse) in found {

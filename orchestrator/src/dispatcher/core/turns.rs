@@ -22,7 +22,45 @@ use super::{Role, RunCore};
 use crate::schedule::{NodeIx, NodeSpec};
 
 /// Whom each instance comes directly after.
-pub type Before = HashMap<InstanceIx, Vec<InstanceIx>>;
+#[derive(Debug, Default)]
+pub struct Before {
+    all: HashMap<InstanceIx, Vec<InstanceIx>>,
+    /// Those that are made again since earlier coordinators, by when.
+    again: HashMap<InstanceIx, u32>,
+    /// Those that had started before the last of these, by when.
+    started: HashMap<InstanceIx, u32>,
+}
+
+impl Before {
+    /// Whom an instance comes directly after.
+    pub fn of(&self, later: InstanceIx) -> &[InstanceIx] {
+        self.all.get(&later).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether an instance that has started did so when all that it came after had ended for good.
+    pub fn saw_all(&self, later: InstanceIx) -> bool {
+        !self.started.contains_key(&later)
+    }
+
+    /// Whether it did so when `earlier` had.
+    pub fn saw(&self, later: InstanceIx, earlier: InstanceIx) -> bool {
+        match (self.started.get(&later), self.again.get(&earlier)) {
+            (Some(started), Some(again)) => again <= started,
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Says which are made `again`, and when those `started` that have ended.
+    pub(super) fn relived(
+        &mut self,
+        again: HashMap<InstanceIx, u32>,
+        started: impl Iterator<Item = (InstanceIx, u32)>,
+    ) {
+        let last = again.values().copied().max().unwrap_or(0);
+        self.started = started.filter(|(_, started)| *started < last).collect();
+        self.again = again;
+    }
+}
 
 /// Who takes turns, and the nodes that let the next one pass.
 #[derive(Debug)]
@@ -63,7 +101,7 @@ impl RunCore {
             let before = match earlier {
                 Earlier::Items(task) => queue.fans[&task],
                 Earlier::Instance(earlier) => {
-                    self.before.entry(later).or_default().push(earlier);
+                    self.before.all.entry(later).or_default().push(earlier);
                     self.turn_of(&mut queue, earlier)
                 }
             };

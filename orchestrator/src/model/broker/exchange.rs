@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, redirect};
 use swarm_plans::Provider;
 use swarm_protocol::chat::Dialect;
@@ -151,6 +151,8 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(outgoing.headers);
+        // Nothing here unpacks an answer.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(key) = key {
             let (name, value) = key_header(endpoint.provider, key);
             headers.insert(name, value);
@@ -166,7 +168,11 @@ impl Http {
         let allowance = limits::allowance(&header, u64::try_from(now.as_millis()).unwrap_or(0));
         let content_type = header("content-type").unwrap_or_default();
         let status = response.status();
+        let packed = header("content-encoding").filter(|packed| !packed.trim().eq_ignore_ascii_case("identity"));
         if status.is_success() {
+            if let Some(packed) = packed {
+                return Err((packed_up(&packed, &endpoint.base_url), Reached::Perhaps));
+            }
             let (idle, read, most, echo) = (endpoint.idle, 0, ANSWER_BYTES_MAX, None);
             let incoming = Incoming { response, idle, read, most, echo, allowance, content_type };
             return Ok(Arrived::Answer(Box::new(incoming)));
@@ -178,7 +184,8 @@ impl Http {
         }
         let names = ["retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
         let kept: Vec<(&str, String)> = names.iter().filter_map(|name| Some((*name, header(name)?))).collect();
-        let body = refusal(response, endpoint.idle).await;
+        // Its status says what it is; what is packed says nothing more.
+        let body = if packed.is_some() { Vec::new() } else { refusal(response, endpoint.idle).await };
         let header = |name: &str| kept.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         let failure = failure::refused(endpoint.dialect, status.as_u16(), &header, &body);
         Ok(Arrived::Refused { failure, status: status.as_u16(), body })
@@ -289,6 +296,16 @@ fn key_header(provider: Provider, key: &Secret) -> (HeaderName, HeaderValue) {
 
 fn transient(message: String) -> Failure {
     Failure { class: Class::Transient { wait: None }, message, request_id: None }
+}
+
+/// An answer that was packed although none was asked for so.
+fn packed_up(packed: &str, place: &str) -> Failure {
+    let packed: String = packed.chars().filter(|c| !c.is_control()).take(40).collect();
+    let message = format!(
+        "{place} answers in `Content-Encoding: {packed}`, which was not asked for and is not read; switch that off at it, or at \
+         the proxy in front of it"
+    );
+    Failure { class: Class::Foreign, message, request_id: None }
 }
 
 fn silent(idle: Duration) -> Failure {

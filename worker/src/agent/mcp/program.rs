@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams,
-    ProtocolVersion,
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
+    ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
 };
 use rmcp::service::{Peer, RunningService};
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
-use serde_json::Value;
-use swarm_protocol::tool_answer;
 use swarm_protocol::toolset::{OfferedTool, ToolServer};
+use swarm_protocol::{tool_answer, tool_list};
 use tokio::process::{ChildStdin, ChildStdout};
 
 use super::stream::{Fault, Messages};
@@ -171,14 +170,21 @@ fn spawn(
 async fn list(peer: &Peer<RoleClient>) -> Result<Vec<OfferedTool>, ServiceError> {
     let (mut offered, mut cursor) = (vec![], None);
     for _ in 0..PAGES_MAX {
-        let page = peer.list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor))).await?;
-        offered.extend(page.tools.into_iter().map(|tool| OfferedTool {
-            name: tool.name.into_owned(),
-            description: tool.description.map_or(String::new(), |text| text.into_owned()),
-            schema: Value::Object((*tool.input_schema).clone()),
-            reads_only: tool.annotations.and_then(|hints| hints.read_only_hint).unwrap_or(false),
-        }));
-        cursor = page.next_cursor;
+        let page = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ClientRequest::ListToolsRequest(ListToolsRequest {
+            method: Default::default(),
+            params: Some(page),
+            extensions: Default::default(),
+        });
+        // A list that the library does not take for one may hold a single tool that is wrong.
+        let page = match peer.send_request(request).await? {
+            ServerResult::ListToolsResult(list) => serde_json::to_value(list).ok(),
+            ServerResult::CustomResult(list) => Some(list.0),
+            _ => None,
+        };
+        let page = page.as_ref().and_then(tool_list::read).ok_or(ServiceError::UnexpectedResponse)?;
+        offered.extend(page.tools);
+        cursor = page.next;
         if cursor.is_none() || offered.len() >= LISTED_MAX {
             break;
         }

@@ -73,6 +73,23 @@ fn tools_of_a_program_are_called_by_clean_names() {
 }
 
 #[test]
+fn a_tool_whose_schema_is_none_is_left_out_alone() {
+    let scene = scene();
+    for (wrong, new) in [
+        (r#""inputSchema":"text""#, ""),
+        (r#""inputSchema":["a"]"#, r#""resultType":"complete","#),
+        (r#""title":"no schema""#, ""),
+    ] {
+        let listed = format!(r#"{new}"tools":[{{"name":"bad",{wrong}}},{{"#);
+        let server = SERVER.replace(r#""tools":[{"#, &listed);
+        let (toolbox, problems) = scene.connect(&[program("a", &server, 30_000)]);
+        assert_eq!(toolbox.names(), ["mcp__a__echo_it", "mcp__a__die", "mcp__a__hang"], "{problems:?}");
+        assert_eq!(problems[0], "tool `bad` of server `a`: its schema cannot be used");
+        assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "heard t1");
+    }
+}
+
+#[test]
 fn a_server_that_dies_or_hangs_in_a_call_costs_that_call() {
     let scene = scene();
     let (toolbox, _) = scene.connect(&[program("a", SERVER, 30_000), program("b", SERVER, 1_500)]);

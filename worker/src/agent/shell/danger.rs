@@ -1,5 +1,6 @@
 //! What is dangerous, and why. A cage makes most of it harmless; what an agent tries all the same, a person wants to know.
 
+use super::unread::{Letters, TAR_RUNS, dashed, values};
 use super::unwrap::{GIT_COMMANDS, GIT_VALUED, SHELLS};
 use super::{Command, Script, Word};
 
@@ -213,13 +214,29 @@ fn of_interpreters(name: &str, command: &Command) -> Option<String> {
             .then(|| why(name, "runs commands of its own")),
         "sed" | "gsed" => sed_runs(&known).then(|| "`sed` runs commands or writes files of its own".to_owned()),
         "vi" | "vim" | "ex" | "ed" => any(&["!"]).then(|| why(name, "runs commands of its own")),
-        "tar" => {
-            let runs = ["--to-command", "--checkpoint-action", "--use-compress-program"];
-            let bad = |word: &&str| *word == "-P" || runs.iter().any(|option| word.starts_with(option));
-            known.iter().any(bad).then(|| why(name, "runs commands or leaves the folder"))
+        "less" | "more" | "most" | "zless" => any(&["+!", "+|", "+#"]).then(|| why(name, "runs commands of its own")),
+        "tar" | "gtar" | "bsdtar" => {
+            let dashed = dashed(name, command);
+            let command = dashed.as_ref().unwrap_or(command);
+            let letters = Letters { valued: "fCTXbgHKLNV", attached: "" };
+            let runs = values(command, letters, TAR_RUNS).iter().any(|program| !is_compressor(program));
+            let leaves = command.known().any(|word| {
+                word == "--absolute-names" || (word.starts_with('-') && !word.starts_with("--") && word.contains('P'))
+            });
+            let elsewhere = values(command, Letters { valued: "fTXbgHKLNVIF", attached: "" }, &["-C", "--directory"]);
+            let elsewhere = elsewhere.iter().any(|place| outside(place, Unknown::Passes));
+            (runs || leaves || elsewhere).then(|| why(name, "runs commands or leaves the folder"))
         }
         _ => None,
     }
+}
+
+/// Whether `tar` is given one of the programs that it is given every day, and nothing more than options for it.
+fn is_compressor(program: &Word) -> bool {
+    const COMPRESSORS: &[&str] =
+        &["gzip", "pigz", "bzip2", "pbzip2", "lbzip2", "xz", "pixz", "zstd", "zstdmt", "lz4", "lzip"];
+    let mut words = program.literal().unwrap_or_default().split_whitespace();
+    words.next().is_some_and(|name| COMPRESSORS.contains(&name)) && words.all(|word| word.starts_with('-'))
 }
 
 /// What the shell itself does to processes, to its history, and to what comes later.

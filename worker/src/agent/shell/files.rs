@@ -3,7 +3,7 @@
 
 use swarm_protocol::toolset::{FILE_ENDS, MODULE_ENDS};
 
-use super::unread::program_file;
+use super::unread::{Letters, program_file, values};
 use super::word::Word;
 use super::{Command, Script};
 
@@ -48,11 +48,16 @@ struct Places {
 
 impl Places {
     fn enter(&mut self, command: &Command) {
+        enters(command).iter().for_each(|folder| self.add(Some(folder)));
         if !matches!(command.name(), Some("cd" | "pushd" | "popd")) {
             return;
         }
         let mut words = command.words.iter().skip(1);
-        match words.find(|word| !matches!(word.text(), "--" | "-P" | "-L")).map(Word::literal) {
+        self.add(words.find(|word| !matches!(word.text(), "--" | "-P" | "-L")));
+    }
+
+    fn add(&mut self, folder: Option<&Word>) {
+        match folder.map(Word::literal) {
             Some(Some(folder)) if folder != "-" && !folder.starts_with('~') && self.folders.len() < FOLDERS_MAX => {
                 let all: Vec<String> = self.folders.iter().map(|from| join(from, folder)).collect();
                 self.folders.extend(all);
@@ -88,6 +93,22 @@ impl Places {
     }
 }
 
+/// The folders that a program is told to start another one in.
+fn enters(command: &Command) -> Vec<Word> {
+    let (letters, options): (_, &[&str]) = match command.name() {
+        Some("env") => (Letters { valued: "uaS", attached: "" }, &["-C", "--chdir"]),
+        Some("sudo") => (Letters { valued: "ughpCTrtRU", attached: "" }, &["-D", "--chdir"]),
+        Some("unshare" | "nsenter") => (Letters { valued: "SGtWR", attached: "muinpUCT" }, &["-w", "--wd"]),
+        Some("make" | "gmake" | "ninja" | "git") => {
+            (Letters { valued: "fIoWEjlc", attached: "" }, &["-C", "--directory"])
+        }
+        Some("npm" | "pnpm" | "yarn") => (Letters { valued: "", attached: "" }, &["-C", "--prefix", "--dir", "--cwd"]),
+        Some("uv") => (Letters { valued: "", attached: "" }, &["--directory"]),
+        _ => return vec![],
+    };
+    values(command, letters, options)
+}
+
 fn join(folder: &str, path: &str) -> String {
     if folder.is_empty() || path.starts_with('/') { path.to_owned() } else { format!("{folder}/{path}") }
 }
@@ -118,6 +139,10 @@ mod tests {
         check("cd \"$x\" && ./check", "? ./check");
         check("sh \"$x\"", "? \"$x\"");
         check("$x", "? $x");
+        check("env -C ci ./check", "./check ./check/__main__.py ci/./check ci/./check/__main__.py");
+        check("env --chdir=ci sh check", "check check/__main__.py ci/check ci/check/__main__.py");
+        check("env -C \"$x\" ./check", "? ./check");
+        check("d=ci; . ./vars; sh \"$d/check\"", "./vars ./vars/__main__.py ? \"$d/check\"");
         check("d=ci; . \"$d/env\"", "ci/env ci/env/__main__.py");
     }
 }

@@ -29,6 +29,8 @@ mod texts;
 mod variables;
 
 pub use expansions::{find as in_expansions, is_marked};
+pub use launchers::{TAR_RUNS, dashed};
+pub use options::{Letters, values};
 pub use variables::{assigned, declared};
 
 /// Something that is run and cannot be read.
@@ -129,6 +131,19 @@ const EDITORS: &[&str] = &[
     "ptpython",
     "bpython",
     "ptipython",
+    "kak",
+    "jed",
+    "joe",
+    "mg",
+    "ranger",
+    "vifm",
+    "lf",
+    "mail",
+    "mailx",
+    "mutt",
+    "neomutt",
+    "ftp",
+    "lftp",
 ];
 
 /// What a command runs besides what stands plainly in it.
@@ -151,7 +166,9 @@ pub fn find(command: &Command) -> Found {
     }
     match name {
         "git" => git::find(command),
-        "awk" | "gawk" | "mawk" | "nawk" | "original-awk" => Found { unread: texts::awk(command), ..Found::default() },
+        "awk" | "gawk" | "mawk" | "nawk" | "original-awk" | "goawk" | "bioawk" => {
+            Found { unread: texts::awk(command), ..Found::default() }
+        }
         "sed" | "gsed" => Found { unread: texts::sed(command), ..Found::default() },
         "make" | "gmake" => texts::make(command),
         "eval" | "trap" => Found::default(),
@@ -164,7 +181,19 @@ pub fn find(command: &Command) -> Found {
         "read" | "printf" | "mapfile" | "readarray" | "getopts" => variables::sets(name, command),
         "alias" | "hash" | "enable" => names::renames(name, command),
         "crontab" if command.known().eq(["-l"]) => Found::default(),
-        "sqlite3" | "psql" => Found { unread: databases::find(name, command), ..Found::default() },
+        "less" | "more" | "most" | "zless" | "xzless" | "bzless" | "zmore" => {
+            Found { unread: texts::paged(command), ..Found::default() }
+        }
+        "fzf" | "sk" | "bind" => {
+            Found::unread(format!("`{name}` runs what its options say"), "use programs that do one thing")
+        }
+        "rpm" | "rpmbuild" | "rpmspec" => Found { unread: texts::rpm(command), ..Found::default() },
+        "ninja" | "just" | "scons" | "ant" | "rake" | "cmake" | "nox" | "samu" | "task" => {
+            all([texts::built(name, command), launchers::find(name, command)].into_iter())
+        }
+        "sqlite3" | "psql" | "mysql" | "mariadb" | "duckdb" => {
+            Found { unread: databases::find(name, command), ..Found::default() }
+        }
         "at" | "batch" | "crontab" | "gdb" | "lldb" | "expect" | "m4" | "dc" | "socat" | "fc" => {
             Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing")
         }

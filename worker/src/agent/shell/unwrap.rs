@@ -14,7 +14,10 @@ pub enum Inner {
 }
 
 /// Shells, which run their argument behind `-c`, or what is piped into them.
-pub const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh", "csh", "tcsh"];
+pub const SHELLS: &[&str] = &[
+    "sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh", "csh", "tcsh", "yash", "posh", "lksh", "ksh93",
+    "oksh", "pdksh", "rksh", "rzsh", "bosh", "sash", "osh", "hush",
+];
 
 /// A wrapper: its options whose value is a word of its own, the letters of those that may have one and then have it attached
 /// (`xargs -i{}`: what follows such an option is the command), and how many words of its own come before the command.
@@ -173,7 +176,15 @@ pub fn inner(command: &Command) -> Inner {
                 None => scripts(own),
             }
         }
-        "watch" | "entr" | "hyperfine" => {
+        // Each word of its own is a script, and so is the value of some options.
+        "hyperfine" => {
+            let own = command.words.iter().skip(1).filter(|word| !word.text().starts_with('-'));
+            let attached = command.known().filter(|word| word.starts_with("--"));
+            let attached =
+                attached.filter_map(|word| word.split_once('=')).map(|(_, script)| Word::Literal(script.into()));
+            scripts(own.cloned().chain(attached))
+        }
+        "watch" | "entr" => {
             let known = command.known().filter(|word| !word.starts_with('-'));
             scripts([Word::Literal(known.collect::<Vec<_>>().join(" "))])
         }

@@ -26,6 +26,8 @@ pub struct Values {
     any: bool,
     /// Names that are functions.
     functions: HashSet<String>,
+    /// From this byte on, a file that was sourced may have set any of them.
+    sourced: Option<usize>,
 }
 
 /// A part of a word.
@@ -47,10 +49,12 @@ enum Setting<'t> {
 impl Values {
     /// The variables of a script inside of what `outer` holds for.
     pub fn read(root: Node<'_>, text: &str, outer: &Values) -> Values {
-        let mut found = Settings { values: outer.clone(), of: HashMap::new(), text };
-        found.values.any |= root.has_error();
+        let mut found = Settings { values: outer.clone(), of: HashMap::new(), text, has_functions: false };
+        // Where in the text around it stands nobody knows here.
+        found.values.any |= root.has_error() || found.values.sourced.take().is_some();
         found.gather(root);
-        let Settings { mut values, of, .. } = found;
+        let Settings { mut values, of, has_functions, .. } = found;
+        values.sourced = values.sourced.map(|from| if has_functions { 0 } else { from });
         // What a name may hold outside may be what it holds inside.
         let outside = values.set.clone();
         let names: Vec<&String> = of.keys().collect();
@@ -134,8 +138,12 @@ impl Values {
                 }
                 parts.into_iter().try_for_each(|part| self.pieces(part, text, quoted, found))?;
             }
-            "simple_expansion" => found.push(self.variable(raw.strip_prefix('$')?, quoted)?),
-            "expansion" => found.push(self.variable(raw.strip_prefix("${")?.strip_suffix('}')?, quoted)?),
+            "simple_expansion" | "expansion" => {
+                let bare = raw.strip_prefix('$')?;
+                let bare = bare.strip_prefix('{').map_or(Some(bare), |bare| bare.strip_suffix('}'))?;
+                let is_sourced = self.sourced.is_some_and(|from| node.start_byte() >= from);
+                found.push(self.variable(bare, quoted, is_sourced)?);
+            }
             "arithmetic_expansion" => found.push(Piece::Texts(vec!["0".to_owned()])),
             "command_substitution" => found.push(Piece::Texts(vec![self.output(node, text)?.to_owned()])),
             _ => found.push(Piece::Texts(vec![word::read(node, text).word.literal()?.to_owned()])),
@@ -143,12 +151,12 @@ impl Values {
         Some(())
     }
 
-    fn variable(&self, name: &str, quoted: bool) -> Option<Piece> {
+    fn variable(&self, name: &str, quoted: bool, is_sourced: bool) -> Option<Piece> {
         let numbers = matches!(name, "$" | "!" | "?" | "#" | "RANDOM" | "SECONDS" | "LINENO" | "UID" | "EUID" | "PPID");
         if numbers {
             return Some(Piece::Texts(vec!["0".to_owned()]));
         }
-        if self.any || !is_name(name) {
+        if self.any || is_sourced || !is_name(name) {
             return None;
         }
         let places = match name {
@@ -199,6 +207,8 @@ struct Settings<'t> {
     values: Values,
     of: HashMap<String, Vec<Setting<'t>>>,
     text: &'t str,
+    /// What stands earlier may run later.
+    has_functions: bool,
 }
 
 /// Builtins that set the variables which they name.
@@ -216,6 +226,7 @@ impl<'t> Settings<'t> {
             "function_definition" => {
                 let name = node.child_by_field_name("name").map(|name| &self.text[name.byte_range()]);
                 self.values.functions.extend(name.map(str::to_owned));
+                self.has_functions = true;
             }
             "declaration_command" => self.declaration(node),
             "command" => self.command(node),
@@ -284,8 +295,16 @@ impl<'t> Settings<'t> {
                 }
             }
         }
+        // They set these where no name is given.
+        if has(SETTERS) {
+            ["REPLY", "MAPFILE", "OPTARG"].iter().for_each(|name| self.unknown(name));
+        }
+        if sources(&words) {
+            let from = if is_repeated(node) { 0 } else { node.end_byte() };
+            self.values.sourced = Some(self.values.sourced.map_or(from, |before| before.min(from)));
+        }
         if has(&["eval", "trap", "alias"]) {
-            let sets = ["=", "read", "mapfile", "printf", "getopts", "let "];
+            let sets = ["=", "read", "mapfile", "printf", "getopts", "let ", ". ", "source"];
             self.values.any |= words.iter().any(|word| sets.iter().any(|mark| word.text().contains(mark)));
         }
         // `env NAME=VALUE`, and whatever else may take it for that.
@@ -293,6 +312,20 @@ impl<'t> Settings<'t> {
             self.unknown(name);
         }
     }
+}
+
+/// Whether a command takes in a file, which may set any variable.
+fn sources(words: &[Word]) -> bool {
+    let mut names =
+        words.iter().map(Word::literal).skip_while(|word| matches!(word, Some("command" | "builtin" | "--")));
+    matches!(names.next(), Some(Some("." | "source")))
+}
+
+/// Whether what stands before a node may run behind it.
+fn is_repeated(node: Node<'_>) -> bool {
+    let around = std::iter::successors(node.parent(), Node::parent);
+    let repeats = ["for_statement", "c_style_for_statement", "while_statement", "function_definition"];
+    around.into_iter().any(|node| repeats.contains(&node.kind()))
 }
 
 /// The words of a command's node.

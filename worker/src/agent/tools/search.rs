@@ -1,5 +1,6 @@
 //! Finding files and lines in the worktree: what git ignores is passed over, and every answer is bounded.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::SystemTime;
 
 use globset::GlobBuilder;
 use ignore::WalkBuilder;
-use regex::RegexBuilder;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Refused, ToolResult, bounded};
 
@@ -117,7 +118,8 @@ pub enum Show {
     Files,
 }
 
-/// Lines below `root` that match.
+/// Lines below `root` that match. Files are searched as bytes, whatever they are written in; one that holds a NUL is no text, and
+/// only said to match.
 ///
 /// # Errors
 /// [`Refused`] for an expression or a glob that cannot be read.
@@ -128,54 +130,115 @@ pub fn grep(tree: &Tree, search: &Search<'_>) -> ToolResult {
         .build()
         .map_err(|error| Refused(format!("`{}` is no regular expression: {error}", search.pattern)))?;
     let within = search.within.map(matcher).transpose()?;
-    let (mut shown, mut count, mut files) = (String::new(), 0usize, 0usize);
-    let mut large = Large::default();
+    let (mut matches, mut large) = (Matches::of(&expression, search.show), Large::default());
     let looked = walk(tree, "", &mut |path, entry| {
         if within.as_ref().is_some_and(|within| !within.is_match(path)) {
             return true;
         }
-        let mut here = 0;
-        let mut look = |number: usize, line: &str| {
-            if expression.is_match(line) {
-                here += 1;
-                if search.show == Show::Lines && count < LINES_MAX {
-                    let line = bounded(line, LINE_BYTES_MAX).replace('\n', " ");
-                    shown.push_str(&format!("{path}:{number}:{line}\n"));
-                }
-                count += 1;
-            }
-            count <= LINES_MAX || search.show == Show::Files
-        };
+        matches.begin();
         if entry.metadata().is_ok_and(|facts| facts.len() > FILE_BYTES_MAX) {
-            large.search(path, entry.path(), &mut look);
-        } else if let Ok(bytes) = std::fs::read(entry.path())
-            && let Ok(text) = std::str::from_utf8(&bytes)
-        {
-            for (at, line) in text.lines().enumerate() {
-                look(at + 1, line);
-            }
+            large.search(path, entry.path(), &mut |number, line| matches.look(path, number, line));
+        } else if let Ok(bytes) = std::fs::read(entry.path()) {
+            let bytes = as_bytes_of_text(&bytes);
+            matches.is_text = !bytes.contains(&0);
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
+            let _ = lines.map(|(at, line)| matches.look(path, at + 1, line)).take_while(|goes_on| *goes_on).count();
         }
-        if here > 0 {
-            files += 1;
-            if search.show == Show::Files && files <= FILES_MAX {
-                shown.push_str(&format!("{path} ({here})\n"));
-            }
-        }
-        count <= LINES_MAX || search.show == Show::Files
+        matches.end(path)
     });
-    if count == 0 {
+    if matches.count == 0 {
         return Ok(format!("nothing matches `{}`{}{}", search.pattern, looked.note(), large.note()));
     }
-    match search.show {
-        Show::Lines if count > LINES_MAX => {
-            shown.push_str(&format!("[more than {LINES_MAX} lines match; narrow the search]\n"))
-        }
-        Show::Files if files > FILES_MAX => {
-            shown.push_str(&format!("[{} more files; narrow the search]\n", files - FILES_MAX))
-        }
-        Show::Lines | Show::Files => {}
+    Ok(matches.said() + &looked.note() + &large.note())
+}
+
+/// UTF-16 with its mark as UTF-8, anything else as it is.
+fn as_bytes_of_text(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (little, rest) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (true, rest),
+        [0xfe, 0xff, rest @ ..] => (false, rest),
+        _ => return Cow::Borrowed(bytes),
+    };
+    let units = rest.chunks_exact(2).map(|pair| match little {
+        true => u16::from_le_bytes([pair[0], pair[1]]),
+        false => u16::from_be_bytes([pair[0], pair[1]]),
+    });
+    let text: String = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    Cow::Owned(text.into_bytes())
+}
+
+/// What was found so far.
+struct Matches<'a> {
+    expression: &'a Regex,
+    show: Show,
+    shown: String,
+    /// Lines in all files, and in the one that is looked at.
+    count: usize,
+    here: usize,
+    files: usize,
+    /// The file that is looked at held no NUL so far.
+    is_text: bool,
+}
+
+impl<'a> Matches<'a> {
+    fn of(expression: &'a Regex, show: Show) -> Matches<'a> {
+        Matches { expression, show, shown: String::new(), count: 0, here: 0, files: 0, is_text: true }
     }
-    Ok(shown + &looked.note() + &large.note())
+
+    fn begin(&mut self) {
+        (self.here, self.is_text) = (0, true);
+    }
+
+    /// Looks at a line, with or without its end; whether to go on with the file.
+    fn look(&mut self, path: &str, number: usize, line: &[u8]) -> bool {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.is_text &= !line.contains(&0);
+        let is_match = self.expression.is_match(line);
+        if is_match {
+            self.here += 1;
+            if self.show == Show::Lines && self.count < LINES_MAX {
+                let line = match self.is_text {
+                    true => format!(
+                        "{path}:{number}:{}\n",
+                        bounded(&String::from_utf8_lossy(line), LINE_BYTES_MAX).replace('\n', " ")
+                    ),
+                    false => format!("{path}: a binary file matches\n"),
+                };
+                self.shown.push_str(&line);
+            }
+            self.count += 1;
+        }
+        (self.is_text || !is_match) && self.goes_on()
+    }
+
+    /// Takes the file in; whether to go on with the next.
+    fn end(&mut self, path: &str) -> bool {
+        if self.here > 0 {
+            self.files += 1;
+            if self.show == Show::Files && self.files <= FILES_MAX {
+                self.shown.push_str(&format!("{path} ({})\n", self.here));
+            }
+        }
+        self.goes_on()
+    }
+
+    fn goes_on(&self) -> bool {
+        self.count <= LINES_MAX || self.show == Show::Files
+    }
+
+    fn said(self) -> String {
+        let more = match self.show {
+            Show::Lines if self.count > LINES_MAX => {
+                format!("[more than {LINES_MAX} lines match; narrow the search]\n")
+            }
+            Show::Files if self.files > FILES_MAX => {
+                format!("[{} more files; narrow the search]\n", self.files - FILES_MAX)
+            }
+            Show::Lines | Show::Files => String::new(),
+        };
+        self.shown + &more
+    }
 }
 
 /// Files that are too long to be searched as a whole.
@@ -189,7 +252,7 @@ struct Large {
 
 impl Large {
     /// Looks at the lines of one until `look` says no.
-    fn search(&mut self, path: &str, place: &Path, look: &mut dyn FnMut(usize, &str) -> bool) {
+    fn search(&mut self, path: &str, place: &Path, look: &mut dyn FnMut(usize, &[u8]) -> bool) {
         let most = LARGE_BYTES_MAX.min(LARGE_BYTES_ALL_MAX.saturating_sub(self.read));
         let Ok(file) = File::open(place) else { return };
         let mut lines = BufReader::new(file.take(most));
@@ -202,17 +265,12 @@ impl Large {
                 Err(_) => return,
             }
             number += 1;
-            // What holds a NUL, or is no UTF-8, is no text.
-            let text = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0'));
-            match text {
-                _ if bytes.len() as u64 == LARGE_LINE_BYTES_MAX => {
-                    self.unsearched.push(format!("{path} (from line {number} on, which is longer than 1 MiB)"));
-                    break;
-                }
-                None if read == most => {}
-                None => break,
-                Some(text) if !look(number, text.trim_end_matches(['\n', '\r'])) => break,
-                Some(_) => {}
+            if bytes.len() as u64 == LARGE_LINE_BYTES_MAX {
+                self.unsearched.push(format!("{path} (from line {number} on, which is longer than 1 MiB)"));
+                break;
+            }
+            if !look(number, &bytes) {
+                break;
             }
         }
         self.read += read;
@@ -351,6 +409,27 @@ mod tests {
         assert_eq!(grep(&tree, &search("nowhere")).unwrap(), format!("nothing matches `nowhere`{behind}"));
         let many = grep(&tree, &Search { within: Some("large.txt"), ..search("line") }).unwrap();
         assert!(many.ends_with("[more than 200 lines match; narrow the search]\n"), "{}", &many[many.len() - 99..]);
+    }
+
+    #[test]
+    fn files_are_searched_whatever_they_are_written_in() {
+        let folder = worktree();
+        let put = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        put("latin1.c", b"/* gr\xfc\xdfe */\nint needle;\r\n");
+        let utf16: Vec<u8> = "a\nneedle \u{e9}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        put("utf16.rc", &[b"\xff\xfe".as_slice(), &utf16].concat());
+        put("x.o", b"\x7fELF\0\0needle\0\nneedle\n");
+        let large = [b"gr\xfc\xdfe\n".repeat(1_000_000).as_slice(), b"needle\n\0\nneedle\nneedle\n"].concat();
+        put("z-large.txt", &large);
+        let tree = Tree::all(folder.path());
+        assert_eq!(
+            grep(&tree, &search("needle")).unwrap(),
+            "latin1.c:2:int needle;\nutf16.rc:2:needle \u{e9}\nx.o: a binary file matches\nz-large.txt:1000001:needle\n\
+             z-large.txt: a binary file matches\n"
+        );
+        let files = Search { show: Show::Files, within: Some("*.c"), ..search("gr.*e") };
+        assert_eq!(grep(&tree, &files).unwrap(), "nothing matches `gr.*e`", "a dot is a letter");
+        assert_eq!(grep(&tree, &Search { pattern: "gr", ..files }).unwrap(), "latin1.c (1)\n");
     }
 
     #[test]

@@ -11,9 +11,13 @@ const PLAIN_SQL: &str = "give it one plain statement of SQL as an argument, or a
 pub fn find(name: &str, command: &Command) -> Option<Unread> {
     let texts = match name {
         "sqlite3" => sqlite(command),
+        "mysql" | "mariadb" | "duckdb" => client(command),
         _ => psql(command),
     };
     let Some(texts) = texts else { return Some(Unread::input(name)) };
+    if name != "psql" && has(command, Letters::NONE, &["--pager"]) {
+        return Some(Unread::new(format!("`{name} --pager` runs what it names"), "leave it out"));
+    }
     let leaves = |word: &&Word| word.literal().is_none_or(|text| leaves(text) || is_stream(text));
     let text = texts.iter().find(leaves)?;
     Some(Unread::new(format!("`{name}` may leave for a shell in `{}`", text.text()), PLAIN_SQL))
@@ -60,11 +64,24 @@ fn psql(command: &Command) -> Option<Vec<Word>> {
     (given && places.len() <= 2).then_some(told)
 }
 
+/// What a client is told by its options; `None` where that comes from its input.
+///
+/// Source: mysql(1), duckdb(1).
+fn client(command: &Command) -> Option<Vec<Word>> {
+    const LETTERS: Letters<'static> = Letters { valued: "hPuDSe", attached: "p" };
+    let names: &[&str] = &["-e", "--execute", "-c", "-s", "-cmd", "-init", "--init-command"];
+    let told = values(command, LETTERS, names);
+    let is_about = has(command, LETTERS, &["--version", "--help", "-version", "-help"]);
+    (is_about || !told.is_empty()).then_some(told)
+}
+
 /// Whether a text of theirs may run a program.
 fn leaves(text: &str) -> bool {
     let dotted = text.lines().any(|line| line.trim_start().starts_with('.'));
     let lower = text.to_lowercase();
     dotted
         || text.starts_with('|')
-        || ["\\", "program", "edit(", "load_extension"].iter().any(|mark| lower.contains(mark))
+        || ["\\", "program", "edit(", "load_extension", "system", "pager", "shell"]
+            .iter()
+            .any(|mark| lower.contains(mark))
 }

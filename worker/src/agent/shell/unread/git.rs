@@ -10,7 +10,9 @@ const GIT_OPTIONS: &[(&str, &[&str])] = &[
     ("rebase", &["-x", "--exec"]),
     ("difftool", &["-x", "--extcmd"]),
     ("grep", &["-O", "--open-files-in-pager"]),
-    ("clone", &["-u", "--upload-pack"]),
+    ("send-email", &["--sendmail-cmd", "--to-cmd", "--cc-cmd", "--header-cmd", "--smtp-server"]),
+    ("daemon", &["--access-hook"]),
+    ("instaweb", &["-d", "--httpd", "-b", "--browser"]),
     ("fetch", &["--upload-pack"]),
     ("pull", &["--upload-pack"]),
     ("ls-remote", &["--upload-pack", "--exec"]),
@@ -45,8 +47,14 @@ const GIT_KEYS: &[&str] = &[
     ".receivepack",
     ".vcs",
     ".update",
+    ".program",
+    ".tunnel",
+    ".httpd",
+    ".path",
     "trailer.",
     "pager.",
+    "sendemail.",
+    "lfs.customtransfer.",
 ];
 
 /// Options of `git config` whose value is a word of its own.
@@ -60,7 +68,9 @@ pub fn find(command: &Command) -> Found {
     let mut words = command.words.iter().skip(1).peekable();
     while let Some(option) = words.next_if(|word| word.text().trim_start_matches('"').starts_with('-')) {
         let text = option.text().trim_start_matches('"');
-        if text.starts_with("--config-env") {
+        if text.starts_with("--exec-path=") {
+            found.unread = Some(Unread::new("`--exec-path` makes git run programs from elsewhere", "leave it out"));
+        } else if text.starts_with("--config-env") {
             found.unread = Some(Unread::new("`--config-env` takes settings of git from variables", "leave it out"));
         } else if text == "-c" {
             words.next().into_iter().for_each(|setting| given_setting(setting, &mut found));
@@ -82,6 +92,17 @@ pub fn find(command: &Command) -> Found {
             if let (Some(key), Some(value)) = (plain.next(), plain.next()) {
                 git_setting(key.text(), value, &mut found);
             }
+        }
+        "clone" => {
+            let given = values(command, LETTERS, &["-c", "--config"]);
+            given.iter().for_each(|setting| given_setting(setting, &mut found));
+            values(command, LETTERS, &["-u", "--upload-pack"]).iter().for_each(|script| found.runs(script));
+        }
+        // Its words are those of another command of git, or of a program.
+        "for-each-repo" | "merge-index" => {
+            let own = if subcommand == "for-each-repo" { vec![Word::Literal("git".to_owned())] } else { vec![] };
+            let words: Vec<Word> = rest.into_iter().filter(|word| !word.text().starts_with('-')).cloned().collect();
+            found.commands.push(Command::of([own, words].concat()));
         }
         // They run all that follows, or give it to a shell.
         "bisect" | "submodule" => {

@@ -1,7 +1,7 @@
 //! Programs that are given a program: in a file, which is not of interest here, as an argument, or on their input.
 
 use super::options::{Letters, values};
-use super::{FILE, Unread, is_shell, is_stream};
+use super::{FILE, SHELLS, Unread, is_shell, is_stream};
 use crate::agent::shell::files::Given;
 use crate::agent::shell::{Command, Word};
 
@@ -30,15 +30,12 @@ const fn called(names: &'static [&'static str], text: &'static [&'static str]) -
 const INTERPRETERS: &[Interpreter] = &[
     Interpreter {
         valued: &["-o", "-O"],
-        ..called(
-            &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "rbash", "mksh", "csh", "tcsh"],
-            &["-s", "-i", "-C", "--rcfile", "--init-file", "--init-command"],
-        )
+        ..called(SHELLS, &["-s", "-i", "-C", "--rcfile", "--init-file", "--init-command"])
     },
     Interpreter {
         valued: &["-W", "-X", "--check-hash-based-pycs"],
         about: &["--version", "--help", "-V", "-VV", "-h"],
-        ..called(&["python", "python2", "python3", "pypy", "pypy3"], &["-c", "-i"])
+        ..called(&["python", "python2", "python3", "pypy", "pypy3", "graalpy"], &["-c", "-i"])
     },
     Interpreter {
         attached: "iImMxVDFC",
@@ -87,6 +84,17 @@ const INTERPRETERS: &[Interpreter] = &[
     called(
         &["elixir", "iex", "ghc", "ghci", "runghc", "irb", "tclsh", "wish", "jshell", "pwsh"],
         &["-e", "-c", "-Command"],
+    ),
+    called(
+        &["nu", "elvish", "xonsh", "ysh", "micropython", "jython", "hy", "qjs", "gjs", "d8", "rhino", "amm", "sage"],
+        &["-c", "-e", "-i", "--command", "--commands", "--eval"],
+    ),
+    called(
+        &[
+            "gnuplot", "gp", "maxima", "scilab", "ocaml", "utop", "swift", "clojure", "clj", "bb", "janet", "fennel",
+            "newlisp", "ecl", "ccl", "abcl", "gforth", "pike", "raku", "perl6", "crystal",
+        ],
+        &["-e", "-E", "-c", "-x", "-eval", "--eval", "--batch-string"],
     ),
 ];
 

@@ -73,14 +73,68 @@ const LAUNCHERS: &[(&str, &[&str], usize)] = &[
     ("nix", &["-c", "--command"], 0),
     ("docker", &["run", "exec"], 1),
     ("podman", &["run", "exec"], 1),
+    ("chronic", &[], 0),
+    ("ifne", &[], 0),
+    ("lckdo", &[], 1),
+    ("sshpass", &[], 0),
+    ("autossh", &[], 1),
+    ("rsh", &[], 1),
+    ("dbclient", &[], 1),
+    ("plink", &[], 1),
+    ("pee", &[], 0),
+    ("mispipe", &[], 0),
+    ("cgexec", &[], 0),
+    ("cpulimit", &[], 0),
+    ("gosu", &[], 1),
+    ("su-exec", &[], 1),
+    ("chpst", &[], 0),
+    ("rr", &["record"], 0),
+    ("pdsh", &[], 0),
+    ("pm2", &["start"], 0),
 ];
 
 /// Those that give a shell what they are told, so that one word may be a whole script.
-const TELLERS: &[&str] = &["tmux", "screen", "dtach", "ssh", "mosh", "concurrently", "nodemon", "watchexec", "entr"];
+const TELLERS: &[&str] = &[
+    "tmux",
+    "screen",
+    "dtach",
+    "ssh",
+    "mosh",
+    "concurrently",
+    "nodemon",
+    "watchexec",
+    "entr",
+    "sshpass",
+    "autossh",
+    "rsh",
+    "dbclient",
+    "plink",
+    "pdsh",
+    "pee",
+    "mispipe",
+    "xterm",
+    "cross-env-shell",
+    "fab",
+    "pm2",
+    "reflex",
+    "onchange",
+];
+
+/// The letters of `tar` whose value is a word of its own, but for those that are looked for.
+const TAR: Letters<'static> = Letters { valued: "fCTXbgHKLNV", attached: "" };
+/// All of them, as they stand without a dash.
+const TAR_VALUED: &str = "fCTXbgHKLNVIF";
 
 /// Letters of programs with [`OPTIONS`], where others of them have values.
 const LETTERS: &[(&str, Letters<'static>)] = &[
-    ("tar", Letters { valued: "fCTXbgHKLNV", attached: "" }),
+    ("tar", TAR),
+    ("gtar", TAR),
+    ("bsdtar", TAR),
+    ("su", Letters { valued: "gGsTw", attached: "" }),
+    ("runuser", Letters { valued: "ugGsTw", attached: "" }),
+    ("strace", Letters { valued: "abeEIOpPsSuUX", attached: "" }),
+    ("bpftrace", Letters { valued: "eBfIlop", attached: "" }),
+    ("man", Letters { valued: "CLmMSserRpE", attached: "TXZ" }),
     ("rsync", Letters { valued: "BTfM", attached: "" }),
     ("zip", Letters { valued: "bnxit", attached: "" }),
     ("script", Letters { valued: "IOBTmEo", attached: "t" }),
@@ -94,25 +148,50 @@ const LETTERS: &[(&str, Letters<'static>)] = &[
     ("complete", Letters { valued: "AGPSX", attached: "" }),
 ];
 
+/// The options of `tar` whose value is a command.
+pub const TAR_RUNS: &[&str] = &[
+    "--to-command",
+    "--checkpoint-action",
+    "--use-compress-program",
+    "-I",
+    "--info-script",
+    "--new-volume-script",
+    "-F",
+    "--rsh-command",
+];
+
 /// Options of programs whose value is a command.
 const OPTIONS: &[(&str, &[&str])] = &[
-    (
-        "tar",
-        &[
-            "--to-command",
-            "--checkpoint-action",
-            "--use-compress-program",
-            "-I",
-            "--info-script",
-            "-F",
-            "--rsh-command",
-        ],
-    ),
+    ("tar", TAR_RUNS),
+    ("gtar", TAR_RUNS),
+    ("bsdtar", TAR_RUNS),
+    ("cpio", &["--rsh-command"]),
+    ("su", &["-c", "--command", "--session-command"]),
+    ("runuser", &["-c", "--command", "--session-command"]),
+    ("strace", &["-o", "--output"]),
+    ("bpftrace", &["-c"]),
+    ("mosh", &["--ssh", "--server", "--client"]),
+    ("sshfs", &["-o"]),
+    ("ack", &["--pager"]),
+    ("ag", &["--pager"]),
+    ("bat", &["--pager"]),
+    ("batcat", &["--pager"]),
+    ("delta", &["--pager"]),
+    ("yt-dlp", &["--exec", "--exec-before-download"]),
+    ("aria2c", &["--on-download-complete", "--on-download-start", "--on-download-error", "--on-bt-download-complete"]),
+    ("ansible", &["-a", "--args"]),
+    ("vagrant", &["-c", "--command"]),
+    ("bazel", &["--run_under"]),
+    ("restic", &["--password-command"]),
+    ("rclone", &["--password-command"]),
+    ("chokidar", &["-c", "--command"]),
+    ("cargo-watch", &["-s", "--shell"]),
+    ("forever", &["-c"]),
     ("rsync", &["-e", "--rsh", "--rsync-path"]),
     ("split", &["--filter"]),
     ("sort", &["--compress-program"]),
     ("rg", &["--pre", "--hostname-bin"]),
-    ("man", &["-P", "--pager"]),
+    ("man", &["-P", "--pager", "-H", "--html"]),
     ("zip", &["-TT", "--unzip-command"]),
     ("npx", &["-c", "--call"]),
     ("npm", &["-c", "--call", "--script-shell"]),
@@ -129,12 +208,9 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("dpkg", &["--pre-invoke", "--post-invoke", "--status-logger"]),
     ("apt", &["-o", "--option"]),
     ("apt-get", &["-o", "--option"]),
-    ("gcc", &["-wrapper"]),
-    ("g++", &["-wrapper"]),
     ("cc", &["-wrapper"]),
-    ("c++", &["-wrapper"]),
-    ("wget", &["--use-askpass"]),
-    ("cargo", &["--config"]),
+    ("wget", &["--use-askpass", "-e", "--execute"]),
+    ("cargo", &["--config", "-s", "--shell"]),
     ("nc", &["-e", "-c", "--exec", "--sh-exec"]),
     ("ncat", &["-e", "-c", "--exec", "--sh-exec"]),
     ("watchexec", &["--shell"]),
@@ -144,14 +220,27 @@ const OPTIONS: &[(&str, &[&str])] = &[
 /// What a command of this name hands on.
 pub fn find(name: &str, command: &Command) -> Found {
     let mut found = Found::default();
-    if let Some((_, options)) = OPTIONS.iter().find(|(known, _)| *known == name) {
+    let dashed = dashed(name, command);
+    let command = dashed.as_ref().unwrap_or(command);
+    // A compiler for another machine or of a version says so in its name.
+    let kind = if is_compiler(name) { "cc" } else { name };
+    if let Some((_, options)) = OPTIONS.iter().find(|(known, _)| *known == kind) {
         let letters = LETTERS.iter().find(|(known, _)| *known == name).map_or(Letters::NONE, |(_, letters)| *letters);
         for value in values(command, letters, options) {
-            match (name, value.literal()) {
-                ("cargo", Some(setting)) => cargo_setting(setting, &mut found),
-                ("gcc" | "g++" | "cc" | "c++", Some(words)) => found.runs(&literal(&words.replace(',', " "))),
-                ("ssh" | "scp" | "sftp" | "apt" | "apt-get", Some(setting)) => setting_of(setting, &mut found),
-                ("tar", Some(action)) => found.runs(&Word::Literal(action.trim_start_matches("exec=").to_owned())),
+            match (kind, value.literal()) {
+                ("cargo", Some(setting)) if setting.contains('=') => cargo_setting(setting, &mut found),
+                ("cc", Some(words)) => found.runs(&literal(&words.replace(',', " "))),
+                ("ssh" | "scp" | "sftp" | "sshfs" | "apt" | "apt-get" | "wget", Some(setting)) => {
+                    setting_of(setting, &mut found);
+                }
+                // A place, unless it begins so.
+                ("strace", Some(place)) => {
+                    let piped = place.strip_prefix(['|', '!']);
+                    piped.into_iter().for_each(|script| found.runs(&literal(script)));
+                }
+                ("tar" | "gtar" | "bsdtar", Some(action)) => {
+                    found.runs(&Word::Literal(action.trim_start_matches("exec=").to_owned()))
+                }
                 _ => found.runs(&value),
             }
         }
@@ -172,12 +261,38 @@ pub fn find(name: &str, command: &Command) -> Found {
             }
         }
     }
-    if name == "parallel" {
+    if matches!(name, "parallel" | "sem" | "env_parallel") {
         // It gives a shell what it makes of its words and of its input.
         let words: Vec<&str> = command.words.iter().map(Word::text).collect();
         found.runs(&Word::Unknown(words.join(" ")));
     }
     found
+}
+
+/// `tar xIf PROGRAM ARCHIVE` as `tar -x -I PROGRAM -f ARCHIVE`; `None` where a dash stands.
+///
+/// Source: tar(1), Traditional usage.
+pub fn dashed(name: &str, command: &Command) -> Option<Command> {
+    let first = command.words.get(1)?.literal()?;
+    if !matches!(name, "tar" | "gtar" | "bsdtar") || first.is_empty() || !first.chars().all(|c| c.is_ascii_alphabetic())
+    {
+        return None;
+    }
+    let mut rest = command.words.iter().skip(2).cloned();
+    let mut words: Vec<Word> = command.words.iter().take(1).cloned().collect();
+    for letter in first.chars() {
+        words.push(literal(&format!("-{letter}")));
+        words.extend(TAR_VALUED.contains(letter).then(|| rest.next()).flatten());
+    }
+    Some(Command { words: words.into_iter().chain(rest).collect(), ..command.clone() })
+}
+
+/// Whether a program is a compiler of GNU, by whichever of its names (`x86_64-linux-gnu-gcc-13`).
+fn is_compiler(name: &str) -> bool {
+    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
+    ["gcc", "g++", "cc", "c++", "gfortran", "gdc", "cpp"]
+        .iter()
+        .any(|known| plain == *known || plain.strip_suffix(known).is_some_and(|front| front.ends_with('-')))
 }
 
 /// Names of programs that start others, and are hardly ever meant where they are not.

@@ -139,3 +139,55 @@ pub fn make(command: &Command) -> Found {
     }
     found
 }
+
+/// `less +COMMAND` and its relatives; a place to begin at (`+G`, `+100`, `+/text`) is none.
+///
+/// Source: less(1), OPTIONS.
+pub fn paged(command: &Command) -> Option<Unread> {
+    const LETTERS: Letters<'static> = Letters { valued: "bhjkopPtTxyzD", attached: "" };
+    let begins = |word: &&Word| word.text().trim_start_matches(['"', '\'']).starts_with('+');
+    let is_place = |place: &str| {
+        let place = place.trim_start_matches('+');
+        let finds = place.starts_with(['/', '?']) && !place.contains(char::is_control);
+        finds || place.chars().all(|c| c.is_ascii_digit() || matches!(c, 'G' | 'g' | 'F' | 'f' | '%'))
+    };
+    let runs = |word: &&Word| word.literal().is_none_or(|text| !is_place(text));
+    let keys = values(command, LETTERS, &["-k", "--lesskey-file", "--lesskey-src", "--lesskey-content"]);
+    let what = command.words.iter().skip(1).filter(begins).find(runs).or_else(|| keys.first())?;
+    Some(Unread::new(format!("a pager runs what `{}` tells it", what.text()), "look at the file with `cat` or `head`"))
+}
+
+/// `rpm` expands `%(…)` in what it is given to evaluate or to define.
+///
+/// Source: rpm(8), rpm-macros(7).
+pub fn rpm(command: &Command) -> Option<Unread> {
+    const LETTERS: Letters<'static> = Letters { valued: "DEr", attached: "" };
+    let told = values(command, LETTERS, &["-E", "--eval", "-D", "--define", "--pipe"]);
+    let what = told.iter().find(|word| word.literal().is_none_or(|text| text.contains("%(") || text.contains("%{")));
+    let pipe = values(command, LETTERS, &["--pipe"]);
+    let what = what.or_else(|| pipe.first())?;
+    Some(Unread::new(format!("`rpm` runs what `{}` says", what.text()), PLAIN))
+}
+
+/// Programs that read what to build from a file, or from what flows through one, and some of them from an option.
+pub fn built(name: &str, command: &Command) -> Found {
+    const LETTERS: Letters<'static> = Letters { valued: "fCjklIdPtDS", attached: "" };
+    let texts: &[&str] = match name {
+        "rake" => &["-e", "--execute", "-E", "--execute-continue", "-p", "--execute-print"],
+        "just" => &["--shell", "--shell-arg", "-c", "--command", "--chooser"],
+        _ => &[],
+    };
+    let files = ["-f", "--file", "--justfile", "--rakefile", "--buildfile", "-P", "-t", "--taskfile", "--noxfile"];
+    let flow = values(command, LETTERS, &files).into_iter().find(|file| file.literal().is_none_or(is_stream));
+    let launcher = command.known().find(|word| {
+        let key = word.split_once('=').map_or("", |(key, _)| key);
+        word.starts_with("-D") && ["LAUNCHER", "RULE_", "_COMMAND", "_PROGRAM"].iter().any(|part| key.contains(part))
+    });
+    match (flow, values(command, LETTERS, texts).into_iter().next(), launcher) {
+        (Some(text), _, _) | (None, Some(text), _) => {
+            Found::unread(format!("`{name}` runs `{}`, which is no file", text.text()), FILE)
+        }
+        (None, None, Some(setting)) => Found::unread(format!("`{name}` runs what `{setting}` names"), "leave it out"),
+        (None, None, None) => Found::default(),
+    }
+}

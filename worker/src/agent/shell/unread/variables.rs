@@ -46,10 +46,42 @@ const COMMANDS: &[&str] = &[
     "CARGO_BUILD_RUSTC_WRAPPER",
     "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
     "CARGO_BUILD_RUSTDOC",
+    "BAT_PAGER",
+    "DELTA_PAGER",
+    "PSQL_PAGER",
+    "PSQL_EDITOR",
+    "SYSTEMD_PAGER",
+    "SUDO_EDITOR",
+    "SVN_EDITOR",
+    "HGEDITOR",
+    "KUBE_EDITOR",
+    "RSYNC_CONNECT_PROG",
+    "RSYNC_SHELL",
+    "BORG_RSH",
+    "BORG_PASSCOMMAND",
+    "RESTIC_PASSWORD_COMMAND",
+    "RCLONE_PASSWORD_COMMAND",
+    "FZF_DEFAULT_COMMAND",
+    "PKG_CONFIG",
+    "MAKESHELL",
+    "CARGO",
 ];
+/// Beginnings of variables by which build scripts name compilers, for one machine each.
+const COMPILERS: &[&str] = &["CC_", "CXX_", "AR_", "HOST_CC", "TARGET_CC"];
 /// Variables whose value some program evaluates, unless it is a plain word.
-const EVALUATED: &[&str] =
-    &["BASH_ENV", "ENV", "PS4", "MAKEFLAGS", "GNUMAKEFLAGS", "MFLAGS", "PYTHONSTARTUP", "LUA_INIT"];
+const EVALUATED: &[&str] = &[
+    "BASH_ENV",
+    "ENV",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "MAKEFLAGS",
+    "GNUMAKEFLAGS",
+    "MFLAGS",
+    "PYTHONSTARTUP",
+    "LUA_INIT",
+];
 /// Variables that are options of a program, with the beginnings of those that start another one or run a text. Those that
 /// load a file are free, as the file is.
 const OPTIONS: &[(&str, &[&str])] = &[
@@ -64,6 +96,9 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("_JAVA_OPTIONS", &["-XX:On"]),
     ("JDK_JAVA_OPTIONS", &["-XX:On", "@"]),
     ("TAR_OPTIONS", &["--to-c", "--checkpoint-a", "--use", "-I", "--info", "--new-volume", "-F", "--rsh"]),
+    ("FZF_DEFAULT_OPTS", &["--preview", "--bind", "--listen"]),
+    ("MANOPT", &["-P", "--pager", "-H", "--html"]),
+    ("PYTHONINSPECT", &[""]),
     ("PERL5DB", &[""]),
     ("LD_PRELOAD", &[""]),
     ("LD_AUDIT", &[""]),
@@ -84,7 +119,11 @@ const RENAMING: &[&str] = &[
 /// A variable that is set to `value`.
 pub fn assigned(name: &str, value: &Word) -> Found {
     let mut found = Found::default();
+    let small = name.to_ascii_lowercase();
+    // npm knows its own in any letters.
+    let name = if small.starts_with("npm_config_") { small.as_str() } else { name };
     if COMMANDS.contains(&name)
+        || COMPILERS.iter().any(|front| name.starts_with(front))
         || (name.starts_with("CARGO_")
             && ["_RUNNER", "_LINKER", "_CREDENTIAL_PROVIDER"].iter().any(|end| name.ends_with(end)))
     {
@@ -95,9 +134,11 @@ pub fn assigned(name: &str, value: &Word) -> Found {
             && !["eval", "SHELL", "data:"].iter().any(|mark| text.contains(mark))
             && !is_stream(text)
     });
+    // What `less` is told to begin with may be a command.
+    let begins = matches!(name, "LESS" | "MORE") && value.literal().is_none_or(|text| text.contains('+'));
     let renames = RENAMING.iter().any(|front| name.starts_with(front));
     let steers = OPTIONS.iter().any(|(known, fronts)| *known == name && steers(name, value, fronts));
-    if renames || steers || (EVALUATED.contains(&name) && !is_plain) {
+    if renames || steers || begins || (EVALUATED.contains(&name) && !is_plain) {
         let what = format!("the variable `{name}` makes programs run something else");
         found.unread = Some(Unread::new(what, "leave it out"));
     }

@@ -1,0 +1,144 @@
+//! What a person gave in front of a command, `-C` and `--state-dir`, belongs in front of the next one, too: typed without it, that
+//! would look for its run somewhere else. Texts name their commands as they are typed in the repository; here is the one place
+//! where they become what has to be typed where the person stands.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use clap::CommandFactory as _;
+use swarm_orchestrator::report::sanitize;
+
+use crate::commands::{CommandLine, Global};
+
+/// Commands of git that are told to people and that look for the repository themselves.
+const OF_GIT: [&str; 14] = [
+    "branch",
+    "commit",
+    "diff",
+    "for-each-ref",
+    "fsck",
+    "ls-tree",
+    "merge",
+    "revert",
+    "rev-parse",
+    "stash",
+    "status",
+    "switch",
+    "update-index",
+    "update-ref",
+];
+
+/// What a person gave in front of a command, as it is typed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Behind `swarm`, with a blank in front; empty where nothing was given.
+    swarm: String,
+    /// The same behind `git`.
+    git: String,
+}
+
+impl Given {
+    /// As the command line has it: a relative folder stays relative to where the person is.
+    pub fn of(global: &Global) -> Given {
+        let flag = |flag: &str, path: Option<&Path>| {
+            path.map(|path| format!(" {flag} {}", sanitize::shell_word(&path.to_string_lossy()))).unwrap_or_default()
+        };
+        let git = flag("-C", global.folder.as_deref());
+        Given { swarm: format!("{git}{}", flag("--state-dir", global.state_dir.as_deref())), git }
+    }
+
+    /// A text of ours with its commands as they have to be typed. Lines that quote what a worker printed stay as they are.
+    pub fn complete<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.swarm.is_empty() {
+            return text.into();
+        }
+        let commands = CommandLine::command();
+        let known: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
+        let line = |line: &str| if is_quoted(line) { line.to_owned() } else { self.line(line, &known) };
+        text.split_inclusive('\n').map(line).collect::<String>().into()
+    }
+
+    fn line(&self, line: &str, known: &[&str]) -> String {
+        let mut words = line.split_inclusive(' ').peekable();
+        let mut completed = String::with_capacity(line.len());
+        while let Some(word) = words.next() {
+            completed.push_str(word);
+            let next = words.peek().map_or("", |next| plain(next));
+            let flags = match word.trim_start_matches(['`', '(']) {
+                "swarm " if known.contains(&next) => &self.swarm,
+                "git " if OF_GIT.contains(&next) => &self.git,
+                _ => continue,
+            };
+            completed.truncate(completed.len() - 1);
+            completed.push_str(flags);
+            completed.push(' ');
+        }
+        completed
+    }
+}
+
+/// A word without what stands behind it in a sentence.
+fn plain(word: &str) -> &str {
+    word.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap_or_default()
+}
+
+/// Whether a line is one of a log or of a plan, behind its bar or its number and bar, which may be coloured.
+fn is_quoted(line: &str) -> bool {
+    let line = line.trim_start();
+    let bare = line.strip_prefix("\u{1b}[").and_then(|rest| rest.split_once('m')).map_or(line, |(_, bare)| bare);
+    let bare = bare.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start();
+    bare.starts_with("| ") || bare.starts_with("|\u{1b}") || bare.starts_with("\u{1b}[0m |")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(folder: Option<&str>, state_dir: Option<&str>, text: &str, expected: &str) {
+        let global = Global {
+            folder: folder.map(Into::into),
+            state_dir: state_dir.map(Into::into),
+            color: crate::commands::surroundings::Colour::Auto,
+            fault: None,
+        };
+        assert_eq!(Given::of(&global).complete(text), expected);
+    }
+
+    #[test]
+    fn commands_that_are_told_have_what_was_given() {
+        check(None, None, "next: swarm retry x-1", "next: swarm retry x-1");
+        check(
+            None,
+            Some("s"),
+            "next: swarm retry x-1   git diff a...b\n",
+            "next: swarm --state-dir s retry x-1   git diff a...b\n",
+        );
+        let of_plan = "3 | run = \"git status && swarm list {{ x }}\"\n  |                           ^\n";
+        check(Some("r"), None, of_plan, of_plan);
+        check(Some("it's"), None, "`swarm apply` merges it", "`swarm -C 'it'\\''s' apply` merges it");
+        check(
+            Some("r"),
+            Some("s"),
+            "then: swarm drop: git status;",
+            "then: swarm -C r --state-dir s drop: git -C r status;",
+        );
+        check(Some("r"), None, "git -C /x switch y, and git has it", "git -C /x switch y, and git has it");
+    }
+
+    #[test]
+    fn what_is_no_command_and_what_somebody_printed_stays() {
+        for text in [
+            "swarm has never run here",
+            "the newer swarm that wrote it",
+            "      | run swarm retry x",
+            "     \u{1b}[2m|\u{1b}[0m swarm retry x",
+        ] {
+            check(Some("r"), Some("s"), text, text);
+        }
+    }
+
+    #[test]
+    fn what_is_complete_stays() {
+        check(Some("r"), None, "swarm -C r retry x-1", "swarm -C r retry x-1");
+    }
+}
