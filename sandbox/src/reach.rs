@@ -14,8 +14,8 @@ use crate::policy::{Access, Policy};
 /// Links on the way to a file, as many as the kernel follows. Source: path_resolution(7).
 const LINKS_MAX: u32 = 40;
 
-/// The plain path that `path`, absolute, leads to in a cage of `policy`; `None` where links lead in a circle. `link` says what
-/// the link at a path that the job sees holds, `None` where there is no link.
+/// The plain path that `path`, absolute, leads to in a cage of `policy`, or the folder on the way that lets nobody through;
+/// `None` where links lead in a circle. `link` says what the link at a path that the job sees holds, `None` where there is none.
 pub fn reach(policy: &Policy, path: &Path, link: &mut dyn FnMut(&Path) -> Option<PathBuf>) -> Option<PathBuf> {
     let mut at = PathBuf::from("/");
     let mut ahead: VecDeque<OsString> = VecDeque::new();
@@ -23,6 +23,9 @@ pub fn reach(policy: &Policy, path: &Path, link: &mut dyn FnMut(&Path) -> Option
     let mut links = 0;
     while let Some(name) = ahead.pop_front() {
         if name == ".." {
+            if is_closed(policy, &at) {
+                return Some(at);
+            }
             at.pop();
             continue;
         }
@@ -50,6 +53,12 @@ fn put_ahead(ahead: &mut VecDeque<OsString>, path: &Path) {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
+}
+
+/// Whether a folder cannot be walked through, not even out of it again: what the namespaces tier hides has a cover that nobody
+/// may enter, and what it does not show is not there.
+fn is_closed(policy: &Policy, folder: &Path) -> bool {
+    policy.get().tier == Tier::Namespaces && !evaluate(policy, folder, Access::Read).is_allowed()
 }
 
 /// Whether what lies at a path can be a link that the job follows. The landlock tier refuses to open, not to walk: there a link
