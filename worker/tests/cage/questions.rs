@@ -136,7 +136,22 @@ fn link_at(cage: &Cage, path: &Path) -> Option<PathBuf> {
     }
 }
 
+/// What the evaluator once answered otherwise than the kernel.
+fn once_wrong() -> Vec<Wishes> {
+    // `..` out of a hidden folder, which nobody may walk through.
+    let out_of_hidden = Wishes {
+        grants: vec![(0, Access::Read)],
+        copies: vec![],
+        hide: vec![(3, false)],
+        links: vec![(LinkAt::Folder(0), LinkTo::Beside(3))],
+    };
+    vec![out_of_hidden]
+}
+
 fn answers(tier: Tier) {
+    for wishes in once_wrong() {
+        same_answers(tier, &wishes).unwrap_or_else(|error| panic!("{wishes:?}: {error}"));
+    }
     let mut runner = TestRunner::new(Config { cases: POLICIES, failure_persistence: None, ..Config::default() });
     runner.run(&wishes(), |wishes| same_answers(tier, &wishes)).unwrap_or_else(|error| panic!("{error}"));
 }
