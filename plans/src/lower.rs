@@ -424,8 +424,9 @@ impl<'a> Lower<'a> {
                 let hint = "templates would read a dash as minus: use letters, digits and _";
                 self.error(entry.key_at, format!("`{}` cannot be used in a template", entry.key), hint);
             }
-            let source = self.fan(&entry.node);
-            all.extend(source.map(|source| Foreach { name: entry.key.as_str().into(), at: entry.key_at, source }));
+            // What is no source has been refused. Its name stays known, so that nothing is said about those who use it.
+            let source = self.fan(&entry.node).unwrap_or_else(|| Fan::List(Vec::new()));
+            all.push(Foreach { name: entry.key.as_str().into(), at: entry.key_at, source });
         }
         all
     }

@@ -279,3 +279,9 @@ fn values_that_a_template_does_not_use_and_those_it_lacks_are_told_with_the_task
     assert!(lacks.contains("`with.dir` is not defined for task `b`") && !lacks.contains("task `c`"), "{lacks}");
     assert!(lacks.contains("hint: give it in [tasks.b]: with = { dir = \"…\" }"), "{lacks}");
 }
+
+#[test]
+fn a_name_whose_source_is_wrong_is_still_a_name() {
+    let said = check("version = 1\ntasks.a = { run = \"echo {{ f }}\", foreach.f = \"vars.none\" }\n");
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+}
