@@ -189,7 +189,7 @@ pub struct Merging<'a> {
 /// Whether an application that died had left something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakenBack {
-    /// Nothing, or what it was about to write was not begun.
+    /// Nothing that is in the checkout still: it was not begun, it was complete, or a person has gone on from it.
     Nothing,
     /// The checkout is as it was before, but for what a person did since.
     Something,
@@ -209,7 +209,7 @@ pub fn put_in_order(repository: &Repository, now_ms: u64) -> Result<TakenBack, A
     }
     let claim = Claim::take(repository, now_ms)?;
     match claim.note()? {
-        Some(note) => undo::take_back(&claim, &note).map(|()| TakenBack::Something),
+        Some(note) => undo::take_back(&claim, &note),
         None => Ok(TakenBack::Nothing),
     }
 }
@@ -241,7 +241,8 @@ pub fn apply(
         Err(source) => {
             drop(held);
             // Nothing was written where nothing is noted.
-            let undone = claim.note().and_then(|note| note.map_or(Ok(()), |note| undo::take_back(&claim, &note)));
+            let undone =
+                claim.note().and_then(|note| note.map_or(Ok(()), |note| undo::take_back(&claim, &note).map(drop)));
             Err(match undone {
                 Ok(()) => source,
                 Err(undo) => ApplyError::HalfWay { source: source.into(), undo: undo.into() },

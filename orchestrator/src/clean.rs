@@ -18,9 +18,10 @@ use crate::event::Fate;
 use crate::executor::verify::VERIFY;
 use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
-use crate::journal::{InstanceState, JournalError, JournalReader, LockError, RunLock, RunState, log_path};
+use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, RunLock, RunState, log_path};
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
+use crate::resolution::open_among;
 use crate::second_word::{has_failed, put_aside};
 use crate::state::StateDir;
 
@@ -48,6 +49,20 @@ pub struct CleanedRun {
     pub failed_logs: u64,
     /// Results that stay, with their refs.
     pub kept: Vec<KeptResult>,
+    /// Instances whose results somebody settles by hand right now, where its history was to be forgotten: that would not end
+    /// without what the journal knows, so the history stays.
+    pub being_settled: Vec<InstanceId>,
+}
+
+/// What is to be cleaned.
+#[derive(Debug, Clone, Copy)]
+pub struct Cleaning<'a> {
+    /// Which runs.
+    pub runs: &'a [RunId],
+    /// Whether anything is done.
+    pub mode: Mode,
+    /// Whether runs of which nothing is kept are forgotten, too.
+    pub history: bool,
 }
 
 /// What became of a run.
@@ -123,9 +138,10 @@ pub fn clean_runs(
     repository: &Repository,
     state: &StateDir,
     journal: &JournalReader,
-    (runs, mode): (&[RunId], Mode),
+    Cleaning { runs, mode, history }: Cleaning<'_>,
     told: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Vec<CleanedRun>, CleanError> {
+    let mut forgetting = (history && mode == Mode::Remove).then(|| Journal::open(state.root())).transpose()?;
     let mut states: Vec<(RunId, RunState)> = Vec::new();
     for run in runs {
         states.push((run.clone(), journal.state(run)?));
@@ -144,10 +160,19 @@ pub fn clean_runs(
         };
         // One that somebody went on with before the lock was had has other results than those that were read.
         let is_as_read = || Ok::<_, JournalError>(journal.events(&run, run_state.seq)?.is_empty());
-        cleaned.push(match lock {
-            Some(_held) if is_as_read()? => clean_run((repository, state), (&run, &run_state), &landed, mode, told)?,
-            Some(_) | None => CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) },
-        });
+        let Some(_held) = lock.map_or(Ok(None), |lock| Ok::<_, CleanError>(is_as_read()?.then_some(lock)))? else {
+            cleaned.push(CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) });
+            continue;
+        };
+        let mut one = clean_run((repository, state), (&run, &run_state), &landed, mode, told)?;
+        if history && one.kept.is_empty() {
+            let open = open_among(repository, &run, run_state.instances.keys())?;
+            one.being_settled = open.into_iter().cloned().collect();
+            if let Some(journal) = forgetting.as_mut().filter(|_| one.being_settled.is_empty()) {
+                journal.forget(&run)?;
+            }
+        }
+        cleaned.push(one);
     }
     Ok(cleaned)
 }
@@ -216,6 +241,7 @@ impl CleanedRun {
             refs_removed: 0,
             failed_logs: 0,
             kept: Vec::new(),
+            being_settled: Vec::new(),
         }
     }
 }
@@ -484,7 +510,15 @@ mod tests {
         fn clean(&self, mode: Mode) -> CleanedRun {
             let journal = JournalReader::open(self.state.root()).expect("a journal");
             let runs = [RunId("x-1".to_owned())];
-            clean_runs(&self.repository, &self.state, &journal, (&runs, mode), &mut |_| ()).expect("cleans").remove(0)
+            clean_runs(
+                &self.repository,
+                &self.state,
+                &journal,
+                Cleaning { runs: &runs, mode, history: false },
+                &mut |_| (),
+            )
+            .expect("cleans")
+            .remove(0)
         }
 
         fn refs(&self) -> Vec<String> {

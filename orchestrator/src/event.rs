@@ -24,7 +24,8 @@ pub use change::ChangeSummary;
 pub use models::{CallOutcome, Counted, ModelWait, WaitReason, Whose};
 pub use progress::Progress;
 
-/// The version of the event format, in every `--json` line and journal.
+/// The version of the event format, in every `--json` line: a kind of event that is new does not change it. A journal counts
+/// its own format, which does.
 pub const EVENT_VERSION: u32 = 1;
 
 /// An event with its place in the run.
@@ -259,6 +260,11 @@ tag_first! {
             verification: Option<u64>,
             /// What is tried next.
             next: Remedy,
+        },
+        /// What a person should know of the run as a whole was found once it had begun.
+        Noted {
+            /// For people, one line each.
+            notes: Vec<String>,
         },
         /// Changes that were put aside take their turn again: what came of trying, and what waited for that. From here on they
         /// stand in this order behind everything that had its turn before.

@@ -228,7 +228,8 @@ impl Stage<'_> {
             if let Some(cause) = stopped {
                 return self.stopped(cause, reports);
             }
-            done?.into_iter().for_each(|note| reports.progress(&Progress::Note { note }));
+            let noted = Some(done?).filter(|notes| !notes.is_empty()).map(|notes| RunEvent::Noted { notes });
+            self.tell(reports, noted.into_iter().collect())?;
         }
         self.recall(&mut executor)?;
         if let Err(error) = self.open_results(&mut executor) {

@@ -377,6 +377,7 @@ impl Log {
             }
             RunEvent::ItemsFound { .. }
             | RunEvent::NeedsSettled { .. }
+            | RunEvent::Noted { .. }
             | RunEvent::ModelAsked { .. }
             | RunEvent::ModelWaits { .. }
             | RunEvent::ModelDown { .. }

@@ -295,6 +295,8 @@ fn what_setup_writes_to_a_cache_is_left_out_and_said_in_every_run() {
     };
     says(swarm(plan), 1);
     says(swarm(plan), 1);
+    let status = Swarm::new(&repository, &["status"]).exits(0);
+    assert_eq!(status.out.matches("note: what `[workspace] setup` wrote to out is left out").count(), 1, "{status}");
     says(swarm(&harmless), 0);
     for (plan, times) in [(plan, 1), (&harmless, 0)] {
         let Some(copied) = swarm(plan).without_namespaces() else { return };

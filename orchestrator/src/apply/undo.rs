@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use git2::build::CheckoutBuilder;
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Status, StatusOptions, Tree};
 
-use super::ApplyError;
 use super::claim::{Claim, Note, leads_through_folders};
+use super::{ApplyError, TakenBack};
 use crate::fault;
 
-/// Takes back what a note tells of; the checkout's branch stays where it is.
-pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<(), ApplyError> {
+/// Takes back what a note tells of; the checkout's branch stays where it is. Says whether there was anything.
+pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<TakenBack, ApplyError> {
     let held = claim.hold_index()?;
     let (git, mut index) = held.git()?;
     let [from, to] = note.trees()?;
@@ -30,15 +30,19 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<(), ApplyError
     let scratch = claim.scratch()?;
     lay_out(claim, &to, &changed, &scratch)?;
     let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, scratch: &scratch, root: &root };
-    let mut ours = Vec::new();
+    let (mut ours, mut unstaged) = (Vec::new(), 0);
     for path in changed {
         match sides.is_as_before(&path) && sides.is_staged_by_us(&index, &path) {
             true if sides.is_written_by_us(&path)? => ours.push(path),
             // A person's file, staged by nobody but us.
-            true => unstage(&mut index, &from, &path)?,
+            true => {
+                unstage(&mut index, &from, &path)?;
+                unstaged += 1;
+            }
             false => {}
         }
     }
+    let taken = if ours.is_empty() && unstaged == 0 { TakenBack::Nothing } else { TakenBack::Something };
     for path in ours.iter().rev() {
         remove(&root, path).map_err(|source| ApplyError::Io { path: root.join(path), source })?;
     }
@@ -52,7 +56,8 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<(), ApplyError
     write_again(&git, &from, ours.iter().filter(|path| file_in(&from, path).is_some()))?;
     held.publish()?;
     claim.clear_scratch().map_err(|source| ApplyError::Io { path: scratch.clone(), source })?;
-    claim.forget()
+    claim.forget()?;
+    Ok(taken)
 }
 
 /// The paths that differ between two trees and from HEAD, too, in the index or in the checkout. Submodules are none of ours.

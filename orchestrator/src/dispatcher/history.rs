@@ -195,7 +195,7 @@ pub struct History {
     gone: std::collections::HashSet<InstanceId>,
     /// How many turns came again.
     requeued: u64,
-    /// How many rounds of the train have begun behind the first.
+    /// Grows with every round of the train behind the first, by one for each event that tells of it.
     rounds: u32,
     /// How many have turned, as [`Past::saw_a_change_of`] counts them.
     turned: u32,
@@ -397,7 +397,7 @@ impl History {
             }
             // Verdicts are remembered beside the events.
             RunEvent::Verified { number, .. } => self.verifications = self.verifications.max(*number),
-            RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
+            RunEvent::RunStarted { .. } | RunEvent::Noted { .. } | RunEvent::RunFinished { .. } => {}
         }
     }
 
@@ -492,7 +492,7 @@ impl History {
         (!announced.merges.is_empty()).then_some(announced)
     }
 
-    /// How many rounds of the train have begun behind the first.
+    /// Grows with every round of the train behind the first.
     pub fn rounds(&self) -> u32 {
         self.rounds
     }

@@ -12,11 +12,6 @@ pub enum Progress {
         /// For people.
         phase: String,
     },
-    /// A thing that a person should know of the run as a whole, found once it had begun.
-    Note {
-        /// For people.
-        note: String,
-    },
     /// Output of an attempt arrived: its last complete line, raw.
     Line {
         /// The instance.

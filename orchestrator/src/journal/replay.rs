@@ -292,6 +292,7 @@ impl RunState {
                 self.finished = None;
                 self.instances.retain(|id, _| !unexpanded.contains(id));
             }
+            RunEvent::Noted { notes } => self.notes.extend_from_slice(notes),
             RunEvent::Reopened { instances } => instances.iter().for_each(|id| self.instance(id).reopen()),
             RunEvent::Retried { instances, .. } => instances.iter().for_each(|id| self.instance(id).try_again()),
             RunEvent::ItemsFound { .. } => {}

@@ -104,6 +104,7 @@ impl Tally {
             | RunEvent::Verified { .. }
             | RunEvent::Evicted { .. }
             | RunEvent::Requeued { .. }
+            | RunEvent::Noted { .. }
             | RunEvent::NeedsSettled { .. }
             | RunEvent::Landing { .. }
             | RunEvent::RunFinished { .. } => {}

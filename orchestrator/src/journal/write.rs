@@ -17,7 +17,7 @@ use super::lock::run_dir;
 use super::schema::{journal_path, open_to_write};
 use super::tally::Tally;
 use super::{JournalError, RunLock};
-use crate::event::{AttemptEnd, EVENT_VERSION, GateVerdict, Recorded, RunEvent};
+use crate::event::{AttemptEnd, GateVerdict, Recorded, RunEvent};
 use crate::fault;
 use crate::ids::{RunId, encode_component};
 use crate::settings::Asked;
@@ -119,14 +119,12 @@ impl Journal {
         let asked = serde_json::to_string(&new.asked).expect("plain words and numbers");
         transaction
             .execute(
-                "INSERT INTO runs (id, plan, number, event_version, expanded_hash, base, target, started_at_ms, tally, asked, 
-                 repository)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO runs (id, plan, number, expanded_hash, base, target, started_at_ms, tally, asked, repository)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     run.0,
                     new.plan,
                     number,
-                    EVENT_VERSION,
                     new.expanded_hash,
                     new.base,
                     new.target,
@@ -476,8 +474,8 @@ mod tests {
         let connection = open_to_write(state).expect("a journal");
         connection
             .execute(
-                "INSERT INTO runs (id, plan, number, event_version, expanded_hash, base, started_at_ms, tally)
-                 VALUES ('a-1', 'a', 1, 1, '', '', 0, '{}')",
+                "INSERT INTO runs (id, plan, number, expanded_hash, base, started_at_ms, tally)
+                 VALUES ('a-1', 'a', 1, '', '', 0, '{}')",
                 [],
             )
             .expect("a row");

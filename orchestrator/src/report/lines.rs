@@ -50,7 +50,6 @@ impl Reporter for Lines {
                 let text = format!("    {}\n", sanitize::name(phase));
                 self.sink.write(&self.style.paint(Tone::Quiet, &text));
             }
-            Progress::Note { note } => self.sink.write(&format!("{}\n", note_line(note, self.style))),
             Progress::Phase { instance: Some(_), .. } | Progress::Line { .. } => {}
         }
     }
@@ -123,6 +122,9 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
     match &recorded.event {
         RunEvent::RunStarted { .. } => Some(start_lines(state, style)),
         RunEvent::RunResumed { .. } => Some(resume_lines(state, style)),
+        RunEvent::Noted { notes } => {
+            Some(notes.iter().map(|note| note_line(note, style)).collect::<Vec<_>>().join("\n"))
+        }
         RunEvent::InstancesAdded { instances } => {
             let added = || format!("    {} added", words::count(instances.len() as u64, "task"));
             (talk == Talk::All).then(|| style.paint(Tone::Quiet, &added()))
@@ -310,7 +312,7 @@ fn head_lines(state: &RunState, what: &str, style: Style) -> String {
 }
 
 /// A thing that a person should know.
-pub(super) fn note_line(note: &str, style: Style) -> String {
+fn note_line(note: &str, style: Style) -> String {
     format!("{} {}", style.paint(Tone::Warn, "note:"), sanitize::name(note))
 }
 

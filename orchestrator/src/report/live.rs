@@ -9,7 +9,7 @@
 use indexmap::IndexMap;
 use swarm_plans::InstanceId;
 
-use super::lines::{NeverStarted, Talk, event_line, note_line};
+use super::lines::{NeverStarted, Talk, event_line};
 use super::words::{self, Style, Tone};
 use super::{Reporter, Sink, sanitize};
 use crate::event::{Progress, Recorded, RunEvent};
@@ -145,6 +145,7 @@ impl Reporter for Live {
                 return;
             }
             RunEvent::RunStarted { .. }
+            | RunEvent::Noted { .. }
             | RunEvent::ItemsFound { .. }
             | RunEvent::Reused { .. }
             | RunEvent::RunResumed { .. }
@@ -169,7 +170,6 @@ impl Reporter for Live {
                     running.line.clear();
                 }
             }
-            Progress::Note { note } => self.scroll(Some(note_line(note, self.style))),
             Progress::Line { instance, line } => {
                 if let Some(running) = self.picture.running.get_mut(instance) {
                     let shown = sanitize::line(&line[..line.len().min(LINE_BYTES_MAX)]);

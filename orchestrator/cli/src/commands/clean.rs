@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use swarm_orchestrator::cache::{Cache, CacheError};
 use swarm_orchestrator::clean::{
-    CleanError, CleanedRun, KeptResult, Mode, Prepared, Progress, RunOutcome, clean_prepared, clean_runs, clean_unbegun,
+    CleanError, CleanedRun, Cleaning, KeptResult, Mode, Prepared, Progress, RunOutcome, clean_prepared, clean_runs,
+    clean_unbegun,
 };
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{Journal, JournalReader, RunLock, RunRow};
+use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
-use swarm_orchestrator::resolution;
 use swarm_orchestrator::state::StateDir;
 
 use crate::commands::failure::{Failure, shell_path, state_hint};
@@ -68,7 +68,6 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
             false => cache.keep_all(&repository)?,
         }
     }
-    let mut forgotten = Vec::new();
     let mut a_kept_one = None;
     let mut said = Instant::now();
     let mut told = |at: Progress<'_>| {
@@ -84,18 +83,17 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
             drop(it.err.write(&text));
         }
     };
-    for cleaned in clean_runs(&repository, &state, &journal, (&runs, mode), &mut told)? {
+    let cleaning = Cleaning { runs: &runs, mode, history: args.history };
+    for cleaned in clean_runs(&repository, &state, &journal, cleaning, &mut told)? {
         freed_bytes += cleaned.freed_bytes;
         let run = &cleaned.run;
         if cleaned.outcome == RunOutcome::Busy {
             it.err.write(&format!("{run}: running, left alone\n"))?;
             continue;
         }
-        if cleaned.kept.is_empty() {
-            forgotten.push(run.clone());
-        }
         a_kept_one = a_kept_one.or_else(|| cleaned.kept.first().map(|kept| drop_command(run, kept)));
         say_what_is_kept(&cleaned, mode, it)?;
+        say_what_is_settled(&repository, &cleaned, it)?;
     }
     if args.runs.is_empty() {
         match clean_prepared(&state, mode)? {
@@ -109,15 +107,6 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
             it.err.write(&format!("what {runs} left by dying before the first entry in the journal {goes}\n"))?;
         }
     }
-    if args.history {
-        forgotten = not_being_settled(&repository, &journal, forgotten, it)?;
-    }
-    if args.history && mode == Mode::Remove {
-        let mut journal = Journal::open(&folder)?;
-        for run in &forgotten {
-            journal.forget(run)?;
-        }
-    }
     let verb = if args.dry_run { "would free" } else { "freed" };
     it.err.write(&format!("{verb} {}\n", bytes_text(freed_bytes)))?;
     if let Some(command) = a_kept_one {
@@ -126,26 +115,16 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Those of `runs` none of whose results somebody settles by hand right now: that would not end without what the journal knows.
-fn not_being_settled(
-    repository: &Repository,
-    journal: &JournalReader,
-    runs: Vec<RunId>,
-    it: &Surroundings,
-) -> Result<Vec<RunId>, Failure> {
-    let mut others = Vec::new();
-    for run in runs {
-        let state = journal.state(&run)?;
-        let open = resolution::open_among(repository, &run, state.instances.keys())?;
-        if open.is_empty() {
-            others.push(run);
-            continue;
-        }
-        let results = words::count(open.len() as u64, "result");
-        it.err.write(&format!("{run}: stays in the history, {results} of it being settled by hand\n"))?;
-        it.err.write(&open_ones(repository, &run, open, Settlement::Dropped))?;
+/// Says why a run that was to be forgotten stays in the history.
+fn say_what_is_settled(repository: &Repository, cleaned: &CleanedRun, it: &Surroundings) -> Result<(), Failure> {
+    let (run, open) = (&cleaned.run, &cleaned.being_settled);
+    if open.is_empty() {
+        return Ok(());
     }
-    Ok(others)
+    let results = words::count(open.len() as u64, "result");
+    it.err.write(&format!("{run}: stays in the history, {results} of it being settled by hand\n"))?;
+    it.err.write(&open_ones(repository, run, open, Settlement::Dropped))?;
+    Ok(())
 }
 
 /// The runs that were named, or all of this repository that have ended: what the refs of another one keep, nobody knows here.
