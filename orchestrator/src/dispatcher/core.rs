@@ -559,8 +559,8 @@ impl RunCore {
         }
         let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
         let passed = |need: InstanceIx| self.states[need.index()].result.is_some_and(InstanceResult::passed);
-        let needs = transitive(&self.graph, &Before::default(), (needs, &[]), &passed).into_iter();
-        let mut onlookers: Vec<InstanceIx> = needs.filter(|need| self.landings.looks_on(*need)).collect();
+        let needs = transitive(&self.graph, &Before::default(), (needs, &[]), &passed);
+        let mut onlookers = self.landings.onlookers_among(needs);
         onlookers.sort_unstable();
         onlookers.into_iter().map(|need| (need, self.name(need))).collect()
     }

@@ -88,14 +88,13 @@ impl Ladder {
             || self.back.values().any(is)
     }
 
-    /// Whether something that changed nothing is aside.
-    pub(super) fn has_onlookers(&self) -> bool {
-        self.aside.values().any(|aside| !aside.landing.changes())
-    }
-
-    /// Whether an instance changed nothing and is aside.
-    pub(super) fn looks_on(&self, instance: InstanceIx) -> bool {
-        self.aside.values().any(|aside| aside.landing.instance == instance && !aside.landing.changes())
+    /// Those that changed nothing and are aside.
+    pub(super) fn onlookers(&self) -> impl Iterator<Item = InstanceIx> {
+        self.aside
+            .values()
+            .map(|aside| &aside.landing)
+            .filter(|landing| !landing.changes())
+            .map(|landing| landing.instance)
     }
 
     /// What to try next with a change that was refused; `None` when all was tried.

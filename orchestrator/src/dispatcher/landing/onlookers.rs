@@ -1,23 +1,28 @@
 //! Those that changed nothing: they take no place on the target, but what they say of others' results holds only as long as
 //! those do.
 
+use std::collections::HashSet;
+
 use swarm_plans::InstanceIx;
 
 use super::{Landings, outdated_by_a_rerun};
 
 impl Landings {
-    /// Whether there may be any that [`Landings::looks_on`] is true of.
+    /// Whether there may be any that [`Landings::onlookers_among`] would give.
     pub(in crate::dispatcher) fn has_onlookers(&self) -> bool {
         let is_none = self.onlookers.is_empty() && self.parked.is_empty() && self.dropped.is_empty();
-        !is_none || self.ladder.has_onlookers()
+        !is_none || self.ladder.onlookers().next().is_some()
     }
 
-    /// Whether an instance may have changed nothing and be asked again, or have been put aside for good.
-    pub(in crate::dispatcher) fn looks_on(&self, instance: InstanceIx) -> bool {
-        self.parked.contains(&instance)
-            || self.dropped.contains(&instance)
-            || self.onlookers.values().any(|landing| landing.instance == instance)
-            || self.ladder.looks_on(instance)
+    /// Those of some instances that may have changed nothing and be asked again, or have been put aside for good.
+    pub(in crate::dispatcher) fn onlookers_among(
+        &self,
+        instances: impl IntoIterator<Item = InstanceIx>,
+    ) -> Vec<InstanceIx> {
+        let here = self.onlookers.values().map(|landing| landing.instance);
+        let looking: HashSet<InstanceIx> = here.chain(self.ladder.onlookers()).collect();
+        let looks_on = |ix: &InstanceIx| looking.contains(ix) || self.parked.contains(ix) || self.dropped.contains(ix);
+        instances.into_iter().filter(looks_on).collect()
     }
 
     /// What changed nothing and has to be asked again is aside before what stands on it is folded.
