@@ -17,7 +17,7 @@ use crate::repository::{Repository, RepositoryError};
 /// How long is looked at most: 80,000 files that the kernel knows take half of it.
 const LOOK_MAX: Duration = Duration::from_millis(250);
 
-/// Files whose content is compared at most; more are taken to have changed.
+/// Files whose content is compared at most; nothing is said of more.
 const READ_MAX: usize = 100;
 
 /// Files that are looked at between two looks at the time.
@@ -41,7 +41,7 @@ pub enum Look {
     /// At all files.
     #[default]
     Whole,
-    /// Until the time was over.
+    /// Until the time was over, or too many files had to be read.
     Partial,
 }
 
@@ -75,7 +75,12 @@ pub fn unsaved(repository: &Repository) -> Result<Unsaved, RepositoryError> {
                 // Touched, or changed: git compares the content as it would for `git status`.
                 git.status_file(path)?.intersects(git2::Status::WT_MODIFIED | git2::Status::WT_TYPECHANGE)
             }
-            Ok(_) | Err(_) => true,
+            // Copied, perhaps, with all its files: whoever wants to know asks git.
+            Ok(_) => {
+                found.look = Look::Partial;
+                false
+            }
+            Err(_) => true,
         };
         if changed {
             found.paths.insert(path.to_owned());
@@ -124,5 +129,19 @@ mod tests {
         std::fs::write(at("a.txt"), "longer\n").expect("space");
         std::fs::remove_file(at("gone")).expect("it is there");
         found(&["a.txt", "gone"]);
+    }
+
+    #[test]
+    fn of_files_that_were_only_touched_nothing_is_said() {
+        let names: Vec<String> = (0..READ_MAX + 50).map(|n| format!("f{n}")).collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "one\n")).collect();
+        let it = Fixture::with_files(&files);
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        for name in &names {
+            let file = std::fs::File::options().write(true).open(it.path().join(name)).expect("it is there");
+            file.set_modified(long_ago).expect("a time");
+        }
+        let unsaved = unsaved(&it.repository()).expect("it can be read");
+        assert_eq!((unsaved.paths.len(), unsaved.look), (0, Look::Partial));
     }
 }

@@ -314,7 +314,8 @@ mod tests {
         }
         let check = |read: &[&str], write: &[&str], hide: &[&str], tier, expected: &str| {
             let found = fixture.shown(&policy(read, write, hide), tier).unwrap_or_else(|error| error);
-            let found = found.replace(", Read @/opt/tool", "").replace("Read @/opt/tool", "");
+            let found = found.replace("Read @/opt/tool/bin, Read @/opt/tool/lib", "");
+            let found = found.trim_end_matches(", ").replace(", , ", ", ");
             assert_eq!(found.trim_start_matches(", "), expected, "{read:?} {write:?} {hide:?}");
         };
         let (strong, weak) = (Tier::Namespaces, Tier::Landlock);
@@ -379,11 +380,25 @@ mod tests {
     }
 
     #[test]
-    fn folders_on_the_path_are_readable_with_their_prefix() {
+    fn folders_on_the_path_are_readable_with_what_tools_keep_beside_them_and_nothing_else() {
         let fixture = Fixture::new();
-        let cage = fixture.resolve(&SandboxPolicy::default()).unwrap();
-        let at: Vec<PathBuf> = cage.grants.iter().map(|grant| grant.at.clone()).collect();
-        assert_eq!(at, [fixture.root().join("opt/tool")]);
+        let tool = fixture.root().join("opt/tool");
+        for other in ["private", "src", "conf", ".git", "data"] {
+            std::fs::create_dir_all(tool.join(other)).unwrap();
+        }
+        std::fs::write(tool.join("key.pem"), "").unwrap();
+        std::os::unix::fs::symlink("lib", tool.join("lib64")).unwrap();
+        std::os::unix::fs::symlink("private", tool.join("share")).unwrap();
+        std::os::unix::fs::symlink("../../home/data", tool.join("include")).unwrap();
+        let shown = |policy| {
+            let cage = fixture.resolve(&policy).unwrap();
+            let below = |path: &Path| path.strip_prefix(&tool).unwrap().display().to_string();
+            let grants = cage.grants.iter().map(|grant| format!("{}={}", below(&grant.at), below(&grant.path)));
+            grants.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(SandboxPolicy::default()), "bin=bin lib=lib lib64=lib");
+        std::fs::write(tool.join("release"), "").unwrap();
+        assert_eq!(shown(SandboxPolicy::default()), "bin=bin conf=conf lib=lib lib64=lib release=release");
     }
 
     #[test]

@@ -11,6 +11,14 @@ use super::{Places, SYSTEM};
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
 
+/// What is shown beside the programs of a tool that has a folder of its own, where something marks it as one of a kind: libraries
+/// and data, what a Java is configured by, the sources that a Go compiles.
+const BESIDE: &[(&str, &[&str])] = &[
+    ("bin", &["lib", "lib32", "lib64", "libx32", "libexec", "share", "include", "plugins", "boot"]),
+    ("release", &["release", "conf", "jmods", "jre", "legal"]),
+    ("pkg/tool", &["VERSION", "go.env", "pkg", "src", "misc"]),
+];
+
 /// Whether more of a folder than its programs may not be shown: many owners share it, or it is or lies in the home of
 /// somebody, who need not be the caller (`sudo` keeps a `PATH`), or a tool that lives there keeps its credentials there.
 pub fn may_hold_secrets(prefix: &Path) -> bool {
@@ -54,23 +62,38 @@ impl Showcase<'_> {
         }
     }
 
-    /// Shows a folder of the caller's `PATH`, and what programs in it usually need beside it: the whole prefix outside of
-    /// the home folder (`/opt/tool` for `/opt/tool/bin`), its `lib` inside.
+    /// Shows a folder of the caller's `PATH`, and what programs in it usually need beside it: [`BESIDE`] outside of the
+    /// home folder (`/opt/tool/share` for `/opt/tool/bin`), `lib` inside. Nobody was asked, so nothing else of the prefix is
+    /// shown: it may be anybody's folder that has a `bin`.
     pub fn path_folder(&mut self, dir: &Path, home: &Path) {
         let Some(prefix) = dir.parent() else { return };
         if !dir.is_dir() || home.starts_with(dir) {
             return;
         }
-        let own_prefix = dir.ends_with("bin") && prefix.parent().is_some() && !home.starts_with(prefix);
-        if own_prefix && !dir.starts_with(home) && !may_hold_secrets(prefix) {
-            self.add(prefix.to_owned(), Show::Read);
+        self.add(dir.to_owned(), Show::Read);
+        if !dir.ends_with("bin") || prefix.parent().is_none() || home.starts_with(prefix) {
             return;
         }
-        self.add(dir.to_owned(), Show::Read);
-        let lib = prefix.join("lib");
-        if own_prefix && lib.is_dir() {
-            self.add(lib, Show::Read);
+        let is_tool = !dir.starts_with(home) && !may_hold_secrets(prefix);
+        let kinds = BESIDE.iter().filter(|(mark, _)| prefix.join(mark).exists());
+        let beside: Vec<&str> = kinds.flat_map(|(_, names)| names.iter().copied()).collect();
+        let beside: Vec<PathBuf> =
+            if is_tool { beside } else { vec!["lib"] }.into_iter().map(|name| prefix.join(name)).collect();
+        for at in &beside {
+            // A link (`lib64`) shows what it leads to, as long as that is shown anyway.
+            match at.canonicalize() {
+                Ok(path) if path == *at => self.add(path, Show::Read),
+                Ok(path) if beside.contains(&path) => self.add_link(at.clone(), path),
+                Ok(_) | Err(_) => {}
+            }
         }
+    }
+
+    /// Shows what a link leads to in the link's place.
+    fn add_link(&mut self, at: PathBuf, path: PathBuf) {
+        let before = self.grants.len();
+        self.add(path, Show::Read);
+        self.grants[before..].iter_mut().for_each(|grant| grant.at.clone_from(&at));
     }
 
     /// Settles what contradicts itself: what a policy says in so many words wins over what tools need, and of two things that
@@ -90,6 +113,8 @@ impl Showcase<'_> {
         if tier > Tier::Landlock {
             return Ok(());
         }
+        // There a job follows the link itself, to what is granted under its own name.
+        self.grants.retain(|grant| grant.at == grant.path);
         let inside = |path: &Path| written.iter().any(|tree| path.starts_with(tree) && path != *tree);
         let narrowed = self.named.iter().find(|grant| grant.access == Access::Read && inside(&grant.at));
         if let Some(grant) = narrowed {

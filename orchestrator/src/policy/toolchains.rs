@@ -122,6 +122,7 @@ impl Toolchain {
                 None if default.is_empty() => continue,
                 None => host.home.join(default),
             };
+            let root = root.canonicalize().unwrap_or(root);
             // A variable that names the home folder itself, or something above it, would show everything in it.
             if host.home.starts_with(&root) || !root.is_dir() {
                 continue;

@@ -1,6 +1,7 @@
 //! What a command finds around itself, captured once: the folder, the streams and how they look, the time.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -277,7 +278,8 @@ fn plain(path: &Path) -> PathBuf {
 /// This program again, even after it was replaced on disk. Source: proc(5), `/proc/self/exe`.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// The caller's home, `PATH` and environment, which decide what workers are shown.
+/// The caller's home, `PATH` and environment, which decide what workers are shown. Links in home and `PATH` are followed here,
+/// once: no cage shows a folder by way of a link.
 ///
 /// # Errors
 /// `$HOME` names no absolute folder.
@@ -286,7 +288,11 @@ pub fn host() -> Result<Host, Failure> {
     let home =
         home.ok_or_else(|| Failure::environment("find the home folder", "set HOME to an absolute path".to_owned()))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    let followed = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let mut path: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(followed).collect();
+    let mut seen = HashSet::new();
+    path.retain(|dir| seen.insert(dir.clone()));
+    let home = followed(home);
     let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     Ok(Host { home, path, env: std::env::vars_os().filter_map(utf8).collect() })
 }
