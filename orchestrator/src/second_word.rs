@@ -49,6 +49,28 @@ pub fn worth_another_try_of(state: &RunState, named: Option<&[InstanceId]>) -> V
     }
 }
 
+/// The result that a person gave up and without which a failed instance cannot be what it was to be: the changes of its needs
+/// contradict each other, and this is one of them. `None` where it failed otherwise, or nothing was given up.
+pub fn dropped_need<'a>(state: &'a RunState, instance: &InstanceState) -> Option<&'a InstanceId> {
+    let end = instance.last_attempt().and_then(AttemptState::end);
+    if !has_failed(instance) || !matches!(end, Some(AttemptEnd::Needs { .. })) {
+        return None;
+    }
+    let mut open: Vec<&str> = instance.needs().iter().map(String::as_str).collect();
+    let mut asked: HashSet<&str> = open.iter().copied().collect();
+    let mut dropped = HashSet::new();
+    while let Some(need) = open.pop() {
+        // A need is an instance, or a task with all that it has.
+        for (id, it) in state.instances.iter().filter(|(id, it)| *id.0 == *need || it.task() == need) {
+            if it.fate() == Some(&Fate::Dropped) {
+                dropped.insert(id);
+            }
+            open.extend(it.needs().iter().map(String::as_str).filter(|need| asked.insert(need)));
+        }
+    }
+    state.instances.keys().find(|id| dropped.contains(id))
+}
+
 fn is_parked(instance: &InstanceState) -> bool {
     matches!(instance.fate(), Some(Fate::Parked { .. }))
 }

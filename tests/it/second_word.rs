@@ -457,3 +457,36 @@ fn what_builds_on_a_dropped_result_is_said_to_and_lands_when_a_person_settles_it
     assert_eq!(repository.text("swarm/it", "c.txt"), "c\n");
     assert_eq!(repository.text("swarm/it", "a.txt"), "one\nfrom a\n");
 }
+
+#[test]
+fn what_waits_for_a_dropped_result_says_so_and_never_lands_without_it() {
+    let contradict = "[merge]\non-conflict = ['park']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n\
+                      [tasks.b]\nrun = 'echo from b >> a.txt'\n";
+    let said = "its need `b` was dropped, so no retry settles that: `swarm run PLAN` starts anew";
+    for collected in [false, true] {
+        let repository = Repository::with(&FILES);
+        let plan = format!("{contradict}[tasks.c]\nneeds = ['a', 'b']\nrun = 'cp a.txt c.txt'\n");
+        Swarm::run(&repository, "it", &plan).exits(1);
+        swarm(&repository, &["drop", "b"], 0);
+        if collected {
+            repository.run_git(&["gc", "-q", "--prune=now"]);
+        }
+        let told = [swarm(&repository, &["status"], 0).out, swarm(&repository, &["retry", "c"], 1).err];
+        for told in told {
+            assert!(told.contains(said) && !told.contains("next: swarm retry"), "{told}");
+        }
+    }
+    // What was given up is made again where git has removed it, for who needs it; it does not land by that.
+    let repository = Repository::with(&FILES);
+    let plan = format!(
+        "{contradict}[sandbox.flag]\nenv = ['FLAG']\n\
+         [tasks.c]\nneeds = ['b']\nsandbox = 'flag'\nrun = 'test -n \"${{FLAG:-}}\"; cp a.txt c.txt'\n"
+    );
+    Swarm::run(&repository, "it", &plan).exits(1);
+    swarm(&repository, &["drop", "--all"], 0);
+    if repository.run_git(&["gc", "-q", "--prune=now"]).is_none() {
+        return;
+    }
+    let ended = Swarm::new(&repository, &["retry", "c"]).env("FLAG", "1").exits(5);
+    assert!(ended.err.contains("c: it builds on `b`, which was dropped"), "{ended}");
+}

@@ -7,6 +7,7 @@ use crate::event::{
     VerifiedTree,
 };
 use crate::journal::{InstanceState, RunState};
+use crate::second_word::dropped_need;
 
 /// Columns that an instance's id is padded to, so that what follows stands below itself.
 const NAME_COLUMNS: usize = 32;
@@ -146,7 +147,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
                 return None;
             }
             let entry = state.instances.get(instance)?;
-            Some(finished_line(&words::instance(instance), *result, cause.as_deref(), entry, style))
+            Some(finished_line(state, &words::instance(instance), (*result, cause.as_deref()), entry, style))
         }
         RunEvent::Merged { instance, fate: Fate::Parked { reason, .. } } => {
             let name = words::pad(&words::instance(instance), NAME_COLUMNS);
@@ -198,16 +199,16 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
 }
 
 fn finished_line(
+    state: &RunState,
     name: &str,
-    result: InstanceResult,
-    cause: Option<&str>,
+    (result, cause): (InstanceResult, Option<&str>),
     entry: &InstanceState,
     style: Style,
 ) -> String {
     let (mark, tone) = words::mark(result);
     let name = words::pad(name, NAME_COLUMNS);
     let spent = if entry.attempts.is_empty() { String::new() } else { words::duration(entry.spent_ms()) };
-    let said = result_text(result, cause, entry);
+    let said = result_text(state, result, cause, entry);
     format!("{} {name} {spent:>7}  {said}", style.paint(tone, mark)).trim_end().to_owned()
 }
 
@@ -240,13 +241,24 @@ fn verdict_line(verdict: &str, of: &VerifiedTree, duration_ms: u64, detail: Opti
 }
 
 /// A result with what explains it: why it failed, what it changed.
-pub(super) fn result_text(result: InstanceResult, cause: Option<&str>, instance: &InstanceState) -> String {
+pub(super) fn result_text(
+    state: &RunState,
+    result: InstanceResult,
+    cause: Option<&str>,
+    instance: &InstanceState,
+) -> String {
     let end = instance.last_attempt().and_then(|attempt| attempt.end());
-    let why = match (cause, end) {
+    let mut why = match (cause, end) {
         (Some(cause), _) => one_line(cause),
         (None, Some(end)) if *end != AttemptEnd::Succeeded => words::end(end),
         _ => String::new(),
     };
+    if let Some(need) = dropped_need(state, instance) {
+        let name = words::instance(need);
+        why.push_str(&format!(
+            "; its need `{name}` was dropped, so no retry settles that: `swarm run PLAN` starts anew"
+        ));
+    }
     let mut parts: Vec<String> = Vec::new();
     if let Some(from) = instance.reused_from() {
         parts.push(format!("cached from {}", sanitize::name(from)));

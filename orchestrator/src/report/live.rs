@@ -130,7 +130,7 @@ impl Reporter for Live {
             }
             RunEvent::InstanceFinished { instance, result, .. } if words::mark(*result).1 == Tone::Bad => {
                 if let Some(entry) = state.instances.get(instance) {
-                    let said = super::lines::result_text(*result, entry.cause(), entry);
+                    let said = super::lines::result_text(state, *result, entry.cause(), entry);
                     self.picture.last_failure = Some(format!("{}: {said}", words::instance(instance)));
                 }
             }

@@ -37,7 +37,7 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
             None => String::new(),
         },
         said: {
-            let text = |result| lines::result_text(result, instance.cause(), instance);
+            let text = |result| lines::result_text(state, result, instance.cause(), instance);
             let said = instance.result().map(text).filter(|text| !text.is_empty());
             let models = instance.models().map(super::money::spending);
             said.into_iter().chain(account::line(instance)).chain(models).collect::<Vec<_>>().join("; ")

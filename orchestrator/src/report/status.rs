@@ -204,7 +204,7 @@ fn row(
 }
 
 fn finished_text(result: InstanceResult, state: &RunState, instance: &InstanceState) -> String {
-    let said = lines::result_text(result, instance.cause(), instance);
+    let said = lines::result_text(state, result, instance.cause(), instance);
     let fate = match instance.fate() {
         Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
         Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),

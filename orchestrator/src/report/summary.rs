@@ -14,7 +14,7 @@ use crate::dispatcher::core::OUT_OF_TIME;
 use crate::event::{Fate, InstanceResult, OnFailure};
 use crate::executor::verify::VERIFY;
 use crate::journal::{InstanceState, Phase, RunState};
-use crate::second_word::{put_aside, worth_another_try};
+use crate::second_word::{dropped_need, put_aside, worth_another_try};
 use crate::settings::GRACE_MS;
 use crate::target::TargetError;
 
@@ -224,7 +224,7 @@ impl Summary<'_> {
         });
         self.section("failed", Tone::Bad, entries, |(id, instance), text| {
             let result = instance.result().unwrap_or(InstanceResult::Lost);
-            let said = lines::result_text(result, instance.cause(), instance);
+            let said = lines::result_text(self.state, result, instance.cause(), instance);
             let allowed = if instance.on_failure == OnFailure::Allow { " (allowed)" } else { "" };
             let spent = words::duration(instance.spent_ms());
             // The section's title says that it failed.
@@ -262,7 +262,7 @@ impl Summary<'_> {
         let (not_begun, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(not_begun);
         let lines = others.into_iter().map(|(id, instance)| {
             let said = match instance.result() {
-                Some(result) => lines::result_text(result, instance.cause(), instance),
+                Some(result) => lines::result_text(self.state, result, instance.cause(), instance),
                 None => "not reached".to_owned(),
             };
             format!("{}: {said}", words::instance(id))
@@ -344,7 +344,7 @@ impl Summary<'_> {
             }
             Some(exit) if is_resumable(Some(exit)) => steps.push(format!("swarm resume {}", self.run())),
             Some(exit::BASE_RED) => steps.push(self.gate_log()),
-            Some(_) if !worth_another_try(self.state, None).is_empty() => {
+            Some(_) if self.is_retry_worthwhile() => {
                 steps.push(format!("swarm retry {}", self.run()));
             }
             Some(_) | None => {}
@@ -361,6 +361,12 @@ impl Summary<'_> {
             steps.push(format!("swarm status {}", self.run()));
         }
         if steps.is_empty() { String::new() } else { commands("next:", "", &steps) }
+    }
+
+    /// Whether another try may come to anything.
+    fn is_retry_worthwhile(&self) -> bool {
+        let all = worth_another_try(self.state, None);
+        all.iter().any(|id| dropped_need(self.state, &self.state.instances[id]).is_none())
     }
 
     /// What became of the target, where it lost what the run has landed on it.

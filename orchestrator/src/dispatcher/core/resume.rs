@@ -193,6 +193,12 @@ impl RunCore {
         let state = &mut self.states[ix.index()];
         let Some(past) = history.instance(id) else { return Relived::Open };
         state.is_settled = past.fate.is_some();
+        // That is so, too, where it runs again because what it left is gone.
+        match past.fate {
+            Some(Became::Parked) => self.landings.was_parked(ix),
+            Some(Became::Dropped) => self.landings.was_dropped(ix),
+            Some(Became::Landed | Became::Empty) | None => {}
+        }
         let Some(result) = history.still_holds(id, past, state.allowed) else { return Relived::Open };
         self.relive_result(ix, result, past, history.rounds() > 0);
         Relived::Ended
@@ -209,11 +215,6 @@ impl RunCore {
         state.word = past.word;
         if let Some(second) = &past.second {
             self.second_tries.insert(ix, SecondTry::clone(second));
-        }
-        match past.fate {
-            Some(Became::Parked) => self.landings.was_parked(ix),
-            Some(Became::Dropped) => self.landings.was_dropped(ix),
-            Some(Became::Landed | Became::Empty) | None => {}
         }
         let passes = result.passed() || result == InstanceResult::Skipped || self.states[ix.index()].allowed;
         self.record(ix, result, None);
