@@ -38,10 +38,14 @@ use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
 
+pub mod served;
 pub mod waiting;
 
 /// What stands beside a worktree's HEAD, in its folder of the repository: what it was opened for.
 const NOTE: &str = "SWARM_RESOLVE";
+
+/// What the names begin with by which git knows these worktrees.
+const NAMED_BY: &str = "resolve-";
 
 /// Bits of an index entry's flags that hold its stage. Source: gitformat-index(5), "2-bit stage (during merge)".
 const STAGE_SHIFT: u16 = 12;
@@ -187,7 +191,7 @@ pub enum Edits {
 
 /// The name that git knows the worktree by.
 fn worktree_name(run: &RunId, id: &InstanceId) -> String {
-    encode_component(&format!("resolve-{run}-{id}"))
+    encode_component(&format!("{NAMED_BY}{run}-{id}"))
 }
 
 /// Opens the merge of a result into `tip` in the new folder `at`.
@@ -538,18 +542,23 @@ pub fn open_among<'a>(
     run: &RunId,
     instances: impl IntoIterator<Item = &'a InstanceId>,
 ) -> Result<Vec<&'a InstanceId>, RepositoryError> {
-    let above = repository.common_dir().join("worktrees");
     // Nearly always there is none, and a run may have a hundred thousand results.
-    let known: HashSet<OsString> = match fs::read_dir(&above) {
-        Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(RepositoryError::Io { path: above, source }),
-    };
+    let known = known_worktrees(repository)?;
     let is_open = |id: &&InstanceId| {
         let name = worktree_name(run, id);
         known.contains(OsStr::new(&name)) && open::admin_dir(repository, &name).join(NOTE).exists()
     };
     Ok(instances.into_iter().filter(|_| !known.is_empty()).filter(is_open).collect())
+}
+
+/// The names that git knows linked worktrees by.
+fn known_worktrees(repository: &Repository) -> Result<HashSet<OsString>, RepositoryError> {
+    let above = repository.common_dir().join("worktrees");
+    match fs::read_dir(&above) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.file_name()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
+        Err(source) => Err(RepositoryError::Io { path: above, source }),
+    }
 }
 
 /// Where worktrees are made for which a person names no place.

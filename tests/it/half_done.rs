@@ -395,16 +395,21 @@ fn what_a_person_settled_lands_although_the_command_that_took_it_died() {
         fs::write(at.join("a.txt"), "one\nboth\n").expect("space");
     };
     let take = ["resolve", "b", "--continue"];
+    let left_behind = std::cell::Cell::new(0);
     let died = dies_at_every(6, &template, &take, settle, |repository, effect| {
-        let again = swarm(repository, &take).end();
-        if again.code != 0 {
-            assert!(
-                again.code == 2 && (again.err.contains("swarm resume") || again.err.contains("it landed")),
-                "{again}"
-            );
-            swarm(repository, &["resume"]).exits(0);
-            if worktrees(repository) > 0 {
-                swarm(repository, &["resolve", "b", "--abort"]).exits(0);
+        let told = swarm(repository, &["status"]).exits(0).out;
+        if told.contains("its worktree is still there") {
+            assert!(told.contains("swarm resolve it-1 b --abort removes it"), "{told}");
+            swarm(repository, &[["resume"], ["clean"]][(effect % 2) as usize]).exits(0);
+            left_behind.set(left_behind.get() + 1);
+        } else {
+            let again = swarm(repository, &take).end();
+            if again.code != 0 {
+                assert!(
+                    again.code == 2 && (again.err.contains("swarm resume") || again.err.contains("it landed")),
+                    "{again}"
+                );
+                swarm(repository, &["resume"]).exits(0);
             }
         }
         assert_eq!(repository.text("swarm/it", "a.txt"), "one\nboth\n", "died at {effect}");
@@ -413,6 +418,20 @@ fn what_a_person_settled_lands_although_the_command_that_took_it_died() {
         assert!(locks(repository).is_empty(), "died at {effect}: {:?}", locks(repository));
     });
     assert!(died > 12, "{died}");
+    // The last of its effects, of which every sixth was tried, are those that remove the worktree.
+    let next = [&take[..], &["resume"], &["clean"], &["retry"]];
+    for effect in died - 7..=died {
+        let repository = template.copy();
+        settle(&repository);
+        let ended = swarm(&repository, &take).args(&["--fault", &format!("die@{effect}")]).end();
+        if ended.code == KILLED && fates(&repository).1 == "0" {
+            left_behind.set(left_behind.get() + worktrees(&repository));
+            let ended = swarm(&repository, next[(effect % 4) as usize]).exits(0);
+            assert_eq!(worktrees(&repository), 0, "died at {effect}: {ended}");
+            assert!(!repository.path().join(".git/swarm/resolve/it-1-b").exists(), "died at {effect}: {ended}");
+        }
+    }
+    assert!(left_behind.get() > 1, "{}", left_behind.get());
 }
 
 #[test]

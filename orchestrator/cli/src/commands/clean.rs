@@ -17,6 +17,7 @@ use swarm_orchestrator::state::StateDir;
 use crate::commands::failure::{Failure, shell_path, state_hint};
 use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::select;
+use crate::commands::served::remove_served;
 use crate::commands::surroundings::Surroundings;
 
 /// Gives back the disk of finished runs; keeps every result that no branch has.
@@ -60,6 +61,11 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     let journal = it.journal(&folder)?;
     let runs = runs_to_clean(args, &journal, &repository, it)?;
     let mode = if args.dry_run { Mode::Look } else { Mode::Remove };
+    if mode == Mode::Remove {
+        for run in &runs {
+            remove_served(&repository, (&folder, &journal), run, it)?;
+        }
+    }
     let mut freed_bytes = 0;
     if let (Some(cache), Mode::Remove) = (Cache::open_existing(&folder)?, mode) {
         // Before the refs of their runs go, or none of them would be found again.

@@ -87,6 +87,8 @@ mod sandbox;
 mod schema;
 /// From words to a run and an instance.
 mod select;
+/// Worktrees of settled results that were left behind.
+mod served;
 /// What becomes of the repositories that a caged command made.
 mod settling;
 /// A shell where a task worked.

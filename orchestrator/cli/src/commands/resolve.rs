@@ -23,6 +23,7 @@ use crate::commands::failure::Failure;
 use crate::commands::retry::became;
 use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
+use crate::commands::served::{newest_change, remove_served};
 use crate::commands::surroundings::Surroundings;
 
 /// Opens the conflict of a parked result as a worktree for your own tools; `--continue` verifies and lands what you made.
@@ -184,9 +185,19 @@ pub fn run(args: &Resolve, it: &Surroundings) -> Result<u8, Failure> {
     let journal = it.journal(&state_dir)?;
     let (row, _, id) = select::instance(&journal, &args.words)?;
     it.expect_own(&repository, &row)?;
+    let gone = match args.abort {
+        true => Vec::new(),
+        false => remove_served(&repository, (&state_dir, &journal), &row.id, it)?,
+    };
     let mut it_is = Parked::read(repository, &journal, row.id, id)?;
     if args.abort {
         return abort(args, &it_is, it);
+    }
+    let landed_with_it = args.go_on && gone.contains(&it_is.id);
+    if let (Some(Fate::Landed { commit }), Some(exit), true) = (it_is.instance().fate(), it_is.row.exit, landed_with_it)
+    {
+        it.err.write(&format!("{} landed as {}\n", sanitize::name(&it_is.id.0), words::short(commit)))?;
+        return Ok(exit);
     }
     expect_parked(&it_is)?;
     if !args.go_on {
@@ -244,10 +255,6 @@ pub fn open_ones<'a>(
         Some(format!("note: {name} is being settled at {at}{lands}\n      swarm resolve {words} {ends}\n"))
     };
     instances.into_iter().filter_map(note).collect()
-}
-
-fn newest_change(instance: &InstanceState) -> Option<&ChangeState> {
-    instance.attempts.iter().rev().find_map(|attempt| attempt.change())
 }
 
 fn expect_parked(it_is: &Parked) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ use crate::commands::run::{
     BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end,
 };
 use crate::commands::select;
+use crate::commands::served::remove_served;
 use crate::commands::surroundings::Surroundings;
 
 /// Goes on with a run that was interrupted; what has a result is not run again, but for what failed because the run's whole
@@ -55,6 +56,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
     let wants_it = row.exit.is_some() && (budget.is_any() || !is_resumable(row.exit));
     let starved = if wants_it { starved(&journal, &row.id)? } else { vec![] };
     let fed = if budget.is_any() { starved.clone() } else { vec![] };
+    remove_served(&it.repository()?, (&state_dir, &journal), &row.id, it)?;
     if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !fed.is_empty()) {
         it.err.write(&format!(
             "{} has ended: {}; there is nothing left to do\n",
@@ -79,6 +81,8 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
+    // What was settled by hand before the coordinator died is taken by now.
+    remove_served(&it.repository()?, (&state_dir, &journal), &row.id, it)?;
     say_end(&reports, &state_dir, events, it)?;
     // A program that reads events finds the plan in them.
     match writing.filter(|writing| ended.exit == 0 && (writing.file.is_some() || !args.json)) {

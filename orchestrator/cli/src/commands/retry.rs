@@ -22,6 +22,7 @@ use crate::commands::run::{
     BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, duration_of, on_event_loop, plain_settings, reports, say_end,
 };
 use crate::commands::select;
+use crate::commands::served::remove_served;
 use crate::commands::surroundings::Surroundings;
 
 /// Gives what failed or is parked another try; a parked change is merged again, and its task runs once more when it still does
@@ -93,6 +94,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         let hint = format!("swarm resume {}", row.id);
         return Err(Failure::usage(format!("retry tasks of {}: it has not ended", row.id), hint));
     };
+    remove_served(&it.repository()?, (&state_dir, &journal), &row.id, it)?;
     let instances = worth_another_try_of(&state, named.as_deref());
     if instances.is_empty() {
         it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;

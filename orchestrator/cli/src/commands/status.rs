@@ -5,6 +5,7 @@ use swarm_orchestrator::report::status::{Liveness, status, status_json};
 
 use crate::commands::failure::Failure;
 use crate::commands::select;
+use crate::commands::served::left_behind;
 use crate::commands::surroundings::Surroundings;
 
 /// Shows where each task of a run stands.
@@ -34,7 +35,10 @@ pub fn run(args: &Status, it: &Surroundings) -> Result<u8, Failure> {
         it.out.write(&format!("{}\n", status_json(&state, &liveness)))?;
         return Ok(0);
     }
-    let text = status(&state, &liveness, it.clock.now_ms(), it.out.style);
+    let mut text = status(&state, &liveness, it.clock.now_ms(), it.out.style);
+    if let (Liveness::Finished, Ok(repository)) = (&liveness, it.repository()) {
+        text.push_str(&left_behind(&repository, &row.id, &state));
+    }
     it.out.write(&it.given.complete(&text))?;
     Ok(0)
 }
