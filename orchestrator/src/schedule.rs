@@ -5,11 +5,14 @@
 //! passes whatever its needs came to: who waits behind it wants them out of the way, not their success. The graph may grow
 //! while it runs: a fan-out whose items are not known yet is a work node that adds its instances before it finishes.
 //!
+//! What a failure keeps from starting is blocked when all that it needs has ended: which of several failures it names is then a
+//! matter of the graph, the first in the order in which it got its needs, and not of which happened first.
+//!
 //! Among what is ready, higher priority goes first, then the longest critical path (the weight of the heaviest chain that
 //! waits for it), then the order in which nodes were added. Start reading at [`Schedule::start_next`] and [`Schedule::finish`].
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -50,7 +53,7 @@ pub enum NodeSpec {
         /// Units of each resource held while it runs.
         demand: Demand,
     },
-    /// Passes when all its needs pass, fails as soon as one fails.
+    /// Passes when all its needs pass; when they have ended and one failed, it has failed.
     Join,
     /// Passes when all its needs have ended, however they did.
     Turn,
@@ -83,8 +86,10 @@ pub enum Effect {
 enum State {
     /// Added, not yet counted by [`Schedule::seal`].
     Fresh,
-    /// So many needs have not passed yet.
+    /// So many needs have not passed yet, and none has failed.
     Waiting(u32),
+    /// A need failed; so many others, turns aside, have not ended yet.
+    Doomed(u32),
     /// In the ready heap of its demand.
     Ready,
     /// Started and not ended.
@@ -220,8 +225,11 @@ impl Schedule {
         let is_fresh = |node: NodeIx| self.graph[node.graph()].state == State::Fresh;
         debug_assert!(is_fresh(need) || is_fresh(dependent), "BUG: old nodes get no old needs");
         self.graph.add_edge(need.graph(), dependent.graph(), ());
-        if let State::Waiting(count) = &mut self.graph[dependent.graph()].state {
-            *count += 1;
+        let is_turn = self.graph[need.graph()].kind == Kind::Turn;
+        match &mut self.graph[dependent.graph()].state {
+            State::Waiting(count) => *count += 1,
+            State::Doomed(count) => *count += u32::from(!is_turn),
+            _ => {}
         }
     }
 
@@ -232,19 +240,18 @@ impl Schedule {
         let mut effects = Vec::new();
         for &node in &fresh {
             let is_turn = self.graph[node.graph()].kind == Kind::Turn;
-            let is_over = |state: State| state == State::Passed || is_turn && matches!(state, State::Failed(_));
-            let waiting = self.needs(node).filter(|&need| !is_over(self.graph[need].state)).count();
-            let waiting = u32::try_from(waiting).expect("edges are numbered with 32 bits");
-            self.graph[node.graph()].state = State::Waiting(waiting);
+            let has_failed = |need: NodeIndex| matches!(self.graph[need].state, State::Failed(_));
+            self.graph[node.graph()].state = match !is_turn && self.needs(node).any(has_failed) {
+                true => State::Doomed(self.undecided(node)),
+                false => {
+                    let is_over = |need: &NodeIndex| self.graph[*need].state == State::Passed || has_failed(*need);
+                    State::Waiting(counted(self.needs(node).filter(|need| !is_over(need))))
+                }
+            };
         }
         for node in fresh {
-            let failed = self.needs(node).find_map(|need| match self.graph[need].state {
-                State::Failed(cause) if self.graph[node.graph()].kind != Kind::Turn => Some(cause),
-                _ => None,
-            });
-            match (self.graph[node.graph()].state, failed) {
-                (State::Waiting(_), Some(cause)) => self.block(node, cause, &mut effects),
-                (State::Waiting(0), None) => self.settle(node, &mut effects),
+            match self.graph[node.graph()].state {
+                State::Waiting(0) | State::Doomed(0) => self.ended([node].into(), &mut effects),
                 _ => {}
             }
         }
@@ -285,13 +292,11 @@ impl Schedule {
         }
         let mut effects = Vec::new();
         match verdict {
-            Verdict::Pass => self.pass(node, &mut effects),
-            Verdict::Fail => {
-                self.open -= 1;
-                self.graph[node.graph()].state = State::Failed(node);
-                self.block_dependents(node, node, &mut effects);
-            }
+            Verdict::Pass => self.conclude(node, State::Passed),
+            Verdict::Fail => self.conclude(node, State::Failed(node)),
         }
+        let next = self.tell_dependents(node);
+        self.ended(next, &mut effects);
         effects
     }
 
@@ -311,20 +316,30 @@ impl Schedule {
         self.push_ready(node);
     }
 
-    /// Starts nothing from now on. Every node that has not started, and every resting one, is cancelled and returned in
-    /// the order of adding; running ones are still to be finished.
-    pub fn stop(&mut self) -> Vec<NodeIx> {
+    /// Starts nothing from now on. What a failure keeps from starting is blocked by those that have failed by now, and returned
+    /// first; every other node that has not started, and every resting one, is cancelled and returned in the order of adding.
+    /// Running ones are still to be finished.
+    pub fn stop(&mut self) -> (Vec<Effect>, Vec<NodeIx>) {
         self.stopped = true;
         self.lanes.iter_mut().for_each(|lane| lane.ready = BinaryHeap::new());
+        let doomed = |index: &NodeIndex| matches!(self.graph[*index].state, State::Doomed(_));
+        let doomed: VecDeque<NodeIx> =
+            self.graph.node_indices().filter(doomed).map(|index| NodeIx(index.index() as u32)).collect();
+        doomed.iter().for_each(|node| self.graph[node.graph()].state = State::Doomed(0));
+        let mut effects = Vec::new();
+        self.ended(doomed, &mut effects);
         let mut cancelled = Vec::new();
         for index in self.graph.node_indices() {
-            if matches!(self.graph[index].state, State::Fresh | State::Waiting(_) | State::Ready | State::Resting) {
+            if matches!(
+                self.graph[index].state,
+                State::Fresh | State::Waiting(_) | State::Doomed(_) | State::Ready | State::Resting
+            ) {
                 self.graph[index].state = State::Cancelled;
                 self.open -= 1;
                 cancelled.push(NodeIx(index.index() as u32));
             }
         }
-        cancelled
+        (effects, cancelled)
     }
 
     /// Whether every node has ended.
@@ -367,76 +382,96 @@ impl Schedule {
         }
     }
 
-    /// A node whose needs have all passed: a join ends, work becomes ready.
-    fn settle(&mut self, node: NodeIx, effects: &mut Vec<Effect>) {
-        match self.graph[node.graph()].kind {
-            Kind::Join => {
-                effects.push(Effect::Joined(node));
-                self.pass(node, effects);
-            }
-            Kind::Turn => self.pass(node, effects),
-            Kind::Work { .. } if self.stopped => {}
-            Kind::Work { .. } => self.push_ready(node),
-        }
+    /// How many needs of a node have not ended, turns aside.
+    fn undecided(&self, node: NodeIx) -> u32 {
+        let is_open = |need: &NodeIndex| {
+            let Node { kind, state, .. } = &self.graph[*need];
+            *kind != Kind::Turn && !matches!(state, State::Passed | State::Failed(_))
+        };
+        counted(self.needs(node).filter(is_open))
     }
 
-    fn pass(&mut self, node: NodeIx, effects: &mut Vec<Effect>) {
-        let mut passed = vec![node];
-        while let Some(node) = passed.pop() {
-            self.open -= 1;
-            self.graph[node.graph()].state = State::Passed;
-            let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
-            dependents.sort_unstable();
-            for dependent in dependents {
-                let State::Waiting(count) = &mut self.graph[dependent].state else { continue };
-                *count -= 1;
-                if *count > 0 {
-                    continue;
-                }
-                let dependent = NodeIx(dependent.index() as u32);
-                match self.graph[dependent.graph()].kind {
-                    Kind::Join => {
-                        effects.push(Effect::Joined(dependent));
-                        passed.push(dependent);
+    /// The failure that a node is blocked by: that of the first need, in the order in which it got them, that failed.
+    fn cause(&self, node: NodeIx) -> NodeIx {
+        let failed = self.needs(node).filter_map(|need| match self.graph[need].state {
+            State::Failed(cause) => Some(cause),
+            _ => None,
+        });
+        // The graph gives the newest first.
+        failed.last().expect("BUG: blocked by nothing")
+    }
+
+    /// Goes on with nodes whose needs have all ended, and with what ends by that: a join ends, work becomes ready, and what a
+    /// failure kept from starting is blocked. What turns let go on comes last, behind all that is blocked.
+    fn ended(&mut self, mut nodes: VecDeque<NodeIx>, effects: &mut Vec<Effect>) {
+        let mut turns = VecDeque::new();
+        while let Some(node) = nodes.pop_front().or_else(|| turns.pop_front()) {
+            match (self.graph[node.graph()].state, self.graph[node.graph()].kind) {
+                (State::Waiting(0), Kind::Work { .. }) => {
+                    if !self.stopped {
+                        self.push_ready(node);
                     }
-                    Kind::Turn => passed.push(dependent),
-                    Kind::Work { .. } if self.stopped => {}
-                    Kind::Work { .. } => self.push_ready(dependent),
-                }
-            }
-        }
-    }
-
-    fn block(&mut self, node: NodeIx, cause: NodeIx, effects: &mut Vec<Effect>) {
-        self.open -= 1;
-        self.graph[node.graph()].state = State::Failed(cause);
-        effects.push(Effect::Blocked { node, cause });
-        self.block_dependents(node, cause, effects);
-    }
-
-    fn block_dependents(&mut self, node: NodeIx, cause: NodeIx, effects: &mut Vec<Effect>) {
-        let mut failed = vec![node];
-        let mut over: Vec<NodeIx> = Vec::new();
-        while let Some(node) = failed.pop() {
-            let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
-            dependents.sort_unstable();
-            for dependent in dependents {
-                let Node { kind, state, .. } = &mut self.graph[dependent];
-                let State::Waiting(count) = state else { continue };
-                let dependent = NodeIx(dependent.index() as u32);
-                if *kind == Kind::Turn {
-                    *count -= 1;
-                    over.extend((*count == 0).then_some(dependent));
                     continue;
                 }
-                *state = State::Failed(cause);
-                self.open -= 1;
-                effects.push(Effect::Blocked { node: dependent, cause });
-                failed.push(dependent);
+                (State::Waiting(0), kind) => {
+                    if kind == Kind::Join {
+                        effects.push(Effect::Joined(node));
+                    }
+                    self.conclude(node, State::Passed);
+                }
+                (State::Doomed(0), _) => {
+                    let cause = self.cause(node);
+                    effects.push(Effect::Blocked { node, cause });
+                    self.conclude(node, State::Failed(cause));
+                }
+                // It was gone on with already.
+                _ => continue,
+            }
+            let next = self.tell_dependents(node);
+            let is_turn = |next: &NodeIx| self.graph[next.graph()].kind == Kind::Turn;
+            let (over, others): (Vec<NodeIx>, Vec<NodeIx>) = next.into_iter().partition(is_turn);
+            nodes.extend(others);
+            turns.extend(over);
+        }
+    }
+
+    fn conclude(&mut self, node: NodeIx, end: State) {
+        self.open -= 1;
+        self.graph[node.graph()].state = end;
+    }
+
+    /// Tells what waits for a node that it has ended. Returns, in the order of adding, what waits for nothing more.
+    fn tell_dependents(&mut self, node: NodeIx) -> VecDeque<NodeIx> {
+        let mut dependents: Vec<NodeIndex> = self.graph.neighbors(node.graph()).collect();
+        dependents.sort_unstable();
+        let Node { kind, state, .. } = self.graph[node.graph()];
+        let (is_turn, has_failed) = (kind == Kind::Turn, state != State::Passed);
+        let (mut next, mut doomed) = (VecDeque::new(), None);
+        for dependent in dependents {
+            // Whoever needs it twice has been told.
+            if doomed == Some(dependent) {
+                continue;
+            }
+            let at = NodeIx(dependent.index() as u32);
+            let before = self.graph[dependent].state;
+            let now = match before {
+                State::Waiting(_) if has_failed && self.graph[dependent].kind != Kind::Turn => match self.stopped {
+                    true => State::Doomed(0),
+                    false => State::Doomed(self.undecided(at)),
+                },
+                State::Waiting(count) => State::Waiting(count - 1),
+                State::Doomed(count) if !is_turn && count > 0 => State::Doomed(count - 1),
+                _ => continue,
+            };
+            if matches!((before, now), (State::Waiting(_), State::Doomed(_))) {
+                doomed = Some(dependent);
+            }
+            self.graph[dependent].state = now;
+            if matches!(now, State::Waiting(0) | State::Doomed(0)) {
+                next.push_back(at);
             }
         }
-        // Behind all that is blocked: what a turn lets go on may be among it.
-        over.into_iter().for_each(|turn| self.pass(turn, effects));
+        next
     }
 
     fn push_ready(&mut self, node: NodeIx) {
@@ -455,6 +490,10 @@ impl Schedule {
             }
         }
     }
+}
+
+fn counted(all: impl Iterator) -> u32 {
+    u32::try_from(all.count()).expect("edges are numbered with 32 bits")
 }
 
 #[cfg(test)]

@@ -428,6 +428,8 @@ impl Life<'_> {
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     results: BTreeMap<String, InstanceResult>,
+    /// Whose failure those name that were blocked.
+    causes: BTreeMap<String, String>,
     fates: BTreeMap<String, String>,
     landed: Vec<String>,
     tip: Option<String>,
@@ -445,7 +447,9 @@ fn outcome(world: &World) -> Outcome {
         Fate::Empty => "empty".to_owned(),
         Fate::Dropped => "dropped".to_owned(),
     };
+    let blocked = state.instances.iter().filter(|(_, instance)| instance.result() == Some(InstanceResult::Blocked));
     Outcome {
+        causes: blocked.map(|(id, it)| (id.to_string(), it.cause().unwrap_or_default().to_owned())).collect(),
         results: state.instances.iter().map(|(id, instance)| (id.to_string(), result(instance))).collect(),
         fates: state.instances.iter().filter_map(|(id, i)| Some((id.to_string(), fate(i.fate()?)))).collect(),
         landed: world.landed(),

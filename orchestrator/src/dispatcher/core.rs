@@ -594,7 +594,9 @@ impl RunCore {
         self.landings.stop(cause);
         if first {
             self.contradicted.clear();
-            for node in self.schedule.stop() {
+            let (blocked, cancelled) = self.schedule.stop();
+            self.effects(blocked);
+            for node in cancelled {
                 match self.roles[node.index()] {
                     Role::Instance(ix) => self.record(ix, InstanceResult::Cancelled, None),
                     Role::Fan(task) => self.unexpanded(task, InstanceResult::Cancelled, ENDED_EARLY.to_owned()),

@@ -74,9 +74,41 @@ fn failed_work_blocks_only_its_dependents_and_names_the_root() {
     s.seal();
     started(&mut s);
     let blocked = |node| Effect::Blocked { node, cause: bad };
-    assert_eq!(s.finish(bad, Verdict::Fail), [blocked(join), blocked(after)]);
-    s.finish(good, Verdict::Pass);
+    assert_eq!(s.finish(bad, Verdict::Fail), [], "what it needs besides may fail, too");
+    assert_eq!(s.finish(good, Verdict::Pass), [blocked(join), blocked(after)]);
     assert_eq!(started(&mut s), [4]);
+}
+
+#[test]
+fn of_several_failures_the_first_need_is_named_whichever_came_first() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut s = Schedule::new(8, vec![]);
+        let roots: Vec<NodeIx> = (0..3).map(|_| s.add(work(1), &[])).collect();
+        let join = s.add(NodeSpec::Join, &[roots[1], roots[0], roots[0]]);
+        let both = s.add(work(1), &[roots[2], join]);
+        s.seal();
+        started(&mut s);
+        let told: Vec<Effect> = order.iter().flat_map(|&at| s.finish(roots[at], Verdict::Fail)).collect();
+        let blocked = |node, cause| Effect::Blocked { node, cause };
+        assert_eq!(told, [blocked(join, roots[1]), blocked(both, roots[2])], "{order:?}");
+        assert!(s.is_done());
+    }
+}
+
+#[test]
+fn what_is_doomed_waits_for_no_turn_and_is_blocked_when_all_stops() {
+    let mut s = Schedule::new(8, vec![]);
+    let (bad, slow) = (s.add(work(1), &[]), s.add(work(1), &[]));
+    let turn = s.add(NodeSpec::Turn, &[slow]);
+    let (next, waits) = (s.add(work(1), &[turn, bad]), s.add(work(1), &[bad, slow]));
+    let last = s.add(work(1), &[waits]);
+    s.seal();
+    started(&mut s);
+    let blocked = |node| Effect::Blocked { node, cause: bad };
+    assert_eq!(s.finish(bad, Verdict::Fail), [blocked(next)]);
+    assert_eq!(s.stop(), (vec![blocked(waits), blocked(last)], vec![turn]));
+    s.finish(slow, Verdict::Fail);
+    assert!(s.is_done());
 }
 
 #[test]
@@ -149,7 +181,7 @@ fn stop_cancels_what_has_not_started() {
     let c = s.add(work(1), &[a]);
     s.seal();
     s.start_next();
-    assert_eq!(s.stop(), [b, c]);
+    assert_eq!(s.stop(), (vec![], vec![b, c]));
     assert_eq!((s.start_next(), s.is_done()), (None, false));
     s.finish(a, Verdict::Pass);
     assert!(s.is_done());
@@ -187,6 +219,7 @@ proptest! {
             for effect in s.finish(node, if passes { Verdict::Pass } else { Verdict::Fail }) {
                 let Effect::Blocked { node: blocked, cause } = effect else { unreachable!("no joins here") };
                 prop_assert!(nodes[cause.index()].1);
+                for need in needs_of(blocked.index()) { prop_assert!(ended.contains_key(&need)); }
                 prop_assert_eq!(ended.insert(blocked.index(), false), None);
             }
         }
