@@ -121,14 +121,40 @@ pub fn name(name: &str) -> String {
     })
 }
 
-/// A name as a word for the shell, for commands that a person may copy.
+/// A name as a word for the shell, for commands that a person may copy: the shell takes it for the very same name, and nothing
+/// in it acts on the screen.
 pub fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=,@%+:".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", name(word).replace('\'', "'\\''"))
+    shell_bytes(word.as_bytes())
+}
+
+/// The same for a path, which need not be UTF-8.
+///
+/// Source: POSIX.1-2024, Shell Command Language, 2.2.4 "Dollar-Single-Quotes", as bash, zsh, ksh and busybox have them.
+pub fn shell_bytes(word: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./=,@%+:".contains(byte);
+    match std::str::from_utf8(word) {
+        Ok(text) if !text.is_empty() && word.iter().all(plain) => text.to_owned(),
+        Ok(text) if !text.chars().any(is_deceptive) => format!("'{}'", text.replace('\'', "'\\''")),
+        Ok(_) | Err(_) => format!("$'{}'", spelled(word)),
     }
+}
+
+/// A word between `$'` and `'`: what cannot be shown or is not UTF-8 byte by byte, as three octal digits, behind which a digit
+/// may follow.
+fn spelled(word: &[u8]) -> String {
+    let octal = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+    let mut text = String::with_capacity(word.len() + 16);
+    for chunk in word.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' | '\\' => text.extend(['\\', c]),
+                c if is_deceptive(c) => text.push_str(&octal(c.encode_utf8(&mut [0; 4]).as_bytes())),
+                c => text.push(c),
+            }
+        }
+        text.push_str(&octal(chunk.invalid()));
+    }
+    text
 }
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
@@ -265,6 +291,8 @@ mod tests {
         assert_eq!(shell_word("build"), "build");
         assert_eq!(shell_word("build[os=a b]"), "'build[os=a b]'");
         assert_eq!(shell_word("it's"), "'it'\\''s'");
+        assert_eq!(shell_word("a\n1\u{1b}'\\\u{202e}"), "$'a\\0121\\033\\'\\\\\\342\\200\\256'");
+        assert_eq!(shell_bytes(b"gr\xfcn"), "$'gr\\374n'");
     }
 
     proptest! {

@@ -148,7 +148,7 @@ fn lock_hint(error: &LockError) -> Option<String> {
 
 /// A path as a word for the shell.
 pub fn shell_path(path: &Path) -> String {
-    sanitize::shell_word(&path.to_string_lossy())
+    sanitize::shell_bytes(path.as_os_str().as_encoded_bytes())
 }
 
 /// How a journal is put aside that cannot be read, with the files that SQLite keeps beside it.

@@ -20,7 +20,7 @@ use swarm_plans::planned::told;
 use swarm_plans::{TaskGraph, models};
 
 use crate::commands::exec::{literal, written};
-use crate::commands::failure::Failure;
+use crate::commands::failure::{Failure, shell_path};
 use crate::commands::run::{BudgetFlags, JsonEvents, plain_settings, reports, say_end, start};
 use crate::commands::surroundings::{ReaderKind, Surroundings};
 
@@ -98,7 +98,7 @@ fn hand_over(plan: &Proposal, writing: &Writing, it: &Surroundings) -> Result<u8
         return Ok(0);
     };
     keep(path, &plan.text, writing.present)?;
-    let shown = sanitize::shell_word(&path.strip_prefix(&it.folder).unwrap_or(path).to_string_lossy());
+    let shown = shell_path(path.strip_prefix(&it.folder).unwrap_or(path));
     it.err.write(&format!("next: look at {shown}, then swarm run {shown}\n"))?;
     Ok(0)
 }

@@ -19,7 +19,7 @@ use swarm_orchestrator::second_word::worth_another_try;
 use swarm_orchestrator::target::TargetError;
 use swarm_plans::{InstanceId, Plan};
 
-use crate::commands::failure::Failure;
+use crate::commands::failure::{Failure, shell_path};
 use crate::commands::retry::became;
 use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
@@ -137,7 +137,7 @@ impl Parked {
             ),
             ResolutionError::Outdated(_) => format!("swarm resolve {words} --abort, then begin anew"),
             ResolutionError::OtherBase { at, tip } => {
-                let at = sanitize::shell_word(&at.display().to_string());
+                let at = shell_path(at);
                 format!(
                     "git -C {at} switch --detach {tip} brings it back there (commit or stash what you made first); or \
                      swarm resolve {words} --abort --force, then begin anew"
