@@ -35,37 +35,58 @@ pub struct Given {
     swarm: String,
     /// The same behind `git`.
     git: String,
+    /// Commands of ours; empty where nothing was given.
+    known: Vec<String>,
 }
+
+/// What is said behind a command of a plan that has ended: the command in front of it is no next step, and what follows is quoted.
+const ENDED: [&str; 9] = [
+    "exited with ",
+    "was killed by ",
+    "timed out",
+    "was cancelled",
+    "broke its limit ",
+    "could not be started",
+    "was refused by the cage",
+    "passed before the work",
+    "before the work ",
+];
 
 impl Given {
     /// As the command line has it: a relative folder stays relative to where the person is.
     pub fn of(global: &Global) -> Given {
-        let flag = |flag: &str, path: Option<&Path>| {
-            path.map(|path| format!(" {flag} {}", sanitize::shell_word(&path.to_string_lossy()))).unwrap_or_default()
-        };
+        let flag =
+            |flag: &str, path: Option<&Path>| path.map(|path| format!(" {flag} {}", typed(path))).unwrap_or_default();
         let git = flag("-C", global.folder.as_deref());
-        Given { swarm: format!("{git}{}", flag("--state-dir", global.state_dir.as_deref())), git }
+        let swarm = format!("{git}{}", flag("--state-dir", global.state_dir.as_deref()));
+        let known = match swarm.is_empty() {
+            true => vec![],
+            false => CommandLine::command().get_subcommands().map(|command| command.get_name().to_owned()).collect(),
+        };
+        Given { swarm, git, known }
     }
 
-    /// A text of ours with its commands as they have to be typed. Lines that quote what a worker printed stay as they are.
+    /// A text of ours with its commands as they have to be typed. What quotes a command of a plan, or what a worker printed, stays
+    /// as it is.
     pub fn complete<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.swarm.is_empty() {
             return text.into();
         }
-        let commands = CommandLine::command();
-        let known: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
-        let line = |line: &str| if is_quoted(line) { line.to_owned() } else { self.line(line, &known) };
+        let line = |line: &str| {
+            let (ours, quoted) = line.split_at(if is_quoted(line) { 0 } else { beginning_of_quote(line) });
+            self.line(ours) + quoted
+        };
         text.split_inclusive('\n').map(line).collect::<String>().into()
     }
 
-    fn line(&self, line: &str, known: &[&str]) -> String {
+    fn line(&self, line: &str) -> String {
         let mut words = line.split_inclusive(' ').peekable();
         let mut completed = String::with_capacity(line.len());
         while let Some(word) = words.next() {
             completed.push_str(word);
             let next = words.peek().map_or("", |next| plain(next));
             let flags = match word.trim_start_matches(['`', '(']) {
-                "swarm " if known.contains(&next) => &self.swarm,
+                "swarm " if self.known.iter().any(|known| known == next) => &self.swarm,
                 "git " if OF_GIT.contains(&next) => &self.git,
                 _ => continue,
             };
@@ -75,6 +96,24 @@ impl Given {
         }
         completed
     }
+}
+
+/// A path as a word behind a flag: one that begins with a dash would be taken for flags.
+fn typed(path: &Path) -> String {
+    match path.as_os_str().as_encoded_bytes() {
+        bytes @ [b'-', ..] => sanitize::shell_bytes(&[b"./", bytes].concat()),
+        bytes => sanitize::shell_bytes(bytes),
+    }
+}
+
+/// Where in a line a command of a plan is quoted of which is said how it ended, with all that is said of it; the line's end where
+/// none is.
+fn beginning_of_quote(line: &str) -> usize {
+    let has_ended =
+        |rest: &str| ENDED.iter().any(|end| rest.strip_prefix(' ').is_some_and(|rest| rest.starts_with(end)));
+    let mut quotes = line.match_indices('`').map(|(at, _)| at);
+    let Some(first) = quotes.next() else { return line.len() };
+    if quotes.any(|at| has_ended(&line[at + 1..])) { first } else { line.len() }
 }
 
 /// A word without what stands behind it in a sentence.
@@ -134,6 +173,29 @@ mod tests {
             "     \u{1b}[2m|\u{1b}[0m swarm retry x",
         ] {
             check(Some("r"), Some("s"), text, text);
+        }
+    }
+
+    #[test]
+    fn commands_of_a_plan_are_no_next_steps() {
+        let failed = "    a: check 1 `git diff --exit-code && swarm list` exited with 1, 1 file after 24ms\n";
+        check(Some("r"), None, failed, failed);
+        let red = "[!] verify: 1 result  0ms  red: `git status \\`x\\`` timed out; git status says\n";
+        check(Some("r"), None, red, red);
+        check(
+            Some("r"),
+            None,
+            "`swarm apply` merges it; next: swarm logs a\n",
+            "`swarm -C r apply` merges it; next: swarm -C r logs a\n",
+        );
+    }
+
+    #[test]
+    fn whatever_the_path_is_the_command_is_taken_as_it_stands() {
+        for (folder, typed) in [("-x", "./-x"), ("a\nb", "$'a\\012b'"), ("-\u{1b}", "$'./-\\033'"), ("~", "'~'")] {
+            check(Some(folder), None, "next: swarm apply", &format!("next: swarm -C {typed} apply"));
+            check(None, Some(folder), "next: swarm apply", &format!("next: swarm --state-dir {typed} apply"));
+            check(Some(folder), None, "next: git status", &format!("next: git -C {typed} status"));
         }
     }
 
