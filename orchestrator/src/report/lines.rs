@@ -1,7 +1,7 @@
 //! Plain lines, for logs and pipes: one when something is decided, none that is ever rewritten.
 
 use super::words::{self, Style, Tone};
-use super::{Reporter, Sink, sanitize};
+use super::{AsTyped, Reporter, Sink, sanitize};
 use crate::event::{
     AttemptEnd, Fate, GateVerdict, InstanceResult, ModelWait, Progress, Recorded, ReusedInstance, RunEvent,
     VerifiedTree,
@@ -16,6 +16,7 @@ const NAME_COLUMNS: usize = 32;
 pub struct Lines {
     sink: Sink,
     style: Style,
+    as_typed: AsTyped,
     never_started: NeverStarted,
     /// What was said last of a model that is waited for: others that wait for the same say nothing new.
     waits: Option<ModelWait>,
@@ -24,7 +25,18 @@ pub struct Lines {
 impl Lines {
     /// Will write to `out`.
     pub fn new(out: Box<dyn std::io::Write + Send>, style: Style) -> Self {
-        Lines { sink: Sink::new(out), style, never_started: NeverStarted::default(), waits: None }
+        let as_typed = Box::new(str::to_owned);
+        Lines { sink: Sink::new(out), style, as_typed, never_started: NeverStarted::default(), waits: None }
+    }
+
+    /// The same, for a person who has to type more in front of commands than a text says.
+    pub fn as_typed(self, as_typed: AsTyped) -> Self {
+        Lines { as_typed, ..self }
+    }
+
+    fn say(&mut self, text: &str) {
+        let text = (self.as_typed)(text);
+        self.sink.write(&text);
     }
 }
 
@@ -40,7 +52,7 @@ impl Reporter for Lines {
             return;
         }
         for line in self.never_started.said(self.style).into_iter().chain(line) {
-            self.sink.write(&format!("{line}\n"));
+            self.say(&format!("{line}\n"));
         }
     }
 
@@ -236,7 +248,7 @@ fn verdict_line(verdict: &str, of: &VerifiedTree, duration_ms: u64, detail: Opti
     let spent = if duration_ms == 0 { "known".to_owned() } else { words::duration(duration_ms) };
     let mut lines = detail.unwrap_or_default().lines().map(sanitize::name);
     let said = lines.next().map(|first| format!(": {first}")).unwrap_or_default();
-    let quoted: String = lines.map(|line| format!("\n        {}", line.trim())).collect();
+    let quoted: String = lines.map(|line| format!("\n        | {}", line.trim())).collect();
     format!("{mark} {what} {spent:>7}  {verdict}{said}{quoted}")
 }
 
@@ -331,7 +343,7 @@ fn note_line(note: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Reports, Shared, story};
+    use crate::report::{Live, Reports, Shared, Size, story};
 
     #[test]
     fn many_that_never_started_are_one_line_and_a_few_are_named() {
@@ -351,6 +363,20 @@ mod tests {
         assert!((1..4).all(|n| few[n - 1].contains(&format!(" t{n} "))) && few[3].contains(" t0 "), "{few:#?}");
         let many = said(1000);
         assert!(many.len() == 2 && many[0].contains("999 tasks") && many[1].contains(" t0 "), "{many:#?}");
+    }
+
+    #[test]
+    fn notes_name_their_commands_as_they_have_to_be_typed() {
+        let typed = || -> AsTyped { Box::new(|text: &str| text.replace("swarm apply", "swarm -C x apply")) };
+        let outs = [Shared::default(), Shared::default()];
+        let lines = Lines::new(Box::new(outs[0].clone()), Style::Plain).as_typed(typed());
+        let size = || Size { rows: 24, columns: 100 };
+        let live = Live::new(Box::new(outs[1].clone()), Style::Plain, size).as_typed(typed());
+        let mut reports = Reports::new(vec![Box::new(lines), Box::new(live)]);
+        let notes = vec!["`swarm apply it-1` first".to_owned()];
+        story::recorded(vec![RunEvent::Noted { notes }]).iter().for_each(|event| reports.event(event));
+        reports.tick(0);
+        outs.iter().for_each(|out| assert!(out.take().contains("note: `swarm -C x apply it-1` first")));
     }
 
     #[test]

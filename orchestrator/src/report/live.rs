@@ -11,7 +11,7 @@ use swarm_plans::InstanceId;
 
 use super::lines::{NeverStarted, Talk, event_line};
 use super::words::{self, Style, Tone};
-use super::{Reporter, Sink, sanitize};
+use super::{AsTyped, Reporter, Sink, sanitize};
 use crate::event::{Progress, Recorded, RunEvent};
 use crate::journal::RunState;
 
@@ -34,6 +34,7 @@ const LINE_BYTES_MAX: usize = 1024;
 pub struct Live {
     sink: Sink,
     style: Style,
+    as_typed: AsTyped,
     size: Box<dyn FnMut() -> Size + Send>,
     picture: Picture,
     /// Lines of the picture on the screen now.
@@ -68,6 +69,7 @@ impl Live {
         Live {
             sink: Sink::new(out),
             style,
+            as_typed: Box::new(str::to_owned),
             size: Box::new(size),
             picture: Picture::default(),
             painted: Vec::new(),
@@ -76,9 +78,15 @@ impl Live {
         }
     }
 
+    /// The same, for a person who has to type more in front of commands than a text says.
+    pub fn as_typed(self, as_typed: AsTyped) -> Self {
+        Live { as_typed, ..self }
+    }
+
     /// Lets a line scroll by.
     fn scroll(&mut self, line: Option<String>) {
-        self.scrolling.extend(line.map(|line| words::wrap(&line, usize::from((self.size)().columns).max(20) - 1)));
+        let Some(line) = line.map(|line| (self.as_typed)(&line)) else { return };
+        self.scrolling.push(words::wrap(&line, usize::from((self.size)().columns).max(20) - 1));
     }
 
     /// Replaces the picture on the screen, with one write.

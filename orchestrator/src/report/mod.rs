@@ -49,6 +49,9 @@ pub use words::Style;
 /// Gives the last lines of an attempt's log, raw; the caller knows where logs lie.
 pub type LogTail<'a> = &'a dyn Fn(&InstanceId, Attempt) -> Vec<Vec<u8>>;
 
+/// A text as a person has to read it where they stand: commands in it become what they have to type there.
+pub type AsTyped = Box<dyn Fn(&str) -> String + Send>;
+
 /// Listens to one run.
 pub trait Reporter {
     /// Something happened and is stored; `state` has it already.

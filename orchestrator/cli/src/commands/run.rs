@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_orchestrator::dispatcher::core::{FailFast, ReuseResults};
@@ -12,7 +13,7 @@ use swarm_orchestrator::machine::MachineError;
 use swarm_orchestrator::model::budget::NanoUsd;
 use swarm_orchestrator::policy::PolicyError;
 use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
-use swarm_orchestrator::report::{Json, Lines, Live, Reporter, Reports, Size, exit, sanitize};
+use swarm_orchestrator::report::{AsTyped, Json, Lines, Live, Reporter, Reports, Size, exit, sanitize};
 use swarm_orchestrator::run::{LoadedPlan, RunEnd, RunError};
 use swarm_orchestrator::settings::{BudgetAsked, HostNetwork, PlanModels, Present, Settings, TapeAt, Writing};
 use swarm_plans::{Need, Task, TaskGraph, TaskIx};
@@ -334,7 +335,7 @@ pub fn reports(events: JsonEvents, it: &Surroundings) -> Reports {
     }
     reporters.push(match it.err.reader {
         ReaderKind::Terminal => live(it),
-        ReaderKind::Other => Box::new(Lines::new(it.err.open(), it.err.style)),
+        ReaderKind::Other => Box::new(Lines::new(it.err.open(), it.err.style).as_typed(as_typed(it))),
     });
     Reports::new(reporters)
 }
@@ -342,10 +343,17 @@ pub fn reports(events: JsonEvents, it: &Surroundings) -> Reports {
 /// The moving picture on the terminal behind stderr.
 pub fn live(it: &Surroundings) -> Box<dyn Reporter + Send> {
     let terminal = it.err.clone();
-    Box::new(Live::new(it.err.open(), it.err.style, move || {
+    let live = Live::new(it.err.open(), it.err.style, move || {
         let (rows, columns) = terminal.size();
         Size { rows, columns }
-    }))
+    });
+    Box::new(live.as_typed(as_typed(it)))
+}
+
+/// Commands in what is said while a run goes on, as in its summary.
+fn as_typed(it: &Surroundings) -> AsTyped {
+    let given = Arc::clone(&it.given);
+    Box::new(move |text| given.complete(text).into_owned())
 }
 
 /// Says what came of a run: the summary on stderr; on stdout, for a program, the branch that received the work, unless JSON
