@@ -385,3 +385,37 @@ fn a_result_is_not_taken_under_a_limit_that_nobody_worked_under() {
     assert_eq!(next(100, "two"), ["a"]);
     assert_eq!(next(1, "three"), Vec::<String>::new());
 }
+
+#[test]
+fn what_waited_for_its_needs_is_reused_when_they_come_to_the_same() {
+    let tasks = r#"
+[merge]
+on-conflict = ['rerun']
+[tasks.a]
+cache = true
+run = 'echo a >> a.txt'
+[tasks.b]
+cache = true
+run = '''echo b >> a.txt'''
+[tasks.c]
+cache = true
+needs = ['a', 'b']
+run = '''echo . >> "$LOG/c"; cp a.txt c.txt; cp a.txt "$SWARM_ARTIFACTS/handed"'''
+[tasks.d]
+needs = ['c']
+run = '''cp "$SWARM_NEEDS/c/handed" d.txt'''
+"#;
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let plan = plan(&repository, tasks);
+    for (round, jobs) in ["1", "4", "2"].into_iter().enumerate() {
+        let name = format!("it{round}");
+        let ended = run(&repository, &name, &plan).args(&["-j", jobs]).exits(0);
+        let branch = format!("swarm/{name}");
+        let files = ["c.txt", "d.txt"].map(|path| repository.text(&branch, path));
+        assert_eq!(files, ["one\na\nb\n", "one\na\nb\n"], "{ended}");
+        assert_eq!(runs(&repository, "c"), usize::from(round == 0), "{ended}");
+        assert_eq!(reused(&ended).contains(&"c".to_owned()), round > 0, "{ended}");
+        let status = Swarm::new(&repository, &["status"]).exits(0);
+        assert!(round == 0 || status.out.contains("cached from it0-1"), "{status}");
+    }
+}

@@ -252,7 +252,8 @@ impl Past {
     /// An earlier run's result was taken.
     fn reuse(&mut self, reused: &ReusedInstance, changes: &mut Changes, now: (u32, u32)) {
         (self.started, self.round) = now;
-        (self.attempts, self.result) = (self.attempts.max(1), Some(InstanceResult::Succeeded));
+        // It stands as an attempt of its own.
+        (self.attempts, self.result) = (self.attempts + 1, Some(InstanceResult::Succeeded));
         (self.outputs, self.gave) = (reused.outputs.clone().into(), self.attempts);
         self.change = reused.change.as_ref().map(|change| changes.keep(change));
         self.origin = Origin::Reused;

@@ -355,7 +355,7 @@ impl Executor {
             if folder::contents(&from)?.is_none_or(|contents| contents.digest.to_string() != *digest) {
                 return Ok(None);
             }
-            let to: PathBuf = Places::of(&self.state, &self.run, &job.name, Attempt(1)).artifacts();
+            let to: PathBuf = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
             folder::fresh(&to)?;
             folder::link(&from, &to)?;
         }

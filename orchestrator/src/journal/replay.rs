@@ -423,7 +423,8 @@ impl RunState {
         }
     }
 
-    /// Instances end with a recorded result: it stands as their one attempt, which took no time.
+    /// Instances end with a recorded result: it stands as an attempt of theirs, the only one unless they waited for their needs
+    /// before, which took no time.
     fn reuse(&mut self, instances: &[ReusedInstance], at_ms: u64) {
         let mut from: Arc<str> = Arc::default();
         for reused in instances {
@@ -432,7 +433,8 @@ impl RunState {
             }
             let collected = self.collected(reused.change.as_ref());
             let state = self.instance(&reused.instance);
-            let last = state.start(Attempt(1), at_ms);
+            let before = state.last_attempt().map_or(0, |attempt| attempt.attempt.0);
+            let last = state.start(Attempt(before + 1), at_ms);
             (last.has_ended, last.collected) = (true, collected);
             let (end, notes) = (AttemptEnd::Succeeded, || reused.notes.clone());
             let said = || Said { end, notes: notes(), refusals: vec![], envelope: None };

@@ -5,6 +5,7 @@
 
 use swarm_plans::{InstanceId, InstanceIx};
 
+use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, RunCore};
 use crate::dispatcher::landing::Parted;
 use crate::event::{InstanceResult, RunEvent};
@@ -65,7 +66,10 @@ impl RunCore {
         self.events.extend(names.chunks(INSTANCES_PER_EVENT_MAX).map(settled));
         for (ix, hope) in all {
             match hope {
-                Hope::Tried => self.schedule.wake(self.nodes[ix.index()]),
+                Hope::Tried => {
+                    self.states[ix.index()].lookup = Lookup::Outdated;
+                    self.schedule.wake(self.nodes[ix.index()]);
+                }
                 Hope::None => self.finish(ix, InstanceResult::Failed, None),
             }
         }

@@ -1,7 +1,8 @@
 //! Results of earlier runs instead of attempts: which instances are looked up, and what follows from what is found.
 //!
-//! An instance is looked up once, when it could start for the first time. It takes no place meanwhile, so all that could
-//! start is looked up together, whatever `-j` is; what is not found starts when its turn comes.
+//! An instance is looked up when it could start for the first time, and once more where it waited until its needs contradicted
+//! each other no longer: only then is known what its result depends on. It takes no place meanwhile, so all that could start is
+//! looked up together, whatever `-j` is; what is not found starts when its turn comes.
 
 use swarm_plans::InstanceIx;
 
@@ -18,6 +19,8 @@ pub(super) enum Lookup {
     Not,
     /// It was: there was no result, or the answer is on its way.
     Asked,
+    /// It was; what it needs may be other now than it was then.
+    Outdated,
     /// It took one.
     Taken,
 }
@@ -34,7 +37,7 @@ impl Lookup {
     /// Where the change comes from.
     pub(super) fn origin(self) -> Origin {
         match self {
-            Lookup::Not | Lookup::Asked => Origin::Ran,
+            Lookup::Not | Lookup::Asked | Lookup::Outdated => Origin::Ran,
             Lookup::Taken => Origin::Reused,
         }
     }
@@ -48,10 +51,16 @@ impl RunCore {
     pub(super) fn looks_up(&mut self, job: AttemptJob) -> Option<AttemptJob> {
         let state = &mut self.states[job.instance.index()];
         let reusable = self.options.reuse == ReuseResults::Yes && self.graph.plan().task(job.task).cache.is_some();
-        if !reusable || job.attempt.0 > 1 || state.lookup != Lookup::Not {
+        let is_due = match state.lookup {
+            Lookup::Not => job.attempt.0 == 1,
+            Lookup::Outdated => true,
+            Lookup::Asked | Lookup::Taken => false,
+        };
+        if !reusable || !is_due {
             return Some(job);
         }
-        (state.lookup, state.attempts) = (Lookup::Asked, 0);
+        // It has not begun.
+        (state.lookup, state.attempts) = (Lookup::Asked, state.attempts - 1);
         self.schedule.rest(self.nodes[job.instance.index()]);
         self.resting += 1;
         self.lookups.push(job);
@@ -79,8 +88,9 @@ impl RunCore {
                 _ if state.result.is_some() => {}
                 None => self.schedule.wake(node),
                 Some(Reuse { key, from, saved_ms, change, outputs, notes }) => {
-                    (state.attempts, state.lookup, state.result) = (1, Lookup::Taken, Some(InstanceResult::Succeeded));
-                    (state.outputs, state.gave) = (outputs.clone().into(), 1);
+                    (state.lookup, state.result) = (Lookup::Taken, Some(InstanceResult::Succeeded));
+                    state.attempts += 1;
+                    (state.outputs, state.gave) = (outputs.clone().into(), state.attempts);
                     state.change = change.as_ref().map(|change| self.changes.keep(change));
                     let end = if change.is_some() { End::Change } else { End::Nothing };
                     let instance = self.graph.instance(ix).id.clone();
