@@ -13,7 +13,7 @@ use git2::Oid;
 use swarm_plans::InstanceId;
 
 use crate::base::published::clear_prepared;
-use crate::commit::{attempt_ref, base_ref, folded_ref, history_ref, run_refs, start_refs};
+use crate::commit::{self, attempt_ref, base_ref, folded_ref, history_ref, run_refs, start_refs};
 use crate::event::Fate;
 use crate::executor::verify::VERIFY;
 use crate::ids::{Attempt, RunId};
@@ -220,16 +220,41 @@ pub fn clean_unbegun(repository: &Repository, state: &StateDir, mode: Mode) -> R
             continue;
         }
         if mode == Mode::Remove {
-            // The folder first: a ref without one is nobody's whom we know, and its name is not given again.
+            // A ref without a folder is nobody's whom we know, and a folder without its ref may meet that of another run to which
+            // the name was given since. So the ref is marked, then goes the folder, then the ref: whoever dies in between leaves
+            // what the next one knows for certain.
+            repository.sweep_locks(&run_refs(&run));
+            if repository.find_ref(&base)?.is_some() {
+                commit::mark_base(repository, &run)?;
+            }
             let path = run_dir(state.root(), &run);
             let gone = Debris::take(state, &path).and_then(Debris::clear);
             gone.map_err(|source| CleanError::Io { path, source })?;
-            repository.sweep_locks(&run_refs(&run));
             repository.delete_ref(&base)?;
         }
         unbegun.push(run);
     }
+    unbegun.extend(half_cleaned(repository, &unbegun, mode)?);
     Ok(unbegun)
+}
+
+/// Removes the refs that somebody marked who was killed before they were removed; gives the names of their runs, as refs have
+/// them, but for those of `known`.
+fn half_cleaned(repository: &Repository, known: &[RunId], mode: Mode) -> Result<Vec<RunId>, CleanError> {
+    let mark = commit::no_base()?;
+    let mut runs = Vec::new();
+    for (name, commit) in repository.refs_below("refs/swarm/")? {
+        let Some(refs) = name.strip_suffix("+base").filter(|_| commit == mark) else { continue };
+        if known.iter().any(|run| run_refs(run) == refs) {
+            continue;
+        }
+        if mode == Mode::Remove {
+            repository.sweep_locks(refs);
+            repository.delete_ref(&name)?;
+        }
+        runs.push(RunId(refs.trim_start_matches("refs/swarm/").trim_end_matches('/').to_owned()));
+    }
+    Ok(runs)
 }
 
 impl CleanedRun {

@@ -151,6 +151,26 @@ pub fn start_refs(run: &RunId) -> String {
     format!("{}+start/", run_refs(run))
 }
 
+/// What the ref of a base keeps instead when it is about to be removed; no run has it as its base.
+const NO_BASE: &[u8] = b"the base of no run\n";
+
+/// The id of what marks the ref of a base that is about to be removed, whether or not it is there.
+///
+/// # Errors
+/// None but a bug.
+pub fn no_base() -> Result<Oid, RepositoryError> {
+    Ok(Oid::hash_object(git2::ObjectType::Blob, NO_BASE)?)
+}
+
+/// Marks the ref of a base: it is about to be removed.
+///
+/// # Errors
+/// [`RepositoryError::Git`].
+pub fn mark_base(repository: &Repository, run: &RunId) -> Result<(), RepositoryError> {
+    let mark = repository.handle()?.blob(NO_BASE)?;
+    keep(repository, &base_ref(run), mark)
+}
+
 /// Keeps a commit under one of swarm's own refs, whatever the ref held before.
 ///
 /// # Errors

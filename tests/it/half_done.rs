@@ -597,6 +597,12 @@ fn what_a_run_left_that_died_before_it_began_is_cleaned() {
             break;
         }
         left += refs.len();
+        let whole = repository.copy();
+        dies_everywhere(&whole, &["clean"], |repository, effect| {
+            swarm(repository, &["clean"]).exits(0);
+            let folders = fs::read_dir(repository.path().join(".git/swarm/runs")).map_or(0, Iterator::count);
+            assert_eq!((repository.refs("refs/swarm/*"), folders), (vec![], 0), "{died}, and clean at {effect}");
+        });
         swarm(&repository, &["clean"]).exits(0);
         let folders = fs::read_dir(repository.path().join(".git/swarm/runs")).map_or(0, Iterator::count);
         assert_eq!((repository.refs("refs/swarm/*"), folders), (vec![], 0), "{died}");
