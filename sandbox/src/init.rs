@@ -7,14 +7,14 @@
 //!
 //! Source: pid_namespaces(7), PR_SET_CHILD_SUBREAPER in prctl(2), sigwaitinfo(2).
 
-use std::collections::HashSet;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::{self, Errno};
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, kill_process, prlimit, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
 
 use crate::enforcement::Tier;
+use crate::hunt::{Hunt, each_descendant, end_children, reap_all};
 use crate::launch::exit_now;
 use crate::mounts::last_error;
 use crate::status::{End, Status, Usage, send};
@@ -27,11 +27,8 @@ pub const KILL_ALL: Signal = Signal::USR1;
 pub const HOLD_ALL: Signal = Signal::USR2;
 /// The order to let it go on.
 pub const RELEASE_ALL: Signal = Signal::CONT;
-/// How long processes are hunted that fork faster than they are killed, or hang in the kernel (landlock tier).
-const HUNT_MAX: Duration = Duration::from_secs(10);
-/// How many are hunted at once.
-const HUNTED_MAX: usize = 100_000;
-/// How many descendants get a polite SIGTERM in the landlock tier.
+/// How many descendants an order from outside reaches in the landlock tier, whichever it is. The job's first process is the first
+/// of them, and when that has ended the others are [hunted](crate::hunt): what one order to kill does not reach lives no longer.
 const DESCENDANTS_MAX: usize = 10_000;
 
 /// What init knows.
@@ -51,7 +48,7 @@ impl Init {
             Tier::Landlock => match end_children() {
                 Hunt::Over(killed) => killed,
                 // What is left becomes the supervisor's, which hunts on.
-                Hunt::Escaped => 0,
+                Hunt::Escaped(killed) => killed,
             },
         };
         send(status, &Status::Ended { end, usage: children_usage(), orphans });
@@ -90,9 +87,7 @@ impl Init {
         match self.tier {
             Tier::Namespaces => kill_everything(signal),
             Tier::Landlock => {
-                for pid in descendants() {
-                    let _ = kill_process(pid, signal);
-                }
+                each_descendant(getpid(), DESCENDANTS_MAX, |one| one.signal(signal));
             }
         }
     }
@@ -113,107 +108,13 @@ fn kill_everything(signal: Signal) {
     let _ = unsafe { libc::kill(-1, signal.as_raw()) };
 }
 
-/// Kills all but the caller, pid 1, and waits for them; gives how many were killed.
+/// Kills all but the caller, pid 1, and waits for them; gives how many were killed. What hangs in the kernel is not waited for
+/// for ever: the namespace ends with the caller, and the supervisor sees whether it does.
 fn end_namespace() -> u64 {
     kill_everything(Signal::KILL);
-    let mut killed = 0;
-    loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((_, status))) => killed += was_killed(status),
-            Ok(None) | Err(Errno::INTR) => {}
-            Err(_) => return killed,
-        }
+    match reap_all() {
+        Hunt::Over(killed) | Hunt::Escaped(killed) => killed,
     }
-}
-
-fn was_killed(status: WaitStatus) -> u64 {
-    u64::from(status.terminating_signal() == Some(Signal::KILL.as_raw()))
-}
-
-/// What became of everything that was left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hunt {
-    /// All is dead; so many had to be killed.
-    Over(u64),
-    /// Something still lives after [`HUNT_MAX`]: nothing that it can write may be believed.
-    Escaped,
-}
-
-/// Kills children, and their children when they have become ours, until none is left. The calling process must be a
-/// subreaper.
-pub fn end_children() -> Hunt {
-    let started = Instant::now();
-    let mut killed = 0;
-    // Most jobs leave nothing: then there is no need to look around.
-    loop {
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some((_, status))) => killed += was_killed(status),
-            Ok(None) => break,
-            Err(Errno::INTR) => {}
-            Err(_) => return Hunt::Over(killed),
-        }
-    }
-    while started.elapsed() < HUNT_MAX {
-        // While none is killed, none that is killed makes room for another.
-        stop_forks(started + HUNT_MAX / 2);
-        for pid in descendants_of(getpid(), HUNTED_MAX) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        // A child that is not ours to kill any more, or not yet dead, is met again in the next round.
-        match wait(WaitOptions::empty()) {
-            Ok(Some((_, status))) => killed += was_killed(status),
-            Ok(None) | Err(Errno::INTR) => {}
-            Err(_) => return Hunt::Over(killed),
-        }
-        while let Ok(Some((_, status))) = wait(WaitOptions::NOHANG) {
-            killed += was_killed(status);
-        }
-    }
-    Hunt::Escaped
-}
-
-/// Stops all descendants, and takes their processes away from their users' count, until no new one is met or it is `until`. What
-/// the kernel counts for nobody (user 0) is only stopped.
-fn stop_forks(until: Instant) {
-    let mut stopped = HashSet::new();
-    loop {
-        let fresh: Vec<Pid> =
-            descendants_of(getpid(), HUNTED_MAX).into_iter().filter(|pid| stopped.insert(*pid)).collect();
-        for &pid in &fresh {
-            let _ = kill_process(pid, Signal::STOP);
-            let _ = prlimit(Some(pid), Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) });
-        }
-        if fresh.is_empty() || Instant::now() >= until {
-            return;
-        }
-    }
-}
-
-/// All descendants, parents before children, at most [`DESCENDANTS_MAX`].
-fn descendants() -> Vec<Pid> {
-    descendants_of(getpid(), DESCENDANTS_MAX)
-}
-
-/// All descendants of a process, parents before children, at most about `max`.
-pub fn descendants_of(pid: Pid, max: usize) -> Vec<Pid> {
-    let mut all = children_of(pid);
-    let mut next = 0;
-    while next < all.len() && all.len() < max {
-        all.extend(children_of(all[next]));
-        next += 1;
-    }
-    all
-}
-
-/// The children of all threads of a process. Source: proc_pid_task_children(5).
-fn children_of(pid: Pid) -> Vec<Pid> {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(parse_pid).collect::<Vec<_>>()).collect()
-}
-
-fn parse_pid(text: &str) -> Option<Pid> {
-    text.parse().ok().and_then(Pid::from_raw)
 }
 
 fn children_usage() -> Usage {
@@ -235,10 +136,30 @@ pub struct Mask(libc::sigset_t);
 
 /// Blocks the signals that init waits for, so that none is lost before it does.
 pub fn block_signals() -> io::Result<Mask> {
+    block(&awaited())
+}
+
+/// Blocks SIGCHLD, so that none is lost between a look at the children and [`wait_for_child`].
+pub fn block_child_signal() -> io::Result<Mask> {
+    block(&set_of(&[Signal::CHILD]))
+}
+
+fn block(signals: &libc::sigset_t) -> io::Result<Mask> {
     let mut before = empty_set();
     // SAFETY: both sets are initialised and outlive the call.
-    let result = unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const *awaited(), &raw mut before) };
+    let result = unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const *signals, &raw mut before) };
     if result == 0 { Ok(Mask(before)) } else { Err(last_error()) }
+}
+
+/// Waits until something became of a child, at most so long. SIGCHLD has to be blocked. Source: sigtimedwait(2).
+pub fn wait_for_child(at_most: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(at_most.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(at_most.subsec_nanos().cast_signed()),
+    };
+    let set = set_of(&[Signal::CHILD]);
+    // SAFETY: set and timeout are initialised and outlive the call; no information is asked for.
+    unsafe { libc::sigtimedwait(&raw const *set, std::ptr::null_mut(), &raw const timeout) };
 }
 
 impl Mask {
@@ -269,8 +190,12 @@ fn wait_for_signal() -> Option<Signal> {
 }
 
 fn awaited() -> Box<libc::sigset_t> {
+    set_of(&[Signal::CHILD, TERMINATE_ALL, KILL_ALL, HOLD_ALL, RELEASE_ALL])
+}
+
+fn set_of(signals: &[Signal]) -> Box<libc::sigset_t> {
     let mut set = Box::new(empty_set());
-    for signal in [Signal::CHILD, TERMINATE_ALL, KILL_ALL, HOLD_ALL, RELEASE_ALL] {
+    for signal in signals {
         // SAFETY: the set is initialised and the number names a signal.
         unsafe { libc::sigaddset(&raw mut *set, signal.as_raw()) };
     }

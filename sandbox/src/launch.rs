@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -32,7 +33,8 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::canary::Canary;
 use crate::enforcement::Tier;
-use crate::init::{Hunt, Init, KILL_ALL, TERMINATE_ALL, end_children};
+use crate::hunt::{HUNT_MAX, Hunt, end_children};
+use crate::init::{Init, KILL_ALL, TERMINATE_ALL};
 use crate::limits::{Limit, Means, by};
 use crate::mounts::last_error;
 use crate::namespaces::{self, Cloned, Ids, NetworkOf};
@@ -396,7 +398,6 @@ impl Launch<'_> {
             }
         }
         // Had the supervisor ended before, no signal would come; but then nobody holds the pipe's other end.
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut pipe = [PollFd::new(&self.status, PollFlags::empty())];
         poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         if pipe[0].revents().contains(PollFlags::ERR) { Err(io::Errno::PIPE) } else { Ok(()) }
@@ -530,30 +531,47 @@ impl Caged {
         self.watchdog.look(tree)
     }
 
-    /// Waits until init has ended, and everything inside with it; gives the gravest breach of a limit that was seen then.
+    /// Waits until init has ended, and everything inside with it, but not for ever.
     ///
     /// # Errors
-    /// `EBUSY` when something inside outlived the hunt: what it may still write is not to be believed. The system's, when
-    /// there is no such child: somebody else reaped it.
-    pub fn reap(mut self) -> io::Result<Option<Breach>> {
-        self.wait()?;
-        Ok(self.watchdog.last_look())
+    /// The system's, when there is no such child: somebody else reaped it.
+    pub fn reap(mut self) -> io::Result<Reaped> {
+        let left = self.wait()?;
+        Ok(Reaped { breach: self.watchdog.last_look(), left })
     }
 
-    fn wait(&mut self) -> io::Result<()> {
-        let Some(init) = self.init.take() else { return Ok(()) };
-        loop {
-            match waitpid(Some(init), WaitOptions::empty()) {
-                Err(io::Errno::INTR) => {}
-                Err(error) => return Err(error),
-                Ok(_) => break,
-            }
+    fn wait(&mut self) -> io::Result<Left> {
+        let Some(init) = self.init.take() else { return Ok(Left::Nothing) };
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // pid 1 ends when all of its namespace has.
+        let timeout = Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 };
+        if io::retry_on_intr(|| poll(&mut ended, Some(&timeout)))? == 0 {
+            return Ok(Left::MayRun);
         }
-        if self.tier == Tier::Landlock && end_children() == Hunt::Escaped {
-            return Err(io::Errno::BUSY);
-        }
-        Ok(())
+        io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG))?;
+        Ok(match self.tier {
+            Tier::Landlock if matches!(end_children(), Hunt::Escaped(_)) => Left::MayRun,
+            Tier::Landlock | Tier::Namespaces => Left::Nothing,
+        })
     }
+}
+
+/// What was found when a cage had ended.
+#[derive(Debug)]
+pub struct Reaped {
+    /// The gravest breach of a limit that was seen then.
+    pub breach: Option<Breach>,
+    /// Whether all of it has ended.
+    pub left: Left,
+}
+
+/// Whether all of a cage has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It has.
+    Nothing,
+    /// Something inside outlived every attempt to end it, or hangs in the kernel: what it may still write is not to be believed.
+    MayRun,
 }
 
 impl Drop for Caged {

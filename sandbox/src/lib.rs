@@ -26,6 +26,8 @@ pub mod enforcement;
 pub mod evaluate;
 /// Files that a job finds in its home folder.
 mod home;
+/// Finds descendants, and ends all that a job left behind.
+mod hunt;
 /// The calling program as it lies in memory.
 pub mod image;
 /// The first process of a cage: it reaps, counts and ends all others.
@@ -75,7 +77,9 @@ pub use cgroup::{Controller, GroupPlace};
 pub use enforcement::{Enforcement, Tier};
 pub use evaluate::{Decision, Rule, Wish, evaluate};
 pub use home::HomeFile;
-pub use launch::{Caged, Errand, Refused, launch, launch_compiler, launch_errand, launch_guest, launch_on_terminal};
+pub use launch::{
+    Caged, Errand, Left, Reaped, Refused, launch, launch_compiler, launch_errand, launch_guest, launch_on_terminal,
+};
 pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};
 pub use probe::{Probe, Verdict, probe};

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, open, statvfs};
 use crate::cgroup::{self, GroupPlace};
 use crate::enforcement::{Enforcement, Tier};
 use crate::landlock::kernel_abi;
-use crate::launch::{Last, Output, Refused, launch_until};
+use crate::launch::{Last, Left, Output, Refused, launch_until};
 use crate::policy::{Draft, Limits, Network, Worktree};
 use crate::status::Status;
 
@@ -106,8 +106,10 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace])
             }
         }
     }
-    caged.reap().map_err(|error| refused("reap", error))?;
-    verdict
+    match caged.reap().map_err(|error| refused("reap", error))?.left {
+        Left::Nothing => verdict,
+        Left::MayRun => Err(refused("reap", "the first process could not be ended")),
+    }
 }
 
 /// The machine's memory, or what our own control group leaves of it.

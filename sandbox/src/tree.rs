@@ -7,7 +7,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
-use crate::init::{HOLD_ALL, RELEASE_ALL, descendants_of};
+use crate::hunt::descendants_of;
+use crate::init::{HOLD_ALL, RELEASE_ALL};
 
 /// No more processes are looked at: whoever has that many broke any limit that is not a mistake.
 const PROCESSES_MAX: usize = 100_000;

@@ -54,6 +54,7 @@ pub fn nothing_run(ended: Ended) -> Outcome {
         orphans: 0,
         refusals: Vec::new(),
         limit_reached: None,
+        left_running: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What ends a job is decided once and remembered ([`Cause`]); how it ends is always the same: SIGTERM to all of it, after
 //! the grace SIGKILL to all of it, and if init itself does not answer, init is killed. `finished` is sent when init is
-//! reaped, so when nothing of the job can be running any more.
+//! reaped, so when nothing of the job can be running any more; where something outlived even that, it says so.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,10 +17,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 use swarm_protocol::agent::{AgentJob, ToAgent};
 use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, SeenRefusal, Start, Stream, ToWorker, WasmJob};
-use swarm_sandbox::limits::Limit;
 use swarm_sandbox::wasm::GuestJob;
 use swarm_sandbox::watchdog::bytes as people_bytes;
-use swarm_sandbox::{Breach, Caged, End, Enforcement, Errand, Grade, Policy, Program, Status, Usage};
+use swarm_sandbox::{Breach, Caged, End, Enforcement, Errand, Grade, Left, Policy, Program, Status, Usage};
 
 use crate::agent;
 use crate::airlock;
@@ -117,6 +116,7 @@ pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> i
         ending: None,
         verdict: None,
         last_breach: None,
+        left: Left::Nothing,
     }
     .run(input)
 }
@@ -193,6 +193,8 @@ struct Watch<'a> {
     verdict: Option<Verdict>,
     /// What was found when everything was dead.
     last_breach: Option<Breach>,
+    /// Whether everything was.
+    left: Left,
 }
 
 /// What the inside said about the end.
@@ -215,6 +217,8 @@ impl Watch<'_> {
         let verdict = self.verdict.unwrap_or_else(|| silence(ran));
         let cause = self.ending.map(|ending| ending.cause);
         let (ended, limit_reached) = conclude(cause, verdict.ended, self.last_breach, self.start);
+        let left_running = left_running(self.left);
+        let ended = believed(ended, left_running.as_deref());
         let refusals = match ended {
             Ended::Exited { code: 0 } | Ended::Cancelled | Ended::Refused(_) => Vec::new(),
             _ => refusals(self.tail, self.start, self.policy),
@@ -235,6 +239,7 @@ impl Watch<'_> {
             orphans: verdict.orphans,
             refusals,
             limit_reached,
+            left_running,
         })
     }
 
@@ -313,7 +318,8 @@ impl Watch<'_> {
             let ended = Ended::Refused(Refusal { step: "launch".to_owned(), reason });
             self.verdict = Some(Verdict { ended, ..silence(false) });
         }
-        if self.ending.is_none() && self.deadline().is_some_and(|deadline| now >= deadline) {
+        // What has ended is not too slow, however long its end was waited for.
+        if self.caged.is_some() && self.ending.is_none() && self.deadline().is_some_and(|deadline| now >= deadline) {
             self.end(Cause::TimedOut, Duration::from_millis(self.start.grace_ms));
         }
         self.look_after_limits(now);
@@ -429,10 +435,8 @@ impl Watch<'_> {
             Ok(words) => words.into_iter().try_for_each(|word| self.take_word(word)),
             Err(_) => {
                 let caged = self.caged.take().expect("it was there a line ago");
-                self.last_breach = match caged.reap() {
-                    Err(Errno::BUSY) => Some(outlived()),
-                    ended => ended?,
-                };
+                let reaped = caged.reap()?;
+                (self.last_breach, self.left) = (reaped.breach, reaped.left);
                 Ok(())
             }
         }
@@ -570,10 +574,21 @@ fn file_too_large(said: &Ended, start: &Start) -> Option<Broken> {
     is.then(|| Broken { limit: "disk".to_owned(), detail: detail() })
 }
 
-/// What it is called when processes of a job could not be ended.
-fn outlived() -> Breach {
-    let detail = "some of them outlived every attempt to end them, and may still run".to_owned();
-    Breach { limit: Limit::Processes, grade: Grade::Broke, detail }
+/// What is said when processes of a job could not be ended.
+fn left_running(left: Left) -> Option<String> {
+    let words = "some of its processes outlived every attempt to end them, and may still run and write";
+    (left == Left::MayRun).then(|| words.to_owned())
+}
+
+/// How the job ended, where something of it may still run: what it left is not to be believed, whatever its first process said.
+/// Where nothing of its own ended it, a process that cannot be killed is a fault of the machine.
+fn believed(ended: Ended, left_running: Option<&str>) -> Ended {
+    match (ended, left_running) {
+        (Ended::Exited { .. } | Ended::Signaled { .. }, Some(reason)) => {
+            Ended::Refused(Refusal { step: "work".to_owned(), reason: reason.to_owned() })
+        }
+        (ended, _) => ended,
+    }
 }
 
 /// The inside ended without saying how, before its program ran or while it did.
@@ -611,5 +626,25 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_still_run_is_said_beside_any_end_and_is_no_violation_of_its_own() {
+        let said = left_running(Left::MayRun).expect("something is left");
+        assert_eq!(left_running(Left::Nothing), None);
+        let broke = Ended::Limit { limit: "memory".to_owned(), detail: "too much".to_owned() };
+        for ended in [Ended::Cancelled, Ended::TimedOut, broke] {
+            assert_eq!(believed(ended.clone(), Some(&said)), ended);
+        }
+        for ended in [Ended::Exited { code: 0 }, Ended::Exited { code: 1 }, Ended::Signaled { signal: 9 }] {
+            assert_eq!(believed(ended.clone(), None), ended);
+            let machine = believed(ended, Some(&said));
+            assert!(matches!(&machine, Ended::Refused(refusal) if refusal.reason == said), "{machine:?}");
+        }
     }
 }

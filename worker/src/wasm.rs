@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use swarm_protocol::{Ended, FromWorker, Refusal, Start, ToWorker, WasmJob};
 use swarm_sandbox::wasm::{ARTIFACT_BYTES_MAX, Engine, GuestJob, MODULE_BYTES_MAX, Metering, artifact_key, engine};
-use swarm_sandbox::{Caged, End, Status};
+use swarm_sandbox::{Caged, End, Left, Status};
 
 use crate::airlock;
 use crate::conversation::{Heard, Input, send};
@@ -178,7 +178,9 @@ impl Compilation<'_> {
             let fds = running.fds();
             self.wait(&fds)?;
         }
-        running.caged.reap()?;
+        if running.caged.reap()?.left == Left::MayRun {
+            return Err(refused("compile the module", "the compiler could not be ended"));
+        }
         let complaint = String::from_utf8_lossy(&running.complaint.bytes).into_owned();
         match running.end {
             Some(Ok(End::Exited(0))) => Ok(running.artifact.bytes),

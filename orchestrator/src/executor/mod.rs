@@ -622,6 +622,7 @@ fn note(ran: &Ran, known: &[String], record: &mut Record) {
         let dropped = bytesize::ByteSize(ran.outcome.output_bytes_dropped);
         record.notes.push(format!("{dropped} of its output were left out of the log, in the middle"));
     }
+    record.notes.extend(ran.outcome.left_running.clone());
     record.notes.extend(ran.notes.iter().cloned());
     if let Some(reached) = &ran.outcome.limit_reached {
         record.notes.push(format!("it reached a limit and coped: {reached}"));

@@ -28,6 +28,9 @@ pub struct Outcome {
     /// A limit that it reached and coped with, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_reached: Option<String>,
+    /// What of it may still run and could not be ended, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_running: Option<String>,
 }
 
 /// How a job ended.
@@ -60,7 +63,7 @@ pub enum Ended {
         /// The program and the reason, for people.
         reason: String,
     },
-    /// The cage could not be closed as asked: nothing was run.
+    /// The cage could not be closed as asked and nothing was run, or it failed while the job ran (step `work`).
     Refused(Refusal),
 }
 

@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a thousand left processes are ended", many_orphans),
         Case::new("a job that forks and vanishes, over and over, is caught", comet),
         Case::new("27 nothing writes to the worktree after the last word", no_late_writes),
+        Case::new("what cannot be ended is not waited for in vain, and is said", held_for_ever),
         Case::new("a job ends when its coordinator closes the conversation", coordinator_gone),
         Case::new("a job ends when its worker is killed", worker_killed),
         Case::new("output is bounded, head and tail, and counted", bounded_output),
@@ -141,6 +142,50 @@ fn no_late_writes(tier: Tier) {
     let first = size();
     // A process that still ran would get the processor within this much work.
     assert!((0..20_000).all(|_| size() == first));
+}
+
+/// A process that its tracer does not let go of stands for one that hangs in the kernel: it is neither reaped nor gone.
+fn held_for_ever(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut worker =
+        Worker::spawn(&cage.start("trap 'exit 0' USR1; sleep 504.5 & echo up; while :; do sleep 0.1; done"));
+    worker.wait_for("up");
+    let mut held = None;
+    assert!(
+        soon(|| {
+            held = pid_of("504.5");
+            held.is_some()
+        }),
+        "it runs"
+    );
+    let pid = held.expect("found above");
+    if !crate::raw::trace(pid) {
+        println!("skip: no process may be traced here");
+        let _ = kill_process(pid, Signal::KILL);
+        return;
+    }
+    kill_process(parent_of(pid), Signal::USR1).expect("the shell waits for it");
+    let ran = worker.finish();
+    // Lets go of it.
+    rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).expect("it is traced");
+    let outcome = ran.outcome();
+    assert!(matches!(&outcome.ended, Ended::Refused(refusal) if refusal.step == "work"), "{ran:?}");
+    assert!(outcome.left_running.as_ref().is_some_and(|words| words.contains("may still run")), "{ran:?}");
+}
+
+fn parent_of(pid: Pid) -> Pid {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("proc_pid_status(5)");
+    Pid::from_raw(line.trim().parse().expect("a number")).expect("a process")
+}
+
+/// A `sleep` with `word` in its arguments.
+fn pid_of(word: &str) -> Option<Pid> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).find(|pid| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.starts_with(b"sleep\0") && String::from_utf8_lossy(&words).contains(word)
+    })
 }
 
 fn coordinator_gone(tier: Tier) {

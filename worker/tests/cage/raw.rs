@@ -134,6 +134,20 @@ fn last_error() -> Errno {
     errno(Err(std::io::Error::last_os_error())).expect_err("it is an error")
 }
 
+/// Makes the calling thread the tracer of a process, which goes on; whether it may. Source: ptrace(2), `PTRACE_SEIZE`.
+pub fn trace(pid: rustix::process::Pid) -> bool {
+    // SAFETY: both pointers are unused by this request.
+    let result = unsafe {
+        libc::ptrace(
+            libc::PTRACE_SEIZE,
+            pid.as_raw_nonzero().get(),
+            std::ptr::null_mut::<u8>(),
+            std::ptr::null_mut::<u8>(),
+        )
+    };
+    result == 0
+}
+
 /// Makes a system call whose arguments are numbers or pointers that outlive it.
 fn call(number: libc::c_long, arguments: [i64; 5]) -> Result<(), Errno> {
     let [a, b, c, d, e] = arguments;

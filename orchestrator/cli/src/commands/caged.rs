@@ -238,6 +238,9 @@ pub fn conclude(ran: &Ran, cage: &Cage, it: &Surroundings) -> Result<u8, Failure
     if !matches!(ended, Ended::Exited { .. }) {
         it.err.write(&format!("swarm: the command {}\n", sanitize::name(&secrets.text(&words::ended(ended)))))?;
     }
+    if let Some(left) = ran.outcome.left_running.as_ref().filter(|_| !matches!(ended, Ended::Refused(_))) {
+        it.err.write(&format!("swarm: {}\n", sanitize::name(left)))?;
+    }
     it.err.write(&secrets.text(&words::refusals(&cage.origin.seen(&ran.outcome.refusals), "swarm: ")))?;
     Ok(ran.interrupted.map_or(code, |signal| 128 + signal))
 }

@@ -1,0 +1,282 @@
+//! Finds the processes that descend from one, and ends all that a job left behind.
+//!
+//! The kernel lists children by number, and a number is free again as soon as its process was reaped: between the list and the
+//! signal it may have become a stranger's. So each process is first held by a descriptor, then asked whose child it is, and only
+//! then met. Where a process has to be told from all that had its number before, its start time does that: numbers are given in a
+//! circle, and none comes back within one tick of the clock.
+//!
+//! Everything here ends within [`HUNT_MAX`], whatever the kernel does with a child.
+//!
+//! Source: pidfd_open(2), proc_pid_stat(5), proc_pid_task_children(5).
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal, prlimit,
+    wait,
+};
+
+use crate::init::{block_child_signal, wait_for_child};
+
+/// How long processes are hunted that fork faster than they are killed, or hang in the kernel.
+pub const HUNT_MAX: Duration = Duration::from_secs(10);
+/// How many are hunted at once (landlock tier).
+const HUNTED_MAX: usize = 100_000;
+/// After so long without news of a child, all that are left are looked for and killed anew.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// What became of everything that was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hunt {
+    /// All is dead; so many had to be killed.
+    Over(u64),
+    /// So many were killed and reaped, and something was still left after [`HUNT_MAX`]: nothing that it can write may be believed.
+    Escaped(u64),
+}
+
+/// Kills children, and their children when they have become ours, until none is left. The calling process must be a
+/// subreaper.
+pub fn end_children() -> Hunt {
+    let stop_until = Instant::now() + HUNT_MAX / 2;
+    reap_while(|| {
+        // While none is killed, none that is killed makes room for another.
+        stop_forks(stop_until);
+        each_descendant(getpid(), HUNTED_MAX, |one| one.signal(Signal::KILL));
+    })
+}
+
+/// Waits for children that have been killed, and for those that became ours, until none is left.
+pub fn reap_all() -> Hunt {
+    reap_while(|| {})
+}
+
+/// Reaps until no child is left; `kill` is called whenever some are and nothing more of them is to be heard.
+fn reap_while(kill: impl Fn()) -> Hunt {
+    let mut reaped = Reaped { killed: 0, until: Instant::now() + HUNT_MAX };
+    // Most jobs leave nothing: then there is no need to look around.
+    if reaped.take_ended() == Left::Nobody {
+        return Hunt::Over(reaped.killed);
+    }
+    // Without the signal, a round takes its whole time.
+    let mask = block_child_signal();
+    let hunt = loop {
+        kill();
+        if reaped.take_ended() == Left::Nobody {
+            break Hunt::Over(reaped.killed);
+        }
+        let left = reaped.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break Hunt::Escaped(reaped.killed);
+        }
+        wait_for_child(left.min(ROUND));
+    };
+    if let Ok(mask) = mask {
+        let _ = mask.restore();
+    }
+    hunt
+}
+
+/// What was reaped so far.
+struct Reaped {
+    killed: u64,
+    until: Instant,
+}
+
+/// Whether any child is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nobody,
+    Some,
+}
+
+impl Reaped {
+    /// Reaps all that have ended; no longer than there is time, should they come without end.
+    fn take_ended(&mut self) -> Left {
+        while Instant::now() < self.until {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((_, status))) => self.killed += was_killed(status),
+                Ok(None) => return Left::Some,
+                Err(Errno::INTR) => {}
+                Err(_) => return Left::Nobody,
+            }
+        }
+        Left::Some
+    }
+}
+
+fn was_killed(status: WaitStatus) -> u64 {
+    u64::from(status.terminating_signal() == Some(Signal::KILL.as_raw()))
+}
+
+/// Stops all descendants until no new one is met or it is `until`, and sets to 0 how many processes their user may have: one that a
+/// process not met yet wakes again can fork no more, nor can what inherits that. The kernel asks nothing of the kind of root, who
+/// is only stopped.
+fn stop_forks(until: Instant) {
+    let mut stopped = HashSet::new();
+    loop {
+        let mut fresh = 0;
+        each_descendant(getpid(), HUNTED_MAX, |one| {
+            if stopped.insert((one.pid, one.started)) {
+                fresh += 1;
+                one.signal(Signal::STOP);
+                one.forbid_forks();
+            }
+        });
+        if fresh == 0 || Instant::now() >= until {
+            return;
+        }
+    }
+}
+
+/// A descendant that lived when it was met, and that no other process can be taken for.
+pub struct Descendant {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Ticks since the machine started.
+    started: u64,
+}
+
+impl Descendant {
+    /// The process of that number; `None` when it has ended, or is the child of nobody that `is_ours` says yes to.
+    fn meet(pid: Pid, is_ours: impl FnOnce(Pid) -> bool) -> Option<Self> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let (parent, started) = parent_and_start(pid)?;
+        let one = Descendant { pid, pidfd, started };
+        // While it lives nobody else has its number: then what was read is about the process that the descriptor holds.
+        (one.lives() && is_ours(parent)).then_some(one)
+    }
+
+    /// Sends it a signal; nobody else can get it.
+    pub fn signal(&self, signal: Signal) {
+        // Nothing to be done about a process that has already ended.
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// To be called behind a SIGSTOP, as the call takes a number: a parent that is stopped reaps nobody and one that is stopped
+    /// does not end by itself, so only who is killed by another and waited for by nobody could lose it in between.
+    fn forbid_forks(&self) {
+        if self.lives() {
+            let _ = prlimit(Some(self.pid), Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) });
+        }
+    }
+
+    fn lives(&self) -> bool {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
+    }
+}
+
+/// Meets the descendants of a process that cannot end meanwhile, parents before children, at most about `max`.
+pub fn each_descendant(ancestor: Pid, max: usize, mut meet: impl FnMut(&Descendant)) {
+    let mut known: HashMap<Pid, u64> = HashMap::new();
+    let mut listed = children_of(ancestor);
+    let mut next = 0;
+    while next < listed.len() && next < max {
+        let pid = listed[next];
+        next += 1;
+        let still = |parent: Pid| known.get(&parent).is_some_and(|then| Some(*then) == start_of(parent));
+        let Some(one) = Descendant::meet(pid, |parent| parent == ancestor || still(parent)) else { continue };
+        known.insert(pid, one.started);
+        listed.extend(children_of(pid));
+        meet(&one);
+    }
+}
+
+/// The numbers of all descendants of a process, parents before children, at most about `max`; to be read about, not to be acted
+/// on: some may be strangers' by now.
+pub fn descendants_of(pid: Pid, max: usize) -> Vec<Pid> {
+    let mut all = children_of(pid);
+    let mut next = 0;
+    while next < all.len() && all.len() < max {
+        all.extend(children_of(all[next]));
+        next += 1;
+    }
+    all
+}
+
+/// The children of all threads of a process. Source: proc_pid_task_children(5).
+fn children_of(pid: Pid) -> Vec<Pid> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(parse_pid).collect::<Vec<_>>()).collect()
+}
+
+fn parse_pid(text: &str) -> Option<Pid> {
+    text.parse().ok().and_then(Pid::from_raw)
+}
+
+fn start_of(pid: Pid) -> Option<u64> {
+    parent_and_start(pid).map(|(_, started)| started)
+}
+
+/// Source: proc_pid_stat(5), fields 4 and 22.
+fn parent_and_start(pid: Pid) -> Option<(Pid, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything.
+    let fields = stat.get(stat.rfind(')')? + 1..)?;
+    let mut fields = fields.split_ascii_whitespace().skip(1);
+    let parent = parse_pid(fields.next()?)?;
+    Some((parent, fields.nth(17)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A process with a child of its own; what it prints is that child's number.
+    fn family() -> (Child, Pid, Pid) {
+        let mut parent = Command::new("sh")
+            .args(["-c", "sleep 600 & echo $!; read line; kill $!; wait"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let mut line = String::new();
+        let out = parent.stdout.as_mut().expect("piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("it prints");
+        let first = Pid::from_child(&parent);
+        (parent, first, parse_pid(line.trim()).expect("a number"))
+    }
+
+    fn met(ancestor: Pid, max: usize) -> Vec<Pid> {
+        let mut met = Vec::new();
+        each_descendant(ancestor, max, |one| met.push(one.pid));
+        met
+    }
+
+    #[test]
+    fn who_is_nobodys_child_of_ours_is_not_met() {
+        let (mut parent, first, second) = family();
+        assert!(met(getpid(), 100_000).ends_with(&[second]) || met(getpid(), 100_000).contains(&second));
+        assert_eq!((met(first, 9), met(first, 0)), (vec![second], vec![]));
+        // As when a list names a number that became a stranger's.
+        assert!(Descendant::meet(second, |parent| parent == getpid()).is_none());
+        assert!(Descendant::meet(getpid(), |parent| parent == first).is_none());
+        assert!(Descendant::meet(second, |parent| parent == first).is_some());
+        drop(parent.stdin.take());
+        parent.wait().expect("our child");
+        assert!(Descendant::meet(first, |_| true).is_none(), "nobody has that number now");
+    }
+
+    #[test]
+    fn who_has_ended_is_not_met_before_it_is_reaped_either() {
+        let mut child = Command::new("true").spawn().expect("true starts");
+        let pid = Pid::from_child(&child);
+        let held = pidfd_open(pid, PidfdFlags::empty()).expect("not reaped");
+        poll(&mut [PollFd::new(&held, PollFlags::IN)], None).expect("it ends");
+        assert!(Descendant::meet(pid, |_| true).is_none());
+        child.wait().expect("our child");
+    }
+
+    #[test]
+    fn a_process_says_whose_child_it_is() {
+        let (parent, started) = parent_and_start(getpid()).expect("our own");
+        assert_eq!(Some(parent), rustix::process::getppid());
+        assert!(started > 0 && start_of(getpid()) == Some(started));
+    }
+}
