@@ -75,3 +75,100 @@ fn is_followed(policy: &Policy, path: &Path) -> bool {
         Decision::Refused { .. } => policy.get().tier == Tier::Landlock,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Draft, Limits, Network, PathGrant, Worktree};
+
+    fn policy(tier: Tier) -> Policy {
+        let worktree = Worktree::Directory { at: "/home/u/repo".into(), path: "/home/u/repo".into() };
+        let tool = PathGrant { path: "/opt/tool".into(), at: "/opt/tool".into(), access: Access::Read };
+        Draft {
+            tier,
+            worktree,
+            grants: vec![tool],
+            copies: Vec::new(),
+            hide: vec!["/opt/tool/secret".into()],
+            home: "/home/u".into(),
+            home_files: Vec::new(),
+            tmp: (tier == Tier::Landlock).then(|| "/home/state/tmp".into()),
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        }
+        .check()
+        .expect("a fine policy")
+    }
+
+    /// Where a path leads among these links, in both tiers; `-` is nowhere.
+    fn check(links: &[(&str, &str)], path: &str, [mounts, rules]: [&str; 2]) {
+        for (tier, expected) in [(Tier::Namespaces, mounts), (Tier::Landlock, rules)] {
+            let mut link = |at: &Path| links.iter().find(|(link, _)| at == Path::new(link)).map(|(_, to)| to.into());
+            let reached = reach(&policy(tier), Path::new(path), &mut link);
+            assert_eq!(reached.as_deref().unwrap_or(Path::new("-")), Path::new(expected), "{tier} {path} {links:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_without_links_leads_where_it_says() {
+        for (path, both) in [
+            ("/home/u/repo/./a//b", "/home/u/repo/a/b"),
+            ("/home/u/repo/a/../b", "/home/u/repo/b"),
+            ("/home/u/repo/../../../..", "/"),
+            ("/../opt/tool/x", "/opt/tool/x"),
+        ] {
+            check(&[], path, [both, both]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_shown_lets_nobody_out_again_where_it_is_covered() {
+        check(&[], "/opt/tool/secret/../x", ["/opt/tool/secret", "/opt/tool/x"]);
+        check(&[], "/opt/tool/secret/deep/../../x", ["/opt/tool/secret/deep", "/opt/tool/x"]);
+        check(&[], "/srv/a/../b", ["/srv/a", "/srv/b"]);
+        check(&[("/home/u/repo/l", "/opt/tool/secret/..")], "/home/u/repo/l/x", ["/opt/tool/secret", "/opt/tool/x"]);
+    }
+
+    #[test]
+    fn links_lead_on_from_where_they_lie_or_from_the_root() {
+        for (to, both) in [
+            ("src/m", "/home/u/repo/src/m/x"),
+            ("./src/../m", "/home/u/repo/m/x"),
+            ("../../y", "/home/y/x"),
+            ("/opt/tool/bin", "/opt/tool/bin/x"),
+            ("..", "/home/u/x"),
+            ("/", "/x"),
+        ] {
+            check(&[("/home/u/repo/l", to)], "/home/u/repo/l/x", [both, both]);
+        }
+        check(&[("/bin", "usr/bin")], "/bin/sh", ["/usr/bin/sh"; 2]);
+        check(&[("/home/u/repo/a", "b/c"), ("/home/u/repo/b", "/opt/tool")], "/home/u/repo/a", ["/opt/tool/c"; 2]);
+    }
+
+    #[test]
+    fn links_in_a_circle_lead_nowhere_and_forty_in_a_row_somewhere() {
+        check(&[("/home/u/repo/a", "b"), ("/home/u/repo/b", "a")], "/home/u/repo/a", ["-"; 2]);
+        check(&[("/home/u/repo/a", "/home/u/repo/a/x")], "/home/u/repo/a", ["-"; 2]);
+        let names: Vec<(String, String)> =
+            (0..LINKS_MAX + 1).map(|n| (format!("/home/u/repo/{n}"), (n + 1).to_string())).collect();
+        let links: Vec<(&str, &str)> = names.iter().map(|(at, to)| (at.as_str(), to.as_str())).collect();
+        check(&links, "/home/u/repo/1", ["/home/u/repo/41"; 2]);
+        check(&links, "/home/u/repo/0", ["-"; 2]);
+    }
+
+    #[test]
+    fn a_link_of_the_host_that_the_job_does_not_see_is_not_followed() {
+        let to = |at: &'static str| [(at, "/opt/tool")];
+        // Empty at first, whatever the host has there.
+        check(&to("/home/u/l"), "/home/u/l/x", ["/home/u/l/x"; 2]);
+        check(&to("/home/state/tmp/l"), "/home/state/tmp/l/x", ["/home/state/tmp/l/x"; 2]);
+        // A job under rules alone walks through what it cannot open.
+        check(&to("/tmp/l"), "/tmp/l/x", ["/tmp/l/x", "/opt/tool/x"]);
+        check(&to("/opt/tool/secret/l"), "/opt/tool/secret/l/x", ["/opt/tool/secret/l/x", "/opt/tool/x"]);
+        // The kernel's own, and what is shown under its own name wherever it lies.
+        check(&to("/proc/self"), "/proc/self/x", ["/proc/self/x"; 2]);
+        check(&to("/dev/fd"), "/dev/fd/0", ["/dev/fd/0"; 2]);
+        check(&to("/etc/passwd"), "/etc/passwd", ["/etc/passwd"; 2]);
+    }
+}
