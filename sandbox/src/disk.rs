@@ -165,8 +165,21 @@ pub fn unnamed_bytes(processes: &[Pid]) -> u64 {
             *known = end.max(*known);
         }
     }
-    // Of a file system of layers the two name the same file differently.
-    open.values().sum::<u64>().max(mapped.values().sum())
+    each_once(open, &mapped)
+}
+
+/// Adds up files that are open and files that are mapped, by device and inode, each once. Of a file system of layers, the two name
+/// the device of a file differently and its inode alike: what is mapped is taken for an open file of that inode. Source:
+/// `ovl_map_ino` in the kernel's fs/overlayfs/inode.c.
+fn each_once(open: HashMap<(u64, u64), u64>, mapped: &HashMap<(u64, u64), u64>) -> u64 {
+    let by_inode: HashMap<u64, (u64, u64)> = open.keys().map(|file| (file.1, *file)).collect();
+    let mut all = open;
+    for (file, bytes) in mapped {
+        let known = if all.contains_key(file) { None } else { by_inode.get(&file.1) };
+        let held = all.entry(*known.unwrap_or(file)).or_insert(0);
+        *held = (*bytes).max(*held);
+    }
+    all.values().sum()
 }
 
 /// The files without a name that a process maps: their devices and inodes, and the bytes that they take, or how far into them
@@ -331,6 +344,19 @@ mod tests {
         assert_eq!(mapping(line), Some(("7f0000000000-7f0000003000", (makedev(8, 1), 42), 0x4000)));
         assert_eq!(mapping("7f00-7f10 rw-s 00000000 00:0f 7   /anon_hugepage (deleted)"), None);
         assert_eq!(mapping("7f10-7f00 rw-s 00000000 00:0f 7   /x (deleted)"), None);
+    }
+
+    #[test]
+    fn each_file_without_a_name_counts_once_open_or_mapped() {
+        let (disk, layers) = (makedev(8, 1), makedev(0, 40));
+        let sum = |open: &[((u64, u64), u64)], mapped: &[((u64, u64), u64)]| {
+            each_once(open.iter().copied().collect(), &mapped.iter().copied().collect())
+        };
+        assert_eq!(sum(&[((disk, 1), 10)], &[((disk, 2), 10)]), 20, "one held open, one only mapped");
+        assert_eq!(sum(&[((disk, 1), 10)], &[((disk, 1), 10)]), 10);
+        assert_eq!(sum(&[((disk, 1), 10)], &[((layers, 1), 12)]), 12, "one file under two names");
+        assert_eq!(sum(&[((disk, 1), 10), ((layers, 1), 5)], &[((layers, 1), 5), ((disk, 3), 1)]), 16);
+        assert_eq!(sum(&[], &[((disk, 1), 3), ((layers, 1), 4)]), 7);
     }
 
     const UNBOUNDED: Written = Written { bytes: u64::MAX, files: u64::MAX };
