@@ -302,6 +302,40 @@ fn a_task_whose_needs_contradict_each_other_waits_until_they_are_settled() {
 }
 
 #[test]
+fn under_fail_fast_the_first_that_waited_in_vain_ends_the_run_and_the_others_with_it() {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\non-conflict = ['park']\n[tasks.a]\nrun = 'echo a >> a.txt'\n[tasks.b]\nrun = 'echo b >> a.txt'\n\
+                [tasks.c]\nneeds = ['a', 'b']\nrun = 'true'\n[tasks.d]\nneeds = ['a', 'b']\nrun = 'true'\n";
+    let ended = Swarm::run(&repository, "it", plan).args(&["--fail-fast"]).exits(1);
+    assert_eq!(["c", "d"].map(|task| ended.result(task)), ["failed", "cancelled"], "{ended}");
+}
+
+#[test]
+fn what_a_rerun_left_nothing_of_is_given_to_nobody_who_starts_later() {
+    let repository = Repository::with(&FILES);
+    let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a1]\nrun = 'echo a1 >> f'\n[tasks.a2]\nrun = 'echo a2 >> f'\n\
+                [tasks.z]\nrun = 'echo z > a.txt'\n[tasks.b]\nrun = 'grep -q z a.txt || echo b > a.txt'\n\
+                [tasks.c]\nneeds = ['a1', 'a2']\nrun = 'echo c > c'\n\
+                [tasks.x]\nneeds = ['b', 'c']\nrun = 'cp a.txt x'\n";
+    Swarm::run(&repository, "it", plan).exits(0);
+    assert_eq!(
+        (repository.text("swarm/it", "a.txt"), repository.text("swarm/it", "x")),
+        ("z\n".into(), "one\n".into())
+    );
+}
+
+#[test]
+fn what_landed_behind_an_allowed_failure_does_not_land_twice() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.lint]\nallow-failure = true\nwrites = []\nrun = 'false'\n\
+                [tasks.t]\nneeds = ['lint']\nrun = 'echo x > try-$SWARM_ATTEMPT'\n";
+    Swarm::run(&repository, "it", plan).exits(0);
+    let landed = repository.git().revparse_single("swarm/it").expect("it landed").id();
+    swarm(&repository, &["retry", "it-1", "lint"], 0);
+    assert_eq!(repository.git().revparse_single("swarm/it").expect("it landed").id(), landed);
+}
+
+#[test]
 fn what_waits_for_its_needs_waits_for_what_is_looked_up_too() {
     let repository = Repository::with(&FILES);
     let plan = "[merge]\non-conflict = ['rerun']\n[tasks.a]\nrun = 'echo a >> a.txt'\n[tasks.b]\nrun = 'echo b >> a.txt'\n\

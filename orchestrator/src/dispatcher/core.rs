@@ -46,6 +46,17 @@ pub use super::messages::{
 /// Why a fan-out that was never answered is cancelled.
 const ENDED_EARLY: &str = "the run ended early";
 
+/// What earlier coordinators tried of an instance.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    /// How often.
+    attempts: u32,
+    /// Among these, what does not count.
+    lost: u32,
+    /// Whether another try changes nothing about what became of its change.
+    is_settled: bool,
+}
+
 /// What is known of an instance.
 #[derive(Debug, Default)]
 pub struct InstanceState {
@@ -104,8 +115,8 @@ pub struct RunCore {
     /// Who takes turns; `None` where nobody does.
     queue: Option<Queue>,
     before: Before,
-    /// What earlier coordinators tried of instances that have not joined yet: how often, and among these what does not count.
-    attempts_before: HashMap<InstanceId, (u32, u32)>,
+    /// What earlier coordinators tried of instances that have not joined yet.
+    tried_before: HashMap<InstanceId, Tried>,
     views: Views,
     changes: Changes,
     landings: Landings,
@@ -160,7 +171,7 @@ impl RunCore {
             rank,
             queue: None,
             before: Before::default(),
-            attempts_before: HashMap::new(),
+            tried_before: HashMap::new(),
             views: Views::default(),
             changes: Changes::default(),
             breaker: Breaker::default(),
@@ -274,8 +285,9 @@ impl RunCore {
             let allowed = task.allow_failure == AllowFailure::Yes;
             let node = self.add_node(spec, Role::Instance(ix));
             self.nodes.push(node);
-            let (attempts, lost) = self.attempts_before.get(&self.graph.instance(ix).id).copied().unwrap_or_default();
-            self.states.push(InstanceState { allowed, attempts, lost, ..InstanceState::default() });
+            let Tried { attempts, lost, is_settled } =
+                self.tried_before.get(&self.graph.instance(ix).id).copied().unwrap_or_default();
+            self.states.push(InstanceState { allowed, attempts, lost, is_settled, ..InstanceState::default() });
             let place = self.place(ix);
             self.landings.join(place);
             self.schedule.add_need(self.joins[task_ix.index()], node);

@@ -272,11 +272,16 @@ impl Past {
                 self.first_outputs.get_or_insert_with(|| Box::new(before));
                 (self.gave, self.is_stale) = (attempt.0, false);
             }
-            if let Some(change) = change.filter(ChangeSummary::changes_anything) {
-                if !self.change.as_deref().is_some_and(ChangeSummary::changes_anything) {
-                    self.turn(turned);
+            match change.filter(ChangeSummary::changes_anything) {
+                Some(change) => {
+                    if !self.change.as_deref().is_some_and(ChangeSummary::changes_anything) {
+                        self.turn(turned);
+                    }
+                    (self.change, self.origin, self.stands_on_landed) = (Some(Arc::new(change)), Origin::Ran, true);
                 }
-                (self.change, self.origin, self.stands_on_landed) = (Some(Arc::new(change)), Origin::Ran, true);
+                // On what landed, nothing is left to change.
+                None if next == Remedy::Rerun => self.change = None,
+                None => {}
             }
         }
         tried
@@ -293,8 +298,16 @@ impl Past {
         self.turned = *turned;
     }
 
+    /// Whether another try changes nothing about what became of its change: only a person who names it can.
+    pub fn is_settled_for_good(&self) -> bool {
+        matches!(self.fate, Some(Became::Landed | Became::Parked | Became::Dropped))
+    }
+
     /// Its result no longer holds.
     fn reopen(&mut self, turned: &mut u32) {
+        if !self.is_settled_for_good() {
+            self.fate = None;
+        }
         self.forget_tries();
         self.turn(turned);
         self.reopened = self.turned;

@@ -88,7 +88,10 @@ impl RunCore {
             (AttemptEnd::Succeeded, _, _) if rung == Rung::Resolve => {
                 Climbed::Failed("the resolver left nothing of the change".to_owned())
             }
-            (AttemptEnd::Succeeded, _, _) => Climbed::Unchanged,
+            (AttemptEnd::Succeeded, _, _) => {
+                self.states[ix.index()].change = None;
+                Climbed::Unchanged
+            }
             (end, _, _) => Climbed::Failed(match rung {
                 Rung::Rerun => format!("its second try {}", words::end(end)),
                 Rung::Resolve => format!("the resolver: {}", words::end(end)),

@@ -65,6 +65,10 @@ impl RunCore {
         let settled = |names: &[InstanceId]| RunEvent::NeedsSettled { instances: names.to_vec() };
         self.events.extend(names.chunks(INSTANCES_PER_EVENT_MAX).map(settled));
         for (ix, hope) in all {
+            // The first that fails may end the run, and the others with it.
+            if self.states[ix.index()].result.is_some() {
+                continue;
+            }
             match hope {
                 Hope::Tried => {
                     self.states[ix.index()].lookup = Lookup::Outdated;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Overlap, TaskGraph, TaskIx};
 
 use super::reuse::Lookup;
-use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause};
+use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause, Tried};
 use crate::dispatcher::core::FailFast;
 use crate::dispatcher::history::{Became, History, Past, SecondTry};
 use crate::dispatcher::needs::{NeedsView, transitive};
@@ -130,17 +130,25 @@ impl RunCore {
 
     /// How often each instance was tried, whether or not it has joined yet, and what it hands over by now.
     fn relive_attempts(&mut self, history: &History) {
-        let tried = |past: &Past| (past.attempts, past.lost + u32::from(past.running.is_some()));
+        let tried = |past: &Past| Tried {
+            attempts: past.attempts,
+            // Of one whose tries are forgotten, the one that ran is among them.
+            lost: (past.lost + u32::from(past.running.is_some())).min(past.attempts),
+            is_settled: past.is_settled_for_good(),
+        };
         for (instance, state) in self.graph.instances().iter().zip(&mut self.states) {
             let past = history.instance(&instance.id);
-            (state.attempts, state.lost) = past.map(tried).unwrap_or_default();
+            let before = past.map(tried).unwrap_or_default();
+            (state.attempts, state.lost) = (before.attempts, before.lost);
+            // What is behind something that is open again has not come up.
+            state.is_settled |= before.is_settled;
             if let Some(past) = past.filter(|past| past.first_outputs.is_some() && state.result.is_some()) {
                 state.outputs.clone_from(&past.outputs);
             }
         }
         if !self.graph.pending().is_empty() {
             let missing = history.instances().filter(|(id, _)| self.graph.instance_by_id(&id.0).is_none());
-            self.attempts_before = missing.map(|(id, past)| (id.clone(), tried(past))).collect();
+            self.tried_before = missing.map(|(id, past)| (id.clone(), tried(past))).collect();
         }
     }
 
@@ -192,7 +200,7 @@ impl RunCore {
         let id = &self.graph.instance(ix).id;
         let state = &mut self.states[ix.index()];
         let Some(past) = history.instance(id) else { return Relived::Open };
-        state.is_settled = past.fate.is_some();
+        state.is_settled = past.is_settled_for_good();
         // That is so, too, where it runs again because what it left is gone.
         match past.fate {
             Some(Became::Parked) => self.landings.was_parked(ix),
@@ -200,6 +208,7 @@ impl RunCore {
             Some(Became::Landed | Became::Empty) | None => {}
         }
         let Some(result) = history.still_holds(id, past, state.allowed) else { return Relived::Open };
+        state.is_settled = past.fate.is_some();
         self.relive_result(ix, result, past, history.rounds() > 0);
         Relived::Ended
     }
@@ -245,12 +254,14 @@ impl RunCore {
         Relived::Ended
     }
 
-    /// Whether the journal names an instance of a fan-out, or what stands for one.
+    /// Whether the journal names an instance of a fan-out, or what stands for one that has none.
     fn was_expanded(&self, task: TaskIx, history: &History) -> bool {
         let family: Vec<&str> =
             self.graph.family(task).into_iter().map(|member| self.graph.plan().task(member).name.0.as_str()).collect();
         let task_of = |id: &InstanceId| id.0.split('[').next().is_some_and(|name| family.contains(&name));
-        history.instances().any(|(id, _)| task_of(id))
+        // What stands for one that was never asked has no result of its own.
+        let was_asked = |past: &Past| !matches!(past.result, Some(InstanceResult::Cancelled | InstanceResult::Blocked));
+        history.instances().any(|(id, past)| task_of(id) && (id.0.contains('[') || was_asked(past)))
     }
 
     /// Those that waited until their needs are settled.
