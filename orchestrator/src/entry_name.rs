@@ -57,6 +57,11 @@ pub fn is_modules_file(name: &[u8]) -> bool {
     is_read_as(name, STEERING_FILES[0])
 }
 
+/// Whether some file system takes the name for the file by which swarm knows its state folders.
+pub fn is_state_marker(name: &[u8]) -> bool {
+    widest(name) == folded(crate::state::MARKER.as_bytes())
+}
+
 /// Whether some file system takes the name for this one, given with the beginning of its short form.
 fn is_read_as(name: &[u8], (long, short): (&str, &str)) -> bool {
     without_ignorables(name) == long.as_bytes()
@@ -138,6 +143,14 @@ mod tests {
         {
             assert_eq!(check_component(name), Ok(()), "{}", name.escape_ascii());
         }
+    }
+
+    #[test]
+    fn the_mark_of_a_state_folder_is_known_in_every_spelling() {
+        assert!(
+            [&b"SWARM-STATE"[..], b"swarm-state", b"Swarm-State.", b"SWARM-STATE:x"].iter().all(|n| is_state_marker(n))
+        );
+        assert!(![&b"SWARM-STATE.md"[..], b"SWARM_STATE", b"swarm"].iter().any(|name| is_state_marker(name)));
     }
 
     #[test]

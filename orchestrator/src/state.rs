@@ -12,11 +12,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Access, FlockOperation, access};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, access, fstat, open, statat};
 use rustix::io::Errno;
 use swarm_plans::InstanceId;
 
@@ -98,11 +99,11 @@ impl StateDir {
         self.root.join(format!("trash/{}-{now}-{next}", std::process::id()))
     }
 
-    /// What there is none of any more: the folder itself, when somebody removed it, or what the disk below has run out of. `None`
-    /// while there is some of it, and where the system does not tell.
+    /// What a worktree could not do without and has not any more, for people: the folder itself, when somebody removed it, or what the
+    /// disk below has run out of. `None` while there is some of it, and where the system does not tell.
     pub fn lacks(&self) -> Option<&'static str> {
         if !self.path("bases").is_dir() {
-            return Some("state folder");
+            return Some("its state folder was gone");
         }
         let disk = rustix::fs::statvfs(&self.root).ok()?;
         lack(disk.f_bavail.saturating_mul(disk.f_frsize), (disk.f_files > 0).then_some(disk.f_favail))
@@ -130,8 +131,8 @@ const INODES_MIN: u64 = 64;
 /// A file system without a fixed number of inodes names none.
 fn lack(free_bytes: u64, free_inodes: Option<u64>) -> Option<&'static str> {
     match free_inodes {
-        _ if free_bytes < SPACE_BYTES_MIN => Some("space"),
-        Some(left) if left < INODES_MIN => Some("inodes"),
+        _ if free_bytes < SPACE_BYTES_MIN => Some("no space was left for its worktree"),
+        Some(left) if left < INODES_MIN => Some("no inodes were left for its worktree"),
         _ => None,
     }
 }
@@ -182,22 +183,54 @@ pub struct Lock {
 
 /// Whether a folder is a state folder, of whatever repository.
 pub fn is_state(folder: &Path) -> bool {
-    folder.join(MARKER).symlink_metadata().is_ok()
+    let opened = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    opened.is_ok_and(is_state_at)
 }
 
-/// Whether a state folder lies below a folder, at most so deep, among at most so many entries; no link is followed. What cannot
-/// be listed can be opened by nobody either who has no more rights.
-pub fn is_below(folder: &Path, depth_max: usize, entries_max: usize) -> bool {
-    let (mut level, mut entries) = (vec![folder.to_owned()], 0);
-    for _ in 0..=depth_max {
-        if level.iter().any(|folder| is_state(folder)) {
-            return true;
+/// As [`is_state`], of a folder that is open.
+pub fn is_state_at(folder: impl AsFd) -> bool {
+    let marker = statat(&folder, MARKER, AtFlags::SYMLINK_NOFOLLOW);
+    marker.is_ok_and(|marker| fstat(&folder).is_ok_and(|folder| is_marker(&marker, &folder)))
+}
+
+/// Whether a marker is as [`StateDir::open`] makes it: a file of the folder's owner, in which nobody else has any right. One that came
+/// with a checkout, an archive or a download usually is not, and hides nothing.
+fn is_marker(marker: &Stat, folder: &Stat) -> bool {
+    FileType::from_raw_mode(marker.st_mode) == FileType::RegularFile
+        && marker.st_mode & 0o077 == 0
+        && marker.st_uid == folder.st_uid
+}
+
+/// A folder holds more entries than are looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany;
+
+/// The state folders below a folder, or the folder itself, sorted: at most so deep, among at most so many entries; no link is
+/// followed. What cannot be listed can be opened by nobody either who has no more rights.
+///
+/// # Errors
+/// There are more entries: nobody knows what they hold.
+pub fn below(folder: &Path, depth_max: usize, entries_max: usize) -> Result<Vec<PathBuf>, TooMany> {
+    let (mut level, mut entries, mut found) = (vec![folder.to_owned()], 0, Vec::new());
+    for depth in 0..=depth_max {
+        let (states, others): (Vec<PathBuf>, Vec<PathBuf>) = level.into_iter().partition(|folder| is_state(folder));
+        found.extend(states);
+        level = Vec::new();
+        if depth == depth_max || others.is_empty() {
+            break;
         }
-        let listed = level.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
-        let listed = listed.take(entries_max.saturating_sub(entries)).inspect(|_| entries += 1);
-        level = listed.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect();
+        for entry in others.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten() {
+            entries += 1;
+            if entries > entries_max {
+                return Err(TooMany);
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                level.push(entry.path());
+            }
+        }
     }
-    false
+    found.sort();
+    Ok(found)
 }
 
 /// Makes a folder and its missing parents, all with mode 0700.
@@ -230,11 +263,30 @@ mod tests {
     #[test]
     fn a_state_folder_is_known_by_itself() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert!(!is_below(folder.path(), 4, 100));
-        let state = StateDir::open(&folder.path().join("a/b/swarm")).expect("a state folder");
+        assert_eq!(below(folder.path(), 4, 100), Ok(vec![]));
+        let state = StateDir::open(&folder.path().canonicalize().expect("it is there").join("a/b/swarm"))
+            .expect("a state folder");
         StateDir::open(state.root()).expect("and again");
         assert!(is_state(state.root()) && !is_state(folder.path()));
-        assert!(is_below(folder.path(), 3, 100) && !is_below(folder.path(), 2, 100) && is_below(state.root(), 0, 0));
+        let root = state.root().to_owned();
+        let top = root.ancestors().nth(3).expect("it lies so deep");
+        assert_eq!((below(top, 3, 100), below(top, 2, 100)), (Ok(vec![root.clone()]), Ok(vec![])));
+        assert_eq!((below(&root, 0, 0), below(top, 3, 2)), (Ok(vec![root.clone()]), Err(TooMany)));
+    }
+
+    #[test]
+    fn a_file_of_that_name_makes_no_state_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        let marker = folder.path().join(MARKER);
+        std::fs::write(&marker, MARKER_TEXT).expect("a file");
+        for (bits, expected) in [(0o644, false), (0o640, false), (0o604, false), (0o600, true), (0o400, true)] {
+            std::fs::set_permissions(&marker, mode(bits)).expect("it is ours");
+            assert_eq!(is_state(folder.path()), expected, "{bits:o}");
+        }
+        std::fs::remove_file(&marker).expect("it is ours");
+        std::fs::create_dir(&marker).expect("a folder");
+        assert!(!is_state(folder.path()));
     }
 
     #[test]
@@ -275,9 +327,17 @@ mod tests {
 
     #[test]
     fn a_disk_is_full_when_either_is_gone() {
-        assert_eq!(lack(4096, Some(7)), Some("space"));
-        assert_eq!(lack(1 << 30, Some(0)), Some("inodes"));
+        assert!(lack(4096, Some(7)).is_some_and(|words| words.starts_with("no space")));
+        assert!(lack(1 << 30, Some(0)).is_some_and(|words| words.starts_with("no inodes")));
         assert_eq!((lack(1 << 30, Some(INODES_MIN)), lack(1 << 30, None)), (None, None));
+    }
+
+    #[test]
+    fn a_state_folder_that_is_gone_is_said_in_its_own_words() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = StateDir::open(&folder.path().join("st")).expect("a state folder");
+        std::fs::remove_dir_all(state.root()).expect("it is ours");
+        assert_eq!(state.lacks(), Some("its state folder was gone"));
     }
 
     #[test]

@@ -467,6 +467,11 @@ fn no_command_gets_a_state_folder_of_whatever_run() {
         assert!(repository.path().join("kept/st/runs").exists());
         std::fs::remove_file(repository.path().join("new")).expect("everything else can be written");
     }
+    let look = ["sandbox", "--ro", "--", "cat", "kept/st/journal.sqlite"];
+    says(&Swarm::new(&repository, &look).exits(1), &["hidden from the command", "kept/st"]);
+    if let Some(swarm) = Swarm::new(&repository, &look).without_namespaces() {
+        says(&swarm.exits(1), &["hidden from the command", "kept/st", "cannot be listed"]);
+    }
     for (inside, arguments) in [("kept/st", &["sandbox"][..]), ("kept/st/runs", &["sandbox", "--ro"])] {
         let ended = Swarm::new(&repository, &[arguments, &["--", "true"]].concat());
         says(&ended.current_dir(&repository.path().join(inside)).exits(2), &["swarm's own state"]);

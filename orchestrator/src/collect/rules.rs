@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use git2::{Odb, Oid};
 
 use super::{Refusal, modules};
-use crate::entry_name::{check_path, folded, is_git_dir, is_modules_file, is_steering_file};
+use crate::entry_name::{check_path, folded, is_git_dir, is_modules_file, is_state_marker, is_steering_file};
 use crate::tree::{self, Difference, EXECUTABLE, Entry, FILE, SYMLINK, TreeError};
 
 /// Names that are looked for in a folder one by one, before all of its names are indexed.
@@ -78,6 +78,9 @@ pub fn judge(odb: &Odb<'_>, base: Oid, result: Oid, differences: &[Difference]) 
     if let Some(refusal) = misleading_name(odb, base, differences)? {
         return Ok(Some(refusal));
     }
+    if let Some(refusal) = state_marker(differences) {
+        return Ok(Some(refusal));
+    }
     if let Some(refusal) = case_collision(odb, base, result, differences)? {
         return Ok(Some(refusal));
     }
@@ -145,6 +148,15 @@ fn why_misleading(name: &[u8]) -> Option<&'static str> {
         return Some("a new name with a control character in it (a line feed, an escape …): rename it");
     }
     name.contains(&b'\\').then_some("a new name with a backslash in it, which is a path on Windows: rename it")
+}
+
+/// Finds a new file by which swarm would take its folder for a state folder: whoever adds it would decide what people's commands
+/// are shown. One that the base has already is its own.
+fn state_marker(differences: &[Difference]) -> Option<Refusal> {
+    let mut new = differences.iter().filter(|one| one.old.is_none() && one.new.is_some()).map(|one| &one.path);
+    let marker = new.find(|path| path.rsplit(|&byte| byte == b'/').next().is_some_and(is_state_marker))?;
+    let reason = "a file of the name by which swarm knows its state folders: rename it".to_owned();
+    Some(Refusal::Hostile { path: marker.clone(), reason })
 }
 
 /// Finds a new name that differs only in case from another one in its folder. Pairs that the base has already are its own.
@@ -284,6 +296,21 @@ mod tests {
         ] {
             let differences = [Difference { path: path.into(), old, new }];
             assert_eq!(in_the_way(&["node/.cache".into()], &differences).is_none(), taken, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_change_makes_a_folder_a_state_folder() {
+        let entry = Some(tree::Entry { mode: FILE, id: Oid::ZERO_SHA1 });
+        for (path, old, new, taken) in [
+            ("SWARM-STATE", None, entry, false),
+            ("docs/swarm-State", None, entry, false),
+            ("SWARM-STATE", entry, entry, true),
+            ("SWARM-STATE", entry, None, true),
+            ("SWARM-STATE.md", None, entry, true),
+        ] {
+            let differences = [Difference { path: path.into(), old, new }];
+            assert_eq!(state_marker(&differences).is_none(), taken, "{path}");
         }
     }
 

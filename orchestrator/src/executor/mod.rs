@@ -549,12 +549,12 @@ impl Executor {
     }
 }
 
-/// A command that fails while the disk of its worktree is full says nothing about the work: the machine failed it.
+/// A command that fails while its worktree lacks what [`StateDir::lacks`] names says nothing about the work: the machine failed it.
 fn blame(end: AttemptEnd, lacking: Option<&str>) -> AttemptEnd {
     let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = &end else { return end };
     match (ended, lacking) {
         (Ended::Exited { .. } | Ended::Signaled { .. }, Some(lacking)) => {
-            let detail = format!("no {lacking} left for its worktree when it {}", words::end(&end));
+            let detail = format!("{lacking} when it {}", words::end(&end));
             AttemptEnd::Infra { detail }
         }
         _ => end,
@@ -660,8 +660,10 @@ mod tests {
     fn a_failure_on_a_full_disk_is_the_machines() {
         let exited = AttemptEnd::Work { ended: Ended::Exited { code: 1 } };
         assert_eq!(blame(exited.clone(), None), exited);
-        let AttemptEnd::Infra { detail } = blame(exited, Some("space")) else { panic!("the machine's") };
-        assert_eq!(detail, "no space left for its worktree when it exited with 1");
+        let AttemptEnd::Infra { detail } = blame(exited, Some("no space was left for its worktree")) else {
+            panic!("the machine's")
+        };
+        assert_eq!(detail, "no space was left for its worktree when it exited with 1");
         let timed_out = AttemptEnd::Work { ended: Ended::TimedOut };
         assert_eq!(blame(timed_out.clone(), Some("inodes")), timed_out);
     }

@@ -51,6 +51,17 @@ pub struct Host {
     pub path: Vec<PathBuf>,
     /// The caller's environment, as far as it is UTF-8.
     pub env: BTreeMap<String, String>,
+    /// The state folder of what belongs to no repository; absolute, and need not exist.
+    pub state: PathBuf,
+}
+
+impl Host {
+    /// A caller with that home, `PATH` and environment.
+    pub fn new(home: PathBuf, path: Vec<PathBuf>, env: BTreeMap<String, String>) -> Self {
+        let cache = env.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|cache| cache.is_absolute());
+        let state = cache.unwrap_or_else(|| home.join(".cache")).join("swarm");
+        Host { home, path, env, state }
+    }
 }
 
 /// What the machine offers, as far as policies care.

@@ -91,12 +91,13 @@ const RUNS_BY_ITSELF: &[&str] = &[
     ".rustup",
 ];
 
-/// Where swarm keeps what belongs to no repository, in a home: never written, whether it is there yet or not.
-const OWN_STATE: &str = ".cache/swarm";
-
-/// How deep below a folder, and among how many entries of it, a state folder is looked for.
+/// How deep below a folder that a plan names, and among how many entries of it, state folders are looked for: a quarter of a second
+/// of a warm disk.
 const STATE_DEPTH_MAX: usize = 4;
-const STATE_ENTRIES_MAX: usize = 20_000;
+const STATE_ENTRIES_MAX: usize = 500_000;
+
+const EXPOSES_STATE: Reason = "it would expose swarm's own state";
+const TOO_MANY: Reason = "it holds too many entries to look for swarm's own state among them; name a folder in it";
 
 /// What of the machine holds credentials: never granted either.
 const MACHINE_CREDENTIALS: &[&str] = &[
@@ -128,6 +129,8 @@ pub type Reason = &'static str;
 pub struct Guard<'a> {
     /// The caller's home folder.
     pub home: &'a Path,
+    /// The state folder of what belongs to no repository ([`super::Host::state`]): never written, whether it is there yet or not.
+    pub own_state: &'a Path,
     /// The repository's places.
     pub places: Places<'a>,
 }
@@ -163,8 +166,8 @@ impl Guard<'_> {
             return Ok(());
         }
         self.written(path)?;
-        if state::is_below(path, STATE_DEPTH_MAX, STATE_ENTRIES_MAX) {
-            return Err("it would expose swarm's own state");
+        if !states_below(path)?.is_empty() {
+            return Err(EXPOSES_STATE);
         }
         if path.components().any(|part| part.as_os_str() == ".git") || path.join(".git").exists() {
             return Err("it would open another repository's `.git`");
@@ -178,7 +181,7 @@ impl Guard<'_> {
     /// # Errors
     /// Why not, for people.
     pub fn current_folder(&self, path: &Path, access: Access) -> Result<(), Reason> {
-        self.shown(path, Access::Write)?;
+        self.shown(path, access)?;
         if access == Access::Write { self.written(path) } else { Ok(()) }
     }
 
@@ -189,8 +192,9 @@ impl Guard<'_> {
         if RUNS_BY_ITSELF.iter().any(|name| meets(name)) {
             return Err("what it holds runs by itself outside of the cage");
         }
-        if meets(OWN_STATE) {
-            return Err("it would expose swarm's own state");
+        let own = settled(self.own_state);
+        if path.starts_with(&own) || own.starts_with(path) {
+            return Err(EXPOSES_STATE);
         }
         Ok(())
     }
@@ -211,7 +215,7 @@ impl Guard<'_> {
             );
         }
         if state.starts_with(path) || path.starts_with(state) || path.ancestors().any(state::is_state) {
-            return Err("it would expose swarm's own state");
+            return Err(EXPOSES_STATE);
         }
         if git.starts_with(path) || path.starts_with(git) {
             return Err("it would expose the repository's own `.git`");
@@ -269,13 +273,36 @@ impl Guard<'_> {
     }
 }
 
-/// Why no state folder may lie at an absolute path; `None` where one may. Nothing has to be there yet.
-pub fn unfit_for_state(path: &Path) -> Option<Reason> {
+/// The state folders that whoever is shown a canonical path would see in it, sorted: whoever shows it hides them, or does not show
+/// it.
+///
+/// # Errors
+/// Nobody knows, for people: it holds too much.
+pub fn states_below(path: &Path) -> Result<Vec<PathBuf>, Reason> {
+    state::below(path, STATE_DEPTH_MAX, STATE_ENTRIES_MAX).map_err(|state::TooMany| TOO_MANY)
+}
+
+/// As [`states_below`], for a tier: what is to be hidden in a folder that is shown.
+///
+/// # Errors
+/// Nobody knows, or the tier cannot hide them, for people.
+pub fn states_to_hide(path: &Path, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
+    let states = states_below(path)?;
+    if tier == Tier::Landlock && !states.is_empty() { Err(EXPOSES_STATE) } else { Ok(states) }
+}
+
+/// An absolute path, canonical as far as it is there.
+fn settled(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
-    let path = match there {
+    match there {
         Some((there, canonical)) => canonical.join(path.strip_prefix(there).unwrap_or(path)).components().collect(),
         None => path.to_owned(),
-    };
+    }
+}
+
+/// Why no state folder may lie at an absolute path; `None` where one may. Nothing has to be there yet.
+pub fn unfit_for_state(path: &Path) -> Option<Reason> {
+    let path = settled(path);
     let within = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
     let of_git = |folder: &Path| {
         let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
@@ -336,7 +363,7 @@ mod tests {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         for state in ["st", "holds/a/b"] {
-            std::fs::write(root.join(state).join(state::MARKER), "").unwrap();
+            state::StateDir::open(&root.join(state)).unwrap();
         }
         std::fs::write(root.join("home/.bashrc"), "").unwrap();
         for (link, target) in
@@ -346,9 +373,9 @@ mod tests {
         }
         let (home, worktree, git) = (root.join("home"), root.join("repo"), root.join("repo/.git"));
         let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
-        let top = root.display().to_string();
+        let (top, own_state) = (root.display().to_string(), home.join(".cache/swarm"));
         for (text, expected) in table {
-            let found = decide(&Guard { home: &home, places }, &text.replace('@', &top));
+            let found = decide(&Guard { home: &home, own_state: &own_state, places }, &text.replace('@', &top));
             let found = found.map(|path| path.display().to_string().replace(&top, "@"));
             match (&found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
@@ -428,6 +455,7 @@ mod tests {
                 ("@/st/runs", Err("swarm's own state")),
                 // What is kept in it stays as it is, or is hidden.
                 ("@/holds", Ok("@/holds")),
+                ("/usr/share", Err("belongs to the system")),
                 ("@/other", Ok("@/other")),
                 ("@/out", Ok("@/out")),
             ],
@@ -436,9 +464,38 @@ mod tests {
             Access::Read,
             &[
                 ("~/.local/bin", Ok("@/home/.local/bin")),
+                ("/usr/share", Ok("/usr/share")),
                 ("@/st", Err("swarm's own state")),
                 ("~/.ssh", Err("credentials")),
             ],
+        );
+    }
+
+    #[test]
+    fn the_state_of_nobody_lies_where_the_caller_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for sub in ["home/.cache", "elsewhere/cache"] {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        let (home, own_state) = (root.join("home"), root.join("elsewhere/cache/swarm"));
+        let guard = Guard { home: &home, own_state: &own_state, places: Places::nowhere() };
+        for (path, expected) in
+            [("elsewhere", Err(EXPOSES_STATE)), ("elsewhere/cache", Err(EXPOSES_STATE)), ("home/.cache", Ok(()))]
+        {
+            assert_eq!(guard.check(&root.join(path), Access::Write), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn state_folders_in_what_is_shown_are_hidden_or_keep_it_from_being_shown() {
+        check(
+            |_, text| states_to_hide(Path::new(text), Tier::Namespaces).map(|all| all.iter().collect()),
+            &[("@/holds", Ok("@/holds/a/b")), ("@/out", Ok(""))],
+        );
+        check(
+            |_, text| states_to_hide(Path::new(text), Tier::Landlock).map(|_| PathBuf::from(text)),
+            &[("@/holds", Err("swarm's own state")), ("@/out", Ok("@/out"))],
         );
     }
 
@@ -497,7 +554,8 @@ mod tests {
                     drop(std::os::unix::fs::symlink(whole(to), whole(at)));
                 }
             }
-            let guard = Guard { home: &home, places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
+            let own_state = home.join(".cache/swarm");
+            let guard = Guard { home: &home, own_state: &own_state, places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
             for (text, access) in texts.iter().zip([Access::Read, Access::Write].into_iter().cycle()) {
                 if let Ok(granted) = guard.granted(&text.replace('@', &top), access) {
                     prop_assert_eq!(&granted, &whole(text).canonicalize().unwrap(), "{}", text);

@@ -21,6 +21,8 @@ pub struct Origin {
     pub git: PathBuf,
     /// The state folder.
     pub state: PathBuf,
+    /// The state folder of what belongs to no repository.
+    pub own_state: PathBuf,
 }
 
 impl Origin {
@@ -32,6 +34,7 @@ impl Origin {
             worktree: places.worktree.to_owned(),
             git: places.git.to_owned(),
             state: places.state.to_owned(),
+            own_state: host.state.clone(),
         }
     }
 
@@ -65,7 +68,7 @@ impl Origin {
     /// write beside a file what they rename onto it.
     pub fn grantable(&self, path: &Path, access: Access) -> Option<String> {
         let places = Places { worktree: &self.worktree, git: &self.git, state: &self.state };
-        let guard = Guard { home: &self.home, places };
+        let guard = Guard { home: &self.home, own_state: &self.own_state, places };
         let around = path.parent().filter(|_| access == Access::Write && !path.is_dir());
         let wanted = [around, Some(path)].into_iter().flatten();
         let mut fine = wanted.filter(|path| path.canonicalize().is_ok_and(|path| guard.check(&path, access).is_ok()));
@@ -102,6 +105,7 @@ mod tests {
             worktree: root.join("repo"),
             git: root.join("repo/.git"),
             state: root.join("repo/.git/swarm"),
+            own_state: root.join("home/.cache/swarm"),
         };
         let top = root.display().to_string();
         let check = |act: RefusedAct, expected: Option<&str>| {

@@ -1,12 +1,13 @@
 //! From a named policy of the plan and the caller's host to a [`Cage`], or the reason why not.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
 use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
 use super::limits;
-use super::paths::Guard;
+use super::paths::{Guard, states_to_hide};
 use super::remedy::Origin;
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, TOOLCHAINS};
@@ -122,10 +123,9 @@ pub fn resolve(
         }
         env.extend(tool.variables);
     }
-    let hide = name_paths(policy, host, &offer, &mut shown).map_err(|(key, path, reason)| {
-        let policy = name.to_owned();
-        PolicyError::Path { policy, key, path, reason }
-    })?;
+    let unfit = |(key, path, reason)| PolicyError::Path { policy: name.to_owned(), key, path, reason };
+    let states = states_in(policy, host, &offer, places).map_err(unfit)?;
+    let hide = name_paths(policy, host, &offer, &mut shown).map_err(unfit)?;
     let named = policy.env.iter().chain(&policy.secrets);
     env.extend(named.filter_map(|name| Some((name.clone(), host.env.get(name)?.clone()))));
     let short = |name: &&String| host.env.get(*name).is_some_and(|value| value.len() < SECRET_BYTES_MIN);
@@ -137,7 +137,10 @@ pub fn resolve(
     let mut warnings = warnings(name, policy, &hide, &grants, &cows, places);
     let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
     warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
-    let hide = hide.into_iter().map(|(_, path)| path).chain(kept_by_tools(host)).collect();
+    let mut hide: Vec<PathBuf> = hide.into_iter().map(|(_, path)| path).chain(kept_by_tools(host)).collect();
+    hide.extend(
+        states.into_iter().filter(|state| !hide.iter().any(|hidden| state.starts_with(hidden))).collect::<Vec<_>>(),
+    );
     Ok(Cage {
         tier: offer.tier,
         grants,
@@ -168,7 +171,7 @@ fn name_paths<'p>(
     offer: &Offer,
     shown: &mut Showcase<'_>,
 ) -> Result<Vec<(&'p String, PathBuf)>, Unfit> {
-    let guard = Guard { home: &host.home, places: shown.places };
+    let guard = Guard { home: &host.home, own_state: &host.state, places: shown.places };
     for (key, written, access) in [("read", &policy.read, Access::Read), ("write", &policy.write, Access::Write)] {
         for text in written {
             let path = guard.granted(text, access).map_err(|reason| (key, text.clone(), reason))?;
@@ -184,6 +187,24 @@ fn name_paths<'p>(
     let hide: Vec<(&String, PathBuf)> = policy.hide.iter().map(hidden).collect::<Result<_, _>>()?;
     shown.settle(&hide, offer.tier)?;
     Ok(hide)
+}
+
+/// The state folders in what a policy lets be read: hidden without being asked for. What it lets be written holds none.
+fn states_in(
+    policy: &SandboxPolicy,
+    host: &Host,
+    offer: &Offer,
+    places: Places<'_>,
+) -> Result<BTreeSet<PathBuf>, Unfit> {
+    let guard = Guard { home: &host.home, own_state: &host.state, places };
+    let mut all = BTreeSet::new();
+    for (key, text) in policy.read.iter().map(|text| ("read", text)).chain(policy.cow.iter().map(|text| ("cow", text)))
+    {
+        let unfit = |reason| (key, text.clone(), reason);
+        let path = guard.granted(text, Access::Read).map_err(unfit)?;
+        all.extend(states_to_hide(&path, offer.tier).map_err(unfit)?);
+    }
+    Ok(all)
 }
 
 /// Cargo's credentials where its home is a folder of the system (`/usr/local/cargo` in many images): hidden without being
@@ -263,7 +284,7 @@ mod tests {
             }
             std::os::unix::fs::symlink(home.join(".ssh"), home.join("data/keys")).unwrap();
             let path = vec![dir.path().canonicalize().unwrap().join("opt/tool/bin")];
-            Fixture { dir, host: Host { home, path, env: BTreeMap::new() } }
+            Fixture { dir, host: Host::new(home, path, BTreeMap::new()) }
         }
 
         fn root(&self) -> PathBuf {
@@ -446,6 +467,18 @@ mod tests {
         assert_eq!(cage.warnings, ["sandbox.default.secrets names `UNSET`, which is not set here"]);
         let refused = fixture.resolve(&policy(&["PIN"])).unwrap_err();
         assert_eq!(refused.place(), Some(("default", "secrets", Some("PIN"))), "{refused}");
+    }
+
+    #[test]
+    fn what_is_read_shows_no_state_folder() {
+        let fixture = Fixture::new();
+        let state = fixture.root().join("opt/data/st");
+        crate::state::StateDir::open(&state).unwrap();
+        let data = fixture.root().join("opt/data").display().to_string();
+        let policy = policy(&[&data], &[], &[]);
+        assert_eq!(fixture.resolve(&policy).map(|cage| cage.hide), Ok(vec![state]));
+        let refused = fixture.shown(&policy, Tier::Landlock).expect_err("nothing can hide it there");
+        assert_eq!(refused, "sandbox.p.read names `@/opt/data`: it would expose swarm's own state");
     }
 
     #[test]

@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn host(home: &Path) -> Host {
-        Host { home: home.to_owned(), path: vec![home.join(".cargo/bin")], env: Default::default() }
+        Host::new(home.to_owned(), vec![home.join(".cargo/bin")], Default::default())
     }
 
     #[test]

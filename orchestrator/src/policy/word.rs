@@ -238,7 +238,7 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
 
 /// What one policy asks for, in the order of its keys. What no policy may have at all is not among it.
 pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<Ask> {
-    let guard = Guard { home: &host.home, places };
+    let guard = Guard { home: &host.home, own_state: &host.state, places };
     let mut asks = Vec::new();
     let mut ask = |key, value: &str, why: String, wanted| {
         asks.push(Ask { policy: Some(name.to_owned()), key, value: value.to_owned(), why, wanted });
@@ -338,7 +338,7 @@ mod tests {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         let env = [("MINE", "1"), ("DATABASE_URL", "pg://me:word@db/x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let host = Host { home: root.join("home"), path: vec!["/usr/bin".into()], env: env.into_iter().collect() };
+        let host = Host::new(root.join("home"), vec!["/usr/bin".into()], env.into_iter().collect());
         let (worktree, git) = (root.join("repo"), root.join("repo/.git"));
         let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
         let given = words.iter().map(|word| Allowance::parse(word).expect(word)).collect();

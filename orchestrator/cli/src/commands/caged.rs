@@ -13,7 +13,7 @@ use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::GRACE_MS;
 use swarm_orchestrator::signal;
-use swarm_orchestrator::state::make_private_dir_all;
+use swarm_orchestrator::state::{self, make_private_dir_all};
 use swarm_protocol::{
     Ended, FrameReader, FromWorker, Job, Outcome, SandboxSpec, Start, Stream, Tier, ToWorker, VERSION, WorktreeSpec,
     encode,
@@ -21,6 +21,7 @@ use swarm_protocol::{
 
 use crate::commands::doctor::probe;
 use crate::commands::failure::Failure;
+use crate::commands::repositories::ENTRIES_MAX;
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM};
 
 /// A folder of this process's own that goes with it.
@@ -114,6 +115,51 @@ pub fn hide_state(spec: &mut SandboxSpec, folder: &Path, it: &Surroundings) {
     let hidden = |state: &PathBuf| spec.hide.iter().any(|hidden| state.starts_with(hidden));
     let state = state.filter(|state| state.starts_with(folder) && spec.tier > Tier::Landlock && !hidden(state));
     spec.hide.extend(state);
+}
+
+/// Hides every state folder in a folder that a command may read and not write, and says which. That of the repository around goes
+/// without saying, where it costs nothing: in the landlock tier no folder can be listed that holds what is hidden.
+///
+/// # Errors
+/// The folder holds too much to know, or nobody reads what is said.
+pub fn hide_states(spec: &mut SandboxSpec, folder: &Path, it: &Surroundings) -> Result<(), Failure> {
+    let states = state::below(folder, usize::MAX, ENTRIES_MAX).map_err(|state::TooMany| {
+        let place = sanitize::name(&folder.to_string_lossy());
+        let why = "it holds more than 2,000,000 entries, and swarm's state may be among them";
+        Failure::usage(
+            format!("show {place} to the command: {why}"),
+            "go to a smaller folder, or use swarm exec".to_owned(),
+        )
+    })?;
+    let own = it.state().ok().and_then(|state| state.canonicalize().ok());
+    let is_told = |state: &&PathBuf| spec.tier == Tier::Landlock || Some(*state) != own.as_ref();
+    let told: Vec<PathBuf> = states.iter().filter(is_told).cloned().collect();
+    say_hidden(&told, folder, it)?;
+    if spec.tier == Tier::Landlock && !told.is_empty() {
+        it.err.write("swarm: in the landlock tier the folders around what is hidden cannot be listed\n")?;
+    }
+    spec.hide.extend(states);
+    hide_state(spec, folder, it);
+    Ok(())
+}
+
+/// State folders that are named; of more, their number is.
+const NAMED_MAX: usize = 5;
+
+/// Says which folders a command does not see although they are there.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn say_hidden(states: &[PathBuf], folder: &Path, it: &Surroundings) -> Result<(), Failure> {
+    if states.is_empty() {
+        return Ok(());
+    }
+    let name = |state: &PathBuf| sanitize::name(&state.strip_prefix(folder).unwrap_or(state).to_string_lossy());
+    let mut names: Vec<String> = states.iter().take(NAMED_MAX).map(name).collect();
+    if states.len() > NAMED_MAX {
+        names.push(format!("{} more", states.len() - NAMED_MAX));
+    }
+    it.err.write(&format!("swarm: hidden from the command, as swarm keeps its state there: {}\n", names.join(", ")))
 }
 
 /// What is left of a command.

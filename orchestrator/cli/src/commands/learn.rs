@@ -147,7 +147,7 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     let cage = sandbox::resolve((&learned.name, &policy), &folder, offer, &scratch, &host)?;
     let worktree = overlay(&folder, &scratch)?;
     let mut spec = caged::spec(&cage, worktree, &scratch)?;
-    caged::hide_state(&mut spec, &folder, it);
+    caged::hide_states(&mut spec, &folder, it)?;
     for cow in &mut spec.cow {
         // The policy counts them by its own numbers; the folders are ours to make.
         for layer in [&cow.upper, &cow.work] {

@@ -18,7 +18,7 @@ use crate::commands::failure::Failure;
 use crate::commands::opened_folder::{HANDLE, Identity, OpenedFolder, has, open_to_owner};
 
 /// The most entries that are looked through: a second or two of a warm disk.
-const ENTRIES_MAX: usize = 2_000_000;
+pub const ENTRIES_MAX: usize = 2_000_000;
 /// The most repositories: each becomes a mount of its own in the cage.
 const REPOSITORIES_MAX: usize = 1_000;
 
@@ -157,7 +157,7 @@ fn look_through(folder: &OpenedFolder, closed: Closed<'_>) -> Result<(Vec<Part>,
         if entries > ENTRIES_MAX || parts.len() + states.len() > REPOSITORIES_MAX {
             let what = if entries > ENTRIES_MAX { "2,000,000 entries" } else { "1,000 repositories" };
             let message = format!("open {} to the command: it holds more than {what}", folder.path().display());
-            return Err(Failure::usage(message, "go to a smaller folder, or use --ro or swarm exec".to_owned()));
+            return Err(Failure::usage(message, "go to a smaller folder, or use swarm exec".to_owned()));
         }
     }
     parts.sort();
@@ -184,7 +184,7 @@ struct Found {
 fn look_into(folder: &OpenedFolder, below: &Path, closed: Closed<'_>) -> io::Result<Found> {
     let mut found = Found::default();
     let Some(here) = folder.folder(below)? else { return Ok(found) };
-    if has(&here, OsStr::new(state::MARKER)) {
+    if state::is_state_at(&here) {
         found.state =
             Some(Part { path: below.to_owned(), identity: Identity::of(&here)? }).filter(|it| closed.leaves(it));
         if found.state.is_some() {
@@ -259,6 +259,7 @@ fn is_bare(folder: impl AsFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use swarm_orchestrator::state::StateDir;
 
     #[test]
     fn every_kind_of_repository_is_found() {
@@ -268,9 +269,11 @@ mod tests {
             std::fs::create_dir_all(top.join(folder)).expect("a folder");
         }
         std::fs::create_dir_all(top.join("kept/st/bases/x/.git")).expect("a folder");
-        for file in ["sub/.git", "bare.git/HEAD", "plain/HEAD", ".gitignore", "kept/st/SWARM-STATE"] {
+        for file in ["sub/.git", "bare.git/HEAD", "plain/HEAD", ".gitignore", "vendor/SWARM-STATE"] {
             std::fs::write(top.join(file), "gitdir: elsewhere\n").expect("a file");
         }
+        let state = |path: &str| drop(StateDir::open(&top.join(path)).expect("a state folder"));
+        state("kept/st");
         std::os::unix::fs::symlink("vendor", top.join("link")).expect("a link");
         let open = |folder: &Path| OpenedFolder::open(folder).expect("it is there");
         let found = Repositories::below(&open(&top)).expect("it is small");
@@ -280,7 +283,7 @@ mod tests {
         assert_eq!(found.states().map(short).collect::<Vec<_>>(), [Path::new("kept/st")]);
         // What a command calls a state folder is none.
         std::fs::create_dir_all(top.join("made/.git")).expect("a folder");
-        std::fs::write(top.join("made/SWARM-STATE"), "").expect("a file");
+        state("made");
         let new: Vec<_> =
             found.new_below(&open(&top)).expect("it is small").into_iter().map(|part| part.path).collect();
         assert_eq!(new, [Path::new("made/.git")]);

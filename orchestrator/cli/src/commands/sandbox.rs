@@ -23,7 +23,7 @@ use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
 use crate::commands::repositories::Repositories;
 use crate::commands::settling::settle_new;
-use crate::commands::surroundings::{Surroundings, host, state_of_nobody};
+use crate::commands::surroundings::{Surroundings, host};
 
 /// Runs one command in a cage around the current folder, and passes its exit status on.
 ///
@@ -165,12 +165,8 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
 /// # Errors
 /// It is one that no cage may have.
 pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> {
-    let guard = Guard { home: &host.home, places: Places::nowhere() };
-    // Whoever makes the folder of compiled modules decides what they are.
-    let state = state_of_nobody(host);
-    let holds_state = access == Access::Write && (folder.starts_with(&state) || state.starts_with(folder));
-    let apart = || if holds_state { Err("it would expose swarm's own state") } else { Ok(()) };
-    guard.current_folder(folder, access).and_then(|()| apart()).map_err(|reason| {
+    let guard = Guard { home: &host.home, own_state: &host.state, places: Places::nowhere() };
+    guard.current_folder(folder, access).map_err(|reason| {
         let hint = match guard.current_folder(folder, Access::Read) {
             Ok(()) => "go to another folder, or use --ro",
             Err(_) => "go to another folder",
@@ -212,7 +208,7 @@ fn around(
     let mut spec = caged::spec(cage, WorktreeSpec::Directory { at: tree.clone(), path: tree }, scratch)?;
     if read_only {
         spec.grants.insert(0, read(folder));
-        caged::hide_state(&mut spec, folder, it);
+        caged::hide_states(&mut spec, folder, it)?;
         return Ok(spec);
     }
     let open = |part: &Path, hint: &str| {
@@ -220,14 +216,19 @@ fn around(
         let message = format!("open {} to the command: its {part} would be writable, too", folder.display());
         Err(Failure::environment(message, hint.to_owned()))
     };
-    if let (Some(first), Tier::Landlock) = (repositories.parts().chain(repositories.states()).next(), cage.tier()) {
+    if let (Some(first), Tier::Landlock) = (repositories.parts().next(), cage.tier()) {
         return open(&first, "this machine offers the landlock tier only; use --ro, or swarm exec");
+    }
+    if let (Some(first), Tier::Landlock) = (repositories.states().next(), cage.tier()) {
+        return open(&first, "this machine offers the landlock tier only, which hides no state folder; use swarm exec");
     }
     // A mount covers what a link leads to, and leaves the link itself to be replaced.
     if let Some(link) = repositories.parts().find(|part| part.is_symlink()) {
         return open(&link, "it is a link, which no cage keeps as it is; use --ro, or swarm exec");
     }
-    spec.hide.extend(repositories.states());
+    let states: Vec<PathBuf> = repositories.states().collect();
+    caged::say_hidden(&states, folder, it)?;
+    spec.hide.extend(states);
     caged::hide_state(&mut spec, folder, it);
     spec.grants.extend(repositories.parts().map(|part| read(&part)));
     // A mount cannot be renamed, and what is renamed would take a mount below it along. What is hidden is a mount already.

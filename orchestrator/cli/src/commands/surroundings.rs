@@ -294,13 +294,7 @@ pub fn host() -> Result<Host, Failure> {
     path.retain(|dir| seen.insert(dir.clone()));
     let home = followed(home);
     let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    Ok(Host { home, path, env: std::env::vars_os().filter_map(utf8).collect() })
-}
-
-/// The state folder of what belongs to no repository; it may not exist yet.
-pub fn state_of_nobody(host: &Host) -> PathBuf {
-    let cache = host.env.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|cache| cache.is_absolute());
-    cache.unwrap_or_else(|| host.home.join(".cache")).join("swarm")
+    Ok(Host::new(home, path, std::env::vars_os().filter_map(utf8).collect()))
 }
 
 fn is_yes(answer: &str) -> bool {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::commands::failure::Failure;
 use crate::commands::passed_on::{PassedOn, Passing};
-use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host, state_of_nobody};
+use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
 
 /// The exit code of a guest that broke a limit; one that trapped ends itself with it.
 const ENDED_BY_FORCE: u8 = 134;
@@ -116,7 +116,7 @@ fn state_folder(it: &Surroundings) -> Result<PathBuf, Failure> {
     if let Ok(state) = it.state() {
         return Ok(state);
     }
-    Ok(state_of_nobody(&host()?))
+    Ok(host()?.state)
 }
 
 fn worker() -> std::io::Result<WorkerProgram> {
@@ -153,8 +153,8 @@ impl Wasm {
             .canonicalize()
             .map_err(|error| Failure::usage(format!("find the module {}: {error}", self.module.display()), None))?;
         let (mut grants, mut preopens) = (Vec::new(), Vec::new());
-        let home = host()?.home;
-        let guard = Guard { home: &home, places: policy::Places::nowhere() };
+        let host = host()?;
+        let guard = Guard { home: &host.home, own_state: &host.state, places: policy::Places::nowhere() };
         for dir in &self.dirs {
             let (folder, name) = dir.split_once("::").unwrap_or((dir, dir));
             let path = it.folder.join(folder).canonicalize();
