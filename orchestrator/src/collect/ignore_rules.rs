@@ -1,9 +1,11 @@
 //! Which untracked files stay out: the `.gitignore` files of the result, the repository's `info/exclude` and the user's
 //! `core.excludesFile`, matched as git matches them. Source: gitignore(5).
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -30,18 +32,22 @@ pub struct IgnoreRules {
     personal: Vec<Gitignore>,
     /// From the root down to the current folder; `None` where a folder has no rules.
     folders: Vec<Option<Gitignore>>,
+    /// Time that compiling and matching took.
+    spent: Cell<Duration>,
 }
 
 impl IgnoreRules {
     /// Starts above the root, with the contents of the user's own files in rising precedence.
     pub fn new(personal: &[Vec<u8>]) -> Self {
         let personal = personal.iter().map(|content| compile(b"", content)).collect();
-        IgnoreRules { personal, folders: Vec::new() }
+        IgnoreRules { personal, folders: Vec::new(), spent: Cell::default() }
     }
 
     /// Enters a folder, with the content of its `.gitignore`.
     pub fn enter(&mut self, folder: &[u8], content: Option<&[u8]>) {
+        let begun = Instant::now();
         self.folders.push(content.map(|content| compile(folder, content)));
+        self.spend(begun);
     }
 
     /// Leaves the folder that was entered last.
@@ -51,15 +57,23 @@ impl IgnoreRules {
 
     /// Whether the rules exclude `path` itself; that a folder above it is excluded is the caller's to know.
     pub fn excludes(&self, path: &[u8], kind: Kind) -> bool {
-        let path = rooted(path);
-        let deepest_first = self.folders.iter().rev().flatten().chain(self.personal.iter().rev());
-        for rules in deepest_first {
+        let (path, begun) = (rooted(path), Instant::now());
+        let mut deepest_first = self.folders.iter().rev().flatten().chain(self.personal.iter().rev());
+        let decides = deepest_first.find_map(|rules| {
             let matched = rules.matched(&path, kind == Kind::Folder);
-            if !matched.is_none() {
-                return matched.is_ignore();
-            }
-        }
-        false
+            (!matched.is_none()).then(|| matched.is_ignore())
+        });
+        self.spend(begun);
+        decides.unwrap_or(false)
+    }
+
+    /// Time that compiling and matching took so far.
+    pub fn spent(&self) -> Duration {
+        self.spent.get()
+    }
+
+    fn spend(&self, begun: Instant) {
+        self.spent.set(self.spent.get() + begun.elapsed());
     }
 }
 

@@ -60,6 +60,8 @@ pub struct CollectLimits {
     pub depth: usize,
     /// Rules in all `.gitignore` files that are looked at; compiling them is what collecting spends most time on.
     pub ignore_rules: u64,
+    /// Milliseconds that compiling and matching these rules may take: a worker writes them, and some take seconds for one path.
+    pub ignore_ms: u64,
 }
 
 impl Default for CollectLimits {
@@ -73,6 +75,7 @@ impl Default for CollectLimits {
             path_bytes: 4095,
             depth: 128,
             ignore_rules: 50_000,
+            ignore_ms: 30_000,
         }
     }
 }

@@ -309,6 +309,8 @@ fn limits_are_named() {
         "ignore_rules",
     );
     check_limit("mkdir -p aaaa/bbbb; echo > aaaa/bbbb/cccc", |limits| limits.path_bytes = 12, "path_bytes");
+    let slow = "seq 500 | sed 's/.*/*a*a*a*a*a*a*a*a*b&/' > .gitignore; seq -f a%0100.f 20 | xargs touch";
+    check_limit(slow, |limits| limits.ignore_ms = 1, "ignore_ms");
 }
 
 #[test]

@@ -228,6 +228,9 @@ impl Walk<'_> {
             let entered = self.entry(dir, name, path, listing.get(name).copied(), place);
             path.truncate(length);
             self.or_left_out(entered)?;
+            if self.ignore.spent().as_millis() > u128::from(self.limits.ignore_ms) {
+                return Err(self.over("ignore_ms", self.limits.ignore_ms, path));
+            }
         }
         self.ignore.leave();
         if opaque {
