@@ -206,15 +206,29 @@ fn is_marker(marker: &Stat, folder: &Stat) -> bool {
 pub struct TooMany;
 
 /// The state folders below a folder, or the folder itself, sorted: at most so deep, among at most so many entries; no link is
-/// followed. What cannot be listed can be opened by nobody either who has no more rights.
+/// followed.
 ///
 /// # Errors
 /// There are more entries: nobody knows what they hold.
 pub fn below(folder: &Path, depth_max: usize, entries_max: usize) -> Result<Vec<PathBuf>, TooMany> {
+    folders_below(folder, &is_state, depth_max, entries_max)
+}
+
+/// The folders of a kind below a folder, or the folder itself, sorted; none that lies in another is among them. What cannot be
+/// listed can be opened by nobody either who has no more rights.
+///
+/// # Errors
+/// As [`below`].
+pub fn folders_below(
+    folder: &Path,
+    is: &dyn Fn(&Path) -> bool,
+    depth_max: usize,
+    entries_max: usize,
+) -> Result<Vec<PathBuf>, TooMany> {
     let (mut level, mut entries, mut found) = (vec![folder.to_owned()], 0, Vec::new());
     for depth in 0..=depth_max {
-        let (states, others): (Vec<PathBuf>, Vec<PathBuf>) = level.into_iter().partition(|folder| is_state(folder));
-        found.extend(states);
+        let (these, others): (Vec<PathBuf>, Vec<PathBuf>) = level.into_iter().partition(|folder| is(folder));
+        found.extend(these);
         level = Vec::new();
         if depth == depth_max || others.is_empty() {
             break;

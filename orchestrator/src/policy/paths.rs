@@ -93,7 +93,7 @@ const RUNS_BY_ITSELF: &[&str] = &[
 
 /// How deep below a folder that a plan names, and among how many entries of it, state folders are looked for: a quarter of a second
 /// of a warm disk.
-const STATE_DEPTH_MAX: usize = 4;
+const STATE_DEPTH_MAX: usize = 64;
 const STATE_ENTRIES_MAX: usize = 500_000;
 
 const EXPOSES_STATE: Reason = "it would expose swarm's own state";
@@ -169,8 +169,9 @@ impl Guard<'_> {
         if !states_below(path)?.is_empty() {
             return Err(EXPOSES_STATE);
         }
-        if path.components().any(|part| part.as_os_str() == ".git") || path.join(".git").exists() {
-            return Err("it would open another repository's `.git`");
+        let holds = || state::folders_below(path, &is_repository, STATE_DEPTH_MAX, STATE_ENTRIES_MAX);
+        if path.components().any(|part| part.as_os_str() == ".git") || !holds().is_ok_and(|found| found.is_empty()) {
+            return Err("it would open another repository's `.git`; name folders without one");
         }
         Ok(())
     }
@@ -291,6 +292,12 @@ pub fn states_to_hide(path: &Path, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
     if tier == Tier::Landlock && !states.is_empty() { Err(EXPOSES_STATE) } else { Ok(states) }
 }
 
+/// Whether a folder is the root of a repository, of one of its worktrees, or a bare one.
+fn is_repository(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
+    has(".git") || has("HEAD") && has("objects") && has("refs")
+}
+
 /// An absolute path, canonical as far as it is there.
 fn settled(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
@@ -362,6 +369,9 @@ mod tests {
         for sub in ["home/.local/bin", "home/.cargo", "home/.cache", "other/.git/hooks", "st/runs", "holds/a/b/runs"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
+        for sub in ["above/a/b/c/d/deep/.git/hooks", "bare/x/objects", "bare/x/refs", "bare/x/HEAD"] {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
         for state in ["st", "holds/a/b"] {
             state::StateDir::open(&root.join(state)).unwrap();
         }
@@ -431,6 +441,9 @@ mod tests {
             ("@/holds", Err("swarm's own state")),
             ("@/other", Err("another repository")),
             ("@/other/.git/hooks", Err("another repository")),
+            ("@/above", Err("another repository")),
+            ("@/bare", Err("another repository")),
+            ("@/bare/x", Err("another repository")),
         ];
         check(|guard, text| guard.granted(text, Access::Write), write);
     }
