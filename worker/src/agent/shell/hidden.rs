@@ -184,6 +184,8 @@ fn evaluates(node: Node<'_>, text: &str) -> bool {
     let raw = &text[node.byte_range()];
     match node.kind() {
         "test_command" | "unset_command" | "declaration_command" => true,
+        // It has words of the command within.
+        "redirected_statement" => node.child_by_field_name("body").is_some_and(|body| evaluates(body, text)),
         "command" => match node.child_by_field_name("name").map(|name| &text[name.byte_range()]) {
             Some("printf") => raw.contains(" -v"),
             Some(name) => ["test", "[", "let", "read", "unset", "declare", "command", "builtin"].contains(&name),

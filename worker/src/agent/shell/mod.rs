@@ -13,6 +13,8 @@ pub mod danger;
 pub mod files;
 /// What the grammar overlooks.
 mod hidden;
+/// Redirections between words.
+mod redirects;
 /// What only reads.
 pub mod safe;
 /// What runs commands that nobody can read before.
@@ -215,6 +217,11 @@ impl Reader {
         if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
             self.unread(unread);
         }
+        if let Some(odd) = redirects::odd(tree.root_node(), text) {
+            self.unproven("what the shell may read otherwise");
+            self.unread(odd);
+            self.scan(text);
+        }
         let inside = Values::read(tree.root_node(), text, &self.values);
         let outside = (std::mem::replace(&mut self.values, inside), std::mem::take(&mut self.seen));
         if tree.root_node().has_error() {
@@ -310,6 +317,9 @@ impl Reader {
                 self.unproven("a redirection");
                 let captured = place.captured || keeps_output(node, text);
                 self.children(node, text, Place { captured, ..place });
+                if node.child_by_field_name("body").is_none() {
+                    self.command(node, text, place);
+                }
             }
             "command_substitution" | "process_substitution" => {
                 self.unproven("a substitution");
@@ -409,12 +419,22 @@ impl Reader {
                     Some(name) => command.words.push(self.word(name, text)),
                     None => command.words.push(Word::Unknown(text[child.byte_range()].to_owned())),
                 },
-                "file_redirect" | "heredoc_redirect" | "herestring_redirect" => self.node(child, text, place),
+                "file_redirect" | "heredoc_redirect" | "herestring_redirect" => {
+                    // What stands in front of a statement without a command was read with it.
+                    if node.kind() == "command" {
+                        self.node(child, text, place);
+                    }
+                    redirects::words_of(child).into_iter().for_each(|word| command.words.push(self.word(word, text)));
+                }
                 "comment" => {}
+                _ if redirects::is_number(child, text) => {}
                 _ => command.words.push(self.word(child, text)),
             }
         }
-        self.take(command);
+        redirects::words_behind(node).into_iter().for_each(|word| command.words.push(self.word(word, text)));
+        if node.kind() == "command" || !command.words.is_empty() {
+            self.take(command);
+        }
     }
 
     /// Keeps a command and reads what it runs in turn. Where its variables are known, what restricts is held against all that it

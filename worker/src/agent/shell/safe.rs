@@ -123,7 +123,8 @@ pub fn only_reads(command: &Command) -> bool {
         "find" => !arguments.iter().any(|argument| FIND_NOT.contains(argument)),
         // A second name is where it writes.
         "uniq" | "xxd" => {
-            arguments.iter().filter(|argument| !argument.starts_with('-')).count() <= 1 && !arguments.contains(&"-r")
+            let names = arguments.iter().filter(|argument| !argument.starts_with('-') || **argument == "-").count();
+            names <= 1 && !arguments.iter().any(|argument| argument.starts_with("-r"))
         }
         "sed" => sed_prints(&arguments),
         "date" => arguments

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use tree_sitter::Node;
 
-use super::{Word, has_token, word};
+use super::{Word, has_token, redirects, word};
 
 /// The most texts that one word, or one command, may stand for.
 pub const VALUES_MAX: usize = 16;
@@ -337,7 +337,8 @@ fn words(node: Node<'_>, text: &str) -> Vec<Word> {
         "variable_assignment" | "comment" | "file_redirect" | "herestring_redirect" | "heredoc_redirect" => None,
         _ => Some(word::read(child, text).word),
     };
-    children.filter_map(of).collect()
+    let behind = redirects::words_behind(node).into_iter().map(|word| word::read(word, text).word);
+    children.filter_map(of).chain(behind).collect()
 }
 
 fn is_name(text: &str) -> bool {

@@ -5,6 +5,7 @@ use tree_sitter::Node;
 
 use super::{PLAIN, Unread};
 use crate::agent::shell::has_token;
+use crate::agent::shell::redirects::words_behind;
 
 /// Whether a text holds a subscript that arithmetic would run.
 pub fn is_marked(text: &str) -> bool {
@@ -45,7 +46,7 @@ fn evaluates(node: Node<'_>, raw: &str, text: &str) -> bool {
         "command" => {
             let name = node.child_by_field_name("name").map(|name| &text[name.byte_range()]).unwrap_or_default();
             match name {
-                "test" | "[" | "printf" => has(&["-v", "-R"]),
+                "test" | "[" | "printf" => has(&["-v", "-R"]) || !words_behind(node).is_empty(),
                 "command" | "builtin" => has(&["test", "[", "let", "read", "unset", "printf", "declare", "typeset"]),
                 _ => matches!(name, "let" | "read" | "mapfile" | "readarray" | "unset" | "wait" | "getopts"),
             }
