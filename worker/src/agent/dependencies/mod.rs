@@ -16,7 +16,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::outline::folder_of;
+use super::outline::{folder_of, reads_of};
 use super::permission::Act;
 use super::setting::Setting;
 use super::tools::search::{self, Tree};
@@ -64,11 +64,7 @@ pub fn tool(setting: &Setting, tree: &Tree) -> Tool {
         &[],
     );
     let (here, there, setting) = (tree.root().to_owned(), tree.clone(), setting.clone());
-    let acts = move |input: &Asked, each: &mut dyn FnMut(Act<'_>)| {
-        let folder = input.folder.as_ref().map(|folder| folder_of(&here, folder)).transpose()?;
-        each(Act::Read(folder.as_deref().unwrap_or(".")));
-        Ok(())
-    };
+    let acts = move |input: &Asked, each: &mut dyn FnMut(Act<'_>)| reads_of(&here, input.folder.as_deref(), each);
     Tool::new(spec, Effect::Reads, acts, move |input: Asked| -> ToolResult {
         let folder = input.folder.as_ref().map(|folder| folder_of(there.root(), folder)).transpose()?;
         Ok(bounded(&answer(&setting, &there, folder.as_deref().unwrap_or(""), input.by)?, TEXT_BYTES_MAX))

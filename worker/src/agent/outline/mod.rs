@@ -51,11 +51,7 @@ pub fn tool(tree: &Tree) -> Tool {
         &[],
     );
     let (here, there) = (tree.root().to_owned(), tree.clone());
-    let acts = move |input: &MapOf, each: &mut dyn FnMut(Act<'_>)| {
-        let folder = input.folder.as_ref().map(|folder| folder_of(&here, folder)).transpose()?;
-        each(Act::Read(folder.as_deref().unwrap_or(".")));
-        Ok(())
-    };
+    let acts = move |input: &MapOf, each: &mut dyn FnMut(Act<'_>)| reads_of(&here, input.folder.as_deref(), each);
     Tool::new(spec, Effect::Reads, acts, move |input: MapOf| -> ToolResult {
         let folder = input.folder.as_ref().map(|folder| folder_of(there.root(), folder)).transpose()?;
         let tokens = input.tokens.unwrap_or(TOKENS_DEFAULT).min(TOKENS_MAX);
@@ -67,12 +63,34 @@ pub fn tool(tree: &Tree) -> Tool {
     })
 }
 
-/// A folder that a call names, relative to the worktree; empty is all of it.
+/// A folder that a call names, relative to the worktree, where it leads through links; empty is all of it.
 ///
 /// # Errors
-/// [`Refused`] for one outside.
+/// [`Refused`] for one outside, and for one that leads outside or into git's own folder.
 pub fn folder_of(root: &Path, folder: &str) -> Result<String, Refused> {
-    if matches!(folder.trim(), "" | "." | "./") { Ok(String::new()) } else { plain(root, folder) }
+    if matches!(folder.trim(), "" | "." | "./") {
+        return Ok(String::new());
+    }
+    let written = plain(root, folder)?;
+    let (Ok(whole), Ok(place)) = (root.canonicalize(), root.join(&written).canonicalize()) else { return Ok(written) };
+    match place.strip_prefix(&whole) {
+        Ok(place) if place.as_os_str().is_empty() => Ok(String::new()),
+        Ok(place) => plain(root, &place.to_string_lossy()),
+        Err(_) => Err(Refused(format!("{written} leads out of the worktree"))),
+    }
+}
+
+/// What looking at a folder reads: a link is held to the rules of what it stands for, too.
+///
+/// # Errors
+/// Those of [`folder_of`].
+pub fn reads_of(root: &Path, folder: Option<&str>, each: &mut dyn FnMut(Act<'_>)) -> Result<(), Refused> {
+    let folder = folder.unwrap_or(".");
+    let leads = folder_of(root, folder)?;
+    let written = if leads.is_empty() { None } else { Some(plain(root, folder)?) };
+    each(Act::Read(if leads.is_empty() { "." } else { &leads }));
+    written.iter().filter(|written| **written != leads).for_each(|written| each(Act::Read(written)));
+    Ok(())
 }
 
 /// A map of the files below `folder`, within so many tokens; empty where no file's language is known.
@@ -186,6 +204,28 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         folder
+    }
+
+    #[test]
+    fn a_link_to_a_folder_is_held_to_the_rules_of_what_it_stands_for() {
+        let folder = worktree();
+        for (link, to) in [("l", "src"), ("all", "."), ("out", "/etc"), ("up", "..")] {
+            std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+        }
+        let reads = |of: Option<&str>| {
+            let mut read = vec![];
+            let mut note = |act: Act<'_>| {
+                if let Act::Read(path) = act {
+                    read.push(path.to_owned());
+                }
+            };
+            reads_of(folder.path(), of, &mut note).map(|()| read)
+        };
+        assert_eq!(reads(Some("l")).unwrap(), ["src", "l"]);
+        assert_eq!(reads(Some("src")).unwrap(), ["src"]);
+        assert_eq!(reads(Some("all")).unwrap(), ["."]);
+        assert_eq!(reads(None).unwrap(), ["."]);
+        assert!(reads(Some("out")).is_err() && reads(Some("up")).is_err());
     }
 
     #[test]
