@@ -249,6 +249,14 @@ fn hunks(lines: &[&str], first: usize) -> Result<Vec<Hunk>, PatchError> {
     Ok(hunks)
 }
 
+/// The files that patches move, with where to.
+pub fn moves(patches: &[FilePatch]) -> impl Iterator<Item = (&str, &str)> {
+    patches.iter().filter_map(|patch| match patch {
+        FilePatch::Update { path, moved_to: Some(to), .. } => Some((path.as_str(), to.as_str())),
+        FilePatch::Update { .. } | FilePatch::Add { .. } | FilePatch::Delete { .. } => None,
+    })
+}
+
 /// The files after a patch: a text, or `None` for a file that is gone. `read` gives a file's text now, `None` where there
 /// is none.
 ///

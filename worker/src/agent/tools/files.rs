@@ -226,9 +226,13 @@ impl Files {
             shown.push_str(&difference(&path, from, to));
             planned.push((path, text, old));
         }
+        let mode_of =
+            |path: &str| planned.iter().find(|(old, ..)| old == path).and_then(|(.., old)| Some(old.as_ref()?.mode));
+        let modes: BTreeMap<String, Mode> =
+            patch::moves(&patches).filter_map(|(from, to)| Some((to.to_owned(), mode_of(from)?))).collect();
         for (done, (path, text, old)) in planned.iter().enumerate() {
             let written = match text {
-                Some(text) => self.put(path, text, old.as_ref()),
+                Some(text) => self.put_as(path, text, old.as_ref(), modes.get(path).copied()),
                 None => self.remove(path),
             };
             if let Err(refused) = written {
@@ -351,10 +355,15 @@ impl Files {
 
     /// Replaces a file as a whole, keeping its mode and its byte order mark.
     fn put(&mut self, path: &str, text: &str, before: Option<&Content>) -> Result<(), Refused> {
+        self.put_as(path, text, before, None)
+    }
+
+    /// The same; a new file gets the mode of the one that was moved there.
+    fn put_as(&mut self, path: &str, text: &str, before: Option<&Content>, moved: Option<Mode>) -> Result<(), Refused> {
         fits(path, text)?;
         let marked = before.is_some_and(|before| before.marked);
         let bytes = if marked { format!("{BYTE_ORDER_MARK}{text}").into_bytes() } else { text.as_bytes().to_vec() };
-        let mode = before.map_or(Mode::from_raw_mode(0o644), |before| before.mode);
+        let mode = before.map(|before| before.mode).or(moved).unwrap_or(Mode::from_raw_mode(0o644));
         let fail = |error: std::io::Error| Refused(format!("{path}: {error}"));
         let (folder, name) = self.folder(path, before.is_none())?;
         // Replacing a link by a file would part it from what it stands for.
@@ -553,6 +562,16 @@ mod tests {
         files.patch(&patch("*** Update File: a\n-x\n+z")).unwrap();
         std::fs::write(&path, "z\nw\n").unwrap();
         assert!(files.patch(&patch("*** Update File: a\n-z\n+x")).unwrap_err().0.contains("has changed"));
+    }
+
+    #[test]
+    fn a_moved_file_keeps_its_mode() {
+        let (folder, mut files) = worktree();
+        std::fs::write(folder.path().join("x"), "a\n").unwrap();
+        std::fs::set_permissions(folder.path().join("x"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        files.patch("*** Begin Patch\n*** Update File: x\n*** Move to: b/y\n@@\n-a\n+b\n*** End Patch").unwrap();
+        let moved = std::fs::metadata(folder.path().join("b/y")).unwrap();
+        assert_eq!(moved.permissions().mode() & 0o777, 0o755);
     }
 
     #[test]
