@@ -131,7 +131,15 @@ impl Wanted {
     pub fn budgets(&self, plan: &Plan, run: &Budget) -> (Budget, Vec<TaskBudget>) {
         let of_task = |id: &InstanceId| id.0.split('[').next().unwrap_or_default().to_owned();
         let tried: HashSet<String> = self.instances.iter().map(of_task).collect();
-        let raised = |task: &Task| match tried.contains(&task.name.0) {
+        // They draw from the budgets of those that added them, too.
+        let mut all: HashSet<&str> = tried.iter().map(String::as_str).collect();
+        for name in &tried {
+            let mut at = plan.task_by_name(name);
+            while let Some(giver) = at.and_then(|at| plan.task(at).grown.as_ref()).map(|grown| grown.giver) {
+                at = all.insert(&plan.task(giver).name.0).then_some(giver);
+            }
+        }
+        let raised = |task: &Task| match all.contains(task.name.0.as_str()) {
             true => TaskBudget {
                 task: self.budget.raising(&task.budget.task),
                 attempt: self.budget.raising(&task.budget.attempt),

@@ -423,7 +423,7 @@ impl Stage<'_> {
         let asked = self.settings.budget.over(&self.plan.budget);
         let again = self.past.as_ref().map(|past| past.again.clone()).unwrap_or_default();
         let (run, tasks) = again.budgets(&self.plan, &asked);
-        let accounts = Accounts::new(&run, &tasks);
+        let accounts = Accounts::new(&run, &tasks).with_givers(self.plan.givers());
         for (id, spending) in self.past.iter().flat_map(|past| past.history.spending()) {
             // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
             let task = match graph.instance_by_id(&id.0) {

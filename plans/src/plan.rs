@@ -67,6 +67,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// By which task each of them is added, in plan order; `None` for those that are written.
+    pub fn givers(&self) -> impl Iterator<Item = Option<TaskIx>> + '_ {
+        self.tasks.iter().map(|task| task.grown.as_ref().map(|grown| grown.giver))
+    }
+
     /// The task of that name.
     pub fn task_by_name(&self, name: &str) -> Option<TaskIx> {
         let at = self.tasks.iter().position(|task| task.name.0 == name)?;

@@ -241,6 +241,13 @@ impl Ledger {
         AccountId(self.accounts.len() - 1)
     }
 
+    /// Has what is spent from an account be spent from `parent`, too, and from what that is below; before anything is.
+    pub fn put_below(&mut self, account: AccountId, parent: AccountId) {
+        if !self.upwards(parent).contains(&account) {
+            self.accounts[account.0].parent = Some(parent);
+        }
+    }
+
     /// Books what an earlier coordinator spent, from `account` upwards.
     pub fn carry_over(&mut self, account: AccountId, spent: Amount, time_ms: u64) {
         for at in self.upwards(account) {

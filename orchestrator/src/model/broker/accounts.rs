@@ -121,6 +121,20 @@ impl Accounts {
         Accounts { books: Mutex::new(books), began: Instant::now(), settled: Notify::new() }
     }
 
+    /// Has each task that another one adds draw from the budget of that one, too.
+    pub fn with_givers(self, givers: impl IntoIterator<Item = Option<TaskIx>>) -> Self {
+        {
+            let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+            let books = &mut *books;
+            for (task, giver) in books.tasks.iter().zip(givers) {
+                if let Some(giver) = giver.and_then(|giver| books.tasks.get(giver.index())) {
+                    books.ledger.put_below(*task, *giver);
+                }
+            }
+        }
+        self
+    }
+
     /// Books what earlier coordinators of the run spent for a task; for the run alone, where the task is not known any more.
     pub fn carry_over(&self, task: Option<TaskIx>, spent: Spent) {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
@@ -335,6 +349,23 @@ mod tests {
         assert_eq!((whose("a").await, whose("a").await), (None, Some(Whose::Attempt)));
         accounts.carry_over(Some(TaskIx(0)), Spent { amount: Amount { tokens: 40, usd: NanoUsd(0) }, time_ms: 0 });
         assert_eq!(whose("b").await, Some(Whose::Task));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_task_adds_draws_from_its_budget_too() {
+        let giver = TaskBudget { task: tokens(150), ..TaskBudget::default() };
+        let tasks = [TaskBudget::default(), giver, TaskBudget::default()];
+        let givers = [Some(TaskIx(1)), None, Some(TaskIx(0))];
+        let accounts = Arc::new(Accounts::new(&Budget::default(), &tasks).with_givers(givers));
+        let ask = |task: u32| {
+            let (accounts, caller) = (Arc::clone(&accounts), Caller { task: TaskIx(task), ..caller("a") });
+            async move { accounts.reserve(&caller, CALL, None, &Receipt::default()).await }
+        };
+        drop(ask(2).await.unwrap().sent());
+        accounts.carry_over(Some(TaskIx(0)), Spent { amount: Amount { tokens: 40, usd: NanoUsd(0) }, time_ms: 0 });
+        let refused = ask(0).await.unwrap_err();
+        assert_eq!(refused.0, Whose::Task, "{}", refused.1);
+        assert!(matches!(ask(1).await, Err((Whose::Task, _))));
     }
 
     #[tokio::test(flavor = "current_thread")]
