@@ -213,7 +213,7 @@ impl Reader {
         };
         let text = &*text;
         let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
-        self.marked |= unread::is_marked(text);
+        self.marked |= unread::is_marked(text) || unread::has_pieces(tree.root_node(), text);
         if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
             self.unread(unread);
         }

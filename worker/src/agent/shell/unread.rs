@@ -28,7 +28,7 @@ mod texts;
 /// Variables whose value some program runs.
 mod variables;
 
-pub use expansions::{find as in_expansions, is_marked};
+pub use expansions::{find as in_expansions, has_pieces, is_marked};
 pub use launchers::{TAR_RUNS, dashed};
 pub use options::{Letters, values};
 pub use variables::{assigned, declared};
@@ -173,6 +173,9 @@ pub fn find(command: &Command) -> Found {
         "make" | "gmake" => texts::make(command),
         "eval" | "trap" => Found::default(),
         "source" | "." => Found { unread: texts::sourced(command), ..Found::default() },
+        "env" if names::splits_escaped(command) => {
+            Found::unread("`env` reads escapes of its own in what it splits", "write the command's words by themselves")
+        }
         "env" | "export" => {
             let found = all(command.words.iter().skip(1).map(declared));
             all([found, names::under_another_name(command)].into_iter())
@@ -180,6 +183,18 @@ pub fn find(command: &Command) -> Found {
         "exec" => names::under_another_name(command),
         "read" | "printf" | "mapfile" | "readarray" | "getopts" => variables::sets(name, command),
         "alias" | "hash" | "enable" => names::renames(name, command),
+        "prove" if names::has_letter(command, 'e', "--exec") => {
+            Found::unread("`prove` runs what its options say", "run the tests themselves")
+        }
+        "ln" if command.known().any(is_stream) => {
+            Found::unread("a link leads to what flows through it", "name the file itself")
+        }
+        "setarch" | "linux32" | "linux64" | "i386" | "x86_64" | "uname26" if names::starts_shell(name, command) => {
+            Found { unread: Some(Unread::input(name)), ..Found::default() }
+        }
+        "script" if !names::has_letter(command, 'c', "--command") => {
+            Found { unread: Some(Unread::input(name)), ..Found::default() }
+        }
         "crontab" if command.known().eq(["-l"]) => Found::default(),
         "less" | "more" | "most" | "zless" | "xzless" | "bzless" | "zmore" => {
             Found { unread: texts::paged(command), ..Found::default() }
@@ -218,7 +233,9 @@ fn is_stream(path: &str) -> bool {
         && (path == "-"
             || path.starts_with("/dev/")
             || path.starts_with("/proc/")
-            || path.ends_with("dev/stdin")
+            || path == "/dev"
+            || path == "stdin"
+            || path.ends_with("/stdin")
             || path.contains("/fd/")
             || path.starts_with("<("))
 }

@@ -504,8 +504,17 @@ fn git(command: &Command) -> Inner {
 /// Git's own options, before its subcommand, whose value is a word of its own.
 ///
 /// Source: git(1), OPTIONS.
-pub const GIT_VALUED: &[&str] =
-    &["-C", "-c", "--git-dir", "--work-tree", "--namespace", "--config-env", "--attr-source", "--super-prefix"];
+pub const GIT_VALUED: &[&str] = &[
+    "-C",
+    "-c",
+    "--git-dir",
+    "--work-tree",
+    "--namespace",
+    "--config-env",
+    "--attr-source",
+    "--super-prefix",
+    "--shallow-file",
+];
 
 /// A command of git without the options between `git` and its subcommand; `None` where none stand there.
 pub fn without_options_of_git(command: &Command) -> Option<Command> {

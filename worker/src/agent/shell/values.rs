@@ -152,11 +152,17 @@ impl Values {
     }
 
     fn variable(&self, name: &str, quoted: bool, is_sourced: bool) -> Option<Piece> {
-        let numbers = matches!(name, "$" | "!" | "?" | "#" | "RANDOM" | "SECONDS" | "LINENO" | "UID" | "EUID" | "PPID");
+        // Once it is unset, it is a variable as any other.
+        let is_special = !self.set.contains_key(name);
+        let numbers = is_special
+            && matches!(name, "$" | "!" | "?" | "#" | "RANDOM" | "SECONDS" | "LINENO" | "UID" | "EUID" | "PPID");
         if numbers {
             return Some(Piece::Texts(vec!["0".to_owned()]));
         }
         if self.any || is_sourced || !is_name(name) {
+            return None;
+        }
+        if name == "_" || name.starts_with("BASH_") || matches!(name, "OLDPWD" | "DIRSTACK" | "REPLY" | "FUNCNAME") {
             return None;
         }
         let places = match name {
@@ -194,8 +200,13 @@ impl Values {
             ("mktemp", _) => Some("/tmp/tmp.x"),
             ("pwd", []) => Some("."),
             ("git", ["rev-parse", "--show-toplevel"]) => Some("."),
-            ("git", ["rev-parse", rest @ ..]) => (!rest.contains(&"--abbrev-ref")).then_some("0a1b2c"),
-            ("git", ["rev-list", "--count", ..]) | ("nproc" | "seq" | "date" | "id", _) => Some("1"),
+            ("git", ["rev-parse", rest @ ..]) => rest.iter().all(is_commit).then_some("0a1b2c"),
+            ("git", ["rev-list", "--count", ..]) | ("nproc" | "id", _) => Some("1"),
+            ("date", arguments) => arguments.iter().all(|argument| is_time(argument)).then_some("1"),
+            ("seq", numbers) => {
+                let is_number = |text: &&str| text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.'));
+                numbers.iter().all(is_number).then_some("1")
+            }
             ("uname" | "arch" | "hostname" | "whoami", _) => Some("x"),
             _ => None,
         }
@@ -277,7 +288,7 @@ impl<'t> Settings<'t> {
                 continue;
             }
             match word::read(child, self.text).word.literal() {
-                Some(option) if option.starts_with('-') => self.values.any |= option.contains('n'),
+                Some(option) if option.starts_with('-') => self.values.any |= alters(option),
                 Some(text) => self.unknown(text.split('=').next().unwrap_or(text)),
                 None => self.values.any = true,
             }
@@ -287,13 +298,20 @@ impl<'t> Settings<'t> {
     fn command(&mut self, node: Node<'t>) {
         let words = words(node, self.text);
         let has = |wanted: &[&str]| words.iter().any(|word| word.literal().is_some_and(|word| wanted.contains(&word)));
-        if has(SETTERS) || (has(&["printf"]) && has(&["-v"])) {
+        if has(SETTERS) || (has(&["printf"]) && words.iter().any(names_variable)) {
             for word in &words {
                 match word.literal() {
-                    Some(name) => self.unknown(name.split('=').next().unwrap_or(name)),
+                    Some(name) => {
+                        let name = name.strip_prefix("-v").unwrap_or(name);
+                        self.unknown(name.split('=').next().unwrap_or(name));
+                    }
                     None => self.values.any = true,
                 }
             }
+        }
+        // Written so that the grammar takes it for a command.
+        if has(&["declare", "typeset", "local", "readonly", "export"]) {
+            self.values.any |= words.iter().any(|word| word.literal().is_some_and(alters));
         }
         // They set these where no name is given.
         if has(SETTERS) {
@@ -311,6 +329,33 @@ impl<'t> Settings<'t> {
         for (name, _) in words.iter().filter_map(|word| word.text().trim_start_matches(['"', '\'']).split_once('=')) {
             self.unknown(name);
         }
+    }
+}
+
+/// Whether an option of `declare` gives a variable another name, or other letters than those that are written.
+fn alters(option: &str) -> bool {
+    option.strip_prefix('-').is_some_and(|letters| !letters.starts_with('-') && letters.contains(['n', 'l', 'u', 'c']))
+}
+
+/// Whether a word of `printf` is the option that names a variable, attached or not.
+fn names_variable(word: &Word) -> bool {
+    word.literal().is_some_and(|word| word.starts_with("-v"))
+}
+
+/// Whether `date` prints nothing of a format but figures, and the letters that stand in times.
+fn is_time(argument: &str) -> bool {
+    let Some(format) = argument.strip_prefix('+') else { return argument.starts_with('-') };
+    let mut parts = format.split('%');
+    let plain = |text: &str| !text.contains(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'T' | 'Z'));
+    let is_plain = |part: &str| plain(part.trim_start_matches(|c: char| "-_0^#:".contains(c)).get(1..).unwrap_or(""));
+    parts.next().is_none_or(plain) && parts.all(is_plain)
+}
+
+/// Whether `git rev-parse` prints a commit for it: what it does not know it prints as it is.
+fn is_commit(argument: &&str) -> bool {
+    match argument.strip_prefix("--") {
+        Some(option) => matches!(option.split('=').next(), Some("short" | "verify" | "quiet")),
+        None => argument.contains(['/', '~', '^', '@']) || matches!(*argument, "HEAD" | "main" | "master" | "-q"),
     }
 }
 

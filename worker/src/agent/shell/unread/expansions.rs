@@ -6,11 +6,39 @@ use tree_sitter::Node;
 use super::{PLAIN, Unread};
 use crate::agent::shell::has_token;
 use crate::agent::shell::redirects::words_behind;
+use crate::agent::shell::word;
 
 /// Whether a text holds a subscript that arithmetic would run.
 pub fn is_marked(text: &str) -> bool {
     ["[$(", "[`", "[\\$("].iter().any(|mark| text.contains(mark))
 }
+
+/// Whether a script has the pieces of such a subscript in texts of its own: one with a `[`, one with a substitution that the
+/// shell leaves as it is.
+pub fn has_pieces(root: Node<'_>, text: &str) -> bool {
+    let (mut opens, mut runs, mut left) = (false, false, vec![root]);
+    while let Some(node) = left.pop() {
+        let raw = &text[node.byte_range()];
+        let is_text = matches!(node.kind(), "raw_string" | "ansi_c_string" | "string" | "word" | "string_content");
+        opens |= is_text && raw.len() > 1 && raw.contains('[') && raw != "[[";
+        runs |= match node.kind() {
+            "raw_string" | "ansi_c_string" => has_substitution(raw),
+            "string" | "word" => raw.contains("\\$(") || raw.contains("\\`"),
+            _ => false,
+        };
+        let mut cursor = node.walk();
+        left.extend(node.named_children(&mut cursor));
+    }
+    opens && runs
+}
+
+/// Whether a text has a substitution; awk's last field is none.
+fn has_substitution(raw: &str) -> bool {
+    raw.contains('`') || raw.split("$(").skip(1).any(|rest| !rest.starts_with("NF)") && !rest.starts_with("NF-"))
+}
+
+/// Variables that hold numbers: what they are given is a sum.
+const NUMBERS: &[&str] = &["RANDOM", "SECONDS", "LINENO", "HISTCMD", "OPTIND", "SRANDOM", "EPOCHSECONDS"];
 
 /// What evaluates a text below a node, where there is one to be evaluated.
 pub fn find(node: Node<'_>, text: &str, marked: bool) -> Option<Unread> {
@@ -31,6 +59,7 @@ fn evaluates(node: Node<'_>, raw: &str, text: &str) -> bool {
         "arithmetic_expansion" | "c_style_for_statement" => raw.contains(|c: char| c.is_ascii_alphabetic()),
         "compound_statement" => raw.starts_with("((") || has_token(node, "(("),
         "subscript" => true,
+        "variable_assignment" => NUMBERS.iter().any(|name| raw.starts_with(name)),
         "expansion" => {
             let bare = [":-", ":+", ":=", ":?"].iter().fold(raw.to_owned(), |raw, mark| raw.replace(mark, ""));
             bare.contains(['[', '!', ':'])
@@ -44,11 +73,27 @@ fn evaluates(node: Node<'_>, raw: &str, text: &str) -> bool {
             node.named_children(&mut cursor).any(is_other)
         }
         "command" => {
-            let name = node.child_by_field_name("name").map(|name| &text[name.byte_range()]).unwrap_or_default();
-            match name {
+            let name = node.child_by_field_name("name").and_then(|name| name.named_child(0));
+            let name =
+                name.and_then(|name| word::read(name, text).word.literal().map(str::to_owned)).unwrap_or_default();
+            match name.as_str() {
                 "test" | "[" | "printf" => has(&["-v", "-R"]) || !words_behind(node).is_empty(),
                 "command" | "builtin" => has(&["test", "[", "let", "read", "unset", "printf", "declare", "typeset"]),
-                _ => matches!(name, "let" | "read" | "mapfile" | "readarray" | "unset" | "wait" | "getopts"),
+                name => matches!(
+                    name,
+                    "declare"
+                        | "typeset"
+                        | "local"
+                        | "export"
+                        | "readonly"
+                        | "let"
+                        | "read"
+                        | "mapfile"
+                        | "readarray"
+                        | "unset"
+                        | "wait"
+                        | "getopts"
+                ),
             }
         }
         _ => false,

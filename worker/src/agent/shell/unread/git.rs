@@ -104,6 +104,7 @@ pub fn find(command: &Command) -> Found {
             let words: Vec<Word> = rest.into_iter().filter(|word| !word.text().starts_with('-')).cloned().collect();
             found.commands.push(Command::of([own, words].concat()));
         }
+        "remote-ext" => rest.iter().for_each(|script| found.runs(script)),
         // They run all that follows, or give it to a shell.
         "bisect" | "submodule" => {
             let verb = rest.iter().position(|word| matches!(word.literal(), Some("run" | "foreach")));
@@ -138,7 +139,9 @@ fn given_setting(setting: &Word, found: &mut Found) {
 /// A setting of git that is given in a command.
 fn git_setting(key: &str, value: &Word, found: &mut Found) {
     let key = key.trim_matches('"').to_lowercase();
-    if key.contains(['$', '`']) || key.starts_with("include") {
+    if key == "help.autocorrect" {
+        found.unread = Some(Unread::new("`help.autocorrect` runs another command than is written", "leave it out"));
+    } else if key.contains(['$', '`']) || key.starts_with("include") {
         found.unread = Some(Unread::new(format!("nobody knows what `{key}` sets in git"), PLAIN));
     } else if key.starts_with("alias.") {
         match value.literal().map(|text| text.strip_prefix('!').map_or_else(|| format!("git {text}"), str::to_owned)) {

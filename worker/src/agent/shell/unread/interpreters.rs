@@ -53,6 +53,7 @@ const INTERPRETERS: &[Interpreter] = &[
     Interpreter {
         valued: &[
             "-r",
+            "--title",
             "--require",
             "--import",
             "--loader",

@@ -24,3 +24,22 @@ pub fn renames(name: &str, command: &Command) -> Found {
         _ => Found::unread(format!("`{name}` makes a command of a file"), "name the file itself where it runs"),
     }
 }
+
+/// Whether an option has a letter, or is a long one, cut short or not.
+pub fn has_letter(command: &Command, letter: char, long: &str) -> bool {
+    command.known().any(|word| match word.strip_prefix("--") {
+        Some(rest) => !rest.is_empty() && long[2..].starts_with(rest.split('=').next().unwrap_or(rest)),
+        None => word.starts_with('-') && word.contains(letter),
+    })
+}
+
+/// Whether `env` splits a text with escapes in it.
+pub fn splits_escaped(command: &Command) -> bool {
+    has_letter(command, 'S', "--split-string") && command.words.iter().any(|word| word.text().contains('\\'))
+}
+
+/// Whether a program that changes what a machine says of itself is given no command, and starts a shell then.
+pub fn starts_shell(name: &str, command: &Command) -> bool {
+    let own = usize::from(name == "setarch");
+    command.words.iter().skip(1).filter(|word| !word.text().starts_with('-')).count() <= own
+}
