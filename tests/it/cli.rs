@@ -69,6 +69,17 @@ fn what_is_in_the_way_is_put_away_as_the_hint_says_and_applied_again() {
 }
 
 #[test]
+fn more_words_than_a_run_and_a_task_are_refused_wherever_they_stand() {
+    let repository = after_a_run();
+    for words in [["retry", "it-1", "bad", "--json", "good"], ["logs", "it-1", "bad", "--raw", "good"]] {
+        let refused = Swarm::new(&repository, &words).exits(2);
+        assert!(!refused.err.contains("panicked"), "{refused}");
+    }
+    let refused = Swarm::new(&repository, &["retry", "it-1", "bad", "--json", "good"]).exits(2);
+    assert!(refused.err.contains("tell what is meant by it-1 bad good"), "{refused}");
+}
+
+#[test]
 fn a_dry_run_runs_nothing() {
     let repository = Repository::with(&[("a.txt", "0\n")]);
     let ended = Swarm::run(&repository, "it", PLAN).args(&["--dry-run"]).exits(0);

@@ -46,11 +46,7 @@ pub fn run_of_plan(journal: &JournalReader, word: Option<&str>) -> Result<RunRow
 /// # Errors
 /// There is no such run or instance, or the words mean several.
 pub fn instance(journal: &JournalReader, words: &[String]) -> Result<(RunRow, RunState, InstanceId), Failure> {
-    let (run_word, task) = match words {
-        [task] => (None, task),
-        [run, task] => (Some(run.as_str()), task),
-        _ => unreachable!("BUG: the command line takes one or two words"),
-    };
+    let (run_word, task) = run_and_task(words)?;
     let row = run(journal, run_word)?;
     let state = journal.state(&row.id)?;
     match find_instance(&state, task) {
@@ -110,17 +106,27 @@ fn is_task(journal: &JournalReader, words: &[String]) -> Result<bool, Failure> {
     })
 }
 
+/// Which of the words is the run, if one is, and which the task. A command line can hold more of them than it is said to take, with
+/// flags in between.
+fn run_and_task(words: &[String]) -> Result<(Option<&str>, &str), Failure> {
+    match words {
+        [task] => Ok((None, task)),
+        [run, task] => Ok((Some(run), task)),
+        _ => {
+            let told: Vec<String> = words.iter().map(|word| sanitize::name(word)).collect();
+            let message = format!("tell what is meant by {}", told.join(" "));
+            Err(Failure::usage(message, "a run and a task at most: [RUN] TASK".to_owned()))
+        }
+    }
+}
+
 /// The run and the instances that `[RUN] TASK` mean: one, all of a task, or what a pattern matches (`*` is anything), in graph
 /// order.
 ///
 /// # Errors
 /// As [`instance`], but that several are meant.
 pub fn instances(journal: &JournalReader, words: &[String]) -> Result<(RunRow, RunState, Vec<InstanceId>), Failure> {
-    let (run_word, task) = match words {
-        [task] => (None, task.as_str()),
-        [run, task] => (Some(run.as_str()), task.as_str()),
-        _ => unreachable!("BUG: the command line takes one or two words"),
-    };
+    let (run_word, task) = run_and_task(words)?;
     let row = run(journal, run_word)?;
     let state = journal.state(&row.id)?;
     let exact = InstanceId(task.into());
