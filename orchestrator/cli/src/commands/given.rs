@@ -11,21 +11,24 @@ use swarm_orchestrator::report::sanitize;
 use crate::commands::{CommandLine, Global};
 
 /// Commands of git that are told to people and that look for the repository themselves.
-const OF_GIT: [&str; 14] = [
+const OF_GIT: [&str; 17] = [
     "branch",
     "commit",
     "diff",
+    "fetch",
     "for-each-ref",
     "fsck",
     "ls-tree",
     "merge",
-    "revert",
     "rev-parse",
+    "revert",
     "stash",
     "status",
     "switch",
+    "symbolic-ref",
     "update-index",
     "update-ref",
+    "worktree",
 ];
 
 /// What a person gave in front of a command, as it is typed.
