@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -20,9 +21,9 @@ use rustix::io::{self, Errno};
 use crate::namespaces::{Cloned, clone};
 use crate::policy::Limits;
 
-/// What groups of ours are called, before the supervisor's process id.
+/// What groups of ours are called, before the supervisor's pid namespace and process id.
 const PREFIX: &str = "swarm-";
-/// How many names a supervisor tries when others of its process id are taken, by the dead or in another pid namespace.
+/// How many names a supervisor tries when others of its process id are taken by the dead.
 const NAMES_MAX: u32 = 64;
 /// The period in which processor time is shared out, in microseconds: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -226,17 +227,24 @@ fn can_enter(folder: &Folder) -> bool {
     }
 }
 
-/// Removes groups whose supervisor is dead. The kernel refuses for those that still hold a process.
+/// Removes groups whose supervisor is dead. The kernel refuses for those that still hold a process. Whether one of another pid
+/// namespace lives (another container's), nobody can know here: its groups may be empty only because they are new.
 fn sweep(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else { return };
+    let own = format!("{PREFIX}{}-", pid_namespace());
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
+        let owner = name.to_str().and_then(|name| name.strip_prefix(&own)).and_then(|rest| rest.split('-').next());
         let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
         if !Path::new("/proc").join(owner.to_string()).exists() {
             let _ = fs::remove_dir(entry.path());
         }
     }
+}
+
+/// Which pid namespace the calling process is in; 0 where the kernel does not say. Source: namespaces(7).
+fn pid_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
 }
 
 /// One job's groups: one folder for version 2, one a controller for version 1. Dropping it removes them.
@@ -339,9 +347,9 @@ fn quota(processors: f64) -> u64 {
 
 impl Folder {
     fn make(place: &GroupPlace) -> io::Result<Folder> {
-        let pid = std::process::id();
+        let (namespace, pid) = (pid_namespace(), std::process::id());
         for number in 0..NAMES_MAX {
-            let path = place.folder.join(format!("{PREFIX}{pid}-{number}"));
+            let path = place.folder.join(format!("{PREFIX}{namespace}-{pid}-{number}"));
             match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
                 Err(Errno::EXIST) => continue,
                 made => made?,
