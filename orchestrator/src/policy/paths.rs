@@ -91,10 +91,10 @@ const RUNS_BY_ITSELF: &[&str] = &[
     ".rustup",
 ];
 
-/// How deep below a folder that a plan names, and among how many entries of it, state folders are looked for: a quarter of a second
-/// of a warm disk.
-const STATE_DEPTH_MAX: usize = 64;
-const STATE_ENTRIES_MAX: usize = 500_000;
+/// How deep below a folder that a plan names, and among how many entries of it, state folders are looked for, and repositories where
+/// it is to be written. A folder with more is refused.
+const SEARCH_DEPTH_MAX: usize = 64;
+const SEARCH_ENTRIES_MAX: usize = 500_000;
 
 const EXPOSES_STATE: Reason = "it would expose swarm's own state";
 const TOO_MANY: Reason = "it holds too many entries to look for swarm's own state among them; name a folder in it";
@@ -169,7 +169,7 @@ impl Guard<'_> {
         if !states_below(path)?.is_empty() {
             return Err(EXPOSES_STATE);
         }
-        let holds = || state::folders_below(path, &is_repository, STATE_DEPTH_MAX, STATE_ENTRIES_MAX);
+        let holds = || state::folders_below(path, &is_repository, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX);
         if path.components().any(|part| part.as_os_str() == ".git") || !holds().is_ok_and(|found| found.is_empty()) {
             return Err("it would open another repository's `.git`; name folders without one");
         }
@@ -280,7 +280,7 @@ impl Guard<'_> {
 /// # Errors
 /// Nobody knows, for people: it holds too much.
 pub fn states_below(path: &Path) -> Result<Vec<PathBuf>, Reason> {
-    state::below(path, STATE_DEPTH_MAX, STATE_ENTRIES_MAX).map_err(|state::TooMany| TOO_MANY)
+    state::below(path, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX).map_err(|state::TooMany| TOO_MANY)
 }
 
 /// As [`states_below`], for a tier: what is to be hidden in a folder that is shown.
