@@ -25,6 +25,8 @@ pub struct Fault {
 pub enum Act {
     /// The process is killed, as by `kill -9`.
     Die,
+    /// Whoever has the effect panics, as at a bug of ours.
+    Panic,
     /// This one fails with an error of the system, and so do all that follow.
     Fail(Errno),
 }
@@ -33,13 +35,17 @@ pub enum Act {
 static AT: AtomicU64 = AtomicU64::new(0);
 /// Effects so far; counted only while something is armed.
 static DONE: AtomicU64 = AtomicU64::new(0);
-/// The error's number; 0 dies.
+/// The error's number; 0 dies, and [`PANIC`] panics.
 static ERROR: AtomicI32 = AtomicI32::new(0);
 
-/// Makes a fault happen in this process, once for `Die` and from there on for `Fail`.
+/// In [`ERROR`], no error of the system.
+const PANIC: i32 = -1;
+
+/// Makes a fault happen in this process, once for `Die` and `Panic` and from there on for `Fail`.
 pub fn arm(fault: Fault) {
     let error = match fault.act {
         Act::Die => 0,
+        Act::Panic => PANIC,
         Act::Fail(errno) => errno.raw_os_error(),
     };
     ERROR.store(error, Ordering::Relaxed);
@@ -66,7 +72,8 @@ fn reached(at: u64) -> io::Result<()> {
                 std::thread::park();
             }
         }
-        error if error != 0 && now >= at => Err(io::Error::from_raw_os_error(error)),
+        PANIC if now == at => panic!("BUG: asked for at effect {now}"),
+        error if error > 0 && now >= at => Err(io::Error::from_raw_os_error(error)),
         _ => Ok(()),
     }
 }
@@ -74,16 +81,17 @@ fn reached(at: u64) -> io::Result<()> {
 impl FromStr for Fault {
     type Err = &'static str;
 
-    /// `die@17`, `eio@17`, `enospc@17`, `emfile@17`, `erofs@17`.
+    /// `die@17`, `panic@17`, `eio@17`, `enospc@17`, `emfile@17`, `erofs@17`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (act, at) = text.split_once('@').ok_or("it has the form ACT@NUMBER")?;
         let act = match act {
             "die" => Act::Die,
+            "panic" => Act::Panic,
             "eio" => Act::Fail(Errno::IO),
             "enospc" => Act::Fail(Errno::NOSPC),
             "emfile" => Act::Fail(Errno::MFILE),
             "erofs" => Act::Fail(Errno::ROFS),
-            _ => return Err("the acts are die, eio, enospc, emfile and erofs"),
+            _ => return Err("the acts are die, panic, eio, enospc, emfile and erofs"),
         };
         let at = at.parse().map_err(|_| "the number is from 1")?;
         if at == 0 { Err("the number is from 1") } else { Ok(Fault { at, act }) }

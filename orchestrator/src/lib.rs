@@ -92,6 +92,8 @@ pub mod state;
 mod tag_first;
 /// Which branch receives the work, and whether it may.
 pub mod target;
+/// Threads beside the one that decides.
+pub mod threads;
 /// Foreign tool servers that agents reach through the coordinator.
 pub mod tool_servers;
 /// Git trees as bytes: read, compared, edited.

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::descriptors;
 use crate::fault;
 use crate::fork_server::{ForkServer, ForkedWorker};
+use crate::threads;
 
 /// Workers beat every two seconds; fifteen missed beats mean that the worker, or the machine, is stuck.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -68,7 +69,7 @@ pub struct AgentLink {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The process could not be started.
-    #[error("start the worker process: {0}")]
+    #[error("start the worker process: {}", threads::told(.0))]
     Spawn(#[source] std::io::Error),
     /// Its way to the egress proxy could not be opened.
     #[error("open its way to the proxy: {0}")]

@@ -64,9 +64,25 @@ pub struct Refused {
     pub reason: String,
 }
 
+/// What stands at the end of a reason that is a want of processes.
+const NO_MORE_PROCESSES: &str =
+    "a limit of processes and threads is reached, the user's (ulimit -u) or a control group's (pids.max)";
+
 impl Refused {
     fn new(step: &str, reason: impl ToString) -> Self {
         Refused { step: step.to_owned(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn by_kernel(step: &str, error: io::Errno) -> Self {
+        match error {
+            io::Errno::AGAIN => Refused::new(step, format!("{error}: {NO_MORE_PROCESSES}")),
+            error => Refused::new(step, error),
+        }
+    }
+
+    /// Whether a process was missing that nobody could make at that moment, which says nothing about the machine or the policy.
+    pub fn lacks_processes(&self) -> bool {
+        self.reason.ends_with(NO_MORE_PROCESSES)
     }
 }
 
@@ -206,7 +222,7 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
         }
         Err(error) => {
             blocked.restore().map_err(|error| Refused::new("signals", error))?;
-            Err(Refused::new("clone into new namespaces", error))
+            Err(Refused::by_kernel("make the first process", error))
         }
     }
 }
@@ -405,7 +421,7 @@ impl Launch<'_> {
 }
 
 fn step<T>(name: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused> {
-    act().map_err(|error| Refused::new(name, error))
+    act().map_err(|error| Refused::by_kernel(name, error))
 }
 
 /// Makes sure that the calling process, the job, ends when init does.

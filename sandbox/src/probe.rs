@@ -47,17 +47,32 @@ pub fn probe(state: &Path) -> std::io::Result<Probe> {
     let folder = fs::canonicalize(folder)?;
     let groups = cgroup::find();
     let try_out = |tier, worktree| attempt(&folder, tier, worktree, &groups);
+    let [landlock, namespaces, overlay] = all_or_none([
+        try_out(Tier::Landlock, directory(&folder)),
+        try_out(Tier::Namespaces, directory(&folder)),
+        try_out(Tier::Namespaces, overlay(&folder)),
+    ]);
     let probe = Probe {
         landlock_abi: kernel_abi(),
-        landlock: try_out(Tier::Landlock, directory(&folder)),
-        namespaces: try_out(Tier::Namespaces, directory(&folder)),
-        overlay: try_out(Tier::Namespaces, overlay(&folder)),
+        landlock,
+        namespaces,
+        overlay,
         memory_bytes: memory_bytes(&groups),
         disk_bytes: statvfs(&folder).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize)),
         groups,
     };
     remove(&folder)?;
     Ok(probe)
+}
+
+/// A cage that could not be tried for want of processes is not one that this machine does not have: then nothing is known of
+/// it, and nobody takes a weaker one instead.
+fn all_or_none(tried: [Verdict; 3]) -> [Verdict; 3] {
+    let untried = tried.iter().find(|verdict| verdict.as_ref().is_err_and(Refused::lacks_processes)).cloned();
+    match untried {
+        Some(untried) => [(); 3].map(|()| untried.clone()),
+        None => tried,
+    }
 }
 
 fn directory(folder: &Path) -> Worktree {
@@ -147,4 +162,28 @@ fn remove(folder: &Path) -> std::io::Result<()> {
         }
     }
     fs::remove_dir_all(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cage_that_could_not_be_tried_is_not_replaced_by_a_weaker_one() {
+        let lacking = Refused::by_kernel("fork", rustix::io::Errno::AGAIN);
+        let forbidden = Refused::by_kernel("fork", rustix::io::Errno::PERM);
+        let works = || {
+            Ok(Enforcement {
+                tier: Tier::Landlock,
+                landlock_abi: 1,
+                enforced: vec![],
+                not_enforced: vec![],
+                limits: vec![],
+            })
+        };
+        let weaker = all_or_none([works(), Err(forbidden.clone()), Err(forbidden.clone())]);
+        assert_eq!(weaker, [works(), Err(forbidden.clone()), Err(forbidden)]);
+        let none = all_or_none([works(), Err(lacking.clone()), works()]);
+        assert_eq!(none, [Err(lacking.clone()), Err(lacking.clone()), Err(lacking)]);
+    }
 }

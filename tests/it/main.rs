@@ -54,10 +54,11 @@ mod planner;
 mod random_plan;
 /// Real source trees, edited by many tasks at once.
 mod real_input;
-/// Results that are looked at before they count.
+/// Conflicts that the plan's resolver settles.
 mod resolver;
 /// Runs that were ended early, and go on.
 mod resume;
+/// Results that are looked at before they count.
 mod review;
 /// What people do to results and targets: retry, drop, commits of their own.
 mod second_word;
@@ -65,6 +66,8 @@ mod second_word;
 mod simulation;
 /// From a plan's text to a merged branch, and everything that can go wrong on the way.
 mod straight_line;
+/// Machines that make no more processes or threads.
+mod threads;
 /// The rules of the house.
 mod tidy;
 /// What agents are given beside their own tools.

@@ -279,9 +279,12 @@ impl Checkout<'_> {
                     }
                 }
             };
-            let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            // This thread is one of them, and all where the system makes no other.
+            let other = |_| std::thread::Builder::new().name("checkout".to_owned()).spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..threads).map_while(other).collect();
             let mut all = Vec::with_capacity(entries.len());
-            for thread in started {
+            all.extend(work()?);
+            for thread in others {
                 all.extend(thread.join().expect("BUG: a checkout thread panicked")?);
             }
             Ok(all)

@@ -37,7 +37,8 @@ pub fn evict_unused(state: &StateDir) {
     match evict(state, Bound { pieces: PIECES_MAX, bytes: BYTES_MAX }) {
         Ok(debris) if debris.is_empty() => {}
         // Where the process ends before, `swarm resume` and `swarm clean` remove what is left.
-        Ok(debris) => drop(std::thread::spawn(move || drop(debris))),
+        // Where there is no thread, it goes here and now.
+        Ok(debris) => drop(std::thread::Builder::new().name("eviction".to_owned()).spawn(move || drop(debris))),
         Err(error) => tracing::warn!(%error, "prepared layers that nobody uses could not be taken away"),
     }
     drop(alone);

@@ -121,6 +121,8 @@ pub enum StopCause {
     Unverifiable,
     /// The machine fails whatever is tried: a full disk, a target that cannot be written.
     Machine,
+    /// A part of the coordinator panicked.
+    Bug,
     /// What the run may spend on models is spent.
     Budget,
     /// The run's deadline is over.
@@ -148,6 +150,7 @@ impl StopCause {
             StopCause::FailFast => (Ending::Complete, "fail-fast"),
             StopCause::BaseRed => (Ending::BaseRed, exit_meaning(exit::BASE_RED)),
             StopCause::Machine => (Ending::Environment, "the machine failed"),
+            StopCause::Bug => (Ending::Environment, "a part of the coordinator failed, which is a bug"),
             StopCause::Unverifiable => (Ending::Environment, "the base could not be verified"),
         }
     }
@@ -157,6 +160,7 @@ impl StopCause {
         match self {
             StopCause::Unverifiable
             | StopCause::Machine
+            | StopCause::Bug
             | StopCause::Budget
             | StopCause::Deadline
             | StopCause::Interrupted(_)
@@ -173,6 +177,7 @@ impl StopCause {
             | StopCause::BaseRed
             | StopCause::Unverifiable
             | StopCause::Machine
+            | StopCause::Bug
             | StopCause::Budget
             | StopCause::Deadline
             | StopCause::Interrupted(_) => grace_ms,

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause, VerifyDone};
+use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause, TargetMove, VerifyDone};
 use crate::clock::Clock;
 use crate::event::{AttemptEnd, Progress, Recorded, RunEvent};
 use crate::executor::Executor;
@@ -44,6 +44,7 @@ use crate::journal::{JournalError, RunWriter};
 use crate::model::broker::told::News;
 use crate::report::Reports;
 use crate::settings::GRACE_MS;
+use crate::threads;
 use crate::worker_process::Permit;
 
 pub use kept::Outputs;
@@ -54,6 +55,19 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Inputs that wait at most; senders wait beyond that.
 const INPUTS_MAX: usize = 4096;
+
+/// What is said where a part of ours panicked.
+const BUG: &str = "the coordinator failed; this is a bug";
+
+/// How long a run that a person ended may take to end. Whatever it waits for then, it ends as by `kill -9`, which every part
+/// of it survives.
+fn patience(interrupts: u32) -> Duration {
+    match interrupts {
+        0 | 1 => Duration::from_secs(300),
+        2 => Duration::from_secs(30),
+        _ => Duration::ZERO,
+    }
+}
 
 /// Everything the loop works with.
 pub struct Dispatcher<'a> {
@@ -102,6 +116,8 @@ impl Dispatcher<'_> {
         let mut in_flight: VecDeque<InFlight> = VecDeque::new();
         let mut tick = tokio::time::interval(TICK);
         let mut interrupts = 0u32;
+        // When it ends whatever it still waits for.
+        let mut last = None;
         self.core.pump();
         loop {
             while let Ok(news) = self.calls.try_recv() {
@@ -117,11 +133,21 @@ impl Dispatcher<'_> {
                 Some(signal) = self.interrupts.recv() => {
                     self.core.handle(Input::Stop(StopCause::of_signal(signal, interrupts)), random());
                     interrupts += 1;
+                    last = Some(tokio::time::Instant::now() + patience(interrupts));
                     if interrupts == 1 {
                         let grace_s = GRACE_MS / 1000;
                         let phase = format!("interrupted: what runs has {grace_s} s to end; once more ends it at once");
                         self.reports.progress(&Progress::Phase { instance: None, phase });
                     }
+                }
+                () = over(last) => {
+                    let phase = "what still runs does not end: the run ends without it".to_owned();
+                    self.reports.progress(&Progress::Phase { instance: None, phase });
+                    return Ok(self.core);
+                }
+                () = threads::panicked() => {
+                    self.core.handle(Input::Stop(StopCause::Bug), random());
+                    last = last.or(Some(tokio::time::Instant::now() + patience(interrupts)));
                 }
                 recorded = front(&mut in_flight) => {
                     let batch = in_flight.pop_front().expect("BUG: it was just waited for");
@@ -219,12 +245,15 @@ impl Dispatcher<'_> {
                 });
             }
             Action::Fold { batch, onto, landed } => {
-                tokio::spawn(async move { sender.send(Input::Folded(executor.fold(batch, onto, landed).await)).await });
+                let answer = Answer::new(sender, Input::Folded(Err(BUG.to_owned())));
+                tokio::spawn(async move {
+                    let folded = executor.fold(batch, onto, landed).await;
+                    answer.give(Input::Folded(folded)).await;
+                });
             }
             Action::Verify(verification) => {
                 let number = verification.number;
-                let lost =
-                    VerifyDone::broken(verification.of.clone(), "the coordinator failed; this is a bug".to_owned());
+                let lost = VerifyDone::broken(verification.of.clone(), BUG.to_owned());
                 let answer = Answer::new(sender, Input::Verified(number, Box::new(lost)));
                 tokio::spawn(async move {
                     let done = executor.verify(verification).await;
@@ -232,7 +261,12 @@ impl Dispatcher<'_> {
                 });
             }
             Action::MoveTarget { from, to } => {
-                tokio::spawn(async move { sender.send(Input::Moved(executor.move_target(from, to).await)).await });
+                // Where it did move, whoever goes on with the run sees that.
+                let answer = Answer::new(sender, Input::Moved(TargetMove::Refused(BUG.to_owned())));
+                tokio::spawn(async move {
+                    let moved = executor.move_target(from, to).await;
+                    answer.give(Input::Moved(moved)).await;
+                });
             }
             Action::CancelAll { grace_ms, reach } => {
                 self.permit.send_replace(Permit::Cancel { grace_ms });

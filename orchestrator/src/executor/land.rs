@@ -21,6 +21,7 @@ use crate::merge::{ConflictPath, FoldError, Folded, Outcome, Step, fold_by};
 use crate::report::{sanitize, words};
 use crate::repository::{RepositoryError, Swap};
 use crate::target::{self, TargetError};
+use crate::threads;
 use crate::tree::{self, Entry, TreeError};
 
 /// Conflicting paths that a refusal names; the rest is counted.
@@ -37,12 +38,14 @@ impl Executor {
         onto: Option<String>,
         landed: Option<String>,
     ) -> Result<FoldedBatch, String> {
-        let folded =
-            tokio::task::spawn_blocking(move || self.fold_batch(&batch, onto.as_deref(), landed.as_deref())).await;
-        match folded {
-            Ok(folded) => folded.map_err(|error| causes(&error)),
-            Err(_) => Err("the coordinator failed; this is a bug".to_owned()),
-        }
+        let makes = !self.settler.makers().is_empty();
+        let fold = move || self.fold_batch(&batch, onto.as_deref(), landed.as_deref());
+        let folded = match makes {
+            // A command that makes files again has work of its own for the pool.
+            true => threads::apart("fold", fold).await.map_err(|error| causes(&error))?,
+            false => tokio::task::spawn_blocking(fold).await.map_err(|error| causes(&error))?,
+        };
+        folded.map_err(|error| causes(&error))
     }
 
     fn fold_batch(

@@ -33,6 +33,7 @@ use crate::merge::touched::{ConflictPlace, Conflicted, Unsettled, conflicted, st
 use crate::report::{sanitize, words};
 use crate::repository::RepositoryError;
 use crate::state::make_private_dir_all;
+use crate::threads;
 use crate::tree;
 use crate::worktree::Worktree;
 
@@ -363,7 +364,7 @@ impl Executor {
         record: &mut Record,
     ) -> Result<(), Stop> {
         let executor = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || executor.made_again(tip, tree, &again)).await?;
+        let made = threads::apart("make", move || executor.made_again(tip, tree, &again)).await?;
         let tree = match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
             Made::Tree(tree) => tree,
             Made::Not(reason) => return Err(unresolved(&reason, vec![])),

@@ -21,6 +21,7 @@ use crate::dispatcher::core::RunFacts;
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::path_globs::PathGlobs;
 use crate::report::words;
+use crate::threads;
 
 /// The instance under which the logs of commands are kept that make files again, one attempt each. No task can have this
 /// name.
@@ -37,7 +38,7 @@ pub struct Settler {
     known: Mutex<HashMap<(usize, Oid), Made>>,
     /// The number of the last log.
     last: AtomicU32,
-    /// Held while files are made for an attempt's start: whoever makes them waits on a thread for work that needs another one.
+    /// Held while files are made for an attempt's start: each has a thread of its own meanwhile, and the next may find them made.
     one_by_one: tokio::sync::Mutex<()>,
 }
 
@@ -116,8 +117,8 @@ impl Settler {
 }
 
 impl Executor {
-    /// A tree with those of its files made again in which two changes met; `parent` is the commit below it. Blocks: to be
-    /// called outside of the runtime's threads.
+    /// A tree with those of its files made again in which two changes met; `parent` is the commit below it. Blocks for work of
+    /// the pool: to be called [apart](threads::apart).
     ///
     /// # Errors
     /// Why it could not be tried, for people: a failure of ours or of the machine, or the run is ending.
@@ -154,7 +155,7 @@ impl Executor {
     ) -> Result<(), Stop> {
         let _alone = self.settler.one_by_one.lock().await;
         let executor = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || executor.made_again(executor.base, tree, &again)).await?;
+        let made = threads::apart("make", move || executor.made_again(executor.base, tree, &again)).await?;
         match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
             Made::Tree(tree) => self.trees.settle(changes, tree).map_err(no_start),
             Made::Not(detail) => Err(Stop(AttemptEnd::Needs { detail })),

@@ -21,6 +21,7 @@ use crate::repository::RepositoryError;
 use crate::resume::ResumeError;
 use crate::state::{Expected, StateDir, obstacle};
 use crate::target::{self, TargetError};
+use crate::threads;
 
 /// When a run began that could not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +255,7 @@ fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let system = causes.filter_map(|error| error.downcast_ref::<std::io::Error>()).next()?;
     match system.kind() {
+        _ if threads::is_no_more(system) => Some(threads::NO_MORE_HINT),
         StorageFull => Some("free some space, or inodes; `swarm clean --dry-run` shows what swarm can give back"),
         ReadOnlyFilesystem | PermissionDenied => Some("`--state-dir` names another folder"),
         _ if system.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {

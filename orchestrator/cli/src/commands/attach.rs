@@ -9,6 +9,7 @@ use std::time::Duration;
 use swarm_orchestrator::agent::attach::{FromPerson, ToPerson, join};
 use swarm_orchestrator::journal::{attempt_dir, log_path};
 use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::threads;
 use swarm_protocol::encode;
 use swarm_protocol::frame::decode;
 
@@ -77,7 +78,7 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
         (Some(text), _) => say(&stream, text, &heard, it),
         (None, Some(text)) => answer(&stream, text, &heard, it),
         (None, None) => {
-            std::thread::spawn(move || typed(&news));
+            thread("typed", move || typed(&news))?;
             let path = log_path(&folder, &row.id, &id, attempt);
             talk(&stream, Printer::new(&path, Form::Harmless, it.out.clone()), &heard, it)
         }
@@ -87,7 +88,7 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
 /// Passes on what the coordinator says, from a thread of its own.
 fn listen(stream: &UnixStream, news: mpsc::Sender<News>) -> Result<(), Failure> {
     let stream = stream.try_clone().map_err(|error| Failure::environment(format!("join it: {error}"), None))?;
-    std::thread::spawn(move || {
+    thread("heard", move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let Ok(told) = decode(&line) else { break };
             if news.send(News::Told(told)).is_err() {
@@ -96,8 +97,12 @@ fn listen(stream: &UnixStream, news: mpsc::Sender<News>) -> Result<(), Failure> 
         }
         // Whoever listened may be gone.
         let _ = news.send(News::Over);
-    });
-    Ok(())
+    })
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let failed = |error| Failure::environment(format!("join it: {error}"), threads::NO_MORE_HINT.to_owned());
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(failed)
 }
 
 fn typed(news: &mpsc::Sender<News>) {

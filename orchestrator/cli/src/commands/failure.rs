@@ -12,6 +12,7 @@ use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::RepositoryError;
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::state::{Expected, StateDir, obstacle};
+use swarm_orchestrator::threads;
 
 use crate::commands::surroundings::Stream;
 
@@ -121,6 +122,7 @@ impl From<JournalError> for Failure {
             JournalError::Damaged { path, .. } => return Failure::environment(&error, put_aside(path)),
             JournalError::Lock(error) => return Failure::environment(error, lock_hint(error)),
             JournalError::Sql { path, .. } => return Failure::environment(&error, journal_hint(path)),
+            JournalError::Io { source, .. } if threads::is_no_more(source) => threads::NO_MORE_HINT,
             // Its path may be that of the state folder.
             JournalError::Io { path, .. } if path.is_dir() => return Failure::environment(&error, state_hint(path)),
             JournalError::Io { path, .. } => return Failure::environment(&error, journal_hint(path)),

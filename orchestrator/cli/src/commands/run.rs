@@ -1,6 +1,7 @@
 //! `swarm run PLAN`: reads the plan, runs it, and says what came of it.
 
 use std::io::IsTerminal as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
 use swarm_orchestrator::report::{AsTyped, Json, Lines, Live, Reporter, Reports, Size, exit, sanitize};
 use swarm_orchestrator::run::{LoadedPlan, RunEnd, RunError};
 use swarm_orchestrator::settings::{BudgetAsked, HostNetwork, PlanModels, Present, Settings, TapeAt, Writing};
+use swarm_orchestrator::threads;
 use swarm_plans::{Need, Task, TaskGraph, TaskIx};
 
 use crate::commands::allow::{self, Allow};
@@ -27,8 +29,8 @@ use crate::commands::resident::{self, Resident};
 use crate::commands::surroundings::{ReaderKind, Surroundings, THIS_PROGRAM, host};
 use crate::commands::{uncommitted, user_config};
 
-/// Threads that may wait for git and the file system at once, beside the one that decides.
-const BLOCKING_THREADS_MAX: usize = 16;
+/// How long what is still at work on other threads may hold up the end of the program; what it writes may be cut at any moment.
+const LINGER_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 #[derive(Debug, clap::Args)]
@@ -191,14 +193,21 @@ pub fn policy_at_fault(error: &RunError) -> Option<(&str, &str, Option<&str>)> {
 /// Waits for a run on this thread, with a few more for what blocks.
 ///
 /// # Errors
-/// Those of the run, and a machine that gives no event loop.
+/// Those of the run, a machine that gives no event loop, and a panic: the run can be resumed then, as after `kill -9`.
 pub fn on_event_loop<T>(run: impl Future<Output = Result<T, RunError>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .build()
-        .map_err(|error| Failure::environment(format!("start an event loop: {error}"), None))?;
-    Ok(runtime.block_on(run)?)
+    let runtime = threads::event_loop().map_err(|error| {
+        let hint = threads::is_no_more(&error).then(|| threads::NO_MORE_HINT.to_owned());
+        Failure::environment(format!("start an event loop: {error}"), hint)
+    })?;
+    threads::hear_panics();
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run)));
+    runtime.shutdown_timeout(LINGER_MAX);
+    let ended = ended.map_err(|panic| {
+        let words = threads::words_of(&*panic);
+        let hint = "swarm list shows whether a run is left, swarm resume goes on with it".to_owned();
+        Failure::environment(format!("go on: the coordinator failed, which is a bug: {words}"), hint)
+    });
+    Ok(ended??)
 }
 
 fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {

@@ -6,10 +6,12 @@ use std::io::{BufReader, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use swarm_orchestrator::settings::GRACE_MS;
+use swarm_orchestrator::threads::NO_MORE_HINT;
 use swarm_protocol::{FrameReader, FromWorker, Job, Outcome, SandboxSpec, Start, ToWorker, VERSION, encode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -93,13 +95,13 @@ fn converse(start: Start, ours: &OwnedFd, theirs: OwnedFd) -> Result<Outcome, Fa
     let copy = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned().map(File::from).map_err(|error| lost(&error));
     let (from, to) = (copy(ours)?, copy(ours)?);
     // It waits for a key when all is over, and ends with the program.
-    std::thread::spawn(move || pass(std::io::stdin(), to));
-    let shown = std::thread::spawn(move || pass(from, std::io::stdout()));
+    thread("typed", move || pass(std::io::stdin(), to))?;
+    let shown = thread("shown", move || pass(from, std::io::stdout()))?;
     let (sender, ended) = oneshot::channel();
-    std::thread::spawn(move || {
+    thread("outcome", move || {
         // Nobody listens any more when a signal ended it.
         let _ = sender.send(outcome_of(FrameReader::new(BufReader::new(output))));
-    });
+    })?;
     let outcome = watch(ended, ours);
     // Whoever was cut off: a worker without a coordinator ends, and all of its cage with it.
     drop(input);
@@ -107,6 +109,12 @@ fn converse(start: Start, ours: &OwnedFd, theirs: OwnedFd) -> Result<Outcome, Fa
     // The terminal closes with its last holder, and then all of it has been shown.
     drop(shown.join());
     outcome?.map_err(|reason| lost(&reason))
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    // The worker ends with its input, which whoever called this lets go of.
+    let failed = |error| Failure::environment(format!("pass the terminal through: {error}"), NO_MORE_HINT.to_owned());
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(failed)
 }
 
 fn outcome_of(mut frames: FrameReader<impl std::io::BufRead>) -> Result<Outcome, String> {

@@ -76,6 +76,10 @@ pub enum News {
     Gone(String),
 }
 
+fn thread(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name("diagnostics".to_owned()).spawn(work).map(drop)
+}
+
 impl Client {
     /// Starts a server and greets it, without waiting for its answer.
     ///
@@ -90,9 +94,14 @@ impl Client {
         let (outgoing, waiting) = sync_channel::<Value>(WAITING_MAX);
         if let Some((stdin, stdout)) = stdin.zip(stdout) {
             let (reader, answers) = (heard.clone(), outgoing.clone());
-            std::thread::spawn(move || listen(BufReader::new(stdout), &reader, &answers));
             let writer = heard.clone();
-            std::thread::spawn(move || speak(BufWriter::new(stdin), &waiting, &writer));
+            let started = thread(move || listen(BufReader::new(stdout), &reader, &answers))
+                .and_then(|()| thread(move || speak(BufWriter::new(stdin), &waiting, &writer)));
+            if let Err(error) = started {
+                // It would never be heard.
+                drop(child.kill().and_then(|()| child.wait()));
+                return Err(error);
+            }
         }
         let root = address(setting, "");
         let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {

@@ -81,8 +81,13 @@ pub fn connect(
         }
     };
     let begun = std::thread::scope(|scope| {
-        let threads: Vec<_> = servers.iter().map(|server| scope.spawn(|| begin(server))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("it broke".to_owned())));
+        let begin = &begin;
+        let thread = |server| std::thread::Builder::new().spawn_scoped(scope, move || begin(server));
+        let threads: Vec<_> = servers.iter().map(thread).collect();
+        let joined = threads.into_iter().map(|thread| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err("it broke".to_owned())),
+            Err(error) => Err(format!("make a thread: {error}")),
+        });
         joined.collect::<Vec<_>>()
     });
     let mut given = Given::default();

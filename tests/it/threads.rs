@@ -1,0 +1,103 @@
+//! Machines that make no more processes or threads: a run under such a limit ends by itself, loses nothing, and goes on once
+//! there is room again.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use swarm_tests::{Repository, Swarm, binary};
+
+/// How long a run may take that cannot get on.
+const END_MAX: Duration = Duration::from_secs(30);
+
+/// Gives a repository to a user that nobody else is, whose processes are counted by themselves, and the words that run a command as
+/// that user; `None`, after a word, where that cannot be.
+fn stranger(uid: u32, repository: &Repository) -> Option<Vec<String>> {
+    let words = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
+    let words: Vec<String> = std::iter::once("setpriv".to_owned()).chain(words).collect();
+    let owner = format!("{uid}:{uid}");
+    let give = |path: &Path| Command::new("chown").args(["-R", &owner]).arg(path).status().is_ok_and(|s| s.success());
+    let reaches = |path: &Path| {
+        let mut test = Command::new(&words[0]);
+        test.args(&words[1..]).args(["test", "-x"]).arg(path).stderr(Stdio::null());
+        test.status().is_ok_and(|status| status.success())
+    };
+    let all = rustix::process::getuid().is_root() && give(&repository.path()) && give(&repository.home());
+    if !all || !reaches(binary()) || !reaches(&repository.path()) {
+        println!("skip: no user of its own can run {} here", binary().display());
+        return None;
+    }
+    Some(words)
+}
+
+fn through(swarm: Swarm, words: &[String], more: &[&str]) -> Swarm {
+    swarm.through(&words.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+const EIGHT: &str = "[tasks.a]\nmatrix = { n = ['1', '2', '3', '4', '5', '6', '7', '8'] }\n\
+                     run = 'echo a > \"a$SWARM_MATRIX_N\"'\n[merge]\nverify = 'true'\n";
+
+#[test]
+fn a_run_ends_by_itself_however_few_processes_there_are() {
+    for (at, limit) in [60, 24, 20, 17, 15, 13, 11, 9, 7, 5, 3, 1].into_iter().enumerate() {
+        let repository = Repository::with(&[("a.txt", "one\n")]);
+        let Some(words) = stranger(61_000 + at as u32, &repository) else { return };
+        repository.write("p.toml", format!("version = 1\n{EIGHT}"));
+        let limited = format!("--nproc={limit}:{limit}");
+        let run = Swarm::new(&repository, &["run", "-j4", "p.toml"]);
+        let ended = through(run, &words, &["prlimit", &limited]).end();
+        assert!(matches!(ended.code, 0 | 3) && ended.took < END_MAX, "{limit}: {ended}");
+        assert!(!ended.err.contains("panicked") && !ended.err.contains("is a bug"), "{limit}: {ended}");
+        if ended.code == 0 {
+            assert!(limit > 5, "{limit}: {ended}");
+            continue;
+        }
+        assert!(ended.err.contains("ulimit -u"), "{limit}: {ended}");
+        // With room again, it is as if nothing had been.
+        let list = through(Swarm::new(&repository, &["list"]), &words, &[]).exits(0);
+        let again: &[&str] = if list.out.contains("p-1") { &["resume", "p-1"] } else { &["run", "p.toml"] };
+        let resumed = through(Swarm::new(&repository, again), &words, &[]).exits(0);
+        assert!(resumed.err.contains("landed on swarm/p"), "{limit}: {resumed}");
+    }
+}
+
+#[test]
+fn what_a_run_needs_at_its_end_it_has_from_its_beginning() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let Some(words) = stranger(61_100, &repository) else { return };
+    // Longer than threads stay that nobody needs.
+    let plan = "version = 1\n[tasks.a]\nrun = 'echo a > b.txt'\n[merge]\nverify = 'test ! -e b.txt || sleep 11'\n";
+    repository.write("p.toml", plan);
+    let mut running = through(Swarm::new(&repository, &["run", "--json", "p.toml"]), &words, &[]).start();
+    assert!(running.says("\"merge-folded\"") || running.says("instance-finished"), "it runs");
+    let (pid, limit) = (running.pid().to_string(), ["prlimit", "--nproc=1:1", "--pid"]);
+    let limited = Command::new(&words[0]).args(&words[1..]).args(limit).arg(pid).status();
+    assert!(limited.is_ok_and(|status| status.success()), "it lives, and is the user's");
+    let ended = running.end();
+    assert!(ended.code == 0 && !ended.err.contains("panicked"), "{ended}");
+    assert_eq!(ended.fate("a"), "landed");
+}
+
+/// Effects of the run below between two that are tried.
+const STRIDE: usize = 5;
+
+#[test]
+fn a_part_of_the_coordinator_that_panics_ends_the_run_and_hangs_nobody() {
+    let plan =
+        "[tasks.a]\nrun = 'echo a > a1'\n[tasks.b]\nneeds = ['a']\nrun = 'echo b > b1'\n[merge]\nverify = 'true'\n";
+    for effect in (1..400).step_by(STRIDE) {
+        let repository = Repository::with(&[("a.txt", "one\n")]);
+        let ended = Swarm::run(&repository, "p", plan).args(&["--fault", &format!("panic@{effect}")]).end();
+        if ended.code == 0 && !ended.err.contains("panicked") {
+            assert!(effect > 4 * STRIDE, "few effects: {ended}");
+            return;
+        }
+        assert!(ended.code == 3 && ended.took < END_MAX, "{effect}: {ended}");
+        // Where it had not begun, there is nothing to go on with.
+        if Swarm::new(&repository, &["list"]).exits(0).out.contains("p-1") {
+            let resumed = Swarm::new(&repository, &["resume", "p-1"]).exits(0);
+            assert!(resumed.err.contains("landed on swarm/p"), "{effect}: {resumed}");
+        }
+    }
+    panic!("the run has more effects than that");
+}
