@@ -7,14 +7,17 @@
 pub mod before;
 /// Why a run did not start, or could not go on.
 mod error;
+/// The base, once for all who look at it.
+mod prepare;
 mod stopping;
+/// Paths and globs that match nothing.
+pub mod unmatched;
 
 use error::Begun;
 pub use error::RunError;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use git2::{ErrorCode, Oid};
 use rustix::fs::FlockOperation;
@@ -24,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::base::eviction::evict_unused;
-use crate::base::{BaseError, BaseSettings, Bases, Layers};
+use crate::base::{BaseError, BaseSettings, Bases, Prepared};
 use crate::cache::CacheError;
 use crate::commit::{self, Signing};
 use crate::descriptors;
@@ -62,6 +65,7 @@ use crate::state::StateDir;
 use crate::target::{self, TargetError};
 use crate::tool_servers::ToolServers;
 use crate::worker_process::{Permit, WorkerProgram};
+use prepare::{Judged, prepare};
 use stopping::Stopping;
 
 /// Lines of output that wait to be shown; more are logged only.
@@ -148,7 +152,8 @@ pub fn answer_globs(graph: &mut TaskGraph, repository: &Repository, base: Oid) -
         let items = trees::files_matching(repository, base, globs)?;
         if items.is_empty() {
             let name = &graph.plan().task(waiting.task).name.0;
-            notes.push(format!("task {name} has no instances: no tracked file of the base matches its glob"));
+            let meant = unmatched::of_a_fan_out(repository, base, globs)?;
+            notes.push(format!("task {name} has no instances: no tracked file of the base matches its glob {meant}"));
         }
         if let Err(error) = graph.supply(waiting.task, items.clone()) {
             misfits.extend(graph.misfits(waiting.task, &items, error));
@@ -289,12 +294,14 @@ impl Stage<'_> {
         let gate = self.gate(core.graph(), &cages, train_jobs.clone())?;
         let settler = Settler::new(core.graph(), &self.facts(), train_jobs)?;
         let bases = self.bases(&machine)?;
-        let (prepared, stopped) = stopping.unless_stopped(prepare(bases, self.base, permitted)).await;
+        let judged =
+            if gate.is_some() || !self.plan.merge.regenerate.is_empty() { Judged::Whole } else { Judged::ByTasks };
+        let (prepared, stopped) = stopping.unless_stopped(prepare(bases, self.base, judged, permitted)).await;
         if let Some(cause) = stopped {
             return Ok(Err(cause));
         }
-        let (bases, base) = prepared?;
-        let trees = self.trees(bases, base, &machine, signing.clone())?;
+        let (bases, prepared) = prepared?;
+        let trees = self.trees(bases, prepared, &machine, signing.clone())?;
         let executor = Executor {
             repository: Arc::clone(&self.repository),
             state: self.state.clone(),
@@ -333,6 +340,7 @@ impl Stage<'_> {
         let mut odd = answer_globs(graph, &self.repository, self.base)?;
         odd.extend(cages.values().flat_map(|cage| cage.warnings.iter().cloned()));
         odd.extend(hidden_in_vain(&self.plan, &self.repository, self.base, &self.host)?);
+        odd.extend(unmatched::unmatched(graph, &self.repository, self.base)?);
         Ok(odd)
     }
 
@@ -377,13 +385,12 @@ impl Stage<'_> {
     /// What earlier runs found of trees that the gate would look at in the same surroundings.
     fn recall(&self, executor: &mut Executor) -> Result<(), RunError> {
         if let Some(gate) = &mut executor.gate {
-            gate.stand_on(&executor.trees.base.layers);
+            let whole = executor.trees.whole();
+            gate.stand_on(&whole);
             let journal = JournalReader::open(self.state.root())?;
             gate.remember(gate.key(), journal.green_trees(gate.key())?);
             let trees = &executor.trees;
-            if let Some(layers) =
-                trees.bases.known_warm(&trees.base.layers, gate.key()).filter(|_| trees.share_a_path())
-            {
+            if let Some(layers) = trees.bases.known_warm(&whole, gate.key()).filter(|_| trees.share_a_path()) {
                 let key = gate.warm_up(layers);
                 gate.remember(key, journal.green_trees(key)?);
             }
@@ -540,7 +547,7 @@ impl Stage<'_> {
         Ok(Bases::new(Arc::clone(&self.repository), self.state.clone(), settings)?)
     }
 
-    fn trees(&self, bases: Bases, base: Layers, machine: &Machine, signing: Signing) -> Result<Trees, RunError> {
+    fn trees(&self, bases: Bases, base: Prepared, machine: &Machine, signing: Signing) -> Result<Trees, RunError> {
         let run = Some(self.journal.run().clone());
         let naming = Naming { signing, plan: self.plan.name.clone(), run, state: self.state.clone() };
         let rules = FileRules::of(&self.plan.merge).map_err(BaseError::from)?;
@@ -620,22 +627,6 @@ impl Stage<'_> {
             reports.event(&recorded);
         }
         Ok(())
-    }
-}
-
-/// Prepares the base on a thread of its own, so that signals are heard meanwhile; it ends early once the permit is withdrawn.
-async fn prepare(
-    bases: Bases,
-    base: Oid,
-    mut permitted: watch::Receiver<Permit>,
-) -> Result<(Bases, Layers), BaseError> {
-    let stop = bases.stop();
-    let mut work = tokio::task::spawn_blocking(move || bases.prepare(base).map(|layers| (bases, layers)));
-    loop {
-        tokio::select! {
-            done = &mut work => return done.expect("BUG: preparing the base panicked"),
-            Ok(()) = permitted.changed() => stop.store(true, Ordering::Relaxed),
-        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Diagnostic {
 pub const DIAGNOSTICS_MAX: usize = 100;
 
 /// The name among `known` that a mistyped `word` most likely means: at most a third of its letters differ.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     known
         .into_iter()

@@ -222,7 +222,11 @@ const WORKSPACE: &[Key] = &[
     now("copy", PATHS_INSIDE, "Untracked files that every worktree gets; for credentials a person says --allow."),
     now("setup", COMMAND, "Runs once on the base; its result is the layer that all worktrees share."),
     now("cache", PATHS_INSIDE, "Ignored folders of the checkout that worktrees see copy-on-write."),
-    now("sparse", Kind::Filled(&Kind::Inside), "Globs of the files that are checked out."),
+    now(
+        "sparse",
+        Kind::Filled(&Kind::Inside),
+        "Globs of the files that tasks find; beside them what the run changed elsewhere. `verify` and `regenerate` see all.",
+    ),
 ];
 
 /// Whether a name is a key of `[sandbox.NAME]`.

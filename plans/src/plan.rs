@@ -485,7 +485,7 @@ pub struct Workspace {
     pub setup: Option<Command>,
     /// Ignored folders of the checkout that worktrees see copy-on-write, relative to its root.
     pub cache: Vec<String>,
-    /// Globs of the files that are checked out; `None` is all of them.
+    /// Globs of the files that tasks find beside what the run changes; `None` is all of them.
     pub sparse: Option<Vec<String>>,
 }
 

@@ -64,6 +64,8 @@ mod review;
 mod second_word;
 /// The dispatcher's decisions in random runs without processes.
 mod simulation;
+/// Worktrees that hold a part of the tree.
+mod sparse;
 /// From a plan's text to a merged branch, and everything that can go wrong on the way.
 mod straight_line;
 /// Machines that make no more processes or threads.

@@ -1,5 +1,6 @@
 //! A layer that turns one prepared tree into another: changed files, whiteouts for what is gone, and the index that fits.
-//! Its cost follows the difference, except for copying the index.
+//! Its cost follows the difference, except for copying the index. What differs is there, also where `[workspace] sparse` leaves
+//! out what lies around it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,7 +15,6 @@ use super::BaseError;
 use super::checkout::{open_folder, write_entry};
 use super::index_file::{Index, IndexEntry, Presence, Stat};
 use crate::entry_name::check_path;
-use crate::path_globs::PathGlobs;
 use crate::repository::Repository;
 use crate::tree::{self, Difference, GITLINK};
 
@@ -40,8 +40,6 @@ pub struct Delta<'a> {
     pub tree: Oid,
     /// From the prepared tree to the new one.
     pub differences: &'a [Difference],
-    /// Paths that are checked out; `None` is all.
-    pub sparse: Option<&'a PathGlobs>,
     /// How removals are told.
     pub whiteouts: Whiteouts,
     /// When the files that differ were changed last.
@@ -95,9 +93,6 @@ impl Delta<'_> {
 
     fn put(&self, root: &File, path: &[u8], entry: tree::Entry, time: Timespec) -> Result<IndexEntry, PutError> {
         let fresh = |stat, presence| IndexEntry { path: path.to_vec(), mode: entry.mode, id: entry.id, stat, presence };
-        if self.sparse.is_some_and(|sparse| !sparse.matches(path)) {
-            return Ok(fresh(Stat::default(), Presence::Skipped));
-        }
         let (parent, name) = split(path);
         make_folders(root, parent)?;
         if entry.mode == GITLINK {

@@ -192,12 +192,22 @@ pub struct Layers {
     stack: Stack,
 }
 
+/// What a run stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// What tasks start from.
+    pub shown: Layers,
+    /// The same commit with all of its files, for who judges a tree as a whole; the same layers where tasks see all.
+    pub whole: Layers,
+}
+
 /// Which files of a tree worktrees hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All.
     Whole,
-    /// Those that `[workspace] sparse` names; the index says which.
+    /// Those that `[workspace] sparse` names, and those that differ from the run's base: what a task made, whoever needs it
+    /// has to find, wherever it lies. The index says which.
     Sparse,
 }
 
@@ -235,6 +245,12 @@ impl Layers {
         let caches = self.caches.iter().map(|cache| cache.to_string_lossy());
         let names: Vec<_> = layers.into_iter().map(Into::into).chain(caches).collect();
         names.join("\0")
+    }
+
+    /// These layers with what `setup` made under other layers of the same commit.
+    pub fn with_setup_of(&self, other: &Layers) -> Layers {
+        let stack = Stack { setup: other.stack.setup.clone(), ..self.stack.clone() };
+        Layers { stack, ..self.clone() }
     }
 
     /// Layers of untracked files: what stands in them is nobody's change.
@@ -287,20 +303,48 @@ impl Bases {
     /// All of [`BaseError`].
     pub fn prepare(&self, commit: Oid) -> Result<Layers, BaseError> {
         let tree = self.repository.tree_of(commit)?;
-        let sparse = self.settings.sparse.join("\0");
-        let home = self.home()?;
-        let base = format!("bases/{}", key(&[b"base", tree.as_bytes(), sparse.as_bytes(), &home]));
-        let is_intact = |layer: &Path| is_intact(&layer.join("tree"));
-        publish(&self.state, &base, Survives::IfIntact(&is_intact), |layer| self.check_out(tree, &layer.join("tree")))?;
+        let extent = if self.sparse.is_some() { Extent::Sparse } else { Extent::Whole };
+        let base = self.base(tree, extent)?;
         let copied = copied::copied_layer(&self.repository, &self.state, &self.settings.copy)?;
         let caches = copied::caches(&self.repository, &self.settings.cache)?;
         let (head, grants) = self.head(commit)?;
-        let extent = if self.sparse.is_some() { Extent::Sparse } else { Extent::Whole };
-        // What is not there yet can hold nothing that was built.
-        let live = if caches.is_empty() { None } else { Some(Arc::new(self.live(&base)?)) };
+        let live = self.live_of(&base, &caches)?;
         let mut stack = Stack { head, delta: None, warm: None, setup: None, copied, base, live };
-        stack.delta = self.delta(&stack, tree)?;
+        stack.delta = self.delta(&stack, extent, tree)?;
         Ok(Layers { commit, tree, grants, caches, extent, stack })
+    }
+
+    /// Prepared layers with all files of their commit, whatever `[workspace] sparse` says. What `setup` makes later is not
+    /// in them ([`Layers::with_setup_of`]).
+    ///
+    /// # Errors
+    /// All of [`BaseError`].
+    pub fn whole(&self, shown: &Layers) -> Result<Layers, BaseError> {
+        if shown.extent == Extent::Whole {
+            return Ok(shown.clone());
+        }
+        let extent = Extent::Whole;
+        let base = self.base(shown.tree, extent)?;
+        let live = self.live_of(&base, &shown.caches)?;
+        let mut stack = Stack { base, live, delta: None, ..shown.stack.clone() };
+        stack.delta = self.delta(&stack, extent, shown.tree)?;
+        Ok(Layers { extent, stack, ..shown.clone() })
+    }
+
+    /// The checkout of a tree: made if no run before did it.
+    fn base(&self, tree: Oid, extent: Extent) -> Result<String, BaseError> {
+        let sparse = self.sparse.as_ref().filter(|_| extent == Extent::Sparse);
+        let patterns = sparse.map(|_| self.settings.sparse.join("\0")).unwrap_or_default();
+        let base = format!("bases/{}", key(&[b"base", tree.as_bytes(), patterns.as_bytes(), &self.home()?]));
+        let is_intact = |layer: &Path| is_intact(&layer.join("tree"));
+        let check_out = |layer: &Path| self.check_out(tree, sparse, &layer.join("tree"));
+        publish(&self.state, &base, Survives::IfIntact(&is_intact), check_out)?;
+        Ok(base)
+    }
+
+    /// What has to be known of the caches that worktrees see; what is not there yet can hold nothing that was built.
+    fn live_of(&self, base: &str, caches: &[PathBuf]) -> Result<Option<Arc<Live>>, BaseError> {
+        if caches.is_empty() { Ok(None) } else { Ok(Some(Arc::new(self.live(base)?))) }
     }
 
     /// Where bases belong: a repository that is copied or moved with its state makes its own. Git would believe nothing of
@@ -319,12 +363,12 @@ impl Bases {
     pub fn derive(&self, base: &Layers, commit: Oid) -> Result<Layers, BaseError> {
         let tree = self.repository.tree_of(commit)?;
         let (head, _) = self.head(commit)?;
-        let delta = self.delta(&base.stack, tree)?;
+        let delta = self.delta(&base.stack, base.extent, tree)?;
         let stack = Stack { head, delta, ..base.stack.clone() };
         Ok(Layers { commit, tree, stack, ..base.clone() })
     }
 
-    fn delta(&self, stack: &Stack, tree: Oid) -> Result<Option<String>, BaseError> {
+    fn delta(&self, stack: &Stack, extent: Extent, tree: Oid) -> Result<Option<String>, BaseError> {
         let base = &stack.base;
         let base_tree_file = self.state.path(&format!("{base}/tree-id"));
         let text = std::fs::read_to_string(&base_tree_file)
@@ -344,6 +388,8 @@ impl Bases {
         parts.extend(stack.warm.as_ref().map(|_| warm.as_bytes()));
         let looked = live.map(|live| live.looked_ns.to_le_bytes());
         parts.extend(looked.as_ref().map(|looked| &looked[..]));
+        // An older swarm left out what differs outside of the globs.
+        parts.extend((extent == Extent::Sparse).then_some(&b"differences are shown"[..]));
         let name = format!("layers/{}", key(&parts));
         publish(&self.state, &name, Survives::Never, |layer| {
             let git = self.repository.handle()?;
@@ -361,21 +407,19 @@ impl Bases {
                 (None, Some(_)) => warm::time(warm::now_ns()),
                 (None, None) => fresh,
             };
-            let sparse = self.sparse.as_ref();
             // Above the gate's output everything has to be younger than that.
             let times = live.filter(|_| stack.warm.is_none()).map(|live| &live.times);
             let repository = self.repository.as_ref();
-            let delta =
-                Delta { repository, odb: &odb, tree, differences: &differences, sparse, whiteouts, time, times };
+            let delta = Delta { repository, odb: &odb, tree, differences: &differences, whiteouts, time, times };
             delta.write(&root, &layer.join("removed"), &mut index)?;
             write_index(&root, &index)
         })?;
         Ok(Some(name))
     }
 
-    fn check_out(&self, tree: Oid, root: &Path) -> Result<(), BaseError> {
+    fn check_out(&self, tree: Oid, sparse: Option<&PathGlobs>, root: &Path) -> Result<(), BaseError> {
         let warm = WarmTimes::of(&self.repository);
-        let (repository, sparse) = (self.repository.as_ref(), self.sparse.as_ref());
+        let repository = self.repository.as_ref();
         let (bounds, stop) = (&Bounds::default(), self.stop.as_ref());
         let checkout = Checkout { repository, tree, sparse, warm: &warm, now_seconds: now_seconds(), bounds, stop };
         let Written { index, folders } = checkout.write(root)?;

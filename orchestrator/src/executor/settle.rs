@@ -167,13 +167,8 @@ impl Executor {
         self.settler.jobs.phase(None, format!("making {} again", maker.paths.join(", ")));
         let spec = CommitSpec { parents: &[parent], tree, subject: "files to be made again", trailers: &[] };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec).map_err(|error| causes(&error))?;
-        let errand = Errand::of_train(
-            (&self.trees.base.layers, commit),
-            &maker.command,
-            &maker.sandbox,
-            &self.settler.jobs,
-            &places,
-        );
+        let whole = self.trees.whole();
+        let errand = Errand::of_train((&whole, commit), &maker.command, &maker.sandbox, &self.settler.jobs, &places);
         let (ended, worktree) = self.lone_errand(errand).await?;
         if ended != (Ended::Exited { code: 0 }) {
             self.trees.discard(worktree);

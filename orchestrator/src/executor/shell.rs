@@ -13,7 +13,7 @@ use swarm_protocol::{Access, SandboxSpec};
 use super::places::Places;
 use super::setup::setup_parts;
 use super::trees::{Naming, TreeError, Trees, files_matching};
-use crate::base::{BaseError, BaseSettings, Bases};
+use crate::base::{BaseError, BaseSettings, Bases, Prepared};
 use crate::commit::Signing;
 use crate::dispatcher::core::{Options, RunCore, RunFacts};
 use crate::dispatcher::history::History;
@@ -246,6 +246,7 @@ impl Ground<'_> {
         let signing = Signing { identity: self.repository.identity()?, date_seconds: 0 };
         let naming = Naming { signing, plan: plan.name.clone(), run: None, state: self.state.clone() };
         let rules = FileRules::of(&plan.merge).map_err(BaseError::from)?;
-        Ok(Trees::new(Arc::clone(&self.repository), bases, layers, self.machine, naming, rules))
+        let base = Prepared { whole: layers.clone(), shown: layers };
+        Ok(Trees::new(Arc::clone(&self.repository), bases, base, self.machine, naming, rules))
     }
 }

@@ -12,7 +12,7 @@ use swarm_plans::InstanceIx;
 
 use super::settle::refused;
 use crate::base::checkout::{Bounds, measure};
-use crate::base::{BaseError, Bases, Layers};
+use crate::base::{BaseError, Bases, Layers, Prepared};
 use crate::collect::display_path;
 use crate::collect::rules::judge_together;
 use crate::commit::{self, CommitSpec, Signing};
@@ -82,6 +82,7 @@ pub struct Trees {
     pub bases: Bases,
     /// The run's base.
     pub base: Arc<Start>,
+    whole: Layers,
     /// How worktrees are made.
     pub backend: Backend,
     /// Author and date of the commits that join needs.
@@ -108,18 +109,20 @@ impl Trees {
     pub fn new(
         repository: Arc<Repository>,
         bases: Bases,
-        base: Layers,
+        base: Prepared,
         machine: &Machine,
         naming: Naming,
         rules: FileRules,
     ) -> Self {
-        let base = Arc::new(Start { commit: base.commit, tree: base.tree, layers: base });
+        let Prepared { shown, whole } = base;
+        let base = Arc::new(Start { commit: shown.commit, tree: shown.tree, layers: shown });
         let Naming { signing, plan, run, state } = naming;
         let (backend, tier, cleaner) = (machine.backend, machine.tier(), Cleaner::start());
         Trees {
             repository,
             bases,
             base,
+            whole,
             backend,
             signing,
             plan,
@@ -131,6 +134,11 @@ impl Trees {
             joined: Mutex::default(),
             commits: Mutex::default(),
         }
+    }
+
+    /// The base for who judges a merged tree: with all of its files, and what `setup` made.
+    pub fn whole(&self) -> Layers {
+        self.whole.with_setup_of(&self.base.layers)
     }
 
     /// A worktree in a folder relative to the state folder. Blocks.
@@ -293,15 +301,23 @@ fn named(at: &ConflictPath) -> String {
 /// [`TreeError::Base`] for a bad glob, [`TreeError::Name`], and those of the repository.
 pub fn files_matching(repository: &Repository, commit: Oid, globs: &[String]) -> Result<Vec<Value>, TreeError> {
     let globs = PathGlobs::new(globs).map_err(BaseError::from)?;
+    let matching = files_of(repository, commit)?.into_iter().filter(|path| globs.matches(path));
+    matching
+        .map(|path| String::from_utf8(path).map(Value::String).map_err(|e| TreeError::Name(display_path(e.as_bytes()))))
+        .collect()
+}
+
+/// The paths of a commit's files, sorted by bytes.
+///
+/// # Errors
+/// [`TreeError::Base`] for a tree that nobody checks out, and those of the repository.
+pub fn files_of(repository: &Repository, commit: Oid) -> Result<Vec<Vec<u8>>, TreeError> {
     let git = repository.handle()?;
     let odb = git.odb().map_err(RepositoryError::from)?;
     let tree = repository.tree_of(commit)?;
     measure(&odb, tree, &Bounds::default(), &AtomicBool::new(false))?;
     let files = tree::diff(&odb, None, Some(tree)).map_err(BaseError::from)?;
-    let matching = files.into_iter().map(|file| file.path).filter(|path| globs.matches(path));
-    matching
-        .map(|path| String::from_utf8(path).map(Value::String).map_err(|e| TreeError::Name(display_path(e.as_bytes()))))
-        .collect()
+    Ok(files.into_iter().map(|file| file.path).collect())
 }
 
 /// What commits and folders of a run are named by.

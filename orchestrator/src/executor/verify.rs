@@ -1,7 +1,7 @@
 //! The gate of the target: one command in a cage, on the tree of a commit that is about to land.
 //!
-//! *What lands was green in a fresh worktree*, and who is put aside was red in one: the tree, what every worktree of the run
-//! has, and nothing that an earlier command left. Whoever trusts old output further says `[workspace] cache`, and has it
+//! *What lands was green in a fresh worktree*, and who is put aside was red in one: the whole tree (`[workspace] sparse` is for
+//! tasks), what every worktree of the run has, and nothing that an earlier command left. Whoever trusts old output further says `[workspace] cache`, and has it
 //! everywhere.
 //!
 //! *In between, verifications are warm.* The search for a culprit ([`crate::merge::train::search`]) looks at many trees that
@@ -45,6 +45,9 @@ use crate::worktree::Worktree;
 /// The instance under which the logs of verifications are kept, one attempt each. No task can have this name.
 pub const VERIFY: &str = "[merge] verify";
 
+/// What every verification sees: a verdict of an older swarm, which hid what `[workspace] sparse` leaves out, is none.
+const SEES: &str = "all files";
+
 /// What verifications need.
 #[derive(Debug)]
 pub struct Gate {
@@ -72,7 +75,7 @@ struct Warm {
 /// What a verdict depends on beside the tree: the command and the policy that it runs under, without the limits that are shares
 /// of what the machine has free. Hex.
 pub fn gate_key(command: &RenderedCommand, cage: &Cage) -> String {
-    digest(command.argv.iter().map(String::as_str).chain([cage.ingredients().as_str()]))
+    digest(command.argv.iter().map(String::as_str).chain([cage.ingredients().as_str(), SEES]))
 }
 
 fn digest<'p>(parts: impl Iterator<Item = &'p str>) -> String {
@@ -167,8 +170,9 @@ impl Executor {
         };
         gate.jobs.phase(None, what);
         let places = self.verify_places(&asked);
+        let whole = self.trees.whole();
         let errand = Errand::of_train(
-            (warm.map_or(&self.trees.base.layers, |warm| &warm.layers), commit),
+            (warm.map_or(&whole, |warm| &warm.layers), commit),
             &gate.command,
             &gate.sandbox,
             &gate.jobs,
@@ -205,7 +209,7 @@ impl Executor {
         }
         let (executor, key) = (Arc::clone(self), gate.key.clone());
         let adopted = tokio::task::spawn_blocking(move || {
-            executor.trees.bases.adopt_warm_layer(&executor.trees.base.layers, &key, worktree)
+            executor.trees.bases.adopt_warm_layer(&executor.trees.whole(), &key, worktree)
         });
         match adopted.await {
             Ok(Ok(Some(layers))) => {

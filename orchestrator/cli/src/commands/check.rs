@@ -6,6 +6,7 @@ use swarm_orchestrator::policy::{Word, word};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::run::before::obstacles;
+use swarm_orchestrator::run::unmatched::unmatched;
 use swarm_orchestrator::run::{RunError, answer_globs, hidden_in_vain};
 use swarm_orchestrator::settings::{HostNetwork, Settings};
 use swarm_orchestrator::state::StateDir;
@@ -53,6 +54,7 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
     {
         notes.extend(answer_globs(&mut graph, &repository, base).map_err(|error| misfits_shown(error, &sources, it))?);
         notes.extend(hidden_in_vain(graph.plan(), &repository, base, &host)?);
+        notes.extend(unmatched(&graph, &repository, base)?);
         obstacles = obstacles_here(args, &graph, &sources, &repository, it)?;
     }
     let as_a_plan = if obstacles.is_empty() { "" } else { " as a plan" };

@@ -1,0 +1,216 @@
+//! Paths and globs of a plan that match nothing here: a mistyped one must not look like work that was done. None of them stops a
+//! run. A cache may not have been built yet, and a file of `copy` may be optional; so they are named, with what was meant where a
+//! name is near.
+
+use std::collections::BTreeMap;
+
+use git2::{Odb, Oid};
+use swarm_plans::diagnostic::nearest;
+use swarm_plans::{InstanceIx, Plan, TaskGraph};
+
+use super::RunError;
+use crate::executor::trees::{TreeError, files_of};
+use crate::path_globs::PathGlobs;
+use crate::repository::{Repository, RepositoryError};
+use crate::tree;
+
+/// Instances of one task whose `writes` are looked at: those of a fan-out differ in what they are about, seldom in their form.
+const INSTANCES_MAX: usize = 16;
+
+/// Texts that are named; more are counted.
+const NAMED_MAX: usize = 10;
+
+/// What makes a component of a path a pattern.
+const META: [char; 5] = ['*', '?', '[', '{', '\\'];
+
+/// One text of the plan that matches nothing.
+struct Unmatched {
+    /// Where it stands, for people.
+    key: String,
+    text: String,
+    /// What it does not match, or what it does not allow.
+    why: &'static str,
+    /// What may have been meant.
+    near: Option<String>,
+}
+
+/// All of them, in words for people.
+///
+/// # Errors
+/// Those of reading the base's trees.
+pub fn unmatched(graph: &TaskGraph, repository: &Repository, base: Oid) -> Result<Vec<String>, RunError> {
+    let plan = graph.plan();
+    let git = repository.handle()?;
+    let odb = git.odb().map_err(RepositoryError::from)?;
+    let root = repository.tree_of(base)?;
+    let mut found = of_the_base(plan, repository, base, &|folder| in_the_tree(&odb, root, folder))?;
+    found.extend(of_the_checkout(plan, repository));
+    found.extend(folders_in_writes(graph, &odb, root)?);
+    let more = found.len().saturating_sub(NAMED_MAX);
+    let mut notes: Vec<String> = found.iter().take(NAMED_MAX).map(Unmatched::told).collect();
+    notes.extend((more > 0).then(|| format!("{more} more paths and globs of the plan match nothing")));
+    Ok(notes)
+}
+
+/// What fan-out over files nothing of the base answers, with what may have been meant.
+///
+/// # Errors
+/// Those of reading the base's trees.
+pub(super) fn of_a_fan_out(repository: &Repository, base: Oid, globs: &[String]) -> Result<String, RunError> {
+    let git = repository.handle()?;
+    let odb = git.odb().map_err(RepositoryError::from)?;
+    let root = repository.tree_of(base)?;
+    let near = |glob: &String| meant(glob, &|folder| in_the_tree(&odb, root, folder));
+    let near = globs.iter().find_map(near).map(|near| format!("; did you mean `{near}`?"));
+    let globs: Vec<String> = globs.iter().map(|glob| format!("`{glob}`")).collect();
+    Ok(format!("{}{}", globs.join(" or "), near.unwrap_or_default()))
+}
+
+impl Unmatched {
+    fn told(&self) -> String {
+        let Unmatched { key, text, why, near } = self;
+        let near = near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        format!("{key} names `{text}`: {why}{near}")
+    }
+}
+
+/// Globs over files of the base: `sparse`, and the `inputs` of cached tasks that start from it.
+fn of_the_base(
+    plan: &Plan,
+    repository: &Repository,
+    base: Oid,
+    names: &dyn Fn(&str) -> Vec<String>,
+) -> Result<Vec<Unmatched>, RunError> {
+    let sparse = plan.workspace.sparse.iter().flatten().map(|glob| ("`sparse` of [workspace]".to_owned(), glob));
+    let cached =
+        plan.tasks.iter().filter(|task| task.needs.is_empty()).filter_map(|task| Some((task, task.cache.as_ref()?)));
+    let inputs = cached.flat_map(|(task, caching)| {
+        caching.inputs.iter().flatten().map(|glob| (format!("`cache.inputs` of task {}", task.name.0), glob))
+    });
+    let globs: Vec<(String, &String)> = sparse.chain(inputs).collect();
+    if globs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = files_of(repository, base)?;
+    let mut found = Vec::new();
+    for (key, text) in globs {
+        let glob = PathGlobs::new(&[text]).map_err(|error| TreeError::Base(error.into()))?;
+        if !files.iter().any(|path| glob.matches(path)) {
+            let near = meant(text, names);
+            found.push(Unmatched { key, text: text.clone(), why: "no file of the base matches that", near });
+        }
+    }
+    Ok(found)
+}
+
+/// Paths of the checkout: `copy` and `cache`.
+fn of_the_checkout(plan: &Plan, repository: &Repository) -> Vec<Unmatched> {
+    let Some(checkout) = repository.workdir() else { return Vec::new() };
+    let names = |folder: &str| {
+        let entries = std::fs::read_dir(checkout.join(folder)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != ".git").collect()
+    };
+    let workspace = &plan.workspace;
+    let copy = workspace.copy.iter().map(|path| ("`copy` of [workspace]", path));
+    let cache = workspace.cache.iter().map(|path| ("`cache` of [workspace]", path));
+    let missing = copy.chain(cache).filter(|(_, path)| checkout.join(path).symlink_metadata().is_err());
+    let why = "the checkout has no such path, so worktrees have none either";
+    let told = missing.map(|(key, path)| {
+        let near = meant(path, &names).filter(|near| checkout.join(near).exists());
+        Unmatched { key: key.to_owned(), text: path.clone(), why, near }
+    });
+    told.collect()
+}
+
+/// Entries of `writes` that name a folder as if it were a file.
+fn folders_in_writes(graph: &TaskGraph, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, RunError> {
+    let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for (at, instance) in (0..).zip(graph.instances()) {
+        let count = seen.entry(instance.task.index()).or_default();
+        *count += 1;
+        if *count > INSTANCES_MAX {
+            continue;
+        }
+        // What only the run knows is judged by the collector.
+        let writes = graph.writes_before(InstanceIx(at)).ok().flatten().unwrap_or_default();
+        let task = &graph.plan().task(instance.task).name.0;
+        let plain = writes.into_iter().filter(|text| !text.contains(META) && !text.ends_with('/'));
+        for text in plain {
+            texts.entry(text).or_insert_with(|| task.clone());
+        }
+    }
+    let mut found = Vec::new();
+    for (text, task) in texts {
+        let path = text.strip_prefix("./").unwrap_or(&text);
+        let entry = tree::find(odb, root, path.as_bytes()).map_err(|error| TreeError::Base(error.into()))?;
+        if entry.is_some_and(|entry| entry.is_tree()) {
+            let why = "that is a folder, and allows no change of what lies in it";
+            let (key, near) = (format!("`writes` of task {task}"), Some(format!("{text}/")));
+            found.push(Unmatched { key, text, why, near });
+        }
+    }
+    Ok(found)
+}
+
+/// The names in a folder of a tree; none where it cannot be read.
+fn in_the_tree(odb: &Odb<'_>, root: Oid, folder: &str) -> Vec<String> {
+    let listed = tree::find(odb, root, folder.as_bytes()).ok().flatten().filter(|entry| entry.is_tree());
+    let listed = listed.and_then(|entry| tree::list(odb, entry.id).ok()).unwrap_or_default();
+    listed.into_iter().filter_map(|(name, _)| String::from_utf8(name).ok()).collect()
+}
+
+/// A path or glob with the first component that leads nowhere replaced by the nearest name there; a folder that was written
+/// like a file gets its slash. `names` lists a folder, `""` the topmost.
+fn meant(text: &str, names: &dyn Fn(&str) -> Vec<String>) -> Option<String> {
+    let path = text.strip_prefix("./").unwrap_or(text);
+    let mut before = String::new();
+    let mut rest = path.trim_end_matches('/');
+    loop {
+        let (name, behind) = rest.split_once('/').unwrap_or((rest, ""));
+        if name.contains(META) {
+            return None;
+        }
+        let there = names(&before);
+        if !there.iter().any(|known| known == name) {
+            let near = nearest(name, there.iter().map(String::as_str))?;
+            return Some(format!("{before}{near}{}", &path[before.len() + name.len()..]));
+        }
+        before.push_str(name);
+        if behind.is_empty() {
+            return (!path.ends_with('/')).then(|| format!("{before}/"));
+        }
+        before.push('/');
+        rest = behind;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<&str>) {
+        let names = |folder: &str| match folder {
+            "" => vec!["crates".to_owned(), "README.md".to_owned()],
+            "crates/" => vec!["core".to_owned(), "cli".to_owned()],
+            _ => Vec::new(),
+        };
+        assert_eq!(meant(text, &names).as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn the_first_name_that_leads_nowhere_is_replaced() {
+        check("crate/**", Some("crates/**"));
+        check("./crates/cor/src/*.rs", Some("crates/core/src/*.rs"));
+        check("crates/cor/", Some("crates/core/"));
+        check("crates/frontend/**", None);
+        check("**/*.py", None);
+    }
+
+    #[test]
+    fn a_folder_that_was_written_like_a_file_gets_its_slash() {
+        check("crates", Some("crates/"));
+        check("crates/", None);
+        check("crates/*.py", None);
+    }
+}
