@@ -100,6 +100,8 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let state_root = settings.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"));
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
     before::globs_fit(&loaded.graph, &repository, base)?;
+    let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
+    before::policies_fit(&plan, &settings, places)?;
     before::heard(&plan, &settings, &repository, &state)?;
     before::keys_are_here(&plan, &settings)?;
     before::prices_are_here(&plan, &settings)?;

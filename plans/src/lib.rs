@@ -46,6 +46,8 @@ mod needs;
 mod order;
 /// Which instances may change the same paths.
 pub mod overlap;
+/// Where a plan's texts say something.
+pub mod place;
 /// What a plan means.
 pub mod plan;
 /// Plans that a model wrote.

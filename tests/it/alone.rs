@@ -161,25 +161,38 @@ fn explain_follows_links_as_the_kernel_does() {
 fn check_says_what_a_run_would_stop_at() {
     let repository = scene();
     let plan = "[models.main]\nprovider = \"anthropic\"\nmodel = \"m\"\n[sandbox.default]\nwrite = [\"/opt\"]\n\
-                [sandbox.gone]\nread = [\"/no/such\"]\n[tasks.a]\nrun = 'true'\n\
+                [sandbox.gone]\nread = [\"/no/such\", \"~/.ssh\"]\n[tasks.a]\nrun = 'true'\n\
                 [tasks.b]\nrun = 'true'\nsandbox = \"gone\"\n[tasks.c]\nagent = { prompt = \"x\", model = \"main\" }\n";
     let keyless = "main has no key: $ANTHROPIC_API_KEY is not set";
-    let ended = Swarm::run(&repository, "it", plan).allow("write=/opt").exits(2);
-    says(&ended, &[keyless, "export ANTHROPIC_API_KEY=", "--replay DIR"]);
-    assert!(ended.events().is_empty(), "no run begins: {ended}");
+    let run = |plan: &str| Swarm::run(&repository, "it", plan).allow("write=/opt");
     let path = repository.beside("it.toml").display().to_string();
     let check = || Swarm::new(&repository, &["check", &path, "--allow", "write=/opt"]);
-    let words =
-        ["sandbox.default.write names `/opt`", "it.toml:8: sandbox.gone.read names `/no/such`: it does not exist"];
-    says(
-        &check().exits(0),
-        &["is in order as a plan", keyless, words[0], words[1], "warning: a run stops here at once"],
-    );
+    // What the plan is at fault for is shown where it says it, by both.
+    let faults = [
+        "error: sandbox.default.write names `/opt`: many owners share it",
+        "error: sandbox.gone.read names `~/.ssh`: it holds credentials",
+        "6 | write = [\"/opt\"]\n  |          ^^^^^^",
+        "the plan has 2 errors",
+        "help: take it out",
+    ];
+    let ended = run(plan).exits(2);
+    says(&ended, &faults);
+    assert!(ended.events().is_empty() && !ended.err.contains("resume"), "no run begins: {ended}");
+    let here = "it.toml:8: sandbox.gone.read names `/no/such`: it does not exist";
+    let ended = check().exits(2);
+    says(&ended, &faults);
+    says(&ended, &[keyless, here, "warning: a run stops here at once"]);
+    // What only this machine lacks is none.
+    let plan = &plan.replace("\"/opt\"", "").replace(", \"~/.ssh\"", "");
+    let ended = run(plan).exits(3);
+    says(&ended, &[here.trim_start_matches("it.toml:8: "), "take it out of the plan where this machine is to run it"]);
+    assert!(ended.events().is_empty() && !ended.err.contains("resume"), "no run begins: {ended}");
+    says(&check().exits(0), &["is in order as a plan", keyless, here]);
     let ended = check().env("ANTHROPIC_API_KEY", "sk-x").exits(0);
-    says(&ended, &words);
-    assert!(!ended.err.contains("has no key"), "{ended}");
-    let with_key = Swarm::run(&repository, "it", plan).allow("write=/opt").env("ANTHROPIC_API_KEY", "sk-x").exits(3);
-    says(&with_key, &["sandbox.default.write names `/opt`"]);
+    assert!(ended.err.contains(here) && !ended.err.contains("has no key"), "{ended}");
+    let ended = run(&plan.replace("\"/no/such\"", "")).exits(2);
+    says(&ended, &[keyless, "export ANTHROPIC_API_KEY=", "--replay DIR"]);
+    assert!(ended.events().is_empty(), "no run begins: {ended}");
 }
 
 #[test]
@@ -315,20 +328,21 @@ fn what_is_learned_shows_no_credential() {
 #[test]
 fn policies_that_cannot_be_had_end_the_run_before_it_begins() {
     let repository = scene();
-    let check = |policy: &str, words: &[&str]| {
+    let check = |policy: &str, code: i32, words: &[&str]| {
         let plan = format!("[sandbox.default]\n{policy}\n[tasks.a]\nrun = 'echo x > a.txt'\n");
-        let ended = Swarm::run(&repository, "it", &plan).exits(3);
+        let ended = Swarm::run(&repository, "it", &plan).exits(code);
         says(&ended, words);
         assert!(ended.events_of("attempt-started").is_empty(), "{ended}");
     };
-    check("write = [\"/\"]", &["sandbox.default.write names `/`", "root folder", "it.toml:3"]);
-    check("read = [\"~/nowhere\"]", &["does not exist"]);
-    check("read = [\"~\"]", &["whole home folder"]);
-    check("write = [\"/usr/lib\"]", &["belongs to the system"]);
-    check("hide = [\".\"]", &["would hide the worktree"]);
-    check("require = [\"moon\"]", &["requires `moon`"]);
+    check("write = [\"/\"]", 2, &["sandbox.default.write names `/`", "root folder", "it.toml:3"]);
+    check("read = [\"~/nowhere\"]", 3, &["does not exist", "it.toml:3)", "hint: take it out"]);
+    check("read = [\"~\"]", 2, &["whole home folder"]);
+    check("write = [\"/usr/lib\"]", 2, &["belongs to the system"]);
+    check("hide = [\".\"]", 2, &["would hide the worktree"]);
+    check("tools = [\"rsut\"]", 2, &["the presets are", "it.toml:3"]);
+    check("require = [\"moon\"]", 3, &["requires `moon`"]);
     let git = repository.path().join(".git/swarm").display().to_string();
-    check(&format!("read = [{git:?}]"), &["would expose"]);
+    check(&format!("read = [{git:?}]"), 2, &["would expose"]);
 }
 
 #[test]

@@ -96,6 +96,8 @@ const RUNS_BY_ITSELF: &[&str] = &[
 const SEARCH_DEPTH_MAX: usize = 64;
 const SEARCH_ENTRIES_MAX: usize = 500_000;
 
+const NOT_HERE: Reason = "it does not exist, or cannot be reached";
+const NOT_IN_THIS_TIER: Reason = "the landlock tier cannot hide what lies in a worktree";
 const EXPOSES_STATE: Reason = "it would expose swarm's own state";
 const TOO_MANY: Reason = "it holds too many entries to look for swarm's own state among them; name a folder in it";
 
@@ -124,6 +126,11 @@ pub const SHARED: &[&str] = &["/home", "/media", "/mnt", "/opt", "/root", "/run"
 /// Why a path is not granted.
 pub type Reason = &'static str;
 
+/// Whether a refusal is about what is on this machine only: on another one the same text may be granted.
+pub fn is_of_this_machine(reason: Reason) -> bool {
+    [NOT_HERE, NOT_IN_THIS_TIER, TOO_MANY].contains(&reason)
+}
+
 /// What decides about paths: the caller's home and the places that no policy may expose.
 #[derive(Debug, Clone, Copy)]
 pub struct Guard<'a> {
@@ -151,7 +158,11 @@ impl Guard<'_> {
         if path.components().any(|part| part == Component::ParentDir) {
             return Err("it may not hold `..`");
         }
-        let path = path.canonicalize().map_err(|_| "it does not exist, or cannot be reached")?;
+        let Ok(path) = path.canonicalize() else {
+            // What no machine grants is said first.
+            self.shown(&settled(&path), access)?;
+            return Err(NOT_HERE);
+        };
         self.check(&path, access)?;
         Ok(path)
     }
@@ -254,7 +265,7 @@ impl Guard<'_> {
         if path.starts_with(worktree) {
             // There, a worktree is a folder elsewhere, and Landlock takes nothing away inside of what may be written.
             return match tier {
-                Tier::Landlock => Err("the landlock tier cannot hide what lies in a worktree"),
+                Tier::Landlock => Err(NOT_IN_THIS_TIER),
                 _ => Ok(path),
             };
         }

@@ -7,7 +7,7 @@ use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
 use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
 use super::limits;
-use super::paths::{Guard, states_to_hide};
+use super::paths::{Guard, is_of_this_machine, states_to_hide};
 use super::remedy::Origin;
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, TOOLCHAINS};
@@ -78,6 +78,59 @@ impl PolicyError {
             PolicyError::Tool { policy, tool } => (policy, "tools", Some(tool)),
         })
     }
+
+    /// Whether the plan has to ask for something else, on whichever machine. What is not here, or what this machine cannot do, is
+    /// not its fault.
+    pub fn is_the_plans(&self) -> bool {
+        match self {
+            PolicyError::Path { reason, .. } => !is_of_this_machine(reason),
+            PolicyError::Tool { .. } | PolicyError::Word { .. } => true,
+            PolicyError::Tier { .. } | PolicyError::Secret { .. } => false,
+        }
+    }
+
+    /// What to type or change next.
+    pub fn hint(&self) -> String {
+        match self {
+            PolicyError::Path { reason, .. } if is_of_this_machine(reason) => {
+                "take it out of the plan where this machine is to run it, or let it be there".to_owned()
+            }
+            PolicyError::Path { key: "hide", .. } => "hide files or folders of the worktree, or what it sees beside it".to_owned(),
+            PolicyError::Path { .. } => {
+                "take it out, or name a folder in it that is needed; `swarm explain --task TASK PLAN` shows what a task sees \
+                 without it"
+                    .to_owned()
+            }
+            PolicyError::Tier { .. } => "`swarm doctor` shows what this machine can enforce, and why not more".to_owned(),
+            PolicyError::Word { asks } => word::hint(asks),
+            PolicyError::Secret { policy, name } => {
+                format!("move `{name}` to sandbox.{policy}.env, or set it to its real value")
+            }
+            PolicyError::Tool { .. } => "without `tools`, what is on your PATH is shown".to_owned(),
+        }
+    }
+}
+
+/// All that a policy names and that is refused, whatever the machine offers beside it: what can be said before anything runs.
+pub fn refusals(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<PolicyError> {
+    let guard = Guard { home: &host.home, own_state: &host.state, places };
+    let granted = [
+        ("read", &policy.read, Access::Read),
+        ("write", &policy.write, Access::Write),
+        ("cow", &policy.cow, Access::Read),
+    ];
+    let granted =
+        granted.into_iter().flat_map(|(key, texts, access)| texts.iter().map(move |text| (key, text, access)));
+    let granted = granted.filter_map(|(key, text, access)| Some((key, text, guard.granted(text, access).err()?)));
+    let hidden = policy.hide.iter();
+    let hidden = hidden.filter_map(|text| Some(("hide", text, guard.hidden(text, Tier::Namespaces).err()?)));
+    let paths = granted.chain(hidden).map(|(key, text, reason)| PolicyError::Path {
+        policy: name.to_owned(),
+        key,
+        path: text.clone(),
+        reason,
+    });
+    paths.chain(chosen_tools(name, policy, host).err()).collect()
 }
 
 fn names() -> String {

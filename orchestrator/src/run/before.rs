@@ -12,7 +12,7 @@ use super::{RunError, answer_globs};
 use crate::machine::Machine;
 use crate::model::broker::catalog::{Catalog, CatalogError};
 use crate::model::broker::keys::Keys;
-use crate::policy::{Places, PolicyError, Word, resolve, word};
+use crate::policy::{Places, PolicyError, Word, refusals, resolve, word};
 use crate::repository::Repository;
 use crate::settings::{HostNetwork, PlanModels, Settings, TapeAt};
 use crate::state::StateDir;
@@ -79,6 +79,16 @@ pub(crate) fn heard(
     let asks = word::asks_of_plan(plan, &settings.host, places);
     let asks = settings.word(repository.place()).missing(asks, &settings.host.home);
     if asks.is_empty() { Ok(()) } else { Err(PolicyError::Word { asks }) }
+}
+
+/// Whether every path and preset that its policies name may be had.
+///
+/// # Errors
+/// [`RunError::Policies`] names all that may not.
+pub(super) fn policies_fit(plan: &Plan, settings: &Settings, places: Places<'_>) -> Result<(), RunError> {
+    let all = word::used_policies(plan).flat_map(|(name, policy)| refusals(name, policy, &settings.host, places));
+    let refused: Vec<PolicyError> = all.collect();
+    if refused.is_empty() { Ok(()) } else { Err(RunError::Policies(refused)) }
 }
 
 /// Every model that a run of the plan may ask.
@@ -171,6 +181,11 @@ pub fn obstacles(
     }
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
     for (name, policy) in word::used_policies(plan) {
+        let refused = refusals(name, policy, &settings.host, places);
+        if !refused.is_empty() {
+            found.extend(refused.into_iter().map(|one| RunError::Policies(vec![one])));
+            continue;
+        }
         let offer = machine.offer(Word::everything(HostNetwork::Allowed));
         found.extend(resolve(name, policy, &settings.host, offer, places).err().map(RunError::from));
         found.extend(machine.check(name, policy).err().map(RunError::from));

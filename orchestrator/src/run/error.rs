@@ -15,7 +15,7 @@ use crate::journal::{Holder, JournalError, LockError};
 use crate::machine::MachineError;
 use crate::model::broker::catalog::CatalogError;
 use crate::model::broker::tape::TapeError;
-use crate::policy::{PolicyError, word};
+use crate::policy::PolicyError;
 use crate::report::sanitize::shell_word;
 use crate::repository::RepositoryError;
 use crate::resume::ResumeError;
@@ -53,6 +53,9 @@ pub enum RunError {
     /// A policy cannot be granted.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Policies cannot be granted, which is known before anything runs; never empty.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Policies(Vec<PolicyError>),
     /// The plan's models cannot be asked as it says (exit code 2).
     #[error(transparent)]
     Models(#[from] CatalogError),
@@ -129,8 +132,9 @@ impl RunError {
             | RunError::Models(_)
             | RunError::Keys(_)
             | RunError::Unpriced(_)
-            | RunError::Policy(PolicyError::Word { .. })
             | RunError::Tape(_) => crate::report::exit::USAGE,
+            RunError::Policy(error) if error.is_the_plans() => crate::report::exit::USAGE,
+            RunError::Policies(refused) if refused.iter().any(PolicyError::is_the_plans) => crate::report::exit::USAGE,
             RunError::Setup(error) if !error.is_the_machines() => crate::report::exit::USAGE,
             RunError::Held(LockError::Held { .. }) => crate::report::exit::HELD,
             RunError::Cut { source, .. } => source.exit_code(),
@@ -175,7 +179,8 @@ impl RunError {
             ),
             RunError::Keys(models) => Some(before::key_hint(models)),
             RunError::Unpriced(models) => Some(before::price_hint(models)),
-            RunError::Policy(PolicyError::Word { asks }) => Some(word::hint(asks)),
+            RunError::Policy(error) => Some(error.hint()),
+            RunError::Policies(refused) => refused.first().map(PolicyError::hint),
             RunError::Models(CatalogError::Mistake(_)) => Some("`swarm check PLAN` shows where".to_owned()),
             RunError::Held(LockError::Held { holder: Some(Holder { run: Some(run), state, .. }) }) => {
                 let state =
@@ -192,7 +197,7 @@ impl RunError {
                 let list = "`swarm list` shows what runs, `swarm cancel RUN` ends it";
                 Some(remedy(self).unwrap_or(list).to_owned())
             }
-            RunError::Machine(_) | RunError::Policy(PolicyError::Tier { .. }) => {
+            RunError::Machine(_) => {
                 let doctor = "`swarm doctor` shows what this machine can enforce, and why not more";
                 Some(remedy(self).unwrap_or(doctor).to_owned())
             }

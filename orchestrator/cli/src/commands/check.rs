@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use swarm_orchestrator::policy::{Word, word};
-use swarm_orchestrator::report::{sanitize, words};
+use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::run::before::obstacles;
 use swarm_orchestrator::run::unmatched::unmatched;
@@ -12,12 +12,12 @@ use swarm_orchestrator::settings::{HostNetwork, Settings};
 use swarm_orchestrator::state::StateDir;
 use swarm_plans::overlap::Completeness;
 use swarm_plans::scope::Meeting;
-use swarm_plans::{InstanceIx, MergeMode, Overlap, SourceFile, TaskGraph, TaskIx};
+use swarm_plans::{Diagnostic, InstanceIx, MergeMode, Overlap, SourceFile, TaskGraph, TaskIx};
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged;
 use crate::commands::failure::{Failure, shell_path};
-use crate::commands::plan_file::{PlanFile, misfits_shown, place_of};
+use crate::commands::plan_file::{PlanFile, misfits_shown, place_of, policies_at_fault, render};
 use crate::commands::run::{plain_settings, policy_at_fault};
 use crate::commands::surroundings::{Surroundings, host};
 
@@ -47,7 +47,7 @@ const NAMES_MAX: usize = 8;
 pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
     let (mut graph, sources) = args.plan.load(it)?;
     let mut notes = Vec::new();
-    let (mut obstacles, host) = (Vec::new(), host()?);
+    let (mut obstacles, mut at_fault, host) = (Vec::new(), Vec::new(), host()?);
     // Outside of a repository only the plan itself can be looked at.
     if let Ok(repository) = it.repository()
         && let Ok(base) = repository.resolve(&graph.plan().base)
@@ -55,7 +55,12 @@ pub fn run(args: &Check, it: &Surroundings) -> Result<u8, Failure> {
         notes.extend(answer_globs(&mut graph, &repository, base).map_err(|error| misfits_shown(error, &sources, it))?);
         notes.extend(hidden_in_vain(graph.plan(), &repository, base, &host)?);
         notes.extend(unmatched(&graph, &repository, base)?);
-        obstacles = obstacles_here(args, &graph, &sources, &repository, it)?;
+        (at_fault, obstacles) = obstacles_here(args, &graph, &sources, &repository, it)?;
+    }
+    if !at_fault.is_empty() {
+        it.err.write(&render(&at_fault, &sources, it.err.style, it.err.columns()))?;
+        it.err.write(&obstacles.concat())?;
+        return Err(Failure::Said(exit::USAGE));
     }
     let as_a_plan = if obstacles.is_empty() { "" } else { " as a plan" };
     it.err.write(&format!("{} is in order{as_a_plan}: {}\n", args.plan.plan.display(), size(&graph)))?;
@@ -95,30 +100,33 @@ fn size(graph: &TaskGraph) -> String {
     format!("{tasks}, {instances}{pending}")
 }
 
-/// What a run of it would stop at here, each with its place in the plan and what to do, as warnings.
+/// What a run of it would stop at here: what the plan is at fault for, where it says it, and all else with its place in the plan
+/// and what to do, as warnings.
 fn obstacles_here(
     args: &Check,
     graph: &TaskGraph,
     sources: &[SourceFile],
     repository: &Repository,
     it: &Surroundings,
-) -> Result<Vec<String>, Failure> {
+) -> Result<(Vec<Diagnostic>, Vec<String>), Failure> {
     let settings = Settings { allowed: args.allow.allow.clone(), host_network: args.network(), ..plain_settings(it)? };
     let state = it.state_of(repository);
     let machine = match caged::machine(&state) {
         Ok(machine) => machine,
-        Err(Failure::Told { message, .. }) => return Ok(vec![warning(&message, Some("swarm doctor"))]),
+        Err(Failure::Told { message, .. }) => return Ok((Vec::new(), vec![warning(&message, Some("swarm doctor"))])),
         Err(other) => return Err(other),
     };
     let state = StateDir::open(&state)
         .map_err(|error| Failure::environment(format!("use {}: {error}", state.display()), None))?;
     let found = obstacles(graph.plan(), &settings, &machine, repository, &state)?;
+    let at_fault: Vec<Diagnostic> = found.iter().flat_map(|error| policies_at_fault(error, sources)).collect();
     let line = |error: &RunError| {
         let place = policy_at_fault(error).and_then(|fault| place_of(sources, fault));
         let place = place.map_or_else(String::new, |place| format!("{place}: "));
         warning(&format!("{place}{error}"), error.hint().as_deref())
     };
-    Ok(found.iter().map(line).collect())
+    let found = found.iter().filter(|error| policies_at_fault(error, sources).is_empty());
+    Ok((at_fault, found.map(line).collect()))
 }
 
 fn warning(what: &str, hint: Option<&str>) -> String {

@@ -8,7 +8,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use swarm_orchestrator::report::{Style, exit, words};
 use swarm_orchestrator::run::RunError;
 use swarm_plans::file::TEXT_BYTES_MAX;
-use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph};
+use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph, place};
 
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::Surroundings;
@@ -67,7 +67,10 @@ impl PlanFile {
 
 /// A run that its plan does not allow to start: what is wrong is shown where it stands in the plan.
 pub fn misfits_shown(error: RunError, sources: &[SourceFile], it: &Surroundings) -> Failure {
-    let RunError::Misfits(diagnostics) = error else { return error.into() };
+    let diagnostics = match error {
+        RunError::Misfits(diagnostics) => diagnostics,
+        other => policies_at_fault(&other, sources),
+    };
     match it.err.write(&render(&diagnostics, sources, it.err.style, it.err.columns())) {
         Ok(()) => Failure::Said(exit::USAGE),
         Err(failure) => failure,
@@ -137,23 +140,25 @@ fn render_one(diagnostic: &Diagnostic, sources: &[SourceFile], renderer: &Render
     renderer.render(&[group])
 }
 
-/// Where a plan says a key of a policy, and in it a text, as `file:line`: the best line there is, by its words. Policies keep
-/// no spans; what a policy asks for is refused by the machine, long after it was parsed.
+/// Where a plan says a key of a policy, and in it a text, as `file:line`.
 pub fn place_of(sources: &[SourceFile], (policy, key, text): (&str, &str, Option<&str>)) -> Option<String> {
-    sources.iter().find_map(|source| {
-        let headers = [format!("[sandbox.{policy}]"), format!("[sandbox.\"{policy}\"]")];
-        let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
-        let header = lines.iter().position(|line| headers.iter().any(|header| line.starts_with(header.as_str())))?;
-        let section = lines[header + 1..].iter().take_while(|line| !line.starts_with('['));
-        let mut section = section.enumerate().skip_while(|(_, line)| {
-            let rest = line.strip_prefix(key);
-            !rest.is_some_and(|rest| rest.trim_start().starts_with('='))
-        });
-        let (first, _) = section.clone().next()?;
-        let named = section.find(|(_, line)| text.is_some_and(|text| line.contains(text)));
-        let line = header + 2 + named.map_or(first, |(at, _)| at);
-        Some(format!("{}:{line}", source.name))
-    })
+    let at = place::find(sources, &["sandbox", policy, key], text)?;
+    let source = &sources[at.source as usize];
+    let line = source.text[..at.span().start].matches('\n').count() + 1;
+    Some(format!("{}:{line}", source.name))
+}
+
+/// What the plan itself is refused for here, where it stands in the plan. Empty when its texts do not say it, or when nothing is
+/// the plan's own.
+pub fn policies_at_fault(error: &RunError, sources: &[SourceFile]) -> Vec<Diagnostic> {
+    let RunError::Policies(refused) = error else { return Vec::new() };
+    let of_the_plan = refused.iter().filter(|error| error.is_the_plans());
+    let shown = of_the_plan.filter_map(|error| {
+        let (policy, key, text) = error.place()?;
+        let at = place::find(sources, &["sandbox", policy, key], text)?;
+        Some(Diagnostic::error(at, error.to_string()).hint(error.hint()))
+    });
+    shown.collect()
 }
 
 /// A text file, bounded, or why not.

@@ -24,7 +24,7 @@ use crate::commands::allow::{self, Allow};
 use crate::commands::failure::Failure;
 use crate::commands::login;
 use crate::commands::plan;
-use crate::commands::plan_file::{PlanFile, key_value, misfits_shown, place_of};
+use crate::commands::plan_file::{PlanFile, key_value, misfits_shown, place_of, policies_at_fault};
 use crate::commands::resident::{self, Resident};
 use crate::commands::surroundings::{ReaderKind, Surroundings, THIS_PROGRAM, host};
 use crate::commands::{uncommitted, user_config};
@@ -173,6 +173,9 @@ pub fn start(
         Ok(ended.map_err(|error| match &error {
             RunError::Policy(PolicyError::Word { asks }) => allow::refused(asks, &sources),
             RunError::Misfits(_) => misfits_shown(error, &sources, it),
+            RunError::Policies(_) if !policies_at_fault(&error, &sources).is_empty() => {
+                misfits_shown(error, &sources, it)
+            }
             _ => match policy_at_fault(&error).and_then(|fault| place_of(&sources, fault)) {
                 Some(place) => Failure::from(error).at(&place),
                 None => error.into(),
@@ -185,6 +188,7 @@ pub fn start(
 pub fn policy_at_fault(error: &RunError) -> Option<(&str, &str, Option<&str>)> {
     match error {
         RunError::Policy(error) => error.place(),
+        RunError::Policies(refused) => refused.first()?.place(),
         RunError::Machine(MachineError::Missing { policy, missing, .. }) => Some((policy, "require", Some(missing))),
         _ => None,
     }

@@ -1,0 +1,34 @@
+//! Where a plan's texts say something, found by its keys: for what is wrong with a plan only here, long after it was parsed.
+
+use crate::diagnostic::{Location, SourceFile};
+use crate::document::{Node, read};
+
+/// The place of a value in the first source that has it: `keys` lead to it from the top, and `item` is the text in it, of a list,
+/// that is meant; where the list has no such text, the whole value.
+pub fn find(sources: &[SourceFile], keys: &[&str], item: Option<&str>) -> Option<Location> {
+    sources.iter().enumerate().find_map(|(source, file)| {
+        let top = read(source, &file.text, &mut Vec::new())?;
+        let value = keys.iter().try_fold(&top, |node, key| node.table()?.get(key))?;
+        let texts: &[Node] = value.list().unwrap_or_default();
+        let meant = texts.iter().find(|node| item.is_some() && node.text() == item);
+        Some(meant.unwrap_or(value).at)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_however_its_table_is_written() {
+        let check = |text: &str, item: Option<&str>, expected: Option<&str>| {
+            let sources = ["version = 1", text].map(|text| SourceFile { name: "p".to_owned(), text: text.to_owned() });
+            let found = find(&sources, &["sandbox", "a", "read"], item);
+            assert_eq!(found.map(|at| &sources[at.source as usize].text[at.span()]), expected, "{text}");
+        };
+        check("[sandbox.a]\nread = ['/x', '/y']", Some("/y"), Some("'/y'"));
+        check("sandbox = { a = { read = ['/x'] } }", Some("/x"), Some("'/x'"));
+        check("sandbox.a.read = [\n'/x',\n]", Some("/z"), Some("[\n'/x',\n]"));
+        check("[sandbox.b]\nread = ['/x']", Some("/x"), None);
+    }
+}
