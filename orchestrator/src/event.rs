@@ -515,6 +515,9 @@ tag_first! {
             detail: String,
             /// The offending paths, rendered for people; at most 20.
             paths: Vec<String>,
+            /// The line of the plan that would allow it, where there is one.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            allow_with: Option<String>,
         },
         /// The changes of its needs contradict each other, so there is no tree to start from.
         Needs {
@@ -593,9 +596,12 @@ impl AttemptEnd {
             AttemptEnd::Check { index: _, command, ended, before: _ } => {
                 std::iter::once(command).chain(of(ended)).collect()
             }
-            AttemptEnd::Violation { detail, paths }
-            | AttemptEnd::Unresolved { detail, paths }
-            | AttemptEnd::Differs { detail, paths } => std::iter::once(detail).chain(paths).collect(),
+            AttemptEnd::Violation { detail, paths, allow_with } => {
+                std::iter::once(detail).chain(paths).chain(allow_with).collect()
+            }
+            AttemptEnd::Unresolved { detail, paths } | AttemptEnd::Differs { detail, paths } => {
+                std::iter::once(detail).chain(paths).collect()
+            }
             AttemptEnd::Findings { by: _, findings } => findings.iter_mut().collect(),
             AttemptEnd::Needs { detail }
             | AttemptEnd::Outputs { detail }

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn only_named_classes_are_tried_again_and_violations_never() {
         assert_eq!(waits(&retry(9, Backoff::None), &AttemptEnd::Infra { detail: String::new() }), [0u64; 0]);
-        let violation = AttemptEnd::Violation { detail: String::new(), paths: vec![] };
+        let violation = AttemptEnd::Violation { detail: String::new(), paths: vec![], allow_with: None };
         assert_eq!(waits(&retry(9, Backoff::None), &violation), [0u64; 0]);
         assert_eq!(result(&violation, 1), InstanceResult::Violation);
     }

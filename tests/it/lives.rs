@@ -343,7 +343,7 @@ impl Life<'_> {
             _ if contradicts => AttemptEnd::Needs { detail: "they contradict each other".to_owned() },
             0 => work(Ended::Exited { code: 1 }),
             1 => work(Ended::TimedOut),
-            2 => AttemptEnd::Violation { detail: String::new(), paths: vec![] },
+            2 => AttemptEnd::Violation { detail: String::new(), paths: vec![], allow_with: None },
             _ => AttemptEnd::Succeeded,
         };
         let mut done = AttemptDone::bare(end.clone());

@@ -238,7 +238,7 @@ impl World {
             (_, 0) => work(Ended::Exited { code: 1 }),
             (_, 1) => work(Ended::TimedOut),
             (_, 2) => AttemptEnd::Infra { detail: String::new() },
-            (_, 3) => AttemptEnd::Violation { detail: String::new(), paths: vec![] },
+            (_, 3) => AttemptEnd::Violation { detail: String::new(), paths: vec![], allow_with: None },
             _ => AttemptEnd::Succeeded,
         };
         let mut outputs = Map::new();

@@ -40,6 +40,8 @@ pub mod shell;
 pub mod trees;
 /// The gate of the target.
 pub mod verify;
+/// What the plan does not allow, and the line that would.
+mod violation;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -84,6 +86,7 @@ use job::{CagedCommand, Jobs, Ran};
 use places::{Inside, Places};
 use reuse::Results;
 use trees::{Start, Trees};
+use violation::violation;
 
 /// The output under which dependents find what an agent said of its work, unless the plan uses the name itself.
 const AGENT_OUTPUT: &str = "agent";
@@ -158,7 +161,7 @@ fn no_start(error: trees::TreeError) -> Stop {
 fn not_handed_over(error: outputs::OutputError) -> Stop {
     match error {
         outputs::OutputError::TooMuch { .. } => {
-            Stop(AttemptEnd::Violation { detail: error.to_string(), paths: vec![] })
+            Stop(AttemptEnd::Violation { detail: error.to_string(), paths: vec![], allow_with: None })
         }
         error if error.is_the_machines() => error.into(),
         error => Stop(AttemptEnd::Outputs { detail: causes(&error) }),
@@ -316,6 +319,7 @@ impl Executor {
             trees::TreeError::Base(BaseError::Cache { ref path, .. }) => Stop(AttemptEnd::Violation {
                 detail: causes(&error),
                 paths: vec![display_path(path.as_os_str().as_encoded_bytes())],
+                allow_with: None,
             }),
             other => other.into(),
         })
@@ -434,7 +438,10 @@ impl Executor {
             record.change = Some(kept.summary);
         }
         match refusal {
-            Some(refusal) => Err(Stop(violation(&refusal, self.plan.merge.mode))),
+            Some(refusal) => {
+                let (mode, task) = (self.plan.merge.mode, self.plan.task(job.task));
+                Err(Stop(violation(&refusal, mode, task, self.writes(job).as_deref())))
+            }
             None if unchanged => {
                 record.notes.extend(agent::mere_word(trial, self.writes(job).as_deref()));
                 Ok(None)
@@ -635,21 +642,6 @@ fn note(ran: &Ran, known: &[String], record: &mut Record) {
             record.notes.push(note);
         }
     }
-}
-
-fn violation(refusal: &Refusal, mode: MergeMode) -> AttemptEnd {
-    let (detail, paths): (String, &[Vec<u8>]) = match refusal {
-        Refusal::OutOfScope { paths, .. } if mode == MergeMode::None => {
-            ("the plan's `mode = \"none\"` allows no change, and it changed".to_owned(), paths)
-        }
-        Refusal::OutOfScope { paths, count: 1 } => ("it changed a path outside of its `writes`".to_owned(), paths),
-        Refusal::OutOfScope { paths, count } => (format!("it changed {count} paths outside of its `writes`"), paths),
-        Refusal::Hostile { path, reason } => (reason.clone(), std::slice::from_ref(path)),
-        Refusal::Limit { limit, max, path } => {
-            (format!("what it left exceeds the limit `{limit}` of {max}"), std::slice::from_ref(path))
-        }
-    };
-    AttemptEnd::Violation { detail, paths: paths.iter().map(|path| display_path(path)).collect() }
 }
 
 #[cfg(test)]

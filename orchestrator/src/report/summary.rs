@@ -11,7 +11,7 @@ use super::exit::{self, is_resumable};
 use super::words::{self, Style, Tone};
 use super::{LogTail, account, lines, sanitize};
 use crate::dispatcher::core::OUT_OF_TIME;
-use crate::event::{Fate, InstanceResult, OnFailure};
+use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure};
 use crate::executor::verify::VERIFY;
 use crate::journal::{InstanceState, Phase, RunState};
 use crate::second_word::{dropped_need, put_aside, worth_another_try};
@@ -120,6 +120,14 @@ fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
     let mut told: Vec<_> = landed.into_iter().map(how).collect();
     told.reverse();
     told
+}
+
+/// The line of another plan that would allow what an instance was refused for.
+fn allowed_with(instance: &InstanceState) -> Option<&str> {
+    match instance.last_attempt()?.end()? {
+        AttemptEnd::Violation { allow_with, .. } => allow_with.as_deref(),
+        _ => None,
+    }
 }
 
 impl Summary<'_> {
@@ -242,6 +250,10 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        {} {shown}", self.style.paint(Tone::Quiet, "|"));
             }
             text.push_str(&words::refusals(attempt.refusals(), "        "));
+            if let Some(line) = allowed_with(instance) {
+                let line = sanitize::name(line);
+                let _ = writeln!(text, "        to allow it: {line}, in the plan; then swarm run it anew (a retry goes by the plan as it was)");
+            }
             if !tail.is_empty() {
                 let _ = writeln!(text, "        more: swarm logs {} {}", self.run(), sanitize::shell_word(&id.0));
             }
@@ -366,7 +378,11 @@ impl Summary<'_> {
     /// Whether another try may come to anything.
     fn is_retry_worthwhile(&self) -> bool {
         let all = worth_another_try(self.state, None);
-        all.iter().any(|id| dropped_need(self.state, &self.state.instances[id]).is_none())
+        all.iter().any(|id| {
+            let instance = &self.state.instances[id];
+            // What only another plan allows, the same plan forbids again.
+            dropped_need(self.state, instance).is_none() && allowed_with(instance).is_none()
+        })
     }
 
     /// What became of the target, where it lost what the run has landed on it.
@@ -412,7 +428,7 @@ impl Summary<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AttemptEnd, RunEvent};
+    use crate::event::RunEvent;
     use crate::ids::Attempt;
     use crate::journal::replay;
     use crate::report::story::*;
@@ -517,6 +533,28 @@ mod tests {
         let all = |n: usize| (0..n).map(|n| format!("swarm status run-{n}")).collect::<Vec<_>>();
         assert_eq!(commands("next:", "", &all(2)), "next: swarm status run-0   swarm status run-1\n");
         assert_eq!(commands("next:", " ", &all(4)).lines().nth(1), Some("       swarm status run-1"));
+    }
+
+    #[test]
+    fn what_another_plan_would_allow_is_said_and_a_retry_of_this_one_is_not_offered() {
+        let violation = |allow_with: Option<&str>| {
+            let end = AttemptEnd::Violation {
+                detail: "it changed a path outside of its `writes`".to_owned(),
+                paths: vec!["src/a".to_owned()],
+                allow_with: allow_with.map(str::to_owned),
+            };
+            let ends = ended("a", 1, end, 40, 0);
+            let names = added(&[("a", &[])]);
+            let all = vec![started("p"), names, attempt("a", 1), ends, result("a", InstanceResult::Violation, None)];
+            check(all.into_iter().chain([finished(1, None)]).collect(), Style::Plain)
+        };
+        let text = violation(Some("[tasks.a] writes, with \"src/\" in it"));
+        assert!(
+            text.contains("to allow it: [tasks.a] writes, with \"src/\" in it, in the plan; then swarm run"),
+            "{text}"
+        );
+        assert!(!text.contains("swarm retry"), "{text}");
+        assert!(violation(None).contains("swarm retry p-1"), "the control");
     }
 
     #[test]

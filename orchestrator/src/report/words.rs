@@ -180,7 +180,7 @@ pub fn end(end: &AttemptEnd) -> String {
                 (false, how) => format!("check {} `{command}` {}", index + 1, ended(how)),
             }
         }
-        AttemptEnd::Violation { detail, paths } => {
+        AttemptEnd::Violation { detail, paths, allow_with: _ } => {
             let paths: Vec<String> = paths.iter().take(3).map(|path| sanitize::name(path)).collect();
             let detail = sanitize::name(detail);
             if paths.is_empty() { detail } else { format!("{detail}: {}", paths.join(", ")) }
@@ -438,8 +438,11 @@ mod tests {
 
     #[test]
     fn hostile_names_in_reasons_are_spelled_out() {
-        let end =
-            end(&AttemptEnd::Violation { detail: "outside writes".to_owned(), paths: vec!["a\u{1b}[2J".to_owned()] });
+        let end = end(&AttemptEnd::Violation {
+            detail: "outside writes".to_owned(),
+            paths: vec!["a\u{1b}[2J".to_owned()],
+            allow_with: None,
+        });
         assert_eq!(end, "outside writes: a\\u{1b}[2J");
     }
 }
