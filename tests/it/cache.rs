@@ -219,6 +219,30 @@ run = 'echo . >> "$LOG/plain"; date +%N > plain.txt'
 }
 
 #[test]
+fn what_was_found_to_differ_is_neither_reused_nor_recorded_again() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let plan = plan(&repository, "[tasks.a]\ncache = true\nrun = 'echo . >> \"$LOG/a\"; date +%N > random.txt'\n");
+    let round = |into: &str| run(&repository, "again", &plan).args(&["--into", into]).exits(0);
+    round("one");
+    round("two");
+    assert_eq!(runs(&repository, "a"), 1, "nobody knew better");
+    run(&repository, "again", &plan).args(&["--check-determinism", "2", "--into", "x"]).exits(1);
+    assert_eq!(runs(&repository, "a"), 2);
+    for into in ["three", "four"] {
+        let ended = round(into);
+        assert_eq!(runs(&repository, "a"), 1, "{ended}");
+        assert!(
+            ended.err.contains("its result cannot be reused: `--check-determinism` found that it gives"),
+            "{ended}"
+        );
+    }
+    Swarm::new(&repository, &["clean", "--cache"]).exits(0);
+    round("five");
+    round("six");
+    assert_eq!(runs(&repository, "a"), 1, "forgotten with all the rest");
+}
+
+#[test]
 fn a_damaged_cache_costs_time_and_nothing_else() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let plan = plan(&repository, "[tasks.a]\ncache = true\nrun = 'echo . >> \"$LOG/a\"; echo 2 > a.txt'\n");

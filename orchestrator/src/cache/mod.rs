@@ -136,6 +136,25 @@ impl Cache {
         self.store().record(key, result, now_ms)
     }
 
+    /// Forgets what is recorded under a key, and keeps in mind that it gives another result each time: nothing is recorded under
+    /// it until all is forgotten.
+    ///
+    /// # Errors
+    /// [`CacheError`].
+    pub fn never_again(&self, repository: &Repository, key: &Key, now_ms: u64) -> Result<(), CacheError> {
+        let forgotten = self.store().never_again(key, now_ms)?;
+        let runs = self.removed(forgotten)?;
+        self.keep(repository, runs)
+    }
+
+    /// Whether [`Cache::never_again`] was said of a key.
+    ///
+    /// # Errors
+    /// [`CacheError::Sql`].
+    pub fn is_irreproducible(&self, key: &Key) -> Result<bool, CacheError> {
+        self.store().is_irreproducible(key)
+    }
+
     /// Where the artifacts of a result lie.
     pub fn artifacts(&self, key: &Key) -> PathBuf {
         self.folder.join(key.to_string())

@@ -39,7 +39,17 @@ const STEPS: &[&str] = &[
     -- What people were told of it: a JSON list of texts.
     ALTER TABLE results ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';
 ",
+    "
+    -- What gave one thing once and another thing later, from the same.
+    CREATE TABLE irreproducible (
+        key TEXT PRIMARY KEY,              -- hex
+        found_at_ms INTEGER NOT NULL       -- since the Unix epoch
+    ) STRICT, WITHOUT ROWID;
+",
 ];
+
+/// Keys that are known to be irreproducible at most; the oldest are forgotten.
+const IRREPRODUCIBLE_MAX: i64 = 100_000;
 
 /// How long a call waits for another process's transaction.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -167,6 +177,26 @@ impl Store {
         Ok(())
     }
 
+    /// See [`super::Cache::never_again`].
+    pub fn never_again(&mut self, key: &Key, now_ms: u64) -> Result<Vec<Forgotten>, CacheError> {
+        let key = key.to_string();
+        self.connection
+            .execute("INSERT OR REPLACE INTO irreproducible VALUES (?1, ?2)", params![key, now_ms as i64])
+            .and_then(|_| {
+                let oldest = "DELETE FROM irreproducible WHERE key IN
+                    (SELECT key FROM irreproducible ORDER BY found_at_ms DESC, key LIMIT -1 OFFSET ?1)";
+                self.connection.execute(oldest, params![IRREPRODUCIBLE_MAX])
+            })
+            .map_err(self.sql())?;
+        self.forget("SELECT key, run, artifacts FROM results WHERE key = ?1", params![key])
+    }
+
+    /// See [`super::Cache::is_irreproducible`].
+    pub fn is_irreproducible(&self, key: &Key) -> Result<bool, CacheError> {
+        let found = "SELECT EXISTS (SELECT 1 FROM irreproducible WHERE key = ?1)";
+        self.connection.query_row(found, params![key.to_string()], |row| row.get(0)).map_err(self.sql())
+    }
+
     /// See [`super::Cache::holdings`].
     pub fn holdings(&self) -> Result<Holdings, CacheError> {
         self.connection
@@ -201,6 +231,7 @@ impl Store {
 
     /// Forgets everything.
     pub fn clear(&mut self) -> Result<Vec<Forgotten>, CacheError> {
+        self.connection.execute("DELETE FROM irreproducible", params![]).map_err(self.sql())?;
         self.forget("SELECT key, run, artifacts FROM results", params![])
     }
 

@@ -43,14 +43,22 @@ impl Executor {
                     return Err(Stop(end));
                 }
                 let detail = format!("it passed once, and at run {round} of the same it {}", words::end(&end));
-                return Err(Stop(AttemptEnd::Differs { detail, paths: vec![] }));
+                return Err(self.differs(trial, detail, vec![]).await);
             }
             if let Some((what, paths)) = self.difference(first, (change.as_ref(), &outputs), trial.places, &places)? {
                 let detail = format!("run {round} of the same left {what}");
-                return Err(Stop(AttemptEnd::Differs { detail, paths }));
+                return Err(self.differs(trial, detail, paths).await);
             }
         }
         Ok(())
+    }
+
+    /// The end of what is not reproducible: nor is what an earlier run recorded of it.
+    async fn differs(self: &Arc<Self>, trial: Trial<'_>, detail: String, paths: Vec<String>) -> Stop {
+        match self.never_reuse(trial.job).await {
+            Ok(()) => Stop(AttemptEnd::Differs { detail, paths }),
+            Err(reason) => Stop(AttemptEnd::Differs { detail: format!("{detail} (and {reason})"), paths }),
+        }
     }
 
     /// A repetition takes the attempt's ref for its own result; the first one is the result.

@@ -34,6 +34,10 @@ use crate::tree::{self, Edits};
 /// The instances under which the logs of fingerprints are kept. No task can have such a name.
 const FINGERPRINT: &str = "[cache] fingerprint";
 
+/// Why the result of what is known to differ each time is not recorded.
+const IRREPRODUCIBLE: &str =
+    "`--check-determinism` found that it gives another one each time (`swarm clean --cache` forgets that)";
+
 /// The recorded results, and what all keys of a run share.
 pub struct Results {
     cache: Cache,
@@ -180,11 +184,26 @@ impl Executor {
     fn store_result(&self, job: &AttemptJob, fingerprint: Option<Digest>, result: Recorded) -> Result<(), NoKey> {
         let Some(results) = &self.results else { return Ok(()) };
         let key = self.key(results, job, self.of_needs(&job.needs)?, fingerprint)?;
+        if results.cache.is_irreproducible(&key).map_err(|error| causes(&error))? {
+            return Err(IRREPRODUCIBLE.to_owned());
+        }
         let artifacts = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
         let contents = folder::contents(&artifacts).map_err(|error| format!("its artifacts: {error}"))?;
         let handed = contents.map(|contents| (contents.digest.to_string(), contents.bytes));
         let result = Recorded { artifacts: handed, ..result };
         results.cache.record(&key, &result, &artifacts, results.clock.now_ms()).map_err(|error| causes(&error))
+    }
+
+    /// Keeps in mind that an attempt gave another result than before it, from the same: what is recorded of it is forgotten.
+    ///
+    /// # Errors
+    /// Why not, for people: it may be taken for reproducible again.
+    pub(super) async fn never_reuse(&self, job: &AttemptJob) -> Result<(), NoKey> {
+        let Some(results) = &self.results else { return Ok(()) };
+        let fingerprint = self.fingerprint(results, job.task).await?;
+        // On this thread: it happens once for a task that a person is about to mend.
+        let key = self.key(results, job, self.of_needs(&job.needs)?, fingerprint)?;
+        results.cache.never_again(&self.repository, &key, results.clock.now_ms()).map_err(|error| causes(&error))
     }
 
     /// Makes sure that what this run recorded stays, within the bounds of the cache.
