@@ -43,8 +43,8 @@ pub(crate) enum Kind {
     Flag,
     /// `30m`.
     Duration,
-    /// `4GiB`.
-    Size,
+    /// `4GiB`, of so many bytes at least.
+    Size(u64),
     /// A path or glob inside the tree: relative, without `..`.
     Inside,
     /// A path outside the tree: absolute or `~/…`.
@@ -234,6 +234,9 @@ pub(crate) fn is_of_a_policy(name: &str) -> bool {
     SANDBOX.iter().any(|key| key.name == name)
 }
 
+/// Bytes of memory below which the kernel ends a job before its command has begun.
+const MEMORY_MIN: u64 = 1 << 20;
+
 const SANDBOX: &[Key] = &[
     now(
         "tier",
@@ -274,9 +277,9 @@ const SANDBOX: &[Key] = &[
         Kind::List(&Kind::Line),
         "Names of variables let through and masked in every log; a person says --allow.",
     ),
-    now("memory", Kind::Size, "Memory of the whole process tree."),
+    now("memory", Kind::Size(MEMORY_MIN), "Memory of the whole process tree, 1MiB at least."),
     now("processes", Kind::Integer(1, COUNT_MAX), "Processes and threads."),
-    now("disk", Kind::Size, "What may be written."),
+    now("disk", Kind::Size(1), "What may be written."),
     now("files", Kind::Integer(1, COUNT_MAX), "Files that may be made."),
     now("cpu", Kind::Number(0.0, 4096.0), "Processors."),
     now("require", Kind::List(&Kind::Name), "What has to be enforced; missing on the machine is a refusal."),

@@ -87,6 +87,18 @@ pub(crate) fn size(text: &str) -> Result<u64, Misread> {
     }
 }
 
+/// Whether a size is one that anything can be done with; `what` is the key.
+pub(crate) fn at_least(bytes: u64, min: u64, text: &str, what: &str) -> Result<(), Misread> {
+    let mebibytes = min.div_ceil(1 << 20);
+    if bytes >= min {
+        return Ok(());
+    }
+    Err((
+        format!("`{text}` is too little: no command runs in less than {mebibytes}MiB"),
+        format!("write {what} = \"512MiB\", or what it needs"),
+    ))
+}
+
 /// Splits `1.5 GiB rest` into number, unit and what follows.
 fn number_and_unit(text: &str) -> (&str, &str, &str) {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -139,6 +151,8 @@ mod tests {
         for (text, bytes) in [("4GiB", 4 << 30), ("4 GB", 4_000_000_000), ("0.5KiB", 512), ("7B", 7)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
+        assert!(at_least(1 << 20, 1 << 20, "1MiB", "memory").is_ok());
+        assert!(at_least(1024, 1 << 20, "1KiB", "memory").unwrap_err().0.contains("less than 1MiB"));
         assert_eq!(size("4gb").unwrap_err().1, "write \"4GB\"");
         assert_eq!(size("4096").unwrap_err().0, "the size `4096` lacks a unit");
     }

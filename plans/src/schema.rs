@@ -41,7 +41,7 @@ fn of(kind: &Kind) -> Value {
         Kind::Duration => {
             json!({ "type": "string", "pattern": "^\\s*([0-9.]+\\s*(d|h|m|s|ms|us)\\s*)+$", "examples": ["30m", "1h 30m"] })
         }
-        Kind::Size => {
+        Kind::Size(_) => {
             json!({ "type": "string", "pattern": "^\\s*[0-9.]+\\s*([KMGT]iB|[kMGT]B|B)\\s*$", "examples": ["4GiB"] })
         }
         Kind::Outside => json!({ "type": "string", "pattern": "^(/|~$|~/)" }),

@@ -103,7 +103,7 @@ fn check_named(table: &Table, kind: &Kind, what: &str, diagnostics: &mut Vec<Dia
 /// Whether the TOML type fits; nothing inside is looked at.
 fn fits(node: &Node, kind: &Kind) -> bool {
     match kind {
-        Kind::Text | Kind::Line | Kind::Name | Kind::Duration | Kind::Size => node.text().is_some(),
+        Kind::Text | Kind::Line | Kind::Name | Kind::Duration | Kind::Size(_) => node.text().is_some(),
         Kind::Inside | Kind::Outside | Kind::Host | Kind::Model => node.text().is_some(),
         Kind::Choice(_) => node.text().is_some(),
         Kind::Integer(..) => node.integer().is_some(),
@@ -124,7 +124,7 @@ fn described(kind: &Kind) -> String {
         }
         Kind::Choice(words) => one_of(words),
         Kind::Duration => "a duration like \"30m\"".to_owned(),
-        Kind::Size => "a size like \"4GiB\"".to_owned(),
+        Kind::Size(_) => "a size like \"4GiB\"".to_owned(),
         Kind::Integer(..) => "an integer".to_owned(),
         Kind::Number(..) | Kind::FromZero(_) => "a number".to_owned(),
         Kind::Flag => "true or false".to_owned(),
@@ -157,7 +157,7 @@ fn conversion(node: &Node, kind: &Kind) -> Option<String> {
         (Kind::Duration, Value::Integer(seconds)) => {
             Some(format!("write \"{seconds}s\" for seconds or \"{seconds}m\" for minutes"))
         }
-        (Kind::Size, Value::Integer(bytes)) => Some(format!("write \"{bytes}B\" for bytes or \"{bytes}MiB\"")),
+        (Kind::Size(_), Value::Integer(bytes)) => Some(format!("write \"{bytes}B\" for bytes or \"{bytes}MiB\"")),
         (Kind::Integer(..), Value::Text(text)) if text.parse::<i64>().is_ok() => {
             Some(format!("write {text} without quotes"))
         }
@@ -212,7 +212,7 @@ fn check_text(text: &str, at: Location, kind: &Kind, what: &str) -> Option<Diagn
     }
     match kind {
         Kind::Duration => misread(quantity::duration(text).map(drop)),
-        Kind::Size => misread(quantity::size(text).map(drop)),
+        Kind::Size(min) => misread(quantity::size(text).and_then(|bytes| quantity::at_least(bytes, *min, text, what))),
         Kind::Line if text.trim().is_empty() => Some(Diagnostic::error(at, format!("`{what}` is empty"))),
         Kind::Name if !is_name(text) => {
             let hint = keys::NAMES;
