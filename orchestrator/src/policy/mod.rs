@@ -14,6 +14,8 @@ mod copies;
 pub mod credentials;
 /// How much a task may use of the machine.
 pub mod limits;
+/// Programs that links on `PATH` lead to.
+mod linked;
 /// What a policy may ask for, path by path.
 pub mod paths;
 /// What a plan would have to say to allow what was refused.

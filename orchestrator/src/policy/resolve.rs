@@ -167,7 +167,7 @@ pub fn resolve(
     let mut shown = Showcase { places, overlay: offer.overlay, named: vec![], grants: vec![], cows: vec![] };
     let mut env = base_environment(host);
     for dir in &host.path {
-        shown.path_folder(dir, &host.home);
+        shown.path_folder(dir, host);
     }
     for tool in chosen_tools(name, policy, host)? {
         let tool = tool.shown(host);

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use swarm_protocol::{Access, Grant, Tier};
 
-use super::paths::{self, CREDENTIALS, SHARED};
+use super::linked::linked;
+use super::paths::{self, CREDENTIALS, Guard, SHARED};
 use super::toolchains::Show;
-use super::{Places, SYSTEM};
+use super::{Host, Places, SYSTEM};
 
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
@@ -65,12 +66,15 @@ impl Showcase<'_> {
     /// Shows a folder of the caller's `PATH`, and what programs in it usually need beside it: [`BESIDE`] outside of the
     /// home folder (`/opt/tool/share` for `/opt/tool/bin`), `lib` inside. Nobody was asked, so nothing else of the prefix is
     /// shown: it may be anybody's folder that has a `bin`.
-    pub fn path_folder(&mut self, dir: &Path, home: &Path) {
+    pub fn path_folder(&mut self, dir: &Path, host: &Host) {
+        let home = host.home.as_path();
         let Some(prefix) = dir.parent() else { return };
         if !dir.is_dir() || home.starts_with(dir) {
             return;
         }
         self.add(dir.to_owned(), Show::Read);
+        let guard = Guard { home, own_state: &host.state, places: self.places };
+        linked(dir, guard).into_iter().for_each(|(path, at)| self.add_link(at, path));
         if !dir.ends_with("bin") || prefix.parent().is_none() || home.starts_with(prefix) {
             return;
         }

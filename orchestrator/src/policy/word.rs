@@ -315,7 +315,7 @@ fn why_address(address: IpAddr) -> Option<String> {
 fn default_view(host: &Host, places: Places<'_>) -> Vec<PathBuf> {
     let mut shown = Showcase { places, overlay: false, named: vec![], grants: vec![], cows: vec![] };
     for dir in &host.path {
-        shown.path_folder(dir, &host.home);
+        shown.path_folder(dir, host);
     }
     for (path, show) in TOOLCHAINS.iter().flat_map(|tool| tool.shown(host).paths) {
         shown.add(path, show);

@@ -1,0 +1,244 @@
+//! Programs that links in a folder of the caller's `PATH` lead to. `~/.local/bin/tool` of pipx or uv is a link into the tool's own
+//! virtual environment, whose interpreter is a link again; `~/.local/bin/node` leads to where somebody unpacked it. The folder on
+//! `PATH` shows the links alone, and a link that leads nowhere starts nothing.
+//!
+//! A link is as little of a grant as the folder that it lies in: nobody wrote down what it leads to. So it shows the program
+//! itself, one file. Where that lies in the `bin` of a virtual environment (`pyvenv.cfg` beside it says so), it shows what an
+//! interpreter opens there and nothing else of the folder: `bin`, `lib`, that file; and of the interpreter's own installation
+//! the program and its `lib`. What no policy may name (credentials, the repository's `.git`, state) is not shown by a link either.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use swarm_protocol::Access;
+
+use super::SYSTEM;
+use super::paths::Guard;
+use super::showcase::may_hold_secrets;
+
+/// Entries of one folder that are looked at, and links in it that are followed; the others lead nowhere.
+const ENTRIES_MAX: usize = 10_000;
+const LINKS_MAX: usize = 64;
+
+/// Links that one link may lead through.
+const HOPS_MAX: usize = 8;
+
+/// What tells a virtual environment, beside its `bin`.
+const ENVIRONMENT: &str = "pyvenv.cfg";
+
+/// The names under which an environment has its interpreter.
+const INTERPRETERS: [&str; 2] = ["python3", "python"];
+
+/// A path of the host, and the place under which it is seen.
+type Seen = (PathBuf, PathBuf);
+
+/// What links in a folder need shown, each with its canonical path and the place at which the links name it.
+pub fn linked(dir: &Path, guard: Guard<'_>) -> Vec<Seen> {
+    if SYSTEM.iter().any(|system| dir.starts_with(system)) {
+        return Vec::new();
+    }
+    let entries = dir.read_dir().into_iter().flatten().flatten().take(ENTRIES_MAX);
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    let mut links: Vec<PathBuf> = links.map(|entry| entry.path()).filter(|link| leads_out(link, dir)).collect();
+    links.sort();
+    let mut seen: Vec<Seen> = links.iter().take(LINKS_MAX).flat_map(|link| program(link, guard)).collect();
+    if let Some(prefix) = dir.parent().filter(|prefix| prefix.join(ENVIRONMENT).is_file()) {
+        seen.extend(environment(prefix, prefix, guard));
+    }
+    seen.sort();
+    seen.dedup();
+    seen
+}
+
+/// Whether a link leads to a program that lies neither beside it nor where the system keeps them.
+fn leads_out(link: &Path, dir: &Path) -> bool {
+    let Ok(target) = link.canonicalize() else { return false };
+    let is_program = target.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    is_program && !target.starts_with(dir) && !SYSTEM.iter().any(|system| target.starts_with(system))
+}
+
+/// The program that a link leads to, by every name on the way to it, and its environment where it has one.
+fn program(link: &Path, guard: Guard<'_>) -> Vec<Seen> {
+    let Ok(target) = link.canonicalize() else { return Vec::new() };
+    if guard.check(&target, Access::Read).is_err() {
+        return Vec::new();
+    }
+    let names = names_of(link);
+    let prefix = target.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent);
+    let prefix = prefix.filter(|prefix| prefix.join(ENVIRONMENT).is_file());
+    let mut seen: Vec<Seen> = names.iter().map(|name| (target.clone(), name.clone())).collect();
+    for name in &names {
+        let at = name.parent().and_then(Path::parent);
+        let same = |at: &&Path| at.canonicalize().ok().as_deref() == prefix;
+        if let (Some(prefix), Some(at)) = (prefix, at.filter(same)) {
+            seen.extend(environment(prefix, at, guard));
+        }
+    }
+    seen
+}
+
+/// What an interpreter opens of its environment `prefix`, which is named as `at`, and of its own installation.
+fn environment(prefix: &Path, at: &Path, guard: Guard<'_>) -> Vec<Seen> {
+    let mut seen = below(prefix, at, &["bin", "lib", "lib64", ENVIRONMENT], guard);
+    for name in INTERPRETERS {
+        let link = prefix.join("bin").join(name);
+        let Ok(target) = link.canonicalize() else { continue };
+        if guard.check(&target, Access::Read).is_err() {
+            continue;
+        }
+        for name in names_of(&link).into_iter().filter(|name| !name.starts_with(prefix)) {
+            let installation = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
+            if let (Some(own), Some(at)) = (installation(&target), installation(&name)) {
+                seen.extend(below(&own, &at, &["lib"], guard));
+            }
+            seen.push((target.clone(), name));
+        }
+    }
+    seen
+}
+
+/// What a folder has of these names, unless more of it than single files may hold secrets.
+fn below(prefix: &Path, at: &Path, names: &[&str], guard: Guard<'_>) -> Vec<Seen> {
+    if prefix.parent().is_none() || guard.home.starts_with(prefix) || may_hold_secrets(prefix) {
+        return Vec::new();
+    }
+    let seen = names.iter().filter_map(|name| Some((prefix.join(name).canonicalize().ok()?, at.join(name))));
+    // A link that leads elsewhere shows nothing of that.
+    let own = seen.filter(|(path, _)| path.starts_with(prefix) && guard.check(path, Access::Read).is_ok());
+    own.collect()
+}
+
+/// The absolute paths that a link leads through, as they are written in it, the last one canonical.
+fn names_of(link: &Path) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    let mut at = link.to_owned();
+    for _ in 0..HOPS_MAX {
+        let Ok(target) = std::fs::read_link(&at) else { break };
+        at = lexical(&at.parent().unwrap_or(Path::new("/")).join(target));
+        // What is a link itself is seen as what it leads to, whoever follows it.
+        names.push(at.clone());
+    }
+    names.extend(link.canonicalize().ok().filter(|target| !names.contains(target)));
+    names
+}
+
+/// A path without `.` and `..`, by its words.
+fn lexical(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut so_far, part| {
+        match part {
+            Component::ParentDir => drop(so_far.pop()),
+            Component::CurDir => {}
+            part => so_far.push(part),
+        }
+        so_far
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::policy::Places;
+
+    /// A home with one tool in an environment of its own, as pipx makes it, whose interpreter somebody unpacked in the home too.
+    struct Home {
+        _folder: tempfile::TempDir,
+        home: PathBuf,
+    }
+
+    impl Home {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let home = folder.path().canonicalize().expect("it exists").join("home");
+            let it = Home { _folder: folder, home };
+            it.program("python/cpython-3.12.7/bin/python3.12");
+            it.file("python/cpython-3.12.7/lib/os.py");
+            it.file("python/cpython-3.12.7/private");
+            it.link("cpython-3.12.7", "python/cpython-3.12");
+            it.program("venvs/tool/bin/tool");
+            it.file("venvs/tool/lib/tool.py");
+            it.file("venvs/tool/pyvenv.cfg");
+            it.file("venvs/tool/private");
+            it.link(&it.at("python/cpython-3.12/bin/python3.12").display().to_string(), "venvs/tool/bin/python");
+            fs::create_dir_all(it.at("bin")).expect("a folder");
+            it
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.home.join(path)
+        }
+
+        fn file(&self, path: &str) {
+            fs::create_dir_all(self.at(path).parent().expect("a folder")).expect("folders");
+            fs::write(self.at(path), "").expect("a file");
+        }
+
+        fn program(&self, path: &str) {
+            self.file(path);
+            fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).expect("our own");
+        }
+
+        fn link(&self, target: &str, path: &str) {
+            symlink(target, self.at(path)).expect("a link");
+        }
+
+        /// Places in the home, those that show another path with it.
+        fn linked(&self, dir: &str) -> Vec<String> {
+            let guard = Guard { home: &self.home, own_state: &self.at("state"), places: Places::nowhere() };
+            let short = |path: &Path| path.strip_prefix(&self.home).expect("in the home").display().to_string();
+            let all = linked(&self.at(dir), guard).into_iter();
+            all.map(|(path, at)| if path == at { short(&at) } else { format!("{}={}", short(&at), short(&path)) })
+                .collect()
+        }
+    }
+
+    const TOOL: [&str; 7] = [
+        "python/cpython-3.12.7/bin/python3.12",
+        "python/cpython-3.12/bin/python3.12=python/cpython-3.12.7/bin/python3.12",
+        "python/cpython-3.12.7/lib",
+        "python/cpython-3.12/lib=python/cpython-3.12.7/lib",
+        "venvs/tool/bin",
+        "venvs/tool/lib",
+        "venvs/tool/pyvenv.cfg",
+    ];
+
+    #[test]
+    fn a_link_into_an_environment_shows_what_runs_there_and_its_interpreter() {
+        let home = Home::new();
+        home.link("../venvs/tool/bin/tool", "bin/tool");
+        let mut all: Vec<&str> = TOOL.to_vec();
+        all.push("venvs/tool/bin/tool");
+        let mut found = home.linked("bin");
+        all.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, all);
+        let mut found = home.linked("venvs/tool/bin");
+        found.retain(|at| !at.starts_with("python"));
+        assert_eq!(found, ["venvs/tool/bin", "venvs/tool/lib", "venvs/tool/pyvenv.cfg"], "on PATH itself");
+    }
+
+    #[test]
+    fn any_other_link_shows_one_file_and_a_secret_nothing() {
+        let home = Home::new();
+        home.program("work/repo/.git/hooks/run");
+        home.program("work/repo/run.sh");
+        home.program(".ssh/id");
+        home.file("notes");
+        for (target, name) in [("work/repo/run.sh", "run"), (".ssh/id", "key"), ("notes", "notes"), ("gone", "gone")] {
+            home.link(&format!("../{target}"), &format!("bin/{name}"));
+        }
+        assert_eq!(home.linked("bin"), ["work/repo/run.sh"]);
+    }
+
+    #[test]
+    fn an_environment_that_may_hold_secrets_is_not_shown() {
+        let home = Home::new();
+        home.link("../venvs/tool/bin/tool", "bin/tool");
+        home.file("venvs/tool/.netrc");
+        let found = home.linked("bin");
+        assert!(found.iter().all(|at| !at.ends_with("lib") || at.starts_with("python")), "{found:?}");
+        assert!(found.contains(&"venvs/tool/bin/tool".to_owned()), "{found:?}");
+    }
+}
