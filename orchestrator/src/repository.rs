@@ -76,12 +76,15 @@ pub enum RepositoryError {
     Git(#[from] git2::Error),
 }
 
+/// What makes a first commit of what is there, be it nothing.
+const FIRST_COMMIT: &str = "git add -A && git commit --allow-empty -m start";
+
 impl RepositoryError {
     /// What a person can do about it, as the next command to type or the thing to change.
     pub fn hint(&self) -> String {
         match self {
             RepositoryError::NotFound(_) => {
-                "run it inside a repository, or make one: git init && git commit".to_owned()
+                format!("run it inside a repository, or make one: git init && {FIRST_COMMIT}")
             }
             RepositoryError::NotOwned(path) => {
                 format!("git config --global --add safe.directory {}", shell_word(&path.to_string_lossy()))
@@ -90,7 +93,7 @@ impl RepositoryError {
             RepositoryError::Format { name, .. } => {
                 format!("repositories with extensions.{name} are not supported yet; clone it into the default format")
             }
-            RepositoryError::NoCommits => "git commit --allow-empty -m start".to_owned(),
+            RepositoryError::NoCommits => FIRST_COMMIT.to_owned(),
             RepositoryError::BadRevision { spec, .. } => {
                 format!("git rev-parse --verify {}", shell_word(&format!("{spec}^{{commit}}")))
             }

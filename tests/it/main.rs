@@ -80,5 +80,7 @@ mod train;
 mod turns;
 /// WebAssembly guests as tasks.
 mod wasm;
+/// Next commands, hints and lists.
+mod words;
 /// The git inside the cage, and the repository outside of it.
 mod worktree;

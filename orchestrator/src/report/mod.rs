@@ -43,7 +43,7 @@ pub use exit::{Ending, exit_code, exit_meaning, is_resumable, meaning};
 pub use json::Json;
 pub use lines::Lines;
 pub use live::{Live, Size};
-pub use summary::summary;
+pub use summary::{Checkout, summary};
 pub use words::Style;
 
 /// Gives the last lines of an attempt's log, raw; the caller knows where logs lie.

@@ -8,6 +8,15 @@
 /// four spaces; what is not UTF-8 becomes `U+FFFD`. Of a line that rewrites itself with carriage returns, the last
 /// state stays. What a CI server would take for a command of its own is broken up.
 pub fn line(bytes: &[u8]) -> String {
+    shown(bytes, "    ")
+}
+
+/// The same of a log that is shown by itself, with its tabs: what it holds may be meant to be copied.
+pub fn log_line(bytes: &[u8]) -> String {
+    shown(bytes, "\t")
+}
+
+fn shown(bytes: &[u8], tab: &str) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches(['\r', '\n']);
     let last = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or("");
@@ -18,7 +27,7 @@ pub fn line(bytes: &[u8]) -> String {
             '\u{1b}' => skip_escape(&mut chars),
             '\u{9b}' => skip_control_sequence(&mut chars),
             '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut chars),
-            '\t' => shown.push_str("    "),
+            '\t' => shown.push_str(tab),
             c if is_deceptive(c) => {}
             c => shown.push(c),
         }
@@ -260,6 +269,7 @@ mod tests {
         check("a\u{202e}b\u{2066}c\u{200b}d\u{feff}".as_bytes(), "abcd");
         check(b"\xff\xfe", "\u{fffd}\u{fffd}");
         check("grün 日本\tx".as_bytes(), "grün 日本    x");
+        assert_eq!(log_line(b"a\t\x1b[31mb\r\n"), "a\tb");
         assert_eq!(name("a\nb\u{202e}\x1b[31m"), "a\\nb\\u{202e}\\u{1b}[31m");
     }
 

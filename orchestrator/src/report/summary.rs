@@ -11,8 +11,9 @@ use super::exit::{self, is_resumable};
 use super::words::{self, Style, Tone};
 use super::{LogTail, account, lines, sanitize};
 use crate::dispatcher::core::OUT_OF_TIME;
-use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure};
+use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy};
 use crate::executor::verify::VERIFY;
+use crate::ids::Attempt;
 use crate::journal::{InstanceState, Phase, RunState};
 use crate::second_word::{dropped_need, put_aside, worth_another_try};
 use crate::settings::GRACE_MS;
@@ -52,9 +53,18 @@ fn commands(label: &str, indent: &str, commands: &[String]) -> String {
     format!("{indent}{label} {}\n", commands.join(&below))
 }
 
+/// Whether there is a checkout that a branch could be merged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checkout {
+    /// There is.
+    Here,
+    /// The repository is bare.
+    None,
+}
+
 /// The whole summary, with its line feeds.
-pub fn summary(state: &RunState, tail: LogTail<'_>, style: Style) -> String {
-    let writer = Summary { state, tail, style };
+pub fn summary(state: &RunState, tail: LogTail<'_>, checkout: Checkout, style: Style) -> String {
+    let writer = Summary { state, tail, checkout, style };
     [
         writer.headline(),
         super::tree::tree(state, style),
@@ -84,6 +94,7 @@ fn longer(lived_ms: u64) -> String {
 struct Summary<'a> {
     state: &'a RunState,
     tail: LogTail<'a>,
+    checkout: Checkout,
     style: Style,
 }
 
@@ -199,7 +210,7 @@ impl Summary<'_> {
     fn parked(&self) -> String {
         let entries = self.entries(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
         self.section("parked: kept, not merged", Tone::Warn, entries, |(id, instance), text| {
-            let Some(Fate::Parked { paths, verification, .. }) = instance.fate() else { return };
+            let Some(Fate::Parked { paths, verification, by, .. }) = instance.fate() else { return };
             let reason = words::parked(self.state, instance).unwrap_or_default();
             let _ = writeln!(text, "    {}: {reason}", words::instance(id));
             for path in paths.iter().take(PATHS_MAX) {
@@ -209,11 +220,13 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        … and {} more", paths.len() - PATHS_MAX);
             }
             let _ = writeln!(text, "        look: swarm diff {} {}", self.run(), sanitize::shell_word(&id.0));
-            if let Some(number) = verification {
+            if let Some(number) = verification.filter(|number| self.gate_said_something(*number)) {
                 let _ = writeln!(text, "        why:  {} --attempt {number}", self.gate_log());
             }
             let words = format!("{} {}", self.run(), sanitize::shell_word(&id.0));
-            let next = ["resolve", "retry", "drop"].map(|command| format!("swarm {command} {words}"));
+            // What waits for others has nothing that could be settled: it lands when they do.
+            let may: &[&str] = if *by == ParkedBy::Others { &["retry", "drop"] } else { &["resolve", "retry", "drop"] };
+            let next: Vec<String> = may.iter().map(|command| format!("swarm {command} {words}")).collect();
             text.push_str(&commands("next:", "        ", &next));
         })
     }
@@ -355,7 +368,9 @@ impl Summary<'_> {
                 steps.push(format!("swarm resume {} --deadline {}", self.run(), longer(self.state.lived_ms)));
             }
             Some(exit) if is_resumable(Some(exit)) => steps.push(format!("swarm resume {}", self.run())),
-            Some(exit::BASE_RED) => steps.push(self.gate_log()),
+            Some(exit::BASE_RED) if (1..=self.state.gate.verifications.max(1)).any(|n| self.gate_said_something(n)) => {
+                steps.push(self.gate_log());
+            }
             Some(_) if self.is_retry_worthwhile() => {
                 steps.push(format!("swarm retry {}", self.run()));
             }
@@ -367,7 +382,9 @@ impl Summary<'_> {
         {
             let branch = sanitize::shell_word(branch);
             steps.push(format!("git diff {}...{branch}", words::short(&self.state.base)));
-            steps.push(format!("swarm apply {}", self.run()));
+            if self.checkout == Checkout::Here {
+                steps.push(format!("swarm apply {}", self.run()));
+            }
         }
         if self.state.tally.instances > self.state.tally.landed {
             steps.push(format!("swarm status {}", self.run()));
@@ -400,6 +417,12 @@ impl Summary<'_> {
         cause == Some(OUT_OF_TIME)
     }
 
+    /// Whether there is anything to read in the log of a verification.
+    fn gate_said_something(&self, number: u64) -> bool {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        !(self.tail)(&InstanceId(VERIFY.into()), Attempt(number)).is_empty()
+    }
+
     /// What shows the log of the gate.
     fn gate_log(&self) -> String {
         format!("swarm logs {} {}", self.run(), sanitize::shell_word(VERIFY))
@@ -429,7 +452,6 @@ impl Summary<'_> {
 mod tests {
     use super::*;
     use crate::event::RunEvent;
-    use crate::ids::Attempt;
     use crate::journal::replay;
     use crate::report::story::*;
 
@@ -438,12 +460,13 @@ mod tests {
             "migrate[crate=cli]" => {
                 vec![b"\x1b[31mtest parse ... FAILED\x1b[0m".to_vec(), b"1 failed; 12 passed".to_vec()]
             }
+            VERIFY => vec![b"1 test failed".to_vec()],
             _ => Vec::new(),
         }
     }
 
     fn check(events: Vec<RunEvent>, style: Style) -> String {
-        summary(&replay(&recorded(events)), &words_of_a_failed_test, style)
+        summary(&replay(&recorded(events)), &words_of_a_failed_test, Checkout::Here, style)
     }
 
     #[test]

@@ -42,12 +42,12 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     let branch = branch_of(target);
     let Some(tip) = repository.find_ref(target)? else {
         let tip = journal.state(&row.id)?.finished.and_then(|finished| finished.tip);
-        let hint = match tip {
-            Some(tip) => {
-                format!("git branch {} {tip} puts it back, then: swarm apply {}", sanitize::shell_word(branch), row.id)
-            }
-            None => format!("swarm status {}", row.id),
+        let Some(tip) = tip else {
+            let message = format!("apply {}: nothing of it has landed, so there is no branch {branch}", row.id);
+            return Err(Failure::usage(message, format!("swarm status {} shows what became of it", row.id)));
         };
+        let hint =
+            format!("git branch {} {tip} puts it back, then: swarm apply {}", sanitize::shell_word(branch), row.id);
         return Err(Failure::usage(format!("apply {branch}: there is no such branch"), hint));
     };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());

@@ -77,7 +77,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     let mut a_kept_one = None;
     let mut said = Instant::now();
     let mut told = |at: Progress<'_>| {
-        if said.elapsed() >= SILENCE_MAX {
+        if at.done > 0 && said.elapsed() >= SILENCE_MAX {
             said = Instant::now();
             // Whoever cannot be told any more is told of that by the next line.
             let text = match at.done == at.all {

@@ -143,6 +143,9 @@ fn journal_hint(journal: &Path) -> String {
 
 fn lock_hint(error: &LockError) -> Option<String> {
     match error {
+        LockError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Some("free some space (swarm clean --dry-run shows what swarm can give back)".to_owned())
+        }
         LockError::Io { path, .. } => obstacle(path, Expected::File),
         LockError::Held { .. } => None,
     }

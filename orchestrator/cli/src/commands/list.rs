@@ -4,7 +4,7 @@ use swarm_orchestrator::clean::disk_bytes;
 use swarm_orchestrator::event::EVENT_VERSION;
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::lock::run_dir;
-use swarm_orchestrator::journal::{Finished, Holder, RunLock, RunRow};
+use swarm_orchestrator::journal::{Finished, Holder, JournalReader, RunLock, RunRow, Tally};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::exit::{self, told_of};
 use swarm_orchestrator::report::words::{self, Tone};
@@ -12,6 +12,7 @@ use swarm_orchestrator::report::{meaning, sanitize, status};
 use swarm_orchestrator::repository::Repository;
 
 use crate::commands::clean::bytes_text;
+use crate::commands::exec::PLAN as EXEC_PLAN;
 use crate::commands::failure::Failure;
 use crate::commands::select;
 use crate::commands::surroundings::Surroundings;
@@ -58,7 +59,8 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
                 // An end that is nobody's doing says more than its code.
                 let is_odd = row.exit.is_some_and(|code| code == exit::ENVIRONMENT);
                 let end = if is_odd { journal.ending(&row.id)? } else { None };
-                it.out.write(&line(row, (whose, end), holder, now_ms, (columns, bytes), it))?;
+                let branch = branch_state(row, repository.as_ref(), &journal)?;
+                it.out.write(&line(row, (whose, end, branch), holder, now_ms, (columns, bytes), it))?;
             }
         }
     }
@@ -72,6 +74,25 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("prepared bases {shared}, recorded results {results}: swarm clean gives disk back\n"))?;
     }
     Ok(0)
+}
+
+/// What became of the branch that received a run's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Branch {
+    /// It is there, or went by a person's hand.
+    There,
+    /// `swarm exec` took it away when it had shown what the command changed.
+    ThrownAway,
+}
+
+/// A later command may have a branch of the same name, so its commit is what counts.
+fn branch_state(row: &RunRow, repository: Option<&Repository>, journal: &JournalReader) -> Result<Branch, Failure> {
+    let (Some(repository), Some(target)) = (repository.filter(|_| row.plan == EXEC_PLAN), &row.target) else {
+        return Ok(Branch::There);
+    };
+    let tip = journal.ending(&row.id)?.and_then(|end| end.tip);
+    let now = repository.find_ref(target)?.map(|tip| tip.to_string());
+    Ok(if row.exit.is_some() && (now.is_none() || now != tip) { Branch::ThrownAway } else { Branch::There })
 }
 
 fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json::Value {
@@ -97,18 +118,22 @@ fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json
 
 fn line(
     row: &RunRow,
-    (whose, end): (Option<&str>, Option<Finished>),
+    (whose, end, branch): (Option<&str>, Option<Finished>, Branch),
     holder: Option<Holder>,
     now_ms: u64,
     (columns, bytes): (usize, u64),
     it: &Surroundings,
 ) -> String {
+    let landed = if branch == Branch::ThrownAway { 0 } else { row.tally.landed };
+    let tally = Tally { landed, ..row.tally };
     let (mark, tone, what) = match (row.exit, holder) {
         (Some(code), _) => {
             let (mark, tone) = if code == 0 { ("[+]", Tone::Good) } else { ("[x]", Tone::Bad) };
-            let train = row.target.is_some();
-            let what = end.map_or_else(|| meaning(row.tally, train, code), |end| told_of(row.tally, train, &end));
-            (mark, tone, what)
+            let train = row.target.is_some() && branch == Branch::There;
+            let what = end.map_or_else(|| meaning(tally, train, code), |end| told_of(tally, train, &end));
+            let shown =
+                if branch == Branch::ThrownAway && row.tally.landed > 0 { ", its change was shown" } else { "" };
+            (mark, tone, format!("{what}{shown}"))
         }
         (None, Some(holder)) => ("[>]", Tone::Strong, format!("running in process {}", holder.pid)),
         (None, None) => ("[?]", Tone::Warn, "interrupted, can be resumed".to_owned()),
@@ -118,7 +143,7 @@ fn line(
         s @ 1..60 => format!("{s}s ago"),
         s => format!("{} ago", words::duration(s * 1000)),
     };
-    let branch = row.target.as_deref().map(branch_of);
+    let branch = row.target.as_deref().filter(|_| branch == Branch::There).map(branch_of);
     let branch = branch.map(|branch| format!("  {}", sanitize::name(branch))).unwrap_or_default();
     let whose = whose.map(|whose| format!("  of {}", sanitize::name(whose))).unwrap_or_default();
     format!(
@@ -126,6 +151,6 @@ fn line(
         it.out.style.paint(tone, mark),
         words::pad(&row.id.0, columns),
         bytes_text(bytes),
-        status::tally(row.tally)
+        status::tally(tally)
     )
 }

@@ -201,7 +201,7 @@ impl<'a> Printer<'a> {
                 out.write_all(&piece).map_err(gone)?;
             } else {
                 let end = if piece.ends_with(b"\n") { "\n" } else { "" };
-                write!(out, "{}{end}", sanitize::line(&piece)).map_err(gone)?;
+                write!(out, "{}{end}", sanitize::log_line(&piece)).map_err(gone)?;
             }
         }
     }

@@ -52,7 +52,8 @@ pub fn run(args: &Report, it: &Surroundings) -> Result<u8, Failure> {
         }
         Format::Text => {
             let state = state()?;
-            let text = format!("{}\n{}", summary(&state, &log_tail, it.out.style), facts(&state, it.out.style));
+            let text =
+                format!("{}\n{}", summary(&state, &log_tail, it.checkout(), it.out.style), facts(&state, it.out.style));
             it.given.complete(&text).into_owned()
         }
         Format::Junit => pages::junit(&state()?, &log_tail),

@@ -381,7 +381,7 @@ pub fn say_end(reports: &Reports, state_dir: &Path, events: JsonEvents, it: &Sur
         // A log that cannot be read leaves the summary without its words; `swarm logs` says why.
         path.and_then(|path| tail(&path, TAIL_LINES_MAX).ok()).unwrap_or_default()
     };
-    it.err.write(&format!("\n{}", summary(state, &log_tail, it.err.style)))?;
+    it.err.write(&format!("\n{}", summary(state, &log_tail, it.checkout(), it.err.style)))?;
     let is_data = events == JsonEvents::Off && it.out.reader == ReaderKind::Other && state.tally.landed > 0;
     if let Some(branch) = state.branch().filter(|_| is_data) {
         it.out.write(&format!("{branch}\n"))?;

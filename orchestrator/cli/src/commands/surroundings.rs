@@ -13,7 +13,7 @@ use swarm_orchestrator::journal::{JournalReader, RunRow};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::policy::Host;
 use swarm_orchestrator::policy::paths::unfit_for_state;
-use swarm_orchestrator::report::{Style, sanitize, words};
+use swarm_orchestrator::report::{Checkout, Style, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resume::ResumeError;
 use swarm_orchestrator::state::StateDir;
@@ -224,6 +224,14 @@ impl Surroundings {
                 .write("note: removed the index.lock of a `swarm apply` that died; `swarm apply` completes that\n")?;
         }
         Ok(repository)
+    }
+
+    /// Whether a branch could be merged into a checkout here. Where there is no repository around, a run's own has one, as most.
+    pub fn checkout(&self) -> Checkout {
+        match Repository::discover(&self.folder) {
+            Ok(repository) if repository.workdir().is_none() => Checkout::None,
+            _ => Checkout::Here,
+        }
     }
 
     /// The state folder; it may not exist yet.

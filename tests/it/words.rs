@@ -1,0 +1,128 @@
+//! What people are told next is something that they can do.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use swarm_tests::{Ended, Repository, Swarm};
+
+const FILES: [(&str, &str); 3] = [("a.txt", "one\n"), ("src/s", "s\n"), ("top", "t\n")];
+
+/// `swarm run` as a person types it.
+fn run(repository: &Repository, plan: &str) -> Swarm {
+    let path = repository.beside("it.toml");
+    std::fs::write(&path, format!("version = 1\n{plan}")).expect("space");
+    Swarm::new(repository, &["run", &path.display().to_string()])
+}
+
+fn says(ended: &Ended, words: &[&str]) {
+    words.iter().for_each(|word| assert!(ended.err.contains(word), "`{word}` is missing: {ended}"));
+}
+
+fn silent(ended: &Ended, words: &[&str]) {
+    let said = format!("{}{}", ended.out, ended.err);
+    words.iter().for_each(|word| assert!(!said.contains(word), "`{word}`: {ended}"));
+}
+
+#[test]
+fn a_violation_is_answered_with_the_line_of_the_plan_that_would_allow_it() {
+    let repository = Repository::with(&FILES);
+    let ended = run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\nwrites = ['src']\n").exits(1);
+    says(&ended, &["to allow it: [tasks.a] writes, with \"src/\" in it, in the plan; then swarm run"]);
+    silent(&ended, &["swarm retry"]);
+    run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\nwrites = ['src', 'src/']\n").exits(0);
+    let ended = run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\n[merge]\nmode = 'none'\n").exits(1);
+    says(&ended, &["to allow it: [merge] mode = \"train\""]);
+}
+
+#[test]
+fn a_first_commit_is_made_of_what_is_there() {
+    let empty = Repository::empty();
+    let ended = run(&empty, "[tasks.a]\nrun = 'true'\n").exits(3);
+    says(&ended, &["hint: git add -A && git commit --allow-empty -m start"]);
+    if empty.run_git(&["add", "-A"]).is_some() {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@b"];
+        empty.run_git(&[&identity[..], &["commit", "-q", "--allow-empty", "-m", "start"]].concat());
+        run(&empty, "[tasks.a]\nrun = 'true'\n").exits(0);
+    }
+    let nowhere = run(&empty, "[tasks.a]\nrun = 'true'\n").current_dir(&empty.home()).exits(3);
+    says(&nowhere, &["git init && git add -A && git commit --allow-empty -m start"]);
+}
+
+#[test]
+fn a_bare_repository_is_not_offered_apply() {
+    let repository = Repository::with(&FILES);
+    let bare = repository.beside("bare.git");
+    git2::build::RepoBuilder::new().bare(true).clone(&repository.path().display().to_string(), &bare).expect("a clone");
+    let plan = "[tasks.a]\nrun = 'echo two >> a.txt'\n";
+    let ended = run(&repository, plan).current_dir(&bare).exits(0);
+    says(&ended, &["next: git diff"]);
+    silent(&ended, &["swarm apply"]);
+    says(&run(&repository, plan).exits(0), &["swarm apply it-1"]);
+}
+
+#[test]
+fn what_waits_for_others_is_not_to_be_resolved_and_an_empty_log_not_to_be_read() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.a]\nrun = 'echo two >> a.txt'\n[tasks.b]\nrun = 'false'\n[merge]\npublish = 'all-or-nothing'\n";
+    let ended = run(&repository, plan).exits(1);
+    says(&ended, &["swarm retry it-1 a", "swarm drop it-1 a"]);
+    silent(&ended, &["swarm resolve"]);
+    let applied = Swarm::new(&repository, &["apply"]).exits(2);
+    says(&applied, &["nothing of it has landed", "swarm status it-1"]);
+    let gate = |verify: &str| format!("[tasks.a]\nrun = 'rm top'\n[merge]\nverify = '{verify}'\n");
+    let ended = run(&repository, &gate("test -e top")).exits(5);
+    silent(&ended, &["why:"]);
+    let told = run(&repository, &gate("ls top")).exits(5);
+    says(&told, &["why:  swarm logs it-3 '[merge] verify' --attempt"]);
+    silent(&run(&repository, &gate("test -e none")).exits(6), &["swarm logs"]);
+    says(&run(&repository, &gate("ls none")).exits(6), &["next: swarm logs it-5 '[merge] verify'"]);
+}
+
+#[test]
+fn a_command_whose_change_was_shown_has_landed_nowhere() {
+    let repository = Repository::with(&FILES);
+    Swarm::new(&repository, &["exec", "--", "sh", "-c", "echo x > new"]).exits(0);
+    Swarm::new(&repository, &["exec", "--keep", "--", "sh", "-c", "echo x > kept"]).exits(0);
+    let list = Swarm::new(&repository, &["list"]).exits(0);
+    let line = |run: &str| list.out.lines().find(|line| line.contains(run)).unwrap_or_default().to_owned();
+    assert!(line("exec-2").contains("landed") && line("exec-2").contains("swarm/exec-1"), "{list}");
+    assert!(line("exec-1 ").contains("its change was shown") && !line("exec-1 ").contains("landed"), "{list}");
+}
+
+#[test]
+fn a_log_keeps_its_tabs() {
+    let repository = Repository::with(&FILES);
+    run(&repository, "[tasks.a]\nrun = 'printf \"a\\\\tb\\\\n\"'\n").exits(0);
+    assert_eq!(Swarm::new(&repository, &["logs", "a"]).exits(0).out, "a\tb\n");
+}
+
+/// As pipx makes it: a link on `PATH` into an environment of the tool's own, whose interpreter is a link again.
+#[test]
+fn a_tool_behind_a_link_runs_and_what_lies_beside_it_is_not_shown() {
+    let repository = Repository::with(&FILES);
+    let home = repository.home().canonicalize().expect("it exists");
+    let venv = home.join(".local/share/pipx/venvs/tool");
+    let files = [
+        ("bin/tool", format!("#!{}/bin/python\ncat {}/lib/words\n", venv.display(), venv.display())),
+        ("lib/words", "it runs\n".to_owned()),
+        ("pyvenv.cfg", "home = /bin\n".to_owned()),
+        ("private", "private\n".to_owned()),
+    ];
+    for (path, text) in &files {
+        std::fs::create_dir_all(venv.join(path).parent().expect("a folder")).expect("folders");
+        std::fs::write(venv.join(path), text).expect("a file");
+    }
+    std::fs::set_permissions(venv.join("bin/tool"), std::fs::Permissions::from_mode(0o755)).expect("our own");
+    symlink("/bin/sh", venv.join("bin/python")).expect("a link");
+    let bin = home.join(".local/bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    symlink("../share/pipx/venvs/tool/bin/tool", bin.join("tool")).expect("a link");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let plan = format!("[tasks.a]\nrun = 'tool > said; if cat {}/private; then exit 9; fi'\n", venv.display());
+    let swarm = || run(&repository, &plan).env("PATH", &path);
+    swarm().exits(0);
+    assert_eq!(repository.text("swarm/it", "said"), "it runs\n");
+    if let Some(swarm) = swarm().args(&["--into", "other"]).without_namespaces() {
+        swarm.exits(0);
+        assert_eq!(repository.text("other", "said"), "it runs\n");
+    }
+}
