@@ -20,7 +20,7 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// It is checked out somewhere, and its checkout would no longer fit.
-    #[error("branch `{branch}` is checked out at {}; a run never moves a branch under a checkout", at.display())]
+    #[error("branch `{branch}` is checked out at {}; to move it would leave the files there behind, and they would look like edits that take the work back", at.display())]
     CheckedOut {
         /// The branch.
         branch: String,

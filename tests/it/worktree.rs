@@ -304,6 +304,18 @@ fn what_setup_writes_to_a_cache_is_left_out_and_said_in_every_run() {
     }
 }
 
+/// What a worker tells its own git decides nothing; its files and the ignore rules do.
+#[test]
+fn what_an_ignore_rule_covers_stays_out_also_when_it_was_added_by_force() {
+    let repository = Repository::with(&[(".gitignore", "*.log\n"), ("a.txt", "one\n")]);
+    let script = "echo x > x.log; git add -f x.log; git commit -qm work; echo 2 > a.txt";
+    Swarm::run(&repository, "it", &format!("[tasks.a]\nrun = '{script}'\n")).exits(0);
+    assert_eq!(repository.files("swarm/it").keys().collect::<Vec<_>>(), [".gitignore", "a.txt"]);
+    let control = format!("[tasks.a]\nrun = 'echo \"!x.log\" >> .gitignore; {script}'\n");
+    Swarm::run(&repository, "it", &control).args(&["--into", "other"]).exits(0);
+    assert_eq!(repository.files("other").keys().collect::<Vec<_>>(), [".gitignore", "a.txt", "x.log"]);
+}
+
 /// Build tools decide by times; here it is `test -nt`.
 #[test]
 fn what_the_checkout_built_is_older_than_what_differs_from_it_in_every_run() {

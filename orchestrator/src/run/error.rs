@@ -147,9 +147,10 @@ impl RunError {
         match self {
             RunError::Repository(error) => Some(error.hint()),
             RunError::TargetAgain(error) => error.freed().or_else(|| gone(error)),
-            RunError::Target(TargetError::CheckedOut { .. }) => {
-                Some("name another with `--into`, then `swarm apply` merges it into the checkout".to_owned())
-            }
+            RunError::Target(TargetError::CheckedOut { .. }) => Some(
+                "leave `--into` out, or name another branch; then `swarm apply` merges that into the checkout"
+                    .to_owned(),
+            ),
             RunError::Target(TargetError::Symbolic { stands_for, .. }) => {
                 Some(format!("name that one: --into {}", shell_word(stands_for)))
             }
