@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use swarm_plans::InstanceId;
+use swarm_protocol::Ended;
 use swarm_protocol::agent::AgentStatus;
 
 use super::exit::{self, is_resumable};
@@ -141,6 +142,18 @@ fn allowed_with(instance: &InstanceState) -> Option<&str> {
     }
 }
 
+/// The limit of its policy that an instance broke, as the plan names it. Another try may have more where nothing is written: then
+/// limits are shares of what the machine has free.
+fn limit_to_raise(instance: &InstanceState) -> Option<&str> {
+    let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = instance.last_attempt()?.end()? else {
+        return None;
+    };
+    match ended {
+        Ended::Limit { limit, .. } => ["memory", "processes", "disk", "files"].into_iter().find(|key| limit == key),
+        _ => None,
+    }
+}
+
 impl Summary<'_> {
     fn run(&self) -> &str {
         self.state.run.as_ref().map_or("", |run| &run.0)
@@ -266,6 +279,13 @@ impl Summary<'_> {
             if let Some(line) = allowed_with(instance) {
                 let line = sanitize::name(line);
                 let _ = writeln!(text, "        to allow it: {line}, in the plan; then swarm run it anew (a retry goes by the plan as it was)");
+            }
+            if let Some(limit) = limit_to_raise(instance) {
+                let _ = writeln!(
+                    text,
+                    "        to allow it: more `{limit}` in the [sandbox.NAME] of its task, \"default\" where it names none; then swarm \
+                     run it anew"
+                );
             }
             if !tail.is_empty() {
                 let _ = writeln!(text, "        more: swarm logs {} {}", self.run(), sanitize::shell_word(&id.0));
@@ -578,6 +598,19 @@ mod tests {
         );
         assert!(!text.contains("swarm retry"), "{text}");
         assert!(violation(None).contains("swarm retry p-1"), "the control");
+    }
+
+    #[test]
+    fn a_broken_limit_is_named_as_the_plan_names_it() {
+        let broken = |limit: &str| {
+            let broke = Ended::Limit { limit: limit.to_owned(), detail: "too much".to_owned() };
+            let ends = ended("a", 1, AttemptEnd::Work { ended: broke }, 40, 0);
+            let all = vec![started("p"), added(&[("a", &[])]), attempt("a", 1), ends];
+            let end = [result("a", InstanceResult::Violation, None), finished(1, None)];
+            check(all.into_iter().chain(end).collect(), Style::Plain)
+        };
+        assert!(broken("processes").contains("to allow it: more `processes` in the [sandbox.NAME] of its task"));
+        assert!(!broken("output").contains("to allow it"), "no plan says it");
     }
 
     #[test]
