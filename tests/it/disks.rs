@@ -162,6 +162,25 @@ fn a_task_that_fails_on_a_full_disk_did_not_fail_by_itself() {
     assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
 }
 
+/// The hint of every full disk is a command that has to work there.
+#[test]
+fn on_a_full_disk_people_see_what_there_is_and_get_it_back() {
+    let repository = Repository::with(&FILES);
+    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=8m") else { return };
+    start(&repository, &PLAN.replace("head -c 200000", "head -c 2000"), &disk.0).exits(0);
+    let filler = disk.0.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("a file");
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    let at = disk.0.display().to_string();
+    let look = |words: &[&str]| Swarm::new(&repository, &[words, &["--state-dir", &at]].concat()).exits(0);
+    assert!(look(&["list"]).out.contains(" it-1 "));
+    assert!(look(&["status"]).out.contains("landed"));
+    assert!(look(&["clean", "--dry-run"]).err.contains("would free"));
+    assert!(look(&["clean"]).err.contains("freed"));
+    let again = start(&repository, PLAN, &disk.0).args(&["--into", "other"]).end();
+    assert!(again.code == 0 || again.err.contains("space"), "{again}");
+}
+
 #[test]
 fn a_state_folder_that_is_read_only_is_named_with_the_way_out() {
     let repository = Repository::with(&FILES);

@@ -119,17 +119,47 @@ pub(super) fn open_to_read(state: &Path) -> Result<Option<Connection>, JournalEr
     if !path.exists() {
         return Ok(None);
     }
-    let sql = |error| JournalError::from_sql(&path, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&path, flags).map_err(sql)?;
-    connection.busy_timeout(BUSY_MAX).map_err(sql)?;
-    let found = version(&connection, &path)?;
+    let (connection, found) = match connect(&path, &path, OpenFlags::empty()) {
+        Err(JournalError::Sql { .. } | JournalError::DiskFull { .. }) if is_settled(&path) => {
+            connect(&path, &as_it_stands(&path), OpenFlags::SQLITE_OPEN_URI)?
+        }
+        opened => opened?,
+    };
     match usize::try_from(found) {
         // Version 0 is a file that its maker has not filled yet: there is nothing to read in it.
         Ok(0) => Ok(None),
         Ok(known) if known <= STEPS.len() => Ok(Some(connection)),
         _ => Err(newer(&path, found)),
     }
+}
+
+fn connect(path: &Path, name: &Path, more: OpenFlags) -> Result<(Connection, i64), JournalError> {
+    let sql = |error| JournalError::from_sql(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    let connection = Connection::open_with_flags(name, flags).map_err(sql)?;
+    connection.busy_timeout(BUSY_MAX).map_err(sql)?;
+    let found = version(&connection, path)?;
+    Ok((connection, found))
+}
+
+/// Whether all of the journal is in its one file. Readers of a log that is written ahead share a small file beside it, which a
+/// full disk or a read-only one has no place for; where the log is empty, they can do without, and a person sees what there is to
+/// give back.
+fn is_settled(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).map_or(true, |log| log.len() == 0)
+}
+
+/// The name under which SQLite reads a file without anything beside it. Source: <https://sqlite.org/uri.html>.
+fn as_it_stands(path: &Path) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    let escaped = path.as_os_str().as_bytes().iter().flat_map(|&byte| match byte {
+        b'%' | b'?' | b'#' => format!("%{byte:02x}").into_bytes(),
+        byte => vec![byte],
+    });
+    let name: Vec<u8> = b"file:".iter().copied().chain(escaped).chain(b"?immutable=1".iter().copied()).collect();
+    PathBuf::from(std::ffi::OsString::from_vec(name))
 }
 
 fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
