@@ -314,6 +314,27 @@ fn what_an_ignore_rule_covers_stays_out_also_when_it_was_added_by_force() {
     let control = format!("[tasks.a]\nrun = 'echo \"!x.log\" >> .gitignore; {script}'\n");
     Swarm::run(&repository, "it", &control).args(&["--into", "other"]).exits(0);
     assert_eq!(repository.files("other").keys().collect::<Vec<_>>(), [".gitignore", "a.txt", "x.log"]);
+    // Nor does a history that is kept tell it: one commit stands for all.
+    let kept = |script: &str| format!("[tasks.a]\nrun = '{script}'\n[merge]\nhistory = 'keep'\n");
+    let ended = Swarm::run(&repository, "it", &kept(script)).args(&["--into", "kept"]).exits(0);
+    assert!(ended.out.contains("one of its commits holds x.log, which stays out of its change"), "{ended}");
+    let commits = |branch: &str| {
+        let git = repository.git();
+        let mut walk = git.revwalk().expect("a repository");
+        walk.push_ref(&format!("refs/heads/{branch}")).expect("a branch");
+        walk.count()
+    };
+    assert_eq!(commits("kept"), 2);
+    repository.write("copied.log", "mine\n");
+    let copied = format!(
+        "[workspace]\ncopy = ['copied.log']\n{}",
+        kept("git add -f copied.log; git commit -qm all; echo 2 > a.txt")
+    );
+    Swarm::run(&repository, "it", &copied).args(&["--into", "copied"]).exits(0);
+    assert_eq!((commits("copied"), repository.files("copied").contains_key("copied.log")), (2, false));
+    let plain = "git commit -q --allow-empty -m none; echo 2 > a.txt; git commit -qam two; echo 3 > a.txt; git commit -qam three";
+    Swarm::run(&repository, "it", &kept(plain)).args(&["--into", "plain"]).exits(0);
+    assert_eq!(commits("plain"), 3, "the control");
 }
 
 /// Build tools decide by times; here it is `test -nt`.

@@ -126,6 +126,8 @@ pub fn history(
 /// A git directory that is read.
 struct Taking<'a> {
     root: File,
+    /// What of the worktree was written, or all of it, and the layers below that hold untracked files.
+    layers: Vec<PathBuf>,
     /// The repository's own objects.
     trusted: &'a Odb<'a>,
     /// Those and the copied ones.
@@ -156,8 +158,12 @@ impl<'a> Taking<'a> {
         trusted: &'a Odb<'a>,
         terms: &Terms,
     ) -> Result<Option<Self>, Stop> {
-        let written = File::open(worktree.written_dir()).map_err(io)?;
-        let Some(root) = open(&written, b".git", Kind::Folder)? else { return Ok(None) };
+        let written = worktree.written_dir();
+        let folder = File::open(&written).map_err(io)?;
+        let untracked = worktree.layers().untracked();
+        let layers =
+            std::iter::once(written).chain(untracked.iter().map(|layer| worktree.state().path(layer))).collect();
+        let Some(root) = open(&folder, b".git", Kind::Folder)? else { return Ok(None) };
         let quarantine = worktree.attempt_dir().join("quarantine");
         make_private_dir_all(&quarantine).map_err(io)?;
         let objects = Odb::new().map_err(TreeError::from)?;
@@ -167,7 +173,7 @@ impl<'a> Taking<'a> {
         }
         let Terms { limits, secrets } = terms.clone();
         let root = root.into();
-        Ok(Some(Taking { root, trusted, objects, quarantine, limits, secrets, entries: 0, bytes: 0, read: 0 }))
+        Ok(Some(Taking { root, layers, trusted, objects, quarantine, limits, secrets, entries: 0, bytes: 0, read: 0 }))
     }
 
     fn steps(mut self, start: Oid, change: &Change, scope: Option<&PathGlobs>) -> Result<Vec<Step>, Stop> {
@@ -183,9 +189,29 @@ impl<'a> Taking<'a> {
             before = tree;
         }
         if before != change.tree && !steps.is_empty() {
+            self.nothing_left_out(before, change)?;
             steps.push(Step { author: None, message: vec![], tree: change.tree });
         }
         Ok(steps)
+    }
+
+    /// What stays out of a change (an ignore rule covers it, or it came with `[workspace] copy` or `setup`) is not told in its
+    /// history either, though `git add -f` put it there: it still stands in the worktree, and neither the base nor the change has
+    /// it.
+    fn nothing_left_out(&self, last: Oid, change: &Change) -> Result<(), Stop> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let gone = tree::diff(self.trusted, Some(last), Some(change.tree))?;
+        for Difference { path, .. } in gone.into_iter().filter(|difference| difference.new.is_none()) {
+            let at = |folder: &PathBuf| folder.join(std::ffi::OsStr::from_bytes(&path)).symlink_metadata();
+            let stands = self.layers.iter().any(|folder| at(folder).is_ok_and(|found| !found.is_dir()));
+            if stands && tree::find(self.trusted, change.base_tree, &path)?.is_none() {
+                return unfit(format!(
+                    "one of its commits holds {}, which stays out of its change",
+                    display_path(&path)
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The commit that HEAD names; `None` where that is what it was.
