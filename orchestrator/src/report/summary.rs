@@ -265,7 +265,7 @@ impl Summary<'_> {
             let said = said.strip_prefix("failed: ").unwrap_or(&said);
             // It was asked to end before it was killed.
             let grace = match result {
-                InstanceResult::TimedOut => format!(", at most {} of it grace", words::duration(GRACE_MS)),
+                InstanceResult::TimedOut if instance.spent_ms() >= GRACE_MS => format!(", at most {} of it grace", words::duration(GRACE_MS)),
                 _ => String::new(),
             };
             let _ = writeln!(text, "    {}: {said} after {spent}{grace}{allowed}", words::instance(id));
