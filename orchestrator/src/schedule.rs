@@ -316,30 +316,58 @@ impl Schedule {
         self.push_ready(node);
     }
 
-    /// Starts nothing from now on. What a failure keeps from starting is blocked by those that have failed by now, and returned
-    /// first; every other node that has not started, and every resting one, is cancelled and returned in the order of adding.
-    /// Running ones are still to be finished.
+    /// Starts nothing from now on. Every other node that has not started, and every resting one, is cancelled; running ones are
+    /// still to be finished, and what a failure keeps from starting is blocked when those are that it needs. Returns what is
+    /// blocked by now, and what was cancelled in the order of adding.
     pub fn stop(&mut self) -> (Vec<Effect>, Vec<NodeIx>) {
         self.stopped = true;
         self.lanes.iter_mut().for_each(|lane| lane.ready = BinaryHeap::new());
-        let doomed = |index: &NodeIndex| matches!(self.graph[*index].state, State::Doomed(_));
-        let doomed: VecDeque<NodeIx> =
-            self.graph.node_indices().filter(doomed).map(|index| NodeIx(index.index() as u32)).collect();
-        doomed.iter().for_each(|node| self.graph[node.graph()].state = State::Doomed(0));
-        let mut effects = Vec::new();
-        self.ended(doomed, &mut effects);
+        let doomed = self.doom_all_behind();
+        let has_not_started =
+            |state: State| matches!(state, State::Fresh | State::Waiting(_) | State::Ready | State::Resting);
+        let (joins, others): (Vec<NodeIndex>, Vec<NodeIndex>) = self
+            .graph
+            .node_indices()
+            .filter(|index| has_not_started(self.graph[*index].state))
+            .partition(|index| self.graph[*index].kind == Kind::Join);
         let mut cancelled = Vec::new();
-        for index in self.graph.node_indices() {
-            if matches!(
-                self.graph[index].state,
-                State::Fresh | State::Waiting(_) | State::Doomed(_) | State::Ready | State::Resting
-            ) {
-                self.graph[index].state = State::Cancelled;
-                self.open -= 1;
-                cancelled.push(NodeIx(index.index() as u32));
+        // What a join stands for may all be running: it ends with that.
+        for index in others.into_iter().chain(joins) {
+            let node = NodeIx(index.index() as u32);
+            let is_cut = |need: NodeIndex| self.graph[need].state == State::Cancelled;
+            if self.graph[index].kind != Kind::Join || self.needs(node).any(is_cut) {
+                self.conclude(node, State::Cancelled);
+                cancelled.push(node);
             }
         }
+        cancelled.sort_unstable();
+        for &node in &doomed {
+            self.graph[node.graph()].state = State::Doomed(self.undecided(node));
+        }
+        let mut effects = Vec::new();
+        let is_decided = |node: &NodeIx| self.graph[node.graph()].state == State::Doomed(0);
+        let decided = doomed.into_iter().filter(is_decided).collect();
+        self.ended(decided, &mut effects);
         (effects, cancelled)
+    }
+
+    /// Dooms what waits for something that is doomed. Returns all that is, in the order of adding.
+    fn doom_all_behind(&mut self) -> Vec<NodeIx> {
+        let is_doomed = |index: &NodeIndex| matches!(self.graph[*index].state, State::Doomed(_));
+        let mut doomed: Vec<NodeIndex> = self.graph.node_indices().filter(is_doomed).collect();
+        let mut told = 0;
+        while let Some(&node) = doomed.get(told) {
+            told += 1;
+            for dependent in self.graph.neighbors(node).collect::<Vec<_>>() {
+                let Node { kind, state, .. } = &mut self.graph[dependent];
+                if matches!(state, State::Waiting(_)) && *kind != Kind::Turn {
+                    *state = State::Doomed(1);
+                    doomed.push(dependent);
+                }
+            }
+        }
+        doomed.sort_unstable();
+        doomed.into_iter().map(|index| NodeIx(index.index() as u32)).collect()
     }
 
     /// Whether every node has ended.
@@ -386,7 +414,7 @@ impl Schedule {
     fn undecided(&self, node: NodeIx) -> u32 {
         let is_open = |need: &NodeIndex| {
             let Node { kind, state, .. } = &self.graph[*need];
-            *kind != Kind::Turn && !matches!(state, State::Passed | State::Failed(_))
+            *kind != Kind::Turn && !matches!(state, State::Passed | State::Failed(_) | State::Cancelled)
         };
         counted(self.needs(node).filter(is_open))
     }
@@ -455,10 +483,9 @@ impl Schedule {
             let at = NodeIx(dependent.index() as u32);
             let before = self.graph[dependent].state;
             let now = match before {
-                State::Waiting(_) if has_failed && self.graph[dependent].kind != Kind::Turn => match self.stopped {
-                    true => State::Doomed(0),
-                    false => State::Doomed(self.undecided(at)),
-                },
+                State::Waiting(_) if has_failed && self.graph[dependent].kind != Kind::Turn => {
+                    State::Doomed(self.undecided(at))
+                }
                 State::Waiting(count) => State::Waiting(count - 1),
                 State::Doomed(count) if !is_turn && count > 0 => State::Doomed(count - 1),
                 _ => continue,

@@ -32,6 +32,8 @@ pub struct Past {
     pub failed_by: FailedBy,
     /// Its result, when it has one.
     pub result: Option<InstanceResult>,
+    /// Whose failure kept it from starting, for people; `None` for all that is not blocked.
+    blocked_by: Option<Box<str>>,
     /// Its outputs by name.
     pub outputs: Outputs,
     /// The attempt that handed over these outputs and the artifacts beside them.
@@ -212,8 +214,15 @@ impl Past {
         }
     }
 
-    fn end(&mut self, result: InstanceResult, turned: u32) {
+    /// Whether it ended just so; what blocked it counts, too.
+    pub fn ended_so(&self, result: InstanceResult, cause: Option<&str>) -> bool {
+        let is_blocked = result == InstanceResult::Blocked;
+        self.result == Some(result) && (!is_blocked || self.blocked_by.as_deref() == cause)
+    }
+
+    fn end(&mut self, result: InstanceResult, cause: Option<&str>, turned: u32) {
         self.result = Some(result);
+        self.blocked_by = cause.filter(|_| result == InstanceResult::Blocked).map(Box::from);
         if result == InstanceResult::Skipped {
             self.started = turned;
         }
@@ -375,9 +384,9 @@ impl History {
                 past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
             }
             RunEvent::Reused { instances } => instances.iter().for_each(|reused| self.reuse(reused)),
-            RunEvent::InstanceFinished { instance, result, .. } => {
+            RunEvent::InstanceFinished { instance, result, cause } => {
                 let turned = self.turned;
-                self.past(instance).end(*result, turned);
+                self.past(instance).end(*result, cause.as_deref(), turned);
             }
             RunEvent::Retried { instances, resolved } => {
                 self.begin_rounds_anew();

@@ -96,18 +96,33 @@ fn of_several_failures_the_first_need_is_named_whichever_came_first() {
 }
 
 #[test]
-fn what_is_doomed_waits_for_no_turn_and_is_blocked_when_all_stops() {
-    let mut s = Schedule::new(8, vec![]);
-    let (bad, slow) = (s.add(work(1), &[]), s.add(work(1), &[]));
-    let turn = s.add(NodeSpec::Turn, &[slow]);
-    let (next, waits) = (s.add(work(1), &[turn, bad]), s.add(work(1), &[bad, slow]));
-    let last = s.add(work(1), &[waits]);
+fn what_is_doomed_waits_for_no_turn_and_when_all_stops_for_what_runs_only() {
+    // All three run, or one of them has not started.
+    for jobs in [3, 2] {
+        let mut s = Schedule::new(jobs, vec![]);
+        let [bad, slow, late] = [3, 2, 1].map(|weight_ms| s.add(work(weight_ms), &[]));
+        let turn = s.add(NodeSpec::Turn, &[slow]);
+        let join = s.add(NodeSpec::Join, &[slow]);
+        let (next, waits) = (s.add(work(1), &[turn, bad]), s.add(work(1), &[join, late, bad]));
+        let last = s.add(work(1), &[waits]);
+        s.seal();
+        assert_eq!(started(&mut s).len(), jobs);
+        let blocked = |node, cause| Effect::Blocked { node, cause };
+        assert_eq!(s.finish(bad, Verdict::Fail), [blocked(next, bad)]);
+        assert_eq!(s.stop(), (vec![], if jobs == 3 { vec![turn] } else { vec![late, turn] }));
+        if jobs == 3 {
+            assert_eq!(s.finish(late, Verdict::Fail), []);
+        }
+        assert_eq!(s.finish(slow, Verdict::Fail), [blocked(join, slow), blocked(waits, slow), blocked(last, slow)]);
+        assert!(s.is_done());
+    }
+    let mut s = Schedule::new(1, vec![]);
+    let [bad, late] = [2, 1].map(|weight_ms| s.add(work(weight_ms), &[]));
+    let waits = s.add(work(1), &[late, bad]);
     s.seal();
     started(&mut s);
-    let blocked = |node| Effect::Blocked { node, cause: bad };
-    assert_eq!(s.finish(bad, Verdict::Fail), [blocked(next)]);
-    assert_eq!(s.stop(), (vec![blocked(waits), blocked(last)], vec![turn]));
-    s.finish(slow, Verdict::Fail);
+    s.finish(bad, Verdict::Fail);
+    assert_eq!(s.stop(), (vec![Effect::Blocked { node: waits, cause: bad }], vec![late]));
     assert!(s.is_done());
 }
 

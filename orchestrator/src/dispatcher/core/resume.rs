@@ -298,7 +298,7 @@ impl RunCore {
         let (events, actions) = self.take();
         debug_assert!(actions.is_empty(), "BUG: nothing is done while the past is relived");
         // Of those that stand for a fan-out; they have no place in the graph.
-        let results: HashMap<InstanceId, InstanceResult> =
+        let results: HashMap<InstanceId, (InstanceResult, Option<String>)> =
             events.iter().filter_map(result).filter(|(id, _)| self.graph.instance_by_id(&id.0).is_none()).collect();
         let (mut again, mut follows) = (vec![false; history.instances().len()], Vec::new());
         for event in events {
@@ -307,7 +307,11 @@ impl RunCore {
                     // A fan-out that ended without items and ends so again, but otherwise, joins again: what stood for it
                     // goes with `run-resumed`.
                     let stands_in_anew = |id: &InstanceId, past: &Past| {
-                        self.graph.instance_by_id(&id.0).is_none() && past.result != results.get(id).copied()
+                        let is_as_before = match results.get(id) {
+                            Some((result, cause)) => past.ended_so(*result, cause.as_deref()),
+                            None => past.result.is_none(),
+                        };
+                        self.graph.instance_by_id(&id.0).is_none() && !is_as_before
                     };
                     instances
                         .retain(|added| history.instance(&added.id).is_none_or(|past| stands_in_anew(&added.id, past)));
@@ -316,7 +320,7 @@ impl RunCore {
                     }
                 }
                 RunEvent::InstanceFinished { instance, result, cause } => {
-                    match history.place_of(&instance).filter(|(_, past)| past.result == Some(result)) {
+                    match history.place_of(&instance).filter(|(_, past)| past.ended_so(result, cause.as_deref())) {
                         Some((place, _)) => again[place] = true,
                         None => follows.push(RunEvent::InstanceFinished { instance, result, cause }),
                     }
@@ -390,9 +394,9 @@ fn ended(graph: &TaskGraph, history: &History) -> HashSet<InstanceId> {
     history.instances().filter(holds).map(|(id, _)| id.clone()).collect()
 }
 
-fn result(event: &RunEvent) -> Option<(InstanceId, InstanceResult)> {
+fn result(event: &RunEvent) -> Option<(InstanceId, (InstanceResult, Option<String>))> {
     match event {
-        RunEvent::InstanceFinished { instance, result, .. } => Some((instance.clone(), *result)),
+        RunEvent::InstanceFinished { instance, result, cause } => Some((instance.clone(), (*result, cause.clone()))),
         _ => None,
     }
 }
