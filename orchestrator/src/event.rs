@@ -115,6 +115,9 @@ tag_first! {
             instance: InstanceId,
             /// Which try.
             attempt: Attempt,
+            /// Full hex id of the target's commit that it starts from; `None` where that is the base with its needs' changes.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            on: Option<String>,
         },
         /// A call of a model is about to be sent. When its coordinator dies before the call's end, the most counts that it can have
         /// taken: nobody knows what it did.
@@ -277,6 +280,9 @@ tag_first! {
         NeedsSettled {
             /// Which.
             instances: Vec<InstanceId>,
+            /// Full hex id of the target's commit that they start from if their needs, all landed, contradict each other still.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            on: Option<String>,
         },
         /// The target is about to move, by one compare-and-swap; what lands with it follows as `merged` events. A run that
         /// died behind this event finds the target at `from` or at `to`.

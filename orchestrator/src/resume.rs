@@ -169,7 +169,7 @@ impl Wanted {
             envelope: None,
             retry_in_ms: None,
         };
-        vec![RunEvent::AttemptStarted { instance, attempt }, done]
+        vec![RunEvent::AttemptStarted { instance, attempt, on: None }, done]
     }
 }
 
@@ -507,6 +507,8 @@ impl Stage<'_> {
     ) -> Result<(RunCore, Vec<RunEvent>), RunError> {
         let expected_ms = self.expected_ms();
         let mut notes: Vec<String> = past.lent.take().filter(|_| past.is_begun).into_iter().collect();
+        let is_there = |commit: &str| Oid::from_str(commit).is_ok_and(|id| self.repository.tree_of(id).is_ok());
+        past.history.lose_grounds(is_there);
         let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
         loop {
             let gone: Vec<_> =

@@ -151,14 +151,15 @@ impl World {
         false
     }
 
+    /// What a commit and all behind it brought, the newest first.
+    fn brought(&self, commit: &str) -> impl Iterator<Item = &String> {
+        let behind = |(parent, _): &&(Option<String>, String)| self.commits.get(parent.as_ref()?);
+        std::iter::successors(self.commits.get(commit), behind).map(|(_, brought)| brought)
+    }
+
     /// The instances that landed, the first first.
     fn landed(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        let mut at = self.tip.as_deref();
-        while let Some((parent, instance)) = at.map(|here| &self.commits[here]) {
-            all.push(instance.clone());
-            at = parent.as_deref();
-        }
+        let mut all: Vec<String> = self.tip.iter().flat_map(|tip| self.brought(tip)).cloned().collect();
         all.reverse();
         all
     }
@@ -319,6 +320,15 @@ impl Life<'_> {
 
     fn attempt_end(&mut self, job: &AttemptJob) -> AttemptDone {
         let (seed, name) = (self.world.seed, &job.name.0);
+        if let StartAt::Tip { commit } = &job.start {
+            for (need, _) in &job.needs.without_turns().changes {
+                let need = &self.core.graph().instance(*need).id.0;
+                assert!(
+                    self.world.brought(commit).any(|name| *name == **need),
+                    "{name} starts without {need}: {commit}"
+                );
+            }
+        }
         let again = match &job.start {
             StartAt::Tip { commit } => format!(" again on {commit}"),
             StartAt::Conflict { commit, change } => format!(" of {} settled on {commit}", change.commit),
@@ -332,8 +342,11 @@ impl Life<'_> {
         let made = format!("{name}{again} of {given:x}");
         let work = |ended| AttemptEnd::Work { ended };
         let contradict = |one: &str, other: &str| fortune(seed, "contradict", &format!("{one} {other}"), 8) == 0;
-        let contradicts =
-            (1..commits.len()).any(|at| commits[..at].iter().any(|earlier| contradict(earlier, commits[at])));
+        // What was made on others that landed need not fit onto the base without them.
+        let is_of_others =
+            |commit: &&&String| commit.contains(" again on ") && fortune(seed, "of others", commit, 4) == 0;
+        let contradicts = commits.iter().any(|commit| is_of_others(&commit))
+            || (1..commits.len()).any(|at| commits[..at].iter().any(|earlier| contradict(earlier, commits[at])));
         // A stopped life cancels most of what runs; the rest was quick enough.
         let end = match fortune(seed, "end", &format!("{name}/{}{again}", job.try_number), 10) {
             _ if self.stopped && !self.dice.one_in(3) => work(Ended::Cancelled),
@@ -505,14 +518,17 @@ fn consistent(state: &RunState) {
     assert_eq!(state.tally.cancelled, count(&|result| result == InstanceResult::Cancelled), "{state:?}");
 }
 
-/// What the events of all lives together keep: numbers of attempts grow, what has ended does not start, all merge once.
-fn keeps_its_word(stored: &[Recorded]) {
+/// What the events of all lives together keep: numbers of attempts grow, what has ended does not start, all merge once. Gives how
+/// many started for the first time on what had landed.
+fn keeps_its_word(stored: &[Recorded]) -> usize {
+    let mut on_landed = 0;
     let (mut numbers, mut ended, mut merged) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
     // Changes that are put aside, each for one more attempt that says something about the work.
     let (mut aside, mut verdicts) = (BTreeSet::new(), BTreeMap::new());
     for recorded in stored {
         match &recorded.event {
-            RunEvent::AttemptStarted { instance, attempt } => {
+            RunEvent::AttemptStarted { instance, attempt, on } => {
+                on_landed += usize::from(on.is_some() && !ended.contains(&instance.0));
                 let may = !ended.contains(&instance.0) || aside.contains(&instance.0);
                 assert!(may, "{instance} starts although it has ended");
                 let before = numbers.insert(instance.0.clone(), attempt.0).unwrap_or(0);
@@ -550,6 +566,7 @@ fn keeps_its_word(stored: &[Recorded]) {
             _ => {}
         }
     }
+    on_landed
 }
 
 fn speaks_of_the_work(end: &AttemptEnd) -> bool {
@@ -631,7 +648,7 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
 fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
     let seeds = std::env::var("SWARM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
     let only: Option<u64> = std::env::var("SWARM_SEED").ok().and_then(|text| text.parse().ok());
-    let mut lives_lived = 0;
+    let (mut lives_lived, mut on_landed) = (0, 0);
     for seed in only.map_or_else(|| ONCE_WRONG.into_iter().chain(0..seeds).collect(), |seed| vec![seed]) {
         if graph(seed).is_none() {
             continue;
@@ -641,13 +658,14 @@ fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
             let (disturbed, lives) = run(seed, LIVES_MAX);
             assert_eq!(outcome(&disturbed), outcome(&undisturbed));
             stands_on_what_there_is(&disturbed);
-            lives
+            (lives, keeps_its_word(&disturbed.stored))
         });
-        let Ok(lives) = outcome else {
+        let Ok((lives, landed)) = outcome else {
             panic!("seed {seed} (the reason stands above):\n{}", random_plan(&mut Dice(seed)));
         };
-        lives_lived += lives;
+        (lives_lived, on_landed) = (lives_lived + lives, on_landed + landed);
     }
+    assert!(only.is_some() || on_landed > 0, "somebody has to start on what landed");
     assert!(only.is_some() || lives_lived as u64 > seeds, "{lives_lived} lives in {seeds} runs are none too many");
 }
 

@@ -302,6 +302,30 @@ fn a_task_whose_needs_contradict_each_other_waits_until_they_are_settled() {
 }
 
 #[test]
+fn what_needs_only_what_landed_on_top_of_others_starts_from_what_landed_when_it_is_tried_again() {
+    let repository = Repository::with(&FILES);
+    let gate = tempfile::tempdir().expect("a temporary folder");
+    // `b` runs again behind `z`, `x` fails once, and `y` stands on what `x` makes.
+    let plan = format!(
+        "[merge]\non-conflict = ['rerun']\n[sandbox.default]\nread = ['{gate}']\n[tasks.z]\nrun = 'echo z >> a.txt'\n\
+         [tasks.b]\nrun = 'echo b >> a.txt'\n\
+         [tasks.x]\nneeds = ['b']\nrun = 'test -e {gate}/go && cp a.txt x.txt'\n\
+         [tasks.y]\nneeds = ['x', 'b']\nrun = 'cp x.txt y.txt'\n",
+        gate = gate.path().display()
+    );
+    let allow = format!("read={}", gate.path().display());
+    for (jobs, name) in [("1", "one"), ("4", "four")] {
+        drop(std::fs::remove_file(gate.path().join("go")));
+        let ended = Swarm::run(&repository, name, &plan).args(&["-j", jobs]).allow(&allow).exits(1);
+        assert_eq!(["x", "y"].map(|task| ended.result(task)), ["failed", "blocked"], "{ended}");
+        std::fs::write(gate.path().join("go"), "").expect("a file");
+        let again = swarm(&repository, &["retry", &format!("{name}-1"), "x"], 0);
+        assert_eq!(repository.text(&format!("swarm/{name}"), "y.txt"), "one\nz\nb\n");
+        assert!(again.err.contains("it started from what had landed"), "{again}");
+    }
+}
+
+#[test]
 fn under_fail_fast_the_first_that_waited_in_vain_ends_the_run_and_the_others_with_it() {
     let repository = Repository::with(&FILES);
     let plan = "[merge]\non-conflict = ['park']\n[tasks.a]\nrun = 'echo a >> a.txt'\n[tasks.b]\nrun = 'echo b >> a.txt'\n\

@@ -332,7 +332,7 @@ impl Log {
                     assert!(before.is_none(), "{} joins once", one.id);
                 }
             }
-            RunEvent::AttemptStarted { instance, attempt } => self.starts(instance.to_string(), attempt.0, jobs),
+            RunEvent::AttemptStarted { instance, attempt, .. } => self.starts(instance.to_string(), attempt.0, jobs),
             RunEvent::AttemptFinished { instance, attempt, change, retry_in_ms, .. } => {
                 assert_eq!(self.running.remove(&*instance.0), Some(attempt.0), "{instance} ends what it started");
                 if change.is_some_and(|change| change.tree != change.base_tree) {

@@ -181,7 +181,7 @@ fn added(names: &[&str]) -> RunEvent {
 
 fn attempt(name: &str, end: AttemptEnd, change: Option<ChangeSummary>, result: InstanceResult) -> [RunEvent; 3] {
     [
-        RunEvent::AttemptStarted { instance: id(name), attempt: Attempt(1) },
+        RunEvent::AttemptStarted { instance: id(name), attempt: Attempt(1), on: None },
         RunEvent::AttemptFinished {
             instance: id(name),
             attempt: Attempt(1),

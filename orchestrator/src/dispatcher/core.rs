@@ -21,7 +21,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use swarm_plans::{AllowFailure, InstanceId, InstanceIx, Need, RenderError, Rendered, Rung, TaskGraph, TaskIx};
 
-use self::contradicted::Hope;
+use self::contradicted::{Ground, Hope};
 use self::reuse::Lookup;
 use self::turns::{Before, Queue};
 use super::breaker::{Breaker, FAILURES_MAX, Says};
@@ -127,6 +127,8 @@ pub struct RunCore {
     breaker: Breaker,
     /// Those that wait for other changes of their needs, since these contradict each other.
     contradicted: BTreeMap<InstanceIx, Hope>,
+    /// Where those may start of whose needs all has landed, however that contradicts itself on the run's base.
+    grounds: HashMap<InstanceIx, Ground>,
     /// Those that waited so under an earlier coordinator, until their turn comes.
     waited: HashSet<InstanceIx>,
     /// How many wait for the time of their next try, or to hear what an earlier run recorded.
@@ -176,6 +178,7 @@ impl RunCore {
             changes: Changes::default(),
             breaker: Breaker::default(),
             contradicted: BTreeMap::new(),
+            grounds: HashMap::new(),
             waited: HashSet::new(),
             resting: 0,
             stop: None,
@@ -368,8 +371,11 @@ impl RunCore {
             Ok(None) => return self.finish(ix, InstanceResult::Skipped, Some("its `if` is false".to_owned())),
             Err(error) => return self.finish(ix, InstanceResult::Failed, Some(error.to_string())),
         };
-        self.states[ix.index()].builds_on = Some(Arc::clone(&view));
-        self.attempt(ix, rendered, view, StartAt::Needs);
+        let start = self.start_at(ix);
+        // On what landed it comes after nobody.
+        let builds_on = if start == StartAt::Needs { Arc::clone(&view) } else { view.without_turns() };
+        self.states[ix.index()].builds_on = Some(builds_on);
+        self.attempt(ix, rendered, view, start);
     }
 
     /// What its needs, and those before it in turn, hand on.
@@ -382,9 +388,10 @@ impl RunCore {
         state.attempts += 1;
         let (attempt, try_number) = (Attempt(state.attempts), state.attempts - state.lost);
         let (name, task) = (self.name(ix), self.graph.instance(ix).task);
+        let on = start.on_target().map(str::to_owned);
         let job = AttemptJob { instance: ix, name, task, attempt, try_number, rendered, needs, start };
         let Some(job) = self.looks_up(job) else { return };
-        self.events.push(RunEvent::AttemptStarted { instance: job.name.clone(), attempt });
+        self.events.push(RunEvent::AttemptStarted { instance: job.name.clone(), attempt, on });
         self.actions.push(Action::Attempt(Box::new(job)));
     }
 
@@ -425,10 +432,11 @@ impl RunCore {
         }
     }
 
-    fn attempt_done(&mut self, ix: InstanceIx, done: AttemptDone) {
+    fn attempt_done(&mut self, ix: InstanceIx, mut done: AttemptDone) {
         if self.climbing.contains_key(&ix) {
             return self.again_done(ix, done);
         }
+        done.notes.extend(self.grounds.get(&ix).and_then(Ground::note));
         let task = self.graph.plan().task(self.graph.instance(ix).task);
         let state = &mut self.states[ix.index()];
         let try_number = state.attempts - state.lost;

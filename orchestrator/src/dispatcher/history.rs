@@ -1,6 +1,9 @@
 //! What a journal says of a run, as far as a fresh core has to know it: results with their outputs and changes, items of
 //! fan-outs, and a landing that was announced and perhaps not made. Pure: events in, facts out.
 
+/// Who waits no longer until its needs are settled.
+mod ground;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use serde_json::Value;
 use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 
+use self::ground::Ground;
 use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
@@ -56,6 +60,8 @@ pub struct Past {
     pub is_contradicted: bool,
     /// Its change was made on what had landed by then: it came after nobody.
     pub stands_on_landed: bool,
+    /// Where it may start since it waits no longer until its needs are settled.
+    ground: Option<Box<Ground>>,
     /// The round of the train in which it takes its turn, from 0.
     pub round: u32,
     /// How many had turned when it started.
@@ -201,16 +207,18 @@ pub struct History {
     rounds: u32,
     /// How many have turned, as [`Past::saw_a_change_of`] counts them.
     turned: u32,
+    /// How many results that had been given to others were to be made again.
+    remade: u32,
     /// Calls that were sent and have no end, by their numbers, each as the event that it comes to when nobody knows more.
     open_calls: IndexMap<u64, RunEvent>,
 }
 
 impl Past {
-    /// An attempt begins; `now` counts who has turned, and the rounds.
-    fn start(&mut self, attempt: Attempt, now: (u32, u32)) {
+    /// An attempt begins, `on` a commit of the target or elsewhere; `now` counts who has turned, and the rounds.
+    fn start(&mut self, attempt: Attempt, on: Option<&str>, now: (u32, u32)) {
         (self.attempts, self.running) = (self.attempts.max(attempt.0), Some(attempt));
         if self.result.is_none() {
-            ((self.started, self.round), self.stands_on_landed) = (now, false);
+            ((self.started, self.round), self.stands_on_landed) = (now, on.is_some());
         }
     }
 
@@ -369,9 +377,9 @@ impl History {
             RunEvent::ItemsFound { task, items } => {
                 self.items.insert(task.clone(), items.clone());
             }
-            RunEvent::AttemptStarted { instance, attempt } => {
+            RunEvent::AttemptStarted { instance, attempt, on } => {
                 let now = (self.turned, self.rounds);
-                self.past(instance).start(*attempt, now);
+                self.past(instance).start(*attempt, on.as_deref(), now);
             }
             RunEvent::ModelAsked { call, .. } => self.open_calls.extend(abandoned(event).map(|end| (*call, end))),
             RunEvent::ModelWaits { .. } | RunEvent::ModelDown { .. } => {}
@@ -414,9 +422,9 @@ impl History {
                 Self::past_of(&mut self.instances, instance).put_aside(refusal, *next, &mut self.turned);
             }
             RunEvent::Requeued { instances } => instances.iter().for_each(|id| self.requeue(id)),
-            RunEvent::NeedsSettled { instances } => {
+            RunEvent::NeedsSettled { instances, on } => {
                 self.rounds += 1;
-                instances.iter().for_each(|id| self.past(id).is_contradicted = false);
+                instances.iter().for_each(|id| self.settle(id, on.as_deref()));
             }
             // Verdicts are remembered beside the events.
             RunEvent::Verified { number, .. } => self.verifications = self.verifications.max(*number),
@@ -430,6 +438,7 @@ impl History {
     }
 
     fn reopen(&mut self, id: &InstanceId) {
+        self.remade += u32::from(self.past(id).result.is_some_and(InstanceResult::passed));
         Self::past_of(&mut self.instances, id).reopen(&mut self.turned);
     }
 
@@ -459,7 +468,7 @@ impl History {
             past.fate = None;
         }
         (past.lost, past.second) = (past.attempts, None);
-        past.is_contradicted = false;
+        (past.is_contradicted, past.ground) = (false, None);
     }
 
     /// The same before the journal knows; what failed is open again. Returns how many are parked no more.

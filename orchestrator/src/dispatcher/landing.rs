@@ -173,6 +173,11 @@ impl Landings {
         self.dropped.contains(&instance)
     }
 
+    /// Whether a change that had its turn, and is settled, stands on what landed, or on what is held to land with all others.
+    pub(super) fn stands(&self, instance: InstanceIx) -> bool {
+        !self.parked.contains(&instance) && !self.dropped.contains(&instance)
+    }
+
     /// Whether nothing is on its way to the target now; there may be more to come. What an early end kept from being verified
     /// or tried again is neither landed nor parked, and stays for the next time.
     pub(super) fn is_at_rest(&self) -> bool {

@@ -302,7 +302,7 @@ impl VerifyDone {
 pub enum StartAt {
     /// From the run's base with the changes of its needs.
     Needs,
-    /// From a commit of the target: its first change did not land.
+    /// From a commit of the target: its first change did not land, or the changes of its needs contradict each other anywhere else.
     Tip {
         /// Full hex commit id.
         commit: String,
@@ -314,6 +314,16 @@ pub enum StartAt {
         /// The change that contradicts it.
         change: ChangeSummary,
     },
+}
+
+impl StartAt {
+    /// The commit of the target that it starts from.
+    pub fn on_target(&self) -> Option<&str> {
+        match self {
+            StartAt::Needs => None,
+            StartAt::Tip { commit } | StartAt::Conflict { commit, .. } => Some(commit),
+        }
+    }
 }
 
 /// One attempt to run.

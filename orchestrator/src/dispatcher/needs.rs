@@ -28,6 +28,18 @@ pub struct NeedsView {
     pub artifacts: Vec<(InstanceId, Attempt)>,
 }
 
+impl NeedsView {
+    /// The same without the changes of those that it only comes after.
+    pub fn without_turns(self: &Arc<Self>) -> Arc<Self> {
+        if self.comes_after.is_empty() {
+            return Arc::clone(self);
+        }
+        let is_needed = |(ix, _): &&(InstanceIx, ChangeSummary)| !self.comes_after.contains(ix);
+        let changes = self.changes.iter().filter(is_needed).cloned().collect();
+        Arc::new(NeedsView { changes, comes_after: HashSet::new(), ..NeedsView::clone(self) })
+    }
+}
+
 /// Views by list of needs.
 #[derive(Debug, Default)]
 pub struct Views {

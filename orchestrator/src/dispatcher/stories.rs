@@ -336,3 +336,61 @@ fn what_only_looked_is_settled_with_what_it_looked_at() {
     let landed = vec![folded(vec![clean("first")]), Input::Moved(TargetMove::Done)];
     assert_eq!(merged(&mut core, landed), ["first landed", "look empty"]);
 }
+
+/// `second` contradicts `other`, runs again behind it, and from then on stands on it.
+const CONTRADICTED: &str = r#"
+version = 1
+name = "story"
+merge = { on-conflict = ["rerun", "park"] }
+tasks.other.run = "true"
+tasks.first.run = "true"
+tasks.second.run = "true"
+tasks.on-both = { run = "true", needs = ["first", "second"] }
+"#;
+
+/// `CONTRADICTED` until all that `on-both` needs is settled: `second` as what comes of its second try.
+fn settled(second: impl Fn(&RunCore) -> Vec<Input>) -> RunCore {
+    let mut core = core_of(CONTRADICTED, FailFast::No);
+    // In this order they are one batch.
+    let all = ["first", "second", "other"].map(|id| changed(&core, id));
+    all.into_iter().for_each(|input| core.handle(input, 0.5));
+    let waits = ended(&core, "on-both", AttemptEnd::Needs { detail: "they contradict each other".to_owned() });
+    let landed = vec![waits, folded(vec![clean("other"), clean("first"), conflict()]), Input::Moved(TargetMove::Done)];
+    landed.into_iter().chain(second(&core)).for_each(|input| core.handle(input, 0.5));
+    core
+}
+
+/// What `on-both` was started on, and its result.
+fn on_both(core: &mut RunCore) -> Vec<String> {
+    let told = |event| match event {
+        RunEvent::AttemptStarted { instance, on, .. } if &*instance.0 == "on-both" => {
+            Some(on.unwrap_or_else(|| "its needs".to_owned()))
+        }
+        RunEvent::InstanceFinished { instance, result, .. } if &*instance.0 == "on-both" => {
+            Some(result.name().to_owned())
+        }
+        _ => None,
+    };
+    core.take().0.into_iter().filter_map(told).collect()
+}
+
+#[test]
+fn whose_needs_have_landed_and_contradict_each_other_without_the_others_starts_from_what_landed() {
+    let mut core = settled(|core| {
+        vec![changed(core, "second"), folded(vec![clean("second again")]), Input::Moved(TargetMove::Done)]
+    });
+    assert_eq!(on_both(&mut core), ["its needs", "its needs"]);
+    let waits = ended(&core, "on-both", AttemptEnd::Needs { detail: "they contradict each other".to_owned() });
+    let passes = changed(&core, "on-both");
+    [waits, passes].into_iter().for_each(|input| core.handle(input, 0.5));
+    assert_eq!(on_both(&mut core), ["second again", "succeeded"]);
+}
+
+#[test]
+fn whose_needs_contradict_each_other_and_did_not_all_land_fails() {
+    let mut core = settled(|core| vec![ended(core, "second", AttemptEnd::Outputs { detail: "none".to_owned() })]);
+    let waits = ended(&core, "on-both", AttemptEnd::Needs { detail: "they contradict each other".to_owned() });
+    core.handle(waits, 0.5);
+    assert_eq!(on_both(&mut core), ["its needs", "its needs", "failed"]);
+    assert!(core.is_done());
+}

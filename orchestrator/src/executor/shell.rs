@@ -16,7 +16,7 @@ use super::trees::{Naming, TreeError, Trees, files_matching};
 use crate::base::{BaseError, BaseSettings, Bases, Prepared};
 use crate::commit::Signing;
 use crate::dispatcher::core::{Options, RunCore, RunFacts};
-use crate::dispatcher::history::History;
+use crate::dispatcher::history::{History, Past};
 use crate::ids::{Attempt, branch_of};
 use crate::journal::{JournalError, JournalReader, LockError, RunLock, RunRow};
 use crate::machine::{Machine, MachineError};
@@ -165,8 +165,12 @@ impl Ground<'_> {
         let task = plan.task(core.graph().instance(instance).task);
         let trees = self.trees(&core, base, &word)?;
         let cage = self.cage(&plan, &task.sandbox, &word)?;
+        let on_landed = history.instance(id).and_then(Past::started_on).map(|commit| self.repository.resolve(commit));
         let start = match (at, result) {
-            (At::Start, _) => trees.with_changes(&needs.changes)?,
+            (At::Start, _) => match on_landed {
+                Some(commit) => Arc::new(trees.layered(commit?)?),
+                None => trees.with_changes(&needs.changes)?,
+            },
             (At::Result, Some(commit)) => Arc::new(trees.layered(commit)?),
             (At::Result, None) => return Err(ShellError::NoResult(id.clone())),
         };

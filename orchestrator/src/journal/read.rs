@@ -374,7 +374,7 @@ mod tests {
         };
         let mut journal = Journal::open(folder.path()).expect("a journal");
         let writer = journal.begin_run(new, |_| false).expect("a run");
-        let started = |n| RunEvent::AttemptStarted { instance: story::id("a"), attempt: Attempt(n) };
+        let started = |n| RunEvent::AttemptStarted { instance: story::id("a"), attempt: Attempt(n), on: None };
         let stored = writer.append(1, (0..EVENTS as u32).map(started).collect()).expect("space");
         let ahead = || {
             let mut heard = Vec::new();

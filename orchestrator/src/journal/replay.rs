@@ -297,7 +297,7 @@ impl RunState {
             RunEvent::Retried { instances, .. } => instances.iter().for_each(|id| self.instance(id).try_again()),
             RunEvent::ItemsFound { .. } => {}
             RunEvent::InstancesAdded { instances } => self.grow(instances),
-            RunEvent::AttemptStarted { instance, attempt } => {
+            RunEvent::AttemptStarted { instance, attempt, .. } => {
                 self.instance(instance).start(*attempt, recorded.at_ms);
             }
             RunEvent::ModelCalled { instance, .. } => {

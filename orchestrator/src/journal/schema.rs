@@ -82,6 +82,10 @@ const STEPS: &[&str] = &[
     -- Nobody reads it: a kind of event that an older swarm does not know comes with a step here. These are `needs-settled`, `noted`.
     ALTER TABLE runs DROP COLUMN event_version;
 ",
+    "
+    -- Events say on which commit of the target an attempt starts (`attempt-started`, `needs-settled`): an older swarm would go on from
+    -- another one.
+",
 ];
 
 /// How long a call waits for another process's transaction. One commit takes milliseconds; a checkpoint of a large
@@ -200,7 +204,7 @@ mod tests {
         raw.pragma_update(None, "user_version", 99).expect("a version of the future");
         for error in [open_to_write(state.path()).err(), open_to_read(state.path()).err()] {
             let text = error.expect("must be refused").to_string();
-            assert!(text.contains("its format is 99") && text.contains("up to 5"), "{text}");
+            assert!(text.contains("its format is 99") && text.contains("up to 6"), "{text}");
         }
     }
 
@@ -209,7 +213,7 @@ mod tests {
         let none = serde_json::from_str::<crate::event::RunEvent>(r#"{"event":"none-of-them"}"#);
         let known = none.expect_err("there is no such kind").to_string();
         let kinds = known.matches('`').count() / 2 - 1;
-        assert_eq!((STEPS.len(), kinds), (5, 22), "an older swarm cannot read it: add a step that names it. {known}");
+        assert_eq!((STEPS.len(), kinds), (6, 22), "an older swarm cannot read it: add a step that names it. {known}");
     }
 
     /// A run as the first version wrote it, as SQL: never edited, whatever events look like today.

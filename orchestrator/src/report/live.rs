@@ -127,7 +127,7 @@ impl Reporter for Live {
             | RunEvent::NeedsSettled { .. }
             | RunEvent::Retried { .. } => return,
             RunEvent::ItemsFound { items, .. } if !items.is_empty() => return,
-            RunEvent::AttemptStarted { instance, attempt } => {
+            RunEvent::AttemptStarted { instance, attempt, .. } => {
                 self.picture.phase = None;
                 let running =
                     Running { since_ms: recorded.at_ms, attempt: attempt.0, phase: String::new(), line: String::new() };

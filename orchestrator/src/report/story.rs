@@ -52,7 +52,7 @@ pub fn added(instances: &[(&str, &[&str])]) -> RunEvent {
 
 /// An attempt that begins.
 pub fn attempt(name: &str, attempt: u32) -> RunEvent {
-    RunEvent::AttemptStarted { instance: id(name), attempt: Attempt(attempt) }
+    RunEvent::AttemptStarted { instance: id(name), attempt: Attempt(attempt), on: None }
 }
 
 /// An attempt that ended after `duration_ms`, having changed `files` files.

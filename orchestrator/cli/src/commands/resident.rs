@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_beginning_the_first_end_and_each_round_are_moves() {
         let instance = InstanceId("a".into());
-        let started = RunEvent::AttemptStarted { instance: instance.clone(), attempt: Attempt(1) };
+        let started = RunEvent::AttemptStarted { instance: instance.clone(), attempt: Attempt(1), on: None };
         let items = RunEvent::ItemsFound { task: "t".to_owned(), items: vec![] };
         assert_eq!(Stage::Starting.after(&items), Stage::Starting);
         assert_eq!(Stage::Begun.after(&started), Stage::Begun);

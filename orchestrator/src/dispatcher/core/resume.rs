@@ -77,6 +77,7 @@ impl RunCore {
             queue.had_theirs.clear();
         }
         core.options.fail_fast = fail_fast;
+        core.relive_grounds(history);
         core.waited = core.that_waited(history);
         open.into_iter().for_each(|node| core.schedule.wake(node));
         let failed = core.events.iter().any(|event| core.is_failure(event));
@@ -267,7 +268,7 @@ impl RunCore {
     /// Those that waited until their needs are settled.
     fn that_waited(&self, history: &History) -> HashSet<InstanceIx> {
         let waited = |ix: &InstanceIx| {
-            let is_open = self.states[ix.index()].result.is_none();
+            let is_open = self.states[ix.index()].result.is_none() && !self.grounds.contains_key(ix);
             is_open && history.instance(&self.graph.instance(*ix).id).is_some_and(|past| past.is_contradicted)
         };
         (0..self.states.len()).map(|at| InstanceIx(at as u32)).filter(waited).collect()

@@ -6,7 +6,7 @@
 
 use swarm_plans::InstanceIx;
 
-use super::{Action, AttemptJob, Origin, Reuse, ReuseResults, RunCore};
+use super::{Action, AttemptJob, Origin, Reuse, ReuseResults, RunCore, StartAt};
 use crate::event::{InstanceResult, ReusedInstance, RunEvent};
 use crate::merge::order::End;
 use crate::schedule::Verdict;
@@ -56,7 +56,8 @@ impl RunCore {
             Lookup::Outdated => true,
             Lookup::Asked | Lookup::Taken => false,
         };
-        if !reusable || !is_due {
+        // What was made on what landed depends on all of that, and no record says so.
+        if !reusable || !is_due || job.start != StartAt::Needs {
             return Some(job);
         }
         // It has not begun.

@@ -38,7 +38,7 @@ fn tries_keep_their_order_and_their_text_as_they_grow() {
 #[test]
 fn a_retry_waits_until_its_time_and_ends_flaky() {
     let id = InstanceId("a".into());
-    let started = |n| RunEvent::AttemptStarted { instance: id.clone(), attempt: Attempt(n) };
+    let started = |n| RunEvent::AttemptStarted { instance: id.clone(), attempt: Attempt(n), on: None };
     let mut events = vec![added(&[("a", &[])]), started(1), finished_attempt("a", 1, Some(500))];
     let state = replay(&recorded(events.clone()));
     assert_eq!(state.instances[&id].phase, Phase::Retrying { at_ms: START_MS + 1000 });
