@@ -20,7 +20,7 @@ use crate::commit::{self, CommitSpec};
 use crate::dispatcher::core::RunFacts;
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::path_globs::PathGlobs;
-use crate::report::words;
+use crate::report::{sanitize, words};
 use crate::threads;
 
 /// The instance under which the logs of commands are kept that make files again, one attempt each. No task can have this
@@ -163,7 +163,8 @@ impl Executor {
     }
 
     async fn make(self: &Arc<Self>, maker: &Maker, parent: Oid, tree: Oid) -> Result<Made, String> {
-        let places = self.places_of(REGENERATE, self.settler.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let number = self.settler.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let places = self.places_of(REGENERATE, number);
         self.settler.jobs.phase(None, format!("making {} again", maker.paths.join(", ")));
         let spec = CommitSpec { parents: &[parent], tree, subject: "files to be made again", trailers: &[] };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec).map_err(|error| causes(&error))?;
@@ -173,11 +174,7 @@ impl Executor {
         if ended != (Ended::Exited { code: 0 }) {
             self.trees.discard(worktree);
             let text = ending(&maker.command, &ended, &places);
-            return if is_ours(&ended) {
-                Err(text)
-            } else {
-                Ok(Made::Not(format!("files cannot be made again: {text}")))
-            };
+            return if is_ours(&ended) { Err(text) } else { Ok(self.not_made(maker, number, &text)) };
         }
         let (executor, paths) = (Arc::clone(self), maker.paths.clone());
         let collected = tokio::task::spawn_blocking(move || {
@@ -190,9 +187,20 @@ impl Executor {
         Ok(match collected {
             Collected::Change(change) => Made::Tree(change.tree),
             Collected::Refused(refusal) => {
-                Made::Not(format!("`{}` {}", words::command(&maker.command.argv), refused(&refusal)))
+                let text = format!("`{}` {}", words::command(&maker.command.argv), refused(&refusal));
+                self.not_made(maker, number, &text)
             }
         })
+    }
+
+    /// Files could not be made again, as the log of that number tells.
+    fn not_made(&self, maker: &Maker, number: u32, why: &str) -> Made {
+        let why = why.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let (files, log) = (maker.paths.join(", "), sanitize::shell_word(REGENERATE));
+        Made::Not(format!(
+            "[merge] regenerate of {files} failed: {why} (all of it: swarm logs {} {log} --attempt {number})",
+            self.run
+        ))
     }
 }
 
