@@ -1,5 +1,7 @@
 //! Plain lines, for logs and pipes: one when something is decided, none that is ever rewritten.
 
+use swarm_plans::InstanceId;
+
 use super::words::{self, Style, Tone};
 use super::{AsTyped, Reporter, Sink, sanitize};
 use crate::event::{
@@ -18,6 +20,7 @@ pub struct Lines {
     style: Style,
     as_typed: AsTyped,
     never_started: NeverStarted,
+    waits_for_needs: WaitsForNeeds,
     /// What was said last of a model that is waited for: others that wait for the same say nothing new.
     waits: Option<ModelWait>,
 }
@@ -26,7 +29,8 @@ impl Lines {
     /// Will write to `out`.
     pub fn new(out: Box<dyn std::io::Write + Send>, style: Style) -> Self {
         let as_typed = Box::new(str::to_owned);
-        Lines { sink: Sink::new(out), style, as_typed, never_started: NeverStarted::default(), waits: None }
+        let (never_started, waits_for_needs) = (NeverStarted::default(), WaitsForNeeds::default());
+        Lines { sink: Sink::new(out), style, as_typed, never_started, waits_for_needs, waits: None }
     }
 
     /// The same, for a person who has to type more in front of commands than a text says.
@@ -51,7 +55,9 @@ impl Reporter for Lines {
         if self.never_started.holds(&recorded.event, state, line.as_deref()) {
             return;
         }
-        for line in self.never_started.said(self.style).into_iter().chain(line) {
+        let waits = self.waits_for_needs.said_at(&recorded.event);
+        let line = self.waits_for_needs.unless_held(&recorded.event, line);
+        for line in self.never_started.said(self.style).into_iter().chain(waits).chain(line) {
             self.say(&format!("{line}\n"));
         }
     }
@@ -68,8 +74,9 @@ impl Reporter for Lines {
     }
 
     fn tick(&mut self, _: u64, _: &RunState) {
-        if let Some(held) = self.never_started.said(self.style) {
-            self.sink.write(&format!("{held}\n"));
+        let waits = self.waits_for_needs.said();
+        for held in self.never_started.said(self.style).into_iter().chain(waits) {
+            self.say(&format!("{held}\n"));
         }
     }
 }
@@ -121,6 +128,42 @@ impl NeverStarted {
     }
 }
 
+/// The line of an instance whose needs contradict each other. That it waits until they are settled is known behind its attempt's
+/// end only: its result, or its next attempt, is the very next event where it does not.
+#[derive(Debug, Default)]
+pub(super) struct WaitsForNeeds {
+    held: Option<(InstanceId, String)>,
+}
+
+impl WaitsForNeeds {
+    /// What was held, as the next event lets it be said.
+    pub(super) fn said_at(&mut self, event: &RunEvent) -> Option<String> {
+        let (waits, line) = self.held.take()?;
+        match event {
+            RunEvent::InstanceFinished { instance, .. } | RunEvent::AttemptStarted { instance, .. } => {
+                (*instance != waits).then_some(line)
+            }
+            _ => Some(line),
+        }
+    }
+
+    /// What was held, where nothing more is heard for now.
+    pub(super) fn said(&mut self) -> Option<String> {
+        self.held.take().map(|(_, line)| line)
+    }
+
+    /// Gives the line of an event back that can be said at once.
+    pub(super) fn unless_held(&mut self, event: &RunEvent, line: Option<String>) -> Option<String> {
+        match event {
+            RunEvent::AttemptFinished { instance, end: AttemptEnd::Needs { .. }, retry_in_ms: None, .. } => {
+                self.held = line.map(|line| (instance.clone(), line));
+                None
+            }
+            _ => line,
+        }
+    }
+}
+
 /// How much is said of what went well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Talk {
@@ -150,7 +193,11 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         }
         RunEvent::AttemptFinished { instance, end: end @ AttemptEnd::Needs { .. }, retry_in_ms: None, .. } => {
             let (name, why) = (words::pad(&words::instance(instance), NAME_COLUMNS), words::end(end));
-            Some(format!("{} {name} {:>7}  waits until they are settled: {why}", style.paint(Tone::Warn, "[r]"), ""))
+            Some(format!(
+                "{} {name} {:>7}  waits until its needs are settled: {why}",
+                style.paint(Tone::Warn, "[r]"),
+                ""
+            ))
         }
         RunEvent::Reused { instances } => Some(reused_line(instances, style)),
         RunEvent::InstanceFinished { instance, result, cause } => {
@@ -363,6 +410,22 @@ mod tests {
         assert!((1..4).all(|n| few[n - 1].contains(&format!(" t{n} "))) && few[3].contains(" t0 "), "{few:#?}");
         let many = said(1000);
         assert!(many.len() == 2 && many[0].contains("999 tasks") && many[1].contains(" t0 "), "{many:#?}");
+    }
+
+    #[test]
+    fn who_waits_for_its_needs_says_so_unless_it_has_its_end_or_starts() {
+        let said = |next: Option<RunEvent>| {
+            let out = Shared::default();
+            let mut reports = Reports::new(vec![Box::new(Lines::new(Box::new(out.clone()), Style::Plain))]);
+            let end = AttemptEnd::Needs { detail: "they contradict each other".to_owned() };
+            let events =
+                vec![story::attempt("a", 1), story::ended("a", 1, end, 0, 0)].into_iter().chain(next).collect();
+            story::recorded(events).iter().for_each(|event| reports.event(event));
+            reports.tick(0);
+            out.take().contains("waits until its needs are settled")
+        };
+        assert!(said(None) && said(Some(story::attempt("b", 1))));
+        assert!(!said(Some(story::result("a", InstanceResult::Failed, None))) && !said(Some(story::attempt("a", 2))));
     }
 
     #[test]

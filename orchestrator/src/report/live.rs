@@ -9,7 +9,7 @@
 use indexmap::IndexMap;
 use swarm_plans::InstanceId;
 
-use super::lines::{NeverStarted, Talk, event_line};
+use super::lines::{NeverStarted, Talk, WaitsForNeeds, event_line};
 use super::words::{self, Style, Tone};
 use super::{AsTyped, Reporter, Sink, sanitize};
 use crate::event::{Progress, Recorded, RunEvent};
@@ -42,6 +42,7 @@ pub struct Live {
     /// Lines that wait to scroll by above the next picture.
     scrolling: Vec<String>,
     never_started: NeverStarted,
+    waits_for_needs: WaitsForNeeds,
 }
 
 /// What the picture shows beside the run's state.
@@ -75,6 +76,7 @@ impl Live {
             painted: Vec::new(),
             scrolling: Vec::new(),
             never_started: NeverStarted::default(),
+            waits_for_needs: WaitsForNeeds::default(),
         }
     }
 
@@ -120,6 +122,9 @@ impl Reporter for Live {
         }
         let held = self.never_started.said(self.style);
         self.scroll(held);
+        let waits = self.waits_for_needs.said_at(&recorded.event);
+        self.scroll(waits);
+        let line = self.waits_for_needs.unless_held(&recorded.event, line);
         match &recorded.event {
             RunEvent::InstancesAdded { .. }
             | RunEvent::Reopened { .. }
@@ -195,6 +200,8 @@ impl Reporter for Live {
         }
         let held = self.never_started.said(self.style);
         self.scroll(held);
+        let waits = self.waits_for_needs.said();
+        self.scroll(waits);
         let size = (self.size)();
         let picture = self.picture.lines(state, now_ms, size, self.style);
         self.paint(picture);

@@ -187,7 +187,7 @@ fn row(
             let end = instance.last_attempt().and_then(|attempt| attempt.end());
             match end.filter(|end| matches!(end, AttemptEnd::Needs { .. })) {
                 Some(end) => {
-                    let said = format!("waits until they are settled: {}", words::end(end));
+                    let said = format!("waits until its needs are settled: {}", words::end(end));
                     ("[r]", Tone::Warn, String::new(), words::fit(&said, 80))
                 }
                 None => ("[>]", Tone::Strong, words::duration(instance.spent_ms()), "ending".to_owned()),
