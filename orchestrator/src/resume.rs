@@ -21,7 +21,7 @@ use crate::base::eviction::evict_unused;
 use crate::commit;
 use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
 use crate::dispatcher::core::{Options, RunCore};
-use crate::dispatcher::history::{Became, History};
+use crate::dispatcher::history::{Became, History, Left};
 use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::{ARTIFACTS, OUT};
@@ -518,8 +518,12 @@ impl Stage<'_> {
             }
             for gone in gone {
                 let (id, what) = gone?;
-                notes.push(format!("{what} of {id} is no longer there: it runs again, with what builds on it"));
-                past.history.forget(id);
+                let named = match what {
+                    Left::Change => "the change",
+                    Left::HandedOver => "what it handed over",
+                };
+                notes.push(format!("{named} of {id} is no longer there: it runs again, with what builds on it"));
+                past.history.forget(id, what);
             }
             let mut graph = TaskGraph::expand(Arc::clone(&self.plan)).expect("it was expanded a moment ago");
             answer_globs(&mut graph, &self.repository, self.base)?;
@@ -563,20 +567,17 @@ impl Stage<'_> {
     }
 
     /// Whether something that an open instance will be given is still there; what is not, otherwise.
-    fn what_is_gone(
-        &self,
-        leaning: &Leaning<'_>,
-    ) -> Result<Option<(swarm_plans::InstanceId, &'static str)>, RepositoryError> {
+    fn what_is_gone(&self, leaning: &Leaning<'_>) -> Result<Option<(InstanceId, Left)>, RepositoryError> {
         let gone = |what| Ok(Some((leaning.id.clone(), what)));
         if leaning.artifacts == Artifacts::Needed && !self.has_artifacts(leaning.id, leaning.attempt) {
-            return gone("what it handed over");
+            return gone(Left::HandedOver);
         }
         let Some(change) = leaning.change else { return Ok(None) };
         let git = self.repository.handle()?;
         let is_there = |commit: Oid| git.find_commit(commit).and_then(|commit| commit.tree()).is_ok();
         match Oid::from_str(&change.commit) {
             Ok(commit) if is_there(commit) => Ok(None),
-            _ => gone("the change"),
+            _ => gone(Left::Change),
         }
     }
 

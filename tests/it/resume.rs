@@ -237,6 +237,27 @@ fn artifacts_that_were_removed_are_made_again_and_it_is_said() {
 }
 
 #[test]
+fn what_runs_again_for_what_it_handed_over_leaves_what_landed_as_it_is() {
+    let repository = Repository::with(&FILES);
+    let plan = gated(&repository).replace("echo first >", "date +%s%N >");
+    let mut running = run(&repository, &plan).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    assert!(running.says("\"instance-finished\",\"instance\":\"beside\""), "it gets there");
+    running.signal(Signal::INT);
+    running.end();
+    let landed = repository.text("swarm/it", "first.txt");
+    fs::remove_dir_all(repository.path().join(".git/swarm/runs/it-1/first")).expect("it was there");
+    open_gate(&repository);
+    let ended = resume(&repository).exits(0);
+    let last = repository.text("swarm/it", "last.txt");
+    assert_eq!(
+        (repository.text("swarm/it", "first.txt"), last.lines().next()),
+        (landed.clone(), landed.lines().next())
+    );
+    assert!(ended.out.contains("this time it changed something else: what landed stays"), "{ended}");
+}
+
+#[test]
 fn results_whose_objects_are_gone_are_made_again() {
     let repository = Repository::with(&FILES);
     at_the_gate(&repository, |running| running.signal(Signal::INT));

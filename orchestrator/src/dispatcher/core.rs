@@ -8,6 +8,8 @@ mod climb;
 mod contradicted;
 /// Fan-outs that wait for their items.
 mod fan;
+/// What runs again although its change has landed.
+mod landed;
 /// A core as a journal left it.
 pub mod resume;
 /// Results of earlier runs instead of attempts.
@@ -22,6 +24,7 @@ use serde_json::Value;
 use swarm_plans::{AllowFailure, InstanceId, InstanceIx, Need, RenderError, Rendered, Rung, TaskGraph, TaskIx};
 
 use self::contradicted::{Ground, Hope};
+use self::landed::Kept;
 use self::reuse::Lookup;
 use self::turns::{Before, Queue};
 use super::breaker::{Breaker, FAILURES_MAX, Says};
@@ -129,6 +132,8 @@ pub struct RunCore {
     contradicted: BTreeMap<InstanceIx, Hope>,
     /// Where those may start of whose needs all has landed, however that contradicts itself on the run's base.
     grounds: HashMap<InstanceIx, Ground>,
+    /// Those that run again although what they changed has landed.
+    landed: HashMap<InstanceIx, Kept>,
     /// Those that waited so under an earlier coordinator, until their turn comes.
     waited: HashSet<InstanceIx>,
     /// How many wait for the time of their next try, or to hear what an earlier run recorded.
@@ -179,6 +184,7 @@ impl RunCore {
             breaker: Breaker::default(),
             contradicted: BTreeMap::new(),
             grounds: HashMap::new(),
+            landed: HashMap::new(),
             waited: HashSet::new(),
             resting: 0,
             stop: None,
@@ -437,6 +443,7 @@ impl RunCore {
             return self.again_done(ix, done);
         }
         done.notes.extend(self.grounds.get(&ix).and_then(Ground::note));
+        let given = self.given_on(ix, &mut done);
         let task = self.graph.plan().task(self.graph.instance(ix).task);
         let state = &mut self.states[ix.index()];
         let try_number = state.attempts - state.lost;
@@ -454,7 +461,7 @@ impl RunCore {
             Some(_) => (None, retry::result_of(task, &done.end, try_number)),
         };
         (state.outputs, state.gave) = (done.outputs.clone().into(), state.attempts);
-        state.change = done.change.as_ref().map(|change| self.changes.keep(change));
+        state.change = given;
         let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
         self.attempt_finished(ix, done, retry_in_ms);
         match retry_in_ms {

@@ -97,6 +97,15 @@ impl From<&Fate> for Became {
     }
 }
 
+/// What an instance leaves to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Its change.
+    Change,
+    /// Its artifacts.
+    HandedOver,
+}
+
 /// Why a change does not land as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -262,8 +271,11 @@ impl Past {
         self.failed_by = failed_by(end);
         (self.outputs, self.gave) = (outputs, attempt.0);
         self.is_stale &= *end != AttemptEnd::Succeeded;
-        self.change = change.map(|change| changes.keep(change));
-        self.origin = Origin::Ran;
+        // What landed stays what others are given, whatever comes out when it runs again for what it handed over.
+        if self.fate != Some(Became::Landed) || self.change.is_none() {
+            self.change = change.map(|change| changes.keep(change));
+            self.origin = Origin::Ran;
+        }
     }
 
     /// An earlier run's result was taken.
@@ -540,8 +552,12 @@ impl History {
     }
 
     /// Says that what an instance left is no longer there.
-    pub fn forget(&mut self, id: InstanceId) {
-        self.past(&id).forget_tries();
+    pub fn forget(&mut self, id: InstanceId, what: Left) {
+        let past = self.past(&id);
+        past.forget_tries();
+        if what == Left::Change {
+            past.change = None;
+        }
         self.gone.insert(id);
     }
 

@@ -78,6 +78,7 @@ impl RunCore {
         }
         core.options.fail_fast = fail_fast;
         core.relive_grounds(history);
+        core.relive_landed(history);
         core.waited = core.that_waited(history);
         open.into_iter().for_each(|node| core.schedule.wake(node));
         let failed = core.events.iter().any(|event| core.is_failure(event));
