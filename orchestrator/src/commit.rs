@@ -151,6 +151,36 @@ pub fn start_refs(run: &RunId) -> String {
     format!("{}+start/", run_refs(run))
 }
 
+/// Lets go of what nobody starts from any more when a run ends: what was folded and what was joined. Gives the names of refs that are
+/// removed besides, because what they kept is gone: somebody collected garbage (`git gc --prune=now`) in the moment between the
+/// writing of a result and that of its ref, and every later `git gc` would refuse to run for such a ref. They are looked for where
+/// the repository was packed since the run began, at `began_at_ms` since the Unix epoch.
+///
+/// # Errors
+/// [`RepositoryError::Git`].
+pub fn let_go(repository: &Repository, run: &RunId, began_at_ms: u64) -> Result<Vec<String>, RepositoryError> {
+    repository.delete_ref(&folded_ref(run))?;
+    for (start, _) in repository.refs_below(&start_refs(run))? {
+        repository.delete_ref(&start)?;
+    }
+    let packs = repository.common_dir().join("objects/pack");
+    let packed_at = std::fs::metadata(packs).and_then(|packs| packs.modified()).ok();
+    let packed_ms =
+        packed_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |at| at.as_millis());
+    let mut empty = Vec::new();
+    if packed_ms < u128::from(began_at_ms) {
+        return Ok(empty);
+    }
+    let git = repository.fresh()?;
+    for (name, commit) in repository.refs_below(&run_refs(run))? {
+        if name != base_ref(run) && git.find_commit(commit).is_err() {
+            repository.delete_ref(&name)?;
+            empty.push(name);
+        }
+    }
+    Ok(empty)
+}
+
 /// What the ref of a base keeps instead when it is about to be removed; no run has it as its base.
 const NO_BASE: &[u8] = b"the base of no run\n";
 

@@ -590,16 +590,16 @@ impl Stage<'_> {
             None => None,
         };
         let run = self.journal.run();
-        self.repository.delete_ref(&commit::folded_ref(run))?;
-        for (start, _) in self.repository.refs_below(&commit::start_refs(run))? {
-            self.repository.delete_ref(&start)?;
-        }
+        let empty = commit::let_go(&self.repository, run, reports.state().started_at_ms)?;
+        let notes: Vec<String> =
+            empty.iter().map(|name| format!("what {name} kept is gone (git gc): it is removed")).collect();
         let lost = self.lost_landed(reports.state())?;
         let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());
         let cause = lost.as_ref().map(TargetError::to_string).or_else(|| cause.map(str::to_owned));
         let event = RunEvent::RunFinished { exit, tip, cause, lost: lost.and_then(TargetError::lost) };
-        self.tell(reports, vec![event])?;
+        let noted = (!notes.is_empty()).then_some(RunEvent::Noted { notes });
+        self.tell(reports, noted.into_iter().chain([event]).collect())?;
         Ok(RunEnd { run: self.journal.run().clone(), exit })
     }
 

@@ -258,6 +258,23 @@ fn what_runs_again_for_what_it_handed_over_leaves_what_landed_as_it_is() {
 }
 
 #[test]
+fn a_ref_whose_result_was_collected_as_garbage_is_removed_when_the_run_ends() {
+    let repository = Repository::with(&FILES);
+    let mut running = start(&repository).start();
+    assert!(running.says("\"merged\",\"instance\":\"beside\""), "it lands");
+    // As `git gc --prune=now` leaves it that looked at the refs a moment before.
+    let result = repository.commit_of("refs/swarm/it-1/beside/1").expect("a result").to_string();
+    let objects = repository.path().join(".git/objects");
+    fs::remove_file(objects.join(&result[..2]).join(&result[2..])).expect("a loose object");
+    fs::write(objects.join("pack/tmp"), "").and_then(|()| fs::remove_file(objects.join("pack/tmp"))).expect("space");
+    open_gate(&repository);
+    running.end();
+    let refs = repository.refs("refs/swarm/it-1/*");
+    assert!(refs.iter().all(|name| !name.contains("/beside/")), "{refs:?}");
+    assert!(repository.run_git(&["gc", "-q"]).is_some() || repository.run_git(&["version"]).is_none(), "gc works");
+}
+
+#[test]
 fn results_whose_objects_are_gone_are_made_again() {
     let repository = Repository::with(&FILES);
     at_the_gate(&repository, |running| running.signal(Signal::INT));
