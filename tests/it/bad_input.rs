@@ -34,6 +34,24 @@ fn a_repository_without_commits() {
     refused(&Repository::empty(), &[], 3, &["commit", "hint:"]);
 }
 
+/// The plan asks for it as an item, so the plan is what has to change.
+#[test]
+fn a_name_that_no_template_can_hold_is_refused_as_an_item_and_nothing_else() {
+    let repository = Repository::with(&FILES);
+    std::fs::write(repository.path().join(OsStr::from_bytes(b"\xff.txt")), "odd\n").expect("a file");
+    repository.commit_all("odd\n");
+    let fan = |glob: &str| {
+        let plan = format!(
+            "[tasks.a]\nforeach.f = {{ glob = '{glob}' }}\nenv = {{ F = '{{{{ f }}}}' }}\nrun = 'echo x >> \"$F\"'\n"
+        );
+        Swarm::run(&repository, "it", &plan)
+    };
+    let ended = fan("*.txt").exits(2);
+    says(&ended, &["`\\xff.txt` as an item: its name is not UTF-8", "hint: let the glob of `foreach` leave it out"]);
+    assert!(ended.events().is_empty(), "no run begins: {ended}");
+    fan("a*.txt").exits(0);
+}
+
 #[test]
 fn a_folder_without_a_repository() {
     let repository = Repository::empty();

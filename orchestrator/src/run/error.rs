@@ -132,6 +132,7 @@ impl RunError {
             | RunError::Models(_)
             | RunError::Keys(_)
             | RunError::Unpriced(_)
+            | RunError::Tree(TreeError::Name(_))
             | RunError::Tape(_) => crate::report::exit::USAGE,
             RunError::Policy(error) if error.is_the_plans() => crate::report::exit::USAGE,
             RunError::Policies(refused) if refused.iter().any(PolicyError::is_the_plans) => crate::report::exit::USAGE,
@@ -202,6 +203,10 @@ impl RunError {
                 let doctor = "`swarm doctor` shows what this machine can enforce, and why not more";
                 Some(remedy(self).unwrap_or(doctor).to_owned())
             }
+            RunError::Tree(TreeError::Name(_)) => Some(
+                "let the glob of `foreach` leave it out, or rename the file: no template can hold such a name"
+                    .to_owned(),
+            ),
             RunError::Cut { source, .. } => source.hint(),
             error => remedy(error).map(str::to_owned),
         }
