@@ -382,7 +382,7 @@ fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
 /// on it is there.
 fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History) -> Result<(), RunError> {
     let landed = history.instances().filter(|(_, past)| past.fate == Some(Became::Landed)).count();
-    if repository.find_ref(target)?.is_none() && landed > 0 {
+    if repository.find_ref(target)?.is_none() && repository.stands_for(target)?.is_none() && landed > 0 {
         let branch = branch_of(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
         return Err(RunError::TargetAgain(TargetError::Removed { branch, tip }));

@@ -156,9 +156,20 @@ pub fn choose(
 /// The repository cannot be read.
 pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<Option<TargetError>, RepositoryError> {
     let (branch, tip) = (branch_of(name).to_owned(), landed.to_string());
-    let Some(found) = repository.find_ref(name)? else { return Ok(Some(TargetError::Removed { branch, tip })) };
-    let holds = found == landed || repository.handle()?.graph_descendant_of(found, landed)?;
-    Ok((!holds).then_some(TargetError::LostLanded { branch, tip }))
+    let found = repository.find_ref(name)?;
+    if let Some(found) = found
+        && (found == landed || repository.handle()?.graph_descendant_of(found, landed)?)
+    {
+        return Ok(None);
+    }
+    // Git refuses to rename one: first it has to be none any more.
+    if let Some(stands_for) = repository.stands_for(name)? {
+        return Ok(Some(TargetError::Symbolic { branch, stands_for: branch_of(&stands_for).to_owned() }));
+    }
+    Ok(Some(match found {
+        Some(_) => TargetError::LostLanded { branch, tip },
+        None => TargetError::Removed { branch, tip },
+    }))
 }
 
 /// What a person should know of a target that holds what the base has not: whatever contradicts it is parked, and nothing else says

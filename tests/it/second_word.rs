@@ -504,6 +504,23 @@ fn a_branch_that_is_another_name_for_one_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn a_branch_that_became_another_name_comes_back_by_the_commands_that_are_shown() {
+    for stands_for in ["refs/heads/real", "refs/heads/none"] {
+        let repository = conflicted();
+        let tip = repository.commit_of("swarm/it").expect("`a` has landed").to_string();
+        repository.run_git(&["branch", "real"]).expect("git is here");
+        repository.run_git(&["symbolic-ref", "refs/heads/swarm/it", stands_for]).expect("git is here");
+        let refused = swarm(&repository, &["retry", "b"], 2);
+        assert!(refused.err.contains("git symbolic-ref --delete refs/heads/swarm/it"), "{refused}");
+        repository.run_git(&["symbolic-ref", "--delete", "refs/heads/swarm/it"]).expect("git takes it");
+        let refused = swarm(&repository, &["retry", "b"], 2);
+        assert!(refused.err.contains(&format!("git branch swarm/it {tip}")), "{refused}");
+        repository.run_git(&["branch", "swarm/it", &tip]).expect("git takes it");
+        swarm(&repository, &["retry", "b"], 0);
+    }
+}
+
+#[test]
 fn what_builds_on_a_dropped_result_is_said_to_and_lands_when_a_person_settles_it() {
     let repository = conflicted();
     swarm(&repository, &["drop", "b"], 0);
