@@ -141,6 +141,8 @@ pub struct RunCore {
     stop: Option<StopCause>,
     /// What the machine said when it failed the run.
     broken: Option<String>,
+    /// What the newest attempt that ended says of why.
+    said: String,
     /// Randomness for jitter, given by the caller with every input.
     spread: f64,
     /// Ready to start, unless an earlier run recorded their results.
@@ -189,6 +191,7 @@ impl RunCore {
             resting: 0,
             stop: None,
             broken: None,
+            said: String::new(),
             spread: 0.5,
             lookups: vec![],
             events: vec![],
@@ -451,6 +454,7 @@ impl RunCore {
         let says = self.breaker.hear(ix, failed_by(&done.end));
         let is_contradicted = matches!(done.end, AttemptEnd::Needs { .. });
         let detail = says_why(&done.end);
+        self.said.clone_from(&detail);
         let (wait, result) = match self.stop {
             None if says == Says::Broken => (None, retry::result_of(task, &done.end, try_number)),
             None => (wait, retry::result_of(task, &done.end, try_number)),
@@ -542,7 +546,7 @@ impl RunCore {
         let id = &self.graph.instance(ix).id;
         match self.states[ix.index()].allowed {
             true => {}
-            false if self.breaker.suspects(ix) => self.landings.failed_by_machine(id),
+            false if self.breaker.suspects(ix) => self.landings.failed_by_machine(id, &self.said),
             false => self.landings.failed(self.place(ix), id),
         }
     }

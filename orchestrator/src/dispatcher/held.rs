@@ -14,8 +14,8 @@ pub(super) struct Held {
     tip: Option<(Option<String>, String)>,
     /// What failed, the first in the order of the plan: nothing lands.
     failed: Option<(Place, InstanceId)>,
-    /// What the machine failed, which says nothing: nothing lands, and nothing is parked, until the run is resumed.
-    failed_by_machine: Option<InstanceId>,
+    /// What the machine failed, which says nothing, and what it said: nothing lands, and nothing is parked, until the run is resumed.
+    failed_by_machine: Option<(InstanceId, String)>,
 }
 
 /// What becomes of all that was held.
@@ -29,8 +29,8 @@ pub(super) enum Publication {
 
 impl Held {
     /// The machine failed an instance, in a way that counts against the run.
-    pub(super) fn failed_by_machine(&mut self, instance: &InstanceId) {
-        self.failed_by_machine.get_or_insert_with(|| instance.clone());
+    pub(super) fn failed_by_machine(&mut self, instance: &InstanceId, said: &str) {
+        self.failed_by_machine.get_or_insert_with(|| (instance.clone(), said.to_owned()));
     }
 
     /// An instance failed in a way that counts against the run.
@@ -47,8 +47,11 @@ impl Held {
 
     /// Why nothing can be decided before the run is resumed; said once.
     pub(super) fn take_failed_by_machine(&mut self) -> Option<String> {
-        let failed = self.failed_by_machine.take()?;
-        Some(format!("the plan publishes all or nothing, and the machine failed `{failed}`"))
+        let (failed, said) = self.failed_by_machine.take()?;
+        Some(format!(
+            "the plan publishes all or nothing, and nobody knows what `{failed}` is worth: it failed for a reason that is not its own \
+             ({said}); mend that before you resume it, or `swarm run PLAN` starts anew"
+        ))
     }
 
     /// The newest commit that is held.

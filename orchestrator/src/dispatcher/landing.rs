@@ -123,9 +123,9 @@ impl Landings {
     }
 
     /// The machine failed an instance, in a way that counts against the run.
-    pub(super) fn failed_by_machine(&mut self, instance: &InstanceId) {
+    pub(super) fn failed_by_machine(&mut self, instance: &InstanceId, said: &str) {
         if let Some(held) = &mut self.held {
-            held.failed_by_machine(instance);
+            held.failed_by_machine(instance, said);
         }
     }
 
