@@ -28,6 +28,23 @@ pub fn class(end: &AttemptEnd) -> Option<RetryClass> {
     }
 }
 
+/// How often one instance is tried again that found no room for its processes. No try of its plan is used up by that.
+const ROOM_TRIES_MAX: u32 = 3;
+
+/// How long the first of these tries waits; each next one twice as long.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
+
+/// When an attempt is made once more because others left its processes no room; `before` counts how often that was done for its
+/// instance. `None` where it ended otherwise, or room does not come.
+pub fn when_there_is_room(end: &AttemptEnd, before: u32) -> Option<Duration> {
+    let refused = match end {
+        AttemptEnd::Work { ended: Ended::Refused(refusal) }
+        | AttemptEnd::Check { ended: Ended::Refused(refusal), .. } => refusal,
+        _ => return None,
+    };
+    (refused.lacks_room && before < ROOM_TRIES_MAX).then(|| ROOM_WAIT * (1 << before))
+}
+
 /// The final result when no attempt follows; `attempt` counts from 1, without lost ones.
 pub fn result(end: &AttemptEnd, attempt: u32) -> InstanceResult {
     match end {
@@ -100,11 +117,23 @@ pub fn next_delay(retry: &Retry, end: &AttemptEnd, attempt: u32, spread: f64) ->
 
 #[cfg(test)]
 mod tests {
+    use swarm_protocol::Refusal;
+
     use super::*;
 
     fn retry(max: u32, backoff: Backoff) -> Retry {
         let (delay, max_delay) = (Duration::from_secs(2), Duration::from_secs(10));
         Retry { max, on: vec![RetryClass::Exit], backoff, delay, max_delay, jitter: Jitter::Exact }
+    }
+
+    #[test]
+    fn who_found_no_room_is_tried_again_for_nothing_and_not_for_ever() {
+        let refused = |refusal| AttemptEnd::Work { ended: Ended::Refused(refusal) };
+        let lacking = refused(Refusal::for_want_of_room("work", "none"));
+        let waits: Vec<Option<u64>> =
+            (0..4).map(|before| Some(when_there_is_room(&lacking, before)?.as_millis() as u64)).collect();
+        assert_eq!(waits, [Some(500), Some(1000), Some(2000), None]);
+        assert_eq!(when_there_is_room(&refused(Refusal::new("work", "none")), 0), None);
     }
 
     fn exit(code: i32) -> AttemptEnd {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::limits::{Limit, Means, by, means};
+use crate::limits::{Limit, Means, by, is_machine_root, means};
 use crate::policy::{Network, Policy, Worktree};
 
 /// How strong a cage is, weakest first.
@@ -115,6 +115,13 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     }
     if draft.limits.cpu.is_some() && means(draft).contains(&(Limit::Cpu, Means::Nothing)) {
         open.push("cpu: there is no control group for it here");
+    }
+    let processes = by(&means(draft), Limit::Processes);
+    if matches!(processes, Some(Means::Watchdog | Means::Rlimit)) && !is_machine_root() {
+        open.push(
+            "room for processes is shared with all that the user runs: a job that fails for want of it is told from one that fails \
+             by itself only where that was seen, twenty times a second",
+        );
     }
     if draft.limits.disk_bytes.is_some() {
         open.push(

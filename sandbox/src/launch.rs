@@ -356,7 +356,7 @@ impl Launch<'_> {
             Last::Errand(errand) => step("enter the working directory", || chdir(errand.cwd))?,
             Last::Compile { .. } | Last::Exit => {}
         }
-        step("rlimits", || limits::apply(&draft.limits, self.watchdog.means()))?;
+        step("rlimits", || limits::apply(&draft.limits, self.watchdog.means(), self.watchdog.room().own()))?;
         let canary = Canary::new(self.policy);
         step("descriptors", || close_all_from(3, CloseRange::OnExec))?;
         let landlock_abi = landlock::confine(self.policy).map_err(|error| Refused::new("landlock", error))?;
@@ -553,7 +553,8 @@ impl Caged {
     /// The system's, when there is no such child: somebody else reaped it.
     pub fn reap(mut self) -> io::Result<Reaped> {
         let left = self.wait()?;
-        Ok(Reaped { breach: self.watchdog.last_look(), left })
+        let breach = self.watchdog.last_look();
+        Ok(Reaped { breach, left, lacked_room: self.watchdog.lacked_room() })
     }
 
     fn wait(&mut self) -> io::Result<Left> {
@@ -579,6 +580,8 @@ pub struct Reaped {
     pub breach: Option<Breach>,
     /// Whether all of it has ended.
     pub left: Left,
+    /// Whether its user had, at some look, as many processes as it may, whoever's they were.
+    pub lacked_room: bool,
 }
 
 /// Whether all of a cage has ended.

@@ -54,6 +54,8 @@ pub mod probe;
 mod program;
 /// Where a path leads inside.
 mod reach;
+/// Whether there was room for a job's processes.
+mod room;
 /// The file tree that a job sees in the namespaces tier.
 mod root;
 /// System calls that no job makes.

@@ -31,8 +31,6 @@ const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 const PID_MAX_SINCE: (u32, u32) = (6, 14);
 /// Process ids that the kernel does not give out again once they were used, and below which it accepts no bound.
 const RESERVED_PIDS: u64 = 301;
-/// How many times its bound a job may have in processes before the watchdog has seen it.
-const BOMB_FACTOR: u64 = 4;
 /// The most that the kernel accepts (`PID_MAX_LIMIT`).
 const PID_LIMIT: u64 = 1 << 22;
 
@@ -140,7 +138,7 @@ fn processes_without_group(tier: Tier) -> Means {
 
 /// Whether the caller is user 0 of the whole machine, whose processes the kernel never counts against a limit. User 0 of a
 /// container with ids of its own is somebody else.
-fn is_machine_root() -> bool {
+pub(crate) fn is_machine_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let fields: Vec<&str> = map.split_ascii_whitespace().take(2).collect();
     geteuid().is_root() && (fields.is_empty() || fields == ["0", "0"])
@@ -182,11 +180,11 @@ pub fn volunteer() -> io::Result<()> {
 }
 
 /// Sets all limits of the calling process that single processes are held to, for good. A limit above what the machine
-/// allows becomes the machine's own.
+/// allows becomes the machine's own. `own` bounds processes where only the watchdog does.
 ///
 /// # Errors
 /// The system's; the launch is refused.
-pub fn apply(limits: &Limits, means: &[(Limit, Means)]) -> io::Result<()> {
+pub fn apply(limits: &Limits, means: &[(Limit, Means)], own: Option<u64>) -> io::Result<()> {
     lower(Resource::Core, 0)?;
     if let Some(bound) = limits.open_files {
         lower_hard(Resource::Nofile, bound)?;
@@ -200,20 +198,8 @@ pub fn apply(limits: &Limits, means: &[(Limit, Means)]) -> io::Result<()> {
     match (limits.processes, by(means, Limit::Processes)) {
         // Init counts, too.
         (Some(bound), Some(Means::Rlimit)) => lower(Resource::Nproc, bound.saturating_add(1)),
-        // All of the user's processes count together here. This leaves them their room, and only keeps a bomb from
-        // filling the machine before it is seen.
-        (Some(bound), Some(Means::Watchdog)) => match tasks_of_machine() {
-            Some(others) => lower(Resource::Nproc, others.saturating_add(bound.saturating_mul(BOMB_FACTOR))),
-            None => Ok(()),
-        },
-        _ => Ok(()),
+        _ => own.map_or(Ok(()), |own| lower(Resource::Nproc, own)),
     }
-}
-
-/// Processes and threads of the whole machine. Source: proc_loadavg(5), the fourth field.
-fn tasks_of_machine() -> Option<u64> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
-    text.split_ascii_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }
 
 fn lower(resource: Resource, bound: u64) -> io::Result<()> {

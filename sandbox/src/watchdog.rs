@@ -16,6 +16,7 @@ use crate::cgroup::Group;
 use crate::disk::{Disk, Walked, Written, unnamed_bytes};
 use crate::limits::{Limit, Means, by, means};
 use crate::policy::{Draft, Limits};
+use crate::room::Room;
 use crate::tree::Tree;
 
 /// How often a job is looked at.
@@ -68,6 +69,9 @@ pub struct Watchdog {
     crowd_seen: Instant,
     /// Whether any look did.
     was_crowded: bool,
+    room: Room,
+    /// Whether any look found none.
+    lacked_room: bool,
 }
 
 impl Watchdog {
@@ -78,8 +82,11 @@ impl Watchdog {
     pub fn new(draft: &Draft) -> io::Result<Self> {
         let limits = draft.limits.clone();
         let disk = (limits.disk_bytes.is_some() || limits.files.is_some()).then(|| Disk::new(draft)).transpose()?;
+        let means = means(draft);
         Ok(Watchdog {
-            means: means(draft),
+            room: Room::now(draft, &means),
+            lacked_room: false,
+            means,
             group: Group::make(&limits)?,
             disk,
             limits,
@@ -101,6 +108,16 @@ impl Watchdog {
         &self.means
     }
 
+    /// What room its processes had at its launch.
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Whether its processes had none at some look.
+    pub fn lacked_room(&self) -> bool {
+        self.lacked_room
+    }
+
     /// When to look next; `None` when there is nothing to look for.
     pub fn next_look(&self) -> Option<Instant> {
         let needed = |(limit, means): &(Limit, Means)| *limit != Limit::OpenFiles && *means != Means::Nothing;
@@ -111,6 +128,7 @@ impl Watchdog {
     pub fn look(&mut self, tree: Tree<'_>) -> Option<Breach> {
         let started = own_time();
         let breach = self.counters(Grade::Broke).or_else(|| self.tree(tree)).or_else(|| self.written(Some(tree)));
+        self.lacked_room |= self.room.is_used_up();
         // Time that others took is no reason to look away.
         self.next = Instant::now() + LOOK_EVERY.max(own_time().saturating_sub(started) * LOOK_SHARE);
         breach
@@ -118,6 +136,7 @@ impl Watchdog {
 
     /// Looks at what an ended job left behind: the gravest breach, if any.
     pub fn last_look(&mut self) -> Option<Breach> {
+        self.lacked_room |= self.room.is_used_up();
         let breach = self.counters(Grade::Broke).or_else(|| self.written(None));
         breach.or_else(|| self.counters(Grade::Touched)).or_else(|| {
             let detail = || format!("it had {} processes, as many as it may", self.limits.processes.unwrap_or(0));

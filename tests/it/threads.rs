@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use swarm_tests::{Repository, Swarm, binary};
+use swarm_tests::{Repository, Swarm, WITHOUT_NAMESPACES, binary};
 
 /// How long a run may take that cannot get on.
 const END_MAX: Duration = Duration::from_secs(30);
@@ -100,4 +100,44 @@ fn a_part_of_the_coordinator_that_panics_ends_the_run_and_hangs_nobody() {
         }
     }
     panic!("the run has more effects than that");
+}
+
+/// A task that needs a process every twentieth of a second for three seconds.
+const FORKS: &str = "version = 1\n[tasks.a]\nrun = 'for i in $(seq 60); do sleep 0.05; done; echo a > b.txt'\n[merge]\nmode = 'train'\n";
+
+fn room_taken_by_others(uid: u32, begin: &[&str]) {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let Some(words) = stranger(uid, &repository) else { return };
+    repository.write("p.toml", FORKS);
+    let limited = [&["prlimit", "--nproc=200:200"], begin].concat();
+    let run = Swarm::new(&repository, &["run", "--json", "p.toml"]);
+    let mut running = through(run, &words, &limited).start();
+    assert!(running.says("attempt-started"), "it runs");
+    // Ends itself where it cannot fork any more, beyond what the run may have; what it made stays.
+    let fill = "i=0; while [ $i -lt 300 ]; do sleep 600 >/dev/null & echo $!; i=$((i+1)); done";
+    let mut filler = Command::new(&words[0]);
+    filler.args(&words[1..]).args(["prlimit", "--nproc=240:240", "sh", "-c", fill]);
+    let filled = filler.stderr(Stdio::null()).output().expect("sh starts");
+    let said = running.says("attempt-finished");
+    for pid in String::from_utf8_lossy(&filled.stdout).split_whitespace() {
+        let pid = rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("a process");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    let ended = running.end();
+    assert!(said && ended.code == 0, "{ended}");
+    assert_eq!((ended.result("a").as_str(), ended.fate("a").as_str()), ("succeeded", "landed"), "{ended}");
+    let attempts = ended.events_of("attempt-finished");
+    assert!(attempts.len() >= 2 && attempts[0]["retry-in-ms"].is_u64(), "{ended}");
+}
+
+#[test]
+fn a_task_whose_forks_fail_for_others_processes_is_not_blamed() {
+    room_taken_by_others(61_200, &[]);
+}
+
+#[test]
+fn nor_in_the_weaker_tier() {
+    if Swarm::new(&Repository::with(&[("a.txt", "one\n")]), &["list"]).without_namespaces().is_some() {
+        room_taken_by_others(61_201, WITHOUT_NAMESPACES);
+    }
 }

@@ -199,7 +199,8 @@ pub fn report(enforcement: sandbox::Enforcement) -> protocol::EnforcementReport 
 
 /// Why nothing was run, in the protocol's words.
 pub fn refusal(refused: sandbox::Refused) -> protocol::Refusal {
-    protocol::Refusal { step: refused.step, reason: refused.reason }
+    let lacks_room = refused.lacks_processes();
+    protocol::Refusal { step: refused.step, reason: refused.reason, lacks_room }
 }
 
 /// What a probe found, in the protocol's words.

@@ -37,7 +37,7 @@ pub fn run(networks: &mut Networks) -> io::Result<()> {
         supervise(&start, &mut input, networks)?
     } else {
         let reason = format!("the coordinator speaks protocol {}, this worker {VERSION}", start.version);
-        return send(&finished(Ended::Refused(Refusal { step: "protocol".to_owned(), reason })));
+        return send(&finished(Ended::Refused(Refusal::new("protocol", reason))));
     };
     send(&FromWorker::Finished { outcome })
 }

@@ -62,8 +62,7 @@ struct Broken {
 /// # Errors
 /// The coordinator is gone; the job has been killed.
 pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> io::Result<Outcome> {
-    let refused =
-        |step: &str, reason: String| Ok(nothing_run(Ended::Refused(Refusal { step: step.to_owned(), reason })));
+    let refused = |step: &str, reason: String| Ok(nothing_run(Ended::Refused(Refusal::new(step, reason))));
     let policy = match airlock::policy(&start.sandbox) {
         Ok(policy) => policy,
         Err(error) => return refused("policy", error.to_string()),
@@ -94,7 +93,7 @@ pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> i
     };
     let caged = match launched {
         Ok(caged) => caged,
-        Err(error) => return refused(&error.step, error.reason),
+        Err(error) => return Ok(nothing_run(Ended::Refused(airlock::refusal(error)))),
     };
     // No process of the same user may look into the memory that holds the spec. Only now: a process that cannot be looked
     // into does not own its own files in /proc, which init needs for its id maps.
@@ -117,6 +116,7 @@ pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> i
         verdict: None,
         last_breach: None,
         left: Left::Nothing,
+        lacked_room: false,
     }
     .run(input)
 }
@@ -195,6 +195,8 @@ struct Watch<'a> {
     last_breach: Option<Breach>,
     /// Whether everything was.
     left: Left,
+    /// Whether its user had as many processes as it may, at some time.
+    lacked_room: bool,
 }
 
 /// What the inside said about the end.
@@ -219,6 +221,7 @@ impl Watch<'_> {
         let (ended, limit_reached) = conclude(cause, verdict.ended, self.last_breach, self.start);
         let left_running = left_running(self.left);
         let ended = believed(ended, left_running.as_deref());
+        let ended = if self.lacked_room { without_room(ended) } else { ended };
         let refusals = match ended {
             Ended::Exited { code: 0 } | Ended::Cancelled | Ended::Refused(_) => Vec::new(),
             _ => refusals(self.tail, self.start, self.policy),
@@ -315,7 +318,7 @@ impl Watch<'_> {
         if let Some(caged) = self.caged.as_ref().filter(|_| self.is_closing() && now >= self.launched + LAUNCH_MAX) {
             caged.destroy();
             let reason = format!("the cage was not closed within {} s", LAUNCH_MAX.as_secs());
-            let ended = Ended::Refused(Refusal { step: "launch".to_owned(), reason });
+            let ended = Ended::Refused(Refusal::new("launch", reason));
             self.verdict = Some(Verdict { ended, ..silence(false) });
         }
         // What has ended is not too slow, however long its end was waited for.
@@ -437,6 +440,7 @@ impl Watch<'_> {
                 let caged = self.caged.take().expect("it was there a line ago");
                 let reaped = caged.reap()?;
                 (self.last_breach, self.left) = (reaped.breach, reaped.left);
+                self.lacked_room = reaped.lacked_room;
                 Ok(())
             }
         }
@@ -455,7 +459,8 @@ impl Watch<'_> {
                 return self.tell(&FromWorker::Entered { enforcement });
             }
             Status::Refused { step, reason } => {
-                self.verdict.get_or_insert(told(Ended::Refused(Refusal { step, reason })));
+                let refused = airlock::refusal(swarm_sandbox::Refused { step, reason });
+                self.verdict.get_or_insert(told(Ended::Refused(refused)));
             }
             Status::StartFailed { errno } => {
                 let reason = start_failed(&self.start.job, errno);
@@ -584,19 +589,28 @@ fn left_running(left: Left) -> Option<String> {
 /// Where nothing of its own ended it, a process that cannot be killed is a fault of the machine.
 fn believed(ended: Ended, left_running: Option<&str>) -> Ended {
     match (ended, left_running) {
-        (Ended::Exited { .. } | Ended::Signaled { .. }, Some(reason)) => {
-            Ended::Refused(Refusal { step: "work".to_owned(), reason: reason.to_owned() })
-        }
+        (Ended::Exited { .. } | Ended::Signaled { .. }, Some(reason)) => Ended::Refused(Refusal::new("work", reason)),
         (ended, _) => ended,
     }
 }
 
+/// How a job ended while others left its processes no room: what it failed with says nothing about it.
+fn without_room(ended: Ended) -> Ended {
+    let words = match ended {
+        Ended::Exited { code } if code != 0 => format!("it exited with {code}"),
+        Ended::Signaled { signal } => format!("signal {signal} ended it"),
+        ended => return ended,
+    };
+    let reason = format!(
+        "{words} while its user had as many processes and threads as it may (ulimit -u): its own forks may have failed"
+    );
+    Ended::Refused(Refusal::for_want_of_room("work", reason))
+}
+
 /// The inside ended without saying how, before its program ran or while it did.
 fn silence(ran: bool) -> Verdict {
-    let refusal = Refusal {
-        step: if ran { "work" } else { "launch" }.to_owned(),
-        reason: "the cage was killed before it could report (out of memory?)".to_owned(),
-    };
+    let reason = "the cage was killed before it could report (out of memory?)";
+    let refusal = Refusal::new(if ran { "work" } else { "launch" }, reason);
     Verdict { ended: Ended::Refused(refusal), usage: Usage::default(), orphans: 0, wall: Duration::ZERO }
 }
 
@@ -641,6 +655,9 @@ mod tests {
         for ended in [Ended::Cancelled, Ended::TimedOut, broke] {
             assert_eq!(believed(ended.clone(), Some(&said)), ended);
         }
+        assert_eq!(without_room(Ended::Cancelled), Ended::Cancelled);
+        assert_eq!(without_room(Ended::Exited { code: 0 }), Ended::Exited { code: 0 }, "it had all it needed");
+        assert!(matches!(without_room(Ended::Exited { code: 2 }), Ended::Refused(refusal) if refusal.lacks_room));
         for ended in [Ended::Exited { code: 0 }, Ended::Exited { code: 1 }, Ended::Signaled { signal: 9 }] {
             assert_eq!(believed(ended.clone(), None), ended);
             let machine = believed(ended, Some(&said));

@@ -104,7 +104,7 @@ fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 }
 
 fn refused(step: &str, reason: impl ToString) -> Stop {
-    Stop::Ended(Ended::Refused(Refusal { step: step.to_owned(), reason: reason.to_string() }))
+    Stop::Ended(Ended::Refused(Refusal::new(step, reason.to_string())))
 }
 
 fn not_runnable(job: &WasmJob, reason: impl std::fmt::Display) -> Stop {
@@ -290,7 +290,9 @@ impl Running {
         } {
             match word {
                 Status::Ended { end, .. } => self.end.get_or_insert(Ok(end)),
-                Status::Refused { step, reason } => self.end.get_or_insert(Err(Refusal { step, reason })),
+                Status::Refused { step, reason } => {
+                    self.end.get_or_insert(Err(airlock::refusal(swarm_sandbox::Refused { step, reason })))
+                }
                 Status::Ready { .. }
                 | Status::StartFailed { .. }
                 | Status::Limit { .. }

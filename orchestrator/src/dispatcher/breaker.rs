@@ -2,9 +2,14 @@
 //! them into it says nothing about any. Several in a row on different instances open the breaker, and the run stops so that
 //! it can be resumed. A pure value.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use swarm_plans::InstanceIx;
 
 use super::history::FailedBy;
+use crate::event::AttemptEnd;
+use crate::retry;
 
 /// Failures of the machine in a row, on different instances, that open it.
 pub const FAILURES_MAX: usize = 3;
@@ -13,6 +18,8 @@ pub const FAILURES_MAX: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     suspects: Vec<InstanceIx>,
+    /// How often instances were tried again because others left their processes no room.
+    roomless: HashMap<InstanceIx, u32>,
 }
 
 /// What an end says about the machine.
@@ -27,6 +34,14 @@ pub(super) enum Says {
 }
 
 impl Breaker {
+    /// When an instance is tried again whose attempt ended for want of room for its processes, and costs nothing by that.
+    pub(super) fn waits_for_room(&mut self, instance: InstanceIx, end: &AttemptEnd) -> Option<Duration> {
+        let before = self.roomless.get(&instance).copied().unwrap_or(0);
+        let wait = retry::when_there_is_room(end, before)?;
+        self.roomless.insert(instance, before + 1);
+        Some(wait)
+    }
+
     /// An attempt of an instance ended.
     pub(super) fn hear(&mut self, instance: InstanceIx, failed_by: FailedBy) -> Says {
         if failed_by == FailedBy::Work {

@@ -450,8 +450,15 @@ impl RunCore {
         let task = self.graph.plan().task(self.graph.instance(ix).task);
         let state = &mut self.states[ix.index()];
         let try_number = state.attempts - state.lost;
-        let wait = retry::follows(task, &done.end, try_number, self.spread);
-        let says = self.breaker.hear(ix, failed_by(&done.end));
+        let room = if self.stop.is_none() { self.breaker.waits_for_room(ix, &done.end) } else { None };
+        let wait = room.or_else(|| retry::follows(task, &done.end, try_number, self.spread));
+        let says = match room {
+            // It says nothing of the machine that will not be different in a moment.
+            Some(_) => Says::Doubtful,
+            None => self.breaker.hear(ix, failed_by(&done.end)),
+        };
+        // As whoever resumes the run counts, too.
+        state.lost += u32::from(room.is_some());
         let is_contradicted = matches!(done.end, AttemptEnd::Needs { .. });
         let detail = says_why(&done.end);
         self.said.clone_from(&detail);

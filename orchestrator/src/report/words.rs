@@ -209,6 +209,10 @@ pub fn ended(how: &Ended) -> String {
         Ended::Cancelled => "was cancelled".to_owned(),
         Ended::Limit { limit, detail } => format!("broke its limit `{limit}`: {}", sanitize::name(detail)),
         Ended::StartFailed { reason } => format!("could not be started: {}", sanitize::name(reason)),
+        Ended::Refused(refusal) if refusal.lacks_room => {
+            let (step, reason) = (sanitize::name(&refusal.step), sanitize::name(&refusal.reason));
+            format!("found no room for its processes ({step}: {reason})")
+        }
         Ended::Refused(refusal) => {
             format!("was refused by the cage at {}: {}", sanitize::name(&refusal.step), sanitize::name(&refusal.reason))
         }

@@ -74,6 +74,22 @@ pub struct Refusal {
     pub step: String,
     /// The reason, for people.
     pub reason: String,
+    /// Whether all that was missing was room for a process: that can be different in a moment, and nobody has to change
+    /// anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_room: bool,
+}
+
+impl Refusal {
+    /// What failed, and why.
+    pub fn new(step: impl Into<String>, reason: impl Into<String>) -> Self {
+        Refusal { step: step.into(), reason: reason.into(), lacks_room: false }
+    }
+
+    /// The same for want of room for a process.
+    pub fn for_want_of_room(step: impl Into<String>, reason: impl Into<String>) -> Self {
+        Refusal { lacks_room: true, ..Refusal::new(step, reason) }
+    }
 }
 
 /// What the kernel really enforces for one job.
