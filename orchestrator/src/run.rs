@@ -135,7 +135,7 @@ pub fn hidden_in_vain(plan: &Plan, repository: &Repository, base: Oid, host: &Ho
     let places = Places { worktree: repository.place(), ..Places::nowhere() };
     let mut warnings = Vec::new();
     for (name, policy) in word::used_policies(plan) {
-        let guard = Guard { home: &host.home, own_state: &host.state, places };
+        let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
         let found = tracked::hidden_in_vain(&odb, root, policy, guard).map_err(BaseError::from)?;
         warnings.extend(found.into_iter().map(|(text, path)| tracked::warning(name, text, &path)));
     }

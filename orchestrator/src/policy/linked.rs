@@ -186,7 +186,7 @@ mod tests {
 
         /// Places in the home, those that show another path with it.
         fn linked(&self, dir: &str) -> Vec<String> {
-            let guard = Guard { home: &self.home, own_state: &self.at("state"), places: Places::nowhere() };
+            let guard = Guard { home: &self.home, own_state: &self.at("state"), path: &[], places: Places::nowhere() };
             let short = |path: &Path| path.strip_prefix(&self.home).expect("in the home").display().to_string();
             let all = linked(&self.at(dir), guard).into_iter();
             all.map(|(path, at)| if path == at { short(&at) } else { format!("{}={}", short(&at), short(&path)) })

@@ -22,6 +22,8 @@ pub mod paths;
 pub mod remedy;
 /// From a policy to a cage.
 mod resolve;
+/// What of a home runs by itself.
+mod running;
 /// Collects what is shown.
 mod showcase;
 /// Toolchain presets.

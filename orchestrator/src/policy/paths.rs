@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use swarm_protocol::{Access, Tier};
 
-use super::{Places, SYSTEM};
+use super::{Places, SYSTEM, running};
 use crate::state;
 
 /// Folders and files of a home that hold credentials: never granted, whatever a plan asks for.
@@ -56,41 +56,6 @@ pub const CREDENTIALS: &[&str] = &[
     ".python_history",
 ];
 
-/// What of a home runs by itself when its owner logs in, opens a shell or types a command: never written, whatever a plan asks
-/// for.
-const RUNS_BY_ITSELF: &[&str] = &[
-    ".bashrc",
-    ".bash_profile",
-    ".bash_login",
-    ".bash_logout",
-    ".bash_aliases",
-    ".profile",
-    ".zshrc",
-    ".zshenv",
-    ".zprofile",
-    ".zlogin",
-    ".inputrc",
-    ".xprofile",
-    ".pam_environment",
-    ".gitconfig",
-    ".config/git",
-    ".config/fish",
-    ".config/autostart",
-    ".config/systemd",
-    ".config/environment.d",
-    ".config/nvim",
-    ".vimrc",
-    ".vim",
-    ".emacs.d",
-    ".tmux.conf",
-    ".local/bin",
-    "bin",
-    ".cargo/bin",
-    ".cargo/config.toml",
-    ".cargo/env",
-    ".rustup",
-];
-
 /// How deep below a folder that a plan names, and among how many entries of it, state folders are looked for, and repositories where
 /// it is to be written. A folder with more is refused.
 const SEARCH_DEPTH_MAX: usize = 64;
@@ -138,8 +103,21 @@ pub struct Guard<'a> {
     pub home: &'a Path,
     /// The state folder of what belongs to no repository ([`super::Host::state`]): never written, whether it is there yet or not.
     pub own_state: &'a Path,
+    /// The folders of the caller's `PATH`: what lies there runs when they type a command.
+    pub path: &'a [PathBuf],
     /// The repository's places.
     pub places: Places<'a>,
+}
+
+/// How a path lies to the folders on the caller's `PATH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPath {
+    /// In one of them.
+    In,
+    /// Around one of them.
+    Holds,
+    /// Apart from all.
+    Beside,
 }
 
 impl Guard<'_> {
@@ -177,6 +155,9 @@ impl Guard<'_> {
             return Ok(());
         }
         self.written(path)?;
+        if self.on_path(path) == OnPath::Holds {
+            return Err("it holds a folder on your PATH, and what lies there runs when you type a command");
+        }
         if !states_below(path)?.is_empty() {
             return Err(EXPOSES_STATE);
         }
@@ -197,11 +178,21 @@ impl Guard<'_> {
         if access == Access::Write { self.written(path) } else { Ok(()) }
     }
 
+    /// How a canonical path lies to the folders on the caller's `PATH`.
+    pub fn on_path(&self, path: &Path) -> OnPath {
+        let canonical = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        let folders: Vec<PathBuf> = self.path.iter().map(canonical).collect();
+        match () {
+            () if folders.iter().any(|folder| path.starts_with(folder)) => OnPath::In,
+            () if folders.iter().any(|folder| folder.starts_with(path)) => OnPath::Holds,
+            () => OnPath::Beside,
+        }
+    }
+
     /// What nobody may write who may look at it. What is not there yet counts, too: whoever makes it decides what it says.
     fn written(&self, path: &Path) -> Result<(), Reason> {
         let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
-        let meets = |name: &str| path.starts_with(home.join(name)) || home.join(name).starts_with(path);
-        if RUNS_BY_ITSELF.iter().any(|name| meets(name)) {
+        if running::runs_by_itself(path, &home) || self.on_path(path) == OnPath::In {
             return Err("what it holds runs by itself outside of the cage");
         }
         let own = settled(self.own_state);
@@ -380,6 +371,11 @@ mod tests {
         for sub in ["home/.local/bin", "home/.cargo", "home/.cache", "other/.git/hooks", "st/runs", "holds/a/b/runs"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
+        for sub in
+            ["home/tools/bin", "home/.oh-my-zsh/custom", "home/.local/lib/python3.12/site-packages", "home/py/lib"]
+        {
+            std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
         for sub in ["above/a/b/c/d/deep/.git/hooks", "bare/x/objects", "bare/x/refs", "bare/x/HEAD"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
@@ -396,7 +392,9 @@ mod tests {
         let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
         let (top, own_state) = (root.display().to_string(), home.join(".cache/swarm"));
         for (text, expected) in table {
-            let found = decide(&Guard { home: &home, own_state: &own_state, places }, &text.replace('@', &top));
+            let path = [root.join("home/tools/bin"), PathBuf::from("/usr/bin")];
+            let guard = Guard { home: &home, own_state: &own_state, path: &path, places };
+            let found = decide(&guard, &text.replace('@', &top));
             let found = found.map(|path| path.display().to_string().replace(&top, "@"));
             match (&found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
@@ -446,6 +444,11 @@ mod tests {
             ("~/.local", Err("runs by itself")),
             ("~/.local/bin", Err("runs by itself")),
             ("~/.cargo", Err("runs by itself")),
+            ("~/tools/bin", Err("runs by itself")),
+            ("~/tools", Err("on your PATH")),
+            ("~/.oh-my-zsh/custom", Err("runs by itself")),
+            ("~/.local/lib/python3.12/site-packages", Err("runs by itself")),
+            ("~/py/lib", Ok("@/home/py/lib")),
             ("~/.cache", Err("swarm's own state")),
             ("@/st", Err("swarm's own state")),
             ("@/st/runs", Err("swarm's own state")),
@@ -474,6 +477,9 @@ mod tests {
             Access::Write,
             &[
                 ("~/.local/bin", Err("runs by itself")),
+                ("~/tools/bin", Err("runs by itself")),
+                // Whoever opens it says so: a project with its own `bin` is what the command is there for.
+                ("~/tools", Ok("@/home/tools")),
                 ("~/.cargo", Err("runs by itself")),
                 ("~/.cache", Err("swarm's own state")),
                 ("@/st/runs", Err("swarm's own state")),
@@ -503,7 +509,7 @@ mod tests {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         let (home, own_state) = (root.join("home"), root.join("elsewhere/cache/swarm"));
-        let guard = Guard { home: &home, own_state: &own_state, places: Places::nowhere() };
+        let guard = Guard { home: &home, own_state: &own_state, path: &[], places: Places::nowhere() };
         for (path, expected) in
             [("elsewhere", Err(EXPOSES_STATE)), ("elsewhere/cache", Err(EXPOSES_STATE)), ("home/.cache", Ok(()))]
         {
@@ -579,7 +585,7 @@ mod tests {
                 }
             }
             let own_state = home.join(".cache/swarm");
-            let guard = Guard { home: &home, own_state: &own_state, places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
+            let guard = Guard { home: &home, own_state: &own_state, path: &[], places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
             for (text, access) in texts.iter().zip([Access::Read, Access::Write].into_iter().cycle()) {
                 if let Ok(granted) = guard.granted(&text.replace('@', &top), access) {
                     prop_assert_eq!(&granted, &whole(text).canonicalize().unwrap(), "{}", text);

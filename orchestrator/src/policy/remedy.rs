@@ -23,6 +23,8 @@ pub struct Origin {
     pub state: PathBuf,
     /// The state folder of what belongs to no repository.
     pub own_state: PathBuf,
+    /// The folders of the caller's `PATH`.
+    pub path: Vec<PathBuf>,
 }
 
 impl Origin {
@@ -35,6 +37,7 @@ impl Origin {
             git: places.git.to_owned(),
             state: places.state.to_owned(),
             own_state: host.state.clone(),
+            path: host.path.clone(),
         }
     }
 
@@ -68,7 +71,7 @@ impl Origin {
     /// write beside a file what they rename onto it.
     pub fn grantable(&self, path: &Path, access: Access) -> Option<String> {
         let places = Places { worktree: &self.worktree, git: &self.git, state: &self.state };
-        let guard = Guard { home: &self.home, own_state: &self.own_state, places };
+        let guard = Guard { home: &self.home, own_state: &self.own_state, path: &self.path, places };
         let around = path.parent().filter(|_| access == Access::Write && !path.is_dir());
         let wanted = [around, Some(path)].into_iter().flatten();
         let mut fine = wanted.filter(|path| path.canonicalize().is_ok_and(|path| guard.check(&path, access).is_ok()));
@@ -106,6 +109,7 @@ mod tests {
             git: root.join("repo/.git"),
             state: root.join("repo/.git/swarm"),
             own_state: root.join("home/.cache/swarm"),
+            path: vec![],
         };
         let top = root.display().to_string();
         let check = |act: RefusedAct, expected: Option<&str>| {

@@ -113,7 +113,7 @@ impl PolicyError {
 
 /// All that a policy names and that is refused, whatever the machine offers beside it: what can be said before anything runs.
 pub fn refusals(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<PolicyError> {
-    let guard = Guard { home: &host.home, own_state: &host.state, places };
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
     let granted = [
         ("read", &policy.read, Access::Read),
         ("write", &policy.write, Access::Write),
@@ -224,7 +224,7 @@ fn name_paths<'p>(
     offer: &Offer,
     shown: &mut Showcase<'_>,
 ) -> Result<Vec<(&'p String, PathBuf)>, Unfit> {
-    let guard = Guard { home: &host.home, own_state: &host.state, places: shown.places };
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places: shown.places };
     for (key, written, access) in [("read", &policy.read, Access::Read), ("write", &policy.write, Access::Write)] {
         for text in written {
             let path = guard.granted(text, access).map_err(|reason| (key, text.clone(), reason))?;
@@ -249,7 +249,7 @@ fn states_in(
     offer: &Offer,
     places: Places<'_>,
 ) -> Result<BTreeSet<PathBuf>, Unfit> {
-    let guard = Guard { home: &host.home, own_state: &host.state, places };
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
     let mut all = BTreeSet::new();
     for (key, text) in policy.read.iter().map(|text| ("read", text)).chain(policy.cow.iter().map(|text| ("cow", text)))
     {

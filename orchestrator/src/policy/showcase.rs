@@ -73,7 +73,7 @@ impl Showcase<'_> {
             return;
         }
         self.add(dir.to_owned(), Show::Read);
-        let guard = Guard { home, own_state: &host.state, places: self.places };
+        let guard = Guard { home, own_state: &host.state, path: &host.path, places: self.places };
         linked(dir, guard).into_iter().for_each(|(path, at)| self.add_link(at, path));
         if !dir.ends_with("bin") || prefix.parent().is_none() || home.starts_with(prefix) {
             return;

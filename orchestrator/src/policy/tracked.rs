@@ -50,7 +50,8 @@ mod tests {
         let git = repository.handle().expect("a repository");
         let root = repository.tree_of(repository.resolve("HEAD").expect("a commit")).expect("a tree");
         let places = Places { worktree: fixture.path(), ..Places::nowhere() };
-        let guard = Guard { home: Path::new("/home/me"), own_state: Path::new("/home/me/.cache/swarm"), places };
+        let own_state = Path::new("/home/me/.cache/swarm");
+        let guard = Guard { home: Path::new("/home/me"), own_state, path: &[], places };
         let own = fixture.path().join("a").display().to_string();
         let hide =
             ["secrets/", "secrets/key", "secrets/none", ".env", "/opt/a", "~/a", own.as_str()].map(str::to_owned);

@@ -238,7 +238,7 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
 
 /// What one policy asks for, in the order of its keys. What no policy may have at all is not among it.
 pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<Ask> {
-    let guard = Guard { home: &host.home, own_state: &host.state, places };
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
     let mut asks = Vec::new();
     let mut ask = |key, value: &str, why: String, wanted| {
         asks.push(Ask { policy: Some(name.to_owned()), key, value: value.to_owned(), why, wanted });

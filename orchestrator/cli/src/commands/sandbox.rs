@@ -165,7 +165,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
 /// # Errors
 /// It is one that no cage may have.
 pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> {
-    let guard = Guard { home: &host.home, own_state: &host.state, places: Places::nowhere() };
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places: Places::nowhere() };
     guard.current_folder(folder, access).map_err(|reason| {
         let hint = match guard.current_folder(folder, Access::Read) {
             Ok(()) => "go to another folder, or use --ro",

@@ -154,7 +154,8 @@ impl Wasm {
             .map_err(|error| Failure::usage(format!("find the module {}: {error}", self.module.display()), None))?;
         let (mut grants, mut preopens) = (Vec::new(), Vec::new());
         let host = host()?;
-        let guard = Guard { home: &host.home, own_state: &host.state, places: policy::Places::nowhere() };
+        let guard =
+            Guard { home: &host.home, own_state: &host.state, path: &host.path, places: policy::Places::nowhere() };
         for dir in &self.dirs {
             let (folder, name) = dir.split_once("::").unwrap_or((dir, dir));
             let path = it.folder.join(folder).canonicalize();
