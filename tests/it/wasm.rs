@@ -225,3 +225,26 @@ fn a_guest_by_hand_gets_no_folder_that_no_plan_could_have_written() {
     given(repository.path(), 2, "swarm's own state");
     given(repository.path().join(".git/swarm/wasm/compiled"), 2, "swarm's own state");
 }
+
+#[test]
+fn files_with_names_elsewhere_are_named_before_they_are_opened() {
+    let repository = house(&assembled("(module (memory (export \"memory\") 1) (func (export \"_start\")))"));
+    let store = repository.beside("store");
+    std::fs::create_dir_all(&store).expect("a folder");
+    std::fs::hard_link(repository.path().join("src/one.rs"), store.join("one")).expect("one file system");
+    std::fs::hard_link(repository.path().join("src/two.rs"), repository.path().join("src/same.rs")).expect("the same");
+    let dir = format!("{}::/in", repository.path().join("src").display());
+    let said = Swarm::new(&repository, &["wasm", "--dir", &dir, "tools/guest.wasm"]).exits(0).err;
+    assert!(said.contains("1 file has a name outside of") && said.contains(": one.rs\n"), "{said}");
+    let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", "echo new > src/one.rs"]).end();
+    if ended.code != 3 {
+        assert!(ended.code == 0 && ended.err.contains("there: src/one.rs\n"), "{ended}");
+        assert_eq!(
+            std::fs::read_to_string(store.join("one")).expect("it is there"),
+            "new\n",
+            "which is why it is said"
+        );
+    }
+    let ended = Swarm::new(&repository, &["sandbox", "--ro", "--", "true"]).exits(0);
+    assert!(!ended.err.contains("outside of"), "nothing of it can be written: {ended}");
+}

@@ -45,6 +45,8 @@ mod failure;
 mod given;
 /// A plan's graph.
 mod graph;
+/// Files of an opened folder that have other names elsewhere.
+mod hard_links;
 /// The smallest policy for a command.
 mod learn;
 /// All runs.

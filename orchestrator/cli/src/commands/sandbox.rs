@@ -18,6 +18,7 @@ use swarm_protocol::{Access, Grant, SandboxSpec, Tier, WorktreeSpec};
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged::{self, Scratch};
 use crate::commands::failure::Failure;
+use crate::commands::hard_links;
 use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
@@ -146,6 +147,10 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("swarm: {}\n", sanitize::name(warning)))?;
     }
     let before = if args.ro { Repositories::default() } else { Repositories::below(&opened)? };
+    if !args.ro {
+        hard_links::say(&folder, it)?;
+        say_path(&folder, &host, it)?;
+    }
     let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
     let mut passed_on = PassedOn::new(Passing::of(args.raw), it);
@@ -173,6 +178,15 @@ pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> 
         };
         Failure::usage(format!("open {} to the command: {reason}", folder.display()), hint.to_owned())
     })
+}
+
+/// Says where the folder holds what its owner runs by typing its name: a project with its own programs is what a command is there
+/// for, and what it makes of them is not looked at by anybody.
+fn say_path(folder: &Path, host: &Host, it: &Surroundings) -> Result<(), Failure> {
+    let inside = host.path.iter().filter_map(|on| on.canonicalize().ok()).find(|on| on.starts_with(folder));
+    let Some(on) = inside else { return Ok(()) };
+    let on = sanitize::name(&on.to_string_lossy());
+    it.err.write(&format!("swarm: {on} is on your PATH: what the command writes there runs when you type its name\n"))
 }
 
 /// A policy resolved for a folder that is no worktree of ours, and that [`judge`] lets pass.

@@ -18,6 +18,7 @@ use swarm_protocol::{
 use tokio::sync::watch;
 
 use crate::commands::failure::Failure;
+use crate::commands::hard_links;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
 
@@ -164,6 +165,7 @@ impl Wasm {
                 let message = format!("give the guest {}: {reason}", sanitize::name(&path.to_string_lossy()));
                 Failure::usage(message, "name a folder in it, or another one".to_owned())
             })?;
+            hard_links::say(&path, it)?;
             if !grants.iter().any(|grant: &Grant| grant.path == path) {
                 grants.push(Grant { path: path.clone(), at: path.clone(), access: Access::Write });
             }
