@@ -182,7 +182,9 @@ const TRACED: &[&str] = &[
 fn is_of_another_process(tier: Tier, path: &Path) -> bool {
     let Ok(below) = path.strip_prefix("/proc") else { return false };
     let mut names = below.iter().map(|name| name.to_str().unwrap_or_default());
-    let (Some(process), Some(entry)) = (names.next(), names.next()) else { return false };
+    let (Some(process), Some(first)) = (names.next(), names.next()) else { return false };
+    // Each of its threads has most of what it has.
+    let Some(entry) = (if first == "task" { names.nth(1) } else { Some(first) }) else { return false };
     let is_another = match tier {
         Tier::Landlock => process.bytes().all(|byte| byte.is_ascii_digit()),
         Tier::Namespaces => process == "1",
@@ -353,6 +355,10 @@ mod tests {
                 ("/dev/fd", Access::Read, "yes"),
                 ("/proc/1/environ", Access::Read, "never: it shows what is inside of another process"),
                 ("/proc/1/status", Access::Read, "yes"),
+                ("/proc/1/task/1/environ", Access::Read, "never: it shows what is inside of another process"),
+                ("/proc/1/task/1/root/etc", Access::Read, "never: it shows what is inside of another process"),
+                ("/proc/1/task/1/status", Access::Read, "yes"),
+                ("/proc/1/task", Access::Read, "yes"),
                 ("/dev/null", Access::Write, "yes: it is a device file"),
                 ("/dev/kmsg", Access::Read, "never: nothing shows it"),
                 ("../x", Access::Read, "never: it is not an absolute path"),

@@ -86,6 +86,6 @@ pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};
 pub use probe::{Probe, Verdict, probe};
 pub use program::{Program, ProgramError};
-pub use reach::reach;
+pub use reach::{is_of_a_folder, reach};
 pub use status::{End, Status, Usage};
 pub use watchdog::{Breach, Grade};

@@ -1,7 +1,8 @@
 //! Where a path leads inside the cage: `.`, `..` and links followed name by name, as the kernel does it, with what the job sees.
 //!
 //! Comes in: a policy, a path as the job would write it, and somebody who knows what the links are that the job sees. Goes out:
-//! the plain path that [`crate::evaluate()`] judges. Links of `/proc` and `/dev` are the kernel's and stay as they are.
+//! the plain path that [`crate::evaluate()`] judges. Links of `/proc` and `/dev` are the kernel's and stay as they are, but for those
+//! to where the job itself is.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -30,7 +31,8 @@ pub fn reach(policy: &Policy, path: &Path, link: &mut dyn FnMut(&Path) -> Option
             continue;
         }
         at.push(&name);
-        let Some(target) = Some(&at).filter(|at| is_followed(policy, at)).and_then(|at| link(at)) else { continue };
+        let of_tree = || if is_followed(policy, &at) { link(&at) } else { None };
+        let Some(target) = of_process(policy, &at).or_else(of_tree) else { continue };
         links += 1;
         if links > LINKS_MAX {
             return None;
@@ -42,6 +44,27 @@ pub fn reach(policy: &Policy, path: &Path, link: &mut dyn FnMut(&Path) -> Option
         put_ahead(&mut ahead, &target);
     }
     Some(at)
+}
+
+/// Whether a path, by its text, can only be that of a folder.
+pub fn is_of_a_folder(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    text.ends_with(b"/") || text.ends_with(b"/.") || text.ends_with(b"/..")
+}
+
+/// Where the kernel's links lead that say of a job's own process where it is: it starts in the worktree, and its root is its root.
+/// Source: proc_pid_cwd(5), proc_pid_root(5).
+fn of_process(policy: &Policy, path: &Path) -> Option<PathBuf> {
+    let names: Vec<&str> = path.strip_prefix("/proc").ok()?.iter().map(|name| name.to_str().unwrap_or("")).collect();
+    let link = match names[..] {
+        ["self" | "thread-self", link] | ["self", "task", _, link] => link,
+        _ => return None,
+    };
+    match link {
+        "cwd" => Some(policy.get().worktree.at().to_owned()),
+        "root" => Some(PathBuf::from("/")),
+        _ => None,
+    }
 }
 
 /// Puts the names of a path before those that are still to be walked.
@@ -144,6 +167,22 @@ mod tests {
         }
         check(&[("/bin", "usr/bin")], "/bin/sh", ["/usr/bin/sh"; 2]);
         check(&[("/home/u/repo/a", "b/c"), ("/home/u/repo/b", "/opt/tool")], "/home/u/repo/a", ["/opt/tool/c"; 2]);
+    }
+
+    #[test]
+    fn where_a_process_is_leads_back_into_its_tree() {
+        for (path, both) in [
+            ("/proc/self/cwd/a", "/home/u/repo/a"),
+            ("/proc/thread-self/cwd/..", "/home/u"),
+            ("/proc/self/task/7/cwd", "/home/u/repo"),
+            ("/proc/self/root/opt/tool/x", "/opt/tool/x"),
+            ("/proc/self/root/proc/self/root", "/"),
+            ("/proc/1/root/etc", "/proc/1/root/etc"),
+            ("/proc/self/exe", "/proc/self/exe"),
+        ] {
+            check(&[], path, [both, both]);
+        }
+        assert!(is_of_a_folder(Path::new("a/")) && is_of_a_folder(Path::new("a/.")) && !is_of_a_folder(Path::new("a")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use swarm_protocol::Tier;
-use swarm_sandbox::{Access, CopyOnWrite, Draft, PathGrant, Policy, evaluate, reach};
+use swarm_sandbox::{Access, CopyOnWrite, Draft, PathGrant, Policy, evaluate, is_of_a_folder, reach};
 
 use crate::Case;
 use crate::fixture::{Cage, run_under};
@@ -35,6 +35,23 @@ const SYSTEM: &[&str] = &[
     "r /proc/1/environ",
     "r /proc/1/status",
     "r /proc/self/environ",
+    "r /proc/1/root/etc/passwd",
+    "r /proc/1/task/1/environ",
+    "r /proc/1/task/1/root/etc/passwd",
+    "r /proc/1/task/1/status",
+    "r /proc/self/cwd",
+    "r /proc/self/cwd/README",
+    "w /proc/self/cwd/README",
+    "r /proc/thread-self/cwd",
+    "r /proc/self/root",
+    "r /proc/self/root/etc/passwd",
+    "r /proc/self/root/etc/shadow",
+    "w /proc/self/root/etc/swarm-new",
+    "r /etc/ssl/",
+    "r README/",
+    "w README/",
+    "w no-such/",
+    "w /dev/null/",
     "r /usr/../etc/passwd",
     "r /usr/bin/../../etc/shadow",
     "r .",
@@ -204,6 +221,9 @@ fn expect(act: &str, policy: &Policy, cage: &Cage, links: &[PathBuf]) -> Option<
     let path = cage.worktree().join(&act[2..]);
     let reached = reach(policy, &path, &mut |path| link_at(cage, path))?;
     let host = on_host(cage, &reached);
+    if is_of_a_folder(Path::new(act)) && (access == Access::Write || !host.is_dir()) {
+        return Some(false);
+    }
     let is_there = if access == Access::Read { host.exists() } else { is_writable(&host) };
     let by_link = links.iter().any(|link| path.starts_with(link));
     (is_there || !by_link).then(|| evaluate(policy, &reached, access).is_allowed())

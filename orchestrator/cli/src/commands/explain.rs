@@ -14,7 +14,7 @@ use swarm_orchestrator::path_globs::PathGlobs;
 use swarm_orchestrator::policy::{self, Ask, AttemptPlaces, Cage, Places, Word, paths, word};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
-use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::repository::{Handle, Repository};
 use swarm_orchestrator::run::answer_globs;
 use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::tree;
@@ -22,7 +22,7 @@ use swarm_orchestrator::worktree::Backend;
 use swarm_plans::egress::{Host, Speech, split_port};
 use swarm_plans::{InstanceIx, MergeMode, Network, SandboxPolicy, TaskGraph, TaskIx};
 use swarm_protocol::{NetworkSpec, RefusedAct, SeenRefusal, Tier, WorktreeSpec};
-use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, reach};
+use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, is_of_a_folder, reach};
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged;
@@ -120,6 +120,10 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(message, None));
     };
     let mut said = about_path((&named, &path), access, &policy, &cage);
+    if is_of_a_folder(&named) && links.is_file(&path) {
+        let rule = "a file lies there, and a path that ends with a slash is a folder's".to_owned();
+        said = Answer { verdict: Verdict::Refused, rule, remedy: "ask for it without the slash".to_owned(), ..said };
+    }
     if policy.get().tier == swarm_sandbox::Tier::Landlock && path.starts_with(repository.place()) {
         said = said.also("in this tier the worktree lies elsewhere, and a relative path names what is in it");
     }
@@ -332,13 +336,26 @@ struct Links<'a> {
 }
 
 impl Links<'_> {
+    /// Whether a file lies at a path that leads nowhere else.
+    fn is_file(&self, path: &Path) -> bool {
+        match path.strip_prefix(self.worktree) {
+            Ok(inside) => self.entry(inside).is_some_and(|(_, entry)| entry.mode != tree::DIRECTORY),
+            Err(_) => path.is_file(),
+        }
+    }
+
+    /// What the plan's base holds at a path from the root of the tree.
+    fn entry(&self, inside: &Path) -> Option<(Handle<'_>, tree::Entry)> {
+        let git = self.repository.handle().ok()?;
+        let root = self.repository.tree_of(self.repository.resolve(self.base).ok()?).ok()?;
+        let entry = tree::find(&git.odb().ok()?, root, inside.as_os_str().as_bytes()).ok()??;
+        Some((git, entry))
+    }
+
     /// What the link at a path holds; `None` where there is none.
     fn at(&self, path: &Path) -> Option<PathBuf> {
         let Ok(inside) = path.strip_prefix(self.worktree) else { return path.read_link().ok() };
-        let git = self.repository.handle().ok()?;
-        let odb = git.odb().ok()?;
-        let root = self.repository.tree_of(self.repository.resolve(self.base).ok()?).ok()?;
-        let entry = tree::find(&odb, root, inside.as_os_str().as_bytes()).ok()??;
+        let (git, entry) = self.entry(inside)?;
         let blob = (entry.mode == tree::SYMLINK).then(|| git.find_blob(entry.id).ok())??;
         Some(PathBuf::from(OsStr::from_bytes(blob.content())))
     }
