@@ -130,9 +130,10 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         );
     }
     if by(&means(draft), Limit::Memory) == Some(Means::Watchdog) {
-        open.push(
+        open.extend([
             "memory of the kernel for pipes, sockets and queues is not counted: there is no control group for it here",
-        );
+            "shared memory of which only a piece is mapped any more counts as that piece: there is no control group for it here",
+        ]);
     }
     open.into_iter().map(str::to_owned).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! | limit | means, best first |
 //! |---|---|
-//! | memory | control group; else the watchdog adds up what all processes have in memory, and what no process maps cannot be had |
+//! | memory | control group; else the watchdog adds up what all processes have mapped in memory; files in memory cannot be had, and of shared memory only what is mapped counts |
 //! | processes | control group; else, in a user namespace of an ordinary user, setrlimit(2), which counts by namespace; else, for root, `kernel.pid_max` of the pid namespace; else the watchdog counts |
 //! | cpu | control group; else nothing |
 //! | open files | setrlimit(2), for each process |

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
 };
@@ -79,6 +79,24 @@ pub fn files_in_memory(words: &[String]) -> Result<(), Errno> {
         let file = rustix::fs::memfd_create(c"x", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::io::write(&file, &vec![1; 1 << 20])?;
         all.push(file);
+    }
+    std::thread::sleep(HELD);
+    Ok(())
+}
+
+/// Fills so many MiB of memory that forks would share, 1 MiB each, and keeps a page of each mapped.
+pub fn shared(words: &[String]) -> Result<(), Errno> {
+    const PIECE: usize = 1 << 20;
+    const PAGE: usize = 4096;
+    for _ in 0..count(words) {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, which takes the place of nothing.
+        let at = unsafe { mmap_anonymous(std::ptr::null_mut(), PIECE, access, MapFlags::SHARED) }?;
+        // SAFETY: the mapping has so many bytes, and nobody else knows of it; what is unmapped is not used again.
+        unsafe {
+            at.cast::<u8>().write_bytes(1, PIECE);
+            munmap(at.wrapping_byte_add(PAGE), PIECE - PAGE)?;
+        }
     }
     std::thread::sleep(HELD);
     Ok(())

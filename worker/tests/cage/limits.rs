@@ -161,11 +161,18 @@ fn unmapped(tier: Tier) {
             assert!(small.stdout.contains(DONE), "a lock needs no memory: {small:?}");
         }
         // What is named as not counted is not, and is named only where the kernel does not count.
-        let ran = limited(tier, "$SELF __attack pipes 100", &groups, little_memory);
-        let report = ran.entered.as_ref().expect("it ran");
-        let open = report.not_enforced.iter().any(|line| line.starts_with("memory of the kernel for pipes"));
-        assert_eq!(open, report.limits.contains(&"memory: watchdog".to_owned()), "{report:?}");
-        assert!(ran.stdout.contains(DONE), "{ran:?}");
+        for (script, phrase, is_counted) in [
+            ("$SELF __attack pipes 100", "memory of the kernel for pipes", false),
+            ("$SELF __attack shared 300", "shared memory of which", !groups.is_empty()),
+        ] {
+            let ran = limited(tier, script, &groups, little_memory);
+            let report = ran.entered.as_ref().expect("it ran");
+            let open = report.not_enforced.iter().any(|line| line.starts_with(phrase));
+            assert_eq!(open, report.limits.contains(&"memory: watchdog".to_owned()), "{report:?}");
+            assert_eq!(ran.stdout.contains(DONE), !is_counted, "{ran:?}");
+            let is_named = matches!(&ran.outcome().ended, Ended::Limit { limit, .. } if limit == "memory");
+            assert_eq!(is_named, is_counted, "{ran:?}");
+        }
     }
 }
 

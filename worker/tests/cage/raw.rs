@@ -77,6 +77,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("memory", greed::memory),
     ("pipes", greed::pipes),
     ("files-in-memory", greed::files_in_memory),
+    ("shared", greed::shared),
     ("segments", greed::segments),
     ("unnamed", greed::unnamed),
     ("mapped", greed::mapped),
