@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use crate::watchdog::bytes;
+
 /// What one guest may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuestLimits {
@@ -77,7 +79,8 @@ impl ResourceLimiter for Limiter {
         match grown(self.memory_bytes, current, desired).filter(|&all| all <= limit) {
             Some(all) => self.memory_bytes = all,
             None => {
-                let detail = format!("the guest asked for {desired} bytes of memory, {limit} are allowed");
+                let [desired, limit] = [u64::try_from(desired).ok(), Some(limit)].map(bytes);
+                let detail = format!("the guest asked for {desired} of memory, {limit} are allowed");
                 return Err(LimitBroken { limit: "memory", detail }.into());
             }
         }
@@ -141,6 +144,13 @@ mod tests {
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert_eq!(broken(limiter.memory_growing(40, 41, None)), "memory");
         assert_eq!(broken(limiter.memory_growing(60, usize::MAX, None)), "memory");
+    }
+
+    #[test]
+    fn bytes_are_told_as_people_count_them() {
+        let mut limiter = Limiter::new(GuestLimits { memory_bytes: 2 << 30, ..GuestLimits::default() });
+        let said = limiter.memory_growing(0, 60_000 << 16, None).unwrap_err().to_string();
+        assert_eq!(said, "the guest asked for 3.6 GiB of memory, 2 GiB are allowed");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! One guest from its entry to its end. Everything a guest does happens on the calling thread; a small runtime serves its
 //! timers.
 
+use rustix::io::Errno;
 use wasmtime::component::{Component, ResourceTable};
-use wasmtime::{Engine, Error, Module, Store, Trap};
+use wasmtime::{Engine, Error, Module, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
@@ -185,9 +186,23 @@ fn end_of(error: Error) -> GuestEnd {
             // The runtime has no type for this error; the text is pinned by a test below.
             if text.contains("resource limit exceeded") {
                 limit("instances", &text)
+            } else if is_want_of_memory(&error) {
+                limit("memory", &format!("the machine has no more for the guest: {text}"))
+            } else if error.downcast_ref::<WasmBacktrace>().is_some() {
+                // It ran, and a function of its host would not do what it asked for.
+                GuestEnd::Trapped(text)
             } else {
                 GuestEnd::StartFailed(text)
             }
         }
     }
+}
+
+/// Whether the system refused memory, or room for it among its addresses.
+fn is_want_of_memory(error: &Error) -> bool {
+    error.chain().any(|cause| {
+        let system = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let system = system.or_else(|| cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()));
+        system == Some(Errno::NOMEM.raw_os_error())
+    })
 }
