@@ -42,24 +42,8 @@ pub fn run(networks: &mut Networks) -> io::Result<()> {
     send(&FromWorker::Finished { outcome })
 }
 
-/// A job of which nothing was run.
-pub fn nothing_run(ended: Ended) -> Outcome {
-    Outcome {
-        ended,
-        wall_ms: 0,
-        cpu_ms: 0,
-        max_rss_kib: 0,
-        output_bytes: 0,
-        output_bytes_dropped: 0,
-        orphans: 0,
-        refusals: Vec::new(),
-        limit_reached: None,
-        left_running: None,
-    }
-}
-
 fn finished(ended: Ended) -> FromWorker {
-    FromWorker::Finished { outcome: nothing_run(ended) }
+    FromWorker::Finished { outcome: Outcome::of_nothing(ended) }
 }
 
 /// Writes one frame whole.

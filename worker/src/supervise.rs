@@ -24,7 +24,7 @@ use swarm_sandbox::{Breach, Caged, End, Enforcement, Errand, Grade, Left, Policy
 use crate::agent;
 use crate::airlock;
 use crate::channel::{Channel, Heard as Said, Nonsense};
-use crate::conversation::{Heard, Input, nothing_run, send};
+use crate::conversation::{Heard, Input, send};
 use crate::networks::Networks;
 use crate::output::{CHUNK_BYTES_MAX, Output};
 use crate::refusals::Tail;
@@ -62,14 +62,14 @@ struct Broken {
 /// # Errors
 /// The coordinator is gone; the job has been killed.
 pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> io::Result<Outcome> {
-    let refused = |step: &str, reason: String| Ok(nothing_run(Ended::Refused(Refusal::new(step, reason))));
+    let refused = |step: &str, reason: String| Ok(Outcome::of_nothing(Ended::Refused(Refusal::new(step, reason))));
     let policy = match airlock::policy(&start.sandbox) {
         Ok(policy) => policy,
         Err(error) => return refused("policy", error.to_string()),
     };
     let work = match prepare(start, input)? {
         Ok(work) => work,
-        Err(ended) => return Ok(nothing_run(ended)),
+        Err(ended) => return Ok(Outcome::of_nothing(ended)),
     };
     let (pipes, [stdout, stderr]) = streams(&work)?;
     let door = match airlock::door(&start.sandbox) {
@@ -93,7 +93,7 @@ pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> i
     };
     let caged = match launched {
         Ok(caged) => caged,
-        Err(error) => return Ok(nothing_run(Ended::Refused(airlock::refusal(error)))),
+        Err(error) => return Ok(Outcome::of_nothing(Ended::Refused(airlock::refusal(error)))),
     };
     // No process of the same user may look into the memory that holds the spec. Only now: a process that cannot be looked
     // into does not own its own files in /proc, which init needs for its id maps.

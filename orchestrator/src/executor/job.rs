@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use swarm_plans::InstanceId;
 use swarm_protocol::agent::AgentJob;
-use swarm_protocol::{EnforcementReport, Job, NetworkSpec, Outcome, SandboxSpec, Start, Stream, VERSION};
+use swarm_protocol::{
+    Ended, EnforcementReport, Job, NetworkSpec, Outcome, Refusal, SandboxSpec, Start, Stream, VERSION,
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::egress::{Beside, Door, Egress, Leads};
 use crate::event::Progress;
 use crate::model::broker::endpoint::Settings;
 use crate::secrets::Secrets;
+use crate::threads;
 use crate::worker_process::{AgentLink, Permit, Said, WorkerError, WorkerProgram};
 
 /// Bytes of output that one command passes on; what exceeds it is left out in the middle.
@@ -185,7 +188,13 @@ impl Jobs {
         for (stream, mask) in &mut masked {
             show(*stream, &mask.finish());
         }
-        let outcome = worked?;
+        let outcome = match worked {
+            Err(WorkerError::Spawn(error)) if threads::is_no_more(&error) => {
+                let refusal = Refusal::for_want_of_room("start the worker process", threads::told(&error));
+                Outcome::of_nothing(Ended::Refused(refusal))
+            }
+            worked => worked?,
+        };
         Ok(Ran { outcome, enforcement, notes })
     }
 

@@ -33,6 +33,24 @@ pub struct Outcome {
     pub left_running: Option<String>,
 }
 
+impl Outcome {
+    /// Of a job that was never run.
+    pub fn of_nothing(ended: Ended) -> Self {
+        Outcome {
+            ended,
+            wall_ms: 0,
+            cpu_ms: 0,
+            max_rss_kib: 0,
+            output_bytes: 0,
+            output_bytes_dropped: 0,
+            orphans: 0,
+            refusals: Vec::new(),
+            limit_reached: None,
+            left_running: None,
+        }
+    }
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case")]
