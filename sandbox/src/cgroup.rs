@@ -304,15 +304,26 @@ impl Group {
         self.folders.iter().try_for_each(|folder| io::write(&folder.entrance, b"0").map(drop))
     }
 
+    /// From now on nothing in it can fork, where it bounds processes: the job is being ended.
+    pub fn forbid_forks(&self) {
+        if let Some(folder) = self.folder(Controller::Processes) {
+            // Where that fails, ending it takes longer.
+            let _ = folder.set(Controller::Processes, 0);
+        }
+    }
+
     /// How many processes the kernel killed because the group was out of memory.
     pub fn killed_for_memory(&self) -> u64 {
         let file = |version| if version == Version::V2 { "memory.events" } else { "memory.oom_control" };
         self.counter(Controller::Memory, file, "oom_kill")
     }
 
-    /// How many times the kernel refused a new process or thread.
+    /// How many times the kernel refused a new process or thread. What was refused behind [`Group::forbid_forks`] breaks no limit,
+    /// and cannot be told from what was refused before.
     pub fn refused_processes(&self) -> u64 {
-        self.counter(Controller::Processes, |_| "pids.events", "max")
+        let Some(folder) = self.folder(Controller::Processes) else { return 0 };
+        let bound = fs::read_to_string(folder.path.join("pids.max")).unwrap_or_default();
+        if bound.trim() == "0" { 0 } else { self.counter(Controller::Processes, |_| "pids.events", "max") }
     }
 
     /// The most bytes that were used at once, where the kernel remembers.
@@ -472,6 +483,8 @@ mod tests {
             assert_eq!(fs::read_to_string(folder.path.join("pids.max")).expect("a bound").trim(), "10");
         }
         assert_eq!((group.killed_for_memory(), group.refused_processes()), (0, 0));
+        group.forbid_forks();
+        assert_eq!(group.refused_processes(), 0);
         drop(group);
         assert!(paths.iter().all(|path| !path.exists()));
     }

@@ -123,6 +123,12 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
              by itself only where that was seen, twenty times a second",
         );
     }
+    if draft.tier == Tier::Landlock && processes == Some(Means::Watchdog) && is_machine_root() {
+        open.push(
+            "processes that fork and vanish faster than they are met may outlive the job: the kernel bounds none of root's, and there \
+             is no control group for it here",
+        );
+    }
     if draft.limits.disk_bytes.is_some() {
         open.push(
             "files without a name that are on their way between sockets do not count as disk; nor, unless root looks, what is \

@@ -20,12 +20,15 @@ use rustix::process::{
     wait,
 };
 
+use crate::cgroup::Group;
 use crate::init::{block_child_signal, wait_for_child};
 
 /// How long processes are hunted that fork faster than they are killed, or hang in the kernel.
 pub const HUNT_MAX: Duration = Duration::from_secs(10);
 /// How many are hunted at once (landlock tier).
 const HUNTED_MAX: usize = 100_000;
+/// So many are met before those that have ended are reaped.
+const MET_BETWEEN: usize = 64;
 /// After so long without news of a child, all that are left are looked for and killed anew.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -39,23 +42,24 @@ pub enum Hunt {
 }
 
 /// Kills children, and their children when they have become ours, until none is left. The calling process must be a
-/// subreaper.
-pub fn end_children() -> Hunt {
+/// subreaper. Where some are left, a control group that holds them lets none of them fork any more.
+pub fn end_children(group: &Group) -> Hunt {
     let stop_until = Instant::now() + HUNT_MAX / 2;
-    reap_while(|| {
+    reap_while(|reaped| {
+        group.forbid_forks();
         // While none is killed, none that is killed makes room for another.
-        stop_forks(stop_until);
+        stop_forks(stop_until, reaped);
         each_descendant(getpid(), HUNTED_MAX, |one| one.signal(Signal::KILL));
     })
 }
 
 /// Waits for children that have been killed, and for those that became ours, until none is left.
 pub fn reap_all() -> Hunt {
-    reap_while(|| {})
+    reap_while(|_| {})
 }
 
 /// Reaps until no child is left; `kill` is called whenever some are and nothing more of them is to be heard.
-fn reap_while(kill: impl Fn()) -> Hunt {
+fn reap_while(kill: impl Fn(&mut Reaped)) -> Hunt {
     let mut reaped = Reaped { killed: 0, until: Instant::now() + HUNT_MAX };
     // Most jobs leave nothing: then there is no need to look around.
     if reaped.take_ended() == Left::Nobody {
@@ -64,7 +68,7 @@ fn reap_while(kill: impl Fn()) -> Hunt {
     // Without the signal, a round takes its whole time.
     let mask = block_child_signal();
     let hunt = loop {
-        kill();
+        kill(&mut reaped);
         if reaped.take_ended() == Left::Nobody {
             break Hunt::Over(reaped.killed);
         }
@@ -114,12 +118,18 @@ fn was_killed(status: WaitStatus) -> u64 {
 
 /// Stops all descendants until no new one is met or it is `until`, and sets to 0 how many processes their user may have: one that a
 /// process not met yet wakes again can fork no more, nor can what inherits that. The kernel asks nothing of the kind of root, who
-/// is only stopped.
-fn stop_forks(until: Instant) {
+/// is only stopped. Who vanishes meanwhile is reaped: the dead of those that have a child and are gone, over and over, would fill the
+/// machine.
+fn stop_forks(until: Instant, reaped: &mut Reaped) {
     let mut stopped = HashSet::new();
     loop {
-        let mut fresh = 0;
+        let (mut fresh, mut met) = (0, 0);
+        reaped.take_ended();
         each_descendant(getpid(), HUNTED_MAX, |one| {
+            met += 1;
+            if met % MET_BETWEEN == 0 {
+                reaped.take_ended();
+            }
             if stopped.insert((one.pid, one.started)) {
                 fresh += 1;
                 one.signal(Signal::STOP);

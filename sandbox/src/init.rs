@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::io::{self, Errno};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
 
+use crate::cgroup::Group;
 use crate::enforcement::Tier;
 use crate::hunt::{Hunt, each_descendant, end_children, reap_all};
 use crate::launch::exit_now;
@@ -32,20 +33,22 @@ pub const RELEASE_ALL: Signal = Signal::CONT;
 const DESCENDANTS_MAX: usize = 10_000;
 
 /// What init knows.
-pub struct Init {
+pub struct Init<'a> {
     /// The tier of the cage.
     pub tier: Tier,
     /// The job's first process, a child of the calling process.
     pub job: Pid,
+    /// The cage's control groups.
+    pub group: &'a Group,
 }
 
-impl Init {
+impl Init<'_> {
     /// Stays until the job's first process has ended and everything else is dead; reports and ends.
     pub fn run(&self, status: impl AsFd) -> ! {
         let end = self.wait_for_job();
         let orphans = match self.tier {
             Tier::Namespaces => end_namespace(),
-            Tier::Landlock => match end_children() {
+            Tier::Landlock => match end_children(self.group) {
                 Hunt::Over(killed) => killed,
                 // What is left becomes the supervisor's, which hunts on.
                 Hunt::Escaped(killed) => killed,

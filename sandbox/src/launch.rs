@@ -253,7 +253,7 @@ impl Launch<'_> {
     fn run_init(&self) -> ! {
         match self.enter() {
             Ok(job) => {
-                let init = Init { tier: self.policy.get().tier, job };
+                let init = Init { tier: self.policy.get().tier, job, group: self.watchdog.group() };
                 init.run(&self.status)
             }
             Err(refused) => self.refuse(refused),
@@ -567,7 +567,7 @@ impl Caged {
         }
         io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG))?;
         Ok(match self.tier {
-            Tier::Landlock if matches!(end_children(), Hunt::Escaped(_)) => Left::MayRun,
+            Tier::Landlock if matches!(end_children(self.watchdog.group()), Hunt::Escaped(_)) => Left::MayRun,
             Tier::Landlock | Tier::Namespaces => Left::Nothing,
         })
     }

@@ -39,6 +39,32 @@ pub fn forks(words: &[String]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Lets so many rabbits go and ends: each is a process that has a child and is gone, which has a child and is gone, every other one
+/// in a session of its own. They end after ten seconds.
+pub fn rabbits(words: &[String]) -> Result<(), Errno> {
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    for _ in 0..count(words) {
+        // SAFETY: this process has a single thread; the child only forks and ends.
+        if unsafe { libc::fork() } != 0 {
+            continue;
+        }
+        let mut generation = 0_u32;
+        while std::time::Instant::now() < until {
+            generation += 1;
+            // SAFETY: as above. A fork that fails is tried again.
+            match unsafe { libc::fork() } {
+                0 if generation % 2 == 0 => drop(rustix::process::setsid()),
+                0 | -1 => {}
+                // SAFETY: _exit(2) has no preconditions.
+                _ => unsafe { libc::_exit(0) },
+            }
+        }
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) }
+    }
+    Ok(())
+}
+
 /// Starts so many threads that live for a minute.
 pub fn threads(words: &[String]) -> Result<(), Errno> {
     let mut started = 0;

@@ -91,7 +91,7 @@ fn little_output(limits: &mut LimitsSpec) {
 }
 
 /// Where groups can be made, as the worker itself finds out.
-fn groups() -> &'static [GroupSpec] {
+pub fn groups() -> &'static [GroupSpec] {
     static GROUPS: OnceLock<Vec<GroupSpec>> = OnceLock::new();
     GROUPS.get_or_init(|| probe().groups)
 }

@@ -1,12 +1,17 @@
 //! How jobs end, and what is told about it.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use swarm_protocol::{Ended, Job, Tier, ToWorker, encode};
+use swarm_protocol::{Ended, Job, Start, Tier, ToWorker, encode};
 
 use crate::Case;
 use crate::fixture::{Cage, Worker, is_alive, soon};
+use crate::limits::groups;
+
+/// How long three hundred processes that fork and vanish may keep a worker busy: its second, and two hunts.
+const RABBITS_MAX: Duration = Duration::from_secs(25);
 
 /// All claims.
 pub fn cases() -> Vec<Case> {
@@ -23,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("37 a grandchild that holds the output does not hold the job", held_output),
         Case::new("a thousand left processes are ended", many_orphans),
         Case::new("a job that forks and vanishes, over and over, is caught", comet),
+        Case::new("three hundred that fork and vanish are caught, and their peers are not harmed", rabbits),
         Case::new("27 nothing writes to the worktree after the last word", no_late_writes),
         Case::new("what cannot be ended is not waited for in vain, and is said", held_for_ever),
         Case::new("a job ends when its coordinator closes the conversation", coordinator_gone),
@@ -132,6 +138,45 @@ fn comet(tier: Tier) {
     let ran = cage.run(script);
     assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
     assert!(ran.outcome().orphans > 0 && !is_alive("comet.sh"), "{ran:?}");
+}
+
+/// Left behind by a job that has ended, and by one whose time is over, beside one that does its work.
+fn rabbits(tier: Tier) {
+    let groups = groups();
+    if groups.is_empty() && rustix::process::getuid().is_root() {
+        println!("skip: nothing bounds processes of root here, and they would fill the machine");
+        return;
+    }
+    let few = |start: &mut Start| {
+        start.sandbox.limits.processes = Some(512);
+        start.sandbox.limits.groups = groups.to_vec();
+    };
+    for script in ["$SELF __attack rabbits 300 509.25", "$SELF __attack rabbits 300 509.25; sleep 60"] {
+        let (cage, innocent) = (Cage::new(tier), Cage::new(tier));
+        let mut start = innocent.start("for i in 1 2 3 4 5; do sleep 0.2; sh -c 'echo $0' $i; done");
+        few(&mut start);
+        let peer = Worker::spawn(&start);
+        let mut start = cage.start(script);
+        few(&mut start);
+        start.timeout_ms = Some(1_000);
+        start.grace_ms = 100;
+        let begun = std::time::Instant::now();
+        let ran = Worker::spawn(&start).finish();
+        match &ran.outcome().ended {
+            Ended::Exited { code: 0 } | Ended::TimedOut => {}
+            Ended::Limit { limit, .. } if limit == "processes" => {}
+            _ => panic!("{ran:?}"),
+        }
+        assert!(begun.elapsed() < RABBITS_MAX, "{:?}: {ran:?}", begun.elapsed());
+        assert!(ran.outcome().left_running.is_none() && !is_alive("509.25"), "{ran:?}");
+        let peer = peer.finish();
+        match &peer.outcome().ended {
+            Ended::Exited { code: 0 } => assert_eq!(peer.stdout, "1\n2\n3\n4\n5\n"),
+            // An ordinary user's count together.
+            Ended::Refused(refusal) if refusal.lacks_room && groups.is_empty() => {}
+            _ => panic!("{peer:?}"),
+        }
+    }
 }
 
 fn no_late_writes(tier: Tier) {

@@ -73,6 +73,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("socket", |words| call(libc::SYS_socket, [number(&words[0]), number(&words[1]), number(&words[2]), 0, 0])),
     ("int80", int80),
     ("forks", greed::forks),
+    ("rabbits", greed::rabbits),
     ("threads", greed::threads),
     ("memory", greed::memory),
     ("pipes", greed::pipes),
