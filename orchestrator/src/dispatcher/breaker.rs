@@ -34,7 +34,8 @@ pub(super) enum Says {
 }
 
 impl Breaker {
-    /// When an instance is tried again whose attempt ended for want of room for its processes, and costs nothing by that.
+    /// When an instance is tried again whose attempt ended for want of room for its processes. That costs nothing (whoever resumes the
+    /// run counts it as lost, too), and says nothing of the machine that will not be different in a moment.
     pub(super) fn waits_for_room(&mut self, instance: InstanceIx, end: &AttemptEnd) -> Option<Duration> {
         let before = self.roomless.get(&instance).copied().unwrap_or(0);
         let wait = retry::when_there_is_room(end, before)?;

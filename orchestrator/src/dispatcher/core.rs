@@ -453,11 +453,9 @@ impl RunCore {
         let room = if self.stop.is_none() { self.breaker.waits_for_room(ix, &done.end) } else { None };
         let wait = room.or_else(|| retry::follows(task, &done.end, try_number, self.spread));
         let says = match room {
-            // It says nothing of the machine that will not be different in a moment.
             Some(_) => Says::Doubtful,
             None => self.breaker.hear(ix, failed_by(&done.end)),
         };
-        // As whoever resumes the run counts, too.
         state.lost += u32::from(room.is_some());
         let is_contradicted = matches!(done.end, AttemptEnd::Needs { .. });
         let detail = says_why(&done.end);
