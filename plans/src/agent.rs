@@ -299,6 +299,20 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_may_only_look_changes_nothing_unless_its_task_says_what() {
+        let writes = |mode: &str, writes: &str| {
+            let task = format!("[tasks.t]\nagent = {{ prompt = 'x', model = 'ollama/m', mode = '{mode}' }}\n{writes}");
+            let parsed =
+                crate::file::parse("p.toml", &format!("version = 1\n{task}"), &[], &mut |_| Err("no".to_owned()));
+            let plan = parsed.plan.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
+            plan.tasks[0].writes.as_ref().map(Vec::len)
+        };
+        assert_eq!(writes("read-only", ""), Some(0));
+        assert_eq!(writes("read-only", "writes = ['notes/**']"), Some(1));
+        assert_eq!(writes("full", ""), None);
+    }
+
+    #[test]
     fn tools_that_no_agent_has_are_told_at_the_check() {
         let told = |tools: &str| {
             let agent = format!("agent = {{ prompt = 'x', tools = [{tools}] }}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+use crate::agent::AgentMode;
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::document::{Entry, Node, Table, Value};
 use crate::expansion::{self, Growth};
@@ -134,6 +135,10 @@ impl<'a> Lower<'a> {
         let condition = layers.get("if").map(|node| self.template(node, Dialect::Expression));
         let artifacts = layers.get("artifacts").map(inside_globs).unwrap_or_default();
         let writes = layers.get("writes").and_then(Node::list).map(|items| self.globs(items));
+        // What stands behind an agent that may only look (a hook, a server of tools) changes nothing either; what its checks
+        // build is not looked at: each has a worktree of its own.
+        let only_looks = matches!(&work, Some(Work::Agent(agent)) if agent.settings.mode == AgentMode::ReadOnly);
+        let writes = writes.or_else(|| only_looks.then(Vec::new));
         let mut outputs = layers.get("outputs").map(|node| self.outputs(node)).unwrap_or_default();
         let expands = self.expands.get(&ix).cloned();
         if expands.is_some() {
