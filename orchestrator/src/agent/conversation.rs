@@ -17,6 +17,7 @@ use super::attach::{Entrance, FromPerson, Heard, ToPerson};
 use super::show;
 use super::transcript::{Entry, Recorded, Transcript};
 use super::wish::{Wish, nobody, word_on};
+use crate::event::Whose;
 use crate::model::Delta;
 use crate::model::broker::{Answer, AskError, Broker, Caller};
 use crate::report::{sanitize, words};
@@ -144,6 +145,13 @@ impl Shown {
     /// The end of what was shown of an answer that did not become whole.
     fn broken_off(self) -> String {
         if self.text.is_empty() { String::new() } else { "\n── the answer broke off ──\n".to_owned() }
+    }
+}
+
+impl Held {
+    /// Whose budget kept it from asking a model, where that ended it.
+    pub fn spent(&self) -> Option<Whose> {
+        self.unanswered.as_ref().and_then(AskError::spent)
     }
 }
 
@@ -347,7 +355,7 @@ impl Conversation<'_> {
         held: &mut Held,
     ) -> Option<Pending> {
         self.decided.clear();
-        if let Some(why) = self.recorded.front_mut().and_then(|recorded| recorded.too_long.take()) {
+        if let Some(why) = self.recorded.front_mut().and_then(|recorded| recorded.too_long.pop_front()) {
             self.too_long(id, why, told, held).await;
             return None;
         }
@@ -631,7 +639,7 @@ mod tests {
         let (tool, arguments, reason) = ("bash".to_owned(), Map::new(), String::new());
         let yes = Entry::Permission { tool: tool.clone(), arguments: arguments.clone(), reason, denied: None };
         let (by, hints, decided) = ("a/b".to_owned(), vec![], vec![yes]);
-        let (dialect, reply, too_long) = (Dialect::Ollama, reply("x"), None);
+        let (dialect, reply, too_long) = (Dialect::Ollama, reply("x"), Default::default());
         conversation.recorded.push_back(Recorded { by, dialect, reply, hints, too_long, decided });
         let ((says, said), (tell, mut told)) = (mpsc::channel(SAYS_MAX), mpsc::channel(TOLD_MAX));
         let request = ModelRequest {

@@ -203,8 +203,8 @@ pub struct Recorded {
     pub reply: Reply,
     /// What people had said until then, since the answer before.
     pub hints: Vec<String>,
-    /// The model was asked this in a conversation that was too long, before: that is said first, once more.
-    pub too_long: Option<String>,
+    /// The model was asked this in conversations that were too long, before: that is said first, as often once more.
+    pub too_long: VecDeque<String>,
     /// What was decided on its calls, in order: [`Entry::Permission`] and [`Entry::Question`].
     pub decided: Vec<Entry>,
 }
@@ -220,14 +220,14 @@ pub fn recorded(entries: &[Entry], begun: &Entry) -> VecDeque<Recorded> {
     if entries.first() != Some(begun) {
         return VecDeque::new();
     }
-    let (mut answers, mut hints, mut too_long) = (VecDeque::<Recorded>::new(), vec![], None);
+    let (mut answers, mut hints, mut too_long) = (VecDeque::<Recorded>::new(), vec![], VecDeque::new());
     for entry in entries {
         match entry {
             Entry::Hint { text } => hints.push(text.clone()),
-            Entry::TooLong { why } => too_long = Some(why.clone()),
+            Entry::TooLong { why } => too_long.push_back(why.clone()),
             Entry::Answer { by, dialect, reply } => {
                 let (by, dialect, reply) = (by.clone(), *dialect, reply.clone());
-                let (hints, too_long) = (std::mem::take(&mut hints), too_long.take());
+                let (hints, too_long) = (std::mem::take(&mut hints), std::mem::take(&mut too_long));
                 answers.push_back(Recorded { by, dialect, reply, hints, too_long, decided: vec![] });
             }
             Entry::Permission { .. } | Entry::Question { .. } => {
@@ -286,11 +286,15 @@ mod tests {
 
     #[test]
     fn what_was_too_long_is_so_once_more_before_its_summary_is_given() {
-        let too_long = Entry::TooLong { why: "9 > 8".to_owned() };
-        let given = recorded(&[begun(), answer("one"), too_long, answer("summary"), answer("two")], &begun());
-        let said: Vec<_> = given.iter().map(|given| (given.reply.text(), given.too_long.as_deref())).collect();
-        let said: Vec<_> = said.iter().map(|(text, too_long)| (text.as_str(), *too_long)).collect();
-        assert_eq!(said, [("one", None), ("summary", Some("9 > 8")), ("two", None)]);
+        let too_long = || Entry::TooLong { why: "9 > 8".to_owned() };
+        let said = |entries: &[Entry]| {
+            let given = recorded(entries, &begun());
+            given.iter().map(|given| format!("{} {}", given.reply.text(), given.too_long.len())).collect::<Vec<_>>()
+        };
+        let once = [begun(), answer("one"), too_long(), answer("summary"), answer("two")];
+        assert_eq!(said(&once), ["one 0", "summary 1", "two 0"]);
+        let its_summary_too = [begun(), answer("one"), too_long(), too_long(), answer("two")];
+        assert_eq!(said(&its_summary_too), ["one 0", "two 2"]);
     }
 
     #[test]

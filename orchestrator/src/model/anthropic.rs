@@ -19,6 +19,8 @@ use super::{DecodeError, Delta, failure};
 pub struct Stream {
     blocks: BTreeMap<u64, Block>,
     stop: Option<String>,
+    /// Why it refuses, in its classifier's words; empty where it says none.
+    explanation: String,
     usage: Usage,
     ended: bool,
 }
@@ -72,6 +74,7 @@ impl Stream {
                 if let Some(stop) = event.pointer("/delta/stop_reason").and_then(Value::as_str) {
                     self.stop = Some(stop.to_owned());
                 }
+                self.explanation.push_str(text(&event, "/delta/stop_details/explanation"));
                 self.take_usage(event.get("usage"));
             }
             "message_stop" => self.ended = true,
@@ -95,7 +98,11 @@ impl Stream {
         }
         let stop = stop(self.stop.as_deref().unwrap_or_default());
         let parts = self.blocks.into_values().enumerate();
-        let content = parts.filter_map(|(position, block)| block.close(position, &stop)).collect();
+        let mut content: Vec<AssistantPart> =
+            parts.filter_map(|(position, block)| block.close(position, &stop)).collect();
+        if stop == Stop::Refusal {
+            draft::push_refusal(&mut content, "refusal", &self.explanation);
+        }
         draft::reply(content, stop, self.usage)
     }
 
@@ -225,6 +232,7 @@ pub fn whole(mut body: Value) -> Result<Reply, DecodeError> {
     let mut stream = Stream { ended: true, ..Stream::default() };
     stream.take_usage(body.get("usage"));
     stream.stop = Some(text(&body, "/stop_reason").to_owned());
+    stream.explanation = text(&body, "/stop_details/explanation").to_owned();
     let Some(Value::Array(blocks)) = body.get_mut("content").map(Value::take) else {
         return Err(DecodeError::Malformed("there is no content".to_owned()));
     };

@@ -16,6 +16,8 @@ pub struct Stream {
     calls: Vec<(Slot, OpenCall)>,
     refused: bool,
     finish: Option<Stop>,
+    /// The word of the filter that ended it.
+    filter: Option<String>,
     usage: Usage,
     ended: bool,
 }
@@ -58,6 +60,9 @@ impl Stream {
     pub fn finish(mut self) -> Result<Reply, DecodeError> {
         let Some(finish) = self.finish.take() else { return Err(DecodeError::Truncated) };
         let stop = if self.refused && finish == Stop::End { Stop::Refusal } else { finish };
+        if let Some(word) = &self.filter {
+            draft::push_refusal(&mut self.content, word, "");
+        }
         for (position, (_, call)) in self.calls.into_iter().enumerate() {
             self.content.push(AssistantPart::Call(call.close(position, &stop)));
         }
@@ -91,10 +96,15 @@ impl Stream {
         let (id, name) = (text(fragment, "/id"), text(fragment, "/function/name"));
         let slot = Slot(fragment.get("index").and_then(Value::as_u64));
         // A known place with another id is another call; without a place, an id or a name begins one.
+        let more = fragment.pointer("/function/arguments");
         let known = match slot {
             Slot(Some(_)) => self.calls.iter().rposition(|(other, _)| *other == slot),
             Slot(None) if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1),
-            Slot(None) => self.calls.iter().rposition(|(_, call)| !id.is_empty() && call.id == id),
+            Slot(None) if id.is_empty() => self.calls.len().checked_sub(1).filter(|&at| {
+                let call = &self.calls[at].1;
+                call.name == name && is_open(call) && more.and_then(Value::as_str).is_some_and(|more| !more.is_empty())
+            }),
+            Slot(None) => self.calls.iter().rposition(|(_, call)| call.id == id),
         };
         let known = known.filter(|&at| id.is_empty() || self.calls[at].1.id.is_empty() || self.calls[at].1.id == id);
         let at = match known {
@@ -112,10 +122,8 @@ impl Stream {
         if call.id.is_empty() {
             call.id = id.to_owned();
         }
-        if call.name.is_empty() {
-            call.name = name.to_owned();
-        }
-        match fragment.pointer("/function/arguments") {
+        join_name(call, name);
+        match more {
             Some(Value::String(more)) => call.arguments.push_str(more),
             Some(object @ Value::Object(_)) => call.arguments = object.to_string(),
             _ => {}
@@ -132,7 +140,10 @@ impl Stream {
             "stop" | "eos" => Stop::End,
             "tool_calls" | "function_call" => Stop::Calls,
             "length" => Stop::OutputMax,
-            filter if draft::is_filter(filter) => Stop::Refusal,
+            filter if draft::is_filter(filter) => {
+                self.filter.get_or_insert_with(|| filter.to_owned());
+                Stop::Refusal
+            }
             other => Stop::Other(other.to_owned()),
         };
         if self.finish.is_none() || matches!(stop, Stop::OutputMax | Stop::Refusal) {
@@ -147,6 +158,21 @@ impl Stream {
         self.usage.input = input.map(|all| all.saturating_sub(cached.unwrap_or(0))).or(self.usage.input);
         self.usage.cache_read = cached.or(self.usage.cache_read);
         count(&mut self.usage.output, usage.get("completion_tokens"));
+    }
+}
+
+/// Whether more of a call's arguments may come.
+fn is_open(call: &OpenCall) -> bool {
+    !matches!(serde_json::from_str::<Value>(&call.arguments), Ok(Value::Object(_)))
+}
+
+/// A name comes with a call's first fragment; some servers repeat it with each, or what they have of it until then, and some send
+/// it in pieces. It is whole where the arguments begin.
+fn join_name(call: &mut OpenCall, more: &str) {
+    if more.starts_with(&call.name) {
+        call.name = more.to_owned();
+    } else if call.arguments.is_empty() {
+        call.name.push_str(more);
     }
 }
 
@@ -315,6 +341,34 @@ mod tests {
         assert_eq!(calls(&one_index_two_ids), expected);
         let whole_with_empty_ids = [fragment(Some(0), "", "a", "{\"x\":1}"), fragment(Some(1), "", "b", "")];
         assert_eq!(calls(&whole_with_empty_ids), expected);
+    }
+
+    #[test]
+    fn names_come_whole_in_pieces_or_again_with_each_fragment() {
+        let expected = [pair("read", r#"{"x":1}"#)];
+        for names in [["read", "", ""], ["read", "read", "read"], ["re", "ad", ""], ["re", "read", "read"]] {
+            let fragments = |index, id| {
+                let arguments = ["", "", "{\"x\":1}"];
+                [0, 1, 2].map(|n| fragment(index, id, names[n], arguments[n]))
+            };
+            assert_eq!(calls(&fragments(Some(0), "i")), expected, "{names:?}");
+            assert_eq!(calls(&fragments(Some(0), "")), expected, "{names:?}");
+            assert_eq!(calls(&fragments(None, "i")), expected, "{names:?}");
+        }
+        let nothing_but_names = [fragment(None, "", "read", "{\"x\""), fragment(None, "", "read", ":1}")];
+        assert_eq!(calls(&nothing_but_names), expected);
+        let twice = [fragment(None, "", "ls", "{}"), fragment(None, "", "ls", "{}")];
+        assert_eq!(calls(&twice), [pair("ls", "{}"), pair("ls", "{}")]);
+        assert_eq!(calls(&[fragment(None, "", "ls", ""), fragment(None, "", "ls", "")]).len(), 2);
+    }
+
+    #[test]
+    fn a_filter_s_word_is_told() {
+        let reply = streamed(&[json!({ "content": "so" })], &["content_filter"]).unwrap();
+        assert_eq!(
+            (reply.text().as_str(), &reply.stop),
+            ("so\n(ended by its provider: content_filter)", &Stop::Refusal)
+        );
     }
 
     #[test]

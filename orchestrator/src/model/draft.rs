@@ -1,13 +1,20 @@
 //! What is common to all answers while they arrive: parts in order, calls whose arguments come in fragments, and the one
 //! place that decides whether arguments are whole.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
-use swarm_protocol::chat::{Arguments, AssistantPart, Reply, Stop, ToolCall, Usage};
+use swarm_protocol::chat::{Arguments, AssistantPart, Dialect, Message, Reply, Stop, ToolCall, Usage, UserPart};
 
 use super::DecodeError;
 
 /// Parts of one answer; more is no answer.
 pub const PARTS_MAX: usize = 4096;
+
+/// The longest name of a tool that every provider takes, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// What stands for a name that says nothing.
+const NAMELESS: &str = "unnamed";
 
 /// A call while its arguments arrive.
 #[derive(Debug, Default)]
@@ -74,6 +81,67 @@ pub fn sent(arguments: &Arguments) -> Value {
     }
 }
 
+/// A message as a provider takes it back: it looks at the names of tools and refuses, with the whole conversation and for
+/// ever, a name that its own model made up. What was called stays as it was wherever people read it.
+pub fn speakable(dialect: Dialect, mut message: Message) -> Message {
+    match &mut message {
+        Message::Assistant { content, .. } => content.iter_mut().for_each(|part| {
+            if let AssistantPart::Call(call) = part {
+                speak(dialect, &mut call.id, &mut call.name);
+            }
+        }),
+        Message::User { content } => content.iter_mut().for_each(|part| {
+            if let UserPart::ToolResult { call, name, .. } = part {
+                speak(dialect, call, name);
+            }
+        }),
+    }
+    message
+}
+
+fn speak(dialect: Dialect, id: &mut String, name: &mut String) {
+    if !is_name(name) {
+        *name = as_name(name);
+    }
+    // Source: Anthropic, Messages, `tool_use.id`: `^[a-zA-Z0-9_-]+$`. Servers that resemble OpenAI make ids such as
+    // `functions.ls:0`, and want them back.
+    if dialect == Dialect::Anthropic && (id.is_empty() || !id.bytes().all(is_plain)) {
+        *id = id.bytes().fold("id".to_owned(), |mut id, byte| {
+            let _ = match is_plain(byte) && byte != b'_' {
+                true => write!(id, "{}", char::from(byte)),
+                false => write!(id, "_{byte:02x}"),
+            };
+            id
+        });
+    }
+}
+
+/// Whether all providers take this as the name of a tool: what OpenAI and Anthropic want, and begun as Gemini wants it.
+///
+/// Source: OpenAI, `function.name`: `^[a-zA-Z0-9_-]{1,64}$`; Anthropic, `tool_use.name`: `^[a-zA-Z0-9_-]{1,128}$`; Gemini,
+/// `FunctionDeclaration.name`: begins with a letter or an underscore, at most 64.
+fn is_name(name: &str) -> bool {
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    begins && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_plain)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+fn as_name(name: &str) -> String {
+    let plain = |c: char| if u8::try_from(c).is_ok_and(is_plain) { c } else { '_' };
+    let mut kept: String = name.chars().map(plain).take(NAME_BYTES_MAX).collect();
+    if kept.bytes().all(|byte| byte == b'_') {
+        return NAMELESS.to_owned();
+    }
+    if !is_name(&kept) {
+        kept.insert(0, '_');
+        kept.truncate(NAME_BYTES_MAX);
+    }
+    kept
+}
+
 /// Whether a word for why an answer ended means a filter of its provider, or of a gateway before it. No list is whole: each has
 /// its own.
 pub fn is_filter(word: &str) -> bool {
@@ -124,6 +192,14 @@ pub fn push_text(content: &mut Vec<AssistantPart>, more: &str) {
         Some(AssistantPart::Text { text, proof: None }) => text.push_str(more),
         _ => content.push(AssistantPart::Text { text: more.to_owned(), proof: None }),
     }
+}
+
+/// Says why a provider refused, or ended an answer that it will not let pass: its word for it, and its sentence where it has one.
+pub fn push_refusal(content: &mut Vec<AssistantPart>, word: &str, sentence: &str) {
+    let words: Vec<&str> = [word, sentence].into_iter().filter(|words| !words.is_empty()).collect();
+    let before = content.iter().any(|part| matches!(part, AssistantPart::Text { text, .. } if !text.is_empty()));
+    let line = if before { "\n" } else { "" };
+    push_text(content, &format!("{line}(ended by its provider: {})", words.join(": ")));
 }
 
 /// Joins thinking onto the last part of its kind.
@@ -187,6 +263,49 @@ mod tests {
         assert_eq!(closed("", Stop::End), Arguments::Object(Map::new()));
         for cut in [Stop::OutputMax, Stop::ContextFull, Stop::Pause, Stop::Refusal, Stop::Other("x".to_owned())] {
             assert!(matches!(closed("", cut.clone()), Arguments::Broken { .. }), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn odd_names_of_tools_become_names_that_every_provider_takes() {
+        for (called, sent) in [
+            ("read", "read"),
+            ("mcp__git-hub__x", "mcp__git-hub__x"),
+            ("read file", "read_file"),
+            ("functions.read", "functions_read"),
+            ("lire_été", "lire__t_"),
+            ("7z", "_7z"),
+            ("", NAMELESS),
+            ("日本", NAMELESS),
+            ("<|x|>", "__x__"),
+        ] {
+            assert_eq!((as_name(called).as_str(), is_name(called)), (sent, called == sent), "{called}");
+        }
+        for long in ["x".repeat(65), "é".repeat(65), "1".repeat(64), format!("a{}", ".".repeat(90))] {
+            assert!(is_name(&as_name(&long)), "{long}");
+        }
+    }
+
+    #[test]
+    fn a_call_and_its_result_go_back_under_one_name_and_id() {
+        let call = OpenCall { id: "functions.ls:0".to_owned(), name: "l s".to_owned(), ..OpenCall::default() };
+        let call = call.close(0, &Stop::Calls);
+        let result = UserPart::ToolResult {
+            call: call.id.clone(),
+            name: call.name.clone(),
+            content: "x".to_owned(),
+            status: swarm_protocol::chat::ToolStatus::Ok,
+        };
+        for (dialect, id) in [(Dialect::Anthropic, "idfunctions_2els_3a0"), (Dialect::OpenaiChat, "functions.ls:0")] {
+            let said = Message::Assistant { dialect, content: vec![AssistantPart::Call(call.clone())] };
+            let Message::Assistant { content, .. } = speakable(dialect, said) else { panic!("still said") };
+            let told = speakable(dialect, Message::User { content: vec![result.clone()] });
+            let Message::User { content: told } = told else { panic!("still told") };
+            assert!(matches!(&content[0], AssistantPart::Call(sent) if sent.name == "l_s" && sent.id == id));
+            assert!(
+                matches!(&told[0], UserPart::ToolResult { call, name, .. } if name == "l_s" && call == id),
+                "{dialect:?}"
+            );
         }
     }
 

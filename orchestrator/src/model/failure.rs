@@ -15,6 +15,30 @@ const MESSAGE_BYTES_MAX: usize = 2000;
 /// The longest wait that a provider may ask for.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
 
+/// What providers say where a conversation is longer than their model takes, in lower case. OpenAI, vLLM, OpenRouter and
+/// DeepSeek; OpenAI's Responses; Anthropic; Gemini; Ollama; llama.cpp; xAI; Bedrock; Moonshot; MiniMax; and OpenAI's 429 for one
+/// request that is larger than what a minute allows.
+const TOO_LONG: [&str; 18] = [
+    "context_length",
+    "context length",
+    "context window",
+    "string_above_max_length",
+    "prompt is too long",
+    "exceed context limit",
+    "request_too_large",
+    "input token count",
+    "prompt too long",
+    "exceed_context_size",
+    "context size",
+    "maximum prompt length",
+    "input is too long",
+    "exceeded model token limit",
+    "context_window_exceeded",
+    "prompt token count",
+    "maximum context",
+    "tokens must be reduced",
+];
+
 /// A refused call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -100,7 +124,11 @@ pub fn refused(dialect: Dialect, status: u16, header: &dyn Fn(&str) -> Option<St
         other => other,
     };
     let wait = wait(header, &json);
-    let class = classify(dialect, status, &json, wait, header("retry-after").is_some());
+    let words = match &json {
+        Value::Null => String::from_utf8_lossy(&body[..body.len().min(MESSAGE_BYTES_MAX)]).to_lowercase(),
+        json => words_of(json),
+    };
+    let class = classify(dialect, status, &words, wait, header("retry-after").is_some());
     let class = match (header("x-should-retry").as_deref(), class.retry()) {
         (Some("false"), Some(_)) => Class::NotHere,
         (Some("true"), None) => Class::Transient { wait },
@@ -117,13 +145,13 @@ pub fn refused(dialect: Dialect, status: u16, header: &dyn Fn(&str) -> Option<St
 /// Reads an error that came inside of an answer whose status was 200.
 pub fn in_stream(dialect: Dialect, event: &Value) -> Failure {
     let status = event.pointer("/error/code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
-    let class = classify(dialect, status.unwrap_or(0), event, wait(&|_| None, event), true);
+    let class = classify(dialect, status.unwrap_or(0), &words_of(event), wait(&|_| None, event), true);
     let message = message(event).unwrap_or_else(|| event.to_string());
     Failure { class, message: bounded(&message), request_id: None }
 }
 
-fn classify(dialect: Dialect, status: u16, body: &Value, wait: Option<Duration>, says_when: bool) -> Class {
-    let words = words_of(body);
+/// `words` are the provider's, in lower case.
+fn classify(dialect: Dialect, status: u16, words: &str, wait: Option<Duration>, says_when: bool) -> Class {
     let says = |needle: &str| words.contains(needle);
     if ["insufficient_quota", "credit_balance", "spend_limit", "billing_hard_limit", "credit balance is too low"]
         .into_iter()
@@ -131,7 +159,10 @@ fn classify(dialect: Dialect, status: u16, body: &Value, wait: Option<Duration>,
     {
         return Class::Spent;
     }
+    let is_too_long = TOO_LONG.into_iter().any(says);
     match status {
+        // Whatever its status: servers say it with 400, 413, 422, 429 and 500, and in the midst of an answer.
+        0 | 400 | 413 | 422 | 429 | 500 if is_too_long => Class::TooLong,
         // Without a time to come back, Anthropic means a limit of spending.
         429 if dialect == Dialect::Anthropic && !says_when && wait.is_none() => Class::Spent,
         429 => Class::RateLimited { wait },
@@ -145,7 +176,6 @@ fn classify(dialect: Dialect, status: u16, body: &Value, wait: Option<Duration>,
         500..=599 => Class::Transient { wait },
         _ if says("rate_limit") || says("resource_exhausted") => Class::RateLimited { wait },
         _ if says("overloaded") => Class::Overloaded { wait },
-        _ if says("context_length") || says("prompt is too long") || says("maximum context") => Class::TooLong,
         _ if says("api_key_invalid") || says("api key not valid") || says("authentication") => Class::Key,
         _ if says("model_not_found") || says("not_found_error") => Class::UnknownModel,
         // An error without a status came in mid-stream: the server broke off.
@@ -160,8 +190,14 @@ fn words_of(body: &Value) -> String {
     let places =
         ["/error/type", "/error/code", "/error/status", "/error/message", "/error/details/error_code", "/error"];
     let mut words = String::new();
-    for place in
-        places.into_iter().chain(["/message", "/code", "/type", "/response/error/code", "/response/error/message"])
+    for place in places
+        .into_iter()
+        .chain(["/message", "/code", "/type", "/response/error/code", "/response/error/message"])
+        .chain([
+            // A gateway's word for what the server behind it said, and FastAPI's place for any of its own.
+            "/error/metadata/raw",
+            "/detail",
+        ])
     {
         if let Some(text) = body.pointer(place).and_then(Value::as_str) {
             words.push_str(&text.to_lowercase());
@@ -176,7 +212,7 @@ fn words_of(body: &Value) -> String {
 }
 
 fn message(body: &Value) -> Option<String> {
-    let places = ["/error/message", "/response/error/message", "/error", "/message"];
+    let places = ["/error/message", "/response/error/message", "/error", "/message", "/detail"];
     places.into_iter().find_map(|place| body.pointer(place).and_then(Value::as_str)).map(str::to_owned)
 }
 
@@ -246,6 +282,42 @@ mod tests {
         for (dialect, status, headers, body, expected) in rows {
             assert_eq!(class(dialect, status, &headers, body), expected, "{dialect:?} {status} {body}");
         }
+    }
+
+    #[test]
+    fn a_conversation_that_is_too_long_is_called_so_by_every_provider() {
+        let check = |dialect, status, message: &str, expected| {
+            let body = serde_json::json!({ "error": { "message": message } }).to_string();
+            assert_eq!(class(dialect, status, &[("retry-after", "1")], &body), expected, "{message}");
+        };
+        use Dialect::{Anthropic, Gemini, Ollama, OpenaiChat, OpenaiResponses};
+        for (dialect, status, message) in [
+            (Anthropic, 400, "prompt is too long: 210000 tokens > 200000 maximum"),
+            (Anthropic, 400, "input length and `max_tokens` exceed context limit: 199000 + 8000 > 200000"),
+            (OpenaiChat, 400, "This model's maximum context length is 8192 tokens. However, you requested 9000"),
+            (OpenaiResponses, 400, "Your input exceeds the context window of this model. Please adjust your input"),
+            (
+                OpenaiChat,
+                429,
+                "Request too large for gpt-4o. The input or output tokens must be reduced in order to run",
+            ),
+            (Gemini, 400, "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."),
+            (Ollama, 400, "the input length exceeds the context length"),
+            (Ollama, 500, "prompt too long; exceeded max context length by 12 tokens"),
+            (OpenaiChat, 500, "the request exceeds the available context size, try increasing it"),
+            (OpenaiChat, 400, "This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+        ] {
+            check(dialect, status, message, Class::TooLong);
+        }
+        check(OpenaiChat, 400, "Unsupported parameter: 'max_tokens'", Class::Invalid);
+        check(OpenaiChat, 404, "no model with that context window", Class::UnknownModel);
+        let raw = r#"{"error":{"message":"Provider returned error","metadata":{"raw":"maximum context length is 9"}}}"#;
+        assert_eq!(class(OpenaiChat, 400, &[], raw), Class::TooLong);
+        assert_eq!(class(OpenaiChat, 422, &[], r#"{"detail":"context length exceeded"}"#), Class::TooLong);
+        assert_eq!(class(OpenaiChat, 400, &[], "maximum context length is 9"), Class::TooLong);
+        let failed = serde_json::json!({ "type": "response.failed",
+            "response": { "error": { "code": "context_length_exceeded", "message": "too much" } } });
+        assert_eq!(in_stream(OpenaiResponses, &failed).class, Class::TooLong);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Stream {
     /// A call that arrives in pieces.
     pieces: Option<Pieces>,
     finish: Option<Stop>,
+    /// Why it refuses: the word, and the sentence; empty where there is none.
+    refusal: Option<(String, String)>,
     usage: Usage,
 }
 
@@ -39,8 +41,10 @@ impl Stream {
             return Err(DecodeError::Failed(failure::in_stream(Dialect::Gemini, &error)));
         }
         self.take_usage(event.get("usageMetadata"));
-        if event.pointer("/promptFeedback/blockReason").is_some() {
+        if let Some(reason) = event.pointer("/promptFeedback/blockReason") {
             self.finish = Some(Stop::Refusal);
+            let word = format!("the prompt is blocked, {}", reason.as_str().unwrap_or("for no reason that it says"));
+            self.refusal.get_or_insert((word, text(&event, "/promptFeedback/blockReasonMessage").to_owned()));
         }
         if let Some(Value::Array(parts)) = event.pointer_mut("/candidates/0/content/parts").map(Value::take) {
             for part in parts {
@@ -51,6 +55,10 @@ impl Stream {
             // The last reason counts, but one that cuts the answer off stays.
             if !matches!(self.finish, Some(Stop::OutputMax | Stop::Refusal)) {
                 self.finish = Some(stop(word));
+            }
+            if stop(word) == Stop::Refusal {
+                let sentence = text(&event, "/candidates/0/finishMessage").to_owned();
+                self.refusal.get_or_insert((word.to_owned(), sentence));
             }
         }
         if self.content.len() > draft::PARTS_MAX {
@@ -74,6 +82,9 @@ impl Stream {
             }
             Some(pieces) => self.close(pieces),
             None => {}
+        }
+        if let Some((word, sentence)) = &self.refusal {
+            draft::push_refusal(&mut self.content, word, sentence);
         }
         draft::reply(self.content, stop, self.usage)
     }
@@ -383,6 +394,20 @@ mod tests {
                 assert!(matches!(reply.calls().next().unwrap().arguments, Arguments::Broken { .. }), "{reason}");
             }
         }
+    }
+
+    #[test]
+    fn why_it_refuses_is_told() {
+        let refused = |event: Value| {
+            let reply = streamed(vec![event]).unwrap();
+            assert_eq!(reply.stop, Stop::Refusal);
+            reply.text()
+        };
+        let blocked = json!({ "promptFeedback": { "blockReason": "OTHER", "blockReasonMessage": "try another" } });
+        assert_eq!(refused(blocked), "(ended by its provider: the prompt is blocked, OTHER: try another)");
+        let mut filtered = event(json!([{ "text": "so" }]), Some("SAFETY"));
+        filtered["candidates"][0]["finishMessage"] = "it is unsafe".into();
+        assert_eq!(refused(filtered), "so\n(ended by its provider: SAFETY: it is unsafe)");
     }
 
     #[test]

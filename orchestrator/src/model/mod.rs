@@ -251,7 +251,7 @@ pub fn decode_whole(dialect: Dialect, body: &[u8]) -> Result<Reply, DecodeError>
 /// The body of a request for a streamed answer. The same request gives the same bytes, and a conversation that grew gives
 /// a body whose front is unchanged: that is what providers' caches look for.
 pub fn encode(dialect: Dialect, request: &ModelRequest) -> Value {
-    let messages = request.messages.iter().map(|message| native(dialect, message)).collect();
+    let messages = request.messages.iter().map(|message| draft::speakable(dialect, native(dialect, message))).collect();
     let request = ModelRequest { messages, ..request.clone() };
     match dialect {
         Dialect::Anthropic => anthropic::encode(&request),

@@ -72,6 +72,9 @@ impl Stream {
         for item in items {
             take_item(item, &stop, &mut content);
         }
+        if stop == Stop::Refusal {
+            draft::push_refusal(&mut content, text(&end, "/incomplete_details/reason"), "");
+        }
         draft::reply(content, if refused { Stop::Refusal } else { stop }, usage(&end))
     }
 }

@@ -163,6 +163,11 @@ impl<O: Outside> Driver<'_, O> {
                 };
                 self.outside.note(AgentNote::Told { text: format!("the model {what}") });
             }
+            if let Input::TooLong(_) = &answer {
+                let text = "the conversation is too long to be summed up by its model: a list of its calls stands in the \
+                            summary's place";
+                self.outside.note(AgentNote::Told { text: text.to_owned() });
+            }
             let next = turns.hear(answer);
             if turns.asked_to_sum_up() != Some(Asked::Again) {
                 return Ok(next);

@@ -116,6 +116,34 @@ pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String>
     }
 }
 
+/// Has a provider keep nothing of an answer beyond it. OpenAI keeps Responses unless it is told not to, and completions of newer
+/// accounts, too; other servers may refuse a field that they do not know, and are sent it only where a program says it. What
+/// thinking means comes along encrypted then, since nothing of it lies there.
+///
+/// Source: OpenAI, "Migrate to the Responses API", stateful context.
+pub fn store_nothing(base_url: &str, dialect: Dialect, fields: &mut Fields) {
+    const ENCRYPTED: &str = "reasoning.encrypted_content";
+    let is_openai = || base_url.starts_with("https://api.openai.com/");
+    match dialect {
+        Dialect::OpenaiResponses => {
+            fields.insert("store".to_owned(), false.into());
+            let include = fields.entry("include").or_insert_with(|| Value::Array(vec![]));
+            if include.is_null() {
+                *include = Value::Array(vec![]);
+            }
+            if let Value::Array(all) = include
+                && !all.iter().any(|one| one == ENCRYPTED)
+            {
+                all.push(ENCRYPTED.into());
+            }
+        }
+        Dialect::OpenaiChat if fields.contains_key("store") || is_openai() => {
+            fields.insert("store".to_owned(), false.into());
+        }
+        _ => {}
+    }
+}
+
 /// Fields that name what a provider keeps: tokens that are paid for and stand in no request.
 const KEPT_THERE: &[&str] = &["previous_response_id", "conversation", "cachedContent", "cached_content"];
 
@@ -298,6 +326,25 @@ mod tests {
         assert!(!input(json!({"type": "input_file", "file_url": "https://x"})));
         assert!(!goes(Dialect::Gemini, json!({"contents": [{"parts": [{"fileData": {"fileUri": "https://x"}}]}]})));
         assert!(!goes(Dialect::Anthropic, json!({"mcp_servers": []})));
+    }
+
+    #[test]
+    fn no_provider_keeps_an_answer() {
+        let sent = |base_url: &str, dialect, value| {
+            let mut fields = fields(value);
+            store_nothing(base_url, dialect, &mut fields);
+            Value::Object(fields)
+        };
+        let (openai, local) = ("https://api.openai.com/v1", "http://localhost:8080/v1");
+        let kept = json!({"store": false, "include": ["reasoning.encrypted_content"]});
+        for said in [json!({}), json!({"store": true, "include": null}), kept.clone()] {
+            assert_eq!(sent(openai, Dialect::OpenaiResponses, said), kept);
+        }
+        assert_eq!(sent(openai, Dialect::OpenaiChat, json!({})), json!({"store": false}));
+        assert_eq!(sent(local, Dialect::OpenaiChat, json!({"store": true})), json!({"store": false}));
+        for dialect in [Dialect::OpenaiChat, Dialect::Anthropic, Dialect::Gemini] {
+            assert_eq!(sent(local, dialect, json!({})), json!({}));
+        }
     }
 
     #[test]

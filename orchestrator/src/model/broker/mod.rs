@@ -171,6 +171,15 @@ pub enum AskError {
 }
 
 impl AskError {
+    /// Whose budget is spent, or never was enough.
+    pub fn spent(&self) -> Option<Whose> {
+        match self {
+            AskError::Budget { whose, .. } | AskError::Unpriced { whose, .. } => Some(*whose),
+            AskError::TooSmall(it) => Some(it.whose),
+            _ => None,
+        }
+    }
+
     /// Whether a shorter conversation may be answered.
     pub fn is_too_long(&self) -> bool {
         matches!(self, AskError::Refused { failure, .. } if failure.class == Class::TooLong)

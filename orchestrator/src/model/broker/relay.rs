@@ -453,6 +453,7 @@ fn native(endpoint: &Endpoint, asking: &Asking) -> (Vec<u8>, u64) {
             options.insert("include_usage".to_owned(), true.into());
         }
     }
+    claims::store_nothing(&endpoint.base_url, asking.dialect, &mut fields);
     let output = output.unwrap_or(OUTPUT_UNSAID).saturating_mul(answers);
     (serde_json::to_vec(&fields).expect("plain data"), output)
 }

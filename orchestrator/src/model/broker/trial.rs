@@ -7,6 +7,7 @@ use swarm_protocol::chat::{AssistantPart, ModelRequest, Reply};
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
+use super::claims;
 use super::exchange::{self, Arrived, Incoming, Kept, Outgoing, Reached};
 use super::heard::{News, mask_reply};
 use super::keys::{Forgotten, Secret};
@@ -418,7 +419,11 @@ impl Broker {
 /// What one model is asked by an agent.
 fn letter(endpoint: &Endpoint, request: &ModelRequest) -> Letter {
     let native = native(endpoint, request);
-    let body = serde_json::to_vec(&encode(endpoint.dialect, &native)).expect("plain data");
+    let mut body = encode(endpoint.dialect, &native);
+    if let Some(fields) = body.as_object_mut() {
+        claims::store_nothing(&endpoint.base_url, endpoint.dialect, fields);
+    }
+    let body = serde_json::to_vec(&body).expect("plain data");
     let most = Tokens { input: input_at_most(body.len()), output: native.output_tokens_max.into() };
     let (url, headers) = (exchange::url(endpoint), exchange::headers(endpoint.dialect));
     Letter { url, headers, body, most, prices: endpoint.prices, form: Form::Stream }
