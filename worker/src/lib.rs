@@ -25,6 +25,8 @@ mod channel;
 mod conversation;
 /// The fork server: makes workers by fork.
 mod launcher;
+/// A program that ends with the coordinator.
+mod lifeline;
 /// Network namespaces on their way from one worker to the next.
 mod networks;
 /// Bounded capture of what a job prints.
@@ -51,6 +53,8 @@ enum Mode {
     Server,
     /// Tells what the machine can do.
     Probe { state: PathBuf },
+    /// Runs a program that ends with the coordinator.
+    Lifeline { program: OsString, arguments: Vec<OsString> },
 }
 
 /// Runs the worker with the arguments that follow [`SUBCOMMAND`]. Must be called before any thread is started.
@@ -62,7 +66,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             launcher::Role::Worker(networks) => work(networks),
         }),
         Some(Mode::Probe { state }) => print_probe(&state),
-        None => Err(std::io::Error::other("usage: swarm __worker --stdio | --server | --probe --state DIR")),
+        Some(Mode::Lifeline { program, arguments }) => match lifeline::run(&program, &arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        None => Err(std::io::Error::other(
+            "usage: swarm __worker --stdio | --server | --probe --state DIR | --lifeline PROGRAM ARGUMENT…",
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +112,9 @@ fn mode(arguments: &[OsString]) -> Option<Mode> {
         [probe, state, folder] if probe == "--probe" && state == "--state" => {
             Some(Mode::Probe { state: PathBuf::from(folder) })
         }
+        [lifeline, program, arguments @ ..] if lifeline == "--lifeline" => {
+            Some(Mode::Lifeline { program: program.clone(), arguments: arguments.to_vec() })
+        }
         _ => None,
     }
 }
@@ -139,6 +152,9 @@ mod tests {
         check(&["--stdio"], Some(Mode::Stdio));
         check(&["--server"], Some(Mode::Server));
         check(&["--probe", "--state", "/s"], Some(Mode::Probe { state: "/s".into() }));
+        let (program, arguments) = ("pass".into(), vec!["show".into()]);
+        check(&["--lifeline", "pass", "show"], Some(Mode::Lifeline { program, arguments }));
+        check(&["--lifeline"], None);
         check(&[], None);
         check(&["--stdio", "--stdio"], None);
         check(&["--probe"], None);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +43,8 @@ impl fmt::Debug for Secret {
 #[derive(Default)]
 pub struct Keys {
     env: BTreeMap<String, String>,
+    /// Who runs programs, so that none outlives this one: `swarm` itself, as `__worker --lifeline`.
+    keeper: Option<PathBuf>,
     /// What programs printed; each runs once, until its key is refused.
     printed: tokio::sync::Mutex<HashMap<Vec<String>, Secret>>,
     /// Every key that was used, and what masks them.
@@ -58,6 +61,11 @@ impl Keys {
     /// Keys out of the caller's environment, and out of programs.
     pub fn new(env: BTreeMap<String, String>) -> Self {
         Keys { env, ..Keys::default() }
+    }
+
+    /// The same, whose programs end with this one, even where it is killed.
+    pub fn kept_by(self, swarm: PathBuf) -> Self {
+        Keys { keeper: Some(swarm), ..self }
     }
 
     /// The key in a variable; one that is empty holds none.
@@ -80,7 +88,7 @@ impl Keys {
                 match printed.get(argv) {
                     Some(key) => key.clone(),
                     None => {
-                        let key = Secret(print(argv, &self.env).await?);
+                        let key = Secret(print(argv, &self.env, self.keeper.as_deref()).await?);
                         printed.insert(argv.clone(), key.clone());
                         key
                     }
@@ -139,19 +147,30 @@ pub enum Forgotten {
 }
 
 /// What a program prints, without white space around it.
-async fn print(argv: &[String], env: &BTreeMap<String, String>) -> Result<String, String> {
+async fn print(argv: &[String], env: &BTreeMap<String, String>, keeper: Option<&Path>) -> Result<String, String> {
     let (program, arguments) = argv.split_first().ok_or("its command is empty")?;
     let failed = |detail: String| format!("`{program}`, which prints it, {detail}");
-    let mut child = Command::new(program)
+    let mut command = match keeper {
+        None => Command::new(program),
+        Some(swarm) => {
+            let mut command = Command::new(swarm);
+            command.args(["__worker", "--lifeline"]).arg(program);
+            command
+        }
+    };
+    // The keeper ends the program where its standard input ends, whoever closes it; killed, it could not.
+    let stdin = if keeper.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = command
         .args(arguments)
         .env_clear()
         .envs(env)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
+        .kill_on_drop(keeper.is_none())
         .spawn()
         .map_err(|error| failed(format!("did not start: {error}")))?;
+    let _lifeline = child.stdin.take();
     let stdout = child.stdout.take().expect("piped");
     let reading = async {
         let mut text = String::new();
@@ -163,6 +182,9 @@ async fn print(argv: &[String], env: &BTreeMap<String, String>) -> Result<String
         .map_err(|_| failed(format!("took longer than {} s", COMMAND_MAX.as_secs())))?
         .map_err(|error| failed(error.to_string()))?;
     match text.trim() {
+        "" if keeper.is_some() && status.code() == Some(127) => {
+            Err(failed("did not start, or found no program that it needs (exit status 127)".to_owned()))
+        }
         _ if !status.success() => Err(failed(format!("failed: {status}"))),
         "" => Err(failed("printed nothing".to_owned())),
         key => Ok(key.to_owned()),
