@@ -555,6 +555,9 @@ tag_first! {
             status: AgentStatus,
             /// For people.
             detail: String,
+            /// Whose budget kept it from asking on, where that is why: no other try has more.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            spent: Option<Whose>,
         },
         /// An agent that looked at the result did not approve of it.
         Findings {
@@ -611,7 +614,7 @@ impl AttemptEnd {
             AttemptEnd::Findings { by: _, findings } => findings.iter_mut().collect(),
             AttemptEnd::Needs { detail }
             | AttemptEnd::Outputs { detail }
-            | AttemptEnd::Agent { status: _, detail }
+            | AttemptEnd::Agent { status: _, detail, spent: _ }
             | AttemptEnd::Infra { detail } => vec![detail],
         }
     }

@@ -29,6 +29,7 @@ use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{InstanceState, Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::lent::Lent;
 use crate::machine::Machine;
+use crate::model::broker::accounts::Accounts;
 use crate::ownership::other_repository;
 use crate::plain_copy::copy_onto;
 use crate::removal::{remove_tree, sweep};
@@ -303,6 +304,24 @@ pub struct Past {
     pub lent: Option<String>,
     /// Whether it came so far that the run had its first event.
     pub is_begun: bool,
+}
+
+impl Past {
+    /// Books what earlier coordinators of the run spent on models: for the run, its tasks, and the attempts that were cut short,
+    /// whose conversations go on.
+    pub fn carry_over(&self, graph: &TaskGraph, accounts: &Accounts) {
+        for (id, spending) in self.history.spending() {
+            // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
+            let task = match graph.instance_by_id(&id.0) {
+                Some(ix) => Some(graph.instance(ix).task),
+                None => graph.plan().task_by_name(id.0.split('[').next().unwrap_or_default()),
+            };
+            accounts.carry_over(task, spending.spent());
+        }
+        for (id, spending) in self.history.spending_cut_short() {
+            accounts.go_on(id.clone(), spending.spent());
+        }
+    }
 }
 
 /// What a journal tells, taken in event by event.

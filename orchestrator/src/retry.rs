@@ -14,6 +14,8 @@ pub fn class(end: &AttemptEnd) -> Option<RetryClass> {
         AttemptEnd::Succeeded | AttemptEnd::Violation { .. } | AttemptEnd::Needs { .. } | AttemptEnd::Lost => None,
         AttemptEnd::Infra { .. } => Some(RetryClass::Infra),
         AttemptEnd::Outputs { .. } | AttemptEnd::Findings { .. } => Some(RetryClass::Exit),
+        // Another try finds the same budget, or spends another.
+        AttemptEnd::Agent { spent: Some(_), .. } => None,
         // Whatever could be tried again was tried before it came to this.
         AttemptEnd::Agent { status: AgentStatus::Unanswered, .. } => Some(RetryClass::Infra),
         AttemptEnd::Agent { .. } => Some(RetryClass::Exit),
@@ -120,6 +122,7 @@ mod tests {
     use swarm_protocol::Refusal;
 
     use super::*;
+    use crate::event::Whose;
 
     fn retry(max: u32, backoff: Backoff) -> Retry {
         let (delay, max_delay) = (Duration::from_secs(2), Duration::from_secs(10));
@@ -157,6 +160,15 @@ mod tests {
         let violation = AttemptEnd::Violation { detail: String::new(), paths: vec![], allow_with: None };
         assert_eq!(waits(&retry(9, Backoff::None), &violation), [0u64; 0]);
         assert_eq!(result(&violation, 1), InstanceResult::Violation);
+    }
+
+    #[test]
+    fn a_spent_budget_is_never_tried_again() {
+        let unanswered = |spent| {
+            let (status, detail) = (AgentStatus::Unanswered, String::new());
+            class(&AttemptEnd::Agent { status, detail, spent })
+        };
+        assert_eq!((unanswered(None), unanswered(Some(Whose::Attempt))), (Some(RetryClass::Infra), None));
     }
 
     #[test]

@@ -433,15 +433,14 @@ impl Stage<'_> {
         let again = self.past.as_ref().map(|past| past.again.clone()).unwrap_or_default();
         let (run, tasks) = again.budgets(&self.plan, &asked);
         let accounts = Accounts::new(&run, &tasks).with_givers(self.plan.givers());
-        for (id, spending) in self.past.iter().flat_map(|past| past.history.spending()) {
-            // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
-            let task = match graph.instance_by_id(&id.0) {
-                Some(ix) => Some(graph.instance(ix).task),
-                None => self.plan.task_by_name(id.0.split('[').next().unwrap_or_default()),
-            };
-            accounts.carry_over(task, spending.spent());
+        if let Some(past) = &self.past {
+            past.carry_over(graph, &accounts);
         }
-        Ok(Broker::new(catalog, tape, Keys::new(self.settings.host.env.clone()), Arc::new(accounts), news))
+        Ok(Broker::new(catalog, tape, self.keys(), Arc::new(accounts), news))
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::new(self.settings.host.env.clone()).kept_by(self.settings.worker.clone())
     }
 
     /// The caller's surroundings without the keys of the models that tasks name and of servers of tools: no policy lets those through, and no template
@@ -464,7 +463,7 @@ impl Stage<'_> {
             let silent = |(name, _): (&String, _)| (name.clone(), Err("a replay speaks with nobody".to_owned()));
             return ToolServers::new(named.map(silent).collect());
         }
-        ToolServers::of(named, &Keys::new(self.settings.host.env.clone()), &self.state).await
+        ToolServers::of(named, &self.keys(), &self.state).await
     }
 
     /// The run's folder is the only place where its workers' doors can be knocked at.

@@ -203,6 +203,8 @@ pub struct History {
     items: HashMap<String, Vec<Value>>,
     /// What each instance spent on models.
     spending: HashMap<InstanceId, Spending>,
+    /// Of that, what was spent since the newest attempt of each that was not cut short, with that attempt's number.
+    cut_short: HashMap<InstanceId, (Attempt, Spending)>,
     announced: Option<Announced>,
     /// The commit that landed last, in full hex.
     tip: Option<String>,
@@ -395,11 +397,19 @@ impl History {
             }
             RunEvent::ModelAsked { call, .. } => self.open_calls.extend(abandoned(event).map(|end| (*call, end))),
             RunEvent::ModelWaits { .. } | RunEvent::ModelDown { .. } => {}
-            RunEvent::ModelCalled { call, instance, .. } => {
+            RunEvent::ModelCalled { call, instance, attempt, .. } => {
                 self.open_calls.shift_remove(call);
+                let (ended, spending) =
+                    self.cut_short.entry(instance.clone()).or_insert((Attempt(0), Spending::default()));
+                if attempt > ended {
+                    spending.count(event);
+                }
                 self.spending.entry(instance.clone()).or_default().count(event);
             }
             RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
+                if !says_nothing(end) {
+                    self.cut_short.insert(instance.clone(), (*attempt, Spending::default()));
+                }
                 let past = Self::past_of(&mut self.instances, instance);
                 past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
             }
@@ -517,6 +527,11 @@ impl History {
     /// What instances spent on models, in no order.
     pub fn spending(&self) -> impl Iterator<Item = (&InstanceId, &Spending)> {
         self.spending.iter()
+    }
+
+    /// What attempts spent that were cut short, and in whose place the next one of their instance goes on; in no order.
+    pub fn spending_cut_short(&self) -> impl Iterator<Item = (&InstanceId, &Spending)> {
+        self.cut_short.iter().map(|(id, (_, spending))| (id, spending))
     }
 
     /// What becomes of the calls that a dead coordinator had sent: each is booked with the most that it can have taken.
@@ -675,6 +690,26 @@ mod tests {
         let spent: Vec<_> =
             history.spending().map(|(_, spending)| (spending.calls, spending.output, spending.cost.0)).collect();
         assert_eq!((spent, history.abandoned_calls().len()), (vec![(1, 7, 12)], 0), "{abandoned:?}");
+    }
+
+    #[test]
+    fn what_an_attempt_spent_that_was_cut_short_is_known_until_one_ends() {
+        let called = |attempt: u32| {
+            let text = format!(
+                r#"{{"event":"model-called","call":1,"instance":"b","attempt":{attempt},"asked":"main","model":"x/y",
+                "usage":{{"input":5,"output":7}},"cost-nano-usd":12,"duration-ms":1,"tries":1,"outcome":{{"is":"answered"}}}}"#
+            );
+            serde_json::from_str(&text).expect("an event")
+        };
+        let spent = |events: &[RunEvent]| {
+            let history = History::of(events);
+            history.spending_cut_short().map(|(_, spending)| spending.calls).sum::<u64>()
+        };
+        let lost = story::ended("b", 1, AttemptEnd::Lost, 0, 0);
+        assert_eq!(spent(&[called(1), lost.clone(), called(2)]), 2);
+        let ended = story::ended("b", 2, AttemptEnd::Infra { detail: String::new() }, 0, 0);
+        let all = [called(1), lost, called(2), ended, called(2)];
+        assert_eq!((spent(&all), spent(&[all.as_slice(), &[called(3)]].concat())), (0, 1), "another try begins anew");
     }
 
     #[test]

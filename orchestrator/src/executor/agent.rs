@@ -15,7 +15,7 @@ use swarm_plans::{
     AgentMode, CONTEXT_TOKENS_DEFAULT, DEFAULT_SANDBOX, Network, OUTPUT_TOKENS_DEFAULT, RenderedAgent, ServerReach,
     Submits,
 };
-use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, Envelope};
+use swarm_protocol::agent::{AgentJob, AgentLimits, AgentRules, AgentStatus, Envelope};
 use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::{
     HookEvent, HookSpec, LanguageServers, ProjectFile, ProjectHooks, Reach, SkillFile, ToolServer, Toolset,
@@ -35,7 +35,7 @@ use crate::agent::planning::{self, Submissions};
 use crate::agent::transcript::{self, Entry, Kept, Recorded, Transcript};
 use crate::dispatcher::core::StartAt;
 use crate::egress::Leads;
-use crate::event::{AttemptEnd, ChangeSummary, Progress};
+use crate::event::{AttemptEnd, ChangeSummary, Progress, Whose};
 use crate::ids::Attempt;
 use crate::journal::{LogWriter, attempt_dir, logs};
 use crate::model::broker::Caller;
@@ -73,6 +73,8 @@ pub(super) struct Worked {
     pub notes: Vec<String>,
     /// What it was to hand over, or why there is none; `None` where it hands over nothing.
     pub submitted: Option<Result<String, String>>,
+    /// Whose budget kept it from asking a model.
+    pub spent: Option<Whose>,
 }
 
 /// One conversation with an agent.
@@ -140,8 +142,9 @@ impl Executor {
         };
         let (ran, held) = self.talk(trial, talk, worktree, log).await?;
         let notes = lacking.into_iter().chain(notes(&held)).collect();
+        let spent = held.spent();
         let submitted = submissions.map(|submissions| submissions.taken());
-        Ok(Worked { ran, notes, envelope: held.envelope, submitted })
+        Ok(Worked { ran, notes, envelope: held.envelope, submitted, spent })
     }
 
     /// Holds one conversation to its end.
@@ -443,12 +446,13 @@ pub(super) fn handed_over(submitted: Option<Result<String, String>>) -> Result<O
 }
 
 /// How an attempt ends whose agent's process ended by itself.
-pub(super) fn end_of(ended: Ended, envelope: Option<&Envelope>) -> Result<(), AttemptEnd> {
+pub(super) fn end_of(ended: Ended, envelope: Option<&Envelope>, spent: Option<Whose>) -> Result<(), AttemptEnd> {
     match (ended, envelope) {
         (Ended::Exited { .. }, Some(envelope)) if envelope.status.is_for_checks() => Ok(()),
         (Ended::Exited { .. }, Some(Envelope { status, detail, summary, .. })) => {
             let detail = if detail.is_empty() { summary } else { detail };
-            Err(AttemptEnd::Agent { status: *status, detail: detail.clone() })
+            let spent = spent.filter(|_| *status == AgentStatus::Unanswered);
+            Err(AttemptEnd::Agent { status: *status, detail: detail.clone(), spent })
         }
         // One of ours always has a last word.
         (Ended::Exited { code: 0 }, None) => Err(AttemptEnd::Work { ended: Ended::Exited { code: 1 } }),
@@ -569,8 +573,6 @@ impl Ear for Listener<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use swarm_protocol::agent::AgentStatus;
-
     use super::*;
 
     fn envelope(status: AgentStatus) -> Envelope {
@@ -581,11 +583,12 @@ mod tests {
     #[test]
     fn only_a_model_that_ended_its_work_reaches_the_checks() {
         let exited = |code| Ended::Exited { code };
+        let end_of = |ended, envelope: Option<&Envelope>| end_of(ended, envelope, None);
         assert_eq!(end_of(exited(0), Some(&envelope(AgentStatus::Done))), Ok(()));
         assert_eq!(end_of(exited(0), Some(&envelope(AgentStatus::Partial))), Ok(()));
         for status in [AgentStatus::Limit, AgentStatus::Blocked, AgentStatus::Unanswered] {
             let end = end_of(exited(1), Some(&envelope(status)));
-            assert_eq!(end, Err(AttemptEnd::Agent { status, detail: "said".to_owned() }));
+            assert_eq!(end, Err(AttemptEnd::Agent { status, detail: "said".to_owned(), spent: None }));
         }
         assert_eq!(end_of(exited(0), None), Err(AttemptEnd::Work { ended: exited(1) }));
         let killed = Ended::Limit { limit: "memory".to_owned(), detail: String::new() };

@@ -333,12 +333,13 @@ impl Executor {
         worktree: &Worktree,
         record: &mut Record,
     ) -> Result<(), Stop> {
+        let mut spent = None;
         let ran = if let Some(guest) = trial.job.rendered.guest {
             self.guest(trial, guest, start, worktree, &mut record.log).await?
         } else if let Some(agent) = &trial.job.rendered.agent {
             let worked = self.agent(trial, agent, start, worktree, &mut record.log).await?;
             record.notes.extend(worked.notes);
-            (record.envelope, record.submitted) = (worked.envelope, worked.submitted);
+            (record.envelope, record.submitted, spent) = (worked.envelope, worked.submitted, worked.spent);
             worked.ran
         } else {
             let (argv, timeout) = (trial.job.rendered.argv.clone(), trial.task.timeout);
@@ -350,7 +351,9 @@ impl Executor {
         note(&ran, &self.not_enforced, record);
         self.hear_refusals(trial, &ran, record);
         match ran.outcome.ended {
-            ended if trial.job.rendered.agent.is_some() => agent::end_of(ended, record.envelope.as_ref()).map_err(Stop),
+            ended if trial.job.rendered.agent.is_some() => {
+                agent::end_of(ended, record.envelope.as_ref(), spent).map_err(Stop)
+            }
             Ended::Exited { code: 0 } => Ok(()),
             ended => Err(Stop(blame(AttemptEnd::Work { ended }, self.state.lacks()))),
         }

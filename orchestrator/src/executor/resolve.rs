@@ -200,7 +200,7 @@ impl Executor {
             }
         };
         record.notes.extend(agent::notes(&held));
-        let ended = agent::end_of(ran.outcome.ended, held.envelope.as_ref());
+        let ended = agent::end_of(ran.outcome.ended, held.envelope.as_ref(), held.spent());
         record.envelope = held.envelope;
         Ok((ended, worktree))
     }

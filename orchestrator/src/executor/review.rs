@@ -90,11 +90,15 @@ impl Executor {
         let (ran, held) = self.talk(trial, talk, worktree, &mut record.log).await?;
         let by = |note| format!("review by {}: {note}", reviewer.by);
         record.notes.extend(agent::notes(&held).into_iter().map(by));
+        let spent = held.spent();
         let envelope: Option<Envelope> = held.envelope;
         match desk.given() {
             Some(review) => Ok(review),
             // Nothing that was not approved counts.
-            None => Err(Stop(not_given(&reviewer.by, agent::end_of(ran.outcome.ended, envelope.as_ref()).err()))),
+            None => {
+                let ended = agent::end_of(ran.outcome.ended, envelope.as_ref(), spent);
+                Err(Stop(not_given(&reviewer.by, ended.err())))
+            }
         }
     }
 
@@ -158,8 +162,8 @@ fn looking(agent: &RenderedAgent) -> RenderedAgent {
 /// The end of an attempt whose reviewer said nothing: what ended the reviewer, where something did.
 fn not_given(by: &str, ended: Option<AttemptEnd>) -> AttemptEnd {
     match ended {
-        Some(AttemptEnd::Agent { status, detail }) => {
-            AttemptEnd::Agent { status, detail: format!("its review by {by}: {detail}") }
+        Some(AttemptEnd::Agent { status, detail, spent }) => {
+            AttemptEnd::Agent { status, detail: format!("its review by {by}: {detail}"), spent }
         }
         Some(end) => AttemptEnd::Infra { detail: format!("its review by {by} {}", words::end(&end)) },
         None => AttemptEnd::Findings { by: by.to_owned(), findings: vec!["it gave no review".to_owned()] },
@@ -204,8 +208,10 @@ mod tests {
 
     #[test]
     fn a_review_that_is_not_given_approves_of_nothing() {
-        let cut_off = AttemptEnd::Agent { status: AgentStatus::Unanswered, detail: "no key".to_owned() };
-        let AttemptEnd::Agent { status, detail } = not_given("look", Some(cut_off)) else { panic!("the agent's end") };
+        let cut_off = AttemptEnd::Agent { status: AgentStatus::Unanswered, detail: "no key".to_owned(), spent: None };
+        let AttemptEnd::Agent { status, detail, .. } = not_given("look", Some(cut_off)) else {
+            panic!("the agent's end")
+        };
         assert_eq!((status, detail.as_str()), (AgentStatus::Unanswered, "its review by look: no key"));
         assert!(matches!(not_given("look", None), AttemptEnd::Findings { .. }));
     }

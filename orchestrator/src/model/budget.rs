@@ -251,11 +251,16 @@ impl Ledger {
     /// Books what an earlier coordinator spent, from `account` upwards.
     pub fn carry_over(&mut self, account: AccountId, spent: Amount, time_ms: u64) {
         for at in self.upwards(account) {
-            let account = &mut self.accounts[at.0];
-            account.spent.tokens = account.spent.tokens.saturating_add(spent.tokens);
-            account.spent.usd.0 = account.spent.usd.0.saturating_add(spent.usd.0);
-            account.spent_ms = account.spent_ms.saturating_add(time_ms);
+            self.carry_over_alone(at, spent, time_ms);
         }
+    }
+
+    /// Books in one account what an earlier coordinator spent, where those above it have it already.
+    pub fn carry_over_alone(&mut self, account: AccountId, spent: Amount, time_ms: u64) {
+        let account = &mut self.accounts[account.0];
+        account.spent.tokens = account.spent.tokens.saturating_add(spent.tokens);
+        account.spent.usd.0 = account.spent.usd.0.saturating_add(spent.usd.0);
+        account.spent_ms = account.spent_ms.saturating_add(time_ms);
     }
 
     /// Milliseconds until the first limit of time from `account` upwards is reached, as many calls being under way as now;

@@ -191,7 +191,7 @@ pub fn end(end: &AttemptEnd) -> String {
             let detail = sanitize::name(detail);
             if paths.is_empty() { detail } else { format!("{detail}: {}", paths.join(", ")) }
         }
-        AttemptEnd::Agent { status, detail } => agent_end(*status, detail),
+        AttemptEnd::Agent { status, detail, .. } => agent_end(*status, detail),
         AttemptEnd::Findings { by, findings } => {
             let findings: Vec<String> = findings.iter().map(|finding| sanitize::name(finding.trim())).collect();
             format!("was not approved by {}: {}", sanitize::name(by), findings.join("; "))

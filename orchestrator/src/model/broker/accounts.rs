@@ -30,6 +30,8 @@ struct Books {
     tasks: Vec<AccountId>,
     attempt_limits: Vec<Limit>,
     attempts: HashMap<(InstanceId, Attempt), AccountId>,
+    /// What attempts spent that were cut short, until somebody goes on in their place.
+    cut_short: HashMap<InstanceId, Spent>,
 }
 
 /// What earlier coordinators of the run spent.
@@ -117,7 +119,7 @@ impl Accounts {
         let run = ledger.open(None, limit(run));
         let attempt_limits = tasks.iter().map(|budget| limit(&budget.attempt)).collect();
         let tasks = tasks.iter().map(|budget| ledger.open(Some(run), limit(&budget.task))).collect();
-        let books = Books { ledger, run, tasks, attempt_limits, attempts: HashMap::new() };
+        let books = Books { ledger, run, tasks, attempt_limits, attempts: HashMap::new(), cut_short: HashMap::new() };
         Accounts { books: Mutex::new(books), began: Instant::now(), settled: Notify::new() }
     }
 
@@ -140,6 +142,12 @@ impl Accounts {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         let account = task.and_then(|task| books.tasks.get(task.index()).copied()).unwrap_or(books.run);
         books.ledger.carry_over(account, spent.amount, spent.time_ms);
+    }
+
+    /// Has the instance's next attempt go on with what those spent in whose place it goes on: its task and the run have it
+    /// already.
+    pub fn go_on(&self, instance: InstanceId, spent: Spent) {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).cut_short.insert(instance, spent);
     }
 
     /// Sets the most aside that a call can take. Waits where other calls hold what may come back.
@@ -194,6 +202,9 @@ impl Books {
         let parent = self.tasks.get(caller.task.index()).copied().unwrap_or(self.run);
         let limit = self.attempt_limits.get(caller.task.index()).copied().unwrap_or_default();
         let account = self.ledger.open(Some(parent), limit);
+        if let Some(spent) = self.cut_short.remove(&caller.instance) {
+            self.ledger.carry_over_alone(account, spent.amount, spent.time_ms);
+        }
         self.attempts.insert(key, account);
         account
     }
@@ -349,6 +360,19 @@ mod tests {
         assert_eq!((whose("a").await, whose("a").await), (None, Some(Whose::Attempt)));
         accounts.carry_over(Some(TaskIx(0)), Spent { amount: Amount { tokens: 40, usd: NanoUsd(0) }, time_ms: 0 });
         assert_eq!(whose("b").await, Some(Whose::Task));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_attempt_goes_on_with_what_the_one_before_it_spent_until_its_coordinator_died() {
+        let budget = TaskBudget { task: tokens(1000), attempt: tokens(70) };
+        let accounts = Arc::new(Accounts::new(&Budget::default(), &[budget]));
+        accounts.go_on(InstanceId("a".into()), Spent { amount: Amount { tokens: 40, usd: NanoUsd(0) }, time_ms: 0 });
+        let ask = |instance: &'static str, attempt: u32| {
+            let (accounts, caller) = (Arc::clone(&accounts), Caller { attempt: Attempt(attempt), ..caller(instance) });
+            async move { accounts.reserve(&caller, CALL, None, &Receipt::default()).await.map(Held::took_nothing) }
+        };
+        assert_eq!(ask("a", 2).await.map_err(|(whose, _)| whose), Err(Whose::Attempt));
+        assert_eq!((ask("b", 1).await, ask("a", 3).await), (Ok(()), Ok(())), "a try of its own has its own");
     }
 
     #[tokio::test(flavor = "current_thread")]
