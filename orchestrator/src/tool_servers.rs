@@ -22,7 +22,7 @@ use rmcp::transport::auth::{AuthClient, AuthError, AuthorizationManager, ClientC
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use serde_json::{Map, Value};
-use swarm_plans::{ServerAccess, ServerReach, ToolServer};
+use swarm_plans::{ServerAccess, ServerReach, ToolServer, unsaid};
 use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::OfferedTool;
 use swarm_protocol::{tool_answer, tool_list};
@@ -242,7 +242,7 @@ impl Place {
         let service = timeout(server.timeout, self.connect()).await.map_err(|_| late(name, server))?;
         match service {
             Ok(service) => Ok(Arc::clone(running.insert(Arc::new(service)))),
-            Err(why) => Err(self.mask().await.text(&format!("server `{name}` cannot be used: {why}")).into_owned()),
+            Err(why) => Err(unsaid(&self.mask().await.text(&format!("server `{name}` cannot be used: {why}")))),
         }
     }
 
@@ -282,7 +282,11 @@ fn late(name: &str, server: &FarServer) -> String {
 }
 
 fn failed(name: &str, error: &rmcp::ServiceError) -> String {
-    format!("server `{name}` failed: {error}")
+    match error {
+        rmcp::ServiceError::McpError(error) => format!("server `{name}` failed: {error}"),
+        // Its address may be named, and hold what it wants to see.
+        error => unsaid(&format!("server `{name}` failed: {error}")),
+    }
 }
 
 /// What a model is told of a tool, without the server's secrets.

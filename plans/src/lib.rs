@@ -72,6 +72,9 @@ pub mod template;
 pub mod tool_servers;
 /// Which instances take turns, because they may change the same paths.
 pub mod turns;
+/// Addresses without the secrets in them.
+mod unsaid;
+pub use unsaid::unsaid;
 /// What a plan's parts say together.
 mod validate;
 /// Filters and tests that a template names.

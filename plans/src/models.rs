@@ -17,6 +17,7 @@ use crate::lower::time;
 use crate::plan::Plan;
 use crate::shape::check_table;
 use crate::tool_servers::{self, ToolServer};
+use crate::unsaid::unsaid;
 
 /// Whose API a model is asked through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -384,7 +385,7 @@ fn base_url(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<String> {
     if place.is_some_and(plain) {
         return Some(text.trim_end_matches('/').to_owned());
     }
-    let diagnostic = Diagnostic::error(node.at, format!("`{text}` is not a base URL"));
+    let diagnostic = Diagnostic::error(node.at, format!("`{}` is not a base URL", unsaid(text)));
     diagnostics.push(diagnostic.hint("write it like \"https://host/v1\": no user, no query"));
     None
 }
@@ -491,7 +492,7 @@ mod tests {
         check("[models.m]\nprovider = 'antropic'\nmodel = 'x'", "`provider` has to be \"anthropic\"");
         check("[models.m]\nprovider = 'ollama'", "the model `m` has no `model`");
         check(&entry("base-url = 'localhost:1'"), "`localhost:1` is not a base URL");
-        check(&entry("base-url = 'https://me:pw@host'"), "`https://me:pw@host` is not a base URL");
+        check(&entry("base-url = 'https://me:pw@host'"), "`https://*****@host` is not a base URL");
         check(&entry("key = 'sk-123'"), "`key` has to be a table");
         check(&entry("key = { env = 'A', command = ['b'] }"), "`key` has exactly one of `env` and `command`");
         check(&entry("prices = { input = 1 }"), "`prices` lacks `input` or `output`");

@@ -12,6 +12,7 @@ use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::document::{Entry, Node, Table};
 use crate::lower::time;
 use crate::models::{KeySource, Origin, key};
+use crate::unsaid::unsaid;
 
 /// How long a server's start and each of its calls may take, unless the plan says otherwise.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -173,7 +174,7 @@ fn address(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<String> {
     if place.is_some_and(plain) {
         return Some(text.to_owned());
     }
-    let diagnostic = Diagnostic::error(node.at, format!("`{text}` is no address of a server"));
+    let diagnostic = Diagnostic::error(node.at, format!("`{}` is no address of a server", unsaid(text)));
     diagnostics.push(diagnostic.hint("write it like \"https://host/mcp\": no user, no password"));
     None
 }
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(told("[servers.a]\nargv = ['x']\ntoken = { env = 'T' }"), "`token` belongs to a server with `url`");
         let config =
             |text: &str| user_config(text, 0).1.iter().map(|one| one.message.clone()).collect::<Vec<_>>().join("; ");
-        assert_eq!(config("[servers.a]\nurl = 'https://u:p@h'"), "`https://u:p@h` is no address of a server");
+        assert_eq!(config("[servers.a]\nurl = 'https://u:p@h'"), "`https://***@h` is no address of a server");
         let both =
             "[servers.a]\nurl = 'https://h'\ntoken = { env = 'T' }\nclient = { id = 'x', secret = { env = 'S' } }";
         assert_eq!(config(both), "a server has one of `token` and `client`");

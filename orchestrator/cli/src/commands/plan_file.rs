@@ -8,7 +8,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use swarm_orchestrator::report::{Style, exit, words};
 use swarm_orchestrator::run::RunError;
 use swarm_plans::file::TEXT_BYTES_MAX;
-use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph, place};
+use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph, place, unsaid};
 
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::Surroundings;
@@ -93,6 +93,11 @@ fn link(graph: &TaskGraph, answers: Answers, sources: &mut Vec<SourceFile>) -> R
 
 /// All diagnostics as rustc would show them, and a last line that counts them; empty when there are none.
 pub fn render(diagnostics: &[Diagnostic], sources: &[SourceFile], style: Style, columns: u16) -> String {
+    // The line that is shown may hold a password; commands of a plan stay as they are written.
+    let line = |line: &str| if line.contains("url") { unsaid(line) } else { line.to_owned() };
+    let text = |text: &str| text.split_inclusive('\n').map(line).collect();
+    let shown = |file: &SourceFile| SourceFile { name: file.name.clone(), text: text(&file.text) };
+    let sources: Vec<SourceFile> = sources.iter().map(shown).collect();
     let renderer = match style {
         Style::Plain => Renderer::plain(),
         Style::Coloured => Renderer::styled(),
@@ -100,7 +105,7 @@ pub fn render(diagnostics: &[Diagnostic], sources: &[SourceFile], style: Style, 
     let renderer = renderer.term_width(columns.into());
     let mut text = String::new();
     for diagnostic in diagnostics {
-        text.push_str(&render_one(diagnostic, sources, &renderer));
+        text.push_str(&render_one(diagnostic, &sources, &renderer));
         text.push_str("\n\n");
     }
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count() as u64;
