@@ -5,13 +5,14 @@
 pub mod names;
 /// Servers that are programs.
 mod program;
+/// What of a tool's schema a provider takes.
+mod schema;
 /// What a server writes, held to messages.
 mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
 use swarm_protocol::chat::ToolSpec;
 use swarm_protocol::toolset::{OfferedTool, Reach, ToolServer};
 
@@ -27,10 +28,10 @@ use program::CallError;
 const TOOLS_MAX: usize = 200;
 /// The longest text about a server that went, in bytes.
 const LACKS_BYTES_MAX: usize = 600;
+/// The longest text about a schema, in bytes.
+const WHY_BYTES_MAX: usize = 300;
 /// The longest description that the model is told, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
-/// The longest schema that the model is told, in bytes.
-const SCHEMA_BYTES_MAX: usize = 32 << 10;
 
 /// Calls a tool of a server that the coordinator speaks with: server, tool, input.
 pub type Remote = Arc<dyn Fn(&str, &str, &Input) -> ToolResult + Send + Sync>;
@@ -56,10 +57,10 @@ pub fn connect(
     background: &Arc<Background>,
     (remote, lacks): (&Remote, &Lacks),
 ) -> Given {
-    let begin = |server: &ToolServer| -> Result<(Call, Vec<OfferedTool>), String> {
+    let begin = |server: &ToolServer| -> Result<(Call, Vec<OfferedTool>, Option<String>), String> {
         match &server.reach {
             Reach::Program { argv, env } => {
-                let (running, offered) = program::start(setting, server, argv, env, background)?;
+                let (running, offered, stray) = program::start(setting, server, argv, env, background)?;
                 let (lacks, is_told) = (lacks.clone(), AtomicBool::new(false));
                 let call = move |tool: &str, input: &Input| {
                     running.call(tool, input).map_err(|failed| match failed {
@@ -72,11 +73,11 @@ pub fn connect(
                         }
                     })
                 };
-                Ok((Arc::new(call), offered))
+                Ok((Arc::new(call), offered, stray))
             }
             Reach::Coordinator { offered } => {
                 let (remote, name) = (remote.clone(), server.name.clone());
-                Ok((Arc::new(move |tool, input| remote(&name, tool, input)), offered.clone()))
+                Ok((Arc::new(move |tool, input| remote(&name, tool, input)), offered.clone(), None))
             }
         }
     };
@@ -94,8 +95,14 @@ pub fn connect(
     let mut taken: Vec<(&ToolServer, Call, OfferedTool)> = vec![];
     for (server, begun) in servers.iter().zip(begun) {
         match begun {
-            Ok((call, offered)) => {
+            Ok((call, offered, stray)) => {
                 let (good, problems) = choose(server, offered);
+                given.problems.extend(stray.map(|line| {
+                    format!(
+                        "server `{}` writes between its messages what is none, and passed over: {line}",
+                        server.name
+                    )
+                }));
                 given.problems.extend(problems);
                 taken.extend(good.into_iter().map(|tool| (server, call.clone(), tool)));
             }
@@ -114,24 +121,21 @@ fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, 
     let (mut good, mut problems, mut left_out): (Vec<OfferedTool>, Vec<String>, usize) = (vec![], vec![], 0);
     let is_wanted =
         |tool: &OfferedTool| server.tools.as_ref().is_none_or(|names| names.iter().any(|name| fits(name, &tool.name)));
-    for tool in offered.into_iter().filter(is_wanted) {
+    for mut tool in offered.into_iter().filter(is_wanted) {
         if good.len() == TOOLS_MAX {
             left_out += 1;
             continue;
         }
-        let wrong = if !tool.schema.is_object() || tool.schema.to_string().len() > SCHEMA_BYTES_MAX {
-            Some("its schema cannot be used")
-        } else if good.iter().any(|other| other.name == tool.name) {
-            Some("it is offered twice")
-        } else {
-            None
-        };
-        match wrong {
-            Some(wrong) => {
-                problems.push(format!("tool `{}` of server `{}`: {wrong}", bounded(&tool.name, 100), server.name))
+        let wrong = match schema::usable(&tool.schema) {
+            Err(why) => format!("its schema cannot be used: {}", bounded(&why, WHY_BYTES_MAX)),
+            Ok(_) if good.iter().any(|other| other.name == tool.name) => "it is offered twice".to_owned(),
+            Ok(schema) => {
+                tool.schema = schema;
+                good.push(tool);
+                continue;
             }
-            None => good.push(tool),
-        }
+        };
+        problems.push(format!("tool `{}` of server `{}`: {wrong}", bounded(&tool.name, 100), server.name));
     }
     if left_out > 0 {
         problems.push(format!(
@@ -146,13 +150,8 @@ fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, 
 }
 
 fn tool(name: String, offered: &OfferedTool, call: Call) -> Tool {
-    let mut schema = offered.schema.clone();
-    if let Value::Object(schema) = &mut schema {
-        schema.entry("type").or_insert_with(|| "object".into());
-        schema.entry("properties").or_insert_with(|| Value::Object(Input::new()));
-    }
     let description = bounded(&offered.description, DESCRIPTION_BYTES_MAX);
-    let spec = ToolSpec { name, description, schema };
+    let spec = ToolSpec { name, description, schema: offered.schema.clone() };
     // What a server says of itself decides only what may run beside it, never whether it may run.
     let effect = if offered.reads_only { Effect::Reads } else { Effect::Changes };
     let own = offered.name.clone();

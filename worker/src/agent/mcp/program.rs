@@ -61,7 +61,7 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server and asks for its tools.
+/// Starts a server and asks for its tools; also gives the first line of it that is no message.
 ///
 /// # Errors
 /// Why it cannot be used, for people and the model.
@@ -71,7 +71,7 @@ pub fn start(
     argv: &[String],
     env: &[(String, String)],
     background: &Arc<Background>,
-) -> Result<(Server, Vec<OfferedTool>), String> {
+) -> Result<(Server, Vec<OfferedTool>, Option<String>), String> {
     let limit = Duration::from_millis(server.timeout_ms);
     let newest =
         ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
@@ -96,7 +96,8 @@ pub fn start(
                 let peer = service.peer().clone();
                 let (name, background) = (server.name.clone(), background.clone());
                 let running = Server { name, child, complaints, peer, background, limit, fault, _service: service };
-                return Ok((running, offered));
+                let stray = running.fault.stray();
+                return Ok((running, offered, stray));
             }
             // It would say the same to another question.
             Ok(Err(_)) if let Some(what) = fault.get() => {

@@ -1,13 +1,15 @@
-//! What a server writes, held to messages: one JSON-RPC message a line, bounded. The library passes over what it cannot read
-//! and waits on, so that a server which speaks nonsense costs its whole time limit; here it ends the conversation at once, and
-//! the reason is kept for people.
+//! What a server writes, held to messages: one JSON-RPC message a line, bounded. Lines that are none are kept from the library
+//! (logs, greetings, an empty list) as long as they are few between two messages; a server that speaks nothing but nonsense, or
+//! half a message, ends the conversation at once, where the library would wait for its whole time limit. The reason is kept for
+//! people.
 //!
 //! Source: Model Context Protocol 2026-07-28, transports, stdio: "the server MUST NOT write anything to its stdout that is not
-//! a valid MCP message". Some print a greeting all the same, so a few such lines pass.
+//! a valid MCP message".
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use serde::Deserialize;
@@ -18,33 +20,54 @@ use crate::agent::tools::bounded;
 
 /// The longest message of a server, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
-/// Lines that are no messages and pass.
+/// Lines that are no messages and pass, between two messages.
 const STRAY_LINES_MAX: u32 = 20;
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 8 << 10;
 /// The longest part of such a line that is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 120;
 
 /// Why a server is not listened to any longer; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Fault(Arc<Mutex<Option<String>>>);
+pub struct Fault(Arc<Mutex<Heard>>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    fault: Option<String>,
+    stray: Option<String>,
+}
 
 impl Fault {
     /// What is wrong, for people; `None` while nothing is.
     pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard().fault.clone()
+    }
+
+    /// The first line that is no message and passed; `None` while there is none.
+    pub fn stray(&self) -> Option<String> {
+        self.heard().stray.clone()
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, what: String) -> io::Error {
         let error = io::Error::new(io::ErrorKind::InvalidData, what.clone());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        self.heard().fault.get_or_insert(what);
         error
     }
 }
 
-/// A server's standard output that ends where it breaks the rules.
+/// Of a server's standard output the messages; it ends where that breaks the rules.
 #[derive(Debug)]
 pub struct Messages<R> {
     inner: R,
+    /// The beginning of a line.
     line: Vec<u8>,
+    /// Whole messages, and how much of them was read already, in bytes.
+    ready: (Vec<u8>, usize),
+    /// Lines that are none, since the last message.
     stray: u32,
     fault: Fault,
 }
@@ -59,7 +82,7 @@ struct Message {
 impl<R> Messages<R> {
     /// Listens to `inner`; what is wrong is told by `fault`.
     pub fn new(inner: R, fault: Fault) -> Messages<R> {
-        Messages { inner, line: vec![], stray: 0, fault }
+        Messages { inner, line: vec![], ready: (vec![], 0), stray: 0, fault }
     }
 
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -70,25 +93,41 @@ impl<R> Messages<R> {
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
-                self.judge(line.trim_ascii())?;
+                if self.judge(line.trim_ascii())? == Line::Message {
+                    self.ready.0.extend_from_slice(&line);
+                }
             }
         }
         Ok(())
     }
 
-    fn judge(&mut self, line: &[u8]) -> io::Result<()> {
-        if line.is_empty() || serde_json::from_slice::<Message>(line).is_ok() {
-            return Ok(());
+    fn judge(&mut self, line: &[u8]) -> io::Result<Line> {
+        if line.is_empty() {
+            return Ok(Line::Stray);
+        }
+        // A list with one member would be taken for one, too.
+        if line.starts_with(b"{") && serde_json::from_slice::<Message>(line).is_ok() {
+            self.stray = 0;
+            return Ok(Line::Message);
         }
         self.stray += 1;
         let shown = bounded(&String::from_utf8_lossy(&line[..line.len().min(4 * SHOWN_BYTES_MAX)]), SHOWN_BYTES_MAX);
-        // A line that begins as a message was meant as one: nobody else answers.
-        let is_meant = line.starts_with(b"{") || line.starts_with(b"[");
-        match is_meant || self.stray > STRAY_LINES_MAX {
-            true => Err(self.fault.set(format!("it wrote what is no message of the protocol: {shown}"))),
-            false => Ok(()),
+        // What begins as a message and is none, or holds several, was meant as an answer: nobody else gives it.
+        let is_half = line.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(line).is_err();
+        let is_batch = serde_json::from_slice::<Vec<Message>>(line).is_ok_and(|batch| !batch.is_empty());
+        if is_half || is_batch || self.stray > STRAY_LINES_MAX {
+            return Err(self.fault.set(format!("it wrote what is no message of the protocol: {shown}")));
         }
+        self.fault.heard().stray.get_or_insert(shown);
+        Ok(Line::Stray)
     }
+}
+
+/// What a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Message,
+    Stray,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Messages<R> {
@@ -97,9 +136,21 @@ impl<R: AsyncRead + Unpin> AsyncRead for Messages<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
-        Poll::Ready(self.hear(&buffer.filled()[before..]))
+        while self.ready.1 == self.ready.0.len() {
+            self.ready = (vec![], 0);
+            let mut space = [MaybeUninit::uninit(); READ_BYTES];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.hear(read.filled())?;
+        }
+        let (messages, from) = &self.ready;
+        let most = buffer.remaining().min(messages.len() - from);
+        buffer.put_slice(&messages[*from..from + most]);
+        self.ready.1 += most;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -124,11 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_between_messages_is_kept_from_the_library_and_noted_once() {
+        let message = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n".as_slice();
+        let stray = [b"[]\n".as_slice(), b"\n", b" \r\n", b"[INFO] up\n", b"{\"level\":1}\n", b"7\n", b"null\n"];
+        let between = [stray.concat(), message.to_vec()].concat().repeat(30);
+        let fault = Fault::default();
+        let mut messages = Messages::new(between.as_slice(), fault.clone());
+        let mut heard = vec![];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(tokio::io::AsyncReadExt::read_to_end(&mut messages, &mut heard)).unwrap();
+        assert_eq!((heard, fault.get(), fault.stray().as_deref()), (message.repeat(30), None, Some("[]")));
+    }
+
+    #[test]
     fn what_is_too_long_or_no_message_is_refused_at_once() {
         let said = |pieces: &[&[u8]]| heard(pieces).unwrap();
         let piece = vec![b'x'; 1 << 20];
         assert_eq!(said(&[piece.as_slice(); 9]), "it sent a message of more than 8 MiB");
-        for garbage in [b"{\"jsonrpc\": \n".as_slice(), b"{\"hello\":1}\n", b"[]\n", b"{\n"] {
+        for garbage in [b"{\"jsonrpc\": \n".as_slice(), b"{\"hello\":1\n", b"[{\"jsonrpc\":\"2.0\"}]\n", b"{\n"] {
             let shown = String::from_utf8_lossy(garbage.trim_ascii()).into_owned();
             assert_eq!(said(&[garbage]), format!("it wrote what is no message of the protocol: {shown}"));
         }

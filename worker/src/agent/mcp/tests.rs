@@ -75,18 +75,29 @@ fn tools_of_a_program_are_called_by_clean_names() {
 #[test]
 fn a_tool_whose_schema_is_none_is_left_out_alone() {
     let scene = scene();
-    for (wrong, new) in [
-        (r#""inputSchema":"text""#, ""),
-        (r#""inputSchema":["a"]"#, r#""resultType":"complete","#),
-        (r#""title":"no schema""#, ""),
+    for (wrong, new, why) in [
+        (r#""inputSchema":"text""#, "", "it is no object"),
+        (r#""inputSchema":["a"]"#, r#""resultType":"complete","#, "it is no object"),
+        (r#""title":"no schema""#, "", "it is no object"),
+        (r#""inputSchema":{"type":"object","properties":7}"#, "", "`properties` is no object"),
     ] {
         let listed = format!(r#"{new}"tools":[{{"name":"bad",{wrong}}},{{"#);
         let server = SERVER.replace(r#""tools":[{"#, &listed);
         let (toolbox, problems) = scene.connect(&[program("a", &server, 30_000)]);
         assert_eq!(toolbox.names(), ["mcp__a__echo_it", "mcp__a__die", "mcp__a__hang"], "{problems:?}");
-        assert_eq!(problems[0], "tool `bad` of server `a`: its schema cannot be used");
+        assert_eq!(problems[0], format!("tool `bad` of server `a`: its schema cannot be used: {why}"));
         assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "heard t1");
     }
+}
+
+#[test]
+fn a_server_that_logs_to_its_standard_output_is_used_all_the_same() {
+    let scene = scene();
+    let logs = r#"printf '[]\n\n[INFO] asked\n{"level":"info"}\n'"#;
+    let server = SERVER.replace("while read -r line; do", &format!("while read -r line; do {logs};"));
+    let (toolbox, problems) = scene.connect(&[program("a", &server, 30_000)]);
+    assert_eq!(problems[0], "server `a` writes between its messages what is none, and passed over: []");
+    (0..12).for_each(|_| assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "heard t1"));
 }
 
 #[test]
