@@ -428,6 +428,10 @@ impl Reader {
                 }
                 "comment" => {}
                 _ if redirects::is_number(child, text) => {}
+                // The shell's own word, not the program's: `time (make -j4)`.
+                "subshell" if command.words.iter().all(|word| matches!(word.text(), "time" | "-p")) => {
+                    self.node(child, text, Place { captured, ..place });
+                }
                 _ => command.words.push(self.word(child, text)),
             }
         }

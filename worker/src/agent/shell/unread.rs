@@ -40,7 +40,8 @@ pub struct Unread {
     pub what: String,
     /// What to write instead.
     pub instead: &'static str,
-    /// It is a program that would run what comes from its input.
+    /// It is a program that would run what comes from its input, or that nobody knows: it says nothing of a word that may be no
+    /// command.
     pub waits: bool,
 }
 
@@ -146,6 +147,24 @@ const EDITORS: &[&str] = &[
     "lftp",
 ];
 
+/// What else makes programs that run what they are told say something of themselves, and nothing more.
+const ABOUT: &[(&str, &[&str])] = &[
+    ("at", &["-l", "-V"]),
+    ("crontab", &["-l", "-V"]),
+    ("gdb", &["-v"]),
+    ("expect", &["-v"]),
+    ("socat", &["-V", "-h"]),
+    ("fc", &["-l"]),
+    ("bind", &["-l", "-p", "-P", "-s", "-S", "-v", "-V"]),
+];
+
+/// Whether a command is asked for its version, its options or its list, by one word and nothing else.
+fn says_of_itself(name: &str, command: &Command) -> bool {
+    let [_, Word::Literal(asked)] = &command.words[..] else { return false };
+    let own = ABOUT.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, own)| own);
+    matches!(asked.as_str(), "--version" | "--help") || own.contains(&asked.as_str())
+}
+
 /// What a command runs besides what stands plainly in it.
 pub fn find(command: &Command) -> Found {
     let Some(first) = command.words.first() else { return Found::default() };
@@ -154,7 +173,11 @@ pub fn find(command: &Command) -> Found {
     };
     let is_test = matches!(name, "[" | "[[");
     if first.literal().is_some_and(is_stream) || (name.contains(['*', '?', '[', '{']) && !is_test && name != "{") {
-        return Found::unread(format!("nobody knows what `{}` runs", first.text()), "write the program's name");
+        let unread = Unread::new(format!("nobody knows what `{}` runs", first.text()), "write the program's name");
+        return Found { unread: Some(Unread { waits: !is_stream(name), ..unread }), ..Found::default() };
+    }
+    if says_of_itself(name, command) {
+        return Found::default();
     }
     if let Some(interpreter) = interpreters::of(name) {
         return Found { unread: interpreter.unread(command), ..Found::default() };
@@ -166,9 +189,7 @@ pub fn find(command: &Command) -> Found {
     }
     match name {
         "git" => git::find(command),
-        "awk" | "gawk" | "mawk" | "nawk" | "original-awk" | "goawk" | "bioawk" => {
-            Found { unread: texts::awk(command), ..Found::default() }
-        }
+        "awk" | "gawk" | "mawk" | "nawk" | "original-awk" | "goawk" | "bioawk" => texts::awk(command),
         "sed" | "gsed" => Found { unread: texts::sed(command), ..Found::default() },
         "make" | "gmake" => texts::make(command),
         "eval" | "trap" => Found::default(),
@@ -195,7 +216,7 @@ pub fn find(command: &Command) -> Found {
         "script" if !names::has_letter(command, 'c', "--command") => {
             Found { unread: Some(Unread::input(name)), ..Found::default() }
         }
-        "crontab" if command.known().eq(["-l"]) => Found::default(),
+        "newgrp" => Found { unread: Some(Unread::input(name)), ..Found::default() },
         "less" | "more" | "most" | "zless" | "xzless" | "bzless" | "zmore" => {
             Found { unread: texts::paged(command), ..Found::default() }
         }

@@ -159,7 +159,11 @@ pub fn inner(command: &Command) -> Inner {
     match name {
         "env" => env(command),
         "eval" => scripts([joined(&command.words[1..])]),
-        "trap" => scripts(command.words.iter().skip(1).find(|word| word.text() != "--").cloned()),
+        // A dash takes back what was set.
+        "trap" => {
+            let script = command.words.iter().skip(1).find(|word| word.text() != "--");
+            scripts(script.filter(|script| script.text() != "-").cloned())
+        }
         "alias" => {
             // What stands behind the alias where it is used goes on from it.
             let bodies = command.known().filter_map(|word| word.split_once('='));
@@ -169,7 +173,9 @@ pub fn inner(command: &Command) -> Inner {
             // A shell takes what stands behind `--`.
             let rest = command.words.iter().position(|word| word.text() == "--").map(|at| &command.words[at + 1..]);
             let rest = rest.filter(|rest| !rest.is_empty());
-            let own: Vec<Word> = behind(command, &["-c", "--command"]).into_iter().collect();
+            let mut own: Vec<Word> = behind(command, &["-c", "--command"]).into_iter().collect();
+            // Behind the group, with and without `-c`.
+            own.extend(command.words.get(2).filter(|_| name == "sg").cloned());
             match rest {
                 Some([option, script, ..]) if option.text() == "-c" => scripts(own.into_iter().chain([script.clone()])),
                 Some(rest) => scripts(own.into_iter().chain([joined(rest)])),

@@ -70,6 +70,7 @@ const INTERPRETERS: &[Interpreter] = &[
         verbs: &["eval", "repl", "run", "exec", "x"],
         ..called(&["deno", "bun"], &["-e", "-p", "--eval", "--print"])
     },
+    Interpreter { verbs: &["eval", "i", "play"], ..called(&["crystal"], &["-e"]) },
     Interpreter {
         valued: &["-d", "-c", "-z", "-S", "-t"],
         loads: &["-d", "-c", "-z"],
@@ -83,7 +84,7 @@ const INTERPRETERS: &[Interpreter] = &[
     ),
     called(&["octave", "sbcl", "clisp", "guile", "erl"], &["-c", "-x", "-eval", "--eval"]),
     called(
-        &["elixir", "iex", "ghc", "ghci", "runghc", "irb", "tclsh", "wish", "jshell", "pwsh"],
+        &["elixir", "iex", "ghc", "ghci", "runghc", "irb", "tclsh", "wish", "jshell", "pwsh", "powershell"],
         &["-e", "-c", "-Command"],
     ),
     called(
@@ -93,7 +94,7 @@ const INTERPRETERS: &[Interpreter] = &[
     called(
         &[
             "gnuplot", "gp", "maxima", "scilab", "ocaml", "utop", "swift", "clojure", "clj", "bb", "janet", "fennel",
-            "newlisp", "ecl", "ccl", "abcl", "gforth", "pike", "raku", "perl6", "crystal",
+            "newlisp", "ecl", "ccl", "abcl", "gforth", "pike", "raku", "perl6",
         ],
         &["-e", "-E", "-c", "-x", "-eval", "--eval", "--batch-string"],
     ),

@@ -17,12 +17,12 @@ pub fn sourced(command: &Command) -> Option<Unread> {
 /// `awk` runs commands by `system`, pipes and calls of functions whose name it makes.
 ///
 /// Source: gawk(1), mawk(1).
-pub fn awk(command: &Command) -> Option<Unread> {
+pub fn awk(command: &Command) -> Found {
     const LETTERS: Letters<'static> = Letters { valued: "vFfeEilmW", attached: "dDLopx" };
     const VALUED: &[&str] = &["file", "assign", "field-separator", "source", "exec", "include", "load"];
     let is_sandboxed = |word: &Word| matches!(word.literal(), Some("--sandbox" | "-S"));
     if command.words.get(1).is_some_and(is_sandboxed) {
-        return None;
+        return Found::default();
     }
     let mut programs = values(command, LETTERS, &["-e", "--source"]);
     let files = values(command, LETTERS, &["-f", "--file", "-E", "--exec", "-i", "--include", "-l", "--load"]);
@@ -30,22 +30,50 @@ pub fn awk(command: &Command) -> Option<Unread> {
         programs.extend(operands(command, LETTERS, VALUED).first().map(|word| (*word).clone()));
     }
     let is_flow = |file: &&Word| file.literal().is_none_or(is_stream);
-    let runs = |program: &&Word| program.literal().is_none_or(awk_runs);
-    let program = files.iter().find(is_flow).or_else(|| programs.iter().find(runs))?;
-    Some(Unread::new(
-        format!("`awk` may run commands of `{}`", program.text()),
-        "write a program for awk in single quotes that has no `system`, no `|` and no `@`; values go in by `-v`",
-    ))
+    let piped = |program: &Word| program.literal().and_then(awk_pipes);
+    let program = files.iter().find(is_flow).or_else(|| programs.iter().find(|program| piped(program).is_none()));
+    let unread = program.map(|program| {
+        let what = format!("`awk` may run commands of `{}`", program.text());
+        let instead = "write a program for awk in single quotes that has no `system` and no `@`, and behind `|` a command in \
+                       quotes of its own and nothing else; values go in by `-v`";
+        Unread::new(what, instead)
+    });
+    Found { unread, texts: programs.iter().filter_map(piped).flatten().collect(), ..Found::default() }
 }
 
-fn awk_runs(program: &str) -> bool {
-    let bare = without_awk_texts(program);
-    ["system", "@"].iter().any(|mark| bare.contains(mark)) || bare.replace("||", "").contains('|')
+/// The commands that a program of awk pipes to and from, where each is a text by itself (`print | "sort"`,
+/// `("date" | getline now)`); `None` where it may run what cannot be read.
+fn awk_pipes(program: &str) -> Option<Vec<String>> {
+    let (bare, texts) = without_awk_texts(program);
+    if ["system", "@"].iter().any(|mark| bare.contains(mark)) {
+        return None;
+    }
+    let (mut commands, mut rest) = (vec![], bare.replace("||", "  ").chars().collect::<Vec<char>>());
+    rest.retain(|c| !matches!(c, ' ' | '\t'));
+    // Which text a mark stands for.
+    let text_at = |at: usize| texts.get(rest[..at].iter().filter(|c| **c == TEXT).count());
+    for at in (0..rest.len()).filter(|at| rest[*at] == '|') {
+        let reads = rest[at + 1..].starts_with(&['g', 'e', 't', 'l', 'i', 'n', 'e']);
+        let (text, around) = match reads {
+            true => (at.checked_sub(1)?, at.checked_sub(2).map(|before| rest[before])),
+            false => (at + 1, rest.get(at + 2).copied()),
+        };
+        let alone = if reads { "({;\n" } else { ");}\n" };
+        if rest.get(text) != Some(&TEXT) || !around.is_none_or(|c| alone.contains(c)) {
+            return None;
+        }
+        commands.push(text_at(text).filter(|text| !text.contains('\\'))?.clone());
+    }
+    Some(commands)
 }
 
-/// A program of awk without what stands in quotes, and without regular expressions where nothing else can stand.
-fn without_awk_texts(program: &str) -> String {
-    let (mut out, mut chars) = (String::new(), program.chars());
+/// What stands for a text in quotes, where those are taken out.
+const TEXT: char = '\u{1}';
+
+/// A program of awk without what stands in quotes, which comes beside it, and without regular expressions where nothing else can
+/// stand.
+fn without_awk_texts(program: &str) -> (String, Vec<String>) {
+    let (mut out, mut texts, mut chars) = (String::new(), vec![], program.chars().filter(|c| *c != TEXT));
     while let Some(c) = chars.next() {
         let starts_operand =
             out.trim_end_matches([' ', '\t']).chars().next_back().is_none_or(|c| "~(,{;!&|=\n}".contains(c));
@@ -57,16 +85,22 @@ fn without_awk_texts(program: &str) -> String {
                 continue;
             }
         };
-        while let Some(inner) = chars.next() {
-            match inner {
-                '\\' => drop(chars.next()),
-                inner if inner == end => break,
-                _ => {}
+        let mut text = String::new();
+        while let Some(inner) = chars.next().filter(|inner| *inner != end) {
+            text.push(inner);
+            if inner == '\\' {
+                text.extend(chars.next());
             }
         }
-        out.push('0');
+        match end {
+            '"' => {
+                texts.push(text);
+                out.push(TEXT);
+            }
+            _ => out.push('0'),
+        }
     }
-    out
+    (out, texts)
 }
 
 /// GNU `sed` runs commands by `e`.

@@ -138,6 +138,9 @@ pub fn assigned(name: &str, value: &Word) -> Found {
     let begins = matches!(name, "LESS" | "MORE") && value.literal().is_none_or(|text| text.contains('+'));
     let renames = RENAMING.iter().any(|front| name.starts_with(front));
     let steers = OPTIONS.iter().any(|(known, fronts)| *known == name && steers(name, value, fronts));
+    // A file of settings may hold an alias; git's own word for none holds nothing.
+    let settings = matches!(name, "GIT_CONFIG_GLOBAL" | "GIT_CONFIG_SYSTEM" | "GIT_CONFIG");
+    let renames = renames || (settings && !matches!(value.literal(), Some("" | "/dev/null")));
     if renames || steers || begins || (EVALUATED.contains(&name) && !is_plain) {
         let what = format!("the variable `{name}` makes programs run something else");
         found.unread = Some(Unread::new(what, "leave it out"));
