@@ -2,6 +2,8 @@
 
 /// Coding agents as tasks.
 mod agent;
+/// Names, lengths, budgets and keys that would end an agent without need.
+mod agent_ends;
 /// Keys, models and servers that keep an agent from working.
 mod agent_faults;
 /// The cage asked and used without a run, and machines that offer less.
