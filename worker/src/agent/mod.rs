@@ -111,7 +111,10 @@ fn work(job: &AgentJob, env: &[(String, String)], line: &Line) -> Result<Envelop
     let lacks = line.clone();
     let lacks: mcp::Lacks = Arc::new(move |text| lacks.note(AgentNote::Lacks { text }));
     let outside = kit::Outside { remote, lacks: lacks.clone(), tools: vec![report::question(line)] };
-    let kit = kit::open(&setting, &job.toolset, rules, outside)?;
+    let mut kit = kit::open(&setting, &job.toolset, rules, outside)?;
+    if job.mode == AgentMode::ReadOnly {
+        kit.toolbox.only_look();
+    }
     // The model hears of them with its task; people read them here.
     kit.problems.iter().for_each(|problem| lacks(problem.clone()));
     let gate = Gate { toolbox: &kit.toolbox, hooks: &kit.hooks, rules: &kit.rules, mode: mode(job.mode) };

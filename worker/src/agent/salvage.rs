@@ -34,6 +34,24 @@ pub fn calls(text: &str, is_tool: &dyn Fn(&str) -> bool) -> Vec<Found> {
     found
 }
 
+/// Why a text that seems to be a call cannot be taken for one; `None` for what reads as anything else. A model that writes calls
+/// as prose does not know that nobody heard them.
+pub fn half_a_call(text: &str, is_tool: &dyn Fn(&str) -> bool) -> Option<&'static str> {
+    let text = text.trim();
+    let behind = |mark: &str| text.find(mark).map(|at| text[at + mark.len()..].trim_start());
+    let mut tagged = ["<tool_call>", "<function_call>", "<tools>"].into_iter().filter_map(behind);
+    let is_tagged = tagged.any(|rest| rest.starts_with(['{', '[']) || rest.starts_with("<function="));
+    let named = behind("<function=").map(|rest| rest.split(['>', '\n']).next().unwrap_or_default().trim());
+    let bare = text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).unwrap_or(text).trim_start();
+    let has = |key: &str| bare.contains(&format!("\"{key}\""));
+    let is_json = bare.starts_with(['{', '[']) && has("name") && (has("arguments") || has("parameters"));
+    match (is_tagged || named.is_some_and(is_tool), is_json) {
+        (true, _) => Some("its tags, its name or its arguments are not whole, or there is text around it"),
+        (false, true) => Some("it is no whole JSON, names no tool, or has text behind it"),
+        (false, false) => None,
+    }
+}
+
 /// The first call of a text, still as JSON, and what follows it.
 fn next(text: &str) -> Option<(Value, &str)> {
     if let Some(fenced) = text.strip_prefix("```") {
@@ -143,10 +161,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_seems_to_be_a_call_is_told_from_prose() {
+        let seems = |text: &str| half_a_call(text, &|name| matches!(name, "read" | "bash")).is_some();
+        for text in [
+            "<tool_call>{\"name\": \"read\"",
+            "I will look: <tool_call>\n{\"name\": \"read\", \"arguments\": {}}</tool_call>",
+            "<function=read><parameter=path>a/half",
+            "```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"\n```",
+            "{\"name\": \"no_such\", \"arguments\": {}}",
+            "[{\"name\": \"read\", \"parameters\": {}}] and more",
+        ] {
+            assert!(seems(text), "{text}");
+        }
+        for text in [
+            "",
+            "It is done.",
+            "```json\n{\"name\": \"serde\", \"version\": \"1\"}\n```",
+            "A model writes <tool_call> tags.",
+            "<function=other> is no tool",
+            "The file holds {\"name\": \"x\", \"arguments\": []}.",
+        ] {
+            assert!(!seems(text), "{text}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[a-z{}\\[\\]<>=\"`:,/\n ü]{0,60}") {
             names(&text);
+            half_a_call(&text, &|_| true);
         }
     }
 }

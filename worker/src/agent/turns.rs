@@ -15,6 +15,8 @@ use super::tools::bounded;
 
 /// How often a model may run into the bound of its answer, or say nothing at all, in a row.
 const STUMBLES_MAX: u32 = 3;
+/// How often in a row a model is asked again whose call was text that cannot be read.
+const UNHEARD_MAX: u32 = 3;
 /// The longest name of a tool that does not exist, as its caller is told of it, in bytes.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -121,6 +123,8 @@ pub struct Turns {
     /// It was too long for the model since the newest answer.
     too_long: bool,
     stumbles: u32,
+    /// Calls in a row that were text that cannot be read.
+    unheard: u32,
     salvaged: u64,
 }
 
@@ -139,6 +143,7 @@ impl Turns {
             context: 0,
             too_long: false,
             stumbles: 0,
+            unheard: 0,
             salvaged: 0,
         }
     }
@@ -273,6 +278,11 @@ impl Turns {
         }
         self.messages.push(Message::Assistant { dialect, content });
         if called.is_empty() {
+            if reply.stop == Stop::End
+                && let Some(why) = salvage::half_a_call(&words, &is_tool)
+            {
+                return self.unheard(why);
+            }
             return match reply.stop {
                 Stop::Refusal => self.end(Ending::Refused(words)),
                 Stop::Pause => self.ask(),
@@ -280,7 +290,7 @@ impl Turns {
                 Stop::End | Stop::Calls | Stop::Sequence => self.end(Ending::Done(words)),
             };
         }
-        self.stumbles = 0;
+        (self.stumbles, self.unheard) = (0, 0);
         self.act(called)
     }
 
@@ -319,6 +329,22 @@ impl Turns {
         }
         self.state = State::Acting { calls: called, answered };
         Next::Act(whole)
+    }
+
+    /// A call that was written as text and cannot be read: asked for again, so many times in a row.
+    fn unheard(&mut self, why: &str) -> Next {
+        self.unheard += 1;
+        if self.unheard > UNHEARD_MAX {
+            let what = format!("it wrote calls as text that cannot be read, {} times in a row", self.unheard);
+            return self.end(Ending::Circles(what));
+        }
+        self.hints.push(format!(
+            "Your answer reads as a call of a tool, written as text, and nothing was run: {why}. Call the tool through the \
+             interface. If you cannot, answer with nothing but {{\"name\": \"…\", \"arguments\": {{…}}}}, whole, of one of these \
+             tools: {}. If you are done, say so in plain words.",
+            self.tools.join(", ")
+        ));
+        self.ask()
     }
 
     /// An answer that is none: cut off before anything was said, or empty.

@@ -6,6 +6,9 @@ use super::tool::{Effect, Input, Purpose, Tool};
 use super::{Refused, ToolResult};
 use crate::agent::permission::{Decision, Mode, Rules};
 
+/// The tools that do nothing but change files.
+const FILE_TOOLS: [&str; 5] = ["write", "edit", "multi_edit", "apply_patch", "notebook_edit"];
+
 /// The tools of one agent.
 #[derive(Debug, Default)]
 pub struct Toolbox {
@@ -32,6 +35,12 @@ impl Toolbox {
             |tool: &Tool| tool.purpose == Purpose::HandOver || names.iter().any(|name| fits(name, &tool.spec.name));
         self.tools.retain(stays);
         idle
+    }
+
+    /// Leaves what an agent that may only look has a use for: no tool that changes files, and none of a foreign server.
+    pub fn only_look(&mut self) {
+        let changes = |name: &str| FILE_TOOLS.contains(&name) || name.starts_with("mcp__");
+        self.tools.retain(|tool| tool.purpose == Purpose::HandOver || !changes(&tool.spec.name));
     }
 
     /// What the model is told.

@@ -62,6 +62,27 @@ fn a_call_written_as_prose_is_a_call() {
 }
 
 #[test]
+fn a_call_that_cannot_be_read_is_asked_for_again_and_not_for_ever() {
+    let mut turns = turns();
+    turns.begin();
+    let half = || reply(vec![says("<tool_call>{\"name\": \"bash\", \"arguments\": {")], Stop::End);
+    for round in 0..2 {
+        for n in 0..UNHEARD_MAX {
+            assert_eq!(turns.hear(half()), Some(Next::Ask), "{round} {n}");
+            let Some(Message::User { content }) = turns.messages().last() else { panic!("it is not told") };
+            assert!(matches!(&content[..], [UserPart::Text { text }] if text.contains("of these tools: read, bash")));
+        }
+        if round == 0 {
+            let whole = says("{\"name\": \"bash\", \"arguments\": {}}");
+            assert!(matches!(turns.hear(reply(vec![whole], Stop::End)), Some(Next::Act(_))));
+            assert_eq!(turns.hear(Input::Results(vec![])), Some(Next::Ask));
+        }
+    }
+    let end = "it wrote calls as text that cannot be read, 4 times in a row".to_owned();
+    assert_eq!(turns.hear(half()), Some(Next::End(Ending::Circles(end))));
+}
+
+#[test]
 fn limits_and_empty_answers_end_it() {
     let mut turns = turns();
     turns.begin();
