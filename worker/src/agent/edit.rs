@@ -1,7 +1,7 @@
 //! Replacing a passage of a text that the model quotes from memory. A quotation must mean one place: what occurs twice is
 //! refused with the lines, what occurs nowhere with what is nearest. Line ends, and everything else, stay as they are.
 
-use super::passage::{self, Line, Rung, dominant_end, lines};
+use super::passage::{self, Line, Rung, dominant_end, ends_in_cr, lines};
 use super::placeholder;
 
 /// A replacement.
@@ -107,14 +107,19 @@ pub fn apply(text: &str, edit: &Edit<'_>) -> Result<Edited, EditError> {
         return Err(EditError::Placeholder { line, text: text.to_owned() });
     }
     let file = lines(text);
-    let (old, new) = (edit.old.replace("\r\n", "\n"), edit.new.replace("\r\n", "\n"));
+    let plain = |text: &str| match ends_in_cr(text) {
+        true => text.replace('\r', "\n"),
+        false => text.replace("\r\n", "\n"),
+    };
+    let (old, new) = (plain(edit.old), plain(edit.new));
     if old == new {
         return Err(EditError::Same);
     }
     match exact(text, &old) {
         found if found.is_empty() => by_lines(&file, &old, &new),
         found if found.len() > 1 && edit.occurrences == Occurrences::One => {
-            let lines = found.iter().map(|range| 1 + text[..range.start].matches('\n').count()).collect();
+            let end = if ends_in_cr(text) { '\r' } else { '\n' };
+            let lines = found.iter().map(|range| 1 + text[..range.start].matches(end).count()).collect();
             Err(EditError::Ambiguous { lines, rung: Rung::Exact })
         }
         found => {
@@ -134,6 +139,9 @@ pub fn apply(text: &str, edit: &Edit<'_>) -> Result<Edited, EditError> {
 
 /// Where `old` stands in `text`, a line feed meaning any line end; not overlapping.
 fn exact(text: &str, old: &str) -> Vec<std::ops::Range<usize>> {
+    if ends_in_cr(text) {
+        return text.replace('\r', "\n").match_indices(old).map(|(at, found)| at..at + found.len()).collect();
+    }
     if !text.contains("\r\n") {
         return text.match_indices(old).map(|(at, found)| at..at + found.len()).collect();
     }
@@ -199,7 +207,7 @@ mod tests {
     fn a_file_that_is_indented_with_tabs_stays_so() {
         let makefile = "all:\n\tif true; then \\\n\t\techo hi; \\\n\tfi\n";
         let old = "    if true; then \\\n        echo hi; \\\n    fi";
-        assert_eq!(edited(makefile, old, &old.replace("hi", "ho")), ok(&makefile.replace("hi", "ho"), Rung::Fuzzy));
+        assert_eq!(edited(makefile, old, &old.replace("hi", "ho")), ok(&makefile.replace("hi", "ho"), Rung::Indent));
         let error = edited(makefile, old, "    if true; then \\\n      echo ho; \\\n    fi").unwrap_err();
         assert_eq!(error, EditError::Indentation { line: 2, text: "      echo ho; \\".to_owned() });
     }
@@ -209,6 +217,8 @@ mod tests {
         assert_eq!(edited("a\r\nb\r\nc\r\n", "a\nb\n", "x\ny\n"), ok("x\r\ny\r\nc\r\n", Rung::Exact));
         assert_eq!(edited("a\r\n  b  \r\nc", "  b\nc", "d\ne"), ok("a\r\nd\r\ne", Rung::TrailingSpace));
         assert_eq!(edited("a\r\nb\r\n", "b", "c"), ok("a\r\nc\r\n", Rung::Exact));
+        assert_eq!(edited("a\rb\rc", "a\nb\n", "x\ny\nz\n"), ok("x\ry\rz\rc", Rung::Exact));
+        assert_eq!(edited("a\r\tb\r\tb2\rc", "b \nb2", "d\ne"), ok("a\r\td\r\te\rc", Rung::Indent));
     }
 
     #[test]

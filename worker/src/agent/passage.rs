@@ -47,12 +47,20 @@ impl Rung {
 pub struct Line<'a> {
     /// Without its end.
     pub text: &'a str,
-    /// `"\n"`, `"\r\n"`, or nothing at the end of a text.
+    /// `"\n"`, `"\r\n"`, `"\r"` in a text that has no other, or nothing at the end of a text.
     pub end: &'a str,
 }
 
 /// Cuts a text into lines; a text that ends with a line feed has no empty line behind it.
 pub fn lines(text: &str) -> Vec<Line<'_>> {
+    if ends_in_cr(text) {
+        let whole = |line: &'_ str| line.strip_suffix('\r').map(str::len);
+        let cut = |line| match whole(line) {
+            Some(length) => Line { text: &line[..length], end: &line[length..] },
+            None => Line { text: line, end: "" },
+        };
+        return text.split_inclusive('\r').map(cut).collect();
+    }
     text.split_inclusive('\n')
         .map(|line| match line.strip_suffix("\r\n") {
             Some(text) => Line { text, end: "\r\n" },
@@ -64,8 +72,16 @@ pub fn lines(text: &str) -> Vec<Line<'_>> {
         .collect()
 }
 
+/// Whether the lines of a text end as they once did on a Macintosh: in carriage returns and nothing else.
+pub fn ends_in_cr(text: &str) -> bool {
+    text.contains('\r') && !text.contains('\n')
+}
+
 /// What most lines end with; a line feed where there is no line end at all.
 pub fn dominant_end(lines: &[Line<'_>]) -> &'static str {
+    if lines.first().is_some_and(|line| line.end == "\r") {
+        return "\r";
+    }
     let crlf = lines.iter().filter(|line| line.end == "\r\n").count();
     let lf = lines.iter().filter(|line| line.end == "\n").count();
     if crlf > lf { "\r\n" } else { "\n" }
@@ -95,7 +111,7 @@ fn occurrences(text: &[&str], passage: &[&str], rung: Rung) -> Vec<usize> {
             Rung::TrailingSpace => window.iter().zip(passage).all(|(a, b)| a.trim_end() == b.trim_end()),
             Rung::Indent => {
                 window.iter().zip(passage).all(|(a, b)| a.trim() == b.trim())
-                    && Shift::between(passage, window).is_some()
+                    && (Shift::between(passage, window).is_some() || Scale::between(passage, window).is_some())
             }
             Rung::Fuzzy => unreachable!("BUG: likeness has a search of its own"),
         }
@@ -365,5 +381,9 @@ mod tests {
         let all = lines("a\r\nb\nc");
         assert_eq!(all.iter().map(|line| line.end).collect::<Vec<_>>(), ["\r\n", "\n", ""]);
         assert_eq!((dominant_end(&all), dominant_end(&all[..1])), ("\n", "\r\n"));
+        let old = lines("a\rb\r\rc");
+        let both = |line: &Line<'_>| format!("{}{}", line.text, line.end);
+        assert_eq!(old.iter().map(both).collect::<Vec<_>>(), ["a\r", "b\r", "\r", "c"]);
+        assert_eq!((dominant_end(&old), lines("a\rb\n").len()), ("\r", 1));
     }
 }

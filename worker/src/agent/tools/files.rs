@@ -127,9 +127,7 @@ impl Files {
             return Err(Refused(words));
         }
         let text = match &before {
-            Some(before) if dominant_end(&lines(&before.text)) == "\r\n" && !text.contains("\r\n") => {
-                text.replace('\n', "\r\n")
-            }
+            Some(before) if !text.contains('\r') => text.replace('\n', dominant_end(&lines(&before.text))),
             _ => text.to_owned(),
         };
         if before.as_ref().is_some_and(|before| before.text == text) {
