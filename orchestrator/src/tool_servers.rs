@@ -38,6 +38,8 @@ use crate::state::StateDir;
 pub mod sign_in;
 /// What signing in brought, on disk.
 pub mod tokens;
+/// Failures of the library, in words about the server.
+mod words;
 
 use tokens::TokenFile;
 
@@ -282,10 +284,11 @@ fn late(name: &str, server: &FarServer) -> String {
 }
 
 fn failed(name: &str, error: &rmcp::ServiceError) -> String {
+    let text = format!("server `{name}` failed: {}", words::of_call(error));
     match error {
-        rmcp::ServiceError::McpError(error) => format!("server `{name}` failed: {error}"),
+        rmcp::ServiceError::McpError(_) => text,
         // Its address may be named, and hold what it wants to see.
-        error => unsaid(&format!("server `{name}` failed: {error}")),
+        _ => unsaid(&text),
     }
 }
 
@@ -390,7 +393,7 @@ where
         ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
     let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
     let client = ClientConfig::new(ClientCapabilities::default(), me);
-    client.serve_with_lifecycle(transport, newest).await.map_err(|error| causes(&error))
+    client.serve_with_lifecycle(transport, newest).await.map_err(|error| words::of_beginning(&error))
 }
 
 /// The tools that an agent is given of a server: those that its entry names (`*` at the end of a name stands for any rest), as

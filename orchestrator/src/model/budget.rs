@@ -188,6 +188,18 @@ pub enum Exhausted {
 }
 
 impl Exhausted {
+    /// What raises the budget for one run, as the end of a sentence; the run itself ends and says it there.
+    pub fn raised_by(&self, whose: crate::event::Whose) -> String {
+        let flag = match self {
+            _ if whose == crate::event::Whose::Run => return String::new(),
+            Exhausted::Tokens { .. } => "tokens N",
+            Exhausted::Usd { .. } => "usd N",
+            Exhausted::Time { .. } => "time DURATION",
+            Exhausted::Unpriced { .. } => return String::new(),
+        };
+        format!("; for this run, `swarm retry --budget-{flag}` raises it")
+    }
+
     /// The account that has too little.
     pub fn account(&self) -> AccountId {
         match *self {

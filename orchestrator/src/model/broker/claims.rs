@@ -98,6 +98,11 @@ pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String>
             "{name}: what the provider keeps is not counted here; send the whole conversation instead"
         ));
     }
+    if let Some(other) = other_than_text(dialect, fields) {
+        return Err(format!(
+            "{other}: only text is answered here, since the price of nothing else is known; leave it out"
+        ));
+    }
     // Others than the model that is paid for, stored prompts with tools of their own, searches, containers.
     for name in ["models", "route", "plugins", "prompt", "web_search_options", "container"] {
         fields.remove(name);
@@ -142,6 +147,22 @@ pub fn store_nothing(base_url: &str, dialect: Dialect, fields: &mut Fields) {
         }
         _ => {}
     }
+}
+
+/// What an answer is to hold beside text, as its request says it: sound, pictures.
+fn other_than_text(dialect: Dialect, fields: &Fields) -> Option<String> {
+    let is_text = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("text"));
+    let kinds = |key: &str, kinds: &Value| {
+        let other = kinds.as_array()?.iter().find(|kind| !is_text(kind))?;
+        Some(format!("{key} {other}"))
+    };
+    let config = ["generationConfig", "generation_config"].into_iter().find_map(|key| fields.get(key)?.as_object());
+    let (place, keys, own) = match dialect {
+        Dialect::Gemini => (config?, ["responseModalities", "response_modalities"], ["speechConfig", "speech_config"]),
+        _ => (fields, ["modalities", "output_modalities"], ["audio", "voice"]),
+    };
+    let own = || own.into_iter().find(|key| place.get(*key).is_some_and(|value| !value.is_null())).map(str::to_owned);
+    keys.into_iter().find_map(|key| kinds(key, place.get(key)?)).or_else(own)
 }
 
 /// Fields that name what a provider keeps: tokens that are paid for and stand in no request.
@@ -326,6 +347,20 @@ mod tests {
         assert!(!input(json!({"type": "input_file", "file_url": "https://x"})));
         assert!(!goes(Dialect::Gemini, json!({"contents": [{"parts": [{"fileData": {"fileUri": "https://x"}}]}]})));
         assert!(!goes(Dialect::Anthropic, json!({"mcp_servers": []})));
+    }
+
+    #[test]
+    fn nothing_but_text_is_asked_for() {
+        let said = |dialect, value| keep_at_home(dialect, &mut fields(value)).err().unwrap_or_default();
+        let sound = said(Dialect::OpenaiChat, json!({"modalities": ["text", "audio"], "audio": {"voice": "x"}}));
+        assert!(sound.starts_with("modalities \"audio\": only text is answered here"), "{sound}");
+        assert!(said(Dialect::OpenaiChat, json!({"audio": {"voice": "x"}})).starts_with("audio: "));
+        let picture = json!({"generationConfig": {"responseModalities": ["TEXT", "IMAGE"]}});
+        assert!(said(Dialect::Gemini, picture).starts_with("responseModalities \"IMAGE\": "));
+        for plain in [json!({"modalities": ["text"], "audio": null}), json!({"modalities": null}), json!({})] {
+            assert_eq!(said(Dialect::OpenaiChat, plain.clone()), "", "{plain}");
+        }
+        assert_eq!(said(Dialect::Gemini, json!({"generationConfig": {"responseModalities": ["TEXT"]}})), "");
     }
 
     #[test]

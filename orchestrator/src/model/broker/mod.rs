@@ -123,7 +123,7 @@ pub enum AskError {
         detail: String,
     },
     /// A budget has too little left.
-    #[error("the budget of the {whose} is spent: {why}")]
+    #[error("the budget of the {whose} is spent: {why}{}", .why.raised_by(*.whose))]
     Budget {
         /// Whose.
         whose: Whose,
