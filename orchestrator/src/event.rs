@@ -6,8 +6,7 @@
 use serde::{Deserialize, Serialize};
 use swarm_plans::{InstanceId, Rung};
 use swarm_protocol::agent::{AgentStatus, Envelope};
-use swarm_protocol::chat::Usage;
-use swarm_protocol::{Ended, EnforcementReport};
+use swarm_protocol::{Ended, EnforcementReport, chat::Usage};
 
 use crate::ids::{Attempt, RunId};
 use crate::journal::Tally;
@@ -602,9 +601,7 @@ impl AttemptEnd {
         match self {
             AttemptEnd::Succeeded | AttemptEnd::Lost => Vec::new(),
             AttemptEnd::Work { ended } => of(ended),
-            AttemptEnd::Check { index: _, command, ended, before: _ } => {
-                std::iter::once(command).chain(of(ended)).collect()
-            }
+            AttemptEnd::Check { command, ended, .. } => std::iter::once(command).chain(of(ended)).collect(),
             AttemptEnd::Violation { detail, paths, allow_with } => {
                 std::iter::once(detail).chain(paths).chain(allow_with).collect()
             }
