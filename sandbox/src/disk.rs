@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
@@ -126,8 +126,9 @@ impl Disk {
         now >= self.last_walk + WALK_AFTER
     }
 
-    /// Walks everything and remembers what is free now. Ends early when `bound` is passed.
-    pub fn walk(&mut self, bound: Written) -> Walked {
+    /// Walks everything, adds what the job's processes hold of files without a name, and remembers what is free now. Ends early when
+    /// `bound` is passed. Exact where the processes are held still; else a file that loses its name meanwhile may count twice.
+    pub fn walk(&mut self, bound: Written, processes: &[Pid]) -> Walked {
         let started = Instant::now();
         let free_now: Vec<Option<Written>> =
             self.systems.iter().map(|(root, _)| free(&self.roots[*root]).ok()).collect();
@@ -137,6 +138,7 @@ impl Disk {
                 return Walked::TooDeep;
             }
         }
+        walk.found.bytes = walk.found.bytes.saturating_add(unnamed_bytes(processes));
         self.last = walk.found;
         for ((_, free), now) in self.systems.iter_mut().zip(free_now) {
             *free = now.unwrap_or(*free);
@@ -148,17 +150,13 @@ impl Disk {
 }
 
 /// Bytes on disk of files that have no name any more and are held open, or mapped, by these processes.
-pub fn unnamed_bytes(processes: &[Pid]) -> u64 {
+fn unnamed_bytes(processes: &[Pid]) -> u64 {
     let (mut open, mut mapped) = (HashMap::new(), HashMap::new());
     for pid in processes {
-        let held = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        for file in held.map(|file| file.path()) {
-            let Ok(stat) = fs::metadata(&file) else { continue };
-            // What lies in memory is counted there.
-            let in_memory = || statfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
-            if stat.is_file() && stat.nlink() == 0 && !in_memory() {
-                open.insert((stat.dev(), stat.ino()), stat.blocks() * BLOCK_BYTES);
-            }
+        // A thread may have a table of files of its own, and outlive the first one.
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads.map(|thread| thread.path()) {
+            open.extend(open_unnamed(&thread));
         }
         for (file, end) in mapped_unnamed(*pid) {
             let known = mapped.entry(file).or_insert(0);
@@ -166,6 +164,20 @@ pub fn unnamed_bytes(processes: &[Pid]) -> u64 {
         }
     }
     each_once(open, &mapped)
+}
+
+/// The files without a name that a thread holds open: their devices and inodes, and the bytes that they take.
+fn open_unnamed(thread: &Path) -> Vec<((u64, u64), u64)> {
+    let held = fs::read_dir(thread.join("fd")).into_iter().flatten().flatten();
+    let unnamed = held.filter_map(|file| {
+        let file = file.path();
+        let stat = fs::metadata(&file).ok()?;
+        // What lies in memory is counted there.
+        let in_memory = || statfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+        let counts = stat.is_file() && stat.nlink() == 0 && !in_memory();
+        counts.then(|| ((stat.dev(), stat.ino()), stat.blocks() * BLOCK_BYTES))
+    });
+    unnamed.collect()
 }
 
 /// Adds up files that are open and files that are mapped, by device and inode, each once. Of a file system of layers, the two name
@@ -185,7 +197,7 @@ fn each_once(open: HashMap<(u64, u64), u64>, mapped: &HashMap<(u64, u64), u64>) 
 /// The files without a name that a process maps: their devices and inodes, and the bytes that they take, or how far into them
 /// the mappings reach. Source: proc_pid_maps(5).
 fn mapped_unnamed(pid: Pid) -> HashMap<(u64, u64), u64> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = lines_of(pid, "maps");
     let unnamed: Vec<_> = maps.lines().filter(|line| line.ends_with(" (deleted)")).filter_map(mapping).collect();
     let mut reach = HashMap::new();
     if unnamed.is_empty() {
@@ -205,10 +217,18 @@ fn mapped_unnamed(pid: Pid) -> HashMap<(u64, u64), u64> {
 /// The devices of what a process sees that lies in memory: its tmpfs mounts, and the kernel's own, on which memfds and shared
 /// anonymous memory lie. Source: proc_pid_mountinfo(5).
 fn memory_devices(pid: Pid) -> HashSet<u64> {
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let mounts = lines_of(pid, "mountinfo");
     let of_mount = |line: &str| device(line.split_ascii_whitespace().nth(2)?, 10);
     let kernels = memfd_create("device", MemfdFlags::CLOEXEC).and_then(fstat).map(|stat| stat.st_dev);
     mounts.lines().filter(|line| line.contains(" - tmpfs ")).filter_map(of_mount).chain(kernels).collect()
+}
+
+/// What the kernel lists of a process, by whichever of its threads still tells. Names of files may be no text; nobody asks for them.
+fn lines_of(pid: Pid, list: &str) -> String {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read(thread.path().join(list)).ok());
+    let whole = lists.into_iter().find(|bytes| !bytes.is_empty()).unwrap_or_default();
+    String::from_utf8_lossy(&whole).into_owned()
 }
 
 /// `major:minor` as one number.
@@ -387,7 +407,7 @@ mod tests {
         }
 
         fn written(&mut self) -> Written {
-            match self.disk.walk(UNBOUNDED) {
+            match self.disk.walk(UNBOUNDED, &[]) {
                 Walked::Whole(written) => written,
                 Walked::TooDeep => panic!("too deep"),
             }
@@ -460,7 +480,7 @@ mod tests {
             folder.push("d");
         }
         fs::create_dir_all(&folder).expect("short names");
-        assert_eq!(it.disk.walk(UNBOUNDED), Walked::TooDeep);
+        assert_eq!(it.disk.walk(UNBOUNDED, &[]), Walked::TooDeep);
     }
 
     #[test]

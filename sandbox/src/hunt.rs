@@ -3,7 +3,8 @@
 //! The kernel lists children by number, and a number is free again as soon as its process was reaped: between the list and the
 //! signal it may have become a stranger's. So each process is first held by a descriptor, then asked whose child it is, and only
 //! then met. Where a process has to be told from all that had its number before, its start time does that: numbers are given in a
-//! circle, and none comes back within one tick of the clock.
+//! circle, and none comes back within one tick of the clock. Our own children keep their numbers until we reap them: they are met
+//! unasked, so nothing that a process says or hides of itself keeps it from being ended once it has become ours.
 //!
 //! Everything here ends within [`HUNT_MAX`], whatever the kernel does with a child.
 //!
@@ -22,6 +23,7 @@ use rustix::process::{
 
 use crate::cgroup::Group;
 use crate::init::{block_child_signal, wait_for_child};
+use crate::stat::Stat;
 
 /// How long processes are hunted that fork faster than they are killed, or hang in the kernel.
 pub const HUNT_MAX: Duration = Duration::from_secs(10);
@@ -154,10 +156,18 @@ impl Descendant {
     /// The process of that number; `None` when it has ended, or is the child of nobody that `is_ours` says yes to.
     fn meet(pid: Pid, is_ours: impl FnOnce(Pid) -> bool) -> Option<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        let (parent, started) = parent_and_start(pid)?;
-        let one = Descendant { pid, pidfd, started };
+        let stat = Stat::of(pid)?;
+        let one = Descendant { pid, pidfd, started: stat.started };
         // While it lives nobody else has its number: then what was read is about the process that the descriptor holds.
-        (one.lives() && is_ours(parent)).then_some(one)
+        (one.lives() && is_ours(stat.parent)).then_some(one)
+    }
+
+    /// A child of the calling process, which alone reaps it and does not do so meanwhile.
+    fn meet_own(pid: Pid) -> Option<Self> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Where /proc does not show it, neither are its children shown: the time is compared with nobody's.
+        let one = Descendant { pid, pidfd, started: Stat::of(pid).map_or(0, |stat| stat.started) };
+        one.lives().then_some(one)
     }
 
     /// Sends it a signal; nobody else can get it.
@@ -184,12 +194,17 @@ impl Descendant {
 pub fn each_descendant(ancestor: Pid, max: usize, mut meet: impl FnMut(&Descendant)) {
     let mut known: HashMap<Pid, u64> = HashMap::new();
     let mut listed = children_of(ancestor);
+    let own = if ancestor == getpid() { listed.len() } else { 0 };
     let mut next = 0;
     while next < listed.len() && next < max {
         let pid = listed[next];
         next += 1;
         let still = |parent: Pid| known.get(&parent).is_some_and(|then| Some(*then) == start_of(parent));
-        let Some(one) = Descendant::meet(pid, |parent| parent == ancestor || still(parent)) else { continue };
+        let met = match next <= own {
+            true => Descendant::meet_own(pid),
+            false => Descendant::meet(pid, |parent| parent == ancestor || still(parent)),
+        };
+        let Some(one) = met else { continue };
         known.insert(pid, one.started);
         listed.extend(children_of(pid));
         meet(&one);
@@ -220,17 +235,7 @@ fn parse_pid(text: &str) -> Option<Pid> {
 }
 
 fn start_of(pid: Pid) -> Option<u64> {
-    parent_and_start(pid).map(|(_, started)| started)
-}
-
-/// Source: proc_pid_stat(5), fields 4 and 22.
-fn parent_and_start(pid: Pid) -> Option<(Pid, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything.
-    let fields = stat.get(stat.rfind(')')? + 1..)?;
-    let mut fields = fields.split_ascii_whitespace().skip(1);
-    let parent = parse_pid(fields.next()?)?;
-    Some((parent, fields.nth(17)?.parse().ok()?))
+    Stat::of(pid).map(|stat| stat.started)
 }
 
 #[cfg(test)]
@@ -285,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_process_says_whose_child_it_is() {
-        let (parent, started) = parent_and_start(getpid()).expect("our own");
+        let Stat { parent, started, .. } = Stat::of(getpid()).expect("our own");
         assert_eq!(Some(parent), rustix::process::getppid());
         assert!(started > 0 && start_of(getpid()) == Some(started));
     }

@@ -60,6 +60,8 @@ mod room;
 mod root;
 /// System calls that no job makes.
 pub mod seccomp;
+/// What the kernel says of one process in a line.
+mod stat;
 /// What the inside tells the outside: one record a pipe write.
 mod status;
 /// What all processes of a job use, seen from outside.

@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::hunt::descendants_of;
 use crate::init::{HOLD_ALL, RELEASE_ALL};
+use crate::stat::Stat;
 
 /// No more processes are looked at: whoever has that many broke any limit that is not a mistake.
 const PROCESSES_MAX: usize = 100_000;
@@ -55,7 +57,11 @@ impl<'a> Tree<'a> {
     /// Bytes in memory, with what processes share divided among them. Costs a walk of every page table.
     pub fn memory_exactly(&self) -> u64 {
         let all = self.processes().into_iter();
-        all.filter_map(|pid| proportional_bytes(pid).or_else(|| resident_bytes(pid))).sum()
+        all.filter_map(|pid| {
+            let folder = living_thread(pid)?;
+            proportional_bytes(&folder).or_else(|| resident_bytes(&folder))
+        })
+        .sum()
     }
 
     /// Stops all processes where they are. Source: signal(7), SIGSTOP cannot be caught.
@@ -74,19 +80,30 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Threads, and pages in memory. Source: proc_pid_stat(5), fields 20 and 24.
+/// Threads, and pages in memory.
 fn threads_and_pages(pid: Pid) -> Option<(u64, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything.
-    let fields = stat.get(stat.rfind(')')? + 1..)?;
-    let mut fields = fields.split_ascii_whitespace().skip(17);
-    let threads = fields.next()?.parse().ok()?;
-    Some((threads, fields.nth(3)?.parse().ok()?))
+    let stat = Stat::of(pid)?;
+    let pages = match stat.pages {
+        0 => living_thread(pid).and_then(|folder| Stat::read(&folder)).map_or(0, |thread| thread.pages),
+        pages => pages,
+    };
+    Some((stat.threads, pages))
+}
+
+/// The folder in `/proc` that tells of a process's memory. Its own says nothing any more when its first thread has ended and others
+/// go on; each thread's does.
+fn living_thread(pid: Pid) -> Option<PathBuf> {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    if Stat::read(&folder)?.pages > 0 {
+        return Some(folder);
+    }
+    let threads = fs::read_dir(folder.join("task")).ok()?.flatten().map(|thread| thread.path());
+    threads.into_iter().find(|thread| Stat::read(thread).is_some_and(|stat| stat.pages > 0))
 }
 
 /// Source: proc_pid_smaps(5). Not readable for a process that made itself undumpable.
-fn proportional_bytes(pid: Pid) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+fn proportional_bytes(folder: &Path) -> Option<u64> {
+    let text = fs::read_to_string(folder.join("smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
@@ -94,8 +111,8 @@ fn proportional_bytes(pid: Pid) -> Option<u64> {
 
 /// All pages, for a process that lets nobody look closer: what it shares counts whole, because memory that is shared with
 /// nobody looks the same. Source: proc_pid_statm(5).
-fn resident_bytes(pid: Pid) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+fn resident_bytes(folder: &Path) -> Option<u64> {
+    let text = fs::read_to_string(folder.join("statm")).ok()?;
     let resident: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(resident * rustix::param::page_size() as u64)
 }
@@ -109,8 +126,8 @@ mod tests {
         let own = rustix::process::getpid();
         let (threads, pages) = threads_and_pages(own).expect("our own");
         assert!(threads >= 1 && pages > 0);
-        assert!(proportional_bytes(own).is_some_and(|bytes| bytes > 0));
-        let exactly = proportional_bytes(own).expect("our own");
-        assert!(resident_bytes(own).is_some_and(|bytes| bytes >= exactly / 2), "it leaves nothing out");
+        let folder = living_thread(own).expect("our own");
+        let exactly = proportional_bytes(&folder).expect("our own");
+        assert!(exactly > 0 && resident_bytes(&folder).is_some_and(|bytes| bytes >= exactly / 2), "it leaves nothing out");
     }
 }

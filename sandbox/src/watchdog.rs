@@ -13,7 +13,7 @@ use rustix::io;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::cgroup::Group;
-use crate::disk::{Disk, Walked, Written, unnamed_bytes};
+use crate::disk::{Disk, Walked, Written};
 use crate::limits::{Limit, Means, by, means};
 use crate::policy::{Draft, Limits};
 use crate::room::Room;
@@ -225,13 +225,14 @@ impl Watchdog {
         if !suspect && !due {
             return None;
         }
-        let held = tree.filter(|_| suspect);
-        held.inspect(Tree::hold);
-        let walked = disk.walk(bound);
-        let unnamed = held.map_or(0, |tree| unnamed_bytes(&tree.processes()));
-        let breach = over(walked, unnamed, bound);
+        let processes = || tree.map_or_else(Vec::new, |tree| tree.processes());
+        if !suspect && over(disk.walk(bound, &processes()), bound).is_none() {
+            return None;
+        }
+        tree.inspect(Tree::hold);
+        let breach = over(disk.walk(bound, &processes()), bound);
         if breach.is_none() {
-            held.inspect(Tree::release);
+            tree.inspect(Tree::release);
         }
         breach
     }
@@ -243,11 +244,11 @@ fn own_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-fn over(walked: Walked, unnamed: u64, bound: Written) -> Option<Breach> {
+fn over(walked: Walked, bound: Written) -> Option<Breach> {
     let broke = |limit, detail| Some(Breach { limit, grade: Grade::Broke, detail });
     match walked {
         Walked::TooDeep => broke(Limit::Files, "folders in folders without end".to_owned()),
-        Walked::Whole(written) if written.bytes.saturating_add(unnamed) > bound.bytes => {
+        Walked::Whole(written) if written.bytes > bound.bytes => {
             broke(Limit::Disk, format!("it wrote more than {}", bytes(Some(bound.bytes))))
         }
         Walked::Whole(written) if written.files > bound.files => {
@@ -282,14 +283,13 @@ mod tests {
     #[test]
     fn each_bound_on_disk_has_its_own_name() {
         let bound = Written { bytes: 100, files: 10 };
-        let check = |bytes, files, unnamed, expected: Option<Limit>| {
-            let breach = over(Walked::Whole(Written { bytes, files }), unnamed, bound);
+        let check = |bytes, files, expected: Option<Limit>| {
+            let breach = over(Walked::Whole(Written { bytes, files }), bound);
             assert_eq!(breach.map(|breach| breach.limit), expected);
         };
-        check(100, 10, 0, None);
-        check(101, 0, 0, Some(Limit::Disk));
-        check(0, 11, 0, Some(Limit::Files));
-        check(60, 0, 50, Some(Limit::Disk));
-        assert_eq!(over(Walked::TooDeep, 0, bound).map(|breach| breach.limit), Some(Limit::Files));
+        check(100, 10, None);
+        check(101, 0, Some(Limit::Disk));
+        check(0, 11, Some(Limit::Files));
+        assert_eq!(over(Walked::TooDeep, bound).map(|breach| breach.limit), Some(Limit::Files));
     }
 }

@@ -172,6 +172,20 @@ pub fn unnamed(words: &[String]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The same, twelve MiB at a time with more than a second in between.
+pub fn creeping(words: &[String]) -> Result<(), Errno> {
+    let mut all = Vec::new();
+    for file in unnamed_files(words) {
+        all.push(file?);
+        if all.len() % 3 == 0 {
+            std::thread::sleep(Duration::from_millis(1_300));
+        }
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    drop(all);
+    Ok(())
+}
+
 /// The same, but keeps no more than a mapping of a page of each.
 pub fn mapped(words: &[String]) -> Result<(), Errno> {
     for file in unnamed_files(words) {

@@ -29,6 +29,8 @@ pub fn cases() -> Vec<Case> {
             "$SELF __attack memory 400 || true; sleep 1",
             little_memory,
         ),
+        case("38 a name that is no text hides no memory", "memory", NAMELESS_EATER, little_memory),
+        case("38 a name that is no text hides no processes", "processes", NAMELESS_FORKS, few_processes),
         case("38 many small eaters break the limit together", "memory", MANY_EATERS, little_memory),
         case(
             "28 many files break the limit",
@@ -46,6 +48,7 @@ pub fn cases() -> Vec<Case> {
         case("28 a sparse file breaks the limit", "disk", "truncate -s 1T f", small_disk),
         case("28 many files break the limit together", "disk", MANY_WRITERS, small_disk),
         case("28 files without names break the limit", "disk", "$SELF __attack unnamed 60", small_disk),
+        case("28 little by little they break it, too", "disk", "$SELF __attack creeping 48", small_disk),
         case(
             "28 files without names that are only mapped break the limit",
             "disk",
@@ -66,6 +69,8 @@ pub fn cases() -> Vec<Case> {
 type Set = fn(&mut LimitsSpec);
 
 const MANY_EATERS: &str = "for i in 1 2 3 4 5 6 7 8; do $SELF __attack memory 40 & done; wait; sleep 1";
+const NAMELESS_EATER: &str = "n=$(printf '\\377'); ln -sf $SELF ./$n; ./$n __attack memory 400";
+const NAMELESS_FORKS: &str = "n=$(printf '\\377'); ln -sf $SELF ./$n; ./$n __attack forks 700";
 const MANY_WRITERS: &str = "i=0; while [ $i -lt 12 ]; do head -c 5000000 /dev/zero > f$i; i=$((i+1)); done; sleep 3";
 const DARK: &str =
     "mkdir d; i=0; while [ $i -lt 12 ]; do head -c 5000000 /dev/zero > d/f$i; i=$((i+1)); done; chmod 0 d; sleep 3";

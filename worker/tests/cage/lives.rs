@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a cancelled job ends as cancelled", cancelled),
         Case::new("a cancel that came together with its start is heard", cancelled_at_once),
         Case::new("36 daemons end with their job and are counted", daemons),
+        Case::new("36 a daemon whose name is no text ends with its job, too", nameless_daemon),
         Case::new("37 a grandchild that holds the output does not hold the job", held_output),
         Case::new("a thousand left processes are ended", many_orphans),
         Case::new("a job that forks and vanishes, over and over, is caught", comet),
@@ -114,6 +115,14 @@ fn daemons(tier: Tier) {
     assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
     assert!(ran.outcome().orphans >= 2, "{ran:?}");
     assert!(!is_alive("502.5") && !is_alive("502.75"));
+}
+
+fn nameless_daemon(tier: Tier) {
+    let script = "n=$(printf '\\377\\376'); ln -s $(command -v sleep) ./$n; (setsid ./$n 502.125 </dev/null >/dev/null 2>&1 &); \
+                  until cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -aq '^502\\.125$'; do :; done";
+    let ran = Cage::new(tier).run(script);
+    assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
+    assert!(ran.outcome().orphans >= 1 && !is_alive("502.125"), "{ran:?}");
 }
 
 fn held_output(tier: Tier) {

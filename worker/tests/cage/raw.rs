@@ -81,6 +81,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("shared", greed::shared),
     ("segments", greed::segments),
     ("unnamed", greed::unnamed),
+    ("creeping", greed::creeping),
     ("mapped", greed::mapped),
     ("sent", greed::sent),
     ("accesses", accesses),
