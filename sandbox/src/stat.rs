@@ -6,7 +6,6 @@
 //! Source: proc_pid_stat(5).
 
 use std::fs;
-use std::path::Path;
 
 use rustix::process::Pid;
 
@@ -24,14 +23,9 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Of a process; `None` when it has ended, or when nobody may look.
-    pub fn of(pid: Pid) -> Option<Self> {
-        Stat::read(Path::new(&format!("/proc/{pid}")))
-    }
-
-    /// Of the process or thread that has this folder of `/proc`.
-    pub fn read(folder: &Path) -> Option<Self> {
-        Stat::parse(&fs::read(folder.join("stat")).ok()?)
+    /// Of a process, or a thread by its own number; `None` when it has ended, or when nobody may look.
+    pub fn of(thread: Pid) -> Option<Self> {
+        Stat::parse(&fs::read(format!("/proc/{thread}/stat")).ok()?)
     }
 
     fn parse(line: &[u8]) -> Option<Self> {

@@ -2,6 +2,7 @@
 //!
 //! A process that ends while it is looked at counts nothing; one that forks meanwhile may be missed until the next look.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -56,12 +57,9 @@ impl<'a> Tree<'a> {
 
     /// Bytes in memory, with what processes share divided among them. Costs a walk of every page table.
     pub fn memory_exactly(&self) -> u64 {
-        let all = self.processes().into_iter();
-        all.filter_map(|pid| {
-            let folder = living_thread(pid)?;
-            proportional_bytes(&folder).or_else(|| resident_bytes(&folder))
-        })
-        .sum()
+        let threads = self.processes().into_iter().filter_map(living_thread);
+        let all = each_memory_once(threads).into_iter().map(folder_of);
+        all.filter_map(|folder| proportional_bytes(&folder).or_else(|| resident_bytes(&folder))).sum()
     }
 
     /// Stops all processes where they are. Source: signal(7), SIGSTOP cannot be caught.
@@ -84,21 +82,51 @@ impl<'a> Tree<'a> {
 fn threads_and_pages(pid: Pid) -> Option<(u64, u64)> {
     let stat = Stat::of(pid)?;
     let pages = match stat.pages {
-        0 => living_thread(pid).and_then(|folder| Stat::read(&folder)).map_or(0, |thread| thread.pages),
+        0 => living_thread(pid).and_then(Stat::of).map_or(0, |thread| thread.pages),
         pages => pages,
     };
     Some((stat.threads, pages))
 }
 
-/// The folder in `/proc` that tells of a process's memory. Its own says nothing any more when its first thread has ended and others
-/// go on; each thread's does.
-fn living_thread(pid: Pid) -> Option<PathBuf> {
-    let folder = PathBuf::from(format!("/proc/{pid}"));
-    if Stat::read(&folder)?.pages > 0 {
-        return Some(folder);
+/// A thread that tells of its process's memory: the first one, whose number is the process's, and another when that has ended.
+fn living_thread(pid: Pid) -> Option<Pid> {
+    let has_memory = |thread: &Pid| Stat::of(*thread).is_some_and(|stat| stat.pages > 0);
+    if has_memory(&pid) {
+        return Some(pid);
     }
-    let threads = fs::read_dir(folder.join("task")).ok()?.flatten().map(|thread| thread.path());
-    threads.into_iter().find(|thread| Stat::read(thread).is_some_and(|stat| stat.pages > 0))
+    let threads = fs::read_dir(folder_of(pid).join("task")).ok()?.flatten();
+    threads.filter_map(|thread| Pid::from_raw(thread.file_name().to_str()?.parse().ok()?)).find(has_memory)
+}
+
+/// Where the kernel tells of a process; of any other thread only who knows its number finds it there.
+fn folder_of(thread: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{thread}"))
+}
+
+/// One of all that have the same memory: the child of a vfork(2) uses its parent's until it starts a program, and each page would be
+/// seen in both. Those that cannot be compared count each.
+fn each_memory_once(threads: impl Iterator<Item = Pid>) -> Vec<Pid> {
+    let mut once: Vec<Pid> = Vec::new();
+    for thread in threads {
+        if let Err(place) = once.binary_search_by(|known| order_of_memories(*known, thread)) {
+            once.insert(place, thread);
+        }
+    }
+    once
+}
+
+/// Compares the memories of two living threads. Source: kcmp(2).
+fn order_of_memories(one: Pid, other: Pid) -> Ordering {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: the call takes numbers only and touches no memory of ours.
+    let order = unsafe {
+        libc::syscall(libc::SYS_kcmp, one.as_raw_nonzero().get(), other.as_raw_nonzero().get(), KCMP_VM, 0_u64, 0_u64)
+    };
+    match order {
+        0 => Ordering::Equal,
+        2 => Ordering::Greater,
+        _ => Ordering::Less,
+    }
 }
 
 /// Source: proc_pid_smaps(5). Not readable for a process that made itself undumpable.
@@ -126,8 +154,19 @@ mod tests {
         let own = rustix::process::getpid();
         let (threads, pages) = threads_and_pages(own).expect("our own");
         assert!(threads >= 1 && pages > 0);
-        let folder = living_thread(own).expect("our own");
+        let folder = folder_of(living_thread(own).expect("our own"));
         let exactly = proportional_bytes(&folder).expect("our own");
         assert!(exactly > 0 && resident_bytes(&folder).is_some_and(|bytes| bytes >= exactly / 2), "it leaves nothing out");
+    }
+
+    #[test]
+    fn a_memory_counts_once_however_many_use_it() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("sleep starts");
+        let (own, other) = (rustix::process::getpid(), Pid::from_child(&child));
+        // Threads of one process share its memory, as a process and the child of its vfork do.
+        let all = [own, rustix::thread::gettid(), other, own, other];
+        assert_eq!(each_memory_once(all.into_iter()).len(), 2);
+        child.kill().expect("our child");
+        child.wait().expect("our child");
     }
 }

@@ -81,9 +81,28 @@ pub fn threads(words: &[String]) -> Result<(), Errno> {
 
 /// Takes so many MiB of memory and keeps them for a second.
 pub fn memory(words: &[String]) -> Result<(), Errno> {
-    let all: Vec<Vec<u8>> =
-        (0..count(words)).map(|index| vec![u8::try_from(index % 255).unwrap_or(0) + 1; 1 << 20]).collect();
+    let all = pieces(words);
     std::thread::sleep(HELD);
+    if all.iter().all(|piece| piece[1] > 0) { Ok(()) } else { Err(Errno::IO) }
+}
+
+fn pieces(words: &[String]) -> Vec<Vec<u8>> {
+    (0..count(words)).map(|index| vec![u8::try_from(index % 255).unwrap_or(0) + 1; 1 << 20]).collect()
+}
+
+/// The same, beside a second process that has the same memory, as the child of a vfork(2) has.
+pub fn memory_of_two(words: &[String]) -> Result<(), Errno> {
+    extern "C" fn waits(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: it takes a number and touches no memory.
+        unsafe { libc::usleep(800_000) }
+    }
+    let all = pieces(words);
+    let mut stack = vec![0_u128; 4096];
+    let top = stack.as_mut_ptr_range().end.cast();
+    // SAFETY: the child has a stack of its own, which lives until it is waited for, and touches no other memory.
+    let child = unsafe { libc::clone(waits, top, libc::CLONE_VM | libc::SIGCHLD, std::ptr::null_mut()) };
+    let child = rustix::process::Pid::from_raw(child).filter(|_| child > 0).ok_or_else(last_errno)?;
+    rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())?;
     if all.iter().all(|piece| piece[1] > 0) { Ok(()) } else { Err(Errno::IO) }
 }
 

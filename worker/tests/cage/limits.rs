@@ -58,6 +58,7 @@ pub fn cases() -> Vec<Case> {
         case("28 folders without permissions hide nothing", "disk", DARK, small_disk),
         case("38 a flood of output breaks the limit", "output", "yes", little_output),
         Case::new("38 memory that no process maps is counted, or cannot be had", unmapped),
+        Case::new("38 memory that two processes have is no more than it is", memory_of_two),
         Case::new("38 open files are bounded", open_files),
         Case::new("38 a bounded number of processes can be had, and is noted when it was reached", coped),
         Case::new("31 a job is the first to go when memory is short, and cannot change that", volunteers),
@@ -178,6 +179,14 @@ fn unmapped(tier: Tier) {
             let is_named = matches!(&ran.outcome().ended, Ended::Limit { limit, .. } if limit == "memory");
             assert_eq!(is_named, is_counted, "{ran:?}");
         }
+    }
+}
+
+fn memory_of_two(tier: Tier) {
+    for groups in ways() {
+        let ran = limited(tier, "$SELF __attack memory-of-two 60", &groups, little_memory);
+        assert_eq!(ran.outcome().ended, Ended::Exited { code: 0 }, "{ran:?}");
+        assert!(ran.stdout.contains(DONE), "{ran:?}");
     }
 }
 

@@ -82,6 +82,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("segments", greed::segments),
     ("unnamed", greed::unnamed),
     ("creeping", greed::creeping),
+    ("memory-of-two", greed::memory_of_two),
     ("mapped", greed::mapped),
     ("sent", greed::sent),
     ("accesses", accesses),
