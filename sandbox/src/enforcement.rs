@@ -116,7 +116,13 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     if draft.limits.cpu.is_some() && means(draft).contains(&(Limit::Cpu, Means::Nothing)) {
         open.push("cpu: there is no control group for it here");
     }
+    if by(&means(draft), Limit::Memory) == Some(Means::Nothing) {
+        open.push("memory: there is no control group for it here, and /proc hides processes from their supervisor (hidepid)");
+    }
     let processes = by(&means(draft), Limit::Processes);
+    if processes == Some(Means::Nothing) {
+        open.push("processes: there is no control group for them here, and /proc hides them from their supervisor (hidepid)");
+    }
     if matches!(processes, Some(Means::Watchdog | Means::Rlimit)) && !is_machine_root() {
         open.push(
             "room for processes is shared with all that the user runs: a job that fails for want of it is told from one that fails \
@@ -132,7 +138,7 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     if draft.limits.disk_bytes.is_some() {
         open.push(
             "files without a name that are on their way between sockets do not count as disk; nor, unless root looks, what is \
-             mapped of one beyond the mapping",
+             mapped of one beyond the mapping, and in the landlock tier what a process holds that made itself undumpable",
         );
     }
     if by(&means(draft), Limit::Memory) == Some(Means::Watchdog) {

@@ -5,6 +5,7 @@
 //! | memory | control group; else the watchdog adds up what all processes have mapped in memory; files in memory cannot be had, and of shared memory only what is mapped counts |
 //! | processes | control group; else, in a user namespace of an ordinary user, setrlimit(2), which counts by namespace; else, for root, `kernel.pid_max` of the pid namespace; else the watchdog counts |
 //! | cpu | control group; else nothing |
+//! | all of the watchdog's but disk and files | nothing, where `/proc` is mounted with `hidepid` and the caller is an ordinary user |
 //! | open files | setrlimit(2), for each process |
 //! | disk, files | the watchdog walks what the job wrote; each single file by setrlimit(2) |
 //!
@@ -19,6 +20,7 @@ use std::fs;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::cgroup::{Controller, Version};
 use crate::enforcement::Tier;
@@ -101,7 +103,7 @@ pub fn means(draft: &Draft) -> Vec<(Limit, Means)> {
     };
     let mut all = Vec::new();
     if limits.memory_bytes.is_some() {
-        all.push((Limit::Memory, group(Controller::Memory).unwrap_or(Means::Watchdog)));
+        all.push((Limit::Memory, group(Controller::Memory).unwrap_or_else(watched)));
     }
     if limits.processes.is_some() {
         let means = group(Controller::Processes).unwrap_or_else(|| processes_without_group(draft.tier));
@@ -129,11 +131,28 @@ pub fn by(all: &[(Limit, Means)], wanted: Limit) -> Option<Means> {
 
 fn processes_without_group(tier: Tier) -> Means {
     match tier {
-        Tier::Landlock => Means::Watchdog,
+        Tier::Landlock => watched(),
         Tier::Namespaces if !is_machine_root() => Means::Rlimit,
         Tier::Namespaces if can_set_pid_max() => Means::PidMax,
-        Tier::Namespaces => Means::Watchdog,
+        Tier::Namespaces => watched(),
     }
+}
+
+/// The watchdog, where it sees what it counts.
+fn watched() -> Means {
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let sees_all = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
+    match hides_processes(&String::from_utf8_lossy(&mounts)) && !sees_all() {
+        true => Means::Nothing,
+        false => Means::Watchdog,
+    }
+}
+
+/// Whether `/proc` is mounted with `hidepid`: then it shows an ordinary user nothing that made itself undumpable, as the first process
+/// of every job does, and so none of those below it. Source: proc(5); proc_pid_mountinfo(5), the mount point and the last field.
+fn hides_processes(mounts: &str) -> bool {
+    let of_proc = |line: &&str| line.split_ascii_whitespace().nth(4) == Some("/proc");
+    mounts.lines().rfind(of_proc).is_some_and(|line| line.contains("hidepid="))
 }
 
 /// Whether the caller is user 0 of the whole machine, whose processes the kernel never counts against a limit. User 0 of a
@@ -213,4 +232,21 @@ fn lower_hard(resource: Resource, bound: u64) -> io::Result<()> {
     let maximum = now.maximum.map_or(bound, |machine| bound.min(machine));
     let current = now.current.map_or(maximum, |current| current.min(maximum));
     setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proc_hides_is_not_watched() {
+        let check = |options: &str, hides| {
+            let mounts = format!("21 1 0:20 / /proc rw - proc proc rw\n30 21 0:20 / /proc rw,nosuid - proc proc {options}\n");
+            assert_eq!(hides_processes(&mounts), hides, "{options}");
+        };
+        check("rw", false);
+        check("rw,hidepid=invisible", true);
+        check("rw,gid=4,hidepid=2", true);
+        assert!(!hides_processes("22 1 0:21 / /mnt/proc rw - proc proc rw,hidepid=2\n"));
+    }
 }

@@ -72,8 +72,9 @@ fn tasks_of_machine() -> Option<u64> {
 fn tasks_of_user(user: u32) -> Option<u64> {
     let entries = fs::read_dir("/proc").ok()?.flatten();
     let processes = entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    let status = processes.filter_map(|process| fs::read_to_string(process.path().join("status")).ok());
-    Some(status.filter_map(|status| threads_of(&status, user)).sum())
+    // A process may call itself what is no text.
+    let status = processes.filter_map(|process| fs::read(process.path().join("status")).ok());
+    Some(status.filter_map(|status| threads_of(&String::from_utf8_lossy(&status), user)).sum())
 }
 
 /// Threads of a process, where it is the user's. Source: proc_pid_status(5), Uid: the real one, which the limit is about.
