@@ -117,11 +117,15 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         open.push("cpu: there is no control group for it here");
     }
     if by(&means(draft), Limit::Memory) == Some(Means::Nothing) {
-        open.push("memory: there is no control group for it here, and /proc hides processes from their supervisor (hidepid)");
+        open.push(
+            "memory: there is no control group for it here, and /proc hides processes from their supervisor (hidepid)",
+        );
     }
     let processes = by(&means(draft), Limit::Processes);
     if processes == Some(Means::Nothing) {
-        open.push("processes: there is no control group for them here, and /proc hides them from their supervisor (hidepid)");
+        open.push(
+            "processes: there is no control group for them here, and /proc hides them from their supervisor (hidepid)",
+        );
     }
     if matches!(processes, Some(Means::Watchdog | Means::Rlimit)) && !is_machine_root() {
         open.push(

@@ -3,22 +3,22 @@
 //! The kernel lists children by number, and a number is free again as soon as its process was reaped: between the list and the
 //! signal it may have become a stranger's. So each process is first held by a descriptor, then asked whose child it is, and only
 //! then met. Where a process has to be told from all that had its number before, its start time does that: numbers are given in a
-//! circle, and none comes back within one tick of the clock. Our own children keep their numbers until we reap them: they are met
-//! unasked, so nothing that a process says or hides of itself keeps it from being ended once it has become ours.
+//! circle, and none comes back within one tick of the clock. Whether it is a child of our own the kernel answers by the descriptor
+//! alone: so nothing that a process says or hides of itself keeps it from being ended once it has become ours.
 //!
 //! Everything here ends within [`HUNT_MAX`], whatever the kernel does with a child.
 //!
-//! Source: pidfd_open(2), proc_pid_stat(5), proc_pid_task_children(5).
+//! Source: pidfd_open(2), waitid(2), proc_pid_stat(5), proc_pid_task_children(5).
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal, prlimit,
-    wait,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, pidfd_open,
+    pidfd_send_signal, prlimit, wait, waitid,
 };
 
 use crate::cgroup::Group;
@@ -162,12 +162,14 @@ impl Descendant {
         (one.lives() && is_ours(stat.parent)).then_some(one)
     }
 
-    /// A child of the calling process, which alone reaps it and does not do so meanwhile.
+    /// A child of the calling process; `None` when it has ended, or when the number is somebody else's by now.
     fn meet_own(pid: Pid) -> Option<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let is_running_child = matches!(waitid(WaitId::PidFd(pidfd.as_fd()), only_look), Ok(None));
         // Where /proc does not show it, neither are its children shown: the time is compared with nobody's.
-        let one = Descendant { pid, pidfd, started: Stat::of(pid).map_or(0, |stat| stat.started) };
-        one.lives().then_some(one)
+        let started = Stat::of(pid).map_or(0, |stat| stat.started);
+        is_running_child.then_some(Descendant { pid, pidfd, started })
     }
 
     /// Sends it a signal; nobody else can get it.
@@ -273,6 +275,7 @@ mod tests {
         assert!(Descendant::meet(second, |parent| parent == getpid()).is_none());
         assert!(Descendant::meet(getpid(), |parent| parent == first).is_none());
         assert!(Descendant::meet(second, |parent| parent == first).is_some());
+        assert!(Descendant::meet_own(first).is_some() && Descendant::meet_own(second).is_none());
         drop(parent.stdin.take());
         parent.wait().expect("our child");
         assert!(Descendant::meet(first, |_| true).is_none(), "nobody has that number now");

@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn what_proc_hides_is_not_watched() {
         let check = |options: &str, hides| {
-            let mounts = format!("21 1 0:20 / /proc rw - proc proc rw\n30 21 0:20 / /proc rw,nosuid - proc proc {options}\n");
+            let mounts =
+                format!("21 1 0:20 / /proc rw - proc proc rw\n30 21 0:20 / /proc rw,nosuid - proc proc {options}\n");
             assert_eq!(hides_processes(&mounts), hides, "{options}");
         };
         check("rw", false);

@@ -156,7 +156,10 @@ mod tests {
         assert!(threads >= 1 && pages > 0);
         let folder = folder_of(living_thread(own).expect("our own"));
         let exactly = proportional_bytes(&folder).expect("our own");
-        assert!(exactly > 0 && resident_bytes(&folder).is_some_and(|bytes| bytes >= exactly / 2), "it leaves nothing out");
+        assert!(
+            exactly > 0 && resident_bytes(&folder).is_some_and(|bytes| bytes >= exactly / 2),
+            "it leaves nothing out"
+        );
     }
 
     #[test]
