@@ -1,12 +1,12 @@
 //! A change becomes a commit and a ref. Author and date are the run's own, so the same results give the same commit ids,
 //! whatever finished first.
 
-use git2::{Commit, Oid, Signature, Time};
+use git2::{Commit, ObjectType, Oid, Signature, Time, Tree};
 use swarm_plans::InstanceId;
 
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
-use crate::repository::{Identity, Repository, RepositoryError, Swap, single_line};
+use crate::repository::{Handle, Identity, Repository, RepositoryError, Swap, single_line};
 
 /// Bytes of a subject that are kept.
 const SUBJECT_BYTES_MAX: usize = 200;
@@ -55,9 +55,22 @@ pub fn write_commit(repository: &Repository, signing: &Signing, spec: &CommitSpe
     let tree = git.find_tree(spec.tree)?;
     let parents = spec.parents.iter().map(|&id| git.find_commit(id)).collect::<Result<Vec<_>, _>>()?;
     let parents: Vec<_> = parents.iter().collect();
-    let io = |source| RepositoryError::Io { path: repository.common_dir().to_owned(), source };
+    store(&git, (&signature, &signature), &message(spec), &tree, &parents)
+}
+
+/// Writes a commit object. Not by `git_commit_create`: where the object cannot be written (no space), that says it was, with the id of
+/// a commit that nobody has. Source: `git_commit__create_internal` of libgit2 1.9, which leaves `error` at 0 then.
+fn store(
+    git: &Handle<'_>,
+    (author, committer): (&Signature<'_>, &Signature<'_>),
+    message: &str,
+    tree: &Tree<'_>,
+    parents: &[&Commit<'_>],
+) -> Result<Oid, RepositoryError> {
+    let io = |source| RepositoryError::Io { path: git.commondir().to_owned(), source };
     fault::point().map_err(io)?;
-    Ok(git.commit(None, &signature, &signature, &message(spec), &tree, &parents)?)
+    let text = git.commit_create_buffer(author, committer, message, tree, parents)?;
+    Ok(git.odb()?.write(ObjectType::Commit, &text)?)
 }
 
 /// One of a worker's own commits, to be told again.
@@ -89,10 +102,8 @@ pub fn write_retold(repository: &Repository, signing: &Signing, it: &Retold<'_>)
     };
     let mut message = format!("{}\n\n", it.message);
     put_trailers(&mut message, it.trailers);
-    let io = |source| RepositoryError::Io { path: repository.common_dir().to_owned(), source };
-    fault::point().map_err(io)?;
     let (tree, parent) = (git.find_tree(it.tree)?, git.find_commit(it.parent)?);
-    Ok(git.commit(None, &author, &committer, &message, &tree, &[&parent])?)
+    store(&git, (&author, &committer), &message, &tree, &[&parent])
 }
 
 /// Writes a commit of ours once more, on another parent and with another tree.
@@ -109,10 +120,8 @@ pub fn write_again(
     let git = repository.handle()?;
     let time = Time::new(signing.date_seconds, 0);
     let committer = Signature::new(&signing.identity.name, &signing.identity.email, &time)?;
-    let io = |source| RepositoryError::Io { path: repository.common_dir().to_owned(), source };
-    fault::point().map_err(io)?;
     let (tree, parent) = (git.find_tree(tree)?, git.find_commit(parent)?);
-    Ok(git.commit(None, &like.author(), &committer, like.message()?, &tree, &[&parent])?)
+    store(&git, (&like.author(), &committer), like.message()?, &tree, &[&parent])
 }
 
 /// The ref that keeps a worker's own commits alive, beside the one that keeps its result.
@@ -261,6 +270,27 @@ mod tests {
     fn the_same_result_gives_the_same_commit() {
         let fixture = Fixture::with_files(&[("a", "1")]);
         assert_eq!(commit(&fixture, "work", "t"), commit(&fixture, "work", "t"));
+    }
+
+    #[test]
+    fn a_commit_that_cannot_be_stored_is_an_error() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let folder_of = |subject: &String| {
+            let id = commit(&fixture, subject, "t").to_string();
+            let folder = fixture.repository().common_dir().join("objects").join(&id[..2]);
+            let is_alone = std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() == 1);
+            is_alone.then(|| (subject.clone(), folder))
+        };
+        let (subject, folder) = (0..).map(|n| format!("work {n}")).find_map(|it| folder_of(&it)).expect("many");
+        // A file where its folder has to be: nothing can be written there, whoever asks.
+        std::fs::remove_dir_all(&folder).and_then(|()| std::fs::write(&folder, "")).expect("ours");
+        let repository = fixture.repository();
+        let parent = repository.resolve("HEAD").expect("a commit");
+        let tree = repository.tree_of(parent).expect("its tree");
+        let trailers = trailers("plan", &InstanceId("t".into()));
+        let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
+        let written = write_commit(&repository, &signing(86_400), &spec);
+        assert!(written.is_err(), "{written:?}");
     }
 
     #[test]
