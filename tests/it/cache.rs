@@ -155,6 +155,44 @@ run = 'echo . >> "$LOG/printed"'
 }
 
 #[test]
+fn a_result_is_taken_only_while_the_same_files_would_be_part_of_it() {
+    let repository = Repository::with(&[("src/a.txt", "1\n")]);
+    let plan = "[tasks.whole]\ncache = true\nrun = 'echo > w.log; echo > w.txt'\n\
+                [tasks.narrow]\ncache = { inputs = ['src/**'] }\nrun = 'echo > n.log; echo > n.txt'\n";
+    let next = |into: &str| {
+        let ended = Swarm::run(&repository, "it", plan).args(&["--into", into]).exits(0);
+        let mut taken = reused(&ended);
+        taken.sort();
+        let logs: Vec<String> = repository.files(into).into_keys().filter(|path| path.ends_with(".log")).collect();
+        (taken.join(" "), logs.join(" "))
+    };
+    let expect = |taken: &str, logs: &str| (taken.to_owned(), logs.to_owned());
+    let exclude = |rule: &str| {
+        std::fs::write(repository.git().path().join("info/exclude"), rule).expect("space");
+    };
+    let personal = repository.beside("ignore");
+    std::fs::write(&personal, "*.log\n").expect("space");
+    exclude("*.log\n");
+    assert_eq!(next("one"), expect("", ""));
+    assert_eq!(next("two"), expect("narrow whole", ""));
+    exclude("");
+    assert_eq!(next("three"), expect("", "n.log w.log"));
+    repository.run_git(&["config", "core.excludesFile", &personal.display().to_string()]).expect("configured");
+    assert_eq!(next("four"), expect("", ""));
+    repository.run_git(&["config", "--unset", "core.excludesFile"]).expect("configured");
+    assert_eq!(next("five"), expect("narrow whole", "n.log w.log"), "each set of rules has its results");
+    repository.write("doc/.gitignore", "*.log\n");
+    repository.commit_all("rules of another folder count, too: what is a change is said by all of them");
+    assert_eq!(next("six"), expect("", "n.log w.log"));
+    repository.write(".gitignore", "n.log\n");
+    repository.commit_all("rules of the tree");
+    assert_eq!(next("seven"), expect("", "w.log"));
+    repository.write("src.txt", "");
+    repository.commit_all("nothing that the narrow one looks at");
+    assert_eq!(next("eight"), expect("narrow", "w.log"));
+}
+
+#[test]
 fn only_a_pass_at_the_first_try_is_recorded_and_only_while_its_objects_exist() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let tasks = r#"

@@ -77,6 +77,9 @@ impl Executor {
         workspace.list("caches", layers.caches.iter().map(|path| path.as_os_str().as_encoded_bytes()));
         let sparse = self.plan.workspace.sparse.iter().flatten();
         workspace.list("sparse", sparse.map(String::as_bytes));
+        // What these exclude is no part of a change; the rules of the tree count with it.
+        let excluded = self.repository.exclude_files()?;
+        workspace.list("excluded", excluded.iter().map(Vec::as_slice));
         // The text of a resolved policy names all that it grants on this host, and the variables that it lets through.
         let of_policy = |cage: &Cage| Mix::new("policy").add("cage", cage.ingredients().as_bytes()).done();
         self.results = Some(Results {
@@ -295,7 +298,7 @@ impl Executor {
         Ok(OfNeeds { handed: handed.done(), whole_tree: tree.done() })
     }
 
-    /// The files of the start tree that match any of the globs.
+    /// The files of the start tree that match any of the globs, and all that say which files a change is made of.
     fn inputs(&self, results: &Results, job: &AttemptJob, globs: &[String]) -> Result<Digest, NoKey> {
         let text = |error: &dyn std::error::Error| format!("its inputs: {}", causes(error));
         let start = self.trees.tree_with(&job.needs.changes).map_err(|error| text(&error))?;
@@ -314,7 +317,8 @@ impl Executor {
         let odb = git.odb().map_err(|error| text(&error))?;
         let mut mix = Mix::new("inputs");
         for file in tree::diff(&odb, None, Some(start)).map_err(|error| text(&error))? {
-            if let (Some(entry), true) = (file.new, globs.matches(&file.path)) {
+            let counts = globs.matches(&file.path) || is_ignore_file(&file.path);
+            if let (Some(entry), true) = (file.new, counts) {
                 mix.add("path", &file.path).add("mode", &entry.mode.to_le_bytes()).add("id", entry.id.as_bytes());
             }
         }
@@ -442,6 +446,11 @@ impl Executor {
         commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, Attempt(1)), commit)?;
         Ok(commit)
     }
+}
+
+/// Whether the file at a path holds ignore rules of a tree.
+fn is_ignore_file(path: &[u8]) -> bool {
+    path.rsplit(|&byte| byte == b'/').next() == Some(b".gitignore")
 }
 
 /// Whether two trees differ in these places only: a file that is put below another file, or in the place of a folder, would take
