@@ -106,7 +106,7 @@ pub fn write_retold(repository: &Repository, signing: &Signing, it: &Retold<'_>)
     store(&git, (&author, &committer), &message, &tree, &[&parent])
 }
 
-/// Writes a commit of ours once more, on another parent and with another tree.
+/// Writes a commit of ours once more, on another parent and with another tree; an earlier run's gets this run's date.
 ///
 /// # Errors
 /// As of [`write_commit`].
@@ -121,7 +121,9 @@ pub fn write_again(
     let time = Time::new(signing.date_seconds, 0);
     let committer = Signature::new(&signing.identity.name, &signing.identity.email, &time)?;
     let (tree, parent) = (git.find_tree(tree)?, git.find_commit(parent)?);
-    store(&git, (&like.author(), &committer), like.message()?, &tree, &[&parent])
+    let author = like.author();
+    let author = Signature::new(author.name()?, author.email()?, &time)?;
+    store(&git, (&author, &committer), like.message()?, &tree, &[&parent])
 }
 
 /// The ref that keeps a worker's own commits alive, beside the one that keeps its result.

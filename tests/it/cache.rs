@@ -193,6 +193,51 @@ fn a_result_is_taken_only_while_the_same_files_would_be_part_of_it() {
 }
 
 #[test]
+fn a_result_brings_its_workers_own_commits_as_a_run_would_have_told_them() {
+    let repository = Repository::with(&[("src/a.txt", "1\n")]);
+    let work = "echo 1 > b; git add b; git commit -qm one; echo 2 > b; git commit -qam two; echo 3 > c";
+    let tasks = format!(
+        "[tasks.first]\ncache = true\nrun = 'echo f > f'\n\
+         [tasks.made]\nneeds = ['first']\ncache = true\nrun = '{work}'\n\
+         [tasks.narrow]\ncache = {{ inputs = ['src/**'] }}\nrun = 'echo n > n; git add n; git commit -qm narrow'\n"
+    );
+    let next = |into: &str, history: &str, args: &[&str], at: &str| {
+        let plan = format!("{tasks}[merge]\nhistory = '{history}'\n");
+        let ended = Swarm::run(&repository, "it", &plan).env("SOURCE_DATE_EPOCH", at).args(&["--into", into]);
+        let mut taken = reused(&ended.args(args).exits(0));
+        taken.sort();
+        taken.join(" ")
+    };
+    let told = |revision: &str| {
+        let git = repository.git();
+        let mut walk = git.revwalk().expect("a walk");
+        walk.push(repository.commit_of(revision).expect("a branch")).expect("a start");
+        let subjects = walk.map(|id| {
+            let commit = git.find_commit(id.expect("a commit")).expect("it is there");
+            commit.summary().ok().flatten().unwrap_or_default().to_owned()
+        });
+        subjects.collect::<Vec<_>>()
+    };
+    assert_eq!(next("one", "squash", &[], "1700000000"), "");
+    let squashed = told("one");
+    assert_eq!(next("two", "keep", &[], "1700000000"), "", "what was recorded as one has nothing to tell");
+    assert!(told("two").len() == squashed.len() + 2 && told("two").contains(&"two".to_owned()), "{:?}", told("two"));
+    repository.run_git(&["branch", "-D", "two"]).expect("deleted");
+    Swarm::new(&repository, &["clean", "--history"]).exits(0);
+    repository.run_git(&["reflog", "expire", "--expire=now", "--all"]).expect("expired");
+    repository.run_git(&["gc", "--quiet", "--prune=now"]).expect("collected");
+    // On another day, too, the commits are those of a run that takes nothing.
+    assert_eq!(next("three", "keep", &[], "1800000000"), "first made narrow");
+    assert_eq!(next("four", "keep", &["--no-cache"], "1800000000"), "");
+    assert_eq!(repository.commit_of("three"), repository.commit_of("four"));
+    repository.write("other", "2\n");
+    repository.commit_all("no input of the narrow one");
+    assert_eq!(next("five", "squash", &[], "1800000000"), "narrow");
+    assert_eq!(next("six", "keep", &[], "1800000000"), "", "its commits were made on another tree");
+    assert!(told("six").contains(&"narrow".to_owned()), "{:?}", told("six"));
+}
+
+#[test]
 fn only_a_pass_at_the_first_try_is_recorded_and_only_while_its_objects_exist() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let tasks = r#"

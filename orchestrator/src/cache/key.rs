@@ -102,6 +102,8 @@ pub struct Ingredients<'a> {
     pub inputs: Digest,
     /// What the needs hand over by value.
     pub needs: Digest,
+    /// How its own commits are told; `None` where they are not.
+    pub told: Option<Digest>,
     /// The output of the fingerprint command.
     pub fingerprint: Option<Digest>,
 }
@@ -147,6 +149,9 @@ impl Ingredients<'_> {
         mix.list("artifacts", self.task.artifacts.iter().map(String::as_bytes));
         mix.digest("policy", self.policy).digest("workspace", self.workspace);
         mix.digest("inputs", self.inputs).digest("needs", self.needs);
+        if let Some(told) = self.told {
+            mix.digest("told", told);
+        }
         if let Some(fingerprint) = self.fingerprint {
             mix.digest("fingerprint", fingerprint);
         }
@@ -201,6 +206,7 @@ mod tests {
             workspace: nothing,
             inputs: nothing,
             needs: nothing,
+            told: None,
             fingerprint: None,
         };
         change(&mut ingredients);
@@ -231,6 +237,7 @@ mod tests {
             key("run = 'x'", |it| it.workspace = other),
             key("run = 'x'", |it| it.inputs = other),
             key("run = 'x'", |it| it.needs = other),
+            key("run = 'x'", |it| it.told = Some(other)),
             key("run = 'x'", |it| it.fingerprint = Some(other)),
         ]);
         let all = keys.len();

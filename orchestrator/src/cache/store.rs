@@ -46,6 +46,10 @@ const STEPS: &[&str] = &[
         found_at_ms INTEGER NOT NULL       -- since the Unix epoch
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- The newest of the worker's own commits, hex; null where they are not told.
+    ALTER TABLE results ADD COLUMN history TEXT;
+",
 ];
 
 /// Keys that are known to be irreproducible at most; the oldest are forgotten.
@@ -126,7 +130,7 @@ impl Store {
         let mut select = transaction
             .prepare(
                 "SELECT run, instance, duration_ms, start_tree, commit_id, tree, files, outputs, artifacts, artifact_bytes,
-                 notes FROM results WHERE key = ?1",
+                 notes, history FROM results WHERE key = ?1",
             )
             .map_err(&sql)?;
         let mut touch = transaction.prepare("UPDATE results SET used_at_ms = ?2 WHERE key = ?1").map_err(&sql)?;
@@ -155,7 +159,9 @@ impl Store {
             None => (None, 0),
         };
         self.connection
-            .prepare("INSERT OR REPLACE INTO results VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
+            .prepare(
+                "INSERT OR REPLACE INTO results VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            )
             .and_then(|mut insert| {
                 insert.execute(params![
                     key.to_string(),
@@ -171,6 +177,7 @@ impl Store {
                     bytes as i64,
                     now_ms as i64,
                     notes,
+                    change.and_then(|change| change.history.as_ref()),
                 ])
             })
             .map_err(self.sql())?;
@@ -260,12 +267,13 @@ impl Store {
         runs.map_err(self.sql())
     }
 
-    /// The commits of a run's results, each once, sorted.
+    /// The commits of a run's results and of their histories, each once, sorted.
     pub fn commits_of(&self, run: &RunId) -> Result<Vec<Oid>, CacheError> {
         let mut select = self
             .connection
             .prepare(
-                "SELECT DISTINCT commit_id FROM results WHERE run = ?1 AND commit_id IS NOT NULL ORDER BY commit_id",
+                "SELECT commit_id FROM results WHERE run = ?1 AND commit_id IS NOT NULL
+                 UNION SELECT history FROM results WHERE run = ?1 AND history IS NOT NULL ORDER BY 1",
             )
             .map_err(self.sql())?;
         let texts: Result<Vec<String>, _> = select.query_map([&run.0], |row| row.get(0)).and_then(Iterator::collect);
@@ -276,12 +284,13 @@ impl Store {
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
     let (start_tree, commit, tree): (String, Option<String>, Option<String>) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let files = row.get::<_, i64>(6)? as u64;
+    let history: Option<String> = row.get(11)?;
     let change = commit.zip(tree).map(|(commit, tree)| ChangeSummary {
         base_tree: start_tree.clone(),
         commit,
         tree,
         files,
-        history: None,
+        history,
         // Part of the key: whoever takes the result has the same.
         writes: None,
     });

@@ -87,17 +87,10 @@ impl Executor {
     ) -> Result<Oid, BatchError> {
         let Some(newest) = &landing.change.history else { return Ok(self.commit_on(landing, tip, tree)?) };
         let git = self.repository.handle()?;
-        let start = git.find_commit(Oid::from_str(&landing.change.commit)?)?.parent_id(0)?;
-        let mut steps: Vec<Commit<'_>> = Vec::new();
-        let mut at = git.find_commit(Oid::from_str(newest)?)?;
-        // We wrote them, one on top of the other.
-        while at.id() != start {
-            let parent = at.parent(0)?;
-            steps.push(std::mem::replace(&mut at, parent));
-        }
+        let steps = told(&git, &landing.change.commit, newest)?;
         let mut trees = Vec::new();
         let mut before = git.find_commit(tip)?.tree_id();
-        for step in steps.iter().rev() {
+        for step in &steps {
             let base = step.parent(0)?.tree_id();
             let step_of = merge::Step { base, result: step.tree_id(), writes: landing.change.writes.as_deref() };
             match fold_by(&git, &self.trees.rules, before, &step_of).map(|outcome| outcome.folded) {
@@ -126,6 +119,23 @@ impl Executor {
         Ok(parent)
     }
 
+    /// Tells the commits of a recorded change again, as this run would have: on the commit that its instance starts from now, which
+    /// has the tree that they were made on. Gives the newest, kept under a ref of this run.
+    pub(super) fn tell_again(
+        &self,
+        name: &InstanceId,
+        onto: Oid,
+        (commit, newest): (&str, &str),
+    ) -> Result<Oid, RepositoryError> {
+        let git = self.repository.handle()?;
+        let mut parent = onto;
+        for step in told(&git, commit, newest)? {
+            parent = commit::write_again(&self.repository, &self.signing, &step, parent, step.tree_id())?;
+        }
+        commit::keep(&self.repository, &commit::history_ref(&self.run, name, Attempt(1)), parent)?;
+        Ok(parent)
+    }
+
     fn commit_on(&self, landing: &Landing, parent: Oid, tree: Oid) -> Result<Oid, RepositoryError> {
         let mut trailers = commit::trailers(&self.plan.name, &landing.name);
         trailers.extend(landing.change.history.clone().map(|newest| (TRAILER, newest)));
@@ -133,6 +143,20 @@ impl Executor {
         let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
         commit::write_commit(&self.repository, &self.signing, &spec)
     }
+}
+
+/// The commits that a worker's history was told in, the oldest first: from what its change `commit` started from to the `newest`.
+fn told<'g>(git: &'g git2::Repository, commit: &str, newest: &str) -> Result<Vec<Commit<'g>>, git2::Error> {
+    let start = git.find_commit(Oid::from_str(commit)?)?.parent_id(0)?;
+    let mut steps: Vec<Commit<'_>> = Vec::new();
+    let mut at = git.find_commit(Oid::from_str(newest)?)?;
+    // We wrote them, one on top of the other.
+    while at.id() != start {
+        let parent = at.parent(0)?;
+        steps.push(std::mem::replace(&mut at, parent));
+    }
+    steps.reverse();
+    Ok(steps)
 }
 
 /// A worker's message as it can be shown anywhere: lines without control characters, bounded, and none that claims to be a

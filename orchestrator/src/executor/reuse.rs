@@ -4,7 +4,8 @@
 //! A result that depends on the whole start tree is taken as it is: the same tree gives the same tree. One that depends on
 //! some files only (`inputs`) may meet another start tree; then every path that it changed has to stand there as it stood
 //! before or after the recorded work, and is put as it stood after. Where one stands otherwise, or something else would have to
-//! make way for it, the task runs: nothing is ever blended. Start reading at [`Executor::reuse`].
+//! make way for it, the task runs: nothing is ever blended. With `history = "keep"` a worker's own commits come with the result, told
+//! as this run would have told them; on another tree than theirs the task runs. Start reading at [`Executor::reuse`].
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use git2::Oid;
 use serde_json::{Map, Value};
-use swarm_plans::{Caching, InstanceId, InstanceIx, Network, TaskIx};
+use swarm_plans::{Caching, History, InstanceId, InstanceIx, Network, TaskIx};
 
 use swarm_protocol::causes::causes;
 
@@ -43,6 +44,8 @@ pub struct Results {
     cache: Cache,
     clock: Clock,
     workspace: Digest,
+    /// How commits of workers are told; `None` where they are not.
+    told: Option<Digest>,
     /// The rules by which the changes of several needs become one tree.
     joining: Digest,
     /// By policy.
@@ -86,12 +89,22 @@ impl Executor {
             cache,
             clock,
             workspace: workspace.done(),
+            told: self.told(),
             joining: self.joining(),
             policies: self.cages.iter().map(|(name, cage)| (name.clone(), of_policy(cage))).collect(),
             fingerprints: tokio::sync::Mutex::default(),
             inputs: Mutex::default(),
         });
         Ok(())
+    }
+
+    /// All that a worker's commits say beside what it says itself.
+    fn told(&self) -> Option<Digest> {
+        let mut told = Mix::new("told");
+        let who = &self.signing.identity;
+        told.add("plan", self.plan.name.as_bytes());
+        told.add("name", who.name.as_bytes()).add("email", who.email.as_bytes());
+        (self.plan.merge.history == History::Keep).then(|| told.done())
     }
 
     /// The rules by which changes are joined: files of which both sides' lines are kept, and commands that make files again.
@@ -269,6 +282,7 @@ impl Executor {
             workspace: results.workspace,
             inputs,
             needs: needs.handed,
+            told: results.told,
             fingerprint,
         }
         .key())
@@ -358,6 +372,7 @@ impl Executor {
                 let odb = git.odb()?;
                 if ![&change.commit, &change.tree]
                     .into_iter()
+                    .chain(&change.history)
                     .all(|id| Oid::from_str(id).is_ok_and(|id| odb.exists(id)))
                 {
                     return Ok(None);
@@ -394,11 +409,14 @@ impl Executor {
     ) -> Result<Option<ChangeSummary>, Box<dyn std::error::Error>> {
         let caching = self.plan.task(job.task).cache.as_ref();
         if caching.is_none_or(|caching| caching.inputs.is_none()) {
-            return Ok(Some(change.clone()));
+            return self.with_history(job, change).map(Some);
         }
         let start = self.trees.tree_with(&job.needs.changes)?;
         if start.to_string() == change.base_tree {
-            return Ok(Some(change.clone()));
+            return self.with_history(job, change).map(Some);
+        }
+        if change.history.is_some() {
+            return Ok(None);
         }
         let git = self.repository.handle()?;
         let odb = git.odb()?;
@@ -431,6 +449,19 @@ impl Executor {
             here.commit = self.kept_commit(&job.name, parent, tree)?.to_string();
         }
         Ok(Some(here))
+    }
+
+    /// A change that stands on the tree that it was made on, with its worker's own commits as this run would have told them.
+    fn with_history(
+        &self,
+        job: &AttemptJob,
+        change: &ChangeSummary,
+    ) -> Result<ChangeSummary, Box<dyn std::error::Error>> {
+        let Some(newest) = &change.history else { return Ok(change.clone()) };
+        let start = self.trees.commit_with(&job.needs.changes)?;
+        let history = Some(self.tell_again(&job.name, start, (&change.commit, newest))?.to_string());
+        let commit = self.kept_commit(&job.name, start, Oid::from_str(&change.tree)?)?.to_string();
+        Ok(ChangeSummary { commit, history, ..change.clone() })
     }
 
     fn kept_commit(
