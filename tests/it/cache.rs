@@ -460,6 +460,24 @@ fn what_several_needs_come_to_depends_on_the_rules_that_join_them() {
     assert_eq!(taken, all_but_c(), "without the rule they contradict each other");
 }
 
+#[test]
+fn what_several_needs_come_to_depends_on_where_each_may_go() {
+    let repository = Repository::with(&[("old/f", "1\n2\n3\n4\n5\n6\n7\n8\n")]);
+    let plan = |writes: &str| {
+        format!(
+            "[tasks.mv]\nrun = 'mkdir new; mv old/f new/f'\n[tasks.ed]\nrun = 'sed -i s/^3$/three/ old/f'\n{writes}\
+             [tasks.join]\nneeds = ['mv', 'ed']\ncache = true\nrun = 'cat new/f > seen'\n"
+        )
+    };
+    let next = |into: &str, writes: &str, args: &[&str]| {
+        let ended = Swarm::run(&repository, "it", &plan(writes)).args(&["--into", into]).args(args).end();
+        (ended.code, reused(&ended), ended.results())
+    };
+    assert_eq!((next("one", "", &[]).0, next("two", "", &[]).1), (0, vec!["join".to_owned()]));
+    let narrow = "writes = ['old/**']\n";
+    assert_eq!(next("three", narrow, &[]), next("four", narrow, &["--no-cache"]));
+}
+
 fn all_but_c() -> Vec<String> {
     ["a", "b"].map(str::to_owned).to_vec()
 }

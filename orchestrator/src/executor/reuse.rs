@@ -303,11 +303,16 @@ impl Executor {
         // The start tree follows from these; merging them only to learn its name would cost more.
         let mut tree = Mix::new("whole tree");
         tree.add("base", self.trees.base.tree.as_bytes());
-        if let (Some(results), [_, _, ..]) = (&self.results, needs.changes.as_slice()) {
+        let several = needs.changes.len() > 1;
+        if let (Some(results), true) = (&self.results, several) {
             tree.digest("joined by", results.joining);
         }
         for (_, change) in &needs.changes {
             tree.add("before", change.base_tree.as_bytes()).add("after", change.tree.as_bytes());
+            // Where it goes when another one moved what it touches.
+            if let (Some(writes), true) = (&change.writes, several) {
+                tree.list("writes", writes.iter().map(String::as_bytes));
+            }
         }
         Ok(OfNeeds { handed: handed.done(), whole_tree: tree.done() })
     }
