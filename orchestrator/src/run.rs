@@ -9,6 +9,8 @@ pub mod before;
 mod error;
 /// The base, once for all who look at it.
 mod prepare;
+/// Which verdicts of earlier runs count.
+mod recall;
 mod stopping;
 /// Paths and globs that match nothing.
 pub mod unmatched;
@@ -238,7 +240,12 @@ impl Stage<'_> {
             let noted = Some(done?).filter(|notes| !notes.is_empty()).map(|notes| RunEvent::Noted { notes });
             self.tell(reports, noted.into_iter().collect())?;
         }
-        self.recall(&mut executor)?;
+        let (recalled, stopped) = stopping.unless_stopped(self.recall(&mut executor)).await;
+        if let Some(cause) = stopped {
+            return self.stopped(cause, reports);
+        }
+        let noted = Some(recalled?).filter(|notes| !notes.is_empty()).map(|notes| RunEvent::Noted { notes });
+        self.tell(reports, noted.into_iter().collect())?;
         if let Err(error) = self.open_results(&mut executor) {
             say(reports, &format!("no result is reused or recorded: {error}"));
         }
@@ -382,22 +389,6 @@ impl Stage<'_> {
         let command =
             graph.render_command(&verify.command, &facts.context(&serde_json::Value::Null, &facts.lookup()))?;
         Ok(Some(Gate::new(command, &verify.sandbox, &cages[&verify.sandbox], verify.parallel, jobs)))
-    }
-
-    /// What earlier runs found of trees that the gate would look at in the same surroundings.
-    fn recall(&self, executor: &mut Executor) -> Result<(), RunError> {
-        if let Some(gate) = &mut executor.gate {
-            let whole = executor.trees.whole();
-            gate.stand_on(&whole);
-            let journal = JournalReader::open(self.state.root())?;
-            gate.remember(gate.key(), journal.green_trees(gate.key())?);
-            let trees = &executor.trees;
-            if let Some(layers) = trees.bases.known_warm(&whole, gate.key()).filter(|_| trees.share_a_path()) {
-                let key = gate.warm_up(layers);
-                gate.remember(key, journal.green_trees(key)?);
-            }
-        }
-        Ok(())
     }
 
     /// How workers are started. The file of their own words is locked: every worker has a copy of the descriptor, so the

@@ -459,6 +459,7 @@ const VERIFY: &[Key] = &[
     ),
     now("parallel", Kind::Integer(1, 64), "Verifications at once."),
     now("retry", Kind::Integer(0, 100), "Tries after a red one; 1 by default."),
+    now("fingerprint", COMMAND, "What is green is asked again when its output is another: \"rustc -vV\"."),
 ];
 
 const RESOLVER: &[Key] = &[

@@ -61,6 +61,8 @@ pub struct Verify {
     pub parallel: u32,
     /// Tries of a red one before it counts.
     pub retry: u32,
+    /// A command whose output counts for how long a verdict is remembered; it runs once on the base.
+    pub fingerprint: Option<Command>,
 }
 
 /// How many results are verified at once.
@@ -199,9 +201,11 @@ fn verify(node: &Node, lower: &mut Lower<'_>) -> Option<Verify> {
             }
         },
     };
+    let fingerprint = get("fingerprint").and_then(|node| lower.command(node, "fingerprint"));
     let (sandbox, sandbox_at) = sandbox(node);
     Some(Verify {
         command,
+        fingerprint,
         sandbox,
         sandbox_at,
         batch,
@@ -291,11 +295,12 @@ impl Merge {
     /// Every command of the table, with the key that it stands under.
     pub(crate) fn commands(&self) -> impl Iterator<Item = (&'static str, &Command)> {
         let verify = self.verify.iter().map(|verify| ("verify", &verify.command));
+        let fingerprint = self.verify.iter().filter_map(|verify| Some(("fingerprint", verify.fingerprint.as_ref()?)));
         let resolver = self.resolver.iter().filter_map(|resolver| match &resolver.by {
             ResolvedBy::Command(command) => Some(("resolver", command)),
             ResolvedBy::Agent { .. } => None,
         });
-        verify.chain(resolver).chain(self.regenerate.iter().map(|one| ("regenerate", &one.command)))
+        verify.chain(fingerprint).chain(resolver).chain(self.regenerate.iter().map(|one| ("regenerate", &one.command)))
     }
 
     /// The agent that settles conflicts, where one does.

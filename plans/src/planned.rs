@@ -128,6 +128,7 @@ const VERIFY: &[(&str, May)] = &[
     ("batch", Anything),
     ("parallel", Anything),
     ("retry", Anything),
+    ("fingerprint", Tables(COMMAND)),
 ];
 
 const REGENERATE: &[(&str, May)] =

@@ -56,6 +56,8 @@ mod planner;
 mod random_plan;
 /// Real source trees, edited by many tasks at once.
 mod real_input;
+/// What the gate found green before.
+mod remembered;
 /// Conflicts that the plan's resolver settles.
 mod resolver;
 /// Runs that were ended early, and go on.

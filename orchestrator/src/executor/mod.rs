@@ -24,6 +24,8 @@ mod land;
 pub mod outputs;
 /// The folders of one attempt and what they are called inside.
 mod places;
+/// Which programs a command begins with.
+pub mod programs;
 /// An attempt in which the plan's resolver settles a conflict.
 mod resolve;
 /// Results of earlier runs instead of attempts.

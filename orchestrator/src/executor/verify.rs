@@ -19,14 +19,15 @@
 //!
 //! *What is remembered.* A fresh green verdict, under the key of the gate: it counts for every look. A warm one under a key
 //! that names the layer, too, with the moment at which it was made: it counts for another guess over that very layer, and lets
-//! nothing land.
+//! nothing land. For how long: [`crate::run`], `recall.rs`.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use git2::Oid;
-use swarm_plans::RenderedCommand;
+use serde_json::Value;
+use swarm_plans::{InstanceId, RenderedCommand};
 use swarm_protocol::Ended;
 use tokio::sync::Semaphore;
 
@@ -34,6 +35,7 @@ use super::Executor;
 use super::errand::{Errand, ending, is_ours};
 use super::job::Jobs;
 use super::places::Places;
+use super::setup::{self, SetupError};
 use crate::base::Layers;
 use crate::dispatcher::core::{Verification, VerifyDone};
 use crate::event::{GateVerdict, VerifiedTree};
@@ -44,6 +46,9 @@ use crate::worktree::Worktree;
 
 /// The instance under which the logs of verifications are kept, one attempt each. No task can have this name.
 pub const VERIFY: &str = "[merge] verify";
+
+/// The instance under which the log of the gate's fingerprint is kept.
+const FINGERPRINT: &str = "[merge] verify fingerprint";
 
 /// What every verification sees: a verdict of an older swarm, which hid what `[workspace] sparse` leaves out, is none.
 const SEES: &str = "all files";
@@ -94,12 +99,17 @@ impl Gate {
         Gate { command, sandbox, key, known: Mutex::default(), warm: OnceLock::new(), places, jobs }
     }
 
+    /// What it runs.
+    pub fn command(&self) -> &RenderedCommand {
+        &self.command
+    }
+
     /// Makes verdicts depend on the untracked files under every worktree, too: what setup made, what is copied from the
-    /// checkout (their layers are named by their content), and which caches are shown. To be called once these are known, and
-    /// before anything is remembered.
-    pub fn stand_on(&mut self, layers: &Layers) {
+    /// checkout (their layers are named by their content), and which caches are shown; and on what else is `known` to decide them. To
+    /// be called once these are known, and before anything is remembered.
+    pub fn stand_on(&mut self, layers: &Layers, known: Vec<String>) {
         let caches = layers.caches.iter().map(|cache| cache.to_string_lossy().into_owned());
-        let below: Vec<String> = layers.untracked().into_iter().chain(caches).collect();
+        let below: Vec<String> = layers.untracked().into_iter().chain(caches).chain(known).collect();
         if !below.is_empty() {
             self.key = digest([&self.key].into_iter().chain(&below).map(String::as_str));
         }
@@ -134,6 +144,16 @@ impl Gate {
 }
 
 impl Executor {
+    /// What the fingerprint of the gate prints on the base; `None` when it has none.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn verify_fingerprint(&self, verify: &swarm_plans::Verify) -> Result<Option<String>, SetupError> {
+        let Some(command) = &verify.fingerprint else { return Ok(None) };
+        let command = self.plan.render_command(command, &self.facts.context(&Value::Null, &self.facts.lookup()))?;
+        setup::printed(self, &InstanceId(FINGERPRINT.into()), &verify.sandbox, &command).await.map(Some)
+    }
+
     /// Verifies the tree of a commit. Never fails: what goes wrong is the verdict `broken`.
     pub async fn verify(self: Arc<Self>, asked: Verification) -> VerifyDone {
         let gate = self.gate.as_ref().expect("BUG: a run without a gate verifies nothing");

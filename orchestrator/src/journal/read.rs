@@ -296,13 +296,14 @@ impl JournalReader {
         })
     }
 
-    /// Trees, full hex ids, that passed the gate of this key in any run; the newest ones, at most [`GREEN_TREES_MAX`].
+    /// Trees, full hex ids, that passed the gate of this key in any run since a moment, in milliseconds since the Unix epoch; the
+    /// newest ones, at most [`GREEN_TREES_MAX`].
     ///
     /// # Errors
     /// As [`JournalReader::runs`].
-    pub fn green_trees(&self, gate: &str) -> Result<Vec<String>, JournalError> {
-        let sql = "SELECT tree FROM verdicts WHERE gate = ?1 ORDER BY at_ms DESC LIMIT ?2";
-        self.rows(sql, rusqlite::params![gate, GREEN_TREES_MAX as i64], |row| row.get(0))
+    pub fn green_trees(&self, gate: &str, since_ms: u64) -> Result<Vec<String>, JournalError> {
+        let sql = "SELECT tree FROM verdicts WHERE gate = ?1 AND at_ms >= ?3 ORDER BY at_ms DESC LIMIT ?2";
+        self.rows(sql, rusqlite::params![gate, GREEN_TREES_MAX as i64, since_ms as i64], |row| row.get(0))
     }
 
     fn rows<T>(

@@ -176,6 +176,16 @@ impl Journal {
         self.connection.execute("DELETE FROM runs WHERE id = ?1", [&run.0]).map_err(sql)?;
         Ok(())
     }
+
+    /// Forgets which trees passed which gate: they are verified again.
+    ///
+    /// # Errors
+    /// All but [`JournalError::Stopped`].
+    pub fn forget_verdicts(&mut self) -> Result<(), JournalError> {
+        let sql = |error| JournalError::from_sql(&journal_path(&self.state), error);
+        self.connection.execute("DELETE FROM verdicts", []).map_err(sql)?;
+        Ok(())
+    }
 }
 
 impl RunWriter {
@@ -326,9 +336,14 @@ impl Store {
                     .execute("UPDATE runs SET finished_at_ms = NULL, exit = NULL WHERE key = ?1", [self.key])
                     .map_err(sql)?;
             }
-            if let RunEvent::Verified { tree, gate, verdict: GateVerdict::Green, .. } = &recorded.event {
+            if let RunEvent::Verified { tree, gate, verdict: GateVerdict::Green, duration_ms, .. } = &recorded.event {
                 let values = params![gate, tree, recorded.at_ms as i64];
-                transaction.execute("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3)", values).map_err(sql)?;
+                // One that was known before is as old as it was.
+                let statement = match duration_ms {
+                    0 => "INSERT OR IGNORE INTO verdicts VALUES (?1, ?2, ?3)",
+                    _ => "INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3)",
+                };
+                transaction.execute(statement, values).map_err(sql)?;
             }
             if let RunEvent::RunFinished { exit, .. } = recorded.event {
                 transaction

@@ -58,6 +58,11 @@ impl Cage {
         &self.cows
     }
 
+    /// The folders in which every attempt looks for programs, separated by colons.
+    pub fn program_path(&self) -> &str {
+        self.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value)
+    }
+
     /// The names of the variables that every attempt gets.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.env.iter().map(|(name, _)| name.as_str())

@@ -8,7 +8,7 @@ use swarm_orchestrator::clean::{
     clean_unbegun,
 };
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow};
+use swarm_orchestrator::journal::{Journal, JournalReader, RunLock, RunRow};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
@@ -31,7 +31,8 @@ pub struct Clean {
     /// Only says what would be done.
     #[arg(long)]
     dry_run: bool,
-    /// Also forgets the results that tasks with `cache` recorded: everything runs again.
+    /// Also forgets the results that tasks with `cache` recorded and which trees passed their gate: everything runs and is
+    /// verified again.
     #[arg(long)]
     cache: bool,
     /// Also forgets the events of runs of which nothing is kept: `list` and `status` no longer show them.
@@ -73,6 +74,9 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
             true => cache.clear(&repository)?,
             false => cache.keep_all(&repository)?,
         }
+    }
+    if args.cache && mode == Mode::Remove {
+        Journal::open(&folder)?.forget_verdicts()?;
     }
     let mut a_kept_one = None;
     let mut said = Instant::now();

@@ -58,7 +58,8 @@ pub struct Run {
     /// Starts nothing more after the first failure, and cancels what runs.
     #[arg(long)]
     pub fail_fast: bool,
-    /// Runs every task, also those whose results an earlier run recorded; what they give is recorded again.
+    /// Runs every task and verifies every tree, also those of which an earlier run recorded what came of it; that is recorded
+    /// again.
     #[arg(long)]
     pub no_cache: bool,
     /// Runs every task with `cache` N times, and fails it when it does not leave the same each time.
