@@ -9,9 +9,10 @@ use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use git2::{ErrorClass, ErrorCode, Oid, RepositoryOpenFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::fault;
 use crate::report::sanitize::shell_word;
@@ -115,7 +116,8 @@ impl RepositoryError {
 }
 
 /// Who the author of swarm's commits is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Identity {
     /// `user.name`.
     pub name: String,
@@ -126,7 +128,8 @@ pub struct Identity {
 }
 
 /// Where an identity comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum IdentitySource {
     /// The user's configuration.
     Configured,
@@ -171,6 +174,8 @@ pub struct Repository {
     /// it lies in, which is another one where `.git` is a link or a file.
     door: PathBuf,
     idle: Mutex<Vec<git2::Repository>>,
+    /// Who its commits are by in place of whom the configuration names.
+    signer: OnceLock<Identity>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -240,7 +245,7 @@ impl Repository {
             None => return Err(RepositoryError::NoCheckout(git_dir)),
         };
         let common_dir = canonical(git.commondir())?;
-        Ok(Repository { git_dir, common_dir, workdir, door, idle: Mutex::new(vec![git]) })
+        Ok(Repository { git_dir, common_dir, workdir, door, idle: Mutex::new(vec![git]), signer: OnceLock::new() })
     }
 
     /// A libgit2 handle for this thread. Opening one costs a few hundred microseconds, borrowing an idle one nothing.
@@ -357,11 +362,19 @@ impl Repository {
         Ok(self.fresh()?.find_commit(commit).is_ok())
     }
 
-    /// The author of swarm's commits, from the user's configuration.
+    /// Lets all commits be by `identity` from now on, whomever the configuration names; the first one stands.
+    pub fn sign_as(&self, identity: Identity) {
+        self.signer.get_or_init(|| identity);
+    }
+
+    /// The author of swarm's commits: of [`Repository::sign_as`], else from the user's configuration.
     ///
     /// # Errors
     /// [`RepositoryError::Git`] when the configuration is damaged.
     pub fn identity(&self) -> Result<Identity, RepositoryError> {
+        if let Some(identity) = self.signer.get() {
+            return Ok(identity.clone());
+        }
         let config = self.handle()?.config()?.snapshot()?;
         let get = |key: &str| config.get_string(key).ok().map(|value| single_line(&value)).filter(|v| !v.is_empty());
         Ok(match (get("user.name"), get("user.email")) {

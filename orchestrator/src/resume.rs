@@ -226,6 +226,7 @@ async fn go_on(
     }
     let asked = reader.asked(run)?.unwrap_or_default();
     settings.ask(&asked);
+    asked.signer.into_iter().for_each(|signer| repository.sign_as(signer));
     let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
     let now_lent = Lent::now(loaded.graph.plan(), &repository, &settings.host);
     let lent = asked.lent.and_then(|then| then.note(&now_lent));

@@ -114,7 +114,8 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
         None => None,
     };
     evict_unused(&state);
-    let asked = Asked { lent: Some(Lent::now(&plan, &repository, &settings.host)), ..settings.asked() };
+    let lent = Some(Lent::now(&plan, &repository, &settings.host));
+    let asked = Asked { lent, signer: Some(repository.identity()?), ..settings.asked() };
     let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms, asked)?;
     if let Some(lock) = &target_lock {
         lock.name_run(journal.run(), state.root())?;

@@ -15,6 +15,7 @@ use crate::model::budget::NanoUsd;
 use crate::policy::paths::expand_home;
 use crate::policy::word::Given;
 use crate::policy::{Host, Word};
+use crate::repository::Identity;
 
 /// Milliseconds that cancelled or timed-out work gets between SIGTERM and SIGKILL.
 pub const GRACE_MS: u64 = 10_000;
@@ -96,6 +97,9 @@ pub struct Asked {
     /// What the person's checkout and environment lent to the run as it began; `None` where an older swarm began it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lent: Option<Lent>,
+    /// Who its commits are by, whoever goes on with it; `None` where an older swarm began it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Identity>,
 }
 
 impl Settings {
@@ -114,6 +118,7 @@ impl Settings {
             writing: self.writing.clone(),
             commit_epoch_s: self.clock.commit_epoch_s,
             lent: None,
+            signer: None,
         }
     }
 

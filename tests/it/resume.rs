@@ -41,6 +41,16 @@ fn resume(repository: &Repository) -> Swarm {
     Swarm::new(repository, &["resume", "it", "--json"])
 }
 
+#[test]
+fn whoever_resumes_a_run_its_commits_are_by_who_began_it() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::KILL));
+    repository.git().config().and_then(|mut config| config.set_str("user.name", "Other")).expect("writable");
+    open_gate(&repository);
+    let ended = resume(&repository).exits(0);
+    assert_eq!(repository.commit_of("swarm/it"), undisturbed(), "{ended}");
+}
+
 fn undisturbed() -> Option<git2::Oid> {
     let repository = Repository::with(&FILES);
     fs::create_dir_all(repository.beside("gate")).expect("a folder");
