@@ -63,6 +63,26 @@ fn a_conflict_is_opened_as_git_leaves_one() {
     assert!(again.err.contains("open already") && again.err.contains("--continue"), "{again}");
 }
 
+#[test]
+fn what_was_edited_for_a_result_that_was_dropped_meanwhile_can_be_kept() {
+    let repository = conflicted("");
+    let at = opened(&repository);
+    fs::write(at.join("a.txt"), "mine\n").expect("a checkout");
+    swarm(&repository, &["drop", "b"], 0);
+    let gone_on = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(gone_on.err.contains("it was dropped") && gone_on.err.contains("resolve it-1 b --abort"), "{gone_on}");
+    let refused = swarm(&repository, &["resolve", "b", "--abort"], 2);
+    let keeps = refused.err.split_once("hint: ").and_then(|(_, hint)| hint.split_once(" keeps them"));
+    let (keeps, _) = keeps.unwrap_or_else(|| panic!("{refused}"));
+    let script = keeps.replace("TEXT", "kept").replace("NAME", "mine");
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &script]).current_dir(repository.path()).env("HOME", repository.home());
+    assert!(shell.status().is_ok_and(|status| status.success()), "{script}");
+    assert_eq!(repository.text("mine", "a.txt"), "mine\n");
+    swarm(&repository, &["resolve", "b", "--abort", "--force"], 0);
+    assert!(!at.exists());
+}
+
 /// `a` lands first, whichever it is.
 const FOLDER: &str = "run = 'mkdir x; echo inside > x/y; echo new > new.txt'\n";
 const FILE: &str = "run = 'echo file > x; echo also > also.txt'\n";

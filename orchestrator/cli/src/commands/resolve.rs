@@ -143,10 +143,16 @@ impl Parked {
                      swarm resolve {words} --abort --force, then begin anew"
                 )
             }
-            ResolutionError::Edited(_) => {
-                format!(
-                    "swarm resolve {words} --continue takes them, swarm resolve {words} --abort --force throws them away"
-                )
+            ResolutionError::Edited(at) => {
+                let keeps = match self.instance().fate() {
+                    Some(Fate::Parked { .. }) => format!("swarm resolve {words} --continue takes them"),
+                    // Nothing lands from there any more.
+                    _ => {
+                        let git = format!("git -C {}", shell_path(at));
+                        format!("{git} add -A && {git} commit -m TEXT && {git} branch NAME keeps them on a branch")
+                    }
+                };
+                format!("{keeps}, swarm resolve {words} --abort --force throws them away")
             }
             ResolutionError::Marked { .. } => format!("settle them, then: swarm resolve {words} --continue"),
             ResolutionError::Beside { .. } => {
@@ -265,13 +271,16 @@ fn expect_parked(it_is: &Parked) -> Result<(), Failure> {
     }
     match it_is.instance().fate() {
         Some(Fate::Parked { .. }) => Ok(()),
-        Some(Fate::Landed { .. }) => {
+        fate => {
             let open = resolution::place_of(&it_is.repository, run, &it_is.id).ok().flatten();
             let hint = open.map(|_| format!("swarm resolve {} --abort removes its worktree", it_is.words()));
-            Err(Failure::usage(format!("resolve {name} of {run}: it landed"), hint))
-        }
-        Some(Fate::Empty | Fate::Dropped) | None => {
-            Err(Failure::usage(format!("resolve {name} of {run}: it is not parked"), format!("swarm status {run}")))
+            let (what, hint) = match fate {
+                Some(Fate::Landed { .. }) => ("it landed", hint),
+                Some(Fate::Dropped) => ("it was dropped", hint),
+                _ => ("it is not parked", None),
+            };
+            let hint = hint.or_else(|| (what != "it landed").then(|| format!("swarm status {run}")));
+            Err(Failure::usage(format!("resolve {name} of {run}: {what}"), hint))
         }
     }
 }
