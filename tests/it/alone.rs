@@ -378,6 +378,25 @@ fn escape_14_a_git_folder_that_a_command_makes_is_put_aside() {
 }
 
 #[test]
+fn no_path_that_a_command_makes_hides_its_git_folder() {
+    let repository = scene();
+    let folder = repository.beside("plain");
+    std::fs::create_dir(&folder).expect("a folder");
+    let run = |script: &str, code: i32| {
+        Swarm::new(&repository, &["sandbox", "--", "sh", "-c", script]).current_dir(&folder).exits(code)
+    };
+    let make = "mkdir -p .git/hooks; echo x > .git/HEAD; echo > .git/hooks/post-checkout; ";
+    let long = "n=$(printf %0240d 0); i=0; while [ $i -lt 18 ]; do mkdir $n; cd $n; i=$((i+1)); done";
+    says(&run(&format!("{make} {long}"), 1), &["made a repository here, .git, and git obeys `hooks`: put aside"]);
+    assert!(!folder.join(".git").exists());
+    assert!(run("true", 0).err.len() < 1000);
+    let many = "i=0; while [ $i -lt 1005 ]; do mkdir -p k/$i/.git; i=$((i+1)); done";
+    says(&run(&format!("{make} {many}"), 1), &["made a repository here, .git, and git obeys `hooks`: put aside"]);
+    assert!(!folder.join(".git").exists());
+    says(&run("true", 2), &["it holds more than 1,000 repositories"]);
+}
+
+#[test]
 fn a_repository_that_an_interrupted_command_made_is_put_aside_too() {
     let repository = scene();
     let script = "mkdir -p sub/.git; echo > sub/.git/config.worktree; trap '' INT TERM; echo ready; sleep 300";

@@ -16,7 +16,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, RenameFlags, fstat, openat, rename
 use rustix::io::Errno;
 use swarm_orchestrator::entry_name::is_git_dir;
 
-use crate::commands::opened_folder::{Identity, OpenedFolder, has, open_to_owner};
+use crate::commands::opened_folder::{Identity, OpenedFolder, close_to_all, has, open_to_owner};
 use crate::commands::repositories::Part;
 
 /// The largest config that is read, in bytes.
@@ -95,6 +95,19 @@ pub fn settle(folder: &OpenedFolder, part: &Part) -> Settled {
         Ok(None) => Settled::Changed,
         Err(error) => Settled::Obeyed { why, error },
     }
+}
+
+/// Puts a folder that cannot be looked through under another name, and closes it: no git goes there by itself, and who does
+/// has to open it first. Where it lies now; `None` where something else lies in its place by now.
+///
+/// # Errors
+/// The file system's: it may still be where it was.
+pub fn wall_off(folder: &OpenedFolder, part: &Part) -> io::Result<Option<PathBuf>> {
+    let (Some((Some(above), opened)), Some(name)) = (part.open(folder)?, part.path.file_name()) else {
+        return Ok(None);
+    };
+    close_to_all(&opened)?;
+    Ok(rename_aside(&above, name, part.identity)?.map(|free| part.path.with_file_name(free)))
 }
 
 /// What in a repository could make git run a program, or read another file as its config; `None` where all is as git writes

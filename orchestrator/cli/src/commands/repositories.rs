@@ -2,12 +2,14 @@
 //! submodules), and each folder that git takes for a repository without a work tree. Git obeys their config and hooks, so a
 //! command that nobody trusts may change none of them, and may not move one aside to put its own in the place.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
@@ -15,12 +17,22 @@ use swarm_orchestrator::entry_name::is_git_dir;
 use swarm_orchestrator::state;
 
 use crate::commands::failure::Failure;
-use crate::commands::opened_folder::{HANDLE, Identity, OpenedFolder, has, open_to_owner};
+use crate::commands::opened_folder::{HANDLE, Identity, OpenedFolder, has, open_to_owner, shortened};
 
 /// The most entries that are looked through: a second or two of a warm disk.
 pub const ENTRIES_MAX: usize = 2_000_000;
 /// The most repositories: each becomes a mount of its own in the cage.
 const REPOSITORIES_MAX: usize = 1_000;
+/// Bytes of a path below the folder, four times what the kernel takes in one piece.
+const PATH_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a path that may be mounted, with a word to spare for what lies in it.
+const MOUNT_BYTES_MAX: usize = 4_000;
+/// Bytes of a path that count as much as an entry.
+const BYTES_AN_ENTRY: usize = 64;
+
+const TOO_MANY: &str = "more than 2,000,000 entries";
+const TOO_LONG: &str = "paths that are too long";
+const GIT: &str = ".git";
 
 /// What of a folder belongs to a repository's own state.
 #[derive(Debug, Default)]
@@ -32,7 +44,10 @@ pub struct Repositories {
     /// State folders of swarm, of whatever repository; sorted by path. Nothing in one of them is looked at.
     states: Vec<Part>,
     /// Each of them, opened: nothing new gets the inode of one that somebody removes.
-    _held: Vec<OwnedFd>,
+    held: Vec<OwnedFd>,
+    /// All folders that were looked into. One that is made may get the inode of one that was removed, and is looked through
+    /// like that then.
+    folders: HashSet<Identity>,
 }
 
 /// A `.git`, or a repository without a work tree.
@@ -95,30 +110,102 @@ impl Repositories {
     /// # Errors
     /// The folder is part of a repository's own state, or it cannot be looked through.
     pub fn below(folder: &OpenedFolder) -> Result<Self, Failure> {
-        let (parts, states) = look_through(folder, Closed::Refused)?;
-        let path = folder.path();
+        let mut found = look_through(folder).map_err(|stopped| stopped.before(folder))?;
+        let (path, parts) = (folder.path(), &found.parts);
         if path.components().any(|part| is_git(part.as_os_str())) || parts.iter().any(|part| part.path == Path::new(""))
         {
             let message = format!("open {} to the command: git obeys what lies in it", path.display());
             return Err(Failure::usage(message, "go to the work tree, or use --ro".to_owned()));
         }
-        let hold = |part: &Part| match part.open(folder) {
-            Ok(Some((_, opened))) => Ok(opened),
-            Ok(None) => Err(failed(folder, &part.path, &io::Error::other("it changed meanwhile"))),
-            Err(error) => Err(failed(folder, &part.path, &error)),
+        let hold = |part: &Part| {
+            if path.join(&part.path).as_os_str().len() > MOUNT_BYTES_MAX {
+                return Err(Stopped::TooMuch(TOO_LONG));
+            }
+            match part.open(folder) {
+                Ok(Some((_, opened))) => Ok(opened),
+                Ok(None) => Err(Stopped::Io(part.path.clone(), io::Error::other("it changed meanwhile"))),
+                Err(error) => Err(Stopped::Io(part.path.clone(), error)),
+            }
         };
-        let held = parts.iter().chain(&states).map(hold).collect::<Result<_, _>>()?;
-        Ok(Repositories { folder: path.to_owned(), parts, states, _held: held })
+        let held = found.parts.iter().chain(&found.states).map(hold).collect::<Result<_, _>>();
+        found.folder = path.to_owned();
+        found.held = held.map_err(|stopped| stopped.before(folder))?;
+        Ok(found)
     }
 
-    /// What of a folder is a repository now and was not one of these under any name, sorted by path.
-    ///
-    /// # Errors
-    /// It cannot be looked through.
-    pub fn new_below(&self, folder: &OpenedFolder) -> Result<Vec<Part>, Failure> {
-        let (mut all, _) = look_through(folder, Closed::Opened(self))?;
-        all.retain(|part| !self.parts.iter().any(|before| before.identity == part.identity));
-        Ok(all)
+    /// Looks through the folder once more and tells what is there now and was not among these under any name: each thing as
+    /// soon as it is found, so that nothing that comes later takes back what was done about it. The folders that were there
+    /// are looked at first and whatever they hold, then those that were made, as far as [`ENTRIES_MAX`] reaches. Folders
+    /// in `walled` are passed by.
+    pub fn each_new(&self, folder: &OpenedFolder, walled: &HashSet<Identity>, tell: &mut dyn FnMut(New)) {
+        let mut past = walled.clone();
+        let (mut known, mut made) = (vec![Waiting::top()], Vec::new());
+        while let Some(waiting) = known.pop() {
+            let (below, mut listed) = (waiting.path(), None);
+            let looked = look_into(folder, &below, Closed::Opened(self), &mut |met| {
+                match met {
+                    Met::Enter(identity) => return Ok(if past.contains(&identity) { Go::Past } else { Go::On }),
+                    Met::State(_) | Met::Entry => {}
+                    Met::Part(part) => self.tell(part, &mut past, tell),
+                    Met::Folder { here, name } => {
+                        let path: &Rc<Path> = listed.get_or_insert_with(|| Rc::from(&*below));
+                        let Ok(identity) = Identity::at(here, name) else { return Ok(Go::On) };
+                        let waiting = Waiting { above: Rc::clone(path), name: name.to_owned() };
+                        if past.contains(&identity) {
+                            return Ok(Go::On);
+                        }
+                        if self.folders.contains(&identity) && waiting.bytes() <= PATH_BYTES_MAX {
+                            known.push(waiting);
+                        } else if made.len() < ENTRIES_MAX {
+                            made.push((waiting, identity));
+                        } else {
+                            past.insert(identity);
+                            tell(New::Unseen(Part { path: waiting.path(), identity }, TOO_MANY.to_owned()));
+                        }
+                    }
+                }
+                Ok(Go::On)
+            });
+            if let Err(stopped) = looked {
+                tell(New::Blind(below, stopped.to_string()));
+            }
+        }
+        let mut entries = 0;
+        for (waiting, identity) in made {
+            if let Err(stopped) = self.look_through_made(folder, &waiting, &mut entries, &mut past, tell) {
+                tell(New::Unseen(Part { path: waiting.path(), identity }, stopped.to_string()));
+            }
+        }
+    }
+
+    /// A folder that was not there before, with all that it holds.
+    fn look_through_made(
+        &self,
+        folder: &OpenedFolder,
+        made: &Waiting,
+        entries: &mut usize,
+        past: &mut HashSet<Identity>,
+        tell: &mut dyn FnMut(New),
+    ) -> Result<(), Stopped> {
+        walk(folder, made.clone(), Closed::Opened(self), entries, &mut |met| {
+            match met {
+                Met::Enter(identity) if past.contains(&identity) => return Ok(Go::Past),
+                Met::Part(part) => self.tell(part, past, tell),
+                Met::Enter(_) | Met::State(_) | Met::Folder { .. } | Met::Entry => {}
+            }
+            Ok(Go::On)
+        })
+    }
+
+    /// Tells a part that is new. Under the name that it gets for that it is not looked into.
+    fn tell(&self, part: Part, past: &mut HashSet<Identity>, tell: &mut dyn FnMut(New)) {
+        if self.parts.iter().any(|before| before.identity == part.identity) {
+            return;
+        }
+        if part.path.file_name().is_some_and(is_git) {
+            past.insert(part.identity);
+        }
+        tell(New::Part(part));
     }
 
     /// What must not be written: absolute paths, sorted.
@@ -144,75 +231,197 @@ impl Repositories {
     }
 }
 
-/// All parts of repositories in a folder and all state folders, sorted. What is put somewhere else meanwhile may be missed: the end of the command
+/// What a folder holds before a command runs in it. What is put somewhere else meanwhile may be missed: the end of the command
 /// that does so finds it.
-fn look_through(folder: &OpenedFolder, closed: Closed<'_>) -> Result<(Vec<Part>, Vec<Part>), Failure> {
-    let (mut parts, mut states, mut open, mut entries) = (Vec::new(), Vec::new(), vec![PathBuf::new()], 0);
-    while let Some(below) = open.pop() {
-        let found = look_into(folder, &below, closed).map_err(|error| failed(folder, &below, &error))?;
-        entries += found.entries;
-        parts.extend(found.parts);
-        states.extend(found.state);
-        open.extend(found.folders);
-        if entries > ENTRIES_MAX || parts.len() + states.len() > REPOSITORIES_MAX {
-            let what = if entries > ENTRIES_MAX { "2,000,000 entries" } else { "1,000 repositories" };
-            let message = format!("open {} to the command: it holds more than {what}", folder.path().display());
-            return Err(Failure::usage(message, "go to a smaller folder, or use swarm exec".to_owned()));
+fn look_through(folder: &OpenedFolder) -> Result<Repositories, Stopped> {
+    let mut found = Repositories::default();
+    walk(folder, Waiting::top(), Closed::Refused, &mut 0, &mut |met| {
+        match met {
+            Met::Enter(identity) => {
+                found.folders.insert(identity);
+            }
+            Met::Part(part) => found.parts.push(part),
+            Met::State(state) => found.states.push(state),
+            Met::Folder { .. } | Met::Entry => {}
+        }
+        let few = found.parts.len() + found.states.len() <= REPOSITORIES_MAX;
+        few.then_some(Go::On).ok_or(Stopped::TooMuch("more than 1,000 repositories"))
+    })?;
+    found.parts.sort();
+    found.states.sort();
+    Ok(found)
+}
+
+/// Looks into a folder and all folders in it, as far as [`ENTRIES_MAX`] and [`PATH_BYTES_MAX`] reach.
+fn walk(
+    folder: &OpenedFolder,
+    from: Waiting,
+    closed: Closed<'_>,
+    entries: &mut usize,
+    visit: &mut dyn FnMut(Met<'_>) -> Result<Go, Stopped>,
+) -> Result<(), Stopped> {
+    let mut open = vec![from];
+    while let Some(waiting) = open.pop() {
+        let (below, mut listed) = (waiting.path(), None);
+        if waiting.bytes() > PATH_BYTES_MAX {
+            return Err(Stopped::TooMuch(TOO_LONG));
+        }
+        // To open it costs as much as its path has names.
+        *entries += waiting.bytes() / BYTES_AN_ENTRY;
+        look_into(folder, &below, closed, &mut |met| {
+            match &met {
+                Met::Entry => *entries += 1,
+                Met::Folder { name, .. } => {
+                    let above = listed.get_or_insert_with(|| Rc::from(&*below));
+                    open.push(Waiting { above: Rc::clone(above), name: (*name).to_owned() });
+                }
+                Met::Enter(_) | Met::Part(_) | Met::State(_) => {}
+            }
+            if *entries > ENTRIES_MAX {
+                return Err(Stopped::TooMuch(TOO_MANY));
+            }
+            visit(met)
+        })?;
+    }
+    Ok(())
+}
+
+/// What is new in a folder.
+#[derive(Debug)]
+pub enum New {
+    /// A repository, or what git takes for one.
+    Part(Part),
+    /// A folder that was made and cannot be looked through, and why.
+    Unseen(Part, String),
+    /// A folder that was there before and cannot be looked through, and why.
+    Blind(PathBuf, String),
+}
+
+/// A folder that is to be looked into.
+#[derive(Debug, Clone)]
+struct Waiting {
+    /// Below the folder that is looked through; shared by all that one folder holds.
+    above: Rc<Path>,
+    name: OsString,
+}
+
+impl Waiting {
+    /// The folder itself that is looked through.
+    fn top() -> Self {
+        Waiting { above: Rc::from(Path::new("")), name: OsString::new() }
+    }
+
+    fn path(&self) -> PathBuf {
+        if self.name.is_empty() { PathBuf::new() } else { self.above.join(&self.name) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.above.as_os_str().len() + 1 + self.name.len()
+    }
+}
+
+/// Why a look ended.
+#[derive(Debug)]
+enum Stopped {
+    /// Where, below the folder that is looked through.
+    Io(PathBuf, io::Error),
+    TooMuch(&'static str),
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stopped::Io(_, error) => error.fmt(f),
+            Stopped::TooMuch(what) => write!(f, "it holds {what}"),
         }
     }
-    parts.sort();
-    states.sort();
-    Ok((parts, states))
 }
 
-fn failed(folder: &OpenedFolder, below: &Path, error: &io::Error) -> Failure {
-    let message = format!("look for repositories in {}: {error}", folder.path().join(below).display());
-    Failure::environment(message, "use --ro, or swarm exec".to_owned())
-}
-
-/// What one folder holds; paths are below the folder that is looked through.
-#[derive(Default)]
-struct Found {
-    entries: usize,
-    parts: Vec<Part>,
-    /// The folder itself, where it is a state folder that nobody looks into.
-    state: Option<Part>,
-    folders: Vec<PathBuf>,
-}
-
-/// One folder; an empty answer where none lies there any more.
-fn look_into(folder: &OpenedFolder, below: &Path, closed: Closed<'_>) -> io::Result<Found> {
-    let mut found = Found::default();
-    let Some(here) = folder.folder(below)? else { return Ok(found) };
-    if state::is_state_at(&here) {
-        found.state =
-            Some(Part { path: below.to_owned(), identity: Identity::of(&here)? }).filter(|it| closed.leaves(it));
-        if found.state.is_some() {
-            return Ok(found);
+impl Stopped {
+    /// Before the command runs, it is refused.
+    fn before(self, folder: &OpenedFolder) -> Failure {
+        match self {
+            Stopped::Io(below, error) => {
+                let path = shortened(&folder.path().join(below));
+                let message = format!("look for repositories in {path}: {error}");
+                Failure::environment(message, "use --ro, or swarm exec".to_owned())
+            }
+            Stopped::TooMuch(what) => {
+                let message = format!("open {} to the command: it holds {what}", folder.path().display());
+                Failure::usage(message, "go to a smaller folder, or use swarm exec".to_owned())
+            }
         }
     }
+}
+
+/// What a look meets.
+enum Met<'a> {
+    /// A folder, before anything in it.
+    Enter(Identity),
+    /// A state folder that nobody looks into.
+    State(Part),
+    Part(Part),
+    Folder {
+        here: &'a OwnedFd,
+        name: &'a OsStr,
+    },
+    /// Any entry of a folder, before what it is.
+    Entry,
+}
+
+/// Whether a folder is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Go {
+    On,
+    Past,
+}
+
+/// Looks into one folder, which may be there no more: for what makes it a repository or holds one first, so that no number of
+/// other entries is in the way.
+fn look_into(
+    folder: &OpenedFolder,
+    below: &Path,
+    closed: Closed<'_>,
+    visit: &mut dyn FnMut(Met<'_>) -> Result<Go, Stopped>,
+) -> Result<(), Stopped> {
+    let failed = |error: io::Error| Stopped::Io(below.to_owned(), error);
+    let Some(here) = folder.folder(below).map_err(failed)? else { return Ok(()) };
+    let itself = Part { path: below.to_owned(), identity: Identity::of(&here).map_err(failed)? };
+    if visit(Met::Enter(itself.identity))? == Go::Past {
+        return Ok(());
+    }
+    if state::is_state_at(&here) && closed.leaves(&itself) {
+        return visit(Met::State(itself)).map(drop);
+    }
+    let part = |name: &OsStr| match Identity::at(&here, name) {
+        Ok(identity) => Ok(Some(Part { path: below.join(name), identity })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    };
+    // This may open it to its owner, whose git would find what it is from then on.
+    let listing = list(&here, closed).map_err(failed)?;
     if is_bare(&here) {
-        found.parts.push(Part { path: below.to_owned(), identity: Identity::of(&here)? });
+        visit(Met::Part(itself))?;
     }
-    let Some(listing) = list(&here, closed)? else { return Ok(found) };
-    for entry in listing {
-        let entry = entry?;
+    if let Some(git) = part(OsStr::new(GIT))? {
+        visit(Met::Part(git))?;
+    }
+    for entry in listing.into_iter().flatten() {
+        let entry = entry.map_err(|error| failed(error.into()))?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." {
+        if name == "." || name == ".." || name == GIT {
             continue;
         }
-        found.entries += 1;
+        visit(Met::Entry)?;
         if is_git(name) {
-            match Identity::at(&here, name) {
-                Ok(identity) => found.parts.push(Part { path: below.join(name), identity }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if let Some(part) = part(name)? {
+                visit(Met::Part(part))?;
             }
         } else if matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
-            found.folders.push(below.join(name));
+            visit(Met::Folder { here: &here, name })?;
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What a folder holds; `None` where that is nobody's business: it is gone, or closed and not the caller's.
@@ -284,9 +493,9 @@ mod tests {
         // What a command calls a state folder is none.
         std::fs::create_dir_all(top.join("made/.git")).expect("a folder");
         state("made");
-        let new: Vec<_> =
-            found.new_below(&open(&top)).expect("it is small").into_iter().map(|part| part.path).collect();
-        assert_eq!(new, [Path::new("made/.git")]);
+        let mut new = Vec::new();
+        found.each_new(&open(&top), &HashSet::new(), &mut |it| new.push(it));
+        assert!(matches!(&*new, [New::Part(part)] if part.path == Path::new("made/.git")), "{new:?}");
         let found: Vec<_> = found.parts().map(short).collect();
         assert_eq!(found, [".git", "bare.git", "sub/.git", "vendor/x/.git"].map(Path::new));
         for inside in [".git", ".git/hooks", "bare.git"] {

@@ -2,19 +2,22 @@
 //! could make git run something are put aside, and the person is told. Other commands may write the folder meanwhile; what
 //! is no longer what was judged is looked for again, and what does not come to rest is told as an error.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::report::sanitize;
 
 use crate::commands::failure::Failure;
-use crate::commands::made_repository::{Settled, settle};
-use crate::commands::opened_folder::OpenedFolder;
-use crate::commands::repositories::{Part, Repositories};
+use crate::commands::made_repository::{Settled, settle, wall_off};
+use crate::commands::opened_folder::{Identity, OpenedFolder, shortened};
+use crate::commands::repositories::{New, Repositories};
 use crate::commands::surroundings::Surroundings;
 
 /// Repositories that are told of one by one.
 const NAMED_MAX: usize = 10;
+/// Bytes of a path up to which it is told as a word for the shell.
+const WORD_BYTES_MAX: usize = 1_000;
 /// Looks through the folder, each up to a second or two.
 const LOOKS_MAX: u32 = 5;
 
@@ -26,10 +29,7 @@ const LOOKS_MAX: u32 = 5;
 pub fn settle_new(folder: &OpenedFolder, before: &Repositories, it: &Surroundings) -> Result<bool, Failure> {
     let mut settling = Settling::default();
     for _ in 0..LOOKS_MAX {
-        match before.new_below(folder) {
-            Ok(new) => settling.settle(folder, &new),
-            Err(_) => settling.blind(),
-        }
+        settling.look(folder, before);
         if settling.unsettled.is_none() {
             break;
         }
@@ -42,8 +42,10 @@ pub fn settle_new(folder: &OpenedFolder, before: &Repositories, it: &Surrounding
 /// What was done up to now.
 #[derive(Debug, Default)]
 struct Settling {
-    told: BTreeSet<PathBuf>,
+    told: HashSet<Identity>,
     lines: Vec<String>,
+    /// Folders that could not be looked through, where they lie now.
+    walled: HashSet<Identity>,
     /// Something was put aside or should have been.
     aside: bool,
     /// What was something else when it should be settled than when it was listed, in the last look.
@@ -51,35 +53,58 @@ struct Settling {
 }
 
 impl Settling {
-    /// Settles what one look has found.
-    fn settle(&mut self, folder: &OpenedFolder, new: &[Part]) {
+    /// Looks through the folder once, and settles each thing as it is found.
+    fn look(&mut self, folder: &OpenedFolder, before: &Repositories) {
         self.unsettled = None;
-        for part in new {
-            let settled = settle(folder, part);
-            if let Settled::Changed = settled {
-                self.unsettled = Some(part.path.clone());
-                continue;
+        let walled = self.walled.clone();
+        before.each_new(folder, &walled, &mut |new| self.settle(folder, new));
+    }
+
+    fn settle(&mut self, folder: &OpenedFolder, new: New) {
+        match new {
+            New::Part(part) => {
+                let settled = settle(folder, &part);
+                if let Settled::Changed = settled {
+                    self.unsettled = Some(part.path);
+                    return;
+                }
+                self.aside |= !matches!(settled, Settled::Plain);
+                self.say(part.identity, || line(folder, &part.path, settled));
             }
-            self.aside |= !matches!(settled, Settled::Plain);
-            if self.told.insert(part.path.clone()) && self.told.len() <= NAMED_MAX {
-                self.lines.push(line(folder, &part.path, settled));
+            New::Unseen(part, why) => match wall_off(folder, &part) {
+                Ok(None) => self.unsettled = Some(part.path),
+                walled => {
+                    self.aside = true;
+                    self.walled.insert(part.identity);
+                    self.say(part.identity, || unseen(folder, &part.path, &why, walled));
+                }
+            },
+            New::Blind(path, why) => {
+                self.aside = true;
+                let line = format!(
+                    "error: {} cannot be looked through for a new .git ({why}): use no git in it before you looked",
+                    shown(folder, &path)
+                );
+                if self.lines.len() < NAMED_MAX && !self.lines.contains(&line) {
+                    self.lines.push(line);
+                }
             }
         }
     }
 
-    /// The folder cannot be looked through.
-    fn blind(&mut self) {
-        self.unsettled = None;
-        self.aside = true;
-        let line =
-            "error: it left more here than can be looked through for a new .git: use no git here before you looked";
-        self.lines.push(line.to_owned());
+    /// Says a line of the first few.
+    fn say(&mut self, identity: Identity, line: impl FnOnce() -> String) {
+        if self.told.insert(identity) && self.told.len() <= NAMED_MAX {
+            self.lines.push(line());
+        }
     }
 
     /// What is said, and whether there is something that the person should look at.
     fn conclude(mut self, folder: &OpenedFolder) -> (Vec<String>, bool) {
         if let Some(more) = self.told.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
-            self.lines.push(format!("it made {more} more; those that git would obey are put aside, too"));
+            self.lines.push(format!(
+                "it made {more} more; those that git would obey, or that hold too much, are put aside, too"
+            ));
         }
         if let Some(path) = &self.unsettled {
             let path = shown(folder, path);
@@ -100,9 +125,8 @@ fn line(folder: &OpenedFolder, path: &Path, settled: Settled) -> String {
         Settled::Aside { why, moved } => {
             let back = moved.iter().rev().map(|(was, is)| format!("mv {} {}", shown(folder, is), shown(folder, was)));
             let back = back.collect::<Vec<_>>().join(" && ");
-            let back = if back.is_empty() { String::new() } else { format!("; look before you undo it: {back}") };
             let why = sanitize::name(&why);
-            format!("error: it made a repository here, {name}, and git obeys {why}: put aside{back}")
+            format!("error: it made a repository here, {name}, and git obeys {why}: put aside{}", undo(path, &back))
         }
         Settled::Obeyed { why, error } => {
             let why = sanitize::name(&why);
@@ -111,10 +135,36 @@ fn line(folder: &OpenedFolder, path: &Path, settled: Settled) -> String {
     }
 }
 
-/// A path below the folder, as a word for the shell.
+/// What is said of a folder that cannot be looked through.
+fn unseen(folder: &OpenedFolder, path: &Path, why: &str, walled: io::Result<Option<PathBuf>>) -> String {
+    let (name, why) = (shown(folder, path), sanitize::name(why));
+    let told = format!("error: it made {name}, which cannot be looked through for a new .git ({why}):");
+    match walled {
+        Ok(Some(is)) => {
+            let is = shown(folder, &is);
+            format!("{told} put aside and closed{}", undo(path, &format!("chmod u+rwx {is} && mv {is} {name}")))
+        }
+        Ok(None) => format!("{told} it is gone"),
+        Err(error) => format!("{told} use no git in it before you looked ({error})"),
+    }
+}
+
+/// How to take back what was done about a path, where a shell takes it.
+fn undo(path: &Path, commands: &str) -> String {
+    if commands.is_empty() {
+        String::new()
+    } else if path.as_os_str().len() > WORD_BYTES_MAX {
+        "; look for it: find . -name '*.untrusted*'".to_owned()
+    } else {
+        format!("; look before you undo it: {commands}")
+    }
+}
+
+/// A path below the folder, as a word for the shell; the middle of a long one is left out.
 fn shown(folder: &OpenedFolder, below: &Path) -> String {
     let path = if below.as_os_str().is_empty() { folder.path() } else { below };
-    sanitize::shell_word(&sanitize::name(&path.to_string_lossy()))
+    let text = if path.as_os_str().len() > WORD_BYTES_MAX { shortened(path) } else { path.to_string_lossy().into() };
+    sanitize::shell_word(&sanitize::name(&text))
 }
 
 #[cfg(test)]
@@ -143,8 +193,20 @@ mod tests {
             self.place.path().join(path)
         }
 
-        fn new_parts(&self) -> Vec<Part> {
-            self.before.new_below(&self.folder).expect("it is small")
+        /// What a look finds, which is settled later.
+        fn found(&self) -> Vec<New> {
+            let mut found = Vec::new();
+            self.before.each_new(&self.folder, &HashSet::new(), &mut |new| found.push(new));
+            found
+        }
+
+        /// The repositories among it.
+        fn paths(&self) -> Vec<PathBuf> {
+            let path = |new| match new {
+                New::Part(part) => Some(part.path),
+                New::Unseen(..) | New::Blind(..) => None,
+            };
+            self.found().into_iter().filter_map(path).collect()
         }
 
         fn rename(&self, from: &str, to: &str) {
@@ -174,16 +236,16 @@ mod tests {
         for target in ["../out", "."] {
             let scene = Scene::new();
             repository(&scene.at("in/made"));
-            let new = scene.new_parts();
-            assert_eq!(new.iter().map(|part| &*part.path).collect::<Vec<_>>(), [Path::new("made/.git")]);
+            let new = scene.found();
+            assert_eq!(scene.paths(), [Path::new("made/.git")]);
             scene.rename("in/made", "in/gone");
             std::os::unix::fs::symlink(target, scene.at("in/made")).expect("a link");
             let mut settling = Settling::default();
-            settling.settle(&scene.folder, &new);
+            new.into_iter().for_each(|new| settling.settle(&scene.folder, new));
             assert_eq!(settling.unsettled.as_deref(), Some(Path::new("made/.git")), "{target}");
             scene.untouched();
             // The next look finds it under its new name.
-            settling.settle(&scene.folder, &scene.new_parts());
+            settling.look(&scene.folder, &scene.before);
             let (lines, aside) = settling.conclude(&scene.folder);
             assert!(aside && lines.len() == 1 && lines[0].contains("gone/.git, and git obeys `hooks`"), "{lines:?}");
             assert!(scene.at("in/gone/.git.untrusted/HEAD.untrusted").exists());
@@ -195,18 +257,17 @@ mod tests {
     fn another_repository_in_the_place_of_the_judged_one_is_not_taken_for_it() {
         let scene = Scene::new();
         repository(&scene.at("in/made"));
-        let new = scene.new_parts();
+        let new = scene.found();
         scene.rename("in/made", "in/gone");
         std::fs::create_dir(scene.at("in/made")).expect("a folder");
         scene.rename("in/.git", "in/made/.git");
         let mut settling = Settling::default();
-        settling.settle(&scene.folder, &new);
+        new.into_iter().for_each(|new| settling.settle(&scene.folder, new));
         assert!(scene.at("in/made/.git/HEAD").exists());
         let (lines, aside) = settling.conclude(&scene.folder);
         assert!(aside && lines[0].contains("error: a repository here, made/.git, could not be judged"), "{lines:?}");
         // What was there before is nothing new under another name.
-        let new: Vec<_> = scene.new_parts().into_iter().map(|part| part.path).collect();
-        assert_eq!(new, [Path::new("gone/.git")]);
+        assert_eq!(scene.paths(), [Path::new("gone/.git")]);
     }
 
     #[test]
@@ -223,5 +284,67 @@ mod tests {
         std::os::unix::fs::symlink("../out/a", scene.at("in/a")).expect("a link");
         crate::commands::opened_folder::open_to_owner(&held).expect("it is ours");
         assert_eq!((mode("in/gone"), mode("out/a")), (0o700, 0o500));
+    }
+
+    /// Folders in one another, in `from`.
+    fn chain(from: &Path, names: usize) {
+        use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+        let (flags, name) = (OFlags::DIRECTORY | OFlags::CLOEXEC, "n".repeat(240));
+        let mut at = open(from, flags, Mode::empty()).expect("a folder");
+        for _ in 0..names {
+            mkdirat(&at, &name, Mode::RWXU).expect("a folder");
+            at = openat(&at, &name, flags, Mode::empty()).expect("a folder");
+        }
+    }
+
+    fn settled(scene: &Scene) -> (Vec<String>, bool) {
+        let mut settling = Settling::default();
+        settling.look(&scene.folder, &scene.before);
+        settling.conclude(&scene.folder)
+    }
+
+    #[test]
+    fn a_path_that_the_kernel_does_not_take_is_in_no_ones_way() {
+        let scene = Scene::new();
+        repository(&scene.at("in/made"));
+        chain(&scene.at("in"), 18);
+        let (lines, aside) = settled(&scene);
+        assert!(aside && lines.len() == 1 && lines[0].contains("made/.git, and git obeys `hooks`"), "{lines:?}");
+        assert!(!scene.at("in/made/.git").exists());
+        // And in none of the next command's.
+        assert!(Repositories::below(&scene.folder).is_ok());
+    }
+
+    #[test]
+    fn more_repositories_than_can_be_mounted_are_settled_all_the_same() {
+        let scene = Scene::new();
+        (0..1005)
+            .for_each(|number| std::fs::create_dir_all(scene.at(&format!("in/k/{number}/.git"))).expect("a folder"));
+        repository(&scene.at("in/made"));
+        let (lines, aside) = settled(&scene);
+        assert!(aside && lines.last().is_some_and(|line| line.contains("it made 996 more")), "{lines:?}");
+        assert!(!scene.at("in/made/.git").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_through_is_closed_under_another_name() {
+        let scene = Scene::new();
+        repository(&scene.at("in/made"));
+        std::fs::create_dir(scene.at("in/deep")).expect("a folder");
+        chain(&scene.at("in/deep"), 70);
+        let (lines, aside) = settled(&scene);
+        assert!(aside && lines.len() == 2 && !scene.at("in/made/.git").exists(), "{lines:?}");
+        let why =
+            "it made deep, which cannot be looked through for a new .git (it holds paths that are too long): put aside";
+        let back = "chmod u+rwx deep.untrusted && mv deep.untrusted deep";
+        assert!(lines.iter().any(|line| line.contains(why) && line.contains(back)), "{lines:?}");
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &scene.at("in/deep.untrusted").metadata().expect("there").permissions(),
+        );
+        assert_eq!(mode & 0o777, 0);
+        // So that it can be removed.
+        std::fs::set_permissions(scene.at("in/deep.untrusted"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("it is ours");
+        scene.untouched();
     }
 }
