@@ -14,6 +14,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{self, Errno};
@@ -25,6 +26,8 @@ use crate::policy::Limits;
 const PREFIX: &str = "swarm-";
 /// How many names a supervisor tries when others of its process id are taken by the dead.
 const NAMES_MAX: u32 = 64;
+/// How old an empty group of another pid namespace is when it is taken for abandoned: a job enters its own within milliseconds.
+const FOREIGN_AGE_MIN: Duration = Duration::from_secs(60 * 60);
 /// The period in which processor time is shared out, in microseconds: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The smallest share of it that the kernel takes, in microseconds.
@@ -227,18 +230,34 @@ fn can_enter(folder: &Folder) -> bool {
     }
 }
 
-/// Removes groups whose supervisor is dead. The kernel refuses for those that still hold a process. Whether one of another pid
-/// namespace lives (another container's), nobody can know here: its groups may be empty only because they are new.
+/// Removes groups whose supervisor is dead. The kernel refuses for those that still hold a process.
 fn sweep(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else { return };
-    let own = format!("{PREFIX}{}-", pid_namespace());
+    let namespace = pid_namespace();
+    let lives = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(&own)).and_then(|rest| rest.split('-').next());
-        let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new("/proc").join(owner.to_string()).exists() {
+        // Counted from when the kernel made the inode, which it may do again later: a group is never younger than this.
+        let age = || entry.metadata().and_then(|folder| folder.modified()).ok()?.elapsed().ok();
+        if entry.file_name().to_str().is_some_and(|name| is_abandoned(name, namespace, lives, age)) {
             let _ = fs::remove_dir(entry.path());
         }
+    }
+}
+
+/// Whether nobody is going to enter a group of this name, if it is empty. Whether a supervisor of another pid namespace lives
+/// (another container's), nobody can know here: its group may be empty only because it is new, and is entered a moment later.
+fn is_abandoned(
+    name: &str,
+    namespace: u64,
+    lives: impl Fn(u32) -> bool,
+    age: impl FnOnce() -> Option<Duration>,
+) -> bool {
+    let mut parts = name.strip_prefix(PREFIX).unwrap_or_default().splitn(3, '-');
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (Some(of), Some(pid), Some(_)) = (number(), number(), number()) else { return false };
+    match u32::try_from(pid) {
+        Ok(pid) if of == namespace => !lives(pid),
+        _ => age().is_some_and(|age| age >= FOREIGN_AGE_MIN),
     }
 }
 
@@ -454,6 +473,39 @@ mod tests {
         fs::remove_dir_all(&dir).expect("it was made above");
         let at = |below: &str| (format!("{}{below}", dir.display()), Version::V2);
         assert_eq!(found, [at("/user/app"), at("/user"), at("")]);
+    }
+
+    #[test]
+    fn only_what_nobody_can_enter_any_more_is_abandoned() {
+        let check = |name: &str, seconds: u64, expected: bool| {
+            let age = || Some(Duration::from_secs(seconds));
+            assert_eq!(is_abandoned(name, 7, |pid| pid == 5, age), expected, "{name} after {seconds} s");
+        };
+        check("swarm-7-5-0", 1_000_000, false);
+        check("swarm-7-6-0", 0, true);
+        // Another container's processes have numbers of their own.
+        check("swarm-8-6-0", 60, false);
+        check("swarm-8-6-0", 3_600, true);
+        check("swarm-8-5-63", 3_600, true);
+        for other in ["swarm-8", "swarm-8-6", "swarm-x-6-0", "swarm-8-6-0-x", "user.slice", ""] {
+            check(other, 1_000_000, false);
+        }
+        assert!(!is_abandoned("swarm-8-6-0", 7, |_| false, || None));
+    }
+
+    #[test]
+    fn an_old_group_of_another_namespace_is_swept() {
+        let dir = std::env::temp_dir().join(format!("swarm-sweep-{}", std::process::id()));
+        let (old, new) = (dir.join("swarm-1-5-0"), dir.join("swarm-1-6-0"));
+        for folder in [&old, &new] {
+            fs::create_dir_all(folder).expect("a folder");
+        }
+        let then = std::time::SystemTime::now() - FOREIGN_AGE_MIN;
+        fs::File::open(&old).and_then(|old| old.set_modified(then)).expect("it is ours");
+        sweep(&dir);
+        let left = (old.exists(), new.exists());
+        fs::remove_dir_all(&dir).expect("it was made above");
+        assert_eq!(left, (false, true));
     }
 
     #[test]
