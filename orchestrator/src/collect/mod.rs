@@ -60,6 +60,9 @@ pub struct CollectLimits {
     pub depth: usize,
     /// Rules in all `.gitignore` files that are looked at; compiling them is what collecting spends most time on.
     pub ignore_rules: u64,
+    /// Bytes of memory that the rules of one folder and of those above it may take, about: thirty files with a few rules each in one
+    /// another, or one of a million letters.
+    pub ignore_bytes: u64,
     /// Milliseconds that compiling and matching these rules may take: a worker writes them, and some take seconds for one path.
     pub ignore_ms: u64,
 }
@@ -75,6 +78,7 @@ impl Default for CollectLimits {
             path_bytes: 4095,
             depth: 128,
             ignore_rules: 50_000,
+            ignore_bytes: 64 << 20,
             ignore_ms: 30_000,
         }
     }

@@ -308,6 +308,8 @@ fn limits_are_named() {
         |limits| limits.ignore_rules = 50,
         "ignore_rules",
     );
+    let nested = "for i in $(seq 38); do echo x$i > .gitignore; mkdir d; cd d; done; touch y";
+    check_limit(nested, |_| {}, "ignore_bytes");
     check_limit("mkdir -p aaaa/bbbb; echo > aaaa/bbbb/cccc", |limits| limits.path_bytes = 12, "path_bytes");
     let slow = "seq 500 | sed 's/.*/*a*a*a*a*a*a*a*a*b&/' > .gitignore; seq -f a%0100.f 20 | xargs touch";
     check_limit(slow, |limits| limits.ignore_ms = 1, "ignore_ms");

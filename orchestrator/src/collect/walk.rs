@@ -214,6 +214,9 @@ impl Walk<'_> {
         if self.rules > self.limits.ignore_rules {
             return Err(self.over("ignore_rules", self.limits.ignore_rules, path));
         }
+        if rules.as_deref().is_some_and(|rules| self.ignore.weight_with(rules) > self.limits.ignore_bytes) {
+            return Err(self.over("ignore_bytes", self.limits.ignore_bytes, path));
+        }
         self.ignore.enter(path, rules.as_deref());
         for name in &names {
             // The worker's own git directory is nobody's business.
