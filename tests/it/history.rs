@@ -121,6 +121,11 @@ fn a_history_that_does_not_hold_is_one_commit_and_says_why() {
             "echo 2 >> a.txt; git commit -qam one; rm -rf .git/objects; ln -s /tmp .git/objects\n",
             "cannot be opened",
         ),
+        (
+            "",
+            "head -c 40000000 /dev/zero > big; echo 2 >> a.txt; git add .; git commit -qm one; git rm -q big; git commit -qm two\n",
+            "holds big, which is larger than 32 MiB",
+        ),
         ("", BOMB, "too much to look at"),
     ] {
         let (repository, ended) = run(&format!("{KEEP}{}", task("t", keys, script)), 0);
@@ -128,6 +133,14 @@ fn a_history_that_does_not_hold_is_one_commit_and_says_why() {
         assert_eq!(repository.text("swarm/it", "a.txt"), "one\n2\n");
         assert!(ended.out.contains("told as one") && ended.out.contains(reason), "{reason}: {ended}");
     }
+}
+
+#[test]
+fn a_large_file_of_the_change_itself_is_no_reason_to_tell_its_commits_as_one() {
+    let script =
+        "head -c 40000000 /dev/zero > big; git add .; git commit -qm one; echo 2 >> a.txt; git commit -qam two\n";
+    let (repository, ended) = run(&format!("{KEEP}{}", task("t", "", script)), 0);
+    assert_eq!(log(&repository), ["Eve|Ada|one", "Eve|Ada|two"], "{ended}");
 }
 
 #[test]

@@ -10,12 +10,13 @@
 //! The change itself is collected from the files as always, and is what lands. Its history is told beside it where all of it
 //! holds, and ends in exactly that tree; else one commit stands for all, and a note says why.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use git2::{ObjectType, Odb, Oid};
+use git2::{ObjectType, Odb, OdbObject, Oid};
 use rustix::io::Errno;
 
 use super::{
@@ -41,6 +42,10 @@ const AUTHOR_BYTES_MAX: usize = 4 << 10;
 const READ_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of one folder's tree, inflated.
 const TREE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one file of a commit that is not in the change itself: it is held in memory as a whole while it is judged.
+const FILE_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of all paths that one commit changes; a few small trees make a million long ones.
+const PATHS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of HEAD and of a ref.
 const REF_BYTES_MAX: u64 = 4096;
 /// Bytes of `packed-refs`.
@@ -93,6 +98,10 @@ impl<E: Into<CollectError>> From<E> for Stop {
     }
 }
 
+fn missing(id: Oid) -> Stop {
+    Stop::Unfit(format!("its object {id} is not there, or packed"))
+}
+
 fn unfit<T>(reason: impl Into<String>) -> Result<T, Stop> {
     Err(Stop::Unfit(reason.into()))
 }
@@ -140,7 +149,9 @@ struct Taking<'a> {
     /// Of blobs.
     bytes: u64,
     /// Of commits and trees.
-    read: u64,
+    read: Cell<u64>,
+    /// Of the paths that the commit changes that is looked at.
+    path_bytes: usize,
 }
 
 impl Drop for Taking<'_> {
@@ -173,7 +184,19 @@ impl<'a> Taking<'a> {
         }
         let Terms { limits, secrets } = terms.clone();
         let root = root.into();
-        Ok(Some(Taking { root, layers, trusted, objects, quarantine, limits, secrets, entries: 0, bytes: 0, read: 0 }))
+        Ok(Some(Taking {
+            root,
+            layers,
+            trusted,
+            objects,
+            quarantine,
+            limits,
+            secrets,
+            entries: 0,
+            bytes: 0,
+            read: Cell::new(0),
+            path_bytes: 0,
+        }))
     }
 
     fn steps(mut self, start: Oid, change: &Change, scope: Option<&PathGlobs>) -> Result<Vec<Step>, Stop> {
@@ -241,7 +264,7 @@ impl<'a> Taking<'a> {
     }
 
     /// From the start's child to the tip, along first parents.
-    fn commits(&mut self, start: Oid, tip: Oid) -> Result<Vec<Commit>, Stop> {
+    fn commits(&self, start: Oid, tip: Oid) -> Result<Vec<Commit>, Stop> {
         let mut all = Vec::new();
         let mut at = Some(tip);
         while at != Some(start) {
@@ -249,8 +272,10 @@ impl<'a> Taking<'a> {
             if all.len() == COMMITS_MAX {
                 return unfit(format!("it made more than {COMMITS_MAX} commits, or they stem from elsewhere"));
             }
-            let bytes = self.object(id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
-            let Some(commit) = Commit::parse(&bytes) else { return unfit(format!("its commit {id} cannot be read")) };
+            let read = self.object(id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+            let Some(commit) = Commit::parse(read.data()) else {
+                return unfit(format!("its commit {id} cannot be read"));
+            };
             at = commit.parent;
             all.push(commit);
         }
@@ -258,28 +283,34 @@ impl<'a> Taking<'a> {
         Ok(all)
     }
 
-    /// Reads one object, of the repository's or of the worker's.
-    fn object(&mut self, id: Oid, kind: ObjectType, bytes_max: usize) -> Result<Vec<u8>, Stop> {
+    /// How large an object is, of the repository's or of the worker's, by its own head.
+    fn size(&self, id: Oid, kind: ObjectType) -> Result<usize, Stop> {
         if !self.trusted.exists(id) {
             self.copy(id)?;
         }
-        let missing = |_| Stop::Unfit(format!("its object {id} is not there, or packed"));
-        let (size, found) = self.objects.read_header(id).map_err(missing)?;
+        let (size, found) = self.objects.read_header(id).map_err(|_| missing(id))?;
         if found != kind {
             return unfit(format!("its object {id} is no {}", kind.str()));
         }
+        Ok(size)
+    }
+
+    /// Reads one object.
+    fn object(&self, id: Oid, kind: ObjectType, bytes_max: usize) -> Result<OdbObject<'_>, Stop> {
+        let size = self.size(id, kind)?;
         if size > bytes_max {
             return unfit(format!("its object {id} is too large"));
         }
         if kind != ObjectType::Blob {
-            self.read += size as u64;
+            self.read.set(self.read.get() + size as u64);
         }
-        if self.read > READ_BYTES_MAX {
+        if self.read.get() > READ_BYTES_MAX {
             return unfit("its commits hold too much to look at");
         }
-        let bytes = self.objects.read(id).map_err(missing)?.data().to_vec();
-        match Oid::hash_object(kind, &bytes) {
-            Ok(real) if real == id => Ok(bytes),
+        // Not copied once more: it may be large.
+        let read = self.objects.read(id).map_err(|_| missing(id))?;
+        match Oid::hash_object(kind, read.data()) {
+            Ok(real) if real == id => Ok(read),
             _ => unfit(format!("its object {id} is damaged")),
         }
     }
@@ -295,19 +326,19 @@ impl<'a> Taking<'a> {
         }
         let path = format!("objects/{folder}/{rest}");
         let Some(file) = open(&self.root, path.as_bytes(), Kind::File)? else { return Ok(()) };
-        let mut bytes = Vec::new();
+        make_private_dir_all(&at).map_err(io)?;
         let max = self.limits.blob_bytes;
-        File::from(file).take(max + 1).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() as u64 > max {
+        let mut to = File::create(&copy).map_err(io)?;
+        if std::io::copy(&mut File::from(file).take(max + 1), &mut to).map_err(io)? > max {
             return unfit(format!("its object {id} is too large"));
         }
-        make_private_dir_all(&at).and_then(|()| std::fs::write(&copy, bytes)).map_err(io)?;
         Ok(())
     }
 
     /// A tree of the worker's, once the difference to one of ours is judged: written anew, its new contents with it.
     fn judged(&mut self, before: Oid, after: Oid, scope: Option<&PathGlobs>) -> Result<Oid, Stop> {
         let mut differences = Vec::new();
+        self.path_bytes = 0;
         self.differences(Some(before), Some(after), &mut Vec::new(), 0, &mut differences)?;
         let mut edits = Edits::new();
         for difference in &mut differences {
@@ -374,6 +405,10 @@ impl<'a> Taking<'a> {
                 self.differences(folder(old), folder(new), path, depth + 1, found)?;
             }
             if file(old) != file(new) {
+                self.path_bytes += path.len();
+                if self.path_bytes > PATHS_BYTES_MAX {
+                    return unfit("its commits hold too much to look at");
+                }
                 found.push(Difference { path: path.clone(), old: file(old), new: file(new) });
             }
             path.truncate(length);
@@ -390,28 +425,37 @@ impl<'a> Taking<'a> {
         if old.is_some_and(|old| old.canonical().mode == new.mode && old.id == new.id) {
             return Ok(());
         }
-        let max = usize::try_from(self.limits.blob_bytes).unwrap_or(usize::MAX);
-        let bytes = self.object(new.id, ObjectType::Blob, max)?;
-        self.bytes += bytes.len() as u64;
+        let size = self.size(new.id, ObjectType::Blob)? as u64;
+        self.bytes += size;
         if self.bytes > self.limits.bytes {
             return unfit("its commits hold too many bytes");
         }
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let known = self.trusted.exists(new.id);
+        // The change holds it, or the base: it is judged.
+        if known && new.mode != SYMLINK && !is_modules_file(name) {
+            return Ok(());
+        }
+        if size > self.limits.blob_bytes.min(FILE_BYTES_MAX) {
+            return unfit(format!("one of its commits holds {}, which is larger than 32 MiB", display_path(path)));
+        }
+        let read = self.object(new.id, ObjectType::Blob, usize::MAX)?;
+        let bytes = read.data();
         let before = || match old.filter(|old| matches!(old.canonical().mode, FILE | EXECUTABLE | SYMLINK)) {
             Some(old) => Ok(self.trusted.read(old.id)?.data().to_vec()),
             None => Ok(vec![]),
         };
-        let told = if self.trusted.exists(new.id) { None } else { tells(&self.secrets, path, &bytes, before)? };
+        let told = if known { None } else { tells(&self.secrets, path, bytes, before)? };
         if let Some(reason) = told {
             return unfit(format!("one of its commits holds {}: {reason}", display_path(path)));
         }
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let judged = match new.mode {
-            SYMLINK => rules::check_link(path, &bytes),
-            _ if is_modules_file(name) => modules::check(&bytes),
+            SYMLINK => rules::check_link(path, bytes),
+            _ if is_modules_file(name) => modules::check(bytes),
             _ => Ok(()),
         };
         judged.or_else(|reason| unfit(format!("one of its commits holds {}: {reason}", display_path(path))))?;
-        self.trusted.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;
+        self.trusted.write(ObjectType::Blob, bytes).map_err(TreeError::from)?;
         Ok(())
     }
 }
