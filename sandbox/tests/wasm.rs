@@ -100,6 +100,43 @@ fn a_component_of_too_many_instances_is_ended() {
     assert_eq!(limit_of(&run_as(&many(9), &guest).end), "instances");
 }
 
+/// A component that does this with a clock: `$sub` makes a handle of a time to wait for, `$poll` takes a list of handles.
+fn waits(pages: u32, body: &str) -> String {
+    format!(
+        r#"(component
+             (import "wasi:io/poll@0.2.0" (instance $po (export "pollable" (type $p (sub resource)))
+               (export "poll" (func (param "in" (list (borrow $p))) (result (list u32))))))
+             (alias export $po "pollable" (type $pt))
+             (import "wasi:clocks/monotonic-clock@0.2.0" (instance $c
+               (alias outer 1 $pt (type $p0)) (export "pollable" (type $p (eq $p0)))
+               (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+             (core module $memm (memory (export "mem") {pages})
+               (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 16)))
+             (core instance $mem (instantiate $memm))
+             (core func $sub (canon lower (func $c "subscribe-duration")))
+             (core func $poll (canon lower (func $po "poll")
+               (memory (core memory $mem "mem")) (realloc (core func $mem "realloc"))))
+             (core module $m
+               (import "h" "sub" (func $sub (param i64) (result i32)))
+               (import "h" "poll" (func $poll (param i32 i32 i32)))
+               (func (export "run") (result i32) {body} (i32.const 0)))
+             (core instance $i (instantiate $m
+               (with "h" (instance (export "sub" (func $sub)) (export "poll" (func $poll))))))
+             (func $run (result (result)) (canon lift (core func $i "run")))
+             (instance $ri (export "run" (func $run)))
+             (export "wasi:cli/run@0.2.0" (instance $ri)))"#
+    )
+}
+
+#[test]
+fn what_a_guest_takes_of_its_host_is_bounded_by_a_name() {
+    let end = |pages, body| run_as(&waits(pages, body), &Guest::default()).end;
+    assert_eq!(limit_of(&end(1, "(loop $l (drop (call $sub (i64.const 1))) (br $l))")), "handles");
+    let poll = "(call $poll (i32.const 65536) (i32.const 34000000) (i32.const 16))";
+    assert_eq!(limit_of(&end(2100, poll)), "host-data");
+    assert_eq!(end(1, "(drop (call $sub (i64.const 1)))"), GuestEnd::Exited(0));
+}
+
 #[test]
 fn a_trap_names_what_was_done() {
     let GuestEnd::Trapped(text) = ended("", "unreachable", &Guest::default()) else { panic!() };

@@ -2,7 +2,7 @@
 //! timers.
 
 use rustix::io::Errno;
-use wasmtime::component::{Component, ResourceTable};
+use wasmtime::component::{Component, ResourceTable, ResourceTableError};
 use wasmtime::{Engine, Error, Module, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -183,8 +183,12 @@ fn end_of(error: Error) -> GuestEnd {
         Some(_) => GuestEnd::Trapped(format!("{error:#}")),
         None => {
             let text = format!("{error:#}");
-            // The runtime has no type for this error; the text is pinned by a test below.
-            if text.contains("resource limit exceeded") {
+            // The runtime has no type for these errors, or keeps it to itself; the texts are pinned by tests.
+            if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ResourceTableError::Full))) {
+                limit("handles", &format!("the guest holds {HANDLES_MAX} things of its host, which is the most"))
+            } else if text.contains("fuel allocated for hostcalls") {
+                limit("host-data", "the guest gave its host more in one call than it takes: 128 MiB")
+            } else if text.contains("resource limit exceeded") {
                 limit("instances", &text)
             } else if is_want_of_memory(&error) {
                 limit("memory", &format!("the machine has no more for the guest: {text}"))
