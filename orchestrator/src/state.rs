@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, access, fstat, open, statat};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Mode, OFlags, access, fchmod, fstat, open, statat};
 use rustix::io::Errno;
 use swarm_plans::InstanceId;
 
@@ -58,7 +58,8 @@ impl StateDir {
         }
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(root.join(MARKER)) {
             Ok(mut marker) => marker.write_all(MARKER_TEXT.as_bytes())?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // A `chmod -R` opened it to others.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => make_private(&root.join(MARKER)),
             Err(error) => return Err(error),
         }
         Ok(StateDir { root })
@@ -187,21 +188,34 @@ pub fn is_state(folder: &Path) -> bool {
     opened.is_ok_and(is_state_at)
 }
 
-/// As [`is_state`], of a folder that is open.
+/// As [`is_state`], of a folder that is open. A marker as [`StateDir::open`] makes it says so: a file of the folder's owner, in which
+/// nobody else has any right. One that came with a checkout, an archive or a download usually is not, and hides nothing; but one among
+/// the folders that lie in every state folder is one, whatever somebody did to its rights.
 pub fn is_state_at(folder: impl AsFd) -> bool {
-    let marker = statat(&folder, MARKER, AtFlags::SYMLINK_NOFOLLOW);
-    marker.is_ok_and(|marker| fstat(&folder).is_ok_and(|folder| is_marker(&marker, &folder)))
+    let Ok(marker) = statat(&folder, MARKER, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+    let is_file = FileType::from_raw_mode(marker.st_mode) == FileType::RegularFile;
+    let is_private =
+        || marker.st_mode & 0o077 == 0 && fstat(&folder).is_ok_and(|folder| folder.st_uid == marker.st_uid);
+    let is_folder = |name: &&str| {
+        let entry = statat(&folder, *name, AtFlags::SYMLINK_NOFOLLOW);
+        entry.is_ok_and(|entry| FileType::from_raw_mode(entry.st_mode) == FileType::Directory)
+    };
+    is_file && (is_private() || FOLDERS.iter().all(is_folder))
 }
 
-/// Whether a marker is as [`StateDir::open`] makes it: a file of the folder's owner, in which nobody else has any right. One that came
-/// with a checkout, an archive or a download usually is not, and hides nothing.
-fn is_marker(marker: &Stat, folder: &Stat) -> bool {
-    FileType::from_raw_mode(marker.st_mode) == FileType::RegularFile
-        && marker.st_mode & 0o077 == 0
-        && marker.st_uid == folder.st_uid
+/// Takes others' rights from a file of the caller's own; what cannot be changed stays as it is.
+fn make_private(file: &Path) {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = open(file, flags, Mode::empty());
+    if let Ok(opened) = opened
+        && fstat(&opened).is_ok_and(|stat| stat.st_mode & 0o077 != 0)
+    {
+        // Another's file is known by what lies beside it.
+        _ = fchmod(&opened, Mode::RUSR | Mode::WUSR);
+    }
 }
 
-/// A folder holds more entries than are looked through.
+/// A folder holds more entries than are looked through, or deeper ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
@@ -209,13 +223,13 @@ pub struct TooMany;
 /// followed.
 ///
 /// # Errors
-/// There are more entries: nobody knows what they hold.
+/// There are more entries, or folders at the last level: nobody knows what they hold.
 pub fn below(folder: &Path, depth_max: usize, entries_max: usize) -> Result<Vec<PathBuf>, TooMany> {
     folders_below(folder, &is_state, depth_max, entries_max)
 }
 
 /// The folders of a kind below a folder, or the folder itself, sorted; none that lies in another is among them. What cannot be
-/// listed can be opened by nobody either who has no more rights.
+/// listed is not looked into: `is` sees it.
 ///
 /// # Errors
 /// As [`below`].
@@ -230,8 +244,11 @@ pub fn folders_below(
         let (these, others): (Vec<PathBuf>, Vec<PathBuf>) = level.into_iter().partition(|folder| is(folder));
         found.extend(these);
         level = Vec::new();
-        if depth == depth_max || others.is_empty() {
+        if others.is_empty() {
             break;
+        }
+        if depth == depth_max {
+            return Err(TooMany);
         }
         for entry in others.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten() {
             entries += 1;
@@ -284,7 +301,7 @@ mod tests {
         assert!(is_state(state.root()) && !is_state(folder.path()));
         let root = state.root().to_owned();
         let top = root.ancestors().nth(3).expect("it lies so deep");
-        assert_eq!((below(top, 3, 100), below(top, 2, 100)), (Ok(vec![root.clone()]), Ok(vec![])));
+        assert_eq!((below(top, 3, 100), below(top, 2, 100)), (Ok(vec![root.clone()]), Err(TooMany)));
         assert_eq!((below(&root, 0, 0), below(top, 3, 2)), (Ok(vec![root.clone()]), Err(TooMany)));
     }
 
@@ -298,6 +315,11 @@ mod tests {
             std::fs::set_permissions(&marker, mode(bits)).expect("it is ours");
             assert_eq!(is_state(folder.path()), expected, "{bits:o}");
         }
+        std::fs::set_permissions(&marker, mode(0o644)).expect("it is ours");
+        FOLDERS.iter().for_each(|name| std::fs::create_dir(folder.path().join(name)).expect("a folder"));
+        assert!(is_state(folder.path()), "all that a state folder has lies beside it");
+        StateDir::open(folder.path()).expect("a state folder");
+        assert_eq!(marker.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
         std::fs::remove_file(&marker).expect("it is ours");
         std::fs::create_dir(&marker).expect("a folder");
         assert!(!is_state(folder.path()));

@@ -3,9 +3,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{Access as Permitted, access};
+use rustix::process::geteuid;
 use swarm_protocol::{Access, Tier};
 
 use super::{Places, SYSTEM, running};
+use crate::entry_name::is_git_dir;
 use crate::state;
 
 /// Folders and files of a home that hold credentials: never granted, whatever a plan asks for.
@@ -64,7 +67,10 @@ const SEARCH_ENTRIES_MAX: usize = 500_000;
 const NOT_HERE: Reason = "it does not exist, or cannot be reached";
 const NOT_IN_THIS_TIER: Reason = "the landlock tier cannot hide what lies in a worktree";
 const EXPOSES_STATE: Reason = "it would expose swarm's own state";
-const TOO_MANY: Reason = "it holds too many entries to look for swarm's own state among them; name a folder in it";
+const OPENS_GIT: Reason = "it would open another repository's `.git`; name folders without one";
+const TOO_MANY: Reason = "it holds too many entries, or too deep ones, to look for swarm's own state and repositories among them; name a folder in it";
+const CLOSED: Reason =
+    "it holds a folder that nobody can look into before the task opens it: chmod u+rx it, or name another folder";
 
 /// What of the machine holds credentials: never granted either.
 const MACHINE_CREDENTIALS: &[&str] = &[
@@ -83,7 +89,7 @@ const MACHINE_CREDENTIALS: &[&str] = &[
 const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// Folders of the machine that nothing but the machine's owner writes.
-const MACHINE: &[&str] = &["/etc", "/boot"];
+pub const MACHINE: &[&str] = &["/etc", "/boot"];
 
 /// Folders that many owners share: a `bin` in one of them says nothing about what lies beside it.
 pub const SHARED: &[&str] = &["/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp"];
@@ -93,7 +99,12 @@ pub type Reason = &'static str;
 
 /// Whether a refusal is about what is on this machine only: on another one the same text may be granted.
 pub fn is_of_this_machine(reason: Reason) -> bool {
-    [NOT_HERE, NOT_IN_THIS_TIER, TOO_MANY].contains(&reason)
+    [NOT_HERE, NOT_IN_THIS_TIER, TOO_MANY, CLOSED].contains(&reason)
+}
+
+/// Whether a refusal is about a state folder.
+pub fn exposes_state(reason: Reason) -> bool {
+    reason == EXPOSES_STATE
 }
 
 /// What decides about paths: the caller's home and the places that no policy may expose.
@@ -161,11 +172,16 @@ impl Guard<'_> {
         if !states_below(path)?.is_empty() {
             return Err(EXPOSES_STATE);
         }
-        let holds = || state::folders_below(path, &is_repository, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX);
-        if path.components().any(|part| part.as_os_str() == ".git") || !holds().is_ok_and(|found| found.is_empty()) {
-            return Err("it would open another repository's `.git`; name folders without one");
+        if path.ancestors().any(is_of_git) {
+            return Err(OPENS_GIT);
         }
-        Ok(())
+        let is_kept = |folder: &Path| is_repository(folder) || is_closed(folder);
+        let found = state::folders_below(path, &is_kept, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX);
+        match found.map_err(|state::TooMany| TOO_MANY)? {
+            found if found.is_empty() => Ok(()),
+            found if found.iter().any(|folder| is_repository(folder)) => Err(OPENS_GIT),
+            _ => Err(CLOSED),
+        }
     }
 
     /// Whether a command may get the folder that its caller stands in, canonical: to write, or as it is. Whoever opens it to be
@@ -296,8 +312,21 @@ pub fn states_to_hide(path: &Path, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
 
 /// Whether a folder is the root of a repository, of one of its worktrees, or a bare one.
 fn is_repository(folder: &Path) -> bool {
+    folder.join(".git").symlink_metadata().is_ok() || is_of_git(folder)
+}
+
+/// Whether git keeps its own files in a folder: a `.git`, a bare repository, or what a worktree has in one.
+pub fn is_of_git(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
-    has(".git") || has("HEAD") && has("objects") && has("refs")
+    folder.file_name().is_some_and(|name| is_git_dir(name.as_encoded_bytes()))
+        || has("HEAD") && (has("commondir") || has("objects") && has("refs"))
+}
+
+/// Whether a folder of the caller's own cannot be looked into: who may write around it may open it first.
+fn is_closed(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = folder.symlink_metadata().is_ok_and(|meta| meta.uid() == geteuid().as_raw());
+    own && access(folder, Permitted::READ_OK | Permitted::EXEC_OK).is_err()
 }
 
 /// An absolute path, canonical as far as it is there.
@@ -313,12 +342,8 @@ fn settled(path: &Path) -> PathBuf {
 pub fn unfit_for_state(path: &Path) -> Option<Reason> {
     let path = settled(path);
     let within = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
-    let of_git = |folder: &Path| {
-        let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
-        folder.ends_with(".git") || has("HEAD") && (has("commondir") || has("objects") && has("refs"))
-    };
     // The one place of a repository's own folder in which git looks for nothing.
-    let is_default = path.ends_with("swarm") && path.parent().is_some_and(of_git);
+    let is_default = path.ends_with("swarm") && path.parent().is_some_and(is_of_git);
     if path.components().any(|part| part == Component::ParentDir) {
         return Some("it may not hold `..`");
     }
@@ -328,7 +353,7 @@ pub fn unfit_for_state(path: &Path) -> Option<Reason> {
     if SHARED.iter().any(|shared| path == Path::new(shared)) {
         return Some("many owners share it; name a folder in it");
     }
-    if !is_default && path.ancestors().any(of_git) {
+    if !is_default && path.ancestors().any(is_of_git) {
         return Some("git keeps its own files there");
     }
     None
@@ -376,7 +401,15 @@ mod tests {
         {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
-        for sub in ["above/a/b/c/d/deep/.git/hooks", "bare/x/objects", "bare/x/refs", "bare/x/HEAD"] {
+        for sub in [
+            "above/a/b/c/d/deep/.git/hooks",
+            "bare/x/objects",
+            "bare/x/refs",
+            "bare/x/HEAD",
+            "bare/x/hooks",
+            "wt/w/commondir",
+            "wt/w/HEAD",
+        ] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         for state in ["st", "holds/a/b"] {
@@ -458,8 +491,34 @@ mod tests {
             ("@/above", Err("another repository")),
             ("@/bare", Err("another repository")),
             ("@/bare/x", Err("another repository")),
+            ("@/bare/x/hooks", Err("another repository")),
+            ("@/wt", Err("another repository")),
+            ("@/wt/w", Err("another repository")),
         ];
         check(|guard, text| guard.granted(text, Access::Write), write);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_not_written() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let guard =
+            Guard { home: &root.join("home"), own_state: &root.join("own"), path: &[], places: Places::nowhere() };
+        std::fs::create_dir_all(root.join("deep").join("d/".repeat(SEARCH_DEPTH_MAX + 2)).join(".git")).unwrap();
+        std::fs::create_dir_all(root.join("shallow/closed")).unwrap();
+        assert_eq!(guard.check(&root.join("deep"), Access::Write), Err(TOO_MANY));
+        assert_eq!(guard.check(&root.join("shallow"), Access::Write), Ok(()));
+        let mode = |mode| {
+            std::fs::set_permissions(root.join("shallow/closed"), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(0o300);
+        let found = guard.check(&root.join("shallow"), Access::Write);
+        mode(0o700);
+        match geteuid().is_root() {
+            true => println!("skipped: root may look into any folder"),
+            false => assert_eq!(found, Err(CLOSED)),
+        }
     }
 
     #[test]
