@@ -351,6 +351,9 @@ impl Stage<'_> {
         odd.extend(cages.values().flat_map(|cage| cage.warnings.iter().cloned()));
         odd.extend(hidden_in_vain(&self.plan, &self.repository, self.base, &self.host)?);
         odd.extend(unmatched::unmatched(graph, &self.repository, self.base)?);
+        // What every policy leaves out of PATH is said once.
+        let mut said = BTreeSet::new();
+        odd.retain(|line| said.insert(line.clone()));
         Ok(odd)
     }
 

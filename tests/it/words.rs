@@ -95,6 +95,45 @@ fn a_log_keeps_its_tabs() {
     assert_eq!(Swarm::new(&repository, &["logs", "a"]).exits(0).out, "a\tb\n");
 }
 
+/// A folder on `PATH` that is a repository in which swarm ran, and folders there that no cage shows.
+#[test]
+fn a_repository_on_path_shows_its_programs_and_neither_its_state_nor_its_config() {
+    let tools = Repository::with(&[("hello", "#!/bin/sh\necho hi\n")]);
+    run(&tools, "[tasks.a]\nrun = 'echo SECRET-OF-ANOTHER-RUN'\n").exits(0);
+    let place = tools.path().canonicalize().expect("it exists");
+    std::fs::set_permissions(place.join("hello"), std::fs::Permissions::from_mode(0o755)).expect("our own");
+    let grep = |at: &str| format!("grep -rl -e SECRET-OF -e repositoryformatversion {}/{at}", place.display());
+    let control = std::process::Command::new("sh").args(["-c", &grep(".git")]).output().expect("a shell");
+    assert!(control.status.success(), "outside of the cage it is there");
+    let repository = Repository::with(&FILES);
+    let many: Vec<String> = (0..2_100).map(|number| format!("{}/{number}", repository.home().display())).collect();
+    many.iter().for_each(|folder| std::fs::create_dir(folder).expect("a folder"));
+    let path = [
+        place.display().to_string(),
+        "/etc".into(),
+        "/dev/shm".into(),
+        "/proc/self".into(),
+        "rel".into(),
+        String::new(),
+    ];
+    let path =
+        path.into_iter().chain([std::env::var("PATH").unwrap_or_default()]).chain(many).collect::<Vec<_>>().join(":");
+    let plan = format!(
+        "[tasks.a]\nrun = 'hello > said; if {} || {} || cat /etc/shadow; then exit 9; fi'\n",
+        grep(".git/swarm"),
+        grep(".git")
+    );
+    let swarm = || run(&repository, &plan).env("PATH", &path).env("VIRTUAL_ENV", &place.display().to_string());
+    let ran = swarm().exits(0);
+    assert_eq!(repository.text("swarm/it", "said"), "hi\n");
+    assert!(ran.err.contains("PATH names `/etc`, which no task sees"), "{}", ran.err);
+    assert_eq!(ran.err.matches("PATH names `/dev/shm`").count(), 1, "{}", ran.err);
+    if let Some(swarm) = swarm().args(&["--into", "other"]).without_namespaces() {
+        swarm.exits(0);
+        assert_eq!(repository.text("other", "said"), "hi\n");
+    }
+}
+
 /// As pipx makes it: a link on `PATH` into an environment of the tool's own, whose interpreter is a link again.
 #[test]
 fn a_tool_behind_a_link_runs_and_what_lies_beside_it_is_not_shown() {

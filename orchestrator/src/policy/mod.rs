@@ -30,6 +30,8 @@ mod showcase;
 pub mod toolchains;
 /// What is hidden as a file and readable through git.
 pub mod tracked;
+/// What may be shown of what no policy names.
+mod unnamed;
 /// What a plan may not ask for on its own.
 pub mod word;
 

@@ -7,14 +7,16 @@ use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
 use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
 use super::limits;
-use super::paths::{Guard, is_of_this_machine, states_to_hide};
+use super::paths::{Guard, exposes_state, is_of_this_machine, states_to_hide};
 use super::remedy::Origin;
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, TOOLCHAINS};
 use super::word::{self, Ask};
 use super::{Cage, Host, Offer, Places, SYSTEM, copies};
 use crate::egress::Allowlist;
+use crate::report::sanitize;
 use crate::secrets::SECRET_BYTES_MIN;
+use crate::state::MARKER;
 
 /// A policy that cannot be granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +97,13 @@ impl PolicyError {
             PolicyError::Path { reason, .. } if is_of_this_machine(reason) => {
                 "take it out of the plan where this machine is to run it, or let it be there".to_owned()
             }
+            PolicyError::Path { path, reason, .. } if exposes_state(reason) => {
+                let path = sanitize::shell_word(path);
+                format!(
+                    "name a folder in it that is needed; find {path} -name {MARKER} shows what is taken for state: one that no \
+                     swarm made can be removed (rm)"
+                )
+            }
             PolicyError::Path { key: "hide", .. } => "hide files or folders of the worktree, or what it sees beside it".to_owned(),
             PolicyError::Path { .. } => {
                 "take it out, or name a folder in it that is needed; `swarm explain --task TASK PLAN` shows what a task sees \
@@ -164,21 +173,20 @@ pub fn resolve(
         Network::None | Network::Hosts(_) => NetworkSpec::None,
         Network::Host => NetworkSpec::Host,
     };
-    let mut shown = Showcase { places, overlay: offer.overlay, named: vec![], grants: vec![], cows: vec![] };
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
+    let mut shown = Showcase::new(guard, offer.tier, offer.overlay);
     let mut env = base_environment(host);
     for dir in &host.path {
         shown.path_folder(dir, host);
     }
     for tool in chosen_tools(name, policy, host)? {
         let tool = tool.shown(host);
-        for (path, show) in tool.paths {
-            shown.add(path, show);
-        }
+        tool.paths.into_iter().for_each(|home| shown.home(home));
         env.extend(tool.variables);
     }
     let unfit = |(key, path, reason)| PolicyError::Path { policy: name.to_owned(), key, path, reason };
     let states = states_in(policy, host, &offer, places).map_err(unfit)?;
-    let hide = name_paths(policy, host, &offer, &mut shown).map_err(unfit)?;
+    let hide = name_paths(policy, &offer, &mut shown).map_err(unfit)?;
     let named = policy.env.iter().chain(&policy.secrets);
     env.extend(named.filter_map(|name| Some((name.clone(), host.env.get(name)?.clone()))));
     let short = |name: &&String| host.env.get(*name).is_some_and(|value| value.len() < SECRET_BYTES_MIN);
@@ -186,13 +194,19 @@ pub fn resolve(
         return Err(PolicyError::Secret { policy: name.to_owned(), name: secret.clone() });
     }
     let named = shown.named.clone();
+    let (withheld, omissions) = (shown.hidden(&asked(policy, guard)), shown.omissions());
     let (grants, cows) = shown.sorted();
     let mut warnings = warnings(name, policy, &hide, &grants, &cows, places);
+    warnings.extend(omissions);
     let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
     warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
     let mut hide: Vec<PathBuf> = hide.into_iter().map(|(_, path)| path).chain(kept_by_tools(host)).collect();
     hide.extend(
-        states.into_iter().filter(|state| !hide.iter().any(|hidden| state.starts_with(hidden))).collect::<Vec<_>>(),
+        states
+            .into_iter()
+            .chain(withheld)
+            .filter(|path| !hide.iter().any(|hidden| path.starts_with(hidden)))
+            .collect::<BTreeSet<_>>(),
     );
     Ok(Cage {
         tier: offer.tier,
@@ -217,14 +231,18 @@ pub fn resolve(
     })
 }
 
+/// The canonical paths that a policy lets be read.
+fn asked(policy: &SandboxPolicy, guard: Guard<'_>) -> Vec<PathBuf> {
+    policy.read.iter().chain(&policy.cow).filter_map(|text| guard.granted(text, Access::Read).ok()).collect()
+}
+
 /// Shows the paths that a policy names, and gives those that it hides, each with its text.
 fn name_paths<'p>(
     policy: &'p SandboxPolicy,
-    host: &Host,
     offer: &Offer,
     shown: &mut Showcase<'_>,
 ) -> Result<Vec<(&'p String, PathBuf)>, Unfit> {
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places: shown.places };
+    let guard = shown.guard;
     for (key, written, access) in [("read", &policy.read, Access::Read), ("write", &policy.write, Access::Write)] {
         for text in written {
             let path = guard.granted(text, access).map_err(|reason| (key, text.clone(), reason))?;

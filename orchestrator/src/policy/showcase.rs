@@ -6,8 +6,9 @@ use swarm_protocol::{Access, Grant, Tier};
 
 use super::linked::linked;
 use super::paths::{self, CREDENTIALS, Guard, SHARED};
-use super::toolchains::Show;
-use super::{Host, Places, SYSTEM};
+use super::toolchains::{Home, Show};
+use super::unnamed::{Look, withheld};
+use super::{Host, SYSTEM};
 
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
@@ -31,13 +32,26 @@ pub fn may_hold_secrets(prefix: &Path) -> bool {
         || TOOL_CREDENTIALS.iter().any(|name| exists(prefix.join(name)))
 }
 
+/// Whether every cage shows a path without being told to.
+fn is_of_the_system(path: &Path) -> bool {
+    SYSTEM.iter().any(|folder| path.starts_with(folder))
+}
+
 /// Key, path and reason of what a policy names and cannot have.
 pub type Unfit = (&'static str, String, paths::Reason);
+
+/// Paths that are shown or hidden for the sake of `PATH`, all together: half of what a cage takes.
+const PATHS_MAX: usize = 2_000;
+
+/// Folders that are not shown and named; of more, their number is.
+const NAMED_MAX: usize = 8;
 
 /// Collects what is shown.
 pub struct Showcase<'a> {
     /// What may not be exposed.
-    pub places: Places<'a>,
+    pub guard: Guard<'a>,
+    /// What the cage can hide depends on it.
+    pub tier: Tier,
     /// Whether folders can be shown copy-on-write.
     pub overlay: bool,
     /// What the policy names.
@@ -46,35 +60,48 @@ pub struct Showcase<'a> {
     pub grants: Vec<Grant>,
     /// Host folders to be seen copy-on-write.
     pub cows: Vec<PathBuf>,
+    /// What is hidden of what the caller's `PATH` and tools need.
+    pub withheld: Vec<PathBuf>,
+    /// What of it is not shown, and why.
+    pub left_out: Vec<String>,
 }
 
-impl Showcase<'_> {
-    /// Shows a path of the host at its own place. What lies in the worktree is there already; what would expose the
-    /// repository's `.git` or the state is left out.
+impl<'a> Showcase<'a> {
+    /// Shows nothing yet.
+    pub fn new(guard: Guard<'a>, tier: Tier, overlay: bool) -> Self {
+        let (named, grants, cows) = (Vec::new(), Vec::new(), Vec::new());
+        Showcase { guard, tier, overlay, named, grants, cows, withheld: Vec::new(), left_out: Vec::new() }
+    }
+
+    /// Shows a path that somebody asked for and that is granted.
     pub fn add(&mut self, path: PathBuf, show: Show) {
-        let exposes = |place: &Path| place.starts_with(&path) || path.starts_with(place);
-        let system = SYSTEM.iter().any(|dir| path.starts_with(dir));
-        if system || path.starts_with(self.places.worktree) || exposes(self.places.git) || exposes(self.places.state) {
-            return;
-        }
-        match show {
-            Show::Cow if self.overlay && path.is_dir() => self.cows.push(path),
-            Show::Cow | Show::Read => self.grants.push(Grant { at: path.clone(), path, access: Access::Read }),
+        self.put(path.clone(), path, show);
+    }
+
+    /// Shows the home of a toolchain, or says why not.
+    pub fn home(&mut self, Home { path, show, look }: Home) {
+        if let Err(reason) = self.unasked(path.clone(), path.clone(), show, look) {
+            self.left_out.push(format!("a toolchain keeps `{}`, which no task sees: {reason}", path.display()));
         }
     }
 
-    /// Shows a folder of the caller's `PATH`, and what programs in it usually need beside it: [`BESIDE`] outside of the
-    /// home folder (`/opt/tool/share` for `/opt/tool/bin`), `lib` inside. Nobody was asked, so nothing else of the prefix is
+    /// Shows a folder of the caller's `PATH` (or says why not), and what programs in it usually need beside it: [`BESIDE`] outside of
+    /// the home folder (`/opt/tool/share` for `/opt/tool/bin`), `lib` inside. Nobody was asked, so nothing else of the prefix is
     /// shown: it may be anybody's folder that has a `bin`.
     pub fn path_folder(&mut self, dir: &Path, host: &Host) {
         let home = host.home.as_path();
-        let Some(prefix) = dir.parent() else { return };
-        if !dir.is_dir() || home.starts_with(dir) {
+        if !dir.is_dir() {
             return;
         }
-        self.add(dir.to_owned(), Show::Read);
-        let guard = Guard { home, own_state: &host.state, path: &host.path, places: self.places };
-        linked(dir, guard).into_iter().for_each(|(path, at)| self.add_link(at, path));
+        if let Err(reason) = self.unasked(dir.to_owned(), dir.to_owned(), Show::Read, Look::Folder) {
+            self.left_out.push(format!("PATH names `{}`, which no task sees: {reason}", dir.display()));
+            return;
+        }
+        for (path, at) in linked(dir, self.guard) {
+            // Nobody names what a link leads to, so nobody misses it by name.
+            _ = self.unasked(at, path, Show::Read, Look::Software);
+        }
+        let Some(prefix) = dir.parent() else { return };
         if !dir.ends_with("bin") || prefix.parent().is_none() || home.starts_with(prefix) {
             return;
         }
@@ -86,18 +113,68 @@ impl Showcase<'_> {
         for at in &beside {
             // A link (`lib64`) shows what it leads to, as long as that is shown anyway.
             match at.canonicalize() {
-                Ok(path) if path == *at => self.add(path, Show::Read),
-                Ok(path) if beside.contains(&path) => self.add_link(at.clone(), path),
+                Ok(path) if path == *at || beside.contains(&path) => {
+                    _ = self.unasked(at.clone(), path, Show::Read, Look::Software);
+                }
                 Ok(_) | Err(_) => {}
             }
         }
     }
 
-    /// Shows what a link leads to in the link's place.
-    fn add_link(&mut self, at: PathBuf, path: PathBuf) {
-        let before = self.grants.len();
-        self.add(path, Show::Read);
-        self.grants[before..].iter_mut().for_each(|grant| grant.at.clone_from(&at));
+    /// What nobody sees of what is shown, or would have seen otherwise: for people, each once.
+    pub fn omissions(&self) -> Vec<String> {
+        let more = self.left_out.len().saturating_sub(NAMED_MAX);
+        let more = (more > 0).then(|| format!("{more} more folders of PATH are not seen by any task"));
+        self.left_out.iter().take(NAMED_MAX).cloned().chain(more).collect()
+    }
+
+    /// Shows at a place what no policy names, without what is withheld of it. What lies in the worktree or in a folder of the system
+    /// is there already.
+    fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), paths::Reason> {
+        let real = path.canonicalize().map_err(|_| "it cannot be reached")?;
+        if is_of_the_system(&real) || real.starts_with(self.guard.places.worktree) {
+            return Ok(());
+        }
+        let hidden = withheld(&real, look, self.guard, self.tier)?;
+        let count = self.grants.len() + self.cows.len() + self.withheld.len();
+        if count + hidden.len() >= PATHS_MAX {
+            return Err("PATH holds more than a cage can show");
+        }
+        // There a job follows a link itself.
+        let (at, path) =
+            if self.tier == Tier::Landlock && at == path { (real.clone(), real.clone()) } else { (at, path) };
+        let under = |place: &Path| {
+            let below = hidden.iter().filter_map(|hidden| hidden.strip_prefix(&real).ok());
+            below.map(|below| place.join(below)).collect::<Vec<_>>()
+        };
+        self.withheld.extend(under(&at));
+        self.withheld.extend(under(&real));
+        self.put(at, path, show);
+        Ok(())
+    }
+
+    /// Shows a path at a place.
+    fn put(&mut self, at: PathBuf, path: PathBuf, show: Show) {
+        if is_of_the_system(&at) || at.starts_with(self.guard.places.worktree) {
+            return;
+        }
+        match show {
+            Show::Cow if self.overlay && path.is_dir() => self.cows.push(path),
+            Show::Cow | Show::Read => self.grants.push(Grant { at, path, access: Access::Read }),
+        }
+    }
+
+    /// What is to be hidden of what is shown in the end, but for what somebody asked for; sorted.
+    pub fn hidden(&self, asked: &[PathBuf]) -> Vec<PathBuf> {
+        let shown = |path: &Path| {
+            self.grants.iter().any(|grant| path.starts_with(&grant.at))
+                || self.cows.iter().any(|cow| path.starts_with(cow))
+        };
+        let mut hidden = self.withheld.clone();
+        hidden.retain(|path| shown(path) && !asked.iter().any(|asked| asked.starts_with(path)));
+        hidden.sort();
+        hidden.dedup_by(|later, earlier| later.starts_with(&*earlier));
+        hidden
     }
 
     /// Settles what contradicts itself: what a policy says in so many words wins over what tools need, and of two things that

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Host;
+use super::unnamed::Look;
 
 /// How a folder of a toolchain is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,18 @@ pub enum Show {
 
 /// `(variable that moves it, default below the home folder, what is shown below that)`; an empty variable moves nothing, an
 /// empty default has none, an empty path is all of it.
-type Home = (&'static str, &'static str, &'static [(&'static str, Show)]);
+type HomeOf = (&'static str, &'static str, &'static [(&'static str, Show)]);
+
+/// A folder or file that a toolchain needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// An existing host path.
+    pub path: PathBuf,
+    /// How it is shown.
+    pub show: Show,
+    /// How closely it is looked at before: a variable may name any folder.
+    pub look: Look,
+}
 
 /// One toolchain.
 #[derive(Debug)]
@@ -27,7 +39,7 @@ pub struct Toolchain {
     /// It is taken by default when one of these is on the caller's `PATH`.
     programs: &'static [&'static str],
     /// Where it lives.
-    homes: &'static [Home],
+    homes: &'static [HomeOf],
     /// Environment variables that are let through beside those that name homes.
     variables: &'static [&'static str],
 }
@@ -100,8 +112,8 @@ pub const TOOLCHAINS: &[Toolchain] = &[
 /// What one toolchain shows on this host: existing paths only, and the variables to let through.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Existing host paths, in the table's order.
-    pub paths: Vec<(PathBuf, Show)>,
+    /// What is there, in the table's order.
+    pub paths: Vec<Home>,
     /// `(name, value)` as the caller has them, plus the home variables that must be named when `$HOME` is another folder.
     pub variables: Vec<(String, String)>,
 }
@@ -129,8 +141,14 @@ impl Toolchain {
             }
             for (child, show) in *children {
                 let path = if child.is_empty() { root.clone() } else { root.join(child) };
+                let look = match show {
+                    // A whole home that somebody moved may be any folder.
+                    _ if child.is_empty() && root != host.home.join(default) => Look::Home,
+                    Show::Cow => Look::Cache,
+                    Show::Read => Look::Software,
+                };
                 if path.exists() && !may_hold_token(&path) {
-                    shown.paths.push((path, *show));
+                    shown.paths.push(Home { path, show: *show, look });
                 }
             }
             if !variable.is_empty() {
@@ -195,7 +213,7 @@ mod tests {
         let host = host(home.path());
         let rust = TOOLCHAINS.iter().find(|tool| tool.name == "rust").unwrap();
         assert!(rust.is_on_path(&host));
-        let paths = rust.shown(&host).paths;
+        let paths: Vec<_> = rust.shown(&host).paths.into_iter().map(|home| (home.path, home.show)).collect();
         let below = |path: &str| home.path().join(path);
         let expected =
             [(below(".cargo/bin"), Show::Read), (below(".cargo/registry"), Show::Cow), (below(".rustup"), Show::Read)];

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use swarm_plans::egress::HostPattern;
 use swarm_plans::{Allowance, DEFAULT_SANDBOX, Host as NetworkHost, HostRule, Network, Plan, SandboxPolicy};
-use swarm_protocol::Access;
+use swarm_protocol::{Access, Tier};
 
 use super::credentials::Holds;
 use super::paths::{Guard, expand_home};
@@ -244,10 +244,12 @@ pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: P
         asks.push(Ask { policy: Some(name.to_owned()), key, value: value.to_owned(), why, wanted });
     };
     let read = [("read", &policy.read), ("cow", &policy.cow)];
-    let view = if policy.read.is_empty() && policy.cow.is_empty() { Vec::new() } else { default_view(host, places) };
+    let asks_to_read = !policy.read.is_empty() || !policy.cow.is_empty();
+    let (view, hidden) = if asks_to_read { default_view(host, guard) } else { (Vec::new(), Vec::new()) };
+    let within = |path: &Path, all: &[PathBuf]| all.iter().any(|shown| path.starts_with(shown));
     for (key, text) in read.into_iter().flat_map(|(key, texts)| texts.iter().map(move |text| (key, text))) {
         let granted = guard.granted(text, Access::Read).ok();
-        let outside = granted.filter(|path| !view.iter().any(|shown| path.starts_with(shown)));
+        let outside = granted.filter(|path| !within(path, &view) || within(path, &hidden));
         if let Some(path) = outside {
             ask(key, text, "a task would not see it otherwise".to_owned(), Wanted::Path(path, Access::Read));
         }
@@ -311,18 +313,18 @@ fn why_address(address: IpAddr) -> Option<String> {
     address::special(address).map(|what| format!("the address is {what}"))
 }
 
-/// What tasks see, or may see by naming a toolchain, without asking: canonical paths.
-fn default_view(host: &Host, places: Places<'_>) -> Vec<PathBuf> {
-    let mut shown = Showcase { places, overlay: false, named: vec![], grants: vec![], cows: vec![] };
+/// What tasks see, or may see by naming a toolchain, without asking, and what is hidden in it: canonical paths.
+fn default_view(host: &Host, guard: Guard<'_>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut shown = Showcase::new(guard, Tier::Namespaces, false);
     for dir in &host.path {
         shown.path_folder(dir, host);
     }
-    for (path, show) in TOOLCHAINS.iter().flat_map(|tool| tool.shown(host).paths) {
-        shown.add(path, show);
+    for home in TOOLCHAINS.iter().flat_map(|tool| tool.shown(host).paths) {
+        shown.home(home);
     }
     let system = SYSTEM.iter().map(PathBuf::from);
     let all = system.chain(shown.grants.into_iter().map(|grant| grant.path)).chain(shown.cows);
-    all.filter_map(|path| path.canonicalize().ok()).collect()
+    (all.filter_map(|path| path.canonicalize().ok()).collect(), shown.withheld)
 }
 
 #[cfg(test)]

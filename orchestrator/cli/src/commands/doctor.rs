@@ -1,5 +1,6 @@
 //! `swarm doctor`: what this machine and this repository can do, found out by doing it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -49,6 +50,7 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
             let probe = probe(&folder)?;
             findings.extend(of_cage(&probe));
             findings.extend(of_default_policy(&repository, &folder, probe)?);
+            findings.extend(of_path(&host()?.env.get("PATH").cloned().unwrap_or_default()));
         }
         Err(Failure::Told { message, hint, .. }) => {
             findings.push(Finding { grade: Grade::Bad, text: format!("repository: failed to {message}"), hint });
@@ -177,6 +179,16 @@ fn of_default_policy(repository: &Repository, folder: &Path, probe: Probe) -> Re
     Ok(vec![good(format!("a default task sees, and nothing else:\n{}", lines.trim_end()))])
 }
 
+/// Entries of `PATH` that are no folders of their own: the shell looks for programs where it stands, and a cage never does.
+fn of_path(path: &str) -> Option<Finding> {
+    let name = |entry: &str| if entry.is_empty() { "an empty entry".to_owned() } else { format!("`{entry}`") };
+    let relative: BTreeSet<String> =
+        path.split(':').filter(|entry| !path.is_empty() && !entry.starts_with('/')).map(name).collect();
+    let names = relative.into_iter().map(|name| sanitize::name(&name)).collect::<Vec<_>>().join(", ");
+    let text = format!("PATH: {names} is not absolute, and no task looks there");
+    (!names.is_empty()).then(|| weaker(text, "name the folder from the root on"))
+}
+
 fn of_verdict(name: &str, verdict: &Verdict) -> Finding {
     match verdict {
         // What that is in full stands once, under the default task.
@@ -190,5 +202,18 @@ fn of_verdict(name: &str, verdict: &Verdict) -> Finding {
             text: sanitize::name(&format!("{name}: fails at {}: {}", refusal.step, refusal.reason)),
             hint: None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_of_path_is_no_absolute_folder_is_named() {
+        let said = |path: &str| of_path(path).map(|finding| finding.text);
+        assert_eq!([said(""), said("/usr/bin:/bin")], [None, None]);
+        let text = "PATH: `.`, `bin`, an empty entry is not absolute, and no task looks there";
+        assert_eq!(said("/bin::bin:.:bin").as_deref(), Some(text));
     }
 }

@@ -1,0 +1,236 @@
+//! What may be shown of what no policy names: folders on the caller's `PATH`, what lies beside them, what links in them lead to, and
+//! homes of toolchains. Nobody wrote these down, so they are judged as a `read` would be ([`Guard::check`]), and more is withheld: each
+//! repository's own folder (its config may hold a URL with a password), state folders of swarm, and files by whose names programs know
+//! credentials. Comes in a canonical path, goes out what of it is to be hidden, or why none of it is shown.
+//!
+//! It looks at names only, a folder at a time, and follows no link.
+
+use std::path::{Path, PathBuf};
+
+use swarm_protocol::{Access, Tier};
+
+use super::credentials;
+use super::paths::{CREDENTIALS, Guard, MACHINE, Reason, SHARED, is_of_git};
+use crate::entry_name::is_git_dir;
+use crate::state;
+
+/// How closely a folder is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A folder on `PATH`: it may be anything.
+    Folder,
+    /// A toolchain's home at a place that a variable names: the same, and usually larger.
+    Home,
+    /// Libraries and data beside programs, and homes of toolchains at their own places: what lies deep in them came with the software.
+    Software,
+    /// A cache that a toolchain fills, with repositories of its own that it works with.
+    Cache,
+}
+
+/// Levels and entries that are looked at: of what may be anything all levels, and what holds more is not shown. A bare `PATH` folder has
+/// at most some thousands of entries, an environment with a large framework 100,000, which takes a tenth of a second.
+const LEVELS_MAX: usize = 64;
+const FOLDER_ENTRIES_MAX: usize = 20_000;
+const HOME_ENTRIES_MAX: usize = 200_000;
+const SOFTWARE_LEVELS_MAX: usize = 4;
+const SOFTWARE_ENTRIES_MAX: usize = 20_000;
+
+/// What is withheld of one folder.
+const WITHHELD_MAX: usize = 64;
+
+/// Entries of a folder beside a hidden one: the landlock tier grants each by itself. Some less than the sandbox accepts.
+const NEIGHBOURS_MAX: usize = 4_000;
+
+const TOO_MUCH: Reason = "it holds too much to look for state and repositories in it";
+
+/// What of a canonical path is to be hidden when it is shown although no policy names it, sorted.
+///
+/// # Errors
+/// Why it is not shown, for people.
+pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
+    guard.check(path, Access::Read)?;
+    if MACHINE.iter().any(|folder| path.starts_with(folder)) {
+        return Err("it belongs to the system");
+    }
+    if SHARED.iter().any(|shared| path == Path::new(shared)) {
+        return Err("many owners share it");
+    }
+    if look != Look::Cache && path.ancestors().any(is_of_git) {
+        return Err("git keeps its own files there");
+    }
+    if !path.is_dir() || look == Look::Cache {
+        return Ok(Vec::new());
+    }
+    let mut found = below(path, look)?;
+    if matches!(look, Look::Folder | Look::Home) {
+        found.extend(secrets_in(path));
+    }
+    found.sort();
+    found.dedup();
+    if found.len() > WITHHELD_MAX {
+        return Err("it holds too many repositories");
+    }
+    if tier == Tier::Landlock && !ways(path, &found).iter().all(|way| may_be_listed_one_by_one(way)) {
+        return Err("the landlock tier cannot hide what it holds among so many entries");
+    }
+    Ok(found)
+}
+
+/// Repositories' own folders and state folders below a folder, topmost ones only.
+fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
+    let (levels_max, entries_max) = match look {
+        Look::Folder => (LEVELS_MAX, FOLDER_ENTRIES_MAX),
+        Look::Home => (LEVELS_MAX, HOME_ENTRIES_MAX),
+        Look::Software | Look::Cache => (SOFTWARE_LEVELS_MAX, SOFTWARE_ENTRIES_MAX),
+    };
+    let is_judged_whole = matches!(look, Look::Folder | Look::Home);
+    let (mut level, mut entries, mut found) = (vec![path.to_owned()], 0, Vec::new());
+    for _ in 0..levels_max {
+        for folder in std::mem::take(&mut level) {
+            let listed = Listed::of(&folder, entries_max - entries);
+            entries += listed.entries;
+            match listed.is_kept(&folder) && folder != path {
+                true => found.push(folder),
+                false => {
+                    found.extend(listed.repositories);
+                    level.extend(listed.folders);
+                }
+            }
+            if entries >= entries_max {
+                return if is_judged_whole { Err(TOO_MUCH) } else { Ok(found) };
+            }
+        }
+    }
+    if is_judged_whole && !level.is_empty() { Err(TOO_MUCH) } else { Ok(found) }
+}
+
+/// What one folder holds, by the names in it.
+#[derive(Default)]
+struct Listed {
+    entries: usize,
+    /// What is named as a repository's own folder is.
+    repositories: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    has_head: bool,
+    has_commondir: bool,
+    /// Of `objects` and `refs`, how many.
+    stores: usize,
+    has_marker: bool,
+}
+
+impl Listed {
+    fn of(folder: &Path, entries_max: usize) -> Listed {
+        let mut it = Listed::default();
+        // What we cannot list, nobody can in the cage.
+        for entry in folder.read_dir().into_iter().flatten().flatten().take(entries_max) {
+            it.entries += 1;
+            let (name, is_folder) = (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            it.has_head |= name == "HEAD";
+            it.has_commondir |= name == "commondir";
+            it.stores += usize::from(is_folder && (name == "objects" || name == "refs"));
+            it.has_marker |= name == state::MARKER;
+            match is_folder {
+                true if is_git_dir(name.as_encoded_bytes()) => it.repositories.push(entry.path()),
+                true => it.folders.push(entry.path()),
+                false => {}
+            }
+        }
+        it
+    }
+
+    /// Whether all of the folder is withheld.
+    fn is_kept(&self, folder: &Path) -> bool {
+        self.has_head && (self.has_commondir || self.stores == 2) || self.has_marker && state::is_state(folder)
+    }
+}
+
+/// The files right in a folder, and what it has of a home, that hold credentials by their names. A program may be called as it likes.
+fn secrets_in(folder: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let is_data = |entry: &std::fs::DirEntry| {
+        entry.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 == 0)
+    };
+    let named = folder.read_dir().into_iter().flatten().flatten().take(HOME_ENTRIES_MAX);
+    let named = named.filter(|entry| credentials::is_path(Path::new(&entry.file_name())) && is_data(entry));
+    let of_a_home = CREDENTIALS.iter().map(|name| folder.join(name)).filter(|path| path.symlink_metadata().is_ok());
+    named.map(|entry| entry.path()).chain(of_a_home).collect()
+}
+
+/// The folders from a path down to what is hidden in it.
+fn ways(path: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
+    let above = |hidden: &PathBuf| {
+        let above = hidden.ancestors().skip(1).take_while(|above| above.starts_with(path));
+        above.map(Path::to_owned).collect::<Vec<_>>()
+    };
+    let mut all: Vec<PathBuf> = hidden.iter().flat_map(above).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn may_be_listed_one_by_one(folder: &Path) -> bool {
+    folder.read_dir().is_ok_and(|entries| entries.take(NEIGHBOURS_MAX).count() < NEIGHBOURS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Places;
+
+    /// A folder with these entries (a slash behind a folder's name, `!` before a state folder), and what of it is withheld.
+    fn check(entries: &[&str], look: Look, expected: Result<&[&str], &str>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().canonicalize().expect("it is there");
+        let folder = root.join("tools");
+        for entry in entries {
+            let (state, entry) = entry.strip_prefix('!').map_or((false, *entry), |entry| (true, entry));
+            let path = folder.join(entry);
+            std::fs::create_dir_all(if entry.ends_with('/') { &path } else { path.parent().expect("below") })
+                .expect("a folder");
+            match state {
+                true => drop(state::StateDir::open(&path).expect("a state folder")),
+                false if !entry.ends_with('/') => std::fs::write(path, "").expect("a file"),
+                false => {}
+            }
+        }
+        let guard =
+            Guard { home: &root.join("home"), own_state: &root.join("own"), path: &[], places: Places::nowhere() };
+        let found = withheld(&folder, look, guard, Tier::Namespaces);
+        let short = |path: &PathBuf| path.strip_prefix(&folder).expect("below").display().to_string();
+        match (found.map(|all| all.iter().map(short).collect::<Vec<_>>()), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{entries:?}"),
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{entries:?}: {found}"),
+            (found, _) => panic!("{entries:?}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn of_a_repository_on_path_its_files_are_shown_and_not_its_own_folder() {
+        check(&["tool", ".git/config", "sub/x/.git/config", "sub/y"], Look::Folder, Ok(&[".git", "sub/x/.git"]));
+        check(&["tool", "b.git/HEAD", "b.git/objects/", "b.git/refs/"], Look::Folder, Ok(&["b.git"]));
+        check(&["tool", "w/HEAD", "w/commondir"], Look::Folder, Ok(&["w"]));
+        check(&["HEAD", "objects/", "refs/"], Look::Folder, Err("git keeps"));
+    }
+
+    #[test]
+    fn state_folders_and_files_named_as_credentials_are_withheld() {
+        check(&["tool", "!deep/a/b/c/d/state/"], Look::Folder, Ok(&["deep/a/b/c/d/state"]));
+        check(&["tool", "!."], Look::Folder, Err("swarm's own state"));
+        check(
+            &["tool", ".netrc", ".env", ".aws/credentials", "lib/.env"],
+            Look::Folder,
+            Ok(&[".aws", ".env", ".netrc"]),
+        );
+        check(&["lib/token.py", "cacert.pem", "x/.git/config"], Look::Software, Ok(&["x/.git"]));
+        check(&["db/x/HEAD", "db/x/objects/", "db/x/refs/"], Look::Cache, Ok(&[]));
+    }
+
+    #[test]
+    fn what_belongs_to_all_is_shown_to_nobody_for_the_sake_of_path() {
+        let nowhere = Path::new("/nowhere");
+        let guard = Guard { home: nowhere, own_state: nowhere, path: &[], places: Places::nowhere() };
+        for folder in ["/etc", "/etc/alternatives", "/run", "/tmp", "/dev/shm", "/proc/self", "/sys", "/"] {
+            assert!(withheld(Path::new(folder), Look::Folder, guard, Tier::Namespaces).is_err(), "{folder}");
+        }
+    }
+}
