@@ -107,6 +107,8 @@ mod uncommitted;
 mod user_config;
 /// One WebAssembly guest in the cage.
 mod wasm;
+/// Folders of the person's own that tasks of a plan may write.
+mod written;
 
 /// Runs the tasks of a plan in caged worktrees and merges what they change into one branch.
 ///

@@ -27,6 +27,7 @@ use crate::commands::plan;
 use crate::commands::plan_file::{PlanFile, key_value, misfits_shown, place_of, policies_at_fault};
 use crate::commands::resident::{self, Resident};
 use crate::commands::surroundings::{ReaderKind, Surroundings, THIS_PROGRAM, host};
+use crate::commands::written::Written;
 use crate::commands::{uncommitted, user_config};
 
 /// How long what is still at work on other threads may hold up the end of the program; what it writes may be cut at any moment.
@@ -169,7 +170,8 @@ pub fn start(
     it: &Surroundings,
 ) -> Result<RunEnd, Failure> {
     let sources = loaded.sources.clone();
-    on_event_loop(async {
+    let written = Written::before(loaded.graph.plan(), &host()?);
+    let ended = on_event_loop(async {
         let ended = swarm_orchestrator::run::run(loaded, settings, reports).await;
         Ok(ended.map_err(|error| match &error {
             RunError::Policy(PolicyError::Word { asks }) => allow::refused(asks, &sources),
@@ -182,7 +184,10 @@ pub fn start(
                 None => error.into(),
             },
         }))
-    })?
+    });
+    // Whatever became of the run: what its tasks left in folders of the person's own is looked at.
+    written.settle(it)?;
+    ended?
 }
 
 /// The policy, the key and the text in it that a run was refused for.

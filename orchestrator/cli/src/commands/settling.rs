@@ -27,6 +27,13 @@ const LOOKS_MAX: u32 = 5;
 /// # Errors
 /// Nobody reads what it says; all is settled then.
 pub fn settle_new(folder: &OpenedFolder, before: &Repositories, it: &Surroundings) -> Result<bool, Failure> {
+    let (lines, aside) = settled(folder, before);
+    lines.iter().try_for_each(|line| it.err.write(&format!("swarm: {line}\n")))?;
+    Ok(aside)
+}
+
+/// Settles what is new in a folder: what is to be said of it, and whether a person should look.
+pub fn settled(folder: &OpenedFolder, before: &Repositories) -> (Vec<String>, bool) {
     let mut settling = Settling::default();
     for _ in 0..LOOKS_MAX {
         settling.look(folder, before);
@@ -34,9 +41,7 @@ pub fn settle_new(folder: &OpenedFolder, before: &Repositories, it: &Surrounding
             break;
         }
     }
-    let (lines, aside) = settling.conclude(folder);
-    lines.iter().try_for_each(|line| it.err.write(&format!("swarm: {line}\n")))?;
-    Ok(aside)
+    settling.conclude(folder)
 }
 
 /// What was done up to now.
