@@ -53,7 +53,7 @@ pub fn rabbits(words: &[String]) -> Result<(), Errno> {
             generation += 1;
             // SAFETY: as above. A fork that fails is tried again.
             match unsafe { libc::fork() } {
-                0 if generation % 2 == 0 => drop(rustix::process::setsid()),
+                0 if generation.is_multiple_of(2) => drop(rustix::process::setsid()),
                 0 | -1 => {}
                 // SAFETY: _exit(2) has no preconditions.
                 _ => unsafe { libc::_exit(0) },
