@@ -165,3 +165,38 @@ fn a_tool_behind_a_link_runs_and_what_lies_beside_it_is_not_shown() {
         assert_eq!(repository.text("other", "said"), "it runs\n");
     }
 }
+
+/// An activated environment inside the repository: the way to its interpreter leads through a folder that worktrees have not.
+#[test]
+fn a_way_to_a_program_through_the_repository_leaves_nothing_in_a_worktree() {
+    let repository = Repository::with(&FILES);
+    let home = repository.home().canonicalize().expect("it exists");
+    let (installed, venv) = (home.join("py"), repository.path().join(".venv"));
+    [&installed.join("bin"), &installed.join("lib"), &venv.join("bin"), &venv.join("lib")]
+        .into_iter()
+        .for_each(|folder| std::fs::create_dir_all(folder).expect("folders"));
+    std::fs::write(installed.join("bin/python3.12"), "#!/bin/sh\necho it runs\n").expect("a file");
+    std::fs::set_permissions(installed.join("bin/python3.12"), std::fs::Permissions::from_mode(0o755))
+        .expect("our own");
+    symlink(installed.join("bin/python3.12"), venv.join("bin/python")).expect("a link");
+    symlink("python", venv.join("bin/python3")).expect("a link");
+    std::fs::write(venv.join(".gitignore"), "*\n").expect("a file");
+    std::fs::write(venv.join("pyvenv.cfg"), format!("home = {}/bin\n", installed.display())).expect("a file");
+    let beside = home.join("tools");
+    std::fs::create_dir_all(&beside).expect("a folder");
+    symlink(venv.join("bin/python"), beside.join("mine")).expect("a link");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{}:{path}", venv.join("bin").display(), beside.display());
+    let script = format!(
+        "git status --porcelain -uall > said; {}/bin/python3.12 >> said; ls -d .venv >> said || true",
+        installed.display()
+    );
+    let plan = format!("[tasks.a]\nrun = '{script}'\nwrites = ['said']\n");
+    let swarm = || run(&repository, &plan).env("PATH", &path);
+    swarm().exits(0);
+    assert_eq!(repository.text("swarm/it", "said"), "?? said\nit runs\n");
+    if let Some(swarm) = swarm().args(&["--into", "other"]).without_namespaces() {
+        swarm.exits(0);
+        assert_eq!(repository.text("other", "said"), "?? said\nit runs\n");
+    }
+}

@@ -6,6 +6,10 @@
 //! itself, one file. Where that lies in the `bin` of a virtual environment (`pyvenv.cfg` beside it says so), it shows what an
 //! interpreter opens there and nothing else of the folder: `bin`, `lib`, that file; and of the interpreter's own installation
 //! the program and its `lib`. What no policy may name (credentials, the repository's `.git`, state) is not shown by a link either.
+//!
+//! A way to a program may lead through the repository: an activated environment in it (`.venv/bin/python3` -> `python` -> `~/…`) names
+//! the interpreter at `.venv/bin/python`. What no git tracks there no worktree has, and a file that is shown there would be taken for
+//! the task's own: [`super::showcase`] leaves such places out, and the program is seen where it lies.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};

@@ -8,7 +8,7 @@ use super::linked::linked;
 use super::paths::{self, CREDENTIALS, Guard, SHARED};
 use super::toolchains::{Home, Show};
 use super::unnamed::{Look, withheld};
-use super::{Host, SYSTEM};
+use super::{Host, Places, SYSTEM};
 
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
@@ -132,7 +132,7 @@ impl<'a> Showcase<'a> {
     /// is there already.
     fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), paths::Reason> {
         let real = path.canonicalize().map_err(|_| "it cannot be reached")?;
-        if is_of_the_system(&real) || real.starts_with(self.guard.places.worktree) {
+        if is_of_the_system(&real) || real.starts_with(self.guard.places.worktree) || self.is_the_repositorys(&at) {
             return Ok(());
         }
         let hidden = withheld(&real, look, self.guard, self.tier)?;
@@ -151,6 +151,16 @@ impl<'a> Showcase<'a> {
         self.withheld.extend(under(&real));
         self.put(at, path, show);
         Ok(())
+    }
+
+    /// Whether a place at which something is to be seen is the worktree's business, by its name or by where its folder lies: what is
+    /// put there would look like a change.
+    fn is_the_repositorys(&self, at: &Path) -> bool {
+        let real = at.parent().and_then(|folder| folder.canonicalize().ok()).zip(at.file_name());
+        let real = real.map(|(folder, name)| folder.join(name));
+        let Places { worktree, git, state } = self.guard.places;
+        let inside = |at: &Path| [worktree, git, state].iter().any(|place| at.starts_with(place));
+        inside(at) || real.is_some_and(|real| inside(&real))
     }
 
     /// Shows a path at a place.
