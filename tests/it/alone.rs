@@ -362,6 +362,24 @@ fn policies_that_cannot_be_had_end_the_run_before_it_begins() {
     check("require = [\"moon\"]", 3, &["requires `moon`"]);
     let git = repository.path().join(".git/swarm").display().to_string();
     check(&format!("read = [{git:?}]"), 2, &["would expose"]);
+    // What lies on this machine is not the plan's fault.
+    let folder = repository.beside("out");
+    git2::Repository::init(folder.join("clone")).expect("a repository");
+    let out = folder.display();
+    let hint = format!(
+        "hint: name folders in it that hold no repository, or move the repository out of it (find {out} -name .git"
+    );
+    check(&format!("write = ['{out}']"), 3, &["another repository's", "it.toml:3)", &hint]);
+    std::fs::remove_dir_all(folder.join("clone")).expect("our own");
+    let plan = format!("[sandbox.default]\nwrite = ['{out}']\n[tasks.a]\nrun = 'test -e {out}/go'\n");
+    let path = repository.beside("again.toml").display().to_string();
+    Swarm::run(&repository, "again", &plan).allow(&format!("write={out}")).exits(1);
+    git2::Repository::init(folder.join("clone")).expect("a repository");
+    says(&Swarm::new(&repository, &["retry", "again-1"]).exits(3), &["another repository's", &hint]);
+    says(
+        &Swarm::new(&repository, &["check", &path]).exits(0),
+        &["is in order as a plan", "another repository's", &hint],
+    );
 }
 
 #[test]

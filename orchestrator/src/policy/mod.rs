@@ -18,6 +18,8 @@ pub mod limits;
 mod linked;
 /// What a policy may ask for, path by path.
 pub mod paths;
+/// Why a path is not granted.
+pub mod reason;
 /// What a plan would have to say to allow what was refused.
 pub mod remedy;
 /// From a policy to a cage.

@@ -7,6 +7,7 @@ use rustix::fs::{Access as Permitted, access};
 use rustix::process::geteuid;
 use swarm_protocol::{Access, Tier};
 
+use super::reason::{CLOSED, EXPOSES_STATE, HOLDS_GIT, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason, TOO_MANY};
 use super::{Places, SYSTEM, running};
 use crate::entry_name::is_git_dir;
 use crate::state;
@@ -64,14 +65,6 @@ pub const CREDENTIALS: &[&str] = &[
 const SEARCH_DEPTH_MAX: usize = 64;
 const SEARCH_ENTRIES_MAX: usize = 500_000;
 
-const NOT_HERE: Reason = "it does not exist, or cannot be reached";
-const NOT_IN_THIS_TIER: Reason = "the landlock tier cannot hide what lies in a worktree";
-const EXPOSES_STATE: Reason = "it would expose swarm's own state";
-const OPENS_GIT: Reason = "it would open another repository's `.git`; name folders without one";
-const TOO_MANY: Reason = "it holds too many entries, or too deep ones, to look for swarm's own state and repositories among them; name a folder in it";
-const CLOSED: Reason =
-    "it holds a folder that nobody can look into before the task opens it: chmod u+rx it, or name another folder";
-
 /// What of the machine holds credentials: never granted either.
 const MACHINE_CREDENTIALS: &[&str] = &[
     "/etc/shadow",
@@ -93,19 +86,6 @@ pub const MACHINE: &[&str] = &["/etc", "/boot"];
 
 /// Folders that many owners share: a `bin` in one of them says nothing about what lies beside it.
 pub const SHARED: &[&str] = &["/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var", "/var/tmp"];
-
-/// Why a path is not granted.
-pub type Reason = &'static str;
-
-/// Whether a refusal is about what is on this machine only: on another one the same text may be granted.
-pub fn is_of_this_machine(reason: Reason) -> bool {
-    [NOT_HERE, NOT_IN_THIS_TIER, TOO_MANY, CLOSED].contains(&reason)
-}
-
-/// Whether a refusal is about a state folder.
-pub fn exposes_state(reason: Reason) -> bool {
-    reason == EXPOSES_STATE
-}
 
 /// What decides about paths: the caller's home and the places that no policy may expose.
 #[derive(Debug, Clone, Copy)]
@@ -139,13 +119,13 @@ impl Guard<'_> {
     pub fn granted(&self, text: &str, access: Access) -> Result<PathBuf, Reason> {
         let path = expand_home(text, self.home);
         if text.starts_with('~') && !path.is_absolute() {
-            return Err("of home folders only one's own is known, as `~/`");
+            return Err(Reason::Never("of home folders only one's own is known, as `~/`"));
         }
         if !path.is_absolute() {
-            return Err("it has to be absolute, or start with `~/`");
+            return Err(Reason::Never("it has to be absolute, or start with `~/`"));
         }
         if path.components().any(|part| part == Component::ParentDir) {
-            return Err("it may not hold `..`");
+            return Err(PARENT);
         }
         let Ok(path) = path.canonicalize() else {
             // What no machine grants is said first.
@@ -167,19 +147,21 @@ impl Guard<'_> {
         }
         self.written(path)?;
         if self.on_path(path) == OnPath::Holds {
-            return Err("it holds a folder on your PATH, and what lies there runs when you type a command");
+            return Err(Reason::Never(
+                "it holds a folder on your PATH, and what lies there runs when you type a command",
+            ));
         }
         if !states_below(path)?.is_empty() {
-            return Err(EXPOSES_STATE);
+            return Err(Reason::State);
         }
         if path.ancestors().any(is_of_git) {
-            return Err(OPENS_GIT);
+            return Err(HOLDS_GIT);
         }
         let is_kept = |folder: &Path| is_repository(folder) || is_closed(folder);
         let found = state::folders_below(path, &is_kept, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX);
         match found.map_err(|state::TooMany| TOO_MANY)? {
             found if found.is_empty() => Ok(()),
-            found if found.iter().any(|folder| is_repository(folder)) => Err(OPENS_GIT),
+            found if found.iter().any(|folder| is_repository(folder)) => Err(HOLDS_GIT),
             _ => Err(CLOSED),
         }
     }
@@ -209,7 +191,7 @@ impl Guard<'_> {
     fn written(&self, path: &Path) -> Result<(), Reason> {
         let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
         if running::runs_by_itself(path, &home) || self.on_path(path) == OnPath::In {
-            return Err("what it holds runs by itself outside of the cage");
+            return Err(Reason::Never("what it holds runs by itself outside of the cage"));
         }
         let own = settled(self.own_state);
         if path.starts_with(&own) || own.starts_with(path) {
@@ -223,35 +205,38 @@ impl Guard<'_> {
         let Places { worktree, git, state } = self.places;
         let within = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
         if path.parent().is_none() {
-            return Err("the root folder is everything; name the folders that are needed");
+            return Err(Reason::Never("the root folder is everything; name the folders that are needed"));
         }
         if within(KERNEL) {
-            return Err("it belongs to the kernel");
+            return Err(Reason::Never("it belongs to the kernel"));
         }
         if home.starts_with(path) {
-            return Err(
+            return Err(Reason::Never(
                 "it holds the whole home folder and with it every credential; name the folders that are needed",
-            );
+            ));
         }
-        if state.starts_with(path) || path.starts_with(state) || path.ancestors().any(state::is_state) {
+        if state.starts_with(path) || path.starts_with(state) {
             return Err(EXPOSES_STATE);
         }
+        if path.ancestors().any(state::is_state) {
+            return Err(Reason::State);
+        }
         if git.starts_with(path) || path.starts_with(git) {
-            return Err("it would expose the repository's own `.git`");
+            return Err(Reason::Never("it would expose the repository's own `.git`"));
         }
         if path.starts_with(worktree) || worktree.starts_with(path) && access == Access::Write {
-            return Err("it lies in the repository, of which every task has a copy of its own");
+            return Err(Reason::Never("it lies in the repository, of which every task has a copy of its own"));
         }
         let of_home = |name: &&str| meets(path, &home.join(name));
         let holds = |secret: &&str| meets(path, Path::new(secret));
         if CREDENTIALS.iter().any(of_home) || MACHINE_CREDENTIALS.iter().any(holds) {
-            return Err("it holds credentials");
+            return Err(Reason::Never("it holds credentials"));
         }
         if access == Access::Write && (within(SYSTEM) || within(MACHINE)) {
-            return Err("it belongs to the system, which no task may change");
+            return Err(Reason::Never("it belongs to the system, which no task may change"));
         }
         if access == Access::Write && SHARED.iter().any(|shared| path == Path::new(shared)) {
-            return Err("many owners share it; name the folder in it that is needed");
+            return Err(Reason::Never("many owners share it; name the folder in it that is needed"));
         }
         Ok(())
     }
@@ -264,10 +249,10 @@ impl Guard<'_> {
         let worktree = self.places.worktree;
         let path = self.named(text);
         if path.components().any(|part| part == Component::ParentDir) {
-            return Err("it may not hold `..`");
+            return Err(PARENT);
         }
         if worktree.starts_with(&path) {
-            return Err("it would hide the worktree itself");
+            return Err(Reason::Never("it would hide the worktree itself"));
         }
         if path.starts_with(worktree) {
             // There, a worktree is a folder elsewhere, and Landlock takes nothing away inside of what may be written.
@@ -307,7 +292,7 @@ pub fn states_below(path: &Path) -> Result<Vec<PathBuf>, Reason> {
 /// Nobody knows, or the tier cannot hide them, for people.
 pub fn states_to_hide(path: &Path, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
     let states = states_below(path)?;
-    if tier == Tier::Landlock && !states.is_empty() { Err(EXPOSES_STATE) } else { Ok(states) }
+    if tier == Tier::Landlock && !states.is_empty() { Err(Reason::State) } else { Ok(states) }
 }
 
 /// Whether a folder is the root of a repository, of one of its worktrees, or a bare one.
@@ -345,16 +330,16 @@ pub fn unfit_for_state(path: &Path) -> Option<Reason> {
     // The one place of a repository's own folder in which git looks for nothing.
     let is_default = path.ends_with("swarm") && path.parent().is_some_and(is_of_git);
     if path.components().any(|part| part == Component::ParentDir) {
-        return Some("it may not hold `..`");
+        return Some(PARENT);
     }
     if path.parent().is_none() || within(KERNEL) || within(SYSTEM) || within(MACHINE) {
-        return Some("it belongs to the system");
+        return Some(Reason::Never("it belongs to the system"));
     }
     if SHARED.iter().any(|shared| path == Path::new(shared)) {
-        return Some("many owners share it; name a folder in it");
+        return Some(Reason::Never("many owners share it; name a folder in it"));
     }
     if !is_default && path.ancestors().any(is_of_git) {
-        return Some("git keeps its own files there");
+        return Some(Reason::Never("git keeps its own files there"));
     }
     None
 }
@@ -431,7 +416,7 @@ mod tests {
             let found = found.map(|path| path.display().to_string().replace(&top, "@"));
             match (&found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
-                (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
+                (Err(found), Err(expected)) => assert!(found.to_string().contains(expected), "{text}: {found}"),
                 _ => panic!("{text}: {found:?}, expected {expected:?}"),
             }
         }

@@ -7,7 +7,8 @@ use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
 use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
 use super::limits;
-use super::paths::{Guard, exposes_state, is_of_this_machine, states_to_hide};
+use super::paths::{Guard, states_to_hide};
+use super::reason::{BelongsTo, Reason};
 use super::remedy::Origin;
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, TOOLCHAINS};
@@ -31,7 +32,7 @@ pub enum PolicyError {
         /// As written.
         path: String,
         /// Why, for people.
-        reason: &'static str,
+        reason: Reason,
     },
     /// The machine offers less than the policy accepts.
     #[error(
@@ -85,7 +86,7 @@ impl PolicyError {
     /// not its fault.
     pub fn is_the_plans(&self) -> bool {
         match self {
-            PolicyError::Path { reason, .. } => !is_of_this_machine(reason),
+            PolicyError::Path { reason, .. } => reason.belongs_to() == BelongsTo::Plan,
             PolicyError::Tool { .. } | PolicyError::Word { .. } => true,
             PolicyError::Tier { .. } | PolicyError::Secret { .. } => false,
         }
@@ -94,11 +95,11 @@ impl PolicyError {
     /// What to type or change next.
     pub fn hint(&self) -> String {
         match self {
-            PolicyError::Path { reason, .. } if is_of_this_machine(reason) => {
-                "take it out of the plan where this machine is to run it, or let it be there".to_owned()
+            PolicyError::Path { path, reason: Reason::Here { mend, .. }, .. } => {
+                mend.replace("DIR", &typed(path))
             }
-            PolicyError::Path { path, reason, .. } if exposes_state(reason) => {
-                let path = sanitize::shell_word(path);
+            PolicyError::Path { path, reason: Reason::State, .. } => {
+                let path = typed(path);
                 format!(
                     "name a folder in it that is needed; find {path} -name {MARKER} shows what is taken for state: one that no \
                      swarm made can be removed (rm)"
@@ -117,6 +118,14 @@ impl PolicyError {
             }
             PolicyError::Tool { .. } => "without `tools`, what is on your PATH is shown".to_owned(),
         }
+    }
+}
+
+/// A path of a plan as a shell takes it for the same.
+fn typed(path: &str) -> String {
+    match path.strip_prefix("~/") {
+        Some(rest) => format!("~/{}", sanitize::shell_word(rest)),
+        None => sanitize::shell_word(path),
     }
 }
 

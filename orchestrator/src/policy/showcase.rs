@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use swarm_protocol::{Access, Grant, Tier};
 
 use super::linked::linked;
-use super::paths::{self, CREDENTIALS, Guard, SHARED};
+use super::paths::{CREDENTIALS, Guard, SHARED};
+use super::reason::Reason;
 use super::toolchains::{Home, Show};
 use super::unnamed::{Look, withheld};
 use super::{Host, Places, SYSTEM};
@@ -38,7 +39,7 @@ fn is_of_the_system(path: &Path) -> bool {
 }
 
 /// Key, path and reason of what a policy names and cannot have.
-pub type Unfit = (&'static str, String, paths::Reason);
+pub type Unfit = (&'static str, String, Reason);
 
 /// Paths that are shown or hidden for the sake of `PATH`, all together: half of what a cage takes.
 const PATHS_MAX: usize = 2_000;
@@ -130,15 +131,15 @@ impl<'a> Showcase<'a> {
 
     /// Shows at a place what no policy names, without what is withheld of it. What lies in the worktree or in a folder of the system
     /// is there already.
-    fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), paths::Reason> {
-        let real = path.canonicalize().map_err(|_| "it cannot be reached")?;
+    fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), Reason> {
+        let real = path.canonicalize().map_err(|_| Reason::Never("it cannot be reached"))?;
         if is_of_the_system(&real) || real.starts_with(self.guard.places.worktree) || self.is_the_repositorys(&at) {
             return Ok(());
         }
         let hidden = withheld(&real, look, self.guard, self.tier)?;
         let count = self.grants.len() + self.cows.len() + self.withheld.len();
         if count + hidden.len() >= PATHS_MAX {
-            return Err("PATH holds more than a cage can show");
+            return Err(Reason::Never("PATH holds more than a cage can show"));
         }
         // There a job follows a link itself.
         let (at, path) =
@@ -192,7 +193,8 @@ impl<'a> Showcase<'a> {
     pub fn settle(&mut self, hide: &[(&String, PathBuf)], tier: Tier) -> Result<(), Unfit> {
         for (text, hidden) in hide {
             if self.named.iter().any(|grant| grant.at.starts_with(hidden)) {
-                return Err(("hide", (*text).clone(), "it would hide what the same policy lets be read or written"));
+                let reason = Reason::Never("it would hide what the same policy lets be read or written");
+                return Err(("hide", (*text).clone(), reason));
             }
             self.grants.retain(|grant| !grant.at.starts_with(hidden));
             self.cows.retain(|cow| !cow.starts_with(hidden));
@@ -213,14 +215,14 @@ impl<'a> Showcase<'a> {
             return Err((
                 "read",
                 path,
-                "the landlock tier cannot keep it read-only inside a folder that may be written",
+                Reason::Never("the landlock tier cannot keep it read-only inside a folder that may be written"),
             ));
         }
         match hide.iter().find(|(_, hidden)| inside(hidden)) {
             Some((text, _)) => Err((
                 "hide",
                 (*text).clone(),
-                "the landlock tier cannot hide what lies in a folder that may be written",
+                Reason::Never("the landlock tier cannot hide what lies in a folder that may be written"),
             )),
             None => Ok(()),
         }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use swarm_protocol::{Access, Tier};
 
 use super::credentials;
-use super::paths::{CREDENTIALS, Guard, MACHINE, Reason, SHARED, is_of_git};
+use super::paths::{CREDENTIALS, Guard, MACHINE, SHARED, is_of_git};
+use super::reason::Reason;
 use crate::entry_name::is_git_dir;
 use crate::state;
 
@@ -41,7 +42,7 @@ const WITHHELD_MAX: usize = 64;
 /// Entries of a folder beside a hidden one: the landlock tier grants each by itself. Some less than the sandbox accepts.
 const NEIGHBOURS_MAX: usize = 4_000;
 
-const TOO_MUCH: Reason = "it holds too much to look for state and repositories in it";
+const TOO_MUCH: Reason = Reason::Never("it holds too much to look for state and repositories in it");
 
 /// What of a canonical path is to be hidden when it is shown although no policy names it, sorted.
 ///
@@ -50,13 +51,13 @@ const TOO_MUCH: Reason = "it holds too much to look for state and repositories i
 pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
     guard.check(path, Access::Read)?;
     if MACHINE.iter().any(|folder| path.starts_with(folder)) {
-        return Err("it belongs to the system");
+        return Err(Reason::Never("it belongs to the system"));
     }
     if SHARED.iter().any(|shared| path == Path::new(shared)) {
-        return Err("many owners share it");
+        return Err(Reason::Never("many owners share it"));
     }
     if look != Look::Cache && path.ancestors().any(is_of_git) {
-        return Err("git keeps its own files there");
+        return Err(Reason::Never("git keeps its own files there"));
     }
     if !path.is_dir() || look == Look::Cache {
         return Ok(Vec::new());
@@ -68,10 +69,10 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result
     found.sort();
     found.dedup();
     if found.len() > WITHHELD_MAX {
-        return Err("it holds too many repositories");
+        return Err(Reason::Never("it holds too many repositories"));
     }
     if tier == Tier::Landlock && !ways(path, &found).iter().all(|way| may_be_listed_one_by_one(way)) {
-        return Err("the landlock tier cannot hide what it holds among so many entries");
+        return Err(Reason::Never("the landlock tier cannot hide what it holds among so many entries"));
     }
     Ok(found)
 }
@@ -199,7 +200,7 @@ mod tests {
         let short = |path: &PathBuf| path.strip_prefix(&folder).expect("below").display().to_string();
         match (found.map(|all| all.iter().map(short).collect::<Vec<_>>()), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{entries:?}"),
-            (Err(found), Err(expected)) => assert!(found.contains(expected), "{entries:?}: {found}"),
+            (Err(found), Err(expected)) => assert!(found.to_string().contains(expected), "{entries:?}: {found}"),
             (found, _) => panic!("{entries:?}: {found:?}"),
         }
     }
