@@ -332,6 +332,22 @@ fn what_an_ignore_rule_covers_stays_out_also_when_it_was_added_by_force() {
     );
     Swarm::run(&repository, "it", &copied).args(&["--into", "copied"]).exits(0);
     assert_eq!((commits("copied"), repository.files("copied").contains_key("copied.log")), (2, false));
+    // Not even where a later commit takes it back, with the file or without.
+    repository.write("mine.log", "mine\n");
+    let undone = |name: &str, file: &str, rm: &str| {
+        let script = format!(
+            "mkdir -p $(dirname {file}); echo x >> {file}; git add -f {file}; git commit -qm work; git rm -qf {rm} {file}; git commit -qm undo; echo {name} > a.txt; \
+             git commit -qam two; echo 3 > b.txt"
+        );
+        let plan = format!("[workspace]\ncopy = ['mine.log']\n{}", kept(&script));
+        let ended = Swarm::run(&repository, "it", &plan).args(&["--into", name]).exits(0);
+        (commits(name), ended.out.contains("which stays out of its change"))
+    };
+    assert_eq!(undone("u1", "x.log", "--cached"), (2, true));
+    assert_eq!(undone("u2", "x.log", "--"), (2, true));
+    assert_eq!(undone("u3", "mine.log", "--cached"), (2, true));
+    assert_eq!(undone("u4", "in.log/deep/x", "--"), (2, true));
+    assert_eq!(undone("u5", "x.tmp", "--"), (5, false), "the control");
     let plain = "git commit -q --allow-empty -m none; echo 2 > a.txt; git commit -qam two; echo 3 > a.txt; git commit -qam three";
     Swarm::run(&repository, "it", &kept(plain)).args(&["--into", "plain"]).exits(0);
     assert_eq!(commits("plain"), 3, "the control");

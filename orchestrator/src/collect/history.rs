@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use git2::{ObjectType, Odb, OdbObject, Oid};
 use rustix::io::Errno;
 
+use super::left_out::{LeftOut, Verdict};
 use super::{
     Change, CollectError, CollectLimits, Refusal, Terms, display_path, modules, out_of_scope, rules, tells, walk,
 };
@@ -137,6 +138,8 @@ struct Taking<'a> {
     root: File,
     /// What of the worktree was written, or all of it, and the layers below that hold untracked files.
     layers: Vec<PathBuf>,
+    /// The contents of the user's own ignore files.
+    personal: Vec<Vec<u8>>,
     /// The repository's own objects.
     trusted: &'a Odb<'a>,
     /// Those and the copied ones.
@@ -184,9 +187,11 @@ impl<'a> Taking<'a> {
         }
         let Terms { limits, secrets } = terms.clone();
         let root = root.into();
+        let personal = repository.exclude_files()?;
         Ok(Some(Taking {
             root,
             layers,
+            personal,
             trusted,
             objects,
             quarantine,
@@ -203,8 +208,11 @@ impl<'a> Taking<'a> {
         let Some(tip) = self.head()?.filter(|tip| *tip != start) else { return Ok(vec![]) };
         let mut steps = Vec::new();
         let mut before = change.base_tree;
+        let layers = std::mem::take(&mut self.layers);
+        let limits = self.limits.clone();
+        let mut left_out = LeftOut::of(change, self.trusted, layers, &self.personal, &limits)?;
         for commit in self.commits(start, tip)? {
-            let tree = self.judged(before, commit.tree, scope)?;
+            let tree = self.judged(before, commit.tree, scope, &mut left_out)?;
             // A commit that changes nothing says nothing that lands.
             if tree != before {
                 steps.push(Step { author: Some(commit.author), message: commit.message, tree });
@@ -212,29 +220,9 @@ impl<'a> Taking<'a> {
             before = tree;
         }
         if before != change.tree && !steps.is_empty() {
-            self.nothing_left_out(before, change)?;
             steps.push(Step { author: None, message: vec![], tree: change.tree });
         }
         Ok(steps)
-    }
-
-    /// What stays out of a change (an ignore rule covers it, or it came with `[workspace] copy` or `setup`) is not told in its
-    /// history either, though `git add -f` put it there: it still stands in the worktree, and neither the base nor the change has
-    /// it.
-    fn nothing_left_out(&self, last: Oid, change: &Change) -> Result<(), Stop> {
-        use std::os::unix::ffi::OsStrExt as _;
-        let gone = tree::diff(self.trusted, Some(last), Some(change.tree))?;
-        for Difference { path, .. } in gone.into_iter().filter(|difference| difference.new.is_none()) {
-            let at = |folder: &PathBuf| folder.join(std::ffi::OsStr::from_bytes(&path)).symlink_metadata();
-            let stands = self.layers.iter().any(|folder| at(folder).is_ok_and(|found| !found.is_dir()));
-            if stands && tree::find(self.trusted, change.base_tree, &path)?.is_none() {
-                return unfit(format!(
-                    "one of its commits holds {}, which stays out of its change",
-                    display_path(&path)
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// The commit that HEAD names; `None` where that is what it was.
@@ -336,10 +324,18 @@ impl<'a> Taking<'a> {
     }
 
     /// A tree of the worker's, once the difference to one of ours is judged: written anew, its new contents with it.
-    fn judged(&mut self, before: Oid, after: Oid, scope: Option<&PathGlobs>) -> Result<Oid, Stop> {
+    fn judged(
+        &mut self,
+        before: Oid,
+        after: Oid,
+        scope: Option<&PathGlobs>,
+        left_out: &mut LeftOut<'_>,
+    ) -> Result<Oid, Stop> {
         let mut differences = Vec::new();
         self.path_bytes = 0;
         self.differences(Some(before), Some(after), &mut Vec::new(), 0, &mut differences)?;
+        differences.sort_by(|a, b| a.path.cmp(&b.path));
+        nothing_left_out(&differences, left_out)?;
         let mut edits = Edits::new();
         for difference in &mut differences {
             if let Some(new) = &mut difference.new {
@@ -347,7 +343,6 @@ impl<'a> Taking<'a> {
             }
             edits.insert(difference.path.clone(), difference.new);
         }
-        differences.sort_by(|a, b| a.path.cmp(&b.path));
         let tree = match tree::edit(self.trusted, Some(before), &edits)? {
             Some(tree) => tree,
             None => tree::write(self.trusted, vec![])?,
@@ -458,6 +453,21 @@ impl<'a> Taking<'a> {
         self.trusted.write(ObjectType::Blob, bytes).map_err(TreeError::from)?;
         Ok(())
     }
+}
+
+/// What stays out of the change is not told in its history either, though `git add -f` put it there for a while.
+fn nothing_left_out(differences: &[Difference], left_out: &mut LeftOut<'_>) -> Result<(), Stop> {
+    for difference in differences.iter().filter(|difference| difference.old.is_none()) {
+        match left_out.verdict(&difference.path)? {
+            Verdict::In => {}
+            Verdict::Out => {
+                let path = display_path(&difference.path);
+                return unfit(format!("one of its commits holds {path}, which stays out of its change"));
+            }
+            Verdict::TooMuch => return unfit("its commits hold too much to look at"),
+        }
+    }
+    Ok(())
 }
 
 /// What is read of a commit.

@@ -11,6 +11,8 @@ pub mod artifacts;
 pub mod history;
 /// Which untracked files are nobody's business.
 pub mod ignore_rules;
+/// What stays out of a change, path by path.
+mod left_out;
 /// What a `.gitmodules` may say.
 pub mod modules;
 /// Where links may point, which names may stand beside each other.
