@@ -65,11 +65,15 @@ impl PlanFile {
     }
 }
 
-/// A run that its plan does not allow to start: what is wrong is shown where it stands in the plan.
+/// A run that its plan does not allow to start: what is wrong is shown where it stands in the plan. What stands nowhere in it is
+/// still to be told.
 pub fn misfits_shown(error: RunError, sources: &[SourceFile], it: &Surroundings) -> Failure {
     let diagnostics = match error {
         RunError::Misfits(diagnostics) => diagnostics,
-        other => policies_at_fault(&other, sources),
+        other => match policies_at_fault(&other, sources) {
+            shown if shown.is_empty() => return other.into(),
+            shown => shown,
+        },
     };
     match it.err.write(&render(&diagnostics, sources, it.err.style, it.err.columns())) {
         Ok(()) => Failure::Said(exit::USAGE),
