@@ -122,18 +122,24 @@ impl Cache {
         self.store().find(keys, now_ms)
     }
 
-    /// Records a result; one of the same key is replaced. `artifacts` is the folder that it handed over.
+    /// Records a result; one of the same key is replaced. `artifacts` is the folder that it handed over. `false` where
+    /// [`Cache::never_again`] was said of the key: nothing is recorded then.
     ///
     /// # Errors
     /// [`CacheError::Sql`] and [`CacheError::Io`]; nothing is recorded then.
-    pub fn record(&self, key: &Key, result: &Recorded, artifacts: &Path, now_ms: u64) -> Result<(), CacheError> {
+    pub fn record(&self, key: &Key, result: &Recorded, artifacts: &Path, now_ms: u64) -> Result<bool, CacheError> {
         if result.artifacts.is_some() {
             let to = self.artifacts(key);
             let io = |source| CacheError::Io { path: to.clone(), source };
             let made = folder::fresh(&to).and_then(|()| folder::link(artifacts, &to));
             made.map_err(io)?;
         }
-        self.store().record(key, result, now_ms)
+        let recorded = self.store().record(key, result, now_ms)?;
+        if !recorded && result.artifacts.is_some() {
+            let (key, run) = (key.to_string(), result.run.clone());
+            self.removed(vec![store::Forgotten { key, run, has_artifacts: true }])?;
+        }
+        Ok(recorded)
     }
 
     /// Forgets what is recorded under a key, and keeps in mind that it gives another result each time: nothing is recorded under
@@ -145,14 +151,6 @@ impl Cache {
         let forgotten = self.store().never_again(key, now_ms)?;
         let runs = self.removed(forgotten)?;
         self.keep(repository, runs)
-    }
-
-    /// Whether [`Cache::never_again`] was said of a key.
-    ///
-    /// # Errors
-    /// [`CacheError::Sql`].
-    pub fn is_irreproducible(&self, key: &Key) -> Result<bool, CacheError> {
-        self.store().is_irreproducible(key)
     }
 
     /// Where the artifacts of a result lie.

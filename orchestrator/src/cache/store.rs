@@ -130,7 +130,8 @@ impl Store {
         let mut select = transaction
             .prepare(
                 "SELECT run, instance, duration_ms, start_tree, commit_id, tree, files, outputs, artifacts, artifact_bytes,
-                 notes, history FROM results WHERE key = ?1",
+                 notes, history FROM results WHERE key = ?1
+                 AND NOT EXISTS (SELECT 1 FROM irreproducible WHERE key = ?1)",
             )
             .map_err(&sql)?;
         let mut touch = transaction.prepare("UPDATE results SET used_at_ms = ?2 WHERE key = ?1").map_err(&sql)?;
@@ -150,7 +151,7 @@ impl Store {
     }
 
     /// See [`super::Cache::record`].
-    pub fn record(&mut self, key: &Key, result: &Recorded, now_ms: u64) -> Result<(), CacheError> {
+    pub fn record(&mut self, key: &Key, result: &Recorded, now_ms: u64) -> Result<bool, CacheError> {
         let outputs = Value::Object(result.outputs.clone()).to_string();
         let notes = Value::from(result.notes.as_slice()).to_string();
         let change = result.change.as_ref();
@@ -158,9 +159,11 @@ impl Store {
             Some((digest, bytes)) => (Some(digest), *bytes),
             None => (None, 0),
         };
-        self.connection
+        let recorded = self
+            .connection
             .prepare(
-                "INSERT OR REPLACE INTO results VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                "INSERT OR REPLACE INTO results SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
+                 WHERE NOT EXISTS (SELECT 1 FROM irreproducible WHERE key = ?1)",
             )
             .and_then(|mut insert| {
                 insert.execute(params![
@@ -181,27 +184,27 @@ impl Store {
                 ])
             })
             .map_err(self.sql())?;
-        Ok(())
+        Ok(recorded > 0)
     }
 
-    /// See [`super::Cache::never_again`].
+    /// See [`super::Cache::never_again`]. What is forgotten and what is kept in mind are one step: nothing takes or records a result
+    /// between them.
     pub fn never_again(&mut self, key: &Key, now_ms: u64) -> Result<Vec<Forgotten>, CacheError> {
+        let sql = self.sql();
         let key = key.to_string();
-        self.connection
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&sql)?;
+        transaction
             .execute("INSERT OR REPLACE INTO irreproducible VALUES (?1, ?2)", params![key, now_ms as i64])
             .and_then(|_| {
                 let oldest = "DELETE FROM irreproducible WHERE key IN
                     (SELECT key FROM irreproducible ORDER BY found_at_ms DESC, key LIMIT -1 OFFSET ?1)";
-                self.connection.execute(oldest, params![IRREPRODUCIBLE_MAX])
+                transaction.execute(oldest, params![IRREPRODUCIBLE_MAX])
             })
-            .map_err(self.sql())?;
-        self.forget("SELECT key, run, artifacts FROM results WHERE key = ?1", params![key])
-    }
-
-    /// See [`super::Cache::is_irreproducible`].
-    pub fn is_irreproducible(&self, key: &Key) -> Result<bool, CacheError> {
-        let found = "SELECT EXISTS (SELECT 1 FROM irreproducible WHERE key = ?1)";
-        self.connection.query_row(found, params![key.to_string()], |row| row.get(0)).map_err(self.sql())
+            .map_err(&sql)?;
+        let select = "SELECT key, run, artifacts FROM results WHERE key = ?1";
+        let forgotten = forgotten(&transaction, select, params![key]).map_err(&sql)?;
+        transaction.commit().map_err(&sql)?;
+        Ok(forgotten)
     }
 
     /// See [`super::Cache::holdings`].
@@ -245,17 +248,7 @@ impl Store {
     fn forget(&mut self, select: &str, bounds: &[&dyn rusqlite::ToSql]) -> Result<Vec<Forgotten>, CacheError> {
         let sql = self.sql();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&sql)?;
-        let read = |row: &rusqlite::Row<'_>| {
-            let artifacts: Option<String> = row.get(2)?;
-            Ok(Forgotten { key: row.get(0)?, run: RunId(row.get(1)?), has_artifacts: artifacts.is_some() })
-        };
-        let forgotten: Vec<Forgotten> = transaction
-            .prepare(select)
-            .and_then(|mut select| select.query_map(bounds, read)?.collect())
-            .map_err(&sql)?;
-        for gone in &forgotten {
-            transaction.execute("DELETE FROM results WHERE key = ?1", [&gone.key]).map_err(&sql)?;
-        }
+        let forgotten = forgotten(&transaction, select, bounds).map_err(&sql)?;
         transaction.commit().map_err(&sql)?;
         Ok(forgotten)
     }
@@ -279,6 +272,23 @@ impl Store {
         let texts: Result<Vec<String>, _> = select.query_map([&run.0], |row| row.get(0)).and_then(Iterator::collect);
         Ok(texts.map_err(self.sql())?.iter().filter_map(|text| Oid::from_str(text).ok()).collect())
     }
+}
+
+/// Forgets the results that a query names.
+fn forgotten(
+    transaction: &rusqlite::Transaction<'_>,
+    select: &str,
+    bounds: &[&dyn rusqlite::ToSql],
+) -> rusqlite::Result<Vec<Forgotten>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let artifacts: Option<String> = row.get(2)?;
+        Ok(Forgotten { key: row.get(0)?, run: RunId(row.get(1)?), has_artifacts: artifacts.is_some() })
+    };
+    let forgotten: Vec<Forgotten> = transaction.prepare(select)?.query_map(bounds, read)?.collect::<Result<_, _>>()?;
+    for gone in &forgotten {
+        transaction.execute("DELETE FROM results WHERE key = ?1", [&gone.key])?;
+    }
+    Ok(forgotten)
 }
 
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {

@@ -57,6 +57,25 @@ fn what_is_recorded_is_found_again_until_it_is_forgotten() {
 }
 
 #[test]
+fn what_is_irreproducible_is_neither_found_nor_recorded_until_all_is_forgotten() {
+    let fixture = Fixture::with_files(&[("a", "1")]);
+    let (repository, state) = (fixture.repository(), tempfile::tempdir().expect("a temporary folder"));
+    let (cache, other) =
+        (Cache::open(state.path()).expect("a new cache"), Cache::open(state.path()).expect("the same"));
+    let artifacts = state.path().join("artifacts");
+    std::fs::create_dir(&artifacts).and_then(|()| std::fs::write(artifacts.join("f"), "1")).expect("a file");
+    let result = Recorded { artifacts: Some(("x".to_owned(), 1)), ..recorded("x-1", None) };
+    let found = |name: &str| cache.find(&[key(name)], 2).expect("legible").remove(0).is_some();
+    assert!(cache.record(&key("a"), &result, &artifacts, 1).expect("recorded") && found("a"));
+    other.never_again(&repository, &key("a"), 2).expect("forgotten");
+    assert!(!found("a") && !cache.record(&key("a"), &result, &artifacts, 3).expect("nothing is recorded"));
+    assert!(!found("a") && !cache.artifacts(&key("a")).exists());
+    assert!(cache.record(&key("b"), &result, &artifacts, 3).expect("recorded") && found("b"), "the control");
+    cache.clear(&repository).expect("forgotten");
+    assert!(cache.record(&key("a"), &result, &artifacts, 4).expect("recorded") && found("a"));
+}
+
+#[test]
 fn git_collects_a_result_only_once_it_is_forgotten() {
     let fixture = Fixture::with_files(&[("a", "1")]);
     let (repository, state) = (fixture.repository(), tempfile::tempdir().expect("a temporary folder"));

@@ -194,7 +194,7 @@ impl When {
 /// One attempt: what to do, for which task, in which folders.
 #[derive(Clone, Copy)]
 struct Trial<'a> {
-    job: &'a AttemptJob,
+    job: &'a Arc<AttemptJob>,
     task: &'a Task,
     places: &'a Places,
 }

@@ -39,6 +39,9 @@ const FINGERPRINT: &str = "[cache] fingerprint";
 const IRREPRODUCIBLE: &str =
     "`--check-determinism` found that it gives another one each time (`swarm clean --cache` forgets that)";
 
+/// Why nothing is recorded or forgotten when our own code panicked.
+const FAILED: &str = "the coordinator failed; this is a bug";
+
 /// The recorded results, and what all keys of a run share.
 pub struct Results {
     cache: Cache,
@@ -194,30 +197,37 @@ impl Executor {
         };
         let (executor, job) = (Arc::clone(self), Arc::clone(job));
         let stored = tokio::task::spawn_blocking(move || executor.store_result(&job, fingerprint, recorded)).await;
-        stored.unwrap_or_else(|_| Err("the coordinator failed; this is a bug".to_owned()))
+        stored.unwrap_or_else(|_| Err(FAILED.to_owned()))
     }
 
     fn store_result(&self, job: &AttemptJob, fingerprint: Option<Digest>, result: Recorded) -> Result<(), NoKey> {
         let Some(results) = &self.results else { return Ok(()) };
         let key = self.key(results, job, self.of_needs(&job.needs)?, fingerprint)?;
-        if results.cache.is_irreproducible(&key).map_err(|error| causes(&error))? {
-            return Err(IRREPRODUCIBLE.to_owned());
-        }
         let artifacts = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
         let contents = folder::contents(&artifacts).map_err(|error| format!("its artifacts: {error}"))?;
         let handed = contents.map(|contents| (contents.digest.to_string(), contents.bytes));
         let result = Recorded { artifacts: handed, ..result };
-        results.cache.record(&key, &result, &artifacts, results.clock.now_ms()).map_err(|error| causes(&error))
+        match results.cache.record(&key, &result, &artifacts, results.clock.now_ms()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(IRREPRODUCIBLE.to_owned()),
+            Err(error) => Err(causes(&error)),
+        }
     }
 
     /// Keeps in mind that an attempt gave another result than before it, from the same: what is recorded of it is forgotten.
     ///
     /// # Errors
     /// Why not, for people: it may be taken for reproducible again.
-    pub(super) async fn never_reuse(&self, job: &AttemptJob) -> Result<(), NoKey> {
+    pub(super) async fn never_reuse(self: &Arc<Self>, job: &Arc<AttemptJob>) -> Result<(), NoKey> {
         let Some(results) = &self.results else { return Ok(()) };
         let fingerprint = self.fingerprint(results, job.task).await?;
-        // On this thread: it happens once for a task that a person is about to mend.
+        let (executor, job) = (Arc::clone(self), Arc::clone(job));
+        let forgotten = tokio::task::spawn_blocking(move || executor.forget_result(&job, fingerprint)).await;
+        forgotten.unwrap_or_else(|_| Err(FAILED.to_owned()))
+    }
+
+    fn forget_result(&self, job: &AttemptJob, fingerprint: Option<Digest>) -> Result<(), NoKey> {
+        let Some(results) = &self.results else { return Ok(()) };
         let key = self.key(results, job, self.of_needs(&job.needs)?, fingerprint)?;
         results.cache.never_again(&self.repository, &key, results.clock.now_ms()).map_err(|error| causes(&error))
     }
