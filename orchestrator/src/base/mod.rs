@@ -197,8 +197,8 @@ pub struct Layers {
 pub struct Prepared {
     /// What tasks start from.
     pub shown: Layers,
-    /// The same commit with all of its files, for who judges a tree as a whole; the same layers where tasks see all.
-    pub whole: Layers,
+    /// The same commit with all of its files, for who judges a tree as a whole; `None` where nobody does.
+    pub whole: Option<Layers>,
 }
 
 /// Which files of a tree worktrees hold.

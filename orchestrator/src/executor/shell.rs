@@ -250,7 +250,7 @@ impl Ground<'_> {
         let signing = Signing { identity: self.repository.identity()?, date_seconds: 0 };
         let naming = Naming { signing, plan: plan.name.clone(), run: None, state: self.state.clone() };
         let rules = FileRules::of(&plan.merge).map_err(BaseError::from)?;
-        let base = Prepared { whole: layers.clone(), shown: layers };
+        let base = Prepared { whole: None, shown: layers };
         Ok(Trees::new(Arc::clone(&self.repository), bases, base, self.machine, naming, rules))
     }
 }

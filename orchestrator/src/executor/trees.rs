@@ -82,7 +82,8 @@ pub struct Trees {
     pub bases: Bases,
     /// The run's base.
     pub base: Arc<Start>,
-    whole: Layers,
+    /// See [`Prepared::whole`].
+    whole: Option<Layers>,
     /// How worktrees are made.
     pub backend: Backend,
     /// Author and date of the commits that join needs.
@@ -136,9 +137,10 @@ impl Trees {
         }
     }
 
-    /// The base for who judges a merged tree: with all of its files, and what `setup` made.
+    /// The base for who judges a merged tree: with all of its files, and what `setup` made. For runs whose plan has somebody who does.
     pub fn whole(&self) -> Layers {
-        self.whole.with_setup_of(&self.base.layers)
+        let whole = self.whole.as_ref().expect("BUG: no whole base was prepared for who judges whole trees");
+        whole.with_setup_of(&self.base.layers)
     }
 
     /// A worktree in a folder relative to the state folder. Blocks.

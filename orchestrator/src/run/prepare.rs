@@ -30,7 +30,7 @@ pub(super) async fn prepare(
     let stop = bases.stop();
     let mut work = tokio::task::spawn_blocking(move || {
         let shown = bases.prepare(base)?;
-        let whole = if judged == Judged::Whole { bases.whole(&shown)? } else { shown.clone() };
+        let whole = (judged == Judged::Whole).then(|| bases.whole(&shown)).transpose()?;
         Ok((bases, Prepared { shown, whole }))
     });
     loop {
