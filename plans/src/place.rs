@@ -15,9 +15,32 @@ pub fn find(sources: &[SourceFile], keys: &[&str], item: Option<&str>) -> Option
     })
 }
 
+/// A text as a plan says it, in double quotes. Source: the strings of TOML 1.0.
+pub fn quoted(text: &str) -> String {
+    let mut all = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => all.extend(['\\', letter]),
+            letter if letter.is_control() => all.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter => all.push(letter),
+        }
+    }
+    all.push('"');
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_is_read_as_it_was() {
+        for text in ["src/", "it's", "a\"b\\c", "tab\t and bell\u{7}", "\u{2028}ü\u{200b}\u{7f}"] {
+            let sources = [SourceFile { name: "p".to_owned(), text: format!("a = [{}]", quoted(text)) }];
+            let found = find(&sources, &["a"], Some(text)).expect("the list is there");
+            assert_eq!(&sources[0].text[found.span()], quoted(text), "the text of it, not the list");
+        }
+    }
 
     #[test]
     fn a_value_is_found_however_its_table_is_written() {

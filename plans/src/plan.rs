@@ -249,6 +249,16 @@ pub struct Expands {
     pub max_tasks: u32,
 }
 
+impl Task {
+    /// The table of the plan that says what it does, without brackets: its own, or that of the template which it comes from.
+    pub fn table(&self) -> String {
+        match &self.grown {
+            Some(Grown { template, .. }) => format!("templates.{template}"),
+            None => format!("tasks.{}", self.name),
+        }
+    }
+}
+
 /// A task that is not written: a template, with instances from another task's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grown {

@@ -58,7 +58,7 @@ impl Glob {
     /// The file that it names, when it names a single one, and that the other one's files lie below.
     fn file_above<'a>(&'a self, other: &Glob) -> Option<&'a str> {
         let named = |glob: &'a str| glob.strip_prefix("./").unwrap_or(glob);
-        let file = Some(named(&self.pattern)).filter(|file| !file.contains(META) && !file.ends_with('/'))?;
+        let file = Some(named(&self.pattern)).filter(|file| is_literal(file) && !file.ends_with('/'))?;
         let below = other.pattern.strip_prefix("./").unwrap_or(&other.pattern);
         let (folder, rest) = below.split_at_checked(file.len())?;
         (folder.eq_ignore_ascii_case(file) && rest.starts_with('/')).then_some(file)
@@ -66,7 +66,12 @@ impl Glob {
 }
 
 /// What makes a glob more than a name.
-const META: [char; 5] = ['*', '?', '[', '{', '\\'];
+const META: [char; 6] = ['*', '?', '[', '{', '}', '\\'];
+
+/// Whether a glob names one path, which is its text, or everything below it where it ends in a slash.
+pub fn is_literal(glob: &str) -> bool {
+    !glob.contains(META)
+}
 
 /// Whether names are different that differ in capitals only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,19 @@ fn a_violation_is_answered_with_the_line_of_the_plan_that_would_allow_it() {
     run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\nwrites = ['src', 'src/']\n").exits(0);
     let ended = run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\n[merge]\nmode = 'none'\n").exits(1);
     says(&ended, &["to allow it: [merge] mode = \"train\""]);
+    // What a task added is written in its template.
+    let plan = r#"
+[templates.fix]
+run = 'echo x > other; echo $D'
+env = { D = '{{ with.d }}' }
+writes = ['{{ with.d }}/**']
+[tasks.split]
+run = '''echo '[{"template":"fix","name":"n","with":{"d":"src"}}]' > "$SWARM_ARTIFACTS/tasks.json"'''
+writes = []
+expands = { template = ['fix'] }
+"#;
+    let ended = run(&repository, plan).exits(1);
+    says(&ended, &["to allow it: [templates.fix] writes, with \"other\" in it"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What an attempt did that its plan does not allow, and the line of the plan that would allow it: another try of the same plan does
 //! the same again.
 
+use swarm_plans::place::quoted;
+use swarm_plans::scope::is_literal;
 use swarm_plans::{MergeMode, Task};
 
 use crate::collect::{Refusal, display_path};
@@ -8,9 +10,6 @@ use crate::event::AttemptEnd;
 
 /// Entries that a line of the plan names; whoever needs more writes a glob.
 const ENTRIES_MAX: usize = 3;
-
-/// What makes a path of `writes` a glob.
-const META: [char; 6] = ['*', '?', '[', '{', ']', '}'];
 
 /// The end of an attempt whose change is refused; `writes` are the globs that it had.
 pub(super) fn violation(refusal: &Refusal, mode: MergeMode, task: &Task, writes: Option<&[String]>) -> AttemptEnd {
@@ -29,7 +28,7 @@ pub(super) fn violation(refusal: &Refusal, mode: MergeMode, task: &Task, writes:
         Refusal::OutOfScope { .. } if mode == MergeMode::None => Some("[merge] mode = \"train\"".to_owned()),
         Refusal::OutOfScope { paths, .. } => {
             let entries = entries(writes.unwrap_or_default(), paths);
-            entries.map(|entries| format!("[tasks.{}] writes, with {entries} in it", task.name.0))
+            entries.map(|entries| format!("[{}] writes, with {entries} in it", task.table()))
         }
         Refusal::Hostile { .. } | Refusal::Limit { .. } => None,
     };
@@ -40,21 +39,20 @@ pub(super) fn violation(refusal: &Refusal, mode: MergeMode, task: &Task, writes:
 /// said in a plan.
 fn entries(writes: &[String], paths: &[Vec<u8>]) -> Option<String> {
     let below = |path: &str| {
-        let named =
-            writes.iter().map(|text| text.strip_prefix("./").unwrap_or(text)).filter(|text| !text.contains(META));
+        let named = writes.iter().map(|text| text.strip_prefix("./").unwrap_or(text)).filter(|text| is_literal(text));
         named.map(|text| format!("{text}/")).find(|folder| path.starts_with(folder))
     };
     let mut entries: Vec<String> = Vec::new();
     for path in paths {
         let path =
-            std::str::from_utf8(path).ok().filter(|path| !path.contains(META) && !path.contains(char::is_control))?;
+            std::str::from_utf8(path).ok().filter(|path| is_literal(path) && !path.contains(char::is_control))?;
         let entry = below(path).unwrap_or_else(|| path.to_owned());
         if !entries.contains(&entry) {
             entries.push(entry);
         }
     }
     let more = if entries.len() > ENTRIES_MAX { " …" } else { "" };
-    let named: Vec<String> = entries.iter().take(ENTRIES_MAX).map(|entry| format!("{entry:?}")).collect();
+    let named: Vec<String> = entries.iter().take(ENTRIES_MAX).map(|entry| quoted(entry)).collect();
     (!named.is_empty()).then(|| format!("{}{more}", named.join(", ")))
 }
 
@@ -72,6 +70,9 @@ mod tests {
         check(&["src"], &["src/a", "src/b", "docs/x"], Some("\"src/\", \"docs/x\""));
         check(&[], &["a", "b", "c", "d"], Some("\"a\", \"b\", \"c\" …"));
         check(&["src/*.rs"], &["src/a.py"], Some("\"src/a.py\""));
-        check(&[], &["a\n"], None);
+        check(&[], &["it's", "\"q\""], Some("\"it's\", \"\\\"q\\\"\""));
+        for odd in ["a\n", "a\\b", "a}"] {
+            check(&[], &[odd], None);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use swarm_plans::place::quoted;
 use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
 use super::paths::{Guard, as_written};
@@ -53,14 +54,14 @@ impl Origin {
 
     /// The plan line that would allow it, and the person's word where that is needed, too; `None` where no plan can.
     pub fn allow_with(&self, act: &RefusedAct) -> Option<String> {
-        let line = |key: &str, value: &str| Some(format!("[sandbox.{}] {key} = [{value:?}]", self.policy));
+        let line = |key: &str, value: &str| Some(format!("[sandbox.{}] {key} = [{}]", self.policy, quoted(value)));
         let given = |key: &str, value: &str| Some(format!("{}, and {}", line(key, value)?, word::flag(key, value)));
         match act {
             RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
             RefusedAct::Write { path } => given("write", &self.grantable(path, Access::Write)?),
             RefusedAct::Hidden { hidden, .. } => {
                 let hidden = hidden.strip_prefix(&self.worktree).unwrap_or(hidden);
-                Some(format!("[sandbox.{}] hide without {:?}", self.policy, as_written(hidden, &self.home)))
+                Some(format!("[sandbox.{}] hide without {}", self.policy, quoted(&as_written(hidden, &self.home))))
             }
             RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
             RefusedAct::Never { .. } => None,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use git2::{Odb, Oid};
 use swarm_plans::diagnostic::nearest;
+use swarm_plans::scope::is_literal;
 use swarm_plans::{InstanceIx, Plan, TaskGraph};
 
 use super::RunError;
@@ -19,9 +20,6 @@ const INSTANCES_MAX: usize = 16;
 
 /// Texts that are named; more are counted.
 const NAMED_MAX: usize = 10;
-
-/// What makes a component of a path a pattern.
-const META: [char; 5] = ['*', '?', '[', '{', '\\'];
 
 /// One text of the plan that matches nothing.
 struct Unmatched {
@@ -135,7 +133,7 @@ fn folders_in_writes(graph: &TaskGraph, odb: &Odb<'_>, root: Oid) -> Result<Vec<
         // What only the run knows is judged by the collector.
         let writes = graph.writes_before(InstanceIx(at)).ok().flatten().unwrap_or_default();
         let task = &graph.plan().task(instance.task).name.0;
-        let plain = writes.into_iter().filter(|text| !text.contains(META) && !text.ends_with('/'));
+        let plain = writes.into_iter().filter(|text| is_literal(text) && !text.ends_with('/'));
         for text in plain {
             texts.entry(text).or_insert_with(|| task.clone());
         }
@@ -168,7 +166,7 @@ fn meant(text: &str, names: &dyn Fn(&str) -> Vec<String>) -> Option<String> {
     let mut rest = path.trim_end_matches('/');
     loop {
         let (name, behind) = rest.split_once('/').unwrap_or((rest, ""));
-        if name.contains(META) {
+        if !is_literal(name) {
             return None;
         }
         let there = names(&before);

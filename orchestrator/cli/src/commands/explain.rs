@@ -20,6 +20,7 @@ use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::tree;
 use swarm_orchestrator::worktree::Backend;
 use swarm_plans::egress::{Host, Speech, split_port};
+use swarm_plans::place::quoted;
 use swarm_plans::{InstanceIx, MergeMode, Network, SandboxPolicy, TaskGraph, TaskIx};
 use swarm_protocol::{NetworkSpec, RefusedAct, SeenRefusal, Tier, WorktreeSpec};
 use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, is_of_a_folder, reach};
@@ -183,11 +184,10 @@ fn writes_of(graph: &TaskGraph, task: TaskIx, wanted: &str) -> Result<Writes, Fa
     let name = named.name.to_string();
     let source: Vec<String> = named.writes.iter().flatten().map(|glob| glob.source().to_owned()).collect();
     let with = {
-        let name = name.clone();
+        let table = named.table();
         move |path: &str| {
-            let globs: Vec<String> =
-                source.iter().map(|glob| format!("{glob:?}")).chain([format!("{path:?}")]).collect();
-            format!("[tasks.{name}] writes = [{}]", globs.join(", "))
+            let globs: Vec<String> = source.iter().map(String::as_str).chain([path]).map(quoted).collect();
+            format!("[{table}] writes = [{}]", globs.join(", "))
         }
     };
     if plan.merge.mode == MergeMode::None {

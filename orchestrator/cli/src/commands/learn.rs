@@ -18,6 +18,7 @@ use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::worktree::Backend;
 use swarm_plans::SandboxPolicy;
+use swarm_plans::place::quoted;
 use swarm_protocol::{Access, Ended, RefusedAct, SeenRefusal, WorktreeSpec};
 
 use crate::commands::caged::{self, Ran, Scratch};
@@ -294,7 +295,7 @@ impl Learned {
             if !entries.is_empty() {
                 let mut entries = entries.clone();
                 entries.sort();
-                let entries: Vec<String> = entries.iter().map(|entry| format!("{entry:?}")).collect();
+                let entries: Vec<String> = entries.iter().map(|entry| quoted(entry)).collect();
                 text.push_str(&format!("{key} = [{}]\n", entries.join(", ")));
             }
         }
