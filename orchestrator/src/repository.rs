@@ -18,6 +18,8 @@ use crate::fault;
 use crate::report::sanitize::shell_word;
 
 mod refs;
+/// Whether all of a commit is there.
+mod whole;
 
 pub use refs::Swap;
 
@@ -208,6 +210,18 @@ impl Drop for Handle<'_> {
     }
 }
 
+/// Whether a commit and its tree are known. Any other failure to read them says nothing about that.
+///
+/// # Errors
+/// All but [`ErrorCode::NotFound`].
+pub(crate) fn is_known(git: &git2::Repository, commit: Oid) -> Result<bool, git2::Error> {
+    match git.find_commit(commit).and_then(|commit| commit.tree()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Repository {
     /// Opens the repository that `start` lies in, searching upwards as git does.
     ///
@@ -354,12 +368,13 @@ impl Repository {
         Ok(self.handle()?.find_commit(commit)?.tree_id())
     }
 
-    /// Whether a commit is there, whatever an open handle still has in memory.
+    /// Whether a commit and its tree are there. What a handle does not know is looked for once more with a new one, which
+    /// knows what was packed meanwhile.
     ///
     /// # Errors
-    /// [`RepositoryError::Git`] when the repository cannot be opened.
-    pub fn is_on_disk(&self, commit: Oid) -> Result<bool, RepositoryError> {
-        Ok(self.fresh()?.find_commit(commit).is_ok())
+    /// [`RepositoryError::Git`] when they cannot be read, whether or not they are there.
+    pub fn has_commit(&self, commit: Oid) -> Result<bool, RepositoryError> {
+        Ok(is_known(&*self.handle()?, commit)? || is_known(&self.fresh()?, commit)?)
     }
 
     /// Lets all commits be by `identity` from now on, whomever the configuration names; the first one stands.

@@ -218,7 +218,7 @@ impl Executor {
             let lock = self.target_lock.as_deref().expect("BUG: a target is moved under its lock");
             let tell = |moving| lock.set_moving(moving).map_err(std::io::Error::other);
             let to = Oid::from_str(&to)?;
-            if !self.repository.is_on_disk(to)? {
+            if !self.repository.is_whole(to, &[from.unwrap_or(self.base), self.base])? {
                 // Somebody took it away all the same; it is folded again.
                 return Ok(Ok(Swap::Moved(from)));
             }

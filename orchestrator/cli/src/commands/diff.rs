@@ -41,7 +41,7 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
             let wanted = |n: u32| args.attempt.is_none_or(|attempt| attempt == n);
             let change = attempts.iter().rev().find_map(|a| a.change().filter(|_| wanted(a.attempt.0)));
             match change {
-                Some(change) if !repository.is_on_disk(change.commit)? => {
+                Some(change) if !repository.has_commit(change.commit)? => {
                     return Err(is_gone(&row, &state, id, change));
                 }
                 Some(change) => (format!("{}^", change.commit), change.commit.to_string()),

@@ -1,0 +1,102 @@
+//! Whether all that a commit brings is in the repository before a branch moves to it. A person may collect garbage beside a run
+//! (`git gc --prune=now`), and a gc that looked at the refs before one of ours kept a commit takes of it what it wants. Git
+//! itself promises nothing there; we promise a green target.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use git2::{ErrorCode, Oid};
+
+use super::{Repository, RepositoryError};
+use crate::tree::{self, TreeError};
+
+/// How long a gc of somebody is waited for before the target moves.
+const GC_MAX: Duration = Duration::from_secs(30);
+/// How often is looked whether it is over: nothing tells of its end but its file.
+const GC_LOOK: Duration = Duration::from_millis(20);
+
+impl Repository {
+    /// Whether a commit, and all that it and those behind it bring back to one of `before`, is there. A `git gc` that is at work
+    /// is waited for, [`GC_MAX`] at most; what begins later sees the ref that keeps the commit.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] when the repository cannot be read, which says nothing about what is there.
+    pub fn is_whole(&self, commit: Oid, before: &[Oid]) -> Result<bool, RepositoryError> {
+        let until = Instant::now() + GC_MAX;
+        while is_collecting(self.common_dir()) && Instant::now() < until {
+            std::thread::sleep(GC_LOOK);
+        }
+        match all_is_there(&self.fresh()?, commit, before) {
+            Ok(is_whole) => Ok(is_whole),
+            Err(TreeError::Store(error)) if error.code() == ErrorCode::NotFound => Ok(false),
+            Err(TreeError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                Err(RepositoryError::Io { path: self.common_dir().to_owned(), source: io::Error::other(error) })
+            }
+        }
+    }
+}
+
+fn all_is_there(git: &git2::Repository, commit: Oid, before: &[Oid]) -> Result<bool, TreeError> {
+    let odb = git.odb()?;
+    let mut at = git.find_commit(commit)?;
+    while !before.contains(&at.id()) {
+        let parent = at.parents().next();
+        let changed = tree::diff(&odb, parent.as_ref().map(git2::Commit::tree_id), Some(at.tree_id()))?;
+        // A submodule's commit lies in another repository.
+        let mut blobs = changed.iter().filter_map(|it| it.new).filter(|entry| entry.mode != tree::GITLINK);
+        if !blobs.all(|entry| odb.exists(entry.id)) {
+            return Ok(false);
+        }
+        let Some(parent) = parent else { break };
+        at = parent;
+    }
+    Ok(true)
+}
+
+/// Whether a `git gc` of this machine is at work in a repository: it writes its process id in front of a host's name. One that
+/// was killed leaves the file behind. Source: git's builtin/gc.c, `lock_repo_for_gc`.
+fn is_collecting(common_dir: &Path) -> bool {
+    let said = std::fs::read_to_string(common_dir.join("gc.pid")).unwrap_or_default();
+    let pid = said.split(' ').next().and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git_fixture::{Fixture, git};
+
+    #[test]
+    fn a_commit_without_one_of_its_files_is_not_whole() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let before = repository.resolve("HEAD").expect("a commit");
+        std::fs::create_dir(fixture.path().join("d")).expect("space");
+        std::fs::write(fixture.path().join("d/b"), "2").expect("space");
+        git(fixture.path(), &["add", "."]);
+        git(fixture.path(), &["commit", "-qm", "two"]);
+        let commit = repository.resolve("HEAD").expect("a commit");
+        assert!(repository.is_whole(commit, &[before]).expect("legible"));
+        for lost in ["HEAD:d/b", "HEAD:d", "HEAD^{tree}", "HEAD"] {
+            let id = git(fixture.path(), &["rev-parse", lost]);
+            let object = repository.common_dir().join("objects").join(&id[..2]).join(id[2..].trim());
+            let aside = fixture.path().join("aside");
+            std::fs::rename(&object, &aside).expect("a loose object");
+            assert!(!repository.is_whole(commit, &[before]).expect("legible"), "{lost}");
+            std::fs::rename(&aside, &object).expect("the same disk");
+        }
+    }
+
+    #[test]
+    fn a_gc_that_was_killed_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("space");
+        let collecting = |said: &str| {
+            std::fs::write(folder.path().join("gc.pid"), said).expect("space");
+            is_collecting(folder.path())
+        };
+        assert!(!is_collecting(folder.path()) && !collecting("") && !collecting("4294967295 here"));
+        assert!(collecting(&format!("{} here", std::process::id())));
+    }
+}
