@@ -584,9 +584,9 @@ impl Stage<'_> {
             None => None,
         };
         let run = self.journal.run();
-        let empty = commit::let_go(&self.repository, run, reports.state().started_at_ms)?;
-        let notes: Vec<String> =
-            empty.iter().map(|name| format!("what {name} kept is gone (git gc): it is removed")).collect();
+        commit::let_go(&self.repository, run)?;
+        let hollow = commit::hollow(&self.repository, run, reports.state().started_at_ms)?;
+        let notes: Vec<String> = hollow.iter().map(ToString::to_string).collect();
         let lost = self.lost_landed(reports.state())?;
         let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());
