@@ -7,6 +7,9 @@
 //! What has a result is never run again, with two exceptions that are said: a failure that was the machine's, and a result
 //! whose change or artifacts somebody removed while something still needs them.
 
+/// Results of which a part is gone.
+mod losses;
+
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +22,12 @@ use swarm_plans::{Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGr
 use crate::agent::fork;
 use crate::base::eviction::evict_unused;
 use crate::commit;
-use crate::dispatcher::core::resume::{Artifacts, Leaning, Resumed};
+use crate::dispatcher::core::resume::Resumed;
 use crate::dispatcher::core::{Options, RunCore};
-use crate::dispatcher::history::{Became, History, Left};
+use crate::dispatcher::history::{Became, History};
 use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, Recorded, RunEvent};
 use crate::executor::WORKTREES;
-use crate::executor::outputs::{ARTIFACTS, OUT};
+use crate::executor::outputs::OUT;
 use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{InstanceState, Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::lent::Lent;
@@ -506,7 +509,7 @@ fn announced_landing(repository: &Repository, target: &str, history: &History) -
     };
     let Ok(to) = Oid::from_str(&announced.to) else { return Ok(Vec::new()) };
     let git = repository.handle()?;
-    let is_there = git.find_commit(to).is_ok();
+    let is_there = repository.has_commit(to)?;
     if !is_there || (tip != to && !git.graph_descendant_of(tip, to).map_err(RepositoryError::from)?) {
         return Ok(Vec::new());
     }
@@ -523,35 +526,20 @@ impl Stage<'_> {
         options: &Options,
         past: &mut Past,
         machine: &Machine,
-        tally: Tally,
+        state: &RunState,
     ) -> Result<(RunCore, Vec<RunEvent>), RunError> {
         let expected_ms = self.expected_ms();
         let mut notes: Vec<String> = past.lent.take().filter(|_| past.is_begun).into_iter().collect();
-        let is_there = |commit: &str| Oid::from_str(commit).is_ok_and(|id| self.repository.tree_of(id).is_ok());
-        past.history.lose_grounds(is_there);
+        past.history.lose_grounds(|commit| self.has(commit))?;
         let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
-        loop {
-            let gone: Vec<_> =
-                resumed.core.leanings().iter().filter_map(|it| self.what_is_gone(it).transpose()).collect();
-            if gone.is_empty() {
-                break;
-            }
-            for gone in gone {
-                let (id, what) = gone?;
-                let named = match what {
-                    Left::Change => "the change",
-                    Left::HandedOver => "what it handed over",
-                };
-                notes.push(format!("{named} of {id} is no longer there: it runs again, with what builds on it"));
-                past.history.forget(id, what);
-            }
+        while self.lose_what_is_gone(&resumed.core, state, &mut past.history, &mut notes)? {
             let mut graph = TaskGraph::expand(Arc::clone(&self.plan)).expect("it was expanded a moment ago");
             answer_globs(&mut graph, &self.repository, self.base)?;
             resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
         }
         let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();
         target.into_iter().for_each(|tip| resumed.core.stands_at(tip.to_string()));
-        let tally = Tally { parked: tally.parked - past.unparked, ..tally };
+        let tally = Tally { parked: state.tally.parked - past.unparked, ..state.tally };
         let instances = resumed.still_there(&past.again.instances);
         let mut events = Self::opening(&mut resumed, machine, options.jobs, notes, tally);
         if !instances.is_empty() {
@@ -584,24 +572,5 @@ impl Stage<'_> {
         }];
         events.extend(resumed.take_events());
         events
-    }
-
-    /// Whether something that an open instance will be given is still there; what is not, otherwise.
-    fn what_is_gone(&self, leaning: &Leaning<'_>) -> Result<Option<(InstanceId, Left)>, RepositoryError> {
-        let gone = |what| Ok(Some((leaning.id.clone(), what)));
-        if leaning.artifacts == Artifacts::Needed && !self.has_artifacts(leaning.id, leaning.attempt) {
-            return gone(Left::HandedOver);
-        }
-        let Some(change) = leaning.change else { return Ok(None) };
-        let git = self.repository.handle()?;
-        let is_there = |commit: Oid| git.find_commit(commit).and_then(|commit| commit.tree()).is_ok();
-        match Oid::from_str(&change.commit) {
-            Ok(commit) if is_there(commit) => Ok(None),
-            _ => gone(Left::Change),
-        }
-    }
-
-    fn has_artifacts(&self, id: &swarm_plans::InstanceId, attempt: Attempt) -> bool {
-        attempt_dir(self.state.root(), self.journal.run(), id, attempt).join(OUT).join(ARTIFACTS).is_dir()
     }
 }

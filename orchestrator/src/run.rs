@@ -381,7 +381,7 @@ impl Stage<'_> {
         }
         let Some(past) = &mut past else { return Ok(RunCore::new(graph, options, &self.expected_ms())) };
         self.tell(reports, std::mem::take(&mut past.known))?;
-        let (core, events) = self.core_with_past(graph, &options, past, machine, reports.state().tally)?;
+        let (core, events) = self.core_with_past(graph, &options, past, machine, reports.state())?;
         self.tell(reports, events)?;
         Ok(core)
     }

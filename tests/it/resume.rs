@@ -2,7 +2,7 @@
 //! gone meanwhile; beside another coordinator and a person who commits.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use swarm_tests::{Ended, Repository, Swarm};
@@ -57,6 +57,19 @@ fn undisturbed() -> Option<git2::Oid> {
     open_gate(&repository);
     start(&repository).exits(0);
     repository.commit_of("swarm/it")
+}
+
+/// The file of a commit that is no part of a pack.
+fn loose_commit(repository: &Repository, name: &str) -> PathBuf {
+    let id = repository.commit_of(name).expect("a commit").to_string();
+    repository.path().join(".git/objects").join(&id[..2]).join(&id[2..])
+}
+
+/// Takes a commit and its ref away, as `swarm clean` and then `git gc` do.
+fn lose_commit(repository: &Repository, name: &str) {
+    let object = loose_commit(repository, name);
+    repository.git().find_reference(name).and_then(|mut it| it.delete()).expect("a ref");
+    fs::remove_file(object).expect("a loose object");
 }
 
 /// A run that stands at its gate, with what came before it done.
@@ -295,6 +308,49 @@ fn a_ref_whose_result_is_gone_or_cannot_be_read_is_named_at_the_end_and_stays() 
         let said = noted.iter().any(|event| event.to_string().contains(&format!("{command}\"")));
         assert!(said && ended.err.contains("refs/swarm/it-1/beside/1 ke"), "{ended}");
     }
+}
+
+#[test]
+fn what_landed_is_taken_from_the_target_when_its_own_commit_is_gone() {
+    let repository = Repository::with(&FILES);
+    let plan = gated(&repository).replace("echo beside >", "date +%s%N >");
+    let mut running = run(&repository, &plan).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    assert!(running.says("\"merged\",\"instance\":\"beside\""), "it lands");
+    running.signal(Signal::INT);
+    running.end();
+    let landed = repository.text("swarm/it", "beside.txt");
+    lose_commit(&repository, "refs/swarm/it-1/beside/1");
+    // As `swarm clean` and `git gc` do: the artifacts, too.
+    fs::remove_dir_all(repository.path().join(".git/swarm/runs/it-1/beside")).expect("it was there");
+    // A resume that is ended as well, behind `beside`, which ran again for what it handed over.
+    let mut again = resume(&repository).start();
+    assert!(again.says("\"instance-finished\",\"instance\":\"beside\""), "it gets there again");
+    again.signal(Signal::INT);
+    let said = again.end();
+    assert!(said.out.contains("this time it changed something else: what landed stays"), "{said}");
+    open_gate(&repository);
+    let ended = resume(&repository).exits(0);
+    let ran = |name: &str| ended.events_of("attempt-started").iter().any(|event| event["instance"] == name);
+    assert!(!ran("beside") && ran("gate"), "nothing is made a third time: {ended}");
+    let last = repository.text("swarm/it", "last.txt");
+    assert_eq!(
+        (repository.text("swarm/it", "beside.txt"), last.lines().last()),
+        (landed.clone(), landed.lines().last())
+    );
+}
+
+#[test]
+fn a_commit_that_cannot_be_read_is_not_made_again() {
+    let repository = Repository::with(&FILES);
+    at_the_gate(&repository, |running| running.signal(Signal::INT));
+    let object = loose_commit(&repository, "refs/swarm/it-1/first/1");
+    let whole = fs::read(&object).expect("a loose object");
+    fs::remove_file(&object).and_then(|()| fs::write(&object, "xx")).expect("space");
+    let refused = resume(&repository).exits(3);
+    assert!(refused.events_of("attempt-started").is_empty(), "{refused}");
+    fs::write(&object, whole).expect("space");
+    goes_on(&repository);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 /// Who waits no longer until its needs are settled.
 mod ground;
+/// What is left of a result when the repository has lost some of it.
+mod left;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 
 use self::ground::Ground;
+pub use self::left::Left;
 use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
@@ -48,6 +51,8 @@ pub struct Past {
     pub is_stale: bool,
     /// The change of its newest attempt.
     pub change: Option<Arc<ChangeSummary>>,
+    /// What it changed when it ran again for the first time although its change had landed.
+    made_again: Option<Arc<ChangeSummary>>,
     /// Where its change comes from.
     pub origin: Origin,
     /// What became of its change.
@@ -95,15 +100,6 @@ impl From<&Fate> for Became {
             Fate::Dropped => Became::Dropped,
         }
     }
-}
-
-/// What an instance leaves to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// Its change.
-    Change,
-    /// Its artifacts.
-    HandedOver,
 }
 
 /// Why a change does not land as it is.
@@ -274,9 +270,11 @@ impl Past {
         (self.outputs, self.gave) = (outputs, attempt.0);
         self.is_stale &= *end != AttemptEnd::Succeeded;
         // What landed stays what others are given, whatever comes out when it runs again for what it handed over.
+        let change = change.map(|change| changes.keep(change));
         if self.fate != Some(Became::Landed) || self.change.is_none() {
-            self.change = change.map(|change| changes.keep(change));
-            self.origin = Origin::Ran;
+            (self.change, self.origin) = (change, Origin::Ran);
+        } else if self.made_again.is_none() {
+            self.made_again = change;
         }
     }
 
@@ -564,16 +562,6 @@ impl History {
     /// The highest number of a verification that has its verdict; 0 when there is none.
     pub fn verifications(&self) -> u64 {
         self.verifications
-    }
-
-    /// Says that what an instance left is no longer there.
-    pub fn forget(&mut self, id: InstanceId, what: Left) {
-        let past = self.past(&id);
-        past.forget_tries();
-        if what == Left::Change {
-            past.change = None;
-        }
-        self.gone.insert(id);
     }
 
     /// The result of an instance, when it still holds: it says something about the work, and what it left is there.

@@ -31,12 +31,18 @@ impl History {
     }
 
     /// Takes the places to start from that are no longer there: who waited for one waits anew.
-    pub fn lose_grounds(&mut self, mut is_there: impl FnMut(&str) -> bool) {
+    ///
+    /// # Errors
+    /// Those of whoever is asked.
+    pub fn lose_grounds<E>(&mut self, is_there: impl Fn(&str) -> Result<bool, E>) -> Result<(), E> {
         for past in self.instances.values_mut() {
-            if past.ground.as_ref().is_some_and(|ground| !is_there(&ground.commit)) {
+            if let Some(ground) = &past.ground
+                && !is_there(&ground.commit)?
+            {
                 past.ground = None;
             }
         }
+        Ok(())
     }
 
     /// Full hex id of the commit that an instance may start from, however the changes of its needs contradict each other on the run's

@@ -1,0 +1,128 @@
+//! What a run that goes on needs of its past and does not find any more: commits that `git gc` took once `swarm clean` had given
+//! their refs back, artifacts that `swarm clean` or a person removed. Only what the repository says that it does not know is
+//! gone; a store that cannot be read ends the resume, so that nothing is made again that is there.
+//!
+//! What landed is never gone with its own commit: the target has it, as the difference that it made there.
+
+use std::sync::Arc;
+
+use git2::Oid;
+use swarm_plans::InstanceId;
+
+use crate::commit;
+use crate::dispatcher::core::RunCore;
+use crate::dispatcher::core::resume::{Artifacts, Leaning};
+use crate::dispatcher::history::{History, Left};
+use crate::event::ChangeSummary;
+use crate::executor::outputs::{ARTIFACTS, OUT};
+use crate::ids::Attempt;
+use crate::journal::{RunState, attempt_dir};
+use crate::repository::RepositoryError;
+use crate::run::Stage;
+
+/// A part of a result that is not there.
+enum Loss {
+    /// It is to be made again.
+    Gone(Left),
+    /// Its change; this stands in for it.
+    Replaced(Arc<ChangeSummary>),
+}
+
+impl Stage<'_> {
+    /// Makes the history forget what open instances will be given and is not there any more; says so in the notes where it is made
+    /// again. Returns whether anything was lost.
+    pub(super) fn lose_what_is_gone(
+        &self,
+        core: &RunCore,
+        state: &RunState,
+        history: &mut History,
+        notes: &mut Vec<String>,
+    ) -> Result<bool, RepositoryError> {
+        let mut lost: Vec<(InstanceId, Loss)> = Vec::new();
+        for leaning in core.leanings() {
+            if leaning.artifacts == Artifacts::Needed && !self.has_artifacts(leaning.id, leaning.attempt) {
+                lost.push((leaning.id.clone(), Loss::Gone(Left::HandedOver)));
+            }
+            if let Some(change) = leaning.change
+                && !self.has(&change.commit)?
+            {
+                let stand_in = self.stand_in(&leaning, change, state, history)?;
+                lost.push((leaning.id.clone(), stand_in.map_or(Loss::Gone(Left::Change), Loss::Replaced)));
+            }
+        }
+        let is_any = !lost.is_empty();
+        for (id, loss) in lost {
+            let (what, named) = match loss {
+                Loss::Replaced(change) => {
+                    history.stand_in(&id, change);
+                    continue;
+                }
+                Loss::Gone(what @ Left::Change) => (what, "the change"),
+                Loss::Gone(what @ Left::HandedOver) => (what, "what it handed over"),
+            };
+            notes.push(format!("{named} of {id} is no longer there: it runs again, with what builds on it"));
+            history.forget(id, what);
+        }
+        Ok(is_any)
+    }
+
+    /// What others are given for a change of which the commit is gone: what it made of the target when it landed, else what it
+    /// changed when it had to be made again before.
+    fn stand_in(
+        &self,
+        leaning: &Leaning<'_>,
+        change: &ChangeSummary,
+        state: &RunState,
+        history: &History,
+    ) -> Result<Option<Arc<ChangeSummary>>, RepositoryError> {
+        let landed = state.instances.get(leaning.id).and_then(|instance| instance.landed());
+        if let Some((_, landed)) = landed
+            && self.has(landed)?
+            && let Some(on_target) = self.as_landed(leaning.id, change, landed)?
+        {
+            return Ok(Some(Arc::new(on_target)));
+        }
+        let Some(again) = history.instance(leaning.id).and_then(|past| past.made_again()) else { return Ok(None) };
+        Ok(self.has(&again.commit)?.then(|| Arc::clone(again)))
+    }
+
+    /// A change as it landed: from before its first commit on the target to its last. `None` where it made no difference there.
+    fn as_landed(
+        &self,
+        id: &InstanceId,
+        change: &ChangeSummary,
+        landed: &str,
+    ) -> Result<Option<ChangeSummary>, RepositoryError> {
+        let git = self.repository.handle()?;
+        let last = git.find_commit(Oid::from_str(landed)?)?;
+        // A commit of ours names its task, and all those of a run have one date.
+        let date = last.time().seconds();
+        let is_its_own = |commit: &git2::Commit<'_>| {
+            commit.time().seconds() == date && commit::task_of(commit.message().unwrap_or_default()) == Some(&*id.0)
+        };
+        if !is_its_own(&last) || last.parent_count() != 1 {
+            return Ok(None);
+        }
+        let mut before = last.parent(0)?;
+        while change.history.is_some() && is_its_own(&before) && before.parent_count() == 1 {
+            before = before.parent(0)?;
+        }
+        Ok(Some(ChangeSummary {
+            base_tree: before.tree_id().to_string(),
+            commit: landed.to_owned(),
+            tree: last.tree_id().to_string(),
+            files: change.files,
+            history: None,
+            writes: change.writes.clone(),
+        }))
+    }
+
+    /// Whether a commit is there, by its full hex id.
+    pub(super) fn has(&self, commit: &str) -> Result<bool, RepositoryError> {
+        self.repository.has_commit(Oid::from_str(commit)?)
+    }
+
+    fn has_artifacts(&self, id: &InstanceId, attempt: Attempt) -> bool {
+        attempt_dir(self.state.root(), self.journal.run(), id, attempt).join(OUT).join(ARTIFACTS).is_dir()
+    }
+}
