@@ -73,6 +73,8 @@ pub struct Past {
     pub started: u32,
     /// It was opened again: it was the how-manieth to turn. 0 for all others.
     pub reopened: u32,
+    /// The same of one that had not landed by then, so that others may be given something else.
+    remade: u32,
     /// It changed nothing and did so when it ran again, or what it changed holds no more: it was the how-manieth to turn so, and who had
     /// started by then had nothing of what it changes now. 0 for all others.
     turned: u32,
@@ -214,8 +216,6 @@ pub struct History {
     rounds: u32,
     /// How many have turned, as [`Past::saw_a_change_of`] counts them.
     turned: u32,
-    /// How many results that had been given to others were to be made again.
-    remade: u32,
     /// Calls that were sent and have no end, by their numbers, each as the event that it comes to when nobody knows more.
     open_calls: IndexMap<u64, RunEvent>,
 }
@@ -340,6 +340,9 @@ impl Past {
         self.forget_tries();
         self.turn(turned);
         self.reopened = self.turned;
+        if self.fate != Some(Became::Landed) {
+            self.remade = self.turned;
+        }
         self.is_contradicted &= self.result == Some(InstanceResult::Cancelled);
         (self.result, self.second, self.first_outputs) = (None, None, None);
     }
@@ -458,7 +461,6 @@ impl History {
     }
 
     fn reopen(&mut self, id: &InstanceId) {
-        self.remade += u32::from(self.past(id).result.is_some_and(InstanceResult::passed));
         Self::past_of(&mut self.instances, id).reopen(&mut self.turned);
     }
 

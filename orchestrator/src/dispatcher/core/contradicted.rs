@@ -14,8 +14,9 @@ use swarm_plans::{InstanceId, InstanceIx};
 
 use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, RunCore, StartAt};
-use crate::dispatcher::history::History;
+use crate::dispatcher::history::{Became, History};
 use crate::dispatcher::landing::Parted;
+use crate::dispatcher::needs::transitive;
 use crate::event::{InstanceResult, RunEvent};
 use crate::report::words;
 
@@ -74,8 +75,20 @@ impl RunCore {
     pub(super) fn relive_grounds(&mut self, history: &History) {
         for at in 0..self.states.len() {
             let ix = InstanceIx(at as u32);
-            let past = history.instance(&self.graph.instance(ix).id).filter(|_| self.states[at].result.is_none());
-            let Some((past, commit)) = past.and_then(|past| Some((past, history.ground_of(past)?))) else { continue };
+            let past_of = |ix: InstanceIx| history.instance(&self.graph.instance(ix).id);
+            let is_open = |ix: InstanceIx| self.states[ix.index()].result.is_none();
+            let Some(past) = past_of(ix).filter(|past| is_open(ix) && past.has_ground()) else { continue };
+            let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
+            let needs = transitive(&self.graph, &self.before, (needs, &[]), &|_| true);
+            // What is open and has not landed is about to be made again.
+            let changes = |need: &InstanceIx| {
+                is_open(*need) && past_of(*need).is_none_or(|need| need.fate != Some(Became::Landed))
+            };
+            if needs.iter().any(changes) {
+                continue;
+            }
+            let needs = needs.iter().filter_map(|need| past_of(*need));
+            let Some(commit) = History::ground_of(past, needs) else { continue };
             let is_only = past.is_contradicted || past.stands_on_landed;
             self.grounds.insert(ix, Ground { commit: commit.to_owned(), is_only });
         }
