@@ -5,6 +5,8 @@
 
 /// What has to be so before a run begins.
 pub mod before;
+/// The end of a run.
+mod end;
 /// Why a run did not start, or could not go on.
 mod error;
 /// The base, once for all who look at it.
@@ -15,6 +17,7 @@ mod stopping;
 /// Paths and globs that match nothing.
 pub mod unmatched;
 
+use end::At;
 use error::Begun;
 pub use error::RunError;
 
@@ -45,7 +48,7 @@ use crate::executor::verify::Gate;
 use crate::executor::{Executor, setup};
 use crate::fork_server::ForkServer;
 use crate::ids::{RunId, branch_of};
-use crate::journal::{InstanceState, Journal, JournalReader, NewRun, RunLock, RunState, RunWriter};
+use crate::journal::{Journal, JournalReader, NewRun, RunLock, RunWriter};
 use crate::lent::Lent;
 use crate::machine::Machine;
 use crate::merge::FileRules;
@@ -57,14 +60,14 @@ use crate::model::broker::tape::{Player, Recorder, Tape};
 use crate::model::broker::told::News;
 use crate::policy::paths::Guard;
 use crate::policy::{Cage, Host, Places, tracked, word};
-use crate::report::{Ending, Reports, exit_code};
+use crate::report::Reports;
 use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError, Swap};
 use crate::resume::Past;
 use crate::secrets::Secrets;
 use crate::settings::{Asked, GRACE_MS, Settings, TapeAt};
 use crate::signal;
 use crate::state::StateDir;
-use crate::target::{self, TargetError};
+use crate::target;
 use crate::tool_servers::ToolServers;
 use crate::worker_process::{Permit, WorkerProgram};
 use prepare::{Judged, prepare};
@@ -265,11 +268,12 @@ impl Stage<'_> {
             interrupts,
             deadline,
         };
-        let (ending, cause) = dispatcher.run().await?.ending();
+        let core = dispatcher.run().await?;
+        let ((ending, cause), at) = (core.ending(), if core.is_done() { At::Rest } else { At::Work });
         if let Err(error) = executor.settle_results() {
             say(reports, &format!("results of this run may not be found again: {error}"));
         }
-        self.finish(ending, cause.as_deref(), reports)
+        self.finish((ending, cause.as_deref()), at, reports)
     }
 
     /// Makes all that decides and does the work; what stopped it is a value.
@@ -342,7 +346,7 @@ impl Stage<'_> {
     /// The end of a run that was ended before its first task.
     fn stopped(&self, cause: StopCause, reports: &mut Reports) -> Result<RunEnd, RunError> {
         let (ending, word) = cause.ending();
-        self.finish(ending, Some(word), reports)
+        self.finish((ending, Some(word)), At::Rest, reports)
     }
 
     /// What a person should know before anything runs.
@@ -576,33 +580,6 @@ impl Stage<'_> {
         let known: HashMap<String, u64> =
             known.unwrap_or_default().into_iter().map(|task| (task.task, task.median_ms)).collect();
         move |task: &str| known.get(task).copied()
-    }
-
-    fn finish(&self, ending: Ending, cause: Option<&str>, reports: &mut Reports) -> Result<RunEnd, RunError> {
-        let tip = match &self.target {
-            Some(target) => self.repository.find_ref(target)?.map(|tip| tip.to_string()),
-            None => None,
-        };
-        let run = self.journal.run();
-        commit::let_go(&self.repository, run)?;
-        let hollow = commit::hollow(&self.repository, run, reports.state().started_at_ms)?;
-        let notes: Vec<String> = hollow.iter().map(ToString::to_string).collect();
-        let lost = self.lost_landed(reports.state())?;
-        let ending = if lost.is_some() { Ending::Environment } else { ending };
-        let exit = exit_code(ending, reports.state());
-        let cause = lost.as_ref().map(TargetError::to_string).or_else(|| cause.map(str::to_owned));
-        let event = RunEvent::RunFinished { exit, tip, cause, lost: lost.and_then(TargetError::lost) };
-        let noted = (!notes.is_empty()).then_some(RunEvent::Noted { notes });
-        self.tell(reports, noted.into_iter().chain([event]).collect())?;
-        Ok(RunEnd { run: self.journal.run().clone(), exit })
-    }
-
-    /// What is wrong when the target no longer holds what the run has landed on it.
-    fn lost_landed(&self, state: &RunState) -> Result<Option<TargetError>, RunError> {
-        let newest = state.instances.values().filter_map(InstanceState::landed).max();
-        let landed = newest.and_then(|(_, commit)| Oid::from_str(commit).ok());
-        let (Some(target), Some(landed)) = (&self.target, landed) else { return Ok(None) };
-        Ok(target::lost_landed(&self.repository, target, landed)?)
     }
 
     /// The run's record gets its end, so that it is not taken for one whose coordinator died.

@@ -59,8 +59,9 @@ const INPUTS_MAX: usize = 4096;
 /// What is said where a part of ours panicked.
 const BUG: &str = "the coordinator failed; this is a bug";
 
-/// How long a run that a person ended may take to end. Whatever it waits for then, it ends as by `kill -9`, which every part
-/// of it survives.
+/// How long a run may take to end that a person ended with so many signals, or in which a part of ours panicked. Whatever it
+/// waits for then, be it a fold or a move of the target, it ends as by `kill -9`: the core that is returned is not done, what
+/// was announced stays, and whoever goes on finds out what became of it.
 fn patience(interrupts: u32) -> Duration {
     match interrupts {
         0 | 1 => Duration::from_secs(300),
@@ -106,7 +107,8 @@ struct InFlight {
 }
 
 impl Dispatcher<'_> {
-    /// Runs to the end. Returns the core, which knows the verdict.
+    /// Runs to the end, or until nobody has the patience for that. Returns the core, which knows the verdict and whether it is
+    /// done.
     ///
     /// # Errors
     /// [`JournalError`] when events cannot be stored: nothing more is started or moved, running work is killed, and what
