@@ -52,6 +52,7 @@ fn a_run_ends_by_itself_however_few_processes_there_are() {
             assert!(limit > 5, "{limit}: {ended}");
             continue;
         }
+        assert!(limit < 60, "there was room: {ended}");
         assert!(ended.err.contains("ulimit -u"), "{limit}: {ended}");
         // With room again, it is as if nothing had been.
         let list = through(Swarm::new(&repository, &["list"]), &words, &[]).exits(0);
@@ -65,14 +66,26 @@ fn a_run_ends_by_itself_however_few_processes_there_are() {
 fn what_a_run_needs_at_its_end_it_has_from_its_beginning() {
     let repository = Repository::with(&[("a.txt", "one\n")]);
     let Some(words) = stranger(61_100, &repository) else { return };
-    // Longer than threads stay that nobody needs.
-    let plan = "version = 1\n[tasks.a]\nrun = 'echo a > b.txt'\n[merge]\nverify = 'test ! -e b.txt || sleep 11'\n";
+    // The gate takes longer than threads stay that nobody needs, and says that it has begun.
+    let (place, begun) = (repository.beside("begun"), repository.beside("begun/gate"));
+    std::fs::create_dir(&place).expect("space");
+    std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
+    let plan = format!(
+        "version = 1\n[sandbox.default]\nwrite = [{place:?}]\n[tasks.a]\nrun = 'echo a > b.txt'\n\
+         [merge]\nverify = 'test ! -e b.txt || {{ touch {}; sleep 11; }}'\n",
+        begun.display()
+    );
     repository.write("p.toml", plan);
-    let mut running = through(Swarm::new(&repository, &["run", "--json", "p.toml"]), &words, &[]).start();
-    assert!(running.says("\"merge-folded\"") || running.says("instance-finished"), "it runs");
+    let allowed = format!("write={}", place.display());
+    let run = Swarm::new(&repository, &["run", "--json", "p.toml"]).allow(&allowed);
+    let mut running = through(run, &words, &[]).start();
+    while !begun.exists() {
+        assert!(!running.ends_within(Duration::from_millis(20)), "the gate begins");
+    }
     let (pid, limit) = (running.pid().to_string(), ["prlimit", "--nproc=1:1", "--pid"]);
     let limited = Command::new(&words[0]).args(&words[1..]).args(limit).arg(pid).status();
     assert!(limited.is_ok_and(|status| status.success()), "it lives, and is the user's");
+    assert!(!running.ends_within(Duration::ZERO), "it was alive then");
     let ended = running.end();
     assert!(ended.code == 0 && !ended.err.contains("panicked"), "{ended}");
     assert_eq!(ended.fate("a"), "landed");
