@@ -119,7 +119,7 @@ impl TaskGraph {
         }
         if !found.is_empty() {
             self.connect(ix, found);
-        } else if self.groups[needed.index()].pending {
+        } else if self.groups[needed.index()].pending && is_selection(&text) {
             let begin = self.groups[needed.index()].begin;
             self.order.add_edge(begin, self.nodes[&ix], ());
             self.deferred.entry(needed).or_default().push(Deferred { instance: ix, text, at });
@@ -205,6 +205,7 @@ impl TaskGraph {
                 let message = format!("`{}` needs `{text}`, which does not exist", self.instance(needing).id);
                 let name = text.split('[').next().unwrap_or(&text);
                 let hint = match nearest(&text, ids) {
+                    _ if text.contains('*') => format!("`{name}` alone means all of its instances"),
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("`swarm graph` shows the instances of `{name}`"),
                 };
@@ -233,4 +234,9 @@ impl TaskGraph {
             },
         }
     }
+}
+
+/// Whether a need on single instances can name any: what stands between the brackets says which value a name has.
+fn is_selection(text: &str) -> bool {
+    text.split_once('[').is_some_and(|(_, inside)| inside.contains('='))
 }

@@ -273,7 +273,7 @@ impl<'a> Validator<'a> {
             let known = giver.outputs.keys().map(String::as_str);
             self.diagnostics.push(match nearest(output, known) {
                 Some(near) => warning.hint(format!("did you mean `needs.{name}.outputs.{near}`?")),
-                None => warning.hint(format!("it would have to write a JSON list to $SWARM_OUTPUT; or declare outputs.{output} = {{ json = \"{output}.json\" }}")),
+                None => warning.hint(format!("declare it, outputs.{output} = {{ json = \"{output}.json\" }}, and write a JSON list to $SWARM_ARTIFACTS/{output}.json")),
             });
         }
     }

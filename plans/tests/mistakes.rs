@@ -268,6 +268,16 @@ fn every_need_on_an_instance_that_is_not_there_is_shown() {
 }
 
 #[test]
+fn a_need_that_names_no_instance_is_told_before_a_fan_out_has_any() {
+    let text = "version = 1\n[tasks.split]\nrun = 'true'\noutputs.l = { json = 'l.json' }\n\
+        [tasks.fan]\nrun = 'true'\nneeds = ['split']\nforeach.d = 'needs.split.outputs.l'\n\
+        [tasks.c]\nrun = 'true'\nneeds = ['fan[*]']\n[tasks.d]\nrun = 'true'\nneeds = ['fan[d=x]']\n";
+    let shown = check_expansion(text);
+    assert!(shown.contains("`c` needs `fan[*]`, which does not exist") && !shown.contains("`d` needs"), "{shown}");
+    assert!(shown.contains("hint: `fan` alone means all of its instances"), "{shown}");
+}
+
+#[test]
 fn values_that_a_template_does_not_use_and_those_it_lacks_are_told_with_the_task() {
     let template = "version = 1\n[templates.x]\nrun = 'echo \"$A\"'\nenv = { A = '{{ with.dir }}' }\n";
     let unused = parse_with(&format!("{template}[tasks.a]\nuse = 'x'\nwith = {{ dir = 'q', dri = 'z' }}\n"), "");

@@ -476,8 +476,8 @@ mod tests {
     #[test]
     fn what_may_be_written_is_not_narrowed_for_the_sake_of_a_tool() {
         let fixture = Fixture::new();
-        let opt = fixture.root().join("opt").display().to_string();
-        assert_eq!(fixture.shown(&policy(&[], &[&opt], &[]), Tier::Namespaces).unwrap(), "Write @/opt");
+        let lib = fixture.root().join("opt/tool/lib").display().to_string();
+        assert_eq!(fixture.shown(&policy(&[], &[&lib], &[]), Tier::Namespaces).unwrap(), "Write @/opt/tool/lib");
     }
 
     #[test]

@@ -25,6 +25,10 @@ impl RunCore {
             let name = &self.graph.plan().task(*need).name;
             let items = match value {
                 Some(Value::Array(items)) => Ok(items),
+                Some(Value::String(_)) => Err(format!(
+                    "output `{output}` of `{name}` is a text, as a line of $SWARM_OUTPUT always is: a list comes of outputs.{output} = \
+                     {{ json = \"{output}.json\" }}, written to $SWARM_ARTIFACTS/{output}.json"
+                )),
                 Some(_) => Err(format!("output `{output}` of `{name}` is not a list")),
                 None => Err(format!("`{name}` gave no output `{output}`")),
             };
