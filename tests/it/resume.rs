@@ -283,7 +283,8 @@ fn what_runs_again_for_what_it_handed_over_leaves_what_landed_as_it_is() {
 #[test]
 fn a_ref_whose_result_is_gone_or_cannot_be_read_is_named_at_the_end_and_stays() {
     // As `git gc --prune=now` leaves it that looked at the refs a moment before, and as a disk does that is failing.
-    let cases: [(&str, fn(&Path)); 2] = [
+    type Harm = fn(&Path);
+    let cases: [(&str, Harm); 2] = [
         ("git update-ref -d refs/swarm/it-1/beside/1", |object| fs::remove_file(object).expect("a loose object")),
         ("git fsck", |object| {
             fs::remove_file(object).and_then(|()| fs::write(object, "xx")).expect("a loose object");
