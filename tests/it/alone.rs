@@ -29,7 +29,7 @@ fn a_repository_that_a_task_makes_in_a_folder_it_may_write_is_put_aside() {
     assert!(!data.join("made/.git").exists() && data.join("made/.git.untrusted/HEAD.untrusted").exists());
     // One that was there before is the person's, and stays: nothing runs.
     std::fs::rename(data.join("made/.git.untrusted"), data.join("made/.git")).expect("our own");
-    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data").exits(2);
+    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data").exits(3);
     says(&ended, &["it would open another repository's `.git`"]);
     assert!(data.join("made/.git/config").exists());
 }

@@ -2,7 +2,7 @@
 //! there is room again.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use swarm_tests::{Repository, Swarm, WITHOUT_NAMESPACES, binary};
@@ -126,15 +126,18 @@ fn room_taken_by_others(uid: u32, begin: &[&str]) {
     let run = Swarm::new(&repository, &["run", "--json", "p.toml"]);
     let mut running = through(run, &words, &limited).start();
     assert!(running.says("attempt-started"), "it runs");
-    // Ends itself where it cannot fork any more, beyond what the run may have; what it made stays.
-    let fill = "i=0; while [ $i -lt 300 ]; do sleep 600 >/dev/null & echo $!; i=$((i+1)); done";
-    let mut filler = Command::new(&words[0]);
-    filler.args(&words[1..]).args(["prlimit", "--nproc=240:240", "sh", "-c", fill]);
-    let filled = filler.stderr(Stdio::null()).output().expect("sh starts");
+    // Children of ours, so that none stays as a zombie, which counts, too, where nobody reaps strangers' orphans.
+    let fill = |_| {
+        let mut filler = Command::new(&words[0]);
+        filler.args(&words[1..]).args(["prlimit", "--nproc=240:240", "sleep", "600"]);
+        filler.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let fillers: Vec<Child> = (0..230).map(fill).collect();
     let said = running.says("attempt-finished");
-    for pid in String::from_utf8_lossy(&filled.stdout).split_whitespace() {
-        let pid = rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("a process");
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    for mut filler in fillers {
+        // It may have found no room itself.
+        let _ = filler.kill();
+        filler.wait().expect("a child of ours");
     }
     let ended = running.end();
     assert!(said && ended.code == 0, "{ended}");

@@ -477,7 +477,10 @@ mod tests {
     fn what_may_be_written_is_not_narrowed_for_the_sake_of_a_tool() {
         let fixture = Fixture::new();
         let lib = fixture.root().join("opt/tool/lib").display().to_string();
-        assert_eq!(fixture.shown(&policy(&[], &[&lib], &[]), Tier::Namespaces).unwrap(), "Write @/opt/tool/lib");
+        assert_eq!(
+            fixture.shown(&policy(&[], &[&lib], &[]), Tier::Namespaces).unwrap(),
+            "Read @/opt/tool/bin, Write @/opt/tool/lib"
+        );
     }
 
     #[test]
