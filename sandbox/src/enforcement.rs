@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::limits::{Limit, Means, by, is_machine_root, means};
-use crate::policy::{Network, Policy, Worktree};
+use crate::policy::{Draft, Network, Policy, Worktree};
 
 /// How strong a cage is, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,15 +113,23 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     if draft.tier == Tier::Namespaces && abi < 9 {
         open.push("unix sockets inside granted folders can be connected to");
     }
-    if draft.limits.cpu.is_some() && means(draft).contains(&(Limit::Cpu, Means::Nothing)) {
+    open.extend(limits_not_held(draft));
+    open.into_iter().map(str::to_owned).collect()
+}
+
+/// What the limits of a job leave open, by what holds each of them here.
+fn limits_not_held(draft: &Draft) -> Vec<&'static str> {
+    let all = means(draft);
+    let [cpu, memory, processes] = [Limit::Cpu, Limit::Memory, Limit::Processes].map(|limit| by(&all, limit));
+    let mut open = Vec::new();
+    if cpu == Some(Means::Nothing) {
         open.push("cpu: there is no control group for it here");
     }
-    if by(&means(draft), Limit::Memory) == Some(Means::Nothing) {
+    if memory == Some(Means::Nothing) {
         open.push(
             "memory: there is no control group for it here, and /proc hides processes from their supervisor (hidepid)",
         );
     }
-    let processes = by(&means(draft), Limit::Processes);
     if processes == Some(Means::Nothing) {
         open.push(
             "processes: there is no control group for them here, and /proc hides them from their supervisor (hidepid)",
@@ -145,11 +153,11 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
              mapped of one beyond the mapping, and in the landlock tier what a process holds that made itself undumpable",
         );
     }
-    if by(&means(draft), Limit::Memory) == Some(Means::Watchdog) {
+    if memory == Some(Means::Watchdog) {
         open.extend([
             "memory of the kernel for pipes, sockets and queues is not counted: there is no control group for it here",
             "shared memory of which only a piece is mapped any more counts as that piece: there is no control group for it here",
         ]);
     }
-    open.into_iter().map(str::to_owned).collect()
+    open
 }
