@@ -12,6 +12,10 @@
 //! unless something in the script says that they are of a program which a rule names. A program that is not known here and is
 //! given an interpreter's or a launcher's name with more words is taken for one that runs them.
 //!
+//! A command of git that is none of git's own may be an alias of whatever wrote git's settings, so nobody knows what it runs, and
+//! where git is told to find those (`HOME`, `GIT_DIR`) neither. What a script writes into a file and has a shell run is read in the
+//! script, as far as it is plain there.
+//!
 //! What each program takes for a program is a table of those that are known (`shell/unread`), not a proof for all there are; how
 //! their options may be written is read in one place (`unread/options`). Two things more are not promised. What lies in a file
 //! is not read: `python x.py`, `make` and a copy that an earlier call made run what the worktree holds, and a rule that has to
@@ -163,8 +167,8 @@ pub fn matches(pattern: &[String], words: &[Word]) -> Match {
 
 /// Whether a word of a pattern fits one of a command, or a file whose name that stands for.
 fn fits(pattern: &str, text: &str) -> Match {
-    let exact = Glob::new(pattern).map_or(pattern == text, |glob| glob.compile_matcher().is_match(text));
-    if exact {
+    let is_plain = !pattern.contains(['*', '?', '[', '{', '\\']);
+    if pattern == text || (!is_plain && Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(text))) {
         return Match::Yes;
     }
     let Some(front) = text.find(['*', '?', '[']).map(|at| &text[..at]) else { return Match::No };

@@ -23,8 +23,12 @@ pub mod unread;
 mod unwrap;
 /// What variables hold.
 mod values;
+/// Variables that are set.
+mod variables;
 /// Words of a script.
 mod word;
+/// What is written into a file that the script runs.
+mod written;
 
 #[cfg(test)]
 mod verdicts;
@@ -35,6 +39,7 @@ use tree_sitter::{Node, Parser};
 
 use hidden::Hidden;
 use values::{VALUES_MAX, Values};
+use written::Written;
 
 pub use unread::Unread;
 pub use unwrap::without_options_of_git;
@@ -64,6 +69,8 @@ pub struct Script {
     pub handed: Vec<Command>,
     /// What it runs that cannot be read before.
     pub unread: Vec<Unread>,
+    /// What of it cannot be read if git runs in it.
+    of_git: Option<Unread>,
 }
 
 /// One command.
@@ -164,7 +171,11 @@ pub fn judge(script: &Script) -> Reading {
 pub fn read(text: &str) -> Script {
     let mut reader = Reader::default();
     reader.text(text, Place::default());
-    reader.script
+    reader.run_written();
+    let Reader { mut script, .. } = reader;
+    let runs_git = script.commands.iter().chain(&script.handed).any(|command| command.name() == Some("git"));
+    script.unread.extend(script.of_git.take().filter(|_| runs_git));
+    script
 }
 
 #[derive(Default)]
@@ -183,6 +194,10 @@ struct Reader {
     is_handed: bool,
     /// How often it was read so far what that command may run.
     handed: usize,
+    /// What the script writes into files.
+    written: Vec<Written>,
+    /// Files that it tells a shell to take in.
+    loads: Vec<String>,
 }
 
 /// Where a node stands.
@@ -230,6 +245,7 @@ impl Reader {
             self.scan(text);
         }
         self.node(tree.root_node(), text, place);
+        self.writes(tree.root_node(), text);
         self.overlooked(tree.root_node(), text);
         for hidden in hidden::find(tree.root_node(), text) {
             self.hidden(&hidden);
@@ -313,6 +329,11 @@ impl Reader {
                 self.assigned(node, text);
                 self.children(node, text, place);
             }
+            "for_statement" | "expansion" => {
+                self.unproven(construct(node.kind()));
+                self.set_besides(node, text);
+                self.children(node, text, place);
+            }
             "redirected_statement" => {
                 self.unproven("a redirection");
                 let captured = place.captured || keeps_output(node, text);
@@ -333,6 +354,7 @@ impl Reader {
             }
             "declaration_command" => {
                 self.unproven("a declaration");
+                self.set_besides(node, text);
                 let mut cursor = node.walk();
                 let set = node.named_children(&mut cursor).filter_map(|child| child.child_by_field_name("name"));
                 let assigns = set.map(|name| text[name.byte_range()].to_owned()).collect();
@@ -493,6 +515,7 @@ impl Reader {
             return;
         }
         self.script.unread.extend(found.unread);
+        self.script.of_git = self.script.of_git.take().or(found.of_git);
         found.commands.into_iter().for_each(|command| self.hand(|inner| inner.take(command)));
         found.texts.iter().for_each(|text| self.hand(|inner| inner.text(text, Place::default())));
         // What may as well be no command is none for what would only wait for its input.
@@ -514,35 +537,12 @@ impl Reader {
         let mut inner = Reader { depth, values, marked, handed, is_handed: true, ..Reader::default() };
         read(&mut inner);
         self.handed = inner.handed;
-        let Script { commands, handed, unread, alarms, .. } = inner.script;
+        let Script { commands, handed, unread, alarms, of_git, .. } = inner.script;
+        self.written.extend(inner.written);
+        self.script.of_git = self.script.of_git.take().or(of_git);
         self.script.handed.extend(commands.into_iter().filter(|command| !command.resolved).chain(handed));
         self.script.unread.extend(unread);
         self.script.unread.extend(alarms.first().map(|alarm| Unread::new(*alarm, "write it in plainer shell")));
-    }
-
-    /// A variable that is set: some of them hold commands for whoever reads them.
-    fn assigned(&mut self, node: Node<'_>, text: &str) {
-        let field = |name| node.child_by_field_name(name);
-        let Some(name) = field("name").map(|name| &text[name.byte_range()]) else { return };
-        let values = match field("value") {
-            Some(value) => self.read_word(value, text),
-            None => Word::Literal(String::new()),
-        };
-        let each = match values {
-            Word::Assigned(_, values) => values.into_iter().map(Word::Literal).collect(),
-            word => vec![word],
-        };
-        each.iter().for_each(|value| self.hear(unread::assigned(name, value)));
-    }
-
-    /// What `export` and its like are given as words: `export "GIT_PAGER=…"`.
-    fn declared(&mut self, node: Node<'_>, text: &str) {
-        let mut cursor = node.walk();
-        let words = node
-            .named_children(&mut cursor)
-            .filter(|child| !matches!(child.kind(), "variable_assignment" | "variable_name" | "word" | "comment"));
-        let words: Vec<Word> = words.map(|child| word::read(child, text).word).collect();
-        words.iter().for_each(|word| self.hear(unread::declared(word)));
     }
 
     fn word(&mut self, node: Node<'_>, text: &str) -> Word {
@@ -578,6 +578,7 @@ impl Reader {
             self.depth -= 1;
             return;
         }
+        self.set_besides(node, text);
         let mut cursor = node.walk();
         let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
         children.into_iter().for_each(|child| self.substitutions(child, text));

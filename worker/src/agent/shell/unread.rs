@@ -31,7 +31,7 @@ mod variables;
 pub use expansions::{find as in_expansions, has_pieces, is_marked};
 pub use launchers::{TAR_RUNS, dashed};
 pub use options::{Letters, values};
-pub use variables::{assigned, declared};
+pub use variables::{assigned, declared, is_special};
 
 /// Something that is run and cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Found {
     pub texts: Vec<String>,
     /// What cannot be read.
     pub unread: Option<Unread>,
+    /// What cannot be read if git runs in the same script.
+    pub of_git: Option<Unread>,
 }
 
 impl Found {
@@ -223,6 +225,7 @@ pub fn find(command: &Command) -> Found {
         "fzf" | "sk" | "bind" => {
             Found::unread(format!("`{name}` runs what its options say"), "use programs that do one thing")
         }
+        "m4" | "gm4" => Found { unread: texts::m4(name, command), ..Found::default() },
         "rpm" | "rpmbuild" | "rpmspec" => Found { unread: texts::rpm(command), ..Found::default() },
         "ninja" | "just" | "scons" | "ant" | "rake" | "cmake" | "nox" | "samu" | "task" => {
             all([texts::built(name, command), launchers::find(name, command)].into_iter())
@@ -230,7 +233,7 @@ pub fn find(command: &Command) -> Found {
         "sqlite3" | "psql" | "mysql" | "mariadb" | "duckdb" => {
             Found { unread: databases::find(name, command), ..Found::default() }
         }
-        "at" | "batch" | "crontab" | "gdb" | "lldb" | "expect" | "m4" | "dc" | "socat" | "fc" => {
+        "at" | "batch" | "crontab" | "gdb" | "lldb" | "expect" | "dc" | "socat" | "fc" => {
             Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing")
         }
         _ => launchers::find(name, command),
@@ -243,6 +246,7 @@ fn all(found: impl Iterator<Item = Found>) -> Found {
         all.perhaps.extend(one.perhaps);
         all.texts.extend(one.texts);
         all.unread = all.unread.or(one.unread);
+        all.of_git = all.of_git.or(one.of_git);
         all
     })
 }

@@ -62,6 +62,172 @@ const GIT_KEYS: &[&str] = &[
 /// Source: git-config(1).
 const CONFIG_VALUED: &[&str] = &["file", "blob", "type", "default", "value", "comment", "url"];
 
+/// Git's own commands, which no alias takes the place of; `lfs` is a program of its own that nearly everybody has.
+///
+/// Source: git(1), and git-config(1), `alias.*`.
+const OWN: &[&str] = &[
+    "add",
+    "am",
+    "annotate",
+    "apply",
+    "archive",
+    "backfill",
+    "bisect",
+    "blame",
+    "branch",
+    "bugreport",
+    "bundle",
+    "cat-file",
+    "check-attr",
+    "check-ignore",
+    "check-mailmap",
+    "check-ref-format",
+    "checkout",
+    "checkout-index",
+    "cherry",
+    "cherry-pick",
+    "clean",
+    "clone",
+    "column",
+    "commit",
+    "commit-graph",
+    "commit-tree",
+    "config",
+    "count-objects",
+    "credential",
+    "credential-cache",
+    "credential-store",
+    "daemon",
+    "describe",
+    "diagnose",
+    "diff",
+    "diff-files",
+    "diff-index",
+    "diff-pairs",
+    "diff-tree",
+    "difftool",
+    "fast-export",
+    "fast-import",
+    "fetch",
+    "fetch-pack",
+    "filter-branch",
+    "fmt-merge-msg",
+    "for-each-ref",
+    "for-each-repo",
+    "format-patch",
+    "fsck",
+    "fsck-objects",
+    "gc",
+    "get-tar-commit-id",
+    "grep",
+    "hash-object",
+    "help",
+    "hook",
+    "http-backend",
+    "http-fetch",
+    "http-push",
+    "imap-send",
+    "index-pack",
+    "init",
+    "init-db",
+    "instaweb",
+    "interpret-trailers",
+    "last-modified",
+    "lfs",
+    "log",
+    "ls-files",
+    "ls-remote",
+    "ls-tree",
+    "mailinfo",
+    "mailsplit",
+    "maintenance",
+    "merge",
+    "merge-base",
+    "merge-file",
+    "merge-index",
+    "merge-octopus",
+    "merge-one-file",
+    "merge-ours",
+    "merge-recursive",
+    "merge-resolve",
+    "merge-subtree",
+    "merge-tree",
+    "mergetool",
+    "mktag",
+    "mktree",
+    "multi-pack-index",
+    "mv",
+    "name-rev",
+    "notes",
+    "pack-objects",
+    "pack-redundant",
+    "pack-refs",
+    "patch-id",
+    "pickaxe",
+    "prune",
+    "prune-packed",
+    "pull",
+    "push",
+    "quiltimport",
+    "range-diff",
+    "read-tree",
+    "rebase",
+    "receive-pack",
+    "reflog",
+    "refs",
+    "remote",
+    "remote-ext",
+    "remote-fd",
+    "remote-http",
+    "remote-https",
+    "repack",
+    "replace",
+    "replay",
+    "repo",
+    "request-pull",
+    "rerere",
+    "reset",
+    "restore",
+    "rev-list",
+    "rev-parse",
+    "revert",
+    "rm",
+    "send-email",
+    "send-pack",
+    "shell",
+    "shortlog",
+    "show",
+    "show-branch",
+    "show-index",
+    "show-ref",
+    "sparse-checkout",
+    "stage",
+    "stash",
+    "status",
+    "stripspace",
+    "submodule",
+    "subtree",
+    "survey",
+    "switch",
+    "symbolic-ref",
+    "tag",
+    "unpack-file",
+    "unpack-objects",
+    "update-index",
+    "update-ref",
+    "update-server-info",
+    "upload-archive",
+    "upload-pack",
+    "var",
+    "verify-commit",
+    "verify-pack",
+    "verify-tag",
+    "version",
+    "whatchanged",
+    "worktree",
+    "write-tree",
+];
+
 /// What git's settings and its subcommands run.
 pub fn find(command: &Command) -> Found {
     let mut found = Found::default();
@@ -75,7 +241,12 @@ pub fn find(command: &Command) -> Found {
         } else if text == "-c" {
             words.next().into_iter().for_each(|setting| given_setting(setting, &mut found));
         } else if GIT_VALUED.contains(&text) {
-            words.next();
+            let value = words.next();
+            found.of_git =
+                value.filter(|_| text == "--git-dir").and_then(|place| elsewhere(text, place)).or(found.of_git);
+        } else if let Some(place) = text.strip_prefix("--git-dir=") {
+            let place = option.literal().map_or(Word::Unknown(place.to_owned()), |_| Word::Literal(place.to_owned()));
+            found.of_git = elsewhere("--git-dir", &place).or(found.of_git);
         }
     }
     // An address may be a command, wherever it stands.
@@ -117,6 +288,12 @@ pub fn find(command: &Command) -> Found {
                 _ => found.commands.push(Command::of(words)),
             }
         }
+        // What begins with a dash comes behind a lone `--`.
+        alias if !alias.is_empty() && !alias.starts_with('-') && !OWN.contains(&alias) => {
+            let what = format!("`git {alias}` is none of git's own commands and may stand for another");
+            let unread = Unread { waits: true, ..Unread::new(what, "write the command that it stands for") };
+            found.unread = found.unread.or(Some(unread));
+        }
         _ => {
             let options =
                 GIT_OPTIONS.iter().find(|(known, _)| *known == subcommand).map_or(&[][..], |(_, options)| *options);
@@ -124,6 +301,18 @@ pub fn find(command: &Command) -> Found {
         }
     }
     found
+}
+
+/// Where git is told to find its settings, unless that is named as a repository's own folder is.
+pub fn elsewhere(name: &str, place: &Word) -> Option<Unread> {
+    let bare = place.text().trim_matches('"').trim_end_matches('/');
+    let is_own = match name {
+        "HOME" => matches!(bare, "$HOME" | "${HOME}"),
+        "XDG_CONFIG_HOME" => matches!(bare, "$XDG_CONFIG_HOME" | "${XDG_CONFIG_HOME}"),
+        _ => bare.ends_with(".git"),
+    };
+    let what = || format!("`{name}` says where git finds settings, which may be aliases and programs");
+    (!is_own).then(|| Unread::new(what(), "leave it out where git runs"))
 }
 
 /// `-c KEY=VALUE`.

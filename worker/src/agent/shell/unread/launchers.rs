@@ -71,7 +71,8 @@ const LAUNCHERS: &[(&str, &[&str], usize)] = &[
     ("asdf", &["exec"], 0),
     ("direnv", &["exec"], 1),
     ("rustup", &["run"], 1),
-    ("nix", &["-c", "--command"], 0),
+    ("go", &["run"], 0),
+    ("nix", &["-c", "--command", "run"], 0),
     ("docker", &["run", "exec"], 1),
     ("podman", &["run", "exec"], 1),
     ("chronic", &[], 0),
@@ -329,7 +330,7 @@ fn beginnings(command: &Command, verbs: &[&str], own_words: usize, found: &mut F
             None => return,
         },
     };
-    let (mut plain, mut behind_option) = (0, false);
+    let (mut plain, mut behind_option, mut is_first) = (0, false, true);
     for (at, word) in command.words.iter().enumerate().skip(from) {
         if found.commands.len() + found.perhaps.len() >= BEGINNINGS_MAX {
             break;
@@ -338,15 +339,41 @@ fn beginnings(command: &Command, verbs: &[&str], own_words: usize, found: &mut F
             behind_option = true;
             continue;
         }
+        // No command begins with such a pattern where another word may have begun one.
+        if !is_first && word.literal().is_some_and(is_pattern_of_files) {
+            continue;
+        }
         let beginning = Command::of(command.words[at..].to_vec());
         match plain <= own_words {
-            true => found.commands.push(beginning),
+            true => {
+                found.commands.extend(packaged(&beginning));
+                found.commands.push(beginning);
+            }
             false if word.literal().is_some() => found.perhaps.push(beginning),
             false => {}
         }
+        is_first = false;
         // It may be the option's value.
         plain += usize::from(!std::mem::take(&mut behind_option));
     }
+}
+
+/// The command of a package that is named with where it comes from or with its version: `nixpkgs#git`, `git@2`, `git==2`.
+fn packaged(command: &Command) -> Option<Command> {
+    let written = command.words.first()?.literal().filter(|written| !written.contains(['*', '?']))?;
+    let (_, behind) = written.rsplit_once('#').unwrap_or(("", written));
+    let end = behind.char_indices().skip(1).find(|(_, c)| "@=<>~![;".contains(*c)).map_or(behind.len(), |(at, _)| at);
+    let name = behind[..end].rsplit(['/', '.', ':']).next().filter(|name| !name.is_empty() && *name != written)?;
+    let rest = command.words.iter().skip(1).skip_while(|word| word.text() == "--");
+    Some(Command { words: [literal(name)].into_iter().chain(rest.cloned()).collect(), ..command.clone() })
+}
+
+/// Whether a word is a pattern for the names of files in a folder of the worktree, which a program finds them by.
+fn is_pattern_of_files(text: &str) -> bool {
+    let folder = text.rfind('/').map_or("", |at| &text[..at]);
+    !folder.starts_with('/')
+        && !folder.starts_with('~')
+        && text[text.rfind('/').map_or(0, |at| at + 1)..].starts_with(['*', '?', '['])
 }
 
 /// A setting of `ssh` or `apt` whose value is a command; a program that is named where one may be, too.

@@ -191,6 +191,23 @@ pub fn paged(command: &Command) -> Option<Unread> {
     Some(Unread::new(format!("a pager runs what `{}` tells it", what.text()), "look at the file with `cat` or `head`"))
 }
 
+/// `m4` runs what a macro tells it. Those of a file are the file's; what it is given as a definition is none where it is a plain
+/// text, and its input may be anything.
+///
+/// Source: m4(1).
+pub fn m4(name: &str, command: &Command) -> Option<Unread> {
+    const LETTERS: Letters<'static> = Letters { valued: "DUIFRHLlotW", attached: "d" };
+    const VALUED: &[&str] = &["define", "undefine", "include", "freeze-state", "reload-state", "debugfile", "trace"];
+    let told = values(command, LETTERS, &["-D", "--define"]);
+    let is_text = |word: &&Word| word.literal().is_none_or(|text| text.contains(['(', '`', '$']));
+    if let Some(told) = told.iter().find(is_text) {
+        return Some(Unread::new(format!("`{name}` may run what `{}` defines", told.text()), PLAIN));
+    }
+    let files = operands(command, LETTERS, VALUED);
+    let is_flow = files.iter().any(|file| file.literal().is_none_or(is_stream));
+    (files.is_empty() || is_flow).then(|| Unread::input(name))
+}
+
 /// `rpm` expands `%(…)` in what it is given to evaluate or to define.
 ///
 /// Source: rpm(8), rpm-macros(7).

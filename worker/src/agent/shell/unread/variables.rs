@@ -1,7 +1,7 @@
 //! Variables whose value some program runs, and what sets them.
 
 use super::options::{Letters, values};
-use super::{Found, Unread, Word, is_stream};
+use super::{Found, Unread, Word, git, is_stream};
 use crate::agent::shell::Command;
 
 /// Variables whose value is run by some program.
@@ -116,9 +116,14 @@ const RENAMING: &[&str] = &[
     "CARGO_ALIAS_",
 ];
 
+/// Variables that say where git finds its settings.
+const GIT_PLACES: &[&str] = &["HOME", "XDG_CONFIG_HOME", "GIT_DIR", "GIT_COMMON_DIR"];
+
 /// A variable that is set to `value`.
 pub fn assigned(name: &str, value: &Word) -> Found {
     let mut found = Found::default();
+    // One of a list is as good as the list.
+    let name = name.split('[').next().unwrap_or(name);
     let small = name.to_ascii_lowercase();
     // npm knows its own in any letters.
     let name = if small.starts_with("npm_config_") { small.as_str() } else { name };
@@ -141,11 +146,25 @@ pub fn assigned(name: &str, value: &Word) -> Found {
     // A file of settings may hold an alias; git's own word for none holds nothing.
     let settings = matches!(name, "GIT_CONFIG_GLOBAL" | "GIT_CONFIG_SYSTEM" | "GIT_CONFIG");
     let renames = renames || (settings && !matches!(value.literal(), Some("" | "/dev/null")));
-    if renames || steers || begins || (EVALUATED.contains(&name) && !is_plain) {
+    if GIT_PLACES.contains(&name) {
+        found.of_git = git::elsewhere(name, value);
+    }
+    let hides = name == "PATH" && !leads_to_programs(value);
+    if renames || steers || begins || hides || (EVALUATED.contains(&name) && !is_plain) {
         let what = format!("the variable `{name}` makes programs run something else");
         found.unread = Some(Unread::new(what, "leave it out"));
     }
     found
+}
+
+/// Whether a search path has the one that was there in it, or folders that are called as those of programs are and nothing else;
+/// and none of the parts of git.
+fn leads_to_programs(value: &Word) -> bool {
+    let text = value.text().trim_matches('"');
+    let goes_on = |folder: &str| folder.starts_with('$') && folder.contains("PATH") && !folder.contains('(');
+    let is_own = |folder: &str| folder.trim_end_matches('/').ends_with("bin") || folder.ends_with("/games");
+    let hides = ["git-core", "exec-path"].iter().any(|part| text.contains(part));
+    !hides && (text.split(':').any(goes_on) || text.split(':').all(is_own))
 }
 
 /// Whether options that stand in a variable make its program run another one, a text, or what flows through something.
@@ -169,14 +188,15 @@ pub fn declared(word: &Word) -> Found {
     }
 }
 
+/// Whether programs run what a variable of that name holds, or are made to run something else.
+pub fn is_special(name: &str) -> bool {
+    let known = COMMANDS.iter().chain(EVALUATED).chain(OPTIONS.iter().map(|(name, _)| name)).chain(GIT_PLACES);
+    known.into_iter().any(|one| *one == name) || name == "PATH" || RENAMING.iter().any(|front| name.starts_with(front))
+}
+
 /// Builtins that set variables by name.
 pub fn sets(name: &str, command: &Command) -> Found {
-    let special = |word: &str| {
-        let known =
-            COMMANDS.iter().chain(EVALUATED).chain(OPTIONS.iter().map(|(name, _)| name)).any(|one| *one == word);
-        known || RENAMING.iter().any(|front| word.starts_with(front))
-    };
-    if let Some(variable) = command.known().find(|word| special(word)) {
+    if let Some(variable) = command.known().find(|word| is_special(word.split('[').next().unwrap_or(word))) {
         let what = format!("`{name}` sets `{variable}`, which makes programs run something else");
         return Found::unread(what, "leave it out");
     }
