@@ -104,14 +104,15 @@ impl Diagnostic {
 /// The most diagnostics one parse gives; what exceeds it is counted in a last one.
 pub const DIAGNOSTICS_MAX: usize = 100;
 
-/// The name among `known` that a mistyped `word` most likely means: at most a third of its letters differ.
+/// The name among `known` that a mistyped `word` most likely means: at most a third of its letters differ, and among those
+/// that are as near the first with the same first letter.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     known
         .into_iter()
         .map(|name| (edit_distance(word, name, allowed), name))
         .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, name)| (*distance, name.chars().next() != word.chars().next()))
         .map(|(_, name)| name)
 }
 

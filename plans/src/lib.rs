@@ -17,6 +17,8 @@ mod display;
 mod document;
 /// Hosts that a policy lets through, and their names.
 pub mod egress;
+/// What other tools call a key.
+mod elsewhere;
 /// Matrix combinations and items.
 mod expand;
 /// Tasks that other tasks add while the run goes on.
@@ -58,6 +60,8 @@ mod quantity;
 pub use quantity::duration;
 /// An instance's texts with its values in them.
 pub mod render;
+/// The words that a result can be.
+pub mod result_words;
 /// Who looks at results before they count.
 pub mod review;
 /// The JSON Schema.

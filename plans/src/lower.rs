@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use crate::agent::AgentMode;
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::document::{Entry, Node, Table, Value};
+use crate::elsewhere;
 use crate::expansion::{self, Growth};
 use crate::ids::TaskName;
 use crate::models;
@@ -226,7 +227,12 @@ impl<'a> Lower<'a> {
         match entries.as_slice() {
             [] => {
                 let message = format!("task `{}` has nothing to do", task.key);
-                if task.node.table().is_some() && (layers.own.get("use").is_none() || layers.template.is_some()) {
+                // Another tool's word for `run` is an error of its own, with the word that is meant.
+                let meant = layers.own.entries.iter().any(|entry| elsewhere::means_work(&entry.key));
+                if task.node.table().is_some()
+                    && !meant
+                    && (layers.own.get("use").is_none() || layers.template.is_some())
+                {
                     self.error(task.key_at, message, "give it one of: run, argv, wasm, agent, use");
                 }
                 None

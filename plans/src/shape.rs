@@ -4,6 +4,7 @@
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::document::{Node, Table, Value};
 use crate::egress::HostRule;
+use crate::elsewhere::{Meant, meant};
 use crate::keys::{self, Key, Kind, Since, is_name};
 use crate::quantity;
 
@@ -29,16 +30,8 @@ fn not_yet(what: &str, at: Location) -> Diagnostic {
 fn unknown_key(key: &str, at: Location, keys: &[Key], what: &str) -> Diagnostic {
     let diagnostic = Diagnostic::error(at, format!("unknown key `{key}` in {what}"));
     let names = || keys.iter().map(|key| key.name);
-    let kebab = key.replace('_', "-").to_lowercase();
-    let meant = names().find(|name| *name == kebab).or_else(|| nearest(key, names())).or_else(|| match key {
-        "on" | "depends" | "depends-on" | "depends_on" | "after" => names().find(|name| *name == "needs"),
-        "command" | "cmd" | "script" => names().find(|name| *name == "run"),
-        "checks" | "test" => names().find(|name| *name == "check"),
-        "task" | "jobs" | "steps" => names().find(|name| *name == "tasks"),
-        _ => None,
-    });
-    match meant {
-        Some(name) => diagnostic.label("not a key").hint(format!("did you mean `{name}`?")),
+    match hint(key, keys) {
+        Some(hint) => diagnostic.label("not a key").hint(hint),
         None if keys::is_of_a_policy(key) => {
             diagnostic.hint(format!("`{key}` belongs to [sandbox.NAME], which tasks name by `sandbox = \"NAME\"`"))
         }
@@ -47,6 +40,23 @@ fn unknown_key(key: &str, at: Location, keys: &[Key], what: &str) -> Diagnostic 
             diagnostic.hint(format!("the keys here are {}", all.join(", ")))
         }
         None => diagnostic.hint("`swarm schema` prints every key with its meaning"),
+    }
+}
+
+/// What was meant by a key that is none of `keys`: another way to write it, another tool's word, a slip.
+fn hint(key: &str, keys: &[Key]) -> Option<String> {
+    let names = || keys.iter().map(|key| key.name);
+    let kebab = key.replace('_', "-").to_lowercase();
+    let elsewhere = || match meant(&kebab)? {
+        Meant::Keys(ours) => names().find(|name| ours.contains(name)),
+        Meant::Said(_) => None,
+    };
+    let name = names().find(|name| *name == kebab).or_else(elsewhere).or_else(|| nearest(key, names()));
+    match (name, meant(&kebab)) {
+        (Some(name), _) => Some(format!("did you mean `{name}`?")),
+        // What is said in another way is of a task; other tables have little in common with other tools'.
+        (None, Some(Meant::Said(words))) if names().any(|name| name == "run") => Some(words.to_owned()),
+        (None, _) => None,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::cycle;
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::plan::*;
+use crate::result_words::{RESULTS, never_a_result};
 use crate::template::{Template, root};
 
 /// Checks a plan whose parts were lowered, stand-ins for broken ones included.
@@ -129,6 +130,7 @@ impl<'a> Validator<'a> {
         }
         if let Some(condition) = &task.condition {
             self.names(condition, &scope("if", Trust::Value));
+            self.result_words(condition);
         }
         for need in &task.needs {
             if let NeedTarget::Instances { selector, .. } = &need.target {
@@ -144,6 +146,18 @@ impl<'a> Validator<'a> {
             }
         }
         self.unused_values(task);
+    }
+
+    /// A condition that asks for a result that there is not is never true, or always.
+    fn result_words(&mut self, condition: &Template) {
+        for word in never_a_result(condition.source()) {
+            let hint = match nearest(word, RESULTS) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("a result is one of: {}", RESULTS.join(", ")),
+            };
+            let warning = Diagnostic::warning(self.place(condition, word), format!("no result is called '{word}'"));
+            self.diagnostics.push(warning.hint(hint));
+        }
     }
 
     fn work(&mut self, work: &Work, scope: &Scope<'_>) {

@@ -66,6 +66,11 @@ impl Output {
         (self.total, self.dropped)
     }
 
+    /// A line that stands where the middle was left out; `None` where nothing was.
+    pub fn mark(&self) -> Option<String> {
+        (self.dropped > 0).then(|| format!("\n[swarm: {} bytes left out here]\n", self.dropped))
+    }
+
     /// The kept end, oldest first; to be passed on after the job.
     pub fn into_tail(self) -> impl Iterator<Item = (Stream, Vec<u8>)> {
         self.tail.into_iter()
@@ -98,6 +103,15 @@ mod tests {
         assert_eq!(pass(4, &[b"abcdefgh"]), (b"abgh".to_vec(), 8, 4));
         assert_eq!(pass(8, &[b"abc", b"defgh"]), (b"abcdefgh".to_vec(), 8, 0));
         assert_eq!(pass(0, &[b"abc"]), (Vec::new(), 3, 3));
+    }
+
+    #[test]
+    fn a_cut_is_marked() {
+        let mut output = Output::new(4);
+        output.take(Stream::Stdout, b"abcd");
+        assert_eq!(output.mark(), None);
+        output.take(Stream::Stdout, b"efgh");
+        assert_eq!(output.mark().as_deref(), Some("\n[swarm: 4 bytes left out here]\n"));
     }
 
     #[test]

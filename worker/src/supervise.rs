@@ -227,6 +227,9 @@ impl Watch<'_> {
             _ => refusals(self.tail, self.start, self.policy),
         };
         let (output_bytes, output_bytes_dropped) = self.output.counts();
+        if let Some(mark) = self.output.mark() {
+            send(&FromWorker::Output { stream: Stream::Stderr, chunk: Chunk::new(mark.as_bytes()) })?;
+        }
         for (stream, bytes) in self.output.into_tail() {
             for piece in bytes.chunks(CHUNK_BYTES_MAX) {
                 send(&FromWorker::Output { stream, chunk: Chunk::new(piece) })?;

@@ -1,7 +1,7 @@
 //! Files that a task hands on beside its change: copied out of the worktree (ignored ones and caches included) into the
 //! attempt's artifacts folder, with the same care as everything else that a worker left.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,21 @@ pub fn take_artifacts(
     }
     taking.taken.sort();
     Ok(Taken::Files(taking.taken))
+}
+
+/// A sentence for people that names the patterns for which there is no file, neither among what was `taken` nor in what the
+/// job itself wrote into `folder`; `None` where each has some. Of what the job wrote only plain names are looked up: beside a
+/// glob, anything that it wrote passes for what was meant.
+pub fn unmatched_note(patterns: &[String], taken: &[Vec<u8>], folder: &Path) -> Option<String> {
+    let wrote = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    let matches_none = |pattern: &&String| {
+        let Ok(globs) = PathGlobs::new(&[pattern]) else { return false };
+        let glob = pattern.contains(['*', '?', '[', '{', '!']);
+        let there = if glob { wrote } else { folder.join(pattern).symlink_metadata().is_ok() };
+        !there && !taken.iter().any(|path| globs.matches(path))
+    };
+    let named: Vec<String> = patterns.iter().filter(matches_none).map(|pattern| format!("`{pattern}`")).collect();
+    (!named.is_empty()).then(|| format!("artifacts: it left no file that matches {}", named.join(", ")))
 }
 
 struct Taking<'a> {

@@ -271,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_plans_are_the_results() {
+        use InstanceResult::*;
+        let results = [Succeeded, Flaky, Failed, TimedOut, Violation, Cancelled, Skipped, Blocked, Lost];
+        assert_eq!(results.map(InstanceResult::name), swarm_plans::result_words::RESULTS);
+    }
+
+    #[test]
     fn outputs_of_a_fan_out_become_lists() {
         let outputs = |value: Value| Map::from_iter([("x".to_owned(), value)]);
         let all = [outputs(json!(1)), outputs(json!([2, 3])), Map::new()].map(Outputs::from);

@@ -61,7 +61,7 @@ use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
 
 use crate::agent::planning;
 use crate::base::BaseError;
-use crate::collect::artifacts::{Taken as Artifacts, take_artifacts};
+use crate::collect::artifacts::{Taken as Artifacts, take_artifacts, unmatched_note};
 use crate::collect::rules;
 use crate::collect::self_running::runs_on_its_own;
 use crate::collect::{
@@ -430,12 +430,18 @@ impl Executor {
             let patterns = &executor.plan.task(task).artifacts;
             let files = take_artifacts(&worktree, patterns, (&out, outputs::ARTIFACTS), &CollectLimits::default());
             executor.trees.discard(worktree);
-            Ok::<Taken, TakeError>(match (taken?, files?) {
-                (Taken { kept, refusal: None }, Artifacts::Refused(refusal)) => Taken { kept, refusal: Some(refusal) },
-                (taken, _) => taken,
+            Ok::<_, TakeError>(match (taken?, files?) {
+                (Taken { kept, refusal: None }, Artifacts::Refused(refusal)) => {
+                    (Taken { kept, refusal: Some(refusal) }, None)
+                }
+                (taken, Artifacts::Files(files)) => {
+                    (taken, unmatched_note(patterns, &files, &out.join(outputs::ARTIFACTS)))
+                }
+                (taken, Artifacts::Refused(_)) => (taken, None),
             })
         });
-        let Taken { kept, refusal } = taken.await??;
+        let (Taken { kept, refusal }, note) = taken.await??;
+        record.notes.extend(note);
         let unchanged = kept.as_ref().is_none_or(|kept| kept.summary.tree == kept.summary.base_tree);
         let commit = kept.as_ref().map(|kept| kept.commit);
         if let Some(kept) = kept {

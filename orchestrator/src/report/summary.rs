@@ -260,7 +260,7 @@ impl Summary<'_> {
             let result = instance.result().unwrap_or(InstanceResult::Lost);
             let said = lines::result_text(self.state, result, instance.cause(), instance);
             let allowed = if instance.on_failure == OnFailure::Allow { " (allowed)" } else { "" };
-            let spent = words::duration(instance.spent_ms());
+            let spent = spent(instance);
             // The section's title says that it failed.
             let said = said.strip_prefix("failed: ").unwrap_or(&said);
             // It was asked to end before it was killed.
@@ -268,7 +268,7 @@ impl Summary<'_> {
                 InstanceResult::TimedOut if instance.spent_ms() >= GRACE_MS => format!(", at most {} of it grace", words::duration(GRACE_MS)),
                 _ => String::new(),
             };
-            let _ = writeln!(text, "    {}: {said} after {spent}{grace}{allowed}", words::instance(id));
+            let _ = writeln!(text, "    {}: {said}{spent}{grace}{allowed}", words::instance(id));
             let Some(attempt) = instance.last_attempt() else { return };
             let tail = (self.tail)(id, attempt.attempt);
             for line in &tail {
@@ -465,6 +465,16 @@ impl Summary<'_> {
             let _ = writeln!(text, "    … and {more} more: swarm status {}", self.run());
         }
         text
+    }
+}
+
+/// How long it took until it was given up, behind a reason: of one attempt, or of all.
+fn spent(instance: &InstanceState) -> String {
+    let spent = words::duration(instance.spent_ms());
+    match instance.attempts.len() {
+        0 => String::new(),
+        1 => format!(" after {spent}"),
+        _ => format!(", {spent} in all"),
     }
 }
 

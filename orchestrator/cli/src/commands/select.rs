@@ -5,6 +5,7 @@ use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{InstanceState, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::report::sanitize;
 use swarm_plans::InstanceId;
+use swarm_plans::diagnostic::nearest;
 
 use crate::commands::exec::PLAN as EXEC_PLAN;
 use crate::commands::failure::Failure;
@@ -259,16 +260,6 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
     let text = different.into_iter().map(sanitize::shell_word).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{text} and {more} more") } else { text }
-}
-
-/// The known name that a mistyped word most likely means: at most a third of its letters differ.
-fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
-    known
-        .map(|name| (strsim::osa_distance(word, name), name))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
