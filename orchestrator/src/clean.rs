@@ -379,7 +379,7 @@ fn reason_to_keep(owner: Owner<'_>, landed: &HashSet<Oid>) -> Option<String> {
             Ok(commit) if landed.contains(&commit) => None,
             _ => Some("it landed, but no branch has it any more".to_owned()),
         },
-        Some(Fate::Empty | Fate::Dropped) => None,
+        Some(Fate::Empty | Fate::Dropped { .. }) => None,
         Some(Fate::Parked { reason, .. }) => Some(format!("parked: {}", crate::report::sanitize::name(reason))),
         // Attempts without a change have nothing to lose, whatever their ref names.
         None if instance.attempts.iter().all(|attempt| attempt.collected.is_some() && attempt.change().is_none()) => {

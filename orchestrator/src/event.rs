@@ -14,12 +14,15 @@ use crate::tag_first::tag_first;
 
 /// What an attempt changed.
 mod change;
+/// What became of a change.
+mod fate;
 /// What can be said of a call of a model.
 mod models;
 /// What reporters hear besides events.
 mod progress;
 
 pub use change::ChangeSummary;
+pub use fate::{Fate, GivenUp, ParkedBy};
 pub use models::{CallOutcome, Counted, ModelWait, WaitReason, Whose};
 pub use progress::Progress;
 
@@ -378,42 +381,6 @@ pub enum RefusalKind {
     Stale,
 }
 
-/// What keeps a parked change from the target.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ParkedBy {
-    /// A journal that does not say it.
-    #[default]
-    Unsaid,
-    /// It contradicts what landed before.
-    Conflict,
-    /// With it, the gate is red.
-    Gate,
-    /// With what landed before, it comes to a tree that no worker may leave.
-    Hostile,
-    /// It started from a change that is parked and that it does not need.
-    Stale,
-    /// It builds on a change that is parked.
-    Need,
-    /// The plan publishes all or nothing, and something else failed or is parked.
-    Others,
-    /// The target is red by itself, could not be verified or kept moving.
-    Target,
-    /// A failure of ours.
-    Failure,
-}
-
-impl From<RefusalKind> for ParkedBy {
-    fn from(kind: RefusalKind) -> Self {
-        match kind {
-            RefusalKind::Conflict => ParkedBy::Conflict,
-            RefusalKind::Red => ParkedBy::Gate,
-            RefusalKind::Hostile => ParkedBy::Hostile,
-            RefusalKind::Stale => ParkedBy::Stale,
-        }
-    }
-}
-
 impl From<Remedy> for Rung {
     fn from(remedy: Remedy) -> Self {
         match remedy {
@@ -665,36 +632,5 @@ impl InstanceResult {
     /// Whether the work passed.
     pub fn passed(self) -> bool {
         matches!(self, InstanceResult::Succeeded | InstanceResult::Flaky)
-    }
-}
-
-tag_first! {
-    "fate", "Fate",
-
-    /// What became of a change.
-    #[derive(Debug, Clone, PartialEq)]
-    pub enum Fate as FateOutside {
-        /// It is on the target branch.
-        Landed {
-            /// Full hex id of its commit there.
-            commit: String,
-        },
-        /// It is kept under its ref and not merged.
-        Parked {
-            /// Why, for people.
-            reason: String,
-            /// The conflicting paths, rendered for people; at most 20.
-            paths: Vec<String>,
-            /// The same as `reason` for programs.
-            #[serde(default)]
-            by: ParkedBy,
-            /// The number of the verification that was red, where one was.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            verification: Option<u64>,
-        },
-        /// It changed nothing.
-        Empty,
-        /// It was parked, and a person gave it up (`swarm drop`).
-        Dropped,
     }
 }

@@ -24,7 +24,7 @@ use crate::base::eviction::evict_unused;
 use crate::commit;
 use crate::dispatcher::core::resume::Resumed;
 use crate::dispatcher::core::{Options, RunCore};
-use crate::dispatcher::history::{Became, History};
+use crate::dispatcher::history::{Became, History, TakenUp};
 use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::OUT;
@@ -264,13 +264,13 @@ async fn go_on(
     };
     let known: Vec<RunEvent> = landed.into_iter().chain(history.abandoned_calls()).collect();
     known.iter().for_each(|event| history.hear(event));
-    let unparked = history.try_again(&again.instances, again.resolved_id());
+    let taken_up = history.try_again(&again.instances, again.resolved_id());
     let by_hand = again.events(|id| history.instance(id).map(|past| past.outputs.to_map()).unwrap_or_default());
     carry_over(&state, run, &again, &history)?;
     by_hand.iter().for_each(|event| history.hear(event));
     let plan = Arc::clone(loaded.graph.plan());
     let (target, started_ms) = (row.target, row.started_at_ms);
-    let past = Past { history, known, again, by_hand, unparked, lent, is_begun };
+    let past = Past { history, known, again, by_hand, taken_up, lent, is_begun };
     let (settings, host) = (&settings, settings.host.clone());
     let (journal, past) = (&journal, Some(past));
     let mut stage =
@@ -302,8 +302,8 @@ pub struct Past {
     pub again: Wanted,
     /// What a person did themselves.
     pub by_hand: Vec<RunEvent>,
-    /// How much of it was parked.
-    pub unparked: u64,
+    /// How much of what is wanted again was put aside for good.
+    pub taken_up: TakenUp,
     /// What is to be said of what the person's checkout and environment lend, when that is not as it was.
     pub lent: Option<String>,
     /// Whether it came so far that the run had its first event.
@@ -539,7 +539,9 @@ impl Stage<'_> {
         }
         let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();
         target.into_iter().for_each(|tip| resumed.core.stands_at(tip.to_string()));
-        let tally = Tally { parked: state.tally.parked - past.unparked, ..state.tally };
+        let TakenUp { parked, dropped } = past.taken_up;
+        let (parked, dropped) = (state.tally.parked - parked, state.tally.dropped - dropped);
+        let tally = Tally { parked, dropped, ..state.tally };
         let instances = resumed.still_there(&past.again.instances);
         let mut events = Self::opening(&mut resumed, machine, options.jobs, notes, tally);
         if !instances.is_empty() {

@@ -472,13 +472,14 @@ impl Stage<'_> {
         Egress::new(folder, self.settings.resolver.clone(), descriptors::connections_for(jobs))
     }
 
-    /// Every policy that a task uses, resolved on this host.
+    /// Every policy that a task uses, resolved on this host; what only given up tasks would use may be missing there.
     fn cages(&self, machine: &Machine) -> Result<HashMap<String, Cage>, RunError> {
         let places =
             Places { worktree: self.repository.place(), git: self.repository.common_dir(), state: self.state.root() };
         let offer = machine.offer(self.settings.word(self.repository.place()));
         let mut cages = HashMap::new();
-        for (name, policy) in word::used_policies(&self.plan) {
+        let given_up = self.past.as_ref().map(|past| past.history.given_up_tasks()).unwrap_or_default();
+        for (name, policy) in word::policies_of(&self.plan, |task| !given_up.contains(&*task.name.0)) {
             let mut cage = crate::policy::resolve(name, policy, &self.host, offer.clone(), places)?;
             machine.check(name, policy)?;
             let open = machine.left_open_by(&policy.network);

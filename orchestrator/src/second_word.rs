@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use swarm_plans::InstanceId;
 
 use crate::commit::{attempt_ref, history_ref, run_refs};
-use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent};
+use crate::event::{AttemptEnd, Fate, GivenUp, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent};
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::journal::{
     AttemptState, InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState,
@@ -14,8 +14,8 @@ use crate::report::{Ending, exit, exit_code};
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
 
-/// The results that another try would be given, in graph order: all that failed or are parked, or the named one with what is
-/// parked because it builds on it, or waits to be published with it.
+/// The results that another try would be given, in graph order: all that failed or are parked and that nobody gave up, or the
+/// named one with what is parked because it builds on it, or waits to be published with it.
 pub fn worth_another_try(state: &RunState, named: Option<&InstanceId>) -> Vec<InstanceId> {
     worth_another_try_of(state, named.map(std::slice::from_ref))
 }
@@ -35,7 +35,7 @@ pub fn worth_another_try_of(state: &RunState, named: Option<&[InstanceId]>) -> V
             let is_one = match named {
                 Some(named) if named.contains(id) => is_parked(instance) || has_failed(instance),
                 Some(_) => is_parked(instance) && (waits || builds_on_one()),
-                None => is_parked(instance) || has_failed(instance) && instance.on_failure == OnFailure::Fail,
+                None => is_parked(instance) || counts_as_failed(instance),
             };
             // What changed nothing, but looked at what may be another one then.
             if is_one || instance.fate() == Some(&Fate::Empty) && builds_on_one() {
@@ -62,7 +62,7 @@ pub fn dropped_need<'a>(state: &'a RunState, instance: &InstanceState) -> Option
     while let Some(need) = open.pop() {
         // A need is an instance, or a task with all that it has.
         for (id, it) in state.instances.iter().filter(|(id, it)| *id.0 == *need || it.task() == need) {
-            if it.fate() == Some(&Fate::Dropped) {
+            if matches!(it.fate(), Some(Fate::Dropped { .. })) {
                 dropped.insert(id);
             }
             open.extend(it.needs().iter().map(String::as_str).filter(|need| asked.insert(need)));
@@ -79,6 +79,29 @@ fn is_parked(instance: &InstanceState) -> bool {
 pub(crate) fn has_failed(instance: &InstanceState) -> bool {
     use InstanceResult::{Cancelled, Failed, Lost, TimedOut, Violation};
     matches!(instance.phase, Phase::Finished(Failed | TimedOut | Violation | Cancelled | Lost))
+}
+
+/// Whether a failure counts against the run, and nobody gave it up.
+fn counts_as_failed(instance: &InstanceState) -> bool {
+    has_failed(instance) && instance.on_failure == OnFailure::Fail && !is_given_up(instance)
+}
+
+fn is_given_up(instance: &InstanceState) -> bool {
+    matches!(instance.fate(), Some(Fate::Dropped { was: GivenUp::Failed }))
+}
+
+/// Those that failed and that a person gave up, in graph order: nobody tries them again unless they are named.
+pub fn given_up(state: &RunState) -> impl Iterator<Item = &InstanceId> {
+    state.instances.iter().filter(|(_, instance)| is_given_up(instance)).map(|(id, _)| id)
+}
+
+/// What keeps results from landing that wait to be published with all others, in graph order: it failed, or is parked for a reason of
+/// its own. `None` where nothing waits so.
+pub fn keeps_others(state: &RunState) -> Option<Vec<&InstanceId>> {
+    let waits = |instance: &InstanceState| matches!(instance.fate(), Some(Fate::Parked { by: ParkedBy::Others, .. }));
+    state.instances.values().any(waits).then_some(())?;
+    let keeps = |instance: &InstanceState| counts_as_failed(instance) || is_parked(instance) && !waits(instance);
+    Some(state.instances.iter().filter(|(_, instance)| keeps(instance)).map(|(id, _)| id).collect())
 }
 
 /// The results whose newest change a person settled by hand; told event by event.
@@ -145,6 +168,8 @@ pub enum DropOutcome {
     Dropped {
         /// The refs first.
         refs: Vec<(String, String)>,
+        /// What it was until now; `None` where nothing of it was given up that had not been before.
+        was: Option<GivenUp>,
     },
     /// It is on the target, as this commit: all of it stays.
     Landed {
@@ -185,17 +210,18 @@ pub fn drop_results(
     let said: Vec<Kept> = ids.iter().map(|id| Kept::of(&known, run, id)).collect();
     // A process that died while it held this run's lock may have held those of its refs.
     repository.sweep_locks(&run_refs(run));
-    let is_parked = |id: &&InstanceId| known.instances.get(*id).is_some_and(is_parked);
-    let dropped = ids.iter().filter(is_parked);
+    let was: Vec<Option<GivenUp>> = ids.iter().zip(&said).map(|(id, kept)| gives_up(&known, id, kept)).collect();
+    let dropped = ids.iter().zip(&was).filter_map(|(id, was)| Some((id.clone(), (*was)?)));
     let mut events: Vec<RunEvent> =
-        dropped.map(|id| RunEvent::Merged { instance: id.clone(), fate: Fate::Dropped }).collect();
+        dropped.map(|(instance, was)| RunEvent::Merged { instance, fate: Fate::Dropped { was } }).collect();
     let mut code = before.exit;
     if !events.is_empty() {
         let writer = journal.resume_run(run, of_run)?;
         for event in &events {
             known.apply(&Recorded { seq: u64::MAX, at_ms: now_ms, event: event.clone() });
         }
-        if before.exit == exit::PARKED {
+        // A run that came to its end is judged by what became of each; one that did not is still to be gone on with.
+        if before.exit == exit::PARKED || before.exit == exit::ENVIRONMENT && before.cause.is_none() {
             code = exit_code(Ending::Complete, &known);
         }
         let (tip, cause, lost) = (before.tip, before.cause, before.lost);
@@ -204,18 +230,32 @@ pub fn drop_results(
         writer.append(now_ms, events)?;
     }
     let mut each = Vec::new();
-    for (id, kept) in ids.iter().zip(said) {
+    for ((id, kept), was) in ids.iter().zip(said).zip(was) {
         let outcome = match kept {
             Kept::Landed { commit } => DropOutcome::Landed { commit },
             Kept::Awaited => DropOutcome::Awaited,
-            Kept::All => DropOutcome::Dropped { refs: delete_refs(repository, run, id, |_| true)? },
+            Kept::All => DropOutcome::Dropped { refs: delete_refs(repository, run, id, |_| true)?, was },
             Kept::Aside(names) => {
-                DropOutcome::Dropped { refs: delete_refs(repository, run, id, |name| names.contains(name))? }
+                DropOutcome::Dropped { refs: delete_refs(repository, run, id, |name| names.contains(name))?, was }
             }
         };
         each.push((id.clone(), outcome));
     }
     Ok(Dropped { each, exit: code })
+}
+
+/// What an instance is that is given up now; `None` where there is nothing to give up, or somebody did before.
+fn gives_up(known: &RunState, id: &InstanceId, kept: &Kept) -> Option<GivenUp> {
+    use InstanceResult::{Cancelled, Lost};
+    let instance = known.instances.get(id).filter(|_| matches!(kept, Kept::All))?;
+    // Whoever goes on with the run runs it: it has not come to anything yet.
+    let is_open = exit::is_resumable(known.finished.as_ref().map(|end| end.exit))
+        && matches!(instance.result(), Some(Cancelled | Lost));
+    match instance.fate() {
+        Some(Fate::Parked { .. }) => Some(GivenUp::Parked),
+        None | Some(Fate::Empty) if has_failed(instance) && !is_open => Some(GivenUp::Failed),
+        Some(Fate::Landed { .. } | Fate::Empty | Fate::Dropped { .. }) | None => None,
+    }
 }
 
 /// What of an instance dropping may take.

@@ -178,10 +178,11 @@ impl World {
         let merged = announced.into_iter().flat_map(|announced| announced.merges);
         self.store(merged.map(|part| RunEvent::Merged { instance: part.instance, fate: part.fate }).collect());
         let mut history = self.history();
-        let unparked = history.try_again(again, None);
+        let taken_up = history.try_again(again, None);
         let mut resumed = RunCore::resume(graph, options, &|_| None, &history);
         let mut tally = replay(&self.stored).tally;
-        tally.parked -= unparked;
+        tally.parked -= taken_up.parked;
+        tally.dropped -= taken_up.dropped;
         tally.instances -= resumed.unexpanded.len() as u64;
         resumed.unexpanded.iter().chain(&resumed.reopened).for_each(|(_, result)| tally.reopen(*result));
         let unexpanded = resumed.unexpanded.iter().map(|(id, _)| id.clone()).collect();
@@ -458,7 +459,7 @@ fn outcome(world: &World) -> Outcome {
         Fate::Parked { by: ParkedBy::Need, .. } => "parked for another's sake".to_owned(),
         Fate::Parked { reason, .. } => format!("parked: {reason}"),
         Fate::Empty => "empty".to_owned(),
-        Fate::Dropped => "dropped".to_owned(),
+        Fate::Dropped { .. } => "dropped".to_owned(),
     };
     let blocked = state.instances.iter().filter(|(_, instance)| instance.result() == Some(InstanceResult::Blocked));
     Outcome {

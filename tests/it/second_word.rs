@@ -145,6 +145,102 @@ fn all_that_did_not_land_is_dropped_at_once_and_what_landed_stays() {
 }
 
 #[test]
+fn what_failed_and_was_dropped_says_so_everywhere_and_runs_again_by_its_name_only() {
+    let repository = fanned_out();
+    let dropped = swarm(&repository, &["drop", "c"], 0);
+    assert!(dropped.err.contains("tried again by its name only: swarm retry it-1 c"), "{dropped}");
+    let line = "[-] c";
+    for command in [&["status"][..], &["report"]] {
+        let told = swarm(&repository, command, 0).out;
+        let told = told.lines().find(|told| told.contains(line)).unwrap_or_default();
+        assert!(told.contains("failed") && told.contains("dropped"), "{told}");
+    }
+    for (command, said) in [
+        (&["list"][..], "1 failed, 1 landed, 3 parked, 1 dropped"),
+        (&["list", "--json"], "\"parked\":3,\"dropped\":1"),
+        (&["status", "--json"], "\"merge\":{\"fate\":\"dropped\",\"was\":\"failed\"}"),
+        (&["report", "--format", "md"], "| c | failed | "),
+        (&["report", "--format", "md"], "| dropped | failed: exited with 1, 1 file |"),
+        (&["report", "--format", "html"], "<td>dropped</td>"),
+        (
+            &["report", "--format", "junit"],
+            "<failure type=\"failed\" message=\"failed: exited with 1, 1 file, dropped\"",
+        ),
+    ] {
+        let told = swarm(&repository, command, 0).out;
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    assert!(swarm(&repository, &["drop", "c"], 0).err.contains("nothing of c is kept"));
+    // What is parked is tried again, and what was dropped only when it is named.
+    let note = "note: dropped, and tried again by name only: c\n      swarm retry it-1 TASK";
+    let again = swarm(&repository, &["retry", "it-1", "--json"], 1);
+    assert!(again.err.contains(note), "{again}");
+    assert!(again.events_of("attempt-started").iter().all(|event| event["instance"] != "c"), "{again}");
+    let ended = swarm(&repository, &["resume"], 1);
+    assert!(ended.err.contains("nothing left to do") && ended.err.contains(note), "{ended}");
+    let named = swarm(&repository, &["retry", "it-1", "c", "--json"], 1);
+    assert_eq!(named.events_of("attempt-started").len(), 1, "{named}");
+    let told = swarm(&repository, &["status"], 0).out;
+    assert!(told.contains("[x] c") && !told.contains("dropped"), "{told}");
+}
+
+#[test]
+fn what_is_published_together_lands_without_what_a_person_gave_up_of_it() {
+    let merge =
+        "[merge]\npublish = 'all-or-nothing'\non-conflict = ['park']\n[tasks.a]\nrun = 'echo from a >> a.txt'\n";
+    let bad = "[tasks.bad]\nrun = 'false'\n[tasks.on-bad]\nneeds = ['bad']\nrun = 'true'\n";
+    let conflicts = "[tasks.b]\nrun = 'echo from b >> a.txt'\n";
+    for (more, code, keeping, reason) in [
+        (bad, 1, "swarm drop it-1 bad && ", "and `bad` did not pass"),
+        (conflicts, 5, "swarm drop it-1 b && ", "and something is parked"),
+        (&format!("{bad}{conflicts}"), 1, "swarm drop it-1 bad && swarm drop it-1 b && ", "and `bad` did not pass"),
+    ] {
+        let repository = Repository::with(&FILES);
+        let ended = Swarm::run(&repository, "it", &format!("{merge}{more}")).exits(code);
+        assert!(ended.err.contains(&format!("the plan publishes all or nothing, {reason}")), "{ended}");
+        assert!(ended.err.contains(&format!("without what keeps them: {keeping}swarm retry it-1\n")), "{ended}");
+        for command in keeping.split(" && ").filter(|command| !command.is_empty()) {
+            let words: Vec<&str> = command.split(' ').skip(1).collect();
+            swarm(&repository, &words, 0);
+        }
+        assert!(repository.commit_of("swarm/it").is_none(), "dropping lands nothing");
+        let lands = swarm(&repository, &["retry", "it-1"], if more == conflicts { 0 } else { 1 });
+        assert_eq!(repository.text("swarm/it", "a.txt"), "one\nfrom a\n", "{lands}");
+        assert!(!swarm(&repository, &["report"], 0).out.contains("without what keeps them"));
+    }
+}
+
+#[test]
+fn a_machine_that_fails_one_task_for_ever_keeps_the_others_no_longer_than_a_person_wants() {
+    let repository = Repository::with(&FILES);
+    let (gate, gone) = (gate_beside(&repository), repository.beside("gone"));
+    fs::create_dir(&gone).expect("a folder");
+    let plan = format!(
+        "[merge]\npublish = 'all-or-nothing'\n[sandbox.gate]\nread = ['{0}']\n[sandbox.gone]\nread = ['{1}']\n\
+         [tasks.a]\nsandbox = 'gate'\nrun = 'cat {0}/open > y.txt'\n\
+         [tasks.b]\nneeds = ['a']\nsandbox = 'gone'\nrun = 'true'\n",
+        gate.display(),
+        gone.display()
+    );
+    let [one, two] = [&gate, &gone].map(|path| format!("read={}", path.display()));
+    let mut running = Swarm::run(&repository, "it", &plan).allow(&one).allow(&two).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"a\""));
+    fs::remove_dir(&gone).expect("it is there");
+    let ended = let_go(&repository, running);
+    assert_eq!((ended.code, ended.result("b").as_str()), (3, "failed"), "{ended}");
+    assert!(ended.err.contains("`swarm drop it-1 b && swarm resume it-1`"), "{ended}");
+    let refused = swarm(&repository, &["resume"], 3);
+    assert!(refused.err.contains("swarm drop it-1 TASK"), "{refused}");
+    let dropped = swarm(&repository, &["drop", "it-1", "b"], 0);
+    assert!(dropped.err.contains("what is left goes on without it: swarm resume it-1"), "{dropped}");
+    let landed = swarm(&repository, &["resume"], 1);
+    assert_eq!(repository.text("swarm/it", "y.txt"), "b\n", "{landed}");
+    // The machine is mended, and a person wants it after all.
+    fs::create_dir(&gone).expect("a folder");
+    swarm(&repository, &["retry", "it-1", "b"], 0);
+}
+
+#[test]
 fn what_an_interrupted_run_has_not_come_to_is_not_dropped() {
     let repository = Repository::with(&FILES);
     let gate = gate_beside(&repository);

@@ -8,6 +8,8 @@ mod climb;
 mod contradicted;
 /// Fan-outs that wait for their items.
 mod fan;
+/// What failed and is not tried again.
+mod given_up;
 /// What runs again although its change has landed.
 mod landed;
 /// A core as a journal left it.
@@ -136,6 +138,8 @@ pub struct RunCore {
     landed: HashMap<InstanceIx, Kept>,
     /// Those that waited so under an earlier coordinator, until their turn comes.
     waited: HashSet<InstanceIx>,
+    /// Those that failed and that a person gave up.
+    given_up: HashSet<InstanceId>,
     /// How many wait for the time of their next try, or to hear what an earlier run recorded.
     resting: usize,
     stop: Option<StopCause>,
@@ -168,7 +172,7 @@ impl RunCore {
         let rank = graph.levels();
         let mut core = RunCore {
             schedule: Schedule::new(options.jobs, capacities),
-            landings: Landings::new(&graph.plan().merge, &options.facts.base),
+            landings: Landings::new(&graph.plan().merge, &options.facts),
             climbing: HashMap::new(),
             second_tries: HashMap::new(),
             graph,
@@ -188,6 +192,7 @@ impl RunCore {
             grounds: HashMap::new(),
             landed: HashMap::new(),
             waited: HashSet::new(),
+            given_up: HashSet::new(),
             resting: 0,
             stop: None,
             broken: None,
@@ -374,6 +379,9 @@ impl RunCore {
         if self.waited.remove(&ix) {
             return self.goes_on_waiting(ix);
         }
+        if self.is_given_up(ix) {
+            return self.stays_given_up(ix);
+        }
         let view = self.view(ix);
         let rendered = match self.rendered(ix, &view.json) {
             Ok(Some(rendered)) => rendered,
@@ -541,19 +549,11 @@ impl RunCore {
             Some(_) if result.passed() => End::Unchanged,
             _ => End::Nothing,
         };
-        if !result.passed() && result != InstanceResult::Skipped {
+        // What is blocked failed by what failed before it.
+        if !matches!(result, InstanceResult::Skipped | InstanceResult::Blocked) && !result.passed() {
             self.failed(ix);
         }
         self.landings.finished(self.place(ix), end);
-    }
-
-    fn failed(&mut self, ix: InstanceIx) {
-        let id = &self.graph.instance(ix).id;
-        match self.states[ix.index()].allowed {
-            true => {}
-            false if self.breaker.suspects(ix) => self.landings.failed_by_machine(id, &self.said),
-            false => self.landings.failed(self.place(ix), id),
-        }
     }
 
     fn task_place(&self, task: TaskIx) -> TaskPlace {

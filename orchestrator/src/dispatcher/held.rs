@@ -2,6 +2,8 @@
 
 use swarm_plans::InstanceId;
 
+use crate::report::sanitize;
+
 use super::messages::Landing;
 use crate::merge::order::Place;
 
@@ -46,11 +48,13 @@ impl Held {
     }
 
     /// Why nothing can be decided before the run is resumed; said once.
-    pub(super) fn take_failed_by_machine(&mut self) -> Option<String> {
+    pub(super) fn take_failed_by_machine(&mut self, run: &str) -> Option<String> {
         let (failed, said) = self.failed_by_machine.take()?;
+        let word = sanitize::shell_word(&failed.0);
         Some(format!(
             "the plan publishes all or nothing, and nobody knows what `{failed}` is worth: it failed for a reason that is not its own \
-             ({said}); mend that before you resume it, or `swarm run PLAN` starts anew"
+             ({said}); mend that before you resume it, or give it up, and the others land without it: `swarm drop {run} {word} && swarm \
+             resume {run}`"
         ))
     }
 

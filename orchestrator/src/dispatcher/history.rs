@@ -6,7 +6,7 @@ mod ground;
 /// What is left of a result when the repository has lost some of it.
 mod left;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -19,8 +19,8 @@ pub use self::left::Left;
 use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
-    AttemptEnd, CallOutcome, ChangeSummary, Counted, Fate, InstanceResult, Merge, RefusalKind, Remedy, ReusedInstance,
-    RunEvent,
+    AttemptEnd, CallOutcome, ChangeSummary, Counted, Fate, GivenUp, InstanceResult, Merge, RefusalKind, Remedy,
+    ReusedInstance, RunEvent,
 };
 use crate::ids::Attempt;
 use crate::journal::Spending;
@@ -89,8 +89,10 @@ pub enum Became {
     Parked,
     /// It changed nothing.
     Empty,
-    /// A person gave it up.
+    /// It was parked, and a person gave it up.
     Dropped,
+    /// Its instance failed, and a person gave that up.
+    GivenUp,
 }
 
 impl From<&Fate> for Became {
@@ -99,7 +101,8 @@ impl From<&Fate> for Became {
             Fate::Landed { .. } => Became::Landed,
             Fate::Parked { .. } => Became::Parked,
             Fate::Empty => Became::Empty,
-            Fate::Dropped => Became::Dropped,
+            Fate::Dropped { was: GivenUp::Parked } => Became::Dropped,
+            Fate::Dropped { was: GivenUp::Failed } => Became::GivenUp,
         }
     }
 }
@@ -192,6 +195,15 @@ pub struct Announced {
     pub merges: Vec<Merge>,
 }
 
+/// How many a person wants tried again of those that were put aside for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakenUp {
+    /// They are parked no more.
+    pub parked: u64,
+    /// They are given up no more.
+    pub dropped: u64,
+}
+
 /// All facts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
@@ -209,7 +221,7 @@ pub struct History {
     /// The highest number of a verification; 0 when there was none.
     verifications: u64,
     /// Results whose change or artifacts are gone: what needs them cannot have them, so they are made again.
-    gone: std::collections::HashSet<InstanceId>,
+    gone: HashSet<InstanceId>,
     /// How many turns came again.
     requeued: u64,
     /// Grows with every round of the train behind the first, by one for each event that tells of it.
@@ -329,7 +341,7 @@ impl Past {
 
     /// Whether another try changes nothing about what became of its change: only a person who names it can.
     pub fn is_settled_for_good(&self) -> bool {
-        matches!(self.fate, Some(Became::Landed | Became::Parked | Became::Dropped))
+        matches!(self.fate, Some(Became::Landed | Became::Parked | Became::Dropped | Became::GivenUp))
     }
 
     /// Its result no longer holds.
@@ -483,30 +495,31 @@ impl History {
         past.word = match past.fate {
             Some(Became::Parked) if resolved == Some(id) => Word::ByHand,
             Some(Became::Parked) => Word::Again,
-            Some(Became::Landed | Became::Empty | Became::Dropped) | None => Word::None,
+            Some(Became::Landed | Became::Empty | Became::Dropped | Became::GivenUp) | None => Word::None,
         };
-        // What looked at a result that takes its turn again is settled with that.
-        if past.word != Word::None || past.fate == Some(Became::Empty) {
+        // What looked at a result that takes its turn again is settled with that; what was given up, they name.
+        if past.word != Word::None || matches!(past.fate, Some(Became::Empty | Became::GivenUp)) {
             past.fate = None;
         }
         (past.lost, past.second) = (past.attempts, None);
         (past.is_contradicted, past.ground) = (false, None);
     }
 
-    /// The same before the journal knows; what failed is open again. Returns how many are parked no more.
-    pub fn try_again(&mut self, ids: &[InstanceId], resolved: Option<&InstanceId>) -> u64 {
-        let mut unparked = 0;
+    /// The same before the journal knows; what failed is open again.
+    pub fn try_again(&mut self, ids: &[InstanceId], resolved: Option<&InstanceId>) -> TakenUp {
+        let mut taken_up = TakenUp::default();
         if !ids.is_empty() {
             self.begin_rounds_anew();
         }
         for id in ids {
+            taken_up.dropped += u64::from(self.past(id).fate == Some(Became::GivenUp));
             self.retry(id, resolved);
-            unparked += u64::from(self.past(id).word != Word::None);
+            taken_up.parked += u64::from(self.past(id).word != Word::None);
             if self.past(id).result.is_some_and(|result| !result.passed()) {
                 self.gone.insert(id.clone());
             }
         }
-        unparked
+        taken_up
     }
 
     /// What is known of an instance; `None` when the journal does not name it.
@@ -522,6 +535,14 @@ impl History {
     /// All instances that the journal names, in no order that means anything.
     pub fn instances(&self) -> impl ExactSizeIterator<Item = (&InstanceId, &Past)> {
         self.instances.iter()
+    }
+
+    /// The tasks of which a person gave up every instance that there is: nothing of them runs.
+    pub fn given_up_tasks(&self) -> HashSet<&str> {
+        let all = self.instances.iter().filter_map(|(id, past)| Some((id.0.split('[').next()?, past)));
+        let (given_up, others): (Vec<_>, Vec<_>) = all.partition(|(_, past)| past.fate == Some(Became::GivenUp));
+        let others: HashSet<&str> = others.into_iter().map(|(task, _)| task).collect();
+        given_up.into_iter().map(|(task, _)| task).filter(|task| !others.contains(task)).collect()
     }
 
     /// What instances spent on models, in no order.
@@ -577,11 +598,14 @@ impl History {
     /// The same of what is known of the instance.
     pub fn still_holds(&self, id: &InstanceId, past: &Past, allowed: bool) -> Option<InstanceResult> {
         use InstanceResult::*;
+        // Nobody wants that tried again, whatever it failed for.
+        let is_given_up = past.fate == Some(Became::GivenUp);
         past.result
             .filter(|result| match result {
                 Succeeded | Flaky | TimedOut | Violation | Skipped => true,
-                Failed => allowed || past.failed_by == FailedBy::Work,
-                Cancelled | Blocked | Lost => false,
+                Failed => allowed || is_given_up || past.failed_by == FailedBy::Work,
+                Cancelled | Lost => is_given_up,
+                Blocked => false,
             })
             .filter(|_| self.gone.is_empty() || !self.gone.contains(id))
     }

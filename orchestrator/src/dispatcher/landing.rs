@@ -19,7 +19,7 @@ use super::gate::{Base, Gate};
 use super::held::{Held, Publication};
 use super::history::{Refusal, SecondTry};
 use super::ladder::{Climb, Climbed, Ladder, Round};
-use super::messages::{Action, FoldedBatch, Landing, StopCause, TargetMove, VerifyDone};
+use super::messages::{Action, FoldedBatch, Landing, RunFacts, StopCause, TargetMove, VerifyDone};
 use super::settlement::{Settlement, Word};
 use crate::event::{Fate, ParkedBy, RefusalKind, RunEvent};
 use crate::merge::order::{End, Next, Place, TaskPlace, Train};
@@ -59,7 +59,9 @@ pub(super) struct Landings {
     without_change: BTreeMap<Place, (Landing, Option<Refusal>)>,
     /// `None` lands what is green at once.
     held: Option<Held>,
-    /// The run's base commit.
+    /// The run's id.
+    run: String,
+    /// Its base commit.
     base: String,
     /// The newest commit that something was folded onto or that landed.
     tip: String,
@@ -77,7 +79,8 @@ pub(super) struct Landings {
 }
 
 impl Landings {
-    pub(super) fn new(merge: &Merge, base: &str) -> Self {
+    pub(super) fn new(merge: &Merge, facts: &RunFacts) -> Self {
+        let RunFacts { id: run, base, .. } = facts;
         Landings {
             train: Train::new(),
             ready: VecDeque::new(),
@@ -89,8 +92,9 @@ impl Landings {
             ladder: Ladder::default(),
             without_change: BTreeMap::new(),
             held: (merge.publish == Publish::AllOrNothing).then(Held::default),
-            base: base.to_owned(),
-            tip: base.to_owned(),
+            run: run.clone(),
+            base: base.clone(),
+            tip: base.clone(),
             landed: None,
             refolds: 0,
             stopped: None,
@@ -294,7 +298,7 @@ impl Landings {
         if self.ready.is_empty() && self.ladder.is_empty() && held.is_empty() {
             return;
         }
-        if let Some(reason) = held.take_failed_by_machine() {
+        if let Some(reason) = held.take_failed_by_machine(&self.run) {
             self.broken = Some(reason);
         }
     }

@@ -1,6 +1,9 @@
 //! Runs told by hand, without a clock or a worker: a plan's text and a list of inputs give the results in the order in
 //! which they became final.
 
+/// Those of several lives.
+mod lives;
+
 use serde_json::json;
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 
@@ -46,13 +49,19 @@ fn core(fail_fast: FailFast) -> RunCore {
 }
 
 fn core_of(plan: &str, fail_fast: FailFast) -> RunCore {
-    let parsed = swarm_plans::parse("story", plan, &[], &mut |_| Err("nothing to include".to_owned()));
-    let plan = parsed.plan.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
-    let graph = TaskGraph::expand(plan).expect("a small plan");
-    let options = Options { jobs: 4, fail_fast, facts: RunFacts::default(), grace_ms: 5000, reuse: ReuseResults::Yes };
-    let mut core = RunCore::new(graph, options, &|_| None);
+    let mut core = RunCore::new(graph_of(plan), options(fail_fast), &|_| None);
     core.pump();
     core
+}
+
+fn graph_of(plan: &str) -> TaskGraph {
+    let parsed = swarm_plans::parse("story", plan, &[], &mut |_| Err("nothing to include".to_owned()));
+    let plan = parsed.plan.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
+    TaskGraph::expand(plan).expect("a small plan")
+}
+
+fn options(fail_fast: FailFast) -> Options {
+    Options { jobs: 4, fail_fast, facts: RunFacts::default(), grace_ms: 5000, reuse: ReuseResults::Yes }
 }
 
 /// Feeds the inputs and gives `instance result` for each that became final.

@@ -11,8 +11,8 @@ use swarm_protocol::EnforcementReport;
 use swarm_protocol::agent::Envelope;
 
 use crate::event::{
-    AddedInstance, AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, ModelWait, OnFailure, Recorded,
-    RefusalSeen, Remedy, ReusedInstance, RunEvent,
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, GateVerdict, GivenUp, InstanceResult, ModelWait, OnFailure,
+    Recorded, RefusalSeen, Remedy, ReusedInstance, RunEvent,
 };
 use crate::ids::{Attempt, RunId, branch_of};
 use crate::journal::{Spending, Tally, Tries};
@@ -513,9 +513,9 @@ impl InstanceState {
         self.because(None);
     }
 
-    /// A person asked for another try: what was parked, or looked at what was, has no fate any more.
+    /// A person asked for another try: what was parked, looked at what was, or failed and was given up has no fate any more.
     fn try_again(&mut self) {
-        if let Some(Fate::Parked { .. } | Fate::Empty) = self.fate() {
+        if let Some(Fate::Parked { .. } | Fate::Empty | Fate::Dropped { was: GivenUp::Failed }) = self.fate() {
             self.fate = FateState::Unknown;
         }
     }

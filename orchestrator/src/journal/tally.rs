@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Fate, InstanceResult, RunEvent};
+use crate::event::{Fate, GivenUp, InstanceResult, RunEvent};
 
 /// How many instances stand where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Tally {
     pub landed: u64,
     /// Their change is kept, not merged.
     pub parked: u64,
-    /// Their change was parked, and a person gave it up.
+    /// They were parked or had failed, and a person gave them up.
     pub dropped: u64,
 }
 
@@ -84,8 +84,8 @@ impl Tally {
             RunEvent::Merged { fate, .. } => match fate {
                 Fate::Landed { .. } => self.landed += 1,
                 Fate::Parked { .. } => self.parked += 1,
-                Fate::Dropped => {
-                    self.parked = self.parked.saturating_sub(1);
+                Fate::Dropped { was } => {
+                    self.parked = self.parked.saturating_sub(u64::from(*was == GivenUp::Parked));
                     self.dropped += 1;
                 }
                 Fate::Empty => {}

@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use swarm_plans::egress::HostPattern;
-use swarm_plans::{Allowance, DEFAULT_SANDBOX, Host as NetworkHost, HostRule, Network, Plan, SandboxPolicy};
+use swarm_plans::{Allowance, DEFAULT_SANDBOX, Host as NetworkHost, HostRule, Network, Plan, SandboxPolicy, Task};
 use swarm_protocol::{Access, Tier};
 
 use super::credentials::Holds;
@@ -186,7 +186,13 @@ impl Word {
 
 /// The policies that tasks, the merge train or nobody in particular use.
 pub fn used_policies(plan: &Plan) -> impl Iterator<Item = (&str, &SandboxPolicy)> {
-    let of_tasks = plan.tasks.iter().map(|task| task.sandbox.as_str());
+    policies_of(plan, |_| true)
+}
+
+/// The same where only some of the tasks count.
+pub fn policies_of(plan: &Plan, counts: impl Fn(&Task) -> bool) -> impl Iterator<Item = (&str, &SandboxPolicy)> {
+    let tasks = plan.tasks.iter().filter(|task| counts(task));
+    let of_tasks = tasks.map(|task| task.sandbox.as_str());
     let names: BTreeSet<&str> =
         of_tasks.chain([DEFAULT_SANDBOX]).chain(plan.merge.sandboxes().map(|(name, _)| name)).collect();
     names.into_iter().filter_map(|name| Some((name, plan.sandboxes.get(name)?)))

@@ -2,7 +2,7 @@
 
 use swarm_protocol::Ended;
 
-use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure};
+use crate::event::{AttemptEnd, Fate, GivenUp, InstanceResult, OnFailure};
 use crate::journal::{Finished, InstanceState, RunState, Tally};
 use crate::report::{lines, words};
 
@@ -134,6 +134,8 @@ fn verdict(instance: &InstanceState) -> Verdict {
         return Verdict::Fine;
     }
     match instance.result() {
+        // Whatever it failed for, and whatever was to come of it: nobody tries it again.
+        _ if matches!(instance.fate(), Some(Fate::Dropped { was: GivenUp::Failed })) => Verdict::Failed,
         Some(InstanceResult::Succeeded | InstanceResult::Flaky | InstanceResult::Skipped) => Verdict::Fine,
         // Blocked follows from a failure that is counted itself; an allowed failure blocks nothing.
         Some(InstanceResult::Blocked | InstanceResult::Cancelled) => Verdict::Fine,
@@ -204,7 +206,7 @@ mod tests {
         check([vec![started("p")], good.clone()].concat(), 0, "all succeeded, and nothing landed");
         check([vec![started("p")], good.clone(), vec![landed("a")]].concat(), 0, "all succeeded and landed");
         check(good.clone(), 1, "a task failed");
-        let dropped = RunEvent::Merged { instance: id("a"), fate: Fate::Dropped };
+        let dropped = RunEvent::Merged { instance: id("a"), fate: Fate::Dropped { was: GivenUp::Parked } };
         let given_up = [vec![started("p")], good, vec![parked("a", "conflict", &[]), dropped]].concat();
         check(given_up, 0, "all succeeded; 1 result given up");
     }

@@ -8,7 +8,7 @@ use swarm_plans::InstanceId;
 use super::exit::told;
 use super::words;
 use super::{LogTail, account, lines, sanitize, status};
-use crate::event::{Fate, InstanceResult};
+use crate::event::{Fate, GivenUp, InstanceResult};
 use crate::journal::{InstanceState, RunState};
 
 /// One instance, in words.
@@ -33,7 +33,7 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
             Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
             Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),
             Some(Fate::Empty) => "changed nothing".to_owned(),
-            Some(Fate::Dropped) => "dropped".to_owned(),
+            Some(Fate::Dropped { .. }) => "dropped".to_owned(),
             None => String::new(),
         },
         said: {
@@ -158,7 +158,9 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
     let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
     let tally = state.tally;
     let all_ms = state.lived_ms;
-    let left_out = tally.skipped + tally.blocked + tally.cancelled;
+    let was_parked = |instance: &&InstanceState| instance.fate() == Some(&Fate::Dropped { was: GivenUp::Parked });
+    let dropped = state.instances.values().filter(was_parked).count() as u64;
+    let left_out = tally.skipped + tally.blocked + tally.cancelled + dropped;
     let counts = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{left_out}\" time=\"{}\"",
         tally.instances,
@@ -178,6 +180,7 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
             (_, Some(Fate::Parked { .. })) => {
                 Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
             }
+            (_, Some(Fate::Dropped { was: GivenUp::Parked })) => Some("<skipped message=\"dropped\"/>".to_owned()),
             (Some(InstanceResult::Succeeded), _) if instance.reused_from().is_some() => {
                 Some(format!("<system-out>{said}</system-out>"))
             }
@@ -187,7 +190,8 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
             }
             (Some(result), _) => {
                 let words = escaped(&last_words(id, instance, tail).unwrap_or_default());
-                Some(format!("<failure type=\"{}\" message=\"{said}\">{words}</failure>", result.name()))
+                let fate = if row.fate.is_empty() { String::new() } else { format!(", {}", escaped(&row.fate)) };
+                Some(format!("<failure type=\"{}\" message=\"{said}{fate}\">{words}</failure>", result.name()))
             }
         };
         match inner {

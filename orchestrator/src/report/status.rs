@@ -167,7 +167,7 @@ fn row(
             let said = finished_text(result, state, instance);
             match instance.fate() {
                 Some(Fate::Parked { .. }) => (words::PARKED_MARK, Tone::Warn, spent, said),
-                Some(Fate::Dropped) => (words::DROPPED_MARK, Tone::Quiet, spent, said),
+                Some(Fate::Dropped { .. }) => (words::DROPPED_MARK, Tone::Quiet, spent, said),
                 Some(Fate::Landed { .. } | Fate::Empty) | None => (mark, tone, spent, said),
             }
         }
@@ -209,7 +209,7 @@ fn finished_text(result: InstanceResult, state: &RunState, instance: &InstanceSt
         Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
         Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),
         Some(Fate::Empty) => "changed nothing".to_owned(),
-        Some(Fate::Dropped) => "dropped".to_owned(),
+        Some(Fate::Dropped { .. }) => "dropped".to_owned(),
         None => String::new(),
     };
     match (said.is_empty(), fate.is_empty()) {

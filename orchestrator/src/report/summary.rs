@@ -16,7 +16,7 @@ use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy};
 use crate::executor::verify::VERIFY;
 use crate::ids::Attempt;
 use crate::journal::{InstanceState, Phase, RunState};
-use crate::second_word::{dropped_need, put_aside, worth_another_try};
+use crate::second_word::{dropped_need, keeps_others, put_aside, worth_another_try};
 use crate::settings::GRACE_MS;
 use crate::target::TargetError;
 
@@ -34,6 +34,9 @@ const NOT_BEGUN_NAMED_MAX: usize = 5;
 
 /// Conflicting paths that are shown of one parked change.
 const PATHS_MAX: usize = 5;
+
+/// Tasks that are named in a command which gives them up.
+const KEEPING_NAMED_MAX: usize = 3;
 
 /// Columns up to which several commands stand on one line; beyond, each has its own, so that none is broken.
 const COMMANDS_COLUMNS_MAX: usize = 80;
@@ -241,7 +244,26 @@ impl Summary<'_> {
             let may: &[&str] = if *by == ParkedBy::Others { &["retry", "drop"] } else { &["resolve", "retry", "drop"] };
             let next: Vec<String> = may.iter().map(|command| format!("swarm {command} {words}")).collect();
             text.push_str(&commands("next:", "        ", &next));
-        })
+        }) + &self.without_what_keeps_others()
+    }
+
+    /// How what waits to be published with all others lands without what keeps it.
+    fn without_what_keeps_others(&self) -> String {
+        let Some(keeping) = keeps_others(self.state).filter(|keeping| !keeping.is_empty()) else {
+            return String::new();
+        };
+        let run = self.run();
+        let drops = keeping.iter().map(|id| format!("swarm drop {run} {} && ", sanitize::shell_word(&id.0)));
+        match keeping.len() {
+            ..=KEEPING_NAMED_MAX => {
+                let drops: String = drops.collect();
+                format!("    to land the others without what keeps them: {drops}swarm retry {run}\n")
+            }
+            many => format!(
+                "    to land the others without what keeps them: swarm drop {run} TASK for each of the {many} that failed or are parked \
+                 for a reason of their own, then swarm retry {run}\n"
+            ),
+        }
     }
 
     fn failed(&self) -> String {
@@ -260,6 +282,7 @@ impl Summary<'_> {
             let result = instance.result().unwrap_or(InstanceResult::Lost);
             let said = lines::result_text(self.state, result, instance.cause(), instance);
             let allowed = if instance.on_failure == OnFailure::Allow { " (allowed)" } else { "" };
+            let dropped = if matches!(instance.fate(), Some(Fate::Dropped { .. })) { " (dropped)" } else { "" };
             let spent = spent(instance);
             // The section's title says that it failed.
             let said = said.strip_prefix("failed: ").unwrap_or(&said);
@@ -268,7 +291,7 @@ impl Summary<'_> {
                 InstanceResult::TimedOut if instance.spent_ms() >= GRACE_MS => format!(", at most {} of it grace", words::duration(GRACE_MS)),
                 _ => String::new(),
             };
-            let _ = writeln!(text, "    {}: {said}{spent}{grace}{allowed}", words::instance(id));
+            let _ = writeln!(text, "    {}: {said}{spent}{grace}{allowed}{dropped}", words::instance(id));
             let Some(attempt) = instance.last_attempt() else { return };
             let tail = (self.tail)(id, attempt.attempt);
             for line in &tail {

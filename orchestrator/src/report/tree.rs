@@ -124,7 +124,7 @@ impl Task<'_> {
             match instance.fate() {
                 Some(Fate::Landed { .. }) => tally.landed += 1,
                 Some(Fate::Parked { .. }) => tally.parked += 1,
-                Some(Fate::Dropped) => tally.dropped += 1,
+                Some(Fate::Dropped { .. }) => tally.dropped += 1,
                 Some(Fate::Empty) | None => {}
             }
         }
@@ -147,6 +147,11 @@ impl Task<'_> {
         }
         if tally.parked > 0 {
             said.push(if self.instances.len() == 1 { "parked".to_owned() } else { format!("{} parked", tally.parked) });
+        }
+        match (tally.dropped, self.instances.len()) {
+            (0, _) => {}
+            (1, 1) => said.push("dropped".to_owned()),
+            (n, _) => said.push(format!("{n} dropped")),
         }
         let longest = self.instances.iter().map(|instance| instance.spent_ms()).max().unwrap_or(0);
         if self.instances.iter().any(|instance| !instance.attempts.is_empty()) {
@@ -204,7 +209,8 @@ fn above(task: usize, need: usize, tasks: &IndexMap<&str, Task<'_>>) -> bool {
 
 fn mark(tally: &Tally) -> (&'static str, Tone) {
     let finished = tally.passed + tally.failed + tally.blocked + tally.skipped + tally.cancelled;
-    if tally.failed > 0 {
+    let all_dropped = tally.dropped > 0 && tally.dropped == tally.passed + tally.failed;
+    if tally.failed > 0 && !all_dropped {
         words::mark(InstanceResult::Failed)
     } else if tally.parked > 0 {
         (words::PARKED_MARK, Tone::Warn)
@@ -212,7 +218,7 @@ fn mark(tally: &Tally) -> (&'static str, Tone) {
         ("[ ]", Tone::Quiet)
     } else if tally.cancelled > 0 {
         words::mark(InstanceResult::Cancelled)
-    } else if tally.dropped > 0 && tally.dropped == tally.passed {
+    } else if all_dropped {
         (words::DROPPED_MARK, Tone::Quiet)
     } else if tally.passed > 0 {
         words::mark(InstanceResult::Succeeded)

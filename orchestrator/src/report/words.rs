@@ -72,7 +72,7 @@ pub const REUSED_MARK: &str = "[=]";
 /// The mark of a parked change.
 pub const PARKED_MARK: &str = "[!]";
 
-/// The mark of a change that a person gave up.
+/// The mark of what a person gave up.
 pub const DROPPED_MARK: &str = "[-]";
 
 /// Which tree a verification looked at.
@@ -97,7 +97,7 @@ pub fn outcome(instance: &InstanceState) -> &'static str {
     match (instance.fate(), instance.result()) {
         (Some(Fate::Landed { .. }), _) => "landed",
         (Some(Fate::Parked { .. }), _) => "parked",
-        (Some(Fate::Dropped), _) => "dropped",
+        (Some(Fate::Dropped { .. }), _) => "dropped",
         (_, Some(result)) => result.name(),
         (_, None) => "not reached",
     }
@@ -392,7 +392,7 @@ pub fn parked(state: &RunState, instance: &InstanceState) -> Option<String> {
         for (id, it) in one.into_iter().chain(all) {
             match it.fate() {
                 Some(Fate::Parked { .. }) => return Some(said),
-                Some(Fate::Dropped) => dropped = Some(id),
+                Some(Fate::Dropped { .. }) => dropped = Some(id),
                 Some(Fate::Landed { .. }) => landed = Some(id),
                 Some(Fate::Empty) | None => {}
             }

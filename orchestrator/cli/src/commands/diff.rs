@@ -71,7 +71,9 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
 fn is_gone(row: &RunRow, state: &RunState, id: &InstanceId, change: &ChangeState) -> Failure {
     let (name, commit) = (sanitize::name(&id.0), change.commit.to_string());
     let (because, hint) = match state.instances[id].fate() {
-        Some(Fate::Dropped) => ("it was dropped, and git has removed it", "swarm run PLAN makes it anew".to_owned()),
+        Some(Fate::Dropped { .. }) => {
+            ("it was dropped, and git has removed it", "swarm run PLAN makes it anew".to_owned())
+        }
         _ => ("the repository does not have it any more", format!("swarm status {}; git fsck", row.id)),
     };
     Failure::usage(format!("show what {name} of {} changed, {}: {because}", row.id, words::short(&commit)), hint)

@@ -1,10 +1,11 @@
 //! `swarm drop [RUN] TASK`: results that did not land are given up.
 
+use swarm_orchestrator::event::GivenUp;
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::{JournalReader, RunRow};
-use swarm_orchestrator::report::{sanitize, words};
+use swarm_orchestrator::report::{is_resumable, sanitize, words};
 use swarm_orchestrator::repository::Repository;
-use swarm_orchestrator::second_word::{DropError, DropOutcome, drop_results};
+use swarm_orchestrator::second_word::{DropError, DropOutcome, Dropped, drop_results, keeps_others};
 use swarm_orchestrator::state::StateDir;
 use swarm_plans::InstanceId;
 
@@ -53,7 +54,8 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
     }
     let mut taken = 0;
     for (id, outcome) in &dropped.each {
-        taken += usize::from(matches!(outcome, DropOutcome::Dropped { refs } if !refs.is_empty()));
+        let is_news = |refs: &[_], was: Option<GivenUp>| !refs.is_empty() || was.is_some();
+        taken += usize::from(matches!(outcome, DropOutcome::Dropped { refs, was } if is_news(refs, *was)));
         it.err.write(&line(args, &row, id, outcome))?;
     }
     if dropped.each.len() > 1 {
@@ -61,7 +63,33 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("{taken} of {all} tasks of {} dropped\n", row.id))?;
     }
     it.err.write(&open_ones(&repository, &row.id, &ids, Settlement::Dropped))?;
+    it.err.write(&what_now(&it.journal(&state_dir)?, &row, &dropped)?)?;
     Ok(0)
+}
+
+/// What becomes of what failed and was given up, and of what waited for it.
+fn what_now(journal: &JournalReader, row: &RunRow, dropped: &Dropped) -> Result<String, Failure> {
+    let run = &row.id;
+    let failed = |outcome: &DropOutcome| matches!(outcome, DropOutcome::Dropped { was: Some(GivenUp::Failed), .. });
+    let mut failed = dropped.each.iter().filter(|(_, outcome)| failed(outcome)).map(|(id, _)| id);
+    let mut text = match (failed.next(), failed.next()) {
+        (None, _) => String::new(),
+        (Some(only), None) => {
+            let word = sanitize::shell_word(&only.0);
+            format!("it stays failed, and is tried again by its name only: swarm retry {run} {word}\n")
+        }
+        (Some(_), Some(_)) => {
+            format!("what failed stays failed, and is tried again by its name only: swarm retry {run} TASK\n")
+        }
+    };
+    let state = journal.state(run)?;
+    let is_open = is_resumable(Some(dropped.exit)) && state.finished.as_ref().is_some_and(|end| end.cause.is_some());
+    if is_open && !text.is_empty() {
+        text.push_str(&format!("what is left goes on without it: swarm resume {run}\n"));
+    } else if keeps_others(&state).is_some_and(|keeping| keeping.is_empty()) {
+        text.push_str(&format!("what waited to land with it lands without it: swarm retry {run}\n"));
+    }
+    Ok(text)
 }
 
 /// The run and those of it that are meant.
@@ -82,9 +110,12 @@ fn chosen(args: &Drop, journal: &JournalReader) -> Result<(RunRow, Vec<InstanceI
 fn line(args: &Drop, row: &RunRow, id: &InstanceId, outcome: &DropOutcome) -> String {
     let name = sanitize::name(&id.0);
     match outcome {
-        DropOutcome::Dropped { refs } if refs.is_empty() && args.all => String::new(),
-        DropOutcome::Dropped { refs } if refs.is_empty() => format!("nothing of {name} is kept in {}\n", row.id),
-        DropOutcome::Dropped { refs } => {
+        DropOutcome::Dropped { refs, was: Some(_) } if refs.is_empty() => {
+            format!("dropped {name}: no ref kept anything of it\n")
+        }
+        DropOutcome::Dropped { refs, .. } if refs.is_empty() && args.all => String::new(),
+        DropOutcome::Dropped { refs, .. } if refs.is_empty() => format!("nothing of {name} is kept in {}\n", row.id),
+        DropOutcome::Dropped { refs, .. } => {
             let told = refs.iter().map(|(reference, commit)| {
                 format!("dropped {reference}; until git removes it: git branch NAME {}\n", words::short(commit))
             });

@@ -194,7 +194,14 @@ impl From<RunError> for Failure {
         match error {
             RunError::Repository(error) => error.into(),
             RunError::Journal(error) => error.into(),
-            RunError::Cut { run, source } => Failure::from(*source).then(&format!("swarm resume {run}")),
+            RunError::Cut { run, source } => {
+                // What is left of a run may do without what a policy lacks.
+                let instead = match *source {
+                    RunError::Policy(_) => format!("; or give up what failed for want of it: swarm drop {run} TASK"),
+                    _ => String::new(),
+                };
+                Failure::from(*source).then(&format!("swarm resume {run}{instead}"))
+            }
             error => Failure::Told { code: error.exit_code(), message: format!("run: {error}"), hint: error.hint() },
         }
     }

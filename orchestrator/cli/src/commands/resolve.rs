@@ -127,7 +127,7 @@ impl Parked {
             ResolutionError::None { .. } => match self.instance().fate() {
                 Some(Fate::Parked { .. }) => format!("swarm resolve {words} begins one"),
                 Some(Fate::Landed { .. }) => format!("it landed, nothing is open; swarm diff {words} shows what"),
-                Some(Fate::Empty | Fate::Dropped) | None => {
+                Some(Fate::Empty | Fate::Dropped { .. }) | None => {
                     format!("swarm status {} shows where it stands", self.row.id)
                 }
             },
@@ -224,7 +224,7 @@ fn abort(args: &Resolve, it_is: &Parked, it: &Surroundings) -> Result<u8, Failur
     let left = match it_is.instance().fate() {
         Some(Fate::Parked { .. }) => "the result stays parked",
         Some(Fate::Landed { .. }) => "the result has landed",
-        Some(Fate::Dropped) => "the result was dropped",
+        Some(Fate::Dropped { .. }) => "the result was dropped",
         Some(Fate::Empty) | None => "the result stays as it is",
     };
     it.err.write(&format!("removed {}; {left}\n", at.display()))?;
@@ -276,7 +276,7 @@ fn expect_parked(it_is: &Parked) -> Result<(), Failure> {
             let hint = open.map(|_| format!("swarm resolve {} --abort removes its worktree", it_is.words()));
             let (what, hint) = match fate {
                 Some(Fate::Landed { .. }) => ("it landed", hint),
-                Some(Fate::Dropped) => ("it was dropped", hint),
+                Some(Fate::Dropped { .. }) => ("it was dropped", hint),
                 _ => ("it is not parked", None),
             };
             let hint = hint.or_else(|| (what != "it landed").then(|| format!("swarm status {run}")));

@@ -11,7 +11,7 @@ use swarm_plans::InstanceId;
 
 use crate::commands::failure::Failure;
 use crate::commands::plan;
-use crate::commands::retry::changed_plan;
+use crate::commands::retry::{changed_plan, left_out};
 use crate::commands::run::{
     BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, on_event_loop, plain_settings, reports, say_end,
 };
@@ -63,7 +63,9 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
             row.id,
             meaning(row.tally, row.target.is_some(), exit)
         ))?;
-        if !worth_another_try(&journal.state(&row.id)?, None).is_empty() {
+        let state = journal.state(&row.id)?;
+        it.err.write(&left_out(&row.id, &state))?;
+        if !worth_another_try(&state, None).is_empty() {
             it.err.write(&format!("hint: swarm retry {} gives what failed or is parked another try\n", row.id))?;
         }
         if !starved.is_empty() {
@@ -73,6 +75,10 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
             ))?;
         }
         return Ok(exit);
+    }
+    // Most runs need not be read for that.
+    if row.tally.dropped > 0 {
+        it.err.write(&left_out(&row.id, &journal.state(&row.id)?))?;
     }
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
     let again = Wanted { instances: fed, ..Wanted::default() };

@@ -12,7 +12,7 @@ use swarm_orchestrator::report::exit::is_resumable;
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::resume::{Wanted, retry};
 use swarm_orchestrator::run::RunError;
-use swarm_orchestrator::second_word::{SettledByHand, worth_another_try_of};
+use swarm_orchestrator::second_word::{SettledByHand, given_up, worth_another_try_of};
 use swarm_orchestrator::settings::{BudgetAsked, Settings};
 use swarm_plans::InstanceId;
 
@@ -96,8 +96,9 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     };
     remove_served(&it.repository()?, (&state_dir, &journal), &row.id, it)?;
     let instances = worth_another_try_of(&state, named.as_deref());
+    let left_out = if named.is_none() { left_out(&row.id, &state) } else { String::new() };
     if instances.is_empty() {
-        it.err.write(&format!("nothing of that failed or is parked in {}\n", row.id))?;
+        it.err.write(&format!("nothing of that failed or is parked in {}\n{left_out}", row.id))?;
         if is_resumable(Some(exit)) {
             it.err.write(&format!(
                 "what it has not come to is not tried again but gone on with: swarm resume {}\n",
@@ -112,6 +113,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&being_settled)?;
         return Err(Failure::usage(format!("retry tasks of {}: settle what is open first", row.id), None));
     }
+    it.err.write(&left_out)?;
     it.err.write(&changed_plan(&journal, &row.id, it)?)?;
     it.err.write(&settled_by_hand(&journal, &row.id, &state, &instances)?)?;
     let fork = args
@@ -126,6 +128,22 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     it.err.write(&became("tried again", &instances, reports.state()))?;
     say_end(&reports, &state_dir, events, it)?;
     Ok(ended.exit)
+}
+
+/// Says what failed and is not tried again, since a person gave it up; empty where nothing is.
+pub fn left_out(run: &RunId, state: &RunState) -> String {
+    let names: Vec<String> = given_up(state).take(NAMED_MAX).map(words::instance).collect();
+    let more = given_up(state).count() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    match names.is_empty() {
+        true => String::new(),
+        false => {
+            format!(
+                "note: dropped, and tried again by name only: {}{more}\n      swarm retry {run} TASK\n",
+                names.join(", ")
+            )
+        }
+    }
 }
 
 /// Which conversation is to be gone on with, and behind how many answers.

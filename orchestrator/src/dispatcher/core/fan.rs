@@ -71,7 +71,10 @@ impl RunCore {
         self.events.push(RunEvent::InstancesAdded { instances: vec![added] });
         self.events.push(RunEvent::InstanceFinished { instance: id.clone(), result, cause: Some(cause) });
         if result != InstanceResult::Cancelled || !self.is_held() {
-            self.landings.failed(Place { task: self.task_place(task), instance: u32::MAX }, &id);
+            // What is blocked failed by what failed before it.
+            if result != InstanceResult::Blocked && !self.given_up.contains(&id) {
+                self.landings.failed(Place { task: self.task_place(task), instance: u32::MAX }, &id);
+            }
             self.close(task);
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Overlap, TaskGraph, TaskIx};
 
+use super::given_up::given_up;
 use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause, Tried};
 use crate::dispatcher::core::FailFast;
@@ -72,6 +73,7 @@ impl RunCore {
         let mut core = RunCore::after(graph, options, expected_ms, had_theirs);
         core.landings.verified_before(history.verifications());
         core.landings.landed_before(history.tip());
+        core.given_up = given_up(history);
         let open = core.relive(history);
         if let Some(queue) = &mut core.queue {
             queue.had_theirs.clear();
@@ -102,10 +104,10 @@ impl RunCore {
     /// Whether an event is a result that ends a run under `--fail-fast`.
     fn is_failure(&self, event: &RunEvent) -> bool {
         use InstanceResult::{Failed, TimedOut, Violation};
-        let RunEvent::InstanceFinished { instance, result, .. } = event else { return false };
-        let instance = self.graph.instance_by_id(&instance.0);
+        let RunEvent::InstanceFinished { instance: id, result, .. } = event else { return false };
+        let instance = self.graph.instance_by_id(&id.0);
         let allowed = instance.is_some_and(|ix| self.states[ix.index()].allowed);
-        matches!(result, Failed | TimedOut | Violation) && !allowed
+        matches!(result, Failed | TimedOut | Violation) && !allowed && !self.given_up.contains(id)
     }
 
     /// Feeds everything that holds through the schedule. Returns what is open and could start, all of it resting.
@@ -207,7 +209,7 @@ impl RunCore {
         match past.fate {
             Some(Became::Parked) => self.landings.was_parked(ix),
             Some(Became::Dropped) => self.landings.was_dropped(ix),
-            Some(Became::Landed | Became::Empty) | None => {}
+            Some(Became::Landed | Became::Empty | Became::GivenUp) | None => {}
         }
         let Some(result) = history.still_holds(id, past, state.allowed) else { return Relived::Open };
         state.is_settled = past.fate.is_some();

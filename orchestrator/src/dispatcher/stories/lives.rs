@@ -1,0 +1,92 @@
+//! Stories in which a coordinator ends or dies, and another goes on from what the journal has.
+
+use swarm_plans::InstanceId;
+
+use super::*;
+use crate::dispatcher::history::History;
+use crate::event::GivenUp;
+
+/// What a journal holds so far.
+struct Told {
+    plan: &'static str,
+    events: Vec<RunEvent>,
+}
+
+impl Told {
+    /// A first life, up to what these inputs come to.
+    fn by(plan: &'static str, inputs: impl Fn(&RunCore) -> Vec<Input>) -> Told {
+        let mut core = core_of(plan, FailFast::No);
+        inputs(&core).into_iter().for_each(|input| core.handle(input, 0.5));
+        Told { plan, events: core.take().0 }
+    }
+
+    /// A core of the next life, after a person asked for another try of these.
+    fn next(&self, again: &[&str]) -> RunCore {
+        let mut history = History::of(&self.events);
+        let again: Vec<InstanceId> = again.iter().map(|&id| InstanceId(id.into())).collect();
+        history.try_again(&again, None);
+        let mut core = RunCore::resume(graph_of(self.plan), options(FailFast::No), &|_| None, &history).core;
+        core.pump();
+        core
+    }
+}
+
+/// The instances of which an attempt is to be made now.
+fn starts(core: &mut RunCore) -> Vec<String> {
+    let name = |action: Action| match action {
+        Action::Attempt(job) => Some(job.name.0.to_string()),
+        _ => None,
+    };
+    core.take().1.into_iter().filter_map(name).collect()
+}
+
+/// Two changes, a task that fails, and one that needs it; nothing lands unless all does.
+const WITHOUT: &str = r#"
+version = 1
+name = "story"
+merge.publish = "all-or-nothing"
+tasks.bad.run = "true"
+tasks.first.run = "true"
+tasks.second.run = "true"
+tasks.on-bad = { run = "true", needs = ["bad"] }
+"#;
+
+fn drops(id: &str) -> RunEvent {
+    RunEvent::Merged { instance: InstanceId(id.into()), fate: Fate::Dropped { was: GivenUp::Failed } }
+}
+
+#[test]
+fn what_a_person_gave_up_is_not_tried_again_and_keeps_nobody_from_landing() {
+    let by_itself = AttemptEnd::Outputs { detail: String::new() };
+    let by_the_machine = AttemptEnd::Infra { detail: String::new() };
+    let both = || folded(vec![clean("first"), clean("second")]);
+    // Where the machine failed it, nothing is folded: what passed waits.
+    for (end, batches, again) in [(by_itself, 1, &["first", "second"][..]), (by_the_machine, 0, &[])] {
+        let mut told = Told::by(WITHOUT, |core| {
+            let ends = [changed(core, "first"), changed(core, "second"), ended(core, "bad", end.clone())];
+            ends.into_iter().chain((0..batches).map(|_| both())).collect()
+        });
+        told.events.push(drops("bad"));
+        let mut core = told.next(again);
+        assert_eq!(starts(&mut core), [""; 0]);
+        let landed = merged(&mut core, vec![both(), Input::Moved(TargetMove::Done)]);
+        assert_eq!(landed, ["first landed", "second landed"]);
+        assert!(core.is_done());
+        assert_eq!(starts(&mut told.next(&["bad"])), ["bad"], "the control: a person names it");
+    }
+}
+
+#[test]
+fn what_was_given_up_does_not_run_because_what_it_needs_runs_again() {
+    const CHAIN: &str = "version = 1\nname = 'story'\nmerge.mode = 'none'\ntasks.first.run = 'true'\n\
+                         tasks.bad = { run = 'true', needs = ['first'] }\n";
+    let failed = || AttemptEnd::Outputs { detail: String::new() };
+    let told = Told::by(CHAIN, |core| vec![ended(core, "first", AttemptEnd::Succeeded), ended(core, "bad", failed())]);
+    let reopened = RunEvent::Reopened { instances: vec![InstanceId("first".into())] };
+    let events = [told.events.clone(), vec![drops("bad"), reopened]].concat();
+    let mut core = Told { events, ..told }.next(&[]);
+    assert_eq!(starts(&mut core), ["first"]);
+    let first = ended(&core, "first", AttemptEnd::Succeeded);
+    assert_eq!(self::told(&mut core, vec![first]), ["first succeeded", "bad cancelled"]);
+    assert!(core.is_done() && starts(&mut core).is_empty());
+}
