@@ -190,6 +190,29 @@ fn a_tasks_budget_holds_and_the_rest_of_the_run_is_unharmed() {
 }
 
 #[test]
+fn a_program_whose_tasks_budget_is_spent_fails_and_is_not_tried_again() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let again =
+        "[tasks.a]\nbudget = { tokens = 130 }\nretry = { max = 5, on = ['exit', 'infra', 'timeout'], delay = '1ms' }";
+    let ask = format!("ask /v1/messages '{}'", body("main"));
+    for (script, then) in [
+        (format!("{ask}\n{ask}\n{ask} | grep -q 'hello from a model'"), "then it exited with 1"),
+        (format!("{ask}\n{ask}\n{ask}\n"), "then check 1 `false` exited with 1"),
+    ] {
+        let plan = format!(
+            "{again}\nmodels = ['main']\nshell = ['bash', '-eu', '-c']\ncheck = 'false'\nrun = '''{ASK}\n{script}\n'''\n"
+        );
+        let ended = Swarm::run(&repository, "it", &plan).args(&["--into", "x"]).env("MY_KEY", KEY).exits(1);
+        let ends = ended.events_of("attempt-finished");
+        assert_eq!(ends.len(), 1, "{ended}");
+        let end = ends[0].to_string();
+        says(&end, &["the budget of the task is spent: the budget of 130 tokens", then]);
+        assert_eq!(ended.result("a"), "failed");
+    }
+}
+
+#[test]
 fn a_spent_budget_ends_the_run_with_7_and_a_larger_one_goes_on_with_what_was_spent() {
     let server = ModelServer::acting(vec![hello()]);
     let repository = scene("anthropic", &server.url(), PRICES);

@@ -38,6 +38,8 @@ pub mod settle;
 pub mod setup;
 /// A task's place once more, for a person.
 pub mod shell;
+/// What fails behind a budget that is spent.
+mod spent;
 /// The trees that attempts start from.
 pub mod trees;
 /// The gate of the target.
@@ -71,7 +73,7 @@ use crate::collect::{
 use crate::commit::{self, CommitSpec, Signing};
 use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
 use crate::egress::Leads;
-use crate::event::{AttemptEnd, ChangeSummary, RefusalSeen};
+use crate::event::{AttemptEnd, ChangeSummary, RefusalSeen, Whose};
 use crate::ids::{Attempt, RunId};
 use crate::journal::logs::SECTION_BYTES_MAX;
 use crate::journal::{LogWriter, RunLock};
@@ -208,12 +210,14 @@ struct Record {
     refusals: Vec<RefusalSeen>,
     envelope: Option<Envelope>,
     submitted: Option<Result<String, String>>,
+    /// Whose budget refused the newest question of its program, and why.
+    spent: Option<(Whose, String)>,
 }
 
 impl Record {
     fn new(log: LogWriter) -> Self {
         let (notes, refusals) = (vec![], vec![]);
-        Record { log, change: None, outputs: Map::new(), notes, refusals, envelope: None, submitted: None }
+        Record { log, change: None, outputs: Map::new(), notes, refusals, envelope: None, submitted: None, spent: None }
     }
 }
 
@@ -241,7 +245,7 @@ impl Executor {
         }
         let end = match passed {
             Ok(()) => AttemptEnd::Succeeded,
-            Err(Stop(end)) => end,
+            Err(Stop(end)) => spent::told(end, record.spent.take()),
         };
         if let Err(error) = record.log.finish() {
             record.notes.push(format!("its log is incomplete: {error}"));
@@ -346,9 +350,12 @@ impl Executor {
         } else {
             let (argv, timeout) = (trial.job.rendered.argv.clone(), trial.task.timeout);
             let hosts = self.cages[&trial.task.sandbox].egress().cloned();
-            let leads = Leads { hosts, models: self.desk(trial) };
+            let desk = self.desk(trial);
+            let leads = Leads { hosts, models: desk.clone() };
             let command = CagedCommand { argv, cwd: worktree.spec.at().clone(), timeout, leads };
-            self.caged(trial, command, worktree, When::WORK, &mut record.log).await?
+            let ran = self.caged(trial, command, worktree, When::WORK, &mut record.log).await?;
+            record.spent = desk.and_then(|desk| desk.spent());
+            ran
         };
         note(&ran, &self.not_enforced, record);
         self.hear_refusals(trial, &ran, record);

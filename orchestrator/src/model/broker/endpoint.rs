@@ -3,7 +3,7 @@
 //! here, outside of the cage. Metered, bounded and recorded like an agent's questions. Start reading at [`Desk::serve`].
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::claims;
 use super::relay::{Asking, Outcome, give};
-use super::{AskError, Broker, Caller};
+use super::{AskError, Broker, Caller, Whose};
 use crate::egress::request::{self, Afterwards, Direct, Framing, Waits};
 use crate::egress::wire::Wire;
 
@@ -32,6 +32,8 @@ pub struct Desk {
     broker: Arc<Broker>,
     caller: Caller,
     room: Semaphore,
+    /// Whose budget refused the newest question, and why.
+    spent: Mutex<Option<(Whose, String)>>,
 }
 
 /// The settings of a program.
@@ -70,7 +72,17 @@ enum Wanted {
 impl Desk {
     /// For one attempt.
     pub fn new(broker: Arc<Broker>, caller: Caller) -> Self {
-        Desk { broker, caller, room: Semaphore::new(REQUESTS_MAX) }
+        Desk { broker, caller, room: Semaphore::new(REQUESTS_MAX), spent: Mutex::default() }
+    }
+
+    /// Whose budget kept its program from asking, and why, where the newest question was refused for that.
+    pub fn spent(&self) -> Option<(Whose, String)> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn heard(&self, error: Option<&AskError>) {
+        let spent = error.and_then(|error| Some((error.spent()?, error.to_string())));
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner) = spent;
     }
 
     /// The variables by which programs find the endpoint at this port, and the models that they may ask by default. The token
@@ -190,9 +202,17 @@ impl Desk {
         let (headers, query) = (claims::headers(asked.passed_on()), asked.query_passed_on());
         let asking = Asking { dialect, action, named, fields, claim, headers, query };
         match self.broker.relay(&self.caller, asking, to).await? {
-            Outcome::Passed => Ok(()),
+            Outcome::Passed => {
+                self.heard(None);
+                Ok(())
+            }
             Outcome::Refused { status, content_type, body } => send(to, &Page { status, content_type, body }).await,
+            Outcome::BrokeOff(error) => {
+                self.heard(Some(&error));
+                Err(io::Error::other(error.to_string()))
+            }
             Outcome::NotAsked(error) => {
+                self.heard(Some(&error));
                 let (status, kind) = meaning(&error);
                 send(to, &refusal(status, kind, &error.to_string())).await
             }

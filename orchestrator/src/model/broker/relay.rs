@@ -73,6 +73,8 @@ pub enum Outcome {
     },
     /// Nobody was asked, or nobody answered.
     NotAsked(AskError),
+    /// An answer had begun: nothing can be said behind its head but that it is not whole, so its last chunk never comes.
+    BrokeOff(AskError),
 }
 
 impl Broker {
@@ -106,11 +108,11 @@ impl Broker {
             Err(Stopped::Refused(refusal, error)) => return self.refused(call, refusal, error).await,
             Err(Stopped::Ask(error)) => Err(error),
             Err(Stopped::Stream(error)) => return Err(error),
-            // Nothing can be said behind a head but that the answer is not whole: its last chunk never comes.
             Err(Stopped::Midst(error)) => {
-                let words = io::Error::other(error.to_string());
-                drop(self.ended::<()>(call, Err(error)).await);
-                return Err(words);
+                return Ok(match self.ended::<()>(call, Err(error)).await {
+                    Ok(()) => Outcome::Passed,
+                    Err(error) => Outcome::BrokeOff(error),
+                });
             }
         };
         Ok(match self.ended(call, result).await {
