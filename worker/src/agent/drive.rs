@@ -123,6 +123,7 @@ impl<O: Outside> Driver<'_, O> {
                 Next::End(ending) => return ended(ending, turns.turns()),
             }
             .expect("BUG: what was done is what the conversation waits for");
+            turns.told().into_iter().for_each(|text| self.outside.note(AgentNote::Told { text }));
             self.note_results(turns.messages(), &mut noted);
         }
     }

@@ -23,6 +23,8 @@ mod beneath;
 pub mod calls;
 /// Long conversations made short.
 mod compact;
+/// What is too large for a conversation.
+mod cut;
 /// Which parts of the worktree need which.
 mod dependencies;
 /// What language servers say of files that were changed.

@@ -9,6 +9,7 @@ use swarm_protocol::chat::{
 };
 
 use super::compact::{self, Asked};
+use super::cut;
 use super::guard::{Circle, Guard};
 use super::salvage;
 use super::tools::bounded;
@@ -122,6 +123,10 @@ pub struct Turns {
     context: u64,
     /// It was too long for the model since the newest answer.
     too_long: bool,
+    /// Since then its largest parts were cut.
+    is_cut: bool,
+    /// What was cut, for people.
+    told: Vec<String>,
     stumbles: u32,
     /// Calls in a row that were text that cannot be read.
     unheard: u32,
@@ -142,6 +147,8 @@ impl Turns {
             used: 0,
             context: 0,
             too_long: false,
+            is_cut: false,
+            told: vec![],
             stumbles: 0,
             unheard: 0,
             salvaged: 0,
@@ -176,6 +183,11 @@ impl Turns {
     /// Whether calls run of an answer whose others could not be run: half-written ones, or of tools that do not exist.
     pub fn left_some_out(&self) -> bool {
         matches!(&self.state, State::Acting { answered, .. } if !answered.is_empty())
+    }
+
+    /// What people should know of it since they were told last.
+    pub fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
     }
 
     /// Answers of the model so far.
@@ -249,7 +261,7 @@ impl Turns {
 
     fn replied(&mut self, dialect: Dialect, reply: Reply) -> Next {
         self.turns += 1;
-        self.too_long = false;
+        (self.too_long, self.is_cut) = (false, false);
         self.count(&reply.usage);
         let words = reply.text();
         let mut content = reply.content;
@@ -276,11 +288,13 @@ impl Turns {
             // An empty message is refused by most providers; what is asked next joins the user's last one.
             return self.stumbled(reply.stop, words);
         }
+        let is_the_end = called.is_empty() && reply.stop == Stop::End;
+        let half = salvage::half_a_call(&words, &is_tool).filter(|_| is_the_end);
+        let gone = cut::answer(&mut content, self.limits.context_tokens);
         self.messages.push(Message::Assistant { dialect, content });
+        self.was_cut("an answer of the model", gone);
         if called.is_empty() {
-            if reply.stop == Stop::End
-                && let Some(why) = salvage::half_a_call(&words, &is_tool)
-            {
+            if let Some(why) = half {
                 return self.unheard(why);
             }
             return match reply.stop {
@@ -397,7 +411,8 @@ impl Turns {
         Next::End(ending)
     }
 
-    /// The model does not take what it was to be asked: what is old is summed up, once. What is still too long then stays so.
+    /// The model does not take what it was to be asked: what is old is summed up, once; then what is largest is cut, once. What is
+    /// still too long then stays so.
     fn shorten(&mut self, why: String) -> Next {
         match compact::keep_from(&self.messages) {
             Some(keep_from) if !self.too_long => {
@@ -405,13 +420,32 @@ impl Turns {
                 self.state = State::SummingUp { keep_from, asked: Asked::Once };
                 Next::SumUp
             }
+            _ if !self.is_cut => {
+                self.is_cut = true;
+                match cut::all(&mut self.messages, self.limits.context_tokens) {
+                    0 => self.end(Ending::Broke(why)),
+                    gone => {
+                        self.was_cut("the conversation, which the model does not take", gone);
+                        self.ask()
+                    }
+                }
+            }
             _ => self.end(Ending::Broke(why)),
+        }
+    }
+
+    /// Counts what was cut, and keeps words of it.
+    fn was_cut(&mut self, what: &str, bytes: usize) {
+        if bytes > 0 {
+            self.context = self.context.min(compact::estimate(&self.messages));
+            self.told.push(format!("{what} is too large for its context: {bytes} bytes are left out"));
         }
     }
 
     /// Goes on with a summary in the place of what stood before `keep_from`.
     fn summed_up(&mut self, keep_from: usize, summary: &str) -> Next {
-        compact::replace(&mut self.messages, keep_from, summary);
+        let most = cut::part_bytes_max(self.limits.context_tokens);
+        compact::replace(&mut self.messages, keep_from, &bounded(summary, most));
         self.context = compact::estimate(&self.messages);
         self.ask()
     }
@@ -421,7 +455,8 @@ impl Turns {
         if self.hints.is_empty() {
             return;
         }
-        let parts = self.hints.drain(..).map(|text| UserPart::Text { text });
+        let most = cut::part_bytes_max(self.limits.context_tokens) / self.hints.len();
+        let parts = self.hints.drain(..).map(|text| UserPart::Text { text: bounded(&text, most) });
         match self.messages.last_mut() {
             Some(Message::User { content }) => content.extend(parts),
             _ => self.messages.push(Message::User { content: parts.collect() }),

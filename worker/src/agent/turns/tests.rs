@@ -205,6 +205,28 @@ fn a_conversation_that_is_too_long_to_be_summed_up_goes_on_with_a_list_of_its_ca
     assert_eq!(turns.hear(too_long()), Some(Next::End(Ending::Broke("9 > 8".to_owned()))), "once");
 }
 
+#[test]
+fn what_is_too_large_for_the_context_is_cut_and_the_work_goes_on() {
+    let limits = Limits { context_tokens: 10_000, ..LIMITS };
+    let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], limits);
+    turns.begin();
+    let mut large = call("1", "read");
+    large.arguments = Arguments::Object(Map::from_iter([("path".to_owned(), "x".repeat(10 << 20).into())]));
+    let parts = vec![says(&"y".repeat(10 << 20)), AssistantPart::Call(large.clone())];
+    assert_eq!(turns.hear(reply(parts, Stop::Calls)), Some(Next::Act(vec![large])), "what is run is whole");
+    assert_eq!(turns.hear(Input::Hint("z".repeat(10 << 20))), None);
+    let result = Outcome { content: "r".repeat(10 << 20), ..ok("1") };
+    assert_eq!(turns.hear(Input::Results(vec![result])), Some(Next::Ask));
+    assert!(compact::estimate(turns.messages()) < limits.context_tokens, "{}", compact::estimate(turns.messages()));
+    assert!(turns.told()[0].starts_with("an answer of the model is too large for its context: 209"));
+    // A model that takes less than was thought.
+    let too_long = || Input::TooLong("9 > 8".to_owned());
+    let before = compact::estimate(turns.messages());
+    assert_eq!(turns.hear(too_long()), Some(Next::Ask));
+    assert!(compact::estimate(turns.messages()) < before);
+    assert_eq!(turns.hear(too_long()), Some(Next::End(Ending::Broke("9 > 8".to_owned()))), "once");
+}
+
 /// Whatever comes in: messages alternate, and each call has one result right behind it.
 fn is_sound(messages: &[Message], open: bool) -> bool {
     let alternate = messages.windows(2).all(|pair| {
