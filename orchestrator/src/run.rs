@@ -425,7 +425,7 @@ impl Stage<'_> {
             TapeAt::Record(folder) => Tape::Record(Recorder::create(folder)?),
             TapeAt::Replay(folder) => {
                 let given = self.state.path(&format!("{}/replayed.jsonl", StateDir::run(self.journal.run())));
-                Tape::Replay(Player::open(folder)?.go_on(&given)?)
+                Tape::Replay(Box::new(Player::open(folder)?.go_on(&given)?))
             }
         };
         let asked = self.settings.budget.over(&self.plan.budget);

@@ -555,7 +555,7 @@ fn what_was_recorded_is_given_again_without_a_server() {
         assert!(!text.contains(KEY) && text.contains("Be short."), "{text}");
     }
     let calls = server.asked().len();
-    let replay = |folder: &Path| Tape::Replay(Player::open(folder).expect("recordings"));
+    let replay = |folder: &Path| Tape::Replay(Box::new(Player::open(folder).expect("recordings")));
     // The key is not there any more, and nobody listens at the place.
     let config = config.replace("'KEY'", "'NO_SUCH_KEY'");
     let mut again = scene_with(&config, replay(folder.path()), Budget::default());

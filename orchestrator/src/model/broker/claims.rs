@@ -128,7 +128,7 @@ pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String>
 /// Source: OpenAI, "Migrate to the Responses API", stateful context.
 pub fn store_nothing(base_url: &str, dialect: Dialect, fields: &mut Fields) {
     const ENCRYPTED: &str = "reasoning.encrypted_content";
-    let is_openai = || base_url.starts_with("https://api.openai.com/");
+    let is_openai = || is_openai(base_url);
     match dialect {
         Dialect::OpenaiResponses => {
             fields.insert("store".to_owned(), false.into());
@@ -147,6 +147,12 @@ pub fn store_nothing(base_url: &str, dialect: Dialect, fields: &mut Fields) {
         }
         _ => {}
     }
+}
+
+/// Whether a host is known to keep completions and to take the field that forbids it: OpenAI's own, and Azure's.
+fn is_openai(base_url: &str) -> bool {
+    let host = base_url.strip_prefix("https://").and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
+    host == "api.openai.com" || host.ends_with(".api.openai.com") || host.ends_with(".openai.azure.com")
 }
 
 /// What an answer is to hold beside text, as its request says it: sound, pictures.
@@ -377,6 +383,12 @@ mod tests {
         }
         assert_eq!(sent(openai, Dialect::OpenaiChat, json!({})), json!({"store": false}));
         assert_eq!(sent(local, Dialect::OpenaiChat, json!({"store": true})), json!({"store": false}));
+        for host in ["https://api.openai.com", "https://eu.api.openai.com/v1", "https://x.openai.azure.com/openai/v1"] {
+            assert_eq!(sent(host, Dialect::OpenaiChat, json!({})), json!({"store": false}), "{host}");
+        }
+        for host in ["https://api.openai.com.example.org/v1", "https://openrouter.ai/api/v1"] {
+            assert_eq!(sent(host, Dialect::OpenaiChat, json!({})), json!({}), "{host}");
+        }
         for dialect in [Dialect::OpenaiChat, Dialect::Anthropic, Dialect::Gemini] {
             assert_eq!(sent(local, dialect, json!({})), json!({}));
         }

@@ -146,10 +146,28 @@ pub enum Forgotten {
     Nothing,
 }
 
+/// Why there is no such program, and what to do; `None` where there is one.
+fn not_found(program: &str, path: Option<&str>) -> Option<String> {
+    let runs = |file: &Path| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file();
+    let instead =
+        "install it, or correct `key = { command = [\"…\"] }` of the model, in the plan or in the user's config.toml";
+    if program.contains('/') {
+        let file = Path::new(program);
+        let what = if file.exists() { "may not be run" } else { "does not exist" };
+        return (!runs(file)).then(|| format!("{what}: {instead}"));
+    }
+    // Without a PATH the system has one of its own.
+    let mut folders = std::env::split_paths(path?);
+    (!folders.any(|folder| runs(&folder.join(program)))).then(|| format!("was not found on PATH: {instead}"))
+}
+
 /// What a program prints, without white space around it.
 async fn print(argv: &[String], env: &BTreeMap<String, String>, keeper: Option<&Path>) -> Result<String, String> {
     let (program, arguments) = argv.split_first().ok_or("its command is empty")?;
     let failed = |detail: String| format!("`{program}`, which prints it, {detail}");
+    if let Some(why) = not_found(program, env.get("PATH").map(String::as_str)) {
+        return Err(failed(why));
+    }
     let mut command = match keeper {
         None => Command::new(program),
         Some(swarm) => {
@@ -183,7 +201,10 @@ async fn print(argv: &[String], env: &BTreeMap<String, String>, keeper: Option<&
         .map_err(|error| failed(error.to_string()))?;
     match text.trim() {
         "" if keeper.is_some() && status.code() == Some(127) => {
-            Err(failed("did not start, or found no program that it needs (exit status 127)".to_owned()))
+            let words = argv.join(" ");
+            Err(failed(format!(
+                "found no program that it needs (exit status 127): run `{words}` by itself to see which"
+            )))
         }
         _ if !status.success() => Err(failed(format!("failed: {status}"))),
         "" => Err(failed("printed nothing".to_owned())),
@@ -219,7 +240,10 @@ mod tests {
         assert_eq!(lacks(command("true")).await, "`sh`, which prints it, printed nothing");
         assert_eq!(lacks(command("printf 'a\\nb'")).await, "it has characters that no key has");
         let nowhere = KeySource::Command(vec!["/nonexistent/x".to_owned()]);
-        assert!(lacks(nowhere).await.starts_with("`/nonexistent/x`, which prints it, did not start"));
+        assert!(lacks(nowhere).await.starts_with("`/nonexistent/x`, which prints it, does not exist: install it, or"));
+        let unknown = KeySource::Command(vec!["no-such-program".to_owned()]);
+        let why = lacks(unknown).await;
+        assert!(why.starts_with("`no-such-program`, which prints it, was not found on PATH: install it, or"), "{why}");
     }
 
     #[tokio::test(flavor = "current_thread")]

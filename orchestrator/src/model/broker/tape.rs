@@ -2,7 +2,8 @@
 //! socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
 //! asked twice has two recordings, taken one after the other, an instance's own first. Ids and times find their way into what
 //! is asked, through programs and tools: where nothing answers exactly that, what its instance asked alike is given, in the
-//! order of then.
+//! order of then; and where nothing does that, what it asked alike with other tools at hand, since those grow with each version of
+//! this program.
 //! What was given is kept in the run: one that is resumed goes on with it, and hears once more what was on the way.
 //!
 //! A recording holds what was asked and the bytes of the answer, never a header: no key can be in it, and where an answer
@@ -45,7 +46,7 @@ pub enum Tape {
     /// From the models, and every one is kept.
     Record(Recorder),
     /// From a folder of recordings; nobody is called.
-    Replay(Player),
+    Replay(Box<Player>),
 }
 
 /// Why a folder of recordings cannot be used.
@@ -103,6 +104,8 @@ pub struct Question {
     hash: blake3::Hash,
     /// What it has in common with the same question of another run.
     alike: blake3::Hash,
+    /// The same of an agent that has other tools; `None` for a program, and for an agent without any.
+    besides_tools: Option<blake3::Hash>,
 }
 
 impl Question {
@@ -123,8 +126,11 @@ impl Question {
         let request = canonical(request);
         let hash = |request: &Value| blake3::hash(request.to_string().as_bytes());
         let is_of_program = request.get("path").is_some() && request.get("body").is_some();
-        let alike = hash(&if is_of_program { alike(&request) } else { alike_of_agent(&request) });
-        Question { hash: hash(&request), request, alike }
+        let mut common = if is_of_program { alike(&request) } else { alike_of_agent(&request) };
+        let alike = hash(&common);
+        let tools = common.as_object_mut().filter(|_| !is_of_program).and_then(|fields| fields.remove("tools"));
+        let besides_tools = tools.filter(|tools| tools.as_array().is_some_and(|all| !all.is_empty()));
+        Question { hash: hash(&request), request, alike, besides_tools: besides_tools.map(|_| hash(&common)) }
     }
 
     /// What it is known by in another life of its run.
@@ -315,6 +321,8 @@ pub struct Player {
     known: HashMap<blake3::Hash, Vec<Known>>,
     /// By what their questions have in common with those of another run.
     alike: HashMap<blake3::Hash, Vec<Known>>,
+    /// The same without their tools.
+    besides_tools: HashMap<blake3::Hash, Vec<Known>>,
     /// Written by hand, in the order in which they are given.
     written: Vec<Known>,
     given: Mutex<Given>,
@@ -337,6 +345,7 @@ impl Player {
     pub fn open(folder: &Path) -> Result<Self, TapeError> {
         let mut known: HashMap<blake3::Hash, Vec<Known>> = HashMap::new();
         let (mut alike, mut written) = (HashMap::<blake3::Hash, Vec<Known>>::new(), Vec::new());
+        let mut besides_tools = HashMap::<blake3::Hash, Vec<Known>>::new();
         for path in recordings(folder)? {
             let Recorded { instance, occurrence, sequence, request, turn, .. } = read(&path)?;
             let recording = Known { path, instance, occurrence, sequence, turn };
@@ -346,6 +355,9 @@ impl Player {
             }
             let question = Question::new(request);
             alike.entry(question.alike).or_default().push(recording.clone());
+            if let Some(rest) = question.besides_tools {
+                besides_tools.entry(rest).or_default().push(recording.clone());
+            }
             known.entry(question.hash).or_default().push(recording);
         }
         if known.is_empty() && written.is_empty() {
@@ -353,8 +365,9 @@ impl Player {
         }
         written.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path)));
         known.values_mut().for_each(|all| all.sort_by(|a, b| (a.occurrence, &a.path).cmp(&(b.occurrence, &b.path))));
-        alike.values_mut().for_each(|all| all.sort_by(|a, b| (a.sequence, &a.path).cmp(&(b.sequence, &b.path))));
-        Ok(Player { folder: folder.to_owned(), known, alike, written, given: Mutex::default() })
+        let in_sequence = |all: &mut Vec<Known>| all.sort_by(|a, b| (a.sequence, &a.path).cmp(&(b.sequence, &b.path)));
+        alike.values_mut().chain(besides_tools.values_mut()).for_each(in_sequence);
+        Ok(Player { folder: folder.to_owned(), known, alike, besides_tools, written, given: Mutex::default() })
     }
 
     /// Goes on where earlier coordinators of the run stopped: what was given is kept in `file`.
@@ -386,14 +399,16 @@ impl Player {
     }
 
     /// What may answer a question, the best first: the same question, the instance's own before others'; a question of the
-    /// instance that is alike; what was written by hand for the instance and the place in its conversation.
+    /// instance that is alike, then one that is but for its tools; what was written by hand for the instance and the place in its
+    /// conversation.
     fn answers(&self, instance: &InstanceId, question: &Question) -> impl Iterator<Item = &Known> {
         let same = || self.known.get(&question.hash).into_iter().flatten();
         let alike = self.alike.get(&question.alike).into_iter().flatten();
+        let tools = question.besides_tools.and_then(|rest| self.besides_tools.get(&rest)).into_iter().flatten();
         let turn = Some(question.answers() + 1);
         let is_own = move |known: &&Known| known.instance == *instance;
         let written = self.written.iter().filter(move |known| known.turn == turn);
-        same().filter(is_own).chain(same()).chain(alike.filter(is_own)).chain(written.filter(is_own))
+        same().filter(is_own).chain(same()).chain(alike.chain(tools).filter(is_own)).chain(written.filter(is_own))
     }
 
     fn missing(&self, instance: &InstanceId, question: &Question) -> Missing {
@@ -421,7 +436,11 @@ impl Player {
             all.max_by_key(|(known, recorded)| (alike(recorded), std::cmp::Reverse(&known.path)))?;
         let (place, was, is) = difference(&canonical(recorded), &question.request, String::new())?;
         let file = known.path.file_name().unwrap_or_default().to_string_lossy();
-        Some(format!("the nearest, {file}, differs at {place}: recorded {was}, asked {is}"))
+        let part = part(&place);
+        Some(format!(
+            "where {part} meant to be another, record the run anew with `--record DIR`; the nearest, {file}, differs at {place}: \
+             recorded {was}, asked {is}"
+        ))
     }
 }
 
@@ -434,6 +453,18 @@ pub enum PlayError {
     /// Its file cannot be read.
     #[error(transparent)]
     Tape(#[from] TapeError),
+}
+
+/// What stands at a place of a question, as what is or are to be another.
+fn part(place: &str) -> &'static str {
+    match place.split('/').nth(1) {
+        Some("system") => "its instructions are",
+        Some("tools") => "its tools are",
+        Some("messages") => "what it is told or its tools gave is",
+        Some("model") => "its model is",
+        Some("output_tokens_max" | "context_tokens") => "its sizes are",
+        _ => "what is asked is",
+    }
 }
 
 /// The first place at which two values differ, with both sides cut for a message.

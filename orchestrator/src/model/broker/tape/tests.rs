@@ -153,3 +153,33 @@ fn the_order_of_keys_does_not_matter() {
     let other = Question::of_program("/v1/messages", &serde_json::json!({"b": {"d": 3, "c": 2}, "a": 1}));
     assert_eq!(one.hash, other.hash);
 }
+
+#[test]
+fn an_agent_with_other_tools_hears_what_it_heard_and_with_another_prompt_is_told_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |tools: &[&str], text: &str| {
+        let tool = |name: &&str| serde_json::json!({"name": name, "description": "d", "schema": {}});
+        let tools: Vec<Value> = tools.iter().map(tool).collect();
+        let messages = serde_json::json!([{"role": "user", "content": [{"part": "text", "text": text}]}]);
+        Question::new(serde_json::json!({"model": "main", "system": "s", "messages": messages, "tools": tools}))
+    };
+    let instance = InstanceId("a".into());
+    let recorder = Recorder::create(folder.path()).unwrap();
+    for (tools, answer) in [(&["read"][..], "first"), (&["read", "grep"], "second")] {
+        let (model, content_type) = ("ollama/m".to_owned(), "application/x-ndjson".to_owned());
+        let (instance, bytes) = (instance.clone(), answer.as_bytes().to_vec());
+        let heard = Heard { instance, model, dialect: Dialect::Ollama, content_type, bytes };
+        recorder.keep(&asked(tools, "fix"), heard).unwrap();
+    }
+    let player = Player::open(folder.path()).unwrap();
+    let hears = |by: &InstanceId, tools, text| player.play(by, &asked(tools, text)).map(|it| it.bytes().unwrap());
+    assert_eq!(hears(&instance, &["read", "grep"], "fix"), Ok(b"second".to_vec()), "its own first");
+    assert!(hears(&InstanceId("b".into()), &["read", "glob"], "fix").is_err(), "another's");
+    assert!(hears(&instance, &[], "fix").is_err(), "none at all is another agent");
+    assert_eq!(hears(&instance, &["read", "glob"], "fix"), Ok(b"first".to_vec()));
+    let why = hears(&instance, &["read"], "mend").unwrap_err().to_string();
+    assert!(
+        why.contains("where what it is told or its tools gave is meant to be another, record the run anew"),
+        "{why}"
+    );
+}
