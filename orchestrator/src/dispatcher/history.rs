@@ -78,6 +78,8 @@ pub struct Past {
     /// It changed nothing and did so when it ran again, or what it changed holds no more: it was the how-manieth to turn so, and who had
     /// started by then had nothing of what it changes now. 0 for all others.
     turned: u32,
+    /// It ran again behind its first success and handed over something else: it was the how-manieth to turn. 0 for all others.
+    handed_anew: u32,
 }
 
 /// What became of a change, without the words.
@@ -311,7 +313,8 @@ impl Past {
             if next == Remedy::Rerun {
                 let before = std::mem::replace(&mut self.outputs, outputs);
                 self.first_outputs.get_or_insert_with(|| Box::new(before));
-                (self.gave, self.is_stale) = (attempt.0, false);
+                *turned += 1;
+                (self.gave, self.is_stale, self.handed_anew) = (attempt.0, false, *turned);
             }
             match change.filter(ChangeSummary::changes_anything) {
                 Some(change) => {
@@ -331,6 +334,11 @@ impl Past {
     /// Whether it started from what `need` left, as far as that changed anything by then.
     pub fn saw_a_change_of(&self, need: &Past) -> bool {
         need.turned <= self.started
+    }
+
+    /// Whether `need` handed over something else since this was made of it.
+    pub fn is_outdated_by(&self, need: &Past) -> bool {
+        need.handed_anew > self.started.max(self.handed_anew)
     }
 
     /// What it changes is not what others had from it that have started.

@@ -5,13 +5,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use swarm_plans::graph::Need;
 use swarm_plans::{AllowFailure, Fan, InstanceId, InstanceIx, Overlap, TaskGraph, TaskIx};
 
 use super::given_up::given_up;
 use super::reuse::Lookup;
 use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause, Tried};
 use crate::dispatcher::core::FailFast;
-use crate::dispatcher::history::{Became, History, Past, SecondTry};
+use crate::dispatcher::history::{Became, History, Past, SecondTry, Word};
 use crate::dispatcher::needs::{NeedsView, transitive};
 use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, RunEvent};
 use crate::ids::Attempt;
@@ -196,8 +197,24 @@ impl RunCore {
                     view = Arc::new(NeedsView { changes, ..NeedsView::clone(&view) });
                 }
             }
-            self.states[at].builds_on = Some(view);
+            // What was parked was not asked when its needs ran again; now that a person asks for it, it is.
+            let is_asked = |past: &&Past| past.word == Word::Again;
+            let is_outdated = past_of(ix).filter(is_asked).is_some_and(|past| self.is_outdated(ix, past, history));
+            let state = &mut self.states[at];
+            state.builds_on = Some(view);
+            state.is_stale |= is_outdated;
         }
+    }
+
+    /// Whether any that an instance needs handed over something else since.
+    fn is_outdated(&self, ix: InstanceIx, past: &Past, history: &History) -> bool {
+        let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
+        let mut instances = needs.into_iter().flat_map(|need| match need {
+            Need::Task(task) => self.graph.task_instances(task).to_vec(),
+            Need::Instance(one) => vec![one],
+        });
+        instances
+            .any(|need| history.instance(&self.graph.instance(need).id).is_some_and(|need| past.is_outdated_by(need)))
     }
 
     fn relive_instance(&mut self, ix: InstanceIx, history: &History) -> Relived {
