@@ -352,17 +352,7 @@ impl Reader {
                 self.unproven("a here-document");
                 self.children(node, text, place);
             }
-            "declaration_command" => {
-                self.unproven("a declaration");
-                self.set_besides(node, text);
-                let mut cursor = node.walk();
-                let set = node.named_children(&mut cursor).filter_map(|child| child.child_by_field_name("name"));
-                let assigns = set.map(|name| text[name.byte_range()].to_owned()).collect();
-                let (piped, captured, resolved) = (place.piped, place.captured, self.resolved);
-                self.script.commands.push(Command { words: vec![], assigns, piped, captured, resolved });
-                self.declared(node, text);
-                self.children(node, text, place);
-            }
+            "declaration_command" => self.declaration(node, text, place),
             "function_definition" => {
                 self.unproven("a function");
                 self.function(node, text, place);

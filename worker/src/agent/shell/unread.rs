@@ -212,13 +212,11 @@ pub fn find(command: &Command) -> Found {
         "ln" if command.known().any(is_stream) => {
             Found::unread("a link leads to what flows through it", "name the file itself")
         }
-        "setarch" | "linux32" | "linux64" | "i386" | "x86_64" | "uname26" if names::starts_shell(name, command) => {
+        "setarch" | "linux32" | "linux64" | "i386" | "x86_64" | "uname26" | "script" | "newgrp"
+            if names::starts_shell(name, command) =>
+        {
             Found { unread: Some(Unread::input(name)), ..Found::default() }
         }
-        "script" if !names::has_letter(command, 'c', "--command") => {
-            Found { unread: Some(Unread::input(name)), ..Found::default() }
-        }
-        "newgrp" => Found { unread: Some(Unread::input(name)), ..Found::default() },
         "less" | "more" | "most" | "zless" | "xzless" | "bzless" | "zmore" => {
             Found { unread: texts::paged(command), ..Found::default() }
         }

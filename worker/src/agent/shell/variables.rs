@@ -4,9 +4,22 @@
 use tree_sitter::Node;
 
 use super::unread::{self, Unread};
-use super::{Reader, Word, has_token, word};
+use super::{Command, Place, Reader, Word, has_token, word};
 
 impl Reader {
+    /// `export`, `declare` and their like.
+    pub(super) fn declaration(&mut self, node: Node<'_>, text: &str, place: Place) {
+        self.unproven("a declaration");
+        self.set_besides(node, text);
+        let mut cursor = node.walk();
+        let set = node.named_children(&mut cursor).filter_map(|child| child.child_by_field_name("name"));
+        let assigns = set.map(|name| text[name.byte_range()].to_owned()).collect();
+        let (piped, captured, resolved) = (place.piped, place.captured, self.resolved);
+        self.script.commands.push(Command { words: vec![], assigns, piped, captured, resolved });
+        self.declared(node, text);
+        self.children(node, text, place);
+    }
+
     /// A variable that is set: some of them hold commands for whoever reads them.
     pub(super) fn assigned(&mut self, node: Node<'_>, text: &str) {
         let field = |name| node.child_by_field_name(name);
@@ -26,7 +39,7 @@ impl Reader {
     }
 
     /// What `export` and its like are given as words: `export "GIT_PAGER=…"`.
-    pub(super) fn declared(&mut self, node: Node<'_>, text: &str) {
+    fn declared(&mut self, node: Node<'_>, text: &str) {
         let mut cursor = node.walk();
         let words = node
             .named_children(&mut cursor)

@@ -1,5 +1,7 @@
 //! What git runs: settings and aliases that are given in a command, and subcommands whose options or words are commands.
 
+use std::iter::Peekable;
+
 use super::options::{Letters, operands, values};
 use super::{Found, PLAIN, Unread, Word};
 use crate::agent::shell::Command;
@@ -230,25 +232,8 @@ const OWN: &[&str] = &[
 
 /// What git's settings and its subcommands run.
 pub fn find(command: &Command) -> Found {
-    let mut found = Found::default();
     let mut words = command.words.iter().skip(1).peekable();
-    while let Some(option) = words.next_if(|word| word.text().trim_start_matches('"').starts_with('-')) {
-        let text = option.text().trim_start_matches('"');
-        if text.starts_with("--exec-path=") {
-            found.unread = Some(Unread::new("`--exec-path` makes git run programs from elsewhere", "leave it out"));
-        } else if text.starts_with("--config-env") {
-            found.unread = Some(Unread::new("`--config-env` takes settings of git from variables", "leave it out"));
-        } else if text == "-c" {
-            words.next().into_iter().for_each(|setting| given_setting(setting, &mut found));
-        } else if GIT_VALUED.contains(&text) {
-            let value = words.next();
-            found.of_git =
-                value.filter(|_| text == "--git-dir").and_then(|place| elsewhere(text, place)).or(found.of_git);
-        } else if let Some(place) = text.strip_prefix("--git-dir=") {
-            let place = option.literal().map_or(Word::Unknown(place.to_owned()), |_| Word::Literal(place.to_owned()));
-            found.of_git = elsewhere("--git-dir", &place).or(found.of_git);
-        }
-    }
+    let mut found = own_options(&mut words);
     // An address may be a command, wherever it stands.
     let addresses = command.words.iter().filter_map(|word| word.text().split_once("ext::"));
     addresses.for_each(|(_, script)| found.runs(&Word::Literal(script.to_owned())));
@@ -298,6 +283,29 @@ pub fn find(command: &Command) -> Found {
             let options =
                 GIT_OPTIONS.iter().find(|(known, _)| *known == subcommand).map_or(&[][..], |(_, options)| *options);
             values(command, LETTERS, options).iter().for_each(|script| found.runs(script));
+        }
+    }
+    found
+}
+
+/// What git's own options run, those before its subcommand, which comes next.
+fn own_options<'w>(words: &mut Peekable<impl Iterator<Item = &'w Word>>) -> Found {
+    let mut found = Found::default();
+    while let Some(option) = words.next_if(|word| word.text().trim_start_matches('"').starts_with('-')) {
+        let text = option.text().trim_start_matches('"');
+        if text.starts_with("--exec-path=") {
+            found.unread = Some(Unread::new("`--exec-path` makes git run programs from elsewhere", "leave it out"));
+        } else if text.starts_with("--config-env") {
+            found.unread = Some(Unread::new("`--config-env` takes settings of git from variables", "leave it out"));
+        } else if text == "-c" {
+            words.next().into_iter().for_each(|setting| given_setting(setting, &mut found));
+        } else if GIT_VALUED.contains(&text) {
+            let value = words.next();
+            found.of_git =
+                value.filter(|_| text == "--git-dir").and_then(|place| elsewhere(text, place)).or(found.of_git);
+        } else if let Some(place) = text.strip_prefix("--git-dir=") {
+            let place = option.literal().map_or(Word::Unknown(place.to_owned()), |_| Word::Literal(place.to_owned()));
+            found.of_git = elsewhere("--git-dir", &place).or(found.of_git);
         }
     }
     found

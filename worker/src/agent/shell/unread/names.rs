@@ -38,8 +38,13 @@ pub fn splits_escaped(command: &Command) -> bool {
     has_letter(command, 'S', "--split-string") && command.words.iter().any(|word| word.text().contains('\\'))
 }
 
-/// Whether a program that changes what a machine says of itself is given no command, and starts a shell then.
+/// Whether a program that starts what it is given is given nothing, and starts a shell then.
 pub fn starts_shell(name: &str, command: &Command) -> bool {
-    let own = usize::from(name == "setarch");
+    let own = match name {
+        "newgrp" => return true,
+        "script" => return !has_letter(command, 'c', "--command"),
+        "setarch" => 1,
+        _ => 0,
+    };
     command.words.iter().skip(1).filter(|word| !word.text().starts_with('-')).count() <= own
 }
