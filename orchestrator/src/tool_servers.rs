@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 use swarm_plans::{ServerAccess, ServerReach, ToolServer, unsaid};
 use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::OfferedTool;
-use swarm_protocol::{tool_answer, tool_list};
+use swarm_protocol::{tool_answer, tool_fault, tool_list};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -38,8 +38,6 @@ use crate::state::StateDir;
 pub mod sign_in;
 /// What signing in brought, on disk.
 pub mod tokens;
-/// Failures of the library, in words about the server.
-mod words;
 
 use tokens::TokenFile;
 
@@ -284,7 +282,7 @@ fn late(name: &str, server: &FarServer) -> String {
 }
 
 fn failed(name: &str, error: &rmcp::ServiceError) -> String {
-    let text = format!("server `{name}` failed: {}", words::of_call(error));
+    let text = format!("server `{name}` failed: {}", tool_fault::of_call(error));
     match error {
         rmcp::ServiceError::McpError(_) => text,
         // Its address may be named, and hold what it wants to see.
@@ -393,7 +391,7 @@ where
         ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
     let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
     let client = ClientConfig::new(ClientCapabilities::default(), me);
-    client.serve_with_lifecycle(transport, newest).await.map_err(|error| words::of_beginning(&error))
+    client.serve_with_lifecycle(transport, newest).await.map_err(|error| tool_fault::of_beginning(&error))
 }
 
 /// The tools that an agent is given of a server: those that its entry names (`*` at the end of a name stands for any rest), as

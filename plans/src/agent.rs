@@ -1,6 +1,7 @@
 //! Coding agents as work: what the plan says of them.
 
 use indexmap::IndexMap;
+use swarm_protocol::rule::{self, Pattern, RuleFault, TOOLS, Written, is_tool};
 
 use crate::diagnostic::nearest;
 use crate::document::{Node, Table};
@@ -184,7 +185,7 @@ impl Lower<'_> {
     /// Rules that no agent could read.
     fn rules(&mut self, table: &Table, key: &str) {
         for item in table.get(key).and_then(Node::list).unwrap_or_default() {
-            if let Some(Err(what)) = item.text().map(rule) {
+            if let Some(Err(what)) = item.text().map(self::rule) {
                 let hint = "write a tool, or a tool with what it is called with: bash(git push *), edit(src/**)";
                 self.error(item.at, format!("this is no rule: {what}"), hint);
             }
@@ -192,85 +193,21 @@ impl Lower<'_> {
     }
 }
 
-/// The tools of an agent; those of servers begin with `mcp__`. The agent has the same list.
-const TOOLS: &[&str] = &[
-    "read",
-    "write",
-    "edit",
-    "multi_edit",
-    "apply_patch",
-    "notebook_edit",
-    "glob",
-    "grep",
-    "repo_map",
-    "dependencies",
-    "diagnostics",
-    "bash",
-    "bash_output",
-    "bash_kill",
-    "web_fetch",
-    "todo",
-    "note",
-    "skill",
-    "ask_person",
-    "finish",
-    "submit_plan",
-    "submit_review",
-];
-/// Those of them that are called with a path.
-const OF_PATHS: &[&str] =
-    &["read", "write", "edit", "multi_edit", "apply_patch", "notebook_edit", "repo_map", "dependencies", "diagnostics"];
-
-/// Whether a text is a rule: `tool` or `tool(pattern)`, where the tool's name may end with `*`. The agent reads it once more, with
-/// what its pattern means; `rules.txt` holds both to the same.
+/// Whether a text is a rule: what of it is wrong is told with what may have been meant.
 ///
 /// # Errors
 /// What is wrong with it, for people.
 pub fn rule(text: &str) -> Result<(), String> {
-    let (tool, pattern) = match text.split_once('(') {
-        None => (text, None),
-        Some((tool, rest)) => match rest.strip_suffix(')') {
-            Some(pattern) => (tool, Some(pattern.trim())),
-            None => return Err("it has no closing parenthesis".to_owned()),
-        },
-    };
-    let tool = tool.to_ascii_lowercase();
-    if !is_tool(&tool) {
-        let near = nearest(&tool, TOOLS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-        return Err(format!("there is no tool `{tool}`{}", near.unwrap_or_default()));
-    }
-    match (tool.as_str(), pattern) {
-        (_, None | Some("")) => Ok(()),
-        ("bash", Some(pattern)) => {
-            let program = pattern.split_whitespace().next().unwrap_or_default();
-            let program = program.strip_suffix(":*").unwrap_or(program).rsplit('/').next().unwrap_or_default();
-            match program.is_empty() || program.contains(['"', '\'']) {
-                true => Err("a program is named without quotes and without its folder: `bash(git push *)`".to_owned()),
-                false => Ok(()),
-            }
+    match rule::read(text) {
+        Ok(Written { pattern: Some(Pattern::Path(path)), .. }) => {
+            globset::Glob::new(&path).map(drop).map_err(|error| error.kind().to_string())
         }
-        ("web_fetch", Some(host)) if host.contains(['/', ':']) => {
-            Err("a page is named by its host alone: `web_fetch(*.example.org)`".to_owned())
+        Ok(_) => Ok(()),
+        Err(RuleFault::NoTool(tool)) => {
+            let near = nearest(&tool, TOOLS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            Err(format!("{}{}", RuleFault::NoTool(tool), near.unwrap_or_default()))
         }
-        ("web_fetch", Some(_)) => Ok(()),
-        (tool, Some(_)) if !tool.ends_with('*') && !OF_PATHS.contains(&tool) => {
-            Err(format!("`{tool}` is called with nothing that a rule could name"))
-        }
-        (_, Some(pattern)) if pattern.starts_with(['/', '~']) || pattern.split('/').any(|part| part == "..") => {
-            let below = pattern.rsplit("../").next().unwrap_or(pattern).trim_start_matches(['/', '~']);
-            Err(format!("its path is not below the worktree; paths are relative to that: `{below}`"))
-        }
-        (_, Some(pattern)) => globset::Glob::new(pattern).map(drop).map_err(|error| error.kind().to_string()),
-    }
-}
-
-/// Whether a name, in small letters, is one of a tool that there may be, or the beginning of one with a `*` behind it.
-fn is_tool(name: &str) -> bool {
-    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    match name.strip_suffix('*') {
-        Some(front) if front.starts_with("mcp__") => front.chars().all(named),
-        Some(front) => ["mcp__"].iter().chain(TOOLS).any(|tool| tool.starts_with(front)),
-        None => TOOLS.contains(&name) || (name.starts_with("mcp__") && name.chars().all(named)),
+        Err(fault) => Err(fault.to_string()),
     }
 }
 

@@ -78,10 +78,11 @@ fn is_test(path: &str) -> bool {
 }
 
 #[test]
-fn plans_sandbox_and_protocol_know_no_sibling() {
-    for room in ["swarm-plans", "swarm-sandbox", "swarm-protocol"] {
+fn sandbox_and_protocol_know_no_sibling_and_plans_know_the_protocols_words() {
+    for room in ["swarm-sandbox", "swarm-protocol"] {
         assert_eq!(siblings(room), Vec::<String>::new(), "{room}");
     }
+    assert_eq!(siblings("swarm-plans"), ["swarm-protocol"]);
 }
 
 #[test]

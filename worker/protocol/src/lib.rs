@@ -25,12 +25,17 @@ pub mod message;
 pub mod outcome;
 /// What a machine can do.
 pub mod probe;
+/// Rules of an agent as they are written.
+pub mod rule;
 /// What the coordinator asks the sandbox to allow: plain data, every path absolute.
 pub mod sandbox_spec;
 /// Refusals that a failed job seems to have met.
 pub mod seen;
 /// What a tool of a foreign server gave, as text.
 pub mod tool_answer;
+/// What became of a question to a foreign server, in words.
+#[cfg(feature = "tool-servers")]
+pub mod tool_fault;
 /// What tools a foreign server lists.
 pub mod tool_list;
 /// What an agent is given beside its own tools.

@@ -9,6 +9,7 @@
 //! it runs ([`restraint`]).
 
 use globset::{Glob, GlobMatcher};
+use swarm_protocol::rule::{self, Written};
 
 use super::restraint::{self, Hit};
 use super::shell::{self, Command, Reading, Script};
@@ -84,45 +85,14 @@ impl Rule {
     /// [`RuleError`].
     pub fn parse(written: &str) -> Result<Rule, RuleError> {
         let error = |what: String| RuleError { rule: written.to_owned(), what };
-        let (tool, pattern) = match written.split_once('(') {
-            None => (written, None),
-            Some((tool, rest)) => {
-                let pattern =
-                    rest.strip_suffix(')').ok_or_else(|| error("it has no closing parenthesis".to_owned()))?;
-                (tool, Some(pattern.trim()))
-            }
-        };
-        let tool = tool.to_ascii_lowercase();
-        if !is_tool(&tool) {
-            return Err(error(format!("`{tool}` is no name of a tool")));
-        }
-        let pattern = match (tool.as_str(), pattern) {
-            (_, None | Some("")) => None,
-            ("bash", Some(pattern)) => {
-                let pattern = pattern.strip_suffix(":*").map_or(pattern.to_owned(), |front| format!("{front} *"));
-                let mut words: Vec<String> = pattern.split_whitespace().map(str::to_owned).collect();
-                // A program is the same wherever it lies.
-                if let Some(program) = words.first_mut() {
-                    *program = program.rsplit('/').next().unwrap_or(program).to_owned();
-                    if program.is_empty() || program.contains(['"', '\'']) {
-                        return Err(error("a program is named without quotes and without its folder".to_owned()));
-                    }
-                }
-                Some(Pattern::Words(words))
-            }
-            ("web_fetch", Some(host)) if host.contains(['/', ':']) => {
-                return Err(error("a page is named by its host alone".to_owned()));
-            }
-            ("web_fetch", Some(pattern)) => Some(Pattern::Host(pattern.to_lowercase())),
-            (tool, Some(_)) if !tool.ends_with('*') && !OF_PATHS.contains(&tool) => {
-                return Err(error(format!("`{tool}` is called with nothing that a rule could name")));
-            }
-            (_, Some(pattern)) => {
-                let pattern = relative(pattern).ok_or_else(|| {
-                    error("its path is not below the worktree; paths are relative to that".to_owned())
-                })?;
+        let Written { tool, pattern } = rule::read(written).map_err(|fault| error(fault.to_string()))?;
+        let pattern = match pattern {
+            None => None,
+            Some(rule::Pattern::Words(words)) => Some(Pattern::Words(words)),
+            Some(rule::Pattern::Host(host)) => Some(Pattern::Host(host)),
+            Some(rule::Pattern::Path(path)) => {
                 let glob = |pattern: &str| Glob::new(pattern).map(|glob| glob.compile_matcher());
-                let both = glob(&pattern).and_then(|one| Ok([one, glob(&format!("{pattern}/**"))?]));
+                let both = glob(&path).and_then(|one| Ok([one, glob(&format!("{path}/**"))?]));
                 Some(Pattern::Paths(both.map_err(|problem| error(problem.kind().to_string()))?))
             }
         };
@@ -196,52 +166,6 @@ pub enum Match {
     Maybe,
     /// It does.
     Yes,
-}
-
-/// The tools of an agent; those of servers begin with `mcp__`. The plan language has the same list.
-const TOOLS: &[&str] = &[
-    "read",
-    "write",
-    "edit",
-    "multi_edit",
-    "apply_patch",
-    "notebook_edit",
-    "glob",
-    "grep",
-    "repo_map",
-    "dependencies",
-    "diagnostics",
-    "bash",
-    "bash_output",
-    "bash_kill",
-    "web_fetch",
-    "todo",
-    "note",
-    "skill",
-    "ask_person",
-    "finish",
-    "submit_plan",
-    "submit_review",
-];
-/// Those of them that are called with a path.
-const OF_PATHS: &[&str] =
-    &["read", "write", "edit", "multi_edit", "apply_patch", "notebook_edit", "repo_map", "dependencies", "diagnostics"];
-
-/// Whether a name, in small letters, is one of a tool that there may be, or the beginning of one with a `*` behind it.
-fn is_tool(name: &str) -> bool {
-    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    match name.strip_suffix('*') {
-        Some(front) if front.starts_with("mcp__") => front.chars().all(named),
-        Some(front) => ["mcp__"].iter().chain(TOOLS).any(|tool| tool.starts_with(front)),
-        None => TOOLS.contains(&name) || (name.starts_with("mcp__") && name.chars().all(named)),
-    }
-}
-
-/// A pattern for paths as paths are compared: without `.` and what is empty; `None` for one that is not below the worktree.
-fn relative(pattern: &str) -> Option<String> {
-    let parts: Vec<&str> = pattern.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let is_below = !pattern.starts_with(['/', '~']) && !parts.contains(&"..");
-    is_below.then(|| if parts.is_empty() { "**".to_owned() } else { parts.join("/") })
 }
 
 fn is_host(pattern: &str, host: &str) -> bool {

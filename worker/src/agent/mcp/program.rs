@@ -12,11 +12,10 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
     ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
 };
-use rmcp::service::{ClientInitializeError, Peer, RunningService};
+use rmcp::service::{Peer, RunningService};
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
-use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::{OfferedTool, ToolServer};
-use swarm_protocol::{tool_answer, tool_list};
+use swarm_protocol::{tool_answer, tool_fault, tool_list};
 use tokio::process::{ChildStdin, ChildStdout};
 
 use super::stream::{Fault, Messages};
@@ -87,8 +86,9 @@ pub fn start(
         let info =
             ClientConfig::new(ClientCapabilities::default(), Implementation::new("swarm", env!("CARGO_PKG_VERSION")));
         let begun = background.wait(limit, async move {
-            let service = info.serve_with_lifecycle(pipes, mode).await.map_err(|error| not_begun(&error))?;
-            let offered = list(service.peer()).await.map_err(|error| in_words(&error))?;
+            let service =
+                info.serve_with_lifecycle(pipes, mode).await.map_err(|error| tool_fault::of_beginning(&error))?;
+            let offered = list(service.peer()).await.map_err(|error| tool_fault::of_call(&error))?;
             Ok::<_, String>((service, offered))
         });
         match begun {
@@ -214,53 +214,17 @@ impl Server {
             Ok(Ok(_)) => Err(of_server(format!("server `{}` wants what is not offered here", self.name))),
             // The server is well: its answer is an error.
             Ok(Err(error @ ServiceError::McpError(_))) => {
-                let text = format!("server `{}` failed: {}", self.name, in_words(&error));
+                let text = format!("server `{}` failed: {}", self.name, tool_fault::of_call(&error));
                 Err(CallError::Tool(Refused(bounded(&text, TEXT_BYTES_MAX))))
             }
             Ok(Err(error)) => {
-                let what = self.fault.get().unwrap_or_else(|| in_words(&error));
+                let what = self.fault.get().unwrap_or_else(|| tool_fault::of_call(&error));
                 Err(of_server(format!("server `{}` failed: {what}{}", self.name, last_words(&self.complaints))))
             }
             Err(_) => {
                 Err(of_server(format!("server `{}` did not answer within {} s", self.name, self.limit.as_secs())))
             }
         }
-    }
-}
-
-/// What became of a question, in words about the server: the library's are about its own parts.
-fn in_words(error: &ServiceError) -> String {
-    match error {
-        ServiceError::McpError(error) => format!("it answers with error {}: {}", error.code.0, error.message),
-        ServiceError::TransportClosed => "the connection is closed".to_owned(),
-        ServiceError::TransportSend(error) => format!("it cannot be spoken with: {}", causes(&*error.error)),
-        ServiceError::UnexpectedResponse => "what it answers is none to what it was asked".to_owned(),
-        ServiceError::Cancelled { .. } => "the question was taken back".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// The same of a beginning.
-fn not_begun(error: &ClientInitializeError) -> String {
-    match error {
-        ClientInitializeError::ConnectionClosed(_) => "it ended before it had answered".to_owned(),
-        ClientInitializeError::TransportError { error, .. } => {
-            format!("it cannot be spoken with: {}", causes(&*error.error))
-        }
-        ClientInitializeError::JsonRpcError(error) => {
-            format!("it answers with error {}: {}", error.code.0, error.message)
-        }
-        ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
-            "it speaks no version of the protocol that is known here".to_owned()
-        }
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => not_begun(fallback),
-        ClientInitializeError::ExpectedInitResponse(_)
-        | ClientInitializeError::ExpectedInitResult(_)
-        | ClientInitializeError::ConflictInitResponseId(..)
-        | ClientInitializeError::UncorrelatedErrorResponse { .. } => {
-            "it answers its greeting with something else".to_owned()
-        }
-        other => causes(other),
     }
 }
 

@@ -1,8 +1,10 @@
-//! Failures of the library that speaks with servers, in words about the server. The agent has the same for its own programs.
+//! Failures of the library that speaks with servers of tools, in words about the server: of the coordinator's servers and of the
+//! programs inside a cage.
 
 use rmcp::ServiceError;
 use rmcp::service::ClientInitializeError;
-use swarm_protocol::causes::causes;
+
+use crate::causes::causes;
 
 /// What became of a question, in words about the server: the library's are about its own parts.
 pub fn of_call(error: &ServiceError) -> String {
