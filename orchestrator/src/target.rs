@@ -64,6 +64,8 @@ pub enum TargetError {
         branch: String,
         /// The one that is there.
         other: String,
+        /// Whether git can give that another name.
+        is: Named,
     },
     /// Not a name for a branch.
     #[error("`{branch}` cannot be a branch: {reason}")]
@@ -73,6 +75,15 @@ pub enum TargetError {
         /// The rule.
         reason: &'static str,
     },
+}
+
+/// What a branch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// One of its own.
+    Itself,
+    /// Another name for one, or for none.
+    Another,
 }
 
 impl TargetError {
@@ -97,9 +108,8 @@ impl TargetError {
                 let at = shell_word(&at.to_string_lossy());
                 Some(format!("git -C {at} switch --detach frees it, and leaves the files there as they are; {again}"))
             }
-            TargetError::Diverged { branch } | TargetError::InTheWay { other: branch, .. } => {
-                Some(format!("put that one aside: {}; {again}", aside(branch)))
-            }
+            TargetError::Diverged { branch } => Some(format!("put that one aside: {}; {again}", aside(branch))),
+            TargetError::InTheWay { other, is, .. } => Some(format!("{}; {again}", out_of_the_way(other, *is))),
             TargetError::Symbolic { branch, .. } => {
                 let name = shell_word(&format!("refs/heads/{branch}"));
                 Some(format!("git symbolic-ref --delete {name} takes that name from it; {again}"))
@@ -120,6 +130,16 @@ impl TargetError {
 /// The command that gives a branch another name.
 pub fn aside(branch: &str) -> String {
     format!("git branch -m {} {}", shell_word(branch), shell_word(&format!("{branch}-old")))
+}
+
+/// The command that takes a branch out of the way of another, with what it does.
+pub fn out_of_the_way(other: &str, is: Named) -> String {
+    let name = shell_word(&format!("refs/heads/{other}"));
+    match is {
+        Named::Itself => format!("put that one aside: {}", aside(other)),
+        // Git refuses to rename it.
+        Named::Another => format!("it only stands for another one, which stays: git symbolic-ref --delete {name}"),
+    }
 }
 
 /// The full ref name of the target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
@@ -228,8 +248,9 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
         return Err(TargetError::CheckedOut { branch, at }.into());
     }
     if let Some(other) = in_the_way_of(repository, name)? {
+        let is = if repository.stands_for(&other)?.is_some() { Named::Another } else { Named::Itself };
         let other = branch_of(&other).to_owned();
-        return Err(TargetError::InTheWay { branch, other }.into());
+        return Err(TargetError::InTheWay { branch, other, is }.into());
     }
     if let Some(tip) = repository.find_ref(name)? {
         let git = repository.handle()?;
@@ -246,7 +267,7 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
 fn in_the_way_of(repository: &Repository, name: &str) -> Result<Option<String>, RepositoryError> {
     let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| above.starts_with("refs/heads/"));
     for above in above {
-        if repository.find_ref(above)?.is_some() {
+        if repository.find_ref(above)?.is_some() || repository.stands_for(above)?.is_some() {
             return Ok(Some(above.to_owned()));
         }
     }

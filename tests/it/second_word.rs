@@ -589,6 +589,25 @@ fn a_branch_where_another_one_is_in_the_way_is_refused_before_anything_starts() 
 }
 
 #[test]
+fn a_name_for_another_branch_goes_out_of_the_way_by_the_command_that_is_shown() {
+    let repository = Repository::with(&FILES);
+    repository.run_git(&["branch", "real"]).expect("git is here");
+    for (name, stands_for, into) in
+        [("alias", "real", "alias/x"), ("deep/alias", "real", "deep"), ("lost", "none", "lost/x")]
+    {
+        let (name, stands_for) = (format!("refs/heads/{name}"), format!("refs/heads/{stands_for}"));
+        repository.run_git(&["symbolic-ref", &name, &stands_for]).expect("git is here");
+        let run = || Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > A'\n").args(&["--into", into]);
+        let refused = run().exits(2);
+        assert!(refused.err.contains(&format!("git symbolic-ref --delete {name}")), "{refused}");
+        assert!(!refused.err.contains("git branch -m"), "git does not rename one: {refused}");
+        repository.run_git(&["symbolic-ref", "--delete", &name]).expect("git takes it");
+        run().exits(0);
+    }
+    assert!(repository.commit_of("real").is_some(), "what it stood for stays");
+}
+
+#[test]
 fn a_branch_that_is_another_name_for_one_is_refused_before_anything_starts() {
     let repository = Repository::with(&FILES);
     repository.run_git(&["branch", "real"]).expect("git is here");

@@ -158,8 +158,8 @@ impl RunError {
             RunError::Target(TargetError::Diverged { branch }) => {
                 Some(format!("name another with `--into`, or put the old one aside: {}", target::aside(branch)))
             }
-            RunError::Target(TargetError::InTheWay { other, .. }) => {
-                Some(format!("name another with `--into`, or put that one aside: {}", target::aside(other)))
+            RunError::Target(TargetError::InTheWay { other, is, .. }) => {
+                Some(format!("name another with `--into`, or {}", target::out_of_the_way(other, *is)))
             }
             RunError::Target(error @ (TargetError::LostLanded { .. } | TargetError::Removed { .. })) => gone(error),
             RunError::StateGone { run, branch, .. } => {
