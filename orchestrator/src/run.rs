@@ -170,6 +170,9 @@ pub fn answer_globs(graph: &mut TaskGraph, repository: &Repository, base: Oid) -
     if misfits.is_empty() { Ok(notes) } else { Err(RunError::Misfits(misfits)) }
 }
 
+/// Names of a run that are passed by because somebody seems to make their refs at this moment.
+const NAMES_LOCKED_MAX: u32 = 4;
+
 /// The text of `enforcement.json`.
 #[derive(serde::Serialize)]
 struct EnforcementFile<'a> {
@@ -645,12 +648,15 @@ fn begin(
     let mut journal = Journal::open(state.root())?;
     // Every run leaves the ref of its base, also where its journal is gone: a name is never given twice. Making that ref is one
     // step for all who work on the repository, whichever state folder they have.
-    let mut failed = None;
+    let (mut failed, mut locked) = (None, 0);
     let writer = journal.begin_run(new, |run| {
         match repository.compare_and_swap(&commit::base_ref(run), None, base, "swarm") {
             Ok(swap) => swap != Swap::Done,
-            // Somebody makes it at this moment.
-            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::Locked => true,
+            // Somebody makes it at this moment; where all of them are, none can be made.
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::Locked && locked < NAMES_LOCKED_MAX => {
+                locked += 1;
+                true
+            }
             Err(error) => {
                 failed = Some(error);
                 false

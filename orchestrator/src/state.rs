@@ -10,6 +10,9 @@
 //! SWARM-STATE            tells every swarm what this folder is, wherever it lies
 //! ```
 
+/// The umask of whoever started us.
+mod umask;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
@@ -49,8 +52,9 @@ impl StateDir {
     /// Opens the folder, making it (mode 0700) and its first floor where they are missing.
     ///
     /// # Errors
-    /// The file system's; a full or read-only disk is the usual cause.
+    /// The file system's; a full or read-only disk is the usual cause. A umask under which nobody could use what they make.
     pub fn open(root: &Path) -> io::Result<Self> {
+        umask::expect_usable()?;
         make_private_dir_all(root)?;
         let root = root.canonicalize()?;
         for folder in FOLDERS {
@@ -67,6 +71,9 @@ impl StateDir {
 
     /// As [`obstacle`], of the folder and its first floor.
     pub fn obstacle(root: &Path) -> Option<String> {
+        if let Some(hint) = umask::hint() {
+            return Some(hint);
+        }
         let floor = FOLDERS.iter().map(|folder| root.join(folder));
         [root.to_owned()].into_iter().chain(floor).find_map(|folder| obstacle(&folder, Expected::Folder))
     }

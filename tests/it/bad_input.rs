@@ -8,6 +8,24 @@ use rustix::process::Signal;
 use swarm_tests::{Ended, Repository, Swarm};
 
 const FILES: [(&str, &str); 2] = [("a.txt", "one\n"), ("dir/b.txt", "b\n")];
+/// Runs the command behind it under a umask under which nobody can use what they make.
+const KEPT_OUT: &[&str] = &["sh", "-c", "umask 0111 && exec \"$@\"", "sh"];
+
+#[test]
+fn a_umask_that_keeps_us_out_of_what_we_make_is_named_with_what_to_type() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let refused = Swarm::run(&repository, "it", EDIT).through(KEPT_OUT).exits(3);
+    assert!(refused.err.contains("the umask 0111 keeps its own owner out"), "{refused}");
+    assert!(
+        refused.err.contains("hint: the umask of this shell is 0111") && refused.err.contains(": umask 022"),
+        "{refused}"
+    );
+    assert!(!repository.path().join(".git/swarm").exists(), "nothing was begun");
+    Swarm::run(&repository, "it", EDIT).through(&["sh", "-c", "umask 077 && exec \"$@\"", "sh"]).exits(0);
+    let told = Swarm::new(&repository, &["exec", "--", "true"]).through(KEPT_OUT).exits(3);
+    assert!(told.err.contains(": umask 022"), "{told}");
+}
+
 const EDIT: &str = "[tasks.a]\nrun = 'echo two >> a.txt'\n";
 
 /// Runs the edit with a change to the command line; it must be refused with a code and these words.

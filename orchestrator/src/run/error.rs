@@ -189,6 +189,10 @@ impl RunError {
                     state.as_ref().map(|state| format!("--state-dir {} ", shell_word(&state.to_string_lossy())));
                 Some(format!("wait for it, or end it: swarm {}cancel {run}", state.unwrap_or_default()))
             }
+            RunError::Base(BaseError::Io { path, source })
+            | RunError::Tree(TreeError::Base(BaseError::Io { path, source })) => {
+                seen(path, source).or_else(|| remedy(self).map(str::to_owned))
+            }
             RunError::Base(error) | RunError::Tree(TreeError::Base(error)) if error.is_the_trees() => {
                 Some("`git ls-tree BASE` shows how its tree begins; `base` in the plan names another commit".to_owned())
             }
@@ -252,6 +256,8 @@ fn seen(path: &Path, source: &std::io::Error) -> Option<String> {
     match source.kind() {
         // A folder was to be made.
         AlreadyExists | NotADirectory => StateDir::obstacle(path),
+        // It says why by itself.
+        PermissionDenied if source.get_ref().is_some() => StateDir::obstacle(path),
         PermissionDenied | ReadOnlyFilesystem if path.is_dir() => {
             StateDir::obstacle(path).map(|obstacle| format!("{obstacle}; --state-dir takes another folder"))
         }
