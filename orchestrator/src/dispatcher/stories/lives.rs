@@ -90,3 +90,57 @@ fn what_was_given_up_does_not_run_because_what_it_needs_runs_again() {
     assert_eq!(self::told(&mut core, vec![first]), ["first succeeded", "bad cancelled"]);
     assert!(core.is_done() && starts(&mut core).is_empty());
 }
+
+/// Two changes that contradict each other, and a task that needs both.
+const CONTRADICT: &str = r#"
+version = 1
+name = "story"
+merge.on-conflict = ["rerun"]
+tasks.a.run = "true"
+tasks.b.run = "true"
+tasks.c = { run = "true", needs = ["a", "b"] }
+"#;
+
+fn no_tree(core: &RunCore) -> Input {
+    ended(core, "c", AttemptEnd::Needs { detail: "they contradict each other".to_owned() })
+}
+
+/// `a` has landed, `b` runs again on it, and `c` waits until that is settled.
+fn b_runs_again(core: &RunCore) -> Vec<Input> {
+    let moved = || Input::Moved(TargetMove::Done);
+    let ends = vec![changed(core, "a"), changed(core, "b"), no_tree(core)];
+    ends.into_iter().chain([folded(vec![clean("a")]), moved(), folded(vec![conflict()])]).collect()
+}
+
+/// `b` lands on top of `a`.
+fn b_lands(core: &RunCore) -> Vec<Input> {
+    vec![changed(core, "b"), folded(vec![clean("b")]), Input::Moved(TargetMove::Done)]
+}
+
+/// The commits of the target that attempts start from, where they do.
+fn started_on(events: &[RunEvent]) -> Vec<(String, Option<String>)> {
+    let start = |event: &RunEvent| match event {
+        RunEvent::AttemptStarted { instance, on, .. } => Some((instance.0.to_string(), on.clone())),
+        _ => None,
+    };
+    events.iter().filter_map(start).collect()
+}
+
+#[test]
+fn who_waits_for_its_needs_goes_on_waiting_behind_a_kill() {
+    let mut core = Told::by(CONTRADICT, b_runs_again).next(&[]);
+    assert_eq!(starts(&mut core), ["b"], "what is tried with it was lost, and `c` waits for that");
+    b_lands(&core).into_iter().for_each(|input| core.handle(input, 0.5));
+    assert_eq!(starts(&mut core), ["c"]);
+}
+
+#[test]
+fn who_starts_from_what_landed_does_so_again_behind_a_kill() {
+    let told = Told::by(CONTRADICT, |core| {
+        b_runs_again(core).into_iter().chain(b_lands(core)).chain([no_tree(core)]).collect()
+    });
+    let on_tip = ("c".to_owned(), Some("b".to_owned()));
+    assert_eq!(started_on(&told.events).last(), Some(&on_tip), "{:?}", told.events);
+    let mut core = told.next(&[]);
+    assert_eq!(started_on(&core.take().0), [on_tip]);
+}
