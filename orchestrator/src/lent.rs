@@ -32,6 +32,9 @@ pub struct Lent {
     pub caches: BTreeSet<String>,
     /// Variables.
     pub env: BTreeMap<String, String>,
+    /// The person's own ignore rules, which keep files out of every change; `None` of a run from before these were told, and where
+    /// they cannot be read.
+    pub excluded: Option<String>,
 }
 
 impl Lent {
@@ -45,6 +48,7 @@ impl Lent {
             copied: copied::digests(repository, &plan.workspace.copy),
             caches: plan.workspace.cache.iter().filter(there).cloned().collect(),
             env: names.into_iter().filter_map(value).collect(),
+            excluded: repository.exclude_files().ok().map(|files| of_rules(&files)),
         }
     }
 
@@ -56,8 +60,15 @@ impl Lent {
         let copied = differing(&self.copied, &now.copied).into_iter().map(|name| (name, "copy"));
         let caches = self.caches.symmetric_difference(&now.caches).cloned().map(|name| (name, "cache"));
         let env = differing(&self.env, &now.env).into_iter().map(|name| (name, "env"));
-        let all: Vec<String> =
-            copied.chain(caches).chain(env).map(|(name, key)| format!("{} ({key})", sanitize::name(&name))).collect();
+        let rules = ("core.excludesFile or info/exclude".to_owned(), "ignore rules");
+        let excluded = (self.excluded.is_some() && self.excluded != now.excluded).then_some(rules);
+        let all: Vec<String> = excluded
+            .into_iter()
+            .chain(copied)
+            .chain(caches)
+            .chain(env)
+            .map(|(name, key)| format!("{} ({key})", sanitize::name(&name)))
+            .collect();
         let named = all.get(..NAMED_MAX).unwrap_or(&all).join(", ");
         let more = all.len().saturating_sub(NAMED_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -68,6 +79,15 @@ impl Lent {
             )
         })
     }
+}
+
+/// Tells rules from others.
+fn of_rules(files: &[Vec<u8>]) -> String {
+    let mut digest = blake3::Hasher::new();
+    for file in files {
+        digest.update(&(file.len() as u64).to_le_bytes()).update(file);
+    }
+    digest.finalize().to_hex().to_string()
 }
 
 /// Tells a value from another, but for one in 65,536. So few digits fit countless values: who reads a journal cannot find out a
@@ -92,6 +112,7 @@ mod tests {
             copied: map(copied, str::to_owned),
             caches: caches.iter().map(|&name| name.to_owned()).collect(),
             env: map(env, of_variable),
+            excluded: None,
         }
     }
 
@@ -103,6 +124,17 @@ mod tests {
         let note = then.note(&now).expect("a note");
         let named = "not as the run began: .env (copy), target (cache), A (env), C (env), D (env); results";
         assert!(note.starts_with(named) && !note.contains("secret") && !note.contains("another"), "{note}");
+    }
+
+    #[test]
+    fn other_ignore_rules_are_named_where_those_of_the_start_are_known() {
+        let with = |rules: Option<&str>| Lent {
+            excluded: rules.map(|rules| of_rules(&[rules.as_bytes().to_vec(), vec![]])),
+            ..Lent::default()
+        };
+        let note = |then, now| with(then).note(&with(now)).is_some();
+        assert_eq!([note(None, Some("*.txt")), note(Some("*.txt"), Some("*.txt"))], [false, false]);
+        assert_eq!([note(Some(""), Some("*.txt")), note(Some("*.txt"), None)], [true, true]);
     }
 
     #[test]

@@ -42,6 +42,23 @@ fn resume(repository: &Repository) -> Swarm {
 }
 
 #[test]
+fn other_ignore_rules_than_those_of_the_start_are_named_when_a_run_goes_on() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let plan = "deadline = '1s'\n[tasks.a]\nrun = 'sleep 30; echo a > b.txt'\n";
+    Swarm::run(&repository, "it", plan).exits(7);
+    let goes_on = || Swarm::new(&repository, &["resume", "--deadline", "1s"]);
+    let same = goes_on().exits(7);
+    assert!(!same.err.contains("not as the run began"), "the control: {same}");
+    let home = repository.beside("other-home");
+    std::fs::create_dir_all(&home).expect("a folder");
+    std::fs::write(home.join(".gitconfig"), "[core]\n\texcludesFile = ~/rules\n").expect("space");
+    std::fs::write(home.join("rules"), "*.txt\n").expect("space");
+    let other = goes_on().env("HOME", &home.display().to_string()).exits(7);
+    let said = "not as the run began: core.excludesFile or info/exclude (ignore rules)";
+    assert!(other.err.contains(said), "{other}");
+}
+
+#[test]
 fn whoever_resumes_a_run_its_commits_are_by_who_began_it() {
     let repository = Repository::with(&FILES);
     at_the_gate(&repository, |running| running.signal(Signal::KILL));
