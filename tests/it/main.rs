@@ -42,6 +42,8 @@ mod half_done;
 mod history;
 /// Tasks that mean harm to the run itself.
 mod hostile;
+/// Programs of the usual installers, in a task.
+mod installations;
 /// Workers come from a fork server.
 mod launch;
 /// Random runs whose coordinators die, without processes.

@@ -262,6 +262,35 @@ fn is_certificate(path: &Path) -> bool {
     matches!(read, Some(Ok(_))) && !bytes.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY)
 }
 
+/// The largest configuration file that is looked into, in bytes; of a larger one nobody knows.
+const SETTINGS_BYTES_MAX: u64 = 1 << 20;
+/// Words by which one names a credential.
+const TELLING: [&str; 4] = ["token", "secret", "password", "passwd"];
+
+/// Whether a configuration file (cargo's may hold registry tokens) names a token or a secret outside of its comments, or cannot be
+/// judged. Where it does, nobody sees it who did not ask for it by name; no folder does.
+pub fn may_be_told_in(path: &Path) -> bool {
+    if !path.is_file() {
+        return false;
+    }
+    let small = path.metadata().is_ok_and(|metadata| metadata.len() <= SETTINGS_BYTES_MAX);
+    let Some(text) = std::fs::read_to_string(path).ok().filter(|_| small) else { return true };
+    let text = text.to_ascii_lowercase();
+    let is_markup = text.trim_start().starts_with('<');
+    let telling = |line: &str| !line.trim_start().starts_with('#') && TELLING.iter().any(|word| line.contains(word));
+    match is_markup {
+        true => TELLING.iter().any(|word| without_remarks(&text).contains(word)),
+        false => text.lines().any(telling),
+    }
+}
+
+/// An XML text without its comments; one that never ends stays.
+fn without_remarks(text: &str) -> String {
+    let mut parts = text.split("<!--");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |so_far, part| so_far + part.split_once("-->").map_or(part, |(_, behind)| behind))
+}
+
 fn is_file_name(name: &str) -> bool {
     FILE_NAMES.contains(&name)
         || FILE_STARTS.iter().any(|start| name.starts_with(start))
@@ -342,6 +371,23 @@ mod tests {
         check("certifi/cacert.pem", "-----BEGIN CERTIFICATE-----", Holds::Nothing);
         check("a.pem", "-----BEGIN EC PRIVATE KEY-----", Holds::Credentials);
         assert_eq!(in_cache(Path::new("/nonexistent")), Holds::Unknown);
+    }
+
+    #[test]
+    fn a_configuration_with_a_token_tells() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("config");
+        for (text, expected) in [
+            ("[registries.x]\ntoken = \"abc\"\n", true),
+            ("[build]\njobs = 2 # no token here\n", true),
+            ("# token = \"x\"\n[build]\njobs = 2\n", false),
+            ("<settings><!-- <password>\n</password> --></settings>", false),
+            ("<settings><!-- x --><Password>y</Password></settings>", true),
+            ("<settings><!-- <password>y</password>", true),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(may_be_told_in(&file), expected, "{text}");
+        }
     }
 
     #[test]

@@ -17,12 +17,13 @@ use std::path::{Component, Path, PathBuf};
 use swarm_protocol::Access;
 
 use super::SYSTEM;
+use super::installation::{Part, Way, may_hold_secrets, modules_of, parts};
 use super::paths::Guard;
-use super::showcase::may_hold_secrets;
+use super::unnamed::Look;
 
 /// Entries of one folder that are looked at, and links in it that are followed; the others lead nowhere.
 const ENTRIES_MAX: usize = 10_000;
-const LINKS_MAX: usize = 64;
+pub const LINKS_MAX: usize = 128;
 
 /// Links that one link may lead through.
 const HOPS_MAX: usize = 8;
@@ -36,54 +37,73 @@ const INTERPRETERS: [&str; 2] = ["python3", "python"];
 /// A path of the host, and the place under which it is seen.
 type Seen = (PathBuf, PathBuf);
 
-/// What links in a folder need shown, each with its canonical path and the place at which the links name it.
-pub fn linked(dir: &Path, guard: Guard<'_>) -> Vec<Seen> {
+/// What links in a folder need shown.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Linked {
+    /// All of it, sorted.
+    pub parts: Vec<Part>,
+    /// Links that were not followed.
+    pub more: usize,
+}
+
+/// What links in a folder need shown that lead to neither of the canonical paths `shown`; the home folder is canonical.
+pub fn linked(dir: &Path, shown: &[PathBuf], guard: Guard<'_>, home: &Path) -> Linked {
     if SYSTEM.iter().any(|system| dir.starts_with(system)) {
-        return Vec::new();
+        return Linked::default();
     }
     let entries = dir.read_dir().into_iter().flatten().flatten().take(ENTRIES_MAX);
     let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
-    let mut links: Vec<PathBuf> = links.map(|entry| entry.path()).filter(|link| leads_out(link, dir)).collect();
+    let mut links: Vec<PathBuf> = links.map(|entry| entry.path()).filter(|link| leads_out(link, dir, shown)).collect();
     links.sort();
-    let mut seen: Vec<Seen> = links.iter().take(LINKS_MAX).flat_map(|link| program(link, guard)).collect();
+    let more = links.len().saturating_sub(LINKS_MAX);
+    let mut all: Vec<Part> = links.iter().take(LINKS_MAX).flat_map(|link| program(link, guard, home)).collect();
     if let Some(prefix) = dir.parent().filter(|prefix| prefix.join(ENVIRONMENT).is_file()) {
-        seen.extend(environment(prefix, prefix, guard));
+        all.extend(environment(prefix, prefix, guard, home).into_iter().map(software));
     }
-    seen.sort();
-    seen.dedup();
-    seen
+    all.sort();
+    all.dedup();
+    Linked { parts: all, more }
 }
 
-/// Whether a link leads to a program that lies neither beside it nor where the system keeps them.
-fn leads_out(link: &Path, dir: &Path) -> bool {
+fn software((path, at): Seen) -> Part {
+    Part { at, path, look: Look::Software }
+}
+
+/// Whether a link leads to a program that lies neither beside it, nor in what is shown anyway, nor where the system keeps them.
+fn leads_out(link: &Path, dir: &Path, shown: &[PathBuf]) -> bool {
     let Ok(target) = link.canonicalize() else { return false };
     let is_program = target.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    is_program && !target.starts_with(dir) && !SYSTEM.iter().any(|system| target.starts_with(system))
+    let is_shown = shown.iter().any(|shown| target.starts_with(shown));
+    is_program && !is_shown && !target.starts_with(dir) && !SYSTEM.iter().any(|system| target.starts_with(system))
 }
 
-/// The program that a link leads to, by every name on the way to it, and its environment where it has one.
-fn program(link: &Path, guard: Guard<'_>) -> Vec<Seen> {
+/// The program that a link leads to, by every name on the way to it, and what it needs: its environment where it lies in one, else
+/// its installation.
+fn program(link: &Path, guard: Guard<'_>, home: &Path) -> Vec<Part> {
     let Ok(target) = link.canonicalize() else { return Vec::new() };
     if guard.check(&target, Access::Read).is_err() {
         return Vec::new();
     }
     let names = names_of(link);
-    let prefix = target.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent);
-    let prefix = prefix.filter(|prefix| prefix.join(ENVIRONMENT).is_file());
-    let mut seen: Vec<Seen> = names.iter().map(|name| (target.clone(), name.clone())).collect();
-    for name in &names {
-        let at = name.parent().and_then(Path::parent);
-        let same = |at: &&Path| at.canonicalize().ok().as_deref() == prefix;
-        if let (Some(prefix), Some(at)) = (prefix, at.filter(same)) {
-            seen.extend(environment(prefix, at, guard));
+    let mut seen: Vec<Part> = names.iter().map(|name| software((target.clone(), name.clone()))).collect();
+    seen.extend(modules_of(&target, home));
+    let Some(programs) = target.parent() else { return seen };
+    let prefix = programs.parent().filter(|prefix| programs.ends_with("bin") && prefix.join(ENVIRONMENT).is_file());
+    for name in names.iter().filter_map(|name| name.parent()) {
+        if name.canonicalize().is_ok_and(|name| name != programs) {
+            continue;
+        }
+        match (prefix, name.parent()) {
+            (Some(prefix), Some(at)) => seen.extend(environment(prefix, at, guard, home).into_iter().map(software)),
+            _ => seen.extend(parts(name, Way::Link, home)),
         }
     }
     seen
 }
 
 /// What an interpreter opens of its environment `prefix`, which is named as `at`, and of its own installation.
-fn environment(prefix: &Path, at: &Path, guard: Guard<'_>) -> Vec<Seen> {
-    let mut seen = below(prefix, at, &["bin", "lib", "lib64", ENVIRONMENT], guard);
+fn environment(prefix: &Path, at: &Path, guard: Guard<'_>, home: &Path) -> Vec<Seen> {
+    let mut seen = below(prefix, at, &["bin", "lib", "lib64", ENVIRONMENT], guard, home);
     for name in INTERPRETERS {
         let link = prefix.join("bin").join(name);
         let Ok(target) = link.canonicalize() else { continue };
@@ -93,7 +113,7 @@ fn environment(prefix: &Path, at: &Path, guard: Guard<'_>) -> Vec<Seen> {
         for name in names_of(&link).into_iter().filter(|name| !name.starts_with(prefix)) {
             let installation = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
             if let (Some(own), Some(at)) = (installation(&target), installation(&name)) {
-                seen.extend(below(&own, &at, &["lib"], guard));
+                seen.extend(below(&own, &at, &["lib"], guard, home));
             }
             seen.push((target.clone(), name));
         }
@@ -102,8 +122,9 @@ fn environment(prefix: &Path, at: &Path, guard: Guard<'_>) -> Vec<Seen> {
 }
 
 /// What a folder has of these names, unless more of it than single files may hold secrets.
-fn below(prefix: &Path, at: &Path, names: &[&str], guard: Guard<'_>) -> Vec<Seen> {
-    if prefix.parent().is_none() || guard.home.starts_with(prefix) || may_hold_secrets(prefix) {
+fn below(prefix: &Path, at: &Path, names: &[&str], guard: Guard<'_>, home: &Path) -> Vec<Seen> {
+    let is_closed = prefix.canonicalize().is_ok_and(|real| may_hold_secrets(&real, home));
+    if prefix.parent().is_none() || is_closed {
         return Vec::new();
     }
     let seen = names.iter().filter_map(|name| Some((prefix.join(name).canonicalize().ok()?, at.join(name))));
@@ -192,9 +213,12 @@ mod tests {
         fn linked(&self, dir: &str) -> Vec<String> {
             let guard = Guard { home: &self.home, own_state: &self.at("state"), path: &[], places: Places::nowhere() };
             let short = |path: &Path| path.strip_prefix(&self.home).expect("in the home").display().to_string();
-            let all = linked(&self.at(dir), guard).into_iter();
-            all.map(|(path, at)| if path == at { short(&at) } else { format!("{}={}", short(&at), short(&path)) })
-                .collect()
+            let all = linked(&self.at(dir), &[], guard, &self.home).parts.into_iter();
+            all.map(|Part { at, path, .. }| match path == at {
+                true => short(&at),
+                false => format!("{}={}", short(&at), short(&path)),
+            })
+            .collect()
         }
     }
 

@@ -12,6 +12,8 @@ mod cage;
 mod copies;
 /// Which variables and files hold credentials, by their names and values.
 pub mod credentials;
+/// What programs need of the installation that they lie in.
+mod installation;
 /// How much a task may use of the machine.
 pub mod limits;
 /// Programs that links on `PATH` lead to.
@@ -48,7 +50,7 @@ pub use self::word::{Ask, Word};
 use limits::Capacity;
 
 /// Folders that the sandbox itself shows in every cage (their source is the sandbox crate's list of system folders).
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// What the command line captured of the caller, once.
 #[derive(Debug, Clone, Default)]

@@ -79,7 +79,7 @@ const MACHINE_CREDENTIALS: &[&str] = &[
 ];
 
 /// The file systems of the kernel.
-const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+pub const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// Folders of the machine that nothing but the machine's owner writes.
 pub const MACHINE: &[&str] = &["/etc", "/boot"];

@@ -1,37 +1,20 @@
 //! Collects what a policy shows: what it names, what the caller's `PATH` and tools need, each once, parents before children.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use swarm_protocol::{Access, Grant, Tier};
 
-use super::linked::linked;
-use super::paths::{CREDENTIALS, Guard, SHARED};
+use super::installation::{self, Way};
+use super::linked::{self, linked};
+use super::paths::{Guard, KERNEL, MACHINE};
 use super::reason::Reason;
 use super::toolchains::{Home, Show};
 use super::unnamed::{Look, withheld};
-use super::{Host, Places, SYSTEM};
+use super::{Places, SYSTEM};
 
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
-
-/// What is shown beside the programs of a tool that has a folder of its own, where something marks it as one of a kind: libraries
-/// and data, what a Java is configured by, the sources that a Go compiles.
-const BESIDE: &[(&str, &[&str])] = &[
-    ("bin", &["lib", "lib32", "lib64", "libx32", "libexec", "share", "include", "plugins", "boot"]),
-    ("release", &["release", "conf", "jmods", "jre", "legal"]),
-    ("pkg/tool", &["VERSION", "go.env", "pkg", "src", "misc"]),
-];
-
-/// Whether more of a folder than its programs may not be shown: many owners share it, or it is or lies in the home of
-/// somebody, who need not be the caller (`sudo` keeps a `PATH`), or a tool that lives there keeps its credentials there.
-pub fn may_hold_secrets(prefix: &Path) -> bool {
-    let exists = |path: PathBuf| path.symlink_metadata().is_ok();
-    let is_home = |folder: &Path| CREDENTIALS.iter().any(|name| exists(folder.join(name)));
-    SHARED.iter().any(|shared| prefix == Path::new(shared))
-        || prefix.parent() == Some(Path::new("/home"))
-        || prefix.ancestors().filter(|folder| folder.parent().is_some()).any(is_home)
-        || TOOL_CREDENTIALS.iter().any(|name| exists(prefix.join(name)))
-}
 
 /// Whether every cage shows a path without being told to.
 fn is_of_the_system(path: &Path) -> bool {
@@ -65,13 +48,16 @@ pub struct Showcase<'a> {
     pub withheld: Vec<PathBuf>,
     /// What of it is not shown, and why.
     pub left_out: Vec<String>,
+    /// What was looked at, with what of it is to be hidden.
+    judged: BTreeMap<(PathBuf, Look), Result<Vec<PathBuf>, Reason>>,
 }
 
 impl<'a> Showcase<'a> {
     /// Shows nothing yet.
     pub fn new(guard: Guard<'a>, tier: Tier, overlay: bool) -> Self {
         let (named, grants, cows) = (Vec::new(), Vec::new(), Vec::new());
-        Showcase { guard, tier, overlay, named, grants, cows, withheld: Vec::new(), left_out: Vec::new() }
+        let judged = BTreeMap::new();
+        Showcase { guard, tier, overlay, named, grants, cows, withheld: Vec::new(), left_out: Vec::new(), judged }
     }
 
     /// Shows a path that somebody asked for and that is granted.
@@ -86,11 +72,10 @@ impl<'a> Showcase<'a> {
         }
     }
 
-    /// Shows a folder of the caller's `PATH` (or says why not), and what programs in it usually need beside it: [`BESIDE`] outside of
-    /// the home folder (`/opt/tool/share` for `/opt/tool/bin`), `lib` inside. Nobody was asked, so nothing else of the prefix is
-    /// shown: it may be anybody's folder that has a `bin`.
-    pub fn path_folder(&mut self, dir: &Path, host: &Host) {
-        let home = host.home.as_path();
+    /// Shows a folder of the caller's `PATH` (or says why not), what its programs need of the installation that they lie in
+    /// ([`installation`]), and what links in it lead to ([`linked`]). Nobody was asked, so nothing else of the prefix is shown: it may be
+    /// anybody's folder that has a `bin`.
+    pub fn path_folder(&mut self, dir: &Path) {
         if !dir.is_dir() {
             return;
         }
@@ -98,26 +83,23 @@ impl<'a> Showcase<'a> {
             self.left_out.push(format!("PATH names `{}`, which no task sees: {reason}", dir.display()));
             return;
         }
-        for (path, at) in linked(dir, self.guard) {
-            // Nobody names what a link leads to, so nobody misses it by name.
-            _ = self.unasked(at, path, Show::Read, Look::Software);
+        let home = self.guard.home.canonicalize().unwrap_or_else(|_| self.guard.home.to_owned());
+        let mut beside = installation::parts(dir, Way::Folder, &home);
+        let shown: Vec<PathBuf> = beside.iter().map(|part| part.path.clone()).collect();
+        let links = linked(dir, &shown, self.guard, &home);
+        if links.more > 0 {
+            let (more, most) = (links.more, linked::LINKS_MAX);
+            self.left_out.push(format!(
+                "PATH names `{}`, in which {more} more links than {most} lead out of it: no task sees what they lead to",
+                dir.display()
+            ));
         }
-        let Some(prefix) = dir.parent() else { return };
-        if !dir.ends_with("bin") || prefix.parent().is_none() || home.starts_with(prefix) {
-            return;
-        }
-        let is_tool = !dir.starts_with(home) && !may_hold_secrets(prefix);
-        let kinds = BESIDE.iter().filter(|(mark, _)| prefix.join(mark).exists());
-        let beside: Vec<&str> = kinds.flat_map(|(_, names)| names.iter().copied()).collect();
-        let beside: Vec<PathBuf> =
-            if is_tool { beside } else { vec!["lib"] }.into_iter().map(|name| prefix.join(name)).collect();
-        for at in &beside {
-            // A link (`lib64`) shows what it leads to, as long as that is shown anyway.
-            match at.canonicalize() {
-                Ok(path) if path == *at || beside.contains(&path) => {
-                    _ = self.unasked(at.clone(), path, Show::Read, Look::Software);
-                }
-                Ok(_) | Err(_) => {}
+        beside.extend(links.parts);
+        for part in beside {
+            // Nobody names what lies beside a program, so nobody misses it by name.
+            _ = self.unasked(part.path.clone(), part.path.clone(), Show::Read, part.look);
+            if part.at != part.path {
+                _ = self.unasked(part.at, part.path, Show::Read, part.look);
             }
         }
     }
@@ -133,10 +115,14 @@ impl<'a> Showcase<'a> {
     /// is there already.
     fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), Reason> {
         let real = path.canonicalize().map_err(|_| Reason::Never("it cannot be reached"))?;
-        if is_of_the_system(&real) || real.starts_with(self.guard.places.worktree) || self.is_the_repositorys(&at) {
+        if is_of_the_system(&at) || real.starts_with(self.guard.places.worktree) || self.is_the_repositorys(&at) {
             return Ok(());
         }
-        let hidden = withheld(&real, look, self.guard, self.tier)?;
+        let is_the_machines = |folder: &&str| at.starts_with(folder) && !real.starts_with(folder);
+        if KERNEL.iter().chain(MACHINE).any(is_the_machines) {
+            return Ok(());
+        }
+        let hidden = self.withheld_of(&real, look)?;
         let count = self.grants.len() + self.cows.len() + self.withheld.len();
         if count + hidden.len() >= PATHS_MAX {
             return Err(Reason::Never("PATH holds more than a cage can show"));
@@ -152,6 +138,16 @@ impl<'a> Showcase<'a> {
         self.withheld.extend(under(&real));
         self.put(at, path, show);
         Ok(())
+    }
+
+    /// What of a canonical path is to be hidden, or why it is not shown: looked at once, however many places lead there. What every
+    /// cage shows may be shown at any other place, too.
+    fn withheld_of(&mut self, real: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
+        if is_of_the_system(real) {
+            return Ok(Vec::new());
+        }
+        let judged = self.judged.entry((real.to_owned(), look));
+        judged.or_insert_with(|| withheld(real, look, self.guard, self.tier)).clone()
     }
 
     /// Whether a place at which something is to be seen is the worktree's business, by its name or by where its folder lies: what is

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Host;
 use super::unnamed::Look;
+use super::{Host, credentials};
 
 /// How a folder of a toolchain is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Toolchain {
     programs: &'static [&'static str],
     /// Where it lives.
     homes: &'static [HomeOf],
+    /// Files right in the caller's home folder that say which version of a tool is meant.
+    files: &'static [&'static str],
     /// Environment variables that are let through beside those that name homes.
     variables: &'static [&'static str],
 }
@@ -64,6 +66,7 @@ pub const TOOLCHAINS: &[Toolchain] = &[
             ),
             ("RUSTUP_HOME", ".rustup", &[("", Show::Read)]),
         ],
+        files: &[],
         variables: &["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "RUSTDOCFLAGS", "CARGO_BUILD_JOBS", "CARGO_NET_OFFLINE"],
     },
     Toolchain {
@@ -71,9 +74,22 @@ pub const TOOLCHAINS: &[Toolchain] = &[
         programs: &["node", "npm", "pnpm", "yarn"],
         homes: &[
             ("NVM_DIR", ".nvm", &[("", Show::Read)]),
-            ("VOLTA_HOME", ".volta", &[("bin", Show::Read), ("tools", Show::Read)]),
+            (
+                "VOLTA_HOME",
+                ".volta",
+                &[("bin", Show::Read), ("tools", Show::Read), ("layout.v3", Show::Read), ("layout.v4", Show::Read)],
+            ),
+            ("FNM_DIR", ".local/share/fnm", &[("node-versions", Show::Read), ("aliases", Show::Read)]),
+            ("NODENV_ROOT", ".nodenv", &[("", Show::Read)]),
+            ("N_PREFIX", "", &[("bin", Show::Read), ("lib", Show::Read), ("n", Show::Read)]),
+            (
+                "PNPM_HOME",
+                ".local/share/pnpm",
+                &[("global", Show::Read), ("nodejs", Show::Read), (".tools", Show::Read)],
+            ),
             ("npm_config_cache", ".npm", &[("_cacache", Show::Cow)]),
         ],
+        files: &[".nvmrc", ".node-version"],
         variables: &["NODE_ENV", "NODE_PATH"],
     },
     Toolchain {
@@ -84,7 +100,14 @@ pub const TOOLCHAINS: &[Toolchain] = &[
             ("PYTHONUSERBASE", ".local", &[("lib", Show::Read), ("share/uv/python", Show::Read)]),
             ("VIRTUAL_ENV", "", &[("", Show::Read)]),
         ],
-        variables: &["PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"],
+        files: &[".python-version"],
+        variables: &[
+            "PYTHONDONTWRITEBYTECODE",
+            "PYTHONUNBUFFERED",
+            "PYENV_VERSION",
+            "CONDA_PREFIX",
+            "CONDA_DEFAULT_ENV",
+        ],
     },
     Toolchain {
         name: "go",
@@ -93,7 +116,9 @@ pub const TOOLCHAINS: &[Toolchain] = &[
             ("GOROOT", "", &[("", Show::Read)]),
             ("GOPATH", "go", &[("bin", Show::Read), ("pkg/mod", Show::Cow)]),
             ("GOCACHE", ".cache/go-build", &[("", Show::Cow)]),
+            ("GOENV_ROOT", ".goenv", &[("", Show::Read)]),
         ],
+        files: &[".go-version"],
         variables: &["GOFLAGS", "GOTOOLCHAIN"],
     },
     Toolchain {
@@ -102,9 +127,55 @@ pub const TOOLCHAINS: &[Toolchain] = &[
         homes: &[
             ("JAVA_HOME", "", &[("", Show::Read)]),
             ("SDKMAN_DIR", ".sdkman", &[("candidates", Show::Read)]),
+            ("JENV_ROOT", ".jenv", &[("", Show::Read)]),
             ("", ".m2", &[("repository", Show::Cow)]),
             ("GRADLE_USER_HOME", ".gradle", &[("caches", Show::Cow), ("wrapper", Show::Read)]),
         ],
+        files: &[],
+        variables: &[],
+    },
+    Toolchain {
+        name: "ruby",
+        programs: &["ruby", "gem", "bundle", "rbenv"],
+        homes: &[
+            ("RBENV_ROOT", ".rbenv", &[("", Show::Read)]),
+            (
+                "rvm_path",
+                ".rvm",
+                &[
+                    ("bin", Show::Read),
+                    ("scripts", Show::Read),
+                    ("lib", Show::Read),
+                    ("rubies", Show::Read),
+                    ("gems", Show::Read),
+                    ("wrappers", Show::Read),
+                    ("environments", Show::Read),
+                ],
+            ),
+            ("GEM_HOME", "", &[("", Show::Read)]),
+            ("", ".gem", &[("ruby", Show::Read)]),
+            ("", ".local/share/gem", &[("ruby", Show::Read)]),
+        ],
+        files: &[".ruby-version"],
+        variables: &["RBENV_VERSION", "GEM_PATH"],
+    },
+    // Both stand in for programs of any language: what they start reads which version is meant, and lies in their folder.
+    Toolchain {
+        name: "asdf",
+        programs: &["asdf"],
+        homes: &[("ASDF_DIR", ".asdf", &[("", Show::Read)]), ("ASDF_DATA_DIR", ".asdf", &[("", Show::Read)])],
+        files: &[".tool-versions", ".asdfrc"],
+        variables: &[],
+    },
+    Toolchain {
+        name: "mise",
+        programs: &["mise"],
+        homes: &[
+            ("MISE_DATA_DIR", ".local/share/mise", &[("", Show::Read)]),
+            ("MISE_CONFIG_DIR", ".config/mise", &[("config.toml", Show::Read)]),
+            ("MISE_STATE_DIR", ".local/state/mise", &[("trusted-configs", Show::Read)]),
+        ],
+        files: &[".tool-versions", ".mise.toml"],
         variables: &[],
     },
 ];
@@ -147,12 +218,18 @@ impl Toolchain {
                     Show::Cow => Look::Cache,
                     Show::Read => Look::Software,
                 };
-                if path.exists() && !may_hold_token(&path) {
+                if path.exists() && !credentials::may_be_told_in(&path) {
                     shown.paths.push(Home { path, show: *show, look });
                 }
             }
             if !variable.is_empty() {
                 shown.variables.push(((*variable).to_owned(), root.to_string_lossy().into_owned()));
+            }
+        }
+        for name in self.files {
+            let path = host.home.join(name);
+            if path.is_file() && !credentials::may_be_told_in(&path) {
+                shown.paths.push(Home { path, show: Show::Read, look: Look::Settings });
             }
         }
         for variable in self.variables {
@@ -164,39 +241,9 @@ impl Toolchain {
     }
 }
 
-/// The largest configuration file that is looked into, in bytes; a larger one is not shown.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
-
-/// Whether a configuration file (cargo's may hold registry tokens) names a token or a secret outside of its comments. One that
-/// does, or that cannot be judged, is not shown; a policy can still ask for it by name.
-fn may_hold_token(path: &Path) -> bool {
-    if !path.is_file() {
-        return false;
-    }
-    let small = path.metadata().is_ok_and(|metadata| metadata.len() <= CONFIG_BYTES_MAX);
-    let Some(text) = std::fs::read_to_string(path).ok().filter(|_| small) else { return true };
-    let telling =
-        |line: &str| !line.starts_with('#') && ["token", "secret", "password"].iter().any(|w| line.contains(w));
-    text.lines().any(|line| telling(line.trim_start()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_configuration_with_a_token_is_not_shown() {
-        let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("config.toml");
-        for (text, hidden) in [
-            ("[registries.x]\ntoken = \"abc\"\n", true),
-            ("[build]\njobs = 2 # no token here\n", true),
-            ("# token = \"x\"\n[build]\njobs = 2\n", false),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            assert_eq!(may_hold_token(&file), hidden, "{text}");
-        }
-    }
 
     fn host(home: &Path) -> Host {
         Host::new(home.to_owned(), vec![home.join(".cargo/bin")], Default::default())

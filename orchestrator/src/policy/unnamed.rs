@@ -16,8 +16,10 @@ use crate::entry_name::is_git_dir;
 use crate::state;
 
 /// How closely a folder is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Look {
+    /// Settings of a tool, in which somebody may have written a password: file by file.
+    Settings,
     /// A folder on `PATH`: it may be anything.
     Folder,
     /// A toolchain's home at a place that a variable names: the same, and usually larger.
@@ -35,6 +37,7 @@ const FOLDER_ENTRIES_MAX: usize = 20_000;
 const HOME_ENTRIES_MAX: usize = 200_000;
 const SOFTWARE_LEVELS_MAX: usize = 4;
 const SOFTWARE_ENTRIES_MAX: usize = 20_000;
+const SETTINGS_ENTRIES_MAX: usize = 500;
 
 /// What is withheld of one folder.
 const WITHHELD_MAX: usize = 64;
@@ -63,8 +66,10 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result
         return Ok(Vec::new());
     }
     let mut found = below(path, look)?;
-    if matches!(look, Look::Folder | Look::Home) {
-        found.extend(secrets_in(path));
+    match look {
+        Look::Folder | Look::Home => found.extend(secrets_in(path)),
+        Look::Settings => found.extend(telling_in(path, SOFTWARE_LEVELS_MAX)),
+        Look::Software | Look::Cache => {}
     }
     found.sort();
     found.dedup();
@@ -80,11 +85,12 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result
 /// Repositories' own folders and state folders below a folder, topmost ones only.
 fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
     let (levels_max, entries_max) = match look {
+        Look::Settings => (SOFTWARE_LEVELS_MAX, SETTINGS_ENTRIES_MAX),
         Look::Folder => (LEVELS_MAX, FOLDER_ENTRIES_MAX),
         Look::Home => (LEVELS_MAX, HOME_ENTRIES_MAX),
         Look::Software | Look::Cache => (SOFTWARE_LEVELS_MAX, SOFTWARE_ENTRIES_MAX),
     };
-    let is_judged_whole = matches!(look, Look::Folder | Look::Home);
+    let is_judged_whole = matches!(look, Look::Settings | Look::Folder | Look::Home);
     let (mut level, mut entries, mut found) = (vec![path.to_owned()], 0, Vec::new());
     for _ in 0..levels_max {
         for folder in std::mem::take(&mut level) {
@@ -155,6 +161,23 @@ fn secrets_in(folder: &Path) -> Vec<PathBuf> {
     let named = named.filter(|entry| credentials::is_path(Path::new(&entry.file_name())) && is_data(entry));
     let of_a_home = CREDENTIALS.iter().map(|name| folder.join(name)).filter(|path| path.symlink_metadata().is_ok());
     named.map(|entry| entry.path()).chain(of_a_home).collect()
+}
+
+/// The files in a folder of settings that hold credentials by their names or words. A link shows nothing that is not shown anyway.
+fn telling_in(folder: &Path, levels: usize) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in folder.read_dir().into_iter().flatten().flatten().take(SETTINGS_ENTRIES_MAX) {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && levels > 1 => found.extend(telling_in(&path, levels - 1)),
+            Ok(kind) if kind.is_file() => {
+                let tells = credentials::is_path(Path::new(&entry.file_name())) || credentials::may_be_told_in(&path);
+                found.extend(tells.then_some(path));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    found
 }
 
 /// The folders from a path down to what is hidden in it.

@@ -323,7 +323,7 @@ fn why_address(address: IpAddr) -> Option<String> {
 fn default_view(host: &Host, guard: Guard<'_>) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut shown = Showcase::new(guard, Tier::Namespaces, false);
     for dir in &host.path {
-        shown.path_folder(dir, host);
+        shown.path_folder(dir);
     }
     for home in TOOLCHAINS.iter().flat_map(|tool| tool.shown(host).paths) {
         shown.home(home);
