@@ -15,25 +15,6 @@ fn scene() -> Repository {
     repository
 }
 
-/// The person's next command of git in a folder that a task may write must not run what the task left there.
-#[test]
-fn a_repository_that_a_task_makes_in_a_folder_it_may_write_is_put_aside() {
-    let repository = scene();
-    let data = repository.home().join("data");
-    let make = "mkdir -p ~/data/made/.git/objects ~/data/made/.git/refs && echo 'ref: refs/heads/main' > ~/data/made/.git/HEAD && \
-                printf '[core]\\n\\tfsmonitor = touch x\\n' > ~/data/made/.git/config"
-        .replace("~", &repository.home().display().to_string());
-    let plan = format!("[sandbox.default]\nwrite = [\"~/data\"]\n[tasks.a]\nrun = {make:?}\n");
-    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data").exits(0);
-    says(&ended, &["error: it made a repository here, made/.git, and git obeys", "put aside"]);
-    assert!(!data.join("made/.git").exists() && data.join("made/.git.untrusted/HEAD.untrusted").exists());
-    // One that was there before is the person's, and stays: nothing runs.
-    std::fs::rename(data.join("made/.git.untrusted"), data.join("made/.git")).expect("our own");
-    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data").exits(3);
-    says(&ended, &["it would open another repository's `.git`"]);
-    assert!(data.join("made/.git/config").exists());
-}
-
 const READ: &str = "[tasks.a]\nrun = 'cat \"$DATA\"'\nenv = { DATA = \"{{ vars.data }}\" }\n";
 
 fn plan(repository: &Repository, policy: &str) -> String {

@@ -46,6 +46,8 @@ mod hostile;
 mod installations;
 /// Workers come from a fork server.
 mod launch;
+/// What commands leave in folders of the person's own, and by what they would be misled later.
+mod left_behind;
 /// Random runs whose coordinators die, without processes.
 mod lives;
 /// Models that are slow, down, chatty or none at all.

@@ -110,6 +110,18 @@ pub fn wall_off(folder: &OpenedFolder, part: &Part) -> io::Result<Option<PathBuf
     Ok(rename_aside(&above, name, part.identity)?.map(|free| part.path.with_file_name(free)))
 }
 
+/// Puts the file by which swarm knows its own state under another name, where a command made it. Where it lies now; `None` where
+/// something else lies in its place by now.
+///
+/// # Errors
+/// The file system's: it is still where it was.
+pub fn disown(folder: &OpenedFolder, marker: &Part) -> io::Result<Option<PathBuf>> {
+    let (Some((Some(above), _)), Some(name)) = (marker.open(folder)?, marker.path.file_name()) else {
+        return Ok(None);
+    };
+    Ok(rename_aside(&above, name, marker.identity)?.map(|free| marker.path.with_file_name(free)))
+}
+
 /// What in a repository could make git run a program, or read another file as its config; `None` where all is as git writes
 /// it. For people.
 fn steered_by(part: &OwnedFd) -> Option<String> {

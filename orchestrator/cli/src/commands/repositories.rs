@@ -146,6 +146,7 @@ impl Repositories {
                 match met {
                     Met::Enter(identity) => return Ok(if past.contains(&identity) { Go::Past } else { Go::On }),
                     Met::State(_) | Met::Entry => {}
+                    Met::Marker(marker) => tell(New::State(marker)),
                     Met::Part(part) => self.tell(part, &mut past, tell),
                     Met::Folder { here, name } => {
                         let path: &Rc<Path> = listed.get_or_insert_with(|| Rc::from(&*below));
@@ -190,6 +191,7 @@ impl Repositories {
         walk(folder, made.clone(), Closed::Opened(self), entries, &mut |met| {
             match met {
                 Met::Enter(identity) if past.contains(&identity) => return Ok(Go::Past),
+                Met::Marker(marker) => tell(New::State(marker)),
                 Met::Part(part) => self.tell(part, past, tell),
                 Met::Enter(_) | Met::State(_) | Met::Folder { .. } | Met::Entry => {}
             }
@@ -242,7 +244,7 @@ fn look_through(folder: &OpenedFolder) -> Result<Repositories, Stopped> {
             }
             Met::Part(part) => found.parts.push(part),
             Met::State(state) => found.states.push(state),
-            Met::Folder { .. } | Met::Entry => {}
+            Met::Marker(_) | Met::Folder { .. } | Met::Entry => {}
         }
         let few = found.parts.len() + found.states.len() <= REPOSITORIES_MAX;
         few.then_some(Go::On).ok_or(Stopped::TooMuch("more than 1,000 repositories"))
@@ -275,7 +277,7 @@ fn walk(
                     let above = listed.get_or_insert_with(|| Rc::from(&*below));
                     open.push(Waiting { above: Rc::clone(above), name: (*name).to_owned() });
                 }
-                Met::Enter(_) | Met::Part(_) | Met::State(_) => {}
+                Met::Enter(_) | Met::Part(_) | Met::State(_) | Met::Marker(_) => {}
             }
             if *entries > ENTRIES_MAX {
                 return Err(Stopped::TooMuch(TOO_MANY));
@@ -291,6 +293,8 @@ fn walk(
 pub enum New {
     /// A repository, or what git takes for one.
     Part(Part),
+    /// The file by which swarm would take a folder for its own state, and look at nothing in it from then on.
+    State(Part),
     /// A folder that was made and cannot be looked through, and why.
     Unseen(Part, String),
     /// A folder that was there before and cannot be looked through, and why.
@@ -360,6 +364,8 @@ enum Met<'a> {
     Enter(Identity),
     /// A state folder that nobody looks into.
     State(Part),
+    /// What makes one of a folder that was none before, which is looked into all the same.
+    Marker(Part),
     Part(Part),
     Folder {
         here: &'a OwnedFd,
@@ -390,7 +396,8 @@ fn look_into(
     if visit(Met::Enter(itself.identity))? == Go::Past {
         return Ok(());
     }
-    if state::is_state_at(&here) && closed.leaves(&itself) {
+    let is_state = state::is_state_at(&here);
+    if is_state && closed.leaves(&itself) {
         return visit(Met::State(itself)).map(drop);
     }
     let part = |name: &OsStr| match Identity::at(&here, name) {
@@ -398,6 +405,9 @@ fn look_into(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     };
+    if let Some(marker) = if is_state { part(OsStr::new(state::MARKER))? } else { None } {
+        visit(Met::Marker(marker))?;
+    }
     // This may open it to its owner, whose git would find what it is from then on.
     let listing = list(&here, closed).map_err(failed)?;
     if is_bare(&here) {
@@ -495,7 +505,8 @@ mod tests {
         state("made");
         let mut new = Vec::new();
         found.each_new(&open(&top), &HashSet::new(), &mut |it| new.push(it));
-        assert!(matches!(&*new, [New::Part(part)] if part.path == Path::new("made/.git")), "{new:?}");
+        let [New::State(marker), New::Part(part)] = &*new else { panic!("{new:?}") };
+        assert_eq!([&marker.path, &part.path], [Path::new("made/SWARM-STATE"), Path::new("made/.git")]);
         let found: Vec<_> = found.parts().map(short).collect();
         assert_eq!(found, [".git", "bare.git", "sub/.git", "vendor/x/.git"].map(Path::new));
         for inside in [".git", ".git/hooks", "bare.git"] {

@@ -24,7 +24,8 @@ use crate::commands::retry::became;
 use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::served::{newest_change, remove_served};
-use crate::commands::surroundings::Surroundings;
+use crate::commands::surroundings::{Surroundings, host};
+use crate::commands::written::Written;
 
 /// Opens the conflict of a parked result as a worktree for your own tools; `--continue` verifies and lands what you made.
 ///
@@ -351,12 +352,15 @@ fn go_on(
     };
     let (state_dir, events) = (it.state_of(&it_is.repository), JsonEvents::of(args.json));
     let mut reports = reports(events, it);
-    let ended = on_event_loop(retry_held(&it_is.row.id, held, again, plain_settings(it)?, &mut reports))?;
+    let written = Written::before(&it_is.plan, &host()?);
+    let ended = on_event_loop(retry_held(&it_is.row.id, held, again, plain_settings(it)?, &mut reports));
+    let left = written.settle(it)?;
+    let ended = ended?;
     // The change is kept as an attempt of its own now, whatever became of it: the worktree has served.
     if let Err(error) = resolution::abort(&it_is.repository, subject, Edits::Discard) {
         it.err.write(&format!("note: its worktree is still there: {error}\n"))?;
     }
     it.err.write(&became("settled by hand, with what waited for it", &instances, reports.state()))?;
     say_end(&reports, &state_dir, events, it)?;
-    Ok(ended.exit)
+    Ok(left.exit(ended.exit))
 }

@@ -18,6 +18,7 @@ use crate::commands::run::{
 use crate::commands::select;
 use crate::commands::served::remove_served;
 use crate::commands::surroundings::Surroundings;
+use crate::commands::written::Written;
 
 /// Goes on with a run that was interrupted; what has a result is not run again, but for what failed because the run's whole
 /// budget was too small for one call of a model, where a larger one is given.
@@ -86,14 +87,18 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         Settings { jobs: args.jobs.asked(), budget, deadline: args.deadline.deadline, ..plain_settings(it)? };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
-    let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
+    let written = Written::of_run(&journal, &row)?;
+    let ended = on_event_loop(retry(&row.id, again, settings, &mut reports));
+    let left = written.settle(it)?;
+    let ended = ended?;
     // What was settled by hand before the coordinator died is taken by now.
     remove_served(&it.repository()?, (&state_dir, &journal), &row.id, it)?;
     say_end(&reports, &state_dir, events, it)?;
     // A program that reads events finds the plan in them.
-    match writing.filter(|writing| ended.exit == 0 && (writing.file.is_some() || !args.json)) {
+    let exit = left.exit(ended.exit);
+    match writing.filter(|writing| exit == 0 && (writing.file.is_some() || !args.json)) {
         Some(writing) => plan::go_on(&row.id, &writing, it),
-        None => Ok(ended.exit),
+        None => Ok(exit),
     }
 }
 

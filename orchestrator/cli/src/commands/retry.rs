@@ -24,6 +24,7 @@ use crate::commands::run::{
 use crate::commands::select;
 use crate::commands::served::remove_served;
 use crate::commands::surroundings::Surroundings;
+use crate::commands::written::Written;
 
 /// Gives what failed or is parked another try; a parked change is merged again, and its task runs once more when it still does
 /// not fit.
@@ -124,10 +125,13 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
-    let ended = on_event_loop(retry(&row.id, again, settings, &mut reports))?;
+    let written = Written::of_run(&journal, &row)?;
+    let ended = on_event_loop(retry(&row.id, again, settings, &mut reports));
+    let left = written.settle(it)?;
+    let ended = ended?;
     it.err.write(&became("tried again", &instances, reports.state()))?;
     say_end(&reports, &state_dir, events, it)?;
-    Ok(ended.exit)
+    Ok(left.exit(ended.exit))
 }
 
 /// Says what failed and is not tried again, since a person gave it up; empty where nothing is.

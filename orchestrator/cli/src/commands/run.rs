@@ -186,8 +186,9 @@ pub fn start(
         }))
     });
     // Whatever became of the run: what its tasks left in folders of the person's own is looked at.
-    written.settle(it)?;
-    ended?
+    let left = written.settle(it)?;
+    let ended = ended??;
+    Ok(RunEnd { exit: left.exit(ended.exit), ..ended })
 }
 
 /// The policy, the key and the text in it that a run was refused for.

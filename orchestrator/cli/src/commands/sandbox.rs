@@ -8,10 +8,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use swarm_orchestrator::policy::reason::Reason;
 use swarm_orchestrator::policy::{self, Cage, Host, Offer, Places, PolicyError, paths::Guard};
-use swarm_orchestrator::report::{exit, sanitize};
+use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
+use swarm_orchestrator::state;
 use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
 use swarm_protocol::{Access, Grant, SandboxSpec, Tier, WorktreeSpec};
 
@@ -23,7 +25,7 @@ use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
 use crate::commands::repositories::Repositories;
-use crate::commands::settling::settle_new;
+use crate::commands::settling::{Left, settle_new};
 use crate::commands::surroundings::{Surroundings, host};
 
 /// Runs one command in a cage around the current folder, and passes its exit status on.
@@ -159,10 +161,9 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     });
     // Whatever became of the command, and whether anybody reads what it says: what it left is looked at.
     let finished = passed_on.finish();
-    let aside = !args.ro && settle_new(&opened, &before, it)?;
+    let left = if args.ro { Left::Nothing } else { settle_new(&opened, &before, it)? };
     finished?;
-    let code = caged::conclude(&ran?, &cage, it)?;
-    Ok(if aside && code == 0 { exit::TASK_FAILED } else { code })
+    Ok(left.exit(caged::conclude(&ran?, &cage, it)?))
 }
 
 /// Judges the folder itself as a policy's path would be; it lies in no repository of ours.
@@ -172,11 +173,16 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
 pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> {
     let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places: Places::nowhere() };
     guard.current_folder(folder, access).map_err(|reason| {
-        let hint = match guard.current_folder(folder, Access::Read) {
-            Ok(()) => "go to another folder, or use --ro",
-            Err(_) => "go to another folder",
+        let marker = folder.ancestors().map(|above| above.join(state::MARKER)).find(|marker| marker.is_file());
+        let hint = match (reason, marker, guard.current_folder(folder, Access::Read)) {
+            (Reason::State, Some(marker), _) => format!(
+                "go to another folder; what makes it state is {0}: where no swarm made that, rm {0}",
+                sanitize::shell_word(&marker.to_string_lossy())
+            ),
+            (_, _, Ok(())) => "go to another folder, or use --ro".to_owned(),
+            (_, _, Err(_)) => "go to another folder".to_owned(),
         };
-        Failure::usage(format!("open {} to the command: {reason}", folder.display()), hint.to_owned())
+        Failure::usage(format!("open {} to the command: {reason}", folder.display()), hint)
     })
 }
 
@@ -234,7 +240,12 @@ fn around(
         return open(&first, "this machine offers the landlock tier only; use --ro, or swarm exec");
     }
     if let (Some(first), Tier::Landlock) = (repositories.states().next(), cage.tier()) {
-        return open(&first, "this machine offers the landlock tier only, which hides no state folder; use swarm exec");
+        let marker = sanitize::shell_word(&first.join(state::MARKER).to_string_lossy());
+        let hint = format!(
+            "this machine offers the landlock tier only, which hides no state folder; use swarm exec, or where no swarm made it, \
+             rm {marker}"
+        );
+        return open(&first, &hint);
     }
     // A mount covers what a link leads to, and leaves the link itself to be replaced.
     if let Some(link) = repositories.parts().find(|part| part.is_symlink()) {

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::report::{exit, sanitize};
 
 use crate::commands::failure::Failure;
-use crate::commands::made_repository::{Settled, settle, wall_off};
+use crate::commands::made_repository::{Settled, disown, settle, wall_off};
 use crate::commands::opened_folder::{Identity, OpenedFolder, shortened};
 use crate::commands::repositories::{New, Repositories};
 use crate::commands::surroundings::Surroundings;
@@ -21,19 +21,38 @@ const WORD_BYTES_MAX: usize = 1_000;
 /// Looks through the folder, each up to a second or two.
 const LOOKS_MAX: u32 = 5;
 
-/// Looks at the repositories that were not there before, puts aside those that could make git run something, and says so;
-/// whether there were any, or any that could not be judged.
+/// What a command left of what a person should look at before they go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// Something was put aside, or should have been.
+    Aside,
+}
+
+impl Left {
+    /// The exit code of the command that left it, which would have had this one: what has to be looked at is no success.
+    pub fn exit(self, code: u8) -> u8 {
+        match (self, code) {
+            (Left::Aside, 0) => exit::TASK_FAILED,
+            (Left::Nothing | Left::Aside, code) => code,
+        }
+    }
+}
+
+/// Looks at the repositories that were not there before, puts aside those that could make git run something, and says so.
 ///
 /// # Errors
 /// Nobody reads what it says; all is settled then.
-pub fn settle_new(folder: &OpenedFolder, before: &Repositories, it: &Surroundings) -> Result<bool, Failure> {
-    let (lines, aside) = settled(folder, before);
+pub fn settle_new(folder: &OpenedFolder, before: &Repositories, it: &Surroundings) -> Result<Left, Failure> {
+    let (lines, left) = settled(folder, before);
     lines.iter().try_for_each(|line| it.err.write(&format!("swarm: {line}\n")))?;
-    Ok(aside)
+    Ok(left)
 }
 
 /// Settles what is new in a folder: what is to be said of it, and whether a person should look.
-pub fn settled(folder: &OpenedFolder, before: &Repositories) -> (Vec<String>, bool) {
+pub fn settled(folder: &OpenedFolder, before: &Repositories) -> (Vec<String>, Left) {
     let mut settling = Settling::default();
     for _ in 0..LOOKS_MAX {
         settling.look(folder, before);
@@ -41,7 +60,8 @@ pub fn settled(folder: &OpenedFolder, before: &Repositories) -> (Vec<String>, bo
             break;
         }
     }
-    settling.conclude(folder)
+    let (lines, aside) = settling.conclude(folder);
+    (lines, if aside { Left::Aside } else { Left::Nothing })
 }
 
 /// What was done up to now.
@@ -76,6 +96,13 @@ impl Settling {
                 self.aside |= !matches!(settled, Settled::Plain);
                 self.say(part.identity, || line(folder, &part.path, settled));
             }
+            New::State(marker) => match disown(folder, &marker) {
+                Ok(None) => self.unsettled = Some(marker.path),
+                disowned => {
+                    self.aside = true;
+                    self.say(marker.identity, || forged(folder, &marker.path, disowned));
+                }
+            },
             New::Unseen(part, why) => match wall_off(folder, &part) {
                 Ok(None) => self.unsettled = Some(part.path),
                 walled => {
@@ -137,6 +164,17 @@ fn line(folder: &OpenedFolder, path: &Path, settled: Settled) -> String {
             let why = sanitize::name(&why);
             format!("error: it made a repository here, {name}, and git obeys {why}: remove it ({error})")
         }
+    }
+}
+
+/// What is said of a file that makes swarm take a folder for its own state.
+fn forged(folder: &OpenedFolder, path: &Path, disowned: io::Result<Option<PathBuf>>) -> String {
+    let name = shown(folder, path);
+    let told = format!("error: it made {name}, by which swarm would take that folder for its own state and hide it:");
+    match disowned {
+        Ok(Some(is)) => format!("{told} put aside{}", undo(path, &format!("mv {} {name}", shown(folder, &is)))),
+        Ok(None) => format!("{told} it is gone"),
+        Err(error) => format!("{told} remove it ({error})"),
     }
 }
 
@@ -209,7 +247,7 @@ mod tests {
         fn paths(&self) -> Vec<PathBuf> {
             let path = |new| match new {
                 New::Part(part) => Some(part.path),
-                New::Unseen(..) | New::Blind(..) => None,
+                New::State(_) | New::Unseen(..) | New::Blind(..) => None,
             };
             self.found().into_iter().filter_map(path).collect()
         }
@@ -318,6 +356,22 @@ mod tests {
         assert!(!scene.at("in/made/.git").exists());
         // And in none of the next command's.
         assert!(Repositories::below(&scene.folder).is_ok());
+    }
+
+    #[test]
+    fn what_a_command_calls_a_state_folder_is_put_aside_and_hides_nothing() {
+        let scene = Scene::new();
+        swarm_orchestrator::state::StateDir::open(&scene.at("in/made/st")).expect("a state folder");
+        repository(&scene.at("in/made/st/x"));
+        let (lines, aside) = settled(&scene);
+        assert!(aside && lines.len() == 2, "{lines:?}");
+        let back = "put aside; look before you undo it: mv made/st/SWARM-STATE.untrusted made/st/SWARM-STATE";
+        assert!(lines[0].contains("error: it made made/st/SWARM-STATE,") && lines[0].contains(back), "{lines:?}");
+        assert!(!scene.at("in/made/st/x/.git").exists());
+        // The next command looks into it, too.
+        let next = Repositories::below(&scene.folder).expect("it is small");
+        assert_eq!(next.states().count(), 0);
+        assert_eq!((Left::Aside.exit(0), Left::Aside.exit(5), Left::Nothing.exit(0)), (1, 5, 0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::commands::failure::Failure;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::select;
 use crate::commands::surroundings::{Surroundings, host};
+use crate::commands::written::Written;
 use crate::commands::{terminal, user_config};
 
 /// Opens a shell in a fresh worktree of a task's result, in the task's own cage and with its variables.
@@ -78,6 +79,7 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("swarm: {}\n", sanitize::name(note)))?;
     }
     let (cage, mut spec, cwd) = (place.cage.clone(), place.spec.clone(), place.cwd.clone());
+    let written = Written::of_run(&journal, &row)?;
     let ran = if args.command.is_empty() {
         let what = if args.start { "where it started" } else { "what it left" };
         it.err.write(&format!("swarm: {words}: {what}; what you change here is thrown away\n"))?;
@@ -93,6 +95,7 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
     if let Err(error) = place.leave() {
         it.err.write(&format!("swarm: its worktree is left to `swarm clean`: {error}\n"))?;
     }
+    let left = written.settle(it)?;
     let ran: Ran = ran?;
-    caged::conclude(&ran, &cage, it)
+    Ok(left.exit(caged::conclude(&ran, &cage, it)?))
 }

@@ -21,6 +21,7 @@ use crate::commands::failure::Failure;
 use crate::commands::hard_links;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
+use crate::commands::written::Written;
 
 /// The exit code of a guest that broke a limit; one that trapped ends itself with it.
 const ENDED_BY_FORCE: u8 = 134;
@@ -74,7 +75,7 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| unusable("start", &error))?;
     let mut passed_on = PassedOn::new(Passing::of(wasm.raw), it);
-    let mut broken = None;
+    let (mut broken, mut written) = (None, Written::default());
     let outcome = runtime.block_on(async {
         let worker = worker().map_err(|error| unusable("start", &error))?;
         let probe = worker.probe(state.root()).await.map_err(|error| unusable("probe the cage", &error))?;
@@ -82,6 +83,8 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
             Failure::environment("find a cage that works here", "`swarm doctor` says what is missing".to_owned())
         })?;
         let start = wasm.start(it, &state, &places, tier)?;
+        let dirs = start.sandbox.grants.iter().filter(|grant| grant.access == Access::Write);
+        written = Written::of(dirs.map(|grant| grant.path.clone()).collect());
         let (_sender, permit) = watch::channel(Permit::Run);
         let mut said = |said: Said| {
             if let Said::Output(stream, bytes) = said {
@@ -89,10 +92,13 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
             }
         };
         worker.work(start, permit, &mut said, None).await.map_err(|error| unusable("run the guest", &error))
-    })?;
+    });
+    // Whatever became of the guest: what it left is looked at.
+    let left = written.settle(it)?;
+    let outcome = outcome?;
     match broken.or(passed_on.finish().err()) {
         Some(failure) => Err(failure),
-        None => exit_code(wasm, &outcome),
+        None => Ok(left.exit(exit_code(wasm, &outcome)?)),
     }
 }
 

@@ -1,29 +1,43 @@
 //! Folders of the person's own that tasks of a plan may write. None holds a repository when a run begins, or the run is refused; one
-//! that a task makes there is settled when the run has ended, as `swarm sandbox` does ([`settled`]).
+//! that a task makes there is settled when the command that ran it ends, as `swarm sandbox` does ([`settled`]), and that command's exit
+//! code is no 0 where something was put aside.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use swarm_orchestrator::journal::{JournalReader, RunRow};
 use swarm_orchestrator::policy::{Host, paths, word};
 use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::resume::plan_of;
 use swarm_plans::Plan;
 
 use crate::commands::failure::Failure;
 use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::repositories::Repositories;
-use crate::commands::settling::settled;
-use crate::commands::surroundings::Surroundings;
+use crate::commands::settling::{Left, settled};
+use crate::commands::surroundings::{Surroundings, host};
 
 /// Folders that tasks may write, outermost ones only, each with what it held before.
 #[derive(Debug, Default)]
 pub struct Written(Vec<(OpenedFolder, Repositories)>);
 
 impl Written {
-    /// Those of the policies that a plan uses. One that cannot be looked through is not among them: no run begins that would open it.
+    /// Those of the policies that a plan uses.
     pub fn before(plan: &Plan, host: &Host) -> Written {
         let texts = word::used_policies(plan).flat_map(|(_, policy)| &policy.write);
-        let folders: BTreeSet<PathBuf> =
-            texts.filter_map(|text| paths::expand_home(text, &host.home).canonicalize().ok()).collect();
+        Written::of(texts.filter_map(|text| paths::expand_home(text, &host.home).canonicalize().ok()).collect())
+    }
+
+    /// Those of a run that was begun before, as its plan names them.
+    ///
+    /// # Errors
+    /// The journal has no such plan.
+    pub fn of_run(journal: &JournalReader, row: &RunRow) -> Result<Written, Failure> {
+        Ok(Written::before(plan_of(journal, row)?.graph.plan(), &host()?))
+    }
+
+    /// These, canonical. One that cannot be looked through is not among them: no command begins that would open it.
+    pub fn of(folders: BTreeSet<PathBuf>) -> Written {
         let outermost =
             folders.iter().filter(|folder| !folder.ancestors().skip(1).any(|above| folders.contains(above)));
         let opened = outermost.filter_map(|folder| OpenedFolder::open(folder).ok());
@@ -34,15 +48,15 @@ impl Written {
     ///
     /// # Errors
     /// Nobody reads what it says; all is settled then.
-    pub fn settle(&self, it: &Surroundings) -> Result<(), Failure> {
-        let all: Vec<String> = self
-            .0
-            .iter()
-            .flat_map(|(folder, before)| {
-                let place = sanitize::name(&folder.path().to_string_lossy());
-                settled(folder, before).0.into_iter().map(move |line| format!("swarm: in {place}: {line}\n"))
-            })
-            .collect();
-        all.iter().try_for_each(|line| it.err.write(line))
+    pub fn settle(&self, it: &Surroundings) -> Result<Left, Failure> {
+        let (mut all, mut left) = (Vec::new(), Left::Nothing);
+        for (folder, before) in &self.0 {
+            let place = sanitize::name(&folder.path().to_string_lossy());
+            let (lines, here) = settled(folder, before);
+            all.extend(lines.into_iter().map(|line| format!("swarm: in {place}: {line}\n")));
+            left = if here == Left::Aside { here } else { left };
+        }
+        all.iter().try_for_each(|line| it.err.write(line))?;
+        Ok(left)
     }
 }

@@ -1,0 +1,91 @@
+//! Repositories and state folders that a caged command makes in a folder of the person's own: the person's next command of git there must
+//! not run what it left, and swarm's next one must not be made to look away. Whichever command of swarm ran it, that puts them aside, says
+//! so, and does not end with 0.
+
+use std::path::{Path, PathBuf};
+
+use swarm_tests::{Ended, Repository, Swarm};
+
+/// A repository, and a folder in the home that tasks may write.
+fn scene() -> (Repository, PathBuf) {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    let data = repository.home().canonicalize().expect("it is there").join("data");
+    std::fs::create_dir_all(&data).expect("a folder");
+    (repository, data)
+}
+
+/// A script that makes a repository which git obeys, in a folder.
+fn make(made: &Path) -> String {
+    let git = made.join(".git").display().to_string();
+    format!(
+        "mkdir -p {git}/objects {git}/refs && echo 'ref: refs/heads/main' > {git}/HEAD && \
+         printf '[core]\\n\\tfsmonitor = touch x\\n' > {git}/config"
+    )
+}
+
+/// A plan with one task that may write the folder.
+fn plan(script: &str) -> String {
+    format!("[sandbox.default]\nwrite = [\"~/data\"]\n[tasks.a]\nrun = {script:?}\n")
+}
+
+fn is_put_aside(ended: &Ended, made: &Path) {
+    for word in ["error: it made a repository here, ", "made/.git, and git obeys", "put aside"] {
+        assert!(ended.err.contains(word), "`{word}` is missing: {ended}");
+    }
+    assert!(!made.join(".git").exists() && made.join(".git.untrusted/HEAD.untrusted").exists(), "{ended}");
+}
+
+#[test]
+fn a_repository_that_a_task_makes_in_a_folder_it_may_write_is_put_aside() {
+    let (repository, data) = scene();
+    let (made, plan) = (data.join("made"), plan(&make(&data.join("made"))));
+    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data").exits(1);
+    is_put_aside(&ended, &made);
+    // One that was there before is the person's, and stays: nothing runs.
+    std::fs::rename(made.join(".git.untrusted"), made.join(".git")).expect("our own");
+    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data").exits(3);
+    assert!(ended.err.contains("it would open another repository's `.git`"), "{ended}");
+    assert!(made.join(".git/config").exists());
+}
+
+#[test]
+fn so_is_one_that_is_made_when_a_run_goes_on_or_a_task_is_tried_again_or_looked_at() {
+    let (repository, data) = scene();
+    let (made, failed, late) = (data.join("made"), data.join("failed"), data.join("late"));
+    let [was_here, is_late] = [&failed, &late].map(|path| path.display().to_string());
+    let script = format!("test -e {was_here} || {{ touch {was_here}; exit 1; }}; {}", make(&made));
+    Swarm::run(&repository, "it", &plan(&script)).allow("write=~/data").exits(1);
+    is_put_aside(&Swarm::new(&repository, &["retry"]).exits(1), &made);
+    std::fs::remove_dir_all(&made).expect("our own");
+    let looked = Swarm::new(&repository, &["shell", "--start", "a", "--", "sh", "-c", &make(&made)]).exits(1);
+    is_put_aside(&looked, &made);
+    std::fs::remove_dir_all(&made).expect("our own");
+    let script = format!("test -e {is_late} || {{ touch {is_late}; sleep 300; }}; {}", make(&made));
+    let run = Swarm::run(&repository, "late", &plan(&script)).allow("write=~/data").args(&["--deadline", "2s"]);
+    run.exits(7);
+    is_put_aside(&Swarm::new(&repository, &["resume", "late"]).exits(1), &made);
+}
+
+#[test]
+fn a_file_by_which_swarm_knows_its_state_is_put_aside_and_hides_nothing() {
+    let (repository, data) = scene();
+    let run = |script: &str, code: i32| {
+        Swarm::new(&repository, &["sandbox", "--", "sh", "-c", script]).current_dir(&data).exits(code)
+    };
+    let forge = |at: &str| format!("mkdir -p {at}; echo > {at}/SWARM-STATE; chmod 600 {at}/SWARM-STATE; ");
+    let ended = run(&format!("{} {}", forge("x"), make(Path::new("x/made"))), 1);
+    is_put_aside(&ended, &data.join("x/made"));
+    let back = "error: it made x/SWARM-STATE, by which swarm would take that folder for its own state and hide it: put aside; look \
+                before you undo it: mv x/SWARM-STATE.untrusted x/SWARM-STATE";
+    assert!(ended.err.contains(back), "{ended}");
+    assert!(!run("true", 0).err.contains("SWARM-STATE"), "the next one sees all of it");
+    // The folder itself.
+    let ended = run(&forge("."), 1);
+    assert!(ended.err.contains("put aside") && data.join("SWARM-STATE.untrusted").exists(), "{ended}");
+    // One that was there before is not the command's, and the way out is said.
+    std::fs::rename(data.join("SWARM-STATE.untrusted"), data.join("SWARM-STATE")).expect("our own");
+    let ended = run("true", 2);
+    let way =
+        format!("what makes it state is {0}/SWARM-STATE: where no swarm made that, rm {0}/SWARM-STATE", data.display());
+    assert!(ended.err.contains(&way), "{ended}");
+}
