@@ -68,6 +68,8 @@ pub enum Rule {
     NotPlain,
     /// It lets one look into another process.
     OtherProcess,
+    /// The kernel shows it to nobody without privileges, which no job has.
+    Privileged,
 }
 
 /// What a policy would have to say for a refused access.
@@ -104,6 +106,7 @@ impl fmt::Display for Rule {
             Rule::OtherProcess => {
                 f.write_str("it shows what is inside of another process, which no task may look into")
             }
+            Rule::Privileged => f.write_str("the kernel shows it to nobody without privileges, which no task has"),
             Rule::NotPlain => f.write_str("it is not an absolute path without `.` and `..`"),
         }
     }
@@ -117,6 +120,9 @@ pub fn evaluate(policy: &Policy, path: &Path, access: Access) -> Decision {
     }
     if is_of_another_process(draft.tier, path) {
         return Decision::Refused { rule: Rule::OtherProcess, wish: None };
+    }
+    if is_privileged(path) {
+        return Decision::Refused { rule: Rule::Privileged, wish: None };
     }
     match draft.tier {
         Tier::Namespaces => by_mounts(draft, path, access),
@@ -173,23 +179,44 @@ const TRACED: &[&str] = &[
     "root",
     "smaps",
     "smaps_rollup",
-    "stack",
     "syscall",
+    "timers",
+    "timerslack_ns",
 ];
+
+/// Entries of any process in `/proc`, one's own too, that cannot be read without privileges, or can only be written. Source: proc(5).
+const PRIVILEGED_OF_A_PROCESS: &[&str] = &["stack", "clear_refs"];
+/// Such entries of `/proc` itself.
+const PRIVILEGED: &[&str] =
+    &["/proc/kmsg", "/proc/kcore", "/proc/sysrq-trigger", "/proc/sys/vm/compact_memory", "/proc/sys/vm/drop_caches"];
+
+/// The process that a path in `/proc` leads into, by its number or `self`, the entry of it or of one of its threads, and whether that is
+/// all of the path.
+fn of_a_process(path: &Path) -> Option<(&str, &str, bool)> {
+    let mut names = path.strip_prefix("/proc").ok()?.iter().map(|name| name.to_str().unwrap_or_default());
+    let (process, first) = (names.next()?, names.next()?);
+    let is_process = process == "self" || process == "thread-self" || process.bytes().all(|byte| byte.is_ascii_digit());
+    // Each of its threads has most of what it has.
+    let entry = if first == "task" { names.nth(1)? } else { first };
+    is_process.then(|| (process, entry, names.next().is_none()))
+}
+
+fn is_privileged(path: &Path) -> bool {
+    PRIVILEGED.iter().any(|entry| path == Path::new(entry))
+        || of_a_process(path).is_some_and(|(_, entry, _)| PRIVILEGED_OF_A_PROCESS.contains(&entry))
+}
 
 /// Whether a path leads into a process that is none of the job's: in the landlock tier numbers are the host's, and in a cage
 /// with processes of its own the first is the cage's.
 fn is_of_another_process(tier: Tier, path: &Path) -> bool {
-    let Ok(below) = path.strip_prefix("/proc") else { return false };
-    let mut names = below.iter().map(|name| name.to_str().unwrap_or_default());
-    let (Some(process), Some(first)) = (names.next(), names.next()) else { return false };
-    // Each of its threads has most of what it has.
-    let Some(entry) = (if first == "task" { names.nth(1) } else { Some(first) }) else { return false };
+    let Some((process, entry, is_all)) = of_a_process(path) else { return false };
     let is_another = match tier {
         Tier::Landlock => process.bytes().all(|byte| byte.is_ascii_digit()),
         Tier::Namespaces => process == "1",
     };
-    is_another && TRACED.contains(&entry)
+    // Which numbers are open may be listed by its owner, who is root where nobody may trace it; what they stand for is traced.
+    let is_listed = entry == "fd" && is_all && rustix::process::geteuid().is_root();
+    is_another && TRACED.contains(&entry) && !is_listed
 }
 
 /// What the policy itself shows, in the order in which trees of the same depth are mounted.
@@ -359,6 +386,13 @@ mod tests {
                 ("/proc/1/task/1/root/etc", Access::Read, "never: it shows what is inside of another process"),
                 ("/proc/1/task/1/status", Access::Read, "yes"),
                 ("/proc/1/task", Access::Read, "yes"),
+                ("/proc/1/timers", Access::Read, "never: it shows what is inside of another process"),
+                ("/proc/1/fdinfo", Access::Read, "never: it shows what is inside of another process"),
+                ("/proc/self/timers", Access::Read, "yes"),
+                ("/proc/self/stack", Access::Read, "never: the kernel shows it to nobody without privileges"),
+                ("/proc/1/task/1/stack", Access::Read, "never: the kernel shows it to nobody without privileges"),
+                ("/proc/self/clear_refs", Access::Read, "never: the kernel shows it to nobody without privileges"),
+                ("/proc/kmsg", Access::Read, "never: the kernel shows it to nobody without privileges"),
                 ("/dev/null", Access::Write, "yes: it is a device file"),
                 ("/dev/kmsg", Access::Read, "never: nothing shows it"),
                 ("../x", Access::Read, "never: it is not an absolute path"),

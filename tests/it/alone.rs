@@ -138,6 +138,7 @@ fn explain_follows_links_as_the_kernel_does() {
         (&["/dev/stdin"], 0, "device"),
         (&["/dev/fd"], 0, "device"),
         (&["/proc/1/environ"], 1, "another process"),
+        (&["/proc/kmsg"], 1, "nobody without privileges"),
     ];
     let ask = |weak: bool, (path, code, word): &(&[&str], i32, &str)| {
         let path: Vec<String> = path.iter().map(|text| text.replace('@', &read)).collect();
@@ -150,7 +151,10 @@ fn explain_follows_links_as_the_kernel_does() {
     for weak in [false, true] {
         everywhere.iter().for_each(|case| ask(weak, case));
     }
-    let config = format!("{root}/.git/config");
+    let (config, objects) = (format!("{root}/.git/config"), format!("{root}/.git/objects"));
+    ask(false, &(&[&objects, "--write"], 0, "it lies in the worktree"));
+    ask(true, &(&[&objects], 0, "may be read, not written"));
+    ask(true, &(&[&objects, "--write"], 1, "no plan can allow it"));
     ask(false, &(&[&root], 0, "it lies in the worktree"));
     ask(false, &(&[&config, "--write"], 0, "it lies in the worktree"));
     ask(true, &(&[&config, "--write"], 1, "in this tier the worktree lies elsewhere"));

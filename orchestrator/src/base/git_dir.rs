@@ -4,13 +4,13 @@
 //! Objects come from the repository's own stores through `objects/info/alternates`; what a worker adds stays in its upper
 //! layer. Nothing in here names the repository's own `.git`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use git2::Oid;
 use swarm_protocol::{Access, Grant};
 
 use super::BaseError;
-use crate::repository::{Identity, Objects, Repository};
+use crate::repository::{Identity, Objects, Repository, RepositoryError};
 use crate::worktree::Backend;
 
 /// The branch that a worker stands on.
@@ -28,6 +28,25 @@ pub enum ObjectsAt {
     Bound(PathBuf),
     /// At their own host paths (landlock tier).
     Host,
+}
+
+impl ObjectsAt {
+    /// Where a worker sees the store of this number, which lies at a host path.
+    pub fn place(&self, number: usize, path: &Path) -> PathBuf {
+        match self {
+            ObjectsAt::Bound(prefix) => prefix.join(number.to_string()),
+            ObjectsAt::Host => path.to_owned(),
+        }
+    }
+
+    /// What a cage shows of the repository's object stores, read-only.
+    ///
+    /// # Errors
+    /// Those of the repository.
+    pub fn shown(&self, repository: &Repository) -> Result<Vec<Grant>, RepositoryError> {
+        let stores = repository.object_dirs()?.into_iter().enumerate();
+        Ok(stores.map(|(number, path)| Grant { at: self.place(number, &path), path, access: Access::Read }).collect())
+    }
 }
 
 /// What the private git directory says.
@@ -75,17 +94,13 @@ impl GitDir<'_> {
     ///
     /// # Errors
     /// Those of the repository.
-    pub fn grants(&self, empty_file: &std::path::Path) -> Result<Vec<Grant>, BaseError> {
+    pub fn grants(&self, empty_file: &Path) -> Result<Vec<Grant>, BaseError> {
         let mut grants = Vec::new();
-        for (number, path) in self.repository.object_dirs()?.into_iter().enumerate() {
-            let at = match self.objects {
-                ObjectsAt::Bound(prefix) => prefix.join(number.to_string()),
-                ObjectsAt::Host => path.clone(),
-            };
-            let nested = path.join("info/alternates").exists() && matches!(self.objects, ObjectsAt::Bound(_));
-            grants.push(Grant { path, at: at.clone(), access: Access::Read });
+        for grant in self.objects.shown(self.repository)? {
+            let nested = grant.path.join("info/alternates").exists() && matches!(self.objects, ObjectsAt::Bound(_));
+            let at = grant.at.join("info/alternates");
+            grants.push(grant);
             if nested {
-                let at = at.join("info/alternates");
                 grants.push(Grant { path: empty_file.to_owned(), at, access: Access::Read });
             }
         }
@@ -104,10 +119,7 @@ impl GitDir<'_> {
         use std::os::unix::ffi::OsStrExt as _;
         let mut text = Vec::new();
         for (number, path) in self.repository.object_dirs()?.iter().enumerate() {
-            let seen = match self.objects {
-                ObjectsAt::Bound(prefix) => prefix.join(number.to_string()),
-                ObjectsAt::Host => path.clone(),
-            };
+            let seen = self.objects.place(number, path);
             text.extend_from_slice(seen.as_os_str().as_bytes());
             text.push(b'\n');
         }

@@ -26,6 +26,17 @@ pub struct Origin {
     pub own_state: PathBuf,
     /// The folders of the caller's `PATH`.
     pub path: Vec<PathBuf>,
+    /// What is hidden, by who hides it.
+    pub hidden: Hidden,
+}
+
+/// Paths that no worker of a policy sees, by what would show them.
+#[derive(Debug, Clone, Default)]
+pub struct Hidden {
+    /// The policy hides them.
+    pub named: Vec<PathBuf>,
+    /// Nobody wrote down that what holds them is shown: who names them in `read` sees them.
+    pub unasked: Vec<PathBuf>,
 }
 
 impl Origin {
@@ -39,7 +50,13 @@ impl Origin {
             state: places.state.to_owned(),
             own_state: host.state.clone(),
             path: host.path.clone(),
+            hidden: Hidden::default(),
         }
+    }
+
+    /// With what is hidden, by who hides it.
+    pub fn hiding(self, hidden: Hidden) -> Origin {
+        Origin { hidden, ..self }
     }
 
     /// What workers of the policy were refused, for people.
@@ -59,10 +76,15 @@ impl Origin {
         match act {
             RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
             RefusedAct::Write { path } => given("write", &self.grantable(path, Access::Write)?),
-            RefusedAct::Hidden { hidden, .. } => {
+            RefusedAct::Hidden { hidden, .. } if self.hidden.named.contains(hidden) => {
                 let hidden = hidden.strip_prefix(&self.worktree).unwrap_or(hidden);
                 Some(format!("[sandbox.{}] hide without {}", self.policy, quoted(&as_written(hidden, &self.home))))
             }
+            RefusedAct::Hidden { hidden, .. } if self.hidden.unasked.contains(hidden) => {
+                given("read", &self.grantable(hidden, Access::Read)?)
+            }
+            // State, and what tools keep in folders of the system.
+            RefusedAct::Hidden { .. } => None,
             RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
             RefusedAct::Never { .. } => None,
         }
@@ -99,7 +121,7 @@ mod tests {
     fn the_line_that_would_allow_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for sub in ["home/.ssh", "home/data", "repo/.git/swarm", "out"] {
+        for sub in ["home/.ssh", "home/data", "repo/.git/swarm", "out", "tool/.git", "tool/state"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         std::fs::write(root.join("home/data/file"), "").unwrap();
@@ -111,6 +133,10 @@ mod tests {
             state: root.join("repo/.git/swarm"),
             own_state: root.join("home/.cache/swarm"),
             path: vec![],
+            hidden: Hidden {
+                named: vec![root.join("repo/secrets")],
+                unasked: vec![root.join("tool/.git"), root.join("repo/.git")],
+            },
         };
         let top = root.display().to_string();
         let check = |act: RefusedAct, expected: Option<&str>| {
@@ -127,6 +153,15 @@ mod tests {
         check(read("repo/.git/config"), None);
         let hidden = root.join("repo/secrets");
         check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, Some("[sandbox.worker] hide without \"secrets\""));
+        // What nobody named is hidden by swarm: what could be named is shown then, and of nothing else is said that a plan could.
+        for (path, expected) in [
+            ("tool/.git", Some("[sandbox.worker] read = [\"@/tool/.git\"], and --allow read=@/tool/.git")),
+            ("repo/.git", None),
+            ("tool/state", None),
+        ] {
+            let hidden = root.join(path);
+            check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, expected);
+        }
         let host = |host: Option<&str>| RefusedAct::Host { host: host.map(str::to_owned) };
         check(host(Some("x.org")), Some("[sandbox.worker] network = [\"x.org:443\"]"));
         check(host(None), Some("[sandbox.worker] network = [\"HOST:443\"]"));

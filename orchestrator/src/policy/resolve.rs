@@ -9,7 +9,7 @@ use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 use super::limits;
 use super::paths::{Guard, states_to_hide};
 use super::reason::{BelongsTo, Reason};
-use super::remedy::Origin;
+use super::remedy::{Hidden, Origin};
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, TOOLCHAINS};
 use super::word::{self, Ask};
@@ -209,7 +209,9 @@ pub fn resolve(
     warnings.extend(omissions);
     let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
     warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
-    let mut hide: Vec<PathBuf> = hide.into_iter().map(|(_, path)| path).chain(kept_by_tools(host)).collect();
+    let named_hide: Vec<PathBuf> = hide.into_iter().map(|(_, path)| path).collect();
+    let hidden = Hidden { named: named_hide.clone(), unasked: withheld.clone() };
+    let mut hide: Vec<PathBuf> = named_hide.into_iter().chain(kept_by_tools(host)).collect();
     hide.extend(
         states
             .into_iter()
@@ -224,7 +226,7 @@ pub fn resolve(
         copies: copies::together(&cows, &|folder| copies::anchor(folder, &host.home, places.state)),
         cows,
         hide,
-        origin: Origin::of(name, host, places),
+        origin: Origin::of(name, host, places).hiding(hidden),
         warnings,
         home: host.home.clone(),
         network,

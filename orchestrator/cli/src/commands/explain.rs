@@ -110,7 +110,7 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
         ))?;
         return asked(&asks, it).map(|()| 0);
     };
-    let sandbox = spec(&cage, &machine, repository.place(), &state);
+    let sandbox = spec(&cage, &machine, &repository, &state)?;
     let worktree = sandbox.worktree.at().clone();
     let policy = swarm_worker::airlock::policy(&sandbox).map_err(|error| refused(&error))?;
     let access = if args.write { Access::Write } else { Access::Read };
@@ -298,7 +298,13 @@ fn prompt(args: &Explain, graph: &TaskGraph, it: &Surroundings) -> Result<u8, Fa
 }
 
 /// The cage of an attempt that is not made: where its folders would lie decides nothing but what is said of them.
-fn spec(cage: &Cage, machine: &Machine, place: &Path, state: &Path) -> swarm_protocol::SandboxSpec {
+fn spec(
+    cage: &Cage,
+    machine: &Machine,
+    repository: &Repository,
+    state: &Path,
+) -> Result<swarm_protocol::SandboxSpec, Failure> {
+    let (place, objects) = (repository.place(), machine.objects_at().shown(repository)?);
     let folder = state.join(ATTEMPT);
     let worktree = match (machine.tier(), machine.backend) {
         (Tier::Namespaces, Backend::Overlay) => WorktreeSpec::Overlay {
@@ -312,12 +318,12 @@ fn spec(cage: &Cage, machine: &Machine, place: &Path, state: &Path) -> swarm_pro
         (Tier::Landlock, _) => WorktreeSpec::Directory { at: folder.join("tree"), path: folder.join("tree") },
     };
     let places = AttemptPlaces { folder, relative: ATTEMPT.to_owned() };
-    let mut spec = cage.spec(worktree, Vec::new(), Vec::new(), Vec::new(), &places);
+    let mut spec = cage.spec(worktree, Vec::new(), objects, Vec::new(), &places);
     // Which port the proxy gets decides nothing about paths.
     if matches!(spec.network, NetworkSpec::Egress { .. }) {
         spec.network = NetworkSpec::None;
     }
-    spec
+    Ok(spec)
 }
 
 /// The absolute path that a job means by a text. Its `~` is its private home; of the caller's home, which a policy writes in the
