@@ -265,7 +265,22 @@ fn is_certificate(path: &Path) -> bool {
 /// The largest configuration file that is looked into, in bytes; of a larger one nobody knows.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 /// Words by which one names a credential.
-const TELLING: [&str; 4] = ["token", "secret", "password", "passwd"];
+const TELLING: [&str; 14] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "credential",
+    "bearer",
+    "apikey",
+    "api-key",
+    "accesskey",
+    "access-key",
+    "privatekey",
+    "private-key",
+    "_key",
+];
 
 /// Whether a configuration file (cargo's may hold registry tokens) names a token or a secret outside of its comments, or cannot be
 /// judged. Where it does, nobody sees it who did not ask for it by name; no folder does.
@@ -275,13 +290,13 @@ pub fn may_be_told_in(path: &Path) -> bool {
     }
     let small = path.metadata().is_ok_and(|metadata| metadata.len() <= SETTINGS_BYTES_MAX);
     let Some(text) = std::fs::read_to_string(path).ok().filter(|_| small) else { return true };
-    let text = text.to_ascii_lowercase();
-    let is_markup = text.trim_start().starts_with('<');
-    let telling = |line: &str| !line.trim_start().starts_with('#') && TELLING.iter().any(|word| line.contains(word));
-    match is_markup {
-        true => TELLING.iter().any(|word| without_remarks(&text).contains(word)),
-        false => text.lines().any(telling),
-    }
+    let text = match text.trim_start().starts_with('<') {
+        true => without_remarks(&text),
+        false => text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n"),
+    };
+    let named = text.to_ascii_lowercase();
+    let is_between = |letter: char| letter.is_whitespace() || "\"'`=,;<>()[]{}".contains(letter);
+    TELLING.iter().any(|word| named.contains(word)) || text.split(is_between).any(is_value)
 }
 
 /// An XML text without its comments; one that never ends stays.
@@ -381,6 +396,10 @@ mod tests {
             ("[registries.x]\ntoken = \"abc\"\n", true),
             ("[build]\njobs = 2 # no token here\n", true),
             ("# token = \"x\"\n[build]\njobs = 2\n", false),
+            ("[env]\nOPENAI_API_KEY = \"x\"\n", true),
+            ("[env]\nA = 'ghp_0123456789abcdef'\n", true),
+            ("url = https://me:word@host/x\n", true),
+            ("[tools]\nnode = \"20\"\n[settings]\nkeyring = 1\n", false),
             ("<settings><!-- <password>\n</password> --></settings>", false),
             ("<settings><!-- x --><Password>y</Password></settings>", true),
             ("<settings><!-- <password>y</password>", true),
