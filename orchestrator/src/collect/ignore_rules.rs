@@ -5,6 +5,8 @@ use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -17,6 +19,10 @@ const RULES_MAX: usize = 10_000;
 const BYTES_A_LETTER: u64 = 64;
 /// Bytes that a matcher takes beside that: its caches fill up while it works. Source: the crate `regex-automata`, 2 MiB by default.
 const BYTES_A_FILE: u64 = 2 << 20;
+/// Bytes up to which rules are held without waiting: four files with a few rules each.
+const LIGHT_BYTES_MAX: u64 = 8 << 20;
+/// Held by whose rules take more, of all tasks that are collected at once: they take their bound together, however many they are.
+static HEAVY: Turns = Turns::new();
 /// The matcher wants rooted paths; the worktree's root is called this.
 const ROOT: &str = "/worktree";
 
@@ -38,17 +44,60 @@ pub struct IgnoreRules {
     folders: Vec<Option<(Gitignore, u64)>>,
     /// Time that compiling and matching took.
     spent: Cell<Duration>,
+    /// While they take much.
+    turn: Option<Turn>,
+}
+
+/// Whose turn it is to hold heavy rules. A turn belongs to a thread, so that one which holds two sets of rules waits for nobody but others.
+#[derive(Debug)]
+struct Turns {
+    /// Whose it is, and how many sets of rules it is for.
+    holder: Mutex<Option<(ThreadId, usize)>>,
+    is_free: Condvar,
+}
+
+impl Turns {
+    const fn new() -> Self {
+        Turns { holder: Mutex::new(None), is_free: Condvar::new() }
+    }
+
+    /// Waits until nobody else has heavy rules.
+    fn take(&'static self) -> Turn {
+        let own = thread::current().id();
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        while holder.is_some_and(|(other, _)| other != own) {
+            holder = self.is_free.wait(holder).unwrap_or_else(PoisonError::into_inner);
+        }
+        let sets = holder.map_or(0, |(_, sets)| sets);
+        *holder = Some((own, sets + 1));
+        Turn(self)
+    }
+}
+
+/// A turn, over when it is dropped.
+#[derive(Debug)]
+struct Turn(&'static Turns);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut holder = self.0.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        *holder = holder.and_then(|(thread, sets)| (sets > 1).then_some((thread, sets - 1)));
+        self.0.is_free.notify_all();
+    }
 }
 
 impl IgnoreRules {
     /// Starts above the root, with the contents of the user's own files in rising precedence.
     pub fn new(personal: &[Vec<u8>]) -> Self {
         let personal = personal.iter().map(|content| compile(b"", content)).collect();
-        IgnoreRules { personal, folders: Vec::new(), spent: Cell::default() }
+        IgnoreRules { personal, folders: Vec::new(), spent: Cell::default(), turn: None }
     }
 
-    /// Enters a folder, with the content of its `.gitignore`.
+    /// Enters a folder, with the content of its `.gitignore`. Where the rules take much by then, it waits until nobody else's do.
     pub fn enter(&mut self, folder: &[u8], content: Option<&[u8]>) {
+        if self.turn.is_none() && content.is_some_and(|content| self.weight_with(content) > LIGHT_BYTES_MAX) {
+            self.turn = Some(HEAVY.take());
+        }
         let begun = Instant::now();
         self.folders.push(content.map(|content| (compile(folder, content), weight(content))));
         self.spend(begun);
@@ -57,6 +106,9 @@ impl IgnoreRules {
     /// Leaves the folder that was entered last.
     pub fn leave(&mut self) {
         self.folders.pop();
+        if self.turn.is_some() && self.weight_with(b"") <= LIGHT_BYTES_MAX {
+            self.turn = None;
+        }
     }
 
     /// Whether the rules exclude `path` itself; that a folder above it is excluded is the caller's to know.
@@ -73,7 +125,7 @@ impl IgnoreRules {
     }
 
     /// Bytes that the rules of the folders above take with those of a `.gitignore` that is yet to be entered: all of them are held
-    /// at once, by each task that is collected.
+    /// at once.
     pub fn weight_with(&self, content: &[u8]) -> u64 {
         self.folders.iter().flatten().map(|(_, weight)| weight).sum::<u64>() + weight(content)
     }
@@ -156,5 +208,25 @@ mod tests {
         assert_eq!(rules.weight_with(b"*.o\n"), 2 * one);
         rules.leave();
         assert_eq!(rules.weight_with(b"*.o\n"), one);
+    }
+
+    #[test]
+    fn heavy_rules_are_held_by_one_thread_at_a_time() {
+        static TURNS: Turns = Turns::new();
+        let said = Mutex::new(Vec::new());
+        let say = |word| said.lock().expect("nobody panics").push(word);
+        let (first, again) = (TURNS.take(), TURNS.take());
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let turn = TURNS.take();
+                say("another's");
+                drop(turn);
+            });
+            drop(again);
+            say("still one's own");
+            drop(first);
+            other.join().expect("it gets its turn");
+        });
+        assert_eq!(said.into_inner().expect("nobody panics"), ["still one's own", "another's"]);
     }
 }

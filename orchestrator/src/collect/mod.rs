@@ -63,7 +63,7 @@ pub struct CollectLimits {
     /// Rules in all `.gitignore` files that are looked at; compiling them is what collecting spends most time on.
     pub ignore_rules: u64,
     /// Bytes of memory that the rules of one folder and of those above it may take, about: thirty files with a few rules each in one
-    /// another, or one of a million letters.
+    /// another, or one of a million letters. Of all tasks that are collected at once one takes more than an eighth of it, the others wait.
     pub ignore_bytes: u64,
     /// Milliseconds that compiling and matching these rules may take: a worker writes them, and some take seconds for one path.
     pub ignore_ms: u64,
