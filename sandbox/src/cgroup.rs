@@ -337,12 +337,24 @@ impl Group {
         self.counter(Controller::Memory, file, "oom_kill")
     }
 
-    /// How many times the kernel refused a new process or thread. What was refused behind [`Group::forbid_forks`] breaks no limit,
-    /// and cannot be told from what was refused before.
+    /// How many times the kernel refused a new process or thread because the group had as many as it may. What was refused behind
+    /// [`Group::forbid_forks`] breaks no limit, and cannot be told from what was refused before.
     pub fn refused_processes(&self) -> u64 {
         let Some(folder) = self.folder(Controller::Processes) else { return 0 };
-        let bound = fs::read_to_string(folder.path.join("pids.max")).unwrap_or_default();
-        if bound.trim() == "0" { 0 } else { self.counter(Controller::Processes, |_| "pids.events", "max") }
+        let number = |file: &str| fs::read_to_string(folder.path.join(file)).ok()?.trim().parse::<u64>().ok();
+        let refused = self.counter(Controller::Processes, |_| "pids.events", "max");
+        own_refusals(refused, number("pids.max"), number("pids.peak"))
+    }
+
+    /// Whether a group around the one that counts processes has as many as it may: forks in this one fail, too, and it has not
+    /// reached its own limit.
+    pub fn is_crowded_from_above(&self) -> bool {
+        let Some(folder) = self.folder(Controller::Processes) else { return false };
+        let number = |above: &Path, file: &str| fs::read_to_string(above.join(file)).ok()?.trim().parse::<u64>().ok();
+        let is_full = |above: &Path| {
+            number(above, "pids.max").is_some_and(|max| number(above, "pids.current").is_some_and(|now| now >= max))
+        };
+        folder.path.ancestors().skip(1).take_while(|above| above.join("pids.max").exists()).any(is_full)
     }
 
     /// The most bytes that were used at once, where the kernel remembers.
@@ -360,6 +372,17 @@ impl Group {
         let Some(folder) = self.folder(controller) else { return 0 };
         let text = fs::read_to_string(folder.path.join(file(folder.version))).unwrap_or_default();
         field(&text, key)
+    }
+}
+
+/// How many of the refused processes were refused for the sake of a group's own limit. Cgroup v1, and v2 before Linux 6.11, count at the
+/// group that forks what any group around it refuses; a group that never had as many as it may has refused nothing itself. `bound` is
+/// `None` for `max`, `peak` on a kernel that does not remember (before 6.1). Source: cgroup-v2.rst, `pids.events`, `pids.peak`.
+fn own_refusals(refused: u64, bound: Option<u64>, peak: Option<u64>) -> u64 {
+    match (bound, peak) {
+        (None | Some(0), _) => 0,
+        (Some(bound), Some(peak)) if peak < bound => 0,
+        (Some(_), _) => refused,
     }
 }
 
@@ -512,6 +535,15 @@ mod tests {
     fn counters_are_read_by_their_whole_name() {
         let text = "low 0\noom 3\noom_kill 2\noom_group_kill 1\n";
         assert_eq!((field(text, "oom_kill"), field(text, "oom"), field(text, "none")), (2, 3, 0));
+    }
+
+    #[test]
+    fn what_a_group_above_refuses_breaks_no_limit_of_ones_own() {
+        assert_eq!(own_refusals(3, Some(100), Some(7)), 0, "it never had a hundred");
+        assert_eq!(own_refusals(3, Some(100), Some(100)), 3);
+        assert_eq!(own_refusals(3, Some(100), None), 3, "an old kernel: nobody knows");
+        assert_eq!(own_refusals(3, Some(0), Some(100)), 0, "behind the end");
+        assert_eq!(own_refusals(3, None, Some(100)), 0);
     }
 
     #[test]

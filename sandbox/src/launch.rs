@@ -62,6 +62,17 @@ pub struct Refused {
     pub step: String,
     /// The reason, for people.
     pub reason: String,
+    /// What it says about the machine.
+    pub want: Want,
+}
+
+/// What a step lacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// What this machine, or this policy, does not have.
+    Means,
+    /// A process that nobody could make at that moment, which says nothing about the machine or the policy.
+    Processes,
 }
 
 /// What stands at the end of a reason that is a want of processes.
@@ -69,20 +80,23 @@ const NO_MORE_PROCESSES: &str =
     "a limit of processes and threads is reached, the user's (ulimit -u) or a control group's (pids.max)";
 
 impl Refused {
-    fn new(step: &str, reason: impl ToString) -> Self {
-        Refused { step: step.to_owned(), reason: reason.to_string() }
+    pub(crate) fn new(step: &str, reason: impl ToString) -> Self {
+        Refused { step: step.to_owned(), reason: reason.to_string(), want: Want::Means }
     }
 
     pub(crate) fn by_kernel(step: &str, error: io::Errno) -> Self {
         match error {
-            io::Errno::AGAIN => Refused::new(step, format!("{error}: {NO_MORE_PROCESSES}")),
+            io::Errno::AGAIN => {
+                let reason = format!("{error}: {NO_MORE_PROCESSES}");
+                Refused { want: Want::Processes, ..Refused::new(step, reason) }
+            }
             error => Refused::new(step, error),
         }
     }
 
-    /// Whether a process was missing that nobody could make at that moment, which says nothing about the machine or the policy.
+    /// Whether a process was missing that nobody could make at that moment.
     pub fn lacks_processes(&self) -> bool {
-        self.reason.ends_with(NO_MORE_PROCESSES)
+        self.want == Want::Processes
     }
 }
 
@@ -261,7 +275,7 @@ impl Launch<'_> {
     }
 
     fn refuse(&self, refused: Refused) -> ! {
-        send(&self.status, &Status::Refused { step: refused.step, reason: refused.reason });
+        send(&self.status, &Status::Refused(refused));
         exit_now(EXIT_REFUSED)
     }
 

@@ -82,7 +82,8 @@ pub use enforcement::{Enforcement, Tier};
 pub use evaluate::{Decision, Rule, Wish, evaluate};
 pub use home::HomeFile;
 pub use launch::{
-    Caged, Errand, Left, Reaped, Refused, launch, launch_compiler, launch_errand, launch_guest, launch_on_terminal,
+    Caged, Errand, Left, Reaped, Refused, Want, launch, launch_compiler, launch_errand, launch_guest,
+    launch_on_terminal,
 };
 pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};

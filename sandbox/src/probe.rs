@@ -113,7 +113,7 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace])
         for word in words {
             match word {
                 Status::Ready { landlock_abi } => verdict = Ok(Enforcement::of(&policy, landlock_abi)),
-                Status::Refused { step, reason } => verdict = Err(Refused { step, reason }),
+                Status::Refused(refused) => verdict = Err(refused),
                 Status::StartFailed { .. }
                 | Status::Limit { .. }
                 | Status::NotRunnable { .. }
@@ -149,7 +149,7 @@ fn generous(groups: &[GroupPlace]) -> Limits {
 }
 
 fn refused(step: &str, reason: impl ToString) -> Refused {
-    Refused { step: step.to_owned(), reason: reason.to_string() }
+    Refused::new(step, reason)
 }
 
 /// An overlay leaves folders without permissions in its scratch folder, which their owner may change and remove.

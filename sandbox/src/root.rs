@@ -435,7 +435,7 @@ fn refused(step: &str, path: &Path, error: Errno) -> Refused {
         Errno::LOOP => "a symlink stands in the way".to_owned(),
         error => error.to_string(),
     };
-    Refused { step: format!("{step} {}", path.display()), reason }
+    Refused::new(&format!("{step} {}", path.display()), reason)
 }
 
 /// Where an overlay is mounted of which only parts are shown.
@@ -444,5 +444,5 @@ fn aside_name(number: usize) -> String {
 }
 
 fn at_step<T>(step: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused> {
-    act().map_err(|error| Refused { step: step.to_owned(), reason: error.to_string() })
+    act().map_err(|error| Refused::new(step, error))
 }

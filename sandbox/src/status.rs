@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::{self, Errno};
 
+use crate::launch::{Refused, Want};
+
 /// No record is longer. Far below `PIPE_BUF` (4096).
 const RECORD_BYTES_MAX: usize = 1024;
 
@@ -21,12 +23,7 @@ pub enum Status {
         landlock_abi: u32,
     },
     /// A step failed; nothing was run.
-    Refused {
-        /// The step.
-        step: String,
-        /// Why.
-        reason: String,
-    },
+    Refused(Refused),
     /// The program could not be executed.
     StartFailed {
         /// The system's error number.
@@ -85,8 +82,9 @@ fn encode(status: &Status) -> Vec<u8> {
             body.push(b'R');
             body.extend(landlock_abi.to_le_bytes());
         }
-        Status::Refused { step, reason } => {
+        Status::Refused(Refused { step, reason, want }) => {
             body.push(b'X');
+            body.push(u8::from(*want == Want::Processes));
             body.extend(format!("{step}\0{reason}").bytes().take(RECORD_BYTES_MAX - 8));
         }
         Status::StartFailed { errno } => {
@@ -156,9 +154,11 @@ fn decode(body: &[u8]) -> Option<Status> {
     match tag {
         b'R' => Some(Status::Ready { landlock_abi: u32::from_le_bytes(fields.try_into().ok()?) }),
         b'X' => {
-            let text = String::from_utf8_lossy(fields);
+            let (want, text) = fields.split_first()?;
+            let want = if *want == 0 { Want::Means } else { Want::Processes };
+            let text = String::from_utf8_lossy(text);
             let (step, reason) = text.split_once('\0')?;
-            Some(Status::Refused { step: step.to_owned(), reason: reason.to_owned() })
+            Some(Status::Refused(Refused { step: step.to_owned(), reason: reason.to_owned(), want }))
         }
         b'L' => {
             let text = String::from_utf8_lossy(fields);
@@ -192,7 +192,10 @@ mod tests {
     fn any_status() -> impl Strategy<Value = Status> {
         prop_oneof![
             any::<u32>().prop_map(|landlock_abi| Status::Ready { landlock_abi }),
-            ("[a-z /]{0,30}", "[a-z]{0,200}").prop_map(|(step, reason)| Status::Refused { step, reason }),
+            ("[a-z /]{0,30}", "[a-z]{0,200}", any::<bool>()).prop_map(|(step, reason, lacks)| {
+                let want = if lacks { Want::Processes } else { Want::Means };
+                Status::Refused(Refused { step, reason, want })
+            }),
             ("[a-z]{1,10}", "[a-z]{0,200}").prop_map(|(limit, detail)| Status::Limit { limit, detail }),
             "[a-z]{0,200}".prop_map(|reason| Status::NotRunnable { reason }),
             any::<i32>().prop_map(|errno| Status::StartFailed { errno }),

@@ -128,7 +128,7 @@ impl Watchdog {
     pub fn look(&mut self, tree: Tree<'_>) -> Option<Breach> {
         let started = own_time();
         let breach = self.counters(Grade::Broke).or_else(|| self.tree(tree)).or_else(|| self.written(Some(tree)));
-        self.lacked_room |= self.room.is_used_up();
+        self.lacked_room |= self.room.is_used_up() || self.group.is_crowded_from_above();
         // Time that others took is no reason to look away.
         self.next = Instant::now() + LOOK_EVERY.max(own_time().saturating_sub(started) * LOOK_SHARE);
         breach
@@ -136,7 +136,7 @@ impl Watchdog {
 
     /// Looks at what an ended job left behind: the gravest breach, if any.
     pub fn last_look(&mut self) -> Option<Breach> {
-        self.lacked_room |= self.room.is_used_up();
+        self.lacked_room |= self.room.is_used_up() || self.group.is_crowded_from_above();
         let breach = self.counters(Grade::Broke).or_else(|| self.written(None));
         breach.or_else(|| self.counters(Grade::Touched)).or_else(|| {
             let detail = || format!("it had {} processes, as many as it may", self.limits.processes.unwrap_or(0));

@@ -461,9 +461,8 @@ impl Watch<'_> {
                 }
                 return self.tell(&FromWorker::Entered { enforcement });
             }
-            Status::Refused { step, reason } => {
-                let refused = airlock::refusal(swarm_sandbox::Refused { step, reason });
-                self.verdict.get_or_insert(told(Ended::Refused(refused)));
+            Status::Refused(refused) => {
+                self.verdict.get_or_insert(told(Ended::Refused(airlock::refusal(refused))));
             }
             Status::StartFailed { errno } => {
                 let reason = start_failed(&self.start.job, errno);
@@ -605,7 +604,8 @@ fn without_room(ended: Ended) -> Ended {
         ended => return ended,
     };
     let reason = format!(
-        "{words} while its user had as many processes and threads as it may (ulimit -u): its own forks may have failed"
+        "{words} while there were as many processes and threads as its user may have (ulimit -u), or a control group around its own \
+         (pids.max): its own forks may have failed"
     );
     Ended::Refused(Refusal::for_want_of_room("work", reason))
 }

@@ -290,9 +290,7 @@ impl Running {
         } {
             match word {
                 Status::Ended { end, .. } => self.end.get_or_insert(Ok(end)),
-                Status::Refused { step, reason } => {
-                    self.end.get_or_insert(Err(airlock::refusal(swarm_sandbox::Refused { step, reason })))
-                }
+                Status::Refused(refused) => self.end.get_or_insert(Err(airlock::refusal(refused))),
                 Status::Ready { .. }
                 | Status::StartFailed { .. }
                 | Status::Limit { .. }

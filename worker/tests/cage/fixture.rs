@@ -226,7 +226,7 @@ pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> R
         for word in words {
             match word {
                 Status::Ready { landlock_abi } => entered = Ok(landlock_abi),
-                Status::Refused { step, reason } => entered = Err(format!("{step}: {reason}")),
+                Status::Refused(refused) => entered = Err(refused.to_string()),
                 Status::StartFailed { .. }
                 | Status::Limit { .. }
                 | Status::NotRunnable { .. }

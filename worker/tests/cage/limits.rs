@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use swarm_protocol::{Ended, GroupSpec, LimitsSpec, Probe, Tier};
+use swarm_protocol::{ControllerSpec, Ended, GroupSpec, LimitsSpec, Probe, Tier};
 
 use crate::Case;
 use crate::fixture::{Cage, Ran, Worker, is_alive};
@@ -61,6 +61,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("38 memory that two processes have is no more than it is", memory_of_two),
         Case::new("38 open files are bounded", open_files),
         Case::new("38 a bounded number of processes can be had, and is noted when it was reached", coped),
+        Case::new("38 what a group above refuses breaks no limit of the job", crowded_from_above),
         Case::new("31 a job is the first to go when memory is short, and cannot change that", volunteers),
         Case::new("each limit names what holds it", named),
         Case::new("the groups of a job are gone with it, and those of the dead are swept", swept),
@@ -216,6 +217,29 @@ fn coped(tier: Tier) {
             assert!(said.contains("processes"), "{said}");
         }
     }
+}
+
+/// In a full group that is not its own a job lacks room, as at its user's limit; the control has as many processes and room for them.
+fn crowded_from_above(tier: Tier) {
+    let counts = |place: &&GroupSpec| place.version == 1 && place.controllers.contains(&ControllerSpec::Processes);
+    let Some(place) = groups().iter().find(counts) else {
+        println!("skip: no control group of version 1 counts processes here");
+        return;
+    };
+    let name = format!("around-{}-{tier:?}", std::process::id());
+    let around = GroupSpec { folder: place.folder.join(name), ..place.clone() };
+    std::fs::create_dir(&around.folder).expect("groups can be made there");
+    let script = "sleep 1 & w=$!; $SELF __attack forks 50 & wait $w; exit 3";
+    let ends: Vec<Ended> = ["max", "30"]
+        .into_iter()
+        .map(|bound| {
+            std::fs::write(around.folder.join("pids.max"), bound).expect("it is ours");
+            limited(tier, script, std::slice::from_ref(&around), few_processes).outcome().ended.clone()
+        })
+        .collect();
+    std::fs::remove_dir(&around.folder).expect("all in it are gone");
+    let [Ended::Exited { code: 3 }, Ended::Refused(refusal)] = &*ends else { panic!("{ends:?}") };
+    assert!(refusal.lacks_room && refusal.reason.contains("pids.max"), "{refusal:?}");
 }
 
 fn volunteers(tier: Tier) {
