@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, MemfdFlags, Mode, OFlags, Stat, StatVfs, chmodat, fstat, fstatvfs, makedev, memfd_create,
-    open, openat, statat, statfs,
+    AtFlags, Dir, FileType, MemfdFlags, Mode, OFlags, Stat, StatVfs, fstat, fstatvfs, makedev, memfd_create, open,
+    openat, statat, statfs,
 };
 use rustix::io::{self, Errno};
 use rustix::process::Pid;
@@ -27,6 +27,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::enforcement::Tier;
 use crate::policy::{Access, Draft, Worktree};
+use crate::unlock::unlock;
 
 /// Folders nested deeper than this are not walked: they are a breach themselves. A descriptor is held for each level.
 const DEPTH_MAX: usize = 256;
@@ -315,7 +316,7 @@ impl Walk {
                 if depth == DEPTH_MAX {
                     return Walked::TooDeep;
                 }
-                if let Ok(below) = enter(parent, &name, &stat) {
+                if let Ok(below) = enter(parent, &name) {
                     open.push(below);
                 }
             }
@@ -343,11 +344,11 @@ impl Walk {
 }
 
 /// Opens a folder below another. One that its owner made unreadable is made readable first: it would hide what is in it.
-fn enter(parent: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr, stat: &Stat) -> io::Result<Dir> {
+fn enter(parent: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<Dir> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(parent, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            chmodat(parent, name, Mode::from_raw_mode(stat.st_mode) | Mode::RWXU, AtFlags::empty())?;
+            unlock(parent, name, FileType::Directory, Mode::RWXU)?;
             Dir::new(openat(parent, name, flags, Mode::empty())?)
         }
         folder => Dir::new(folder?),

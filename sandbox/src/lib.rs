@@ -66,6 +66,8 @@ mod stat;
 mod status;
 /// What all processes of a job use, seen from outside.
 mod tree;
+/// Permissions given back to what a job has locked.
+mod unlock;
 /// WebAssembly guests: a second wall inside the cage.
 pub mod wasm;
 /// Looks after the limits of one job, from its launch to after its end.

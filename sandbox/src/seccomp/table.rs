@@ -254,7 +254,14 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
         only_connect(put);
     }
     put(libc::SYS_socket, allow_only(allowed));
-    put(libc::SYS_socketpair, allow_only(vec![vec![family(libc::AF_UNIX)]]));
+    // A pair's end that has no connection to keep (datagrams; a raw one is the same) can be sent to any path, or bound to one.
+    let pairs = match tier {
+        Tier::Landlock => [libc::SOCK_STREAM, libc::SOCK_SEQPACKET]
+            .map(|kind| vec![family(libc::AF_UNIX), is(1, 0xf, bits(kind))])
+            .to_vec(),
+        _ => vec![vec![family(libc::AF_UNIX)]],
+    };
+    put(libc::SYS_socketpair, allow_only(pairs));
 }
 
 /// Leaves connect(2) as the only way to use a TCP socket of the host's network: it alone is what Landlock's port rules look

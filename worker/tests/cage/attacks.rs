@@ -4,7 +4,7 @@
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
 use swarm_protocol::Tier;
 
@@ -114,6 +114,8 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("49 host loopback", Harm::Done, "$SELF __attack tcp-connect $PORT"),
     ("50 MPTCP", Harm::Done, "$SELF __attack socket 2 1 262"),
     ("56 a socket of the host", Harm::Done, "$SELF __attack unix-connect $HOST/home/agent.sock"),
+    ("56 a datagram to a socket of the host", Harm::Done, "$SELF __attack unix-datagram $HOST/home/log.sock"),
+    ("56 a raw pair's datagram to it", Harm::Done, "$SELF __attack unix-raw $HOST/home/log.sock"),
     ("57 abstract socket", Harm::Done, "$SELF __attack abstract-connect $ABSTRACT"),
     ("57 vsock", Harm::Done, "$SELF __attack socket 40 1 0"),
     ("57 audit netlink", Harm::Done, "$SELF __attack socket 16 3 9"),
@@ -204,6 +206,7 @@ fn look(cage: &Cage, harm: Harm, patience: Patience, run: impl FnOnce(&[(&str, S
     let mut targets = Targets::new();
     // Fails where the path is longer than socket addresses may be; the control says so then.
     let _agent = UnixListener::bind(cage.path("host/home/agent.sock")).ok();
+    let _log = UnixDatagram::bind(cage.path("host/home/log.sock")).ok();
     let before = cage.host();
     let said = run(&targets.variables());
     let harmed = match harm {

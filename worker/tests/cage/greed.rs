@@ -217,7 +217,7 @@ pub fn mapped(words: &[String]) -> Result<(), Errno> {
 
 /// The same, but sends each to itself and does not take it.
 pub fn sent(words: &[String]) -> Result<(), Errno> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     for file in unnamed_files(words) {
         let file = [file?];
         let descriptors = file.each_ref().map(AsFd::as_fd);

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use rustix::fs::{CWD, Mode, OFlags, chmod, open};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socketpair};
 
 use crate::greed;
 
@@ -71,6 +72,8 @@ const ATTACKS: &[(&str, Act)] = &[
         errno(UnixStream::connect_addr(&address).map(drop))
     }),
     ("unix-connect", |words| errno(UnixStream::connect(&words[0]).map(drop))),
+    ("unix-datagram", |words| pair_to(libc::SOCK_DGRAM, &words[0])),
+    ("unix-raw", |words| pair_to(libc::SOCK_RAW, &words[0])),
     ("socket", |words| call(libc::SYS_socket, [number(&words[0]), number(&words[1]), number(&words[2]), 0, 0])),
     ("int80", int80),
     ("forks", greed::forks),
@@ -325,6 +328,13 @@ fn tcp_socket() -> Result<std::os::fd::OwnedFd, Errno> {
 
 fn loopback(port: &str) -> std::net::SocketAddrV4 {
     std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port.parse().expect("a port"))
+}
+
+/// Sends from one end of a pair to somebody else's path.
+fn pair_to(kind: libc::c_int, path: &str) -> Result<(), Errno> {
+    let kind = SocketType::from_raw(kind as u32);
+    let (end, _) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    sendto(&end, b"x", SendFlags::empty(), &SocketAddrUnix::new(path)?).map(drop)
 }
 
 fn udp_send(words: &[String]) -> Result<(), Errno> {
