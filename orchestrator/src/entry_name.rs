@@ -6,7 +6,7 @@
 
 use icu_normalizer::{DecomposingNormalizer, DecomposingNormalizerBorrowed};
 pub use swarm_protocol::git_dir::is_git_dir;
-use swarm_protocol::git_dir::{ends_on_ntfs, is_ntfs, without_ignorables};
+use swarm_protocol::git_dir::{as_read_on_hfs, ends_on_ntfs, is_ntfs, without_ignorables};
 
 /// Every accent as a code point of its own, in one order.
 const DECOMPOSED: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizer::new_nfd();
@@ -14,9 +14,12 @@ const DECOMPOSED: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizer
 /// Why a name is refused; a phrase for people.
 pub type Refused = &'static str;
 
-/// Files that steer git when they are checked out; a link in their place would let it read something else.
+/// Files that steer git when they are checked out; a link in their place would let it read something else. Each with how the short
+/// name begins that NTFS gives it where the plain ones are taken: two letters of its own, and a hash.
 const STEERING_FILES: [(&str, &str); 4] =
-    [(".gitmodules", "gitmod~"), (".gitattributes", "gitatt~"), (".gitignore", "gitign~"), (".mailmap", "mailma~")];
+    [MODULES_FILE, ATTRIBUTES_FILE, (".gitignore", "gi250a"), (".mailmap", "maba30")];
+const MODULES_FILE: (&str, &str) = (".gitmodules", "gi7eba");
+const ATTRIBUTES_FILE: (&str, &str) = (".gitattributes", "gi7d29");
 
 /// Judges one component of a path.
 ///
@@ -54,7 +57,12 @@ pub fn is_steering_file(name: &[u8]) -> bool {
 
 /// Whether some file system takes the name for `.gitmodules`.
 pub fn is_modules_file(name: &[u8]) -> bool {
-    is_read_as(name, STEERING_FILES[0])
+    is_read_as(name, MODULES_FILE)
+}
+
+/// Whether some file system takes the name for `.gitattributes`.
+pub fn is_attributes_file(name: &[u8]) -> bool {
+    is_read_as(name, ATTRIBUTES_FILE)
 }
 
 /// Whether some file system takes the name for the file by which swarm knows its state folders.
@@ -62,15 +70,32 @@ pub fn is_state_marker(name: &[u8]) -> bool {
     widest(name) == folded(crate::state::MARKER.as_bytes())
 }
 
-/// Whether some file system takes the name for this one, given with the beginning of its short form.
-fn is_read_as(name: &[u8], (long, short): (&str, &str)) -> bool {
-    without_ignorables(name) == long.as_bytes()
-        || is_ntfs(name, long.as_bytes(), None)
-        || name.get(..7).is_some_and(|start| {
-            start.eq_ignore_ascii_case(short.as_bytes())
-                && name.get(7).is_some_and(|digit| (b'1'..=b'4').contains(digit))
-                && ends_on_ntfs(&name[8..])
+/// Whether some file system takes the name for this one, given with the beginning of its hashed short form.
+fn is_read_as(name: &[u8], (long, hashed): (&str, &str)) -> bool {
+    as_read_on_hfs(name) == long.as_bytes()
+        || name.split(|&byte| byte == b'\\').any(|piece| {
+            is_ntfs(piece, long.as_bytes(), None)
+                || is_short_name(piece, &long.as_bytes()[1..7])
+                || is_hashed_short_name(piece, hashed.as_bytes())
         })
+}
+
+/// Whether NTFS may have given this short name to a file whose letters begin so: the first four that ask for one get it.
+fn is_short_name(name: &[u8], start: &[u8]) -> bool {
+    let Some((short, rest)) = name.split_at_checked(8) else { return false };
+    short[..6].eq_ignore_ascii_case(start) && short[6] == b'~' && matches!(short[7], b'1'..=b'4') && ends_on_ntfs(rest)
+}
+
+/// Whether it is a short name with a hash in it: eight characters, of which a number behind a tilde takes the place of as many of the
+/// `start` as it needs.
+fn is_hashed_short_name(name: &[u8], start: &[u8]) -> bool {
+    let Some((short, rest)) = name.split_at_checked(8) else { return false };
+    let Some(tilde) = short.iter().position(|&byte| byte == b'~').filter(|&tilde| tilde <= 6) else { return false };
+    let number = &short[tilde + 1..];
+    short[..tilde].eq_ignore_ascii_case(&start[..tilde])
+        && number[0] != b'0'
+        && number.iter().all(u8::is_ascii_digit)
+        && ends_on_ntfs(rest)
 }
 
 /// The form in which file systems without case compare names: one spelling of accents, too, as HFS+ and APFS do. Two names with
@@ -123,6 +148,7 @@ mod tests {
             b"a\\.git",
             ".g\u{200c}it".as_bytes(),
             ".gi\u{feff}T".as_bytes(),
+            b".git\xff",
         ] {
             assert!(check_component(name).is_err(), "{}", name.escape_ascii());
         }
@@ -160,6 +186,32 @@ mod tests {
             assert!(is_steering_file(name), "{}", name.escape_ascii());
         }
         assert!(!is_steering_file(b"gitmodules") && !is_steering_file(b"gitmod~9"));
+    }
+
+    /// All of them are what git-fsck(1) of version 2.47 takes for these files, or not.
+    #[test]
+    fn short_names_of_ntfs_are_known_with_and_without_a_hash() {
+        for name in [
+            "gitmod~4",
+            "GI7EBA~1",
+            "gi7eba~9",
+            "gi7eb~10",
+            "gi7e~123",
+            "gi~12345",
+            "~1000000",
+            "gi7eba~1. :x",
+            "x\\gi7eba~1",
+        ] {
+            assert!(is_modules_file(name.as_bytes()), "{name}");
+        }
+        for name in
+            ["gitmod~5", "gi7eba~0", "gi7eba~1x", "gi7eb~01", "gi7ebax1", "gi8~1234", "gi7eba~", "gi7d29~1", "~100000"]
+        {
+            assert!(!is_modules_file(name.as_bytes()), "{name}");
+        }
+        assert!(is_modules_file(b".gitmodules\xff") && is_modules_file(".gitmodules\u{fffe}x".as_bytes()));
+        assert!(is_attributes_file(b"gi7d29~1") && is_attributes_file(b"gitatt~1") && !is_attributes_file(b"gi7eba~1"));
+        assert!(is_steering_file(b"gi250a~1") && is_steering_file(b"maba30~1") && is_steering_file(b"mailma~2"));
     }
 
     #[test]

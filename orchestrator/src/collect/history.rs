@@ -21,9 +21,9 @@ use rustix::io::Errno;
 
 use super::left_out::{LeftOut, Verdict};
 use super::{
-    Change, CollectError, CollectLimits, Refusal, Terms, display_path, modules, out_of_scope, rules, tells, walk,
+    Change, CollectError, CollectLimits, Refusal, Terms, display_path, out_of_scope, rules, steering, tells, walk,
 };
-use crate::entry_name::{check_component, is_modules_file};
+use crate::entry_name::check_component;
 use crate::path_globs::PathGlobs;
 use crate::repository::Repository;
 use crate::secrets::Secrets;
@@ -386,7 +386,10 @@ impl<'a> Taking<'a> {
             return unfit("its commits hold too much to look at");
         }
         for (name, [old, new]) in tree::changes(&old, &new) {
+            let is_new_folder = new.is_some_and(|new| new.is_tree()) && !old.is_some_and(|old| old.is_tree());
+            let as_folder = if is_new_folder { steering::check_folder(name) } else { Ok(()) };
             check_component(name)
+                .and(as_folder)
                 .or_else(|reason| unfit(format!("one of its commits holds {}: {reason}", display_path(name))))?;
             let length = path.len();
             path.extend((length > 0).then_some(b'/'));
@@ -425,10 +428,9 @@ impl<'a> Taking<'a> {
         if self.bytes > self.limits.bytes {
             return unfit("its commits hold too many bytes");
         }
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let known = self.trusted.exists(new.id);
         // The change holds it, or the base: it is judged.
-        if known && new.mode != SYMLINK && !is_modules_file(name) {
+        if known && new.mode != SYMLINK && !steering::is_judged(path) {
             return Ok(());
         }
         if size > self.limits.blob_bytes.min(FILE_BYTES_MAX) {
@@ -446,8 +448,7 @@ impl<'a> Taking<'a> {
         }
         let judged = match new.mode {
             SYMLINK => rules::check_link(path, bytes),
-            _ if is_modules_file(name) => modules::check(bytes),
-            _ => Ok(()),
+            _ => steering::check(path, bytes),
         };
         judged.or_else(|reason| unfit(format!("one of its commits holds {}: {reason}", display_path(path))))?;
         self.trusted.write(ObjectType::Blob, bytes).map_err(TreeError::from)?;

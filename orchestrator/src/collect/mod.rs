@@ -19,6 +19,8 @@ pub mod modules;
 pub mod rules;
 /// Changed files that somebody's tools will execute.
 pub mod self_running;
+/// Files that git obeys, judged by their content.
+mod steering;
 /// The first pass.
 mod walk;
 
@@ -29,7 +31,6 @@ use std::path::Path;
 use git2::{ObjectType, Odb, Oid};
 
 use crate::base::BaseError;
-use crate::entry_name::is_modules_file;
 use crate::fault;
 use crate::path_globs::{BadGlob, PathGlobs};
 use crate::report::sanitize;
@@ -376,13 +377,12 @@ fn out_of_scope(scope: Option<&PathGlobs>, differences: &[tree::Difference]) -> 
 /// Judges the changed files that git obeys when somebody clones the result. Harmless ones are stored at once: should the trees
 /// be refused for another reason, git-fsck looks for these files even in trees that nobody reaches.
 fn steering(odb: &Odb<'_>, worktree: &Worktree, contents: &[walk::Content]) -> Result<Option<Refusal>, CollectError> {
-    let name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
-    for content in contents.iter().filter(|content| is_modules_file(&name(&content.path))) {
+    for content in contents.iter().filter(|content| steering::is_judged(&content.path)) {
         let bytes = match &content.bytes {
             Some(bytes) => bytes.clone(),
             None => read_again(&worktree.written_dir(), &content.path)?,
         };
-        if let Err(reason) = modules::check(&bytes) {
+        if let Err(reason) = steering::check(&content.path, &bytes) {
             return Ok(Some(Refusal::Hostile { path: content.path.clone(), reason: reason.to_owned() }));
         }
         odb.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;

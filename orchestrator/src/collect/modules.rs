@@ -50,6 +50,8 @@ fn check_entry(key: &str, value: &str) -> Result<(), &'static str> {
     match key {
         "url" => check_url(value),
         "path" if value.starts_with('-') => Err("a submodule whose path is an option"),
+        // Git and the folder that is made differ in what they make of one at the end.
+        "path" if value.contains(char::is_control) => Err("a submodule whose path has a control character in it"),
         "path" if value.starts_with('/') || value.split(['/', '\\']).any(|part| part == "..") => {
             Err("a submodule whose path leaves the tree")
         }
@@ -71,8 +73,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     }
     if let Some((scheme, rest)) = url.split_once("://") {
         let web = ["http", "https", "ftp", "ftps"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if web && host.is_empty() || host.starts_with('-') {
+        if web && !is_whole(rest) || rest.starts_with('-') {
             return Err(BAD);
         }
     }
@@ -81,6 +82,51 @@ fn check_url(url: &str) -> Result<(), &'static str> {
         rest = next;
     }
     if rest.len() < url.len() && rest.starts_with([':', '/']) { Err(BAD) } else { Ok(()) }
+}
+
+/// Whether git can bring a web address, given behind its `://`, into the one form in which it compares them. Of one that it cannot,
+/// programs that follow it may make whatever they like. Source: git's `url_normalize`, which follows RFC 3986.
+fn is_whole(address: &str) -> bool {
+    let end = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let (authority, rest) = address.split_at(end);
+    let (user, place) = authority.split_once('@').unwrap_or(("", authority));
+    let (host, port) = match place.rfind([':', ']']).map(|at| place.split_at(at)) {
+        Some((host, port)) if port.starts_with(':') => (host, Some(&port[1..])),
+        _ => (place, None),
+    };
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[:]".contains(&byte);
+    !host.is_empty()
+        && host.bytes().all(is_of_host)
+        && port.is_none_or(is_port)
+        && [user, rest].iter().all(|part| has_whole_escapes(part))
+        && stays_below(rest.split(['?', '#']).next().unwrap_or_default())
+}
+
+/// Whether it is a port, or left out.
+fn is_port(text: &str) -> bool {
+    let number = text.trim_start_matches('0');
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u16>().is_ok();
+    text.is_empty() || is_number
+}
+
+/// Whether behind each percent sign stand two digits of base 16.
+fn has_whole_escapes(text: &str) -> bool {
+    let is_code = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    text.split('%').skip(1).all(is_code)
+}
+
+/// Whether no `..` of an address's path climbs above its root.
+fn stays_below(path: &str) -> bool {
+    let mut depth = 0_usize;
+    path.strip_prefix('/').unwrap_or(path).split('/').all(|part| {
+        match &*percent_decoded(part) {
+            b"." => {}
+            b".." if depth == 0 => return false,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+        true
+    })
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
@@ -231,6 +277,9 @@ mod tests {
             "[submodule \"lib/x\"]\n\tpath = lib/x\n\turl = https://example.org/x.git\n",
             "[submodule \"x\"]\r\n\tpath = \"a b\" ; said\r\n\turl = ../x.git\r\n\tupdate = rebase\r\n",
             "[submodule \"..x\"]\n\tpath = x\n\turl = git@example.org:x/y.git\n\tshallow\n",
+            "[submodule \"x\"]\n\turl = https://us%40er:pw@exa_mple.org:08443/a//../b/./c%2fd?x=%20#y\n",
+            "[submodule \"x\"]\n\turl = http://[::1]:80/x\n[submodule \"y\"]\n\turl = http://[::1]\n",
+            "[submodule \"x\"]\n\turl = https://example.org\n[submodule \"y\"]\n\turl = ftp://example.org:/x\n",
             "[submodule \"x\"]\n\turl = ssh://git@example.org:22/x%20y\n\tbranch = main\n[core]\n\turl = -x\n",
         ] {
             assert_eq!(check(text.as_bytes()), Ok(()), "{text:?}");
@@ -256,6 +305,19 @@ mod tests {
             "url = \"https://example.org/\\nhost=evil.test\"",
             "url = https:///example.org/x",
             "url = ssh://-oProxyCommand=evil/x",
+            "url = https://:80/x",
+            "url = https://user@/x",
+            "url = https://user@:80/x",
+            "url = https://example.org:0/x",
+            "url = https://example.org:65536/x",
+            "url = https://example.org:8o/x",
+            "url = https://exam ple.org/x",
+            "url = https://example.org/%zz",
+            "url = https://us%2@example.org/x",
+            "url = HTTPS://example.org/../x",
+            "url = https://example.org/a/%2e%2e/../x",
+            "path = \"a\r\"",
+            "path = \"a\\n\"",
             "url = ../../../../:evil",
             "url = .././/evil",
             "path = -x",

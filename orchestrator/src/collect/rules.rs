@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use git2::{Odb, Oid};
 
-use super::{Refusal, modules};
-use crate::entry_name::{check_path, folded, is_git_dir, is_modules_file, is_state_marker, is_steering_file};
+use super::{Refusal, steering};
+use crate::entry_name::{check_path, folded, is_git_dir, is_state_marker, is_steering_file};
 use crate::tree::{self, Difference, EXECUTABLE, Entry, FILE, SYMLINK, TreeError};
 
 /// Names that are looked for in a folder one by one, before all of its names are indexed.
@@ -57,10 +57,9 @@ pub fn judge_together(odb: &Odb<'_>, below: Oid, result: Oid) -> Result<Option<R
     let differences = tree::diff(odb, Some(below), Some(result))?;
     for Difference { path, new, .. } in &differences {
         let Some(entry) = new.map(Entry::canonical) else { continue };
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let judged = match entry.mode {
             SYMLINK => check_link(path, odb.read(entry.id)?.data()),
-            FILE | EXECUTABLE if is_modules_file(name) => modules::check(odb.read(entry.id)?.data()),
+            FILE | EXECUTABLE if steering::is_judged(path) => steering::check(path, odb.read(entry.id)?.data()),
             _ => Ok(()),
         };
         if let Err(reason) = check_path(path).and(judged) {

@@ -245,6 +245,21 @@ fn modules_that_say_more_than_where_to_look_are_refused() {
 }
 
 #[test]
+fn what_a_servers_fsck_would_refuse_is_refused_here() {
+    let evil = "printf '[submodule \"../../x\"]\\n\\tupdate = !touch evil\\n'";
+    for name in ["gi7eba~1", "'gi~12345'", "dir/GI7EB~10", "\"$(printf '.gitmodules\\377')\""] {
+        check_refused(&format!("{evil} > {name}"), "leaves .git/modules");
+        check_refused(&format!("ln -s README {name}"), "steers git");
+    }
+    check_refused("ln -s README dir/gi7d29~1; ln -s a dir/maba30~2", "steers git");
+    check_refused("mkdir .gitmodules; echo x > .gitmodules/x", "a folder in the place of a file that steers git");
+    check_refused("mkdir -p new/gitatt~1; echo x > new/gitatt~1/x", "a folder in the place of a file that steers git");
+    let attributes = |bytes| format!("printf '%0{bytes}d' 0 > dir/.gitattributes");
+    check_refused(&attributes(2048), "a line of more than 2,047 bytes");
+    check(&attributes(2047), "A 100644 dir/.gitattributes\n");
+}
+
+#[test]
 fn new_names_that_mislead_are_refused_and_those_of_the_base_are_its_own() {
     check_refused("printf n > 'a\nb'", "control character");
     check_refused("printf n > \"$(printf 'a\\033[31mb')\"", "control character");

@@ -13,7 +13,7 @@ use git2::{ObjectType, Odb, Oid};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use super::ignore_rules::{IGNORE_FILE_BYTES_MAX, IgnoreRules, Kind};
-use super::{CollectError, CollectLimits, Refusal, Terms, display_path, ignore_rules, rules, tells};
+use super::{CollectError, CollectLimits, Refusal, Terms, display_path, ignore_rules, rules, steering, tells};
 use crate::base::index_file::{Index, Presence, Stat};
 use crate::base::{Extent, read_index};
 use crate::entry_name::{check_component, is_git_dir};
@@ -310,6 +310,9 @@ impl Walk<'_> {
         }
         if is_git_dir(name) {
             return Err(self.hostile(path, "a repository inside the worktree"));
+        }
+        if below.is_none() {
+            steering::check_folder(name).map_err(|reason| self.hostile(path, reason))?;
         }
         self.replaced(path, base.filter(|entry| !entry.is_tree()))?;
         let inner = open_folder(dir, name, path)?;

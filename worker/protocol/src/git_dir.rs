@@ -6,8 +6,18 @@
 /// Whether some file system or git on it takes the name for `.git`.
 pub fn is_git_dir(name: &[u8]) -> bool {
     // A backslash separates components on NTFS.
-    without_ignorables(name) == b".git"
+    as_read_on_hfs(name) == b".git"
         || name.split(|&byte| byte == b'\\').any(|piece| is_ntfs(piece, b".git", Some(b"git~1")))
+}
+
+/// A name as git compares it for HFS+: without what that drops, and only up to what is no text, because git takes that for the
+/// end. ASCII is lowered on the way.
+pub fn as_read_on_hfs(name: &[u8]) -> Vec<u8> {
+    let text = match std::str::from_utf8(name) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&name[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    without_ignorables(text.split(['\u{fffe}', '\u{ffff}']).next().unwrap_or_default().as_bytes())
 }
 
 /// HFS+ drops these code points when it compares; ASCII is lowered on the way.
