@@ -51,7 +51,7 @@ pub fn take_artifacts(
         }
         Err(error) => return Err(io(error.into())),
     };
-    let mut taking = Taking { globs, to, limits, bytes: 0, entries: 0, taken: Vec::new() };
+    let mut taking = Taking { globs, to, limits, bytes: 0, paths_bytes: 0, entries: 0, taken: Vec::new() };
     // Topmost first, and what is taken once is not taken again.
     let mut roots: Vec<(PathBuf, Vec<u8>)> = vec![(worktree.written_dir(), Vec::new())];
     for (number, cache) in worktree.layers().caches.iter().enumerate() {
@@ -92,6 +92,8 @@ struct Taking<'a> {
     to: Dir,
     limits: &'a CollectLimits,
     bytes: u64,
+    /// Bytes of the paths of `taken`.
+    paths_bytes: u64,
     entries: u64,
     taken: Vec<Vec<u8>>,
 }
@@ -138,6 +140,10 @@ impl Taking<'_> {
         }
         if self.taken.len() as u64 == self.limits.files {
             return Err(over("files", self.limits.files, path));
+        }
+        self.paths_bytes += path.len() as u64;
+        if self.paths_bytes > self.limits.paths_bytes {
+            return Err(over("paths_bytes", self.limits.paths_bytes, path));
         }
         // The job itself may write into its artifacts folder, so nothing that stands there is trusted: a link that it left
         // in place of a folder is resolved beneath this one or refused.

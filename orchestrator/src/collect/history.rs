@@ -45,8 +45,6 @@ const READ_BYTES_MAX: u64 = 256 << 20;
 const TREE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one file of a commit that is not in the change itself: it is held in memory as a whole while it is judged.
 const FILE_BYTES_MAX: u64 = 32 << 20;
-/// Bytes of all paths that one commit changes; a few small trees make a million long ones.
-const PATHS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of HEAD and of a ref.
 const REF_BYTES_MAX: u64 = 4096;
 /// Bytes of `packed-refs`.
@@ -154,7 +152,7 @@ struct Taking<'a> {
     /// Of commits and trees.
     read: Cell<u64>,
     /// Of the paths that the commit changes that is looked at.
-    path_bytes: usize,
+    paths_bytes: u64,
 }
 
 impl Drop for Taking<'_> {
@@ -200,7 +198,7 @@ impl<'a> Taking<'a> {
             entries: 0,
             bytes: 0,
             read: Cell::new(0),
-            path_bytes: 0,
+            paths_bytes: 0,
         }))
     }
 
@@ -332,7 +330,7 @@ impl<'a> Taking<'a> {
         left_out: &mut LeftOut<'_>,
     ) -> Result<Oid, Stop> {
         let mut differences = Vec::new();
-        self.path_bytes = 0;
+        self.paths_bytes = 0;
         self.differences(Some(before), Some(after), &mut Vec::new(), 0, &mut differences)?;
         differences.sort_by(|a, b| a.path.cmp(&b.path));
         nothing_left_out(&differences, left_out)?;
@@ -403,8 +401,9 @@ impl<'a> Taking<'a> {
                 self.differences(folder(old), folder(new), path, depth + 1, found)?;
             }
             if file(old) != file(new) {
-                self.path_bytes += path.len();
-                if self.path_bytes > PATHS_BYTES_MAX {
+                // A few small trees make a million long ones.
+                self.paths_bytes += path.len() as u64;
+                if self.paths_bytes > self.limits.paths_bytes {
                     return unfit("its commits hold too much to look at");
                 }
                 found.push(Difference { path: path.clone(), old: file(old), new: file(new) });

@@ -326,6 +326,7 @@ fn limits_are_named() {
     let nested = "for i in $(seq 38); do echo x$i > .gitignore; mkdir d; cd d; done; touch y";
     check_limit(nested, |_| {}, "ignore_bytes");
     check_limit("mkdir -p aaaa/bbbb; echo > aaaa/bbbb/cccc", |limits| limits.path_bytes = 12, "path_bytes");
+    check_limit("touch dir/0001 dir/0002", |limits| limits.paths_bytes = 15, "paths_bytes");
     let slow = "seq 500 | sed 's/.*/*a*a*a*a*a*a*a*a*b&/' > .gitignore; seq -f a%0100.f 20 | xargs touch";
     check_limit(slow, |limits| limits.ignore_ms = 1, "ignore_ms");
 }

@@ -125,6 +125,7 @@ pub(super) fn walk(
         entries: 0,
         rules: 0,
         bytes: 0,
+        paths_bytes: 0,
         kept_bytes: 0,
         found: Found::default(),
     };
@@ -184,6 +185,8 @@ struct Walk<'a> {
     /// Ignore rules met so far.
     rules: u64,
     bytes: u64,
+    /// Bytes of the paths that are held.
+    paths_bytes: u64,
     kept_bytes: u64,
     found: Found,
 }
@@ -272,11 +275,11 @@ impl Walk<'_> {
                 if tracked.is_none() && self.is_left_alone(path, place) {
                     return self.replaced(path, base);
                 }
-                self.present.insert(path.clone());
-                let touched = match &self.index {
-                    Some(index) => !index.get(path).is_some_and(|known| known.stat.is_same_file(&stat_of(&stat))),
-                    None => true,
-                };
+                let known = self.index.as_ref().and_then(|index| index.get(path));
+                if known.is_some() {
+                    self.present.insert(path.clone());
+                }
+                let touched = !known.is_some_and(|known| known.stat.is_same_file(&stat_of(&stat)));
                 if touched { self.file(dir, name, path, base, kind) } else { Ok(()) }
             }
             _ => {
@@ -369,6 +372,10 @@ impl Walk<'_> {
         if self.found.contents.len() as u64 >= self.limits.files {
             return Err(self.over("files", self.limits.files, path));
         }
+        if self.paths_bytes + path.len() as u64 > self.limits.paths_bytes {
+            return Err(self.over("paths_bytes", self.limits.paths_bytes, path));
+        }
+        self.paths_bytes += path.len() as u64;
         self.bytes += bytes.len() as u64;
         let keep = mode == SYMLINK || self.kept_bytes + bytes.len() as u64 <= KEPT_BYTES_MAX;
         self.kept_bytes += if keep { bytes.len() as u64 } else { 0 };
