@@ -15,7 +15,9 @@ pub mod ignore_rules;
 mod left_out;
 /// What a `.gitmodules` may say.
 pub mod modules;
-/// Where links may point, which names may stand beside each other.
+/// Which new names may stand beside others.
+mod names;
+/// Where links may point, what may stand where something else is expected.
 pub mod rules;
 /// Changed files that somebody's tools will execute.
 pub mod self_running;
@@ -41,8 +43,8 @@ use crate::worktree::Worktree;
 
 use self::walk::Hostile;
 
-/// Entries that are left out one by one because of what they are beside others.
-const LEFT_OUT_MAX: usize = 100;
+/// How often what is kept of a refused worktree is judged again without what was refused: more than there are rules.
+const ROUNDS_MAX: usize = 16;
 /// Out-of-scope paths that a refusal names.
 const PATHS_NAMED_MAX: usize = 20;
 
@@ -228,9 +230,9 @@ pub fn collect(
         Err(walk::Stop::Failed(error)) => return Err(error),
     };
     fault::point().map_err(|source| CollectError::Io { path: b".".to_vec(), source })?;
-    match judged(&odb, worktree, scope.as_ref(), &found)? {
+    match judged(&odb, worktree, scope.as_ref(), &found, 1)? {
         Ok(tree) => Ok(Collected::Change(stored(&odb, worktree, found, tree)?)),
-        Err(refusal) => Ok(Collected::Refused(refusal)),
+        Err(mut refusals) => Ok(Collected::Refused(refusals.remove(0))),
     }
 }
 
@@ -247,19 +249,29 @@ pub fn salvage(repository: &Repository, worktree: &Worktree, terms: &Terms) -> R
         Err(walk::Stop::Refused(_)) => return Ok(None),
         Err(walk::Stop::Failed(error)) => return Err(error),
     };
-    for _ in 0..LEFT_OUT_MAX {
-        let refusal = match judged(&odb, worktree, None, &found)? {
-            Ok(tree) => return stored(&odb, worktree, found, tree).map(Some),
-            Err(refusal) => refusal,
+    let mut untold = 0;
+    for _ in 0..ROUNDS_MAX {
+        let refusals = match judged(&odb, worktree, None, &found, usize::MAX)? {
+            Ok(tree) => {
+                found.notes.extend((untold > 0).then(|| format!("left out for such reasons: {untold} more")));
+                return stored(&odb, worktree, found, tree).map(Some);
+            }
+            Err(refusals) => refusals,
         };
-        let (Refusal::Hostile { path, .. } | Refusal::Limit { path, .. }) = &refusal else { return Ok(None) };
         let before = found.edits.len();
-        found.edits.retain(|edited, _| !is_at_or_below(edited, path));
-        found.contents.retain(|content| !is_at_or_below(&content.path, path));
+        for refusal in refusals {
+            let (Refusal::Hostile { path, .. } | Refusal::Limit { path, .. }) = &refusal else { return Ok(None) };
+            found.leave_out(path);
+            match found.notes.len() < walk::NOTES_MAX {
+                true => found.notes.push(walk::left_out(&refusal)),
+                false => untold += 1,
+            }
+        }
         if found.edits.len() == before {
             return Ok(None);
         }
-        found.notes.push(walk::left_out(&refusal));
+        let edits = &found.edits;
+        found.contents.retain(|content| edits.contains_key(&content.path));
     }
     Ok(None)
 }
@@ -268,32 +280,32 @@ fn is_at_or_below(path: &[u8], folder: &[u8]) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// The tree that was found, when all of it may stand.
+/// The tree that was found, when all of it may stand; else what breaks the first rule that is broken: at least one refusal, and at most
+/// `count_max`.
 fn judged(
     odb: &Odb<'_>,
     worktree: &Worktree,
     scope: Option<&PathGlobs>,
     found: &walk::Found,
-) -> Result<Result<Judged, Refusal>, CollectError> {
+    count_max: usize,
+) -> Result<Result<Judged, Vec<Refusal>>, CollectError> {
     let base_tree = worktree.layers().tree;
-    if let Some(refusal) = steering(odb, worktree, &found.contents)? {
-        return Ok(Err(refusal));
+    let refusals = steering(odb, worktree, &found.contents, count_max)?;
+    if !refusals.is_empty() {
+        return Ok(Err(refusals));
     }
     let tree = match tree::edit(odb, Some(base_tree), &found.edits)? {
         Some(tree) => tree,
         None => tree::write(odb, Vec::new())?,
     };
     let differences = tree::diff(odb, Some(base_tree), Some(tree))?;
-    let refusal = match out_of_scope(scope, &differences)
-        .or_else(|| rules::in_the_way(&worktree.layers().caches, &differences))
-    {
-        Some(refusal) => Some(refusal),
-        None => rules::judge(odb, base_tree, tree, &differences)?,
-    };
-    Ok(match refusal {
-        Some(refusal) => Err(refusal),
-        None => Ok(Judged { tree, differences }),
-    })
+    let outside = out_of_scope(scope, &differences).into_iter();
+    let in_the_way = rules::in_the_way(&worktree.layers().caches, &differences);
+    let mut refusals: Vec<Refusal> = outside.chain(in_the_way).take(count_max).collect();
+    if refusals.is_empty() {
+        refusals = rules::breaches(odb, base_tree, tree, &differences, count_max)?;
+    }
+    Ok(if refusals.is_empty() { Ok(Judged { tree, differences }) } else { Err(refusals) })
 }
 
 /// A tree that may stand.
@@ -380,18 +392,29 @@ fn out_of_scope(scope: Option<&PathGlobs>, differences: &[tree::Difference]) -> 
 
 /// Judges the changed files that git obeys when somebody clones the result. Harmless ones are stored at once: should the trees
 /// be refused for another reason, git-fsck looks for these files even in trees that nobody reaches.
-fn steering(odb: &Odb<'_>, worktree: &Worktree, contents: &[walk::Content]) -> Result<Option<Refusal>, CollectError> {
+fn steering(
+    odb: &Odb<'_>,
+    worktree: &Worktree,
+    contents: &[walk::Content],
+    count_max: usize,
+) -> Result<Vec<Refusal>, CollectError> {
+    let mut refusals = Vec::new();
     for content in contents.iter().filter(|content| steering::is_judged(&content.path)) {
         let bytes = match &content.bytes {
             Some(bytes) => bytes.clone(),
             None => read_again(&worktree.written_dir(), &content.path)?,
         };
-        if let Err(reason) = steering::check(&content.path, &bytes) {
-            return Ok(Some(Refusal::Hostile { path: content.path.clone(), reason: reason.to_owned() }));
+        match steering::check(&content.path, &bytes) {
+            Ok(()) => drop(odb.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?),
+            Err(reason) => {
+                refusals.push(Refusal::Hostile { path: content.path.clone(), reason: reason.to_owned() });
+                if refusals.len() == count_max {
+                    break;
+                }
+            }
         }
-        odb.write(ObjectType::Blob, &bytes).map_err(TreeError::from)?;
     }
-    Ok(None)
+    Ok(refusals)
 }
 
 /// The content of a file that the first pass has judged and not kept.

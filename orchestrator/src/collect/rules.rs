@@ -1,18 +1,15 @@
-//! What may stand in a result beyond what a single name says: where links may point, which names may stand side by side.
+//! What may stand in a result beyond what a single name says: where links may point, what may stand where something else is
+//! expected.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use git2::{Odb, Oid};
 
-use super::{Refusal, steering};
-use crate::entry_name::{check_path, folded, is_git_dir, is_state_marker, is_steering_file};
+use super::{Refusal, names, steering};
+use crate::entry_name::{check_path, is_git_dir, is_state_marker, is_steering_file};
 use crate::tree::{self, Difference, EXECUTABLE, Entry, FILE, SYMLINK, TreeError};
-
-/// Names that are looked for in a folder one by one, before all of its names are indexed.
-const LOOKS_MAX: u32 = 8;
 
 /// Judges a link at `path` that was not there before.
 ///
@@ -69,29 +66,38 @@ pub fn judge_together(odb: &Odb<'_>, below: Oid, result: Oid) -> Result<Option<R
     judge(odb, below, result, &differences)
 }
 
-/// Judges the names of a result as a whole: all of the rules below, the first that is broken.
+/// Judges the names of a result as a whole: the first that breaks a rule. `differences` are sorted by path.
 ///
 /// # Errors
 /// Those of reading trees.
 pub fn judge(odb: &Odb<'_>, base: Oid, result: Oid, differences: &[Difference]) -> Result<Option<Refusal>, TreeError> {
-    if let Some(refusal) = misleading_name(odb, base, differences)? {
-        return Ok(Some(refusal));
-    }
-    if let Some(refusal) = state_marker(differences) {
-        return Ok(Some(refusal));
-    }
-    if let Some(refusal) = case_collision(odb, base, result, differences)? {
-        return Ok(Some(refusal));
-    }
-    bare_repository(odb, base, result, differences)
+    Ok(breaches(odb, base, result, differences, 1)?.pop())
 }
 
-/// Finds a link or a file where a cache of the workspace (paths from the root) or a folder on the way to one has to be: the
+/// The same, of all names that break the first rule that is broken: up to `count_max` of them.
+///
+/// # Errors
+/// Those of reading trees.
+pub fn breaches(
+    odb: &Odb<'_>,
+    base: Oid,
+    result: Oid,
+    differences: &[Difference],
+    count_max: usize,
+) -> Result<Vec<Refusal>, TreeError> {
+    let markers: Vec<Refusal> = state_markers(differences).take(count_max).collect();
+    if !markers.is_empty() {
+        return Ok(markers);
+    }
+    names::breaches(odb, base, result, differences, count_max)
+}
+
+/// Finds the links and files where a cache of the workspace (paths from the root) or a folder on the way to one has to be: the
 /// worktrees of all who build on this result could not have it.
-pub fn in_the_way(caches: &[PathBuf], differences: &[Difference]) -> Option<Refusal> {
-    let mut there = differences.iter().filter(|one| one.new.is_some());
+pub fn in_the_way(caches: &[PathBuf], differences: &[Difference]) -> impl Iterator<Item = Refusal> {
+    let there = differences.iter().filter(|one| one.new.is_some());
     let blocked = |path: &[u8]| caches.iter().any(|cache| cache.starts_with(OsStr::from_bytes(path)));
-    there.find(|one| blocked(&one.path)).map(|one| Refusal::Hostile {
+    there.filter(move |one| blocked(&one.path)).map(|one| Refusal::Hostile {
         path: one.path.clone(),
         reason: "a link or a file in the way of a folder of `[workspace] cache`".to_owned(),
     })
@@ -118,158 +124,15 @@ pub fn link_to_hidden(odb: &Odb<'_>, hidden: &[PathBuf], base: Oid, result: Oid)
     Ok(None)
 }
 
-/// Finds a new name that acts on a terminal or splits a list where it is shown, or that is a path on another system. Git takes
-/// such names; names that the base has already are its own.
-///
-/// # Errors
-/// Those of reading trees.
-fn misleading_name(odb: &Odb<'_>, base: Oid, differences: &[Difference]) -> Result<Option<Refusal>, TreeError> {
-    for path in differences.iter().filter(|one| one.old.is_none()).map(|one| one.path.as_slice()) {
-        let Some(reason) = why_misleading(path) else { continue };
-        let mut end = 0;
-        for name in path.split(|&byte| byte == b'/') {
-            end += name.len();
-            if why_misleading(name).is_some() && tree::find(odb, base, &path[..end])?.is_none() {
-                return Ok(Some(Refusal::Hostile { path: path[..end].to_vec(), reason: reason.to_owned() }));
-            }
-            end += 1;
-        }
-    }
-    Ok(None)
-}
-
-fn why_misleading(name: &[u8]) -> Option<&'static str> {
-    let control = match std::str::from_utf8(name) {
-        Ok(text) => text.chars().any(char::is_control),
-        Err(_) => name.iter().any(u8::is_ascii_control),
-    };
-    if control {
-        return Some("a new name with a control character in it (a line feed, an escape …): rename it");
-    }
-    name.contains(&b'\\').then_some("a new name with a backslash in it, which is a path on Windows: rename it")
-}
-
-/// Finds a new file by which swarm would take its folder for a state folder: whoever adds it would decide what people's commands
-/// are shown. One that the base has already is its own.
-fn state_marker(differences: &[Difference]) -> Option<Refusal> {
-    let mut new = differences.iter().filter(|one| one.old.is_none() && one.new.is_some()).map(|one| &one.path);
-    let marker = new.find(|path| path.rsplit(|&byte| byte == b'/').next().is_some_and(is_state_marker))?;
-    let reason = "a file of the name by which swarm knows its state folders: rename it".to_owned();
-    Some(Refusal::Hostile { path: marker.clone(), reason })
-}
-
-/// Finds a new name that differs only in case from another one in its folder. Pairs that the base has already are its own.
-///
-/// # Errors
-/// Those of reading trees.
-fn case_collision(
-    odb: &Odb<'_>,
-    base: Oid,
-    result: Oid,
-    differences: &[Difference],
-) -> Result<Option<Refusal>, TreeError> {
-    let mut folders: BTreeMap<Vec<u8>, FolderNames> = BTreeMap::new();
-    for path in differences.iter().filter(|one| one.old.is_none()).map(|one| &one.path) {
-        let ends = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at).chain([path.len()]);
-        let mut start = 0;
-        for end in ends {
-            let (folder, name) = (&path[..start.max(1) - 1], &path[start..end]);
-            start = end + 1;
-            if !folders.contains_key(folder) {
-                let listing = |root| match tree::find(odb, root, folder)? {
-                    Some(entry) if entry.is_tree() => tree::list(odb, entry.id).map(Some),
-                    _ => Ok(None),
-                };
-                let names = listing(result)?.unwrap_or_default();
-                let mut before = listing(base)?;
-                before.iter_mut().for_each(|listing| listing.sort_by(|a, b| a.0.cmp(&b.0)));
-                folders.insert(folder.to_vec(), FolderNames { names, asked: 0, counts: None, before });
-            }
-            let folder = folders.get_mut(folder).expect("it was put there above");
-            let known = folder
-                .before
-                .as_ref()
-                .is_some_and(|listing| listing.binary_search_by(|(known, _)| known.as_slice().cmp(name)).is_ok());
-            if !known && folder.count(name) > 1 {
-                let reason = "its name differs only in case from another one in its folder".to_owned();
-                return Ok(Some(Refusal::Hostile { path: path[..end].to_vec(), reason }));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// Finds a folder that git takes for a repository without a work tree, and that was none before: whoever runs git inside of it
-/// runs what its `config` says. Source: git's `is_git_directory`: `HEAD` beside `objects` and `refs`, or beside `commondir`.
-///
-/// # Errors
-/// Those of reading trees.
-fn bare_repository(
-    odb: &Odb<'_>,
-    base: Oid,
-    result: Oid,
-    differences: &[Difference],
-) -> Result<Option<Refusal>, TreeError> {
-    const PARTS: [&[u8]; 4] = [b"HEAD", b"objects", b"refs", b"commondir"];
-    let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
-    for path in differences.iter().filter(|one| one.new.is_some()).map(|one| one.path.as_slice()) {
-        let ends = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at).chain([path.len()]);
-        let mut start = 0;
-        for end in ends {
-            let (folder, name) = (&path[..start.max(1) - 1], &path[start..end]);
-            start = end + 1;
-            if !PARTS.iter().any(|part| part.eq_ignore_ascii_case(name)) || !seen.insert(folder) {
-                continue;
-            }
-            if is_repository(odb, result, folder)? && !is_repository(odb, base, folder)? {
-                let reason = "a repository inside: git would obey its config".to_owned();
-                return Ok(Some(Refusal::Hostile { path: folder.to_vec(), reason }));
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn is_repository(odb: &Odb<'_>, root: Oid, folder: &[u8]) -> Result<bool, TreeError> {
-    let Some(entry) = tree::find(odb, root, folder)?.filter(|entry| entry.is_tree()) else { return Ok(false) };
-    let names: HashSet<Vec<u8>> =
-        tree::list(odb, entry.id)?.into_iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    let has = |name: &[u8]| names.contains(name);
-    Ok(has(b"head") && (has(b"commondir") || (has(b"objects") && has(b"refs"))))
-}
-
-/// The names of one folder.
-struct FolderNames {
-    /// What the result has there.
-    names: tree::Listing,
-    /// How often it was looked through.
-    asked: u32,
-    /// How many of those names fold to one form, once that pays.
-    counts: Option<HashMap<Vec<u8>, u32>>,
-    /// What the base has there, sorted by name.
-    before: Option<tree::Listing>,
-}
-
-impl FolderNames {
-    /// How many names of the result are one where case does not count. A change adds a name or two to a large folder far more
-    /// often than many, so the first few are looked for in passing.
-    fn count(&mut self, name: &[u8]) -> u32 {
-        let form = folded(name);
-        self.asked += 1;
-        if self.asked <= LOOKS_MAX {
-            let same = |known: &[u8]| match known.is_ascii() {
-                true => known.eq_ignore_ascii_case(&form),
-                false => folded(known) == form,
-            };
-            return self.names.iter().filter(|(known, _)| same(known)).take(2).map(|_| 1).sum();
-        }
-        let counts = self.counts.get_or_insert_with(|| {
-            let mut counts = HashMap::new();
-            self.names.iter().for_each(|(name, _)| *counts.entry(folded(name)).or_default() += 1);
-            counts
-        });
-        counts.get(&form).copied().unwrap_or_default()
-    }
+/// Finds new files by which swarm would take their folder for a state folder: whoever adds one would decide what people's
+/// commands are shown. One that the base has already is its own.
+fn state_markers(differences: &[Difference]) -> impl Iterator<Item = Refusal> {
+    let new = differences.iter().filter(|one| one.old.is_none() && one.new.is_some()).map(|one| &one.path);
+    let is_marker = |path: &&Vec<u8>| path.rsplit(|&byte| byte == b'/').next().is_some_and(is_state_marker);
+    new.filter(is_marker).map(|marker| Refusal::Hostile {
+        path: marker.clone(),
+        reason: "a file of the name by which swarm knows its state folders: rename it".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -294,7 +157,7 @@ mod tests {
             ("node", entry, None, true),
         ] {
             let differences = [Difference { path: path.into(), old, new }];
-            assert_eq!(in_the_way(&["node/.cache".into()], &differences).is_none(), taken, "{path}");
+            assert_eq!(in_the_way(&["node/.cache".into()], &differences).next().is_none(), taken, "{path}");
         }
     }
 
@@ -309,21 +172,8 @@ mod tests {
             ("SWARM-STATE.md", None, entry, true),
         ] {
             let differences = [Difference { path: path.into(), old, new }];
-            assert_eq!(state_marker(&differences).is_none(), taken, "{path}");
+            assert_eq!(state_markers(&differences).next().is_none(), taken, "{path}");
         }
-    }
-
-    #[test]
-    fn names_are_counted_alike_one_by_one_and_by_index() {
-        let entry = tree::Entry { mode: FILE, id: Oid::ZERO_SHA1 };
-        let names = ["Foo", "foo", "bar", "\u{c9}t\u{e9}", "\u{e9}t\u{e9}"];
-        let names = names.map(|name| (name.as_bytes().to_vec(), entry)).to_vec();
-        let mut folder = FolderNames { names, asked: 0, counts: None, before: None };
-        for round in 0..LOOKS_MAX {
-            let found = ["FOO", "bar", "ba", "\u{c9}T\u{c9}"].map(|name| folder.count(name.as_bytes()));
-            assert_eq!(found, [2, 1, 0, 2], "round {round}");
-        }
-        assert!(folder.counts.is_some());
     }
 
     #[test]

@@ -451,6 +451,22 @@ fn of_a_refused_worktree_all_is_kept_but_what_is_refused() {
 }
 
 #[test]
+fn of_many_names_that_collide_one_each_is_kept_and_the_rest_is_counted() {
+    let script = "mkdir new; for i in $(seq 150); do echo > new/f$i; echo > new/F$i; done; echo > 'a\nb'";
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            continue;
+        }
+        let kept = salvage(&scene.repository, &scene.worktree, &Terms::default()).expect("nothing of ours fails");
+        let kept = kept.expect("there is something");
+        assert_eq!(kept.paths.len(), 150, "{backend:?}");
+        assert_eq!(kept.notes.len(), walk::NOTES_MAX + 1, "{backend:?}");
+        assert_eq!(kept.notes.last().map(String::as_str), Some("left out for such reasons: 101 more"));
+    }
+}
+
+#[test]
 fn a_refused_worktree_leaves_no_blob_behind() {
     let scene = scene(Backend::Copy, &FILES, &[]);
     put(&scene.worktree.written_dir().join("README"), "a content that nothing else has");

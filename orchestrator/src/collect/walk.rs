@@ -93,6 +93,19 @@ pub(super) struct Found {
     pub notes: Vec<String>,
 }
 
+impl Found {
+    /// Takes back what was found at a path and below it, but for the contents.
+    pub fn leave_out(&mut self, path: &[u8]) {
+        self.edits.remove(path);
+        // What begins with the path and a slash stands together: `0` is the byte behind it.
+        let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
+        let below: Vec<Vec<u8>> = self.edits.range(first..end).map(|(path, _)| path.clone()).collect();
+        for path in below {
+            self.edits.remove(&path);
+        }
+    }
+}
+
 /// Walks a worktree.
 pub(super) fn walk(
     odb: &Odb<'_>,
