@@ -72,6 +72,8 @@ mod unlock;
 pub mod wasm;
 /// Looks after the limits of one job, from its launch to after its end.
 pub mod watchdog;
+/// Which folders must stay where they are, so that what a policy hides stays hidden.
+mod ways;
 
 /// Makes what does not depend on a policy once, for all processes that are forked from the calling one.
 pub fn prepare() {

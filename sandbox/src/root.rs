@@ -10,7 +10,7 @@
 //! - `/dev` with [`DEVICES`], a devpts of its own and `/dev/shm`;
 //! - private `/tmp` (and `/var/tmp`, which leads there) and home folder, in the memory of the one tmpfs; an empty `/run`, but for
 //!   another folder for temporary files where `/tmp` holds the worktree;
-//! - worktree, grants and copy-on-write folders, parents before children;
+//! - worktree, grants and copy-on-write folders, parents before children, and the folders between them that must stay in their place;
 //! - masks over hidden paths, last.
 //!
 //! The new root is mounted *over* the host's root. Path lookup starts at the process's root folder and not at what is
@@ -33,6 +33,7 @@ use crate::mounts::{
 };
 use crate::overlay::mount_overlay;
 use crate::policy::{Access, CopyOnWrite, Draft, Network, Policy, Worktree};
+use crate::ways::ways;
 
 /// Folders of the system that every job sees read-only, where the machine has them. A symlink stays one.
 pub const SYSTEM_FOLDERS: &[&str] =
@@ -135,6 +136,7 @@ enum Tree<'a> {
     Bind { path: &'a Path, access: Access },
     Copy(&'a CopyOnWrite),
     Part { of: &'a Path, overlay: &'a OwnedFd },
+    Way,
 }
 
 struct Root {
@@ -248,6 +250,8 @@ impl Root {
         if let Worktree::Overlay { state, .. } = &draft.worktree {
             at_step("open the state folder", || fchdir(open_source(state)?))?;
         }
+        let ways = ways(draft);
+        trees.extend(ways.iter().map(|way| (way.as_path(), Tree::Way)));
         let mut asides = Vec::new();
         for (number, copy) in draft.copies.iter().enumerate() {
             let aside = self.aside(copy, number);
@@ -298,6 +302,7 @@ impl Root {
                 ("mount copy-on-write at", self.folder(at).and_then(|target| self.overlay_of(copy, target)))
             }
             Tree::Part { of, overlay } => ("mount copy-on-write at", self.part(of, overlay, at)),
+            Tree::Way => ("keep in its place", self.keep_in_place(at)),
         };
         made.map_err(|error| refused(step, at, error))
     }
@@ -328,6 +333,15 @@ impl Root {
         }
         restrict(&copy, Reach::Tree, attributes)?;
         attach(copy, if is_folder { self.folder(at)? } else { self.file(at)? })
+    }
+
+    /// Makes a folder a mount of itself, which cannot be renamed. One that is not there leads to nothing.
+    fn keep_in_place(&self, way: &Path) -> io::Result<()> {
+        match open_beneath(&self.fd, inside(way)?, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(folder) => attach(clone_tree(&folder)?, folder),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Covers a path with an empty folder or file that nobody may read. A path that is not there needs no cover.

@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a write grant is writable", write_grant),
         Case::new("a hidden file and a hidden folder cannot be read", hidden),
         Case::new("18 a hidden file of the system is not readable", hidden_of_the_system),
+        Case::new("what is hidden or read-only inside a write grant stays so for the next job", kept_in_its_place),
         Case::new("a copy-on-write folder takes writes and stays as it was", copy_on_write),
         Case::new("folders that share an overlay show nothing beside them", shared_copy_on_write),
         Case::new("15 a symlink in a granted path refuses the launch", symlink_in_grant),
@@ -143,6 +144,44 @@ fn hidden_of_the_system(tier: Tier) {
     start.sandbox.hide.push(secret.into());
     let ran = Worker::spawn(&start).finish();
     assert_eq!(started(&ran).stdout, "works\n", "{ran:?}");
+}
+
+/// Each job is one of a series under one policy: what the first renames, the second would find.
+fn kept_in_its_place(tier: Tier) {
+    let cage = Cage::new(tier);
+    for folder in ["data/sub/deep", "data/box/ro"] {
+        fs::create_dir_all(cage.path(folder)).unwrap();
+    }
+    fs::write(cage.path("data/sub/deep/secret"), SECRET).unwrap();
+    fs::write(cage.path("data/box/ro/f"), "kept\n").unwrap();
+    let data = cage.path("data").display().to_string();
+    let moves = format!(
+        "cd {data}; mv sub sub2; mv sub/deep sub/deeper; mv box boy; mkdir -p box/ro sub/deep; rm -rf sub; echo 1 > box/new; echo done"
+    );
+    let mut start = cage.start(&moves);
+    start.sandbox.grants.push(grant(&cage, "data", Access::Write));
+    start.sandbox.grants.push(grant(&cage, "data/box/ro", Access::Read));
+    start.sandbox.hide.push(cage.path("data/sub/deep/secret"));
+    let ran = Worker::spawn(&start).finish();
+    if tier == Tier::Landlock {
+        return refused(&ran, "inside a writable folder");
+    }
+    assert_eq!(started(&ran).stdout, "done\n", "{ran:?}");
+    assert_eq!(
+        fs::read_to_string(cage.path("data/box/new")).unwrap(),
+        "1\n",
+        "what is granted can be written: {ran:?}"
+    );
+    let looks = format!("cat {data}/s*/*/*; for f in {data}/bo*/*/f; do echo owned > $f; done; echo done");
+    start.job = cage.start(&looks).job;
+    let ran = Worker::spawn(&start).finish();
+    assert_eq!(started(&ran).stdout, "done\n", "{ran:?}");
+    assert_eq!(fs::read_to_string(cage.path("data/sub/deep/secret")).unwrap(), SECRET);
+    assert_eq!(fs::read_to_string(cage.path("data/box/ro/f")).unwrap(), "kept\n");
+
+    let mut control = cage.start(&format!("mv {data}/sub {data}/sub2 && cat {data}/sub2/deep/secret"));
+    control.sandbox.grants.push(grant(&cage, "data", Access::Write));
+    assert!(Worker::spawn(&control).finish().stdout.contains(SECRET), "without less inside, folders can be renamed");
 }
 
 fn copy_on_write(tier: Tier) {
