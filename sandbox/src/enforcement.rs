@@ -155,9 +155,15 @@ fn limits_not_held(draft: &Draft) -> Vec<&'static str> {
     }
     if memory == Some(Means::Watchdog) {
         open.extend([
-            "memory of the kernel for pipes, sockets and queues is not counted: there is no control group for it here",
+            "memory of the kernel for page tables, pipes, sockets and queues is not counted: there is no control group for it here",
             "shared memory of which only a piece is mapped any more counts as that piece: there is no control group for it here",
         ]);
+        if draft.tier == Tier::Namespaces {
+            open.push(
+                "files in the private /tmp, /dev/shm and home are not counted as memory, and may take as much again: there is no control \
+                 group for it here",
+            );
+        }
     }
     open
 }

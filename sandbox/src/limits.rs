@@ -2,7 +2,7 @@
 //!
 //! | limit | means, best first |
 //! |---|---|
-//! | memory | control group; else the watchdog adds up what all processes have mapped in memory; files in memory cannot be had, and of shared memory only what is mapped counts |
+//! | memory | control group; else the watchdog adds up what all processes have mapped in memory; files in memory cannot be had but for the private folders, which are bounded apart, and of shared memory only what is mapped counts; page tables do not |
 //! | processes | control group; else, in a user namespace of an ordinary user, setrlimit(2), which counts by namespace; else, for root, `kernel.pid_max` of the pid namespace; else the watchdog counts |
 //! | cpu | control group; else nothing |
 //! | all of the watchdog's but disk and files | nothing, where `/proc` is mounted with `hidepid` and the caller is an ordinary user |
