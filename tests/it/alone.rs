@@ -409,11 +409,17 @@ fn no_path_that_a_command_makes_hides_its_git_folder() {
     };
     let make = "mkdir -p .git/hooks; echo x > .git/HEAD; echo > .git/hooks/post-checkout; ";
     let long = "n=$(printf %0240d 0); i=0; while [ $i -lt 18 ]; do mkdir $n; cd $n; i=$((i+1)); done";
-    says(&run(&format!("{make} {long}"), 1), &["made a repository here, .git, and git obeys `hooks`: put aside"]);
+    says(
+        &run(&format!("{make} {long}"), 1),
+        &["made a repository here, .git, and git obeys `hooks/post-checkout`: put aside"],
+    );
     assert!(!folder.join(".git").exists());
     assert!(run("true", 0).err.len() < 1000);
     let many = "i=0; while [ $i -lt 1005 ]; do mkdir -p k/$i/.git; i=$((i+1)); done";
-    says(&run(&format!("{make} {many}"), 1), &["made a repository here, .git, and git obeys `hooks`: put aside"]);
+    says(
+        &run(&format!("{make} {many}"), 1),
+        &["made a repository here, .git, and git obeys `hooks/post-checkout`: put aside"],
+    );
     assert!(!folder.join(".git").exists());
     says(&run("true", 2), &["it holds more than 1,000 repositories"]);
 }

@@ -89,3 +89,33 @@ fn a_file_by_which_swarm_knows_its_state_is_put_aside_and_hides_nothing() {
         format!("what makes it state is {0}/SWARM-STATE: where no swarm made that, rm {0}/SWARM-STATE", data.display());
     assert!(ended.err.contains(&way), "{ended}");
 }
+
+#[test]
+fn a_repository_through_which_git_writes_elsewhere_is_put_aside() {
+    let (repository, data) = scene();
+    let home = data.parent().expect("it lies in the home").display().to_string();
+    for (more, obeyed) in [
+        (format!("ln -s {home}/.bashrc logs/HEAD"), "the link `logs/HEAD`"),
+        (format!("ln -s {home}/other/.git/objects/01 objects/01"), "the link `objects/01`"),
+        (format!("rm -r refs/heads; ln -s {home}/other/.git/refs/heads refs/heads"), "the link `refs/heads`"),
+        (format!("echo {home}/other/.git/objects > objects/info/alternates"), "`objects/info/alternates`"),
+        ("git init -q --bare info/e".to_owned(), "`info/e`"),
+        (format!("git config remote.x.url {home}/other"), "the line `url = {home}/other` of its config"),
+        ("git config branch.x.remote ../e".to_owned(), "the line `remote = ../e` of its config"),
+        ("echo /e > branches/x".to_owned(), "`branches/x`"),
+    ] {
+        let script = format!(
+            "git init -q made && cd made/.git && git config user.name '$(id)' && mkdir -p logs branches && {more}"
+        );
+        let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", &script]).current_dir(&data).exits(1);
+        is_put_aside(&ended, &data.join("made"));
+        let obeyed = obeyed.replace("{home}", &home);
+        assert!(ended.err.contains(&format!("git obeys {obeyed}: put aside")), "{ended}");
+        std::fs::remove_dir_all(data.join("made")).expect("our own");
+    }
+    let plain = "git init -q -b main made && cd made && git config user.name a && git config user.email b && git commit -q --allow-empty -m x && \
+                 git remote add x https://example.org/x.git && git branch -q --track y main 2>&1 && git gc -q && git commit -q \
+                 --allow-empty -m y";
+    let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", plain]).current_dir(&data).exits(0);
+    assert!(ended.err.contains("it made a repository here, made/.git: it runs nothing by itself"), "{ended}");
+}

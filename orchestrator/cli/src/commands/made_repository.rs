@@ -2,74 +2,27 @@
 //! or a hook that names a program is a way out, because the person's next `git status` there runs it, and in a submodule's place
 //! that of the repository around it does.
 //!
-//! So a new repository stays where all of it is what git itself writes, by name and by value ([`steered_by`]), and is put aside
-//! under another name otherwise ([`put_aside`]). What is not known counts as steering: git learns new keys and files. All of it
-//! goes by descriptors, because another command may write the folder meanwhile.
+//! So a new repository stays where all of it is what git itself writes ([`steered_by`]), and is put aside under another name
+//! otherwise ([`put_aside`]). All of it goes by descriptors, because another command may write the folder meanwhile.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, RenameFlags, fstat, openat, renameat, renameat_with};
+use rustix::fs::{FileType, RenameFlags, fstat, renameat, renameat_with};
 use rustix::io::Errno;
 use swarm_orchestrator::entry_name::is_git_dir;
 
 use crate::commands::opened_folder::{Identity, OpenedFolder, close_to_all, has, open_to_owner};
 use crate::commands::repositories::Part;
+use crate::commands::steering::steered_by;
 
-/// The largest config that is read, in bytes.
-const CONFIG_BYTES_MAX: u64 = 64 << 10;
-/// The most entries of a repository's folder, or of its hooks.
-const ENTRIES_MAX: usize = 10_000;
 /// Names that are tried for what is put aside.
 const NAMES_MAX: u32 = 1_000;
 
-/// What `git init`, `git clone`, `git commit` and `git gc` leave in a repository, beside [`CONFIG`] and [`HOOKS`].
-const PLAIN_ENTRIES: &[&str] = &[
-    "HEAD",
-    "ORIG_HEAD",
-    "FETCH_HEAD",
-    "COMMIT_EDITMSG",
-    "description",
-    "index",
-    "packed-refs",
-    "shallow",
-    "branches",
-    "info",
-    "logs",
-    "objects",
-    "refs",
-    "reftable",
-    "gc.log",
-];
-const CONFIG: &str = "config";
 const HEAD: &str = "HEAD";
-/// Only the samples that git puts there, which it never runs.
-const HOOKS: &str = "hooks";
-
-/// Keys of a config that name no program and no other file, as `section.key`; of the section only its first word.
-const PLAIN_KEYS: &[&str] = &[
-    "core.repositoryformatversion",
-    "core.filemode",
-    "core.bare",
-    "core.logallrefupdates",
-    "core.ignorecase",
-    "core.precomposeunicode",
-    "core.symlinks",
-    "extensions.objectformat",
-    "extensions.refstorage",
-    "remote.fetch",
-    "remote.url",
-    "branch.remote",
-    "branch.merge",
-    "user.name",
-    "user.email",
-    "init.defaultbranch",
-];
-/// Beginnings of a remote's URL for which git starts nothing but its own.
-const PLAIN_URLS: &[&str] = &["https://", "http://", "git://", "ssh://", "file:///", "/"];
 
 /// What became of a repository.
 #[derive(Debug)]
@@ -120,119 +73,6 @@ pub fn disown(folder: &OpenedFolder, marker: &Part) -> io::Result<Option<PathBuf
         return Ok(None);
     };
     Ok(rename_aside(&above, name, marker.identity)?.map(|free| marker.path.with_file_name(free)))
-}
-
-/// What in a repository could make git run a program, or read another file as its config; `None` where all is as git writes
-/// it. For people.
-fn steered_by(part: &OwnedFd) -> Option<String> {
-    let steered = match fstat(part) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => steered_entries(part),
-        Ok(_) => return Some("a repository elsewhere".to_owned()),
-        Err(error) => Err(error.into()),
-    };
-    // What lies around a repository without a name of its own is no part of one.
-    steered.unwrap_or_else(|error| Some(format!("what cannot be read: {error}")))
-}
-
-fn steered_entries(part: &OwnedFd) -> io::Result<Option<String>> {
-    for (name, kind) in entries(part, OsStr::new("."))? {
-        let plain = match name.to_str() {
-            Some(CONFIG) => kind.is_file(),
-            Some(HOOKS) => kind.is_dir() && only_samples(part)?,
-            Some(known) => PLAIN_ENTRIES.contains(&known) && !kind.is_symlink(),
-            None => false,
-        };
-        let config = if plain && name == CONFIG { config(part)? } else { Some(Vec::new()) };
-        let Some(config) = config.filter(|_| plain) else {
-            return Ok(Some(format!("`{}`", name.to_string_lossy())));
-        };
-        if let Some(line) = steering_line(&config) {
-            return Ok(Some(format!("the line `{line}` of its config")));
-        }
-    }
-    Ok(None)
-}
-
-/// The entries of a folder in another one, or of that one by the name `.`; follows no link.
-fn entries(folder: &OwnedFd, name: &OsStr) -> io::Result<Vec<(OsString, FileType)>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = openat(folder, name, flags, Mode::empty())?;
-    let mut found = Vec::new();
-    for entry in Dir::read_from(&opened)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            FileType::Unknown => {
-                let stat = rustix::fs::statat(&opened, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
-                FileType::from_raw_mode(stat.st_mode)
-            }
-            kind => kind,
-        };
-        found.push((name.to_owned(), kind));
-        if found.len() > ENTRIES_MAX {
-            return Err(io::Error::other("it holds too much"));
-        }
-    }
-    Ok(found)
-}
-
-fn only_samples(part: &OwnedFd) -> io::Result<bool> {
-    let sample = |name: &OsStr| name.to_str().is_some_and(|name| name.ends_with(".sample"));
-    Ok(entries(part, OsStr::new(HOOKS))?.iter().all(|(name, kind)| kind.is_file() && sample(name)))
-}
-
-/// A repository's config; `None` where it is no file of a sensible size.
-fn config(part: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
-    // A pipe would block an ordinary open.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = std::fs::File::from(openat(part, CONFIG, flags, Mode::empty())?);
-    let mut text = Vec::new();
-    if file.metadata()?.is_file() {
-        file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text)?;
-        return Ok((text.len() as u64 <= CONFIG_BYTES_MAX).then_some(text));
-    }
-    Ok(None)
-}
-
-/// The first line of a config that says more than [`PLAIN_KEYS`]. Lines are read more narrowly than git does: what continues,
-/// is quoted or stands behind a section's head counts as steering.
-fn steering_line(config: &[u8]) -> Option<String> {
-    let Ok(text) = std::str::from_utf8(config) else { return Some("…".to_owned()) };
-    let mut section = None;
-    for line in text.split('\n') {
-        let line = line.trim_matches([' ', '\t']);
-        let told = || Some(line.chars().take(80).collect());
-        if line.is_empty() {
-            continue;
-        }
-        if line.contains(|letter: char| letter.is_control() || letter == '\\') {
-            return told();
-        }
-        if let Some(head) = line.strip_prefix('[') {
-            let Some(name) = head.strip_suffix(']').and_then(section_name) else { return told() };
-            section = Some(name);
-            continue;
-        }
-        let (Some(section), Some((key, value))) = (&section, line.split_once('=')) else { return told() };
-        let key = format!("{section}.{}", key.trim().to_ascii_lowercase());
-        let value = value.trim();
-        let url = key != "remote.url" || PLAIN_URLS.iter().any(|start| value.starts_with(start));
-        if !PLAIN_KEYS.contains(&&*key) || !url || value.contains(['"', '#', ';']) {
-            return told();
-        }
-    }
-    None
-}
-
-/// `remote "origin"` is `remote`.
-fn section_name(head: &str) -> Option<String> {
-    let (name, rest) = head.split_once(' ').unwrap_or((head, "\"\""));
-    let inner = rest.strip_prefix('"')?.strip_suffix('"')?;
-    let plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-    (plain(name, "") && plain(inner, "-_./")).then(|| name.to_ascii_lowercase())
 }
 
 /// Takes a repository out of git's sight, and says where it lies now; `None` where something else lies in its place by now.
@@ -309,61 +149,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-
-    const CLONED: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n[remote \"origin\"]\n\turl = \
-                          https://example.org/x.git\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n[branch \"main\"]\n\tremote = \
-                          origin\n\tmerge = refs/heads/main\n";
-
-    /// A fresh repository with one more file.
-    fn check(file: &str, text: &str, expected: Option<&str>) {
-        let dir = tempfile::tempdir().expect("a folder");
-        let git = dir.path().join(".git");
-        for folder in ["objects/pack", "refs/heads", "hooks", "info"] {
-            std::fs::create_dir_all(git.join(folder)).expect("a folder");
-        }
-        for (file, text) in [("HEAD", "ref: refs/heads/main\n"), ("hooks/x.sample", ""), (CONFIG, CLONED), (file, text)]
-        {
-            std::fs::create_dir_all(git.join(file).parent().expect("below")).expect("a folder");
-            std::fs::write(git.join(file), text).expect("a file");
-        }
-        let opened = OpenedFolder::open(&git).and_then(|git| git.folder(Path::new(""))).expect("it opens");
-        let steered = steered_by(&opened.expect("it is there"));
-        assert_eq!(steered.as_deref(), expected, "{file}: {text}");
-    }
-
-    #[test]
-    fn what_git_itself_writes_steers_nothing() {
-        check("info/exclude", "x\n", None);
-        check("description", "x\n", None);
-        check(CONFIG, "", None);
-    }
-
-    #[test]
-    fn what_could_name_a_program_is_told() {
-        for line in [
-            "\tfsmonitor = touch x",
-            "[include]",
-            "[core] fsmonitor = x",
-            "[core \"x",
-            "\tbare = false \\",
-            "\tbare = \"false\"",
-            "\thooksPath = h",
-        ] {
-            let told = match line {
-                "[include]" => "\tpath = ../x",
-                line => line,
-            };
-            let shown = told.trim_matches(['\t', ' ']);
-            let text = if line == told { format!("[core]\n{line}\n") } else { format!("{line}\n{told}\n") };
-            check(CONFIG, &text, Some(&format!("the line `{shown}` of its config")));
-        }
-        let ext = "[remote \"x\"]\n\turl = ext::sh -c id\n";
-        check(CONFIG, ext, Some("the line `url = ext::sh -c id` of its config"));
-        check("hooks/post-checkout", "", Some("`hooks`"));
-        check("config.worktree", "", Some("`config.worktree`"));
-        check("commondir", "x", Some("`commondir`"));
-        check("modules/x/config", "", Some("`modules`"));
-    }
 
     #[test]
     fn what_is_put_aside_is_found_by_no_git() {

@@ -55,6 +55,8 @@ mod list;
 mod login;
 /// What an attempt printed.
 mod logs;
+/// The config of a repository that a caged command made.
+mod made_config;
 /// Repositories that a caged command made: which may stay.
 mod made_repository;
 /// For packagers.
@@ -97,6 +99,8 @@ mod settling;
 mod shell;
 /// Where the tasks of a run stand.
 mod status;
+/// What in a repository that a caged command made git obeys.
+mod steering;
 /// The folder, the streams, the time.
 mod surroundings;
 /// A terminal inside of the person's.

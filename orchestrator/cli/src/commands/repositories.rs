@@ -470,7 +470,7 @@ fn is_git(name: &OsStr) -> bool {
 
 /// Whether git takes a folder for a repository. Source: git's `is_git_directory`: `HEAD` beside `objects` and `refs`, or beside
 /// `commondir`.
-fn is_bare(folder: impl AsFd) -> bool {
+pub fn is_bare(folder: impl AsFd) -> bool {
     let has = |name: &str| has(&folder, OsStr::new(name));
     has("HEAD") && (has("commondir") || has("objects") && has("refs"))
 }

@@ -290,7 +290,10 @@ mod tests {
             // The next look finds it under its new name.
             settling.look(&scene.folder, &scene.before);
             let (lines, aside) = settling.conclude(&scene.folder);
-            assert!(aside && lines.len() == 1 && lines[0].contains("gone/.git, and git obeys `hooks`"), "{lines:?}");
+            assert!(
+                aside && lines.len() == 1 && lines[0].contains("gone/.git, and git obeys `hooks/pre-commit`"),
+                "{lines:?}"
+            );
             assert!(scene.at("in/gone/.git.untrusted/HEAD.untrusted").exists());
             scene.untouched();
         }
@@ -352,7 +355,10 @@ mod tests {
         repository(&scene.at("in/made"));
         chain(&scene.at("in"), 18);
         let (lines, aside) = settled(&scene);
-        assert!(aside && lines.len() == 1 && lines[0].contains("made/.git, and git obeys `hooks`"), "{lines:?}");
+        assert!(
+            aside && lines.len() == 1 && lines[0].contains("made/.git, and git obeys `hooks/pre-commit`"),
+            "{lines:?}"
+        );
         assert!(!scene.at("in/made/.git").exists());
         // And in none of the next command's.
         assert!(Repositories::below(&scene.folder).is_ok());
