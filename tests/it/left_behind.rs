@@ -119,3 +119,14 @@ fn a_repository_through_which_git_writes_elsewhere_is_put_aside() {
     let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", plain]).current_dir(&data).exits(0);
     assert!(ended.err.contains("it made a repository here, made/.git: it runs nothing by itself"), "{ended}");
 }
+
+#[test]
+fn names_that_a_command_takes_beforehand_keep_no_repository_where_it_is() {
+    let (repository, data) = scene();
+    let take = "i=2; : > .git.untrusted; while [ $i -le 1001 ]; do : > .git.untrusted-$i; i=$((i+1)); done";
+    let script =
+        format!("{} && cd made && {take} && cd .git && {}", make(Path::new("made")), take.replace(".git", "HEAD"));
+    let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", &script]).current_dir(&data).exits(1);
+    assert!(ended.err.contains("made/.git, and git obeys") && ended.err.contains("put aside"), "{ended}");
+    assert!(!data.join("made/.git").exists(), "{ended}");
+}

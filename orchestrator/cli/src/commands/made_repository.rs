@@ -6,6 +6,7 @@
 //! otherwise ([`put_aside`]). All of it goes by descriptors, because another command may write the folder meanwhile.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,8 +20,11 @@ use crate::commands::opened_folder::{Identity, OpenedFolder, close_to_all, has, 
 use crate::commands::repositories::Part;
 use crate::commands::steering::steered_by;
 
-/// Names that are tried for what is put aside.
-const NAMES_MAX: u32 = 1_000;
+/// Names with a number that are tried for what is put aside, before those that nobody can guess.
+const GUESSABLE_NAMES: u32 = 9;
+const UNGUESSABLE_NAMES: u32 = 4;
+/// Bytes of its name that what is put aside keeps; with what is added that is less than any file system takes.
+const NAME_BYTES_KEPT: usize = 100;
 
 const HEAD: &str = "HEAD";
 
@@ -108,12 +112,7 @@ fn rename_aside(folder: &OwnedFd, name: &OsStr, identity: Identity) -> io::Resul
     if !Identity::at(folder, name).is_ok_and(|now| now == identity) {
         return Ok(None);
     }
-    let names = (1..NAMES_MAX).map(|number| {
-        let mut free = name.to_owned();
-        free.push(if number == 1 { ".untrusted".to_owned() } else { format!(".untrusted-{number}") });
-        free
-    });
-    let free = names.into_iter().find(|free| !has(folder, free)).ok_or(io::ErrorKind::AlreadyExists)?;
+    let free = free_names(name).find(|free| !has(folder, free)).ok_or(io::ErrorKind::AlreadyExists)?;
     let renamed = match rename(folder, name, &free) {
         // The command took the right to rename things away from the folder; it is the caller's to give.
         Err(Errno::ACCESS) => {
@@ -133,6 +132,28 @@ fn rename_aside(folder: &OwnedFd, name: &OsStr, identity: Identity) -> io::Resul
     // No call renames what a descriptor stands for, so another entry may have come in between.
     rename(folder, &free, name)?;
     Ok(None)
+}
+
+/// Names under which a thing may be put aside: a few that say which it is, and then some that no command can have taken before.
+fn free_names(name: &OsStr) -> impl Iterator<Item = OsString> {
+    let kept = match name.len() {
+        ..=NAME_BYTES_KEPT => name.to_owned(),
+        _ => {
+            let letters = name.to_string_lossy();
+            let starts = letters.char_indices().map(|(at, letter)| at + letter.len_utf8());
+            OsString::from(&letters[..starts.take_while(|end| *end <= NAME_BYTES_KEPT).last().unwrap_or(0)])
+        }
+    };
+    (1..=GUESSABLE_NAMES + UNGUESSABLE_NAMES).map(move |number| {
+        let mut free = kept.clone();
+        free.push(match number {
+            1 => ".untrusted".to_owned(),
+            ..=GUESSABLE_NAMES => format!(".untrusted-{number}"),
+            // Its key is the system's randomness.
+            _ => format!(".untrusted-{:016x}", RandomState::new().hash_one(number)),
+        });
+        free
+    })
 }
 
 /// Renames an entry of a folder; an existing one is not replaced.
@@ -174,5 +195,27 @@ mod tests {
         assert_eq!(settled("a/.git"), expected);
         assert!(at("a/.git.untrusted-2/HEAD.untrusted").exists());
         assert_eq!(settled(""), [pair("HEAD", "HEAD.untrusted")]);
+    }
+
+    #[test]
+    fn no_name_that_a_command_takes_keeps_a_thing_where_it_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = OpenedFolder::open(dir.path()).expect("it is there");
+        let here = folder.folder(Path::new("")).expect("it opens").expect("it is there");
+        for name in [".git".to_owned(), "n".repeat(255), "é".repeat(127)] {
+            let make = |name: &OsStr| std::fs::write(dir.path().join(name), "x").expect("a file");
+            make(OsStr::new(&name));
+            for free in free_names(OsStr::new(&name)).take(GUESSABLE_NAMES as usize) {
+                make(&free);
+            }
+            let identity = Identity::at(&here, OsStr::new(&name)).expect("it is there");
+            let free = rename_aside(&here, OsStr::new(&name), identity).expect("it is ours").expect("it is the same");
+            let start = name.chars().take(4).collect::<String>();
+            assert!(
+                free.to_str().is_some_and(|free| free.starts_with(&start) && free.contains(".untrusted-")),
+                "{free:?}"
+            );
+            assert!(!has(&here, OsStr::new(&name)) && has(&here, &free));
+        }
     }
 }
