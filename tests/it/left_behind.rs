@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use swarm_tests::{Ended, Repository, Swarm};
 
 /// A repository, and a folder in the home that tasks may write.
@@ -129,4 +130,55 @@ fn names_that_a_command_takes_beforehand_keep_no_repository_where_it_is() {
     let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", &script]).current_dir(&data).exits(1);
     assert!(ended.err.contains("made/.git, and git obeys") && ended.err.contains("put aside"), "{ended}");
     assert!(!data.join("made/.git").exists(), "{ended}");
+}
+
+#[test]
+fn one_that_a_command_alone_makes_where_a_policy_lets_it_write_is_put_aside() {
+    let (repository, data) = scene();
+    let file = repository.beside("p.toml");
+    std::fs::write(&file, "version = 1\n[sandbox.p]\nwrite = ['~/data']\n[tasks.a]\nrun = 'true'\n").expect("a file");
+    for (flags, place) in [(&["--ro"][..], repository.path().to_owned()), (&[], repository.beside("empty"))] {
+        std::fs::create_dir_all(&place).expect("a folder");
+        let file = file.display().to_string();
+        let mut words = vec!["sandbox", "--plan", &file, "--policy", "p", "--allow", "write=~/data"];
+        words.extend(flags);
+        let script = make(&data.join("made"));
+        words.extend(["--", "sh", "-c", &script]);
+        is_put_aside(&Swarm::new(&repository, &words).current_dir(&place).exits(1), &data.join("made"));
+        std::fs::remove_dir_all(data.join("made")).expect("our own");
+    }
+}
+
+#[test]
+fn so_is_one_of_which_a_closed_terminal_or_a_quit_ends_the_command() {
+    for (signal, code) in [(Signal::HUP, 129), (Signal::QUIT, 131)] {
+        let (repository, data) = scene();
+        let script = format!("{}; echo ready; sleep 300", make(Path::new("made")));
+        let mut running = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", &script]).current_dir(&data).start();
+        assert!(running.says("ready"));
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.code, code, "{ended}");
+        is_put_aside(&ended, &data.join("made"));
+        std::fs::remove_dir_all(data.join("made")).expect("our own");
+        let plan = format!("{}[tasks.b]\nneeds = ['a']\nrun = 'sleep 300'\n", plan(&make(&data.join("made"))));
+        let mut running = Swarm::run(&repository, "it", &plan).allow("write=~/data").start();
+        assert!(running.says("\"attempt-started\",\"instance\":\"b\""), "b starts");
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.code, code, "{ended}");
+        is_put_aside(&ended, &data.join("made"));
+    }
+}
+
+#[test]
+fn what_is_started_to_outlive_its_terminal_does() {
+    let (repository, data) = scene();
+    let script = "echo ready; while ! test -e go; do sleep 0.1; done";
+    let swarm = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", script]).current_dir(&data);
+    let mut running = swarm.through(&["nohup"]).start();
+    assert!(running.says("ready"));
+    running.signal(Signal::HUP);
+    std::fs::write(data.join("go"), "").expect("a file");
+    assert_eq!(running.end().code, 0);
 }

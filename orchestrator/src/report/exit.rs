@@ -83,7 +83,7 @@ pub fn exit_meaning(code: u8) -> &'static str {
         BASE_RED => "the base itself fails its verification",
         DEADLINE => "the deadline or the budget is spent",
         HELD => "another coordinator holds this run or its target",
-        130 | 143 => "interrupted",
+        129 | 130 | 131 | 143 => "interrupted",
         _ => "unknown",
     }
 }

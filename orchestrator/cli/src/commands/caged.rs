@@ -170,8 +170,8 @@ pub struct Ran {
     pub interrupted: Option<u8>,
 }
 
-/// What a person's Ctrl-C does while a command runs: the first ends it in order, the next at once. Without it this program
-/// would be gone before it has looked at what the command left.
+/// What a person's Ctrl-C does while a command runs, or their terminal's end: the first ends it in order, the next at once. Without it
+/// this program would be gone before it has looked at what the command left.
 struct Interrupts {
     /// To the worker; taken when it is to end.
     input: Mutex<Option<ChildStdin>>,
@@ -215,7 +215,6 @@ pub fn run(
     secrets: &Secrets,
     hear: &mut dyn FnMut(Stream, Vec<u8>) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("talk to the worker: {error}"), None);
     let interrupts = Arc::new(Interrupts { input: Mutex::default(), signal: AtomicU8::new(0) });
     Arc::clone(&interrupts).listen().map_err(|error| failed(&error))?;
     let mut child = Command::new(THIS_PROGRAM)
@@ -238,6 +237,25 @@ pub fn run(
         // All of it is passed on at once.
         output_bytes_max: u64::MAX,
     };
+    let outcome = converse(&interrupts, start, &mut frames, secrets, hear);
+    // Where nobody reads what it prints, or it cannot be understood: without its input it ends, and all of its cage with it, and
+    // only then somebody looks at what it left.
+    drop(interrupts.input.lock().unwrap_or_else(PoisonError::into_inner).take());
+    while let Ok(Some(_)) = frames.read::<FromWorker>() {}
+    drop(frames);
+    child.wait().map_err(|error| failed(&error))?;
+    let signal = interrupts.signal.load(Relaxed);
+    Ok(Ran { outcome: outcome?, interrupted: (signal != 0).then_some(signal) })
+}
+
+/// Has a worker do its work, and passes on what it prints until it has its result.
+fn converse(
+    interrupts: &Interrupts,
+    start: Start,
+    frames: &mut FrameReader<impl std::io::BufRead>,
+    secrets: &Secrets,
+    hear: &mut dyn FnMut(Stream, Vec<u8>) -> Result<(), Failure>,
+) -> Result<Outcome, Failure> {
     interrupts.send(&ToWorker::Start(Box::new(start))).map_err(|error| failed(&error))?;
     if interrupts.signal.load(Relaxed) != 0 {
         // It came before anybody could have been told.
@@ -256,15 +274,16 @@ pub fn run(
                 for (stream, mask) in &mut masked {
                     hear(*stream, mask.finish())?;
                 }
-                drop(interrupts.input.lock().unwrap_or_else(PoisonError::into_inner).take());
-                child.wait().map_err(|error| failed(&error))?;
-                let signal = interrupts.signal.load(Relaxed);
-                return Ok(Ran { outcome, interrupted: (signal != 0).then_some(signal) });
+                return Ok(outcome);
             }
             Some(_) => {}
             None => return Err(failed(&"it ended without a result")),
         }
     }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::environment(format!("talk to the worker: {error}"), None)
 }
 
 /// Says what kept a command from its end, with what the cage refused, and gives the exit status to pass on: the command's

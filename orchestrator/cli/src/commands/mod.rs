@@ -118,7 +118,7 @@ mod written;
 ///
 /// Exit codes: 0 all succeeded and landed, 1 a task failed, 2 usage or plan error, 3 environment or internal error,
 /// 5 finished but something is parked, 6 the base fails its verification, 7 the deadline or the budget is over, 8 another coordinator holds the target,
-/// 130 and 143 interrupted.
+/// 129, 130, 131 and 143 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "swarm", version, arg_required_else_help = true)]
 pub struct CommandLine {

@@ -27,6 +27,7 @@ use crate::commands::plan_file::PlanFile;
 use crate::commands::repositories::Repositories;
 use crate::commands::settling::{Left, settle_new};
 use crate::commands::surroundings::{Surroundings, host};
+use crate::commands::written::Written;
 
 /// Runs one command in a cage around the current folder, and passes its exit status on.
 ///
@@ -153,6 +154,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
         hard_links::say(&folder, it)?;
         say_path(&folder, &host, it)?;
     }
+    let elsewhere = Written::elsewhere(&policy, Some(&*folder).filter(|_| !args.ro), &host);
     let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
     let mut passed_on = PassedOn::new(Passing::of(args.raw), it);
@@ -161,9 +163,10 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     });
     // Whatever became of the command, and whether anybody reads what it says: what it left is looked at.
     let finished = passed_on.finish();
-    let left = if args.ro { Left::Nothing } else { settle_new(&opened, &before, it)? };
+    let left = if args.ro { Ok(Left::Nothing) } else { settle_new(&opened, &before, it) };
+    let left_elsewhere = elsewhere.settle(it);
     finished?;
-    Ok(left.exit(caged::conclude(&ran?, &cage, it)?))
+    Ok(left?.and(left_elsewhere?).exit(caged::conclude(&ran?, &cage, it)?))
 }
 
 /// Judges the folder itself as a policy's path would be; it lies in no repository of ours.

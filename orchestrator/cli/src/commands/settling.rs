@@ -32,6 +32,11 @@ pub enum Left {
 }
 
 impl Left {
+    /// What two looks found.
+    pub fn and(self, other: Left) -> Left {
+        if self == Left::Aside { self } else { other }
+    }
+
     /// The exit code of the command that left it, which would have had this one: what has to be looked at is no success.
     pub fn exit(self, code: u8) -> u8 {
         match (self, code) {

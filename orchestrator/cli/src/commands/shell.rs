@@ -15,6 +15,7 @@ use crate::commands::caged::{self, Ran};
 use crate::commands::failure::Failure;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::select;
+use crate::commands::settling::Left;
 use crate::commands::surroundings::{Surroundings, host};
 use crate::commands::written::Written;
 use crate::commands::{terminal, user_config};
@@ -92,10 +93,12 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
         let ran = caged::run(argv, cwd, spec, &secrets, &mut |stream, bytes| passed_on.hear(stream, &bytes));
         passed_on.finish().and(ran)
     };
-    if let Err(error) = place.leave() {
+    let went = place.leave();
+    // Whatever became of it, and whether anybody reads what is said: what it left is looked at.
+    let left = written.settle(it);
+    if let Err(error) = went {
         it.err.write(&format!("swarm: its worktree is left to `swarm clean`: {error}\n"))?;
     }
-    let left = written.settle(it)?;
-    let ran: Ran = ran?;
+    let (left, ran): (Left, Ran) = (left?, ran?);
     Ok(left.exit(caged::conclude(&ran, &cage, it)?))
 }

@@ -11,10 +11,11 @@ use std::thread::JoinHandle;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use swarm_orchestrator::settings::GRACE_MS;
+use swarm_orchestrator::signal::interrupts;
 use swarm_orchestrator::threads::NO_MORE_HINT;
 use swarm_protocol::{FrameReader, FromWorker, Job, Outcome, SandboxSpec, Start, ToWorker, VERSION, encode};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::commands::caged::Ran;
 use crate::commands::failure::Failure;
@@ -80,6 +81,7 @@ fn follow_size(ours: &OwnedFd) -> Result<(), Failure> {
 /// Starts the worker and passes everything on until it has its result.
 fn converse(start: Start, ours: &OwnedFd, theirs: OwnedFd) -> Result<Outcome, Failure> {
     let lost = |error: &dyn std::fmt::Display| Failure::environment(format!("talk to the worker: {error}"), None);
+    let mut signals = Signals::listen()?;
     let mut child = Command::new(THIS_PROGRAM)
         .args([swarm_worker::SUBCOMMAND, "--stdio"])
         .env_clear()
@@ -102,7 +104,7 @@ fn converse(start: Start, ours: &OwnedFd, theirs: OwnedFd) -> Result<Outcome, Fa
         // Nobody listens any more when a signal ended it.
         let _ = sender.send(outcome_of(FrameReader::new(BufReader::new(output))));
     })?;
-    let outcome = watch(ended, ours);
+    let outcome = signals.watch(ended, ours);
     // Whoever was cut off: a worker without a coordinator ends, and all of its cage with it.
     drop(input);
     child.wait().map_err(|error| lost(&error))?;
@@ -127,26 +129,40 @@ fn outcome_of(mut frames: FrameReader<impl std::io::BufRead>) -> Result<Outcome,
     }
 }
 
-/// Waits for the result; meanwhile the inner terminal has the size of the outer one.
-fn watch(
-    mut ended: oneshot::Receiver<Result<Outcome, String>>,
-    ours: &OwnedFd,
-) -> Result<Result<Outcome, String>, Failure> {
-    let failed = |error: std::io::Error| Failure::environment(format!("start an event loop: {error}"), None);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
-        let mut resized = signal(SignalKind::window_change()).map_err(failed)?;
-        let mut hung_up = signal(SignalKind::hangup()).map_err(failed)?;
-        let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
-        loop {
-            tokio::select! {
-                outcome = &mut ended => return Ok(outcome.unwrap_or_else(|_| Err("its answer was lost".to_owned()))),
-                _ = hung_up.recv() => return Ok(Err("the terminal hung up".to_owned())),
-                _ = terminated.recv() => return Ok(Err("it was ended by SIGTERM".to_owned())),
-                Some(()) = resized.recv() => follow_size(ours)?,
+/// What this program hears from before the worker starts: from then on no signal ends it by itself, because it looks at what the
+/// program left.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    resized: Signal,
+    /// Those by which a person ends it.
+    ended: mpsc::Receiver<u8>,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::environment(format!("start an event loop: {error}"), None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let heard = runtime.block_on(async { Ok((signal(SignalKind::window_change())?, interrupts()?)) });
+        let (resized, ended) = heard.map_err(failed)?;
+        Ok(Signals { runtime, resized, ended })
+    }
+
+    /// Waits for the result; meanwhile the inner terminal has the size of the outer one.
+    fn watch(
+        &mut self,
+        mut outcome: oneshot::Receiver<Result<Outcome, String>>,
+        ours: &OwnedFd,
+    ) -> Result<Result<Outcome, String>, Failure> {
+        self.runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    outcome = &mut outcome => return Ok(outcome.unwrap_or_else(|_| Err("its answer was lost".to_owned()))),
+                    Some(signal) = self.ended.recv() => return Ok(Err(format!("it was ended by signal {signal}"))),
+                    Some(()) = self.resized.recv() => follow_size(ours)?,
+                }
             }
-        }
-    })
+        })
+    }
 }
 
 /// Copies until either end is closed.

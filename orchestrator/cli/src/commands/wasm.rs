@@ -6,9 +6,12 @@
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use swarm_orchestrator::policy::{self, paths::Guard};
 use swarm_orchestrator::report::{exit, sanitize, words};
+use swarm_orchestrator::settings::GRACE_MS;
+use swarm_orchestrator::signal::interrupts;
 use swarm_orchestrator::state::{StateDir, make_private_dir_all};
 use swarm_orchestrator::worker_process::{Permit, Said, WorkerProgram};
 use swarm_protocol::{
@@ -31,7 +34,7 @@ const OUTPUT_BYTES_MAX: u64 = 1 << 40;
 /// Runs a WebAssembly module or component (WASI preview 1 or 2) in the cage.
 ///
 /// It gets no variables, folders or input but those named here. Exit code: the guest's own; 134 when it trapped or broke a
-/// limit, 3 when it could not be started.
+/// limit, 3 when it could not be started, 128 and the number of a signal that ended it.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub struct Wasm {
@@ -76,6 +79,7 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
     let runtime = runtime.map_err(|error| unusable("start", &error))?;
     let mut passed_on = PassedOn::new(Passing::of(wasm.raw), it);
     let (mut broken, mut written) = (None, Written::default());
+    let signal = Arc::new(AtomicU8::new(0));
     let outcome = runtime.block_on(async {
         let worker = worker().map_err(|error| unusable("start", &error))?;
         let probe = worker.probe(state.root()).await.map_err(|error| unusable("probe the cage", &error))?;
@@ -85,7 +89,16 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
         let start = wasm.start(it, &state, &places, tier)?;
         let dirs = start.sandbox.grants.iter().filter(|grant| grant.access == Access::Write);
         written = Written::of(dirs.map(|grant| grant.path.clone()).collect());
-        let (_sender, permit) = watch::channel(Permit::Run);
+        let (sender, permit) = watch::channel(Permit::Run);
+        let mut heard = interrupts().map_err(|error| unusable("listen to signals", &error))?;
+        let first = Arc::clone(&signal);
+        tokio::spawn(async move {
+            while let Some(number) = heard.recv().await {
+                let insists = first.compare_exchange(0, number, Relaxed, Relaxed).is_err();
+                // A guest that is gone needs no message.
+                let _ = sender.send(Permit::Cancel { grace_ms: if insists { 0 } else { GRACE_MS } });
+            }
+        });
         let mut said = |said: Said| {
             if let Said::Output(stream, bytes) = said {
                 broken = broken.take().or_else(|| passed_on.hear(stream, &bytes).err());
@@ -96,9 +109,10 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
     // Whatever became of the guest: what it left is looked at.
     let left = written.settle(it)?;
     let outcome = outcome?;
-    match broken.or(passed_on.finish().err()) {
-        Some(failure) => Err(failure),
-        None => Ok(left.exit(exit_code(wasm, &outcome)?)),
+    match (broken.or(passed_on.finish().err()), signal.load(Relaxed)) {
+        (Some(failure), _) => Err(failure),
+        (None, 0) => Ok(left.exit(exit_code(wasm, &outcome)?)),
+        (None, number) => Ok(128 + number),
     }
 }
 

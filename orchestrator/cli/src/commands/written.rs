@@ -3,13 +3,13 @@
 //! code is no 0 where something was put aside.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::journal::{JournalReader, RunRow};
 use swarm_orchestrator::policy::{Host, paths, word};
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::resume::plan_of;
-use swarm_plans::Plan;
+use swarm_plans::{Plan, SandboxPolicy};
 
 use crate::commands::failure::Failure;
 use crate::commands::opened_folder::OpenedFolder;
@@ -24,8 +24,13 @@ pub struct Written(Vec<(OpenedFolder, Repositories)>);
 impl Written {
     /// Those of the policies that a plan uses.
     pub fn before(plan: &Plan, host: &Host) -> Written {
-        let texts = word::used_policies(plan).flat_map(|(_, policy)| &policy.write);
-        Written::of(texts.filter_map(|text| paths::expand_home(text, &host.home).canonicalize().ok()).collect())
+        Written::of(word::used_policies(plan).flat_map(|(_, policy)| folders(policy, host)).collect())
+    }
+
+    /// Those of a policy outside of a folder that is settled for itself, where it is.
+    pub fn elsewhere(policy: &SandboxPolicy, settled: Option<&Path>, host: &Host) -> Written {
+        let outside = |folder: &PathBuf| settled.is_none_or(|settled| !folder.starts_with(settled));
+        Written::of(folders(policy, host).filter(outside).collect())
     }
 
     /// Those of a run that was begun before, as its plan names them.
@@ -54,9 +59,14 @@ impl Written {
             let place = sanitize::name(&folder.path().to_string_lossy());
             let (lines, here) = settled(folder, before);
             all.extend(lines.into_iter().map(|line| format!("swarm: in {place}: {line}\n")));
-            left = if here == Left::Aside { here } else { left };
+            left = left.and(here);
         }
         all.iter().try_for_each(|line| it.err.write(line))?;
         Ok(left)
     }
+}
+
+/// The folders that a policy lets be written, canonical.
+fn folders(policy: &SandboxPolicy, host: &Host) -> impl Iterator<Item = PathBuf> {
+    policy.write.iter().filter_map(|text| paths::expand_home(text, &host.home).canonicalize().ok())
 }
