@@ -17,10 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::fault;
 use crate::report::sanitize::shell_word;
 
+/// What in a work tree git obeys by its configuration.
+mod obeyed;
 mod refs;
 /// Whether all of a commit is there.
 mod whole;
 
+pub use obeyed::Obeyed;
 pub use refs::Swap;
 
 /// Opened handles that are kept for the next caller.

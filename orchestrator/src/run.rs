@@ -321,6 +321,7 @@ impl Stage<'_> {
         let trees = self.trees(bases, prepared, &machine, signing.clone())?;
         let executor = Executor {
             repository: Arc::clone(&self.repository),
+            obeyed: self.repository.obeyed(&self.settings.host.home),
             state: self.state.clone(),
             run: self.journal.run().clone(),
             plan: Arc::clone(&self.plan),

@@ -182,3 +182,20 @@ fn what_is_started_to_outlive_its_terminal_does() {
     std::fs::write(data.join("go"), "").expect("a file");
     assert_eq!(running.end().code, 0);
 }
+
+#[test]
+fn files_of_the_tree_that_the_config_names_are_named_where_a_command_changed_them() {
+    let (repository, _) = scene();
+    let config = git2::Repository::open(repository.path()).and_then(|it| it.config()).expect("its own");
+    let set = |key: &str, value: &str| config.open_level(git2::ConfigLevel::Local)?.set_str(key, value);
+    set("include.path", "../cfg/gitc").and_then(|()| set("core.hooksPath", "hooks")).expect("it is ours");
+    let script = "mkdir -p cfg hooks; echo > cfg/gitc; echo > hooks/pre-commit; echo > cfg/other";
+    let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", script]).exits(0);
+    let told = "it changed what git obeys by the repository's config, cfg/gitc, hooks/pre-commit: look at it before";
+    assert!(ended.err.contains(told), "{ended}");
+    let ended = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", "echo x > cfg/other"]).exits(0);
+    assert!(!ended.err.contains("obeys"), "{ended}");
+    let ended = Swarm::run(&repository, "it", &format!("[tasks.a]\nrun = {script:?}\n")).exits(0);
+    let told = "it changed what runs by itself outside of the cage: cfg/gitc, hooks/pre-commit\"";
+    assert!(ended.out.contains(told), "{ended}");
+}

@@ -48,6 +48,8 @@ pub mod verify;
 mod violation;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,7 +83,7 @@ use crate::model::broker::endpoint::Desk;
 use crate::model::broker::{Broker, Caller};
 use crate::policy::Cage;
 use crate::report::words;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Obeyed, Repository, RepositoryError};
 use crate::state::StateDir;
 use crate::tool_servers::ToolServers;
 use crate::worktree::Worktree;
@@ -102,6 +104,8 @@ const NAMED_MAX: usize = 10;
 pub struct Executor {
     /// The repository.
     pub repository: Arc<Repository>,
+    /// What of its checkout git obeys by configuration.
+    pub obeyed: Obeyed,
     /// Where everything of ours lies.
     pub state: StateDir,
     /// The run.
@@ -551,7 +555,7 @@ impl Executor {
         };
         let mut notes = change.notes;
         notes.extend(note);
-        notes.extend(self_running_note(&change.paths));
+        notes.extend(self_running_note(&change.paths, &self.obeyed));
         notes.extend(unseen_note(&change.paths));
         Ok(Kept { summary, commit, notes })
     }
@@ -608,10 +612,11 @@ enum TakeError {
     Keep(#[from] RepositoryError),
 }
 
-/// Says which of the changed files somebody's tools will execute outside of the cage.
-fn self_running_note(paths: &[ChangedPath]) -> Option<String> {
+/// Says which of the changed files somebody's tools will execute outside of the cage, git by its configuration among them.
+fn self_running_note(paths: &[ChangedPath], obeyed: &Obeyed) -> Option<String> {
     let changed = paths.iter().filter(|changed| changed.kind != ChangeKind::Deleted).map(|changed| &changed.path);
-    let (_, list) = named(changed.filter(|path| runs_on_its_own(path)).collect())?;
+    let runs = |path: &&Vec<u8>| runs_on_its_own(path) || obeyed.covers(Path::new(OsStr::from_bytes(path)));
+    let (_, list) = named(changed.filter(runs).collect())?;
     Some(format!("it changed what runs by itself outside of the cage: {list}"))
 }
 

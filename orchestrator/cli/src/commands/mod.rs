@@ -61,6 +61,8 @@ mod made_config;
 mod made_repository;
 /// For packagers.
 mod man;
+/// Files of a folder that git obeys by a repository's config.
+mod obeyed_files;
 /// A result as a folder.
 mod open;
 /// A folder by its descriptor.

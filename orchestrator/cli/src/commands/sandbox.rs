@@ -21,6 +21,7 @@ use crate::commands::allow::{self, Allow};
 use crate::commands::caged::{self, Scratch};
 use crate::commands::failure::Failure;
 use crate::commands::hard_links;
+use crate::commands::obeyed_files::ObeyedFiles;
 use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
@@ -154,6 +155,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
         hard_links::say(&folder, it)?;
         say_path(&folder, &host, it)?;
     }
+    let obeyed = (!args.ro).then(|| ObeyedFiles::before(&folder, &before, &host, it));
     let elsewhere = Written::elsewhere(&policy, Some(&*folder).filter(|_| !args.ro), &host);
     let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
@@ -165,7 +167,8 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let finished = passed_on.finish();
     let left = if args.ro { Ok(Left::Nothing) } else { settle_new(&opened, &before, it) };
     let left_elsewhere = elsewhere.settle(it);
-    finished?;
+    let told = obeyed.map_or(Ok(()), |obeyed| obeyed.say_changed(it));
+    finished.and(told)?;
     Ok(left?.and(left_elsewhere?).exit(caged::conclude(&ran?, &cage, it)?))
 }
 

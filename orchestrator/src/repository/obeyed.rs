@@ -1,0 +1,258 @@
+//! What in a work tree git obeys, because the repository's configuration names it: a file that is included, a folder of hooks, a
+//! filter's script. Whoever changes such a file has the next command of git run what it says, like a hook in `.git` itself; of
+//! files that git obeys by their name alone `collect/self_running.rs` knows.
+//!
+//! Read generously: a value is taken for a path, and each of its words, too, whatever the key, and every include is followed, whatever
+//! its condition. A path too much is named to a person once more than needed. What only a shell could make out of a command line
+//! (`sh -c "$(cat x)"`) is not found.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+use super::{Repository, read_small};
+
+/// Config files that are read; git follows 10 includes in one another.
+const FILES_MAX: usize = 64;
+/// Sections whose values are names and places, and nothing that git reads or runs.
+const PLACES_ONLY: &[&str] = &["user", "safe", "maintenance", "scalar", "gui"];
+/// Paths that are kept.
+const PATHS_MAX: usize = 1_000;
+
+/// Paths below a work tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Obeyed {
+    /// With all that lies in them.
+    trees: BTreeSet<PathBuf>,
+    /// Words that may be a file: nothing that lies in a folder of that name.
+    files: BTreeSet<PathBuf>,
+}
+
+impl Obeyed {
+    /// Whether git obeys a path below the work tree.
+    pub fn covers(&self, path: &Path) -> bool {
+        self.files.contains(path) || path.ancestors().any(|above| self.trees.contains(above))
+    }
+
+    /// Files, and folders with all that lies in them, sorted.
+    pub fn trees(&self) -> impl Iterator<Item = &Path> {
+        self.trees.iter().map(PathBuf::as_path)
+    }
+
+    /// What is obeyed where it is a file, sorted.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
+    }
+}
+
+impl Repository {
+    /// What of the checkout git obeys by configuration: the repository's own, the person's and the machine's. `home` is for `~/`.
+    /// What cannot be read names nothing: git stops at it.
+    pub fn obeyed(&self, home: &Path) -> Obeyed {
+        let Some(root) = self.workdir() else { return Obeyed::default() };
+        let shared = [git2::Config::find_system(), git2::Config::find_xdg(), git2::Config::find_global()];
+        let own = [self.common_dir().join("config"), self.git_dir().join("config.worktree")];
+        let files = own.into_iter().chain(shared.into_iter().filter_map(Result::ok)).collect();
+        obeyed_by(files, Places { root, home }, &|path| read_small(path).unwrap_or_default())
+    }
+}
+
+/// What paths are relative to.
+#[derive(Debug, Clone, Copy)]
+struct Places<'a> {
+    /// The work tree, canonical.
+    root: &'a Path,
+    home: &'a Path,
+}
+
+impl Places<'_> {
+    /// A path of a config as one below the work tree: as it is written, and where its links lead.
+    fn below(self, text: &str, relative_to: &Path) -> Vec<PathBuf> {
+        let path = match text.strip_prefix("~/") {
+            Some(rest) => self.home.join(rest),
+            None => relative_to.join(text),
+        };
+        let real = path.canonicalize().ok();
+        let all = [Some(plain(&path)), real].into_iter().flatten();
+        let below = all.filter_map(|path| Some(path.strip_prefix(self.root).ok()?.to_owned()));
+        // What lies in the repository itself nobody writes.
+        below.filter(|below| !below.starts_with(".git")).collect()
+    }
+}
+
+/// Without `.` and `..`, as if no part were a link.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Vec<u8>) -> Obeyed {
+    let (mut obeyed, mut waiting, mut seen) = (Obeyed::default(), files, HashSet::new());
+    while let Some(file) = waiting.pop() {
+        if seen.len() >= FILES_MAX || !seen.insert(file.clone()) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&read(&file)).into_owned();
+        let folder = file.parent().unwrap_or(places.root);
+        for Entry { section, key, value } in entries(&text) {
+            if obeyed.trees.len() + obeyed.files.len() >= PATHS_MAX {
+                return obeyed;
+            }
+            if matches!(&*section, "include" | "includeif") {
+                let path = value.strip_prefix("~/").map_or_else(|| folder.join(&value), |rest| places.home.join(rest));
+                waiting.push(plain(&path));
+                obeyed.trees.extend(places.below(&value, folder));
+                continue;
+            }
+            if PLACES_ONLY.contains(&&*section) {
+                continue;
+            }
+            // `hooksPath`, `attributesFile`, `templateDir`: the whole value, the work tree itself among them.
+            if ["path", "file", "dir"].iter().any(|end| key.ends_with(end)) {
+                obeyed.trees.extend(places.below(&value, places.root));
+            }
+            for word in value.split(|c: char| c.is_whitespace() || "'\"!;|&()<>=`$,{}".contains(c)) {
+                let below = places.below(word, places.root).into_iter().filter(|below| below != Path::new(""));
+                match word.contains('/') {
+                    true => obeyed.trees.extend(below),
+                    false => obeyed.files.extend(below),
+                }
+            }
+        }
+    }
+    obeyed
+}
+
+/// A line of a config.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    /// Its first word, in small letters.
+    section: String,
+    /// In small letters.
+    key: String,
+    value: String,
+}
+
+/// The entries of a config that have a value. Source: git-config(1), "Syntax"; what git would stop at is passed by.
+fn entries(text: &str) -> Vec<Entry> {
+    let (mut found, mut section) = (Vec::new(), String::new());
+    let mut rest = text;
+    while !rest.is_empty() {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        if let Some(head) = rest.strip_prefix('[') {
+            let name = head.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap_or_default();
+            section = name.to_ascii_lowercase();
+            rest = behind_head(head);
+            continue;
+        }
+        let line_end = rest.find('\n').unwrap_or(rest.len());
+        match rest[..line_end].split_once('=') {
+            Some((key, _)) if !rest.starts_with(['#', ';']) => {
+                let (value, behind) = value(&rest[key.len() + 1..]);
+                found.push(Entry { section: section.clone(), key: key.trim().to_ascii_lowercase(), value });
+                rest = behind;
+            }
+            _ => rest = &rest[line_end..],
+        }
+    }
+    found
+}
+
+/// What stands behind the `]` of a section, whose name may hold one in quotes.
+fn behind_head(head: &str) -> &str {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, letter) in head.char_indices() {
+        match letter {
+            '\n' => return &head[at..],
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
+            ']' if !quoted => return &head[at + 1..],
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// A value from behind its `=`, over lines that are continued, without quotes and comments; and what follows it.
+fn value(text: &str) -> (String, &str) {
+    let (mut value, mut quoted) = (String::new(), false);
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\n' => return (value.trim().to_owned(), &text[at..]),
+            '"' => quoted = !quoted,
+            '#' | ';' if !quoted => {
+                let end = text[at..].find('\n').map_or(text.len(), |line| at + line);
+                return (value.trim().to_owned(), &text[end..]);
+            }
+            '\\' => match letters.next() {
+                None | Some((_, '\n')) => {}
+                Some((_, 'n' | 't' | 'b')) => value.push(' '),
+                Some((_, other)) => value.push(other),
+            },
+            letter => value.push(letter),
+        }
+    }
+    (value.trim().to_owned(), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether git obeys a path of the work tree `/w`, by a config of its repository.
+    fn obeys(config: &str, path: &str) -> bool {
+        let read = |file: &Path| match file.to_str() {
+            Some("/w/.git/config") => config.as_bytes().to_vec(),
+            Some("/w/cfg/gitc") => b"[core]\n\thooksPath = from/included\n[include]\n\tpath = more".to_vec(),
+            Some("/w/cfg/more") => b"[alias]\n\tx = !scripts/x.sh".to_vec(),
+            _ => Vec::new(),
+        };
+        let places = Places { root: Path::new("/w"), home: Path::new("/home/me") };
+        obeyed_by(vec!["/w/.git/config".into()], places, &read).covers(Path::new(path))
+    }
+
+    #[test]
+    fn what_a_config_names_in_the_tree_is_obeyed() {
+        for (config, path) in [
+            ("[include]\n\tpath = ../.gitconfig", ".gitconfig"),
+            ("[include]\n\tpath = ../cfg/gitc", "from/included/pre-commit"),
+            ("[include]\n\tpath = ../cfg/gitc", "scripts/x.sh"),
+            ("[includeIf \"gitdir:]\"]\npath=\"/w/cfg/\\\ngitc\" # x", "cfg/gitc"),
+            ("[core] hooksPath = .husky", ".husky/_/pre-commit"),
+            ("[core]\n\thooksPath = ./hooks/", "hooks/pre-commit"),
+            ("[core]\n\thooksPath = .", "pre-commit"),
+            ("[Core]\n\tFSMonitor = sh watch.sh -x", "watch.sh"),
+            ("; comment\n[filter \"x\"]\n\tclean = tools/clean --to=cfg/x %f", "cfg/x"),
+            ("[alias]\n\tst = \"!f() { ./bin/st \\\"$@\\\"; }; f\"", "bin/st"),
+        ] {
+            assert!(obeys(config, path), "{config}: {path}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is() {
+        for (config, path) in [
+            ("[core]\n\thooksPath = ../hooks", "hooks/pre-commit"),
+            ("[core]\n\teditor = vim\n\tbare = false", "vim/x"),
+            ("# [core]\n# hooksPath = .husky", ".husky/x"),
+            ("[core]\n\thooksPath = .husky ; x/y", "x/y"),
+            (
+                "[remote \"origin\"]\n\turl = https://example.org/src/x\n\tfetch = +refs/heads/*:refs/remotes/x/*",
+                "src/x",
+            ),
+            ("[init]\n\tdefaultBranch = src", "src/lib.rs"),
+            ("[safe]\n\tdirectory = /w/src", "src/lib.rs"),
+            ("[include]\n\tpath = ~/.gitconfig", ".gitconfig"),
+        ] {
+            assert!(!obeys(config, path), "{config}: {path}");
+        }
+    }
+}
