@@ -22,7 +22,7 @@ use rmcp::transport::auth::{AuthClient, AuthError, AuthorizationManager, ClientC
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use serde_json::{Map, Value};
-use swarm_plans::{ServerAccess, ServerReach, ToolServer, unsaid};
+use swarm_plans::{ServerAccess, ServerReach, ToolServer, hosts_alone};
 use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::OfferedTool;
 use swarm_protocol::{tool_answer, tool_fault, tool_list};
@@ -130,8 +130,9 @@ struct Place {
     running: Mutex<Option<Arc<Service>>>,
     /// Who holds the tokens that an authorization server gave, once there is a connection.
     tokens: Mutex<Option<Tokens>>,
-    /// Every secret that was used: what repeats one is masked, also when another has taken its place meanwhile.
-    secrets: std::sync::Mutex<BTreeSet<String>>,
+    /// Every secret that was used, and what masks them: what repeats one is masked, also when another has taken its place
+    /// meanwhile.
+    secrets: std::sync::Mutex<(BTreeSet<String>, Secrets)>,
 }
 
 impl fmt::Debug for Place {
@@ -242,7 +243,7 @@ impl Place {
         let service = timeout(server.timeout, self.connect()).await.map_err(|_| late(name, server))?;
         match service {
             Ok(service) => Ok(Arc::clone(running.insert(Arc::new(service)))),
-            Err(why) => Err(unsaid(&self.mask().await.text(&format!("server `{name}` cannot be used: {why}")))),
+            Err(why) => Err(hosts_alone(&self.mask().await.text(&format!("server `{name}` cannot be used: {why}")))),
         }
     }
 
@@ -253,14 +254,20 @@ impl Place {
             None => None,
         };
         let given = given.map(|given| tokens::secrets_of(&given)).unwrap_or_default();
-        let mut all = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, mask) = &mut *known;
+        let before = all.len();
         all.extend(self.far.access.secrets().into_iter().chain(given));
-        Secrets::new(
-            all.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN).map(|secret| ("secret", secret.as_str())),
-        )
+        if all.len() > before {
+            let long = all.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN);
+            *mask = Secrets::new(long.map(|secret| ("secret", secret.as_str())));
+        }
+        mask.clone()
     }
 
     async fn connect(&self) -> Result<Service, String> {
+        // Known before anything is sent: the library may talk of what it sends.
+        self.mask().await;
         let (client, config) = self.far.client()?;
         let manager = match self.far.manager().await? {
             Some(manager) => manager,
@@ -268,6 +275,7 @@ impl Place {
         };
         let client = AuthClient::new(client, manager);
         *self.tokens.lock().await = Some(Arc::clone(&client.auth_manager));
+        self.mask().await;
         serve(StreamableHttpClientTransport::with_client(client, config)).await
     }
 
@@ -285,8 +293,8 @@ fn failed(name: &str, error: &rmcp::ServiceError) -> String {
     let text = format!("server `{name}` failed: {}", tool_fault::of_call(error));
     match error {
         rmcp::ServiceError::McpError(_) => text,
-        // Its address may be named, and hold what it wants to see.
-        _ => unsaid(&text),
+        // Its address may be named, and hold what it wants to see anywhere behind its host.
+        _ => hosts_alone(&text),
     }
 }
 

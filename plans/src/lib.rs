@@ -78,7 +78,7 @@ pub mod tool_servers;
 pub mod turns;
 /// Addresses without the secrets in them.
 mod unsaid;
-pub use unsaid::unsaid;
+pub use unsaid::{hosts_alone, unsaid};
 /// What a plan's parts say together.
 mod validate;
 /// Filters and tests that a template names.

@@ -25,6 +25,23 @@ pub fn unsaid(text: &str) -> String {
     String::from_utf8(kept).expect("stars stand in the places of whole letters")
 }
 
+/// The text with nothing of its addresses but scheme, host and port, for words that are not about the address itself: what
+/// stands behind the host may be a secret as a whole. An ellipsis stands in its place.
+pub fn hosts_alone(text: &str) -> String {
+    let text = unsaid(text);
+    let (mut kept, mut rest) = (String::with_capacity(text.len()), text.as_str());
+    while let Some(found) = rest.find("://") {
+        let (front, address) = rest.split_at(found + "://".len());
+        let (address, behind) = address.split_at(address.find(ends_it).unwrap_or(address.len()));
+        let (host, path) = address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
+        kept.push_str(front);
+        kept.push_str(host);
+        kept.push_str(if path.len() > 1 { "/…" } else { path });
+        rest = behind;
+    }
+    kept + rest
+}
+
 fn star(secret: &mut [u8]) {
     secret.iter_mut().filter(|byte| !matches!(byte, b'&' | b'#' | b'?')).for_each(|byte| *byte = b'*');
 }
@@ -56,6 +73,18 @@ mod tests {
             assert_eq!(said, shown);
             assert_eq!(said.len(), text.len());
             assert_eq!(unsaid(&said), said, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_a_host_is_left_out() {
+        for (text, shown) in [
+            ("url (http://h:1/SECRET/mcp): refused", "url (http://h:1/…): refused"),
+            ("`https://h/?k=1` and https://u:p/q@host/v1", "`https://h/…` and https://*****@host/…"),
+            ("https://h and https://h/, https://h?x", "https://h and https://h/… https://h/…"),
+            ("none ://", "none ://"),
+        ] {
+            assert_eq!(hosts_alone(text), shown);
         }
     }
 

@@ -2,6 +2,7 @@
 //! "cut off" would be the wrong word. Pure.
 
 use serde_json::Value;
+use swarm_plans::hosts_alone;
 use swarm_protocol::chat::Dialect;
 
 /// Characters of an answer that a message quotes.
@@ -30,7 +31,7 @@ pub fn is_page(content_type: &str) -> bool {
 /// A page instead of an answer, for people.
 pub fn page(dialect: Dialect, base_url: &str) -> String {
     let advice = if base_url.ends_with("/v1") { "?" } else { "; is `/v1` missing at its end?" };
-    format!("{base_url} answers HTML, not {}: is `base-url` right{advice}", name(dialect))
+    format!("{} answers HTML, not {}: is `base-url` right{advice}", hosts_alone(base_url), name(dialect))
 }
 
 /// Whether an event or a whole answer is one of these.
@@ -111,7 +112,8 @@ mod tests {
         let wanted =
             "http://x answers HTML, not OpenAI's Chat Completions: is `base-url` right; is `/v1` missing at its end?";
         assert_eq!(page(chat, "http://x"), wanted);
-        assert!(page(chat, "http://x/v1").ends_with("is `base-url` right?"));
+        let mended = page(chat, "http://x/SECRET/v1");
+        assert!(mended.starts_with("http://x/… answers") && mended.ends_with("is `base-url` right?"), "{mended}");
         assert_eq!(text(chat, " OK\n"), "it answers \"OK\", not OpenAI's Chat Completions: is `base-url` right?");
     }
 }

@@ -1,11 +1,14 @@
 //! The commands, one file each. This folder is the only place that prints and reads the environment or the current folder.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use swarm_orchestrator::fault::{self, Fault};
+use swarm_orchestrator::report::sanitize::Lines;
+use swarm_orchestrator::secrets;
 
 use self::failure::Failure;
 use self::given::Given;
@@ -187,7 +190,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(line) => line,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let printed = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+            let printed = error.print().and_then(|()| io::Write::flush(&mut io::stdout()));
             return match printed.map_err(|error| Failure::of_output(&error)) {
                 // Help that nobody can read is no success.
                 Err(failure) if code == 0 => failure.report(&surroundings::stderr(Colour::Auto, Given::default())),
@@ -207,13 +210,35 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Warnings of the library go to stderr; `SWARM_LOG` asks for more, as in `SWARM_LOG=debug`.
+/// Our own warnings go to stderr. Those of other libraries belong to nobody until `SWARM_LOG` asks, as in `SWARM_LOG=debug`: they
+/// quote what they were sent.
 fn talk_about_oneself() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::WARN.into())
-        .with_env_var("SWARM_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let asked = std::env::var("SWARM_LOG").unwrap_or_default();
+    tracing::subscriber::set_global_default(talk(&asked, || Talk(io::stderr()))).expect("nobody talked before");
+}
+
+fn talk<W>(asked: &str, writer: impl Fn() -> W + Send + Sync + 'static) -> impl tracing::Subscriber + Send + Sync
+where
+    W: io::Write + 'static,
+{
+    let own = "swarm=warn".parse().expect("a directive");
+    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(own).parse_lossy(asked);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).without_time().finish()
+}
+
+/// Where events go: without any secret, and without what a terminal obeys. Each is written at once.
+struct Talk<W>(W);
+
+impl<W: io::Write> io::Write for Talk<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let told = secrets::in_all_masks(String::from_utf8_lossy(event).into_owned());
+        self.0.write_all(Lines::default().take(told.as_bytes()).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
@@ -258,6 +283,39 @@ fn dispatch(command: &Command, it: &Surroundings) -> Result<u8, Failure> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[derive(Clone, Default)]
+    struct Heard(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Heard {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn libraries_talk_only_when_they_are_asked_to_and_never_of_a_secret() {
+        let secrets = secrets::Secrets::new([("T", "tok-of-a-server")]);
+        let told = |asked: &str| {
+            let heard = Heard::default();
+            let to = heard.clone();
+            tracing::subscriber::with_default(talk(asked, move || Talk(to.clone())), || {
+                tracing::error!(target: "rmcp::worker", "quit: tok-of-a-server \u{1b}[2J");
+                tracing::warn!(target: "swarm_orchestrator::removal", "ours");
+            });
+            let bytes = heard.0.lock().unwrap().clone();
+            String::from_utf8(bytes).expect("text")
+        };
+        let quiet = told("");
+        assert!(quiet.contains("ours") && !quiet.contains("quit"), "{quiet}");
+        let asked = told("debug");
+        assert!(asked.contains("quit: *** ") && asked.contains("ours") && !asked.contains('\u{1b}'), "{asked}");
+        drop(secrets);
+    }
 
     #[test]
     fn the_definition_holds_together() {

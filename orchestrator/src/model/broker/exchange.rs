@@ -11,7 +11,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, redirect};
-use swarm_plans::Provider;
+use swarm_plans::{Provider, hosts_alone};
 use swarm_protocol::chat::Dialect;
 
 use super::catalog::Endpoint;
@@ -160,7 +160,7 @@ impl Http {
         let request = self.client.post(&outgoing.url).headers(headers).body(outgoing.body);
         let response = match tokio::time::timeout(endpoint.idle, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(unreachable(&error, &endpoint.base_url)),
+            Ok(Err(error)) => return Err(unreachable(&error, &hosts_alone(&endpoint.base_url))),
             Err(_) => return Err((silent(endpoint.idle), Reached::Perhaps)),
         };
         let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
@@ -171,13 +171,14 @@ impl Http {
         let packed = header("content-encoding").filter(|packed| !packed.trim().eq_ignore_ascii_case("identity"));
         if status.is_success() {
             if let Some(packed) = packed {
-                return Err((packed_up(&packed, &endpoint.base_url), Reached::Perhaps));
+                return Err((packed_up(&packed, &hosts_alone(&endpoint.base_url)), Reached::Perhaps));
             }
             let (idle, read, most, echo) = (endpoint.idle, 0, ANSWER_BYTES_MAX, None);
             let incoming = Incoming { response, idle, read, most, echo, allowance, content_type };
             return Ok(Arrived::Answer(Box::new(incoming)));
         }
         if let Some(to) = header("location").filter(|_| status.is_redirection()) {
+            let to = hosts_alone(&to);
             let message = format!("it redirects to {to}, which is not followed; set base-url (HTTP status {status})");
             let failure = Failure { class: Class::NotHere, message, request_id: None };
             return Ok(Arrived::Refused { failure, status: status.as_u16(), body: Vec::new() });
