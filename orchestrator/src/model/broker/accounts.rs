@@ -218,6 +218,18 @@ impl Books {
     }
 }
 
+/// What a provider counted. A zero counts nothing where something was: no request is empty, and no answer that says anything.
+/// Servers that cannot count say zero for both, and a budget that believed them would have no end.
+fn counted(usage: &Usage, arrived: Option<u64>) -> Usage {
+    let cached = usage.cache_read.unwrap_or(0).saturating_add(usage.cache_write.unwrap_or(0));
+    let is_empty = arrived.is_some_and(|tokens| tokens <= super::trial::input_at_most("[]".len()));
+    Usage {
+        input: usage.input.filter(|input| *input > 0 || cached > 0),
+        output: usage.output.filter(|output| *output > 0 || is_empty),
+        ..*usage
+    }
+}
+
 impl Held {
     /// Waits until the time of one of the budgets is over.
     pub async fn time_is_over(&self) -> (Whose, Exhausted) {
@@ -268,6 +280,7 @@ impl Held {
     /// The call took this; counts that its provider does not give are booked as the most they can be. A provider that counts
     /// the request and not the answer lost its last word: as much as `arrived`, in tokens, is the most then.
     pub fn took(mut self, usage: &Usage, arrived: Option<u64>) {
+        let usage = &counted(usage, arrived);
         let is_said = usage.input.is_some() && usage.output.is_some();
         let arrived = arrived.filter(|_| usage.input.is_some()).unwrap_or(u64::MAX);
         let most = self.worst.output.map(|worst| worst.min(arrived));
@@ -308,6 +321,8 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use swarm_protocol::chat::{Reply, Stop};
+
     use super::*;
 
     fn caller(instance: &str) -> Caller {
@@ -400,12 +415,30 @@ mod tests {
             (Usage { input: Some(9), ..Usage::default() }, Some(700), 20),
             (Usage { input: Some(9), ..Usage::default() }, None, 20),
             (Usage::default(), Some(7), 20),
+            (Usage { input: Some(9), output: Some(0), ..Usage::default() }, Some(7), 7),
+            (Usage { input: Some(9), output: Some(0), ..Usage::default() }, None, 20),
+            (Usage { input: Some(0), output: Some(0), ..Usage::default() }, Some(7), 20),
+            (Usage { cache_read: Some(9), input: Some(0), output: Some(0), ..Usage::default() }, Some(7), 7),
         ] {
             let receipt = Receipt::default();
             accounts.reserve(&caller("a"), CALL, None, &receipt).await.unwrap().took(&usage, arrived);
             let booked = receipt.lock().unwrap();
             assert_eq!((booked.usage.output, booked.counted), (Some(output), Counted::AtMost), "{usage:?} {arrived:?}");
         }
+    }
+
+    #[test]
+    fn a_zero_is_believed_only_where_nothing_was() {
+        let said = |input, cached, output, arrived| {
+            let usage = Usage { input: Some(input), cache_read: cached, output: Some(output), ..Usage::default() };
+            let usage = counted(&usage, arrived);
+            (usage.input, usage.output)
+        };
+        let empty = super::super::trial::arrived(&Reply { content: vec![], stop: Stop::End, usage: Usage::default() });
+        assert_eq!(said(5, None, 0, empty), (Some(5), Some(0)), "it says nothing");
+        assert_eq!(said(0, Some(5), 3, Some(7)), (Some(0), Some(3)), "all of the request was in the cache");
+        assert_eq!(said(0, None, 0, Some(7)), (None, None));
+        assert_eq!(said(0, Some(0), 3, Some(7)), (None, Some(3)));
     }
 
     #[tokio::test(flavor = "current_thread")]
