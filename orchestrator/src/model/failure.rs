@@ -16,9 +16,9 @@ const MESSAGE_BYTES_MAX: usize = 2000;
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// What providers say where a conversation is longer than their model takes, in lower case. OpenAI, vLLM, OpenRouter and
-/// DeepSeek; OpenAI's Responses; Anthropic; Gemini; Ollama; llama.cpp; xAI; Bedrock; Moonshot; MiniMax; and OpenAI's 429 for one
-/// request that is larger than what a minute allows.
-const TOO_LONG: [&str; 18] = [
+/// DeepSeek; OpenAI's Responses; Anthropic; Gemini; Ollama; llama.cpp; xAI; Bedrock; Moonshot; MiniMax; OpenAI's 429 for one
+/// request that is larger than what a minute allows; vLLM of a prompt alone; DashScope; Text Generation Inference.
+const TOO_LONG: [&str; 22] = [
     "context_length",
     "context length",
     "context window",
@@ -37,6 +37,10 @@ const TOO_LONG: [&str; 18] = [
     "prompt token count",
     "maximum context",
     "tokens must be reduced",
+    "longer than the maximum model length",
+    "range of input length should be",
+    "`max_new_tokens` must be <=",
+    "input tokens exceed",
 ];
 
 /// A refused call.
@@ -306,6 +310,18 @@ mod tests {
             (Ollama, 500, "prompt too long; exceeded max context length by 12 tokens"),
             (OpenaiChat, 500, "the request exceeds the available context size, try increasing it"),
             (OpenaiChat, 400, "This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+            (
+                OpenaiChat,
+                400,
+                "The decoder prompt (length 9000) is longer than the maximum model length of 8192. Make sure that",
+            ),
+            (OpenaiChat, 400, "Range of input length should be [1, 30720]"),
+            (OpenaiChat, 400, "input tokens exceed the configured limit of 8192 tokens"),
+            (
+                OpenaiChat,
+                422,
+                "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8192. Given: 9000 `inputs` tokens",
+            ),
         ] {
             check(dialect, status, message, Class::TooLong);
         }
