@@ -10,6 +10,9 @@ use swarm_protocol::chat::{
     UserPart,
 };
 
+/// Schemas of tools as it takes them.
+mod parameters;
+
 use super::draft::{self, count, text};
 use super::{DecodeError, Delta, failure};
 
@@ -265,50 +268,9 @@ fn tool(tool: &ToolSpec) -> Value {
     let mut declared = json!({ "name": tool.name, "description": tool.description });
     // An object without properties is refused: such a tool has no parameters at all.
     if tool.schema.get("properties").and_then(Value::as_object).is_some_and(|properties| !properties.is_empty()) {
-        declared["parameters"] = subset(&tool.schema);
+        declared["parameters"] = parameters::subset(&tool.schema);
     }
     declared
-}
-
-/// The words of JSON Schema that Gemini knows; the rest is refused there, and says nothing that a model needs.
-fn subset(schema: &Value) -> Value {
-    const KNOWN: &[&str] = &[
-        "type",
-        "format",
-        "description",
-        "nullable",
-        "enum",
-        "items",
-        "maxItems",
-        "minItems",
-        "properties",
-        "required",
-        "minimum",
-        "maximum",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "anyOf",
-        "title",
-    ];
-    match schema {
-        Value::Object(object) => {
-            let known = object.iter().filter(|(key, _)| KNOWN.contains(&key.as_str()));
-            let kept = known.map(|(key, value)| {
-                let value = match (key.as_str(), value) {
-                    ("properties", Value::Object(all)) => {
-                        Value::Object(all.iter().map(|(name, schema)| (name.clone(), subset(schema))).collect())
-                    }
-                    ("items", item) => subset(item),
-                    ("anyOf", Value::Array(all)) => all.iter().map(subset).collect(),
-                    (_, other) => other.clone(),
-                };
-                (key.clone(), value)
-            });
-            Value::Object(kept.collect())
-        }
-        other => other.clone(),
-    }
 }
 
 fn message(message: &Message) -> Value {
@@ -440,13 +402,5 @@ mod tests {
             assert_eq!(events(last, Some("STOP")), Arguments::Object(whole.as_object().unwrap().clone()));
         }
         assert!(matches!(events(None, Some("MAX_TOKENS")), Arguments::Broken { .. }));
-    }
-
-    #[test]
-    fn schemas_lose_what_gemini_refuses() {
-        let schema = json!({ "type": "object", "$schema": "x", "additionalProperties": false,
-            "properties": { "const": { "type": "string", "const": "x" } } });
-        let known = json!({ "type": "object", "properties": { "const": { "type": "string" } } });
-        assert_eq!(subset(&schema), known);
     }
 }

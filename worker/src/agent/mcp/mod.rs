@@ -33,6 +33,9 @@ const WHY_BYTES_MAX: usize = 300;
 /// The longest description that the model is told, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
 
+/// The longest schema that is told in words, in bytes.
+const SCHEMA_BYTES_MAX: usize = 2 << 10;
+
 /// Calls a tool of a server that the coordinator speaks with: server, tool, input.
 pub type Remote = Arc<dyn Fn(&str, &str, &Input) -> ToolResult + Send + Sync>;
 
@@ -126,16 +129,20 @@ fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, 
             left_out += 1;
             continue;
         }
-        let wrong = match schema::usable(&tool.schema) {
-            Err(why) => format!("its schema cannot be used: {}", bounded(&why, WHY_BYTES_MAX)),
-            Ok(_) if good.iter().any(|other| other.name == tool.name) => "it is offered twice".to_owned(),
-            Ok(schema) => {
-                tool.schema = schema;
-                good.push(tool);
-                continue;
-            }
+        let mut problem = |wrong: &str| {
+            problems.push(format!("tool `{}` of server `{}`: {wrong}", bounded(&tool.name, 100), server.name));
         };
-        problems.push(format!("tool `{}` of server `{}`: {wrong}", bounded(&tool.name, 100), server.name));
+        if good.iter().any(|other| other.name == tool.name) {
+            problem("it is offered twice");
+            continue;
+        }
+        let told = schema::told(&tool.schema);
+        if let Some(why) = told.lacks {
+            problem(&format!("its schema is told in words: {}", bounded(&why, WHY_BYTES_MAX)));
+            tool.description = in_words(&tool.description, &tool.schema);
+        }
+        tool.schema = told.schema;
+        good.push(tool);
     }
     if left_out > 0 {
         problems.push(format!(
@@ -147,6 +154,13 @@ fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, 
         problems.push(format!("server `{}` offers no tool `{name}`", server.name));
     }
     (good, problems)
+}
+
+/// A description with a schema that no provider takes.
+fn in_words(description: &str, schema: &serde_json::Value) -> String {
+    let schema = bounded(&schema.to_string(), SCHEMA_BYTES_MAX);
+    let description = bounded(description, DESCRIPTION_BYTES_MAX - SCHEMA_BYTES_MAX - 100);
+    format!("{description}\nIts arguments, as its server says them: {schema}").trim_start().to_owned()
 }
 
 fn tool(name: String, offered: &OfferedTool, call: Call) -> Tool {

@@ -73,19 +73,27 @@ fn tools_of_a_program_are_called_by_clean_names() {
 }
 
 #[test]
-fn a_tool_whose_schema_is_none_is_left_out_alone() {
+fn a_tool_whose_schema_is_none_is_there_and_its_schema_told_in_words() {
     let scene = scene();
-    for (wrong, new, why) in [
-        (r#""inputSchema":"text""#, "", "it is no object"),
-        (r#""inputSchema":["a"]"#, r#""resultType":"complete","#, "it is no object"),
-        (r#""title":"no schema""#, "", "it is no object"),
-        (r#""inputSchema":{"type":"object","properties":7}"#, "", "`properties` is no object"),
+    let told = "tool `bad` of server `a`: its schema is told in words: `properties` is no object";
+    for (wrong, new, told, said) in [
+        (r#""inputSchema":"text""#, "", None, ""),
+        (r#""inputSchema":["a"]"#, r#""resultType":"complete","#, None, ""),
+        (r#""title":"no schema""#, "", None, ""),
+        (
+            r#""inputSchema":{"properties":7}"#,
+            "",
+            Some(told),
+            r#"Its arguments, as its server says them: {"properties":7}"#,
+        ),
     ] {
         let listed = format!(r#"{new}"tools":[{{"name":"bad",{wrong}}},{{"#);
         let server = SERVER.replace(r#""tools":[{"#, &listed);
         let (toolbox, problems) = scene.connect(&[program("a", &server, 30_000)]);
-        assert_eq!(toolbox.names(), ["mcp__a__echo_it", "mcp__a__die", "mcp__a__hang"], "{problems:?}");
-        assert_eq!(problems[0], format!("tool `bad` of server `a`: its schema cannot be used: {why}"));
+        assert_eq!(toolbox.names(), ["mcp__a__bad", "mcp__a__echo_it", "mcp__a__die", "mcp__a__hang"], "{problems:?}");
+        assert_eq!(problems.iter().find(|problem| problem.contains("schema")).map(String::as_str), told);
+        let spec = &toolbox.specs()[0];
+        assert_eq!((&spec.schema, spec.description.as_str()), (&json!({"type": "object", "properties": {}}), said));
         assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "heard t1");
     }
 }
