@@ -131,7 +131,10 @@ fn handed(pattern: &[String], script: &Script) -> Option<String> {
             || (makes_file && looks_up && arguments.clone().any(names))
             || ((makes_file || !only_reads(command)) && arguments.any(|word| names_elsewhere(word) && names(word)))
     };
-    all().filter(|command| !command.resolved).find(suspicious).map(words)
+    // A program is read as a file where it is copied.
+    let read =
+        script.reads.iter().find(|file| names_elsewhere(file) && names(file)).map(|file| format!("< {}", file.text()));
+    all().filter(|command| !command.resolved).find(suspicious).map(words).or(read)
 }
 
 fn names_elsewhere(word: &Word) -> bool {

@@ -1,5 +1,6 @@
 //! What is dangerous, and why. A cage makes most of it harmless; what an agent tries all the same, a person wants to know.
 
+use super::sed;
 use super::unread::{Letters, TAR_RUNS, dashed, values};
 use super::unwrap::{GIT_COMMANDS, GIT_VALUED, SHELLS};
 use super::{Command, Script, Word};
@@ -316,57 +317,7 @@ fn git(command: &Command) -> Option<String> {
 fn sed_runs(known: &[&str]) -> bool {
     let behind = |option: &str| known.iter().position(|word| *word == option).and_then(|at| known.get(at + 1));
     let script = behind("-e").or_else(|| known.iter().find(|word| !word.starts_with('-')));
-    sed_script_runs(script.copied().unwrap_or_default())
-}
-
-/// Whether one script of sed runs commands or writes files.
-pub fn sed_script_runs(script: &str) -> bool {
-    let mut rest = script;
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c.is_ascii_digit() || ";{},$!~+".contains(c));
-        let Some(command) = rest.chars().next() else { return false };
-        rest = &rest[command.len_utf8()..];
-        match command {
-            'e' | 'w' | 'W' => return true,
-            // An address: what it selects is not of interest.
-            '/' => rest = behind_delimiters(rest, '/', 1),
-            's' | 'y' => {
-                let Some(delimiter) = rest.chars().next() else { return false };
-                rest = behind_delimiters(&rest[delimiter.len_utf8()..], delimiter, 2);
-                let flags = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).len();
-                if command == 's' && rest[..flags].contains(['e', 'w']) {
-                    return true;
-                }
-                rest = &rest[flags..];
-            }
-            // A label ends where the next command begins.
-            ':' | 'b' | 't' | 'T' => rest = &rest[rest.find([';', '\n', '}']).unwrap_or(rest.len())..],
-            // Text to insert, a file to read: up to the end of the line.
-            'a' | 'i' | 'c' | 'r' | 'R' | '#' => {
-                rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What follows the `count`-th delimiter that no backslash precedes.
-fn behind_delimiters(text: &str, delimiter: char, count: usize) -> &str {
-    let (mut left, mut escaped) = (count, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            c if c == delimiter => {
-                left -= 1;
-                if left == 0 {
-                    return &text[at + c.len_utf8()..];
-                }
-            }
-            _ => {}
-        }
-    }
-    ""
+    sed::runs(script.copied().unwrap_or_default())
 }
 
 /// Whether one of the arguments from `skip` on is a place outside.

@@ -17,6 +17,8 @@ mod hidden;
 mod redirects;
 /// What only reads.
 pub mod safe;
+/// Scripts of `sed`.
+mod sed;
 /// What runs commands that nobody can read before.
 pub mod unread;
 /// Commands inside of commands.
@@ -63,6 +65,8 @@ pub struct Script {
     pub unproven: Option<String>,
     /// Files that it writes by redirection.
     pub writes: Vec<Word>,
+    /// Files that it reads by redirection.
+    pub reads: Vec<Word>,
     /// What the structure itself says of danger: a function that calls itself twice, a download piped into a shell.
     pub alarms: Vec<&'static str>,
     /// Commands that a program may run which finds them in its arguments or its variables. They prove and allow nothing.
@@ -527,7 +531,8 @@ impl Reader {
         let mut inner = Reader { depth, values, marked, handed, is_handed: true, ..Reader::default() };
         read(&mut inner);
         self.handed = inner.handed;
-        let Script { commands, handed, unread, alarms, of_git, .. } = inner.script;
+        let Script { commands, handed, unread, alarms, of_git, reads, .. } = inner.script;
+        self.script.reads.extend(reads);
         self.written.extend(inner.written);
         self.script.of_git = self.script.of_git.take().or(of_git);
         self.script.handed.extend(commands.into_iter().filter(|command| !command.resolved).chain(handed));
@@ -579,8 +584,9 @@ impl Reader {
         let writes = [">", ">>", ">|", "&>", "&>>", "<>"].iter().any(|token| has_token(node, token));
         if let Some(target) = node.child_by_field_name("destination") {
             let word = self.word(target, text);
-            if writes {
-                self.script.writes.push(word);
+            match writes {
+                true => self.script.writes.push(word),
+                false => self.script.reads.push(word),
             }
         }
     }

@@ -40,10 +40,11 @@ pub fn words_of<'t>(redirect: Node<'t>) -> Vec<Node<'t>> {
     }
 }
 
-/// Whether a word is the variable that takes a redirection's number: `{fd}>log`.
+/// Whether a word is a redirection's number, or the variable that takes it: `0< in`, `{fd}>log`.
 pub fn is_number(word: Node<'_>, text: &str) -> bool {
     let raw = &text[word.byte_range()];
-    raw.starts_with('{') && raw.ends_with('}') && text[word.end_byte()..].starts_with(['<', '>'])
+    let is_named = raw.starts_with('{') && raw.ends_with('}');
+    (is_named || raw.bytes().all(|byte| byte.is_ascii_digit())) && text[word.end_byte()..].starts_with(['<', '>'])
 }
 
 /// What the shell may read otherwise than the grammar below a node.

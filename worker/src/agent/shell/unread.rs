@@ -9,6 +9,8 @@ use super::files::Given;
 use super::unwrap::SHELLS;
 use super::{Command, Word};
 
+/// Programs of awk.
+mod awk;
 /// Clients of databases, which leave for a shell when they are told to.
 mod databases;
 /// Expansions that evaluate a text.
@@ -206,6 +208,12 @@ pub fn find(command: &Command) -> Found {
         "exec" => names::under_another_name(command),
         "read" | "printf" | "mapfile" | "readarray" | "getopts" => variables::sets(name, command),
         "alias" | "hash" | "enable" => names::renames(name, command),
+        "su" | "runuser" | "unshare" | "nsenter" | "chroot" | "sudo" | "doas"
+            if names::starts_shell_on_input(name, command) =>
+        {
+            Found { unread: Some(Unread::input(name)), ..launchers::find(name, command) }
+        }
+        "npm" | "pnpm" | "yarn" => all([names::package_script(command), launchers::find(name, command)].into_iter()),
         "prove" if names::has_letter(command, 'e', "--exec") => {
             Found::unread("`prove` runs what its options say", "run the tests themselves")
         }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use tree_sitter::Node;
 
 use super::files::Given;
-use super::unread::program_file;
+use super::unread::{Letters, program_file, values};
 use super::unwrap::SHELLS;
 use super::{Command, Place, Reader, Word, word};
 
@@ -89,6 +89,14 @@ impl Reader {
         let written = std::mem::take(&mut self.written);
         let runs = |one: &&Written| (one.is_hook && runs_git) || one.places.iter().any(|place| run.contains(place));
         let texts: Vec<&String> = written.iter().filter(runs).flat_map(|one| &one.texts).take(TEXTS_MAX).collect();
+        let programs =
+            commands().filter_map(|command| run_as_program(command, &written)).take(TEXTS_MAX).collect::<Vec<_>>();
+        for program in programs {
+            let mut inner = Reader { depth: self.depth + 1, is_handed: true, ..Reader::default() };
+            inner.take(program);
+            self.script.handed.extend(inner.script.commands.into_iter().chain(inner.script.handed));
+            self.script.unread.extend(inner.script.unread);
+        }
         for text in texts.into_iter().filter(|text| is_for_a_shell(text)) {
             let mut inner = Reader { depth: self.depth + 1, is_handed: true, ..Reader::default() };
             inner.text(text, Place::default());
@@ -96,6 +104,16 @@ impl Reader {
             self.script.handed.extend(commands.filter(|command| !command.resolved).filter_map(plain_front));
         }
     }
+}
+
+/// `awk -f FILE` and `sed -f FILE` with the text that goes into the file in the file's place.
+fn run_as_program(command: &Command, written: &[Written]) -> Option<Command> {
+    let program = command.name().filter(|name| name.ends_with("awk") || name.ends_with("sed"))?;
+    let letters = Letters { valued: if program.ends_with("awk") { "vFe" } else { "el" }, attached: "i" };
+    let files = values(command, letters, &["-f", "--file"]);
+    let is_file = |one: &&Written| files.iter().filter_map(Word::literal).any(|file| one.places.contains(&name(file)));
+    let text = written.iter().find(is_file)?.texts.join("\n");
+    Some(Command::of([program, "--", &text].map(|word| Word::Literal(word.to_owned())).to_vec()))
 }
 
 /// The name, without its folder, of a file that a command runs or that a shell takes in.

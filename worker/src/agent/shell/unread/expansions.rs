@@ -59,6 +59,11 @@ fn evaluates(node: Node<'_>, raw: &str, text: &str) -> bool {
         "arithmetic_expansion" | "c_style_for_statement" => raw.contains(|c: char| c.is_ascii_alphabetic()),
         "compound_statement" => raw.starts_with("((") || has_token(node, "(("),
         "subscript" => true,
+        // `a=([x]=1)`: what stands in the brackets is a sum.
+        "array" => {
+            let mut cursor = node.walk();
+            node.named_children(&mut cursor).any(|item| text[item.byte_range()].starts_with('['))
+        }
         "variable_assignment" => NUMBERS.iter().any(|name| raw.starts_with(name)),
         "expansion" => {
             let bare = [":-", ":+", ":=", ":?"].iter().fold(raw.to_owned(), |raw, mark| raw.replace(mark, ""));

@@ -257,7 +257,9 @@ pub fn find(command: &Command) -> Found {
         // Its words are those of another command of git, or of a program.
         "for-each-repo" | "merge-index" => {
             let own = if subcommand == "for-each-repo" { vec![Word::Literal("git".to_owned())] } else { vec![] };
-            let words: Vec<Word> = rest.into_iter().filter(|word| !word.text().starts_with('-')).cloned().collect();
+            let rest = [vec![Word::Literal(subcommand.to_owned())], rest.into_iter().cloned().collect()].concat();
+            let rest = Command::of(rest);
+            let words: Vec<Word> = operands(&rest, Letters::NONE, &["config"]).into_iter().cloned().collect();
             found.commands.push(Command::of([own, words].concat()));
         }
         "remote-ext" => rest.iter().for_each(|script| found.runs(script)),

@@ -38,7 +38,8 @@ const INTERPRETERS: &[Interpreter] = &[
         ..called(&["python", "python2", "python3", "pypy", "pypy3", "graalpy"], &["-c", "-i"])
     },
     Interpreter {
-        attached: "iImMxVDFC",
+        valued: &["-I"],
+        attached: "imMxVDFC",
         loads: &["-M", "-m"],
         about: &["--version", "--help", "-v", "-V", "-h"],
         ..called(&["perl", "perl5"], &["-e", "-E", "-d"])
@@ -61,6 +62,14 @@ const INTERPRETERS: &[Interpreter] = &[
             "--env-file",
             "-C",
             "--conditions",
+            "--cpu-prof-dir",
+            "--diagnostic-dir",
+            "--disable-proto",
+            "--disable-warning",
+            "--icu-data-dir",
+            "--input-type",
+            "--max-http-header-size",
+            "--unhandled-rejections",
         ],
         loads: &["-r", "--require", "--import", "--loader", "--experimental-loader"],
         about: &["--version", "--help", "-v", "-h", "--test"],
@@ -120,6 +129,16 @@ enum Run<'a> {
     Elsewhere,
 }
 
+/// Options that stand alone, of all interpreters, which are often given before a file.
+const ALONE: &[&str] = &["--inspect", "--inspect-brk", "--watch", "--expose-gc", "--enable-source-maps", "--check"];
+
+/// Whether an option of which nothing is known may have the next word for its value.
+fn may_take_next(option: &str) -> bool {
+    let is_flag = ALONE.contains(&option)
+        || ["--no-", "--experimental-", "--trace-"].iter().any(|front| option.starts_with(front));
+    option.starts_with("--") && option.len() > 2 && !option.contains('=') && !is_flag
+}
+
 /// What an option means for what follows.
 enum Meaning {
     /// It stands alone.
@@ -161,8 +180,9 @@ impl Interpreter {
         let name = command.name().unwrap_or_default();
         let text_of =
             |option: &str| Run::Unread(Unread::new(format!("`{name} {option}` runs a text of its arguments"), FILE));
-        let (mut words, mut is_about) = (command.words.iter().skip(1), false);
+        let (mut words, mut is_about, mut before) = (command.words.iter().skip(1), false, "");
         while let Some(word) = words.next() {
+            let odd = std::mem::replace(&mut before, word.text());
             let Some(text) = word.literal() else { return Run::Unknown(word) };
             match text {
                 "--" => continue,
@@ -186,10 +206,19 @@ impl Interpreter {
                     ("run", Some(Some(file))) if !is_stream(file) => return Run::File(file),
                     _ => return text_of(text),
                 },
+                // Nobody knows all options: this one may be the value of the one before, and the next one the interpreter's.
+                _ if may_take_next(odd) && words.clone().next().is_some_and(|next| self.is_program(name, next)) => {
+                    return text_of(words.next().map_or(text, Word::text));
+                }
                 file => return Run::File(file),
             }
         }
         if is_about { Run::Elsewhere } else { Run::Unread(Unread::input(name)) }
+    }
+
+    /// Whether a word is an option that is given a program.
+    fn is_program(&self, name: &str, word: &Word) -> bool {
+        word.text().starts_with('-') && matches!(self.option(name, word.text()), Meaning::Program)
     }
 
     /// Whether an option, with the next word, loads what is no plain file or module.

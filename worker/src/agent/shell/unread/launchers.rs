@@ -211,6 +211,9 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("ssh", &["-o"]),
     ("scp", &["-o", "-S"]),
     ("sftp", &["-o", "-S"]),
+    ("dpkg-architecture", &["-c", "--command"]),
+    ("rustc", &["-C", "--codegen"]),
+    ("rustdoc", &["--test-runtool", "--test-builder"]),
     ("dpkg", &["--pre-invoke", "--post-invoke", "--status-logger"]),
     ("apt", &["-o", "--option"]),
     ("apt-get", &["-o", "--option"]),
@@ -235,6 +238,10 @@ pub fn find(name: &str, command: &Command) -> Found {
         for value in values(command, letters, options) {
             match (kind, value.literal()) {
                 ("cargo", Some(setting)) if setting.contains('=') => cargo_setting(setting, &mut found),
+                ("rustc", Some(setting)) => {
+                    let linker = setting.strip_prefix("linker=");
+                    linker.into_iter().for_each(|linker| found.runs(&literal(linker)));
+                }
                 ("cc", Some(words)) => found.runs(&literal(&words.replace(',', " "))),
                 ("ssh" | "scp" | "sftp" | "sshfs" | "apt" | "apt-get" | "wget", Some(setting)) => {
                     setting_of(setting, &mut found);
@@ -250,6 +257,11 @@ pub fn find(name: &str, command: &Command) -> Found {
                 _ => found.runs(&value),
             }
         }
+    }
+    if matches!(name, "sftp" | "scp") {
+        // A program as it stands, with words of its own.
+        let letters = Letters { valued: "BbcFiJlPRsXo", attached: "" };
+        values(command, letters, &["-D", "-S"]).iter().for_each(|program| found.runs(program));
     }
     let is_linker = name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld.so");
     let launcher = LAUNCHERS.iter().find(|(known, _, _)| *known == name).map(|(_, verbs, own)| (*verbs, *own));

@@ -1,7 +1,7 @@
 //! What puts a program under another name, where no rule knows it again.
 
-use super::options::{Letters, values};
-use super::{Found, Unread};
+use super::options::{Letters, operands, values};
+use super::{Found, Unread, Word};
 use crate::agent::shell::Command;
 
 /// `exec -a NAME`, `env --argv0=NAME`: some programs do what their name says.
@@ -47,4 +47,41 @@ pub fn starts_shell(name: &str, command: &Command) -> bool {
         _ => 0,
     };
     command.words.iter().skip(1).filter(|word| !word.text().starts_with('-')).count() <= own
+}
+
+/// Whether a program that changes who or where one is starts a shell, which reads its input: it is given no command.
+///
+/// Source: su(1), runuser(1), unshare(1), nsenter(1), chroot(8), sudo(8).
+pub fn starts_shell_on_input(name: &str, command: &Command) -> bool {
+    let (letters, longs): (_, &[&str]) = match name {
+        "su" | "runuser" => {
+            let given = has_letter(command, 'c', "--command") || has_letter(command, 'c', "--session-command");
+            return !(given || name == "runuser" && has_letter(command, 'u', "--user"));
+        }
+        "sudo" | "doas" => {
+            let shell = has_letter(command, 's', "--shell") || has_letter(command, 'i', "--login");
+            let plain = operands(command, Letters { valued: "ughpCTrtRUD", attached: "" }, &["user", "group", "host"]);
+            return shell && plain.is_empty();
+        }
+        "chroot" => (Letters::NONE, &[]),
+        _ => (Letters { valued: "SGtRw", attached: "muinpUCT" }, &["setuid", "setgid", "target", "root", "wd"]),
+    };
+    operands(command, letters, longs).len() <= usize::from(name == "chroot")
+}
+
+/// What `npm pkg set scripts.x=…` has a later `npm run` run.
+pub fn package_script(command: &Command) -> Found {
+    let mut found = Found::default();
+    if !command.known().any(|word| word == "set") {
+        return found;
+    }
+    for word in command.words.iter().skip(1) {
+        let text = word.text().trim_start_matches('"');
+        let Some((_, value)) = text.split_once('=').filter(|(key, _)| key.starts_with("scripts")) else { continue };
+        match word.literal() {
+            Some(_) => found.runs(&Word::Literal(value.to_owned())),
+            None => found.runs(&Word::Unknown(value.to_owned())),
+        }
+    }
+    found
 }

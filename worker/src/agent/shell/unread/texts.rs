@@ -1,9 +1,10 @@
 //! Programs that are given a text of their own language, in which they may be told to run others: `awk`, `sed`, `make`.
 
+use super::awk::{TEXT, without_texts};
 use super::options::{Letters, operands, values};
 use super::{FILE, Found, PLAIN, Unread, Word, is_stream};
 use crate::agent::shell::Command;
-use crate::agent::shell::danger::sed_script_runs;
+use crate::agent::shell::sed;
 
 /// `source FILE`.
 pub fn sourced(command: &Command) -> Option<Unread> {
@@ -44,7 +45,7 @@ pub fn awk(command: &Command) -> Found {
 /// The commands that a program of awk pipes to and from, where each is a text by itself (`print | "sort"`,
 /// `("date" | getline now)`); `None` where it may run what cannot be read.
 fn awk_pipes(program: &str) -> Option<Vec<String>> {
-    let (bare, texts) = without_awk_texts(program);
+    let (bare, texts) = without_texts(program)?;
     if ["system", "@"].iter().any(|mark| bare.contains(mark)) {
         return None;
     }
@@ -67,42 +68,6 @@ fn awk_pipes(program: &str) -> Option<Vec<String>> {
     Some(commands)
 }
 
-/// What stands for a text in quotes, where those are taken out.
-const TEXT: char = '\u{1}';
-
-/// A program of awk without what stands in quotes, which comes beside it, and without regular expressions where nothing else can
-/// stand.
-fn without_awk_texts(program: &str) -> (String, Vec<String>) {
-    let (mut out, mut texts, mut chars) = (String::new(), vec![], program.chars().filter(|c| *c != TEXT));
-    while let Some(c) = chars.next() {
-        let starts_operand =
-            out.trim_end_matches([' ', '\t']).chars().next_back().is_none_or(|c| "~(,{;!&|=\n}".contains(c));
-        let end = match c {
-            '"' => '"',
-            '/' if starts_operand => '/',
-            _ => {
-                out.push(c);
-                continue;
-            }
-        };
-        let mut text = String::new();
-        while let Some(inner) = chars.next().filter(|inner| *inner != end) {
-            text.push(inner);
-            if inner == '\\' {
-                text.extend(chars.next());
-            }
-        }
-        match end {
-            '"' => {
-                texts.push(text);
-                out.push(TEXT);
-            }
-            _ => out.push('0'),
-        }
-    }
-    (out, texts)
-}
-
 /// GNU `sed` runs commands by `e`.
 ///
 /// Source: sed(1).
@@ -120,7 +85,11 @@ pub fn sed(command: &Command) -> Option<Unread> {
         let operands = operands(command, LETTERS, &["expression", "file", "line-length"]);
         scripts.extend(operands.first().map(|word| (*word).clone()));
     }
-    let script = scripts.iter().find(|script| script.literal().is_none_or(sed_script_runs))?;
+    // Those of several options are one script, a line each.
+    let whole =
+        scripts.iter().map(Word::literal).collect::<Option<Vec<_>>>().map(|lines| Word::Literal(lines.join("\n")));
+    let unknown = || scripts.iter().find(|script| script.literal().is_none()).cloned();
+    let script = whole.or_else(unknown).filter(|script| script.literal().is_none_or(sed::may_run))?;
     let instead = "write its script in plain quotes, with variables that are set to plain words in the same script, or give \
                    `sed` the option `--sandbox` before all others, with which it runs nothing";
     Some(Unread::new(format!("`sed` may run commands of `{}`", script.text()), instead))
