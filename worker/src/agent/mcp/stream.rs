@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::agent::tools::bounded;
@@ -22,6 +23,10 @@ use crate::agent::tools::bounded;
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Lines that are no messages and pass, between two messages.
 const STRAY_LINES_MAX: u32 = 20;
+/// Lists and objects of a message within each other.
+///
+/// Source: `serde_json`, its limit of recursion.
+const DEPTH_MAX: u32 = 127;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 8 << 10;
 /// The longest part of such a line that is shown, in bytes.
@@ -76,7 +81,9 @@ pub struct Messages<R> {
 #[derive(Deserialize)]
 struct Message {
     #[serde(rename = "jsonrpc")]
-    _version: IgnoredAny,
+    version: Value,
+    result: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
 }
 
 impl<R> Messages<R> {
@@ -93,8 +100,10 @@ impl<R> Messages<R> {
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
+                // A mark of the bytes' order, which some write before anything, is no part of it.
+                let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
                 if self.judge(line.trim_ascii())? == Line::Message {
-                    self.ready.0.extend_from_slice(&line);
+                    self.ready.0.extend_from_slice(line);
                 }
             }
         }
@@ -106,9 +115,11 @@ impl<R> Messages<R> {
             return Ok(Line::Stray);
         }
         // A list with one member would be taken for one, too.
-        if line.starts_with(b"{") && serde_json::from_slice::<Message>(line).is_ok() {
+        if line.starts_with(b"{")
+            && let Ok(message) = serde_json::from_slice::<Message>(line)
+        {
             self.stray = 0;
-            return Ok(Line::Message);
+            return unheard(&message, line).map_or(Ok(Line::Message), |what| Err(self.fault.set(what)));
         }
         self.stray += 1;
         let shown = bounded(&String::from_utf8_lossy(&line[..line.len().min(4 * SHOWN_BYTES_MAX)]), SHOWN_BYTES_MAX);
@@ -121,6 +132,30 @@ impl<R> Messages<R> {
         self.fault.heard().stray.get_or_insert(shown);
         Ok(Line::Stray)
     }
+}
+
+/// Why the library would pass a message by without a word, and wait on.
+fn unheard(message: &Message, line: &[u8]) -> Option<String> {
+    if message.version != "2.0" {
+        let version = bounded(&message.version.to_string(), SHOWN_BYTES_MAX);
+        return Some(format!("it speaks version {version} of JSON-RPC, and not \"2.0\""));
+    }
+    if message.result.is_some() && message.error.is_some() {
+        return Some("it answers with a result and an error at once".to_owned());
+    }
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0u32, 0, false, false);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = depth.max(deepest);
+    }
+    (deepest > DEPTH_MAX).then(|| format!("it sent a message of more than {DEPTH_MAX} levels within each other"))
 }
 
 /// What a line is.
@@ -185,6 +220,23 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(tokio::io::AsyncReadExt::read_to_end(&mut messages, &mut heard)).unwrap();
         assert_eq!((heard, fault.get(), fault.stray().as_deref()), (message.repeat(30), None, Some("[]")));
+    }
+
+    #[test]
+    fn what_the_library_would_not_hear_is_refused_at_once() {
+        let said = |line: &str| heard(&[line.as_bytes(), b"\n"]);
+        let wrapped = |inner: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"result":{inner}}}"#);
+        assert_eq!(said(&format!("\u{feff}{}", wrapped("{}"))), None);
+        let nested = |depth: usize| wrapped(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+        assert_eq!(said(&nested(126)), None);
+        assert_eq!(said(&wrapped(&format!("\"\\\"{}\"", "[".repeat(500)))), None, "a text is none");
+        let deep = "it sent a message of more than 127 levels within each other";
+        assert_eq!(said(&nested(127)).as_deref(), Some(deep));
+        let both = r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"x"}}"#;
+        assert_eq!(said(both).as_deref(), Some("it answers with a result and an error at once"));
+        assert_eq!(said(&both.replace(r#""result":{}"#, r#""result":null"#)), None, "one of them is none");
+        let old = r#"{"jsonrpc":"1.0","id":1,"result":{}}"#;
+        assert_eq!(said(old).as_deref(), Some("it speaks version \"1.0\" of JSON-RPC, and not \"2.0\""));
     }
 
     #[test]
