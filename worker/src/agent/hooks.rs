@@ -78,6 +78,7 @@ struct Answer {
     system_message: Option<String>,
     decision: Option<String>,
     reason: Option<String>,
+    permission_decision: Option<String>,
     hook_specific_output: Option<Specific>,
 }
 
@@ -105,8 +106,11 @@ pub fn read(event: HookEvent, said: &Said) -> Verdict {
         End::TimedOut => return failed("did not answer in time".to_owned()),
         End::NotStarted => return failed(format!("could not be started: {}", said.stderr.trim())),
     }
-    let text = said.stdout.trim();
+    let text = said.stdout.trim_start_matches('\u{feff}').trim();
     if !text.starts_with('{') {
+        if event == HookEvent::PreToolUse && holds_answer(text) {
+            return failed("answered among other words: let it print its JSON object and nothing else".to_owned());
+        }
         // Plain words at the beginning of a session are context; elsewhere they are talk.
         let heard = !text.is_empty() && event == HookEvent::SessionStart;
         let context = if heard { vec![bounded(text, WORDS_BYTES_MAX)] } else { vec![] };
@@ -116,6 +120,15 @@ pub fn read(event: HookEvent, said: &Said) -> Verdict {
         Ok(answer) => answered(event, answer),
         Err(error) => failed(format!("answered what is no answer: {error}")),
     }
+}
+
+/// Words of an answer, any of which may mean no.
+const ANSWERS: [&str; 5] =
+    ["\"decision\"", "\"permissionDecision\"", "\"hookSpecificOutput\"", "\"continue\"", "\"stopReason\""];
+
+/// Whether what is no answer as a whole has one in it, behind talk or in a list: nobody can tell that it is a yes.
+fn holds_answer(text: &str) -> bool {
+    text.contains('{') && ANSWERS.iter().any(|word| text.contains(word))
 }
 
 /// A hook that gave no answer: whoever set it up wanted calls to pass it.
@@ -179,6 +192,8 @@ fn answered(event: HookEvent, answer: Answer) -> Verdict {
         verdict.refused = (event == HookEvent::PreToolUse).then(|| why.clone());
         verdict.stop = Some(why);
     }
+    // Where it belongs, or on top.
+    let asked = answer.permission_decision.filter(|_| event == HookEvent::PreToolUse);
     match answer.decision.as_deref() {
         Some("block" | "deny") => verdict.refused = Some(words(answer.reason, "a hook refuses it")),
         None | Some("approve" | "allow") => {}
@@ -189,7 +204,8 @@ fn answered(event: HookEvent, answer: Answer) -> Verdict {
     }
     if event == HookEvent::PreToolUse {
         let reason = specific.permission_decision_reason;
-        match specific.permission_decision.as_deref() {
+        let on_top = asked.filter(|_| verdict.refused.is_none());
+        match specific.permission_decision.or(on_top).as_deref() {
             // Rules decide; a hook's yes adds nothing.
             None | Some("allow") => {}
             Some("ask") => verdict.asks = Some(words(reason, "a hook wants it asked")),
@@ -408,6 +424,17 @@ mod tests {
         ];
         for (end, stdout, stderr, expected) in rows {
             assert_eq!(before(end, stdout, stderr).refused.as_deref(), Some(expected));
+        }
+        for talk in ["checked\n{}", "\u{feff}{}", "[{}]", "{}\nbye"] {
+            let stdout = talk.replace("{}", r#"{"hookSpecificOutput":{"permissionDecision":"deny"}}"#);
+            assert!(before(End::Exited(0), &stdout, "").refused.is_some(), "{stdout}");
+        }
+        for (on_top, refused) in [("deny", true), ("perhaps", true), ("allow", false)] {
+            let stdout = format!(r#"{{"permissionDecision":"{on_top}"}}"#);
+            assert_eq!(before(End::Exited(0), &stdout, "").refused.is_some(), refused, "{stdout}");
+        }
+        for stdout in ["checked {a, b}", "[1, 2]", "all is well; continue"] {
+            assert_eq!(before(End::Exited(0), stdout, "").refused, None, "{stdout}");
         }
         for stdout in ["{\"decision\":", "{\"hookSpecificOutput\":{\"updatedInput\":7}}"] {
             assert!(before(End::Exited(0), stdout, "").refused.is_some(), "{stdout}");
