@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Reporter, Sink};
+use super::{Reporter, Sink, sanitize};
 use crate::event::{EVENT_VERSION, Progress, Recorded};
 use crate::journal::RunState;
 
@@ -29,7 +29,8 @@ impl Json {
 /// One event as its JSON line, with its line feed.
 pub fn line(recorded: &Recorded) -> String {
     let line = Line { version: EVENT_VERSION, recorded };
-    let mut text = serde_json::to_string(&line).expect("events have string keys and finite numbers only");
+    let text = serde_json::to_string(&line).expect("events have string keys and finite numbers only");
+    let mut text = sanitize::json(&text);
     text.push('\n');
     text
 }
@@ -52,6 +53,14 @@ impl Reporter for Json {
 mod tests {
     use super::*;
     use crate::report::{Reports, Shared, story};
+
+    #[test]
+    fn what_a_terminal_obeys_is_an_escape() {
+        let text = "\u{7f}\u{9b}\u{202e}\u{e0001}ü\n";
+        let shown = sanitize::json(&serde_json::to_string(text).expect("a text"));
+        assert_eq!(shown, r#""\u007f\u009b\u202e\udb40\udc01ü\n""#);
+        assert_eq!(serde_json::from_str::<String>(&shown).expect("the same text"), text);
+    }
 
     #[test]
     fn every_event_is_one_line_that_reads_back() {

@@ -35,6 +35,19 @@ fn shown(bytes: &[u8], tab: &str) -> String {
     without_commands(shown)
 }
 
+/// JSON in which every character that a terminal obeys, or that shows a text otherwise than it is, is written as an escape. JSON
+/// has those only in texts, so it says the same.
+pub fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_deceptive(c) && c != '\n' {
+            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}"))),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// One line of a text that a person judges, a change above all: nothing of it is left out. What [`line`] would drop, and what
 /// stands before a carriage return, is spelled out, because a compiler reads it; only tabs stay what they are.
 pub fn whole_line(bytes: &[u8]) -> String {

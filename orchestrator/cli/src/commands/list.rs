@@ -51,7 +51,7 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
         let holder = RunLock::holder_of_run(&state, &row.id)?;
         let bytes = disk_bytes(&run_dir(&state, &row.id));
         match args.json {
-            true => it.out.write(&format!("{}\n", row_json(row, holder, bytes)))?,
+            true => it.out.write(&format!("{}\n", sanitize::json(&row_json(row, holder, bytes).to_string())))?,
             false => {
                 let other =
                     repository.as_ref().map(|repository| other_repository(row, repository, &state)).transpose()?;

@@ -1,6 +1,7 @@
 //! `swarm status [RUN]`: where each instance of a run stands.
 
 use swarm_orchestrator::journal::RunLock;
+use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::report::status::{Liveness, status, status_json};
 
 use crate::commands::failure::Failure;
@@ -32,7 +33,7 @@ pub fn run(args: &Status, it: &Surroundings) -> Result<u8, Failure> {
     let state = journal.state(&row.id)?;
     let liveness = Liveness::new(state.finished.as_ref(), holder);
     if args.json {
-        it.out.write(&format!("{}\n", status_json(&state, &liveness)))?;
+        it.out.write(&format!("{}\n", sanitize::json(&status_json(&state, &liveness).to_string())))?;
         return Ok(0);
     }
     let mut text = status(&state, &liveness, it.clock.now_ms(), it.out.style);
