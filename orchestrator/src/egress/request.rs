@@ -132,6 +132,15 @@ pub enum Afterwards {
     Closes,
 }
 
+/// How an answer whose length nobody knows before may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmeasured {
+    /// In chunks.
+    InChunks,
+    /// As it is, up to the end of the connection: HTTP/1.0 knows no chunks.
+    ToTheEnd,
+}
+
 /// A request to the door itself, not to a host behind it: `POST /path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Direct {
@@ -145,6 +154,8 @@ pub struct Direct {
     pub waits: Waits,
     /// What becomes of the client's connection.
     pub afterwards: Afterwards,
+    /// How it is answered at length.
+    pub unmeasured: Unmeasured,
     /// Fields by their names in lower case, in order.
     fields: Vec<(String, Vec<u8>)>,
 }
@@ -217,6 +228,7 @@ pub fn parse_direct(bytes: &[u8]) -> Result<Option<(Direct, usize)>, BadRequest>
         body: framing(version, &fields)?,
         waits: waits(version, &fields),
         afterwards: if version == 1 && !fields.asks_to_close() { Afterwards::Stays } else { Afterwards::Closes },
+        unmeasured: if version == 1 { Unmeasured::InChunks } else { Unmeasured::ToTheEnd },
         fields: fields.0.iter().map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec())).collect(),
     };
     Ok(Some((direct, length)))

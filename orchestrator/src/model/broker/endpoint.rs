@@ -200,7 +200,8 @@ impl Desk {
         };
         let named = in_path.or_else(|| fields.get("model").and_then(Value::as_str).map(str::to_owned));
         let (headers, query) = (claims::headers(asked.passed_on()), asked.query_passed_on());
-        let asking = Asking { dialect, action, named, fields, claim, headers, query };
+        let unmeasured = asked.unmeasured;
+        let asking = Asking { dialect, action, named, fields, claim, headers, query, unmeasured };
         match self.broker.relay(&self.caller, asking, to).await? {
             Outcome::Passed => {
                 self.heard(None);

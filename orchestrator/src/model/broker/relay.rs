@@ -22,6 +22,7 @@ use super::told::Call;
 use super::trial::{Form, Letter, Opened, Refusal, Tries, Underway, arrived, input_at_most};
 use super::{AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
+use crate::egress::request::Unmeasured;
 use crate::model::budget::Tokens;
 use crate::model::failure::{Class, Failure};
 use crate::model::governor::Ended;
@@ -55,6 +56,8 @@ pub struct Asking {
     pub headers: Vec<(String, Vec<u8>)>,
     /// What goes on of the query, without `?`.
     pub query: String,
+    /// How its answer is passed back.
+    pub unmeasured: Unmeasured,
 }
 
 /// What became of it.
@@ -233,10 +236,10 @@ impl Broker {
             underway.comes_whole();
         }
         let passing = async {
-            give(to, &head(&content_type)).await?;
+            give(to, &head(&content_type, asking.unmeasured)).await?;
             while let Some(chunk) = incoming.next().await.map_err(|failure| broke(endpoint, failure))? {
                 meter.read(&chunk);
-                give(to, &framed(&chunk)).await?;
+                give(to, &framed(&chunk, asking.unmeasured)).await?;
             }
             Ok::<(), Stopped>(())
         };
@@ -260,7 +263,7 @@ impl Broker {
             }
             None => underway.unread(read),
         }
-        Ok(give(to, LAST_CHUNK).await?)
+        Ok(give(to, last(asking.unmeasured)).await?)
     }
 
     async fn replay_to(
@@ -280,11 +283,11 @@ impl Broker {
             Some((reply, _)) => held.took(&reply.usage, arrived(&reply)),
             None => held.broke_off(bytes.len() as u64),
         }
-        give(to, &head(&recorded.content_type)).await?;
+        give(to, &head(&recorded.content_type, asking.unmeasured)).await?;
         for chunk in bytes.chunks(REPLAYED_CHUNK_BYTES) {
-            give(to, &framed(chunk)).await?;
+            give(to, &framed(chunk, asking.unmeasured)).await?;
         }
-        Ok(give(to, LAST_CHUNK).await?)
+        Ok(give(to, last(asking.unmeasured)).await?)
     }
 }
 
@@ -367,15 +370,29 @@ pub(super) async fn give(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io
     timeout(TAKING_MAX, taken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The head of an answer that is passed on in chunks.
-fn head(content_type: &str) -> Vec<u8> {
+/// The head of an answer that is passed on as it arrives.
+fn head(content_type: &str, unmeasured: Unmeasured) -> Vec<u8> {
     let plain = |byte: u8| (0x20..0x7f).contains(&byte);
     let content_type = if content_type.bytes().all(plain) { content_type } else { "application/octet-stream" };
-    format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes()
+    let ends = match unmeasured {
+        Unmeasured::InChunks => "Transfer-Encoding: chunked",
+        Unmeasured::ToTheEnd => "Connection: close",
+    };
+    format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n{ends}\r\n\r\n").into_bytes()
 }
 
-fn framed(chunk: &[u8]) -> Vec<u8> {
-    [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()
+fn framed(chunk: &[u8], unmeasured: Unmeasured) -> Vec<u8> {
+    match unmeasured {
+        Unmeasured::InChunks => [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat(),
+        Unmeasured::ToTheEnd => chunk.to_vec(),
+    }
+}
+
+fn last(unmeasured: Unmeasured) -> &'static [u8] {
+    match unmeasured {
+        Unmeasured::InChunks => LAST_CHUNK,
+        Unmeasured::ToTheEnd => b"",
+    }
 }
 
 /// What of a request tells recordings apart beside its body.
@@ -482,4 +499,25 @@ fn bound(endpoint: &Endpoint, dialect: Dialect, fields: &mut Map<String, Value>,
         fields.remove(other);
     }
     fields.insert(name.to_owned(), output.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::request::parse_direct;
+
+    #[test]
+    fn who_knows_no_chunks_is_answered_up_to_the_end_of_the_connection() {
+        let answered = |version: &str| {
+            let (asked, _) = parse_direct(format!("POST /v1/messages HTTP/{version}\r\nHost: x\r\n\r\n").as_bytes())
+                .expect("a request")
+                .expect("all of it");
+            let how = asked.unmeasured;
+            let all = [head("text/plain", how), framed(b"abc", how), last(how).to_vec()].concat();
+            String::from_utf8(all).expect("text")
+        };
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
+        assert_eq!(answered("1.1"), format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+        assert_eq!(answered("1.0"), format!("{head}Connection: close\r\n\r\nabc"));
+    }
 }
