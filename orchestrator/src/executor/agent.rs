@@ -416,7 +416,12 @@ fn kept(folder: &Path, name: &OsStr) -> (Vec<Entry>, Option<String>) {
     let again = "what a model was asked there is asked, and paid, once more";
     let place = folder.join(name);
     let shown = place.display();
+    let has_talked = || logs::tail(&folder.join("log"), 1).is_ok_and(|lines| !lines.is_empty());
     match transcript::read(&place) {
+        // Somebody emptied it: its first entry is there before anything is logged.
+        Ok(Some(Kept { entries, broken: None })) if entries.is_empty() && name == transcript::FILE && has_talked() => {
+            (vec![], Some(format!("attempt {attempt} left a log and an empty transcript ({shown}): {again}")))
+        }
         Ok(Some(Kept { entries, broken: None })) => (entries, None),
         Ok(Some(Kept { entries, broken: Some(why) })) => (
             entries,
@@ -425,9 +430,7 @@ fn kept(folder: &Path, name: &OsStr) -> (Vec<Entry>, Option<String>) {
             )),
         ),
         // It begins with the conversation; before that, an attempt leaves nothing of it.
-        Ok(None)
-            if name == transcript::FILE && logs::tail(&folder.join("log"), 1).is_ok_and(|lines| !lines.is_empty()) =>
-        {
+        Ok(None) if name == transcript::FILE && has_talked() => {
             (vec![], Some(format!("attempt {attempt} left a log and no transcript ({shown}): {again}")))
         }
         Ok(None) => (vec![], None),
