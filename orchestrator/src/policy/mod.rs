@@ -36,6 +36,8 @@ pub mod toolchains;
 pub mod tracked;
 /// What may be shown of what no policy names.
 mod unnamed;
+/// The links on the way to a path, and who may have made them.
+mod way;
 /// What a plan may not ask for on its own.
 pub mod word;
 

@@ -14,8 +14,8 @@
 //! | `[workspace] copy`, `cache` | what is there holds credentials, by its name or by those of its files (`.env`) |
 //! | `network` | the host is the machine, a neighbour, or has an address that is not everybody's; or `"host"` |
 //!
-//! The word is given by `--allow KEY=VALUE`, by `--allow-host-network`, or by `[[allow]]` in the person's own configuration. It
-//! is asked for once, for all that is missing, before anything runs; [`super::resolve`] asks again for each policy, so that no way
+//! The word is given by `--allow KEY=VALUE`, by `--allow-host-network`, or by `[[allow]]` in the person's own configuration. A path
+//! of it goes through no link that a task may have made ([`way`]). It is asked for once, for all that is missing, before anything runs; [`super::resolve`] asks again for each policy, so that no way
 //! leads around it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +28,10 @@ use swarm_plans::{Allowance, DEFAULT_SANDBOX, Host as NetworkHost, HostRule, Net
 use swarm_protocol::{Access, Tier};
 
 use super::credentials::Holds;
-use super::paths::{Guard, expand_home};
+use super::paths::{Guard, as_written, expand_home};
 use super::showcase::Showcase;
 use super::toolchains::TOOLCHAINS;
-use super::{Host, Places, SYSTEM, credentials};
+use super::{Host, Places, SYSTEM, credentials, way};
 use crate::egress::address;
 use crate::report::sanitize;
 use crate::settings::HostNetwork;
@@ -71,6 +71,8 @@ pub struct Ask {
     pub value: String,
     /// Why it is not the plan's to say.
     pub why: String,
+    /// What a person types for it: another text where a task may have turned the way to the path.
+    typed: String,
     wanted: Wanted,
 }
 
@@ -93,11 +95,7 @@ impl Ask {
             Wanted::Path(_, Access::Write) => "write",
             Wanted::Host(_) => "network",
         };
-        match &self.wanted {
-            // What lies in the checkout is written from its root.
-            Wanted::Path(path, _) if self.policy.is_none() => flag(key, &path.to_string_lossy()),
-            _ => flag(key, &self.value),
-        }
+        flag(key, &self.typed)
     }
 }
 
@@ -158,8 +156,11 @@ impl Word {
             return self.network == HostNetwork::Allowed;
         }
         let Given::These(given) = &self.given else { return true };
+        // A word is about the place that the person knew.
         let around = |path: &Path, allowed: &str| {
-            expand_home(allowed, home).canonicalize().is_ok_and(|allowed| path.starts_with(allowed))
+            let allowed = expand_home(allowed, home);
+            way::turned(&allowed, home).is_none()
+                && allowed.canonicalize().is_ok_and(|allowed| path.starts_with(allowed))
         };
         given.iter().any(|allowance| match (wanted, allowance) {
             (Wanted::Variable, Allowance::Env(name)) => name == value,
@@ -203,7 +204,7 @@ pub fn asks_of_plan(plan: &Plan, host: &Host, places: Places<'_>) -> Vec<Ask> {
     let policies = used_policies(plan).flat_map(|(name, policy)| asks_of_policy(name, policy, host, places));
     let texts = plan.variables_named().into_iter().filter_map(|name| {
         let why = why_variable(&name, host.env.get(&name).map(String::as_str))?;
-        Some(Ask { policy: None, key: "env", value: name, why, wanted: Wanted::Variable })
+        Some(Ask { policy: None, key: "env", typed: name.clone(), value: name, why, wanted: Wanted::Variable })
     });
     policies.chain(texts).chain(asks_of_worktrees(plan, places)).collect()
 }
@@ -236,6 +237,8 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
             key,
             value: text.clone(),
             why: why.to_owned(),
+            // What lies in the checkout is written from its root.
+            typed: path.to_string_lossy().into_owned(),
             wanted: Wanted::Path(path, Access::Read),
         })
     };
@@ -247,7 +250,19 @@ pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: P
     let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
     let mut asks = Vec::new();
     let mut ask = |key, value: &str, why: String, wanted| {
-        asks.push(Ask { policy: Some(name.to_owned()), key, value: value.to_owned(), why, wanted });
+        let turned = match &wanted {
+            Wanted::Path(path, _) => way::turned(&expand_home(value, &host.home), &host.home).zip(Some(path)),
+            Wanted::Variable | Wanted::Host(_) | Wanted::HostNetwork => None,
+        };
+        let (typed, why) = match turned {
+            Some((link, path)) => {
+                let (typed, link) = (as_written(path, &host.home), as_written(&link, &host.home));
+                let whose = format!("{link} is a link, which a task may have made, and leads it to {typed}");
+                (typed, format!("{why}; {}", sanitize::name(&whose)))
+            }
+            None => (value.to_owned(), why),
+        };
+        asks.push(Ask { policy: Some(name.to_owned()), key, value: value.to_owned(), why, typed, wanted });
     };
     let read = [("read", &policy.read), ("cow", &policy.cow)];
     let asks_to_read = !policy.read.is_empty() || !policy.cow.is_empty();
@@ -342,8 +357,11 @@ mod tests {
     fn check(policy: &SandboxPolicy, words: &[&str], expected: &[&str]) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for sub in ["home/data/in", "home/.cargo/registry", "repo/.git/swarm", "home/.ssh"] {
+        for sub in ["home/data/in", "home/private/sub", "home/.cargo/registry", "repo/.git/swarm", "home/.ssh"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
+        }
+        for (target, link) in [("../private", "home/data/turned"), ("private", "home/mine")] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
         }
         let env = [("MINE", "1"), ("DATABASE_URL", "pg://me:word@db/x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let host = Host::new(root.join("home"), vec!["/usr/bin".into()], env.into_iter().collect());
@@ -394,6 +412,20 @@ mod tests {
         check(&write, &["write=~/data"], &[]);
         // No word helps: it is refused with its own reason where the policy is resolved.
         check(&read(&["~/.ssh", "~/nowhere", "relative"]), &[], &[]);
+    }
+
+    #[test]
+    fn a_word_follows_no_link_that_a_task_may_have_made() {
+        let write = |path: &str| SandboxPolicy { write: list(&[path]), ..SandboxPolicy::default() };
+        let read = |path: &str| SandboxPolicy { read: list(&[path]), ..SandboxPolicy::default() };
+        // `~/data/turned` leads to `~/private`, and so does `~/mine`: no task ever writes right in a home.
+        check(&write("~/data/turned"), &["write=~/data/turned"], &["--allow write=~/private"]);
+        check(&write("~/data/turned"), &["write=~/data"], &["--allow write=~/private"]);
+        check(&read("~/data/turned/sub"), &["read=~/data/turned/sub"], &["--allow read=~/private/sub"]);
+        check(&write("~/data/turned"), &["write=~/private"], &[]);
+        check(&write("~/private"), &["write=~/data/turned"], &["--allow write=~/private"]);
+        check(&write("~/mine"), &["write=~/mine"], &[]);
+        check(&write("~/mine"), &["write=~/private"], &[]);
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! The way to a path: the links that lie on it, and who may have made them.
+//!
+//! A person's word names a place (`--allow write=~/work/sets`), and holds for more runs than one. Where a link lies on the way, whoever makes
+//! that link says which place is meant; and a task that may write `~/work` makes links there as it likes. So a word follows those
+//! links only that no task can have made: in a folder of the machine, in the home folder itself, in what runs by itself, none of which is ever
+//! granted ([`super::paths`]), and out of every repository, whose tree a task may have changed. Everywhere else the person has to name
+//! what the link leads to.
+//!
+//! It judges by names and owners, not by what else lies there: what a task may make decides nothing here.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use super::SYSTEM;
+use super::paths::{MACHINE, SHARED};
+use super::running::runs_by_itself;
+
+/// Links that one way may lead through: as many as the kernel follows. Source: path_resolution(7).
+const LINKS_MAX: usize = 40;
+
+/// Folders of the machine in which anybody makes what they like.
+const ANYBODYS: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// A way through the file system.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Where it ends: canonical as far as something is there.
+    pub end: PathBuf,
+    /// The links on it, in the order in which they are met, each in its canonical folder.
+    pub links: Vec<PathBuf>,
+}
+
+/// The way to an absolute path.
+pub fn to(path: &Path) -> Way {
+    let steps = |path: &Path| {
+        let named = path.components().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
+        named.rev().collect::<Vec<OsString>>()
+    };
+    let (mut ahead, mut end, mut links) = (steps(path), PathBuf::from("/"), Vec::new());
+    while let Some(step) = ahead.pop() {
+        if step == ".." {
+            end.pop();
+            continue;
+        }
+        end.push(step);
+        let is_link = end.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+        let Some(target) = end.read_link().ok().filter(|_| is_link && links.len() < LINKS_MAX) else { continue };
+        links.push(end.clone());
+        end.pop();
+        if target.is_absolute() {
+            end = PathBuf::from("/");
+        }
+        ahead.extend(steps(&target));
+    }
+    Way { end, links }
+}
+
+/// The first link on the way to an absolute path that a task may have made; none where the way is the person's alone.
+pub fn turned(path: &Path, home: &Path) -> Option<PathBuf> {
+    let canonical = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    // How one comes to the home folder is the machine's business.
+    let path = path.strip_prefix(home).map_or_else(|_| path.to_owned(), |below| canonical.join(below));
+    to(&path).links.into_iter().find(|link| !is_settled(link, &canonical))
+}
+
+/// Whether no task can have made a link. `home` is canonical.
+fn is_settled(link: &Path, home: &Path) -> bool {
+    let Some(folder) = link.parent() else { return false };
+    let within = |folders: &[&str]| folders.iter().any(|of| folder.starts_with(of));
+    let is = |folders: &[&str]| folders.iter().any(|of| folder == Path::new(of));
+    let is_of_a_tree = || folder.ancestors().any(|above| above.join(".git").symlink_metadata().is_ok());
+    let is_never_granted =
+        folder.parent().is_none() || is(SHARED) || home.starts_with(folder) || runs_by_itself(folder, home);
+    within(SYSTEM)
+        || within(MACHINE)
+        || !is(&ANYBODYS) && !is_of_a_tree() && (is_never_granted || is_the_machines(folder))
+}
+
+/// Whether nobody but the machine's owner makes anything in a folder, who is not the caller.
+fn is_the_machines(folder: &Path) -> bool {
+    let is_roots = |meta: std::fs::Metadata| meta.uid() == 0 && meta.mode() & 0o022 == 0;
+    !geteuid().is_root() && folder.symlink_metadata().is_ok_and(is_roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A home and a disk beside it, with these links (`AT -> TARGET`), and the first that turns the way to `path`; `@` is the
+    /// scene's folder.
+    fn check(links: &[&str], path: &str, expected: Option<&str>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().canonicalize().expect("it is there");
+        for folder in ["home/work/repo/.git", "home/.local/bin", "disk/sets"] {
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        let whole = |text: &str| PathBuf::from(text.replace('@', &root.display().to_string()));
+        for link in links {
+            let (at, target) = link.split_once(" -> ").expect("a link");
+            symlink(whole(target), whole(at)).expect("a link");
+        }
+        let found = turned(&whole(path), &whole("@/home"));
+        assert_eq!(found, expected.map(whole), "{links:?} {path}");
+        let end = to(&whole(path)).end;
+        assert_eq!(end, whole(path).canonicalize().unwrap_or_else(|_| end.clone()), "{links:?} {path}");
+    }
+
+    #[test]
+    fn a_link_where_a_task_may_write_turns_a_way() {
+        check(&[], "@/home/work", None);
+        check(&["@/home/work/sets -> @/disk/sets"], "@/home/work/sets", Some("@/home/work/sets"));
+        check(&["@/home/work/sets -> @/disk"], "@/home/work/sets/sets", Some("@/home/work/sets"));
+        check(&["@/home/work/a -> ../..", "@/b -> disk"], "@/home/work/a/b/sets", Some("@/home/work/a"));
+        check(&["@/home/work/repo/data -> @/disk"], "@/home/work/repo/data", Some("@/home/work/repo/data"));
+        check(&["@/home/data -> @/disk/x", "@/disk/x -> sets"], "@/home/data", Some("@/disk/x"));
+        check(&["@/home/loop -> @/home/work/loop"], "@/home/loop", None);
+    }
+
+    #[test]
+    fn a_link_where_no_task_ever_writes_turns_none() {
+        check(&["@/home/data -> @/disk/sets"], "@/home/data", None);
+        check(&["@/home/.local/bin/x -> @/disk/sets"], "@/home/.local/bin/x", None);
+        assert_eq!(turned(Path::new("/bin/sh"), Path::new("/home/me")), None);
+        assert_eq!(turned(Path::new("/usr/bin/env"), Path::new("/home/me")), None);
+    }
+
+    #[test]
+    fn a_home_in_a_repository_of_its_own_is_a_tree() {
+        check(&["@/home/.git -> @/disk", "@/home/data -> @/disk/sets"], "@/home/data", Some("@/home/data"));
+    }
+}
