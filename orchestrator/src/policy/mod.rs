@@ -18,6 +18,8 @@ mod installation;
 pub mod limits;
 /// Programs that links on `PATH` lead to.
 mod linked;
+/// What runs when the caller types a command.
+pub mod on_path;
 /// What a policy may ask for, path by path.
 pub mod paths;
 /// Why a path is not granted.

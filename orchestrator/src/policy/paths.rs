@@ -7,7 +7,10 @@ use rustix::fs::{Access as Permitted, access};
 use rustix::process::geteuid;
 use swarm_protocol::{Access, Tier};
 
-use super::reason::{CLOSED, EXPOSES_STATE, HOLDS_GIT, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason, TOO_MANY};
+use super::on_path::{self, OnPath};
+use super::reason::{
+    CLOSED, EXPOSES_STATE, HOLDS_GIT, HOLDS_PATH, LEADS_THERE, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason, TOO_MANY,
+};
 use super::{Places, SYSTEM, running};
 use crate::entry_name::is_git_dir;
 use crate::state;
@@ -100,17 +103,6 @@ pub struct Guard<'a> {
     pub places: Places<'a>,
 }
 
-/// How a path lies to the folders on the caller's `PATH`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnPath {
-    /// In one of them.
-    In,
-    /// Around one of them.
-    Holds,
-    /// Apart from all.
-    Beside,
-}
-
 impl Guard<'_> {
     /// The canonical path that a `read`, `write` or `cow` of a plan asks for.
     ///
@@ -145,11 +137,12 @@ impl Guard<'_> {
         if access == Access::Read {
             return Ok(());
         }
-        self.written(path)?;
-        if self.on_path(path) == OnPath::Holds {
-            return Err(Reason::Never(
-                "it holds a folder on your PATH, and what lies there runs when you type a command",
-            ));
+        let on_path = on_path::lies(path, self.path);
+        self.written(path, &on_path)?;
+        match on_path {
+            OnPath::Holds(_) => return Err(HOLDS_PATH),
+            OnPath::Leads(_) => return Err(LEADS_THERE),
+            OnPath::In | OnPath::Beside => {}
         }
         if !states_below(path)?.is_empty() {
             return Err(Reason::State);
@@ -173,24 +166,13 @@ impl Guard<'_> {
     /// Why not, for people.
     pub fn current_folder(&self, path: &Path, access: Access) -> Result<(), Reason> {
         self.shown(path, access)?;
-        if access == Access::Write { self.written(path) } else { Ok(()) }
-    }
-
-    /// How a canonical path lies to the folders on the caller's `PATH`.
-    pub fn on_path(&self, path: &Path) -> OnPath {
-        let canonical = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
-        let folders: Vec<PathBuf> = self.path.iter().map(canonical).collect();
-        match () {
-            () if folders.iter().any(|folder| path.starts_with(folder)) => OnPath::In,
-            () if folders.iter().any(|folder| folder.starts_with(path)) => OnPath::Holds,
-            () => OnPath::Beside,
-        }
+        if access == Access::Write { self.written(path, &on_path::lies(path, self.path)) } else { Ok(()) }
     }
 
     /// What nobody may write who may look at it. What is not there yet counts, too: whoever makes it decides what it says.
-    fn written(&self, path: &Path) -> Result<(), Reason> {
+    fn written(&self, path: &Path, on_path: &OnPath) -> Result<(), Reason> {
         let home = self.home.canonicalize().unwrap_or_else(|_| self.home.to_owned());
-        if running::runs_by_itself(path, &home) || self.on_path(path) == OnPath::In {
+        if running::runs_by_itself(path, &home) || *on_path == OnPath::In {
             return Err(Reason::Never("what it holds runs by itself outside of the cage"));
         }
         let own = settled(self.own_state);
@@ -400,10 +382,16 @@ mod tests {
         for state in ["st", "holds/a/b"] {
             state::StateDir::open(&root.join(state)).unwrap();
         }
-        std::fs::write(root.join("home/.bashrc"), "").unwrap();
-        for (link, target) in
-            [("home/data/keys", "home/.ssh"), ("home/data/out", "out"), ("home/data/repo", "repo/src")]
-        {
+        std::fs::create_dir_all(root.join("home/led/bin")).unwrap();
+        for file in ["home/.bashrc", "home/led/bin/node"] {
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        for (link, target) in [
+            ("home/data/keys", "home/.ssh"),
+            ("home/data/out", "out"),
+            ("home/data/repo", "repo/src"),
+            ("home/tools/bin/node", "home/led/bin/node"),
+        ] {
             std::os::unix::fs::symlink(root.join(target), root.join(link)).unwrap();
         }
         let (home, worktree, git) = (root.join("home"), root.join("repo"), root.join("repo/.git"));
@@ -463,7 +451,9 @@ mod tests {
             ("~/.local/bin", Err("runs by itself")),
             ("~/.cargo", Err("runs by itself")),
             ("~/tools/bin", Err("runs by itself")),
-            ("~/tools", Err("on your PATH")),
+            ("~/tools", Err("a folder on your PATH")),
+            ("~/led", Err("a link on your PATH")),
+            ("~/led/bin/node", Err("a link on your PATH")),
             ("~/.oh-my-zsh/custom", Err("runs by itself")),
             ("~/.local/lib/python3.12/site-packages", Err("runs by itself")),
             ("~/py/lib", Ok("@/home/py/lib")),
@@ -524,6 +514,7 @@ mod tests {
                 ("~/tools/bin", Err("runs by itself")),
                 // Whoever opens it says so: a project with its own `bin` is what the command is there for.
                 ("~/tools", Ok("@/home/tools")),
+                ("~/led", Ok("@/home/led")),
                 ("~/.cargo", Err("runs by itself")),
                 ("~/.cache", Err("swarm's own state")),
                 ("@/st/runs", Err("swarm's own state")),

@@ -68,6 +68,12 @@ pub(super) const CLOSED: Reason = Reason::Here {
     why: "it holds a folder that nobody can look into before the task opens it: chmod u+rx it, or name another folder",
     mend: "find DIR -type d ! -executable shows which; chmod u+rx it, or name another folder",
 };
+pub(super) const HOLDS_PATH: Reason =
+    Reason::Never("it holds a folder on your PATH, and what lies there runs when you type a command");
+pub(super) const LEADS_THERE: Reason = Reason::Here {
+    why: "a link on your PATH leads into it, and what lies there runs when you type a command",
+    mend: "find ${PATH//:/ } -lname '*/*' -printf '%p -> %l\\n' shows which; name a folder beside what it leads to, or remove the link",
+};
 pub(super) const PARENT: Reason = Reason::Never("it may not hold `..`");
 
 #[cfg(test)]
@@ -76,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_lies_on_a_disk_is_not_the_plans_fault() {
-        for reason in [NOT_HERE, NOT_IN_THIS_TIER, HOLDS_GIT, TOO_MANY, CLOSED, Reason::State] {
+        for reason in [NOT_HERE, NOT_IN_THIS_TIER, HOLDS_GIT, TOO_MANY, CLOSED, LEADS_THERE, Reason::State] {
             assert_eq!(reason.belongs_to(), BelongsTo::Machine, "{reason}");
         }
         for reason in [EXPOSES_STATE, PARENT] {

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use swarm_orchestrator::policy::on_path::{self, OnPath};
 use swarm_orchestrator::policy::reason::Reason;
 use swarm_orchestrator::policy::{self, Cage, Host, Offer, Places, PolicyError, paths::Guard};
 use swarm_orchestrator::report::sanitize;
@@ -195,10 +196,12 @@ pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> 
 /// Says where the folder holds what its owner runs by typing its name: a project with its own programs is what a command is there
 /// for, and what it makes of them is not looked at by anybody.
 fn say_path(folder: &Path, host: &Host, it: &Surroundings) -> Result<(), Failure> {
-    let inside = host.path.iter().filter_map(|on| on.canonicalize().ok()).find(|on| on.starts_with(folder));
-    let Some(on) = inside else { return Ok(()) };
-    let on = sanitize::name(&on.to_string_lossy());
-    it.err.write(&format!("swarm: {on} is on your PATH: what the command writes there runs when you type its name\n"))
+    let what = match on_path::lies(folder, &host.path) {
+        OnPath::Holds(on) => format!("{} is on your PATH", sanitize::name(&on.to_string_lossy())),
+        OnPath::Leads(link) => format!("{}, on your PATH, leads here", sanitize::name(&link.to_string_lossy())),
+        OnPath::In | OnPath::Beside => return Ok(()),
+    };
+    it.err.write(&format!("swarm: {what}: what the command writes there runs when you type its name\n"))
 }
 
 /// A policy resolved for a folder that is no worktree of ours, and that [`judge`] lets pass.
