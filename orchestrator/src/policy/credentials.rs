@@ -125,7 +125,7 @@ pub fn is_value(value: &str) -> bool {
 /// `scheme://user:password@host`, anywhere in a text.
 fn has_password(text: &str) -> bool {
     text.split("://").skip(1).any(|rest| {
-        let authority = rest.split(['/', '?', '#', ' ', '"', '\'', ',']).next().unwrap_or_default();
+        let authority = rest.split(['/', '?', '#', ' ', '"', '\'']).next().unwrap_or_default();
         authority
             .rsplit_once('@')
             .is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, word)| !word.is_empty()))
@@ -200,7 +200,7 @@ pub fn below(folder: &Path) -> Option<Vec<PathBuf>> {
 pub fn in_cache(folder: &Path) -> Holds {
     let mut held = false;
     let looked = walk(folder, CACHE_ENTRIES_MAX, |entry, kind| {
-        held |= !kind.is_dir() && is_kept(entry);
+        held |= !kind.is_dir() && is_kept(&entry.path());
         if held { Next::Enough } else { Next::Inside }
     });
     match looked {
@@ -238,18 +238,15 @@ fn walk(folder: &Path, entries_max: usize, mut show: impl FnMut(&DirEntry, FileT
     Some(())
 }
 
-/// Whether a file of a cache is a credential that somebody put there.
-fn is_kept(entry: &DirEntry) -> bool {
-    let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+/// Whether a file among what was built or installed is a credential that somebody put there: by a name that stands for nothing else.
+pub fn is_kept(file: &Path) -> bool {
+    let Some(name) = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()) else { return false };
     if name.ends_with(".pem") {
-        return !is_certificate(&entry.path());
+        return !is_certificate(file);
     }
     let dot = name.char_indices().skip(1).find(|&(_, letter)| letter == '.').map_or(name.len(), |(at, _)| at);
     let (stem, end) = (&name[..dot], name[dot..].trim_start_matches('.'));
-    FILE_NAMES.contains(&&*name)
-        || FILE_STARTS.iter().any(|start| name.starts_with(start))
-        || FILE_ENDS.iter().any(|end| name.ends_with(end))
-        || CACHE_STEMS.contains(&stem) && CACHE_ENDS.contains(&end)
+    is_a_keys(&name) || CACHE_STEMS.contains(&stem) && CACHE_ENDS.contains(&end)
 }
 
 /// Whether a file can be read to its end, and holds no private key.
@@ -265,7 +262,7 @@ fn is_certificate(path: &Path) -> bool {
 /// The largest configuration file that is looked into, in bytes; of a larger one nobody knows.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 /// Words by which one names a credential.
-const TELLING: [&str; 14] = [
+const TELLING: [&str; 15] = [
     "token",
     "secret",
     "password",
@@ -280,6 +277,7 @@ const TELLING: [&str; 14] = [
     "privatekey",
     "private-key",
     "_key",
+    "_auth",
 ];
 
 /// Whether a configuration file (cargo's may hold registry tokens) names a token or a secret outside of its comments, or cannot be
@@ -295,8 +293,10 @@ pub fn may_be_told_in(path: &Path) -> bool {
         false => text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n"),
     };
     let named = text.to_ascii_lowercase();
-    let is_between = |letter: char| letter.is_whitespace() || "\"'`=,;<>()[]{}".contains(letter);
-    TELLING.iter().any(|word| named.contains(word)) || text.split(is_between).any(is_value)
+    let is_between = |letter: char| letter.is_whitespace() || "\"'`=,;<>()[]{}@/:".contains(letter);
+    TELLING.iter().any(|word| named.contains(word))
+        || text.split(is_between).any(is_value)
+        || text.lines().any(has_password)
 }
 
 /// An XML text without its comments; one that never ends stays.
@@ -307,10 +307,14 @@ fn without_remarks(text: &str) -> String {
 }
 
 fn is_file_name(name: &str) -> bool {
+    is_a_keys(name) || FILE_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Whether no program is called so, by a file's name in small letters: programs know their credentials by it.
+pub fn is_a_keys(name: &str) -> bool {
     FILE_NAMES.contains(&name)
         || FILE_STARTS.iter().any(|start| name.starts_with(start))
         || FILE_ENDS.iter().any(|end| name.ends_with(end))
-        || FILE_WORDS.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -399,6 +403,10 @@ mod tests {
             ("[env]\nOPENAI_API_KEY = \"x\"\n", true),
             ("[env]\nA = 'ghp_0123456789abcdef'\n", true),
             ("url = https://me:word@host/x\n", true),
+            ("proxy = \"http://me:w=o,r;d@host\"\n", true),
+            ("url = https://ghp_0123456789abcdef@host/x\n", true),
+            ("//host/:_auth=bWU6d29yZA==\n", true),
+            ("[env]\nGITHUB_TOKEN = \"x\"\n", true),
             ("[tools]\nnode = \"20\"\n[settings]\nkeyring = 1\n", false),
             ("<settings><!-- <password>\n</password> --></settings>", false),
             ("<settings><!-- x --><Password>y</Password></settings>", true),

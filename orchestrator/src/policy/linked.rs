@@ -18,6 +18,7 @@ use swarm_protocol::Access;
 
 use super::SYSTEM;
 use super::installation::{Part, Way, may_hold_secrets, modules_of, parts};
+use super::kept;
 use super::paths::Guard;
 use super::unnamed::Look;
 
@@ -85,6 +86,9 @@ fn program(link: &Path, guard: Guard<'_>, home: &Path) -> Vec<Part> {
         return Vec::new();
     }
     let names = names_of(link);
+    if names.iter().any(|name| kept::is_credential(name)) {
+        return Vec::new();
+    }
     let mut seen: Vec<Part> = names.iter().map(|name| software((target.clone(), name.clone()))).collect();
     seen.extend(modules_of(&target, home));
     let Some(programs) = target.parent() else { return seen };
@@ -254,7 +258,16 @@ mod tests {
         home.program("work/repo/run.sh");
         home.program(".ssh/id");
         home.file("notes");
-        for (target, name) in [("work/repo/run.sh", "run"), (".ssh/id", "key"), ("notes", "notes"), ("gone", "gone")] {
+        home.program("work/.env");
+        home.program("work/id_rsa");
+        for (target, name) in [
+            ("work/repo/run.sh", "run"),
+            (".ssh/id", "key"),
+            ("notes", "notes"),
+            ("gone", "gone"),
+            ("work/.env", "conf"),
+            ("work/id_rsa", "id"),
+        ] {
             home.link(&format!("../{target}"), &format!("bin/{name}"));
         }
         assert_eq!(home.linked("bin"), ["work/repo/run.sh"]);

@@ -14,6 +14,8 @@ mod copies;
 pub mod credentials;
 /// What programs need of the installation that they lie in.
 mod installation;
+/// Credentials in what is shown although no policy names it.
+mod kept;
 /// How much a task may use of the machine.
 pub mod limits;
 /// Programs that links on `PATH` lead to.

@@ -216,7 +216,7 @@ impl Toolchain {
                     // A whole home that somebody moved may be any folder.
                     _ if child.is_empty() && root != host.home.join(default) => Look::Home,
                     Show::Cow => Look::Cache,
-                    Show::Read => Look::Software,
+                    Show::Read => Look::Installations,
                 };
                 if path.exists() && !credentials::may_be_told_in(&path) {
                     shown.paths.push(Home { path, show: *show, look });

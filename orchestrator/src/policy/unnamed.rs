@@ -3,14 +3,15 @@
 //! repository's own folder (its config may hold a URL with a password), state folders of swarm, and files by whose names programs know
 //! credentials. Comes in a canonical path, goes out what of it is to be hidden, or why none of it is shown.
 //!
-//! It looks at names only, a folder at a time, and follows no link.
+//! It looks at names, a folder at a time, reads what [`kept`] reads, and follows no link.
 
 use std::path::{Path, PathBuf};
 
 use swarm_protocol::{Access, Tier};
 
 use super::credentials;
-use super::paths::{CREDENTIALS, Guard, MACHINE, SHARED, is_of_git};
+use super::kept::{self, Among};
+use super::paths::{Guard, MACHINE, SHARED, is_of_git};
 use super::reason::Reason;
 use crate::entry_name::is_git_dir;
 use crate::state;
@@ -24,7 +25,9 @@ pub enum Look {
     Folder,
     /// A toolchain's home at a place that a variable names: the same, and usually larger.
     Home,
-    /// Libraries and data beside programs, and homes of toolchains at their own places: what lies deep in them came with the software.
+    /// A toolchain's home at its own place: what lies deep in it came with the software, but for what tools are configured by.
+    Installations,
+    /// Libraries and data beside programs: they came with the software.
     Software,
     /// A cache that a toolchain fills, with repositories of its own that it works with.
     Cache,
@@ -40,7 +43,7 @@ const SOFTWARE_ENTRIES_MAX: usize = 20_000;
 const SETTINGS_ENTRIES_MAX: usize = 500;
 
 /// What is withheld of one folder.
-const WITHHELD_MAX: usize = 64;
+const WITHHELD_MAX: usize = 256;
 
 /// Entries of a folder beside a hidden one: the landlock tier grants each by itself. Some less than the sandbox accepts.
 const NEIGHBOURS_MAX: usize = 4_000;
@@ -62,19 +65,23 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result
     if look != Look::Cache && path.ancestors().any(is_of_git) {
         return Err(Reason::Never("git keeps its own files there"));
     }
+    if look != Look::Cache && path.is_file() && kept::is_credential(path) {
+        return Err(Reason::Never("it holds a credential, by its name or its words"));
+    }
     if !path.is_dir() || look == Look::Cache {
         return Ok(Vec::new());
     }
     let mut found = below(path, look)?;
     match look {
-        Look::Folder | Look::Home => found.extend(secrets_in(path)),
+        Look::Folder => found.extend(kept::in_folder(path, Among::Anything)?),
+        Look::Home | Look::Installations => found.extend(kept::in_folder(path, Among::Installations)?),
         Look::Settings => found.extend(telling_in(path, SOFTWARE_LEVELS_MAX)),
         Look::Software | Look::Cache => {}
     }
     found.sort();
-    found.dedup();
+    found.dedup_by(|later, earlier| later.starts_with(&*earlier));
     if found.len() > WITHHELD_MAX {
-        return Err(Reason::Never("it holds too many repositories"));
+        return Err(Reason::Never("it holds too many repositories and credentials"));
     }
     if tier == Tier::Landlock && !ways(path, &found).iter().all(|way| may_be_listed_one_by_one(way)) {
         return Err(Reason::Never("the landlock tier cannot hide what it holds among so many entries"));
@@ -88,7 +95,7 @@ fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
         Look::Settings => (SOFTWARE_LEVELS_MAX, SETTINGS_ENTRIES_MAX),
         Look::Folder => (LEVELS_MAX, FOLDER_ENTRIES_MAX),
         Look::Home => (LEVELS_MAX, HOME_ENTRIES_MAX),
-        Look::Software | Look::Cache => (SOFTWARE_LEVELS_MAX, SOFTWARE_ENTRIES_MAX),
+        Look::Installations | Look::Software | Look::Cache => (SOFTWARE_LEVELS_MAX, SOFTWARE_ENTRIES_MAX),
     };
     let is_judged_whole = matches!(look, Look::Settings | Look::Folder | Look::Home);
     let (mut level, mut entries, mut found) = (vec![path.to_owned()], 0, Vec::new());
@@ -149,18 +156,6 @@ impl Listed {
     fn is_kept(&self, folder: &Path) -> bool {
         self.has_head && (self.has_commondir || self.stores == 2) || self.has_marker && state::is_state(folder)
     }
-}
-
-/// The files right in a folder, and what it has of a home, that hold credentials by their names. A program may be called as it likes.
-fn secrets_in(folder: &Path) -> Vec<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let is_data = |entry: &std::fs::DirEntry| {
-        entry.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 == 0)
-    };
-    let named = folder.read_dir().into_iter().flatten().flatten().take(HOME_ENTRIES_MAX);
-    let named = named.filter(|entry| credentials::is_path(Path::new(&entry.file_name())) && is_data(entry));
-    let of_a_home = CREDENTIALS.iter().map(|name| folder.join(name)).filter(|path| path.symlink_metadata().is_ok());
-    named.map(|entry| entry.path()).chain(of_a_home).collect()
 }
 
 /// The files in a folder of settings that hold credentials by their names or words. A link shows nothing that is not shown anyway.
@@ -243,9 +238,10 @@ mod tests {
         check(
             &["tool", ".netrc", ".env", ".aws/credentials", "lib/.env"],
             Look::Folder,
-            Ok(&[".aws", ".env", ".netrc"]),
+            Ok(&[".aws", ".env", ".netrc", "lib/.env"]),
         );
         check(&["lib/token.py", "cacert.pem", "x/.git/config"], Look::Software, Ok(&["x/.git"]));
+        check(&["lib/.env", "v/.netrc", "v/x/.git/config"], Look::Installations, Ok(&["v/.netrc", "v/x/.git"]));
         check(&["db/x/HEAD", "db/x/objects/", "db/x/refs/"], Look::Cache, Ok(&[]));
     }
 
