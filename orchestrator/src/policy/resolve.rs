@@ -204,12 +204,13 @@ pub fn resolve(
     }
     let named = shown.named.clone();
     let (withheld, omissions) = (shown.hidden(&asked(policy, guard)), shown.omissions());
+    let mut named_hide: Vec<PathBuf> = hide.iter().map(|(_, path)| path.clone()).collect();
+    named_hide.extend(shown.twins(&named_hide));
     let (grants, cows) = shown.sorted();
     let mut warnings = warnings(name, policy, &hide, &grants, &cows, places);
     warnings.extend(omissions);
     let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
     warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
-    let named_hide: Vec<PathBuf> = hide.into_iter().map(|(_, path)| path).collect();
     let hidden = Hidden { named: named_hide.clone(), unasked: withheld.clone() };
     let mut hide: Vec<PathBuf> = named_hide.into_iter().chain(kept_by_tools(host)).collect();
     hide.extend(
@@ -474,6 +475,35 @@ mod tests {
             format!("(sandbox.p.hide names `{tool}`, which no task of this policy would see anyway)")
                 .replace(&fixture.root().display().to_string(), "@")
         );
+    }
+
+    #[test]
+    fn what_is_hidden_is_hidden_by_each_of_its_names() {
+        let mut fixture = Fixture::new();
+        let home = fixture.root().join("home");
+        for sub in ["bin", "v/v1/bin", "v/v1/lib/secret"] {
+            std::fs::create_dir_all(home.join(sub)).unwrap();
+        }
+        for file in ["v/v1/pyvenv.cfg", "v/v1/bin/tool"] {
+            std::fs::write(home.join(file), "#!/bin/sh").unwrap();
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(home.join("v/v1/bin/tool"), mode).unwrap();
+        for (target, link) in [("v1", "v/cur"), ("../v/cur/bin/tool", "bin/tool")] {
+            std::os::unix::fs::symlink(target, home.join(link)).unwrap();
+        }
+        fixture.host.path = vec![home.join("bin")];
+        for text in ["~/v/v1/lib/secret", "~/v/cur/lib/secret"] {
+            let cage = fixture.resolve(&policy(&[], &[], &[text])).unwrap();
+            assert!(cage.grants.iter().any(|grant| grant.at == home.join("v/cur/lib")), "{:?}", cage.grants);
+            assert_eq!(cage.hide, ["v/v1/lib/secret", "v/cur/lib/secret"].map(|name| home.join(name)), "{text}");
+        }
+        for text in ["~/v/v1", "~/v/cur/lib"] {
+            let cage = fixture.resolve(&policy(&[], &[], &[text])).unwrap();
+            let shown: Vec<_> =
+                cage.grants.iter().filter(|grant| grant.path.starts_with(home.join("v/v1/lib"))).collect();
+            assert!(shown.is_empty(), "{text}: {shown:?}");
+        }
     }
 
     #[test]

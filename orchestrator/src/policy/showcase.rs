@@ -16,6 +16,11 @@ use super::{Places, SYSTEM};
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
 
+/// Where a path leads.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 /// Whether every cage shows a path without being told to.
 fn is_of_the_system(path: &Path) -> bool {
     SYSTEM.iter().any(|folder| path.starts_with(folder))
@@ -184,6 +189,18 @@ impl<'a> Showcase<'a> {
         hidden
     }
 
+    /// The other places at which canonical paths that are to be hidden would be seen: what links on `PATH` lead to is shown by each of
+    /// its names. None of it is what a policy names, which is shown where it lies.
+    pub fn twins(&self, hidden: &[PathBuf]) -> Vec<PathBuf> {
+        let cows = self.cows.iter().map(|cow| (cow, real(cow)));
+        let shown: Vec<_> = self.grants.iter().map(|grant| (&grant.at, real(&grant.path))).chain(cows).collect();
+        let twin = |(at, real): &(&PathBuf, PathBuf), hidden: &PathBuf| {
+            let below = hidden.strip_prefix(real).ok().filter(|_| real != *at)?;
+            Some(at.join(below))
+        };
+        hidden.iter().flat_map(|hidden| shown.iter().filter_map(move |shown| twin(shown, hidden))).collect()
+    }
+
     /// Settles what contradicts itself: what a policy says in so many words wins over what tools need, and of two things that
     /// it says itself one has to go.
     pub fn settle(&mut self, hide: &[(&String, PathBuf)], tier: Tier) -> Result<(), Unfit> {
@@ -192,8 +209,10 @@ impl<'a> Showcase<'a> {
                 let reason = Reason::Never("it would hide what the same policy lets be read or written");
                 return Err(("hide", (*text).clone(), reason));
             }
-            self.grants.retain(|grant| !grant.at.starts_with(hidden));
-            self.cows.retain(|cow| !cow.starts_with(hidden));
+            // By whichever name it is shown.
+            let is_in_it = |at: &Path, path: &Path| at.starts_with(hidden) || real(path).starts_with(hidden);
+            self.grants.retain(|grant| !is_in_it(&grant.at, &grant.path));
+            self.cows.retain(|cow| !is_in_it(cow, cow));
         }
         let written: Vec<&Path> =
             self.named.iter().filter(|grant| grant.access == Access::Write).map(|grant| &*grant.at).collect();
