@@ -478,6 +478,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_task_led_astray_is_not_shown_for_the_sake_of_a_tool() {
+        let mut fixture = Fixture::new();
+        let home = fixture.root().join("home");
+        for sub in ["work/v1/bin", "private/bin"] {
+            std::fs::create_dir_all(home.join(sub)).unwrap();
+        }
+        std::fs::write(fixture.root().join("opt/tool/bin/python3"), "").unwrap();
+        for (target, link) in [("../private", "work/venv"), ("../private/bin", "work/bin"), ("v1", "work/current")] {
+            std::os::unix::fs::symlink(target, home.join(link)).unwrap();
+        }
+        fixture.host.path.push(home.join("work/bin"));
+        fixture.host.env.insert("VIRTUAL_ENV".into(), home.join("work/venv").display().to_string());
+        let shown = fixture.shown(&policy(&[], &[], &[]), Tier::Namespaces).unwrap();
+        assert!(!shown.contains("Read @/home"), "{shown}");
+        for named in ["PATH names `@/home/work/bin`", "a toolchain keeps `@/home/work/venv`"] {
+            assert!(shown.contains(named), "{shown}");
+        }
+        fixture.host.path = vec![fixture.root().join("opt/tool/bin"), home.join("work/current/bin")];
+        let shown = fixture.shown(&policy(&[], &[], &[]), Tier::Namespaces).unwrap();
+        assert!(shown.contains("Read @/home/work/current/bin"), "{shown}");
+    }
+
+    #[test]
     fn what_is_hidden_is_hidden_by_each_of_its_names() {
         let mut fixture = Fixture::new();
         let home = fixture.root().join("home");

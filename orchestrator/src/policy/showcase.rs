@@ -11,7 +11,7 @@ use super::paths::{Guard, KERNEL, MACHINE};
 use super::reason::Reason;
 use super::toolchains::{Home, Show};
 use super::unnamed::{Look, withheld};
-use super::{Places, SYSTEM};
+use super::{Places, SYSTEM, way};
 
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
@@ -119,6 +119,11 @@ impl<'a> Showcase<'a> {
     /// Shows at a place what no policy names, without what is withheld of it. What lies in the worktree or in a folder of the system
     /// is there already.
     fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), Reason> {
+        if way::astray(&path, self.guard.home).is_some() {
+            return Err(Reason::Never(
+                "a link that a task may have made leads there; `read` can name what it leads to",
+            ));
+        }
         let real = path.canonicalize().map_err(|_| Reason::Never("it cannot be reached"))?;
         if is_of_the_system(&at) || real.starts_with(self.guard.places.worktree) || self.is_the_repositorys(&at) {
             return Ok(());

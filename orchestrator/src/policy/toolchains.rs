@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::unnamed::Look;
-use super::{Host, credentials};
+use super::{Host, credentials, way};
 
 /// How a folder of a toolchain is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,11 @@ impl Toolchain {
                 None if default.is_empty() => continue,
                 None => host.home.join(default),
             };
-            let root = root.canonicalize().unwrap_or(root);
+            // What a task may have led astray is looked at by that way, and not shown.
+            let root = match way::astray(&root, &host.home) {
+                Some(_) => root,
+                None => root.canonicalize().unwrap_or(root),
+            };
             // A variable that names the home folder itself, or something above it, would show everything in it.
             if host.home.starts_with(&root) || !root.is_dir() {
                 continue;

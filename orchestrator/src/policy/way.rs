@@ -24,6 +24,9 @@ const LINKS_MAX: usize = 40;
 /// Folders of the machine in which anybody makes what they like.
 const ANYBODYS: [&str; 2] = ["/tmp", "/var/tmp"];
 
+/// Folders in which Nix and Guix keep links into their stores.
+const PROFILES: [&str; 2] = ["/nix/var/nix", "/var/guix"];
+
 /// A way through the file system.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Way {
@@ -70,6 +73,21 @@ pub fn turned(path: &Path, home: &Path) -> Option<PathBuf> {
     to(&path).links.into_iter().find(|link| !is_settled(link, &canonical))
 }
 
+/// The first link on the way to an absolute path that nobody named to us which may be a task's doing and gains it something: what it
+/// leads to lies beside the folder that the link is in. Whoever may write a folder may see what is in it, so `current -> 1.2` gains
+/// nothing.
+pub fn astray(path: &Path, home: &Path) -> Option<PathBuf> {
+    let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    let stays = |link: &PathBuf| link.parent().is_some_and(|folder| to(link).end.starts_with(around(folder)));
+    to(path).links.into_iter().find(|link| !is_settled(link, &home) && !stays(link))
+}
+
+/// The folder in which a link right in another stays: Homebrew's `opt` leads to the Cellar beside it.
+fn around(folder: &Path) -> &Path {
+    let brew = folder.parent().filter(|prefix| folder.ends_with("opt") && prefix.join("Cellar").is_dir());
+    brew.unwrap_or(folder)
+}
+
 /// Whether no task can have made a link. `home` is canonical.
 fn is_settled(link: &Path, home: &Path) -> bool {
     let Some(folder) = link.parent() else { return false };
@@ -80,6 +98,7 @@ fn is_settled(link: &Path, home: &Path) -> bool {
         folder.parent().is_none() || is(SHARED) || home.starts_with(folder) || runs_by_itself(folder, home);
     within(SYSTEM)
         || within(MACHINE)
+        || within(&PROFILES)
         || !is(&ANYBODYS) && !is_of_a_tree() && (is_never_granted || is_the_machines(folder))
 }
 
@@ -123,6 +142,25 @@ mod tests {
         check(&["@/home/work/repo/data -> @/disk"], "@/home/work/repo/data", Some("@/home/work/repo/data"));
         check(&["@/home/data -> @/disk/x", "@/disk/x -> sets"], "@/home/data", Some("@/disk/x"));
         check(&["@/home/loop -> @/home/work/loop"], "@/home/loop", None);
+    }
+
+    #[test]
+    fn a_link_that_stays_where_it_lies_gains_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().canonicalize().expect("it is there");
+        for folder in ["home/x/v1", "home/private", "brew/Cellar/go/1/bin", "brew/opt", "brew/more"] {
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        let check = |target: &str, link: &str, path: &str, expected: Option<&str>| {
+            symlink(target, root.join(link)).expect("a link");
+            let found = astray(&root.join(path), &root.join("home"));
+            assert_eq!(found, expected.map(|link| root.join(link)), "{link} -> {target}");
+        };
+        check("v1", "home/x/current", "home/x/current/bin", None);
+        check("../private", "home/x/venv", "home/x/venv", Some("home/x/venv"));
+        check("private", "home/venv", "home/venv", None);
+        check("../Cellar/go/1", "brew/opt/go", "brew/opt/go/bin", None);
+        check("../Cellar/go/1", "brew/more/go", "brew/more/go/bin", Some("brew/more/go"));
     }
 
     #[test]
