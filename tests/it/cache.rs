@@ -326,6 +326,28 @@ fn what_was_found_to_differ_is_neither_reused_nor_recorded_again() {
 }
 
 #[test]
+fn recorded_results_stay_as_long_as_a_run_may_wait_with_one_of_them() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let tasks = "[tasks.a]\ncache = true\nrun = 'echo a > a'\n\
+                 [tasks.b]\nneeds = ['a']\nrun = 'until test -e \"$LOG/open\"; do sleep 0.02; done; cat a > b'\n";
+    let plan = plan(&repository, tasks);
+    let gate = repository.beside("log").join("open");
+    std::fs::write(&gate, "").expect("space");
+    run(&repository, "it", &plan).exits(0);
+    std::fs::remove_file(&gate).expect("it was there");
+    let mut waiting = run(&repository, "it", &plan).args(&["--into", "again"]).start();
+    assert!(waiting.says("\"attempt-started\",\"instance\":\"b\""), "it gets there");
+    let kept = || repository.git().references_glob("refs/swarm/cache/*").expect("refs").count();
+    let cleaned = Swarm::new(&repository, &["clean", "--cache"]).exits(0);
+    assert!(cleaned.err.contains("recorded results and green verdicts: in use, left alone"), "{cleaned}");
+    assert_eq!(kept(), 1, "{cleaned}");
+    std::fs::write(&gate, "").expect("space");
+    waiting.end();
+    Swarm::new(&repository, &["clean", "--cache"]).exits(0);
+    assert_eq!((repository.text("again", "b").as_str(), kept()), ("a\n", 0));
+}
+
+#[test]
 fn a_damaged_cache_costs_time_and_nothing_else() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let plan = plan(&repository, "[tasks.a]\ncache = true\nrun = 'echo . >> \"$LOG/a\"; echo 2 > a.txt'\n");

@@ -8,7 +8,7 @@ use swarm_orchestrator::clean::{
     clean_unbegun,
 };
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{Journal, JournalReader, RunLock, RunRow};
+use swarm_orchestrator::journal::{Journal, JournalReader, LockError, RunLock, RunRow};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
@@ -68,16 +68,27 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         }
     }
     let mut freed_bytes = 0;
+    // What a run took of them and has not landed yet is kept by nothing else.
+    let alone = (args.cache && mode == Mode::Remove).then(|| RunLock::of_idle_state(state.root()));
+    let alone = match alone {
+        Some(Err(LockError::Held { .. })) => {
+            it.err.write("recorded results and green verdicts: in use, left alone\n")?;
+            None
+        }
+        alone => alone.transpose()?,
+    };
+    let forgets = alone.is_some();
     if let (Some(cache), Mode::Remove) = (Cache::open_existing(&folder)?, mode) {
         // Before the refs of their runs go, or none of them would be found again.
-        match args.cache {
+        match forgets {
             true => cache.clear(&repository)?,
             false => cache.keep_all(&repository)?,
         }
     }
-    if args.cache && mode == Mode::Remove {
+    if forgets {
         Journal::open(&folder)?.forget_verdicts()?;
     }
+    drop(alone);
     let mut a_kept_one = None;
     let mut said = Instant::now();
     let mut told = |at: Progress<'_>| {
