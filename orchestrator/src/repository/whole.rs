@@ -55,12 +55,28 @@ fn all_is_there(git: &git2::Repository, commit: Oid, before: &[Oid]) -> Result<b
     Ok(true)
 }
 
-/// Whether a `git gc` of this machine is at work in a repository: it writes its process id in front of a host's name. One that
-/// was killed leaves the file behind. Source: git's builtin/gc.c, `lock_repo_for_gc`.
+/// How old the word of a gc may be to be believed: git's own bound.
+const GC_BELIEVED: Duration = Duration::from_secs(12 * 3600);
+
+/// Whether a `git gc` of this machine is at work in a repository: it writes its process id in front of the host's name. One that
+/// was killed leaves the file behind, and its number is given to others; nobody here knows who lives on another host. Source:
+/// git's builtin/gc.c, `lock_repo_for_gc`.
 fn is_collecting(common_dir: &Path) -> bool {
-    let said = std::fs::read_to_string(common_dir.join("gc.pid")).unwrap_or_default();
-    let pid = said.split(' ').next().and_then(|pid| pid.parse::<u32>().ok());
-    pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    let path = common_dir.join("gc.pid");
+    let Ok(said) = std::fs::read_to_string(&path) else { return false };
+    let written = path.metadata().and_then(|metadata| metadata.modified());
+    // What was written in the future is not old.
+    let age = written.ok().and_then(|written| written.elapsed().ok()).unwrap_or_default();
+    let uname = rustix::system::uname();
+    is_at_work(&said, age, uname.nodename().to_bytes(), |pid| Path::new(&format!("/proc/{pid}")).exists())
+}
+
+/// The same by what the file says, and how old it is.
+fn is_at_work(said: &str, age: Duration, host: &[u8], lives: impl Fn(u32) -> bool) -> bool {
+    let mut words = said.split_whitespace();
+    let pid = words.next().and_then(|pid| pid.parse::<u32>().ok());
+    let is_ours = words.next().is_some_and(|word| word.as_bytes() == host);
+    is_ours && age <= GC_BELIEVED && pid.is_some_and(lives)
 }
 
 #[cfg(test)]
@@ -90,13 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn a_gc_that_was_killed_is_not_waited_for() {
+    fn a_gc_that_was_killed_or_is_of_another_host_is_not_waited_for() {
+        let said = |said: &str, age_s| is_at_work(said, Duration::from_secs(age_s), b"here", |pid| pid == 7);
+        assert!(said("7 here", 0) && said("7 here", 12 * 3600) && !said("7 here", 12 * 3600 + 1));
+        assert!(!said("8 here", 0) && !said("7 there", 0) && !said("", 0) && !said("7", 0));
+    }
+
+    #[test]
+    fn a_gc_at_work_is_seen() {
         let folder = tempfile::tempdir().expect("space");
-        let collecting = |said: &str| {
-            std::fs::write(folder.path().join("gc.pid"), said).expect("space");
-            is_collecting(folder.path())
-        };
-        assert!(!is_collecting(folder.path()) && !collecting("") && !collecting("4294967295 here"));
-        assert!(collecting(&format!("{} here", std::process::id())));
+        assert!(!is_collecting(folder.path()));
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        std::fs::write(folder.path().join("gc.pid"), format!("{} {host}", std::process::id())).expect("space");
+        assert!(is_collecting(folder.path()));
     }
 }
