@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::panic::PanicHookInfo;
 use std::sync::Once;
 use std::time::Duration;
@@ -51,6 +52,9 @@ pub fn told(error: &io::Error) -> String {
 /// # Errors
 /// The system makes no thread, or no poll descriptor.
 pub fn event_loop() -> io::Result<Runtime> {
+    // A poll descriptor with its copy and what wakes it, a pair for signals with the copy of one end. Tokio panics where it has
+    // the first and not the last.
+    drop((UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?));
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
