@@ -16,7 +16,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use git2::{ObjectType, Odb, OdbObject, Oid};
+use git2::{ErrorClass, ErrorCode, ObjectType, Odb, OdbObject, Oid};
 use rustix::io::Errno;
 
 use super::left_out::{LeftOut, Verdict};
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::entry_name::check_component;
 use crate::path_globs::PathGlobs;
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryError};
 use crate::secrets::Secrets;
 use crate::state::make_private_dir_all;
 use crate::tree::{self, Difference, EXECUTABLE, Edits, Entry, FILE, SYMLINK, TreeError};
@@ -99,6 +99,15 @@ impl<E: Into<CollectError>> From<E> for Stop {
 
 fn missing(id: Oid) -> Stop {
     Stop::Unfit(format!("its object {id} is not there, or packed"))
+}
+
+/// An object that cannot be had: the worker's fault, unless the machine says why.
+fn unreadable(id: Oid, error: git2::Error) -> Stop {
+    match (error.code(), error.class()) {
+        (ErrorCode::NotFound, _) => missing(id),
+        (_, ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::NoMemory) => RepositoryError::from(error).into(),
+        _ => missing(id),
+    }
 }
 
 fn unfit<T>(reason: impl Into<String>) -> Result<T, Stop> {
@@ -274,7 +283,7 @@ impl<'a> Taking<'a> {
         if !self.trusted.exists(id) {
             self.copy(id)?;
         }
-        let (size, found) = self.objects.read_header(id).map_err(|_| missing(id))?;
+        let (size, found) = self.objects.read_header(id).map_err(|error| unreadable(id, error))?;
         if found != kind {
             return unfit(format!("its object {id} is no {}", kind.str()));
         }
@@ -294,7 +303,7 @@ impl<'a> Taking<'a> {
             return unfit("its commits hold too much to look at");
         }
         // Not copied once more: it may be large.
-        let read = self.objects.read(id).map_err(|_| missing(id))?;
+        let read = self.objects.read(id).map_err(|error| unreadable(id, error))?;
         match Oid::hash_object(kind, read.data()) {
             Ok(real) if real == id => Ok(read),
             _ => unfit(format!("its object {id} is damaged")),
@@ -563,6 +572,15 @@ fn io(source: std::io::Error) -> CollectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_machine_keeps_from_being_read_is_no_fault_of_the_worker() {
+        let stop = |code, class| unreadable(Oid::zero(), git2::Error::new(code, class, "x"));
+        let is_unfit = |code, class| matches!(stop(code, class), Stop::Unfit(_));
+        assert!(!is_unfit(ErrorCode::GenericError, ErrorClass::Os), "no descriptor is free, or the disk fails");
+        assert!(is_unfit(ErrorCode::NotFound, ErrorClass::Os) && is_unfit(ErrorCode::NotFound, ErrorClass::Odb));
+        assert!(is_unfit(ErrorCode::GenericError, ErrorClass::Zlib), "the worker wrote it so");
+    }
 
     #[test]
     fn a_commit_is_read_as_git_writes_it() {
