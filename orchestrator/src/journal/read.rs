@@ -129,9 +129,13 @@ impl JournalReader {
 
     /// The columns of a run, as far as the journal has them: one that no newer swarm has written to since lacks the repository.
     fn run_columns(&self) -> Result<String, JournalError> {
-        let sql = "SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'repository'";
-        let has_it = self.rows(sql, [], |row| row.get::<_, i64>(0))?.pop() == Some(1);
-        Ok(format!("{RUN_COLUMNS}, {}", if has_it { "repository" } else { "NULL" }))
+        Ok(format!("{RUN_COLUMNS}, {}", if self.has_column("repository")? { "repository" } else { "NULL" }))
+    }
+
+    /// Whether runs have that: the first versions of the journal did not have all.
+    fn has_column(&self, name: &str) -> Result<bool, JournalError> {
+        let sql = "SELECT count(*) FROM pragma_table_info('runs') WHERE name = ?1";
+        Ok(self.rows(sql, [name], |row| row.get::<_, i64>(0))?.pop() == Some(1))
     }
 
     /// One run by its id.
@@ -271,7 +275,9 @@ impl JournalReader {
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn asked(&self, run: &RunId) -> Result<Option<Asked>, JournalError> {
-        let texts = self.rows("SELECT asked FROM runs WHERE id = ?1", [&run.0], |row| row.get::<_, String>(0))?;
+        let asked = if self.has_column("asked")? { "asked" } else { "'{}'" };
+        let sql = format!("SELECT {asked} FROM runs WHERE id = ?1");
+        let texts = self.rows(&sql, [&run.0], |row| row.get::<_, String>(0))?;
         let parse = |text: String| {
             serde_json::from_str(&text).map_err(|error| JournalError::Damaged {
                 path: self.path.clone(),

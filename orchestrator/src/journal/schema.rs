@@ -232,6 +232,8 @@ mod tests {
             let reader = crate::journal::JournalReader::open(state.path()).expect("legible");
             let runs = reader.runs().expect("its runs");
             let run = reader.state(&runs[0].id).expect("its events");
+            let asked = reader.asked(&runs[0].id).expect("nothing was asked for that it knows");
+            assert_eq!(asked, Some(crate::settings::Asked::default()));
             (runs.len(), run.tally, run.tip.clone(), run.finished.map(|end| end.exit))
         };
         let before = seen();
