@@ -1,5 +1,6 @@
 //! Gives back what finished runs left: folders of attempts, logs, prepared bases, refs of what has landed. Never a result
-//! that is neither on a branch nor dropped by name: its ref and its log stay, and it is said that they do.
+//! that is neither on a branch nor dropped by name: its ref, its log and the files that it handed over stay, and it is said
+//! that they do.
 //!
 //! "Landed" is believed of the repository, not of the journal: the commit must still be reachable from a branch, a tag, a
 //! remote branch or HEAD. Whoever deleted the target branch keeps all results.
@@ -15,10 +16,13 @@ use swarm_plans::InstanceId;
 use crate::base::published::clear_prepared;
 use crate::commit::{self, attempt_ref, base_ref, folded_ref, history_ref, run_refs, start_refs};
 use crate::event::Fate;
+use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::executor::verify::VERIFY;
 use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
-use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, RunLock, RunState, log_path};
+use crate::journal::{
+    InstanceState, Journal, JournalError, JournalReader, LockError, RunLock, RunState, attempt_dir, log_path,
+};
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
 use crate::resolution::open_among;
@@ -146,7 +150,8 @@ pub fn clean_runs(
     for run in runs {
         states.push((run.clone(), journal.state(run)?));
     }
-    let landed = reachable(repository, states.iter().flat_map(|(_, state)| landed_commits(state)).collect())?;
+    let landed =
+        reachable(repository, states.iter().flat_map(|(_, state)| landed_commits(state.instances.values())).collect())?;
     let mut cleaned = Vec::new();
     for (run, run_state) in states {
         let lock = match RunLock::holder_of_run(state.root(), &run)? {
@@ -281,7 +286,7 @@ fn clean_run(
     let mut cleaned = CleanedRun::nothing(run.clone());
     let (base, folded, starts) = (base_ref(run), folded_ref(run), start_refs(run));
     let owners = owners(run, run_state);
-    let mut kept_logs: Vec<PathBuf> = Vec::new();
+    let (mut kept_logs, mut kept_files): (Vec<PathBuf>, HashSet<PathBuf>) = Default::default();
     let mut removable = Vec::new();
     let prefix = base.strip_suffix("+base").expect("the base's ref lies beside those of the attempts");
     for (reference, _) in repository.refs_below(prefix)? {
@@ -296,6 +301,7 @@ fn clean_run(
         match owner.map_or(Some("the journal does not know it".to_owned()), |owner| reason_to_keep(*owner, landed)) {
             Some(reason) => {
                 kept_logs.extend(owner.into_iter().flat_map(|owner| logs_of(state, run, owner)));
+                kept_files.extend(owner.and_then(|owner| files_of(state, run, owner)));
                 let instance = owner.map(|owner| crate::report::sanitize::name(&owner.id.0));
                 cleaned.kept.push(KeptResult { reference, instance, reason });
             }
@@ -309,8 +315,9 @@ fn clean_run(
     cleaned.failed_logs = failed_logs(state, run, run_state, &kept_logs);
     let folder = run_dir(state.root(), run);
     let before = disk_bytes(&folder);
-    let logs: u64 = kept_logs.iter().map(|log| disk_bytes(log)).sum();
-    cleaned.freed_bytes = before.saturating_sub(logs);
+    let stays: Vec<PathBuf> = kept_logs.into_iter().chain(kept_files).collect();
+    let stay_bytes: u64 = stays.iter().map(|path| disk_bytes(path)).sum();
+    cleaned.freed_bytes = before.saturating_sub(stay_bytes);
     if mode == Mode::Remove {
         // A process that died while it held this run's lock may have held those of its refs.
         repository.sweep_locks(&run_refs(run));
@@ -319,7 +326,7 @@ fn clean_run(
             repository.delete_ref(reference)?;
         }
         told(Progress { run, done: removable.len(), all: removable.len() });
-        remove_all_but(state, &folder, &kept_logs).map_err(|source| CleanError::Io { path: folder, source })?;
+        remove_all_but(state, &folder, &stays).map_err(|source| CleanError::Io { path: folder, source })?;
     }
     Ok(cleaned)
 }
@@ -332,6 +339,13 @@ fn logs_of(state: &StateDir, run: &RunId, owner: &Owner<'_>) -> Vec<PathBuf> {
         logs.push(log_path(state.root(), run, &InstanceId(VERIFY.into()), Attempt(number)));
     }
     logs
+}
+
+/// The files that a result which stays hands over to those that need it; `None` where there are none.
+fn files_of(state: &StateDir, run: &RunId, owner: &Owner<'_>) -> Option<PathBuf> {
+    let folder = attempt_dir(state.root(), run, owner.id, owner.attempt).join(OUT).join(ARTIFACTS);
+    let has_some = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+    has_some.then_some(folder)
 }
 
 /// How many instances failed of which a log lies there that is not kept.
@@ -389,8 +403,9 @@ fn reason_to_keep(owner: Owner<'_>, landed: &HashSet<Oid>) -> Option<String> {
     }
 }
 
-fn landed_commits(state: &RunState) -> impl Iterator<Item = Oid> + '_ {
-    state.instances.values().filter_map(|instance| match instance.fate() {
+/// The commits as which results landed.
+pub(crate) fn landed_commits<'a>(instances: impl IntoIterator<Item = &'a InstanceState>) -> impl Iterator<Item = Oid> {
+    instances.into_iter().filter_map(|instance| match instance.fate() {
         Some(Fate::Landed { commit }) => Oid::from_str(commit).ok(),
         _ => None,
     })
@@ -398,21 +413,21 @@ fn landed_commits(state: &RunState) -> impl Iterator<Item = Oid> + '_ {
 
 /// Those of `wanted` that a branch, a tag, a remote branch or HEAD reaches. Newest first, so that it ends soon after the
 /// oldest wanted commit.
-fn reachable(repository: &Repository, mut wanted: HashSet<Oid>) -> Result<HashSet<Oid>, CleanError> {
+pub(crate) fn reachable(repository: &Repository, mut wanted: HashSet<Oid>) -> Result<HashSet<Oid>, RepositoryError> {
     let mut found = HashSet::new();
     if wanted.is_empty() {
         return Ok(found);
     }
     let git = repository.handle()?;
-    let mut walk = git.revwalk().map_err(RepositoryError::from)?;
-    walk.set_sorting(git2::Sort::TIME).map_err(RepositoryError::from)?;
+    let mut walk = git.revwalk()?;
+    walk.set_sorting(git2::Sort::TIME)?;
     for names in ["refs/heads/*", "refs/tags/*", "refs/remotes/*"] {
-        walk.push_glob(names).map_err(RepositoryError::from)?;
+        walk.push_glob(names)?;
     }
     // A detached HEAD may be the only one; an unborn one reaches nothing.
     drop(walk.push_head());
     for id in walk {
-        let id = id.map_err(RepositoryError::from)?;
+        let id = id?;
         if wanted.remove(&id) {
             found.insert(id);
             if wanted.is_empty() {
@@ -423,7 +438,7 @@ fn reachable(repository: &Repository, mut wanted: HashSet<Oid>) -> Result<HashSe
     Ok(found)
 }
 
-/// Takes the folder away, but for `kept` files, which stay where they are at every moment: whoever dies in between loses none.
+/// Takes the folder away, but for `kept` files and folders, which stay where they are at every moment: whoever dies in between loses none.
 fn remove_all_but(state: &StateDir, folder: &Path, kept: &[PathBuf]) -> io::Result<()> {
     if kept.iter().all(|path| !path.exists()) {
         return Debris::take(state, folder)?.clear();
@@ -470,7 +485,7 @@ pub fn disk_bytes(path: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::event::{AttemptEnd, InstanceResult, ParkedBy, RunEvent};
-    use crate::journal::{Journal, NewRun, RunWriter, attempt_dir};
+    use crate::journal::{Journal, NewRun, RunWriter};
     use crate::report::story;
 
     struct Fixture {
@@ -513,6 +528,8 @@ mod tests {
             std::fs::create_dir_all(attempt.join("upper")).expect("a folder");
             std::fs::write(attempt.join("upper/file"), "x".repeat(10_000)).expect("a file");
             std::fs::write(attempt.join("log"), "words\n").expect("a log");
+            std::fs::create_dir_all(attempt.join("out/artifacts/deep")).expect("a folder");
+            std::fs::write(attempt.join("out/artifacts/deep/file"), "handed over\n").expect("a file");
         }
         git.reference(&base_ref(&run), base, false, "").expect("a ref");
         let fate = Fate::Landed { commit: landed.to_string() };
@@ -571,6 +588,8 @@ mod tests {
         let of_gate = |number| log_path(it.state.root(), &RunId("x-1".to_owned()), &story::id(VERIFY), Attempt(number));
         assert_eq!([2, 3].map(|number| of_gate(number).exists()), [false, true], "what was red with it is told, too");
         assert!(!it.log("b").with_file_name("upper").exists());
+        let handed_over = |name| it.log(name).with_file_name("out/artifacts/deep/file").exists();
+        assert_eq!((handed_over("a"), handed_over("b")), (false, true), "what settles b hands that over");
         assert!(cleaned.freed_bytes >= 30_000, "{}", cleaned.freed_bytes);
     }
 

@@ -202,6 +202,9 @@ tag_first! {
             change: Option<ChangeSummary>,
             /// The attempt's outputs by name.
             outputs: serde_json::Map<String, serde_json::Value>,
+            /// Whether files lie beside them.
+            #[serde(default, skip_serializing_if = "Handed::is_unknown")]
+            handed: Handed,
             /// Things a person should know (entries left out, processes killed …).
             notes: Vec<String>,
             /// What its cage seems to have kept from it.
@@ -441,9 +444,31 @@ pub struct ReusedInstance {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: serde_json::Map<String, serde_json::Value>,
+    /// Whether files lie beside them.
+    #[serde(default, skip_serializing_if = "Handed::is_unknown")]
+    pub handed: Handed,
     /// What people were told of it when it was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// Whether a result left files in `$SWARM_ARTIFACTS`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Handed {
+    /// Nobody wrote it down: it is no result, or a journal of a swarm that did not.
+    #[default]
+    Unknown,
+    /// None.
+    Nothing,
+    /// Some: those who need it are given them.
+    Files,
+}
+
+impl Handed {
+    fn is_unknown(&self) -> bool {
+        *self == Handed::Unknown
+    }
 }
 
 /// What an instance's failure means for the run (`allow-failure` of the plan).

@@ -24,8 +24,8 @@ use crate::base::eviction::evict_unused;
 use crate::commit;
 use crate::dispatcher::core::resume::Resumed;
 use crate::dispatcher::core::{Options, RunCore};
-use crate::dispatcher::history::{Became, History, TakenUp};
-use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, Recorded, RunEvent};
+use crate::dispatcher::history::{self, Became, History, TakenUp};
+use crate::event::{AttemptEnd, ChangeSummary, Handed, InstanceResult, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::OUT;
 use crate::ids::{Attempt, RunId, branch_of};
@@ -157,17 +157,19 @@ impl Wanted {
         self.resolved.as_ref().map(|(id, ..)| id)
     }
 
-    /// What happened to the instance that was settled by hand: it handed over `outputs` before.
-    fn events(&self, outputs: impl Fn(&InstanceId) -> Map<String, Value>) -> Vec<RunEvent> {
+    /// What happened to the instance that was settled by hand: it handed over that before.
+    fn events(&self, before: impl Fn(&InstanceId) -> (Map<String, Value>, Handed)) -> Vec<RunEvent> {
         let Some((instance, attempt, change)) = &self.resolved else { return vec![] };
         let (instance, attempt) = (instance.clone(), *attempt);
+        let (outputs, handed) = before(&instance);
         let done = RunEvent::AttemptFinished {
             instance: instance.clone(),
             attempt,
             end: AttemptEnd::Succeeded,
             duration_ms: 0,
             change: Some(change.clone()),
-            outputs: outputs(&instance),
+            outputs,
+            handed,
             notes: vec!["a person settled it by hand".to_owned()],
             refusals: vec![],
             envelope: None,
@@ -265,7 +267,7 @@ async fn go_on(
     let known: Vec<RunEvent> = landed.into_iter().chain(history.abandoned_calls()).collect();
     known.iter().for_each(|event| history.hear(event));
     let taken_up = history.try_again(&again.instances, again.resolved_id());
-    let by_hand = again.events(|id| history.instance(id).map(|past| past.outputs.to_map()).unwrap_or_default());
+    let by_hand = again.events(|id| history.instance(id).map(history::Past::handed_over).unwrap_or_default());
     carry_over(&state, run, &again, &history)?;
     by_hand.iter().for_each(|event| history.hear(event));
     let plan = Arc::clone(loaded.graph.plan());

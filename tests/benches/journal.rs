@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use swarm_orchestrator::event::{AttemptEnd, RunEvent};
+use swarm_orchestrator::event::{AttemptEnd, Handed, RunEvent};
 use swarm_orchestrator::ids::Attempt;
 use swarm_orchestrator::journal::{Journal, JournalReader, NewRun, RunWriter};
 use swarm_orchestrator::settings::Asked;
@@ -67,6 +67,7 @@ fn event(number: usize) -> RunEvent {
         change: None,
         envelope: None,
         outputs: serde_json::Map::new(),
+        handed: Handed::Nothing,
         notes: vec![],
         refusals: vec![],
         retry_in_ms: None,

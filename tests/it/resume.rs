@@ -276,6 +276,78 @@ fn artifacts_that_were_removed_are_made_again_and_it_is_said() {
     assert!(!beside, "what is there is not made again: {ended}");
 }
 
+/// `a` lands, `b` fails, `c` lands; both need `a`, which hands nothing over.
+const HANDS_NOTHING: &str = "[tasks.a]\ncache = true\nrun = 'echo a > a'\n\
+                             [tasks.b]\nneeds = ['a']\nrun = 'exit 1'\n\
+                             [tasks.c]\nneeds = ['a']\nrun = 'echo c > c'\n";
+
+/// The instances that an ended run started, the first first.
+fn started(ended: &Ended) -> Vec<String> {
+    let name = |event: serde_json::Value| event["instance"].as_str().expect("a name").to_owned();
+    ended.events_of("attempt-started").into_iter().map(name).collect()
+}
+
+#[test]
+fn what_handed_nothing_over_is_missed_by_nobody_neither_reused_nor_cleaned() {
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", HANDS_NOTHING).exits(1);
+    let warm = Swarm::run(&repository, "it", HANDS_NOTHING).args(&["--into", "k"]).exits(1);
+    assert_eq!(started(&warm), ["b", "c"], "a is reused: {warm}");
+    for run in ["it-1", "it-2", "it-2"] {
+        let again = Swarm::new(&repository, &["retry", run, "b", "--json"]).exits(1);
+        assert_eq!(started(&again), ["b"], "{again}");
+        Swarm::new(&repository, &["clean", run]).exits(0);
+    }
+}
+
+/// What a person settles in a run that was interrupted lands, whatever became of the folder of the task meanwhile.
+fn settles(is_reused: bool, is_cleaned: bool) {
+    let repository = Repository::with(&FILES);
+    let word = "cat \"$SWARM_NEEDS/first/word\"";
+    let plan =
+        gated(&repository).replace("run = '''echo first > first.txt", "cache = true\nrun = '''echo first > a.txt");
+    // One that hands something over, whose folder stays, and one that hands over nothing, whose folder is not missed.
+    let plan = match is_reused {
+        true => plan.replace("; echo kept > \"$SWARM_ARTIFACTS/word\"", "").replace(word, "echo kept"),
+        false => plan,
+    }
+    .replace("cat first.txt gate.txt", "cat a.txt gate.txt");
+    open_gate(&repository);
+    if is_reused {
+        run(&repository, &plan).args(&["--into", "warm"]).exits(0);
+    }
+    fs::remove_file(repository.beside("gate").join("open")).expect("it was there");
+    let tip = repository.commit_of("HEAD").expect("a commit");
+    repository.git().reference("refs/heads/tgt", tip, false, "").expect("a branch");
+    commit_onto(&repository, "refs/heads/tgt", "a.txt");
+    let mut running = run(&repository, &plan).args(&["--into", "tgt"]).start();
+    assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
+    running.signal(Signal::INT);
+    running.end();
+    let name = if is_reused { "it-2" } else { "it-1" };
+    if is_cleaned {
+        Swarm::new(&repository, &["clean", name]).exits(0);
+    }
+    let at = Swarm::new(&repository, &["resolve", name, "first"]).exits(0).out;
+    fs::write(Path::new(at.trim()).join("a.txt"), "by hand\n").expect("space");
+    open_gate(&repository);
+    let ended = Swarm::new(&repository, &["resolve", name, "first", "--continue", "--json"]).exits(0);
+    assert_eq!(repository.text("tgt", "a.txt"), "by hand\n", "{ended}");
+    assert_eq!(repository.text("tgt", "gate.txt"), "kept\n", "{ended}");
+    assert!(!started(&ended)[1..].contains(&"first".to_owned()), "{ended}");
+}
+
+#[test]
+fn what_a_person_settled_lands_where_a_result_was_reused() {
+    settles(true, false);
+}
+
+#[test]
+fn what_a_person_settled_lands_where_the_run_was_cleaned() {
+    settles(false, true);
+    settles(true, true);
+}
+
 #[test]
 fn what_runs_again_for_what_it_handed_over_leaves_what_landed_as_it_is() {
     let repository = Repository::with(&FILES);

@@ -10,7 +10,7 @@ use swarm_orchestrator::dispatcher::core::{
     ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
 use swarm_orchestrator::event::{
-    AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, OnFailure, ParkedBy, RefusalKind, RunEvent,
+    AttemptEnd, ChangeSummary, Fate, GateVerdict, Handed, InstanceResult, OnFailure, ParkedBy, RefusalKind, RunEvent,
 };
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::merge::train::search::Look;
@@ -228,7 +228,15 @@ impl World {
             ChangeSummary { base_tree: "base".to_owned(), commit, tree, files: 1, history: None, writes: None };
         let change = (!self.dice.one_in(3)).then_some(change);
         let outputs = Map::from_iter([("all".to_owned(), (0..self.dice.below(4)).collect())]);
-        Some(Reuse { key: String::new(), from: RunId("sim-0".to_owned()), saved_ms: 1, change, outputs, notes: vec![] })
+        Some(Reuse {
+            key: String::new(),
+            from: RunId("sim-0".to_owned()),
+            saved_ms: 1,
+            change,
+            outputs,
+            handed: Handed::Unknown,
+            notes: vec![],
+        })
     }
 
     fn attempt_end(&mut self) -> AttemptDone {
@@ -255,7 +263,16 @@ impl World {
         let change =
             ChangeSummary { base_tree: "base".to_owned(), commit, tree, files: 1, history: None, writes: None };
         let change = (end == AttemptEnd::Succeeded).then_some(change);
-        AttemptDone { end, duration_ms: 1, change, outputs, notes: vec![], refusals: vec![], envelope: None }
+        AttemptDone {
+            end,
+            duration_ms: 1,
+            change,
+            outputs,
+            handed: Handed::Unknown,
+            notes: vec![],
+            refusals: vec![],
+            envelope: None,
+        }
     }
 
     fn fold(&mut self, batch: &[Landing], onto: Option<String>) -> Input {

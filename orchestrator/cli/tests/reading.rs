@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use git2::{Oid, Repository, Signature, Time};
 use swarm_orchestrator::commit::{attempt_ref, base_ref};
 use swarm_orchestrator::event::{
-    AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, ParkedBy, RunEvent,
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, Handed, InstanceResult, OnFailure, ParkedBy, RunEvent,
 };
 use swarm_orchestrator::ids::{Attempt, RunId};
 use swarm_orchestrator::journal::{Journal, LogWriter, NewRun, RunWriter, log_path};
@@ -189,6 +189,7 @@ fn attempt(name: &str, end: AttemptEnd, change: Option<ChangeSummary>, result: I
             duration_ms: 1_200,
             change,
             outputs: serde_json::Map::new(),
+            handed: Handed::Unknown,
             notes: Vec::new(),
             refusals: Vec::new(),
             envelope: None,

@@ -431,6 +431,7 @@ impl RunCore {
             duration_ms: done.duration_ms,
             change: done.change,
             outputs: done.outputs,
+            handed: done.handed,
             notes: done.notes,
             refusals: done.refusals,
             envelope: done.envelope.map(Box::new),

@@ -15,11 +15,11 @@ use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 
 use self::ground::Ground;
-pub use self::left::Left;
+pub use self::left::{Files, Left};
 use super::kept::{Changes, Outputs};
 use super::messages::Origin;
 use crate::event::{
-    AttemptEnd, CallOutcome, ChangeSummary, Counted, Fate, GivenUp, InstanceResult, Merge, RefusalKind, Remedy,
+    AttemptEnd, CallOutcome, ChangeSummary, Counted, Fate, GivenUp, Handed, InstanceResult, Merge, RefusalKind, Remedy,
     ReusedInstance, RunEvent,
 };
 use crate::ids::Attempt;
@@ -45,6 +45,8 @@ pub struct Past {
     pub outputs: Outputs,
     /// The attempt that handed over these outputs and the artifacts beside them.
     pub gave: u32,
+    /// Whether there are such artifacts.
+    pub handed: Handed,
     /// What its first success handed over, where it ran again since: fan-outs have had their items from that.
     pub first_outputs: Option<Box<Outputs>>,
     /// A task that it needs ran again behind it, and it has not since.
@@ -162,6 +164,8 @@ pub struct Came {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: Outputs,
+    /// Whether files lie beside them.
+    pub handed: Handed,
 }
 
 /// What a person said of a change that was parked.
@@ -263,7 +267,7 @@ impl Past {
         attempt: Attempt,
         end: &AttemptEnd,
         change: Option<&ChangeSummary>,
-        outputs: Outputs,
+        (outputs, handed): (Outputs, Handed),
         changes: &mut Changes,
     ) {
         (self.attempts, self.running) = (self.attempts.max(attempt.0), None);
@@ -272,7 +276,7 @@ impl Past {
         self.lost += u32::from(is_ours || self.is_contradicted);
         if let Some(Stands::Aside(aside)) = self.second.as_mut().map(|second| &mut second.stands) {
             // What follows from it, the next event says; until then the first change stands.
-            let came = || Came { attempt, end: end.clone(), change: change.cloned(), outputs };
+            let came = || Came { attempt, end: end.clone(), change: change.cloned(), outputs, handed };
             aside.came = (!is_ours).then(came);
             return;
         }
@@ -281,7 +285,7 @@ impl Past {
             return;
         }
         self.failed_by = failed_by(end);
-        (self.outputs, self.gave) = (outputs, attempt.0);
+        (self.outputs, self.gave, self.handed) = (outputs, attempt.0, handed);
         self.is_stale &= *end != AttemptEnd::Succeeded;
         // What landed stays what others are given, whatever comes out when it runs again for what it handed over.
         let change = change.map(|change| changes.keep(change));
@@ -297,7 +301,7 @@ impl Past {
         (self.started, self.round) = now;
         // It stands as an attempt of its own.
         (self.attempts, self.result) = (self.attempts + 1, Some(InstanceResult::Succeeded));
-        (self.outputs, self.gave) = (reused.outputs.clone().into(), self.attempts);
+        (self.outputs, self.gave, self.handed) = (reused.outputs.clone().into(), self.attempts, reused.handed);
         self.change = reused.change.as_ref().map(|change| changes.keep(change));
         self.origin = Origin::Reused;
         self.fate = reused.change.is_none().then_some(Became::Empty);
@@ -308,13 +312,18 @@ impl Past {
         let Some(second) = self.second.take() else { return vec![] };
         let SecondTry { tried, stands } = *second;
         let Stands::Aside(aside) = stands else { return tried };
-        if let PutAside { next, came: Some(Came { attempt, end: AttemptEnd::Succeeded, change, outputs }), .. } = *aside
+        if let PutAside {
+            next,
+            came: Some(Came { attempt, end: AttemptEnd::Succeeded, change, outputs, handed }),
+            ..
+        } = *aside
         {
             if next == Remedy::Rerun {
                 let before = std::mem::replace(&mut self.outputs, outputs);
                 self.first_outputs.get_or_insert_with(|| Box::new(before));
                 *turned += 1;
                 (self.gave, self.is_stale, self.handed_anew) = (attempt.0, false, *turned);
+                self.handed = handed;
             }
             match change.filter(ChangeSummary::changes_anything) {
                 Some(change) => {
@@ -427,12 +436,13 @@ impl History {
                 }
                 self.spending.entry(instance.clone()).or_default().count(event);
             }
-            RunEvent::AttemptFinished { instance, attempt, end, change, outputs, .. } => {
+            RunEvent::AttemptFinished { instance, attempt, end, change, outputs, handed, .. } => {
                 if !says_nothing(end) {
                     self.cut_short.insert(instance.clone(), (*attempt, Spending::default()));
                 }
                 let past = Self::past_of(&mut self.instances, instance);
-                past.finish(*attempt, end, change.as_ref(), outputs.clone().into(), &mut self.changes);
+                let given = (outputs.clone().into(), *handed);
+                past.finish(*attempt, end, change.as_ref(), given, &mut self.changes);
             }
             RunEvent::Reused { instances } => instances.iter().for_each(|reused| self.reuse(reused)),
             RunEvent::InstanceFinished { instance, result, cause } => {

@@ -9,7 +9,7 @@ use swarm_plans::{InstanceId, InstanceIx, RenderContext, Rendered, RenderedComma
 use swarm_protocol::agent::Envelope;
 
 use super::NeedsView;
-use crate::event::{AttemptEnd, ChangeSummary, GateVerdict, RefusalSeen, VerifiedTree};
+use crate::event::{AttemptEnd, ChangeSummary, GateVerdict, Handed, RefusalSeen, VerifiedTree};
 use crate::ids::{Attempt, RunId};
 use crate::merge::order::Place;
 use crate::merge::train::search::Look;
@@ -57,6 +57,8 @@ pub struct AttemptDone {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: Map<String, Value>,
+    /// Whether files lie beside them.
+    pub handed: Handed,
     /// Things a person should know.
     pub notes: Vec<String>,
     /// What its cage seems to have kept from it.
@@ -73,6 +75,7 @@ impl AttemptDone {
             duration_ms: 0,
             change: None,
             outputs: Map::new(),
+            handed: Handed::Unknown,
             notes: vec![],
             refusals: vec![],
             envelope: None,
@@ -103,6 +106,8 @@ pub struct Reuse {
     pub change: Option<ChangeSummary>,
     /// Its outputs by name.
     pub outputs: Map<String, Value>,
+    /// Whether files lie beside them.
+    pub handed: Handed,
     /// What people were told of it.
     pub notes: Vec<String>,
 }

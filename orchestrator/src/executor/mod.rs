@@ -75,7 +75,7 @@ use crate::collect::{
 use crate::commit::{self, CommitSpec, Signing};
 use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
 use crate::egress::Leads;
-use crate::event::{AttemptEnd, ChangeSummary, RefusalSeen, Whose};
+use crate::event::{AttemptEnd, ChangeSummary, Handed, RefusalSeen, Whose};
 use crate::ids::{Attempt, RunId};
 use crate::journal::logs::SECTION_BYTES_MAX;
 use crate::journal::{LogWriter, RunLock};
@@ -265,7 +265,8 @@ impl Executor {
             record.notes.push(format!("its result cannot be reused: {reason}"));
         }
         let Record { change, outputs, notes, refusals, envelope, .. } = record;
-        AttemptDone { end, duration_ms, change, outputs, notes, refusals, envelope }.masked(&self.jobs.secrets)
+        let handed = if end == AttemptEnd::Succeeded { places.handed() } else { Handed::Unknown };
+        AttemptDone { end, duration_ms, change, outputs, handed, notes, refusals, envelope }.masked(&self.jobs.secrets)
     }
 
     async fn steps(self: &Arc<Self>, trial: Trial<'_>, record: &mut Record) -> Result<(), Stop> {

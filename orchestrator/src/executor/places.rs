@@ -8,6 +8,7 @@ use swarm_protocol::{Access, Grant, SandboxSpec, Tier};
 use super::outputs::{ARTIFACTS, OUT, OUTPUT};
 use crate::agent::transcript;
 use crate::dispatcher::NeedsView;
+use crate::event::Handed;
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::policy::AttemptPlaces;
@@ -88,6 +89,16 @@ impl Places {
     /// `$SWARM_ARTIFACTS` on the host.
     pub fn artifacts(&self) -> PathBuf {
         self.out().join(ARTIFACTS)
+    }
+
+    /// Whether the attempt left files for others. Where that cannot be seen, nobody knows.
+    pub fn handed(&self) -> Handed {
+        match std::fs::read_dir(self.artifacts()).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => Handed::Files,
+            Ok(false) => Handed::Nothing,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Handed::Nothing,
+            Err(_) => Handed::Unknown,
+        }
     }
 
     /// The folder of one of the attempt's worktrees, relative to the state folder.

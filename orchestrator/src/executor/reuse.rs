@@ -27,6 +27,7 @@ use crate::commit::{self, CommitSpec};
 use crate::dispatcher::NeedsView;
 use crate::dispatcher::core::{AttemptJob, Reuse};
 use crate::event::ChangeSummary;
+use crate::event::Handed;
 use crate::ids::Attempt;
 use crate::path_globs::PathGlobs;
 use crate::policy::Cage;
@@ -403,6 +404,7 @@ impl Executor {
                 }
             }
         };
+        let handed = if recorded.artifacts.is_some() { Handed::Files } else { Handed::Nothing };
         if let Some((digest, _)) = &recorded.artifacts {
             let from = results.cache.artifacts(key);
             if folder::contents(&from)?.is_none_or(|contents| contents.digest.to_string() != *digest) {
@@ -413,7 +415,7 @@ impl Executor {
             folder::link(&from, &to)?;
         }
         let Recorded { run, duration_ms, outputs, notes, .. } = recorded;
-        Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, notes }))
+        Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, handed, notes }))
     }
 
     /// The change on the tree that the instance would start from; `None` when it does not fit there.

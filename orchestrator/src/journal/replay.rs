@@ -382,6 +382,7 @@ impl RunState {
             envelope,
             retry_in_ms,
             outputs: _,
+            handed: _,
         } = &recorded.event
         else {
             return;

@@ -4,7 +4,7 @@ use swarm_plans::InstanceId;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
 use crate::event::{
-    AddedInstance, AttemptEnd, ChangeSummary, Fate, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent,
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, Handed, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent,
 };
 use crate::ids::{Attempt, RunId};
 
@@ -71,6 +71,7 @@ pub fn ended(name: &str, attempt: u32, end: AttemptEnd, duration_ms: u64, files:
             writes: None,
         }),
         outputs: serde_json::Map::new(),
+        handed: Handed::Unknown,
         notes: Vec::new(),
         refusals: Vec::new(),
         envelope: None,

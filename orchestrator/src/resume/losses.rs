@@ -12,7 +12,7 @@ use swarm_plans::InstanceId;
 use crate::commit;
 use crate::dispatcher::core::RunCore;
 use crate::dispatcher::core::resume::{Artifacts, Leaning};
-use crate::dispatcher::history::{History, Left};
+use crate::dispatcher::history::{Files, History, Left};
 use crate::event::ChangeSummary;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::Attempt;
@@ -40,8 +40,19 @@ impl Stage<'_> {
     ) -> Result<bool, RepositoryError> {
         let mut lost: Vec<(InstanceId, Loss)> = Vec::new();
         for leaning in core.leanings() {
-            if leaning.artifacts == Artifacts::Needed && !self.has_artifacts(leaning.id, leaning.attempt) {
-                lost.push((leaning.id.clone(), Loss::Gone(Left::HandedOver)));
+            let past = history.instance(leaning.id).filter(|_| leaning.artifacts == Artifacts::Needed);
+            match past.map_or(Files::There, |past| past.files(self.has_artifacts(leaning.id, leaning.attempt))) {
+                Files::There => {}
+                Files::Gone => lost.push((leaning.id.clone(), Loss::Gone(Left::HandedOver))),
+                Files::Missed => {
+                    let missed = format!(
+                        "the files that {} handed over are no longer there: what needs it goes without, since what you settled stays",
+                        leaning.id
+                    );
+                    if !notes.contains(&missed) {
+                        notes.push(missed);
+                    }
+                }
             }
             if let Some(change) = leaning.change
                 && !self.has(&change.commit)?

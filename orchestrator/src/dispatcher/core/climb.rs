@@ -19,7 +19,7 @@ impl RunCore {
     pub(super) fn start_again(&mut self, climb: Climb) {
         let ix = climb.instance;
         if let Some(Stands::Aside(before)) = self.second_tries.remove(&ix).map(|second| second.stands)
-            && let Some(Came { attempt, end, change, outputs }) = before.came
+            && let Some(Came { attempt, end, change, outputs, .. }) = before.came
         {
             let climbed = self.comes_of(ix, (attempt, outputs), &end, change.as_ref());
             return self.climbed(ix, climbed);

@@ -14,7 +14,7 @@ use super::{INSTANCES_PER_EVENT_MAX, Options, Role, RunCore, StopCause, Tried};
 use crate::dispatcher::core::FailFast;
 use crate::dispatcher::history::{Became, History, Past, SecondTry, Word};
 use crate::dispatcher::needs::{NeedsView, transitive};
-use crate::event::{AttemptEnd, ChangeSummary, InstanceResult, RunEvent};
+use crate::event::{AttemptEnd, ChangeSummary, Handed, InstanceResult, RunEvent};
 use crate::ids::Attempt;
 use crate::schedule::{NodeIx, Verdict};
 
@@ -306,6 +306,7 @@ impl RunCore {
             duration_ms: 0,
             change: None,
             outputs: serde_json::Map::new(),
+            handed: Handed::Unknown,
             notes: vec![],
             refusals: vec![],
             envelope: None,

@@ -88,14 +88,14 @@ impl RunCore {
                 // The run was stopped meanwhile.
                 _ if state.result.is_some() => {}
                 None => self.schedule.wake(node),
-                Some(Reuse { key, from, saved_ms, change, outputs, notes }) => {
+                Some(Reuse { key, from, saved_ms, change, outputs, handed, notes }) => {
                     (state.lookup, state.result) = (Lookup::Taken, Some(InstanceResult::Succeeded));
                     state.attempts += 1;
                     (state.outputs, state.gave) = (outputs.clone().into(), state.attempts);
                     state.change = change.as_ref().map(|change| self.changes.keep(change));
                     let end = if change.is_some() { End::Change } else { End::Nothing };
                     let instance = self.graph.instance(ix).id.clone();
-                    reused.push(ReusedInstance { instance, key, from, saved_ms, change, outputs, notes });
+                    reused.push(ReusedInstance { instance, key, from, saved_ms, change, outputs, handed, notes });
                     self.landings.finished(self.place(ix), end);
                     passed.push(node);
                 }

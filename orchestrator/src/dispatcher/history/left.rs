@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use swarm_plans::InstanceId;
 
+use super::Word;
 use super::{Became, History, Past};
-use crate::event::ChangeSummary;
+use crate::event::{ChangeSummary, Handed};
 
 /// What an instance leaves to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,34 @@ pub enum Left {
     HandedOver,
 }
 
+/// What becomes of an instance of which others need the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// It left none, or they are there.
+    There,
+    /// They are to be made again.
+    Gone,
+    /// Nothing makes them again: a person settled its change, and another try would make another one.
+    Missed,
+}
+
 impl Past {
+    /// What others are given besides its change: outputs by name, and whether files lie beside them.
+    pub fn handed_over(&self) -> (Map<String, Value>, Handed) {
+        (self.outputs.to_map(), self.handed)
+    }
+
+    /// What is to be done about the files that it left, when their folder is there or not.
+    pub fn files(&self, has_folder: bool) -> Files {
+        match self.handed {
+            Handed::Nothing => Files::There,
+            _ if has_folder => Files::There,
+            // What landed stays, whatever comes out of another try.
+            _ if self.word == Word::ByHand && self.fate != Some(Became::Landed) => Files::Missed,
+            Handed::Files | Handed::Unknown => Files::Gone,
+        }
+    }
+
     /// What an instance whose own change is gone gave to others instead, under an earlier coordinator.
     pub fn made_again(&self) -> Option<&Arc<ChangeSummary>> {
         self.made_again.as_ref().filter(|_| self.fate == Some(Became::Landed))
@@ -46,6 +75,18 @@ mod tests {
     use super::*;
     use crate::event::AttemptEnd;
     use crate::report::story;
+
+    #[test]
+    fn files_are_made_again_where_there_were_some_and_nobody_settled_what_would_be_made_with_them() {
+        let past = |handed, word, fate| Past { handed, word, fate, ..Past::default() };
+        let gone = |handed, word, fate| past(handed, word, fate).files(false);
+        assert_eq!(gone(Handed::Nothing, Word::None, None), Files::There);
+        assert_eq!(gone(Handed::Files, Word::Again, None), Files::Gone);
+        assert_eq!(gone(Handed::Files, Word::ByHand, None), Files::Missed);
+        assert_eq!(gone(Handed::Files, Word::ByHand, Some(Became::Landed)), Files::Gone);
+        assert_eq!(gone(Handed::Unknown, Word::None, None), Files::Gone, "as journals had it that do not say so");
+        assert_eq!(past(Handed::Files, Word::None, None).files(true), Files::There);
+    }
 
     #[test]
     fn what_landed_stays_and_what_was_made_again_first_is_known() {

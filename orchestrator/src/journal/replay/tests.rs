@@ -1,6 +1,7 @@
 //! Events that fit and events that do not become a state.
 
 use super::*;
+use crate::event::Handed;
 use crate::report::story::{START_MS, added, recorded};
 
 fn finished_attempt(id: &str, attempt: u32, retry_in_ms: Option<u64>) -> RunEvent {
@@ -11,6 +12,7 @@ fn finished_attempt(id: &str, attempt: u32, retry_in_ms: Option<u64>) -> RunEven
         duration_ms: 10,
         change: None,
         outputs: serde_json::Map::new(),
+        handed: Handed::Unknown,
         notes: Vec::new(),
         refusals: Vec::new(),
         envelope: None,
@@ -69,6 +71,7 @@ fn a_reused_result_is_an_end_and_one_without_a_change_is_merged_with_it() {
             writes: None,
         }),
         outputs: serde_json::Map::new(),
+        handed: Handed::Unknown,
         notes: vec![format!("{files} files")],
     };
     let events =
