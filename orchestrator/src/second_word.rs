@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use git2::Oid;
 use swarm_plans::InstanceId;
 
+use crate::clean::{landed_commits, reachable};
 use crate::commit::{attempt_ref, history_ref, run_refs};
 use crate::event::{AttemptEnd, Fate, GivenUp, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent};
 use crate::ids::{Attempt, RunId, encode_component};
@@ -171,7 +173,7 @@ pub enum DropOutcome {
         /// What it was until now; `None` where nothing of it was given up that had not been before.
         was: Option<GivenUp>,
     },
-    /// It is on the target, as this commit: all of it stays.
+    /// It landed as this commit, which a branch still has: all of it stays.
     Landed {
         /// Full hex commit id.
         commit: String,
@@ -207,7 +209,8 @@ pub fn drop_results(
     let mut journal = Journal::open(state.root())?;
     let mut known = JournalReader::open(state.root())?.state(run)?;
     let Some(before) = known.finished.clone() else { return Err(DropError::Unfinished(run.clone())) };
-    let said: Vec<Kept> = ids.iter().map(|id| Kept::of(&known, run, id)).collect();
+    let landed = reachable(repository, landed_commits(ids.iter().filter_map(|id| known.instances.get(id))).collect())?;
+    let said: Vec<Kept> = ids.iter().map(|id| Kept::of(&known, run, id, &landed)).collect();
     // A process that died while it held this run's lock may have held those of its refs.
     repository.sweep_locks(&run_refs(run));
     let was: Vec<Option<GivenUp>> = ids.iter().zip(&said).map(|(id, kept)| gives_up(&known, id, kept)).collect();
@@ -264,14 +267,15 @@ enum Kept {
     All,
     /// What was put aside for a result that landed: these refs.
     Aside(Vec<String>),
-    /// Nothing, it landed.
+    /// Nothing, it landed, and a branch has it.
     Landed { commit: String },
     /// Nothing yet.
     Awaited,
 }
 
 impl Kept {
-    fn of(known: &RunState, run: &RunId, id: &InstanceId) -> Kept {
+    /// `landed` are the commits that landed and that a branch still has.
+    fn of(known: &RunState, run: &RunId, id: &InstanceId, landed: &HashSet<Oid>) -> Kept {
         let Some(instance) = known.instances.get(id) else { return Kept::All };
         let is_resumable = exit::is_resumable(known.finished.as_ref().map(|finished| finished.exit));
         let has_passed = || {
@@ -279,6 +283,8 @@ impl Kept {
             attempts.any(|attempt| attempt.end() == Some(&AttemptEnd::Succeeded) && attempt.change().is_some())
         };
         match instance.fate() {
+            // No branch has it any more: what keeps it is the result's ref alone.
+            Some(Fate::Landed { commit }) if !Oid::from_str(commit).is_ok_and(|it| landed.contains(&it)) => Kept::All,
             Some(Fate::Landed { commit }) => {
                 let refs = |attempt: &AttemptState| {
                     [attempt_ref(run, id, attempt.attempt), history_ref(run, id, attempt.attempt)]

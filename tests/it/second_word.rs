@@ -119,6 +119,24 @@ fn fanned_out() -> Repository {
 }
 
 #[test]
+fn what_landed_on_a_branch_that_is_gone_can_be_dropped_and_what_a_branch_has_stays() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > a'\n").exits(0);
+    let landed = repository.commit_of("swarm/it").expect("it landed");
+    let git = repository.git();
+    git.reference("refs/heads/other", landed, false, "").expect("a branch");
+    git.find_reference("refs/heads/swarm/it").and_then(|mut branch| branch.delete()).expect("deleted");
+    let stays = swarm(&repository, &["drop", "a"], 2);
+    assert!(stays.err.contains("git branch --all --contains"), "{stays}");
+    git.find_reference("refs/heads/other").and_then(|mut branch| branch.delete()).expect("deleted");
+    let dropped = swarm(&repository, &["drop", "a"], 0);
+    assert!(dropped.err.contains("dropped refs/swarm/it-1/a/1; until git removes it: git branch NAME"), "{dropped}");
+    let cleaned = swarm(&repository, &["clean", "it-1"], 0);
+    assert!(!cleaned.err.contains("kept"), "{cleaned}");
+    assert_eq!(git.references_glob("refs/swarm/*").expect("refs").count(), 0);
+}
+
+#[test]
 fn all_instances_of_a_task_are_dropped_or_tried_again_by_its_name() {
     for word in ["b", "b[*]"] {
         let repository = fanned_out();

@@ -151,6 +151,11 @@ fn revert(repository: &Repository, commit: &str, target: Option<&str>) -> String
     let commit = words::short(commit);
     let in_checkout = repository.head_holds(commit).unwrap_or(false);
     match target.map(branch_of).filter(|_| !in_checkout) {
+        Some(branch) if !repository.find_ref(&format!("refs/heads/{branch}")).is_ok_and(|tip| tip.is_some()) => {
+            format!(
+                "{branch} is gone, and others have it: git branch --all --contains {commit}, and there: git revert {commit}"
+            )
+        }
         Some(branch) => {
             let branch = sanitize::shell_word(branch);
             format!(
