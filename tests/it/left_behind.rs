@@ -154,7 +154,9 @@ fn so_is_one_of_which_a_closed_terminal_or_a_quit_ends_the_command() {
     for (signal, code) in [(Signal::HUP, 129), (Signal::QUIT, 131)] {
         let (repository, data) = scene();
         let script = format!("{}; echo ready; sleep 300", make(Path::new("made")));
-        let mut running = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", &script]).current_dir(&data).start();
+        let heard = &["env", "--default-signal=HUP,QUIT"];
+        let swarm = Swarm::new(&repository, &["sandbox", "--", "sh", "-c", &script]).current_dir(&data);
+        let mut running = swarm.through(heard).start();
         assert!(running.says("ready"));
         running.signal(signal);
         let ended = running.end();
@@ -162,7 +164,7 @@ fn so_is_one_of_which_a_closed_terminal_or_a_quit_ends_the_command() {
         is_put_aside(&ended, &data.join("made"));
         std::fs::remove_dir_all(data.join("made")).expect("our own");
         let plan = format!("{}[tasks.b]\nneeds = ['a']\nrun = 'sleep 300'\n", plan(&make(&data.join("made"))));
-        let mut running = Swarm::run(&repository, "it", &plan).allow("write=~/data").start();
+        let mut running = Swarm::run(&repository, "it", &plan).allow("write=~/data").through(heard).start();
         assert!(running.says("\"attempt-started\",\"instance\":\"b\""), "b starts");
         running.signal(signal);
         let ended = running.end();

@@ -403,7 +403,7 @@ fn a_ref_whose_result_is_gone_or_cannot_be_read_is_named_at_the_end_and_stays() 
 #[test]
 fn what_landed_is_taken_from_the_target_when_its_own_commit_is_gone() {
     let repository = Repository::with(&FILES);
-    let plan = gated(&repository).replace("echo beside >", "date +%s%N >");
+    let plan = gated(&repository).replace("echo beside >", "echo x > $SWARM_ARTIFACTS/x; date +%s%N >");
     let mut running = run(&repository, &plan).start();
     assert!(running.says("\"attempt-started\",\"instance\":\"gate\""), "it gets there");
     assert!(running.says("\"merged\",\"instance\":\"beside\""), "it lands");

@@ -115,8 +115,8 @@ fn a_part_of_the_coordinator_that_panics_ends_the_run_and_hangs_nobody() {
     panic!("the run has more effects than that");
 }
 
-/// A task whose first attempt needs a process every twentieth of a second until there is none to be had.
-const FORKS: &str = "version = 1\n[tasks.a]\nrun = 'while [ $SWARM_ATTEMPT = 1 ]; do sleep 0.05; done; echo a > b.txt'\n[merge]\nmode = 'train'\n";
+/// A task that needs a process every twentieth of a second for ten seconds.
+const FORKS: &str = "version = 1\n[tasks.a]\nrun = 'for i in $(seq 200); do sleep 0.05; done; echo a > b.txt'\n[merge]\nmode = 'train'\n";
 
 fn room_taken_by_others(uid: u32, begin: &[&str]) {
     let repository = Repository::with(&[("a.txt", "one\n")]);

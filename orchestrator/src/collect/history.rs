@@ -575,7 +575,7 @@ mod tests {
 
     #[test]
     fn what_the_machine_keeps_from_being_read_is_no_fault_of_the_worker() {
-        let stop = |code, class| unreadable(Oid::zero(), git2::Error::new(code, class, "x"));
+        let stop = |code, class| unreadable(Oid::ZERO_SHA1, git2::Error::new(code, class, "x"));
         let is_unfit = |code, class| matches!(stop(code, class), Stop::Unfit(_));
         assert!(!is_unfit(ErrorCode::GenericError, ErrorClass::Os), "no descriptor is free, or the disk fails");
         assert!(is_unfit(ErrorCode::NotFound, ErrorClass::Os) && is_unfit(ErrorCode::NotFound, ErrorClass::Odb));

@@ -110,12 +110,13 @@ pub fn is_credential(file: &Path) -> bool {
 /// Whether a file holds a credential. Deep in a folder a word in a name says less than right in it.
 fn is_one(file: &Path, is_right_in_it: bool) -> bool {
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()) else { return false };
-    let is_setting = || SETTINGS.contains(&&*name) || file.parent().is_some_and(|folder| folder.ends_with(OF_SETTINGS));
+    let is_setting = SETTINGS.contains(&&*name);
+    let tells = || is_setting || file.parent().is_some_and(|folder| folder.ends_with(OF_SETTINGS));
     let is_named = || is_right_in_it && credentials::is_path(Path::new(&name)) || credentials::is_kept(file);
     ALWAYS.contains(&&*name)
-        || is_setting() && credentials::may_be_told_in(file)
-        // A program may be called as it likes, but for what keys are called.
-        || is_named() && (credentials::is_a_keys(&name) || !is_program(file))
+        || tells() && credentials::may_be_told_in(file)
+        // A program may be called as it likes, but for what keys are called; of settings it decides what stands in them.
+        || !is_setting && is_named() && (credentials::is_a_keys(&name) || !is_program(file))
 }
 
 /// What of a folder of that name is as in a home, where it holds credentials.

@@ -169,7 +169,7 @@ fn unmapped(tier: Tier) {
         }
         // What is named as not counted is not, and is named only where the kernel does not count.
         for (script, phrase, is_counted) in [
-            ("$SELF __attack pipes 100", "memory of the kernel for pipes", false),
+            ("$SELF __attack pipes 100", "memory of the kernel for page tables, pipes", false),
             ("$SELF __attack shared 300", "shared memory of which", !groups.is_empty()),
         ] {
             let ran = limited(tier, script, &groups, little_memory);
@@ -200,8 +200,7 @@ fn open_files(tier: Tier) {
 
 /// Without a group the kernel counts nothing, so the note is only promised with one.
 fn coped(tier: Tier) {
-    let script =
-        "$SELF __attack forks 20; ($SELF __attack forks 700 & while [ ! -e full ]; do :; done; kill -9 $!); true";
+    let script = "$SELF __attack forks 20; ($SELF __attack forks 700 & while [ ! -e full ]; do :; done; kill -9 $!; sleep 0.2); true";
     for groups in ways() {
         let ran = limited(tier, "$SELF __attack forks 20", &groups, few_processes);
         assert_eq!(
