@@ -200,7 +200,7 @@ fn open_files(tier: Tier) {
 
 /// Without a group the kernel counts nothing, so the note is only promised with one.
 fn coped(tier: Tier) {
-    let script = "$SELF __attack forks 20; ($SELF __attack forks 700 & while [ ! -e full ]; do :; done; kill -9 $!; sleep 0.2); true";
+    let script = "$SELF __attack forks 20; ($SELF __attack forks 700 & while [ ! -e full ]; do :; done; kill -9 $!; wait $! || sleep 0.2); true";
     for groups in ways() {
         let ran = limited(tier, "$SELF __attack forks 20", &groups, few_processes);
         assert_eq!(
