@@ -284,7 +284,7 @@ impl Kept {
         };
         match instance.fate() {
             // No branch has it any more: what keeps it is the result's ref alone.
-            Some(Fate::Landed { commit }) if !Oid::from_str(commit).is_ok_and(|it| landed.contains(&it)) => Kept::All,
+            Some(Fate::Landed { commit }) if Oid::from_str(commit).is_ok_and(|it| !landed.contains(&it)) => Kept::All,
             Some(Fate::Landed { commit }) => {
                 let refs = |attempt: &AttemptState| {
                     [attempt_ref(run, id, attempt.attempt), history_ref(run, id, attempt.attempt)]

@@ -25,14 +25,17 @@ enum Place {
 /// The folders that have to stay where they are, in the order of their paths. Some may not exist.
 pub fn ways(draft: &Draft) -> BTreeSet<PathBuf> {
     let places = places(draft);
+    if !places.iter().any(|(_, place)| *place == Place::Written) {
+        return BTreeSet::new();
+    }
     let is_place = |path: &Path| places.iter().any(|(at, _)| *at == path);
     let is_written = |path: &Path| {
         let around = places.iter().filter(|(at, _)| path != at && path.starts_with(at));
         around.max_by_key(|(at, _)| at.components().count()).is_some_and(|(_, place)| *place == Place::Written)
     };
     let kept = places.iter().filter(|(_, place)| *place == Place::Kept);
-    let above = kept.flat_map(|(at, _)| at.ancestors().skip(1));
-    above.filter(|way| !is_place(way) && is_written(way)).map(Path::to_owned).collect()
+    let above: BTreeSet<&Path> = kept.flat_map(|(at, _)| at.ancestors().skip(1)).collect();
+    above.into_iter().filter(|way| !is_place(way) && is_written(way)).map(Path::to_owned).collect()
 }
 
 fn places(draft: &Draft) -> Vec<(PathBuf, Place)> {

@@ -67,19 +67,26 @@ pub fn to(path: &Path) -> Way {
 
 /// The first link on the way to an absolute path that a task may have made; none where the way is the person's alone.
 pub fn turned(path: &Path, home: &Path) -> Option<PathBuf> {
+    let (path, home) = from_home(path, home);
+    to(&path).links.into_iter().find(|link| !is_settled(link, &home))
+}
+
+/// A path and the home folder, as it is called in full: how one comes to that is the machine's business.
+fn from_home(path: &Path, home: &Path) -> (PathBuf, PathBuf) {
     let canonical = home.canonicalize().unwrap_or_else(|_| home.to_owned());
-    // How one comes to the home folder is the machine's business.
-    let path = path.strip_prefix(home).map_or_else(|_| path.to_owned(), |below| canonical.join(below));
-    to(&path).links.into_iter().find(|link| !is_settled(link, &canonical))
+    (path.strip_prefix(home).map_or_else(|_| path.to_owned(), |below| canonical.join(below)), canonical)
 }
 
 /// The first link on the way to an absolute path that nobody named to us which may be a task's doing and gains it something: what it
 /// leads to lies beside the folder that the link is in. Whoever may write a folder may see what is in it, so `current -> 1.2` gains
 /// nothing.
 pub fn astray(path: &Path, home: &Path) -> Option<PathBuf> {
-    let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    let (path, home) = from_home(path, home);
     let stays = |link: &PathBuf| link.parent().is_some_and(|folder| to(link).end.starts_with(around(folder)));
-    to(path).links.into_iter().find(|link| !is_settled(link, &home) && !stays(link))
+    let way = to(&path);
+    // What every cage shows is no gain.
+    let is_shown = SYSTEM.iter().any(|system| way.end.starts_with(system));
+    way.links.into_iter().find(|link| !is_shown && !is_settled(link, &home) && !stays(link))
 }
 
 /// The folder in which a link right in another stays: Homebrew's `opt` leads to the Cellar beside it.

@@ -120,6 +120,8 @@ fn is_object(rest: &[&str], is_folder: bool) -> bool {
         (["pack", name], false) => begins(name, &["pack-", "multi-pack-index", "tmp_", ".tmp-"]),
         (["info", "packs" | "commit-graph"] | ["info", "commit-graphs", "commit-graph-chain"], false) => true,
         (["info", "commit-graphs", name], false) => begins(name, &["graph-"]),
+        // What a maintenance leaves that was killed: git looks at whether it is there.
+        (["maintenance.lock" | "schedule.lock"], false) => true,
         ([_, name], false) => matches!(name.len(), 38 | 62) && is_hex(name) || name.starts_with("tmp_obj_"),
         _ => false,
     }
