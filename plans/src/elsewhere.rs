@@ -9,9 +9,9 @@ pub(crate) enum Meant {
     Said(&'static str),
 }
 
-/// What `word` means elsewhere, in kebab case.
+/// What `word` means elsewhere, however it is spelt there.
 pub(crate) fn meant(word: &str) -> Option<Meant> {
-    Some(match word {
+    Some(match &*kebab(word) {
         "on" | "after" | "requires" | "require" | "deps" | "dependencies" | "depends" | "depends-on" => {
             Meant::Keys(&["needs"])
         }
@@ -48,6 +48,11 @@ pub(crate) fn meant(word: &str) -> Option<Meant> {
     })
 }
 
+/// A key as it is spelt here.
+pub(crate) fn kebab(key: &str) -> String {
+    key.replace('_', "-").to_lowercase()
+}
+
 /// Whether `word` is another tool's word for what a task does.
 pub(crate) fn means_work(word: &str) -> bool {
     matches!(meant(word), Some(Meant::Keys(["run" | "argv"])))
@@ -59,9 +64,10 @@ mod tests {
 
     #[test]
     fn words_of_other_tools_lead_to_ours() {
-        assert_eq!(meant("depends-on"), Some(Meant::Keys(&["needs"])));
+        assert_eq!(meant("Depends_On"), Some(Meant::Keys(&["needs"])));
         assert_eq!(meant("continue-on-error"), Some(Meant::Keys(&["allow-failure"])));
         assert!(matches!(meant("cwd"), Some(Meant::Said(words)) if words.contains("cd DIR")));
         assert_eq!(meant("colour"), None);
+        assert!(means_work("shell_command") && !means_work("needs"));
     }
 }

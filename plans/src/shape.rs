@@ -4,7 +4,7 @@
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::document::{Node, Table, Value};
 use crate::egress::HostRule;
-use crate::elsewhere::{Meant, meant};
+use crate::elsewhere::{Meant, kebab, meant};
 use crate::keys::{self, Key, Kind, Since, is_name};
 use crate::quantity;
 
@@ -46,13 +46,13 @@ fn unknown_key(key: &str, at: Location, keys: &[Key], what: &str) -> Diagnostic 
 /// What was meant by a key that is none of `keys`: another way to write it, another tool's word, a slip.
 fn hint(key: &str, keys: &[Key]) -> Option<String> {
     let names = || keys.iter().map(|key| key.name);
-    let kebab = key.replace('_', "-").to_lowercase();
-    let elsewhere = || match meant(&kebab)? {
+    let kebab = kebab(key);
+    let elsewhere = || match meant(key)? {
         Meant::Keys(ours) => names().find(|name| ours.contains(name)),
         Meant::Said(_) => None,
     };
     let name = names().find(|name| *name == kebab).or_else(elsewhere).or_else(|| nearest(key, names()));
-    match (name, meant(&kebab)) {
+    match (name, meant(key)) {
         (Some(name), _) => Some(format!("did you mean `{name}`?")),
         // What is said in another way is of a task; other tables have little in common with other tools'.
         (None, Some(Meant::Said(words))) if names().any(|name| name == "run") => Some(words.to_owned()),

@@ -175,6 +175,7 @@ pub(super) enum Talk {
 
 /// What an event is worth saying, on one line; `None` when nothing.
 pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, talk: Talk) -> Option<String> {
+    let again = style.paint(Tone::Warn, "[r]");
     match &recorded.event {
         RunEvent::RunStarted { .. } => Some(start_lines(state, style)),
         RunEvent::RunResumed { .. } => Some(resume_lines(state, style)),
@@ -186,18 +187,12 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             (talk == Talk::All).then(|| style.paint(Tone::Quiet, &added()))
         }
         RunEvent::AttemptFinished { instance, attempt, end, duration_ms, retry_in_ms: Some(wait_ms), .. } => {
-            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
-            let (mark, why, spent) = (style.paint(Tone::Warn, "[r]"), words::end(end), words::duration(*duration_ms));
+            let (why, spent) = (words::end(end), words::duration(*duration_ms));
             let when = if *wait_ms == 0 { "at once".to_owned() } else { format!("in {}", words::duration(*wait_ms)) };
-            Some(format!("{mark} {name} {spent:>7}  attempt {attempt} {why}; again {when}"))
+            Some(row(again, instance, &spent, &format!("attempt {attempt} {why}; again {when}")))
         }
         RunEvent::AttemptFinished { instance, end: end @ AttemptEnd::Needs { .. }, retry_in_ms: None, .. } => {
-            let (name, why) = (words::pad(&words::instance(instance), NAME_COLUMNS), words::end(end));
-            Some(format!(
-                "{} {name} {:>7}  waits until its needs are settled: {why}",
-                style.paint(Tone::Warn, "[r]"),
-                ""
-            ))
+            Some(row(again, instance, "", &format!("waits until its needs are settled: {}", words::end(end))))
         }
         RunEvent::Reused { instances } => Some(reused_line(instances, style)),
         RunEvent::InstanceFinished { instance, result, cause } => {
@@ -209,9 +204,8 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             Some(finished_line(state, &words::instance(instance), (*result, cause.as_deref()), entry, style))
         }
         RunEvent::Merged { instance, fate: Fate::Parked { reason, .. } } => {
-            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
             let mark = style.paint(Tone::Warn, words::PARKED_MARK);
-            Some(format!("{mark} {name} {:>7}  parked: {}", "", sanitize::name(reason)))
+            Some(row(mark, instance, "", &format!("parked: {}", sanitize::name(reason))))
         }
         RunEvent::Verified { verdict, of, duration_ms, detail, .. } => {
             let (word, mark, detail) = match verdict {
@@ -223,15 +217,11 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             Some(verdict_line(word, of, *duration_ms, detail, mark))
         }
         RunEvent::Evicted { instance, reason, next, .. } => {
-            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
-            let mark = style.paint(Tone::Warn, "[r]");
             let (why, next) = (sanitize::name(reason), words::remedy(*next));
-            Some(format!("{mark} {name} {:>7}  does not land yet: {why}; {next}", ""))
+            Some(row(again, instance, "", &format!("does not land yet: {why}; {next}")))
         }
         RunEvent::ModelWaits { instance, wait, .. } => {
-            let name = words::pad(&words::instance(instance), NAME_COLUMNS);
-            let mark = style.paint(Tone::Quiet, words::WAITS_MARK);
-            Some(format!("{mark} {name} {:>7}  {}", "", words::waits(wait)))
+            Some(row(style.paint(Tone::Quiet, words::WAITS_MARK), instance, "", &words::waits(wait)))
         }
         RunEvent::ModelDown { model, instead, until_ms, why } => {
             let [model, instead] = [model, instead].map(|name| sanitize::name(name));
@@ -255,6 +245,11 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         | RunEvent::Landing { .. }
         | RunEvent::RunFinished { .. } => None,
     }
+}
+
+/// A line about an instance: a mark, its name, how long it took, and what is to be said.
+fn row(mark: String, instance: &InstanceId, spent: &str, said: &str) -> String {
+    format!("{mark} {} {spent:>7}  {said}", words::pad(&words::instance(instance), NAME_COLUMNS))
 }
 
 fn finished_line(

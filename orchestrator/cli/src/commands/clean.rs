@@ -1,5 +1,6 @@
 //! `swarm clean`: gives back the disk of finished runs, and says what it keeps.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use swarm_orchestrator::cache::{Cache, CacheError};
@@ -68,27 +69,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         }
     }
     let mut freed_bytes = 0;
-    // What a run took of them and has not landed yet is kept by nothing else.
-    let alone = (args.cache && mode == Mode::Remove).then(|| RunLock::of_idle_state(state.root()));
-    let alone = match alone {
-        Some(Err(LockError::Held { .. })) => {
-            it.err.write("recorded results and green verdicts: in use, left alone\n")?;
-            None
-        }
-        alone => alone.transpose()?,
-    };
-    let forgets = alone.is_some();
-    if let (Some(cache), Mode::Remove) = (Cache::open_existing(&folder)?, mode) {
-        // Before the refs of their runs go, or none of them would be found again.
-        match forgets {
-            true => cache.clear(&repository)?,
-            false => cache.keep_all(&repository)?,
-        }
-    }
-    if forgets {
-        Journal::open(&folder)?.forget_verdicts()?;
-    }
-    drop(alone);
+    clean_recorded(args.cache && mode == Mode::Remove, mode, (&folder, &state, &repository), it)?;
     let mut a_kept_one = None;
     let mut said = Instant::now();
     let mut told = |at: Progress<'_>| {
@@ -134,6 +115,34 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
     Ok(0)
+}
+
+/// Forgets recorded results and green verdicts where a person asks for it and no run may wait with one of them; else what the cache
+/// keeps gets refs of its own, before those of its runs go: or none would be found again.
+fn clean_recorded(
+    forgets: bool,
+    mode: Mode,
+    (folder, state, repository): (&Path, &StateDir, &Repository),
+    it: &Surroundings,
+) -> Result<(), Failure> {
+    // What a run took of them and has not landed yet is kept by nothing else.
+    let alone = match forgets.then(|| RunLock::of_idle_state(state.root())) {
+        Some(Err(LockError::Held { .. })) => {
+            it.err.write("recorded results and green verdicts: in use, left alone\n")?;
+            None
+        }
+        alone => alone.transpose()?,
+    };
+    if let (Some(cache), Mode::Remove) = (Cache::open_existing(folder)?, mode) {
+        match alone {
+            Some(_) => cache.clear(repository)?,
+            None => cache.keep_all(repository)?,
+        }
+    }
+    if alone.is_some() {
+        Journal::open(folder)?.forget_verdicts()?;
+    }
+    Ok(())
 }
 
 /// Says why a run that was to be forgotten stays in the history.
