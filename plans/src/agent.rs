@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use swarm_protocol::rule::{self, Pattern, RuleFault, TOOLS, Written, is_tool};
 
-use crate::diagnostic::nearest;
+use crate::diagnostic::{Location, nearest};
 use crate::document::{Node, Table};
 use crate::lower::{Lower, count, texts};
 use crate::models::ModelUse;
@@ -167,19 +167,33 @@ impl Lower<'_> {
         Agent { prompt, prompt_file, model_use, server_uses, settings }
     }
 
-    /// Names of tools that no agent has; they are compared letter by letter.
+    /// Names of tools that no agent has, in its list and in what its hooks are for; they are compared letter by letter.
     fn tools(&mut self, table: &Table) {
         for item in table.get("tools").and_then(Node::list).unwrap_or_default() {
-            let Some(name) = item.text().filter(|name| !is_tool(name)) else { continue };
-            let lower = name.to_ascii_lowercase();
-            let near = nearest(&lower, TOOLS.iter().copied());
-            let near = TOOLS.iter().copied().find(|tool| **tool == lower).or(near);
-            let hint = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the tools are {}, and `mcp__SERVER__TOOL`", TOOLS.join(", ")),
-            };
-            self.error(item.at, format!("there is no tool `{name}`"), hint);
+            if let Some(name) = item.text() {
+                self.tool(item.at, name);
+            }
         }
+        let hooks = table.get("hooks").and_then(Node::list).unwrap_or_default();
+        for tools in hooks.iter().filter_map(|hook| hook.table()?.get("tools")) {
+            for name in tools.text().into_iter().flat_map(|names| names.split('|')) {
+                self.tool(tools.at, name.trim());
+            }
+        }
+    }
+
+    fn tool(&mut self, at: Location, name: &str) {
+        if is_tool(name) {
+            return;
+        }
+        let lower = name.to_ascii_lowercase();
+        let near = nearest(&lower, TOOLS.iter().copied());
+        let near = TOOLS.iter().copied().find(|tool| **tool == lower).or(near);
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the tools are {}, and `mcp__SERVER__TOOL`", TOOLS.join(", ")),
+        };
+        self.error(at, format!("there is no tool `{name}`"), hint);
     }
 
     /// Rules that no agent could read.
@@ -266,5 +280,8 @@ model = 'm'
         };
         assert!(told("'Bash', 'read'").contains("did you mean `bash`?"), "{}", told("'Bash'"));
         assert!(!told("'bash', 'mcp__docs__*', 'web_*', 'read'").contains("no tool"));
+        let hook = |tools: &str| told(&format!("'read'], hooks = [{{ event = 'Stop', run = 'x', tools = '{tools}' }}"));
+        assert!(hook("bash|Edit").contains("did you mean `edit`?"), "{}", hook("bash|Edit"));
+        assert!(!hook("bash | mcp__docs__*|*").contains("no tool"), "{}", hook("*"));
     }
 }

@@ -181,13 +181,44 @@ fn sets_user(mode: &str) -> bool {
     mode.contains("+s") || (mode.len() == 4 && matches!(mode.as_bytes()[0], b'2' | b'4' | b'6'))
 }
 
+/// Commands of npm that speak in a person's name. It takes any beginning of a command that means only one.
+const NPM_ACCOUNT_COMMANDS: [&str; 16] = [
+    "publish",
+    "unpublish",
+    "login",
+    "adduser",
+    "add-user",
+    "logout",
+    "token",
+    "owner",
+    "author",
+    "access",
+    "deprecate",
+    "undeprecate",
+    "dist-tag",
+    "dist-tags",
+    "profile",
+    "trust",
+];
+
+/// Whether npm's command may be one of these: its first word that is no option, or one behind an option, whose value it may be.
+fn names_account_command(command: &Command) -> bool {
+    let words: Vec<&str> = command.known().collect();
+    let is_option = |at: usize| words[at].starts_with('-');
+    let command_at = (0..words.len()).find(|at| !is_option(*at) && (*at == 0 || !is_option(at - 1)));
+    let until = command_at.map_or(words.len(), |at| at + 1);
+    let is_named = |word: &&str| word.len() >= 3 && NPM_ACCOUNT_COMMANDS.iter().any(|known| known.starts_with(*word));
+    words[..until].iter().any(is_named)
+}
+
 /// What speaks to other machines in a person's name.
 fn of_accounts(name: &str, command: &Command) -> Option<String> {
     let has = |words: &[&str]| command.known().any(|word| words.contains(&word));
     let acts = |words: &[&str]| has(words).then(|| why(name, "acts in a person's name"));
     match name {
         "git" => git(command),
-        "npm" | "pnpm" | "yarn" => acts(&["publish", "unpublish", "login", "adduser", "token"]),
+        "npm" | "pnpm" | "yarn" => acts(&["publish", "unpublish", "login", "adduser", "token"])
+            .or_else(|| names_account_command(command).then(|| why(name, "acts in a person's name"))),
         "cargo" => acts(&["publish", "login", "yank", "owner"]),
         "gem" | "twine" | "poetry" | "mvn" => acts(&["push", "upload", "publish", "deploy"]),
         "curl" | "wget" => {
