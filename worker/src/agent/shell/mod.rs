@@ -314,18 +314,7 @@ impl Reader {
     fn node(&mut self, node: Node<'_>, text: &str, place: Place) {
         match node.kind() {
             "program" | "list" => self.children(node, text, place),
-            "pipeline" => {
-                let mut cursor = node.walk();
-                let parts: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
-                let last = parts.len().saturating_sub(1);
-                for (at, part) in parts.into_iter().enumerate() {
-                    let captured = at < last || place.captured;
-                    self.node(part, text, Place { piped: at > 0 || place.piped, captured });
-                }
-                if has_token(node, "|&") {
-                    self.unproven("`|&`");
-                }
-            }
+            "pipeline" => self.pipeline(node, text, place),
             "command" => self.command(node, text, place),
             "comment" => {}
             "variable_assignment" | "variable_assignments" => {
@@ -386,6 +375,19 @@ impl Reader {
         }
         if matches!(node.kind(), "redirected_statement" | "declaration_command" | "unset_command" | "file_redirect") {
             self.gaps(node, text);
+        }
+    }
+
+    fn pipeline(&mut self, node: Node<'_>, text: &str, place: Place) {
+        let mut cursor = node.walk();
+        let parts: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let last = parts.len().saturating_sub(1);
+        for (at, part) in parts.into_iter().enumerate() {
+            let captured = at < last || place.captured;
+            self.node(part, text, Place { piped: at > 0 || place.piped, captured });
+        }
+        if has_token(node, "|&") {
+            self.unproven("`|&`");
         }
     }
 
