@@ -26,7 +26,7 @@ use crate::journal::{
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
 use crate::resolution::open_among;
-use crate::second_word::{has_failed, put_aside};
+use crate::second_word::has_failed;
 use crate::state::StateDir;
 
 /// Whether anything is done.
@@ -381,11 +381,14 @@ fn owners<'a>(run: &RunId, run_state: &'a RunState) -> HashMap<String, Owner<'a>
 /// Why what a try left must stay; `None` when nothing would be lost.
 fn reason_to_keep(owner: Owner<'_>, landed: &HashSet<Oid>) -> Option<String> {
     let instance = owner.state;
-    let is_aside = || put_aside(instance).any(|attempt| attempt.attempt == owner.attempt);
+    let is_aside = || instance.put_aside().any(|attempt| attempt.attempt == owner.attempt);
     match instance.fate() {
-        Some(Fate::Landed { .. }) if is_aside() => {
-            Some(format!("attempt {} was put aside, and a later one landed", owner.attempt))
-        }
+        Some(Fate::Landed { .. }) if is_aside() => match instance.landed_attempt() {
+            Some(landed) if landed.attempt < owner.attempt => {
+                Some(format!("attempt {} changed something else when {} had landed", owner.attempt, landed.attempt))
+            }
+            _ => Some(format!("attempt {} was put aside, and a later one landed", owner.attempt)),
+        },
         Some(Fate::Empty) if is_aside() => {
             Some(format!("attempt {} was put aside, and a later one changed nothing", owner.attempt))
         }

@@ -463,6 +463,8 @@ pub enum Handed {
     Nothing,
     /// Some: those who need it are given them.
     Files,
+    /// What it left stands beside another change than the one that landed: those who need it are given what was handed over with that.
+    Before,
 }
 
 impl Handed {

@@ -539,6 +539,7 @@ impl Stage<'_> {
             answer_globs(&mut graph, &self.repository, self.base)?;
             resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
         }
+        resumed.core.lose_files_of_landed(|id, attempt| self.has_artifacts(id, attempt));
         let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();
         target.into_iter().for_each(|tip| resumed.core.stands_at(tip.to_string()));
         let TakenUp { parked, dropped } = past.taken_up;

@@ -182,18 +182,6 @@ pub enum DropOutcome {
     Awaited,
 }
 
-/// The tries of an instance whose good change was put aside for a later try that ended well, too: what they did is on no branch,
-/// whatever became of the later one.
-pub fn put_aside(instance: &InstanceState) -> impl Iterator<Item = &AttemptState> {
-    let ended_well = |attempt: &&AttemptState| attempt.end() == Some(&AttemptEnd::Succeeded);
-    let last = instance.attempts.iter().filter(ended_well).map(|attempt| attempt.attempt).next_back();
-    instance
-        .attempts
-        .iter()
-        .filter(ended_well)
-        .filter(move |attempt| Some(attempt.attempt) != last && attempt.change().is_some())
-}
-
 /// Gives results up for good: no ref keeps them any more, so that git's own collection takes their objects in time. The journal
 /// knows first; a crash behind that leaves refs that dropping again removes.
 ///
@@ -265,7 +253,7 @@ fn gives_up(known: &RunState, id: &InstanceId, kept: &Kept) -> Option<GivenUp> {
 enum Kept {
     /// All that is kept of it.
     All,
-    /// What was put aside for a result that landed: these refs.
+    /// What of a result that landed is on no branch: these refs.
     Aside(Vec<String>),
     /// Nothing, it landed, and a branch has it.
     Landed { commit: String },
@@ -289,7 +277,7 @@ impl Kept {
                 let refs = |attempt: &AttemptState| {
                     [attempt_ref(run, id, attempt.attempt), history_ref(run, id, attempt.attempt)]
                 };
-                let aside: Vec<String> = put_aside(instance).flat_map(refs).collect();
+                let aside: Vec<String> = instance.put_aside().flat_map(refs).collect();
                 if aside.is_empty() { Kept::Landed { commit: commit.clone() } } else { Kept::Aside(aside) }
             }
             None if is_resumable && has_passed() => Kept::Awaited,

@@ -478,8 +478,8 @@ impl RunCore {
             }
             Some(_) => (None, retry::result_of(task, &done.end, try_number)),
         };
-        (state.outputs, state.gave) = (done.outputs.clone().into(), state.attempts);
-        state.change = given;
+        state.outputs = done.outputs.clone().into();
+        (state.gave, state.change) = (given.gave.map_or(state.attempts, |attempt| attempt.0), given.change);
         let retry_in_ms = wait.map(|wait| wait.as_millis() as u64);
         self.attempt_finished(ix, done, retry_in_ms);
         match retry_in_ms {

@@ -285,7 +285,9 @@ impl Past {
             return;
         }
         self.failed_by = failed_by(end);
-        (self.outputs, self.gave, self.handed) = (outputs, attempt.0, handed);
+        if handed != Handed::Before {
+            (self.outputs, self.gave, self.handed) = (outputs, attempt.0, handed);
+        }
         self.is_stale &= *end != AttemptEnd::Succeeded;
         // What landed stays what others are given, whatever comes out when it runs again for what it handed over.
         let change = change.map(|change| changes.keep(change));
@@ -626,6 +628,11 @@ impl History {
                 Blocked => false,
             })
             .filter(|_| self.gone.is_empty() || !self.gone.contains(id))
+    }
+
+    /// Whether a part of what it left is known to be gone.
+    pub fn is_gone(&self, id: &InstanceId) -> bool {
+        self.gone.contains(id)
     }
 
     fn past(&mut self, id: &InstanceId) -> &mut Past {

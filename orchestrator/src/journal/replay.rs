@@ -179,6 +179,8 @@ enum FateState {
 struct Spoken {
     fate: Fate,
     seq: u64,
+    /// The try whose change it speaks of: the newest good one with a change by then.
+    attempt: Option<Attempt>,
 }
 
 /// What there is to say of a try.
@@ -215,6 +217,11 @@ impl AttemptState {
     pub fn change(&self) -> Option<&ChangeState> {
         self.collected.as_deref().filter(|change| change.tree != change.base_tree)
     }
+
+    /// Whether it ended well and changed something.
+    fn is_good_change(&self) -> bool {
+        self.end() == Some(&AttemptEnd::Succeeded) && self.change().is_some()
+    }
 }
 
 /// What a try changed: a [`ChangeSummary`] in a quarter of its memory, since a coordinator keeps one an instance.
@@ -231,10 +238,14 @@ pub struct ChangeState {
 }
 
 impl FateState {
-    fn of(fate: &Fate, seq: u64) -> Self {
+    fn of(fate: &Fate, seq: u64, attempts: &[AttemptState]) -> Self {
+        let made = |attempt: &&AttemptState| attempt.is_good_change();
         match fate {
             Fate::Empty => FateState::Empty,
-            fate => FateState::Otherwise(Box::new(Spoken { fate: fate.clone(), seq })),
+            fate => {
+                let attempt = attempts.iter().rfind(made).map(|attempt| attempt.attempt);
+                FateState::Otherwise(Box::new(Spoken { fate: fate.clone(), seq, attempt }))
+            }
         }
     }
 }
@@ -327,7 +338,7 @@ impl RunState {
             }
             RunEvent::Merged { instance, fate } => {
                 let state = self.instance(instance);
-                state.fate = FateState::of(fate, recorded.seq);
+                state.fate = FateState::of(fate, recorded.seq, &state.attempts);
                 if let Some(rare) = &mut state.rare {
                     rare.evicted = None;
                 }
@@ -581,6 +592,31 @@ impl InstanceState {
             },
             FateState::Unknown | FateState::Empty => None,
         }
+    }
+
+    /// The try whose change landed.
+    pub fn landed_attempt(&self) -> Option<&AttemptState> {
+        let FateState::Otherwise(spoken) = &self.fate else { return None };
+        let landed = spoken.attempt.filter(|_| matches!(spoken.fate, Fate::Landed { .. }))?;
+        self.attempts.iter().find(|attempt| attempt.attempt == landed)
+    }
+
+    /// The tries whose good change is on no branch although the instance landed, or changed nothing in the end: those put aside for
+    /// a later try, and those made again behind a landing that changed something else.
+    pub fn put_aside(&self) -> impl Iterator<Item = &AttemptState> {
+        let landed = self.landed_attempt();
+        let is_as_landed = move |attempt: &AttemptState| {
+            let is_same =
+                |landed: &ChangeState, it: &ChangeState| (landed.base_tree, landed.tree) == (it.base_tree, it.tree);
+            landed.is_some_and(|landed| {
+                let is_later = attempt.attempt > landed.attempt;
+                let both = landed.change().zip(attempt.change());
+                attempt.attempt == landed.attempt || is_later && both.is_some_and(|(landed, it)| is_same(landed, it))
+            })
+        };
+        let has_settled = landed.is_some() || self.fate() == Some(&Fate::Empty);
+        let made = self.attempts.iter().filter(|attempt| attempt.is_good_change());
+        made.filter(move |attempt| has_settled && !is_as_landed(attempt))
     }
 
     /// The result that counts: while it is tried again, the one before.

@@ -16,7 +16,7 @@ use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy};
 use crate::executor::verify::VERIFY;
 use crate::ids::Attempt;
 use crate::journal::{InstanceState, Phase, RunState};
-use crate::second_word::{dropped_need, keeps_others, put_aside, worth_another_try};
+use crate::second_word::{dropped_need, keeps_others, worth_another_try};
 use crate::settings::GRACE_MS;
 use crate::target::TargetError;
 
@@ -391,7 +391,7 @@ impl Summary<'_> {
     fn came_to_nothing(&self) -> impl Iterator<Item = String> {
         let empty = self.state.instances.iter().filter(|(_, instance)| instance.fate() == Some(&Fate::Empty));
         empty.filter_map(|(id, instance)| {
-            let attempt = put_aside(instance).last()?.attempt;
+            let attempt = instance.put_aside().last()?.attempt;
             let (name, run, word) = (words::instance(id), self.run(), sanitize::shell_word(&id.0));
             Some(format!(
                 "    {name}: the change of attempt {attempt} was put aside, and the next one changed nothing; it is kept: \

@@ -133,7 +133,8 @@ impl Stage<'_> {
         self.repository.has_commit(Oid::from_str(commit)?)
     }
 
-    fn has_artifacts(&self, id: &InstanceId, attempt: Attempt) -> bool {
+    /// Whether the folder is there that an attempt's artifacts lay in.
+    pub(super) fn has_artifacts(&self, id: &InstanceId, attempt: Attempt) -> bool {
         attempt_dir(self.state.root(), self.journal.run(), id, attempt).join(OUT).join(ARTIFACTS).is_dir()
     }
 }

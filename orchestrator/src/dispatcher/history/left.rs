@@ -43,7 +43,7 @@ impl Past {
             _ if has_folder => Files::There,
             // What landed stays, whatever comes out of another try.
             _ if self.word == Word::ByHand && self.fate != Some(Became::Landed) => Files::Missed,
-            Handed::Files | Handed::Unknown => Files::Gone,
+            Handed::Files | Handed::Before | Handed::Unknown => Files::Gone,
         }
     }
 
@@ -86,6 +86,21 @@ mod tests {
         assert_eq!(gone(Handed::Files, Word::ByHand, Some(Became::Landed)), Files::Gone);
         assert_eq!(gone(Handed::Unknown, Word::None, None), Files::Gone, "as journals had it that do not say so");
         assert_eq!(past(Handed::Files, Word::None, None).files(true), Files::There);
+    }
+
+    #[test]
+    fn what_is_given_on_as_it_landed_is_of_the_try_that_landed() {
+        let mut history = History::of(&[story::ended("a", 1, AttemptEnd::Succeeded, 1, 1), story::landed("a")]);
+        let gave = |history: &History| history.instance(&story::id("a")).map(|past| past.gave);
+        let mut again = |attempt: u32, before: bool| {
+            let mut ended = story::ended("a", attempt, AttemptEnd::Succeeded, 1, 2);
+            if let crate::event::RunEvent::AttemptFinished { handed, .. } = &mut ended {
+                *handed = if before { Handed::Before } else { Handed::Files };
+            }
+            history.hear(&ended);
+            gave(&history)
+        };
+        assert_eq!((again(2, true), again(3, false)), (Some(1), Some(3)));
     }
 
     #[test]

@@ -91,3 +91,25 @@ fn an_event_of_an_unknown_instance_is_kept_and_nothing_panics() {
     let state = replay(&recorded(vec![finished_attempt("ghost", 3, None)]));
     assert_eq!(state.instances[0].attempts[0].attempt, Attempt(3));
 }
+
+#[test]
+fn what_is_on_no_branch_is_known_whether_it_was_made_before_or_after_what_landed() {
+    use crate::report::story;
+    let ended = |attempt: u32, tree: &str| {
+        let mut event = story::ended("a", attempt, AttemptEnd::Succeeded, 1, 1);
+        if let RunEvent::AttemptFinished { change: Some(change), .. } = &mut event {
+            change.tree = tree.repeat(40);
+        }
+        event
+    };
+    let check = |events: Vec<RunEvent>, expected: &[u32]| {
+        let state = replay(&recorded(events));
+        let aside: Vec<u32> = state.instances[0].put_aside().map(|attempt| attempt.attempt.0).collect();
+        assert_eq!(aside, expected);
+    };
+    check(vec![ended(1, "1"), ended(2, "2"), story::landed("a")], &[1]);
+    check(vec![ended(1, "1"), story::landed("a"), ended(2, "2"), ended(3, "1")], &[2]);
+    check(vec![ended(1, "1"), ended(2, "b"), RunEvent::Merged { instance: story::id("a"), fate: Fate::Empty }], &[1]);
+    check(vec![ended(1, "b"), RunEvent::Merged { instance: story::id("a"), fate: Fate::Empty }, ended(2, "2")], &[2]);
+    check(vec![ended(1, "1"), ended(2, "2")], &[]);
+}
