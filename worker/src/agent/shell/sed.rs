@@ -69,7 +69,7 @@ impl Reader<'_> {
                     self.skip(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
                     self.end()?;
                 }
-                'a' | 'i' | 'c' => self.text(),
+                'a' | 'i' | 'c' => self.text()?,
                 'r' | 'R' | '#' => drop(self.skip(|c| c != '\n')),
                 _ => return None,
             }
@@ -170,21 +170,26 @@ impl Reader<'_> {
         }
     }
 
-    /// Text to insert: up to the first line break that no backslash precedes; `a\` and a line break begin it.
-    fn text(&mut self) {
+    /// Text to insert: up to the first line break that no backslash precedes; `a\` and a line break begin it. With blanks between
+    /// the two GNU's reads an empty text and others do not: what follows is a command or the text.
+    fn text(&mut self) -> Option<()> {
         self.skip(|c| matches!(c, ' ' | '\t'));
-        if let Some(behind) = self.rest.strip_prefix('\\')
-            && let Some(text) = behind.trim_start_matches([' ', '\t']).strip_prefix('\n')
-        {
-            self.rest = text;
+        if let Some(behind) = self.rest.strip_prefix('\\') {
+            let blanks = behind.len() - behind.trim_start_matches(|c: char| c.is_whitespace() && c != '\n').len();
+            match behind[blanks..].strip_prefix('\n') {
+                Some(text) if blanks == 0 => self.rest = text,
+                Some(_) => return None,
+                None => {}
+            }
         }
         while let Some(c) = self.next() {
             match c {
                 '\\' => drop(self.next()),
-                '\n' => return,
+                '\n' => return Some(()),
                 _ => {}
             }
         }
+        Some(())
     }
 }
 
@@ -217,6 +222,10 @@ mod tests {
             "s/[/\"]/;e x;s/]/x/",
             "\\:x:e x",
             "# s/\ne x",
+            // An empty text for GNU's.
+            "a\\ \ne git push",
+            "1i \\ \t \ne git push",
+            "$!c\\\r\ne git push",
         ] {
             assert!(may_run(script), "{script}");
         }
@@ -253,6 +262,8 @@ mod tests {
             ":a;N;$!ba;s/\\n/ /g",
             "/x/{s/a/b/;t end\ns/c/d/\n:end\n}",
             "a\\\nhello \\\ne more",
+            "a\\\ne more",
+            "a\\  e more",
             "i hello e",
             "c text",
             "r other.txt",
