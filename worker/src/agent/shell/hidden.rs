@@ -283,6 +283,15 @@ mod tests {
         "xargs bash -c -- 'git push'",
         "find . -exec bash -c -e 'git push' ';'",
         "env -S \"bash -c -- 'git push'\"",
+        "env -S \"-S 'git push'\"",
+        "env -S \"-i -S 'git push'\"",
+        "env -S '--split-string=git push'",
+        "env -S \"-vS 'git push'\"",
+        "env -S \"-u A -S 'git push'\"",
+        "env -S 'A=1 git push'",
+        "env -S '-C . git' push",
+        "env -S \"-S '-S \\\"git push\\\"'\"",
+        "nice env -S \"-S 'git push'\"",
         "script -q -c -- 'git push'",
         "capsh -- -c 'git push'",
         // Substitutions where the grammar sees text.
@@ -338,6 +347,7 @@ mod tests {
 
     /// Programs that are told a command in a place of their own.
     const TOLD: &[&str] = &[
+        "env -S '#x' git push",
         "compgen -W '$(git push)'",
         "compgen -W '`git push`' -- x",
         "perl '-Mvars;system\"git push\"' /dev/null",
@@ -470,6 +480,7 @@ mod tests {
         "if (( a<(b) )); then ls; fi",
         "echo \"a <(b) $((1<(2)))\"",
         "bash -c 'ls' x y",
+        "env -S '-i make' test",
         "bash -euo pipefail -c 'make | tail'",
         "bash -o errexit x.sh",
         "zsh -fc 'make'",

@@ -198,9 +198,10 @@ pub fn find(command: &Command) -> Found {
         "make" | "gmake" => texts::make(command),
         "eval" | "trap" => Found::default(),
         "source" | "." => Found { unread: texts::sourced(command), ..Found::default() },
-        "env" if names::splits_escaped(command) => {
-            Found::unread("`env` reads escapes of its own in what it splits", "write the command's words by themselves")
-        }
+        "env" if names::splits_escaped(command) => Found::unread(
+            "`env` reads escapes and comments of its own in what it splits",
+            "write the command's words by themselves",
+        ),
         "env" | "export" => {
             let found = all(command.words.iter().skip(1).map(declared));
             all([found, names::under_another_name(command)].into_iter())

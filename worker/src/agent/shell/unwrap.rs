@@ -419,7 +419,9 @@ fn env(command: &Command) -> Inner {
                     Some(_) => vec![Word::Literal(attached.to_owned())],
                     None => vec![Word::Unknown(attached.to_owned())],
                 };
-                return scripts([joined(&[words.as_slice(), &command.words[at + 1..]].concat())]);
+                // What it splits may begin with options of its own, and with variables.
+                let own = [Word::Literal("env".to_owned())];
+                return scripts([joined(&[&own, words.as_slice(), &command.words[at + 1..]].concat())]);
             }
             _ if text.starts_with('-') => at += 1 + usize::from(takes_next(text, ENV_VALUED, "S")),
             _ => match text.split_once('=') {

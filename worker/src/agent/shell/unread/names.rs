@@ -33,9 +33,9 @@ pub fn has_letter(command: &Command, letter: char, long: &str) -> bool {
     })
 }
 
-/// Whether `env` splits a text with escapes in it.
+/// Whether `env` splits a text with escapes or a comment in it, which it reads otherwise than the shell.
 pub fn splits_escaped(command: &Command) -> bool {
-    has_letter(command, 'S', "--split-string") && command.words.iter().any(|word| word.text().contains('\\'))
+    has_letter(command, 'S', "--split-string") && command.words.iter().any(|word| word.text().contains(['\\', '#']))
 }
 
 /// Whether a program that starts what it is given is given nothing, and starts a shell then.
