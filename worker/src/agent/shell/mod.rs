@@ -584,7 +584,7 @@ impl Reader {
     fn redirect(&mut self, node: Node<'_>, text: &str) {
         self.unproven("a redirection");
         let writes = [">", ">>", ">|", "&>", "&>>", "<>"].iter().any(|token| has_token(node, token));
-        if let Some(target) = node.child_by_field_name("destination") {
+        if let Some(target) = redirects::target(node) {
             let word = self.word(target, text);
             match writes {
                 true => self.script.writes.push(word),
@@ -625,7 +625,7 @@ fn has_token(node: Node<'_>, token: &str) -> bool {
 fn keeps_output(node: Node<'_>, text: &str) -> bool {
     let mut cursor = node.walk();
     let is_kept = |child: Node<'_>| {
-        let place = child.child_by_field_name("destination").map(|place| &text[place.byte_range()]);
+        let place = redirects::target(child).map(|place| &text[place.byte_range()]);
         child.kind() == "file_redirect" && place.is_some_and(|place| place != "/dev/null" && !is_number(place))
     };
     node.named_children(&mut cursor).any(is_kept)

@@ -5,6 +5,7 @@
 
 use tree_sitter::Node;
 
+use super::has_token;
 use super::unread::Unread;
 
 /// What stands around a command's own node.
@@ -26,11 +27,23 @@ pub fn words_behind<'t>(command: Node<'t>) -> Vec<Node<'t>> {
     found
 }
 
+/// What a redirection opens; one that closes a descriptor opens nothing, and the word behind it is the command's.
+pub fn target(redirect: Node<'_>) -> Option<Node<'_>> {
+    redirect.child_by_field_name("destination").filter(|_| !closes(redirect))
+}
+
+fn closes(redirect: Node<'_>) -> bool {
+    has_token(redirect, "<&-") || has_token(redirect, ">&-")
+}
+
 /// The words of the command that a redirection was given.
 pub fn words_of<'t>(redirect: Node<'t>) -> Vec<Node<'t>> {
     let mut cursor = redirect.walk();
     match redirect.kind() {
-        "file_redirect" => redirect.children_by_field_name("destination", &mut cursor).skip(1).collect(),
+        "file_redirect" => {
+            let own = usize::from(!closes(redirect));
+            redirect.children_by_field_name("destination", &mut cursor).skip(own).collect()
+        }
         "heredoc_redirect" => {
             let mut found: Vec<Node<'t>> = redirect.children_by_field_name("argument", &mut cursor).collect();
             redirect.children_by_field_name("redirect", &mut cursor).for_each(|inner| found.extend(words_of(inner)));
@@ -59,12 +72,15 @@ pub fn odd(node: Node<'_>, text: &str) -> Option<Unread> {
     let mut cursor = node.walk();
     let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
     let opens = match node.kind() {
-        "file_redirect" => node.child_by_field_name("destination"),
+        "file_redirect" => target(node),
         "herestring_redirect" => children.last().copied(),
         _ => None,
     };
-    let closes = raw.ends_with("&-");
-    if opens.is_some_and(|file| is_odd(file, text)) || (node.kind() == "file_redirect" && opens.is_none() && !closes) {
+    let is_lost = node.kind() == "file_redirect" && opens.is_none() && !closes(node);
+    // The shell ends `<& -x` behind the dash; what follows is a word of the command.
+    let parts = opens.filter(|_| has_token(node, "<&") || has_token(node, ">&"));
+    let parts = parts.map(|file| &text[file.byte_range()]).is_some_and(|file| file.starts_with('-') && file != "-");
+    if opens.is_some_and(|file| is_odd(file, text)) || is_lost || parts {
         return Some(Unread::new(format!("`{raw}` may open something else"), "put the file's name into quotes"));
     }
     if node.kind() == "command" && raw.contains("$\\") && children.iter().any(|child| is_open(*child, text)) {
@@ -144,6 +160,26 @@ mod tests {
         "git &>>/dev/stdout push",
         "git >|/dev/null push",
         "git {fd}>/dev/null push",
+        // What closes a descriptor takes no name.
+        "git <&- push",
+        "git 0<&- push",
+        "git >&- push",
+        "git 9<&- 8<&- push",
+        "git 0<&-push",
+        "git 3>&- push",
+        "git 0<&-  push",
+        "git 0<&- -C . push origin",
+        "git <&- -c a.b=c 3>&- push origin",
+        "git <& -push",
+        "git >& - push",
+        "git <&-\"push\"",
+        "git {fd}<&- push",
+        "<&- git push",
+        "3>&- 4>&- git 5>&- push",
+        "git 3>&- -C . 4>&- push | cat",
+        "timeout 3>&- 5 git push",
+        "env <&- git push",
+        "x=$(git <&- push)",
         ">/dev/stdout git </dev/null push",
         ">/dev/stdout git push",
         ">x >y git push",
@@ -203,6 +239,9 @@ mod tests {
         "cat > \"$d/x y\" <<'EOF'\na\nEOF",
         "make > build/out-$x.log 2>>'a b'",
         "exec 3>&1; make 1>&3 3>&-",
+        "make <&- 2>&1 | tail -5",
+        "make 3>&- -j4 > log",
+        "exec 3<&-",
         "while read -r l; do echo \"$l\"; done < in.txt > out.txt",
         "{ ls; pwd; } > x 2>&1",
         "diff <(ls a) <(ls b) > x",

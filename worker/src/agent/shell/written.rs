@@ -9,7 +9,7 @@ use tree_sitter::Node;
 use super::files::Given;
 use super::unread::{Letters, program_file, values};
 use super::unwrap::SHELLS;
-use super::{Command, Place, Reader, Word, word};
+use super::{Command, Place, Reader, Word, redirects, word};
 
 /// The most texts of one script that are looked at.
 const TEXTS_MAX: usize = 64;
@@ -47,7 +47,7 @@ impl Reader {
         let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
         match node.kind() {
             "file_redirect" => {
-                let place = node.child_by_field_name("destination").filter(|_| !text[node.byte_range()].contains('<'));
+                let place = redirects::target(node).filter(|_| !text[node.byte_range()].contains('<'));
                 places.extend(place.into_iter().flat_map(|place| self.names(place, text)));
             }
             "heredoc_body" => texts.push(text[node.byte_range()].to_owned()),
