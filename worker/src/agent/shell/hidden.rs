@@ -187,7 +187,7 @@ fn evaluates(node: Node<'_>, text: &str) -> bool {
         // It has words of the command within.
         "redirected_statement" => node.child_by_field_name("body").is_some_and(|body| evaluates(body, text)),
         "command" => match node.child_by_field_name("name").map(|name| &text[name.byte_range()]) {
-            Some("printf") => raw.contains(" -v"),
+            Some("printf") => raw.contains("-v"),
             Some(name) => ["test", "[", "let", "read", "unset", "declare", "command", "builtin"].contains(&name),
             None => false,
         },

@@ -7,6 +7,8 @@
 //! Neither is a wall: the cage is. They decide what an agent does without being asked, and what a person is told.
 //! Start reading at [`read`].
 
+/// Several words of one: `{a,b}`.
+mod braces;
 /// What is dangerous, and why.
 pub mod danger;
 /// What it runs from files.
@@ -53,6 +55,8 @@ pub const SCRIPT_BYTES_MAX: usize = 256 << 10;
 pub const DEPTH_MAX: u32 = 8;
 /// The most commands of one script.
 pub const COMMANDS_MAX: usize = 4096;
+/// The most words of one script that braces make of others.
+const BRACED_MAX: usize = 4096;
 /// The most readings of what one command of a script may run.
 const HANDED_MAX: usize = 256;
 
@@ -198,6 +202,8 @@ struct Reader {
     is_handed: bool,
     /// How often it was read so far what that command may run.
     handed: usize,
+    /// How many words braces made of others.
+    braced: usize,
     /// What the script writes into files.
     written: Vec<Written>,
     /// Files that it tells a shell to take in.
@@ -434,7 +440,7 @@ impl Reader {
                     self.substitutions(child, text);
                 }
                 "command_name" => match child.named_child(0) {
-                    Some(name) => command.words.push(self.word(name, text)),
+                    Some(name) => command.words.extend(self.words(name, text)),
                     None => command.words.push(Word::Unknown(text[child.byte_range()].to_owned())),
                 },
                 "file_redirect" | "heredoc_redirect" | "herestring_redirect" => {
@@ -442,7 +448,9 @@ impl Reader {
                     if node.kind() == "command" {
                         self.node(child, text, place);
                     }
-                    redirects::words_of(child).into_iter().for_each(|word| command.words.push(self.word(word, text)));
+                    redirects::words_of(child)
+                        .into_iter()
+                        .for_each(|word| command.words.extend(self.words(word, text)));
                 }
                 "comment" => {}
                 _ if redirects::is_number(child, text) => {}
@@ -450,10 +458,10 @@ impl Reader {
                 "subshell" if command.words.iter().all(|word| matches!(word.text(), "time" | "-p")) => {
                     self.node(child, text, Place { captured, ..place });
                 }
-                _ => command.words.push(self.word(child, text)),
+                _ => command.words.extend(self.words(child, text)),
             }
         }
-        redirects::words_behind(node).into_iter().for_each(|word| command.words.push(self.word(word, text)));
+        redirects::words_behind(node).into_iter().for_each(|word| command.words.extend(self.words(word, text)));
         if node.kind() == "command" || !command.words.is_empty() {
             self.take(command);
         }
@@ -548,6 +556,22 @@ impl Reader {
             self.unproven(what);
         }
         self.read_word(node, text)
+    }
+
+    /// A word of a command: several, where braces make them of it.
+    fn words(&mut self, node: Node<'_>, text: &str) -> Vec<Word> {
+        let word = self.word(node, text);
+        if !word::has_braces(node, text) {
+            return vec![word];
+        }
+        let words = braces::expand(node, text).filter(|words| self.braced + words.len() <= BRACED_MAX);
+        let Some(words) = words else {
+            let what = format!("nobody knows what words `{}` stands for", word.text());
+            self.unread(Unread::new(what, "write the words by themselves"));
+            return vec![word];
+        };
+        self.braced += words.len();
+        words
     }
 
     /// A word with what its variables may hold.

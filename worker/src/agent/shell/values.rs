@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use tree_sitter::Node;
 
-use super::{Word, has_token, redirects, word};
+use super::{Word, braces, has_token, redirects, word};
 
 /// The most texts that one word, or one command, may stand for.
 pub const VALUES_MAX: usize = 16;
@@ -377,13 +377,17 @@ fn is_repeated(node: Node<'_>) -> bool {
 fn words(node: Node<'_>, text: &str) -> Vec<Word> {
     let mut cursor = node.walk();
     let children = node.named_children(&mut cursor);
-    let of = |child: Node<'_>| match child.kind() {
-        "command_name" => child.named_child(0).map(|name| word::read(name, text).word),
-        "variable_assignment" | "comment" | "file_redirect" | "herestring_redirect" | "heredoc_redirect" => None,
-        _ => Some(word::read(child, text).word),
+    let read = |word: Node<'_>| match word::has_braces(word, text) {
+        true => braces::expand(word, text).unwrap_or_else(|| vec![word::read(word, text).word]),
+        false => vec![word::read(word, text).word],
     };
-    let behind = redirects::words_behind(node).into_iter().map(|word| word::read(word, text).word);
-    children.filter_map(of).chain(behind).collect()
+    let of = |child: Node<'_>| match child.kind() {
+        "command_name" => child.named_child(0).map(read).unwrap_or_default(),
+        "variable_assignment" | "comment" | "file_redirect" | "herestring_redirect" | "heredoc_redirect" => vec![],
+        _ => read(child),
+    };
+    let behind = redirects::words_behind(node).into_iter().flat_map(read);
+    children.flat_map(of).chain(behind).collect()
 }
 
 fn is_name(text: &str) -> bool {

@@ -41,11 +41,24 @@ impl Reader {
     /// What `export` and its like are given as words: `export "GIT_PAGER=…"`.
     fn declared(&mut self, node: Node<'_>, text: &str) {
         let mut cursor = node.walk();
-        let words = node
-            .named_children(&mut cursor)
-            .filter(|child| !matches!(child.kind(), "variable_assignment" | "variable_name" | "word" | "comment"));
-        let words: Vec<Word> = words.map(|child| word::read(child, text).word).collect();
-        words.iter().for_each(|word| self.hear(unread::declared(word)));
+        let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
+        let is_read = |child: &Node<'_>| match child.kind() {
+            "word" => word::has_braces(*child, text),
+            kind => !matches!(kind, "variable_assignment" | "variable_name" | "comment"),
+        };
+        let mut words = vec![];
+        for child in children.into_iter().filter(is_read) {
+            match word::has_braces(child, text) {
+                true => words.extend(self.words(child, text)),
+                false => words.push(word::read(child, text).word),
+            }
+        }
+        for word in words {
+            let set = word.literal().and_then(|word| word.split_once('='));
+            self.loads
+                .extend(set.filter(|(name, _)| matches!(*name, "BASH_ENV" | "ENV")).map(|(_, file)| file.to_owned()));
+            self.hear(unread::declared(&word));
+        }
     }
 
     /// What sets a variable and is no assignment: the list of a `for`, `${x:=…}`.
