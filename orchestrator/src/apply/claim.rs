@@ -292,9 +292,10 @@ fn index_lock(repository: &Repository) -> PathBuf {
     repository.git_dir().join("index.lock")
 }
 
-/// Whether an application to this checkout did not come to its end, or is at work.
+/// Whether an application to this checkout did not come to its end, or is at work: one that died before it wrote anything has
+/// left what it was to write.
 pub(super) fn is_noted(repository: &Repository) -> bool {
-    folder_of(repository).join("note").exists()
+    folder_of(repository).join("note").exists() || matches!(repository.find_ref(&kept_ref(repository)), Ok(Some(_)))
 }
 
 /// The ref that keeps what is being applied to this checkout; no run has such a name.

@@ -207,7 +207,10 @@ impl Desk {
                 self.heard(None);
                 Ok(())
             }
-            Outcome::Refused { status, content_type, body } => send(to, &Page { status, content_type, body }).await,
+            Outcome::Refused { status, content_type, body } => {
+                self.heard(None);
+                send(to, &Page { status, content_type, body }).await
+            }
             Outcome::BrokeOff(error) => {
                 self.heard(Some(&error));
                 Err(io::Error::other(error.to_string()))

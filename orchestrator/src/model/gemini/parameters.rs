@@ -12,16 +12,25 @@ const PLAIN: [&str; 9] =
 const DEPTH_MAX: usize = 16;
 /// Schemas of one tool, and references that are followed.
 const SCHEMAS_MAX: usize = 1000;
+/// The longest schema that is looked at, in bytes; a worker tells none that is half as long.
+const GIVEN_BYTES_MAX: usize = 64 << 10;
+/// All texts of one tool's schema, in bytes: what many references lead to is written as often.
+const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// The schema of a tool's arguments; `root` is what its references lead into.
 pub fn subset(root: &Value) -> Value {
-    Subset { root, room: SCHEMAS_MAX }.schema(root, 0)
+    if root.to_string().len() > GIVEN_BYTES_MAX {
+        return json!({ "type": "object" });
+    }
+    Subset { root, room: SCHEMAS_MAX, text_bytes: TEXT_BYTES_MAX }.schema(root, 0)
 }
 
 struct Subset<'a> {
     root: &'a Value,
     /// How many schemas may still be written.
     room: usize,
+    /// How long the texts may be that are still written.
+    text_bytes: usize,
 }
 
 impl Subset<'_> {
@@ -32,11 +41,12 @@ impl Subset<'_> {
         }
         self.room -= 1;
         let given = self.resolved(given, 0);
-        let mut sent: Map<String, Value> = given
-            .iter()
-            .filter(|(word, _)| PLAIN.contains(&word.as_str()))
-            .map(|(w, v)| (w.clone(), v.clone()))
-            .collect();
+        let mut sent: Map<String, Value> = Map::new();
+        for (word, value) in given.iter().filter(|(word, _)| PLAIN.contains(&word.as_str())) {
+            if self.has_room_for(value) {
+                sent.insert(word.clone(), value.clone());
+            }
+        }
         let (kinds, nullable) = kinds(&given);
         if nullable {
             sent.insert("nullable".to_owned(), true.into());
@@ -58,7 +68,7 @@ impl Subset<'_> {
         match kind.as_str() {
             "object" => self.object(&given, &mut sent, depth),
             "array" => drop(sent.insert("items".to_owned(), self.items(&given, depth))),
-            "string" => choices(&given, &mut sent),
+            "string" => self.choices(&given, &mut sent),
             _ => {}
         }
         let formats: &[&str] = match kind.as_str() {
@@ -74,6 +84,29 @@ impl Subset<'_> {
         Value::Object(sent)
     }
 
+    /// Whether a value may still be written; if so, it takes its room.
+    fn has_room_for(&mut self, value: &Value) -> bool {
+        let bytes = value.as_str().map_or_else(|| value.to_string().len(), str::len);
+        let left = self.text_bytes.checked_sub(bytes);
+        self.text_bytes = left.unwrap_or(self.text_bytes);
+        left.is_some()
+    }
+
+    /// The words that a text may be, as far as they can be written: none is empty.
+    fn choices(&mut self, given: &Map<String, Value>, sent: &mut Map<String, Value>) {
+        let one = given.get("const").map(std::slice::from_ref);
+        let all = given.get("enum").and_then(Value::as_array).map(Vec::as_slice).or(one).unwrap_or_default();
+        let can_stand = |word: &&Value| word.as_str().is_some_and(|word| !word.is_empty());
+        let words = Value::Array(all.iter().filter(can_stand).cloned().collect());
+        // A word that cannot be written would be forbidden by the others.
+        if all.iter().any(|word| !word.is_null())
+            && all.iter().all(|word| word.is_null() || can_stand(&word))
+            && self.has_room_for(&words)
+        {
+            sent.insert("enum".to_owned(), words);
+        }
+    }
+
     /// One of several. It stands alone: what is said beside it goes to each, and nothing at all is a value that may lack.
     fn any_of(&mut self, branches: &[Value], mut beside: Map<String, Value>, depth: usize) -> Value {
         let is_null = |branch: &Value| branch.get("type").is_some_and(|kind| kind == "null");
@@ -86,7 +119,9 @@ impl Subset<'_> {
             let own = branch.get("anyOf").is_none();
             if let Some(branch) = branch.as_object_mut().filter(|_| own) {
                 for (word, value) in &beside {
-                    branch.entry(word).or_insert_with(|| value.clone());
+                    if !branch.contains_key(word) && self.has_room_for(value) {
+                        branch.insert(word.clone(), value.clone());
+                    }
                 }
             }
             sent.push(branch);
@@ -110,11 +145,16 @@ impl Subset<'_> {
             .filter(|name| name.as_str().is_some_and(|name| all.contains_key(name)))
             .cloned()
             .collect();
-        let all: Map<String, Value> =
-            all.iter().map(|(name, schema)| (name.clone(), self.schema(schema, depth + 1))).collect();
-        sent.insert("properties".to_owned(), Value::Object(all));
-        if !required.is_empty() {
-            sent.insert("required".to_owned(), Value::Array(required));
+        let mut told = Map::new();
+        for (name, schema) in all {
+            if self.has_room_for(&Value::String(name.clone())) {
+                told.insert(name.clone(), self.schema(schema, depth + 1));
+            }
+        }
+        sent.insert("properties".to_owned(), Value::Object(told));
+        let required = Value::Array(required);
+        if required != json!([]) && self.has_room_for(&required) {
+            sent.insert("required".to_owned(), required);
         }
     }
 
@@ -185,18 +225,6 @@ fn implied(given: &Map<String, Value>) -> &'static str {
     }
 }
 
-/// The words that a text may be, as far as they can be written: none is empty.
-fn choices(given: &Map<String, Value>, sent: &mut Map<String, Value>) {
-    let one = given.get("const").map(std::slice::from_ref);
-    let all = given.get("enum").and_then(Value::as_array).map(Vec::as_slice).or(one).unwrap_or_default();
-    let words: Vec<Value> =
-        all.iter().filter(|word| word.as_str().is_some_and(|word| !word.is_empty())).cloned().collect();
-    // A word that cannot be written would be forbidden by the others.
-    if !words.is_empty() && all.iter().all(|word| word.is_null() || words.contains(word)) {
-        sent.insert("enum".to_owned(), Value::Array(words));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +234,16 @@ mod tests {
             "q": { "type": "string", "description": "of q" },
             "n": { "type": "object", "properties": { "next": { "$ref": "#/$defs/n" } } } } }));
         whole["properties"]["a"].clone()
+    }
+
+    #[test]
+    fn what_many_references_lead_to_does_not_grow_without_end() {
+        let all: Map<String, Value> = (0..400).map(|n| (format!("p{n}"), json!({ "$ref": "#/$defs/q" }))).collect();
+        let long = json!({ "type": "string", "description": "x".repeat(16 << 10) });
+        let schema = json!({ "type": "object", "properties": all, "$defs": { "q": long } });
+        let sent = subset(&schema);
+        assert!(sent.to_string().len() < 2 * TEXT_BYTES_MAX, "{}", sent.to_string().len());
+        assert_eq!(sent["properties"].as_object().map(Map::len), Some(400), "each is still named, with its type");
     }
 
     #[test]

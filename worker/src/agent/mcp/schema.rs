@@ -7,10 +7,14 @@
 //! keys `^[a-zA-Z0-9_.-]{1,64}$`); OpenAI, function calling (an array says its `items`); Ollama, `api.ToolProperty` (a property is
 //! an object).
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 /// The longest schema that the model is told, in bytes.
 const BYTES_MAX: usize = 32 << 10;
+/// The longest schema that is looked at, in bytes.
+const GIVEN_BYTES_MAX: usize = 1 << 20;
 /// Schemas within each other; deeper ones allow anything.
 const DEPTH_MAX: usize = 24;
 /// The longest name of an argument, in bytes.
@@ -88,6 +92,9 @@ fn form(word: &str) -> Form {
 /// The schema of a tool as every provider takes it.
 pub fn told(given: &Value) -> Told {
     let nothing = |why: Option<String>| Told { schema: json!({"type": "object", "properties": {}}), lacks: why };
+    if given.to_string().len() > GIVEN_BYTES_MAX {
+        return nothing(Some(format!("it is longer than {BYTES_MAX} bytes")));
+    }
     let top = match given {
         Value::Object(top) => top,
         Value::Null => return nothing(None),
@@ -288,13 +295,8 @@ fn of_older_drafts(mut schema: Map<String, Value>) -> Map<String, Value> {
 
 /// Each value the first time that it stands there.
 fn once<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Value> {
-    let mut kept: Vec<Value> = Vec::new();
-    for value in values.take(BYTES_MAX) {
-        if !kept.contains(value) {
-            kept.push(value.clone());
-        }
-    }
-    kept
+    let mut seen = HashSet::new();
+    values.take(BYTES_MAX).filter(|value| seen.insert(value.to_string())).cloned().collect()
 }
 
 fn number(value: &Value) -> Option<f64> {

@@ -34,6 +34,25 @@ mod word;
 /// What is written into a file that the script runs.
 mod written;
 
+/// How deep the parts of a syntax tree lie within each other, found without going down by recursion.
+fn nodes_deep(root: Node<'_>) -> usize {
+    let mut cursor = root.walk();
+    let (mut depth, mut deepest) = (0usize, 0);
+    loop {
+        if cursor.goto_first_child() {
+            depth += 1;
+            deepest = deepest.max(depth);
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return deepest;
+            }
+            depth -= 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod verdicts;
 
@@ -53,6 +72,8 @@ pub use word::Word;
 pub const SCRIPT_BYTES_MAX: usize = 256 << 10;
 /// Scripts inside of scripts, and wrappers around wrappers.
 pub const DEPTH_MAX: u32 = 8;
+/// How deep the parts of one script lie within each other at most: whoever reads them goes down by recursion.
+const NODES_DEEP_MAX: usize = 500;
 /// The most commands of one script.
 pub const COMMANDS_MAX: usize = 4096;
 /// The most words of one script that braces make of others.
@@ -233,11 +254,18 @@ impl Reader {
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
+        let too_deep = |root: Node<'_>| nodes_deep(root) > NODES_DEEP_MAX;
+        if parser.parse(text, None).is_some_and(|tree| too_deep(tree.root_node())) {
+            return self.too_much("it is nested too deeply to be read");
+        }
         let Some(text) = hidden::joined(&mut parser, text) else {
             return self.too_much("too many of its words are parted by line breaks to be read");
         };
         let text = &*text;
         let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
+        if too_deep(tree.root_node()) {
+            return self.too_much("it is nested too deeply to be read");
+        }
         self.marked |= unread::is_marked(text) || unread::has_pieces(tree.root_node(), text);
         if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
             self.unread(unread);
