@@ -5,8 +5,14 @@
 //! stood, as it is or in a form that programs print by themselves: base64 (also inside a longer text, as in an
 //! `Authorization` header), percent-encoding, hexadecimal, the escapes of JSON, the lines of a value of several.
 //!
+//! A secret is found through what a screen does not show: with colours or invisible characters between its letters it would
+//! stand in plain once they are taken out ([`beheld`]).
+//!
 //! A mask is a guard against accidents. A program that means to show a secret can turn it round; what keeps it inside then
 //! is the cage's network, not this room.
+
+/// What a screen shows of a text.
+mod beheld;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -17,6 +23,8 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
+
+use beheld::{Beheld, Eye, Reading};
 
 /// What stands where a secret stood.
 pub const MASK: &str = "***";
@@ -29,6 +37,12 @@ const FORM_BYTES_MIN: usize = 6;
 
 /// The shortest line of a value of several that is looked for by itself, in bytes: keys have longer ones, and `}` is none.
 const LINE_BYTES_MIN: usize = 8;
+
+/// The most bytes that are held back because nobody sees them and they may stand in the midst of a secret: a few hundred colours.
+const UNSEEN_BYTES_MAX: usize = 4 << 10;
+
+/// How much of a stream is looked at at once, in bytes.
+const PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// Every mask that somebody holds, for [`in_all_masks`]. A process has one standard error, so there is one list of them.
 static HELD: Mutex<Vec<Weak<Forms>>> = Mutex::new(Vec::new());
@@ -122,22 +136,24 @@ impl Secrets {
 
     /// Where secrets stand in these bytes, from the first byte to behind the last, by the first; they may overlap.
     pub fn places(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
-        self.forms.as_deref().map_or(vec![], |forms| forms.places(bytes))
+        self.forms.as_deref().map_or(vec![], |forms| forms.places(bytes, &views(Eye::default(), bytes)))
     }
 
     /// From where on these bytes may go on to a secret; their length where they cannot.
     pub fn open_from(&self, bytes: &[u8]) -> usize {
-        self.forms.as_deref().map_or(bytes.len(), |forms| forms.first_open(bytes))
+        let open = |forms: &Forms| forms.first_open(bytes, &views(Eye::default(), bytes));
+        self.forms.as_deref().map_or(bytes.len(), open)
     }
 
     /// A text without the secrets in it.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if self.found_in(text.as_bytes()).is_none() {
+        let places = self.places(text.as_bytes());
+        if places.is_empty() {
             return Cow::Borrowed(text);
         }
-        let mut stream = self.stream();
-        let mut masked = stream.take(text.as_bytes());
-        masked.extend(stream.finish());
+        let mut masked = Vec::with_capacity(text.len());
+        let covered = mask(text.as_bytes(), &places, (0, text.len()), &mut masked);
+        masked.extend_from_slice(&text.as_bytes()[covered..]);
         Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
     }
 
@@ -150,7 +166,7 @@ impl Secrets {
 
     /// A mask for bytes that come in pieces of any size.
     pub fn stream(&self) -> MaskedStream {
-        MaskedStream { secrets: self.clone(), held: Vec::new(), covered: 0 }
+        MaskedStream { secrets: self.clone(), held: Vec::new(), covered: 0, eye: Eye::default() }
     }
 }
 
@@ -173,6 +189,8 @@ pub struct MaskedStream {
     held: Vec<u8>,
     /// How many bytes at the front of `held` belong to a secret whose mask has been passed on.
     covered: usize,
+    /// Where in a sequence the front of `held` stands.
+    eye: Eye,
 }
 
 impl MaskedStream {
@@ -180,49 +198,84 @@ impl MaskedStream {
     pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let secrets = self.secrets.clone();
         let Some(forms) = secrets.forms.as_deref() else { return bytes.to_vec() };
-        self.held.extend_from_slice(bytes);
-        let safe = forms.first_open(&self.held);
-        self.pass(forms, safe)
+        let mut shown = Vec::with_capacity(bytes.len());
+        for piece in bytes.chunks(PIECE_BYTES_MAX) {
+            self.held.extend_from_slice(piece);
+            // Of a letter that is not whole nobody knows whether it is seen.
+            let whole = &self.held[..beheld::whole_letters(&self.held)];
+            let views = views(self.eye, whole);
+            let safe = forms.first_open(whole, &views);
+            self.pass(forms, &views, safe, &mut shown);
+        }
+        shown
     }
 
     /// The rest, when nothing more will come.
     pub fn finish(&mut self) -> Vec<u8> {
         let secrets = self.secrets.clone();
         let Some(forms) = secrets.forms.as_deref() else { return Vec::new() };
-        self.pass(forms, self.held.len())
+        let mut shown = Vec::with_capacity(self.held.len());
+        self.pass(forms, &views(self.eye, &self.held), self.held.len(), &mut shown);
+        shown
     }
 
-    /// Passes on the first `safe` bytes of what is held. Forms that overlap are masked once, from the first byte to the last.
-    fn pass(&mut self, forms: &Forms, safe: usize) -> Vec<u8> {
-        let mut shown = Vec::with_capacity(safe);
-        let mut covered = self.covered;
-        for (start, end) in forms.places(&self.held).into_iter().take_while(|(start, _)| *start < safe) {
-            if start >= covered {
-                shown.extend_from_slice(&self.held[covered..start]);
-                shown.extend_from_slice(MASK.as_bytes());
-            }
-            covered = covered.max(end);
-        }
+    /// Passes on the first `safe` bytes of what is held.
+    fn pass(&mut self, forms: &Forms, views: &[Beheld], safe: usize, shown: &mut Vec<u8>) {
+        let covered = mask(&self.held, &forms.places(&self.held, views), (self.covered, safe), shown);
         if covered < safe {
             shown.extend_from_slice(&self.held[covered..safe]);
         }
         self.covered = covered.saturating_sub(safe);
+        self.eye.pass(&self.held[..safe]);
         self.held.drain(..safe);
-        shown
+    }
+}
+
+/// Shows what stands from `covered` on and before those of the places that begin before `safe`, and a mask for each. Forms that
+/// overlap are masked once, from the first byte to the last. Gives what is covered now.
+fn mask(bytes: &[u8], places: &[(usize, usize)], (mut covered, safe): (usize, usize), shown: &mut Vec<u8>) -> usize {
+    for &(start, end) in places.iter().take_while(|(start, _)| *start < safe) {
+        if start >= covered {
+            shown.extend_from_slice(&bytes[covered..start]);
+            shown.extend_from_slice(MASK.as_bytes());
+        }
+        covered = covered.max(end);
+    }
+    covered
+}
+
+/// What is seen of a text in every reading, where that is less than all of it.
+fn views(mut eye: Eye, bytes: &[u8]) -> Vec<Beheld> {
+    match eye.is_outside() && beheld::is_plain(bytes) {
+        true => vec![],
+        false => [Reading::Letters, Reading::Sequences].map(|reading| eye.behold(bytes, reading)).into(),
     }
 }
 
 impl Forms {
-    /// Where forms stand, first and behind the last byte, by the first; they may overlap.
-    fn places(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
-        let mut places: Vec<_> =
-            self.finder.find_overlapping_iter(bytes).map(|found| (found.start(), found.end())).collect();
+    /// Where forms stand, as they are or as they are seen, first and behind the last byte, by the first; they may overlap.
+    fn places(&self, bytes: &[u8], views: &[Beheld]) -> Vec<(usize, usize)> {
+        let found = |bytes: &[u8]| {
+            self.finder.find_overlapping_iter(bytes).map(|found| (found.start(), found.end())).collect::<Vec<_>>()
+        };
+        let mut places = found(bytes);
+        for view in views {
+            places.extend(found(&view.bytes).into_iter().map(|range| view.range(range)));
+        }
         places.sort_unstable();
         places
     }
 
+    /// The first place from which on all bytes, or all that are seen of them, could become a form if more came; the length where
+    /// there is none.
+    fn first_open(&self, bytes: &[u8], views: &[Beheld]) -> usize {
+        let seen = views.iter().map(|view| view.place(self.open_in(&view.bytes), bytes.len())).min();
+        let bound = bytes.len().saturating_sub(self.longest + UNSEEN_BYTES_MAX);
+        self.open_in(bytes).min(seen.unwrap_or(bytes.len()).max(bound))
+    }
+
     /// The first place from which on all bytes could become a form if more came; the length where there is none.
-    fn first_open(&self, bytes: &[u8]) -> usize {
+    fn open_in(&self, bytes: &[u8]) -> usize {
         let window = bytes.len().saturating_sub(self.longest - 1);
         let open = |at: &usize| {
             let tail = &bytes[*at..];
@@ -354,6 +407,55 @@ mod tests {
         let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
         assert_eq!(streamed(&secrets(), &bytes), "say ***, again ***!");
         assert_eq!(streamed(&secrets(), &[b"npm_a?b"]), "npm_a?b", "only its beginning");
+    }
+
+    #[test]
+    fn a_value_with_what_nobody_sees_between_its_letters_is_masked() {
+        let marks = [
+            "\u{200b}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{202e}",
+            "\u{e0061}",
+            "\u{1b}[0m",
+            "\u{1b}[01;31m\u{1b}[K",
+            "\u{9b}0m",
+            "\u{1b}]0;x\u{7}",
+            "\0",
+            "\u{8}",
+            "\u{7}",
+            "\u{7f}",
+            "\r",
+            "\u{1b}",
+        ];
+        for mark in marks {
+            let all: String = TOKEN.chars().flat_map(|letter| [letter.to_string(), mark.to_owned()]).collect();
+            let one = format!("{}{mark}{}{mark}", &TOKEN[..5], &TOKEN[5..]);
+            for text in [all, one] {
+                let expected = format!("a ***{mark} b");
+                assert_eq!(secrets().text(&format!("a {text} b")), expected, "{mark:?}");
+                for size in [1, 2, 3, 7] {
+                    let bytes = format!("a {text} b");
+                    let pieces: Vec<&[u8]> = bytes.as_bytes().chunks(size).collect();
+                    assert_eq!(streamed(&secrets(), &pieces), expected, "{mark:?} by {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_not_held_back_without_end() {
+        let mut stream = secrets().stream();
+        let mut held = 4;
+        stream.take(b"npm_");
+        for _ in 0..1000 {
+            held = held + 1000 - stream.take(&[0; 1000]).len();
+            assert!(held <= 6000, "{held}");
+        }
+        let begun = std::time::Instant::now();
+        let (noise, mut stream) = (b"n\x1b[0m".repeat(1 << 20), secrets().stream());
+        noise.chunks(4096).for_each(|piece| drop(stream.take(piece)));
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     }
 
     #[test]
