@@ -81,6 +81,23 @@ fn number(fields: &Fields, names: &[&str]) -> Result<Option<u64>, String> {
     value.as_u64().map(Some).ok_or_else(|| format!("{name} has to be a whole number, not {value}"))
 }
 
+/// Others than the model that is paid for, stored prompts with tools of their own, searches under the names that compatible hosts
+/// have for them (OpenAI, DashScope, xAI, and those that follow them), containers, work that goes on when nobody listens.
+const TAKEN_OUT: &[&str] = &[
+    "models",
+    "route",
+    "plugins",
+    "prompt",
+    "web_search_options",
+    "enable_search",
+    "search_options",
+    "search_parameters",
+    "web_search",
+    "enable_web_search",
+    "container",
+    "background",
+];
+
 /// Takes out of a request what the provider itself would run or look up: web searches, code, other servers' tools.
 ///
 /// # Errors
@@ -103,10 +120,7 @@ pub fn keep_at_home(dialect: Dialect, fields: &mut Fields) -> Result<(), String>
             "{other}: only text is answered here, since the price of nothing else is known; leave it out"
         ));
     }
-    // Others than the model that is paid for, stored prompts with tools of their own, searches, containers.
-    for name in ["models", "route", "plugins", "prompt", "web_search_options", "container"] {
-        fields.remove(name);
-    }
+    TAKEN_OUT.iter().for_each(|name| drop(fields.remove(*name)));
     if let Some(tools) = fields.get_mut("tools") {
         keep_own_tools(dialect, tools);
         if tools.as_array().is_none_or(Vec::is_empty) {
@@ -332,6 +346,18 @@ mod tests {
         let all = json!([{"googleSearch": {}}, {"functionDeclarations": [], "urlContext": {}}]);
         assert_eq!(kept(Dialect::Gemini, all)["tools"], json!([{"functionDeclarations": []}]));
         assert_eq!(kept(Dialect::OpenaiChat, json!([{"type": "web_search"}])), json!({}));
+    }
+
+    #[test]
+    fn searches_of_compatible_hosts_and_work_that_goes_on_are_taken_out() {
+        for name in ["enable_search", "search_parameters", "web_search", "web_search_options", "background", "plugins"]
+        {
+            for dialect in [Dialect::OpenaiChat, Dialect::OpenaiResponses] {
+                let mut asked = fields(json!({"model": "m", name: true}));
+                assert_eq!(keep_at_home(dialect, &mut asked), Ok(()), "{name}");
+                assert_eq!(Value::Object(asked), json!({"model": "m"}), "{name}");
+            }
+        }
     }
 
     #[test]
