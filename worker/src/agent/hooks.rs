@@ -106,6 +106,13 @@ pub fn read(event: HookEvent, said: &Said) -> Verdict {
         End::TimedOut => return failed("did not answer in time".to_owned()),
         End::NotStarted => return failed(format!("could not be started: {}", said.stderr.trim())),
     }
+    if event == HookEvent::PreToolUse && said.is_cut {
+        return failed("printed more than is read: let it print its JSON object and nothing else".to_owned());
+    }
+    // UTF-16 and its kind, in which nobody would find an answer.
+    if event == HookEvent::PreToolUse && said.stdout.contains('\0') {
+        return failed("answered in bytes that are no text: let it print UTF-8".to_owned());
+    }
     let text = said.stdout.trim_start_matches('\u{feff}').trim();
     if !text.starts_with('{') {
         if event == HookEvent::PreToolUse && holds_answer(text) {
@@ -394,7 +401,7 @@ mod tests {
     use crate::agent::tools::Refused;
 
     fn said(end: End, stdout: &str, stderr: &str) -> Said {
-        Said { end, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
+        Said { end, stdout: stdout.to_owned(), is_cut: false, stderr: stderr.to_owned() }
     }
 
     fn before(end: End, stdout: &str, stderr: &str) -> Verdict {
@@ -433,6 +440,10 @@ mod tests {
             let stdout = format!(r#"{{"permissionDecision":"{on_top}"}}"#);
             assert_eq!(before(End::Exited(0), &stdout, "").refused.is_some(), refused, "{stdout}");
         }
+        let utf_16: String = r#"{"decision":"block"}"#.chars().flat_map(|letter| [letter, '\0']).collect();
+        assert!(before(End::Exited(0), &utf_16, "").refused.is_some());
+        let cut = |event| read(event, &Said { is_cut: true, ..said(End::Exited(0), "x", "") });
+        assert!(cut(HookEvent::PreToolUse).refused.is_some() && cut(HookEvent::PostToolUse).refused.is_none());
         for stdout in ["checked {a, b}", "[1, 2]", "all is well; continue"] {
             assert_eq!(before(End::Exited(0), stdout, "").refused, None, "{stdout}");
         }

@@ -21,6 +21,8 @@ pub struct Said {
     pub end: End,
     /// Its standard output, cut at a bound.
     pub stdout: String,
+    /// It printed more than that.
+    pub is_cut: bool,
     /// Its standard error, cut at a bound.
     pub stderr: String,
 }
@@ -40,7 +42,7 @@ pub enum End {
 
 impl Said {
     fn not_started(error: &io::Error) -> Said {
-        Said { end: End::NotStarted, stdout: String::new(), stderr: error.to_string() }
+        Said { end: End::NotStarted, stdout: String::new(), is_cut: false, stderr: error.to_string() }
     }
 }
 
@@ -63,7 +65,8 @@ pub fn ask(mut command: Command, input: &[u8], limit: Duration) -> Said {
                 (false, Err(_)) => End::Killed,
             };
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            Said { end, stdout: text(heard.stdout), stderr: text(heard.stderr) }
+            let is_cut = heard.stdout.len() >= OUTPUT_BYTES_MAX;
+            Said { end, stdout: text(heard.stdout), is_cut, stderr: text(heard.stderr) }
         }
         Err(error) => Said { end: End::Killed, ..Said::not_started(&error) },
     }
@@ -197,6 +200,7 @@ mod tests {
     fn a_program_that_does_not_read_or_never_stops_writing_is_no_harm() {
         let said = asked("exec <&-; yes | head -c 3000000; echo end >&2", &b"x".repeat(1 << 20), LONG);
         assert_eq!((said.end, said.stdout.len(), said.stderr.as_str()), (End::Exited(0), OUTPUT_BYTES_MAX, "end\n"));
+        assert!(said.is_cut && !asked("echo a", b"", LONG).is_cut);
     }
 
     #[test]
