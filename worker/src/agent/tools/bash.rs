@@ -17,6 +17,10 @@ use crate::agent::setting::Setting;
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// The longest time limit.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The longest script, in bytes: what the system hands to a program as one argument, with the byte that ends it.
+///
+/// Source: execve(2), MAX_ARG_STRLEN.
+const SCRIPT_BYTES_MAX: usize = (128 << 10) - 1;
 /// Programs in the background at a time.
 const BACKGROUND_MAX: usize = 8;
 /// What an ended program's children get between SIGTERM and SIGKILL.
@@ -124,6 +128,13 @@ impl Shell {
     }
 
     fn start(&mut self, script: &str) -> Result<Running, Refused> {
+        if script.len() > SCRIPT_BYTES_MAX {
+            return Err(Refused(format!(
+                "the script has {} bytes, and no more than {SCRIPT_BYTES_MAX} can be handed to a shell: write it to a file and \
+                 run `bash FILE`",
+                script.len()
+            )));
+        }
         let output = self.setting.scratch.join(format!("bash-{}.log", self.next));
         let fail = |error: std::io::Error| Refused(format!("start it: {error}"));
         let (output, end) = Spill::start(output).map_err(fail)?;
@@ -215,6 +226,15 @@ mod tests {
         assert_eq!(shell.run("echo x; exit 3", None).unwrap_err().0, "x\n[exit status: 3]");
         let long = shell.run("seq 1 100000", None).unwrap();
         assert!(long.starts_with("1\n2\n") && long.ends_with("100000\n") && long.contains("bytes left out"));
+    }
+
+    #[test]
+    fn a_script_that_is_too_long_for_a_shell_is_refused_with_what_to_do() {
+        let (_folder, mut shell) = shell();
+        let script = |bytes: usize| format!("true #{}", "x".repeat(bytes - 6));
+        assert!(shell.run(&script(SCRIPT_BYTES_MAX), None).is_ok());
+        let refused = shell.run(&script(SCRIPT_BYTES_MAX + 1), None).unwrap_err();
+        assert!(refused.0.contains("131072 bytes") && refused.0.contains("run `bash FILE`"), "{refused:?}");
     }
 
     #[test]
