@@ -23,6 +23,8 @@ pub mod safe;
 mod sed;
 /// What runs commands that nobody can read before.
 pub mod unread;
+/// What nobody sees.
+mod unseen;
 /// Commands inside of commands.
 mod unwrap;
 /// What variables hold.
@@ -113,6 +115,8 @@ pub struct Command {
     pub piped: bool,
     /// What it prints goes to another one, into a word or into a file.
     pub captured: bool,
+    /// Words of it with signs outside of quotes that the shell puts names of files for, as they are written.
+    pub globs: Vec<String>,
     /// What it may be stands among the [`Script::handed`], by all that its variables may hold.
     pub resolved: bool,
 }
@@ -248,7 +252,7 @@ impl Reader {
         if text.len() > SCRIPT_BYTES_MAX {
             return self.too_much("the script is too long to be read");
         }
-        if holds_unseen(text) {
+        if unseen::holds_unseen(text) {
             self.unproven("a character that cannot be seen");
             self.unread(Unread::new("it holds a character that cannot be seen", "leave it out"));
         }
@@ -486,7 +490,10 @@ impl Reader {
                 "subshell" if command.words.iter().all(|word| matches!(word.text(), "time" | "-p")) => {
                     self.node(child, text, Place { captured, ..place });
                 }
-                _ => command.words.extend(self.words(child, text)),
+                _ => {
+                    command.globs.extend(word::glob(child, text));
+                    command.words.extend(self.words(child, text));
+                }
             }
         }
         redirects::words_behind(node).into_iter().for_each(|word| command.words.extend(self.words(word, text)));
@@ -685,30 +692,6 @@ fn keeps_output(node: Node<'_>, text: &str) -> bool {
 
 fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Whether a script shows less than it holds. What joins two letters of a script that is not ASCII, or two signs to one, is seen.
-fn holds_unseen(text: &str) -> bool {
-    let mut before = ' ';
-    let mut letters = text.chars().peekable();
-    while let Some(c) = letters.next() {
-        let joins = matches!(c, '\u{200c}' | '\u{200d}')
-            && [Some(before), letters.peek().copied()].iter().all(|c| c.is_some_and(is_seen_beyond_ascii));
-        let hides = (c.is_control() && !matches!(c, '\n' | '\t')) || (!c.is_ascii() && c.is_whitespace());
-        if hides || (is_invisible(c) && !joins) {
-            return true;
-        }
-        before = c;
-    }
-    false
-}
-
-fn is_seen_beyond_ascii(c: char) -> bool {
-    !c.is_ascii() && !c.is_whitespace() && !is_invisible(c)
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ad}')
 }
 
 fn construct(kind: &str) -> &'static str {

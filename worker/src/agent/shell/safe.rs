@@ -100,7 +100,11 @@ pub fn refute(script: &Script) -> Option<String> {
     if let Some(unread) = script.unread.first() {
         return Some(unread.what.clone());
     }
-    script.commands.iter().find(|command| !only_reads(command)).map(|command| match command.words.first() {
+    let is_refuted = |command: &&Command| !only_reads(command) || names_may_do_more(command);
+    script.commands.iter().find(is_refuted).map(|command| match command.words.first() {
+        Some(word) if only_reads(command) => {
+            format!("names of files may be options for `{}`: put `./` in front of the pattern", word.text())
+        }
         Some(word) => format!("`{}` may do more than read", word.text()),
         None => "nothing is run".to_owned(),
     })
@@ -141,6 +145,44 @@ pub fn only_reads(command: &Command) -> bool {
             matches!(arguments[..], ["--version" | "-V" | "-v" | "version" | "-version"])
         }
         _ => false,
+    }
+}
+
+/// Options that have no value, so that a `--` behind them is no value either.
+const FLAGS: &[&str] = &[
+    "--oneline",
+    "--stat",
+    "--numstat",
+    "--shortstat",
+    "--name-only",
+    "--name-status",
+    "--cached",
+    "--staged",
+    "--graph",
+    "--all",
+    "--patch",
+    "-p",
+];
+
+/// Whether files of unlucky names would make a command do more than read: the shell puts their names for a pattern, and one of
+/// them may be an option (`--output=x`), or a name more than the command reads.
+fn names_may_do_more(command: &Command) -> bool {
+    let name = command.name().unwrap_or_default();
+    let has_no_more = READERS.iter().any(|(reader, refused)| *reader == name && refused.is_empty());
+    if command.globs.is_empty() || has_no_more {
+        return false;
+    }
+    let words: Vec<&str> = command.words.iter().map(Word::text).collect();
+    // Its expression goes on behind a `--`.
+    let dashes = words.iter().position(|word| *word == "--").filter(|_| !matches!(name, "find" | "test" | "["));
+    let is_end = |at: &usize| !words[at - 1].starts_with('-') || FLAGS.contains(&words[at - 1]);
+    let end = dashes.filter(|at| *at > 0).filter(is_end).unwrap_or(words.len());
+    let may_be_option = |word: &str| word.starts_with(['*', '?', '[', '-']);
+    let is_glob = |word: &&str| command.globs.iter().any(|glob| glob == word);
+    match name {
+        // A second name is where it writes.
+        "uniq" | "xxd" => true,
+        _ => words[..end].iter().skip(1).filter(|word| is_glob(word)).any(|word| may_be_option(word)),
     }
 }
 

@@ -15,7 +15,7 @@ impl Reader {
         let set = node.named_children(&mut cursor).filter_map(|child| child.child_by_field_name("name"));
         let assigns = set.map(|name| text[name.byte_range()].to_owned()).collect();
         let (piped, captured, resolved) = (place.piped, place.captured, self.resolved);
-        self.script.commands.push(Command { words: vec![], assigns, piped, captured, resolved });
+        self.script.commands.push(Command { assigns, piped, captured, resolved, ..Command::default() });
         self.declared(node, text);
         self.children(node, text, place);
     }

@@ -131,6 +131,21 @@ pub fn has_braces(node: Node<'_>, text: &str) -> bool {
     }
 }
 
+/// A word in which the shell puts names of files for signs outside of quotes: `*.rs`, `[ab]?`.
+pub fn glob(node: Node<'_>, text: &str) -> Option<String> {
+    let is_bare = |part: Node<'_>| {
+        let raw = text[part.byte_range()].replace("\\*", "").replace("\\?", "").replace("\\[", "");
+        matches!(part.kind(), "word" | "extglob_pattern") && raw.contains(['*', '?', '['])
+    };
+    let mut cursor = node.walk();
+    let has_glob = match node.kind() {
+        "concatenation" => node.named_children(&mut cursor).any(is_bare),
+        _ => is_bare(node),
+    };
+    let word = has_glob.then(|| literal(node, text, &mut None)).flatten()?;
+    Some(word)
+}
+
 fn unescaped(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut chars = raw.chars();
