@@ -20,6 +20,8 @@ mod kept;
 pub mod limits;
 /// Programs that links on `PATH` lead to.
 mod linked;
+/// The paths that a policy names.
+mod named;
 /// What runs when the caller types a command.
 pub mod on_path;
 /// What a policy may ask for, path by path.

@@ -11,6 +11,7 @@ use super::on_path::{self, OnPath};
 use super::reason::{
     CLOSED, EXPOSES_STATE, HOLDS_GIT, HOLDS_PATH, LEADS_THERE, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason, TOO_MANY,
 };
+use super::way::{self, Place};
 use super::{Places, SYSTEM, running};
 use crate::entry_name::is_git_dir;
 use crate::state;
@@ -104,11 +105,11 @@ pub struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// The canonical path that a `read`, `write` or `cow` of a plan asks for.
+    /// What a `read`, `write` or `cow` of a plan asks for.
     ///
     /// # Errors
     /// Why it is refused, for people; the plan has to ask for something else.
-    pub fn granted(&self, text: &str, access: Access) -> Result<PathBuf, Reason> {
+    pub fn granted(&self, text: &str, access: Access) -> Result<Place, Reason> {
         let path = expand_home(text, self.home);
         if text.starts_with('~') && !path.is_absolute() {
             return Err(Reason::Never("of home folders only one's own is known, as `~/`"));
@@ -119,13 +120,14 @@ impl Guard<'_> {
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(PARENT);
         }
-        let Ok(path) = path.canonicalize() else {
+        let place = way::place(&path, self.home);
+        if !place.is_there {
             // What no machine grants is said first.
-            self.shown(&settled(&path), access)?;
+            self.shown(&place.path, access)?;
             return Err(NOT_HERE);
-        };
-        self.check(&path, access)?;
-        Ok(path)
+        }
+        self.check(&place.path, access)?;
+        Ok(place)
     }
 
     /// Whether a canonical path may be granted at all.
@@ -440,9 +442,10 @@ mod tests {
             ("/proc", Err("kernel")),
             ("/dev/null", Err("kernel")),
         ];
-        check(|guard, text| guard.granted(text, Access::Read), both);
-        check(|guard, text| guard.granted(text, Access::Write), both);
-        check(|guard, text| guard.granted(text, Access::Read), &[("/usr", Ok("/usr"))]);
+        let granted = |guard: &Guard<'_>, text: &str, access| guard.granted(text, access).map(|place| place.path);
+        check(|guard, text| granted(guard, text, Access::Read), both);
+        check(|guard, text| granted(guard, text, Access::Write), both);
+        check(|guard, text| granted(guard, text, Access::Read), &[("/usr", Ok("/usr"))]);
         let write: &[(&str, Result<&str, &str>)] = &[
             ("/usr/lib", Err("belongs to the system")),
             ("/var", Err("many owners")),
@@ -470,7 +473,7 @@ mod tests {
             ("@/wt", Err("another repository")),
             ("@/wt/w", Err("another repository")),
         ];
-        check(|guard, text| guard.granted(text, Access::Write), write);
+        check(|guard, text| granted(guard, text, Access::Write), write);
     }
 
     #[test]
@@ -622,7 +625,7 @@ mod tests {
             let own_state = home.join(".cache/swarm");
             let guard = Guard { home: &home, own_state: &own_state, path: &[], places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
             for (text, access) in texts.iter().zip([Access::Read, Access::Write].into_iter().cycle()) {
-                if let Ok(granted) = guard.granted(&text.replace('@', &top), access) {
+                if let Ok(Place { path: granted, .. }) = guard.granted(&text.replace('@', &top), access) {
                     prop_assert_eq!(&granted, &whole(text).canonicalize().unwrap(), "{}", text);
                     for kept in &kept {
                         let kept = kept.canonicalize().unwrap();

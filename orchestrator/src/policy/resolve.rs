@@ -7,11 +7,12 @@ use swarm_plans::{Network, SandboxPolicy, Tier as PlanTier};
 use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
 use super::limits;
+use super::named::{Named, named};
 use super::paths::{Guard, states_to_hide};
 use super::reason::{BelongsTo, Reason};
 use super::remedy::{Hidden, Origin};
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
-use super::toolchains::{self, Show, TOOLCHAINS};
+use super::toolchains::{self, Show, Shown, TOOLCHAINS};
 use super::word::{self, Ask};
 use super::{Cage, Host, Offer, Places, SYSTEM, copies};
 use crate::egress::Allowlist;
@@ -132,20 +133,14 @@ fn typed(path: &str) -> String {
 /// All that a policy names and that is refused, whatever the machine offers beside it: what can be said before anything runs.
 pub fn refusals(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<PolicyError> {
     let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
-    let granted = [
-        ("read", &policy.read, Access::Read),
-        ("write", &policy.write, Access::Write),
-        ("cow", &policy.cow, Access::Read),
-    ];
-    let granted =
-        granted.into_iter().flat_map(|(key, texts, access)| texts.iter().map(move |text| (key, text, access)));
-    let granted = granted.filter_map(|(key, text, access)| Some((key, text, guard.granted(text, access).err()?)));
+    let granted = named(policy, guard).into_iter();
+    let granted = granted.filter_map(|named| Some((named.key, named.text, named.found.err()?)));
     let hidden = policy.hide.iter();
-    let hidden = hidden.filter_map(|text| Some(("hide", text, guard.hidden(text, Tier::Namespaces).err()?)));
+    let hidden = hidden.filter_map(|text| Some(("hide", &**text, guard.hidden(text, Tier::Namespaces).err()?)));
     let paths = granted.chain(hidden).map(|(key, text, reason)| PolicyError::Path {
         policy: name.to_owned(),
         key,
-        path: text.clone(),
+        path: text.to_owned(),
         reason,
     });
     paths.chain(chosen_tools(name, policy, host).err()).collect()
@@ -172,54 +167,16 @@ pub fn resolve(
     if policy.tier == Some(PlanTier::Namespaces) && offer.tier < Tier::Namespaces {
         return Err(PolicyError::Tier { policy: name.to_owned() });
     }
-    let asks = word::asks_of_policy(name, policy, host, places);
-    let asks = offer.word.missing(asks, &host.home);
+    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
+    let named = named(policy, guard);
+    let asks = offer.word.missing(word::asks_of_named(name, policy, &named, host, guard), &host.home);
     if !asks.is_empty() {
         return Err(PolicyError::Word { asks });
     }
-    let network = match &policy.network {
-        // Where hosts are listed, a job gets its network with its door to the proxy; without a door it has none.
-        Network::None | Network::Hosts(_) => NetworkSpec::None,
-        Network::Host => NetworkSpec::Host,
-    };
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
-    let mut shown = Showcase::new(guard, offer.tier, offer.overlay);
-    let mut env = base_environment(host);
-    for dir in &host.path {
-        shown.path_folder(dir);
-    }
-    for tool in chosen_tools(name, policy, host)? {
-        let tool = tool.shown(host);
-        tool.paths.into_iter().for_each(|home| shown.home(home));
-        env.extend(tool.variables);
-    }
-    let unfit = |(key, path, reason)| PolicyError::Path { policy: name.to_owned(), key, path, reason };
-    let states = states_in(policy, host, &offer, places).map_err(unfit)?;
-    let hide = name_paths(policy, &offer, &mut shown).map_err(unfit)?;
-    let named = policy.env.iter().chain(&policy.secrets);
-    env.extend(named.filter_map(|name| Some((name.clone(), host.env.get(name)?.clone()))));
-    let short = |name: &&String| host.env.get(*name).is_some_and(|value| value.len() < SECRET_BYTES_MIN);
-    if let Some(secret) = policy.secrets.iter().find(short) {
-        return Err(PolicyError::Secret { policy: name.to_owned(), name: secret.clone() });
-    }
-    let named = shown.named.clone();
-    let (withheld, omissions) = (shown.hidden(&asked(policy, guard)), shown.omissions());
-    let mut named_hide: Vec<PathBuf> = hide.iter().map(|(_, path)| path.clone()).collect();
-    named_hide.extend(shown.twins(&named_hide));
-    let (grants, cows) = shown.sorted();
-    let mut warnings = warnings(name, policy, &hide, &grants, &cows, places);
-    warnings.extend(omissions);
-    let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
-    warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
-    let hidden = Hidden { named: named_hide.clone(), unasked: withheld.clone() };
-    let mut hide: Vec<PathBuf> = named_hide.into_iter().chain(kept_by_tools(host)).collect();
-    hide.extend(
-        states
-            .into_iter()
-            .chain(withheld)
-            .filter(|path| !hide.iter().any(|hidden| path.starts_with(hidden)))
-            .collect::<BTreeSet<_>>(),
-    );
+    let tools: Vec<Shown> = chosen_tools(name, policy, host)?.into_iter().map(|tool| tool.shown(host)).collect();
+    let variables = tools.iter().flat_map(|tool| tool.variables.iter().cloned());
+    let env = environment(name, policy, host, variables)?;
+    let Tree { grants, named, cows, hide, hidden, warnings } = tree(name, policy, &named, tools, host, &offer, guard)?;
     Ok(Cage {
         tier: offer.tier,
         grants,
@@ -230,7 +187,11 @@ pub fn resolve(
         origin: Origin::of(name, host, places).hiding(hidden),
         warnings,
         home: host.home.clone(),
-        network,
+        network: match &policy.network {
+            // Where hosts are listed, a job gets its network with its door to the proxy; without a door it has none.
+            Network::None | Network::Hosts(_) => NetworkSpec::None,
+            Network::Host => NetworkSpec::Host,
+        },
         egress: match &policy.network {
             Network::Hosts(rules) => Some(Allowlist { policy: name.to_owned(), rules: rules.as_slice().into() }),
             Network::None | Network::Host => None,
@@ -243,49 +204,108 @@ pub fn resolve(
     })
 }
 
-/// The canonical paths that a policy lets be read.
-fn asked(policy: &SandboxPolicy, guard: Guard<'_>) -> Vec<PathBuf> {
-    policy.read.iter().chain(&policy.cow).filter_map(|text| guard.granted(text, Access::Read).ok()).collect()
+/// What a cage shows of the host and what it hides there.
+struct Tree {
+    grants: Vec<Grant>,
+    /// Those among them that the policy names itself.
+    named: Vec<Grant>,
+    cows: Vec<PathBuf>,
+    hide: Vec<PathBuf>,
+    hidden: Hidden,
+    warnings: Vec<String>,
+}
+
+/// Puts together what `PATH`, tools and the policy itself want shown.
+fn tree(
+    name: &str,
+    policy: &SandboxPolicy,
+    named: &[Named<'_>],
+    tools: Vec<Shown>,
+    host: &Host,
+    offer: &Offer,
+    guard: Guard<'_>,
+) -> Result<Tree, PolicyError> {
+    let mut shown = Showcase::new(guard, offer.tier, offer.overlay);
+    for dir in &host.path {
+        shown.path_folder(dir);
+    }
+    tools.into_iter().flat_map(|tool| tool.paths).for_each(|home| shown.home(home));
+    let unfit = |(key, path, reason)| PolicyError::Path { policy: name.to_owned(), key, path, reason };
+    let named = places_of(named).map_err(unfit)?;
+    let states = states_in(&named, offer.tier).map_err(unfit)?;
+    let hide = name_paths(policy, &named, offer.tier, &mut shown).map_err(unfit)?;
+    let read = named.iter().filter(|(named, _)| named.access == Access::Read);
+    let asked: Vec<PathBuf> = read.map(|(_, path)| (*path).to_owned()).collect();
+    let (named, withheld, omissions) = (shown.named.clone(), shown.hidden(&asked), shown.omissions());
+    let mut named_hide: Vec<PathBuf> = hide.iter().map(|(_, path)| path.clone()).collect();
+    named_hide.extend(shown.twins(&named_hide));
+    let (grants, cows) = shown.sorted();
+    let mut warnings = warnings(name, policy, &hide, &grants, &cows, guard.places);
+    warnings.extend(omissions);
+    let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
+    warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
+    let hidden = Hidden { named: named_hide.clone(), unasked: withheld.clone() };
+    let unnamed = states.into_iter().chain(withheld);
+    let unnamed: BTreeSet<PathBuf> =
+        unnamed.filter(|path| !hide.iter().any(|(_, hidden)| path.starts_with(hidden))).collect();
+    let hide = named_hide.into_iter().chain(kept_by_tools(host)).chain(unnamed).collect();
+    Ok(Tree { grants, named, cows, hide, hidden, warnings })
+}
+
+/// The variables that every worker gets.
+fn environment(
+    name: &str,
+    policy: &SandboxPolicy,
+    host: &Host,
+    of_tools: impl Iterator<Item = (String, String)>,
+) -> Result<Vec<(String, String)>, PolicyError> {
+    let short = |name: &&String| host.env.get(*name).is_some_and(|value| value.len() < SECRET_BYTES_MIN);
+    if let Some(secret) = policy.secrets.iter().find(short) {
+        return Err(PolicyError::Secret { policy: name.to_owned(), name: secret.clone() });
+    }
+    let mut env = base_environment(host);
+    env.extend(of_tools);
+    let named = policy.env.iter().chain(&policy.secrets);
+    env.extend(named.filter_map(|name| Some((name.clone(), host.env.get(name)?.clone()))));
+    Ok(env)
+}
+
+/// The paths that a policy names, all of which it may have, with where they lead.
+fn places_of<'a, 'p>(named: &'a [Named<'p>]) -> Result<Vec<(&'a Named<'p>, &'a Path)>, Unfit> {
+    let place = |named: &'a Named<'p>| match &named.found {
+        Ok(place) => Ok((named, &*place.path)),
+        Err(reason) => Err((named.key, named.text.to_owned(), *reason)),
+    };
+    named.iter().map(place).collect()
 }
 
 /// Shows the paths that a policy names, and gives those that it hides, each with its text.
 fn name_paths<'p>(
     policy: &'p SandboxPolicy,
-    offer: &Offer,
+    named: &[(&Named<'_>, &Path)],
+    tier: Tier,
     shown: &mut Showcase<'_>,
 ) -> Result<Vec<(&'p String, PathBuf)>, Unfit> {
-    let guard = shown.guard;
-    for (key, written, access) in [("read", &policy.read, Access::Read), ("write", &policy.write, Access::Write)] {
-        for text in written {
-            let path = guard.granted(text, access).map_err(|reason| (key, text.clone(), reason))?;
-            shown.named.push(Grant { at: path.clone(), path, access });
+    for (named, path) in named {
+        match named.key {
+            "cow" => shown.add((*path).to_owned(), Show::Cow),
+            _ => shown.named.push(Grant { at: (*path).to_owned(), path: (*path).to_owned(), access: named.access }),
         }
     }
-    for text in &policy.cow {
-        let path = guard.granted(text, Access::Read).map_err(|reason| ("cow", text.clone(), reason))?;
-        shown.add(path, Show::Cow);
-    }
+    let guard = shown.guard;
     let hidden =
-        |text: &'p String| Ok((text, guard.hidden(text, offer.tier).map_err(|reason| ("hide", text.clone(), reason))?));
+        |text: &'p String| Ok((text, guard.hidden(text, tier).map_err(|reason| ("hide", text.clone(), reason))?));
     let hide: Vec<(&String, PathBuf)> = policy.hide.iter().map(hidden).collect::<Result<_, _>>()?;
-    shown.settle(&hide, offer.tier)?;
+    shown.settle(&hide, tier)?;
     Ok(hide)
 }
 
 /// The state folders in what a policy lets be read: hidden without being asked for. What it lets be written holds none.
-fn states_in(
-    policy: &SandboxPolicy,
-    host: &Host,
-    offer: &Offer,
-    places: Places<'_>,
-) -> Result<BTreeSet<PathBuf>, Unfit> {
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
+fn states_in(named: &[(&Named<'_>, &Path)], tier: Tier) -> Result<BTreeSet<PathBuf>, Unfit> {
     let mut all = BTreeSet::new();
-    for (key, text) in policy.read.iter().map(|text| ("read", text)).chain(policy.cow.iter().map(|text| ("cow", text)))
-    {
-        let unfit = |reason| (key, text.clone(), reason);
-        let path = guard.granted(text, Access::Read).map_err(unfit)?;
-        all.extend(states_to_hide(&path, offer.tier).map_err(unfit)?);
+    for (named, path) in named.iter().filter(|(named, _)| named.access == Access::Read) {
+        let states = states_to_hide(path, tier);
+        all.extend(states.map_err(|reason| (named.key, named.text.to_owned(), reason))?);
     }
     Ok(all)
 }

@@ -119,12 +119,14 @@ impl<'a> Showcase<'a> {
     /// Shows at a place what no policy names, without what is withheld of it. What lies in the worktree or in a folder of the system
     /// is there already.
     fn unasked(&mut self, at: PathBuf, path: PathBuf, show: Show, look: Look) -> Result<(), Reason> {
-        if way::astray(&path, self.guard.home).is_some() {
+        let Ok(real) = way::unnamed(&path, self.guard.home) else {
             return Err(Reason::Never(
                 "a link that a task may have made leads there; `read` can name what it leads to",
             ));
+        };
+        if real.symlink_metadata().map_or(true, |found| found.is_symlink()) {
+            return Err(Reason::Never("it cannot be reached"));
         }
-        let real = path.canonicalize().map_err(|_| Reason::Never("it cannot be reached"))?;
         if is_of_the_system(&at) || real.starts_with(self.guard.places.worktree) || self.is_the_repositorys(&at) {
             return Ok(());
         }
@@ -138,15 +140,14 @@ impl<'a> Showcase<'a> {
             return Err(Reason::Never("PATH holds more than a cage can show"));
         }
         // There a job follows a link itself.
-        let (at, path) =
-            if self.tier == Tier::Landlock && at == path { (real.clone(), real.clone()) } else { (at, path) };
+        let at = if self.tier == Tier::Landlock && at == path { real.clone() } else { at };
         let under = |place: &Path| {
             let below = hidden.iter().filter_map(|hidden| hidden.strip_prefix(&real).ok());
             below.map(|below| place.join(below)).collect::<Vec<_>>()
         };
         self.withheld.extend(under(&at));
         self.withheld.extend(under(&real));
-        self.put(at, path, show);
+        self.put(at, real, show);
         Ok(())
     }
 

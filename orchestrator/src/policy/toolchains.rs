@@ -206,10 +206,7 @@ impl Toolchain {
                 None => host.home.join(default),
             };
             // What a task may have led astray is looked at by that way, and not shown.
-            let root = match way::astray(&root, &host.home) {
-                Some(_) => root,
-                None => root.canonicalize().unwrap_or(root),
-            };
+            let root = way::unnamed(&root, &host.home).unwrap_or(root);
             // A variable that names the home folder itself, or something above it, would show everything in it.
             if host.home.starts_with(&root) || !root.is_dir() {
                 continue;

@@ -6,7 +6,8 @@
 //! granted ([`super::paths`]), and out of every repository, whose tree a task may have changed. Everywhere else the person has to name
 //! what the link leads to.
 //!
-//! It judges by names and owners, not by what else lies there: what a task may make decides nothing here.
+//! It judges by names and owners, not by what else lies there: what a task may make decides nothing here. A way is walked once, and what
+//! it came to is handed on: between two looks a task of another run may exchange a link.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -34,6 +35,19 @@ pub struct Way {
     pub end: PathBuf,
     /// The links on it, in the order in which they are met, each in its canonical folder.
     pub links: Vec<PathBuf>,
+    /// Whether something is there, which no link hides.
+    pub is_there: bool,
+}
+
+/// Where a path that somebody named leads, and who may have decided that: both of one look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Canonical as far as something is there.
+    pub path: PathBuf,
+    /// The first link on the way that a task may have made; none where the way is the person's alone.
+    pub turned: Option<PathBuf>,
+    /// Whether something is there.
+    pub is_there: bool,
 }
 
 /// The way to an absolute path.
@@ -46,15 +60,22 @@ pub fn to(path: &Path) -> Way {
         });
         named.rev().collect::<Vec<OsString>>()
     };
-    let (mut ahead, mut end, mut links) = (steps(path), PathBuf::from("/"), Vec::new());
+    let (mut ahead, mut end, mut links, mut is_there) = (steps(path), PathBuf::from("/"), Vec::new(), true);
     while let Some(step) = ahead.pop() {
         if step == ".." {
             end.pop();
             continue;
         }
         end.push(step);
-        let is_link = end.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
-        let Some(target) = end.read_link().ok().filter(|_| is_link && links.len() < LINKS_MAX) else { continue };
+        let found = end.symlink_metadata();
+        is_there &= found.is_ok();
+        if !found.is_ok_and(|meta| meta.is_symlink()) {
+            continue;
+        }
+        let Some(target) = end.read_link().ok().filter(|_| links.len() < LINKS_MAX) else {
+            is_there = false;
+            continue;
+        };
         links.push(end.clone());
         end.pop();
         if target.is_absolute() {
@@ -62,13 +83,14 @@ pub fn to(path: &Path) -> Way {
         }
         ahead.extend(steps(&target));
     }
-    Way { end, links }
+    Way { end, links, is_there }
 }
 
-/// The first link on the way to an absolute path that a task may have made; none where the way is the person's alone.
-pub fn turned(path: &Path, home: &Path) -> Option<PathBuf> {
+/// Where an absolute path leads that a plan or a person named.
+pub fn place(path: &Path, home: &Path) -> Place {
     let (path, home) = from_home(path, home);
-    to(&path).links.into_iter().find(|link| !is_settled(link, &home))
+    let Way { end, links, is_there } = to(&path);
+    Place { path: end, turned: links.into_iter().find(|link| !is_settled(link, &home)), is_there }
 }
 
 /// A path and the home folder, as it is called in full: how one comes to that is the machine's business.
@@ -77,16 +99,22 @@ fn from_home(path: &Path, home: &Path) -> (PathBuf, PathBuf) {
     (path.strip_prefix(home).map_or_else(|_| path.to_owned(), |below| canonical.join(below)), canonical)
 }
 
-/// The first link on the way to an absolute path that nobody named to us which may be a task's doing and gains it something: what it
-/// leads to lies beside the folder that the link is in. Whoever may write a folder may see what is in it, so `current -> 1.2` gains
-/// nothing.
-pub fn astray(path: &Path, home: &Path) -> Option<PathBuf> {
+/// Where an absolute path leads that nobody named to us: canonical as far as something is there.
+///
+/// # Errors
+/// The first link on the way which may be a task's doing and gains it something: what it leads to lies beside the folder that the link
+/// is in. Whoever may write a folder may see what is in it, so `current -> 1.2` gains nothing; neither does what every cage shows.
+pub fn unnamed(path: &Path, home: &Path) -> Result<PathBuf, PathBuf> {
     let (path, home) = from_home(path, home);
+    let Way { end, links, .. } = to(&path);
     let stays = |link: &PathBuf| link.parent().is_some_and(|folder| to(link).end.starts_with(around(folder)));
-    let way = to(&path);
-    // What every cage shows is no gain.
-    let is_shown = SYSTEM.iter().any(|system| way.end.starts_with(system));
-    way.links.into_iter().find(|link| !is_shown && !is_settled(link, &home) && !stays(link))
+    if SYSTEM.iter().any(|system| end.starts_with(system)) {
+        return Ok(end);
+    }
+    match links.into_iter().find(|link| !is_settled(link, &home) && !stays(link)) {
+        Some(link) => Err(link),
+        None => Ok(end),
+    }
 }
 
 /// The folder in which a link right in another stays: Homebrew's `opt` leads to the Cellar beside it.
@@ -134,8 +162,9 @@ mod tests {
             let (at, target) = link.split_once(" -> ").expect("a link");
             symlink(whole(target), whole(at)).expect("a link");
         }
-        let found = turned(&whole(path), &whole("@/home"));
-        assert_eq!(found, expected.map(whole), "{links:?} {path}");
+        let found = place(&whole(path), &whole("@/home"));
+        assert_eq!(found.turned, expected.map(whole), "{links:?} {path}");
+        assert_eq!(found.is_there, whole(path).exists(), "{links:?} {path}");
         let end = to(&whole(path)).end;
         assert_eq!(end, whole(path).canonicalize().unwrap_or_else(|_| end.clone()), "{links:?} {path}");
     }
@@ -160,8 +189,8 @@ mod tests {
         }
         let check = |target: &str, link: &str, path: &str, expected: Option<&str>| {
             symlink(target, root.join(link)).expect("a link");
-            let found = astray(&root.join(path), &root.join("home"));
-            assert_eq!(found, expected.map(|link| root.join(link)), "{link} -> {target}");
+            let found = unnamed(&root.join(path), &root.join("home"));
+            assert_eq!(found.err(), expected.map(|link| root.join(link)), "{link} -> {target}");
         };
         check("v1", "home/x/current", "home/x/current/bin", None);
         check("../private", "home/x/venv", "home/x/venv", Some("home/x/venv"));
@@ -174,8 +203,9 @@ mod tests {
     fn a_link_where_no_task_ever_writes_turns_none() {
         check(&["@/home/data -> @/disk/sets"], "@/home/data", None);
         check(&["@/home/.local/bin/x -> @/disk/sets"], "@/home/.local/bin/x", None);
-        assert_eq!(turned(Path::new("/bin/sh"), Path::new("/home/me")), None);
-        assert_eq!(turned(Path::new("/usr/bin/env"), Path::new("/home/me")), None);
+        for path in ["/bin/sh", "/usr/bin/env"] {
+            assert_eq!(place(Path::new(path), Path::new("/home/me")).turned, None);
+        }
     }
 
     #[test]

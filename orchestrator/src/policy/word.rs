@@ -28,6 +28,7 @@ use swarm_plans::{Allowance, DEFAULT_SANDBOX, Host as NetworkHost, HostRule, Net
 use swarm_protocol::{Access, Tier};
 
 use super::credentials::Holds;
+use super::named::{Named, named};
 use super::paths::{Guard, as_written, expand_home};
 use super::showcase::Showcase;
 use super::toolchains::TOOLCHAINS;
@@ -158,9 +159,8 @@ impl Word {
         let Given::These(given) = &self.given else { return true };
         // A word is about the place that the person knew.
         let around = |path: &Path, allowed: &str| {
-            let allowed = expand_home(allowed, home);
-            way::turned(&allowed, home).is_none()
-                && allowed.canonicalize().is_ok_and(|allowed| path.starts_with(allowed))
+            let allowed = way::place(&expand_home(allowed, home), home);
+            allowed.turned.is_none() && allowed.is_there && path.starts_with(&allowed.path)
         };
         given.iter().any(|allowance| match (wanted, allowance) {
             (Wanted::Variable, Allowance::Env(name)) => name == value,
@@ -248,38 +248,28 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
 /// What one policy asks for, in the order of its keys. What no policy may have at all is not among it.
 pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<Ask> {
     let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
-    let mut asks = Vec::new();
+    asks_of_named(name, policy, &named(policy, guard), host, guard)
+}
+
+/// The same, with the paths that it names as they were found.
+pub fn asks_of_named(
+    name: &str,
+    policy: &SandboxPolicy,
+    named: &[Named<'_>],
+    host: &Host,
+    guard: Guard<'_>,
+) -> Vec<Ask> {
+    let mut asks = asks_for_paths(name, named, host, guard);
     let mut ask = |key, value: &str, why: String, wanted| {
-        let turned = match &wanted {
-            Wanted::Path(path, _) => way::turned(&expand_home(value, &host.home), &host.home).zip(Some(path)),
-            Wanted::Variable | Wanted::Host(_) | Wanted::HostNetwork => None,
-        };
-        let (typed, why) = match turned {
-            Some((link, path)) => {
-                let (typed, link) = (as_written(path, &host.home), as_written(&link, &host.home));
-                let whose = format!("{link} is a link, which a task may have made, and leads it to {typed}");
-                (typed, format!("{why}; {}", sanitize::name(&whose)))
-            }
-            None => (value.to_owned(), why),
-        };
-        asks.push(Ask { policy: Some(name.to_owned()), key, value: value.to_owned(), why, typed, wanted });
+        asks.push(Ask {
+            policy: Some(name.to_owned()),
+            key,
+            value: value.to_owned(),
+            why,
+            typed: value.to_owned(),
+            wanted,
+        });
     };
-    let read = [("read", &policy.read), ("cow", &policy.cow)];
-    let asks_to_read = !policy.read.is_empty() || !policy.cow.is_empty();
-    let (view, hidden) = if asks_to_read { default_view(host, guard) } else { (Vec::new(), Vec::new()) };
-    let within = |path: &Path, all: &[PathBuf]| all.iter().any(|shown| path.starts_with(shown));
-    for (key, text) in read.into_iter().flat_map(|(key, texts)| texts.iter().map(move |text| (key, text))) {
-        let granted = guard.granted(text, Access::Read).ok();
-        let outside = granted.filter(|path| !within(path, &view) || within(path, &hidden));
-        if let Some(path) = outside {
-            ask(key, text, "a task would not see it otherwise".to_owned(), Wanted::Path(path, Access::Read));
-        }
-    }
-    for text in &policy.write {
-        if let Ok(path) = guard.granted(text, Access::Write) {
-            ask("write", text, "it is not the task's own".to_owned(), Wanted::Path(path, Access::Write));
-        }
-    }
     for variable in &policy.env {
         if let Some(why) = why_variable(variable, host.env.get(variable).map(String::as_str)) {
             ask("env", variable, why, Wanted::Variable);
@@ -300,6 +290,32 @@ pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: P
         }
     }
     asks
+}
+
+/// What the paths of a policy ask for.
+fn asks_for_paths(name: &str, named: &[Named<'_>], host: &Host, guard: Guard<'_>) -> Vec<Ask> {
+    let asks_to_read = named.iter().any(|named| named.access == Access::Read);
+    let (view, hidden) = if asks_to_read { default_view(host, guard) } else { (Vec::new(), Vec::new()) };
+    let within = |path: &Path, all: &[PathBuf]| all.iter().any(|shown| path.starts_with(shown));
+    let ask = |named: &Named<'_>| {
+        let place = named.found.as_ref().ok()?;
+        let why = match named.access {
+            Access::Read if within(&place.path, &view) && !within(&place.path, &hidden) => return None,
+            Access::Read => "a task would not see it otherwise",
+            Access::Write => "it is not the task's own",
+        };
+        let (typed, why) = match &place.turned {
+            Some(link) => {
+                let (typed, link) = (as_written(&place.path, &host.home), as_written(link, &host.home));
+                let whose = format!("{link} is a link, which a task may have made, and leads it to {typed}");
+                (typed, format!("{why}; {}", sanitize::name(&whose)))
+            }
+            None => (named.text.to_owned(), why.to_owned()),
+        };
+        let (policy, value) = (Some(name.to_owned()), named.text.to_owned());
+        Some(Ask { policy, key: named.key, value, why, typed, wanted: Wanted::Path(place.path.clone(), named.access) })
+    };
+    named.iter().filter_map(ask).collect()
 }
 
 /// Why a variable is not a plan's to hand on; `None` where it is.
