@@ -179,6 +179,38 @@ fn a_tool_behind_a_link_runs_and_what_lies_beside_it_is_not_shown() {
     }
 }
 
+/// A version keeper gives each shell a link of its own, where no task ever writes; a link where one may write shows nothing.
+#[test]
+fn a_link_on_path_shows_what_it_leads_to_where_no_task_can_have_made_it() {
+    let repository = Repository::with(&FILES);
+    let home = repository.home().canonicalize().expect("it exists");
+    let version = home.join(".local/share/fnm/node-versions/v20/installation");
+    for (folder, name) in [(version.join("bin"), "node"), (home.join("private/bin"), "mine")] {
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join(name), format!("#!/bin/sh\necho {name}\n")).expect("a file");
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).expect("our own");
+    }
+    let (shell, led) = (home.join(".local/state/fnm_multishells/17_1"), home.join("work/bin"));
+    for (target, link) in [(version, &shell), (home.join("private/bin"), &led)] {
+        std::fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
+        symlink(target, link).expect("a link");
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}/bin:{}:{path}", shell.display(), led.display());
+    let plan = format!(
+        "[tasks.a]\nrun = 'node > said; if mine || cat {}/private/bin/mine; then exit 9; fi'\n",
+        home.display()
+    );
+    let swarm = || run(&repository, &plan).env("PATH", &path);
+    let ran = swarm().exits(0);
+    assert_eq!(repository.text("swarm/it", "said"), "node\n");
+    assert!(ran.err.contains("work/bin`, which no task sees"), "{}", ran.err);
+    if let Some(swarm) = swarm().args(&["--into", "other"]).without_namespaces() {
+        swarm.exits(0);
+        assert_eq!(repository.text("other", "said"), "node\n");
+    }
+}
+
 /// An activated environment inside the repository: the way to its interpreter leads through a folder that worktrees have not.
 #[test]
 fn a_way_to_a_program_through_the_repository_leaves_nothing_in_a_worktree() {

@@ -43,7 +43,7 @@ pub mod tracked;
 /// What may be shown of what no policy names.
 mod unnamed;
 /// The links on the way to a path, and who may have made them.
-mod way;
+pub mod way;
 /// What a plan may not ask for on its own.
 pub mod word;
 

@@ -3,7 +3,7 @@
 //!
 //! It is no list of all that can run (any project has a build file), but of what runs although nobody went there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Below the home; a `*` at the end of a part stands for any rest of it.
 const RUNS_BY_ITSELF: &[&str] = &[
@@ -232,6 +232,8 @@ const RUNS_BY_ITSELF: &[&str] = &[
     ".jenv",
     ".fnm",
     ".local/share/fnm",
+    // For each shell a link that is on its PATH, where there is no folder of the login's own.
+    ".local/state/fnm_multishells",
     ".local/share/pnpm",
     ".local/share/rtx",
     "miniconda*",
@@ -298,12 +300,21 @@ const RUNS_BY_ITSELF: &[&str] = &[
 /// Of the machine: what the clock runs for its users.
 const RUNS_ON_THE_MACHINE: &[&str] = &["/var/spool/cron", "/var/spool/at", "/var/spool/anacron"];
 
+/// Of a login, below the folder that the machine keeps for it while it lasts (`/run/user/UID`): what shells have on `PATH`.
+const RUNS_IN_A_LOGIN: &[&str] = &["fnm_multishells"];
+const LOGINS: &str = "/run/user";
+
 /// Whether a canonical path lies in what runs by itself, or could hold it.
 pub fn runs_by_itself(path: &Path, home: &Path) -> bool {
     let timed = |kept: &&str| path.starts_with(kept) || Path::new(kept).starts_with(path);
+    // The folder of all logins, that of one, what it holds.
+    let of_a_login = || {
+        let below = path.strip_prefix(LOGINS).ok().map(|below| below.iter().skip(1).collect::<PathBuf>());
+        below.is_some_and(|below| RUNS_IN_A_LOGIN.iter().any(|kept| meets(&below, kept)))
+    };
     match path.strip_prefix(home) {
         Ok(below) => RUNS_BY_ITSELF.iter().any(|kept| meets(below, kept)),
-        Err(_) => home.starts_with(path) || RUNS_ON_THE_MACHINE.iter().any(timed),
+        Err(_) => home.starts_with(path) || RUNS_ON_THE_MACHINE.iter().any(timed) || of_a_login(),
     }
 }
 
@@ -357,6 +368,10 @@ mod tests {
             "/var/spool/cron/crontabs",
             "/var/spool",
             "/home",
+            ".local/state/fnm_multishells/17_1",
+            "/run/user",
+            "/run/user/1000",
+            "/run/user/1000/fnm_multishells/17_1",
         ] {
             assert!(runs(path), "{path}");
         }
@@ -373,6 +388,7 @@ mod tests {
             "binary",
             "/srv/x",
             "/var/lib/x",
+            "/run/user/1000/data",
         ] {
             assert!(!runs(path), "{path}");
         }

@@ -117,6 +117,12 @@ pub fn unnamed(path: &Path, home: &Path) -> Result<PathBuf, PathBuf> {
     }
 }
 
+/// An entry of the caller's `PATH` as cages know it: where it leads, unless a task may have led it there; then as it is called, and no
+/// cage shows it.
+pub fn of_path(folder: PathBuf, home: &Path) -> PathBuf {
+    unnamed(&folder, home).unwrap_or(folder)
+}
+
 /// The folder in which a link right in another stays: Homebrew's `opt` leads to the Cellar beside it.
 fn around(folder: &Path) -> &Path {
     let brew = folder.parent().filter(|prefix| folder.ends_with("opt") && prefix.join("Cellar").is_dir());
@@ -206,6 +212,26 @@ mod tests {
         for path in ["/bin/sh", "/usr/bin/env"] {
             assert_eq!(place(Path::new(path), Path::new("/home/me")).turned, None);
         }
+    }
+
+    #[test]
+    fn a_folder_on_path_is_followed_over_links_that_no_task_makes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().canonicalize().expect("it is there");
+        let version = "home/.local/share/fnm/node-versions/v20/installation";
+        for folder in [&format!("{version}/bin"), "home/.local/state/fnm_multishells", "home/work", "home/private/bin"]
+        {
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        let followed = |target: &str, link: &str, path: &str| {
+            symlink(root.join(target), root.join(link)).expect("a link");
+            let found = of_path(root.join(path), &root.join("home"));
+            found.strip_prefix(&root).expect("below").display().to_string()
+        };
+        let shell = "home/.local/state/fnm_multishells/17_1";
+        assert_eq!(followed(version, shell, &format!("{shell}/bin")), format!("{version}/bin"));
+        assert_eq!(followed("home/private", "home/mine", "home/mine/bin"), "home/private/bin");
+        assert_eq!(followed("home/private", "home/work/venv", "home/work/venv/bin"), "home/work/venv/bin");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use swarm_orchestrator::apply::unlock_index;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::{JournalReader, RunRow};
 use swarm_orchestrator::ownership::other_repository;
-use swarm_orchestrator::policy::Host;
 use swarm_orchestrator::policy::paths::unfit_for_state;
+use swarm_orchestrator::policy::{Host, way};
 use swarm_orchestrator::report::{Checkout, Style, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::resume::ResumeError;
@@ -287,7 +287,7 @@ fn plain(path: &Path) -> PathBuf {
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// The caller's home, `PATH` and environment, which decide what workers are shown. Links in home and `PATH` are followed here,
-/// once: no cage shows a folder by way of a link.
+/// once: no cage shows a folder by way of a link. What a task may have led elsewhere is left as it is called, and not shown.
 ///
 /// # Errors
 /// `$HOME` names no absolute folder.
@@ -296,11 +296,11 @@ pub fn host() -> Result<Host, Failure> {
     let home =
         home.ok_or_else(|| Failure::environment("find the home folder", "set HOME to an absolute path".to_owned()))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let followed = |path: PathBuf| path.canonicalize().unwrap_or(path);
-    let mut path: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(followed).collect();
+    let home = home.canonicalize().unwrap_or(home);
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let mut path: Vec<PathBuf> = folders.map(|folder| way::of_path(folder, &home)).collect();
     let mut seen = HashSet::new();
     path.retain(|dir| seen.insert(dir.clone()));
-    let home = followed(home);
     let utf8 = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     Ok(Host::new(home, path, std::env::vars_os().filter_map(utf8).collect()))
 }
