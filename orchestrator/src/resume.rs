@@ -35,6 +35,7 @@ use crate::machine::Machine;
 use crate::model::broker::accounts::Accounts;
 use crate::ownership::other_repository;
 use crate::plain_copy::copy_onto;
+use crate::policy::{Looked, Places, View};
 use crate::removal::{remove_tree, sweep};
 use crate::report::{Reports, is_resumable};
 use crate::repository::{Repository, RepositoryError};
@@ -235,7 +236,8 @@ async fn go_on(
     let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
     let now_lent = Lent::now(loaded.graph.plan(), &repository, &settings.host);
     let lent = asked.lent.and_then(|then| then.note(&now_lent));
-    heard(loaded.graph.plan(), &settings, &repository, &state)?;
+    let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
+    heard(loaded.graph.plan(), &settings, View { host: &settings.host, places, looked: &Looked::default() })?;
     let mut told = Told::default();
     reader.tell_ahead(run, |recorded| told.hear(recorded))?;
     let Told { mut history, state: so_far, ended, is_begun } = told;
@@ -274,9 +276,10 @@ async fn go_on(
     let (target, started_ms) = (row.target, row.started_at_ms);
     let past = Past { history, known, again, by_hand, taken_up, lent, is_begun };
     let (settings, host) = (&settings, settings.host.clone());
-    let (journal, past) = (&journal, Some(past));
+    // Its workers were alive when the word was asked for: what they may have changed since is looked at again.
+    let (journal, past, looked) = (&journal, Some(past), Looked::default());
     let mut stage =
-        Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, past };
+        Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
 }
 

@@ -58,8 +58,7 @@ use crate::model::broker::catalog::Catalog;
 use crate::model::broker::keys::Keys;
 use crate::model::broker::tape::{Player, Recorder, Tape};
 use crate::model::broker::told::News;
-use crate::policy::paths::Guard;
-use crate::policy::{Cage, Host, Places, tracked, word};
+use crate::policy::{Cage, Host, Looked, Places, View, tracked, word};
 use crate::report::Reports;
 use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError, Swap};
 use crate::resume::Past;
@@ -106,8 +105,10 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
     before::globs_fit(&loaded.graph, &repository, base)?;
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
-    before::policies_fit(&plan, &settings, places)?;
-    before::heard(&plan, &settings, &repository, &state)?;
+    let looked = Looked::default();
+    let view = View { host: &settings.host, places, looked: &looked };
+    before::policies_fit(&plan, view)?;
+    before::heard(&plan, &settings, view)?;
     before::keys_are_here(&plan, &settings)?;
     before::prices_are_here(&plan, &settings)?;
     let target = target::choose(&repository, &plan, &settings, base)?;
@@ -127,7 +128,7 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let journal = &journal;
     let past = None;
     let mut stage =
-        Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, past };
+        Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
 }
 
@@ -139,10 +140,10 @@ pub fn hidden_in_vain(plan: &Plan, repository: &Repository, base: Oid, host: &Ho
     let git = repository.handle()?;
     let (odb, root) = (git.odb().map_err(RepositoryError::from)?, repository.tree_of(base)?);
     let places = Places { worktree: repository.place(), ..Places::nowhere() };
+    let view = View { host, places, looked: &Looked::default() };
     let mut warnings = Vec::new();
     for (name, policy) in word::used_policies(plan) {
-        let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
-        let found = tracked::hidden_in_vain(&odb, root, policy, guard).map_err(BaseError::from)?;
+        let found = tracked::hidden_in_vain(&odb, root, policy, view.guard()).map_err(BaseError::from)?;
         warnings.extend(found.into_iter().map(|(text, path)| tracked::warning(name, text, &path)));
     }
     Ok(warnings)
@@ -195,6 +196,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) settings: &'a Settings,
     /// The caller's surroundings as workers may know them.
     pub(crate) host: Host,
+    /// What was found there on behalf of the plan's policies, before the run has its name and after.
+    pub(crate) looked: Looked,
     /// What an earlier coordinator did; `None` for a new run.
     pub(crate) past: Option<Past>,
 }
@@ -480,11 +483,12 @@ impl Stage<'_> {
     fn cages(&self, machine: &Machine) -> Result<HashMap<String, Cage>, RunError> {
         let places =
             Places { worktree: self.repository.place(), git: self.repository.common_dir(), state: self.state.root() };
+        let view = View { host: &self.host, places, looked: &self.looked };
         let offer = machine.offer(self.settings.word(self.repository.place()));
         let mut cages = HashMap::new();
         let given_up = self.past.as_ref().map(|past| past.history.given_up_tasks()).unwrap_or_default();
         for (name, policy) in word::policies_of(&self.plan, |task| !given_up.contains(&*task.name.0)) {
-            let mut cage = crate::policy::resolve(name, policy, &self.host, offer.clone(), places)?;
+            let mut cage = crate::policy::resolve(name, policy, view, offer.clone())?;
             machine.check(name, policy)?;
             let open = machine.left_open_by(&policy.network);
             cage.warnings.extend(open.into_iter().map(|open| format!("not enforced for sandbox.{name}: {open}")));

@@ -21,7 +21,7 @@ use crate::ids::{Attempt, branch_of};
 use crate::journal::{JournalError, JournalReader, LockError, RunLock, RunRow};
 use crate::machine::{Machine, MachineError};
 use crate::merge::FileRules;
-use crate::policy::{self, Cage, Host, Places as Around, PolicyError, Word};
+use crate::policy::{self, Cage, Host, Looked, Places as Around, PolicyError, View, Word};
 use crate::removal::Debris;
 use crate::repository::{Repository, RepositoryError};
 use crate::resume::plan_of;
@@ -222,8 +222,9 @@ impl Ground<'_> {
     fn cage(&self, plan: &Plan, name: &str, word: &Word) -> Result<Cage, ShellError> {
         let (worktree, git) = (self.repository.place(), self.repository.common_dir());
         let around = Around { worktree, git, state: self.state.root() };
+        let view = View { host: self.host, places: around, looked: &Looked::default() };
         let policy = plan.sandboxes.get(name).cloned().unwrap_or_default();
-        let cage = policy::resolve(name, &policy, self.host, self.machine.offer(word.clone()), around)?;
+        let cage = policy::resolve(name, &policy, view, self.machine.offer(word.clone()))?;
         self.machine.check(name, &policy)?;
         Ok(cage)
     }

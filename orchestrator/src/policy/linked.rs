@@ -169,7 +169,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::policy::Places;
+    use crate::policy::{Places, on_path};
 
     /// A home with one tool in an environment of its own, as pipx makes it, whose interpreter somebody unpacked in the home too.
     struct Home {
@@ -215,7 +215,12 @@ mod tests {
 
         /// Places in the home, those that show another path with it.
         fn linked(&self, dir: &str) -> Vec<String> {
-            let guard = Guard { home: &self.home, own_state: &self.at("state"), path: &[], places: Places::nowhere() };
+            let guard = Guard {
+                home: &self.home,
+                own_state: &self.at("state"),
+                path: &on_path::Programs::default(),
+                places: Places::nowhere(),
+            };
             let short = |path: &Path| path.strip_prefix(&self.home).expect("in the home").display().to_string();
             let all = linked(&self.at(dir), &[], guard, &self.home).parts.into_iter();
             all.map(|Part { at, path, .. }| match path == at {

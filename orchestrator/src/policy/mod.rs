@@ -42,6 +42,8 @@ pub mod toolchains;
 pub mod tracked;
 /// What may be shown of what no policy names.
 mod unnamed;
+/// What the policies of one run look at.
+mod view;
 /// The links on the way to a path, and who may have made them.
 pub mod way;
 /// What a plan may not ask for on its own.
@@ -54,6 +56,7 @@ use swarm_protocol::Tier;
 
 pub use self::cage::{AttemptPlaces, Cage};
 pub use self::resolve::{PolicyError, refusals, resolve};
+pub use self::view::{Looked, View};
 pub use self::word::{Ask, Word};
 use limits::Capacity;
 

@@ -5,6 +5,7 @@
 //! there yet counts, too: whoever makes it decides what it says.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::way;
 
@@ -24,31 +25,48 @@ pub enum OnPath {
     Beside,
 }
 
-/// How a canonical path lies to the folders of a `PATH`.
-pub fn lies(path: &Path, folders: &[PathBuf]) -> OnPath {
-    let ways: Vec<way::Way> = folders.iter().map(|folder| way::to(folder)).collect();
-    if ways.iter().any(|way| path.starts_with(&way.end)) {
-        return OnPath::In;
-    }
-    for way in &ways {
-        if let Some(held) = [&way.end].into_iter().chain(&way.links).find(|place| place.starts_with(path)) {
-            return OnPath::Holds(held.clone());
-        }
-    }
-    ways.iter().find_map(|way| leading(&way.end, path)).map_or(OnPath::Beside, OnPath::Leads)
+/// The folders of a `PATH`, listed when the first path is judged that lies in none of them.
+#[derive(Debug, Default)]
+pub struct Programs {
+    folders: Vec<PathBuf>,
+    ways: OnceLock<Vec<way::Way>>,
+    /// The links that leave their folder, by folder, then by name, each with its way.
+    links: OnceLock<Vec<(PathBuf, way::Way)>>,
 }
 
-/// The first link in a folder, by name, whose way comes through a path or ends in it.
-fn leading(folder: &Path, path: &Path) -> Option<PathBuf> {
+impl Programs {
+    /// Of these folders, absolute ones.
+    pub fn of(folders: &[PathBuf]) -> Programs {
+        Programs { folders: folders.to_vec(), ..Programs::default() }
+    }
+
+    /// How a canonical path lies to them.
+    pub fn lies(&self, path: &Path) -> OnPath {
+        let ways = self.ways.get_or_init(|| self.folders.iter().map(|folder| way::to(folder)).collect());
+        if ways.iter().any(|way| path.starts_with(&way.end)) {
+            return OnPath::In;
+        }
+        for way in ways {
+            if let Some(held) = [&way.end].into_iter().chain(&way.links).find(|place| place.starts_with(path)) {
+                return OnPath::Holds(held.clone());
+            }
+        }
+        let links = self.links.get_or_init(|| ways.iter().flat_map(|way| leaving(&way.end)).collect());
+        let leads = |way: &way::Way| [&way.end].into_iter().chain(&way.links).any(|place| place.starts_with(path));
+        let leading = links.iter().find(|(_, way)| leads(way));
+        leading.map_or(OnPath::Beside, |(link, _)| OnPath::Leads(link.clone()))
+    }
+}
+
+/// The links in a folder that leave it, by name.
+fn leaving(folder: &Path) -> Vec<(PathBuf, way::Way)> {
     let entries = folder.read_dir().into_iter().flatten().flatten().take(ENTRIES_MAX);
     let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink())).map(|entry| entry.path());
     // Most links lead to their neighbours.
     let leaves = |link: &PathBuf| link.read_link().is_ok_and(|target| target.components().count() > 1);
-    let leads = |link: &PathBuf| {
-        let way = way::to(link);
-        [&way.end].into_iter().chain(&way.links).any(|place| place.starts_with(path))
-    };
-    links.filter(|link| leaves(link) && leads(link)).min()
+    let mut links: Vec<PathBuf> = links.filter(leaves).collect();
+    links.sort();
+    links.into_iter().map(|link| (link.clone(), way::to(&link))).collect()
 }
 
 #[cfg(test)]
@@ -72,8 +90,8 @@ mod tests {
             std::os::unix::fs::symlink(target, root.join(link)).expect("a link");
         }
         std::fs::write(root.join("tools/v1/bin/node"), "").expect("a file");
-        let folders = [root.join("bin"), root.join("named/bin"), root.join("gone/bin")];
-        let check = |path: &str, expected: OnPath| assert_eq!(lies(&root.join(path), &folders), expected, "{path}");
+        let programs = Programs::of(&[root.join("bin"), root.join("named/bin"), root.join("gone/bin")]);
+        let check = |path: &str, expected: OnPath| assert_eq!(programs.lies(&root.join(path)), expected, "{path}");
         check("bin", OnPath::In);
         check("bin/sub", OnPath::In);
         check("moved/bin", OnPath::In);

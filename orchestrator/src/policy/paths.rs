@@ -7,7 +7,7 @@ use rustix::fs::{Access as Permitted, access};
 use rustix::process::geteuid;
 use swarm_protocol::{Access, Tier};
 
-use super::on_path::{self, OnPath};
+use super::on_path::{OnPath, Programs};
 use super::reason::{
     CLOSED, EXPOSES_STATE, HOLDS_GIT, HOLDS_PATH, LEADS_THERE, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason, TOO_MANY,
 };
@@ -99,7 +99,7 @@ pub struct Guard<'a> {
     /// The state folder of what belongs to no repository ([`super::Host::state`]): never written, whether it is there yet or not.
     pub own_state: &'a Path,
     /// The folders of the caller's `PATH`: what lies there runs when they type a command.
-    pub path: &'a [PathBuf],
+    pub path: &'a Programs,
     /// The repository's places.
     pub places: Places<'a>,
 }
@@ -139,7 +139,7 @@ impl Guard<'_> {
         if access == Access::Read {
             return Ok(());
         }
-        let on_path = on_path::lies(path, self.path);
+        let on_path = self.path.lies(path);
         self.written(path, &on_path)?;
         match on_path {
             OnPath::Holds(_) => return Err(HOLDS_PATH),
@@ -168,7 +168,7 @@ impl Guard<'_> {
     /// Why not, for people.
     pub fn current_folder(&self, path: &Path, access: Access) -> Result<(), Reason> {
         self.shown(path, access)?;
-        if access == Access::Write { self.written(path, &on_path::lies(path, self.path)) } else { Ok(()) }
+        if access == Access::Write { self.written(path, &self.path.lies(path)) } else { Ok(()) }
     }
 
     /// What nobody may write who may look at it. What is not there yet counts, too: whoever makes it decides what it says.
@@ -400,7 +400,7 @@ mod tests {
         let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
         let (top, own_state) = (root.display().to_string(), home.join(".cache/swarm"));
         for (text, expected) in table {
-            let path = [root.join("home/tools/bin"), PathBuf::from("/usr/bin")];
+            let path = Programs::of(&[root.join("home/tools/bin"), PathBuf::from("/usr/bin")]);
             let guard = Guard { home: &home, own_state: &own_state, path: &path, places };
             let found = decide(&guard, &text.replace('@', &top));
             let found = found.map(|path| path.display().to_string().replace(&top, "@"));
@@ -481,8 +481,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        let guard =
-            Guard { home: &root.join("home"), own_state: &root.join("own"), path: &[], places: Places::nowhere() };
+        let guard = Guard {
+            home: &root.join("home"),
+            own_state: &root.join("own"),
+            path: &Programs::default(),
+            places: Places::nowhere(),
+        };
         std::fs::create_dir_all(root.join("deep").join("d/".repeat(SEARCH_DEPTH_MAX + 2)).join(".git")).unwrap();
         std::fs::create_dir_all(root.join("shallow/closed")).unwrap();
         assert_eq!(guard.check(&root.join("deep"), Access::Write), Err(TOO_MANY));
@@ -547,7 +551,7 @@ mod tests {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         let (home, own_state) = (root.join("home"), root.join("elsewhere/cache/swarm"));
-        let guard = Guard { home: &home, own_state: &own_state, path: &[], places: Places::nowhere() };
+        let guard = Guard { home: &home, own_state: &own_state, path: &Programs::default(), places: Places::nowhere() };
         for (path, expected) in
             [("elsewhere", Err(EXPOSES_STATE)), ("elsewhere/cache", Err(EXPOSES_STATE)), ("home/.cache", Ok(()))]
         {
@@ -623,7 +627,7 @@ mod tests {
                 }
             }
             let own_state = home.join(".cache/swarm");
-            let guard = Guard { home: &home, own_state: &own_state, path: &[], places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
+            let guard = Guard { home: &home, own_state: &own_state, path: &Programs::default(), places: Places { worktree: &worktree, git: &git, state: &git.join("swarm") } };
             for (text, access) in texts.iter().zip([Access::Read, Access::Write].into_iter().cycle()) {
                 if let Ok(Place { path: granted, .. }) = guard.granted(&text.replace('@', &top), access) {
                     prop_assert_eq!(&granted, &whole(text).canonicalize().unwrap(), "{}", text);

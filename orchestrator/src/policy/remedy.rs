@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use swarm_plans::place::quoted;
 use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
+use super::on_path::Programs;
 use super::paths::{Guard, as_written};
 use super::{Host, Places, word};
 use crate::event::RefusalSeen;
@@ -94,7 +95,8 @@ impl Origin {
     /// write beside a file what they rename onto it.
     pub fn grantable(&self, path: &Path, access: Access) -> Option<String> {
         let places = Places { worktree: &self.worktree, git: &self.git, state: &self.state };
-        let guard = Guard { home: &self.home, own_state: &self.own_state, path: &self.path, places };
+        let programs = Programs::of(&self.path);
+        let guard = Guard { home: &self.home, own_state: &self.own_state, path: &programs, places };
         let around = path.parent().filter(|_| access == Access::Write && !path.is_dir());
         let wanted = [around, Some(path)].into_iter().flatten();
         let mut fine = wanted.filter(|path| path.canonicalize().is_ok_and(|path| guard.check(&path, access).is_ok()));

@@ -8,13 +8,13 @@ use swarm_protocol::{Access, Grant, NetworkSpec, Tier};
 
 use super::limits;
 use super::named::{Named, named};
-use super::paths::{Guard, states_to_hide};
+use super::paths::states_to_hide;
 use super::reason::{BelongsTo, Reason};
 use super::remedy::{Hidden, Origin};
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, Shown, TOOLCHAINS};
 use super::word::{self, Ask};
-use super::{Cage, Host, Offer, Places, SYSTEM, copies};
+use super::{Cage, Host, Offer, Places, SYSTEM, View, copies};
 use crate::egress::Allowlist;
 use crate::report::sanitize;
 use crate::secrets::SECRET_BYTES_MIN;
@@ -131,8 +131,8 @@ fn typed(path: &str) -> String {
 }
 
 /// All that a policy names and that is refused, whatever the machine offers beside it: what can be said before anything runs.
-pub fn refusals(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<PolicyError> {
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
+pub fn refusals(name: &str, policy: &SandboxPolicy, view: View<'_>) -> Vec<PolicyError> {
+    let guard = view.guard();
     let granted = named(policy, guard).into_iter();
     let granted = granted.filter_map(|named| Some((named.key, named.text, named.found.err()?)));
     let hidden = policy.hide.iter();
@@ -143,7 +143,7 @@ pub fn refusals(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<
         path: text.to_owned(),
         reason,
     });
-    paths.chain(chosen_tools(name, policy, host).err()).collect()
+    paths.chain(chosen_tools(name, policy, view.host).err()).collect()
 }
 
 fn names() -> String {
@@ -157,26 +157,20 @@ const PLAIN_VARIABLES: &[&str] = &["LANG", "LANGUAGE", "TZ", "TERM", "USER", "LO
 ///
 /// # Errors
 /// [`PolicyError`]: the plan has to ask for something else, or the caller has to allow it.
-pub fn resolve(
-    name: &str,
-    policy: &SandboxPolicy,
-    host: &Host,
-    offer: Offer,
-    places: Places<'_>,
-) -> Result<Cage, PolicyError> {
+pub fn resolve(name: &str, policy: &SandboxPolicy, view: View<'_>, offer: Offer) -> Result<Cage, PolicyError> {
+    let View { host, places, .. } = view;
     if policy.tier == Some(PlanTier::Namespaces) && offer.tier < Tier::Namespaces {
         return Err(PolicyError::Tier { policy: name.to_owned() });
     }
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
-    let named = named(policy, guard);
-    let asks = offer.word.missing(word::asks_of_named(name, policy, &named, host, guard), &host.home);
+    let named = named(policy, view.guard());
+    let asks = offer.word.missing_of_named(name, policy, &named, view);
     if !asks.is_empty() {
         return Err(PolicyError::Word { asks });
     }
     let tools: Vec<Shown> = chosen_tools(name, policy, host)?.into_iter().map(|tool| tool.shown(host)).collect();
     let variables = tools.iter().flat_map(|tool| tool.variables.iter().cloned());
     let env = environment(name, policy, host, variables)?;
-    let Tree { grants, named, cows, hide, hidden, warnings } = tree(name, policy, &named, tools, host, &offer, guard)?;
+    let Tree { grants, named, cows, hide, hidden, warnings } = tree(name, policy, &named, tools, view, &offer)?;
     Ok(Cage {
         tier: offer.tier,
         grants,
@@ -221,11 +215,11 @@ fn tree(
     policy: &SandboxPolicy,
     named: &[Named<'_>],
     tools: Vec<Shown>,
-    host: &Host,
+    view: View<'_>,
     offer: &Offer,
-    guard: Guard<'_>,
 ) -> Result<Tree, PolicyError> {
-    let mut shown = Showcase::new(guard, offer.tier, offer.overlay);
+    let host = view.host;
+    let mut shown = Showcase::new(view, offer.tier, offer.overlay);
     for dir in &host.path {
         shown.path_folder(dir);
     }
@@ -240,7 +234,7 @@ fn tree(
     let mut named_hide: Vec<PathBuf> = hide.iter().map(|(_, path)| path.clone()).collect();
     named_hide.extend(shown.twins(&named_hide));
     let (grants, cows) = shown.sorted();
-    let mut warnings = warnings(name, policy, &hide, &grants, &cows, guard.places);
+    let mut warnings = warnings(name, policy, &hide, &grants, &cows, view.places);
     warnings.extend(omissions);
     let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
     warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
@@ -369,8 +363,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::policy::Word;
     use crate::policy::installation::may_hold_secrets;
+    use crate::policy::{Looked, Word};
     use crate::settings::HostNetwork;
 
     struct Fixture {
@@ -398,13 +392,8 @@ mod tests {
         fn resolve(&self, policy: &SandboxPolicy) -> Result<Cage, PolicyError> {
             let (worktree, git) = (self.root().join("repo"), self.root().join("repo/.git"));
             let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
-            resolve(
-                "default",
-                policy,
-                &self.host,
-                offer(Tier::Namespaces, Word::everything(HostNetwork::Refused)),
-                places,
-            )
+            let view = View { host: &self.host, places, looked: &Looked::default() };
+            resolve("default", policy, view, offer(Tier::Namespaces, Word::everything(HostNetwork::Refused)))
         }
 
         /// What a policy shows below the fixture, as `r PATH` and `w PATH`, or why not.
@@ -413,7 +402,8 @@ mod tests {
             let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
             let offer = offer(tier, Word::everything(HostNetwork::Refused));
             let top = self.root().display().to_string();
-            let cage = resolve("p", policy, &self.host, offer, places);
+            let view = View { host: &self.host, places, looked: &Looked::default() };
+            let cage = resolve("p", policy, view, offer);
             let cage = cage.map_err(|error| error.to_string().replace(&top, "@"))?;
             let grant = |grant: &Grant| format!("{:?} {}", grant.access, grant.at.display());
             let warnings = cage.warnings.iter().map(|warning| format!("({warning})"));
@@ -650,7 +640,8 @@ mod tests {
             env: vec!["A_KEY".into()],
             ..policy(&["~/data"], &["~/data"], &[])
         };
-        let refused = |word: Word| resolve("p", &policy, &fixture.host, offer(Tier::Namespaces, word), places);
+        let view = View { host: &fixture.host, places, looked: &Looked::default() };
+        let refused = |word: Word| resolve("p", &policy, view, offer(Tier::Namespaces, word));
         let Err(PolicyError::Word { asks }) = refused(Word::default()) else { panic!("it was granted") };
         let flags = "--allow read=~/data --allow write=~/data --allow env=A_KEY --allow-host-network";
         assert_eq!(word::flags(&asks), flags);

@@ -1,6 +1,5 @@
 //! Collects what a policy shows: what it names, what the caller's `PATH` and tools need, each once, parents before children.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use swarm_protocol::{Access, Grant, Tier};
@@ -10,8 +9,9 @@ use super::linked::{self, linked};
 use super::paths::{Guard, KERNEL, MACHINE};
 use super::reason::Reason;
 use super::toolchains::{Home, Show};
-use super::unnamed::{Look, withheld};
-use super::{Places, SYSTEM, way};
+use super::unnamed::{Look, can_hide, withheld};
+use super::view::{Beside, Looked};
+use super::{Places, SYSTEM, View, way};
 
 /// Files in which a tool keeps credentials in its own home folder.
 pub const TOOL_CREDENTIALS: &[&str] = &["credentials", "credentials.toml"];
@@ -35,10 +35,21 @@ const PATHS_MAX: usize = 2_000;
 /// Folders that are not shown and named; of more, their number is.
 const NAMED_MAX: usize = 8;
 
+/// What the programs of a folder on `PATH` need of their installation, and of those that links lead to.
+fn beside(folder: &Path, guard: Guard<'_>) -> Beside {
+    let home = guard.home.canonicalize().unwrap_or_else(|_| guard.home.to_owned());
+    let mut parts = installation::parts(folder, Way::Folder, &home);
+    let shown: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
+    let links = linked(folder, &shown, guard, &home);
+    parts.extend(links.parts);
+    Beside { parts, more: links.more }
+}
+
 /// Collects what is shown.
 pub struct Showcase<'a> {
     /// What may not be exposed.
     pub guard: Guard<'a>,
+    looked: &'a Looked,
     /// What the cage can hide depends on it.
     pub tier: Tier,
     /// Whether folders can be shown copy-on-write.
@@ -53,16 +64,14 @@ pub struct Showcase<'a> {
     pub withheld: Vec<PathBuf>,
     /// What of it is not shown, and why.
     pub left_out: Vec<String>,
-    /// What was looked at, with what of it is to be hidden.
-    judged: BTreeMap<(PathBuf, Look), Result<Vec<PathBuf>, Reason>>,
 }
 
 impl<'a> Showcase<'a> {
     /// Shows nothing yet.
-    pub fn new(guard: Guard<'a>, tier: Tier, overlay: bool) -> Self {
+    pub fn new(view: View<'a>, tier: Tier, overlay: bool) -> Self {
+        let (guard, looked) = (view.guard(), view.looked);
         let (named, grants, cows) = (Vec::new(), Vec::new(), Vec::new());
-        let judged = BTreeMap::new();
-        Showcase { guard, tier, overlay, named, grants, cows, withheld: Vec::new(), left_out: Vec::new(), judged }
+        Showcase { guard, looked, tier, overlay, named, grants, cows, withheld: Vec::new(), left_out: Vec::new() }
     }
 
     /// Shows a path that somebody asked for and that is granted.
@@ -88,19 +97,15 @@ impl<'a> Showcase<'a> {
             self.left_out.push(format!("PATH names `{}`, which no task sees: {reason}", dir.display()));
             return;
         }
-        let home = self.guard.home.canonicalize().unwrap_or_else(|_| self.guard.home.to_owned());
-        let mut beside = installation::parts(dir, Way::Folder, &home);
-        let shown: Vec<PathBuf> = beside.iter().map(|part| part.path.clone()).collect();
-        let links = linked(dir, &shown, self.guard, &home);
-        if links.more > 0 {
-            let (more, most) = (links.more, linked::LINKS_MAX);
+        let Beside { parts, more } = self.looked.beside(dir, || beside(dir, self.guard));
+        if more > 0 {
+            let most = linked::LINKS_MAX;
             self.left_out.push(format!(
                 "PATH names `{}`, in which {more} more links than {most} lead out of it: no task sees what they lead to",
                 dir.display()
             ));
         }
-        beside.extend(links.parts);
-        for part in beside {
+        for part in parts {
             // Nobody names what lies beside a program, so nobody misses it by name.
             _ = self.unasked(part.path.clone(), part.path.clone(), Show::Read, part.look);
             if part.at != part.path {
@@ -153,12 +158,12 @@ impl<'a> Showcase<'a> {
 
     /// What of a canonical path is to be hidden, or why it is not shown: looked at once, however many places lead there. What every
     /// cage shows may be shown at any other place, too.
-    fn withheld_of(&mut self, real: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
+    fn withheld_of(&self, real: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
         if is_of_the_system(real) {
             return Ok(Vec::new());
         }
-        let judged = self.judged.entry((real.to_owned(), look));
-        judged.or_insert_with(|| withheld(real, look, self.guard, self.tier)).clone()
+        let hidden = self.looked.judged(real, look, || withheld(real, look, self.guard))?;
+        can_hide(real, &hidden, self.tier).map(|()| hidden)
     }
 
     /// Whether a place at which something is to be seen is the worktree's business, by its name or by where its folder lies: what is

@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
     use crate::git_fixture::Fixture;
-    use crate::policy::Places;
+    use crate::policy::{Places, on_path};
 
     #[test]
     fn only_what_git_tracks_is_hidden_in_vain() {
@@ -51,7 +51,7 @@ mod tests {
         let root = repository.tree_of(repository.resolve("HEAD").expect("a commit")).expect("a tree");
         let places = Places { worktree: fixture.path(), ..Places::nowhere() };
         let own_state = Path::new("/home/me/.cache/swarm");
-        let guard = Guard { home: Path::new("/home/me"), own_state, path: &[], places };
+        let guard = Guard { home: Path::new("/home/me"), own_state, path: &on_path::Programs::default(), places };
         let own = fixture.path().join("a").display().to_string();
         let hide =
             ["secrets/", "secrets/key", "secrets/none", ".env", "/opt/a", "~/a", own.as_str()].map(str::to_owned);

@@ -54,7 +54,7 @@ const TOO_MUCH: Reason = Reason::Never("it holds too much to look for state and 
 ///
 /// # Errors
 /// Why it is not shown, for people.
-pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result<Vec<PathBuf>, Reason> {
+pub fn withheld(path: &Path, look: Look, guard: Guard<'_>) -> Result<Vec<PathBuf>, Reason> {
     guard.check(path, Access::Read)?;
     if MACHINE.iter().any(|folder| path.starts_with(folder)) {
         return Err(Reason::Never("it belongs to the system"));
@@ -83,10 +83,18 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>, tier: Tier) -> Result
     if found.len() > WITHHELD_MAX {
         return Err(Reason::Never("it holds too many repositories and credentials"));
     }
-    if tier == Tier::Landlock && !ways(path, &found).iter().all(|way| may_be_listed_one_by_one(way)) {
+    Ok(found)
+}
+
+/// Whether a tier can hide that in a canonical path.
+///
+/// # Errors
+/// Why not, for people.
+pub fn can_hide(path: &Path, hidden: &[PathBuf], tier: Tier) -> Result<(), Reason> {
+    if tier == Tier::Landlock && !ways(path, hidden).iter().all(|way| may_be_listed_one_by_one(way)) {
         return Err(Reason::Never("the landlock tier cannot hide what it holds among so many entries"));
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Repositories' own folders and state folders below a folder, topmost ones only.
@@ -194,7 +202,7 @@ fn may_be_listed_one_by_one(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Places;
+    use crate::policy::{Places, on_path};
 
     /// A folder with these entries (a slash behind a folder's name, `!` before a state folder), and what of it is withheld.
     fn check(entries: &[&str], look: Look, expected: Result<&[&str], &str>) {
@@ -212,9 +220,13 @@ mod tests {
                 false => {}
             }
         }
-        let guard =
-            Guard { home: &root.join("home"), own_state: &root.join("own"), path: &[], places: Places::nowhere() };
-        let found = withheld(&folder, look, guard, Tier::Namespaces);
+        let guard = Guard {
+            home: &root.join("home"),
+            own_state: &root.join("own"),
+            path: &on_path::Programs::default(),
+            places: Places::nowhere(),
+        };
+        let found = withheld(&folder, look, guard);
         let short = |path: &PathBuf| path.strip_prefix(&folder).expect("below").display().to_string();
         match (found.map(|all| all.iter().map(short).collect::<Vec<_>>()), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{entries:?}"),
@@ -248,9 +260,10 @@ mod tests {
     #[test]
     fn what_belongs_to_all_is_shown_to_nobody_for_the_sake_of_path() {
         let nowhere = Path::new("/nowhere");
-        let guard = Guard { home: nowhere, own_state: nowhere, path: &[], places: Places::nowhere() };
+        let guard =
+            Guard { home: nowhere, own_state: nowhere, path: &on_path::Programs::default(), places: Places::nowhere() };
         for folder in ["/etc", "/etc/alternatives", "/run", "/tmp", "/dev/shm", "/proc/self", "/sys", "/"] {
-            assert!(withheld(Path::new(folder), Look::Folder, guard, Tier::Namespaces).is_err(), "{folder}");
+            assert!(withheld(Path::new(folder), Look::Folder, guard).is_err(), "{folder}");
         }
     }
 }

@@ -29,10 +29,11 @@ use swarm_protocol::{Access, Tier};
 
 use super::credentials::Holds;
 use super::named::{Named, named};
-use super::paths::{Guard, as_written, expand_home};
+use super::paths::{as_written, expand_home};
 use super::showcase::Showcase;
 use super::toolchains::TOOLCHAINS;
-use super::{Host, Places, SYSTEM, credentials, way};
+use super::view::ByDefault;
+use super::{Host, Places, SYSTEM, View, credentials, way};
 use crate::egress::address;
 use crate::report::sanitize;
 use crate::settings::HostNetwork;
@@ -147,8 +148,29 @@ impl Word {
         Word { network, given: Given::Everything }
     }
 
+    /// What a plan asks for and was not allowed.
+    pub fn missing_of_plan(&self, plan: &Plan, view: View<'_>) -> Vec<Ask> {
+        unseen(self.missing(asks_of_plan(plan, view), &view.host.home), view)
+    }
+
+    /// What one policy asks for and was not allowed.
+    pub fn missing_of_policy(&self, name: &str, policy: &SandboxPolicy, view: View<'_>) -> Vec<Ask> {
+        self.missing_of_named(name, policy, &named(policy, view.guard()), view)
+    }
+
+    /// The same, with the paths that it names as they were found.
+    pub(super) fn missing_of_named(
+        &self,
+        name: &str,
+        policy: &SandboxPolicy,
+        named: &[Named<'_>],
+        view: View<'_>,
+    ) -> Vec<Ask> {
+        unseen(self.missing(asks_of_policy(name, policy, named, view.host), &view.host.home), view)
+    }
+
     /// What of `asks` was not allowed. `home` is the caller's home folder.
-    pub fn missing(&self, asks: Vec<Ask>, home: &Path) -> Vec<Ask> {
+    fn missing(&self, asks: Vec<Ask>, home: &Path) -> Vec<Ask> {
         asks.into_iter().filter(|ask| !self.covers(&ask.wanted, &ask.value, home)).collect()
     }
 
@@ -199,14 +221,14 @@ pub fn policies_of(plan: &Plan, counts: impl Fn(&Task) -> bool) -> impl Iterator
     names.into_iter().filter_map(|name| Some((name, plan.sandboxes.get(name)?)))
 }
 
-/// Everything that a plan asks for: its policies by name, then its texts, then its worktrees.
-pub fn asks_of_plan(plan: &Plan, host: &Host, places: Places<'_>) -> Vec<Ask> {
-    let policies = used_policies(plan).flat_map(|(name, policy)| asks_of_policy(name, policy, host, places));
+/// What a plan asks for but for paths that are seen anyway: its policies by name, then its texts, then its worktrees.
+fn asks_of_plan(plan: &Plan, view: View<'_>) -> Vec<Ask> {
+    let asks = |(name, policy)| asks_of_policy(name, policy, &named(policy, view.guard()), view.host);
     let texts = plan.variables_named().into_iter().filter_map(|name| {
-        let why = why_variable(&name, host.env.get(&name).map(String::as_str))?;
+        let why = why_variable(&name, view.host.env.get(&name).map(String::as_str))?;
         Some(Ask { policy: None, key: "env", typed: name.clone(), value: name, why, wanted: Wanted::Variable })
     });
-    policies.chain(texts).chain(asks_of_worktrees(plan, places)).collect()
+    used_policies(plan).flat_map(asks).chain(texts).chain(asks_of_worktrees(plan, view.places)).collect()
 }
 
 /// What every worktree would get of the person's own checkout.
@@ -245,21 +267,10 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
     named.filter_map(ask).collect()
 }
 
-/// What one policy asks for, in the order of its keys. What no policy may have at all is not among it.
-pub fn asks_of_policy(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Vec<Ask> {
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places };
-    asks_of_named(name, policy, &named(policy, guard), host, guard)
-}
-
-/// The same, with the paths that it names as they were found.
-pub fn asks_of_named(
-    name: &str,
-    policy: &SandboxPolicy,
-    named: &[Named<'_>],
-    host: &Host,
-    guard: Guard<'_>,
-) -> Vec<Ask> {
-    let mut asks = asks_for_paths(name, named, host, guard);
+/// What one policy asks for, in the order of its keys, with the paths that it names as they were found. What no policy may have at all is
+/// not among it; what is seen anyway is.
+fn asks_of_policy(name: &str, policy: &SandboxPolicy, named: &[Named<'_>], host: &Host) -> Vec<Ask> {
+    let mut asks = asks_for_paths(name, named, host);
     let mut ask = |key, value: &str, why: String, wanted| {
         asks.push(Ask {
             policy: Some(name.to_owned()),
@@ -293,14 +304,10 @@ pub fn asks_of_named(
 }
 
 /// What the paths of a policy ask for.
-fn asks_for_paths(name: &str, named: &[Named<'_>], host: &Host, guard: Guard<'_>) -> Vec<Ask> {
-    let asks_to_read = named.iter().any(|named| named.access == Access::Read);
-    let (view, hidden) = if asks_to_read { default_view(host, guard) } else { (Vec::new(), Vec::new()) };
-    let within = |path: &Path, all: &[PathBuf]| all.iter().any(|shown| path.starts_with(shown));
+fn asks_for_paths(name: &str, named: &[Named<'_>], host: &Host) -> Vec<Ask> {
     let ask = |named: &Named<'_>| {
         let place = named.found.as_ref().ok()?;
         let why = match named.access {
-            Access::Read if within(&place.path, &view) && !within(&place.path, &hidden) => return None,
             Access::Read => "a task would not see it otherwise",
             Access::Write => "it is not the task's own",
         };
@@ -350,23 +357,37 @@ fn why_address(address: IpAddr) -> Option<String> {
     address::special(address).map(|what| format!("the address is {what}"))
 }
 
-/// What tasks see, or may see by naming a toolchain, without asking, and what is hidden in it: canonical paths.
-fn default_view(host: &Host, guard: Guard<'_>) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let mut shown = Showcase::new(guard, Tier::Namespaces, false);
-    for dir in &host.path {
+/// What is left of asks without the paths that tasks see anyway. Nobody looks for those who asks for none.
+fn unseen(mut asks: Vec<Ask>, view: View<'_>) -> Vec<Ask> {
+    asks.retain(|ask| match &ask.wanted {
+        // What lies in a checkout is asked for by what it holds.
+        Wanted::Path(path, Access::Read) if ask.policy.is_some() => {
+            !SYSTEM.iter().any(|system| path.starts_with(system))
+                && !view.looked.by_default(|| by_default(view)).shows(path)
+        }
+        Wanted::Path(..) | Wanted::Variable | Wanted::Host(_) | Wanted::HostNetwork => true,
+    });
+    asks
+}
+
+/// What tasks see, or may see by naming a toolchain, without asking.
+fn by_default(view: View<'_>) -> ByDefault {
+    let mut shown = Showcase::new(view, Tier::Namespaces, false);
+    for dir in &view.host.path {
         shown.path_folder(dir);
     }
-    for home in TOOLCHAINS.iter().flat_map(|tool| tool.shown(host).paths) {
+    for home in TOOLCHAINS.iter().flat_map(|tool| tool.shown(view.host).paths) {
         shown.home(home);
     }
     let system = SYSTEM.iter().map(PathBuf::from);
     let all = system.chain(shown.grants.into_iter().map(|grant| grant.path)).chain(shown.cows);
-    (all.filter_map(|path| path.canonicalize().ok()).collect(), shown.withheld)
+    ByDefault { shown: all.filter_map(|path| path.canonicalize().ok()).collect(), hidden: shown.withheld }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Looked;
 
     /// A home with data and a toolchain beside a repository; gives the asks of `policy`, with `@` for the scene's folder, and
     /// what is missing of them under `words`.
@@ -385,7 +406,8 @@ mod tests {
         let places = Places { worktree: &worktree, git: &git, state: &git.join("swarm") };
         let given = words.iter().map(|word| Allowance::parse(word).expect(word)).collect();
         let word = Word { network: HostNetwork::Refused, given: Given::These(given) };
-        let missing = word.missing(asks_of_policy("p", policy, &host, places), &host.home);
+        let view = View { host: &host, places, looked: &Looked::default() };
+        let missing = word.missing_of_policy("p", policy, view);
         let told: Vec<String> = missing.iter().map(Ask::flag).collect();
         assert_eq!(told, expected, "{policy:?} {words:?}");
     }
@@ -487,7 +509,8 @@ mod tests {
                     cache = [\"target\", \"warm\"]\n[tasks.a]\nrun = \"true\"\n";
         let plan = swarm_plans::parse("p", text, &[], &mut |_| Err(String::new())).plan.expect("a plan");
         let places = Places { worktree: &root, ..Places::nowhere() };
-        let asks = asks_of_plan(&plan, &Host::default(), places);
+        let view = View { host: &Host::default(), places, looked: &Looked::default() };
+        let asks = asks_of_plan(&plan, view);
         let told: Vec<String> = asks.iter().map(|ask| format!("{ask} ({})", ask.flag())).collect();
         let line = |key: &str, name: &str| {
             let why = "it holds credentials, by the names of its files";
@@ -505,7 +528,8 @@ mod tests {
                     [tasks.a]\nrun = \"echo {{ env.A_TOKEN }} {{ env.LANG }} {{ env.NPM_TOKEN }}\"\n";
         let parsed = swarm_plans::parse("p", text, &[], &mut |_| Err(String::new()));
         let plan = parsed.plan.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
-        let asks = asks_of_plan(&plan, &Host::default(), Places::nowhere());
+        let view = View { host: &Host::default(), places: Places::nowhere(), looked: &Looked::default() };
+        let asks = asks_of_plan(&plan, view);
         let told: Vec<String> = asks.iter().map(ToString::to_string).collect();
         assert_eq!(
             told,

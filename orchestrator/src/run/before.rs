@@ -12,7 +12,7 @@ use super::{RunError, answer_globs};
 use crate::machine::Machine;
 use crate::model::broker::catalog::{Catalog, CatalogError};
 use crate::model::broker::keys::Keys;
-use crate::policy::{Places, PolicyError, Word, refusals, resolve, word};
+use crate::policy::{Looked, Places, PolicyError, View, Word, refusals, resolve, word};
 use crate::repository::Repository;
 use crate::settings::{HostNetwork, PlanModels, Settings, TapeAt};
 use crate::state::StateDir;
@@ -69,15 +69,8 @@ pub(super) fn price_hint(models: &[String]) -> String {
 ///
 /// # Errors
 /// [`PolicyError::Word`] with all that nobody allowed.
-pub(crate) fn heard(
-    plan: &Plan,
-    settings: &Settings,
-    repository: &Repository,
-    state: &StateDir,
-) -> Result<(), PolicyError> {
-    let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
-    let asks = word::asks_of_plan(plan, &settings.host, places);
-    let asks = settings.word(repository.place()).missing(asks, &settings.host.home);
+pub(crate) fn heard(plan: &Plan, settings: &Settings, view: View<'_>) -> Result<(), PolicyError> {
+    let asks = settings.word(view.places.worktree).missing_of_plan(plan, view);
     if asks.is_empty() { Ok(()) } else { Err(PolicyError::Word { asks }) }
 }
 
@@ -85,8 +78,8 @@ pub(crate) fn heard(
 ///
 /// # Errors
 /// [`RunError::Policies`] names all that may not.
-pub(super) fn policies_fit(plan: &Plan, settings: &Settings, places: Places<'_>) -> Result<(), RunError> {
-    let all = word::used_policies(plan).flat_map(|(name, policy)| refusals(name, policy, &settings.host, places));
+pub(super) fn policies_fit(plan: &Plan, view: View<'_>) -> Result<(), RunError> {
+    let all = word::used_policies(plan).flat_map(|(name, policy)| refusals(name, policy, view));
     let refused: Vec<PolicyError> = all.collect();
     if refused.is_empty() { Ok(()) } else { Err(RunError::Policies(refused)) }
 }
@@ -180,14 +173,15 @@ pub fn obstacles(
         chosen => drop(chosen?),
     }
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
+    let view = View { host: &settings.host, places, looked: &Looked::default() };
     for (name, policy) in word::used_policies(plan) {
-        let refused = refusals(name, policy, &settings.host, places);
+        let refused = refusals(name, policy, view);
         if !refused.is_empty() {
             found.extend(refused.into_iter().map(|one| RunError::Policies(vec![one])));
             continue;
         }
         let offer = machine.offer(Word::everything(HostNetwork::Allowed));
-        found.extend(resolve(name, policy, &settings.host, offer, places).err().map(RunError::from));
+        found.extend(resolve(name, policy, view, offer).err().map(RunError::from));
         found.extend(machine.check(name, policy).err().map(RunError::from));
     }
     Ok(found)

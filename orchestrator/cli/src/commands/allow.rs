@@ -1,6 +1,6 @@
 //! A person's word on the command line: what a plan asks for and may not say on its own, allowed or shown.
 
-use swarm_orchestrator::policy::{Ask, Host, Places, Word, word};
+use swarm_orchestrator::policy::{Ask, Host, Looked, Places, View, Word, word};
 use swarm_orchestrator::report::exit;
 use swarm_orchestrator::settings::{HostNetwork, Settings};
 use swarm_plans::{Allowance, Plan, SourceFile};
@@ -42,7 +42,7 @@ pub fn missing(plan: &Plan, word: &Word, host: &Host, it: &Surroundings) -> Vec<
         (Some(repository), Some(state)) => Places { worktree: repository.place(), git: repository.common_dir(), state },
         _ => Places::nowhere(),
     };
-    word.missing(word::asks_of_plan(plan, host, places), &host.home)
+    word.missing_of_plan(plan, View { host, places, looked: &Looked::default() })
 }
 
 /// Asks in lines, each with its place in the plan and its flag.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use swarm_orchestrator::journal::read::count_runs;
 use swarm_orchestrator::machine::{EGRESS_OPEN, Machine};
-use swarm_orchestrator::policy::{self, Places, Word};
+use swarm_orchestrator::policy::{self, Looked, Places, View, Word};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repository};
@@ -169,7 +169,8 @@ fn of_default_policy(repository: &Repository, folder: &Path, probe: Probe) -> Re
     let plan = plan.expect("the plan above has no mistake");
     let policy = &plan.sandboxes[DEFAULT_SANDBOX];
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: folder };
-    let cage = match policy::resolve(DEFAULT_SANDBOX, policy, &host()?, machine.offer(Word::default()), places) {
+    let view = View { host: &host()?, places, looked: &Looked::default() };
+    let cage = match policy::resolve(DEFAULT_SANDBOX, policy, view, machine.offer(Word::default())) {
         Ok(cage) => cage,
         Err(error) => {
             return Ok(vec![weaker(format!("a default task: failed to {error}"), "name other folders on PATH")]);

@@ -11,7 +11,7 @@ use swarm_orchestrator::dispatcher::core::RunFacts;
 use swarm_orchestrator::egress::decide::{self, decide};
 use swarm_orchestrator::machine::Machine;
 use swarm_orchestrator::path_globs::PathGlobs;
-use swarm_orchestrator::policy::{self, Ask, AttemptPlaces, Cage, Places, Word, paths, word};
+use swarm_orchestrator::policy::{self, Ask, AttemptPlaces, Cage, Looked, Places, View, Word, paths};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::{Handle, Repository};
@@ -93,10 +93,11 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::environment(error, None);
     machine.check(name, policy).map_err(|error| refused(&error))?;
     let host = host()?;
-    let asks = args.word(it)?.missing(word::asks_of_policy(name, policy, &host, places), &host.home);
+    let view = View { host: &host, places, looked: &Looked::default() };
+    let asks = args.word(it)?.missing_of_policy(name, policy, view);
     // It is shown as it would be with a person's word; what that word has to be is said beside.
     let offer = machine.offer(Word::everything(HostNetwork::Allowed));
-    let cage = policy::resolve(name, policy, &host, offer, places);
+    let cage = policy::resolve(name, policy, view, offer);
     let cage = cage.map_err(|error| refused(&format!("have the policy: {error}")))?;
     if let Some(host) = &args.host {
         let code = answer(&about_host(host, policy, &cage)?, it)?;

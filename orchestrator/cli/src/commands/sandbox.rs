@@ -8,9 +8,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use swarm_orchestrator::policy::on_path::{self, OnPath};
+use swarm_orchestrator::policy::on_path::{OnPath, Programs};
 use swarm_orchestrator::policy::reason::Reason;
-use swarm_orchestrator::policy::{self, Cage, Host, Offer, Places, PolicyError, paths::Guard};
+use swarm_orchestrator::policy::{self, Cage, Host, Looked, Offer, Places, PolicyError, View};
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
@@ -178,7 +178,8 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
 /// # Errors
 /// It is one that no cage may have.
 pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> {
-    let guard = Guard { home: &host.home, own_state: &host.state, path: &host.path, places: Places::nowhere() };
+    let view = View { host, places: Places::nowhere(), looked: &Looked::default() };
+    let guard = view.guard();
     guard.current_folder(folder, access).map_err(|reason| {
         let marker = folder.ancestors().map(|above| above.join(state::MARKER)).find(|marker| marker.is_file());
         let hint = match (reason, marker, guard.current_folder(folder, Access::Read)) {
@@ -196,7 +197,7 @@ pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> 
 /// Says where the folder holds what its owner runs by typing its name: a project with its own programs is what a command is there
 /// for, and what it makes of them is not looked at by anybody.
 fn say_path(folder: &Path, host: &Host, it: &Surroundings) -> Result<(), Failure> {
-    let what = match on_path::lies(folder, &host.path) {
+    let what = match Programs::of(&host.path).lies(folder) {
         OnPath::Holds(on) => format!("{} is on your PATH", sanitize::name(&on.to_string_lossy())),
         OnPath::Leads(link) => format!("{}, on your PATH, leads here", sanitize::name(&link.to_string_lossy())),
         OnPath::In | OnPath::Beside => return Ok(()),
@@ -217,7 +218,8 @@ pub fn resolve(
 ) -> Result<Cage, Failure> {
     let git = folder.join(".git");
     let places = Places { worktree: folder, git: &git, state: scratch.path() };
-    policy::resolve(name, policy, host, offer, places).map_err(|error| match error {
+    let view = View { host, places, looked: &Looked::default() };
+    policy::resolve(name, policy, view, offer).map_err(|error| match error {
         PolicyError::Word { asks } => allow::refused(&asks, &[]),
         error => Failure::environment(error, None),
     })

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use swarm_orchestrator::policy::{self, paths::Guard};
+use swarm_orchestrator::policy::{self, Looked, View};
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::settings::GRACE_MS;
 use swarm_orchestrator::signal::interrupts;
@@ -175,8 +175,8 @@ impl Wasm {
             .map_err(|error| Failure::usage(format!("find the module {}: {error}", self.module.display()), None))?;
         let (mut grants, mut preopens) = (Vec::new(), Vec::new());
         let host = host()?;
-        let guard =
-            Guard { home: &host.home, own_state: &host.state, path: &host.path, places: policy::Places::nowhere() };
+        let view = View { host: &host, places: policy::Places::nowhere(), looked: &Looked::default() };
+        let guard = view.guard();
         for dir in &self.dirs {
             let (folder, name) = dir.split_once("::").unwrap_or((dir, dir));
             let path = it.folder.join(folder).canonicalize();
