@@ -3,6 +3,7 @@
 //! are generous.
 
 use std::fs::{DirEntry, FileType};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Words that make a variable a credential wherever they stand in its name.
@@ -251,7 +252,6 @@ pub fn is_kept(file: &Path) -> bool {
 
 /// Whether a file can be read to its end, and holds no private key.
 fn is_certificate(path: &Path) -> bool {
-    use std::io::Read as _;
     let mut bytes = Vec::new();
     let is_file = path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() <= PEM_BYTES_MAX);
     let read =
@@ -286,8 +286,11 @@ pub fn may_be_told_in(path: &Path) -> bool {
     if !path.is_file() {
         return false;
     }
-    let small = path.metadata().is_ok_and(|metadata| metadata.len() <= SETTINGS_BYTES_MAX);
-    let Some(text) = std::fs::read_to_string(path).ok().filter(|_| small) else { return true };
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(SETTINGS_BYTES_MAX + 1).read_to_string(&mut text));
+    if !read.is_ok_and(|bytes| bytes as u64 <= SETTINGS_BYTES_MAX) {
+        return true;
+    }
     let text = match text.trim_start().starts_with('<') {
         true => without_remarks(&text),
         false => text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n"),

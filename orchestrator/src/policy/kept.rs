@@ -49,9 +49,15 @@ const PARTS: &[&str] = &[
     "test",
 ];
 
-/// Levels and entries that are looked at; what holds more is not shown.
-const LEVELS_MAX: usize = 64;
-const ENTRIES_MAX: usize = 100_000;
+/// What is looked at: levels, entries of one part, entries of all parts, bytes that are read in all. A toolchain has some 50,000 entries, and
+/// 100,000 take a tenth of a second.
+const BOUNDS: Bounds = Bounds { levels: 64, part_entries: 200_000, entries: 500_000, bytes: 64 << 20 };
+
+/// How deep in a folder its parts lie, which are looked at singly: `versions/node/v22`, `envs/x`, `toolchains/stable`.
+const PARTS_DEEP: usize = 3;
+
+/// Parts that were not looked at and are hidden one by one; where more are left, the folder is not shown at all.
+const UNLOOKED_MAX: usize = 128;
 
 const TOO_MUCH: Reason = Reason::Never("it holds too much to look for credentials in it");
 
@@ -64,57 +70,143 @@ pub enum Among {
     Installations,
 }
 
-/// What of a folder holds credentials, topmost ones only, sorted.
+/// What of a folder is not to be seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What holds credentials, topmost ones only, sorted.
+    pub found: Vec<PathBuf>,
+    /// What holds too much to look for them, sorted.
+    pub unlooked: Vec<PathBuf>,
+}
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    levels: usize,
+    part_entries: usize,
+    entries: usize,
+    bytes: u64,
+}
+
+/// What of a folder holds credentials, and what of it nobody looked through.
 ///
 /// # Errors
-/// Nobody knows, for people: it holds too much.
-pub fn in_folder(folder: &Path, among: Among) -> Result<Vec<PathBuf>, Reason> {
-    let (mut level, mut entries, mut found) = (vec![folder.to_owned()], 0, Vec::new());
-    for _ in 0..LEVELS_MAX {
-        for at in std::mem::take(&mut level) {
-            // What we cannot list, nobody can in the cage.
-            for entry in at.read_dir().into_iter().flatten().flatten() {
-                entries += 1;
-                if entries > ENTRIES_MAX {
-                    return Err(TOO_MUCH);
-                }
-                let (path, name, kind) = (entry.path(), entry.file_name(), entry.file_type());
-                let name = name.to_string_lossy();
-                match kind {
-                    // A link shows nothing that is not shown anyway.
-                    Ok(kind) if kind.is_symlink() => {}
-                    _ if CREDENTIALS.contains(&&*name) => found.push(path),
-                    Ok(kind) if kind.is_dir() => {
-                        found.extend(of_a_home(&at, &name));
-                        let is_installed = PACKAGES.contains(&&*name)
-                            || among == Among::Installations && PARTS.contains(&&*name)
-                            || is_git_dir(name.as_bytes());
-                        level.extend((!is_installed).then_some(path));
-                    }
-                    Ok(kind) if kind.is_file() && is_one(&path, at == folder) => found.push(path),
-                    Ok(_) | Err(_) => {}
-                }
+/// Nobody knows of too much of it, for people.
+pub fn in_folder(folder: &Path, among: Among) -> Result<Kept, Reason> {
+    within(folder, among, BOUNDS)
+}
+
+fn within(folder: &Path, among: Among, bounds: Bounds) -> Result<Kept, Reason> {
+    let mut looking = Looking { folder, among, left: bounds, kept: Kept::default() };
+    looking.parts(folder, PARTS_DEEP);
+    let Kept { mut found, mut unlooked } = looking.kept;
+    for all in [&mut found, &mut unlooked] {
+        all.sort();
+        all.dedup_by(|later, earlier| later.starts_with(&*earlier));
+    }
+    let is_whole = unlooked.first().is_some_and(|first| first == folder) || among == Among::Anything;
+    if unlooked.len() > UNLOOKED_MAX || is_whole && !unlooked.is_empty() {
+        Err(TOO_MUCH)
+    } else {
+        Ok(Kept { found, unlooked })
+    }
+}
+
+/// A folder that is looked through.
+struct Looking<'a> {
+    folder: &'a Path,
+    among: Among,
+    left: Bounds,
+    kept: Kept,
+}
+
+impl Looking<'_> {
+    /// Looks through a folder, each folder in it for itself as long as they lie so deep at most.
+    fn parts(&mut self, at: &Path, deep: usize) {
+        let Some(mut folders) = self.list(at, self.left.part_entries) else {
+            self.kept.unlooked.push(at.to_owned());
+            return;
+        };
+        folders.sort();
+        for folder in folders {
+            match deep {
+                0 => self.part(folder),
+                _ => self.parts(&folder, deep - 1),
             }
         }
     }
-    found.sort();
-    found.dedup_by(|later, earlier| later.starts_with(&*earlier));
-    if level.is_empty() { Ok(found) } else { Err(TOO_MUCH) }
+
+    /// Looks through a part as a whole; one that holds too much is not looked at.
+    fn part(&mut self, part: PathBuf) {
+        let (mut level, mut entries) = (vec![part.clone()], self.left.part_entries);
+        for _ in 0..self.left.levels {
+            for at in std::mem::take(&mut level) {
+                let before = self.left.entries;
+                let Some(folders) = self.list(&at, entries) else {
+                    self.kept.unlooked.push(part);
+                    return;
+                };
+                entries -= before - self.left.entries;
+                level.extend(folders);
+            }
+        }
+        if !level.is_empty() {
+            self.kept.unlooked.push(part);
+        }
+    }
+
+    /// Judges what lies right in a folder, and gives the folders in it that are to be looked through; `None` where that is more than so
+    /// many entries, or than are left of all.
+    fn list(&mut self, at: &Path, entries: usize) -> Option<Vec<PathBuf>> {
+        let (mut folders, mut left) = (Vec::new(), entries);
+        // What we cannot list, nobody can in the cage.
+        for entry in at.read_dir().into_iter().flatten().flatten() {
+            left = left.checked_sub(1)?;
+            self.left.entries = self.left.entries.checked_sub(1)?;
+            let (path, name, kind) = (entry.path(), entry.file_name(), entry.file_type());
+            let name = name.to_string_lossy();
+            match kind {
+                // A link shows nothing that is not shown anyway.
+                Ok(kind) if kind.is_symlink() => {}
+                _ if CREDENTIALS.contains(&&*name) => self.kept.found.push(path),
+                Ok(kind) if kind.is_dir() => {
+                    self.kept.found.extend(of_a_home(at, &name));
+                    let is_installed = PACKAGES.contains(&&*name)
+                        || self.among == Among::Installations && PARTS.contains(&&*name)
+                        || is_git_dir(name.as_bytes());
+                    folders.extend((!is_installed).then_some(path));
+                }
+                Ok(kind) if kind.is_file() && is_one(&path, at == self.folder, &mut self.left.bytes) => {
+                    self.kept.found.push(path);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Some(folders)
+    }
 }
 
 /// Whether a file holds a credential, whoever leads to it.
 pub fn is_credential(file: &Path) -> bool {
-    is_one(file, true)
+    is_one(file, true, &mut BOUNDS.bytes.clone())
 }
 
-/// Whether a file holds a credential. Deep in a folder a word in a name says less than right in it.
-fn is_one(file: &Path, is_right_in_it: bool) -> bool {
+/// Whether a file holds a credential. Deep in a folder a word in a name says less than right in it. What would have to be read when no
+/// bytes are left counts as one.
+fn is_one(file: &Path, is_right_in_it: bool, bytes: &mut u64) -> bool {
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()) else { return false };
     let is_setting = SETTINGS.contains(&&*name);
     let tells = || is_setting || file.parent().is_some_and(|folder| folder.ends_with(OF_SETTINGS));
+    let mut is_told = || match bytes.checked_sub(file.metadata().map_or(0, |meta| meta.len())) {
+        Some(left) => {
+            *bytes = left;
+            credentials::may_be_told_in(file)
+        }
+        None => true,
+    };
     let is_named = || is_right_in_it && credentials::is_path(Path::new(&name)) || credentials::is_kept(file);
     ALWAYS.contains(&&*name)
-        || tells() && credentials::may_be_told_in(file)
+        || tells() && is_told()
         // A program may be called as it likes, but for what keys are called; of settings it decides what stands in them.
         || !is_setting && is_named() && (credentials::is_a_keys(&name) || !is_program(file))
 }
@@ -158,7 +250,8 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("our own");
         }
         let found = in_folder(dir.path(), among).expect("it is small");
-        let found: Vec<_> = found.iter().map(|path| path.strip_prefix(dir.path()).expect("below")).collect();
+        assert_eq!(found.unlooked, [PathBuf::new(); 0]);
+        let found: Vec<_> = found.found.iter().map(|path| path.strip_prefix(dir.path()).expect("below")).collect();
         assert_eq!(found, expected.iter().map(Path::new).collect::<Vec<_>>(), "{files:?}");
     }
 
@@ -199,5 +292,44 @@ mod tests {
         let files = [format!("pip.conf={index}"), format!("versions/3/pip.conf={index}"), "b/pip.conf=x".to_owned()];
         check(&files.each_ref().map(|file| &**file), Among::Installations, &["pip.conf", "versions/3/pip.conf"]);
         check(&["gradle/8/init.d/own.gradle=password 'x'"], Among::Installations, &["gradle/8/init.d/own.gradle"]);
+    }
+
+    /// What of a home with these empty files is not looked at within bounds on a part's entries, on all, and on bytes.
+    fn check_bounds(files: &[&str], among: Among, bounds: (usize, usize, u64), expected: Result<&[&str], Reason>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        for file in files {
+            std::fs::create_dir_all(dir.path().join(file).parent().expect("below")).expect("a folder");
+            std::fs::write(dir.path().join(file), "").expect("a file");
+        }
+        let (part_entries, entries, bytes) = bounds;
+        let bounds = Bounds { part_entries, entries, bytes, ..BOUNDS };
+        let found = within(dir.path(), among, bounds).map(|kept| kept.unlooked);
+        let expected = expected.map(|all| all.iter().map(|path| dir.path().join(path)).collect::<Vec<_>>());
+        assert_eq!(found, expected, "{files:?} {bounds:?}");
+    }
+
+    #[test]
+    fn one_part_that_holds_too_much_hides_no_other() {
+        let mut files = ["a/1/x/deep/f", "a/2/x/deep/f", "b/f"].to_vec();
+        let many: Vec<String> = (0..8).map(|number| format!("a/1/x/deep/{number}")).collect();
+        files.extend(many.iter().map(|file| &**file));
+        let of_a_tool = Among::Installations;
+        check_bounds(&files, of_a_tool, (100, 100, 0), Ok(&[]));
+        check_bounds(&files, of_a_tool, (8, 100, 0), Ok(&["a/1/x/deep"]));
+        check_bounds(&files, of_a_tool, (100, 8, 0), Ok(&["a/1/x/deep", "a/2", "b"]));
+        check_bounds(&files, of_a_tool, (1, 100, 0), Err(TOO_MUCH));
+        // Of what may be anything, all of it is looked at or none of it is shown.
+        check_bounds(&files, Among::Anything, (8, 100, 0), Err(TOO_MUCH));
+    }
+
+    #[test]
+    fn what_would_have_to_be_read_beyond_the_bound_is_hidden() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in ["npmrc", ".yarnrc"] {
+            std::fs::write(dir.path().join(name), "prefix=x").expect("a file");
+        }
+        let hidden =
+            |bytes| within(dir.path(), Among::Installations, Bounds { bytes, ..BOUNDS }).map(|kept| kept.found.len());
+        assert_eq!([hidden(16), hidden(8), hidden(7)], [Ok(0), Ok(1), Ok(2)]);
     }
 }

@@ -9,7 +9,7 @@ use super::linked::{self, linked};
 use super::paths::{Guard, KERNEL, MACHINE};
 use super::reason::Reason;
 use super::toolchains::{Home, Show};
-use super::unnamed::{Look, can_hide, withheld};
+use super::unnamed::{Look, Withheld, can_hide, withheld};
 use super::view::{Beside, Looked};
 use super::{Places, SYSTEM, View, way};
 
@@ -139,10 +139,16 @@ impl<'a> Showcase<'a> {
         if KERNEL.iter().chain(MACHINE).any(is_the_machines) {
             return Ok(());
         }
-        let hidden = self.withheld_of(&real, look)?;
+        let Withheld { hidden, unlooked } = self.withheld_of(&real, look)?;
         let count = self.grants.len() + self.cows.len() + self.withheld.len();
         if count + hidden.len() >= PATHS_MAX {
             return Err(Reason::Never("PATH holds more than a cage can show"));
+        }
+        for part in unlooked {
+            let said = format!("`{}` holds too much to look for credentials in it: no task sees it", part.display());
+            if !self.left_out.contains(&said) {
+                self.left_out.push(said);
+            }
         }
         // There a job follows a link itself.
         let at = if self.tier == Tier::Landlock && at == path { real.clone() } else { at };
@@ -158,12 +164,12 @@ impl<'a> Showcase<'a> {
 
     /// What of a canonical path is to be hidden, or why it is not shown: looked at once, however many places lead there. What every
     /// cage shows may be shown at any other place, too.
-    fn withheld_of(&self, real: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
+    fn withheld_of(&self, real: &Path, look: Look) -> Result<Withheld, Reason> {
         if is_of_the_system(real) {
-            return Ok(Vec::new());
+            return Ok(Withheld::default());
         }
-        let hidden = self.looked.judged(real, look, || withheld(real, look, self.guard))?;
-        can_hide(real, &hidden, self.tier).map(|()| hidden)
+        let withheld = self.looked.judged(real, look, || withheld(real, look, self.guard))?;
+        can_hide(real, &withheld.hidden, self.tier).map(|()| withheld)
     }
 
     /// Whether a place at which something is to be seen is the worktree's business, by its name or by where its folder lies: what is

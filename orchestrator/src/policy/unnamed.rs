@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use swarm_protocol::{Access, Tier};
 
 use super::credentials;
-use super::kept::{self, Among};
+use super::kept::{self, Among, Kept};
 use super::paths::{Guard, MACHINE, SHARED, is_of_git};
 use super::reason::Reason;
 use crate::entry_name::is_git_dir;
@@ -37,7 +37,7 @@ pub enum Look {
 /// at most some thousands of entries, an environment with a large framework 100,000, which takes a tenth of a second.
 const LEVELS_MAX: usize = 64;
 const FOLDER_ENTRIES_MAX: usize = 20_000;
-const HOME_ENTRIES_MAX: usize = 200_000;
+const HOME_ENTRIES_MAX: usize = 500_000;
 const SOFTWARE_LEVELS_MAX: usize = 4;
 const SOFTWARE_ENTRIES_MAX: usize = 20_000;
 const SETTINGS_ENTRIES_MAX: usize = 500;
@@ -50,11 +50,20 @@ const NEIGHBOURS_MAX: usize = 4_000;
 
 const TOO_MUCH: Reason = Reason::Never("it holds too much to look for state and repositories in it");
 
+/// What of a path is to be hidden.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// All of it, topmost ones only, sorted.
+    pub hidden: Vec<PathBuf>,
+    /// What of it holds too much to look for credentials in it.
+    pub unlooked: Vec<PathBuf>,
+}
+
 /// What of a canonical path is to be hidden when it is shown although no policy names it, sorted.
 ///
 /// # Errors
 /// Why it is not shown, for people.
-pub fn withheld(path: &Path, look: Look, guard: Guard<'_>) -> Result<Vec<PathBuf>, Reason> {
+pub fn withheld(path: &Path, look: Look, guard: Guard<'_>) -> Result<Withheld, Reason> {
     guard.check(path, Access::Read)?;
     if MACHINE.iter().any(|folder| path.starts_with(folder)) {
         return Err(Reason::Never("it belongs to the system"));
@@ -69,21 +78,22 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>) -> Result<Vec<PathBuf
         return Err(Reason::Never("it holds a credential, by its name or its words"));
     }
     if !path.is_dir() || look == Look::Cache {
-        return Ok(Vec::new());
+        return Ok(Withheld::default());
     }
     let mut found = below(path, look)?;
-    match look {
-        Look::Folder => found.extend(kept::in_folder(path, Among::Anything)?),
-        Look::Home | Look::Installations => found.extend(kept::in_folder(path, Among::Installations)?),
-        Look::Settings => found.extend(telling_in(path, SOFTWARE_LEVELS_MAX)),
-        Look::Software | Look::Cache => {}
-    }
+    let kept = match look {
+        Look::Folder => kept::in_folder(path, Among::Anything)?,
+        Look::Home | Look::Installations => kept::in_folder(path, Among::Installations)?,
+        Look::Settings => Kept { found: telling_in(path, SOFTWARE_LEVELS_MAX), ..Kept::default() },
+        Look::Software | Look::Cache => Kept::default(),
+    };
+    found.extend(kept.found.into_iter().chain(kept.unlooked.iter().cloned()));
     found.sort();
     found.dedup_by(|later, earlier| later.starts_with(&*earlier));
     if found.len() > WITHHELD_MAX {
         return Err(Reason::Never("it holds too many repositories and credentials"));
     }
-    Ok(found)
+    Ok(Withheld { hidden: found, unlooked: kept.unlooked })
 }
 
 /// Whether a tier can hide that in a canonical path.
@@ -228,7 +238,7 @@ mod tests {
         };
         let found = withheld(&folder, look, guard);
         let short = |path: &PathBuf| path.strip_prefix(&folder).expect("below").display().to_string();
-        match (found.map(|all| all.iter().map(short).collect::<Vec<_>>()), expected) {
+        match (found.map(|all| all.hidden.iter().map(short).collect::<Vec<_>>()), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{entries:?}"),
             (Err(found), Err(expected)) => assert!(found.to_string().contains(expected), "{entries:?}: {found}"),
             (found, _) => panic!("{entries:?}: {found:?}"),

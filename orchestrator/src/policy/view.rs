@@ -13,7 +13,7 @@ use super::installation::Part;
 use super::on_path::Programs;
 use super::paths::Guard;
 use super::reason::Reason;
-use super::unnamed::Look;
+use super::unnamed::{Look, Withheld};
 use super::{Host, Places};
 
 /// What is found on a host for one run.
@@ -41,7 +41,7 @@ impl<'a> View<'a> {
 pub struct Looked {
     programs: OnceLock<Programs>,
     /// What of a canonical path is to be hidden, or why it is not shown.
-    judged: Mutex<BTreeMap<(PathBuf, Look), Result<Vec<PathBuf>, Reason>>>,
+    judged: Mutex<BTreeMap<(PathBuf, Look), Result<Withheld, Reason>>>,
     beside: Mutex<BTreeMap<PathBuf, Beside>>,
     by_default: OnceLock<ByDefault>,
 }
@@ -78,8 +78,8 @@ impl Looked {
         &self,
         path: &Path,
         look: Look,
-        find: impl FnOnce() -> Result<Vec<PathBuf>, Reason>,
-    ) -> Result<Vec<PathBuf>, Reason> {
+        find: impl FnOnce() -> Result<Withheld, Reason>,
+    ) -> Result<Withheld, Reason> {
         remembered(&self.judged, (path.to_owned(), look), find)
     }
 
@@ -114,9 +114,9 @@ mod tests {
         for (path, look) in [("/a", Look::Folder), ("/a", Look::Folder), ("/a", Look::Home), ("/b", Look::Folder)] {
             let found = looked.judged(Path::new(path), look, || {
                 looks += 1;
-                Ok(vec![Path::new(path).join(".env")])
+                Ok(Withheld { hidden: vec![Path::new(path).join(".env")], unlooked: vec![] })
             });
-            assert_eq!(found, Ok(vec![Path::new(path).join(".env")]));
+            assert_eq!(found.map(|found| found.hidden), Ok(vec![Path::new(path).join(".env")]));
         }
         assert_eq!(looks, 3);
     }
