@@ -22,23 +22,41 @@ const ENTRIES_MAX: usize = 100_000;
 /// Folders in one another, of which branches with `/` in their names are the deepest.
 const DEPTH_MAX: usize = 32;
 
-/// Files that `git init`, `git clone`, `git commit` and `git gc` leave at the top.
+/// Files that `git init`, `git clone`, `git commit` and `git gc` leave at the top, and a merge that nobody ended. What a rebase leaves is
+/// not among it: its list of steps may name programs.
 const PLAIN_FILES: &[&str] = &[
     "HEAD",
     "ORIG_HEAD",
     "FETCH_HEAD",
+    "MERGE_HEAD",
+    "MERGE_MODE",
+    "MERGE_MSG",
+    "AUTO_MERGE",
+    "SQUASH_MSG",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
     "COMMIT_EDITMSG",
+    "TAG_EDITMSG",
     "description",
     "index",
     "packed-refs",
+    "packed-refs.new",
     "shallow",
     "gc.log",
+    "gc.pid",
     CONFIG,
 ];
+/// Files there, and in `reftable`, whose lock a git leaves that was killed: others look at whether it is there.
+const LOCKED_FILES: &[&str] =
+    &["HEAD", "ORIG_HEAD", "index", "packed-refs", "shallow", "gc.pid", "tables.list", CONFIG];
 const CONFIG: &str = "config";
 /// Folders there.
-const PLAIN_FOLDERS: &[&str] = &["branches", "hooks", "info", "logs", OBJECTS, "refs", "reftable"];
+const PLAIN_FOLDERS: &[&str] =
+    &["branches", "hooks", "info", "logs", OBJECTS, "refs", "reftable", "worktrees", WATCHER];
 const OBJECTS: &str = "objects";
+/// What `git fsmonitor--daemon` keeps, and the socket at which it was asked.
+const WATCHER: &str = "fsmonitor--daemon";
+const WATCHERS_SOCKET: &str = "fsmonitor--daemon.ipc";
 
 /// What in a repository could make git run a program, or touch what lies elsewhere; `None` where all is as git writes it. For people.
 pub fn steered_by(part: &OwnedFd) -> Option<String> {
@@ -66,7 +84,9 @@ fn steered_in(folder: &OwnedFd, below: &str, seen: &mut usize) -> io::Result<Opt
         if kind.is_symlink() {
             return Ok(Some(format!("the link `{path}`")));
         }
-        if !known || !(is_folder || kind.is_file()) || !is_gits_own(&path, is_folder) {
+        // Git asks there what has changed where its settings say so, which those of a repository are not to.
+        let is_socket = kind == FileType::Socket && path == WATCHERS_SOCKET;
+        if !known || !is_socket && (!(is_folder || kind.is_file()) || !is_gits_own(&path, is_folder)) {
             return Ok(Some(format!("`{path}`")));
         }
         let steered = match is_folder {
@@ -97,29 +117,53 @@ fn steered_by_file(folder: &OwnedFd, name: &OsStr, path: &str) -> io::Result<Opt
 fn is_gits_own(path: &str, is_folder: bool) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match (&*parts, is_folder) {
-        ([name], false) => PLAIN_FILES.contains(name),
+        ([name], false) => {
+            let is_index =
+                name.starts_with("sharedindex.") || name.starts_with("next-index-") && name.ends_with(".lock");
+            PLAIN_FILES.contains(name) || is_index || is_lock(name)
+        }
         ([name], true) => PLAIN_FOLDERS.contains(name),
         // Only the samples that git puts there, which it never runs.
         (["hooks", name], false) => name.ends_with(".sample"),
         (["info", name], false) => matches!(*name, "exclude" | "refs"),
-        (["reftable", name], false) => *name == "tables.list" || name.ends_with(".ref"),
+        (["reftable", name], false) => {
+            *name == "tables.list" || name.ends_with(".ref") || name.contains(".ref.temp.") || is_lock(name)
+        }
         (["logs" | "refs", _, ..], _) => true,
+        // Which commits a worktree stood at. What says where it lies, git writes to and removes.
+        (["worktrees", _], true) | (["worktrees", _, "logs"], true) | (["worktrees", _, "logs", _, ..], _) => true,
+        ([WATCHER, "cookies"], true) | ([WATCHER, "cookies", _], false) => true,
         ([OBJECTS, rest @ ..], _) => is_object(rest, is_folder),
         // A file in `branches` names a remote.
         _ => false,
     }
 }
 
+fn is_lock(name: &str) -> bool {
+    name.strip_suffix(".lock").is_some_and(|locked| LOCKED_FILES.contains(&locked))
+}
+
 /// Whether git itself makes an entry there in `objects`. The files by which it reads another store (`info/alternates`) are none.
 fn is_object(rest: &[&str], is_folder: bool) -> bool {
     let is_hex = |name: &str| name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let begins = |name: &str, starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+    let is_incoming = |name: &str| begins(name, &["tmp_objdir-", "incoming-"]);
     match (rest, is_folder) {
-        (["pack" | "info"] | ["info", "commit-graphs"], true) => true,
+        // Objects that were received and not accepted: a store that nobody looks into.
+        ([first], true) if is_incoming(first) => true,
+        ([first, rest @ ..], _) if is_incoming(first) => {
+            !is_incoming(rest.first().unwrap_or(&"")) && is_object(rest, is_folder)
+        }
+        (["pack" | "info" | "bundles"] | ["info", "commit-graphs"] | ["pack", "multi-pack-index.d"], true) => true,
         ([first], true) => first.len() == 2 && is_hex(first),
         (["pack", name], false) => begins(name, &["pack-", "multi-pack-index", "tmp_", ".tmp-"]),
-        (["info", "packs" | "commit-graph"] | ["info", "commit-graphs", "commit-graph-chain"], false) => true,
-        (["info", "commit-graphs", name], false) => begins(name, &["graph-"]),
+        (["pack", "multi-pack-index.d", name], false) => begins(name, &["multi-pack-index-", "tmp_"]),
+        (["info", "packs" | "commit-graph" | "commit-graph.lock"], false) => true,
+        (["info", "commit-graphs", "commit-graph-chain" | "commit-graph-chain.lock"], false) => true,
+        (["info", "commit-graphs", name], false) => begins(name, &["graph-", "tmp_graph_"]),
+        // What a clone has downloaded, and an object that was written as it came.
+        (["bundles", name], false) => begins(name, &["tmp_uri_"]),
+        ([name], false) if begins(name, &["tmp_obj_"]) => true,
         // What a maintenance leaves that was killed: git looks at whether it is there.
         (["maintenance.lock" | "schedule.lock"], false) => true,
         ([_, name], false) => matches!(name.len(), 38 | 62) && is_hex(name) || name.starts_with("tmp_obj_"),
@@ -217,6 +261,44 @@ mod tests {
     }
 
     #[test]
+    fn what_a_git_leaves_that_was_killed_or_kept_more_steers_nothing() {
+        for file in [
+            // Received and not accepted, downloaded, half written.
+            &format!("objects/tmp_objdir-incoming-Ab12Cd/17/{HASH}"),
+            &format!("objects/tmp_objdir-incoming-Ab12Cd/pack/pack-{HASH}42.pack"),
+            "objects/incoming-Ab12Cd/pack/tmp_pack_Ab12Cd",
+            "objects/bundles/tmp_uri_Ab12Cd",
+            "objects/tmp_obj_Ab12Cd",
+            "objects/info/commit-graphs/tmp_graph_Ab12Cd",
+            // Of packs: reverse indexes, bitmaps, times of what nobody refers to, chains.
+            &format!("objects/pack/pack-{HASH}42.mtimes"),
+            &format!("objects/pack/pack-{HASH}42.bitmap"),
+            &format!("objects/pack/multi-pack-index-{HASH}42.bitmap"),
+            "objects/pack/multi-pack-index.d/multi-pack-index-chain",
+            &format!("objects/pack/multi-pack-index.d/multi-pack-index-{HASH}42.midx"),
+            // Refs in tables, and a worktree's log.
+            "reftable/0x000000000001-0x000000000002-0a1b2c3d.ref",
+            "reftable/tables.list.lock",
+            "worktrees/w/logs/HEAD",
+            // A merge that waits, a shared index, locks, and what watched the files.
+            "MERGE_HEAD",
+            "AUTO_MERGE",
+            "gc.pid",
+            "index.lock",
+            "sharedindex.0123456789abcdef",
+            "fsmonitor--daemon/cookies/17-1",
+        ] {
+            check(file, "", None);
+        }
+        let socket =
+            |git: &Path| drop(std::os::unix::net::UnixListener::bind(git.join(WATCHERS_SOCKET)).expect("a socket"));
+        assert_eq!(steers(socket), None);
+        let elsewhere =
+            |git: &Path| drop(std::os::unix::net::UnixListener::bind(git.join("logs/HEAD")).expect("a socket"));
+        assert_eq!(steers(elsewhere).as_deref(), Some("`logs/HEAD`"));
+    }
+
+    #[test]
     fn what_could_name_a_program_is_told() {
         check(CONFIG, "[core]\n\tfsmonitor = x\n", Some("the line `fsmonitor = x` of its config"));
         check("modules/x/config", "", Some("`modules`"));
@@ -231,8 +313,25 @@ mod tests {
             "objects/info/http-alternates",
             "objects/17/HEAD",
             "objects/pack/HEAD",
+            "objects/tmp_objdir-incoming-Ab12Cd/info/alternates",
+            "objects/tmp_objdir-incoming-Ab12Cd/tmp_objdir-x/17/x",
+            "objects/pack/multi-pack-index.d/HEAD",
+            "worktrees/w/gitdir",
+            "worktrees/w/commondir",
+            "rebase-merge/git-rebase-todo",
+            "sequencer/todo",
+            "hooks.lock",
+            "fsmonitor--daemon/hook",
         ] {
-            let told = if file == "hooks/x.sample/y" { "hooks/x.sample" } else { file };
+            let told = match file {
+                "hooks/x.sample/y" => "hooks/x.sample",
+                "objects/tmp_objdir-incoming-Ab12Cd/tmp_objdir-x/17/x" => {
+                    "objects/tmp_objdir-incoming-Ab12Cd/tmp_objdir-x"
+                }
+                "rebase-merge/git-rebase-todo" => "rebase-merge",
+                "sequencer/todo" => "sequencer",
+                told => told,
+            };
             let made = steers(|git| {
                 drop(std::fs::remove_file(git.join("hooks/x.sample")));
                 std::fs::create_dir_all(git.join(file).parent().expect("below")).expect("a folder");
