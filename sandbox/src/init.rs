@@ -46,6 +46,8 @@ impl Init<'_> {
     /// Stays until the job's first process has ended and everything else is dead; reports and ends.
     pub fn run(&self, status: impl AsFd) -> ! {
         let end = self.wait_for_job();
+        // While the others are killed, they may not fork, which the kernel counts, too.
+        let refused = self.group.refused_processes();
         let orphans = match self.tier {
             Tier::Namespaces => end_namespace(),
             Tier::Landlock => match end_children(self.group) {
@@ -54,7 +56,7 @@ impl Init<'_> {
                 Hunt::Escaped(killed) => killed,
             },
         };
-        send(status, &Status::Ended { end, usage: children_usage(), orphans });
+        send(status, &Status::Ended { end, usage: children_usage(), orphans, refused });
         exit_now(0)
     }
 

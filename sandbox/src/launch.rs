@@ -527,7 +527,13 @@ impl Caged {
     /// # Errors
     /// `EPIPE` when the inside has ended; nothing more will come.
     pub fn read(&mut self) -> io::Result<Vec<Status>> {
-        self.reader.read(&self.status)
+        let said = self.reader.read(&self.status)?;
+        for status in &said {
+            if let Status::Ended { refused, .. } = status {
+                self.watchdog.hear_refused(*refused);
+            }
+        }
+        Ok(said)
     }
 
     /// Asks every process inside to end (SIGTERM).

@@ -49,6 +49,9 @@ pub enum Status {
         usage: Usage,
         /// Processes that were alive when the first one ended.
         orphans: u64,
+        /// How many processes the job's group had refused when the first one ended: what is refused while the others are killed
+        /// says nothing about it.
+        refused: u64,
     },
 }
 
@@ -99,7 +102,7 @@ fn encode(status: &Status) -> Vec<u8> {
             body.push(b'N');
             body.extend(reason.bytes().take(RECORD_BYTES_MAX - 8));
         }
-        Status::Ended { end, usage, orphans } => {
+        Status::Ended { end, usage, orphans, refused } => {
             body.push(b'E');
             let (kind, code) = match *end {
                 End::Exited(code) => (0, code),
@@ -107,7 +110,7 @@ fn encode(status: &Status) -> Vec<u8> {
             };
             body.push(kind);
             body.extend(code.to_le_bytes());
-            for number in [usage.cpu_us, usage.max_rss_kib, *orphans] {
+            for number in [usage.cpu_us, usage.max_rss_kib, *orphans, *refused] {
                 body.extend(number.to_le_bytes());
             }
         }
@@ -172,12 +175,12 @@ fn decode(body: &[u8]) -> Option<Status> {
             let (code, fields) = fields.split_first_chunk::<4>()?;
             let code = i32::from_le_bytes(*code);
             let end = if *kind == 0 { End::Exited(code) } else { End::Signaled(code) };
-            let numbers: [u8; 24] = fields.try_into().ok()?;
+            let numbers: [u8; 32] = fields.try_into().ok()?;
             let number = |index: usize| {
                 u64::from_le_bytes(numbers[index * 8..][..8].try_into().expect("a slice of eight bytes"))
             };
             let usage = Usage { cpu_us: number(0), max_rss_kib: number(1) };
-            Some(Status::Ended { end, usage, orphans: number(2) })
+            Some(Status::Ended { end, usage, orphans: number(2), refused: number(3) })
         }
         _ => None,
     }
@@ -199,10 +202,10 @@ mod tests {
             ("[a-z]{1,10}", "[a-z]{0,200}").prop_map(|(limit, detail)| Status::Limit { limit, detail }),
             "[a-z]{0,200}".prop_map(|reason| Status::NotRunnable { reason }),
             any::<i32>().prop_map(|errno| Status::StartFailed { errno }),
-            (any::<i32>(), any::<bool>(), any::<[u64; 3]>()).prop_map(
-                |(code, exited, [cpu_us, max_rss_kib, orphans])| {
+            (any::<i32>(), any::<bool>(), any::<[u64; 4]>()).prop_map(
+                |(code, exited, [cpu_us, max_rss_kib, orphans, refused])| {
                     let end = if exited { End::Exited(code) } else { End::Signaled(code) };
-                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans }
+                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans, refused }
                 }
             ),
         ]

@@ -72,6 +72,8 @@ pub struct Watchdog {
     room: Room,
     /// Whether any look found none.
     lacked_room: bool,
+    /// How many processes its group had refused when its first one ended.
+    refused: u64,
 }
 
 impl Watchdog {
@@ -86,6 +88,7 @@ impl Watchdog {
         Ok(Watchdog {
             room: Room::now(draft, &means),
             lacked_room: false,
+            refused: 0,
             means,
             group: Group::make(&limits)?,
             disk,
@@ -116,6 +119,11 @@ impl Watchdog {
     /// Whether its processes had none at some look.
     pub fn lacked_room(&self) -> bool {
         self.lacked_room
+    }
+
+    /// Takes down how many processes the job's group had refused when its first one ended: from then on nobody can tell.
+    pub fn hear_refused(&mut self, refused: u64) {
+        self.refused = refused;
     }
 
     /// When to look next; `None` when there is nothing to look for.
@@ -152,7 +160,7 @@ impl Watchdog {
             let detail = format!("the kernel killed {processes}: more than {}", bytes(self.limits.memory_bytes));
             return Some(Breach { limit: Limit::Memory, grade: Grade::Broke, detail });
         }
-        let refused = self.group.refused_processes();
+        let refused = self.group.refused_processes().max(self.refused);
         let counts = match grade {
             Grade::Broke => refused >= REFUSALS_MAX,
             Grade::Touched => refused > 0,

@@ -475,7 +475,7 @@ impl Watch<'_> {
                 let reason = format!("{}: {reason}", program_name(&self.start.job));
                 self.verdict.get_or_insert(told(Ended::StartFailed { reason }));
             }
-            Status::Ended { end, usage, orphans } => {
+            Status::Ended { end, usage, orphans, .. } => {
                 let ended = match end {
                     End::Exited(code) => Ended::Exited { code },
                     End::Signaled(signal) => Ended::Signaled { signal },
