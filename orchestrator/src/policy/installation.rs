@@ -142,9 +142,15 @@ pub fn may_hold_secrets(prefix: &Path, home: &Path) -> bool {
         || TOOL_CREDENTIALS.iter().any(|name| exists(prefix.join(name)))
 }
 
-/// Whether a folder is or lies in somebody's repository. What is kept of the whole home in one makes no project of all that is in it.
+/// Whether a folder is or lies in somebody's repository.
 fn is_project(folder: &Path, home: &Path) -> bool {
-    folder.ancestors().take_while(|above| *above != home).any(|above| above.join(".git").symlink_metadata().is_ok())
+    project_of(folder, home).is_some()
+}
+
+/// The root of the repository that a folder is or lies in. What is kept of the whole home in one makes no project of all that is in it.
+pub fn project_of<'a>(folder: &'a Path, home: &Path) -> Option<&'a Path> {
+    let mut above = folder.ancestors().take_while(|above| *above != home);
+    above.find(|above| above.join(".git").symlink_metadata().is_ok())
 }
 
 /// The folder that an installation lies in, from that of its programs.

@@ -7,6 +7,9 @@
 //! interpreter opens there and nothing else of the folder: `bin`, `lib`, that file; and of the interpreter's own installation
 //! the program and its `lib`. What no policy may name (credentials, the repository's `.git`, state) is not shown by a link either.
 //!
+//! A link in a project is anybody's who can change the project, and a task may have made it: where it leads out of the repository, it shows the
+//! program alone, and an interpreter with the modules that it came with.
+//!
 //! A way to a program may lead through the repository: an activated environment in it (`.venv/bin/python3` -> `python` -> `~/…`) names
 //! the interpreter at `.venv/bin/python`. What no git tracks there no worktree has, and a file that is shown there would be taken for
 //! the task's own: [`super::showcase`] leaves such places out, and the program is seen where it lies.
@@ -17,10 +20,12 @@ use std::path::{Component, Path, PathBuf};
 use swarm_protocol::Access;
 
 use super::SYSTEM;
-use super::installation::{Part, Way, may_hold_secrets, modules_of, parts};
+use super::installation::{Part, Way as By, may_hold_secrets, modules_of, parts, project_of};
 use super::kept;
 use super::paths::Guard;
+use super::running::runs_by_itself;
 use super::unnamed::Look;
+use super::way::{self, Way};
 
 /// Entries of one folder that are looked at, and links in it that are followed; the others lead nowhere.
 const ENTRIES_MAX: usize = 10_000;
@@ -34,6 +39,9 @@ const ENVIRONMENT: &str = "pyvenv.cfg";
 
 /// The names under which an environment has its interpreter.
 const INTERPRETERS: [&str; 2] = ["python3", "python"];
+
+/// How what they came with is called in their `lib`.
+const INTERPRETERS_OWN: [&str; 2] = ["python3", "libpython3"];
 
 /// A path of the host, and the place under which it is seen.
 type Seen = (PathBuf, PathBuf);
@@ -81,15 +89,18 @@ fn leads_out(link: &Path, dir: &Path, shown: &[PathBuf]) -> bool {
 /// The program that a link leads to, by every name on the way to it, and what it needs: its environment where it lies in one, else
 /// its installation.
 fn program(link: &Path, guard: Guard<'_>, home: &Path) -> Vec<Part> {
-    let Ok(target) = link.canonicalize() else { return Vec::new() };
+    let Way { end: target, links, is_there: true } = way::to(link) else { return Vec::new() };
     if guard.check(&target, Access::Read).is_err() {
         return Vec::new();
     }
-    let names = names_of(link);
+    let names = names_of(link, &target);
     if names.iter().any(|name| kept::is_credential(name)) {
         return Vec::new();
     }
     let mut seen: Vec<Part> = names.iter().map(|name| software((target.clone(), name.clone()))).collect();
+    if links.iter().any(|link| leaves_project(link, &target, home)) {
+        return seen;
+    }
     seen.extend(modules_of(&target, home));
     let Some(programs) = target.parent() else { return seen };
     let prefix = programs.parent().filter(|prefix| programs.ends_with("bin") && prefix.join(ENVIRONMENT).is_file());
@@ -99,7 +110,7 @@ fn program(link: &Path, guard: Guard<'_>, home: &Path) -> Vec<Part> {
         }
         match (prefix, name.parent()) {
             (Some(prefix), Some(at)) => seen.extend(environment(prefix, at, guard, home).into_iter().map(software)),
-            _ => seen.extend(parts(name, Way::Link, home)),
+            _ => seen.extend(parts(name, By::Link, home)),
         }
     }
     seen
@@ -110,14 +121,16 @@ fn environment(prefix: &Path, at: &Path, guard: Guard<'_>, home: &Path) -> Vec<S
     let mut seen = below(prefix, at, &["bin", "lib", "lib64", ENVIRONMENT], guard, home);
     for name in INTERPRETERS {
         let link = prefix.join("bin").join(name);
-        let Ok(target) = link.canonicalize() else { continue };
+        let Way { end: target, links, is_there: true } = way::to(&link) else { continue };
         if guard.check(&target, Access::Read).is_err() {
             continue;
         }
-        for name in names_of(&link).into_iter().filter(|name| !name.starts_with(prefix)) {
+        let is_led = links.iter().any(|link| leaves_project(link, &target, home));
+        for name in names_of(&link, &target).into_iter().filter(|name| !name.starts_with(prefix)) {
             let installation = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
             if let (Some(own), Some(at)) = (installation(&target), installation(&name)) {
-                seen.extend(below(&own, &at, &["lib"], guard, home));
+                let modules = if is_led { modules_in(&own) } else { vec!["lib".to_owned()] };
+                seen.extend(below(&own, &at, &modules, guard, home));
             }
             seen.push((target.clone(), name));
         }
@@ -125,8 +138,22 @@ fn environment(prefix: &Path, at: &Path, guard: Guard<'_>, home: &Path) -> Vec<S
     seen
 }
 
+/// Whether a link lies in a project and leads out of its repository. Where version keepers have theirs no task ever writes.
+fn leaves_project(link: &Path, target: &Path, home: &Path) -> bool {
+    let folder = link.parent().filter(|folder| !runs_by_itself(folder, home));
+    folder.and_then(|folder| project_of(folder, home)).is_some_and(|root| !target.starts_with(root))
+}
+
+/// What of an installation's `lib` is an interpreter's own: its modules, and the library that it may be.
+fn modules_in(installation: &Path) -> Vec<String> {
+    let entries = installation.join("lib").read_dir().into_iter().flatten().flatten().take(ENTRIES_MAX);
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let own = names.filter(|name| INTERPRETERS_OWN.iter().any(|start| name.starts_with(start)));
+    own.map(|name| format!("lib/{name}")).collect()
+}
+
 /// What a folder has of these names, unless more of it than single files may hold secrets.
-fn below(prefix: &Path, at: &Path, names: &[&str], guard: Guard<'_>, home: &Path) -> Vec<Seen> {
+fn below(prefix: &Path, at: &Path, names: &[impl AsRef<Path>], guard: Guard<'_>, home: &Path) -> Vec<Seen> {
     let is_closed = prefix.canonicalize().is_ok_and(|real| may_hold_secrets(&real, home));
     if prefix.parent().is_none() || is_closed {
         return Vec::new();
@@ -138,7 +165,7 @@ fn below(prefix: &Path, at: &Path, names: &[&str], guard: Guard<'_>, home: &Path
 }
 
 /// The absolute paths that a link leads through, as they are written in it, the last one canonical.
-fn names_of(link: &Path) -> Vec<PathBuf> {
+fn names_of(link: &Path, target: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     let mut at = link.to_owned();
     for _ in 0..HOPS_MAX {
@@ -147,7 +174,9 @@ fn names_of(link: &Path) -> Vec<PathBuf> {
         // What is a link itself is seen as what it leads to, whoever follows it.
         names.push(at.clone());
     }
-    names.extend(link.canonicalize().ok().filter(|target| !names.contains(target)));
+    if !names.iter().any(|name| name == target) {
+        names.push(target.to_owned());
+    }
     names
 }
 
@@ -286,5 +315,40 @@ mod tests {
         let found = home.linked("bin");
         assert!(found.iter().all(|at| !at.ends_with("lib") || at.starts_with("python")), "{found:?}");
         assert!(found.contains(&"venvs/tool/bin/tool".to_owned()), "{found:?}");
+    }
+
+    #[test]
+    fn a_link_of_a_project_shows_no_more_than_a_program_outside_of_it() {
+        let home = Home::new();
+        for file in
+            ["repo/.git/config", "repo/.venv/pyvenv.cfg", "private/lib/x", "python/cpython-3.12.7/lib/python3.12/os.py"]
+        {
+            home.file(file);
+        }
+        for program in ["private/bin/tool", "repo/own/bin/tool"] {
+            home.program(program);
+        }
+        home.file("repo/own/share/x");
+        for folder in ["repo/bin", "repo/.venv/bin", "tools"] {
+            fs::create_dir_all(home.at(folder)).expect("a folder");
+        }
+        let python = home.at("python/cpython-3.12.7/bin/python3.12").display().to_string();
+        for (target, link) in [
+            ("../../private/bin/tool", "repo/bin/tool"),
+            ("../repo/bin/tool", "tools/tool"),
+            (&python, "repo/.venv/bin/python3"),
+        ] {
+            home.link(target, link);
+        }
+        assert_eq!(home.linked("repo/bin"), ["private/bin/tool"]);
+        let through = home.linked("tools");
+        assert!(through.iter().all(|at| at.ends_with("bin/tool") || at.contains("=private/bin/tool")), "{through:?}");
+        let found = home.linked("repo/.venv/bin");
+        let outside: Vec<&String> = found.iter().filter(|at| !at.starts_with("repo/")).collect();
+        assert_eq!(outside, ["python/cpython-3.12.7/bin/python3.12", "python/cpython-3.12.7/lib/python3.12"]);
+        // Without the project each shows its installation.
+        fs::remove_dir_all(home.at("repo/.git")).expect("it is there");
+        assert!(home.linked("repo/bin").contains(&"private/lib".to_owned()));
+        assert!(home.linked("repo/.venv/bin").contains(&"python/cpython-3.12.7/lib".to_owned()));
     }
 }
