@@ -1,4 +1,5 @@
-//! What a person decides about results that did not land: another try (`swarm retry`), or none (`swarm drop`).
+//! What a person decides about results that did not land, or are on no branch any more: another try (`swarm retry`), or none
+//! (`swarm drop`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,11 +11,12 @@ use crate::commit::{attempt_ref, history_ref, run_refs};
 use crate::event::{AttemptEnd, Fate, GivenUp, InstanceResult, OnFailure, ParkedBy, Recorded, RunEvent};
 use crate::ids::{Attempt, RunId, encode_component};
 use crate::journal::{
-    AttemptState, InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState,
+    AttemptState, Finished, InstanceState, Journal, JournalError, JournalReader, LockError, Phase, RunLock, RunState,
 };
 use crate::report::{Ending, exit, exit_code};
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
+use crate::target::{TargetError, lost_landed};
 
 /// The results that another try would be given, in graph order: all that failed or are parked and that nobody gave up, or the
 /// named one with what is parked because it builds on it, or waits to be published with it.
@@ -211,12 +213,10 @@ pub fn drop_results(
         for event in &events {
             known.apply(&Recorded { seq: u64::MAX, at_ms: now_ms, event: event.clone() });
         }
-        // A run that came to its end is judged by what became of each; one that did not is still to be gone on with.
-        if before.exit == exit::PARKED || before.exit == exit::ENVIRONMENT && before.cause.is_none() {
-            code = exit_code(Ending::Complete, &known);
-        }
-        let (tip, cause, lost) = (before.tip, before.cause, before.lost);
-        events.push(RunEvent::RunFinished { exit: code, tip, cause, lost });
+        let judged = judged_anew(repository, &known, before)?;
+        code = judged.exit;
+        let Finished { exit, tip, cause, lost, at_ms: _ } = judged;
+        events.push(RunEvent::RunFinished { exit, tip, cause, lost });
         // As one: nobody finds them dropped in a run that still counts them.
         writer.append(now_ms, events)?;
     }
@@ -235,6 +235,31 @@ pub fn drop_results(
     Ok(Dropped { each, exit: code })
 }
 
+/// The end of a run of which something was given up: one that came to it is judged by what became of each; one that did not is
+/// still to be gone on with.
+fn judged_anew(repository: &Repository, known: &RunState, before: Finished) -> Result<Finished, RepositoryError> {
+    let mut end = before;
+    let was_lost = end.lost.is_some();
+    if let (true, Some(target)) = (was_lost, &known.target) {
+        let newest = known.instances.values().filter_map(InstanceState::landed).max();
+        let landed = newest.and_then(|(_, commit)| Oid::from_str(commit).ok());
+        let lost = landed.map(|landed| lost_landed(repository, target, landed)).transpose()?.flatten();
+        end.cause = lost.as_ref().map(ToString::to_string);
+        end.lost = lost.and_then(TargetError::lost);
+    }
+    let is_open = |instance: &InstanceState| {
+        use InstanceResult::{Cancelled, Lost};
+        let awaits = instance.result().is_some_and(InstanceResult::passed) && instance.fate().is_none();
+        awaits || matches!(instance.result(), None | Some(Cancelled | Lost))
+    };
+    // Nobody can tell any more what had cut that one short.
+    let is_over = !was_lost || end.lost.is_none() && !known.instances.values().any(is_open);
+    if is_over && (end.exit == exit::PARKED || end.exit == exit::ENVIRONMENT && end.cause.is_none()) {
+        end.exit = exit_code(Ending::Complete, known);
+    }
+    Ok(end)
+}
+
 /// What an instance is that is given up now; `None` where there is nothing to give up, or somebody did before.
 fn gives_up(known: &RunState, id: &InstanceId, kept: &Kept) -> Option<GivenUp> {
     use InstanceResult::{Cancelled, Lost};
@@ -244,8 +269,10 @@ fn gives_up(known: &RunState, id: &InstanceId, kept: &Kept) -> Option<GivenUp> {
         && matches!(instance.result(), Some(Cancelled | Lost));
     match instance.fate() {
         Some(Fate::Parked { .. }) => Some(GivenUp::Parked),
+        // `Kept::All`: no branch has it.
+        Some(Fate::Landed { .. }) => Some(GivenUp::Landed),
         None | Some(Fate::Empty) if has_failed(instance) && !is_open => Some(GivenUp::Failed),
-        Some(Fate::Landed { .. } | Fate::Empty | Fate::Dropped { .. }) | None => None,
+        Some(Fate::Empty | Fate::Dropped { .. }) | None => None,
     }
 }
 

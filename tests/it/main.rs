@@ -26,6 +26,8 @@ mod crash;
 mod determinism;
 /// Disks and limits that really are too small.
 mod disks;
+/// What people give up.
+mod dropped;
 /// Tasks that reach a few hosts through the proxy.
 mod egress;
 /// Where each of the sixty ways out is tried.
@@ -68,7 +70,7 @@ mod resolver;
 mod resume;
 /// Results that are looked at before they count.
 mod review;
-/// What people do to results and targets: retry, drop, commits of their own.
+/// What people do to results and targets: another try, commits of their own.
 mod second_word;
 /// The dispatcher's decisions in random runs without processes.
 mod simulation;

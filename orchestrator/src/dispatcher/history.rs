@@ -93,7 +93,7 @@ pub enum Became {
     Parked,
     /// It changed nothing.
     Empty,
-    /// It was parked, and a person gave it up.
+    /// It was parked, or no branch had it any more, and a person gave it up.
     Dropped,
     /// Its instance failed, and a person gave that up.
     GivenUp,
@@ -105,7 +105,7 @@ impl From<&Fate> for Became {
             Fate::Landed { .. } => Became::Landed,
             Fate::Parked { .. } => Became::Parked,
             Fate::Empty => Became::Empty,
-            Fate::Dropped { was: GivenUp::Parked } => Became::Dropped,
+            Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed } => Became::Dropped,
             Fate::Dropped { was: GivenUp::Failed } => Became::GivenUp,
         }
     }
@@ -222,8 +222,8 @@ pub struct History {
     /// Of that, what was spent since the newest attempt of each that was not cut short, with that attempt's number.
     cut_short: HashMap<InstanceId, (Attempt, Spending)>,
     announced: Option<Announced>,
-    /// The commit that landed last, in full hex.
-    tip: Option<String>,
+    /// What landed, in order, with its commit there in full hex.
+    landed: Vec<(InstanceId, Box<str>)>,
     /// The highest number of a verification; 0 when there was none.
     verifications: u64,
     /// Results whose change or artifacts are gone: what needs them cannot have them, so they are made again.
@@ -464,14 +464,7 @@ impl History {
             RunEvent::Landing { from, to, merges } => {
                 self.announced = Some(Announced { from: from.clone(), to: to.clone(), merges: merges.clone() });
             }
-            RunEvent::Merged { instance, fate } => {
-                if let Fate::Landed { commit } = fate {
-                    self.tip = Some(commit.clone());
-                }
-                let past = Self::past_of(&mut self.instances, instance);
-                past.come_back(&mut self.turned);
-                past.fate = Some(fate.into());
-            }
+            RunEvent::Merged { instance, fate } => self.merged(instance, fate),
             RunEvent::Evicted { instance, next, .. } => {
                 let refusal = refusal(event);
                 Self::past_of(&mut self.instances, instance).put_aside(refusal, *next, &mut self.turned);
@@ -485,6 +478,15 @@ impl History {
             RunEvent::Verified { number, .. } => self.verifications = self.verifications.max(*number),
             RunEvent::RunStarted { .. } | RunEvent::Noted { .. } | RunEvent::RunFinished { .. } => {}
         }
+    }
+
+    fn merged(&mut self, instance: &InstanceId, fate: &Fate) {
+        if let Fate::Landed { commit } = fate {
+            self.landed.push((instance.clone(), commit.as_str().into()));
+        }
+        let past = Self::past_of(&mut self.instances, instance);
+        past.come_back(&mut self.turned);
+        past.fate = Some(fate.into());
     }
 
     fn reuse(&mut self, reused: &ReusedInstance) {
@@ -597,9 +599,10 @@ impl History {
         self.rounds
     }
 
-    /// Full hex id of the commit that landed last.
+    /// Full hex id of the commit that landed last, of those that nobody gave up since.
     pub fn tip(&self) -> Option<&str> {
-        self.tip.as_deref()
+        let is_landed = |id: &InstanceId| self.instances.get(id).is_some_and(|past| past.fate == Some(Became::Landed));
+        self.landed.iter().rev().find(|(id, _)| is_landed(id)).map(|(_, commit)| &**commit)
     }
 
     /// The highest number of a verification that has its verdict; 0 when there is none.

@@ -31,7 +31,7 @@ tag_first! {
         },
         /// It changed nothing.
         Empty,
-        /// It did not land, and a person gave it up (`swarm drop`).
+        /// It did not land, or no branch had it any more, and a person gave it up (`swarm drop`).
         Dropped {
             /// What it was until then.
             #[serde(default, skip_serializing_if = "GivenUp::was_parked")]
@@ -49,6 +49,8 @@ pub enum GivenUp {
     Parked,
     /// An instance that had failed: it stays so, and nobody tries it again unless it is named.
     Failed,
+    /// A result that had landed, and that no branch had any more.
+    Landed,
 }
 
 impl GivenUp {
@@ -100,9 +102,12 @@ mod tests {
     #[test]
     fn what_was_dropped_before_failures_could_be_was_parked() {
         let read = |text: &str| serde_json::from_str::<Fate>(text).expect("a fate");
-        let (parked, failed) = (Fate::Dropped { was: GivenUp::Parked }, Fate::Dropped { was: GivenUp::Failed });
+        let [parked, failed, landed] =
+            [GivenUp::Parked, GivenUp::Failed, GivenUp::Landed].map(|was| Fate::Dropped { was });
         assert_eq!(read(r#"{"fate":"dropped"}"#), parked);
         assert_eq!(serde_json::to_string(&parked).expect("a text"), r#"{"fate":"dropped"}"#);
-        assert_eq!(read(&serde_json::to_string(&failed).expect("a text")), failed);
+        for fate in [failed, landed] {
+            assert_eq!(read(&serde_json::to_string(&fate).expect("a text")), fate);
+        }
     }
 }

@@ -31,7 +31,7 @@ pub struct Tally {
     pub landed: u64,
     /// Their change is kept, not merged.
     pub parked: u64,
-    /// They were parked or had failed, and a person gave them up.
+    /// They were parked, had failed or are on no branch any more, and a person gave them up.
     pub dropped: u64,
 }
 
@@ -85,7 +85,11 @@ impl Tally {
                 Fate::Landed { .. } => self.landed += 1,
                 Fate::Parked { .. } => self.parked += 1,
                 Fate::Dropped { was } => {
-                    self.parked = self.parked.saturating_sub(u64::from(*was == GivenUp::Parked));
+                    match was {
+                        GivenUp::Parked => self.parked = self.parked.saturating_sub(1),
+                        GivenUp::Landed => self.landed = self.landed.saturating_sub(1),
+                        GivenUp::Failed => {}
+                    }
                     self.dropped += 1;
                 }
                 Fate::Empty => {}

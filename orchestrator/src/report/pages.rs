@@ -158,8 +158,10 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
     let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
     let tally = state.tally;
     let all_ms = state.lived_ms;
-    let was_parked = |instance: &&InstanceState| instance.fate() == Some(&Fate::Dropped { was: GivenUp::Parked });
-    let dropped = state.instances.values().filter(was_parked).count() as u64;
+    let had_passed = |instance: &&InstanceState| {
+        matches!(instance.fate(), Some(Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed }))
+    };
+    let dropped = state.instances.values().filter(had_passed).count() as u64;
     let left_out = tally.skipped + tally.blocked + tally.cancelled + dropped;
     let counts = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{left_out}\" time=\"{}\"",
@@ -180,7 +182,9 @@ pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
             (_, Some(Fate::Parked { .. })) => {
                 Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
             }
-            (_, Some(Fate::Dropped { was: GivenUp::Parked })) => Some("<skipped message=\"dropped\"/>".to_owned()),
+            (_, Some(Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed })) => {
+                Some("<skipped message=\"dropped\"/>".to_owned())
+            }
             (Some(InstanceResult::Succeeded), _) if instance.reused_from().is_some() => {
                 Some(format!("<system-out>{said}</system-out>"))
             }

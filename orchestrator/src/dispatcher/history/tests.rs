@@ -74,3 +74,15 @@ fn what_comes_of_a_second_try_takes_the_place_of_the_first_when_its_turn_comes()
     let tried = past(&history, "b").second.map(|second| second.tried);
     assert_eq!(tried, Some(vec![Remedy::Rerun, Remedy::Resolve]), "nothing is tried twice");
 }
+
+#[test]
+fn what_landed_and_was_given_up_is_waited_for_by_nobody() {
+    let mut history = History::of(&[story::landed("a"), story::landed("b")]);
+    let tip = |history: &History| history.tip().map(str::to_owned);
+    let (last, dropped) = (tip(&history), Fate::Dropped { was: GivenUp::Landed });
+    history.hear(&RunEvent::Merged { instance: story::id("b"), fate: dropped.clone() });
+    assert!(last.is_some() && tip(&history).is_some(), "the one before it has landed still");
+    assert_eq!(history.instance(&story::id("b")).and_then(|past| past.fate), Some(Became::Dropped));
+    history.hear(&RunEvent::Merged { instance: story::id("a"), fate: dropped });
+    assert_eq!(tip(&history), None);
+}
