@@ -5,7 +5,7 @@
 //! "Landed" is believed of the repository, not of the journal: the commit must still be reachable from a branch, a tag, a
 //! remote branch or HEAD. Whoever deleted the target branch keeps all results.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::commit::{self, attempt_ref, base_ref, folded_ref, history_ref, run_re
 use crate::event::Fate;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::executor::verify::VERIFY;
+use crate::hollow;
 use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
 use crate::journal::{
@@ -26,6 +27,7 @@ use crate::journal::{
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
 use crate::resolution::open_among;
+use crate::reused;
 use crate::second_word::has_failed;
 use crate::state::StateDir;
 
@@ -49,6 +51,8 @@ pub struct CleanedRun {
     pub freed_bytes: u64,
     /// Refs that are no longer needed.
     pub refs_removed: u64,
+    /// Refs among them whose commit is gone, with its id: nothing is kept by them, and git's own collection fails on them.
+    pub gone: Vec<(String, Oid)>,
     /// Failed instances whose logs go.
     pub failed_logs: u64,
     /// Results that stay, with their refs.
@@ -269,6 +273,7 @@ impl CleanedRun {
             outcome: RunOutcome::Cleaned,
             freed_bytes: 0,
             refs_removed: 0,
+            gone: Vec::new(),
             failed_logs: 0,
             kept: Vec::new(),
             being_settled: Vec::new(),
@@ -288,12 +293,21 @@ fn clean_run(
     let owners = owners(run, run_state);
     let (mut kept_logs, mut kept_files): (Vec<PathBuf>, HashSet<PathBuf>) = Default::default();
     let mut removable = Vec::new();
-    let prefix = base.strip_suffix("+base").expect("the base's ref lies beside those of the attempts");
-    for (reference, _) in repository.refs_below(prefix)? {
-        if reference == base {
+    let prefix = run_refs(run);
+    cleaned.gone = hollow::gone(repository, &prefix)?;
+    let gone: HashSet<&String> = cleaned.gone.iter().map(|(reference, _)| reference).collect();
+    let reused = reused::reused_refs(run);
+    let taken = reused::to_keep(repository, run, run_state)?;
+    if mode == Mode::Remove {
+        reused::settle(repository, run, run_state)?;
+    }
+    let references = repository.refs_below(&prefix)?.into_iter().chain(taken).map(|(reference, _)| reference);
+    for reference in references.collect::<BTreeSet<_>>() {
+        if reference == base && !gone.contains(&base) {
             continue;
         }
-        if reference == folded || reference.starts_with(&starts) {
+        let is_of_the_way = reference == folded || [&starts, &reused].iter().any(|below| reference.starts_with(*below));
+        if is_of_the_way || gone.contains(&reference) {
             removable.push(reference);
             continue;
         }
@@ -308,7 +322,7 @@ fn clean_run(
             None => removable.push(reference),
         }
     }
-    if cleaned.kept.is_empty() && repository.find_ref(&base)?.is_some() {
+    if cleaned.kept.is_empty() && !removable.contains(&base) && repository.find_ref(&base)?.is_some() {
         removable.push(base);
     }
     cleaned.refs_removed = removable.len() as u64;

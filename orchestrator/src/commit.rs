@@ -1,15 +1,13 @@
 //! A change becomes a commit and a ref. Author and date are the run's own, so the same results give the same commit ids,
 //! whatever finished first.
 
-use std::fmt;
-
 use git2::{Commit, ObjectType, Oid, Signature, Time, Tree};
 use swarm_plans::InstanceId;
 
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
-use crate::report::sanitize::shell_word;
-use crate::repository::{Handle, Identity, Repository, RepositoryError, Swap, is_known, single_line};
+use crate::repository::{Handle, Identity, Repository, RepositoryError, Swap, single_line};
+use crate::tree;
 
 /// Bytes of a subject that are kept.
 const SUBJECT_BYTES_MAX: usize = 200;
@@ -165,29 +163,22 @@ pub fn start_refs(run: &RunId) -> String {
     format!("{}+start/", run_refs(run))
 }
 
-/// A ref of a run whose commit cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hollow {
-    /// The ref's full name.
-    pub name: String,
-    /// What reading it failed with; `None` where the repository does not know the commit.
-    pub why: Option<String>,
-}
-
-impl fmt::Display for Hollow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
-            None => {
-                let name = shell_word(&self.name);
-                write!(
-                    f,
-                    "what {} kept is gone (git gc?), and git gc fails until the ref is, too: git update-ref -d {name}",
-                    self.name
-                )
-            }
-            Some(why) => write!(f, "what {} keeps cannot be read ({why}): git fsck", self.name),
-        }
-    }
+/// Writes a commit that holds others by being made of them, and says nothing else: a ref for many results. No clock: the same results
+/// give the same commit.
+///
+/// # Errors
+/// [`RepositoryError::Git`].
+pub fn bundle(repository: &Repository, commits: &[Oid], message: &str) -> Result<Oid, RepositoryError> {
+    let git = repository.handle()?;
+    let odb = git.odb()?;
+    let empty = tree::write(&odb, Vec::new()).map_err(|error| match error {
+        tree::TreeError::Store(error) => RepositoryError::from(error),
+        other => unreachable!("BUG: an empty tree cannot be wrong: {other}"),
+    })?;
+    let parents: String = commits.iter().map(|commit| format!("parent {commit}\n")).collect();
+    let who = "swarm <swarm@localhost> 0 +0000";
+    let text = format!("tree {empty}\n{parents}author {who}\ncommitter {who}\n\n{message}\n");
+    Ok(odb.write(ObjectType::Commit, text.as_bytes())?)
 }
 
 /// Lets go of what nobody starts from any more when a run ends: what was folded and what was joined.
@@ -200,33 +191,6 @@ pub fn let_go(repository: &Repository, run: &RunId) -> Result<(), RepositoryErro
         repository.delete_ref(&start)?;
     }
     Ok(())
-}
-
-/// The refs of a run whose results cannot be had: somebody collected garbage (`git gc --prune=now`) in the moment between the
-/// writing of a result and that of its ref, or the repository is damaged. They are looked for where it was packed since the
-/// run began, at `began_at_ms` since the Unix epoch.
-///
-/// None of them is removed, although every later `git gc` refuses to run for one whose commit is gone: a store that is away for
-/// a moment (an alternate on a network's disk) looks the same, and then the ref is the last that knows the result.
-///
-/// # Errors
-/// [`RepositoryError::Git`] when refs cannot be listed.
-pub fn hollow(repository: &Repository, run: &RunId, began_at_ms: u64) -> Result<Vec<Hollow>, RepositoryError> {
-    let packs = repository.common_dir().join("objects/pack");
-    let packed_at = std::fs::metadata(packs).and_then(|packs| packs.modified()).ok();
-    let packed_ms =
-        packed_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |at| at.as_millis());
-    if packed_ms < u128::from(began_at_ms) {
-        return Ok(Vec::new());
-    }
-    let git = repository.fresh()?;
-    let refs = repository.refs_below(&run_refs(run))?.into_iter().filter(|(name, _)| *name != base_ref(run));
-    let hollow = |(name, commit): (String, Oid)| match is_known(&git, commit) {
-        Ok(true) => None,
-        Ok(false) => Some(Hollow { name, why: None }),
-        Err(error) => Some(Hollow { name, why: Some(error.message().to_owned()) }),
-    };
-    Ok(refs.filter_map(hollow).collect())
 }
 
 /// What the ref of a base keeps instead when it is about to be removed; no run has it as its base.

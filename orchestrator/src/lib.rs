@@ -37,6 +37,8 @@ pub mod fork_server;
 /// Real repositories for tests.
 #[cfg(test)]
 mod git_fixture;
+/// Refs of ours whose commit is gone.
+pub mod hollow;
 /// Names of runs and attempts.
 pub mod ids;
 /// The durable record of runs.
@@ -72,6 +74,8 @@ pub mod resolution;
 pub mod resume;
 /// What happens after a failed attempt; pure.
 pub mod retry;
+/// What a run took from earlier ones is kept by refs of its own.
+mod reused;
 /// Names every room once, in order.
 pub mod run;
 /// Which instance runs next; pure.

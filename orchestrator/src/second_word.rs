@@ -15,6 +15,7 @@ use crate::journal::{
 };
 use crate::report::{Ending, exit, exit_code};
 use crate::repository::{Repository, RepositoryError};
+use crate::reused;
 use crate::state::StateDir;
 use crate::target::{TargetError, lost_landed};
 
@@ -220,6 +221,8 @@ pub fn drop_results(
         // As one: nobody finds them dropped in a run that still counts them.
         writer.append(now_ms, events)?;
     }
+    // What is kept together with others could not be let go alone.
+    reused::settle(repository, run, &known)?;
     let mut each = Vec::new();
     for ((id, kept), was) in ids.iter().zip(said).zip(was) {
         let outcome = match kept {

@@ -566,3 +566,58 @@ run = '''cp "$SWARM_NEEDS/c/handed" d.txt'''
         assert!(round == 0 || status.out.contains("cached from it0-1"), "{status}");
     }
 }
+
+/// A result that an earlier run recorded, of which only the record is left; the second plan takes it and waits.
+fn recorded(repository: &Repository, second: &str) -> (String, std::path::PathBuf) {
+    let a = "[tasks.a]\ncache = true\nrun = 'echo . >> \"$LOG/a\"; echo a > a.txt'\n";
+    let first = plan(repository, &format!("[tasks.z]\nrun = 'echo z > z.txt'\n{a}"));
+    run(repository, "kept", &first).exits(0);
+    assert_eq!(runs(repository, "a"), 1);
+    Swarm::new(repository, &["clean", "kept-1"]).exits(0);
+    let waits = "until test -e \"$LOG/open\"; do sleep 0.02; done";
+    let second = plan(repository, &second.replace("{a}", a).replace("{waits}", waits));
+    (second, repository.beside("log/open"))
+}
+
+/// Forgets all records, and has git take what nothing keeps.
+fn forget_and_collect(repository: &Repository) {
+    let cleaned = Swarm::new(repository, &["clean", "--cache"]).exits(0);
+    assert_eq!(repository.refs("refs/swarm/cache/*"), Vec::<String>::new(), "{cleaned}");
+    repository.run_git(&["reflog", "expire", "--expire=now", "--all"]).expect("expired");
+    repository.run_git(&["gc", "--quiet", "--prune=now"]).expect("collected");
+}
+
+#[test]
+fn what_a_run_took_stays_its_own_when_the_record_is_forgotten_and_git_collects() {
+    for signal in [rustix::process::Signal::KILL, rustix::process::Signal::INT] {
+        let repository = Repository::with(&[("f.txt", "1\n")]);
+        let second = "[merge]\npublish = 'all-or-nothing'\n[tasks.z]\nrun = 'echo z > z.txt'\n{a}\
+                      [tasks.b]\nneeds = ['a']\nrun = '{waits}; cp a.txt b.txt'\n";
+        let (second, open) = recorded(&repository, second);
+        let mut running = run(&repository, "kept", &second).args(&["--into", "other", "-j2"]).start();
+        assert!(running.says("\"attempt-started\",\"instance\":\"b\""), "`a` is taken");
+        running.signal(signal);
+        running.end();
+        forget_and_collect(&repository);
+        std::fs::write(open, "").expect("space");
+        let ended = Swarm::new(&repository, &["resume", "--json"]).exits(0);
+        assert_eq!((runs(&repository, "a"), ended.fate("a").as_str()), (0, "landed"), "{ended}");
+        assert_eq!(repository.text("other", "b.txt"), "a\n");
+        assert_eq!(repository.refs("refs/swarm/kept-2/+reused/*"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_a_run_took_and_parked_is_kept_until_it_is_dropped() {
+    let repository = Repository::with(&[("f.txt", "1\n")]);
+    let second = "[merge]\non-conflict = ['park']\n[tasks.z]\nrun = 'echo z > a.txt'\n{a}";
+    let (second, _) = recorded(&repository, second);
+    let ended = run(&repository, "kept", &second).args(&["--into", "other"]).exits(5);
+    assert_eq!((runs(&repository, "a"), ended.fate("a").as_str()), (0, "parked"), "{ended}");
+    forget_and_collect(&repository);
+    assert!(Swarm::new(&repository, &["diff", "kept-2", "a"]).exits(0).out.contains("+a"));
+    let dropped = Swarm::new(&repository, &["drop", "kept-2", "a"]).exits(0);
+    assert!(dropped.err.contains("dropped refs/swarm/kept-2/a/1"), "{dropped}");
+    repository.run_git(&["gc", "--quiet", "--prune=now"]).expect("collected");
+    assert!(Swarm::new(&repository, &["diff", "kept-2", "a"]).exits(2).err.contains("it was dropped"));
+}

@@ -2,12 +2,11 @@
 //! commit of an empty tree whose parents are the results. A ref for each result would be ten thousand files to read at the
 //! start of every run.
 
-use git2::{ObjectType, Oid};
+use git2::Oid;
 
-use crate::commit::keep;
+use crate::commit::{bundle, keep};
 use crate::ids::{RunId, encode_component};
 use crate::repository::{Repository, RepositoryError};
-use crate::tree;
 
 /// Where these refs lie. No run is called `cache`: their names end in a number.
 const PREFIX: &str = "refs/swarm/cache/";
@@ -25,20 +24,13 @@ pub fn set(repository: &Repository, run: &RunId, commits: &[Oid]) -> Result<(), 
     let git = repository.handle()?;
     let odb = git.odb()?;
     let present: Vec<Oid> = commits.iter().copied().filter(|&commit| odb.exists(commit)).collect();
-    let mut wanted = Vec::new();
-    for (number, chunk) in present.chunks(COMMITS_PER_REF_MAX).enumerate() {
-        let empty = tree::write(&odb, Vec::new()).map_err(|error| match error {
-            tree::TreeError::Store(error) => RepositoryError::from(error),
-            other => unreachable!("BUG: an empty tree cannot be wrong: {other}"),
-        })?;
-        let parents: String = chunk.iter().map(|commit| format!("parent {commit}\n")).collect();
-        // No clock: the same results give the same commit.
-        let who = "swarm <swarm@localhost> 0 +0000";
-        let text = format!("tree {empty}\n{parents}author {who}\ncommitter {who}\n\nresults recorded by {}\n", run.0);
-        wanted.push((format!("{prefix}{number}"), odb.write(ObjectType::Commit, text.as_bytes())?));
-    }
     drop(odb);
     drop(git);
+    let mut wanted = Vec::new();
+    for (number, chunk) in present.chunks(COMMITS_PER_REF_MAX).enumerate() {
+        let holds = bundle(repository, chunk, &format!("results recorded by {}", run.0))?;
+        wanted.push((format!("{prefix}{number}"), holds));
+    }
     for (name, _) in repository.refs_below(&prefix)? {
         if !wanted.iter().any(|(kept, _)| *kept == name) {
             repository.delete_ref(&name)?;

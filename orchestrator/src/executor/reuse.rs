@@ -31,6 +31,7 @@ use crate::event::Handed;
 use crate::ids::Attempt;
 use crate::path_globs::PathGlobs;
 use crate::policy::Cage;
+use crate::reused;
 use crate::tree::{self, Edits};
 
 /// The instances under which the logs of fingerprints are kept. No task can have such a name.
@@ -167,6 +168,10 @@ impl Executor {
                 answers.insert(job.instance, reuse);
             }
         }
+        let changes = answers.values().filter_map(|reuse| reuse.change.as_ref());
+        let commits = changes.filter_map(|change| Oid::from_str(&change.commit).ok()).collect();
+        // What nothing keeps may be gone when it is its turn.
+        reused::hold(&self.repository, &self.run, commits).ok()?;
         Some(jobs.iter().map(|job| (job.instance, answers.remove(&job.instance))).collect())
     }
 

@@ -93,7 +93,7 @@ const STEPS: &[&str] = &[
     -- What is handed over may be an earlier attempt's (`attempt-finished`, `handed` is `before`): an older swarm does not read that.
 ",
     "
-    -- So can what landed (`was` is `landed`): an older swarm cannot read that.
+    -- What landed can be given up (`merged`, `dropped`, `was` is `landed`): an older swarm does not read that.
 ",
 ];
 

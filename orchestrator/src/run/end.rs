@@ -3,11 +3,11 @@
 use git2::Oid;
 
 use super::{RunEnd, RunError, Stage};
-use crate::commit;
 use crate::event::RunEvent;
 use crate::journal::{InstanceState, RunState};
-use crate::report::{Ending, Reports, exit_code};
+use crate::report::{Ending, Reports, exit_code, is_resumable};
 use crate::target::{self, TargetError};
+use crate::{commit, hollow, reused};
 
 /// Whether anything is still under way when a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,15 @@ impl Stage<'_> {
         if at == At::Rest {
             commit::let_go(&self.repository, run)?;
         }
-        let hollow = commit::hollow(&self.repository, run, reports.state().started_at_ms)?;
+        let hollow = hollow::hollow(&self.repository, run, reports.state().started_at_ms)?;
         let notes: Vec<String> = hollow.iter().map(ToString::to_string).collect();
         let lost = self.lost_landed(reports.state())?;
         let ending = if lost.is_some() { Ending::Environment } else { ending };
         let exit = exit_code(ending, reports.state());
         let cause = lost.as_ref().map(TargetError::to_string).or_else(|| cause.map(str::to_owned));
+        if at == At::Rest && !is_resumable(Some(exit)) {
+            reused::settle(&self.repository, run, reports.state())?;
+        }
         let event = RunEvent::RunFinished { exit, tip, cause, lost: lost.and_then(TargetError::lost) };
         let noted = (!notes.is_empty()).then_some(RunEvent::Noted { notes });
         self.tell(reports, noted.into_iter().chain([event]).collect())?;

@@ -196,6 +196,14 @@ fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Resu
     if !cleaned.kept.is_empty() {
         it.err.write(&format!("{run}: kept {}\n", words::count(cleaned.kept.len() as u64, "result")))?;
     }
+    for (reference, commit) in cleaned.gone.iter().take(KEPT_MAX) {
+        let goes = if mode == Mode::Look { "would go" } else { "is gone" };
+        let reference = sanitize::name(reference);
+        it.err.write(&format!("{run}: what {reference} kept is no longer there ({commit}): the ref {goes}\n"))?;
+    }
+    if cleaned.gone.len() > KEPT_MAX {
+        it.err.write(&format!("{run}: … and {} more such refs\n", cleaned.gone.len() - KEPT_MAX))?;
+    }
     if cleaned.failed_logs > 0 {
         let goes = if mode == Mode::Look { "would go" } else { "are gone" };
         let failed = words::count(cleaned.failed_logs, "failed task");

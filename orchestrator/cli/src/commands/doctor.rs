@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use swarm_orchestrator::hollow;
 use swarm_orchestrator::journal::read::count_runs;
 use swarm_orchestrator::machine::{EGRESS_OPEN, Machine};
 use swarm_orchestrator::policy::{self, Looked, Places, View, Word};
@@ -80,6 +81,19 @@ fn weaker(text: String, hint: &str) -> Finding {
     Finding { grade: Grade::Weaker, text, hint: Some(hint.to_owned()) }
 }
 
+/// Refs of ours whose commit is gone.
+fn of_refs(repository: &Repository) -> Result<Option<Finding>, Failure> {
+    let gone = hollow::gone(repository, "refs/swarm/")?;
+    let Some((first, _)) = gone.first() else { return Ok(None) };
+    let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
+    let text = format!("refs: what {}{more} kept is no longer there, and git gc fails on that", sanitize::name(first));
+    let hint = format!(
+        "swarm clean removes those of runs that ended; one alone: git update-ref -d {}",
+        sanitize::shell_word(first)
+    );
+    Ok(Some(weaker(text, &hint)))
+}
+
 fn of_repository(repository: &Repository) -> Result<Vec<Finding>, Failure> {
     let mut findings = vec![good(format!("repository: {}", sanitize::name(&repository.place().to_string_lossy())))];
     findings.push(match repository.resolve("HEAD") {
@@ -100,6 +114,7 @@ fn of_repository(repository: &Repository) -> Result<Vec<Finding>, Failure> {
         let hint = "a task that needs what was never fetched fails; git checkout of its commit fetches it";
         findings.push(weaker("objects: a partial clone".to_owned(), hint));
     }
+    findings.extend(of_refs(repository)?);
     let identity = repository.identity()?;
     let author = format!("author: {} <{}>", sanitize::name(&identity.name), sanitize::name(&identity.email));
     findings.push(match identity.source {
