@@ -245,14 +245,7 @@ async fn go_on(
         keys_are_here(loaded.graph.plan(), &settings)?;
         prices_are_here(loaded.graph.plan(), &settings)?;
     }
-    let target_lock =
-        row.target.as_deref().map(|target| target::lock(&repository, state.root(), target, now_ms)).transpose()?;
-    if let Some(lock) = &target_lock {
-        lock.name_run(run, state.root())?;
-    }
-    if let Some(target) = &row.target {
-        may_go_on(&repository, target, base, &history)?;
-    }
+    let target_lock = hold_target(&repository, &state, (&row, base), &history, now_ms)?;
     empty_trash(&state);
     evict_unused(&state);
     let journal = journal.resume_run(run, of_run)?;
@@ -404,6 +397,21 @@ fn base_of(repository: &Repository, row: &RunRow) -> Result<Oid, RunError> {
     let base = Oid::from_str(&row.base).map_err(|_| missing())?;
     repository.tree_of(base).map_err(|_| missing())?;
     Ok(base)
+}
+
+/// Holds the target of a run that can take the rest of it; `None` where the run has none.
+fn hold_target(
+    repository: &Repository,
+    state: &StateDir,
+    (row, base): (&RunRow, Oid),
+    history: &History,
+    now_ms: u64,
+) -> Result<Option<Arc<RunLock>>, RunError> {
+    let Some(target) = row.target.as_deref() else { return Ok(None) };
+    let lock = target::lock(repository, state.root(), target, now_ms)?;
+    lock.name_run(&row.id, state.root())?;
+    may_go_on(repository, target, base, history)?;
+    Ok(Some(lock))
 }
 
 /// Whether the target can still take the rest of the run: it is not checked out, it stems from the base, and what had landed

@@ -16,6 +16,8 @@ mod landed;
 pub mod resume;
 /// Results of earlier runs instead of attempts.
 mod reuse;
+/// What goes to the target, in its turn.
+mod to_target;
 /// One after the other, where two may change the same.
 pub mod turns;
 
@@ -34,10 +36,10 @@ use super::history::{SecondTry, Word, failed_by};
 use super::kept::{Changes, Outputs};
 use super::ladder::{Climb, Climbed};
 use super::landing::Landings;
-use super::needs::{NeedsView, Views, transitive};
+use super::needs::{NeedsView, Views};
 use crate::event::{AddedInstance, AttemptEnd, ChangeSummary, InstanceResult, OnFailure, RunEvent};
 use crate::ids::Attempt;
-use crate::merge::order::{End, Next, Place, TaskPlace};
+use crate::merge::order::End;
 use crate::report::{Ending, words};
 use crate::retry;
 use crate::schedule::{Effect, NodeIx, NodeSpec, Schedule, Verdict};
@@ -557,51 +559,6 @@ impl RunCore {
         self.landings.finished(self.place(ix), end);
     }
 
-    fn task_place(&self, task: TaskIx) -> TaskPlace {
-        TaskPlace { level: self.rank[task.index()], task: task.0 }
-    }
-
-    fn place(&self, ix: InstanceIx) -> Place {
-        Place { task: self.task_place(self.graph.instance(ix).task), instance: ix.0 }
-    }
-
-    /// The change at a place of the train, with the instances it builds on.
-    fn landing(&mut self, place: Place) -> Option<Landing> {
-        let instance = InstanceIx(place.instance);
-        let state = &mut self.states[instance.index()];
-        let builds_on = state.builds_on.take();
-        let change = ChangeSummary::clone(state.change.as_ref()?);
-        let (origin, word) = (state.lookup.origin(), state.word);
-        let is_by_hand = word == Word::ByHand;
-        let is_stale = state.is_stale && !is_by_hand;
-        let needs = builds_on.iter().flat_map(|view| view.changes.iter().map(|(need, _)| (*need, self.name(*need))));
-        // What a person settled stands on what landed, whatever it once came after, and without what was given up.
-        let is_before = |need: &InstanceIx| builds_on.as_ref().is_some_and(|view| view.comes_after.contains(need));
-        let landings = &self.landings;
-        let needs = needs.filter(|(need, _)| !is_by_hand || !(is_before(need) || landings.is_dropped(*need)));
-        let (comes_after, mut builds_on): (Vec<_>, Vec<_>) = needs.partition(|(need, _)| is_before(need));
-        let looked_at = self.looked_at_by(instance).into_iter();
-        builds_on.extend(looked_at.filter(|(need, _)| !(is_by_hand && self.landings.is_dropped(*need))));
-        builds_on.sort_unstable();
-        builds_on.dedup();
-        let name = self.name(instance);
-        let rungs = self.rungs(instance);
-        Some(Landing { instance, name, place, rungs, change, builds_on, comes_after, origin, is_stale, is_by_hand })
-    }
-
-    /// Those that an instance needs and of whose changes nothing says so: they changed nothing, and are asked again or parked.
-    fn looked_at_by(&self, ix: InstanceIx) -> Vec<(InstanceIx, InstanceId)> {
-        if !self.landings.has_onlookers() {
-            return vec![];
-        }
-        let needs = self.graph.needs_of(self.graph.instance(ix).task, Some(ix));
-        let passed = |need: InstanceIx| self.states[need.index()].result.is_some_and(InstanceResult::passed);
-        let needs = transitive(&self.graph, &Before::default(), (needs, &[]), &passed);
-        let mut onlookers = self.landings.onlookers_among(needs);
-        onlookers.sort_unstable();
-        onlookers.into_iter().map(|need| (need, self.name(need))).collect()
-    }
-
     fn effects(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             let Effect::Blocked { node, cause } = effect else { continue };
@@ -647,43 +604,6 @@ impl RunCore {
         }
         let grace_ms = cause.grace_ms(self.options.grace_ms);
         self.actions.push(Action::CancelAll { grace_ms, reach: cause.reach() });
-    }
-
-    /// Folds what can be folded.
-    fn drive_target(&mut self) {
-        if let Some(cause) = self.landings.closed() {
-            self.stop(cause);
-        }
-        while let Some(next) = self.landings.next() {
-            self.takes_its_turn(next);
-        }
-        let climbs = self.landings.drive();
-        if let Some(reason) = self.landings.broken() {
-            self.machine_failed(reason.to_owned());
-        }
-        let grew = !climbs.is_empty();
-        for climb in climbs {
-            let spec = self.demand(climb.instance, 1);
-            let node = self.add_node(spec, Role::Climb(climb));
-            self.climbing.insert(climb.instance, (node, climb.rung));
-        }
-        if grew {
-            self.something_is_tried();
-            let effects = self.schedule.seal();
-            self.effects(effects);
-        }
-        let (events, actions) = self.landings.take();
-        self.events.extend(events);
-        self.actions.extend(actions);
-    }
-
-    fn takes_its_turn(&mut self, next: Next) {
-        let (Next::Fold(place) | Next::Empty(place)) = next;
-        match (self.landing(place), self.second_tries.get(&InstanceIx(place.instance))) {
-            (Some(landing), Some(before)) => self.landings.second_before(landing, before),
-            (Some(landing), None) => self.landings.ready(landing),
-            (None, _) => {}
-        }
     }
 
     fn name(&self, instance: InstanceIx) -> InstanceId {

@@ -133,12 +133,7 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
     if let (Ok(inside), Access::Write, Verdict::Allowed) = (path.strip_prefix(&worktree), access, said.verdict)
         && !inside.starts_with(".git")
     {
-        let ignored = !tracked(inside)? && repository.handle()?.is_path_ignored(inside).unwrap_or(false);
-        said = if ignored {
-            said.also("git ignores it, so that it goes with the worktree")
-        } else {
-            taken(said, &writes_of(&graph, task, &args.task)?, inside)?
-        };
+        said = collected(said, (&graph, task, &args.task), inside, &repository)?;
     }
     let code = answer(&said, it)?;
     if let (Ok(inside), Access::Read, Verdict::Refused) = (path.strip_prefix(&worktree), access, said.verdict)
@@ -209,6 +204,20 @@ fn writes_of(graph: &TaskGraph, task: TaskIx, wanted: &str) -> Result<Writes, Fa
     let known = known.ok_or_else(later)?;
     let globs = graph.writes_before(known).map_err(|_| later())?;
     Ok(Writes { instance: graph.instance(known).id.to_string(), globs, with: Box::new(with) })
+}
+
+/// What is added to the answer about a path of the worktree that may be written: what becomes of it when the task has ended.
+fn collected(
+    said: Answer,
+    (graph, task, wanted): (&TaskGraph, TaskIx, &str),
+    inside: &Path,
+    repository: &Repository,
+) -> Result<Answer, Failure> {
+    let tracked = is_tracked(repository, &graph.plan().base, inside)?;
+    if !tracked && repository.handle()?.is_path_ignored(inside).unwrap_or(false) {
+        return Ok(said.also("git ignores it, so that it goes with the worktree"));
+    }
+    taken(said, &writes_of(graph, task, wanted)?, inside)
 }
 
 /// The verdict on a write that the cage allows: what the task leaves there is taken, or fails it.
