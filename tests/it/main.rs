@@ -34,6 +34,8 @@ mod egress;
 mod escapes;
 /// Tasks that other tasks add.
 mod expansion;
+/// Repositories as people set them up.
+mod git_settings;
 /// The guests' programs, shared with the tests of the sandbox.
 #[path = "../../sandbox/tests/guests/mod.rs"]
 #[expect(dead_code, reason = "some are for the tests of other rooms only")]
@@ -88,6 +90,8 @@ mod tools;
 mod train;
 /// Tasks that may change the same paths, one after the other.
 mod turns;
+/// Git's own upkeep beside a run.
+mod upkeep;
 /// WebAssembly guests as tasks.
 mod wasm;
 /// Next commands, hints and lists.

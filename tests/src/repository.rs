@@ -153,6 +153,8 @@ impl Repository {
         let own = [
             ".git/swarm".to_owned(),
             ".git/refs/swarm".to_owned(),
+            // Where a person wants a reflog of every ref.
+            ".git/logs/refs/swarm".to_owned(),
             format!(".git/refs/heads/{target}"),
             format!(".git/logs/refs/heads/{target}"),
         ];
