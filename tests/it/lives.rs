@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 use swarm_orchestrator::dispatcher::core::{
-    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options,
+    Action, AttemptDone, AttemptJob, FailFast, FoldedBatch, FoldedMember, Input, Landing, NoItems, Options, Reuse,
     ReuseResults, RunCore, RunFacts, StartAt, StopCause, TargetMove, Verification, VerifyDone,
 };
 use swarm_orchestrator::dispatcher::history::History;
 use swarm_orchestrator::event::{
-    AttemptEnd, ChangeSummary, Fate, GateVerdict, InstanceResult, ParkedBy, Recorded, RunEvent,
+    AttemptEnd, ChangeSummary, Fate, GateVerdict, GivenUp, Handed, InstanceResult, ParkedBy, Recorded, RunEvent,
 };
+use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{RunState, Tally, replay};
 use swarm_orchestrator::second_word::worth_another_try;
 use swarm_plans::{InstanceId, InstanceIx, TaskGraph, TaskIx};
@@ -67,6 +68,7 @@ enum Owed {
     Retry(InstanceIx),
     Fold { batch: Vec<Landing>, onto: Option<String> },
     Verify(Verification),
+    Reuse(Vec<AttemptJob>),
     Move { from: Option<String>, to: String },
 }
 
@@ -88,6 +90,22 @@ struct World {
     seen: HashMap<String, Value>,
     /// What a person committed to the target meanwhile; `None` where nobody does.
     theirs: Option<Vec<String>>,
+    /// What earlier runs recorded.
+    records: Records,
+    /// What landed and was given up when its branch was gone; `None` where nobody takes branches away.
+    given_up: Option<BTreeSet<String>>,
+}
+
+/// What earlier runs recorded of tasks with `cache = true`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Records {
+    /// No task asks for it.
+    #[default]
+    None,
+    /// Some of what passes at its first try.
+    Some,
+    /// The same, until a person forgets all of it (`swarm clean --cache`).
+    Forgotten,
 }
 
 /// One coordinator.
@@ -112,6 +130,14 @@ enum Machine {
     Odd,
     /// Whatever writes fails.
     Full,
+}
+
+/// What an attempt makes.
+struct Makes {
+    made: String,
+    /// In which way it runs once more; empty at first.
+    again: String,
+    contradicts: bool,
 }
 
 /// How a life ended.
@@ -170,7 +196,8 @@ impl World {
     fn core(&mut self, graph: TaskGraph, jobs: usize, again: &[InstanceId]) -> RunCore {
         let (name, id, base) = ("sim".to_owned(), "sim-1".to_owned(), "base".to_owned());
         let facts = RunFacts { name, id, base, ..RunFacts::default() };
-        let options = Options { jobs, fail_fast: FailFast::No, facts, grace_ms: 5, reuse: ReuseResults::No };
+        let reuse = if self.records == Records::None { ReuseResults::No } else { ReuseResults::Yes };
+        let options = Options { jobs, fail_fast: FailFast::No, facts, grace_ms: 5, reuse };
         // Workers die with their coordinator.
         self.running.clear();
         if self.stored.is_empty() {
@@ -198,6 +225,9 @@ impl World {
         resumed.core
     }
 }
+
+/// What a person does between two lives.
+mod between;
 
 fn goes_on(unexpanded: Vec<swarm_plans::InstanceId>, tally: Tally) -> RunEvent {
     let enforcement = EnforcementReport {
@@ -284,7 +314,7 @@ impl Life<'_> {
                 return;
             }
             Action::Verify(verification) => Owed::Verify(verification),
-            Action::Reuse(_) => unreachable!("no plan of this file asks for it"),
+            Action::Reuse(jobs) => Owed::Reuse(jobs),
         });
     }
 
@@ -298,6 +328,7 @@ impl Life<'_> {
             Owed::Retry(instance) => Input::RetryDue(instance),
             Owed::Fold { batch, onto } => self.fold(&batch, onto),
             Owed::Verify(verification) => self.verify(verification),
+            Owed::Reuse(jobs) => Input::Reused(jobs.iter().map(|job| (job.instance, self.recorded(job))).collect()),
             Owed::Move { .. } if self.machine == Machine::Full => {
                 Input::Moved(TargetMove::Refused("no space".to_owned()))
             }
@@ -321,7 +352,8 @@ impl Life<'_> {
         }
     }
 
-    fn attempt_end(&mut self, job: &AttemptJob) -> AttemptDone {
+    /// What an attempt makes, by name; and whether what it was given contradicts itself.
+    fn makes(&self, job: &AttemptJob) -> Makes {
         let (seed, name) = (self.world.seed, &job.name.0);
         if let StartAt::Tip { commit } = &job.start {
             for (need, _) in &job.needs.without_turns().changes {
@@ -343,13 +375,39 @@ impl Life<'_> {
         let given =
             format!("{} {commits:?}", job.needs.json).bytes().fold(seed, |hash, byte| mixed(hash ^ u64::from(byte)));
         let made = format!("{name}{again} of {given:x}");
-        let work = |ended| AttemptEnd::Work { ended };
         let contradict = |one: &str, other: &str| fortune(seed, "contradict", &format!("{one} {other}"), 8) == 0;
         // What was made on others that landed need not fit onto the base without them.
         let is_of_others =
             |commit: &&&String| commit.contains(" again on ") && fortune(seed, "of others", commit, 4) == 0;
         let contradicts = commits.iter().any(|commit| is_of_others(&commit))
             || (1..commits.len()).any(|at| commits[..at].iter().any(|earlier| contradict(earlier, commits[at])));
+        Makes { made, again, contradicts }
+    }
+
+    /// What an earlier run recorded of a job: what it would come to at its first try.
+    fn recorded(&mut self, job: &AttemptJob) -> Option<Reuse> {
+        let (seed, makes) = (self.world.seed, self.makes(job));
+        let fails = makes.contradicts || fortune(seed, "end", &format!("{}/1", job.name.0), 10) < 3;
+        let is_recorded = self.world.records == Records::Some && fortune(seed, "recorded", &makes.made, 3) > 0;
+        if fails || !is_recorded {
+            return None;
+        }
+        let AttemptDone { change, outputs, .. } = self.passes(job, &makes, AttemptDone::bare(AttemptEnd::Succeeded));
+        Some(Reuse {
+            key: makes.made,
+            from: RunId("sim-0".to_owned()),
+            saved_ms: 1,
+            change: change.filter(ChangeSummary::changes_anything),
+            outputs,
+            handed: Handed::Nothing,
+            notes: vec![],
+        })
+    }
+
+    fn attempt_end(&mut self, job: &AttemptJob) -> AttemptDone {
+        let (seed, name, makes) = (self.world.seed, &job.name.0, self.makes(job));
+        let (contradicts, again) = (makes.contradicts, &makes.again);
+        let work = |ended| AttemptEnd::Work { ended };
         // A stopped life cancels most of what runs; the rest was quick enough.
         let end = match fortune(seed, "end", &format!("{name}/{}{again}", job.try_number), 10) {
             _ if self.stopped && !self.dice.one_in(3) => work(Ended::Cancelled),
@@ -362,32 +420,24 @@ impl Life<'_> {
             2 => AttemptEnd::Violation { detail: String::new(), paths: vec![], allow_with: None },
             _ => AttemptEnd::Succeeded,
         };
-        let mut done = AttemptDone::bare(end.clone());
-        if end == AttemptEnd::Succeeded {
-            if fortune(seed, "outputs", name, 6) > 0 {
-                // What it hands over, it may hand over otherwise when it runs again.
-                let items = fortune(seed, "count", &format!("{name}{again}"), 4);
-                self.world.seen.insert(made.clone(), job.needs.json.clone());
-                done.outputs = Map::from_iter([
-                    ("all".to_owned(), (0..items).collect()),
-                    ("made".to_owned(), made.clone().into()),
-                ]);
-            }
-            let tree = if fortune(seed, "tree", &format!("{name}{again}"), 3) == 0 {
-                "base".to_owned()
-            } else {
-                format!("tree of {name}")
-            };
-            let commit = format!("result of {made}");
-            done.change = Some(ChangeSummary {
-                base_tree: "base".to_owned(),
-                commit,
-                tree,
-                files: 1,
-                history: None,
-                writes: None,
-            });
+        let done = AttemptDone::bare(end.clone());
+        if end == AttemptEnd::Succeeded { self.passes(job, &makes, done) } else { done }
+    }
+
+    /// What an attempt that passes hands over and changes.
+    fn passes(&mut self, job: &AttemptJob, Makes { made, again, .. }: &Makes, mut done: AttemptDone) -> AttemptDone {
+        let (seed, name) = (self.world.seed, &job.name.0);
+        if fortune(seed, "outputs", name, 6) > 0 {
+            // What it hands over, it may hand over otherwise when it runs again.
+            let items = fortune(seed, "count", &format!("{name}{again}"), 4);
+            self.world.seen.insert(made.clone(), job.needs.json.clone());
+            let made = made.clone().into();
+            done.outputs = Map::from_iter([("all".to_owned(), (0..items).collect()), ("made".to_owned(), made)]);
         }
+        let is_base = fortune(seed, "tree", &format!("{name}{again}"), 3) == 0;
+        let tree = if is_base { "base".to_owned() } else { format!("tree of {name}") };
+        let (base_tree, commit) = ("base".to_owned(), format!("result of {made}"));
+        done.change = Some(ChangeSummary { base_tree, commit, tree, files: 1, history: None, writes: None });
         done
     }
 
@@ -517,6 +567,8 @@ fn consistent(state: &RunState) {
     assert_eq!(state.tally.passed, count(&InstanceResult::passed), "{state:?}");
     let parked = state.instances.values().filter(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
     assert_eq!(state.tally.parked, parked.count() as u64, "{state:?}");
+    let landed = state.instances.values().filter(|instance| matches!(instance.fate(), Some(Fate::Landed { .. })));
+    assert_eq!(state.tally.landed, landed.count() as u64, "{state:?}");
     assert_eq!(state.tally.blocked, count(&|result| result == InstanceResult::Blocked), "{state:?}");
     assert_eq!(state.tally.cancelled, count(&|result| result == InstanceResult::Cancelled), "{state:?}");
 }
@@ -540,6 +592,14 @@ fn keeps_its_word(stored: &[Recorded]) -> usize {
             RunEvent::InstanceFinished { instance, .. } => {
                 assert!(ended.insert(instance.0.clone()), "{instance} ends twice");
             }
+            RunEvent::Reused { instances } => instances.iter().for_each(|one| {
+                let id = one.instance.0.clone();
+                assert!(ended.insert(id.clone()), "{id} is taken although it has ended");
+                *numbers.entry(id.clone()).or_insert(0) += 1;
+                if one.change.is_none() {
+                    assert!(merged.insert(id.clone()), "{id} is taken although it has its fate");
+                }
+            }),
             RunEvent::Retried { instances, .. } => instances.iter().for_each(|id| {
                 merged.remove(&id.0);
                 aside.remove(&id.0);
@@ -559,6 +619,9 @@ fn keeps_its_word(stored: &[Recorded]) -> usize {
             RunEvent::Verified { number, verdict, .. } => {
                 assert!(verdicts.insert(*number, *verdict).is_none(), "two verifications have the number {number}");
             }
+            RunEvent::Merged { instance, fate: Fate::Dropped { was: GivenUp::Landed } } => {
+                assert!(merged.contains(&instance.0), "{instance} is given up and had not landed");
+            }
             RunEvent::Merged { instance, fate } => {
                 assert!(merged.insert(instance.0.clone()), "{instance} merges twice");
                 if let Fate::Parked { by: ParkedBy::Gate, verification, .. } = fate {
@@ -576,8 +639,16 @@ fn speaks_of_the_work(end: &AttemptEnd) -> bool {
     *end != AttemptEnd::Lost && !end.is_cancelled() && !matches!(end, AttemptEnd::Infra { .. })
 }
 
-fn graph(seed: u64) -> Option<TaskGraph> {
-    let text = random_plan(&mut Dice(seed));
+fn graph(seed: u64, records: Records) -> Option<TaskGraph> {
+    let mut text = random_plan(&mut Dice(seed));
+    if records != Records::None {
+        for task in 0..12 {
+            let head = format!("[tasks.t{task}]\n");
+            let cached = format!("{head}cache = true\n");
+            let may = fortune(seed, "cache", &head, 2) == 0;
+            text = if may { text.replace(&head, &cached) } else { text };
+        }
+    }
     let parsed = swarm_plans::parse("sim.toml", &text, &[], &mut |_| Err("no such file".to_owned()));
     // Some random plans are none: a fan-out over what is no list, for one.
     Some(TaskGraph::expand(parsed.plan?).expect("it was validated"))
@@ -615,7 +686,7 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
         let luck = if life < lives { Luck::Bad } else { Luck::Good };
         let jobs = 1 + dice.below(4);
         let again = if life == 1 { again } else { &[] };
-        let core = world.core(graph(seed).expect("it was one"), jobs, again);
+        let core = world.core(graph(seed, world.records).expect("it was one"), jobs, again);
         let own = Dice(mixed(dice.0 ^ life as u64));
         dice.below(2);
         // An allowed failure holds whoever caused it: those who need it have run by then.
@@ -643,6 +714,7 @@ fn live_on(world: &mut World, dice: &mut Dice, lives: usize, again: &[InstanceId
         if end == End::Complete {
             return life;
         }
+        world.person_cleans(dice, end);
     }
     unreachable!("the last life is not disturbed");
 }
@@ -653,7 +725,7 @@ fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
     let only: Option<u64> = std::env::var("SWARM_SEED").ok().and_then(|text| text.parse().ok());
     let (mut lives_lived, mut on_landed) = (0, 0);
     for seed in only.map_or_else(|| ONCE_WRONG.into_iter().chain(0..seeds).collect(), |seed| vec![seed]) {
-        if graph(seed).is_none() {
+        if graph(seed, Records::None).is_none() {
             continue;
         }
         let outcome = std::panic::catch_unwind(|| {
@@ -677,7 +749,7 @@ fn lives_cut_short_at_random_come_to_what_one_life_comes_to() {
 fn of_a_person_who_commits_between_lives_and_within_nothing_is_lost() {
     let seeds = std::env::var("SWARM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS / 3);
     let (mut committed, mut landed_beside) = (0, 0);
-    for seed in (0..seeds).filter(|&seed| graph(seed).is_some()) {
+    for seed in (0..seeds).filter(|&seed| graph(seed, Records::None).is_some()) {
         let told = std::panic::catch_unwind(|| {
             let (world, _) = run_in(World { seed, theirs: Some(vec![]), ..World::default() }, LIVES_MAX);
             let (state, theirs) = (replay(&world.stored), world.theirs.clone().unwrap_or_default());
