@@ -39,15 +39,36 @@ const PLAIN_URLS: &[&str] = &["https://", "http://", "git://", "ssh://"];
 /// # Errors
 /// Those of openat(2) and read(2).
 pub fn config_text(folder: &OwnedFd, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
+    content(folder, name, CONFIG_BYTES_MAX)
+}
+
+/// What a file in a folder says; `None` where it is no file, or a larger one.
+///
+/// # Errors
+/// Those of openat(2) and read(2).
+pub fn content(folder: &OwnedFd, name: &OsStr, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     // A pipe would block an ordinary open.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(openat(folder, name, flags, Mode::empty())?);
     let mut text = Vec::new();
     if file.metadata()?.is_file() {
-        file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text)?;
-        return Ok((text.len() as u64 <= CONFIG_BYTES_MAX).then_some(text));
+        file.take(bytes_max + 1).read_to_end(&mut text)?;
+        return Ok((text.len() as u64 <= bytes_max).then_some(text));
     }
     Ok(None)
+}
+
+/// Bytes of an object's id where a config with nothing but plain lines says so; `None` where it says two things.
+pub fn id_bytes(config: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(config).to_ascii_lowercase();
+    let formats = text.lines().filter_map(|line| line.split_once('=')).filter(|(key, _)| key.trim() == "objectformat");
+    let mut bytes = formats.map(|(_, format)| match format.trim() {
+        "sha1" => Some(20),
+        "sha256" => Some(32),
+        _ => None,
+    });
+    let first = bytes.next().unwrap_or(Some(20));
+    first.filter(|_| bytes.all(|other| other == first))
 }
 
 /// The first line of a config that says more than [`PLAIN_KEYS`], for people.
@@ -122,6 +143,19 @@ mod tests {
             assert_eq!(told(&format!("[core]\n\t{line}\n")).as_deref(), Some(line));
         }
         assert_eq!(told("[include]\n\tpath = ../x\n").as_deref(), Some("path = ../x"));
+    }
+
+    #[test]
+    fn the_width_of_an_id_is_said_once() {
+        for (lines, bytes) in [
+            ("", Some(20)),
+            ("objectformat = sha1\n", Some(20)),
+            ("objectFormat = SHA256\n", Some(32)),
+            ("objectformat = sha256\nobjectformat=sha1\n", None),
+            ("objectformat = sha512\n", None),
+        ] {
+            assert_eq!(id_bytes(format!("[extensions]\n{lines}").as_bytes()), bytes, "{lines}");
+        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ mod login;
 mod logs;
 /// The config of a repository that a caged command made.
 mod made_config;
+/// The index of one.
+mod made_index;
 /// Repositories that a caged command made: which may stay.
 mod made_repository;
 /// For packagers.

@@ -14,7 +14,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 
-use crate::commands::made_config::{config_text, steering_line};
+use crate::commands::made_config::{config_text, content, id_bytes, steering_line};
+use crate::commands::made_index::{self, INDEX_BYTES_MAX};
 use crate::commands::repositories::is_bare;
 
 /// The most entries of a repository: ten times the loose objects and refs at which git packs them.
@@ -38,7 +39,7 @@ const PLAIN_FILES: &[&str] = &[
     "COMMIT_EDITMSG",
     "TAG_EDITMSG",
     "description",
-    "index",
+    INDEX,
     "packed-refs",
     "packed-refs.new",
     "shallow",
@@ -50,6 +51,7 @@ const PLAIN_FILES: &[&str] = &[
 const LOCKED_FILES: &[&str] =
     &["HEAD", "ORIG_HEAD", "index", "packed-refs", "shallow", "gc.pid", "tables.list", CONFIG];
 const CONFIG: &str = "config";
+const INDEX: &str = "index";
 /// Folders there.
 const PLAIN_FOLDERS: &[&str] =
     &["branches", "hooks", "info", "logs", OBJECTS, "refs", "reftable", "worktrees", WATCHER];
@@ -106,11 +108,28 @@ fn steered_by_file(folder: &OwnedFd, name: &OsStr, path: &str) -> io::Result<Opt
     if !path.starts_with(OBJECTS) && statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_nlink > 1 {
         return Ok(Some(format!("`{path}`, which has another name elsewhere")));
     }
-    if path != CONFIG {
-        return Ok(None);
+    match path {
+        CONFIG => steered_by_config(folder),
+        INDEX => steered_by_index(folder),
+        _ => Ok(None),
     }
-    let Some(text) = config_text(folder, name)? else { return Ok(Some(format!("`{path}`"))) };
+}
+
+fn steered_by_config(top: &OwnedFd) -> io::Result<Option<String>> {
+    let Some(text) = config_text(top, OsStr::new(CONFIG))? else { return Ok(Some(format!("`{CONFIG}`"))) };
     Ok(steering_line(&text).map(|line| format!("the line `{line}` of its config")))
+}
+
+/// The paths to which git writes with the next `git restore .`.
+fn steered_by_index(top: &OwnedFd) -> io::Result<Option<String>> {
+    let config = match config_text(top, OsStr::new(CONFIG)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+        config => config?,
+    };
+    let width = config.as_deref().and_then(id_bytes);
+    let index = content(top, OsStr::new(INDEX), INDEX_BYTES_MAX)?;
+    let Some((index, width)) = index.zip(width) else { return Ok(Some(format!("`{INDEX}`"))) };
+    Ok(made_index::leads_astray(&index, width).map(|why| format!("{why} in its index")))
 }
 
 /// Whether git itself makes an entry of that path below a repository, a folder or a file.
@@ -339,6 +358,20 @@ mod tests {
             });
             assert_eq!(made, Some(format!("`{told}`")), "{file}");
         }
+    }
+
+    #[test]
+    fn an_index_is_read() {
+        let index =
+            b"DIRC\0\0\0\x02\0\0\0\0\x39\xd8\x90\x13\x9e\xe5\x35\x6c\x7e\xf5\x72\x21\x6c\xeb\xcd\x27\xaa\x41\xf9\xdf";
+        let steered =
+            |file: &str, content: &[u8]| steers(|git| std::fs::write(git.join(file), content).expect("a file"));
+        assert_eq!(steered("index", index), None);
+        assert_eq!(steered("index", b"DIRC").as_deref(), Some("what git may read as another path in its index"));
+        assert_eq!(
+            steered("sharedindex.39d890139ee5356c7ef572216cebcd27aa41f9df", index).as_deref(),
+            Some("`sharedindex.39d890139ee5356c7ef572216cebcd27aa41f9df`")
+        );
     }
 
     #[test]
