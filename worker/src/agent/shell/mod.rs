@@ -36,6 +36,20 @@ mod word;
 /// What is written into a file that the script runs.
 mod written;
 
+/// How many parentheses and braces of a text are open at once at most, whatever they mean.
+fn opened_deep(text: &str) -> usize {
+    let (mut open, mut deepest) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'{' => open += 1,
+            b')' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
+}
+
 /// How deep the parts of a syntax tree lie within each other, found without going down by recursion.
 fn nodes_deep(root: Node<'_>) -> usize {
     let mut cursor = root.walk();
@@ -74,6 +88,8 @@ pub use word::Word;
 pub const SCRIPT_BYTES_MAX: usize = 256 << 10;
 /// Scripts inside of scripts, and wrappers around wrappers.
 pub const DEPTH_MAX: u32 = 8;
+/// How many parentheses and braces of one script are open at once at most.
+const OPENED_DEEP_MAX: usize = 200;
 /// How deep the parts of one script lie within each other at most: whoever reads them goes down by recursion.
 const NODES_DEEP_MAX: usize = 500;
 /// The most commands of one script.
@@ -259,6 +275,10 @@ impl Reader {
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
         let too_deep = |root: Node<'_>| nodes_deep(root) > NODES_DEEP_MAX;
+        // Asked first: the parser takes long over what never closes.
+        if opened_deep(text) > OPENED_DEEP_MAX {
+            return self.too_much("it is nested too deeply to be read");
+        }
         if parser.parse(text, None).is_some_and(|tree| too_deep(tree.root_node())) {
             return self.too_much("it is nested too deeply to be read");
         }

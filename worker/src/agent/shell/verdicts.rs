@@ -416,9 +416,8 @@ fn what_is_wrapped_too_deeply_is_dangerous() {
     }
     assert!(matches!(judge(&read(&script)), Reading::Dangerous(_)));
     assert!(matches!(judge(&read(&"a".repeat(super::SCRIPT_BYTES_MAX + 1))), Reading::Dangerous(_)));
-    for part in ["( ", "$( ", "{ ", "\"$(echo ", "if ", "$(( ", "<(", "${x:-", "! ", "a | ", "a && ", "a\\\n"] {
+    for part in ["( ", "$( ", "{ ", "\"$(echo ", "$(( ", "<(", "${x:-", "if ", "! "] {
         for times in [600, 20_000] {
-            // However it ends, it ends.
             let reading = judge(&read(&part.repeat(times)));
             assert!(!matches!(reading, Reading::Reads), "{times} times {part}");
         }
