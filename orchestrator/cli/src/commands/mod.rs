@@ -62,6 +62,8 @@ mod logs;
 mod made_config;
 /// The index of one.
 mod made_index;
+/// What its other files name.
+mod made_names;
 /// Repositories that a caged command made: which may stay.
 mod made_repository;
 /// For packagers.

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::commands::made_config::{config_text, content, id_bytes, steering_line};
 use crate::commands::made_index::{self, INDEX_BYTES_MAX};
+use crate::commands::made_names::{NAMES_BYTES_MAX, Names};
 use crate::commands::repositories::is_bare;
 
 /// The most entries of a repository: ten times the loose objects and refs at which git packs them.
@@ -111,7 +112,13 @@ fn steered_by_file(folder: &OwnedFd, name: &OsStr, path: &str) -> io::Result<Opt
     match path {
         CONFIG => steered_by_config(folder),
         INDEX => steered_by_index(folder),
-        _ => Ok(None),
+        _ => match Names::of(path) {
+            Some(names) => {
+                let stays = content(folder, name, NAMES_BYTES_MAX)?.is_some_and(|content| names.stay_inside(&content));
+                Ok((!stays).then(|| format!("`{path}`, which names what lies elsewhere")))
+            }
+            None => Ok(None),
+        },
     }
 }
 
@@ -368,10 +375,20 @@ mod tests {
             |file: &str, content: &[u8]| steers(|git| std::fs::write(git.join(file), content).expect("a file"));
         assert_eq!(steered("index", index), None);
         assert_eq!(steered("index", b"DIRC").as_deref(), Some("what git may read as another path in its index"));
-        assert_eq!(
-            steered("sharedindex.39d890139ee5356c7ef572216cebcd27aa41f9df", index).as_deref(),
-            Some("`sharedindex.39d890139ee5356c7ef572216cebcd27aa41f9df`")
-        );
+    }
+
+    #[test]
+    fn what_names_files_names_its_own() {
+        for (file, text) in [
+            ("reftable/tables.list", "../../../other/.git/reftable/0x1-0x1-ab.ref\n"),
+            ("HEAD", "ref: ../../other/.git/refs/heads/main\n"),
+            ("refs/heads/x", "ref: refs/../config\n"),
+            ("packed-refs", "0123 ../config\n"),
+            ("objects/pack/multi-pack-index", "x"),
+            ("objects/info/packs", "P ../x.pack\n"),
+        ] {
+            check(file, text, Some(&format!("`{file}`, which names what lies elsewhere")));
+        }
     }
 
     #[test]
