@@ -41,6 +41,7 @@ use crate::report::{Reports, is_resumable};
 use crate::repository::{Repository, RepositoryError};
 use crate::run::before::{heard, keys_are_here, prices_are_here};
 use crate::run::{LoadedPlan, RunEnd, RunError, Stage, answer_globs, expanded_hash};
+use crate::second_word::is_given_up;
 use crate::settings::{BudgetAsked, Settings};
 use crate::state::{StateDir, make_private_dir_all};
 use crate::target::{self, TargetError};
@@ -281,9 +282,11 @@ fn asks_models(plan: &Plan, so_far: &RunState, again: &Wanted) -> bool {
     use InstanceResult::{Blocked, Cancelled, Lost};
     let is_open = |name: &str| {
         let mut instances = so_far.instances.iter().filter(|(_, instance)| instance.task() == name).peekable();
-        // What ended only because something else did is open, too.
+        // What ended only because something else did is open, too; what was given up is not, unless it is named.
         let runs = |result| matches!(result, None | Some(Cancelled | Blocked | Lost));
-        let open = |(id, instance): (_, &InstanceState)| runs(instance.result()) || again.instances.contains(id);
+        let open = |(id, instance): (_, &InstanceState)| {
+            runs(instance.result()) && !is_given_up(instance) || again.instances.contains(id)
+        };
         instances.peek().is_none() || instances.any(open)
     };
     plan.tasks.iter().filter(|task| task.model_uses().next().is_some()).any(|task| is_open(&task.name.0))

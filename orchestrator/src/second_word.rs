@@ -99,7 +99,7 @@ fn counts_as_failed(instance: &InstanceState) -> bool {
     has_failed(instance) && instance.on_failure == OnFailure::Fail && !is_given_up(instance)
 }
 
-fn is_given_up(instance: &InstanceState) -> bool {
+pub(crate) fn is_given_up(instance: &InstanceState) -> bool {
     matches!(instance.fate(), Some(Fate::Dropped { was: GivenUp::Failed }))
 }
 

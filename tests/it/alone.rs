@@ -375,8 +375,10 @@ fn escape_14_a_git_folder_that_a_command_makes_is_put_aside() {
     let make = |script: &str, code: i32| {
         Swarm::new(&repository, &["sandbox", "--", "sh", "-c", script]).current_dir(&folder).exits(code)
     };
-    let ended =
-        make("mkdir .git; echo ref: x > .git/HEAD; printf '[core]\n\tfsmonitor = touch evil\n' > .git/config", 1);
+    let ended = make(
+        "mkdir .git; echo ref: refs/heads/x > .git/HEAD; printf '[core]\n\tfsmonitor = touch evil\n' > .git/config",
+        1,
+    );
     let back = "look before you undo it: mv .git.untrusted .git && mv .git/HEAD.untrusted .git/HEAD";
     says(&ended, &["made a repository here, .git,", "`fsmonitor = touch evil`", "put aside", back]);
     assert!(!folder.join(".git").exists() && folder.join(".git.untrusted/HEAD.untrusted").exists());

@@ -144,8 +144,7 @@ fn is_gits_own(path: &str, is_folder: bool) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match (&*parts, is_folder) {
         ([name], false) => {
-            let is_index =
-                name.starts_with("sharedindex.") || name.starts_with("next-index-") && name.ends_with(".lock");
+            let is_index = name.starts_with("next-index-") && name.ends_with(".lock");
             PLAIN_FILES.contains(name) || is_index || is_lock(name)
         }
         ([name], true) => PLAIN_FOLDERS.contains(name),
@@ -306,12 +305,11 @@ mod tests {
             "reftable/0x000000000001-0x000000000002-0a1b2c3d.ref",
             "reftable/tables.list.lock",
             "worktrees/w/logs/HEAD",
-            // A merge that waits, a shared index, locks, and what watched the files.
+            // A merge that waits, locks, and what watched the files.
             "MERGE_HEAD",
             "AUTO_MERGE",
             "gc.pid",
             "index.lock",
-            "sharedindex.0123456789abcdef",
             "fsmonitor--daemon/cookies/17-1",
         ] {
             check(file, "", None);

@@ -11,6 +11,9 @@ use crate::schedule::{NodeIx, Verdict};
 
 impl RunCore {
     pub(super) fn start_fan(&mut self, task: TaskIx) {
+        if self.is_fan_given_up(task) {
+            return self.fan_stays_given_up(task);
+        }
         let waiting = self.graph.pending().into_iter().find(|waiting| waiting.task == task);
         let waiting = waiting.expect("BUG: a fan-out starts once for each of its sources");
         if let Fan::Grown { giver } = waiting.source {
@@ -79,7 +82,8 @@ impl RunCore {
         }
     }
 
-    fn close(&mut self, task: TaskIx) {
+    /// Nobody of the task joins any more.
+    pub(super) fn close(&mut self, task: TaskIx) {
         for member in self.graph.family(task) {
             self.landings.close(self.task_place(member));
         }
@@ -97,9 +101,14 @@ impl RunCore {
         }
     }
 
-    pub(super) fn items(&mut self, task: TaskIx, items: Result<Vec<Value>, String>) {
+    /// The node that waits for a task's items.
+    pub(super) fn fan_of(&self, task: TaskIx) -> NodeIx {
         let is_fan = |role: &Role| matches!(role, Role::Fan(of) if *of == task);
-        let fan = NodeIx::at(self.roles.iter().position(is_fan).expect("BUG: items of a task that is no fan-out"));
+        NodeIx::at(self.roles.iter().position(is_fan).expect("BUG: items of a task that is no fan-out"))
+    }
+
+    pub(super) fn items(&mut self, task: TaskIx, items: Result<Vec<Value>, String>) {
+        let fan = self.fan_of(task);
         if self.stop.is_some() {
             // What would be added now could never start.
             self.unexpanded(task, InstanceResult::Cancelled, ENDED_EARLY.to_owned());

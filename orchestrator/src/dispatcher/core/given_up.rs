@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use swarm_plans::{InstanceId, InstanceIx};
+use swarm_plans::{InstanceId, InstanceIx, TaskIx};
 
 use super::RunCore;
 use crate::dispatcher::history::{Became, History};
 use crate::event::InstanceResult;
+use crate::schedule::Verdict;
 
 /// Those that a journal says were given up.
 pub(super) fn given_up(history: &History) -> HashSet<InstanceId> {
@@ -17,6 +18,19 @@ pub(super) fn given_up(history: &History) -> HashSet<InstanceId> {
 impl RunCore {
     pub(super) fn is_given_up(&self, ix: InstanceIx) -> bool {
         !self.given_up.is_empty() && self.given_up.contains(&self.graph.instance(ix).id)
+    }
+
+    /// Whether what stands for a fan-out without items was given up: nobody asks for them again.
+    pub(super) fn is_fan_given_up(&self, task: TaskIx) -> bool {
+        let name = &self.graph.plan().task(task).name.0;
+        !self.given_up.is_empty() && self.given_up.contains(&InstanceId(name.as_str().into()))
+    }
+
+    /// What stands for it has ended long ago.
+    pub(super) fn fan_stays_given_up(&mut self, task: TaskIx) {
+        self.close(task);
+        let effects = self.schedule.finish(self.fan_of(task), Verdict::Fail);
+        self.effects(effects);
     }
 
     /// It is open again only because something that it needs was made again: it ends without another try.

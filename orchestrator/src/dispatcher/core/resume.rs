@@ -257,6 +257,10 @@ impl RunCore {
     }
 
     fn relive_fan(&mut self, task: TaskIx, history: &History) -> Relived {
+        if self.is_fan_given_up(task) {
+            self.fan_stays_given_up(task);
+            return Relived::Ended;
+        }
         let waiting = self.graph.pending().into_iter().find(|waiting| waiting.task == task);
         let giver = waiting.and_then(|waiting| match waiting.source {
             Fan::Output { task, .. } => Some(task),
@@ -366,6 +370,8 @@ impl RunCore {
         for (ix, id, result) in all {
             match ix {
                 Some(_) => reopened.push((id, result)),
+                // What stands for a fan-out that was given up stays for it.
+                None if self.given_up.contains(&id) => {}
                 None => unexpanded.push((id, result)),
             }
         }

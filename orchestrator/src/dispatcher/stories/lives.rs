@@ -91,6 +91,35 @@ fn what_was_given_up_does_not_run_because_what_it_needs_runs_again() {
     assert!(core.is_done() && starts(&mut core).is_empty());
 }
 
+#[test]
+fn a_fan_out_that_was_given_up_is_not_asked_for_its_items_again() {
+    const FAN: &str = "version = 1\nname = 'story'\nmerge.mode = 'none'\ntasks.bad.run = 'true'\n\
+                       tasks.fan = { run = 'true', foreach.x = { lines = 'exit 3' } }\n";
+    let asks = |core: &mut RunCore| core.take().1.into_iter().any(|action| matches!(action, Action::Items { .. }));
+    let failed = || AttemptEnd::Outputs { detail: String::new() };
+    let mut told = Told::by(FAN, |core| {
+        let task = core.graph().plan().task_by_name("fan").expect("it is named");
+        let items = Input::Items(task, Err(NoItems::Work("exited with 3".to_owned())));
+        vec![ended(core, "bad", failed()), items]
+    });
+    assert!(asks(&mut told.next(&["fan"])), "the control: a person names it");
+    told.events.push(drops("fan"));
+    // Two lives behind it, the second behind what the first wrote.
+    for _ in 0..2 {
+        let mut core = told.next(&["bad"]);
+        let (events, actions) = core.take();
+        assert!(!actions.iter().any(|action| matches!(action, Action::Items { .. })), "{actions:?}");
+        told.events.extend(events);
+        let more = ended(&core, "bad", failed());
+        core.handle(more, 0.5);
+        assert!(core.is_done());
+        told.events.extend(core.take().0);
+    }
+    let history = History::of(&told.events);
+    let fan = history.instance(&InstanceId("fan".into())).and_then(|past| past.fate);
+    assert_eq!(fan, Some(crate::dispatcher::history::Became::GivenUp));
+}
+
 /// Two changes that contradict each other, and a task that needs both.
 const CONTRADICT: &str = r#"
 version = 1
