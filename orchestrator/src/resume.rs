@@ -262,6 +262,7 @@ async fn go_on(
     };
     let known: Vec<RunEvent> = landed.into_iter().chain(history.abandoned_calls()).collect();
     known.iter().for_each(|event| history.hear(event));
+    let again = Wanted { instances: history.with_a_turn(&again.instances), ..again };
     let taken_up = history.try_again(&again.instances, again.resolved_id());
     let by_hand = again.events(|id| history.instance(id).map(history::Past::handed_over).unwrap_or_default());
     carry_over(&state, run, &again, &history)?;

@@ -49,17 +49,9 @@ pub fn worth_another_try_of(state: &RunState, named: Option<&[InstanceId]>) -> V
             }
         }
         if chosen.len() == before {
-            let is_one = |(id, instance): &(&InstanceId, &InstanceState)| chosen.contains(&*id.0) && is_asked(instance);
-            return state.instances.iter().filter(is_one).map(|(id, _)| id.clone()).collect();
+            return state.instances.keys().filter(|id| chosen.contains(&*id.0)).cloned().collect();
         }
     }
-}
-
-/// Whether an instance is asked when what it needs takes its turn again: what an earlier run says to have changed nothing is not, and
-/// stays as it is.
-fn is_asked(instance: &InstanceState) -> bool {
-    let is_taken = || instance.last_attempt().is_some_and(|last| last.collected.is_none());
-    instance.fate() != Some(&Fate::Empty) || !is_taken()
 }
 
 /// The result that a person gave up and without which a failed instance cannot be what it was to be: the changes of its needs

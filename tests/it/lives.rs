@@ -207,6 +207,7 @@ impl World {
         let merged = announced.into_iter().flat_map(|announced| announced.merges);
         self.store(merged.map(|part| RunEvent::Merged { instance: part.instance, fate: part.fate }).collect());
         let mut history = self.history();
+        let again = &history.with_a_turn(again);
         let taken_up = history.try_again(again, None);
         let mut resumed = RunCore::resume(graph, options, &|_| None, &history);
         let mut tally = replay(&self.stored).tally;

@@ -372,17 +372,17 @@ fn what_runs_again_for_what_it_handed_over_leaves_what_landed_as_it_is() {
 #[test]
 fn what_landed_and_comes_out_otherwise_is_given_on_as_it_landed_and_the_other_is_kept_until_it_is_dropped() {
     let repository = Repository::with(&FILES);
-    let plan = "[tasks.a]\nallow-failure = true\nrun = 'exit 1'\n\
+    let plan = "[sandbox.flag]\nenv = ['FLAG']\n[tasks.a]\nallow-failure = true\nrun = 'exit 1'\n\
                 [tasks.b]\nneeds = ['a']\noutputs.v = { lines = 'v' }\n\
                 run = 'v=$(date +%s%N); echo $v > b; echo $v > $SWARM_ARTIFACTS/v'\n\
-                [tasks.c]\nneeds = ['b']\nenv = { V = '{{ needs.b.outputs.v[0] }}' }\n\
-                run = 'test $SWARM_ATTEMPT -ge 3; cat b $SWARM_NEEDS/b/v > c; echo $V >> c'\n";
+                [tasks.c]\nneeds = ['b']\nsandbox = 'flag'\nenv = { V = '{{ needs.b.outputs.v[0] }}' }\n\
+                run = 'test -n \"$FLAG\"; cat b $SWARM_NEEDS/b/v > c; echo $V >> c'\n";
     Swarm::run(&repository, "it", plan).exits(1);
     let again = Swarm::new(&repository, &["retry", "it-1", "a", "--json"]).exits(1);
     let says =
         "what needs it starts from that and is given what was handed over with it; this change is kept and not landed";
     assert!(again.to_string().contains(says), "{again}");
-    Swarm::new(&repository, &["retry", "it-1", "c"]).exits(0);
+    Swarm::new(&repository, &["retry", "it-1", "c"]).env("FLAG", "1").exits(0);
     let landed = repository.text("swarm/it", "b");
     assert_eq!(repository.text("swarm/it", "c"), landed.repeat(3), "all of it is of the try that landed");
     let of = |attempt: u32| repository.refs(&format!("refs/swarm/it-1/b/{attempt}"));

@@ -527,6 +527,13 @@ impl History {
         (past.is_contradicted, past.ground) = (false, None);
     }
 
+    /// Those of `ids` that another try may come to something else for: an earlier run's result without a change, and one of which
+    /// another try on what landed left nothing, have nothing that could take its turn again.
+    pub fn with_a_turn(&self, ids: &[InstanceId]) -> Vec<InstanceId> {
+        let is_nothing = |past: &Past| past.fate == Some(Became::Empty) && past.change.is_none();
+        ids.iter().filter(|id| !self.instance(id).is_some_and(is_nothing)).cloned().collect()
+    }
+
     /// The same before the journal knows; what failed is open again.
     pub fn try_again(&mut self, ids: &[InstanceId], resolved: Option<&InstanceId>) -> TakenUp {
         let mut taken_up = TakenUp::default();

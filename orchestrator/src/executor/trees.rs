@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use git2::Oid;
 use serde_json::Value;
@@ -341,12 +342,17 @@ const DISCARDED_MAX: usize = 256;
 /// Folders kept for the next worktrees at most.
 const SPARES_MAX: usize = 64;
 
+/// How long the end of a run waits for worktrees to be removed: a task may have left a million folders.
+const CLEANING_MAX: Duration = Duration::from_secs(5);
+
 /// A thread that removes worktrees, and keeps folders of those that nothing was written to. Dropping it waits until all are
-/// gone.
+/// gone, but not for long: the rest is no longer in use, and goes with `swarm clean` or the next run that sweeps.
 #[derive(Debug)]
 struct Cleaner {
     queue: Option<mpsc::SyncSender<Retired>>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: Mutex<mpsc::Receiver<()>>,
     spares: Arc<Mutex<Vec<Spare>>>,
 }
 
@@ -355,7 +361,9 @@ impl Cleaner {
         let (sender, receiver) = mpsc::sync_channel::<Retired>(DISCARDED_MAX);
         let spares = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&spares);
+        let (ends, ended) = mpsc::channel();
         let clean = move || {
+            let _ends: mpsc::Sender<()> = ends;
             while let Ok(retired) = receiver.recv() {
                 // What cannot be removed now is in the trash folder, which `swarm clean` empties.
                 if let Some(spare) = retired.remove() {
@@ -367,7 +375,7 @@ impl Cleaner {
             }
         };
         let thread = std::thread::Builder::new().name("cleaner".to_owned()).stack_size(512 << 10).spawn(clean);
-        Cleaner { queue: Some(sender), thread: thread.ok(), spares }
+        Cleaner { queue: Some(sender), thread: thread.ok(), ended: Mutex::new(ended), spares }
     }
 
     /// Folders for the next worktree, where there are some.
@@ -388,8 +396,15 @@ impl Cleaner {
 impl Drop for Cleaner {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        let Some(thread) = self.thread.take() else { return };
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match ended.recv_timeout(CLEANING_MAX) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                tracing::warn!(
+                    "large worktrees are still being removed: `swarm clean` takes away what is left of them"
+                );
+            }
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => drop(thread.join()),
         }
     }
 }

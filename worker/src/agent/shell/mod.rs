@@ -11,6 +11,7 @@
 mod braces;
 /// What is dangerous, and why.
 pub mod danger;
+mod depth;
 /// What it runs from files.
 pub mod files;
 /// What the grammar overlooks.
@@ -36,39 +37,6 @@ mod word;
 /// What is written into a file that the script runs.
 mod written;
 
-/// How many parentheses and braces of a text are open at once at most, whatever they mean.
-fn opened_deep(text: &str) -> usize {
-    let (mut open, mut deepest) = (0usize, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'{' => open += 1,
-            b')' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(open);
-    }
-    deepest
-}
-
-/// How deep the parts of a syntax tree lie within each other, found without going down by recursion.
-fn nodes_deep(root: Node<'_>) -> usize {
-    let mut cursor = root.walk();
-    let (mut depth, mut deepest) = (0usize, 0);
-    loop {
-        if cursor.goto_first_child() {
-            depth += 1;
-            deepest = deepest.max(depth);
-            continue;
-        }
-        while !cursor.goto_next_sibling() {
-            if !cursor.goto_parent() {
-                return deepest;
-            }
-            depth -= 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod verdicts;
 
@@ -88,10 +56,6 @@ pub use word::Word;
 pub const SCRIPT_BYTES_MAX: usize = 256 << 10;
 /// Scripts inside of scripts, and wrappers around wrappers.
 pub const DEPTH_MAX: u32 = 8;
-/// How many parentheses and braces of one script are open at once at most.
-const OPENED_DEEP_MAX: usize = 200;
-/// How deep the parts of one script lie within each other at most: whoever reads them goes down by recursion.
-const NODES_DEEP_MAX: usize = 500;
 /// The most commands of one script.
 pub const COMMANDS_MAX: usize = 4096;
 /// The most words of one script that braces make of others.
@@ -274,12 +238,7 @@ impl Reader {
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
-        let too_deep = |root: Node<'_>| nodes_deep(root) > NODES_DEEP_MAX;
-        // Asked first: the parser takes long over what never closes.
-        if opened_deep(text) > OPENED_DEEP_MAX {
-            return self.too_much("it is nested too deeply to be read");
-        }
-        if parser.parse(text, None).is_some_and(|tree| too_deep(tree.root_node())) {
+        if depth::is_too_deep(&mut parser, text) {
             return self.too_much("it is nested too deeply to be read");
         }
         let Some(text) = hidden::joined(&mut parser, text) else {
@@ -287,7 +246,7 @@ impl Reader {
         };
         let text = &*text;
         let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
-        if too_deep(tree.root_node()) {
+        if depth::goes_too_deep(tree.root_node()) {
             return self.too_much("it is nested too deeply to be read");
         }
         self.marked |= unread::is_marked(text) || unread::has_pieces(tree.root_node(), text);
