@@ -527,13 +527,6 @@ impl History {
         (past.is_contradicted, past.ground) = (false, None);
     }
 
-    /// Those of `ids` that another try may come to something else for: an earlier run's result without a change, and one of which
-    /// another try on what landed left nothing, have nothing that could take its turn again.
-    pub fn with_a_turn(&self, ids: &[InstanceId]) -> Vec<InstanceId> {
-        let is_nothing = |past: &Past| past.fate == Some(Became::Empty) && past.change.is_none();
-        ids.iter().filter(|id| !self.instance(id).is_some_and(is_nothing)).cloned().collect()
-    }
-
     /// The same before the journal knows; what failed is open again.
     pub fn try_again(&mut self, ids: &[InstanceId], resolved: Option<&InstanceId>) -> TakenUp {
         let mut taken_up = TakenUp::default();
@@ -638,11 +631,6 @@ impl History {
                 Blocked => false,
             })
             .filter(|_| self.gone.is_empty() || !self.gone.contains(id))
-    }
-
-    /// Whether a part of what it left is known to be gone.
-    pub fn is_gone(&self, id: &InstanceId) -> bool {
-        self.gone.contains(id)
     }
 
     fn past(&mut self, id: &InstanceId) -> &mut Past {

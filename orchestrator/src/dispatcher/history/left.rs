@@ -54,6 +54,18 @@ impl Past {
 }
 
 impl History {
+    /// Those of `ids` that another try may come to something else for: an earlier run's result without a change, and one of which
+    /// another try on what landed left nothing, have nothing that could take its turn again.
+    pub fn with_a_turn(&self, ids: &[InstanceId]) -> Vec<InstanceId> {
+        let is_nothing = |past: &Past| past.fate == Some(Became::Empty) && past.change.is_none();
+        ids.iter().filter(|id| !self.instance(id).is_some_and(is_nothing)).cloned().collect()
+    }
+
+    /// Whether a part of what it left is known to be gone.
+    pub fn is_gone(&self, id: &InstanceId) -> bool {
+        self.gone.contains(id)
+    }
+
     /// Says that what an instance left is no longer there.
     pub fn forget(&mut self, id: InstanceId, what: Left) {
         let past = self.past(&id);
