@@ -346,7 +346,7 @@ const SPARES_MAX: usize = 64;
 const CLEANING_MAX: Duration = Duration::from_secs(5);
 
 /// A thread that removes worktrees, and keeps folders of those that nothing was written to. Dropping it waits until all are
-/// gone, but not for long: the rest is no longer in use, and goes with `swarm clean` or the next run that sweeps.
+/// gone, but not for long: the rest is no longer in use, and goes with `swarm clean` or a `swarm resume`.
 #[derive(Debug)]
 struct Cleaner {
     queue: Option<mpsc::SyncSender<Retired>>,
@@ -401,7 +401,7 @@ impl Drop for Cleaner {
         match ended.recv_timeout(CLEANING_MAX) {
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 tracing::warn!(
-                    "large worktrees are still being removed: `swarm clean` takes away what is left of them"
+                    "large worktrees could not be removed in time: `swarm clean` takes away what is left of them"
                 );
             }
             Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => drop(thread.join()),

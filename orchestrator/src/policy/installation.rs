@@ -32,7 +32,7 @@ const KINDS: &[Kind] = &[
         parts: &["lib", "lib32", "lib64", "libx32", "libexec", "share", "include", "plugins", "boot", "sysroot"],
         settings: &[],
     },
-    // A Java: what it is configured by came with it.
+    // A Java: what it is configured by came with it, and is not looked through.
     Kind { mark: "release", parts: &["release", "conf", "jmods", "jre", "legal"], settings: &[] },
     // The sources that a Go compiles.
     Kind { mark: "pkg/tool/", parts: &["VERSION", "go.env", "pkg", "src", "misc"], settings: &[] },

@@ -190,7 +190,8 @@ fn series(inside: &[Part]) -> Option<Option<Vec<Vec<Part>>>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::agent::permission::{Act, Decision, Mode, Rule, Rules};
+    use crate::agent::permission::{Decision, Mode};
+    use crate::agent::shell::held::{check, decide};
     use crate::agent::shell::{Reading, judge, read};
 
     #[test]
@@ -265,19 +266,9 @@ mod tests {
         "git add src/{lib,main}.rs && git commit -m 'a{b,c}'",
     ];
 
-    fn decide(script: &str, mode: Mode) -> Decision {
-        let deny = vec![Rule::parse("bash(git push*)").unwrap()];
-        Rules { deny, ..Rules::default() }.decide("bash", &Act::Run(script), mode)
-    }
-
     #[test]
     fn what_braces_make_is_held_to_the_rules() {
-        let is_denied = |script: &&&str| matches!(decide(script, Mode::Full), Decision::Deny(_));
-        let passed: Vec<_> = PUSHES.iter().filter(|script| !is_denied(script)).collect();
-        assert!(passed.is_empty(), "{passed:#?}");
-        let stopped = ORDINARY.iter().map(|script| (script, decide(script, Mode::WorkspaceWrite)));
-        let stopped: Vec<_> = stopped.filter(|(_, decision)| *decision != Decision::Allow).collect();
-        assert!(stopped.is_empty(), "{stopped:#?}");
+        check(PUSHES, ORDINARY);
     }
 
     #[test]

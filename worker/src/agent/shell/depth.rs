@@ -1,21 +1,29 @@
 //! How deep the parts of a script lie within each other. Whoever reads a script goes down by recursion, so what goes too deep is refused
 //! before anybody does; the parser itself keeps its own stack.
 
-use tree_sitter::{Node, Parser};
+use tree_sitter::{Node, Parser, Tree};
 
 /// How many parentheses and braces of one script are open at once at most.
 const OPENED_DEEP_MAX: usize = 200;
 /// How deep the parts of one script lie within each other at most: whoever reads them goes down by recursion.
 const NODES_DEEP_MAX: usize = 500;
 
-/// Whether a script goes deeper than anybody reads it. The parser takes long over what never closes, so that is asked first.
-pub fn is_too_deep(parser: &mut Parser, text: &str) -> bool {
-    opened_deep(text) > OPENED_DEEP_MAX || parser.parse(text, None).is_some_and(|tree| goes_too_deep(tree.root_node()))
-}
+/// It goes deeper than anybody reads it.
+#[derive(Debug)]
+pub struct TooDeep;
 
-/// The same of its syntax tree.
-pub fn goes_too_deep(root: Node<'_>) -> bool {
-    nodes_deep(root) > NODES_DEEP_MAX
+/// The syntax tree of a script; `None` where it cannot be parsed. The parser takes long over what never closes, so that is asked first.
+///
+/// # Errors
+/// [`TooDeep`].
+pub fn parsed(parser: &mut Parser, text: &str) -> Result<Option<Tree>, TooDeep> {
+    if opened_deep(text) > OPENED_DEEP_MAX {
+        return Err(TooDeep);
+    }
+    match parser.parse(text, None) {
+        Some(tree) if nodes_deep(tree.root_node()) > NODES_DEEP_MAX => Err(TooDeep),
+        tree => Ok(tree),
+    }
 }
 
 /// How many parentheses and braces of a text are open at once at most, whatever they mean.

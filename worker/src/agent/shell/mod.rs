@@ -11,6 +11,7 @@
 mod braces;
 /// What is dangerous, and why.
 pub mod danger;
+/// How deep its parts lie within each other.
 mod depth;
 /// What it runs from files.
 pub mod files;
@@ -37,9 +38,13 @@ mod word;
 /// What is written into a file that the script runs.
 mod written;
 
+/// Tables of scripts against one rule.
+#[cfg(test)]
+mod held;
 #[cfg(test)]
 mod verdicts;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use tree_sitter::{Node, Parser};
@@ -238,17 +243,19 @@ impl Reader {
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
-        if depth::is_too_deep(&mut parser, text) {
+        let Ok(tree) = depth::parsed(&mut parser, text) else {
             return self.too_much("it is nested too deeply to be read");
-        }
-        let Some(text) = hidden::joined(&mut parser, text) else {
+        };
+        let Some(joined) = hidden::joined(&mut parser, text) else {
             return self.too_much("too many of its words are parted by line breaks to be read");
         };
-        let text = &*text;
-        let Some(tree) = parser.parse(text, None) else { return self.unproven("it cannot be parsed") };
-        if depth::goes_too_deep(tree.root_node()) {
-            return self.too_much("it is nested too deeply to be read");
-        }
+        let tree = match &joined {
+            Cow::Borrowed(_) => Ok(tree),
+            Cow::Owned(text) => depth::parsed(&mut parser, text),
+        };
+        let Ok(tree) = tree else { return self.too_much("it is nested too deeply to be read") };
+        let text = &*joined;
+        let Some(tree) = tree else { return self.unproven("it cannot be parsed") };
         self.marked |= unread::is_marked(text) || unread::has_pieces(tree.root_node(), text);
         if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
             self.unread(unread);

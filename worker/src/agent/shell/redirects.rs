@@ -143,7 +143,7 @@ fn is_open(word: Node<'_>, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::agent::permission::{Act, Decision, Mode, Rule, Rules};
+    use crate::agent::shell::held::check;
     use crate::agent::shell::{Reading, judge, read};
 
     /// Scripts that run `git push`.
@@ -250,19 +250,9 @@ mod tests {
         "git log > /tmp/x; git diff 2>/dev/null HEAD",
     ];
 
-    fn decide(script: &str, mode: Mode) -> Decision {
-        let deny = vec![Rule::parse("bash(git push*)").unwrap()];
-        Rules { deny, ..Rules::default() }.decide("bash", &Act::Run(script), mode)
-    }
-
     #[test]
     fn what_a_redirection_parts_is_held_to_the_rules() {
-        let is_denied = |script: &&&str| matches!(decide(script, Mode::Full), Decision::Deny(_));
-        let passed: Vec<_> = PUSHES.iter().filter(|script| !is_denied(script)).collect();
-        assert!(passed.is_empty(), "{passed:#?}");
-        let stopped = ORDINARY.iter().map(|script| (script, decide(script, Mode::WorkspaceWrite)));
-        let stopped: Vec<_> = stopped.filter(|(_, decision)| *decision != Decision::Allow).collect();
-        assert!(stopped.is_empty(), "{stopped:#?}");
+        check(PUSHES, ORDINARY);
     }
 
     #[test]
