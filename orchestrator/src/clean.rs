@@ -18,7 +18,7 @@ use crate::commit::{self, attempt_ref, base_ref, folded_ref, history_ref, run_re
 use crate::event::Fate;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::executor::verify::VERIFY;
-use crate::hollow;
+use crate::hollow::{self, Hollow};
 use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
 use crate::journal::{
@@ -294,7 +294,10 @@ fn clean_run(
     let (mut kept_logs, mut kept_files): (Vec<PathBuf>, HashSet<PathBuf>) = Default::default();
     let mut removable = Vec::new();
     let prefix = run_refs(run);
-    cleaned.gone = hollow::gone(repository, &prefix)?;
+    let (hidden, gone): (Vec<Hollow>, Vec<Hollow>) =
+        hollow::below(repository, &prefix)?.into_iter().partition(|hollow| hollow.why.is_some());
+    let hidden: HashMap<String, String> = hidden.into_iter().filter_map(|it| Some((it.name, it.why?))).collect();
+    cleaned.gone = gone.into_iter().map(|hollow| (hollow.name, hollow.commit)).collect();
     let gone: HashSet<&String> = cleaned.gone.iter().map(|(reference, _)| reference).collect();
     let reused = reused::reused_refs(run);
     let taken = reused::to_keep(repository, run, run_state)?;
@@ -307,12 +310,13 @@ fn clean_run(
             continue;
         }
         let is_of_the_way = reference == folded || [&starts, &reused].iter().any(|below| reference.starts_with(*below));
-        if is_of_the_way || gone.contains(&reference) {
+        if is_of_the_way && !hidden.contains_key(&reference) || gone.contains(&reference) {
             removable.push(reference);
             continue;
         }
         let owner = owners.get(&reference);
-        match owner.map_or(Some("the journal does not know it".to_owned()), |owner| reason_to_keep(*owner, landed)) {
+        let known = || owner.map_or(Some("the journal does not know it".to_owned()), |it| reason_to_keep(*it, landed));
+        match hidden.get(&reference).map(|why| format!("it cannot be read ({why}): git fsck")).or_else(known) {
             Some(reason) => {
                 kept_logs.extend(owner.into_iter().flat_map(|owner| logs_of(state, run, owner)));
                 kept_files.extend(owner.and_then(|owner| files_of(state, run, owner)));

@@ -1,22 +1,25 @@
 //! Refs of ours whose commit is gone: somebody collected garbage in the moment between the writing of a result and that of its ref, or
-//! the repository is damaged. Every later `git gc` refuses to run for one, so a person is told; only `swarm clean` removes any.
+//! the repository is damaged. Every later `git gc` refuses to run for one, so a person is told; only `swarm clean` removes any, and
+//! none of which it cannot be sure.
 
 use std::fmt;
-use std::path::Path;
 
-use git2::Oid;
+use git2::{ObjectType, Oid};
+use swarm_protocol::causes::causes;
 
 use crate::commit;
 use crate::ids::RunId;
 use crate::report::sanitize::shell_word;
-use crate::repository::{Repository, RepositoryError, is_known};
+use crate::repository::{Presence, Repository, RepositoryError};
 
 /// A ref of a run whose commit cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hollow {
     /// The ref's full name.
     pub name: String,
-    /// What reading it failed with; `None` where the repository does not know the commit.
+    /// What it names.
+    pub commit: Oid,
+    /// What reading it failed with; `None` where the commit is in no store of the repository.
     pub why: Option<String>,
 }
 
@@ -53,41 +56,33 @@ pub fn hollow(repository: &Repository, run: &RunId, began_at_ms: u64) -> Result<
     if packed_ms < u128::from(began_at_ms) {
         return Ok(Vec::new());
     }
-    let git = repository.fresh()?;
-    let refs =
-        repository.refs_below(&commit::run_refs(run))?.into_iter().filter(|(name, _)| *name != commit::base_ref(run));
-    let hollow = |(name, commit): (String, Oid)| match is_known(&git, commit) {
-        Ok(true) => None,
-        Ok(false) => Some(Hollow { name, why: None }),
-        Err(error) => Some(Hollow { name, why: Some(error.message().to_owned()) }),
-    };
-    Ok(refs.filter_map(hollow).collect())
+    let refs = repository.refs_below(&commit::run_refs(run))?;
+    among(repository, refs.into_iter().filter(|(name, _)| *name != commit::base_ref(run)))
 }
 
-/// Those below `prefix` (which ends in `/`) of which the repository knows nothing, with the ids that they name. None where a store that
-/// it borrows from is away: what they keep may lie there.
+/// Those below `prefix` (which ends in `/`).
 ///
 /// # Errors
-/// [`RepositoryError::Git`].
-pub fn gone(repository: &Repository, prefix: &str) -> Result<Vec<(String, Oid)>, RepositoryError> {
-    let refs = repository.refs_below(prefix)?;
-    if refs.is_empty() || !lenders_are_there(repository.common_dir()) {
-        return Ok(Vec::new());
-    }
-    let git = repository.fresh()?;
-    let odb = git.odb()?;
-    Ok(refs.into_iter().filter(|(_, id)| !odb.exists(*id)).collect())
+/// [`RepositoryError::Git`] when refs cannot be listed.
+pub fn below(repository: &Repository, prefix: &str) -> Result<Vec<Hollow>, RepositoryError> {
+    among(repository, repository.refs_below(prefix)?)
 }
 
-/// Whether all other stores are there that a repository reads objects from. Source: gitrepository-layout(5), `objects/info/alternates`.
-fn lenders_are_there(common_dir: &Path) -> bool {
-    let objects = common_dir.join("objects");
-    let Ok(listed) = std::fs::read_to_string(objects.join("info/alternates")) else {
-        return !objects.join("info/alternates").exists();
+fn among(
+    repository: &Repository,
+    refs: impl IntoIterator<Item = (String, Oid)>,
+) -> Result<Vec<Hollow>, RepositoryError> {
+    let git = repository.fresh()?;
+    let odb = git.odb()?;
+    let why = |id| match repository.presence(&git, id) {
+        Presence::Here => None,
+        Presence::Gone(missing) if missing == id => Some(None),
+        Presence::Gone(tree) => Some(Some(format!("its tree {tree} is gone"))),
+        // A base that is about to be removed is marked by what is no commit.
+        Presence::Hidden(_) if odb.read_header(id).is_ok_and(|(_, kind)| kind != ObjectType::Commit) => None,
+        Presence::Hidden(error) => Some(Some(causes(&error))),
     };
-    // A store that was never filled has these folders all the same; a mount that is away has not.
-    let paths = listed.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    objects.join("pack").is_dir() && paths.map(|path| objects.join(path)).all(|lender| lender.join("pack").is_dir())
+    Ok(refs.into_iter().filter_map(|(name, commit)| Some(Hollow { why: why(commit)?, name, commit })).collect())
 }
 
 #[cfg(test)]
@@ -104,13 +99,33 @@ mod tests {
         let missing = "0123456789012345678901234567890123456789";
         let path = repository.common_dir().join("refs/swarm/r-1/a/2");
         std::fs::write(path, format!("{missing}\n")).expect("a ref");
-        let names = || gone(&repository, "refs/swarm/").expect("legible").into_iter().map(|(name, _)| name);
-        assert_eq!(names().collect::<Vec<_>>(), ["refs/swarm/r-1/a/2"]);
+        let said = || {
+            let mut hollow = below(&repository, "refs/swarm/").expect("refs");
+            assert_eq!(hollow.len(), 1);
+            (hollow[0].name.clone(), hollow.remove(0).why)
+        };
+        assert_eq!(said(), ("refs/swarm/r-1/a/2".to_owned(), None));
         let alternates = repository.common_dir().join("objects/info/alternates");
         std::fs::write(&alternates, "/none/such/objects\n").expect("a file");
-        assert_eq!(names().count(), 0, "a store that is away may have it");
+        assert!(said().1.is_some(), "a store that is away may have it");
         std::fs::write(&alternates, format!("{}\n", repository.common_dir().join("objects").display()))
             .expect("a file");
-        assert_eq!(names().count(), 1);
+        assert_eq!(said().1, None);
+    }
+
+    #[test]
+    fn a_result_whose_pack_cannot_be_looked_into_is_not_gone() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let head = repository.resolve("HEAD").expect("a commit");
+        commit::keep(&repository, "refs/swarm/r-1/a/1", head).expect("kept");
+        commit::mark_base(&repository, &RunId("r-1".into())).expect("marked");
+        let packs = repository.common_dir().join("objects/pack");
+        std::fs::write(packs.join("pack-1.pack"), "").expect("space");
+        assert_eq!(below(&repository, "refs/swarm/").expect("refs"), [], "nothing is missing");
+        let hex = head.to_string();
+        std::fs::remove_file(repository.common_dir().join("objects").join(&hex[..2]).join(&hex[2..])).expect("loose");
+        let hollow = below(&repository, "refs/swarm/").expect("refs").remove(0);
+        assert!(hollow.to_string().contains("pack-1.idx") && hollow.to_string().ends_with("git fsck"), "{hollow}");
     }
 }

@@ -19,11 +19,14 @@ use crate::report::sanitize::shell_word;
 
 /// What in a work tree git obeys by its configuration.
 mod obeyed;
+/// Whether a commit is there, gone, or out of reach.
+mod presence;
 mod refs;
 /// Whether all of a commit is there.
 mod whole;
 
 pub use obeyed::Obeyed;
+pub(crate) use presence::Presence;
 pub use refs::Swap;
 
 /// Opened handles that are kept for the next caller.
@@ -67,7 +70,7 @@ pub enum RepositoryError {
         source: git2::Error,
     },
     /// The file system failed.
-    #[error("read {}", path.display())]
+    #[error("read {}: {source}", path.display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -103,7 +106,9 @@ impl RepositoryError {
             RepositoryError::BadRevision { spec, .. } => {
                 format!("git rev-parse --verify {}", shell_word(&format!("{spec}^{{commit}}")))
             }
-            RepositoryError::Io { .. } => "check the permissions of the repository's folder".to_owned(),
+            RepositoryError::Io { .. } => {
+                "look at the permissions of the repository's folder; git fsck finds what is damaged".to_owned()
+            }
             RepositoryError::Locked(lock) => {
                 format!("let that git end; if none runs: rm {}", shell_word(&lock.to_string_lossy()))
             }
@@ -210,18 +215,6 @@ impl Drop for Handle<'_> {
         if let (Some(git), true) = (self.git.take(), idle.len() < HANDLES_IDLE_MAX) {
             idle.push(git);
         }
-    }
-}
-
-/// Whether a commit and its tree are known. Any other failure to read them says nothing about that.
-///
-/// # Errors
-/// All but [`ErrorCode::NotFound`].
-pub(crate) fn is_known(git: &git2::Repository, commit: Oid) -> Result<bool, git2::Error> {
-    match git.find_commit(commit).and_then(|commit| commit.tree()) {
-        Ok(_) => Ok(true),
-        Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
@@ -369,15 +362,6 @@ impl Repository {
     /// [`RepositoryError::Git`] when it is no commit or is missing.
     pub fn tree_of(&self, commit: Oid) -> Result<Oid, RepositoryError> {
         Ok(self.handle()?.find_commit(commit)?.tree_id())
-    }
-
-    /// Whether a commit and its tree are there. What a handle does not know is looked for once more with a new one, which
-    /// knows what was packed meanwhile.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Git`] when they cannot be read, whether or not they are there.
-    pub fn has_commit(&self, commit: Oid) -> Result<bool, RepositoryError> {
-        Ok(is_known(&*self.handle()?, commit)? || is_known(&self.fresh()?, commit)?)
     }
 
     /// Lets all commits be by `identity` from now on, whomever the configuration names; the first one stands.

@@ -37,22 +37,30 @@ pub fn hold(repository: &Repository, run: &RunId, mut commits: Vec<Oid>) -> Resu
 /// The refs that what a run took and has not landed gets when those go that keep it together, with their commits.
 ///
 /// # Errors
-/// [`RepositoryError::Git`].
+/// [`RepositoryError`], also where one cannot be read: nobody knows what else keeps it.
 pub fn to_keep(repository: &Repository, run: &RunId, state: &RunState) -> Result<Vec<(String, Oid)>, RepositoryError> {
     let mut held = HashSet::new();
+    let mut is_one_gone = false;
     for (_, holds) in repository.refs_below(&reused_refs(run))? {
-        let git = repository.handle()?;
-        // What is gone itself holds nothing any more.
-        held.extend(git.find_commit(holds).map(|commit| commit.parent_ids().collect::<Vec<_>>()).unwrap_or_default());
+        if repository.has_commit(holds)? {
+            held.extend(repository.handle()?.find_commit(holds)?.parent_ids());
+        } else {
+            is_one_gone = true;
+        }
     }
     let mut wanted = Vec::new();
-    if held.is_empty() {
+    if held.is_empty() && !is_one_gone {
         return Ok(wanted);
     }
+    // What was held by one that is gone itself may be there all the same.
+    let is_held =
+        |commit: Oid| Ok::<_, RepositoryError>(held.contains(&commit) || is_one_gone && repository.has_commit(commit)?);
     for (id, instance) in state.instances.iter().filter(|(_, instance)| instance.reused_from().is_some()) {
         for attempt in unsettled(instance) {
-            let commit = attempt.change().map(|change| change.commit).filter(|commit| held.contains(commit));
-            wanted.extend(commit.map(|commit| (attempt_ref(run, id, attempt.attempt), commit)));
+            let Some(commit) = attempt.change().map(|change| change.commit) else { continue };
+            if is_held(commit)? {
+                wanted.push((attempt_ref(run, id, attempt.attempt), commit));
+            }
         }
     }
     Ok(wanted)

@@ -202,6 +202,8 @@ pub fn drop_results(
     let Some(before) = known.finished.clone() else { return Err(DropError::Unfinished(run.clone())) };
     let landed = reachable(repository, landed_commits(ids.iter().filter_map(|id| known.instances.get(id))).collect())?;
     let said: Vec<Kept> = ids.iter().map(|id| Kept::of(&known, run, id, &landed)).collect();
+    // What it took of earlier runs and cannot be read is not given up by halves.
+    reused::to_keep(repository, run, &known)?;
     // A process that died while it held this run's lock may have held those of its refs.
     repository.sweep_locks(&run_refs(run));
     let was: Vec<Option<GivenUp>> = ids.iter().zip(&said).map(|(id, kept)| gives_up(&known, id, kept)).collect();

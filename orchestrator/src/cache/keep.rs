@@ -6,7 +6,7 @@ use git2::Oid;
 
 use crate::commit::{bundle, keep};
 use crate::ids::{RunId, encode_component};
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Presence, Repository, RepositoryError};
 
 /// Where these refs lie. No run is called `cache`: their names end in a number.
 const PREFIX: &str = "refs/swarm/cache/";
@@ -15,17 +15,16 @@ const PREFIX: &str = "refs/swarm/cache/";
 const COMMITS_PER_REF_MAX: usize = 1000;
 
 /// Keeps exactly `commits` for a run: what was kept before and is not among them is let go. Those that do not exist any
-/// more are passed over.
+/// more are passed over; what only cannot be read at this moment is kept as it is.
 ///
 /// # Errors
 /// [`RepositoryError::Git`].
 pub fn set(repository: &Repository, run: &RunId, commits: &[Oid]) -> Result<(), RepositoryError> {
     let prefix = format!("{PREFIX}{}/", encode_component(&run.0));
-    let git = repository.handle()?;
+    let git = repository.fresh()?;
     let odb = git.odb()?;
-    let present: Vec<Oid> = commits.iter().copied().filter(|&commit| odb.exists(commit)).collect();
-    drop(odb);
-    drop(git);
+    let is_gone = |commit| !odb.exists(commit) && matches!(repository.presence(&git, commit), Presence::Gone(_));
+    let present: Vec<Oid> = commits.iter().copied().filter(|&commit| !is_gone(commit)).collect();
     let mut wanted = Vec::new();
     for (number, chunk) in present.chunks(COMMITS_PER_REF_MAX).enumerate() {
         let holds = bundle(repository, chunk, &format!("results recorded by {}", run.0))?;

@@ -81,11 +81,17 @@ fn weaker(text: String, hint: &str) -> Finding {
     Finding { grade: Grade::Weaker, text, hint: Some(hint.to_owned()) }
 }
 
-/// Refs of ours whose commit is gone.
+/// Refs of ours whose commit is gone, or out of reach.
 fn of_refs(repository: &Repository) -> Result<Option<Finding>, Failure> {
-    let gone = hollow::gone(repository, "refs/swarm/")?;
-    let Some((first, _)) = gone.first() else { return Ok(None) };
-    let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
+    let (hidden, gone): (Vec<_>, Vec<_>) =
+        hollow::below(repository, "refs/swarm/")?.into_iter().partition(|hollow| hollow.why.is_some());
+    let more = |all: usize| if all > 1 { format!(" and {} more", all - 1) } else { String::new() };
+    if let Some((first, why)) = hidden.first().and_then(|first| Some((&first.name, first.why.as_ref()?))) {
+        let text = format!("refs: what {}{} keeps cannot be read: {why}", sanitize::name(first), more(hidden.len()));
+        return Ok(Some(Finding { grade: Grade::Bad, text, hint: Some("git fsck".to_owned()) }));
+    }
+    let Some(first) = gone.first().map(|hollow| &hollow.name) else { return Ok(None) };
+    let more = more(gone.len());
     let text = format!("refs: what {}{more} kept is no longer there, and git gc fails on that", sanitize::name(first));
     let hint = format!(
         "swarm clean removes those of runs that ended; one alone: git update-ref -d {}",
