@@ -68,6 +68,37 @@ fn so_is_one_that_is_made_when_a_run_goes_on_or_a_task_is_tried_again_or_looked_
 }
 
 #[test]
+fn what_a_killed_run_left_is_looked_at_by_the_next_command() {
+    let (repository, data) = scene();
+    let (made, late) = (data.join("made"), data.join("late"));
+    let waits = format!("[tasks.b]\nneeds = ['a']\nrun = 'test -e {} || sleep 300'\n", late.display());
+    let plan = plan(&make(&made)) + &waits;
+    let killed = || {
+        let mut running = Swarm::run(&repository, "it", &plan).allow("write=~/data").start();
+        assert!(running.says("\"attempt-started\",\"instance\":\"b\""), "b starts");
+        running.signal(Signal::KILL);
+        running.end();
+        assert!(made.join(".git/config").exists());
+    };
+    let is_told = |ended: &Ended| {
+        let told =
+            "a command that may write it was killed before it looked at what its tasks left; it is looked at now";
+        assert!(ended.err.contains(told), "{ended}");
+        is_put_aside(ended, &made);
+        std::fs::remove_dir_all(&made).expect("our own");
+    };
+    killed();
+    let ended = Swarm::new(&repository, &["doctor"]).exits(0);
+    assert!(ended.out.contains("[!] left: nobody looked at what tasks of a killed command left in"), "{ended}");
+    is_told(&Swarm::new(&repository, &["clean"]).exits(1));
+    killed();
+    std::fs::write(&late, "").expect("a file");
+    // The run goes on instead of being refused for what it made itself.
+    is_told(&Swarm::new(&repository, &["resume"]).exits(1));
+    assert!(!repository.path().join(".git/swarm/unsettled").exists());
+}
+
+#[test]
 fn a_file_by_which_swarm_knows_its_state_is_put_aside_and_hides_nothing() {
     let (repository, data) = scene();
     let run = |script: &str, code: i32| {

@@ -19,7 +19,9 @@ use crate::commands::failure::{Failure, shell_path, state_hint};
 use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::select;
 use crate::commands::served::remove_served;
+use crate::commands::settling::Left;
 use crate::commands::surroundings::Surroundings;
+use crate::commands::unsettled;
 
 /// Gives back the disk of finished runs; keeps every result that no branch has.
 ///
@@ -63,6 +65,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     let journal = it.journal(&folder)?;
     let runs = runs_to_clean(args, &journal, &repository, it)?;
     let mode = if args.dry_run { Mode::Look } else { Mode::Remove };
+    let left = if mode == Mode::Remove { unsettled::settle(&folder, it)? } else { Left::Nothing };
     if mode == Mode::Remove {
         for run in &runs {
             remove_served(&repository, (&folder, &journal), run, it)?;
@@ -114,7 +117,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     if let Some(command) = a_kept_one {
         it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
-    Ok(0)
+    Ok(left.exit(0))
 }
 
 /// Forgets recorded results and green verdicts where a person asks for it and no run may wait with one of them; else what the cache

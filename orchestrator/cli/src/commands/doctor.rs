@@ -1,7 +1,7 @@
 //! `swarm doctor`: what this machine and this repository can do, found out by doing it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use swarm_orchestrator::hollow;
@@ -18,6 +18,7 @@ use swarm_protocol::{Probe, Tier, Verdict};
 use crate::commands::effective;
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
+use crate::commands::unsettled;
 
 /// Shows what this machine and this repository can do.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,7 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
             findings.extend(of_repository(&repository)?);
             let folder = it.state_of(&repository);
             findings.push(of_journal(&folder));
+            findings.extend(of_unsettled(&unsettled::waiting(&folder)));
             let probe = probe(&folder)?;
             findings.extend(of_cage(&probe));
             findings.extend(of_default_policy(&repository, &folder, probe)?);
@@ -135,6 +137,13 @@ fn of_journal(folder: &Path) -> Finding {
         Ok(runs) => good(format!("journal: {}", words::count(runs, "run"))),
         Err(error) => Finding { grade: Grade::Bad, text: format!("journal: failed to {error}"), hint: None },
     }
+}
+
+/// Folders that tasks could write whose command was killed.
+fn of_unsettled(folders: &[PathBuf]) -> Option<Finding> {
+    let names: Vec<_> = folders.iter().map(|folder| sanitize::name(&folder.to_string_lossy())).collect();
+    let text = format!("left: nobody looked at what tasks of a killed command left in {}", names.join(", "));
+    (!names.is_empty()).then(|| weaker(text, "use no git there before: swarm clean"))
 }
 
 /// Asks a worker to close real cages; this process confines nothing.

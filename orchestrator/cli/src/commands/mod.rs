@@ -116,6 +116,8 @@ mod surroundings;
 mod terminal;
 /// What a run does not see of the checkout.
 mod uncommitted;
+/// Folders that a killed command's tasks could write.
+mod unsettled;
 /// A person's own configuration.
 mod user_config;
 /// One WebAssembly guest in the cage.

@@ -35,6 +35,12 @@ impl OpenedFolder {
         Ok(OpenedFolder { path: path.to_owned(), dir })
     }
 
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn identity(&self) -> io::Result<Identity> {
+        Identity::of(&self.dir)
+    }
+
     /// Absolute.
     pub fn path(&self) -> &Path {
         &self.path
@@ -108,6 +114,16 @@ pub fn shortened(path: &Path) -> String {
 pub const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Identity {
+    /// Device and inode.
+    pub fn numbers(self) -> (u64, u64) {
+        (self.0, self.1)
+    }
+
+    /// From what [`Identity::numbers`] gave.
+    pub fn from_numbers((device, inode): (u64, u64)) -> Identity {
+        Identity(device, inode)
+    }
+
     /// # Errors
     /// Those of fstat(2).
     pub fn of(opened: impl AsFd) -> io::Result<Identity> {

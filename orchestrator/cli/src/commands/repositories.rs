@@ -46,8 +46,8 @@ pub struct Repositories {
     /// Each of them, opened: nothing new gets the inode of one that somebody removes.
     held: Vec<OwnedFd>,
     /// All folders that were looked into. One that is made may get the inode of one that was removed, and is looked through
-    /// like that then.
-    folders: HashSet<Identity>,
+    /// like that then. `None` where nobody knows: then any may be the person's.
+    folders: Option<HashSet<Identity>>,
 }
 
 /// A `.git`, or a repository without a work tree.
@@ -129,18 +129,33 @@ impl Repositories {
         };
         let held = found.parts.iter().chain(&found.states).map(hold).collect::<Result<_, _>>();
         found.folder = path.to_owned();
+        found.folders.get_or_insert_default();
         found.held = held.map_err(|stopped| stopped.before(folder))?;
         Ok(found)
+    }
+
+    /// A folder that held no repository when a command began of which nobody knows more.
+    pub fn forgotten() -> Self {
+        Repositories::default()
+    }
+
+    /// Whether a folder may have been there before.
+    fn had(&self, folder: Identity) -> bool {
+        self.folders.as_ref().is_none_or(|folders| folders.contains(&folder))
     }
 
     /// Looks through the folder once more and tells what is there now and was not among these under any name: each thing as
     /// soon as it is found, so that nothing that comes later takes back what was done about it. The folders that were there
     /// are looked at first and whatever they hold, then those that were made, as far as [`ENTRIES_MAX`] reaches. Folders
-    /// in `walled` are passed by.
+    /// in `walled` are passed by. Where nobody knows which were there, all are looked at as if they were, and no more of them.
     pub fn each_new(&self, folder: &OpenedFolder, walled: &HashSet<Identity>, tell: &mut dyn FnMut(New)) {
         let mut past = walled.clone();
-        let (mut known, mut made) = (vec![Waiting::top()], Vec::new());
+        let (mut known, mut made, mut looked_into) = (vec![Waiting::top()], Vec::new(), 0);
         while let Some(waiting) = known.pop() {
+            looked_into += 1;
+            if self.folders.is_none() && looked_into > ENTRIES_MAX {
+                return tell(New::Blind(waiting.path(), Stopped::TooMuch(TOO_MANY).to_string()));
+            }
             let (below, mut listed) = (waiting.path(), None);
             let looked = look_into(folder, &below, Closed::Opened(self), &mut |met| {
                 match met {
@@ -155,7 +170,7 @@ impl Repositories {
                         if past.contains(&identity) {
                             return Ok(Go::On);
                         }
-                        if self.folders.contains(&identity) && waiting.bytes() <= PATH_BYTES_MAX {
+                        if self.had(identity) && waiting.bytes() <= PATH_BYTES_MAX {
                             known.push(waiting);
                         } else if made.len() < ENTRIES_MAX {
                             made.push((waiting, identity));
@@ -240,7 +255,7 @@ fn look_through(folder: &OpenedFolder) -> Result<Repositories, Stopped> {
     walk(folder, Waiting::top(), Closed::Refused, &mut 0, &mut |met| {
         match met {
             Met::Enter(identity) => {
-                found.folders.insert(identity);
+                found.folders.get_or_insert_default().insert(identity);
             }
             Met::Part(part) => found.parts.push(part),
             Met::State(state) => found.states.push(state),

@@ -24,7 +24,7 @@ use crate::commands::retry::became;
 use crate::commands::run::{JsonEvents, on_event_loop, plain_settings, reports, say_end};
 use crate::commands::select;
 use crate::commands::served::{newest_change, remove_served};
-use crate::commands::surroundings::{Surroundings, host};
+use crate::commands::surroundings::Surroundings;
 use crate::commands::written::Written;
 
 /// Opens the conflict of a parked result as a worktree for your own tools; `--continue` verifies and lands what you made.
@@ -352,7 +352,7 @@ fn go_on(
     };
     let (state_dir, events) = (it.state_of(&it_is.repository), JsonEvents::of(args.json));
     let mut reports = reports(events, it);
-    let written = Written::before(&it_is.plan, &host()?);
+    let written = Written::before(&it_is.plan, it)?;
     let ended = on_event_loop(retry_held(&it_is.row.id, held, again, plain_settings(it)?, &mut reports));
     let left = written.settle(it)?;
     let ended = ended?;

@@ -87,7 +87,7 @@ pub fn run(args: &Resume, it: &Surroundings) -> Result<u8, Failure> {
         Settings { jobs: args.jobs.asked(), budget, deadline: args.deadline.deadline, ..plain_settings(it)? };
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
-    let written = Written::of_run(&journal, &row)?;
+    let written = Written::of_run(&journal, &row, it)?;
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports));
     let left = written.settle(it)?;
     let ended = ended?;

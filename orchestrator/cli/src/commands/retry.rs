@@ -125,7 +125,7 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
     let events = JsonEvents::of(args.json);
     let mut reports = reports(events, it);
     let settings = Settings { jobs: args.jobs.asked(), deadline: args.deadline.deadline, ..plain_settings(it)? };
-    let written = Written::of_run(&journal, &row)?;
+    let written = Written::of_run(&journal, &row, it)?;
     let ended = on_event_loop(retry(&row.id, again, settings, &mut reports));
     let left = written.settle(it)?;
     let ended = ended?;

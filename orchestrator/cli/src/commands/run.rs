@@ -170,7 +170,7 @@ pub fn start(
     it: &Surroundings,
 ) -> Result<RunEnd, Failure> {
     let sources = loaded.sources.clone();
-    let written = Written::before(loaded.graph.plan(), &host()?);
+    let written = Written::before(loaded.graph.plan(), it)?;
     let ended = on_event_loop(async {
         let ended = swarm_orchestrator::run::run(loaded, settings, reports).await;
         Ok(ended.map_err(|error| match &error {

@@ -157,7 +157,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
         say_path(&folder, &host, it)?;
     }
     let obeyed = (!args.ro).then(|| ObeyedFiles::before(&folder, &before, &host, it));
-    let elsewhere = Written::elsewhere(&policy, Some(&*folder).filter(|_| !args.ro), &host);
+    let elsewhere = Written::elsewhere(&policy, Some(&*folder).filter(|_| !args.ro), it)?;
     let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
     let mut passed_on = PassedOn::new(Passing::of(args.raw), it);

@@ -80,7 +80,7 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("swarm: {}\n", sanitize::name(note)))?;
     }
     let (cage, mut spec, cwd) = (place.cage.clone(), place.spec.clone(), place.cwd.clone());
-    let written = Written::of_run(&journal, &row)?;
+    let written = Written::of_run(&journal, &row, it)?;
     let ran = if args.command.is_empty() {
         let what = if args.start { "where it started" } else { "what it left" };
         it.err.write(&format!("swarm: {words}: {what}; what you change here is thrown away\n"))?;

@@ -245,6 +245,14 @@ impl Surroundings {
         }
     }
 
+    /// The repository's state folder, or one of the user's where there is no repository; it may not exist yet.
+    ///
+    /// # Errors
+    /// There is no home.
+    pub fn state_or_own(&self) -> Result<PathBuf, Failure> {
+        self.state().or_else(|_| Ok(host()?.state))
+    }
+
     /// The state folder of a repository that is open already.
     pub fn state_of(&self, repository: &Repository) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(|| repository.common_dir().join("swarm"))

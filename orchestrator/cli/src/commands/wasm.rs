@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::commands::failure::Failure;
 use crate::commands::hard_links;
 use crate::commands::passed_on::{PassedOn, Passing};
+use crate::commands::settling::Left;
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
 use crate::commands::written::Written;
 
@@ -73,12 +74,12 @@ fn variable(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// A folder is not there, no cage works here, or nobody reads the output.
 pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
-    let state = StateDir::open(&state_folder(it)?).map_err(|error| unusable("keep compiled modules", &error))?;
+    let state = StateDir::open(&it.state_or_own()?).map_err(|error| unusable("keep compiled modules", &error))?;
     let places = Places::new(&state).map_err(|error| unusable("make folders for the guest", &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| unusable("start", &error))?;
     let mut passed_on = PassedOn::new(Passing::of(wasm.raw), it);
-    let (mut broken, mut written) = (None, Written::default());
+    let (mut broken, mut written) = (None, None);
     let signal = Arc::new(AtomicU8::new(0));
     let outcome = runtime.block_on(async {
         let worker = worker().map_err(|error| unusable("start", &error))?;
@@ -88,7 +89,7 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
         })?;
         let start = wasm.start(it, &state, &places, tier)?;
         let dirs = start.sandbox.grants.iter().filter(|grant| grant.access == Access::Write);
-        written = Written::of(dirs.map(|grant| grant.path.clone()).collect());
+        written = Some(Written::of(|| dirs.map(|grant| grant.path.clone()).collect(), it)?);
         let (sender, permit) = watch::channel(Permit::Run);
         let mut heard = interrupts().map_err(|error| unusable("listen to signals", &error))?;
         let first = Arc::clone(&signal);
@@ -107,7 +108,7 @@ pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
         worker.work(start, permit, &mut said, None).await.map_err(|error| unusable("run the guest", &error))
     });
     // Whatever became of the guest: what it left is looked at.
-    let left = written.settle(it)?;
+    let left = written.map_or(Ok(Left::Nothing), |written| written.settle(it))?;
     let outcome = outcome?;
     match (broken.or(passed_on.finish().err()), signal.load(Relaxed)) {
         (Some(failure), _) => Err(failure),
@@ -130,14 +131,6 @@ fn exit_code(wasm: &Wasm, outcome: &Outcome) -> Result<u8, Failure> {
         Ended::Signaled { .. } | Ended::Limit { .. } | Ended::TimedOut => told(ENDED_BY_FORCE),
         Ended::Cancelled | Ended::StartFailed { .. } | Ended::Refused(_) => told(exit::ENVIRONMENT),
     }
-}
-
-/// The repository's state folder, or one of the user's where there is no repository.
-fn state_folder(it: &Surroundings) -> Result<PathBuf, Failure> {
-    if let Ok(state) = it.state() {
-        return Ok(state);
-    }
-    Ok(host()?.state)
 }
 
 fn worker() -> std::io::Result<WorkerProgram> {

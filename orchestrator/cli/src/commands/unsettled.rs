@@ -1,0 +1,207 @@
+//! Which folders of the person's own a command lets tasks write, noted in the state folder until it has looked at what they left there:
+//! a command that is killed looks at nothing, and what its tasks made would lie where the person's git obeys it. Whichever command of
+//! swarm comes next looks in its place.
+//!
+//! A note is a file that its command holds locked, so nobody has to know whether that lives: the kernel lets go of the lock when it dies.
+//! No task can reach the state folder, so what a note says is what its command wrote.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use swarm_orchestrator::report::sanitize;
+
+use crate::commands::failure::Failure;
+use crate::commands::opened_folder::{Identity, OpenedFolder};
+use crate::commands::repositories::Repositories;
+use crate::commands::settling::{Left, settled};
+use crate::commands::surroundings::Surroundings;
+
+/// The folder of all notes, in the state folder; there while one is.
+const FOLDER: &str = "unsettled";
+/// The end of a note's name, which it gets when it is whole and locked.
+const NOTE: &str = "note";
+/// How a note begins: its version.
+const VERSION: &[u8] = b"1";
+/// The longest note that is read, in bytes: some thousand folders.
+const NOTE_BYTES_MAX: u64 = 16 << 20;
+
+/// A note, locked.
+#[derive(Debug)]
+pub struct Note {
+    file: File,
+    path: PathBuf,
+}
+
+/// A folder that may be written, as the note has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Noted {
+    /// Canonical.
+    path: PathBuf,
+    /// Something else may lie there by now.
+    identity: Identity,
+}
+
+impl Note {
+    /// Notes folders that were looked through; to be done before anything can write them.
+    ///
+    /// # Errors
+    /// The file system's: no command may begin whose end nobody could make up for.
+    pub fn of<'a>(state: &Path, folders: impl Iterator<Item = &'a OpenedFolder>) -> io::Result<Note> {
+        let noted = folders.map(|folder| Ok(Noted { path: folder.path().to_owned(), identity: folder.identity()? }));
+        let text = encode(&noted.collect::<io::Result<Vec<_>>>()?);
+        let all = state.join(FOLDER);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&all)?;
+        // Another container's processes may have the same ids; this key is the system's randomness.
+        let unique = RandomState::new().hash_one(std::process::id());
+        let path = all.join(format!("{unique:016x}.{NOTE}"));
+        // Nobody looks at it before it is locked.
+        let unready = path.with_extension("new");
+        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).to_owned();
+        let mut file = options.open(&unready)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        std::fs::rename(&unready, &path)?;
+        Ok(Note { file, path })
+    }
+
+    /// Forgets it: all is looked at.
+    pub fn settled(self) {
+        // One that stays is looked at again, and finds nothing.
+        _ = std::fs::remove_file(&self.path);
+        _ = self.path.parent().map(std::fs::remove_dir);
+        // A child that is about to be something else has a copy of the descriptor.
+        _ = flock(&self.file, FlockOperation::Unlock);
+    }
+
+    /// Takes over the note of a command that is dead; `None` where it lives, or has just removed its note itself.
+    fn of_dead(path: PathBuf) -> Option<Note> {
+        let file = File::open(&path).ok()?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+        (file.metadata().ok()?.nlink() > 0).then_some(Note { file, path })
+    }
+
+    /// Its folders; none of what is no note.
+    fn folders(&self) -> Vec<Noted> {
+        let mut text = Vec::new();
+        match (&self.file).take(NOTE_BYTES_MAX).read_to_end(&mut text) {
+            Ok(_) => decode(&text),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Settles what commands left that were killed, as their end would have, and says so.
+///
+/// # Errors
+/// Nobody reads what it says; all is settled then.
+pub fn settle(state: &Path, it: &Surroundings) -> Result<Left, Failure> {
+    let (mut all, mut left) = (Vec::new(), Left::Nothing);
+    for note in of_the_dead(state) {
+        let mut is_looked_at = true;
+        for noted in note.folders() {
+            let place = sanitize::name(&noted.path.to_string_lossy());
+            let opened = OpenedFolder::open(&noted.path).ok();
+            match opened.filter(|folder| folder.identity().is_ok_and(|now| now == noted.identity)) {
+                Some(folder) => {
+                    let (lines, here) = settled(&folder, &Repositories::forgotten());
+                    if !lines.is_empty() {
+                        let told = "a command that may write it was killed before it looked at what its tasks left";
+                        all.push(format!("swarm: in {place}: {told}; it is looked at now\n"));
+                    }
+                    all.extend(lines.into_iter().map(|line| format!("swarm: in {place}: {line}\n")));
+                    left = left.and(here);
+                }
+                None => {
+                    is_looked_at = false;
+                    let forget = sanitize::shell_word(&sanitize::name(&note.path.to_string_lossy()));
+                    all.push(format!(
+                        "swarm: {place} is not there: a task of a command that was killed may have made a repository in it; use no git \
+                         there before you looked, then: rm {forget}\n"
+                    ));
+                }
+            }
+        }
+        if is_looked_at {
+            note.settled();
+        }
+    }
+    all.iter().try_for_each(|line| it.err.write(line))?;
+    Ok(left)
+}
+
+/// The folders that nobody has looked at since a command was killed that may write them, sorted.
+pub fn waiting(state: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = of_the_dead(state).iter().flat_map(Note::folders).map(|noted| noted.path).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn of_the_dead(state: &Path) -> Vec<Note> {
+    let entries = state.join(FOLDER).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == NOTE)).filter_map(Note::of_dead).collect()
+}
+
+/// The version, then of each folder its device, its inode and its path; a NUL behind each of these.
+fn encode(folders: &[Noted]) -> Vec<u8> {
+    let mut text = [VERSION, b"\0"].concat();
+    for Noted { path, identity } in folders {
+        let (device, inode) = identity.numbers();
+        text.extend(format!("{device} {inode} ").bytes());
+        text.extend(path.as_os_str().as_bytes());
+        text.push(0);
+    }
+    text
+}
+
+fn decode(text: &[u8]) -> Vec<Noted> {
+    let mut all = text.split(|byte| *byte == 0);
+    if all.next() != Some(VERSION) {
+        return Vec::new();
+    }
+    let noted = |entry: &[u8]| {
+        let mut words = entry.splitn(3, |byte| *byte == b' ');
+        let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<u64>().ok();
+        let identity = Identity::from_numbers((number()?, number()?));
+        Some(Noted { path: PathBuf::from(OsString::from_vec(words.next()?.to_vec())), identity })
+    };
+    all.filter_map(noted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_says_the_same_to_every_later_swarm() {
+        let noted = |path: &str, numbers| Noted { path: path.into(), identity: Identity::from_numbers(numbers) };
+        let (text, all) = (b"1\09 17 /a b\x000 18 /c\n\0", [noted("/a b", (9, 17)), noted("/c\n", (0, 18))]);
+        assert_eq!(encode(&all), text);
+        assert_eq!(decode(text), all);
+        for other in [&b""[..], b"2\09 17 /a\0", b"1\0x 17 /a\0", b"1\0"] {
+            assert_eq!(decode(other), [], "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_note_of_a_command_that_is_dead_is_taken_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = OpenedFolder::open(dir.path()).expect("it is there");
+        let note = Note::of(dir.path(), [&folder].into_iter()).expect("it is written");
+        assert!(waiting(dir.path()).is_empty());
+        drop(note);
+        assert_eq!(waiting(dir.path()), [dir.path()]);
+        let [note] = <[Note; 1]>::try_from(of_the_dead(dir.path())).expect("one");
+        assert!(waiting(dir.path()).is_empty(), "somebody looks");
+        note.settled();
+        assert!(waiting(dir.path()).is_empty());
+        assert!(!dir.path().join(FOLDER).exists());
+    }
+}
