@@ -94,6 +94,8 @@ const FILE_ENDS: &[&str] = &[
     ".ovpn",
     ".env",
     ".tfstate",
+    ".tfvars",
+    ".tfvars.json",
     ".ppk",
 ];
 /// Words that make a name one of these wherever they stand in it.
@@ -300,6 +302,26 @@ pub fn may_be_told_in(path: &Path) -> bool {
     TELLING.iter().any(|word| named.contains(word))
         || text.split(is_between).any(is_value)
         || text.lines().any(has_password)
+}
+
+/// Whether what a repository says of its origins holds a credential, or cannot be judged: an address with a user in it (but `git`, who
+/// is nobody), a token, a header that signs its owner in.
+pub fn may_be_addressed_in(path: &Path) -> bool {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(SETTINGS_BYTES_MAX + 1).read_to_string(&mut text));
+    if !read.is_ok_and(|bytes| bytes as u64 <= SETTINGS_BYTES_MAX) {
+        return true;
+    }
+    let lower = text.to_ascii_lowercase();
+    let has_user = |rest: &str| {
+        let authority = rest.split(|letter: char| letter.is_whitespace() || "/?#\"'".contains(letter)).next();
+        authority.and_then(|it| it.rsplit_once('@')).is_some_and(|(user, _)| !user.is_empty() && user != "git")
+    };
+    let is_between = |letter: char| letter.is_whitespace() || "\"'=@/:".contains(letter);
+    ["extraheader", "authorization"].iter().any(|word| lower.contains(word))
+        || lower.split("http").skip(1).filter_map(|rest| rest.trim_start_matches('s').strip_prefix("://")).any(has_user)
+        || text.lines().any(has_password)
+        || text.split(is_between).any(is_value)
 }
 
 /// An XML text without its comments; one that never ends stays.

@@ -32,7 +32,7 @@ const KINDS: &[Kind] = &[
         parts: &["lib", "lib32", "lib64", "libx32", "libexec", "share", "include", "plugins", "boot", "sysroot"],
         settings: &[],
     },
-    // A Java: what it is configured by came with it, and is not looked through.
+    // A Java: what it is configured by came with it; a file of passwords is hidden by its name.
     Kind { mark: "release", parts: &["release", "conf", "jmods", "jre", "legal"], settings: &[] },
     // The sources that a Go compiles.
     Kind { mark: "pkg/tool/", parts: &["VERSION", "go.env", "pkg", "src", "misc"], settings: &[] },

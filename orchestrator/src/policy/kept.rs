@@ -1,8 +1,9 @@
 //! Credentials in what is shown although no policy names it, file by file. A name tells most of them; in the settings of a package manager a
 //! registry's token stands beside its address or does not, so these are read. Comes in a folder, goes out what of it is to be hidden.
 //!
-//! What was installed as a whole (`node_modules`, the libraries of an interpreter) is not looked through: its certificates and the keys of
-//! its tests are nobody's.
+//! What was installed as a whole (`node_modules`, the libraries of an interpreter) is not looked through for words: its certificates and
+//! the keys of its tests are nobody's. There a name counts that stands for a credential and for nothing else ([`SOMEBODYS`]), and what
+//! stands in settings.
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -32,13 +33,56 @@ const SETTINGS: &[&str] = &[
     ".curlrc",
     ".wgetrc",
     "tomcat-users.xml",
+    // A Java's: of a proxy.
+    "net.properties",
 ];
+
+/// Names of files that somebody put there even among what was installed, and beginnings and ends of such names.
+const SOMEBODYS: &[&str] = &[
+    ".env",
+    "id_rsa",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    ".netrc",
+    "_netrc",
+    ".pgpass",
+    ".git-credentials",
+    ".htpasswd",
+    ".dockercfg",
+    "credentials.json",
+    "credentials.toml",
+    "client_secret.json",
+    "service-account.json",
+    "service_account.json",
+    "settings-security.xml",
+    // A Java's, whose template came with it.
+    "jmxremote.password",
+];
+const SOMEBODYS_ENDS: &[&str] = &[".tfvars", ".tfvars.json", ".tfstate", ".keyring", ".kdbx", ".ppk"];
+/// What stands behind `.env.` where the file only shows what to write into one.
+const OF_SHOW: &[&str] = &["example", "sample", "template", "dist", "defaults"];
+/// Settings that count there by what stands in them, beside [`SETTINGS`].
+const SOMEBODYS_SETTINGS: &[&str] = &[".npmrc", ".pypirc"];
+
+/// Where in a cache of sources a repository says from where it came, below the cache: Cargo's, with those of submodules, and Go's.
+const OF_REPOSITORIES: &[&str] = &[
+    "db/*/config",
+    "db/*/FETCH_HEAD",
+    "checkouts/*/*/.git/config",
+    "checkouts/*/*/.git/FETCH_HEAD",
+    "checkouts/*/*/.git/modules/*/config",
+    "cache/vcs/*/config",
+    "cache/vcs/*/FETCH_HEAD",
+];
+/// Entries of folders that are looked at for them: some thousand repositories.
+const REPOSITORIES_ENTRIES_MAX: usize = 100_000;
 
 /// A folder of such files, whatever they are called: Gradle's.
 const OF_SETTINGS: &str = "init.d";
 
 /// Files that are always one, beside those that [`credentials`] knows by name.
-const ALWAYS: &[&str] = &["settings-security.xml", "credentials", "credentials.toml"];
+const ALWAYS: &[&str] = &["settings-security.xml", "credentials", "credentials.toml", "jmxremote.password"];
 
 /// Folders that a package manager fills.
 const PACKAGES: &[&str] = &["node_modules", "site-packages", "dist-packages"];
@@ -48,6 +92,9 @@ const PARTS: &[&str] = &[
     "lib", "lib64", "share", "include", "src", "pkg", "packages", "gems", "doc", "docs", "man", "jmods", "legal",
     "test",
 ];
+
+/// Bytes that are read of settings among what was installed.
+pub const SOFTWARE_BYTES_MAX: u64 = 16 << 20;
 
 /// What is looked at: levels, entries of one part, entries of all parts, bytes that are read in all. A toolchain has some 50,000 entries, and
 /// 100,000 take a tenth of a second.
@@ -186,6 +233,64 @@ impl Looking<'_> {
     }
 }
 
+/// Whether a file among what was installed is a credential of somebody's. `bytes` may still be read; what would have to be read beyond
+/// counts as one.
+pub fn is_somebodys(file: &Path, bytes: &mut u64) -> bool {
+    let Some(name) = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()) else { return false };
+    let is_env = || name.strip_prefix(".env.").is_some_and(|rest| !OF_SHOW.contains(&rest));
+    let is_setting = SETTINGS.contains(&&*name) || SOMEBODYS_SETTINGS.contains(&&*name);
+    SOMEBODYS.contains(&&*name)
+        || SOMEBODYS_ENDS.iter().any(|end| name.ends_with(end))
+        || is_env()
+        || is_setting && is_told(file, bytes)
+}
+
+/// The files of a cache of sources that name an address with a credential in it.
+pub fn in_cache(folder: &Path) -> Kept {
+    let (mut named, mut left, mut kept) = (Vec::new(), Some(REPOSITORIES_ENTRIES_MAX), Kept::default());
+    for pattern in OF_REPOSITORIES {
+        matching(folder, &pattern.split('/').collect::<Vec<_>>(), &mut left, &mut named);
+    }
+    kept.found = named.into_iter().filter(|file| credentials::may_be_addressed_in(file)).collect();
+    kept.found.sort();
+    if left.is_none() {
+        kept.unlooked.push(folder.to_owned());
+    }
+    kept
+}
+
+/// The files below a folder at a path whose parts may be a `*`, for any name; no link is followed. `left` is how many entries may still
+/// be looked at, `None` when there were more.
+fn matching(at: &Path, parts: &[&str], left: &mut Option<usize>, found: &mut Vec<PathBuf>) {
+    let kind = at.symlink_metadata().map(|meta| meta.file_type());
+    match (parts, kind) {
+        ([], Ok(kind)) if kind.is_file() => found.push(at.to_owned()),
+        (["*", rest @ ..], Ok(kind)) if kind.is_dir() => {
+            for entry in at.read_dir().into_iter().flatten().flatten() {
+                let Some(fewer) = left.and_then(|left| left.checked_sub(1)) else {
+                    *left = None;
+                    return;
+                };
+                *left = Some(fewer);
+                matching(&entry.path(), rest, left, found);
+            }
+        }
+        ([name, rest @ ..], Ok(kind)) if kind.is_dir() => matching(&at.join(name), rest, left, found),
+        _ => {}
+    }
+}
+
+/// Whether settings name a credential, as far as so many bytes may be read.
+fn is_told(file: &Path, bytes: &mut u64) -> bool {
+    match bytes.checked_sub(file.metadata().map_or(0, |meta| meta.len())) {
+        Some(left) => {
+            *bytes = left;
+            credentials::may_be_told_in(file)
+        }
+        None => true,
+    }
+}
+
 /// Whether a file holds a credential, whoever leads to it.
 pub fn is_credential(file: &Path) -> bool {
     is_one(file, true, &mut BOUNDS.bytes.clone())
@@ -197,16 +302,9 @@ fn is_one(file: &Path, is_right_in_it: bool, bytes: &mut u64) -> bool {
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()) else { return false };
     let is_setting = SETTINGS.contains(&&*name);
     let tells = || is_setting || file.parent().is_some_and(|folder| folder.ends_with(OF_SETTINGS));
-    let mut is_told = || match bytes.checked_sub(file.metadata().map_or(0, |meta| meta.len())) {
-        Some(left) => {
-            *bytes = left;
-            credentials::may_be_told_in(file)
-        }
-        None => true,
-    };
     let is_named = || is_right_in_it && credentials::is_path(Path::new(&name)) || credentials::is_kept(file);
     ALWAYS.contains(&&*name)
-        || tells() && is_told()
+        || tells() && is_told(file, bytes)
         // A program may be called as it likes, but for what keys are called; of settings it decides what stands in them.
         || !is_setting && is_named() && (credentials::is_a_keys(&name) || !is_program(file))
 }
@@ -292,6 +390,73 @@ mod tests {
         let files = [format!("pip.conf={index}"), format!("versions/3/pip.conf={index}"), "b/pip.conf=x".to_owned()];
         check(&files.each_ref().map(|file| &**file), Among::Installations, &["pip.conf", "versions/3/pip.conf"]);
         check(&["gradle/8/init.d/own.gradle=password 'x'"], Among::Installations, &["gradle/8/init.d/own.gradle"]);
+    }
+
+    #[test]
+    fn names_that_stand_for_nothing_else_are_somebodys_wherever_they_lie() {
+        let token = "//registry/:_authToken=npm_0123456789abcdef";
+        for (name, text, expected) in [
+            (".env", "", true),
+            (".env.local", "", true),
+            (".env.example", "", false),
+            (".envrc", "", false),
+            ("env", "", false),
+            ("terraform.tfvars", "", true),
+            ("prod.auto.tfvars.json", "", true),
+            ("id_rsa", "", true),
+            ("ID_ED25519", "", true),
+            ("id_ed25519.pub", "", false),
+            (".netrc", "", true),
+            ("credentials.json", "", true),
+            ("credentials.py", "", false),
+            ("login.keyring", "", true),
+            ("archive-keyring.gpg", "", false),
+            ("cacert.pem", "", false),
+            ("token.js", "", false),
+            ("npmrc", token, true),
+            (".npmrc", token, true),
+            (".npmrc", "fund=false", false),
+            ("jmxremote.password", "", true),
+            ("jmxremote.password.template", "", false),
+            ("net.properties", "# http.proxyPassword=x\njava.net.useSystemProxies=false\n", false),
+            ("net.properties", "http.proxyHost=p\nhttp.proxyPassword=word\n", true),
+            ("java.security", "keystore.password=x", false),
+        ] {
+            let dir = tempfile::tempdir().expect("a folder");
+            std::fs::write(dir.path().join(name), text).expect("a file");
+            assert_eq!(is_somebodys(&dir.path().join(name), &mut 1000), expected, "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_cache_of_sources_is_shown_without_addresses_that_hold_a_credential() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (plain, told) =
+            ("[remote \"origin\"]\n\turl = https://example.org/tokenizers", "url = https://me:word@example.org/x");
+        for (file, text) in [
+            ("db/a-1/config", plain),
+            ("db/b-2/config", told),
+            ("db/b-2/FETCH_HEAD", told),
+            ("checkouts/a/1/.git/config", "[http]\n\textraheader = AUTHORIZATION: basic x"),
+            ("checkouts/a/1/config", told),
+            ("checkouts/a/2/.git/modules/x/config", told),
+            ("cache/vcs/0f/config", "url = https://ghp_0123456789abcdef@github.com/x"),
+            ("cache/vcs/1f/config", "url = ssh://git@github.com/x\nurl = https://git@example.org/x"),
+        ] {
+            std::fs::create_dir_all(dir.path().join(file).parent().expect("below")).expect("a folder");
+            std::fs::write(dir.path().join(file), text).expect("a file");
+        }
+        let found = in_cache(dir.path());
+        let short: Vec<_> =
+            found.found.iter().filter_map(|path| path.strip_prefix(dir.path()).ok()?.to_str()).collect();
+        let expected = [
+            "cache/vcs/0f/config",
+            "checkouts/a/1/.git/config",
+            "checkouts/a/2/.git/modules/x/config",
+            "db/b-2/FETCH_HEAD",
+            "db/b-2/config",
+        ];
+        assert_eq!((short, found.unlooked), (expected.to_vec(), vec![]));
     }
 
     /// What of a home with these empty files is not looked at within bounds on a part's entries, on all, and on bytes.

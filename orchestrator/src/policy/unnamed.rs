@@ -27,9 +27,9 @@ pub enum Look {
     Home,
     /// A toolchain's home at its own place: what lies deep in it came with the software, but for what tools are configured by.
     Installations,
-    /// Libraries and data beside programs: they came with the software.
+    /// Libraries and data beside programs: they came with the software, but for what somebody named as a credential.
     Software,
-    /// A cache that a toolchain fills, with repositories of its own that it works with.
+    /// A cache that a toolchain fills, with repositories of its own that it works with, and that say where they came from.
     Cache,
 }
 
@@ -77,15 +77,16 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>) -> Result<Withheld, R
     if look != Look::Cache && path.is_file() && kept::is_credential(path) {
         return Err(Reason::Never("it holds a credential, by its name or its words"));
     }
-    if !path.is_dir() || look == Look::Cache {
+    if !path.is_dir() {
         return Ok(Withheld::default());
     }
-    let mut found = below(path, look)?;
+    let mut found = if look == Look::Cache { Vec::new() } else { below(path, look)? };
     let kept = match look {
         Look::Folder => kept::in_folder(path, Among::Anything)?,
         Look::Home | Look::Installations => kept::in_folder(path, Among::Installations)?,
         Look::Settings => Kept { found: telling_in(path, SOFTWARE_LEVELS_MAX), ..Kept::default() },
-        Look::Software | Look::Cache => Kept::default(),
+        Look::Cache => kept::in_cache(path),
+        Look::Software => Kept::default(),
     };
     found.extend(kept.found.into_iter().chain(kept.unlooked.iter().cloned()));
     found.sort();
@@ -107,7 +108,8 @@ pub fn can_hide(path: &Path, hidden: &[PathBuf], tier: Tier) -> Result<(), Reaso
     Ok(())
 }
 
-/// Repositories' own folders and state folders below a folder, topmost ones only.
+/// Repositories' own folders and state folders below a folder, topmost ones only; of what was installed the files that somebody keeps a
+/// credential in, too.
 fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
     let (levels_max, entries_max) = match look {
         Look::Settings => (SOFTWARE_LEVELS_MAX, SETTINGS_ENTRIES_MAX),
@@ -117,6 +119,9 @@ fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
     };
     let is_judged_whole = matches!(look, Look::Settings | Look::Folder | Look::Home);
     let (mut level, mut entries, mut found) = (vec![path.to_owned()], 0, Vec::new());
+    // Of what may be anything, file by file, [`kept`] knows more.
+    let is_installed = matches!(look, Look::Home | Look::Installations | Look::Software);
+    let mut bytes = kept::SOFTWARE_BYTES_MAX;
     for _ in 0..levels_max {
         for folder in std::mem::take(&mut level) {
             let listed = Listed::of(&folder, entries_max - entries);
@@ -126,6 +131,9 @@ fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
                 false => {
                     found.extend(listed.repositories);
                     level.extend(listed.folders);
+                    let files =
+                        listed.files.into_iter().filter(|file| is_installed && kept::is_somebodys(file, &mut bytes));
+                    found.extend(files);
                 }
             }
             if entries >= entries_max {
@@ -143,6 +151,8 @@ struct Listed {
     /// What is named as a repository's own folder is.
     repositories: Vec<PathBuf>,
     folders: Vec<PathBuf>,
+    /// No links: one shows nothing that is not shown anyway.
+    files: Vec<PathBuf>,
     has_head: bool,
     has_commondir: bool,
     /// Of `objects` and `refs`, how many.
@@ -156,7 +166,8 @@ impl Listed {
         // What we cannot list, nobody can in the cage.
         for entry in folder.read_dir().into_iter().flatten().flatten().take(entries_max) {
             it.entries += 1;
-            let (name, is_folder) = (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let (name, kind) = (entry.file_name(), entry.file_type());
+            let is_folder = kind.as_ref().is_ok_and(|kind| kind.is_dir());
             it.has_head |= name == "HEAD";
             it.has_commondir |= name == "commondir";
             it.stores += usize::from(is_folder && (name == "objects" || name == "refs"));
@@ -164,6 +175,7 @@ impl Listed {
             match is_folder {
                 true if is_git_dir(name.as_encoded_bytes()) => it.repositories.push(entry.path()),
                 true => it.folders.push(entry.path()),
+                false if kind.is_ok_and(|kind| kind.is_file()) => it.files.push(entry.path()),
                 false => {}
             }
         }
@@ -263,7 +275,21 @@ mod tests {
             Ok(&[".aws", ".env", ".netrc", "lib/.env"]),
         );
         check(&["lib/token.py", "cacert.pem", "x/.git/config"], Look::Software, Ok(&["x/.git"]));
-        check(&["lib/.env", "v/.netrc", "v/x/.git/config"], Look::Installations, Ok(&["v/.netrc", "v/x/.git"]));
+        check(
+            &["lib/.env", "v/.netrc", "v/x/.git/config", "v/token.py"],
+            Look::Installations,
+            Ok(&["lib/.env", "v/.netrc", "v/x/.git"]),
+        );
+        check(
+            &["management/jmxremote.password", "security/java.security", "net.properties"],
+            Look::Software,
+            Ok(&["management/jmxremote.password"]),
+        );
+        check(
+            &["lib/x/terraform.tfvars", "lib/y/id_rsa", "lib/y/key.js"],
+            Look::Home,
+            Ok(&["lib/x/terraform.tfvars", "lib/y/id_rsa"]),
+        );
         check(&["db/x/HEAD", "db/x/objects/", "db/x/refs/"], Look::Cache, Ok(&[]));
     }
 
