@@ -232,3 +232,32 @@ fn files_of_the_tree_that_the_config_names_are_named_where_a_command_changed_the
     let told = "it changed what runs by itself outside of the cage: cfg/gitc, hooks/pre-commit\"";
     assert!(ended.out.contains(told), "{ended}");
 }
+
+#[test]
+fn so_are_those_of_a_repository_around_a_folder_that_a_guest_or_a_task_may_write() {
+    let (repository, data) = scene();
+    let made = git2::Repository::init(&data).expect("a repository");
+    let config = made.config().and_then(|it| it.open_level(git2::ConfigLevel::Local)).expect("its own");
+    let set = |key: &str, value: &str| config.open_level(git2::ConfigLevel::Local)?.set_str(key, value);
+    set("filter.x.clean", "$(git rev-parse --show-toplevel)/tools/clean %f").expect("it is ours");
+    std::fs::create_dir(data.join("tools")).expect("a folder");
+    let clean = data.join("tools/clean");
+    let policy = "[sandbox.default]\nwrite = [\"~/data/tools\"]\n";
+    let plan = format!("{policy}[tasks.a]\nrun = 'echo x > {}'\n", clean.display());
+    let ended = Swarm::run(&repository, "it", &plan).allow("write=~/data/tools").exits(0);
+    let told =
+        "data/tools: it changed what git obeys by the repository's config, clean: look at it before you use git here";
+    assert!(ended.err.contains(told), "{ended}");
+    let module = wat::parse_str(
+        r#"(module (import "wasi_snapshot_preview1" "path_open" (func $open
+            (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+          (memory (export "memory") 1) (data (i32.const 0) "clean")
+          (func (export "_start") (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 5)
+            (i32.const 9) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 64)))))"#,
+    );
+    std::fs::write(data.join("write.wasm"), module.expect("a module")).expect("a file");
+    let dir = format!("{}::/", data.join("tools").display());
+    let module = data.join("write.wasm").display().to_string();
+    let ended = Swarm::new(&repository, &["wasm", "--dir", &dir, &module]).exits(0);
+    assert!(ended.err.contains(told), "{ended}");
+}

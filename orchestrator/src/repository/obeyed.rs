@@ -3,8 +3,9 @@
 //! files that git obeys by their name alone `collect/self_running.rs` knows.
 //!
 //! Read generously: a value is taken for a path, and each of its words, too, whatever the key, and every include is followed, whatever
-//! its condition. A path too much is named to a person once more than needed. What only a shell could make out of a command line
-//! (`sh -c "$(cat x)"`) is not found.
+//! its condition. A path too much is named to a person once more than needed. What stands behind an expansion of a shell
+//! (`$(git rev-parse --show-toplevel)/tools/clean`, `$PWD/x`) is one of the work tree, and with `GIT_PREFIX` in the value of any folder in
+//! it; what only a shell could make out of a command line (`sh -c "$(cat x)"`) is not found.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -15,6 +16,8 @@ use super::{Repository, read_small};
 const FILES_MAX: usize = 64;
 /// Sections whose values are names and places, and nothing that git reads or runs.
 const PLACES_ONLY: &[&str] = &["user", "safe", "maintenance", "scalar", "gui"];
+/// In a value with this variable the paths may be relative to any folder.
+const OF_THE_CALLER: &str = "GIT_PREFIX";
 /// Paths that are kept.
 const PATHS_MAX: usize = 1_000;
 
@@ -25,17 +28,26 @@ pub struct Obeyed {
     trees: BTreeSet<PathBuf>,
     /// Words that may be a file: nothing that lies in a folder of that name.
     files: BTreeSet<PathBuf>,
+    /// Words that may be a file in any folder: where somebody called git from.
+    anywhere: BTreeSet<PathBuf>,
 }
 
 impl Obeyed {
     /// Whether git obeys a path below the work tree.
     pub fn covers(&self, path: &Path) -> bool {
-        self.files.contains(path) || path.ancestors().any(|above| self.trees.contains(above))
+        self.files.contains(path)
+            || self.anywhere.iter().any(|end| path.ends_with(end))
+            || path.ancestors().any(|above| self.trees.contains(above))
     }
 
     /// Files, and folders with all that lies in them, sorted.
     pub fn trees(&self) -> impl Iterator<Item = &Path> {
         self.trees.iter().map(PathBuf::as_path)
+    }
+
+    /// Ends of paths of files, sorted.
+    pub fn anywhere(&self) -> impl Iterator<Item = &Path> {
+        self.anywhere.iter().map(PathBuf::as_path)
     }
 
     /// What is obeyed where it is a file, sorted.
@@ -101,7 +113,7 @@ fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Ve
         let text = String::from_utf8_lossy(&read(&file)).into_owned();
         let folder = file.parent().unwrap_or(places.root);
         for Entry { section, key, value } in entries(&text) {
-            if obeyed.trees.len() + obeyed.files.len() >= PATHS_MAX {
+            if obeyed.trees.len() + obeyed.files.len() + obeyed.anywhere.len() >= PATHS_MAX {
                 return obeyed;
             }
             if matches!(&*section, "include" | "includeif") {
@@ -117,7 +129,10 @@ fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Ve
             if ["path", "file", "dir"].iter().any(|end| key.ends_with(end)) {
                 obeyed.trees.extend(places.below(&value, places.root));
             }
-            for word in value.split(|c: char| c.is_whitespace() || "'\"!;|&()<>=`$,{}".contains(c)) {
+            if value.contains(OF_THE_CALLER) {
+                obeyed.anywhere.extend(words(&value).filter(|word| word.contains(['/', '.'])).filter_map(end_of_path));
+            }
+            for word in words(&value) {
                 let below = places.below(word, places.root).into_iter().filter(|below| below != Path::new(""));
                 match word.contains('/') {
                     true => obeyed.trees.extend(below),
@@ -127,6 +142,28 @@ fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Ve
         }
     }
     obeyed
+}
+
+/// The words of a command line: where one stands behind an expansion of a shell, also what it is below that.
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    let is_between = |c: char| c.is_whitespace() || "'\"!;|&()<>=`$,{}".contains(c);
+    let mut at = 0;
+    value.split(is_between).flat_map(move |word| {
+        let before = value[..at].chars().next_back();
+        at += word.len() + value[at + word.len()..].chars().next().map_or(0, char::len_utf8);
+        let behind = match before {
+            Some('$') => word.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_'),
+            Some(')' | '}' | '`' | '"' | '\'') => word,
+            _ => "",
+        };
+        [Some(word), behind.strip_prefix('/')].into_iter().flatten()
+    })
+}
+
+/// A word as the end of a path; `None` where it says nothing of one.
+fn end_of_path(word: &str) -> Option<PathBuf> {
+    let end = plain(Path::new(word.trim_start_matches('/')));
+    end.file_name().is_some().then_some(end)
 }
 
 /// A line of a config.
@@ -232,6 +269,12 @@ mod tests {
             ("[Core]\n\tFSMonitor = sh watch.sh -x", "watch.sh"),
             ("; comment\n[filter \"x\"]\n\tclean = tools/clean --to=cfg/x %f", "cfg/x"),
             ("[alias]\n\tst = \"!f() { ./bin/st \\\"$@\\\"; }; f\"", "bin/st"),
+            ("[filter \"x\"]\n\tclean = \"$(git rev-parse --show-toplevel)/tools/clean\"", "tools/clean"),
+            ("[filter \"x\"]\n\tclean = `git rev-parse --show-toplevel`/tools/clean", "tools/clean"),
+            ("[diff \"x\"]\n\ttextconv = $PWD/tools/show", "tools/show"),
+            ("[merge \"x\"]\n\tdriver = \"\\\"${PWD}\\\"/m.sh %O\"", "m.sh"),
+            ("[alias]\n\tx = !$GIT_PREFIX/x.sh", "deep/in/x.sh"),
+            ("[alias]\n\tx = \"!cd ${GIT_PREFIX:-.} && ./bin/y\"", "deep/bin/y"),
         ] {
             assert!(obeys(config, path), "{config}: {path}");
         }
@@ -251,6 +294,8 @@ mod tests {
             ("[init]\n\tdefaultBranch = src", "src/lib.rs"),
             ("[safe]\n\tdirectory = /w/src", "src/lib.rs"),
             ("[include]\n\tpath = ~/.gitconfig", ".gitconfig"),
+            ("[filter \"x\"]\n\tclean = /usr/bin/x", "usr/bin/x"),
+            ("[alias]\n\tx = \"!cd $GIT_PREFIX && git status\"", "deep/status"),
         ] {
             assert!(!obeys(config, path), "{config}: {path}");
         }

@@ -11,9 +11,7 @@ use swarm_orchestrator::policy::Host;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::repository::Repository;
 
-use crate::commands::failure::Failure;
 use crate::commands::repositories::Repositories;
-use crate::commands::surroundings::Surroundings;
 
 /// Repositories whose config is read.
 const REPOSITORIES_MAX: usize = 100;
@@ -34,16 +32,18 @@ pub struct ObeyedFiles {
     trees: BTreeSet<PathBuf>,
     /// Absolute paths in it that count where they are no folder.
     files: BTreeSet<PathBuf>,
+    /// Folders, and ends of paths of files anywhere in them.
+    anywhere: BTreeSet<(PathBuf, PathBuf)>,
     /// What lay there before; `None` where it was too much.
     before: Option<BTreeMap<PathBuf, Mark>>,
 }
 
 impl ObeyedFiles {
     /// By the repository around a canonical folder and those in it, as far as one can be opened.
-    pub fn before(folder: &Path, repositories: &Repositories, host: &Host, it: &Surroundings) -> ObeyedFiles {
+    pub fn before(folder: &Path, repositories: &Repositories, host: &Host) -> ObeyedFiles {
         let inside = repositories.parts().filter_map(|git| Repository::open(git.parent()?).ok()).take(REPOSITORIES_MAX);
         let mut found = ObeyedFiles { folder: folder.to_owned(), ..ObeyedFiles::default() };
-        for repository in it.repository().ok().into_iter().chain(inside) {
+        for repository in Repository::discover(folder).ok().into_iter().chain(inside) {
             let Some(root) = repository.workdir() else { continue };
             let obeyed = repository.obeyed(&host.home);
             found.files.extend(obeyed.files().map(|path| root.join(path)).filter(|path| path.starts_with(folder)));
@@ -51,37 +51,32 @@ impl ObeyedFiles {
                 true => Some(folder.to_owned()),
                 false => path.starts_with(folder).then_some(path),
             };
+            let whole = if folder.starts_with(root) { folder } else { root };
+            found.anywhere.extend(obeyed.anywhere().map(|end| (whole.to_owned(), end.to_owned())));
             found.trees.extend(obeyed.trees().filter_map(|path| here(root.join(path))));
         }
         found.before = found.look();
         found
     }
 
-    /// Names those that are not as they were.
-    ///
-    /// # Errors
-    /// Nobody reads it.
-    pub fn say_changed(&self, it: &Surroundings) -> Result<(), Failure> {
+    /// What is said of those that are not as they were; `None` where all are.
+    pub fn changed(&self) -> Option<String> {
         let before_git = "look at it before you use git here";
         let (Some(before), Some(after)) = (&self.before, self.look()) else {
             let place = sanitize::name(&self.folder.to_string_lossy());
-            return it.err.write(&format!(
-                "swarm: git obeys so much of {place}, by a repository's config, that nobody knows what of it changed: {before_git}\n"
+            return Some(format!(
+                "git obeys so much of {place}, by a repository's config, that nobody knows what of it changed: {before_git}"
             ));
         };
         let changed: Vec<_> = after.iter().filter(|(path, mark)| before.get(*path) != Some(mark)).collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
         let name = |path: &Path| sanitize::name(&path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy());
         let mut names: Vec<String> = changed.iter().take(NAMED_MAX).map(|(path, _)| name(path)).collect();
         if changed.len() > NAMED_MAX {
             names.push(format!("{} more", changed.len() - NAMED_MAX));
         }
-        it.err.write(&format!(
-            "swarm: it changed what git obeys by the repository's config, {}: {before_git}\n",
-            names.join(", ")
-        ))
+        let told =
+            || format!("it changed what git obeys by the repository's config, {}: {before_git}", names.join(", "));
+        (!changed.is_empty()).then(told)
     }
 
     /// What lies there now; `None` where it is too much. Links are not followed, but on the way to what is named.
@@ -90,10 +85,14 @@ impl ObeyedFiles {
         for file in &self.files {
             found.extend(mark(file).map(|mark| (file.clone(), mark)));
         }
-        let (mut waiting, mut entries): (Vec<PathBuf>, usize) = (self.trees.iter().cloned().collect(), 0);
-        while let Some(path) = waiting.pop() {
+        let whole = self.anywhere.iter().map(|(folder, end)| (folder.clone(), Some(end)));
+        let mut waiting: Vec<_> = self.trees.iter().map(|tree| (tree.clone(), None)).chain(whole).collect();
+        let mut entries = 0;
+        while let Some((path, end)) = waiting.pop() {
             if let Some(mark) = mark(&path) {
-                found.insert(path, mark);
+                if end.is_none_or(|end| path.ends_with(end)) {
+                    found.insert(path, mark);
+                }
                 continue;
             }
             for entry in std::fs::read_dir(&path).into_iter().flatten().filter_map(Result::ok) {
@@ -102,7 +101,7 @@ impl ObeyedFiles {
                     return None;
                 }
                 if !is_git_dir(entry.file_name().as_encoded_bytes()) {
-                    waiting.push(entry.path());
+                    waiting.push((entry.path(), end));
                 }
             }
         }

@@ -156,7 +156,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
         hard_links::say(&folder, it)?;
         say_path(&folder, &host, it)?;
     }
-    let obeyed = (!args.ro).then(|| ObeyedFiles::before(&folder, &before, &host, it));
+    let obeyed = (!args.ro).then(|| ObeyedFiles::before(&folder, &before, &host));
     let elsewhere = Written::elsewhere(&policy, Some(&*folder).filter(|_| !args.ro), it)?;
     let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
@@ -168,7 +168,8 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let finished = passed_on.finish();
     let left = if args.ro { Ok(Left::Nothing) } else { settle_new(&opened, &before, it) };
     let left_elsewhere = elsewhere.settle(it);
-    let told = obeyed.map_or(Ok(()), |obeyed| obeyed.say_changed(it));
+    let changed = obeyed.and_then(|obeyed| obeyed.changed());
+    let told = changed.map_or(Ok(()), |line| it.err.write(&format!("swarm: {line}\n")));
     finished.and(told)?;
     Ok(left?.and(left_elsewhere?).exit(caged::conclude(&ran?, &cage, it)?))
 }

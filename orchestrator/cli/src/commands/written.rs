@@ -1,6 +1,6 @@
 //! Folders of the person's own that tasks of a plan may write. None holds a repository when a run begins, or the run is refused; one
 //! that a task makes there is settled when the command that ran it ends, as `swarm sandbox` does ([`settled`]), and that command's exit
-//! code is no 0 where something was put aside. Where that command is killed, the next one settles it ([`unsettled`]).
+//! code is no 0 where something was put aside. What of them git obeys since a repository around them names it is named where it changed. Where that command is killed, the next one settles it ([`unsettled`]).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use swarm_orchestrator::resume::plan_of;
 use swarm_plans::{Plan, SandboxPolicy};
 
 use crate::commands::failure::{Failure, state_hint};
+use crate::commands::obeyed_files::ObeyedFiles;
 use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::repositories::Repositories;
 use crate::commands::settling::{Left, settled};
@@ -22,7 +23,7 @@ use crate::commands::unsettled::{self, Note};
 /// settled by then.
 #[derive(Debug)]
 pub struct Written {
-    folders: Vec<(OpenedFolder, Repositories)>,
+    folders: Vec<(OpenedFolder, Repositories, ObeyedFiles)>,
     /// That nobody has looked at them yet; `None` where there are none.
     note: Option<Note>,
     /// What the killed ones left.
@@ -69,15 +70,20 @@ impl Written {
         let outermost =
             folders.iter().filter(|folder| !folder.ancestors().skip(1).any(|above| folders.contains(above)));
         let opened = outermost.filter_map(|folder| OpenedFolder::open(folder).ok());
-        let folders: Vec<_> =
-            opened.filter_map(|folder| Repositories::below(&folder).ok().map(|before| (folder, before))).collect();
+        let host = host()?;
+        let looked_through = opened.filter_map(|folder| {
+            let before = Repositories::below(&folder).ok()?;
+            let obeyed = ObeyedFiles::before(folder.path(), &before, &host);
+            Some((folder, before, obeyed))
+        });
+        let folders: Vec<_> = looked_through.collect();
         let unnoted = |error| {
             let message = format!("note in {} which folders tasks may write: {error}", state.display());
             Failure::environment(message, state_hint(&state))
         };
         let note = match folders.is_empty() {
             true => None,
-            false => Some(Note::of(&state, folders.iter().map(|(folder, _)| folder)).map_err(unnoted)?),
+            false => Some(Note::of(&state, folders.iter().map(|(folder, ..)| folder)).map_err(unnoted)?),
         };
         Ok(Written { folders, note, earlier })
     }
@@ -88,10 +94,11 @@ impl Written {
     /// Nobody reads what it says; all is settled then.
     pub fn settle(self, it: &Surroundings) -> Result<Left, Failure> {
         let (mut all, mut left) = (Vec::new(), self.earlier);
-        for (folder, before) in &self.folders {
+        for (folder, before, obeyed) in &self.folders {
             let place = sanitize::name(&folder.path().to_string_lossy());
             let (lines, here) = settled(folder, before);
-            all.extend(lines.into_iter().map(|line| format!("swarm: in {place}: {line}\n")));
+            let lines = lines.into_iter().chain(obeyed.changed());
+            all.extend(lines.map(|line| format!("swarm: in {place}: {line}\n")));
             left = left.and(here);
         }
         if let Some(note) = self.note {
