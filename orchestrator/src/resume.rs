@@ -238,10 +238,15 @@ async fn go_on(
     let now_lent = Lent::now(loaded.graph.plan(), &repository, &settings.host);
     let lent = asked.lent.and_then(|then| then.note(&now_lent));
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
-    heard(loaded.graph.plan(), &settings, View { host: &settings.host, places, looked: &Looked::default() })?;
     let mut told = Told::default();
     reader.tell_ahead(run, |recorded| told.hear(recorded))?;
     let Told { mut history, state: so_far, ended, is_begun } = told;
+    let given_up = history.given_up_tasks();
+    let is_named = |task: &str| again.instances.iter().any(|id| id.0.split('[').next() == Some(task));
+    // Where one of them runs all the same, its policy is judged again before anything does.
+    let counts = |task: &Task| !given_up.contains(&*task.name.0) || is_named(&task.name.0);
+    let view = View { host: &settings.host, places, looked: &Looked::default() };
+    heard(loaded.graph.plan(), counts, &settings, view)?;
     if asks_models(loaded.graph.plan(), &so_far, &again) {
         keys_are_here(loaded.graph.plan(), &settings)?;
         prices_are_here(loaded.graph.plan(), &settings)?;

@@ -108,7 +108,7 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let looked = Looked::default();
     let view = View { host: &settings.host, places, looked: &looked };
     before::policies_fit(&plan, view)?;
-    before::heard(&plan, &settings, view)?;
+    before::heard(&plan, |_| true, &settings, view)?;
     before::keys_are_here(&plan, &settings)?;
     before::prices_are_here(&plan, &settings)?;
     let target = target::choose(&repository, &plan, &settings, base)?;

@@ -313,3 +313,36 @@ fn what_waits_for_a_dropped_result_says_so_and_never_lands_without_it() {
     let ended = Swarm::new(&repository, &["retry", "c"]).env("FLAG", "1").exits(5);
     assert!(ended.err.contains("c: it builds on `b`, which was dropped"), "{ended}");
 }
+
+#[test]
+fn nobody_is_asked_for_a_word_of_whose_task_they_gave_up() {
+    let repository = Repository::with(&FILES);
+    let config = repository.home().join(".config/swarm");
+    let late = repository.beside("late");
+    fs::create_dir_all(&config).expect("a folder");
+    fs::create_dir(&late).expect("a folder");
+    let place = repository.path().canonicalize().expect("it is there");
+    let allowed = |env: &str| {
+        let read = format!("read = [{:?}]", late.display().to_string());
+        let text = format!("[[allow]]\nrepository = {:?}\n{read}\n{env}", place.display().to_string());
+        fs::write(config.join("config.toml"), text).expect("a file");
+    };
+    let plan = format!(
+        "[sandbox.flag]\nenv = ['A_TOKEN']\n[sandbox.late]\nread = ['{0}']\n\
+         [tasks.b]\nsandbox = 'flag'\nrun = 'false'\n\
+         [tasks.c]\nsandbox = 'late'\nrun = 'test -e {0}/x || sleep 300; echo c > c.txt'\n",
+        late.display()
+    );
+    allowed("env = ['A_TOKEN']");
+    Swarm::run(&repository, "it", &plan).args(&["--deadline", "2s"]).exits(7);
+    // The word is taken back.
+    allowed("");
+    fs::write(late.join("x"), "").expect("a file");
+    let refused = swarm(&repository, &["resume"], 2);
+    assert!(refused.err.contains("`A_TOKEN`"), "{refused}");
+    swarm(&repository, &["drop", "it-1", "b"], 0);
+    swarm(&repository, &["resume"], 1);
+    assert_eq!(repository.text("swarm/it", "c.txt"), "c\n");
+    let refused = swarm(&repository, &["retry", "it-1", "b"], 2);
+    assert!(refused.err.contains("`A_TOKEN`"), "{refused}");
+}

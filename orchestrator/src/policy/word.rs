@@ -148,9 +148,9 @@ impl Word {
         Word { network, given: Given::Everything }
     }
 
-    /// What a plan asks for and was not allowed.
-    pub fn missing_of_plan(&self, plan: &Plan, view: View<'_>) -> Vec<Ask> {
-        unseen(self.missing(asks_of_plan(plan, view), &view.host.home), view)
+    /// What a plan asks for and was not allowed; of policies those that these tasks use, or no task in particular.
+    pub fn missing_of_plan(&self, plan: &Plan, counts: impl Fn(&Task) -> bool, view: View<'_>) -> Vec<Ask> {
+        unseen(self.missing(asks_of_plan(plan, counts, view), &view.host.home), view)
     }
 
     /// What one policy asks for and was not allowed.
@@ -222,13 +222,13 @@ pub fn policies_of(plan: &Plan, counts: impl Fn(&Task) -> bool) -> impl Iterator
 }
 
 /// What a plan asks for but for paths that are seen anyway: its policies by name, then its texts, then its worktrees.
-fn asks_of_plan(plan: &Plan, view: View<'_>) -> Vec<Ask> {
+fn asks_of_plan(plan: &Plan, counts: impl Fn(&Task) -> bool, view: View<'_>) -> Vec<Ask> {
     let asks = |(name, policy)| asks_of_policy(name, policy, &named(policy, view.guard()), view.host);
     let texts = plan.variables_named().into_iter().filter_map(|name| {
         let why = why_variable(&name, view.host.env.get(&name).map(String::as_str))?;
         Some(Ask { policy: None, key: "env", typed: name.clone(), value: name, why, wanted: Wanted::Variable })
     });
-    used_policies(plan).flat_map(asks).chain(texts).chain(asks_of_worktrees(plan, view.places)).collect()
+    policies_of(plan, counts).flat_map(asks).chain(texts).chain(asks_of_worktrees(plan, view.places)).collect()
 }
 
 /// What every worktree would get of the person's own checkout.
@@ -510,7 +510,7 @@ mod tests {
         let plan = swarm_plans::parse("p", text, &[], &mut |_| Err(String::new())).plan.expect("a plan");
         let places = Places { worktree: &root, ..Places::nowhere() };
         let view = View { host: &Host::default(), places, looked: &Looked::default() };
-        let asks = asks_of_plan(&plan, view);
+        let asks = asks_of_plan(&plan, |_| true, view);
         let told: Vec<String> = asks.iter().map(|ask| format!("{ask} ({})", ask.flag())).collect();
         let line = |key: &str, name: &str| {
             let why = "it holds credentials, by the names of its files";
@@ -525,11 +525,14 @@ mod tests {
     #[test]
     fn what_a_plan_asks_for_is_said_once_for_all() {
         let text = "version = 1\n[sandbox.default]\nsecrets = [\"A_TOKEN\"]\n[sandbox.unused]\nsecrets = [\"B\"]\n\
+                    [sandbox.other]\nsecrets = [\"C\"]\n[tasks.b]\nsandbox = \"other\"\nrun = \"true\"\n\
                     [tasks.a]\nrun = \"echo {{ env.A_TOKEN }} {{ env.LANG }} {{ env.NPM_TOKEN }}\"\n";
         let parsed = swarm_plans::parse("p", text, &[], &mut |_| Err(String::new()));
         let plan = parsed.plan.unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
         let view = View { host: &Host::default(), places: Places::nowhere(), looked: &Looked::default() };
-        let asks = asks_of_plan(&plan, view);
+        assert_eq!(asks_of_plan(&plan, |_| true, view).len(), 4);
+        // Of a task that does not count nothing is asked.
+        let asks = asks_of_plan(&plan, |task| task.name.0 != "b", view);
         let told: Vec<String> = asks.iter().map(ToString::to_string).collect();
         assert_eq!(
             told,

@@ -65,12 +65,17 @@ pub(super) fn price_hint(models: &[String]) -> String {
     )
 }
 
-/// Whether a person allowed all that a plan asks for.
+/// Whether a person allowed all that a plan asks for, as far as these tasks need it.
 ///
 /// # Errors
 /// [`PolicyError::Word`] with all that nobody allowed.
-pub(crate) fn heard(plan: &Plan, settings: &Settings, view: View<'_>) -> Result<(), PolicyError> {
-    let asks = settings.word(view.places.worktree).missing_of_plan(plan, view);
+pub(crate) fn heard(
+    plan: &Plan,
+    counts: impl Fn(&Task) -> bool,
+    settings: &Settings,
+    view: View<'_>,
+) -> Result<(), PolicyError> {
+    let asks = settings.word(view.places.worktree).missing_of_plan(plan, counts, view);
     if asks.is_empty() { Ok(()) } else { Err(PolicyError::Word { asks }) }
 }
 

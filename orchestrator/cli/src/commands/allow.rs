@@ -42,7 +42,7 @@ pub fn missing(plan: &Plan, word: &Word, host: &Host, it: &Surroundings) -> Vec<
         (Some(repository), Some(state)) => Places { worktree: repository.place(), git: repository.common_dir(), state },
         _ => Places::nowhere(),
     };
-    word.missing_of_plan(plan, View { host, places, looked: &Looked::default() })
+    word.missing_of_plan(plan, |_| true, View { host, places, looked: &Looked::default() })
 }
 
 /// Asks in lines, each with its place in the plan and its flag.
