@@ -67,6 +67,7 @@ use crate::settings::{Asked, GRACE_MS, Settings, TapeAt};
 use crate::signal;
 use crate::state::StateDir;
 use crate::target;
+use crate::threads;
 use crate::tool_servers::ToolServers;
 use crate::worker_process::{Permit, WorkerProgram};
 use prepare::{Judged, prepare};
@@ -275,11 +276,15 @@ impl Stage<'_> {
             deadline,
         };
         let core = dispatcher.run().await?;
+        // From here on nobody else hears them.
+        let mut interrupts = signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?;
         let ((ending, cause), at) = (core.ending(), if core.is_done() { At::Rest } else { At::Work });
         if let Err(error) = executor.settle_results() {
             say(reports, &format!("results of this run may not be found again: {error}"));
         }
-        self.finish((ending, cause.as_deref()), at, reports)
+        let ended = self.finish((ending, cause.as_deref()), at, reports);
+        stopping::unless_signalled(threads::apart("leaving", move || drop(executor)), &mut interrupts).await;
+        ended
     }
 
     /// Makes all that decides and does the work; what stopped it is a value.

@@ -1,4 +1,5 @@
-//! Ends what happens before the dispatcher listens: looking at the machine, preparing the base, setup.
+//! Ends what happens before the dispatcher listens (looking at the machine, preparing the base, setup) and when it listens no more:
+//! worktrees are removed.
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -42,5 +43,27 @@ impl Stopping {
                 self.permit.send_replace(Permit::Cancel { grace_ms: cause.grace_ms(GRACE_MS) });
             }
         }
+    }
+}
+
+/// Waits for what need not be done now: a signal ends the wait, and the work is left behind.
+pub(super) async fn unless_signalled<T>(work: impl Future<Output = T>, interrupts: &mut mpsc::Receiver<u8>) {
+    tokio::select! {
+        _ = work => {}
+        Some(_) = interrupts.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_ends_the_wait_for_what_need_not_be_done_now() {
+        let (sender, mut interrupts) = mpsc::channel(1);
+        sender.try_send(15).expect("there is room");
+        unless_signalled(std::future::pending::<()>(), &mut interrupts).await;
+        drop(sender);
+        unless_signalled(std::future::ready(()), &mut interrupts).await;
     }
 }
