@@ -11,7 +11,9 @@ use rustix::fs::{Mode, OFlags, openat};
 /// The largest config that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 
-/// Keys of a config that name no program and no other file, as `section.key`; of the section only its first word.
+/// Keys of a config that name no program and no other file, as `section.key`; of the section only its first word. An id of another width
+/// than 20 bytes is none of them: git obeys `extensions.objectformat` in some places and not in others, and a reader that takes another
+/// width than git does sees other paths in the same index.
 const PLAIN_KEYS: &[&str] = &[
     "core.repositoryformatversion",
     "core.filemode",
@@ -30,6 +32,8 @@ const PLAIN_KEYS: &[&str] = &[
     "user.email",
     "init.defaultbranch",
 ];
+/// Sections that have a name of their own: `[remote "origin"]`. In all others git takes that for another key.
+const NAMED_SECTIONS: [&str; 2] = ["remote", "branch"];
 /// Beginnings of a remote's URL for which git starts nothing but its own, and which lead to another machine: a push to a folder of
 /// this one runs the hooks of the repository there.
 const PLAIN_URLS: &[&str] = &["https://", "http://", "git://", "ssh://"];
@@ -56,19 +60,6 @@ pub fn content(folder: &OwnedFd, name: &OsStr, bytes_max: u64) -> io::Result<Opt
         return Ok((text.len() as u64 <= bytes_max).then_some(text));
     }
     Ok(None)
-}
-
-/// Bytes of an object's id where a config with nothing but plain lines says so; `None` where it says two things.
-pub fn id_bytes(config: &[u8]) -> Option<usize> {
-    let text = String::from_utf8_lossy(config).to_ascii_lowercase();
-    let formats = text.lines().filter_map(|line| line.split_once('=')).filter(|(key, _)| key.trim() == "objectformat");
-    let mut bytes = formats.map(|(_, format)| match format.trim() {
-        "sha1" => Some(20),
-        "sha256" => Some(32),
-        _ => None,
-    });
-    let first = bytes.next().unwrap_or(Some(20));
-    first.filter(|_| bytes.all(|other| other == first))
 }
 
 /// The first line of a config that says more than [`PLAIN_KEYS`], for people.
@@ -107,7 +98,9 @@ fn is_plain(key: &str, value: &str) -> bool {
         "remote.url" => PLAIN_URLS.iter().any(|start| value.starts_with(start)),
         // The name of a remote, or this repository itself; git takes anything else for a URL.
         "branch.remote" => value == "." || is_word(value),
-        "extensions.refstorage" | "extensions.objectformat" => is_word(value),
+        "core.repositoryformatversion" => matches!(value, "0" | "1"),
+        "extensions.objectformat" => value == "sha1",
+        "extensions.refstorage" => is_word(value),
         _ => true,
     };
     leads_away && PLAIN_KEYS.contains(&key) && !value.contains(['"', '#', ';'])
@@ -115,10 +108,15 @@ fn is_plain(key: &str, value: &str) -> bool {
 
 /// `remote "origin"` is `remote`.
 fn section_name(head: &str) -> Option<String> {
-    let (name, rest) = head.split_once(' ').unwrap_or((head, "\"\""));
-    let inner = rest.strip_prefix('"')?.strip_suffix('"')?;
-    let plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-    (plain(name, "") && plain(inner, "-_./")).then(|| name.to_ascii_lowercase())
+    let is_plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    let (name, inner) = head.split_once(' ').map_or((head, None), |(name, inner)| (name, Some(inner)));
+    let name = Some(name.to_ascii_lowercase()).filter(|name| is_plain(name, ""))?;
+    let has_own = NAMED_SECTIONS.contains(&&*name);
+    let is_told = match inner {
+        Some(inner) => has_own && is_plain(inner.strip_prefix('"')?.strip_suffix('"')?, "-_./"),
+        None => !has_own,
+    };
+    is_told.then_some(name)
 }
 
 #[cfg(test)]
@@ -146,15 +144,23 @@ mod tests {
     }
 
     #[test]
-    fn the_width_of_an_id_is_said_once() {
-        for (lines, bytes) in [
-            ("", Some(20)),
-            ("objectformat = sha1\n", Some(20)),
-            ("objectFormat = SHA256\n", Some(32)),
-            ("objectformat = sha256\nobjectformat=sha1\n", None),
-            ("objectformat = sha512\n", None),
+    fn what_git_reads_by_other_rules_than_ours_is_told() {
+        for (section, line, plain) in [
+            ("core", "repositoryformatversion = 0", true),
+            ("core", "repositoryformatversion = 1", true),
+            ("core", "repositoryformatversion = -1", false),
+            ("core", "repositoryformatversion = 01", false),
+            ("core", "repositoryformatversion = 1k", false),
+            ("extensions", "objectformat = sha1", true),
+            ("extensions", "objectformat = sha256", false),
+            ("extensions", "objectFormat = SHA1", false),
+            ("extensions \"x\"", "objectformat = sha1", false),
+            ("core \"x\"", "repositoryformatversion = 1", false),
+            ("user \"x\"", "name = me", false),
+            ("remote", "fetch = +refs/heads/*:refs/remotes/x/*", false),
+            ("remote \"x\"", "fetch = +refs/heads/*:refs/remotes/x/*", true),
         ] {
-            assert_eq!(id_bytes(format!("[extensions]\n{lines}").as_bytes()), bytes, "{lines}");
+            assert_eq!(told(&format!("[{section}]\n\t{line}\n")).is_none(), plain, "[{section}] {line}");
         }
     }
 

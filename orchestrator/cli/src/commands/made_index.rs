@@ -19,6 +19,8 @@ const NAMES_BYTES_MAX: usize = 256 << 20;
 const HEADER_BYTES: usize = 12;
 /// Bytes of an entry in front of the object's id; its mode is among them.
 const STAT_BYTES: usize = 40;
+/// Bytes of an object's id; a config that asks for another width is put aside for that.
+const ID_BYTES: usize = 20;
 const MODE_AT: usize = 24;
 /// An entry's flags: there are more of them; the name's length, where it is shorter than this.
 const EXTENDED: u16 = 0x4000;
@@ -32,9 +34,9 @@ const MODES: [u32; 4] = [0o100_644, 0o100_755, LINK, 0o160_000];
 /// checks when it takes them back.
 const PARTS: [&[u8]; 2] = [b"TREE", b"REUC"];
 
-/// What in an index leads git elsewhere than into the files of its work tree, for people. `id_bytes` is an object id's width.
-pub fn leads_astray(index: &[u8], id_bytes: usize) -> Option<String> {
-    match read(index, id_bytes) {
+/// What in an index leads git elsewhere than into the files of its work tree, for people.
+pub fn leads_astray(index: &[u8]) -> Option<String> {
+    match read(index) {
         Some(Ok(entries)) => entries.through_a_link(),
         Some(Err(why)) => Some(why),
         None => Some("what git may read as another path".to_owned()),
@@ -42,8 +44,8 @@ pub fn leads_astray(index: &[u8], id_bytes: usize) -> Option<String> {
 }
 
 /// The entries of an index. `None` where it is none that git writes by itself; else the first path that leads elsewhere.
-fn read(index: &[u8], id_bytes: usize) -> Option<Result<Entries, String>> {
-    let mut rest = Reader(index.get(..index.len().checked_sub(id_bytes)?)?);
+fn read(index: &[u8]) -> Option<Result<Entries, String>> {
+    let mut rest = Reader(index.get(..index.len().checked_sub(ID_BYTES)?)?);
     let header = rest.take(HEADER_BYTES)?;
     let version = number(header, 4)?;
     if !header.starts_with(b"DIRC") || !(2..=4).contains(&version) {
@@ -51,7 +53,7 @@ fn read(index: &[u8], id_bytes: usize) -> Option<Result<Entries, String>> {
     }
     let (mut entries, mut name) = (Entries::default(), Vec::new());
     for _ in 0..number(header, 8)? {
-        let mode = rest.entry(version, id_bytes, &mut name)?;
+        let mode = rest.entry(version, &mut name)?;
         if check_path(&name).is_err()
             || (mode == LINK && name.rsplit(|&byte| byte == b'/').next().is_some_and(is_steering_file))
         {
@@ -90,8 +92,8 @@ impl<'a> Reader<'a> {
     }
 
     /// One entry: turns the name of the one before it into its own, and gives its mode.
-    fn entry(&mut self, version: u32, id_bytes: usize, name: &mut Vec<u8>) -> Option<u32> {
-        let fixed = STAT_BYTES + id_bytes + 2;
+    fn entry(&mut self, version: u32, name: &mut Vec<u8>) -> Option<u32> {
+        let fixed = STAT_BYTES + ID_BYTES + 2;
         let head = self.take(fixed)?;
         let flags = u16::from_be_bytes(*head.last_chunk()?);
         let mut size = fixed;
@@ -186,14 +188,14 @@ mod tests {
     const FILE: u32 = 0o100_644;
 
     /// An index with these entries, as git writes it.
-    fn index(version: u32, id_bytes: usize, entries: &[(&str, u32)]) -> Vec<u8> {
+    fn index(version: u32, entries: &[(&str, u32)]) -> Vec<u8> {
         let mut index = [b"DIRC", &version.to_be_bytes()[..], &(entries.len() as u32).to_be_bytes()].concat();
         let mut before = "";
         for (name, mode) in entries {
             let start = index.len();
             index.extend([0; MODE_AT]);
             index.extend(mode.to_be_bytes());
-            index.extend(vec![7; STAT_BYTES - MODE_AT - 4 + id_bytes]);
+            index.extend(vec![7; STAT_BYTES - MODE_AT - 4 + ID_BYTES]);
             index.extend((name.len().min(0xfff) as u16 | if version == 3 { EXTENDED } else { 0 }).to_be_bytes());
             if version == 3 {
                 index.extend([0x20, 0]);
@@ -209,13 +211,12 @@ mod tests {
             let padded = (index.len() - start + 8) & !7;
             index.resize(start + padded, 0);
         }
-        index.extend(vec![9; id_bytes]);
+        index.extend(vec![9; ID_BYTES]);
         index
     }
 
     fn told(entries: &[(&str, u32)]) -> Option<String> {
-        let all = [(2, 20), (3, 20), (4, 20), (2, 32), (4, 32)];
-        let told: Vec<_> = all.iter().map(|&(version, id)| leads_astray(&index(version, id, entries), id)).collect();
+        let told: Vec<_> = [2, 3, 4].map(|version| leads_astray(&index(version, entries))).into();
         assert!(told.iter().all(|one| *one == told[0]), "{entries:?}: {told:?}");
         told[0].clone()
     }
@@ -227,7 +228,7 @@ mod tests {
             told(&[("a", FILE), ("a b/..c", 0o100_755), ("l", LINK), ("sub", 0o160_000), ("z/y/x", FILE)]),
             None
         );
-        let long = |bytes| leads_astray(&index(2, 20, &[(&"n".repeat(bytes), FILE)]), 20);
+        let long = |bytes| leads_astray(&index(2, &[(&"n".repeat(bytes), FILE)]));
         assert_eq!((long(4_094), long(4_096), long(4_097).is_some()), (None, None, true));
     }
 
@@ -246,10 +247,10 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_another_way_is_told() {
-        let plain = index(2, 20, &[("a", FILE)]);
+        let plain = index(2, &[("a", FILE)]);
         let with = |part: &[u8]| {
             let (entries, hash) = plain.split_at(plain.len() - 20);
-            leads_astray(&[entries, part, hash].concat(), 20)
+            leads_astray(&[entries, part, hash].concat())
         };
         assert_eq!(with(b"TREE\0\0\0\x02xy"), None);
         for part in
@@ -260,8 +261,8 @@ mod tests {
         let mut cut = plain.clone();
         // A NUL in the middle of what its flags call a name.
         cut[HEADER_BYTES + STAT_BYTES + 20 + 1] = 3;
-        assert!(leads_astray(&cut, 20).is_some());
-        assert!(leads_astray(&plain, 32).is_some() && leads_astray(b"", 20).is_some());
-        assert!((0..plain.len()).all(|end| leads_astray(&plain[..end], 20).is_some()));
+        assert!(leads_astray(&cut).is_some());
+        assert!(leads_astray(&plain[..plain.len() - 12]).is_some() && leads_astray(b"").is_some());
+        assert!((0..plain.len()).all(|end| leads_astray(&plain[..end]).is_some()));
     }
 }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 
-use crate::commands::made_config::{config_text, content, id_bytes, steering_line};
+use crate::commands::made_config::{config_text, content, steering_line};
 use crate::commands::made_index::{self, INDEX_BYTES_MAX};
 use crate::commands::made_names::{NAMES_BYTES_MAX, Names};
 use crate::commands::repositories::is_bare;
@@ -129,14 +129,8 @@ fn steered_by_config(top: &OwnedFd) -> io::Result<Option<String>> {
 
 /// The paths to which git writes with the next `git restore .`.
 fn steered_by_index(top: &OwnedFd) -> io::Result<Option<String>> {
-    let config = match config_text(top, OsStr::new(CONFIG)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
-        config => config?,
-    };
-    let width = config.as_deref().and_then(id_bytes);
-    let index = content(top, OsStr::new(INDEX), INDEX_BYTES_MAX)?;
-    let Some((index, width)) = index.zip(width) else { return Ok(Some(format!("`{INDEX}`"))) };
-    Ok(made_index::leads_astray(&index, width).map(|why| format!("{why} in its index")))
+    let Some(index) = content(top, OsStr::new(INDEX), INDEX_BYTES_MAX)? else { return Ok(Some(format!("`{INDEX}`"))) };
+    Ok(made_index::leads_astray(&index).map(|why| format!("{why} in its index")))
 }
 
 /// Whether git itself makes an entry of that path below a repository, a folder or a file.
