@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FOLDERS_LOST_MAX: u32 = 64;
 
 /// How often among them the folder is there when it is looked for: somebody else made it again, or it never was the reason.
-const FOLDERS_BACK_MAX: u32 = 4;
+const FOLDERS_BACK_MAX: u32 = 16;
 
 /// Writes a ref that needs all of the lock files `locks`. While somebody else has one it is tried again, two seconds at most; and
 /// at once where a lock's folder went away: a git that packs refs removes the folders that are empty then, between the moment at
