@@ -496,6 +496,21 @@ mod tests {
     use swarm_orchestrator::state::StateDir;
 
     #[test]
+    fn a_folder_with_more_repositories_than_a_cage_mounts_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let opened = OpenedFolder::open(dir.path()).expect("it is there");
+        for number in 0..=REPOSITORIES_MAX {
+            let folder = dir.path().join(number.to_string());
+            std::fs::create_dir(&folder).and_then(|()| std::fs::write(folder.join(".git"), "")).expect("a file");
+        }
+        let Err(Failure::Told { message, hint, .. }) = Repositories::below(&opened) else { panic!("it is opened") };
+        assert!(message.ends_with("to the command: it holds more than 1,000 repositories"), "{message}");
+        assert_eq!(hint.as_deref(), Some("go to a smaller folder, or use swarm exec"));
+        std::fs::remove_file(dir.path().join("0/.git")).expect("ours");
+        assert!(Repositories::below(&opened).is_ok());
+    }
+
+    #[test]
     fn every_kind_of_repository_is_found() {
         let dir = tempfile::tempdir().expect("a folder");
         let top = dir.path().canonicalize().expect("it exists");
