@@ -167,6 +167,12 @@ impl World {
         History::of(self.stored.iter().map(|recorded| &recorded.event))
     }
 
+    /// What the journal has, an event a line.
+    fn told(&self) -> String {
+        let line = |recorded: &Recorded| serde_json::to_string(&recorded.event).expect("plain data") + "\n";
+        self.stored.iter().map(line).collect()
+    }
+
     /// Whether a commit is the target's, or behind it.
     fn holds(&self, commit: &str) -> bool {
         let mut at = self.tip.as_deref();
@@ -361,7 +367,8 @@ impl Life<'_> {
                 let need = &self.core.graph().instance(*need).id.0;
                 assert!(
                     self.world.brought(commit).any(|name| *name == **need),
-                    "{name} starts without {need}: {commit}"
+                    "{name} starts without {need}: {commit}\n{}",
+                    self.world.told()
                 );
             }
         }

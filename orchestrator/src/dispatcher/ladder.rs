@@ -203,10 +203,10 @@ impl Ladder {
         outdated.map(|(_, aside)| aside.landing).collect()
     }
 
-    /// Takes out what builds on any of `parked`, with the need's name. What changed nothing and is not to be made again stays: all that
+    /// Takes out what builds on any of `away`, with the need's name. What changed nothing and is not to be made again stays: all that
     /// it stands on may be settled yet as it was.
-    pub(super) fn orphans(&mut self, parked: &BTreeSet<InstanceIx>) -> Vec<(Landing, InstanceId)> {
-        let need = |landing: &Landing| landing.builds_on.iter().find(|(need, _)| parked.contains(need)).cloned();
+    pub(super) fn orphans(&mut self, away: &BTreeSet<InstanceIx>) -> Vec<(Landing, InstanceId)> {
+        let need = |landing: &Landing| landing.builds_on.iter().find(|(need, _)| away.contains(need)).cloned();
         let is_one = |aside: &Aside| aside.landing.changes() || aside.next.is_some();
         let orphans = self.aside.iter().filter(|(_, aside)| is_one(aside) && need(&aside.landing).is_some());
         let places: Vec<Place> = orphans.map(|(place, _)| *place).collect();

@@ -326,14 +326,14 @@ impl Landings {
     /// Gives back a change that may be folded. One that needs a parked change is parked, too, one that only came after it is
     /// made again, and one that stands on what is tried again waits for that.
     fn unless_held_back(&mut self, landing: Landing) -> Option<Landing> {
-        let parked = |(need, _): &&(InstanceIx, InstanceId)| self.parked.contains(need) || self.dropped.contains(need);
+        let stays_away = |(need, _): &&(InstanceIx, InstanceId)| !self.stands(*need);
         if let Some((_, need)) = landing.builds_on.iter().find(|(need, _)| self.dropped.contains(need)) {
-            let reason = format!("it builds on `{need}`, which was dropped");
+            let reason = builds_on_dropped(&need.0);
             self.park(landing, ParkedBy::Need, reason);
-        } else if let Some((_, need)) = landing.builds_on.iter().find(parked) {
+        } else if let Some((_, need)) = landing.builds_on.iter().find(stays_away) {
             let reason = builds_on_parked(&need.0);
             self.park(landing, ParkedBy::Need, reason);
-        } else if let Some((_, before)) = landing.comes_after.iter().find(parked) {
+        } else if let Some((_, before)) = landing.comes_after.iter().find(stays_away) {
             let reason = format!("it started from the change of `{before}`, which is parked");
             self.refuse(landing, Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None });
         } else if landing.stands_on().any(|need| self.ladder.holds(need)) {
@@ -378,6 +378,10 @@ impl Landings {
             if !self.ready.is_empty() {
                 return self.drive();
             }
+        }
+        // What was aside already when a person gave up what it builds on has not been asked for that since.
+        for (landing, need) in self.ladder.orphans(&self.dropped) {
+            self.park(landing, ParkedBy::Need, builds_on_dropped(&need.0));
         }
         for (landing, need) in self.ladder.orphans(&self.parked) {
             self.park(landing, ParkedBy::Need, builds_on_parked(&need.0));
@@ -659,6 +663,11 @@ impl Landings {
 fn outdated_by_a_rerun() -> Refusal {
     let reason = "a task that it needs ran again".to_owned();
     Refusal { reason, paths: vec![], kind: RefusalKind::Stale, verification: None }
+}
+
+/// Why a change is parked that builds on one that was given up.
+fn builds_on_dropped(need: &str) -> String {
+    format!("it builds on `{need}`, which was dropped")
 }
 
 /// Why a change is parked that builds on a parked one.
