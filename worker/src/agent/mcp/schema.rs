@@ -7,7 +7,7 @@
 //! keys `^[a-zA-Z0-9_.-]{1,64}$`); OpenAI, function calling (an array says its `items`); Ollama, `api.ToolProperty` (a property is
 //! an object).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
@@ -15,10 +15,8 @@ use serde_json::{Map, Value, json};
 const BYTES_MAX: usize = 32 << 10;
 /// The longest schema that is looked at, in bytes.
 const GIVEN_BYTES_MAX: usize = 1 << 20;
-/// Schemas within each other; deeper ones allow anything. Also lists and objects of a plain value; a deeper one is left out.
+/// Schemas within each other; deeper ones allow anything.
 const DEPTH_MAX: usize = 24;
-/// References that lead to each other; more lead nowhere.
-const REFERENCES_MAX: usize = 32;
 /// The longest name of an argument, in bytes.
 const KEY_BYTES_MAX: usize = 64;
 const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
@@ -116,7 +114,7 @@ pub fn told(given: &Value) -> Told {
     if top.get("properties").is_none_or(Value::is_null) {
         top.insert("properties".to_owned(), Value::Object(Map::new()));
     }
-    let mut mender = Mender { root: given, lacks: None, ends: HashMap::new() };
+    let mut mender = Mender { root: given, lacks: None };
     let Value::Object(mut schema) = mender.schema(&Value::Object(top), "", 0) else { return nothing(None) };
     schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     let schema = Value::Object(schema);
@@ -130,8 +128,6 @@ struct Mender<'a> {
     /// What references lead into.
     root: &'a Value,
     lacks: Option<String>,
-    /// Whether what a reference leads to ends somewhere, by the reference. Not so while it is looked at.
-    ends: HashMap<String, bool>,
 }
 
 impl Mender<'_> {
@@ -172,13 +168,10 @@ impl Mender<'_> {
             Form::Named => self.named(word, value, at, depth),
             Form::Text if word == "$ref" => {
                 let leads = value.as_str().is_some_and(|to| self.leads_somewhere(to));
-                let ends = leads && value.as_str().is_some_and(|to| self.ends(to, 0));
                 if !leads {
                     self.lacks(format!("`{at}` is {value}, and leads nowhere in it"));
-                } else if !ends {
-                    self.lacks(format!("`{at}` is {value}, and leads back to itself"));
                 }
-                ends.then(|| value.clone())
+                leads.then(|| value.clone())
             }
             Form::Text if word == "pattern" => value.as_str().filter(|pattern| is_pattern(pattern)).map(Value::from),
             Form::Text => value.is_string().then(|| value.clone()),
@@ -189,8 +182,7 @@ impl Mender<'_> {
             Form::Number => as_number(value),
             Form::Step => as_number(value).filter(|_| number(value).is_some_and(|n| n > 0.0)),
             Form::Values => {
-                let all = value.as_array().map(|all| once(all.iter().filter(|one| is_shallow(one, DEPTH_MAX))));
-                all.filter(|all| !all.is_empty()).map(Value::Array)
+                value.as_array().map(|all| once(all.iter())).filter(|all| !all.is_empty()).map(Value::Array)
             }
             Form::Names => {
                 let names = once(value.as_array()?.iter().filter(|name| name.is_string()));
@@ -202,7 +194,7 @@ impl Mender<'_> {
                 Some(all.filter_map(|(name, all)| Some((name.clone(), Value::Array(names(all)?)))).collect())
             }
             Form::Any if word == "type" => self.types(value, at),
-            Form::Any => is_shallow(value, DEPTH_MAX).then(|| value.clone()),
+            Form::Any => Some(value.clone()),
             Form::Never => None,
         }
     }
@@ -218,10 +210,6 @@ impl Mender<'_> {
         for (name, one) in all {
             if word == "properties" && !is_key(name) {
                 self.lacks(format!("`{at}` has the name {name:?}, which providers refuse"));
-                continue;
-            }
-            if word == "patternProperties" && !is_pattern(name) {
-                self.lacks(format!("`{at}` has the name {name:?}, which is no pattern"));
                 continue;
             }
             sent.insert(name.clone(), self.schema(one, &format!("{at}.{name}"), depth + 1));
@@ -276,48 +264,8 @@ impl Mender<'_> {
         is_sent && self.root.pointer(pointer).is_some_and(|found| found.is_object() || found.is_boolean())
     }
 
-    /// Whether what a reference leads to says something in the end, and is not only itself once more: nobody can write such a
-    /// value, and grammars made of it never end.
-    fn ends(&mut self, to: &str, depth: usize) -> bool {
-        if let Some(&known) = self.ends.get(to) {
-            return known;
-        }
-        self.ends.insert(to.to_owned(), false);
-        let found = to.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-        let mut next = vec![];
-        found.into_iter().for_each(|found| beside(found, DEPTH_MAX, &mut next));
-        let all = depth < REFERENCES_MAX && next.into_iter().all(|to| self.ends(to, depth + 1));
-        self.ends.insert(to.to_owned(), all);
-        all
-    }
-
     fn lacks(&mut self, why: String) {
         self.lacks.get_or_insert(why);
-    }
-}
-
-/// Whether lists and objects of a value lie at most so deep within each other.
-fn is_shallow(value: &Value, levels: usize) -> bool {
-    let inner = |one: &Value| levels > 0 && is_shallow(one, levels - 1);
-    match value {
-        Value::Array(all) => all.iter().all(inner),
-        Value::Object(all) => all.values().all(inner),
-        _ => true,
-    }
-}
-
-/// The references that a schema makes of the very value that it is about, and not of something within that value.
-fn beside<'a>(schema: &'a Value, levels: usize, into: &mut Vec<&'a str>) {
-    into.extend(schema.get("$ref").and_then(Value::as_str));
-    if levels == 0 {
-        return;
-    }
-    for word in ["anyOf", "oneOf", "allOf"] {
-        let all = schema.get(word).and_then(Value::as_array);
-        all.into_iter().flatten().for_each(|one| beside(one, levels - 1, into));
-    }
-    for word in ["not", "if", "then", "else"] {
-        schema.get(word).into_iter().for_each(|one| beside(one, levels - 1, into));
     }
 }
 
@@ -370,34 +318,10 @@ fn as_number(value: &Value) -> Option<Value> {
     }
 }
 
-/// Whether a text may be a pattern of JavaScript. Of what this machine's expressions lack, only the form is judged.
+/// Whether a text may be a pattern of JavaScript. What this machine's expressions lack is not judged.
 fn is_pattern(pattern: &str) -> bool {
     let has_more = pattern.contains("(?") || pattern.contains('\\');
-    if has_more { is_closed(pattern) } else { regex::Regex::new(pattern).is_ok() }
-}
-
-/// Whether every group and class of a pattern is closed, something stands behind its last backslash, and before what repeats.
-fn is_closed(pattern: &str) -> bool {
-    let (mut groups, mut in_class, mut before) = (0usize, false, None);
-    let mut letters = pattern.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\\' if letters.next().is_none() => return false,
-            '\\' => {}
-            ']' => in_class = false,
-            _ if in_class => {}
-            '[' => in_class = true,
-            '(' => groups += 1,
-            ')' if groups == 0 => return false,
-            ')' => groups -= 1,
-            '?' if before == Some('(') => {}
-            '*' | '+' | '?' if matches!(before, None | Some('(' | '|' | '^')) => return false,
-            _ => {}
-        }
-        // What a backslash takes its meaning from repeats like any letter.
-        before = Some(if letter == '\\' || in_class { 'x' } else { letter });
-    }
-    groups == 0 && !in_class
+    has_more || regex::Regex::new(pattern).is_ok()
 }
 
 fn is_key(name: &str) -> bool {
@@ -492,61 +416,6 @@ mod tests {
             check(listed(json!({"$ref": to, "title": "t"})), listed(json!({"title": "t"})), &why);
         }
         check(json!({"description": "x".repeat(BYTES_MAX)}), empty(), "it is longer than 32768 bytes");
-    }
-
-    #[test]
-    fn a_reference_that_leads_back_to_itself_is_no_schema() {
-        let check = |defs: Value, ends: bool| {
-            let given = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": defs});
-            let told = told(&given);
-            let why = "`properties.a.$ref` is \"#/$defs/a\", and leads back to itself";
-            let first_of_all = told.lacks.as_deref().is_some_and(|lacks| lacks.ends_with("leads back to itself"));
-            assert_eq!(!first_of_all, ends, "{defs}: {:?}", told.lacks);
-            assert_eq!(told.schema["properties"]["a"].get("$ref").is_some(), ends, "{defs} {why}");
-        };
-        let to = |name: &str| json!({"$ref": format!("#/$defs/{name}")});
-        check(json!({"a": {"type": "string"}}), true);
-        check(json!({"a": {"type": "object", "properties": {"n": to("a")}}}), true);
-        check(json!({"a": {"type": "array", "items": to("a")}}), true);
-        check(json!({"a": {"anyOf": [to("b"), to("b")]}, "b": {"items": to("a")}}), true);
-        check(json!({"a": to("a")}), false);
-        check(json!({"a": to("b"), "b": to("a")}), false);
-        check(json!({"a": {"anyOf": [{"type": "null"}, {"allOf": [to("b")]}]}, "b": {"not": to("a")}}), false);
-        let long = (0..50_000).map(|at| (format!("a{at}"), to(&format!("a{}", at + 1))));
-        let long: Map<String, Value> = long.chain([("a".to_owned(), to("a0"))]).collect();
-        check(Value::Object(long), false);
-        let top = told(&json!({"$ref": "#", "properties": {}}));
-        assert_eq!(top.lacks.as_deref(), Some("`$ref` is \"#\", and leads back to itself"));
-    }
-
-    #[test]
-    fn a_pattern_that_nobody_can_read_is_left_out() {
-        for good in
-            ["a", r"^\d+$", "(?<=x)a*?", r"[\](*]+", "(?:a|b){2}", r"\*+", r"\p{L}", "(a)?", "[^(]*x(?=y)", r"a\\"]
-        {
-            assert!(is_pattern(good), "{good}");
-        }
-        for bad in [r"(\d", r"\d)", r"[\d", r"a\", r"*\d", "(?:a", "(?:*a)", r"\d|+", "(", "[", "a**b(", "^*(?:a)"] {
-            assert!(!is_pattern(bad), "{bad}");
-        }
-        let given = json!({"patternProperties": {"(": {}, "^a": {}}});
-        let told = told(&listed(given));
-        assert_eq!(told.schema, listed(json!({"patternProperties": {"^a": {}}})));
-        let why = "`properties.a.patternProperties` has the name \"(\", which is no pattern";
-        assert_eq!(told.lacks.as_deref(), Some(why));
-    }
-
-    #[test]
-    fn what_is_sent_is_never_deep_and_never_long() {
-        let nested = |depth: usize| (0..depth).fold(json!(7), |inner, _| json!([inner]));
-        let kept = json!({"default": nested(24), "enum": [1, nested(23)]});
-        assert_eq!(sent(&listed(kept.clone())), listed(kept));
-        let deep = json!({"default": nested(25), "const": nested(90), "x-own": nested(90), "enum": [1, nested(90)]});
-        assert_eq!(sent(&listed(deep)), listed(json!({"enum": [1]})));
-        let wide: Map<String, Value> = (0..40_000).map(|at| (format!("p{at}"), json!({"type": "string"}))).collect();
-        let told = told(&json!({"type": "object", "properties": wide}));
-        assert_eq!(told.lacks.as_deref(), Some("it is longer than 32768 bytes"));
-        assert_eq!(told.schema, json!({"type": "object", "properties": {}}));
     }
 
     proptest::proptest! {

@@ -6,7 +6,6 @@
 //! Source: Model Context Protocol 2026-07-28, transports, stdio: "the server MUST NOT write anything to its stdout that is not
 //! a valid MCP message".
 
-use std::borrow::Cow;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -28,9 +27,6 @@ const STRAY_LINES_MAX: u32 = 20;
 ///
 /// Source: `serde_json`, its limit of recursion.
 const DEPTH_MAX: u32 = 127;
-/// The same of a list of tools; what lies deeper is left out of it. Far more than a schema is sent with, and so few that a
-/// tool still fits into the messages that it is handed on in.
-const LIST_DEPTH_MAX: u32 = 100;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 8 << 10;
 /// The longest part of such a line that is shown, in bytes.
@@ -81,19 +77,6 @@ pub struct Messages<R> {
     fault: Fault,
 }
 
-/// A message with a list of tools.
-#[derive(Deserialize)]
-struct List {
-    #[serde(rename = "result")]
-    _result: Tools,
-}
-
-#[derive(Deserialize)]
-struct Tools {
-    #[serde(rename = "tools")]
-    _tools: Vec<IgnoredAny>,
-}
-
 /// The one member that every message has.
 #[derive(Deserialize)]
 struct Message {
@@ -119,11 +102,8 @@ impl<R> Messages<R> {
                 let line = std::mem::take(&mut self.line);
                 // A mark of the bytes' order, which some write before anything, is no part of it.
                 let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
-                let line = line.trim_ascii();
-                let line = shallow(line).unwrap_or(Cow::Borrowed(line));
-                if self.judge(&line)? == Line::Message {
-                    self.ready.0.extend_from_slice(&line);
-                    self.ready.0.push(b'\n');
+                if self.judge(line.trim_ascii())? == Line::Message {
+                    self.ready.0.extend_from_slice(line);
                 }
             }
         }
@@ -163,54 +143,19 @@ fn unheard(message: &Message, line: &[u8]) -> Option<String> {
     if message.result.is_some() && message.error.is_some() {
         return Some("it answers with a result and an error at once".to_owned());
     }
-    let is_too_deep = Levels::default().of(line).any(|(_, level)| level > DEPTH_MAX);
-    is_too_deep.then(|| format!("it sent a message of more than {DEPTH_MAX} levels within each other"))
-}
-
-/// A list of tools without what lies too deep in it, so that one tool does not cost all others; `None` for anything else. An
-/// answer to a call is never cut: it would say something else then.
-fn shallow(line: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let is_too_deep = Levels::default().of(line).any(|(_, level)| level > LIST_DEPTH_MAX);
-    if !is_too_deep || serde_json::from_slice::<List>(line).is_err() {
-        return None;
-    }
-    let mut kept = Vec::with_capacity(line.len());
-    let mut before = 0;
-    for (byte, level) in Levels::default().of(line) {
-        match (before > LIST_DEPTH_MAX, level > LIST_DEPTH_MAX) {
-            (false, true) => kept.extend_from_slice(b"{}"),
-            (false, false) => kept.push(byte),
-            // What closes it is a part of it.
-            (true, _) => {}
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0u32, 0, false, false);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
         }
-        before = level;
+        deepest = depth.max(deepest);
     }
-    Some(Cow::Owned(kept))
-}
-
-/// Reads how deep a message is, byte by byte.
-#[derive(Debug, Default)]
-struct Levels {
-    level: u32,
-    in_text: bool,
-    escaped: bool,
-}
-
-impl Levels {
-    /// Each byte, and how many lists and objects are open behind it.
-    fn of(mut self, line: &[u8]) -> impl Iterator<Item = (u8, u32)> {
-        line.iter().map(move |&byte| {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_text => self.escaped = true,
-                b'"' => self.in_text = !self.in_text,
-                b'{' | b'[' if !self.in_text => self.level += 1,
-                b'}' | b']' if !self.in_text => self.level = self.level.saturating_sub(1),
-                _ => {}
-            }
-            (byte, self.level)
-        })
-    }
+    (deepest > DEPTH_MAX).then(|| format!("it sent a message of more than {DEPTH_MAX} levels within each other"))
 }
 
 /// What a line is.
@@ -292,25 +237,6 @@ mod tests {
         assert_eq!(said(&both.replace(r#""result":{}"#, r#""result":null"#)), None, "one of them is none");
         let old = r#"{"jsonrpc":"1.0","id":1,"result":{}}"#;
         assert_eq!(said(old).as_deref(), Some("it speaks version \"1.0\" of JSON-RPC, and not \"2.0\""));
-    }
-
-    #[test]
-    fn a_list_of_tools_comes_without_what_lies_too_deep_in_one_of_them() {
-        let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[{\"a\":".repeat(depth), "}]".repeat(depth));
-        let listed = |depth: usize, inner: &str| {
-            let deep = nested(depth, inner);
-            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{{"inputSchema":{deep}}},{{"name":"]}}[{{"}}]}}}}"#)
-        };
-        let cut = |line: &str| shallow(line.as_bytes()).map(|kept| String::from_utf8(kept.into_owned()).unwrap());
-        assert_eq!(cut(&listed(48, "7")), None, "all of it");
-        assert_eq!(cut(&listed(48, r#"{"x":[7,"}"]},"b":8"#)), Some(listed(48, r#"{"x":{}},"b":8"#)));
-        for depth in [49, 70, 5000] {
-            assert_eq!(cut(&listed(depth, "7")), Some(listed(48, "{}")), "{depth}");
-            assert_eq!(heard(&[listed(depth, "7").as_bytes(), b"\n"]), None);
-        }
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{}}}}}"#, nested(70, "7"));
-        assert_eq!(cut(&answer), None, "an answer to a call is never cut");
-        assert!(heard(&[answer.as_bytes(), b"\n"]).is_some());
     }
 
     #[test]

@@ -99,17 +99,6 @@ fn a_tool_whose_schema_is_none_is_there_and_its_schema_told_in_words() {
 }
 
 #[test]
-fn a_tool_that_is_nested_without_end_costs_no_other() {
-    let scene = scene();
-    let (open, shut) = (r#"{"type":"object","properties":{"a":"#.repeat(400), "}}".repeat(400));
-    let listed = format!(r#""tools":[{{"name":"deep","inputSchema":{open}{{}}{shut}}},{{"#);
-    let server = SERVER.replace(r#""tools":[{"#, &listed);
-    let (toolbox, problems) = scene.connect(&[program("a", &server, 30_000)]);
-    assert_eq!(toolbox.names(), ["mcp__a__deep", "mcp__a__echo_it", "mcp__a__die", "mcp__a__hang"], "{problems:?}");
-    assert_eq!(call(&toolbox, "mcp__a__deep").unwrap(), "heard t1");
-}
-
-#[test]
 fn a_server_that_logs_to_its_standard_output_is_used_all_the_same() {
     let scene = scene();
     let logs = r#"printf '[]\n\n[INFO] asked\n{"level":"info"}\n'"#;
