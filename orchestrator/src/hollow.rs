@@ -43,8 +43,7 @@ impl fmt::Display for Hollow {
 /// writing of a result and that of its ref, or the repository is damaged. They are looked for where it was packed since the
 /// run began, at `began_at_ms` since the Unix epoch.
 ///
-/// None of them is removed, although every later `git gc` refuses to run for one whose commit is gone: a store that is away for
-/// a moment (an alternate on a network's disk) looks the same, and then the ref is the last that knows the result.
+/// None of them is removed here, although every later `git gc` refuses to run for one whose commit is gone: a person asks for that.
 ///
 /// # Errors
 /// [`RepositoryError::Git`] when refs cannot be listed.
@@ -74,15 +73,20 @@ fn among(
 ) -> Result<Vec<Hollow>, RepositoryError> {
     let git = repository.fresh()?;
     let odb = git.odb()?;
-    let why = |id| match repository.presence(&git, id) {
-        Presence::Here => None,
-        Presence::Gone(missing) if missing == id => Some(None),
-        Presence::Gone(tree) => Some(Some(format!("its tree {tree} is gone"))),
-        // A base that is about to be removed is marked by what is no commit.
-        Presence::Hidden(_) if odb.read_header(id).is_ok_and(|(_, kind)| kind != ObjectType::Commit) => None,
-        Presence::Hidden(error) => Some(Some(causes(&error))),
+    let hollow = |(name, commit): (String, Oid)| {
+        let why = match repository.presence(&git, commit) {
+            Presence::Here => return None,
+            Presence::Gone(missing) if missing == commit => None,
+            Presence::Gone(tree) => Some(format!("its tree {tree} is gone")),
+            // A base that is about to be removed is marked by what is no commit.
+            Presence::Hidden(_) if odb.read_header(commit).is_ok_and(|(_, kind)| kind != ObjectType::Commit) => {
+                return None;
+            }
+            Presence::Hidden(error) => Some(causes(&error)),
+        };
+        Some(Hollow { name, commit, why })
     };
-    Ok(refs.into_iter().filter_map(|(name, commit)| Some(Hollow { why: why(commit)?, name, commit })).collect())
+    Ok(refs.into_iter().filter_map(hollow).collect())
 }
 
 #[cfg(test)]

@@ -241,12 +241,8 @@ async fn go_on(
     let mut told = Told::default();
     reader.tell_ahead(run, |recorded| told.hear(recorded))?;
     let Told { mut history, state: so_far, ended, is_begun } = told;
-    let given_up = history.given_up_tasks();
-    let is_named = |task: &str| again.instances.iter().any(|id| id.0.split('[').next() == Some(task));
-    // Where one of them runs all the same, its policy is judged again before anything does.
-    let counts = |task: &Task| !given_up.contains(&*task.name.0) || is_named(&task.name.0);
     let view = View { host: &settings.host, places, looked: &Looked::default() };
-    heard(loaded.graph.plan(), counts, &settings, view)?;
+    heard(loaded.graph.plan(), may_run(&history, &again), &settings, view)?;
     if asks_models(loaded.graph.plan(), &so_far, &again) {
         keys_are_here(loaded.graph.plan(), &settings)?;
         prices_are_here(loaded.graph.plan(), &settings)?;
@@ -281,6 +277,15 @@ async fn go_on(
     let mut stage =
         Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
+}
+
+/// Which tasks may still run: none that was given up, unless it is named. A policy is judged again before anything runs under it.
+fn may_run(history: &History, again: &Wanted) -> impl Fn(&Task) -> bool {
+    let given_up = history.given_up_tasks();
+    move |task| {
+        let is_named = || again.instances.iter().any(|id| id.0.split('[').next() == Some(&*task.name.0));
+        !given_up.contains(&*task.name.0) || is_named()
+    }
 }
 
 /// Whether something that is still to be done may ask a model.

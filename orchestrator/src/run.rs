@@ -276,14 +276,14 @@ impl Stage<'_> {
             deadline,
         };
         let core = dispatcher.run().await?;
-        // From here on nobody else hears them.
-        let mut interrupts = signal::interrupts().map_err(|source| RunError::Io { path: "signals".into(), source })?;
+        // From here on nobody else hears them. Where nobody can, the wait below has its own end, and the run is at its own.
+        let interrupts = signal::interrupts().ok();
         let ((ending, cause), at) = (core.ending(), if core.is_done() { At::Rest } else { At::Work });
         if let Err(error) = executor.settle_results() {
             say(reports, &format!("results of this run may not be found again: {error}"));
         }
         let ended = self.finish((ending, cause.as_deref()), at, reports);
-        stopping::unless_signalled(threads::apart("leaving", move || drop(executor)), &mut interrupts).await;
+        stopping::unless_signalled(threads::apart("leaving", move || drop(executor)), interrupts).await;
         ended
     }
 

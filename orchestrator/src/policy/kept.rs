@@ -81,8 +81,8 @@ const REPOSITORIES_ENTRIES_MAX: usize = 100_000;
 /// A folder of such files, whatever they are called: Gradle's.
 const OF_SETTINGS: &str = "init.d";
 
-/// Files that are always one, beside those that [`credentials`] knows by name.
-const ALWAYS: &[&str] = &["settings-security.xml", "credentials", "credentials.toml", "jmxremote.password"];
+/// A file that is always one, beside [`SOMEBODYS`] and those that [`credentials`] knows by name.
+const ALWAYS: &str = "credentials";
 
 /// Folders that a package manager fills.
 const PACKAGES: &[&str] = &["node_modules", "site-packages", "dist-packages"];
@@ -303,7 +303,8 @@ fn is_one(file: &Path, is_right_in_it: bool, bytes: &mut u64) -> bool {
     let is_setting = SETTINGS.contains(&&*name);
     let tells = || is_setting || file.parent().is_some_and(|folder| folder.ends_with(OF_SETTINGS));
     let is_named = || is_right_in_it && credentials::is_path(Path::new(&name)) || credentials::is_kept(file);
-    ALWAYS.contains(&&*name)
+    name == ALWAYS
+        || SOMEBODYS.contains(&&*name)
         || tells() && is_told(file, bytes)
         // A program may be called as it likes, but for what keys are called; of settings it decides what stands in them.
         || !is_setting && is_named() && (credentials::is_a_keys(&name) || !is_program(file))

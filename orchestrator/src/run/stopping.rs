@@ -46,11 +46,20 @@ impl Stopping {
     }
 }
 
-/// Waits for what need not be done now: a signal ends the wait, and the work is left behind.
-pub(super) async fn unless_signalled<T>(work: impl Future<Output = T>, interrupts: &mut mpsc::Receiver<u8>) {
+/// Waits for what need not be done now: a signal, where any are heard, ends the wait, and the work is left behind.
+pub(super) async fn unless_signalled<T>(work: impl Future<Output = T>, interrupts: Option<mpsc::Receiver<u8>>) {
+    let signalled = async {
+        if let Some(mut interrupts) = interrupts
+            && interrupts.recv().await.is_some()
+        {
+            return;
+        }
+        // There is nobody who could send one.
+        std::future::pending().await
+    };
     tokio::select! {
         _ = work => {}
-        Some(_) = interrupts.recv() => {}
+        () = signalled => {}
     }
 }
 
@@ -60,10 +69,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_ends_the_wait_for_what_need_not_be_done_now() {
-        let (sender, mut interrupts) = mpsc::channel(1);
+        let (sender, interrupts) = mpsc::channel(1);
         sender.try_send(15).expect("there is room");
-        unless_signalled(std::future::pending::<()>(), &mut interrupts).await;
+        unless_signalled(std::future::pending::<()>(), Some(interrupts)).await;
         drop(sender);
-        unless_signalled(std::future::ready(()), &mut interrupts).await;
+        unless_signalled(std::future::ready(()), None).await;
     }
 }

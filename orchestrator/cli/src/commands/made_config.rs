@@ -112,11 +112,11 @@ fn section_name(head: &str) -> Option<String> {
     let (name, inner) = head.split_once(' ').map_or((head, None), |(name, inner)| (name, Some(inner)));
     let name = Some(name.to_ascii_lowercase()).filter(|name| is_plain(name, ""))?;
     let has_own = NAMED_SECTIONS.contains(&&*name);
-    let is_told = match inner {
+    let is_known = match inner {
         Some(inner) => has_own && is_plain(inner.strip_prefix('"')?.strip_suffix('"')?, "-_./"),
         None => !has_own,
     };
-    is_told.then_some(name)
+    is_known.then_some(name)
 }
 
 #[cfg(test)]

@@ -87,13 +87,11 @@ impl Note {
         (file.metadata().ok()?.nlink() > 0).then_some(Note { file, path })
     }
 
-    /// Its folders; none of what is no note.
-    fn folders(&self) -> Vec<Noted> {
+    /// Its folders; `None` where it cannot be read, or another swarm wrote it in another form.
+    fn folders(&self) -> Option<Vec<Noted>> {
         let mut text = Vec::new();
-        match (&self.file).take(NOTE_BYTES_MAX).read_to_end(&mut text) {
-            Ok(_) => decode(&text),
-            Err(_) => Vec::new(),
-        }
+        let bytes = (&self.file).take(NOTE_BYTES_MAX + 1).read_to_end(&mut text).ok()?;
+        decode(&text).filter(|_| bytes as u64 <= NOTE_BYTES_MAX)
     }
 }
 
@@ -104,8 +102,16 @@ impl Note {
 pub fn settle(state: &Path, it: &Surroundings) -> Result<Left, Failure> {
     let (mut all, mut left) = (Vec::new(), Left::Nothing);
     for note in of_the_dead(state) {
+        let forget = sanitize::shell_word(&sanitize::name(&note.path.to_string_lossy()));
+        let Some(folders) = note.folders() else {
+            all.push(format!(
+                "swarm: which folders a command could write that was killed cannot be read: use the swarm that noted them; where you \
+                 looked at all that your plans may write: rm {forget}\n"
+            ));
+            continue;
+        };
         let mut is_looked_at = true;
-        for noted in note.folders() {
+        for noted in folders {
             let place = sanitize::name(&noted.path.to_string_lossy());
             let opened = OpenedFolder::open(&noted.path).ok();
             match opened.filter(|folder| folder.identity().is_ok_and(|now| now == noted.identity)) {
@@ -120,7 +126,6 @@ pub fn settle(state: &Path, it: &Surroundings) -> Result<Left, Failure> {
                 }
                 None => {
                     is_looked_at = false;
-                    let forget = sanitize::shell_word(&sanitize::name(&note.path.to_string_lossy()));
                     all.push(format!(
                         "swarm: {place} is not there: a task of a command that was killed may have made a repository in it; use no git \
                          there before you looked, then: rm {forget}\n"
@@ -136,9 +141,13 @@ pub fn settle(state: &Path, it: &Surroundings) -> Result<Left, Failure> {
     Ok(left)
 }
 
-/// The folders that nobody has looked at since a command was killed that may write them, sorted.
+/// The folders that nobody has looked at since a command was killed that may write them, sorted; the note itself where it cannot be read.
 pub fn waiting(state: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = of_the_dead(state).iter().flat_map(Note::folders).map(|noted| noted.path).collect();
+    let paths = |note: &Note| match note.folders() {
+        Some(folders) => folders.into_iter().map(|noted| noted.path).collect(),
+        None => vec![note.path.clone()],
+    };
+    let mut all: Vec<PathBuf> = of_the_dead(state).iter().flat_map(paths).collect();
     all.sort();
     all.dedup();
     all
@@ -161,10 +170,11 @@ fn encode(folders: &[Noted]) -> Vec<u8> {
     text
 }
 
-fn decode(text: &[u8]) -> Vec<Noted> {
-    let mut all = text.split(|byte| *byte == 0);
+/// What [`encode`] wrote; `None` for anything else.
+fn decode(text: &[u8]) -> Option<Vec<Noted>> {
+    let mut all = text.strip_suffix(b"\0")?.split(|byte| *byte == 0);
     if all.next() != Some(VERSION) {
-        return Vec::new();
+        return None;
     }
     let noted = |entry: &[u8]| {
         let mut words = entry.splitn(3, |byte| *byte == b' ');
@@ -172,7 +182,7 @@ fn decode(text: &[u8]) -> Vec<Noted> {
         let identity = Identity::from_numbers((number()?, number()?));
         Some(Noted { path: PathBuf::from(OsString::from_vec(words.next()?.to_vec())), identity })
     };
-    all.filter_map(noted).collect()
+    all.map(noted).collect()
 }
 
 #[cfg(test)]
@@ -184,9 +194,10 @@ mod tests {
         let noted = |path: &str, numbers| Noted { path: path.into(), identity: Identity::from_numbers(numbers) };
         let (text, all) = (b"1\09 17 /a b\x000 18 /c\n\0", [noted("/a b", (9, 17)), noted("/c\n", (0, 18))]);
         assert_eq!(encode(&all), text);
-        assert_eq!(decode(text), all);
-        for other in [&b""[..], b"2\09 17 /a\0", b"1\0x 17 /a\0", b"1\0"] {
-            assert_eq!(decode(other), [], "{other:?}");
+        assert_eq!(decode(text), Some(all.into()));
+        assert_eq!(decode(b"1\0"), Some(vec![]));
+        for other in [&b""[..], b"2\09 17 /a\0", b"1\0x 17 /a\0", b"1\09 17 /a\09 18", b"1"] {
+            assert_eq!(decode(other), None, "{other:?}");
         }
     }
 
@@ -203,5 +214,14 @@ mod tests {
         note.settled();
         assert!(waiting(dir.path()).is_empty());
         assert!(!dir.path().join(FOLDER).exists());
+    }
+
+    #[test]
+    fn a_note_that_nobody_can_read_waits() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let note = dir.path().join(FOLDER).join("1.note");
+        std::fs::create_dir(dir.path().join(FOLDER)).expect("space");
+        std::fs::write(&note, "9\0").expect("space");
+        assert_eq!(waiting(dir.path()), [note]);
     }
 }

@@ -1,6 +1,7 @@
 //! Folders of the person's own that tasks of a plan may write. None holds a repository when a run begins, or the run is refused; one
 //! that a task makes there is settled when the command that ran it ends, as `swarm sandbox` does ([`settled`]), and that command's exit
-//! code is no 0 where something was put aside. What of them git obeys since a repository around them names it is named where it changed. Where that command is killed, the next one settles it ([`unsettled`]).
+//! code is no 0 where something was put aside. What of them git obeys since a repository around them names it is named where it changed.
+//! Where that command is killed, the next one settles it ([`unsettled`]).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
