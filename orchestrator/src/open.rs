@@ -42,7 +42,7 @@ impl From<git2::Error> for OpenError {
 /// `git worktree list` knows it by; a number is added when it is taken. No branch is made for it, not even for a moment.
 ///
 /// # Errors
-/// All of [`OpenError`]. What was made is removed again then; where that fails, `git worktree prune` does it.
+/// All of [`OpenError`]. What was made is removed again then; where that fails, `git worktree remove --force` does it.
 pub fn open_worktree(repository: &Repository, commit: Oid, name: &str, at: &Path) -> Result<(), OpenError> {
     if at.symlink_metadata().is_ok() {
         return Err(OpenError::Exists(at.to_owned()));
@@ -59,12 +59,26 @@ pub fn open_worktree(repository: &Repository, commit: Oid, name: &str, at: &Path
         }
         let made = make(repository, commit, &admin, at);
         if made.is_err() {
-            drop(remove_tree(at));
-            drop(remove_tree(&admin));
+            // Whatever failed is told; what cannot be removed is still known to git.
+            drop(unmake(&admin, at));
         }
         return made;
     }
     Err(OpenError::TooMany { name: name.to_owned() })
+}
+
+/// Removes what was made of a worktree. What the repository knows of it goes last: by that, a folder that could not be removed is
+/// found again. A folder that is not ours yet goes only while it is empty.
+fn unmake(admin: &Path, at: &Path) -> io::Result<()> {
+    let gone = match at.join(".git").symlink_metadata() {
+        Ok(_) => remove_tree(at),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(at),
+        Err(error) => Err(error),
+    };
+    match gone {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => remove_tree(admin),
+    }
 }
 
 /// The folder in which the repository keeps what it knows of a linked worktree.
@@ -102,6 +116,20 @@ fn make_dir_all(path: &Path) -> Result<(), RepositoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_made_is_known_until_its_folder_is_gone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (admin, at) = (folder.path().join("admin"), folder.path().join("at"));
+        for path in [&admin, &at] {
+            fs::create_dir(path).expect("a folder");
+        }
+        fs::write(at.join("somebody's"), "x").expect("a file");
+        assert!(unmake(&admin, &at).is_err() && admin.exists() && at.join("somebody's").exists());
+        fs::write(at.join(".git"), "gitdir: admin\n").expect("a file");
+        unmake(&admin, &at).expect("removed");
+        assert!(!admin.exists() && !at.exists());
+    }
 
     #[test]
     fn a_result_opens_as_a_clean_checkout_and_leaves_no_branch() {

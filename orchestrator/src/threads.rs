@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::panic::PanicHookInfo;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -55,15 +55,23 @@ pub fn event_loop() -> io::Result<Runtime> {
     // A poll descriptor with its copy and what wakes it, a pair for signals with the copy of one end. Tokio panics where it has
     // the first and not the last.
     drop((UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?));
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_MAX)
-        .thread_keep_alive(KEPT)
-        .build()?;
+    let build = || {
+        Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_MAX).thread_keep_alive(KEPT).build()
+    };
+    let runtime = unless_it_panics(build)?;
     // The pool would panic where this fails.
     drop(std::thread::Builder::new().name("first".to_owned()).spawn(|| ())?.join());
     drop(runtime.spawn_blocking(|| ()));
     Ok(runtime)
+}
+
+/// What `make` makes. Its panic is an error in the same words, and prints nothing.
+fn unless_it_panics<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let made = catch_unwind(AssertUnwindSafe(make));
+    std::panic::set_hook(hook);
+    made.unwrap_or_else(|panic| Err(io::Error::other(words_of(&*panic).to_owned())))
 }
 
 /// Does work that blocks and waits for other such work, on a thread of its own inside the event loop.
@@ -117,6 +125,13 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
         let inner = || Handle::current().block_on(async { tokio::task::spawn_blocking(|| 7).await.unwrap() });
         assert_eq!(runtime.block_on(apart("test", inner)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_machine_that_gives_no_event_loop_is_an_error() {
+        let error = unless_it_panics(|| -> io::Result<()> { panic!("too many open files") }).unwrap_err();
+        assert_eq!(error.to_string(), "too many open files");
+        assert_eq!(unless_it_panics(|| Ok(7)).unwrap(), 7);
     }
 
     #[test]

@@ -514,12 +514,13 @@ impl Landings {
                 self.refolds = 0;
                 return if self.held.is_some() { self.published(plan) } else { self.spoken(plan) };
             }
-            TargetMove::Lost if self.refolds < REFOLDS_MAX => {
+            TargetMove::Lost | TargetMove::Hollow if self.refolds < REFOLDS_MAX => {
                 self.refolds += 1;
                 // What was published together is folded together again, on what is there now.
                 return self.put_back(everyone(plan).collect());
             }
             TargetMove::Lost => "the target kept moving while this was merged".to_owned(),
+            TargetMove::Hollow => "objects of what was merged are gone from the repository (git fsck)".to_owned(),
             TargetMove::Refused(reason) => {
                 self.broken = Some(format!("the target could not be moved: {reason}"));
                 return self.put_back(everyone(plan).collect());

@@ -461,6 +461,8 @@ pub enum TargetMove {
     Done,
     /// Somebody else moved it first.
     Lost,
+    /// Objects that it would bring are gone from the repository.
+    Hollow,
     /// It could not be written; for people.
     Refused(String),
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 use swarm_plans::{InstanceIx, TaskGraph, TaskIx};
 
 use super::core::{
-    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, ReuseResults, RunCore, RunFacts,
-    StopCause, TargetMove,
+    Action, AttemptDone, FailFast, FoldedBatch, FoldedMember, Input, NoItems, Options, REFOLDS_MAX, ReuseResults,
+    RunCore, RunFacts, StopCause, TargetMove,
 };
 use crate::event::{AttemptEnd, ChangeSummary, Fate, RefusalKind, RunEvent};
 
@@ -170,6 +170,18 @@ fn what_needs_a_parked_change_is_parked_while_what_is_before_it_is_folded() {
         merged(&mut core, vec![folded(vec![clean("second")]), Input::Moved(TargetMove::Done)]),
         ["second landed"]
     );
+}
+
+#[test]
+fn what_is_lost_from_the_repository_is_parked_for_that_and_not_tried_for_ever() {
+    let mut core = core_of(TRAIN, FailFast::No);
+    let first = vec![ended(&core, "before", AttemptEnd::Succeeded), changed(&core, "first")];
+    assert!(merged(&mut core, first).is_empty());
+    let hollow = || vec![folded(vec![clean("first")]), Input::Moved(TargetMove::Hollow)];
+    let tries = (0..REFOLDS_MAX).map(|_| merged(&mut core, hollow())).filter(Vec::is_empty).count();
+    assert_eq!(tries, REFOLDS_MAX as usize);
+    let gone = "first parked: objects of what was merged are gone from the repository (git fsck)";
+    assert_eq!(merged(&mut core, hollow()), [gone]);
 }
 
 #[test]

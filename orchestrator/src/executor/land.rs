@@ -211,24 +211,27 @@ impl Executor {
         let moved = tokio::task::spawn_blocking(move || {
             let target = self.target.as_deref().expect("BUG: a run without a target moves nothing");
             let from = from.as_deref().map(Oid::from_str).transpose()?;
+            // Somebody switched to it meanwhile: their next commit would undo what lands under them.
             if let Some(at) = self.repository.checked_out_at(target)? {
-                return Ok(Err(at));
+                return Ok(TargetMove::Refused(format!("it is checked out at {} by now", at.display())));
             }
             let message = format!("swarm run {}", self.run);
             let lock = self.target_lock.as_deref().expect("BUG: a target is moved under its lock");
             let tell = |moving| lock.set_moving(moving).map_err(std::io::Error::other);
             let to = Oid::from_str(&to)?;
             if !self.repository.is_whole(to, &[from.unwrap_or(self.base), self.base])? {
-                // Somebody took it away all the same; it is folded again.
-                return Ok(Ok(Swap::Moved(from)));
+                // Somebody took it away all the same.
+                return Ok(TargetMove::Hollow);
             }
-            self.repository.compare_and_swap_told(target, from, to, &message, &tell).map(Ok)
+            Ok::<_, RepositoryError>(
+                match self.repository.compare_and_swap_told(target, from, to, &message, &tell)? {
+                    Swap::Done => TargetMove::Done,
+                    Swap::Moved(_) => TargetMove::Lost,
+                },
+            )
         });
         match moved.await {
-            Ok(Ok(Ok(Swap::Done))) => TargetMove::Done,
-            Ok(Ok(Ok(Swap::Moved(_)))) => TargetMove::Lost,
-            // Somebody switched to it meanwhile: their next commit would undo what lands under them.
-            Ok(Ok(Err(at))) => TargetMove::Refused(format!("it is checked out at {} by now", at.display())),
+            Ok(Ok(moved)) => moved,
             Ok(Err(error)) => TargetMove::Refused(format!("{error} ({})", error.hint())),
             Err(_) => TargetMove::Refused("the coordinator failed; this is a bug".to_owned()),
         }
