@@ -472,19 +472,19 @@ fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Opti
     if !admin.is_dir() || admin.join(NOTE).exists() {
         return Ok(None);
     }
-    let line = fs::read(admin.join("gitdir")).unwrap_or_default();
+    let io = |path: &Path, source| ResolutionError::Io { path: path.to_owned(), source };
+    let line = read_if_there(&admin.join("gitdir"))?.unwrap_or_default();
     let pointer = PathBuf::from(OsStr::from_bytes(line.trim_ascii_end()));
     let at = pointer.parent().map(Path::to_owned).unwrap_or_default();
-    let io = |path: &Path, source| ResolutionError::Io { path: path.to_owned(), source };
     // A folder of that name may have become somebody else's: ours points back, or has nothing in it but the beginning of that.
     let points_back = [b"gitdir: ", admin.as_os_str().as_bytes()].concat();
-    let is_ours = match fs::read(&pointer) {
-        Ok(text)
+    let is_ours = match read_if_there(&pointer)? {
+        Some(text)
             if text.trim_ascii_end().strip_prefix(&*points_back).is_some_and(|rest| matches!(rest, b"" | b"/")) =>
         {
             true
         }
-        Ok(text) if points_back.starts_with(&text) => fs::read_dir(&at).is_ok_and(|all| all.count() == 1),
+        Some(text) if points_back.starts_with(&text) => fs::read_dir(&at).is_ok_and(|all| all.count() == 1),
         _ => false,
     };
     if is_ours {
@@ -495,6 +495,15 @@ fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Opti
     }
     fault::point().and_then(|()| remove_tree(&admin)).map_err(|source| io(&admin, source))?;
     Ok(Some(at))
+}
+
+/// A file's bytes; `None` where there is none. What cannot be read for another reason may say whose a folder is.
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, ResolutionError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(ResolutionError::Io { path: path.to_owned(), source }),
+    }
 }
 
 /// Removes a worktree, what says whose it is last: whoever is killed in between is completed by the next.
