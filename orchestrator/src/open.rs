@@ -1,8 +1,10 @@
 //! A result as a clean linked worktree: an ordinary checkout of its commit, for a person's editor and tools. What the
 //! worker did to its own `.git` is long gone; this is made by libgit2 from the commit alone, and runs no filter or hook.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::Oid;
@@ -60,25 +62,65 @@ pub fn open_worktree(repository: &Repository, commit: Oid, name: &str, at: &Path
         let made = make(repository, commit, &admin, at);
         if made.is_err() {
             // Whatever failed is told; what cannot be removed is still known to git.
-            drop(unmake(&admin, at));
+            drop(remove_half_made(&admin));
         }
         return made;
     }
     Err(OpenError::TooMany { name: name.to_owned() })
 }
 
-/// Removes what was made of a worktree. What the repository knows of it goes last: by that, a folder that could not be removed is
-/// found again. A folder that is not ours yet goes only while it is empty.
-fn unmake(admin: &Path, at: &Path) -> io::Result<()> {
-    let gone = match at.join(".git").symlink_metadata() {
-        Ok(_) => remove_tree(at),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(at),
-        Err(error) => Err(error),
-    };
-    match gone {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => remove_tree(admin),
+/// Removes a worktree that nobody was given, and what the repository knows of it in `admin`; returns where it was. That knowledge
+/// goes last: by it, a folder that could not be removed is found again.
+///
+/// # Errors
+/// [`RepositoryError::Io`] when something cannot be removed, or it cannot be read whose the folder is.
+pub(crate) fn remove_half_made(admin: &Path) -> Result<PathBuf, RepositoryError> {
+    let io = |path: &Path, source| RepositoryError::Io { path: path.to_owned(), source };
+    let line = read_if_there(&admin.join("gitdir"))?.unwrap_or_default();
+    let pointer = PathBuf::from(OsStr::from_bytes(line.trim_ascii_end()));
+    // Otherwise it was not written to its end, and there is no folder yet.
+    let at = pointer.parent().filter(|_| pointer.ends_with(".git"));
+    if let Some(at) = at {
+        if is_of(admin, at)? {
+            fault::point().and_then(|()| remove_worktree(at)).map_err(|source| io(at, source))?;
+        } else {
+            // Refused where there is something in it.
+            drop(fs::remove_dir(at));
+        }
     }
+    fault::point().and_then(|()| remove_tree(admin)).map_err(|source| io(admin, source))?;
+    Ok(at.unwrap_or(admin).to_owned())
+}
+
+/// Whether a folder is the worktree that `admin` knows. One of that name may have become somebody else's: ours points back, or has
+/// nothing in it but the beginning of that.
+fn is_of(admin: &Path, at: &Path) -> Result<bool, RepositoryError> {
+    let points_back = [b"gitdir: ", admin.as_os_str().as_bytes()].concat();
+    let Some(text) = read_if_there(&at.join(".git"))? else { return Ok(false) };
+    let rest = text.trim_ascii_end().strip_prefix(&*points_back);
+    let is_begun = || points_back.starts_with(&text) && fs::read_dir(at).is_ok_and(|all| all.count() == 1);
+    Ok(rest.is_some_and(|rest| matches!(rest, b"" | b"/")) || is_begun())
+}
+
+/// A file's bytes; `None` where there is no file. One that cannot be read for another reason may be ours.
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, RepositoryError> {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | IsADirectory) => Ok(None),
+        Err(source) => Err(RepositoryError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Removes a worktree, what says whose it is last: whoever is killed in between is completed by the next.
+fn remove_worktree(at: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(at)? {
+        let entry = entry?;
+        if entry.file_name() != ".git" {
+            remove_tree(&entry.path())?;
+        }
+    }
+    remove_tree(at)
 }
 
 /// The folder in which the repository keeps what it knows of a linked worktree.
@@ -118,17 +160,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_is_known_until_its_folder_is_gone() {
+    fn a_half_made_worktree_is_known_until_its_folder_is_gone() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (admin, at) = (folder.path().join("admin"), folder.path().join("at"));
+        let (pointer, write) = (at.join(".git"), |path: &Path, text: String| fs::write(path, text).expect("a file"));
         for path in [&admin, &at] {
             fs::create_dir(path).expect("a folder");
         }
-        fs::write(at.join("somebody's"), "x").expect("a file");
-        assert!(unmake(&admin, &at).is_err() && admin.exists() && at.join("somebody's").exists());
-        fs::write(at.join(".git"), "gitdir: admin\n").expect("a file");
-        unmake(&admin, &at).expect("removed");
+        write(&admin.join("gitdir"), format!("{}\n", pointer.display()));
+        write(&at.join("kept"), "x".to_owned());
+        std::os::unix::fs::symlink(".git", &pointer).expect("a link");
+        assert!(remove_half_made(&admin).is_err() && admin.exists() && at.join("kept").exists(), "it may be ours");
+        fs::remove_file(&pointer).expect("it is there");
+        write(&pointer, format!("gitdir: {}\n", admin.display()));
+        assert_eq!(remove_half_made(&admin).expect("removed"), at);
         assert!(!admin.exists() && !at.exists());
+    }
+
+    #[test]
+    fn what_is_somebody_elses_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (admin, at) = (folder.path().join("admin"), folder.path().join("at"));
+        for (pointer, theirs) in [("at/.git", Some("gitdir: /else\n")), ("at/.git", None), ("at/x/.gi", None)] {
+            fs::create_dir_all(at.join("x")).expect("a folder");
+            fs::create_dir(&admin).expect("a folder");
+            fs::write(admin.join("gitdir"), folder.path().join(pointer).as_os_str().as_bytes()).expect("a file");
+            if let Some(theirs) = theirs {
+                fs::write(at.join(".git"), theirs).expect("a file");
+            }
+            remove_half_made(&admin).expect("removed");
+            assert!(at.join("x").exists() && !admin.exists(), "{pointer}");
+            fs::remove_dir_all(&at).expect("a folder");
+        }
     }
 
     #[test]

@@ -33,7 +33,6 @@ use crate::merge::touched::{ConflictPlace, Conflicted, Unsettled, conflicted, st
 use crate::merge::{FileRules, FoldError, Step};
 use crate::open::{self, OpenError, open_worktree};
 use crate::path_globs::BadGlob;
-use crate::removal::remove_tree;
 use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
@@ -469,52 +468,13 @@ fn is_edited(at: &Path, result: Oid) -> Result<bool, ResolutionError> {
 /// none.
 fn clear_half_made(repository: &Repository, subject: Subject<'_>) -> Result<Option<PathBuf>, ResolutionError> {
     let admin = open::admin_dir(repository, &worktree_name(subject.run, subject.id));
-    if !admin.is_dir() || admin.join(NOTE).exists() {
+    let note = admin.join(NOTE);
+    // A note that cannot be looked at may say that it is a person's.
+    let is_handed_over = note.try_exists().map_err(|source| ResolutionError::Io { path: note, source })?;
+    if !admin.is_dir() || is_handed_over {
         return Ok(None);
     }
-    let io = |path: &Path, source| ResolutionError::Io { path: path.to_owned(), source };
-    let line = read_if_there(&admin.join("gitdir"))?.unwrap_or_default();
-    let pointer = PathBuf::from(OsStr::from_bytes(line.trim_ascii_end()));
-    let at = pointer.parent().map(Path::to_owned).unwrap_or_default();
-    // A folder of that name may have become somebody else's: ours points back, or has nothing in it but the beginning of that.
-    let points_back = [b"gitdir: ", admin.as_os_str().as_bytes()].concat();
-    let is_ours = match read_if_there(&pointer)? {
-        Some(text)
-            if text.trim_ascii_end().strip_prefix(&*points_back).is_some_and(|rest| matches!(rest, b"" | b"/")) =>
-        {
-            true
-        }
-        Some(text) if points_back.starts_with(&text) => fs::read_dir(&at).is_ok_and(|all| all.count() == 1),
-        _ => false,
-    };
-    if is_ours {
-        fault::point().and_then(|()| remove_worktree(&at)).map_err(|source| io(&at, source))?;
-    } else {
-        // Refused where there is something in it.
-        drop(fs::remove_dir(&at));
-    }
-    fault::point().and_then(|()| remove_tree(&admin)).map_err(|source| io(&admin, source))?;
-    Ok(Some(at))
-}
-
-/// A file's bytes; `None` where there is none. What cannot be read for another reason may say whose a folder is.
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, ResolutionError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(source) => Err(ResolutionError::Io { path: path.to_owned(), source }),
-    }
-}
-
-/// Removes a worktree, what says whose it is last: whoever is killed in between is completed by the next.
-fn remove_worktree(at: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(at)? {
-        let entry = entry?;
-        if entry.file_name() != ".git" {
-            remove_tree(&entry.path())?;
-        }
-    }
-    remove_tree(at)
+    Ok(Some(open::remove_half_made(&admin)?))
 }
 
 /// Where a result is being settled; `None` where it is not, or not yet. One of our folders that a person removed is forgotten;

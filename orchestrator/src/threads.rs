@@ -52,12 +52,13 @@ pub fn told(error: &io::Error) -> String {
 /// # Errors
 /// The system makes no thread, or no poll descriptor.
 pub fn event_loop() -> io::Result<Runtime> {
-    // A poll descriptor with its copy and what wakes it, a pair for signals with the copy of one end. Tokio panics where it has
-    // the first and not the last.
+    // As many as are needed: a poll descriptor with its copy and what wakes it, a pair for signals with the copy of one end. Where
+    // they are not to be had, this says so in the system's words.
     drop((UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?));
     let build = || {
         Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_MAX).thread_keep_alive(KEPT).build()
     };
+    // Somebody else may have taken them meanwhile; tokio panics where it has the first and not the last.
     let runtime = unless_it_panics(build)?;
     // The pool would panic where this fails.
     drop(std::thread::Builder::new().name("first".to_owned()).spawn(|| ())?.join());

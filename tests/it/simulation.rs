@@ -332,6 +332,7 @@ impl World {
                 TargetMove::Lost
             }
             1 => TargetMove::Refused("read-only".to_owned()),
+            2 => TargetMove::Hollow,
             _ => {
                 self.tip = Some(to);
                 TargetMove::Done

@@ -27,7 +27,7 @@ use crate::merge::train::search::{Found, Search};
 
 pub(super) use self::rounds::Parted;
 
-/// How often a batch is folded again because somebody else moved the target meanwhile.
+/// How often a batch is folded again because somebody else moved the target meanwhile, or took objects of it away.
 pub const REFOLDS_MAX: u32 = 10;
 
 #[derive(Debug)]

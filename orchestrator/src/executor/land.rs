@@ -223,12 +223,11 @@ impl Executor {
                 // Somebody took it away all the same.
                 return Ok(TargetMove::Hollow);
             }
-            Ok::<_, RepositoryError>(
-                match self.repository.compare_and_swap_told(target, from, to, &message, &tell)? {
-                    Swap::Done => TargetMove::Done,
-                    Swap::Moved(_) => TargetMove::Lost,
-                },
-            )
+            let swap = self.repository.compare_and_swap_told(target, from, to, &message, &tell)?;
+            Ok::<_, RepositoryError>(match swap {
+                Swap::Done => TargetMove::Done,
+                Swap::Moved(_) => TargetMove::Lost,
+            })
         });
         match moved.await {
             Ok(Ok(moved)) => moved,
