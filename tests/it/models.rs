@@ -172,6 +172,46 @@ fn a_stream_of_chat_says_what_it_took_and_a_break_is_seen() {
     says(&ended.err, &["2 calls", "unpriced"]);
 }
 
+/// Asks without chunks, as HTTP/1.0 does, and prints the answer.
+const ASK_ALOUD: &str =
+    "ask_1_0() { eval \"$(declare -f ask | sed '1s/ask/ask_1_1/; s,HTTP/1.1,HTTP/1.0,')\"; ask_1_1 \"$@\"; }";
+
+#[test]
+fn what_its_provider_cuts_off_never_looks_whole_to_a_program() {
+    let events = anthropic(&[Block::Text("hello from a model")], "end_turn");
+    let whole = json!({ "type": "message", "role": "assistant", "content": [{ "type": "text", "text": "hello from a model" }],
+                        "stop_reason": "end_turn", "usage": { "input_tokens": 1, "output_tokens": 2 } });
+    let text = whole.to_string();
+    // Between two events, inside of one, inside of a character, and a body in one piece: all end as a whole answer would.
+    let mut torn = Act::events(&events).ends_after(3);
+    torn = torn.and("data: {\"type\": \"message_st");
+    let cut = vec![
+        Act::events(&events).ends_after(events.len() - 1),
+        torn,
+        Act::json(&whole).ends_after(0).and(&text[..text.len() - 9]),
+    ];
+    let count = cut.len();
+    let acts = cut.into_iter().flat_map(|act| [act.clone(), act]).chain([Act::events(&events), Act::events(&events)]);
+    let server = ModelServer::acting(acts.collect());
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let one = format!("/v1/messages '{}'", body("main"));
+    let script = format!(
+        "{ASK_ALOUD}\ncd $TMPDIR\nfor n in $(seq {count}); do\n\
+         ask {one} > chunks\ntail -c 6 chunks | od -An -c | tr -d ' \\n'; echo \" $n of chunks\"\n\
+         ask_1_0 {one} > old\necho \"$(wc -c < old) $n of old\"\ndone\n\
+         ask {one} > chunks; tail -c 6 chunks | od -An -c | tr -d ' \\n'; echo\nask_1_0 {one}"
+    );
+    let ended = task(&repository, "", &script).exits(0);
+    let said = log(&repository);
+    for n in 1..=count {
+        assert!(!said.contains(&format!("0\\r\\n\\r\\n\\n {n} of chunks")), "{said}");
+        // The line feed is the test's own.
+        says(&said, &[&format!("{n} of chunks"), &format!("\n1 {n} of old")]);
+    }
+    says(&said, &["\n0\\r\\n\\r\\n\\n\n", "Content-Length: ", "message_stop"]);
+    assert_eq!(ended.events_of("model-called").len(), 2 * count + 2, "{ended}");
+}
+
 #[test]
 fn a_tasks_budget_holds_and_the_rest_of_the_run_is_unharmed() {
     let server = ModelServer::acting(vec![hello()]);

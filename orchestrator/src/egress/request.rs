@@ -137,8 +137,8 @@ pub enum Afterwards {
 pub enum Unmeasured {
     /// In chunks.
     InChunks,
-    /// As it is, up to the end of the connection: HTTP/1.0 knows no chunks.
-    ToTheEnd,
+    /// When all of it is there, with its length: HTTP/1.0 knows no chunks.
+    AtOnce,
 }
 
 /// A request to the door itself, not to a host behind it: `POST /path`.
@@ -228,7 +228,7 @@ pub fn parse_direct(bytes: &[u8]) -> Result<Option<(Direct, usize)>, BadRequest>
         body: framing(version, &fields)?,
         waits: waits(version, &fields),
         afterwards: if version == 1 && !fields.asks_to_close() { Afterwards::Stays } else { Afterwards::Closes },
-        unmeasured: if version == 1 { Unmeasured::InChunks } else { Unmeasured::ToTheEnd },
+        unmeasured: if version == 1 { Unmeasured::InChunks } else { Unmeasured::AtOnce },
         fields: fields.0.iter().map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec())).collect(),
     };
     Ok(Some((direct, length)))

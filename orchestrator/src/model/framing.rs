@@ -72,7 +72,9 @@ impl Lines {
     /// What is left at the end of the stream: servers leave the last blank line out.
     pub fn rest(&mut self) -> Result<Option<String>, DecodeError> {
         let line = std::mem::take(&mut self.line);
-        let whole = if line.is_empty() { None } else { self.line(&line)? };
+        // Nor is half a character, at the very end, more than a sign of that.
+        let is_text = std::str::from_utf8(&line).map_or_else(|error| error.error_len().is_some(), |_| true);
+        let whole = if line.is_empty() || !is_text { None } else { self.line(&line)? };
         // Half a last line is a stream that was cut off: what it is missing shows at the end of the answer.
         let last = whole.or_else(|| self.data.take());
         Ok(last.filter(|data| data.trim() == "[DONE]" || serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok()))

@@ -235,7 +235,10 @@ impl Decoder {
 /// # Errors
 /// All of [`DecodeError`].
 pub fn decode_whole(dialect: Dialect, body: &[u8]) -> Result<Reply, DecodeError> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    let body: Value = serde_json::from_slice(body).map_err(|error| match error.is_eof() {
+        true => DecodeError::Truncated,
+        false => DecodeError::Malformed(error.to_string()),
+    })?;
     if let Some(why) = foreign::of_another(dialect, &body).or_else(|| foreign::of_nobody(dialect, &body)) {
         return Err(DecodeError::Foreign(why));
     }

@@ -14,6 +14,7 @@ use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::GRACE_MS;
 use swarm_orchestrator::signal;
 use swarm_orchestrator::state::{self, make_private_dir_all};
+use swarm_orchestrator::threads;
 use swarm_protocol::{
     Ended, FrameReader, FromWorker, Job, Outcome, SandboxSpec, Start, Stream, Tier, ToWorker, VERSION, WorktreeSpec,
     encode,
@@ -188,7 +189,7 @@ impl Interrupts {
 
     /// Listens until the program ends.
     fn listen(self: Arc<Self>) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = threads::event_loop()?;
         // Set before the worker starts: from now on no signal ends this program by itself.
         let mut heard = runtime.block_on(async { signal::interrupts() })?;
         let hear = move || {

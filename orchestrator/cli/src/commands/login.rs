@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::settings::{Settings, TapeAt};
 use swarm_orchestrator::state::StateDir;
+use swarm_orchestrator::threads;
 use swarm_orchestrator::tool_servers::sign_in::{Wanted, begin};
 use swarm_orchestrator::tool_servers::tokens::TokenFile;
 use swarm_plans::{Plan, ServerAccess, ServerReach, UserConfig};
@@ -83,7 +84,7 @@ fn tokens(url: &str, it: &Surroundings) -> Result<TokenFile, Failure> {
 
 fn sign_in(name: &str, wanted: Wanted<'_>, tokens: &TokenFile, it: &Surroundings) -> Result<(), Failure> {
     let failed = |why: String| Failure::environment(format!("sign in to {name:?}: {why}"), None);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = threads::event_loop();
     let runtime = runtime.map_err(|error| failed(format!("start an event loop: {error}")))?;
     runtime.block_on(async {
         let waiting = begin(wanted, tokens).await.map_err(failed)?;

@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use swarm_orchestrator::settings::GRACE_MS;
 use swarm_orchestrator::signal::interrupts;
-use swarm_orchestrator::threads::NO_MORE_HINT;
+use swarm_orchestrator::threads::{self, NO_MORE_HINT};
 use swarm_protocol::{FrameReader, FromWorker, Job, Outcome, SandboxSpec, Start, ToWorker, VERSION, encode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -141,7 +141,7 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::environment(format!("start an event loop: {error}"), None);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = threads::event_loop().map_err(failed)?;
         let heard = runtime.block_on(async { Ok((signal(SignalKind::window_change())?, interrupts()?)) });
         let (resized, ended) = heard.map_err(failed)?;
         Ok(Signals { runtime, resized, ended })

@@ -13,6 +13,7 @@ use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::settings::GRACE_MS;
 use swarm_orchestrator::signal::interrupts;
 use swarm_orchestrator::state::{StateDir, make_private_dir_all};
+use swarm_orchestrator::threads;
 use swarm_orchestrator::worker_process::{Permit, Said, WorkerProgram};
 use swarm_protocol::{
     Access, Ended, Grant, Job, LimitsSpec, NetworkSpec, Outcome, SandboxSpec, Start, Tier, VERSION, WasmJob,
@@ -76,7 +77,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 pub fn run(wasm: &Wasm, it: &Surroundings) -> Result<u8, Failure> {
     let state = StateDir::open(&it.state_or_own()?).map_err(|error| unusable("keep compiled modules", &error))?;
     let places = Places::new(&state).map_err(|error| unusable("make folders for the guest", &error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = threads::event_loop();
     let runtime = runtime.map_err(|error| unusable("start", &error))?;
     let mut passed_on = PassedOn::new(Passing::of(wasm.raw), it);
     let (mut broken, mut written) = (None, None);

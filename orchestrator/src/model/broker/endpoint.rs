@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::back::give;
 use super::claims;
-use super::relay::{Asking, Outcome, give};
+use super::relay::{Asking, Outcome};
 use super::{AskError, Broker, Caller, Whose};
 use crate::egress::request::{self, Afterwards, Direct, Framing, Waits};
 use crate::egress::wire::Wire;

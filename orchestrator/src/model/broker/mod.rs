@@ -5,6 +5,7 @@
 
 /// Who has to wait for the budget, who is refused, what is booked.
 pub mod accounts;
+mod back;
 /// From a model's name to where it is asked.
 pub mod catalog;
 /// What a program may ask of a provider.

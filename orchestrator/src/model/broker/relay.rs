@@ -4,15 +4,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use swarm_plans::Provider;
 use swarm_protocol::chat::{Dialect, Reply};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::io::AsyncWrite;
 
+use super::back::Back;
 use super::catalog::Endpoint;
 use super::claims::{self, Claim};
 use super::exchange::{self, Incoming};
@@ -26,16 +25,11 @@ use crate::egress::request::Unmeasured;
 use crate::model::budget::Tokens;
 use crate::model::failure::{Class, Failure};
 use crate::model::governor::Ended;
-use crate::model::{Decoder, decode_whole};
+use crate::model::{DecodeError, Decoder, decode_whole};
 
 /// Tokens of an answer that are set aside when a request does not bound it.
 const OUTPUT_UNSAID: u64 = 16_384;
 
-/// How long a program may take to read a piece of an answer.
-const TAKING_MAX: Duration = Duration::from_secs(60);
-
-/// Behind it an answer is whole.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// How much of a recording a program is given at once.
 const REPLAYED_CHUNK_BYTES: usize = 64 << 10;
 
@@ -236,34 +230,41 @@ impl Broker {
             underway.comes_whole();
         }
         let passing = async {
-            give(to, &head(&content_type, asking.unmeasured)).await?;
+            let mut back = Back::begin(to, &content_type, asking.unmeasured).await?;
             while let Some(chunk) = incoming.next().await.map_err(|failure| broke(endpoint, failure))? {
                 meter.read(&chunk);
-                give(to, &framed(&chunk, asking.unmeasured)).await?;
+                back.piece(&chunk).await?;
             }
-            Ok::<(), Stopped>(())
+            Ok::<_, Stopped>(back)
         };
         let passed = tokio::select! {
             (whose, why) = underway.held.time_is_over() => Err(Stopped::Midst(AskError::Budget { whose, why })),
             passed = passing => passed,
         };
         let read = meter.read;
-        if let Err(stopped) = passed {
-            underway.broke(Class::Transient { wait: None }, read);
-            return Err(stopped);
-        }
+        let back = match passed {
+            Ok(back) => back,
+            Err(stopped) => {
+                underway.broke(Class::Transient { wait: None }, read);
+                return Err(stopped);
+            }
+        };
         let allowance = incoming.allowance;
         match meter.end() {
-            Some((reply, bytes)) => {
+            Met::Whole(reply, bytes) => {
                 underway.pass.ended(Ended::Answered(allowance), random());
                 underway.held.took(&reply.usage, arrived(&reply));
                 let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
                 let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes };
                 self.keep(question.clone(), heard).await.map_err(Stopped::Midst)?;
             }
-            None => underway.unread(read),
+            Met::Cut => {
+                underway.broke(Class::Transient { wait: None }, read);
+                return Err(broke(endpoint, cut_off()));
+            }
+            Met::NotUnderstood => underway.unread(read),
         }
-        Ok(give(to, last(asking.unmeasured)).await?)
+        Ok(back.end().await?)
     }
 
     async fn replay_to(
@@ -279,15 +280,20 @@ impl Broker {
         let (recorded, bytes, held) = self.played(caller, name, question, most, call).await?;
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
         meter.read(&bytes);
-        match meter.end() {
-            Some((reply, _)) => held.took(&reply.usage, arrived(&reply)),
-            None => held.broke_off(bytes.len() as u64),
+        let met = meter.end();
+        match &met {
+            Met::Whole(reply, _) => held.took(&reply.usage, arrived(reply)),
+            Met::Cut | Met::NotUnderstood => held.broke_off(bytes.len() as u64),
         }
-        give(to, &head(&recorded.content_type, asking.unmeasured)).await?;
+        let mut back = Back::begin(to, &recorded.content_type, asking.unmeasured).await?;
         for chunk in bytes.chunks(REPLAYED_CHUNK_BYTES) {
-            give(to, &framed(chunk, asking.unmeasured)).await?;
+            back.piece(chunk).await?;
         }
-        Ok(give(to, last(asking.unmeasured)).await?)
+        if matches!(met, Met::Cut) {
+            let model = recorded.model;
+            return Err(Stopped::Midst(AskError::Refused { model, failure: cut_off() }));
+        }
+        Ok(back.end().await?)
     }
 }
 
@@ -348,51 +354,33 @@ impl Meter {
         }
     }
 
-    /// A whole answer, and its bytes; `None` when it is not understood.
-    fn end(self) -> Option<(Reply, Vec<u8>)> {
-        let reply = match self.whole {
-            true => decode_whole(self.dialect, &self.bytes),
-            false => self.decoder?.finish(),
+    fn end(self) -> Met {
+        let reply = match (self.whole, self.decoder) {
+            (true, _) => decode_whole(self.dialect, &self.bytes),
+            (false, Some(decoder)) => decoder.finish(),
+            (false, None) => return Met::NotUnderstood,
         };
-        Some((reply.ok()?, self.bytes))
+        match reply {
+            Ok(reply) => Met::Whole(reply, self.bytes),
+            Err(DecodeError::Truncated) => Met::Cut,
+            Err(_) => Met::NotUnderstood,
+        }
     }
 }
 
-/// Writes to a program. One that does not read must not stand in the way of others.
-///
-/// # Errors
-/// The program's stream, and `TimedOut`.
-pub(super) async fn give(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    let taken = async {
-        to.write_all(bytes).await?;
-        to.flush().await
-    };
-    timeout(TAKING_MAX, taken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// What an answer was at its end.
+enum Met {
+    /// All of it, and its bytes where they are kept.
+    Whole(Reply, Vec<u8>),
+    /// It ended before it was over, though its connection says nothing of that.
+    Cut,
+    /// Whether it is whole, nobody here can say; its program may.
+    NotUnderstood,
 }
 
-/// The head of an answer that is passed on as it arrives.
-fn head(content_type: &str, unmeasured: Unmeasured) -> Vec<u8> {
-    let plain = |byte: u8| (0x20..0x7f).contains(&byte);
-    let content_type = if content_type.bytes().all(plain) { content_type } else { "application/octet-stream" };
-    let ends = match unmeasured {
-        Unmeasured::InChunks => "Transfer-Encoding: chunked",
-        Unmeasured::ToTheEnd => "Connection: close",
-    };
-    format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n{ends}\r\n\r\n").into_bytes()
-}
-
-fn framed(chunk: &[u8], unmeasured: Unmeasured) -> Vec<u8> {
-    match unmeasured {
-        Unmeasured::InChunks => [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat(),
-        Unmeasured::ToTheEnd => chunk.to_vec(),
-    }
-}
-
-fn last(unmeasured: Unmeasured) -> &'static [u8] {
-    match unmeasured {
-        Unmeasured::InChunks => LAST_CHUNK,
-        Unmeasured::ToTheEnd => b"",
-    }
+fn cut_off() -> Failure {
+    let message = DecodeError::Truncated.to_string();
+    Failure { class: Class::Transient { wait: None }, message, request_id: None }
 }
 
 /// What of a request tells recordings apart beside its body.
@@ -499,25 +487,4 @@ fn bound(endpoint: &Endpoint, dialect: Dialect, fields: &mut Map<String, Value>,
         fields.remove(other);
     }
     fields.insert(name.to_owned(), output.into());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::egress::request::parse_direct;
-
-    #[test]
-    fn who_knows_no_chunks_is_answered_up_to_the_end_of_the_connection() {
-        let answered = |version: &str| {
-            let (asked, _) = parse_direct(format!("POST /v1/messages HTTP/{version}\r\nHost: x\r\n\r\n").as_bytes())
-                .expect("a request")
-                .expect("all of it");
-            let how = asked.unmeasured;
-            let all = [head("text/plain", how), framed(b"abc", how), last(how).to_vec()].concat();
-            String::from_utf8(all).expect("text")
-        };
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
-        assert_eq!(answered("1.1"), format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
-        assert_eq!(answered("1.0"), format!("{head}Connection: close\r\n\r\nabc"));
-    }
 }
