@@ -78,7 +78,7 @@ fn first_breach<'a>(
 }
 
 /// What a new name is refused with.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Breach {
     OfName,
     /// The folder as a whole.
@@ -118,7 +118,15 @@ impl Folder {
             self.forget(name);
             return Some((Breach::OfName, "its name differs only in case from another one in its folder"));
         }
-        self.becomes_repository(name).then_some((Breach::OfFolder, "a repository inside: git would obey its config"))
+        if !self.becomes_repository(name) {
+            return None;
+        }
+        if self.length > 0 {
+            return Some((Breach::OfFolder, "a repository inside: git would obey its config"));
+        }
+        // The root cannot be left out, and without this name it is none.
+        self.names.retain(|(known, _)| known != name);
+        Some((Breach::OfName, "it makes the root of the tree a repository: git would obey its config"))
     }
 
     /// How many names of the result are one where case does not count. A change adds a name or two to a large folder far more
@@ -217,5 +225,14 @@ mod tests {
         assert!(folder(&["Head", "CommonDir"]).becomes_repository(b"Head"));
         assert!(!folder(&["HEAD", "objects", "refs"]).becomes_repository(b"x"));
         assert!(!folder(&["HEAD", "objects"]).becomes_repository(b"HEAD"));
+    }
+
+    #[test]
+    fn of_a_root_that_is_a_repository_one_name_is_refused() {
+        let names = ["HEAD", "config", "objects", "refs"];
+        let refused = |mut folder: Folder| names.map(|name| folder.breach(name.as_bytes()).map(|(breach, _)| breach));
+        assert_eq!(refused(folder(&names)), [Some(Breach::OfName), None, None, None]);
+        let inside = refused(Folder { length: 3, ..folder(&names) });
+        assert_eq!(inside, [Some(Breach::OfFolder), None, Some(Breach::OfFolder), Some(Breach::OfFolder)]);
     }
 }

@@ -451,6 +451,23 @@ fn of_a_refused_worktree_all_is_kept_but_what_is_refused() {
 }
 
 #[test]
+fn of_a_root_that_was_made_a_repository_all_work_is_kept() {
+    let script =
+        "echo work > work; git init -q --bare .x; rm -rf .x/hooks; touch .x/objects/k .x/refs/k; mv .x/* .; rmdir .x";
+    check_refused(script, "the root of the tree a repository");
+    for backend in BACKENDS {
+        let scene = scene(backend, &FILES, &[]);
+        if crate::base::tests::run_in(&scene.worktree, script).is_none() {
+            continue;
+        }
+        let kept = salvage(&scene.repository, &scene.worktree, &Terms::default()).expect("nothing of ours fails");
+        let paths = kept.expect("there is something").paths;
+        let paths: Vec<String> = paths.iter().map(|changed| display_path(&changed.path)).collect();
+        assert!(paths.contains(&"work".to_owned()) && !paths.contains(&"HEAD".to_owned()), "{backend:?}: {paths:?}");
+    }
+}
+
+#[test]
 fn of_many_names_that_collide_one_each_is_kept_and_the_rest_is_counted() {
     let script = "mkdir new; for i in $(seq 150); do echo > new/f$i; echo > new/F$i; done; echo > 'a\nb'";
     for backend in BACKENDS {

@@ -88,6 +88,17 @@ fn options_before_a_subcommand_do_not_hide_it() {
 }
 
 #[test]
+fn a_module_of_python_is_the_program_of_that_name() {
+    let rules = rules(&[], &[], &["bash(pip install *)"]);
+    for script in ["python -m pip install x", "python3.12 -Im pip -q install x", "python -mpip install x"] {
+        assert!(matches!(said(&rules, script), Decision::Deny(_)), "{script}");
+    }
+    for script in ["python -m pip list", "python3 -m pytest -k pip", "python -m venv .venv"] {
+        assert_eq!(said(&rules, script), Decision::Allow, "{script}");
+    }
+}
+
+#[test]
 fn a_refusal_says_why_and_what_to_write_instead() {
     let rules = rules(&[], &[], &["bash(git push*)"]);
     let why = |script: &str| match said(&rules, script) {

@@ -151,6 +151,9 @@ const EDITORS: &[&str] = &[
     "lftp",
 ];
 
+/// The letters of groff whose value is a word of its own.
+const ROFF: Letters<'static> = Letters { valued: "dDfFIKLmMnoPrTwW", attached: "" };
+
 /// What else makes programs that run what they are told say something of themselves, and nothing more.
 const ABOUT: &[(&str, &[&str])] = &[
     ("at", &["-l", "-V"]),
@@ -184,7 +187,12 @@ pub fn find(command: &Command) -> Found {
         return Found::default();
     }
     if let Some(interpreter) = interpreters::of(name) {
-        return Found { unread: interpreter.unread(command), ..Found::default() };
+        let module = interpreter.module_command(command);
+        return Found {
+            unread: interpreter.unread(command),
+            commands: module.into_iter().collect(),
+            ..Found::default()
+        };
     }
     // Systems keep several editors of one name apart (`vim.basic`), and Python's versions.
     let editor = name.split('.').next().unwrap_or(name).trim_end_matches(|c: char| c.is_ascii_digit());
@@ -231,6 +239,10 @@ pub fn find(command: &Command) -> Found {
         }
         "fzf" | "sk" | "bind" => {
             Found::unread(format!("`{name}` runs what its options say"), "use programs that do one thing")
+        }
+        // Without it they run nothing. Source: groff(1).
+        "groff" | "troff" | "gtroff" | "nroff" if options::has(command, ROFF, &["-U"]) => {
+            Found::unread(format!("`{name} -U` runs what its text says"), "leave `-U` out")
         }
         "m4" | "gm4" => Found { unread: texts::m4(name, command), ..Found::default() },
         "rpm" | "rpmbuild" | "rpmspec" => Found { unread: texts::rpm(command), ..Found::default() },

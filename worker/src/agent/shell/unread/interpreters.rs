@@ -166,6 +166,14 @@ impl Interpreter {
         }
     }
 
+    /// `python -m MODULE WORDS` as the program that the module is: `MODULE WORDS`.
+    pub fn module_command(&self, command: &Command) -> Option<Command> {
+        let Run::Module(module) = self.given(command) else { return None };
+        let at = command.words.iter().position(|word| word.text().ends_with(module))?;
+        let rest = command.words.iter().skip(at + 1).cloned();
+        Some(Command::of([Word::Literal(module.to_owned())].into_iter().chain(rest).collect()))
+    }
+
     /// The file that it runs.
     pub fn file<'a>(&self, command: &'a Command) -> Given<'a> {
         match self.given(command) {

@@ -224,6 +224,9 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("ncat", &["-e", "-c", "--exec", "--sh-exec"]),
     ("watchexec", &["--shell"]),
     ("nodemon", &["-x", "--exec"]),
+    ("java", &["-XX:OnError", "-XX:OnOutOfMemoryError"]),
+    ("pip", &["--editor"]),
+    ("pip3", &["--editor"]),
 ];
 
 /// What a command of this name hands on.
