@@ -442,6 +442,36 @@ fn a_deletion_against_a_change_has_to_be_decided_by_hand() {
     }
 }
 
+#[test]
+fn a_change_whose_objects_somebody_took_away_is_parked_and_the_others_land() {
+    let repository = Repository::with(&[("a.txt", "1\n2\n3\n4\n5\n6\n7\n8\n9\n")]);
+    let gate = repository.beside("gate");
+    std::fs::create_dir(&gate).expect("space");
+    let allow = format!("read={}", gate.display());
+    let plan = format!(
+        "[sandbox.default]\nread = ['{0}']\n\
+         [tasks.x]\nrun = 'until test -e {0}/open; do sleep 0.02; done; sed -i s/1/x/ a.txt'\n\
+         [tasks.y]\nrun = 'sed -i s/9/y/ a.txt'\n[tasks.z]\nrun = 'echo z > z.txt'\n",
+        gate.display()
+    );
+    let mut running = Swarm::run(&repository, "it", &plan).allow(&allow).args(&["-j3"]).start();
+    assert!(running.says("\"attempt-finished\",\"instance\":\"y\""), "it gets there");
+    let git = repository.git();
+    while git.find_reference("refs/swarm/it-1/y/1").is_err() {
+        std::thread::yield_now();
+    }
+    let tree = git.find_reference("refs/swarm/it-1/y/1").and_then(|it| it.peel_to_tree()).expect("it is kept");
+    let id = tree.get_name("a.txt").expect("a file").id().to_string();
+    std::fs::remove_file(repository.path().join(".git/objects").join(&id[..2]).join(&id[2..])).expect("it is loose");
+    std::fs::write(gate.join("open"), "").expect("space");
+    let ended = running.end();
+    assert_eq!(
+        (ended.code, ["x", "y", "z"].map(|task| ended.fate(task))),
+        (5, ["landed", "parked", "landed"].map(str::to_owned))
+    );
+    assert!(format!("{}{}", ended.out, ended.err).contains("the repository lacks object"), "{ended}");
+}
+
 /// Pairs of changes of which each may stand and both together may not: what it is, theirs, and the path that gives it away.
 const TOGETHER: [(&str, &str, &str, &str); 4] = [
     ("a link out of the tree", "ln -sfn ../../../x d/e/f/l", "mv d/e/f/l top", "top"),

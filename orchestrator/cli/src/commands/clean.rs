@@ -72,7 +72,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         }
     }
     let mut freed_bytes = 0;
-    clean_recorded(args.cache && mode == Mode::Remove, mode, (&folder, &state, &repository), it)?;
+    let recorded = clean_recorded(args.cache && mode == Mode::Remove, mode, (&folder, &state, &repository), it)?;
     let mut a_kept_one = None;
     let mut said = Instant::now();
     let mut told = |at: Progress<'_>| {
@@ -117,7 +117,18 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
     if let Some(command) = a_kept_one {
         it.err.write(&format!("\nto drop a kept result for good: {command}\n"))?;
     }
-    Ok(left.exit(0))
+    Ok(left.exit(match recorded {
+        Recorded::InUse => exit::HELD,
+        Recorded::Served => 0,
+    }))
+}
+
+/// What became of recorded results and green verdicts.
+enum Recorded {
+    /// What was asked for was done.
+    Served,
+    /// They were to be forgotten, and a run may wait with one of them.
+    InUse,
 }
 
 /// Forgets recorded results and green verdicts where a person asks for it and no run may wait with one of them; else what the cache
@@ -127,14 +138,14 @@ fn clean_recorded(
     mode: Mode,
     (folder, state, repository): (&Path, &StateDir, &Repository),
     it: &Surroundings,
-) -> Result<(), Failure> {
+) -> Result<Recorded, Failure> {
     // What a run took of them and has not landed yet is kept by nothing else.
-    let alone = match forgets.then(|| RunLock::of_idle_state(state.root())) {
+    let (alone, recorded) = match forgets.then(|| RunLock::of_idle_state(state.root())) {
         Some(Err(LockError::Held { .. })) => {
             it.err.write("recorded results and green verdicts: in use, left alone\n")?;
-            None
+            (None, Recorded::InUse)
         }
-        alone => alone.transpose()?,
+        alone => (alone.transpose()?, Recorded::Served),
     };
     if let (Some(cache), Mode::Remove) = (Cache::open_existing(folder)?, mode) {
         match alone {
@@ -145,7 +156,7 @@ fn clean_recorded(
     if alone.is_some() {
         Journal::open(folder)?.forget_verdicts()?;
     }
-    Ok(())
+    Ok(recorded)
 }
 
 /// Says why a run that was to be forgotten stays in the history.
