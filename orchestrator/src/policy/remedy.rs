@@ -87,7 +87,9 @@ impl Origin {
             // State, and what tools keep in folders of the system.
             RefusedAct::Hidden { .. } => None,
             RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
-            RefusedAct::Never { .. } => None,
+            RefusedAct::Limit { limit } if limit == "disk" => Some(format!("more `disk` in [sandbox.{}]", self.policy)),
+            // Open files have a bound that no plan moves.
+            RefusedAct::Limit { .. } | RefusedAct::Never { .. } => None,
         }
     }
 
@@ -109,6 +111,7 @@ fn what(act: &RefusedAct) -> String {
         RefusedAct::Read { path } => format!("reading {}", path.display()),
         RefusedAct::Write { path } => format!("writing to {}", path.display()),
         RefusedAct::Hidden { path, .. } => format!("touching {}", path.display()),
+        RefusedAct::Limit { limit } => format!("going beyond its limit `{limit}`"),
         RefusedAct::Never { what } => what.clone(),
         RefusedAct::Host { host: Some(host) } => format!("reaching {host}"),
         RefusedAct::Host { host: None } => "reaching the network".to_owned(),
@@ -168,5 +171,8 @@ mod tests {
         check(host(Some("x.org")), Some("[sandbox.worker] network = [\"x.org:443\"]"));
         check(host(None), Some("[sandbox.worker] network = [\"HOST:443\"]"));
         check(RefusedAct::Never { what: "mounting".to_owned() }, None);
+        let limit = |limit: &str| RefusedAct::Limit { limit: limit.to_owned() };
+        check(limit("disk"), Some("more `disk` in [sandbox.worker]"));
+        check(limit("open-files"), None);
     }
 }

@@ -43,6 +43,11 @@ pub enum RefusedAct {
         /// The path or the call.
         what: String,
     },
+    /// Going beyond a limit.
+    Limit {
+        /// As a plan names it (`disk`), or as `swarm doctor` does (`open-files`).
+        limit: String,
+    },
     /// Reaching a host; `None` where the output does not name it.
     Host {
         /// Its name.

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::path::{Component, Path, PathBuf};
 
 use swarm_protocol::{RefusedAct, SEEN_MAX, SeenRefusal};
+use swarm_sandbox::limits::Limit;
+use swarm_sandbox::watchdog::bytes as people_bytes;
 use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, evaluate};
 
 use self::phrases::{Intent, PIPE, Reason, Suspicion, suspicions};
@@ -68,7 +70,18 @@ impl Judge<'_> {
                 rule: "its policy opens no network".to_owned(),
             }),
             Suspicion::Call(call) => Some(self.call_refused(call)),
+            Suspicion::Limit(limit) => self.limit_reached(*limit),
         }
+    }
+
+    fn limit_reached(&self, limit: Limit) -> Option<SeenRefusal> {
+        let limits = &self.policy.get().limits;
+        let rule = match limit {
+            Limit::Disk => format!("a file may have at most {}", people_bytes(Some(limits.disk_bytes?))),
+            Limit::OpenFiles => format!("a process may have at most {}", limits.open_files?),
+            Limit::Memory | Limit::Processes | Limit::Cpu | Limit::Files => return None,
+        };
+        Some(SeenRefusal { act: RefusedAct::Limit { limit: limit.to_string() }, rule })
     }
 
     fn call_refused(&self, call: &str) -> SeenRefusal {
@@ -180,7 +193,7 @@ mod tests {
             home_files: Vec::new(),
             tmp: None,
             network: Network::None,
-            limits: Limits::default(),
+            limits: Limits { disk_bytes: Some(50 << 20), open_files: Some(100), ..Limits::default() },
             landlock_abi_max: None,
         };
         let policy = policy.check().expect("a fine policy");
@@ -219,6 +232,8 @@ mod tests {
             "cat: @/home/file: No such file or directory",
             &["Read { path: \"@/home/file\" }: it lies in the private home"],
         );
+        check("OSError: [Errno 27] File too large", &["Limit { limit: \"disk\" }: a file may have at most 50 MiB"]);
+        check("open: too many open files", &["Limit { limit: \"open-files\" }: a process may have at most 100"]);
         check("sh: 1: link: not found", &["Read { path: \"@/other/file\" }"]);
     }
 

@@ -4,6 +4,8 @@
 //! Programs print the reason of strerror(3), of their language's runtime, or of their resolver, and beside it the path or host.
 //! Where the line with the reason names none, the lines before it are looked at: cargo and anyhow print causes below.
 
+use swarm_sandbox::limits::Limit;
+
 /// The longest line that is looked at, in bytes.
 const LINE_BYTES_MAX: usize = 4096;
 /// How many lines above a reason may name what it is about.
@@ -27,6 +29,8 @@ pub enum Suspicion {
     Host(Option<String>),
     /// A call that needs privileges.
     Call(&'static str),
+    /// More than a limit gives.
+    Limit(Limit),
 }
 
 /// Which error a program reports.
@@ -60,6 +64,14 @@ const REASONS: &[(&str, Reason)] = &[
     ("eperm", Reason::Denied),
     ("read-only file system", Reason::ReadOnly),
     ("erofs", Reason::ReadOnly),
+];
+
+/// What is said of a file beyond RLIMIT_FSIZE and of a descriptor beyond RLIMIT_NOFILE. Source: strerror(3), errno(3).
+const LIMITS: &[(&str, Limit)] = &[
+    ("file too large", Limit::Disk),
+    ("efbig", Limit::Disk),
+    ("too many open files", Limit::OpenFiles),
+    ("emfile", Limit::OpenFiles),
 ];
 
 const WRITING: &[&str] = &[
@@ -130,6 +142,8 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         if let Some(program) = program(line, &lower) {
             found.push(Suspicion::Program(program.to_owned()));
         }
+        let limit = LIMITS.iter().find(|(words, _)| lower.contains(words));
+        found.extend(limit.map(|(_, limit)| Suspicion::Limit(*limit)));
         let Some(&(_, reason)) = REASONS.iter().find(|(words, _)| lower.contains(words)) else { continue };
         let call = CALLS.iter().find(|(word, _)| reason == Reason::Denied && has_word(&lower, word));
         found.extend(call.map(|(_, call)| Suspicion::Call(call)));
@@ -221,6 +235,7 @@ mod tests {
             Suspicion::Program(name) => format!("program {name}"),
             Suspicion::Host(host) => format!("host {}", host.as_deref().unwrap_or("?")),
             Suspicion::Call(call) => format!("call {call}"),
+            Suspicion::Limit(limit) => format!("limit {limit}"),
         };
         suspicions(text).iter().map(words).collect()
     }
@@ -264,6 +279,8 @@ mod tests {
             ("bash: line 1: jq: command not found", "program jq"),
             ("env: 'python9': No such file or directory", "program python9"),
             ("unshare: unshare failed: Operation not permitted", "call a namespace of its own (unshare)"),
+            ("OSError: [Errno 27] File too large", "limit disk"),
+            ("Error: EMFILE: too many open files, open 'x'", "limit open-files"),
             ("mkfifo: cannot create fifo 'f': Permission denied", "call a named pipe in the worktree (mkfifo)"),
         ] {
             assert!(told(text).iter().any(|line| line == expected), "{text}: {:?}", told(text));

@@ -250,7 +250,7 @@ impl Learned {
                 }
                 return false;
             }
-            RefusedAct::Hidden { .. } | RefusedAct::Never { .. } => return false,
+            RefusedAct::Hidden { .. } | RefusedAct::Limit { .. } | RefusedAct::Never { .. } => return false,
         };
         let Some(entry) = origin.grantable(path, access) else { return false };
         let Some(hidden) = credentials_in(&entry, origin) else {
