@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::JournalError;
 
@@ -101,6 +101,9 @@ const STEPS: &[&str] = &[
 /// journal on a slow disk can take seconds.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
+/// How often is looked where SQLite itself does not wait.
+const BUSY_LOOK: Duration = Duration::from_millis(2);
+
 /// Memory that one connection may use for pages, in KiB (SQLite's own default is 2,000); the journal is written front to
 /// back and rarely read by its writer.
 const PAGE_CACHE_KIB: i64 = 512;
@@ -118,12 +121,30 @@ pub(super) fn open_to_write(state: &Path) -> Result<Connection, JournalError> {
     let sql = |error| JournalError::from_sql(&path, error);
     let mut connection = Connection::open(&path).map_err(sql)?;
     connection.busy_timeout(BUSY_MAX).map_err(sql)?;
-    connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
+    write_ahead(&connection).map_err(sql)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", "on").map_err(sql)?;
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(sql)?;
     upgrade(&mut connection, &path)?;
     Ok(connection)
+}
+
+/// Has changes written ahead. Where another process looks at a new file meanwhile, SQLite does not wait here, whatever its timeout
+/// says: it holds a lock by then that the other one may wait for. Nothing tells when that one is done.
+///
+/// Source: <https://sqlite.org/c3ref/busy_handler.html>.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let until = Instant::now() + BUSY_MAX;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(BUSY_LOOK),
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Opens the journal for reading; `None` when there is none yet.
@@ -204,6 +225,23 @@ fn newer(path: &Path, found: i64) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_who_make_the_journal_at_once_open_it() {
+        for round in 0..20 {
+            let state = tempfile::tempdir().expect("a temporary folder");
+            let start = std::sync::Barrier::new(6);
+            let open = || {
+                start.wait();
+                open_to_write(state.path()).map(drop).map_err(|error| error.to_string())
+            };
+            let opened: Vec<_> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
+                all.into_iter().map(|one| one.join().expect("no panic")).collect()
+            });
+            assert!(opened.iter().all(Result::is_ok), "round {round}: {opened:?}");
+        }
+    }
 
     #[test]
     fn a_newer_journal_is_refused_by_name() {

@@ -22,11 +22,16 @@ pub fn tokens(count: u64) -> String {
     }
 }
 
+/// Whether nobody knows a price of anything that was paid for. Calls that nobody was asked, and those that failed, cost nothing.
+pub fn is_unpriced(spending: &Spending) -> bool {
+    spending.unpriced > 0 && (spending.unpriced == spending.calls || spending.cost == NanoUsd(0))
+}
+
 /// What it cost: `$0.0123`, `unpriced`, `$0.0123 and 2 calls unpriced`, `$0.0123, 1 call estimated`.
 pub fn cost(spending: &Spending) -> String {
     let cost = match spending.unpriced {
         0 => usd(spending.cost),
-        all if all == spending.calls => "unpriced".to_owned(),
+        _ if is_unpriced(spending) => "unpriced".to_owned(),
         some => format!("{} and {} unpriced", usd(spending.cost), super::words::count(some, "call")),
     };
     match spending.estimated {
@@ -80,6 +85,7 @@ mod tests {
         assert_eq!(cost(&some), "$0.0200 and 1 call unpriced");
         some.estimated = 2;
         assert_eq!(cost(&some), "$0.0200 and 1 call unpriced, 2 calls estimated");
+        assert_eq!(cost(&Spending { cost: NanoUsd(0), estimated: 0, ..some }), "unpriced");
         (some.unpriced, some.estimated, some.retries) = (3, 0, 2);
         assert_eq!(spending(&some), "3 calls, 2 tried again, 1.0k tokens in (80% cached), 9 out, unpriced");
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::words::{self, Style, Tone};
-use super::{account, lines, sanitize};
+use super::{account, lines, money, sanitize};
 use crate::event::{AttemptEnd, EVENT_VERSION, Fate, InstanceResult};
 use crate::journal::{Finished, Holder, InstanceState, Phase, RunState, Spending, Tally};
 
@@ -124,7 +124,7 @@ fn spending_json(spending: &Spending) -> serde_json::Value {
         "tokens-cache-read": spending.cache_read,
         "tokens-cache-write": spending.cache_write,
         "tokens-out": spending.output,
-        "cost-usd": if spending.unpriced == spending.calls { None } else { Some(spending.cost.usd()) },
+        "cost-usd": if spending.calls == 0 || money::is_unpriced(spending) { None } else { Some(spending.cost.usd()) },
         "unpriced": spending.unpriced,
         "estimated": spending.estimated,
         "time-ms": spending.time_ms,
