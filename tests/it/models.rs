@@ -173,7 +173,7 @@ fn a_stream_of_chat_says_what_it_took_and_a_break_is_seen() {
 }
 
 /// Asks without chunks, as HTTP/1.0 does, and prints the answer.
-const ASK_ALOUD: &str =
+const ASK_1_0: &str =
     "ask_1_0() { eval \"$(declare -f ask | sed '1s/ask/ask_1_1/; s,HTTP/1.1,HTTP/1.0,')\"; ask_1_1 \"$@\"; }";
 
 #[test]
@@ -196,7 +196,7 @@ fn what_its_provider_cuts_off_never_looks_whole_to_a_program() {
     let repository = scene("anthropic", &server.url(), PRICES);
     let one = format!("/v1/messages '{}'", body("main"));
     let script = format!(
-        "{ASK_ALOUD}\ncd $TMPDIR\nfor n in $(seq {count}); do\n\
+        "{ASK_1_0}\ncd $TMPDIR\nfor n in $(seq {count}); do\n\
          ask {one} > chunks\ntail -c 6 chunks | od -An -c | tr -d ' \\n'; echo \" $n of chunks\"\n\
          ask_1_0 {one} > old\necho \"$(wc -c < old) $n of old\"\ndone\n\
          ask {one} > chunks; tail -c 6 chunks | od -An -c | tr -d ' \\n'; echo\nask_1_0 {one}"

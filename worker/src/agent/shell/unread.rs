@@ -199,6 +199,11 @@ pub fn find(command: &Command) -> Found {
     if EDITORS.contains(&editor) {
         return Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing");
     }
+    by_name(name, command)
+}
+
+/// What a program of its own kind runs.
+fn by_name(name: &str, command: &Command) -> Found {
     match name {
         "git" => git::find(command),
         "awk" | "gawk" | "mawk" | "nawk" | "original-awk" | "goawk" | "bioawk" => texts::awk(command),
