@@ -47,7 +47,7 @@ pub fn told(error: &io::Error) -> String {
     }
 }
 
-/// The event loop of a coordinator, with one thread for what blocks.
+/// An event loop on this thread, with few others for what blocks.
 ///
 /// # Errors
 /// The system makes no thread, or no poll descriptor.

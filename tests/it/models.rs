@@ -182,7 +182,7 @@ fn what_its_provider_cuts_off_never_looks_whole_to_a_program() {
     let whole = json!({ "type": "message", "role": "assistant", "content": [{ "type": "text", "text": "hello from a model" }],
                         "stop_reason": "end_turn", "usage": { "input_tokens": 1, "output_tokens": 2 } });
     let text = whole.to_string();
-    // Between two events, inside of one, inside of a character, and a body in one piece: all end as a whole answer would.
+    // Between two events, inside of one, and a body in one piece: all end as a whole answer would.
     let mut torn = Act::events(&events).ends_after(3);
     torn = torn.and("data: {\"type\": \"message_st");
     let cut = vec![

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use super::JournalError;
 
@@ -121,7 +121,7 @@ pub(super) fn open_to_write(state: &Path) -> Result<Connection, JournalError> {
     let sql = |error| JournalError::from_sql(&path, error);
     let mut connection = Connection::open(&path).map_err(sql)?;
     connection.busy_timeout(BUSY_MAX).map_err(sql)?;
-    write_ahead(&connection).map_err(sql)?;
+    write_ahead(&connection, &path)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", "on").map_err(sql)?;
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(sql)?;
@@ -133,18 +133,15 @@ pub(super) fn open_to_write(state: &Path) -> Result<Connection, JournalError> {
 /// says: it holds a lock by then that the other one may wait for. Nothing tells when that one is done.
 ///
 /// Source: <https://sqlite.org/c3ref/busy_handler.html>.
-fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+fn write_ahead(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let until = Instant::now() + BUSY_MAX;
     loop {
-        match connection.pragma_update(None, "journal_mode", "wal") {
-            Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(BUSY_LOOK),
+        let set = connection.pragma_update(None, "journal_mode", "wal");
+        match set.map_err(|error| JournalError::from_sql(path, error)) {
+            Err(JournalError::Busy { .. }) if Instant::now() < until => std::thread::sleep(BUSY_LOOK),
             done => return done,
         }
     }
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Opens the journal for reading; `None` when there is none yet.

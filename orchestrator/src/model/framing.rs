@@ -72,10 +72,11 @@ impl Lines {
     /// What is left at the end of the stream: servers leave the last blank line out.
     pub fn rest(&mut self) -> Result<Option<String>, DecodeError> {
         let line = std::mem::take(&mut self.line);
-        // Nor is half a character, at the very end, more than a sign of that.
-        let is_text = std::str::from_utf8(&line).map_or_else(|error| error.error_len().is_some(), |_| true);
-        let whole = if line.is_empty() || !is_text { None } else { self.line(&line)? };
-        // Half a last line is a stream that was cut off: what it is missing shows at the end of the answer.
+        // Half a last line, or half a character, is a stream that was cut off: what it is missing shows at the end of the answer.
+        if std::str::from_utf8(&line).is_err_and(|error| error.error_len().is_none()) {
+            return Ok(None);
+        }
+        let whole = if line.is_empty() { None } else { self.line(&line)? };
         let last = whole.or_else(|| self.data.take());
         Ok(last.filter(|data| data.trim() == "[DONE]" || serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok()))
     }
@@ -141,6 +142,14 @@ mod tests {
     fn half_a_last_event_is_no_event() {
         assert_eq!(events(Framing::Events, &[b"data: {\"a\":"]), Vec::<String>::new());
         assert_eq!(events(Framing::JsonLines, &[b"{}\n{\"a"]), ["{}"]);
+        assert_eq!(events(Framing::Events, &[b"data: 1\n\ndata: 2\ndata: \"\xe2\x82"]), ["1"]);
+        assert_eq!(events(Framing::JsonLines, &[b"{}\n\"\xe2\x82"]), ["{}"]);
+        let mut lines = Lines::new(Framing::Events);
+        lines.feed(b"data: \xff\xff").unwrap();
+        assert!(
+            matches!(lines.rest(), Err(DecodeError::Malformed(_))),
+            "what is no text at all is not called half of one"
+        );
     }
 
     #[test]
