@@ -16,6 +16,10 @@ mod parameters;
 use super::draft::{self, count, text};
 use super::{DecodeError, Delta, failure};
 
+/// Steps of the longest path within arguments. A value that is nested without a bound cannot be dropped, nor written, without
+/// as much of the stack; the workers' own reader of JSON ends at 128, and what lies around the arguments counts there, too.
+const STEPS_MAX: usize = 64;
+
 /// An answer while it arrives.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -51,7 +55,7 @@ impl Stream {
         }
         if let Some(Value::Array(parts)) = event.pointer_mut("/candidates/0/content/parts").map(Value::take) {
             for part in parts {
-                self.part(part, deltas);
+                self.part(part, deltas)?;
             }
         }
         if let Some(word) = event.pointer("/candidates/0/finishReason").and_then(Value::as_str) {
@@ -92,7 +96,7 @@ impl Stream {
         draft::reply(self.content, stop, self.usage)
     }
 
-    fn part(&mut self, mut part: Value, deltas: &mut Vec<Delta>) {
+    fn part(&mut self, mut part: Value, deltas: &mut Vec<Delta>) -> Result<(), DecodeError> {
         let proof = part.get_mut("thoughtSignature").map(Value::take).filter(|proof| !proof.is_null());
         if let Some(call) = part.get_mut("functionCall").map(Value::take) {
             return self.call(call, proof, deltas);
@@ -121,9 +125,10 @@ impl Stream {
             }
             None => {}
         }
+        Ok(())
     }
 
-    fn call(&mut self, mut call: Value, proof: Option<Value>, deltas: &mut Vec<Delta>) {
+    fn call(&mut self, mut call: Value, proof: Option<Value>, deltas: &mut Vec<Delta>) -> Result<(), DecodeError> {
         let name = text(&call, "/name").to_owned();
         let goes_on = call.get("willContinue").and_then(Value::as_bool) == Some(true);
         let partial = call.get_mut("partialArgs").map(Value::take);
@@ -138,17 +143,19 @@ impl Stream {
                     None | Some(Value::Null) => Arguments::Object(Map::new()),
                     Some(other) => draft::broken(other.to_string(), "the arguments are not a JSON object".to_owned()),
                 };
-                return self.push_call(text(&call, "/id").to_owned(), name, arguments, proof);
+                self.push_call(text(&call, "/id").to_owned(), name, arguments, proof);
+                return Ok(());
             }
             self.pieces = Some(Pieces { name, arguments: Value::Object(Map::new()), proof });
         }
-        let Some(open) = &mut self.pieces else { return };
+        let Some(open) = &mut self.pieces else { return Ok(()) };
         if let Some(Value::Array(pieces)) = partial {
-            pieces.iter().for_each(|piece| place(&mut open.arguments, piece));
+            pieces.iter().try_for_each(|piece| place(&mut open.arguments, piece))?;
         }
         if !goes_on && let Some(whole) = self.pieces.take() {
             self.close(whole);
         }
+        Ok(())
     }
 
     fn close(&mut self, pieces: Pieces) {
@@ -173,15 +180,18 @@ impl Stream {
         let output = number("candidatesTokenCount");
         let thoughts = number("thoughtsTokenCount");
         if output.is_some() || thoughts.is_some() {
-            self.usage.output = Some(output.unwrap_or(0) + thoughts.unwrap_or(0));
+            self.usage.output = Some(output.unwrap_or(0).saturating_add(thoughts.unwrap_or(0)));
         }
     }
 }
 
 /// Puts one piece of arguments where its path says: `$.name`, `$.list[0].name`, `$['name']`. Text joins what is there.
-fn place(arguments: &mut Value, piece: &Value) {
+///
+/// # Errors
+/// [`DecodeError::Malformed`] for a path that is too long, or that leaves items of a list out.
+fn place(arguments: &mut Value, piece: &Value) -> Result<(), DecodeError> {
     let mut at = arguments;
-    for step in steps(text(piece, "/jsonPath")) {
+    for step in steps(text(piece, "/jsonPath"))? {
         at = match step {
             Step::Name(name) => {
                 if !at.is_object() {
@@ -189,19 +199,7 @@ fn place(arguments: &mut Value, piece: &Value) {
                 }
                 &mut at[name]
             }
-            Step::Item(n) => {
-                if !at.is_array() {
-                    *at = Value::Array(Vec::new());
-                }
-                let items = at.as_array_mut().expect("made above");
-                if n >= draft::PARTS_MAX {
-                    return;
-                }
-                if items.len() <= n {
-                    items.resize(n + 1, Value::Null);
-                }
-                &mut items[n]
-            }
+            Step::Item(n) => item(at, n)?,
         };
     }
     if let Some(more) = piece.get("stringValue").and_then(Value::as_str) {
@@ -214,6 +212,23 @@ fn place(arguments: &mut Value, piece: &Value) {
     } else if piece.get("nullValue").is_some() {
         *at = Value::Null;
     }
+    Ok(())
+}
+
+/// The `n`-th item of a list, or the place behind its last one: lists come in order, and one number makes no more than one item.
+fn item(at: &mut Value, n: usize) -> Result<&mut Value, DecodeError> {
+    if !at.is_array() {
+        *at = Value::Array(Vec::new());
+    }
+    let items = at.as_array_mut().expect("made above");
+    if n > items.len() {
+        let why = format!("item {n} of a list within arguments comes behind {} items", items.len());
+        return Err(DecodeError::Malformed(why));
+    }
+    if n == items.len() {
+        items.push(Value::Null);
+    }
+    Ok(&mut items[n])
 }
 
 enum Step {
@@ -221,16 +236,19 @@ enum Step {
     Item(usize),
 }
 
-fn steps(path: &str) -> Vec<Step> {
+fn steps(path: &str) -> Result<Vec<Step>, DecodeError> {
     let mut steps = Vec::new();
     for part in path.trim_start_matches('$').split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+        if steps.len() == STEPS_MAX {
+            return Err(DecodeError::Malformed(format!("a path within arguments has more than {STEPS_MAX} steps")));
+        }
         let name = part.trim_matches(['\'', '"']);
         match part.parse::<usize>() {
             Ok(item) => steps.push(Step::Item(item)),
             Err(_) => steps.push(Step::Name(name.to_owned())),
         }
     }
-    steps
+    Ok(steps)
 }
 
 fn stop(word: &str) -> Stop {
@@ -389,7 +407,7 @@ mod tests {
                 piece(json!({ "name": "w", "willContinue": true }), None),
                 piece(json!({ "partialArgs": [string("$.path", "a")], "willContinue": true }), None),
                 piece(
-                    json!({ "partialArgs": [string("$.path", "b"), string("$.l[1].n", "x")], "willContinue": true }),
+                    json!({ "partialArgs": [string("$.path", "b"), string("$.l[0]", "y"), string("$.l[1].n", "x")], "willContinue": true }),
                     None,
                 ),
             ];
@@ -397,10 +415,35 @@ mod tests {
             events.push(event(json!([]), finish));
             streamed(events).unwrap().calls().next().unwrap().arguments.clone()
         };
-        let whole = json!({ "path": "ab", "l": [null, { "n": "x" }] });
+        let whole = json!({ "path": "ab", "l": ["y", { "n": "x" }] });
         for last in [Some(json!({})), None] {
             assert_eq!(events(last, Some("STOP")), Arguments::Object(whole.as_object().unwrap().clone()));
         }
         assert!(matches!(events(None, Some("MAX_TOKENS")), Arguments::Broken { .. }));
+    }
+
+    #[test]
+    fn a_path_makes_no_more_than_it_has_steps() {
+        let reply = |path: &str| {
+            let piece = json!({ "jsonPath": path, "stringValue": "x" });
+            let call = json!({ "functionCall": { "name": "w", "partialArgs": [piece] } });
+            streamed(vec![event(json!([call]), Some("STOP"))])
+        };
+        let told = |path: &str| reply(path).expect_err("a broken answer").to_string();
+        assert!(reply(&format!("${}", ".a".repeat(STEPS_MAX))).is_ok());
+        let deep = "the answer is not understood: a path within arguments has more than 64 steps";
+        for step in [".a", "[0]", "['a']"] {
+            assert_eq!(told(&format!("${}", step.repeat(100_000))), deep, "{step}");
+        }
+        let gap = "the answer is not understood: item 1 of a list within arguments comes behind 0 items";
+        assert_eq!(told(&format!("$.l{}", "[1]".repeat(STEPS_MAX - 1))), gap);
+        assert!(told("$.l[4095]").contains("item 4095"));
+    }
+
+    #[test]
+    fn counts_beyond_all_numbers_are_the_most_that_there_is() {
+        let mut last = event(json!([{ "text": "a" }]), Some("STOP"));
+        last["usageMetadata"] = json!({ "candidatesTokenCount": u64::MAX, "thoughtsTokenCount": 1 });
+        assert_eq!(streamed(vec![last]).unwrap().usage.output, Some(u64::MAX));
     }
 }

@@ -336,13 +336,16 @@ mod tests {
             "response.output_item.done",
             "response.completed",
             "$.a[0].b",
+            "$[4095][4095]",
             "function_call",
             "done",
             "finishReason",
             "STOP",
             "stop",
         ];
-        let word = proptest::sample::select(WORDS);
+        let deep_path = format!("${}", ".a".repeat(1000));
+        let words: Vec<String> = WORDS.iter().map(|word| (*word).to_owned()).chain([deep_path]).collect();
+        let word = proptest::sample::select(words);
         let leaf = prop_oneof![
             word.clone().prop_map(Value::from),
             any::<u64>().prop_map(Value::from),
@@ -353,9 +356,8 @@ mod tests {
         leaf.prop_recursive(6, 48, 6, move |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::vec((word.clone(), inner), 0..6).prop_map(|pairs| {
-                    Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-                }),
+                proptest::collection::vec((word.clone(), inner), 0..6)
+                    .prop_map(|pairs| { Value::Object(pairs.into_iter().collect()) }),
             ]
         })
     }
