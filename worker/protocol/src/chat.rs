@@ -231,6 +231,18 @@ pub struct Usage {
     pub output: Option<u64>,
 }
 
+impl Usage {
+    /// What the request took, caches included. What providers count is a word of strangers: no sum of it goes round.
+    pub fn request(&self) -> u64 {
+        [self.cache_read, self.cache_write].into_iter().flatten().fold(self.input.unwrap_or(0), u64::saturating_add)
+    }
+
+    /// What request and answer took together.
+    pub fn total(&self) -> u64 {
+        self.request().saturating_add(self.output.unwrap_or(0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,5 +267,14 @@ mod tests {
         ];
         let text = serde_json::to_string(&said).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Message>>(&text).unwrap(), said);
+    }
+
+    #[test]
+    fn what_providers_count_is_added_up_to_the_most_that_there_is() {
+        let usage = |input, cache_read, output| Usage { input, cache_read, output, ..Usage::default() };
+        assert_eq!(usage(Some(3), Some(4), Some(5)).total(), 12);
+        assert_eq!((usage(None, None, Some(5)).request(), usage(None, None, Some(5)).total()), (0, 5));
+        let most = usage(Some(u64::MAX), Some(1), Some(u64::MAX));
+        assert_eq!((most.request(), most.total()), (u64::MAX, u64::MAX));
     }
 }

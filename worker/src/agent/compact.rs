@@ -22,7 +22,7 @@ const TOKEN_BYTES: u64 = 4;
 
 /// Whether a conversation of so many tokens is to be summed up.
 pub fn is_due(tokens: u64, context_tokens: u64) -> bool {
-    tokens * 100 >= context_tokens * FULL_PERCENT
+    tokens.saturating_mul(100) >= context_tokens.saturating_mul(FULL_PERCENT)
 }
 
 /// The size of a conversation in tokens, roughly.

@@ -487,7 +487,7 @@ impl Turns {
             UserPart::ToolResult { call: call.id.clone(), name: call.name.clone(), content, status }
         });
         let message = Message::User { content: results.collect() };
-        self.context += compact::estimate(std::slice::from_ref(&message));
+        self.context = self.context.saturating_add(compact::estimate(std::slice::from_ref(&message)));
         self.messages.push(message);
     }
 
@@ -501,11 +501,9 @@ impl Turns {
     }
 
     fn count(&mut self, usage: &Usage) {
-        let input = usage.input.unwrap_or(0) + usage.cache_read.unwrap_or(0) + usage.cache_write.unwrap_or(0);
-        let output = usage.output.unwrap_or(0);
-        self.used += input + output;
+        self.used = self.used.saturating_add(usage.total());
         self.context = match usage.input {
-            Some(_) => input + output,
+            Some(_) => usage.total(),
             None => compact::estimate(&self.messages),
         };
     }

@@ -41,7 +41,9 @@ fn rfc3339_ms(text: &str) -> Option<u64> {
         b'Z' | b'z' => 0,
         sign => {
             let (h, m) = zone[1..].split_once(':')?;
-            let minutes = h.parse::<i64>().ok()? * 60 + m.parse::<i64>().ok()?;
+            let hours = h.parse::<i64>().ok().filter(|hours| (0..24).contains(hours))?;
+            let minutes = m.parse::<i64>().ok().filter(|minutes| (0..60).contains(minutes))?;
+            let minutes = hours * 60 + minutes;
             if *sign == b'-' { -minutes } else { minutes }
         }
     };
@@ -49,6 +51,7 @@ fn rfc3339_ms(text: &str) -> Option<u64> {
         || !(1..=12).contains(&month)
         || !(1..=31).contains(&day)
         || !(0..24).contains(&hours)
+        || !(0..60).contains(&minutes)
     {
         return None;
     }
@@ -92,12 +95,16 @@ fn span_ms(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// Times whose parts are numbers and no times.
+    const LATE: &str = "2024-01-01T00:9223372036854775807:00Z";
+    const FAR: &str = "2024-01-01T00:00:00+9223372036854775807:00";
+
     #[test]
     fn times_of_a_reset() {
         assert_eq!(rfc3339_ms("1970-01-02T00:00:01Z"), Some(86_401_000));
         assert_eq!(rfc3339_ms("2024-02-29T12:00:00.250Z"), Some(1_709_208_000_250));
         assert_eq!(rfc3339_ms("2024-02-29T14:00:00+02:00"), Some(1_709_208_000_000));
-        for text in ["", "soon", "2024-13-01T00:00:00Z", "2024-01-01", "2024-01-01T99:00:00Z"] {
+        for text in ["", "soon", "2024-13-01T00:00:00Z", "2024-01-01", "2024-01-01T99:00:00Z", LATE, FAR] {
             assert_eq!(rfc3339_ms(text), None, "{text}");
         }
         let spans = [("6m0s", 360_000), ("1s", 1000), ("120ms", 120), ("1h2m", 3_720_000), ("0", 0), ("1.5s", 1500)];
