@@ -7,6 +7,8 @@
 pub mod agent;
 /// What a person lets plans ask for.
 pub mod allowance;
+/// What of a template is code, and how much of it there may be.
+mod code_spans;
 /// Cycles, made readable.
 mod cycle;
 /// What is wrong, and where.

@@ -146,13 +146,20 @@ pub fn parse_planned(name: &str, text: &str, models: &[String]) -> Parsed {
     let mut refused = Vec::new();
     // What is no TOML is told by the parser below.
     let document = document::read(0, text, &mut Vec::new());
+    let mut computes = Vec::new();
     if let Some(document) = &document {
         walk(document, &May::Table(PLAN), "a plan", &mut refused);
-        lookups(document, &mut refused);
+        lookups(document, &mut computes);
     }
     if let Some((at, c)) = text.char_indices().find(|(_, c)| does_not_show(*c)) {
         let message = format!("the plan holds a character that does not show: U+{:04X}", u32::from(c));
         refused.push(Diagnostic::error(Location::new(0, at..at + c.len_utf8()), message).hint("leave it out"));
+    }
+    if !computes.is_empty() {
+        // No template that was refused is compiled.
+        refused.append(&mut computes);
+        refused.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));
+        return Parsed { plan: None, diagnostics: refused, sources: vec![source()] };
     }
     let mut parsed = parse(name, text, &[], &mut |_| Err("a plan that a model wrote includes nothing".to_owned()));
     if let (Some(plan), Some(document)) = (&parsed.plan, &document) {
@@ -454,6 +461,15 @@ verify = "cargo test"
         check("Rewrite it.", "{{ 'a' * 999999999 }}", "a name and nothing else");
         check("needs.survey.result == 'succeeded'", "env.HOME == 'x'", "sees nothing of your environment");
         check("needs.survey.result == 'succeeded'", "range(10)", "compares names");
+    }
+
+    #[test]
+    fn no_template_of_such_a_plan_overflows_the_stack() {
+        let names = format!("{{{{ {}a }}}}", "a.".repeat(60_000));
+        check("Rewrite it.", &names, "words and signs, and 500 are possible");
+        check("Rewrite it.", &format!("{{{{ {}a }}}}", "-".repeat(120_000)), "a name and nothing else");
+        let compared = format!("{}a", "a==".repeat(40_000));
+        check("needs.survey.result == 'succeeded'", &compared, "words and signs, and 500 are possible");
     }
 
     #[test]

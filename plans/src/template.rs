@@ -10,8 +10,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 
+use crate::code_spans::{Code, NO_COMMENT, excess};
 use crate::diagnostic::{Diagnostic, Location};
-use crate::words::{Code, unknown_word};
+use crate::words::unknown_word;
 
 /// Steps that the rendering of one text takes at most: about 30 ns each.
 const STEPS_MAX: u64 = 10_000_000;
@@ -21,9 +22,6 @@ const RENDERED_BYTES_MAX: usize = 4 << 20;
 
 /// Under an `if` that is no expression: the words of the language, and that equality has two signs.
 const EXPRESSION_EXAMPLE: &str = "write it like: vars.deploy and needs.build.result == 'succeeded'";
-
-/// Delimiters that no text contains by chance: there is no way to switch comments off.
-const NO_COMMENT: (&str, &str) = ("{\u{1}#", "#\u{1}}");
 
 /// A text of the plan: literal, or compiled into the plan's engine.
 #[derive(Debug, Clone)]
@@ -193,6 +191,11 @@ impl Engine {
             }
             Box::new(Diagnostic::error(place, format!("this template does not parse: {detail}")))
         };
+        let code = if dialect == Dialect::Expression { Code::All } else { Code::Braces };
+        if let Some(excess) = excess(source, code) {
+            let error = Diagnostic::error(inside(at, raw, source, excess.at), excess.message);
+            return Err(Box::new(error.hint("reckon it in the task itself, and keep its template short")));
+        }
         let key = self.known.len().to_string();
         let environment = match dialect {
             Dialect::Text | Dialect::Expression => &mut self.text,
@@ -208,7 +211,6 @@ impl Engine {
             environment.add_template_owned(key.clone(), source.to_owned()).map_err(misread)?;
             environment.get_template(&key).map_err(misread)?.undeclared_variables(true)
         };
-        let code = if dialect == Dialect::Expression { Code::All } else { Code::Braces };
         if let Some(word) = unknown_word(environment, source, code) {
             let diagnostic = Diagnostic::error(inside(at, raw, source, word.at), word.message);
             return Err(Box::new(match word.hint {
@@ -381,6 +383,37 @@ mod tests {
         check(Dialect::Text, nested, steps);
         let recursion = "{% for i in [[1]] recursive %}{{ loop([i]) }}{% endfor %}";
         check(Dialect::Text, recursion, "invalid operation: recursion limit exceeded");
+    }
+
+    #[test]
+    fn no_chain_overflows_the_stack() {
+        let refused = |dialect, source: &str| {
+            let refused = Engine::new().compile(source, AT, source, dialect).map(drop);
+            refused.map_err(|error| error.message)
+        };
+        let chains =
+            ["a.", "-", "- -a", "a|e|", "1+", "a[0]~", "not ", "a and ", "a(", "a if b else ", "(", "[", "f(1)(2)."];
+        for chain in chains {
+            let long = format!("{}a", chain.repeat(120_000 / chain.len()));
+            for message in [(Dialect::Expression, &long), (Dialect::Text, &format!("{{{{ {long} }}}}"))]
+                .map(|(dialect, source)| refused(dialect, source).expect_err(chain))
+            {
+                assert!(message.ends_with("words and signs, and 500 are possible"), "{message}");
+            }
+            // Less than that is compiled, or refused for what it says, on the stack of any thread.
+            for n in [50, 100, 200, 300, 499] {
+                let less = format!("{}a", chain.repeat(n));
+                let _ = (refused(Dialect::Expression, &less), refused(Dialect::Text, &format!("{{{{ {less} }}}}")));
+            }
+        }
+        let elifs = format!("{{% if a %}}{}{{% endif %}}", "{%elif a%}".repeat(12_000));
+        assert!(refused(Dialect::Text, &elifs).expect_err("too many").contains("`elif`"));
+        let less = format!("{{% if a %}}{}{{% endif %}}", "{%elif a%}".repeat(60));
+        assert_eq!(refused(Dialect::Text, &less), Ok(()));
+        let _ = refused(Dialect::Text, &format!("{{% if {}", "{%if a%}".repeat(1000)));
+        let _ = refused(Dialect::Text, &"{%for a in b%}".repeat(1000));
+        let prompt = format!("{} {{{{ n }}}}", "Rewrite it, a.b.c|d. ".repeat(10_000));
+        assert_eq!(refused(Dialect::Text, &prompt), Ok(()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use minijinja::{Environment, ErrorKind, Value};
 
+use crate::code_spans::{Code, spans, string_bytes};
 use crate::diagnostic::nearest;
 
 /// The filters that a mistyped one is compared with.
@@ -25,37 +26,7 @@ pub(crate) struct UnknownWord {
 /// The first filter (`x | name`) or test (`x is name`) of a template that minijinja does not know. `code` says whether all of
 /// the text is an expression, or only what stands in braces.
 pub(crate) fn unknown_word(environment: &Environment<'_>, text: &str, code: Code) -> Option<UnknownWord> {
-    // Inside `raw` braces mean nothing; such a template is left to the rendering.
-    if text.contains("endraw") {
-        return None;
-    }
     spans(text, code).into_iter().find_map(|span| unknown_in(environment, text, span))
-}
-
-/// What of a text is code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// What stands in braces.
-    Braces,
-    /// All of it.
-    All,
-}
-
-fn spans(text: &str, code: Code) -> Vec<Range<usize>> {
-    if code == Code::All {
-        let whole = 0..text.len();
-        return vec![whole];
-    }
-    let mut spans = Vec::new();
-    let mut at = 0;
-    while let Some(open) = text[at..].find("{{").into_iter().chain(text[at..].find("{%")).min() {
-        let start = at + open + 2;
-        let close = if text[at + open..].starts_with("{{") { "}}" } else { "%}" };
-        let Some(length) = text[start..].find(close) else { break };
-        spans.push(start..start + length);
-        at = start + length + 2;
-    }
-    spans
 }
 
 fn unknown_in(environment: &Environment<'_>, text: &str, span: Range<usize>) -> Option<UnknownWord> {
@@ -66,7 +37,7 @@ fn unknown_in(environment: &Environment<'_>, text: &str, span: Range<usize>) -> 
         let rest = &text[at..span.end];
         let letter = rest.chars().next()?;
         if letter == '"' || letter == '\'' {
-            at += string_bytes(rest, letter);
+            at += string_bytes(rest.as_bytes());
             before = letter;
             continue;
         }
@@ -92,20 +63,6 @@ fn unknown_in(environment: &Environment<'_>, text: &str, span: Range<usize>) -> 
         at += letter.len_utf8();
     }
     None
-}
-
-/// The bytes of a string literal, quotes included.
-fn string_bytes(text: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (at, letter) in text.char_indices().skip(1) {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            letter if letter == quote => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 /// Asks by using it: what it says about the value does not matter.
@@ -135,5 +92,7 @@ mod tests {
         check("{{ '| uper' }}{% for a in b | sort | srot %}", Code::Braces, Some("srot"));
         check("x is defined and y is not odder", Code::All, Some("odder"));
         check("this is fine", Code::Braces, None);
+        check("{% raw %}{{ x | uper }}{% endraw %}{{ x | upr }}", Code::Braces, Some("upr"));
+        check("{{ {'a': {'b': x}}['a'] | uper }}", Code::Braces, Some("uper"));
     }
 }
