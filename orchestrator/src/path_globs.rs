@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
+use swarm_plans::glob::{self, GlobError};
 
 /// A pattern that is no glob.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub struct BadGlob {
     /// As written.
     pub pattern: String,
     /// What is wrong with it.
-    pub source: globset::Error,
+    pub source: GlobError,
 }
 
 /// A compiled list of globs; matches when any of them does.
@@ -30,15 +31,12 @@ impl PathGlobs {
     /// [`BadGlob`] names the first pattern that is none.
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, BadGlob> {
         let mut builder = GlobSetBuilder::new();
-        let bad = |pattern: &str| {
-            let pattern = pattern.to_owned();
-            move |source| BadGlob { pattern, source }
-        };
+        let bad = |pattern: &str, source: GlobError| BadGlob { pattern: pattern.to_owned(), source };
         for pattern in patterns.iter().map(AsRef::as_ref) {
             let whole = swarm_plans::scope::whole_glob(pattern);
-            builder.add(GlobBuilder::new(&whole).literal_separator(true).build().map_err(bad(pattern))?);
+            builder.add(glob::compile(&whole).map_err(|error| bad(pattern, error))?);
         }
-        Ok(PathGlobs { set: builder.build().map_err(bad("all of them together"))? })
+        Ok(PathGlobs { set: builder.build().map_err(|error| bad("all of them together", error.into()))? })
     }
 
     /// Whether a path (components separated by `/`, any bytes) matches.
@@ -73,5 +71,8 @@ mod tests {
     #[test]
     fn what_is_no_glob_is_named() {
         assert_eq!(PathGlobs::new(&["a", "b["]).expect_err("unclosed").pattern, "b[");
+        let deep = format!("{}a{}", "{".repeat(8000), "}".repeat(8000));
+        let why = PathGlobs::new(&[&deep]).expect_err("too deep").source.to_string();
+        assert_eq!(why, "more than 16 braces lie within each other");
     }
 }

@@ -5,6 +5,7 @@ use swarm_protocol::rule::{self, Pattern, RuleFault, TOOLS, Written, is_tool};
 
 use crate::diagnostic::{Location, nearest};
 use crate::document::{Node, Table};
+use crate::glob;
 use crate::lower::{Lower, count, texts};
 use crate::models::ModelUse;
 use crate::shape::path_inside;
@@ -214,7 +215,7 @@ impl Lower<'_> {
 pub fn rule(text: &str) -> Result<(), String> {
     match rule::read(text) {
         Ok(Written { pattern: Some(Pattern::Path(path)), .. }) => {
-            globset::Glob::new(&path).map(drop).map_err(|error| error.kind().to_string())
+            glob::compile(&path).map(drop).map_err(|error| error.to_string())
         }
         Ok(_) => Ok(()),
         Err(RuleFault::NoTool(tool)) => {

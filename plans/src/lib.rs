@@ -27,6 +27,8 @@ mod expand;
 pub mod expansion;
 /// From the texts of a plan to the plan.
 pub mod file;
+/// Globs over paths, compiled.
+pub mod glob;
 /// The expanded graph.
 pub mod graph;
 /// Names that are not interchangeable with other strings.

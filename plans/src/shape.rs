@@ -1,10 +1,13 @@
 //! Holds a document against the table of keys: unknown keys, wrong types, numbers out of range, misspelt words, and keys
 //! that do not work yet. Reports everything; what it accepts, `lower` reads without asking again.
 
+use swarm_protocol::git_dir::is_git_dir;
+
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::document::{Node, Table, Value};
 use crate::egress::HostRule;
 use crate::elsewhere::{Meant, kebab, meant};
+use crate::glob;
 use crate::keys::{self, Key, Kind, Since, is_name};
 use crate::quantity;
 
@@ -283,7 +286,7 @@ pub(crate) fn path_inside(text: &str) -> Result<String, quantity::Misread> {
         match part {
             "" | "." => {}
             ".." => return refuse(format!("`{text}` climbs out of the tree"), "`..` is not possible here"),
-            part if part.eq_ignore_ascii_case(".git") => {
+            part if is_git_dir(part.as_bytes()) => {
                 return refuse(format!("`{text}` names git's own folder"), "a task's change never contains it");
             }
             part => parts.push(part),
@@ -293,10 +296,9 @@ pub(crate) fn path_inside(text: &str) -> Result<String, quantity::Misread> {
         return refuse(format!("`{text}` names nothing in the tree"), "write \"**\" for all of it");
     }
     let normal = parts.join("/");
-    let glob = globset::GlobBuilder::new(&normal).literal_separator(true).backslash_escape(true).build();
-    match glob {
+    match glob::compile(&normal) {
         Ok(_) => Ok(normal),
-        Err(error) => refuse(format!("`{text}` is not a glob: {}", error.kind()), "globs know * ? ** [a-z] {a,b}"),
+        Err(error) => refuse(format!("`{text}` is not a glob: {error}"), "globs know * ? ** [a-z] {a,b}"),
     }
 }
 
@@ -329,5 +331,12 @@ mod tests {
         for text in ["/etc", "~/x", "../x", "a/../../b", ".git/config", "sub/.GIT", "", ".", "a[", "{a"] {
             assert!(path_inside(text).is_err(), "{text}");
         }
+        for text in ["git~1/config", ".git./hooks", ".g\u{200c}it/config", ".git::$INDEX_ALLOCATION/x", "\\.git/config"]
+        {
+            let (message, _) = path_inside(text).unwrap_err();
+            assert!(message.contains("names git's own folder"), "{message}");
+        }
+        let (message, _) = path_inside(&format!("{}a{}", "{".repeat(8000), "}".repeat(8000))).unwrap_err();
+        assert!(message.ends_with("is not a glob: more than 16 braces lie within each other"));
     }
 }

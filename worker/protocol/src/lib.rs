@@ -19,6 +19,8 @@ pub mod fork_server;
 pub mod frame;
 /// Which names some system reads as `.git`.
 pub mod git_dir;
+/// How large a glob may be.
+pub mod glob_bounds;
 /// The messages, in the order in which a conversation uses them.
 pub mod message;
 /// How a job ended, as values.

@@ -2,6 +2,8 @@
 //! large. One grammar for the plan language, which says what is wrong before anything runs, and for the agent, which holds to the
 //! rules. What a rule speaks of is the agent's matter; whether a path is a glob is for whoever knows globs.
 
+use crate::glob_bounds::{self, TooLarge};
+
 /// The tools of an agent; those of servers begin with [`OF_SERVERS`].
 pub const TOOLS: &[&str] = &[
     "read",
@@ -74,6 +76,9 @@ pub enum RuleFault {
     /// A path that leads out; what of it may be meant.
     #[error("its path is not below the worktree; paths are relative to that: `{0}`")]
     Outside(String),
+    /// A pattern that nobody compiles.
+    #[error("its pattern is no glob: {0}")]
+    TooLarge(#[from] TooLarge),
 }
 
 /// Reads a rule.
@@ -89,6 +94,7 @@ pub fn read(text: &str) -> Result<Written, RuleFault> {
     if !is_tool(&tool) {
         return Err(RuleFault::NoTool(tool));
     }
+    glob_bounds::check(pattern.unwrap_or_default())?;
     let pattern = match (tool.as_str(), pattern) {
         (_, None | Some("")) => None,
         ("bash", Some(pattern)) => Some(Pattern::Words(words(pattern)?)),
@@ -161,6 +167,9 @@ mod tests {
         check("bash(\"git\" push)", RuleFault::NoProgram);
         check("bash(/usr/bin/ push)", RuleFault::NoProgram);
         check("todo(x)", RuleFault::NoPattern("todo".to_owned()));
+        for deep in [format!("edit({}a{})", "{".repeat(60), "}".repeat(60)), format!("bash({})", "{".repeat(60))] {
+            check(&deep, RuleFault::TooLarge(TooLarge::Nested));
+        }
         check("read(../../x/y)", RuleFault::Outside("x/y".to_owned()));
     }
 }

@@ -23,6 +23,7 @@
 //! else has the same effect (`git send-pack` is no `git push`).
 
 use globset::Glob;
+use swarm_protocol::glob_bounds;
 
 use super::permission::{Match, Rule};
 use super::shell::danger::is_outside;
@@ -176,6 +177,7 @@ fn fits(pattern: &str, text: &str) -> Match {
     }
     let Some(front) = text.find(['*', '?', '[']).map(|at| &text[..at]) else { return Match::No };
     let stands_for = match pattern.find(['*', '?', '[', '{']).map(|at| &pattern[..at]) {
+        None if glob_bounds::check(text).is_err() => true,
         None => Glob::new(text).map_or(true, |glob| glob.compile_matcher().is_match(pattern)),
         Some(own) => own.starts_with(front) || front.starts_with(own),
     };

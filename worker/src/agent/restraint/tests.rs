@@ -117,3 +117,12 @@ fn a_refusal_says_why_and_what_to_write_instead() {
          variables and patterns"
     );
 }
+
+#[test]
+fn a_word_with_more_braces_than_anybody_compiles_may_be_any() {
+    let rules = rules(&[], &[], &["bash(git push *)"]);
+    let word = format!("{}*{}", "\\{".repeat(8000), "\\}".repeat(8000));
+    for script in [format!("git {word}"), format!("git '{}*{}'", "{".repeat(8000), "}".repeat(8000))] {
+        said(&rules, &script);
+    }
+}

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use globset::GlobBuilder;
 use ignore::WalkBuilder;
 use regex::bytes::{Regex, RegexBuilder};
+use swarm_protocol::glob_bounds;
 
 use super::{Refused, ToolResult, bounded};
 
@@ -296,6 +297,7 @@ impl Large {
 }
 
 fn matcher(pattern: &str) -> Result<globset::GlobMatcher, Refused> {
+    glob_bounds::check(pattern).map_err(|error| Refused(format!("this is no glob: {error}")))?;
     // A pattern without a folder means files anywhere.
     let anywhere = if pattern.contains('/') { pattern.to_owned() } else { format!("**/{pattern}") };
     let glob = GlobBuilder::new(&anywhere).literal_separator(true).build();
@@ -383,6 +385,18 @@ mod tests {
         assert_eq!(glob(&Tree::all(folder.path()), "*.rs").unwrap(), "src/a.rs\n");
         let lines = grep(&Tree::all(folder.path()), &search(r"fn \w+\(")).unwrap();
         assert_eq!(lines, "src/a.rs:1:fn a() {}\nsrc/a.rs:2:fn Alpha() {}\n");
+    }
+
+    #[test]
+    fn a_glob_that_nobody_compiles_is_refused() {
+        let folder = worktree();
+        let deep = format!("{}a{}", "{".repeat(8000), "}".repeat(8000));
+        for pattern in [deep, format!("{}a{}", "{a,".repeat(200), "}".repeat(200)), "?".repeat(1 << 20)] {
+            let why = glob(&Tree::all(folder.path()), &pattern).unwrap_err().0;
+            assert!(why.starts_with("this is no glob: "), "{why}");
+            assert!(grep(&Tree::all(folder.path()), &Search { within: Some(&pattern), ..search("fn") }).is_err());
+        }
+        assert_eq!(glob(&Tree::all(folder.path()), "{src/{a,b},x}.rs").unwrap(), "src/a.rs\n");
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! How large a glob may be. Whoever compiles one that a model, a plan or an agent wrote asks here first: globset drops braces
+//! within braces by recursion, and its matcher panics where a glob becomes too large for a regular expression.
+//!
+//! Braces are counted as globset reads them. Source: globset, `glob.rs`, `Parser`.
+
+/// Braces within each other. globset overflows the 2 MiB of a thread's stack before 20,000 of them, and has no matcher from 200 on.
+pub const NESTING_MAX: usize = 16;
+/// The longest glob, in bytes; no path is longer than a fourth of it. A matcher of a glob of 1 MB is none.
+pub const GLOB_BYTES_MAX: usize = 16 << 10;
+
+/// Why a glob is not compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// Of braces.
+    #[error("more than {NESTING_MAX} braces lie within each other")]
+    Nested,
+    /// Of bytes.
+    #[error("it is longer than {GLOB_BYTES_MAX} bytes")]
+    Long,
+}
+
+/// Whether a glob may be compiled; that it is one is for whoever compiles it.
+///
+/// # Errors
+/// [`TooLarge`].
+pub fn check(glob: &str) -> Result<(), TooLarge> {
+    if glob.len() > GLOB_BYTES_MAX {
+        return Err(TooLarge::Long);
+    }
+    let mut open = 0_usize;
+    let mut letters = glob.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => drop(letters.next()),
+            '[' => {
+                // The first bracket within is a letter like others.
+                letters.next_if(|&letter| matches!(letter, '!' | '^'));
+                letters.next();
+                letters.by_ref().find(|&letter| letter == ']');
+            }
+            '{' => open += 1,
+            '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > NESTING_MAX {
+            return Err(TooLarge::Nested);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_too_deep_or_is_too_long_is_refused() {
+        let nested = |n: usize| format!("{}a{}", "{a,".repeat(n), "}".repeat(n));
+        assert_eq!(check(&nested(NESTING_MAX)), Ok(()));
+        for deep in [nested(NESTING_MAX + 1), "{".repeat(60_000 / 4), "[}]{".repeat(17), "\\}{".repeat(17)] {
+            assert_eq!(check(&deep), Err(TooLarge::Nested), "{deep}");
+        }
+        for flat in
+            ["{a,b}".repeat(1000), "[{]".repeat(100), "\\{".repeat(100), "[]{]".repeat(100), "[!]{]".repeat(100)]
+        {
+            assert_eq!(check(&flat), Ok(()), "{flat}");
+        }
+        assert_eq!(check(&"a".repeat(GLOB_BYTES_MAX)), Ok(()));
+        assert_eq!(check(&"a".repeat(GLOB_BYTES_MAX + 1)), Err(TooLarge::Long));
+    }
+}
