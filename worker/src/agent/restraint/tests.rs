@@ -11,7 +11,7 @@ mod spelled;
 
 use ordinary::ORDINARY;
 
-use crate::agent::permission::{Act, Decision, Mode, Rule, Rules};
+use crate::agent::permission::{Act, Decision, Match, Mode, Rule, Rules};
 
 fn rules(allow: &[&str], ask: &[&str], deny: &[&str]) -> Rules {
     let all = |rules: &[&str]| rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect();
@@ -120,9 +120,9 @@ fn a_refusal_says_why_and_what_to_write_instead() {
 
 #[test]
 fn a_word_with_more_braces_than_anybody_compiles_may_be_any() {
+    let word = |n: usize| format!("{}*{}", "{".repeat(n), "}".repeat(n));
+    assert_eq!(super::fits("push", &word(16)), Match::Maybe);
+    assert_eq!(super::fits("push", &word(8000)), Match::Maybe);
     let rules = rules(&[], &[], &["bash(git push *)"]);
-    let word = format!("{}*{}", "\\{".repeat(8000), "\\}".repeat(8000));
-    for script in [format!("git {word}"), format!("git '{}*{}'", "{".repeat(8000), "}".repeat(8000))] {
-        said(&rules, &script);
-    }
+    assert!(!matches!(said(&rules, &format!("git {}", word(8000))), Decision::Allow));
 }
