@@ -2,11 +2,12 @@
 //! the proxy variables. Without it there is no such tool. A page that sends on to another host is not followed: rules speak
 //! of hosts, and the next call is asked about the next one.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
-use reqwest::{Client, Proxy, Response, Url, redirect};
+use reqwest::{Client, Proxy, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -18,6 +19,8 @@ use super::tools::{Effect, Refused, TEXT_BYTES_MAX, Tool, ToolResult, bounded};
 
 /// How long a page may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take to make text of a page that is here.
+const READ_LIMIT: Duration = Duration::from_secs(20);
 /// The longest page, in bytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Pages of one host that may send on to each other.
@@ -58,12 +61,18 @@ pub fn tool(setting: &Setting, background: &Arc<Background>) -> Result<Option<To
         Ok(())
     };
     let background = background.clone();
+    let reader = Reader::default();
     let run = move |input: Fetch| -> ToolResult {
         let url = address(&input.url)?;
         let got = background.wait(LIMIT, get(client.clone(), url));
         let got = got.unwrap_or_else(|_| Err(Refused(format!("no answer within {} s", LIMIT.as_secs()))))?;
-        let text = text_of(&got)?;
-        Ok(page(&got.from, &text, input.skip))
+        let (status, from) = (got.status, got.from.clone());
+        let text = reader.read(got, READ_LIMIT);
+        if !status.is_success() {
+            let words = text.unwrap_or_default();
+            return Err(Refused(format!("the answer is {status}: {}", bounded(words.trim(), 2000))));
+        }
+        Ok(page(&from, &text?, input.skip))
     };
     Ok(Some(Tool::new(spec, Effect::Reads, acts, run)))
 }
@@ -100,6 +109,7 @@ fn host(url: &Url) -> String {
 /// What came.
 #[derive(Debug)]
 struct Got {
+    status: StatusCode,
     from: String,
     kind: String,
     body: Vec<u8>,
@@ -123,16 +133,43 @@ async fn get(client: Client, url: Url) -> Result<Got, Refused> {
             return Err(Refused(format!("it is longer than {} MiB", PAGE_BYTES_MAX >> 20)));
         }
     }
-    let got = Got { from, kind, body };
-    if !status.is_success() {
-        let words = text_of(&got).unwrap_or_default();
-        return Err(Refused(format!("the answer is {status}: {}", bounded(words.trim(), 2000))));
-    }
-    Ok(got)
+    Ok(Got { status, from, kind, body })
 }
 
 fn header(response: &Response, name: reqwest::header::HeaderName) -> String {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Makes text of pages, one at a time, each on a thread of its own: elements within elements take time with the square of their
+/// number, so that a page of 500 KB can take a minute, and one of 8 MiB hours. Whoever waits goes on after a while; a thread that is
+/// left behind ends with the agent, and until then no other is left.
+#[derive(Debug, Default)]
+struct Reader {
+    busy: Arc<AtomicBool>,
+}
+
+impl Reader {
+    fn read(&self, got: Got, limit: Duration) -> ToolResult {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return Err(Refused::new(
+                "another page, whose elements lie too deep within each other, is still being read",
+            ));
+        }
+        let (told, text) = mpsc::sync_channel(1);
+        let busy = Arc::clone(&self.busy);
+        let read = move || {
+            let text = std::panic::catch_unwind(|| text_of(&got));
+            busy.store(false, Ordering::Release);
+            // Nobody may be waiting any more.
+            let _ = told.send(text.unwrap_or_else(|_| Err(Refused::new("the page cannot be read"))));
+        };
+        if let Err(error) = std::thread::Builder::new().name("agent-page".to_owned()).spawn(read) {
+            self.busy.store(false, Ordering::Release);
+            return Err(Refused(format!("the page cannot be read: {error}")));
+        }
+        let late = |_| Err(Refused(format!("the page cannot be read within {} s", limit.as_secs_f32())));
+        text.recv_timeout(limit).unwrap_or_else(late)
+    }
 }
 
 fn text_of(got: &Got) -> ToolResult {
@@ -239,6 +276,25 @@ mod tests {
         assert_eq!(told("http://a.test/bin"), "it is no text but application/zip, 2 bytes");
         assert!(told("http://a.test/loop").contains("to be found at http://a.test/loop"));
         assert!(told("http://a.test/cut").starts_with("it cannot be got"));
+    }
+
+    #[test]
+    fn a_page_that_takes_too_long_to_read_is_left_behind() {
+        let html = |page: String| Got {
+            status: StatusCode::OK,
+            from: String::new(),
+            kind: "text/html".to_owned(),
+            body: page.into_bytes(),
+        };
+        let reader = Reader::default();
+        let whole = || reader.read(html(PAGE.to_owned()), READ_LIMIT);
+        assert!(whole().unwrap().contains("Hi"));
+        let deep = html("<div>".repeat(20_000));
+        let why = reader.read(deep, Duration::from_millis(1)).unwrap_err().0;
+        assert_eq!(why, "the page cannot be read within 0.001 s");
+        assert!(whole().unwrap_err().0.contains("still being read"), "one thread is left behind, and no other");
+        let plain = Reader::default().read(html(PAGE.to_owned()), READ_LIMIT);
+        assert!(plain.unwrap().contains("Hi"));
     }
 
     #[test]
