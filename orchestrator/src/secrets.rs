@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use beheld::{Beheld, Eye, Reading};
 
@@ -43,6 +43,15 @@ const UNSEEN_BYTES_MAX: usize = 4 << 10;
 
 /// How much of a stream is looked at at once, in bytes.
 const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// What becomes of numbers that hold a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// They become a text.
+    Masked,
+    /// They stay: whoever reads the value needs them as what they are.
+    Kept,
+}
 
 /// Every mask that somebody holds, for [`in_all_masks`]. A process has one standard error, so there is one list of them.
 static HELD: Mutex<Vec<Weak<Forms>>> = Mutex::new(Vec::new());
@@ -157,11 +166,54 @@ impl Secrets {
         Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
     }
 
-    /// The same, in place.
-    pub fn mask(&self, text: &mut String) {
-        if let Cow::Owned(masked) = self.text(text) {
-            *text = masked;
+    /// The same, in place; says whether there was anything to mask.
+    pub fn mask(&self, text: &mut String) -> bool {
+        let Cow::Owned(masked) = self.text(text) else { return false };
+        *text = masked;
+        true
+    }
+
+    /// Masks all texts of a value in place, names and numbers included: a secret of digits can be handed over as a number, and
+    /// becomes a text. Says whether there was anything to mask.
+    pub fn mask_value(&self, value: &mut Value) -> bool {
+        self.mask_value_by(value, Numbers::Masked, &|text| self.mask(text))
+    }
+
+    /// The same by what masks a text, which says whether there was anything to mask.
+    pub fn mask_value_by(&self, value: &mut Value, numbers: Numbers, text: &dyn Fn(&mut String) -> bool) -> bool {
+        match value {
+            Value::String(words) => text(words),
+            Value::Array(items) => {
+                items.iter_mut().fold(false, |found, item| self.mask_value_by(item, numbers, text) | found)
+            }
+            Value::Object(map) => self.mask_map_by(map, numbers, text),
+            Value::Number(number)
+                if numbers == Numbers::Masked && self.found_in(number.to_string().as_bytes()).is_some() =>
+            {
+                *value = MASK.into();
+                true
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
+    }
+
+    /// The same of all names and values of a table, whose order stays.
+    pub fn mask_map_by(
+        &self,
+        map: &mut Map<String, Value>,
+        numbers: Numbers,
+        text: &dyn Fn(&mut String) -> bool,
+    ) -> bool {
+        let mut found = map.values_mut().fold(false, |found, item| self.mask_value_by(item, numbers, text) | found);
+        if map.keys().any(|name| text(&mut name.clone())) {
+            let renamed = std::mem::take(map).into_iter().map(|(mut name, item)| {
+                text(&mut name);
+                (name, item)
+            });
+            *map = renamed.collect();
+            found = true;
+        }
+        found
     }
 
     /// A mask for bytes that come in pieces of any size.
@@ -177,7 +229,9 @@ pub fn in_all_masks(mut text: String) -> String {
         let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter().filter_map(Weak::upgrade).collect()
     };
-    held.into_iter().for_each(|forms| Secrets { forms: Some(forms) }.mask(&mut text));
+    held.into_iter().for_each(|forms| {
+        Secrets { forms: Some(forms) }.mask(&mut text);
+    });
     text
 }
 
@@ -399,6 +453,18 @@ mod tests {
             let masked = secrets().text(&header).into_owned();
             assert!(masked.contains(MASK) && masked.len() <= user.len() * 3 + 3 + 12, "{user}: {masked}");
         }
+    }
+
+    #[test]
+    fn a_value_in_json_is_masked_as_text_as_name_and_as_number() {
+        let secrets = Secrets::new([("TOKEN", TOKEN), ("PIN", "90210777")]);
+        let mut value = serde_json::json!({ "a": [TOKEN, 90210777, 1], TOKEN: { "n": 1.5 }, "pin": "is 90210777!" });
+        assert!(secrets.mask_value(&mut value));
+        let expected = serde_json::json!({ "a": ["***", "***", 1], "***": { "n": 1.5 }, "pin": "is ***!" });
+        assert_eq!(value, expected);
+        assert!(!secrets.mask_value(&mut value));
+        let mut number = serde_json::json!([90210777]);
+        assert!(!secrets.mask_value_by(&mut number, Numbers::Kept, &|_| false));
     }
 
     #[test]

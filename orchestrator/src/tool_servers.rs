@@ -299,14 +299,11 @@ fn failed(name: &str, error: &rmcp::ServiceError) -> String {
 }
 
 /// What a model is told of a tool, without the server's secrets.
-fn told(tool: OfferedTool, secrets: &Secrets) -> OfferedTool {
-    let masked = |text: &str| secrets.text(text).into_owned();
-    OfferedTool {
-        name: masked(&tool.name),
-        description: masked(&tool.description),
-        schema: serde_json::from_str(&masked(&tool.schema.to_string())).unwrap_or_default(),
-        ..tool
-    }
+fn told(mut tool: OfferedTool, secrets: &Secrets) -> OfferedTool {
+    secrets.mask(&mut tool.name);
+    secrets.mask(&mut tool.description);
+    secrets.mask_value(&mut tool.schema);
+    tool
 }
 
 fn cut(text: &str) -> String {
@@ -625,6 +622,15 @@ mod tests {
         assert!(call(&nobody, "find").await.unwrap_err().starts_with("server `docs` cannot be used"));
         let plain = servers("http://example.test", Access::Token("t".to_owned()), 60_000);
         assert!(call(&plain, "find").await.unwrap_err().ends_with("a secret travels over https only"));
+    }
+
+    #[test]
+    fn a_schema_without_the_secret_in_it_is_still_a_schema() {
+        let secrets = Secrets::new([("TOKEN", "token-1234567"), ("PIN", "90210777")]);
+        let schema = json!({ "type": "object", "maximum": 90210777, "description": "not token-1234567" });
+        let tool = OfferedTool { name: "find".to_owned(), description: String::new(), schema, reads_only: true };
+        let masked = json!({ "type": "object", "maximum": "***", "description": "not ***" });
+        assert_eq!(told(tool, &secrets).schema, masked);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use swarm_protocol::toolset::{COORDINATOR, OfferedTool};
 use tokio::sync::mpsc;
 
 use super::attach::{Entrance, FromPerson, Heard, ToPerson};
+use super::masked::masked;
 use super::show;
 use super::transcript::{Entry, Recorded, Transcript};
 use super::wish::{Wish, nobody, word_on};
@@ -473,29 +474,6 @@ impl Conversation<'_> {
         if let Err(error) = kept {
             held.transcript_lost.get_or_insert(error.to_string());
         }
-    }
-}
-
-/// What an agent says, without secrets. What cannot be read any more without them is not heard.
-fn masked(said: AgentSays, secrets: &Secrets) -> AgentSays {
-    if secrets.is_empty() {
-        return said;
-    }
-    let without =
-        serde_json::to_value(&said).map(|value| masked_value(value, secrets)).and_then(serde_json::from_value);
-    without.unwrap_or_else(|_| AgentSays::Note { note: AgentNote::Told { text: "(masked)".to_owned() } })
-}
-
-fn masked_value(value: Value, secrets: &Secrets) -> Value {
-    match value {
-        Value::String(text) => Value::String(secrets.text(&text).into_owned()),
-        Value::Array(items) => items.into_iter().map(|item| masked_value(item, secrets)).collect(),
-        Value::Object(map) => {
-            let masked =
-                |(key, value): (String, Value)| (secrets.text(&key).into_owned(), masked_value(value, secrets));
-            Value::Object(map.into_iter().map(masked).collect())
-        }
-        other => other,
     }
 }
 

@@ -14,6 +14,8 @@ pub mod conversation;
 pub mod estimate;
 /// Where a person wants a conversation gone on with otherwise.
 pub mod fork;
+/// What an agent says, without secrets; pure.
+mod masked;
 /// What a project has for agents beside words.
 pub mod of_project;
 /// Takes plans from an agent, or says what is wrong with them.

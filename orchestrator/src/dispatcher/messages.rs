@@ -88,7 +88,9 @@ impl AttemptDone {
         let refused = self.refusals.iter_mut();
         let refused = refused.flat_map(|seen| [Some(&mut seen.what), Some(&mut seen.rule), seen.allow_with.as_mut()]);
         let texts = self.notes.iter_mut().chain(refused.flatten()).chain(self.end.texts());
-        texts.for_each(|text| secrets.mask(text));
+        texts.for_each(|text| {
+            secrets.mask(text);
+        });
         self
     }
 }

@@ -213,7 +213,9 @@ impl Executor {
             }
             Err(reason) => done.detail = Some(reason),
         }
-        done.detail.iter_mut().for_each(|detail| self.jobs.secrets.mask(detail));
+        done.detail.iter_mut().for_each(|detail| {
+            self.jobs.secrets.mask(detail);
+        });
         done
     }
 

@@ -2,12 +2,12 @@
 //! [`super::echo`] masks in the bytes is gone before; this stands behind all decoders, so that no worker, transcript or screen
 //! depends on what a wire format may do next.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use swarm_protocol::chat::{Arguments, AssistantPart, Reply, Stop, ToolCall};
 
 use super::escapes::Reading;
 use crate::model::Delta;
-use crate::secrets::{MASK, MaskedStream, Secrets};
+use crate::secrets::{MASK, MaskedStream, Numbers, Secrets};
 
 /// Where secrets stand in a text, as it is or behind escapes of JSON: from the first byte to behind the last, by the first, none
 /// over another.
@@ -42,31 +42,9 @@ pub fn mask_text(secrets: &Secrets, text: &mut String) -> bool {
     !found.is_empty()
 }
 
-/// The same for all texts of a value, names included.
+/// The same for all texts of a value, names and numbers included.
 pub fn mask_value(secrets: &Secrets, value: &mut Value) -> bool {
-    match value {
-        Value::String(text) => mask_text(secrets, text),
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| mask_value(secrets, item) | found),
-        Value::Object(map) => mask_map(secrets, map),
-        Value::Number(number) if secrets.found_in(number.to_string().as_bytes()).is_some() => {
-            *value = MASK.into();
-            true
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-fn mask_map(secrets: &Secrets, map: &mut Map<String, Value>) -> bool {
-    let found = map.values_mut().fold(false, |found, item| mask_value(secrets, item) | found);
-    if map.keys().all(|name| places(secrets, name).is_empty()) {
-        return found;
-    }
-    let renamed = std::mem::take(map).into_iter().map(|(mut name, item)| {
-        mask_text(secrets, &mut name);
-        (name, item)
-    });
-    *map = renamed.collect();
-    true
+    secrets.mask_value_by(value, Numbers::Masked, &|text| mask_text(secrets, text))
 }
 
 /// Masks a whole answer; says whether there was anything to mask.
@@ -84,7 +62,9 @@ pub fn mask_reply(secrets: &Secrets, reply: &mut Reply) -> bool {
             let found = mask_text(secrets, id) | mask_text(secrets, name) | proof(it);
             found
                 | match arguments {
-                    Arguments::Object(map) => mask_map(secrets, map),
+                    Arguments::Object(map) => {
+                        secrets.mask_map_by(map, Numbers::Masked, &|text| mask_text(secrets, text))
+                    }
                     Arguments::Broken { text, reason } => mask_text(secrets, text) | mask_text(secrets, reason),
                 }
         }
