@@ -7,10 +7,14 @@ use std::time::Duration;
 use serde_json::Value;
 use swarm_protocol::chat::Dialect;
 
+use super::times::http_date_ms;
 use crate::event::WaitReason;
 
 /// Text of a provider that is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 2000;
+
+/// The longest name of a request that is told, in bytes.
+const REQUEST_NAME_BYTES_MAX: usize = 128;
 
 /// The longest wait that a provider may ask for.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -49,10 +53,8 @@ const TOO_LONG: [&str; 22] = [
 pub struct Failure {
     /// What to do about it.
     pub class: Class,
-    /// The provider's own words, bounded, without any key.
+    /// The provider's own words, bounded, without any key; with its name of the request, for its support.
     pub message: String,
-    /// The provider's name of the request, for its support.
-    pub request_id: Option<String>,
 }
 
 /// What to do about a refused call.
@@ -119,15 +121,21 @@ impl Class {
     }
 }
 
-/// Reads a refusal: its status, its headers by lower-case name, its body.
-pub fn refused(dialect: Dialect, status: u16, header: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> Failure {
+/// Reads a refusal: its status, its headers by lower-case name, its body; `now_ms` is in milliseconds since the Unix epoch.
+pub fn refused(
+    dialect: Dialect,
+    status: u16,
+    header: &dyn Fn(&str) -> Option<String>,
+    body: &[u8],
+    now_ms: u64,
+) -> Failure {
     let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     // Google wraps streamed errors in a list.
     let json = match json {
         Value::Array(mut items) if !items.is_empty() => items.swap_remove(0),
         other => other,
     };
-    let wait = wait(header, &json);
+    let wait = wait(header, &json, now_ms);
     let words = match &json {
         Value::Null => String::from_utf8_lossy(&body[..body.len().min(MESSAGE_BYTES_MAX)]).to_lowercase(),
         json => words_of(json),
@@ -139,19 +147,26 @@ pub fn refused(dialect: Dialect, status: u16, header: &dyn Fn(&str) -> Option<St
         _ => class,
     };
     let words = message(&json).unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+    let named = header("request-id").or_else(|| header("x-request-id")).filter(|name| is_request_name(name));
+    let request = named.map(|name| format!(", request {name}")).unwrap_or_default();
     let message = match words.as_str() {
-        "" => format!("HTTP status {status}"),
-        words => format!("{} (HTTP status {status})", bounded(words)),
+        "" => format!("HTTP status {status}{request}"),
+        words => format!("{} (HTTP status {status}{request})", bounded(words)),
     };
-    Failure { class, message, request_id: header("request-id").or_else(|| header("x-request-id")) }
+    Failure { class, message }
+}
+
+/// Whether that names a request: what a person can copy.
+fn is_request_name(text: &str) -> bool {
+    (1..=REQUEST_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Reads an error that came inside of an answer whose status was 200.
 pub fn in_stream(dialect: Dialect, event: &Value) -> Failure {
     let status = event.pointer("/error/code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
-    let class = classify(dialect, status.unwrap_or(0), &words_of(event), wait(&|_| None, event), true);
+    let class = classify(dialect, status.unwrap_or(0), &words_of(event), wait(&|_| None, event, 0), true);
     let message = message(event).unwrap_or_else(|| event.to_string());
-    Failure { class, message: bounded(&message), request_id: None }
+    Failure { class, message: bounded(&message) }
 }
 
 /// `words` are the provider's, in lower case.
@@ -229,10 +244,16 @@ fn bounded(text: &str) -> String {
 }
 
 /// How long a provider asks to wait; never longer than [`WAIT_MAX`].
-fn wait(header: &dyn Fn(&str) -> Option<String>, body: &Value) -> Option<Duration> {
+fn wait(header: &dyn Fn(&str) -> Option<String>, body: &Value, now_ms: u64) -> Option<Duration> {
     let seconds = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
     let ms = header("retry-after-ms").and_then(|text| seconds(&text)).map(|ms| ms / 1000.0);
-    let asked = ms.or_else(|| header("retry-after").and_then(|text| seconds(&text))).or_else(|| {
+    // A moment is one of the server's clock, which its answer says, too.
+    let until = |text: &str| {
+        let now_ms = header("date").and_then(|date| http_date_ms(&date)).unwrap_or(now_ms);
+        Some(http_date_ms(text)?.saturating_sub(now_ms) as f64 / 1000.0)
+    };
+    let after = |text: String| seconds(&text).or_else(|| until(&text));
+    let asked = ms.or_else(|| header("retry-after").and_then(after)).or_else(|| {
         let details = body.pointer("/error/details").and_then(Value::as_array)?;
         let delay = details.iter().find_map(|detail| detail.get("retryDelay").and_then(Value::as_str))?;
         seconds(delay.strip_suffix('s')?)
@@ -244,9 +265,12 @@ fn wait(header: &dyn Fn(&str) -> Option<String>, body: &Value) -> Option<Duratio
 mod tests {
     use super::*;
 
+    /// Thu, 29 Feb 2024 12:00:00 GMT.
+    const NOW_MS: u64 = 1_709_208_000_000;
+
     fn class(dialect: Dialect, status: u16, headers: &[(&str, &str)], body: &str) -> Class {
         let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        refused(dialect, status, &header, body.as_bytes()).class
+        refused(dialect, status, &header, body.as_bytes(), NOW_MS).class
     }
 
     #[test]
@@ -268,6 +292,35 @@ mod tests {
                 Class::RateLimited { wait: Some(Duration::from_millis(1500)) },
             ),
             (OpenaiChat, 429, vec![], "", Class::RateLimited { wait: None }),
+            // A moment instead of a time to wait: after this machine's clock, or the server's where that says what it shows.
+            (
+                OpenaiChat,
+                429,
+                vec![("retry-after", "Thu, 29 Feb 2024 12:01:15 GMT")],
+                "",
+                Class::RateLimited { wait: secs(75) },
+            ),
+            (
+                Anthropic,
+                429,
+                vec![("retry-after", "Thu, 29 Feb 2024 12:01:15 GMT"), ("date", "Thu, 29 Feb 2024 12:01:10 GMT")],
+                "",
+                Class::RateLimited { wait: secs(5) },
+            ),
+            (
+                Gemini,
+                503,
+                vec![("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")],
+                "",
+                Class::Overloaded { wait: secs(0) },
+            ),
+            (
+                Gemini,
+                503,
+                vec![("retry-after", "Sat, 29 Feb 2025 12:00:00 GMT")],
+                "",
+                Class::Overloaded { wait: Some(WAIT_MAX) },
+            ),
             (OpenaiChat, 500, vec![("x-should-retry", "false")], "", Class::NotHere),
             (OpenaiChat, 404, vec![], r#"{"error":{"code":"model_not_found"}}"#, Class::UnknownModel),
             (OpenaiChat, 400, vec![], r#"{"error":{"code":"context_length_exceeded"}}"#, Class::TooLong),
@@ -285,6 +338,20 @@ mod tests {
         ];
         for (dialect, status, headers, body, expected) in rows {
             assert_eq!(class(dialect, status, &headers, body), expected, "{dialect:?} {status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_providers_name_of_the_request_is_told() {
+        let told = |name: &str, id: &str, body: &str| {
+            let header = |asked: &str| (asked == name).then(|| id.to_owned());
+            refused(Dialect::OpenaiChat, 500, &header, body.as_bytes(), NOW_MS).message
+        };
+        assert_eq!(told("request-id", "req_1", ""), "HTTP status 500, request req_1");
+        let body = r#"{"error":{"message":"broke"}}"#;
+        assert_eq!(told("x-request-id", "req_1", body), "broke (HTTP status 500, request req_1)");
+        for odd in ["", "a b", "\u{1b}[31m", &"x".repeat(REQUEST_NAME_BYTES_MAX + 1)] {
+            assert_eq!(told("request-id", odd, body), "broke (HTTP status 500)", "{odd:?}");
         }
     }
 
@@ -348,6 +415,6 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_at_a_character() {
         let body = format!(r#"{{"error":{{"message":"{}"}}}}"#, "ü".repeat(MESSAGE_BYTES_MAX));
-        assert!(refused(Dialect::Gemini, 500, &|_| None, body.as_bytes()).message.len() < MESSAGE_BYTES_MAX + 40);
+        assert!(refused(Dialect::Gemini, 500, &|_| None, body.as_bytes(), 0).message.len() < MESSAGE_BYTES_MAX + 40);
     }
 }

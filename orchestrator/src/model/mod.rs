@@ -31,6 +31,8 @@ pub mod health;
 mod ollama;
 /// OpenAI's Responses.
 mod responses;
+/// Times in the heads of answers.
+mod times;
 
 #[cfg(test)]
 mod recordings;

@@ -165,7 +165,8 @@ impl Http {
         };
         let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let allowance = limits::allowance(&header, u64::try_from(now.as_millis()).unwrap_or(0));
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(0);
+        let allowance = limits::allowance(&header, now_ms);
         let content_type = header("content-type").unwrap_or_default();
         let status = response.status();
         let packed = header("content-encoding").filter(|packed| !packed.trim().eq_ignore_ascii_case("identity"));
@@ -180,15 +181,15 @@ impl Http {
         if let Some(to) = header("location").filter(|_| status.is_redirection()) {
             let to = hosts_alone(&to);
             let message = format!("it redirects to {to}, which is not followed; set base-url (HTTP status {status})");
-            let failure = Failure { class: Class::NotHere, message, request_id: None };
+            let failure = Failure { class: Class::NotHere, message };
             return Ok(Arrived::Refused { failure, status: status.as_u16(), body: Vec::new() });
         }
-        let names = ["retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
+        let names = ["retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id", "date"];
         let kept: Vec<(&str, String)> = names.iter().filter_map(|name| Some((*name, header(name)?))).collect();
         // Its status says what it is; what is packed says nothing more.
         let body = if packed.is_some() { Vec::new() } else { refusal(response, endpoint.idle).await };
         let header = |name: &str| kept.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
-        let failure = failure::refused(endpoint.dialect, status.as_u16(), &header, &body);
+        let failure = failure::refused(endpoint.dialect, status.as_u16(), &header, &body, now_ms);
         Ok(Arrived::Refused { failure, status: status.as_u16(), body })
     }
 }
@@ -241,7 +242,7 @@ impl Incoming {
         self.read += chunk.len();
         if self.read > self.most {
             let message = format!("its answer exceeds {} MiB", self.most >> 20);
-            return Err(Failure { class: Class::NotHere, message, request_id: None });
+            return Err(Failure { class: Class::NotHere, message });
         }
         Ok(Some(chunk.to_vec()))
     }
@@ -296,7 +297,7 @@ fn key_header(provider: Provider, key: &Secret) -> (HeaderName, HeaderValue) {
 }
 
 fn transient(message: String) -> Failure {
-    Failure { class: Class::Transient { wait: None }, message, request_id: None }
+    Failure { class: Class::Transient { wait: None }, message }
 }
 
 /// An answer that was packed although none was asked for so.
@@ -306,7 +307,7 @@ fn packed_up(packed: &str, place: &str) -> Failure {
         "{place} answers in `Content-Encoding: {packed}`, which was not asked for and is not read; switch that off at it, or at \
          the proxy in front of it"
     );
-    Failure { class: Class::Foreign, message, request_id: None }
+    Failure { class: Class::Foreign, message }
 }
 
 fn silent(idle: Duration) -> Failure {
@@ -316,12 +317,12 @@ fn silent(idle: Duration) -> Failure {
 fn unreachable(error: &reqwest::Error, place: &str) -> (Failure, Reached) {
     let message = format!("{place} cannot be reached: {}", cause(error));
     if error.is_builder() {
-        return (Failure { class: Class::Invalid, message, request_id: None }, Reached::No);
+        return (Failure { class: Class::Invalid, message }, Reached::No);
     }
     let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |&error| error.source());
     let nameless = causes.any(|error| error.is::<Nameless>());
     if nameless {
-        return (Failure { class: Class::Nameless, message, request_id: None }, Reached::No);
+        return (Failure { class: Class::Nameless, message }, Reached::No);
     }
     (transient(message), if error.is_connect() { Reached::No } else { Reached::Perhaps })
 }

@@ -380,7 +380,7 @@ enum Met {
 
 fn cut_off() -> Failure {
     let message = DecodeError::Truncated.to_string();
-    Failure { class: Class::Transient { wait: None }, message, request_id: None }
+    Failure { class: Class::Transient { wait: None }, message }
 }
 
 /// What of a request tells recordings apart beside its body.

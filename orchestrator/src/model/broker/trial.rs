@@ -243,7 +243,7 @@ impl Broker {
                     // A page is no model's: nothing was asked of one.
                     let message = foreign::page(endpoint.dialect, &endpoint.base_url);
                     underway.refused(Class::Foreign);
-                    return Ok(Opened::Broken(Failure { class: Class::Foreign, message, request_id: None }, None));
+                    return Ok(Opened::Broken(Failure { class: Class::Foreign, message }, None));
                 }
                 Opened::Answer(underway, Box::new(incoming.without(self.keys.mask(), form, kept)))
             }
@@ -444,10 +444,10 @@ fn native(endpoint: &Endpoint, request: &ModelRequest) -> ModelRequest {
 fn broken(error: DecodeError, read: u64) -> Broken {
     let failure = match error {
         DecodeError::Failed(failure) => failure,
-        DecodeError::Foreign(message) => Failure { class: Class::Foreign, message, request_id: None },
-        DecodeError::TooLarge { .. } => Failure { class: Class::NotHere, message: error.to_string(), request_id: None },
+        DecodeError::Foreign(message) => Failure { class: Class::Foreign, message },
+        DecodeError::TooLarge { .. } => Failure { class: Class::NotHere, message: error.to_string() },
         DecodeError::Truncated | DecodeError::Malformed(_) => {
-            Failure { class: Class::Transient { wait: None }, message: error.to_string(), request_id: None }
+            Failure { class: Class::Transient { wait: None }, message: error.to_string() }
         }
     };
     Broken { failure, read }
