@@ -17,7 +17,8 @@
 //! script, as far as it is plain there.
 //!
 //! What each program takes for a program is a table of those that are known (`shell/unread`), not a proof for all there are; how
-//! their options may be written is read in one place (`unread/options`). Two things more are not promised. What lies in a file
+//! their options may be written is read in one place (`unread/options`). An expansion outside of quotes may be such an option; one
+//! in quotes, and a word that comes from a list, is taken for a name. Two things more are not promised. What lies in a file
 //! is not read: `python x.py`, `make` and a copy that an earlier call made run what the worktree holds, and a rule that has to
 //! hold for those is the cage's: no network, no credentials, `writes`. And a rule speaks of the command it names, not of what
 //! else has the same effect (`git send-pack` is no `git push`).

@@ -204,8 +204,8 @@ struct Reader {
     values: Values,
     /// What is read was read already, by all that its variables may hold.
     resolved: bool,
-    /// A text around has what arithmetic would run.
-    marked: bool,
+    /// What a text around holds that something would evaluate.
+    marks: unread::Marks,
     /// Where the substitutions begin that were read, in the text that is read.
     seen: HashSet<usize>,
     /// What is read is what a command of the script may run.
@@ -256,10 +256,7 @@ impl Reader {
         let Ok(tree) = tree else { return self.too_much("it is nested too deeply to be read") };
         let text = &*joined;
         let Some(tree) = tree else { return self.unproven("it cannot be parsed") };
-        self.marked |= unread::is_marked(text) || unread::has_pieces(tree.root_node(), text);
-        if let Some(unread) = unread::in_expansions(tree.root_node(), text, self.marked) {
-            self.unread(unread);
-        }
+        self.marks.find(tree.root_node(), text).into_iter().for_each(|unread| self.unread(unread));
         if let Some(odd) = redirects::odd(tree.root_node(), text) {
             self.unproven("what the shell may read otherwise");
             self.unread(odd);
@@ -515,6 +512,8 @@ impl Reader {
             self.unproven("a command that runs another");
         }
         self.hear(unread::find(&command));
+        let own = if self.is_handed { unread::without_appended(&command) } else { command.clone() };
+        self.hear(unread::unseen_options(&own));
         let place = Place { piped: false, captured: command.captured };
         command.resolved = self.resolved;
         self.script.commands.push(command);
@@ -558,8 +557,8 @@ impl Reader {
             let what = "it may run more than can be read";
             return self.unread(Unread::new(what, "write fewer commands inside of each other"));
         }
-        let (depth, values, marked, handed) = (self.depth + 1, self.values.clone(), self.marked, self.handed + 1);
-        let mut inner = Reader { depth, values, marked, handed, is_handed: true, ..Reader::default() };
+        let (depth, values, marks, handed) = (self.depth + 1, self.values.clone(), self.marks, self.handed + 1);
+        let mut inner = Reader { depth, values, marks, handed, is_handed: true, ..Reader::default() };
         read(&mut inner);
         self.handed = inner.handed;
         let Script { commands, handed, unread, alarms, of_git, reads, .. } = inner.script;

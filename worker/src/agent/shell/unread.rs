@@ -27,12 +27,15 @@ mod names;
 mod options;
 /// The programs that are given a text of their own language.
 mod texts;
+/// Words that may be options.
+mod unseen_options;
 /// Variables whose value some program runs.
 mod variables;
 
-pub use expansions::{find as in_expansions, has_pieces, is_marked};
+pub use expansions::Marks;
 pub use launchers::{TAR_RUNS, dashed};
 pub use options::{Letters, values};
+pub use unseen_options::{find as unseen_options, without_appended};
 pub use variables::{assigned, declared, is_special};
 
 /// Something that is run and cannot be read.
@@ -64,6 +67,8 @@ impl Unread {
     }
 }
 
+/// The words that stand for those that a program puts behind what it runs.
+const APPENDED: &str = "$@";
 /// What to do about a text that is made by an expansion.
 const PLAIN: &str = "write the commands themselves, without variables and substitutions where they are named";
 /// What to do about a program that is handed over as a text.
@@ -93,7 +98,7 @@ impl Found {
     fn runs(&mut self, word: &Word) {
         match word {
             Word::Literal(text) if text.trim().is_empty() => {}
-            Word::Literal(text) => self.texts.push(format!("{text} $@")),
+            Word::Literal(text) => self.texts.push(format!("{text} {APPENDED}")),
             Word::Unknown(_) | Word::Assigned(..) | Word::Fed(_) => self.unread = Some(Unread::script(word)),
         }
     }

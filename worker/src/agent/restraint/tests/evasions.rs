@@ -2,6 +2,30 @@
 
 /// By interpreters, launchers, other names, settings and options.
 pub const BY_PROGRAMS: &[&str] = &[
+    // Options that only show when it runs.
+    "find . $(echo -maxdepth 0 -exec git push ';')",
+    "find . $(<arguments)",
+    "find . -- $(<arguments)",
+    "x='-exec git push ;'; find . -maxdepth 0 $x",
+    "for x in '-exec git push ;'; do find . -maxdepth 0 $x; done",
+    "while read -r l; do find . -maxdepth 0 $l; done <<< '-exec git push ;'",
+    "while read -r l; do find . -maxdepth 0 $l; done < arguments",
+    "fd x $(cat arguments)",
+    "tar cf /dev/null a.txt $(cat arguments)",
+    "tar cf /dev/null a.txt `cat arguments`",
+    "x='--checkpoint=1 --checkpoint-action=exec=git${IFS}push'; tar cf /dev/null a.txt $x",
+    "sort $(cat arguments) a.txt",
+    "split a$(cat arguments) a.txt",
+    "zip $(echo '-q x.zip a.txt -T -TT git${IFS}push;')",
+    "gcc $(cat arguments) -c x.c",
+    "x='-c alias.z=!git${IFS}push z'; git $x",
+    "git $(cat arguments)",
+    "git -C a $(cat arguments) status",
+    "git grep $(cat arguments) a",
+    "git fetch $(cat arguments) .",
+    "git clone $x a",
+    "set -- $(cat arguments); find . $@",
+    "f() { find . $@; }; f -maxdepth 0 -exec git push ';'",
     // An interpreter that is given its program on its input.
     "sh <<<'git push'",
     "bash <<EOF\ngit push\nEOF",

@@ -331,4 +331,22 @@ pub const ORDINARY: &[&str] = &[
     "chroot /x make",
     "su -c 'make test' me",
     "sort < in.txt > out.txt",
+    // Words that only show when they run, where they are no options or run nothing.
+    "git add $(git ls-files -m)",
+    "git log $range",
+    "git diff $base -- src",
+    "git rebase \"$base\"",
+    "git grep -n needle -- $(cat folders)",
+    "tar cf x.tar -- $(git ls-files)",
+    "tar cf \"$out\" src",
+    "git ls-files | xargs tar cf x.tar",
+    "rg needle \"$folder\"",
+    "rg needle src | sort -u | head -n $((3 + 4))",
+    "find \"$folder\" -name '*.rs'",
+    "find src/{a,b} -name '*.rs'",
+    "wc -l $(git ls-files)",
+    // Declarations beside texts with parentheses.
+    "declare -a list=(a b); echo \"${list[@]}\"",
+    "export PATH=\"$HOME/bin:$PATH\"; grep -n 'f(x)' a.rs",
+    "awk '{print $(NF-1)}' a.txt; export A=\"$b\"",
 ];

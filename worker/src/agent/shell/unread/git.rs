@@ -290,6 +290,16 @@ pub fn find(command: &Command) -> Found {
     found
 }
 
+/// Whether one more option may run something: one of git's own where its subcommand does not stand before it, or of a subcommand
+/// that has such options.
+pub fn may_run_more(command: &Command) -> bool {
+    let mut words = command.words.iter().skip(1).peekable();
+    own_options(&mut words);
+    let subcommand = words.next().and_then(Word::literal);
+    let runs = |name: &str| name == "clone" || GIT_OPTIONS.iter().any(|(known, _)| *known == name);
+    subcommand.is_none_or(runs)
+}
+
 /// What git's own options run, those before its subcommand, which comes next.
 fn own_options<'w>(words: &mut Peekable<impl Iterator<Item = &'w Word>>) -> Found {
     let mut found = Found::default();

@@ -229,6 +229,13 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("pip3", &["--editor"]),
 ];
 
+/// Whether a program has options whose value is a command, wherever they stand: what starts another program takes its own before
+/// that.
+pub fn has_options(name: &str) -> bool {
+    let kind = if is_compiler(name) { "cc" } else { name };
+    OPTIONS.iter().any(|(known, _)| *known == kind) && !LAUNCHERS.iter().any(|(known, _, _)| *known == kind)
+}
+
 /// What a command of this name hands on.
 pub fn find(name: &str, command: &Command) -> Found {
     let mut found = Found::default();
