@@ -262,6 +262,7 @@ fn by_name(name: &str, command: &Command) -> Found {
         "sqlite3" | "psql" | "mysql" | "mariadb" | "duckdb" => {
             Found { unread: databases::find(name, command), ..Found::default() }
         }
+        "run-parts" => Found::unread("`run-parts` runs what lies in a folder", "run those programs by their names"),
         "at" | "batch" | "crontab" | "gdb" | "lldb" | "expect" | "dc" | "socat" | "fc" => {
             Found::unread(format!("`{name}` runs what it is told"), "use programs that do one thing")
         }

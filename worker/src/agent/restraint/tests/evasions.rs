@@ -2,6 +2,10 @@
 
 /// By interpreters, launchers, other names, settings and options.
 pub const BY_PROGRAMS: &[&str] = &[
+    "run-parts /usr/bin --regex '^git$' -a push",
+    "MAKEFILES=<(echo '$(shell git push)') make",
+    "wget --use-askpass='git push' http://x@x/",
+    "wget --use-askpass=git-push http://x@x/",
     // Options that only show when it runs.
     "find . $(echo -maxdepth 0 -exec git push ';')",
     "find . $(<arguments)",

@@ -345,6 +345,8 @@ pub const ORDINARY: &[&str] = &[
     "find \"$folder\" -name '*.rs'",
     "find src/{a,b} -name '*.rs'",
     "wc -l $(git ls-files)",
+    "wget -e robots=off https://x.org/a",
+    "MAKEFILES=more.mk make -j4",
     // Declarations beside texts with parentheses.
     "declare -a list=(a b); echo \"${list[@]}\"",
     "export PATH=\"$HOME/bin:$PATH\"; grep -n 'f(x)' a.rs",

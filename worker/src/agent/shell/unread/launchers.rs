@@ -253,6 +253,8 @@ pub fn find(name: &str, command: &Command) -> Found {
                     linker.into_iter().for_each(|linker| found.runs(&literal(linker)));
                 }
                 ("cc", Some(words)) => found.runs(&literal(&words.replace(',', " "))),
+                // Both options of it: a program, or settings.
+                ("wget", Some(program)) if !program.contains('=') => found.runs(&literal(program)),
                 ("ssh" | "scp" | "sftp" | "sshfs" | "apt" | "apt-get" | "wget", Some(setting)) => {
                     setting_of(setting, &mut found);
                 }

@@ -77,6 +77,7 @@ const EVALUATED: &[&str] = &[
     "PS2",
     "PS4",
     "MAKEFLAGS",
+    "MAKEFILES",
     "GNUMAKEFLAGS",
     "MFLAGS",
     "PYTHONSTARTUP",
