@@ -12,13 +12,15 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
 
 use git2::build::CheckoutBuilder;
 use git2::{ErrorCode, Index, IndexAddOption, IndexEntry, IndexTime, Oid};
-use ignore::WalkBuilder;
+use ignore::{DirEntry, WalkBuilder};
 use serde::{Deserialize, Serialize};
 use swarm_plans::{InstanceId, Merge, Plan};
+use swarm_protocol::glob_bounds::may_be_walked;
 
 use crate::collect::rules::judge_together;
 use crate::collect::{Refusal, display_path};
@@ -409,7 +411,19 @@ fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionErr
 /// The folder, rendered for people, of a repository that somebody made in a worktree; submodules and what git ignores do not
 /// count.
 fn repository_inside(index: &Index, at: &Path) -> Result<Option<String>, ResolutionError> {
-    let all = WalkBuilder::new(at).hidden(false).parents(false).require_git(false).build();
+    if !may_be_walked(at) {
+        return Err(unread_ignores(at, at));
+    }
+    let unread = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&unread);
+    let may_be = move |entry: &DirEntry| {
+        let passes = !entry.file_type().is_some_and(|kind| kind.is_dir()) || may_be_walked(entry.path());
+        if !passes {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry.path().to_owned());
+        }
+        passes
+    };
+    let all = WalkBuilder::new(at).hidden(false).parents(false).require_git(false).filter_entry(may_be).build();
     for entry in all {
         let entry =
             entry.map_err(|error| ResolutionError::Io { path: at.to_owned(), source: io::Error::other(error) })?;
@@ -422,7 +436,16 @@ fn repository_inside(index: &Index, at: &Path) -> Result<Option<String>, Resolut
             return Ok(Some(display_path(folder.as_os_str().as_bytes())));
         }
     }
-    Ok(None)
+    let unread = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    unread.map_or(Ok(None), |folder| Err(unread_ignores(at, &folder)))
+}
+
+/// What git ignores in a folder cannot be read without overflowing the stack.
+fn unread_ignores(at: &Path, folder: &Path) -> ResolutionError {
+    let shown = display_path(folder.strip_prefix(at).unwrap_or(folder).as_os_str().as_bytes());
+    let folder = if shown.is_empty() { "." } else { &shown };
+    let what = format!("has lines in the .gitignore of {folder} that nobody reads");
+    ResolutionError::Hostile { at: at.to_owned(), what }
 }
 
 /// Removes the worktree, and returns where it was. The result stays as it is.

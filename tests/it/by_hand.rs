@@ -301,6 +301,12 @@ fn what_is_not_settled_is_not_taken() {
     assert!(nothing.err.contains("nothing of the change is left") && nothing.err.contains("swarm drop"), "{nothing}");
     let edited = swarm(&repository, &["resolve", "b", "--abort"], 2);
     assert!(edited.err.contains("were edited") && edited.err.contains("--abort --force") && at.exists(), "{edited}");
+    fs::create_dir(at.join("deep")).expect("space");
+    let ignores = at.join("deep/.gitignore");
+    fs::write(&ignores, format!("{}a{}\n", "{".repeat(200_000), "}".repeat(200_000))).expect("space");
+    let unread = swarm(&repository, &["resolve", "b", "--continue"], 2);
+    assert!(unread.err.contains("has lines in the .gitignore of deep that nobody reads"), "{unread}");
+    fs::remove_file(&ignores).expect("it is there");
     git2::Repository::init(at.join("deep/inside")).expect("space");
     let inside = swarm(&repository, &["resolve", "b", "--continue"], 2);
     assert!(inside.err.contains("holds a repository of its own in deep/inside"), "{inside}");

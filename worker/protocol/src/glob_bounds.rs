@@ -3,6 +3,8 @@
 //!
 //! Braces are counted as globset reads them. Source: globset, `glob.rs`, `Parser`.
 
+use std::path::Path;
+
 /// Braces within each other. globset overflows the 2 MiB of a thread's stack before 20,000 of them, and has no matcher from 200 on.
 pub const NESTING_MAX: usize = 16;
 /// The longest glob, in bytes; no path is longer than a fourth of it. A matcher of a glob of 1 MB is none.
@@ -49,6 +51,19 @@ pub fn check(glob: &str) -> Result<(), TooLarge> {
     Ok(())
 }
 
+/// Whether what git ignores in a folder may be read by whoever walks through it and makes globs of the lines.
+pub fn may_be_walked(folder: &Path) -> bool {
+    let plain = |name: &&str| folder.join(name).metadata().is_ok_and(|it| it.is_file());
+    let mut lists = [".gitignore", ".ignore"].into_iter().filter(plain);
+    lists.all(|name| std::fs::read(folder.join(name)).is_ok_and(|list| are_bounded(&list)))
+}
+
+/// All braces of a line count: here, a bracket that nothing closes is a letter like others.
+fn are_bounded(file: &[u8]) -> bool {
+    let braces = |line: &[u8]| line.iter().filter(|&&byte| byte == b'{').count();
+    file.split(|&byte| byte == b'\n').all(|line| line.len() <= GLOB_BYTES_MAX && braces(line) <= NESTING_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +80,8 @@ mod tests {
         {
             assert_eq!(check(&flat), Ok(()), "{flat}");
         }
+        assert!(are_bounded(b"target\n*.{a,b}\n".repeat(100).as_slice()));
+        assert!(!are_bounded(format!("a\n[{}\n", nested(17)).as_bytes()));
         assert_eq!(check(&"a".repeat(GLOB_BYTES_MAX)), Ok(()));
         assert_eq!(check(&"a".repeat(GLOB_BYTES_MAX + 1)), Err(TooLarge::Long));
     }

@@ -309,6 +309,8 @@ fn matcher(pattern: &str) -> Result<globset::GlobMatcher, Refused> {
 enum Looked {
     Everywhere,
     Partly,
+    /// What git ignores cannot be read.
+    Nowhere,
 }
 
 impl Looked {
@@ -316,6 +318,7 @@ impl Looked {
         match self {
             Looked::Everywhere => String::new(),
             Looked::Partly => format!(" [only {LOOKED_AT_MAX} files were looked at]\n"),
+            Looked::Nowhere => " [its .gitignore has lines that nobody reads; look there with `bash`]\n".to_owned(),
         }
     }
 }
@@ -328,14 +331,22 @@ pub fn each_file(tree: &Tree, folder: &str, visit: &mut dyn FnMut(&str, &ignore:
     });
 }
 
-/// Visits files with their paths below the worktree, in order, until `visit` says no.
+/// Visits files with their paths below the worktree, in order, until `visit` says no. A folder whose list of what git ignores
+/// nobody reads is passed over.
 fn walk(tree: &Tree, folder: &str, visit: &mut dyn FnMut(&str, &ignore::DirEntry) -> bool) -> Looked {
-    let walk = WalkBuilder::new(tree.root.join(folder))
+    let from = tree.root.join(folder);
+    if !glob_bounds::may_be_walked(&from) {
+        return Looked::Nowhere;
+    }
+    let walk = WalkBuilder::new(from)
         .hidden(false)
         .parents(false)
         .require_git(false)
         .git_global(false)
-        .filter_entry(|entry| entry.file_name() != ".git")
+        .filter_entry(|entry| {
+            let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+            entry.file_name() != ".git" && (!is_folder || glob_bounds::may_be_walked(entry.path()))
+        })
         .sort_by_file_path(|a, b| a.cmp(b))
         .build();
     let files = walk.flatten().filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
@@ -385,6 +396,17 @@ mod tests {
         assert_eq!(glob(&Tree::all(folder.path()), "*.rs").unwrap(), "src/a.rs\n");
         let lines = grep(&Tree::all(folder.path()), &search(r"fn \w+\(")).unwrap();
         assert_eq!(lines, "src/a.rs:1:fn a() {}\nsrc/a.rs:2:fn Alpha() {}\n");
+    }
+
+    #[test]
+    fn a_list_of_what_git_ignores_overflows_no_stack() {
+        let folder = worktree();
+        let deep = format!("{}a{}\n", "{".repeat(20_000), "}".repeat(20_000));
+        std::fs::write(folder.path().join("src/.gitignore"), &deep).unwrap();
+        std::fs::write(folder.path().join("c.rs"), "").unwrap();
+        assert_eq!(glob(&Tree::all(folder.path()), "*.rs").unwrap(), "c.rs\n");
+        std::fs::write(folder.path().join(".gitignore"), &deep).unwrap();
+        assert!(glob(&Tree::all(folder.path()), "*.rs").unwrap().contains("lines that nobody reads"));
     }
 
     #[test]
