@@ -237,5 +237,6 @@ mod tests {
     fn a_conversation_is_due_before_it_is_full() {
         assert!(!is_due(799, 1000));
         assert!(is_due(800, 1000));
+        assert!(is_due(u64::MAX, 1000) && is_due(u64::MAX, u64::MAX));
     }
 }

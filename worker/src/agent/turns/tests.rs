@@ -54,6 +54,16 @@ fn what_is_broken_or_unknown_is_answered_and_never_run() {
 }
 
 #[test]
+fn counts_that_no_provider_can_mean_use_up_the_tokens() {
+    let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], Limits { tokens: Some(1000), ..LIMITS });
+    turns.begin();
+    let usage = Usage { input: Some(u64::MAX), cache_read: Some(7), output: Some(u64::MAX), ..Usage::default() };
+    let content = vec![AssistantPart::Call(call("1", "read"))];
+    turns.hear(Input::Reply { dialect: Dialect::Ollama, reply: Reply { content, stop: Stop::Calls, usage } });
+    assert!(matches!(turns.hear(Input::Results(vec![ok("1")])), Some(Next::End(_))));
+}
+
+#[test]
 fn a_call_written_as_prose_is_a_call() {
     let mut turns = turns();
     turns.begin();
