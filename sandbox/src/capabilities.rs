@@ -1,6 +1,8 @@
 //! Gives up every capability, for good: effective, permitted, inheritable, ambient and bounding sets become empty, and
 //! user id 0 no longer means anything at an exec. Source: capabilities(7).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::io;
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_capabilities_secure_bits,
@@ -37,6 +39,22 @@ pub fn bound() -> io::Result<()> {
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
     )
+}
+
+/// Whether [`bound_for_all`] has done it for this process.
+static BOUND_FOR_ALL: AtomicBool = AtomicBool::new(false);
+
+/// Does for all processes that are forked from the calling one what [`bound`] does for one, where it may. A new user namespace
+/// begins with a full set again, so it counts for those that enter none.
+pub fn bound_for_all() {
+    if bound().is_ok() {
+        BOUND_FOR_ALL.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the calling process is bound because the one that it was forked from is.
+pub fn is_bound_for_all() -> bool {
+    BOUND_FOR_ALL.load(Ordering::Relaxed)
 }
 
 /// Gives up every capability of the calling process, which must have been [`bound`] before.

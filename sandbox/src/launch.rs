@@ -300,7 +300,9 @@ impl Launch<'_> {
         step("stdin", || dup2_stdin(open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?))?;
         // From here on no process of the same user can look into init, whose memory is a copy of the supervisor's.
         step("hide init", || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
-        step("bound capabilities", capabilities::bound)?;
+        if draft.tier == Tier::Namespaces || !capabilities::is_bound_for_all() {
+            step("bound capabilities", capabilities::bound)?;
+        }
         self.complete()?;
         let init = rustix::process::getpid();
         let job = step("fork the job", || match self.last {

@@ -79,6 +79,7 @@ mod ways;
 pub fn prepare() {
     seccomp::prepare();
     landlock::prepare();
+    capabilities::bound_for_all();
 }
 
 pub use cgroup::{Controller, GroupPlace};

@@ -190,11 +190,13 @@ pub fn bound_pids(processes: u64) -> io::Result<()> {
 pub fn volunteer() -> io::Result<()> {
     const FILE: &str = "/proc/self/oom_score_adj";
     const SCORE: i32 = 500;
-    let now = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    let file = openat(CWD, FILE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = [0; 16];
+    let length = io::read(&file, &mut bytes)?;
+    let now = str::from_utf8(&bytes[..length]).ok().and_then(|text| text.trim().parse::<i32>().ok());
     if now.is_some_and(|now| now >= SCORE) {
         return Ok(());
     }
-    let file = openat(CWD, FILE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     io::write(&file, SCORE.to_string().as_bytes()).map(drop)
 }
 

@@ -35,6 +35,15 @@ pub fn clone_tree(source: impl AsFd) -> io::Result<OwnedFd> {
     open_tree(source, c"", flags)
 }
 
+/// [`clone_tree`] of what stands at a name in an open folder; of a symlink it is the link itself, which is no mount of anything.
+pub fn clone_tree_at(folder: impl AsFd, name: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(folder, name, flags)
+}
+
 /// How much a tmpfs may hold; `None` leaves the kernel's own bound, half of the machine's memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Room {
@@ -86,6 +95,11 @@ fn finish(context: OwnedFd, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
 pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", target, c"", flags)
+}
+
+/// [`attach`] onto what stands at a name in an open folder. A symlink there is not followed.
+pub fn attach_at(mount: impl AsFd, folder: impl AsFd, name: &Path) -> io::Result<()> {
+    move_mount(mount, c"", folder, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// How far an attribute change reaches.

@@ -17,11 +17,11 @@
 //! mounted over it, so host paths keep their meaning until `pivot_root`, while the new tree is reached through its
 //! descriptor. No path of the new tree is resolved through a symlink, because the worktree's content is not trusted.
 
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::{self, Errno};
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
@@ -29,7 +29,8 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::launch::Refused;
 use crate::mounts::{
-    Reach, Room, attach, clone_tree, new_devpts, new_proc, new_tmpfs, open_beneath, open_source, restrict,
+    Reach, Room, attach, attach_at, clone_tree, clone_tree_at, new_devpts, new_proc, new_tmpfs, open_beneath,
+    open_source, restrict,
 };
 use crate::overlay::mount_overlay;
 use crate::policy::{Access, CopyOnWrite, Draft, Network, Policy, Worktree};
@@ -69,6 +70,9 @@ pub const ETC_NETWORK_ENTRIES: &[&str] = &["resolv.conf", "hosts", "host.conf", 
 
 /// The device files of `/dev`.
 pub const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+
+/// What every mount of the host's folders is inside.
+const SHOWN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
 /// Files up to this many bytes are copied into the tree's memory: a copy costs half of a mount, here and at the end.
 const COPY_BYTES_MAX: usize = 64 << 10;
@@ -197,9 +201,11 @@ impl Root {
             FileType::RegularFile if usize::try_from(stat.st_size).is_ok_and(|size| size <= COPY_BYTES_MAX) => {
                 copy_file(outside, name, inside, last, usize::try_from(stat.st_size).unwrap_or(COPY_BYTES_MAX))
             }
-            _ => {
-                let source = openat(outside, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-                self.bind(source, &folder.join(name), Access::Read)
+            kind => {
+                let copy = clone_tree_at(outside, name)?;
+                restrict(&copy, Reach::Tree, SHOWN | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+                make_place(inside, last, kind)?;
+                attach_at(copy, inside, last)
             }
         }
     }
@@ -207,25 +213,28 @@ impl Root {
     /// A private writable folder for everybody, in the tree's own memory although the tree is read-only.
     fn private(&self, path: &Path) -> Result<(), Refused> {
         let make = || {
-            let folder = self.folder(path)?;
-            let through_proc = format!("/proc/self/fd/{}", folder.as_raw_fd());
-            rustix::fs::chmod(through_proc.as_str(), Mode::from_raw_mode(0o1777))?;
-            attach(clone_tree(&folder)?, folder)
+            let (parent, name) = (self.parent(path)?, name(path)?);
+            make_place(&parent, name, FileType::Directory)?;
+            // Nobody but this process has put anything into the tree so far: there is no link to follow.
+            rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(0o1777), AtFlags::empty())?;
+            attach_at(clone_tree_at(&parent, name)?, &parent, name)
         };
         make().map_err(|error| refused("mount", path, error))
     }
 
     fn devices(&self) -> Result<(), Refused> {
         at_step("fill /dev", || {
-            for name in DEVICES {
-                let path = Path::new("/dev").join(name);
-                let source = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-                let copy = clone_tree(source)?;
-                restrict(&copy, Reach::Single, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
-                attach(copy, self.file(&path)?)?;
-            }
-            attach(new_devpts()?, self.folder(Path::new("/dev/pts"))?)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let outside = openat(CWD, c"/dev", flags, Mode::empty())?;
             let dev = self.folder(Path::new("/dev"))?;
+            for name in DEVICES.iter().map(Path::new) {
+                let copy = clone_tree_at(&outside, name)?;
+                restrict(&copy, Reach::Single, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+                make_place(&dev, name, FileType::CharacterDevice)?;
+                attach_at(copy, &dev, name)?;
+            }
+            make_place(&dev, Path::new("pts"), FileType::Directory)?;
+            attach_at(new_devpts()?, &dev, Path::new("pts"))?;
             for (target, name) in [
                 (c"pts/ptmx", c"ptmx"),
                 (c"/proc/self/fd", c"fd"),
@@ -327,7 +336,7 @@ impl Root {
     fn bind(&self, source: OwnedFd, at: &Path, access: Access) -> io::Result<()> {
         let is_folder = FileType::from_raw_mode(fstat(&source)?.st_mode) == FileType::Directory;
         let copy = clone_tree(source)?;
-        let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let mut attributes = SHOWN;
         if access == Access::Read {
             attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
         }
@@ -376,22 +385,47 @@ impl Root {
             Err(Errno::NOENT) => {}
             found => return found,
         }
-        let parent = self.parent(path)?;
-        made(mkdirat(&parent, name(path)?, Mode::from_raw_mode(0o755)))?;
-        open_beneath(&parent, name(path)?, flags)
+        let (parent, name) = (self.parent(path)?, name(path)?);
+        make_place(&parent, name, FileType::Directory)?;
+        open_beneath(&parent, name, flags)
     }
 
     /// The file at `path`, made empty where it is missing.
     fn file(&self, path: &Path) -> io::Result<OwnedFd> {
-        let parent = self.parent(path)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        made(openat(&parent, name(path)?, flags, Mode::from_raw_mode(0o444)).map(drop))?;
-        open_beneath(&parent, name(path)?, OFlags::PATH)
+        let (parent, name) = (self.parent(path)?, name(path)?);
+        make_place(&parent, name, FileType::RegularFile)?;
+        open_beneath(&parent, name, OFlags::PATH)
     }
 
-    fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
-        self.folder(path.parent().ok_or(Errno::INVAL)?)
+    fn parent(&self, path: &Path) -> io::Result<Parent<'_>> {
+        match path.parent().ok_or(Errno::INVAL)? {
+            root if root == Path::new("/") => Ok(Parent::Root(&self.fd)),
+            below => self.folder(below).map(Parent::Below),
+        }
     }
+}
+
+/// The folder that something of the tree lies in.
+enum Parent<'a> {
+    Root(&'a OwnedFd),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Parent::Root(fd) => fd.as_fd(),
+            Parent::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// Makes what a mount of this kind can be put onto: an empty folder, or an empty file for everything else.
+fn make_place(parent: impl AsFd, name: &Path, kind: FileType) -> io::Result<()> {
+    made(match kind {
+        FileType::Directory => mkdirat(parent, name, Mode::from_raw_mode(0o755)),
+        _ => mknodat(parent, name, FileType::RegularFile, Mode::from_raw_mode(0o444), 0),
+    })
 }
 
 /// Copies the first `size` bytes of a file.

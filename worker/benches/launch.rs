@@ -37,6 +37,8 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = arguments.filter_map(|word| word.into_string().ok()).collect();
     let wanted = |name: &str| words.iter().filter(|word| !word.starts_with('-')).all(|word| name.contains(&**word));
+    // As the fork server does, from which every worker of a run is forked.
+    swarm_sandbox::prepare();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
     let state = std::fs::canonicalize(dir.path()).expect("it exists");
     let bare = median(drop, |()| {
