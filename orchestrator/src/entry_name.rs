@@ -21,6 +21,13 @@ const STEERING_FILES: [(&str, &str); 4] =
 const MODULES_FILE: (&str, &str) = (".gitmodules", "gi7eba");
 const ATTRIBUTES_FILE: (&str, &str) = (".gitattributes", "gi7d29");
 
+/// Whether git takes a folder for a repository without a work tree, or for what a worktree has in one: whoever runs git inside of it
+/// runs what its `config` says. `has` tells whether an entry of a name lies there, of whatever kind: what it is now it need not be when
+/// git looks. Source: git's `is_git_directory`.
+pub fn is_bare_repository(has: impl Fn(&str) -> bool) -> bool {
+    has("HEAD") && (has("commondir") || has("objects") && has("refs"))
+}
+
 /// Judges one component of a path.
 ///
 /// # Errors

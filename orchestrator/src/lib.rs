@@ -45,6 +45,8 @@ pub mod ids;
 pub mod journal;
 /// What a person's checkout and environment lend to a run, and what of it is not as the run began.
 pub mod lent;
+/// What lies in a folder, or that nobody knows it.
+mod listed;
 /// What this machine can do for a run.
 pub mod machine;
 /// Changes onto the target, in memory.
@@ -61,8 +63,9 @@ pub mod path_globs;
 mod plain_copy;
 /// Grants of a plan and a worktree become a sandbox spec.
 pub mod policy;
-/// Removes what a worker left.
+/// The files that git locks a ref with, and whether anybody holds them.
 mod ref_lock;
+/// Removes what a worker left.
 pub mod removal;
 /// Events become text.
 pub mod report;

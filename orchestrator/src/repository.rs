@@ -21,6 +21,7 @@ use crate::report::sanitize::shell_word;
 mod obeyed;
 /// Whether a commit is there, gone, or out of reach.
 mod presence;
+/// Refs: read, listed, and moved only from what they are known to name.
 mod refs;
 /// Whether all of a commit is there.
 mod whole;
@@ -492,13 +493,17 @@ fn why_no_head(error: git2::Error) -> RepositoryError {
     }
 }
 
-/// A file that may be missing (then it is empty).
+/// A file that may be missing (then it is empty). One that is larger than such files are is refused: half of it says something else.
 fn read_small(path: &Path) -> Result<Vec<u8>, RepositoryError> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    match fs::File::open(path).and_then(|file| file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)) {
+    let failed = |source| Err(RepositoryError::Io { path: path.to_owned(), source });
+    match fs::File::open(path).and_then(|file| file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
         Err(source) if source.kind() != io::ErrorKind::NotFound && source.kind() != io::ErrorKind::NotADirectory => {
-            Err(RepositoryError::Io { path: path.to_owned(), source })
+            failed(source)
+        }
+        _ if bytes.len() as u64 > SMALL_FILE_BYTES_MAX => {
+            failed(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"))
         }
         _ => Ok(bytes),
     }

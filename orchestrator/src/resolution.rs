@@ -39,7 +39,9 @@ use crate::report::sanitize;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::{self, TreeError};
 
+/// Worktrees in which somebody settled a result and that have served.
 pub mod served;
+/// What a result is settled on where a plan publishes all or nothing.
 pub mod waiting;
 
 /// What stands beside a worktree's HEAD, in its folder of the repository: what it was opened for.

@@ -218,8 +218,8 @@ async fn go_on(
     if let Some(repository) = other_repository(&row, &repository, &state_root)? {
         return Err(ResumeError::Elsewhere { run: run.clone(), repository: repository.to_owned() }.into());
     }
-    if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !again.instances.is_empty()) {
-        return Ok(RunEnd { run: run.clone(), exit });
+    if let Some(end) = ended_for_good(run, &row, &again) {
+        return Ok(end);
     }
     let state = StateDir::open(&state_root).map_err(|source| RunError::Io { path: state_root, source })?;
     let now_ms = settings.clock.now_ms();
@@ -228,8 +228,8 @@ async fn go_on(
     // Read again: until the lock was ours, somebody else may have gone on with it.
     let reader = JournalReader::open(state.root())?;
     let row = row_of(&reader, run)?;
-    if let (Some(exit), false) = (row.exit, is_resumable(row.exit) || !again.instances.is_empty()) {
-        return Ok(RunEnd { run: run.clone(), exit });
+    if let Some(end) = ended_for_good(run, &row, &again) {
+        return Ok(end);
     }
     let asked = reader.asked(run)?.unwrap_or_default();
     settings.ask(&asked);
@@ -257,11 +257,7 @@ async fn go_on(
     repository.sweep_locks(&commit::run_refs(run));
     commit::keep(&repository, &commit::base_ref(run), base)?;
     clean_half_made(&state, run, &ended, &history)?;
-    let landed = match &row.target {
-        Some(target) => announced_landing(&repository, target, &history)?,
-        None => Vec::new(),
-    };
-    let known: Vec<RunEvent> = landed.into_iter().chain(history.abandoned_calls()).collect();
+    let known = not_written(&repository, &row, &history)?;
     known.iter().for_each(|event| history.hear(event));
     let again = Wanted { instances: history.with_a_turn(&again.instances), ..again };
     let taken_up = history.try_again(&again.instances, again.resolved_id());
@@ -277,6 +273,21 @@ async fn go_on(
     let mut stage =
         Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
+}
+
+/// The end of a run that does not go on, and of which nothing is wanted again.
+fn ended_for_good(run: &RunId, row: &RunRow, again: &Wanted) -> Option<RunEnd> {
+    let goes_on = is_resumable(row.exit) || !again.instances.is_empty();
+    row.exit.filter(|_| !goes_on).map(|exit| RunEnd { run: run.clone(), exit })
+}
+
+/// What the journal lacks of what has happened: landings that were announced by the branch only, and calls that nobody ended.
+fn not_written(repository: &Repository, row: &RunRow, history: &History) -> Result<Vec<RunEvent>, RunError> {
+    let landed = match &row.target {
+        Some(target) => announced_landing(repository, target, history)?,
+        None => Vec::new(),
+    };
+    Ok(landed.into_iter().chain(history.abandoned_calls()).collect())
 }
 
 /// Which tasks may still run: none that was given up, unless it is named. A policy is judged again before anything runs under it.

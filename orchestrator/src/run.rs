@@ -13,6 +13,7 @@ mod error;
 mod prepare;
 /// Which verdicts of earlier runs count.
 mod recall;
+/// What can end a run while no dispatcher listens.
 mod stopping;
 /// Paths and globs that match nothing.
 pub mod unmatched;

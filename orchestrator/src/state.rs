@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use swarm_plans::InstanceId;
 
 use crate::ids::{Attempt, RunId, encode_component};
+use crate::listed::listed;
 use crate::report::sanitize;
 
 /// Folders of the state folder that exist from the start.
@@ -222,21 +223,26 @@ fn make_private(file: &Path) {
     }
 }
 
-/// A folder holds more entries than are looked through, or deeper ones.
+/// Why nobody knows what a folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;
+pub enum Unsearched {
+    /// It holds more entries than are looked through, or deeper ones.
+    TooMany,
+    /// A folder in it cannot be listed, for no lack of rights: see [`listed`].
+    Unreadable,
+}
 
 /// The state folders below a folder, or the folder itself, sorted: at most so deep, among at most so many entries; no link is
 /// followed.
 ///
 /// # Errors
-/// There are more entries, or folders at the last level: nobody knows what they hold.
-pub fn below(folder: &Path, depth_max: usize, entries_max: usize) -> Result<Vec<PathBuf>, TooMany> {
+/// There are more entries, or folders at the last level, or the system lists one of them not: nobody knows what they hold.
+pub fn below(folder: &Path, depth_max: usize, entries_max: usize) -> Result<Vec<PathBuf>, Unsearched> {
     folders_below(folder, &is_state, depth_max, entries_max)
 }
 
-/// The folders of a kind below a folder, or the folder itself, sorted; none that lies in another is among them. What cannot be
-/// listed is not looked into: `is` sees it.
+/// The folders of a kind below a folder, or the folder itself, sorted; none that lies in another is among them. What the caller
+/// may not list is not looked into: `is` sees it.
 ///
 /// # Errors
 /// As [`below`].
@@ -245,8 +251,8 @@ pub fn folders_below(
     is: &dyn Fn(&Path) -> bool,
     depth_max: usize,
     entries_max: usize,
-) -> Result<Vec<PathBuf>, TooMany> {
-    let (mut level, mut entries, mut found) = (vec![folder.to_owned()], 0, Vec::new());
+) -> Result<Vec<PathBuf>, Unsearched> {
+    let (mut level, mut left, mut found) = (vec![folder.to_owned()], entries_max, Vec::new());
     for depth in 0..=depth_max {
         let (these, others): (Vec<PathBuf>, Vec<PathBuf>) = level.into_iter().partition(|folder| is(folder));
         found.extend(these);
@@ -255,16 +261,12 @@ pub fn folders_below(
             break;
         }
         if depth == depth_max {
-            return Err(TooMany);
+            return Err(Unsearched::TooMany);
         }
-        for entry in others.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten() {
-            entries += 1;
-            if entries > entries_max {
-                return Err(TooMany);
-            }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                level.push(entry.path());
-            }
+        for folder in others {
+            let entries = listed(&folder, left + 1).map_err(|_| Unsearched::Unreadable)?;
+            left = left.checked_sub(entries.len()).ok_or(Unsearched::TooMany)?;
+            level.extend(entries.iter().filter(|(_, kind)| kind.is_dir()).map(|(entry, _)| entry.path()));
         }
     }
     found.sort();
@@ -307,9 +309,17 @@ mod tests {
         StateDir::open(state.root()).expect("and again");
         assert!(is_state(state.root()) && !is_state(folder.path()));
         let root = state.root().to_owned();
+        let too_many = Unsearched::TooMany;
         let top = root.ancestors().nth(3).expect("it lies so deep");
-        assert_eq!((below(top, 3, 100), below(top, 2, 100)), (Ok(vec![root.clone()]), Err(TooMany)));
-        assert_eq!((below(&root, 0, 0), below(top, 3, 2)), (Ok(vec![root.clone()]), Err(TooMany)));
+        assert_eq!((below(top, 3, 100), below(top, 2, 100)), (Ok(vec![root.clone()]), Err(too_many)));
+        assert_eq!((below(&root, 0, 0), below(top, 3, 2)), (Ok(vec![root.clone()]), Err(too_many)));
+    }
+
+    #[test]
+    fn what_cannot_be_listed_may_hold_a_state_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        crate::listed::too_long_to_list(folder.path());
+        assert_eq!(below(folder.path(), 64, 1000), Err(Unsearched::Unreadable));
     }
 
     #[test]

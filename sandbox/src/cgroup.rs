@@ -357,13 +357,6 @@ impl Group {
         folder.path.ancestors().skip(1).take_while(|above| above.join("pids.max").exists()).any(is_full)
     }
 
-    /// The most bytes that were used at once, where the kernel remembers.
-    pub fn memory_peak(&self) -> Option<u64> {
-        let folder = self.folder(Controller::Memory)?;
-        let file = if folder.version == Version::V2 { "memory.peak" } else { "memory.max_usage_in_bytes" };
-        fs::read_to_string(folder.path.join(file)).ok()?.trim().parse().ok()
-    }
-
     fn folder(&self, controller: Controller) -> Option<&Folder> {
         self.folders.iter().find(|folder| folder.controllers.contains(&controller))
     }

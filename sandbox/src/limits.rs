@@ -140,12 +140,15 @@ fn processes_without_group(tier: Tier) -> Means {
 
 /// The watchdog, where it sees what it counts.
 fn watched() -> Means {
-    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let sees_all = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
-    match hides_processes(&String::from_utf8_lossy(&mounts)) && !sees_all() {
-        true => Means::Nothing,
-        false => Means::Watchdog,
-    }
+    let sees_all = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
+    watched_in(fs::read("/proc/self/mountinfo").ok().as_deref(), sees_all)
+}
+
+/// As [`watched`], of a caller with these mounts. Where they cannot be read nothing is claimed: a limit that is told as held and is not
+/// is worse than one that is told as missing.
+fn watched_in(mounts: Option<&[u8]>, sees_all: bool) -> Means {
+    let is_hidden = mounts.is_none_or(|mounts| hides_processes(&String::from_utf8_lossy(mounts)));
+    if is_hidden && !sees_all { Means::Nothing } else { Means::Watchdog }
 }
 
 /// Whether `/proc` is mounted with `hidepid`: then it shows an ordinary user nothing that made itself undumpable, as the first process
@@ -251,5 +254,13 @@ mod tests {
         check("rw,hidepid=invisible", true);
         check("rw,gid=4,hidepid=2", true);
         assert!(!hides_processes("22 1 0:21 / /mnt/proc rw - proc proc rw,hidepid=2\n"));
+    }
+
+    #[test]
+    fn what_nobody_knows_of_is_not_claimed_as_watched() {
+        let mounts = b"21 1 0:20 / /proc rw - proc proc rw\n";
+        let means =
+            [(Some(&mounts[..]), false), (None, false), (None, true)].map(|(mounts, all)| watched_in(mounts, all));
+        assert_eq!(means, [Means::Watchdog, Means::Nothing, Means::Watchdog]);
     }
 }

@@ -20,11 +20,13 @@ pub const PATHS_MAX: usize = 4096;
 const TMP_BESIDE: &str = "/run/swarm/tmp";
 
 /// The file systems of the kernel: nothing in them is granted, nothing is mounted over them.
-const KERNEL_FOLDERS: &[&str] = &["/proc", "/sys", "/dev"];
+pub const KERNEL_FOLDERS: &[&str] = &["/proc", "/sys", "/dev"];
 /// The folders of the system: nothing in them is granted for writing.
-const SYSTEM_FOLDERS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/boot"];
+pub const SYSTEM_FOLDERS: &[&str] =
+    &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/etc", "/boot"];
 /// Folders that hold the folders of many owners: what lies in them may be granted for writing, they themselves not.
-const SHARED_FOLDERS: &[&str] = &["/var", "/root", "/home", "/run", "/opt", "/srv", "/mnt", "/tmp"];
+pub const SHARED_FOLDERS: &[&str] =
+    &["/var", "/var/tmp", "/root", "/home", "/run", "/opt", "/srv", "/mnt", "/media", "/tmp"];
 
 /// A wish for a cage; see [`Draft::check`].
 #[derive(Debug, Clone)]
@@ -439,6 +441,15 @@ fn layer(path: &str) -> Result<(), PolicyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_every_job_sees_of_the_system_no_job_writes() {
+        for folder in crate::root::SYSTEM_FOLDERS {
+            assert!(SYSTEM_FOLDERS.contains(folder), "{folder}");
+            let grantable = |access| grantable(&Path::new(folder).join("x"), access);
+            assert!(grantable(Access::Read) && !grantable(Access::Write), "{folder}");
+        }
+    }
 
     fn draft(tier: Tier) -> Draft {
         Draft {

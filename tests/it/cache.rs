@@ -433,6 +433,26 @@ fn a_result_that_may_not_stand_on_the_present_tree_is_not_taken() {
 }
 
 #[test]
+fn what_inputs_name_through_a_link_counts_as_it_is_where_that_leads() {
+    for (inputs, read) in [("config", "config"), ("lnk/**", "lnk/x"), ("lnk/x", "lnk/x"), ("*/x", "lnk/x")] {
+        let repository = Repository::with(&[("real/deep/x", "one\n"), ("other", "1\n")]);
+        for (to, at) in [("real/deep", "lnk"), ("real/deep/x", "config")] {
+            std::os::unix::fs::symlink(to, repository.path().join(at)).expect("a link");
+        }
+        repository.commit_all("links\n");
+        let plan = format!("[tasks.a]\ncache = {{ inputs = ['{inputs}'] }}\nrun = 'cat {read} > out'\n");
+        Swarm::run(&repository, "it", &plan).exits(0);
+        let same = Swarm::run(&repository, "it", &plan).args(&["--into", "second"]).exits(0);
+        assert_eq!(reused(&same), ["a"], "{inputs}: {same}");
+        repository.write("real/deep/x", "two\n");
+        repository.commit_all("behind the link\n");
+        let ended = Swarm::run(&repository, "it", &plan).args(&["--into", "third"]).exits(0);
+        assert_eq!(reused(&ended), Vec::<String>::new(), "{inputs}: {ended}");
+        assert_eq!(repository.text("third", "out"), "two\n", "{inputs}");
+    }
+}
+
+#[test]
 fn a_result_for_whose_file_another_would_have_to_make_way_is_not_taken() {
     let check = |work: &str, stands: &dyn Fn(&Repository)| {
         let repository = Repository::with(&[("src/a", "1\n"), ("keep", "k\n")]);

@@ -105,6 +105,21 @@ fn a_reader_that_leaves_early_ends_a_command_in_silence() {
     }
 }
 
+#[test]
+fn a_run_ends_as_it_did_although_nobody_reads_what_it_says() {
+    let repository = Repository::with(&[("a.txt", "one\n")]);
+    for (run, expected) in [("false", 1), ("echo two > a.txt", 0)] {
+        let plan = repository.beside("it.toml");
+        std::fs::write(&plan, format!("version = 1\n[tasks.a]\nrun = '{run}'\n")).expect("space");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(swarm_tests::swarm::binary());
+        command.arg("run").arg(&plan).current_dir(repository.path()).env("HOME", repository.home());
+        let status = command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a copy")).stderr(writer).status();
+        assert_eq!(status.expect("it starts").code(), Some(expected), "{run}");
+    }
+}
+
 /// The program with its stdout on something else than the harness's file.
 fn with_stdout(repository: &Repository, redirect: &str, arguments: &[&str]) -> Ended {
     Swarm::new(repository, arguments).through(&["sh", "-c", &format!("exec \"$0\" \"$@\" {redirect}")]).end()

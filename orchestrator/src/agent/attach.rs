@@ -31,6 +31,8 @@ const SOCKET: &str = "attach";
 const TOKEN: &str = "attach.token";
 /// People who may be joined at once.
 const PEOPLE_MAX: usize = 8;
+/// How long after one who could not be let in the next is heard.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// What people said that waits to be heard.
 const SAID_MAX: usize = 64;
 /// The longest line of either side, in bytes.
@@ -168,7 +170,15 @@ async fn accept(listener: UnixListener, room: Arc<Room>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { return };
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!("a person was not let in to a conversation: {error}");
+                        // Out of descriptors, most likely: a guest who leaves gives some back, and so does time.
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                        continue;
+                    }
+                };
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
                 let room = Arc::clone(&room);
                 guests.spawn(async move {

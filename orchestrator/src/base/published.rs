@@ -36,7 +36,7 @@ pub(super) fn publish(
     build: impl FnOnce(&Path) -> Result<(), BaseError>,
 ) -> Result<(), BaseError> {
     let path = state.path(name);
-    let boot = boot_id();
+    let boot = boot_id().map_err(|source| BaseError::Io { path: BOOT_ID.into(), source })?;
     let made_in = || std::fs::read_to_string(path.join(READY)).ok();
     if made_in().as_ref() == Some(&boot) {
         used(&path);
@@ -84,7 +84,7 @@ pub(super) fn publish(
 
 /// Whether the layer of that name (relative to the state folder) was made since the machine was started.
 pub(super) fn is_of_this_boot(state: &StateDir, name: &str) -> bool {
-    std::fs::read_to_string(state.path(name).join(READY)).is_ok_and(|boot| boot == boot_id())
+    boot_id().is_ok_and(|now| std::fs::read_to_string(state.path(name).join(READY)).is_ok_and(|boot| boot == now))
 }
 
 /// Removes all prepared layers, whole and half made, and says how many there were. For `swarm clean`: only while no run uses
@@ -108,7 +108,32 @@ pub fn clear_prepared(state: &StateDir) -> io::Result<usize> {
     Ok(cleared)
 }
 
-/// Empty where the kernel does not tell; then layers of an earlier boot are trusted.
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+/// Source: random(4), `boot_id`.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which boot of the machine this is.
+///
+/// # Errors
+/// The kernel does not tell. No layer is known to be whole then, and none may be put aside: another run may stand on it.
+fn boot_id() -> io::Result<String> {
+    boot_in(Path::new(BOOT_ID))
+}
+
+fn boot_in(file: &Path) -> io::Result<String> {
+    let id = std::fs::read_to_string(file)?.trim().to_owned();
+    if id.is_empty() { Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")) } else { Ok(id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_that_the_kernel_does_not_tell_is_no_boot() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        assert!(boot_in(file.path()).is_err());
+        assert!(boot_in(&file.path().join("missing")).is_err());
+        std::fs::write(file.path(), "0af3\n").expect("space");
+        assert_eq!(boot_in(file.path()).expect("it is told"), "0af3");
+    }
 }

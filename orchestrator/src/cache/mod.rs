@@ -71,9 +71,6 @@ pub enum CacheError {
     Repository(#[from] RepositoryError),
 }
 
-/// What is to be recorded, beside its artifacts.
-pub type NewResult<'a> = (&'a Key, &'a Recorded);
-
 /// What the cache holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Holdings {

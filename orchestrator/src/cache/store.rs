@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use git2::Oid;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::key::Key;
@@ -138,7 +139,11 @@ impl Store {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
             let key = key.to_string();
-            let result = select.query_row([&key], read).optional().map_err(&sql)?;
+            let result = match select.query_row([&key], read).optional() {
+                // The task runs again, and what it gives takes its place.
+                Err(rusqlite::Error::FromSqlConversionFailure(..)) => None,
+                found => found.map_err(&sql)?,
+            };
             if result.is_some() {
                 touch.execute(params![key, now_ms as i64]).map_err(&sql)?;
             }
@@ -291,6 +296,13 @@ fn forgotten(
     Ok(forgotten)
 }
 
+/// What a column holds as JSON text. Another form was not written by us, and what a task gave out is not nothing for that.
+fn written<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
+    let illegible =
+        |error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error));
+    serde_json::from_str(text).map_err(illegible)
+}
+
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
     let (start_tree, commit, tree): (String, Option<String>, Option<String>) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let files = row.get::<_, i64>(6)? as u64;
@@ -314,9 +326,8 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Recorded> {
         duration_ms: row.get::<_, i64>(2)? as u64,
         start_tree,
         change,
-        // What is no object was not written by us; without outputs its dependents fail loudly.
-        outputs: serde_json::from_str(&outputs).unwrap_or_default(),
-        notes: serde_json::from_str(&notes).unwrap_or_default(),
+        outputs: written(7, &outputs)?,
+        notes: written(10, &notes)?,
         artifacts: digest.map(|digest| (digest, bytes)),
     })
 }

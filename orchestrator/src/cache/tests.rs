@@ -57,6 +57,19 @@ fn what_is_recorded_is_found_again_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_result_whose_outputs_nobody_can_read_is_none() {
+    let state = tempfile::tempdir().expect("a temporary folder");
+    let cache = Cache::open(state.path()).expect("a new cache");
+    let raw = rusqlite::Connection::open(state.path().join("results/results.sqlite")).expect("the same file");
+    for column in ["outputs", "notes"] {
+        cache.record(&key("a"), &recorded("x-1", None), state.path(), 1).expect("recorded");
+        assert_eq!(cache.find(&[key("a")], 2).expect("legible"), [Some(recorded("x-1", None))]);
+        raw.execute(&format!("UPDATE results SET {column} = '{{\"x\":'"), []).expect("a text of any kind");
+        assert_eq!(cache.find(&[key("a")], 3).expect("a miss is no error"), [None], "{column}");
+    }
+}
+
+#[test]
 fn what_is_irreproducible_is_neither_found_nor_recorded_until_all_is_forgotten() {
     let fixture = Fixture::with_files(&[("a", "1")]);
     let (repository, state) = (fixture.repository(), tempfile::tempdir().expect("a temporary folder"));

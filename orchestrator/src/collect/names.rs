@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use git2::{Odb, Oid};
 
 use super::{Refusal, is_at_or_below};
-use crate::entry_name::folded;
+use crate::entry_name::{folded, is_bare_repository};
 use crate::tree::{self, Difference, Listing, TreeError};
 
 /// Names that are looked for in a folder one by one, before all of its names are indexed.
@@ -159,8 +159,7 @@ impl Folder {
     }
 
     /// Whether git takes the folder for a repository without a work tree because of a name, and did not before: whoever runs git
-    /// inside of it runs what its `config` says. Source: git's `is_git_directory`: `HEAD` beside `objects` and `refs`, or beside
-    /// `commondir`.
+    /// inside of it runs what its `config` says.
     fn becomes_repository(&self, name: &[u8]) -> bool {
         const PARTS: [&[u8]; 4] = [b"HEAD", b"objects", b"refs", b"commondir"];
         PARTS.iter().any(|part| part.eq_ignore_ascii_case(name))
@@ -170,9 +169,9 @@ impl Folder {
 }
 
 fn is_repository(listing: &Listing) -> bool {
+    // Some file systems know no letters by their case.
     let names: HashSet<Vec<u8>> = listing.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    let has = |name: &[u8]| names.contains(name);
-    has(b"head") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
+    is_bare_repository(|name| names.contains(name.to_ascii_lowercase().as_bytes()))
 }
 
 /// Why a new name is refused that acts on a terminal or splits a list where it is shown, or that is a path on another system.

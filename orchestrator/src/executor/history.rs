@@ -18,6 +18,7 @@ use crate::ids::Attempt;
 use crate::merge::{self, Folded, fold_by};
 use crate::report::sanitize;
 use crate::repository::RepositoryError;
+use crate::secrets::Secrets;
 use crate::worktree::Worktree;
 
 /// Bytes of a message that are kept.
@@ -71,7 +72,7 @@ impl Executor {
         let subject = format!("{}: {name}", self.plan.name);
         let message = message(&step.message, &subject);
         let message = self.jobs.secrets.text(&message);
-        let author = step.author.as_ref().and_then(fit);
+        let author = step.author.as_ref().and_then(|author| fit(author, &self.jobs.secrets));
         let trailers = commit::trailers(&self.plan.name, name);
         let retold = Retold { parent, tree: step.tree, author, message: &message, trailers: &trailers };
         commit::write_retold(&self.repository, &self.signing, &retold)
@@ -181,10 +182,11 @@ fn message(bytes: &[u8], subject: &str) -> String {
     }
 }
 
-/// Name and address as git takes them; `None` where nothing is left of the name.
-fn fit(author: &Author) -> Option<(String, String)> {
+/// Name and address as git takes them, without secrets: a worker sets both. `None` where nothing is left of the name.
+fn fit(author: &Author, secrets: &Secrets) -> Option<(String, String)> {
     let fit = |bytes: &[u8]| -> String {
         let text = sanitize::line(bytes);
+        let text = secrets.text(&text);
         text.chars().filter(|c| !matches!(c, '<' | '>')).take(AUTHOR_CHARS_MAX).collect::<String>().trim().to_owned()
     };
     let (name, email) = (fit(&author.name), fit(&author.email));
@@ -209,7 +211,17 @@ mod tests {
     #[test]
     fn an_author_without_a_name_is_nobody() {
         let author = |name: &str, email: &str| Author { name: name.into(), email: email.into() };
+        let fit = |author: &Author| fit(author, &Secrets::default());
         assert_eq!(fit(&author("Eve\x07 <x>", "e@x")), Some(("Eve x".to_owned(), "e@x".to_owned())));
         assert_eq!(fit(&author("...", "e@x")), None);
+    }
+
+    #[test]
+    fn an_author_is_called_by_no_secret() {
+        let secrets = Secrets::new([("KEY", "s3cr3t-of-the-run")]);
+        let fit = |name: &str, email: &str| fit(&Author { name: name.into(), email: email.into() }, &secrets);
+        let shown = fit("Eve s3cr3t-of-the-run", "s3cr3t-of-the-run@x").expect("a name is left");
+        assert!(shown.0.starts_with("Eve ") && shown.1.ends_with("@x"), "{shown:?}");
+        assert!(!shown.0.contains("s3cr3t") && !shown.1.contains("s3cr3t"), "{shown:?}");
     }
 }

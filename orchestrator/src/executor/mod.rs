@@ -613,12 +613,21 @@ enum TakeError {
     Keep(#[from] RepositoryError),
 }
 
+/// What is said of a change where not all is known that git obeys.
+const BEYOND: &str = "git's configuration names more than swarm looks at, so git may obey other files that it changed: look at it before \
+                      you use git there";
+
 /// Says which of the changed files somebody's tools will execute outside of the cage, git by its configuration among them.
 fn self_running_note(paths: &[ChangedPath], obeyed: &Obeyed) -> Option<String> {
     let changed = paths.iter().filter(|changed| changed.kind != ChangeKind::Deleted).map(|changed| &changed.path);
     let runs = |path: &&Vec<u8>| runs_on_its_own(path) || obeyed.covers(Path::new(OsStr::from_bytes(path)));
-    let (_, list) = named(changed.filter(runs).collect())?;
-    Some(format!("it changed what runs by itself outside of the cage: {list}"))
+    let found = named(changed.filter(runs).collect());
+    let told = found.map(|(_, list)| format!("it changed what runs by itself outside of the cage: {list}"));
+    match (told, obeyed.is_all() || paths.is_empty()) {
+        (told, true) => told,
+        (Some(told), false) => Some(format!("{told}; {BEYOND}")),
+        (None, false) => Some(BEYOND.to_owned()),
+    }
 }
 
 /// Says which new names are not what they look like.

@@ -347,15 +347,22 @@ impl Executor {
         if let Some(digest) = known(None) {
             return Ok(digest);
         }
+        let ways = PathGlobs::new(&ways(globs)).map_err(|error| text(&error))?;
         let globs = PathGlobs::new(globs).map_err(|error| text(&error))?;
         let git = self.repository.handle().map_err(|error| text(&error))?;
         let odb = git.odb().map_err(|error| text(&error))?;
-        let mut mix = Mix::new("inputs");
+        let (mut mix, mut has_link) = (Mix::new("inputs"), false);
         for file in tree::diff(&odb, None, Some(start)).map_err(|error| text(&error))? {
             let counts = globs.matches(&file.path) || is_ignore_file(&file.path);
             if let (Some(entry), true) = (file.new, counts) {
                 mix.add("path", &file.path).add("mode", &entry.mode.to_le_bytes()).add("id", entry.id.as_bytes());
             }
+            let is_link = file.new.is_some_and(|entry| entry.mode == tree::SYMLINK);
+            has_link |= is_link && (counts || ways.matches(&file.path));
+        }
+        if has_link {
+            // What is read through a link lies anywhere in the tree.
+            mix.add("through links", start.as_bytes());
         }
         let digest = mix.done();
         known(Some(digest));
@@ -501,6 +508,20 @@ impl Executor {
     }
 }
 
+/// Globs of the folders on the way to what globs name: where a link stands there, what is read lies elsewhere. A way that begins with
+/// any number of folders and names none is left out, because the place that a link leads to is named by it, too.
+fn ways(globs: &[String]) -> Vec<String> {
+    let of_one = |glob: &String| {
+        let ends = glob.match_indices('/').map(|(end, _)| glob[..end].to_owned()).collect::<Vec<_>>();
+        ends.into_iter().filter(|way| !way.is_empty() && way != "**").map(|way| match PathGlobs::new(&[&way]) {
+            Ok(_) => way,
+            // Cut in the middle of its alternatives: any folder may be meant.
+            Err(_) => "**".to_owned(),
+        })
+    };
+    globs.iter().flat_map(of_one).collect()
+}
+
 /// Whether the file at a path holds ignore rules of a tree.
 fn is_ignore_file(path: &[u8]) -> bool {
     path.rsplit(|&byte| byte == b'/').next() == Some(b".gitignore")
@@ -511,4 +532,20 @@ fn is_ignore_file(path: &[u8]) -> bool {
 fn changes_only(odb: &git2::Odb<'_>, start: Oid, tree: Oid, edits: &Edits) -> Result<bool, tree::TreeError> {
     let made = tree::diff(odb, Some(start), Some(tree))?;
     Ok(made.iter().all(|one| edits.get(&one.path) == Some(&one.new)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_lead_to_what_globs_name() {
+        let check = |glob: &str, expected: &[&str]| assert_eq!(ways(&[glob.to_owned()]), expected, "{glob}");
+        check("a", &[]);
+        check("a/", &["a"]);
+        check("a/b/*.rs", &["a", "a/b"]);
+        check("**/*.rs", &[]);
+        check("a/**/b/c", &["a", "a/**", "a/**/b"]);
+        check("{a/b,c}/d", &["**", "{a/b,c}"]);
+    }
 }

@@ -24,6 +24,7 @@ use crate::merge::{ConflictPath, FileRules, FoldError, FoldedAll, Step, fold_all
 use crate::path_globs::PathGlobs;
 use crate::repository::{Repository, RepositoryError};
 use crate::state::StateDir;
+use crate::threads::SMALL_STACK_BYTES;
 use crate::tree;
 use crate::worktree::{Backend, Retired, Spare, Worktree};
 use swarm_protocol::{Tier, WorktreeSpec};
@@ -374,7 +375,7 @@ impl Cleaner {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("cleaner".to_owned()).stack_size(512 << 10).spawn(clean);
+        let thread = std::thread::Builder::new().name("cleaner".to_owned()).stack_size(SMALL_STACK_BYTES).spawn(clean);
         Cleaner { queue: Some(sender), thread: thread.ok(), ended: Mutex::new(ended), spares }
     }
 

@@ -15,6 +15,7 @@ use super::tally::Tally;
 use crate::event::{Recorded, RunEvent};
 use crate::ids::RunId;
 use crate::settings::Asked;
+use crate::threads::SMALL_STACK_BYTES;
 
 /// Known verdicts that a run remembers; older ones are found out again.
 pub const GREEN_TREES_MAX: usize = 100_000;
@@ -206,7 +207,7 @@ impl JournalReader {
         };
         // The receiver goes inside: should `hear` panic, the reader finds nobody there, and ends.
         std::thread::scope(move |scope| {
-            let thread = std::thread::Builder::new().name("journal-reader".to_owned()).stack_size(512 << 10);
+            let thread = std::thread::Builder::new().name("journal-reader".to_owned()).stack_size(SMALL_STACK_BYTES);
             let thread = thread
                 .spawn_scoped(scope, read)
                 .map_err(|source| JournalError::Io { path, source: Arc::new(source) })?;

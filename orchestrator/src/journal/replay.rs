@@ -51,6 +51,8 @@ pub struct RunState {
     pub tally: Tally,
     /// Full hex commit id that the newest landing moved the target to, or was about to.
     pub tip: Option<String>,
+    /// The number of the event of the first landing that moved the target, or was about to.
+    pub first_moved: Option<u64>,
     /// Where landings began that did not go on from the newest one: full hex commit ids, each with the number of its event.
     pub found_at: Vec<(u64, String)>,
     /// What the target's gate did.
@@ -335,6 +337,7 @@ impl RunState {
                 let is_new = from.is_some() && *from != self.tip;
                 self.found_at.extend(from.iter().filter(|_| is_new).map(|from| (recorded.seq, from.clone())));
                 self.tip = Some(to.clone());
+                self.first_moved.get_or_insert(recorded.seq);
             }
             RunEvent::Merged { instance, fate } => {
                 let state = self.instance(instance);

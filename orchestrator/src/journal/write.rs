@@ -21,6 +21,7 @@ use crate::event::{AttemptEnd, GateVerdict, Recorded, RunEvent};
 use crate::fault;
 use crate::ids::{RunId, encode_component};
 use crate::settings::Asked;
+use crate::threads::SMALL_STACK_BYTES;
 
 /// Batches that may wait for the disk; whoever appends one more waits with them.
 const QUEUED_BATCHES_MAX: usize = 4096;
@@ -193,7 +194,7 @@ impl RunWriter {
         let (batches, queue) = sync_channel(QUEUED_BATCHES_MAX);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .stack_size(512 << 10)
+            .stack_size(SMALL_STACK_BYTES)
             .spawn(move || serve(store, &queue))
             .map_err(|source| JournalError::Io { path: state.to_owned(), source: Arc::new(source) })?;
         Ok(RunWriter { run, batches: Some(batches), thread: Some(thread), _locks: locks })

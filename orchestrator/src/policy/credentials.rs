@@ -102,8 +102,20 @@ const FILE_ENDS: &[&str] = &[
 const FILE_WORDS: &[&str] =
     &["secret", "credential", "password", "passwd", "token", "apikey", "api_key", "api-key", "private", "keyring"];
 /// Whole names.
-const FILE_NAMES: &[&str] =
-    &[".npmrc", ".pypirc", ".htpasswd", ".dockercfg", "auth.json", "hosts.yml", "kubeconfig", "known_hosts", "shadow"];
+const FILE_NAMES: &[&str] = &[
+    ".npmrc",
+    ".pypirc",
+    ".htpasswd",
+    ".dockercfg",
+    "auth.json",
+    "hosts.yml",
+    "kubeconfig",
+    "known_hosts",
+    "service-account.json",
+    "service_account.json",
+    "settings-security.xml",
+    "shadow",
+];
 
 /// Whether a variable holds a credential by its name.
 pub fn is_variable(name: &str) -> bool {

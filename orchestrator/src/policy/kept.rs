@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::credentials;
 use super::paths::CREDENTIALS;
-use super::reason::Reason;
+use super::reason::{Reason, UNREADABLE};
 use crate::entry_name::is_git_dir;
+use crate::listed::{listed, shows_nothing};
 
 /// Files in which a tool lets one write a credential, beside what it is for: what stands in them decides.
 const SETTINGS: &[&str] = &[
@@ -122,7 +123,7 @@ pub enum Among {
 pub struct Kept {
     /// What holds credentials, topmost ones only, sorted.
     pub found: Vec<PathBuf>,
-    /// What holds too much to look for them, sorted.
+    /// What holds too much to look for them, or cannot be read to its end, sorted.
     pub unlooked: Vec<PathBuf>,
 }
 
@@ -138,14 +139,15 @@ struct Bounds {
 /// What of a folder holds credentials, and what of it nobody looked through.
 ///
 /// # Errors
-/// Nobody knows of too much of it, for people.
+/// Nobody knows of too much of it, or of some of it and it may be anything, for people.
 pub fn in_folder(folder: &Path, among: Among) -> Result<Kept, Reason> {
     within(folder, among, BOUNDS)
 }
 
 fn within(folder: &Path, among: Among, bounds: Bounds) -> Result<Kept, Reason> {
-    let mut looking = Looking { folder, among, left: bounds, kept: Kept::default() };
+    let mut looking = Looking { folder, among, left: bounds, kept: Kept::default(), is_unreadable: false };
     looking.parts(folder, PARTS_DEEP);
+    let why = if looking.is_unreadable { UNREADABLE } else { TOO_MUCH };
     let Kept { mut found, mut unlooked } = looking.kept;
     for all in [&mut found, &mut unlooked] {
         all.sort();
@@ -153,7 +155,7 @@ fn within(folder: &Path, among: Among, bounds: Bounds) -> Result<Kept, Reason> {
     }
     let is_whole = unlooked.first().is_some_and(|first| first == folder) || among == Among::Anything;
     if unlooked.len() > UNLOOKED_MAX || is_whole && !unlooked.is_empty() {
-        Err(TOO_MUCH)
+        Err(why)
     } else {
         Ok(Kept { found, unlooked })
     }
@@ -165,6 +167,8 @@ struct Looking<'a> {
     among: Among,
     left: Bounds,
     kept: Kept,
+    /// Whether a folder could not be listed, for no lack of rights.
+    is_unreadable: bool,
 }
 
 impl Looking<'_> {
@@ -203,33 +207,35 @@ impl Looking<'_> {
     }
 
     /// Judges what lies right in a folder, and gives the folders in it that are to be looked through; `None` where that is more than so
-    /// many entries, or than are left of all.
+    /// many entries, or than are left of all, or the system does not list it.
     fn list(&mut self, at: &Path, entries: usize) -> Option<Vec<PathBuf>> {
-        let (mut folders, mut left) = (Vec::new(), entries);
-        // What we cannot list, nobody can in the cage.
-        for entry in at.read_dir().into_iter().flatten().flatten() {
-            left = left.checked_sub(1)?;
-            self.left.entries = self.left.entries.checked_sub(1)?;
-            let (path, name, kind) = (entry.path(), entry.file_name(), entry.file_type());
+        let (mut folders, entries) = (Vec::new(), entries.min(self.left.entries));
+        let Ok(listed) = listed(at, entries + 1) else {
+            self.is_unreadable = true;
+            return None;
+        };
+        self.left.entries -= listed.len().min(entries);
+        for (entry, kind) in listed.iter().take(entries) {
+            let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();
             match kind {
                 // A link shows nothing that is not shown anyway.
-                Ok(kind) if kind.is_symlink() => {}
+                _ if kind.is_symlink() => {}
                 _ if CREDENTIALS.contains(&&*name) => self.kept.found.push(path),
-                Ok(kind) if kind.is_dir() => {
+                _ if kind.is_dir() => {
                     self.kept.found.extend(of_a_home(at, &name));
                     let is_installed = PACKAGES.contains(&&*name)
                         || self.among == Among::Installations && PARTS.contains(&&*name)
                         || is_git_dir(name.as_bytes());
                     folders.extend((!is_installed).then_some(path));
                 }
-                Ok(kind) if kind.is_file() && is_one(&path, at == self.folder, &mut self.left.bytes) => {
+                _ if kind.is_file() && is_one(&path, at == self.folder, &mut self.left.bytes) => {
                     self.kept.found.push(path);
                 }
-                Ok(_) | Err(_) => {}
+                _ => {}
             }
         }
-        Some(folders)
+        (listed.len() <= entries).then_some(folders)
     }
 }
 
@@ -260,22 +266,20 @@ pub fn in_cache(folder: &Path) -> Kept {
 }
 
 /// The files below a folder at a path whose parts may be a `*`, for any name; no link is followed. `left` is how many entries may still
-/// be looked at, `None` when there were more.
+/// be looked at, `None` when there were more, or the system does not list one of the folders.
 fn matching(at: &Path, parts: &[&str], left: &mut Option<usize>, found: &mut Vec<PathBuf>) {
-    let kind = at.symlink_metadata().map(|meta| meta.file_type());
-    match (parts, kind) {
+    match (parts, at.symlink_metadata().map(|meta| meta.file_type())) {
         ([], Ok(kind)) if kind.is_file() => found.push(at.to_owned()),
         (["*", rest @ ..], Ok(kind)) if kind.is_dir() => {
-            for entry in at.read_dir().into_iter().flatten().flatten() {
-                let Some(fewer) = left.and_then(|left| left.checked_sub(1)) else {
-                    *left = None;
-                    return;
-                };
-                *left = Some(fewer);
-                matching(&entry.path(), rest, left, found);
-            }
+            let Some(entries) = left.and_then(|left| listed(at, left + 1).ok()) else {
+                *left = None;
+                return;
+            };
+            *left = left.and_then(|left| left.checked_sub(entries.len()));
+            entries.iter().for_each(|(entry, _)| matching(&entry.path(), rest, left, found));
         }
         ([name, rest @ ..], Ok(kind)) if kind.is_dir() => matching(&at.join(name), rest, left, found),
+        (_, Err(error)) if !shows_nothing(&error) => *left = None,
         _ => {}
     }
 }
@@ -352,6 +356,14 @@ mod tests {
         assert!(found.unlooked.is_empty(), "{:?}", found.unlooked);
         let found: Vec<_> = found.found.iter().map(|path| path.strip_prefix(dir.path()).expect("below")).collect();
         assert_eq!(found, expected.iter().map(Path::new).collect::<Vec<_>>(), "{files:?}");
+    }
+
+    #[test]
+    fn what_is_somebodys_among_installations_is_a_credential_everywhere() {
+        let ends = SOMEBODYS_ENDS.iter().map(|end| format!("x{end}"));
+        let names = SOMEBODYS.iter().chain(SOMEBODYS_SETTINGS).map(|name| (*name).to_owned());
+        let unknown: Vec<_> = names.chain(ends).filter(|name| !credentials::is_path(Path::new(name))).collect();
+        assert_eq!(unknown, Vec::<String>::new());
     }
 
     #[test]
@@ -486,6 +498,22 @@ mod tests {
         check_bounds(&files, of_a_tool, (1, 100, 0), Err(TOO_MUCH));
         // Of what may be anything, all of it is looked at or none of it is shown.
         check_bounds(&files, Among::Anything, (8, 100, 0), Err(TOO_MUCH));
+    }
+
+    #[test]
+    fn what_cannot_be_listed_is_not_taken_for_empty() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let deep = dir.path().join("versions/20/x/deep");
+        std::fs::create_dir_all(&deep).expect("a folder");
+        crate::listed::too_long_to_list(&deep);
+        let (whole, parts) = (in_folder(dir.path(), Among::Anything), in_folder(dir.path(), Among::Installations));
+        assert_eq!((whole, parts.map(|kept| kept.unlooked)), (Err(UNREADABLE), Ok(vec![deep])));
+        let cache = tempfile::tempdir().expect("a folder");
+        let name = "n".repeat(250);
+        let long = cache.path().join(vec![&*name; 16].join("/"));
+        std::fs::create_dir_all(&long).expect("a folder");
+        assert_eq!(in_cache(&long).unlooked, Vec::<PathBuf>::new());
+        assert_eq!(in_cache(&long.join(&name)).unlooked, [long.join(&name)]);
     }
 
     #[test]

@@ -60,8 +60,9 @@ pub use self::view::{Looked, View};
 pub use self::word::{Ask, Word};
 use limits::Capacity;
 
-/// Folders that the sandbox itself shows in every cage (their source is the sandbox crate's list of system folders).
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+/// Folders that the sandbox itself shows in every cage. A test of the command line holds them against the sandbox crate's own list.
+pub const SYSTEM: &[&str] =
+    &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// What the command line captured of the caller, once.
 #[derive(Debug, Clone, Default)]

@@ -9,11 +9,12 @@ use swarm_protocol::{Access, Tier};
 
 use super::on_path::{OnPath, Programs};
 use super::reason::{
-    CLOSED, EXPOSES_STATE, HOLDS_GIT, HOLDS_PATH, LEADS_THERE, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason, TOO_MANY,
+    CLOSED, EXPOSES_STATE, HOLDS_GIT, HOLDS_PATH, LEADS_THERE, NOT_HERE, NOT_IN_THIS_TIER, PARENT, Reason,
 };
 use super::way::{self, Place};
 use super::{Places, SYSTEM, running};
-use crate::entry_name::is_git_dir;
+use crate::entry_name::{is_bare_repository, is_git_dir};
+use crate::listed::shows_nothing;
 use crate::state;
 
 /// Folders and files of a home that hold credentials: never granted, whatever a plan asks for.
@@ -154,7 +155,7 @@ impl Guard<'_> {
         }
         let is_kept = |folder: &Path| is_repository(folder) || is_closed(folder);
         let found = state::folders_below(path, &is_kept, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX);
-        match found.map_err(|state::TooMany| TOO_MANY)? {
+        match found? {
             found if found.is_empty() => Ok(()),
             found if found.iter().any(|folder| is_repository(folder)) => Err(HOLDS_GIT),
             _ => Err(CLOSED),
@@ -265,9 +266,9 @@ impl Guard<'_> {
 /// it.
 ///
 /// # Errors
-/// Nobody knows, for people: it holds too much.
+/// Nobody knows, for people: it holds too much, or cannot be read.
 pub fn states_below(path: &Path) -> Result<Vec<PathBuf>, Reason> {
-    state::below(path, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX).map_err(|state::TooMany| TOO_MANY)
+    state::below(path, SEARCH_DEPTH_MAX, SEARCH_ENTRIES_MAX).map_err(Reason::from)
 }
 
 /// As [`states_below`], for a tier: what is to be hidden in a folder that is shown.
@@ -286,9 +287,9 @@ fn is_repository(folder: &Path) -> bool {
 
 /// Whether git keeps its own files in a folder: a `.git`, a bare repository, or what a worktree has in one.
 pub fn is_of_git(folder: &Path) -> bool {
-    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
-    folder.file_name().is_some_and(|name| is_git_dir(name.as_encoded_bytes()))
-        || has("HEAD") && (has("commondir") || has("objects") && has("refs"))
+    // What cannot be looked at may be there.
+    let has = |name: &str| folder.join(name).symlink_metadata().map_or_else(|error| !shows_nothing(&error), |_| true);
+    folder.file_name().is_some_and(|name| is_git_dir(name.as_encoded_bytes())) || is_bare_repository(has)
 }
 
 /// Whether a folder of the caller's own cannot be looked into: who may write around it may open it first.
@@ -489,7 +490,7 @@ mod tests {
         };
         std::fs::create_dir_all(root.join("deep").join("d/".repeat(SEARCH_DEPTH_MAX + 2)).join(".git")).unwrap();
         std::fs::create_dir_all(root.join("shallow/closed")).unwrap();
-        assert_eq!(guard.check(&root.join("deep"), Access::Write), Err(TOO_MANY));
+        assert_eq!(guard.check(&root.join("deep"), Access::Write), Err(state::Unsearched::TooMany.into()));
         assert_eq!(guard.check(&root.join("shallow"), Access::Write), Ok(()));
         let mode = |mode| {
             std::fs::set_permissions(root.join("shallow/closed"), std::fs::Permissions::from_mode(mode)).unwrap();

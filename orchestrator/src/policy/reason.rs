@@ -1,6 +1,8 @@
 //! Why a path is not granted, in words for people, and whose fault that is: the plan's, which no machine grants, or this machine's, on
 //! which something stands against it. Who decides is [`super::paths`].
 
+use crate::state::Unsearched;
+
 /// Why a path is not granted, for people, by what they can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -36,6 +38,15 @@ impl Reason {
     }
 }
 
+impl From<Unsearched> for Reason {
+    fn from(why: Unsearched) -> Reason {
+        match why {
+            Unsearched::TooMany => TOO_MANY,
+            Unsearched::Unreadable => UNREADABLE,
+        }
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -60,9 +71,13 @@ pub(super) const HOLDS_GIT: Reason = Reason::Here {
     why: "it would open another repository's `.git`; name folders without one",
     mend: "name folders in it that hold no repository, or move the repository out of it (find DIR -name .git shows which)",
 };
-pub(super) const TOO_MANY: Reason = Reason::Here {
+const TOO_MANY: Reason = Reason::Here {
     why: "it holds too many entries, or too deep ones, to look for swarm's own state and repositories among them; name a folder in it",
     mend: "name a folder in it, or take out what it is not needed for",
+};
+pub(super) const UNREADABLE: Reason = Reason::Here {
+    why: "a folder in it cannot be read to its end, and nobody knows what that holds",
+    mend: "find DIR > /dev/null says which, and why; name a folder beside it, or mend the disk",
 };
 pub(super) const CLOSED: Reason = Reason::Here {
     why: "it holds a folder that nobody can look into before the task opens it: chmod u+rx it, or name another folder",

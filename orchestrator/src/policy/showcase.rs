@@ -145,7 +145,10 @@ impl<'a> Showcase<'a> {
             return Err(Reason::Never("PATH holds more than a cage can show"));
         }
         for part in unlooked {
-            let said = format!("`{}` holds too much to look for credentials in it: no task sees it", part.display());
+            let said = format!(
+                "`{}` holds too much to look for credentials in it, or cannot be read to its end: no task sees it",
+                part.display()
+            );
             if !self.left_out.contains(&said) {
                 self.left_out.push(said);
             }

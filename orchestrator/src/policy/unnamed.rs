@@ -5,6 +5,7 @@
 //!
 //! It looks at names, a folder at a time, reads what [`kept`] reads, and follows no link.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use swarm_protocol::{Access, Tier};
@@ -12,8 +13,9 @@ use swarm_protocol::{Access, Tier};
 use super::credentials;
 use super::kept::{self, Among, Kept};
 use super::paths::{Guard, MACHINE, SHARED, is_of_git};
-use super::reason::Reason;
-use crate::entry_name::is_git_dir;
+use super::reason::{Reason, UNREADABLE};
+use crate::entry_name::{is_bare_repository, is_git_dir};
+use crate::listed::listed;
 use crate::state;
 
 /// How closely a folder is looked at.
@@ -55,7 +57,7 @@ const TOO_MUCH: Reason = Reason::Never("it holds too much to look for state and 
 pub struct Withheld {
     /// All of it, topmost ones only, sorted.
     pub hidden: Vec<PathBuf>,
-    /// What of it holds too much to look for credentials in it.
+    /// What of it holds too much to look for credentials in it, or cannot be read to its end.
     pub unlooked: Vec<PathBuf>,
 }
 
@@ -80,21 +82,24 @@ pub fn withheld(path: &Path, look: Look, guard: Guard<'_>) -> Result<Withheld, R
     if !path.is_dir() {
         return Ok(Withheld::default());
     }
-    let mut found = if look == Look::Cache { Vec::new() } else { below(path, look)? };
+    let Kept { mut found, mut unlooked } = if look == Look::Cache { Kept::default() } else { below(path, look)? };
     let kept = match look {
         Look::Folder => kept::in_folder(path, Among::Anything)?,
         Look::Home | Look::Installations => kept::in_folder(path, Among::Installations)?,
-        Look::Settings => Kept { found: telling_in(path, SOFTWARE_LEVELS_MAX), ..Kept::default() },
+        Look::Settings => {
+            Kept { found: telling_in(path, SOFTWARE_LEVELS_MAX).map_err(|_| UNREADABLE)?, ..Kept::default() }
+        }
         Look::Cache => kept::in_cache(path),
         Look::Software => Kept::default(),
     };
-    found.extend(kept.found.into_iter().chain(kept.unlooked.iter().cloned()));
+    unlooked.extend(kept.unlooked);
+    found.extend(kept.found.into_iter().chain(unlooked.iter().cloned()));
     found.sort();
     found.dedup_by(|later, earlier| later.starts_with(&*earlier));
     if found.len() > WITHHELD_MAX {
         return Err(Reason::Never("it holds too many repositories and credentials"));
     }
-    Ok(Withheld { hidden: found, unlooked: kept.unlooked })
+    Ok(Withheld { hidden: found, unlooked })
 }
 
 /// Whether a tier can hide that in a canonical path.
@@ -109,8 +114,8 @@ pub fn can_hide(path: &Path, hidden: &[PathBuf], tier: Tier) -> Result<(), Reaso
 }
 
 /// Repositories' own folders and state folders below a folder, topmost ones only; of what was installed the files that somebody keeps a
-/// credential in, too.
-fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
+/// credential in, too, and what cannot be listed.
+fn below(path: &Path, look: Look) -> Result<Kept, Reason> {
     let (levels_max, entries_max) = match look {
         Look::Settings => (SOFTWARE_LEVELS_MAX, SETTINGS_ENTRIES_MAX),
         Look::Folder => (LEVELS_MAX, FOLDER_ENTRIES_MAX),
@@ -118,22 +123,28 @@ fn below(path: &Path, look: Look) -> Result<Vec<PathBuf>, Reason> {
         Look::Installations | Look::Software | Look::Cache => (SOFTWARE_LEVELS_MAX, SOFTWARE_ENTRIES_MAX),
     };
     let is_judged_whole = matches!(look, Look::Settings | Look::Folder | Look::Home);
-    let (mut level, mut entries, mut found) = (vec![path.to_owned()], 0, Vec::new());
+    let (mut level, mut entries, mut found) = (vec![path.to_owned()], 0, Kept::default());
     // Of what may be anything, file by file, [`kept`] knows more.
     let is_installed = matches!(look, Look::Home | Look::Installations | Look::Software);
     let mut bytes = kept::SOFTWARE_BYTES_MAX;
     for _ in 0..levels_max {
         for folder in std::mem::take(&mut level) {
-            let listed = Listed::of(&folder, entries_max - entries);
+            let Ok(listed) = Listed::of(&folder, entries_max - entries) else {
+                if is_judged_whole || folder == path {
+                    return Err(UNREADABLE);
+                }
+                found.unlooked.push(folder);
+                continue;
+            };
             entries += listed.entries;
             match listed.is_kept(&folder) && folder != path {
-                true => found.push(folder),
+                true => found.found.push(folder),
                 false => {
-                    found.extend(listed.repositories);
+                    found.found.extend(listed.repositories);
                     level.extend(listed.folders);
                     let files =
                         listed.files.into_iter().filter(|file| is_installed && kept::is_somebodys(file, &mut bytes));
-                    found.extend(files);
+                    found.found.extend(files);
                 }
             }
             if entries >= entries_max {
@@ -153,56 +164,49 @@ struct Listed {
     folders: Vec<PathBuf>,
     /// No links: one shows nothing that is not shown anyway.
     files: Vec<PathBuf>,
-    has_head: bool,
-    has_commondir: bool,
-    /// Of `objects` and `refs`, how many.
-    stores: usize,
+    is_repository: bool,
     has_marker: bool,
 }
 
 impl Listed {
-    fn of(folder: &Path, entries_max: usize) -> Listed {
-        let mut it = Listed::default();
-        // What we cannot list, nobody can in the cage.
-        for entry in folder.read_dir().into_iter().flatten().flatten().take(entries_max) {
-            it.entries += 1;
-            let (name, kind) = (entry.file_name(), entry.file_type());
-            let is_folder = kind.as_ref().is_ok_and(|kind| kind.is_dir());
-            it.has_head |= name == "HEAD";
-            it.has_commondir |= name == "commondir";
-            it.stores += usize::from(is_folder && (name == "objects" || name == "refs"));
-            it.has_marker |= name == state::MARKER;
-            match is_folder {
-                true if is_git_dir(name.as_encoded_bytes()) => it.repositories.push(entry.path()),
+    fn of(folder: &Path, entries_max: usize) -> io::Result<Listed> {
+        let all = listed(folder, entries_max)?;
+        let has = |wanted: &str| all.iter().any(|(entry, _)| entry.file_name() == wanted);
+        let (is_repository, has_marker) = (is_bare_repository(has), has(state::MARKER));
+        let mut it = Listed { entries: all.len(), is_repository, has_marker, ..Listed::default() };
+        for (entry, kind) in all {
+            match kind.is_dir() {
+                true if is_git_dir(entry.file_name().as_encoded_bytes()) => it.repositories.push(entry.path()),
                 true => it.folders.push(entry.path()),
-                false if kind.is_ok_and(|kind| kind.is_file()) => it.files.push(entry.path()),
+                false if kind.is_file() => it.files.push(entry.path()),
                 false => {}
             }
         }
-        it
+        Ok(it)
     }
 
     /// Whether all of the folder is withheld.
     fn is_kept(&self, folder: &Path) -> bool {
-        self.has_head && (self.has_commondir || self.stores == 2) || self.has_marker && state::is_state(folder)
+        self.is_repository || self.has_marker && state::is_state(folder)
     }
 }
 
 /// The files in a folder of settings that hold credentials by their names or words. A link shows nothing that is not shown anyway.
-fn telling_in(folder: &Path, levels: usize) -> Vec<PathBuf> {
+///
+/// # Errors
+/// The system's: nobody knows what a folder holds.
+fn telling_in(folder: &Path, levels: usize) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in folder.read_dir().into_iter().flatten().flatten().take(SETTINGS_ENTRIES_MAX) {
+    for (entry, kind) in listed(folder, SETTINGS_ENTRIES_MAX)? {
         let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && levels > 1 => found.extend(telling_in(&path, levels - 1)),
-            Ok(kind) if kind.is_file() => {
-                let tells = credentials::is_path(Path::new(&entry.file_name())) || credentials::may_be_told_in(&path);
-                found.extend(tells.then_some(path));
-            }
-            Ok(_) | Err(_) => {}
+        if kind.is_dir() && levels > 1 {
+            found.extend(telling_in(&path, levels - 1)?);
+        } else if kind.is_file() {
+            let tells = credentials::is_path(Path::new(&entry.file_name())) || credentials::may_be_told_in(&path);
+            found.extend(tells.then_some(path));
         }
     }
-    found
+    Ok(found)
 }
 
 /// The folders from a path down to what is hidden in it.
@@ -262,6 +266,7 @@ mod tests {
         check(&["tool", ".git/config", "sub/x/.git/config", "sub/y"], Look::Folder, Ok(&[".git", "sub/x/.git"]));
         check(&["tool", "b.git/HEAD", "b.git/objects/", "b.git/refs/"], Look::Folder, Ok(&["b.git"]));
         check(&["tool", "w/HEAD", "w/commondir"], Look::Folder, Ok(&["w"]));
+        check(&["tool", "b/HEAD", "b/objects", "b/refs"], Look::Folder, Ok(&["b"]));
         check(&["HEAD", "objects/", "refs/"], Look::Folder, Err("git keeps"));
     }
 
@@ -291,6 +296,17 @@ mod tests {
             Ok(&["lib/x/terraform.tfvars", "lib/y/id_rsa"]),
         );
         check(&["db/x/HEAD", "db/x/objects/", "db/x/refs/"], Look::Cache, Ok(&[]));
+    }
+
+    #[test]
+    fn what_cannot_be_listed_is_shown_to_nobody() {
+        let dir = tempfile::tempdir().expect("a folder");
+        crate::listed::too_long_to_list(dir.path());
+        let below = |look| below(dir.path(), look).map(|kept| kept.unlooked.len());
+        assert_eq!((below(Look::Folder), below(Look::Home)), (Err(UNREADABLE), Err(UNREADABLE)));
+        let long = dir.path().join("n/".repeat(4096));
+        assert_eq!(super::below(&long, Look::Software), Err(UNREADABLE));
+        assert!(telling_in(&long, 1).is_err());
     }
 
     #[test]

@@ -195,11 +195,8 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             Some(row(again, instance, "", &format!("waits until its needs are settled: {}", words::end(end))))
         }
         RunEvent::Reused { instances } => Some(reused_line(instances, style)),
+        RunEvent::InstanceFinished { result, .. } if talk == Talk::Trouble && is_quiet(*result) => None,
         RunEvent::InstanceFinished { instance, result, cause } => {
-            let quiet = matches!(result, InstanceResult::Succeeded | InstanceResult::Skipped | InstanceResult::Blocked);
-            if talk == Talk::Trouble && quiet {
-                return None;
-            }
             let entry = state.instances.get(instance)?;
             Some(finished_line(state, &words::instance(instance), (*result, cause.as_deref()), entry, style))
         }
@@ -207,12 +204,12 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
             let mark = style.paint(Tone::Warn, words::PARKED_MARK);
             Some(row(mark, instance, "", &format!("parked: {}", sanitize::name(reason))))
         }
+        RunEvent::Verified { verdict: GateVerdict::Green, .. } if talk == Talk::Trouble => None,
         RunEvent::Verified { verdict, of, duration_ms, detail, .. } => {
             let (word, mark, detail) = match verdict {
                 GateVerdict::Red => ("red", style.paint(Tone::Bad, "[!]"), detail.as_deref()),
                 GateVerdict::Broken => ("not verified", style.paint(Tone::Warn, "[?]"), detail.as_deref()),
-                GateVerdict::Green if talk == Talk::All => ("green", style.paint(Tone::Quiet, "[v]"), None),
-                GateVerdict::Green => return None,
+                GateVerdict::Green => ("green", style.paint(Tone::Quiet, "[v]"), None),
             };
             Some(verdict_line(word, of, *duration_ms, detail, mark))
         }
@@ -245,6 +242,11 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         | RunEvent::Landing { .. }
         | RunEvent::RunFinished { .. } => None,
     }
+}
+
+/// Whether whoever asks for trouble only is not told of such an end.
+fn is_quiet(result: InstanceResult) -> bool {
+    matches!(result, InstanceResult::Succeeded | InstanceResult::Skipped | InstanceResult::Blocked)
 }
 
 /// A line about an instance: a mark, its name, how long it took, and what is to be said.

@@ -129,7 +129,8 @@ fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
         while let Some((_, commit)) = found.next_if(|(began, _)| *began < seq) {
             there.insert(commit);
         }
-        let made = state.tip.is_some() && there.insert(commit);
+        // Before the run first moved the target all that stood there was somebody else's.
+        let made = state.first_moved.is_some_and(|first| first < seq) && there.insert(commit);
         (entry, if made { Landing::As(commit) } else { Landing::Stood })
     };
     let mut told: Vec<_> = landed.into_iter().map(how).collect();
@@ -560,6 +561,10 @@ mod tests {
         let names = added(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])]);
         let alone = check(vec![started("p"), names.clone(), lands("b", "99"), finished(0, None)], Style::Plain);
         assert!(alone.contains("    nothing to add  b  the branch has it\n"), "{alone}");
+        let later = vec![started("p"), names.clone(), lands("b", "99"), moves("99", "01"), lands("c", "01")];
+        let later = check(later.into_iter().chain([finished(0, None)]).collect(), Style::Plain);
+        assert!(later.contains("    nothing to add  b  the branch has it\n"), "{later}");
+        assert!(later.contains("    0101010101  c  "), "{later}");
         let events = vec![started("p"), names, moves("99", "02"), lands("d", "99"), lands("c", "01"), lands("a", "02")];
         let again = [lands("b", "02"), finished(0, None)];
         let text = check(events.into_iter().chain(again).collect(), Style::Plain);

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::{Repository, read_small};
+use super::{Repository, RepositoryError, read_small};
 
 /// Config files that are read; git follows 10 includes in one another.
 const FILES_MAX: usize = 64;
@@ -22,7 +22,7 @@ const OF_THE_CALLER: &str = "GIT_PREFIX";
 const PATHS_MAX: usize = 1_000;
 
 /// Paths below a work tree.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obeyed {
     /// With all that lies in them.
     trees: BTreeSet<PathBuf>,
@@ -30,9 +30,23 @@ pub struct Obeyed {
     files: BTreeSet<PathBuf>,
     /// Words that may be a file in any folder: where somebody called git from.
     anywhere: BTreeSet<PathBuf>,
+    /// Whether that is all.
+    is_all: bool,
+}
+
+impl Default for Obeyed {
+    /// Nothing at all.
+    fn default() -> Self {
+        Obeyed { trees: BTreeSet::new(), files: BTreeSet::new(), anywhere: BTreeSet::new(), is_all: true }
+    }
 }
 
 impl Obeyed {
+    /// Whether that is all that git obeys by its configuration: not where this names more than is kept, or could not be read to its end.
+    pub fn is_all(&self) -> bool {
+        self.is_all
+    }
+
     /// Whether git obeys a path below the work tree.
     pub fn covers(&self, path: &Path) -> bool {
         self.files.contains(path)
@@ -58,13 +72,25 @@ impl Obeyed {
 
 impl Repository {
     /// What of the checkout git obeys by configuration: the repository's own, the person's and the machine's. `home` is for `~/`.
-    /// What cannot be read names nothing: git stops at it.
+    /// What is not there, or what the person may not read, names nothing to their git; of what else cannot be read to its end nobody knows
+    /// what it names ([`Obeyed::is_all`]).
     pub fn obeyed(&self, home: &Path) -> Obeyed {
         let Some(root) = self.workdir() else { return Obeyed::default() };
         let shared = [git2::Config::find_system(), git2::Config::find_xdg(), git2::Config::find_global()];
         let own = [self.common_dir().join("config"), self.git_dir().join("config.worktree")];
         let files = own.into_iter().chain(shared.into_iter().filter_map(Result::ok)).collect();
-        obeyed_by(files, Places { root, home }, &|path| read_small(path).unwrap_or_default())
+        obeyed_by(files, Places { root, home }, &|path| known_of(read_small(path)))
+    }
+}
+
+/// What a config says; `None` where nobody knows.
+fn known_of(read: Result<Vec<u8>, RepositoryError>) -> Option<Vec<u8>> {
+    use std::io::ErrorKind::{IsADirectory, PermissionDenied};
+    match read {
+        Err(RepositoryError::Io { source, .. }) if matches!(source.kind(), IsADirectory | PermissionDenied) => {
+            Some(Vec::new())
+        }
+        read => read.ok(),
     }
 }
 
@@ -104,16 +130,23 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Vec<u8>) -> Obeyed {
+fn obeyed_by(files: Vec<PathBuf>, places: Places<'_>, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Obeyed {
     let (mut obeyed, mut waiting, mut seen) = (Obeyed::default(), files, HashSet::new());
     while let Some(file) = waiting.pop() {
-        if seen.len() >= FILES_MAX || !seen.insert(file.clone()) {
+        if seen.contains(&file) {
             continue;
         }
-        let text = String::from_utf8_lossy(&read(&file)).into_owned();
+        let text = if seen.len() < FILES_MAX { read(&file) } else { None };
+        let Some(text) = text else {
+            obeyed.is_all = false;
+            continue;
+        };
+        seen.insert(file.clone());
+        let text = String::from_utf8_lossy(&text).into_owned();
         let folder = file.parent().unwrap_or(places.root);
         for Entry { section, key, value } in entries(&text) {
             if obeyed.trees.len() + obeyed.files.len() + obeyed.anywhere.len() >= PATHS_MAX {
+                obeyed.is_all = false;
                 return obeyed;
             }
             if matches!(&*section, "include" | "includeif") {
@@ -252,6 +285,7 @@ mod tests {
             Some("/w/cfg/more") => b"[alias]\n\tx = !scripts/x.sh".to_vec(),
             _ => Vec::new(),
         };
+        let read = |file: &Path| Some(read(file));
         let places = Places { root: Path::new("/w"), home: Path::new("/home/me") };
         obeyed_by(vec!["/w/.git/config".into()], places, &read).covers(Path::new(path))
     }
@@ -278,6 +312,27 @@ mod tests {
         ] {
             assert!(obeys(config, path), "{config}: {path}");
         }
+    }
+
+    /// Whether all is known that git obeys by a config that names such files.
+    fn is_all(config: &str) -> bool {
+        let read = |file: &Path| match file.to_str() {
+            Some("/w/.git/config") => Some(config.as_bytes().to_vec()),
+            Some("/w/.git/large") => None,
+            _ => Some(Vec::new()),
+        };
+        let places = Places { root: Path::new("/w"), home: Path::new("/home/me") };
+        obeyed_by(vec!["/w/.git/config".into()], places, &read).is_all()
+    }
+
+    #[test]
+    fn what_is_beyond_a_bound_is_not_passed_by_silently() {
+        let many = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+        let includes = |count| many(count, &|number| format!("[include]\n\tpath = ../c{number}\n"));
+        let aliases = |count| many(count, &|number| format!("[alias]\n\tx{number} = !./s/{number}\n"));
+        assert!(is_all("[include]\n\tpath = config\n") && is_all(&includes(FILES_MAX - 1)) && is_all(&aliases(500)));
+        assert!(!is_all("[include]\n\tpath = large\n"));
+        assert!(!is_all(&includes(FILES_MAX)) && !is_all(&aliases(PATHS_MAX + 1)));
     }
 
     #[test]

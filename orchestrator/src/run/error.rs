@@ -148,20 +148,7 @@ impl RunError {
         match self {
             RunError::Repository(error) => Some(error.hint()),
             RunError::TargetAgain(error) => error.freed().or_else(|| gone(error)),
-            RunError::Target(TargetError::CheckedOut { .. }) => Some(
-                "leave `--into` out, or name another branch; then `swarm apply` merges that into the checkout"
-                    .to_owned(),
-            ),
-            RunError::Target(TargetError::Symbolic { stands_for, .. }) => {
-                Some(format!("name that one: --into {}", shell_word(stands_for)))
-            }
-            RunError::Target(TargetError::Diverged { branch }) => {
-                Some(format!("name another with `--into`, or put the old one aside: {}", target::aside(branch)))
-            }
-            RunError::Target(TargetError::InTheWay { other, is, .. }) => {
-                Some(format!("name another with `--into`, or {}", target::out_of_the_way(other, *is)))
-            }
-            RunError::Target(error @ (TargetError::LostLanded { .. } | TargetError::Removed { .. })) => gone(error),
+            RunError::Target(error) => about_target(error).or_else(|| remedy(self).map(str::to_owned)),
             RunError::StateGone { run, branch, .. } => {
                 let landed = branch.as_ref().map(|branch| format!("what had landed is on {}, ", shell_word(branch)));
                 Some(format!(
@@ -237,6 +224,25 @@ impl RunError {
             error if begun == Begun::Before => RunError::Cut { run: run.clone(), source: Box::new(error) },
             error => error,
         }
+    }
+}
+
+/// What to do about a target branch that cannot be had, where that is for the person to decide.
+fn about_target(error: &TargetError) -> Option<String> {
+    match error {
+        TargetError::CheckedOut { .. } => Some(
+            "name a branch with `--into` that is nowhere checked out, or none where one was; then `swarm apply` merges it into the checkout"
+                .to_owned(),
+        ),
+        TargetError::Symbolic { stands_for, .. } => Some(format!("name that one: --into {}", shell_word(stands_for))),
+        TargetError::Diverged { branch } => {
+            Some(format!("name another with `--into`, or put the old one aside: {}", target::aside(branch)))
+        }
+        TargetError::InTheWay { other, is, .. } => {
+            Some(format!("name another with `--into`, or {}", target::out_of_the_way(other, *is)))
+        }
+        TargetError::LostLanded { .. } | TargetError::Removed { .. } => gone(error),
+        _ => None,
     }
 }
 

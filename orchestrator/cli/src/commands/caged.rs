@@ -13,7 +13,7 @@ use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::GRACE_MS;
 use swarm_orchestrator::signal;
-use swarm_orchestrator::state::{self, make_private_dir_all};
+use swarm_orchestrator::state::{self, Unsearched, make_private_dir_all};
 use swarm_orchestrator::threads;
 use swarm_protocol::{
     Ended, FrameReader, FromWorker, Job, Outcome, SandboxSpec, Start, Stream, Tier, ToWorker, VERSION, WorktreeSpec,
@@ -124,9 +124,12 @@ pub fn hide_state(spec: &mut SandboxSpec, folder: &Path, it: &Surroundings) {
 /// # Errors
 /// The folder holds too much to know, or nobody reads what is said.
 pub fn hide_states(spec: &mut SandboxSpec, folder: &Path, it: &Surroundings) -> Result<(), Failure> {
-    let states = state::below(folder, usize::MAX, ENTRIES_MAX).map_err(|state::TooMany| {
+    let states = state::below(folder, usize::MAX, ENTRIES_MAX).map_err(|error| {
         let place = sanitize::name(&folder.to_string_lossy());
-        let why = "it holds more than 2,000,000 entries, and swarm's state may be among them";
+        let why = match error {
+            Unsearched::TooMany => "it holds more than 2,000,000 entries, and swarm's state may be among them",
+            Unsearched::Unreadable => "a folder in it cannot be read to its end, and may hold swarm's state",
+        };
         Failure::usage(
             format!("show {place} to the command: {why}"),
             "go to a smaller folder, or use swarm exec".to_owned(),

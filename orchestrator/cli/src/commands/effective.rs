@@ -70,3 +70,19 @@ fn limits(cage: &Cage, machine: &Machine) -> Vec<String> {
     };
     all.into_iter().filter_map(|(name, bound)| Some(format!("{name} {}, by {}", bound?, held(name)))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use swarm_orchestrator::policy::{SYSTEM, paths};
+    use swarm_sandbox::policy as sandbox;
+
+    #[test]
+    fn what_a_plan_may_not_ask_for_the_sandbox_does_not_grant() {
+        let set = |folders: &[&[&'static str]]| folders.concat().into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(set(&[paths::KERNEL]), set(&[sandbox::KERNEL_FOLDERS]));
+        assert_eq!(set(&[SYSTEM, paths::MACHINE]), set(&[sandbox::SYSTEM_FOLDERS]));
+        assert_eq!(set(&[paths::SHARED]), set(&[sandbox::SHARED_FOLDERS]));
+    }
+}

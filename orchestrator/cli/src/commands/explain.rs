@@ -22,7 +22,7 @@ use swarm_orchestrator::worktree::Backend;
 use swarm_plans::egress::{Host, Speech, split_port};
 use swarm_plans::place::quoted;
 use swarm_plans::{InstanceIx, MergeMode, Network, SandboxPolicy, TaskGraph, TaskIx};
-use swarm_protocol::{NetworkSpec, RefusedAct, SeenRefusal, Tier, WorktreeSpec};
+use swarm_protocol::{NetworkSpec, RefusedAct, SandboxSpec, SeenRefusal, Tier, WorktreeSpec};
 use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, is_of_a_folder, reach};
 
 use crate::commands::allow::{self, Allow};
@@ -112,16 +112,39 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
         return asked(&asks, it).map(|()| 0);
     };
     let sandbox = spec(&cage, &machine, &repository, &state)?;
+    let subject = Subject { cage: &cage, sandbox: &sandbox, repository: &repository, home: &host.home };
+    let code = on_path(args, path, (&graph, task), subject, it)?;
+    asked(&asks, it).map(|()| code)
+}
+
+/// Whose policy is asked.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    cage: &'a Cage,
+    sandbox: &'a SandboxSpec,
+    repository: &'a Repository,
+    home: &'a Path,
+}
+
+/// The answer about a path on stdout, and its exit code.
+fn on_path(
+    args: &Explain,
+    path: &Path,
+    (graph, task): (&TaskGraph, TaskIx),
+    Subject { cage, sandbox, repository, home }: Subject<'_>,
+    it: &Surroundings,
+) -> Result<u8, Failure> {
+    let (plan, refused) = (graph.plan(), |error: &dyn std::fmt::Display| Failure::environment(error, None));
     let worktree = sandbox.worktree.at().clone();
-    let policy = swarm_worker::airlock::policy(&sandbox).map_err(|error| refused(&error))?;
+    let policy = swarm_worker::airlock::policy(sandbox).map_err(|error| refused(&error))?;
     let access = if args.write { Access::Write } else { Access::Read };
-    let named = as_named(&path.to_string_lossy(), access, &policy, &host.home);
-    let links = Links { repository: &repository, base: &plan.base, worktree: &worktree };
+    let named = as_named(&path.to_string_lossy(), access, &policy, home);
+    let links = Links { repository, base: &plan.base, worktree: &worktree };
     let Some(path) = reach(&policy, &named, &mut |path| links.at(path)) else {
         let message = format!("follow {}: its links lead in a circle", sanitize::name(&named.to_string_lossy()));
         return Err(Failure::usage(message, None));
     };
-    let mut said = about_path((&named, &path), access, &policy, &cage);
+    let mut said = about_path((&named, &path), access, &policy, cage);
     if is_of_a_folder(&named) && links.is_file(&path) {
         let rule = "a file lies there, and a path that ends with a slash is a folder's".to_owned();
         said = Answer { verdict: Verdict::Refused, rule, remedy: "ask for it without the slash".to_owned(), ..said };
@@ -129,11 +152,11 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
     if policy.get().tier == swarm_sandbox::Tier::Landlock && path.starts_with(repository.place()) {
         said = said.also("in this tier the worktree lies elsewhere, and a relative path names what is in it");
     }
-    let tracked = |inside: &Path| is_tracked(&repository, &plan.base, inside);
+    let tracked = |inside: &Path| is_tracked(repository, &plan.base, inside);
     if let (Ok(inside), Access::Write, Verdict::Allowed) = (path.strip_prefix(&worktree), access, said.verdict)
         && !inside.starts_with(".git")
     {
-        said = collected(said, (&graph, task, &args.task), inside, &repository)?;
+        said = collected(said, (graph, task, &args.task), inside, repository)?;
     }
     let code = answer(&said, it)?;
     if let (Ok(inside), Access::Read, Verdict::Refused) = (path.strip_prefix(&worktree), access, said.verdict)
@@ -144,7 +167,7 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
             sanitize::name(&inside.to_string_lossy())
         ))?;
     }
-    asked(&asks, it).map(|()| code)
+    Ok(code)
 }
 
 impl Explain {

@@ -56,6 +56,17 @@ impl Failure {
         }
     }
 
+    /// What was said to whoever has something else to tell, too: the exit code of a run stands although nobody reads its summary.
+    ///
+    /// # Errors
+    /// The writing failed for another reason.
+    pub fn unless_gone(written: Result<(), Failure>) -> Result<(), Failure> {
+        match written {
+            Err(Failure::ReaderGone) => Ok(()),
+            written => written,
+        }
+    }
+
     /// The same failure with the place in a plan that it is about.
     pub fn at(self, place: &str) -> Self {
         match self {

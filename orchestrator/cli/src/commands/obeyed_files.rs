@@ -34,6 +34,8 @@ pub struct ObeyedFiles {
     files: BTreeSet<PathBuf>,
     /// Folders, and ends of paths of files anywhere in them.
     anywhere: BTreeSet<(PathBuf, PathBuf)>,
+    /// Whether a repository's config names more.
+    has_more: bool,
     /// What lay there before; `None` where it was too much.
     before: Option<BTreeMap<PathBuf, Mark>>,
 }
@@ -46,6 +48,7 @@ impl ObeyedFiles {
         for repository in Repository::discover(folder).ok().into_iter().chain(inside) {
             let Some(root) = repository.workdir() else { continue };
             let obeyed = repository.obeyed(&host.home);
+            found.has_more |= !obeyed.is_all();
             found.files.extend(obeyed.files().map(|path| root.join(path)).filter(|path| path.starts_with(folder)));
             let here = |path: PathBuf| match folder.starts_with(&path) {
                 true => Some(folder.to_owned()),
@@ -81,6 +84,9 @@ impl ObeyedFiles {
 
     /// What lies there now; `None` where it is too much. Links are not followed, but on the way to what is named.
     fn look(&self) -> Option<BTreeMap<PathBuf, Mark>> {
+        if self.has_more {
+            return None;
+        }
         let mut found = BTreeMap::new();
         for file in &self.files {
             found.extend(mark(file).map(|mark| (file.clone(), mark)));

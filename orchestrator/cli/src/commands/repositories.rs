@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
-use swarm_orchestrator::entry_name::is_git_dir;
+use swarm_orchestrator::entry_name::{is_bare_repository, is_git_dir};
 use swarm_orchestrator::state;
 
 use crate::commands::failure::Failure;
@@ -483,11 +483,9 @@ fn is_git(name: &OsStr) -> bool {
     is_git_dir(name.as_bytes())
 }
 
-/// Whether git takes a folder for a repository. Source: git's `is_git_directory`: `HEAD` beside `objects` and `refs`, or beside
-/// `commondir`.
+/// Whether git takes a folder for a repository without a work tree.
 pub fn is_bare(folder: impl AsFd) -> bool {
-    let has = |name: &str| has(&folder, OsStr::new(name));
-    has("HEAD") && (has("commondir") || has("objects") && has("refs"))
+    is_bare_repository(|name| has(&folder, OsStr::new(name)))
 }
 
 #[cfg(test)]

@@ -380,7 +380,7 @@ fn as_typed(it: &Surroundings) -> AsTyped {
 /// goes there.
 ///
 /// # Errors
-/// Nobody reads it, or a run without another fault left events unwritten.
+/// It cannot be written, or a run without another fault left events unwritten. Where nobody reads any more the run ended as it did.
 pub fn say_end(reports: &Reports, state_dir: &Path, events: JsonEvents, it: &Surroundings) -> Result<(), Failure> {
     let state = reports.state();
     let log_tail = |id: &_, attempt| {
@@ -391,7 +391,7 @@ pub fn say_end(reports: &Reports, state_dir: &Path, events: JsonEvents, it: &Sur
     it.err.write(&format!("\n{}", summary(state, &log_tail, it.checkout(), it.err.style)))?;
     let is_data = events == JsonEvents::Off && it.out.reader == ReaderKind::Other && state.tally.landed > 0;
     if let Some(branch) = state.branch().filter(|_| is_data) {
-        it.out.write(&format!("{branch}\n"))?;
+        Failure::unless_gone(it.out.write(&format!("{branch}\n")))?;
     }
     match (reports.unwritten(), &state.run) {
         (Some(error), Some(run)) => unwritten(error, &run.0, state.finished.as_ref().map_or(0, |end| end.exit), it),

@@ -7,6 +7,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use swarm_orchestrator::apply::unlock_index;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::journal::{JournalReader, RunRow};
@@ -59,6 +60,7 @@ pub struct Stream {
     target: Target,
     /// What the person gave in front of the command.
     given: Arc<Given>,
+    is_terminal: bool,
     /// Who reads it.
     pub reader: ReaderKind,
     /// How text looks there.
@@ -94,13 +96,14 @@ impl Stream {
             Colour::Auto | Colour::Never => Style::Plain,
         };
         let reader = if terminal && !dumb { ReaderKind::Terminal } else { ReaderKind::Other };
-        Stream { target, given: Arc::clone(given), reader, style }
+        Stream { target, given: Arc::clone(given), is_terminal: terminal, reader, style }
     }
 
     /// Writes all of `text`.
     ///
     /// # Errors
-    /// [`Failure::ReaderGone`] when nobody reads; another failure when the disk is full.
+    /// [`Failure::ReaderGone`] when nobody reads the data of standard output; another failure when the disk is full. That nobody reads
+    /// the talk on standard error ends nothing: what the command does and how it ends stands.
     pub fn write(&self, text: &str) -> Result<(), Failure> {
         self.write_bytes(self.legible(text).as_bytes())
     }
@@ -121,7 +124,11 @@ impl Stream {
     /// # Errors
     /// As [`Stream::write`].
     pub fn write_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
-        self.open().write_all(bytes).map_err(|error| Failure::of_output(&error))
+        let written = self.open().write_all(bytes).map_err(|error| Failure::of_output(&error));
+        match self.target {
+            Target::Stdout => written,
+            Target::Stderr => Failure::unless_gone(written),
+        }
     }
 
     /// Writes all of `bytes`, and does not wait for the end of the line.
@@ -135,9 +142,11 @@ impl Stream {
 
     /// The stream itself. Standard output is flushed after each line.
     pub fn open(&self) -> Box<dyn std::io::Write + Send> {
-        match self.target {
-            Target::Stdout => Box::new(std::io::stdout()),
-            Target::Stderr => Box::new(std::io::stderr()),
+        match (self.target, self.is_terminal) {
+            (Target::Stdout, false) => Box::new(std::io::stdout()),
+            (Target::Stderr, false) => Box::new(std::io::stderr()),
+            (Target::Stdout, true) => Box::new(Terminal(std::io::stdout())),
+            (Target::Stderr, true) => Box::new(Terminal(std::io::stderr())),
         }
     }
 
@@ -322,9 +331,52 @@ pub fn stderr(colour: Colour, given: Given) -> Stream {
     Stream::new(Target::Stderr, colour, &Arc::new(given))
 }
 
+/// A stream that was a terminal when the command began. One that was closed since gives what a failing disk gives; here nobody reads any
+/// more.
+struct Terminal<W>(W);
+
+impl<W> Terminal<W> {
+    fn told<T>(done: std::io::Result<T>) -> std::io::Result<T> {
+        done.map_err(|error| match error.raw_os_error() {
+            Some(errno) if errno == Errno::IO.raw_os_error() => std::io::ErrorKind::BrokenPipe.into(),
+            _ => error,
+        })
+    }
+}
+
+impl<W: std::io::Write> std::io::Write for Terminal<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Self::told(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Self::told(self.0.flush())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_was_closed_is_a_reader_that_went() {
+        struct Fails(Errno);
+        impl std::io::Write for Fails {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        for (errno, is_gone) in [(Errno::IO, true), (Errno::NOSPC, false)] {
+            let mut to = Terminal(Fails(errno));
+            for written in [to.write(b"x").map(drop), to.flush()] {
+                let error = Failure::of_output(&written.expect_err("it fails"));
+                assert_eq!(matches!(error, Failure::ReaderGone), is_gone, "{errno}");
+            }
+        }
+    }
 
     #[test]
     fn only_a_yes_is_a_yes() {

@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use swarm_orchestrator::report::sanitize;
 
 use crate::commands::failure::Failure;
@@ -81,10 +82,19 @@ impl Note {
     }
 
     /// Takes over the note of a command that is dead; `None` where it lives, or has just removed its note itself.
-    fn of_dead(path: PathBuf) -> Option<Note> {
-        let file = File::open(&path).ok()?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-        (file.metadata().ok()?.nlink() > 0).then_some(Note { file, path })
+    ///
+    /// # Errors
+    /// The system's; whether there is something to settle is not known then.
+    fn of_dead(path: PathBuf) -> io::Result<Option<Note>> {
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked?,
+        }
+        Ok((file.metadata()?.nlink() > 0).then_some(Note { file, path }))
     }
 
     /// Its folders; `None` where it cannot be read, or another swarm wrote it in another form.
@@ -101,7 +111,15 @@ impl Note {
 /// Nobody reads what it says; all is settled then.
 pub fn settle(state: &Path, it: &Surroundings) -> Result<Left, Failure> {
     let (mut all, mut left) = (Vec::new(), Left::Nothing);
-    for note in of_the_dead(state) {
+    let Dead { notes, unread } = of_the_dead(state);
+    for (path, error) in unread {
+        let place = sanitize::shell_word(&sanitize::name(&path.to_string_lossy()));
+        all.push(format!(
+            "swarm: which folders a command could write that was killed cannot be read: {place}: {error}; use no git in what your plans \
+             may write before swarm can read that\n"
+        ));
+    }
+    for note in notes {
         let forget = sanitize::shell_word(&sanitize::name(&note.path.to_string_lossy()));
         let Some(folders) = note.folders() else {
             all.push(format!(
@@ -147,15 +165,43 @@ pub fn waiting(state: &Path) -> Vec<PathBuf> {
         Some(folders) => folders.into_iter().map(|noted| noted.path).collect(),
         None => vec![note.path.clone()],
     };
-    let mut all: Vec<PathBuf> = of_the_dead(state).iter().flat_map(paths).collect();
+    let Dead { notes, unread } = of_the_dead(state);
+    let mut all: Vec<PathBuf> = notes.iter().flat_map(paths).chain(unread.into_iter().map(|(path, _)| path)).collect();
     all.sort();
     all.dedup();
     all
 }
 
-fn of_the_dead(state: &Path) -> Vec<Note> {
-    let entries = state.join(FOLDER).read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|end| end == NOTE)).filter_map(Note::of_dead).collect()
+/// What commands left that are dead.
+#[derive(Default)]
+struct Dead {
+    notes: Vec<Note>,
+    /// What may be notes of theirs and cannot be read, and why.
+    unread: Vec<(PathBuf, io::Error)>,
+}
+
+fn of_the_dead(state: &Path) -> Dead {
+    let (folder, mut dead) = (state.join(FOLDER), Dead::default());
+    let entries = match folder.read_dir() {
+        // Nobody has anything to settle.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return dead,
+        Err(error) => {
+            dead.unread.push((folder, error));
+            return dead;
+        }
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())),
+    };
+    for path in entries {
+        match path {
+            Ok(path) if path.extension().is_some_and(|end| end == NOTE) => match Note::of_dead(path.clone()) {
+                Ok(note) => dead.notes.extend(note),
+                Err(error) => dead.unread.push((path, error)),
+            },
+            Ok(_) => {}
+            Err(error) => dead.unread.push((folder.clone(), error)),
+        }
+    }
+    dead
 }
 
 /// The version, then of each folder its device, its inode and its path; a NUL behind each of these.
@@ -209,7 +255,7 @@ mod tests {
         assert!(waiting(dir.path()).is_empty());
         drop(note);
         assert_eq!(waiting(dir.path()), [dir.path()]);
-        let [note] = <[Note; 1]>::try_from(of_the_dead(dir.path())).expect("one");
+        let [note] = <[Note; 1]>::try_from(of_the_dead(dir.path()).notes).expect("one");
         assert!(waiting(dir.path()).is_empty(), "somebody looks");
         note.settled();
         assert!(waiting(dir.path()).is_empty());
@@ -223,5 +269,17 @@ mod tests {
         std::fs::create_dir(dir.path().join(FOLDER)).expect("space");
         std::fs::write(&note, "9\0").expect("space");
         assert_eq!(waiting(dir.path()), [note]);
+    }
+
+    #[test]
+    fn notes_that_cannot_be_looked_at_are_not_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert!(waiting(dir.path()).is_empty(), "no command left one");
+        let folder = dir.path().join(FOLDER);
+        std::fs::write(&folder, "").expect("a file");
+        assert_eq!(waiting(dir.path()), [folder.as_path()], "no folder of notes");
+        std::fs::remove_file(&folder).and_then(|()| std::fs::create_dir(&folder)).expect("ours");
+        std::os::unix::fs::symlink("loop.note", folder.join("loop.note")).expect("a link");
+        assert_eq!(waiting(dir.path()), [folder.join("loop.note")], "a note that does not open");
     }
 }

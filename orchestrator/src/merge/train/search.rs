@@ -146,12 +146,6 @@ impl Search {
         }
     }
 
-    /// Whether this prefix was red first and green on a later try.
-    pub fn is_flaky(&self, prefix: usize) -> bool {
-        let known = self.known(prefix);
-        known.green && known.reds > 0
-    }
-
     fn known(&self, prefix: usize) -> Known {
         self.known.get(&prefix).copied().unwrap_or_default()
     }
