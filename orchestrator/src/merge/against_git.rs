@@ -75,6 +75,7 @@ impl Fixture {
     fn git_merge(&self, base: &Files, ours: &Files, theirs: &Files) -> Verdict {
         let [base, ours, theirs] = [base, ours, theirs].map(|files| self.commit(files).to_string());
         let output = git(self.folder.path())
+            .args(["-c", &format!("attr.tree={ours}")])
             .args(["merge-tree", "--write-tree", "--no-messages", &format!("--merge-base={base}"), &ours, &theirs])
             .output()
             .unwrap();
@@ -301,6 +302,33 @@ fn judged<S: Strategy>(cases: u32, strategy: S, versions: impl Fn(S::Value) -> [
     if let Err(error) = outcome {
         panic!("{error}");
     }
+}
+
+#[test]
+fn what_a_tree_says_is_merged_as_a_whole_is_so_by_git_and_by_the_fold() {
+    let fixture = Fixture::new();
+    let check = |attributes: &[(&str, &str)], path: &str, is_clean: bool| {
+        let lines = |at: usize| (0..20).map(move |line| if line == at { "new\n".into() } else { format!("{line}\n") });
+        let [base, ours, theirs] = [99, 2, 16].map(|at| {
+            let mut files: Files =
+                attributes.iter().map(|(path, text)| ((*path).to_owned(), (FILE, (*text).to_owned()))).collect();
+            files.insert(path.to_owned(), (FILE, lines(at).collect()));
+            files
+        });
+        let found = fixture.fold(&base, &ours, &theirs);
+        assert_eq!(matches!(found, Folded::Clean { .. }), is_clean, "{attributes:?} {path}: {found:?}");
+        let by_git = fixture.git_merge(&base, &ours, &theirs);
+        assert_eq!(matches!(by_git, Verdict::Clean(_)), is_clean, "git: {attributes:?} {path}");
+    };
+    let top = ".gitattributes";
+    check(&[(top, "f -merge\n")], "f", false);
+    check(&[(top, "*.lock binary\n")], "a/b.lock", false);
+    check(&[(top, "*.lock binary\n"), ("a/.gitattributes", "*.lock merge\n")], "a/b.lock", true);
+    check(&[("a/.gitattributes", "/b/f -merge\n")], "a/b/f", false);
+    check(&[("a/.gitattributes", "/f -merge\n")], "a/b/f", true);
+    check(&[(top, "[attr]kept -merge\n"), ("a/.gitattributes", "f kept\n")], "a/f", false);
+    check(&[(top, "* -text -diff\n")], "f", true);
+    check(&[(top, "g -merge\n")], "f", true);
 }
 
 #[test]

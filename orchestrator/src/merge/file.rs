@@ -75,6 +75,12 @@ pub fn merge(odb: &Odb<'_>, base: Entry, ours: Entry, theirs: Entry) -> Result<M
     }
 }
 
+/// Whether [`merge`] would go by the lines of three files.
+pub fn is_by_lines(base: Entry, ours: Entry, theirs: Entry) -> bool {
+    [base, ours, theirs].into_iter().all(|entry| Kind::of(entry) == Kind::File)
+        && third(base.id, ours.id, theirs.id).is_none()
+}
+
 /// The three-way rule: an equal pair gives way to the third. `None` when all differ.
 fn third<T: PartialEq>(base: T, ours: T, theirs: T) -> Option<T> {
     if ours == base || ours == theirs {

@@ -12,6 +12,7 @@ use std::fmt;
 
 use git2::{Odb, Oid, Repository};
 
+use super::attributes;
 use super::file::{self, Merged};
 use super::rules::FileRules;
 use super::touched;
@@ -50,7 +51,7 @@ pub struct ConflictPath {
 pub enum ConflictKind {
     /// Both changed the same lines, or lines next to each other.
     Content,
-    /// Both changed a binary file.
+    /// Both changed a binary file, or one that its tree says is merged as a whole (`-merge`).
     Binary,
     /// Both changed a file larger than [`file::TEXT_BYTES_MAX`].
     TooLarge,
@@ -152,7 +153,7 @@ pub fn fold(repo: &Repository, base: Oid, ours: Oid, theirs: Oid) -> Result<Fold
 pub fn fold_by(repo: &Repository, rules: &FileRules, tip: Oid, step: &Step<'_>) -> Result<Outcome, FoldError> {
     let odb = repo.odb()?;
     let clean = |tree| Ok(Outcome { folded: Folded::Clean { tree }, again: vec![] });
-    match walk(&Walk { odb: &odb, rules }, Some(step.base), tip, step.result, 0) {
+    match walk(&Walk { odb: &odb, rules }, Some(step.base), tip, step.result, Depth::default()) {
         Ok(Some(tree)) => clean(tree),
         Ok(None) => clean(tree::write(&odb, Listing::new())?),
         Err(Stop::Doubt) => touched::merge(&odb, rules, tip, step),
@@ -249,8 +250,17 @@ struct Walk<'a> {
     rules: &'a FileRules,
 }
 
+/// Where the walk is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Depth {
+    /// Folders above.
+    folders: usize,
+    /// Whether attributes of one of them, in ours, speak of merging.
+    is_spoken_of: bool,
+}
+
 /// Merges three versions of a folder; `None` when nothing is left in it.
-fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) -> Result<Option<Oid>, Stop> {
+fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, mut depth: Depth) -> Result<Option<Oid>, Stop> {
     let odb = it.odb;
     if base == Some(theirs) {
         return Ok(Some(ours));
@@ -258,12 +268,13 @@ fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) 
     if base == Some(ours) {
         return Ok(Some(theirs));
     }
-    if depth > DEPTH_MAX {
+    if depth.folders > DEPTH_MAX {
         return Err(TreeError::TooDeep.into());
     }
     let before = base.map(|base| tree::list(odb, base)).transpose()?.unwrap_or_default();
     let after = tree::list(odb, theirs)?;
     let tip = tree::list(odb, ours)?;
+    depth.is_spoken_of = depth.is_spoken_of || attributes::speak_of_merging(odb, &tip)?;
     let mut edits = HashMap::new();
     // Whatever both sides touched is among what theirs touched; all else stays as ours has it.
     for (name, [base, theirs]) in tree::changes(&before, &after) {
@@ -277,7 +288,7 @@ fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, depth: usize) 
 }
 
 /// Merges what a name stands for in base, ours and theirs, where base and theirs differ.
-fn walk_name(it: &Walk<'_>, versions: [Option<Entry>; 3], depth: usize) -> Result<Option<Entry>, Stop> {
+fn walk_name(it: &Walk<'_>, versions: [Option<Entry>; 3], depth: Depth) -> Result<Option<Entry>, Stop> {
     let odb = it.odb;
     let [base, ours, theirs] = versions;
     if ours == base {
@@ -289,13 +300,18 @@ fn walk_name(it: &Walk<'_>, versions: [Option<Entry>; 3], depth: usize) -> Resul
         Some(base) if !it.rules.is_empty() && (ours == theirs || !base.is_tree()) => Err(Stop::Doubt),
         // The same new folder on both sides: a path that both deleted may be a rename in one of them.
         Some(base) if ours == theirs && base.is_tree() && ours.is_tree() => {
-            if same_paths(odb, base.id, ours.id, depth)? { Ok(Some(ours)) } else { Err(Stop::Doubt) }
+            if same_paths(odb, base.id, ours.id, depth.folders)? { Ok(Some(ours)) } else { Err(Stop::Doubt) }
         }
         base if ours.is_tree() && theirs.is_tree() && base.is_none_or(Entry::is_tree) => {
-            let folder = walk(it, base.map(|entry| entry.id), ours.id, theirs.id, depth + 1)?;
+            let below = Depth { folders: depth.folders + 1, ..depth };
+            let folder = walk(it, base.map(|entry| entry.id), ours.id, theirs.id, below)?;
             Ok(folder.map(|id| Entry { mode: DIRECTORY, id }))
         }
         Some(base) if ![base, ours, theirs].into_iter().any(Entry::is_tree) => {
+            // Which of them are merged as a whole the path tells, too.
+            if depth.is_spoken_of && file::is_by_lines(base, ours, theirs) {
+                return Err(Stop::Doubt);
+            }
             match file::merge(odb, base, ours, theirs)? {
                 Merged::Clean(entry) => Ok(Some(entry)),
                 Merged::Conflict(_) => Err(Stop::Doubt),

@@ -3,13 +3,15 @@
 //!
 //! The rule that everything here keeps: *never clean where git reports a conflict, never another tree than git's where
 //! both are clean.* Where git's answer depends on guesses about renames that cannot be repeated with certainty, the answer
-//! is a conflict. Attributes and merge drivers are not read: a merge driver is a command of the user's machine, and the
-//! same plan has to give the same tree everywhere.
+//! is a conflict. Of attributes only the tree's own are read, and merge drivers are not run: a merge driver is a command of the
+//! user's machine, and the same plan has to give the same tree everywhere.
 //!
 //! Start reading at [`fold`].
 
 #[cfg(test)]
 mod against_git;
+/// Which files git merges as a whole, by what a tree says itself.
+mod attributes;
 /// A folder where the other side has a file: both stand, the file beside the folder.
 mod beside;
 /// Which lines a version changed.

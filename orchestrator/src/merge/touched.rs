@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{Odb, Oid};
 
+use super::attributes;
 use super::beside::{self, folders};
 use super::file::{self, Kind, Merged};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
@@ -238,7 +239,7 @@ impl Merge<'_> {
                 (Some(base), None, Some(new)) => self.changed_and_gone(path, base, new, OURS)?,
                 (Some(base), Some(new), None) => self.changed_and_gone(path, base, new, THEIRS)?,
                 (Some(base), Some(ours), Some(theirs)) => {
-                    let merged = file::merge(self.odb, base, ours, theirs)?;
+                    let merged = self.merged(path, base, ours, theirs)?;
                     let merged = self.joined(&[path], merged, (Some(base), ours, theirs))?;
                     self.take(path, merged);
                 }
@@ -252,6 +253,18 @@ impl Merge<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Merges three versions of a file, which ours has at `path`; one that its tree says is merged as a whole is in dispute.
+    fn merged(&self, path: &[u8], base: Entry, ours: Entry, theirs: Entry) -> Result<Merged, FoldError> {
+        let has_rule = self.rules.is_union(path);
+        if !has_rule
+            && file::is_by_lines(base, ours, theirs)
+            && attributes::is_whole(self.odb, self.sides[OURS].tree, path)?
+        {
+            return Ok(Merged::Conflict(ConflictKind::Binary));
+        }
+        file::merge(self.odb, base, ours, theirs)
     }
 
     /// Settles a conflict of contents in a file of which both sides' lines are kept, by one of the names that it has or had.
@@ -287,7 +300,7 @@ impl Merge<'_> {
                 let [ours, theirs] = self.sides.map(|side| side.touched[&to][1]);
                 let present = "a renamed path was in the base and is in the side";
                 let versions = [base.expect(present), ours.expect(present), theirs.expect(present)];
-                let merged = file::merge(self.odb, versions[0], versions[1], versions[2])?;
+                let merged = self.merged(&to, versions[0], versions[1], versions[2])?;
                 let merged = self.joined(&[path, &to], merged, (base, versions[1], versions[2]))?;
                 self.take(&to, merged);
                 self.settled.insert(to);
@@ -310,7 +323,7 @@ impl Merge<'_> {
             Moved::To(to) if !self.sides[1 - gone].touched.contains_key(&to) => {
                 let moved = self.renames[gone].added()[to.as_slice()];
                 let [ours, theirs] = if gone == OURS { [moved, new] } else { [new, moved] };
-                let merged = file::merge(self.odb, base, ours, theirs)?;
+                let merged = self.merged(&to, base, ours, theirs)?;
                 let merged = self.joined(&[path, &to], merged, (Some(base), ours, theirs))?;
                 self.take(&to, merged);
                 // Ours may still have it; where ours moved it, there is nothing to remove.
