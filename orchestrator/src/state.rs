@@ -92,7 +92,9 @@ impl StateDir {
     /// The folder of one attempt, relative to the state folder; not made yet. It consists of what the worker accepts in a
     /// layer's path: `[A-Za-z0-9._/-]`. No encoded name has a dot behind a hyphen, so different names stay different.
     pub fn attempt(run: &RunId, instance: &InstanceId, attempt: Attempt) -> String {
-        format!("{}/{}/{attempt}", StateDir::run(run), folder_name(&instance.0))
+        let name = folder_name(&instance.0);
+        let beside = if is_of_the_run(&name) { "-.task" } else { "" };
+        format!("{}/{name}{beside}/{attempt}", StateDir::run(run))
     }
 
     /// The folder of all attempts of a run, relative to the state folder; not made yet.
@@ -281,6 +283,12 @@ pub fn make_private_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Whether a run keeps something of its own under this name, beside the folders of its tasks: its lock, what it wrote of all
+/// of them, and the sockets of its proxy.
+fn is_of_the_run(name: &str) -> bool {
+    matches!(name, "lock" | "workers.log" | "enforcement.json" | "replayed.jsonl") || name.starts_with("door-")
+}
+
 fn folder_name(name: &str) -> String {
     encode_component(name).replace('+', "-.")
 }
@@ -298,6 +306,19 @@ mod tests {
             let mode = state.path(relative).metadata().expect("made by open").permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{relative:?}");
         }
+    }
+
+    #[test]
+    fn no_task_takes_the_place_of_what_its_run_keeps() {
+        let check = |name: &str, expected| {
+            let found = StateDir::attempt(&RunId("r-1".to_owned()), &InstanceId(name.into()), Attempt(1));
+            assert_eq!(found, expected);
+        };
+        check("lock", "runs/r-1/lock-.task/1");
+        check("door-0", "runs/r-1/door-0-.task/1");
+        check("workers.log", "runs/r-1/workers.log-.task/1");
+        check("lock-task", "runs/r-1/lock-task/1");
+        check("doors", "runs/r-1/doors/1");
     }
 
     #[test]
