@@ -80,7 +80,12 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
     let draft = policy.get();
     let mut open: Vec<&str> = Vec::new();
     if draft.network == Network::Host {
-        open.push("network: the host's network is open to the job");
+        open.push(match draft.tier {
+            Tier::Namespaces => "network: the host's network is open to the job",
+            Tier::Landlock => {
+                "network: the host's network is open to the job, and names of abstract unix sockets can be taken there"
+            }
+        });
         if abi < 6 && draft.tier == Tier::Namespaces {
             open.push("abstract unix sockets of the host can be connected to");
         }
@@ -92,9 +97,11 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         open.extend([
             "metadata outside the granted folders: mode, owner, times and attributes of files the user owns can be changed, \
              those of the prepared base that later tasks start from, too",
-            "names outside the granted folders: whether a path exists, and its size, can be seen",
+            "names outside the granted folders: whether a path exists, its size, where a link leads and its extended attributes can \
+             be seen",
             "changes outside the granted folders can be watched, where the user may read them",
-            "command lines and names of other processes can be read in /proc",
+            "command lines and names of other processes, numbers of the descriptors of the user's own, and the host's tables of \
+             sockets can be read in /proc",
             "processor affinity of the user's other processes can be changed",
         ]);
         if abi < 3 {
@@ -104,6 +111,7 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
             open.push("signals to the user's other processes");
         }
     }
+    open.push("files that are only shown can be locked with flock(2), which other programs that lock them notice");
     if abi < 2 {
         open.push("renames between folders are refused everywhere, also where they are harmless");
     }
@@ -155,6 +163,8 @@ fn limits_not_held(draft: &Draft) -> Vec<&'static str> {
     }
     if memory == Some(Means::Watchdog) {
         open.extend([
+            "memory, and in the landlock tier files without a name, of a process that passes them on to a new one faster than it is \
+             met are not seen: there is no control group for it here",
             "memory of the kernel for page tables, pipes, sockets and queues is not counted: there is no control group for it here",
             "shared memory of which only a piece is mapped any more counts as that piece: there is no control group for it here",
         ]);

@@ -244,13 +244,16 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
         }
         // Listing one's own interfaces, which getaddrinfo(3) and getifaddrs(3) do.
         allowed.push(vec![family(libc::AF_NETLINK), is(2, u32::MAX, bits(libc::NETLINK_ROUTE))]);
-    } else if matches!(network, Network::Egress { .. }) {
-        for internet in [libc::AF_INET, libc::AF_INET6] {
-            let tcp = |number: libc::c_int| {
-                vec![family(internet), is(1, 0xf, bits(libc::SOCK_STREAM)), is(2, u32::MAX, bits(number))]
-            };
-            allowed.extend([tcp(0), tcp(libc::IPPROTO_TCP)]);
+    } else {
+        if matches!(network, Network::Egress { .. }) {
+            for internet in [libc::AF_INET, libc::AF_INET6] {
+                let tcp = |number: libc::c_int| {
+                    vec![family(internet), is(1, 0xf, bits(libc::SOCK_STREAM)), is(2, u32::MAX, bits(number))]
+                };
+                allowed.extend([tcp(0), tcp(libc::IPPROTO_TCP)]);
+            }
         }
+        // Where there is no socket to use, a pair's end could still be bound, to a name that the whole host shares.
         only_connect(put);
     }
     put(libc::SYS_socket, allow_only(allowed));

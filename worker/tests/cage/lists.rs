@@ -51,6 +51,7 @@ const OPEN: &[(&str, &str)] = &[
     ("truncation", "$SELF __attack truncate $HOST/home/.netrc"),
     ("signals", "kill -CONT $PEER && echo DONE"),
     ("files without a name", "$SELF __attack sent 60 && echo DONE"),
+    ("files that are only shown can be locked", "flock -s -n /usr/bin/env true && echo DONE"),
     ("renames between folders", "mkdir a b; echo x > a/x; ln a/x b/x 2>/dev/null || echo DONE"),
 ];
 
