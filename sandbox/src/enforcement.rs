@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::limits::{Limit, Means, by, is_machine_root, means};
+use crate::limits::{Limit, Means, by, is_machine_root, means, watched};
 use crate::policy::{Draft, Network, Policy, Worktree};
 
 /// How strong a cage is, weakest first.
@@ -159,6 +159,11 @@ fn limits_not_held(draft: &Draft) -> Vec<&'static str> {
         open.push(
             "files without a name that are on their way between sockets do not count as disk; nor, unless root looks, what is \
              mapped of one beyond the mapping, and in the landlock tier what a process holds that made itself undumpable",
+        );
+    }
+    if draft.limits.disk_bytes.is_some() && watched() == Means::Nothing {
+        open.push(
+            "files without a name do not count as disk: /proc hides who holds them from their supervisor (hidepid)",
         );
     }
     if memory == Some(Means::Watchdog) {

@@ -139,7 +139,7 @@ fn processes_without_group(tier: Tier) -> Means {
 }
 
 /// The watchdog, where it sees what it counts.
-fn watched() -> Means {
+pub(crate) fn watched() -> Means {
     let sees_all = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
     watched_in(fs::read("/proc/self/mountinfo").ok().as_deref(), sees_all)
 }

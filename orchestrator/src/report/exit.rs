@@ -80,7 +80,7 @@ pub fn exit_meaning(code: u8) -> &'static str {
         USAGE => "the command line or the plan is wrong",
         ENVIRONMENT => "the environment failed, not a task",
         PARKED => "finished, but something is parked",
-        BASE_RED => "the base itself fails its verification",
+        BASE_RED => "the base itself fails its verification: mend it in a commit, and start the plan again",
         DEADLINE => "the deadline or the budget is spent",
         HELD => "another coordinator holds this run or its target",
         129 | 130 | 131 | 143 => "interrupted",
