@@ -20,7 +20,7 @@ use git2::{ErrorCode, Index, IndexAddOption, IndexEntry, IndexTime, Oid};
 use ignore::{DirEntry, WalkBuilder};
 use serde::{Deserialize, Serialize};
 use swarm_plans::{InstanceId, Merge, Plan};
-use swarm_protocol::glob_bounds::may_be_walked;
+use swarm_protocol::glob_bounds;
 
 use crate::collect::rules::judge_together;
 use crate::collect::{Refusal, display_path};
@@ -408,6 +408,14 @@ fn tree_of_files(git: &git2::Repository, at: &Path) -> Result<Oid, ResolutionErr
     index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
     index.update_all(["*"], None)?;
     Ok(index.write_tree_to(git)?)
+}
+
+/// Whether what git ignores in a folder may be read by who walks through it.
+fn may_be_walked(folder: &Path) -> bool {
+    glob_bounds::are_lists_bounded(|name| {
+        let list = folder.join(name);
+        list.metadata().is_ok_and(|it| it.is_file()).then(|| std::fs::read(list))
+    })
 }
 
 /// The folder, rendered for people, of a repository that somebody made in a worktree; submodules and what git ignores do not

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use git2::{Odb, Oid};
 use ignore::gitignore::GitignoreBuilder;
+use swarm_protocol::glob_bounds::GLOB_BYTES_MAX;
 
 use super::fold::FoldError;
 use crate::tree::{self, Entry, Listing};
@@ -140,7 +141,7 @@ fn says(words: &[String], macros: &HashMap<String, Option<Way>>) -> Option<Optio
 fn matches(pattern: &str, path: &[u8]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let mut builder = GitignoreBuilder::new("");
-    if pattern.len() > 16 << 10 || builder.add_line(None, &without_braces(pattern)).is_err() {
+    if pattern.len() > GLOB_BYTES_MAX || builder.add_line(None, &without_braces(pattern)).is_err() {
         return true;
     }
     let Ok(rule) = builder.build() else { return true };

@@ -253,7 +253,6 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
                 allowed.extend([tcp(0), tcp(libc::IPPROTO_TCP)]);
             }
         }
-        // Where there is no socket to use, a pair's end could still be bound, to a name that the whole host shares.
         only_connect(put);
     }
     put(libc::SYS_socket, allow_only(allowed));
@@ -267,8 +266,8 @@ fn sockets(tier: Tier, network: Network, put: &mut impl FnMut(libc::c_long, Verd
     put(libc::SYS_socketpair, allow_only(pairs));
 }
 
-/// Leaves connect(2) as the only way to use a TCP socket of the host's network: it alone is what Landlock's port rules look
-/// at. listen(2) without bind(2) takes a port of the kernel's choice, and fast open sends with the first packet.
+/// Leaves connect(2) as the only way to use a socket where the host's network is not the job's: it alone is what Landlock's port
+/// rules look at, and bound to a name without a path the end of a pair takes it from the whole host. listen(2) without bind(2) takes a port of the kernel's choice, and fast open sends with the first packet.
 fn only_connect(put: &mut impl FnMut(libc::c_long, Verdict)) {
     for number in [libc::SYS_bind, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4] {
         put(number, Answer::Refuse.into());
@@ -355,4 +354,22 @@ const fn bits(number: libc::c_int) -> u32 {
 /// Request numbers have 32 bits on every architecture, although libc's type is wider on some.
 fn bits_of_request(request: libc::Ioctl) -> u32 {
     u32::try_from(request).expect("terminal requests are 16-bit numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_job_with_a_network_takes_names_and_ports() {
+        let bind = |tier, network| {
+            let answers = answers(tier, network, Occupant::Program, Count::Kernel);
+            answers.calls.get(&u32::try_from(libc::SYS_bind).expect("small")).cloned()
+        };
+        for network in [Network::None, Network::Egress { port: 9 }] {
+            assert_eq!(bind(Tier::Landlock, network), Some(Answer::Refuse.into()), "{network:?}");
+            assert_eq!(bind(Tier::Namespaces, network), None, "its network is its own: {network:?}");
+        }
+        assert_eq!(bind(Tier::Landlock, Network::Host), None);
+    }
 }

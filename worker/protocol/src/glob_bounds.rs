@@ -3,7 +3,7 @@
 //!
 //! Braces are counted as globset reads them. Source: globset, `glob.rs`, `Parser`.
 
-use std::path::Path;
+use std::io;
 
 /// Braces within each other. globset overflows the 2 MiB of a thread's stack before 20,000 of them, and has no matcher from 200 on.
 pub const NESTING_MAX: usize = 16;
@@ -51,11 +51,11 @@ pub fn check(glob: &str) -> Result<(), TooLarge> {
     Ok(())
 }
 
-/// Whether what git ignores in a folder may be read by whoever walks through it and makes globs of the lines.
-pub fn may_be_walked(folder: &Path) -> bool {
-    let plain = |name: &&str| folder.join(name).metadata().is_ok_and(|it| it.is_file());
-    let mut lists = [".gitignore", ".ignore"].into_iter().filter(plain);
-    lists.all(|name| std::fs::read(folder.join(name)).is_ok_and(|list| are_bounded(&list)))
+/// Whether globs may be made of the lists of what git ignores in a folder, by whoever walks through it. `read` gives a list by its
+/// name, and `None` where no file stands there; one that cannot be read may not be used either.
+pub fn are_lists_bounded(read: impl Fn(&str) -> Option<io::Result<Vec<u8>>>) -> bool {
+    let mut lists = [".gitignore", ".ignore"].into_iter().filter_map(read);
+    lists.all(|list| list.is_ok_and(|list| are_bounded(&list)))
 }
 
 /// All braces of a line count: here, a bracket that nothing closes is a letter like others.
@@ -80,6 +80,8 @@ mod tests {
         {
             assert_eq!(check(&flat), Ok(()), "{flat}");
         }
+        assert!(are_lists_bounded(|_| None));
+        assert!(!are_lists_bounded(|name| (name == ".ignore").then(|| Err(io::ErrorKind::PermissionDenied.into()))));
         assert!(are_bounded(b"target\n*.{a,b}\n".repeat(100).as_slice()));
         assert!(!are_bounded(format!("a\n[{}\n", nested(17)).as_bytes()));
         assert_eq!(check(&"a".repeat(GLOB_BYTES_MAX)), Ok(()));

@@ -331,11 +331,19 @@ pub fn each_file(tree: &Tree, folder: &str, visit: &mut dyn FnMut(&str, &ignore:
     });
 }
 
+/// Whether what git ignores in a folder may be read by who walks through it.
+fn may_be_walked(folder: &Path) -> bool {
+    glob_bounds::are_lists_bounded(|name| {
+        let list = folder.join(name);
+        list.metadata().is_ok_and(|it| it.is_file()).then(|| std::fs::read(list))
+    })
+}
+
 /// Visits files with their paths below the worktree, in order, until `visit` says no. A folder whose list of what git ignores
 /// nobody reads is passed over.
 fn walk(tree: &Tree, folder: &str, visit: &mut dyn FnMut(&str, &ignore::DirEntry) -> bool) -> Looked {
     let from = tree.root.join(folder);
-    if !glob_bounds::may_be_walked(&from) {
+    if !may_be_walked(&from) {
         return Looked::Nowhere;
     }
     let walk = WalkBuilder::new(from)
@@ -345,7 +353,7 @@ fn walk(tree: &Tree, folder: &str, visit: &mut dyn FnMut(&str, &ignore::DirEntry
         .git_global(false)
         .filter_entry(|entry| {
             let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
-            entry.file_name() != ".git" && (!is_folder || glob_bounds::may_be_walked(entry.path()))
+            entry.file_name() != ".git" && (!is_folder || may_be_walked(entry.path()))
         })
         .sort_by_file_path(|a, b| a.cmp(b))
         .build();
