@@ -165,8 +165,8 @@ pub fn accept(plan: &Plan, task: TaskIx, list: Option<&Value>) -> Result<Vec<Val
 /// An entry's name, when all of the entry is as it has to be.
 fn well_formed<'e>(plan: &Plan, expands: &Expands, entry: &'e Value) -> Result<&'e str, String> {
     const KEYS: [&str; 4] = ["template", "name", "with", "needs"];
-    let Value::Object(entry) = entry else { return Err("it is not an object".to_owned()) };
-    if let Some(odd) = entry.keys().find(|key| !KEYS.contains(&key.as_str())) {
+    let Value::Object(keys) = entry else { return Err("it is not an object".to_owned()) };
+    if let Some(odd) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(format!("`{}` is not a key; the keys are {}", odd.escape_debug(), KEYS.join(", ")));
     }
     let text = |key: &str| entry.get(key).and_then(Value::as_str).ok_or_else(|| format!("it lacks a text `{key}`"));
@@ -180,7 +180,7 @@ fn well_formed<'e>(plan: &Plan, expands: &Expands, entry: &'e Value) -> Result<&
         return Err(format!("template `{}` is not among {}", template.escape_debug(), known.join(", ")));
     };
     let none = Map::new();
-    let given = match entry.get("with") {
+    let given = match keys.get("with") {
         None => &none,
         Some(Value::Object(with)) => with,
         Some(_) => return Err("`with` is not an object".to_owned()),
@@ -192,6 +192,7 @@ fn well_formed<'e>(plan: &Plan, expands: &Expands, entry: &'e Value) -> Result<&
     if let Some(odd) = given.keys().find(|given| !wanted.contains(given.as_str())) {
         return Err(format!("the template does not use `with.{}`", odd.escape_debug()));
     }
+    plan.takes(*grown, entry).map_err(|error| error.to_string())?;
     Ok(name)
 }
 
@@ -303,6 +304,9 @@ mod tests {
             (with("sandbox", json!("open")), "is not a key"),
             (with("by", json!("other")), "is not a key"),
             (with("with", json!({"dir": "a", "more": 1})), "does not use `with.more`"),
+            (with("with", json!({"dir": "../x"})), "climbs out of the tree"),
+            (with("with", json!({"dir": ""})), "a part of `/**` without a name"),
+            (with("with", json!({"dir": "a\u{0}"})), "NUL"),
             (with("needs", json!("a")), "not a list of names"),
             (with("needs", json!(["gone"])), "not in the list"),
             (with("needs", json!(["a"])), "waits for itself"),

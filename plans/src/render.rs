@@ -12,9 +12,11 @@ use serde_json::Value as Json;
 
 use crate::agent::{Agent, AgentSettings};
 use crate::diagnostic::Location;
+use crate::expand::combinations;
 use crate::expansion;
 use crate::graph::TaskGraph;
-use crate::instance::{Binding, Instance, InstanceIx, Origin};
+use crate::ids::InstanceId;
+use crate::instance::{Binding, BoundValue, Instance, InstanceIx, Origin};
 use crate::merge::MergeMode;
 use crate::plan::*;
 use crate::review::Reviewer;
@@ -277,6 +279,34 @@ impl Plan {
             Ok(()) => Ok(Some(branch)),
             Err(reason) => Err(RenderError::Branch { branch, reason }),
         }
+    }
+}
+
+impl Plan {
+    /// Whether all that an entry's values go into can be made of them: for each instance that the entry becomes, as far as it and the
+    /// plan alone say. What also names a need, the run or a variable is only known when the instance starts.
+    ///
+    /// # Errors
+    /// See [`RenderError`]; an instance could not start.
+    pub(crate) fn takes(&self, task: TaskIx, entry: &Json) -> Result<(), RenderError> {
+        let (fed, task_ix, task) = ([BoundValue::from(entry.clone())], task, self.task(task));
+        let is_known = |template: &&Template| !template.roots().any(|root| matches!(root, "needs" | "run" | "env"));
+        // How many there may be is for whoever adds them.
+        for combination in combinations(task, Some(&fed)).unwrap_or_default() {
+            let id = InstanceId(task.name.0.as_str().into());
+            let instance = Instance { id, task: task_ix, bindings: combination.bindings.into() };
+            let view = View { plan: self, instance: Some(&instance), cx: None };
+            for glob in task.writes.iter().flatten().filter(is_known) {
+                view.glob(glob)?;
+            }
+            for (name, template) in task.env.iter().filter(|(_, template)| is_known(template)) {
+                passable(name, &view.text(template, Trust::Value)?)?;
+            }
+            if let Some(condition) = task.condition.as_ref().filter(is_known) {
+                view.text(condition, Trust::Value)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -81,9 +81,15 @@ fn a_list_that_asks_for_too_much_adds_nothing() {
 }
 
 #[test]
-fn an_added_task_stays_in_the_scope_of_its_template() {
+fn a_list_with_one_scope_outside_of_its_template_adds_nothing() {
     let repository = Repository::with(&[("a.txt", "a\n")]);
-    let list = r#"[{"template":"write","name":"x","with":{"file":"../x","text":"t"}}]"#;
-    let ended = Swarm::run(&repository, "it", &plan(list)).exits(1);
-    assert!(ended.err.contains("climbs out of the tree"), "{ended}");
+    let list =
+        format!("[{},{}]", write("good", ""), r#"{"template":"write","name":"x","with":{"file":"../x","text":"t"}}"#);
+    let ended = Swarm::run(&repository, "it", &plan(&list)).exits(1);
+    assert!(
+        ended.err.contains("the new tasks are refused: task 2: ") && ended.err.contains("climbs out of the tree"),
+        "{ended}"
+    );
+    assert_eq!(added(&ended), ["split", "last", "split.write", "split.more.write"], "{ended}");
+    assert_eq!(repository.refs("refs/heads/swarm/*"), Vec::<String>::new());
 }
