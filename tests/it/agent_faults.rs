@@ -98,6 +98,27 @@ fn a_model_that_nobody_configured_is_named_before_anything_starts() {
 }
 
 #[test]
+fn no_call_is_executed_of_an_answer_that_was_stopped_by_its_length() {
+    let repository = Repository::with(&[("README", "base\n")]);
+    let server = ModelServer::start(|at, _| {
+        let write = |path| Block::Call("write", path);
+        let both = [write(r#"{"path": "one", "text": "1\n"}"#), write(r#"{"path": "two", "content": "2\n"}"#)];
+        let finish = Block::Call("finish", r#"{"status": "done", "summary": "I did it"}"#);
+        match at {
+            0 => Act::events(&chat(&both, "length")),
+            1 => Act::events(&chat(&[write(r#"{"path": "three", "text": "3\n"}"#)], "tool_calls")),
+            _ => Act::events(&chat(&[finish], "tool_calls")),
+        }
+    });
+    configure(&repository, &server);
+    let plan = "[tasks.a]\nagent = { prompt = 'x', model = 'fine' }\n";
+    Swarm::run(&repository, "it", plan).env("A_KEY", "sk-key").exits(0);
+    assert!(repository.files("swarm/it").keys().eq(["README", "three"]));
+    let told = server.asked()[1].body["messages"].to_string();
+    assert_eq!(told.matches("none of its calls counts").count(), 2, "{told}");
+}
+
+#[test]
 fn a_models_entry_says_how_long_answers_and_conversations_are() {
     let repository = Repository::with(&[("README", "base\n")]);
     let server = server();

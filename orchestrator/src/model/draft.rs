@@ -15,6 +15,9 @@ pub const PARTS_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 64;
 /// What stands for a name that says nothing.
 const NAMELESS: &str = "unnamed";
+/// Why no call counts of an answer that was stopped by its length, for the model.
+const TOO_LONG: &str =
+    "the answer was stopped at the greatest length it may have, so none of its calls counts; take smaller steps";
 
 /// A call while its arguments arrive.
 #[derive(Debug, Default)]
@@ -151,8 +154,26 @@ pub fn is_filter(word: &str) -> bool {
     PARTS.iter().any(|part| word.contains(part)) || word == "blocklist"
 }
 
-/// The finished answer: ids made unique, `End` and `Calls` told apart by whether there are calls. No call is whole in an answer
-/// that a filter ended: nobody knows what would have come, or what was taken away before it.
+/// Why no call of an answer counts, by how it ended, for the model; `None` where they count. Of what a filter ended nobody knows what
+/// would have come, or what was taken away before it. Of what was too long, the last call may look whole and not be what was meant,
+/// and those before it were written with one behind them that never came.
+fn uncounted(stop: &Stop) -> Option<&'static str> {
+    match stop {
+        Stop::Refusal => Some("the provider's filter ended the answer, so none of its calls counts"),
+        Stop::OutputMax | Stop::ContextFull => Some(TOO_LONG),
+        Stop::Other(word) if is_length(word) => Some(TOO_LONG),
+        Stop::End | Stop::Calls | Stop::Sequence | Stop::Pause | Stop::Other(_) => None,
+    }
+}
+
+/// Whether a word for why an answer ended, of no list that is known here, means its length (`model_length`, `max_new_tokens`).
+fn is_length(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    word.contains("length") || (word.contains("max") && word.contains("token"))
+}
+
+/// The finished answer: ids made unique, `End` and `Calls` told apart by whether there are calls, and calls that do not count
+/// broken.
 pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Result<Reply, DecodeError> {
     if content.len() > PARTS_MAX {
         return Err(DecodeError::TooLarge { what: "parts", max: PARTS_MAX });
@@ -162,8 +183,8 @@ pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Resul
     for part in &mut content {
         if let AssistantPart::Call(call) = part {
             calls += 1;
-            if stop == Stop::Refusal {
-                filter(call);
+            if let Some(reason) = uncounted(&stop) {
+                discount(call, reason);
             }
             while !seen.insert(call.id.clone()) {
                 call.id = format!("{}_{calls}", call.id);
@@ -178,12 +199,12 @@ pub fn reply(mut content: Vec<AssistantPart>, stop: Stop, usage: Usage) -> Resul
     Ok(Reply { content, stop, usage })
 }
 
-fn filter(call: &mut ToolCall) {
+fn discount(call: &mut ToolCall, reason: &str) {
     let text = match &call.arguments {
         Arguments::Object(object) => Value::Object(object.clone()).to_string(),
         Arguments::Broken { text, .. } => text.clone(),
     };
-    call.arguments = broken(text, "the provider's filter ended the answer, so none of its calls counts".to_owned());
+    call.arguments = broken(text, reason.to_owned());
 }
 
 /// Joins text onto the last part of its kind.
@@ -315,6 +336,24 @@ mod tests {
             assert!(matches!(closed(half, Stop::Calls), Arguments::Broken { .. }), "{half}");
         }
         assert_eq!(closed(" {} ", Stop::OutputMax), Arguments::Object(Map::new()));
+    }
+
+    #[test]
+    fn no_call_counts_of_an_answer_that_was_stopped_by_its_length() {
+        let call = |id: &str| OpenCall { id: id.to_owned(), arguments: "{}".to_owned(), ..OpenCall::default() };
+        let other = |word: &str| Stop::Other(word.to_owned());
+        for (stop, counts) in [
+            (Stop::OutputMax, false),
+            (Stop::ContextFull, false),
+            (other("model_length"), false),
+            (other("MAX_NEW_TOKENS"), false),
+            (other("interrupt"), true),
+            (Stop::Calls, true),
+        ] {
+            let calls = ["a", "b"].map(|id| AssistantPart::Call(call(id).close(0, &stop)));
+            let reply = reply(calls.into(), stop.clone(), Usage::default()).unwrap();
+            assert!(reply.calls().all(|call| matches!(call.arguments, Arguments::Object(_)) == counts), "{stop:?}");
+        }
     }
 
     #[test]

@@ -290,6 +290,8 @@ fn native(dialect: Dialect, message: &Message) -> Message {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
+    use swarm_protocol::chat::Arguments;
 
     use super::*;
 
@@ -385,13 +387,46 @@ mod tests {
         }
     }
 
+    /// An answer in one piece, with a call that is whole and that the provider says was stopped by its length, or was not.
+    fn with_a_call(dialect: Dialect, is_stopped: bool) -> Value {
+        let word = |stopped: &'static str, ended: &'static str| if is_stopped { stopped } else { ended };
+        let function = json!({ "name": "ls", "arguments": "{}" });
+        match dialect {
+            Dialect::Anthropic => json!({ "type": "message", "stop_reason": word("max_tokens", "tool_use"),
+                "content": [{ "type": "tool_use", "id": "i", "name": "ls", "input": {} }] }),
+            Dialect::OpenaiChat => json!({ "choices": [{ "finish_reason": word("length", "tool_calls"),
+                "message": { "tool_calls": [{ "id": "i", "function": function }] } }] }),
+            Dialect::OpenaiResponses => {
+                json!({ "status": word("incomplete", "completed"), "output": [{ "status": "completed",
+                "type": "function_call", "call_id": "i", "name": "ls", "arguments": "{}" }] })
+            }
+            Dialect::Gemini => json!({ "candidates": [{ "finishReason": word("MAX_TOKENS", "STOP"),
+                "content": { "parts": [{ "functionCall": { "name": "ls", "args": {} } }] } }] }),
+            Dialect::Ollama => json!({ "done": true, "done_reason": word("length", "stop"),
+                "message": { "tool_calls": [{ "function": { "name": "ls", "arguments": {} } }] } }),
+        }
+    }
+
+    #[test]
+    fn no_dialect_has_a_call_executed_of_an_answer_that_was_stopped_by_its_length() {
+        for dialect in DIALECTS {
+            for is_stopped in [true, false] {
+                let body = with_a_call(dialect, is_stopped).to_string();
+                let reply = decode_whole(dialect, body.as_bytes()).expect("an answer");
+                let calls: Vec<&ToolCall> = reply.calls().collect();
+                let whole = matches!(calls[..], [ToolCall { arguments: Arguments::Object(_), .. }]);
+                assert!(calls.len() == 1 && whole != is_stopped, "{dialect:?} {is_stopped}: {reply:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_another_provider_said_loses_its_proofs() {
         let call = ToolCall {
             id: "c".to_owned(),
             name: "ls".to_owned(),
             proof: Some("s".into()),
-            arguments: swarm_protocol::chat::Arguments::Object(Default::default()),
+            arguments: Arguments::Object(Default::default()),
         };
         let content = vec![
             AssistantPart::Thinking { text: "t".to_owned(), proof: Some("s".into()) },

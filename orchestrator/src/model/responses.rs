@@ -86,9 +86,9 @@ fn is_refusal(item: &Value) -> bool {
 
 fn stop(response: &Value) -> Stop {
     match (text(response, "/status"), text(response, "/incomplete_details/reason")) {
-        (_, "max_output_tokens") => Stop::OutputMax,
         (_, "content_filter") => Stop::Refusal,
-        ("incomplete", other) => Stop::Other(other.to_owned()),
+        // Whatever the reason, more was to come.
+        (_, "max_output_tokens") | ("incomplete", _) => Stop::OutputMax,
         _ => Stop::End,
     }
 }
