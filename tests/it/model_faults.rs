@@ -330,3 +330,22 @@ fn what_no_two_runs_have_in_common_does_not_keep_an_agent_from_its_recording() {
     says(&again("look at 12 files").err, &["no recording in "]);
     assert_eq!(server.asked().len(), 3, "nobody was called");
 }
+
+#[test]
+fn what_was_refused_while_it_was_recorded_is_refused_again_without_a_server() {
+    let refusal = format!(r#"{{"error": {{"message": "no such shape, {KEY}"}}}}"#);
+    let server = ModelServer::acting(vec![Act::refusal(422, &refusal)]);
+    let repository = house(&entry("main", "anthropic", &server.url(), ""));
+    let tape = repository.beside("tape").display().to_string();
+    let body = r#"{"model": "main", "max_tokens": 9, "messages": []}"#;
+    let plan = format!("{}[tasks.b]\nagent = {{ prompt = 'look', model = 'main' }}\nwrites = []\n", asking(body));
+    let words = |ended: &swarm_tests::Ended| {
+        says(&logs(&repository, "a"), &["HTTP/1.1 422 ", r#""message": "no such shape, ***"#]);
+        says(&ended.err, &["main-1 does not answer: no such shape, *** (HTTP status 422)"]);
+        assert_eq!((ended.result("a").as_str(), ended.result("b").as_str()), ("succeeded", "failed"), "{ended}");
+    };
+    words(&run(&repository, &plan).args(&["--record", &tape]).exits(1));
+    let asked = server.asked().len();
+    words(&run(&repository, &plan).args(&["--replay", &tape]).exits(1));
+    assert_eq!((server.asked().len(), holding_the_key(Path::new(&tape))), (asked, String::new()));
+}

@@ -58,7 +58,7 @@ use catalog::{Catalog, Endpoint};
 use exchange::Http;
 use keys::Keys;
 use lanes::Lanes;
-use tape::{Missing, Question, Recorded, Tape, TapeError};
+use tape::{Missing, Question, Recorded, Said, Tape, TapeError};
 use told::{Call, News};
 
 /// Who asks: one attempt of an instance.
@@ -308,7 +308,13 @@ impl Broker {
             Tape::Replay(_) => self.replayed(caller, &request, &mut call, news).await,
             Tape::Off | Tape::Record(_) => self.asked(caller, &request, &mut call, news).await,
         };
-        self.ended(call, answered).await
+        let kept = match (&answered, &*self.tape) {
+            (Err(error), Tape::Record(_)) => {
+                self.keep_refusal((caller, &request.model), Question::of_agent(&request), error, None).await
+            }
+            _ => Ok(()),
+        };
+        self.ended(call, kept.and(answered)).await
     }
 
     /// Tells of a call that ended, and waits until that is in the journal.
@@ -371,14 +377,21 @@ impl Broker {
             output: request.output_tokens_max.into(),
         };
         let question = Question::of_agent(request);
-        let (recorded, bytes, held) = self.played(caller, &request.model, question, most, call).await?;
+        let (recorded, said, held) = self.played(caller, &request.model, question, most, call).await?;
+        let bytes = match said {
+            Said::Answer(bytes) => bytes,
+            Said::Refusal(refused) => {
+                held.took_nothing();
+                return Err(refused.again(recorded.model).0);
+            }
+        };
         let malformed = |detail: String| AskError::Malformed { model: recorded.model.clone(), detail };
         let reply = decode(recorded.dialect, &recorded.content_type, &bytes, news).map_err(malformed)?;
         held.took(&reply.usage, trial::arrived(&reply));
         Ok(Answer { dialect: recorded.dialect, reply, model: recorded.model, cost: call.cost() })
     }
 
-    /// A recorded answer with its bytes, and what is set aside as if its model was asked now: `most` of what it can take.
+    /// A recorded answer with what it says, and what is set aside as if its model was asked now: `most` of what it can take.
     async fn played(
         &self,
         caller: &Caller,
@@ -386,15 +399,15 @@ impl Broker {
         question: Question,
         most: impl FnOnce(Option<&Endpoint>) -> Tokens,
         call: &mut Call,
-    ) -> Result<(Recorded, Vec<u8>, Held), AskError> {
+    ) -> Result<(Recorded, Said, Held), AskError> {
         let recorded = self.play(caller.instance.clone(), question).await?;
         let known = self.catalog.chain(name);
         let endpoint = known.iter().find(|endpoint| endpoint.name == recorded.model).or(known.first());
         let (most, prices) = (most(endpoint), endpoint.and_then(|endpoint| endpoint.prices));
         call.tries(&recorded.model);
         let held = self.set_aside(caller, (&recorded.model, prices), most, call).await?;
-        match recorded.bytes() {
-            Ok(bytes) => Ok((recorded, bytes, held)),
+        match recorded.said() {
+            Ok(said) => Ok((recorded, said, held)),
             Err(detail) => Err(AskError::Malformed { model: recorded.model, detail }),
         }
     }

@@ -16,7 +16,7 @@ use super::catalog::Endpoint;
 use super::claims::{self, Claim};
 use super::exchange::{self, Incoming};
 use super::row::Patience;
-use super::tape::{Heard, Question, Tape};
+use super::tape::{Heard, Page, Question, Said, Tape};
 use super::told::Call;
 use super::trial::{Form, Letter, Opened, Refusal, Tries, Underway, arrived, input_at_most};
 use super::{AskError, Broker, Caller, is_whole};
@@ -98,7 +98,11 @@ impl Broker {
         let question = Question::of_program(&kind(&asking), &Value::Object(asking.fields.clone()));
         let result = match *self.tape {
             Tape::Replay(_) => self.replay_to(caller, &name, &asking, question, &mut call, to).await,
-            Tape::Off | Tape::Record(_) => self.relay_chain(caller, &name, &asking, &question, &mut call, to).await,
+            Tape::Off => self.relay_chain(caller, &name, &asking, &question, &mut call, to).await,
+            Tape::Record(_) => {
+                let came = self.relay_chain(caller, &name, &asking, &question, &mut call, to).await;
+                self.keep_stopped((caller, &name), question, came).await
+            }
         };
         let result = match result {
             Ok(()) => Ok(None),
@@ -116,6 +120,26 @@ impl Broker {
             Ok(None::<()>) | Ok(Some(())) => Outcome::Passed,
             Err(error) => Outcome::NotAsked(error),
         })
+    }
+
+    /// Keeps what a program is told where nothing was passed back.
+    async fn keep_stopped(
+        &self,
+        asked: (&Caller, &str),
+        question: Question,
+        came: Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
+        let (error, page) = match &came {
+            Err(Stopped::Refused(refusal, error)) => {
+                let body = self.keys.strike_bytes(refusal.body.clone());
+                let body = String::from_utf8_lossy(&body).into_owned();
+                (error, Some(Page { status: refusal.status, body }))
+            }
+            Err(Stopped::Ask(error)) => (error, None),
+            Ok(()) | Err(Stopped::Midst(_) | Stopped::Stream(_)) => return came,
+        };
+        self.keep_refusal(asked, question, error, page).await?;
+        came
     }
 
     async fn refused(&self, call: Call, refusal: Refusal, error: AskError) -> io::Result<Outcome> {
@@ -255,7 +279,8 @@ impl Broker {
                 underway.pass.ended(Ended::Answered(allowance), random());
                 underway.held.took(&reply.usage, arrived(&reply));
                 let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
-                let heard = Heard { instance, model, dialect: asking.dialect, content_type, bytes };
+                let said = Said::Answer(bytes);
+                let heard = Heard { instance, model, dialect: asking.dialect, content_type, said };
                 self.keep(question.clone(), heard).await.map_err(Stopped::Midst)?;
             }
             Met::Cut => {
@@ -277,7 +302,19 @@ impl Broker {
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), Stopped> {
         let most = |endpoint: Option<&Endpoint>| endpoint.map_or_else(Tokens::default, |it| letter(it, asking).most);
-        let (recorded, bytes, held) = self.played(caller, name, question, most, call).await?;
+        let (recorded, said, held) = self.played(caller, name, question, most, call).await?;
+        let bytes = match said {
+            Said::Answer(bytes) => bytes,
+            Said::Refusal(refused) => {
+                held.took_nothing();
+                return Err(match refused.again(recorded.model) {
+                    (error, Some(Page { status, body })) => {
+                        Stopped::Refused(Refusal { status, body: body.into_bytes() }, error)
+                    }
+                    (error, None) => Stopped::Ask(error),
+                });
+            }
+        };
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
         meter.read(&bytes);
         let met = meter.end();

@@ -1,5 +1,5 @@
-//! Answers on tape: `--record` keeps every answer of a run beside what was asked, `--replay` gives them again without a
-//! socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
+//! Answers on tape: `--record` keeps every answer of a run beside what was asked, and why there was none where there was none;
+//! `--replay` gives them again without a socket. A recording is found by what was asked, in a form that does not depend on the order of keys; the same question
 //! asked twice has two recordings, taken one after the other, an instance's own first. Ids and times find their way into what
 //! is asked, through programs and tools: where nothing answers exactly that, what its instance asked alike is given, in the
 //! order of then; and where nothing does that, what it asked alike with other tools at hand, since those grow with each version of
@@ -13,6 +13,8 @@
 mod alike;
 /// Which recordings a run was given.
 mod given;
+/// What a recording says.
+mod said;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +31,7 @@ use swarm_protocol::chat::{Dialect, ModelRequest};
 
 use self::alike::{alike, alike_of_agent};
 use self::given::Given;
+pub use self::said::{Page, Refused, Said};
 
 /// The version of the files.
 const VERSION: u32 = 1;
@@ -194,42 +197,57 @@ pub struct Recorded {
     body: Body,
 }
 
-/// The bytes of an answer.
+/// [`Said`] in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Body {
     Answer(String),
     AnswerBase64(String),
+    Refusal(Refused),
 }
 
-impl Recorded {
-    /// The bytes of the answer.
-    ///
-    /// # Errors
-    /// What is wrong with them, for people.
-    pub fn bytes(&self) -> Result<Vec<u8>, String> {
-        match &self.body {
-            Body::Answer(text) => Ok(text.clone().into_bytes()),
-            Body::AnswerBase64(text) => {
-                base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| error.to_string())
-            }
+impl From<Said> for Body {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Refusal(refused) => Body::Refusal(refused),
+            Said::Answer(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Body::Answer(text),
+                Err(error) => Body::AnswerBase64(base64::engine::general_purpose::STANDARD.encode(error.into_bytes())),
+            },
         }
     }
 }
 
-/// An answer to keep.
+impl Recorded {
+    /// What came of the question.
+    ///
+    /// # Errors
+    /// What is wrong with its bytes, for people.
+    pub fn said(&self) -> Result<Said, String> {
+        match &self.body {
+            Body::Answer(text) => Ok(Said::Answer(text.clone().into_bytes())),
+            Body::AnswerBase64(text) => {
+                let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+                bytes.map(Said::Answer).map_err(|error| error.to_string())
+            }
+            Body::Refusal(refused) => Ok(Said::Refusal(refused.clone())),
+        }
+    }
+}
+
+/// An answer to keep, or a refusal.
 #[derive(Debug)]
 pub struct Heard {
     /// Who asked.
     pub instance: InstanceId,
-    /// The model that answered, `provider/model`.
+    /// The model that answered, or the first that did not, `provider/model`.
     pub model: String,
     /// The wire format of the answer.
     pub dialect: Dialect,
     /// As its server says.
     pub content_type: String,
-    /// Its bytes, without any key.
-    pub bytes: Vec<u8>,
+    /// What came.
+    pub said: Said,
 }
 
 /// Keeps answers.
@@ -290,10 +308,6 @@ impl Recorder {
             *count += 1;
             (*count, sequence)
         };
-        let body = match String::from_utf8(heard.bytes) {
-            Ok(text) => Body::Answer(text),
-            Err(error) => Body::AnswerBase64(base64::engine::general_purpose::STANDARD.encode(error.into_bytes())),
-        };
         let recorded = Recorded {
             version: VERSION,
             instance: heard.instance,
@@ -304,7 +318,7 @@ impl Recorder {
             content_type: heard.content_type,
             request: question.request.clone(),
             turn: None,
-            body,
+            body: heard.said.into(),
         };
         let name = format!("{}-{occurrence}", &question.hash.to_hex()[..16]);
         let (path, open) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.part")));

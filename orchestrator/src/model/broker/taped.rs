@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use swarm_plans::InstanceId;
 
-use super::tape::{Heard, Question, Recorded, Tape};
-use super::{AskError, Broker};
+use super::tape::{Heard, Page, Question, Recorded, Refused, Said, Tape};
+use super::{AskError, Broker, Caller};
 
 impl Broker {
     /// Keeps an answer, where answers are kept.
@@ -19,6 +19,23 @@ impl Broker {
             Tape::Off | Tape::Replay(_) => Ok(()),
         };
         tokio::task::spawn_blocking(kept).await.unwrap_or_else(|panic| Err(AskError::Machine(panic.to_string())))
+    }
+
+    /// Keeps that a question was refused, where answers are kept, and what its program is given for it. Where nobody was asked there is
+    /// nothing to keep: whoever asks again finds out by itself.
+    pub(super) async fn keep_refusal(
+        &self,
+        (caller, name): (&Caller, &str),
+        question: Question,
+        error: &AskError,
+        page: Option<Page>,
+    ) -> Result<(), AskError> {
+        let AskError::Refused { model, failure } = error else { return Ok(()) };
+        let asked = self.catalog.chain(name).into_iter().find(|endpoint| endpoint.name == *model);
+        let Some(dialect) = asked.map(|endpoint| endpoint.dialect) else { return Ok(()) };
+        let (instance, model, content_type) = (caller.instance.clone(), model.clone(), "application/json".to_owned());
+        let said = Said::Refusal(Refused::new(failure, page));
+        self.keep(question, Heard { instance, model, dialect, content_type, said }).await
     }
 
     /// The recorded answer to a question.

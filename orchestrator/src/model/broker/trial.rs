@@ -13,7 +13,7 @@ use super::heard::{News, mask_reply};
 use super::keys::{Forgotten, Secret};
 use super::lanes::{Pass, TOLD_MIN};
 use super::row::Patience;
-use super::tape::{Heard, Question, Tape};
+use super::tape::{Heard, Question, Said, Tape};
 use super::told::{Call, JournalGone};
 use super::{Answer, AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
@@ -183,7 +183,8 @@ impl Broker {
                             let (dialect, cost) = (endpoint.dialect, call.cost());
                             match kept {
                                 Some(bytes) => {
-                                    let heard = Heard { instance, model: model.clone(), dialect, content_type, bytes };
+                                    let (model, said) = (model.clone(), Said::Answer(bytes));
+                                    let heard = Heard { instance, model, dialect, content_type, said };
                                     self.keep(Question::of_agent(request), heard).await?;
                                 }
                                 None if matches!(*self.tape, Tape::Record(_)) => {

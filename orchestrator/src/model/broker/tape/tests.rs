@@ -4,7 +4,9 @@ use std::io::Write as _;
 
 use swarm_protocol::chat::{Message, UserPart};
 
+use super::super::AskError;
 use super::*;
+use crate::model::failure::{Class, Failure};
 
 fn question(text: &str) -> Question {
     let content = vec![UserPart::Text { text: text.to_owned() }];
@@ -24,14 +26,17 @@ fn keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) {
         model: "ollama/m".to_owned(),
         dialect: Dialect::Ollama,
         content_type: "application/x-ndjson".to_owned(),
-        bytes: answer.to_vec(),
+        said: Said::Answer(answer.to_vec()),
     };
     recorder.keep(&question(text), heard).unwrap();
 }
 
 fn played(player: &Player, by: &str, text: &str) -> Result<Vec<u8>, String> {
     let recorded = player.play(&InstanceId(by.into()), &question(text)).map_err(|error| error.to_string())?;
-    recorded.bytes()
+    match recorded.said()? {
+        Said::Answer(bytes) => Ok(bytes),
+        Said::Refusal(refused) => Err(refused.again(recorded.model).0.to_string()),
+    }
 }
 
 #[test]
@@ -47,6 +52,28 @@ fn the_same_question_is_answered_in_order_and_an_instance_hears_its_own_first() 
     assert_eq!(played(&player, "renamed", "q"), Ok(b"a2".to_vec()));
     let more = played(&player, "a", "q").unwrap_err();
     assert!(more.ends_with("it was asked more often than the 3 times that are recorded"), "{more}");
+}
+
+#[test]
+fn a_refusal_is_given_again_in_its_place_among_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::create(folder.path()).unwrap();
+    let failure = Failure { class: Class::TooLong, message: "too long (HTTP status 400)".to_owned() };
+    let page = Page { status: 400, body: "{}".to_owned() };
+    let heard = Heard {
+        instance: InstanceId("a".into()),
+        model: "ollama/m".to_owned(),
+        dialect: Dialect::Ollama,
+        content_type: "application/json".to_owned(),
+        said: Said::Refusal(Refused::new(&failure, Some(page.clone()))),
+    };
+    recorder.keep(&question("q"), heard).unwrap();
+    keep(&recorder, "a", "q", b"2");
+    let player = Player::open(folder.path()).unwrap();
+    let recorded = player.play(&InstanceId("a".into()), &question("q")).unwrap();
+    let Ok(Said::Refusal(refused)) = recorded.said() else { panic!("{recorded:?}") };
+    assert_eq!(refused.again("m".to_owned()), (AskError::Refused { model: "m".to_owned(), failure }, Some(page)));
+    assert_eq!(played(&player, "a", "q"), Ok(b"2".to_vec()));
 }
 
 #[test]
@@ -127,16 +154,17 @@ fn a_program_with_another_session_hears_what_it_heard_in_order_and_another_promp
     let recorder = Recorder::create(folder.path()).unwrap();
     for (session, answer) in [("s-1", "first"), ("s-2", "second")] {
         let (model, content_type) = ("anthropic/m".to_owned(), "text/event-stream".to_owned());
-        let (instance, bytes) = (instance.clone(), answer.as_bytes().to_vec());
-        let heard = Heard { instance, model, dialect: Dialect::Anthropic, content_type, bytes };
+        let (instance, said) = (instance.clone(), Said::Answer(answer.as_bytes().to_vec()));
+        let heard = Heard { instance, model, dialect: Dialect::Anthropic, content_type, said };
         recorder.keep(&asked(session, "poll"), heard).unwrap();
     }
     let player = Player::open(folder.path()).unwrap();
-    let hears = |by: &InstanceId, session, prompt| player.play(by, &asked(session, prompt)).map(|it| it.bytes());
+    let hears = |by: &InstanceId, session, prompt| player.play(by, &asked(session, prompt)).map(|it| it.said());
+    let answer = |text: &str| Ok(Ok(Said::Answer(text.as_bytes().to_vec())));
     assert!(hears(&InstanceId("b".into()), "s-3", "poll").is_err(), "another's");
     assert!(hears(&instance, "s-3", "else").is_err());
-    assert_eq!(hears(&instance, "s-3", "poll"), Ok(Ok(b"first".to_vec())));
-    assert_eq!(hears(&instance, "s-3", "poll"), Ok(Ok(b"second".to_vec())));
+    assert_eq!(hears(&instance, "s-3", "poll"), answer("first"));
+    assert_eq!(hears(&instance, "s-3", "poll"), answer("second"));
     assert!(hears(&instance, "s-3", "poll").unwrap_err().to_string().contains("more often than the 2 times"));
 }
 
@@ -167,16 +195,17 @@ fn an_agent_with_other_tools_hears_what_it_heard_and_with_another_prompt_is_told
     let recorder = Recorder::create(folder.path()).unwrap();
     for (tools, answer) in [(&["read"][..], "first"), (&["read", "grep"], "second")] {
         let (model, content_type) = ("ollama/m".to_owned(), "application/x-ndjson".to_owned());
-        let (instance, bytes) = (instance.clone(), answer.as_bytes().to_vec());
-        let heard = Heard { instance, model, dialect: Dialect::Ollama, content_type, bytes };
+        let (instance, said) = (instance.clone(), Said::Answer(answer.as_bytes().to_vec()));
+        let heard = Heard { instance, model, dialect: Dialect::Ollama, content_type, said };
         recorder.keep(&asked(tools, "fix"), heard).unwrap();
     }
     let player = Player::open(folder.path()).unwrap();
-    let hears = |by: &InstanceId, tools, text| player.play(by, &asked(tools, text)).map(|it| it.bytes().unwrap());
-    assert_eq!(hears(&instance, &["read", "grep"], "fix"), Ok(b"second".to_vec()), "its own first");
+    let hears = |by: &InstanceId, tools, text| player.play(by, &asked(tools, text)).map(|it| it.said().unwrap());
+    let answer = |text: &str| Ok(Said::Answer(text.as_bytes().to_vec()));
+    assert_eq!(hears(&instance, &["read", "grep"], "fix"), answer("second"), "its own first");
     assert!(hears(&InstanceId("b".into()), &["read", "glob"], "fix").is_err(), "another's");
     assert!(hears(&instance, &[], "fix").is_err(), "none at all is another agent");
-    assert_eq!(hears(&instance, &["read", "glob"], "fix"), Ok(b"first".to_vec()));
+    assert_eq!(hears(&instance, &["read", "glob"], "fix"), answer("first"));
     let why = hears(&instance, &["read"], "mend").unwrap_err().to_string();
     assert!(
         why.contains("where what it is told or its tools gave is meant to be another, record the run anew"),
