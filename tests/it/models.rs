@@ -100,6 +100,22 @@ fn a_program_asks_its_model_without_its_key() {
     asks_its_model(&repository, &server, swarm.env("ANTHROPIC_API_KEY", KEY));
 }
 
+#[test]
+fn a_request_that_breaks_its_framing_is_answered_before_its_connection_ends() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let head = "POST /v1/messages HTTP/1.1\\r\\nHost: x\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n";
+    let script = |rest: &str| {
+        format!("exec 3<>/dev/tcp/127.0.0.1/${{ANTHROPIC_BASE_URL##*:}}\nprintf '{head}{rest}' >&3\ncat <&3\n")
+    };
+    for (rest, what) in [("ffffffffffffffff1\\r\\n", "the length of a chunk"), ("1\\r\\nabc\\r\\n", "the end of a chunk")] {
+        task(&repository, "", &script(rest)).exits(0);
+        let words = format!("swarm: the request breaks its framing: {what}");
+        says(&log(&repository), &["HTTP/1.1 400 Bad Request", &words]);
+    }
+    assert!(server.asked().is_empty());
+}
+
 /// A user namespace in which no other can be made.
 const LACK: &str = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
 

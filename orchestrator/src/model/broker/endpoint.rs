@@ -166,9 +166,18 @@ impl Desk {
             if asked.waits == Waits::ForContinue {
                 give(&mut job.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             }
-            let Some(body) = timeout(ASKING_MAX, body(&mut job, asked.body)).await?? else {
-                let words = format!("a request has at most {} MiB", BODY_BYTES_MAX >> 20);
-                return send(&mut job.stream, &refusal(413, "request_too_large", &words)).await;
+            let body = match timeout(ASKING_MAX, body(&mut job, asked.body)).await? {
+                Ok(Some(body)) => body,
+                Ok(None) => {
+                    let words = format!("a request has at most {} MiB", BODY_BYTES_MAX >> 20);
+                    return send(&mut job.stream, &refusal(413, "request_too_large", &words)).await;
+                }
+                // Where the next request would begin, nobody knows.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let words = format!("the request breaks its framing: {error}");
+                    return send(&mut job.stream, &refusal(400, "invalid_request_error", &words)).await;
+                }
+                Err(error) => return Err(error),
             };
             if !asked.keys().any(knows) {
                 let words = "the key is not the one of this task: take it from the environment";
