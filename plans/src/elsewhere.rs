@@ -41,7 +41,7 @@ pub(crate) fn meant(word: &str) -> Option<Meant> {
         ),
         "inputs" | "sources" => Meant::Said("what a reusable result depends on: cache = { inputs = [\"src/**\"] }"),
         "parallel" | "max-parallel" | "concurrency" => Meant::Said(
-            "swarm run -j N bounds all tasks; `resources` bound some: [resources] db = 1, and resources = { db = 1 } in each",
+            "swarm run -j N bounds all tasks; `resources` bound some: db = 1 in [resources], and resources = { db = 1 } in each",
         ),
         "permissions" | "sandboxed" => Meant::Keys(&["sandbox"]),
         _ => return None,

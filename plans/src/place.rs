@@ -29,6 +29,32 @@ pub fn quoted(text: &str) -> String {
     all
 }
 
+/// What is pasted into a plan of which nothing lands, so that changes do.
+pub const TRAIN: &str = "mode = \"train\"  # in [merge]";
+
+/// A key of a list as it is pasted into a plan, the texts each once: behind the head of its table, or as a line that says in a
+/// comment which table it belongs in where that is written already. `and` is what else is to be done, for people.
+pub fn list_to_paste(table: &str, is_written: IsWritten, (key, texts): (&str, &[String]), and: Option<&str>) -> String {
+    let mut known = std::collections::HashSet::new();
+    let texts = texts.iter().filter(|text| known.insert(text.as_str())).map(|text| quoted(text));
+    let line = format!("{key} = [{}]", texts.collect::<Vec<_>>().join(", "));
+    match (is_written, and) {
+        (IsWritten::Yes, None) => format!("{line}  # in [{table}]"),
+        (IsWritten::Yes, Some(and)) => format!("{line}  # in [{table}], and {and}"),
+        (IsWritten::No, None) => format!("[{table}]\n{line}"),
+        (IsWritten::No, Some(and)) => format!("[{table}]\n{line}  # and {and}"),
+    }
+}
+
+/// Whether a table stands in the plan: TOML knows each head once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsWritten {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +79,21 @@ mod tests {
         check("sandbox = { a = { read = ['/x'] } }", Some("/x"), Some("'/x'"));
         check("sandbox.a.read = [\n'/x',\n]", Some("/z"), Some("[\n'/x',\n]"));
         check("[sandbox.b]\nread = ['/x']", Some("/x"), None);
+    }
+
+    #[test]
+    fn what_is_to_be_pasted_is_toml_whether_its_table_is_written_or_not() {
+        let texts = ["a\"b", "c", "c"].map(str::to_owned);
+        for (is_written, and, expected) in [
+            (IsWritten::No, None, "[sandbox.x]\nread = [\"a\\\"b\", \"c\"]"),
+            (IsWritten::No, Some("--allow read=c"), "[sandbox.x]\nread = [\"a\\\"b\", \"c\"]  # and --allow read=c"),
+            (IsWritten::Yes, Some("so on"), "read = [\"a\\\"b\", \"c\"]  # in [sandbox.x], and so on"),
+        ] {
+            let paste = list_to_paste("sandbox.x", is_written, ("read", &texts), and);
+            assert_eq!(paste, expected);
+            let whole = if is_written == IsWritten::Yes { format!("[sandbox.x]\n{paste}") } else { paste };
+            let mut wrong = Vec::new();
+            assert!(read(0, &whole, &mut wrong).is_some() && wrong.is_empty(), "{whole}: {wrong:?}");
+        }
     }
 }

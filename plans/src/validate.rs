@@ -187,10 +187,13 @@ impl<'a> Validator<'a> {
             match self.plan.resources.get(name) {
                 None => {
                     let near = nearest(name, self.plan.resources.keys().map(String::as_str));
-                    let hint = near.map_or_else(
-                        || format!("declare it: [resources] {name} = {demand}"),
-                        |near| format!("did you mean `{near}`?"),
-                    );
+                    let hint = match near {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None if self.plan.resources.is_empty() => {
+                            format!("declare it:\n[resources]\n{name} = {demand}")
+                        }
+                        None => format!("declare it in [resources]:\n{name} = {demand}"),
+                    };
                     self.error(at, format!("there is no resource `{name}`"), hint);
                 }
                 Some(capacity) if demand > capacity => {
@@ -198,7 +201,7 @@ impl<'a> Validator<'a> {
                         "`{}` takes {demand} of `{name}`, and there are only {capacity}: it could never start",
                         task.name
                     );
-                    self.error(at, message, format!("take less, or raise [resources] {name}"));
+                    self.error(at, message, format!("take less, or raise `{name}` in [resources]"));
                 }
                 Some(_) => {}
             }

@@ -30,16 +30,16 @@ fn says(ended: &Ended, words: &[&str]) {
 #[test]
 fn a_refusal_comes_with_the_line_that_would_allow_it() {
     let repository = scene();
-    let line = "[sandbox.default] read = [\"~/data/f\"], and --allow read=~/data/f";
+    let lines = ["[sandbox.default]", "read = [\"~/data/f\"]  # and --allow read=~/data/f"];
     let ended = Swarm::run(&repository, "it", &plan(&repository, "")).exits(1);
-    says(&ended, &["the cage refused reading", line]);
+    says(&ended, &["the cage refused reading", lines[0], lines[1]]);
     let finished = &ended.events_of("attempt-finished")[0];
-    assert_eq!(finished["refusals"][0]["allow-with"], line, "{finished}");
+    let pasted = lines.join("\n");
+    assert_eq!(finished["refusals"][0]["allow-with"], pasted.as_str(), "{finished}");
     for command in [&["status"][..], &["logs", "a"]] {
-        says(&Swarm::new(&repository, command).exits(0), &[line]);
+        says(&Swarm::new(&repository, command).exits(0), &lines);
     }
-    let allowed = "[sandbox.default]\nread = [\"~/data/f\"]";
-    let ended = Swarm::run(&repository, "it", &plan(&repository, allowed)).allow("read=~/data/f").exits(0);
+    let ended = Swarm::run(&repository, "it", &plan(&repository, &pasted)).allow("read=~/data/f").exits(0);
     assert_eq!(ended.result("a"), "succeeded");
 }
 
@@ -65,7 +65,7 @@ fn explain_says_what_a_run_does() {
     ask(&["--path", "a.txt", "--write"], 0, &["allowed", "it lies in the worktree"]);
     ask(&["--path", "/usr/bin/env"], 0, &["allowed", "belongs to the system"]);
     ask(&["--path", "/usr/bin/env", "--write"], 1, &["refused", "no plan can allow it"]);
-    ask(&["--path", &data], 1, &["refused", "to allow it: [sandbox.default] read = [\"~/data/f\"]"]);
+    ask(&["--path", &data], 1, &["refused", "to allow it: read = [\"~/data/f\"]  # in [sandbox.default], and --allow"]);
     ask(&["--path", "secrets/key"], 1, &["refused", "is hidden"]);
     ask(&["--host", "example.org"], 1, &["refused", "network = [\"example.org:443\"]"]);
     says(&Swarm::new(&repository, &["explain", "--task", "b", "p.toml"]).exits(2), &["the plan has a"]);
@@ -85,14 +85,24 @@ fn explain_knows_what_becomes_of_a_write_and_whose_a_home_is() {
         says(&ended, words);
     };
     let home = ["which is the task's own and empty at first: it is not the host's"];
-    ask("free", &["--path", "~/data/f"], 1, &[home[0], "to allow it: [sandbox.default] read = [\"~/data/f\"]"]);
+    ask(
+        "free",
+        &["--path", "~/data/f"],
+        1,
+        &[home[0], "to allow it, in the plan:\n        [sandbox.default]\n        read = [\"~/data/f\"]"],
+    );
     ask("free", &["--path", "~/gone"], 1, &[home[0], "there is no such path on this host"]);
     ask("free", &["--path", "~/made", "--write"], 0, &["which goes with the task"]);
     let write = |path| ["--path", path, "--write"];
     ask("free", &write("Cargo.toml"), 0, &["it lies in the worktree\n"]);
     ask("narrow", &write("src/new/x.rs"), 0, &["`writes` of narrow take it"]);
     let fails = "the cage lets it happen (it lies in the worktree), but a change there fails the task";
-    ask("narrow", &write("Cargo.toml"), 1, &["refused", fails, "[tasks.narrow] writes = [\"src/**\", \"Cargo.toml\"]"]);
+    ask(
+        "narrow",
+        &write("Cargo.toml"),
+        1,
+        &["refused", fails, "writes = [\"src/**\", \"Cargo.toml\"]  # in [tasks.narrow]"],
+    );
     ask("none", &write("Cargo.toml"), 1, &[fails, "`writes` of none take nothing"]);
     ask("none", &write("target/x"), 0, &["git ignores it"]);
     ask("fan", &write("src/b.rs"), 1, &["`writes` of fan[file=src/a.rs] take src/a.rs", "{{ file }}"]);

@@ -108,7 +108,9 @@ fn a_request_that_breaks_its_framing_is_answered_before_its_connection_ends() {
     let script = |rest: &str| {
         format!("exec 3<>/dev/tcp/127.0.0.1/${{ANTHROPIC_BASE_URL##*:}}\nprintf '{head}{rest}' >&3\ncat <&3\n")
     };
-    for (rest, what) in [("ffffffffffffffff1\\r\\n", "the length of a chunk"), ("1\\r\\nabc\\r\\n", "the end of a chunk")] {
+    for (rest, what) in
+        [("ffffffffffffffff1\\r\\n", "the length of a chunk"), ("1\\r\\nabc\\r\\n", "the end of a chunk")]
+    {
         task(&repository, "", &script(rest)).exits(0);
         let words = format!("swarm: the request breaks its framing: {what}");
         says(&log(&repository), &["HTTP/1.1 400 Bad Request", &words]);

@@ -26,11 +26,11 @@ fn silent(ended: &Ended, words: &[&str]) {
 fn a_violation_is_answered_with_the_line_of_the_plan_that_would_allow_it() {
     let repository = Repository::with(&FILES);
     let ended = run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\nwrites = ['src']\n").exits(1);
-    says(&ended, &["to allow it: [tasks.a] writes, with \"src/\" in it, in the plan; then swarm run"]);
+    says(&ended, &["to allow it: writes = [\"src\", \"src/\"]  # in [tasks.a]\n        then swarm run it anew"]);
     silent(&ended, &["swarm retry"]);
     run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\nwrites = ['src', 'src/']\n").exits(0);
     let ended = run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\n[merge]\nmode = 'none'\n").exits(1);
-    says(&ended, &["to allow it: [merge] mode = \"train\""]);
+    says(&ended, &["to allow it: mode = \"train\"  # in [merge]"]);
     // What a task added is written in its template.
     let plan = r#"
 [templates.fix]
@@ -43,7 +43,7 @@ writes = []
 expands = { template = ['fix'] }
 "#;
     let ended = run(&repository, plan).exits(1);
-    says(&ended, &["to allow it: [templates.fix] writes, with \"other\" in it"]);
+    says(&ended, &["to allow it: writes = [\"{{ with.d }}/**\", \"other\"]  # in [templates.fix]"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an attempt did that its plan does not allow, and the line of the plan that would allow it: another try of the same plan does
 //! the same again.
 
-use swarm_plans::place::quoted;
+use swarm_plans::place::{IsWritten, TRAIN, list_to_paste};
 use swarm_plans::scope::is_literal;
 use swarm_plans::{MergeMode, Task};
 
@@ -25,19 +25,23 @@ pub(super) fn violation(refusal: &Refusal, mode: MergeMode, task: &Task, writes:
         }
     };
     let allow_with = match refusal {
-        Refusal::OutOfScope { .. } if mode == MergeMode::None => Some("[merge] mode = \"train\"".to_owned()),
+        Refusal::OutOfScope { .. } if mode == MergeMode::None => Some(TRAIN.to_owned()),
         Refusal::OutOfScope { paths, .. } => {
             let entries = entries(writes.unwrap_or_default(), paths);
-            entries.map(|entries| format!("[{}] writes, with {entries} in it", task.table()))
+            entries.map(|(entries, and)| {
+                let written = task.writes.iter().flatten().map(|glob| glob.source().to_owned());
+                let all: Vec<String> = written.chain(entries).collect();
+                list_to_paste(&task.table(), IsWritten::Yes, ("writes", &all), and)
+            })
         }
         Refusal::Hostile { .. } | Refusal::Limit { .. } => None,
     };
     AttemptEnd::Violation { detail, paths: paths.iter().map(|path| display_path(path)).collect(), allow_with }
 }
 
-/// What `writes` would have to hold as well: the folder that it names like a file, or the path itself. `None` where a name cannot be
-/// said in a plan.
-fn entries(writes: &[String], paths: &[Vec<u8>]) -> Option<String> {
+/// What `writes` would have to hold as well: the folder that it names like a file, or the path itself; and what is said of those
+/// that are too many to be named. `None` where a name cannot be said in a plan.
+fn entries(writes: &[String], paths: &[Vec<u8>]) -> Option<(Vec<String>, Option<&'static str>)> {
     let below = |path: &str| {
         let named = writes.iter().map(|text| text.strip_prefix("./").unwrap_or(text)).filter(|text| is_literal(text));
         named.map(|text| format!("{text}/")).find(|folder| path.starts_with(folder))
@@ -51,9 +55,9 @@ fn entries(writes: &[String], paths: &[Vec<u8>]) -> Option<String> {
             entries.push(entry);
         }
     }
-    let more = if entries.len() > ENTRIES_MAX { " …" } else { "" };
-    let named: Vec<String> = entries.iter().take(ENTRIES_MAX).map(|entry| quoted(entry)).collect();
-    (!named.is_empty()).then(|| format!("{}{more}", named.join(", ")))
+    let more = (entries.len() > ENTRIES_MAX).then_some("a glob for what else it changed");
+    entries.truncate(ENTRIES_MAX);
+    (!entries.is_empty()).then_some((entries, more))
 }
 
 #[cfg(test)]
@@ -62,15 +66,20 @@ mod tests {
 
     #[test]
     fn a_folder_that_was_written_like_a_file_is_named_once_with_its_slash() {
-        let check = |writes: &[&str], paths: &[&str], expected: Option<&str>| {
+        let check = |writes: &[&str], paths: &[&str], expected: Option<&[&str]>| {
             let writes: Vec<String> = writes.iter().map(|&text| text.to_owned()).collect();
             let paths: Vec<Vec<u8>> = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
-            assert_eq!(entries(&writes, &paths).as_deref(), expected);
+            let found = entries(&writes, &paths);
+            assert_eq!(found.as_ref().map(|(_, more)| more.is_some()), expected.map(|_| paths.len() > ENTRIES_MAX));
+            assert_eq!(
+                found.map(|(entries, _)| entries),
+                expected.map(|all| all.iter().map(|&it| it.to_owned()).collect())
+            );
         };
-        check(&["src"], &["src/a", "src/b", "docs/x"], Some("\"src/\", \"docs/x\""));
-        check(&[], &["a", "b", "c", "d"], Some("\"a\", \"b\", \"c\" …"));
-        check(&["src/*.rs"], &["src/a.py"], Some("\"src/a.py\""));
-        check(&[], &["it's", "\"q\""], Some("\"it's\", \"\\\"q\\\"\""));
+        check(&["src"], &["src/a", "src/b", "docs/x"], Some(&["src/", "docs/x"]));
+        check(&[], &["a", "b", "c", "d"], Some(&["a", "b", "c"]));
+        check(&["src/*.rs"], &["src/a.py"], Some(&["src/a.py"]));
+        check(&[], &["it's", "\"q\""], Some(&["it's", "\"q\""]));
         for odd in ["a\n", "a\\b", "a}"] {
             check(&[], &[odd], None);
         }

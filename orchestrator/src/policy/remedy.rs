@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use swarm_plans::place::quoted;
+use swarm_plans::egress::HostRule;
+use swarm_plans::place::{IsWritten, list_to_paste, quoted};
+use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
 use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
 use super::on_path::Programs;
@@ -15,6 +17,10 @@ use crate::event::RefusalSeen;
 pub struct Origin {
     /// The policy's name.
     pub policy: String,
+    /// Whether the plan writes it.
+    pub is_written: IsWritten,
+    /// What it names already, by the key under which more may be named.
+    pub names: [(&'static str, Vec<String>); 3],
     /// The caller's home folder.
     pub home: PathBuf,
     /// Where workers see the worktree.
@@ -42,9 +48,19 @@ pub struct Hidden {
 
 impl Origin {
     /// Of a policy of that name.
-    pub fn of(policy: &str, host: &Host, places: Places<'_>) -> Origin {
+    pub fn of(name: &str, policy: &SandboxPolicy, host: &Host, places: Places<'_>) -> Origin {
+        let hosts = match &policy.network {
+            Network::Hosts(rules) => rules.iter().map(HostRule::to_string).collect(),
+            Network::None | Network::Host => vec![],
+        };
         Origin {
-            policy: policy.to_owned(),
+            policy: name.to_owned(),
+            // All but the default one are written wherever they are named.
+            is_written: match name == DEFAULT_SANDBOX && *policy == SandboxPolicy::default() {
+                true => IsWritten::No,
+                false => IsWritten::Yes,
+            },
+            names: [("read", policy.read.clone()), ("write", policy.write.clone()), ("network", hosts)],
             home: host.home.clone(),
             worktree: places.worktree.to_owned(),
             git: places.git.to_owned(),
@@ -70,16 +86,18 @@ impl Origin {
         refusals.iter().map(told).collect()
     }
 
-    /// The plan line that would allow it, and the person's word where that is needed, too; `None` where no plan can.
+    /// What is pasted into the plan to allow it, with the person's word beside it where that is needed, too; `None` where no plan
+    /// can.
     pub fn allow_with(&self, act: &RefusedAct) -> Option<String> {
-        let line = |key: &str, value: &str| Some(format!("[sandbox.{}] {key} = [{}]", self.policy, quoted(value)));
-        let given = |key: &str, value: &str| Some(format!("{}, and {}", line(key, value)?, word::flag(key, value)));
+        let line = |key: &'static str, value: &str| Some(self.naming(key, value, None));
+        let given = |key: &'static str, value: &str| Some(self.naming(key, value, Some(&word::flag(key, value))));
         match act {
             RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
             RefusedAct::Write { path } => given("write", &self.grantable(path, Access::Write)?),
             RefusedAct::Hidden { hidden, .. } if self.hidden.named.contains(hidden) => {
                 let hidden = hidden.strip_prefix(&self.worktree).unwrap_or(hidden);
-                Some(format!("[sandbox.{}] hide without {}", self.policy, quoted(&as_written(hidden, &self.home))))
+                let hidden = quoted(&as_written(hidden, &self.home));
+                Some(format!("take {hidden} out of `hide` in [sandbox.{}]", self.policy))
             }
             RefusedAct::Hidden { hidden, .. } if self.hidden.unasked.contains(hidden) => {
                 given("read", &self.grantable(hidden, Access::Read)?)
@@ -91,6 +109,13 @@ impl Origin {
             // Open files have a bound that no plan moves.
             RefusedAct::Limit { .. } | RefusedAct::Never { .. } => None,
         }
+    }
+
+    /// What is pasted into the plan so that its policy names one more, and what else is to be done.
+    pub fn naming(&self, key: &'static str, value: &str, and: Option<&str>) -> String {
+        let named = self.names.iter().find(|(known, _)| *known == key).map(|(_, named)| named.as_slice());
+        let all = [named.unwrap_or_default(), &[value.to_owned()]].concat();
+        list_to_paste(&format!("sandbox.{}", self.policy), self.is_written, (key, &all), and)
     }
 
     /// What would be granted: of what is read the path itself; of what is written the folder around it, because programs
@@ -130,8 +155,10 @@ mod tests {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         std::fs::write(root.join("home/data/file"), "").unwrap();
-        let origin = Origin {
+        let mut origin = Origin {
             policy: "worker".to_owned(),
+            is_written: IsWritten::No,
+            names: [("read", vec![]), ("write", vec![]), ("network", vec![])],
             home: root.join("home"),
             worktree: root.join("repo"),
             git: root.join("repo/.git"),
@@ -144,23 +171,30 @@ mod tests {
             },
         };
         let top = root.display().to_string();
-        let check = |act: RefusedAct, expected: Option<&str>| {
+        let judge = |origin: &Origin, act: RefusedAct, expected: Option<&str>| {
             let line = origin.allow_with(&act).map(|line| line.replace(&top, "@"));
             assert_eq!(line.as_deref(), expected, "{act:?}");
         };
+        let check = |act, expected| judge(&origin, act, expected);
         let read = |path: &str| RefusedAct::Read { path: root.join(path) };
         let write = |path: &str| RefusedAct::Write { path: root.join(path) };
-        check(read("home/data/file"), Some("[sandbox.worker] read = [\"~/data/file\"], and --allow read=~/data/file"));
-        check(write("home/data/new"), Some("[sandbox.worker] write = [\"~/data\"], and --allow write=~/data"));
-        check(write("out/x"), Some("[sandbox.worker] write = [\"@/out\"], and --allow write=@/out"));
+        check(
+            read("home/data/file"),
+            Some("[sandbox.worker]\nread = [\"~/data/file\"]  # and --allow read=~/data/file"),
+        );
+        check(write("home/data/new"), Some("[sandbox.worker]\nwrite = [\"~/data\"]  # and --allow write=~/data"));
+        check(write("out/x"), Some("[sandbox.worker]\nwrite = [\"@/out\"]  # and --allow write=@/out"));
         check(read("home/.ssh"), None);
         check(write("home/new"), None);
         check(read("repo/.git/config"), None);
         let hidden = root.join("repo/secrets");
-        check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, Some("[sandbox.worker] hide without \"secrets\""));
+        check(
+            RefusedAct::Hidden { path: hidden.join("x"), hidden },
+            Some("take \"secrets\" out of `hide` in [sandbox.worker]"),
+        );
         // What nobody named is hidden by swarm: what could be named is shown then, and of nothing else is said that a plan could.
         for (path, expected) in [
-            ("tool/.git", Some("[sandbox.worker] read = [\"@/tool/.git\"], and --allow read=@/tool/.git")),
+            ("tool/.git", Some("[sandbox.worker]\nread = [\"@/tool/.git\"]  # and --allow read=@/tool/.git")),
             ("repo/.git", None),
             ("tool/state", None),
         ] {
@@ -168,11 +202,15 @@ mod tests {
             check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, expected);
         }
         let host = |host: Option<&str>| RefusedAct::Host { host: host.map(str::to_owned) };
-        check(host(Some("x.org")), Some("[sandbox.worker] network = [\"x.org:443\"]"));
-        check(host(None), Some("[sandbox.worker] network = [\"HOST:443\"]"));
+        check(host(Some("x.org")), Some("[sandbox.worker]\nnetwork = [\"x.org:443\"]"));
+        check(host(None), Some("[sandbox.worker]\nnetwork = [\"HOST:443\"]"));
         check(RefusedAct::Never { what: "mounting".to_owned() }, None);
         let limit = |limit: &str| RefusedAct::Limit { limit: limit.to_owned() };
         check(limit("disk"), Some("more `disk` in [sandbox.worker]"));
         check(limit("open-files"), None);
+        origin.is_written = IsWritten::Yes;
+        origin.names[2].1 = vec!["y.org:443".to_owned()];
+        let both = "network = [\"y.org:443\", \"x.org:443\"]  # in [sandbox.worker]";
+        judge(&origin, host(Some("x.org")), Some(both));
     }
 }

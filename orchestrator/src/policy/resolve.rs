@@ -178,7 +178,7 @@ pub fn resolve(name: &str, policy: &SandboxPolicy, view: View<'_>, offer: Offer)
         copies: copies::together(&cows, &|folder| copies::anchor(folder, &host.home, places.state)),
         cows,
         hide,
-        origin: Origin::of(name, host, places).hiding(hidden),
+        origin: Origin::of(name, policy, host, places).hiding(hidden),
         warnings,
         home: host.home.clone(),
         network: match &policy.network {

@@ -300,9 +300,9 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        {} {shown}", self.style.paint(Tone::Quiet, "|"));
             }
             text.push_str(&words::refusals(attempt.refusals(), "        "));
-            if let Some(line) = allowed_with(instance) {
-                let line = sanitize::name(line);
-                let _ = writeln!(text, "        to allow it: {line}, in the plan; then swarm run it anew (a retry goes by the plan as it was)");
+            if let Some(lines) = allowed_with(instance) {
+                text.push_str(&words::to_allow(lines, "        "));
+                text.push_str("        then swarm run it anew (a retry goes by the plan as it was)\n");
             }
             if let Some(limit) = limit_to_raise(instance) {
                 let _ = writeln!(
@@ -629,11 +629,8 @@ mod tests {
             let all = vec![started("p"), names, attempt("a", 1), ends, result("a", InstanceResult::Violation, None)];
             check(all.into_iter().chain([finished(1, None)]).collect(), Style::Plain)
         };
-        let text = violation(Some("[tasks.a] writes, with \"src/\" in it"));
-        assert!(
-            text.contains("to allow it: [tasks.a] writes, with \"src/\" in it, in the plan; then swarm run"),
-            "{text}"
-        );
+        let text = violation(Some("writes = [\"src/\"]  # in [tasks.a]"));
+        assert!(text.contains("to allow it: writes = [\"src/\"]  # in [tasks.a]\n        then swarm run"), "{text}");
         assert!(!text.contains("swarm retry"), "{text}");
         assert!(violation(None).contains("swarm retry p-1"), "the control");
     }

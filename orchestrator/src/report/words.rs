@@ -293,11 +293,23 @@ pub fn refusals(refusals: &[RefusalSeen], indent: &str) -> String {
         let (what, rule) = (sanitize::name(&refusal.what), sanitize::name(&refusal.rule));
         text.push_str(&format!("{indent}the cage refused {what}: {rule}\n"));
         match &refusal.allow_with {
-            Some(line) => text.push_str(&format!("{indent}    to allow it: {}\n", sanitize::name(line))),
+            Some(lines) => text.push_str(&to_allow(lines, &format!("{indent}    "))),
             None => text.push_str(&format!("{indent}    no plan can allow it\n")),
         }
     }
     text
+}
+
+/// What a plan would have to say, behind `indent`: as it is pasted, so that each line has one of its own.
+pub fn to_allow(lines: &str, indent: &str) -> String {
+    let lines: Vec<String> = lines.lines().map(sanitize::name).collect();
+    match lines.as_slice() {
+        [line] => format!("{indent}to allow it: {line}\n"),
+        lines => {
+            let lines: String = lines.iter().map(|line| format!("{indent}    {line}\n")).collect();
+            format!("{indent}to allow it, in the plan:\n{lines}")
+        }
+    }
 }
 
 /// The width of text on a screen, in columns; escape sequences have none.

@@ -20,7 +20,7 @@ use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::tree;
 use swarm_orchestrator::worktree::Backend;
 use swarm_plans::egress::{Host, Speech, split_port};
-use swarm_plans::place::quoted;
+use swarm_plans::place::{IsWritten, TRAIN, list_to_paste};
 use swarm_plans::{InstanceIx, MergeMode, Network, SandboxPolicy, TaskGraph, TaskIx};
 use swarm_protocol::{NetworkSpec, RefusedAct, SandboxSpec, SeenRefusal, Tier, WorktreeSpec};
 use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, is_of_a_folder, reach};
@@ -147,7 +147,7 @@ fn on_path(
     let mut said = about_path((&named, &path), access, &policy, cage);
     if is_of_a_folder(&named) && links.is_file(&path) {
         let rule = "a file lies there, and a path that ends with a slash is a folder's".to_owned();
-        said = Answer { verdict: Verdict::Refused, rule, remedy: "ask for it without the slash".to_owned(), ..said };
+        said = Answer { verdict: Verdict::Refused, rule, remedy: said_of("ask for it without the slash"), ..said };
     }
     if policy.get().tier == swarm_sandbox::Tier::Landlock && path.starts_with(repository.place()) {
         said = said.also("in this tier the worktree lies elsewhere, and a relative path names what is in it");
@@ -205,12 +205,12 @@ fn writes_of(graph: &TaskGraph, task: TaskIx, wanted: &str) -> Result<Writes, Fa
     let with = {
         let table = named.table();
         move |path: &str| {
-            let globs: Vec<String> = source.iter().map(String::as_str).chain([path]).map(quoted).collect();
-            format!("[{table}] writes = [{}]", globs.join(", "))
+            let globs: Vec<String> = source.iter().map(String::as_str).chain([path]).map(str::to_owned).collect();
+            list_to_paste(&table, IsWritten::Yes, ("writes", &globs), None)
         }
     };
     if plan.merge.mode == MergeMode::None {
-        let with = Box::new(|_: &str| "[merge] mode = \"train\"".to_owned());
+        let with = Box::new(|_: &str| TRAIN.to_owned());
         return Ok(Writes { instance: name, globs: Some(Vec::new()), with });
     }
     if named.writes.as_ref().is_none_or(Vec::is_empty) {
@@ -405,7 +405,7 @@ struct Answer {
     verdict: Verdict,
     what: String,
     rule: String,
-    /// What would change a refusal.
+    /// What would change a refusal, in lines.
     remedy: String,
 }
 
@@ -415,7 +415,7 @@ impl Answer {
     }
 
     fn refused(what: String, rule: String, allow_with: Option<String>) -> Self {
-        let remedy = allow_with.map_or_else(|| "no plan can allow it".to_owned(), |line| allowed_by(&line));
+        let remedy = allow_with.map_or_else(|| said_of("no plan can allow it"), |lines| allowed_by(&lines));
         Answer { verdict: Verdict::Refused, what, rule, remedy }
     }
 
@@ -425,8 +425,14 @@ impl Answer {
     }
 }
 
-fn allowed_by(line: &str) -> String {
-    format!("to allow it: {line}")
+/// A remedy in words.
+fn said_of(words: &str) -> String {
+    format!("    {words}\n")
+}
+
+/// What is pasted into a plan, as a remedy.
+fn allowed_by(lines: &str) -> String {
+    words::to_allow(lines, "    ")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -453,7 +459,7 @@ fn about_path((named, path): (&Path, &Path), access: Access, policy: &Policy, ca
                 return Answer::allowed(what, rule);
             }
             if path.symlink_metadata().is_err() {
-                let remedy = "there is no such path on this host that a plan could show".to_owned();
+                let remedy = said_of("there is no such path on this host that a plan could show");
                 return Answer { verdict: Verdict::Refused, what, rule, remedy };
             }
             (rule, Some(Wish::Grant(path.to_owned(), access)))
@@ -488,11 +494,8 @@ fn about_host(text: &str, policy: &SandboxPolicy, cage: &Cage) -> Result<Answer,
     let port = port.unwrap_or(PORT_DEFAULT);
     let what = format!("reaching {name}:{port}");
     let line = || {
-        Some(format!(
-            "[sandbox.{}] network = [\"{}\"]",
-            cage.origin.policy,
-            decide::rule_for(&host, port, Speech::Checked)
-        ))
+        let rule = decide::rule_for(&host, port, Speech::Checked).to_string();
+        Some(cage.origin.naming("network", &rule, None))
     };
     Ok(match &policy.network {
         Network::Host => Answer::allowed(what, "the host's whole network is open to it".to_owned()),
@@ -514,7 +517,7 @@ fn answer(answer: &Answer, it: &Surroundings) -> Result<u8, Failure> {
     let word = it.out.style.paint(tone, word);
     let mut text = format!("{word}: {}\n    rule: {}\n", sanitize::name(&answer.what), sanitize::name(&answer.rule));
     if answer.verdict == Verdict::Refused {
-        text.push_str(&format!("    {}\n", sanitize::name(&answer.remedy)));
+        text.push_str(&answer.remedy);
     }
     it.out.write(&text)?;
     Ok(code)
