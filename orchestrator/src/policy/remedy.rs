@@ -7,7 +7,7 @@ use swarm_plans::place::{IsWritten, list_to_paste, quoted};
 use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
 use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
-use super::on_path::Programs;
+use super::on_path::{OnPath, Programs};
 use super::paths::{Guard, as_written};
 use super::{Host, Places, word};
 use crate::event::RefusalSeen;
@@ -20,7 +20,7 @@ pub struct Origin {
     /// Whether the plan writes it.
     pub is_written: IsWritten,
     /// What it names already, by the key under which more may be named.
-    pub names: [(&'static str, Vec<String>); 3],
+    pub names: [(&'static str, Vec<String>); 4],
     /// The caller's home folder.
     pub home: PathBuf,
     /// Where workers see the worktree.
@@ -60,7 +60,12 @@ impl Origin {
                 true => IsWritten::No,
                 false => IsWritten::Yes,
             },
-            names: [("read", policy.read.clone()), ("write", policy.write.clone()), ("network", hosts)],
+            names: [
+                ("read", policy.read.clone()),
+                ("write", policy.write.clone()),
+                ("cow", policy.cow.clone()),
+                ("network", hosts),
+            ],
             home: host.home.clone(),
             worktree: places.worktree.to_owned(),
             git: places.git.to_owned(),
@@ -93,7 +98,10 @@ impl Origin {
         let given = |key: &'static str, value: &str| Some(self.naming(key, value, Some(&word::flag(key, value))));
         match act {
             RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
-            RefusedAct::Write { path } => given("write", &self.grantable(path, Access::Write)?),
+            RefusedAct::Write { path } => match self.grantable(path, Access::Write) {
+                Some(folder) => given("write", &folder),
+                None => line("cow", &self.copyable(path)?),
+            },
             RefusedAct::Hidden { hidden, .. } if self.hidden.named.contains(hidden) => {
                 let hidden = hidden.strip_prefix(&self.worktree).unwrap_or(hidden);
                 let hidden = quoted(&as_written(hidden, &self.home));
@@ -116,6 +124,13 @@ impl Origin {
         let named = self.names.iter().find(|(known, _)| *known == key).map(|(_, named)| named.as_slice());
         let all = [named.unwrap_or_default(), &[value.to_owned()]].concat();
         list_to_paste(&format!("sandbox.{}", self.policy), self.is_written, (key, &all), and)
+    }
+
+    /// The folder on `PATH` in which something is written that no plan may write: a copy of it may be. It is shown as it is.
+    fn copyable(&self, path: &Path) -> Option<String> {
+        let folder = path.ancestors().find(|folder| folder.is_dir())?;
+        let is_on_path = Programs::of(&self.path).lies(&folder.canonicalize().ok()?) == OnPath::In;
+        self.grantable(folder, Access::Read).filter(|_| is_on_path)
     }
 
     /// What would be granted: of what is read the path itself; of what is written the folder around it, because programs
@@ -151,20 +166,20 @@ mod tests {
     fn the_line_that_would_allow_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for sub in ["home/.ssh", "home/data", "repo/.git/swarm", "out", "tool/.git", "tool/state"] {
+        for sub in ["home/.ssh", "home/data", "home/shims", "repo/.git/swarm", "out", "tool/.git", "tool/state"] {
             std::fs::create_dir_all(root.join(sub)).unwrap();
         }
         std::fs::write(root.join("home/data/file"), "").unwrap();
         let mut origin = Origin {
             policy: "worker".to_owned(),
             is_written: IsWritten::No,
-            names: [("read", vec![]), ("write", vec![]), ("network", vec![])],
+            names: ["read", "write", "cow", "network"].map(|key| (key, vec![])),
             home: root.join("home"),
             worktree: root.join("repo"),
             git: root.join("repo/.git"),
             state: root.join("repo/.git/swarm"),
             own_state: root.join("home/.cache/swarm"),
-            path: vec![],
+            path: vec![root.join("home/shims")],
             hidden: Hidden {
                 named: vec![root.join("repo/secrets")],
                 unasked: vec![root.join("tool/.git"), root.join("repo/.git")],
@@ -184,6 +199,8 @@ mod tests {
         );
         check(write("home/data/new"), Some("[sandbox.worker]\nwrite = [\"~/data\"]  # and --allow write=~/data"));
         check(write("out/x"), Some("[sandbox.worker]\nwrite = [\"@/out\"]  # and --allow write=@/out"));
+        check(write("home/shims"), Some("[sandbox.worker]\ncow = [\"~/shims\"]"));
+        check(write("home/shims/new"), Some("[sandbox.worker]\ncow = [\"~/shims\"]"));
         check(read("home/.ssh"), None);
         check(write("home/new"), None);
         check(read("repo/.git/config"), None);
@@ -209,7 +226,7 @@ mod tests {
         check(limit("disk"), Some("more `disk` in [sandbox.worker]"));
         check(limit("open-files"), None);
         origin.is_written = IsWritten::Yes;
-        origin.names[2].1 = vec!["y.org:443".to_owned()];
+        origin.names[3].1 = vec!["y.org:443".to_owned()];
         let both = "network = [\"y.org:443\", \"x.org:443\"]  # in [sandbox.worker]";
         judge(&origin, host(Some("x.org")), Some(both));
     }

@@ -20,6 +20,10 @@ mod phrases;
 /// How much of the end of a job's output is looked at, in bytes. What made it fail stands near the end.
 const TAIL_BYTES_MAX: usize = 64 << 10;
 
+/// Folders of a home in which people's own programs lie. Source: XDG Base Directory Specification, `$HOME/.local/bin`; `~/.profile` of
+/// Debian.
+const OWN_PROGRAMS: [&str; 2] = [".local/bin", "bin"];
+
 /// The newest bytes that a job printed, both streams together.
 #[derive(Debug, Default)]
 pub struct Tail {
@@ -109,7 +113,7 @@ impl Judge<'_> {
             (Reason::Denied, Intent::Unknown) => read().or_else(write),
             // What is not there outside either was not kept from anybody.
             (Reason::Missing, Intent::Write) if path.parent().is_some_and(exists) => write(),
-            (Reason::Missing, _) if exists(path) => read().or_else(|| self.covered(path)),
+            (Reason::Missing, _) if exists(path) => self.kept(path),
             (Reason::Missing, _) => None,
         }
     }
@@ -142,14 +146,26 @@ impl Judge<'_> {
         Some(SeenRefusal { act, rule: rule.to_string() })
     }
 
-    /// A program that the host finds and the job does not: its folder, or what its link leads to, is not shown.
+    /// A program that the host finds and the job does not: its folder, or what its link leads to, is not shown. One that lies where
+    /// people install programs for themselves is named although no `PATH` leads there.
     fn program_refused(&self, name: &str) -> Option<SeenRefusal> {
-        let candidates: Vec<PathBuf> = match name.contains('/') {
-            true => plain(&self.cwd.join(name)).into_iter().collect(),
-            false => std::env::split_paths(self.path).map(|folder| folder.join(name)).collect(),
-        };
-        let found = candidates.into_iter().find(|path| path.is_file())?;
-        self.refused(&found, Access::Read)
+        let is_there = |path: &PathBuf| path.is_file();
+        if name.contains('/') {
+            return self.kept(&plain(&self.cwd.join(name)).filter(is_there)?);
+        }
+        if let Some(found) = std::env::split_paths(self.path).map(|folder| folder.join(name)).find(is_there) {
+            return self.kept(&found);
+        }
+        let home = &self.policy.get().home;
+        let found = OWN_PROGRAMS.iter().map(|folder| home.join(folder).join(name)).find(is_there)?;
+        let SeenRefusal { act, rule } = self.kept(&found)?;
+        let folder = found.parent().unwrap_or(&found).display().to_string();
+        Some(SeenRefusal { act, rule: format!("{rule}; by its name it is found where {folder} is on your PATH") })
+    }
+
+    /// A file that is there on the host: refused, or covered by a folder of the job's own.
+    fn kept(&self, path: &Path) -> Option<SeenRefusal> {
+        self.refused(path, Access::Read).or_else(|| self.covered(path))
     }
 }
 
@@ -182,6 +198,8 @@ mod tests {
             std::fs::write(root.join(folder).join("file"), "").expect("a file");
         }
         std::os::unix::fs::symlink("../other/file", root.join("tool/link")).expect("a link");
+        std::fs::create_dir_all(root.join("home/.local/bin")).expect("a folder");
+        std::fs::write(root.join("home/.local/bin/own"), "").expect("a file");
         let grant = |name: &str| PathGrant { path: root.join(name), at: root.join(name), access: Access::Read };
         let policy = Draft {
             tier: Tier::Namespaces,
@@ -235,6 +253,10 @@ mod tests {
         check("OSError: [Errno 27] File too large", &["Limit { limit: \"disk\" }: a file may have at most 50 MiB"]);
         check("open: too many open files", &["Limit { limit: \"open-files\" }: a process may have at most 100"]);
         check("sh: 1: link: not found", &["Read { path: \"@/other/file\" }"]);
+        let own = "Read { path: \"@/home/.local/bin/own\" }: it lies in the private home";
+        check("sh: 1: own: not found", &[own]);
+        check("sh: 1: @/home/.local/bin/own: not found", &[own]);
+        check("own: cannot rehash: @/tool isn't writable", &["Write { path: \"@/tool\" }"]);
     }
 
     #[test]

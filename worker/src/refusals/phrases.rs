@@ -64,6 +64,9 @@ const REASONS: &[(&str, Reason)] = &[
     ("eperm", Reason::Denied),
     ("read-only file system", Reason::ReadOnly),
     ("erofs", Reason::ReadOnly),
+    // Said by what looks first (pyenv's shims): no call failed yet.
+    ("isn't writable", Reason::ReadOnly),
+    ("is not writable", Reason::ReadOnly),
 ];
 
 /// What is said of a file beyond RLIMIT_FSIZE and of a descriptor beyond RLIMIT_NOFILE. Source: strerror(3), errno(3).
@@ -256,6 +259,7 @@ mod tests {
             ),
             ("ls: cannot open directory '../other': Permission denied", "../other Denied Unknown"),
             ("ld: cannot open output file --out=/x/y: Read-only file system", "/x/y ReadOnly Unknown"),
+            ("pyenv: cannot rehash: /root/.pyenv/shims isn't writable", "/root/.pyenv/shims ReadOnly Unknown"),
             ("/x/y.c:12: fatal: No such file or directory", "/x/y.c:12 Missing Unknown"),
         ] {
             assert!(told(text).iter().any(|line| line == expected), "{text}: {:?}", told(text));
