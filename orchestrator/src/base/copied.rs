@@ -172,7 +172,8 @@ fn read_entry(root: &File, entry: &str, path: &[u8], depth: usize, files: &mut V
             names.push(found.file_name().to_bytes().to_vec());
         }
         names.sort();
-        for name in names.iter().filter(|name| !matches!(name.as_slice(), b"." | b"..")) {
+        // Of a repository within, a submodule's most often, the files: that of the worktree is the only one.
+        for name in names.iter().filter(|name| !matches!(name.as_slice(), b"." | b".." | b".git")) {
             read_entry(root, entry, &[path, b"/", name].concat(), depth + 1, files)?;
         }
         return Ok(());
