@@ -23,6 +23,36 @@ fn graph(file: &str) -> TaskGraph {
     TaskGraph::expand(plan(file)).unwrap_or_else(|diagnostics| panic!("{file}: {diagnostics:#?}"))
 }
 
+/// The blocks of plans in the README, as they stand there.
+fn shown() -> Vec<String> {
+    let text = std::fs::read_to_string(examples().join("../../README.md")).expect("the README");
+    let blocks = text.split("\n```toml\n").skip(1);
+    blocks.map(|block| block.split("\n```").next().unwrap_or_default().to_owned() + "\n").collect()
+}
+
+#[test]
+fn every_block_of_the_readme_is_a_plan_or_a_part_of_one() {
+    let all = shown();
+    assert!(all.len() >= 4, "{}", all.len());
+    for block in all {
+        let version = if block.starts_with("version") { "" } else { "version = 1\n" };
+        let task = if block.contains("[tasks.") { "" } else { "[tasks.any]\nrun = 'true'\n" };
+        let text = format!("{version}{block}{task}");
+        let parsed = parse("README.md", &text, &[], &mut |_| Err(String::new()));
+        assert!(parsed.diagnostics.is_empty(), "{text}: {:#?}", parsed.diagnostics);
+    }
+}
+
+#[test]
+fn the_readme_shows_every_key_of_merge() {
+    let schema = std::fs::read_to_string(examples().join("../plan.schema.json")).expect("the schema");
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    let keys = schema.pointer("/properties/merge/properties").and_then(|keys| keys.as_object()).expect("keys");
+    let block = shown().into_iter().find(|block| block.starts_with("[merge]\n")).expect("a block of it");
+    let missing: Vec<&String> = keys.keys().filter(|key| !block.contains(&format!("\n{key} = "))).collect();
+    assert!(keys.len() > 5 && missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_example_expands_to_the_same_tree() {
     let mut files: Vec<String> = std::fs::read_dir(examples())

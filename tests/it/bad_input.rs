@@ -164,6 +164,10 @@ fn a_checked_out_target_is_not_moved() {
     let repository = Repository::with(&FILES);
     let before = repository.commit_of("main");
     refused(&repository, &["--into", "main"], 2, &["checked out", "--into"]);
+    repository.run_git(&["switch", "-q", "-c", "swarm/it"]).expect("a branch");
+    refused(&repository, &[], 2, &["checked out", "name another, --into swarm/it-2", " switch --detach leaves"]);
+    repository.run_git(&["switch", "-q", "main"]).expect("a branch");
+    repository.run_git(&["branch", "-q", "-D", "swarm/it"]).expect("a branch");
     assert_eq!(repository.commit_of("main"), before);
 }
 

@@ -245,3 +245,15 @@ fn a_way_to_a_program_through_the_repository_leaves_nothing_in_a_worktree() {
         assert_eq!(repository.text("other", "said"), "?? said\nit runs\n");
     }
 }
+
+#[test]
+fn the_help_names_every_command_that_the_readme_does() {
+    let repository = Repository::empty();
+    let help = Swarm::new(&repository, &["--help"]).exits(0).out;
+    let readme = include_str!("../../README.md");
+    let rows = readme.lines().filter(|line| line.starts_with("| `swarm ")).filter_map(|line| line.split('|').nth(1));
+    let commands = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let names = commands.filter_map(|command| command.trim_start_matches("swarm ").split(' ').next());
+    let missing: Vec<&str> = names.filter(|name| !help.contains(&format!("\n  {name} "))).collect();
+    assert_eq!(missing, [""; 0], "{help}");
+}

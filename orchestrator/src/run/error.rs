@@ -230,6 +230,13 @@ impl RunError {
 /// What to do about a target branch that cannot be had, where that is for the person to decide.
 fn about_target(error: &TargetError) -> Option<String> {
     match error {
+        // Where nobody named it, there is none to leave out.
+        TargetError::CheckedOut { branch, at } if branch.starts_with("swarm/") => Some(format!(
+            "name another, --into {}, and `swarm apply` merges it into the checkout; or free this one: git -C {} switch --detach leaves \
+             the files there as they are",
+            shell_word(&format!("{branch}-2")),
+            shell_word(&at.to_string_lossy())
+        )),
         TargetError::CheckedOut { .. } => Some(
             "name a branch with `--into` that is nowhere checked out, or none where one was; then `swarm apply` merges it into the checkout"
                 .to_owned(),

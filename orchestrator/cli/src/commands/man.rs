@@ -6,9 +6,8 @@ use crate::commands::CommandLine;
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::Surroundings;
 
-/// Prints the manual page.
+/// Prints a manual page, for `man -l -`.
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
 pub struct Man {
     /// The command it is about [default: swarm itself].
     command: Option<String>,
