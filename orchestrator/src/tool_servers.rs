@@ -13,8 +13,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url, redirect};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
-    ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
 };
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
@@ -25,7 +24,7 @@ use serde_json::{Map, Value};
 use swarm_plans::{ServerAccess, ServerReach, ToolServer, hosts_alone};
 use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::OfferedTool;
-use swarm_protocol::{tool_answer, tool_fault, tool_list};
+use swarm_protocol::{tool_answer, tool_fault, tool_pages};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -43,10 +42,6 @@ use tokens::TokenFile;
 
 /// Tools of one server that an agent is given.
 const TOOLS_MAX: usize = 200;
-/// Tools of one server that are listened to.
-const LISTED_MAX: usize = 2000;
-/// Pages that a list may have.
-const PAGES_MAX: usize = 50;
 /// The longest answer that is passed on, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// The longest event of a server, in bytes.
@@ -185,7 +180,7 @@ impl ToolServers {
     pub async fn offered(&self, name: &str) -> Result<Vec<OfferedTool>, String> {
         let place = self.place(name)?;
         let (server, service) = (&place.far, place.service(name).await?);
-        let listed = timeout(server.timeout, list(&service)).await;
+        let listed = timeout(server.timeout, tool_pages::all(service.peer())).await;
         let listed =
             listed.map_err(|_| late(name, server)).and_then(|listed| listed.map_err(|error| failed(name, &error)));
         if listed.is_err() {
@@ -411,32 +406,6 @@ pub fn given(offered: Vec<OfferedTool>, names: Option<&[String]>) -> (Vec<Offere
     let left_out = given.len().saturating_sub(TOOLS_MAX);
     given.truncate(TOOLS_MAX);
     (given, left_out)
-}
-
-async fn list(service: &Service) -> Result<Vec<OfferedTool>, rmcp::ServiceError> {
-    let (mut offered, mut cursor) = (vec![], None);
-    for _ in 0..PAGES_MAX {
-        let page = PaginatedRequestParams::default().with_cursor(cursor);
-        let request = ClientRequest::ListToolsRequest(ListToolsRequest {
-            method: Default::default(),
-            params: Some(page),
-            extensions: Default::default(),
-        });
-        // A list that the library does not take for one may hold a single tool that is wrong.
-        let page = match service.peer().send_request(request).await? {
-            ServerResult::ListToolsResult(list) => serde_json::to_value(list).ok(),
-            ServerResult::CustomResult(list) => Some(list.0),
-            _ => None,
-        };
-        let page = page.as_ref().and_then(tool_list::read).ok_or(rmcp::ServiceError::UnexpectedResponse)?;
-        offered.extend(page.tools);
-        cursor = page.next;
-        if cursor.is_none() || offered.len() >= LISTED_MAX {
-            break;
-        }
-    }
-    offered.truncate(LISTED_MAX);
-    Ok(offered)
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ pub mod tool_answer;
 pub mod tool_fault;
 /// What tools a foreign server lists.
 pub mod tool_list;
+/// The same asked for, page by page.
+#[cfg(feature = "tool-servers")]
+pub mod tool_pages;
 /// What an agent is given beside its own tools.
 pub mod toolset;
 

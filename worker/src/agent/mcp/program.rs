@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
-    ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
+    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
 };
 use rmcp::service::{Peer, RunningService};
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
 use swarm_protocol::toolset::{OfferedTool, ToolServer};
-use swarm_protocol::{tool_answer, tool_fault, tool_list};
+use swarm_protocol::{tool_answer, tool_fault, tool_pages};
 use tokio::process::{ChildStdin, ChildStdout};
 
 use super::stream::{Fault, Messages};
@@ -25,10 +24,6 @@ use crate::agent::setting::Setting;
 use crate::agent::tools::tool::Input;
 use crate::agent::tools::{Refused, TEXT_BYTES_MAX, bounded};
 
-/// Tools of one server that are listened to.
-const LISTED_MAX: usize = 2000;
-/// Pages that a list may have.
-const PAGES_MAX: usize = 50;
 /// Bytes of a server's last words that are shown.
 const LAST_WORDS_BYTES: u64 = 600;
 
@@ -88,7 +83,7 @@ pub fn start(
         let begun = background.wait(limit, async move {
             let service =
                 info.serve_with_lifecycle(pipes, mode).await.map_err(|error| tool_fault::of_beginning(&error))?;
-            let offered = list(service.peer()).await.map_err(|error| tool_fault::of_call(&error))?;
+            let offered = tool_pages::all(service.peer()).await.map_err(|error| tool_fault::of_call(&error))?;
             Ok::<_, String>((service, offered))
         });
         match begun {
@@ -166,33 +161,6 @@ fn spawn(
             Err(why)
         }
     }
-}
-
-/// All tools, page by page; what exceeds the bounds is left out.
-async fn list(peer: &Peer<RoleClient>) -> Result<Vec<OfferedTool>, ServiceError> {
-    let (mut offered, mut cursor) = (vec![], None);
-    for _ in 0..PAGES_MAX {
-        let page = PaginatedRequestParams::default().with_cursor(cursor);
-        let request = ClientRequest::ListToolsRequest(ListToolsRequest {
-            method: Default::default(),
-            params: Some(page),
-            extensions: Default::default(),
-        });
-        // A list that the library does not take for one may hold a single tool that is wrong.
-        let page = match peer.send_request(request).await? {
-            ServerResult::ListToolsResult(list) => serde_json::to_value(list).ok(),
-            ServerResult::CustomResult(list) => Some(list.0),
-            _ => None,
-        };
-        let page = page.as_ref().and_then(tool_list::read).ok_or(ServiceError::UnexpectedResponse)?;
-        offered.extend(page.tools);
-        cursor = page.next;
-        if cursor.is_none() || offered.len() >= LISTED_MAX {
-            break;
-        }
-    }
-    offered.truncate(LISTED_MAX);
-    Ok(offered)
 }
 
 impl Server {
