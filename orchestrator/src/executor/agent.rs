@@ -525,7 +525,8 @@ fn feedback(end: &AttemptEnd, envelope: Option<&Envelope>, tail: &[Vec<u8>]) -> 
             let listed: String = findings.iter().map(|finding| format!("- {}\n", finding.trim())).collect();
             format!("{by} looked at the result and found what has to change:\n{listed}")
         }
-        end => format!("It {}.\n", words::end(end)),
+        // What ended in what way: some ends say themselves what failed.
+        end => format!("{}.\n", words::end(end)),
     };
     if let Some(envelope) = envelope.filter(|envelope| !envelope.summary.is_empty()) {
         text.push_str(&format!("\nWhat was said of it then:\n{}\n", envelope.summary));
@@ -581,6 +582,24 @@ mod tests {
     fn envelope(status: AgentStatus) -> Envelope {
         let (detail, summary) = (String::new(), "said".to_owned());
         Envelope { status, detail, summary, evidence: vec![], follow_ups: vec![], turns: 1 }
+    }
+
+    #[test]
+    fn the_next_attempt_is_told_in_a_sentence_what_failed() {
+        let check = AttemptEnd::Check {
+            index: 0,
+            command: "make test".to_owned(),
+            ended: Ended::Exited { code: 2 },
+            before: false,
+        };
+        let (detail, paths) = ("it changed a path outside of its `writes`".to_owned(), vec!["a".to_owned()]);
+        let violation = AttemptEnd::Violation { detail, paths, allow_with: None };
+        for (end, expected) in [
+            (check, "check 1 `make test` exited with 2.\n"),
+            (violation, "it changed a path outside of its `writes`: a.\n"),
+        ] {
+            assert_eq!(feedback(&end, None, &[]), expected);
+        }
     }
 
     #[test]

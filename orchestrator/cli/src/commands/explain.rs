@@ -316,7 +316,13 @@ fn prompt(args: &Explain, graph: &TaskGraph, it: &Surroundings) -> Result<u8, Fa
     })?;
     let Some(agent) = &rendered.agent else {
         let message = format!("show what {} is told", sanitize::name(wanted));
-        return Err(Failure::usage(message, "it is no agent; without `--prompt` its policy is shown".to_owned()));
+        let hint = match plan.task(instance.task).is_review {
+            true => {
+                "it is told what the tasks that it reviews have done; `swarm logs` of each shows it, during the run and after it"
+            }
+            false => "it is no agent; without `--prompt` its policy is shown",
+        };
+        return Err(Failure::usage(message, hint.to_owned()));
     };
     let git = repository.handle().map_err(|error| refused(&error))?;
     let tree = git.find_commit(base).and_then(|commit| commit.tree()).map_err(|error| refused(&error))?.id();
