@@ -257,3 +257,15 @@ fn the_help_names_every_command_that_the_readme_does() {
     let missing: Vec<&str> = names.filter(|name| !help.contains(&format!("\n  {name} "))).collect();
     assert_eq!(missing, [""; 0], "{help}");
 }
+
+#[test]
+fn who_follows_a_task_that_has_not_begun_waits_for_it() {
+    let repository = Repository::with(&FILES);
+    let plan = "[tasks.first]\nrun = 'sleep 1'\nwrites = []\n[tasks.second]\nneeds = ['first']\nrun = 'echo it began'\nwrites = []\n";
+    let mut running = Swarm::run(&repository, "it", plan).start();
+    assert!(running.says("attempt-started"), "it tells");
+    let early = Swarm::new(&repository, &["logs", "second"]).exits(2);
+    says(&early, &["second has 0 attempts"]);
+    let followed = Swarm::new(&repository, &["logs", "second", "--follow"]).exits(0);
+    assert_eq!((followed.out.as_str(), running.end().code), ("it began\n", 0));
+}

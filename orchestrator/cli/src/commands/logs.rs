@@ -9,7 +9,7 @@ use swarm_orchestrator::executor::settle::REGENERATE;
 use swarm_orchestrator::executor::setup::SETUP;
 use swarm_orchestrator::executor::verify::VERIFY;
 use swarm_orchestrator::ids::Attempt;
-use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow, attempt_dir, log_path};
+use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow, RunState, attempt_dir, log_path};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_plans::InstanceId;
 
@@ -29,7 +29,7 @@ pub struct Logs {
     /// The attempt, from 1 [default: the newest].
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
-    /// Goes on while the attempt runs.
+    /// Waits until the task begins, and goes on while the attempt runs.
     #[arg(short, long)]
     follow: bool,
     /// Prints the bytes as they are, escape sequences included.
@@ -57,7 +57,7 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
         let row = select::run(&journal, run_word.first().map(String::as_str))?;
         return of_no_task(args, &folder, &row, &InstanceId(task.as_str().into()), it);
     }
-    let (row, state, id) = select::instance(&journal, &args.words)?;
+    let (row, state, id) = begun(args, &journal, &folder)?;
     let attempts = &state.instances[&id].attempts;
     let chosen = match args.attempt {
         None => attempts.last(),
@@ -98,6 +98,29 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
     }
     it.err.write(&words::refusals(chosen.map_or(&[][..], |attempt| attempt.refusals()), ""))?;
     Ok(0)
+}
+
+/// The task that is meant. Who follows waits for its first attempt, and for a run that has only begun to say its tasks.
+fn begun(args: &Logs, journal: &JournalReader, folder: &Path) -> Result<(RunRow, RunState, InstanceId), Failure> {
+    loop {
+        let found = select::instance(journal, &args.words);
+        let (run, waits) = match &found {
+            Ok((row, state, id)) => {
+                let instance = &state.instances[id];
+                (row.id.clone(), instance.attempts.is_empty() && instance.result().is_none())
+            }
+            Err(_) => {
+                let run_word = args.words.split_last().and_then(|(_, words)| words.first());
+                let Ok(row) = select::run(journal, run_word.map(String::as_str)) else { return found };
+                let waits = journal.state(&row.id)?.instances.is_empty();
+                (row.id, waits)
+            }
+        };
+        if !args.follow || !waits || RunLock::holder_of_run(folder, &run)?.is_none() {
+            return found;
+        }
+        std::thread::sleep(FOLLOW_EVERY);
+    }
 }
 
 /// The log of a command of the merge train or of `setup`, which the journal has no attempts of: the newest on the disk.

@@ -173,6 +173,7 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
             let known = state.instances.iter().flat_map(|(id, instance)| [&*id.0, instance.task()]);
             let partly = list(state.instances.keys().map(|id| id.0.as_ref()).filter(|id| holds_pairs(id, word)));
             let hint = match nearest(word, known) {
+                _ if state.instances.is_empty() => "its tasks are not known yet".to_owned(),
                 _ if !partly.is_empty() => format!("did you mean {partly}?"),
                 Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
                 None => match instances_of(state, word.split('[').next().unwrap_or(word)).next() {
