@@ -257,3 +257,17 @@ fn a_review_whose_coordinator_dies_is_gone_on_with() {
     }
     assert!(work_again > 0 && review_again > 0, "{work_again} and {review_again} conversations were gone on with");
 }
+
+#[test]
+fn explain_says_where_the_words_of_a_review_stand() {
+    let repository = house();
+    let model = "[models.main]\nprovider = 'ollama'\nmodel = 'm'\n";
+    let look = "[tasks.look]\nagent = { prompt = 'Is it right?' }\nreview = ['fix']\n[tasks.plain]\nrun = 'true'\n";
+    repository.write("p.toml", format!("version = 1\n{model}{AGENT}{look}"));
+    let ask = |task: &str| Swarm::new(&repository, &["explain", "--task", task, "--prompt", "p.toml"]).end();
+    assert!(ask("fix").out.contains("Then `look` looks at your change"));
+    for (task, says) in [("look", "`swarm logs` of each shows it"), ("plain", "it is no agent")] {
+        let refused = ask(task);
+        assert!(refused.code == 2 && refused.err.contains(says), "{refused}");
+    }
+}
