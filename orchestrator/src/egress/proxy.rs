@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use swarm_plans::HostRule;
 use swarm_plans::egress::{Host, Speech};
+use swarm_plans::place::{IsWritten, list_to_paste};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -287,10 +288,12 @@ impl Gate {
     fn refuse(&self, target: &Target, reason: &str, entry: Option<String>) -> No {
         let mut text = format!("{target} is refused: {reason}");
         if let Some(entry) = &entry {
-            text.push_str(&format!(
-                "\nhint: the plan allows it with\n\n    [sandbox.{}]\n    network = [\"{entry}\"]",
-                self.policy
-            ));
+            let named = self.rules.iter().map(HostRule::to_string).chain([entry.clone()]);
+            let named: Vec<String> = named.collect();
+            let (table, list) = (format!("sandbox.{}", self.policy), ("network", named.as_slice()));
+            // There is no proxy where the plan lists no hosts.
+            let line = list_to_paste(&table, IsWritten::Yes, list, None);
+            text.push_str(&format!("\nhint: the plan allows it with\n\n    {line}"));
         }
         self.refusals.note(&target.to_string(), reason, entry);
         No { status: 403, text }

@@ -1,4 +1,4 @@
-//! What the proxy refused a job, once each: for the attempt's notes, with the plan's line that would allow it.
+//! What the proxy refused a job, once each: for the attempt's notes, with the plan's entry that would allow it.
 
 use std::sync::Mutex;
 
@@ -19,7 +19,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The refusal for people, with the plan's line that would allow it.
+    /// The refusal for people, with the plan's entry that would allow it.
     pub fn note(&self, policy: &str) -> String {
         let mut note = format!("network: {} was refused", self.asked);
         if self.times > 1 {
@@ -27,7 +27,7 @@ impl Refusal {
         }
         note.push_str(&format!(": {}", self.reason));
         if let Some(entry) = &self.entry {
-            note.push_str(&format!("; sandbox.{policy}.network = [\"{entry}\"] would allow it"));
+            note.push_str(&format!("; \"{entry}\" among the `network` of [sandbox.{policy}] would allow it"));
         }
         note
     }

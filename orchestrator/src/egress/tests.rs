@@ -223,7 +223,9 @@ async fn a_refusal_names_the_host_and_the_line_that_would_allow_it() {
     let scene = Scene::new(RULES).await;
     let answer = scene.says("CONNECT evil.test:443 HTTP/1.1\r\nAUTH\r\n\r\n").await;
     let body = answer.split_once("\r\n\r\n").expect("a head").1;
-    let line = "[sandbox.default]\n    network = [\"evil.test:443\"]\n";
+    let port = scene.origin.port;
+    let known = format!("\"allowed.test:{port}\", \"*.wild.test:{port}\", \"127.0.0.1:{port}\"");
+    let line = format!("network = [{known}, \"evil.test:443\"]  # in [sandbox.default]\n");
     assert_eq!(
         body,
         format!(
@@ -234,7 +236,7 @@ async fn a_refusal_names_the_host_and_the_line_that_would_allow_it() {
     assert_eq!(
         scene.notes(),
         ["network: evil.test:443 was refused 2 times: no entry of `network` names it; \
-          sandbox.default.network = [\"evil.test:443\"] would allow it"]
+          \"evil.test:443\" among the `network` of [sandbox.default] would allow it"]
     );
     assert_eq!(scene.asked(), Vec::<String>::new(), "a refused name is told to no name server");
 }
