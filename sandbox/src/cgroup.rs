@@ -315,6 +315,28 @@ impl Group {
         Ok(Group { folders })
     }
 
+    /// Where its folders are, for [`Group::known`] in another process.
+    pub fn places(&self) -> Vec<GroupPlace> {
+        let place = |folder: &Folder| GroupPlace {
+            folder: folder.path.clone(),
+            version: folder.version,
+            controllers: folder.controllers.clone(),
+        };
+        self.folders.iter().map(place).collect()
+    }
+
+    /// The groups at these places, which somebody else has made and bounded. Dropping it removes them all the same.
+    ///
+    /// # Errors
+    /// The kernel's; the launch is refused.
+    pub fn known(places: Vec<GroupPlace>) -> io::Result<Group> {
+        let folder = |place: GroupPlace| {
+            let entrance = open_entrance(&place.folder, place.version)?;
+            Ok(Folder { path: place.folder, version: place.version, controllers: place.controllers, entrance })
+        };
+        Ok(Group { folders: places.into_iter().map(folder).collect::<io::Result<_>>()? })
+    }
+
     /// Moves the calling process in, and with it all that it will start.
     ///
     /// # Errors
@@ -391,6 +413,11 @@ fn quota(processors: f64) -> u64 {
     ((processors * CPU_PERIOD_US as f64) as u64).max(CPU_QUOTA_US_MIN)
 }
 
+fn open_entrance(folder: &Path, version: Version) -> io::Result<OwnedFd> {
+    let file = folder.join(if version == Version::V2 { "cgroup.procs" } else { "tasks" });
+    openat(CWD, &file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
 impl Folder {
     fn make(place: &GroupPlace) -> io::Result<Folder> {
         let (namespace, pid) = (pid_namespace(), std::process::id());
@@ -400,8 +427,7 @@ impl Folder {
                 Err(Errno::EXIST) => continue,
                 made => made?,
             }
-            let file = path.join(if place.version == Version::V2 { "cgroup.procs" } else { "tasks" });
-            let entrance = match openat(CWD, &file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            let entrance = match open_entrance(&path, place.version) {
                 Ok(entrance) => entrance,
                 Err(error) => {
                     let _ = fs::remove_dir(&path);

@@ -7,7 +7,7 @@
 //!
 //! Source: pid_namespaces(7), PR_SET_CHILD_SUBREAPER in prctl(2), sigwaitinfo(2).
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::{self, Errno};
@@ -44,19 +44,22 @@ pub struct Init<'a> {
 
 impl Init<'_> {
     /// Stays until the job's first process has ended and everything else is dead; reports and ends.
-    pub fn run(&self, status: impl AsFd) -> ! {
+    pub fn run(&self, status: OwnedFd) -> ! {
         let end = self.wait_for_job();
         // While the others are killed, they may not fork, which the kernel counts, too.
         let refused = self.group.refused_processes();
-        let orphans = match self.tier {
+        // What is left becomes the supervisor's, which hunts on, or ends with the namespace.
+        let hunt = match self.tier {
             Tier::Namespaces => end_namespace(),
-            Tier::Landlock => match end_children(self.group) {
-                Hunt::Over(killed) => killed,
-                // What is left becomes the supervisor's, which hunts on.
-                Hunt::Escaped(killed) => killed,
-            },
+            Tier::Landlock => end_children(self.group),
         };
-        send(status, &Status::Ended { end, usage: children_usage(), orphans, refused });
+        let (orphans, is_over) = match hunt {
+            Hunt::Over(killed) => (killed, true),
+            Hunt::Escaped(killed) => (killed, false),
+        };
+        send(&status, &Status::Ended { end, usage: children_usage(), orphans, refused, is_over });
+        // Heard at once, and not when the kernel has taken this process apart.
+        drop(status);
         exit_now(0)
     }
 
@@ -113,13 +116,11 @@ fn kill_everything(signal: Signal) {
     let _ = unsafe { libc::kill(-1, signal.as_raw()) };
 }
 
-/// Kills all but the caller, pid 1, and waits for them; gives how many were killed. What hangs in the kernel is not waited for
-/// for ever: the namespace ends with the caller, and the supervisor sees whether it does.
-fn end_namespace() -> u64 {
+/// Kills all but the caller, pid 1, and waits for them. What hangs in the kernel is not waited for for ever: the namespace ends
+/// with the caller, and the supervisor sees whether it does.
+fn end_namespace() -> Hunt {
     kill_everything(Signal::KILL);
-    match reap_all() {
-        Hunt::Over(killed) | Hunt::Escaped(killed) => killed,
-    }
+    reap_all()
 }
 
 fn children_usage() -> Usage {

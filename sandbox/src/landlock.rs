@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort, PathBeneath, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
@@ -92,42 +92,92 @@ pub fn abi_for(policy: &Policy) -> u32 {
     kernel_abi().min(ABI_KNOWN).min(policy.get().landlock_abi_max.unwrap_or(ABI_KNOWN))
 }
 
-/// Confines the calling process for good; sets `no_new_privs` as well.
+/// A ruleset that is being made.
+#[derive(Debug)]
+pub struct Rules {
+    ruleset: RulesetCreated,
+    abi: ABI,
+    number: u32,
+    /// Whether it has what every job of its kind is shown of the system, all of it.
+    has_system: bool,
+}
+
+impl Rules {
+    /// With what every job of this kind is shown of the system, to be completed for one that hides nothing of that.
+    ///
+    /// # Errors
+    /// [`LandlockError`]; nothing is confined.
+    pub fn begin(tier: Tier, network: Network) -> Result<Self, LandlockError> {
+        let mut rules = Rules::empty(tier, network, kernel_abi().min(ABI_KNOWN))?;
+        if tier == Tier::Landlock {
+            let mut system = Vec::new();
+            system_rules(network, &[], &mut system)?;
+            rules.add(system)?;
+            rules.has_system = true;
+        }
+        Ok(rules)
+    }
+
+    fn empty(tier: Tier, network: Network, number: u32) -> Result<Self, LandlockError> {
+        if number < ABI_MIN {
+            return Err(LandlockError::Missing);
+        }
+        let abi = ABI::from(i32::try_from(number).expect("at most ABI_KNOWN"));
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(abi))?;
+        // A network namespace of its own is stronger, and leaves the job its loopback.
+        let ports = tier == Tier::Landlock && !network.is_host();
+        if ports && number >= ABI_PORTS {
+            ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+        }
+        if number >= 6 {
+            ruleset = ruleset.scope(Scope::from_all(abi))?;
+        }
+        let mut ruleset = ruleset.create()?;
+        if let (true, Network::Egress { port }) = (ports, network) {
+            if number < ABI_PORTS {
+                return Err(LandlockError::NoPorts);
+            }
+            ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+        }
+        Ok(Rules { ruleset, abi, number, has_system: false })
+    }
+
+    fn add(&mut self, rules: Vec<(RulePath, Right)>) -> Result<(), LandlockError> {
+        for (path, right) in rules {
+            let Some(fd) = open_rule(&path)? else { continue };
+            let access = rights(right, self.abi, &fd).map_err(|error| path_error(path.path(), error))?;
+            (&mut self.ruleset).add_rule(PathBeneath::new(fd, access))?;
+        }
+        Ok(())
+    }
+
+    fn serves(&self, policy: &Policy) -> bool {
+        let is_hidden = |hidden: &PathBuf| system_paths().iter().any(|path| hidden.starts_with(&path.real));
+        self.number == abi_for(policy) && !(self.has_system && policy.get().hide.iter().any(is_hidden))
+    }
+}
+
+/// Confines the calling process for good; sets `no_new_privs` as well. `begun` is a ruleset of the policy's kind.
 ///
 /// # Errors
 /// [`LandlockError`]; the process must end, since it may be confined in part.
-pub fn confine(policy: &Policy) -> Result<u32, LandlockError> {
-    let number = abi_for(policy);
-    if number < ABI_MIN {
-        return Err(LandlockError::Missing);
-    }
-    let abi = ABI::from(i32::try_from(number).expect("at most ABI_KNOWN"));
+pub fn confine(policy: &Policy, begun: Option<Rules>) -> Result<u32, LandlockError> {
     let draft = policy.get();
-    let mut ruleset =
-        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi))?;
-    // A network namespace of its own is stronger, and leaves the job its loopback.
-    let ports = draft.tier == Tier::Landlock && !draft.network.is_host();
-    if ports && number >= ABI_PORTS {
-        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    let mut all = match begun.filter(|begun| begun.serves(policy)) {
+        Some(begun) => begun,
+        None => Rules::empty(draft.tier, draft.network, abi_for(policy))?,
+    };
+    if draft.tier == Tier::Landlock && !all.has_system {
+        let mut system = Vec::new();
+        system_rules(draft.network, &draft.hide, &mut system)?;
+        all.add(system)?;
     }
-    if number >= 6 {
-        ruleset = ruleset.scope(Scope::from_all(abi))?;
-    }
-    let mut ruleset = ruleset.create()?;
-    if let (true, Network::Egress { port }) = (ports, draft.network) {
-        if number < ABI_PORTS {
-            return Err(LandlockError::NoPorts);
-        }
-        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
-    }
-    for (path, right) in rules(policy)? {
-        let Some(fd) = open_rule(&path)? else { continue };
-        let access = rights(right, abi, &fd).map_err(|error| path_error(path.path(), error))?;
-        ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
-    }
-    let status = ruleset.restrict_self()?;
+    all.add(own_rules(policy)?)?;
+    let status = all.ruleset.restrict_self()?;
     if status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs {
-        Ok(number)
+        Ok(all.number)
     } else {
         Err(LandlockError::Partial)
     }
@@ -229,8 +279,25 @@ pub fn prepare() {
     system_paths();
 }
 
-/// All rules of a policy, in no particular order: Landlock adds them up.
-fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
+/// The rules for what the landlock tier shows of the system, but for what is hidden.
+fn system_rules(network: Network, hide: &[PathBuf], rules: &mut Vec<(RulePath, Right)>) -> Result<(), LandlockError> {
+    for SystemPath { real, seen_with } in system_paths() {
+        if *seen_with == SeenWith::HostNetwork && network != Network::Host {
+            continue;
+        }
+        if hide.iter().any(|hidden| hidden.starts_with(real)) {
+            read_around(real, hide, rules)?;
+        } else {
+            rules.push((RulePath::IfThere(real.clone()), Right::Read));
+        }
+    }
+    let devices = crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name));
+    rules.extend(devices.map(|path| (RulePath::IfThere(path), Right::Device)));
+    Ok(())
+}
+
+/// All other rules of a policy, in no particular order: Landlock adds them up.
+fn own_rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
     let draft = policy.get();
     let needed = |path: &Path, right| (RulePath::Needed(path.to_owned()), right);
     // Rules add up from a file to the root: what a private folder allows holds for a worktree inside it, too.
@@ -254,18 +321,6 @@ fn rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
             rules.extend(draft.tmp_beside().map(private));
         }
         Tier::Landlock => {
-            for SystemPath { real, seen_with } in system_paths() {
-                if *seen_with == SeenWith::HostNetwork && draft.network != Network::Host {
-                    continue;
-                }
-                if draft.hide.iter().any(|hidden| hidden.starts_with(real)) {
-                    read_around(real, &draft.hide, &mut rules)?;
-                } else {
-                    rules.push((RulePath::IfThere(real.clone()), Right::Read));
-                }
-            }
-            let devices = crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name));
-            rules.extend(devices.map(|path| (RulePath::IfThere(path), Right::Device)));
             for grant in draft.grants.iter().filter(|grant| grant.access == Access::Read) {
                 read_around(&grant.at, &draft.hide, &mut rules)?;
             }

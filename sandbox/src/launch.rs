@@ -5,11 +5,15 @@
 //!   what is inside; it holds no capability once the cage stands;
 //! - the *job* is confined further and becomes the program.
 //!
-//! In order: [groups](crate::cgroup) → block signals → clone init (into new namespaces) → enter the groups → output, close
-//! every other descriptor → lifeline → \[namespaces: id maps, bound on process ids, private mounts,
-//! [root](crate::root)\] → bound on capabilities → \[namespaces: the host's root goes, host name, loopback,
-//! [door](crate::door)\] → capabilities → fork the job → session → lifeline → working directory → rlimits → Landlock with
-//! `no_new_privs` → seccomp → canary → `Ready` → exec.
+//! In order:
+//! - what depends on nothing but the [`Kind`] of the cage, [`begin`]: block signals → clone init (into new namespaces) → output,
+//!   close every other descriptor → lifeline → \[namespaces: id maps, private mounts, host name, loopback, [root](crate::root)
+//!   without what is the job's\] → bound on capabilities;
+//! - what is this job's: [groups](crate::cgroup) → \[namespaces: bound on process ids, root\] → home folder → \[namespaces: the
+//!   host's root goes, [door](crate::door)\] → capabilities → fork the job → session → lifeline → working directory → rlimits →
+//!   Landlock with `no_new_privs` → seccomp → canary → `Ready` → exec.
+//!
+//! Most of the time goes into the first half, which can be over [ahead](crate::ahead) of the job.
 //!
 //! A job that becomes a program borrows init's memory until it has, as vfork(2) does it: a copy of what both share, its page
 //! faults and its end cost more than all that the job does. A job that stays code of ours has memory of its own.
@@ -26,15 +30,15 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, chdir, pidfd_send_signal, set_child_subreaper, set_dumpable_behavior,
-    setsid, umask, waitpid,
+    DumpableBehavior, Pid, Signal, chdir, set_child_subreaper, set_dumpable_behavior, setsid, umask,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use crate::caged::Caged;
 use crate::canary::Canary;
+use crate::cgroup::Group;
 use crate::enforcement::Tier;
-use crate::hunt::{HUNT_MAX, Hunt, end_children};
-use crate::init::{Init, KILL_ALL, TERMINATE_ALL};
+use crate::init::{Init, KILL_ALL};
 use crate::limits::{Limit, Means, by};
 use crate::mounts::last_error;
 use crate::namespaces::{self, Cloned, Ids, NetworkOf};
@@ -42,14 +46,13 @@ use crate::network::Private;
 use crate::policy::{Draft, Network, Policy};
 use crate::program::Program;
 use crate::seccomp::{self, Filter, Occupant};
-use crate::status::{Reader, Status, send};
-use crate::tree::Tree;
+use crate::status::{Status, send};
 use crate::wasm::{self, GuestJob};
-use crate::watchdog::{Breach, Watchdog};
+use crate::watchdog::Watchdog;
 use crate::{capabilities, door, home, landlock, limits, root};
 
 /// The exit status of init and job where the launch failed; nobody reads it, the status record says why.
-const EXIT_REFUSED: i32 = 125;
+pub(crate) const EXIT_REFUSED: i32 = 125;
 
 /// The exit status of an errand that panicked; its words are on standard error.
 const EXIT_PANICKED: i32 = 101;
@@ -80,7 +83,8 @@ const NO_MORE_PROCESSES: &str =
     "a limit of processes and threads is reached, the user's (ulimit -u) or a control group's (pids.max)";
 
 impl Refused {
-    pub(crate) fn new(step: &str, reason: impl ToString) -> Self {
+    /// At a step, for a reason.
+    pub fn new(step: &str, reason: impl ToString) -> Self {
         Refused { step: step.to_owned(), reason: reason.to_string(), want: Want::Means }
     }
 
@@ -205,17 +209,34 @@ pub fn launch_compiler(
 }
 
 pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> Result<Caged, Refused> {
-    let tier = policy.get().tier;
     let occupant = match last {
         Last::Exec(_) | Last::Terminal(_) | Last::Errand(_) | Last::Exit => Occupant::Program,
         Last::Guest(_) | Last::Compile { .. } => Occupant::Guest,
     };
-    let network = network_of(policy.get(), &output)?;
-    let filter = seccomp::filter(policy, occupant);
-    let ids = Ids::current();
+    let kind = Kind::of(policy.get());
+    let network = kind.network_of(output.network)?;
     let watchdog = Watchdog::new(policy.get()).map_err(|error| Refused::new("prepare the limits", error))?;
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refused::new("status pipe", error))?;
-    let flags = match tier {
+    let filter = seccomp::filter(policy.get(), watchdog.means(), occupant);
+    let ids = Ids::current();
+    let (reader, status) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refused::new("status pipe", error))?;
+    match clone_init(kind, network)? {
+        Cloned::Child => {
+            let inside = Inside { means: watchdog.means(), own_room: watchdog.room().own(), group: watchdog.group() };
+            let launch = Launch { policy, last, filter, output, status: Some(status), inside };
+            launch.run_init(|launch| {
+                // While their entrances are open.
+                launch.enter_groups()?;
+                let kept = [launch.status.as_ref(), launch.output.door.as_ref(), launch.channel()];
+                begin(kind, network, ids, &launch.output, &kept.into_iter().flatten().collect::<Vec<_>>())
+            })
+        }
+        Cloned::Parent(init, pidfd) => Ok(Caged::new(policy.get(), (init, pidfd), reader, occupant, watchdog)),
+    }
+}
+
+/// Makes the first process of a cage, with the signals blocked that it will wait for.
+pub(crate) fn clone_init(kind: Kind, network: NetworkOf) -> Result<Cloned, Refused> {
+    let flags = match kind.tier {
         Tier::Namespaces => namespaces::flags(network),
         Tier::Landlock => {
             // Should init be killed, what it leaves behind comes to us and is ended by `Caged::reap`.
@@ -225,91 +246,152 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
     };
     let blocked = crate::init::block_signals().map_err(|error| Refused::new("signals", error))?;
     let cloned = namespaces::clone(flags);
-    match cloned {
-        Ok(Cloned::Child) => {
-            let launch = Launch { policy, last, filter, ids, output, network, status: writer, watchdog: &watchdog };
-            launch.run_init()
-        }
-        Ok(Cloned::Parent(pid, pidfd)) => {
-            blocked.restore().map_err(|error| Refused::new("signals", error))?;
-            Ok(Caged { tier, init: Some(pid), pidfd, status: reader, reader: Reader::default(), watchdog })
-        }
-        Err(error) => {
-            blocked.restore().map_err(|error| Refused::new("signals", error))?;
-            Err(Refused::by_kernel("make the first process", error))
+    if let Ok(Cloned::Child) = cloned {
+        return Ok(Cloned::Child);
+    }
+    blocked.restore().map_err(|error| Refused::new("signals", error))?;
+    cloned.map_err(|error| Refused::by_kernel("make the first process", error))
+}
+
+/// What the first steps of a launch depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The tier.
+    pub tier: Tier,
+    /// What may be reached over the network.
+    pub network: Network,
+}
+
+impl Kind {
+    /// Of a policy.
+    pub fn of(draft: &Draft) -> Self {
+        Kind { tier: draft.tier, network: draft.network }
+    }
+
+    /// Whether its jobs reach their network through a door.
+    pub fn needs_door(self) -> bool {
+        self.tier == Tier::Namespaces && matches!(self.network, Network::Egress { .. })
+    }
+
+    /// Whose network the job gets. One that was entered for jobs without any is for no other job.
+    pub(crate) fn network_of(self, entered: Option<Private>) -> Result<NetworkOf, Refused> {
+        match (self.tier, self.network, entered) {
+            (Tier::Namespaces, Network::None, Some(_)) => Ok(NetworkOf::Caller),
+            (_, _, Some(_)) => Err(Refused::new("network", "it was entered for a job of another kind")),
+            (_, Network::Host, None) | (Tier::Landlock, _, None) => Ok(NetworkOf::Caller),
+            (Tier::Namespaces, Network::None | Network::Egress { .. }, None) => Ok(NetworkOf::Job),
         }
     }
+}
+
+/// A cage whose first steps are done, around the calling process.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    root: Option<root::Root>,
+    /// Only where there was time for it.
+    pub(crate) rules: Option<landlock::Rules>,
+}
+
+/// The first steps, in the first process: all that asks for nothing but a kind. Closes every descriptor but the standard streams
+/// and `kept`, of which the first is the supervisor's status pipe.
+pub(crate) fn begin(
+    kind: Kind,
+    network: NetworkOf,
+    ids: Ids,
+    output: &Output,
+    kept: &[&OwnedFd],
+) -> Result<Begun, Refused> {
+    step("output", || {
+        dup2_stdout(&output.stdout)?;
+        dup2_stderr(&output.stderr)?;
+        // Whatever the supervisor reads from, until there is the cage's own /dev/null.
+        dup2_stdin(&output.stdout)?;
+        close_all_but(kept)
+    })?;
+    step("lifeline", || tie_to_supervisor(kind.tier, kept[0]))?;
+    step("be the first to go when memory is short", limits::volunteer)?;
+    let mut root = None;
+    if kind.tier == Tier::Namespaces {
+        step("map ids", || namespaces::map_ids(ids))?;
+        step("make mounts private", namespaces::make_mounts_private)?;
+        step("name the host, loopback", || namespaces::name_and_loopback(network))?;
+        root = Some(root::begin(kind.network)?);
+    }
+    if kind.tier == Tier::Namespaces || !capabilities::is_bound_for_all() {
+        step("bound capabilities", capabilities::bound)?;
+    }
+    Ok(Begun { root, rules: None })
 }
 
 /// Everything that the inside needs, prepared outside.
-struct Launch<'a> {
-    policy: &'a Policy,
-    last: Last<'a>,
-    filter: Arc<Filter>,
-    ids: Ids,
-    output: Output,
-    network: NetworkOf,
-    status: OwnedFd,
-    watchdog: &'a Watchdog,
+pub(crate) struct Launch<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) last: Last<'a>,
+    pub(crate) filter: Arc<Filter>,
+    pub(crate) output: Output,
+    /// `None` once init has taken it for its last word.
+    pub(crate) status: Option<OwnedFd>,
+    pub(crate) inside: Inside<'a>,
 }
 
-/// Whose network the job gets. One that was entered for jobs without any is for no other job.
-fn network_of(draft: &Draft, output: &Output) -> Result<NetworkOf, Refused> {
-    match (draft.tier, draft.network, output.network) {
-        (Tier::Namespaces, Network::None, Some(_)) => Ok(NetworkOf::Caller),
-        (_, _, Some(_)) => Err(Refused::new("network", "it was entered for a job of another kind")),
-        (_, Network::Host, None) | (Tier::Landlock, _, None) => Ok(NetworkOf::Caller),
-        (Tier::Namespaces, Network::None | Network::Egress { .. }, None) => Ok(NetworkOf::Job),
-    }
+/// What the supervisor has found out for the inside.
+pub(crate) struct Inside<'a> {
+    pub(crate) means: &'a [(Limit, Means)],
+    /// Processes that the job bounds itself to.
+    pub(crate) own_room: Option<u64>,
+    pub(crate) group: &'a Group,
 }
 
 impl Launch<'_> {
-    fn run_init(&self) -> ! {
-        match self.enter() {
+    /// Makes the cage around the calling process, runs the job in it and ends.
+    pub(crate) fn run_init(mut self, begun: impl FnOnce(&Self) -> Result<Begun, Refused>) -> ! {
+        match begun(&self).and_then(|begun| self.enter(begun)) {
             Ok(job) => {
-                let init = Init { tier: self.policy.get().tier, job, group: self.watchdog.group() };
-                init.run(&self.status)
+                let init = Init { tier: self.policy.get().tier, job, group: self.inside.group };
+                init.run(self.status.take().expect("nobody else takes it"))
             }
             Err(refused) => self.refuse(refused),
         }
     }
 
+    pub(crate) fn enter_groups(&self) -> Result<(), Refused> {
+        step("enter the control groups", || self.inside.group.enter())
+    }
+
+    fn tell(&self, status: &Status) {
+        if let Some(pipe) = &self.status {
+            send(pipe, status);
+        }
+    }
+
     fn refuse(&self, refused: Refused) -> ! {
-        send(&self.status, &Status::Refused(refused));
+        self.tell(&Status::Refused(refused));
         exit_now(EXIT_REFUSED)
     }
 
-    /// Makes the cage around the calling process and starts the job in it.
-    fn enter(&self) -> Result<Pid, Refused> {
+    /// Completes the cage around the calling process and starts the job in it.
+    fn enter(&self, begun: Begun) -> Result<Pid, Refused> {
         let draft = self.policy.get();
-        step("enter the control groups", || self.watchdog.group().enter())?;
-        step("output", || self.take_output())?;
-        step("lifeline", || self.tie_to_supervisor(draft.tier))?;
-        step("be the first to go when memory is short", limits::volunteer)?;
-        if draft.tier == Tier::Namespaces {
-            step("map ids", || namespaces::map_ids(self.ids))?;
+        if let Some(root) = &begun.root {
             if let (Some(bound), Some(Means::PidMax)) =
-                (draft.limits.processes, by(self.watchdog.means(), Limit::Processes))
+                (draft.limits.processes, by(self.inside.means, Limit::Processes))
             {
                 step("bound the process ids", || limits::bound_pids(bound))?;
             }
-            step("make mounts private", namespaces::make_mounts_private)?;
-            root::enter(self.policy)?;
+            root.enter(self.policy)?;
         }
         step("fill the home folder", || home::fill(&draft.home, &draft.home_files))?;
         step("stdin", || dup2_stdin(open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?))?;
         // From here on no process of the same user can look into init, whose memory is a copy of the supervisor's.
         step("hide init", || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
-        if draft.tier == Tier::Namespaces || !capabilities::is_bound_for_all() {
-            step("bound capabilities", capabilities::bound)?;
-        }
         self.complete()?;
         let init = rustix::process::getpid();
+        let rules = begun.rules;
         let job = step("fork the job", || match self.last {
-            Last::Exec(_) | Last::Terminal(_) | Last::Exit => namespaces::borrow_memory(|| self.run_job(init)),
+            Last::Exec(_) | Last::Terminal(_) | Last::Exit => namespaces::borrow_memory(|| self.run_job(init, rules)),
             Last::Guest(_) | Last::Errand(_) | Last::Compile { .. } => match namespaces::clone(0)? {
                 Cloned::Parent(job, _) => Ok(job),
-                Cloned::Child => self.run_job(init),
+                Cloned::Child => self.run_job(init, rules),
             },
         })?;
         step("let go of the output", || self.let_go_of_output())?;
@@ -321,7 +403,6 @@ impl Launch<'_> {
         let draft = self.policy.get();
         if draft.tier == Tier::Namespaces {
             step("leave the host's root", root::leave_host)?;
-            step("name the host, loopback", || namespaces::name_and_loopback(self.network))?;
             if let Network::Egress { port } = draft.network {
                 step("open the proxy's port", || {
                     door::open(port, self.output.door.as_ref().ok_or(io::Errno::NOTCONN)?)
@@ -341,15 +422,15 @@ impl Launch<'_> {
         close_range(number, number, CloseRange::Now)
     }
 
-    fn run_job(&self, init: Pid) -> ! {
-        match self.become_job(init) {
+    fn run_job(&self, init: Pid, rules: Option<landlock::Rules>) -> ! {
+        match self.become_job(init, rules) {
             Ok(never) => match never {},
             Err(refused) => self.refuse(refused),
         }
     }
 
     /// Confines the calling process and executes the program.
-    fn become_job(&self, init: Pid) -> Result<std::convert::Infallible, Refused> {
+    fn become_job(&self, init: Pid, rules: Option<landlock::Rules>) -> Result<std::convert::Infallible, Refused> {
         let draft = self.policy.get();
         step("session", || setsid().map(drop))?;
         if let Last::Terminal(_) = self.last {
@@ -372,21 +453,22 @@ impl Launch<'_> {
             Last::Errand(errand) => step("enter the working directory", || chdir(errand.cwd))?,
             Last::Compile { .. } | Last::Exit => {}
         }
-        step("rlimits", || limits::apply(&draft.limits, self.watchdog.means(), self.watchdog.room().own()))?;
+        step("rlimits", || limits::apply(&draft.limits, self.inside.means, self.inside.own_room))?;
         let canary = Canary::new(self.policy);
         step("descriptors", || close_all_from(3, CloseRange::OnExec))?;
-        let landlock_abi = landlock::confine(self.policy).map_err(|error| Refused::new("landlock", error))?;
+        let landlock_abi = landlock::confine(self.policy, rules).map_err(|error| Refused::new("landlock", error))?;
         step("seccomp", || seccomp::install(&self.filter))?;
         canary.sing().map_err(|reason| Refused::new("self-check", reason))?;
-        send(&self.status, &Status::Ready { landlock_abi });
+        self.tell(&Status::Ready { landlock_abi });
         match self.last {
             Last::Exit => exit_now(0),
             Last::Guest(job) => {
-                step("close descriptors", || close_all_but(&[&self.status]))?;
-                exit_now(job.run(&self.status))
+                let status = self.status.as_ref().expect("init has not taken it");
+                step("close descriptors", || close_all_but(&[status]))?;
+                exit_now(job.run(status))
             }
             Last::Compile { engine, module } => {
-                step("close descriptors", || close_all_but(&[&self.status]))?;
+                step("close descriptors", || close_all_but(&[]))?;
                 exit_now(wasm::compile_in_cage(engine, module))
             }
             Last::Errand(errand) => {
@@ -397,18 +479,10 @@ impl Launch<'_> {
             }
             Last::Exec(program) | Last::Terminal(program) => {
                 let errno = program.exec();
-                send(&self.status, &Status::StartFailed { errno: errno.raw_os_error() });
+                self.tell(&Status::StartFailed { errno: errno.raw_os_error() });
                 exit_now(EXIT_REFUSED)
             }
         }
-    }
-
-    /// Takes the job's output as its own and closes everything else but the status pipe and the door.
-    fn take_output(&self) -> io::Result<()> {
-        dup2_stdout(&self.output.stdout)?;
-        dup2_stderr(&self.output.stderr)?;
-        let kept = [Some(&self.status), self.output.door.as_ref(), self.channel()];
-        close_all_but(&kept.into_iter().flatten().collect::<Vec<_>>())
     }
 
     /// The descriptor that only the job keeps.
@@ -418,25 +492,25 @@ impl Launch<'_> {
             Last::Exec(_) | Last::Terminal(_) | Last::Guest(_) | Last::Compile { .. } | Last::Exit => None,
         }
     }
-
-    /// Makes sure that the cage ends when the supervisor does, even by SIGKILL.
-    fn tie_to_supervisor(&self, tier: Tier) -> io::Result<()> {
-        match tier {
-            // The end of pid 1 is the end of its namespace.
-            Tier::Namespaces => die_with_parent(Signal::KILL)?,
-            Tier::Landlock => {
-                set_child_subreaper(Some(rustix::process::getpid()))?;
-                die_with_parent(KILL_ALL)?;
-            }
-        }
-        // Had the supervisor ended before, no signal would come; but then nobody holds the pipe's other end.
-        let mut pipe = [PollFd::new(&self.status, PollFlags::empty())];
-        poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-        if pipe[0].revents().contains(PollFlags::ERR) { Err(io::Errno::PIPE) } else { Ok(()) }
-    }
 }
 
-fn step<T>(name: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused> {
+/// Makes sure that the cage ends when the supervisor does, even by SIGKILL.
+fn tie_to_supervisor(tier: Tier, status: &OwnedFd) -> io::Result<()> {
+    match tier {
+        // The end of pid 1 is the end of its namespace.
+        Tier::Namespaces => die_with_parent(Signal::KILL)?,
+        Tier::Landlock => {
+            set_child_subreaper(Some(rustix::process::getpid()))?;
+            die_with_parent(KILL_ALL)?;
+        }
+    }
+    // Had the supervisor ended before, no signal would come; but then nobody holds the pipe's other end.
+    let mut pipe = [PollFd::new(status, PollFlags::empty())];
+    poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    if pipe[0].revents().contains(PollFlags::ERR) { Err(io::Errno::PIPE) } else { Ok(()) }
+}
+
+pub(crate) fn step<T>(name: &str, act: impl FnOnce() -> io::Result<T>) -> Result<T, Refused> {
     act().map_err(|error| Refused::by_kernel(name, error))
 }
 
@@ -504,122 +578,4 @@ fn take_terminal() -> io::Result<()> {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) has no preconditions.
     unsafe { libc::_exit(code) }
-}
-
-/// A launched tree of processes, seen from outside. Dropping it kills the tree.
-#[derive(Debug)]
-pub struct Caged {
-    tier: Tier,
-    /// `None` once it was reaped.
-    init: Option<Pid>,
-    pidfd: OwnedFd,
-    status: OwnedFd,
-    reader: Reader,
-    watchdog: Watchdog,
-}
-
-impl Caged {
-    /// Becomes readable when [`Caged::read`] has something.
-    pub fn status(&self) -> BorrowedFd<'_> {
-        self.status.as_fd()
-    }
-
-    /// What the inside said since the last call; waits for a word when nothing came yet.
-    ///
-    /// # Errors
-    /// `EPIPE` when the inside has ended; nothing more will come.
-    pub fn read(&mut self) -> io::Result<Vec<Status>> {
-        let said = self.reader.read(&self.status)?;
-        for status in &said {
-            if let Status::Ended { refused, .. } = status {
-                self.watchdog.hear_refused(*refused);
-            }
-        }
-        Ok(said)
-    }
-
-    /// Asks every process inside to end (SIGTERM).
-    pub fn terminate(&self) {
-        self.signal(TERMINATE_ALL);
-    }
-
-    /// Ends every process inside; init tells when that is done.
-    pub fn kill(&self) {
-        self.signal(KILL_ALL);
-    }
-
-    /// Ends init itself, for the case that it does not answer [`Caged::kill`].
-    pub fn destroy(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        // Nothing to be done about a process that has already ended.
-        let _ = pidfd_send_signal(&self.pidfd, signal);
-    }
-
-    /// When to call [`Caged::look`] next; `None` when this job has no limits that want it.
-    pub fn next_look(&self) -> Option<std::time::Instant> {
-        self.watchdog.next_look()
-    }
-
-    /// Looks after the limits. A breach that it gives is to be answered by [`Caged::kill`]: the job may be held still.
-    pub fn look(&mut self) -> Option<Breach> {
-        let tree = Tree::new(self.init?, self.pidfd.as_fd());
-        self.watchdog.look(tree)
-    }
-
-    /// Waits until init has ended, and everything inside with it, but not for ever.
-    ///
-    /// # Errors
-    /// The system's, when there is no such child: somebody else reaped it.
-    pub fn reap(mut self) -> io::Result<Reaped> {
-        let left = self.wait()?;
-        let breach = self.watchdog.last_look();
-        Ok(Reaped { breach, left, lacked_room: self.watchdog.lacked_room() })
-    }
-
-    fn wait(&mut self) -> io::Result<Left> {
-        let Some(init) = self.init.take() else { return Ok(Left::Nothing) };
-        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        // pid 1 ends when all of its namespace has.
-        let timeout = Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 };
-        if io::retry_on_intr(|| poll(&mut ended, Some(&timeout)))? == 0 {
-            return Ok(Left::MayRun);
-        }
-        io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG))?;
-        Ok(match self.tier {
-            Tier::Landlock if matches!(end_children(self.watchdog.group()), Hunt::Escaped(_)) => Left::MayRun,
-            Tier::Landlock | Tier::Namespaces => Left::Nothing,
-        })
-    }
-}
-
-/// What was found when a cage had ended.
-#[derive(Debug)]
-pub struct Reaped {
-    /// The gravest breach of a limit that was seen then.
-    pub breach: Option<Breach>,
-    /// Whether all of it has ended.
-    pub left: Left,
-    /// Whether its user had, at some look, as many processes as it may, whoever's they were.
-    pub lacked_room: bool,
-}
-
-/// Whether all of a cage has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// It has.
-    Nothing,
-    /// Something inside outlived every attempt to end it, or hangs in the kernel: what it may still write is not to be believed.
-    MayRun,
-}
-
-impl Drop for Caged {
-    fn drop(&mut self) {
-        if self.init.is_some() {
-            self.destroy();
-            let _ = self.wait();
-        }
-    }
 }

@@ -10,6 +10,10 @@
 //! The crate reads no environment, prints nothing and knows neither plans nor the worker's protocol. It must be used from
 //! a process with a single thread: it clones processes that go on running Rust code. Start reading at [`launch`](mod@launch).
 
+/// A cage that is made before its job is known.
+pub mod ahead;
+/// A launched tree of processes, seen from outside.
+mod caged;
 /// Tries what must fail, from inside, before the job may start.
 mod canary;
 /// Gives up every capability, for good.
@@ -79,16 +83,17 @@ mod ways;
 pub fn prepare() {
     seccomp::prepare();
     landlock::prepare();
+    limits::prepare();
     capabilities::bound_for_all();
 }
 
+pub use caged::{Caged, Left, Reaped, Remains};
 pub use cgroup::{Controller, GroupPlace};
 pub use enforcement::{Enforcement, Tier};
 pub use evaluate::{Decision, Rule, Wish, evaluate};
 pub use home::HomeFile;
 pub use launch::{
-    Caged, Errand, Left, Reaped, Refused, Want, launch, launch_compiler, launch_errand, launch_guest,
-    launch_on_terminal,
+    Errand, Kind, Refused, Want, launch, launch_compiler, launch_errand, launch_guest, launch_on_terminal,
 };
 pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};

@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::OnceLock;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io;
@@ -129,17 +130,46 @@ pub fn by(all: &[(Limit, Means)], wanted: Limit) -> Option<Means> {
     all.iter().find(|(limit, _)| *limit == wanted).map(|(_, means)| *means)
 }
 
+/// What this machine has where no control group is.
+#[derive(Debug, Clone, Copy)]
+struct Machine {
+    watched: Means,
+    processes_in_namespace: Means,
+}
+
+/// Found out once a process, or once for all that are forked from it: in its namespaces, the first process of a cage would find
+/// something else.
+fn machine() -> Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    *MACHINE.get_or_init(|| {
+        let watched = find_watched();
+        let processes_in_namespace = match () {
+            () if !is_machine_root() => Means::Rlimit,
+            () if can_set_pid_max() => Means::PidMax,
+            () => watched,
+        };
+        Machine { watched, processes_in_namespace }
+    })
+}
+
+/// Finds out what this machine has, for all processes that are forked from this one.
+pub fn prepare() {
+    machine();
+}
+
 fn processes_without_group(tier: Tier) -> Means {
     match tier {
         Tier::Landlock => watched(),
-        Tier::Namespaces if !is_machine_root() => Means::Rlimit,
-        Tier::Namespaces if can_set_pid_max() => Means::PidMax,
-        Tier::Namespaces => watched(),
+        Tier::Namespaces => machine().processes_in_namespace,
     }
 }
 
 /// The watchdog, where it sees what it counts.
 pub(crate) fn watched() -> Means {
+    machine().watched
+}
+
+fn find_watched() -> Means {
     let sees_all = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
     watched_in(fs::read("/proc/self/mountinfo").ok().as_deref(), sees_all)
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_reconfigure, fsconfig_set_string, fsmount, fsopen, fspick, move_mount, open_tree,
 };
 
 /// Opens a host path that must not contain a symlink, without opening what is there (`O_PATH`).
@@ -54,16 +54,25 @@ pub struct Room {
 }
 
 /// A detached, empty tmpfs with the given mode (octal text) of its root.
-pub fn new_tmpfs(mode: &CStr, room: Room) -> io::Result<OwnedFd> {
+pub fn new_tmpfs(mode: &CStr) -> io::Result<OwnedFd> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), c"mode", mode)?;
+    finish(context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
+/// Bounds a tmpfs that is mounted, given by its root.
+pub fn bound_tmpfs(root: impl AsFd, room: Room) -> io::Result<()> {
+    if room.bytes.is_none() && room.files.is_none() {
+        return Ok(());
+    }
+    let context = fspick(root, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
     if let Some(bytes) = room.bytes {
         fsconfig_set_string(context.as_fd(), c"size", bytes.to_string().as_str())?;
     }
     if let Some(files) = room.files {
         fsconfig_set_string(context.as_fd(), c"nr_inodes", files.to_string().as_str())?;
     }
-    finish(context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+    fsconfig_reconfigure(context.as_fd())
 }
 
 /// A detached proc of the calling process's pid namespace, read-only.

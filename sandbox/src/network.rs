@@ -30,8 +30,23 @@ const TABLE_BYTES: usize = 32 << 10;
 #[derive(Debug, Clone, Copy)]
 pub struct Private(());
 
-/// Puts the calling process into `given`, which [`untouched`] gave to another one, or into a new network namespace. There is no
-/// way back, and the process must not need the host's network any more.
+/// The network of the calling process, for [`leave`].
+///
+/// # Errors
+/// The system's.
+pub fn own() -> io::Result<OwnedFd> {
+    open(c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Puts the calling process back into its [`own`] network.
+///
+/// # Errors
+/// The system's; whatever needs the host's network must not be done.
+pub fn leave(Private(()): Private, own: impl AsFd) -> io::Result<()> {
+    set_network(own)
+}
+
+/// Puts the calling process into `given`, which [`untouched`] gave to another one, or into a new network namespace.
 ///
 /// # Errors
 /// `EPERM` for who may not make network namespaces, `EBUSY` when there is more in `given` than an untouched loopback. Jobs
@@ -58,7 +73,6 @@ pub fn untouched(Private(()): Private) -> Option<OwnedFd> {
         && holds("netstat", |text| counted_nothing(text, &[]))
         && holds("snmp6", |text| text.lines().all(|line| line.split_whitespace().nth(1) == Some("0")))
         && holds("ip6_flowlabel", |text| text.lines().count() <= 1);
-    let own = || open(c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     is_untouched.then(own)?.ok()
 }
 

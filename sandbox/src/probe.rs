@@ -6,10 +6,11 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open, statvfs};
 
+use crate::caged::Left;
 use crate::cgroup::{self, GroupPlace};
 use crate::enforcement::{Enforcement, Tier};
 use crate::landlock::kernel_abi;
-use crate::launch::{Last, Left, Output, Refused, launch_until};
+use crate::launch::{Last, Output, Refused, launch_until};
 use crate::policy::{Draft, Limits, Network, Worktree};
 use crate::status::Status;
 

@@ -29,8 +29,8 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::launch::Refused;
 use crate::mounts::{
-    Reach, Room, attach, attach_at, clone_tree, clone_tree_at, new_devpts, new_proc, new_tmpfs, open_beneath,
-    open_source, restrict,
+    Reach, Room, attach, attach_at, bound_tmpfs, clone_tree, clone_tree_at, new_devpts, new_proc, new_tmpfs,
+    open_beneath, open_source, restrict,
 };
 use crate::overlay::mount_overlay;
 use crate::policy::{Access, CopyOnWrite, Draft, Network, Policy, Worktree};
@@ -86,32 +86,16 @@ const OWN_FILES: u64 = 16 << 10;
 
 const HOSTS: &str = "127.0.0.1 localhost swarm\n::1 localhost swarm\n";
 
-/// Moves the calling process into the tree that `policy` describes. The host's tree is gone only after [`leave_host`].
+/// Makes what is the same in all trees of jobs with such a network. The calling process still sees the host's tree.
 ///
 /// # Errors
 /// [`Refused`] names the part of the tree that could not be made.
-pub fn enter(policy: &Policy) -> Result<(), Refused> {
-    let draft = policy.get();
-    let root = Root { fd: at_step("mount /", || attach_over_host_root(new_tmpfs(c"0755", room(draft))?))? };
-    root.system(draft)?;
+pub fn begin(network: Network) -> Result<Root, Refused> {
+    let root = Root { fd: at_step("mount /", || attach_over_host_root(new_tmpfs(c"0755")?))? };
+    root.system(network)?;
     root.private(Path::new("/tmp"))?;
-    draft.tmp_beside().map_or(Ok(()), |beside| root.private(beside))?;
     root.devices()?;
-    root.trees(draft)?;
-    at_step("make /run and /var/tmp", || {
-        root.folder(Path::new("/run"))?;
-        // Kept where a repository or a grant lies in it.
-        made(symlinkat(c"../tmp", root.folder(Path::new("/var"))?, c"tmp"))
-    })?;
-    for path in &draft.hide {
-        root.hide(path).map_err(|error| refused("hide", path, error))?;
-    }
-    at_step("pivot_root", || {
-        fchdir(&root.fd)?;
-        pivot_root(c".", c".")?;
-        restrict(&root.fd, Reach::Single, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-        chdir(c"/")
-    })
+    Ok(root)
 }
 
 /// What the private folders may hold together: a job that fills them is told that no space is left.
@@ -143,23 +127,50 @@ enum Tree<'a> {
     Way,
 }
 
-struct Root {
+/// A tree that is being made.
+#[derive(Debug)]
+pub struct Root {
     // Invariant: the root folder of a tmpfs that is mounted in the calling process's own mount namespace.
     fd: OwnedFd,
 }
 
 impl Root {
-    fn system(&self, draft: &Draft) -> Result<(), Refused> {
-        let network = ETC_NETWORK_ENTRIES.iter().filter(|_| draft.network == Network::Host);
-        let etc = ETC_ENTRIES.iter().chain(network);
+    /// Completes the tree as `policy` describes it and moves the calling process into it. The host's tree is gone only after
+    /// [`leave_host`].
+    ///
+    /// # Errors
+    /// [`Refused`] names the part of the tree that could not be made.
+    pub fn enter(&self, policy: &Policy) -> Result<(), Refused> {
+        let draft = policy.get();
+        at_step("bound the private folders", || bound_tmpfs(&self.fd, room(draft)))?;
+        draft.tmp_beside().map_or(Ok(()), |beside| self.private(beside))?;
+        self.trees(draft)?;
+        at_step("make /run and /var/tmp", || {
+            self.folder(Path::new("/run"))?;
+            // Kept where a repository or a grant lies in it.
+            made(symlinkat(c"../tmp", self.folder(Path::new("/var"))?, c"tmp"))
+        })?;
+        for path in &draft.hide {
+            self.hide(path).map_err(|error| refused("hide", path, error))?;
+        }
+        at_step("pivot_root", || {
+            fchdir(&self.fd)?;
+            pivot_root(c".", c".")?;
+            restrict(&self.fd, Reach::Single, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+            chdir(c"/")
+        })
+    }
+
+    fn system(&self, network: Network) -> Result<(), Refused> {
+        let is_hosts = network == Network::Host;
+        let etc = ETC_ENTRIES.iter().chain(ETC_NETWORK_ENTRIES.iter().filter(|_| is_hosts));
         self.show_all(Path::new("/"), SYSTEM_FOLDERS.iter().map(|path| path.trim_start_matches('/')))?;
         self.show_all(Path::new("/etc"), etc.copied())?;
-        at_step("write /etc/hosts", || match draft.network {
-            Network::None | Network::Egress { .. } => {
+        if !is_hosts {
+            at_step("write /etc/hosts", || {
                 write_file(self.folder(Path::new("/etc"))?, Path::new("hosts"), HOSTS.as_bytes())
-            }
-            Network::Host => Ok(()),
-        })?;
+            })?;
+        }
         at_step("mount /proc", || attach(new_proc()?, self.folder(Path::new("/proc"))?))
     }
 

@@ -41,7 +41,7 @@ pub enum Status {
         /// Why.
         reason: String,
     },
-    /// The first process ended and all others are dead.
+    /// The first process ended, and all others are dead or given up.
     Ended {
         /// How the first process ended.
         end: End,
@@ -52,6 +52,8 @@ pub enum Status {
         /// How many processes the job's group had refused when the first one ended: what is refused while the others are killed
         /// says nothing about it.
         refused: u64,
+        /// Whether all others are dead.
+        is_over: bool,
     },
 }
 
@@ -102,8 +104,9 @@ fn encode(status: &Status) -> Vec<u8> {
             body.push(b'N');
             body.extend(reason.bytes().take(RECORD_BYTES_MAX - 8));
         }
-        Status::Ended { end, usage, orphans, refused } => {
+        Status::Ended { end, usage, orphans, refused, is_over } => {
             body.push(b'E');
+            body.push(u8::from(*is_over));
             let (kind, code) = match *end {
                 End::Exited(code) => (0, code),
                 End::Signaled(signal) => (1, signal),
@@ -171,6 +174,7 @@ fn decode(body: &[u8]) -> Option<Status> {
         b'N' => Some(Status::NotRunnable { reason: String::from_utf8_lossy(fields).into_owned() }),
         b'F' => Some(Status::StartFailed { errno: i32::from_le_bytes(fields.try_into().ok()?) }),
         b'E' => {
+            let (is_over, fields) = fields.split_first()?;
             let (kind, fields) = fields.split_first()?;
             let (code, fields) = fields.split_first_chunk::<4>()?;
             let code = i32::from_le_bytes(*code);
@@ -180,7 +184,8 @@ fn decode(body: &[u8]) -> Option<Status> {
                 u64::from_le_bytes(numbers[index * 8..][..8].try_into().expect("a slice of eight bytes"))
             };
             let usage = Usage { cpu_us: number(0), max_rss_kib: number(1) };
-            Some(Status::Ended { end, usage, orphans: number(2), refused: number(3) })
+            let (orphans, refused) = (number(2), number(3));
+            Some(Status::Ended { end, usage, orphans, refused, is_over: *is_over == 1 })
         }
         _ => None,
     }
@@ -202,10 +207,10 @@ mod tests {
             ("[a-z]{1,10}", "[a-z]{0,200}").prop_map(|(limit, detail)| Status::Limit { limit, detail }),
             "[a-z]{0,200}".prop_map(|reason| Status::NotRunnable { reason }),
             any::<i32>().prop_map(|errno| Status::StartFailed { errno }),
-            (any::<i32>(), any::<bool>(), any::<[u64; 4]>()).prop_map(
-                |(code, exited, [cpu_us, max_rss_kib, orphans, refused])| {
+            (any::<i32>(), any::<[bool; 2]>(), any::<[u64; 4]>()).prop_map(
+                |(code, [exited, is_over], [cpu_us, max_rss_kib, orphans, refused])| {
                     let end = if exited { End::Exited(code) } else { End::Signaled(code) };
-                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans, refused }
+                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans, refused, is_over }
                 }
             ),
         ]

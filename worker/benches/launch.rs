@@ -2,9 +2,10 @@
 //! its name) and prints medians and ratios to a bare spawn of the same run. Nothing is asserted: machines differ, and so
 //! does their load. On a busy machine `chrt -r 10 target/release/deps/launch-…` gives the figures of an idle one.
 //!
-//! The ways: the launch alone, from a process that is there already; a whole worker that is started, as it is behind a
-//! prefix; a whole worker that a fork server makes, as it is in a run; and `bwrap` with the same namespaces, where it is
-//! installed (without overlay, Landlock or seccomp).
+//! The ways: a whole worker that is started, as it is behind a prefix; a whole worker that a fork server makes, as it is in a
+//! run, one right after the other and with a pause before each, in which the server's next cage is made ahead; the launch alone,
+//! with nothing made ahead, from a process that is there already; and `bwrap` with the same namespaces, where it is installed
+//! (without overlay, Landlock or seccomp).
 
 use std::io::{BufReader, IoSlice, IoSliceMut, Read, Write as _};
 use std::mem::MaybeUninit;
@@ -21,14 +22,16 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use swarm_protocol::fork_server::{FORK, REPLY_BYTES};
 use swarm_protocol::{
-    FrameReader, FromWorker, Job, LimitsSpec, NetworkSpec, SandboxSpec, Start, Tier, ToWorker, VERSION, WorktreeSpec,
-    encode,
+    Ended, FrameReader, FromWorker, Job, LimitsSpec, NetworkSpec, SandboxSpec, Start, Tier, ToWorker, VERSION,
+    WorktreeSpec, encode,
 };
 use swarm_sandbox::{Draft, Limits, Network, Program, Status, Worktree};
 
 /// Each launch gets an upper layer of its own, made before the clock starts, as the coordinator does.
 const LAUNCHES: usize = 200;
 const PROGRAM: &str = "/bin/true";
+/// What lies between two launches that do not come one right after the other.
+const PAUSE: Duration = Duration::from_millis(5);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -37,39 +40,51 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = arguments.filter_map(|word| word.into_string().ok()).collect();
     let wanted = |name: &str| words.iter().filter(|word| !word.starts_with('-')).all(|word| name.contains(&**word));
-    // As the fork server does, from which every worker of a run is forked.
-    swarm_sandbox::prepare();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
     let state = std::fs::canonicalize(dir.path()).expect("it exists");
     let bare = median(drop, |()| {
         Command::new(PROGRAM).status().expect("/bin/true runs");
     });
     print("bare spawn", bare, bare);
-    for (name, tier, network) in [
+    if wanted("bwrap") {
+        bubblewrap(&state, bare);
+    }
+    let ways = [
         ("landlock tier", Tier::Landlock, NetworkSpec::None),
         ("namespaces tier, host network", Tier::Namespaces, NetworkSpec::Host),
         ("namespaces tier, own network, overlay", Tier::Namespaces, NetworkSpec::None),
-    ] {
+    ];
+    for (name, tier, network) in &ways {
         let folder = |way: &str, index| fresh(&state.join(name).join(way), index);
         let message =
-            |way: &str, index| encode(&ToWorker::Start(Box::new(start(&folder(way, index), tier, network.clone()))));
-        let way = format!("{name}: launch in process");
-        if wanted(&way) {
-            print(&way, median(|index| draft(&folder("a", index), tier, &network), launch), bare);
-        }
+            |way: &str, index| encode(&ToWorker::Start(Box::new(start(&folder(way, index), *tier, network.clone()))));
         let way = format!("{name}: whole worker, started");
         if wanted(&way) {
             print(&way, median(|index| message("b", index), |start| work(&start)), bare);
         }
-        let way = format!("{name}: whole worker, forked");
+        let way = format!("{name}: whole worker, forked, without a pause");
         if wanted(&way) {
-            // One each: a launch in process ends all children of this process.
             let server = Server::start();
             print(&way, median(|index| message("c", index), |start| server.work(&start)), bare);
         }
+        let way = format!("{name}: whole worker, forked");
+        if wanted(&way) {
+            let server = Server::start();
+            let paused = |index| {
+                std::thread::sleep(PAUSE);
+                message("d", index)
+            };
+            print(&way, median(paused, |start| server.work(&start)), bare);
+        }
     }
-    if wanted("bwrap") {
-        bubblewrap(&state, bare);
+    // As the fork server does, from which every worker of a run is forked. It gives up what others need, so it comes last.
+    swarm_sandbox::prepare();
+    for (name, tier, network) in &ways {
+        let way = format!("{name}: launch in process");
+        if wanted(&way) {
+            let folder = |index| fresh(&state.join(name).join("a"), index);
+            print(&way, median(|index| draft(&folder(index), *tier, network), launch), bare);
+        }
     }
     ExitCode::SUCCESS
 }
@@ -231,7 +246,8 @@ fn hear_out(output: impl Read) {
     while let Some(frame) = frames.read::<FromWorker>().expect("frames") {
         last = Some(frame);
     }
-    assert!(matches!(last, Some(FromWorker::Finished { .. })), "{last:?}");
+    let Some(FromWorker::Finished { outcome }) = last else { panic!("{last:?}") };
+    assert_eq!(outcome.ended, Ended::Exited { code: 0 }, "the program was run");
 }
 
 /// A fork server, as the coordinator has one.

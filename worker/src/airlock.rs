@@ -157,7 +157,8 @@ fn copy(cow: &protocol::Cow) -> sandbox::CopyOnWrite {
     sandbox::CopyOnWrite { path, at, shown, upper, work }
 }
 
-fn group(spec: &protocol::GroupSpec) -> sandbox::GroupPlace {
+/// Where groups can be made, or one was made.
+pub fn group(spec: &protocol::GroupSpec) -> sandbox::GroupPlace {
     let controller = |controller: &protocol::ControllerSpec| match controller {
         protocol::ControllerSpec::Memory => sandbox::Controller::Memory,
         protocol::ControllerSpec::Processes => sandbox::Controller::Processes,

@@ -10,18 +10,19 @@ use rustix::buffer::spare_capacity;
 use rustix::stdio::{stdin, stdout};
 use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
 use swarm_protocol::{Ended, FromWorker, Outcome, Refusal, ToWorker, VERSION, encode};
+use swarm_sandbox::Remains;
 
-use crate::networks::Networks;
+use crate::standby::Standby;
 use crate::supervise::supervise;
 
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// Holds the conversation on standard input and output.
+/// Holds the conversation on standard input and output. Gives what is still to be waited for when all is said.
 ///
 /// # Errors
 /// The coordinator is gone, or does not speak the protocol.
-pub fn run(networks: &mut Networks) -> io::Result<()> {
+pub fn run(standby: &mut Standby) -> io::Result<Option<Remains>> {
     send(&FromWorker::Hello { version: VERSION })?;
     let mut input = Input::default();
     let start = loop {
@@ -30,16 +31,17 @@ pub fn run(networks: &mut Networks) -> io::Result<()> {
             Heard::End => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no start frame")),
             Heard::Message(ToWorker::Start(start)) => break start,
             // Cancelled before it began: nothing was started, nothing is to be ended.
-            Heard::Message(ToWorker::Cancel { .. }) => return send(&finished(Ended::Cancelled)),
+            Heard::Message(ToWorker::Cancel { .. }) => return send(&finished(Ended::Cancelled)).map(|()| None),
         }
     };
-    let outcome = if start.version == VERSION {
-        supervise(&start, &mut input, networks)?
+    let (outcome, remains) = if start.version == VERSION {
+        supervise(&start, &mut input, standby)?
     } else {
         let reason = format!("the coordinator speaks protocol {}, this worker {VERSION}", start.version);
-        return send(&finished(Ended::Refused(Refusal::new("protocol", reason))));
+        (Outcome::of_nothing(Ended::Refused(Refusal::new("protocol", reason))), None)
     };
-    send(&FromWorker::Finished { outcome })
+    send(&FromWorker::Finished { outcome })?;
+    Ok(remains)
 }
 
 fn finished(ended: Ended) -> FromWorker {

@@ -11,7 +11,8 @@
 //! seen no job, and it does one.
 //!
 //! A worker passes a [network namespace](swarm_sandbox::network) that its job left untouched back to the server, which gives it to
-//! the next worker that it forks, and to no other.
+//! the next worker that it forks, and to no other. It says also of which kind its job is, and the next worker makes a cage of that
+//! kind [ahead](swarm_sandbox::ahead), while nobody asks for it.
 //!
 //! Server and worker end when the coordinator closes its end. Workers that were taken do not depend on it: each ends with
 //! its own input.
@@ -30,9 +31,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, wait};
 use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
 use swarm_protocol::fork_server::{FORK, REQUEST_DESCRIPTORS, Reply};
-use swarm_sandbox::Cloned;
+use swarm_sandbox::{Cloned, Kind};
 
-use crate::networks::Networks;
+use crate::standby::{Heard, Standby};
 
 /// What the calling process is when [`serve`] comes back.
 #[derive(Debug)]
@@ -40,15 +41,12 @@ pub enum Role {
     /// Still the server, and nobody wants another worker.
     Done,
     /// A worker, with its pipes in place as standard input and output.
-    Worker(Networks),
+    Worker(Standby),
 }
 
 /// How many workers in a row may end while they stand by. Something on this machine ends them: the coordinator is told, by
 /// the end of the server.
 const DEATHS_MAX: u32 = 3;
-
-/// How many network namespaces wait for a worker at most: more than there are tasks at once, where they change often.
-const NETWORKS_MAX: usize = 32;
 
 /// The two ends of a worker's pipes.
 struct Pipes {
@@ -65,17 +63,18 @@ pub fn serve() -> io::Result<Role> {
     swarm_sandbox::launch::close_inherited()?;
     swarm_sandbox::prepare();
     let (returned, returning) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let mut untouched = Vec::new();
+    let mut heard = Heard::default();
     let mut deaths = 0;
     while deaths < DEATHS_MAX {
-        take_returned(&returned, &mut untouched)?;
-        let given = untouched.pop();
+        heard.take(&returned)?;
+        let given = heard.give();
         let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC)?;
         match swarm_sandbox::fork() {
             Ok(Cloned::Child) => {
+                let kind = heard.kind();
                 // What is for others is theirs alone.
-                drop((hearing, returned, untouched));
-                return stand_by(telling, Networks::of_server(given, returning));
+                drop((hearing, returned, heard));
+                return stand_by(telling, Standby::of_server(given, returning), kind);
             }
             Ok(Cloned::Parent(..)) => {
                 drop((telling, given));
@@ -98,8 +97,13 @@ pub fn serve() -> io::Result<Role> {
 
 /// Waits for a request and becomes its worker; `Done` when there will be none. What is written to `taken` tells the server to
 /// fork the next one.
-fn stand_by(taken: OwnedFd, networks: Networks) -> io::Result<Role> {
+fn stand_by(taken: OwnedFd, mut standby: Standby, kind: Option<Kind>) -> io::Result<Role> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    if let Some(kind) = kind
+        && !is_asked(stdin())?
+    {
+        standby.prepare(kind)?;
+    }
     loop {
         let Some(request) = receive(stdin())? else { return Ok(Role::Done) };
         let Some(pipes) = request else {
@@ -109,7 +113,7 @@ fn stand_by(taken: OwnedFd, networks: Networks) -> io::Result<Role> {
         reply(stdin(), Reply::Forked, Some(own))?;
         // The server may have ended meanwhile: this worker does not depend on it.
         let _ = rustix::io::write(&taken, &[TAKEN]);
-        return become_worker(&pipes, networks);
+        return become_worker(&pipes, standby);
     }
 }
 
@@ -120,7 +124,7 @@ fn fork_when_asked() -> io::Result<Option<Role>> {
         return reply(stdin(), Reply::Failed(Errno::BADMSG.raw_os_error()), None).map(|()| None);
     };
     match swarm_sandbox::fork() {
-        Ok(Cloned::Child) => become_worker(&pipes, Networks::default()).map(Some),
+        Ok(Cloned::Child) => become_worker(&pipes, Standby::default()).map(Some),
         Ok(Cloned::Parent(_, pidfd)) => {
             // Before the reply: when the coordinator knows of the worker, only the worker holds its ends.
             drop(pipes);
@@ -130,11 +134,11 @@ fn fork_when_asked() -> io::Result<Option<Role>> {
     }
 }
 
-fn become_worker(pipes: &Pipes, networks: Networks) -> io::Result<Role> {
+fn become_worker(pipes: &Pipes, standby: Standby) -> io::Result<Role> {
     // The first replaces, and so closes, the socket.
     dup2_stdin(&pipes.input)?;
     dup2_stdout(&pipes.output)?;
-    Ok(Role::Worker(networks))
+    Ok(Role::Worker(standby))
 }
 
 /// What a worker that stood by tells the server.
@@ -164,30 +168,18 @@ fn hear(pipe: &OwnedFd) -> io::Result<Fate> {
 
 /// Whether the coordinator has closed its end.
 fn is_hung_up(socket: impl AsFd) -> io::Result<bool> {
-    let mut waiting = [PollFd::new(&socket, PollFlags::empty())];
-    poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    Ok(waiting[0].revents().contains(PollFlags::HUP))
+    Ok(state_of(socket)?.contains(PollFlags::HUP))
 }
 
-/// Takes the network namespaces that workers have passed on; those that nobody has room for come to their end.
-fn take_returned(socket: &OwnedFd, untouched: &mut Vec<OwnedFd>) -> io::Result<()> {
-    loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut control, flags) {
-            Ok(_) => {}
-            Err(Errno::AGAIN) => return Ok(()),
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                untouched.extend(rights);
-            }
-        }
-        untouched.truncate(NETWORKS_MAX);
-    }
+/// Whether a request waits already, or no more will come: then this is no time to make anything ahead.
+fn is_asked(socket: impl AsFd) -> io::Result<bool> {
+    Ok(!state_of(socket)?.is_empty())
+}
+
+fn state_of(socket: impl AsFd) -> io::Result<PollFlags> {
+    let mut waiting = [PollFd::new(&socket, PollFlags::IN)];
+    poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(waiting[0].revents())
 }
 
 /// Lets go of workers that have ended. Those that end while nobody asks for another wait until somebody does.

@@ -13,7 +13,7 @@ use rustix::stdio::{dup2_stdout, stdin};
 use swarm_protocol::{Probe, VERSION, encode};
 use swarm_sandbox::launch::exit_now;
 
-use crate::networks::Networks;
+use crate::standby::Standby;
 
 /// The agent: a model's turns and tools.
 pub mod agent;
@@ -33,6 +33,8 @@ mod networks;
 mod output;
 /// What the cage kept from a job that failed.
 mod refusals;
+/// What a worker that stands by has ready before it has a job.
+mod standby;
 /// Watches over one job from its launch to the end of its last process.
 mod supervise;
 /// WebAssembly guests: compiled once, kept, run.
@@ -60,10 +62,10 @@ enum Mode {
 /// Runs the worker with the arguments that follow [`SUBCOMMAND`]. Must be called before any thread is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match mode(&arguments.into_iter().collect::<Vec<_>>()) {
-        Some(Mode::Stdio) => leave_terminal().and_then(|()| work(Networks::default())),
+        Some(Mode::Stdio) => leave_terminal().and_then(|()| work(Standby::default())),
         Some(Mode::Server) => leave_terminal().and_then(|()| launcher::serve()).and_then(|role| match role {
             launcher::Role::Done => Ok(()),
-            launcher::Role::Worker(networks) => work(networks),
+            launcher::Role::Worker(standby) => work(standby),
         }),
         Some(Mode::Probe { state }) => print_probe(&state),
         Some(Mode::Lifeline { program, arguments }) => match lifeline::run(&program, &arguments) {
@@ -87,11 +89,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Does one job and ends the process, at once: libraries have handlers for the end of a process that would touch a hundred
 /// kilobytes of a forked worker's memory for nothing. The coordinator hears the end before the kernel takes the memory
 /// apart; everything of the job is dead by then, and its outcome was told.
-fn work(mut networks: Networks) -> std::io::Result<()> {
-    conversation::run(&mut networks)?;
+fn work(mut standby: Standby) -> std::io::Result<()> {
+    let remains = conversation::run(&mut standby)?;
     // Closes the only writing end; nobody writes to what takes its place.
     dup2_stdout(stdin())?;
-    networks.pass_on();
+    drop(remains);
+    standby.pass_on();
     exit_now(0)
 }
 

@@ -17,17 +17,20 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
 use swarm_protocol::agent::{AgentJob, ToAgent};
 use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, SeenRefusal, Start, Stream, ToWorker, WasmJob};
+use swarm_sandbox::network::Private;
 use swarm_sandbox::wasm::GuestJob;
 use swarm_sandbox::watchdog::bytes as people_bytes;
-use swarm_sandbox::{Breach, Caged, End, Enforcement, Errand, Grade, Left, Policy, Program, Status, Usage};
+use swarm_sandbox::{
+    Breach, Caged, End, Enforcement, Errand, Grade, Kind, Left, Policy, Program, Refused, Remains, Status, Usage,
+};
 
 use crate::agent;
 use crate::airlock;
 use crate::channel::{Channel, Heard as Said, Nonsense};
 use crate::conversation::{Heard, Input, send};
-use crate::networks::Networks;
 use crate::output::{CHUNK_BYTES_MAX, Output};
 use crate::refusals::Tail;
+use crate::standby::Standby;
 use crate::wasm;
 
 /// A heartbeat follows this much silence.
@@ -57,43 +60,43 @@ struct Broken {
     detail: String,
 }
 
-/// Runs the job of `start` and gives its outcome.
+/// Runs the job of `start` and gives its outcome; everything of the job is dead then, or said not to be.
 ///
 /// # Errors
 /// The coordinator is gone; the job has been killed.
-pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> io::Result<Outcome> {
-    let refused = |step: &str, reason: String| Ok(Outcome::of_nothing(Ended::Refused(Refusal::new(step, reason))));
+pub fn supervise(start: &Start, input: &mut Input, standby: &mut Standby) -> io::Result<(Outcome, Option<Remains>)> {
+    let nothing = |ended| Ok((Outcome::of_nothing(ended), None));
+    let refused = |step: &str, reason: String| nothing(Ended::Refused(Refusal::new(step, reason)));
     let policy = match airlock::policy(&start.sandbox) {
         Ok(policy) => policy,
         Err(error) => return refused("policy", error.to_string()),
     };
     let work = match prepare(start, input)? {
         Ok(work) => work,
-        Err(ended) => return Ok(Outcome::of_nothing(ended)),
+        Err(ended) => return nothing(ended),
     };
-    let (pipes, [stdout, stderr]) = streams(&work)?;
-    let door = match airlock::door(&start.sandbox) {
-        Ok(door) => door,
-        Err(error) => return refused("reach the proxy", error.to_string()),
-    };
-    let network = networks.enter(&start.sandbox);
-    let output = swarm_sandbox::launch::Output { stdout, stderr, door, network };
-    let mut channel = None;
-    let launched = match &work {
-        Work::Program(program) => swarm_sandbox::launch(&policy, program, output),
-        Work::Shell(program) => swarm_sandbox::launch_on_terminal(&policy, program, output),
-        Work::Guest(guest) => swarm_sandbox::launch_guest(&policy, guest, output),
-        Work::Agent(job) => {
-            let (ours, theirs) = Channel::pair()?;
-            channel = Some(ours);
-            let run = |channel: BorrowedFd<'_>| agent::run(job, &start.sandbox.env, channel);
-            let errand = Errand { cwd: &job.worktree, channel: theirs, run: &run };
-            swarm_sandbox::launch_errand(&policy, &errand, output)
+    let kind = Kind::of(policy.get());
+    let is_program = matches!(work, Work::Program(_));
+    standby.tell_kind(is_program.then_some(kind));
+    let ahead = if is_program { standby.launch(&policy, start) } else { Ok(None) };
+    let launched = match ahead {
+        Ok(None) => {
+            let door = match airlock::door(&start.sandbox) {
+                Ok(door) => door,
+                Err(error) => return refused("reach the proxy", error.to_string()),
+            };
+            let network = match standby.give_up(kind) {
+                Ok(network) => network,
+                Err(error) => return refused("leave the network of another kind of job", error.to_string()),
+            };
+            launch(&work, start, &policy, door, network)?
         }
+        Ok(Some((caged, [stdout, stderr]))) => Ok(Launched { caged, pipes: pipes(stdout, stderr), channel: None }),
+        Err(error) => Err(error),
     };
-    let caged = match launched {
-        Ok(caged) => caged,
-        Err(error) => return Ok(Outcome::of_nothing(Ended::Refused(airlock::refusal(error)))),
+    let Launched { caged, pipes, channel } = match launched {
+        Ok(launched) => launched,
+        Err(error) => return nothing(Ended::Refused(airlock::refusal(error))),
     };
     // No process of the same user may look into the memory that holds the spec. Only now: a process that cannot be looked
     // into does not own its own files in /proc, which init needs for its id maps.
@@ -105,6 +108,7 @@ pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> i
         start,
         policy: &policy,
         caged: Some(caged),
+        remains: None,
         pipes,
         channel,
         output: Output::new(start.output_bytes_max),
@@ -121,6 +125,39 @@ pub fn supervise(start: &Start, input: &mut Input, networks: &mut Networks) -> i
     .run(input)
 }
 
+/// What was launched, and our ends of what it has.
+struct Launched {
+    caged: Caged,
+    pipes: Pipes,
+    channel: Option<Channel>,
+}
+
+/// Launches a job around which there is no cage yet; the inner error refuses it.
+fn launch(
+    work: &Work<'_>,
+    start: &Start,
+    policy: &Policy,
+    door: Option<OwnedFd>,
+    network: Option<Private>,
+) -> io::Result<Result<Launched, Refused>> {
+    let (pipes, [stdout, stderr]) = streams(work)?;
+    let output = swarm_sandbox::launch::Output { stdout, stderr, door, network };
+    let mut channel = None;
+    let launched = match work {
+        Work::Program(program) => swarm_sandbox::launch(policy, program, output),
+        Work::Shell(program) => swarm_sandbox::launch_on_terminal(policy, program, output),
+        Work::Guest(guest) => swarm_sandbox::launch_guest(policy, guest, output),
+        Work::Agent(job) => {
+            let (ours, theirs) = Channel::pair()?;
+            channel = Some(ours);
+            let run = |channel: BorrowedFd<'_>| agent::run(job, &start.sandbox.env, channel);
+            let errand = Errand { cwd: &job.worktree, channel: theirs, run: &run };
+            swarm_sandbox::launch_errand(policy, &errand, output)
+        }
+    };
+    Ok(launched.map(|caged| Launched { caged, pipes, channel }))
+}
+
 /// Our ends of the job's two streams.
 type Pipes = [(Stream, Option<OwnedFd>); 2];
 
@@ -132,8 +169,11 @@ fn streams(work: &Work<'_>) -> io::Result<(Pipes, [OwnedFd; 2])> {
     }
     let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let ours = [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))];
-    Ok((ours, [stdout_end, stderr_end]))
+    Ok((pipes(stdout, stderr), [stdout_end, stderr_end]))
+}
+
+fn pipes(stdout: OwnedFd, stderr: OwnedFd) -> Pipes {
+    [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))]
 }
 
 /// What is going to run in the cage.
@@ -154,7 +194,11 @@ fn prepare<'a>(start: &'a Start, input: &mut Input) -> io::Result<Result<Work<'a
     }
 }
 
-fn program(start: &Start, argv: &[String], cwd: &Path) -> Result<Program, Ended> {
+/// The program of a command.
+///
+/// # Errors
+/// The outcome of a command that cannot even be tried.
+pub fn program(start: &Start, argv: &[String], cwd: &Path) -> Result<Program, Ended> {
     Program::new(argv, &start.sandbox.env, cwd).map_err(|error| Ended::StartFailed { reason: error.to_string() })
 }
 
@@ -178,8 +222,10 @@ enum Stage {
 struct Watch<'a> {
     start: &'a Start,
     policy: &'a Policy,
-    /// `None` once reaped.
+    /// `None` once all of it is dead.
     caged: Option<Caged>,
+    /// What is left of it then.
+    remains: Option<Remains>,
     pipes: Pipes,
     /// Only where the job is an agent.
     channel: Option<Channel>,
@@ -208,7 +254,7 @@ struct Verdict {
 }
 
 impl Watch<'_> {
-    fn run(mut self, input: &mut Input) -> io::Result<Outcome> {
+    fn run(mut self, input: &mut Input) -> io::Result<(Outcome, Option<Remains>)> {
         self.hear_pending(input)?;
         while self.caged.is_some() {
             self.wait_once(input)?;
@@ -235,7 +281,7 @@ impl Watch<'_> {
                 send(&FromWorker::Output { stream, chunk: Chunk::new(piece) })?;
             }
         }
-        Ok(Outcome {
+        let outcome = Outcome {
             ended,
             wall_ms: milliseconds(verdict.wall),
             cpu_ms: verdict.usage.cpu_us / 1000,
@@ -246,7 +292,8 @@ impl Watch<'_> {
             refusals,
             limit_reached,
             left_running,
-        })
+        };
+        Ok((outcome, self.remains))
     }
 
     /// Waits for the next thing to happen, or the next time to keep, and deals with all that has.
@@ -441,7 +488,8 @@ impl Watch<'_> {
             Ok(words) => words.into_iter().try_for_each(|word| self.take_word(word)),
             Err(_) => {
                 let caged = self.caged.take().expect("it was there a line ago");
-                let reaped = caged.reap()?;
+                let (reaped, remains) = caged.finish()?;
+                self.remains = Some(remains);
                 (self.last_breach, self.left) = (reaped.breach, reaped.left);
                 self.lacked_room = reaped.lacked_room;
                 Ok(())

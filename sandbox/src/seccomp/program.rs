@@ -1,5 +1,6 @@
 //! From a table of answers to a program of the kernel's packet filter machine: a search tree over call numbers, with the
-//! tests of arguments at its leaves.
+//! tests of arguments at its leaves. What the kernel takes to install it grows with the number of instructions, so equal ends are
+//! one where they can be.
 //!
 //! Source: seccomp(2); Documentation/networking/filter.rst for the instructions.
 
@@ -106,15 +107,13 @@ const ARGUMENTS_OFFSET: u32 = 16;
 impl Filter {
     /// Compiles the answers.
     pub fn new(answers: Answers) -> Self {
-        let ranges = ranges(answers);
-        let mut instructions = vec![
-            load(ARCHITECTURE_OFFSET),
-            jump_if_equal(ARCHITECTURE, 1, 0),
-            give(libc::SECCOMP_RET_KILL_PROCESS),
-            load(NUMBER_OFFSET),
-        ];
-        search(&ranges, &mut instructions);
-        Filter { instructions }
+        let mut code = Code::default();
+        let calls = code.search(&exceptions(answers));
+        let number = code.load(NUMBER_OFFSET, calls);
+        let other = code.answer(libc::SECCOMP_RET_KILL_PROCESS);
+        let known = code.branch(JUMP_IF_EQUAL, ARCHITECTURE, number, other);
+        code.load(ARCHITECTURE_OFFSET, known);
+        Filter { instructions: code.reversed.into_iter().rev().collect() }
     }
 
     /// The instructions.
@@ -123,63 +122,166 @@ impl Filter {
     }
 }
 
-/// Cuts all numbers into ranges, each given by its first number; neighbours with the same verdict are one range.
-fn ranges(answers: Answers) -> Vec<(u32, Verdict)> {
-    let mut points: BTreeMap<u32, Verdict> = BTreeMap::new();
-    points.insert(0, Answer::Allow.into());
-    for number in answers.calls.keys() {
-        points.insert(number + 1, Answer::Allow.into());
-    }
-    points.insert(answers.newest + 1, Answer::Unknown.into());
-    points.insert(X32_FIRST, Answer::Refuse.into());
-    points.extend(answers.calls);
-    let mut ranges: Vec<(u32, Verdict)> = Vec::with_capacity(points.len());
-    for (first, verdict) in points {
-        if ranges.last().is_none_or(|(_, last)| *last != verdict) {
-            ranges.push((first, verdict));
-        }
-    }
-    ranges
+/// Calls in a row whose verdict is another one than plain [`Answer::Allow`].
+#[derive(Debug)]
+struct Exception {
+    first: u32,
+    last: u32,
+    verdict: Verdict,
 }
 
-fn search(ranges: &[(u32, Verdict)], out: &mut Vec<libc::sock_filter>) {
-    if let [(_, verdict)] = ranges {
-        return decide(verdict, out);
-    }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let mut left = Vec::new();
-    search(low, &mut left);
-    let distance = u32::try_from(left.len()).expect("programs have at most 4096 instructions");
-    match u8::try_from(distance) {
-        Ok(near) => out.push(instruction(JUMP_IF_AT_LEAST, near, 0, high[0].0)),
-        Err(_) => {
-            out.push(instruction(JUMP_IF_AT_LEAST, 0, 1, high[0].0));
-            out.push(instruction(JUMP, 0, 0, distance));
+/// In the order of their numbers; neighbours with the same verdict are one.
+fn exceptions(answers: Answers) -> Vec<Exception> {
+    let allowed = Verdict::from(Answer::Allow);
+    let known = answers.calls.into_iter().filter(|(number, _)| *number <= answers.newest);
+    let known = known.map(|(number, verdict)| Exception { first: number, last: number, verdict });
+    let newer = Exception { first: answers.newest + 1, last: X32_FIRST - 1, verdict: Answer::Unknown.into() };
+    let x32 = Exception { first: X32_FIRST, last: u32::MAX, verdict: Answer::Refuse.into() };
+    let mut all: Vec<Exception> = Vec::new();
+    for exception in known.chain([newer, x32]).filter(|exception| exception.verdict != allowed) {
+        match all.last_mut() {
+            Some(before) if before.last + 1 == exception.first && before.verdict == exception.verdict => {
+                before.last = exception.last;
+            }
+            _ => all.push(exception),
         }
     }
-    out.append(&mut left);
-    search(high, out);
+    all
 }
 
-fn decide(verdict: &Verdict, out: &mut Vec<libc::sock_filter>) {
-    for (tests, answer) in &verdict.cases {
-        // Three instructions a test; a failed one skips the rest of its case and the answer.
-        for (index, test) in tests.iter().enumerate() {
-            let rest = u8::try_from((tests.len() - index - 1) * 3 + 1).expect("a case has a handful of tests");
-            let half = match test.half {
-                Half::Low => 0,
-                Half::High => 4,
+/// So many exceptions are looked for one after the other: each costs one instruction there, and two in a tree.
+const IN_A_ROW: usize = 4;
+/// A branch reaches 255 instructions far; one stays free for each that may still come between.
+const REACH: usize = 250;
+
+/// A place in [`Code`]: how many instructions stand at it and behind it.
+type Label = usize;
+
+/// Instructions from the last one to the first: jumps lead forward, so where they lead to is known when they are written.
+#[derive(Default)]
+struct Code {
+    reversed: Vec<libc::sock_filter>,
+    /// Where each answer was given last.
+    answers: BTreeMap<u32, Label>,
+}
+
+/// The start of a case: what it loads first, and the place behind that, for those who have it loaded.
+#[derive(Clone, Copy)]
+struct Start {
+    label: Label,
+    loaded: Option<(u32, Label)>,
+}
+
+impl Code {
+    fn push(&mut self, instruction: libc::sock_filter) -> Label {
+        self.reversed.push(instruction);
+        self.reversed.len()
+    }
+
+    /// How many instructions a jump that is written next leaves out.
+    fn distance(&self, to: Label) -> usize {
+        self.reversed.len() - to
+    }
+
+    /// A place near by that leads to `to`.
+    fn near(&mut self, to: Label) -> Label {
+        if self.distance(to) <= REACH {
+            return to;
+        }
+        let distance = u32::try_from(self.distance(to)).expect("programs have at most 4096 instructions");
+        self.push(instruction(JUMP, 0, 0, distance))
+    }
+
+    /// A place near by that gives this answer.
+    fn answer(&mut self, code: u32) -> Label {
+        match self.answers.get(&code) {
+            Some(&known) if self.distance(known) <= REACH => known,
+            _ => {
+                let label = self.push(instruction(RETURN, 0, 0, code));
+                self.answers.insert(code, label);
+                label
+            }
+        }
+    }
+
+    /// Loads 4 bytes of the call's data and goes on at `next`, which has to be what was written last.
+    fn load(&mut self, offset: u32, next: Label) -> Label {
+        assert_eq!(next, self.reversed.len(), "BUG: a load goes on with what stands behind it");
+        self.push(instruction(LOAD, 0, 0, offset))
+    }
+
+    fn branch(&mut self, condition: u32, value: u32, then: Label, otherwise: Label) -> Label {
+        let (then, otherwise) = (self.near(then), self.near(otherwise));
+        let [then, otherwise] = [then, otherwise].map(|label| u8::try_from(self.distance(label)).expect("near"));
+        self.push(instruction(condition, then, otherwise, value))
+    }
+
+    /// Finds the verdict of the loaded number.
+    fn search(&mut self, exceptions: &[Exception]) -> Label {
+        if exceptions.len() <= IN_A_ROW {
+            let mut next = self.answer(Answer::Allow.code());
+            for exception in exceptions.iter().rev() {
+                next = self.compare(exception, next);
+            }
+            return next;
+        }
+        let (low, high) = exceptions.split_at(exceptions.len() / 2);
+        let (right, left) = (self.search(high), self.search(low));
+        self.branch(JUMP_IF_AT_LEAST, high[0].first, right, left)
+    }
+
+    fn compare(&mut self, exception: &Exception, next: Label) -> Label {
+        let verdict = self.decide(&exception.verdict);
+        if exception.first == exception.last {
+            return self.branch(JUMP_IF_EQUAL, exception.first, verdict, next);
+        }
+        let up_to_last = match exception.last.checked_add(1) {
+            Some(above) => self.branch(JUMP_IF_AT_LEAST, above, next, verdict),
+            None => verdict,
+        };
+        self.branch(JUMP_IF_AT_LEAST, exception.first, up_to_last, next)
+    }
+
+    fn decide(&mut self, verdict: &Verdict) -> Label {
+        let mut next = Start { label: self.answer(verdict.otherwise.code()), loaded: None };
+        for (tests, answer) in verdict.cases.iter().rev() {
+            next = self.case(tests, *answer, next);
+        }
+        next.label
+    }
+
+    /// Gives `answer` where all tests pass, and goes on at `next` where one does not.
+    fn case(&mut self, tests: &[Test], answer: Answer, next: Start) -> Start {
+        let mut here = Start { label: self.answer(answer.code()), loaded: None };
+        for test in tests.iter().rev() {
+            let offset = test.offset();
+            // What failed has loaded what the next case begins with.
+            let failed = match next.loaded {
+                Some((loaded, behind)) if loaded == offset && test.mask == u32::MAX => behind,
+                _ => next.label,
             };
-            out.push(load(ARGUMENTS_OFFSET + 8 * u32::from(test.argument) + half));
-            out.push(instruction(AND, 0, 0, test.mask));
-            out.push(match test.relation {
-                Relation::Is => jump_if_equal(test.value, 0, rest),
-                Relation::IsNot => jump_if_equal(test.value, rest, 0),
-            });
+            let (then, otherwise) = match test.relation {
+                Relation::Is => (here.label, failed),
+                Relation::IsNot => (failed, here.label),
+            };
+            let mut behind = self.branch(JUMP_IF_EQUAL, test.value, then, otherwise);
+            if test.mask != u32::MAX {
+                behind = self.push(instruction(AND, 0, 0, test.mask));
+            }
+            here = Start { label: self.load(offset, behind), loaded: Some((offset, behind)) };
         }
-        out.push(give(answer.code()));
+        here
     }
-    out.push(give(verdict.otherwise.code()));
+}
+
+impl Test {
+    fn offset(&self) -> u32 {
+        let half = match self.half {
+            Half::Low => 0,
+            Half::High => 4,
+        };
+        ARGUMENTS_OFFSET + 8 * u32::from(self.argument) + half
+    }
 }
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -188,18 +290,6 @@ const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
 const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const JUMP_IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-
-fn load(offset: u32) -> libc::sock_filter {
-    instruction(LOAD, 0, 0, offset)
-}
-
-fn jump_if_equal(value: u32, then: u8, otherwise: u8) -> libc::sock_filter {
-    instruction(JUMP_IF_EQUAL, then, otherwise, value)
-}
-
-fn give(code: u32) -> libc::sock_filter {
-    instruction(RETURN, 0, 0, code)
-}
 
 fn instruction(code: u32, then: u8, otherwise: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code: u16::try_from(code).expect("operation codes have 16 bits"), jt: then, jf: otherwise, k }
@@ -261,7 +351,50 @@ mod tests {
         prop_oneof![Just(Answer::Allow), Just(Answer::Refuse), Just(Answer::Unknown)]
     }
 
+    fn any_test() -> impl Strategy<Value = Test> {
+        let mask = prop_oneof![Just(u32::MAX), Just(3), Just(1)];
+        (0u8..3, any::<bool>(), mask, 0u32..4, any::<bool>()).prop_map(|(argument, low, mask, value, is)| Test {
+            argument,
+            half: if low { Half::Low } else { Half::High },
+            mask,
+            value,
+            relation: if is { Relation::Is } else { Relation::IsNot },
+        })
+    }
+
+    fn any_verdict() -> impl Strategy<Value = Verdict> {
+        let case = (proptest::collection::vec(any_test(), 1..4), any_answer());
+        (proptest::collection::vec(case, 0..12), any_answer())
+            .prop_map(|(cases, otherwise)| Verdict { cases, otherwise })
+    }
+
+    /// What a verdict means.
+    fn meant(verdict: &Verdict, arguments: [u64; 6]) -> Answer {
+        let passes = |test: &Test| {
+            let argument = arguments[usize::from(test.argument)];
+            let half = if test.half == Half::Low { argument & 0xffff_ffff } else { argument >> 32 };
+            (u32::try_from(half).unwrap() & test.mask == test.value) == (test.relation == Relation::Is)
+        };
+        let decided = verdict.cases.iter().find(|(tests, _)| tests.iter().all(passes));
+        decided.map_or(verdict.otherwise, |(_, answer)| *answer)
+    }
+
     proptest! {
+        #[test]
+        fn every_test_of_arguments_means_what_its_table_says(
+            calls in proptest::collection::btree_map(0u32..60, any_verdict(), 0..40),
+            halves in proptest::collection::vec([0u64..4, 0u64..4, 0u64..4, 0u64..4, 0u64..4, 0u64..4], 20),
+        ) {
+            let filter = Filter::new(Answers { calls: calls.clone(), newest: 60 });
+            for (number, verdict) in &calls {
+                for [a, b, c, d, e, f] in &halves {
+                    let arguments = [a << 32 | b, c << 32 | d, e << 32 | f, 0, 0, 0];
+                    let got = run(&filter, ARCHITECTURE, *number, arguments);
+                    prop_assert_eq!(got, meant(verdict, arguments).code(), "call {} of {:?}", number, arguments);
+                }
+            }
+        }
+
         #[test]
         fn every_call_gets_the_answer_of_its_table(calls in proptest::collection::btree_map(0u32..460, any_answer(), 0..200)) {
             let table: BTreeMap<u32, Verdict> = calls.iter().map(|(&number, &answer)| (number, answer.into())).collect();

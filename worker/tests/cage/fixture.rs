@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
 use swarm_protocol::{
     Access, Chunk, EnforcementReport, FrameReader, FromWorker, Grant, Job, LimitsSpec, NetworkSpec, Outcome,
     SandboxSpec, Start, Stream, Tier, ToWorker, VERSION, WorktreeSpec, encode,
 };
+
+use crate::forks::Server;
 
 /// What must never come out of a cage.
 pub const SECRET: &str = "SECRET-7f3a91";
@@ -205,9 +210,11 @@ impl Cage {
         .to_vec()
     }
 
-    /// Runs a script in the cage.
+    /// Runs a script in the cage: about half of all in one that was made ahead.
     pub fn run(&self, script: &str) -> Ran {
-        Worker::spawn(&self.start(script)).finish()
+        let start = self.start(script);
+        let worker = if script.len().is_multiple_of(2) { Worker::spawn(&start) } else { Worker::start(&start) };
+        worker.finish()
     }
 }
 
@@ -220,6 +227,7 @@ pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> R
     let program = Program::new(&argv, &cage.environment(), policy.get().worktree.at()).expect("a plain command");
     let (out, out_end) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     let output = Output { stdout: out_end.try_clone().expect("a copy"), stderr: out_end, door: None, network: None };
+    Server::end_all();
     let mut caged = launch(policy, &program, output).map_err(|refused| refused.to_string())?;
     let mut entered = Err("it ended without a word".to_owned());
     while let Ok(words) = caged.read() {
@@ -242,10 +250,51 @@ pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> R
 /// A worker process with its conversation.
 pub struct Worker {
     /// The process.
-    pub child: Child,
+    pub process: Process,
     /// Its input; dropping it ends the worker.
-    pub input: Option<ChildStdin>,
-    frames: FrameReader<BufReader<std::process::ChildStdout>>,
+    pub input: Option<fs::File>,
+    frames: FrameReader<BufReader<fs::File>>,
+}
+
+/// A worker's process.
+pub enum Process {
+    /// Started by this one.
+    Started(Child),
+    /// Made by a fork server.
+    Forked(OwnedFd),
+}
+
+impl Process {
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        match self {
+            Process::Started(child) => child.id(),
+            Process::Forked(pidfd) => pid_of(pidfd),
+        }
+    }
+
+    /// Ends it as somebody who must not would.
+    pub fn kill(&mut self) {
+        match self {
+            Process::Started(child) => child.kill().expect("ours"),
+            Process::Forked(pidfd) => rustix::process::pidfd_send_signal(pidfd, Signal::KILL).expect("ours"),
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) {
+        match self {
+            Process::Started(child) => drop(child.wait().expect("our child")),
+            Process::Forked(pidfd) => drop(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None).expect("it ends")),
+        }
+    }
+}
+
+/// The number of the process that a descriptor stands for.
+pub fn pid_of(pidfd: &OwnedFd) -> u32 {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).expect("ours");
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd").trim();
+    line.parse().ok().filter(|pid| *pid > 1).unwrap_or_else(|| panic!("{text}"))
 }
 
 /// What a worker told.
@@ -262,8 +311,16 @@ pub struct Ran {
 }
 
 impl Worker {
-    /// Starts a worker with a secret in its environment and sends it its job.
+    /// Has a worker, with a secret in its environment, do a job: one of a fork server, in a cage that was made ahead of the job
+    /// where that can be done.
     pub fn spawn(start: &Start) -> Self {
+        let (input, output, pidfd) = Server::with_secret(start).fork(start);
+        let frames = FrameReader::new(BufReader::new(output));
+        Worker { process: Process::Forked(pidfd), input: Some(input), frames }
+    }
+
+    /// Starts one and sends it its job.
+    pub fn start(start: &Start) -> Self {
         Self::spawn_with(&encode(&ToWorker::Start(Box::new(start.clone()))))
     }
 
@@ -276,10 +333,14 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a worker starts");
-        let mut input = child.stdin.take().expect("piped");
+        let mut input = fs::File::from(OwnedFd::from(child.stdin.take().expect("piped")));
         input.write_all(frames).expect("the worker reads");
-        let frames = FrameReader::new(BufReader::new(child.stdout.take().expect("piped")));
-        Worker { child, input: Some(input), frames }
+        let output = OwnedFd::from(child.stdout.take().expect("piped"));
+        Worker {
+            process: Process::Started(child),
+            input: Some(input),
+            frames: FrameReader::new(BufReader::new(output.into())),
+        }
     }
 
     /// The next frame but heartbeats.
@@ -318,7 +379,7 @@ impl Worker {
             }
         }
         drop(self.input.take());
-        self.child.wait().expect("the worker is ours");
+        self.process.wait();
         ran
     }
 }

@@ -1,9 +1,13 @@
 //! Workers that a fork server made: the same conversation, and nothing shared that could tie one worker to another.
 
+use std::cell::RefCell;
+use std::fs::File;
 use std::io::{BufReader, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
@@ -16,7 +20,7 @@ use swarm_protocol::fork_server::{FORK, REPLY_BYTES, Reply};
 use swarm_protocol::{Ended, FrameReader, FromWorker, NetworkSpec, Start, Tier, ToWorker, encode};
 
 use crate::Case;
-use crate::fixture::{Cage, is_alive, soon};
+use crate::fixture::{Cage, SECRET, is_alive, pid_of, soon};
 
 /// All claims.
 pub fn cases() -> Vec<Case> {
@@ -30,11 +34,13 @@ pub fn cases() -> Vec<Case> {
         Case::new("a worker that ends before anybody asks is replaced", spare_killed),
         Case::new("a network that a job left untouched is passed on", untouched_network),
         Case::new("no job finds anything in its network", always_new_network),
+        Case::new("a job gets the cage that was made ahead of it", made_ahead),
+        Case::new("a cage that was made ahead and is of no use harms nobody", made_in_vain),
     ]
 }
 
 /// A fork server of the test's own.
-struct Server {
+pub struct Server {
     process: Child,
     /// `None` once the coordinator is gone.
     socket: Option<OwnedFd>,
@@ -48,13 +54,47 @@ struct Forked {
     pidfd: OwnedFd,
 }
 
+/// A tier, and whether the host's network is the job's.
+type Kind = (Tier, bool);
+
+thread_local! {
+    static SERVERS: RefCell<Vec<(Kind, Rc<Server>)>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Server {
+    /// Ends those for all jobs: a launch in this very process would end them, as it does with all children.
+    pub fn end_all() {
+        SERVERS.take();
+    }
+
     fn start() -> Server {
+        Self::start_with(&[])
+    }
+
+    /// One for all jobs of the kind of this one, with a secret in its environment, whose workers have learned the kind.
+    pub fn with_secret(start: &Start) -> Rc<Server> {
+        let kind = (start.sandbox.tier, start.sandbox.network == NetworkSpec::Host);
+        let known = SERVERS.with_borrow(|all| Some(Rc::clone(&all.iter().find(|(known, _)| *known == kind)?.1)));
+        known.unwrap_or_else(|| {
+            let server = Rc::new(Self::start_with(&[("COORDINATOR_TOKEN", SECRET)]));
+            let cage = Cage::new(kind.0);
+            let mut first = cage.start("exit 0");
+            first.sandbox.network = if kind.1 { NetworkSpec::Host } else { NetworkSpec::None };
+            for _ in 0..2 {
+                assert_eq!(server.forked(&first).end(), Some(Ended::Exited { code: 0 }));
+            }
+            SERVERS.with_borrow_mut(|all| all.push((kind, Rc::clone(&server))));
+            server
+        })
+    }
+
+    fn start_with(environment: &[(&str, &str)]) -> Server {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a socket pair");
         let process = Command::new(std::env::current_exe().expect("this program"))
             .args([swarm_worker::SUBCOMMAND, "--server"])
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -98,15 +138,20 @@ impl Server {
         spare.expect("found above")
     }
 
-    fn fork(&self, start: &Start) -> Forked {
+    fn forked(&self, start: &Start) -> Forked {
+        let (input, output, pidfd) = self.fork(start);
+        Forked { input: Some(input), frames: FrameReader::new(BufReader::new(output)), pidfd }
+    }
+
+    /// Has it make a worker for a job. Gives our ends of the worker's pipes, and a descriptor for its process.
+    pub fn fork(&self, start: &Start) -> (File, File, OwnedFd) {
         let (their_input, input) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let (output, their_output) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let (reply, pidfd) = self.ask(&[their_input, their_output]);
         assert_eq!(reply, Reply::Forked);
-        let mut input = std::fs::File::from(input);
+        let mut input = File::from(input);
         input.write_all(&encode(&ToWorker::Start(Box::new(start.clone())))).expect("the worker reads");
-        let frames = FrameReader::new(BufReader::new(std::fs::File::from(output)));
-        Forked { input: Some(input), frames, pidfd: pidfd.expect("a descriptor for the worker") }
+        (input, output.into(), pidfd.expect("a descriptor for the worker"))
     }
 }
 
@@ -153,10 +198,7 @@ impl Forked {
     }
 
     fn pid(&self) -> String {
-        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).expect("ours");
-        let line = text.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd").trim().to_owned();
-        assert!(line.parse::<u32>().is_ok_and(|pid| pid > 1), "{text}");
-        line
+        pid_of(&self.pidfd).to_string()
     }
 }
 
@@ -178,15 +220,15 @@ fn descriptors(pid: &str) -> Option<Vec<String>> {
 fn one_job(tier: Tier) {
     let (server, cage) = (Server::start(), Cage::new(tier));
     for code in 0..3 {
-        assert_eq!(server.fork(&cage.start(&format!("exit {code}"))).end(), Some(Ended::Exited { code }));
+        assert_eq!(server.forked(&cage.start(&format!("exit {code}"))).end(), Some(Ended::Exited { code }));
     }
 }
 
 fn no_shared_pipes(tier: Tier) {
     let (server, cages) = (Server::start(), [Cage::new(tier), Cage::new(tier)]);
-    let mut first = server.fork(&cages[0].start("echo up; sleep 507.25"));
+    let mut first = server.forked(&cages[0].start("echo up; sleep 507.25"));
     first.first_output();
-    let mut second = server.fork(&cages[1].start("echo up; sleep 507.5"));
+    let mut second = server.forked(&cages[1].start("echo up; sleep 507.5"));
     second.first_output();
     let pids = [first.pid(), second.pid(), server.process.id().to_string()];
     let pipes = |all: &[String]| all.iter().filter(|name| name.starts_with("pipe:")).cloned().collect::<Vec<_>>();
@@ -215,14 +257,14 @@ fn server_out_of_sight(tier: Tier) {
     let (server, cage) = (Server::start(), Cage::new(tier));
     let pid = server.process.id();
     let script = format!("test $(ls /proc/self/fd | wc -l) = 4; ! ls -l /proc/{pid}/fd/0; ! cat /proc/{pid}/environ");
-    assert_eq!(server.fork(&cage.start(&format!("set -e; {script}"))).end(), Some(Ended::Exited { code: 0 }));
+    assert_eq!(server.forked(&cage.start(&format!("set -e; {script}"))).end(), Some(Ended::Exited { code: 0 }));
     // The control: this process, outside, sees the server.
     assert!(descriptors(&pid.to_string()).is_some_and(|all| !all.is_empty()));
 }
 
 fn server_killed(tier: Tier) {
     let (mut server, cage) = (Server::start(), Cage::new(tier));
-    let mut worker = server.fork(&cage.start("echo up; sleep 508.25"));
+    let mut worker = server.forked(&cage.start("echo up; sleep 508.25"));
     worker.first_output();
     server.process.kill().expect("our child");
     server.process.wait().expect("our child");
@@ -234,7 +276,7 @@ fn server_killed(tier: Tier) {
 
 fn coordinator_gone(tier: Tier) {
     let (mut server, cage) = (Server::start(), Cage::new(tier));
-    let mut worker = server.fork(&cage.start("echo up; sleep 507.75"));
+    let mut worker = server.forked(&cage.start("echo up; sleep 507.75"));
     worker.first_output();
     let spare = server.spare(&worker.pid());
     // As the kernel does with both when the coordinator is killed.
@@ -247,12 +289,12 @@ fn coordinator_gone(tier: Tier) {
 fn spare_killed(tier: Tier) {
     let (server, cage) = (Server::start(), Cage::new(tier));
     for code in 0..5 {
-        let worker = server.fork(&cage.start(&format!("exit {code}")));
+        let worker = server.forked(&cage.start(&format!("exit {code}")));
         let spare = server.spare(&worker.pid());
         kill_process(Pid::from_raw(spare.parse().expect("a number")).expect("a process"), Signal::KILL).expect("ours");
         assert_eq!(worker.end(), Some(Ended::Exited { code }), "it has nothing to do with another one");
     }
-    assert_eq!(server.fork(&cage.start("exit 9")).end(), Some(Ended::Exited { code: 9 }));
+    assert_eq!(server.forked(&cage.start("exit 9")).end(), Some(Ended::Exited { code: 9 }));
 }
 
 fn bad_request(tier: Tier) {
@@ -260,25 +302,30 @@ fn bad_request(tier: Tier) {
     assert!(matches!(server.ask(&[]), (Reply::Failed(_), None)));
     let (one, _) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     assert!(matches!(server.ask(&[one]), (Reply::Failed(_), None)));
-    assert_eq!(server.fork(&cage.start("exit 0")).end(), Some(Ended::Exited { code: 0 }));
+    assert_eq!(server.forked(&cage.start("exit 0")).end(), Some(Ended::Exited { code: 0 }));
 }
 
-/// Whether the server has a network for its next worker, after a job with this script and another one.
+/// Whether one of the next jobs gets the network in which a job ran this script.
 fn passes_on(tier: Tier, script: &str) -> bool {
     let (server, cage) = (Server::start(), Cage::new(tier));
-    let first = server.fork(&cage.start(script));
+    let mut first = server.forked(&cage.start(&format!("{{ {script}; }} >/tmp/log && echo up && sleep 508.5")));
+    assert_eq!(first.first_output(), "up\n", "{script}");
+    // Held open, so that no other one gets its number.
+    let network = File::open(format!("/proc/{}/ns/net", first.pid())).expect("our own");
+    let number = |network: &File| network.metadata().expect("it is open").ino();
+    let cancel = encode(&ToWorker::Cancel { grace_ms: 0 });
+    first.input.as_mut().expect("still open").write_all(&cancel).expect("the worker reads");
     let process = first.pidfd.try_clone().expect("a copy");
-    assert_eq!(first.end(), Some(Ended::Exited { code: 0 }), "{script}");
+    assert_eq!(first.end(), Some(Ended::Cancelled), "{script}");
     // What it passes on, it does after its last word.
     poll(&mut [PollFd::new(&process, PollFlags::IN)], None).expect("it ends");
-    // The next worker was forked before that. A job on the host's network gives nothing back.
-    let mut start = cage.start("exit 0");
-    start.sandbox.network = NetworkSpec::Host;
-    let second = server.fork(&start);
-    let taken = second.pid();
-    assert_eq!(second.end(), Some(Ended::Exited { code: 0 }));
-    let next = server.spare(&taken);
-    descriptors(&next).expect("our own").iter().any(|name| name.starts_with("net:"))
+    // The next worker was forked before that.
+    let numbers = (0..3).map(|_| {
+        let mut next = server.forked(&cage.start("echo up; sleep 508.5"));
+        next.first_output();
+        number(&File::open(format!("/proc/{}/ns/net", next.pid())).expect("our own"))
+    });
+    numbers.collect::<Vec<_>>().contains(&number(&network))
 }
 
 fn untouched_network(tier: Tier) {
@@ -286,7 +333,7 @@ fn untouched_network(tier: Tier) {
         println!("skip: only root has networks to pass on");
         return;
     }
-    assert!(passes_on(tier, "exit 0"));
+    assert!(passes_on(tier, "true"));
     assert!(passes_on(tier, "echo > /tmp/file; cat /proc/net/dev /proc/net/snmp"));
     for touched in ["tcp-loopback", "flow-label"] {
         assert!(!passes_on(tier, &format!("$SELF __attack {touched}")), "{touched}");
@@ -302,6 +349,78 @@ fn always_new_network(tier: Tier) {
     let new = "test $(wc -l </proc/net/dev) = 3 && ! grep -q '[1-9]' /proc/net/ip6_flowlabel && grep 'lo:' /proc/net/dev | grep -qv '[1-9]'";
     for _ in 0..4 {
         let script = format!("{new} && $SELF __attack tcp-loopback && ! {{ {new}; }}");
-        assert_eq!(server.fork(&cage.start(&script)).end(), Some(Ended::Exited { code: 0 }));
+        assert_eq!(server.forked(&cage.start(&script)).end(), Some(Ended::Exited { code: 0 }));
     }
+}
+
+/// The processes below one.
+fn children(pid: &str) -> Vec<String> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A server whose next worker has made a cage for jobs of this one's kind: the worker, and the first process of the cage.
+fn with_cage_ahead(start: &Start) -> (Server, String, String) {
+    let server = Server::start();
+    let mut taken = String::new();
+    for _ in 0..2 {
+        let worker = server.forked(start);
+        taken = worker.pid();
+        worker.end().expect("a last word");
+    }
+    let spare = server.spare(&taken);
+    assert!(soon(|| !children(&spare).is_empty()), "nothing was made ahead");
+    let first = children(&spare).remove(0);
+    (server, spare, first)
+}
+
+fn made_ahead(tier: Tier) {
+    let cage = Cage::new(tier);
+    for network in [NetworkSpec::None, NetworkSpec::Host] {
+        let mut start = cage.start("echo up; sleep 509.25");
+        start.sandbox.network = network;
+        let mut first = start.clone();
+        first.job = cage.start("exit 0").job;
+        let (server, spare, init) = with_cage_ahead(&first);
+        let mut worker = server.forked(&start);
+        assert_eq!((worker.first_output().as_str(), worker.pid()), ("up\n", spare.clone()));
+        assert_eq!(children(&spare), [init.clone()], "the job is in it");
+        assert!(is_alive("509.25"));
+        drop(worker.input.take());
+        assert_eq!(worker.end(), None);
+        assert!(soon(|| !is_alive("509.25") && !lives(&init)));
+    }
+}
+
+fn made_in_vain(tier: Tier) {
+    let cage = Cage::new(tier);
+    let own = cage.start("test $(wc -l </proc/net/dev) = 3");
+    let mut host = cage.start("test $(wc -l </proc/net/dev) != 3");
+    host.sandbox.network = NetworkSpec::Host;
+    let hosts = std::fs::read_to_string("/proc/net/dev").expect("a table").lines().count();
+    let is_told_apart = tier == Tier::Namespaces && hosts != 3;
+    let expected = |ended| {
+        if is_told_apart {
+            assert_eq!(ended, Some(Ended::Exited { code: 0 }))
+        }
+    };
+    // Of another kind: each job finds its own network.
+    let (server, ..) = with_cage_ahead(&own);
+    for start in [&host, &own, &own, &host, &host, &own] {
+        expected(server.forked(start).end());
+    }
+    // Ended by somebody.
+    let (server, spare, init) = with_cage_ahead(&cage.start("exit 0"));
+    kill_process(Pid::from_raw(init.parse().expect("a number")).expect("a process"), Signal::KILL).expect("ours");
+    assert!(soon(|| !lives(&init)));
+    let worker = server.forked(&cage.start("exit 7"));
+    assert_eq!((worker.pid(), worker.end()), (spare, Some(Ended::Exited { code: 7 })));
+    // Nobody asks any more.
+    let (mut server, spare, init) = with_cage_ahead(&cage.start("exit 0"));
+    drop(server.socket.take());
+    assert!(soon(|| !lives(&init) && !lives(&spare)));
+    // The worker is ended by somebody.
+    let (_server, spare, init) = with_cage_ahead(&cage.start("exit 0"));
+    kill_process(Pid::from_raw(spare.parse().expect("a number")).expect("a process"), Signal::KILL).expect("ours");
+    assert!(soon(|| !lives(&init)));
 }

@@ -296,15 +296,16 @@ fn swept(tier: Tier) {
         groups: groups().to_vec(),
         ..LimitsSpec::default()
     };
-    let mut worker = Worker::spawn(&start);
+    // Of this process: whoever was killed is dead when it was waited for, and not when a fork server looks for it.
+    let mut worker = Worker::start(&start);
     worker.wait_for("up");
-    let of_worker = format!("-{}-0", worker.child.id());
+    let of_worker = format!("-{}-0", worker.process.id());
     let name = ours().into_iter().find(|name| name.ends_with(&of_worker)).expect("it has a group");
     // One of another pid namespace may be about to be entered.
     let other = place.folder.join("swarm-1-4194303-0");
     std::fs::create_dir(&other).expect("a group");
-    worker.child.kill().expect("ours");
-    worker.child.wait().expect("ours");
+    worker.process.kill();
+    worker.process.wait();
     assert!(crate::fixture::soon(|| {
         probe();
         !ours().contains(&name)

@@ -314,7 +314,7 @@ fn own_loopback(tier: Tier) {
     let second = other.run("$SELF __attack tcp-loopback; $SELF __attack tcp-hold 8080");
     assert!(started(&second).stdout.contains("HOLDS") && second.stdout.contains(DONE), "{second:?}");
     drop(first.input.take());
-    first.child.wait().expect("our child");
+    first.process.wait();
     assert!(second.entered.unwrap().enforced.iter().any(|word| word == "netns"));
 }
 

@@ -1,0 +1,195 @@
+//! A cage that is made before its job is known: its first process goes through the first steps of the [launch](mod@crate::launch),
+//! waits for an order, and goes on. What an order says is the caller's: a line of bytes from the process outside to the one inside,
+//! which are copies of the same program.
+//!
+//! What is made ahead is what no job has a say in. It holds nothing of any job and has seen none; it serves one, or nobody: it
+//! ends when the process outside closes its end, or itself. What the machine shows of `/etc` is as it was then; everything else
+//! of the host is looked up when the job comes.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
+
+use rustix::io;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+
+use crate::caged::Caged;
+use crate::cgroup::{Group, GroupPlace};
+use crate::landlock::Rules;
+use crate::launch::{
+    Begun, EXIT_REFUSED, Inside, Kind, Last, Launch, Output, Refused, begin, clone_init, exit_now, step,
+};
+use crate::limits::means;
+use crate::namespaces::{Cloned, Ids, NetworkOf};
+use crate::network::Private;
+use crate::policy::Policy;
+use crate::program::Program;
+use crate::seccomp::{self, Occupant};
+use crate::status::{Status, send};
+use crate::watchdog::Watchdog;
+
+/// What ends an order.
+const END: u8 = b'\n';
+/// Bytes read of an order at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// A cage without a job, seen from outside. Dropping it ends it.
+#[derive(Debug)]
+pub struct Ahead {
+    kind: Kind,
+    /// `None` once it has a job.
+    idle: Option<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    init: Pid,
+    pidfd: OwnedFd,
+    order: File,
+    status: OwnedFd,
+    /// Our ends of the job's two output streams.
+    streams: [OwnedFd; 2],
+}
+
+/// A cage without a job, seen by its first process.
+#[derive(Debug)]
+pub struct Within {
+    kind: Kind,
+    output: Output,
+    order: File,
+    status: OwnedFd,
+    begun: Begun,
+}
+
+/// What goes with an order: what only the process outside can know or make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// How many processes the job bounds itself to, where only the watchdog does.
+    pub own_room: Option<u64>,
+    /// The job's control groups.
+    pub groups: Vec<GroupPlace>,
+}
+
+/// Why an order was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The launch is refused, here as anywhere.
+    Refused(Refused),
+    /// The cage has ended: another one is wanted.
+    Gone,
+}
+
+/// Begins a cage of this kind; `entered` as in [`Output::network`]. The cage's first process, a copy of the calling one in which every
+/// descriptor is closed, goes on in `inside` when the first steps are done.
+///
+/// # Errors
+/// [`Refused`] when not even the first process could be made, or the kind needs a door, which comes with a job.
+pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Result<Ahead, Refused> {
+    if kind.needs_door() {
+        return Err(Refused::new("network", "its door comes with the job"));
+    }
+    let network = kind.network_of(entered)?;
+    let pipe = || step("pipes", || pipe_with(PipeFlags::CLOEXEC));
+    let ((listening, order), (status, telling)) = (pipe()?, pipe()?);
+    let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe()?, pipe()?);
+    let ids = Ids::current();
+    match clone_init(kind, network)? {
+        Cloned::Parent(init, pidfd) => {
+            let idle = Idle { init, pidfd, order: order.into(), status, streams: [stdout, stderr] };
+            Ok(Ahead { kind, idle: Some(idle) })
+        }
+        Cloned::Child => {
+            let output = Output { stdout: stdout_end, stderr: stderr_end, door: None, network: entered };
+            match begin_all(kind, network, ids, &output, &[&telling, &listening]) {
+                Ok(begun) => inside(Within { kind, output, order: listening.into(), status: telling, begun }),
+                Err(refused) => {
+                    send(&telling, &Status::Refused(refused));
+                    exit_now(EXIT_REFUSED)
+                }
+            }
+        }
+    }
+}
+
+fn begin_all(kind: Kind, network: NetworkOf, ids: Ids, output: &Output, kept: &[&OwnedFd]) -> Result<Begun, Refused> {
+    let mut begun = begin(kind, network, ids, output, kept)?;
+    let rules = Rules::begin(kind.tier, kind.network).map_err(|error| Refused::new("landlock", error))?;
+    begun.rules = Some(rules);
+    Ok(begun)
+}
+
+impl Ahead {
+    /// What it is for.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Passes on an order for a job of `policy`, which has to be of this kind: a line with its end. Gives the cage and our ends
+    /// of the job's two output streams.
+    ///
+    /// # Errors
+    /// [`NotTaken`]; nothing was run.
+    pub fn launch(
+        mut self,
+        policy: &Policy,
+        order: impl FnOnce(&Handed) -> Vec<u8>,
+    ) -> Result<(Caged, [OwnedFd; 2]), NotTaken> {
+        assert_eq!(self.kind, Kind::of(policy.get()), "BUG: a cage of another kind");
+        let watchdog = Watchdog::new(policy.get())
+            .map_err(|error| NotTaken::Refused(Refused::new("prepare the limits", error)))?;
+        let handed = Handed { own_room: watchdog.room().own(), groups: watchdog.group().places() };
+        let line = order(&handed);
+        let idle = self.idle.as_mut().ok_or(NotTaken::Gone)?;
+        idle.order.write_all(&line).map_err(|_| NotTaken::Gone)?;
+        let Idle { init, pidfd, status, streams, .. } = self.idle.take().ok_or(NotTaken::Gone)?;
+        Ok((Caged::new(policy.get(), (init, pidfd), status, Occupant::Program, watchdog), streams))
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let Some(idle) = self.idle.take() else { return };
+        // It has no job: nothing else can be inside.
+        let _ = pidfd_send_signal(&idle.pidfd, Signal::KILL);
+        let _ = io::retry_on_intr(|| waitpid(Some(idle.init), WaitOptions::empty()));
+    }
+}
+
+impl Within {
+    /// Waits for the order; `None` when there will be none.
+    ///
+    /// # Errors
+    /// The pipe failed.
+    pub fn wait(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        BufReader::with_capacity(READ_BYTES, &self.order).read_until(END, &mut line)?;
+        Ok((line.pop() == Some(END)).then_some(line))
+    }
+
+    /// Completes the cage for `program` under `policy`, runs it and ends.
+    pub fn launch(self, policy: &Policy, program: &Program, handed: Handed) -> ! {
+        let draft = policy.get();
+        assert_eq!(self.kind, Kind::of(draft), "BUG: a cage of another kind");
+        let means = means(draft);
+        let group = match Group::known(handed.groups) {
+            Ok(group) => group,
+            Err(error) => self.refuse(Refused::new("open the control groups", error)),
+        };
+        let launch = Launch {
+            policy,
+            last: Last::Exec(program),
+            filter: seccomp::filter(draft, &means, Occupant::Program),
+            output: self.output,
+            status: Some(self.status),
+            inside: Inside { means: &means, own_room: handed.own_room, group: &group },
+        };
+        launch.run_init(|launch| launch.enter_groups().map(|()| self.begun))
+    }
+
+    /// Says why the order cannot be followed, and ends.
+    pub fn refuse(&self, refused: Refused) -> ! {
+        send(&self.status, &Status::Refused(refused));
+        exit_now(EXIT_REFUSED)
+    }
+}

@@ -1,0 +1,190 @@
+//! A launched tree of processes, seen from outside: what it says, what it is told, and its end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io;
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+
+use crate::cgroup::Group;
+use crate::enforcement::Tier;
+use crate::hunt::{HUNT_MAX, Hunt, end_children};
+use crate::init::{KILL_ALL, TERMINATE_ALL};
+use crate::policy::{Draft, Worktree};
+use crate::seccomp::Occupant;
+use crate::status::{Reader, Status};
+use crate::tree::Tree;
+use crate::watchdog::{Breach, Watchdog};
+
+/// A launched tree of processes, seen from outside. Dropping it kills the tree.
+#[derive(Debug)]
+pub struct Caged {
+    first: First,
+    status: OwnedFd,
+    reader: Reader,
+    watchdog: Watchdog,
+    /// Whether init's word is enough to let go of it: only init has the status pipe while the job runs, and no layers of an
+    /// overlay are in use, which somebody may mount anew at once.
+    is_word_enough: bool,
+    /// Init's own word that all of the job is dead.
+    is_over: bool,
+}
+
+/// The first process of a cage.
+#[derive(Debug)]
+struct First {
+    tier: Tier,
+    /// `None` once it was reaped.
+    init: Option<Pid>,
+    pidfd: OwnedFd,
+}
+
+impl Caged {
+    /// Of a first process that goes on by itself; `pidfd` stands for it, and `status` is our end of its pipe.
+    pub(crate) fn new(
+        draft: &Draft,
+        (init, pidfd): (Pid, OwnedFd),
+        status: OwnedFd,
+        occupant: Occupant,
+        watchdog: Watchdog,
+    ) -> Self {
+        let has_layers = matches!(draft.worktree, Worktree::Overlay { .. }) || !draft.copies.is_empty();
+        Caged {
+            first: First { tier: draft.tier, init: Some(init), pidfd },
+            status,
+            reader: Reader::default(),
+            watchdog,
+            is_word_enough: occupant == Occupant::Program && !has_layers,
+            is_over: false,
+        }
+    }
+
+    /// Becomes readable when [`Caged::read`] has something.
+    pub fn status(&self) -> BorrowedFd<'_> {
+        self.status.as_fd()
+    }
+
+    /// What the inside said since the last call; waits for a word when nothing came yet.
+    ///
+    /// # Errors
+    /// `EPIPE` when the inside has ended; nothing more will come.
+    pub fn read(&mut self) -> io::Result<Vec<Status>> {
+        let said = self.reader.read(&self.status)?;
+        for status in &said {
+            if let Status::Ended { refused, is_over, .. } = status {
+                self.watchdog.hear_refused(*refused);
+                self.is_over = *is_over && self.is_word_enough;
+            }
+        }
+        Ok(said)
+    }
+
+    /// Asks every process inside to end (SIGTERM).
+    pub fn terminate(&self) {
+        self.signal(TERMINATE_ALL);
+    }
+
+    /// Ends every process inside; init tells when that is done.
+    pub fn kill(&self) {
+        self.signal(KILL_ALL);
+    }
+
+    /// Ends init itself, for the case that it does not answer [`Caged::kill`].
+    pub fn destroy(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Nothing to be done about a process that has already ended.
+        let _ = pidfd_send_signal(&self.first.pidfd, signal);
+    }
+
+    /// When to call [`Caged::look`] next; `None` when this job has no limits that want it.
+    pub fn next_look(&self) -> Option<std::time::Instant> {
+        self.watchdog.next_look()
+    }
+
+    /// Looks after the limits. A breach that it gives is to be answered by [`Caged::kill`]: the job may be held still.
+    pub fn look(&mut self) -> Option<Breach> {
+        let tree = Tree::new(self.first.init?, self.first.pidfd.as_fd());
+        self.watchdog.look(tree)
+    }
+
+    /// Waits until all of the job is dead, but not for ever; to be called when the inside has ended its words. Init itself may
+    /// still be on its way out: the kernel takes its namespaces apart, which nobody needs to wait for.
+    ///
+    /// # Errors
+    /// The system's, when there is no such child: somebody else reaped it.
+    pub fn finish(mut self) -> io::Result<(Reaped, Remains)> {
+        let left = if self.is_over { Left::Nothing } else { self.first.wait(self.watchdog.group())? };
+        let breach = self.watchdog.last_look();
+        let reaped = Reaped { breach, left, lacked_room: self.watchdog.lacked_room() };
+        Ok((reaped, Remains { caged: self }))
+    }
+
+    /// Waits until init has ended, and everything inside with it, but not for ever.
+    ///
+    /// # Errors
+    /// The system's, when there is no such child: somebody else reaped it.
+    pub fn reap(mut self) -> io::Result<Reaped> {
+        self.is_over = false;
+        self.finish().map(|(reaped, _)| reaped)
+    }
+}
+
+/// Init on its way out, and the control groups that can be removed when it has gone: dropping this waits for both.
+#[derive(Debug)]
+#[must_use = "dropping it waits"]
+pub struct Remains {
+    #[expect(dead_code, reason = "dropped only")]
+    caged: Caged,
+}
+
+impl First {
+    fn wait(&mut self, group: &Group) -> io::Result<Left> {
+        let Some(init) = self.init.take() else { return Ok(Left::Nothing) };
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // pid 1 ends when all of its namespace has.
+        let timeout = Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 };
+        if io::retry_on_intr(|| poll(&mut ended, Some(&timeout)))? == 0 {
+            return Ok(Left::MayRun);
+        }
+        io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG))?;
+        Ok(match self.tier {
+            Tier::Landlock if matches!(end_children(group), Hunt::Escaped(_)) => Left::MayRun,
+            Tier::Landlock | Tier::Namespaces => Left::Nothing,
+        })
+    }
+}
+
+/// What was found when a cage had ended.
+#[derive(Debug)]
+pub struct Reaped {
+    /// The gravest breach of a limit that was seen then.
+    pub breach: Option<Breach>,
+    /// Whether all of it has ended.
+    pub left: Left,
+    /// Whether its user had, at some look, as many processes as it may, whoever's they were.
+    pub lacked_room: bool,
+}
+
+/// Whether all of a cage has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It has.
+    Nothing,
+    /// Something inside outlived every attempt to end it, or hangs in the kernel: what it may still write is not to be believed.
+    MayRun,
+}
+
+impl Drop for Caged {
+    fn drop(&mut self) {
+        if self.first.init.is_none() {
+            return;
+        }
+        if !self.is_over {
+            self.destroy();
+        }
+        let _ = self.first.wait(self.watchdog.group());
+    }
+}
