@@ -1,6 +1,7 @@
 //! A cage that is made before its job is known: its first process goes through the first steps of the [launch](mod@crate::launch),
-//! waits for an order, and goes on. What an order says is the caller's: a line of bytes from the process outside to the one inside,
-//! which are copies of the same program.
+//! waits for an order, and goes on. What an order says is the caller's: two lines of bytes from the process outside to the one inside,
+//! which are copies of the same program. The first says what is to be done, and both can make out at the same time what that means;
+//! the second that it shall be done, and what only the process outside can know of it.
 //!
 //! What is made ahead is what no job has a say in. It holds nothing of any job and has seen none; it serves one, or nobody: it
 //! ends when the process outside closes its end, or itself. What the machine shows of `/etc` is as it was then; everything else
@@ -57,7 +58,7 @@ struct Idle {
 pub struct Within {
     kind: Kind,
     output: Output,
-    order: File,
+    order: BufReader<File>,
     status: OwnedFd,
     begun: Begun,
 }
@@ -102,7 +103,10 @@ pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Re
         Cloned::Child => {
             let output = Output { stdout: stdout_end, stderr: stderr_end, door: None, network: entered };
             match begin_all(kind, network, ids, &output, &[&telling, &listening]) {
-                Ok(begun) => inside(Within { kind, output, order: listening.into(), status: telling, begun }),
+                Ok(begun) => {
+                    let order = BufReader::with_capacity(READ_BYTES, File::from(listening));
+                    inside(Within { kind, output, order, status: telling, begun })
+                }
                 Err(refused) => {
                     send(&telling, &Status::Refused(refused));
                     exit_now(EXIT_REFUSED)
@@ -125,8 +129,15 @@ impl Ahead {
         self.kind
     }
 
-    /// Passes on an order for a job of `policy`, which has to be of this kind: a line with its end. Gives the cage and our ends
-    /// of the job's two output streams.
+    /// Passes on the first line of an order, with its end. Whether it takes it will show when it gets the second.
+    pub fn announce(&mut self, line: &[u8]) {
+        if let Some(idle) = &mut self.idle {
+            let _ = idle.order.write_all(line);
+        }
+    }
+
+    /// Passes on the second line of an order for a job of `policy`, which has to be of this kind. Gives the cage and our ends of the
+    /// job's two output streams.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing was run.
@@ -157,14 +168,11 @@ impl Drop for Ahead {
 }
 
 impl Within {
-    /// Waits for the order; `None` when there will be none.
-    ///
-    /// # Errors
-    /// The pipe failed.
-    pub fn wait(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+    /// Waits for the next line of the order, which comes without its end; `None` when there will be none.
+    pub fn wait(&mut self) -> Option<Vec<u8>> {
         let mut line = Vec::new();
-        BufReader::with_capacity(READ_BYTES, &self.order).read_until(END, &mut line)?;
-        Ok((line.pop() == Some(END)).then_some(line))
+        self.order.read_until(END, &mut line).ok()?;
+        (line.pop() == Some(END)).then_some(line)
     }
 
     /// Completes the cage for `program` under `policy`, runs it and ends.

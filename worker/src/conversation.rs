@@ -15,6 +15,8 @@ use swarm_sandbox::Remains;
 use crate::standby::Standby;
 use crate::supervise::supervise;
 
+/// What ends a frame.
+const FRAME_END: u8 = b'\n';
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -25,6 +27,10 @@ const READ_BYTES: usize = 64 << 10;
 pub fn run(standby: &mut Standby) -> io::Result<Option<Remains>> {
     send(&FromWorker::Hello { version: VERSION })?;
     let mut input = Input::default();
+    // Before anything is made of it here: the cage that is ready makes the same of it at the same time.
+    if let Some(frame) = input.first_frame()? {
+        standby.announce(frame);
+    }
     let start = loop {
         match input.read()? {
             Heard::Nothing | Heard::Message(ToWorker::Agent { .. }) => {}
@@ -76,6 +82,13 @@ pub enum Heard {
     End,
 }
 
+/// What one read gave.
+#[derive(Debug, PartialEq, Eq)]
+enum Filled {
+    More,
+    End,
+}
+
 /// The coordinator's frames.
 #[derive(Debug, Default)]
 pub struct Input {
@@ -89,6 +102,21 @@ impl Input {
         stdin()
     }
 
+    /// Reads until there is a whole frame, and shows it with its end; `None` when the input ends before that.
+    ///
+    /// # Errors
+    /// The pipe itself failed, or sent what is no frame.
+    pub fn first_frame(&mut self) -> io::Result<Option<&[u8]>> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|&byte| byte == FRAME_END) {
+                return Ok(Some(&self.pending[..=end]));
+            }
+            if self.fill()? == Filled::End {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Reads once and gives the first whole message.
     ///
     /// # Errors
@@ -97,17 +125,24 @@ impl Input {
         if let Some(message) = self.next_message()? {
             return Ok(Heard::Message(message));
         }
+        if self.fill()? == Filled::End {
+            return Ok(Heard::End);
+        }
+        Ok(self.next_message()?.map_or(Heard::Nothing, Heard::Message))
+    }
+
+    fn fill(&mut self) -> io::Result<Filled> {
         // Left as it is and not filled with zeros: a page that nothing is read into costs nothing.
         self.pending.reserve(READ_BYTES);
         match rustix::io::read(self.fd().as_fd(), spare_capacity(&mut self.pending)) {
-            Ok(0) => return Ok(Heard::End),
+            Ok(0) => return Ok(Filled::End),
             Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
         if self.pending.len() > LINE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
         }
-        Ok(self.next_message()?.map_or(Heard::Nothing, Heard::Message))
+        Ok(Filled::More)
     }
 
     /// A whole message that has been read, without reading on.
@@ -115,7 +150,7 @@ impl Input {
     /// # Errors
     /// What was read is no frame.
     pub fn next_message(&mut self) -> io::Result<Option<ToWorker>> {
-        let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+        let Some(end) = self.pending.iter().position(|&byte| byte == FRAME_END) else { return Ok(None) };
         let message = decode(&self.pending[..end]);
         self.pending.drain(..=end);
         message.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))

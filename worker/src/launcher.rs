@@ -11,8 +11,8 @@
 //! seen no job, and it does one.
 //!
 //! A worker passes a [network namespace](swarm_sandbox::network) that its job left untouched back to the server, which gives it to
-//! the next worker that it forks, and to no other. It says also of which kind its job is, and the next worker makes a cage of that
-//! kind [ahead](swarm_sandbox::ahead), while nobody asks for it.
+//! the next worker that it forks, and to no other. It says to that also of which kind its job is, as soon as the job runs, and
+//! the next worker makes a cage of that kind [ahead](swarm_sandbox::ahead), unless it is asked for first.
 //!
 //! Server and worker end when the coordinator closes its end. Workers that were taken do not depend on it: each ends with
 //! its own input.
@@ -33,7 +33,7 @@ use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
 use swarm_protocol::fork_server::{FORK, REQUEST_DESCRIPTORS, Reply};
 use swarm_sandbox::{Cloned, Kind};
 
-use crate::standby::{Heard, Standby};
+use crate::standby::{Standby, kind_of_last, take_networks};
 
 /// What the calling process is when [`serve`] comes back.
 #[derive(Debug)]
@@ -63,23 +63,25 @@ pub fn serve() -> io::Result<Role> {
     swarm_sandbox::launch::close_inherited()?;
     swarm_sandbox::prepare();
     let (returned, returning) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let mut heard = Heard::default();
+    let (mut untouched, mut last) = (Vec::new(), None);
     let mut deaths = 0;
     while deaths < DEATHS_MAX {
-        heard.take(&returned)?;
-        let given = heard.give();
+        take_networks(&returned, &mut untouched)?;
+        let given = untouched.pop();
         let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC)?;
         match swarm_sandbox::fork() {
             Ok(Cloned::Child) => {
-                let kind = heard.kind();
                 // What is for others is theirs alone.
-                drop((hearing, returned, heard));
-                return stand_by(telling, Standby::of_server(given, returning), kind);
+                drop((hearing, returned, untouched));
+                return stand_by(Standby::of_server(given, Some(returning), Some(telling)), last);
             }
             Ok(Cloned::Parent(..)) => {
                 drop((telling, given));
                 deaths = match hear(&hearing)? {
-                    Fate::Taken => 0,
+                    Fate::Taken => {
+                        last = Some(hearing);
+                        0
+                    }
                     Fate::Ended if is_hung_up(stdin())? => return Ok(Role::Done),
                     Fate::Ended => deaths + 1,
                 };
@@ -95,15 +97,13 @@ pub fn serve() -> io::Result<Role> {
     Err(io::Error::other("workers that stand by are ended by somebody"))
 }
 
-/// Waits for a request and becomes its worker; `Done` when there will be none. What is written to `taken` tells the server to
-/// fork the next one.
-fn stand_by(taken: OwnedFd, mut standby: Standby, kind: Option<Kind>) -> io::Result<Role> {
+/// Waits for a request and becomes its worker; `Done` when there will be none. `last` is our end of the last worker's pipe.
+fn stand_by(mut standby: Standby, last: Option<OwnedFd>) -> io::Result<Role> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    if let Some(kind) = kind
-        && !is_asked(stdin())?
-    {
+    if let Some(kind) = last.as_ref().map(kind_unless_asked).transpose()?.flatten() {
         standby.prepare(kind)?;
     }
+    drop(last);
     loop {
         let Some(request) = receive(stdin())? else { return Ok(Role::Done) };
         let Some(pipes) = request else {
@@ -111,10 +111,17 @@ fn stand_by(taken: OwnedFd, mut standby: Standby, kind: Option<Kind>) -> io::Res
             continue;
         };
         reply(stdin(), Reply::Forked, Some(own))?;
-        // The server may have ended meanwhile: this worker does not depend on it.
-        let _ = rustix::io::write(&taken, &[TAKEN]);
+        standby.is_taken();
         return become_worker(&pipes, standby);
     }
+}
+
+/// The kind of the last worker's job, once that runs; `None` when there is a request before that, or there will be none.
+fn kind_unless_asked(last: &OwnedFd) -> io::Result<Option<Kind>> {
+    let socket = stdin();
+    let mut waiting = [PollFd::new(&socket, PollFlags::IN), PollFd::new(last, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut waiting, None))?;
+    if waiting[0].revents().is_empty() { kind_of_last(last) } else { Ok(None) }
 }
 
 /// Answers one request by a fork at that time; `None` where the caller is the server still and goes on.
@@ -141,9 +148,6 @@ fn become_worker(pipes: &Pipes, standby: Standby) -> io::Result<Role> {
     Ok(Role::Worker(standby))
 }
 
-/// What a worker that stood by tells the server.
-const TAKEN: u8 = 1;
-
 /// What became of a worker that stood by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -168,18 +172,9 @@ fn hear(pipe: &OwnedFd) -> io::Result<Fate> {
 
 /// Whether the coordinator has closed its end.
 fn is_hung_up(socket: impl AsFd) -> io::Result<bool> {
-    Ok(state_of(socket)?.contains(PollFlags::HUP))
-}
-
-/// Whether a request waits already, or no more will come: then this is no time to make anything ahead.
-fn is_asked(socket: impl AsFd) -> io::Result<bool> {
-    Ok(!state_of(socket)?.is_empty())
-}
-
-fn state_of(socket: impl AsFd) -> io::Result<PollFlags> {
-    let mut waiting = [PollFd::new(&socket, PollFlags::IN)];
+    let mut waiting = [PollFd::new(&socket, PollFlags::empty())];
     poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    Ok(waiting[0].revents())
+    Ok(waiting[0].revents().contains(PollFlags::HUP))
 }
 
 /// Lets go of workers that have ended. Those that end while nobody asks for another wait until somebody does.

@@ -1,10 +1,10 @@
 //! What a worker that stands by has ready before it has a job: a network, and a cage without a job like the one that the last
-//! worker's job got. And what it says to its fork server: of which kind its own job is, and what network it leaves.
+//! worker's job got. And what it leaves to others: the kind of its own job to whoever stands by next, its network to the server.
 
-use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -13,11 +13,13 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 use swarm_protocol::frame::decode;
-use swarm_protocol::{GroupSpec, Job, Start, encode};
+use swarm_protocol::{
+    Access, Grant, GroupSpec, Job, LimitsSpec, NetworkSpec, SandboxSpec, Start, ToWorker, VERSION, WorktreeSpec, encode,
+};
 use swarm_sandbox::ahead::{Ahead, Handed, NotTaken, Within, make};
 use swarm_sandbox::launch::exit_now;
 use swarm_sandbox::network::Private;
-use swarm_sandbox::{Caged, Kind, Network, Policy, Refused, Tier};
+use swarm_sandbox::{Caged, Kind, Network, Policy, Program, Refused, Tier};
 
 use crate::airlock;
 use crate::networks::Networks;
@@ -26,18 +28,32 @@ use crate::supervise::program;
 /// How many network namespaces wait for a worker at most: more than there are tasks at once, where they change often.
 const NETWORKS_MAX: usize = 32;
 
+/// What a worker tells the server first, and the next worker never.
+const TAKEN: u8 = u8::MAX;
+
 /// What a worker has ready.
 #[derive(Debug, Default)]
 pub struct Standby {
     networks: Networks,
     ahead: Option<Ahead>,
+    /// Who passes networks on.
     server: Option<OwnedFd>,
+    /// A pipe to who stands by next.
+    successor: Option<OwnedFd>,
 }
 
 impl Standby {
-    /// For a worker of the fork server at the other end of `server`.
-    pub fn of_server(given: Option<OwnedFd>, server: OwnedFd) -> Self {
-        Standby { networks: Networks::of_server(given), ahead: None, server: Some(server) }
+    /// For a worker of the fork server at the other end of `server`; the next one will have the other end of `successor`.
+    pub fn of_server(given: Option<OwnedFd>, server: Option<OwnedFd>, successor: Option<OwnedFd>) -> Self {
+        Standby { networks: Networks::of_server(given), ahead: None, server, successor }
+    }
+
+    /// Tells the server that this worker is taken, if it has one that waits for that.
+    pub fn is_taken(&self) {
+        if let Some(pipe) = &self.successor {
+            // The server may have ended meanwhile: this worker does not depend on it.
+            let _ = rustix::io::write(pipe, &[TAKEN]);
+        }
     }
 
     /// Makes a cage of this kind. What cannot be made ahead is made, or refused, when there is a job.
@@ -47,23 +63,34 @@ impl Standby {
     pub fn prepare(&mut self, kind: Kind) -> io::Result<()> {
         let entered = self.networks.enter_for(kind)?;
         self.ahead = make(kind, entered, follow_order).ok();
+        if self.ahead.is_some() {
+            rehearse();
+        }
         Ok(())
     }
 
-    /// Tells the fork server for which kind of job the next worker is to be ready; `None` for one that nothing can be made for.
-    pub fn tell_kind(&self, kind: Option<Kind>) {
-        self.tell(kind.map_or(NO_KIND, code_of), None);
+    /// Whoever stands by next, for whom this worker's job is of this kind; `None` for one that nothing can be made ahead for.
+    pub fn successor(&mut self, kind: Option<Kind>) -> Option<Successor> {
+        let code = kind.and_then(code_of)?;
+        self.successor.take().map(|pipe| Successor { pipe, code })
     }
 
-    /// Launches the command of `start` in the cage that is ready for it. `None` where there is none.
+    /// Shows the coordinator's first frame, with its end, to the first process of the cage that is ready.
+    pub fn announce(&mut self, frame: &[u8]) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.announce(frame);
+        }
+    }
+
+    /// Launches a command in the cage that is ready for it, whose first process was shown its frame. `None` where there is none.
     ///
     /// # Errors
     /// The launch is refused.
-    pub fn launch(&mut self, policy: &Policy, start: &Start) -> Result<Option<(Caged, [OwnedFd; 2])>, Refused> {
+    pub fn launch(&mut self, policy: &Policy) -> Result<Option<(Caged, [OwnedFd; 2])>, Refused> {
         let Some(ahead) = self.ahead.take_if(|ahead| ahead.kind() == Kind::of(policy.get())) else { return Ok(None) };
         let order = |handed: &Handed| {
             let groups = handed.groups.iter().cloned().map(airlock::group_spec).collect();
-            encode(&Order { start: Cow::Borrowed(start), own_room: handed.own_room, groups })
+            encode(&Go { own_room: handed.own_room, groups })
         };
         match ahead.launch(policy, order) {
             Ok(launched) => Ok(Some(launched)),
@@ -86,31 +113,47 @@ impl Standby {
         self.ahead = None;
         let networks = std::mem::take(&mut self.networks);
         if let Some(network) = networks.pass_on() {
-            self.tell(NETWORK, Some(&network));
+            self.give_back(&network);
         }
     }
 
-    /// A server that has ended needs nothing.
-    fn tell(&self, what: u8, network: Option<&OwnedFd>) {
+    /// A server that has ended needs none.
+    fn give_back(&self, network: &OwnedFd) {
         let Some(server) = &self.server else { return };
-        let networks = network.map(AsFd::as_fd);
+        let networks = [network.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if let Some(network) = &networks {
-            let pushed = control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(network)));
-            assert!(pushed, "BUG: room for one descriptor");
-        }
+        assert!(control.push(SendAncillaryMessage::ScmRights(&networks)), "BUG: room for one descriptor");
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let _ = sendmsg(server, &[IoSlice::new(&[what])], &mut control, flags);
+        let _ = sendmsg(server, &[IoSlice::new(&[0])], &mut control, flags);
     }
 }
 
-/// What a worker tells the server, beside a descriptor: that it passes on a network …
-const NETWORK: u8 = 0;
-/// … that its job is of a kind for which nothing can be made ahead …
-const NO_KIND: u8 = 1;
-/// … or which kind it is of: this and its place in [`KINDS`].
-const FIRST_KIND: u8 = 2;
+/// The way to the worker that stands by next.
+#[derive(Debug)]
+pub struct Successor {
+    pipe: OwnedFd,
+    code: u8,
+}
+
+impl Successor {
+    /// Has it make a cage like this worker's. To be called when this one is closed: what the kernel does for either would hold up
+    /// the other.
+    pub fn wake(self) {
+        // One that is not there yet reads it later; one that has ended needs nothing.
+        let _ = rustix::io::write(&self.pipe, &[self.code]);
+    }
+}
+
+/// What the worker before this one has said.
+///
+/// # Errors
+/// The pipe failed.
+pub fn kind_of_last(pipe: &OwnedFd) -> io::Result<Option<Kind>> {
+    let mut code = [0];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut code))?;
+    Ok(if length == 0 { None } else { KINDS.get(usize::from(code[0])).copied() })
+}
 
 /// The kinds that cages are made of ahead.
 const KINDS: [Kind; 4] = [
@@ -120,114 +163,142 @@ const KINDS: [Kind; 4] = [
     Kind { tier: Tier::Landlock, network: Network::Host },
 ];
 
-fn code_of(kind: Kind) -> u8 {
-    let place = (FIRST_KIND..).zip(KINDS).find(|(_, known)| *known == kind);
-    place.map_or(NO_KIND, |(code, _)| code)
+fn code_of(kind: Kind) -> Option<u8> {
+    (0..).zip(KINDS).find(|(_, known)| *known == kind).map(|(code, _)| code)
 }
 
-/// What the fork server has heard from its workers.
-#[derive(Debug, Default)]
-pub struct Heard {
-    /// Networks that were left untouched.
-    untouched: Vec<OwnedFd>,
-    /// The kind of the last job.
-    kind: Option<Kind>,
-}
-
-impl Heard {
-    /// Takes all that was said meanwhile; networks that nobody has room for come to their end.
-    ///
-    /// # Errors
-    /// The socket failed.
-    pub fn take(&mut self, socket: &OwnedFd) -> io::Result<()> {
-        loop {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-            let mut what = [NETWORK];
-            match recvmsg(socket, &mut [IoSliceMut::new(&mut what)], &mut control, flags) {
-                Ok(_) => {}
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            for message in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(rights) = message {
-                    self.untouched.extend(rights);
-                }
-            }
-            self.untouched.truncate(NETWORKS_MAX);
-            if what[0] != NETWORK {
-                self.kind = what[0].checked_sub(FIRST_KIND).and_then(|place| KINDS.get(usize::from(place)).copied());
+/// Takes the networks that workers have left untouched; those that nobody has room for come to their end.
+///
+/// # Errors
+/// The socket failed.
+pub fn take_networks(socket: &OwnedFd, untouched: &mut Vec<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        match recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut control, flags) {
+            Ok(_) => {}
+            Err(Errno::AGAIN) => return Ok(()),
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                untouched.extend(rights);
             }
         }
-    }
-
-    /// The kind of cage that the next worker is to make ahead.
-    pub fn kind(&self) -> Option<Kind> {
-        self.kind
-    }
-
-    /// A network for the next worker.
-    pub fn give(&mut self) -> Option<OwnedFd> {
-        self.untouched.pop()
+        untouched.truncate(NETWORKS_MAX);
     }
 }
 
-/// What the process outside tells the one inside.
+/// What the process outside tells the one inside when the job shall be run.
 #[derive(Debug, Serialize, Deserialize)]
-struct Order<'a> {
-    start: Cow<'a, Start>,
+struct Go {
     own_room: Option<u64>,
     groups: Vec<GroupSpec>,
 }
 
-/// What the first process of a cage does that is made ahead: waits for the order and follows it. It ends where there is none.
+/// Goes once through what an order takes, with one that is for nobody. What a forked process touches for the first time costs it a
+/// fault a page: a third of a launch, were it not done while there is nothing to do.
+fn rehearse() {
+    let frame = encode(&ToWorker::Start(Box::new(rehearsed())));
+    let go = encode(&Go { own_room: None, groups: Vec::new() });
+    std::hint::black_box((understand(frame.trim_ascii_end()).is_ok(), decode::<Go>(go.trim_ascii_end()).is_ok()));
+}
+
+/// An order like those that come.
+fn rehearsed() -> Start {
+    let place = |name: &str| PathBuf::from(format!("/srv/{name}"));
+    let worktree = WorktreeSpec::Directory { at: place("tree"), path: place("tree") };
+    let grants = vec![Grant { path: place("tools"), at: place("tools"), access: Access::Read }; 4];
+    let env = ["PATH", "HOME", "LANG", "TERM", "TMPDIR"].map(|name| (name.to_owned(), "/usr/bin:/bin".to_owned()));
+    let sandbox = SandboxSpec {
+        tier: swarm_protocol::Tier::Landlock,
+        worktree,
+        grants,
+        cow: Vec::new(),
+        hide: Vec::new(),
+        home: place("home"),
+        home_files: Vec::new(),
+        tmp: Some(place("tmp")),
+        network: NetworkSpec::None,
+        limits: LimitsSpec::default(),
+        env: env.to_vec(),
+    };
+    let job = Job::Command { argv: vec!["true".to_owned()], cwd: place("tree") };
+    Start { version: VERSION, job, sandbox, timeout_ms: None, grace_ms: 0, output_bytes_max: 0 }
+}
+
+/// What the first process of a cage does that is made ahead: waits for the order and follows it. It ends where there is none, and is
+/// ended where the order is for another cage.
 fn follow_order(mut within: Within) -> ! {
-    let Ok(Some(line)) = within.wait() else { exit_now(0) };
-    let refuse = |reason: String| Refused::new("order", reason);
-    let order: Order<'_> = match decode(&line) {
-        Ok(order) => order,
-        Err(error) => within.refuse(refuse(error.to_string())),
-    };
-    let start = order.start.into_owned();
-    let policy = match airlock::policy(&start.sandbox) {
-        Ok(policy) => policy,
-        Err(error) => within.refuse(refuse(error.to_string())),
-    };
-    let Job::Command { argv, cwd } = &start.job else { within.refuse(refuse("it is for no command".to_owned())) };
-    match program(&start, argv, cwd) {
-        Ok(program) => {
-            let groups = order.groups.iter().map(airlock::group).collect();
-            within.launch(&policy, &program, Handed { own_room: order.own_room, groups })
+    rehearse();
+    let Some(frame) = within.wait() else { exit_now(0) };
+    let understood = understand(&frame);
+    let Some(go) = within.wait() else { exit_now(0) };
+    let refused = |reason: String| Refused::new("order", reason);
+    match (understood, decode::<Go>(&go)) {
+        (Ok((policy, program)), Ok(Go { own_room, groups })) => {
+            let groups = groups.iter().map(airlock::group).collect();
+            within.launch(&policy, &program, Handed { own_room, groups })
         }
-        Err(_) => within.refuse(refuse("its program cannot be tried".to_owned())),
+        (Err(reason), _) => within.refuse(refused(reason)),
+        (_, Err(error)) => within.refuse(refused(error.to_string())),
     }
+}
+
+/// What a frame asks for, if that is a command.
+fn understand(frame: &[u8]) -> Result<(Policy, Program), String> {
+    let start = match decode(frame) {
+        Ok(ToWorker::Start(start)) => start,
+        other => return Err(format!("it is no job: {other:?}")),
+    };
+    let Job::Command { argv, cwd } = &start.job else { return Err("it is for no command".to_owned()) };
+    let policy = airlock::policy(&start.sandbox).map_err(|error| error.to_string())?;
+    let program = program(&start, argv, cwd).map_err(|ended| format!("{ended:?}"))?;
+    Ok((policy, program))
 }
 
 #[cfg(test)]
 mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
 
     #[test]
-    fn the_server_hears_of_the_last_kind_and_of_every_network() {
+    fn the_next_worker_hears_of_the_last_kind() {
+        let egress = Kind { tier: Tier::Namespaces, network: Network::Egress { port: 9 } };
+        for (kind, heard) in
+            KINDS.map(|kind| (Some(kind), Some(kind))).into_iter().chain([(None, None), (Some(egress), None)])
+        {
+            let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let mut standby = Standby::of_server(None, None, Some(telling));
+            if let Some(successor) = standby.successor(kind) {
+                successor.wake();
+            }
+            drop(standby);
+            assert_eq!(kind_of_last(&hearing).unwrap(), heard);
+        }
+    }
+
+    #[test]
+    fn what_is_rehearsed_goes_through() {
+        let frame = encode(&ToWorker::Start(Box::new(rehearsed())));
+        assert!(understand(frame.trim_ascii_end()).is_ok());
+        assert!(understand(b"{}").is_err());
+    }
+
+    #[test]
+    fn the_server_hears_of_every_network() {
         let flags = SocketFlags::CLOEXEC;
         let (socket, server) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let worker = Standby::of_server(None, server);
-        let mut heard = Heard::default();
-        for kind in KINDS {
-            worker.tell_kind(Some(kind));
-            worker.tell(NETWORK, Some(&std::fs::File::open("/dev/null").unwrap().into()));
-            heard.take(&socket).unwrap();
-            assert_eq!((heard.kind(), heard.give().is_some(), heard.give().is_some()), (Some(kind), true, false));
+        let standby = Standby::of_server(None, Some(server), None);
+        let mut untouched = Vec::new();
+        for count in 1..3 {
+            standby.give_back(&std::fs::File::open("/dev/null").unwrap().into());
+            take_networks(&socket, &mut untouched).unwrap();
+            assert_eq!(untouched.len(), count);
         }
-        worker.tell_kind(None);
-        heard.take(&socket).unwrap();
-        assert_eq!(heard.kind(), None);
-        worker.tell_kind(Some(Kind { tier: Tier::Namespaces, network: Network::Egress { port: 9 } }));
-        heard.take(&socket).unwrap();
-        assert_eq!(heard.kind(), None);
     }
 }

@@ -30,7 +30,7 @@ use crate::channel::{Channel, Heard as Said, Nonsense};
 use crate::conversation::{Heard, Input, send};
 use crate::output::{CHUNK_BYTES_MAX, Output};
 use crate::refusals::Tail;
-use crate::standby::Standby;
+use crate::standby::{Standby, Successor};
 use crate::wasm;
 
 /// A heartbeat follows this much silence.
@@ -77,8 +77,8 @@ pub fn supervise(start: &Start, input: &mut Input, standby: &mut Standby) -> io:
     };
     let kind = Kind::of(policy.get());
     let is_program = matches!(work, Work::Program(_));
-    standby.tell_kind(is_program.then_some(kind));
-    let ahead = if is_program { standby.launch(&policy, start) } else { Ok(None) };
+    let successor = standby.successor(is_program.then_some(kind));
+    let ahead = if is_program { standby.launch(&policy) } else { Ok(None) };
     let launched = match ahead {
         Ok(None) => {
             let door = match airlock::door(&start.sandbox) {
@@ -108,6 +108,7 @@ pub fn supervise(start: &Start, input: &mut Input, standby: &mut Standby) -> io:
         start,
         policy: &policy,
         caged: Some(caged),
+        successor,
         remains: None,
         pipes,
         channel,
@@ -224,6 +225,8 @@ struct Watch<'a> {
     policy: &'a Policy,
     /// `None` once all of it is dead.
     caged: Option<Caged>,
+    /// Who is to make a cage like this one, as soon as this one is closed.
+    successor: Option<Successor>,
     /// What is left of it then.
     remains: Option<Remains>,
     pipes: Pipes,
@@ -503,6 +506,9 @@ impl Watch<'_> {
         match word {
             Status::Ready { landlock_abi } => {
                 self.running_since = Some(Instant::now());
+                if let Some(successor) = self.successor.take() {
+                    successor.wake();
+                }
                 let mut enforcement = airlock::report(Enforcement::of(self.policy, landlock_abi));
                 if let Job::Wasm(_) = self.start.job {
                     enforcement.enforced.push("wasm".to_owned());
