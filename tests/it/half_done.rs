@@ -534,7 +534,7 @@ fn a_target_that_somebody_removed_is_said_with_the_way_back() {
     let tip = repository.commit_of("swarm/it").expect("it landed");
     repository.git().find_reference("refs/heads/swarm/it").and_then(|mut branch| branch.delete()).expect("a branch");
     for words in [&["apply"][..], &["resolve", "b"], &["retry"]] {
-        let refused = swarm(&repository, words).exits(2);
+        let refused = swarm(&repository, words).exits(3);
         assert!(refused.err.contains(&format!("git branch swarm/it {tip}")), "{words:?}: {refused}");
     }
     swarm(&repository, &["clean"]).exits(0);
@@ -573,7 +573,7 @@ fn a_half_applied_checkout_is_put_in_order_although_its_branch_and_all_results_a
                 repository.git().find_reference(&name).and_then(|mut it| it.delete()).expect("a ref");
             }
             repository.run_git(&["gc", "-q", "--prune=now"]);
-            let refused = swarm(repository, &["apply"]).exits(2);
+            let refused = swarm(repository, &["apply"]).exits(3);
             assert!(refused.err.contains("there is no such branch"), "died at {effect}: {refused}");
             let now = seen(repository);
             let is = |side: &Seen| now.files == side.files && now.status == side.status;

@@ -489,7 +489,7 @@ fn a_target_that_was_removed_meanwhile_is_named_with_the_way_back() {
     at_the_gate(&repository, |running| running.signal(Signal::INT));
     let tip = repository.commit_of("swarm/it").expect("`first` has landed").to_string();
     repository.git().find_reference("refs/heads/swarm/it").expect("it is there").delete().expect("writable");
-    let refused = resume(&repository).exits(2);
+    let refused = resume(&repository).exits(3);
     assert!(
         refused.err.contains("was removed") && refused.err.contains(&format!("git branch swarm/it {tip}")),
         "{refused}"

@@ -38,10 +38,10 @@ pub enum RunError {
     /// The repository cannot be worked on.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// The target cannot be used (exit code 2).
+    /// The target cannot be used (exit code 2; 3 where it lost what the run has landed on it).
     #[error("{0}")]
     Target(#[from] TargetError),
-    /// The target of a run that is to go on cannot be used (exit code 2).
+    /// The target of a run that is to go on cannot be used (exit codes as above).
     #[error("{0}")]
     TargetAgain(TargetError),
     /// Another coordinator holds the target (exit code 8).
@@ -124,6 +124,10 @@ impl RunError {
     /// The exit code of the command line's table.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // As the run itself would end that sees it.
+            RunError::Target(error) | RunError::TargetAgain(error) if error.way_back().is_some() => {
+                crate::report::exit::ENVIRONMENT
+            }
             RunError::Target(_)
             | RunError::TargetAgain(_)
             | RunError::Render(_)

@@ -48,7 +48,7 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         };
         let hint =
             format!("git branch {} {tip} puts it back, then: swarm apply {}", sanitize::shell_word(branch), row.id);
-        return Err(Failure::usage(format!("apply {branch}: there is no such branch"), hint));
+        return Err(Failure::environment(format!("apply {branch}: there is no such branch"), hint));
     };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());
     let scopes = Scopes::on(&journal, target)?;
