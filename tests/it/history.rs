@@ -77,6 +77,23 @@ fn commits_of_several_tasks_are_folded_one_by_one_and_the_same_at_any_number_of_
     assert_eq!(tip("-j1"), tip("-j8"));
 }
 
+#[test]
+fn what_one_line_of_commits_does_not_say_of_a_workers_own_is_said() {
+    let merge = "git checkout -qb side; echo 2 > b.txt; git add b.txt; git commit -qm 'on the side'\n\
+                 git checkout -q -; echo two >> a.txt; git commit -qam first\n\
+                 git merge -q --no-ff -m merged side; git commit -q --allow-empty -m 'only words'\n";
+    let (repository, ended) = run(&format!("{KEEP}{}", task("t", "", merge)), 0);
+    assert_eq!(log(&repository), ["Eve|Ada|first", "Eve|Ada|merged"], "{ended}");
+    let said = "its commits are one line: 1 merge told as a commit, without what was merged, 1 commit left out that changes nothing";
+    assert!(ended.out.contains(said), "{ended}");
+    let words = "git commit -q --allow-empty -m one; git commit -q --allow-empty -m two; echo two >> a.txt\n";
+    let (repository, ended) = run(&format!("{KEEP}{}", task("t", "", words)), 0);
+    assert_eq!(log(&repository), ["Ada|Ada|it: t"], "{ended}");
+    assert!(ended.out.contains("its commits are one line: 2 commits left out that change nothing"), "{ended}");
+    let (_, ended) = run(&format!("{KEEP}{}", task("t", "", TWO)), 0);
+    assert!(!ended.out.contains("one line"), "{ended}");
+}
+
 /// A commit with a million million files in a few small objects, and one that takes them away again.
 const BOMB: &str = "echo 2 >> a.txt; git add a.txt; t=$(git write-tree)\n\
     b=$(printf '100644 blob %s\\tf\\n' $(echo x | git hash-object -w --stdin) | git mktree)\n\

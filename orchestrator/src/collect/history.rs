@@ -77,10 +77,21 @@ pub struct Author {
 pub enum History {
     /// It made no commits.
     None,
-    /// All of them, the oldest first, and what it did not commit; the last has the change's tree.
-    Kept(Vec<Step>),
+    /// What they bring to the change.
+    Kept(Kept),
     /// They cannot be told; for people.
     Squashed(String),
+}
+
+/// A history that holds, as one line of commits: what git calls first parents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Its commits that change something, the oldest first, and what the worker did not commit; the last has the change's tree.
+    pub steps: Vec<Step>,
+    /// How many of them were merges: what such a one brought in is told as the one commit.
+    pub merges: usize,
+    /// How many commits beside them changed nothing: nothing of those lands.
+    pub empty: usize,
 }
 
 /// Why a history is not taken.
@@ -130,11 +141,11 @@ pub fn history(
     let scope = writes.map(PathGlobs::new).transpose()?;
     let taken = Taking::of(repository, worktree, &trusted, terms).and_then(|taking| match taking {
         Some(taking) => taking.steps(start, change, scope.as_ref()),
-        None => Ok(vec![]),
+        None => Ok(Kept::default()),
     });
     match taken {
-        Ok(steps) if steps.is_empty() => Ok(History::None),
-        Ok(steps) => Ok(History::Kept(steps)),
+        Ok(kept) if kept == Kept::default() => Ok(History::None),
+        Ok(kept) => Ok(History::Kept(kept)),
         Err(Stop::Unfit(reason)) => Ok(History::Squashed(reason)),
         Err(Stop::Failed(error)) => Err(error),
     }
@@ -211,25 +222,28 @@ impl<'a> Taking<'a> {
         }))
     }
 
-    fn steps(mut self, start: Oid, change: &Change, scope: Option<&PathGlobs>) -> Result<Vec<Step>, Stop> {
-        let Some(tip) = self.head()?.filter(|tip| *tip != start) else { return Ok(vec![]) };
-        let mut steps = Vec::new();
+    fn steps(mut self, start: Oid, change: &Change, scope: Option<&PathGlobs>) -> Result<Kept, Stop> {
+        let mut kept = Kept::default();
+        let Some(tip) = self.head()?.filter(|tip| *tip != start) else { return Ok(kept) };
         let mut before = change.base_tree;
         let layers = std::mem::take(&mut self.layers);
         let limits = self.limits.clone();
         let mut left_out = LeftOut::of(change, self.trusted, layers, &self.personal, &limits)?;
         for commit in self.commits(start, tip)? {
             let tree = self.judged(before, commit.tree, scope, &mut left_out)?;
-            // A commit that changes nothing says nothing that lands.
-            if tree != before {
-                steps.push(Step { author: Some(commit.author), message: commit.message, tree });
+            match tree == before {
+                true => kept.empty += 1,
+                false => {
+                    kept.merges += usize::from(commit.is_merge);
+                    kept.steps.push(Step { author: Some(commit.author), message: commit.message, tree });
+                }
             }
             before = tree;
         }
-        if before != change.tree && !steps.is_empty() {
-            steps.push(Step { author: None, message: vec![], tree: change.tree });
+        if before != change.tree && !kept.steps.is_empty() {
+            kept.steps.push(Step { author: None, message: vec![], tree: change.tree });
         }
-        Ok(steps)
+        Ok(kept)
     }
 
     /// The commit that HEAD names; `None` where that is what it was.
@@ -482,7 +496,10 @@ fn nothing_left_out(differences: &[Difference], left_out: &mut LeftOut<'_>) -> R
 /// What is read of a commit.
 struct Commit {
     tree: Oid,
+    /// The first one.
     parent: Option<Oid>,
+    /// Whether it has another one.
+    is_merge: bool,
     author: Author,
     message: Vec<u8>,
 }
@@ -492,6 +509,7 @@ impl Commit {
     /// order: `tree`, `parent` any number of times, `author`, `committer`, others, an empty line, the message.
     fn parse(bytes: &[u8]) -> Option<Commit> {
         let (mut tree, mut parent, mut author) = (None, None, None);
+        let mut is_merge = false;
         let mut rest = bytes;
         loop {
             let end = rest.iter().position(|&byte| byte == b'\n')?;
@@ -503,8 +521,11 @@ impl Commit {
             let value = |key: &str| line.strip_prefix(key.as_bytes())?.strip_prefix(b" ");
             if let (Some(text), None) = (value("tree"), tree) {
                 tree = Some(hex(text)?);
-            } else if let (Some(text), None) = (value("parent"), parent) {
-                parent = Some(hex(text)?);
+            } else if let Some(text) = value("parent") {
+                match parent {
+                    None => parent = Some(hex(text)?),
+                    Some(_) => is_merge = true,
+                }
             } else if let (Some(text), None) = (value("author"), &author) {
                 author = Some(Author::parse(text)?);
             }
@@ -512,6 +533,7 @@ impl Commit {
         Some(Commit {
             tree: tree?,
             parent,
+            is_merge,
             author: author?,
             message: rest[..rest.len().min(MESSAGE_BYTES_MAX)].to_vec(),
         })
@@ -590,7 +612,7 @@ mod tests {
         let commit = Commit::parse(text.as_bytes()).expect("a commit");
         assert_eq!(commit.parent.map(|id| id.to_string()).as_deref(), Some("3c2895d672f550f8c3c4998d73f3ef155390d04f"));
         assert_eq!((commit.author.name.as_slice(), commit.author.email.as_slice()), (&b"A"[..], &b"x"[..]));
-        assert_eq!(commit.message, b"title\n\nauthor no\n");
+        assert_eq!((commit.message.as_slice(), commit.is_merge), (&b"title\n\nauthor no\n"[..], true));
         let long = Commit::parse(&[text.as_bytes(), &vec![b'x'; 1 << 20]].concat()).expect("a commit");
         assert_eq!(long.message.len(), MESSAGE_BYTES_MAX, "500 of them are held at once");
         for broken in ["", "tree x\n\n", "tree 0b1615a80aad5c0891c043a1f770618951d14e96\n\nm", &text[..60]] {

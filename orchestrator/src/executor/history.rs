@@ -9,14 +9,14 @@ use swarm_plans::{History as Wanted, InstanceId};
 use super::land::BatchError;
 use super::trees::Start;
 use super::{Executor, TakeError};
-use crate::collect::history::{Author, History, Step, history};
+use crate::collect::history::{Author, History, Kept, Step, history};
 use crate::collect::rules::judge_together;
 use crate::collect::{Change, Terms};
 use crate::commit::{self, CommitSpec, Retold};
 use crate::dispatcher::core::Landing;
 use crate::ids::Attempt;
 use crate::merge::{self, Folded, fold_by};
-use crate::report::sanitize;
+use crate::report::{sanitize, words};
 use crate::repository::RepositoryError;
 use crate::secrets::Secrets;
 use crate::worktree::Worktree;
@@ -47,7 +47,7 @@ impl Executor {
         if self.plan.merge.history == Wanted::Squash || change.is_empty() {
             return Ok((None, None));
         }
-        let steps = match history(
+        let kept = match history(
             &self.repository,
             worktree,
             start.commit,
@@ -58,14 +58,18 @@ impl Executor {
             History::Squashed(reason) => {
                 return Ok((None, Some(format!("its commits are told as one: {}", self.jobs.secrets.text(&reason)))));
             }
-            History::Kept(steps) => steps,
+            History::Kept(kept) => kept,
         };
+        let note = told_otherwise(&kept);
+        if kept.steps.is_empty() {
+            return Ok((None, note));
+        }
         let mut parent = start.commit;
-        for step in &steps {
+        for step in &kept.steps {
             parent = self.retell(name, parent, step)?;
         }
         commit::keep(&self.repository, &commit::history_ref(&self.run, name, attempt), parent)?;
-        Ok((Some(parent.to_string()), None))
+        Ok((Some(parent.to_string()), note))
     }
 
     fn retell(&self, name: &InstanceId, parent: Oid, step: &Step) -> Result<Oid, RepositoryError> {
@@ -144,6 +148,20 @@ impl Executor {
         let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
         commit::write_commit(&self.repository, &self.signing, &spec)
     }
+}
+
+/// What a line of commits that change something cannot say of a worker's own; `None` where it says all.
+fn told_otherwise(kept: &Kept) -> Option<String> {
+    let merges = (kept.merges > 0).then(|| {
+        let each = if kept.merges == 1 { "a commit" } else { "a commit each" };
+        format!("{} told as {each}, without what was merged", words::count(kept.merges as u64, "merge"))
+    });
+    let empty = (kept.empty > 0).then(|| {
+        let change = if kept.empty == 1 { "changes" } else { "change" };
+        format!("{} left out that {change} nothing", words::count(kept.empty as u64, "commit"))
+    });
+    let said: Vec<String> = [merges, empty].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| format!("its commits are one line: {}", said.join(", ")))
 }
 
 /// The commits that a worker's history was told in, the oldest first: from what its change `commit` started from to the `newest`.
