@@ -571,6 +571,15 @@ fn a_journal_that_cannot_be_read_is_answered_clearly() {
         fs::write(journal, bytes).expect("writable");
     });
     assert!(newer.code == 3 && newer.err.contains("its format is 99"), "{newer}");
+    let altered = spoilt(|journal| {
+        let mut bytes = fs::read(journal).expect("a journal");
+        let word = b"\"attempt-started\",\"instance\":\"first\"";
+        let at = bytes.windows(word.len()).position(|here| here == word).expect("it has started");
+        bytes[at + word.len() - 2] ^= 1;
+        fs::write(journal, bytes).expect("writable");
+    });
+    let says = ["of it-1 is not as it was written", "put it aside", "git for-each-ref refs/swarm/"];
+    assert!(altered.code == 3 && says.iter().all(|says| altered.err.contains(says)), "{altered}");
     let gone = spoilt(|journal| fs::remove_file(journal).expect("a journal"));
     let says = ["has none, though there are folders of it-1", "`-wal`", "git for-each-ref refs/swarm/"];
     assert!(gone.code == 3 && says.iter().all(|says| gone.err.contains(says)), "{gone}");

@@ -6,6 +6,8 @@
 //!
 //! Start reading at [`write`], whose head explains the group commit.
 
+/// By which an event is known that is not as it was written.
+mod checksum;
 /// Who holds a run or a target: a lock that ends with its holder's life.
 pub mod lock;
 /// What workers printed, a file an attempt.

@@ -8,6 +8,7 @@ use std::sync::mpsc::sync_channel;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::JournalError;
+use super::checksum::checksum;
 use super::lock::{last_run_of, run_dir};
 use super::replay::{Finished, RunState};
 use super::schema::{journal_path, open_to_read};
@@ -130,13 +131,21 @@ impl JournalReader {
 
     /// The columns of a run, as far as the journal has them: one that no newer swarm has written to since lacks the repository.
     fn run_columns(&self) -> Result<String, JournalError> {
-        Ok(format!("{RUN_COLUMNS}, {}", if self.has_column("repository")? { "repository" } else { "NULL" }))
+        Ok(format!("{RUN_COLUMNS}, {}", if self.has_column("runs", "repository")? { "repository" } else { "NULL" }))
     }
 
-    /// Whether runs have that: the first versions of the journal did not have all.
-    fn has_column(&self, name: &str) -> Result<bool, JournalError> {
-        let sql = "SELECT count(*) FROM pragma_table_info('runs') WHERE name = ?1";
-        Ok(self.rows(sql, [name], |row| row.get::<_, i64>(0))?.pop() == Some(1))
+    /// Whether rows of a table have that: the first versions of the journal did not have all.
+    fn has_column(&self, table: &str, name: &str) -> Result<bool, JournalError> {
+        let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
+        Ok(self.rows(sql, [table, name], |row| row.get::<_, i64>(0))?.pop() == Some(1))
+    }
+
+    /// The query for the events of the run `?1`, as [`JournalReader::recorded`] reads them, but for what follows the condition.
+    fn events_sql(&self, rest: &str) -> Result<String, JournalError> {
+        let checksum = if self.has_column("events", "checksum")? { "checksum" } else { "NULL" };
+        Ok(format!(
+            "SELECT seq, at_ms, json, {checksum} FROM events WHERE run = (SELECT key FROM runs WHERE id = ?1) {rest}"
+        ))
     }
 
     /// One run by its id.
@@ -174,10 +183,8 @@ impl JournalReader {
     /// As [`JournalReader::runs`]; what comes before a damaged event was told.
     pub fn tell(&self, run: &RunId, after: u64, mut hear: impl FnMut(Recorded)) -> Result<(), JournalError> {
         let Some(connection) = &self.connection else { return Ok(()) };
-        let sql = "SELECT seq, at_ms, json FROM events
-                   WHERE run = (SELECT key FROM runs WHERE id = ?1) AND seq > ?2 ORDER BY seq";
         let failed = |error| JournalError::from_sql(&self.path, error);
-        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let mut statement = connection.prepare(&self.events_sql("AND seq > ?2 ORDER BY seq")?).map_err(failed)?;
         let mut rows = statement.query(params![run.0, after as i64]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             hear(self.recorded(run, row)?);
@@ -216,16 +223,19 @@ impl JournalReader {
         })
     }
 
-    /// One event, read where the database has its text.
+    /// One event, read where the database has its text. One that an older swarm wrote has no checksum.
     fn recorded(&self, run: &RunId, row: &Row<'_>) -> Result<Recorded, JournalError> {
         let failed = |error| JournalError::from_sql(&self.path, error);
         let number = |column| row.get::<_, i64>(column).map(|number| number as u64).map_err(failed);
         let (seq, at_ms) = (number(0)?, number(1)?);
         let text = row.get_ref(2).map_err(failed)?.as_str().map_err(|error| failed(error.into()))?;
-        let event: RunEvent = serde_json::from_str(text).map_err(|error| JournalError::Damaged {
-            path: self.path.clone(),
-            detail: format!("event {seq} of {run}: {error}"),
-        })?;
+        let damaged = |what: String| JournalError::Damaged { path: self.path.clone(), detail: what };
+        let event: RunEvent =
+            serde_json::from_str(text).map_err(|error| damaged(format!("event {seq} of {run}: {error}")))?;
+        let written = row.get::<_, Option<i64>>(3).map_err(failed)?;
+        if written.is_some_and(|written| written != i64::from(checksum(seq, at_ms, text))) {
+            return Err(damaged(format!("event {seq} of {run} is not as it was written")));
+        }
         Ok(Recorded { seq, at_ms, event })
     }
 
@@ -249,11 +259,9 @@ impl JournalReader {
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn ending(&self, run: &RunId) -> Result<Option<Finished>, JournalError> {
-        let sql = "SELECT seq, at_ms, json FROM events
-                   WHERE run = (SELECT key FROM runs WHERE id = ?1) ORDER BY seq DESC LIMIT 1";
         let failed = |error| JournalError::from_sql(&self.path, error);
         let Some(connection) = &self.connection else { return Ok(None) };
-        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let mut statement = connection.prepare(&self.events_sql("ORDER BY seq DESC LIMIT 1")?).map_err(failed)?;
         let mut rows = statement.query([&run.0]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         let mut state = RunState::default();
@@ -276,7 +284,7 @@ impl JournalReader {
     /// # Errors
     /// As [`JournalReader::runs`].
     pub fn asked(&self, run: &RunId) -> Result<Option<Asked>, JournalError> {
-        let asked = if self.has_column("asked")? { "asked" } else { "'{}'" };
+        let asked = if self.has_column("runs", "asked")? { "asked" } else { "'{}'" };
         let sql = format!("SELECT {asked} FROM runs WHERE id = ?1");
         let texts = self.rows(&sql, [&run.0], |row| row.get::<_, String>(0))?;
         let parse = |text: String| {
@@ -392,9 +400,22 @@ mod tests {
         };
         assert_eq!(ahead(), (Ok(()), stored.clone()));
         let raw = Connection::open(journal_path(folder.path())).expect("the same file");
-        raw.execute("UPDATE events SET json = '{}' WHERE seq = ?1", [EVENTS as i64]).expect("damage");
-        let (told, heard) = ahead();
-        assert!(told.is_err_and(|why| why.contains(&format!("event {EVENTS} of x-1: missing field `event`"))));
-        assert_eq!(heard, stored[..EVENTS - 1]);
+        let mut damaged_by = |change: &str, said: &str| {
+            raw.execute(&format!("UPDATE events SET {change} WHERE seq = {EVENTS}"), []).expect("damage");
+            let (told, heard) = ahead();
+            let why = told.expect_err("it is damaged");
+            assert!(why.contains(&format!("event {EVENTS} of x-1{said}")), "{why}");
+            assert_eq!(heard, stored[..EVENTS - 1]);
+        };
+        let other = " is not as it was written";
+        damaged_by(r#"json = replace(json, '"a"', '"b"')"#, other);
+        damaged_by(r#"json = replace(json, '"b"', '"a"'), at_ms = at_ms + 1"#, other);
+        damaged_by("json = '{}'", ": missing field `event`");
+        raw.execute_batch("UPDATE events SET json = replace(json, '1', '2'), checksum = NULL WHERE seq = 2")
+            .expect("old");
+        let reader = JournalReader::open(folder.path()).expect("a journal");
+        let mut heard = 0;
+        let told = reader.tell(writer.run(), 0, |_| heard += 1);
+        assert!(told.is_err() && heard == EVENTS - 1, "what has no checksum is taken as it stands");
     }
 }

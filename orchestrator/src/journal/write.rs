@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use indexmap::IndexMap;
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::checksum::checksum;
 use super::lock::run_dir;
 use super::schema::{journal_path, open_to_write};
 use super::tally::Tally;
@@ -327,11 +328,12 @@ impl Store {
             all.push(recorded);
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-        let mut insert =
-            transaction.prepare("INSERT INTO events (run, seq, at_ms, json) VALUES (?1, ?2, ?3, ?4)").map_err(sql)?;
+        let row = "INSERT INTO events (run, seq, at_ms, json, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let mut insert = transaction.prepare(row).map_err(sql)?;
         for recorded in all.iter().flatten() {
             let json = serde_json::to_string(&recorded.event).expect("events have string keys and finite numbers only");
-            insert.execute(params![self.key, recorded.seq as i64, recorded.at_ms as i64, json]).map_err(sql)?;
+            let sum = checksum(recorded.seq, recorded.at_ms, &json);
+            insert.execute(params![self.key, recorded.seq as i64, recorded.at_ms as i64, json, sum]).map_err(sql)?;
             if let RunEvent::RunResumed { .. } = recorded.event {
                 transaction
                     .execute("UPDATE runs SET finished_at_ms = NULL, exit = NULL WHERE key = ?1", [self.key])
