@@ -375,6 +375,29 @@ fn a_command_that_fails_or_changes_other_files_settles_nothing() {
     }
 }
 
+#[test]
+fn a_command_that_leaves_a_file_as_it_finds_it_settles_nothing_and_one_that_need_not_change_it_does() {
+    let tasks = "[tasks.x]\nrun = 'echo x > x.txt; echo x > names'\n[tasks.y]\nrun = 'echo y > names'\n";
+    let with = |run_: &str, code: i32| {
+        let merge = format!("[merge]\nregenerate = [{{ paths = ['names'], run = '{run_}' }}]\n");
+        run(&format!("{merge}{tasks}"), code)
+    };
+    for nothing in ["true", "ls *.txt > /dev/null", "touch names"] {
+        let (repository, ended) = with(nothing, 5);
+        assert_eq!(["x", "y"].map(|task| ended.fate(task)), ["landed", "parked"], "{ended}");
+        let says = format!("regenerate of names made nothing: `{nothing}` leaves names as it finds it");
+        assert!(ended.out.contains(&says), "{ended}");
+        assert_eq!(repository.text("swarm/it", "names"), "x\n");
+    }
+    // It comes to what landed, whichever side it is shown.
+    let (repository, ended) = with("ls *.txt | sed -n s/.txt//p | grep x > names", 0);
+    assert!(ended.fate("y") == "landed" && repository.text("swarm/it", "names") == "x\n", "{ended}");
+    let joined = "[tasks.last]\nneeds = ['x', 'y']\nwrites = ['seen']\nrun = 'cp names seen'\n";
+    let merge = "[merge]\nregenerate = [{ paths = ['names'], run = 'true' }]\n";
+    let (_, ended) = run(&format!("{merge}{tasks}{joined}"), 1);
+    assert!(ended.result("last") == "failed" && ended.out.contains("leaves names as it finds it"), "{ended}");
+}
+
 /// Takes the lines of conflict markers away, so that both sides stay.
 const STRIP: &str = "sed -i -E '/^(<<<<<<<|\\|\\|\\|\\|\\|\\|\\||=======|>>>>>>>)/d' a.txt";
 

@@ -11,7 +11,7 @@ use swarm_protocol::causes::causes;
 
 use super::Executor;
 use super::resolve::LANDED_MAX;
-use super::settle::{Made, refused};
+use super::settle::{Made, Meeting, refused};
 use crate::collect::rules::judge_together;
 use crate::collect::{Refusal, display_path};
 use crate::commit;
@@ -145,9 +145,10 @@ impl Executor {
         let folded = fold_by(&git, &self.trees.rules, tip_tree, &step);
         match folded {
             Ok(Outcome { folded: Folded::Clean { tree }, again }) => {
-                let tree = match self.made_again(*tip, tree, &again).map_err(BatchError::Settle)? {
+                let meeting = Meeting { paths: again, sides: vec![step.result] };
+                let tree = match self.made_again(*tip, tree, &meeting).map_err(BatchError::Settle)? {
                     Made::Tree(tree) => tree,
-                    Made::Not(reason) => return Ok(not_made(&again, reason)),
+                    Made::Not(reason) => return Ok(not_made(&meeting.paths, reason)),
                 };
                 if tree != tip_tree {
                     match judge_together(&git.odb()?, tip_tree, tree) {
@@ -158,7 +159,7 @@ impl Executor {
                             return Ok(FoldedMember::Failed { reason: format!("it could not be judged: {error}") });
                         }
                     }
-                    *tip = self.land_on(landing, *tip, (tree, &again))?;
+                    *tip = self.land_on(landing, *tip, (tree, &meeting.paths))?;
                 }
                 Ok(FoldedMember::Clean { commit: tip.to_string() })
             }

@@ -17,7 +17,7 @@ use swarm_protocol::{Ended, Grant};
 
 use super::agent::{Talk, bootstrap_failed};
 use super::errand::Errand;
-use super::settle::{Made, ResolvingBy, refused};
+use super::settle::{Made, Meeting, ResolvingBy, refused};
 use super::{Executor, Record, Stop, Trial, When, agent};
 use crate::agent::bootstrap::{self, Beginning};
 use crate::agent::resolving::{self, CONFLICT_VARIABLE, Contradiction};
@@ -94,12 +94,14 @@ impl Executor {
         let tip = Oid::from_str(commit)?;
         let shown = trial.places.shown(self.cages[&resolving.sandbox].tier(), CONFLICT);
         let side = Side { instance: trial.job.name.0.to_string(), task: words::command(&trial.job.rendered.argv) };
+        let sides = vec![Oid::from_str(&change.tree)?];
         let (executor, change, folder) = (Arc::clone(self), change.clone(), shown.path.clone());
         let laid_out = tokio::task::spawn_blocking(move || executor.lay_out(side, tip, &change, &folder));
         let Contested { conflict, scope, landed } = laid_out.await??;
         if conflict.places.is_empty() {
             // What it contradicted did not land, after all.
-            return self.resolved(trial, tip, (conflict.tree, conflict.again), record).await;
+            let meeting = Meeting { paths: conflict.again, sides };
+            return self.resolved(trial, tip, (conflict.tree, meeting), record).await;
         }
         self.jobs.phase(Some(&trial.job.name), "resolving its conflict");
         let spec = CommitSpec { parents: &[tip], tree: conflict.tree, subject: "a conflict", trailers: &[] };
@@ -128,7 +130,7 @@ impl Executor {
         };
         let (executor, Conflicted { places, again, .. }) = (Arc::clone(self), conflict);
         tokio::task::spawn_blocking(move || executor.expect_settled(tree, &places)).await??;
-        self.resolved(trial, tip, (tree, again), record).await
+        self.resolved(trial, tip, (tree, Meeting { paths: again, sides }), record).await
     }
 
     /// The plan's command works on the commit of a conflict; its end, and the worktree that it leaves.
@@ -360,11 +362,11 @@ impl Executor {
         self: &Arc<Self>,
         trial: Trial<'_>,
         tip: Oid,
-        (tree, again): (Oid, Vec<Vec<u8>>),
+        (tree, meeting): (Oid, Meeting),
         record: &mut Record,
     ) -> Result<(), Stop> {
         let executor = Arc::clone(self);
-        let made = threads::apart("make", move || executor.made_again(tip, tree, &again)).await?;
+        let made = threads::apart("make", move || executor.made_again(tip, tree, &meeting)).await?;
         let tree = match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
             Made::Tree(tree) => tree,
             Made::Not(reason) => return Err(unresolved(&reason, vec![])),

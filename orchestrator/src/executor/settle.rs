@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use git2::Oid;
+use git2::{Odb, Oid};
 use serde_json::Value;
 use swarm_plans::{InstanceIx, RenderError, RenderedAgent, RenderedCommand, ResolvedBy, TaskGraph};
 use swarm_protocol::Ended;
@@ -22,6 +22,7 @@ use crate::event::{AttemptEnd, ChangeSummary};
 use crate::path_globs::PathGlobs;
 use crate::report::{sanitize, words};
 use crate::threads;
+use crate::tree::{self, Edits, Entry, TreeError};
 
 /// The instance under which the logs of commands are kept that make files again, one attempt each. No task can have this
 /// name.
@@ -77,6 +78,15 @@ pub enum Made {
     Not(String),
 }
 
+/// Files in which changes met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meeting {
+    /// Where, from the top of the tree; each stands as it landed.
+    pub paths: Vec<Vec<u8>>,
+    /// The trees of the changes.
+    pub sides: Vec<Oid>,
+}
+
 impl Settler {
     /// The commands that make files again, in the plan's order.
     pub(super) fn makers(&self) -> &[Maker] {
@@ -122,28 +132,68 @@ impl Executor {
     ///
     /// # Errors
     /// Why it could not be tried, for people: a failure of ours or of the machine, or the run is ending.
-    pub(super) fn made_again(self: &Arc<Self>, parent: Oid, tree: Oid, again: &[Vec<u8>]) -> Result<Made, String> {
+    pub(super) fn made_again(self: &Arc<Self>, parent: Oid, tree: Oid, meeting: &Meeting) -> Result<Made, String> {
         let mut tree = tree;
-        if again.is_empty() {
-            return Ok(Made::Tree(tree));
-        }
         for (at, maker) in self.settler.makers.iter().enumerate() {
             let globs = PathGlobs::new(&maker.paths).map_err(|error| causes(&error))?;
-            if !again.iter().any(|path| globs.matches(path)) {
+            let met: Vec<&[u8]> = meeting.paths.iter().map(Vec::as_slice).filter(|path| globs.matches(path)).collect();
+            if met.is_empty() {
                 continue;
             }
-            let known = self.settler.known.lock().unwrap_or_else(PoisonError::into_inner).get(&(at, tree)).cloned();
-            let made = match known {
-                Some(made) => made,
-                None => tokio::runtime::Handle::current().block_on(self.make(maker, parent, tree))?,
+            let made = match self.make_once(at, parent, tree)? {
+                Made::Tree(made) => made,
+                failed @ Made::Not(_) => return Ok(failed),
             };
-            self.settler.known.lock().unwrap_or_else(PoisonError::into_inner).insert((at, tree), made.clone());
-            match made {
-                Made::Tree(made) => tree = made,
-                Made::Not(_) => return Ok(made),
+            if let Some(failed) = self.left_as_found((at, parent), [tree, made], &met, &meeting.sides)? {
+                return Ok(failed);
             }
+            tree = made;
         }
         Ok(Made::Tree(tree))
+    }
+
+    /// What a maker, by its position, makes of a tree.
+    fn make_once(self: &Arc<Self>, at: usize, parent: Oid, tree: Oid) -> Result<Made, String> {
+        let known = || self.settler.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = known().get(&(at, tree)).cloned() {
+            return Ok(made);
+        }
+        let made = tokio::runtime::Handle::current().block_on(self.make(&self.settler.makers[at], parent, tree))?;
+        known().insert((at, tree), made.clone());
+        Ok(made)
+    }
+
+    /// Whether a maker left files as they landed because it makes nothing of them, and not because they were right: then the
+    /// change of the other side would be lost. It is shown the tree with the other side's files; what it leaves then, too, it
+    /// does not make.
+    fn left_as_found(
+        self: &Arc<Self>,
+        (at, parent): (usize, Oid),
+        trees: [Oid; 2],
+        met: &[&[u8]],
+        sides: &[Oid],
+    ) -> Result<Option<Made>, String> {
+        let git = self.repository.handle().map_err(|error| causes(&error))?;
+        let odb = git.odb().map_err(|error| causes(&error))?;
+        let Some((others, turned)) = turned(&odb, trees, met, sides).map_err(|error| causes(&error))? else {
+            return Ok(None);
+        };
+        let made = match self.make_once(at, parent, turned)? {
+            Made::Tree(made) => made,
+            failed @ Made::Not(_) => return Ok(Some(failed)),
+        };
+        let maker = &self.settler.makers[at];
+        for (path, other) in &others {
+            if tree::find(&odb, made, path).map_err(|error| causes(&error))? == *other {
+                return Ok(Some(Made::Not(format!(
+                    "[merge] regenerate of {} made nothing: `{}` leaves {} as it finds it, so what one of two changes did there would be lost",
+                    maker.paths.join(", "),
+                    words::command(&maker.command.argv),
+                    display_path(path)
+                ))));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the files in which the changes of an attempt's needs meet, so that there is a tree to start from.
@@ -155,7 +205,9 @@ impl Executor {
     ) -> Result<(), Stop> {
         let _alone = self.settler.one_by_one.lock().await;
         let executor = Arc::clone(self);
-        let made = threads::apart("make", move || executor.made_again(executor.base, tree, &again)).await?;
+        let sides = changes.iter().map(|(_, change)| Oid::from_str(&change.tree)).collect::<Result<_, _>>()?;
+        let meeting = Meeting { paths: again, sides };
+        let made = threads::apart("make", move || executor.made_again(executor.base, tree, &meeting)).await?;
         match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
             Made::Tree(tree) => self.trees.settle(changes, tree).map_err(no_start),
             Made::Not(detail) => Err(Stop(AttemptEnd::Needs { detail })),
@@ -201,6 +253,40 @@ impl Executor {
             "[merge] regenerate of {files} failed: {why} (all of it: swarm logs {} {log} --attempt {number})",
             self.run
         ))
+    }
+}
+
+/// The files that are in `made` as they were `found` and in another version on one of the sides: those versions, and the tree
+/// `found` with them. `None` where there are none.
+fn turned(
+    odb: &Odb<'_>,
+    [found, made]: [Oid; 2],
+    met: &[&[u8]],
+    sides: &[Oid],
+) -> Result<Option<(Edits, Oid)>, TreeError> {
+    let mut others = Edits::new();
+    for path in met {
+        let here = tree::find(odb, found, path)?;
+        if tree::find(odb, made, path)? != here {
+            continue;
+        }
+        for side in sides {
+            let other = tree::find(odb, *side, path)?;
+            if other != here && !other.is_some_and(Entry::is_tree) {
+                others.insert(path.to_vec(), other);
+                break;
+            }
+        }
+    }
+    if others.is_empty() {
+        return Ok(None);
+    }
+    match tree::edit(odb, Some(found), &others) {
+        Ok(Some(turned)) => Ok(Some((others, turned))),
+        Ok(None) => Ok(Some((others, tree::write(odb, vec![])?))),
+        // There is no such tree to be shown.
+        Err(TreeError::FileAndDirectory(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
