@@ -400,7 +400,7 @@ mod tests {
         };
         assert_eq!(ahead(), (Ok(()), stored.clone()));
         let raw = Connection::open(journal_path(folder.path())).expect("the same file");
-        let mut damaged_by = |change: &str, said: &str| {
+        let damaged_by = |change: &str, said: &str| {
             raw.execute(&format!("UPDATE events SET {change} WHERE seq = {EVENTS}"), []).expect("damage");
             let (told, heard) = ahead();
             let why = told.expect_err("it is damaged");

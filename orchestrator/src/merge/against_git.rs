@@ -332,6 +332,57 @@ fn what_a_tree_says_is_merged_as_a_whole_is_so_by_git_and_by_the_fold() {
 }
 
 #[test]
+fn what_a_tree_says_is_joined_is_so_by_git_and_by_the_fold() {
+    let attributes = "* merge=union\n";
+    let check = |base: Option<&str>, ours: &str, theirs: &str, path: &str, want: Result<&str, ConflictKind>| {
+        let of = |text: Option<&str>| {
+            let mut files = files(&[(".gitattributes", attributes)]);
+            files.extend(text.map(|text| (path.to_owned(), (FILE, text.to_owned()))));
+            files
+        };
+        let (fixture, [base, ours, theirs]) = (Fixture::new(), [base, Some(ours), Some(theirs)].map(of));
+        let found = fixture.fold(&base, &ours, &theirs);
+        let want = match want {
+            Ok(joined) => Folded::Clean { tree: fixture.tree(&of(Some(joined))) },
+            Err(kind) => {
+                Folded::Conflict { paths: vec![ConflictPath { path: path.as_bytes().to_vec(), kind, moved_to: None }] }
+            }
+        };
+        assert_eq!(found, want, "{ours:?} {theirs:?}");
+        match (fixture.git_merge(&base, &ours, &theirs), want) {
+            (Verdict::Clean(gits), Folded::Clean { tree }) => assert_eq!(gits, tree),
+            (Verdict::Conflict, Folded::Conflict { .. }) => {}
+            _ => panic!("git says something else of {ours:?} {theirs:?}"),
+        }
+    };
+    check(Some("# log\n"), "# log\na\n", "# log\nb\n", "log", Ok("# log\na\nb\n"));
+    check(Some("# log\n"), "# log\na", "# log\nb", "log", Ok("# log\na\nb"));
+    check(None, "# log\na\n", "# log\nb\n", "a/log", Ok("# log\na\nb\n"));
+    // What both have between two places in dispute stands twice.
+    check(Some("1\n2\n3\n"), "a\nsame\nb\n", "c\nsame\nd\n", "f", Ok("a\nsame\nb\nc\nsame\nd\n"));
+    check(Some("\0a"), "\0b", "\0c", "f", Err(ConflictKind::Binary));
+}
+
+#[test]
+fn lines_that_are_joined_are_joined_as_gits() {
+    let letter = || prop::sample::select(vec!["{\n", "}\n", "\n", "a\n", "b\n", "unique\n", "c\r\n", "no end"]);
+    let edit = move || (0..24usize, 0..4usize, prop::collection::vec(letter(), 0..4));
+    let side = move || prop::collection::vec(edit(), 1..5);
+    judged(600, (prop::collection::vec(letter(), 0..24), side(), side()), |(base, ours, theirs)| {
+        let edited = |edits: &[(usize, usize, Vec<&'static str>)]| {
+            let mut lines = base.clone();
+            for (at, taken, new) in edits {
+                let at = at % (lines.len() + 1);
+                let end = (at + taken).min(lines.len());
+                lines.splice(at..end, new.iter().copied());
+            }
+            files(&[(".gitattributes", "f merge=union\n"), ("f", &lines.concat())])
+        };
+        [edited(&[]), edited(&ours), edited(&theirs)]
+    });
+}
+
+#[test]
 fn a_fold_is_gits_tree_or_a_conflict() {
     let side = || prop::collection::vec(any_act(), 0..4);
     judged(600, (base(), side(), side()), |(base, ours, theirs)| {

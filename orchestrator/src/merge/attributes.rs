@@ -1,5 +1,5 @@
-//! What a tree's own `.gitattributes` say of merging: which files git merges as a whole, never line by line. Two changes of
-//! such a file are a conflict, whatever their lines.
+//! What a tree's own `.gitattributes` say of merging: which files git merges as a whole, never line by line (two changes of
+//! such a file are a conflict, whatever their lines), and of which it keeps both sides' lines.
 //!
 //! Only files of the tree count, so the same plan gives the same tree everywhere; attributes of a machine (`info/attributes`,
 //! `core.attributesFile`) and drivers that a machine's configuration names do not. Where a driver is named, lines are merged,
@@ -24,9 +24,11 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// How a file is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     /// By its lines, or as if.
     Lines,
+    /// By its lines, and both sides' where both changed the same ones.
+    Union,
     /// Not at all: two changes contradict each other.
     Whole,
 }
@@ -41,11 +43,11 @@ pub fn speak_of_merging(odb: &Odb<'_>, folder: &Listing) -> Result<bool, FoldErr
     Ok(text.len() > BYTES_MAX || has(b"merge") || has(b"binary"))
 }
 
-/// Whether two changes of the file at `path`, from the top of `tree`, are a conflict whatever their lines.
+/// How two changes of the file at `path`, from the top of `tree`, are merged.
 ///
 /// # Errors
 /// [`FoldError`] when trees or attributes cannot be read.
-pub fn is_whole(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<bool, FoldError> {
+pub fn way(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<Way, FoldError> {
     let mut macros = HashMap::from([("binary".to_owned(), Some(Way::Whole))]);
     let mut way = None;
     let (mut folder, mut rest) = (tree, path);
@@ -68,7 +70,7 @@ pub fn is_whole(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<bool, FoldError
             _ => break,
         }
     }
-    Ok(way == Some(Way::Whole))
+    Ok(way.unwrap_or(Way::Lines))
 }
 
 /// The attributes of one folder; git reads no link in their place.
@@ -132,6 +134,7 @@ fn says(words: &[String], macros: &HashMap<String, Option<Way>>) -> Option<Optio
         "-merge" | "merge=binary" => Some(Some(Way::Whole)),
         "!merge" => Some(None),
         "merge" => Some(Some(Way::Lines)),
+        "merge=union" => Some(Some(Way::Union)),
         word if word.starts_with("merge=") => Some(Some(Way::Lines)),
         word => macros.get(word).copied().flatten().map(Some),
     })
@@ -185,7 +188,9 @@ mod tests {
         check("* -merge\nf merge", "f", lines);
         check("* -merge\nf !merge", "f", taken_back);
         check("* -merge\nf text", "f", whole);
-        check("f merge=union", "f", lines);
+        check("f merge=union", "f", Some(Some(Way::Union)));
+        check("f merge=union\nf merge=other", "f", lines);
+        check("[attr]joined merge=union\nf joined", "f", Some(Some(Way::Union)));
         check("f -merge merge", "f", lines);
         check("[attr]kept -merge -diff\nf kept", "f", whole);
         check("[attr]kept -diff\nf kept", "f", None);

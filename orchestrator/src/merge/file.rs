@@ -134,6 +134,20 @@ pub fn union(odb: &Odb<'_>, base: Option<Entry>, ours: Entry, theirs: Entry) -> 
     Ok(Some(Entry { mode, id: odb.write(ObjectType::Blob, &joined)? }))
 }
 
+/// The same as git's own union does it ([`text::gits_union`]); `None` where that is a conflict to git, too, or may differ.
+///
+/// # Errors
+/// As of [`merge`].
+pub fn gits_union(odb: &Odb<'_>, base: Option<Entry>, ours: Entry, theirs: Entry) -> Result<Option<Entry>, FoldError> {
+    let mode = match base {
+        Some(base) => third(base.mode, ours.mode, theirs.mode),
+        None => (ours.mode == theirs.mode).then_some(ours.mode),
+    };
+    let (Some(mode), Some(texts)) = (mode, texts(odb, [base, Some(ours), Some(theirs)])?) else { return Ok(None) };
+    let Some(joined) = text::gits_union([&texts[0], &texts[1], &texts[2]]) else { return Ok(None) };
+    Ok(Some(Entry { mode, id: odb.write(ObjectType::Blob, &joined)? }))
+}
+
 /// The file that stands where two changes do not fit together: the merged text with conflict markers around what is in
 /// dispute, or, where there is no text to show, markers around a line that says what each version is. No reader can take it
 /// for settled.

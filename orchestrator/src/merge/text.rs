@@ -14,6 +14,7 @@ pub fn diff3(texts: [&[u8]; 3]) -> Option<Vec<u8>> {
     for stretch in stretches(&versions) {
         match stretch {
             Stretch::Settled(version, lines) => merged.extend(versions[version].lines[lines].concat()),
+            Stretch::Agreed(lines) => merged.extend(versions[OURS].lines[lines].concat()),
             Stretch::Disputed(_) => return None,
         }
     }
@@ -28,10 +29,79 @@ pub fn union(texts: [&[u8]; 3]) -> Vec<u8> {
     for stretch in stretches(&versions) {
         match stretch {
             Stretch::Settled(version, lines) => page.put(&versions[version].lines[lines]),
+            Stretch::Agreed(lines) => page.put(&versions[OURS].lines[lines]),
             Stretch::Disputed([_, ours, theirs]) => join(&versions, ours, theirs, &mut page),
         }
     }
     page.bytes
+}
+
+/// The most lines between two places in dispute that git takes for a part of one.
+/// Source: git's `xdl_simplify_non_conflicts`.
+const BETWEEN_MAX: usize = 3;
+
+/// Base, ours and theirs as one, as git's own union does (`merge=union` of gitattributes(5)): where both sides changed the same place,
+/// ours stands before theirs, and what few lines both have between two such places stand in both. `None` where git would align
+/// lines by another diff, or end one by another line feed.
+pub fn gits_union(texts: [&[u8]; 3]) -> Option<Vec<u8>> {
+    let versions = Lines::of_all(texts);
+    let mut parts: Vec<Stretch> = Vec::new();
+    for stretch in stretches(&versions) {
+        match stretch {
+            Stretch::Disputed([base, ours, theirs]) if !ours.is_empty() && !theirs.is_empty() => {
+                let [our_numbers, their_numbers] = [(OURS, &ours), (THEIRS, &theirs)]
+                    .map(|(version, range)| &versions[version].numbers[range.clone()]);
+                let mut at = ours.start;
+                for Hunk { taken, put } in hunks(our_numbers, their_numbers)? {
+                    let [taken, put] = [(taken, ours.start), (put, theirs.start)]
+                        .map(|(range, start)| range.start + start..range.end + start);
+                    parts.push(Stretch::Agreed(at..taken.start));
+                    at = taken.end;
+                    parts.push(Stretch::Disputed([base.clone(), taken, put]));
+                }
+                parts.push(Stretch::Agreed(at..ours.end));
+            }
+            other => parts.push(other),
+        }
+    }
+    let has_cr = texts.iter().any(|text| text.contains(&b'\r'));
+    let mut page = Page::default();
+    for part in simplified(parts) {
+        match part {
+            Stretch::Settled(version, lines) => page.put(&versions[version].lines[lines]),
+            Stretch::Agreed(lines) => page.put(&versions[OURS].lines[lines]),
+            Stretch::Disputed([_, ours, theirs]) => {
+                page.put(&versions[OURS].lines[ours]);
+                if has_cr && page.bytes.last().is_some_and(|&byte| byte != b'\n') {
+                    return None;
+                }
+                // Git ends the last line of ours even where nothing of theirs follows.
+                page.end_line();
+                page.put(&versions[THEIRS].lines[theirs]);
+            }
+        }
+    }
+    Some(page.bytes)
+}
+
+/// With places in dispute taken together that have few lines between them, and those on both sides.
+fn simplified(parts: Vec<Stretch>) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new();
+    for part in parts {
+        // What one side alone changed keeps two places apart; base lines and what both changed alike do not.
+        let is_between = |part: &Stretch| matches!(part, Stretch::Agreed(_) | Stretch::Settled(BASE, _));
+        let before = all.iter().rposition(|part| !is_between(part));
+        if let (Stretch::Disputed([_, ours, theirs]), Some(at)) = (&part, before)
+            && let Stretch::Disputed([_, our_first, their_first]) = &mut all[at]
+            && ours.start - our_first.end <= BETWEEN_MAX
+        {
+            (our_first.end, their_first.end) = (ours.end, theirs.end);
+            all.truncate(at + 1);
+            continue;
+        }
+        all.push(part);
+    }
+    all
 }
 
 /// The names that stand beside the three versions in conflict markers.
@@ -53,6 +123,7 @@ pub fn marked(texts: [&[u8]; 3], labels: &Labels) -> Option<Vec<u8>> {
     for stretch in stretches(&versions) {
         match stretch {
             Stretch::Settled(version, lines) => page.put(&versions[version].lines[lines]),
+            Stretch::Agreed(lines) => page.put(&versions[OURS].lines[lines]),
             Stretch::Disputed(ranges) => {
                 disputed = true;
                 let [base, ours, theirs] = [BASE, OURS, THEIRS].map(|at| &versions[at].lines[ranges[at].clone()]);
@@ -92,6 +163,8 @@ pub fn markers(text: &[u8]) -> [usize; 4] {
 enum Stretch {
     /// These lines of this version.
     Settled(usize, Range<usize>),
+    /// Both sides have the same lines there, these of ours.
+    Agreed(Range<usize>),
     /// Both sides changed it: its lines in base, ours and theirs.
     Disputed([Range<usize>; 3]),
 }
@@ -116,7 +189,7 @@ fn stretches(versions: &[Lines<'_>; 3]) -> Vec<Stretch> {
             [None, None] => break,
             [Some(one), Some(two)] if one.taken == two.taken && ours.equal(one, theirs, two) => {
                 rests = rests.map(|rest| &rest[1..]);
-                (one.taken.clone(), Stretch::Settled(OURS, one.put.clone()))
+                (one.taken.clone(), Stretch::Agreed(one.put.clone()))
             }
             [Some(one), Some(two)] if one.taken.end >= two.taken.start && two.taken.end >= one.taken.start => {
                 let disputed = dispute(&mut rests);

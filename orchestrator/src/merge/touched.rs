@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{Odb, Oid};
 
-use super::attributes;
+use super::attributes::{self, Way};
 use super::beside::{self, folders};
 use super::file::{self, Kind, Merged};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
@@ -258,27 +258,37 @@ impl Merge<'_> {
     /// Merges three versions of a file, which ours has at `path`; one that its tree says is merged as a whole is in dispute.
     fn merged(&self, path: &[u8], base: Entry, ours: Entry, theirs: Entry) -> Result<Merged, FoldError> {
         let has_rule = self.rules.is_union(path);
-        if !has_rule
-            && file::is_by_lines(base, ours, theirs)
-            && attributes::is_whole(self.odb, self.sides[OURS].tree, path)?
-        {
+        if !has_rule && file::is_by_lines(base, ours, theirs) && self.way(path)? == Way::Whole {
             return Ok(Merged::Conflict(ConflictKind::Binary));
         }
         file::merge(self.odb, base, ours, theirs)
     }
 
-    /// Settles a conflict of contents in a file of which both sides' lines are kept, by one of the names that it has or had.
+    /// How the tree says that a file is merged.
+    fn way(&self, path: &[u8]) -> Result<Way, FoldError> {
+        attributes::way(self.odb, self.sides[OURS].tree, path)
+    }
+
+    /// Settles a conflict of contents in a file of which both sides' lines are kept, by one of the names that it has or had where
+    /// the plan says so, by the one that it has where the tree does.
     fn joined(
         &self,
         names: &[&[u8]],
         merged: Merged,
         (base, ours, theirs): (Option<Entry>, Entry, Entry),
     ) -> Result<Merged, FoldError> {
-        let disputed = matches!(merged, Merged::Conflict(ConflictKind::Content | ConflictKind::AddAdd));
-        if !disputed || !names.iter().any(|name| self.rules.is_union(name)) {
+        if !matches!(merged, Merged::Conflict(ConflictKind::Content | ConflictKind::AddAdd)) {
             return Ok(merged);
         }
-        Ok(file::union(self.odb, base, ours, theirs)?.map_or(merged, Merged::Clean))
+        let name = names.last().expect("a file has a name");
+        let joined = if names.iter().any(|name| self.rules.is_union(name)) {
+            file::union(self.odb, base, ours, theirs)?
+        } else if self.way(name)? == Way::Union {
+            file::gits_union(self.odb, base, ours, theirs)?
+        } else {
+            None
+        };
+        Ok(joined.map_or(merged, Merged::Clean))
     }
 
     fn take(&mut self, path: &[u8], merged: Merged) {
