@@ -69,6 +69,12 @@ pub enum ApplyError {
     /// A merge, rebase, cherry-pick … is under way.
     #[error("apply while a {0} is under way")]
     UnderWay(&'static str),
+    /// The index holds conflicts, although nothing is under way: what `git stash pop` or `git merge --squash` left.
+    #[error("apply: {} in conflict here, as `git stash pop` leaves what it could not merge", paths.join(", "))]
+    Unmerged {
+        /// Rendered for people; at least one, at most 20.
+        paths: Vec<String>,
+    },
     /// Files that the branch changes are not checked out, and only git itself changes those where they are.
     #[error("apply to a sparse checkout without {}", paths.join(", "))]
     Sparse {

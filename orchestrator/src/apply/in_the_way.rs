@@ -22,6 +22,8 @@ use crate::collect::display_path;
 pub struct Obstacle {
     /// Absolute.
     pub at: PathBuf,
+    /// Where it would be out of the way: absolute.
+    pub aside: PathBuf,
     /// From the checkout's root, rendered for people.
     shown: String,
     what: &'static str,
@@ -36,6 +38,10 @@ impl fmt::Display for Obstacle {
 /// Compares what will be written with what is there: staged, unstaged, untracked, ignored or unknown to git.
 pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> Result<(), ApplyError> {
     let root = git.workdir().ok_or(ApplyError::Bare)?;
+    let unmerged = unmerged_here(git)?;
+    if !unmerged.is_empty() {
+        return Err(ApplyError::Unmerged { paths: unmerged });
+    }
     let diff = git.diff_tree_to_tree(Some(&git.find_tree(from)?), Some(&git.find_tree(to)?), None)?;
     let (mut touched, mut written) = (BTreeSet::new(), BTreeSet::new());
     for delta in diff.deltas() {
@@ -66,7 +72,7 @@ pub(super) fn refuse_overwriting(git: &git2::Repository, from: Oid, to: Oid) -> 
     let mut folders = HashSet::new();
     let unknown = written.iter().filter_map(|path| on_the_way(root, path, &touched, &mut folders));
     for path in unknown {
-        let found = obstacle(root, &path);
+        let found = obstacle(root, &path, &touched);
         if obstacles.len() < PATHS_MAX && !obstacles.contains(&found) {
             obstacles.push(found);
         }
@@ -96,13 +102,14 @@ fn known_to_git(git: &git2::Repository, root: &Path, touched: &BTreeSet<Vec<u8>>
         let folder = path.strip_suffix(b"/");
         let below = || touched.range(path.to_vec()..).next().filter(|first| first.starts_with(path));
         let in_the_way = match folder {
-            Some(folder) if touched.contains(folder) => Some(folder),
+            Some(folder) if touched.contains(folder) || lies_below_touched(folder, touched) => Some(folder),
             Some(_) => below().map(Vec::as_slice).filter(|first| exists(root, first)),
             None => Some(path).filter(|path| touched.contains(*path) || lies_below_touched(path, touched)),
         };
         match in_the_way {
-            Some(at) if entry.status() == Status::IGNORED && obstacles.len() < PATHS_MAX => {
-                obstacles.push(obstacle(root, at));
+            // Git looks into no repository in another one, and stashes none.
+            Some(at) if entry.status() == Status::IGNORED || folder.is_some() => {
+                obstacles.extend((obstacles.len() < PATHS_MAX).then(|| obstacle(root, at, touched)));
             }
             Some(_) if entry.status() == Status::INDEX_DELETED && moved.len() < PATHS_MAX => {
                 moved.push(display_path(path));
@@ -114,6 +121,16 @@ fn known_to_git(git: &git2::Repository, root: &Path, touched: &BTreeSet<Vec<u8>>
         }
     }
     Ok(Known { changes, moved, obstacles })
+}
+
+/// Files of which the index holds several versions, wherever they are: git itself merges nothing then. Rendered for people.
+fn unmerged_here(git: &git2::Repository) -> Result<Vec<String>, ApplyError> {
+    let mut paths = BTreeSet::new();
+    for conflict in git.index()?.conflicts()? {
+        let conflict = conflict?;
+        paths.extend([conflict.our, conflict.their, conflict.ancestor].into_iter().flatten().map(|entry| entry.path));
+    }
+    Ok(paths.iter().take(PATHS_MAX).map(|path| display_path(path)).collect())
 }
 
 /// Files that are not checked out, as a sparse checkout leaves them; rendered for people.
@@ -178,7 +195,12 @@ fn hidden_from_git(git: &git2::Repository, touched: &BTreeSet<Vec<u8>>) -> Resul
 
 /// Whether a file that will be written takes the place of a folder that `path` lies in.
 fn lies_below_touched(path: &[u8], touched: &BTreeSet<Vec<u8>>) -> bool {
-    path.iter().enumerate().any(|(at, &byte)| byte == b'/' && touched.contains(&path[..at]))
+    above(path).any(|above| touched.contains(above))
+}
+
+/// The folders above a path, topmost first.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }
 
 fn exists(root: &Path, path: &[u8]) -> bool {
@@ -193,8 +215,7 @@ fn on_the_way(
     touched: &BTreeSet<Vec<u8>>,
     folders: &mut HashSet<Vec<u8>>,
 ) -> Option<Vec<u8>> {
-    for (end, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-        let above = &path[..end];
+    for above in above(path) {
         if folders.contains(above) {
             continue;
         }
@@ -218,9 +239,10 @@ fn on_the_way(
     is_in_the_way.then(|| path.to_vec())
 }
 
-fn obstacle(root: &Path, path: &[u8]) -> Obstacle {
+fn obstacle(root: &Path, path: &[u8], touched: &BTreeSet<Vec<u8>>) -> Obstacle {
     let at = root.join(OsStr::from_bytes(path));
     let what = match at.symlink_metadata().map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() && at.join(".git").symlink_metadata().is_ok() => "a repository of its own",
         Ok(kind) if kind.is_dir() => "a folder that git ignores, or of which it knows nothing",
         Ok(kind) if kind.is_symlink() => "a symbolic link",
         Ok(kind) if kind.is_file() => "a file that git ignores or that stands in the place of a folder",
@@ -229,5 +251,10 @@ fn obstacle(root: &Path, path: &[u8]) -> Obstacle {
         Ok(_) => "a device",
         Err(_) => "it cannot be looked at",
     };
-    Obstacle { at, shown: display_path(path), what }
+    // Beside a file that takes the place of a folder, not in that folder.
+    let replaced = above(path).find(|above| touched.contains(*above));
+    let mut name = at.file_name().unwrap_or_default().to_owned();
+    name.push(".mine");
+    let beside = replaced.map_or_else(|| at.clone(), |replaced| root.join(OsStr::from_bytes(replaced)));
+    Obstacle { aside: beside.with_file_name(name), at, shown: display_path(path), what }
 }

@@ -185,6 +185,47 @@ fn what_git_says_nothing_of_is_named_and_stays() {
 }
 
 #[test]
+fn a_repository_of_its_own_in_a_folder_that_becomes_a_file_is_named_and_goes_where_the_hint_says() {
+    for ignored in [false, true] {
+        let it = Fixture::new();
+        let deep = it.deep_target("d/x");
+        it.apply(deep).expect("nothing is in the way");
+        let target = commit(&it.git, &with(&[("d", "a file now\n")]), &[deep]);
+        let own = it.path(if ignored { "d/out" } else { "d/own" });
+        let nested = git2::Repository::init(&own).expect("a repository");
+        commit(&nested, &[("mine", "mine\n")], &[]);
+        fs::write(own.join("mine"), "mine\n").expect("a write");
+        let refused = it.refused(target);
+        let ApplyError::InTheWay { obstacles } = &refused else { panic!("{refused:?}") };
+        assert!(refused.to_string().contains(" (a repository of its own) is in the way"), "{refused}");
+        fs::rename(&obstacles[0].at, &obstacles[0].aside).expect("as the hint says");
+        it.apply(target).expect("nothing is in the way any more");
+        assert_eq!(it.read("d"), "a file now\n");
+        assert_eq!(fs::read_to_string(obstacles[0].aside.join("mine")).expect("it stays"), "mine\n");
+    }
+}
+
+#[test]
+fn conflicts_that_no_merge_is_under_way_for_are_named() {
+    let it = Fixture::new();
+    let target = it.target(&[("new", "theirs\n")]);
+    let git = |words: &[&str]| git(it.folder.path(), words);
+    fs::write(it.path("a.txt"), "stashed\n").expect("a write");
+    git(&["-c", "user.name=t", "-c", "user.email=t@x", "stash", "-q"]);
+    it.commits(&[("a.txt", "mine\n")]);
+    // It says by its exit code that there are conflicts.
+    let pop = std::process::Command::new("git").args(["stash", "pop", "-q"]).current_dir(it.folder.path()).output();
+    assert!(pop.is_ok_and(|pop| !pop.status.success()));
+    let marked = it.read("a.txt");
+    let refused = it.refused(target);
+    assert!(matches!(&refused, ApplyError::Unmerged { paths } if paths == &["a.txt"]), "{refused}");
+    assert!(refused.to_string().contains("a.txt in conflict here"), "{refused}");
+    assert_eq!(it.read("a.txt"), marked);
+    git(&["restore", "--source", "HEAD", "--staged", "--worktree", "a.txt"]);
+    assert!(matches!(it.apply(target), Ok(Applied::Merged { .. })));
+}
+
+#[test]
 fn an_edit_that_git_was_told_not_to_look_at_is_named_and_stays() {
     for flag in ["--assume-unchanged", "--skip-worktree"] {
         let it = Fixture::new();

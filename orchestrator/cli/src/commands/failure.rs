@@ -224,6 +224,13 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let hint = match &error {
         ApplyError::Bare => format!("merge {branch} in a clone"),
         ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
+        ApplyError::Unmerged { paths } => {
+            let paths = paths.iter().map(|path| sanitize::shell_word(path)).collect::<Vec<_>>().join(" ");
+            format!(
+                "settle them and git add {paths}, or give up what is there: git restore --source HEAD --staged --worktree {paths}; then \
+                 apply again"
+            )
+        }
         ApplyError::Sparse { .. } | ApplyError::Filtered { .. } => {
             format!("git merge {branch} does it, the branch is an ordinary one")
         }
@@ -242,8 +249,8 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
             )
         }
         ApplyError::InTheWay { obstacles } => {
-            let at = obstacles.first().map(|first| first.at.to_string_lossy()).unwrap_or_default();
-            let (from, to) = (sanitize::shell_word(&at), sanitize::shell_word(&format!("{at}.mine")));
+            let first = obstacles.first().map(|first| [&first.at, &first.aside].map(|path| shell_path(path)));
+            let [from, to] = first.unwrap_or_default();
             format!("nothing has changed; mv -n {from} {to}, then apply again")
         }
         ApplyError::Conflicts { .. } => {
@@ -278,6 +285,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     };
     let code = match error {
         ApplyError::Conflicts { .. }
+        | ApplyError::Unmerged { .. }
         | ApplyError::LocalChanges { .. }
         | ApplyError::Moved { .. }
         | ApplyError::InTheWay { .. }
