@@ -12,6 +12,8 @@ pub mod diff;
 pub mod exit;
 /// One versioned JSON object a line.
 pub mod json;
+/// What landed and how.
+mod landings;
 /// Plain lines, for logs and pipes.
 pub mod lines;
 /// The picture on a terminal that moves.

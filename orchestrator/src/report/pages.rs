@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use swarm_plans::InstanceId;
 
 use super::exit::told;
+use super::landings::Fates;
 use super::words;
 use super::{LogTail, account, lines, sanitize, status};
 use crate::event::{Fate, GivenUp, InstanceResult};
@@ -21,6 +22,7 @@ struct Row {
 }
 
 fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
+    let fates = Fates::of(state);
     state.instances.iter().map(move |(id, instance)| Row {
         name: words::instance(id),
         result: match (instance.reused_from(), instance.result()) {
@@ -29,13 +31,7 @@ fn rows(state: &RunState) -> impl Iterator<Item = Row> + '_ {
             (None, None) => "open",
         },
         spent: if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) },
-        fate: match instance.fate() {
-            Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
-            Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),
-            Some(Fate::Empty) => "changed nothing".to_owned(),
-            Some(Fate::Dropped { .. }) => "dropped".to_owned(),
-            None => String::new(),
-        },
+        fate: fates.said(id, instance),
         said: {
             let text = |result| lines::result_text(state, result, instance.cause(), instance);
             let said = instance.result().map(text).filter(|text| !text.is_empty());

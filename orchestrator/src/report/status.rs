@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::landings::{Entry, Fates};
 use super::words::{self, Style, Tone};
 use super::{account, lines, money, sanitize};
 use crate::event::{AttemptEnd, EVENT_VERSION, Fate, InstanceResult};
-use crate::journal::{Finished, Holder, InstanceState, Phase, RunState, Spending, Tally};
+use crate::journal::{Finished, Holder, Phase, RunState, Spending, Tally};
 
 /// Whether a run without an end is being worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +48,10 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
     text.push_str(&format!("\n    {}\n", liveness_text(state, liveness, now_ms)));
     let columns =
         state.instances.keys().map(|id| words::width(&words::instance(id))).max().unwrap_or(0).min(NAME_COLUMNS_MAX);
+    let fates = Fates::of(state);
     for (id, instance) in &state.instances {
         let name = words::pad(&words::fit(&words::instance(id), columns), columns);
-        let (mark, tone, spent, said) = row((state, instance), liveness, now_ms);
+        let (mark, tone, spent, said) = row(&fates, (id, instance), liveness, now_ms);
         let models = instance.models().map(super::money::spending);
         let said = match (said.is_empty(), models) {
             (_, None) => said,
@@ -152,7 +154,8 @@ fn liveness_text(state: &RunState, liveness: &Liveness, now_ms: u64) -> String {
 }
 
 fn row(
-    (state, instance): (&RunState, &InstanceState),
+    fates: &Fates<'_>,
+    (id, instance): Entry<'_>,
     liveness: &Liveness,
     now_ms: u64,
 ) -> (&'static str, Tone, String, String) {
@@ -164,7 +167,7 @@ fn row(
                 None => words::mark(result),
             };
             let spent = if instance.attempts.is_empty() { String::new() } else { words::duration(instance.spent_ms()) };
-            let said = finished_text(result, state, instance);
+            let said = finished_text(result, fates, (id, instance));
             match instance.fate() {
                 Some(Fate::Parked { .. }) => (words::PARKED_MARK, Tone::Warn, spent, said),
                 Some(Fate::Dropped { .. }) => (words::DROPPED_MARK, Tone::Quiet, spent, said),
@@ -203,15 +206,9 @@ fn row(
     }
 }
 
-fn finished_text(result: InstanceResult, state: &RunState, instance: &InstanceState) -> String {
-    let said = lines::result_text(state, result, instance.cause(), instance);
-    let fate = match instance.fate() {
-        Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
-        Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(state, instance).unwrap_or_default()),
-        Some(Fate::Empty) => "changed nothing".to_owned(),
-        Some(Fate::Dropped { .. }) => "dropped".to_owned(),
-        None => String::new(),
-    };
+fn finished_text(result: InstanceResult, fates: &Fates<'_>, (id, instance): Entry<'_>) -> String {
+    let said = lines::result_text(fates.state, result, instance.cause(), instance);
+    let fate = fates.said(id, instance);
     match (said.is_empty(), fate.is_empty()) {
         (_, true) => said,
         (true, false) => fate,
@@ -253,6 +250,18 @@ mod tests {
     #[test]
     fn a_finished_run() {
         insta::assert_snapshot!(check(usize::MAX, &Liveness::Finished));
+    }
+
+    #[test]
+    fn what_the_branch_had_already_added_nothing() {
+        use crate::report::story::{added, landed, landing, result};
+        let passed = |name| result(name, InstanceResult::Succeeded, None);
+        let names = added(&[("a", &[]), ("b", &[])]);
+        let events = vec![names, passed("a"), passed("b"), landing(), landed("a"), landed("b")];
+        let text = status(&replay(&recorded(events)), &Liveness::Finished, START_MS, Style::Plain);
+        let line = |name: &str| text.lines().find(|line| line.contains(&format!("[+] {name} "))).unwrap_or_default();
+        assert!(line("a").ends_with("landed as e1e1e1e1e1"), "{text}");
+        assert!(line("b").ends_with("added nothing, the branch had it"), "{text}");
     }
 
     #[test]

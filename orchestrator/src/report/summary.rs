@@ -1,7 +1,6 @@
 //! What is said at the end: what landed and where, what is kept and why, what failed with its last words, and the next
 //! command to type. The same text for a run that just ended and for one of last week.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use swarm_plans::InstanceId;
@@ -9,6 +8,7 @@ use swarm_protocol::Ended;
 use swarm_protocol::agent::AgentStatus;
 
 use super::exit::{self, is_resumable};
+use super::landings::{Entry, Landing, landings};
 use super::words::{self, Style, Tone};
 use super::{LogTail, account, lines, sanitize};
 use crate::dispatcher::core::OUT_OF_TIME;
@@ -100,42 +100,6 @@ struct Summary<'a> {
     tail: LogTail<'a>,
     checkout: Checkout,
     style: Style,
-}
-
-type Entry<'a> = (&'a InstanceId, &'a InstanceState);
-
-/// How a change came to stand on the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Landing<'a> {
-    /// As this commit of the run.
-    As(&'a str),
-    /// All of it stood there already, so there is no commit of it.
-    Stood,
-}
-
-/// What landed, the newest commit first, as `git log` has it.
-fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
-    let mut landed: Vec<(u64, &str, Entry<'_>)> = state
-        .instances
-        .iter()
-        .filter_map(|entry| Some((entry.1.landed()?, entry)))
-        .map(|((seq, commit), entry)| (seq, commit, entry))
-        .collect();
-    landed.sort_unstable_by_key(|(seq, ..)| *seq);
-    let mut found = state.found_at.iter().peekable();
-    let mut there: HashSet<&str> = HashSet::new();
-    let how = |(seq, commit, entry)| {
-        // Where a landing began is nobody's who lands behind it, and may be the work of one before.
-        while let Some((_, commit)) = found.next_if(|(began, _)| *began < seq) {
-            there.insert(commit);
-        }
-        // Before the run first moved the target all that stood there was somebody else's.
-        let made = state.first_moved.is_some_and(|first| first < seq) && there.insert(commit);
-        (entry, if made { Landing::As(commit) } else { Landing::Stood })
-    };
-    let mut told: Vec<_> = landed.into_iter().map(how).collect();
-    told.reverse();
-    told
 }
 
 /// The line of another plan that would allow what an instance was refused for.
