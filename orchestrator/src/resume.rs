@@ -135,8 +135,7 @@ pub struct Wanted {
 impl Wanted {
     /// What a run may spend that may spend `run` otherwise, and its tasks, in plan order.
     pub fn budgets(&self, plan: &Plan, run: &Budget) -> (Budget, Vec<TaskBudget>) {
-        let of_task = |id: &InstanceId| id.0.split('[').next().unwrap_or_default().to_owned();
-        let tried: HashSet<String> = self.instances.iter().map(of_task).collect();
+        let tried: HashSet<String> = self.instances.iter().map(|id| id.task().to_owned()).collect();
         // They draw from the budgets of those that added them, too.
         let mut all: HashSet<&str> = tried.iter().map(String::as_str).collect();
         for name in &tried {
@@ -294,7 +293,7 @@ fn not_written(repository: &Repository, row: &RunRow, history: &History) -> Resu
 fn may_run(history: &History, again: &Wanted) -> impl Fn(&Task) -> bool {
     let given_up = history.given_up_tasks();
     move |task| {
-        let is_named = || again.instances.iter().any(|id| id.0.split('[').next() == Some(&*task.name.0));
+        let is_named = || again.instances.iter().any(|id| id.task() == &*task.name.0);
         !given_up.contains(&*task.name.0) || is_named()
     }
 }
@@ -341,7 +340,7 @@ impl Past {
             // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
             let task = match graph.instance_by_id(&id.0) {
                 Some(ix) => Some(graph.instance(ix).task),
-                None => graph.plan().task_by_name(id.0.split('[').next().unwrap_or_default()),
+                None => graph.plan().task_by_name(id.task()),
             };
             accounts.carry_over(task, spending.spent());
         }

@@ -16,6 +16,19 @@ pub struct TaskName(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub Arc<str>);
 
+impl InstanceId {
+    /// The name of the task that it is one of.
+    pub fn task(&self) -> &str {
+        task_in(&self.0)
+    }
+}
+
+/// The task's name in the text of an instance, or of a need on one: names have no bracket, and the values of a fan-out stand in some
+/// behind the name.
+pub fn task_in(text: &str) -> &str {
+    text.split_once('[').map_or(text, |(task, _)| task)
+}
+
 impl Serialize for InstanceId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
@@ -40,5 +53,18 @@ impl fmt::Display for TaskName {
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_says_whose_it_is() {
+        let check = |id: &str, task: &str| assert_eq!(InstanceId(id.into()).task(), task, "{id}");
+        check("build", "build");
+        check("build[os=linux,x=[1]]", "build");
+        check("split.fix[task=core]", "split.fix");
     }
 }

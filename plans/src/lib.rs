@@ -96,7 +96,7 @@ pub use diagnostic::{Diagnostic, Location, Severity, SourceFile};
 pub use egress::{Host, HostError, HostRule};
 pub use file::{Parsed, parse};
 pub use graph::{ExpandError, MergeSlot, Need, Pending, TaskGraph};
-pub use ids::{InstanceId, TaskName};
+pub use ids::{InstanceId, TaskName, task_in};
 pub use instance::{Binding, BoundValue, Instance, InstanceIx, Origin};
 pub use lower::INSTANCES_MAX;
 pub use merge::{Batch, History, Merge, MergeMode, Overlap, Publish, Regenerate, ResolvedBy, Resolver, Rung, Verify};

@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::document::{Entry, Node, Table, Value};
 use crate::elsewhere;
 use crate::expansion::{self, Growth};
-use crate::ids::TaskName;
+use crate::ids::{TaskName, task_in};
 use crate::models;
 use crate::plan::*;
 use crate::quantity;
@@ -400,7 +400,7 @@ impl<'a> Lower<'a> {
         if text == "*" {
             return Some(NeedTarget::Every);
         }
-        let name = text.split('[').next().unwrap_or(text);
+        let name = task_in(text);
         let Some(&task) = self.task_names.get(name) else {
             if name.contains("{{") {
                 let hint = "a template may stand inside the brackets: \"build[profile={{ matrix.profile }}]\"";

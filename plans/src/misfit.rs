@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::graph::{ExpandError, TaskGraph};
+use crate::ids::task_in;
 use crate::plan::{NeedTarget, Task, TaskIx};
 
 /// Needs on instances that do not exist which are told of one fan-out; each costs another try.
@@ -56,7 +57,7 @@ impl TaskGraph {
             let named = |target: &NeedTarget| matches!(target, NeedTarget::Instances { selector, .. } if selector.literal() == Some(needed));
             task.needs.iter().find(|need| named(&need.target)).map(|need| need.at)
         };
-        let task = self.plan().task_by_name(needing.split('[').next()?);
+        let task = self.plan().task_by_name(task_in(needing));
         waits.map(|one| one.at).next().or_else(|| of_task(self.plan().task(task?)))
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::diagnostic::{Diagnostic, Location, nearest};
 use crate::expansion::{ITEM, Item};
 use crate::graph::{ExpandError, Need, TaskGraph};
+use crate::ids::task_in;
 use crate::instance::{InstanceIx, label};
 use crate::plan::*;
 use crate::template::Template;
@@ -203,7 +204,7 @@ impl TaskGraph {
             Missing::Unknown { needing, text, at } => {
                 let ids = self.instances.iter().take(COMPARED_IDS_MAX).map(|instance| instance.id.0.as_ref());
                 let message = format!("`{}` needs `{text}`, which does not exist", self.instance(needing).id);
-                let name = text.split('[').next().unwrap_or(&text);
+                let name = task_in(&text);
                 let hint = match nearest(&text, ids) {
                     _ if text.contains('*') => format!("`{name}` alone means all of its instances"),
                     Some(near) => format!("did you mean `{near}`?"),

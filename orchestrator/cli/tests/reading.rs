@@ -172,7 +172,7 @@ fn id(name: &str) -> InstanceId {
 fn added(names: &[&str]) -> RunEvent {
     let instance = |name: &&str| AddedInstance {
         id: id(name),
-        task: name.split('[').next().unwrap_or(name).to_owned(),
+        task: swarm_plans::task_in(name).to_owned(),
         needs: Vec::new(),
         on_failure: OnFailure::Fail,
     };

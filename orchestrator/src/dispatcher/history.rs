@@ -561,7 +561,7 @@ impl History {
 
     /// The tasks of which a person gave up every instance that there is: nothing of them runs.
     pub fn given_up_tasks(&self) -> HashSet<&str> {
-        let all = self.instances.iter().filter_map(|(id, past)| Some((id.0.split('[').next()?, past)));
+        let all = self.instances.iter().map(|(id, past)| (id.task(), past));
         let (given_up, others): (Vec<_>, Vec<_>) = all.partition(|(_, past)| past.fate == Some(Became::GivenUp));
         let others: HashSet<&str> = others.into_iter().map(|(task, _)| task).collect();
         given_up.into_iter().map(|(task, _)| task).filter(|task| !others.contains(task)).collect()

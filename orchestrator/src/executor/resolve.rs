@@ -11,7 +11,7 @@ use std::time::Duration;
 use git2::Oid;
 use serde::Serialize;
 use serde_json::{Value, json};
-use swarm_plans::{InstanceId, RenderedAgent, RenderedCommand, Template, Work};
+use swarm_plans::{InstanceId, RenderedAgent, RenderedCommand, Template, Work, task_in};
 use swarm_protocol::toolset::Toolset;
 use swarm_protocol::{Ended, Grant};
 
@@ -328,7 +328,7 @@ impl Executor {
 
     /// What the task of an instance is to do, as the plan has it.
     fn task_text(&self, instance: &str) -> Option<String> {
-        let name = instance.split('[').next()?;
+        let name = task_in(instance);
         let task = self.plan.tasks.iter().find(|task| task.name.0 == name)?;
         let join = |all: &[Template]| all.iter().map(Template::source).collect::<Vec<_>>().join(" ");
         Some(match &task.work {

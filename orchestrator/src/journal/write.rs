@@ -373,8 +373,7 @@ impl Store {
     fn observe(&mut self, event: &RunEvent) {
         self.tally.count(event);
         if let RunEvent::AttemptFinished { instance, end: AttemptEnd::Succeeded, duration_ms, .. } = event {
-            // Task names have no bracket, so an instance's id begins with its task's name.
-            let task = instance.0.split('[').next().unwrap_or(&instance.0);
+            let task = instance.task();
             if !self.durations.contains_key(task) {
                 self.durations.insert(task.to_owned(), Vec::new());
             }

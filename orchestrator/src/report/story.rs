@@ -1,6 +1,6 @@
 //! Hand-made runs for tests of the journal and the reports: no processes, fixed times.
 
-use swarm_plans::InstanceId;
+use swarm_plans::{InstanceId, task_in};
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
 use crate::event::{
@@ -42,7 +42,7 @@ pub fn added(instances: &[(&str, &[&str])]) -> RunEvent {
         .iter()
         .map(|(name, needs)| AddedInstance {
             id: id(name),
-            task: name.split('[').next().unwrap_or(name).to_owned(),
+            task: task_in(name).to_owned(),
             needs: needs.iter().map(|&need| need.to_owned()).collect(),
             on_failure: OnFailure::Fail,
         })

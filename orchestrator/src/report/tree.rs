@@ -1,6 +1,7 @@
 //! What ran, as a tree of tasks: each task stands under the last of what it waited for, a fan-out is one line with counts.
 
 use indexmap::IndexMap;
+use swarm_plans::task_in;
 
 use super::words::{self, Style, Tone};
 use crate::event::{Fate, InstanceResult};
@@ -75,11 +76,8 @@ fn tasks(state: &RunState) -> IndexMap<&str, Task<'_>> {
         .enumerate()
         .map(|(at, task)| {
             let named = task.instances.iter().flat_map(|instance| instance.needs().iter());
-            let mut needs: Vec<usize> = named
-                // Task names have no bracket: a need on an instance is one on its task here.
-                .filter_map(|need| tasks.get_index_of(need.split('[').next().unwrap_or(need)))
-                .filter(|&need| need != at)
-                .collect();
+            let mut needs: Vec<usize> =
+                named.filter_map(|need| tasks.get_index_of(task_in(need))).filter(|&need| need != at).collect();
             needs.sort_unstable();
             needs.dedup();
             needs

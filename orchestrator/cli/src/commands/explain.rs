@@ -270,7 +270,7 @@ fn asked(asks: &[Ask], it: &Surroundings) -> Result<(), Failure> {
 /// A task, by its name or an instance's.
 fn task_of(graph: &TaskGraph, task: &str) -> Result<TaskIx, Failure> {
     let plan = graph.plan();
-    let found = plan.task_by_name(task.split('[').next().unwrap_or(task)).ok_or_else(|| {
+    let found = plan.task_by_name(swarm_plans::task_in(task)).ok_or_else(|| {
         let names: Vec<String> = plan.tasks.iter().map(|task| task.name.to_string()).collect();
         Failure::usage(format!("find the task {}", sanitize::name(task)), format!("the plan has {}", names.join(", ")))
     })?;

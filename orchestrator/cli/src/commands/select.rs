@@ -4,8 +4,8 @@
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{InstanceState, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::report::sanitize;
-use swarm_plans::InstanceId;
 use swarm_plans::diagnostic::nearest;
+use swarm_plans::{InstanceId, task_in};
 
 use crate::commands::exec::PLAN as EXEC_PLAN;
 use crate::commands::failure::Failure;
@@ -176,9 +176,9 @@ pub fn find_instance(state: &RunState, word: &str) -> Result<InstanceId, Failure
                 _ if state.instances.is_empty() => "its tasks are not known yet".to_owned(),
                 _ if !partly.is_empty() => format!("did you mean {partly}?"),
                 Some(near) => format!("did you mean {}?", sanitize::shell_word(near)),
-                None => match instances_of(state, word.split('[').next().unwrap_or(word)).next() {
+                None => match instances_of(state, task_in(word)).next() {
                     Some(_) => {
-                        let task = word.split('[').next().unwrap_or(word);
+                        let task = task_in(word);
                         format!("its instances are {}", list(instances_of(state, task).map(|id| id.0.as_ref())))
                     }
                     None => format!("its tasks are {}", list(state.instances.values().map(|i| i.task()))),
@@ -285,7 +285,7 @@ mod tests {
             .iter()
             .map(|id| AddedInstance {
                 id: InstanceId((*id).into()),
-                task: id.split('[').next().unwrap_or(id).to_owned(),
+                task: task_in(id).to_owned(),
                 needs: Vec::new(),
                 on_failure: OnFailure::Fail,
             })

@@ -283,10 +283,10 @@ impl RunCore {
     fn was_expanded(&self, task: TaskIx, history: &History) -> bool {
         let family: Vec<&str> =
             self.graph.family(task).into_iter().map(|member| self.graph.plan().task(member).name.0.as_str()).collect();
-        let task_of = |id: &InstanceId| id.0.split('[').next().is_some_and(|name| family.contains(&name));
+        let is_of_it = |id: &InstanceId| family.contains(&id.task());
         // What stands for one that was never asked has no result of its own.
         let was_asked = |past: &Past| !matches!(past.result, Some(InstanceResult::Cancelled | InstanceResult::Blocked));
-        history.instances().any(|(id, past)| task_of(id) && (id.0.contains('[') || was_asked(past)))
+        history.instances().any(|(id, past)| is_of_it(id) && (id.0.contains('[') || was_asked(past)))
     }
 
     /// Those that waited until their needs are settled.
@@ -415,7 +415,7 @@ impl RunCore {
 fn ended(graph: &TaskGraph, history: &History) -> HashSet<InstanceId> {
     let holds = |(id, _): &(&InstanceId, &Past)| {
         // Instances of fan-outs that are not answered yet are known by their task's name in front of the bracket.
-        let task = graph.plan().task_by_name(id.0.split('[').next().unwrap_or_default());
+        let task = graph.plan().task_by_name(id.task());
         let allowed = task.is_some_and(|task| graph.plan().task(task).allow_failure == AllowFailure::Yes);
         history.holds(id, allowed).is_some()
     };

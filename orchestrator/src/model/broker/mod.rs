@@ -424,7 +424,7 @@ impl Broker {
         held.map_err(|(whose, why)| match why {
             Exhausted::Unpriced { .. } => AskError::Unpriced { model: model.to_owned(), whose },
             why if why.is_for_ever() => {
-                let task = caller.instance.0.split('[').next().unwrap_or_default().to_owned();
+                let task = caller.instance.task().to_owned();
                 AskError::TooSmall(Box::new(TooSmall { model: model.to_owned(), whose, task, why, most }))
             }
             why => AskError::Budget { whose, why },
