@@ -33,16 +33,6 @@ pub enum Way {
     Whole,
 }
 
-/// Whether a folder's own attributes can say anything about merging: cheap, and never wrongly no.
-///
-/// # Errors
-/// [`FoldError`] when they cannot be read.
-pub fn speak_of_merging(odb: &Odb<'_>, folder: &Listing) -> Result<bool, FoldError> {
-    let Some(text) = text_of(odb, folder)? else { return Ok(false) };
-    let has = |word: &[u8]| text.windows(word.len()).any(|bytes| bytes == word);
-    Ok(text.len() > BYTES_MAX || has(b"merge") || has(b"binary"))
-}
-
 /// How two changes of the file at `path`, from the top of `tree`, are merged.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use std::fmt;
 
 use git2::{Odb, Oid, Repository};
 
-use super::attributes;
+use super::attributes::{self, Way};
 use super::file::{self, Merged};
 use super::rules::FileRules;
 use super::touched;
@@ -153,7 +153,7 @@ pub fn fold(repo: &Repository, base: Oid, ours: Oid, theirs: Oid) -> Result<Fold
 pub fn fold_by(repo: &Repository, rules: &FileRules, tip: Oid, step: &Step<'_>) -> Result<Outcome, FoldError> {
     let odb = repo.odb()?;
     let clean = |tree| Ok(Outcome { folded: Folded::Clean { tree }, again: vec![] });
-    match walk(&Walk { odb: &odb, rules }, Some(step.base), tip, step.result, Depth::default()) {
+    match walk(&Walk { odb: &odb, rules, tip }, Some(step.base), tip, step.result, &Folder::default()) {
         Ok(Some(tree)) => clean(tree),
         Ok(None) => clean(tree::write(&odb, Listing::new())?),
         Err(Stop::Doubt) => touched::merge(&odb, rules, tip, step),
@@ -248,19 +248,29 @@ impl<E: Into<FoldError>> From<E> for Stop {
 struct Walk<'a> {
     odb: &'a Odb<'a>,
     rules: &'a FileRules,
+    /// The whole of ours.
+    tip: Oid,
 }
 
-/// Where the walk is.
+/// Where the walk is; by default at the top.
 #[derive(Debug, Clone, Copy, Default)]
-struct Depth {
+struct Folder<'a> {
     /// Folders above.
-    folders: usize,
-    /// Whether attributes of one of them, in ours, speak of merging.
-    is_spoken_of: bool,
+    depth: usize,
+    /// The one above, and the name there.
+    above: Option<(&'a Folder<'a>, &'a [u8])>,
+}
+
+impl Folder<'_> {
+    /// The path of what has that name here, from the top.
+    fn path(&self, name: &[u8]) -> Vec<u8> {
+        let Some((above, here)) = self.above else { return name.to_vec() };
+        [&above.path(here), b"/".as_slice(), name].concat()
+    }
 }
 
 /// Merges three versions of a folder; `None` when nothing is left in it.
-fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, mut depth: Depth) -> Result<Option<Oid>, Stop> {
+fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, at: &Folder<'_>) -> Result<Option<Oid>, Stop> {
     let odb = it.odb;
     if base == Some(theirs) {
         return Ok(Some(ours));
@@ -268,18 +278,17 @@ fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, mut depth: Dep
     if base == Some(ours) {
         return Ok(Some(theirs));
     }
-    if depth.folders > DEPTH_MAX {
+    if at.depth > DEPTH_MAX {
         return Err(TreeError::TooDeep.into());
     }
     let before = base.map(|base| tree::list(odb, base)).transpose()?.unwrap_or_default();
     let after = tree::list(odb, theirs)?;
     let tip = tree::list(odb, ours)?;
-    depth.is_spoken_of = depth.is_spoken_of || attributes::speak_of_merging(odb, &tip)?;
     let mut edits = HashMap::new();
     // Whatever both sides touched is among what theirs touched; all else stays as ours has it.
     for (name, [base, theirs]) in tree::changes(&before, &after) {
         let ours = tree::get(&tip, name);
-        let merged = walk_name(it, [base, ours, theirs], depth)?;
+        let merged = walk_name(it, [base, ours, theirs], (at, name))?;
         if merged != ours {
             edits.insert(name.to_vec(), merged);
         }
@@ -288,7 +297,11 @@ fn walk(it: &Walk<'_>, base: Option<Oid>, ours: Oid, theirs: Oid, mut depth: Dep
 }
 
 /// Merges what a name stands for in base, ours and theirs, where base and theirs differ.
-fn walk_name(it: &Walk<'_>, versions: [Option<Entry>; 3], depth: Depth) -> Result<Option<Entry>, Stop> {
+fn walk_name(
+    it: &Walk<'_>,
+    versions: [Option<Entry>; 3],
+    (at, name): (&Folder<'_>, &[u8]),
+) -> Result<Option<Entry>, Stop> {
     let odb = it.odb;
     let [base, ours, theirs] = versions;
     if ours == base {
@@ -300,16 +313,16 @@ fn walk_name(it: &Walk<'_>, versions: [Option<Entry>; 3], depth: Depth) -> Resul
         Some(base) if !it.rules.is_empty() && (ours == theirs || !base.is_tree()) => Err(Stop::Doubt),
         // The same new folder on both sides: a path that both deleted may be a rename in one of them.
         Some(base) if ours == theirs && base.is_tree() && ours.is_tree() => {
-            if same_paths(odb, base.id, ours.id, depth.folders)? { Ok(Some(ours)) } else { Err(Stop::Doubt) }
+            if same_paths(odb, base.id, ours.id, at.depth)? { Ok(Some(ours)) } else { Err(Stop::Doubt) }
         }
         base if ours.is_tree() && theirs.is_tree() && base.is_none_or(Entry::is_tree) => {
-            let below = Depth { folders: depth.folders + 1, ..depth };
-            let folder = walk(it, base.map(|entry| entry.id), ours.id, theirs.id, below)?;
+            let below = Folder { depth: at.depth + 1, above: Some((at, name)) };
+            let folder = walk(it, base.map(|entry| entry.id), ours.id, theirs.id, &below)?;
             Ok(folder.map(|id| Entry { mode: DIRECTORY, id }))
         }
         Some(base) if ![base, ours, theirs].into_iter().any(Entry::is_tree) => {
-            // Which of them are merged as a whole the path tells, too.
-            if depth.is_spoken_of && file::is_by_lines(base, ours, theirs) {
+            let is_by_lines = file::is_by_lines(base, ours, theirs);
+            if is_by_lines && attributes::way(odb, it.tip, &at.path(name))? != Way::Lines {
                 return Err(Stop::Doubt);
             }
             match file::merge(odb, base, ours, theirs)? {
