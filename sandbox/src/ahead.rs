@@ -1,21 +1,21 @@
-//! A cage that is made before its job is known: its first process goes through the first steps of the [launch](mod@crate::launch),
-//! waits for an order, and goes on. What an order says is the caller's: two lines of bytes from the process outside to the one inside,
-//! which are copies of the same program. The first says what is to be done, and both can make out at the same time what that means;
-//! the second that it shall be done, and what only the process outside can know of it.
+//! A cage that is made before its job is known: its first process goes through the first steps of the
+//! [launch](mod@crate::launch), waits for an order, and goes on. What an order says is the caller's: two lines of bytes from
+//! the process outside to the one inside, which are copies of the same program. The first says what is to be done, and both
+//! can make out at the same time what that means; the second that it shall be done, and what only the process outside knows.
 //!
 //! What is made ahead is what no job has a say in. It holds nothing of any job and has seen none; it serves one, or nobody: it
-//! ends when the process outside closes its end, or itself. What the machine shows of `/etc` is as it was then; everything else
-//! of the host is looked up when the job comes.
+//! ends when the process outside closes its end, or itself. The small files of `/etc` are as they were then; everything else
+//! of the host is as it is when the job comes, what was mounted meanwhile too, where the host shares its mounts.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 
 use rustix::io;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::process::Signal;
 
-use crate::caged::Caged;
+use crate::caged::{Caged, First};
 use crate::cgroup::{Group, GroupPlace};
 use crate::landlock::Rules;
 use crate::launch::{
@@ -39,15 +39,15 @@ const READ_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Ahead {
     kind: Kind,
-    /// `None` once it has a job.
+    /// `None` once it has a job, or is given up.
     idle: Option<Idle>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    init: Pid,
-    pidfd: OwnedFd,
-    order: File,
+    first: First,
+    /// Never waited for: one that does not take its order is given up.
+    order: OwnedFd,
     status: OwnedFd,
     /// Our ends of the job's two output streams.
     streams: [OwnedFd; 2],
@@ -81,8 +81,8 @@ pub enum NotTaken {
     Gone,
 }
 
-/// Begins a cage of this kind; `entered` as in [`Output::network`]. The cage's first process, a copy of the calling one in which every
-/// descriptor is closed, goes on in `inside` when the first steps are done.
+/// Begins a cage of this kind; `entered` as in [`Output::network`]. The cage's first process, a copy of the calling one in
+/// which every descriptor is closed, goes on in `inside` when the first steps are done.
 ///
 /// # Errors
 /// [`Refused`] when not even the first process could be made, or the kind needs a door, which comes with a job.
@@ -97,8 +97,10 @@ pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Re
     let ids = Ids::current();
     match clone_init(kind, network)? {
         Cloned::Parent(init, pidfd) => {
-            let idle = Idle { init, pidfd, order: order.into(), status, streams: [stdout, stderr] };
-            Ok(Ahead { kind, idle: Some(idle) })
+            let first = First::new(kind.tier, init, pidfd);
+            let ahead = Ahead { kind, idle: Some(Idle { first, order, status, streams: [stdout, stderr] }) };
+            step("pipes", || io::ioctl_fionbio(&ahead.idle.as_ref().expect("made above").order, true))?;
+            Ok(ahead)
         }
         Cloned::Child => {
             let output = Output { stdout: stdout_end, stderr: stderr_end, door: None, network: entered };
@@ -118,7 +120,7 @@ pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Re
 
 fn begin_all(kind: Kind, network: NetworkOf, ids: Ids, output: &Output, kept: &[&OwnedFd]) -> Result<Begun, Refused> {
     let mut begun = begin(kind, network, ids, output, kept)?;
-    let rules = Rules::begin(kind.tier, kind.network).map_err(|error| Refused::new("landlock", error))?;
+    let rules = Rules::begin(kind).map_err(|error| Refused::new("landlock", error))?;
     begun.rules = Some(rules);
     Ok(begun)
 }
@@ -129,15 +131,15 @@ impl Ahead {
         self.kind
     }
 
-    /// Passes on the first line of an order, with its end. Whether it takes it will show when it gets the second.
+    /// Passes on the first line of an order, with its end. A cage that does not take it at once is given up.
     pub fn announce(&mut self, line: &[u8]) {
-        if let Some(idle) = &mut self.idle {
-            let _ = idle.order.write_all(line);
+        if self.pass_on(line).is_none() {
+            self.give_up();
         }
     }
 
-    /// Passes on the second line of an order for a job of `policy`, which has to be of this kind. Gives the cage and our ends of the
-    /// job's two output streams.
+    /// Passes on the second line of an order for a job of `policy`, which has to be of this kind. Gives the cage and our ends of
+    /// the job's two output streams.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing was run.
@@ -150,20 +152,29 @@ impl Ahead {
         let watchdog = Watchdog::new(policy.get())
             .map_err(|error| NotTaken::Refused(Refused::new("prepare the limits", error)))?;
         let handed = Handed { own_room: watchdog.room().own(), groups: watchdog.group().places() };
-        let line = order(&handed);
-        let idle = self.idle.as_mut().ok_or(NotTaken::Gone)?;
-        idle.order.write_all(&line).map_err(|_| NotTaken::Gone)?;
-        let Idle { init, pidfd, status, streams, .. } = self.idle.take().ok_or(NotTaken::Gone)?;
-        Ok((Caged::new(policy.get(), (init, pidfd), status, Occupant::Program, watchdog), streams))
+        self.pass_on(&order(&handed)).ok_or(NotTaken::Gone)?;
+        let Idle { first, status, streams, .. } = self.idle.take().ok_or(NotTaken::Gone)?;
+        Ok((Caged::new(policy.get(), first, status, Occupant::Program, watchdog), streams))
+    }
+
+    /// `None` where not all of a line was taken, which is of no use then.
+    fn pass_on(&self, line: &[u8]) -> Option<()> {
+        let idle = self.idle.as_ref()?;
+        let written = io::retry_on_intr(|| io::write(&idle.order, line)).ok()?;
+        (written == line.len()).then_some(())
+    }
+
+    fn give_up(&mut self) {
+        let Some(mut idle) = self.idle.take() else { return };
+        // It has no job: nothing else can be inside.
+        idle.first.signal(Signal::KILL);
+        let _ = idle.first.wait_alone();
     }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        let Some(idle) = self.idle.take() else { return };
-        // It has no job: nothing else can be inside.
-        let _ = pidfd_send_signal(&idle.pidfd, Signal::KILL);
-        let _ = io::retry_on_intr(|| waitpid(Some(idle.init), WaitOptions::empty()));
+        self.give_up();
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Caged {
 
 /// The first process of a cage.
 #[derive(Debug)]
-struct First {
+pub(crate) struct First {
     tier: Tier,
     /// `None` once it was reaped.
     init: Option<Pid>,
@@ -40,17 +40,11 @@ struct First {
 }
 
 impl Caged {
-    /// Of a first process that goes on by itself; `pidfd` stands for it, and `status` is our end of its pipe.
-    pub(crate) fn new(
-        draft: &Draft,
-        (init, pidfd): (Pid, OwnedFd),
-        status: OwnedFd,
-        occupant: Occupant,
-        watchdog: Watchdog,
-    ) -> Self {
+    /// Of a first process that goes on by itself; `status` is our end of its pipe.
+    pub(crate) fn new(draft: &Draft, first: First, status: OwnedFd, occupant: Occupant, watchdog: Watchdog) -> Self {
         let has_layers = matches!(draft.worktree, Worktree::Overlay { .. }) || !draft.copies.is_empty();
         Caged {
-            first: First { tier: draft.tier, init: Some(init), pidfd },
+            first,
             status,
             reader: Reader::default(),
             watchdog,
@@ -95,8 +89,7 @@ impl Caged {
     }
 
     fn signal(&self, signal: Signal) {
-        // Nothing to be done about a process that has already ended.
-        let _ = pidfd_send_signal(&self.first.pidfd, signal);
+        self.first.signal(signal);
     }
 
     /// When to call [`Caged::look`] next; `None` when this job has no limits that want it.
@@ -119,7 +112,7 @@ impl Caged {
         let left = if self.is_over { Left::Nothing } else { self.first.wait(self.watchdog.group())? };
         let breach = self.watchdog.last_look();
         let reaped = Reaped { breach, left, lacked_room: self.watchdog.lacked_room() };
-        Ok((reaped, Remains { caged: self }))
+        Ok((reaped, Remains { caged: self, left }))
     }
 
     /// Waits until init has ended, and everything inside with it, but not for ever.
@@ -136,12 +129,34 @@ impl Caged {
 #[derive(Debug)]
 #[must_use = "dropping it waits"]
 pub struct Remains {
-    #[expect(dead_code, reason = "dropped only")]
     caged: Caged,
+    left: Left,
+}
+
+impl Remains {
+    /// Waits, and tells whether anything outlived even that.
+    pub fn wait(mut self) -> Left {
+        let now = self.caged.first.wait(self.caged.watchdog.group());
+        if self.left == Left::Nothing { now.unwrap_or(Left::MayRun) } else { self.left }
+    }
 }
 
 impl First {
-    fn wait(&mut self, group: &Group) -> io::Result<Left> {
+    /// A child of the calling process; `pidfd` stands for it.
+    pub(crate) fn new(tier: Tier, init: Pid, pidfd: OwnedFd) -> Self {
+        First { tier, init: Some(init), pidfd }
+    }
+
+    /// Nothing is to be done about one that has already ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits for its own end, but not for ever. What is left of the others is another question.
+    ///
+    /// # Errors
+    /// The system's, when there is no such child: somebody else reaped it.
+    pub(crate) fn wait_alone(&mut self) -> io::Result<Left> {
         let Some(init) = self.init.take() else { return Ok(Left::Nothing) };
         let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
         // pid 1 ends when all of its namespace has.
@@ -150,9 +165,17 @@ impl First {
             return Ok(Left::MayRun);
         }
         io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG))?;
-        Ok(match self.tier {
-            Tier::Landlock if matches!(end_children(group), Hunt::Escaped(_)) => Left::MayRun,
-            Tier::Landlock | Tier::Namespaces => Left::Nothing,
+        Ok(Left::Nothing)
+    }
+
+    fn wait(&mut self, group: &Group) -> io::Result<Left> {
+        if self.init.is_none() {
+            return Ok(Left::Nothing);
+        }
+        Ok(match (self.wait_alone()?, self.tier) {
+            (Left::MayRun, _) => Left::MayRun,
+            (Left::Nothing, Tier::Landlock) if matches!(end_children(group), Hunt::Escaped(_)) => Left::MayRun,
+            (Left::Nothing, Tier::Landlock | Tier::Namespaces) => Left::Nothing,
         })
     }
 }

@@ -16,6 +16,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use crate::enforcement::Tier;
+use crate::launch::Kind;
 use crate::mounts::open_source;
 use crate::policy::{Access, Network, Policy};
 
@@ -94,7 +95,8 @@ pub fn abi_for(policy: &Policy) -> u32 {
 
 /// A ruleset that is being made.
 #[derive(Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
+    kind: Kind,
     ruleset: RulesetCreated,
     abi: ABI,
     number: u32,
@@ -107,18 +109,19 @@ impl Rules {
     ///
     /// # Errors
     /// [`LandlockError`]; nothing is confined.
-    pub fn begin(tier: Tier, network: Network) -> Result<Self, LandlockError> {
-        let mut rules = Rules::empty(tier, network, kernel_abi().min(ABI_KNOWN))?;
-        if tier == Tier::Landlock {
+    pub(crate) fn begin(kind: Kind) -> Result<Self, LandlockError> {
+        let mut rules = Rules::empty(kind, kernel_abi().min(ABI_KNOWN))?;
+        if kind.tier == Tier::Landlock {
             let mut system = Vec::new();
-            system_rules(network, &[], &mut system)?;
+            system_rules(kind.network, &[], &mut system)?;
             rules.add(system)?;
             rules.has_system = true;
         }
         Ok(rules)
     }
 
-    fn empty(tier: Tier, network: Network, number: u32) -> Result<Self, LandlockError> {
+    fn empty(kind: Kind, number: u32) -> Result<Self, LandlockError> {
+        let Kind { tier, network } = kind;
         if number < ABI_MIN {
             return Err(LandlockError::Missing);
         }
@@ -141,7 +144,7 @@ impl Rules {
             }
             ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
         }
-        Ok(Rules { ruleset, abi, number, has_system: false })
+        Ok(Rules { kind, ruleset, abi, number, has_system: false })
     }
 
     fn add(&mut self, rules: Vec<(RulePath, Right)>) -> Result<(), LandlockError> {
@@ -154,20 +157,23 @@ impl Rules {
     }
 
     fn serves(&self, policy: &Policy) -> bool {
-        let is_hidden = |hidden: &PathBuf| system_paths().iter().any(|path| hidden.starts_with(&path.real));
-        self.number == abi_for(policy) && !(self.has_system && policy.get().hide.iter().any(is_hidden))
+        let draft = policy.get();
+        let is_shown = |hidden: &PathBuf| shown_of_the_system().any(|shown| touches(hidden, &shown));
+        self.kind == Kind::of(draft)
+            && self.number == abi_for(policy)
+            && !(self.has_system && draft.hide.iter().any(is_shown))
     }
 }
 
-/// Confines the calling process for good; sets `no_new_privs` as well. `begun` is a ruleset of the policy's kind.
+/// Confines the calling process for good; sets `no_new_privs` as well. What has `begun` is completed where it serves the policy.
 ///
 /// # Errors
 /// [`LandlockError`]; the process must end, since it may be confined in part.
-pub fn confine(policy: &Policy, begun: Option<Rules>) -> Result<u32, LandlockError> {
+pub(crate) fn confine(policy: &Policy, begun: Option<Rules>) -> Result<u32, LandlockError> {
     let draft = policy.get();
     let mut all = match begun.filter(|begun| begun.serves(policy)) {
         Some(begun) => begun,
-        None => Rules::empty(draft.tier, draft.network, abi_for(policy))?,
+        None => Rules::empty(Kind::of(draft), abi_for(policy))?,
     };
     if draft.tier == Tier::Landlock && !all.has_system {
         let mut system = Vec::new();
@@ -275,7 +281,7 @@ fn without_parts(all: Vec<SystemPath>) -> Vec<SystemPath> {
 }
 
 /// Looks the system's paths up, for all processes that are forked from this one.
-pub fn prepare() {
+pub(crate) fn prepare() {
     system_paths();
 }
 
@@ -285,15 +291,29 @@ fn system_rules(network: Network, hide: &[PathBuf], rules: &mut Vec<(RulePath, R
         if *seen_with == SeenWith::HostNetwork && network != Network::Host {
             continue;
         }
-        if hide.iter().any(|hidden| hidden.starts_with(real)) {
+        if hide.iter().any(|hidden| touches(hidden, real)) {
             read_around(real, hide, rules)?;
         } else {
             rules.push((RulePath::IfThere(real.clone()), Right::Read));
         }
     }
-    let devices = crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name));
-    rules.extend(devices.map(|path| (RulePath::IfThere(path), Right::Device)));
+    let shown = devices().filter(|device| !hide.iter().any(|hidden| device.starts_with(hidden)));
+    rules.extend(shown.map(|device| (RulePath::IfThere(device), Right::Device)));
     Ok(())
+}
+
+fn devices() -> impl Iterator<Item = PathBuf> {
+    crate::root::DEVICES.iter().map(|name| Path::new("/dev").join(name))
+}
+
+/// All that [`system_rules`] shows where nothing is hidden.
+fn shown_of_the_system() -> impl Iterator<Item = PathBuf> {
+    system_paths().iter().map(|path| path.real.clone()).chain(devices())
+}
+
+/// Whether something that is hidden is what is shown, lies in it or holds it.
+fn touches(hidden: &Path, shown: &Path) -> bool {
+    hidden.starts_with(shown) || shown.starts_with(hidden)
 }
 
 /// All other rules of a policy, in no particular order: Landlock adds them up.

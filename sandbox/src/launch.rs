@@ -5,15 +5,16 @@
 //!   what is inside; it holds no capability once the cage stands;
 //! - the *job* is confined further and becomes the program.
 //!
-//! In order:
-//! - what depends on nothing but the [`Kind`] of the cage, [`begin`]: block signals → clone init (into new namespaces) → output,
-//!   close every other descriptor → lifeline → \[namespaces: id maps, private mounts, host name, loopback, [root](crate::root)
-//!   without what is the job's\] → bound on capabilities;
-//! - what is this job's: [groups](crate::cgroup) → \[namespaces: bound on process ids, root\] → home folder → \[namespaces: the
-//!   host's root goes, [door](crate::door)\] → capabilities → fork the job → session → lifeline → working directory → rlimits →
-//!   Landlock with `no_new_privs` → seccomp → canary → `Ready` → exec.
+//! In order: block signals → clone init (into new namespaces), then
+//! - what depends on nothing but the [`Kind`] of the cage, [`begin`]: output, close every other descriptor → lifeline → first
+//!   to go when memory is short → \[namespaces: id maps, mounts, host name, loopback, [root](crate::root) without what is the
+//!   job's\] → bound on capabilities;
+//! - what is this job's: \[namespaces: bound on process ids, private mounts, root\] → home folder → stdin → nobody looks into
+//!   init → \[namespaces: the host's root goes, [door](crate::door)\] → capabilities → fork the job → session → signals →
+//!   lifeline → working directory → rlimits → Landlock with `no_new_privs` → seccomp → canary → `Ready` → exec.
 //!
-//! Most of the time goes into the first half, which can be over [ahead](crate::ahead) of the job.
+//! Its [groups](crate::cgroup) are the job's, too: init enters them before the first half, or between both where that is over
+//! [ahead](crate::ahead) of the job. Most of the time goes into the first half.
 //!
 //! A job that becomes a program borrows init's memory until it has, as vfork(2) does it: a copy of what both share, its page
 //! faults and its end cost more than all that the job does. A job that stays code of ours has memory of its own.
@@ -34,7 +35,7 @@ use rustix::process::{
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use crate::caged::Caged;
+use crate::caged::{Caged, First};
 use crate::canary::Canary;
 use crate::cgroup::Group;
 use crate::enforcement::Tier;
@@ -230,7 +231,9 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
                 begin(kind, network, ids, &launch.output, &kept.into_iter().flatten().collect::<Vec<_>>())
             })
         }
-        Cloned::Parent(init, pidfd) => Ok(Caged::new(policy.get(), (init, pidfd), reader, occupant, watchdog)),
+        Cloned::Parent(init, pidfd) => {
+            Ok(Caged::new(policy.get(), First::new(kind.tier, init, pidfd), reader, occupant, watchdog))
+        }
     }
 }
 
@@ -239,7 +242,7 @@ pub(crate) fn clone_init(kind: Kind, network: NetworkOf) -> Result<Cloned, Refus
     let flags = match kind.tier {
         Tier::Namespaces => namespaces::flags(network),
         Tier::Landlock => {
-            // Should init be killed, what it leaves behind comes to us and is ended by `Caged::reap`.
+            // Should init be killed, what it leaves behind comes to us and is ended by `Caged::finish`.
             set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| Refused::new("subreaper", error))?;
             0
         }
@@ -273,11 +276,16 @@ impl Kind {
         self.tier == Tier::Namespaces && matches!(self.network, Network::Egress { .. })
     }
 
+    /// Whether its jobs can be in a network that the calling process has entered: those without any, in the namespaces tier.
+    pub fn takes_entered(self) -> bool {
+        self.tier == Tier::Namespaces && self.network == Network::None
+    }
+
     /// Whose network the job gets. One that was entered for jobs without any is for no other job.
     pub(crate) fn network_of(self, entered: Option<Private>) -> Result<NetworkOf, Refused> {
         match (self.tier, self.network, entered) {
-            (Tier::Namespaces, Network::None, Some(_)) => Ok(NetworkOf::Caller),
-            (_, _, Some(_)) => Err(Refused::new("network", "it was entered for a job of another kind")),
+            (.., Some(_)) if self.takes_entered() => Ok(NetworkOf::Caller),
+            (.., Some(_)) => Err(Refused::new("network", "it was entered for a job of another kind")),
             (_, Network::Host, None) | (Tier::Landlock, _, None) => Ok(NetworkOf::Caller),
             (Tier::Namespaces, Network::None | Network::Egress { .. }, None) => Ok(NetworkOf::Job),
         }
@@ -304,7 +312,7 @@ pub(crate) fn begin(
     step("output", || {
         dup2_stdout(&output.stdout)?;
         dup2_stderr(&output.stderr)?;
-        // Whatever the supervisor reads from, until there is the cage's own /dev/null.
+        // So that the supervisor's is not held here, until there is the cage's own /dev/null.
         dup2_stdin(&output.stdout)?;
         close_all_but(kept)
     })?;
@@ -313,7 +321,7 @@ pub(crate) fn begin(
     let mut root = None;
     if kind.tier == Tier::Namespaces {
         step("map ids", || namespaces::map_ids(ids))?;
-        step("make mounts private", namespaces::make_mounts_private)?;
+        step("cut mounts off the host's", namespaces::make_mounts_slaves)?;
         step("name the host, loopback", || namespaces::name_and_loopback(network))?;
         root = Some(root::begin(kind.network)?);
     }
@@ -378,6 +386,7 @@ impl Launch<'_> {
             {
                 step("bound the process ids", || limits::bound_pids(bound))?;
             }
+            step("make mounts private", namespaces::make_mounts_private)?;
             root.enter(self.policy)?;
         }
         step("fill the home folder", || home::fill(&draft.home, &draft.home_files))?;

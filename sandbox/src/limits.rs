@@ -153,7 +153,7 @@ fn machine() -> Machine {
 }
 
 /// Finds out what this machine has, for all processes that are forked from this one.
-pub fn prepare() {
+pub(crate) fn prepare() {
     machine();
 }
 

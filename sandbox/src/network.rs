@@ -30,50 +30,67 @@ const TABLE_BYTES: usize = 32 << 10;
 #[derive(Debug, Clone, Copy)]
 pub struct Private(());
 
-/// The network of the calling process, for [`leave`].
-///
-/// # Errors
-/// The system's.
-pub fn own() -> io::Result<OwnedFd> {
-    open(c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+/// A network that the calling process has entered for a job, and the way back.
+#[derive(Debug)]
+pub struct Entered {
+    way_back: OwnedFd,
 }
 
-/// Puts the calling process back into its [`own`] network.
+/// Puts the calling process into `given`, which [`Entered::untouched`] gave to another one, or into a new network namespace. `None` where
+/// that cannot be done (who may not make network namespaces; more in one than an untouched loopback): jobs are to get a namespace of
+/// their own then, and the process is where it was.
 ///
 /// # Errors
-/// The system's; whatever needs the host's network must not be done.
-pub fn leave(Private(()): Private, own: impl AsFd) -> io::Result<()> {
-    set_network(own)
-}
-
-/// Puts the calling process into `given`, which [`untouched`] gave to another one, or into a new network namespace.
-///
-/// # Errors
-/// `EPERM` for who may not make network namespaces, `EBUSY` when there is more in `given` than an untouched loopback. Jobs
-/// are to get a namespace of their own then.
-pub fn enter(given: Option<OwnedFd>) -> io::Result<Private> {
-    match given {
-        Some(given) => set_network(&given)?,
-        None => {
-            new_network()?;
-            loopback_up()?;
-        }
+/// There is no way back from a network that is of no use.
+pub fn enter(given: Option<OwnedFd>) -> io::Result<Option<Entered>> {
+    let Ok(way_back) = own() else { return Ok(None) };
+    let moved = match &given {
+        Some(given) => set_network(given),
+        None => new_network(),
+    };
+    if moved.is_err() {
+        return Ok(None);
     }
+    let entered = Entered { way_back };
+    let is_up = given.is_some() || loopback_up().is_ok();
     // Whatever was given: never the host's.
-    if holds("dev", is_idle_loopback) { Ok(Private(())) } else { Err(io::Errno::BUSY) }
+    if is_up && holds("dev", is_idle_loopback) {
+        return Ok(Some(entered));
+    }
+    entered.leave().map(|()| None)
 }
 
-/// The network namespace of the calling process, if nobody has done anything in it since it was made. To be asked when the
-/// job and all that it started are dead.
-pub fn untouched(Private(()): Private) -> Option<OwnedFd> {
-    let is_untouched = holds("dev", is_idle_loopback)
-        && holds("sockstat", has_no_sockets)
-        && holds("sockstat6", has_no_sockets)
-        && holds("snmp", |text| counted_nothing(text, KEPT_BY_SNMP))
-        && holds("netstat", |text| counted_nothing(text, &[]))
-        && holds("snmp6", |text| text.lines().all(|line| line.split_whitespace().nth(1) == Some("0")))
-        && holds("ip6_flowlabel", |text| text.lines().count() <= 1);
-    is_untouched.then(own)?.ok()
+impl Entered {
+    /// For the launch of a job.
+    pub fn private(&self) -> Private {
+        Private(())
+    }
+
+    /// Puts the calling process back to where it was.
+    ///
+    /// # Errors
+    /// The system's; whatever needs the host's network must not be done.
+    pub fn leave(self) -> io::Result<()> {
+        set_network(self.way_back)
+    }
+
+    /// The network namespace of the calling process, if nobody has done anything in it since it was made. To be asked when the
+    /// job and all that it started are dead.
+    pub fn untouched(&self) -> Option<OwnedFd> {
+        let is_untouched = holds("dev", is_idle_loopback)
+            && holds("sockstat", has_no_sockets)
+            && holds("sockstat6", has_no_sockets)
+            && holds("snmp", |text| counted_nothing(text, KEPT_BY_SNMP))
+            && holds("netstat", |text| counted_nothing(text, &[]))
+            && holds("snmp6", |text| text.lines().all(|line| line.split_whitespace().nth(1) == Some("0")))
+            && holds("ip6_flowlabel", |text| text.lines().count() <= 1);
+        is_untouched.then(own)?.ok()
+    }
+}
+
+/// The network of the calling process.
+fn own() -> io::Result<OwnedFd> {
+    open(c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Whether a table of the calling process's network is as it should be. One that is not there, of a protocol that the kernel

@@ -33,7 +33,9 @@ pub fn run(standby: &mut Standby) -> io::Result<Option<Remains>> {
     }
     let start = loop {
         match input.read()? {
-            Heard::Nothing | Heard::Message(ToWorker::Agent { .. }) => {}
+            Heard::Nothing => {}
+            // The frame that was shown is none that a cage can be told by.
+            Heard::Message(ToWorker::Agent { .. }) => standby.forget(),
             Heard::End => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no start frame")),
             Heard::Message(ToWorker::Start(start)) => break start,
             // Cancelled before it began: nothing was started, nothing is to be ended.

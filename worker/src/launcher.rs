@@ -11,8 +11,8 @@
 //! seen no job, and it does one.
 //!
 //! A worker passes a [network namespace](swarm_sandbox::network) that its job left untouched back to the server, which gives it to
-//! the next worker that it forks, and to no other. It says to that also of which kind its job is, as soon as the job runs, and
-//! the next worker makes a cage of that kind [ahead](swarm_sandbox::ahead), unless it is asked for first.
+//! the next worker that it forks, and to no other. It also tells the next worker the kind of its job, as soon as
+//! the job runs, and that makes a cage of that kind [ahead](swarm_sandbox::ahead), unless it is asked for first.
 //!
 //! Server and worker end when the coordinator closes its end. Workers that were taken do not depend on it: each ends with
 //! its own input.
@@ -33,7 +33,8 @@ use rustix::stdio::{dup2_stdin, dup2_stdout, stdin};
 use swarm_protocol::fork_server::{FORK, REQUEST_DESCRIPTORS, Reply};
 use swarm_sandbox::{Cloned, Kind};
 
-use crate::standby::{Standby, kind_of_last, take_networks};
+use crate::networks::{Networks, take_returned};
+use crate::standby::{Standby, kind_of_last};
 
 /// What the calling process is when [`serve`] comes back.
 #[derive(Debug)]
@@ -66,14 +67,14 @@ pub fn serve() -> io::Result<Role> {
     let (mut untouched, mut last) = (Vec::new(), None);
     let mut deaths = 0;
     while deaths < DEATHS_MAX {
-        take_networks(&returned, &mut untouched)?;
+        take_returned(&returned, &mut untouched)?;
         let given = untouched.pop();
         let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC)?;
         match swarm_sandbox::fork() {
             Ok(Cloned::Child) => {
                 // What is for others is theirs alone.
                 drop((hearing, returned, untouched));
-                return stand_by(Standby::of_server(given, Some(returning), Some(telling)), last);
+                return stand_by(Standby::of_server(Networks::of_server(given, returning), telling), last);
             }
             Ok(Cloned::Parent(..)) => {
                 drop((telling, given));
@@ -88,6 +89,7 @@ pub fn serve() -> io::Result<Role> {
             }
             // Whoever asks next is told; by then there may be room again.
             Err(_) => {
+                untouched.extend(given);
                 let Some(role) = fork_when_asked()? else { continue };
                 return Ok(role);
             }
@@ -111,7 +113,7 @@ fn stand_by(mut standby: Standby, last: Option<OwnedFd>) -> io::Result<Role> {
             continue;
         };
         reply(stdin(), Reply::Forked, Some(own))?;
-        standby.is_taken();
+        standby.tell_taken();
         return become_worker(&pipes, standby);
     }
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use rustix::stdio::{dup2_stdout, stdin};
 use swarm_protocol::{Probe, VERSION, encode};
 use swarm_sandbox::launch::exit_now;
+use swarm_sandbox::{Left, Remains};
 
 use crate::standby::Standby;
 
@@ -39,6 +40,8 @@ mod standby;
 mod supervise;
 /// WebAssembly guests: compiled once, kept, run.
 mod wasm;
+/// What a job is made of becomes something that runs.
+mod work;
 
 /// The first argument that makes `swarm` a worker.
 pub const SUBCOMMAND: &str = "__worker";
@@ -93,8 +96,9 @@ fn work(mut standby: Standby) -> std::io::Result<()> {
     let remains = conversation::run(&mut standby)?;
     // Closes the only writing end; nobody writes to what takes its place.
     dup2_stdout(stdin())?;
-    drop(remains);
-    standby.pass_on();
+    if remains.map_or(Left::Nothing, Remains::wait) == Left::Nothing {
+        standby.pass_on();
+    }
     exit_now(0)
 }
 

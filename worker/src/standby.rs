@@ -1,16 +1,10 @@
 //! What a worker that stands by has ready before it has a job: a network, and a cage without a job like the one that the last
 //! worker's job got. And what it leaves to others: the kind of its own job to whoever stands by next, its network to the server.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
 use serde::{Deserialize, Serialize};
 use swarm_protocol::frame::decode;
 use swarm_protocol::{
@@ -23,10 +17,7 @@ use swarm_sandbox::{Caged, Kind, Network, Policy, Program, Refused, Tier};
 
 use crate::airlock;
 use crate::networks::Networks;
-use crate::supervise::program;
-
-/// How many network namespaces wait for a worker at most: more than there are tasks at once, where they change often.
-const NETWORKS_MAX: usize = 32;
+use crate::work::program;
 
 /// What a worker tells the server first, and the next worker never.
 const TAKEN: u8 = u8::MAX;
@@ -36,20 +27,18 @@ const TAKEN: u8 = u8::MAX;
 pub struct Standby {
     networks: Networks,
     ahead: Option<Ahead>,
-    /// Who passes networks on.
-    server: Option<OwnedFd>,
     /// A pipe to who stands by next.
     successor: Option<OwnedFd>,
 }
 
 impl Standby {
-    /// For a worker of the fork server at the other end of `server`; the next one will have the other end of `successor`.
-    pub fn of_server(given: Option<OwnedFd>, server: Option<OwnedFd>, successor: Option<OwnedFd>) -> Self {
-        Standby { networks: Networks::of_server(given), ahead: None, server, successor }
+    /// For a worker of a fork server; the next one will have the other end of `successor`.
+    pub fn of_server(networks: Networks, successor: OwnedFd) -> Self {
+        Standby { networks, ahead: None, successor: Some(successor) }
     }
 
-    /// Tells the server that this worker is taken, if it has one that waits for that.
-    pub fn is_taken(&self) {
+    /// Tells the server, if it has one that waits for that, that this worker is taken.
+    pub fn tell_taken(&self) {
         if let Some(pipe) = &self.successor {
             // The server may have ended meanwhile: this worker does not depend on it.
             let _ = rustix::io::write(pipe, &[TAKEN]);
@@ -70,7 +59,7 @@ impl Standby {
     }
 
     /// Whoever stands by next, for whom this worker's job is of this kind; `None` for one that nothing can be made ahead for.
-    pub fn successor(&mut self, kind: Option<Kind>) -> Option<Successor> {
+    pub fn take_successor(&mut self, kind: Option<Kind>) -> Option<Successor> {
         let code = kind.and_then(code_of)?;
         self.successor.take().map(|pipe| Successor { pipe, code })
     }
@@ -108,24 +97,14 @@ impl Standby {
         self.networks.enter_for(kind)
     }
 
-    /// Passes on the network, if it was left untouched. To be called when everything of the job is dead.
-    pub fn pass_on(mut self) {
+    /// Gives up the cage that is ready: there is no job for it, or none that it could tell by its frame.
+    pub fn forget(&mut self) {
         self.ahead = None;
-        let networks = std::mem::take(&mut self.networks);
-        if let Some(network) = networks.pass_on() {
-            self.give_back(&network);
-        }
     }
 
-    /// A server that has ended needs none.
-    fn give_back(&self, network: &OwnedFd) {
-        let Some(server) = &self.server else { return };
-        let networks = [network.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&networks)), "BUG: room for one descriptor");
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let _ = sendmsg(server, &[IoSlice::new(&[0])], &mut control, flags);
+    /// Passes on the network, if it was left untouched. To be called when everything of the job is dead.
+    pub fn pass_on(self) {
+        self.networks.pass_on();
     }
 }
 
@@ -165,30 +144,6 @@ const KINDS: [Kind; 4] = [
 
 fn code_of(kind: Kind) -> Option<u8> {
     (0..).zip(KINDS).find(|(_, known)| *known == kind).map(|(code, _)| code)
-}
-
-/// Takes the networks that workers have left untouched; those that nobody has room for come to their end.
-///
-/// # Errors
-/// The socket failed.
-pub fn take_networks(socket: &OwnedFd, untouched: &mut Vec<OwnedFd>) -> io::Result<()> {
-    loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut control, flags) {
-            Ok(_) => {}
-            Err(Errno::AGAIN) => return Ok(()),
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                untouched.extend(rights);
-            }
-        }
-        untouched.truncate(NETWORKS_MAX);
-    }
 }
 
 /// What the process outside tells the one inside when the job shall be run.
@@ -261,7 +216,6 @@ fn understand(frame: &[u8]) -> Result<(Policy, Program), String> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
@@ -273,8 +227,8 @@ mod tests {
             KINDS.map(|kind| (Some(kind), Some(kind))).into_iter().chain([(None, None), (Some(egress), None)])
         {
             let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-            let mut standby = Standby::of_server(None, None, Some(telling));
-            if let Some(successor) = standby.successor(kind) {
+            let mut standby = Standby::of_server(Networks::default(), telling);
+            if let Some(successor) = standby.take_successor(kind) {
                 successor.wake();
             }
             drop(standby);
@@ -287,18 +241,5 @@ mod tests {
         let frame = encode(&ToWorker::Start(Box::new(rehearsed())));
         assert!(understand(frame.trim_ascii_end()).is_ok());
         assert!(understand(b"{}").is_err());
-    }
-
-    #[test]
-    fn the_server_hears_of_every_network() {
-        let flags = SocketFlags::CLOEXEC;
-        let (socket, server) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let standby = Standby::of_server(None, Some(server), None);
-        let mut untouched = Vec::new();
-        for count in 1..3 {
-            standby.give_back(&std::fs::File::open("/dev/null").unwrap().into());
-            take_networks(&socket, &mut untouched).unwrap();
-            assert_eq!(untouched.len(), count);
-        }
     }
 }

@@ -2,29 +2,22 @@
 //! status and the job's two pipes.
 //!
 //! What ends a job is decided once and remembered ([`Cause`]); how it ends is always the same: SIGTERM to all of it, after
-//! the grace SIGKILL to all of it, and if init itself does not answer, init is killed. `finished` is sent when init is
-//! reaped, so when nothing of the job can be running any more; where something outlived even that, it says so.
+//! the grace SIGKILL to all of it, and if init itself does not answer, init is killed. `finished` is sent when init has said
+//! that all of the job is dead, or has ended itself; where something outlived even that, it says so.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior};
-use swarm_protocol::agent::{AgentJob, ToAgent};
+use swarm_protocol::agent::ToAgent;
 use swarm_protocol::{Chunk, Ended, FromWorker, Job, Outcome, Refusal, SeenRefusal, Start, Stream, ToWorker, WasmJob};
-use swarm_sandbox::network::Private;
-use swarm_sandbox::wasm::GuestJob;
 use swarm_sandbox::watchdog::bytes as people_bytes;
-use swarm_sandbox::{
-    Breach, Caged, End, Enforcement, Errand, Grade, Kind, Left, Policy, Program, Refused, Remains, Status, Usage,
-};
+use swarm_sandbox::{Breach, Caged, End, Enforcement, Grade, Left, Policy, Remains, Status, Usage};
 
-use crate::agent;
 use crate::airlock;
 use crate::channel::{Channel, Heard as Said, Nonsense};
 use crate::conversation::{Heard, Input, send};
@@ -32,6 +25,7 @@ use crate::output::{CHUNK_BYTES_MAX, Output};
 use crate::refusals::Tail;
 use crate::standby::{Standby, Successor};
 use crate::wasm;
+use crate::work::{Launched, Pipes, launch};
 
 /// A heartbeat follows this much silence.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -65,38 +59,16 @@ struct Broken {
 /// # Errors
 /// The coordinator is gone; the job has been killed.
 pub fn supervise(start: &Start, input: &mut Input, standby: &mut Standby) -> io::Result<(Outcome, Option<Remains>)> {
-    let nothing = |ended| Ok((Outcome::of_nothing(ended), None));
-    let refused = |step: &str, reason: String| nothing(Ended::Refused(Refusal::new(step, reason)));
     let policy = match airlock::policy(&start.sandbox) {
         Ok(policy) => policy,
-        Err(error) => return refused("policy", error.to_string()),
-    };
-    let work = match prepare(start, input)? {
-        Ok(work) => work,
-        Err(ended) => return nothing(ended),
-    };
-    let kind = Kind::of(policy.get());
-    let is_program = matches!(work, Work::Program(_));
-    let successor = standby.successor(is_program.then_some(kind));
-    let ahead = if is_program { standby.launch(&policy) } else { Ok(None) };
-    let launched = match ahead {
-        Ok(None) => {
-            let door = match airlock::door(&start.sandbox) {
-                Ok(door) => door,
-                Err(error) => return refused("reach the proxy", error.to_string()),
-            };
-            let network = match standby.give_up(kind) {
-                Ok(network) => network,
-                Err(error) => return refused("leave the network of another kind of job", error.to_string()),
-            };
-            launch(&work, start, &policy, door, network)?
+        Err(error) => {
+            let ended = Ended::Refused(Refusal::new("policy", error.to_string()));
+            return Ok((Outcome::of_nothing(ended), None));
         }
-        Ok(Some((caged, [stdout, stderr]))) => Ok(Launched { caged, pipes: pipes(stdout, stderr), channel: None }),
-        Err(error) => Err(error),
     };
-    let Launched { caged, pipes, channel } = match launched {
+    let (Launched { caged, pipes, channel }, successor) = match launch(start, &policy, input, standby)? {
         Ok(launched) => launched,
-        Err(error) => return nothing(Ended::Refused(airlock::refusal(error))),
+        Err(ended) => return Ok((Outcome::of_nothing(ended), None)),
     };
     // No process of the same user may look into the memory that holds the spec. Only now: a process that cannot be looked
     // into does not own its own files in /proc, which init needs for its id maps.
@@ -126,83 +98,6 @@ pub fn supervise(start: &Start, input: &mut Input, standby: &mut Standby) -> io:
     .run(input)
 }
 
-/// What was launched, and our ends of what it has.
-struct Launched {
-    caged: Caged,
-    pipes: Pipes,
-    channel: Option<Channel>,
-}
-
-/// Launches a job around which there is no cage yet; the inner error refuses it.
-fn launch(
-    work: &Work<'_>,
-    start: &Start,
-    policy: &Policy,
-    door: Option<OwnedFd>,
-    network: Option<Private>,
-) -> io::Result<Result<Launched, Refused>> {
-    let (pipes, [stdout, stderr]) = streams(work)?;
-    let output = swarm_sandbox::launch::Output { stdout, stderr, door, network };
-    let mut channel = None;
-    let launched = match work {
-        Work::Program(program) => swarm_sandbox::launch(policy, program, output),
-        Work::Shell(program) => swarm_sandbox::launch_on_terminal(policy, program, output),
-        Work::Guest(guest) => swarm_sandbox::launch_guest(policy, guest, output),
-        Work::Agent(job) => {
-            let (ours, theirs) = Channel::pair()?;
-            channel = Some(ours);
-            let run = |channel: BorrowedFd<'_>| agent::run(job, &start.sandbox.env, channel);
-            let errand = Errand { cwd: &job.worktree, channel: theirs, run: &run };
-            swarm_sandbox::launch_errand(policy, &errand, output)
-        }
-    };
-    Ok(launched.map(|caged| Launched { caged, pipes, channel }))
-}
-
-/// Our ends of the job's two streams.
-type Pipes = [(Stream, Option<OwnedFd>); 2];
-
-/// Our ends of the job's two streams, none where it has a terminal, and the job's.
-fn streams(work: &Work<'_>) -> io::Result<(Pipes, [OwnedFd; 2])> {
-    if let Work::Shell(_) = work {
-        let terminal = || rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
-        return Ok((Stream::ALL.map(|stream| (stream, None)), [terminal()?, terminal()?]));
-    }
-    let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok((pipes(stdout, stderr), [stdout_end, stderr_end]))
-}
-
-fn pipes(stdout: OwnedFd, stderr: OwnedFd) -> Pipes {
-    [(Stream::Stdout, Some(stdout)), (Stream::Stderr, Some(stderr))]
-}
-
-/// What is going to run in the cage.
-enum Work<'a> {
-    Program(Program),
-    Shell(Program),
-    Guest(GuestJob),
-    Agent(&'a AgentJob),
-}
-
-/// Everything that can be made ready before the cage; the inner error is the outcome of a job that cannot even be tried.
-fn prepare<'a>(start: &'a Start, input: &mut Input) -> io::Result<Result<Work<'a>, Ended>> {
-    match &start.job {
-        Job::Command { argv, cwd } => Ok(program(start, argv, cwd).map(Work::Program)),
-        Job::Shell { argv, cwd } => Ok(program(start, argv, cwd).map(Work::Shell)),
-        Job::Wasm(job) => Ok(wasm::prepare(start, job, input)?.map(Work::Guest)),
-        Job::Agent(job) => Ok(Ok(Work::Agent(job))),
-    }
-}
-
-/// The program of a command.
-///
-/// # Errors
-/// The outcome of a command that cannot even be tried.
-pub fn program(start: &Start, argv: &[String], cwd: &Path) -> Result<Program, Ended> {
-    Program::new(argv, &start.sandbox.env, cwd).map_err(|error| Ended::StartFailed { reason: error.to_string() })
-}
-
 /// When the polite signal was sent and what comes next.
 #[derive(Debug, Clone)]
 struct Ending {
@@ -225,10 +120,10 @@ struct Watch<'a> {
     policy: &'a Policy,
     /// `None` once all of it is dead.
     caged: Option<Caged>,
-    /// Who is to make a cage like this one, as soon as this one is closed.
-    successor: Option<Successor>,
     /// What is left of it then.
     remains: Option<Remains>,
+    /// Who is to make a cage like this one, as soon as this one is closed.
+    successor: Option<Successor>,
     pipes: Pipes,
     /// Only where the job is an agent.
     channel: Option<Channel>,

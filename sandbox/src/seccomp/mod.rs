@@ -55,7 +55,7 @@ pub fn filter(draft: &Draft, means: &[(Limit, Means)], occupant: Occupant) -> Ar
 }
 
 /// Builds the filters that programs usually get, for all processes that are forked from this one.
-pub fn prepare() {
+pub(crate) fn prepare() {
     for tier in [Tier::Landlock, Tier::Namespaces] {
         for network in [Network::None, Network::Host] {
             for count in [Count::Kernel, Count::Watched] {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
-use swarm_protocol::Tier;
+use swarm_protocol::{Start, Tier};
 
 use crate::Case;
 use crate::fixture::{Cage, Peer, SECRET, Worker, run_free, run_under, soon};
@@ -228,12 +228,19 @@ fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) {
     }
     assert!(harmed, "the control did no harm: {script}\n{said}");
 
+    // In a cage that was made ahead, and in a new one.
+    for have_done in [Worker::spawn, Worker::start] {
+        attempt_inside(tier, harm, script, held, have_done);
+    }
+}
+
+fn attempt_inside(tier: Tier, harm: Harm, script: &str, held: Held, have_done: fn(&Start) -> Worker) {
     let cage = Cage::new(tier);
     let mut not_enforced = Vec::new();
     let (harmed, said) = look(&cage, harm, Patience::None, |extra| {
         let mut start = cage.start(script);
         start.sandbox.env.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        let ran = Worker::spawn(&start).finish();
+        let ran = have_done(&start).finish();
         not_enforced = ran.entered.as_ref().unwrap_or_else(|| panic!("it was not tried: {ran:?}")).not_enforced.clone();
         format!("{}{}", ran.stdout, ran.stderr)
     });

@@ -210,11 +210,9 @@ impl Cage {
         .to_vec()
     }
 
-    /// Runs a script in the cage: about half of all in one that was made ahead.
+    /// Runs a script in the cage.
     pub fn run(&self, script: &str) -> Ran {
-        let start = self.start(script);
-        let worker = if script.len().is_multiple_of(2) { Worker::spawn(&start) } else { Worker::start(&start) };
-        worker.finish()
+        Worker::spawn(&self.start(script)).finish()
     }
 }
 
@@ -311,10 +309,9 @@ pub struct Ran {
 }
 
 impl Worker {
-    /// Has a worker, with a secret in its environment, do a job: one of a fork server, in a cage that was made ahead of the job
-    /// where that can be done.
+    /// Has a worker, with a secret in its environment, do a job: one of a fork server, with a cage that was made ahead of the job.
     pub fn spawn(start: &Start) -> Self {
-        let (input, output, pidfd) = Server::with_secret(start).fork(start);
+        let (input, output, pidfd) = Server::with_cage_for(start).fork(start);
         let frames = FrameReader::new(BufReader::new(output));
         Worker { process: Process::Forked(pidfd), input: Some(input), frames }
     }

@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("a write grant is writable", write_grant),
         Case::new("a hidden file and a hidden folder cannot be read", hidden),
         Case::new("18 a hidden file of the system is not readable", hidden_of_the_system),
+        Case::new("18 a hidden folder above those of the system is not readable", hidden_above_the_system),
         Case::new("what is hidden or read-only inside a write grant stays so for the next job", kept_in_its_place),
         Case::new("a copy-on-write folder takes writes and stays as it was", copy_on_write),
         Case::new("folders that share an overlay show nothing beside them", shared_copy_on_write),
@@ -144,6 +145,17 @@ fn hidden_of_the_system(tier: Tier) {
     start.sandbox.hide.push(secret.into());
     let ran = Worker::spawn(&start).finish();
     assert_eq!(started(&ran).stdout, "works\n", "{ran:?}");
+}
+
+/// A folder of which every cage shows parts.
+fn hidden_above_the_system(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut start = cage.start("cat /etc/passwd; sh -c true && echo works");
+    assert!(Worker::spawn(&start).finish().stdout.contains("root:"), "the control sees it");
+    start.sandbox.hide.push("/etc".into());
+    for ran in [Worker::spawn(&start).finish(), Worker::start(&start).finish()] {
+        assert_eq!(started(&ran).stdout, "works\n", "{ran:?}");
+    }
 }
 
 /// Each job is one of a series under one policy: what the first renames, the second would find.

@@ -33,8 +33,10 @@ use self::alike::{alike, alike_of_agent};
 use self::given::Given;
 pub use self::said::{Page, Refused, Said};
 
-/// The version of the files.
-const VERSION: u32 = 1;
+/// The version of the files; since 2 they say of a call that was refused why.
+const VERSION: u32 = 2;
+/// The oldest version that is understood.
+const VERSION_MIN: u32 = 1;
 /// Characters of a value that a message shows.
 const SHOWN_MAX: usize = 60;
 /// The longest recording that is read, in bytes.
@@ -180,7 +182,7 @@ pub struct Recorded {
     /// The how manieth of the whole folder, from 1. Recordings of before this was kept have none.
     #[serde(default)]
     sequence: u32,
-    /// The model that answered, `provider/model`.
+    /// The model that answered, or the first that did not, `provider/model`.
     pub model: String,
     /// The wire format of the answer.
     pub dialect: Dialect,
@@ -542,8 +544,11 @@ fn read(path: &Path) -> Result<Recorded, TapeError> {
     }
     let text = std::fs::read(path).map_err(io)?;
     let recorded: Recorded = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-    if recorded.version != VERSION {
-        return Err(malformed(format!("it has version {}, this program knows {VERSION}", recorded.version)));
+    if !(VERSION_MIN..=VERSION).contains(&recorded.version) {
+        return Err(malformed(format!(
+            "it has version {}, this program knows {VERSION_MIN} to {VERSION}",
+            recorded.version
+        )));
     }
     Ok(recorded)
 }
