@@ -17,7 +17,7 @@ use super::{BaseError, key};
 use crate::entry_name::check_path;
 use crate::repository::Repository;
 use crate::state::StateDir;
-use crate::tree::{EXECUTABLE, FILE};
+use crate::tree::{EXECUTABLE, FILE, SYMLINK};
 
 /// Files of all `copy` entries together.
 const COPY_FILES_MAX: usize = 10_000;
@@ -157,7 +157,13 @@ fn read_entry(root: &File, entry: &str, path: &[u8], depth: usize, files: &mut V
     let mut file = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV) => return Err(refuse("a link is on the way to it")),
+        Err(rustix::io::Errno::LOOP) if depth > 0 => {
+            files.push(read_link(root, path).map_err(|error| io(error.into()))?);
+            return within_bounds(files).map_err(refuse);
+        }
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV) => {
+            return Err(refuse("it is a link, or a link is on the way to it"));
+        }
         Err(error) => return Err(io(error.into())),
     };
     let metadata = file.metadata().map_err(io)?;
@@ -181,14 +187,29 @@ fn read_entry(root: &File, entry: &str, path: &[u8], depth: usize, files: &mut V
     if !metadata.is_file() {
         return Err(refuse("it holds something that is neither a file nor a folder"));
     }
-    let taken: u64 = files.iter().map(|file| file.content.len() as u64).sum();
-    if files.len() == COPY_FILES_MAX || taken + metadata.len() > COPY_BYTES_MAX {
-        return Err(refuse("it is too large to be copied; a folder that is ignored can be a cache instead"));
-    }
     let mut content = Vec::new();
-    (&mut file).take(COPY_BYTES_MAX).read_to_end(&mut content).map_err(io)?;
+    (&mut file).take(COPY_BYTES_MAX + 1).read_to_end(&mut content).map_err(io)?;
     let mode = if metadata.mode() & 0o100 == 0 { FILE } else { EXECUTABLE };
     let time = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() as _ };
     files.push(Copied { path: path.to_vec(), mode, content, time });
+    within_bounds(files).map_err(refuse)
+}
+
+/// A link inside of what is copied: it stays one, wherever it leads.
+fn read_link(root: &File, path: &[u8]) -> rustix::io::Result<Copied> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let link = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+    let target = rustix::fs::readlinkat(&link, "", Vec::new())?;
+    let stat = rustix::fs::fstat(&link)?;
+    let time = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
+    Ok(Copied { path: path.to_vec(), mode: SYMLINK, content: target.into_bytes(), time })
+}
+
+fn within_bounds(files: &[Copied]) -> Result<(), &'static str> {
+    let taken: u64 = files.iter().map(|file| file.content.len() as u64).sum();
+    if files.len() > COPY_FILES_MAX || taken > COPY_BYTES_MAX {
+        return Err("it is too large to be copied; a folder that is ignored can be a cache instead");
+    }
     Ok(())
 }

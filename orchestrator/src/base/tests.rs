@@ -275,22 +275,24 @@ fn a_sparse_worktree_holds_the_rest_as_unchanged() {
 }
 
 #[test]
-fn copied_files_are_there_and_links_out_are_refused() {
+fn copied_files_are_there_with_their_links_and_what_a_link_leads_to_is_refused() {
     let scene = Scene::new(&[("a", "1"), (".gitignore", ".env\n")]);
     put(&scene.fixture.path().join(".env"), "SECRET=1");
     put(&scene.fixture.path().join("out"), "->/etc");
     put(&scene.fixture.path().join("sub/.git"), "gitdir: ../.git/modules/sub");
     put(&scene.fixture.path().join("sub/lib/.git/config"), "[core]");
     put(&scene.fixture.path().join("sub/lib/b"), "2");
+    put(&scene.fixture.path().join("sub/lib/l"), "->/etc");
     let head = scene.repository.resolve("HEAD").expect("a commit");
     for backend in BACKENDS {
         let copy = |settings: &mut BaseSettings| settings.copy = [".env", "missing", "sub"].map(str::to_owned).into();
         let layers = scene.bases(backend, copy).prepare(head).expect("a base");
         let worktree = scene.worktree(&layers, backend);
-        let Some(output) = run_in(&worktree, "cat .env; ls -A sub sub/lib; git status --porcelain") else {
+        let Some(output) = run_in(&worktree, "cat .env; ls -A sub sub/lib; readlink sub/lib/l; git status --porcelain")
+        else {
             continue;
         };
-        assert_eq!(output, "SECRET=1sub:\nlib\n\nsub/lib:\nb\n?? sub/\n", "{backend:?}");
+        assert_eq!(output, "SECRET=1sub:\nlib\n\nsub/lib:\nb\nl\n/etc\n?? sub/\n", "{backend:?}");
     }
     for entry in ["out", "out/passwd", "../x", "/etc/passwd", ".git/config"] {
         let bases = scene.bases(Backend::Overlay, |settings| settings.copy = vec![entry.into()]);

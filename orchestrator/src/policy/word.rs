@@ -239,26 +239,30 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
     let ask = |(key, text): (&'static str, &String)| {
         // What is not there is not copied.
         let path = places.worktree.join(text).canonicalize().ok()?;
+        let mut such_as = String::new();
         let holds = match key {
             _ if credentials::is_path(Path::new(text)) => Holds::Credentials,
             _ if !path.is_dir() => Holds::Nothing,
-            "copy" => match credentials::below(&path) {
+            "copy" => match credentials::below(&path).as_deref() {
                 None => Holds::Unknown,
-                Some(found) if found.is_empty() => Holds::Nothing,
-                Some(_) => Holds::Credentials,
+                Some([]) => Holds::Nothing,
+                Some([first, ..]) => {
+                    such_as = format!(", such as {}", first.strip_prefix(&path).unwrap_or(first).display());
+                    Holds::Credentials
+                }
             },
             _ => credentials::in_cache(&path),
         };
         let why = match holds {
             Holds::Nothing => return None,
-            Holds::Credentials => "it holds credentials, by the names of its files",
-            Holds::Unknown => "it cannot be looked through for credentials",
+            Holds::Credentials => format!("it holds credentials, by the names of its files{such_as}"),
+            Holds::Unknown => "it cannot be looked through for credentials".to_owned(),
         };
         Some(Ask {
             policy: None,
             key,
             value: text.clone(),
-            why: why.to_owned(),
+            why,
             // What lies in the checkout is written from its root.
             typed: path.to_string_lossy().into_owned(),
             wanted: Wanted::Path(path, Access::Read),
@@ -512,11 +516,12 @@ mod tests {
         let view = View { host: &Host::default(), places, looked: &Looked::default() };
         let asks = asks_of_plan(&plan, |_| true, view);
         let told: Vec<String> = asks.iter().map(|ask| format!("{ask} ({})", ask.flag())).collect();
-        let line = |key: &str, name: &str| {
-            let why = "it holds credentials, by the names of its files";
+        let line = |key: &str, name: &str, such_as: &str| {
+            let why = format!("it holds credentials, by the names of its files{such_as}");
             format!("workspace.{key} names `{name}`: {why} (--allow read={})", root.join(name).display())
         };
-        assert_eq!(told, [line("copy", ".env"), line("copy", "keys"), line("cache", "warm")]);
+        let keys = line("copy", "keys", ", such as deep/x.pem");
+        assert_eq!(told, [line("copy", ".env", ""), keys, line("cache", "warm", "")]);
         let given = Given::These(vec![Allowance::Read(root.join(".env").display().to_string())]);
         let missing = Word { given, ..Word::default() }.missing(asks, Path::new("/"));
         assert_eq!(missing.iter().map(|ask| ask.value.as_str()).collect::<Vec<_>>(), ["keys", "warm"]);

@@ -409,7 +409,7 @@ fn made_in_vain(tier: Tier) {
     if tier == Tier::Namespaces && std::fs::read_to_string("/proc/net/dev").expect("a table").lines().count() != 3 {
         own.job = cage.start("test $(wc -l </proc/net/dev) = 3").job;
         host.job = cage.start("test $(wc -l </proc/net/dev) != 3").job;
-    } else {
+    } else if tier == Tier::Namespaces {
         println!("skip: the host's network looks like a job's own");
     }
     // Of another kind: each job finds its own network.
