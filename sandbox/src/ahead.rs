@@ -4,12 +4,12 @@
 //! can make out at the same time what that means; the second that it shall be done, and what only the process outside knows.
 //!
 //! What is made ahead is what no job has a say in. It holds nothing of any job and has seen none; it serves one, or nobody: it
-//! ends when the process outside closes its end, or itself. The small files of `/etc` are as they were then; everything else
-//! of the host is as it is when the job comes, what was mounted meanwhile too, where the host shares its mounts.
+//! ends when the process outside closes its end, or itself. It serves only while the host is [as it was](crate::host_view) when
+//! it was made.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -17,6 +17,7 @@ use rustix::process::Signal;
 
 use crate::caged::{Caged, First};
 use crate::cgroup::{Group, GroupPlace};
+use crate::host_view::HostView;
 use crate::landlock::Rules;
 use crate::launch::{
     Begun, EXIT_REFUSED, Inside, Kind, Last, Launch, Output, Refused, begin, clone_init, exit_now, step,
@@ -45,6 +46,7 @@ pub struct Ahead {
 
 #[derive(Debug)]
 struct Idle {
+    host: HostView,
     first: First,
     /// Never waited for: one that does not take its order is given up.
     order: OwnedFd,
@@ -77,7 +79,7 @@ pub struct Handed {
 pub enum NotTaken {
     /// The launch is refused, here as anywhere.
     Refused(Refused),
-    /// The cage has ended: another one is wanted.
+    /// The cage has ended, or the host is another: another one is wanted.
     Gone,
 }
 
@@ -91,6 +93,7 @@ pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Re
         return Err(Refused::new("network", "its door comes with the job"));
     }
     let network = kind.network_of(entered)?;
+    let host = step("look at the host", || HostView::now(kind.network))?;
     let pipe = || step("pipes", || pipe_with(PipeFlags::CLOEXEC));
     let ((listening, order), (status, telling)) = (pipe()?, pipe()?);
     let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe()?, pipe()?);
@@ -98,7 +101,7 @@ pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Re
     match clone_init(kind, network)? {
         Cloned::Parent(init, pidfd) => {
             let first = First::new(kind.tier, init, pidfd);
-            let ahead = Ahead { kind, idle: Some(Idle { first, order, status, streams: [stdout, stderr] }) };
+            let ahead = Ahead { kind, idle: Some(Idle { host, first, order, status, streams: [stdout, stderr] }) };
             step("pipes", || io::ioctl_fionbio(&ahead.idle.as_ref().expect("made above").order, true))?;
             Ok(ahead)
         }
@@ -131,6 +134,11 @@ impl Ahead {
         self.kind
     }
 
+    /// Says by priority that the host is not as it was any more, and that this serves nobody; `None` where it does not anyway.
+    pub fn changes(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.idle.as_ref()?.host.mounts())
+    }
+
     /// Passes on the first line of an order, with its end. A cage that does not take it at once is given up.
     pub fn announce(&mut self, line: &[u8]) {
         if self.pass_on(line).is_none() {
@@ -152,7 +160,8 @@ impl Ahead {
         let watchdog = Watchdog::new(policy.get())
             .map_err(|error| NotTaken::Refused(Refused::new("prepare the limits", error)))?;
         let handed = Handed { own_room: watchdog.room().own(), groups: watchdog.group().places() };
-        self.pass_on(&order(&handed)).ok_or(NotTaken::Gone)?;
+        let is_host_same = self.idle.as_ref().is_some_and(|idle| idle.host.holds());
+        is_host_same.then(|| self.pass_on(&order(&handed))).flatten().ok_or(NotTaken::Gone)?;
         let Idle { first, status, streams, .. } = self.idle.take().ok_or(NotTaken::Gone)?;
         Ok((Caged::new(policy.get(), first, status, Occupant::Program, watchdog), streams))
     }

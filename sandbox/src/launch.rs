@@ -7,9 +7,9 @@
 //!
 //! In order: block signals → clone init (into new namespaces), then
 //! - what depends on nothing but the [`Kind`] of the cage, [`begin`]: output, close every other descriptor → lifeline → first
-//!   to go when memory is short → \[namespaces: id maps, mounts, host name, loopback, [root](crate::root) without what is the
+//!   to go when memory is short → \[namespaces: id maps, private mounts, host name, loopback, [root](crate::root) without what is the
 //!   job's\] → bound on capabilities;
-//! - what is this job's: \[namespaces: bound on process ids, private mounts, root\] → home folder → stdin → nobody looks into
+//! - what is this job's: \[namespaces: bound on process ids, root\] → home folder → stdin → nobody looks into
 //!   init → \[namespaces: the host's root goes, [door](crate::door)\] → capabilities → fork the job → session → signals →
 //!   lifeline → working directory → rlimits → Landlock with `no_new_privs` → seccomp → canary → `Ready` → exec.
 //!
@@ -321,7 +321,7 @@ pub(crate) fn begin(
     let mut root = None;
     if kind.tier == Tier::Namespaces {
         step("map ids", || namespaces::map_ids(ids))?;
-        step("cut mounts off the host's", namespaces::make_mounts_slaves)?;
+        step("make mounts private", namespaces::make_mounts_private)?;
         step("name the host, loopback", || namespaces::name_and_loopback(network))?;
         root = Some(root::begin(kind.network)?);
     }
@@ -386,7 +386,6 @@ impl Launch<'_> {
             {
                 step("bound the process ids", || limits::bound_pids(bound))?;
             }
-            step("make mounts private", namespaces::make_mounts_private)?;
             root.enter(self.policy)?;
         }
         step("fill the home folder", || home::fill(&draft.home, &draft.home_files))?;

@@ -30,6 +30,8 @@ pub mod enforcement;
 pub mod evaluate;
 /// Files that a job finds in its home folder.
 mod home;
+/// What a cage has taken over of the host, and whether the host is still like that.
+mod host_view;
 /// Finds descendants, and ends all that a job left behind.
 mod hunt;
 /// The calling program as it lies in memory.

@@ -158,11 +158,6 @@ fn write_once(path: &str, text: &str) -> io::Result<()> {
     if written == text.len() { Ok(()) } else { Err(io::Errno::IO) }
 }
 
-/// Nothing that is mounted here is seen by the host; what the host mounts meanwhile is seen here.
-pub fn make_mounts_slaves() -> io::Result<()> {
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-}
-
 /// Cuts the ties between our mounts and the host's, in both directions.
 pub fn make_mounts_private() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)

@@ -107,6 +107,7 @@ fn stand_by(mut standby: Standby, last: Option<OwnedFd>) -> io::Result<Role> {
     }
     drop(last);
     loop {
+        standby.wait_for(stdin())?;
         let Some(request) = receive(stdin())? else { return Ok(Role::Done) };
         let Some(pipes) = request else {
             reply(stdin(), Reply::Failed(Errno::BADMSG.raw_os_error()), None)?;

@@ -2,9 +2,10 @@
 //! worker's job got. And what it leaves to others: the kind of its own job to whoever stands by next, its network to the server.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 use swarm_protocol::frame::decode;
 use swarm_protocol::{
@@ -62,6 +63,25 @@ impl Standby {
     pub fn take_successor(&mut self, kind: Option<Kind>) -> Option<Successor> {
         let code = kind.and_then(code_of)?;
         self.successor.take().map(|pipe| Successor { pipe, code })
+    }
+
+    /// Waits for a request. A cage that serves nobody any more is given up meanwhile: it would keep what the host has unmounted.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn wait_for(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        while let Some(changes) = self.ahead.as_ref().and_then(Ahead::changes) {
+            let mut waiting = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&changes, PollFlags::PRI)];
+            rustix::io::retry_on_intr(|| poll(&mut waiting, None))?;
+            let [is_asked, is_stale] = waiting.each_ref().map(|one| !one.revents().is_empty());
+            if is_asked {
+                return Ok(());
+            }
+            if is_stale {
+                self.forget();
+            }
+        }
+        Ok(())
     }
 
     /// Shows the coordinator's first frame, with its end, to the first process of the cage that is ready.

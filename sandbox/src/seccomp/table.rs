@@ -71,6 +71,7 @@ const MACHINE: &[libc::c_long] = &[
     libc::SYS_swapoff,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_syslog,
     libc::SYS_vhangup,
     libc::SYS_settimeofday,
@@ -286,7 +287,11 @@ fn only_connect(put: &mut impl FnMut(libc::c_long, Verdict)) {
 /// The cage's init has the job's user and is process 1 inside. A job that gave it no processor time would end it, and its
 /// own failure would look like one of the machine.
 fn init(put: &mut impl FnMut(libc::c_long, Verdict)) {
-    let refused = |tests: Vec<Test>| Verdict { cases: vec![(tests, Answer::Refuse)], otherwise: Answer::Allow };
+    let refused_any = |all: Vec<Vec<Test>>| Verdict {
+        cases: all.into_iter().map(|tests| (tests, Answer::Refuse)).collect(),
+        otherwise: Answer::Allow,
+    };
+    let refused = |tests: Vec<Test>| refused_any(vec![tests]);
     for number in [
         libc::SYS_prlimit64,
         libc::SYS_sched_setattr,
@@ -296,9 +301,10 @@ fn init(put: &mut impl FnMut(libc::c_long, Verdict)) {
     ] {
         put(number, refused(vec![is(0, u32::MAX, 1)]));
     }
-    // PRIO_PROCESS and IOPRIO_WHO_PROCESS.
-    put(libc::SYS_setpriority, refused(vec![is(0, u32::MAX, 0), is(1, u32::MAX, 1)]));
-    put(libc::SYS_ioprio_set, refused(vec![is(0, u32::MAX, 1), is(1, u32::MAX, 1)]));
+    // PRIO_PROCESS and PRIO_USER, IOPRIO_WHO_PROCESS and IOPRIO_WHO_USER: init itself, and all that have its user.
+    let process = |which: u32| vec![is(0, u32::MAX, which), is(1, u32::MAX, 1)];
+    put(libc::SYS_setpriority, refused_any(vec![process(0), vec![is(0, u32::MAX, 2)]]));
+    put(libc::SYS_ioprio_set, refused_any(vec![process(1), vec![is(0, u32::MAX, 3)]]));
 }
 
 /// Calls that steer a process by number: only oneself (0) where other processes of the user can be named.

@@ -17,7 +17,7 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use swarm_protocol::fork_server::{FORK, REPLY_BYTES, Reply};
-use swarm_protocol::{Ended, FrameReader, FromWorker, NetworkSpec, Start, Tier, ToWorker, encode};
+use swarm_protocol::{Access, Ended, FrameReader, FromWorker, Grant, NetworkSpec, Start, Tier, ToWorker, encode};
 
 use crate::Case;
 use crate::fixture::{Cage, SECRET, is_alive, pid_of, soon};
@@ -36,6 +36,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("no job finds anything in its network", always_new_network),
         Case::new("a job gets the cage that was made ahead of it", made_ahead),
         Case::new("a cage that was made ahead and is of no use harms nobody", made_in_vain),
+        Case::new("a cage that was made ahead does not outlive the host's mounts", mounted_meanwhile),
     ]
 }
 
@@ -445,6 +446,29 @@ fn made_in_vain(tier: Tier) {
     let (_server, spare, init) = with_cage_ahead(&own);
     kill(&spare);
     assert!(soon(|| !lives(&init)));
+}
+
+fn mounted_meanwhile(tier: Tier) {
+    let cage = Cage::new(tier);
+    let place = cage.path("host/mounted");
+    std::fs::create_dir(&place).expect("a folder");
+    let mut start = cage.start(&format!("cat {}/word; exit 0", place.display()));
+    start.sandbox.grants.push(Grant { path: place.clone(), at: place.clone(), access: Access::Read });
+    std::fs::write(place.join("word"), "below\n").expect("a file");
+    let (server, _, init) = with_cage_ahead(&start);
+    let mount = |program: &str, words: &[&str]| Command::new(program).args(words).arg(&place).status();
+    if !mount("mount", &["-t", "tmpfs", "swarm-test"]).is_ok_and(|status| status.success()) {
+        println!("skip: only root mounts");
+        return;
+    }
+    let written = std::fs::write(place.join("word"), "mounted\n");
+    let given_up = soon(|| !lives(&init));
+    let seen = server.forked(&start).first_output();
+    let (_, init) = server.cage_ahead(&cage.start("exit 0"));
+    assert!(mount("umount", &[]).is_ok_and(|status| status.success()), "nobody holds it");
+    written.expect("a file");
+    assert!(given_up && soon(|| !lives(&init)));
+    assert_eq!(seen, "mounted\n");
 }
 
 fn kill(pid: &str) {
