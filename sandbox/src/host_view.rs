@@ -25,7 +25,8 @@ pub struct HostView {
 struct Entry {
     device: u64,
     number: u64,
-    changed: (i64, i64),
+    /// Seconds and nanoseconds.
+    changed: (i64, u64),
 }
 
 impl HostView {
@@ -57,7 +58,7 @@ fn etc(network: Network) -> io::Result<Vec<Option<Entry>>> {
     let of_hosts = ETC_NETWORK_ENTRIES.iter().filter(|_| network == Network::Host);
     let entry = |name: &&str| {
         let stat = statat(&folder, *name, AtFlags::empty()).ok()?;
-        let changed = (i64::from(stat.st_ctime), i64::try_from(stat.st_ctime_nsec).unwrap_or(0));
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
         Some(Entry { device: stat.st_dev, number: stat.st_ino, changed })
     };
     Ok(ETC_ENTRIES.iter().chain(of_hosts).map(entry).collect())

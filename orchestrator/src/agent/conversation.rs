@@ -88,10 +88,19 @@ pub struct Conversation<'a> {
     pub shown: Shown,
 }
 
+/// Bytes of a line of an answer that is still arriving: no terminal shows more in one line.
+const LINE_BYTES_MAX: usize = 500;
+
 /// What of an answer was shown while it arrived. Only words are: thinking and calls are shown when they are whole.
 #[derive(Debug, Default)]
 pub struct Shown {
     text: String,
+    /// The end of it.
+    spoken: show::Spoken,
+    /// Its last line that is not blank, as far as people see it in one line.
+    line: String,
+    /// Whether a new line has begun since.
+    is_line_over: bool,
     /// Why it had to be asked for again.
     refusal: String,
 }
@@ -103,10 +112,12 @@ impl Shown {
             // An answer that begins with empty lines has not begun.
             Delta::Text(text) if self.text.is_empty() && text.trim().is_empty() => {}
             Delta::Text(text) => {
-                let shown = show::spoken(&self.text, &text);
+                let shown = self.spoken.more(&text);
                 ear.log(&if self.text.is_empty() { format!("\n{shown}") } else { shown });
                 self.text.push_str(&text);
-                ear.line(self.text.trim_end().lines().next_back().unwrap_or_default());
+                if self.go_on(&text) {
+                    ear.line(&self.line);
+                }
             }
             Delta::Call { name } => ear.line(&format!("● {name}")),
             Delta::Thinking(_) => {}
@@ -122,6 +133,26 @@ impl Shown {
                 ear.line(&text);
             }
         }
+    }
+
+    /// Puts more words at the end of the last line; whether it looks different then.
+    fn go_on(&mut self, text: &str) -> bool {
+        let mut has_changed = false;
+        for c in text.chars() {
+            if c == '\n' {
+                self.is_line_over = true;
+            } else if self.is_line_over {
+                if !c.is_whitespace() {
+                    self.is_line_over = false;
+                    self.line = c.to_string();
+                    has_changed = true;
+                }
+            } else if self.line.len() < LINE_BYTES_MAX {
+                self.line.push(c);
+                has_changed |= !c.is_whitespace();
+            }
+        }
+        has_changed
     }
 
     /// What is shown of an entry beside what was shown already.
@@ -558,6 +589,15 @@ mod tests {
 
     fn text(text: &str) -> Delta {
         Delta::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_line_without_end_is_shown_in_part_and_told_no_more() {
+        let mut shown = Shown::default();
+        let told = (0..10_000).filter(|_| shown.go_on("word after word ")).count();
+        assert!(told < LINE_BYTES_MAX && shown.line.len() <= LINE_BYTES_MAX + 4, "{told}");
+        assert!(shown.go_on("\n\n  next") && shown.line == "next");
+        assert!(!shown.go_on("\n  \n"), "a line that has not begun is not shown");
     }
 
     #[test]

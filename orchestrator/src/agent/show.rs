@@ -24,30 +24,43 @@ const CALL_CHARS_MAX: usize = 400;
 /// What our own lines begin with.
 const MARKS: [char; 4] = ['─', '●', '│', '$'];
 
-/// More of what a model says, behind `before`, the words that were shown of it until now: as it is, but for what nobody sees,
-/// and with a mark before a line that could be taken for ours.
-pub fn spoken(before: &str, text: &str) -> String {
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    let mut is_blank = line.chars().all(|c| c.is_whitespace() || sanitize::is_deceptive(c));
-    let (mut shown, mut letters) = (String::with_capacity(text.len()), text.chars().peekable());
-    while let Some(c) = letters.next() {
-        match c {
-            '\n' => is_blank = true,
-            '\t' => {}
-            c if sanitize::is_deceptive(c) => continue,
-            c if c.is_whitespace() => {}
-            // A sum of money or a variable is no script.
-            '$' if letters.peek().is_some_and(|next| !next.is_whitespace()) => is_blank = false,
-            c => {
-                if is_blank && MARKS.contains(&c) {
-                    shown.push_str("| ");
-                }
-                is_blank = false;
-            }
-        }
-        shown.push(c);
+/// What a model says, piece by piece.
+#[derive(Debug)]
+pub struct Spoken {
+    /// Whether nothing was seen of the line that the last piece ended in.
+    is_blank: bool,
+}
+
+impl Default for Spoken {
+    fn default() -> Self {
+        Spoken { is_blank: true }
     }
-    shown
+}
+
+impl Spoken {
+    /// The next piece for people: as it is, but for what nobody sees, and with a mark before a line that could be taken for ours.
+    pub fn more(&mut self, text: &str) -> String {
+        let is_blank = &mut self.is_blank;
+        let (mut shown, mut letters) = (String::with_capacity(text.len()), text.chars().peekable());
+        while let Some(c) = letters.next() {
+            match c {
+                '\n' => *is_blank = true,
+                '\t' => {}
+                c if sanitize::is_deceptive(c) => continue,
+                c if c.is_whitespace() => {}
+                // A sum of money or a variable is no script.
+                '$' if letters.peek().is_some_and(|next| !next.is_whitespace()) => *is_blank = false,
+                c => {
+                    if *is_blank && MARKS.contains(&c) {
+                        shown.push_str("| ");
+                    }
+                    *is_blank = false;
+                }
+            }
+            shown.push(c);
+        }
+        shown
+    }
 }
 
 /// Words with nothing left out, in which no further line can pass for one of ours.
@@ -100,7 +113,7 @@ pub fn without_words(reply: &Reply) -> String {
 fn part(part: &AssistantPart) -> String {
     match part {
         AssistantPart::Text { text, .. } if text.trim().is_empty() => String::new(),
-        AssistantPart::Text { text, .. } => format!("\n{}\n", spoken("", text.trim_end())),
+        AssistantPart::Text { text, .. } => format!("\n{}\n", Spoken::default().more(text.trim_end())),
         AssistantPart::Thinking { text, .. } if text.trim().is_empty() => String::new(),
         AssistantPart::Thinking { text, .. } => shortened(text, "  ~ ", THINKING_LINES_MAX),
         AssistantPart::Call(call) => format!("{}\n", call_of(call)),
@@ -120,7 +133,7 @@ pub fn call_of(call: &ToolCall) -> String {
 pub fn call_line(tool: &str, arguments: &Map<String, Value>) -> String {
     let word = |key: &str| arguments.get(key).and_then(Value::as_str);
     let (mark, said) = match (tool, word("script")) {
-        ("bash", Some(script)) => ("$", spoken("$", script.trim()).replace('\n', "\n  ")),
+        ("bash", Some(script)) => ("$", Spoken { is_blank: false }.more(script.trim()).replace('\n', "\n  ")),
         _ => {
             let named = ["path", "pattern", "name", "url", "question"].into_iter().find_map(word);
             let rest = named.map_or_else(|| Value::Object(arguments.clone()).to_string(), str::to_owned);
@@ -160,7 +173,7 @@ fn shortened(text: &str, mark: &str, most: usize) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     // A carriage return would take the mark away.
     let line = |line: &&str| {
-        let line = spoken(mark, &sanitize::line(line.as_bytes()));
+        let line = Spoken { is_blank: mark.trim().is_empty() }.more(&sanitize::line(line.as_bytes()));
         format!("{mark}{}\n", cut(&line, LINE_CHARS_MAX))
     };
     if lines.len() <= most {
@@ -255,11 +268,8 @@ mod tests {
     fn words_that_arrive_in_pieces_are_held_to_the_same() {
         let pieces =
             ["Now \u{2014} I", " look.\n", " ", "\u{200b}── a person says ──", "\n$5 and $x\n$", " rm\n\tlist"];
-        let (mut heard, mut shown) = (String::new(), String::new());
-        for piece in pieces {
-            shown += &spoken(&heard, piece);
-            heard += piece;
-        }
+        let mut spoken = Spoken::default();
+        let shown: String = pieces.iter().map(|piece| spoken.more(piece)).collect();
         assert_eq!(shown, "Now — I look.\n | ── a person says ──\n$5 and $x\n| $ rm\n\tlist");
     }
 

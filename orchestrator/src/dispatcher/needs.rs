@@ -143,11 +143,13 @@ pub fn output(graph: &TaskGraph, states: &[InstanceState], task: TaskIx, name: &
     all.remove(name)
 }
 
-/// The tasks that a task with `expands` adds: the lists of its instances, in their order.
+/// The tasks that a task with `expands` adds: the lists of its instances that passed, in their order. One that failed adds nothing,
+/// whatever it had handed over by then and whoever goes on all the same.
 pub fn new_tasks(graph: &TaskGraph, states: &[InstanceState], giver: TaskIx) -> Vec<Value> {
     let entries = |ix: &InstanceIx| {
-        let giver = &graph.instance(*ix).id.0;
-        let list = states[ix.index()].outputs.get(expansion::OUTPUT).and_then(Value::as_array);
+        let (giver, state) = (&graph.instance(*ix).id.0, &states[ix.index()]);
+        let passed = state.result.is_some_and(InstanceResult::passed);
+        let list = state.outputs.get(expansion::OUTPUT).and_then(Value::as_array).filter(|_| passed);
         list.into_iter().flatten().map(|entry| expansion::of_giver(entry.clone(), giver)).collect::<Vec<_>>()
     };
     graph.task_instances(giver).iter().flat_map(entries).collect()

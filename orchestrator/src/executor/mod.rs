@@ -283,8 +283,9 @@ impl Executor {
             .map_err(not_handed_over)?;
         if task.expands.is_some() {
             let refused = |reason| Stop(AttemptEnd::Outputs { detail: format!("the new tasks are refused: {reason}") });
-            let list = record.outputs.get(expansion::OUTPUT);
-            let entries = expansion::accept(&self.plan, job.task, list).map_err(refused)?;
+            // What is refused is not handed over either.
+            let list = record.outputs.remove(expansion::OUTPUT);
+            let entries = expansion::accept(&self.plan, job.task, list.as_ref()).map_err(refused)?;
             record.outputs.insert(expansion::OUTPUT.to_owned(), entries.into());
         }
         if let Some(envelope) = &record.envelope {
