@@ -18,7 +18,7 @@ use crate::collect::rules::judge_together;
 use crate::executor::settle::refused;
 use crate::fault;
 use crate::journal::LockError;
-use crate::merge::FoldError;
+use crate::merge::{FoldError, Folded, fold};
 use crate::repository::{Identity, Repository, RepositoryError, Swap};
 use crate::tree::TreeError;
 
@@ -116,6 +116,12 @@ pub enum ApplyError {
     Conflicts {
         /// Rendered for people; at most 20.
         paths: Vec<String>,
+    },
+    /// They do not go back to one commit: to none, or to several, of which none comes from another.
+    #[error("merge: the two go back to {} commits in common", if *count == 0 { "no".to_owned() } else { count.to_string() })]
+    Bases {
+        /// How many.
+        count: usize,
     },
     /// The merge is a tree that no worker may leave.
     #[error("merge: with what the checkout has, {0}")]
@@ -303,30 +309,53 @@ fn judged_tree(git: &git2::Repository, ours: Oid, theirs: Oid, scopes: &Scopes) 
     if let Some(carried) = carried_too_far(git, ours, theirs, scopes)? {
         return Err(carried);
     }
-    let (tree, conflicts) = merged_tree(git, ours, theirs)?;
+    let merged = merged_tree(git, ours, theirs);
+    let tree = match &merged {
+        Ok(tree) => *tree,
+        // Who settles them has all the rest in the checkout.
+        Err(ApplyError::Conflicts { .. }) => tree_beside_conflicts(git, ours, theirs)?,
+        Err(_) => return merged,
+    };
     let before = git.find_commit(ours)?.tree_id();
-    if let Some(refusal) = judge_together(&git.odb()?, before, tree)? {
-        return Err(ApplyError::Hostile(format!("it {}", refused(&refusal))));
+    match judge_together(&git.odb()?, before, tree)? {
+        Some(refusal) => Err(ApplyError::Hostile(format!("it {}", refused(&refusal)))),
+        None => merged,
     }
-    if conflicts.is_empty() { Ok(tree) } else { Err(ApplyError::Conflicts { paths: conflicts }) }
 }
 
-/// The merged tree, and the paths in conflict, rendered for people; those are as in `ours`.
-fn merged_tree(git: &git2::Repository, ours: Oid, theirs: Oid) -> Result<(Oid, Vec<String>), ApplyError> {
+/// What is beside the conflicts of a merge, which are as in `ours`: to be judged, for nobody to have.
+fn tree_beside_conflicts(git: &git2::Repository, ours: Oid, theirs: Oid) -> Result<Oid, ApplyError> {
     let mut index = git.merge_commits(&git.find_commit(ours)?, &git.find_commit(theirs)?, None)?;
     let conflicts = if index.has_conflicts() { index.conflicts()?.collect::<Result<Vec<_>, _>>()? } else { vec![] };
-    let mut paths = BTreeSet::new();
     for conflict in conflicts {
-        let sides = [&conflict.our, &conflict.their, &conflict.ancestor];
-        paths.extend(sides.into_iter().flatten().next().map(|side| display_path(&side.path)));
-        for side in sides.into_iter().flatten() {
+        for side in [&conflict.our, &conflict.their, &conflict.ancestor].into_iter().flatten() {
             index.remove_path(Path::new(OsStr::from_bytes(&side.path)))?;
         }
         if let Some(ours) = conflict.our {
             index.add(&IndexEntry { flags: 0, flags_extended: 0, ..ours })?;
         }
     }
-    Ok((index.write_tree_to(git)?, paths.into_iter().take(PATHS_MAX).collect()))
+    Ok(index.write_tree_to(git)?)
+}
+
+/// The merged tree, by the same merge that lands results: libgit2's own loses what stands where the other side has a folder.
+fn merged_tree(git: &git2::Repository, ours: Oid, theirs: Oid) -> Result<Oid, ApplyError> {
+    let bases = match git.merge_bases(ours, theirs) {
+        Ok(bases) => bases.to_vec(),
+        Err(error) if error.code() == git2::ErrorCode::NotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    // Of several, git merges the bases first.
+    let [base] = bases[..] else { return Err(ApplyError::Bases { count: bases.len() }) };
+    let [base, ours, theirs] =
+        [base, ours, theirs].map(|commit| git.find_commit(commit).map(|commit| commit.tree_id()));
+    match fold(git, base?, ours?, theirs?)? {
+        Folded::Clean { tree } => Ok(tree),
+        Folded::Conflict { paths } => {
+            let paths: BTreeSet<String> = paths.iter().map(|conflict| display_path(&conflict.path)).collect();
+            Err(ApplyError::Conflicts { paths: paths.into_iter().take(PATHS_MAX).collect() })
+        }
+    }
 }
 
 /// Makes each file that a checkout writes an effect at which a test can end the process.

@@ -344,6 +344,15 @@ fn branches_that_went_apart_are_merged_or_refused() {
     it.git.checkout_head(Some(CheckoutBuilder::new().force())).expect("a checkout");
     let conflict = it.target(&[("a.txt", "one\ntwo\ntheirs\n")]);
     assert!(matches!(it.refused(conflict), ApplyError::Conflicts { paths } if paths == ["a.txt"]));
+    // What stands where the other has a folder is nobody's to lose.
+    let folder = it.deep_target("sub/new");
+    let file = it.moves_to(&[("a.txt", "one\ntwo\nmine\n"), ("sub", "a file\n")]);
+    assert!(
+        matches!(it.refused(folder), ApplyError::Conflicts { paths } if paths.iter().any(|path| path.starts_with("sub")))
+    );
+    assert_eq!((it.git.head().expect("a head").target(), it.read("sub").as_str()), (Some(file), "a file\n"));
+    it.git.reference("refs/heads/main", mine, true, "").expect("a ref");
+    it.git.checkout_head(Some(CheckoutBuilder::new().force())).expect("a checkout");
     let clean = it.target(&[("b.txt", "theirs\n")]);
     let Ok(Applied::Merged { commit }) = it.apply(clean) else { panic!("expected a merge") };
     let parents: Vec<Oid> = it.git.find_commit(commit).expect("made").parent_ids().collect();

@@ -256,6 +256,8 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Conflicts { .. } => {
             format!("git merge {branch}, and solve the conflicts there; nothing has changed yet")
         }
+        ApplyError::Bases { count: 0 } => format!("git merge --allow-unrelated-histories {branch}, if they belong together"),
+        ApplyError::Bases { .. } => format!("git merge {branch} merges those first"),
         ApplyError::Hostile(_) => {
             "swarm diff shows what the run changed; rename or remove what stands against it here, then apply again"
                 .to_owned()
@@ -285,6 +287,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     };
     let code = match error {
         ApplyError::Conflicts { .. }
+        | ApplyError::Bases { .. }
         | ApplyError::Unmerged { .. }
         | ApplyError::LocalChanges { .. }
         | ApplyError::Moved { .. }
