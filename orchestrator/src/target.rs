@@ -9,7 +9,7 @@ use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
 use crate::ids::{RunId, branch_of};
-use crate::journal::{JournalReader, LockError, RunLock, RunRow};
+use crate::journal::{InstanceState, JournalReader, LockError, RunLock, RunRow, RunState};
 use crate::report::sanitize::shell_word;
 use crate::report::words::{self, short};
 use crate::repository::{Repository, RepositoryError};
@@ -190,6 +190,20 @@ pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<O
         Some(_) => TargetError::LostLanded { branch, tip },
         None => TargetError::Removed { branch, tip },
     }))
+}
+
+/// The same of the newest that a run has landed, where the checkout does not hold it either.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn lost_from_both(repository: &Repository, state: &RunState) -> Result<Option<TargetError>, RepositoryError> {
+    let newest = state.instances.values().filter_map(InstanceState::landed).max();
+    let (Some(name), Some((_, landed))) = (&state.target, newest) else { return Ok(None) };
+    let landed = Oid::from_str(landed)?;
+    let lost = lost_landed(repository, name, landed)?;
+    let head = repository.resolve("HEAD")?;
+    let has_it = head == landed || repository.handle()?.graph_descendant_of(head, landed)?;
+    Ok(lost.filter(|_| !has_it))
 }
 
 /// What a person should know of a target that holds what the base has not: whatever contradicts it is parked, and nothing else says

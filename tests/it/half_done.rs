@@ -574,7 +574,7 @@ fn a_half_applied_checkout_is_put_in_order_although_its_branch_and_all_results_a
             }
             repository.run_git(&["gc", "-q", "--prune=now"]);
             let refused = swarm(repository, &["apply"]).exits(3);
-            assert!(refused.err.contains("there is no such branch"), "died at {effect}: {refused}");
+            assert!(refused.err.contains("was removed after results of this run"), "died at {effect}: {refused}");
             let now = seen(repository);
             let is = |side: &Seen| now.files == side.files && now.status == side.status;
             assert!(is(&before) || is(&after), "died at {effect}: {:?} {refused}", now.status);

@@ -45,6 +45,11 @@ pub(super) fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
     told
 }
 
+/// Whether the change of this one stood on the branch already, as another's or somebody else's, when it landed.
+pub fn added_nothing(state: &RunState, id: &InstanceId) -> bool {
+    Fates::of(state).stood.contains(id)
+}
+
 /// What became of the changes of a run's instances, in a few words.
 pub(super) struct Fates<'a> {
     /// The run.

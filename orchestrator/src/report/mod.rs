@@ -43,6 +43,7 @@ use crate::journal::RunState;
 
 pub use exit::{Ending, exit_code, exit_meaning, is_resumable, meaning};
 pub use json::Json;
+pub use landings::added_nothing;
 pub use lines::Lines;
 pub use live::{Live, Size};
 pub use summary::{Checkout, summary};

@@ -1,13 +1,13 @@
 //! `swarm apply [RUN]`: a run's branch into the checkout.
 
 use std::io::ErrorKind;
-
 use swarm_orchestrator::apply::{Applied, Merging, Scopes, TakenBack, apply, put_in_order};
 use swarm_orchestrator::ids::branch_of;
-use swarm_orchestrator::journal::{RunLock, RunRow};
+use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow};
 use swarm_orchestrator::report::exit::{self, exit_meaning, is_resumable};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::target::lost_from_both;
 
 use crate::commands::failure::{Failure, not_applied, shell_path};
 use crate::commands::select;
@@ -40,15 +40,10 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("apply {}: it has no branch", row.id), hint));
     };
     let branch = branch_of(target);
+    has_what_landed(&repository, &journal, &row)?;
     let Some(tip) = repository.find_ref(target)? else {
-        let tip = journal.state(&row.id)?.finished.and_then(|finished| finished.tip);
-        let Some(tip) = tip else {
-            let message = format!("apply {}: nothing of it has landed, so there is no branch {branch}", row.id);
-            return Err(Failure::usage(message, format!("swarm status {} shows what became of it", row.id)));
-        };
-        let hint =
-            format!("git branch {} {tip} puts it back, then: swarm apply {}", sanitize::shell_word(branch), row.id);
-        return Err(Failure::environment(format!("apply {branch}: there is no such branch"), hint));
+        let message = format!("apply {}: nothing of it has landed, so there is no branch {branch}", row.id);
+        return Err(Failure::usage(message, format!("swarm status {} shows what became of it", row.id)));
     };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());
     let scopes = Scopes::on(&journal, target)?;
@@ -66,6 +61,13 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     it.err.write(&gone_from_here(&repository))?;
     it.err.write(&incomplete(&row, RunLock::holder_of_run(&it.state_of(&repository), &row.id)?.is_some()))?;
     Ok(0)
+}
+
+/// Refuses a branch that has lost what the run has landed on it, unless the checkout has that already.
+fn has_what_landed(repository: &Repository, journal: &JournalReader, row: &RunRow) -> Result<(), Failure> {
+    let Some(lost) = lost_from_both(repository, &journal.state(&row.id)?)? else { return Ok(()) };
+    let hint = lost.way_back().map(|commands| format!("{commands} puts it back, then: swarm apply {}", row.id));
+    Err(Failure::environment(format!("apply: {lost}"), hint))
 }
 
 /// Says how a person goes on whose current folder went away with what was applied.

@@ -3,7 +3,7 @@
 use swarm_orchestrator::event::GivenUp;
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::{JournalReader, RunRow};
-use swarm_orchestrator::report::{is_resumable, sanitize, words};
+use swarm_orchestrator::report::{added_nothing, is_resumable, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::second_word::{DropError, DropOutcome, Dropped, drop_results, keeps_others};
 use swarm_orchestrator::state::StateDir;
@@ -50,6 +50,11 @@ pub fn run(args: &Drop, it: &Surroundings) -> Result<u8, Failure> {
         DropError::Repository(error) => error.into(),
     })?;
     if let [(id, outcome @ (DropOutcome::Landed { .. } | DropOutcome::Awaited))] = dropped.each.as_slice() {
+        if matches!(outcome, DropOutcome::Landed { .. }) && added_nothing(&it.journal(&state_dir)?.state(&row.id)?, id)
+        {
+            let message = format!("drop {}: it added nothing, the branch had it", sanitize::name(&id.0));
+            return Err(Failure::usage(message, format!("swarm status {} shows whose commit has it", row.id)));
+        }
         return Err(not_dropped(&repository, &row, id, outcome));
     }
     let mut taken = 0;
