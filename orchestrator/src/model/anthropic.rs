@@ -220,7 +220,7 @@ fn stop(word: &str) -> Stop {
         "pause_turn" => Stop::Pause,
         "refusal" => Stop::Refusal,
         "model_context_window_exceeded" => Stop::ContextFull,
-        other => Stop::Other(other.to_owned()),
+        other => draft::foreign_stop(other),
     }
 }
 

@@ -144,9 +144,9 @@ impl Stream {
                 self.filter.get_or_insert_with(|| filter.to_owned());
                 Stop::Refusal
             }
-            other => Stop::Other(other.to_owned()),
+            other => draft::foreign_stop(other),
         };
-        if self.finish.is_none() || matches!(stop, Stop::OutputMax | Stop::Refusal) {
+        if self.finish.is_none() || matches!(stop, Stop::OutputMax | Stop::ContextFull | Stop::Refusal) {
             self.finish = Some(stop);
         }
     }

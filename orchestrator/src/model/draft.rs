@@ -161,15 +161,33 @@ fn uncounted(stop: &Stop) -> Option<&'static str> {
     match stop {
         Stop::Refusal => Some("the provider's filter ended the answer, so none of its calls counts"),
         Stop::OutputMax | Stop::ContextFull => Some(TOO_LONG),
-        Stop::Other(word) if is_length(word) => Some(TOO_LONG),
+        Stop::Other(word) if is_failure(word) => Some("the answer was broken off, so none of its calls counts"),
         Stop::End | Stop::Calls | Stop::Sequence | Stop::Pause | Stop::Other(_) => None,
     }
 }
 
-/// Whether a word for why an answer ended, of no list that is known here, means its length (`model_length`, `max_new_tokens`).
-fn is_length(word: &str) -> bool {
+/// What a word means that its dialect does not know: gateways pass on those of other dialects, and servers have their own.
+pub fn foreign_stop(word: &str) -> Stop {
+    let plain = word.to_ascii_lowercase().replace(['-', ' '], "_");
+    let has = |part: &str| plain.contains(part);
+    match plain.as_str() {
+        "stop" | "end" | "end_turn" | "eos" | "eos_token" | "complete" | "completed" | "done" => Stop::End,
+        "tool_calls" | "tool_call" | "tool_use" | "function_call" => Stop::Calls,
+        "stop_sequence" => Stop::Sequence,
+        "pause_turn" => Stop::Pause,
+        "refusal" => Stop::Refusal,
+        _ if is_filter(word) => Stop::Refusal,
+        _ if has("context") && (has("window") || has("full") || has("exceed")) => Stop::ContextFull,
+        _ if has("length") || has("limit") || has("truncat") || has("max_") => Stop::OutputMax,
+        _ => Stop::Other(word.to_owned()),
+    }
+}
+
+/// Whether a word for why an answer ended, of no list that is known here, says that something went wrong.
+fn is_failure(word: &str) -> bool {
+    const PARTS: [&str; 6] = ["error", "abort", "cancel", "fail", "malformed", "too_many"];
     let word = word.to_ascii_lowercase();
-    word.contains("length") || (word.contains("max") && word.contains("token"))
+    PARTS.iter().any(|part| word.contains(part))
 }
 
 /// The finished answer: ids made unique, `End` and `Calls` told apart by whether there are calls, and calls that do not count
@@ -345,9 +363,17 @@ mod tests {
         for (stop, counts) in [
             (Stop::OutputMax, false),
             (Stop::ContextFull, false),
-            (other("model_length"), false),
-            (other("MAX_NEW_TOKENS"), false),
+            (foreign_stop("model_length"), false),
+            (foreign_stop("MAX_NEW_TOKENS"), false),
+            (foreign_stop("model_context_window_exceeded"), false),
+            (foreign_stop("token_limit"), false),
+            (foreign_stop("max_output_reached"), false),
+            (foreign_stop("truncated"), false),
+            (other("MALFORMED_FUNCTION_CALL"), false),
+            (other("abort"), false),
             (other("interrupt"), true),
+            (foreign_stop("tool_use"), true),
+            (foreign_stop("STOP"), true),
             (Stop::Calls, true),
         ] {
             let calls = ["a", "b"].map(|id| AssistantPart::Call(call(id).close(0, &stop)));

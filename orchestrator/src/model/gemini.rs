@@ -60,7 +60,7 @@ impl Stream {
         }
         if let Some(word) = event.pointer("/candidates/0/finishReason").and_then(Value::as_str) {
             // The last reason counts, but one that cuts the answer off stays.
-            if !matches!(self.finish, Some(Stop::OutputMax | Stop::Refusal)) {
+            if !matches!(self.finish, Some(Stop::OutputMax | Stop::ContextFull | Stop::Refusal)) {
                 self.finish = Some(stop(word));
             }
             if stop(word) == Stop::Refusal {
@@ -256,7 +256,7 @@ fn stop(word: &str) -> Stop {
         "STOP" => Stop::End,
         "MAX_TOKENS" => Stop::OutputMax,
         filter if draft::is_filter(filter) => Stop::Refusal,
-        other => Stop::Other(other.to_owned()),
+        other => draft::foreign_stop(other),
     }
 }
 

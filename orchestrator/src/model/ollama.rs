@@ -55,7 +55,7 @@ impl Stream {
             self.end = Some(match text(event, "/done_reason") {
                 "stop" | "" => Stop::End,
                 "length" => Stop::OutputMax,
-                other => Stop::Other(other.to_owned()),
+                other => draft::foreign_stop(other),
             });
         }
         Ok(())

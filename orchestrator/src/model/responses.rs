@@ -18,6 +18,8 @@ use super::{DecodeError, Delta, failure};
 pub struct Stream {
     items: BTreeMap<u64, Value>,
     end: Option<Value>,
+    /// Its last event says so, whatever the response in it says.
+    is_incomplete: bool,
 }
 
 impl Stream {
@@ -42,7 +44,10 @@ impl Stream {
                 let at = event.get("output_index").and_then(Value::as_u64).unwrap_or(self.items.len() as u64);
                 self.items.insert(at, event.get_mut("item").map(Value::take).unwrap_or_default());
             }
-            "response.completed" | "response.incomplete" => self.end = event.get_mut("response").map(Value::take),
+            kind @ ("response.completed" | "response.incomplete") => {
+                self.is_incomplete |= kind == "response.incomplete";
+                self.end = event.get_mut("response").map(Value::take);
+            }
             "response.failed" | "error" => {
                 return Err(DecodeError::Failed(failure::in_stream(Dialect::OpenaiResponses, &event)));
             }
@@ -66,7 +71,7 @@ impl Stream {
             Some(Value::Array(items)) if self.items.is_empty() => items,
             _ => self.items.into_values().collect(),
         };
-        let stop = stop(&end);
+        let stop = stop(&end, self.is_incomplete);
         let refused = stop == Stop::End && items.iter().any(is_refusal);
         let mut content = Vec::new();
         for item in items {
@@ -84,12 +89,13 @@ fn is_refusal(item: &Value) -> bool {
     parts.into_iter().flatten().any(|part| text(part, "/type") == "refusal")
 }
 
-fn stop(response: &Value) -> Stop {
+fn stop(response: &Value, is_incomplete: bool) -> Stop {
     match (text(response, "/status"), text(response, "/incomplete_details/reason")) {
-        (_, "content_filter") => Stop::Refusal,
+        (_, filter) if draft::is_filter(filter) => Stop::Refusal,
         // Whatever the reason, more was to come.
-        (_, "max_output_tokens") | ("incomplete", _) => Stop::OutputMax,
-        _ => Stop::End,
+        ("completed" | "", "") if !is_incomplete => Stop::End,
+        ("completed" | "" | "incomplete", _) => Stop::OutputMax,
+        (other, _) => Stop::Other(format!("an error, {other}")),
     }
 }
 
@@ -221,6 +227,22 @@ mod tests {
             stream.event(event, &mut vec![])?;
         }
         stream.finish()
+    }
+
+    #[test]
+    fn only_a_response_that_says_it_is_complete_ends_of_its_own_accord() {
+        let end = |response: Value, is_incomplete| stop(&response, is_incomplete);
+        for (response, is_incomplete, whole) in [
+            (serde_json::json!({"status": "completed"}), false, true),
+            (serde_json::json!({}), false, true),
+            (serde_json::json!({}), true, false),
+            (serde_json::json!({"status": "completed", "incomplete_details": {"reason": "max_tokens"}}), false, false),
+            (serde_json::json!({"status": "incomplete"}), false, false),
+            (serde_json::json!({"status": "failed"}), false, false),
+            (serde_json::json!({"status": "in_progress"}), false, false),
+        ] {
+            assert_eq!(end(response.clone(), is_incomplete) == Stop::End, whole, "{response}");
+        }
     }
 
     #[test]

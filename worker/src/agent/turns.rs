@@ -266,7 +266,7 @@ impl Turns {
         let words = reply.text();
         let mut content = reply.content;
         let is_tool = |name: &str| self.tools.iter().any(|tool| tool == name);
-        if calls(&content).next().is_none() && reply.stop == Stop::End {
+        if calls(&content).next().is_none() && matches!(reply.stop, Stop::End | Stop::Sequence) {
             let found = salvage::calls(&words, &is_tool);
             if !found.is_empty() {
                 content = found
