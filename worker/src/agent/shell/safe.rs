@@ -140,8 +140,9 @@ pub fn only_reads(command: &Command) -> bool {
         "printf" => !arguments.iter().any(|argument| argument.starts_with("-v")),
         "cd" => true,
         "hostname" => arguments.is_empty(),
-        // `cargo tree` and `cargo metadata` write `Cargo.lock`, and run what the tree sets as `build.rustc`.
-        "cargo" | "rustc" | "node" | "python" | "python3" | "go" | "gcc" | "clang" | "npm" | "java" => {
+        // Not cargo and rustc, which ask rustup, and that runs what `rust-toolchain.toml` names as a toolchain's path; nor go, which
+        // changes to the one that `go.mod` names.
+        "node" | "python" | "python3" | "gcc" | "clang" | "npm" | "java" => {
             matches!(arguments[..], ["--version" | "-V" | "-v" | "version" | "-version"])
         }
         _ => false,
