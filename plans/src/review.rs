@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{Node, Table};
 use crate::lower::{Lower, count};
-use crate::plan::{Check, NeedSpec, NeedTarget, Task, TaskIx, Work};
+use crate::plan::{AllowFailure, Check, NeedSpec, NeedTarget, Task, TaskIx, Work};
 use crate::template::Template;
 
 /// Rounds of `until`, unless the plan says otherwise.
@@ -112,6 +112,13 @@ pub(crate) fn attach(tasks: &mut [Task], diagnostics: &mut Vec<Diagnostic>) {
                 diagnostics.push(Diagnostic::error(place, "a review cannot be reviewed").hint(hint));
                 continue;
             }
+            if tasks[task.index()].allow_failure == AllowFailure::Yes {
+                let name = &tasks[task.index()].name.0;
+                let message =
+                    format!("a review of `{name}` holds nothing back: whoever waits goes on when `{name}` fails");
+                let hint = format!("take `allow-failure` from `{name}`: without approval it fails");
+                diagnostics.push(Diagnostic::error(place, message).hint(hint));
+            }
             tasks[task.index()].reviewers.push(Reviewer { by: by.clone(), agent: (*agent).clone() });
         }
         let own = &mut tasks[at];
@@ -159,6 +166,14 @@ mod tests {
         let task = &plan.tasks[0];
         assert_eq!((task.checks.len(), task.rounds, task.reviewers.len()), (3, Some(3), 1));
         assert_eq!(task.reviewers[0].by, "verifier");
+    }
+
+    #[test]
+    fn a_review_of_what_may_fail_is_none() {
+        check(
+            &format!("{WORK}allow-failure = true\n[tasks.look]\nagent = {{ prompt = 'r' }}\nreview = ['work']\n"),
+            "holds nothing back",
+        );
     }
 
     #[test]
