@@ -186,8 +186,19 @@ impl JournalReader {
         let failed = |error| JournalError::from_sql(&self.path, error);
         let mut statement = connection.prepare(&self.events_sql("AND seq > ?2 ORDER BY seq")?).map_err(failed)?;
         let mut rows = statement.query(params![run.0, after as i64]).map_err(failed)?;
+        let damaged = |detail: String| JournalError::Damaged { path: self.path.clone(), detail };
+        let (mut expected, mut had_checksum) = (after + 1, false);
         while let Some(row) = rows.next().map_err(failed)? {
-            hear(self.recorded(run, row)?);
+            let (recorded, has_checksum) = self.recorded(run, row)?;
+            if recorded.seq != expected {
+                return Err(damaged(format!("event {expected} of {run} is missing")));
+            }
+            // Those of before have none, and nobody writes one of those behind one of today's.
+            if had_checksum && !has_checksum {
+                return Err(damaged(format!("event {expected} of {run} is not as it was written")));
+            }
+            (expected, had_checksum) = (expected + 1, has_checksum);
+            hear(recorded);
         }
         Ok(())
     }
@@ -223,8 +234,8 @@ impl JournalReader {
         })
     }
 
-    /// One event, read where the database has its text. One that an older swarm wrote has no checksum.
-    fn recorded(&self, run: &RunId, row: &Row<'_>) -> Result<Recorded, JournalError> {
+    /// One event, read where the database has its text, and whether it has a checksum. One that an older swarm wrote has none.
+    fn recorded(&self, run: &RunId, row: &Row<'_>) -> Result<(Recorded, bool), JournalError> {
         let failed = |error| JournalError::from_sql(&self.path, error);
         let number = |column| row.get::<_, i64>(column).map(|number| number as u64).map_err(failed);
         let (seq, at_ms) = (number(0)?, number(1)?);
@@ -236,7 +247,7 @@ impl JournalReader {
         if written.is_some_and(|written| written != i64::from(checksum(seq, at_ms, text))) {
             return Err(damaged(format!("event {seq} of {run} is not as it was written")));
         }
-        Ok(Recorded { seq, at_ms, event })
+        Ok((Recorded { seq, at_ms, event }, written.is_some()))
     }
 
     /// The state of a run, replayed. What its first event says comes from its row where it ended before that.
@@ -265,7 +276,7 @@ impl JournalReader {
         let mut rows = statement.query([&run.0]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         let mut state = RunState::default();
-        state.apply(&self.recorded(run, row)?);
+        state.apply(&self.recorded(run, row)?.0);
         Ok(state.finished)
     }
 
@@ -411,11 +422,20 @@ mod tests {
         damaged_by(r#"json = replace(json, '"a"', '"b"')"#, other);
         damaged_by(r#"json = replace(json, '"b"', '"a"'), at_ms = at_ms + 1"#, other);
         damaged_by("json = '{}'", ": missing field `event`");
-        raw.execute_batch("UPDATE events SET json = replace(json, '1', '2'), checksum = NULL WHERE seq = 2")
+        raw.execute_batch("UPDATE events SET json = replace(json, '1', '2'), checksum = NULL WHERE seq <= 2")
             .expect("old");
         let reader = JournalReader::open(folder.path()).expect("a journal");
         let mut heard = 0;
         let told = reader.tell(writer.run(), 0, |_| heard += 1);
         assert!(told.is_err() && heard == EVENTS - 1, "what has no checksum is taken as it stands");
+        let heard_up_to = |damage: &str, heard: usize, said: &str| {
+            raw.execute_batch(damage).expect("damage");
+            let mut count = 0;
+            let told = JournalReader::open(folder.path()).expect("a journal").tell(writer.run(), 0, |_| count += 1);
+            assert_eq!((count, told.map_err(|error| error.to_string().contains(said))), (heard, Err(true)), "{damage}");
+        };
+        heard_up_to("UPDATE events SET checksum = NULL WHERE seq = 7", 6, "event 7 of x-1 is not as it was written");
+        heard_up_to("DELETE FROM events WHERE seq = 5", 4, "event 5 of x-1 is missing");
+        heard_up_to("UPDATE events SET seq = -1 WHERE seq = 4", 3, "event 4 of x-1 is missing");
     }
 }
