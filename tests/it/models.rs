@@ -401,6 +401,22 @@ fn a_run_is_recorded_and_replayed_without_key_and_server() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_recorded_as_it_came() {
+    let server = ModelServer::acting(vec![hello().cut_after(2)]);
+    let repository = scene("anthropic", &server.url(), "");
+    let tape = repository.beside("tape").display().to_string();
+    let script = format!("ask /v1/messages '{}' | grep -c ^data > answer.txt", body("main"));
+    let heard = |more: &[&str]| {
+        let ended = task(&repository, "", &script).args(more).exits(0);
+        ended.events_of("attempt-finished")[0]["change"]["tree"].clone()
+    };
+    let recorded = heard(&["--record", &tape]);
+    let calls = server.asked().len();
+    assert_eq!(heard(&["--replay", &tape, "--into", "again"]), recorded);
+    assert_eq!(server.asked().len(), calls);
+}
+
+#[test]
 fn a_plan_of_a_stranger_sends_nothing_anywhere() {
     let server = ModelServer::acting(vec![hello()]);
     let repository = Repository::with(&[("a.txt", "a\n")]);

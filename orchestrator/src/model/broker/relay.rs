@@ -266,6 +266,14 @@ impl Broker {
             passed = passing => passed,
         };
         let read = meter.read;
+        let (met, bytes) = meter.end();
+        // What the program was given is kept as it was given, whatever it is.
+        if !matches!(passed, Err(Stopped::Stream(_) | Stopped::Midst(AskError::Budget { .. }))) {
+            let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
+            let said = Said::Answer(bytes);
+            let heard = Heard { instance, model, dialect: asking.dialect, content_type, said };
+            self.keep(question.clone(), heard).await.map_err(Stopped::Midst)?;
+        }
         let back = match passed {
             Ok(back) => back,
             Err(stopped) => {
@@ -274,14 +282,10 @@ impl Broker {
             }
         };
         let allowance = incoming.allowance;
-        match meter.end() {
-            Met::Whole(reply, bytes) => {
+        match met {
+            Met::Whole(reply) => {
                 underway.pass.ended(Ended::Answered(allowance), random());
                 underway.held.took(&reply.usage, arrived(&reply));
-                let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
-                let said = Said::Answer(bytes);
-                let heard = Heard { instance, model, dialect: asking.dialect, content_type, said };
-                self.keep(question.clone(), heard).await.map_err(Stopped::Midst)?;
             }
             Met::Cut => {
                 underway.broke(Class::Transient { wait: None }, read);
@@ -317,9 +321,9 @@ impl Broker {
         };
         let mut meter = Meter::new(recorded.dialect, &recorded.content_type, true);
         meter.read(&bytes);
-        let met = meter.end();
+        let (met, _) = meter.end();
         match &met {
-            Met::Whole(reply, _) => held.took(&reply.usage, arrived(reply)),
+            Met::Whole(reply) => held.took(&reply.usage, arrived(reply)),
             Met::Cut | Met::NotUnderstood => held.broke_off(bytes.len() as u64),
         }
         let mut back = Back::begin(to, &recorded.content_type, asking.unmeasured).await?;
@@ -391,24 +395,26 @@ impl Meter {
         }
     }
 
-    fn end(self) -> Met {
+    /// What it was, and its bytes where they are kept.
+    fn end(self) -> (Met, Vec<u8>) {
         let reply = match (self.whole, self.decoder) {
             (true, _) => decode_whole(self.dialect, &self.bytes),
             (false, Some(decoder)) => decoder.finish(),
-            (false, None) => return Met::NotUnderstood,
+            (false, None) => return (Met::NotUnderstood, self.bytes),
         };
-        match reply {
-            Ok(reply) => Met::Whole(reply, self.bytes),
+        let met = match reply {
+            Ok(reply) => Met::Whole(reply),
             Err(DecodeError::Truncated) => Met::Cut,
             Err(_) => Met::NotUnderstood,
-        }
+        };
+        (met, self.bytes)
     }
 }
 
 /// What an answer was at its end.
 enum Met {
-    /// All of it, and its bytes where they are kept.
-    Whole(Reply, Vec<u8>),
+    /// All of it.
+    Whole(Reply),
     /// It ended before it was over, though its connection says nothing of that.
     Cut,
     /// Whether it is whole, nobody here can say; its program may.
