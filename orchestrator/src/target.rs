@@ -202,12 +202,10 @@ pub fn lost_from_both(repository: &Repository, state: &RunState) -> Result<Optio
     let landed = Oid::from_str(landed)?;
     let lost = lost_landed(repository, name, landed)?;
     let head = repository.resolve("HEAD")?;
-    let has_it = match repository.handle()?.graph_descendant_of(head, landed) {
-        Ok(is_behind) => is_behind || head == landed,
-        // Git may have collected it since.
-        Err(error) if error.code() == git2::ErrorCode::NotFound => false,
-        Err(error) => return Err(error.into()),
-    };
+    let git = repository.handle()?;
+    // Git may have collected it since.
+    let is_there = git.odb()?.exists(landed);
+    let has_it = head == landed || is_there && git.graph_descendant_of(head, landed)?;
     Ok(lost.filter(|_| !has_it))
 }
 
