@@ -192,7 +192,7 @@ pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<O
     }))
 }
 
-/// The same of the newest that a run has landed, where the checkout does not hold it either.
+/// The same of the newest that a run has landed; a branch that is there may lack what the checkout holds.
 ///
 /// # Errors
 /// The repository cannot be read.
@@ -206,7 +206,7 @@ pub fn lost_from_both(repository: &Repository, state: &RunState) -> Result<Optio
     // Git may have collected it since.
     let is_there = git.odb()?.exists(landed);
     let has_it = head == landed || is_there && git.graph_descendant_of(head, landed)?;
-    Ok(lost.filter(|_| !has_it))
+    Ok(lost.filter(|lost| !has_it || matches!(lost, TargetError::Removed { .. })))
 }
 
 /// What a person should know of a target that holds what the base has not: whatever contradicts it is parked, and nothing else says

@@ -26,6 +26,8 @@ pub mod resolving;
 pub mod reviewing;
 /// What was said, legible; pure.
 pub mod show;
+/// What people see of an answer while it arrives.
+mod shown;
 /// What was said, on disk.
 pub mod transcript;
 /// What an agent wants of a person; pure.
