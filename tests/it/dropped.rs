@@ -234,7 +234,7 @@ fn a_run_goes_on_without_what_landed_on_a_branch_that_is_gone_when_that_is_given
     running.signal(Signal::INT);
     assert_eq!(running.end().code, 130);
     repository.git().find_reference("refs/heads/swarm/it").and_then(|mut it| it.delete()).expect("deleted");
-    let refused = swarm(&repository, &["resume"], 2);
+    let refused = swarm(&repository, &["resume"], 3);
     assert!(refused.err.contains("was removed after results of this run had landed on it"), "{refused}");
     swarm(&repository, &["drop", "a"], 0);
     fs::write(gate.join("open"), "").expect("a file");

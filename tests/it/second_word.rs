@@ -344,7 +344,7 @@ fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
         assert!(!summary.contains("swarm apply") && !summary.contains("environment"), "{ended}");
         let listed = swarm(&repository, &["list"], 0).out;
         assert!(listed.contains("branch `swarm/it` ") && !listed.contains("environment"), "{listed}");
-        let refused = swarm(&repository, &["resume"], 2);
+        let refused = swarm(&repository, &["resume"], 3);
         assert!(refused.err.contains(&format!("hint: `{back}`")), "{refused}");
         for command in back.split(" && ") {
             let words: Vec<&str> = command.split(' ').skip(1).collect();
@@ -429,7 +429,7 @@ fn a_branch_that_became_another_name_comes_back_by_the_commands_that_are_shown()
         let refused = swarm(&repository, &["retry", "b"], 2);
         assert!(refused.err.contains("git symbolic-ref --delete refs/heads/swarm/it"), "{refused}");
         repository.run_git(&["symbolic-ref", "--delete", "refs/heads/swarm/it"]).expect("git takes it");
-        let refused = swarm(&repository, &["retry", "b"], 2);
+        let refused = swarm(&repository, &["retry", "b"], 3);
         assert!(refused.err.contains(&format!("git branch swarm/it {tip}")), "{refused}");
         repository.run_git(&["branch", "swarm/it", &tip]).expect("git takes it");
         swarm(&repository, &["retry", "b"], 0);
