@@ -4,8 +4,8 @@
 //! can make out at the same time what that means; the second that it shall be done, and what only the process outside knows.
 //!
 //! What is made ahead is what no job has a say in. It holds nothing of any job and has seen none; it serves one, or nobody: it
-//! ends when the process outside closes its end, or itself. It serves only while the host is [as it was](crate::host_view) when
-//! it was made.
+//! ends when the process outside closes its end, or itself. It serves programs alone (no guest, no code of ours, nothing that
+//! needs a door), and only while the host is [as it was](crate::host_view) when it was made.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -48,7 +48,6 @@ pub struct Ahead {
 struct Idle {
     host: HostView,
     first: First,
-    /// Never waited for: one that does not take its order is given up.
     order: OwnedFd,
     status: OwnedFd,
     /// Our ends of the job's two output streams.
@@ -97,13 +96,13 @@ pub fn make(kind: Kind, entered: Option<Private>, inside: fn(Within) -> !) -> Re
     let pipe = || step("pipes", || pipe_with(PipeFlags::CLOEXEC));
     let ((listening, order), (status, telling)) = (pipe()?, pipe()?);
     let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe()?, pipe()?);
+    // Nobody waits for a cage that does not take its order.
+    step("pipes", || io::ioctl_fionbio(&order, true))?;
     let ids = Ids::current();
     match clone_init(kind, network)? {
         Cloned::Parent(init, pidfd) => {
             let first = First::new(kind.tier, init, pidfd);
-            let ahead = Ahead { kind, idle: Some(Idle { host, first, order, status, streams: [stdout, stderr] }) };
-            step("pipes", || io::ioctl_fionbio(&ahead.idle.as_ref().expect("made above").order, true))?;
-            Ok(ahead)
+            Ok(Ahead { kind, idle: Some(Idle { host, first, order, status, streams: [stdout, stderr] }) })
         }
         Cloned::Child => {
             let output = Output { stdout: stdout_end, stderr: stderr_end, door: None, network: entered };

@@ -100,8 +100,8 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
             "names outside the granted folders: whether a path exists, its size, where a link leads and its extended attributes can \
              be seen",
             "changes outside the granted folders can be watched, where the user may read them",
-            "command lines, names, mounts and control groups of other processes, numbers of the descriptors of the user's own, and the host's tables of \
-             sockets can be read in /proc",
+            "command lines, names, mounts and control groups of other processes, numbers of the descriptors of the user's own, \
+             and the host's tables of sockets can be read in /proc",
             "processor affinity of the user's other processes can be changed",
         ]);
         if abi < 3 {

@@ -1,5 +1,5 @@
-//! What a cage that is made [ahead](crate::ahead) has taken over of the host, and whether the host is still like that: its mounts, and
-//! the files of `/etc` that jobs see. Programs replace those by new ones of the same name.
+//! What a cage that is made [ahead](crate::ahead) has taken over of the host, and whether the host is still like that: its
+//! mounts, and the files of `/etc` that jobs see. Programs replace those by new ones of the same name.
 //!
 //! Source: proc_pid_mountinfo(5) and poll(2): the table says POLLPRI once for each change since it was looked at.
 

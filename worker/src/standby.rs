@@ -74,11 +74,12 @@ impl Standby {
             let mut waiting = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&changes, PollFlags::PRI)];
             rustix::io::retry_on_intr(|| poll(&mut waiting, None))?;
             let [is_asked, is_stale] = waiting.each_ref().map(|one| !one.revents().is_empty());
-            if is_asked {
-                return Ok(());
-            }
+            // First: of each change the kernel tells once.
             if is_stale {
                 self.forget();
+            }
+            if is_asked {
+                return Ok(());
             }
         }
         Ok(())
@@ -113,7 +114,7 @@ impl Standby {
     /// # Errors
     /// The host's network cannot be reached any more.
     pub fn give_up(&mut self, kind: Kind) -> io::Result<Option<Private>> {
-        self.ahead = None;
+        self.forget();
         self.networks.enter_for(kind)
     }
 

@@ -363,6 +363,17 @@ fn what_a_tree_says_is_joined_is_so_by_git_and_by_the_fold() {
     check(Some("\0a"), "\0b", "\0c", "f", Err(ConflictKind::Binary));
 }
 
+/// Lines behind edits: where, how many lines go, and what comes.
+fn edited_lines(base: &[&'static str], edits: &[(usize, usize, Vec<&'static str>)]) -> String {
+    let mut lines = base.to_vec();
+    for (at, taken, new) in edits {
+        let at = at % (lines.len() + 1);
+        let end = (at + taken).min(lines.len());
+        lines.splice(at..end, new.iter().copied());
+    }
+    lines.concat()
+}
+
 #[test]
 fn lines_that_are_joined_are_joined_as_gits() {
     let letter = || prop::sample::select(vec!["{\n", "}\n", "\n", "a\n", "b\n", "unique\n", "c\r\n", "no end"]);
@@ -370,13 +381,7 @@ fn lines_that_are_joined_are_joined_as_gits() {
     let side = move || prop::collection::vec(edit(), 1..5);
     judged(600, (prop::collection::vec(letter(), 0..24), side(), side()), |(base, ours, theirs)| {
         let edited = |edits: &[(usize, usize, Vec<&'static str>)]| {
-            let mut lines = base.clone();
-            for (at, taken, new) in edits {
-                let at = at % (lines.len() + 1);
-                let end = (at + taken).min(lines.len());
-                lines.splice(at..end, new.iter().copied());
-            }
-            files(&[(".gitattributes", "f merge=union\n"), ("f", &lines.concat())])
+            files(&[(".gitattributes", "f merge=union\n"), ("f", &edited_lines(&base, edits))])
         };
         [edited(&[]), edited(&ours), edited(&theirs)]
     });
@@ -397,15 +402,7 @@ fn ambiguous_lines_merge_as_gits_do_or_conflict() {
     let edit = move || (0..24usize, 0..3usize, prop::collection::vec(letter(), 0..3));
     let side = move || prop::collection::vec(edit(), 1..4);
     judged(400, (prop::collection::vec(letter(), 6..24), side(), side()), |(base, ours, theirs)| {
-        let edited = |edits: &[(usize, usize, Vec<&'static str>)]| {
-            let mut lines = base.clone();
-            for (at, taken, new) in edits {
-                let at = at % (lines.len() + 1);
-                let end = (at + taken).min(lines.len());
-                lines.splice(at..end, new.iter().copied());
-            }
-            files(&[("f", &lines.concat())])
-        };
+        let edited = |edits: &[(usize, usize, Vec<&'static str>)]| files(&[("f", &edited_lines(&base, edits))]);
         [edited(&[]), edited(&ours), edited(&theirs)]
     });
 }

@@ -96,7 +96,7 @@ impl Stream {
         if !self.ended {
             return Err(DecodeError::Truncated);
         }
-        let stop = stop(self.stop.as_deref().unwrap_or_default());
+        let stop = draft::stop_of(self.stop.as_deref().unwrap_or_default());
         let parts = self.blocks.into_values().enumerate();
         let mut content: Vec<AssistantPart> =
             parts.filter_map(|(position, block)| block.close(position, &stop)).collect();
@@ -208,19 +208,6 @@ impl Block {
             }
         }
         call
-    }
-}
-
-fn stop(word: &str) -> Stop {
-    match word {
-        "end_turn" => Stop::End,
-        "tool_use" => Stop::Calls,
-        "max_tokens" => Stop::OutputMax,
-        "stop_sequence" => Stop::Sequence,
-        "pause_turn" => Stop::Pause,
-        "refusal" => Stop::Refusal,
-        "model_context_window_exceeded" => Stop::ContextFull,
-        other => draft::foreign_stop(other),
     }
 }
 

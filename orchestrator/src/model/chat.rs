@@ -136,16 +136,10 @@ impl Stream {
 
     /// The first reason stands, but one that cuts the answer off always wins.
     fn take_finish(&mut self, word: &str) {
-        let stop = match word {
-            "stop" | "eos" => Stop::End,
-            "tool_calls" | "function_call" => Stop::Calls,
-            "length" => Stop::OutputMax,
-            filter if draft::is_filter(filter) => {
-                self.filter.get_or_insert_with(|| filter.to_owned());
-                Stop::Refusal
-            }
-            other => draft::foreign_stop(other),
-        };
+        let stop = draft::stop_of(word);
+        if stop == Stop::Refusal {
+            self.filter.get_or_insert_with(|| word.to_owned());
+        }
         if self.finish.is_none() || matches!(stop, Stop::OutputMax | Stop::ContextFull | Stop::Refusal) {
             self.finish = Some(stop);
         }

@@ -166,8 +166,8 @@ fn uncounted(stop: &Stop) -> Option<&'static str> {
     }
 }
 
-/// What a word means that its dialect does not know: gateways pass on those of other dialects, and servers have their own.
-pub fn foreign_stop(word: &str) -> Stop {
+/// What a word for why an answer ended means, of whichever dialect: gateways pass on those of others, and servers have their own.
+pub fn stop_of(word: &str) -> Stop {
     let plain = word.to_ascii_lowercase().replace(['-', ' '], "_");
     let has = |part: &str| plain.contains(part);
     match plain.as_str() {
@@ -363,17 +363,17 @@ mod tests {
         for (stop, counts) in [
             (Stop::OutputMax, false),
             (Stop::ContextFull, false),
-            (foreign_stop("model_length"), false),
-            (foreign_stop("MAX_NEW_TOKENS"), false),
-            (foreign_stop("model_context_window_exceeded"), false),
-            (foreign_stop("token_limit"), false),
-            (foreign_stop("max_output_reached"), false),
-            (foreign_stop("truncated"), false),
+            (stop_of("model_length"), false),
+            (stop_of("MAX_NEW_TOKENS"), false),
+            (stop_of("model_context_window_exceeded"), false),
+            (stop_of("token_limit"), false),
+            (stop_of("max_output_reached"), false),
+            (stop_of("truncated"), false),
             (other("MALFORMED_FUNCTION_CALL"), false),
             (other("abort"), false),
             (other("interrupt"), true),
-            (foreign_stop("tool_use"), true),
-            (foreign_stop("STOP"), true),
+            (stop_of("tool_use"), true),
+            (stop_of("STOP"), true),
             (Stop::Calls, true),
         ] {
             let calls = ["a", "b"].map(|id| AssistantPart::Call(call(id).close(0, &stop)));

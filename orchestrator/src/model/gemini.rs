@@ -61,9 +61,9 @@ impl Stream {
         if let Some(word) = event.pointer("/candidates/0/finishReason").and_then(Value::as_str) {
             // The last reason counts, but one that cuts the answer off stays.
             if !matches!(self.finish, Some(Stop::OutputMax | Stop::ContextFull | Stop::Refusal)) {
-                self.finish = Some(stop(word));
+                self.finish = Some(draft::stop_of(word));
             }
-            if stop(word) == Stop::Refusal {
+            if draft::stop_of(word) == Stop::Refusal {
                 let sentence = text(&event, "/candidates/0/finishMessage").to_owned();
                 self.refusal.get_or_insert((word.to_owned(), sentence));
             }
@@ -249,15 +249,6 @@ fn steps(path: &str) -> Result<Vec<Step>, DecodeError> {
         }
     }
     Ok(steps)
-}
-
-fn stop(word: &str) -> Stop {
-    match word {
-        "STOP" => Stop::End,
-        "MAX_TOKENS" => Stop::OutputMax,
-        filter if draft::is_filter(filter) => Stop::Refusal,
-        other => draft::foreign_stop(other),
-    }
 }
 
 /// An answer in one piece: a stream of one event.

@@ -53,9 +53,8 @@ impl Stream {
             count(&mut self.usage.input, event.get("prompt_eval_count"));
             count(&mut self.usage.output, event.get("eval_count"));
             self.end = Some(match text(event, "/done_reason") {
-                "stop" | "" => Stop::End,
-                "length" => Stop::OutputMax,
-                other => draft::foreign_stop(other),
+                "" => Stop::End,
+                word => draft::stop_of(word),
             });
         }
         Ok(())

@@ -218,6 +218,23 @@ impl From<RunError> for Failure {
     }
 }
 
+/// With which exit status that ends.
+fn code_of(error: &ApplyError) -> u8 {
+    match error {
+        ApplyError::Conflicts { .. }
+        | ApplyError::Bases { .. }
+        | ApplyError::Unmerged { .. }
+        | ApplyError::LocalChanges { .. }
+        | ApplyError::Moved { .. }
+        | ApplyError::InTheWay { .. }
+        | ApplyError::HiddenChanges { .. }
+        | ApplyError::Hostile(_)
+        | ApplyError::OutOfScope { .. } => exit::TASK_FAILED,
+        ApplyError::Busy(LockError::Held { .. }) => exit::HELD,
+        _ => exit::ENVIRONMENT,
+    }
+}
+
 /// Why a branch was not applied, with what to type next about that very branch.
 pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let branch = sanitize::shell_word(branch);
@@ -285,18 +302,6 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         }
         ApplyError::Repository(error) => return Failure::environment(error, error.hint()),
     };
-    let code = match error {
-        ApplyError::Conflicts { .. }
-        | ApplyError::Bases { .. }
-        | ApplyError::Unmerged { .. }
-        | ApplyError::LocalChanges { .. }
-        | ApplyError::Moved { .. }
-        | ApplyError::InTheWay { .. }
-        | ApplyError::HiddenChanges { .. }
-        | ApplyError::Hostile(_)
-        | ApplyError::OutOfScope { .. } => exit::TASK_FAILED,
-        ApplyError::Busy(LockError::Held { .. }) => exit::HELD,
-        _ => exit::ENVIRONMENT,
-    };
+    let code = code_of(&error);
     Failure::Told { code, message: error.to_string(), hint: Some(hint) }
 }
