@@ -20,11 +20,12 @@ use crate::cgroup::{Group, GroupPlace};
 use crate::host_view::HostView;
 use crate::landlock::Rules;
 use crate::launch::{
-    Begun, EXIT_REFUSED, Inside, Kind, Last, Launch, Output, Refused, begin, clone_init, exit_now, step,
+    Begun, EXIT_REFUSED, HOLD_LAYERS, Inside, Kind, Last, Launch, Output, Refused, begin, clone_init, exit_now, step,
 };
 use crate::limits::means;
 use crate::namespaces::{Cloned, Ids, NetworkOf};
 use crate::network::Private;
+use crate::overlay::Layers;
 use crate::policy::Policy;
 use crate::program::Program;
 use crate::seccomp::{self, Occupant};
@@ -158,11 +159,13 @@ impl Ahead {
         assert_eq!(self.kind, Kind::of(policy.get()), "BUG: a cage of another kind");
         let watchdog = Watchdog::new(policy.get())
             .map_err(|error| NotTaken::Refused(Refused::new("prepare the limits", error)))?;
+        let layers = Layers::take(&policy.get().worktree, &policy.get().copies)
+            .map_err(|error| NotTaken::Refused(Refused::by_kernel(HOLD_LAYERS, error)))?;
         let handed = Handed { own_room: watchdog.room().own(), groups: watchdog.group().places() };
         let is_host_same = self.idle.as_ref().is_some_and(|idle| idle.host.holds());
         is_host_same.then(|| self.pass_on(&order(&handed))).flatten().ok_or(NotTaken::Gone)?;
         let Idle { first, status, streams, .. } = self.idle.take().ok_or(NotTaken::Gone)?;
-        Ok((Caged::new(policy.get(), first, status, Occupant::Program, watchdog), streams))
+        Ok((Caged::new(first, status, Occupant::Program, watchdog, layers), streams))
     }
 
     /// `None` where not all of a line was taken, which is of no use then.

@@ -10,7 +10,7 @@ use crate::cgroup::Group;
 use crate::enforcement::Tier;
 use crate::hunt::{HUNT_MAX, Hunt, end_children};
 use crate::init::{KILL_ALL, TERMINATE_ALL};
-use crate::policy::{Draft, Worktree};
+use crate::overlay::Layers;
 use crate::seccomp::Occupant;
 use crate::status::{Reader, Status};
 use crate::tree::Tree;
@@ -23,11 +23,12 @@ pub struct Caged {
     status: OwnedFd,
     reader: Reader,
     watchdog: Watchdog,
-    /// Whether init's word is enough to let go of it: only init has the status pipe while the job runs, and no layers of an
-    /// overlay are in use, which somebody may mount anew at once.
+    /// Whether init's word is enough to let go of it: only init has the status pipe while the job runs.
     is_word_enough: bool,
     /// Init's own word that all of the job is dead.
     is_over: bool,
+    /// Held until init has ended, and its mounts with it.
+    _layers: Layers,
 }
 
 /// The first process of a cage.
@@ -41,15 +42,15 @@ pub(crate) struct First {
 
 impl Caged {
     /// Of a first process that goes on by itself; `status` is our end of its pipe.
-    pub(crate) fn new(draft: &Draft, first: First, status: OwnedFd, occupant: Occupant, watchdog: Watchdog) -> Self {
-        let has_layers = matches!(draft.worktree, Worktree::Overlay { .. }) || !draft.copies.is_empty();
+    pub(crate) fn new(first: First, status: OwnedFd, occupant: Occupant, watchdog: Watchdog, layers: Layers) -> Self {
         Caged {
             first,
             status,
             reader: Reader::default(),
             watchdog,
-            is_word_enough: occupant == Occupant::Program && !has_layers,
+            is_word_enough: occupant == Occupant::Program,
             is_over: false,
+            _layers: layers,
         }
     }
 

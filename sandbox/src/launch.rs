@@ -44,6 +44,7 @@ use crate::limits::{Limit, Means, by};
 use crate::mounts::last_error;
 use crate::namespaces::{self, Cloned, Ids, NetworkOf};
 use crate::network::Private;
+use crate::overlay::Layers;
 use crate::policy::{Draft, Network, Policy};
 use crate::program::Program;
 use crate::seccomp::{self, Filter, Occupant};
@@ -54,6 +55,9 @@ use crate::{capabilities, door, home, landlock, limits, root};
 
 /// The exit status of init and job where the launch failed; nobody reads it, the status record says why.
 pub(crate) const EXIT_REFUSED: i32 = 125;
+
+/// The step that waits for whoever still has the layers of the job's tree.
+pub(crate) const HOLD_LAYERS: &str = "hold the layers of its tree";
 
 /// The exit status of an errand that panicked; its words are on standard error.
 const EXIT_PANICKED: i32 = 101;
@@ -217,6 +221,7 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
     let kind = Kind::of(policy.get());
     let network = kind.network_of(output.network)?;
     let watchdog = Watchdog::new(policy.get()).map_err(|error| Refused::new("prepare the limits", error))?;
+    let layers = step(HOLD_LAYERS, || Layers::take(&policy.get().worktree, &policy.get().copies))?;
     let filter = seccomp::filter(policy.get(), watchdog.means(), occupant);
     let ids = Ids::current();
     let (reader, status) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refused::new("status pipe", error))?;
@@ -232,7 +237,7 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
             })
         }
         Cloned::Parent(init, pidfd) => {
-            Ok(Caged::new(policy.get(), First::new(kind.tier, init, pidfd), reader, occupant, watchdog))
+            Ok(Caged::new(First::new(kind.tier, init, pidfd), reader, occupant, watchdog, layers))
         }
     }
 }

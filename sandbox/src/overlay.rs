@@ -7,13 +7,42 @@
 //! opaque folders. Source: Documentation/filesystems/overlayfs.rst.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, unlinkat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, open, unlinkat};
 use rustix::io;
 use rustix::mount::{MountFlags, mount};
 
+use crate::policy::{CopyOnWrite, Worktree};
+
 const OPTIONS: &str = "userxattr,volatile,index=off,metacopy=off,xino=off,redirect_dir=nofollow";
+
+/// The layers of one cage's overlays, which no other cage mounts meanwhile: what the kernel calls undefined. A cage that has ended
+/// takes its mounts apart for a while yet, and only who mounts them again has to wait for that; what is in them is complete as soon as
+/// everything inside is dead. No job sees the scratch folders that are locked.
+#[derive(Debug)]
+pub struct Layers {
+    /// Locks of flock(2), which end with their holder however it ends.
+    _locks: Vec<OwnedFd>,
+}
+
+impl Layers {
+    /// Waits until no other cage has these layers.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take(worktree: &Worktree, copies: &[CopyOnWrite]) -> io::Result<Self> {
+        let Worktree::Overlay { state, work, .. } = worktree else { return Ok(Layers { _locks: Vec::new() }) };
+        let scratch = std::iter::once(work).chain(copies.iter().map(|copy| &copy.work));
+        let lock = |work: &String| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let folder = open(state.join(work), flags, Mode::empty())?;
+            io::retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+            Ok(folder)
+        };
+        Ok(Layers { _locks: scratch.map(lock).collect::<io::Result<_>>()? })
+    }
+}
 
 /// Mounts an overlay onto `target`. Layer paths are relative to the current directory and need no escaping; a lower layer
 /// may also be named `/proc/self/fd/N`.
@@ -34,5 +63,34 @@ fn forget_volatile_mark(work: &str) {
             // A folder that stays makes the mount fail, which is reported there.
             let _ = unlinkat(CWD, folder, AtFlags::REMOVEDIR);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_one_cages_at_a_time_and_those_of_others_are_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = |name: &str| {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+            let (at, state) = (dir.path().join("tree"), dir.path().to_owned());
+            Worktree::Overlay { at, state, lowers: vec![], upper: "upper".to_owned(), work: name.to_owned() }
+        };
+        let (one, other) = (layers("one"), layers("other"));
+        let held = Layers::take(&one, &[]).unwrap();
+        let _free = Layers::take(&other, &[]).unwrap();
+        std::thread::scope(|scope| {
+            let (told, hears) = std::sync::mpsc::channel();
+            let waits = scope.spawn(move || {
+                let taken = Layers::take(&one, &[]).is_ok();
+                told.send(()).unwrap();
+                taken
+            });
+            assert!(hears.recv_timeout(std::time::Duration::from_millis(50)).is_err());
+            drop(held);
+            assert!(waits.join().unwrap());
+        });
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use swarm_tests::{Ended, Repository, Swarm, WITHOUT_NAMESPACES, binary};
+use swarm_tests::{Ended, Repository, Swarm, WITHOUT_NAMESPACES, binary, user};
 
 /// A repository, and a file beside it in the home folder that no task sees.
 fn scene() -> Repository {
@@ -770,23 +770,10 @@ fn without_user_namespaces_the_weaker_tier_is_named_and_a_plan_can_refuse_it() {
 
 #[test]
 fn an_ordinary_user_gets_the_same_cage() {
-    if !rustix::process::getuid().is_root() {
-        println!("skip: all other tests run as an ordinary user already");
-        return;
-    }
     let repository = scene();
     repository.write("p.toml", edit(""));
-    let give = |path: &Path| Command::new("chown").args(["-R", "65534:65534"]).arg(path).status().expect("chown");
-    give(&repository.path());
-    give(&repository.home());
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
-    let reachable = [&user[..], &["test", "-x"]].concat();
-    let reach =
-        |path: &Path| Command::new(reachable[0]).args(&reachable[1..]).arg(path).status().is_ok_and(|s| s.success());
-    if !reach(binary()) || !reach(&repository.path()) {
-        println!("skip: an ordinary user cannot reach {}", binary().display());
-        return;
-    }
-    let Some((code, said)) = behind(&user, &repository, &["run", "p.toml"]) else { return };
+    let Some(words) = user(65534, &["--no-new-privs"], &repository) else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Some((code, said)) = behind(&words, &repository, &["run", "p.toml"]) else { return };
     assert!(code == 0 && said.contains("landed on swarm/p"), "{code} {said}");
 }

@@ -1,34 +1,13 @@
 //! Machines that make no more processes or threads: a run under such a limit ends by itself, loses nothing, and goes on once
 //! there is room again.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use swarm_tests::{Repository, Swarm, WITHOUT_NAMESPACES, binary};
+use swarm_tests::{Repository, Swarm, WITHOUT_NAMESPACES, user};
 
 /// How long a run may take that cannot get on.
 const END_MAX: Duration = Duration::from_secs(30);
-
-/// Gives a repository to a user that nobody else is, whose processes are counted by themselves, and the words that run a command as
-/// that user; `None`, after a word, where that cannot be.
-fn stranger(uid: u32, repository: &Repository) -> Option<Vec<String>> {
-    let words = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
-    let words: Vec<String> = std::iter::once("setpriv".to_owned()).chain(words).collect();
-    let owner = format!("{uid}:{uid}");
-    let give = |path: &Path| Command::new("chown").args(["-R", &owner]).arg(path).status().is_ok_and(|s| s.success());
-    let reaches = |path: &Path| {
-        let mut test = Command::new(&words[0]);
-        test.args(&words[1..]).args(["test", "-x"]).arg(path).stderr(Stdio::null());
-        test.status().is_ok_and(|status| status.success())
-    };
-    let all = rustix::process::getuid().is_root() && give(&repository.path()) && give(&repository.home());
-    if !all || !reaches(binary()) || !reaches(&repository.path()) {
-        println!("skip: no user of its own can run {} here", binary().display());
-        return None;
-    }
-    Some(words)
-}
 
 fn through(swarm: Swarm, words: &[String], more: &[&str]) -> Swarm {
     swarm.through(&words.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
@@ -41,7 +20,7 @@ const EIGHT: &str = "[tasks.a]\nmatrix = { n = ['1', '2', '3', '4', '5', '6', '7
 fn a_run_ends_by_itself_however_few_processes_there_are() {
     for (at, limit) in [60, 24, 20, 17, 15, 13, 11, 9, 7, 5, 3, 1].into_iter().enumerate() {
         let repository = Repository::with(&[("a.txt", "one\n")]);
-        let Some(words) = stranger(61_000 + at as u32, &repository) else { return };
+        let Some(words) = user(61_000 + at as u32, &[], &repository) else { return };
         repository.write("p.toml", format!("version = 1\n{EIGHT}"));
         let limited = format!("--nproc={limit}:{limit}");
         let run = Swarm::new(&repository, &["run", "-j4", "p.toml"]);
@@ -65,7 +44,7 @@ fn a_run_ends_by_itself_however_few_processes_there_are() {
 #[test]
 fn what_a_run_needs_at_its_end_it_has_from_its_beginning() {
     let repository = Repository::with(&[("a.txt", "one\n")]);
-    let Some(words) = stranger(61_100, &repository) else { return };
+    let Some(words) = user(61_100, &[], &repository) else { return };
     // The gate takes longer than threads stay that nobody needs, and says that it has begun.
     let (place, begun) = (repository.beside("begun"), repository.beside("begun/gate"));
     std::fs::create_dir(&place).expect("space");
@@ -120,7 +99,7 @@ const FORKS: &str = "version = 1\n[tasks.a]\nrun = 'for i in $(seq 200); do slee
 
 fn room_taken_by_others(uid: u32, begin: &[&str]) {
     let repository = Repository::with(&[("a.txt", "one\n")]);
-    let Some(words) = stranger(uid, &repository) else { return };
+    let Some(words) = user(uid, &[], &repository) else { return };
     repository.write("p.toml", FORKS);
     let limited = [&["prlimit", "--nproc=200:200"], begin].concat();
     let run = Swarm::new(&repository, &["run", "--json", "p.toml"]);

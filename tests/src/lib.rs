@@ -9,8 +9,11 @@ pub mod model_server;
 pub mod repository;
 /// The program, run to its end or into its time limit.
 pub mod swarm;
+/// Commands as a user who is not root.
+pub mod user;
 
 pub use answers::Answers;
 pub use model_server::{Act, Asked, Block, ModelServer};
 pub use repository::{Frozen, Repository};
 pub use swarm::{Ended, Swarm, WITHOUT_NAMESPACES, binary};
+pub use user::user;

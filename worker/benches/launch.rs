@@ -2,6 +2,10 @@
 //! its name) and prints medians and ratios to a bare spawn of the same run. Nothing is asserted: machines differ, and so
 //! does their load. On a busy machine `chrt -r 10 target/release/deps/launch-…` gives the figures of an idle one.
 //!
+//! The layers lie below `target/tmp`, and mounting an overlay makes and removes some ten files there. On ext4 without a journal
+//! each new file looks at all that were removed in its group within the last minutes (`recently_deleted` in fs/ext4/ialloc.c): there a
+//! second run is slower than the first, and a tmpfs mounted on `target/tmp` gives the cost of the launch itself.
+//!
 //! The ways: a whole worker that is started, as it is behind a prefix; a whole worker that a fork server makes, as it is in a
 //! run, one right after the other and with a pause before each, in which the server's next cage is made ahead; the launch alone,
 //! with nothing made ahead, from a process that is there already; and `bwrap` with the same namespaces, where it is installed
