@@ -4,28 +4,17 @@
 //!
 //! A connection is made when a server is used first and made anew when it broke. One that hangs or lies costs its own calls.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Client, Url, redirect};
-use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
-};
-use rmcp::service::RunningService;
-use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::auth::{AuthClient, AuthError, AuthorizationManager, ClientCredentialsConfig, OAuthState};
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
+use rmcp::model::{CallToolRequestParams, CallToolResponse};
+use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::{Map, Value};
 use swarm_plans::{ServerAccess, ServerReach, ToolServer, hosts_alone};
-use swarm_protocol::causes::causes;
 use swarm_protocol::toolset::OfferedTool;
 use swarm_protocol::{tool_answer, tool_fault, tool_pages};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::model::broker::keys::Keys;
@@ -33,23 +22,20 @@ use crate::report::sanitize;
 use crate::secrets::Secrets;
 use crate::state::StateDir;
 
+mod exchange;
+mod place;
 /// A person signs in to a server.
 pub mod sign_in;
 /// What signing in brought, on disk.
 pub mod tokens;
 
+use place::Place;
 use tokens::TokenFile;
 
 /// Tools of one server that an agent is given.
 const TOOLS_MAX: usize = 200;
 /// The longest answer that is passed on, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
-/// The longest event of a server, in bytes.
-const EVENT_BYTES_MAX: usize = 8 << 20;
-/// The shortest secret that is masked: a shorter one would be found in anything.
-const SECRET_BYTES_MIN: usize = 8;
-/// How long a connection may take to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(20);
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,39 +94,17 @@ impl Access {
     }
 }
 
-type Service = RunningService<RoleClient, ClientConfig>;
-
-type Tokens = Arc<Mutex<AuthorizationManager>>;
-
 /// All servers of a run, by name.
 #[derive(Debug, Default)]
 pub struct ToolServers {
     /// How each is spoken with, or why it cannot be.
-    servers: BTreeMap<String, Result<Place, String>>,
-}
-
-/// A server, and the connection to it. Each has its own: one that hangs holds nobody else up.
-struct Place {
-    far: FarServer,
-    running: Mutex<Option<Arc<Service>>>,
-    /// Who holds the tokens that an authorization server gave, once there is a connection.
-    tokens: Mutex<Option<Tokens>>,
-    /// Every secret that was used, and what masks them: what repeats one is masked, also when another has taken its place
-    /// meanwhile.
-    secrets: std::sync::Mutex<(BTreeSet<String>, Secrets)>,
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({:?})", self.far)
-    }
+    servers: BTreeMap<String, Result<Arc<Place>, String>>,
 }
 
 impl ToolServers {
     /// Nobody is spoken to yet.
     pub fn new(servers: BTreeMap<String, Result<FarServer, String>>) -> ToolServers {
-        let place =
-            |far| Place { far, running: Mutex::default(), tokens: Mutex::default(), secrets: Default::default() };
+        let place = |far| Arc::new(Place::new(far));
         ToolServers { servers: servers.into_iter().map(|(name, far)| (name, far.map(place))).collect() }
     }
 
@@ -179,12 +143,12 @@ impl ToolServers {
     /// Why it cannot be used, for people.
     pub async fn offered(&self, name: &str) -> Result<Vec<OfferedTool>, String> {
         let place = self.place(name)?;
-        let (server, service) = (&place.far, place.service(name).await?);
-        let listed = timeout(server.timeout, tool_pages::all(service.peer())).await;
+        let (server, connection) = (&place.far, place.connection(name).await?);
+        let listed = timeout(server.timeout, tool_pages::all(connection.peer())).await;
         let listed =
             listed.map_err(|_| late(name, server)).and_then(|listed| listed.map_err(|error| failed(name, &error)));
         if listed.is_err() {
-            place.forget(&service).await;
+            place.forget(&connection).await;
         }
         let masked = place.mask().await;
         listed
@@ -198,86 +162,69 @@ impl ToolServers {
     /// What the tool says of its failure, or why there is no answer; for the model.
     pub async fn call(&self, name: &str, tool: &str, arguments: Map<String, Value>) -> Result<String, String> {
         let place = self.place(name)?;
-        let (server, service) = (&place.far, place.service(name).await?);
-        // A token may be renewed while it is asked.
-        place.mask().await;
-        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        let answer = match timeout(server.timeout, service.peer().call_tool_once(params)).await {
-            Err(_) => Err(late(name, server)),
-            Ok(Err(error)) => {
-                // An error of the tool is an answer; anything else may have broken the connection.
-                if !matches!(error, rmcp::ServiceError::McpError(_)) {
-                    place.forget(&service).await;
-                }
-                Err(failed(name, &error))
+        let asked = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let answer = match call_once(place, name, asked.clone()).await {
+            // Nobody has taken the call, and a new token is to be had without anybody.
+            Err(Failed { is_unknown: true, .. }) if matches!(place.far.access, Access::Client { .. }) => {
+                call_once(place, name, asked).await
             }
-            Ok(Ok(CallToolResponse::Complete(result))) => serde_json::to_value(&result)
-                .map_err(|error| error.to_string())
-                .and_then(|result| tool_answer::read(&result)),
-            Ok(Ok(_)) => Err(format!("server `{name}` wants what is not offered here")),
+            answer => answer,
         };
+        let answer = answer.map_err(|failed| match &place.far.access {
+            Access::SignedIn { command, .. } if failed.is_unknown => {
+                format!("{}; to sign in again: {command}", failed.why)
+            }
+            _ => failed.why,
+        });
         let masked = place.mask().await;
         let fit = |text: String| cut(&masked.text(&text));
         answer.map(fit).map_err(fit)
     }
 
-    fn place(&self, name: &str) -> Result<&Place, String> {
+    fn place(&self, name: &str) -> Result<&Arc<Place>, String> {
         let server = self.servers.get(name).ok_or_else(|| format!("there is no server `{name}`"))?;
         server.as_ref().map_err(|why| format!("server `{name}` cannot be used: {why}"))
     }
 }
 
-impl Place {
-    async fn service(&self, name: &str) -> Result<Arc<Service>, String> {
-        let server = &self.far;
-        // Held while a connection is made: two agents that ask at once share it.
-        let mut running = self.running.lock().await;
-        if let Some(service) = running.as_ref().filter(|service| !service.is_closed()) {
-            return Ok(Arc::clone(service));
-        }
-        let service = timeout(server.timeout, self.connect()).await.map_err(|_| late(name, server))?;
-        match service {
-            Ok(service) => Ok(Arc::clone(running.insert(Arc::new(service)))),
-            Err(why) => Err(hosts_alone(&self.mask().await.text(&format!("server `{name}` cannot be used: {why}")))),
-        }
-    }
+/// Why a call has no answer.
+struct Failed {
+    /// For the model.
+    why: String,
+    /// The server does not know who asks: a token ran out, or was taken back.
+    is_unknown: bool,
+}
 
-    /// What masks every secret that was used until now.
-    async fn mask(&self) -> Secrets {
-        let given = match &*self.tokens.lock().await {
-            Some(tokens) => tokens.lock().await.get_credentials().await.ok().and_then(|(_, given)| given),
-            None => None,
-        };
-        let given = given.map(|given| tokens::secrets_of(&given)).unwrap_or_default();
-        let mut known = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, mask) = &mut *known;
-        let before = all.len();
-        all.extend(self.far.access.secrets().into_iter().chain(given));
-        if all.len() > before {
-            let long = all.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN);
-            *mask = Secrets::new(long.map(|secret| ("secret", secret.as_str())));
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Failed { why, is_unknown: false }
+    }
+}
+
+async fn call_once(place: &Arc<Place>, name: &str, asked: CallToolRequestParams) -> Result<String, Failed> {
+    let (server, connection) = (&place.far, place.connection(name).await?);
+    // A token may be renewed while it is asked.
+    place.mask().await;
+    let failed = match timeout(server.timeout, connection.peer().call_tool_once(asked)).await {
+        Ok(Ok(CallToolResponse::Complete(result))) => {
+            let result = serde_json::to_value(&result).map_err(|error| error.to_string())?;
+            return Ok(tool_answer::read(&result)?);
         }
-        mask.clone()
-    }
+        Ok(Ok(_)) => return Err(format!("server `{name}` wants what is not offered here").into()),
+        // An error of the tool is an answer; anything else may have broken the connection.
+        Ok(Err(error @ rmcp::ServiceError::McpError(_))) => return Err(failed(name, &error).into()),
+        Ok(Err(error)) => Failed { why: failed(name, &error), is_unknown: is_unknown(&error) },
+        Err(_) => late(name, server).into(),
+    };
+    place.forget(&connection).await;
+    Err(failed)
+}
 
-    async fn connect(&self) -> Result<Service, String> {
-        // Known before anything is sent: the library may talk of what it sends.
-        self.mask().await;
-        let (client, config) = self.far.client()?;
-        let manager = match self.far.manager().await? {
-            Some(manager) => manager,
-            None => return serve(StreamableHttpClientTransport::with_client(client, config)).await,
-        };
-        let client = AuthClient::new(client, manager);
-        *self.tokens.lock().await = Some(Arc::clone(&client.auth_manager));
-        self.mask().await;
-        serve(StreamableHttpClientTransport::with_client(client, config)).await
-    }
-
-    /// A connection may be broken: the next call makes another, unless somebody did.
-    async fn forget(&self, broken: &Arc<Service>) {
-        drop(self.running.lock().await.take_if(|service| Arc::ptr_eq(service, broken)));
-    }
+/// Whether a server answered that it does not know who asks.
+fn is_unknown(error: &rmcp::ServiceError) -> bool {
+    let rmcp::ServiceError::TransportSend(error) = error else { return false };
+    let failure = error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>();
+    matches!(failure, Some(StreamableHttpError::AuthRequired(_)))
 }
 
 fn late(name: &str, server: &FarServer) -> String {
@@ -307,91 +254,6 @@ fn cut(text: &str) -> String {
     }
     let end = text.floor_char_boundary(ANSWER_BYTES_MAX);
     format!("{}\n[… {} bytes left out …]", &text[..end], text.len() - end)
-}
-
-impl FarServer {
-    /// Who speaks with it, and how.
-    fn client(&self) -> Result<(Client, StreamableHttpClientTransportConfig), String> {
-        match self.access {
-            Access::Open => parsed(&self.url)?,
-            Access::Token(_) | Access::Client { .. } | Access::SignedIn { .. } => guarded(&self.url)?,
-        };
-        // The caller's proxy variables decide nothing, and nobody sends a request with a secret on to somebody else.
-        // Nothing here unpacks an answer.
-        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_MAX)
-            .default_headers(plain)
-            .build();
-        let client = client.map_err(|error| causes(&error))?;
-        let config =
-            StreamableHttpClientTransportConfig::with_uri(self.url.as_str()).max_sse_event_size(EVENT_BYTES_MAX);
-        Ok(match &self.access {
-            Access::Token(token) => (client, config.auth_header(token.clone())),
-            _ => (client, config),
-        })
-    }
-
-    /// Who holds its tokens; `None` where nobody gives any.
-    async fn manager(&self) -> Result<Option<AuthorizationManager>, String> {
-        match &self.access {
-            Access::Open | Access::Token(_) => Ok(None),
-            Access::Client { id, secret, scopes } => {
-                let mut state = OAuthState::new(guarded(&self.url)?, None).await.map_err(|error| causes(&error))?;
-                let credentials = ClientCredentialsConfig::ClientSecret {
-                    client_id: id.clone(),
-                    client_secret: secret.clone(),
-                    scopes: scopes.clone(),
-                    resource: Some(self.url.clone()),
-                };
-                state.authenticate_client_credentials(credentials).await.map_err(|error| causes(&error))?;
-                state.into_authorization_manager().ok_or("it gave no token".to_owned()).map(Some)
-            }
-            Access::SignedIn { tokens, command } => {
-                let anew = || format!("nobody is signed in to it: {command}");
-                let manager = AuthorizationManager::new(guarded(&self.url)?).await;
-                let mut manager = manager.map_err(|error| causes(&error))?;
-                manager.set_credential_store(tokens.clone());
-                if !manager.initialize_from_store().await.map_err(|error| causes(&error))? {
-                    return Err(anew());
-                }
-                // Renewed here where it has to be, so that an end of it is known for what it is.
-                match manager.get_access_token().await {
-                    Err(AuthError::AuthorizationRequired) => return Err(anew()),
-                    token => token.map_err(|error| causes(&error))?,
-                };
-                Ok(Some(manager))
-            }
-        }
-    }
-}
-
-fn parsed(url: &str) -> Result<Url, String> {
-    Url::parse(url).map_err(|error| format!("`{url}` is no address: {error}"))
-}
-
-/// An address that a secret may be sent to.
-fn guarded(url: &str) -> Result<Url, String> {
-    let url = parsed(url)?;
-    let near = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    if url.scheme() == "https" || near && url.scheme() == "http" {
-        return Ok(url);
-    }
-    Err("a secret travels over https only".to_owned())
-}
-
-async fn serve<T>(transport: T) -> Result<Service, String>
-where
-    T: rmcp::transport::Transport<RoleClient> + 'static,
-    T::Error: Error + Send + Sync + 'static,
-{
-    let newest =
-        ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
-    let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
-    let client = ClientConfig::new(ClientCapabilities::default(), me);
-    client.serve_with_lifecycle(transport, newest).await.map_err(|error| tool_fault::of_beginning(&error))
 }
 
 /// The tools that an agent is given of a server: those that its entry names (`*` at the end of a name stands for any rest), as
@@ -576,6 +438,43 @@ mod tests {
             biased;
             offered = all.offered("silent") => panic!("{offered:?}"),
             found = timeout(Duration::from_secs(60), call(&all, "find")) => assert!(found.is_ok_and(|found| found.is_ok())),
+        }
+    }
+
+    /// A server that forgets its session after the first call, and says so without the id of the request, with status 400.
+    async fn forgetful() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut session, mut calls) = (0, 0);
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let Some((first, head, body)) = request(&mut stream).await else { continue };
+                let asked: Value = serde_json::from_str(&body).unwrap_or_default();
+                let (mut status, mut text) = answer(&asked, "x");
+                if asked["method"] == "initialize" {
+                    session += 1;
+                    status = ["200 OK\r\nMcp-Session-Id: s-1", "200 OK\r\nMcp-Session-Id: s-2"][session - 1];
+                } else if !first.starts_with("POST") {
+                    (status, text) = ("405 No", String::new());
+                } else if asked["method"] == "tools/call" {
+                    calls += 1;
+                    if calls > 1 && head.contains("mcp-session-id: s-1") {
+                        let error = json!({"code": -32000, "message": "Bad Request: No valid session ID provided"});
+                        (status, text) = ("400 Bad", json!({"jsonrpc": "2.0", "id": null, "error": error}).to_string());
+                    }
+                }
+                respond(&mut stream, status, &text).await;
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_forgotten_is_begun_anew_however_that_is_said() {
+        let servers = servers(&forgetful().await, Access::Open, 20_000);
+        for _ in 0..3 {
+            assert_eq!(call(&servers, "find").await.unwrap(), "found \"x\" with x");
         }
     }
 

@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::place::guarded;
 use super::tokens::TokenFile;
-use super::{causes, guarded};
 use crate::report::sanitize;
+use swarm_protocol::causes::causes;
 
 /// How long a person may take.
 const PERSON_MAX: Duration = Duration::from_secs(600);
@@ -231,6 +232,8 @@ mod tests {
         registered: u32,
         /// Bodies of requests for a token, in order.
         tokens: Vec<String>,
+        /// What a renewed token is held back for.
+        held: Option<Arc<tokio::sync::Notify>>,
     }
 
     /// A server of tools and its authorization server in one place: each token is good until the next one is given, and
@@ -245,7 +248,13 @@ mod tests {
                 let Ok((mut stream, _)) = listener.accept().await else { return };
                 let Some((first, head, body)) = request(&mut stream).await else { continue };
                 let (status, text) = reply(&own, &seen, expires_in, (&first, &head, &body));
-                fixed::respond(&mut stream, status, &text).await;
+                let held = seen.lock().unwrap().held.clone().filter(|_| body.contains("grant_type=refresh_token"));
+                tokio::spawn(async move {
+                    if let Some(held) = held {
+                        held.notified().await;
+                    }
+                    fixed::respond(&mut stream, status, &text).await;
+                });
             }
         });
         (base, asked)
@@ -272,7 +281,12 @@ mod tests {
                 let wanted: Value = serde_json::from_str(body).unwrap();
                 json!({"client_id": "client-1", "redirect_uris": wanted["redirect_uris"]})
             }
-            "/token" if body.contains("code=good") || body.contains("refresh_token=refresh-") => {
+            // Each is good for one use.
+            "/token"
+                if body.contains("code=good")
+                    || body.ends_with(&format!("refresh_token=refresh-number-{}", asked.tokens.len()))
+                    || body.contains(&format!("refresh_token=refresh-number-{}&", asked.tokens.len())) =>
+            {
                 asked.tokens.push(body.to_owned());
                 let count = asked.tokens.len();
                 json!({"access_token": format!("token-number-{count}"), "token_type": "bearer",
@@ -336,9 +350,13 @@ mod tests {
         }
 
         async fn call(&self) -> Result<String, String> {
+            self.call_within(Duration::from_secs(60)).await
+        }
+
+        async fn call_within(&self, timeout: Duration) -> Result<String, String> {
             let tokens = self.tokens();
             let access = Access::SignedIn { tokens, command: "swarm login docs".to_owned() };
-            let server = FarServer { url: self.url(), access, timeout: Duration::from_secs(60) };
+            let server = FarServer { url: self.url(), access, timeout };
             let servers = ToolServers::new(BTreeMap::from([("docs".to_owned(), Ok(server))]));
             servers.call("docs", "find", Map::new()).await
         }
@@ -382,6 +400,19 @@ mod tests {
         assert!(renewed.len() > 1 && renewed[1].contains("grant_type=refresh_token"), "{renewed:?}");
         let newest = format!("refresh-number-{}", renewed.len());
         assert!(scene.tokens().secrets().contains(&newest), "{newest} is kept");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_renewed_too_late_for_a_call_is_kept_for_the_next() {
+        let scene = Scene::new(1).await;
+        scene.signed_in().await;
+        let held = Arc::new(tokio::sync::Notify::new());
+        scene.asked.lock().unwrap().held = Some(Arc::clone(&held));
+        let why = scene.call_within(Duration::from_millis(300)).await.unwrap_err();
+        assert!(why.contains("did not answer within"), "{why}");
+        scene.asked.lock().unwrap().held = None;
+        held.notify_one();
+        assert!(scene.call().await.unwrap().contains("what it was told"));
     }
 
     #[tokio::test]
