@@ -47,6 +47,8 @@ pub mod journal;
 pub mod lent;
 /// What lies in a folder, or that nobody knows it.
 mod listed;
+/// Addresses of names, asked for beside everything else.
+mod lookups;
 /// What this machine can do for a run.
 pub mod machine;
 /// Changes onto the target, in memory.

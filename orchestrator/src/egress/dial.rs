@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::decide::{Special, decide_address};
 use super::request::Target;
+use crate::lookups::Lookups;
 
 /// How long a name server may take.
 const RESOLVE_MAX: Duration = Duration::from_secs(15);
@@ -23,11 +24,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ADDRESSES_MAX: usize = 16;
 
 /// Who knows the addresses of names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub enum Resolver {
     /// The machine's own means.
-    #[default]
-    System,
+    System(Lookups),
     /// A table, for tests.
     Table(Arc<Table>),
 }
@@ -66,7 +66,21 @@ impl Table {
     }
 }
 
+impl Default for Resolver {
+    fn default() -> Self {
+        Resolver::System(Lookups::default())
+    }
+}
+
 impl Resolver {
+    /// The same with room of its own: what one job asks holds no other up.
+    pub fn of_another_job(&self) -> Self {
+        match self {
+            Resolver::System(_) => Resolver::default(),
+            Resolver::Table(table) => Resolver::Table(Arc::clone(table)),
+        }
+    }
+
     /// The addresses of a host. Neither an address nor `localhost` is a question for anybody.
     async fn addresses(&self, target: &Target) -> Result<Vec<IpAddr>, Error> {
         let name = match &target.host {
@@ -78,10 +92,10 @@ impl Resolver {
         };
         match self {
             Resolver::Table(table) => table.answer(name),
-            Resolver::System => {
-                let question = tokio::net::lookup_host((name, target.port));
+            Resolver::System(lookups) => {
+                let question = lookups.addresses(name, target.port);
                 let found = timeout(RESOLVE_MAX, question).await.map_err(|_| Error::from(ErrorKind::TimedOut))??;
-                Ok(found.map(|address| address.ip()).take(ADDRESSES_MAX).collect())
+                Ok(found.iter().map(SocketAddr::ip).take(ADDRESSES_MAX).collect())
             }
         }
     }

@@ -113,7 +113,7 @@ impl Egress {
             rules,
             desk: leads.models.clone(),
             token: blake3::hash(token.as_bytes()),
-            resolver: self.resolver.clone(),
+            resolver: self.resolver.of_another_job(),
             refusals: Refusals::default(),
         });
         let (port, network, task) = match (tier, beside) {

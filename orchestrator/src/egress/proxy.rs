@@ -197,16 +197,51 @@ impl Gate {
         if target.port != HTTPS_PORT && job.ahead().first() != Some(&TLS_FIRST) {
             return self.http_in_tunnel(job, server, target).await;
         }
-        let hello = |bytes: &[u8]| tls_hello::check(bytes, &target.host).map(|whole| whole.map(|()| ((), 0)));
+        let mut server = Wire::new(server);
+        if !self.pass_hello(&mut job, &mut server, target, tls_hello::check).await? {
+            return Ok(());
+        }
+        // Until it is known that no other one is asked for, nothing else of the job is passed on.
+        let asks_again = loop {
+            match tls_hello::asks_again(server.ahead()) {
+                Some(asks_again) => break asks_again,
+                None if timeout(ASKING_MAX, server.read_on()).await?? == 0 => break false,
+                None => {}
+            }
+        };
+        if asks_again {
+            job.stream.write_all(server.ahead()).await?;
+            server.used(server.ahead().len());
+            if !self.pass_hello(&mut job, &mut server, target, tls_hello::check_again).await? {
+                return Ok(());
+            }
+        }
+        let (server, ahead) = server.into_parts();
+        job.stream.write_all(&ahead).await?;
+        splice(job, server).await
+    }
+
+    /// Passes on the job's next words up to the end of a ClientHello for the tunnel's host; `false` where it is for another, which
+    /// is noted, or does not come.
+    async fn pass_hello<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        job: &mut Wire<S>,
+        server: &mut Wire<TcpStream>,
+        target: &Target,
+        check: fn(&[u8], &Host) -> Result<Option<usize>, tls_hello::BadHello>,
+    ) -> io::Result<bool> {
+        let hello = |bytes: &[u8]| {
+            check(bytes, &target.host).map(|length| length.map(|length| (bytes[..length].to_vec(), length)))
+        };
         match timeout(ASKING_MAX, job.message(hello)).await?? {
-            Some(Ok(())) => splice(job, server).await,
+            Some(Ok(hello)) => server.stream.write_all(&hello).await.map(|()| true),
             Some(Err(error)) => {
                 // Nothing can be answered in a tunnel: it is closed, and the note says why.
                 let entry = rule_for(&target.host, target.port, Speech::Raw);
                 self.refusals.note(&target.to_string(), &error.to_string(), Some(entry.to_string()));
-                Ok(())
+                Ok(false)
             }
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 

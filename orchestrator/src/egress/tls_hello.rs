@@ -2,10 +2,10 @@
 //!
 //! A tunnel to an allowed host must not be used to reach another one behind the same address, so the server name of the
 //! ClientHello has to be the tunnel's host. Whatever is unusual about it is refused: no name, two names, an encrypted inner
-//! hello, bytes behind the message. What is said afterwards is encrypted: a server that answers for several names may still
-//! be asked for another one inside.
+//! hello, bytes behind the message. A server may ask for a second ClientHello, which has to name the same host. What is said
+//! afterwards is encrypted: a server that answers for several names may still be asked for another one inside.
 //!
-//! Source: RFC 8446, sections 4.1.2 and 5.1; RFC 6066, section 3; RFC 9849 (encrypted ClientHello).
+//! Source: RFC 8446, sections 4.1.2, 4.1.3, 4.2.10, 5.1 and D.4; RFC 6066, section 3; RFC 9849 (encrypted ClientHello).
 
 use swarm_plans::egress::Host;
 
@@ -14,7 +14,15 @@ pub const HELLO_BYTES_MAX: usize = 32 << 10;
 
 const RECORD_HANDSHAKE: u8 = 22;
 const RECORD_BYTES_MAX: usize = 1 << 14;
+const RECORD_CHANGE_CIPHER: u8 = 20;
+const RECORD_DATA: u8 = 23;
 const MESSAGE_CLIENT_HELLO: u8 = 1;
+const MESSAGE_SERVER_HELLO: u8 = 2;
+/// The random value of a ServerHello that asks for another ClientHello.
+const ASKS_AGAIN: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11,
+    0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
 const EXTENSION_SERVER_NAME: u16 = 0;
 const EXTENSION_ENCRYPTED_HELLO: u16 = 0xfe0d;
 /// Drafts of encrypted server names that some clients still send.
@@ -41,27 +49,65 @@ pub enum BadHello {
     OtherName(String),
 }
 
-/// Reads the ClientHello at the start of `bytes` and compares its server name with `host`; `None` as long as it is not whole.
+/// Reads the ClientHello at the start of `bytes` and compares its server name with `host`; gives the length of its records, `None` as
+/// long as it is not whole.
 ///
 /// # Errors
 /// [`BadHello`]; the tunnel must be closed.
-pub fn check(bytes: &[u8], host: &Host) -> Result<Option<()>, BadHello> {
-    let Some(message) = message(bytes)? else {
+pub fn check(bytes: &[u8], host: &Host) -> Result<Option<usize>, BadHello> {
+    let Some((message, length)) = message(bytes)? else {
         return if bytes.len() > HELLO_BYTES_MAX { Err(BadHello::TooLong) } else { Ok(None) };
     };
     match (server_name(&message)?, host) {
         // Addresses are no server names, so a client that calls one sends none.
-        (None, Host::Address(_)) => Ok(Some(())),
+        (None, Host::Address(_)) => Ok(Some(length)),
         (None, Host::Name(_)) => Err(BadHello::NoName),
         (Some(name), host) => match std::str::from_utf8(&name).ok().and_then(|name| Host::parse(name).ok()) {
-            Some(named) if named == *host => Ok(Some(())),
+            Some(named) if named == *host => Ok(Some(length)),
             _ => Err(BadHello::OtherName(name.escape_ascii().to_string())),
         },
     }
 }
 
-/// Puts the handshake message together from its records.
-fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, BadHello> {
+/// Whether a server whose first words these are asks for another ClientHello; `None` as long as that cannot be told. One that cuts its
+/// answer to pieces does, for all that can be told.
+pub fn asks_again(bytes: &[u8]) -> Option<bool> {
+    if *bytes.first()? != RECORD_HANDSHAKE {
+        return Some(false);
+    }
+    let (header, payload) = bytes.split_first_chunk::<5>()?;
+    if *payload.first()? != MESSAGE_SERVER_HELLO {
+        return Some(false);
+    }
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    // Behind the message's header and its version.
+    let random = 6..6 + ASKS_AGAIN.len();
+    if length < random.end {
+        return Some(true);
+    }
+    payload.get(random).map(|random| *random == ASKS_AGAIN)
+}
+
+/// As [`check`], of the ClientHello that a client was asked for, behind what it may have sent before it heard that: data, which the
+/// server drops, and a mark.
+///
+/// # Errors
+/// [`BadHello`]; the tunnel must be closed.
+pub fn check_again(bytes: &[u8], host: &Host) -> Result<Option<usize>, BadHello> {
+    let mut from = 0;
+    while let Some([RECORD_CHANGE_CIPHER | RECORD_DATA, _, _, high, low, ..]) = bytes.get(from..) {
+        from += 5 + usize::from(u16::from_be_bytes([*high, *low]));
+    }
+    let Some(rest) = bytes.get(from..) else { return Ok(None) };
+    match rest {
+        // Not whole.
+        [] | [RECORD_CHANGE_CIPHER | RECORD_DATA, ..] => Ok(None),
+        hello => Ok(check(hello, host)?.map(|length| from + length)),
+    }
+}
+
+/// Puts the handshake message together from its records; with their length.
+fn message(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, BadHello> {
     let mut message = Vec::new();
     let mut rest = bytes;
     loop {
@@ -81,7 +127,7 @@ fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, BadHello> {
         message.extend_from_slice(payload);
         rest = after;
         if let Some(whole) = whole_message(&message)? {
-            return Ok(Some(whole.to_vec()));
+            return Ok(Some((whole.to_vec(), bytes.len() - rest.len())));
         }
     }
 }
@@ -217,7 +263,9 @@ pub(crate) mod tests {
 
     #[test]
     fn the_server_name_has_to_be_the_tunnels_host() {
-        assert_eq!(check(&client_hello("Example.ORG"), &host()), Ok(Some(())));
+        let good = client_hello("Example.ORG");
+        assert_eq!(check(&good, &host()), Ok(Some(good.len())));
+        assert_eq!(check(&[&good[..], b"more"].concat(), &host()), Ok(Some(good.len())));
         let bad = |extensions: &[Vec<u8>]| check(&records(&hello_with(extensions), 1), &host()).expect_err("refused");
         assert_eq!(bad(&[names(&["example.net"])]), BadHello::OtherName("example.net".to_owned()));
         assert_eq!(bad(&[names(&["example.org."])]), BadHello::OtherName("example.org.".to_owned()));
@@ -226,7 +274,7 @@ pub(crate) mod tests {
         assert!(matches!(bad(&[names(&["example.org"]), names(&["example.net"])]), BadHello::Malformed(_)));
         assert_eq!(bad(&[names(&["example.org"]), extension(0xfe0d, b"x")]), BadHello::Encrypted);
         let address = Host::parse("10.0.0.1").expect("a host");
-        assert_eq!(check(&records(&hello_with(&[]), 1), &address), Ok(Some(())));
+        assert!(matches!(check(&records(&hello_with(&[]), 1), &address), Ok(Some(_))));
         assert!(check(&client_hello("example.org"), &address).is_err());
     }
 
@@ -234,7 +282,7 @@ pub(crate) mod tests {
     fn a_hello_in_pieces_is_put_together_and_nothing_follows_it() {
         let message = hello_with(&[names(&["example.org"])]);
         let pieces = records(&message, 7);
-        assert_eq!(check(&pieces, &host()), Ok(Some(())));
+        assert_eq!(check(&pieces, &host()), Ok(Some(pieces.len())));
         for end in 0..pieces.len() {
             assert_eq!(check(&pieces[..end], &host()), Ok(None), "{end}");
         }
@@ -245,10 +293,38 @@ pub(crate) mod tests {
         assert!(check(&endless, &host()).is_err());
     }
 
+    fn server_hello(random: &[u8; 32]) -> Vec<u8> {
+        let body = [&[3, 3][..], random, &sized::<1>(&[]), &[0x13, 1, 0], &sized::<2>(&[])].concat();
+        records(&[&[2][..], &sized::<3>(&body)].concat(), 1)
+    }
+
+    #[test]
+    fn a_second_hello_that_was_asked_for_names_the_same_host() {
+        let again = server_hello(&ASKS_AGAIN);
+        for end in 0..again.len() {
+            assert_eq!(asks_again(&again[..end]), (end >= 43).then_some(true), "{end}");
+        }
+        assert_eq!(asks_again(&server_hello(&[7; 32])), Some(false));
+        assert_eq!(asks_again(&[21, 3, 3, 0, 2, 2, 40]), Some(false), "an alert");
+        assert_eq!(asks_again(&records(&again[5..], 40)), Some(true), "in pieces: who knows");
+        let data = |kind: u8| [&[kind, 3, 3][..], &sized::<2>(&[1])].concat();
+        let second = |before: &[Vec<u8>], name: &str| [before.concat(), client_hello(name)].concat();
+        for before in [vec![], vec![data(20)], vec![data(20), data(23), data(23)]] {
+            let good = second(&before, "example.org");
+            assert_eq!(check_again(&good, &host()), Ok(Some(good.len())));
+            for end in 0..good.len() {
+                assert_eq!(check_again(&good[..end], &host()), Ok(None), "{end}");
+            }
+            let other = check_again(&second(&before, "example.net"), &host());
+            assert_eq!(other, Err(BadHello::OtherName("example.net".to_owned())));
+        }
+        assert!(check_again(b"\x15\x03\x03\x00\x02\x02\x28", &host()).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_or_agree(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(!matches!(check(&bytes, &host()), Ok(Some(()))));
+            prop_assert!(!matches!(check(&bytes, &host()), Ok(Some(_))));
         }
 
         #[test]
@@ -256,7 +332,7 @@ pub(crate) mod tests {
             let mut bytes = client_hello("example.net");
             let length = bytes.len();
             bytes[at % length] = byte;
-            prop_assert!(!matches!(check(&bytes, &host()), Ok(Some(()))));
+            prop_assert!(!matches!(check(&bytes, &host()), Ok(Some(_))));
         }
     }
 }

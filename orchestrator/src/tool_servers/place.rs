@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::exchange::Exchange;
 use super::{Access, FarServer, late, tokens};
+use crate::lookups::Lookups;
 use crate::secrets::Secrets;
 
 /// The longest event of a server, in bytes.
@@ -170,6 +171,7 @@ impl FarServer {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)
+            .dns_resolver(Lookups::default())
             .default_headers(plain)
             .build();
         let client = Exchange(client.map_err(|error| causes(&error))?);

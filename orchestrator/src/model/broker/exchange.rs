@@ -5,10 +5,8 @@
 //! bounded: time to connect, silence, the length of a refusal and of an answer.
 
 use std::error::Error as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, redirect};
 use swarm_plans::{Provider, hosts_alone};
@@ -19,6 +17,7 @@ use super::echo::Echo;
 use super::keys::Secret;
 use super::limits;
 use super::trial::Form;
+use crate::lookups::{Lookups, Nameless};
 use crate::model::ANSWER_BYTES_MAX;
 use crate::model::failure::{self, Class, Failure};
 use crate::model::governor::Allowance;
@@ -40,26 +39,6 @@ const ANTHROPIC_VERSION: &str = "2023-06-01";
 #[derive(Debug, Clone)]
 pub struct Http {
     client: Client,
-}
-
-/// Looks names up as the system does, and tells a name without an address from a place that does not answer.
-#[derive(Debug, Clone, Copy)]
-struct Names;
-
-/// A host has no address here.
-#[derive(Debug, thiserror::Error)]
-#[error("its name is not known here: {0}")]
-struct Nameless(String);
-
-impl Resolve for Names {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            // The port is put in by whoever connects.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found: Vec<SocketAddr> = found.map_err(|error| Nameless(error.to_string()))?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
 }
 
 /// What is to be sent.
@@ -132,7 +111,7 @@ impl Http {
             .redirect(redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_MAX)
-            .dns_resolver(Names)
+            .dns_resolver(Lookups::default())
             .user_agent(concat!("swarm/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Http { client })
