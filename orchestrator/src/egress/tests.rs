@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,15 +18,17 @@ use super::dial::{Resolver, Table};
 use super::proxy::{Gate, serve};
 use super::refusals::Refusals;
 use super::request::{self, Asked, BadRequest, Place, Target};
-use super::tls_hello::tests::client_hello;
+use super::tls_hello::tests::{client_hello, hello_retry};
 
 const TOKEN: &str = "0123456789abcdef";
 /// No test waits longer for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// A server that notes all it hears. It answers an HTTP head with its first line, and echoes everything else.
+/// A server that notes all it hears. It answers an HTTP head with its first line, a ClientHello by asking for another one where it is
+/// made to, and echoes everything else.
 struct Origin {
     port: u16,
+    asks_again: Arc<AtomicBool>,
     heard: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -35,9 +38,11 @@ impl Origin {
         let port = listener.local_addr().expect("bound").port();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&heard);
+        let asks_again = Arc::new(AtomicBool::new(false));
+        let is_asked = Arc::clone(&asks_again);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let notes = Arc::clone(&notes);
+                let (notes, is_asked) = (Arc::clone(&notes), Arc::clone(&is_asked));
                 tokio::spawn(async move {
                     let mut bytes = vec![0; 64 << 10];
                     while let Ok(count @ 1..) = stream.read(&mut bytes).await {
@@ -48,6 +53,7 @@ impl Origin {
                                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{line}\n", line.len() + 1)
                                     .into_bytes()
                             }
+                            None if is_asked.swap(false, Ordering::Relaxed) => hello_retry(),
                             None => bytes[..count].to_vec(),
                         };
                         if stream.write_all(&answer).await.is_err() {
@@ -57,7 +63,7 @@ impl Origin {
                 });
             }
         });
-        Origin { port, heard }
+        Origin { port, asks_again, heard }
     }
 
     fn heard(&self) -> String {
@@ -338,6 +344,15 @@ async fn a_tunnel_speaks_tls_with_its_own_host_or_what_raw_allows() {
     assert!(!scene.origin.heard().contains("SSH"));
     let notes = scene.notes();
     assert!(notes.iter().any(|note| note.contains("names another server: `other.test`")), "{notes:?}");
+
+    for (second, is_heard) in [("allowed.test", true), ("other.test", false)] {
+        scene.origin.asks_again.store(true, Ordering::Relaxed);
+        let second = client_hello(second);
+        let echoed = if is_heard { second.clone() } else { vec![] };
+        assert_eq!(through(&scene, &[own.clone(), second].concat()).await, [hello_retry(), echoed].concat());
+    }
+    assert!(!scene.origin.heard().contains("other.test"));
+    assert!(scene.notes().iter().any(|note| note.contains("names another server: `other.test`")));
 
     let raw = Scene::new(&["raw:allowed.test:PORT", "127.0.0.1:PORT"]).await;
     assert_eq!(through(&raw, b"SSH-2.0-OpenSSH_9.9\r\n").await, b"SSH-2.0-OpenSSH_9.9\r\n");

@@ -257,6 +257,11 @@ pub(crate) mod tests {
         records(&hello_with(&[extension(16, b"\0\x03\x02h2"), names(&[name])]), 1)
     }
 
+    /// The words of a server that asks for another ClientHello.
+    pub(crate) fn hello_retry() -> Vec<u8> {
+        server_hello(&ASKS_AGAIN)
+    }
+
     fn host() -> Host {
         Host::parse("example.org").expect("a host")
     }
