@@ -225,7 +225,11 @@ pub fn clean_unbegun(repository: &Repository, state: &StateDir, mode: Mode) -> R
     let mut unbegun = Vec::new();
     for run in journal.bare_locks() {
         let (base, refs) = (base_ref(&run), repository.refs_below(&run_refs(&run))?);
-        if journal.run(&run)?.is_some() || refs.iter().any(|(name, _)| *name != base) {
+        let is_known = match journal.run(&run) {
+            Err(JournalError::DamagedRun(_)) => true,
+            row => row?.is_some(),
+        };
+        if is_known || refs.iter().any(|(name, _)| *name != base) {
             continue;
         }
         if mode == Mode::Remove {

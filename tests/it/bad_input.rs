@@ -331,3 +331,32 @@ fn a_second_coordinator_on_the_same_target_is_told_to_wait() {
     first.signal(Signal::TERM);
     assert_eq!(first.end().code, 143);
 }
+
+#[test]
+fn a_bit_that_flipped_in_what_the_journal_says_of_a_run_is_told_and_costs_no_other_run_anything() {
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", EDIT).exits(0);
+    Swarm::run(&repository, "other", EDIT).args(&["--into", "swarm/other"]).exits(0);
+    let journal = repository.path().join(".git/swarm/journal.sqlite");
+    let mut bytes = std::fs::read(&journal).expect("a journal");
+    // Its id, its plan's name, and behind a number that takes no place the hash of its plan.
+    let row = b"it-1it";
+    let at = bytes.windows(row.len()).position(|window| window == row).expect("its row");
+    bytes[at + row.len()] ^= 1;
+    std::fs::write(&journal, bytes).expect("space");
+    for words in [&["status", "it-1"][..], &["status", "it"], &["resume", "it-1"], &["apply", "it-1"]] {
+        let told = Swarm::new(&repository, words).exits(3);
+        says(&told, &["what it says of it-1 is not as it was written", "git for-each-ref refs/swarm/it-1/"]);
+    }
+    let list = Swarm::new(&repository, &["list"]).exits(0).out;
+    assert!(list.contains("it-1") && list.contains("is damaged") && list.contains("other-1"), "{list}");
+    let list = Swarm::new(&repository, &["list", "--json"]).exits(0).out;
+    assert!(list.contains(r#""run":"it-1","state":"damaged""#), "{list}");
+    let clean = Swarm::new(&repository, &["clean", "--dry-run"]).exits(0);
+    says(&clean, &["it-1: what the journal says of it is damaged, left alone"]);
+    for words in [&["status"][..], &["apply", "other"], &["clean"]] {
+        Swarm::new(&repository, words).exits(0);
+    }
+    assert_eq!(repository.text("swarm/it", "a.txt"), "one\ntwo\n");
+    Swarm::run(&repository, "it", "[tasks.b]\nrun = 'echo x > x'\n").args(&["--into", "swarm/new"]).exits(0);
+}

@@ -33,9 +33,14 @@ impl Scopes {
     /// [`JournalError`].
     pub fn on(journal: &JournalReader, target: &str) -> Result<Self, JournalError> {
         let mut scopes = HashMap::new();
-        for row in journal.runs()?.iter().filter(|row| row.target.as_deref() == Some(target)) {
+        // Of one whose row is damaged nobody knows the branch; what is known of a commit holds on any.
+        let on_it = journal.entries()?.into_iter().filter_map(|entry| match entry {
+            Ok(row) => (row.target.as_deref() == Some(target)).then_some(row.id),
+            Err(damaged) => Some(damaged.run),
+        });
+        for run in on_it {
             let mut writes: HashMap<InstanceId, Option<Vec<String>>> = HashMap::new();
-            for recorded in journal.events(&row.id, 0)? {
+            for recorded in journal.events(&run, 0)? {
                 match recorded.event {
                     RunEvent::AttemptFinished { instance, change: Some(change), .. } => {
                         writes.insert(instance, change.writes);

@@ -6,7 +6,7 @@
 //!
 //! Start reading at [`write`], whose head explains the group commit.
 
-/// By which an event is known that is not as it was written.
+/// By which an event, or the row of a run, is known that is not as it was written.
 mod checksum;
 /// Who holds a run or a target: a lock that ends with its holder's life.
 pub mod lock;
@@ -16,6 +16,8 @@ pub mod logs;
 pub mod read;
 /// Events become the state of a run; pure.
 pub mod replay;
+/// What is kept of a run beside its events.
+mod run_row;
 /// The tables and their version.
 mod schema;
 /// What was spent on models; pure.
@@ -32,8 +34,9 @@ use std::sync::Arc;
 
 pub use lock::{Holder, LockError, RunLock};
 pub use logs::{LogWriter, attempt_dir, log_path, tail};
-pub use read::{JournalReader, RunRow, Source, TaskDuration};
+pub use read::{JournalReader, Source, TaskDuration};
 pub use replay::{AttemptState, ChangeState, Finished, InstanceState, Phase, RunState, replay};
+pub use run_row::{DamagedRow, RunRow};
 pub use spending::Spending;
 pub use tally::Tally;
 pub use tries::Tries;
@@ -72,6 +75,9 @@ pub enum JournalError {
         /// What was found.
         detail: String,
     },
+    /// Nobody can go on with that run; all others are as they were.
+    #[error(transparent)]
+    DamagedRun(#[from] DamagedRow),
     /// The folder or the file cannot be used (permissions, a read-only disk).
     #[error("use the journal {}: {source}", path.display())]
     Io {

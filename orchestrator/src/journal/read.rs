@@ -7,12 +7,12 @@ use std::sync::mpsc::sync_channel;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::JournalError;
 use super::checksum::checksum;
 use super::lock::{last_run_of, run_dir};
 use super::replay::{Finished, RunState};
+use super::run_row::{self, Values};
 use super::schema::{journal_path, open_to_read};
-use super::tally::Tally;
+use super::{DamagedRow, JournalError, RunRow};
 use crate::event::{Recorded, RunEvent};
 use crate::ids::RunId;
 use crate::settings::Asked;
@@ -30,31 +30,6 @@ const BATCHES_AHEAD_MAX: usize = 4;
 pub struct JournalReader {
     path: PathBuf,
     connection: Option<Connection>,
-}
-
-/// A run in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunRow {
-    /// The run.
-    pub id: RunId,
-    /// The plan's name.
-    pub plan: String,
-    /// The common git folder of its repository; `None` where an older swarm did not write it down.
-    pub repository: Option<String>,
-    /// Full hex id of the base commit.
-    pub base: String,
-    /// Full ref name of the target branch.
-    pub target: Option<String>,
-    /// Hex hash of the expanded plan.
-    pub expanded_hash: String,
-    /// Milliseconds since the Unix epoch.
-    pub started_at_ms: u64,
-    /// `None` while it runs, and for ever when its coordinator died.
-    pub finished_at_ms: Option<u64>,
-    /// The exit code, once finished.
-    pub exit: Option<u8>,
-    /// The counts as of the last commit.
-    pub tally: Tally,
 }
 
 /// A plan or include as it was read.
@@ -76,9 +51,6 @@ pub struct TaskDuration {
     /// The last one, in milliseconds.
     pub last_ms: u64,
 }
-
-/// The columns of [`RunRow`], in the order in which [`run_row`] reads them; behind them comes the repository.
-const RUN_COLUMNS: &str = "id, plan, base, target, expanded_hash, started_at_ms, finished_at_ms, exit, tally";
 
 impl JournalReader {
     /// Opens the journal of a state folder. A folder without one reads as a journal without runs.
@@ -125,13 +97,26 @@ impl JournalReader {
     ///
     /// # Errors
     /// The journal is damaged, busy or unreadable.
-    pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
-        self.rows(&format!("SELECT {} FROM runs ORDER BY key DESC", self.run_columns()?), [], run_row)
+    pub fn entries(&self) -> Result<Vec<Result<RunRow, DamagedRow>>, JournalError> {
+        Ok(self.run_rows("ORDER BY key DESC", [])?.into_iter().map(|entry| entry.map(|(_, row)| row)).collect())
     }
 
-    /// The columns of a run, as far as the journal has them: one that no newer swarm has written to since lacks the repository.
-    fn run_columns(&self) -> Result<String, JournalError> {
-        Ok(format!("{RUN_COLUMNS}, {}", if self.has_column("runs", "repository")? { "repository" } else { "NULL" }))
+    /// All runs whose rows are as they were written, newest first.
+    ///
+    /// # Errors
+    /// As [`JournalReader::entries`].
+    pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
+        Ok(self.entries()?.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// The rows of runs that meet a condition, each as it is kept and as it reads.
+    fn run_rows(&self, rest: &str, values: impl rusqlite::Params) -> Result<Vec<run_row::Read>, JournalError> {
+        let sql = format!("SELECT {} FROM runs {rest}", run_row::columns(|name| self.has_column("runs", name))?);
+        self.rows(&sql, values, |row| run_row::read(&self.path, row))
+    }
+
+    fn run_of(&self, id: &RunId) -> Result<Option<(Values, RunRow)>, JournalError> {
+        Ok(self.run_rows("WHERE id = ?1", [&id.0])?.pop().transpose()?)
     }
 
     /// Whether rows of a table have that: the first versions of the journal did not have all.
@@ -151,19 +136,18 @@ impl JournalReader {
     /// One run by its id.
     ///
     /// # Errors
-    /// As [`JournalReader::runs`].
+    /// As [`JournalReader::runs`], and [`JournalError::DamagedRun`].
     pub fn run(&self, id: &RunId) -> Result<Option<RunRow>, JournalError> {
-        Ok(self.rows(&format!("SELECT {} FROM runs WHERE id = ?1", self.run_columns()?), [&id.0], run_row)?.pop())
+        Ok(self.run_of(id)?.map(|(_, row)| row))
     }
 
     /// The run that began last.
     ///
     /// # Errors
-    /// As [`JournalReader::runs`].
+    /// As [`JournalReader::run`].
     pub fn newest(&self) -> Result<Option<RunRow>, JournalError> {
-        Ok(self
-            .rows(&format!("SELECT {} FROM runs ORDER BY key DESC LIMIT 1", self.run_columns()?), [], run_row)?
-            .pop())
+        let newest = self.run_rows("ORDER BY key DESC LIMIT 1", [])?.pop().transpose()?;
+        Ok(newest.map(|(_, row)| row))
     }
 
     /// The events of a run with a number above `after`, in order; all of them for `after` = 0.
@@ -293,18 +277,9 @@ impl JournalReader {
     /// that was asked for nothing.
     ///
     /// # Errors
-    /// As [`JournalReader::runs`].
+    /// As [`JournalReader::run`].
     pub fn asked(&self, run: &RunId) -> Result<Option<Asked>, JournalError> {
-        let asked = if self.has_column("runs", "asked")? { "asked" } else { "'{}'" };
-        let sql = format!("SELECT {asked} FROM runs WHERE id = ?1");
-        let texts = self.rows(&sql, [&run.0], |row| row.get::<_, String>(0))?;
-        let parse = |text: String| {
-            serde_json::from_str(&text).map_err(|error| JournalError::Damaged {
-                path: self.path.clone(),
-                detail: format!("what {run} was asked for: {error}"),
-            })
-        };
-        texts.into_iter().next().map(parse).transpose()
+        self.run_of(run)?.map(|(values, _)| run_row::asked(&self.path, run, &values)).transpose()
     }
 
     /// How long the tasks of a plan took when they last succeeded.
@@ -344,23 +319,6 @@ impl JournalReader {
             .and_then(|mut statement| statement.query_map(values, read)?.collect())
             .map_err(|error| JournalError::from_sql(&self.path, error))
     }
-}
-
-fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
-    let tally: String = row.get(8)?;
-    Ok(RunRow {
-        id: RunId(row.get(0)?),
-        plan: row.get(1)?,
-        repository: row.get(9)?,
-        base: row.get(2)?,
-        target: row.get(3)?,
-        expanded_hash: row.get(4)?,
-        started_at_ms: row.get::<_, i64>(5)? as u64,
-        finished_at_ms: row.get::<_, Option<i64>>(6)?.map(|at| at as u64),
-        exit: row.get(7)?,
-        // Counts are a convenience beside the events; a journal whose counts are illegible still lists its runs.
-        tally: serde_json::from_str(&tally).unwrap_or_default(),
-    })
 }
 
 /// Whether the journal's file answers at all, for `doctor`: the number of runs in it.

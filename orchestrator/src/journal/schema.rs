@@ -99,6 +99,10 @@ const STEPS: &[&str] = &[
     -- By which an event is known that is not as it was written (`checksum.rs`). Null in events of before.
     ALTER TABLE events ADD COLUMN checksum INTEGER;
 ",
+    "
+    -- By which the row of a run is known that is not as it was written. Null in rows of before.
+    ALTER TABLE runs ADD COLUMN checksum INTEGER;
+",
 ];
 
 /// How long a call waits for another process's transaction. One commit takes milliseconds; a checkpoint of a large
@@ -252,7 +256,7 @@ mod tests {
         raw.pragma_update(None, "user_version", 99).expect("a version of the future");
         for error in [open_to_write(state.path()).err(), open_to_read(state.path()).err()] {
             let text = error.expect("must be refused").to_string();
-            assert!(text.contains("its format is 99") && text.contains("up to 10"), "{text}");
+            assert!(text.contains("its format is 99") && text.contains("up to 11"), "{text}");
         }
     }
 
@@ -261,7 +265,7 @@ mod tests {
         let none = serde_json::from_str::<crate::event::RunEvent>(r#"{"event":"none-of-them"}"#);
         let known = none.expect_err("there is no such kind").to_string();
         let kinds = known.matches('`').count() / 2 - 1;
-        assert_eq!((STEPS.len(), kinds), (10, 22), "an older swarm cannot read it: add a step that names it. {known}");
+        assert_eq!((STEPS.len(), kinds), (11, 22), "an older swarm cannot read it: add a step that names it. {known}");
     }
 
     /// A run as the first version wrote it, as SQL: never edited, whatever events look like today.

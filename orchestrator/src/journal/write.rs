@@ -15,6 +15,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::checksum::checksum;
 use super::lock::run_dir;
+use super::run_row::{self, Values};
 use super::schema::{journal_path, open_to_write};
 use super::tally::Tally;
 use super::{JournalError, RunLock};
@@ -117,26 +118,8 @@ impl Journal {
         transaction
             .execute("INSERT OR REPLACE INTO plans (name, last_number) VALUES (?1, ?2)", params![new.plan, number])
             .map_err(sql)?;
-        let tally = serde_json::to_string(&Tally::default()).expect("counts are plain numbers");
-        let asked = serde_json::to_string(&new.asked).expect("plain words and numbers");
-        transaction
-            .execute(
-                "INSERT INTO runs (id, plan, number, expanded_hash, base, target, started_at_ms, tally, asked, repository)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                params![
-                    run.0,
-                    new.plan,
-                    number,
-                    new.expanded_hash,
-                    new.base,
-                    new.target,
-                    new.started_at_ms as i64,
-                    tally,
-                    asked,
-                    new.repository
-                ],
-            )
-            .map_err(sql)?;
+        let row = Values::new(&run, number, &new);
+        row.insert(&transaction).map_err(sql)?;
         let key = transaction.last_insert_rowid();
         for (position, (name, text)) in new.sources.iter().enumerate() {
             transaction
@@ -145,7 +128,7 @@ impl Journal {
         }
         fault::point().map_err(|error| JournalError::from_io(&path, error))?;
         transaction.commit().map_err(sql)?;
-        let store = Store::new(&self.state, key, new.plan)?;
+        let store = Store::new(&self.state, key, new.plan, row)?;
         RunWriter::start(&self.state, run, store, [of_run, of_state])
     }
 
@@ -156,16 +139,20 @@ impl Journal {
     pub fn resume_run(&mut self, run: &RunId, of_run: RunLock) -> Result<RunWriter, JournalError> {
         let sql = |error| JournalError::from_sql(&journal_path(&self.state), error);
         let of_state = RunLock::of_state(&self.state).map_err(|error| JournalError::Lock(Arc::new(error)))?;
-        let known = "SELECT key, plan, tally, (SELECT coalesce(max(seq), 0) FROM events WHERE run = key) FROM runs
-                     WHERE id = ?1";
+        let path = journal_path(&self.state);
+        let columns = run_row::columns(|_| Ok(true))?;
+        let known = format!(
+            "SELECT {columns}, key, (SELECT coalesce(max(seq), 0) FROM events WHERE run = key) AS seq FROM runs WHERE id = ?1"
+        );
         let read = |row: &rusqlite::Row<'_>| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, i64>(3)?))
+            Ok((run_row::read(&path, row)?, row.get::<_, i64>("key")?, row.get::<_, i64>("seq")?))
         };
-        let (key, plan, tally, seq) = self.connection.query_row(known, [&run.0], read).map_err(sql)?;
-        let mut store = Store::new(&self.state, key, plan)?;
+        let (found, key, seq) = self.connection.query_row(&known, [&run.0], read).map_err(sql)?;
+        let (values, row) = found?;
+        let mut store = Store::new(&self.state, key, row.plan, values)?;
         store.seq = seq as u64;
         // The first event of whoever resumes brings the true counts.
-        store.tally = serde_json::from_str(&tally).unwrap_or_default();
+        store.tally = row.tally;
         RunWriter::start(&self.state, run.clone(), store, [of_run, of_state])
     }
 
@@ -288,8 +275,9 @@ fn serve(mut store: Store, queue: &Receiver<Batch>) {
 struct Store {
     path: PathBuf,
     connection: Connection,
-    /// The run's row.
+    /// The run's row, and what it holds.
     key: i64,
+    row: Values,
     plan: String,
     /// The number of the newest stored event.
     seq: u64,
@@ -299,11 +287,12 @@ struct Store {
 }
 
 impl Store {
-    fn new(state: &Path, key: i64, plan: String) -> Result<Self, JournalError> {
+    fn new(state: &Path, key: i64, plan: String, row: Values) -> Result<Self, JournalError> {
         Ok(Store {
             path: journal_path(state),
             connection: open_to_write(state)?,
             key,
+            row,
             plan,
             seq: 0,
             tally: Tally::default(),
@@ -335,9 +324,7 @@ impl Store {
             let sum = checksum(recorded.seq, recorded.at_ms, &json);
             insert.execute(params![self.key, recorded.seq as i64, recorded.at_ms as i64, json, sum]).map_err(sql)?;
             if let RunEvent::RunResumed { .. } = recorded.event {
-                transaction
-                    .execute("UPDATE runs SET finished_at_ms = NULL, exit = NULL WHERE key = ?1", [self.key])
-                    .map_err(sql)?;
+                self.row.set_end(None);
             }
             if let RunEvent::Verified { tree, gate, verdict: GateVerdict::Green, duration_ms, .. } = &recorded.event {
                 let values = params![gate, tree, recorded.at_ms as i64];
@@ -349,20 +336,15 @@ impl Store {
                 transaction.execute(statement, values).map_err(sql)?;
             }
             if let RunEvent::RunFinished { exit, .. } = recorded.event {
-                transaction
-                    .execute(
-                        "UPDATE runs SET finished_at_ms = ?2, exit = ?3 WHERE key = ?1",
-                        params![self.key, recorded.at_ms as i64, exit],
-                    )
-                    .map_err(sql)?;
+                self.row.set_end(Some((recorded.at_ms, exit)));
                 for (task, samples) in &self.durations {
                     store_duration(&transaction, &self.plan, task, samples).map_err(sql)?;
                 }
             }
         }
         drop(insert);
-        let tally = serde_json::to_string(&self.tally).expect("counts are plain numbers");
-        transaction.execute("UPDATE runs SET tally = ?2 WHERE key = ?1", params![self.key, tally]).map_err(sql)?;
+        self.row.set_tally(&self.tally);
+        self.row.update(&transaction, self.key).map_err(sql)?;
         fault::point().map_err(|error| JournalError::from_io(&path, error))?;
         transaction.commit().map_err(sql)?;
         fault::point().map_err(|error| JournalError::from_io(&path, error))?;
@@ -489,16 +471,12 @@ mod tests {
 
     fn test_store(state: &Path) -> Store {
         let connection = open_to_write(state).expect("a journal");
-        connection
-            .execute(
-                "INSERT INTO runs (id, plan, number, expanded_hash, base, started_at_ms, tally)
-                 VALUES ('a-1', 'a', 1, '', '', 0, '{}')",
-                [],
-            )
-            .expect("a row");
+        let row = Values::new(&RunId("a-1".to_owned()), 1, &new_run("a"));
+        row.insert(&connection).expect("a row");
         Store {
             path: journal_path(state),
             key: connection.last_insert_rowid(),
+            row,
             connection,
             plan: "a".to_owned(),
             seq: 0,

@@ -184,8 +184,16 @@ fn runs_to_clean(
         it.expect_own(repository, &row)?;
         runs.push(row.id);
     }
-    let all = if args.runs.is_empty() { journal.runs()? } else { Vec::new() };
-    for row in all {
+    let all = if args.runs.is_empty() { journal.entries()? } else { Vec::new() };
+    for entry in all {
+        let row = match entry {
+            Ok(row) => row,
+            Err(damaged) => {
+                let run = sanitize::name(&damaged.run.0);
+                it.err.write(&format!("{run}: what the journal says of it is damaged, left alone\n"))?;
+                continue;
+            }
+        };
         match other_repository(&row, repository, &it.state_of(repository))? {
             None if is_interrupted(it, repository, &row)? => {
                 let run = &row.id;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use swarm_orchestrator::apply::ApplyError;
 use swarm_orchestrator::cancel::CancelError;
-use swarm_orchestrator::journal::{JournalError, LockError};
+use swarm_orchestrator::commit::run_refs;
+use swarm_orchestrator::journal::{DamagedRow, JournalError, LockError};
 use swarm_orchestrator::report::words::Tone;
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::RepositoryError;
@@ -131,6 +132,7 @@ impl From<JournalError> for Failure {
             JournalError::Newer { .. } => "use the newer swarm that wrote it, or another --state-dir",
             JournalError::Busy { .. } => "try again",
             JournalError::Damaged { path, .. } => return Failure::environment(&error, put_aside(path)),
+            JournalError::DamagedRun(damaged) => return Failure::environment(&error, do_without(damaged)),
             JournalError::Lock(error) => return Failure::environment(error, lock_hint(error)),
             JournalError::Sql { path, .. } => return Failure::environment(&error, journal_hint(path)),
             JournalError::Io { source, .. } if threads::is_no_more(source) => threads::NO_MORE_HINT,
@@ -165,6 +167,14 @@ fn lock_hint(error: &LockError) -> Option<String> {
 /// A path as a word for the shell.
 pub fn shell_path(path: &Path) -> String {
     sanitize::shell_bytes(path.as_os_str().as_encoded_bytes())
+}
+
+/// What is left of a run whose row is damaged.
+fn do_without(damaged: &DamagedRow) -> String {
+    let refs = sanitize::shell_word(&run_refs(&damaged.run));
+    format!(
+        "no other run is touched, and all results of this one are still there: git for-each-ref {refs}; what it landed is on its branch; to do the rest, run the plan anew"
+    )
 }
 
 /// How a journal is put aside that cannot be read, with the files that SQLite keeps beside it.

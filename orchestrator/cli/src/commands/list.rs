@@ -4,7 +4,7 @@ use swarm_orchestrator::clean::disk_bytes;
 use swarm_orchestrator::event::EVENT_VERSION;
 use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::lock::run_dir;
-use swarm_orchestrator::journal::{Finished, Holder, JournalReader, RunLock, RunRow, Tally};
+use swarm_orchestrator::journal::{DamagedRow, Finished, Holder, JournalReader, RunLock, RunRow, Tally};
 use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::exit::{self, told_of};
 use swarm_orchestrator::report::words::{self, Tone};
@@ -37,7 +37,7 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
     // With a state folder of its own it may be asked for outside of any repository.
     let repository = Repository::discover(&it.folder).ok();
     let journal = it.journal(&state)?;
-    let runs = journal.runs()?;
+    let runs = journal.entries()?;
     if runs.is_empty() {
         match select::forgotten_runs(&journal) {
             Some(unknown) => return Err(unknown),
@@ -45,9 +45,21 @@ pub fn run(args: &List, it: &Surroundings) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
-    let columns = runs.iter().take(args.limit).map(|row| row.id.0.len()).max().unwrap_or(0);
+    let shown = || runs.iter().take(args.limit);
+    let columns = shown().flatten().map(|row| row.id.0.len()).max().unwrap_or(0);
     let now_ms = it.clock.now_ms();
-    for row in runs.iter().take(args.limit) {
+    for entry in shown() {
+        let row = match entry {
+            Ok(row) => row,
+            Err(damaged) if args.json => {
+                it.out.write(&format!("{}\n", sanitize::json(&damaged_json(damaged).to_string())))?;
+                continue;
+            }
+            Err(damaged) => {
+                it.out.write(&damaged_line(damaged, columns, it))?;
+                continue;
+            }
+        };
         let holder = RunLock::holder_of_run(&state, &row.id)?;
         let bytes = disk_bytes(&run_dir(&state, &row.id));
         match args.json {
@@ -114,6 +126,16 @@ fn row_json(row: &RunRow, holder: Option<Holder>, disk_bytes: u64) -> serde_json
         "disk-bytes": disk_bytes,
         "tally": row.tally,
     })
+}
+
+fn damaged_json(damaged: &DamagedRow) -> serde_json::Value {
+    serde_json::json!({ "version": EVENT_VERSION, "run": damaged.run.0, "state": "damaged" })
+}
+
+fn damaged_line(damaged: &DamagedRow, columns: usize, it: &Surroundings) -> String {
+    let (mark, name) = (it.out.style.paint(Tone::Bad, "[x]"), sanitize::name(&damaged.run.0));
+    let status = sanitize::shell_word(&damaged.run.0);
+    format!("{mark} {}  what the journal says of it is damaged: swarm status {status}\n", words::pad(&name, columns))
 }
 
 fn line(

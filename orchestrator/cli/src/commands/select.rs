@@ -1,8 +1,8 @@
 //! From the words of a command line to a run and an instance. Who mistypes is shown the nearest name; who names a task of
 //! many instances is shown some of them.
 
-use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{InstanceState, JournalReader, RunLock, RunRow, RunState};
+use swarm_orchestrator::ids::{RunId, encode_component};
+use swarm_orchestrator::journal::{DamagedRow, InstanceState, JournalError, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::report::sanitize;
 use swarm_plans::diagnostic::nearest;
 use swarm_plans::{InstanceId, task_in};
@@ -18,12 +18,17 @@ const NAMES_MAX: usize = 8;
 /// a plan, or the newest `exec` where no plan ever ran.
 ///
 /// # Errors
-/// There is no such run, or none at all.
+/// There is no such run, or none at all; or what the journal says of it is damaged.
 pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
-    let runs = journal.runs()?;
-    match word {
-        None => runs.iter().find(|row| row.plan != EXEC_PLAN).or(runs.first()).cloned().ok_or_else(|| no_runs(journal)),
-        Some(word) => find_run(&runs, word).cloned().ok_or_else(|| unknown_run(journal, &runs, word)),
+    let entries = journal.entries()?;
+    let found = match word {
+        None => newest_but(&entries, &[EXEC_PLAN]).or(entries.first()),
+        Some(word) => find_entry(&entries, word),
+    };
+    match (found, word) {
+        (Some(entry), _) => entry.clone().map_err(|damaged| JournalError::from(damaged).into()),
+        (None, None) => Err(no_runs(journal)),
+        (None, Some(word)) => Err(unknown_run(journal, &entries.into_iter().flatten().collect::<Vec<_>>(), word)),
     }
 }
 
@@ -34,11 +39,10 @@ pub fn run(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failur
 pub fn run_of_plan(journal: &JournalReader, word: Option<&str>) -> Result<RunRow, Failure> {
     match word {
         Some(_) => run(journal, word),
-        None => journal
-            .runs()?
-            .into_iter()
-            .find(|row| row.plan != EXEC_PLAN && row.plan != PLANNING)
-            .ok_or_else(|| no_runs(journal)),
+        None => match newest_but(&journal.entries()?, &[EXEC_PLAN, PLANNING]) {
+            Some(entry) => entry.clone().map_err(|damaged| JournalError::from(damaged).into()),
+            None => Err(no_runs(journal)),
+        },
     }
 }
 
@@ -102,7 +106,7 @@ pub fn run_or_instances(
 fn is_task(journal: &JournalReader, words: &[String]) -> Result<bool, Failure> {
     Ok(match words {
         [] => false,
-        [word] => find_run(&journal.runs()?, word).is_none(),
+        [word] => find_entry(&journal.entries()?, word).is_none(),
         _ => true,
     })
 }
@@ -152,8 +156,24 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn find_run<'a>(runs: &'a [RunRow], word: &str) -> Option<&'a RunRow> {
-    runs.iter().find(|row| row.id.0 == word).or_else(|| runs.iter().find(|row| row.plan == word))
+/// A run as the journal lists it.
+type Entry = Result<RunRow, DamagedRow>;
+
+/// The newest run of none of these plans. Of which plan a damaged one is, its name says.
+fn newest_but<'a>(entries: &'a [Entry], plans: &[&str]) -> Option<&'a Entry> {
+    entries.iter().find(|entry| !plans.iter().any(|plan| is_of(entry, plan)))
+}
+
+fn find_entry<'a>(entries: &'a [Entry], word: &str) -> Option<&'a Entry> {
+    let id = |entry: &'a Entry| entry.as_ref().map_or_else(|damaged| &damaged.run, |row| &row.id);
+    entries.iter().find(|entry| id(entry).0 == word).or_else(|| entries.iter().find(|entry| is_of(entry, word)))
+}
+
+fn is_of(entry: &Entry, plan: &str) -> bool {
+    match entry {
+        Ok(row) => row.plan == plan,
+        Err(damaged) => damaged.run.0.rsplit_once('-').is_some_and(|(stem, _)| stem == encode_component(plan)),
+    }
 }
 
 /// The instance that a word means: its id, or its task's name when that has one instance only.
