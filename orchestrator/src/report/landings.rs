@@ -47,7 +47,7 @@ pub(super) fn landings(state: &RunState) -> Vec<(Entry<'_>, Landing<'_>)> {
 
 /// Whether the change of this one stood on the branch already, as another's or somebody else's, when it landed.
 pub fn added_nothing(state: &RunState, id: &InstanceId) -> bool {
-    Fates::of(state).stood.contains(id)
+    Fates::of(state).has_stood(id)
 }
 
 /// What became of the changes of a run's instances, in a few words.
@@ -66,10 +66,15 @@ impl<'a> Fates<'a> {
         Fates { state, stood }
     }
 
+    /// Whether the change of this one landed although all of it stood there already.
+    pub fn has_stood(&self, id: &InstanceId) -> bool {
+        self.stood.contains(id)
+    }
+
     /// What became of the change of this one; empty as long as nobody knows.
     pub fn said(&self, id: &InstanceId, instance: &InstanceState) -> String {
         match instance.fate() {
-            Some(Fate::Landed { .. }) if self.stood.contains(id) => "added nothing, the branch had it".to_owned(),
+            Some(Fate::Landed { .. }) if self.has_stood(id) => "added nothing, the branch had it".to_owned(),
             Some(Fate::Landed { commit }) => format!("landed as {}", words::short(commit)),
             Some(Fate::Parked { .. }) => format!("parked: {}", words::parked(self.state, instance).unwrap_or_default()),
             Some(Fate::Empty) => "changed nothing".to_owned(),

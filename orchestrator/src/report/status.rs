@@ -75,6 +75,7 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
 
 /// The same as one JSON object, for programs: nothing in it is shortened or made harmless.
 pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
+    let fates = Fates::of(state);
     let instances = state.instances.iter().map(|(id, instance)| {
         json!({
             "instance": id.0,
@@ -95,6 +96,7 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
             "commit": instance.change().map(|change| change.commit.to_string()),
             "files": instance.change().map(|change| change.files),
             "merge": instance.fate(),
+            "added-nothing": fates.has_stood(id),
             "agent": account::of(instance),
         })
     });
@@ -258,10 +260,16 @@ mod tests {
         let passed = |name| result(name, InstanceResult::Succeeded, None);
         let names = added(&[("a", &[]), ("b", &[])]);
         let events = vec![names, passed("a"), passed("b"), landing(), landed("a"), landed("b")];
-        let text = status(&replay(&recorded(events)), &Liveness::Finished, START_MS, Style::Plain);
+        let state = replay(&recorded(events));
+        let text = status(&state, &Liveness::Finished, START_MS, Style::Plain);
         let line = |name: &str| text.lines().find(|line| line.contains(&format!("[+] {name} "))).unwrap_or_default();
         assert!(line("a").ends_with("landed as e1e1e1e1e1"), "{text}");
         assert!(line("b").ends_with("added nothing, the branch had it"), "{text}");
+        let told = status_json(&state, &Liveness::Finished);
+        let of = |at: usize| {
+            (told["instances"][at]["merge"]["fate"].clone(), told["instances"][at]["added-nothing"].clone())
+        };
+        assert_eq!([of(0), of(1)], [("landed".into(), false.into()), ("landed".into(), true.into())], "{told}");
     }
 
     #[test]
