@@ -41,6 +41,7 @@ use crate::dispatcher::Dispatcher;
 use crate::dispatcher::core::{Options, RunCore, RunFacts, StopCause};
 use crate::egress::Egress;
 use crate::event::{Progress, RunEvent};
+use crate::executor::again::unchecked;
 use crate::executor::job::Jobs;
 use crate::executor::outputs::HandedOver;
 use crate::executor::settle::Settler;
@@ -506,6 +507,7 @@ impl Stage<'_> {
     fn started(&self, machine: &Machine, jobs: usize, more: Vec<String>) -> Result<RunEvent, RunError> {
         let mut notes = machine.notes.clone();
         notes.extend(more);
+        notes.extend(unchecked(&self.plan, self.settings.repeats));
         if let Some(target) = &self.target {
             let journal = JournalReader::open(self.state.root())?;
             notes.extend(target::ahead_note(&self.repository, &journal, (self.journal.run(), target), self.base)?);

@@ -273,6 +273,18 @@ run = 'echo . >> "$LOG/works"; date +%N > works.txt'
 }
 
 #[test]
+fn what_a_check_of_determinism_does_not_look_at_is_said() {
+    let repository = Repository::with(&[("a.txt", "a\n")]);
+    let said = |plan: &str| Swarm::run(&repository, "it", plan).args(&["--check-determinism", "2"]).exits(0).err;
+    let none = said("[tasks.a]\nrun = 'echo b > b'\n");
+    assert!(none.contains("`--check-determinism 2` checks nothing") && none.contains("write `cache = true`"), "{none}");
+    let one = said("[tasks.a]\nrun = 'echo b > b'\n[tasks.c]\ncache = true\nrun = 'echo c > c'\n");
+    assert!(one.contains("`--check-determinism 2` does not check a: write `cache = true`"), "{one}");
+    let all = said("[tasks.d]\ncache = true\nrun = 'echo d > d'\n");
+    assert!(!all.contains("--check-determinism"), "{all}");
+}
+
+#[test]
 fn what_does_not_give_the_same_twice_is_named_with_its_path() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let tasks = r#"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use git2::Oid;
 use serde_json::{Map, Value};
+use swarm_plans::Plan;
 
 use swarm_protocol::causes::causes;
 
@@ -19,8 +20,35 @@ use crate::report::words;
 use crate::repository::RepositoryError;
 use crate::tree;
 
+/// Tasks without `cache` that a note names.
+const TASKS_NAMED_MAX: usize = 8;
 /// Differing paths that an end names.
 const PATHS_NAMED_MAX: usize = 20;
+
+/// What a person should know who asked for each task to be run that often: only tasks whose result may be reused are.
+pub fn unchecked(plan: &Plan, repeats: u32) -> Option<String> {
+    let without: Vec<&str> =
+        plan.tasks.iter().filter(|task| task.cache.is_none()).map(|task| task.name.0.as_str()).collect();
+    let asked = format!("`--check-determinism {repeats}`");
+    match without.as_slice() {
+        _ if repeats < 2 => None,
+        [] => None,
+        all if all.len() == plan.tasks.len() => Some(format!(
+            "{asked} checks nothing: only tasks with `cache` run more than once, and this plan has none; write `cache = true` in those \
+             whose result has to be the same each time"
+        )),
+        some => {
+            let named = some.iter().take(TASKS_NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+            let more = match some.len().saturating_sub(TASKS_NAMED_MAX) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            Some(format!(
+                "{asked} does not check {named}{more}: write `cache = true` in those whose result has to be the same each time"
+            ))
+        }
+    }
+}
 
 impl Executor {
     /// Runs an attempt that passed again, as often as was asked for, and compares.

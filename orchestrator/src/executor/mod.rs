@@ -5,7 +5,7 @@
 //! (ignored files, a poisoned cache, its `.git`) cannot make a check pass.
 
 /// The same attempt several times, compared.
-mod again;
+pub mod again;
 /// Coding agents as work.
 mod agent;
 /// The gates of one attempt.
