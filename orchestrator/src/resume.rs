@@ -28,7 +28,7 @@ use crate::dispatcher::history::{self, Became, History, TakenUp};
 use crate::event::{AttemptEnd, ChangeSummary, Handed, InstanceResult, Recorded, RunEvent};
 use crate::executor::WORKTREES;
 use crate::executor::outputs::OUT;
-use crate::ids::{Attempt, RunId, branch_of};
+use crate::ids::{Attempt, RunId};
 use crate::journal::{InstanceState, Journal, JournalReader, LockError, RunLock, RunRow, RunState, Tally, attempt_dir};
 use crate::lent::Lent;
 use crate::machine::Machine;
@@ -44,7 +44,7 @@ use crate::run::{LoadedPlan, RunEnd, RunError, Stage, answer_globs, expanded_has
 use crate::second_word::is_given_up;
 use crate::settings::{BudgetAsked, Settings};
 use crate::state::{StateDir, make_private_dir_all};
-use crate::target::{self, TargetError};
+use crate::target;
 
 /// How long the workers of a dead coordinator may take to end: they are killed as soon as they see that it is gone.
 const WORKERS_END_MAX: Duration = Duration::from_secs(30);
@@ -443,9 +443,8 @@ fn hold_target(
 fn may_go_on(repository: &Repository, target: &str, base: Oid, history: &History) -> Result<(), RunError> {
     let landed = history.instances().filter(|(_, past)| past.fate == Some(Became::Landed)).count();
     if repository.find_ref(target)?.is_none() && repository.stands_for(target)?.is_none() && landed > 0 {
-        let branch = branch_of(target).to_owned();
         let tip = history.tip().unwrap_or_default().to_owned();
-        return Err(RunError::TargetAgain(TargetError::Removed { branch, tip }));
+        return Err(RunError::TargetAgain(target::removed(repository, target, tip)?));
     }
     if let Some(landed) = history.tip().filter(|_| landed > 0).and_then(|tip| Oid::from_str(tip).ok())
         && let Some(error) = target::lost_landed(repository, target, landed)?

@@ -32,6 +32,8 @@ pub enum TargetError {
     Diverged {
         /// The branch.
         branch: String,
+        /// How it is put aside.
+        aside: Aside,
     },
     /// Something of the run had landed on it, and it is gone.
     #[error("branch `{branch}` was removed after results of this run had landed on it, the last as {}", short(tip))]
@@ -40,6 +42,8 @@ pub enum TargetError {
         branch: String,
         /// Full hex id of the last of their commits.
         tip: String,
+        /// What keeps it from being made again.
+        in_the_way: Vec<Aside>,
     },
     /// Something of the run had landed on it, and it was moved to where that is not.
     #[error("branch `{branch}` no longer holds what this run has landed on it, the last as {}", short(tip))]
@@ -58,14 +62,12 @@ pub enum TargetError {
         stands_for: String,
     },
     /// Git keeps branches as files: none can be where another one needs a folder.
-    #[error("branch `{branch}` cannot be made: branch `{other}` is in its way")]
+    #[error("branch `{branch}` cannot be made: branch `{}` is in its way", in_the_way.first().map_or("", |first| &first.branch))]
     InTheWay {
         /// The branch.
         branch: String,
-        /// The one that is there.
-        other: String,
-        /// Whether git can give that another name.
-        is: Named,
+        /// Those that are there; at least one.
+        in_the_way: Vec<Aside>,
     },
     /// Not a name for a branch.
     #[error("`{branch}` cannot be a branch: {reason}")]
@@ -77,13 +79,23 @@ pub enum TargetError {
     },
 }
 
-/// What a branch is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
-    /// One of its own.
-    Itself,
-    /// Another name for one, or for none.
-    Another,
+/// How a branch leaves its name to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// The branch.
+    pub branch: String,
+    /// The name that it gets, which git takes; `None` where it is only another name for one, which git does not rename.
+    pub to: Option<String>,
+}
+
+impl Aside {
+    /// The command.
+    pub fn command(&self) -> String {
+        match &self.to {
+            Some(to) => format!("git branch -m {} {}", shell_word(&self.branch), shell_word(to)),
+            None => format!("git symbolic-ref --delete {}", shell_word(&format!("refs/heads/{}", self.branch))),
+        }
+    }
 }
 
 impl TargetError {
@@ -91,7 +103,11 @@ impl TargetError {
     /// `None` where nothing of a run is gone.
     pub fn way_back(&self) -> Option<String> {
         match self {
-            TargetError::Removed { branch, tip } => Some(format!("git branch {} {tip}", shell_word(branch))),
+            TargetError::Removed { branch, tip, in_the_way } => {
+                let asides = in_the_way.iter().map(Aside::command);
+                let all: Vec<String> = asides.chain([format!("git branch {} {tip}", shell_word(branch))]).collect();
+                Some(all.join(" && "))
+            }
             TargetError::LostLanded { branch, tip } => {
                 let (name, aside) = (shell_word(branch), shell_word(&format!("{branch}-mine")));
                 Some(format!("git branch -m {name} {aside} && git branch {name} {tip}"))
@@ -108,8 +124,8 @@ impl TargetError {
                 let at = shell_word(&at.to_string_lossy());
                 Some(format!("git -C {at} switch --detach frees it, and leaves the files there as they are; {again}"))
             }
-            TargetError::Diverged { branch } => Some(format!("put that one aside: {}; {again}", aside(branch))),
-            TargetError::InTheWay { other, is, .. } => Some(format!("{}; {again}", out_of_the_way(other, *is))),
+            TargetError::Diverged { aside, .. } => Some(format!("put that one aside: {}; {again}", aside.command())),
+            TargetError::InTheWay { in_the_way, .. } => Some(format!("{}; {again}", out_of_the_way(in_the_way))),
             TargetError::Symbolic { branch, .. } => {
                 let name = shell_word(&format!("refs/heads/{branch}"));
                 Some(format!("git symbolic-ref --delete {name} takes that name from it; {again}"))
@@ -127,19 +143,64 @@ impl TargetError {
     }
 }
 
-/// The command that gives a branch another name.
-pub fn aside(branch: &str) -> String {
-    format!("git branch -m {} {}", shell_word(branch), shell_word(&format!("{branch}-old")))
+/// The commands that take branches out of the way of another, with what they do.
+pub fn out_of_the_way(in_the_way: &[Aside]) -> String {
+    let commands: Vec<String> = in_the_way.iter().map(Aside::command).collect();
+    let commands = commands.join(" && ");
+    match in_the_way {
+        [Aside { to: None, .. }] => format!("it only stands for another one, which stays: {commands}"),
+        [_] => format!("put that one aside: {commands}"),
+        _ => format!("put those aside: {commands}"),
+    }
 }
 
-/// The command that takes a branch out of the way of another, with what it does.
-pub fn out_of_the_way(other: &str, is: Named) -> String {
-    let name = shell_word(&format!("refs/heads/{other}"));
-    match is {
-        Named::Itself => format!("put that one aside: {}", aside(other)),
-        // Git refuses to rename it.
-        Named::Another => format!("it only stands for another one, which stays: git symbolic-ref --delete {name}"),
+/// The first of `WANTED`, `WANTED-2`, … that git takes as the name of one more branch: it is none of `known`, all full names, and
+/// neither a folder of one nor below one.
+fn free_name(wanted: &str, known: &[String]) -> String {
+    let is_free = |name: &String| {
+        let full = format!("refs/heads/{name}");
+        let below = |name: &str, above: &str| name.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+        !known.iter().any(|other| *other == full || below(other, &full) || below(&full, other))
+    };
+    let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+    [wanted.to_owned()].into_iter().chain(numbered).find(is_free).expect("there are more numbers than branches")
+}
+
+/// The name that a branch gets which is in the way of the one of the name `target`, which may be itself.
+fn aside_name(branch: &str, target: &str, known: &[String]) -> String {
+    match branch.strip_prefix(target).and_then(|rest| rest.strip_prefix('/')) {
+        // Below it any name is still in its way.
+        Some(rest) => format!("{}/{rest}", free_name(&format!("{target}-old"), known)),
+        None => free_name(&format!("{branch}-old"), known),
     }
+}
+
+/// The full names of all branches.
+fn in_use(repository: &Repository) -> Result<Vec<String>, RepositoryError> {
+    let git = repository.handle()?;
+    let mut all = git.references_glob("refs/heads/*")?;
+    Ok(all.names().map(|name| name.map(str::to_owned)).collect::<Result<_, _>>()?)
+}
+
+/// How those branches leave the name `target`, a branch's, to it.
+fn asides(repository: &Repository, target: &str, branches: &[String]) -> Result<Vec<Aside>, RepositoryError> {
+    let known = in_use(repository)?;
+    let aside = |name: &String| {
+        let branch = branch_of(name).to_owned();
+        let to = repository.stands_for(name)?.is_none().then(|| aside_name(&branch, target, &known));
+        Ok(Aside { branch, to })
+    };
+    branches.iter().map(aside).collect()
+}
+
+/// That something of a run had landed on a branch, given by its full name, which is gone.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn removed(repository: &Repository, name: &str, tip: String) -> Result<TargetError, RepositoryError> {
+    let branch = branch_of(name).to_owned();
+    let in_the_way = asides(repository, &branch, &in_the_way_of(repository, name)?)?;
+    Ok(TargetError::Removed { branch, tip, in_the_way })
 }
 
 /// The full ref name of the target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
@@ -188,7 +249,7 @@ pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<O
     }
     Ok(Some(match found {
         Some(_) => TargetError::LostLanded { branch, tip },
-        None => TargetError::Removed { branch, tip },
+        None => removed(repository, name, tip)?,
     }))
 }
 
@@ -264,32 +325,61 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
     if let Some(at) = repository.checked_out_at(name)? {
         return Err(TargetError::CheckedOut { branch, at }.into());
     }
-    if let Some(other) = in_the_way_of(repository, name)? {
-        let is = if repository.stands_for(&other)?.is_some() { Named::Another } else { Named::Itself };
-        let other = branch_of(&other).to_owned();
-        return Err(TargetError::InTheWay { branch, other, is }.into());
+    let in_the_way = in_the_way_of(repository, name)?;
+    if !in_the_way.is_empty() {
+        let in_the_way = asides(repository, &branch, &in_the_way)?;
+        return Err(TargetError::InTheWay { branch, in_the_way }.into());
     }
     if let Some(tip) = repository.find_ref(name)? {
         let git = repository.handle()?;
         let holds = |a: Oid, b: Oid| Ok::<bool, git2::Error>(a == b || git.graph_descendant_of(a, b)?);
         let related = holds(tip, base).and_then(|held| Ok(held || holds(base, tip)?));
         if !related.map_err(RepositoryError::from)? {
-            return Err(TargetError::Diverged { branch }.into());
+            let to = aside_name(&branch, &branch, &in_use(repository)?);
+            return Err(TargetError::Diverged { aside: Aside { branch: branch.clone(), to: Some(to) }, branch }.into());
         }
     }
     Ok(())
 }
 
-/// A ref that keeps another one of that full name from being made: one above it, or one below.
-fn in_the_way_of(repository: &Repository, name: &str) -> Result<Option<String>, RepositoryError> {
+/// The refs that keep another one of that full name from being made: one above it, or those below.
+fn in_the_way_of(repository: &Repository, name: &str) -> Result<Vec<String>, RepositoryError> {
     let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| above.starts_with("refs/heads/"));
     for above in above {
         if repository.find_ref(above)?.is_some() || repository.stands_for(above)?.is_some() {
-            return Ok(Some(above.to_owned()));
+            return Ok(vec![above.to_owned()]);
         }
     }
     let git = repository.handle()?;
     let mut below = git.references_glob(&format!("{name}/*"))?;
-    let first = below.names().next().transpose()?.map(str::to_owned);
-    Ok(first)
+    Ok(below.names().map(|name| name.map(str::to_owned)).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_gets_a_name_that_is_not() {
+        let check = |branch: &str, target: &str, known: &[&str], expected: &str| {
+            let known: Vec<String> = known.iter().map(|name| format!("refs/heads/{name}")).collect();
+            assert_eq!(aside_name(branch, target, &known), expected, "{branch} for {target} among {known:?}");
+        };
+        check("s/p", "s/p", &["s/p"], "s/p-old");
+        check("s/p", "s/p", &["s/p", "s/p-old", "s/p-old-2/x"], "s/p-old-3");
+        check("s/p", "s/p/q", &["s/p"], "s/p-old");
+        check("s/p/q", "s/p", &["s/p/q"], "s/p-old/q");
+        check("s/p/q/r", "s/p", &["s/p/q/r", "s/p-old"], "s/p-old-2/q/r");
+        check("s/p/q", "s/p", &["s/p/q", "s/p-old/q"], "s/p-old-2/q");
+        check("s/pq", "s/p", &["s/pq"], "s/pq-old");
+    }
+
+    #[test]
+    fn what_is_put_back_finds_its_place_free() {
+        let aside = Aside { branch: "s/p/q".to_owned(), to: Some("s/p-old/q".to_owned()) };
+        let removed = |in_the_way| TargetError::Removed { branch: "s/p".to_owned(), tip: "abc".to_owned(), in_the_way };
+        assert_eq!(removed(vec![]).way_back().as_deref(), Some("git branch s/p abc"));
+        let both = "git branch -m s/p/q s/p-old/q && git branch s/p abc";
+        assert_eq!(removed(vec![aside]).way_back().as_deref(), Some(both));
+    }
 }

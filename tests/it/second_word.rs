@@ -435,3 +435,29 @@ fn a_branch_that_became_another_name_comes_back_by_the_commands_that_are_shown()
         swarm(&repository, &["retry", "b"], 0);
     }
 }
+
+#[test]
+fn branches_in_the_way_go_out_of_it_by_the_commands_that_are_shown() {
+    let repository = Repository::with(&FILES);
+    let shell = |commands: &str| {
+        let mut shell = std::process::Command::new("sh");
+        let ran = shell.args(["-ec", commands]).current_dir(repository.path()).env("HOME", repository.home()).status();
+        assert!(ran.expect("a shell").success(), "{commands}");
+    };
+    let plan = "[tasks.a]\nrun = 'echo a > A'\n";
+    shell("git branch team/one && git branch team/two && git branch team-old");
+    let refused = Swarm::run(&repository, "it", plan).args(&["--into", "team"]).exits(2);
+    let commands = "git branch -m team/one team-old-2/one && git branch -m team/two team-old-2/two";
+    assert!(refused.err.contains(commands), "{refused}");
+    shell(commands);
+    Swarm::run(&repository, "it", plan).args(&["--into", "team"]).exits(0);
+    let landed = repository.commit_of("team").expect("it landed");
+    shell("git branch -D team && git branch team/new");
+    let lost = Swarm::new(&repository, &["apply", "it"]).exits(3);
+    let commands = format!("git branch -m team/new team-old/new && git branch team {landed}");
+    // That name is taken above.
+    let commands = commands.replace("team-old/", "team-old-3/");
+    assert!(lost.err.contains(&commands), "{lost}");
+    shell(&commands);
+    Swarm::new(&repository, &["apply", "it"]).exits(0);
+}

@@ -416,7 +416,7 @@ impl Summary<'_> {
         let (branch, tip) = (self.state.branch()?.to_owned(), end.lost.clone()?);
         Some(match end.tip {
             Some(_) => TargetError::LostLanded { branch, tip },
-            None => TargetError::Removed { branch, tip },
+            None => TargetError::Removed { branch, tip, in_the_way: vec![] },
         })
     }
 

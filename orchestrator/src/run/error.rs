@@ -246,11 +246,11 @@ fn about_target(error: &TargetError) -> Option<String> {
                 .to_owned(),
         ),
         TargetError::Symbolic { stands_for, .. } => Some(format!("name that one: --into {}", shell_word(stands_for))),
-        TargetError::Diverged { branch } => {
-            Some(format!("name another with `--into`, or put the old one aside: {}", target::aside(branch)))
+        TargetError::Diverged { aside, .. } => {
+            Some(format!("name another with `--into`, or put the old one aside: {}", aside.command()))
         }
-        TargetError::InTheWay { other, is, .. } => {
-            Some(format!("name another with `--into`, or {}", target::out_of_the_way(other, *is)))
+        TargetError::InTheWay { in_the_way, .. } => {
+            Some(format!("name another with `--into`, or {}", target::out_of_the_way(in_the_way)))
         }
         TargetError::LostLanded { .. } | TargetError::Removed { .. } => gone(error),
         _ => None,

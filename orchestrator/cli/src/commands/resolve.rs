@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use swarm_orchestrator::clock::Clock;
 use swarm_orchestrator::commit::{Signing, run_refs};
 use swarm_orchestrator::event::{Fate, ParkedBy};
-use swarm_orchestrator::ids::{Attempt, RunId, branch_of, encode_component};
+use swarm_orchestrator::ids::{Attempt, RunId, encode_component};
 use swarm_orchestrator::journal::{ChangeState, InstanceState, JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::merge::Step;
 use swarm_orchestrator::open::OpenError;
 use swarm_orchestrator::report::{sanitize, words};
-use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::repository::{Repository, RepositoryError};
 use swarm_orchestrator::resolution::waiting::with_what_waits;
 use swarm_orchestrator::resolution::{self, Edits, ResolutionError, Subject};
 use swarm_orchestrator::resume::{Wanted, plan_of, retry_held};
 use swarm_orchestrator::run::RunError;
 use swarm_orchestrator::second_word::worth_another_try;
-use swarm_orchestrator::target::TargetError;
+use swarm_orchestrator::target::{self, TargetError};
 use swarm_plans::{InstanceId, Plan};
 
 use crate::commands::failure::{Failure, shell_path};
@@ -107,11 +107,10 @@ impl Parked {
         self.state.instances.values().filter(has_landed).count()
     }
 
-    fn target_removed(&self) -> TargetError {
+    fn target_removed(&self) -> Result<TargetError, RepositoryError> {
         let target = self.row.target.as_deref().unwrap_or_default();
-        let branch = branch_of(target).to_owned();
         let tip = self.state.finished.as_ref().and_then(|finished| finished.tip.clone()).unwrap_or_default();
-        TargetError::Removed { branch, tip }
+        target::removed(&self.repository, target, tip)
     }
 
     /// The words that name it in a command.
@@ -299,7 +298,7 @@ fn begin(args: &Resolve, it_is: &Parked, journal: &JournalReader, it: &Surroundi
     let tip = match it_is.row.target.as_deref().map(|target| it_is.repository.find_ref(target)).transpose()?.flatten() {
         Some(tip) => tip,
         // What had landed there would be missing from the merge.
-        None if it_is.landed() > 0 => return Err(RunError::from(it_is.target_removed()).into()),
+        None if it_is.landed() > 0 => return Err(RunError::from(it_is.target_removed()?).into()),
         None => it_is.repository.resolve(&it_is.row.base)?,
     };
     let (plan, state) = (&it_is.plan.merge, (&it_is.state, &it_is.id));
