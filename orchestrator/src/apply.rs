@@ -145,6 +145,9 @@ pub enum ApplyError {
     /// A git works there, or died there.
     #[error("apply while another git works in this checkout: {} exists", .0.display())]
     IndexLocked(PathBuf),
+    /// What stands where git keeps the index of this checkout is none.
+    #[error("apply: {}, where git keeps what is staged in this checkout, is damaged", .0.display())]
+    IndexDamaged(PathBuf),
     /// What an earlier application left cannot be read.
     #[error("read what an earlier apply was doing: {} is damaged or of another version", .0.display())]
     Note(PathBuf),

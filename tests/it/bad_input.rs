@@ -360,3 +360,26 @@ fn a_bit_that_flipped_in_what_the_journal_says_of_a_run_is_told_and_costs_no_oth
     assert_eq!(repository.text("swarm/it", "a.txt"), "one\ntwo\n");
     Swarm::run(&repository, "it", "[tasks.b]\nrun = 'echo x > x'\n").args(&["--into", "swarm/new"]).exits(0);
 }
+
+#[test]
+fn a_checkout_whose_index_is_damaged_is_mended_as_the_hint_says() {
+    let repository = Repository::with(&FILES);
+    Swarm::run(&repository, "it", EDIT).exits(0);
+    let index = repository.path().join(".git/index");
+    let whole = std::fs::read(&index).expect("an index");
+    let mut flipped = whole.clone();
+    flipped[20] ^= 1;
+    for damaged in [&b"garbage"[..], b"", &whole[..40], &flipped] {
+        std::fs::write(&index, damaged).expect("space");
+        let told = Swarm::new(&repository, &["apply"]).exits(3);
+        let aside = index.with_extension("damaged");
+        let mend = format!("mv {} {} && git reset", index.display(), aside.display());
+        says(&told, &[&format!("{}, where git keeps what is staged", index.display()), &mend]);
+        assert_eq!(std::fs::read(&index).expect("it is there"), damaged);
+    }
+    std::fs::remove_file(&index).and_then(|()| std::fs::create_dir(&index)).expect("it is ours");
+    says(&Swarm::new(&repository, &["apply"]).exits(3), &["is damaged", "index.damaged && git reset"]);
+    std::fs::rename(&index, index.with_extension("damaged")).expect("as the hint says");
+    repository.run_git(&["reset"]).expect("git is here");
+    Swarm::new(&repository, &["apply"]).exits(0);
+}

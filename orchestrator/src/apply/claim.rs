@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Index, Oid};
 use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
 
 use super::ApplyError;
 use crate::commit;
@@ -26,6 +27,9 @@ use crate::journal::{LockError, RunLock};
 use crate::ref_lock;
 use crate::repository::Repository;
 use crate::state::make_private_dir_all;
+
+/// Bytes of the checksum at the end of an index.
+const SUM_BYTES: usize = 20;
 
 /// The version of [`Note`]s that are written here.
 const VERSION: u32 = 1;
@@ -161,7 +165,10 @@ impl<'a> Claim<'a> {
             Err(source) => return Err(ApplyError::Io { path: at, source }),
         }
         let held = HeldIndex { claim: self, real, copy };
-        held.make_copy().map_err(|source| ApplyError::Io { path: held.copy.clone(), source })?;
+        held.make_copy().map_err(|source| match fs::metadata(&held.real) {
+            Ok(about) if !about.is_file() => ApplyError::IndexDamaged(held.real.clone()),
+            _ => ApplyError::Io { path: held.copy.clone(), source },
+        })?;
         Ok(held)
     }
 
@@ -219,7 +226,10 @@ pub(super) struct HeldIndex<'a> {
 impl HeldIndex<'_> {
     /// A handle of its own, whose index is the copy.
     pub(super) fn git(&self) -> Result<(git2::Repository, Index), ApplyError> {
-        self.claim.git_with_index(&self.copy)
+        self.claim.git_with_index(&self.copy).map_err(|error| match fs::read(&self.copy) {
+            Ok(bytes) if !is_as_git_left_it(&bytes) => ApplyError::IndexDamaged(self.real.clone()),
+            _ => error,
+        })
     }
 
     /// Puts the copy in the place of the index.
@@ -296,6 +306,15 @@ fn index_lock(repository: &Repository) -> PathBuf {
 /// left what it was to write.
 pub(super) fn is_noted(repository: &Repository) -> bool {
     folder_of(repository).join("note").exists() || matches!(repository.find_ref(&kept_ref(repository)), Ok(Some(_)))
+}
+
+/// Whether these are the bytes of an index as git wrote them, whatever they say: its name in front, and at its end the SHA-1 of all
+/// before, or nothing but zeros (`index.skipHash`).
+///
+/// Source: gitformat-index(5).
+fn is_as_git_left_it(bytes: &[u8]) -> bool {
+    let Some((content, sum)) = bytes.split_last_chunk::<SUM_BYTES>() else { return false };
+    content.starts_with(b"DIRC") && (*sum == [0; SUM_BYTES] || Sha1::digest(content)[..] == sum[..])
 }
 
 /// The ref that keeps what is being applied to this checkout; no run has such a name.

@@ -299,6 +299,14 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Raced { .. } => "nothing has changed; apply again".to_owned(),
         ApplyError::Busy(_) => "wait for it, then apply again".to_owned(),
         ApplyError::IndexLocked(lock) => format!("let it end; if none runs: rm {}", shell_path(lock)),
+        ApplyError::IndexDamaged(index) => {
+            let aside = shell_path(&index.with_extension("damaged"));
+            format!(
+                "nothing has changed; git makes it anew from HEAD, and your files stay as they are: mv {} {aside} && git reset; then \
+                 apply again",
+                shell_path(index)
+            )
+        }
         ApplyError::Note(note) => {
             format!("git status shows what it wrote; when that is as you want it: rm {}", shell_path(note))
         }
