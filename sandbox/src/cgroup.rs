@@ -3,7 +3,7 @@
 //!
 //! Comes in: the [`GroupPlace`]s that were found once, and a job's limits. Goes out: a [`Group`] made by the supervisor,
 //! outside of the cage, entered by init before anything else, and removed when everything in it is dead. A supervisor
-//! that was killed leaves an empty group behind; the next [`find`] removes it.
+//! that was killed leaves an empty group behind; the next [`find`] removes it, or [`sweep_all`].
 //!
 //! Only what a limit needs is made: a group costs some 0.05 ms, and a job without limits pays nothing. Entering is a write of
 //! `0` by the process itself, which spares the kernel the lock that moving another process takes.
@@ -92,6 +92,15 @@ pub struct GroupPlace {
     pub version: Version,
     /// What a group in it bounds; never empty.
     pub controllers: Vec<Controller>,
+}
+
+/// Removes groups that dead supervisors left, wherever [`find`] would look for a place; gives how many there were.
+pub fn sweep_all() -> usize {
+    let (Ok(mounts), Ok(own)) = (fs::read_to_string("/proc/self/mountinfo"), fs::read_to_string("/proc/self/cgroup"))
+    else {
+        return 0;
+    };
+    candidates(&mounts, &own).iter().map(|candidate| sweep(&candidate.folder)).sum()
 }
 
 /// Finds the places for groups by making, entering and removing one in each. Takes a few milliseconds; empty where nothing
@@ -230,18 +239,20 @@ fn can_enter(folder: &Folder) -> bool {
     }
 }
 
-/// Removes groups whose supervisor is dead. The kernel refuses for those that still hold a process.
-fn sweep(place: &Path) {
-    let Ok(entries) = fs::read_dir(place) else { return };
+/// Removes groups whose supervisor is dead, and counts them. The kernel refuses for those that still hold a process.
+fn sweep(place: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(place) else { return 0 };
+    let mut swept = 0;
     let namespace = pid_namespace();
     let lives = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
     for entry in entries.flatten() {
         // Counted from when the kernel made the inode, which it may do again later: a group is never younger than this.
         let age = || entry.metadata().and_then(|folder| folder.modified()).ok()?.elapsed().ok();
         if entry.file_name().to_str().is_some_and(|name| is_abandoned(name, namespace, lives, age)) {
-            let _ = fs::remove_dir(entry.path());
+            swept += usize::from(fs::remove_dir(entry.path()).is_ok());
         }
     }
+    swept
 }
 
 /// Whether nobody is going to enter a group of this name, if it is empty. Whether a supervisor of another pid namespace lives
@@ -544,7 +555,7 @@ mod tests {
         }
         let then = std::time::SystemTime::now() - FOREIGN_AGE_MIN;
         fs::File::open(&old).and_then(|old| old.set_modified(then)).expect("it is ours");
-        sweep(&dir);
+        assert_eq!(sweep(&dir), 1);
         let left = (old.exists(), new.exists());
         fs::remove_dir_all(&dir).expect("it was made above");
         assert_eq!(left, (false, true));
@@ -568,6 +579,22 @@ mod tests {
     #[test]
     fn processors_become_a_quota_that_the_kernel_takes() {
         assert_eq!([quota(2.5), quota(0.0), quota(0.001)], [250_000, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn what_a_dead_supervisor_left_is_swept_and_what_a_living_one_has_is_not() {
+        let Some(place) = find().into_iter().next() else {
+            println!("skip: no control group can be made here");
+            return;
+        };
+        let dead = std::process::Command::new("true").spawn().and_then(|mut child| child.wait().map(|_| child.id()));
+        let of = |pid: u32| place.folder.join(format!("{PREFIX}{}-{pid}-63", pid_namespace()));
+        let (dead, living) = (of(dead.expect("it ends")), of(std::process::id()));
+        [&dead, &living].into_iter().for_each(|group| fs::create_dir(group).expect("a group"));
+        let _ = sweep_all();
+        let left = (dead.exists(), living.exists());
+        [&dead, &living].into_iter().for_each(|group| drop(fs::remove_dir(group)));
+        assert_eq!(left, (false, true));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use swarm_orchestrator::ownership::other_repository;
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::state::StateDir;
+use swarm_sandbox::cgroup;
 
 use crate::commands::failure::{Failure, shell_path, state_hint};
 use crate::commands::resolve::{Settlement, open_ones};
@@ -110,6 +111,10 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
             let (runs, goes) =
                 (words::count(unbegun.len() as u64, "run"), if args.dry_run { "would go" } else { "is gone" });
             it.err.write(&format!("what {runs} left by dying before the first entry in the journal {goes}\n"))?;
+        }
+        let groups = if mode == Mode::Remove { cgroup::sweep_all() } else { 0 };
+        if groups > 0 {
+            it.err.write(&format!("empty control groups of workers that were killed: {groups} removed\n"))?;
         }
     }
     let verb = if args.dry_run { "would free" } else { "freed" };
