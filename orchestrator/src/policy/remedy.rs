@@ -11,6 +11,7 @@ use super::on_path::{OnPath, Programs};
 use super::paths::{Guard, as_written};
 use super::{Host, Places, word};
 use crate::event::RefusalSeen;
+use crate::report::sanitize::shell_word;
 
 /// What a policy was resolved with, kept for the questions that come later.
 #[derive(Debug, Clone)]
@@ -20,7 +21,9 @@ pub struct Origin {
     /// Whether the plan writes it.
     pub is_written: IsWritten,
     /// What it names already, by the key under which more may be named.
-    pub names: [(&'static str, Vec<String>); 4],
+    pub names: [(&'static str, Vec<String>); 5],
+    /// The caller's variables that have a value.
+    pub variables: Vec<Variable>,
     /// The caller's home folder.
     pub home: PathBuf,
     /// Where workers see the worktree.
@@ -35,6 +38,24 @@ pub struct Origin {
     pub path: Vec<PathBuf>,
     /// What is hidden, by who hides it.
     pub hidden: Hidden,
+}
+
+/// A variable of the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Whether a plan alone gets it.
+    pub given_by: GivenBy,
+}
+
+/// Who can let a variable into a cage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBy {
+    /// The plan.
+    Plan,
+    /// A person, beside the plan: it holds a credential.
+    Person,
 }
 
 /// Paths that no worker of a policy sees, by what would show them.
@@ -65,7 +86,9 @@ impl Origin {
                 ("write", policy.write.clone()),
                 ("cow", policy.cow.clone()),
                 ("network", hosts),
+                ("env", policy.env.clone()),
             ],
+            variables: variables(host),
             home: host.home.clone(),
             worktree: places.worktree.to_owned(),
             git: places.git.to_owned(),
@@ -88,7 +111,19 @@ impl Origin {
             rule: refusal.rule.clone(),
             allow_with: self.allow_with(&refusal.act),
         };
-        refusals.iter().map(told).collect()
+        refusals.iter().filter(|refusal| self.kept_from_the_job(&refusal.act)).map(told).collect()
+    }
+
+    /// Whether it is the cage's doing: a variable that nobody set here, or that comes along, is not kept from anybody.
+    fn kept_from_the_job(&self, act: &RefusedAct) -> bool {
+        match act {
+            RefusedAct::Unset { name } => self.variable(name).is_some() && !self.names[4].1.contains(name),
+            _ => true,
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<&Variable> {
+        self.variables.iter().find(|variable| variable.name == name)
     }
 
     /// What is pasted into the plan to allow it, with the person's word beside it where that is needed, too; `None` where no plan
@@ -113,6 +148,14 @@ impl Origin {
             // State, and what tools keep in folders of the system.
             RefusedAct::Hidden { .. } => None,
             RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
+            RefusedAct::Uncommitted { path } => {
+                let path = shell_word(&path.to_string_lossy());
+                Some(format!("git add {path} && git commit, where it is not committed"))
+            }
+            RefusedAct::Unset { name } => match self.variable(name)?.given_by {
+                GivenBy::Plan => line("env", name),
+                GivenBy::Person => given("env", name),
+            },
             RefusedAct::Limit { limit } if limit == "disk" => Some(format!("more `disk` in [sandbox.{}]", self.policy)),
             // Open files have a bound that no plan moves.
             RefusedAct::Limit { .. } | RefusedAct::Never { .. } => None,
@@ -146,12 +189,25 @@ impl Origin {
     }
 }
 
+fn variables(host: &Host) -> Vec<Variable> {
+    let of = |(name, value): (&String, &String)| Variable {
+        name: name.clone(),
+        given_by: match word::why_variable(name, Some(value)) {
+            Some(_) => GivenBy::Person,
+            None => GivenBy::Plan,
+        },
+    };
+    host.env.iter().filter(|(_, value)| !value.is_empty()).map(of).collect()
+}
+
 fn what(act: &RefusedAct) -> String {
     match act {
         RefusedAct::Read { path } => format!("reading {}", path.display()),
         RefusedAct::Write { path } => format!("writing to {}", path.display()),
         RefusedAct::Hidden { path, .. } => format!("touching {}", path.display()),
         RefusedAct::Limit { limit } => format!("going beyond its limit `{limit}`"),
+        RefusedAct::Uncommitted { path } => format!("seeing {} of your checkout", path.display()),
+        RefusedAct::Unset { name } => format!("the variable {name}, which is set here"),
         RefusedAct::Never { what } => what.clone(),
         RefusedAct::Host { host: Some(host) } => format!("reaching {host}"),
         RefusedAct::Host { host: None } => "reaching the network".to_owned(),
@@ -173,7 +229,10 @@ mod tests {
         let mut origin = Origin {
             policy: "worker".to_owned(),
             is_written: IsWritten::No,
-            names: ["read", "write", "cow", "network"].map(|key| (key, vec![])),
+            names: ["read", "write", "cow", "network", "env"].map(|key| (key, vec![])),
+            variables: [("CI_URL", GivenBy::Plan), ("A_TOKEN", GivenBy::Person)]
+                .map(|(name, given_by)| Variable { name: name.to_owned(), given_by })
+                .to_vec(),
             home: root.join("home"),
             worktree: root.join("repo"),
             git: root.join("repo/.git"),
@@ -221,6 +280,13 @@ mod tests {
         let host = |host: Option<&str>| RefusedAct::Host { host: host.map(str::to_owned) };
         check(host(Some("x.org")), Some("[sandbox.worker]\nnetwork = [\"x.org:443\"]"));
         check(host(None), Some("[sandbox.worker]\nnetwork = [\"HOST:443\"]"));
+        let unset = |name: &str| RefusedAct::Unset { name: name.to_owned() };
+        check(unset("CI_URL"), Some("[sandbox.worker]\nenv = [\"CI_URL\"]"));
+        check(unset("A_TOKEN"), Some("[sandbox.worker]\nenv = [\"A_TOKEN\"]  # and --allow env=A_TOKEN"));
+        let seen = |act| origin.seen(&[SeenRefusal { act, rule: String::new() }]).len();
+        assert_eq!((seen(unset("CI_URL")), seen(unset("NOBODYS"))), (1, 0));
+        let uncommitted = RefusedAct::Uncommitted { path: "a b".into() };
+        check(uncommitted, Some("git add 'a b' && git commit, where it is not committed"));
         check(RefusedAct::Never { what: "mounting".to_owned() }, None);
         let limit = |limit: &str| RefusedAct::Limit { limit: limit.to_owned() };
         check(limit("disk"), Some("more `disk` in [sandbox.worker]"));

@@ -330,7 +330,7 @@ fn asks_for_paths(name: &str, named: &[Named<'_>], host: &Host) -> Vec<Ask> {
 }
 
 /// Why a variable is not a plan's to hand on; `None` where it is.
-fn why_variable(name: &str, value: Option<&str>) -> Option<String> {
+pub(super) fn why_variable(name: &str, value: Option<&str>) -> Option<String> {
     if credentials::is_variable(name) {
         return Some("it holds a credential, by its name".to_owned());
     }

@@ -48,6 +48,16 @@ pub enum RefusedAct {
         /// As a plan names it (`disk`), or as `swarm doctor` does (`open-files`).
         limit: String,
     },
+    /// Finding a file of the checkout in a worktree that has it not.
+    Uncommitted {
+        /// The path, from the top of both.
+        path: PathBuf,
+    },
+    /// Having a variable that is not set in the cage.
+    Unset {
+        /// Its name.
+        name: String,
+    },
     /// Reaching a host; `None` where the output does not name it.
     Host {
         /// Its name.

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use swarm_protocol::{RefusedAct, SEEN_MAX, SeenRefusal};
 use swarm_sandbox::limits::Limit;
 use swarm_sandbox::watchdog::bytes as people_bytes;
-use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, evaluate};
+use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, Worktree, evaluate};
 
 use self::phrases::{Intent, PIPE, Reason, Suspicion, suspicions};
 
@@ -72,6 +72,10 @@ impl Judge<'_> {
             Suspicion::Host(host) => (self.policy.get().network == Network::None).then(|| SeenRefusal {
                 act: RefusedAct::Host { host: host.clone() },
                 rule: "its policy opens no network".to_owned(),
+            }),
+            Suspicion::Variable(name) => Some(SeenRefusal {
+                act: RefusedAct::Unset { name: name.clone() },
+                rule: "a cage has the variables that its policy names, and no others".to_owned(),
             }),
             Suspicion::Call(call) => Some(self.call_refused(call)),
             Suspicion::Limit(limit) => self.limit_reached(*limit),
@@ -165,7 +169,21 @@ impl Judge<'_> {
 
     /// A file that is there on the host: refused, or covered by a folder of the job's own.
     fn kept(&self, path: &Path) -> Option<SeenRefusal> {
-        self.refused(path, Access::Read).or_else(|| self.covered(path))
+        self.refused(path, Access::Read).or_else(|| self.covered(path)).or_else(|| self.uncommitted(path))
+    }
+
+    /// A file of the checkout, in whose place the job had its worktree.
+    fn uncommitted(&self, path: &Path) -> Option<SeenRefusal> {
+        let draft = self.policy.get();
+        let own = path.strip_prefix(draft.worktree.at()).ok()?;
+        let stands_in_its_place = match &draft.worktree {
+            Worktree::Overlay { .. } => draft.tier == Tier::Namespaces,
+            Worktree::Directory { at, path } => at != path,
+        };
+        stands_in_its_place.then(|| SeenRefusal {
+            act: RefusedAct::Uncommitted { path: own.to_owned() },
+            rule: "a worktree has what is committed".to_owned(),
+        })
     }
 }
 
@@ -185,7 +203,7 @@ fn plain(path: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use swarm_sandbox::{Draft, Limits, PathGrant, Worktree};
+    use swarm_sandbox::{Draft, Limits, PathGrant};
 
     use super::*;
 
@@ -266,6 +284,38 @@ mod tests {
         check("cat: repo/x/y: No such file or directory", &[]);
         check("cat: @/tool/missing: No such file or directory", &[]);
         check("sh: 1: nowhere: not found", &[]);
+    }
+
+    #[test]
+    fn what_the_checkout_has_and_its_worktree_has_not_is_told_and_so_is_a_variable() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder that no private one covers");
+        let root = dir.path().canonicalize().expect("it exists");
+        std::fs::write(root.join("build.sh"), "").expect("a file");
+        let policy = Draft {
+            tier: Tier::Namespaces,
+            worktree: Worktree::Directory { at: root.clone(), path: root.join("elsewhere") },
+            grants: vec![],
+            copies: vec![],
+            hide: vec![],
+            home: root.join("home"),
+            home_files: Vec::new(),
+            tmp: None,
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        };
+        let policy = policy.check().expect("a fine policy");
+        let seen = |text: &str| {
+            let mut tail = Tail::default();
+            tail.take(text.as_bytes());
+            tail.refusals(&policy, &root, "").into_iter().map(|seen| seen.act).collect::<Vec<_>>()
+        };
+        let told = vec![RefusedAct::Uncommitted { path: "build.sh".into() }];
+        for text in ["sh: 1: ./build.sh: not found", "sh: 0: cannot open build.sh: No such file"] {
+            assert_eq!(seen(text), told, "{text}");
+        }
+        assert_eq!(seen("sh: 1: ./other.sh: not found"), vec![]);
+        assert_eq!(seen("sh: 1: A_B: parameter not set"), vec![RefusedAct::Unset { name: "A_B".to_owned() }]);
     }
 
     #[test]

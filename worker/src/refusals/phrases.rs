@@ -25,6 +25,8 @@ pub enum Suspicion {
     },
     /// A program was not found.
     Program(String),
+    /// A variable is not set.
+    Variable(String),
     /// A host could not be reached; its name where it is printed.
     Host(Option<String>),
     /// A call that needs privileges.
@@ -145,6 +147,8 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         if let Some(program) = program(line, &lower) {
             found.push(Suspicion::Program(program.to_owned()));
         }
+        found.extend(script(line, &lower));
+        found.extend(variable(line).map(|name| Suspicion::Variable(name.to_owned())));
         let limit = LIMITS.iter().find(|(words, _)| lower.contains(words));
         found.extend(limit.map(|(_, limit)| Suspicion::Limit(*limit)));
         let Some(&(_, reason)) = REASONS.iter().find(|(words, _)| lower.contains(words)) else { continue };
@@ -173,8 +177,32 @@ fn program<'a>(line: &'a str, lower: &str) -> Option<&'a str> {
         None if lower.starts_with("env: ") => line[5..].split(": ").next()?,
         None => return None,
     };
-    let name = name.trim_matches(QUOTES);
+    let name = trimmed(name);
     (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+/// A script that a shell was to run, from its folder: `sh: 0: cannot open build.sh: No such file`, `bash: build.sh: No such file or
+/// directory`.
+fn script(line: &str, lower: &str) -> Option<Suspicion> {
+    let before = &line[..lower.find(": no such file")?];
+    let name = match before.split_once(": cannot open ") {
+        Some((_, name)) => name,
+        None => before.strip_prefix("bash: ")?,
+    };
+    let is_relative = !name.starts_with(['/', '.']) && !name.contains(char::is_whitespace);
+    let script = || Suspicion::Path { path: name.to_owned(), reason: Reason::Missing, intent: Intent::Unknown };
+    (is_relative && !name.is_empty()).then(script)
+}
+
+/// What shells (`set -u`, `${NAME:?}`) and Python (`os.environ[NAME]`) say of a variable that is not set.
+fn variable(line: &str) -> Option<&str> {
+    let of_a_shell = [": parameter not set", ": parameter null or not set", ": unbound variable"];
+    let name = match of_a_shell.iter().find_map(|words| line.find(words)) {
+        Some(end) => line[..end].rsplit(": ").next()?,
+        None => line.strip_prefix("KeyError: '")?.strip_suffix('\'')?,
+    };
+    let is_name = !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit());
+    (is_name && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')).then_some(name)
 }
 
 fn host(line: &str, lower: &str) -> Option<Option<String>> {
@@ -184,7 +212,14 @@ fn host(line: &str, lower: &str) -> Option<Option<String>> {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || ".-_".contains(c))).find(|part| !part.is_empty())
     });
     let name = name.map(|name| name.trim_end_matches('.').to_owned()).filter(|name| !name.is_empty());
-    Some(name.or_else(|| url_host(line)))
+    Some(name.or_else(|| url_host(line)).or_else(|| named_host(line)))
+}
+
+/// The host that stands behind words of curl and Python's libraries.
+fn named_host(line: &str) -> Option<String> {
+    let (_, rest) = ["connect to ", "host='"].iter().find_map(|words| line.split_once(words))?;
+    let name = rest.split(|c: char| !(c.is_ascii_alphanumeric() || ".-_".contains(c))).next()?.trim_end_matches('.');
+    name.contains('.').then(|| name.to_owned())
 }
 
 /// The host of the first URL of a line.
@@ -237,6 +272,7 @@ mod tests {
             Suspicion::Path { path, reason, intent } => format!("{path} {reason:?} {intent:?}"),
             Suspicion::Program(name) => format!("program {name}"),
             Suspicion::Host(host) => format!("host {}", host.as_deref().unwrap_or("?")),
+            Suspicion::Variable(name) => format!("variable {name}"),
             Suspicion::Call(call) => format!("call {call}"),
             Suspicion::Limit(limit) => format!("limit {limit}"),
         };
@@ -280,6 +316,15 @@ mod tests {
             ("error: https://x.io/y: failed to lookup address information: Name or service not known", "host x.io"),
             ("connect: Network is unreachable", "host ?"),
             ("sh: 1: jq: not found", "program jq"),
+            ("sh: 1: ./build.sh: not found", "program ./build.sh"),
+            ("curl: (7) Failed to connect to x.org port 80: Network is unreachable", "host x.org"),
+            ("HTTPSConnectionPool(host='pypi.org', port=443): [Errno 101] Network is unreachable", "host pypi.org"),
+            ("sh: 0: cannot open build.sh: No such file", "build.sh Missing Unknown"),
+            ("bash: ci/build.sh: No such file or directory", "ci/build.sh Missing Unknown"),
+            ("sh: 1: FOO_BAR: parameter not set", "variable FOO_BAR"),
+            ("sh: 1: FOO_BAR: parameter not set or null", "variable FOO_BAR"),
+            ("bash: line 1: FOO_BAR: unbound variable", "variable FOO_BAR"),
+            ("KeyError: 'FOO_BAR'", "variable FOO_BAR"),
             ("bash: line 1: jq: command not found", "program jq"),
             ("env: 'python9': No such file or directory", "program python9"),
             ("unshare: unshare failed: Operation not permitted", "call a namespace of its own (unshare)"),

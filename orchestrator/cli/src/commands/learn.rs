@@ -250,7 +250,12 @@ impl Learned {
                 }
                 return false;
             }
-            RefusedAct::Hidden { .. } | RefusedAct::Limit { .. } | RefusedAct::Never { .. } => return false,
+            // Which variables a command needs is tried.
+            RefusedAct::Hidden { .. }
+            | RefusedAct::Limit { .. }
+            | RefusedAct::Never { .. }
+            | RefusedAct::Unset { .. }
+            | RefusedAct::Uncommitted { .. } => return false,
         };
         let Some(entry) = origin.grantable(path, access) else { return false };
         let Some(hidden) = credentials_in(&entry, origin) else {
