@@ -25,6 +25,9 @@ use super::tls_hello;
 use super::wire::Wire;
 use crate::model::broker::endpoint::Desk;
 
+/// Why a request without the job's token is refused.
+const NO_TOKEN: &str = "it carried no or a wrong token";
+
 /// The user name that belongs to every token.
 pub const USER: &str = "swarm";
 /// How long a job may take to say whom it wants to reach, and then to say the first words in a tunnel.
@@ -98,9 +101,11 @@ impl Gate {
             };
             if !self.knows(request.credentials.as_deref()) {
                 let text = format!("{}: the request carries no or a wrong token", request.target);
-                self.refusals.note(&request.target.to_string(), "it carried no or a wrong token", None);
+                self.refusals.note(&request.target.to_string(), NO_TOKEN, None);
                 return answer_no(&mut job.stream, &No { status: 407, text }).await;
             }
+            // Git and others show the token only when they are asked for it.
+            self.refusals.settled(&request.target.to_string(), NO_TOKEN);
             let opened = self.open(&request.target).await;
             let (server, speech) = match opened {
                 Ok(opened) => opened,
@@ -176,7 +181,10 @@ impl Gate {
                 let reason = DialError::Special(special).to_string();
                 Err(self.refuse(target, &reason, entry.map(|entry| entry.to_string())))
             }
-            Err(error) => Err(No { status: 502, text: format!("{target} is allowed, and {error}") }),
+            Err(error) => {
+                self.refusals.unreached(&target.to_string(), &format!("it is allowed, and {error}"));
+                Err(No { status: 502, text: format!("{target} is allowed, and {error}") })
+            }
         }
     }
 

@@ -1,15 +1,26 @@
-//! What the proxy refused a job, once each: for the attempt's notes, with the plan's entry that would allow it.
+//! What the proxy refused a job, or could not reach for it, once each: for the attempt's notes, with the plan's entry that would allow it.
 
 use std::sync::Mutex;
 
 /// Different refusals that are kept of one job; of more only the number.
 pub const REFUSALS_MAX: usize = 50;
 
+/// What kept a job from whom it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptBy {
+    /// The proxy: by its rules, or by what the request was.
+    Us,
+    /// The network: the name does not resolve, nobody answers.
+    Network,
+}
+
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Who was to be reached, as `host:port`; what was sent where that is no host. Harmless to print.
     pub asked: String,
+    /// Who did not let it.
+    pub by: KeptBy,
     /// Why not, for people.
     pub reason: String,
     /// The entry of `network` that would allow it, where one would.
@@ -21,7 +32,11 @@ pub struct Refusal {
 impl Refusal {
     /// The refusal for people, with the plan's entry that would allow it.
     pub fn note(&self, policy: &str) -> String {
-        let mut note = format!("network: {} was refused", self.asked);
+        let how = match self.by {
+            KeptBy::Us => "was refused",
+            KeptBy::Network => "was not reached",
+        };
+        let mut note = format!("network: {} {how}", self.asked);
         if self.times > 1 {
             note.push_str(&format!(" {} times", self.times));
         }
@@ -48,12 +63,27 @@ struct Kept {
 impl Refusals {
     /// Counts a refusal.
     pub fn note(&self, asked: &str, reason: &str, entry: Option<String>) {
+        self.count(KeptBy::Us, asked, reason, entry);
+    }
+
+    /// Counts one who could not be reached although that is allowed.
+    pub fn unreached(&self, asked: &str, reason: &str) {
+        self.count(KeptBy::Network, asked, reason, None);
+    }
+
+    /// Takes one back: what was refused was asked for again as it should be.
+    pub fn settled(&self, asked: &str, reason: &str) {
+        let mut kept = self.kept.lock().expect("nobody panics with it");
+        kept.all.retain(|known| known.asked != asked || known.reason != reason);
+    }
+
+    fn count(&self, by: KeptBy, asked: &str, reason: &str, entry: Option<String>) {
         let mut kept = self.kept.lock().expect("nobody panics with it");
         let known = kept.all.iter().position(|known| known.asked == asked && known.reason == reason);
         match known {
             Some(at) => kept.all[at].times += 1,
             None if kept.all.len() < REFUSALS_MAX => {
-                kept.all.push(Refusal { asked: asked.to_owned(), reason: reason.to_owned(), entry, times: 1 });
+                kept.all.push(Refusal { asked: asked.to_owned(), by, reason: reason.to_owned(), entry, times: 1 });
             }
             None => kept.more += 1,
         }

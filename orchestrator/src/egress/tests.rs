@@ -272,6 +272,17 @@ async fn without_the_jobs_own_token_nothing_is_done() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn who_shows_the_token_when_asked_for_it_was_refused_nothing() {
+    let scene = Scene::new(RULES).await;
+    let bare = "CONNECT allowed.test:PORT HTTP/1.1\r\n\r\n";
+    assert!(scene.says(bare).await.starts_with("HTTP/1.1 407 "));
+    assert!(scene.notes()[0].ends_with("it carried no or a wrong token"));
+    assert!(scene.says(bare).await.starts_with("HTTP/1.1 407 "));
+    scene.says("CONNECT allowed.test:PORT HTTP/1.1\r\nAUTH\r\n\r\n").await;
+    assert_eq!(scene.notes(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn each_request_of_a_connection_is_decided_anew() {
     let scene = Scene::new(RULES).await;
     let first =
