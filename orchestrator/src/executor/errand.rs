@@ -107,9 +107,21 @@ impl Executor {
         let RenderedCommand { argv, timeout } = command.clone();
         let caged = CagedCommand { argv, cwd, timeout, leads: Leads { hosts: cage.egress().cloned(), models: None } };
         // A log that cannot be written is noticed when it is finished.
-        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
+        let mut ends_amid_a_line = false;
+        let mut hear = |_: Stream, bytes: &[u8]| {
+            ends_amid_a_line = bytes.last().map_or(ends_amid_a_line, |last| *last != b'\n');
+            drop(log.write(bytes));
+        };
         match jobs.run(shown, caged, spec, &mut hear).await {
-            Ok(ran) => Ok((ran.outcome.ended, worktree)),
+            Ok(ran) => {
+                // Below what it printed: whoever quotes the end of that names them, too.
+                let refused = words::refusals(&cage.origin.seen(&ran.outcome.refusals), "");
+                if !refused.is_empty() && ends_amid_a_line {
+                    drop(log.write(b"\n"));
+                }
+                drop(log.write(refused.as_bytes()));
+                Ok((ran.outcome.ended, worktree))
+            }
             Err(error) => {
                 self.trees.discard(worktree);
                 Err(causes(&error))

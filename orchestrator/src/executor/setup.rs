@@ -113,7 +113,7 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
         None => {
             let name = InstanceId(SETUP.into());
             let (ran, worktree) = executor.on_base(&name, DEFAULT_SANDBOX, &command, &mut |_, _| {}).await?;
-            if let Err(error) = executor.expect_exit(&name, &command, &ran) {
+            if let Err(error) = executor.expect_exit(&name, DEFAULT_SANDBOX, &command, &ran) {
                 executor.trees.discard(worktree);
                 return Err(error);
             }
@@ -170,7 +170,7 @@ pub async fn printed(
     };
     let (ran, worktree) = executor.on_base(name, sandbox, command, &mut hear).await?;
     executor.trees.discard(worktree);
-    executor.expect_exit(name, command, &ran)?;
+    executor.expect_exit(name, sandbox, command, &ran)?;
     let refuse = |reason: String| SetupError::Lines { command: words::command(&command.argv), reason };
     if excess || ran.outcome.output_bytes_dropped > 0 {
         return Err(refuse(format!("printed more than {LINES_BYTES_MAX} bytes")));
@@ -222,7 +222,13 @@ impl Executor {
         Ok((ran, worktree))
     }
 
-    fn expect_exit(&self, name: &InstanceId, command: &RenderedCommand, ran: &Ran) -> Result<(), SetupError> {
+    fn expect_exit(
+        &self,
+        name: &InstanceId,
+        sandbox: &str,
+        command: &RenderedCommand,
+        ran: &Ran,
+    ) -> Result<(), SetupError> {
         if ran.outcome.ended == (Ended::Exited { code: 0 }) {
             return Ok(());
         }
@@ -233,7 +239,11 @@ impl Executor {
         }
         let log = Places::of(&self.state, &self.run, name, Attempt(1)).log();
         let lines = tail(&log, QUOTED_LINES_MAX).unwrap_or_default();
-        let quoted: String = lines.iter().map(|line| format!("\n    {}", sanitize::line(line))).collect();
+        let mut quoted: String = lines.iter().map(|line| format!("\n    {}", sanitize::line(line))).collect();
+        let refused = words::refusals(&self.cages[sandbox].origin.seen(&ran.outcome.refusals), "    ");
+        if !refused.is_empty() {
+            quoted.push_str(&format!("\n{}", refused.trim_end()));
+        }
         Err(SetupError::Ended { command, ended: words::ended(&ran.outcome.ended), quoted })
     }
 }
