@@ -35,14 +35,27 @@ impl PlanFile {
         self.load_for(Answers::Asked, it)
     }
 
+    /// What may have been meant where there is no such file.
+    fn meant(&self) -> Option<String> {
+        let name = self.plan.to_string_lossy();
+        match name.contains(['*', '?']) {
+            true => Some(
+                "one file is a plan, and no pattern is one: swarm run PLAN for each of them, or `include` in one"
+                    .to_owned(),
+            ),
+            false if self.plan.extension().is_none() => Some("PLAN is a file in TOML, like plan.toml".to_owned()),
+            false => None,
+        }
+    }
+
     /// As [`PlanFile::load`]; recorded answers need nobody's models.
     ///
     /// # Errors
     /// As [`PlanFile::load`].
     pub fn load_for(&self, answers: Answers, it: &Surroundings) -> Result<(TaskGraph, Vec<SourceFile>), Failure> {
         let path = it.folder.join(&self.plan);
-        let text =
-            read(&path).map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), None))?;
+        let text = read(&path)
+            .map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), self.meant()))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let Parsed { plan, mut diagnostics, sources } =
             swarm_plans::parse(&self.plan.to_string_lossy(), &text, &self.sets, &mut |include| {
