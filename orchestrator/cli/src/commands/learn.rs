@@ -96,6 +96,11 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
         ))?;
     }
     it.out.write(&learned.text(passed))?;
+    let name = sanitize::shell_word(&args.name);
+    it.err.write(&format!(
+        "hint: paste it into a plan, below `version = 1` and beside its tasks; a task has it with sandbox = \"{name}\", a command with \
+         swarm exec --plan PLAN --policy {name} -- CMD\n"
+    ))?;
     let given = [("read", &learned.read), ("write", &learned.write)];
     let flags: Vec<String> =
         given.iter().flat_map(|(key, paths)| paths.iter().map(|path| word::flag(key, path))).collect();
