@@ -23,6 +23,7 @@ pub struct Lines {
     waits_for_needs: WaitsForNeeds,
     /// What was said last of a model that is waited for: others that wait for the same say nothing new.
     waits: Option<ModelWait>,
+    red: NewestRed,
 }
 
 impl Lines {
@@ -30,7 +31,15 @@ impl Lines {
     pub fn new(out: Box<dyn std::io::Write + Send>, style: Style) -> Self {
         let as_typed = Box::new(str::to_owned);
         let (never_started, waits_for_needs) = (NeverStarted::default(), WaitsForNeeds::default());
-        Lines { sink: Sink::new(out), style, as_typed, never_started, waits_for_needs, waits: None }
+        Lines {
+            sink: Sink::new(out),
+            style,
+            as_typed,
+            never_started,
+            waits_for_needs,
+            waits: None,
+            red: NewestRed::default(),
+        }
     }
 
     /// The same, for a person who has to type more in front of commands than a text says.
@@ -46,7 +55,8 @@ impl Lines {
 
 impl Reporter for Lines {
     fn event(&mut self, recorded: &Recorded, state: &RunState) {
-        let line = event_line(recorded, state, self.style, Talk::All);
+        let again = self.red.said_again(recorded);
+        let line = event_line(again.as_ref().unwrap_or(recorded), state, self.style, Talk::All);
         if let RunEvent::ModelWaits { wait, .. } = &recorded.event
             && self.waits.replace(wait.clone()).is_some_and(|said| is_the_same(&said, wait))
         {
@@ -296,6 +306,24 @@ fn verdict_line(verdict: &str, of: &VerifiedTree, duration_ms: u64, detail: Opti
     format!("{mark} {what} {spent:>7}  {verdict}{said}{quoted}")
 }
 
+/// What the newest red verdict said, by its tree: one that is found again, and says the same, is told in a word.
+#[derive(Debug, Default)]
+pub(super) struct NewestRed(Option<(String, Option<String>)>);
+
+impl NewestRed {
+    /// The same event with a word in place of what the one before said, where that is all it says.
+    pub(super) fn said_again(&mut self, recorded: &Recorded) -> Option<Recorded> {
+        let RunEvent::Verified { tree, verdict: GateVerdict::Red, detail, .. } = &recorded.event else { return None };
+        let before = self.0.replace((tree.clone(), detail.clone()));
+        let is_the_same = detail.as_ref().is_some_and(|detail| detail.contains('\n')) && before == self.0;
+        let mut again = is_the_same.then(|| recorded.clone())?;
+        if let RunEvent::Verified { detail, .. } = &mut again.event {
+            *detail = Some("as before".to_owned());
+        }
+        Some(again)
+    }
+}
+
 /// A result with what explains it: why it failed, what it changed.
 pub(super) fn result_text(
     state: &RunState,
@@ -407,6 +435,26 @@ mod tests {
         assert!((1..4).all(|n| few[n - 1].contains(&format!(" t{n} "))) && few[3].contains(" t0 "), "{few:#?}");
         let many = said(1000);
         assert!(many.len() == 2 && many[0].contains("999 tasks") && many[1].contains(" t0 "), "{many:#?}");
+    }
+
+    #[test]
+    fn a_red_verdict_that_says_the_same_again_is_told_in_a_word() {
+        let red = |tree: &str, detail: &str| RunEvent::Verified {
+            number: 1,
+            tree: tree.to_owned(),
+            gate: String::new(),
+            of: VerifiedTree::Base,
+            verdict: GateVerdict::Red,
+            duration_ms: 5,
+            detail: Some(detail.to_owned()),
+        };
+        let out = Shared::default();
+        let mut reports = Reports::new(vec![Box::new(Lines::new(Box::new(out.clone()), Style::Plain))]);
+        let events = vec![red("t", "no\n  one"), red("t", "no\n  one"), red("t", "no\n  two"), red("u", "no\n  two")];
+        story::recorded(events).iter().for_each(|event| reports.event(event));
+        let said = out.take();
+        let ends: Vec<&str> = said.lines().map(|line| line.rsplit("  ").next().unwrap_or_default()).collect();
+        assert_eq!(ends, ["red: no", "| one", "red: as before", "red: no", "| two", "red: no", "| two"], "{said}");
     }
 
     #[test]

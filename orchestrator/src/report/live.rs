@@ -9,7 +9,7 @@
 use indexmap::IndexMap;
 use swarm_plans::InstanceId;
 
-use super::lines::{NeverStarted, Talk, WaitsForNeeds, event_line};
+use super::lines::{NeverStarted, NewestRed, Talk, WaitsForNeeds, event_line};
 use super::words::{self, Style, Tone};
 use super::{AsTyped, Reporter, Sink, sanitize};
 use crate::event::{Progress, Recorded, RunEvent};
@@ -43,6 +43,7 @@ pub struct Live {
     scrolling: Vec<String>,
     never_started: NeverStarted,
     waits_for_needs: WaitsForNeeds,
+    red: NewestRed,
 }
 
 /// What the picture shows beside the run's state.
@@ -77,6 +78,7 @@ impl Live {
             scrolling: Vec::new(),
             never_started: NeverStarted::default(),
             waits_for_needs: WaitsForNeeds::default(),
+            red: NewestRed::default(),
         }
     }
 
@@ -116,7 +118,8 @@ impl Live {
 impl Reporter for Live {
     fn event(&mut self, recorded: &Recorded, state: &RunState) {
         let talk = if state.instances.len() > SMALL_RUN_INSTANCES_MAX { Talk::Trouble } else { Talk::All };
-        let line = event_line(recorded, state, self.style, talk);
+        let again = self.red.said_again(recorded);
+        let line = event_line(again.as_ref().unwrap_or(recorded), state, self.style, talk);
         if self.never_started.holds(&recorded.event, state, line.as_deref()) {
             return;
         }
