@@ -383,3 +383,33 @@ fn a_checkout_whose_index_is_damaged_is_mended_as_the_hint_says() {
     repository.run_git(&["reset"]).expect("git is here");
     Swarm::new(&repository, &["apply"]).exits(0);
 }
+
+#[test]
+fn what_commands_of_the_plan_were_refused_and_what_a_worktree_has_not_is_named() {
+    let repository = Repository::with(&FILES);
+    std::fs::write(repository.path().join("build.sh"), "true\n").expect("space");
+    std::fs::write(repository.home().join("mine"), "x\n").expect("space");
+    let refused = "the cage refused reading ";
+    let setup = "[workspace]\nsetup = 'cat ~/mine'\n[tasks.a]\nrun = 'true'\n";
+    says(&Swarm::run(&repository, "it", setup).exits(2), &[refused, "read = [\"~/mine\"]"]);
+    let verify = format!("{EDIT}[merge]\nverify = 'cat ~/mine'\n");
+    says(&Swarm::run(&repository, "it", &verify).exits(6), &[refused, "red: as before"]);
+    let tasks =
+        "[defaults]\nretry = { max = 0 }\n[tasks.a]\nrun = './build.sh'\n[tasks.b]\nrun = 'set -u; echo $NEEDED'\n";
+    let failed = Swarm::run(&repository, "it", tasks).env("NEEDED", "x").exits(1);
+    says(&failed, &["seeing build.sh of your checkout", "git add build.sh && git commit", "env = [\"NEEDED\"]"]);
+    let failed = Swarm::run(&repository, "it", tasks).exits(1);
+    assert!(!failed.err.contains("env = ["), "what is not set here, either, was kept from nobody: {failed}");
+}
+
+#[test]
+fn what_is_no_plan_and_where_a_learned_policy_goes_is_said() {
+    let repository = Repository::with(&FILES);
+    says(&Swarm::new(&repository, &["run", "plans/*"]).exits(2), &["read plans/*", "no pattern is one"]);
+    says(&Swarm::new(&repository, &["check", "plan"]).exits(2), &["a file in TOML, like plan.toml"]);
+    let learned = Swarm::new(&repository, &["learn", "--", "true"]).exits(0);
+    says(
+        &learned,
+        &["paste it into a plan", "sandbox = \"learned\"", "swarm exec --plan PLAN --policy learned -- CMD"],
+    );
+}
