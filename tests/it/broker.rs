@@ -352,6 +352,21 @@ fn a_model_that_does_not_answer_is_replaced() {
 }
 
 #[test]
+fn a_model_that_wants_to_be_left_alone_for_long_is_replaced_at_once() {
+    let busy = || Act::refusal(429, r#"{"type":"error","error":{"type":"rate_limit_error","message":"later"}}"#);
+    let server = ModelServer::acting(vec![busy().header("retry-after", "3600"); 2]);
+    let spare = ModelServer::acting(vec![hello(), hello()]);
+    let config = entry("main", "anthropic", &server.url(), "fallbacks = ['spare']");
+    let mut scene = scene(&format!("{config}{}", entry("spare", "anthropic", &spare.url(), "")));
+    told(async {
+        for asked in 1..=2 {
+            assert_eq!(scene.ask(request("hi")).await.text(), "hello");
+            assert_eq!((server.asked().len(), spare.asked().len()), (1, asked));
+        }
+    });
+}
+
+#[test]
 fn nobody_is_called_who_is_not_named() {
     let elsewhere = ModelServer::acting(vec![hello()]);
     let redirect = Act::refusal(307, "").header("location", &format!("{}/v1/messages", elsewhere.url()));

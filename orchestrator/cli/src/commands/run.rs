@@ -324,7 +324,7 @@ pub fn plain_settings(it: &Surroundings) -> Result<Settings, Failure> {
         budget: BudgetAsked::default(),
         deadline: None,
         host: host()?,
-        resolver: Resolver::System,
+        resolver: Resolver::default(),
         clock: it.clock.clone(),
         worker: PathBuf::from(THIS_PROGRAM),
     })

@@ -213,7 +213,7 @@ impl Broker {
         // Before anything is set aside for it: a machine that opens no connection has asked nobody.
         self.http()?;
         let mut key = self.key_of(endpoint).await?;
-        let letter = letter(endpoint, asking);
+        let letter = Letter { patience, ..letter(endpoint, asking) };
         let (mut tries, mut renewed) = (Tries::of(patience), false);
         loop {
             let (failure, refusal) =
@@ -478,7 +478,8 @@ fn letter(endpoint: &Endpoint, asking: &Asking) -> Letter {
     let form = if streams { Form::Stream } else { Form::Whole };
     let keeps_long = claims::keeps_for_an_hour(&asking.fields);
     let prices = endpoint.prices.map(|prices| if keeps_long { prices.for_an_hour() } else { prices });
-    Letter { url: url(endpoint, asking), headers: headers(asking), body, most, prices, form }
+    let patience = Patience::Full;
+    Letter { url: url(endpoint, asking), headers: headers(asking), body, most, prices, form, patience }
 }
 
 /// The body for one model, and the most tokens that it may answer.

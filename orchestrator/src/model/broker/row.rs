@@ -2,6 +2,7 @@
 //! where another stands in its place: every call of the run knows, and one says so.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::catalog::Endpoint;
 use super::told::Call;
@@ -10,6 +11,9 @@ use crate::clock::Clock;
 use crate::event::RunEvent;
 use crate::model::Delta;
 use crate::model::health::{Health, Way};
+
+/// The longest wait for a model in whose place another stands.
+const WAIT_BESIDE_OTHERS_MAX: Duration = Duration::from_secs(10);
 
 /// How often one model is asked by a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,11 @@ impl Patience {
             Patience::Twice => Some(2),
             Patience::Once => Some(1),
         }
+    }
+
+    /// Whether a call waits that long for a model: not where another stands in its place.
+    pub fn waits_for(self, wait: Duration) -> bool {
+        self == Patience::Full || wait <= WAIT_BESIDE_OTHERS_MAX
     }
 }
 

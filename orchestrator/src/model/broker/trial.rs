@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
 use swarm_protocol::chat::{AssistantPart, ModelRequest, Reply};
+use tokio::sync::watch;
 
 use super::accounts::Held;
 use super::catalog::Endpoint;
@@ -97,6 +98,8 @@ pub struct Letter {
     pub prices: Option<Prices>,
     /// How the answer is wanted.
     pub form: Form,
+    /// How often it is asked.
+    pub patience: Patience,
 }
 
 /// What came of one try until the head of an answer.
@@ -166,7 +169,7 @@ impl Broker {
         // Before anything is set aside for it: a machine that opens no connection has asked nobody.
         self.http()?;
         let mut key = self.key_of(endpoint).await?;
-        let letter = letter(endpoint, request);
+        let letter = Letter { patience, ..letter(endpoint, request) };
         let (mut tries, mut renewed, mut shown) = (Tries::of(patience), false, false);
         loop {
             let failure = match self.opened(caller, endpoint, key.as_ref(), &letter, call, news).await? {
@@ -225,7 +228,10 @@ impl Broker {
     ) -> Result<Opened, AskError> {
         call.tries(&endpoint.name);
         let http = self.http()?;
-        let underway = self.underway(caller, endpoint, letter, call, news).await?;
+        let underway = match self.underway(caller, endpoint, letter, call, news).await? {
+            Ok(underway) => underway,
+            Err(failure) => return Ok(Opened::Broken(failure, None)),
+        };
         let Letter { url, headers, body, .. } = letter;
         let outgoing = Outgoing { url: url.clone(), headers: headers.clone(), body: body.clone() };
         let sent = tokio::select! {
@@ -296,7 +302,8 @@ impl Broker {
         }
     }
 
-    /// Sets the budget aside and waits for the way to be free.
+    /// Sets the budget aside and waits for the way to be free. The inner error is that this takes longer than whoever has another model
+    /// waits.
     async fn underway(
         &self,
         caller: &Caller,
@@ -304,26 +311,38 @@ impl Broker {
         letter: &Letter,
         call: &mut Call,
         news: &mut (dyn FnMut(Delta) + Send),
-    ) -> Result<Underway, AskError> {
+    ) -> Result<Result<Underway, Failure>, AskError> {
         let (most, form) = (letter.most, letter.form);
         let held = self.set_aside(caller, (&endpoint.name, letter.prices), most, call).await?;
         // What is left at a provider is counted in tokens as they are, not at their most.
         let roughly = most.input * BYTES_A_TOKEN_MIN as u64 / BYTES_A_TOKEN as u64;
-        let mut waits = |wait, why| news(Delta::Waits(call.waits(&endpoint.name, wait, why)));
+        let too_long = watch::Sender::new(None);
+        let mut waits = |wait, why| match letter.patience.waits_for(wait) {
+            true => news(Delta::Waits(call.waits(&endpoint.name, wait, why))),
+            false => drop(too_long.send_replace(Some(wait))),
+        };
+        let mut is_too_long = too_long.subscribe();
         let entered = tokio::select! {
             pass = self.lanes.enter(&endpoint.base_url, roughly, &mut waits) => Ok(pass),
-            over = held.time_is_over() => Err(over),
+            over = held.time_is_over() => Err(Ok(over)),
+            Ok(wait) = is_too_long.wait_for(Option::is_some) => Err(Err(*wait)),
         };
         match entered {
             Ok(pass) => {
                 // Behind this, a coordinator that dies has it booked by the next.
                 let gone = |JournalGone| AskError::Machine("the journal cannot be written".to_owned());
                 call.sends(held.at_most()).await.map_err(gone)?;
-                Ok(Underway { held: held.sent(), pass, form })
+                Ok(Ok(Underway { held: held.sent(), pass, form }))
             }
-            Err((whose, why)) => {
+            Err(Ok((whose, why))) => {
                 held.took_nothing();
                 Err(AskError::Budget { whose, why })
+            }
+            Err(Err(wait)) => {
+                held.took_nothing();
+                let seconds = wait.unwrap_or_default().as_secs();
+                let message = format!("it takes no call for {seconds} s");
+                Ok(Err(Failure { class: Class::RateLimited { wait }, message }))
             }
         }
     }
@@ -377,7 +396,8 @@ impl Broker {
         }
         tries.made += 1;
         let goes_on = tries.patience.tries_max().is_none_or(|most| tries.made < most);
-        let wait = retry_in(failure.class, tries.made, random()).filter(|_| goes_on);
+        let wait = retry_in(failure.class, tries.made, random());
+        let wait = wait.filter(|wait| goes_on && tries.patience.waits_for(*wait));
         wait.ok_or_else(|| {
             let message = self.keys.strike(&failure.message);
             AskError::Refused { model: endpoint.name.clone(), failure: Failure { message, ..failure } }
@@ -427,7 +447,8 @@ fn letter(endpoint: &Endpoint, request: &ModelRequest) -> Letter {
     let body = serde_json::to_vec(&body).expect("plain data");
     let most = Tokens { input: input_at_most(body.len()), output: native.output_tokens_max.into() };
     let (url, headers) = (exchange::url(endpoint), exchange::headers(endpoint.dialect));
-    Letter { url, headers, body, most, prices: endpoint.prices, form: Form::Stream }
+    let (form, patience) = (Form::Stream, Patience::Full);
+    Letter { url, headers, body, most, prices: endpoint.prices, form, patience }
 }
 
 /// A request as one model may hear it.
