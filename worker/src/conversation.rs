@@ -1,10 +1,11 @@
-//! One conversation: `hello`, one `start`, the job, `finished`.
+//! One conversation: `start`, `hello`, the job, `finished`.
 //!
 //! Input is read by poll(2) and not through a buffered reader, because while the job runs the same descriptor says two
 //! more things: `cancel`, and, by its end, that the coordinator is gone.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
 use rustix::stdio::{stdin, stdout};
@@ -25,12 +26,15 @@ const READ_BYTES: usize = 64 << 10;
 /// # Errors
 /// The coordinator is gone, or does not speak the protocol.
 pub fn run(standby: &mut Standby) -> io::Result<Option<Remains>> {
-    send(&FromWorker::Hello { version: VERSION })?;
     let mut input = Input::default();
-    // Before anything is made of it here: the cage that is ready makes the same of it at the same time.
-    if let Some(frame) = input.first_frame()? {
+    let frame = input.first_frame();
+    // Before anything is made of it here, and before anybody else has something to do: the cage that is ready makes the same of it
+    // at the same time.
+    if let Ok(Some(frame)) = frame {
         standby.announce(frame);
     }
+    standby.tell_taken();
+    frame?;
     let start = loop {
         match input.read()? {
             Heard::Nothing => {}
@@ -56,12 +60,17 @@ fn finished(ended: Ended) -> FromWorker {
     FromWorker::Finished { outcome: Outcome::of_nothing(ended) }
 }
 
-/// Writes one frame whole.
+/// Whether this worker has said who it is.
+static HAS_GREETED: AtomicBool = AtomicBool::new(false);
+
+/// Writes one frame whole; the first together with a greeting, since waking the coordinator for that alone holds up the job.
 ///
 /// # Errors
 /// The coordinator is gone.
 pub fn send(message: &FromWorker) -> io::Result<()> {
-    let bytes = encode(message);
+    let has_greeted = HAS_GREETED.swap(true, Ordering::Relaxed);
+    let greeting = (!has_greeted).then(|| encode(&FromWorker::Hello { version: VERSION }));
+    let bytes = [greeting.unwrap_or_default(), encode(message)].concat();
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
         match rustix::io::write(stdout(), rest) {

@@ -7,7 +7,7 @@
 //!
 //! One worker always *stands by*: forked before anybody asks, it waits at the socket itself, takes the two pipe ends of the
 //! next request and answers with a descriptor for its own process. So nobody waits for a fork, and the server, which hears
-//! that its worker was taken and forks the next one, decides nothing and holds no job's pipes. A worker that stands by has
+//! that its worker has its order and forks the next one, decides nothing and holds no job's pipes. A worker that stands by has
 //! seen no job, and it does one.
 //!
 //! A worker passes a [network namespace](swarm_sandbox::network) that its job left untouched back to the server, which gives it to
@@ -114,7 +114,6 @@ fn stand_by(mut standby: Standby, last: Option<OwnedFd>) -> io::Result<Role> {
             continue;
         };
         reply(stdin(), Reply::Forked, Some(own))?;
-        standby.tell_taken();
         return become_worker(&pipes, standby);
     }
 }

@@ -1,4 +1,5 @@
-//! The messages. `hello` → `start` → `entered` → `output`* → `finished`, with `heartbeat` at any time after `start`.
+//! The messages. `start` → `hello` → `entered` → `output`* → `finished`, with `heartbeat` at any time after `start`; a worker is
+//! not waited for to say `hello` before it is given its `start`.
 
 use std::path::PathBuf;
 
