@@ -28,6 +28,10 @@ const PREFIX: &str = "swarm-";
 const NAMES_MAX: u32 = 64;
 /// How old an empty group of another pid namespace is when it is taken for abandoned: a job enters its own within milliseconds.
 const FOREIGN_AGE_MIN: Duration = Duration::from_secs(60 * 60);
+/// What part of its memory a job's sockets may hold beside it, where they are counted by themselves.
+const SOCKETS_PART: u64 = 4;
+/// They may hold this much in any case, in bytes.
+const SOCKETS_BYTES_MIN: u64 = 16 << 20;
 /// The period in which processor time is shared out, in microseconds: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The smallest share of it that the kernel takes, in microseconds.
@@ -467,7 +471,11 @@ impl Folder {
                 put(file, bound.to_string())?;
                 // Memory and swap together; missing where swap is not counted.
                 let _ = put("memory.memsw.limit_in_bytes", bound.to_string());
-                Ok(())
+                // Buffers of sockets are counted by themselves, and only where they are bounded. Missing where the kernel has none.
+                match put("memory.kmem.tcp.limit_in_bytes", (bound / SOCKETS_PART).max(SOCKETS_BYTES_MIN).to_string()) {
+                    Err(Errno::NOENT) => Ok(()),
+                    put => put,
+                }
             }
             (Controller::Processes, _) => put(file, bound.to_string()),
             (Controller::Cpu, Version::V2) => put(file, format!("{bound} {CPU_PERIOD_US}")),

@@ -5,7 +5,9 @@
 
 use std::fmt;
 
+use crate::cgroup::Version;
 use crate::limits::{Limit, Means, by, is_machine_root, means, watched};
+use crate::namespaces;
 use crate::policy::{Draft, Network, Policy, Worktree};
 
 /// How strong a cage is, weakest first.
@@ -101,7 +103,7 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
              be seen",
             "changes outside the granted folders can be watched, where the user may read them",
             "command lines, names, mounts and control groups of other processes, numbers of the descriptors of the user's own, \
-             and the host's tables of sockets can be read in /proc",
+             the host's tables of sockets and the names of the kernel's keys can be read in /proc",
             "processor affinity of the user's other processes can be changed",
         ]);
         if abi < 3 {
@@ -111,7 +113,19 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
             open.push("signals to the user's other processes");
         }
     }
-    open.push("files that are only shown can be locked with flock(2), which other programs that lock them notice");
+    open.push(
+        "files that are only shown can be locked with flock(2), and for reading with fcntl(2), which other programs that lock them \
+         notice",
+    );
+    if draft.tier == Tier::Landlock || !namespaces::bounds_watchers() {
+        open.push(
+            "inotify instances are shared with all that the user runs: a job that takes all leaves none to others",
+        );
+    }
+    open.push(
+        "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
+         hold less",
+    );
     if abi < 2 {
         open.push("renames between folders are refused everywhere, also where they are harmless");
     }
@@ -164,6 +178,11 @@ fn limits_not_held(draft: &Draft) -> Vec<&'static str> {
     if draft.limits.disk_bytes.is_some() && watched() == Means::Nothing {
         open.push(
             "files without a name do not count as disk: /proc hides who holds them from their supervisor (hidepid)",
+        );
+    }
+    if memory == Some(Means::Group(Version::V1)) {
+        open.push(
+            "memory: sockets may hold a quarter as much again, which control groups of version 1 count by itself",
         );
     }
     if memory == Some(Means::Watchdog) {

@@ -326,6 +326,7 @@ pub(crate) fn begin(
     let mut root = None;
     if kind.tier == Tier::Namespaces {
         step("map ids", || namespaces::map_ids(ids))?;
+        step("bound watchers of files", namespaces::bound_watchers)?;
         step("make mounts private", namespaces::make_mounts_private)?;
         step("name the host, loopback", || namespaces::name_and_loopback(network))?;
         root = Some(root::begin(kind.network)?);

@@ -86,6 +86,7 @@ pub fn prepare() {
     seccomp::prepare();
     landlock::prepare();
     limits::prepare();
+    namespaces::prepare();
     capabilities::bound_for_all();
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Source: clone(2), user_namespaces(7), pid_namespaces(7), netdevice(7).
 
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::OnceLock;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, open};
 use rustix::io;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Pid;
@@ -156,6 +158,50 @@ fn write_once(path: &str, text: &str) -> io::Result<()> {
     let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     let written = io::write(&file, text.as_bytes())?;
     if written == text.len() { Ok(()) } else { Err(io::Errno::IO) }
+}
+
+/// Where a user namespace bounds the watchers of files that are made inside; the kernel counts them for the user's namespaces above,
+/// too, so that who takes all of them inside leaves some to others. Source: namespaces(7), /proc/sys/user.
+const WATCHERS: [(&str, &str); 2] = [
+    ("/proc/sys/user/max_inotify_instances", "/proc/sys/fs/inotify/max_user_instances"),
+    ("/proc/sys/user/max_inotify_watches", "/proc/sys/fs/inotify/max_user_watches"),
+];
+/// What part of a user's watchers a cage may have.
+const WATCHERS_PART: u64 = 4;
+/// The least and the most that it may have of each kind.
+const WATCHERS_FEW: [RangeInclusive<u64>; 2] = [16..=256, 4096..=1 << 20];
+
+/// The bounds of a cage's own watchers; `None` where it cannot have any: /proc/sys is read-only here, or the kernel has no such bounds.
+fn watchers() -> Option<&'static [u64; 2]> {
+    static BOUNDS: OnceLock<Option<[u64; 2]>> = OnceLock::new();
+    let read = || {
+        let writable =
+            |path: &str| rustix::fs::statvfs(path).is_ok_and(|at| !at.f_flag.contains(StatVfsMountFlags::RDONLY));
+        let all = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+        let bound = |kind: usize| {
+            let (own, host) = WATCHERS[kind];
+            let (least, most) = (*WATCHERS_FEW[kind].start(), *WATCHERS_FEW[kind].end());
+            writable(own).then(|| all(host)).flatten().map(|all| (all / WATCHERS_PART).clamp(least, most))
+        };
+        Some([bound(0)?, bound(1)?])
+    };
+    BOUNDS.get_or_init(read).as_ref()
+}
+
+/// Looks up what bounds a cage's watchers, for all processes that are forked from this one.
+pub fn prepare() {
+    watchers();
+}
+
+/// Whether a cage with a user namespace has watchers of its own.
+pub fn bounds_watchers() -> bool {
+    watchers().is_some()
+}
+
+/// Bounds the watchers of the calling process's user namespace.
+pub fn bound_watchers() -> io::Result<()> {
+    let Some(bounds) = watchers() else { return Ok(()) };
+    WATCHERS.iter().zip(bounds).try_for_each(|((own, _), bound)| write_once(own, &bound.to_string()))
 }
 
 /// Cuts the ties between our mounts and the host's, in both directions.

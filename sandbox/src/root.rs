@@ -79,6 +79,8 @@ const COPY_BYTES_MAX: usize = 64 << 10;
 
 /// What the smallest file that is not empty takes of a tmpfs.
 const PAGE_BYTES: u64 = 4 << 10;
+/// What tells of the kernel's keys, whoever's they are.
+const KERNEL_KEYS: [&str; 2] = ["/proc/keys", "/proc/key-users"];
 /// What the tree itself may need of its tmpfs, beside what the job puts there: copies of small files of the system.
 const OWN_BYTES: u64 = 16 << 20;
 /// The same, in files and folders.
@@ -171,7 +173,11 @@ impl Root {
                 write_file(self.folder(Path::new("/etc"))?, Path::new("hosts"), HOSTS.as_bytes())
             })?;
         }
-        at_step("mount /proc", || attach(new_proc()?, self.folder(Path::new("/proc"))?))
+        at_step("mount /proc", || {
+            attach(new_proc()?, self.folder(Path::new("/proc"))?)?;
+            // The host's, whose names tell whose they are.
+            KERNEL_KEYS.iter().try_for_each(|path| self.hide(Path::new(path)))
+        })
     }
 
     /// Shows entries of a host folder read-only at the same place; those that are not there are left out.

@@ -130,6 +130,8 @@ const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 /// `personality(0xffffffff)` asks and changes nothing.
 const PERSONALITY_QUERY: u32 = u32::MAX;
+/// A lease on a folder or a file by another name, since Linux 6.19. Source: fcntl.h of the kernel, `F_LINUX_SPECIFIC_BASE + 16`.
+const F_SETDELEG: u32 = 1024 + 16;
 /// PER_LINUX32: what `setarch i686` sets for builds.
 const PERSONALITY_LINUX32: u32 = 8;
 
@@ -156,7 +158,7 @@ pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count) -
     );
     ioctl(tier, &mut put);
     // A lease on a file that is merely shown would hold up whoever opens it outside, for as long as the kernel's patience.
-    put(libc::SYS_fcntl, refuse_only(1, bits(libc::F_SETLEASE)));
+    put(libc::SYS_fcntl, refuse_only(1, &[bits(libc::F_SETLEASE), F_SETDELEG]));
     set_id_bits(&mut put);
     sockets(tier, network, &mut put);
     if tier == Tier::Namespaces {
@@ -198,8 +200,9 @@ fn unmapped_memory(put: &mut impl FnMut(libc::c_long, Verdict)) {
     put(libc::SYS_shmget, Verdict { cases, otherwise: Answer::Allow });
 }
 
-fn refuse_only(argument: u8, value: u32) -> Verdict {
-    Verdict { cases: vec![(vec![is(argument, u32::MAX, value)], Answer::Refuse)], otherwise: Answer::Allow }
+fn refuse_only(argument: u8, values: &[u32]) -> Verdict {
+    let cases = values.iter().map(|value| (vec![is(argument, u32::MAX, *value)], Answer::Refuse)).collect();
+    Verdict { cases, otherwise: Answer::Allow }
 }
 
 /// Files that would run with their owner's rights.

@@ -133,6 +133,9 @@ const SCRIPTS_OF_NAMESPACES: &[(&str, Harm, &str, Held)] = &[
     ),
     ("29 watch over a folder", Harm::Done, "$SELF __attack watch $HOST/home/.ssh", Held::NotByLandlock("watched")),
     ("35 affinity", Harm::Done, "$SELF __attack affinity $PEER", Held::NotByLandlock("affinity")),
+    ("38 most watchers of the user", Harm::Done, "$SELF __attack watchers", Held::NotByLandlock("inotify")),
+    ("41 names of keys", Harm::Done, "$SELF __attack open-read /proc/keys", Held::NotByLandlock("keys")),
+    ("41 whose keys there are", Harm::Done, "$SELF __attack open-read /proc/key-users", Held::NotByLandlock("keys")),
     ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
     (
         "33 arguments of a peer",

@@ -119,6 +119,53 @@ pub fn pipes(words: &[String]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Makes large pipes until the kernel gives small ones.
+pub fn small_pipes(_: &[String]) -> Result<(), Errno> {
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        let pipe = rustix::pipe::pipe()?;
+        if rustix::pipe::fcntl_getpipe_size(&pipe.0)? < 64 << 10 {
+            return Ok(());
+        }
+        // One that cannot be had any more is as good as a small one.
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe.0, 1 << 20);
+        all.push(pipe);
+    }
+    Err(Errno::NOBUFS)
+}
+
+/// Takes three eighths of the inotify instances that a user may have.
+pub fn watchers(_: &[String]) -> Result<(), Errno> {
+    let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").expect("proc");
+    let wanted = (most.trim().parse::<usize>().expect("a number") * 3 / 8).min(384);
+    let all: Result<Vec<OwnedFd>, Errno> =
+        (0..wanted).map(|_| rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC)).collect();
+    all.map(drop)
+}
+
+/// Keeps so many MiB in sockets of its own loopback, and takes them out again.
+pub fn sockets(words: &[String]) -> Result<(), Errno> {
+    static PIECE: [u8; 60_000] = [1; 60_000];
+    const PIECES: usize = 3;
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let wanted = count(words) << 20;
+    let fill = |_| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").map_err(errno)?;
+        socket.connect(socket.local_addr().map_err(errno)?).map_err(errno)?;
+        socket.set_nonblocking(true).map_err(errno)?;
+        for _ in 0..PIECES {
+            // What finds no room is missing at the end.
+            let _ = socket.send(&PIECE);
+        }
+        Ok(socket)
+    };
+    let all = (0..wanted.div_ceil(PIECES * PIECE.len())).map(fill).collect::<Result<Vec<_>, Errno>>()?;
+    std::thread::sleep(HELD);
+    let mut piece = PIECE;
+    let held = |socket: &std::net::UdpSocket| std::iter::from_fn(|| socket.recv(&mut piece).ok()).sum::<usize>();
+    if all.iter().map(held).sum::<usize>() >= wanted { Ok(()) } else { Err(Errno::NOBUFS) }
+}
+
 /// Writes so many MiB to files that lie in memory only, 1 MiB each, and maps none of them.
 pub fn files_in_memory(words: &[String]) -> Result<(), Errno> {
     let mut all = Vec::new();

@@ -58,6 +58,7 @@ pub fn cases() -> Vec<Case> {
         case("28 folders without permissions hide nothing", "disk", DARK, small_disk),
         case("38 a flood of output breaks the limit", "output", "yes", little_output),
         Case::new("38 memory that no process maps is counted, or cannot be had", unmapped),
+        Case::new("38 memory in sockets is bounded where groups count it", in_sockets),
         Case::new("38 memory that two processes have is no more than it is", memory_of_two),
         Case::new("38 open files are bounded", open_files),
         Case::new("38 a bounded number of processes can be had, and is noted when it was reached", coped),
@@ -117,6 +118,18 @@ fn probe() -> Probe {
 fn ways() -> Vec<Vec<GroupSpec>> {
     let found = groups().to_vec();
     if found.is_empty() { vec![found] } else { vec![found, Vec::new()] }
+}
+
+/// The landlock tier's job without a network has no sockets at all.
+fn in_sockets(tier: Tier) {
+    let script = "$SELF __attack sockets 120";
+    for groups in ways() {
+        let free = limited(tier, script, &groups, |limits| limits.memory_bytes = Some(1 << 30));
+        assert_eq!(free.stdout.contains(DONE), tier == Tier::Namespaces, "{free:?}");
+        let is_counted = groups.iter().any(|group| group.controllers.contains(&ControllerSpec::Memory));
+        let bounded = limited(tier, script, &groups, little_memory);
+        assert!(!is_counted || !bounded.stdout.contains(DONE), "{bounded:?}");
+    }
 }
 
 fn limited(tier: Tier, script: &str, groups: &[GroupSpec], set: Set) -> Ran {
