@@ -20,6 +20,8 @@ const STUMBLES_MAX: u32 = 3;
 const UNHEARD_MAX: u32 = 3;
 /// The longest name of a tool that does not exist, as its caller is told of it, in bytes.
 const NAME_BYTES_MAX: usize = 200;
+/// What part of our own estimate a provider's count is at least: a token of four times as many bytes as usual is in no text.
+const MISCOUNTED: u64 = 4;
 
 /// What a conversation is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -502,9 +504,11 @@ impl Turns {
 
     fn count(&mut self, usage: &Usage) {
         self.used = self.used.saturating_add(usage.total());
+        let estimate = compact::estimate(&self.messages);
         self.context = match usage.input {
-            Some(_) => usage.total(),
-            None => compact::estimate(&self.messages),
+            // Whoever counts less than any text has did not count what it was sent.
+            Some(_) => usage.total().max(estimate / MISCOUNTED),
+            None => estimate,
         };
     }
 }

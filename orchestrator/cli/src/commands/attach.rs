@@ -3,13 +3,16 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use swarm_orchestrator::agent::attach::{FromPerson, ToPerson, join};
-use swarm_orchestrator::journal::{attempt_dir, log_path};
+use swarm_orchestrator::ids::RunId;
+use swarm_orchestrator::journal::{RunLock, attempt_dir, log_path};
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::threads;
+use swarm_plans::InstanceId;
 use swarm_protocol::encode;
 use swarm_protocol::frame::decode;
 
@@ -74,15 +77,43 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
         Ok(News::Told(ToPerson::Joined)) => it.err.write(&format!("joined {name}, attempt {attempt}\n"))?,
         _ => return Err(nobody()),
     }
-    match (&args.say, &args.answer) {
-        (Some(text), _) => say(&stream, text, &heard, it),
-        (None, Some(text)) => answer(&stream, text, &heard, it),
+    let over = match (&args.say, &args.answer) {
+        (Some(text), _) => say(&stream, text, &heard, it)?,
+        (None, Some(text)) => answer(&stream, text, &heard, it)?,
         (None, None) => {
             thread("typed", move || typed(&news))?;
             let path = log_path(&folder, &row.id, &id, attempt);
-            talk(&stream, Printer::new(&path, Form::Harmless, it.out.clone()), &heard, it)
+            talk(&stream, Printer::new(&path, Form::Harmless, it.out.clone()), &heard, it)?
         }
+    };
+    match over {
+        Over::Left => Ok(0),
+        Over::Work(words) if is_coordinated(it, &folder, &row.id, &id)? => match words {
+            None => it.err.write("its work is over\n").map(|()| 0),
+            Some(words) => Err(Failure::usage(words.to_owned(), None)),
+        },
+        Over::Work(_) => Err(Failure::environment(
+            format!("go on: the coordinator of run {} is gone", row.id),
+            format!("swarm resume {} goes on with it, from what {name} has said and done", row.id),
+        )),
     }
+}
+
+/// How a conversation with a person ends.
+enum Over {
+    /// The person has said all.
+    Left,
+    /// The agent says no more; with what did not come about by that.
+    Work(Option<&'static str>),
+}
+
+/// Whether an agent that says no more has ended, or somebody is there to go on with it.
+fn is_coordinated(it: &Surroundings, folder: &Path, run: &RunId, id: &InstanceId) -> Result<bool, Failure> {
+    if RunLock::holder_of_run(folder, run)?.is_some() {
+        return Ok(true);
+    }
+    let (row, ..) = select::instance(&it.journal(folder)?, &[run.0.clone(), id.0.to_string()])?;
+    Ok(row.exit.is_some())
 }
 
 /// Passes on what the coordinator says, from a thread of its own.
@@ -119,18 +150,18 @@ fn send(mut stream: &UnixStream, said: &FromPerson) -> Result<(), Failure> {
     stream.write_all(&encode(said)).map_err(|error| Failure::environment(format!("be heard: {error}"), None))
 }
 
-fn say(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<u8, Failure> {
+fn say(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<Over, Failure> {
     send(stream, &FromPerson::Hint { text: text.to_owned() })?;
     while let Ok(News::Told(told)) = heard.recv() {
         if told == ToPerson::Heard {
             it.err.write("the model hears it with its next request\n")?;
-            return Ok(0);
+            return Ok(Over::Left);
         }
     }
-    Err(Failure::usage("be heard: its work is over", None))
+    Ok(Over::Work(Some("be heard: its work is over")))
 }
 
-fn answer(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<u8, Failure> {
+fn answer(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<Over, Failure> {
     let mut answered = false;
     while let Ok(News::Told(told)) = heard.recv() {
         match told {
@@ -139,11 +170,11 @@ fn answer(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Su
                 send(stream, &FromPerson::Answer { id, text: text.to_owned() })?;
                 answered = true;
             }
-            ToPerson::Heard if answered => return Ok(0),
+            ToPerson::Heard if answered => return Ok(Over::Left),
             ToPerson::Heard | ToPerson::Joined => {}
         }
     }
-    Err(Failure::usage("answer: its work was over before it asked", None))
+    Ok(Over::Work(Some("answer: its work was over before it asked")))
 }
 
 /// Shows the conversation until it is over or nothing more is typed.
@@ -152,7 +183,7 @@ fn talk(
     mut printer: Printer<'_>,
     heard: &mpsc::Receiver<News>,
     it: &Surroundings,
-) -> Result<u8, Failure> {
+) -> Result<Over, Failure> {
     let mut open = None;
     loop {
         printer.print()?;
@@ -172,10 +203,9 @@ fn talk(
             },
             Ok(News::Over) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                 printer.print()?;
-                it.err.write("its work is over\n")?;
-                return Ok(0);
+                return Ok(Over::Work(None));
             }
-            Ok(News::Closed) => return Ok(0),
+            Ok(News::Closed) => return Ok(Over::Left),
         }
     }
 }

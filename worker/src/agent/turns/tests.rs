@@ -123,6 +123,16 @@ fn a_full_context_is_summed_up_and_the_task_stays() {
     assert_eq!(content[0], UserPart::Text { text: "task".to_owned() });
 }
 
+#[test]
+fn a_provider_that_counts_nothing_does_not_fill_the_context() {
+    let is_full = |calls: &usize| {
+        let limits = Limits { turns: 100, ..LIMITS };
+        let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], limits);
+        with_results(&mut turns, *calls, 800) == Some(Next::SumUp)
+    };
+    assert!((1..30).find(is_full).is_some_and(|calls| calls > 3));
+}
+
 /// A conversation of so many calls, each answered by a text of `bytes`, of which the provider counts nothing but the first.
 fn with_results(turns: &mut Turns, calls: usize, bytes: usize) -> Option<Next> {
     let mut next = None;
