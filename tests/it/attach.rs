@@ -109,6 +109,18 @@ fn a_person_who_is_joined_decides_what_rules_leave_to_one() {
 }
 
 #[test]
+fn a_person_is_told_of_a_coordinator_that_is_gone_and_how_its_run_goes_on() {
+    let (repository, stage) = (house(), Stage::with(vec![]));
+    let run = Swarm::run(&repository, "it", &stage.plan("")).args(&["--trust-models"]).start();
+    stage.asked(0);
+    let mut person = Swarm::new(&repository, &["attach", "fix", "--answer", "yes"]).start();
+    assert!(person.tells("joined fix"));
+    run.signal(rustix::process::Signal::KILL);
+    let told = person.end();
+    assert!(told.code == 3 && told.err.contains("swarm resume it-1 goes on"), "{told}");
+}
+
+#[test]
 fn no_program_of_a_cage_can_pass_for_a_person() {
     let without = |swarm: Swarm| swarm.without_namespaces();
     let ways: [&dyn Fn(Swarm) -> Option<Swarm>; 2] = [&Some, &without];
