@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use swarm_orchestrator::agent::attach::{FromPerson, ToPerson, join};
+use swarm_orchestrator::cancel::Coordinator;
 use swarm_orchestrator::ids::RunId;
 use swarm_orchestrator::journal::{RunLock, attempt_dir, log_path};
 use swarm_orchestrator::report::sanitize;
@@ -39,6 +40,8 @@ pub struct Attach {
 
 /// How often the log is looked at: it grows without telling.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// How long a coordinator that is heard no more may take to be gone, if that is why.
+const DYING_MAX: Duration = Duration::from_millis(500);
 
 /// What happens while somebody is joined.
 enum News {
@@ -70,6 +73,8 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
         Failure::usage(format!("join {name}: no agent of it works now"), hint)
     };
     let attempt = state.instances[&id].attempts.last().ok_or_else(nobody)?.attempt;
+    // One that is out of reach, in another process namespace, is not waited for.
+    let coordinator = Coordinator::of_run(&folder, &row.id).ok().flatten();
     let stream = join(&attempt_dir(&folder, &row.id, &id, attempt)).map_err(|_| nobody())?;
     let (news, heard) = mpsc::channel();
     listen(&stream, news.clone())?;
@@ -88,7 +93,7 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
     };
     match over {
         Over::Left => Ok(0),
-        Over::Work(words) if is_coordinated(it, &folder, &row.id, &id)? => match words {
+        Over::Work(words) if is_coordinated(it, &folder, coordinator.as_ref(), (&row.id, &id))? => match words {
             None => it.err.write("its work is over\n").map(|()| 0),
             Some(words) => Err(Failure::usage(words.to_owned(), None)),
         },
@@ -107,9 +112,16 @@ enum Over {
     Work(Option<&'static str>),
 }
 
-/// Whether an agent that says no more has ended, or somebody is there to go on with it.
-fn is_coordinated(it: &Surroundings, folder: &Path, run: &RunId, id: &InstanceId) -> Result<bool, Failure> {
-    if RunLock::holder_of_run(folder, run)?.is_some() {
+/// Whether an agent that says no more has ended, or somebody is there to go on with it. A coordinator that dies is heard no more a
+/// little before it has.
+fn is_coordinated(
+    it: &Surroundings,
+    folder: &Path,
+    joined: Option<&Coordinator>,
+    (run, id): (&RunId, &InstanceId),
+) -> Result<bool, Failure> {
+    let has_died = joined.is_some_and(|coordinator| coordinator.ends_within(DYING_MAX));
+    if !has_died && RunLock::holder_of_run(folder, run)?.is_some() {
         return Ok(true);
     }
     let (row, ..) = select::instance(&it.journal(folder)?, &[run.0.clone(), id.0.to_string()])?;
