@@ -171,13 +171,16 @@ fn a_program_that_reads_only_a_file_finds_its_model_there() {
 #[test]
 fn a_stream_of_chat_says_what_it_took_and_a_break_is_seen() {
     let events = chat(&[Block::Text("hello from a model")], "stop");
+    let whole = Act::events(&events);
     let server =
-        ModelServer::acting(vec![Act::refusal(503, ""), Act::events(&events), Act::events(&events).cut_after(1)]);
+        ModelServer::acting(vec![Act::refusal(503, ""), whole.clone(), whole, Act::events(&events).cut_after(1)]);
     let repository = scene("openai", &server.url(), "");
-    let body =
-        json!({ "model": "big-1", "stream": true, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+    let mut body = json!({ "model": "big-1", "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
+    let unasked = body.to_string();
+    body["stream_options"] = json!({ "include_usage": true });
     let script = format!(
-        "ask /v1/chat/completions '{body}'\nask /v1/chat/completions '{body}' > cut || true\ntail -c 5 cut | od -c"
+        "ask /v1/chat/completions '{unasked}' > unasked\ngrep -o 'hello from a mode' unasked\n! grep -e '\"choices\":\\[\\]' unasked\n\
+         ask /v1/chat/completions '{body}'\nask /v1/chat/completions '{body}' > cut || true\ntail -c 5 cut | od -c"
     );
     let ended = task(&repository, "", &format!("cd $TMPDIR\n{script}")).exits(0);
     let said = log(&repository);
@@ -186,8 +189,9 @@ fn a_stream_of_chat_says_what_it_took_and_a_break_is_seen() {
     assert_eq!(server.asked()[1].body["stream_options"], json!({ "include_usage": true }));
     assert_eq!(server.asked()[1].header("authorization"), Some(format!("Bearer {KEY}").as_str()));
     let called = ended.events_of("model-called");
-    assert_eq!((called.len(), &called[0]["tries"], &called[0]["cost-nano-usd"]), (2, &json!(2), &json!(null)));
-    says(&ended.err, &["2 calls", "unpriced"]);
+    assert_eq!((called.len(), &called[0]["tries"], &called[0]["cost-nano-usd"]), (3, &json!(2), &json!(null)));
+    assert_eq!(called[0]["input-tokens"], called[1]["input-tokens"]);
+    says(&ended.err, &["3 calls", "unpriced"]);
 }
 
 /// Asks without chunks, as HTTP/1.0 does, and prints the answer.

@@ -38,6 +38,8 @@ mod taped;
 pub mod told;
 /// One try of one model.
 mod trial;
+/// What is asked of a provider and was not asked by a program.
+mod unasked;
 
 use std::sync::{Arc, Mutex, OnceLock};
 

@@ -19,6 +19,7 @@ use super::row::Patience;
 use super::tape::{Heard, Page, Question, Said, Tape};
 use super::told::Call;
 use super::trial::{Form, Letter, Opened, Refusal, Tries, Underway, arrived, input_at_most};
+use super::unasked::{self, Unasked};
 use super::{AskError, Broker, Caller, is_whole};
 use crate::dispatcher::random;
 use crate::egress::request::Unmeasured;
@@ -253,12 +254,14 @@ impl Broker {
         if meter.whole {
             underway.comes_whole();
         }
+        let mut unasked = Unasked::of(asking.dialect, &asking.fields, meter.whole);
         let passing = async {
             let mut back = Back::begin(to, &content_type, asking.unmeasured).await?;
             while let Some(chunk) = incoming.next().await.map_err(|failure| broke(endpoint, failure))? {
                 meter.read(&chunk);
-                back.piece(&chunk).await?;
+                back.piece(&unasked.without(&chunk)).await?;
             }
+            back.piece(&unasked.rest()).await?;
             Ok::<_, Stopped>(back)
         };
         let passed = tokio::select! {
@@ -267,7 +270,7 @@ impl Broker {
         };
         let read = meter.read;
         let (met, bytes) = meter.end();
-        // What the program was given is kept as it was given, whatever it is.
+        // What came is kept as it came, whatever it is.
         if !matches!(passed, Err(Stopped::Stream(_) | Stopped::Midst(AskError::Budget { .. }))) {
             let (instance, model) = (caller.instance.clone(), endpoint.name.clone());
             let said = Said::Answer(bytes);
@@ -327,9 +330,12 @@ impl Broker {
             Met::Cut | Met::NotUnderstood => held.broke_off(bytes.len() as u64),
         }
         let mut back = Back::begin(to, &recorded.content_type, asking.unmeasured).await?;
+        let mut unasked =
+            Unasked::of(recorded.dialect, &asking.fields, is_whole(recorded.dialect, &recorded.content_type));
         for chunk in bytes.chunks(REPLAYED_CHUNK_BYTES) {
-            back.piece(chunk).await?;
+            back.piece(&unasked.without(chunk)).await?;
         }
+        back.piece(&unasked.rest()).await?;
         if matches!(met, Met::Cut) {
             let model = recorded.model;
             return Err(Stopped::Midst(AskError::Refused { model, failure: cut_off() }));
@@ -498,12 +504,7 @@ fn native(endpoint: &Endpoint, asking: &Asking) -> (Vec<u8>, u64) {
         fields.insert("model".to_owned(), endpoint.model.clone().into());
     }
     // Without this, a stream does not say what it took.
-    if asking.dialect == Dialect::OpenaiChat && fields.get("stream") == Some(&Value::Bool(true)) {
-        let options = fields.entry("stream_options").or_insert_with(|| Value::Object(Map::new()));
-        if let Value::Object(options) = options {
-            options.insert("include_usage".to_owned(), true.into());
-        }
-    }
+    unasked::ask(asking.dialect, &mut fields);
     claims::store_nothing(&endpoint.base_url, asking.dialect, &mut fields);
     let output = output.unwrap_or(OUTPUT_UNSAID).saturating_mul(answers);
     (serde_json::to_vec(&fields).expect("plain data"), output)
