@@ -118,6 +118,20 @@ fn a_request_that_breaks_its_framing_is_answered_before_its_connection_ends() {
     assert!(server.asked().is_empty());
 }
 
+#[test]
+fn requests_that_were_sent_by_half_do_not_keep_a_whole_one_waiting() {
+    let server = ModelServer::acting(vec![hello()]);
+    let repository = scene("anthropic", &server.url(), PRICES);
+    let half = "printf 'POST /v1/messages HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 100\\r\\n\\r\\n{' >&$to";
+    let script = format!(
+        "for n in $(seq 12); do exec {{to}}<>/dev/tcp/127.0.0.1/${{ANTHROPIC_BASE_URL##*:}}\n{half}\ndone\n\
+         export -f ask\ntimeout 10 bash -c \"ask /v1/messages '{}'\"",
+        body("main").replace('"', "\\\"")
+    );
+    task(&repository, "", &script).exits(0);
+    says(&log(&repository), &["hello from a model"]);
+}
+
 /// A user namespace in which no other can be made.
 const LACK: &str = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
 

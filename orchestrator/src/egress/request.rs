@@ -222,6 +222,7 @@ pub fn parse_direct(bytes: &[u8]) -> Result<Option<(Direct, usize)>, BadRequest>
     }
     let fields = Fields(head.headers);
     let version = head.version.unwrap_or_default();
+    check_own_host(version, &fields)?;
     let direct = Direct {
         method: head.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
@@ -254,6 +255,9 @@ pub enum BadRequest {
     /// `Host` and target differ, or there is not exactly one `Host`.
     #[error("its `Host` is not the one host that it asks for")]
     HostDiffers,
+    /// A request to the door itself without exactly one `Host`, or with one that is none.
+    #[error("it does not say exactly once which host it asks, in `Host`")]
+    HostUnsaid,
     /// Two readings of where the body ends.
     #[error("it does not say exactly once where its body ends")]
     Framing,
@@ -266,7 +270,7 @@ impl BadRequest {
     /// The status code of the answer.
     pub fn status(&self) -> u16 {
         match self {
-            BadRequest::Malformed(_) | BadRequest::Framing | BadRequest::Unsupported(_) => 400,
+            BadRequest::Malformed(_) | BadRequest::HostUnsaid | BadRequest::Framing | BadRequest::Unsupported(_) => 400,
             BadRequest::TooLarge => 431,
             BadRequest::Host { .. } | BadRequest::HostDiffers => 403,
         }
@@ -326,6 +330,17 @@ fn framing(version: u8, fields: &Fields<'_>) -> Result<Framing, BadRequest> {
         (None, length) => Ok(Framing::Length(length.unwrap_or(0))),
         (Some(coding), None) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (Some(_), _) => Err(BadRequest::Framing),
+    }
+}
+
+/// Whom a request to the door itself names is all the same, but it must name one. Source: RFC 9112, section 3.2.
+fn check_own_host(version: u8, fields: &Fields<'_>) -> Result<(), BadRequest> {
+    let of_a_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    let host = fields.one("host").map_err(|_| BadRequest::HostUnsaid)?;
+    match host {
+        Some(host) if host.iter().all(of_a_host) => Ok(()),
+        None if version == 0 => Ok(()),
+        _ => Err(BadRequest::HostUnsaid),
     }
 }
 

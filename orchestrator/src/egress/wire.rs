@@ -5,8 +5,11 @@
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::request::Framing;
 
@@ -22,13 +25,23 @@ const TRAILER_LINES_MAX: usize = 64;
 pub struct Wire<S> {
     /// The stream, for writing.
     pub stream: S,
+    /// How long the next bytes of a message or a body that began may keep waiting.
+    pub idle_max: Option<Duration>,
     ahead: Vec<u8>,
+}
+
+/// A body in memory, and its part of the room for bodies.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    room: Option<SemaphorePermit<'a>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Nothing is read yet.
     pub fn new(stream: S) -> Self {
-        Wire { stream, ahead: Vec::new() }
+        Wire { stream, idle_max: None, ahead: Vec::new() }
     }
 
     /// What was read and not used.
@@ -50,6 +63,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.read_buf(&mut self.ahead).await
     }
 
+    /// Reads on within something that began.
+    async fn go_on(&mut self) -> Result<usize> {
+        match self.idle_max {
+            Some(max) => timeout(max, self.read_on()).await?,
+            None => self.read_on().await,
+        }
+    }
+
     /// Reads until `parse` finds a message at the start, and uses it up. `None` when the stream ends before its first byte.
     ///
     /// # Errors
@@ -67,18 +88,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Ok(None) => {}
                 Err(error) => return Ok(Some(Err(error))),
             }
-            if self.read_on().await? == 0 {
+            if self.go_on().await? == 0 {
                 return if self.ahead.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
             }
         }
     }
 
-    /// Takes one body whole; `None` when it is longer than `bytes_max`.
+    /// Takes one body whole, into a room that has a place for each byte of all bodies; `None` when it is longer than
+    /// `bytes_max`.
     ///
     /// # Errors
-    /// The stream's, and `InvalidData` for a body that breaks its framing.
-    pub async fn take_body(&mut self, framing: Framing, bytes_max: usize) -> Result<Option<Vec<u8>>> {
-        let mut body = Bounded { bytes: Vec::new(), left: bytes_max };
+    /// The stream's, `InvalidData` for a body that breaks its framing, and `OutOfMemory` when the room is full: whoever waited
+    /// there with half a body would wait for others that do.
+    pub async fn take_body<'a>(
+        &mut self,
+        framing: Framing,
+        bytes_max: usize,
+        room: &'a Semaphore,
+    ) -> Result<Option<Taken<'a>>> {
+        let mut body = Bounded { taken: Taken { bytes: Vec::new(), room: None }, left: bytes_max, room };
         let taken = match framing {
             Framing::Length(length) => self.pass_bytes(length, &mut body).await,
             Framing::Chunked => self.take_chunks(&mut body).await,
@@ -86,11 +114,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         };
         match taken {
             Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok(None),
-            taken => taken.map(|()| Some(body.bytes)),
+            taken => taken.map(|()| Some(body.taken)),
         }
     }
 
-    async fn take_chunks(&mut self, to: &mut Bounded) -> Result<()> {
+    async fn take_chunks(&mut self, to: &mut Bounded<'_>) -> Result<()> {
         loop {
             let line = self.line().await?;
             let size = chunk_size(&line).ok_or_else(|| broken("the length of a chunk"))?;
@@ -124,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     async fn pass_bytes(&mut self, mut left: u64, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
         while left > 0 {
-            if self.ahead.is_empty() && self.read_on().await? == 0 {
+            if self.ahead.is_empty() && self.go_on().await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             let now = usize::try_from(left).unwrap_or(usize::MAX).min(self.ahead.len());
@@ -157,8 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Passes over the fields behind the last chunk.
     async fn trailer(&mut self) -> Result<()> {
         for _ in 0..TRAILER_LINES_MAX {
-            if self.line().await?.is_empty() {
-                return Ok(());
+            match &self.line().await?[..] {
+                [] => return Ok(()),
+                line if is_field(line) => {}
+                _ => return Err(broken("a field behind the last chunk")),
             }
         }
         Err(broken("the fields behind the last chunk"))
@@ -177,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if self.ahead.len() > CHUNK_LINE_BYTES_MAX {
                 return Err(broken("a line that does not end"));
             }
-            if self.read_on().await? == 0 {
+            if self.go_on().await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
@@ -191,18 +221,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 /// Bytes in memory, not more than were allowed.
 #[derive(Debug)]
-struct Bounded {
-    bytes: Vec<u8>,
+struct Bounded<'a> {
+    taken: Taken<'a>,
     left: usize,
+    room: &'a Semaphore,
 }
 
-impl AsyncWrite for Bounded {
+impl AsyncWrite for Bounded<'_> {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let Some(left) = self.left.checked_sub(bytes.len()) else {
             return Poll::Ready(Err(ErrorKind::FileTooLarge.into()));
         };
+        let places = u32::try_from(bytes.len()).ok().and_then(|count| self.room.try_acquire_many(count).ok());
+        let Some(places) = places else { return Poll::Ready(Err(ErrorKind::OutOfMemory.into())) };
+        match &mut self.taken.room {
+            Some(room) => room.merge(places),
+            None => self.taken.room = Some(places),
+        }
         self.left = left;
-        self.bytes.extend_from_slice(bytes);
+        self.taken.bytes.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -221,6 +258,15 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     let plain = !digits.is_empty() && digits.len() <= 16 && digits.iter().all(u8::is_ascii_hexdigit);
     let text = std::str::from_utf8(digits).ok().filter(|_| plain)?;
     u64::from_str_radix(text, 16).ok()
+}
+
+/// Whether a line is a field: a name, a colon right behind it, and a value. Source: RFC 9112, section 5.
+fn is_field(line: &[u8]) -> bool {
+    let of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let of_a_value = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else { return false };
+    let (name, value) = line.split_at(colon);
+    !name.is_empty() && name.iter().all(of_a_name) && value.iter().all(of_a_value)
 }
 
 fn broken(what: &'static str) -> Error {
@@ -263,7 +309,8 @@ mod tests {
             let (near, mut far) = tokio::io::duplex(64);
             far.write_all(bytes).await?;
             drop(far);
-            Wire::new(near).take_body(framing, 5).await
+            let room = Semaphore::new(64);
+            Ok(Wire::new(near).take_body(framing, 5, &room).await?.map(|taken| taken.bytes))
         }
         assert_eq!(taken(b"abcde", Framing::Length(5)).await.expect("whole").as_deref(), Some(&b"abcde"[..]));
         assert_eq!(taken(b"abcdef", Framing::Length(6)).await.expect("too long"), None);
@@ -288,5 +335,116 @@ mod tests {
         }
         assert!(passed(b"ab", Framing::Length(3)).await.is_err());
         assert!(passed(&vec![b'1'; CHUNK_LINE_BYTES_MAX + 100], Framing::Chunked).await.is_err());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_body_without_room_is_refused_and_gives_back_what_it_had() {
+        let room = Semaphore::new(5);
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(b"abcde").await.expect("room");
+        let first = Wire::new(near).take_body(Framing::Length(5), 10, &room).await.expect("whole").expect("short");
+        assert_eq!(room.available_permits(), 0);
+        for kind in [Some(ErrorKind::OutOfMemory), None] {
+            let (near, mut far) = tokio::io::duplex(64);
+            far.write_all(b"1").await.expect("room");
+            let came = Wire::new(near).take_body(Framing::Length(1), 10, &room).await;
+            assert_eq!(came.err().map(|error| error.kind()), kind);
+            room.add_permits(1);
+        }
+        drop(first);
+        assert_eq!(room.available_permits(), 7);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_began_and_does_not_go_on_ends() {
+        let room = Semaphore::new(64);
+        for (bytes, framing) in [("abc", Framing::Length(9)), ("9\r\nabc", Framing::Chunked), ("9", Framing::Chunked)] {
+            let (near, mut far) = tokio::io::duplex(64);
+            far.write_all(bytes.as_bytes()).await.expect("room");
+            let mut wire = Wire::new(near);
+            wire.idle_max = Some(Duration::from_millis(1));
+            let error = wire.take_body(framing, 10, &room).await.expect_err("half of it");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        }
+        assert_eq!(room.available_permits(), 64);
+    }
+
+    /// What must be answered with 400, or may be and is. Source: RFC 9112, sections 2.2, 3, 3.2, 5.1, 5.2, 6.1, 6.3 and 7.1.
+    const MUST_REJECT: &[(&str, &str)] = &[
+        ("no host", "POST / HTTP/1.1\r\n\r\n"),
+        ("two hosts", "POST / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"),
+        ("two hosts of an old program", "POST / HTTP/1.0\r\nHost: x\r\nhost: y\r\n\r\n"),
+        ("no host's name", "POST / HTTP/1.1\r\nHost: x y\r\n\r\n"),
+        ("a user in front of the host", "POST / HTTP/1.1\r\nHost: me@x\r\n\r\n"),
+        ("a space before the colon", "POST / HTTP/1.1\r\nHost : x\r\n\r\n"),
+        ("a space before the first field", "POST / HTTP/1.1\r\n Host: x\r\n\r\n"),
+        ("a folded field", "POST / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n"),
+        ("a field without a colon", "POST / HTTP/1.1\r\nHost: x\r\nabc\r\n\r\n"),
+        ("a field without a name", "POST / HTTP/1.1\r\nHost: x\r\n: abc\r\n\r\n"),
+        ("a CR alone", "POST / HTTP/1.1\r\nHost: x\rA: b\r\n\r\n"),
+        ("an LF alone", "POST / HTTP/1.1\nHost: x\n\n"),
+        ("a null", "POST / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n"),
+        ("no such version", "POST / HTTP/2.0\r\nHost: x\r\n\r\n"),
+        ("spaces in the target", "POST /a b HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("two lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na"),
+        ("a list of lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 2\r\n\r\na"),
+        ("a signed length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na"),
+        ("no length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\na"),
+        ("an endless length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\na"),
+        (
+            "length and chunks",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("another coding", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        ("chunks within", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n"),
+        ("chunks of an old program", "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ];
+
+    /// Bodies in chunks that break their framing.
+    const BROKEN_CHUNKS: &[&str] = &[
+        "x\r\n\r\n",
+        "-0\r\n\r\n",
+        " 0\r\n\r\n",
+        "1\r\nab\r\n0\r\n\r\n",
+        "1\na\n0\n\n",
+        "fffffffffffffffff\r\n",
+        "0\r\nno colon\r\n\r\n",
+        "0\r\nA : b\r\n\r\n",
+        "0\r\n: b\r\n\r\n",
+        "0\r\nA: b\r\n c\r\n\r\n",
+        "0\r\nA: b\0\r\n\r\n",
+        "0\r\nA: b\rC: d\r\n\r\n",
+    ];
+
+    /// The status of the answer to a request as it comes; `None` where it is understood.
+    async fn refused(bytes: &str) -> Option<u16> {
+        let (near, mut far) = tokio::io::duplex(1024);
+        far.write_all(bytes.as_bytes()).await.expect("room");
+        drop(far);
+        let (mut wire, room) = (Wire::new(near), Semaphore::new(1024));
+        let direct = match wire.message(crate::egress::request::parse_direct).await.expect("a head").expect("one") {
+            Ok(direct) => direct,
+            Err(error) => return Some(error.status()),
+        };
+        match wire.take_body(direct.body, 1024, &room).await {
+            Ok(_) => None,
+            Err(error) if error.kind() == ErrorKind::InvalidData => Some(400),
+            Err(error) => panic!("{bytes:?}: {error}"),
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_request_with_two_readings_is_refused() {
+        for (what, bytes) in MUST_REJECT {
+            assert_eq!(refused(bytes).await, Some(400), "{what}");
+        }
+        let head = "POST / HTTP/1.1\r\nHost: 127.0.0.1:80\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for body in BROKEN_CHUNKS {
+            assert_eq!(refused(&format!("{head}{body}")).await, Some(400), "{body:?}");
+        }
+        let whole = "1;a=b\r\na\r\n0\r\nA: b\tc\r\nX-Y:\r\n\r\n";
+        assert_eq!(refused(&format!("{head}{whole}")).await, None);
+        assert_eq!(refused("POST / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\na").await, None);
+        assert_eq!(refused("POST / HTTP/1.0\r\n\r\n").await, None);
     }
 }

@@ -18,14 +18,20 @@ use super::claims;
 use super::relay::{Asking, Outcome};
 use super::{AskError, Broker, Caller, Whose};
 use crate::egress::request::{self, Afterwards, Direct, Framing, Waits};
-use crate::egress::wire::Wire;
+use crate::egress::wire::{Taken, Wire};
 
-/// How long a program may take to say what it asks.
-const ASKING_MAX: Duration = Duration::from_secs(120);
+/// How long a connection may be open without a request.
+const SILENT_MAX: Duration = Duration::from_secs(120);
+/// How long the next bytes of a request may keep waiting: it comes from the same machine.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+/// How long a program may take to say what it asks; its head, and its body.
+const ASKING_MAX: Duration = Duration::from_secs(60);
 /// The longest request, in bytes. Source: Anthropic, "Request size limits", Messages.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
-/// Requests of one job at once; further ones wait.
+/// Whole requests of one job at once; further ones wait.
 const REQUESTS_MAX: usize = 8;
+/// Bytes of all requests of one job that are on their way, wait or are asked: twice what its requests at once may have.
+const BODIES_BYTES_MAX: usize = 2 * REQUESTS_MAX * BODY_BYTES_MAX;
 
 /// One job's way to the models of its task.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct Desk {
     broker: Arc<Broker>,
     caller: Caller,
     room: Semaphore,
+    /// A place for each byte of a request.
+    bodies: Semaphore,
     /// Whose budget refused the newest question, and why.
     spent: Mutex<Option<(Whose, String)>>,
 }
@@ -73,7 +81,8 @@ enum Wanted {
 impl Desk {
     /// For one attempt.
     pub fn new(broker: Arc<Broker>, caller: Caller) -> Self {
-        Desk { broker, caller, room: Semaphore::new(REQUESTS_MAX), spent: Mutex::default() }
+        let (room, bodies) = (Semaphore::new(REQUESTS_MAX), Semaphore::new(BODIES_BYTES_MAX));
+        Desk { broker, caller, room, bodies, spent: Mutex::default() }
     }
 
     /// Whose budget kept its program from asking, and why, where the newest question was refused for that.
@@ -153,37 +162,38 @@ impl Desk {
         mut job: Wire<S>,
         knows: &(dyn Fn(&[u8]) -> bool + Sync),
     ) -> io::Result<()> {
+        job.idle_max = Some(IDLE_MAX);
         loop {
-            let asked = match timeout(ASKING_MAX, job.message(request::parse_direct)).await?? {
-                None => return Ok(()),
-                Some(Ok(asked)) => asked,
-                Some(Err(error)) => {
+            if job.ahead().is_empty() && timeout(SILENT_MAX, job.read_on()).await?? == 0 {
+                return Ok(());
+            }
+            let asked = match within(job.message(request::parse_direct)).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(asked))) => asked,
+                Ok(Some(Err(error))) => {
                     let no = refusal(error.status(), "invalid_request_error", &error.to_string());
                     return send(&mut job.stream, &no).await;
                 }
+                Err(error) => return unread(&mut job.stream, error).await,
             };
-            let Ok(_place) = self.room.acquire().await else { return Ok(()) };
             if asked.waits == Waits::ForContinue {
                 give(&mut job.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             }
-            let body = match timeout(ASKING_MAX, body(&mut job, asked.body)).await? {
+            let body = match within(body(&mut job, asked.body, &self.bodies)).await {
                 Ok(Some(body)) => body,
                 Ok(None) => {
                     let words = format!("a request has at most {} MiB", BODY_BYTES_MAX >> 20);
                     return send(&mut job.stream, &refusal(413, "request_too_large", &words)).await;
                 }
-                // Where the next request would begin, nobody knows.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let words = format!("the request breaks its framing: {error}");
-                    return send(&mut job.stream, &refusal(400, "invalid_request_error", &words)).await;
-                }
-                Err(error) => return Err(error),
+                Err(error) => return unread(&mut job.stream, error).await,
             };
+            // Only what is whole has a place: one that was sent by half would keep others from theirs.
+            let Ok(_place) = self.room.acquire().await else { return Ok(()) };
             if !asked.keys().any(knows) {
                 let words = "the key is not the one of this task: take it from the environment";
                 send(&mut job.stream, &refusal(401, "authentication_error", words)).await?;
             } else {
-                self.answer(&asked, &body, &mut job.stream).await?;
+                self.answer(&asked, &body.bytes, &mut job.stream).await?;
             }
             if asked.afterwards == Afterwards::Closes {
                 return job.stream.shutdown().await;
@@ -276,11 +286,40 @@ fn meaning(error: &AskError) -> (u16, &'static str) {
 }
 
 /// A whole body; `None` when it is too long.
-async fn body<S: AsyncRead + AsyncWrite + Unpin>(job: &mut Wire<S>, framing: Framing) -> io::Result<Option<Vec<u8>>> {
+async fn body<'a, S: AsyncRead + AsyncWrite + Unpin>(
+    job: &mut Wire<S>,
+    framing: Framing,
+    bodies: &'a Semaphore,
+) -> io::Result<Option<Taken<'a>>> {
     if matches!(framing, Framing::Length(length) if length > BODY_BYTES_MAX as u64) {
         return Ok(None);
     }
-    job.take_body(framing, BODY_BYTES_MAX).await
+    job.take_body(framing, BODY_BYTES_MAX, bodies).await
+}
+
+/// What is read within [`ASKING_MAX`].
+async fn within<T>(read: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(ASKING_MAX, read).await?
+}
+
+/// Answers a request that was not read to its end. Where the next one would begin, nobody knows.
+async fn unread(to: &mut (impl AsyncWrite + Unpin), error: io::Error) -> io::Result<()> {
+    let page = match error.kind() {
+        io::ErrorKind::InvalidData => {
+            refusal(400, "invalid_request_error", &format!("the request breaks its framing: {error}"))
+        }
+        io::ErrorKind::TimedOut => {
+            let (idle, all) = (IDLE_MAX.as_secs(), ASKING_MAX.as_secs());
+            let words = format!("the request did not go on for {idle} s, or was not whole after {all} s");
+            refusal(408, "timeout_error", &words)
+        }
+        io::ErrorKind::OutOfMemory => {
+            let words = format!("the requests of this task at once have {} MiB already", BODIES_BYTES_MAX >> 20);
+            refusal(503, "overloaded_error", &words)
+        }
+        _ => return Err(error),
+    };
+    send(to, &page).await
 }
 
 /// An answer in one piece.
@@ -322,9 +361,11 @@ fn reason(status: u16) -> &'static str {
         402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
+        408 => "Request Timeout",
         413 => "Content Too Large",
         429 => "Too Many Requests",
         502 => "Bad Gateway",
+        503 => "Service Unavailable",
         _ => "Answer",
     }
 }
