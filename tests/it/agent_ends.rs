@@ -58,6 +58,23 @@ fn an_agent_that_may_only_look_changes_nothing_and_what_its_checks_build_is_drop
 }
 
 #[test]
+fn that_an_agent_changed_nothing_is_said_where_only_its_word_is_that_it_is_done() {
+    let ends = |status: &str, evidence: &str| {
+        let repository = Repository::with(&[("a.txt", "a\n")]);
+        let finish = ("finish", json!({"status": status, "summary": "looked", "evidence": [], "follow_ups": []}));
+        let answers = Answers::beside(&repository, "replay").conversation("a", &[("", &[finish])]);
+        let plan = format!("[tasks.a]\nagent = {{ prompt = 'look' }}\n{evidence}");
+        let ended = Swarm::run(&repository, "it", &plan).args(&["--replay", answers.folder()]).end();
+        (ended.result("a"), ended.err.contains("changed nothing, and that it is done is its own word only"))
+    };
+    let ended = |result: &str, said| (result.to_owned(), said);
+    assert_eq!(ends("done", ""), ended("succeeded", true));
+    assert_eq!(ends("done", "check = 'true'\n"), ended("succeeded", false));
+    assert_eq!(ends("done", "outputs.all = { json = 'none.json' }\n"), ended("failed", false));
+    assert_eq!(ends("blocked", ""), ended("failed", false));
+}
+
+#[test]
 fn a_name_that_no_provider_hears_goes_back_as_one_and_stays_in_the_logs() {
     let odd = "functions.read file é";
     let server = ModelServer::start(move |number, asked| {

@@ -494,13 +494,18 @@ fn agent_job(
     }
 }
 
-/// What a person should know of an agent that changed nothing though it might, where nothing and nobody looks at that.
-pub(super) fn mere_word(trial: Trial<'_>, writes: Option<&[String]>) -> Option<String> {
+/// What a person should know of an agent that did what its task wants by its own word, and changed nothing though it might,
+/// where nothing and nobody looks at that.
+pub(super) fn mere_word(
+    trial: Trial<'_>,
+    writes: Option<&[String]>,
+    envelope: Option<&Envelope>,
+) -> Option<&'static str> {
+    let is_done = envelope.is_some_and(|envelope| envelope.status == AgentStatus::Done);
     let is_looked_at = !trial.job.rendered.checks.is_empty() || trial.task.rounds.is_some();
     let may_write = writes.is_none_or(|globs| !globs.is_empty());
-    (trial.job.rendered.agent.is_some() && may_write && !is_looked_at).then(|| {
-        "its agent changed nothing, and that it is done is its own word only: a `check` would decide".to_owned()
-    })
+    (is_done && may_write && !is_looked_at)
+        .then_some("its agent changed nothing, and that it is done is its own word only: a `check` would decide")
 }
 
 /// What a person should know of a conversation.

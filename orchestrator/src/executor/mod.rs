@@ -298,7 +298,12 @@ impl Executor {
             record.outputs = Map::new();
             return Err(not_handed_over(error));
         }
-        self.checks_after(trial, &start, result, record).await
+        self.checks_after(trial, &start, result, record).await?;
+        if result.is_none() {
+            let note = agent::mere_word(trial, self.writes(job).as_deref(), record.envelope.as_ref());
+            record.notes.extend(note.map(str::to_owned));
+        }
+        Ok(())
     }
 
     async fn start_of(self: &Arc<Self>, job: &AttemptJob) -> Result<Arc<Start>, Stop> {
@@ -466,10 +471,7 @@ impl Executor {
                 let (mode, task) = (self.plan.merge.mode, self.plan.task(job.task));
                 Err(Stop(violation(&refusal, mode, task, self.writes(job).as_deref())))
             }
-            None if unchanged => {
-                record.notes.extend(agent::mere_word(trial, self.writes(job).as_deref()));
-                Ok(None)
-            }
+            None if unchanged => Ok(None),
             None => Ok(commit),
         }
     }
