@@ -75,6 +75,31 @@ fn that_an_agent_changed_nothing_is_said_where_only_its_word_is_that_it_is_done(
 }
 
 #[test]
+fn a_prompt_file_that_tells_nothing_begins_no_agent_and_is_named_before() {
+    let repository = house("provider = 'ollama'\nmodel = 'm'");
+    [("how.md", "look\n"), ("empty.md", " \n")].iter().for_each(|(path, text)| repository.write(path, text));
+    repository.commit_all("what agents are told");
+    let finish = ("finish", json!({"status": "done", "summary": "looked", "evidence": [], "follow_ups": []}));
+    let answers = Answers::beside(&repository, "replay").conversation("both", &[("", &[finish])]);
+    let plan = "[tasks.lost]\nagent = { prompt-file = 'hwo.md' }\n[tasks.empty]\nagent = { prompt-file = 'empty.md' }\n\
+                [tasks.both]\nagent = { prompt-file = 'empty.md', prompt = 'look' }\n\
+                [tasks.later]\nneeds = ['both']\nagent = { prompt-file = 'made.md' }\n";
+    let ended = Swarm::run(&repository, "it", plan).args(&["--replay", answers.folder()]).exits(1);
+    let results = ["lost", "empty", "both", "later"].map(|task| ended.result(task));
+    assert_eq!(results, ["failed", "failed", "succeeded", "failed"], "{ended}");
+    assert!(ended.err.contains("empty.md: nothing is in it, and its agent has no `prompt`"), "{ended}");
+    let path = repository.beside("it.toml").display().to_string();
+    let checked = Swarm::new(&repository, &["check", &path]).exits(0);
+    for words in [
+        "note: `prompt-file` of task lost names `hwo.md`: there is no such file, so it cannot begin; did you mean `how.md`?",
+        "note: `prompt-file` of task empty names `empty.md`: nothing is in it, and its agent has no `prompt`, so it cannot begin",
+    ] {
+        assert!(checked.err.contains(words), "{words}: {checked}");
+    }
+    assert_eq!(checked.err.matches("cannot begin").count(), 2, "{checked}");
+}
+
+#[test]
 fn a_name_that_no_provider_hears_goes_back_as_one_and_stays_in_the_logs() {
     let odd = "functions.read file é";
     let server = ModelServer::start(move |number, asked| {

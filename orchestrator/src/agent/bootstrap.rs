@@ -92,6 +92,9 @@ pub struct Told {
     pub models: Vec<String>,
 }
 
+/// What is wrong with a file of white space where an agent is told nothing else.
+const TELLS_NOTHING: &str = "nothing is in it, and its agent has no `prompt`";
+
 const SYSTEM: &str = "\
 You are a coding agent that works alone on one task in a git repository. Nobody reads along while you work, so do not wait for \
 answers: find out what you can, decide the rest, and say at the end what you assumed.
@@ -133,6 +136,9 @@ pub fn beginning(
     told: &Told,
 ) -> Result<Beginning, BootstrapError> {
     let file = agent.prompt_file.as_ref().map(|file| prompt_file(odb, tree, file)).transpose()?;
+    if let (Some(path), "") = (&agent.prompt_file, &*joined(file.as_deref(), &agent.prompt)) {
+        return Err(BootstrapError::NotThere { file: path.clone(), why: TELLS_NOTHING });
+    }
     let instructions = instructions(odb, tree, &agent.settings.directory)?;
     let facts = Facts {
         instance: &instance.0,
@@ -144,6 +150,18 @@ pub fn beginning(
         told,
     };
     Ok(Beginning { system: system(&facts), prompt: prompt(&facts) })
+}
+
+/// Why no agent can be told by this file of a tree what to do; `None` where it can. `alone` is one that is told nothing else.
+///
+/// # Errors
+/// [`BootstrapError`], but not that it is not there.
+pub fn why_not_told(odb: &Odb<'_>, tree: Oid, path: &str, alone: bool) -> Result<Option<&'static str>, BootstrapError> {
+    match prompt_file(odb, tree, path) {
+        Ok(text) => Ok((alone && text.trim().is_empty()).then_some(TELLS_NOTHING)),
+        Err(BootstrapError::NotThere { why, .. }) => Ok(Some(why)),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a plan tells an agent: the text of its file, then its prompt.

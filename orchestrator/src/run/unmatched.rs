@@ -10,6 +10,7 @@ use swarm_plans::scope::is_literal;
 use swarm_plans::{InstanceIx, Plan, TaskGraph};
 
 use super::RunError;
+use crate::agent::bootstrap::{BootstrapError, why_not_told};
 use crate::executor::trees::{TreeError, files_of};
 use crate::path_globs::PathGlobs;
 use crate::repository::{Repository, RepositoryError};
@@ -27,7 +28,7 @@ struct Unmatched {
     key: String,
     text: String,
     /// What it does not match, or what it does not allow.
-    why: &'static str,
+    why: String,
     /// What may have been meant.
     near: Option<String>,
 }
@@ -43,6 +44,7 @@ pub fn unmatched(graph: &TaskGraph, repository: &Repository, base: Oid) -> Resul
     let root = repository.tree_of(base)?;
     let mut found = of_the_base(plan, repository, base, &|folder| in_the_tree(&odb, root, folder))?;
     found.extend(of_the_checkout(plan, repository));
+    found.extend(of_prompts(plan, &odb, root)?);
     found.extend(folders_in_writes(graph, &odb, root)?);
     let more = found.len().saturating_sub(NAMED_MAX);
     let mut notes: Vec<String> = found.iter().take(NAMED_MAX).map(Unmatched::told).collect();
@@ -95,7 +97,7 @@ fn of_the_base(
         let glob = PathGlobs::new(&[text]).map_err(|error| TreeError::Base(error.into()))?;
         if !files.iter().any(|path| glob.matches(path)) {
             let near = meant(text, names);
-            found.push(Unmatched { key, text: text.clone(), why: "no file of the base matches that", near });
+            found.push(Unmatched { key, text: text.clone(), why: "no file of the base matches that".to_owned(), near });
         }
     }
     Ok(found)
@@ -112,12 +114,34 @@ fn of_the_checkout(plan: &Plan, repository: &Repository) -> Vec<Unmatched> {
     let copy = workspace.copy.iter().map(|path| ("`copy` of [workspace]", path));
     let cache = workspace.cache.iter().map(|path| ("`cache` of [workspace]", path));
     let missing = copy.chain(cache).filter(|(_, path)| checkout.join(path).symlink_metadata().is_err());
-    let why = "the checkout has no such path, so worktrees have none either";
+    let why = || "the checkout has no such path, so worktrees have none either".to_owned();
     let told = missing.map(|(key, path)| {
         let near = meant(path, &names).filter(|near| checkout.join(near).exists());
-        Unmatched { key: key.to_owned(), text: path.clone(), why, near }
+        Unmatched { key: key.to_owned(), text: path.clone(), why: why(), near }
     });
     told.collect()
+}
+
+/// `prompt-file` of tasks that start from the base, where their agent cannot begin; what tasks before others make, nobody knows yet.
+fn of_prompts(plan: &Plan, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, RunError> {
+    let mut found = Vec::new();
+    for task in plan.tasks.iter().filter(|task| task.needs.is_empty()) {
+        let Some(agent) = task.agent() else { continue };
+        let Some(text) = &agent.prompt_file else { continue };
+        let why = why_not_told(odb, root, text, agent.prompt.is_none()).map_err(|error| -> RunError {
+            match error {
+                BootstrapError::Git(error) => RepositoryError::from(error).into(),
+                BootstrapError::Tree(error) => TreeError::Base(error.into()).into(),
+                error @ BootstrapError::NotThere { .. } => unreachable!("BUG: {error} is why"),
+            }
+        });
+        if let Some(why) = why? {
+            let near = meant(text, &|folder| in_the_tree(odb, root, folder)).filter(|near| !near.ends_with('/'));
+            let (key, why) = (format!("`prompt-file` of task {}", task.name.0), format!("{why}, so it cannot begin"));
+            found.push(Unmatched { key, text: text.clone(), why, near });
+        }
+    }
+    Ok(found)
 }
 
 /// Entries of `writes` that name a folder as if it were a file.
@@ -143,7 +167,7 @@ fn folders_in_writes(graph: &TaskGraph, odb: &Odb<'_>, root: Oid) -> Result<Vec<
         let path = text.strip_prefix("./").unwrap_or(&text);
         let entry = tree::find(odb, root, path.as_bytes()).map_err(|error| TreeError::Base(error.into()))?;
         if entry.is_some_and(|entry| entry.is_tree()) {
-            let why = "that is a folder, and allows no change of what lies in it";
+            let why = "that is a folder, and allows no change of what lies in it".to_owned();
             let (key, near) = (format!("`writes` of task {task}"), Some(format!("{text}/")));
             found.push(Unmatched { key, text, why, near });
         }
