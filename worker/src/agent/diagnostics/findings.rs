@@ -1,4 +1,5 @@
-//! What a language server says of a file, for the model: what is new since it was told last, errors first. Pure.
+//! What a language server says of a file, for the model: what is new since it was told last, or all where it asks, errors
+//! first. Pure.
 
 use std::collections::BTreeSet;
 
@@ -45,8 +46,17 @@ impl Finding {
 #[derive(Debug, Clone, Default)]
 pub struct Told(BTreeSet<(u8, String)>);
 
+/// What of a file's findings is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// What the model was not told of before; the rest is counted.
+    New,
+    /// All of them: the model asks what is there, and what it was told may be cut away by now.
+    All,
+}
+
 /// Words on a file's errors and warnings; `None` where there are none and none were told of before.
-pub fn words(path: &str, server: &str, findings: &[Finding], told: &mut Told) -> Option<String> {
+pub fn words(path: &str, server: &str, findings: &[Finding], told: &mut Told, shown: Shown) -> Option<String> {
     let mut grave: Vec<&Finding> = findings.iter().filter(|finding| finding.severity() <= 2).collect();
     grave.sort_by_key(|finding| (finding.severity(), finding.range.start.line, finding.range.start.character));
     let now: BTreeSet<(u8, String)> = grave.iter().map(|finding| (finding.severity(), finding.text())).collect();
@@ -54,7 +64,7 @@ pub fn words(path: &str, server: &str, findings: &[Finding], told: &mut Told) ->
     if grave.is_empty() {
         return (!before.is_empty()).then(|| format!("{server}: {path} has no errors or warnings any more"));
     }
-    let new = |finding: &Finding| !before.contains(&(finding.severity(), finding.text()));
+    let new = |finding: &Finding| shown == Shown::All || !before.contains(&(finding.severity(), finding.text()));
     let (fresh, known): (Vec<&Finding>, Vec<&Finding>) = grave.into_iter().partition(|finding| new(finding));
     let mut text = String::new();
     for finding in fresh.iter().take(SHOWN_MAX) {
@@ -90,18 +100,35 @@ mod tests {
         let mut told = Told::default();
         let first = [finding(5, Some(2), "unused\n x"), finding(9, None, "no such type"), finding(1, Some(4), "hint")];
         let expected = "ra finds\na.rs:10:1: error: no such type\na.rs:6:1: warning: unused x";
-        assert_eq!(words("a.rs", "ra", &first, &mut told).unwrap(), expected);
+        assert_eq!(words("a.rs", "ra", &first, &mut told, Shown::New).unwrap(), expected);
         let moved = [finding(6, Some(2), "unused x"), finding(2, Some(1), "new one")];
         let expected = "ra finds\na.rs:3:1: error: new one\n[1 known before]";
-        assert_eq!(words("a.rs", "ra", &moved, &mut told).unwrap(), expected);
-        assert_eq!(words("a.rs", "ra", &[], &mut told).unwrap(), "ra: a.rs has no errors or warnings any more");
-        assert_eq!(words("a.rs", "ra", &[], &mut told), None);
+        assert_eq!(words("a.rs", "ra", &moved, &mut told, Shown::New).unwrap(), expected);
+        assert_eq!(
+            words("a.rs", "ra", &[], &mut told, Shown::New).unwrap(),
+            "ra: a.rs has no errors or warnings any more"
+        );
+        assert_eq!(words("a.rs", "ra", &[], &mut told, Shown::New), None);
+    }
+
+    #[test]
+    fn who_asks_is_shown_what_was_told_before_too() {
+        let mut told = Told::default();
+        let findings = [finding(5, Some(2), "unused"), finding(9, Some(1), "no such type")];
+        let expected = "ra finds\na.rs:10:1: error: no such type\na.rs:6:1: warning: unused";
+        for shown in [Shown::New, Shown::All, Shown::All] {
+            assert_eq!(words("a.rs", "ra", &findings, &mut told, shown).unwrap(), expected);
+        }
+        let known = "ra finds nothing new\n[2 known before]";
+        assert_eq!(words("a.rs", "ra", &findings, &mut told, Shown::New).unwrap(), known);
+        assert!(words("a.rs", "ra", &[], &mut told, Shown::All).unwrap().ends_with("any more"));
+        assert_eq!(words("a.rs", "ra", &[], &mut told, Shown::All), None);
     }
 
     #[test]
     fn a_flood_is_counted() {
         let many: Vec<Finding> = (0..50).map(|line| finding(line, Some(1), &format!("e{line}"))).collect();
-        let text = words("a", "x", &many, &mut Told::default()).unwrap();
+        let text = words("a", "x", &many, &mut Told::default(), Shown::New).unwrap();
         assert_eq!((text.lines().count(), text.ends_with("[30 more]")), (22, true));
     }
 }

@@ -26,7 +26,7 @@ use super::tools::files::plain;
 use super::tools::tool::spec;
 use super::tools::{Effect, Refused, Tool, ToolResult};
 use client::{Client, News, address};
-use findings::{Told, words};
+use findings::{Shown, Told, words};
 use servers::{Language, language};
 
 /// How long an edit waits for all servers together.
@@ -66,7 +66,7 @@ impl Diagnostics {
     /// anything to say in time.
     pub fn after_edit(&self, paths: &[String]) -> String {
         let until = Instant::now() + EDIT_PATIENCE;
-        let said = paths.iter().filter_map(|path| self.ask(path, until).ok().flatten());
+        let said = paths.iter().filter_map(|path| self.ask(path, until, Shown::New).ok().flatten());
         said.map(|words| format!("\n{words}")).collect()
     }
 
@@ -89,7 +89,7 @@ impl Diagnostics {
         let (root, this) = (self.setting.root.clone(), self.clone());
         let run = move |input: Asked| -> ToolResult {
             let path = plain(&this.setting.root, &input.path)?;
-            let said = this.ask(&path, Instant::now() + ASKED_PATIENCE)?;
+            let said = this.ask(&path, Instant::now() + ASKED_PATIENCE, Shown::All)?;
             Ok(said.unwrap_or_else(|| format!("nothing is wrong with {path}")))
         };
         let acts = move |input: &Asked, each: &mut dyn FnMut(Act<'_>)| {
@@ -102,7 +102,7 @@ impl Diagnostics {
     }
 
     /// What the file's server says of it as it is now.
-    fn ask(&self, path: &str, until: Instant) -> Result<Option<String>, Refused> {
+    fn ask(&self, path: &str, until: Instant, shown: Shown) -> Result<Option<String>, Refused> {
         let language = language(path).ok_or_else(|| Refused(format!("no language server is known for {path}")))?;
         let text = read(&self.setting.root.join(path)).map_err(|error| Refused(format!("{path}: {error}")))?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,9 @@ impl Diagnostics {
         client.tell(&uri, language.id, &text);
         let ready = client.is_ready(until.saturating_duration_since(Instant::now()));
         match client.wait(&uri, if ready { until } else { Instant::now() }) {
-            News::Found(findings) => Ok(words(path, server, &findings, told.entry(path.to_owned()).or_default())),
+            News::Found(findings) => {
+                Ok(words(path, server, &findings, told.entry(path.to_owned()).or_default(), shown))
+            }
             News::Silent if ready => Err(Refused(format!("{server} has said nothing of {path} yet; ask again later"))),
             News::Silent => Err(Refused(format!("{server} is still starting; ask again later"))),
             News::Gone(why) => {

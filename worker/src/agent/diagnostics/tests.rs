@@ -59,7 +59,11 @@ fn scene(server: &str) -> Option<(tempfile::TempDir, Arc<Diagnostics>)> {
 
 /// Long enough for any machine; what answers does so at once.
 fn ask(diagnostics: &Diagnostics) -> Result<Option<String>, Refused> {
-    diagnostics.ask("a.zig", Instant::now() + Duration::from_secs(60))
+    told(diagnostics, Shown::New)
+}
+
+fn told(diagnostics: &Diagnostics, shown: Shown) -> Result<Option<String>, Refused> {
+    diagnostics.ask("a.zig", Instant::now() + Duration::from_secs(60), shown)
 }
 
 #[test]
@@ -70,6 +74,8 @@ fn findings_of_the_newest_version_are_told_and_only_once() {
     assert_eq!(ask(&diagnostics).unwrap().unwrap(), "zls finds\na.zig:2:1: error: this is wrong");
     write("fine\n\nwrong\n");
     assert_eq!(ask(&diagnostics).unwrap().unwrap(), "zls finds nothing new\n[1 known before]");
+    let all = told(&diagnostics, Shown::All).unwrap().unwrap();
+    assert_eq!(all, "zls finds\na.zig:3:1: error: this is wrong");
     write("fine\n");
     assert!(ask(&diagnostics).unwrap().unwrap().contains("no errors or warnings any more"));
     assert_eq!(ask(&diagnostics).unwrap(), None);
@@ -132,7 +138,8 @@ fn real_servers_find_real_errors() {
             std::fs::write(folder.path().join(file), text).unwrap();
             let began = Instant::now();
             let edit = diagnostics.after_edit(&[file.to_owned()]);
-            let (at_once, words) = (began.elapsed(), diagnostics.ask(file, Instant::now() + Duration::from_secs(60)));
+            let (at_once, words) =
+                (began.elapsed(), diagnostics.ask(file, Instant::now() + Duration::from_secs(60), Shown::New));
             eprintln!("{file}: an edit took {at_once:?} and said {edit:?}; asked, it said {words:?}");
             assert!(at_once < Duration::from_secs(10));
             edit + &words.unwrap().unwrap_or_default()
