@@ -1,3 +1,5 @@
+//! Another user of the machine, as whom a test runs the program.
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 
