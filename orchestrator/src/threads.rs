@@ -91,6 +91,14 @@ pub async fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Sen
     done.await.map_err(|_| io::Error::other("the coordinator failed; this is a bug"))
 }
 
+/// Waits on a thread that went [`apart`] for work of its event loop; `None` when that ends before the work has.
+pub fn wait_for<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let (sender, done) = std::sync::mpsc::channel();
+    // Not `block_on`, which panics where the event loop ends while it waits. Nobody may wait any more.
+    Handle::current().spawn(async move { drop(sender.send(work.await)) });
+    done.recv().ok()
+}
+
 /// Told of every panic of this process once [`hear_panics`] was called.
 static PANICKED: Notify = Notify::const_new();
 
@@ -126,6 +134,22 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
         let inner = || Handle::current().block_on(async { tokio::task::spawn_blocking(|| 7).await.unwrap() });
         assert_eq!(runtime.block_on(apart("test", inner)).unwrap(), 7);
+    }
+
+    #[test]
+    fn who_waits_for_an_event_loop_hears_of_its_end() {
+        let runtime = event_loop().unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (ended, ends) = std::sync::mpsc::channel();
+        let waits = move || {
+            begun.send(()).unwrap();
+            let told = (wait_for(async { 7 }), wait_for(std::future::pending::<()>()));
+            ended.send(told).unwrap();
+        };
+        drop(runtime.spawn(apart("test", waits)));
+        runtime.block_on(async { tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap() });
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        assert!(matches!(ends.recv_timeout(Duration::from_secs(60)), Ok((None | Some(7), None))));
     }
 
     #[test]

@@ -158,7 +158,9 @@ impl Executor {
         if let Some(made) = known().get(&(at, tree)).cloned() {
             return Ok(made);
         }
-        let made = tokio::runtime::Handle::current().block_on(self.make(&self.settler.makers[at], parent, tree))?;
+        let executor = Arc::clone(self);
+        let making = async move { executor.make(&executor.settler.makers[at], parent, tree).await };
+        let made = threads::wait_for(making).ok_or("the run ended meanwhile")??;
         known().insert((at, tree), made.clone());
         Ok(made)
     }
