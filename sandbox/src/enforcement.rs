@@ -126,6 +126,10 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
          hold less",
     );
+    open.push("what the kernel tells of the machine as a whole can be read in /proc: its command line, interrupts, load and memory");
+    open.push(
+        "what the kernel tells of the machine as a whole can be read in /proc: its command line, its memory, how often it was interrupted",
+    );
     if abi < 2 {
         open.push("renames between folders are refused everywhere, also where they are harmless");
     }
@@ -182,7 +186,8 @@ fn limits_not_held(draft: &Draft) -> Vec<&'static str> {
     }
     if memory == Some(Means::Group(Version::V1)) {
         open.push(
-            "memory: sockets may hold a quarter as much again, which control groups of version 1 count by itself",
+            "what sockets hold comes on top of the memory, roughly bounded: control groups of version 1 count it by itself, and of many open \
+             TCP connections too late, or not at all where the kernel is made without",
         );
     }
     if memory == Some(Means::Watchdog) {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::enforcement::Tier;
 use crate::policy::{Access, Draft, Network, Policy};
-use crate::root::{DEVICES, ETC_ENTRIES, ETC_NETWORK_ENTRIES, SYSTEM_FOLDERS};
+use crate::root::{DEVICES, ETC_ENTRIES, ETC_NETWORK_ENTRIES, KERNEL_KEYS, SYSTEM_FOLDERS};
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub fn evaluate(policy: &Policy, path: &Path, access: Access) -> Decision {
     if is_of_another_process(draft.tier, path) {
         return Decision::Refused { rule: Rule::OtherProcess, wish: None };
     }
-    if is_privileged(path) {
+    if is_privileged(draft.tier, path) {
         return Decision::Refused { rule: Rule::Privileged, wish: None };
     }
     match draft.tier {
@@ -201,8 +201,9 @@ fn of_a_process(path: &Path) -> Option<(&str, &str, bool)> {
     is_process.then(|| (process, entry, names.next().is_none()))
 }
 
-fn is_privileged(path: &Path) -> bool {
-    PRIVILEGED.iter().any(|entry| path == Path::new(entry))
+fn is_privileged(tier: Tier, path: &Path) -> bool {
+    let hidden = if tier == Tier::Namespaces { KERNEL_KEYS } else { &[] };
+    PRIVILEGED.iter().chain(hidden).any(|entry| path == Path::new(entry))
         || of_a_process(path).is_some_and(|(_, entry, _)| PRIVILEGED_OF_A_PROCESS.contains(&entry))
 }
 

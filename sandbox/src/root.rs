@@ -80,7 +80,7 @@ const COPY_BYTES_MAX: usize = 64 << 10;
 /// What the smallest file that is not empty takes of a tmpfs.
 const PAGE_BYTES: u64 = 4 << 10;
 /// What tells of the kernel's keys, whoever's they are.
-const KERNEL_KEYS: [&str; 2] = ["/proc/keys", "/proc/key-users"];
+pub const KERNEL_KEYS: &[&str] = &["/proc/keys", "/proc/key-users"];
 /// What the tree itself may need of its tmpfs, beside what the job puts there: copies of small files of the system.
 const OWN_BYTES: u64 = 16 << 20;
 /// The same, in files and folders.

@@ -370,6 +370,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_lease_is_refused_by_either_name() {
+        let answers = answers(Tier::Namespaces, Network::None, Occupant::Program, Count::Kernel);
+        let fcntl = answers.calls.get(&u32::try_from(libc::SYS_fcntl).expect("small"));
+        let refused = [1024, 1040].map(|command| (vec![is(1, u32::MAX, command)], Answer::Refuse)).to_vec();
+        assert_eq!(fcntl, Some(&Verdict { cases: refused, otherwise: Answer::Allow }));
+    }
+
+    #[test]
     fn only_a_job_with_a_network_takes_names_and_ports() {
         let bind = |tier, network| {
             let answers = answers(tier, network, Occupant::Program, Count::Kernel);

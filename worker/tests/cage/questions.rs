@@ -32,6 +32,8 @@ const SYSTEM: &[&str] = &[
     "r /dev/fd",
     "r /dev/stdin",
     "w /dev/stdout",
+    "r /proc/keys",
+    "r /proc/key-users",
     "r /proc/1/environ",
     "r /proc/1/status",
     "r /proc/self/environ",

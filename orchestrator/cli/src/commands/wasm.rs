@@ -175,6 +175,10 @@ impl Wasm {
             let (folder, name) = dir.split_once("::").unwrap_or((dir, dir));
             let path = it.folder.join(folder).canonicalize();
             let path = path.map_err(|error| Failure::usage(format!("find the folder {folder}: {error}"), None))?;
+            if !path.is_dir() {
+                let message = format!("give the guest {}: it is no folder", sanitize::name(&path.to_string_lossy()));
+                return Err(Failure::usage(message, "name the folder that it lies in".to_owned()));
+            }
             guard.check(&path, Access::Write).map_err(|reason| {
                 let message = format!("give the guest {}: {reason}", sanitize::name(&path.to_string_lossy()));
                 Failure::usage(message, "name a folder in it, or another one".to_owned())
