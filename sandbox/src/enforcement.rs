@@ -126,7 +126,6 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
          hold less",
     );
-    open.push("what the kernel tells of the machine as a whole can be read in /proc: its command line, interrupts, load and memory");
     open.push(
         "what the kernel tells of the machine as a whole can be read in /proc: its command line, its memory, how often it was interrupted",
     );

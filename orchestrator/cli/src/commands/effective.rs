@@ -11,6 +11,14 @@ use swarm_protocol::{Access, Tier};
 /// Paths of one kind that are listed.
 const PATHS_MAX: usize = 12;
 
+/// The first of many paths, and how many more there are.
+fn few(mut paths: Vec<String>) -> Vec<String> {
+    let more = paths.len().saturating_sub(PATHS_MAX);
+    paths.truncate(PATHS_MAX);
+    paths.extend((more > 0).then(|| format!("… and {more} more")));
+    paths
+}
+
 /// What a task of a policy sees, each line indented and with its line feed.
 pub fn lines(cage: &Cage, policy: &SandboxPolicy, machine: &Machine, place: &Path) -> String {
     let shown = |path: &Path| sanitize::name(&path.to_string_lossy());
@@ -19,20 +27,17 @@ pub fn lines(cage: &Cage, policy: &SandboxPolicy, machine: &Machine, place: &Pat
         granted.map(|grant| shown(&grant.path)).collect::<Vec<_>>()
     };
     let mut text = String::new();
-    let mut add = |title: &str, mut entries: Vec<String>| {
-        let more = entries.len().saturating_sub(PATHS_MAX);
-        entries.truncate(PATHS_MAX);
-        entries.extend((more > 0).then(|| format!("… and {more} more")));
+    let mut add = |title: &str, entries: Vec<String>| {
         for (at, entry) in entries.iter().enumerate() {
             text.push_str(&format!("    {:<14} {entry}\n", if at == 0 { title } else { "" }));
         }
     };
     let own = format!("its worktree at {}, a private home, a private /tmp", shown(place));
-    add("to write", std::iter::once(own).chain(of(Access::Write)).collect());
-    add("copy-on-write", cage.copy_on_write().iter().map(|path| shown(path)).collect());
+    add("to write", few(std::iter::once(own).chain(of(Access::Write)).collect()));
+    add("copy-on-write", few(cage.copy_on_write().iter().map(|path| shown(path)).collect()));
     let system = "the system's own folders (/usr, /bin, /lib, parts of /etc)".to_owned();
-    add("to read", std::iter::once(system).chain(of(Access::Read)).collect());
-    add("hidden", cage.hidden().iter().map(|path| shown(path)).collect());
+    add("to read", few(std::iter::once(system).chain(of(Access::Read)).collect()));
+    add("hidden", few(cage.hidden().iter().map(|path| shown(path)).collect()));
     add("variables", vec![cage.variables().map(sanitize::name).collect::<Vec<_>>().join(" ")]);
     let secrets: Vec<String> = cage.secrets().map(|(name, _)| sanitize::name(name)).collect();
     add("masked", (!secrets.is_empty()).then(|| secrets.join(" ")).into_iter().collect());
