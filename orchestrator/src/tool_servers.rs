@@ -165,13 +165,13 @@ impl ToolServers {
         let asked = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let answer = match call_once(place, name, asked.clone()).await {
             // Nobody has taken the call, and a new token is to be had without anybody.
-            Err(Failed { is_unknown: true, .. }) if matches!(place.far.access, Access::Client { .. }) => {
+            Err(Failed { is_unauthorized: true, .. }) if matches!(place.far.access, Access::Client { .. }) => {
                 call_once(place, name, asked).await
             }
             answer => answer,
         };
         let answer = answer.map_err(|failed| match &place.far.access {
-            Access::SignedIn { command, .. } if failed.is_unknown => {
+            Access::SignedIn { command, .. } if failed.is_unauthorized => {
                 format!("{}; to sign in again: {command}", failed.why)
             }
             _ => failed.why,
@@ -192,12 +192,12 @@ struct Failed {
     /// For the model.
     why: String,
     /// The server does not know who asks: a token ran out, or was taken back.
-    is_unknown: bool,
+    is_unauthorized: bool,
 }
 
 impl From<String> for Failed {
     fn from(why: String) -> Self {
-        Failed { why, is_unknown: false }
+        Failed { why, is_unauthorized: false }
     }
 }
 
@@ -213,7 +213,7 @@ async fn call_once(place: &Arc<Place>, name: &str, asked: CallToolRequestParams)
         Ok(Ok(_)) => return Err(format!("server `{name}` wants what is not offered here").into()),
         // An error of the tool is an answer; anything else may have broken the connection.
         Ok(Err(error @ rmcp::ServiceError::McpError(_))) => return Err(failed(name, &error).into()),
-        Ok(Err(error)) => Failed { why: failed(name, &error), is_unknown: is_unknown(&error) },
+        Ok(Err(error)) => Failed { why: failed(name, &error), is_unauthorized: is_unauthorized(&error) },
         Err(_) => late(name, server).into(),
     };
     place.forget(&connection).await;
@@ -221,7 +221,7 @@ async fn call_once(place: &Arc<Place>, name: &str, asked: CallToolRequestParams)
 }
 
 /// Whether a server answered that it does not know who asks.
-fn is_unknown(error: &rmcp::ServiceError) -> bool {
+fn is_unauthorized(error: &rmcp::ServiceError) -> bool {
     let rmcp::ServiceError::TransportSend(error) = error else { return false };
     let failure = error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>();
     matches!(failure, Some(StreamableHttpError::AuthRequired(_)))

@@ -7,7 +7,7 @@
 //!
 //! In order: block signals → clone init (into new namespaces), then
 //! - what depends on nothing but the [`Kind`] of the cage, [`begin`]: output, close every other descriptor → lifeline → first
-//!   to go when memory is short → \[namespaces: id maps, private mounts, host name, loopback, [root](crate::root) without what is the
+//!   to go when memory is short → \[namespaces: id maps, bound on watchers, private mounts, host name, loopback, [root](crate::root) without what is the
 //!   job's\] → bound on capabilities;
 //! - what is this job's: \[namespaces: bound on process ids, root\] → home folder → stdin → nobody looks into
 //!   init → \[namespaces: the host's root goes, [door](crate::door)\] → capabilities → fork the job → session → signals →

@@ -160,32 +160,45 @@ fn write_once(path: &str, text: &str) -> io::Result<()> {
     if written == text.len() { Ok(()) } else { Err(io::Errno::IO) }
 }
 
-/// Where a user namespace bounds the watchers of files that are made inside; the kernel counts them for the user's namespaces above,
-/// too, so that who takes all of them inside leaves some to others. Source: namespaces(7), /proc/sys/user.
-const WATCHERS: [(&str, &str); 2] = [
-    ("/proc/sys/user/max_inotify_instances", "/proc/sys/fs/inotify/max_user_instances"),
-    ("/proc/sys/user/max_inotify_watches", "/proc/sys/fs/inotify/max_user_watches"),
+/// A kind of watchers of files that a user namespace bounds; the kernel counts them for the namespaces above, too, so that who takes
+/// all of them inside leaves some to others. Source: namespaces(7), /proc/sys/user.
+struct Watchers {
+    /// The file that bounds those of the calling process's user namespace.
+    own: &'static str,
+    /// The file that says how many a user may have.
+    of_user: &'static str,
+    /// How many a cage may have at least and at most.
+    few: RangeInclusive<u64>,
+}
+
+const WATCHERS: [Watchers; 2] = [
+    Watchers {
+        own: "/proc/sys/user/max_inotify_instances",
+        of_user: "/proc/sys/fs/inotify/max_user_instances",
+        few: 16..=256,
+    },
+    Watchers {
+        own: "/proc/sys/user/max_inotify_watches",
+        of_user: "/proc/sys/fs/inotify/max_user_watches",
+        few: 4096..=1 << 20,
+    },
 ];
 /// What part of a user's watchers a cage may have.
 const WATCHERS_PART: u64 = 4;
-/// The least and the most that it may have of each kind.
-const WATCHERS_FEW: [RangeInclusive<u64>; 2] = [16..=256, 4096..=1 << 20];
 
-/// The bounds of a cage's own watchers; `None` where it cannot have any: /proc/sys is read-only here, or the kernel has no such bounds.
-fn watchers() -> Option<&'static [u64; 2]> {
-    static BOUNDS: OnceLock<Option<[u64; 2]>> = OnceLock::new();
-    let read = || {
-        let writable =
-            |path: &str| rustix::fs::statvfs(path).is_ok_and(|at| !at.f_flag.contains(StatVfsMountFlags::RDONLY));
-        let all = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-        let bound = |kind: usize| {
-            let (own, host) = WATCHERS[kind];
-            let (least, most) = (*WATCHERS_FEW[kind].start(), *WATCHERS_FEW[kind].end());
-            writable(own).then(|| all(host)).flatten().map(|all| (all / WATCHERS_PART).clamp(least, most))
-        };
-        Some([bound(0)?, bound(1)?])
-    };
-    BOUNDS.get_or_init(read).as_ref()
+impl Watchers {
+    /// How many a cage may have; `None` where that cannot be set: /proc/sys is read-only here, or the kernel has no such bound.
+    fn bound(&self) -> Option<u64> {
+        let is_fixed = rustix::fs::statvfs(self.own).ok()?.f_flag.contains(StatVfsMountFlags::RDONLY);
+        let of_user: u64 = std::fs::read_to_string(self.of_user).ok()?.trim().parse().ok()?;
+        (!is_fixed).then(|| (of_user / WATCHERS_PART).clamp(*self.few.start(), *self.few.end()))
+    }
+}
+
+/// The bounds of a cage's own watchers, by kind; `None` where not all can be set.
+fn watchers() -> Option<&'static [u64]> {
+    static BOUNDS: OnceLock<Option<Vec<u64>>> = OnceLock::new();
+    BOUNDS.get_or_init(|| WATCHERS.iter().map(Watchers::bound).collect()).as_deref()
 }
 
 /// Looks up what bounds a cage's watchers, for all processes that are forked from this one.
@@ -201,7 +214,7 @@ pub fn bounds_watchers() -> bool {
 /// Bounds the watchers of the calling process's user namespace.
 pub fn bound_watchers() -> io::Result<()> {
     let Some(bounds) = watchers() else { return Ok(()) };
-    WATCHERS.iter().zip(bounds).try_for_each(|((own, _), bound)| write_once(own, &bound.to_string()))
+    WATCHERS.iter().zip(bounds).try_for_each(|(kind, bound)| write_once(kind.own, &bound.to_string()))
 }
 
 /// Cuts the ties between our mounts and the host's, in both directions.

@@ -16,6 +16,9 @@ use rmcp::transport::streamable_http_client::{
 };
 use sse_stream::Sse;
 
+/// The longest event of a server, in bytes.
+pub const EVENT_BYTES_MAX: usize = 8 << 20;
+
 type Failure = StreamableHttpError<reqwest::Error>;
 type Headers = HashMap<HeaderName, HeaderValue>;
 type Events = Pin<Box<dyn futures_core::Stream<Item = Result<Sse, SseError>> + Send>>;
@@ -35,8 +38,7 @@ impl StreamableHttpClient for Exchange {
         token: Option<String>,
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, Failure> {
-        let (asked, has_session) = (asked(&message), session.is_some());
-        settle(asked, has_session, self.0.post_message(uri, message, session, token, headers).await?)
+        self.post_message_with_max_sse_event_size(uri, message, session, token, headers, EVENT_BYTES_MAX).await
     }
 
     async fn post_message_with_max_sse_event_size(
@@ -72,7 +74,7 @@ impl StreamableHttpClient for Exchange {
         token: Option<String>,
         headers: Headers,
     ) -> Result<Events, Failure> {
-        self.0.get_stream(uri, session, last_event, token, headers).await
+        self.get_stream_with_max_sse_event_size(uri, session, last_event, token, headers, EVENT_BYTES_MAX).await
     }
 
     async fn get_stream_with_max_sse_event_size(

@@ -21,13 +21,11 @@ use swarm_protocol::tool_fault;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::exchange::Exchange;
+use super::exchange::{EVENT_BYTES_MAX, Exchange};
 use super::{Access, FarServer, late, tokens};
 use crate::lookups::Lookups;
 use crate::secrets::Secrets;
 
-/// The longest event of a server, in bytes.
-const EVENT_BYTES_MAX: usize = 8 << 20;
 /// The shortest secret that is masked: a shorter one would be found in anything.
 const SECRET_BYTES_MIN: usize = 8;
 /// How long a connection may take to be made.

@@ -102,20 +102,7 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         say_what_is_settled(&repository, &cleaned, it)?;
     }
     if args.runs.is_empty() {
-        match clean_prepared(&state, mode)? {
-            Prepared::InUse => it.err.write("prepared bases: in use, left alone\n")?,
-            Prepared::Removed { freed_bytes: bytes } => freed_bytes += bytes,
-        }
-        let unbegun = clean_unbegun(&repository, &state, mode)?;
-        if !unbegun.is_empty() {
-            let (runs, goes) =
-                (words::count(unbegun.len() as u64, "run"), if args.dry_run { "would go" } else { "is gone" });
-            it.err.write(&format!("what {runs} left by dying before the first entry in the journal {goes}\n"))?;
-        }
-        let groups = if mode == Mode::Remove { cgroup::sweep_all() } else { 0 };
-        if groups > 0 {
-            it.err.write(&format!("empty control groups of workers that were killed: {groups} removed\n"))?;
-        }
+        freed_bytes += clean_what_is_no_runs(&repository, &state, mode, it)?;
     }
     let verb = if args.dry_run { "would free" } else { "freed" };
     it.err.write(&format!("{verb} {}\n", bytes_text(freed_bytes)))?;
@@ -126,6 +113,30 @@ pub fn run(args: &Clean, it: &Surroundings) -> Result<u8, Failure> {
         Recorded::InUse => exit::HELD,
         Recorded::Served => 0,
     }))
+}
+
+/// Removes what belongs to no run of the journal; gives the bytes that this frees.
+fn clean_what_is_no_runs(
+    repository: &Repository,
+    state: &StateDir,
+    mode: Mode,
+    it: &Surroundings,
+) -> Result<u64, Failure> {
+    let freed_bytes = match clean_prepared(state, mode)? {
+        Prepared::InUse => it.err.write("prepared bases: in use, left alone\n").map(|()| 0)?,
+        Prepared::Removed { freed_bytes } => freed_bytes,
+    };
+    let unbegun = clean_unbegun(repository, state, mode)?;
+    if !unbegun.is_empty() {
+        let runs = words::count(unbegun.len() as u64, "run");
+        let goes = if mode == Mode::Remove { "is gone" } else { "would go" };
+        it.err.write(&format!("what {runs} left by dying before the first entry in the journal {goes}\n"))?;
+    }
+    let groups = if mode == Mode::Remove { cgroup::sweep_all() } else { 0 };
+    if groups > 0 {
+        it.err.write(&format!("empty control groups of workers that were killed: {groups} removed\n"))?;
+    }
+    Ok(freed_bytes)
 }
 
 /// What became of recorded results and green verdicts.

@@ -245,19 +245,39 @@ fn code_of(error: &ApplyError) -> u8 {
     }
 }
 
+fn shell_words(paths: &[String]) -> String {
+    paths.iter().map(|path| sanitize::shell_word(path)).collect::<Vec<_>>().join(" ")
+}
+
+fn unmerged_hint(paths: &str) -> String {
+    format!(
+        "settle them and git add {paths}, or give up what is there: git restore --source HEAD --staged --worktree {paths}; then apply \
+         again"
+    )
+}
+
+fn hidden_hint(paths: &str) -> String {
+    format!(
+        "git update-index --no-assume-unchanged {paths} && git update-index --no-skip-worktree {paths} lets git see them; then commit \
+         them, or git stash"
+    )
+}
+
+fn damaged_hint(index: &Path) -> String {
+    let aside = shell_path(&index.with_extension("damaged"));
+    format!(
+        "nothing has changed; git makes it anew from HEAD, and your files stay as they are: mv {} {aside} && git reset; then apply again",
+        shell_path(index)
+    )
+}
+
 /// Why a branch was not applied, with what to type next about that very branch.
 pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
     let branch = sanitize::shell_word(branch);
     let hint = match &error {
         ApplyError::Bare => format!("merge {branch} in a clone"),
         ApplyError::UnderWay(_) => "finish or abort it first: git status".to_owned(),
-        ApplyError::Unmerged { paths } => {
-            let paths = paths.iter().map(|path| sanitize::shell_word(path)).collect::<Vec<_>>().join(" ");
-            format!(
-                "settle them and git add {paths}, or give up what is there: git restore --source HEAD --staged --worktree {paths}; then \
-                 apply again"
-            )
-        }
+        ApplyError::Unmerged { paths } => unmerged_hint(&shell_words(paths)),
         ApplyError::Sparse { .. } | ApplyError::Filtered { .. } => {
             format!("git merge {branch} does it, the branch is an ordinary one")
         }
@@ -268,13 +288,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
              conflict)"
                 .to_owned()
         }
-        ApplyError::HiddenChanges { paths } => {
-            let paths = paths.iter().map(|path| sanitize::shell_word(path)).collect::<Vec<_>>().join(" ");
-            format!(
-                "git update-index --no-assume-unchanged {paths} && git update-index --no-skip-worktree {paths} lets git see \
-                 them; then commit them, or git stash"
-            )
-        }
+        ApplyError::HiddenChanges { paths } => hidden_hint(&shell_words(paths)),
         ApplyError::InTheWay { obstacles } => {
             let first = obstacles.first().map(|first| [&first.at, &first.aside].map(|path| shell_path(path)));
             let [from, to] = first.unwrap_or_default();
@@ -299,14 +313,7 @@ pub fn not_applied(error: ApplyError, branch: &str) -> Failure {
         ApplyError::Raced { .. } => "nothing has changed; apply again".to_owned(),
         ApplyError::Busy(_) => "wait for it, then apply again".to_owned(),
         ApplyError::IndexLocked(lock) => format!("let it end; if none runs: rm {}", shell_path(lock)),
-        ApplyError::IndexDamaged(index) => {
-            let aside = shell_path(&index.with_extension("damaged"));
-            format!(
-                "nothing has changed; git makes it anew from HEAD, and your files stay as they are: mv {} {aside} && git reset; then \
-                 apply again",
-                shell_path(index)
-            )
-        }
+        ApplyError::IndexDamaged(index) => damaged_hint(index),
         ApplyError::Note(note) => {
             format!("git status shows what it wrote; when that is as you want it: rm {}", shell_path(note))
         }
