@@ -168,19 +168,19 @@ struct Watchers {
     /// The file that says how many a user may have.
     of_user: &'static str,
     /// How many a cage may have at least and at most.
-    few: RangeInclusive<u64>,
+    range: RangeInclusive<u64>,
 }
 
 const WATCHERS: [Watchers; 2] = [
     Watchers {
         own: "/proc/sys/user/max_inotify_instances",
         of_user: "/proc/sys/fs/inotify/max_user_instances",
-        few: 16..=256,
+        range: 16..=256,
     },
     Watchers {
         own: "/proc/sys/user/max_inotify_watches",
         of_user: "/proc/sys/fs/inotify/max_user_watches",
-        few: 4096..=1 << 20,
+        range: 4096..=1 << 20,
     },
 ];
 /// What part of a user's watchers a cage may have.
@@ -191,7 +191,7 @@ impl Watchers {
     fn bound(&self) -> Option<u64> {
         let is_fixed = rustix::fs::statvfs(self.own).ok()?.f_flag.contains(StatVfsMountFlags::RDONLY);
         let of_user: u64 = std::fs::read_to_string(self.of_user).ok()?.trim().parse().ok()?;
-        (!is_fixed).then(|| (of_user / WATCHERS_PART).clamp(*self.few.start(), *self.few.end()))
+        (!is_fixed).then(|| (of_user / WATCHERS_PART).clamp(*self.range.start(), *self.range.end()))
     }
 }
 
