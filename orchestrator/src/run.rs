@@ -303,8 +303,7 @@ impl Stage<'_> {
         self.host = self.without_keys(&catalog);
         let broker = Arc::new(self.broker(catalog, &graph, told)?);
         let worker = self.worker()?;
-        worker.warm_up().await;
-        let machine = Machine::probe(&worker, self.state.root()).await?;
+        let machine = self.machine(&worker).await?;
         let cages = self.cages(&machine)?;
         let jobs = self.settings.jobs.or(self.plan.jobs.map(|n| n as usize)).unwrap_or(self.settings.cores).max(1);
         let odd = self.odd(&mut graph, &cages)?;
@@ -487,10 +486,21 @@ impl Stage<'_> {
     }
 
     /// Every policy that a task uses, resolved on this host; what only given up tasks would use may be missing there.
-    fn cages(&self, machine: &Machine) -> Result<HashMap<String, Cage>, RunError> {
+    /// What this machine can do. While workers find that out, what every policy asks for is looked at.
+    async fn machine(&self, worker: &WorkerProgram) -> Result<Machine, RunError> {
+        let look = async { self.view().programs().look() };
+        let (machine, (), ()) = tokio::join!(Machine::probe(worker, self.state.root()), worker.warm_up(), look);
+        Ok(machine?)
+    }
+
+    fn view(&self) -> View<'_> {
         let places =
             Places { worktree: self.repository.place(), git: self.repository.common_dir(), state: self.state.root() };
-        let view = View { host: &self.host, places, looked: &self.looked };
+        View { host: &self.host, places, looked: &self.looked }
+    }
+
+    fn cages(&self, machine: &Machine) -> Result<HashMap<String, Cage>, RunError> {
+        let view = self.view();
         let offer = machine.offer(self.settings.word(self.repository.place()));
         let mut cages = HashMap::new();
         let given_up = self.past.as_ref().map(|past| past.history.given_up_tasks()).unwrap_or_default();

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open, statvfs};
 
-use crate::caged::Left;
+use crate::caged::{Caged, Left};
 use crate::cgroup::{self, GroupPlace};
 use crate::enforcement::{Enforcement, Tier};
 use crate::landlock::kernel_abi;
 use crate::launch::{Last, Output, Refused, launch_until};
-use crate::policy::{Draft, Limits, Network, Worktree};
+use crate::policy::{Draft, Limits, Network, Policy, Worktree};
 use crate::status::Status;
 
 /// Whether something works here: what it enforces, or the step that failed.
@@ -47,12 +47,15 @@ pub fn probe(state: &Path) -> std::io::Result<Probe> {
     }
     let folder = fs::canonicalize(folder)?;
     let groups = cgroup::find();
-    let try_out = |tier, worktree| attempt(&folder, tier, worktree, &groups);
-    let [landlock, namespaces, overlay] = all_or_none([
-        try_out(Tier::Landlock, directory(&folder)),
-        try_out(Tier::Namespaces, directory(&folder)),
-        try_out(Tier::Namespaces, overlay(&folder)),
-    ]);
+    let tries = [
+        (Tier::Namespaces, overlay(&folder)),
+        (Tier::Namespaces, directory(&folder)),
+        // Heard last: with it ends every child that the calling process has then.
+        (Tier::Landlock, directory(&folder)),
+    ];
+    // All of them are closed at the same time.
+    let begun = tries.map(|(tier, worktree)| begin(&folder, tier, worktree, &groups));
+    let [overlay, namespaces, landlock] = all_or_none(begun.map(|attempt| attempt.and_then(Attempt::hear)));
     let probe = Probe {
         landlock_abi: kernel_abi(),
         landlock,
@@ -90,7 +93,13 @@ fn overlay(folder: &Path) -> Worktree {
     }
 }
 
-fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace]) -> Verdict {
+/// A cage that is being closed.
+struct Attempt {
+    policy: Policy,
+    caged: Caged,
+}
+
+fn begin(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace]) -> Result<Attempt, Refused> {
     let draft = Draft {
         tier,
         worktree,
@@ -108,23 +117,30 @@ fn attempt(folder: &Path, tier: Tier, worktree: Worktree, groups: &[GroupPlace])
     let null = || open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let output = null().and_then(|stdout| Ok(Output { stdout, stderr: null()?, door: None, network: None }));
     let output = output.map_err(|error| refused("open /dev/null", error))?;
-    let mut caged = launch_until(&policy, Last::Exit, output)?;
-    let mut verdict = Err(refused("launch", "the first process ended without a word"));
-    while let Ok(words) = caged.read() {
-        for word in words {
-            match word {
-                Status::Ready { landlock_abi } => verdict = Ok(Enforcement::of(&policy, landlock_abi)),
-                Status::Refused(refused) => verdict = Err(refused),
-                Status::StartFailed { .. }
-                | Status::Limit { .. }
-                | Status::NotRunnable { .. }
-                | Status::Ended { .. } => {}
+    let caged = launch_until(&policy, Last::Exit, output)?;
+    Ok(Attempt { policy, caged })
+}
+
+impl Attempt {
+    /// What became of it.
+    fn hear(mut self) -> Verdict {
+        let mut verdict = Err(refused("launch", "the first process ended without a word"));
+        while let Ok(words) = self.caged.read() {
+            for word in words {
+                match word {
+                    Status::Ready { landlock_abi } => verdict = Ok(Enforcement::of(&self.policy, landlock_abi)),
+                    Status::Refused(refused) => verdict = Err(refused),
+                    Status::StartFailed { .. }
+                    | Status::Limit { .. }
+                    | Status::NotRunnable { .. }
+                    | Status::Ended { .. } => {}
+                }
             }
         }
-    }
-    match caged.reap().map_err(|error| refused("reap", error))?.left {
-        Left::Nothing => verdict,
-        Left::MayRun => Err(refused("reap", "the first process could not be ended")),
+        match self.caged.reap().map_err(|error| refused("reap", error))?.left {
+            Left::Nothing => verdict,
+            Left::MayRun => Err(refused("reap", "the first process could not be ended")),
+        }
     }
 }
 

@@ -40,9 +40,22 @@ impl Programs {
         Programs { folders: folders.to_vec(), ..Programs::default() }
     }
 
+    /// Lists them now, for whoever asks later.
+    pub fn look(&self) {
+        self.links();
+    }
+
+    fn ways(&self) -> &[way::Way] {
+        self.ways.get_or_init(|| way::to_each(self.folders.clone()).into_iter().map(|(_, way)| way).collect())
+    }
+
+    fn links(&self) -> &[(PathBuf, way::Way)] {
+        self.links.get_or_init(|| self.ways().iter().flat_map(|way| leaving(&way.end)).collect())
+    }
+
     /// How a canonical path lies to them.
     pub fn lies(&self, path: &Path) -> OnPath {
-        let ways = self.ways.get_or_init(|| self.folders.iter().map(|folder| way::to(folder)).collect());
+        let ways = self.ways();
         if ways.iter().any(|way| path.starts_with(&way.end)) {
             return OnPath::In;
         }
@@ -51,9 +64,8 @@ impl Programs {
                 return OnPath::Holds(held.clone());
             }
         }
-        let links = self.links.get_or_init(|| ways.iter().flat_map(|way| leaving(&way.end)).collect());
         let leads = |way: &way::Way| [&way.end].into_iter().chain(&way.links).any(|place| place.starts_with(path));
-        let leading = links.iter().find(|(_, way)| leads(way));
+        let leading = self.links().iter().find(|(_, way)| leads(way));
         leading.map_or(OnPath::Beside, |(link, _)| OnPath::Leads(link.clone()))
     }
 }
@@ -66,7 +78,7 @@ fn leaving(folder: &Path) -> Vec<(PathBuf, way::Way)> {
     let leaves = |link: &PathBuf| link.read_link().is_ok_and(|target| target.components().count() > 1);
     let mut links: Vec<PathBuf> = links.filter(leaves).collect();
     links.sort();
-    links.into_iter().map(|link| (link.clone(), way::to(&link))).collect()
+    way::to_each(links)
 }
 
 #[cfg(test)]

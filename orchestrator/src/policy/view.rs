@@ -30,9 +30,13 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// What decides about paths.
     pub fn guard(self) -> Guard<'a> {
-        let View { host, places, looked } = self;
-        let path = looked.programs.get_or_init(|| Programs::of(&host.path));
-        Guard { home: &host.home, own_state: &host.state, path, places }
+        let View { host, places, .. } = self;
+        Guard { home: &host.home, own_state: &host.state, path: self.programs(), places }
+    }
+
+    /// What runs when the caller types a command.
+    pub fn programs(self) -> &'a Programs {
+        self.looked.programs.get_or_init(|| Programs::of(&self.host.path))
     }
 }
 

@@ -9,6 +9,7 @@
 //! It judges by names and owners, not by what else lies there: what a task may make decides nothing here. A way is walked once, and what
 //! it came to is handed on: between two looks a task of another run may exchange a link.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -52,38 +53,75 @@ pub struct Place {
 
 /// The way to an absolute path.
 pub fn to(path: &Path) -> Way {
-    let steps = |path: &Path| {
-        let named = path.components().filter_map(|part| match part {
-            Component::Normal(name) => Some(name.to_owned()),
-            Component::ParentDir => Some("..".into()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-        });
-        named.rev().collect::<Vec<OsString>>()
-    };
-    let (mut ahead, mut end, mut links, mut is_there) = (steps(path), PathBuf::from("/"), Vec::new(), true);
-    while let Some(step) = ahead.pop() {
-        if step == ".." {
-            end.pop();
-            continue;
+    Look::default().way(path)
+}
+
+/// The ways to absolute paths, all of one look: through what many of them lead is looked at once.
+pub fn to_each(paths: Vec<PathBuf>) -> Vec<(PathBuf, Way)> {
+    let mut look = Look::default();
+    paths.into_iter().map(|path| (path.clone(), look.way(&path))).collect()
+}
+
+/// What a path is, without following it.
+#[derive(Debug)]
+enum Found {
+    Nothing,
+    /// A link, to where it says; `None` where that cannot be read.
+    Link(Option<PathBuf>),
+    /// A folder, a file or something else.
+    Other,
+}
+
+/// A look at the file system, at each path once.
+#[derive(Debug, Default)]
+struct Look(HashMap<PathBuf, Found>);
+
+impl Look {
+    fn at(&mut self, path: &Path) -> &Found {
+        if !self.0.contains_key(path) {
+            let found = match path.symlink_metadata() {
+                Err(_) => Found::Nothing,
+                Ok(meta) if meta.is_symlink() => Found::Link(path.read_link().ok()),
+                Ok(_) => Found::Other,
+            };
+            self.0.insert(path.to_owned(), found);
         }
-        end.push(step);
-        let found = end.symlink_metadata();
-        is_there &= found.is_ok();
-        if !found.is_ok_and(|meta| meta.is_symlink()) {
-            continue;
-        }
-        let Some(target) = end.read_link().ok().filter(|_| links.len() < LINKS_MAX) else {
-            is_there = false;
-            continue;
-        };
-        links.push(end.clone());
-        end.pop();
-        if target.is_absolute() {
-            end = PathBuf::from("/");
-        }
-        ahead.extend(steps(&target));
+        &self.0[path]
     }
-    Way { end, links, is_there }
+
+    fn way(&mut self, path: &Path) -> Way {
+        let (mut ahead, mut end, mut links, mut is_there) = (steps(path), PathBuf::from("/"), Vec::new(), true);
+        while let Some(step) = ahead.pop() {
+            if step == ".." {
+                end.pop();
+                continue;
+            }
+            end.push(step);
+            match self.at(&end) {
+                Found::Other => {}
+                Found::Link(Some(target)) if links.len() < LINKS_MAX => {
+                    links.push(end.clone());
+                    end.pop();
+                    if target.is_absolute() {
+                        end = PathBuf::from("/");
+                    }
+                    ahead.extend(steps(target));
+                }
+                Found::Nothing | Found::Link(_) => is_there = false,
+            }
+        }
+        Way { end, links, is_there }
+    }
+}
+
+/// The names of a path, the last first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let named = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    named.rev().collect()
 }
 
 /// Where an absolute path leads that a plan or a person named.

@@ -7,7 +7,6 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use swarm_orchestrator::machine::Machine;
 use swarm_orchestrator::policy::{AttemptPlaces, Cage};
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::secrets::Secrets;
@@ -20,7 +19,6 @@ use swarm_protocol::{
     encode,
 };
 
-use crate::commands::doctor::probe;
 use crate::commands::failure::Failure;
 use crate::commands::repositories::ENTRIES_MAX;
 use crate::commands::surroundings::{Surroundings, THIS_PROGRAM};
@@ -87,14 +85,6 @@ impl Drop for Scratch {
         // What cannot be removed is in a folder that `swarm clean` and reboots look after.
         drop(std::fs::remove_dir_all(&self.0));
     }
-}
-
-/// What this machine can do for cages whose layers lie in `folder`.
-///
-/// # Errors
-/// No cage can be closed here.
-pub fn machine(folder: &Path) -> Result<Machine, Failure> {
-    Machine::of(probe(folder)?).map_err(|error| Failure::environment(error, "swarm doctor says more".to_owned()))
 }
 
 /// The spec of a cage around `worktree`, and the folders that it names made.

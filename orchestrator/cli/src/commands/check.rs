@@ -15,9 +15,9 @@ use swarm_plans::scope::Meeting;
 use swarm_plans::{Diagnostic, InstanceIx, MergeMode, Overlap, SourceFile, TaskGraph, TaskIx};
 
 use crate::commands::allow::{self, Allow};
-use crate::commands::caged;
 use crate::commands::failure::{Failure, shell_path};
 use crate::commands::plan_file::{PlanFile, misfits_shown, place_of, policies_at_fault, render};
+use crate::commands::probing::Probing;
 use crate::commands::run::{plain_settings, policy_at_fault};
 use crate::commands::surroundings::{Surroundings, host};
 
@@ -111,7 +111,7 @@ fn obstacles_here(
 ) -> Result<(Vec<Diagnostic>, Vec<String>), Failure> {
     let settings = Settings { allowed: args.allow.allow.clone(), host_network: args.network(), ..plain_settings(it)? };
     let state = it.state_of(repository);
-    let machine = match caged::machine(&state) {
+    let machine = match Probing::begin(&state).and_then(Probing::machine) {
         Ok(machine) => machine,
         Err(Failure::Told { message, .. }) => return Ok((Vec::new(), vec![warning(&message, Some("swarm doctor"))])),
         Err(other) => return Err(other),

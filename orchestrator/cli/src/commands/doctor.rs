@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use swarm_orchestrator::hollow;
 use swarm_orchestrator::journal::read::count_runs;
@@ -11,13 +10,13 @@ use swarm_orchestrator::policy::{self, Looked, Places, View, Word};
 use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repository};
-use swarm_orchestrator::state::StateDir;
 use swarm_plans::DEFAULT_SANDBOX;
 use swarm_protocol::{Probe, Tier, Verdict};
 
 use crate::commands::effective;
 use crate::commands::failure::Failure;
-use crate::commands::surroundings::{Surroundings, THIS_PROGRAM, host};
+use crate::commands::probing::Probing;
+use crate::commands::surroundings::{Surroundings, host};
 use crate::commands::unsettled;
 
 /// Shows what this machine and this repository can do.
@@ -46,11 +45,12 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
     let mut findings = Vec::new();
     match it.repository() {
         Ok(repository) => {
-            findings.extend(of_repository(&repository)?);
             let folder = it.state_of(&repository);
+            let probing = Probing::begin(&folder)?;
+            findings.extend(of_repository(&repository)?);
             findings.push(of_journal(&folder));
             findings.extend(of_unsettled(&unsettled::waiting(&folder)));
-            let probe = probe(&folder)?;
+            let probe = probing.probe()?;
             findings.extend(of_cage(&probe));
             findings.extend(of_default_policy(&repository, &folder, probe)?);
             findings.extend(of_path(&host()?.env.get("PATH").cloned().unwrap_or_default()));
@@ -144,26 +144,6 @@ fn of_unsettled(folders: &[PathBuf]) -> Option<Finding> {
     let names: Vec<_> = folders.iter().map(|folder| sanitize::name(&folder.to_string_lossy())).collect();
     let text = format!("left: nobody looked at what tasks of a killed command left in {}", names.join(", "));
     (!names.is_empty()).then(|| weaker(text, "use no git there before: swarm clean"))
-}
-
-/// Asks a worker to close real cages; this process confines nothing.
-///
-/// # Errors
-/// The worker cannot be asked.
-pub fn probe(folder: &Path) -> Result<Probe, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("probe the cage: {error}"), None);
-    let state = StateDir::open(folder).map_err(|error| failed(&error))?;
-    let output = Command::new(THIS_PROGRAM)
-        .arg(swarm_worker::SUBCOMMAND)
-        .args(["--probe", "--state"])
-        .arg(state.root())
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(&error))?;
-    if !output.status.success() {
-        return Err(failed(&sanitize::line(&output.stderr)));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))
 }
 
 fn of_cage(probe: &Probe) -> Vec<Finding> {

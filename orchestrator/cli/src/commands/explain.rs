@@ -26,10 +26,10 @@ use swarm_protocol::{NetworkSpec, RefusedAct, SandboxSpec, SeenRefusal, Tier, Wo
 use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, is_of_a_folder, reach};
 
 use crate::commands::allow::{self, Allow};
-use crate::commands::caged;
 use crate::commands::effective;
 use crate::commands::failure::Failure;
 use crate::commands::plan_file::{PlanFile, misfits_shown};
+use crate::commands::probing::Probing;
 use crate::commands::surroundings::{Surroundings, host};
 use crate::commands::user_config;
 
@@ -88,7 +88,7 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
     let name = plan.task(task).sandbox.as_str();
     let policy = &plan.sandboxes[name];
     let state = it.state_of(&repository);
-    let machine = caged::machine(&state)?;
+    let machine = Probing::begin(&state)?.machine()?;
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: &state };
     let refused = |error: &dyn std::fmt::Display| Failure::environment(error, None);
     machine.check(name, policy).map_err(|error| refused(&error))?;

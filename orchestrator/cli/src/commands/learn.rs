@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use swarm_orchestrator::policy::remedy::Origin;
-use swarm_orchestrator::policy::{Word, credentials, paths, word};
+use swarm_orchestrator::policy::{Looked, Places, View, Word, credentials, paths, word};
 use swarm_orchestrator::report::{exit, sanitize, words};
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
@@ -24,6 +24,7 @@ use swarm_protocol::{Access, Ended, RefusedAct, SeenRefusal, WorktreeSpec};
 use crate::commands::caged::{self, Ran, Scratch};
 use crate::commands::failure::Failure;
 use crate::commands::passed_on::{PassedOn, Passing};
+use crate::commands::probing::Probing;
 use crate::commands::sandbox;
 use crate::commands::surroundings::{Surroundings, host};
 
@@ -141,7 +142,7 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     let folder =
         it.folder.canonicalize().map_err(|error| Failure::environment(format!("find the folder: {error}"), None))?;
     let scratch = Scratch::in_state(it)?;
-    let machine = caged::machine(scratch.path())?;
+    let machine = Probing::begin(scratch.path())?.machine()?;
     if machine.backend != Backend::Overlay {
         let hint = "swarm doctor says why; swarm sandbox --ro runs it without writing".to_owned();
         return Err(Failure::environment("learn without overlays, which this machine does not mount", hint));
@@ -149,8 +150,9 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     let host = host()?;
     let offer = machine.offer(Word::everything(HostNetwork::Refused));
     let policy = learned.policy();
-    sandbox::judge(&folder, Access::Read, &host)?;
-    let cage = sandbox::resolve((&learned.name, &policy), &folder, offer, &scratch, &host)?;
+    let view = View { host: &host, places: Places::nowhere(), looked: &Looked::default() };
+    sandbox::judge(&folder, Access::Read, view)?;
+    let cage = sandbox::resolve((&learned.name, &policy), &folder, offer, &scratch, view)?;
     let worktree = overlay(&folder, &scratch)?;
     let mut spec = caged::spec(&cage, worktree, &scratch)?;
     caged::hide_states(&mut spec, &folder, it)?;

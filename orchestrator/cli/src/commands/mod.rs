@@ -80,6 +80,7 @@ mod passed_on;
 mod plan;
 /// A plan from its file, and what is wrong with it.
 mod plan_file;
+mod probing;
 /// A run's summary, or its events.
 mod report;
 /// Repositories in a folder that a command may write.

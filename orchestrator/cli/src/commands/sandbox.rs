@@ -8,9 +8,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use swarm_orchestrator::policy::on_path::{OnPath, Programs};
+use swarm_orchestrator::policy::on_path::OnPath;
 use swarm_orchestrator::policy::reason::Reason;
-use swarm_orchestrator::policy::{self, Cage, Host, Looked, Offer, Places, PolicyError, View};
+use swarm_orchestrator::policy::{self, Cage, Looked, Offer, Places, PolicyError, View};
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
@@ -26,6 +26,7 @@ use crate::commands::obeyed_files::ObeyedFiles;
 use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::passed_on::{PassedOn, Passing};
 use crate::commands::plan_file::PlanFile;
+use crate::commands::probing::Probing;
 use crate::commands::repositories::Repositories;
 use crate::commands::settling::{Left, settle_new};
 use crate::commands::surroundings::{Surroundings, host};
@@ -140,21 +141,23 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let opened = OpenedFolder::open(&folder)
         .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), None))?;
     let scratch = Scratch::temporary()?;
-    let machine = caged::machine(scratch.path())?;
+    let probing = Probing::begin(scratch.path())?;
+    let word = args.chosen.allow.word(args.chosen.host_network(), it)?;
+    let (host, access) = (host()?, if args.ro { Access::Read } else { Access::Write });
+    let view = View { host: &host, places: Places::nowhere(), looked: &Looked::default() };
+    judge(&folder, access, view)?;
+    let machine = probing.machine()?;
     machine.check(&name, &policy).map_err(|error| Failure::environment(error, None))?;
     // Without a worktree of our own nothing can be shown copy-on-write; what should be so is read-only.
-    let word = args.chosen.allow.word(args.chosen.host_network(), it)?;
     let offer = Offer { overlay: false, ..machine.offer(word) };
-    let (host, access) = (host()?, if args.ro { Access::Read } else { Access::Write });
-    judge(&folder, access, &host)?;
-    let cage = resolve((&name, &policy), &folder, offer, &scratch, &host)?;
+    let cage = resolve((&name, &policy), &folder, offer, &scratch, view)?;
     for warning in machine.notes.iter().chain(&cage.warnings) {
         it.err.write(&format!("swarm: {}\n", sanitize::name(warning)))?;
     }
     let before = if args.ro { Repositories::default() } else { Repositories::below(&opened)? };
     if !args.ro {
         hard_links::say(&folder, it)?;
-        say_path(&folder, &host, it)?;
+        say_path(&folder, view, it)?;
     }
     let obeyed = (!args.ro).then(|| ObeyedFiles::before(&folder, &before, &host));
     let elsewhere = Written::elsewhere(&policy, Some(&*folder).filter(|_| !args.ro), it)?;
@@ -178,8 +181,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
 ///
 /// # Errors
 /// It is one that no cage may have.
-pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> {
-    let view = View { host, places: Places::nowhere(), looked: &Looked::default() };
+pub fn judge(folder: &Path, access: Access, view: View<'_>) -> Result<(), Failure> {
     let guard = view.guard();
     guard.current_folder(folder, access).map_err(|reason| {
         let marker = folder.ancestors().map(|above| above.join(state::MARKER)).find(|marker| marker.is_file());
@@ -197,8 +199,8 @@ pub fn judge(folder: &Path, access: Access, host: &Host) -> Result<(), Failure> 
 
 /// Says where the folder holds what its owner runs by typing its name: a project with its own programs is what a command is there
 /// for, and what it makes of them is not looked at by anybody.
-fn say_path(folder: &Path, host: &Host, it: &Surroundings) -> Result<(), Failure> {
-    let what = match Programs::of(&host.path).lies(folder) {
+fn say_path(folder: &Path, view: View<'_>, it: &Surroundings) -> Result<(), Failure> {
+    let what = match view.programs().lies(folder) {
         OnPath::Holds(on) => format!("{} is on your PATH", sanitize::name(&on.to_string_lossy())),
         OnPath::Leads(link) => format!("{}, on your PATH, leads here", sanitize::name(&link.to_string_lossy())),
         OnPath::In | OnPath::Beside => return Ok(()),
@@ -215,12 +217,11 @@ pub fn resolve(
     folder: &Path,
     offer: Offer,
     scratch: &Scratch,
-    host: &Host,
+    view: View<'_>,
 ) -> Result<Cage, Failure> {
     let git = folder.join(".git");
     let places = Places { worktree: folder, git: &git, state: scratch.path() };
-    let view = View { host, places, looked: &Looked::default() };
-    policy::resolve(name, policy, view, offer).map_err(|error| match error {
+    policy::resolve(name, policy, View { places, ..view }, offer).map_err(|error| match error {
         PolicyError::Word { asks } => allow::refused(&asks, &[]),
         error => Failure::environment(error, None),
     })

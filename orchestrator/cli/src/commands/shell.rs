@@ -14,6 +14,7 @@ use crate::commands::allow;
 use crate::commands::caged::{self, Ran};
 use crate::commands::failure::Failure;
 use crate::commands::passed_on::{PassedOn, Passing};
+use crate::commands::probing::Probing;
 use crate::commands::select;
 use crate::commands::settling::Left;
 use crate::commands::surroundings::{Surroundings, host};
@@ -62,7 +63,9 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
     let at = if args.start { At::Start } else { At::Result };
     let state = StateDir::open(&state_dir)
         .map_err(|error| Failure::environment(format!("use {}: {error}", state_dir.display()), None))?;
-    let (machine, host, user) = (caged::machine(state.root())?, host()?, user_config::load(it)?);
+    let probing = Probing::begin(state.root())?;
+    let (host, user) = (host()?, user_config::load(it)?);
+    let machine = probing.machine()?;
     let ground =
         Ground { repository, state, journal: &journal, row: &row, machine: &machine, host: &host, user: &user };
     let place = ground.place(&id, at, change.map(|change| change.commit)).map_err(|error| match error {
