@@ -327,6 +327,16 @@ fn what_a_tree_says_is_merged_as_a_whole_is_so_by_git_and_by_the_fold() {
     check(&[("a/.gitattributes", "/b/f -merge\n")], "a/b/f", false);
     check(&[("a/.gitattributes", "/f -merge\n")], "a/b/f", true);
     check(&[(top, "[attr]kept -merge\n"), ("a/.gitattributes", "f kept\n")], "a/f", false);
+    // What of a macro was settled before is not heard again, and a macro in itself says nothing more.
+    check(&[(top, "* binary\nf -binary\n")], "f", true);
+    check(&[(top, "* binary\nf !binary\n")], "f", true);
+    check(&[(top, "* binary\n"), ("a/.gitattributes", "f -binary\n")], "a/f", true);
+    check(&[(top, "f -binary\n* binary\n")], "f", false);
+    check(&[(top, "[attr]m m\nf m\n")], "f", true);
+    check(&[(top, "[attr]m n -merge\n[attr]n m\nf n\n")], "f", false);
+    check(&[(top, "[attr]m -merge\nf merge m\n")], "f", false);
+    check(&[(top, "[attr]m -merge\nf m merge\n")], "f", true);
+    check(&[(top, "[attr]m -merge\n[attr]m text\nf m\n")], "f", true);
     check(&[(top, "* -text -diff\n")], "f", true);
     check(&[(top, "g -merge\n")], "f", true);
 }

@@ -7,7 +7,7 @@
 //!
 //! Source: gitattributes(5), "merge", "DEFINING MACRO ATTRIBUTES".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use git2::{Odb, Oid};
@@ -38,22 +38,33 @@ pub enum Way {
 /// # Errors
 /// [`FoldError`] when trees or attributes cannot be read.
 pub fn way(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<Way, FoldError> {
-    let mut macros = Macros::default();
-    let mut way = None;
-    let (mut folder, mut rest) = (tree, path);
+    let files = files_on_the_way(odb, tree, path)?;
+    // Macros are only defined at the top; below they are used.
+    let top = match files.first() {
+        Some((id, rest)) if rest.len() == path.len() => read(odb, *id)?,
+        _ => Some(Vec::new()),
+    };
+    let macros = Macros::of(top.as_deref().unwrap_or_default());
+    let mut search = Search::new(&macros);
+    // The nearest file has the first word.
+    for (id, rest) in files.iter().rev() {
+        match read(odb, *id)? {
+            Some(text) => search.hear_file(&text, rest),
+            None => search.merge = Some(Some(Way::Whole)),
+        }
+        if let Some(said) = search.merge {
+            return Ok(said.unwrap_or(Way::Lines));
+        }
+    }
+    Ok(Way::Lines)
+}
+
+/// The files of attributes that may speak of a path, from the top, each with the path as its folder knows it.
+fn files_on_the_way<'a>(odb: &Odb<'_>, tree: Oid, path: &'a [u8]) -> Result<Vec<(Oid, &'a [u8])>, FoldError> {
+    let (mut files, mut folder, mut rest) = (Vec::new(), tree, path);
     loop {
         let listing = tree::list(odb, folder)?;
-        match text_of(odb, &listing)? {
-            Some(text) if text.len() > BYTES_MAX => way = Some(Way::Whole),
-            Some(text) => {
-                // Macros are only defined at the top; below they are used.
-                if rest.len() == path.len() {
-                    macros.define(&text);
-                }
-                way = last_word(&text, rest, &macros).unwrap_or(way);
-            }
-            None => {}
-        }
+        files.extend(file_of(&listing).map(|id| (id, rest)));
         let Some(slash) = rest.iter().position(|&byte| byte == b'/') else { break };
         match tree::get(&listing, &rest[..slash]) {
             Some(below) if below.is_tree() => (folder, rest) = (below.id, &rest[slash + 1..]),
@@ -61,15 +72,23 @@ pub fn way(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<Way, FoldError> {
             _ => break,
         }
     }
-    Ok(way.unwrap_or(Way::Lines))
+    Ok(files)
 }
 
 /// The attributes of one folder; git reads no link in their place.
-fn text_of(odb: &Odb<'_>, folder: &Listing) -> Result<Option<Vec<u8>>, FoldError> {
+fn file_of(folder: &Listing) -> Option<Oid> {
     let is_file = |entry: &Entry| matches!(entry.canonical().mode, tree::FILE | tree::EXECUTABLE);
-    let Some(entry) = tree::get(folder, NAME).filter(is_file) else { return Ok(None) };
-    let read = |error| FoldError::of_read(entry.id, error);
-    Ok(Some(odb.read(entry.id).map_err(read)?.data().to_vec()))
+    tree::get(folder, NAME).filter(is_file).map(|entry| entry.id)
+}
+
+/// What a file of attributes says; `None` where it is too large to be read.
+fn read(odb: &Odb<'_>, id: Oid) -> Result<Option<Vec<u8>>, FoldError> {
+    let of_read = |error| FoldError::of_read(id, error);
+    let (size, _) = odb.read_header(id).map_err(of_read)?;
+    if size > BYTES_MAX {
+        return Ok(None);
+    }
+    Ok(Some(odb.read(id).map_err(of_read)?.data().to_vec()))
 }
 
 /// Git throws longer lines away.
@@ -141,51 +160,108 @@ fn quoted_pattern(text: &str) -> Option<(String, &str)> {
 }
 
 /// Macros by name: the words that stand for them.
+#[derive(Debug)]
 struct Macros(HashMap<String, Vec<String>>);
 
-impl Default for Macros {
-    fn default() -> Self {
-        Macros(HashMap::from([("binary".to_owned(), vec!["-merge".to_owned()])]))
+impl Macros {
+    /// Those that git knows, and those of the file at the top: the last of a name counts, wherever it is used.
+    fn of(text: &[u8]) -> Self {
+        let mut macros = HashMap::from([("binary".to_owned(), vec!["-merge".to_owned()])]);
+        let named = |(pattern, words): (String, _)| Some((pattern.strip_prefix("[attr]")?.to_owned(), words));
+        macros.extend(lines(text).filter_map(named));
+        Macros(macros)
+    }
+
+    /// Whether an attribute has a say in how files are merged.
+    fn matters(&self, name: &str) -> bool {
+        name == MERGE || self.0.contains_key(name)
     }
 }
 
-/// Macros in macros, so deep; git has no bound, and no use for more.
-const MACRO_DEPTH_MAX: usize = 32;
+/// The attribute that everything here is about.
+const MERGE: &str = "merge";
 
-impl Macros {
-    /// The last of a name counts, wherever it is used.
-    fn define(&mut self, text: &[u8]) {
-        for (pattern, words) in lines(text) {
-            if let Some(name) = pattern.strip_prefix("[attr]") {
-                self.0.insert(name.to_owned(), words);
+/// A word of a line: the attribute, and what it is set to.
+fn parts(word: &str) -> (&str, Value<'_>) {
+    match (word.strip_prefix('-'), word.strip_prefix('!'), word.split_once('=')) {
+        (Some(name), ..) => (name, Value::False),
+        (_, Some(name), _) => (name, Value::Unspecified),
+        (.., Some((name, text))) => (name, Value::Text(text)),
+        _ => (word, Value::True),
+    }
+}
+
+/// What an attribute is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value<'a> {
+    True,
+    False,
+    Unspecified,
+    Text(&'a str),
+}
+
+/// The search for what is said of merging one path. As git does it, it hears the last line first, and of each its last word: an
+/// attribute of which something was said is settled, a macro as well, and what a macro stands for is heard where it is set. So each
+/// is looked at once, however macros use each other.
+struct Search<'a> {
+    macros: &'a Macros,
+    settled: HashSet<&'a str>,
+    /// The outer `None` where nothing was said so far, the inner where it was taken back.
+    merge: Option<Option<Way>>,
+}
+
+impl<'a> Search<'a> {
+    fn new(macros: &'a Macros) -> Self {
+        Search { macros, settled: HashSet::new(), merge: None }
+    }
+
+    /// Hears a file of attributes, which knows the path as `path`. A line of which nobody here knows whether it covers the path says
+    /// what loses nothing.
+    fn hear_file(&mut self, text: &[u8], path: &[u8]) {
+        let is_of_merging = |words: &[String]| words.iter().any(|word| self.macros.matters(parts(word).0));
+        let spoken: Vec<_> = lines(text).filter(|(_, words)| is_of_merging(words)).collect();
+        for (pattern, words) in spoken.iter().rev().filter(|(pattern, _)| !pattern.starts_with("[attr]")) {
+            match covers(pattern, path) {
+                Covers::Yes => self.hear(words),
+                Covers::No => {}
+                Covers::Perhaps => self.merge = Some(Some(Way::Whole)),
+            }
+            if self.merge.is_some() {
+                return;
             }
         }
     }
 
-    fn says(&self, words: &[String], depth: usize) -> Option<Option<Way>> {
-        words.iter().rev().find_map(|word| match word.as_str() {
-            "-merge" | "merge=binary" => Some(Some(Way::Whole)),
-            "!merge" => Some(None),
-            "merge" => Some(Some(Way::Lines)),
-            "merge=union" => Some(Some(Way::Union)),
-            word if word.starts_with("merge=") => Some(Some(Way::Lines)),
-            _ if depth == MACRO_DEPTH_MAX => Some(Some(Way::Whole)),
-            word => self.says(self.0.get(word)?, depth + 1),
-        })
+    /// Hears the words of one line, and those that its macros stand for.
+    fn hear(&mut self, words: &[String]) {
+        let macros = self.macros;
+        let mut open = vec![words.iter().rev()];
+        while let Some(words) = open.last_mut() {
+            let Some(word) = words.next() else {
+                open.pop();
+                continue;
+            };
+            let (name, value) = parts(word);
+            if name == MERGE {
+                self.merge = Some(way_of(value));
+                return;
+            }
+            let Some((name, stands_for)) = macros.0.get_key_value(name) else { continue };
+            if self.settled.insert(name) && value == Value::True {
+                open.push(stands_for.iter().rev());
+            }
+        }
     }
 }
 
-/// What the last line that speaks of merging says of `path`, relative to the folder of the attributes: the outer `None` where
-/// none does, the inner where it takes back what was said. A line of which nobody here knows whether it covers the path says
-/// what loses nothing.
-fn last_word(text: &[u8], path: &[u8], macros: &Macros) -> Option<Option<Way>> {
-    let spoken = lines(text).filter_map(|(pattern, words)| Some((pattern, macros.says(&words, 0)?)));
-    let meant = spoken.filter_map(|(pattern, said)| match covers(&pattern, path) {
-        Covers::Yes => Some(said),
-        Covers::No => None,
-        Covers::Perhaps => Some(Some(Way::Whole)),
-    });
-    meant.last()
+/// How a file is merged whose attribute is this; `None` where nothing is said after all.
+fn way_of(merge: Value<'_>) -> Option<Way> {
+    match merge {
+        Value::False | Value::Text("binary") => Some(Way::Whole),
+        Value::Unspecified => None,
+        Value::Text("union") => Some(Way::Union),
+        Value::True | Value::Text(_) => Some(Way::Lines),
+    }
 }
 
 /// Whether a pattern of attributes covers a file.
@@ -230,9 +306,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str, path: &str, expected: Option<Option<Way>>) {
-        let mut macros = Macros::default();
-        macros.define(text.as_bytes());
-        assert_eq!(last_word(text.as_bytes(), path.as_bytes(), &macros), expected, "{text:?} {path}");
+        let macros = Macros::of(text.as_bytes());
+        let mut search = Search::new(&macros);
+        search.hear_file(text.as_bytes(), path.as_bytes());
+        assert_eq!(search.merge, expected, "{text:?} {path}");
     }
 
     #[test]
@@ -262,11 +339,27 @@ mod tests {
     }
 
     #[test]
+    fn macros_in_macros_are_each_looked_at_once() {
+        let level = |n: usize| format!("[attr]m{n} {}\n", vec![format!("m{}", n + 1); 60].join(" "));
+        let mut text: String = (0..31).map(level).collect();
+        text.push_str("f -merge\nf m0\n");
+        check(&text, "f", Some(Some(Way::Whole)));
+        let deep: String = (0..30_000).map(|n| format!("[attr]m{n} m{}\n", n + 1)).collect();
+        check(&format!("{deep}[attr]m30000 -merge\nf m0\n"), "f", Some(Some(Way::Whole)));
+    }
+
+    #[test]
     fn what_git_reads_otherwise_than_it_looks_is_read_as_git_does() {
         let whole = Some(Some(Way::Whole));
         check("\u{feff}f -merge", "f", whole);
         check("[attr]a b\n[attr]b -merge\nf a", "f", whole);
-        check("[attr]a a\nf a", "f", whole);
+        check("[attr]a a\nf a", "f", None);
+        check("[attr]a b -merge\n[attr]b a\nf b", "f", whole);
+        check("* binary\nf -binary", "f", None);
+        check("* binary\nf !binary", "f", None);
+        check("* binary\nf binary=x", "f", None);
+        check("f merge=union binary", "f", whole);
+        check("f binary merge=union", "f", Some(Some(Way::Union)));
         check("[[:alpha:]] -merge", "f", whole);
         check("f -merge\n[[:alpha:]] merge", "f", whole);
         check("\"\\146\" -merge", "f", whole);
