@@ -47,16 +47,36 @@ pub(super) struct Note {
     branch: Option<String>,
     /// Whether the branch is being moved at this moment.
     moving: bool,
+    /// Whether files of `from` are being written again.
+    #[serde(default)]
+    putting_back: bool,
 }
 
 impl Note {
     pub(super) fn new(from: Oid, to: Oid, branch: Option<String>) -> Note {
-        Note { version: VERSION, from: from.to_string(), to: to.to_string(), branch, moving: false }
+        Note {
+            version: VERSION,
+            from: from.to_string(),
+            to: to.to_string(),
+            branch,
+            moving: false,
+            putting_back: false,
+        }
     }
 
     /// The same at another moment.
     pub(super) fn moving(&self, moving: bool) -> Note {
         Note { moving, ..self.clone() }
+    }
+
+    /// The same when what was written is being taken back.
+    pub(super) fn putting_back(&self) -> Note {
+        Note { putting_back: true, ..self.clone() }
+    }
+
+    /// Whether somebody began to take back what was written.
+    pub(super) fn is_putting_back(&self) -> bool {
+        self.putting_back
     }
 
     /// The trees before and after.

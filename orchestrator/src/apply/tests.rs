@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use git2::Status;
 
+use super::claim::{Claim, Note};
 use super::*;
 use crate::git_fixture::git;
 use crate::repository::IdentitySource;
@@ -401,4 +402,26 @@ fn a_change_goes_only_where_its_task_may_write() {
             (other, _) => panic!("{writes:?}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_file_that_was_half_put_back_is_ours_and_one_that_a_person_shortened_is_theirs() {
+    let fixture = Fixture::new();
+    let long = "a line\n".repeat(100);
+    let from = fixture.commits(&[("f", &long)]);
+    let target = commit(&fixture.git, BASE, &[from]);
+    let tree = |commit: Oid| fixture.git.find_commit(commit).expect("exists").tree_id();
+    let noted = |note: &dyn Fn(Note) -> Note| {
+        fs::write(fixture.path("f"), &long[..350]).expect("written");
+        let repository = Repository::open(fixture.folder.path()).expect("a repository");
+        let claim = Claim::take(&repository, 0).expect("nobody has it");
+        let branch = Some("refs/heads/main".to_owned());
+        claim.write(&note(Note::new(tree(from), tree(target), branch))).expect("a note");
+    };
+    noted(&|note| note);
+    fixture.apply(target).expect_err("somebody's edit is in the way");
+    assert_eq!(fixture.read("f"), long[..350]);
+    noted(&|note| note.putting_back());
+    fixture.apply(target).expect("nothing is in the way");
+    assert!(!fixture.path("f").exists() && fixture.is_clean());
 }

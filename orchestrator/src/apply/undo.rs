@@ -1,7 +1,7 @@
 //! Takes back what an application wrote that did not come to its end: it was killed, or the disk was full.
 //!
 //! Only what is certainly its own is touched: a file that is missing, or that holds what the application was writing, all of it
-//! or its beginning, with the index as it was before or was about to be, where HEAD still has what was there before. All of that
+//! or its beginning, or the beginning of what was being put back when that was ended, too; with the index as it was before or was about to be, where HEAD still has what was there before. All of that
 //! is in the repository's objects, so nothing is lost, whatever a person did meanwhile. Where they have committed, they have worked
 //! here since: a file that is missing or empty is theirs then. Everything else stays, and the next look for local changes finds it.
 
@@ -18,6 +18,7 @@ use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Status, StatusOptions,
 use super::claim::{Claim, Note, leads_through_folders};
 use super::{ApplyError, TakenBack};
 use crate::fault;
+use crate::state::make_private_dir_all;
 
 /// Takes back what a note tells of; the checkout's branch stays where it is. Says whether there was anything.
 pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<TakenBack, ApplyError> {
@@ -28,8 +29,10 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<TakenBack, App
     let changed = changed_paths(&git, &from, &to)?;
     let root = git.workdir().ok_or(ApplyError::Bare)?.to_owned();
     let scratch = claim.scratch()?;
-    lay_out(claim, &to, &changed, &scratch)?;
-    let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, scratch: &scratch, root: &root };
+    let after = laid_out(claim, &to, &changed, scratch.join("after"))?;
+    let before =
+        note.is_putting_back().then(|| laid_out(claim, &from, &changed, scratch.join("before"))).transpose()?;
+    let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, after, before, root: &root };
     let (mut ours, mut unstaged) = (Vec::new(), 0);
     for path in changed {
         match sides.is_as_before(&path) && sides.is_staged_by_us(&index, &path) {
@@ -43,6 +46,9 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<TakenBack, App
         }
     }
     let taken = if ours.is_empty() && unstaged == 0 { TakenBack::Nothing } else { TakenBack::Something };
+    if !ours.is_empty() {
+        claim.write(&note.putting_back())?;
+    }
     for path in ours.iter().rev() {
         remove(&root, path).map_err(|source| ApplyError::Io { path: root.join(path), source })?;
     }
@@ -89,22 +95,29 @@ fn file_in(tree: &Tree<'_>, path: &Path) -> Option<(Oid, u32)> {
     Some((entry.id(), entry.filemode() as u32))
 }
 
-/// Lays these paths of a tree out as a checkout would have them.
-fn lay_out(claim: &Claim<'_>, tree: &Tree<'_>, paths: &BTreeSet<PathBuf>, folder: &Path) -> Result<(), ApplyError> {
+/// Lays these paths of a tree out as a checkout would have them, in a folder.
+fn laid_out(
+    claim: &Claim<'_>,
+    tree: &Tree<'_>,
+    paths: &BTreeSet<PathBuf>,
+    folder: PathBuf,
+) -> Result<PathBuf, ApplyError> {
+    make_private_dir_all(&folder).map_err(|source| ApplyError::Io { path: folder.clone(), source })?;
     let mut there = paths.iter().filter(|path| file_in(tree, path).is_some()).peekable();
     if there.peek().is_none() {
-        return Ok(());
+        return Ok(folder);
     }
     // Beside an index that was never written libgit2 takes everything for missing, and compares with nothing.
     let (git, mut index) = claim.git_with_index(&folder.join("no-index"))?;
     let tree = git.find_tree(tree.id())?;
     index.read_tree(&tree)?;
     let mut options = CheckoutBuilder::new();
-    options.force().update_index(false).disable_pathspec_match(true).target_dir(folder);
+    options.force().update_index(false).disable_pathspec_match(true).target_dir(&folder);
     for path in there {
         options.path(path);
     }
-    Ok(git.checkout_tree(tree.as_object(), Some(&mut options))?)
+    git.checkout_tree(tree.as_object(), Some(&mut options))?;
+    Ok(folder)
 }
 
 /// What a path may have been, and may have become.
@@ -113,7 +126,9 @@ struct Sides<'a> {
     to: &'a Tree<'a>,
     head: Tree<'a>,
     /// The files of `to`, as a checkout has them.
-    scratch: &'a Path,
+    after: PathBuf,
+    /// Those of `from`, where somebody began to put them back.
+    before: Option<PathBuf>,
     /// The checkout.
     root: &'a Path,
 }
@@ -147,17 +162,17 @@ impl Sides<'_> {
         if !leads_through_folders(self.root, path) {
             return Ok(false);
         }
-        let made = self.scratch.join(path);
-        let Ok(expected) = made.symlink_metadata() else { return Ok(false) };
-        let same = if about.is_symlink() && expected.is_symlink() {
-            fs::read_link(&at).and_then(|target| Ok(fs::read_link(&made)? == target))
-        } else if about.is_file() && expected.is_file() {
-            let may_be = about.len() > 0 || self.nobody_was_here();
-            if may_be { begins_with(&made, &at) } else { Ok(false) }
-        } else {
-            Ok(false)
-        };
-        same.map_err(|source| ApplyError::Io { path: at, source })
+        let may_be = !about.is_file() || about.len() > 0 || self.nobody_was_here();
+        let is_part =
+            || Ok(may_be && (is_part_of(&self.after.join(path), &at)? || self.is_half_put_back(path, &about)?));
+        is_part().map_err(|source| ApplyError::Io { path: at.clone(), source })
+    }
+
+    /// Whether a file holds the beginning of what was there before, and not all of it: then it is no longer on its way.
+    fn is_half_put_back(&self, path: &Path, about: &fs::Metadata) -> io::Result<bool> {
+        let Some(before) = self.before.as_ref().map(|before| before.join(path)) else { return Ok(false) };
+        let is_shorter = before.symlink_metadata().is_ok_and(|whole| about.is_file() && about.len() < whole.len());
+        Ok(is_shorter && is_part_of(&before, &self.root.join(path))?)
     }
 }
 
@@ -179,6 +194,15 @@ fn unstage(index: &mut Index, tree: &Tree<'_>, path: &Path) -> Result<(), git2::
         flags_extended: 0,
         path: path.as_os_str().as_bytes().to_vec(),
     })
+}
+
+/// Whether a path holds what another does that was laid out: the same link, or the beginning of the same file.
+fn is_part_of(made: &Path, at: &Path) -> io::Result<bool> {
+    let (Ok(expected), Ok(about)) = (made.symlink_metadata(), at.symlink_metadata()) else { return Ok(false) };
+    if about.is_symlink() && expected.is_symlink() {
+        return Ok(fs::read_link(at)? == fs::read_link(made)?);
+    }
+    Ok(about.is_file() && expected.is_file() && begins_with(made, at)?)
 }
 
 /// Whether a file begins with all that another holds.
