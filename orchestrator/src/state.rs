@@ -7,6 +7,7 @@
 //! runs/<run>/<instance>/<attempt>/   what one attempt writes
 //! wasm/modules/<digest>.wasm, wasm/compiled/<key>   modules of guests, and the machine code made of them
 //! trash/                 what is being removed off the critical path
+//! secret                 what the names of bases and layers are made with, so that no job can guess one
 //! SWARM-STATE            tells every swarm what this folder is, wherever it lies
 //! ```
 
@@ -36,6 +37,9 @@ pub const MARKER: &str = "SWARM-STATE";
 
 /// What it says to a person who finds it.
 const MARKER_TEXT: &str = "This folder belongs to swarm, which keeps its runs here and shows it to no command.\n";
+
+/// The length of [`StateDir::secret`].
+const SECRET_BYTES: usize = 32;
 
 /// The state folder of one repository. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,38 @@ impl StateDir {
             Err(error) => return Err(error),
         }
         Ok(StateDir { root })
+    }
+
+    /// What no job can read, and no name that is made with it can be guessed: the same as long as the folder is there. Made when it
+    /// is first asked for.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn secret(&self) -> io::Result<[u8; SECRET_BYTES]> {
+        let path = self.root.join("secret");
+        let known = || match std::fs::read(&path) {
+            // One that a power failure cut short is as good as none.
+            Ok(bytes) => Ok(<[u8; SECRET_BYTES]>::try_from(bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        if let Some(secret) = known()? {
+            return Ok(secret);
+        }
+        let _lock = self.lock("secret")?;
+        if let Some(secret) = known()? {
+            return Ok(secret);
+        }
+        let mut secret = [0; SECRET_BYTES];
+        if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())? < SECRET_BYTES {
+            return Err(io::Error::other("the kernel gave too few random bytes"));
+        }
+        let new = self.root.join("secret.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&secret)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        Ok(secret)
     }
 
     /// As [`obstacle`], of the folder and its first floor.
@@ -306,6 +342,21 @@ mod tests {
             let mode = state.path(relative).metadata().expect("made by open").permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{relative:?}");
         }
+    }
+
+    #[test]
+    fn a_state_folder_keeps_its_secret_to_itself() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [one, other] = ["a", "b"].map(|name| StateDir::open(&folder.path().join(name)).expect("a state folder"));
+        let secret = one.secret().expect("space");
+        assert_eq!(one.secret().expect("it is there"), secret);
+        assert_ne!(other.secret().expect("space"), secret);
+        let mode = one.path("secret").metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(one.path("secret"), b"half").expect("space");
+        let renewed = one.secret().expect("space");
+        assert_ne!(renewed, secret);
+        assert_eq!(one.secret().expect("it is there"), renewed);
     }
 
     #[test]

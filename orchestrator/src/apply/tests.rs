@@ -425,3 +425,32 @@ fn a_file_that_was_half_put_back_is_ours_and_one_that_a_person_shortened_is_thei
     fixture.apply(target).expect("nothing is in the way");
     assert!(!fixture.path("f").exists() && fixture.is_clean());
 }
+
+#[test]
+fn a_taking_back_that_died_behind_its_files_is_completed_where_a_file_becomes_a_folder_and_back() {
+    let fixture = Fixture::new();
+    let git =
+        |words: &[&str]| git(fixture.folder.path(), &[&["-c", "user.name=t", "-c", "user.email=t@x"], words].concat());
+    let [file, folder] = ["d", "d/in"].map(|path| {
+        git(&["checkout", "-q", "--detach", &fixture.base.to_string()]);
+        fs::create_dir_all(fixture.path(path).parent().expect("a folder")).expect("made");
+        fs::write(fixture.path(path), "text\n").expect("written");
+        git(&["add", "-A"]);
+        git(&["commit", "-qm", path]);
+        fixture.head()
+    });
+    for (from, other) in [(file, folder), (folder, file)] {
+        git(&["checkout", "-q", "--detach", &from.to_string()]);
+        let tree = |commit: Oid| fixture.git.find_commit(commit).expect("exists").tree_id();
+        let target = git(&["commit-tree", "-p", &from.to_string(), "-m", "m", &tree(other).to_string()]);
+        let target: Oid = target.trim().parse().expect("an id");
+        git(&["read-tree", &target.to_string()]);
+        let repository = Repository::open(fixture.folder.path()).expect("a repository");
+        let claim = Claim::take(&repository, 0).expect("nobody has it");
+        claim.write(&Note::new(tree(from), tree(target), None).putting_back()).expect("a note");
+        drop(claim);
+        fixture.apply(target).expect("nothing is in the way");
+        assert_eq!(fixture.head(), target);
+        assert!(fixture.is_clean(), "{}", git(&["status", "--short"]));
+    }
+}

@@ -52,9 +52,9 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<TakenBack, App
     for path in ours.iter().rev() {
         remove(&root, path).map_err(|source| ApplyError::Io { path: root.join(path), source })?;
     }
-    // What a person put in the place of a file stays there, and the index as it is.
+    // What a person put in the place of a file stays there, and the index as it is. Where no file was, none is written.
     let is_free = |path: &PathBuf| root.join(path).symlink_metadata().is_err() && may_be_made(&root, path);
-    ours.retain(is_free);
+    ours.retain(|path| is_free(path) || file_in(&from, path).is_none());
     for path in &ours {
         index.remove_path(path)?;
     }

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, Timespec};
 use super::checkout::{open_folder, write_entry};
 use super::delta::make_folders;
 use super::published::{Survives, publish};
-use super::{BaseError, key};
+use super::{BaseError, key, secret_key};
 use crate::entry_name::check_path;
 use crate::repository::Repository;
 use crate::state::StateDir;
@@ -64,7 +64,7 @@ pub(super) fn copied_layer(
     for (file, time) in files.iter().zip(&times) {
         parts.extend([file.path.as_slice(), time, file.content.as_slice()]);
     }
-    let name = format!("layers/{}", key(&parts));
+    let name = format!("layers/{}", secret_key(state, &parts)?);
     publish(state, &name, Survives::Never, |layer| {
         let path = layer.join("tree");
         let io = |source| BaseError::Io { path: path.clone(), source };

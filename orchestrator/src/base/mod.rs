@@ -41,7 +41,7 @@ use swarm_protocol::Grant;
 use self::checkout::{Bounds, Checkout, FRESH_AGE_SECONDS, WarmTimes, Written};
 use self::delta::{Delta, Whiteouts};
 use self::git_dir::{GitDir, ObjectsAt};
-use self::index_file::{Index, Presence, Unreadable};
+use self::index_file::{Index, Presence, Stat, Unreadable};
 use self::live::Live;
 use self::published::{Survives, publish};
 use self::warm::Warm;
@@ -335,7 +335,8 @@ impl Bases {
     fn base(&self, tree: Oid, extent: Extent) -> Result<String, BaseError> {
         let sparse = self.sparse.as_ref().filter(|_| extent == Extent::Sparse);
         let patterns = sparse.map(|_| self.settings.sparse.join("\0")).unwrap_or_default();
-        let base = format!("bases/{}", key(&[b"base", tree.as_bytes(), patterns.as_bytes(), &self.home()?]));
+        let parts: [&[u8]; 4] = [b"base", tree.as_bytes(), patterns.as_bytes(), &self.home()?];
+        let base = format!("bases/{}", secret_key(&self.state, &parts)?);
         let is_intact = |layer: &Path| is_intact(&layer.join("tree"));
         let check_out = |layer: &Path| self.check_out(tree, sparse, &layer.join("tree"));
         publish(&self.state, &base, Survives::IfIntact(&is_intact), check_out)?;
@@ -438,7 +439,7 @@ impl Bases {
         let files = git_dir.files()?;
         let mut parts: Vec<&[u8]> = vec![b"head"];
         parts.extend(files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]));
-        let name = format!("layers/{}", key(&parts));
+        let name = format!("layers/{}", secret_key(&self.state, &parts)?);
         publish(&self.state, &name, Survives::Never, |layer| {
             let root = layer.join("tree");
             let io = |source| BaseError::Io { path: root.clone(), source };
@@ -461,6 +462,14 @@ fn key(parts: &[&[u8]]) -> String {
     hasher.finalize().to_hex()[..KEY_DIGITS].to_owned()
 }
 
+/// A name for what is made of `parts` in this state folder. Where a job sees the host's folders, it could change the modes and
+/// attributes of what it can name: it knows its tree, and not this.
+fn secret_key(state: &StateDir, parts: &[&[u8]]) -> Result<String, BaseError> {
+    let secret = state.secret().map_err(|source| BaseError::Io { path: state.path("secret"), source })?;
+    let all: Vec<&[u8]> = [&secret[..]].into_iter().chain(parts.iter().copied()).collect();
+    Ok(key(&all))
+}
+
 fn now_seconds() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
@@ -479,14 +488,16 @@ fn write_index(root: &Path, index: &Index) -> Result<(), BaseError> {
         .map_err(|source| BaseError::Io { path, source })
 }
 
-/// Whether all files of a base still have their bytes: after a power failure some may be cut short.
+/// Whether all files of a base are as they were made: after a power failure some may be cut short.
 fn is_intact(root: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(index) = read_index(&root.join(".git/index")) else { return false };
     index.entries().iter().filter(|entry| entry.presence == Presence::CheckedOut).all(|entry| {
         let path = root.join(std::ffi::OsStr::from_bytes(&entry.path));
         path.symlink_metadata().is_ok_and(|metadata| {
-            index_file::is_gitlink(entry) || index_file::Stat::of(&metadata).size == entry.stat.size
+            // The number of a device may be another at each start of the machine.
+            let found = Stat { dev: entry.stat.dev, ..Stat::of(&metadata) };
+            index_file::is_gitlink(entry) || found == entry.stat
         })
     })
 }

@@ -213,6 +213,33 @@ fn a_half_made_base_is_made_again() {
 }
 
 #[test]
+fn what_a_base_is_called_nobody_can_tell_who_does_not_know_the_secret() {
+    let scene = Scene::new(&files());
+    let layers = scene.layers(Backend::Overlay);
+    std::fs::write(scene.state.path("secret"), [7; 32]).expect("space");
+    let others = scene.layers(Backend::Overlay);
+    assert!(layers.lowers().iter().all(|layer| !others.lowers().contains(layer)), "{layers:?} {others:?}");
+}
+
+#[test]
+fn a_base_of_an_earlier_boot_is_taken_as_it_was_made_or_not_at_all() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = Scene::new(&files());
+    let base = scene.state.path(scene.layers(Backend::Overlay).lowers().last().expect("a base"));
+    let (file, ready) = (base.join("README"), base.with_file_name("ready"));
+    let made = |file: &Path| std::fs::metadata(file).expect("it is there").created().expect("a time");
+    let first = made(&file);
+    std::fs::write(&ready, "another boot").expect("space");
+    scene.layers(Backend::Overlay);
+    assert_eq!(made(&file), first, "nobody touched it");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o777)).expect("ours");
+    std::fs::write(&ready, "another boot").expect("space");
+    scene.layers(Backend::Overlay);
+    assert_ne!(made(&file), first);
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o111, 0);
+}
+
+#[test]
 fn concurrent_preparers_agree() {
     let scene = Scene::new(&files());
     let all: Vec<Layers> = std::thread::scope(|scope| {
