@@ -31,6 +31,9 @@ const BYTES_MAX: u64 = 1 << 30;
 #[derive(Serialize, Deserialize)]
 struct Line<E> {
     version: u32,
+    /// From 1; lines of an older version have none.
+    #[serde(default)]
+    number: Option<u64>,
     #[serde(flatten)]
     entry: E,
 }
@@ -120,6 +123,7 @@ pub enum Entry {
 pub struct Transcript {
     file: File,
     bytes: u64,
+    entries: u64,
 }
 
 impl Transcript {
@@ -131,7 +135,7 @@ impl Transcript {
         if let Some(folder) = path.parent() {
             crate::state::make_private_dir_all(folder)?;
         }
-        Ok(Transcript { file: File::create(path)?, bytes: 0 })
+        Ok(Transcript { file: File::create(path)?, bytes: 0, entries: 0 })
     }
 
     /// Writes an entry and waits until it is on disk.
@@ -139,7 +143,8 @@ impl Transcript {
     /// # Errors
     /// Those of the file system, and `FileTooLarge` for a conversation without end.
     pub fn keep(&mut self, entry: &Entry) -> io::Result<()> {
-        let mut text = serde_json::to_vec(&Line { version: VERSION, entry })?;
+        self.entries += 1;
+        let mut text = serde_json::to_vec(&Line { version: VERSION, number: Some(self.entries), entry })?;
         text.push(b'\n');
         self.bytes += text.len() as u64;
         crate::fault::point()?;
@@ -179,17 +184,25 @@ pub fn read(path: &Path) -> io::Result<Option<Kept>> {
             return Ok(Some(kept));
         }
         match serde_json::from_slice::<Line<Entry>>(&line) {
-            Ok(known) if known.version == VERSION => kept.entries.push(known.entry),
+            Ok(known) if known.version == VERSION && known.number.is_none_or(|number| number == next(&kept)) => {
+                kept.entries.push(known.entry);
+            }
             other => {
                 let why = match other {
+                    Ok(known) if known.version == VERSION => "it is not the one that stood there".to_owned(),
                     Ok(known) => format!("version {} is not known here", known.version),
                     Err(error) => error.to_string(),
                 };
-                kept.broken = Some(format!("entry {}: {why}", kept.entries.len() + 1));
+                kept.broken = Some(format!("entry {}: {why}", next(&kept)));
                 return Ok(Some(kept));
             }
         }
     }
+}
+
+/// The number of the entry that comes next.
+fn next(kept: &Kept) -> u64 {
+    kept.entries.len() as u64 + 1
 }
 
 /// An answer of the model, to be given once more.
@@ -281,6 +294,23 @@ mod tests {
             let kept = read(&path).unwrap().unwrap();
             assert_eq!(kept.entries, all, "what stands before it counts: {text}");
             assert!(kept.broken.unwrap().starts_with("entry 4: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_missing_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.jsonl");
+        let mut transcript = Transcript::create(&path).unwrap();
+        let all = [begun(), answer("one"), answer("two"), answer("three")];
+        all.iter().for_each(|entry| transcript.keep(entry).unwrap());
+        let whole = std::fs::read_to_string(&path).unwrap();
+        for gone in 0..all.len() - 1 {
+            let left = whole.lines().enumerate().filter(|(at, _)| *at != gone);
+            std::fs::write(&path, left.map(|(_, line)| format!("{line}\n")).collect::<String>()).unwrap();
+            let kept = read(&path).unwrap().unwrap();
+            assert_eq!(kept.entries, all[..gone]);
+            assert!(kept.broken.unwrap().starts_with(&format!("entry {}: it is not the one", gone + 1)));
         }
     }
 

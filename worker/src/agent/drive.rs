@@ -76,7 +76,7 @@ impl<O: Outside> Driver<'_, O> {
         {
             return Envelope { status: AgentStatus::Unready, detail, ..words_only(String::new(), 0) };
         }
-        let mut turns = Turns::new(prompt, self.gate.toolbox.names(), limits);
+        let mut turns = Turns::new(prompt, self.gate.toolbox.specs(), limits);
         let mut next = turns.begin();
         let (mut sent_on, mut noted) = (SentOn::default(), turns.messages().len());
         loop {

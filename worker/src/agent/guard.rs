@@ -27,12 +27,36 @@ pub enum Circle {
 #[derive(Debug, Default)]
 pub struct Guard {
     calls: VecDeque<(u64, String)>,
-    warned: bool,
+    warned: Warned,
 }
 
+/// Whether the model was warned.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Warned {
+    #[default]
+    Never,
+    /// In what it is told next.
+    JustNow,
+    /// It heard it, and went on.
+    Heard,
+}
+
+/// Tools that are asked again and again by what they are for.
+const POLLS: [&str; 1] = ["bash_output"];
+
 impl Guard {
+    /// What is heard from now on is of another answer, before which the model was told what there was to say.
+    pub fn next_answer(&mut self) {
+        if self.warned == Warned::JustNow {
+            self.warned = Warned::Heard;
+        }
+    }
+
     /// Hears a call; `None` while there is nothing to say.
     pub fn hear(&mut self, tool: &str, arguments: &str, result: &str) -> Option<Circle> {
+        if POLLS.contains(&tool) {
+            return None;
+        }
         let mut hasher = DefaultHasher::new();
         (tool, arguments, result).hash(&mut hasher);
         self.calls.push_back((hasher.finish(), format!("`{tool}` {}", bounded(arguments, SHOWN_BYTES_MAX))));
@@ -49,13 +73,15 @@ impl Guard {
                 circle.join(", then ")
             ),
         };
-        match std::mem::replace(&mut self.warned, true) {
-            false => Some(Circle::Warn(format!(
-                "{what}. It will not change by being repeated. Read what it said; try another tool or other arguments, or call \
-                 `finish` and say what stands in the way. The next circle ends your work."
-            ))),
-            true => Some(Circle::Stop(format!("{what}, after it had been warned of another circle"))),
+        match self.warned {
+            Warned::JustNow => return None,
+            Warned::Heard => return Some(Circle::Stop(format!("{what}, after it had been warned of another circle"))),
+            Warned::Never => self.warned = Warned::JustNow,
         }
+        Some(Circle::Warn(format!(
+            "{what}. It will not change by being repeated. Read what it said; try another tool or other arguments, or call \
+                 `finish` and say what stands in the way. The next circle ends your work."
+        )))
     }
 
     /// Whether the newest calls are a circle of this length.
@@ -116,7 +142,22 @@ mod tests {
             Circle::Warn(_) => "warn",
             Circle::Stop(_) => "stop",
         };
-        calls.iter().map(|(call, result)| guard.hear("bash", call, result).map(word)).collect()
+        let mut hear = |(call, result): &(&str, &str)| {
+            guard.next_answer();
+            guard.hear("bash", call, result).map(word)
+        };
+        calls.iter().map(&mut hear).collect()
+    }
+
+    #[test]
+    fn nobody_is_ended_before_the_warning_was_heard_and_polls_are_no_circle() {
+        let mut guard = Guard::default();
+        let mut heard = |tool: &str| (0..30).filter_map(|_| guard.hear(tool, "x", "y")).collect::<Vec<_>>();
+        assert!(matches!(heard("read")[..], [Circle::Warn(_)]));
+        guard.next_answer();
+        let mut heard = |tool: &str| (0..30).filter_map(|_| guard.hear(tool, "x", "y")).collect::<Vec<_>>();
+        assert!(matches!(heard("read")[..], [Circle::Stop(_), ..]));
+        assert_eq!(heard("bash_output"), []);
     }
 
     #[test]
@@ -129,7 +170,10 @@ mod tests {
     #[test]
     fn a_warning_names_the_call_how_often_it_was_made_and_what_to_do() {
         let mut guard = Guard::default();
-        let mut heard = (0..10).filter_map(|_| guard.hear("bash", r#"{"script":"ls"}"#, "x"));
+        let mut heard = (0..10).filter_map(|_| {
+            guard.next_answer();
+            guard.hear("bash", r#"{"script":"ls"}"#, "x")
+        });
         let Some(Circle::Warn(words)) = heard.next() else { panic!("no warning") };
         assert_eq!(
             words,

@@ -5,13 +5,13 @@
 //! is asked again, and a call that is not whole is never executed.
 
 use swarm_protocol::chat::{
-    Arguments, AssistantPart, Dialect, Message, Reply, Stop, ToolCall, ToolStatus, Usage, UserPart,
+    Arguments, AssistantPart, Dialect, Message, Reply, Stop, ToolCall, ToolSpec, ToolStatus, Usage, UserPart,
 };
 
 use super::compact::{self, Asked};
 use super::cut;
 use super::guard::{Circle, Guard};
-use super::salvage;
+use super::salvage::{self, Known};
 use super::tools::bounded;
 
 /// How often a model may run into the bound of its answer, or say nothing at all, in a row.
@@ -114,7 +114,7 @@ enum State {
 #[derive(Debug)]
 pub struct Turns {
     limits: Limits,
-    tools: Vec<String>,
+    tools: Known,
     messages: Vec<Message>,
     state: State,
     guard: Guard,
@@ -136,11 +136,11 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// A conversation that begins with a task. `tools` are the names that exist.
-    pub fn new(task: String, tools: Vec<String>, limits: Limits) -> Self {
+    /// A conversation that begins with a task. `tools` are those that exist.
+    pub fn new(task: String, tools: Vec<ToolSpec>, limits: Limits) -> Self {
         Turns {
             limits,
-            tools,
+            tools: Known::new(tools),
             turns: 0,
             messages: vec![Message::User { content: vec![UserPart::Text { text: task }] }],
             state: State::Asking,
@@ -267,9 +267,8 @@ impl Turns {
         self.count(&reply.usage);
         let words = reply.text();
         let mut content = reply.content;
-        let is_tool = |name: &str| self.tools.iter().any(|tool| tool == name);
         if calls(&content).next().is_none() && matches!(reply.stop, Stop::End | Stop::Sequence) {
-            let found = salvage::calls(&words, &is_tool);
+            let found = salvage::calls(&words, &self.tools);
             if !found.is_empty() {
                 content = found
                     .into_iter()
@@ -291,7 +290,7 @@ impl Turns {
             return self.stumbled(reply.stop, words);
         }
         let is_the_end = called.is_empty() && reply.stop == Stop::End;
-        let half = salvage::half_a_call(&words, &is_tool).filter(|_| is_the_end);
+        let half = salvage::half_a_call(&words, &self.tools).filter(|_| is_the_end);
         let gone = cut::answer(&mut content, self.limits.context_tokens);
         self.messages.push(Message::Assistant { dialect, content });
         self.was_cut("an answer of the model", gone);
@@ -318,10 +317,10 @@ impl Turns {
                 Arguments::Broken { reason, .. } => {
                     Some(format!("{reason}. The call was not executed; write it again"))
                 }
-                Arguments::Object(_) if self.tools.contains(&call.name) => None,
+                Arguments::Object(_) if self.tools.has(&call.name) => None,
                 Arguments::Object(_) => {
                     let called = bounded(&call.name, NAME_BYTES_MAX);
-                    Some(format!("there is no tool `{called}`; there are: {}", self.tools.join(", ")))
+                    Some(format!("there is no tool `{called}`; there are: {}", self.tools.names()))
                 }
             };
             match wrong {
@@ -358,7 +357,7 @@ impl Turns {
             "Your answer reads as a call of a tool, written as text, and nothing was run: {why}. Call the tool through the \
              interface. If you cannot, answer with nothing but {{\"name\": \"…\", \"arguments\": {{…}}}}, whole, of one of these \
              tools: {}. If you are done, say so in plain words.",
-            self.tools.join(", ")
+            self.tools.names()
         ));
         self.ask()
     }
@@ -495,6 +494,7 @@ impl Turns {
 
     fn circle(&mut self, calls: &[ToolCall], answered: &[Outcome]) -> Option<Circle> {
         let mut worst = None;
+        self.guard.next_answer();
         for call in calls {
             let result = answered.iter().find(|outcome| outcome.call == call.id).map_or("", |outcome| &outcome.content);
             worst = self.guard.hear(&call.name, &compact::written(&call.arguments), result).or(worst);

@@ -2,9 +2,8 @@
 //! the proxy variables. Without it there is no such tool. A page that sends on to another host is not followed: rules speak
 //! of hosts, and the next call is asked about the next one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Proxy, Response, StatusCode, Url, redirect};
@@ -69,7 +68,7 @@ pub fn tool(setting: &Setting, background: &Arc<Background>) -> Result<Option<To
         let (status, from) = (got.status, got.from.clone());
         let text = reader.read(got, READ_LIMIT);
         if !status.is_success() {
-            let words = text.unwrap_or_default();
+            let words = text.unwrap_or_else(|Refused(why)| format!("({why})"));
             return Err(Refused(format!("the answer is {status}: {}", bounded(words.trim(), 2000))));
         }
         Ok(page(&from, &text?, input.skip))
@@ -141,34 +140,57 @@ fn header(response: &Response, name: reqwest::header::HeaderName) -> String {
 }
 
 /// Makes text of pages, one at a time, each on a thread of its own: elements within elements take time with the square of their
-/// number, so that a page of 500 KB can take a minute, and one of 8 MiB hours. Whoever waits goes on after a while; a thread that is
-/// left behind ends with the agent, and until then no other is left.
+/// number, so that a page of 500 KB can take a minute, and one of 8 MiB hours. Whoever waits, for their turn or for their text, goes on
+/// after a while; a thread that is left behind ends with the agent, and until then no other is left.
 #[derive(Debug, Default)]
 struct Reader {
-    busy: Arc<AtomicBool>,
+    turn: Arc<Turn>,
+}
+
+/// Whose turn it is to be read.
+#[derive(Debug, Default)]
+struct Turn {
+    taken: Mutex<bool>,
+    free: Condvar,
+}
+
+impl Turn {
+    /// Whether it could be taken within that time.
+    fn take(&self, limit: Duration) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.free.wait_timeout_while(taken, limit, |taken| *taken);
+        let (mut taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !std::mem::replace(&mut *taken, true)
+    }
+
+    fn give_back(&self) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.free.notify_one();
+    }
 }
 
 impl Reader {
     fn read(&self, got: Got, limit: Duration) -> ToolResult {
-        if self.busy.swap(true, Ordering::AcqRel) {
+        let until = Instant::now() + limit;
+        if !self.turn.take(limit) {
             return Err(Refused::new(
                 "another page, whose elements lie too deep within each other, is still being read",
             ));
         }
         let (told, text) = mpsc::sync_channel(1);
-        let busy = Arc::clone(&self.busy);
+        let turn = Arc::clone(&self.turn);
         let read = move || {
             let text = std::panic::catch_unwind(|| text_of(&got));
-            busy.store(false, Ordering::Release);
+            turn.give_back();
             // Nobody may be waiting any more.
             let _ = told.send(text.unwrap_or_else(|_| Err(Refused::new("the page cannot be read"))));
         };
         if let Err(error) = std::thread::Builder::new().name("agent-page".to_owned()).spawn(read) {
-            self.busy.store(false, Ordering::Release);
+            self.turn.give_back();
             return Err(Refused(format!("the page cannot be read: {error}")));
         }
         let late = |_| Err(Refused(format!("the page cannot be read within {} s", limit.as_secs_f32())));
-        text.recv_timeout(limit).unwrap_or_else(late)
+        text.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_else(late)
     }
 }
 
@@ -287,12 +309,17 @@ mod tests {
             body: page.into_bytes(),
         };
         let reader = Reader::default();
-        let whole = || reader.read(html(PAGE.to_owned()), READ_LIMIT);
-        assert!(whole().unwrap().contains("Hi"));
+        let whole = |limit| reader.read(html(PAGE.to_owned()), limit);
+        let at_once = std::thread::scope(|scope| {
+            let read = || scope.spawn(|| reader.read(html("<p>Hi</p>".repeat(2000)), READ_LIMIT));
+            [(); 6].map(|()| read()).map(|reading| reading.join().expect("no panic"))
+        });
+        assert!(at_once.iter().all(|text| text.as_ref().is_ok_and(|text| text.contains("Hi"))), "each in its turn");
         let deep = html("<div>".repeat(20_000));
         let why = reader.read(deep, Duration::from_millis(1)).unwrap_err().0;
         assert_eq!(why, "the page cannot be read within 0.001 s");
-        assert!(whole().unwrap_err().0.contains("still being read"), "one thread is left behind, and no other");
+        let why = whole(Duration::from_millis(1)).unwrap_err().0;
+        assert!(why.contains("still being read"), "one thread is left behind, and no other: {why}");
         let plain = Reader::default().read(html(PAGE.to_owned()), READ_LIMIT);
         assert!(plain.unwrap().contains("Hi"));
     }

@@ -7,8 +7,14 @@ use super::*;
 
 const LIMITS: Limits = Limits { turns: 40, tokens: None, context_tokens: 1000 };
 
+fn named(names: &[&str]) -> Vec<ToolSpec> {
+    let spec =
+        |name: &&str| ToolSpec { name: (*name).to_owned(), description: String::new(), schema: Map::new().into() };
+    names.iter().map(spec).collect()
+}
+
 fn turns() -> Turns {
-    Turns::new("task".to_owned(), vec!["read".to_owned(), "bash".to_owned()], LIMITS)
+    Turns::new("task".to_owned(), named(&["read", "bash"]), LIMITS)
 }
 
 fn call(id: &str, name: &str) -> ToolCall {
@@ -55,7 +61,7 @@ fn what_is_broken_or_unknown_is_answered_and_never_run() {
 
 #[test]
 fn counts_that_no_provider_can_mean_use_up_the_tokens() {
-    let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], Limits { tokens: Some(1000), ..LIMITS });
+    let mut turns = Turns::new("task".to_owned(), named(&["read"]), Limits { tokens: Some(1000), ..LIMITS });
     turns.begin();
     let usage = Usage { input: Some(u64::MAX), cache_read: Some(7), output: Some(u64::MAX), ..Usage::default() };
     let content = vec![AssistantPart::Call(call("1", "read"))];
@@ -127,7 +133,7 @@ fn a_full_context_is_summed_up_and_the_task_stays() {
 fn a_provider_that_counts_nothing_does_not_fill_the_context() {
     let is_full = |calls: &usize| {
         let limits = Limits { turns: 100, ..LIMITS };
-        let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], limits);
+        let mut turns = Turns::new("task".to_owned(), named(&["read"]), limits);
         with_results(&mut turns, *calls, 800) == Some(Next::SumUp)
     };
     assert!((1..30).find(is_full).is_some_and(|calls| calls > 3));
@@ -149,7 +155,7 @@ fn with_results(turns: &mut Turns, calls: usize, bytes: usize) -> Option<Next> {
 
 #[test]
 fn results_count_before_the_model_has_seen_them() {
-    let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], LIMITS);
+    let mut turns = Turns::new("task".to_owned(), named(&["read"]), LIMITS);
     assert_eq!(with_results(&mut turns, 6, 100), Some(Next::Ask));
     let ids = ["a", "b", "c"];
     turns.hear(reply(ids.map(|id| AssistantPart::Call(call(id, "read"))).to_vec(), Stop::Calls));
@@ -228,7 +234,7 @@ fn a_conversation_that_is_too_long_to_be_summed_up_goes_on_with_a_list_of_its_ca
 #[test]
 fn what_is_too_large_for_the_context_is_cut_and_the_work_goes_on() {
     let limits = Limits { context_tokens: 10_000, ..LIMITS };
-    let mut turns = Turns::new("task".to_owned(), vec!["read".to_owned()], limits);
+    let mut turns = Turns::new("task".to_owned(), named(&["read"]), limits);
     turns.begin();
     let mut large = call("1", "read");
     large.arguments = Arguments::Object(Map::from_iter([("path".to_owned(), "x".repeat(10 << 20).into())]));
