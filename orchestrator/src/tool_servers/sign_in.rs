@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use reqwest::Url;
-use rmcp::transport::auth::{AuthorizationManager, AuthorizationRequest, AuthorizationSession};
+use rmcp::transport::auth::{
+    AuthorizationManager, AuthorizationMetadataSource, AuthorizationRequest, AuthorizationSession,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -71,6 +73,7 @@ pub async fn begin(wanted: Wanted<'_>, tokens: &TokenFile) -> Result<SignIn, Str
         let mut manager = AuthorizationManager::new(url).await.map_err(|error| causes(&error))?;
         manager.set_credential_store(tokens.clone());
         let found = manager.resolve_metadata().await.map_err(|error| causes(&error))?;
+        let is_guessed = found.source == AuthorizationMetadataSource::LegacyEndpointFallback;
         manager.set_metadata(found.metadata);
         let mut request = AuthorizationRequest::new(format!("http://127.0.0.1:{port}{CALLBACK}"))
             .with_client_name("swarm")
@@ -79,7 +82,14 @@ pub async fn begin(wanted: Wanted<'_>, tokens: &TokenFile) -> Result<SignIn, Str
         if let Some(id) = wanted.id {
             request = request.with_preregistered_client(id);
         }
-        AuthorizationSession::new(manager, request).await.map_err(|(_, error)| causes(&error))
+        AuthorizationSession::new(manager, request).await.map_err(|(_, error)| match is_guessed {
+            true => format!(
+                "it names no place to sign in at (OAuth), and where older servers have theirs nobody answers ({}): a server that wants no \
+                 sign-in needs no `login` in config.toml",
+                causes(&error)
+            ),
+            false => causes(&error),
+        })
     });
     let session = session.await.map_err(|_| "it does not say in time where to sign in".to_owned())??;
     let page = guarded(session.get_authorization_url())?;
@@ -434,6 +444,23 @@ mod tests {
         let page = waiting.page().to_owned();
         let (done, _) = tokio::join!(waiting.finish(), knock(&page, "code=bad&state=STATE"));
         assert!(done.is_err() && !scene.tokens().is_there().unwrap(), "{done:?}");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_can_sign_in_the_way_without_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if request(&mut stream).await.is_some() {
+                    fixed::respond(&mut stream, "404 Not Found", "{}").await;
+                }
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = TokenFile::of(&StateDir::open(folder.path()).unwrap(), &url);
+        let why = begin(Wanted { url: &url, id: None, scopes: &[] }, &tokens).await.unwrap_err();
+        assert!(why.starts_with("it names no place to sign in at (OAuth)") && why.contains("needs no `login`"), "{why}");
     }
 
     #[tokio::test]
