@@ -11,10 +11,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{IndexEntry, Oid, RepositoryState, Signature, Time};
+use git2::{IndexEntry, Oid, RepositoryState};
 
 use crate::collect::display_path;
 use crate::collect::rules::judge_together;
+use crate::commit::{CommitSpec, Signing, write_commit};
 use crate::executor::settle::refused;
 use crate::fault;
 use crate::journal::LockError;
@@ -286,10 +287,10 @@ fn merge_into(
     let commit = if forward {
         target
     } else {
-        let who = Signature::new(&identity.name, &identity.email, &Time::new(date_s, 0))?;
-        let parents = [&git.find_commit(head)?, &git.find_commit(target)?];
-        fault::point().map_err(|source| ApplyError::Io { path: repository.common_dir().to_owned(), source })?;
-        git.commit(None, &who, &who, &format!("Merge branch '{name}'\n"), &git.find_tree(tree)?, &parents)?
+        let signing = Signing { identity: identity.clone(), date_seconds: date_s };
+        let subject = format!("Merge branch '{name}'");
+        let spec = CommitSpec { parents: &[head, target], tree, subject: &subject, trailers: &[] };
+        write_commit(repository, &signing, &spec)?
     };
     let note = Note::new(repository.tree_of(head)?, tree, repository.head_branch()?);
     claim.keep(commit)?;

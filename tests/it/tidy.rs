@@ -162,6 +162,19 @@ fn a_branch_gets_its_name_in_one_place() {
 }
 
 #[test]
+fn a_commit_is_written_in_one_place() {
+    let mut found = Vec::new();
+    for (path, text) in files(".rs").into_iter().filter(|(path, _)| !is_test(path)) {
+        let product = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        // A transaction's takes nothing, and git's the name of a ref or none.
+        let calls = product.match_indices(".commit(").map(|(at, call)| (at, product[at + call.len()..].trim_start()));
+        let of_git = calls.filter(|(_, rest)| rest.starts_with("None") || rest.starts_with("Some("));
+        found.extend(of_git.map(|(at, _)| format!("{path}:{}", product[..at].lines().count())));
+    }
+    assert!(found.is_empty(), "libgit2 says that it wrote one that it did not; `commit::write_commit`: {found:?}");
+}
+
+#[test]
 fn nothing_waits_to_be_done() {
     let words = [concat!("to", "do!("), concat!("TO", "DO"), concat!("FIX", "ME"), concat!("unimpl", "emented!(")];
     nowhere("do it or drop it", |_, line| words.iter().any(|word| line.contains(word)));

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use git2::Status;
+use git2::{Signature, Status, Time};
 
 use super::claim::{Claim, Note};
 use super::*;
@@ -360,6 +360,30 @@ fn branches_that_went_apart_are_merged_or_refused() {
     assert_eq!(parents, [mine, clean]);
     assert_eq!((it.read("a.txt").as_str(), it.read("b.txt").as_str()), ("one\ntwo\nmine\n", "theirs\n"));
     assert!(it.is_clean() && it.head() == commit);
+}
+
+#[test]
+fn a_merge_that_cannot_be_stored_is_an_error_and_moves_nothing() {
+    // Every date is fixed, so the same files give the same merge in a checkout of their own.
+    let apart = |text: &str| {
+        let fixture = Fixture::new();
+        let target = fixture.target(&[("new", text)]);
+        fixture.commits(&[("b.txt", "ours\n")]);
+        (fixture, target)
+    };
+    let folder_of = |fixture: &Fixture, id: Oid| fixture.git.path().join("objects").join(&id.to_string()[..2]);
+    let alone = |text: String| {
+        let (fixture, target) = apart(&text);
+        let Applied::Merged { commit } = fixture.apply(target).expect("they fit") else { panic!("both went on") };
+        let is_alone = fs::read_dir(folder_of(&fixture, commit)).is_ok_and(|entries| entries.count() == 1);
+        is_alone.then_some((text, commit))
+    };
+    let (text, commit) = (0..).map(|n| format!("{n}\n")).find_map(alone).expect("many");
+    let (fixture, target) = apart(&text);
+    // A file where its folder has to be: nothing can be written there, whoever asks.
+    fs::write(folder_of(&fixture, commit), "").expect("nothing is there yet");
+    let error = fixture.refused(target);
+    assert!(matches!(error, ApplyError::Repository(_)), "{error}");
 }
 
 #[test]
