@@ -426,7 +426,7 @@ impl Repository {
     /// would leave behind. `None` when nowhere.
     ///
     /// # Errors
-    /// [`RepositoryError::Io`] when a worktree's HEAD cannot be read.
+    /// [`RepositoryError::Io`] when the worktrees cannot be listed, or a worktree's HEAD cannot be read.
     pub fn checked_out_at(&self, branch: &str) -> Result<Option<PathBuf>, RepositoryError> {
         let bare = self.handle()?.config()?.get_bool("core.bare").unwrap_or(false);
         if !bare && head_names(&self.common_dir, branch)? {
@@ -434,8 +434,14 @@ impl Repository {
             let beside = || self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git"));
             return Ok(Some(own.or_else(beside).unwrap_or(&self.common_dir).to_owned()));
         }
-        let Ok(linked) = fs::read_dir(self.common_dir.join("worktrees")) else { return Ok(None) };
-        for folder in linked.filter_map(Result::ok).map(|entry| entry.path()) {
+        let worktrees = self.common_dir.join("worktrees");
+        let io = |source| RepositoryError::Io { path: worktrees.clone(), source };
+        let linked = match fs::read_dir(&worktrees) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            linked => linked.map_err(io)?,
+        };
+        for folder in linked {
+            let folder = folder.map_err(io)?.path();
             if head_names(&folder, branch)? {
                 let pointer = read_small(&folder.join("gitdir"))?;
                 let pointer = PathBuf::from(String::from_utf8_lossy(&pointer).trim_end());
@@ -615,6 +621,16 @@ mod tests {
         assert_eq!(at("refs/heads/main").as_deref(), Some(fixture.path()));
         assert_eq!(at("refs/heads/side"), Some(linked));
         assert_eq!(at("refs/heads/none"), None);
+    }
+
+    #[test]
+    fn worktrees_that_cannot_be_listed_are_no_proof_that_a_branch_is_nowhere() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        assert_eq!(repository.checked_out_at("refs/heads/side").expect("there are none"), None);
+        fs::write(repository.common_dir().join("worktrees"), "no folder").expect("ours");
+        let error = repository.checked_out_at("refs/heads/side").expect_err("nobody can know");
+        assert!(matches!(&error, RepositoryError::Io { path, .. } if path.ends_with("worktrees")), "{error}");
     }
 
     #[test]
