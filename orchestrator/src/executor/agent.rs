@@ -195,7 +195,7 @@ impl Executor {
         let mut before = Held::default();
         conversation.keep(begun, &mut before).await;
         // A log that cannot be written is noticed when it is finished.
-        let mut hear = |_: Stream, bytes: &[u8]| drop(lock(&log).write(bytes));
+        let mut hear = |_: Stream, bytes: &[u8]| lock(&log).write(bytes);
         let link = AgentLink { says, told };
         let work = self.jobs.run_agent(&job.name, job_of_agent, link, talk.timeout, talk.leads, spec, &mut hear);
         let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
@@ -569,7 +569,7 @@ struct Listener<'a, 'l> {
 
 impl Ear for Listener<'_, '_> {
     fn log(&self, text: &str) {
-        drop(lock(self.log).write(text.as_bytes()));
+        lock(self.log).write(text.as_bytes());
     }
 
     fn line(&self, text: &str) {

@@ -93,7 +93,7 @@ impl Executor {
         self.jobs.phase(Some(&job.name), format!("check {}/{}", index + 1, job.rendered.checks.len()));
         // A log that cannot be written is noticed when it is finished.
         let heading = format!("check {} {}: {}", index + 1, when.words, words::command(&check.command.argv));
-        let _ = record.log.section(&self.jobs.secrets.text(&heading));
+        record.log.section(&self.jobs.secrets.text(&heading));
         let timeout = check.command.timeout.or(trial.task.timeout);
         let (argv, hosts) = (check.command.argv.clone(), self.cages[&trial.task.sandbox].egress().cloned());
         let leads = Leads { hosts, models: None };

@@ -110,16 +110,16 @@ impl Executor {
         let mut ends_amid_a_line = false;
         let mut hear = |_: Stream, bytes: &[u8]| {
             ends_amid_a_line = bytes.last().map_or(ends_amid_a_line, |last| *last != b'\n');
-            drop(log.write(bytes));
+            log.write(bytes);
         };
         match jobs.run(shown, caged, spec, &mut hear).await {
             Ok(ran) => {
                 // Below what it printed: whoever quotes the end of that names them, too.
                 let refused = words::refusals(&cage.origin.seen(&ran.outcome.refusals), "");
                 if !refused.is_empty() && ends_amid_a_line {
-                    drop(log.write(b"\n"));
+                    log.write(b"\n");
                 }
-                drop(log.write(refused.as_bytes()));
+                log.write(refused.as_bytes());
                 Ok((ran.outcome.ended, worktree))
             }
             Err(error) => {

@@ -183,7 +183,7 @@ impl Executor {
             seed: seed.unwrap_or(0),
         };
         // A log that cannot be written is noticed when it is finished.
-        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
+        let mut hear = |_: Stream, bytes: &[u8]| log.write(bytes);
         Ok(self.jobs.run_job(Some(&job.name), Job::Wasm(wasm), task.timeout, spec, &mut hear).await?)
     }
 }

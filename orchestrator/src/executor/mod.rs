@@ -398,7 +398,7 @@ impl Executor {
     ) -> Result<Ran, Stop> {
         let (spec, _) = self.cage_of(trial, worktree, when)?;
         // A log that cannot be written is noticed when it is finished.
-        let mut hear = |_: Stream, bytes: &[u8]| drop(log.write(bytes));
+        let mut hear = |_: Stream, bytes: &[u8]| log.write(bytes);
         Ok(self.jobs.run(Some(&trial.job.name), command, spec, &mut hear).await?)
     }
 

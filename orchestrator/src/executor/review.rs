@@ -33,7 +33,7 @@ impl Executor {
         for (index, reviewer) in trial.job.rendered.reviewers.iter().enumerate() {
             self.jobs.phase(Some(&trial.job.name), format!("reviewed by {}", reviewer.by));
             // A log that cannot be written is noticed when it is finished.
-            let _ = record.log.section(&format!("review by {}", reviewer.by));
+            record.log.section(&format!("review by {}", reviewer.by));
             let worktree = self.provision(result, trial.places, When::REVIEW.name).await?;
             let beginning = self.review_beginning(trial, reviewer, start, result);
             let reviewed = match beginning {

@@ -214,7 +214,7 @@ impl Executor {
         let mut log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
         let mut both = |stream: Stream, bytes: &[u8]| {
             // A log that cannot be written is noticed when it is finished.
-            drop(log.write(bytes));
+            log.write(bytes);
             hear(stream, bytes);
         };
         let ran = self.jobs.run(None, caged, spec, &mut both).await?;

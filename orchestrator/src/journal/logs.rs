@@ -29,7 +29,8 @@ pub fn log_path(state: &Path, run: &RunId, instance: &InstanceId, attempt: Attem
     attempt_dir(state, run, instance, attempt).join("log")
 }
 
-/// Writes one attempt's log. The file appears with the first byte: thousands of silent tasks make no files.
+/// Writes one attempt's log. The file appears with the first byte: thousands of silent tasks make no files. What cannot be written
+/// is told once, by [`LogWriter::finish`]: the log is incomplete then, and the attempt goes on meanwhile.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,
@@ -39,6 +40,7 @@ pub struct LogWriter {
     section_bytes_max: u64,
     dropped_bytes: u64,
     ended_line: LineEnd,
+    failed: Option<std::io::Error>,
 }
 
 /// Whether the log's last byte is a line feed.
@@ -59,63 +61,64 @@ impl LogWriter {
             section_bytes_max,
             dropped_bytes: 0,
             ended_line: LineEnd::Complete,
+            failed: None,
         }
     }
 
     /// Begins the next section. Its heading is written only when the section prints something.
-    ///
-    /// # Errors
-    /// The disk's word; the log is of no use afterwards, the attempt still is.
-    pub fn section(&mut self, heading: &str) -> std::io::Result<()> {
-        self.finish_section()?;
+    pub fn section(&mut self, heading: &str) {
+        self.finish_section();
         self.section = Some(heading.to_owned());
-        Ok(())
     }
 
     /// Appends what the job printed, as it is.
-    ///
-    /// # Errors
-    /// As [`LogWriter::section`].
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub fn write(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
-            return Ok(());
+            return;
         }
         if let Some(heading) = self.section.take() {
             let heading: String = heading.chars().filter(|c| !c.is_control()).collect();
-            self.put(format!("── {heading} ──\n").as_bytes())?;
+            self.put(format!("── {heading} ──\n").as_bytes());
         }
         let room = usize::try_from(self.section_bytes_max - self.section_bytes).unwrap_or(usize::MAX);
         let (kept, dropped) = bytes.split_at(bytes.len().min(room));
         self.section_bytes += kept.len() as u64;
         self.dropped_bytes += dropped.len() as u64;
-        self.put(kept)
+        self.put(kept);
     }
 
     /// Ends the log; says how much the bound cost.
     ///
     /// # Errors
-    /// As [`LogWriter::section`].
+    /// The disk's word, the first one, whichever piece could not be written.
     pub fn finish(mut self) -> std::io::Result<()> {
-        self.finish_section()
+        self.finish_section();
+        self.failed.map_or(Ok(()), Err)
     }
 
-    fn finish_section(&mut self) -> std::io::Result<()> {
+    fn finish_section(&mut self) {
         if self.ended_line == LineEnd::Open {
-            self.put(b"\n")?;
+            self.put(b"\n");
         }
         if self.dropped_bytes > 0 {
             let text =
                 format!("── {} bytes left out: the limit is {} ──\n", self.dropped_bytes, self.section_bytes_max);
-            self.put(text.as_bytes())?;
+            self.put(text.as_bytes());
         }
         self.section_bytes = 0;
         self.dropped_bytes = 0;
-        Ok(())
     }
 
-    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let Some(last) = bytes.last() else { return Ok(()) };
-        self.ended_line = if *last == b'\n' { LineEnd::Complete } else { LineEnd::Open };
+    fn put(&mut self, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        match self.append(bytes) {
+            Ok(()) => self.ended_line = if *last == b'\n' { LineEnd::Complete } else { LineEnd::Open },
+            // What follows is tried all the same: the words of a check are worth more than a log without a gap.
+            Err(error) => drop(self.failed.get_or_insert(error)),
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         if self.file.is_none() {
             if let Some(folder) = self.path.parent() {
                 std::fs::create_dir_all(folder)?;
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_silent_attempt_leaves_no_file() {
-        let (_folder, path) = written(100, |log| log.section("work").expect("nothing to write"));
+        let (_folder, path) = written(100, |log| log.section("work"));
         assert!(!path.exists());
         assert_eq!(tail(&path, 5).expect("no log is no error"), Vec::<Vec<u8>>::new());
     }
@@ -175,10 +178,10 @@ mod tests {
     #[test]
     fn the_bound_holds_per_section_and_says_what_it_cost() {
         let (_folder, path) = written(10, |log| {
-            log.section("work").expect("space");
-            log.write(&[b'x'; 25]).expect("space");
-            log.section("check 1/1: test").expect("space");
-            log.write(b"red\n").expect("space");
+            log.section("work");
+            log.write(&[b'x'; 25]);
+            log.section("check 1/1: test");
+            log.write(b"red\n");
         });
         assert_eq!(
             std::fs::read_to_string(path).expect("text"),
@@ -187,9 +190,24 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_could_not_be_written_is_told_at_the_end_whatever_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a/1/log");
+        // A file where its folder has to be.
+        std::fs::write(folder.path().join("a"), "").expect("space");
+        let mut log = LogWriter::new(path.clone(), 100);
+        log.write(b"lost\n");
+        std::fs::remove_file(folder.path().join("a")).expect("ours");
+        log.write(b"kept\n");
+        let error = log.finish().expect_err("half of it is missing");
+        assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory);
+        assert_eq!(std::fs::read_to_string(path).expect("text"), "kept\n");
+    }
+
+    #[test]
     fn the_tail_is_the_last_lines() {
         let text: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
-        let (_folder, path) = written(u64::MAX, |log| log.write(text.as_bytes()).expect("space"));
+        let (_folder, path) = written(u64::MAX, |log| log.write(text.as_bytes()));
         assert_eq!(tail(&path, 2).expect("a log"), [b"line 49998".to_vec(), b"line 49999".to_vec()]);
     }
 }
