@@ -379,7 +379,7 @@ impl Repository {
             return Ok(identity.clone());
         }
         let config = self.handle()?.config()?.snapshot()?;
-        let get = |key: &str| config.get_string(key).ok().map(|value| single_line(&value)).filter(|v| !v.is_empty());
+        let get = |key: &str| config.get_string(key).ok().and_then(|value| fit_to_sign(&value));
         Ok(match (get("user.name"), get("user.email")) {
             (Some(name), Some(email)) => Identity { name, email, source: IdentitySource::Configured },
             _ => Identity {
@@ -468,6 +468,16 @@ impl Repository {
 pub fn single_line(text: &str) -> String {
     let kept: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     kept.trim().to_owned()
+}
+
+/// A name or an address as it can stand in a signature: one line without angle brackets; `None` where nothing is left but what is
+/// stripped from its ends.
+///
+/// Source: `git_signature_new` of libgit2 1.9, which makes an error of both.
+pub fn fit_to_sign(text: &str) -> Option<String> {
+    let line = single_line(text).replace(['<', '>'], "");
+    let fit = line.trim_matches(|c: char| c <= ' ' || ",:;\"\\'".contains(c));
+    (!fit.is_empty()).then(|| fit.to_owned())
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, RepositoryError> {
@@ -661,5 +671,24 @@ mod tests {
         let fixture = Fixture::with_files(&[("a", "1")]);
         let identity = fixture.repository().identity().expect("configuration");
         assert_eq!((identity.name.as_str(), identity.source), ("Ada", IdentitySource::Configured));
+    }
+
+    #[test]
+    fn an_identity_can_sign_whatever_is_configured() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let check = |name: &str, email: &str, expected: (&str, &str)| {
+            git(fixture.path(), &["config", "user.name", name]);
+            git(fixture.path(), &["config", "user.email", email]);
+            let identity = fixture.repository().identity().expect("configuration");
+            assert_eq!((identity.name.as_str(), identity.email.as_str()), expected, "{name:?} {email:?}");
+            let time = git2::Time::new(1, 0);
+            git2::Signature::new(&identity.name, &identity.email, &time).expect("it signs");
+        };
+        let nobody = ("swarm", "swarm@localhost");
+        check("Ada <the first>", "<ada@example.org>", ("Ada the first", "ada@example.org"));
+        check("'Ada,'", "ada@example.org", ("Ada", "ada@example.org"));
+        check("<>", "ada@example.org", nobody);
+        check("Ada", ";:\\", nobody);
+        check(" ", " ", nobody);
     }
 }

@@ -17,7 +17,7 @@ use crate::dispatcher::core::Landing;
 use crate::ids::Attempt;
 use crate::merge::{self, Folded, fold_by};
 use crate::report::{sanitize, words};
-use crate::repository::RepositoryError;
+use crate::repository::{RepositoryError, fit_to_sign};
 use crate::secrets::Secrets;
 use crate::worktree::Worktree;
 
@@ -200,15 +200,15 @@ fn message(bytes: &[u8], subject: &str) -> String {
     }
 }
 
-/// Name and address as git takes them, without secrets: a worker sets both. `None` where nothing is left of the name.
+/// Name and address as git takes them, without secrets: a worker sets both. `None` where nothing is left of either.
 fn fit(author: &Author, secrets: &Secrets) -> Option<(String, String)> {
-    let fit = |bytes: &[u8]| -> String {
+    let fit = |bytes: &[u8]| -> Option<String> {
         let text = sanitize::line(bytes);
-        let text = secrets.text(&text);
-        text.chars().filter(|c| !matches!(c, '<' | '>')).take(AUTHOR_CHARS_MAX).collect::<String>().trim().to_owned()
+        let text = fit_to_sign(&secrets.text(&text))?;
+        Some(text.chars().take(AUTHOR_CHARS_MAX).collect::<String>().trim().to_owned())
     };
-    let (name, email) = (fit(&author.name), fit(&author.email));
-    // What git strips from the ends of a name is no name by itself.
+    let (name, email) = (fit(&author.name)?, fit(&author.email)?);
+    // Older versions of git strip more from the ends of a name.
     name.chars().any(char::is_alphanumeric).then_some((name, email))
 }
 
@@ -232,6 +232,8 @@ mod tests {
         let fit = |author: &Author| fit(author, &Secrets::default());
         assert_eq!(fit(&author("Eve\x07 <x>", "e@x")), Some(("Eve x".to_owned(), "e@x".to_owned())));
         assert_eq!(fit(&author("...", "e@x")), None);
+        assert_eq!(fit(&author("Eve", "")), None);
+        assert_eq!(fit(&author("Eve", "<;>")), None);
     }
 
     #[test]
