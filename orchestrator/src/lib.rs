@@ -113,3 +113,5 @@ pub mod unsaved;
 pub mod worker_process;
 /// One attempt's worktree.
 pub mod worktree;
+/// Has SQLite write changes ahead.
+mod write_ahead;

@@ -311,6 +311,14 @@ pub fn folders_below(
     Ok(found)
 }
 
+/// Makes a folder that does not exist yet, with mode 0700.
+///
+/// # Errors
+/// The file system's.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
 /// Makes a folder and its missing parents, all with mode 0700.
 ///
 /// # Errors

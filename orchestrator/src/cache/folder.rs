@@ -54,7 +54,7 @@ impl Walk {
             self.entries += 1;
             self.bytes += if metadata.is_file() { metadata.len() } else { 0 };
             if self.entries > ENTRIES_MAX || self.bytes > BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large to be recorded"));
+                return Err(too_large());
             }
             match kind(&metadata)? {
                 Kind::Folder => {
@@ -77,6 +77,10 @@ impl Walk {
     }
 }
 
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is too large to be recorded")
+}
+
 enum Kind {
     Folder,
     File,
@@ -94,10 +98,14 @@ fn kind(metadata: &Metadata) -> io::Result<Kind> {
     }
 }
 
+/// Of one folder, by name. A folder with more than the artifacts of a result is not listed to its end.
 fn entries(folder: &Path) -> io::Result<Vec<(std::ffi::OsString, Metadata)>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
+        if all.len() as u64 == ENTRIES_MAX {
+            return Err(too_large());
+        }
         all.push((entry.file_name(), entry.path().symlink_metadata()?));
     }
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -135,6 +143,26 @@ pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The same files in another folder, which is made anew, where they are those of a digest (hex); whether they are. They are looked at
+/// where they were linked to: what they were linked from somebody else may put something else in the place of at any moment. Nothing
+/// is left in `to` of others.
+///
+/// # Errors
+/// The file system's.
+pub fn taken(from: &Path, to: &Path, digest: &str) -> io::Result<bool> {
+    fresh(to)?;
+    match link(from, to) {
+        // It is not there, or not there any more.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        linked => linked?,
+    }
+    let is_it = contents(to)?.is_some_and(|contents| contents.digest.to_string() == digest);
+    if !is_it {
+        fresh(to)?;
+    }
+    Ok(is_it)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +183,30 @@ mod tests {
         assert_ne!(contents(&to).expect("legible"), Some(before));
         fresh(&to).expect("emptied");
         assert_eq!(contents(&to).expect("legible"), None);
+    }
+
+    #[test]
+    fn what_is_taken_is_judged_where_it_was_taken_to() {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let [from, to] = ["from", "to"].map(|name| temporary.path().join(name));
+        std::fs::create_dir(&from).and_then(|()| std::fs::write(from.join("file"), "1")).expect("a file");
+        let digest = contents(&from).expect("legible").expect("something").digest.to_string();
+        assert!(taken(&from, &to, &digest).expect("linked") && to.join("file").exists());
+        std::fs::write(from.join("more"), "2").expect("a file");
+        assert!(!taken(&from, &to, &digest).expect("linked"));
+        assert_eq!(contents(&to).expect("legible"), None, "nothing of it stays");
+        assert!(!taken(&temporary.path().join("none"), &to, &digest).expect("no folder is no error"));
+    }
+
+    #[test]
+    fn a_folder_of_too_much_is_not_listed_to_its_end() {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        for number in 0..=ENTRIES_MAX {
+            std::fs::write(temporary.path().join(number.to_string()), "").expect("a file");
+        }
+        assert_eq!(entries(temporary.path()).expect_err("too many").kind(), io::ErrorKind::InvalidData);
+        std::fs::remove_file(temporary.path().join("0")).expect("ours");
+        assert_eq!(entries(temporary.path()).expect("as many as may be").len() as u64, ENTRIES_MAX);
     }
 
     #[test]

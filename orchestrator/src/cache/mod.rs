@@ -14,6 +14,8 @@ pub mod folder;
 mod keep;
 /// What a result is known by; pure.
 pub mod key;
+/// Where artifacts lie.
+mod shelf;
 /// The table of results.
 mod store;
 
@@ -29,6 +31,7 @@ use crate::state::make_private_dir_all;
 pub use key::{Digest, Key};
 pub use store::Recorded;
 
+use shelf::Shelf;
 use store::Store;
 
 /// Results kept at most; beyond that the ones that were not used for longest are forgotten.
@@ -83,7 +86,7 @@ pub struct Holdings {
 /// The recorded results of one state folder.
 #[derive(Debug)]
 pub struct Cache {
-    folder: PathBuf,
+    shelf: Shelf,
     store: Mutex<Store>,
 }
 
@@ -95,7 +98,8 @@ impl Cache {
     pub fn open(state: &Path) -> Result<Self, CacheError> {
         let folder = state.join("results");
         make_private_dir_all(&folder).map_err(|source| CacheError::Io { path: folder.clone(), source })?;
-        Ok(Cache { store: Mutex::new(Store::open(&folder.join("results.sqlite"))?), folder })
+        let store = Mutex::new(Store::open(&folder.join("results.sqlite"))?);
+        Ok(Cache { store, shelf: Shelf::new(folder) })
     }
 
     /// Opens the cache if there is one.
@@ -123,20 +127,11 @@ impl Cache {
     /// [`Cache::never_again`] was said of the key: nothing is recorded then.
     ///
     /// # Errors
-    /// [`CacheError::Sql`] and [`CacheError::Io`]; nothing is recorded then.
+    /// [`CacheError::Sql`] and [`CacheError::Io`]; nothing is recorded then, and what was there stays.
     pub fn record(&self, key: &Key, result: &Recorded, artifacts: &Path, now_ms: u64) -> Result<bool, CacheError> {
-        if result.artifacts.is_some() {
-            let to = self.artifacts(key);
-            let io = |source| CacheError::Io { path: to.clone(), source };
-            let made = folder::fresh(&to).and_then(|()| folder::link(artifacts, &to));
-            made.map_err(io)?;
-        }
-        let recorded = self.store().record(key, result, now_ms)?;
-        if !recorded && result.artifacts.is_some() {
-            let (key, run) = (key.to_string(), result.run.clone());
-            self.removed(vec![store::Forgotten { key, run, has_artifacts: true }])?;
-        }
-        Ok(recorded)
+        let has_some = result.artifacts.is_some();
+        let ready = has_some.then(|| self.shelf.ready(&key.to_string(), artifacts)).transpose()?;
+        self.store().record(key, result, ready.as_ref(), now_ms)
     }
 
     /// Forgets what is recorded under a key, and keeps in mind that it gives another result each time: nothing is recorded under
@@ -152,7 +147,7 @@ impl Cache {
 
     /// Where the artifacts of a result lie.
     pub fn artifacts(&self, key: &Key) -> PathBuf {
-        self.folder.join(key.to_string())
+        self.shelf.place(&key.to_string())
     }
 
     /// How much there is.
@@ -163,13 +158,15 @@ impl Cache {
         self.store().holdings()
     }
 
-    /// Forgets what exceeds the bounds, and keeps the commits of all other results of these runs under refs.
+    /// Forgets what exceeds the bounds and what never became a result, and keeps the commits of all other results of these runs under
+    /// refs.
     ///
     /// # Errors
     /// [`CacheError`].
     pub fn settle(&self, repository: &Repository, run: &RunId) -> Result<(), CacheError> {
         let forgotten = self.store().prune(RESULTS_MAX, ARTIFACTS_BYTES_MAX)?;
         let mut runs = self.removed(forgotten)?;
+        self.sweep()?;
         runs.push(run.clone());
         self.keep(repository, runs)
     }
@@ -203,7 +200,12 @@ impl Cache {
     pub fn clear(&self, repository: &Repository) -> Result<(), CacheError> {
         let forgotten = self.store().clear()?;
         self.removed(forgotten)?;
+        self.sweep()?;
         Ok(keep::remove_all(repository)?)
+    }
+
+    fn sweep(&self) -> Result<(), CacheError> {
+        self.shelf.sweep(|| self.store().with_artifacts())
     }
 
     /// Removes the artifacts of results that are forgotten already; returns the runs they came from.
@@ -211,13 +213,7 @@ impl Cache {
         let mut runs: Vec<RunId> = Vec::new();
         for store::Forgotten { key, run, has_artifacts } in forgotten {
             if has_artifacts {
-                let path = self.folder.join(key);
-                match std::fs::remove_dir_all(&path) {
-                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(CacheError::Io { path, source });
-                    }
-                    _ => {}
-                }
+                self.shelf.remove(&key)?;
             }
             if runs.last() != Some(&run) && !runs.contains(&run) {
                 runs.push(run);

@@ -1,6 +1,7 @@
 //! The table of results, a SQLite file of its own: losing it costs time and nothing else, so it is not synced at every
 //! step, and the journal never waits for it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::key::Key;
+use super::shelf::Ready;
 use super::{CacheError, Holdings};
 use crate::event::ChangeSummary;
 use crate::ids::RunId;
+use crate::write_ahead::write_ahead;
 
 /// Each entry takes the file from version `index` to `index + 1`. Entries are never edited once released, only added.
 const STEPS: &[&str] = &[
@@ -104,7 +107,7 @@ impl Store {
         let sql = |source| CacheError::Sql { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(sql)?;
         connection.busy_timeout(BUSY_MAX).map_err(sql)?;
-        connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
+        write_ahead(&connection, BUSY_MAX).map_err(sql)?;
         connection.pragma_update(None, "synchronous", "off").map_err(sql)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
         let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
@@ -140,8 +143,8 @@ impl Store {
         for key in keys {
             let key = key.to_string();
             let result = match select.query_row([&key], read).optional() {
-                // The task runs again, and what it gives takes its place.
-                Err(rusqlite::Error::FromSqlConversionFailure(..)) => None,
+                // SQLite read a row that says nothing: the task runs again, and what it gives takes its place.
+                Err(error) if error.sqlite_error_code().is_none() => None,
                 found => found.map_err(&sql)?,
             };
             if result.is_some() {
@@ -155,8 +158,15 @@ impl Store {
         Ok(found)
     }
 
-    /// See [`super::Cache::record`].
-    pub fn record(&mut self, key: &Key, result: &Recorded, now_ms: u64) -> Result<bool, CacheError> {
+    /// See [`super::Cache::record`]. Where something is recorded, `ready` is put in its place in the same transaction.
+    pub fn record(
+        &mut self,
+        key: &Key,
+        result: &Recorded,
+        ready: Option<&Ready>,
+        now_ms: u64,
+    ) -> Result<bool, CacheError> {
+        let sql = self.sql();
         let outputs = Value::Object(result.outputs.clone()).to_string();
         let notes = Value::from(result.notes.as_slice()).to_string();
         let change = result.change.as_ref();
@@ -164,8 +174,8 @@ impl Store {
             Some((digest, bytes)) => (Some(digest), *bytes),
             None => (None, 0),
         };
-        let recorded = self
-            .connection
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&sql)?;
+        let recorded = transaction
             .prepare(
                 "INSERT OR REPLACE INTO results SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
                  WHERE NOT EXISTS (SELECT 1 FROM irreproducible WHERE key = ?1)",
@@ -188,8 +198,20 @@ impl Store {
                     change.and_then(|change| change.history.as_ref()),
                 ])
             })
-            .map_err(self.sql())?;
+            .map_err(&sql)?;
+        if let (Some(ready), true) = (ready, recorded > 0) {
+            ready.put().map_err(|source| CacheError::Io { path: self.path.clone(), source })?;
+        }
+        transaction.commit().map_err(&sql)?;
         Ok(recorded > 0)
+    }
+
+    /// The keys of results that have artifacts, in hex.
+    pub fn with_artifacts(&self) -> Result<HashSet<String>, CacheError> {
+        let mut select =
+            self.connection.prepare("SELECT key FROM results WHERE artifacts IS NOT NULL").map_err(self.sql())?;
+        let keys = select.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+        keys.map_err(self.sql())
     }
 
     /// See [`super::Cache::never_again`]. What is forgotten and what is kept in mind are one step: nothing takes or records a result

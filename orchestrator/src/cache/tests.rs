@@ -66,6 +66,9 @@ fn a_result_whose_outputs_nobody_can_read_is_none() {
         assert_eq!(cache.find(&[key("a")], 2).expect("legible"), [Some(recorded("x-1", None))]);
         raw.execute(&format!("UPDATE results SET {column} = '{{\"x\":'"), []).expect("a text of any kind");
         assert_eq!(cache.find(&[key("a")], 3).expect("a miss is no error"), [None], "{column}");
+        // No UTF-8.
+        raw.execute(&format!("UPDATE results SET {column} = CAST(x'ff' AS TEXT)"), []).expect("a text of any kind");
+        assert_eq!(cache.find(&[key("a")], 3).expect("a miss is no error"), [None], "{column}");
     }
 }
 
@@ -86,6 +89,77 @@ fn what_is_irreproducible_is_neither_found_nor_recorded_until_all_is_forgotten()
     assert!(cache.record(&key("b"), &result, &artifacts, 3).expect("recorded") && found("b"), "the control");
     cache.clear(&repository).expect("forgotten");
     assert!(cache.record(&key("a"), &result, &artifacts, 4).expect("recorded") && found("a"));
+}
+
+#[test]
+fn artifacts_are_replaced_whole_or_not_at_all_and_nothing_stays_beside_them() {
+    let state = tempfile::tempdir().expect("a temporary folder");
+    let cache = Cache::open(state.path()).expect("a new cache");
+    let record = |name: &str, digest: &str| {
+        let artifacts = state.path().join(name);
+        let result = Recorded { artifacts: Some((digest.to_owned(), 1)), ..recorded("x-1", None) };
+        cache.record(&key("a"), &result, &artifacts, 1)
+    };
+    for name in ["one", "two"] {
+        std::fs::create_dir(state.path().join(name)).expect("a folder");
+        std::fs::write(state.path().join(name).join(name), "1").expect("a file");
+    }
+    let lie = || {
+        let folders = std::fs::read_dir(state.path().join("results")).expect("a folder").flatten();
+        let folders = folders.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
+        let files = std::fs::read_dir(cache.artifacts(&key("a"))).expect("a folder").flatten();
+        (folders.count(), files.map(|entry| entry.file_name().into_string().expect("text")).collect::<Vec<_>>())
+    };
+    assert!(record("one", "1").expect("recorded"));
+    assert!(matches!(record("none", "2"), Err(CacheError::Io { .. })), "there is no such folder");
+    assert_eq!(lie(), (1, vec!["one".to_owned()]), "what was there stays");
+    assert!(record("two", "3").expect("recorded"));
+    assert_eq!(lie(), (1, vec!["two".to_owned()]));
+}
+
+#[test]
+fn what_died_half_recorded_is_swept_unless_somebody_records() {
+    let fixture = Fixture::with_files(&[("a", "1")]);
+    let (repository, state) = (fixture.repository(), tempfile::tempdir().expect("a temporary folder"));
+    let cache = Cache::open(state.path()).expect("a new cache");
+    let artifacts = state.path().join("artifacts");
+    std::fs::create_dir(&artifacts).and_then(|()| std::fs::write(artifacts.join("f"), "1")).expect("a file");
+    let result = Recorded { artifacts: Some(("x".to_owned(), 1)), ..recorded("x-1", None) };
+    assert!(cache.record(&key("a"), &result, &artifacts, 1).expect("recorded"));
+    // In its place without a row, and not in its place yet.
+    let orphans = [cache.artifacts(&key("b")), state.path().join("results").join(format!("{}+0", key("b")))];
+    for orphan in &orphans {
+        std::fs::create_dir(orphan).and_then(|()| std::fs::write(orphan.join("f"), "1")).expect("a file");
+    }
+    let settled = || {
+        cache.settle(&repository, &RunId("x-1".to_owned())).expect("settled");
+        let there = orphans.iter().filter(|orphan| orphan.exists()).count();
+        (there, cache.artifacts(&key("a")).join("f").exists())
+    };
+    let other = Cache::open(state.path()).expect("the same");
+    let recording = other.shelf.ready(&key("c").to_string(), &artifacts).expect("it records");
+    assert_eq!(settled(), (2, true));
+    drop(recording);
+    assert_eq!(settled(), (0, true));
+    cache.clear(&repository).expect("forgotten");
+    assert!(!cache.artifacts(&key("a")).exists());
+}
+
+#[test]
+fn all_who_make_the_cache_at_once_open_it() {
+    for round in 0..20 {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let start = std::sync::Barrier::new(6);
+        let open = || {
+            start.wait();
+            Cache::open(state.path()).map(drop).map_err(|error| error.to_string())
+        };
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
+            all.into_iter().map(|one| one.join().expect("no panic")).collect()
+        });
+        assert!(opened.iter().all(Result::is_ok), "round {round}: {opened:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@
 //! as this run would have told them; on another tree than theirs the task runs. Start reading at [`Executor::reuse`].
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use git2::Oid;
@@ -418,13 +417,10 @@ impl Executor {
         };
         let handed = if recorded.artifacts.is_some() { Handed::Files } else { Handed::Nothing };
         if let Some((digest, _)) = &recorded.artifacts {
-            let from = results.cache.artifacts(key);
-            if folder::contents(&from)?.is_none_or(|contents| contents.digest.to_string() != *digest) {
+            let to = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
+            if !folder::taken(&results.cache.artifacts(key), &to, digest)? {
                 return Ok(None);
             }
-            let to: PathBuf = Places::of(&self.state, &self.run, &job.name, job.attempt).artifacts();
-            folder::fresh(&to)?;
-            folder::link(&from, &to)?;
         }
         let Recorded { run, duration_ms, outputs, notes, .. } = recorded;
         Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, handed, notes }))

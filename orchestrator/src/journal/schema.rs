@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::JournalError;
+use crate::write_ahead::write_ahead;
 
 /// Each entry takes the file from version `index` to `index + 1`. Entries are never edited once released, only added.
 const STEPS: &[&str] = &[
@@ -109,9 +110,6 @@ const STEPS: &[&str] = &[
 /// journal on a slow disk can take seconds.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-/// How often is looked where SQLite itself does not wait.
-const BUSY_LOOK: Duration = Duration::from_millis(2);
-
 /// Memory that one connection may use for pages, in KiB (SQLite's own default is 2,000); the journal is written front to
 /// back and rarely read by its writer.
 const PAGE_CACHE_KIB: i64 = 512;
@@ -129,27 +127,12 @@ pub(super) fn open_to_write(state: &Path) -> Result<Connection, JournalError> {
     let sql = |error| JournalError::from_sql(&path, error);
     let mut connection = Connection::open(&path).map_err(sql)?;
     connection.busy_timeout(BUSY_MAX).map_err(sql)?;
-    write_ahead(&connection, &path)?;
+    write_ahead(&connection, BUSY_MAX).map_err(sql)?;
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", "on").map_err(sql)?;
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(sql)?;
     upgrade(&mut connection, &path)?;
     Ok(connection)
-}
-
-/// Has changes written ahead. Where another process looks at a new file meanwhile, SQLite does not wait here, whatever its timeout
-/// says: it holds a lock by then that the other one may wait for. Nothing tells when that one is done.
-///
-/// Source: <https://sqlite.org/c3ref/busy_handler.html>.
-fn write_ahead(connection: &Connection, path: &Path) -> Result<(), JournalError> {
-    let until = Instant::now() + BUSY_MAX;
-    loop {
-        let set = connection.pragma_update(None, "journal_mode", "wal");
-        match set.map_err(|error| JournalError::from_sql(path, error)) {
-            Err(JournalError::Busy { .. }) if Instant::now() < until => std::thread::sleep(BUSY_LOOK),
-            done => return done,
-        }
-    }
 }
 
 /// Opens the journal for reading; `None` when there is none yet.
