@@ -27,7 +27,11 @@ pub struct Wire<S> {
     pub stream: S,
     /// How long the next bytes of a message or a body that began may keep waiting.
     pub idle_max: Option<Duration>,
-    ahead: Vec<u8>,
+    /// What was read, from the first byte that may still be needed.
+    read: Vec<u8>,
+    /// So much of it is used up. Invariant: not beyond its end. What is used is dropped when more is read, once for many lines and
+    /// chunks: to move the rest for each of them takes far longer than they do.
+    used: usize,
 }
 
 /// A body in memory, and its part of the room for bodies.
@@ -41,17 +45,18 @@ pub struct Taken<'a> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Nothing is read yet.
     pub fn new(stream: S) -> Self {
-        Wire { stream, idle_max: None, ahead: Vec::new() }
+        Wire { stream, idle_max: None, read: Vec::new(), used: 0 }
     }
 
     /// What was read and not used.
     pub fn ahead(&self) -> &[u8] {
-        &self.ahead
+        &self.read[self.used..]
     }
 
-    /// Drops the first bytes: they were used.
+    /// The first bytes were used.
     pub fn used(&mut self, count: usize) {
-        self.ahead.drain(..count);
+        assert!(count <= self.ahead().len(), "BUG: {count} bytes were used, and fewer are there");
+        self.used += count;
     }
 
     /// Reads once; the number of new bytes, 0 at the end of the stream. Cancel-safe.
@@ -59,8 +64,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// The stream's.
     pub async fn read_on(&mut self) -> Result<usize> {
-        self.ahead.reserve(READ_BYTES);
-        self.stream.read_buf(&mut self.ahead).await
+        self.read.drain(..std::mem::take(&mut self.used));
+        self.read.reserve(READ_BYTES);
+        self.stream.read_buf(&mut self.read).await
     }
 
     /// Reads on within something that began.
@@ -80,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         parse: impl Fn(&[u8]) -> std::result::Result<Option<(T, usize)>, E>,
     ) -> Result<Option<std::result::Result<T, E>>> {
         loop {
-            match parse(&self.ahead) {
+            match parse(self.ahead()) {
                 Ok(Some((message, length))) => {
                     self.used(length);
                     return Ok(Some(Ok(message)));
@@ -89,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Err(error) => return Ok(Some(Err(error))),
             }
             if self.go_on().await? == 0 {
-                return if self.ahead.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+                return if self.ahead().is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
             }
         }
     }
@@ -141,8 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Framing::Length(length) => self.pass_bytes(length, to).await,
             Framing::Chunked => self.pass_chunks(to).await,
             Framing::UntilClose => loop {
-                to.write_all(&self.ahead).await?;
-                self.ahead.clear();
+                to.write_all(self.ahead()).await?;
+                self.used(self.ahead().len());
                 if self.read_on().await? == 0 {
                     return Ok(());
                 }
@@ -152,11 +158,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     async fn pass_bytes(&mut self, mut left: u64, to: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
         while left > 0 {
-            if self.ahead.is_empty() && self.go_on().await? == 0 {
+            if self.ahead().is_empty() && self.go_on().await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            let now = usize::try_from(left).unwrap_or(usize::MAX).min(self.ahead.len());
-            to.write_all(&self.ahead[..now]).await?;
+            let now = usize::try_from(left).unwrap_or(usize::MAX).min(self.ahead().len());
+            to.write_all(&self.ahead()[..now]).await?;
             self.used(now);
             left -= now as u64;
         }
@@ -197,14 +203,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A line without its CR LF.
     async fn line(&mut self) -> Result<Vec<u8>> {
         loop {
-            if let Some(end) = self.ahead.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.ahead.drain(..=end).collect();
+            if let Some(end) = self.ahead().iter().position(|byte| *byte == b'\n') {
+                let line = self.ahead()[..=end].to_vec();
+                self.used(line.len());
                 return match line.strip_suffix(b"\r\n") {
                     Some(text) if !text.contains(&b'\r') => Ok(text.to_vec()),
                     _ => Err(broken("the end of a line")),
                 };
             }
-            if self.ahead.len() > CHUNK_LINE_BYTES_MAX {
+            if self.ahead().len() > CHUNK_LINE_BYTES_MAX {
                 return Err(broken("a line that does not end"));
             }
             if self.go_on().await? == 0 {
@@ -214,8 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// The stream and what was read ahead of it.
-    pub fn into_parts(self) -> (S, Vec<u8>) {
-        (self.stream, self.ahead)
+    pub fn into_parts(mut self) -> (S, Vec<u8>) {
+        self.read.drain(..self.used);
+        (self.stream, self.read)
     }
 }
 
@@ -301,6 +309,22 @@ mod tests {
         let chunks = b"3;x=y\r\nabc\r\nA \r\n0123456789\r\n0\r\nX-Evil: 1\r\n\r\n";
         let anew = "3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n";
         assert_eq!(passed(chunks, Framing::Chunked).await.expect("whole").0, anew);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_waits_is_not_moved_for_each_chunk() {
+        let chunk = b"1\r\nx\r\n";
+        let (near, mut far) = tokio::io::duplex(READ_BYTES);
+        far.write_all(&chunk.repeat(1000)).await.expect("room");
+        let mut wire = Wire::new(near);
+        let read = wire.read_on().await.expect("it is there");
+        let end = wire.ahead().as_ptr_range().end;
+        for _ in 0..read / chunk.len() {
+            let size = chunk_size(&wire.line().await.expect("a line")).expect("a length");
+            wire.pass_bytes(size, &mut tokio::io::sink()).await.expect("a chunk");
+            assert!(wire.line().await.expect("a line").is_empty());
+            assert_eq!(wire.ahead().as_ptr_range().end, end, "its last byte lies where it was read to");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]
