@@ -150,6 +150,11 @@ impl Entrance {
         *self.room.open() = None;
     }
 
+    /// Whether nobody is joined, and all that was said is heard. Only then is a question a no: whoever answers and leaves is heard.
+    pub fn is_left(&self) -> bool {
+        !self.is_anybody_here() && self.heard.is_empty()
+    }
+
     /// What people do next.
     pub async fn next(&mut self) -> Heard {
         // The room holds a sender as long as this lives.
@@ -212,7 +217,7 @@ struct Visit<'a>(&'a Room);
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         self.0.people.fetch_sub(1, Ordering::AcqRel);
-        // A queue that is full is heard anyway, and whoever hears it looks who is left.
+        // A queue that is full is heard anyway, and whoever hears the last of it looks who is left.
         let _ = self.0.heard.try_send(Heard::Left);
     }
 }

@@ -238,8 +238,7 @@ impl Conversation<'_> {
         told: &mpsc::Sender<ToAgent>,
         held: &mut Held,
     ) -> Option<(u64, Wish)> {
-        let anybody = self.people.as_ref().is_some_and(Entrance::is_anybody_here);
-        match (heard, asked) {
+        let open = match (heard, asked) {
             (Heard::Said(FromPerson::Hint { text }), asked) => {
                 self.hint(text, told, held).await;
                 asked
@@ -248,11 +247,15 @@ impl Conversation<'_> {
                 self.decide(asked, Ok(text), told, held).await;
                 None
             }
-            (Heard::Left, Some(asked)) if !anybody => {
-                self.decide(asked, nobody(), told, held).await;
+            (_, asked) => asked,
+        };
+        // Whatever was heard: that somebody left is not said where too much else waits to be.
+        match open {
+            Some(open) if self.people.as_ref().is_none_or(Entrance::is_left) => {
+                self.decide(open, nobody(), told, held).await;
                 None
             }
-            (_, asked) => asked,
+            open => open,
         }
     }
 
@@ -580,6 +583,43 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!((word().await, word().await), ((2, true), (3, false)), "the second was never decided");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_question_is_a_no_when_its_only_hearer_left_behind_more_than_is_queued() {
+        use std::io::{BufRead as _, Write as _};
+
+        let (folder, page) = (tempfile::tempdir().unwrap(), Page::default());
+        let mut conversation = conversation(folder.path(), &page);
+        conversation.people = Some(Entrance::open(folder.path()).unwrap());
+        let (told, mut answers) = mpsc::channel(TOLD_MAX);
+        let mut held = Held::default();
+        let mut person = crate::agent::attach::join(folder.path()).unwrap();
+        let mut lines = std::io::BufReader::new(person.try_clone().unwrap()).lines();
+        assert!(lines.next().is_some(), "let in");
+        let mut asked = conversation.ask_people(1, Wish::Words("?".to_owned()), None, &told, &mut held).await;
+        assert!(asked.is_some() && lines.next().is_some(), "somebody is asked");
+        let hint = swarm_protocol::encode(&FromPerson::Hint { text: "h".to_owned() });
+        person.write_all(&hint.repeat(2 * TOLD_MAX)).unwrap();
+        // Each is told when it waits to be heard; behind these there is no room.
+        assert_eq!(lines.by_ref().take(TOLD_MAX).filter(Result::is_ok).count(), TOLD_MAX);
+        drop((lines, person));
+        let all = async {
+            while asked.is_some() {
+                let heard = next_of(&mut conversation.people).await;
+                asked = conversation.hear(heard, asked.take(), &told, &mut held).await;
+                while conversation.people.as_ref().is_some_and(Entrance::is_anybody_here) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("it is decided");
+        drop(told);
+        let mut last = None;
+        while let Some(message) = answers.recv().await {
+            last = Some(message);
+        }
+        assert!(matches!(last, Some(ToAgent::Answered { id: 1, text: None })), "{last:?}");
     }
 
     #[test]
