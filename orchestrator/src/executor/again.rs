@@ -1,7 +1,6 @@
 //! `--check-determinism`: a task whose result may be reused runs several times, each in a worktree of its own, and has to
 //! leave the same tree, the same outputs and the same artifacts each time. The first difference is its failure.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use git2::Oid;
@@ -73,7 +72,9 @@ impl Executor {
                 let detail = format!("it passed once, and at run {round} of the same it {}", words::end(&end));
                 return Err(self.differs(trial, detail, vec![]).await);
             }
-            if let Some((what, paths)) = self.difference(first, (change.as_ref(), &outputs), trial.places, &places)? {
+            if let Some((what, paths)) =
+                self.difference(first, (change.as_ref(), &outputs), trial.places, &places).await?
+            {
                 let detail = format!("run {round} of the same left {what}");
                 return Err(self.differs(trial, detail, paths).await);
             }
@@ -99,7 +100,7 @@ impl Executor {
     }
 
     /// What differs, and in which paths, the first first.
-    fn difference(
+    async fn difference(
         &self,
         first: &Record,
         (change, outputs): (Option<&ChangeSummary>, &Map<String, Value>),
@@ -120,12 +121,14 @@ impl Executor {
             let name = all.find(|name| first.outputs.get(*name) != outputs.get(*name));
             return Ok(Some(("another output", name.into_iter().cloned().collect())));
         }
-        let digest = |folder: &Path| {
-            folder::contents(folder)
-                .map(|contents| contents.map(|contents| contents.digest))
-                .map_err(|error| Stop(AttemptEnd::Infra { detail: format!("compare artifacts: {}", causes(&error)) }))
+        let folders = [places.artifacts(), others.artifacts()];
+        let compare = move || {
+            let [one, other] = folders.map(|folder| folder::contents(&folder));
+            one.and_then(|one| Ok(one.map(|one| one.digest) == other?.map(|other| other.digest)))
         };
-        let same = digest(&places.artifacts())? == digest(&others.artifacts())?;
+        let same = tokio::task::spawn_blocking(compare).await?;
+        let same =
+            same.map_err(|error| Stop(AttemptEnd::Infra { detail: format!("compare artifacts: {}", causes(&error)) }))?;
         Ok((!same).then(|| ("other files in $SWARM_ARTIFACTS", vec![])))
     }
 }

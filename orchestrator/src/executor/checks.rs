@@ -28,7 +28,7 @@ impl Executor {
         for &(index, check) in all.iter().filter(before) {
             let worktree = self.provision(start, trial.places, When::BEFORE.name).await?;
             let ended = self.check(trial, (index, check), &worktree, When::BEFORE, record).await;
-            self.trees.discard(worktree);
+            self.trees.let_go(worktree).await;
             let ended = ended?;
             let failed_as_asked = matches!(ended, Ended::Exited { code } if code != 0);
             if !failed_as_asked {
@@ -68,7 +68,7 @@ impl Executor {
             // Each in a worktree of its own: a check that runs what the task wrote could else rewrite what the next one reads.
             let worktree = self.provision(result, trial.places, When::AFTER.name).await?;
             let ended = self.check(trial, (index, check), &worktree, When::AFTER, record).await;
-            self.trees.discard(worktree);
+            self.trees.let_go(worktree).await;
             match ended? {
                 Ended::Exited { code: 0 } => {}
                 ended => {

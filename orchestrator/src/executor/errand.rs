@@ -65,11 +65,11 @@ impl Executor {
     /// # Errors
     /// As of [`Executor::errand`].
     pub(super) async fn lone_errand(self: &Arc<Self>, errand: Errand<'_>) -> Result<(Ended, Worktree), String> {
-        errand.places.clear(&self.state).map_err(|error| causes(&error))?;
+        errand.places.clear_beside(&self.state).await.map_err(|error| causes(&error))?;
         let mut log = LogWriter::new(errand.places.log(), SECTION_BYTES_MAX);
         let (ended, worktree) = self.errand(errand, &mut log).await?;
         if let Err(error) = log.finish() {
-            self.trees.discard(worktree);
+            self.trees.let_go(worktree).await;
             return Err(causes(&error));
         }
         Ok((ended, worktree))
@@ -84,13 +84,24 @@ impl Executor {
         errand: Errand<'_>,
         log: &mut LogWriter,
     ) -> Result<(Ended, Worktree), String> {
-        let Errand { layers, commit, command, sandbox, places, env: more, grants: shown_besides, jobs, shown } = errand;
-        let (executor, layers, folder) = (Arc::clone(self), layers.clone(), places.worktree("work"));
+        let (executor, layers, commit) = (Arc::clone(self), errand.layers.clone(), errand.commit);
+        let folder = errand.places.worktree("work");
         let worktree = tokio::task::spawn_blocking(move || {
             let start = executor.trees.layered_on(&layers, commit)?;
             executor.trees.worktree(&start, &folder)
         });
         let worktree = worktree.await.map_err(|error| causes(&error))?.map_err(|error| causes(&error))?;
+        match self.errand_in(&worktree, errand, log).await {
+            Ok(ended) => Ok((ended, worktree)),
+            Err(error) => {
+                self.trees.let_go(worktree).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn errand_in(&self, worktree: &Worktree, errand: Errand<'_>, log: &mut LogWriter) -> Result<Ended, String> {
+        let Errand { command, sandbox, places, env: more, grants: shown_besides, jobs, shown, .. } = errand;
         let cage = &self.cages[sandbox];
         let needs = NeedsView::default();
         let inside = places.inside(cage.tier(), Access::Write, &needs, &self.state, &self.run);
@@ -112,21 +123,14 @@ impl Executor {
             ends_amid_a_line = bytes.last().map_or(ends_amid_a_line, |last| *last != b'\n');
             log.write(bytes);
         };
-        match jobs.run(shown, caged, spec, &mut hear).await {
-            Ok(ran) => {
-                // Below what it printed: whoever quotes the end of that names them, too.
-                let refused = words::refusals(&cage.origin.seen(&ran.outcome.refusals), "");
-                if !refused.is_empty() && ends_amid_a_line {
-                    log.write(b"\n");
-                }
-                log.write(refused.as_bytes());
-                Ok((ran.outcome.ended, worktree))
-            }
-            Err(error) => {
-                self.trees.discard(worktree);
-                Err(causes(&error))
-            }
+        let ran = jobs.run(shown, caged, spec, &mut hear).await.map_err(|error| causes(&error))?;
+        // Below what it printed: whoever quotes the end of that names them, too.
+        let refused = words::refusals(&cage.origin.seen(&ran.outcome.refusals), "");
+        if !refused.is_empty() && ends_amid_a_line {
+            log.write(b"\n");
         }
+        log.write(refused.as_bytes());
+        Ok(ran.outcome.ended)
     }
 
     /// The folders of a command that belongs to no instance: `name` is none that a task can have.

@@ -7,6 +7,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use git2::Oid;
@@ -51,21 +52,21 @@ enum ModuleError {
 }
 
 /// Where modules come from and where they are kept.
-struct Modules<'a> {
+struct Modules {
     /// The repository.
-    repository: &'a Repository,
+    repository: Arc<Repository>,
     /// The tree that the attempt starts from.
     tree: Oid,
     /// The run.
-    run: &'a RunId,
+    run: RunId,
     /// What its needs handed over.
-    needs: &'a NeedsView,
+    needs: Arc<NeedsView>,
     /// Where everything of ours lies.
-    state: &'a StateDir,
+    state: StateDir,
 }
 
-impl Modules<'_> {
-    /// The file that holds the module which the plan calls `name`.
+impl Modules {
+    /// The file that holds the module which the plan calls `name`. Blocks.
     ///
     /// # Errors
     /// [`ModuleError`].
@@ -105,7 +106,7 @@ impl Modules<'_> {
         let instance = InstanceId(instance.into());
         let attempt = self.needs.artifacts.iter().find(|(need, _)| *need == instance).map(|(_, attempt)| *attempt);
         let attempt = attempt.ok_or_else(|| missing(format!("`{instance}` is none of the task's needs")))?;
-        let folder = self.state.path(&StateDir::attempt(self.run, &instance, attempt)).join(OUT).join(ARTIFACTS);
+        let folder = self.state.path(&StateDir::attempt(&self.run, &instance, attempt)).join(OUT).join(ARTIFACTS);
         let bytes = read_beneath(&folder, Path::new(file)).map_err(|error| missing(error.to_string()))?;
         let kept = self.kept(&blake3::hash(&bytes).to_hex());
         if !kept.exists() {
@@ -159,13 +160,14 @@ impl Executor {
         let Trial { job, task, .. } = trial;
         let rendered = &job.rendered;
         let modules = Modules {
-            repository: &self.repository,
+            repository: Arc::clone(&self.repository),
             tree: start.tree,
-            run: &self.run,
-            needs: &job.needs,
-            state: &self.state,
+            run: self.run.clone(),
+            needs: Arc::clone(&job.needs),
+            state: self.state.clone(),
         };
-        let module = match modules.find(&rendered.argv[0]) {
+        let name = rendered.argv[0].clone();
+        let module = match tokio::task::spawn_blocking(move || modules.find(&name)).await? {
             Ok(module) => module,
             Err(ModuleError::NotThere(reason)) => {
                 return Err(Stop(AttemptEnd::Work { ended: Ended::StartFailed { reason } }));

@@ -232,7 +232,7 @@ impl Executor {
         let job = Arc::new(job);
         let name = job.name.clone();
         let places = Places::of(&self.state, &self.run, &name, job.attempt);
-        let left = places.clear(&self.state);
+        let left = places.clear_beside(&self.state).await;
         let log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
         let mut record = Record::new(log);
         if let Err(error) = left {
@@ -278,9 +278,7 @@ impl Executor {
         let collected = self.collect(trial, &start, worktree, record).await;
         worked?;
         let result = collected?;
-        record.outputs = outputs::read(&places.out(), &task.outputs)
-            .and_then(|read| outputs::without_secrets(&places.out(), &task.outputs, read, &self.jobs.secrets))
-            .map_err(not_handed_over)?;
+        record.outputs = self.outputs_of(job.task, places).await?.map_err(not_handed_over)?;
         if task.expands.is_some() {
             let refused = |reason| Stop(AttemptEnd::Outputs { detail: format!("the new tasks are refused: {reason}") });
             // What is refused is not handed over either.

@@ -8,15 +8,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use indexmap::IndexMap;
 use rustix::io::Errno;
 use serde_json::{Map, Value};
-use swarm_plans::{InstanceId, OutputSource};
+use swarm_plans::{InstanceId, OutputSource, TaskIx};
+use tokio::task::JoinError;
 
+use super::Executor;
+use super::places::Places;
 use crate::secrets::Secrets;
 
 /// The folder that the worker gets for what it hands over, relative to the attempt's.
@@ -254,6 +257,22 @@ pub fn without_secrets(
     let removed = Dir::open_ambient_dir(out, ambient_authority()).and_then(|out| out.remove_file(&file));
     removed.map_err(|source| OutputError::Read { file, source })?;
     Err(OutputError::Secret { output, secret })
+}
+
+impl Executor {
+    /// What an attempt at a task hands over, without secrets.
+    pub(super) async fn outputs_of(
+        self: &Arc<Self>,
+        task: TaskIx,
+        places: &Places,
+    ) -> Result<Result<Map<String, Value>, OutputError>, JoinError> {
+        let (executor, out) = (Arc::clone(self), places.out());
+        let reads = move || {
+            let named = &executor.plan.task(task).outputs;
+            read(&out, named).and_then(|outputs| without_secrets(&out, named, outputs, &executor.jobs.secrets))
+        };
+        tokio::task::spawn_blocking(reads).await
+    }
 }
 
 fn of_lines(text: &str) -> Size {

@@ -66,6 +66,15 @@ impl Places {
         }
     }
 
+    /// As [`Places::clear`], for the thread that decides: somebody else removes it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn clear_beside(&self, state: &StateDir) -> std::io::Result<()> {
+        let (places, state) = (self.clone(), state.clone());
+        tokio::task::spawn_blocking(move || places.clear(&state)).await?
+    }
+
     /// The log.
     pub fn log(&self) -> PathBuf {
         self.folder.join("log")

@@ -197,7 +197,7 @@ impl Executor {
         let (ran, held) = match self.talk(trial, talk, &worktree, &mut record.log).await {
             Ok(talked) => talked,
             Err(stop) => {
-                self.trees.discard(worktree);
+                self.trees.let_go(worktree).await;
                 return Err(stop);
             }
         };

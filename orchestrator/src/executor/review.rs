@@ -43,7 +43,7 @@ impl Executor {
                 }
                 Err(stop) => Err(stop),
             };
-            self.trees.discard(worktree);
+            self.trees.let_go(worktree).await;
             match reviewed? {
                 Review::Approved => {}
                 Review::Findings(findings) => {

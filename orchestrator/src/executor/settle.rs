@@ -226,7 +226,7 @@ impl Executor {
         let errand = Errand::of_train((&whole, commit), &maker.command, &maker.sandbox, &self.settler.jobs, &places);
         let (ended, worktree) = self.lone_errand(errand).await?;
         if ended != (Ended::Exited { code: 0 }) {
-            self.trees.discard(worktree);
+            self.trees.let_go(worktree).await;
             let text = ending(&maker.command, &ended, &places);
             return if is_ours(&ended) { Err(text) } else { Ok(self.not_made(maker, number, &text)) };
         }

@@ -114,7 +114,7 @@ pub async fn run(executor: &mut Executor, graph: &TaskGraph, command: &Command) 
             let name = InstanceId(SETUP.into());
             let (ran, worktree) = executor.on_base(&name, DEFAULT_SANDBOX, &command, &mut |_, _| {}).await?;
             if let Err(error) = executor.expect_exit(&name, DEFAULT_SANDBOX, &command, &ran) {
-                executor.trees.discard(worktree);
+                executor.trees.let_go(worktree).await;
                 return Err(error);
             }
             executor.trees.bases.adopt_setup_layer(&base.layers, &parts, worktree)?
@@ -169,7 +169,7 @@ pub async fn printed(
         }
     };
     let (ran, worktree) = executor.on_base(name, sandbox, command, &mut hear).await?;
-    executor.trees.discard(worktree);
+    executor.trees.let_go(worktree).await;
     executor.expect_exit(name, sandbox, command, &ran)?;
     let refuse = |reason: String| SetupError::Lines { command: words::command(&command.argv), reason };
     if excess || ran.outcome.output_bytes_dropped > 0 {
@@ -195,8 +195,25 @@ impl Executor {
         hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
     ) -> Result<(Ran, Worktree), SetupError> {
         let places = Places::of(&self.state, &self.run, name, Attempt(1));
-        places.clear(&self.state)?;
-        let worktree = self.trees.worktree(&self.trees.base, &places.worktree("work"))?;
+        places.clear_beside(&self.state).await?;
+        let worktree = self.trees.worktree_beside(&self.trees.base, &places.worktree("work")).await?;
+        match self.on_it(&worktree, &places, sandbox, command, hear).await {
+            Ok(ran) => Ok((ran, worktree)),
+            Err(error) => {
+                self.trees.let_go(worktree).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn on_it(
+        &self,
+        worktree: &Worktree,
+        places: &Places,
+        sandbox: &str,
+        command: &RenderedCommand,
+        hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, SetupError> {
         let cage = &self.cages[sandbox];
         let inside = places.inside(cage.tier(), Access::Write, &NeedsView::default(), &self.state, &self.run)?;
         let mut grants = worktree.grants.clone();
@@ -219,7 +236,7 @@ impl Executor {
         };
         let ran = self.jobs.run(None, caged, spec, &mut both).await?;
         log.finish()?;
-        Ok((ran, worktree))
+        Ok(ran)
     }
 
     fn expect_exit(

@@ -150,14 +150,29 @@ impl Trees {
     /// # Errors
     /// [`TreeError::Base`].
     pub fn worktree(&self, start: &Start, folder: &str) -> Result<Worktree, TreeError> {
-        let at = self.repository.place();
-        let spare = self.cleaner.spare();
-        let mut worktree = Worktree::provision(&self.state, &start.layers, folder, at, self.backend, spare)?;
-        // Without a mount namespace a worker can only be where the folder really is.
-        if let (Tier::Landlock, WorktreeSpec::Directory { at, path }) = (self.tier, &mut worktree.spec) {
-            at.clone_from(path);
+        self.maker(start, folder)()
+    }
+
+    /// As [`Trees::worktree`], for the thread that decides: somebody else makes it.
+    ///
+    /// # Errors
+    /// As of that.
+    pub async fn worktree_beside(&self, start: &Start, folder: &str) -> Result<Worktree, TreeError> {
+        let made = tokio::task::spawn_blocking(self.maker(start, folder)).await;
+        made.map_err(|error| BaseError::Io { path: self.state.path(folder), source: error.into() })?
+    }
+
+    fn maker(&self, start: &Start, folder: &str) -> impl FnOnce() -> Result<Worktree, TreeError> + Send + use<> {
+        let (repository, state, layers) = (Arc::clone(&self.repository), self.state.clone(), start.layers.clone());
+        let (folder, backend, tier, spare) = (folder.to_owned(), self.backend, self.tier, self.cleaner.spare());
+        move || {
+            let mut worktree = Worktree::provision(&state, &layers, &folder, repository.place(), backend, spare)?;
+            // Without a mount namespace a worker can only be where the folder really is.
+            if let (Tier::Landlock, WorktreeSpec::Directory { at, path }) = (tier, &mut worktree.spec) {
+                at.clone_from(path);
+            }
+            Ok(worktree)
         }
-        Ok(worktree)
     }
 
     /// Whether every worktree is seen under one path, so that paths in what was built in another one hold.
@@ -165,12 +180,16 @@ impl Trees {
         self.tier == Tier::Namespaces
     }
 
-    /// Takes a worktree out of use, and removes it off the critical path.
+    /// Takes a worktree out of use, and removes it off the critical path. Blocks where too many wait to be removed.
     pub fn discard(&self, worktree: Worktree) {
-        // Whoever makes the next one under its name takes what could not be renamed.
-        if let Ok(retired) = worktree.retire() {
-            self.cleaner.take(retired);
-        }
+        discard(self.cleaner.queue(), worktree);
+    }
+
+    /// As [`Trees::discard`], for the thread that decides: somebody else waits for the disk.
+    pub async fn let_go(&self, worktree: Worktree) {
+        let queue = self.cleaner.queue();
+        // A panic there is heard of.
+        let _ = tokio::task::spawn_blocking(move || discard(queue, worktree)).await;
     }
 
     /// The base with the changes of needs, in merge order. Blocks.
@@ -384,13 +403,19 @@ impl Cleaner {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    fn take(&self, retired: Retired) {
-        if let (Some(queue), Some(_)) = (&self.queue, &self.thread) {
-            // The thread lives as long as the queue.
-            drop(queue.send(retired));
-        } else {
-            drop(retired.remove());
-        }
+    /// Where worktrees wait; `None` where nobody removes them.
+    fn queue(&self) -> Option<mpsc::SyncSender<Retired>> {
+        self.queue.clone().filter(|_| self.thread.is_some())
+    }
+}
+
+fn discard(queue: Option<mpsc::SyncSender<Retired>>, worktree: Worktree) {
+    // Whoever makes the next one under its name takes what could not be renamed.
+    let Ok(retired) = worktree.retire() else { return };
+    match queue {
+        // The thread lives as long as the queue.
+        Some(queue) => drop(queue.send(retired)),
+        None => drop(retired.remove()),
     }
 }
 

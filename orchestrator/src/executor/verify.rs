@@ -207,7 +207,7 @@ impl Executor {
                 self.keep_warm(gate, &asked.of, worktree).await;
             }
             Ok((ended, worktree)) => {
-                self.trees.discard(worktree);
+                self.trees.let_go(worktree).await;
                 done.verdict = if is_ours(&ended) { GateVerdict::Broken } else { GateVerdict::Red };
                 done.detail = Some(ending(&gate.command, &ended, &places));
             }
@@ -227,7 +227,7 @@ impl Executor {
     /// verifications find nothing built: they take longer and say the same.
     async fn keep_warm(self: &Arc<Self>, gate: &Gate, of: &VerifiedTree, worktree: Worktree) {
         if *of != VerifiedTree::Base || gate.warm.get().is_some() || !self.trees.share_a_path() {
-            return self.trees.discard(worktree);
+            return self.trees.let_go(worktree).await;
         }
         let (executor, key) = (Arc::clone(self), gate.key.clone());
         let adopted = tokio::task::spawn_blocking(move || {
