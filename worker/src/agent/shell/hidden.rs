@@ -9,6 +9,8 @@ use std::collections::HashSet;
 
 use tree_sitter::{Node, Parser};
 
+use super::depth::{self, TooDeep};
+
 /// The most line breaks within words that are taken out of one script; each costs a parse.
 const BREAKS_MAX: usize = 64;
 
@@ -22,15 +24,21 @@ pub struct Hidden {
 }
 
 /// A script without the line breaks that part its words; `None` where there are too many of them.
-pub fn joined<'t>(parser: &mut Parser, text: &'t str) -> Option<Cow<'t, str>> {
+///
+/// # Errors
+/// [`TooDeep`], which a script may become by it: what is a comment no more was flat before.
+pub fn joined<'t>(parser: &mut Parser, text: &'t str) -> Result<Option<Cow<'t, str>>, TooDeep> {
     let mut text = Cow::Borrowed(text);
     for _ in 0..=BREAKS_MAX {
-        let Some(tree) = text.contains("\\\n").then(|| parser.parse(&*text, None)).flatten() else { return Some(text) };
-        let Some(at) = first_break(&Marks::of(tree.root_node(), &text), &text) else { return Some(text) };
+        if !text.contains("\\\n") {
+            return Ok(Some(text));
+        }
+        let Some(tree) = depth::parsed(parser, &text)? else { return Ok(Some(text)) };
+        let Some(at) = first_break(&Marks::of(tree.root_node(), &text), &text) else { return Ok(Some(text)) };
         // One at a time: where a here-document ends depends on the lines before it.
         text.to_mut().replace_range(at..at + 2, "");
     }
-    None
+    Ok(None)
 }
 
 /// The first line break that a backslash takes back and that is more than a space: within a word, in a here-document, or in the
@@ -521,6 +529,15 @@ mod tests {
         let is_danger = |script: &&&str| matches!(judge(&read(script)), Reading::Dangerous(_));
         let passed: Vec<_> = PUSHES.iter().filter(|script| !is_danger(script)).collect();
         assert!(passed.is_empty(), "{passed:#?}");
+    }
+
+    #[test]
+    fn what_nests_too_deeply_once_a_break_is_taken_out_is_refused() {
+        for script in
+            [format!("echo a\\\n#;x{}\\\n y", "&&x".repeat(80_000)), format!("echo a\\\n#;{}\\\n y", "(".repeat(100))]
+        {
+            assert!(matches!(decide(&format!("{script}\ngit push"), Mode::Full), Decision::Deny(_)));
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ mod hidden;
 mod redirects;
 /// What only reads.
 pub mod safe;
+/// What cannot be parsed, word by word.
+mod scan;
 /// Scripts of `sed`.
 mod sed;
 /// What runs commands that nobody can read before.
@@ -50,7 +52,8 @@ use std::collections::HashSet;
 use tree_sitter::{Node, Parser};
 
 use hidden::Hidden;
-use values::{VALUES_MAX, Values};
+use scan::breaks_line;
+use values::{Room, VALUES_MAX, Values};
 use written::Written;
 
 pub use unread::Unread;
@@ -119,16 +122,22 @@ impl Command {
         if count > VALUES_MAX || !self.words.iter().any(|word| matches!(word, Word::Assigned(..))) {
             return None;
         }
-        let mut all = vec![vec![]];
+        let mut all: Vec<Vec<Word>> = vec![vec![]];
         for word in &self.words {
-            let next: Vec<Word> = match word {
-                Word::Assigned(_, values) => values.iter().cloned().map(Word::Literal).collect(),
-                word => vec![word.clone()],
+            let Word::Assigned(_, values) = word else {
+                all.iter_mut().for_each(|front| front.push(word.clone()));
+                continue;
             };
-            all = all
-                .iter()
-                .flat_map(|front| next.iter().map(|word| [front.as_slice(), std::slice::from_ref(word)].concat()))
-                .collect();
+            let last = |value: &String| Word::Literal(value.clone());
+            match values.as_slice() {
+                [value] => all.iter_mut().for_each(|front| front.push(last(value))),
+                values => {
+                    let behind = |front: &Vec<Word>| {
+                        values.iter().map(|value| [front.as_slice(), &[last(value)]].concat()).collect::<Vec<_>>()
+                    };
+                    all = all.iter().flat_map(behind).collect();
+                }
+            }
         }
         Some(all.into_iter().map(|words| Command { words, ..self.clone() }).collect())
     }
@@ -202,12 +211,16 @@ struct Reader {
     depth: u32,
     /// What the variables of the text hold that is read.
     values: Values,
+    /// For what words with variables in them may be.
+    room: Room,
     /// What is read was read already, by all that its variables may hold.
     resolved: bool,
     /// What a text around holds that something would evaluate.
     marks: unread::Marks,
     /// Where the substitutions begin that were read, in the text that is read.
     seen: HashSet<usize>,
+    /// The text that is read was read word by word.
+    is_scanned: bool,
     /// What is read is what a command of the script may run.
     is_handed: bool,
     /// How often it was read so far what that command may run.
@@ -243,31 +256,33 @@ impl Reader {
         }
         let mut parser = Parser::new();
         parser.set_language(&tree_sitter_bash::LANGUAGE.into()).expect("the grammar fits the library it is built with");
-        let Ok(tree) = depth::parsed(&mut parser, text) else {
-            return self.too_much("it is nested too deeply to be read");
-        };
-        let Some(joined) = hidden::joined(&mut parser, text) else {
-            return self.too_much("too many of its words are parted by line breaks to be read");
+        const TOO_DEEP: &str = "it is nested too deeply to be read";
+        let Ok(tree) = depth::parsed(&mut parser, text) else { return self.too_much(TOO_DEEP) };
+        let joined = match hidden::joined(&mut parser, text) {
+            Ok(Some(joined)) => joined,
+            Ok(None) => return self.too_much("too many of its words are parted by line breaks to be read"),
+            Err(depth::TooDeep) => return self.too_much(TOO_DEEP),
         };
         let tree = match &joined {
             Cow::Borrowed(_) => Ok(tree),
             Cow::Owned(text) => depth::parsed(&mut parser, text),
         };
-        let Ok(tree) = tree else { return self.too_much("it is nested too deeply to be read") };
+        let Ok(tree) = tree else { return self.too_much(TOO_DEEP) };
         let text = &*joined;
         let Some(tree) = tree else { return self.unproven("it cannot be parsed") };
+        let outside_is_scanned = std::mem::take(&mut self.is_scanned);
         self.marks.find(tree.root_node(), text).into_iter().for_each(|unread| self.unread(unread));
         if let Some(odd) = redirects::odd(tree.root_node(), text) {
             self.unproven("what the shell may read otherwise");
             self.unread(odd);
-            self.scan(text);
+            self.scan_once(text);
         }
         let inside = Values::read(tree.root_node(), text, &self.values);
         let outside = (std::mem::replace(&mut self.values, inside), std::mem::take(&mut self.seen));
         if tree.root_node().has_error() {
             self.unproven("a syntax error");
             self.unread(Unread::new("there is a syntax error in it", "write it in plainer shell"));
-            self.scan(text);
+            self.scan_once(text);
         }
         self.node(tree.root_node(), text, place);
         self.writes(tree.root_node(), text);
@@ -276,6 +291,7 @@ impl Reader {
             self.hidden(&hidden);
         }
         (self.values, self.seen) = outside;
+        self.is_scanned = outside_is_scanned;
     }
 
     /// More than is read: it is a danger, it proves nothing, and no rule knows what is in it.
@@ -308,18 +324,6 @@ impl Reader {
         self.depth += 1;
         self.text(&hidden.script, Place { captured: true, ..Place::default() });
         self.depth -= 1;
-    }
-
-    /// Takes every word of a script that cannot be parsed for a command's name, so that no danger hides behind an error.
-    fn scan(&mut self, text: &str) {
-        const WORDS_MAX: usize = 8;
-        let edge = |c: char| c.is_whitespace() || ",;|&(){}`\"'$<>".contains(c);
-        let words: Vec<&str> = text.split(edge).filter(|word| !word.is_empty()).take(COMMANDS_MAX).collect();
-        for at in 0..words.len() {
-            let end = words.len().min(at + WORDS_MAX);
-            let words = words[at..end].iter().map(|&word| Word::Literal(word.to_owned())).collect();
-            self.script.commands.push(Command { resolved: self.resolved, ..Command::of(words) });
-        }
     }
 
     fn unread(&mut self, unread: Unread) {
@@ -409,19 +413,6 @@ impl Reader {
         }
         if has_token(node, "|&") {
             self.unproven("`|&`");
-        }
-    }
-
-    /// A line break within what must be one line: everything is read once more, word by word.
-    fn gaps(&mut self, node: Node<'_>, text: &str) {
-        let mut cursor = node.walk();
-        let children: Vec<Node<'_>> = node.children(&mut cursor).collect();
-        let broken = children.windows(2).any(|pair| {
-            let (end, start) = (pair[0].end_byte(), pair[1].start_byte());
-            end < start && breaks_line(&text[end..start])
-        });
-        if broken {
-            self.scan(text);
         }
     }
 
@@ -558,9 +549,10 @@ impl Reader {
             return self.unread(Unread::new(what, "write fewer commands inside of each other"));
         }
         let (depth, values, marks, handed) = (self.depth + 1, self.values.clone(), self.marks, self.handed + 1);
-        let mut inner = Reader { depth, values, marks, handed, is_handed: true, ..Reader::default() };
+        let room = std::mem::take(&mut self.room);
+        let mut inner = Reader { depth, values, room, marks, handed, is_handed: true, ..Reader::default() };
         read(&mut inner);
-        self.handed = inner.handed;
+        (self.handed, self.room) = (inner.handed, inner.room);
         let Script { commands, handed, unread, alarms, of_git, reads, .. } = inner.script;
         self.script.reads.extend(reads);
         self.written.extend(inner.written);
@@ -595,9 +587,9 @@ impl Reader {
     }
 
     /// A word with what its variables may hold.
-    fn read_word(&self, node: Node<'_>, text: &str) -> Word {
+    fn read_word(&mut self, node: Node<'_>, text: &str) -> Word {
         match word::read(node, text).word {
-            Word::Unknown(written) => match self.values.of(node, text) {
+            Word::Unknown(written) => match self.values.of(node, text, &mut self.room) {
                 Some(values) => Word::Assigned(written, values),
                 None => Word::Unknown(written),
             },
@@ -652,11 +644,6 @@ impl Reader {
             self.script.alarms.push("a function starts itself twice over: a fork bomb");
         }
     }
-}
-
-/// Whether there is a line break that no backslash takes back.
-fn breaks_line(gap: &str) -> bool {
-    gap.replace("\\\n", "").contains('\n')
 }
 
 /// Whether one of a node's own tokens is `token`.

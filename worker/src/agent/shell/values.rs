@@ -6,16 +6,38 @@
 //! knows may be set, none is. One that the script does not set is the environment's; a word that begins with a folder which it
 //! names (`"$VENV/bin/activate"`) is a path below that, and nothing else is known of it.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use tree_sitter::Node;
 
-use super::{Word, braces, has_token, redirects, word};
+use super::{SCRIPT_BYTES_MAX, Word, braces, has_token, redirects, word};
 
 /// The most texts that one word, or one command, may stand for.
 pub const VALUES_MAX: usize = 16;
 /// How often variables are looked for in each other's values.
 const ROUNDS_MAX: usize = 8;
+/// The most bytes of texts that are put together for all variables of a script, and once more for all of its words.
+const TEXTS_BYTES_MAX: usize = 4 * SCRIPT_BYTES_MAX;
+
+/// How many bytes of texts may still be put together: a variable of variables holds much more than is written. Where there is no
+/// room left, nothing is known.
+#[derive(Debug)]
+pub struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Room(TEXTS_BYTES_MAX)
+    }
+}
+
+impl Room {
+    fn take(&mut self, texts: &[String]) -> Option<()> {
+        let bytes = texts.iter().map(|text| text.len() + 1).sum();
+        self.0 = self.0.saturating_sub(bytes);
+        (self.0 > 0).then_some(())
+    }
+}
 
 /// What variables hold.
 #[derive(Debug, Clone, Default)]
@@ -60,10 +82,15 @@ impl Values {
         let names: Vec<&String> = of.keys().collect();
         names.iter().for_each(|name| drop(values.set.insert((*name).clone(), None)));
         for _ in 0..ROUNDS_MAX {
-            let all: Vec<_> = names.iter().map(|name| values.all(name, &of[*name], &outside, text)).collect();
+            let mut room = Room::default();
+            let mut all: Vec<_> =
+                names.iter().map(|name| values.all(name, &of[*name], &outside, text, &mut room)).collect();
+            if room.0 == 0 {
+                all.fill(None);
+            }
             let before = values.set.clone();
             names.iter().zip(all).for_each(|(name, all)| drop(values.set.insert((*name).clone(), all)));
-            if values.set == before {
+            if values.set == before || room.0 == 0 {
                 break;
             }
         }
@@ -77,13 +104,14 @@ impl Values {
         settings: &[Setting<'_>],
         outside: &HashMap<String, Option<Vec<String>>>,
         text: &str,
+        room: &mut Room,
     ) -> Option<Vec<String>> {
         let mut all = outside.get(name).cloned().unwrap_or(Some(vec![]))?;
         for setting in settings {
             match setting {
                 Setting::Unknown => return None,
                 Setting::Value(None) => all.push(String::new()),
-                Setting::Value(Some(node)) => all.extend(self.of(*node, text)?),
+                Setting::Value(Some(node)) => all.extend(self.of(*node, text, room)?),
             }
         }
         all.sort();
@@ -91,18 +119,18 @@ impl Values {
         (all.len() <= VALUES_MAX).then_some(all)
     }
 
-    /// All that a word may be, when that is known.
-    pub fn of(&self, node: Node<'_>, text: &str) -> Option<Vec<String>> {
+    /// All that a word may be, when that is known; a text that is longer than a script may be is not.
+    pub fn of(&self, node: Node<'_>, text: &str, room: &mut Room) -> Option<Vec<String>> {
         let mut pieces = vec![];
-        self.pieces(node, text, false, &mut pieces)?;
+        self.pieces(node, text, false, &mut pieces, room)?;
         let mut texts = vec![String::new()];
         for at in 0..pieces.len() {
             let next = match &pieces[at] {
-                Piece::Texts(next) => next.clone(),
+                Piece::Texts(next) => Cow::Borrowed(next),
                 // A folder that the environment names.
                 Piece::Environment(name) => match pieces.get(at + 1) {
                     Some(Piece::Texts(behind)) if at == 0 && behind.iter().all(|text| text.starts_with('/')) => {
-                        vec![format!("/{name}")]
+                        Cow::Owned(vec![format!("/{name}")])
                     }
                     _ => return None,
                 },
@@ -110,12 +138,22 @@ impl Values {
             if texts.len() * next.len() > VALUES_MAX {
                 return None;
             }
-            texts = texts.iter().flat_map(|front| next.iter().map(move |more| format!("{front}{more}"))).collect();
+            match next.as_slice() {
+                [more] => texts.iter_mut().for_each(|front| front.push_str(more)),
+                next => {
+                    let behind =
+                        |front: &String| next.iter().map(move |more| format!("{front}{more}")).collect::<Vec<_>>();
+                    texts = texts.iter().flat_map(behind).collect();
+                }
+            }
+            if texts.iter().any(|text| text.len() > SCRIPT_BYTES_MAX) {
+                return None;
+            }
         }
-        Some(texts)
+        room.take(&texts).map(|()| texts)
     }
 
-    fn pieces(&self, node: Node<'_>, text: &str, quoted: bool, found: &mut Vec<Piece>) -> Option<()> {
+    fn pieces(&self, node: Node<'_>, text: &str, quoted: bool, found: &mut Vec<Piece>, room: &mut Room) -> Option<()> {
         let raw = &text[node.byte_range()];
         let mut cursor = node.walk();
         match node.kind() {
@@ -125,7 +163,7 @@ impl Values {
                 let (mut at, end) = (node.start_byte() + 1, node.end_byte().checked_sub(1)?);
                 for child in node.named_children(&mut cursor).filter(|child| child.kind() != "string_content") {
                     found.push(Piece::Texts(vec![word::unescaped_in_quotes(text.get(at..child.start_byte())?)]));
-                    self.pieces(child, text, true, found)?;
+                    self.pieces(child, text, true, found, room)?;
                     at = child.end_byte();
                 }
                 found.push(Piece::Texts(vec![word::unescaped_in_quotes(text.get(at..end)?)]));
@@ -136,13 +174,17 @@ impl Values {
                 if parts.iter().map(|part| part.byte_range().len()).sum::<usize>() != raw.len() {
                     return None;
                 }
-                parts.into_iter().try_for_each(|part| self.pieces(part, text, quoted, found))?;
+                parts.into_iter().try_for_each(|part| self.pieces(part, text, quoted, found, room))?;
             }
             "simple_expansion" | "expansion" => {
                 let bare = raw.strip_prefix('$')?;
                 let bare = bare.strip_prefix('{').map_or(Some(bare), |bare| bare.strip_suffix('}'))?;
                 let is_sourced = self.sourced.is_some_and(|from| node.start_byte() >= from);
-                found.push(self.variable(bare, quoted, is_sourced)?);
+                let held = self.variable(bare, quoted, is_sourced)?;
+                if let Piece::Texts(texts) = &held {
+                    room.take(texts)?;
+                }
+                found.push(held);
             }
             "arithmetic_expansion" => found.push(Piece::Texts(vec!["0".to_owned()])),
             "command_substitution" => found.push(Piece::Texts(vec![self.output(node, text)?.to_owned()])),
@@ -394,4 +436,42 @@ fn is_name(text: &str) -> bool {
     let mut letters = text.chars();
     letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::agent::permission::{Decision, Mode};
+    use crate::agent::shell::held::decide;
+    use crate::agent::shell::read;
+
+    /// How many words of a script may be one of known texts.
+    fn known(script: &str) -> usize {
+        read(script)
+            .handed
+            .iter()
+            .filter(|command| command.words.len() == 2 && command.words[1].literal().is_some())
+            .count()
+    }
+
+    #[test]
+    fn what_variables_hold_is_bounded_in_bytes_and_not_known_beyond() {
+        let long = "x".repeat(1000);
+        let times = |name: &str, count: usize| format!("{name}{name}=\"{}\"; ", format!("${name}").repeat(count));
+        let two = format!("a={long}; {}", times("a", 300));
+        assert_eq!(["a", "aa"].map(|name| known(&format!("{two}ls \"${name}\""))), [1, 0]);
+        let four = format!("a={long}; {}{}{}", times("a", 200), times("aa", 5000), times("aaaa", 5000));
+        assert_eq!(["aa", "aaaa", "aaaaaaaa"].map(|name| known(&format!("{four}ls \"${name}\""))), [0, 0, 0]);
+        // Each of them is short enough.
+        let many: String = (0..20).map(|at| format!("v{at}=\"{}\"; ", "$a".repeat(200))).collect();
+        assert_eq!(known(&format!("a={long}; {many}ls \"$v1\"")), 0);
+        let words = format!("a={long}; b=\"{}\"; {}", "$a".repeat(100), "ls \"$b\"; ".repeat(1000));
+        assert!((1..20).contains(&known(&words)), "{}", known(&words));
+    }
+
+    #[test]
+    fn what_is_not_known_any_more_is_held_to_the_rules() {
+        let script = format!("x={}; g=\"{}\"; git \"$g\"", "x".repeat(1000), "$x".repeat(1000));
+        assert!(matches!(decide(&script, Mode::Full), Decision::Deny(_)));
+        assert_eq!(decide("x=sta; g=\"${x}tus\"; git \"$g\"", Mode::WorkspaceWrite), Decision::Allow);
+    }
 }

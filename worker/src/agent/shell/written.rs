@@ -42,7 +42,7 @@ impl Reader {
         children.into_iter().for_each(|child| self.writes(child, text));
     }
 
-    fn written_below(&self, node: Node<'_>, text: &str, places: &mut Vec<String>, texts: &mut Vec<String>) {
+    fn written_below(&mut self, node: Node<'_>, text: &str, places: &mut Vec<String>, texts: &mut Vec<String>) {
         let mut cursor = node.walk();
         let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
         match node.kind() {
@@ -72,7 +72,7 @@ impl Reader {
     }
 
     /// All that a file's name may be.
-    fn names(&self, node: Node<'_>, text: &str) -> Vec<String> {
+    fn names(&mut self, node: Node<'_>, text: &str) -> Vec<String> {
         match self.read_word(node, text) {
             Word::Literal(name) => vec![name],
             Word::Assigned(_, names) => names,
