@@ -117,6 +117,10 @@ impl<'a> Conversation<'a> {
         let pidfd = pidfd_open(pid(child), PidfdFlags::empty())?;
         let timed_out = loop {
             let left = until.saturating_duration_since(Instant::now());
+            // One that never stops writing never lets poll(2) tell the time.
+            if left.is_zero() {
+                break true;
+            }
             let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
             let mut wanted = vec![PollFd::new(&pidfd, PollFlags::IN)];
             wanted.extend(self.stdin.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
@@ -201,6 +205,19 @@ mod tests {
         let said = asked("exec <&-; yes | head -c 3000000; echo end >&2", &b"x".repeat(1 << 20), LONG);
         assert_eq!((said.end, said.stdout.len(), said.stderr.as_str()), (End::Exited(0), OUTPUT_BYTES_MAX, "end\n"));
         assert!(said.is_cut && !asked("echo a", b"", LONG).is_cut);
+    }
+
+    #[test]
+    fn the_time_is_over_for_one_whose_output_is_never_empty() {
+        let mut command = Command::new("/bin/sleep");
+        let mut child = std::os::unix::process::CommandExt::process_group(command.arg("20"), 0).spawn().unwrap();
+        // What always has more to read stands for a program that writes faster than anybody reads.
+        let endless = File::open("/dev/zero").unwrap();
+        let talk = Conversation { stdin: None, input: b"", outputs: [(Some(endless), vec![]), (None, vec![])] };
+        let heard = talk.hold(&child, Instant::now() + Duration::from_millis(100)).unwrap();
+        kill_group(&child);
+        child.wait().unwrap();
+        assert!(heard.timed_out && heard.stdout.len() == OUTPUT_BYTES_MAX);
     }
 
     #[test]
