@@ -34,6 +34,8 @@ pub mod executor;
 pub mod fault;
 /// Asks for workers that are forked instead of started.
 pub mod fork_server;
+/// Messages of a stream.
+mod frames;
 /// Real repositories for tests.
 #[cfg(test)]
 mod git_fixture;

@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use swarm_protocol::agent::{AgentSays, ToAgent};
 use swarm_protocol::frame::{self, FrameError, LINE_BYTES_MAX};
-use swarm_protocol::{EnforcementReport, FromWorker, Outcome, Probe, Start, Stream, ToWorker, VERSION};
+use swarm_protocol::{EnforcementReport, FromWorker, LineBuffer, Outcome, Probe, Start, Stream, ToWorker, VERSION};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::descriptors;
 use crate::fault;
 use crate::fork_server::{ForkServer, ForkedWorker};
+use crate::frames;
 use crate::threads;
 
 /// Workers beat every two seconds; fifteen missed beats mean that the worker, or the machine, is stuck.
@@ -187,11 +188,11 @@ impl WorkerProgram {
             .spawn()
             .map_err(WorkerError::Spawn)?;
         let mut output = BufReader::new(child.stdout.take().expect("piped above"));
-        let mut line = Vec::new();
-        let whole = tokio::time::timeout(SILENCE_MAX, fill_line(&mut output, &mut line)).await;
-        match whole.map_err(|_| WorkerError::Silent)?? {
-            true => Ok(frame::decode(&line)?),
-            false => Err(WorkerError::Vanished(goodbye(Process::Started(child), output).await)),
+        let mut lines = LineBuffer::new(LINE_BYTES_MAX);
+        let probe = tokio::time::timeout(SILENCE_MAX, frames::next(&mut output, &mut lines)).await;
+        match probe.map_err(|_| WorkerError::Silent)?? {
+            Some(probe) => Ok(probe),
+            None => Err(WorkerError::Vanished(goodbye(Process::Started(child), output).await)),
         }
     }
 }
@@ -212,7 +213,7 @@ async fn converse(
     said: &mut (dyn FnMut(Said) + Send),
     mut agent: Option<AgentLink>,
 ) -> Result<Option<Outcome>, WorkerError> {
-    let (mut line, mut outgoing) = (Vec::new(), Vec::new());
+    let (mut lines, mut outgoing) = (LineBuffer::new(LINE_BYTES_MAX), Vec::new());
     let mut told = Permit::Run;
     let (mut permit_lives, mut agent_lives) = (true, agent.is_some());
     loop {
@@ -221,8 +222,8 @@ async fn converse(
             told = wanted;
             outgoing.extend(frame::encode(&ToWorker::Cancel { grace_ms }));
         }
-        let whole = tokio::select! {
-            whole = tokio::time::timeout(SILENCE_MAX, fill_line(output, &mut line)) => whole.map_err(|_| WorkerError::Silent)??,
+        let message = tokio::select! {
+            message = tokio::time::timeout(SILENCE_MAX, frames::next(output, &mut lines)) => message.map_err(|_| WorkerError::Silent)??,
             changed = permit.changed(), if permit_lives => {
                 permit_lives = changed.is_ok();
                 continue;
@@ -240,11 +241,7 @@ async fn converse(
                 continue;
             }
         };
-        if !whole {
-            return Ok(None);
-        }
-        let message = frame::decode(&line)?;
-        line.clear();
+        let Some(message) = message else { return Ok(None) };
         match message {
             FromWorker::Hello { version } if version == VERSION => {}
             FromWorker::Hello { .. } => return Err(WorkerError::OutOfTurn("it speaks another version")),
@@ -275,27 +272,6 @@ fn tightened(told: Permit, wanted: Permit) -> Option<u64> {
         (_, Permit::Run) => None,
         (Permit::Run, Permit::Cancel { grace_ms }) => Some(grace_ms),
         (Permit::Cancel { grace_ms: before }, Permit::Cancel { grace_ms }) => (grace_ms < before).then_some(grace_ms),
-    }
-}
-
-/// Reads on until `line` holds one whole line, without its line feed; `false` at the end of the stream. Cancel-safe: what
-/// was read so far stays in `line`.
-async fn fill_line(input: &mut (impl AsyncBufReadExt + Unpin), line: &mut Vec<u8>) -> Result<bool, FrameError> {
-    loop {
-        let available = input.fill_buf().await?;
-        if available.is_empty() {
-            return if line.is_empty() { Ok(false) } else { Err(FrameError::Torn) };
-        }
-        let end = available.iter().position(|&byte| byte == b'\n');
-        let taken = end.unwrap_or(available.len());
-        if line.len() + taken > LINE_BYTES_MAX {
-            return Err(FrameError::TooLong);
-        }
-        line.extend_from_slice(&available[..taken]);
-        input.consume(taken + usize::from(end.is_some()));
-        if end.is_some() {
-            return Ok(true);
-        }
     }
 }
 
@@ -330,21 +306,6 @@ async fn goodbye(mut process: Process, mut output: impl AsyncRead + Unpin) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut input = BufReader::with_capacity(3, bytes);
-        let (mut all, mut line) = (vec![], vec![]);
-        while let Ok(true) = fill_line(&mut input, &mut line).await {
-            all.push(std::mem::take(&mut line));
-        }
-        all
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn lines_are_cut_at_line_feeds_only() {
-        assert_eq!(lines(b"abcd\n\nefghijk\n").await, [&b"abcd"[..], b"", b"efghijk"]);
-        assert_eq!(lines(b"torn").await, Vec::<Vec<u8>>::new());
-    }
 
     #[test]
     fn permits_only_move_downwards() {

@@ -5,12 +5,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use swarm_protocol::agent::{AGENT_LINE_BYTES_MAX, AgentSays, ToAgent};
 use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
-use swarm_protocol::{FromWorker, encode};
+use swarm_protocol::{FromWorker, LineBuffer, encode};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -27,9 +28,7 @@ pub struct Nonsense(String);
 pub struct Channel {
     /// `None` once the other end is closed.
     socket: Option<OwnedFd>,
-    incoming: Vec<u8>,
-    /// How far `incoming` was searched for a line feed.
-    searched: usize,
+    incoming: LineBuffer,
     outgoing: Vec<u8>,
 }
 
@@ -41,7 +40,8 @@ impl Channel {
     pub fn pair() -> io::Result<(Channel, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        let channel = Channel { socket: Some(ours), incoming: Vec::new(), searched: 0, outgoing: Vec::new() };
+        let incoming = LineBuffer::new(AGENT_LINE_BYTES_MAX);
+        let channel = Channel { socket: Some(ours), incoming, outgoing: Vec::new() };
         Ok((channel, theirs))
     }
 
@@ -89,36 +89,20 @@ impl Channel {
     /// [`Nonsense`]: the agent is to be ended.
     pub fn read(&mut self) -> Result<Heard, Nonsense> {
         let Some(socket) = &self.socket else { return Ok(Heard::Closed) };
-        let before = self.incoming.len();
-        self.incoming.resize(before + READ_BYTES, 0);
-        let count = match rustix::io::read(socket, &mut self.incoming[before..]) {
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.incoming.truncate(before);
-                return Ok(Heard::Frames(Vec::new()));
-            }
-            // Closed with words of ours unread.
-            Err(_) => 0,
-        };
-        self.incoming.truncate(before + count);
-        if count == 0 {
-            self.socket = None;
-            return Ok(Heard::Closed);
+        match rustix::io::read(socket, spare_capacity(self.incoming.room(READ_BYTES))) {
+            // Closed, perhaps with words of ours unread.
+            Ok(0) => self.socket = None,
+            Ok(_) => return self.frames().map(Heard::Frames),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Heard::Frames(Vec::new())),
+            Err(_) => self.socket = None,
         }
-        self.frames().map(Heard::Frames)
+        Ok(Heard::Closed)
     }
 
     fn frames(&mut self) -> Result<Vec<FromWorker>, Nonsense> {
         let mut frames = Vec::new();
-        while let Some(end) = self.incoming[self.searched..].iter().position(|&byte| byte == b'\n') {
-            let end = self.searched + end;
-            frames.push(frame(&self.incoming[..end])?);
-            self.incoming.drain(..=end);
-            self.searched = 0;
-        }
-        self.searched = self.incoming.len();
-        if self.incoming.len() > AGENT_LINE_BYTES_MAX {
-            return Err(Nonsense(format!("it sent a line longer than {AGENT_LINE_BYTES_MAX} bytes")));
+        while let Some(line) = self.incoming.line().map_err(|error| Nonsense(format!("it sent no message: {error}")))? {
+            frames.push(frame(line)?);
         }
         Ok(frames)
     }
@@ -135,9 +119,6 @@ pub enum Heard {
 
 /// A line as a frame for the coordinator, which is never longer than the coordinator reads.
 fn frame(line: &[u8]) -> Result<FromWorker, Nonsense> {
-    if line.len() > AGENT_LINE_BYTES_MAX {
-        return Err(Nonsense(format!("it sent a line longer than {AGENT_LINE_BYTES_MAX} bytes")));
-    }
     let says: AgentSays = decode(line).map_err(|_| Nonsense("it sent a line that is no message".to_owned()))?;
     let frame = FromWorker::Agent { says: Box::new(says) };
     // Numbers can become longer when they are written again.

@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
 use rustix::stdio::{stdin, stdout};
-use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
-use swarm_protocol::{Ended, FromWorker, Outcome, Refusal, ToWorker, VERSION, encode};
+use swarm_protocol::frame::{FrameError, LINE_BYTES_MAX, decode};
+use swarm_protocol::{Ended, FromWorker, LineBuffer, Outcome, Refusal, ToWorker, VERSION, encode};
 use swarm_sandbox::Remains;
 
 use crate::standby::Standby;
 use crate::supervise::supervise;
 
-/// What ends a frame.
-const FRAME_END: u8 = b'\n';
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -101,9 +99,15 @@ enum Filled {
 }
 
 /// The coordinator's frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Input {
-    pending: Vec<u8>,
+    pending: LineBuffer,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Input { pending: LineBuffer::new(LINE_BYTES_MAX) }
+    }
 }
 
 impl Input {
@@ -118,14 +122,12 @@ impl Input {
     /// # Errors
     /// The pipe itself failed, or sent what is no frame.
     pub fn first_frame(&mut self) -> io::Result<Option<&[u8]>> {
-        loop {
-            if let Some(end) = self.pending.iter().position(|&byte| byte == FRAME_END) {
-                return Ok(Some(&self.pending[..=end]));
-            }
+        while self.pending.peek().map_err(no_frame)?.is_none() {
             if self.fill()? == Filled::End {
                 return Ok(None);
             }
         }
+        self.pending.peek().map_err(no_frame)
     }
 
     /// Reads once and gives the first whole message.
@@ -144,16 +146,11 @@ impl Input {
 
     fn fill(&mut self) -> io::Result<Filled> {
         // Left as it is and not filled with zeros: a page that nothing is read into costs nothing.
-        self.pending.reserve(READ_BYTES);
-        match rustix::io::read(self.fd().as_fd(), spare_capacity(&mut self.pending)) {
-            Ok(0) => return Ok(Filled::End),
-            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
+        match rustix::io::read(self.fd().as_fd(), spare_capacity(self.pending.room(READ_BYTES))) {
+            Ok(0) => Ok(Filled::End),
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(Filled::More),
+            Err(error) => Err(error.into()),
         }
-        if self.pending.len() > LINE_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
-        }
-        Ok(Filled::More)
     }
 
     /// A whole message that has been read, without reading on.
@@ -161,9 +158,11 @@ impl Input {
     /// # Errors
     /// What was read is no frame.
     pub fn next_message(&mut self) -> io::Result<Option<ToWorker>> {
-        let Some(end) = self.pending.iter().position(|&byte| byte == FRAME_END) else { return Ok(None) };
-        let message = decode(&self.pending[..end]);
-        self.pending.drain(..=end);
-        message.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        let Some(line) = self.pending.line().map_err(no_frame)? else { return Ok(None) };
+        decode(line).map(Some).map_err(no_frame)
     }
+}
+
+fn no_frame(error: impl Into<FrameError>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.into())
 }

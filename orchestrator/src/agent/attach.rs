@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
-use swarm_protocol::encode;
-use swarm_protocol::frame::decode;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use swarm_protocol::{LineBuffer, encode};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::egress::door::{listen_at, token};
+use crate::frames;
 
 /// The socket's name within the attempt's folder.
 const SOCKET: &str = "attach";
@@ -225,9 +225,9 @@ impl Drop for Visit<'_> {
 async fn host(stream: UnixStream, room: &Room) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let mut so_far = Vec::new();
-    let first = tokio::time::timeout(TOKEN_TIME_MAX, line(&mut read, &mut so_far)).await.map_err(io::Error::from)??;
-    match first {
+    let mut lines = LineBuffer::new(LINE_BYTES_MAX);
+    let first = tokio::time::timeout(TOKEN_TIME_MAX, frames::next(&mut read, &mut lines)).await?;
+    match first.map_err(io::Error::other)? {
         Some(FromPerson::Token { token }) if blake3::hash(token.as_bytes()) == room.token => {}
         _ => return Err(io::ErrorKind::PermissionDenied.into()),
     }
@@ -237,36 +237,14 @@ async fn host(stream: UnixStream, room: &Room) -> io::Result<()> {
     }
     loop {
         tokio::select! {
-            said = line(&mut read, &mut so_far) => {
-                let Some(said) = said? else { return Ok(()) };
+            said = frames::next(&mut read, &mut lines) => {
+                let Some(said) = said.map_err(io::Error::other)? else { return Ok(()) };
                 if room.heard.send(Heard::Said(said)).await.is_err() {
                     return Ok(());
                 }
                 write.write_all(&encode(&ToPerson::Heard)).await?;
             }
             Ok(said) = told.recv() => write.write_all(&encode(&said)).await?,
-        }
-    }
-}
-
-/// The next line; `None` at the end. Cancel-safe: what was read of it stays in `so_far`.
-async fn line(read: &mut (impl AsyncBufRead + Unpin), so_far: &mut Vec<u8>) -> io::Result<Option<FromPerson>> {
-    loop {
-        let available = read.fill_buf().await?;
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let taken = end.unwrap_or(available.len());
-        if available.is_empty() && so_far.is_empty() {
-            return Ok(None);
-        }
-        if available.is_empty() || so_far.len() + taken > LINE_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        so_far.extend_from_slice(&available[..taken]);
-        read.consume(taken + usize::from(end.is_some()));
-        if end.is_some() {
-            let said = decode(so_far).map_err(io::Error::other)?;
-            so_far.clear();
-            return Ok(Some(said));
         }
     }
 }
@@ -289,6 +267,8 @@ pub fn join(folder: &Path) -> io::Result<BlockingStream> {
 #[cfg(test)]
 mod tests {
     use std::io::BufRead as _;
+
+    use swarm_protocol::frame::decode;
 
     use super::*;
 

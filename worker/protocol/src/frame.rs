@@ -16,8 +16,8 @@ pub enum FrameError {
     #[error("reading a frame: {0}")]
     Io(#[from] std::io::Error),
     /// A line longer than [`LINE_BYTES_MAX`]: the peer is not a worker of ours.
-    #[error("a frame is longer than {LINE_BYTES_MAX} bytes")]
-    TooLong,
+    #[error("a frame is too long: {0}")]
+    TooLong(#[from] TooLong),
     /// Not a message of this protocol.
     #[error("a frame is not understood: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -39,22 +39,95 @@ pub fn encode<M: Serialize>(message: &M) -> Vec<u8> {
 /// [`FrameError::TooLong`] and [`FrameError::Malformed`]; the caller ends the conversation.
 pub fn decode<M: DeserializeOwned>(line: &[u8]) -> Result<M, FrameError> {
     if line.len() > LINE_BYTES_MAX {
-        return Err(FrameError::TooLong);
+        return Err(TooLong(LINE_BYTES_MAX).into());
     }
     Ok(serde_json::from_slice(line)?)
+}
+
+/// A line is longer than whoever reads it takes: the most that it may have, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a line is longer than {0} bytes")]
+pub struct TooLong(pub usize);
+
+/// Bytes of a stream as they come, taken out line by line. Each byte is searched once, and what is bounded is a line: how many of
+/// them come with one reading is the reader's matter.
+#[derive(Debug)]
+pub struct LineBuffer {
+    bytes: Vec<u8>,
+    /// Where the first line begins that was not taken.
+    start: usize,
+    /// Between `start` and here there is no line feed.
+    searched: usize,
+    line_bytes_max: usize,
+}
+
+impl LineBuffer {
+    /// An empty one, for lines of at most so many bytes.
+    pub fn new(line_bytes_max: usize) -> Self {
+        LineBuffer { bytes: Vec::new(), start: 0, searched: 0, line_bytes_max }
+    }
+
+    /// Puts in what was read.
+    pub fn push(&mut self, read: &[u8]) {
+        self.room(read.len()).extend_from_slice(read);
+    }
+
+    /// Where the next bytes go: behind the end of it there is room for so many, and nothing before that is to be touched.
+    pub fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
+        // Moves no more than the line that is open, and that only where others were taken before it.
+        self.bytes.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        self.bytes.reserve(bytes);
+        &mut self.bytes
+    }
+
+    /// The next whole line without its line feed, which is taken.
+    ///
+    /// # Errors
+    /// [`TooLong`], also for one that is not whole yet; the stream is of no use then.
+    pub fn line(&mut self) -> Result<Option<&[u8]>, TooLong> {
+        let Some(end) = self.end()? else { return Ok(None) };
+        let start = std::mem::replace(&mut self.start, end + 1);
+        self.searched = self.start;
+        Ok(Some(&self.bytes[start..end]))
+    }
+
+    /// The next whole line with its line feed, which stays.
+    ///
+    /// # Errors
+    /// As [`LineBuffer::line`].
+    pub fn peek(&mut self) -> Result<Option<&[u8]>, TooLong> {
+        Ok(self.end()?.map(|end| &self.bytes[self.start..=end]))
+    }
+
+    /// Whether nothing is left, not even a line that is not whole.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    /// Where the next line ends.
+    fn end(&mut self) -> Result<Option<usize>, TooLong> {
+        let found = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n');
+        self.searched = found.map_or(self.bytes.len(), |at| self.searched + at);
+        if self.searched - self.start > self.line_bytes_max {
+            return Err(TooLong(self.line_bytes_max));
+        }
+        Ok(found.map(|_| self.searched))
+    }
 }
 
 /// Cuts a stream into messages.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     input: R,
-    line: Vec<u8>,
+    lines: LineBuffer,
 }
 
 impl<R: BufRead> FrameReader<R> {
     /// Reads from `input`.
     pub fn new(input: R) -> Self {
-        FrameReader { input, line: Vec::new() }
+        FrameReader { input, lines: LineBuffer::new(LINE_BYTES_MAX) }
     }
 
     /// The next message; `None` at a clean end.
@@ -62,22 +135,17 @@ impl<R: BufRead> FrameReader<R> {
     /// # Errors
     /// All of [`FrameError`]; the stream is of no use afterwards.
     pub fn read<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
-        self.line.clear();
         loop {
+            if let Some(line) = self.lines.line()? {
+                return decode(line).map(Some);
+            }
             let available = self.input.fill_buf()?;
             if available.is_empty() {
-                return if self.line.is_empty() { Ok(None) } else { Err(FrameError::Torn) };
+                return if self.lines.is_empty() { Ok(None) } else { Err(FrameError::Torn) };
             }
-            let end = available.iter().position(|&byte| byte == b'\n');
-            let taken = end.unwrap_or(available.len());
-            if self.line.len() + taken > LINE_BYTES_MAX {
-                return Err(FrameError::TooLong);
-            }
-            self.line.extend_from_slice(&available[..taken]);
-            self.input.consume(taken + usize::from(end.is_some()));
-            if end.is_some() {
-                return decode(&self.line).map(Some);
-            }
+            self.lines.push(available);
+            let taken = available.len();
+            self.input.consume(taken);
         }
     }
 }
@@ -178,6 +246,36 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused_before_it_fills_memory() {
         let bytes = vec![b'x'; LINE_BYTES_MAX + 2];
-        assert_eq!(read_all(&bytes), [Err(FrameError::TooLong.to_string())]);
+        assert_eq!(read_all(&bytes), [Err(FrameError::from(TooLong(LINE_BYTES_MAX)).to_string())]);
+    }
+
+    #[test]
+    fn the_bound_is_for_a_line_however_much_comes_with_it() {
+        let mut lines = LineBuffer::new(4);
+        lines.push(b"abcd\nefgh\n\nij");
+        assert_eq!(lines.peek(), Ok(Some(&b"abcd\n"[..])));
+        for line in [&b"abcd"[..], b"efgh", b""] {
+            assert_eq!(lines.line(), Ok(Some(line)));
+        }
+        assert_eq!(lines.line(), Ok(None));
+        assert!(!lines.is_empty());
+        lines.push(b"kl");
+        assert_eq!(lines.line(), Ok(None));
+        lines.push(b"\n");
+        assert_eq!(lines.line(), Ok(Some(&b"ijkl"[..])));
+        assert!(lines.is_empty());
+        lines.push(b"12345");
+        assert_eq!(lines.line(), Err(TooLong(4)));
+        assert_eq!(lines.peek(), Err(TooLong(4)));
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_is_searched_once() {
+        let mut lines = LineBuffer::new(LINE_BYTES_MAX);
+        for _ in 0..LINE_BYTES_MAX / 8 {
+            lines.push(b"12345678");
+            assert_eq!(lines.line(), Ok(None));
+        }
+        assert_eq!(lines.searched, LINE_BYTES_MAX);
     }
 }

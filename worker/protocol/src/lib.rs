@@ -46,7 +46,7 @@ pub mod tool_pages;
 /// What an agent is given beside its own tools.
 pub mod toolset;
 
-pub use frame::{FrameError, FrameReader, encode};
+pub use frame::{FrameError, FrameReader, LineBuffer, encode};
 pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION, WasmJob, WasmPreopen};
 pub use outcome::{Ended, EnforcementReport, Outcome, Refusal};
 pub use probe::{Probe, Verdict};

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -14,8 +15,8 @@ use swarm_protocol::agent::{
     AGENT_LINE_BYTES_MAX, AgentNote, AgentSays, CallResult, Envelope, PermissionWord, ToAgent,
 };
 use swarm_protocol::chat::{Dialect, ModelRequest, Reply, ToolStatus};
-use swarm_protocol::encode;
 use swarm_protocol::frame::{LINE_BYTES_MAX, decode};
+use swarm_protocol::{LineBuffer, encode};
 
 use super::tools::{Refused, ToolResult};
 
@@ -56,9 +57,7 @@ pub struct Line {
 #[derive(Debug)]
 struct Shared {
     socket: OwnedFd,
-    incoming: Vec<u8>,
-    /// How far `incoming` was searched for a line feed.
-    searched: usize,
+    incoming: LineBuffer,
     questions: u64,
     hints: VecDeque<String>,
 }
@@ -77,7 +76,8 @@ impl Line {
     /// The system's.
     pub fn new(channel: BorrowedFd<'_>) -> io::Result<Line> {
         let socket = rustix::io::fcntl_dupfd_cloexec(channel, 3)?;
-        let shared = Shared { socket, incoming: Vec::new(), searched: 0, questions: 0, hints: VecDeque::new() };
+        let incoming = LineBuffer::new(LINE_BYTES_MAX);
+        let shared = Shared { socket, incoming, questions: 0, hints: VecDeque::new() };
         Ok(Line { shared: Arc::new(Mutex::new(shared)) })
     }
 
@@ -217,25 +217,15 @@ impl Shared {
     /// The next message; `None` when nothing came and nothing is waited for.
     fn next(&mut self, wait: Wait) -> io::Result<Option<ToAgent>> {
         loop {
-            if let Some(end) = self.incoming[self.searched..].iter().position(|&byte| byte == b'\n') {
-                let end = self.searched + end;
-                let message = decode(&self.incoming[..end]).map_err(io::Error::other);
-                self.incoming.drain(..=end);
-                self.searched = 0;
-                return message.map(Some);
-            }
-            self.searched = self.incoming.len();
-            if self.incoming.len() > LINE_BYTES_MAX {
-                return Err(io::Error::other("the coordinator's line is too long"));
+            let too_long = |error| io::Error::other(format!("the coordinator does not speak as it should: {error}"));
+            if let Some(line) = self.incoming.line().map_err(too_long)? {
+                return decode(line).map(Some).map_err(io::Error::other);
             }
             if wait == Wait::No && !self.is_readable()? {
                 return Ok(None);
             }
-            let before = self.incoming.len();
-            self.incoming.resize(before + READ_BYTES, 0);
-            let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut self.incoming[before..]));
-            self.incoming.truncate(before + count.as_ref().copied().unwrap_or(0));
-            if count? == 0 {
+            let room = self.incoming.room(READ_BYTES);
+            if rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, spare_capacity(room)))? == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the coordinator is gone"));
             }
         }
