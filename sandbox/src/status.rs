@@ -13,6 +13,8 @@ use crate::launch::{Refused, Want};
 
 /// No record is longer. Far below `PIPE_BUF` (4096).
 const RECORD_BYTES_MAX: usize = 1024;
+/// Of a text that stands alone, and of two together.
+const TEXT_BYTES_MAX: usize = RECORD_BYTES_MAX - 8;
 
 /// One word from the inside.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +92,7 @@ fn encode(status: &Status) -> Vec<u8> {
         Status::Refused(Refused { step, reason, want }) => {
             body.push(b'X');
             body.push(u8::from(*want == Want::Processes));
-            body.extend(format!("{step}\0{reason}").bytes().take(RECORD_BYTES_MAX - 8));
+            body.extend(both(step, reason));
         }
         Status::StartFailed { errno } => {
             body.push(b'F');
@@ -98,11 +100,11 @@ fn encode(status: &Status) -> Vec<u8> {
         }
         Status::Limit { limit, detail } => {
             body.push(b'L');
-            body.extend(format!("{limit}\0{detail}").bytes().take(RECORD_BYTES_MAX - 8));
+            body.extend(both(limit, detail));
         }
         Status::NotRunnable { reason } => {
             body.push(b'N');
-            body.extend(reason.bytes().take(RECORD_BYTES_MAX - 8));
+            body.extend(reason.bytes().take(TEXT_BYTES_MAX));
         }
         Status::Ended { end, usage, orphans, refused, is_over } => {
             body.push(b'E');
@@ -122,6 +124,13 @@ fn encode(status: &Status) -> Vec<u8> {
     [&length.to_le_bytes()[..], &body].concat()
 }
 
+/// Two texts with a NUL between them, of which the first (a step may name a path) never takes the room of the second.
+fn both(first: &str, second: &str) -> Vec<u8> {
+    const FIRST_BYTES_MAX: usize = TEXT_BYTES_MAX / 2;
+    let first = first.bytes().filter(|byte| *byte != 0).take(FIRST_BYTES_MAX);
+    first.chain([0]).chain(second.bytes()).take(TEXT_BYTES_MAX).collect()
+}
+
 /// Puts the bytes of the pipe together again.
 #[derive(Debug, Default)]
 pub struct Reader {
@@ -132,8 +141,12 @@ impl Reader {
     /// Reads what is there; an empty list means that nothing came yet.
     ///
     /// # Errors
-    /// `EPIPE` when all writers are gone, `EBADMSG` for bytes that are no record.
+    /// `EPIPE` when all writers are gone, `EBADMSG` for bytes that are no record, once all records before them are given.
     pub fn read(&mut self, pipe: impl AsFd) -> io::Result<Vec<Status>> {
+        // Bytes that are no record stay, and nothing behind them is read.
+        if let Some(Err(error)) = self.next() {
+            return Err(error);
+        }
         let mut bytes = [0; 4 * RECORD_BYTES_MAX];
         match io::read(pipe, &mut bytes) {
             Ok(0) => return Err(Errno::PIPE),
@@ -142,16 +155,26 @@ impl Reader {
             Err(error) => return Err(error),
         }
         let mut all = Vec::new();
-        while let Some((length, rest)) = self.pending.split_first_chunk::<2>() {
-            let length = usize::from(u16::from_le_bytes(*length));
-            if length > RECORD_BYTES_MAX {
-                return Err(Errno::BADMSG);
+        while let Some(record) = self.next() {
+            match record {
+                Ok(status) => all.push(status),
+                Err(error) if all.is_empty() => return Err(error),
+                Err(_) => break,
             }
-            let Some(body) = rest.get(..length) else { break };
-            all.push(decode(body).ok_or(Errno::BADMSG)?);
-            self.pending.drain(..2 + length);
         }
         Ok(all)
+    }
+
+    /// The next record, once it is whole.
+    fn next(&mut self) -> Option<io::Result<Status>> {
+        let (length, rest) = self.pending.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_le_bytes(*length));
+        if length > RECORD_BYTES_MAX {
+            return Some(Err(Errno::BADMSG));
+        }
+        let Some(status) = decode(rest.get(..length)?) else { return Some(Err(Errno::BADMSG)) };
+        self.pending.drain(..2 + length);
+        Some(Ok(status))
     }
 }
 
@@ -241,5 +264,27 @@ mod tests {
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_step_of_any_length_keeps_its_reason() {
+        let (step, reason) = ("/long".repeat(1000), "no such file ".repeat(1000));
+        let body = encode(&Status::Refused(Refused { step: step.clone(), reason: reason.clone(), want: Want::Means }));
+        assert!(body.len() <= 2 + RECORD_BYTES_MAX);
+        let Some(Status::Refused(read)) = decode(&body[2..]) else { panic!("it is no refusal") };
+        assert!(!read.step.is_empty() && step.starts_with(&read.step));
+        assert!(read.reason.len() > 400 && reason.starts_with(&read.reason));
+        let long = Status::Limit { limit: step, detail: "d".to_owned() };
+        assert!(matches!(decode(&encode(&long)[2..]), Some(Status::Limit { detail, .. }) if detail == "d"));
+    }
+
+    #[test]
+    fn what_was_said_before_bytes_that_are_no_record_is_given_first() {
+        let (receiver, sender) = rustix::pipe::pipe().unwrap();
+        let said = Status::Ready { landlock_abi: 4 };
+        io::write(&sender, &[encode(&said), vec![1, 0, b'?'], encode(&said)].concat()).unwrap();
+        let mut reader = Reader::default();
+        assert_eq!(reader.read(&receiver), Ok(vec![said]));
+        assert_eq!([reader.read(&receiver), reader.read(&receiver)], [Err(Errno::BADMSG), Err(Errno::BADMSG)]);
     }
 }
