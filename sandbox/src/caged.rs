@@ -137,8 +137,11 @@ pub struct Remains {
 impl Remains {
     /// Waits, and tells whether anything outlived even that.
     pub fn wait(mut self) -> Left {
-        let now = self.caged.first.wait(self.caged.watchdog.group());
-        if self.left == Left::Nothing { now.unwrap_or(Left::MayRun) } else { self.left }
+        match self.left {
+            Left::Nothing => self.caged.first.wait(self.caged.watchdog.group()).unwrap_or(Left::MayRun),
+            // It is killed and waited for once more as this goes.
+            Left::MayRun => Left::MayRun,
+        }
     }
 }
 
@@ -158,15 +161,20 @@ impl First {
     /// # Errors
     /// The system's, when there is no such child: somebody else reaped it.
     pub(crate) fn wait_alone(&mut self) -> io::Result<Left> {
-        let Some(init) = self.init.take() else { return Ok(Left::Nothing) };
-        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
         // pid 1 ends when all of its namespace has.
-        let timeout = Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 };
+        self.wait_for(Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 })
+    }
+
+    fn wait_for(&mut self, timeout: Timespec) -> io::Result<Left> {
+        let Some(init) = self.init else { return Ok(Left::Nothing) };
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
         if io::retry_on_intr(|| poll(&mut ended, Some(&timeout)))? == 0 {
             return Ok(Left::MayRun);
         }
-        io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG))?;
-        Ok(Left::Nothing)
+        // Until it is waited for, whoever holds it can end it, and has to.
+        let waited = io::retry_on_intr(|| waitpid(Some(init), WaitOptions::NOHANG));
+        self.init = None;
+        waited.map(|_| Left::Nothing)
     }
 
     fn wait(&mut self, group: &Group) -> io::Result<Left> {
@@ -210,5 +218,26 @@ impl Drop for Caged {
             self.destroy();
         }
         let _ = self.first.wait(self.watchdog.group());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn one_that_outlives_a_wait_can_still_be_killed_and_reaped() {
+        let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let init = Pid::from_raw(child.id().cast_signed()).unwrap();
+        let mut first = First::new(Tier::Landlock, init, pidfd_open(init, PidfdFlags::empty()).unwrap());
+        assert_eq!(first.wait_for(Timespec { tv_sec: 0, tv_nsec: 0 }), Ok(Left::MayRun));
+        assert_eq!(first.init, Some(init));
+        first.signal(Signal::KILL);
+        assert_eq!((first.wait_alone(), first.init), (Ok(Left::Nothing), None));
+        assert_eq!(waitpid(Some(init), WaitOptions::NOHANG).unwrap_err(), io::Errno::CHILD);
     }
 }
