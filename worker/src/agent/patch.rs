@@ -227,19 +227,16 @@ fn hunks(lines: &[&str], first: usize) -> Result<Vec<Hunk>, PatchError> {
             continue;
         }
         let hunk = open.get_or_insert_default();
-        match (line.get(..1), line.get(1..)) {
+        let mut rest = line.chars();
+        match (rest.next(), rest.as_str()) {
             // An empty line is a line of context whose space was lost.
-            (None, _) | (Some(""), _) => {
-                hunk.old.push(String::new());
-                hunk.new.push(String::new());
-            }
-            (Some(" "), Some(rest)) => {
+            (None | Some(' '), rest) => {
                 hunk.old.push(rest.to_owned());
                 hunk.new.push(rest.to_owned());
             }
-            (Some("-"), Some(rest)) => hunk.old.push(rest.to_owned()),
-            (Some("+"), Some(rest)) => hunk.new.push(rest.to_owned()),
-            _ => {
+            (Some('-'), rest) => hunk.old.push(rest.to_owned()),
+            (Some('+'), rest) => hunk.new.push(rest.to_owned()),
+            (Some(_), _) => {
                 let what = "each line of a passage begins with a space, `-` or `+`";
                 return Err(PatchError::Syntax { line: first + n + 1, what });
             }
@@ -446,6 +443,7 @@ mod tests {
         assert_eq!(line("*** Begin Patch\n*** End Patch"), 1);
         assert_eq!(line("*** Begin Patch\n*** Add File: x\nno plus\n*** End Patch"), 3);
         assert_eq!(line("*** Begin Patch\n*** Update File: x\n@@\n?\n*** End Patch"), 4);
+        assert_eq!(line("*** Begin Patch\n*** Update File: x\n@@\nü\n*** End Patch"), 4);
         assert_eq!(line("*** Begin Patch\n*** Frobnicate: x\n*** End Patch"), 2);
     }
 }
