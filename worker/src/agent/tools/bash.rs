@@ -2,6 +2,7 @@
 //! the model sees its head and its tail; a program that goes on behind the limit is ended with all that it started.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ const SCRIPT_BYTES_MAX: usize = (128 << 10) - 1;
 const BACKGROUND_MAX: usize = 8;
 /// What an ended program's children get between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+/// Processes of a group that are waited for at once.
+const WAITED_MAX: usize = 64;
 
 /// Runs programs for one agent.
 #[derive(Debug)]
@@ -56,18 +59,15 @@ impl Shell {
     pub fn run(&mut self, script: &str, timeout: Option<Duration>) -> ToolResult {
         let timeout = timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
         let mut running = self.start(script)?;
-        let ended = wait(&running.child, timeout).map_err(|error| Refused(format!("wait for it: {error}")))?;
-        let status = match ended {
-            Ended::Itself => {
-                // What it left behind must not go on unseen. Until it is waited for, its number is nobody else's.
-                end(&running.child);
-                Some(running.child.wait().map_err(|error| Refused(format!("wait for it: {error}")))?)
-            }
-            Ended::Not => {
-                end(&running.child);
-                let _ = running.child.wait();
-                None
-            }
+        let ended = wait(&running.child, timeout);
+        // What it left behind must not go on unseen, and it itself not where nobody can wait for it. Until it is waited for, its
+        // number is nobody else's.
+        end(&running.child);
+        let status = running.child.wait();
+        let fail = |error: std::io::Error| Refused(format!("wait for it: {error}"));
+        let status = match ended.map_err(fail)? {
+            Ended::Itself => Some(status.map_err(fail)?),
+            Ended::Not => None,
         };
         running.output.finish();
         let shown = running.show(0)?;
@@ -180,11 +180,15 @@ enum Ended {
 /// Waits until a program ends or the time is over. Its output is a file, so nobody who holds on to it is waited for.
 fn wait(child: &Child, timeout: Duration) -> std::io::Result<Ended> {
     let pidfd = pidfd_open(pid(child), PidfdFlags::empty())?;
-    let until = Instant::now() + timeout;
+    wait_for_one(&[pidfd], Instant::now() + timeout)
+}
+
+/// Waits until one of some processes has ended.
+fn wait_for_one(processes: &[OwnedFd], until: Instant) -> std::io::Result<Ended> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let time = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        let mut wanted = [PollFd::new(&pidfd, PollFlags::IN)];
+        let mut wanted: Vec<_> = processes.iter().map(|process| PollFd::new(process, PollFlags::IN)).collect();
         match poll(&mut wanted, Some(&time)) {
             Ok(0) => return Ok(Ended::Not),
             Ok(_) => return Ok(Ended::Itself),
@@ -204,8 +208,36 @@ fn end(child: &Child) {
     if kill_process_group(pid(child), Signal::TERM).is_err() {
         return;
     }
-    let _ = wait(child, GRACE);
+    let until = Instant::now() + GRACE;
+    loop {
+        // The first that ends is waited for alone: who is left then is looked up anew.
+        let alive = alive_in_group(pid(child));
+        if alive.is_empty() || !matches!(wait_for_one(&alive, until), Ok(Ended::Itself)) {
+            break;
+        }
+    }
     let _ = kill_process_group(pid(child), Signal::KILL);
+}
+
+/// The processes of a group that have not ended, as far as they can be seen; the leader itself may have, and its children live.
+///
+/// Source: proc_pid_stat(5), the fields behind the name in parentheses.
+fn alive_in_group(group: Pid) -> Vec<OwnedFd> {
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok().and_then(Pid::from_raw));
+    let is_alive = |process: Pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        let its_group = fields.nth(1)?.parse::<i32>().ok()?;
+        (its_group == group.as_raw_pid() && !matches!(state, "Z" | "X")).then_some(())
+    };
+    let alive = numbers.filter_map(|process| {
+        // Opened first, so that whoever is looked at is who is waited for.
+        let pidfd = pidfd_open(process, PidfdFlags::empty()).ok()?;
+        is_alive(process).map(|()| pidfd)
+    });
+    alive.take(WAITED_MAX).collect()
 }
 
 #[cfg(test)]
@@ -267,6 +299,15 @@ mod tests {
         let began = Instant::now();
         assert_eq!(shell.run("sleep 60 & echo done", None).unwrap(), "done\n");
         assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_is_given_time_to_end() {
+        let (folder, mut shell) = shell();
+        let child = "trap 'echo bye > ended; exit' TERM; echo > ready; while :; do sleep 0.05; done";
+        let told = shell.run(&format!("mkfifo ready; ({child}) & read line < ready; echo done"), None);
+        assert!(told.unwrap().starts_with("done\n"));
+        assert_eq!(std::fs::read_to_string(folder.path().join("ended")).unwrap(), "bye\n");
     }
 
     #[test]
