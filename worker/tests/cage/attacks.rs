@@ -8,9 +8,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
 use swarm_protocol::{Start, Tier};
 
-use crate::Case;
 use crate::fixture::{Cage, Peer, SECRET, Worker, run_free, run_under, soon};
 use crate::raw::{DONE, REFUSED, Shared};
+use crate::{Case, Outcome};
 
 /// How the harm of an attempt shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,12 +222,11 @@ fn look(cage: &Cage, harm: Harm, patience: Patience, run: impl FnOnce(&[(&str, S
     (harmed, said)
 }
 
-fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) {
+fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) -> Outcome {
     let cage = Cage::new(tier);
     let (harmed, said) = look(&cage, harm, Patience::UntilHarm, |extra| run_free(&cage, script, extra));
     if harm == Harm::Done && !harmed && said.contains(REFUSED) {
-        println!("skip {script}: this machine refuses it outside, too: {}", said.trim_end());
-        return;
+        return Outcome::skipped(format!("this machine refuses it outside, too: {}", said.trim_end()));
     }
     assert!(harmed, "the control did no harm: {script}\n{said}");
 
@@ -235,6 +234,7 @@ fn attempt(tier: Tier, harm: Harm, script: &str, held: Held) {
     for have_done in [Worker::spawn, Worker::start] {
         attempt_inside(tier, harm, script, held, have_done);
     }
+    Outcome::Passed
 }
 
 fn attempt_inside(tier: Tier, harm: Harm, script: &str, held: Held, have_done: fn(&Start) -> Worker) {
@@ -274,15 +274,15 @@ fn drop_box(tier: Tier) {
     assert_eq!(left(), 0);
 }
 
-fn other_architecture(tier: Tier) {
+fn other_architecture(tier: Tier) -> Outcome {
     let cage = Cage::new(tier);
     let free = run_free(&cage, "$SELF __attack int80", &[]);
     if !free.contains(DONE) {
-        println!("skip 43: no 32-bit calls on this machine");
-        return;
+        return Outcome::skipped("no 32-bit calls on this machine");
     }
     let ran = cage.run("$SELF __attack int80; echo ended $?");
     assert!(ran.stdout.contains("ended 159"), "killed by SIGSYS: {ran:?}");
+    Outcome::Passed
 }
 
 fn init_is_not_the_jobs(tier: Tier) {

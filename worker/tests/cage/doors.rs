@@ -9,9 +9,9 @@ use std::os::unix::net::UnixListener;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use swarm_protocol::{Ended, NetworkSpec, Start, Tier};
 
-use crate::Case;
 use crate::fixture::{Cage, Ran, Worker, run_free};
 use crate::raw::{DONE, REFUSED};
+use crate::{Case, Outcome};
 
 /// All claims about doors.
 pub fn cases() -> Vec<Case> {
@@ -131,13 +131,12 @@ fn no_listener(tier: Tier) {
     assert_eq!(ran.stdout.matches(expected).count(), 2, "{ran:?}");
 }
 
-fn list_equals_behaviour(tier: Tier) {
+fn list_equals_behaviour(tier: Tier) -> Outcome {
     let cage = Cage::new(tier);
     let mut start = cage.start("$SELF __attack tcp-connect-to 127.0.0.2:$PORT");
     let (_door, port) = open(&mut start, &cage);
     let Ok(other) = TcpListener::bind(("127.0.0.2", port)) else {
-        println!("skip: port {port} is taken on 127.0.0.2");
-        return;
+        return Outcome::skipped(format!("port {port} is taken on 127.0.0.2"));
     };
     start.sandbox.env.push(("PORT".to_owned(), port.to_string()));
     let ran = Worker::spawn(&start).finish();
@@ -146,6 +145,7 @@ fn list_equals_behaviour(tier: Tier) {
     let enforced = entered.enforced.iter().any(|word| word == "egress");
     assert_eq!((was_called(&other), enforced), (listed, !listed), "{ran:?}");
     assert_eq!(listed, tier == Tier::Landlock);
+    Outcome::Passed
 }
 
 fn no_other_protocol(tier: Tier) {
@@ -161,20 +161,20 @@ fn no_other_protocol(tier: Tier) {
     assert!(ran.stdout.starts_with(DONE) && ran.stdout.lines().nth(1).is_some_and(|line| line.contains(datagrams)));
 }
 
-fn fast_open(tier: Tier) {
+fn fast_open(tier: Tier) -> Outcome {
     let cage = Cage::new(tier);
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = other.local_addr().expect("bound").port();
     let script = format!("$SELF __attack fast-open {port}; $SELF __attack fast-open-connect {port}");
     let free = run_free(&cage, &script, &[]);
     if !was_called(&other) {
-        println!("skip: this machine has no fast open: {free}");
-        return;
+        return Outcome::skipped(format!("this machine has no fast open: {free}"));
     }
     while was_called(&other) {}
     let (ran, _) = run(&cage, &script);
     assert_eq!(ran.stdout.matches(REFUSED).count(), 2, "{ran:?}");
     assert!(!was_called(&other));
+    Outcome::Passed
 }
 
 fn no_datagram(tier: Tier) {
@@ -212,9 +212,9 @@ fn one_door_each(tier: Tier) {
     drop(running.input.take());
 }
 
-fn nobody_behind(tier: Tier) {
+fn nobody_behind(tier: Tier) -> Outcome {
     if tier == Tier::Landlock {
-        return;
+        return Outcome::skipped("a door is a port of the host's own there");
     }
     let cage = Cage::new(tier);
     let mut start = cage.start("echo ran");
@@ -224,13 +224,14 @@ fn nobody_behind(tier: Tier) {
     start.sandbox.network = NetworkSpec::Egress { port: INSIDE, door: None };
     let ran = Worker::spawn(&start).finish();
     assert!(matches!(&ran.outcome().ended, Ended::Refused(_)) && ran.stdout.is_empty(), "{ran:?}");
+    Outcome::Passed
 }
 
 /// Without a worker: the protocol cannot ask for less than the kernel has.
-fn no_port_rules(tier: Tier) {
+fn no_port_rules(tier: Tier) -> Outcome {
     use swarm_sandbox::{Draft, Limits, Network, Worktree};
     if tier == Tier::Namespaces {
-        return;
+        return Outcome::skipped("ports are told apart by a network of its own there");
     }
     let cage = Cage::new(tier);
     let policy = Draft {
@@ -250,4 +251,5 @@ fn no_port_rules(tier: Tier) {
     .expect("a policy");
     let refused = crate::fixture::run_under(&policy, &cage, "echo ran").expect_err("no ports, no cage");
     assert!(refused.contains("cannot let a single port through"), "{refused}");
+    Outcome::Passed
 }

@@ -19,8 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use swarm_protocol::fork_server::{FORK, REPLY_BYTES, Reply};
 use swarm_protocol::{Access, Ended, FrameReader, FromWorker, Grant, NetworkSpec, Start, Tier, ToWorker, encode};
 
-use crate::Case;
 use crate::fixture::{Cage, SECRET, is_alive, pid_of, soon};
+use crate::{Case, Outcome};
 
 /// All claims.
 pub fn cases() -> Vec<Case> {
@@ -243,7 +243,8 @@ fn one_job(tier: Tier) {
     }
 }
 
-fn no_shared_pipes(tier: Tier) {
+fn no_shared_pipes(tier: Tier) -> Outcome {
+    let mut outcome = Outcome::Passed;
     let (server, cages) = (Server::start(), [Cage::new(tier), Cage::new(tier)]);
     let mut first = server.forked(&cages[0].start("echo up; sleep 507.25"));
     first.first_output();
@@ -263,13 +264,14 @@ fn no_shared_pipes(tier: Tier) {
         }
         hidden => {
             assert!(!rustix::process::getuid().is_root() && hidden[0].is_none(), "{hidden:?}");
-            println!("skip: an ordinary user cannot look into workers; what follows shows the same by behaviour");
+            outcome = Outcome::InPart("an ordinary user cannot look into workers".to_owned());
         }
     }
     // Were one of its pipes open elsewhere, it would not hear of this, or its output would not end.
     drop(first.input.take());
     assert_eq!(first.end(), None, "nobody is there to hear it");
     assert!(!is_alive("507.25") && is_alive("507.5"));
+    outcome
 }
 
 fn server_out_of_sight(tier: Tier) {
@@ -347,22 +349,21 @@ fn passes_on(tier: Tier, script: &str) -> bool {
     numbers.collect::<Vec<_>>().contains(&number(&network))
 }
 
-fn untouched_network(tier: Tier) {
+fn untouched_network(tier: Tier) -> Outcome {
     if tier == Tier::Landlock || !rustix::process::getuid().is_root() {
-        println!("skip: only root has networks to pass on");
-        return;
+        return Outcome::skipped("only root has networks to pass on");
     }
     assert!(passes_on(tier, "true"));
     assert!(passes_on(tier, "echo > /tmp/file; cat /proc/net/dev /proc/net/snmp"));
     for touched in ["tcp-loopback", "flow-label"] {
         assert!(!passes_on(tier, &format!("$SELF __attack {touched}")), "{touched}");
     }
+    Outcome::Passed
 }
 
-fn always_new_network(tier: Tier) {
+fn always_new_network(tier: Tier) -> Outcome {
     if tier == Tier::Landlock {
-        println!("skip: without namespaces there are no sockets");
-        return;
+        return Outcome::skipped("without namespaces there are no sockets");
     }
     let (server, cage) = (Server::start(), Cage::new(tier));
     let new = "test $(wc -l </proc/net/dev) = 3 && ! grep -q '[1-9]' /proc/net/ip6_flowlabel && grep 'lo:' /proc/net/dev | grep -qv '[1-9]'";
@@ -370,6 +371,7 @@ fn always_new_network(tier: Tier) {
         let script = format!("{new} && $SELF __attack tcp-loopback && ! {{ {new}; }}");
         assert_eq!(server.forked(&cage.start(&script)).end(), Some(Ended::Exited { code: 0 }));
     }
+    Outcome::Passed
 }
 
 /// The processes below one.
@@ -403,7 +405,8 @@ fn made_ahead(tier: Tier) {
     }
 }
 
-fn made_in_vain(tier: Tier) {
+fn made_in_vain(tier: Tier) -> Outcome {
+    let mut outcome = Outcome::Passed;
     let cage = Cage::new(tier);
     let (mut own, mut host) = (cage.start("exit 0"), cage.start("exit 0"));
     host.sandbox.network = NetworkSpec::Host;
@@ -411,7 +414,7 @@ fn made_in_vain(tier: Tier) {
         own.job = cage.start("test $(wc -l </proc/net/dev) = 3").job;
         host.job = cage.start("test $(wc -l </proc/net/dev) != 3").job;
     } else if tier == Tier::Namespaces {
-        println!("skip: the host's network looks like a job's own");
+        outcome = Outcome::InPart("the host's network looks like a job's own".to_owned());
     }
     // Of another kind: each job finds its own network.
     let (server, ..) = with_cage_ahead(&own);
@@ -446,9 +449,10 @@ fn made_in_vain(tier: Tier) {
     let (_server, spare, init) = with_cage_ahead(&own);
     kill(&spare);
     assert!(soon(|| !lives(&init)));
+    outcome
 }
 
-fn mounted_meanwhile(tier: Tier) {
+fn mounted_meanwhile(tier: Tier) -> Outcome {
     let cage = Cage::new(tier);
     let place = cage.path("host/mounted");
     std::fs::create_dir(&place).expect("a folder");
@@ -458,8 +462,7 @@ fn mounted_meanwhile(tier: Tier) {
     let (server, _, init) = with_cage_ahead(&start);
     let mount = |program: &str, words: &[&str]| Command::new(program).args(words).arg(&place).status();
     if !mount("mount", &["-t", "tmpfs", "swarm-test"]).is_ok_and(|status| status.success()) {
-        println!("skip: only root mounts");
-        return;
+        return Outcome::skipped("only root mounts");
     }
     let written = std::fs::write(place.join("word"), "mounted\n");
     let given_up = soon(|| !lives(&init));
@@ -469,6 +472,7 @@ fn mounted_meanwhile(tier: Tier) {
     written.expect("a file");
     assert!(given_up && soon(|| !lives(&init)));
     assert_eq!(seen, "mounted\n");
+    Outcome::Passed
 }
 
 fn kill(pid: &str) {

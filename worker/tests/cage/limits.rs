@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 
 use swarm_protocol::{ControllerSpec, Ended, GroupSpec, LimitsSpec, Probe, Tier};
 
-use crate::Case;
 use crate::fixture::{Cage, Ran, Worker, is_alive};
 use crate::raw::{DONE, REFUSED};
+use crate::{Case, Outcome};
 
 /// All claims.
 pub fn cases() -> Vec<Case> {
@@ -238,11 +238,10 @@ fn coped(tier: Tier) {
 }
 
 /// In a full group that is not its own a job lacks room, as at its user's limit; the control has as many processes and room for them.
-fn crowded_from_above(tier: Tier) {
+fn crowded_from_above(tier: Tier) -> Outcome {
     let counts = |place: &&GroupSpec| place.version == 1 && place.controllers.contains(&ControllerSpec::Processes);
     let Some(place) = groups().iter().find(counts) else {
-        println!("skip: no control group of version 1 counts processes here");
-        return;
+        return Outcome::skipped("no control group of version 1 counts processes here");
     };
     let name = format!("around-{}-{tier:?}", std::process::id());
     let around = GroupSpec { folder: place.folder.join(name), ..place.clone() };
@@ -258,6 +257,7 @@ fn crowded_from_above(tier: Tier) {
     std::fs::remove_dir(&around.folder).expect("all in it are gone");
     let [Ended::Exited { code: 3 }, Ended::Refused(refusal)] = &*ends else { panic!("{ends:?}") };
     assert!(refusal.lacks_room && refusal.reason.contains("pids.max"), "{refusal:?}");
+    Outcome::Passed
 }
 
 fn volunteers(tier: Tier) {
@@ -291,10 +291,9 @@ fn named(tier: Tier) {
     }
 }
 
-fn swept(tier: Tier) {
+fn swept(tier: Tier) -> Outcome {
     let Some(place) = groups().first() else {
-        println!("skip: no control group can be made here");
-        return;
+        return Outcome::skipped("no control group can be made here");
     };
     let ours = || {
         let entries = std::fs::read_dir(&place.folder).expect("it was found").flatten();
@@ -324,4 +323,5 @@ fn swept(tier: Tier) {
         !ours().contains(&name)
     }));
     std::fs::remove_dir(&other).expect("nobody took it away");
+    Outcome::Passed
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use swarm_protocol::{Ended, Job, Start, Tier, ToWorker, encode};
 
-use crate::Case;
 use crate::fixture::{Cage, Worker, is_alive, soon};
 use crate::limits::groups;
+use crate::{Case, Outcome};
 
 /// How long three hundred processes that fork and vanish may keep a worker busy: its second, and two hunts.
 const RABBITS_MAX: Duration = Duration::from_secs(25);
@@ -150,11 +150,10 @@ fn comet(tier: Tier) {
 }
 
 /// Left behind by a job that has ended, and by one whose time is over, beside one that does its work.
-fn rabbits(tier: Tier) {
+fn rabbits(tier: Tier) -> Outcome {
     let groups = groups();
     if groups.is_empty() && rustix::process::getuid().is_root() {
-        println!("skip: nothing bounds processes of root here, and they would fill the machine");
-        return;
+        return Outcome::skipped("nothing bounds processes of root here, and they would fill the machine");
     }
     let few = |start: &mut Start| {
         start.sandbox.limits.processes = Some(512);
@@ -186,6 +185,7 @@ fn rabbits(tier: Tier) {
             _ => panic!("{peer:?}"),
         }
     }
+    Outcome::Passed
 }
 
 fn no_late_writes(tier: Tier) {
@@ -199,7 +199,7 @@ fn no_late_writes(tier: Tier) {
 }
 
 /// A process that its tracer does not let go of stands for one that hangs in the kernel: it is neither reaped nor gone.
-fn held_for_ever(tier: Tier) {
+fn held_for_ever(tier: Tier) -> Outcome {
     let cage = Cage::new(tier);
     let mut worker =
         Worker::spawn(&cage.start("trap 'exit 0' USR1; sleep 504.5 & echo up; while :; do sleep 0.1; done"));
@@ -214,9 +214,8 @@ fn held_for_ever(tier: Tier) {
     );
     let pid = held.expect("found above");
     if !crate::raw::trace(pid) {
-        println!("skip: no process may be traced here");
         let _ = kill_process(pid, Signal::KILL);
-        return;
+        return Outcome::skipped("no process may be traced here");
     }
     kill_process(parent_of(pid), Signal::USR1).expect("the shell waits for it");
     let ran = worker.finish();
@@ -225,6 +224,7 @@ fn held_for_ever(tier: Tier) {
     let outcome = ran.outcome();
     assert!(matches!(&outcome.ended, Ended::Refused(refusal) if refusal.step == "work"), "{ran:?}");
     assert!(outcome.left_running.as_ref().is_some_and(|words| words.contains("may still run")), "{ran:?}");
+    Outcome::Passed
 }
 
 fn parent_of(pid: Pid) -> Pid {
