@@ -398,6 +398,13 @@ fn what_commands_of_the_plan_were_refused_and_what_a_worktree_has_not_is_named()
         "[defaults]\nretry = { max = 0 }\n[tasks.a]\nrun = './build.sh'\n[tasks.b]\nrun = 'set -u; echo $NEEDED'\n";
     let failed = Swarm::run(&repository, "it", tasks).env("NEEDED", "x").exits(1);
     says(&failed, &["seeing build.sh of your checkout", "git add build.sh && git commit", "env = [\"NEEDED\"]"]);
+    std::fs::create_dir(repository.path().join("build")).expect("space");
+    std::fs::write(repository.path().join("build/app"), "x\n").expect("space");
+    std::fs::write(repository.path().join(".git/info/exclude"), "build/\n").expect("space");
+    let reads = "[tasks.a]\nrun = 'cat build/app'\n";
+    let failed = Swarm::run(&repository, "it", &format!("{reads}retry = {{ max = 0 }}\n")).exits(1);
+    says(&failed, &["seeing build/app of your checkout", "cache = [\"build\"]", "start the plan again: swarm run"]);
+    Swarm::run(&repository, "it", &format!("[workspace]\ncache = [\"build\"]\n{reads}")).exits(0);
     let failed = Swarm::run(&repository, "it", tasks).exits(1);
     assert!(!failed.err.contains("env = ["), "what is not set here, either, was kept from nobody: {failed}");
 }

@@ -16,6 +16,8 @@ pub mod credentials;
 mod installation;
 /// Credentials in what is shown although no policy names it.
 mod kept;
+/// What a worktree lacks of the checkout.
+mod left_out;
 /// How much a task may use of the machine.
 pub mod limits;
 /// Programs that links on `PATH` lead to.

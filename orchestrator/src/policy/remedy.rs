@@ -9,9 +9,8 @@ use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
 use super::on_path::{OnPath, Programs};
 use super::paths::{Guard, as_written};
-use super::{Host, Places, word};
+use super::{Host, Places, left_out, word};
 use crate::event::RefusalSeen;
-use crate::report::sanitize::shell_word;
 
 /// What a policy was resolved with, kept for the questions that come later.
 #[derive(Debug, Clone)]
@@ -148,10 +147,7 @@ impl Origin {
             // State, and what tools keep in folders of the system.
             RefusedAct::Hidden { .. } => None,
             RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
-            RefusedAct::Uncommitted { path } => {
-                let path = shell_word(&path.to_string_lossy());
-                Some(format!("git add {path} && git commit, where it is not committed"))
-            }
+            RefusedAct::Uncommitted { path } => Some(left_out::brought_by(&self.worktree, path)),
             RefusedAct::Unset { name } => match self.variable(name)?.given_by {
                 GivenBy::Plan => line("env", name),
                 GivenBy::Person => given("env", name),
@@ -286,7 +282,9 @@ mod tests {
         let seen = |act| origin.seen(&[SeenRefusal { act, rule: String::new() }]).len();
         assert_eq!((seen(unset("CI_URL")), seen(unset("NOBODYS"))), (1, 0));
         let uncommitted = RefusedAct::Uncommitted { path: "a b".into() };
-        check(uncommitted, Some("git add 'a b' && git commit, where it is not committed"));
+        let line = "git add 'a b' && git commit, where it is not committed, and start the plan again: swarm run (a retry keeps the \
+                    run's base)";
+        check(uncommitted, Some(line));
         check(RefusedAct::Never { what: "mounting".to_owned() }, None);
         let limit = |limit: &str| RefusedAct::Limit { limit: limit.to_owned() };
         check(limit("disk"), Some("more `disk` in [sandbox.worker]"));

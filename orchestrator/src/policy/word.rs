@@ -236,39 +236,41 @@ fn asks_of_worktrees(plan: &Plan, places: Places<'_>) -> Vec<Ask> {
     let workspace = &plan.workspace;
     let copied = workspace.copy.iter().map(|text| ("copy", text));
     let named = copied.chain(workspace.cache.iter().map(|text| ("cache", text)));
-    let ask = |(key, text): (&'static str, &String)| {
-        // What is not there is not copied.
-        let path = places.worktree.join(text).canonicalize().ok()?;
-        let mut such_as = String::new();
-        let holds = match key {
-            _ if credentials::is_path(Path::new(text)) => Holds::Credentials,
-            _ if !path.is_dir() => Holds::Nothing,
-            "copy" => match credentials::below(&path).as_deref() {
-                None => Holds::Unknown,
-                Some([]) => Holds::Nothing,
-                Some([first, ..]) => {
-                    such_as = format!(", such as {}", first.strip_prefix(&path).unwrap_or(first).display());
-                    Holds::Credentials
-                }
-            },
-            _ => credentials::in_cache(&path),
-        };
-        let why = match holds {
-            Holds::Nothing => return None,
-            Holds::Credentials => format!("it holds credentials, by the names of its files{such_as}"),
-            Holds::Unknown => "it cannot be looked through for credentials".to_owned(),
-        };
-        Some(Ask {
-            policy: None,
-            key,
-            value: text.clone(),
-            why,
-            // What lies in the checkout is written from its root.
-            typed: path.to_string_lossy().into_owned(),
-            wanted: Wanted::Path(path, Access::Read),
-        })
+    named.filter_map(|(key, text)| ask_of_workspace(key, text, places.worktree)).collect()
+}
+
+/// What an entry of `copy` or `cache` asks for, of the checkout at `worktree`; `None` where the plan alone may say it.
+pub(super) fn ask_of_workspace(key: &'static str, text: &str, worktree: &Path) -> Option<Ask> {
+    // What is not there is not copied.
+    let path = worktree.join(text).canonicalize().ok()?;
+    let mut such_as = String::new();
+    let holds = match key {
+        _ if credentials::is_path(Path::new(text)) => Holds::Credentials,
+        _ if !path.is_dir() => Holds::Nothing,
+        "copy" => match credentials::below(&path).as_deref() {
+            None => Holds::Unknown,
+            Some([]) => Holds::Nothing,
+            Some([first, ..]) => {
+                such_as = format!(", such as {}", first.strip_prefix(&path).unwrap_or(first).display());
+                Holds::Credentials
+            }
+        },
+        _ => credentials::in_cache(&path),
     };
-    named.filter_map(ask).collect()
+    let why = match holds {
+        Holds::Nothing => return None,
+        Holds::Credentials => format!("it holds credentials, by the names of its files{such_as}"),
+        Holds::Unknown => "it cannot be looked through for credentials".to_owned(),
+    };
+    Some(Ask {
+        policy: None,
+        key,
+        value: text.to_owned(),
+        why,
+        // What lies in the checkout is written from its root.
+        typed: path.to_string_lossy().into_owned(),
+        wanted: Wanted::Path(path, Access::Read),
+    })
 }
 
 /// What one policy asks for, in the order of its keys, with the paths that it names as they were found. What no policy may have at all is

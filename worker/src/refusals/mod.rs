@@ -112,6 +112,7 @@ impl Judge<'_> {
         let write = || self.refused(path, Access::Write);
         let exists = |path: &Path| path.symlink_metadata().is_ok();
         match (reason, intent) {
+            (Reason::Denied | Reason::ReadOnly, Intent::Above) => read(),
             (Reason::ReadOnly, _) => write(),
             (Reason::Denied, Intent::Write) => write(),
             (Reason::Denied, Intent::Unknown) => read().or_else(write),
@@ -167,20 +168,26 @@ impl Judge<'_> {
         Some(SeenRefusal { act, rule: format!("{rule}; by its name it is found where {folder} is on your PATH") })
     }
 
-    /// A file that is there on the host: refused, or covered by a folder of the job's own.
+    /// A file that is there on the host: one that the worktree lacks, refused, or covered by a folder of the job's own.
     fn kept(&self, path: &Path) -> Option<SeenRefusal> {
-        self.refused(path, Access::Read).or_else(|| self.covered(path)).or_else(|| self.uncommitted(path))
+        // Wherever it leads: in the worktree there is not even the link.
+        self.uncommitted(path).or_else(|| self.refused(path, Access::Read)).or_else(|| self.covered(path))
     }
 
-    /// A file of the checkout, in whose place the job had its worktree.
+    /// A file of the checkout, in whose place the job had its worktree, which has it not.
     fn uncommitted(&self, path: &Path) -> Option<SeenRefusal> {
         let draft = self.policy.get();
-        let own = path.strip_prefix(draft.worktree.at()).ok()?;
-        let stands_in_its_place = match &draft.worktree {
-            Worktree::Overlay { .. } => draft.tier == Tier::Namespaces,
-            Worktree::Directory { at, path } => at != path,
+        let own = path.strip_prefix(draft.worktree.at()).ok().filter(|own| !own.as_os_str().is_empty())?;
+        let is_in = |folder: PathBuf| folder.join(own).symlink_metadata().is_ok();
+        let is_left_out = match &draft.worktree {
+            Worktree::Overlay { state, lowers, upper, .. } => {
+                let mut layers = lowers.iter().chain([upper]).map(|layer| state.join(layer));
+                draft.tier == Tier::Namespaces && !layers.any(is_in)
+            }
+            Worktree::Directory { at, path } => at != path && !is_in(path.clone()),
         };
-        stands_in_its_place.then(|| SeenRefusal {
+        let is_shown = matches!(evaluate(self.policy, path, Access::Read), Decision::Allowed { .. });
+        (is_left_out && is_shown).then(|| SeenRefusal {
             act: RefusedAct::Uncommitted { path: own.to_owned() },
             rule: "a worktree has what is committed".to_owned(),
         })
@@ -278,6 +285,17 @@ mod tests {
     }
 
     #[test]
+    fn what_only_stands_above_a_reason_is_told_where_reading_it_is_refused() {
+        check(
+            "error: @/other/file\n\nCaused by:\n  Permission denied (os error 13)",
+            &["Read { path: \"@/other/file\" }"],
+        );
+        check("see /usr/share/doc\nPermissionError: [Errno 13] Permission denied", &[]);
+        check("cannot create /usr/x\nPermission denied (os error 13)", &["Never { what: \"writing to /usr/x\" }"]);
+        check("PermissionError: [Errno 13] Permission denied: '/'", &["Never { what: \"writing to /\" }"]);
+    }
+
+    #[test]
     fn the_cage_is_not_blamed_for_what_it_allows() {
         check("cat: @/other/nothing: No such file or directory", &[]);
         check("cat: @/repo/file: Permission denied", &[]);
@@ -310,10 +328,26 @@ mod tests {
             tail.take(text.as_bytes());
             tail.refusals(&policy, &root, "").into_iter().map(|seen| seen.act).collect::<Vec<_>>()
         };
-        let told = vec![RefusedAct::Uncommitted { path: "build.sh".into() }];
+        let told = |path: &str| vec![RefusedAct::Uncommitted { path: path.into() }];
         for text in ["sh: 1: ./build.sh: not found", "sh: 0: cannot open build.sh: No such file"] {
-            assert_eq!(seen(text), told, "{text}");
+            assert_eq!(seen(text), told("build.sh"), "{text}");
         }
+        // What of it leads to a place that nothing shows is left out of the worktree all the same.
+        std::fs::create_dir_all(root.join(".venv/bin")).expect("a folder");
+        std::os::unix::fs::symlink("/root/.pyenv/python", root.join(".venv/bin/python")).expect("a link");
+        std::fs::write(root.join(".venv/bin/activate"), "").expect("a file");
+        for (text, path) in [
+            ("cat: .venv/bin/activate: No such file or directory", ".venv/bin/activate"),
+            ("sh: 1: .: cannot open .venv/bin/activate: No such file", ".venv/bin/activate"),
+            ("bash: line 1: .venv/bin/python: No such file or directory", ".venv/bin/python"),
+            ("FileNotFoundError: [Errno 2] No such file or directory: 'build.sh'", "build.sh"),
+        ] {
+            assert_eq!(seen(text), told(path), "{text}");
+        }
+        // One that the worktree has is missed for another reason: its interpreter, or the folder it was looked for in.
+        std::fs::create_dir_all(root.join("elsewhere")).expect("a folder");
+        std::fs::write(root.join("elsewhere/build.sh"), "").expect("a file");
+        assert_eq!(seen("sh: 1: ./build.sh: not found"), vec![]);
         assert_eq!(seen("sh: 1: ./other.sh: not found"), vec![]);
         assert_eq!(seen("sh: 1: A_B: parameter not set"), vec![RefusedAct::Unset { name: "A_B".to_owned() }]);
     }

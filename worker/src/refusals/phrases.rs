@@ -2,7 +2,8 @@
 //! right is for the policy to say.
 //!
 //! Programs print the reason of strerror(3), of their language's runtime, or of their resolver, and beside it the path or host.
-//! Where the line with the reason names none, the lines before it are looked at: cargo and anyhow print causes below.
+//! Where the line with the reason names nothing, the lines before it are looked at: cargo and anyhow print causes below. What a
+//! traceback names there is where a program was, and not what it was about.
 
 use swarm_sandbox::limits::Limit;
 
@@ -53,6 +54,8 @@ pub enum Intent {
     Unknown,
     /// Making, changing or removing.
     Write,
+    /// Nothing in particular, and the path stands above the reason: what is about it may be something else.
+    Above,
 }
 
 const REASONS: &[(&str, Reason)] = &[
@@ -147,18 +150,25 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         if let Some(program) = program(line, &lower) {
             found.push(Suspicion::Program(program.to_owned()));
         }
-        found.extend(script(line, &lower));
+        let relative = |path| Suspicion::Path { path, reason: Reason::Missing, intent: Intent::Unknown };
+        found.extend(missing(line, &lower).into_iter().map(relative));
         found.extend(variable(line).map(|name| Suspicion::Variable(name.to_owned())));
         let limit = LIMITS.iter().find(|(words, _)| lower.contains(words));
         found.extend(limit.map(|(_, limit)| Suspicion::Limit(*limit)));
         let Some(&(_, reason)) = REASONS.iter().find(|(words, _)| lower.contains(words)) else { continue };
         let call = CALLS.iter().find(|(word, _)| reason == Reason::Denied && has_word(&lower, word));
         found.extend(call.map(|(_, call)| Suspicion::Call(call)));
-        let around = lines[at.saturating_sub(LINES_ABOVE)..=at].iter().rev();
-        let named = around.map(|line| (line, paths(line))).find(|(_, paths)| !paths.is_empty());
-        if let Some((line, paths)) = named {
+        let lines_above = if names_something(line) { 0 } else { LINES_ABOVE };
+        let around = lines[at.saturating_sub(lines_above)..=at].iter().rev().enumerate();
+        let around = around.filter(|(_, line)| !is_frame(line));
+        let named = around.map(|(above, line)| (above, line, paths(line))).find(|(_, _, paths)| !paths.is_empty());
+        if let Some((above, line, paths)) = named {
             let lower = line.to_ascii_lowercase();
-            let intent = if WRITING.iter().any(|word| lower.contains(word)) { Intent::Write } else { Intent::Unknown };
+            let intent = match above {
+                _ if WRITING.iter().any(|word| lower.contains(word)) => Intent::Write,
+                0 => Intent::Unknown,
+                _ => Intent::Above,
+            };
             found.extend(paths.into_iter().map(|path| Suspicion::Path { path, reason, intent }));
         }
     }
@@ -181,17 +191,47 @@ fn program<'a>(line: &'a str, lower: &str) -> Option<&'a str> {
     (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
 }
 
-/// A script that a shell was to run, from its folder: `sh: 0: cannot open build.sh: No such file`, `bash: build.sh: No such file or
-/// directory`.
-fn script(line: &str, lower: &str) -> Option<Suspicion> {
-    let before = &line[..lower.find(": no such file")?];
-    let name = match before.split_once(": cannot open ") {
-        Some((_, name)) => name,
-        None => before.strip_prefix("bash: ")?,
+/// What a line says is not there, by names from the folder that the program ran in: `cat: build/app: No such file or directory`,
+/// `sh: 0: cannot open build.sh: No such file`, `[Errno 2] No such file or directory: 'build/app'`, `sh: 1: .: .env: not found`.
+fn missing(line: &str, lower: &str) -> Vec<String> {
+    let sourced = line.split_once(": .: ").and_then(|(_, rest)| rest.strip_suffix(": not found"));
+    let mut names: Vec<&str> = sourced.into_iter().collect();
+    if let Some(at) = lower.find("no such file") {
+        let operand = line[..at].trim_end_matches([':', ' ', ',']).rsplit(": ").next().unwrap_or_default();
+        // Behind the words of what was tried; what is quoted is found as that.
+        let is_bare = !operand.contains(is_quote) && !operand.starts_with('[');
+        names.extend(operand.split_whitespace().next_back().filter(|_| is_bare));
+        names.extend(quoted(line));
+    }
+    let is_relative = |name: &&str| {
+        !name.starts_with(['/', '~'])
+            && !name.starts_with("../")
+            && name.chars().any(|c| c != '.' && !QUOTES.contains(&c))
     };
-    let is_relative = !name.starts_with(['/', '.']) && !name.contains(char::is_whitespace);
-    let script = || Suspicion::Path { path: name.to_owned(), reason: Reason::Missing, intent: Intent::Unknown };
-    (is_relative && !name.is_empty()).then(script)
+    names.into_iter().filter(is_relative).map(str::to_owned).collect()
+}
+
+/// Whether a line with a reason says itself what it is about, by a name that is no path from the root.
+fn names_something(line: &str) -> bool {
+    quoted(line).next().is_some()
+}
+
+/// Whether a line names where a program was, as Python's tracebacks do: `File "/a/b.py", line 3, in f`.
+fn is_frame(line: &str) -> bool {
+    line.trim_start().starts_with("File \"") && line.contains("\", line ")
+}
+
+fn is_quote(letter: char) -> bool {
+    "'\"`‘’“”".contains(letter)
+}
+
+/// What stands in quotes and is no talk.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    let mut parts: Vec<&str> = line.split(is_quote).skip(1).collect();
+    // What is behind the last of them.
+    parts.pop();
+    let is_name = |part: &&str| !part.is_empty() && part.trim() == *part && !part.starts_with([':', ',', ')']);
+    parts.into_iter().filter(is_name)
 }
 
 /// What shells (`set -u`, `${NAME:?}`) and Python (`os.environ[NAME]`) say of a variable that is not set.
@@ -233,9 +273,12 @@ fn url_host(line: &str) -> Option<String> {
 
 const QUOTES: &[char] = &['\'', '"', '`', '‘', '’', '“', '”', '(', ')', '[', ']', '<', '>', ',', ';', ':', '.', '!'];
 
-/// The absolute paths of a line, and those that climb: what lies below the worktree is never kept from a job.
+/// The absolute paths of a line, and those that climb: what lies below the worktree is never kept from a job. The root stands in quotes
+/// where it is meant.
 fn paths(line: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    let root = ["'/'", "\"/\"", "`/`", "‘/’", "“/”"].iter().find_map(|root| line.find(root));
+    let opens = |at: usize| !line[..at].ends_with(|before: char| before.is_alphanumeric() || is_quote(before));
+    let mut found: Vec<String> = root.filter(|at| opens(*at)).map(|_| "/".to_owned()).into_iter().collect();
     let mut add = |text: &str| {
         let telling = text.len() > 1 && (text.starts_with('/') || text.starts_with("../")) && !text.starts_with("//");
         if telling && !found.iter().any(|known| known == text) {
@@ -243,9 +286,8 @@ fn paths(line: &str) -> Vec<String> {
         }
     };
     // Quoted ones may hold spaces.
-    let quoted = |c: char| "'\"`‘’“”".contains(c);
-    line.split(quoted).filter(|part| part.contains(' ') && !part.contains(": ")).for_each(&mut add);
-    for part in line.split(|c: char| c.is_whitespace() || quoted(c)) {
+    line.split(is_quote).filter(|part| part.contains(' ') && !part.contains(": ")).for_each(&mut add);
+    for part in line.split(|c: char| c.is_whitespace() || is_quote(c)) {
         add(trimmed(part));
         // `--flag=/path`, `PATH:line`.
         if let Some((_, value)) = part.split_once('=') {
@@ -291,14 +333,41 @@ mod tests {
             ("open /root/x: permission denied", "/root/x Denied Unknown"),
             (
                 "error: failed to open: /root/.cargo/x\n\nCaused by:\n  Permission denied (os error 13)",
-                "/root/.cargo/x Denied Unknown",
+                "/root/.cargo/x Denied Above",
             ),
             ("ls: cannot open directory '../other': Permission denied", "../other Denied Unknown"),
             ("ld: cannot open output file --out=/x/y: Read-only file system", "/x/y ReadOnly Unknown"),
             ("pyenv: cannot rehash: /root/.pyenv/shims isn't writable", "/root/.pyenv/shims ReadOnly Unknown"),
             ("/x/y.c:12: fatal: No such file or directory", "/x/y.c:12 Missing Unknown"),
+            ("PermissionError: [Errno 13] Permission denied: '/'", "/ Denied Unknown"),
+            ("cat: build/app: No such file or directory", "build/app Missing Unknown"),
+            ("ls: cannot access 'build/my app': No such file or directory", "build/my app Missing Unknown"),
+            ("sh: 1: .: cannot open .venv/bin/activate: No such file", ".venv/bin/activate Missing Unknown"),
+            ("sh: 1: .: cannot open ./.env: No such file", "./.env Missing Unknown"),
+            ("sh: 1: .: .env: not found", ".env Missing Unknown"),
+            ("bash: line 1: .env: No such file or directory", ".env Missing Unknown"),
+            ("FileNotFoundError: [Errno 2] No such file or directory: 'build/app'", "build/app Missing Unknown"),
+            ("Error: ENOENT: no such file or directory, open 'build/app'", "build/app Missing Unknown"),
         ] {
             assert!(told(text).iter().any(|line| line == expected), "{text}: {:?}", told(text));
+        }
+    }
+
+    #[test]
+    fn what_only_stands_above_a_reason_is_told_apart() {
+        let traceback = "Traceback (most recent call last):\n  File \"/root/run.py\", line 3, in <module>\n    f()\n";
+        for (text, expected) in [
+            ("reading /root/x\nPermission denied (os error 13)", vec!["/root/x Denied Above"]),
+            ("cannot write /root/x\nPermission denied (os error 13)", vec!["/root/x Denied Write"]),
+            ("reading /root/x\nPermission denied: 'build'", vec![]),
+            (&format!("{traceback}PermissionError: [Errno 13] Permission denied"), vec![]),
+            (
+                &format!("{traceback}FileNotFoundError: [Errno 2] No such file or directory: 'a'"),
+                vec!["a Missing Unknown"],
+            ),
+            ("joined \"a\"/\"b\": permission denied", vec![]),
+        ] {
+            assert_eq!(told(text), expected, "{text}");
         }
     }
 
