@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use swarm_plans::InstanceId;
 
-use super::exit::told;
+use super::exit::{self, told};
 use super::landings::Fates;
 use super::words;
 use super::{LogTail, account, lines, sanitize, status};
 use crate::event::{Fate, GivenUp, InstanceResult};
+use crate::executor::verify::VERIFY;
+use crate::ids::Attempt;
 use crate::journal::{InstanceState, RunState};
 
 /// One instance, in words.
@@ -149,58 +151,100 @@ pub fn html(state: &RunState, tail: LogTail<'_>) -> String {
     text
 }
 
+/// The exit code of a run that came to its end as a whole for a reason that is no task's: its gate refused the base, its time was
+/// spent, a person or the machine ended it.
+fn cut_short(state: &RunState) -> Option<u8> {
+    let exit = state.finished.as_ref()?.exit;
+    (!matches!(exit, exit::ALL_LANDED | exit::TASK_FAILED | exit::PARKED)).then_some(exit)
+}
+
+/// What ended a run as a whole, as a test case of its own that did not come to a verdict: without it a run of which nothing ran would
+/// look like one in which nothing failed.
+fn junit_error(state: &RunState, tail: LogTail<'_>) -> Option<String> {
+    let (exit, end) = (cut_short(state)?, state.finished.as_ref()?);
+    let (name, said) = match exit {
+        exit::BASE_RED => (VERIFY, gate_words(state, tail)),
+        _ => ("run", String::new()),
+    };
+    let message = escaped(&sanitize::name(&told(state, end)));
+    let said = escaped(&said);
+    Some(format!(
+        "    <testcase name=\"{name}\" classname=\"swarm\" time=\"0.000\"><error type=\"exit {exit}\" message=\"{message}\">{said}\
+         </error></testcase>\n"
+    ))
+}
+
+/// The last lines of the newest verification that said something, harmless.
+fn gate_words(state: &RunState, tail: LogTail<'_>) -> String {
+    let numbers = (1..=state.gate.verifications.max(1)).rev().filter_map(|number| u32::try_from(number).ok());
+    let mut said =
+        numbers.map(|number| tail(&InstanceId(VERIFY.into()), Attempt(number))).filter(|lines| !lines.is_empty());
+    let lines: Vec<String> = said.next().unwrap_or_default().iter().map(|line| sanitize::line(line)).collect();
+    lines.join("\n")
+}
+
 /// The run for a CI server that reads JUnit's XML. Times are seconds.
 pub fn junit(state: &RunState, tail: LogTail<'_>) -> String {
-    let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
     let tally = state.tally;
-    let all_ms = state.lived_ms;
+    let error = junit_error(state, tail);
+    let errors = u64::from(error.is_some());
     let had_passed = |instance: &&InstanceState| {
         matches!(instance.fate(), Some(Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed }))
     };
     let dropped = state.instances.values().filter(had_passed).count() as u64;
     let left_out = tally.skipped + tally.blocked + tally.cancelled + dropped;
     let counts = format!(
-        "tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{left_out}\" time=\"{}\"",
-        tally.instances,
+        "tests=\"{}\" failures=\"{}\" errors=\"{errors}\" skipped=\"{left_out}\" time=\"{}\"",
+        tally.instances + errors,
         tally.failed + tally.parked,
-        seconds(all_ms)
+        seconds(state.lived_ms)
     );
     let name = escaped(&title(state));
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"{name}\" {counts}>\n  <testsuite name=\"{name}\" {counts}>\n"
     );
     for (row, (id, instance)) in rows(state).zip(&state.instances) {
-        let (name, task) = (escaped(&row.name), escaped(&sanitize::name(instance.task())));
-        let time = seconds(instance.spent_ms());
-        let _ = write!(text, "    <testcase name=\"{name}\" classname=\"{task}\" time=\"{time}\"");
-        let said = escaped(if row.said.is_empty() { row.result } else { &row.said });
-        let inner = match (instance.result(), instance.fate()) {
-            (_, Some(Fate::Parked { .. })) => {
-                Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
-            }
-            (_, Some(Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed })) => {
-                Some("<skipped message=\"dropped\"/>".to_owned())
-            }
-            (Some(InstanceResult::Succeeded), _) if instance.reused_from().is_some() => {
-                Some(format!("<system-out>{said}</system-out>"))
-            }
-            (Some(InstanceResult::Succeeded | InstanceResult::Flaky), _) => None,
-            (Some(InstanceResult::Skipped | InstanceResult::Blocked | InstanceResult::Cancelled) | None, _) => {
-                Some(format!("<skipped message=\"{said}\"/>"))
-            }
-            (Some(result), _) => {
-                let words = escaped(&last_words(id, instance, tail).unwrap_or_default());
-                let fate = if row.fate.is_empty() { String::new() } else { format!(", {}", escaped(&row.fate)) };
-                Some(format!("<failure type=\"{}\" message=\"{said}{fate}\">{words}</failure>", result.name()))
-            }
-        };
-        match inner {
-            None => text.push_str("/>\n"),
-            Some(inner) => drop(writeln!(text, ">{inner}</testcase>")),
-        }
+        junit_case(&row, id, instance, tail, &mut text);
     }
+    text.push_str(&error.unwrap_or_default());
     text.push_str("  </testsuite>\n</testsuites>\n");
     text
+}
+
+/// One instance.
+fn junit_case(row: &Row, id: &InstanceId, instance: &InstanceState, tail: LogTail<'_>, text: &mut String) {
+    let (name, task) = (escaped(&row.name), escaped(&sanitize::name(instance.task())));
+    let time = seconds(instance.spent_ms());
+    let _ = write!(text, "    <testcase name=\"{name}\" classname=\"{task}\" time=\"{time}\"");
+    let said = escaped(if row.said.is_empty() { row.result } else { &row.said });
+    let inner = match (instance.result(), instance.fate()) {
+        (_, Some(Fate::Parked { .. })) => {
+            Some(format!("<failure type=\"parked\" message=\"{}\"/>", escaped(&row.fate)))
+        }
+        (_, Some(Fate::Dropped { was: GivenUp::Parked | GivenUp::Landed })) => {
+            Some("<skipped message=\"dropped\"/>".to_owned())
+        }
+        (Some(InstanceResult::Succeeded), _) if instance.reused_from().is_some() => {
+            Some(format!("<system-out>{said}</system-out>"))
+        }
+        (Some(InstanceResult::Succeeded | InstanceResult::Flaky), _) => None,
+        (Some(InstanceResult::Skipped | InstanceResult::Blocked | InstanceResult::Cancelled) | None, _) => {
+            Some(format!("<skipped message=\"{said}\"/>"))
+        }
+        (Some(result), _) => {
+            let words = escaped(&last_words(id, instance, tail).unwrap_or_default());
+            let fate = if row.fate.is_empty() { String::new() } else { format!(", {}", escaped(&row.fate)) };
+            Some(format!("<failure type=\"{}\" message=\"{said}{fate}\">{words}</failure>", result.name()))
+        }
+    };
+    match inner {
+        None => text.push_str("/>\n"),
+        Some(inner) => drop(writeln!(text, ">{inner}</testcase>")),
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
 }
 
 /// The last lines of an attempt that did not pass, harmless.
@@ -215,9 +259,8 @@ fn last_words(id: &InstanceId, instance: &InstanceState, tail: LogTail<'_>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Attempt;
     use crate::journal::replay;
-    use crate::report::story::{mixed, recorded};
+    use crate::report::story::{added, finished, landed, mixed, recorded, result, started};
 
     fn tail(_: &InstanceId, _: Attempt) -> Vec<Vec<u8>> {
         vec![b"<b>last</b> \x1b[31mwords & more".to_vec()]
@@ -241,6 +284,29 @@ mod tests {
     #[test]
     fn a_run_as_junit() {
         insta::assert_snapshot!(junit(&replay(&recorded(mixed())), &tail));
+    }
+
+    #[test]
+    fn a_run_that_no_task_ended_is_no_green_page() {
+        let gate = |id: &InstanceId, _: Attempt| match &*id.0 == VERIFY {
+            true => vec![b"no <such> file".to_vec()],
+            false => vec![],
+        };
+        let ended = |exit: u8, cause: Option<&str>| {
+            let skipped = result("a", InstanceResult::Cancelled, None);
+            junit(&replay(&recorded(vec![started("p"), added(&[("a", &[])]), skipped, finished(exit, cause)])), &gate)
+        };
+        let red = ended(exit::BASE_RED, None);
+        assert!(red.contains("tests=\"2\" failures=\"0\" errors=\"1\" skipped=\"1\""), "{red}");
+        assert!(
+            red.contains("<testcase name=\"[merge] verify\"") && red.contains(">no &lt;such&gt; file</error>"),
+            "{red}"
+        );
+        let late = ended(exit::DEADLINE, Some("the deadline is over"));
+        assert!(late.contains("errors=\"1\"") && late.contains("message=\"the deadline is over\""), "{late}");
+        let good = vec![started("p"), added(&[("a", &[])]), result("a", InstanceResult::Succeeded, None), landed("a")];
+        let good = junit(&replay(&recorded(good.into_iter().chain([finished(0, None)]).collect())), &gate);
+        assert!(good.contains("tests=\"1\" failures=\"0\" errors=\"0\"") && !good.contains("<error"), "{good}");
     }
 
     #[test]
