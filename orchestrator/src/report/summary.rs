@@ -38,21 +38,14 @@ const PATHS_MAX: usize = 5;
 /// Tasks that are named in a command which gives them up.
 const KEEPING_NAMED_MAX: usize = 3;
 
-/// Columns up to which several commands stand on one line; beyond, each has its own, so that none is broken.
-const COMMANDS_COLUMNS_MAX: usize = 80;
-
 /// What a run was held to, on a line of its own: for the summary of a run whose beginning nobody saw.
 pub fn facts(state: &RunState, style: Style) -> String {
     let Some(report) = &state.enforcement else { return String::new() };
     format!("{}\n", style.paint(Tone::Quiet, &words::enforcement_in_short(report)))
 }
 
-/// Commands to type, behind `label`: on one line where it is short enough, else on one each, below each other.
+/// Commands to type, behind `label`, one a line below each other: a line is pasted whole.
 fn commands(label: &str, indent: &str, commands: &[String]) -> String {
-    let line = format!("{indent}{label} {}", commands.join("   "));
-    if words::width(&line) <= COMMANDS_COLUMNS_MAX {
-        return line + "\n";
-    }
     let below = format!("\n{indent}{}", " ".repeat(words::width(label) + 1));
     format!("{indent}{label} {}\n", commands.join(&below))
 }
@@ -100,6 +93,14 @@ struct Summary<'a> {
     tail: LogTail<'a>,
     checkout: Checkout,
     style: Style,
+}
+
+/// What another plan or another base would allow that an instance failed without: the line of what it changed, or those of what its
+/// cage refused.
+fn wants_another_plan(instance: &InstanceState) -> bool {
+    let refused =
+        || instance.last_attempt().is_some_and(|attempt| attempt.refusals().iter().any(|it| it.allow_with.is_some()));
+    allowed_with(instance).is_some() || refused()
 }
 
 /// The line of another plan that would allow what an instance was refused for.
@@ -266,7 +267,9 @@ impl Summary<'_> {
             text.push_str(&words::refusals(attempt.refusals(), "        "));
             if let Some(lines) = allowed_with(instance) {
                 text.push_str(&words::to_allow(lines, "        "));
-                text.push_str("        then swarm run it anew (a retry goes by the plan as it was)\n");
+            }
+            if wants_another_plan(instance) {
+                text.push_str("        then swarm run it anew (a retry goes by plan and base as they were)\n");
             }
             if let Some(limit) = limit_to_raise(instance) {
                 let _ = writeln!(
@@ -376,8 +379,10 @@ impl Summary<'_> {
                 steps.push(format!("swarm resume {} --deadline {}", self.run(), longer(self.state.lived_ms)));
             }
             Some(exit) if is_resumable(Some(exit)) => steps.push(format!("swarm resume {}", self.run())),
-            Some(exit::BASE_RED) if (1..=self.state.gate.verifications.max(1)).any(|n| self.gate_said_something(n)) => {
-                steps.push(self.gate_log());
+            // Another try is made on the same base.
+            Some(exit::BASE_RED) => {
+                let mut all = 1..=self.state.gate.verifications.max(1);
+                steps.extend(all.any(|n| self.gate_said_something(n)).then(|| self.gate_log()));
             }
             Some(_) if self.is_retry_worthwhile() => {
                 steps.push(format!("swarm retry {}", self.run()));
@@ -405,8 +410,8 @@ impl Summary<'_> {
         let all = worth_another_try(self.state, None);
         all.iter().any(|id| {
             let instance = &self.state.instances[id];
-            // What only another plan allows, the same plan forbids again.
-            dropped_need(self.state, instance).is_none() && allowed_with(instance).is_none()
+            // What only another plan or another base allows, the same ones forbid again.
+            dropped_need(self.state, instance).is_none() && !wants_another_plan(instance)
         })
     }
 
@@ -574,10 +579,10 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_do_not_fit_on_a_line_have_one_each() {
+    fn each_command_has_a_line_that_can_be_pasted() {
         let all = |n: usize| (0..n).map(|n| format!("swarm status run-{n}")).collect::<Vec<_>>();
-        assert_eq!(commands("next:", "", &all(2)), "next: swarm status run-0   swarm status run-1\n");
-        assert_eq!(commands("next:", " ", &all(4)).lines().nth(1), Some("       swarm status run-1"));
+        assert_eq!(commands("next:", "", &all(1)), "next: swarm status run-0\n");
+        assert_eq!(commands("next:", " ", &all(2)), " next: swarm status run-0\n       swarm status run-1\n");
     }
 
     #[test]
@@ -620,6 +625,47 @@ mod tests {
         );
         assert_eq!(text.matches("fails its verification").count(), 1, "{text}");
         assert!(text.contains("next: swarm logs p-1 '[merge] verify'"), "{text}");
+    }
+
+    #[test]
+    fn a_retry_on_a_base_that_is_red_is_not_offered() {
+        let events = vec![
+            started("p"),
+            added(&[("a", &[])]),
+            attempt("a", 1),
+            ended("a", 1, exited(1), 40, 0),
+            result("a", InstanceResult::Failed, None),
+        ];
+        let said = |exit: u8| {
+            let state = replay(&recorded([events.clone(), vec![finished(exit, None)]].concat()));
+            summary(&state, &|_, _| vec![], Checkout::Here, Style::Plain)
+        };
+        assert!(!said(exit::BASE_RED).contains("swarm retry"), "{}", said(exit::BASE_RED));
+        assert!(said(exit::TASK_FAILED).contains("swarm retry p-1"), "the control");
+    }
+
+    #[test]
+    fn what_the_cage_refused_for_want_of_a_line_is_not_to_be_retried() {
+        let refused = |allow_with: Option<&str>| {
+            let mut ends = ended("a", 1, exited(1), 40, 0);
+            let RunEvent::AttemptFinished { refusals, .. } = &mut ends else { unreachable!("BUG: it ended") };
+            refusals.push(crate::event::RefusalSeen {
+                what: "seeing new.sh of your checkout".to_owned(),
+                rule: "it is in no commit".to_owned(),
+                allow_with: allow_with.map(str::to_owned),
+            });
+            let failed = result("a", InstanceResult::Failed, None);
+            check(
+                vec![started("p"), added(&[("a", &[])]), attempt("a", 1), ends, failed, finished(1, None)],
+                Style::Plain,
+            )
+        };
+        let text = refused(Some("git add new.sh && git commit"));
+        let both =
+            "to allow it: git add new.sh && git commit\n        then swarm run it anew (a retry goes by plan and base";
+        assert!(text.contains(both) && !text.contains("swarm retry"), "{text}");
+        let text = refused(None);
+        assert!(text.contains("swarm retry p-1") && !text.contains("run it anew"), "the control: {text}");
     }
 
     #[test]
