@@ -510,7 +510,7 @@ pub fn disk_bytes(path: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::event::{AttemptEnd, InstanceResult, ParkedBy, RunEvent};
-    use crate::journal::{Journal, NewRun, RunWriter};
+    use crate::journal::{Journal, NewRun, NewTarget, RunWriter};
     use crate::report::story;
 
     struct Fixture {
@@ -537,7 +537,7 @@ mod tests {
             repository: String::new(),
             expanded_hash: String::new(),
             base: base.to_string(),
-            target: Some("refs/heads/swarm/x".to_owned()),
+            target: Some(NewTarget::Ref("refs/heads/swarm/x".to_owned())),
             started_at_ms: 1,
             asked: crate::settings::Asked::default(),
         };

@@ -5,6 +5,8 @@
 
 /// What has to be so before a run begins.
 pub mod before;
+/// A run gets its name.
+mod begin;
 /// The end of a run.
 mod end;
 /// Why a run did not start, or could not go on.
@@ -18,6 +20,7 @@ mod stopping;
 /// Paths and globs that match nothing.
 pub mod unmatched;
 
+use begin::begin;
 use end::At;
 use error::Begun;
 pub use error::RunError;
@@ -25,7 +28,7 @@ pub use error::RunError;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use git2::{ErrorCode, Oid};
+use git2::Oid;
 use rustix::fs::FlockOperation;
 use swarm_plans::{Fan, Plan, SourceFile, TaskGraph, ToolServer};
 use swarm_protocol::EnforcementReport;
@@ -35,7 +38,7 @@ use tokio::time::Instant;
 use crate::base::eviction::evict_unused;
 use crate::base::{BaseError, BaseSettings, Bases, Prepared};
 use crate::cache::CacheError;
-use crate::commit::{self, Signing};
+use crate::commit::Signing;
 use crate::descriptors;
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::core::{Options, RunCore, RunFacts, StopCause};
@@ -50,7 +53,7 @@ use crate::executor::verify::Gate;
 use crate::executor::{Executor, setup};
 use crate::fork_server::ForkServer;
 use crate::ids::{RunId, branch_of};
-use crate::journal::{Journal, JournalReader, NewRun, RunLock, RunWriter};
+use crate::journal::{JournalReader, NewTarget, RunLock, RunWriter};
 use crate::lent::Lent;
 use crate::machine::Machine;
 use crate::merge::FileRules;
@@ -62,7 +65,7 @@ use crate::model::broker::tape::{Player, Recorder, Tape};
 use crate::model::broker::told::News;
 use crate::policy::{Cage, Host, Looked, Places, View, tracked, word};
 use crate::report::Reports;
-use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError, Swap};
+use crate::repository::{History, IdentitySource, Objects, Repository, RepositoryError};
 use crate::resume::Past;
 use crate::secrets::Secrets;
 use crate::settings::{Asked, GRACE_MS, Settings, TapeAt};
@@ -117,13 +120,14 @@ pub async fn run(loaded: LoadedPlan, settings: Settings, reports: &mut Reports) 
     let target = target::choose(&repository, &plan, &settings, base)?;
     let started_ms = settings.clock.now_ms();
     let target_lock = match &target {
-        Some(target) => Some(target::lock(&repository, state.root(), target, started_ms)?),
-        None => None,
+        Some(NewTarget::Ref(target)) => Some(target::lock(&repository, state.root(), target, started_ms)?),
+        Some(NewTarget::OfRun) | None => None,
     };
     evict_unused(&state);
     let lent = Some(Lent::now(&plan, &repository, &settings.host));
     let asked = Asked { lent, signer: Some(repository.identity()?), ..settings.asked() };
-    let journal = begin(&repository, &state, &loaded, base, target.as_deref(), started_ms, asked)?;
+    let (journal, of_run) = begin(&repository, &state, &loaded, base, target.clone(), started_ms, asked)?;
+    let (target, target_lock) = (target.map(|target| target.of(journal.run())), target_lock.or(of_run));
     if let Some(lock) = &target_lock {
         lock.name_run(journal.run(), state.root())?;
     }
@@ -173,9 +177,6 @@ pub fn answer_globs(graph: &mut TaskGraph, repository: &Repository, base: Oid) -
     }
     if misfits.is_empty() { Ok(notes) } else { Err(RunError::Misfits(misfits)) }
 }
-
-/// Names of a run that are passed by because somebody seems to make their refs at this moment.
-const NAMES_LOCKED_MAX: u32 = 4;
 
 /// The text of `enforcement.json`.
 #[derive(serde::Serialize)]
@@ -645,49 +646,4 @@ pub fn expanded_hash(loaded: &LoadedPlan) -> String {
         hasher.update(source.text.as_bytes()).update(b"\0");
     }
     hasher.finalize().to_hex().to_string()
-}
-
-/// Gives the run its name and its place in the journal.
-fn begin(
-    repository: &Repository,
-    state: &StateDir,
-    loaded: &LoadedPlan,
-    base: Oid,
-    target: Option<&str>,
-    started_at_ms: u64,
-    asked: Asked,
-) -> Result<RunWriter, RunError> {
-    let sources: Vec<(String, String)> = loaded.sources.iter().map(|s| (s.name.clone(), s.text.clone())).collect();
-    let new = NewRun {
-        plan: loaded.graph.plan().name.clone(),
-        sources,
-        repository: repository.common_dir().to_string_lossy().into_owned(),
-        expanded_hash: expanded_hash(loaded),
-        base: base.to_string(),
-        target: target.map(str::to_owned),
-        started_at_ms,
-        asked,
-    };
-    let mut journal = Journal::open(state.root())?;
-    // Every run leaves the ref of its base, also where its journal is gone: a name is never given twice. Making that ref is one
-    // step for all who work on the repository, whichever state folder they have.
-    let (mut failed, mut locked) = (None, 0);
-    let writer = journal.begin_run(new, |run| {
-        match repository.compare_and_swap(&commit::base_ref(run), None, base, "swarm") {
-            Ok(swap) => swap != Swap::Done,
-            // Somebody makes it at this moment; where all of them are, none can be made.
-            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::Locked && locked < NAMES_LOCKED_MAX => {
-                locked += 1;
-                true
-            }
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        }
-    })?;
-    match failed {
-        Some(error) => Err(RunError::from(error).cut(writer.run(), Begun::Now)),
-        None => Ok(writer),
-    }
 }

@@ -31,8 +31,8 @@ pub struct Settings {
     pub jobs: Option<usize>,
     /// The machine's number of cores.
     pub cores: usize,
-    /// The target branch without `refs/heads/`; `None` takes the plan's.
-    pub into: Option<String>,
+    /// The target branch.
+    pub into: Into,
     /// Whether the first failure ends the run.
     pub fail_fast: FailFast,
     /// Whether plans may use the host's network.
@@ -63,6 +63,17 @@ pub struct Settings {
     pub clock: Clock,
     /// The program that is started as `__worker`.
     pub worker: PathBuf,
+}
+
+/// The branch that receives a run's work, where its plan has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Into {
+    /// The plan's.
+    Planned,
+    /// This one, without `refs/heads/`.
+    Branch(String),
+    /// `swarm/` and the run's id, which is nobody else's.
+    OfRun,
 }
 
 /// What decides a run beside its plan and its surroundings; kept in the journal, so that whoever resumes the run asks for

@@ -9,12 +9,12 @@ use swarm_plans::Plan;
 
 use crate::dispatcher::core::RunFacts;
 use crate::ids::{RunId, branch_of};
-use crate::journal::{InstanceState, JournalReader, LockError, RunLock, RunRow, RunState};
+use crate::journal::{InstanceState, JournalReader, LockError, NewTarget, RunLock, RunRow, RunState};
 use crate::report::sanitize::shell_word;
 use crate::report::words::{self, short};
 use crate::repository::{Repository, RepositoryError};
 use crate::run::RunError;
-use crate::settings::Settings;
+use crate::settings::{Into, Settings};
 
 /// Why a branch cannot be the target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -203,7 +203,7 @@ pub fn removed(repository: &Repository, name: &str, tip: String) -> Result<Targe
     Ok(TargetError::Removed { branch, tip, in_the_way })
 }
 
-/// The full ref name of the target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
+/// The target that a plan and its caller ask for, when it may be used; `None` in mode `none`.
 ///
 /// # Errors
 /// [`RunError::Target`]: the branch may not be moved. [`RunError::Render`] and [`RunError::Repository`].
@@ -212,7 +212,7 @@ pub fn choose(
     plan: &Plan,
     settings: &Settings,
     base: Oid,
-) -> Result<Option<String>, RunError> {
+) -> Result<Option<NewTarget>, RunError> {
     let facts = RunFacts {
         name: plan.name.clone(),
         base: base.to_string(),
@@ -222,13 +222,38 @@ pub fn choose(
     let Some(planned) = plan.target(&facts.context(&serde_json::Value::Null, &facts.lookup()))? else {
         return Ok(None);
     };
-    let branch = settings.into.clone().unwrap_or(planned);
+    let branch = match &settings.into {
+        Into::Planned => planned,
+        Into::Branch(branch) => branch.clone(),
+        Into::OfRun => return of_run(repository).map(Some),
+    };
     if let Err(reason) = swarm_plans::branch_name(&branch) {
         return Err(TargetError::Name { branch, reason }.into());
     }
     let name = format!("refs/heads/{branch}");
     may_move(repository, &name, base)?;
-    Ok(Some(name))
+    Ok(Some(NewTarget::Ref(name)))
+}
+
+/// A branch of the run's own, where one can be.
+fn of_run(repository: &Repository) -> Result<NewTarget, RunError> {
+    let branch = "swarm/RUN".to_owned();
+    match above(repository, &format!("refs/heads/{branch}"))? {
+        Some(above) => {
+            let in_the_way = asides(repository, &branch, &[above])?;
+            Err(TargetError::InTheWay { branch, in_the_way }.into())
+        }
+        None => Ok(NewTarget::OfRun),
+    }
+}
+
+/// Whether no branch of that full ref name is there, and none keeps it from being made.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn is_free(repository: &Repository, name: &str) -> Result<bool, RepositoryError> {
+    let is_there = repository.find_ref(name)?.is_some() || repository.stands_for(name)?.is_some();
+    Ok(!is_there && in_the_way_of(repository, name)?.is_empty())
 }
 
 /// What is wrong when the branch of that full ref name does not hold `landed`, the last commit that a run has landed on it.
@@ -344,15 +369,23 @@ pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), Ru
 
 /// The refs that keep another one of that full name from being made: one above it, or those below.
 fn in_the_way_of(repository: &Repository, name: &str) -> Result<Vec<String>, RepositoryError> {
-    let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| above.starts_with("refs/heads/"));
-    for above in above {
-        if repository.find_ref(above)?.is_some() || repository.stands_for(above)?.is_some() {
-            return Ok(vec![above.to_owned()]);
-        }
+    if let Some(above) = above(repository, name)? {
+        return Ok(vec![above]);
     }
     let git = repository.handle()?;
     let mut below = git.references_glob(&format!("{name}/*"))?;
     Ok(below.names().map(|name| name.map(str::to_owned)).collect::<Result<_, _>>()?)
+}
+
+/// The ref above one of that full name, where git needs a folder.
+fn above(repository: &Repository, name: &str) -> Result<Option<String>, RepositoryError> {
+    let above = name.match_indices('/').map(|(at, _)| &name[..at]).filter(|above| above.starts_with("refs/heads/"));
+    for above in above {
+        if repository.find_ref(above)?.is_some() || repository.stands_for(above)?.is_some() {
+            return Ok(Some(above.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

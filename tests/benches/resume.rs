@@ -12,7 +12,7 @@ use scene::{Scene, ms};
 use serde_json::json;
 use swarm_orchestrator::event::RunEvent;
 use swarm_orchestrator::ids::RunId;
-use swarm_orchestrator::journal::{Journal, NewRun, RunWriter};
+use swarm_orchestrator::journal::{Journal, NewRun, NewTarget, RunWriter};
 use swarm_orchestrator::run::{LoadedPlan, expanded_hash};
 use swarm_orchestrator::settings::Asked;
 use swarm_plans::{SourceFile, TaskGraph};
@@ -56,7 +56,7 @@ fn write_journal(scene: &Scene, tasks: usize) -> RunId {
         repository: String::new(),
         expanded_hash: expanded_hash(&loaded),
         base: scene.commit.to_string(),
-        target: Some("refs/heads/swarm/many".to_owned()),
+        target: Some(NewTarget::Ref("refs/heads/swarm/many".to_owned())),
         started_at_ms: START_MS,
         asked: Asked::default(),
     };

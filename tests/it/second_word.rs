@@ -103,8 +103,10 @@ fn a_run_onto_what_an_earlier_one_landed_says_so_before_it_parks() {
     assert!(!applied.err.contains("incomplete"), "{applied}");
     let third = Swarm::run(&repository, "it", &plan("corrected")).exits(0);
     assert!(!third.out.contains("that the base has not"), "{third}");
-    let applied = swarm(&repository, &["apply", "it-2"], 0);
-    assert!(applied.err.contains("note: it-2 is incomplete: finished, but something is parked"), "{applied}");
+    let both = format!("{}[tasks.b]\nrun = 'echo b > b.new'\n", plan("again"));
+    Swarm::run(&repository, "it", &both).exits(5);
+    let applied = swarm(&repository, &["apply", "it-5"], 0);
+    assert!(applied.err.contains("note: it-5 is incomplete: finished, but something is parked"), "{applied}");
 }
 
 /// A folder in which whoever reads `open` waits until somebody writes there.

@@ -97,8 +97,40 @@ fn a_command_whose_change_was_shown_has_landed_nowhere() {
     Swarm::new(&repository, &["exec", "--keep", "--", "sh", "-c", "echo x > kept"]).exits(0);
     let list = Swarm::new(&repository, &["list"]).exits(0);
     let line = |run: &str| list.out.lines().find(|line| line.contains(run)).unwrap_or_default().to_owned();
-    assert!(line("exec-2").contains("landed") && line("exec-2").contains("swarm/exec-1"), "{list}");
+    assert!(line("exec-2").contains("landed") && line("exec-2").contains("swarm/exec-2"), "{list}");
     assert!(line("exec-1 ").contains("its change was shown") && !line("exec-1 ").contains("landed"), "{list}");
+}
+
+#[test]
+fn what_another_run_landed_is_not_applied_in_the_name_of_one() {
+    let repository = Repository::with(&FILES);
+    let exec = |script: &str| Swarm::new(&repository, &["exec", "--keep", "--", "sh", "-c", script]).exits(0);
+    exec("true");
+    says(&exec("echo x > kept"), &["kept as swarm/exec-2"]);
+    let refused = Swarm::new(&repository, &["apply", "exec-1"]).exits(2);
+    says(&refused, &["nothing of it has landed on swarm/exec-1", "swarm status exec-1"]);
+    says(&Swarm::new(&repository, &["apply", "exec-2"]).exits(0), &["moved forward to swarm/exec-2"]);
+    run(&repository, "[tasks.a]\nrun = 'echo two >> a.txt'\n").exits(0);
+    run(&repository, "[tasks.a]\nrun = 'true'\n").exits(0);
+    let refused = Swarm::new(&repository, &["apply", "it-2"]).exits(2);
+    says(&refused, &["nothing of it has landed on swarm/it", "what is on that branch: swarm apply it-1"]);
+}
+
+#[test]
+fn a_command_takes_no_branch_that_is_there_already() {
+    let repository = Repository::with(&FILES);
+    let git = repository.git();
+    let head = git.find_commit(repository.commit_of("HEAD").expect("a commit")).expect("as said");
+    git.branch("swarm/exec-1", &head, false).expect("a branch");
+    let kept = Swarm::new(&repository, &["exec", "--keep", "--", "sh", "-c", "echo x > kept"]).exits(0);
+    says(&kept, &["kept as swarm/exec-2"]);
+    for name in ["swarm/exec-1", "swarm/exec-2"] {
+        let mut branch = git.find_branch(name, git2::BranchType::Local).expect("a branch");
+        branch.delete().expect("not checked out");
+    }
+    git.branch("swarm", &head, false).expect("a branch");
+    let refused = Swarm::new(&repository, &["exec", "--", "true"]).exits(2);
+    says(&refused, &["branch `swarm` is in its way"]);
 }
 
 #[test]

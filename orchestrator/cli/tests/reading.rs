@@ -9,7 +9,7 @@ use swarm_orchestrator::event::{
     AddedInstance, AttemptEnd, ChangeSummary, Fate, Handed, InstanceResult, OnFailure, ParkedBy, RunEvent,
 };
 use swarm_orchestrator::ids::{Attempt, RunId};
-use swarm_orchestrator::journal::{Journal, LogWriter, NewRun, RunWriter, log_path};
+use swarm_orchestrator::journal::{Journal, LogWriter, NewRun, NewTarget, RunWriter, log_path};
 use swarm_plans::InstanceId;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
 
@@ -56,7 +56,7 @@ impl House {
             repository: String::new(),
             expanded_hash: String::new(),
             base: self.base.to_string(),
-            target: Some(TARGET.to_owned()),
+            target: Some(NewTarget::Ref(TARGET.to_owned())),
             started_at_ms: 1_700_000_000_000,
             asked: swarm_orchestrator::settings::Asked::default(),
         };
@@ -360,8 +360,8 @@ fn exec_shows_a_change_and_keeps_it_only_when_asked() {
     assert!(err.contains("said\n"), "{err}");
     assert_eq!(refs(), before);
     assert_eq!(std::fs::read_to_string(house.path().join("a.txt")).expect("a file"), "one\n");
-    assert!(texts(&exec(&["--keep"])).1.contains("kept as swarm/exec-1"));
-    assert!(git.find_branch("swarm/exec-1", git2::BranchType::Local).is_ok());
+    assert!(texts(&exec(&["--keep"])).1.contains("kept as swarm/exec-2"));
+    assert!(git.find_branch("swarm/exec-2", git2::BranchType::Local).is_ok());
     let red = command(house.path(), "exec -- false").output().expect("the program starts");
     assert_eq!((red.status.code(), texts(&red).1.as_str()), (Some(1), "the command exited with 1\n"));
 }

@@ -40,7 +40,7 @@ pub use run_row::{DamagedRow, RunRow};
 pub use spending::Spending;
 pub use tally::Tally;
 pub use tries::Tries;
-pub use write::{Journal, NewRun, RunWriter};
+pub use write::{Journal, NewRun, NewTarget, RunWriter};
 
 /// Why the journal could not be read or written, by what the reader can do about it.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -81,7 +81,7 @@ impl Values {
             number.into(),
             new.expanded_hash.clone().into(),
             new.base.clone().into(),
-            new.target.clone().into(),
+            new.target.as_ref().map(|target| target.of(run)).into(),
             (new.started_at_ms as i64).into(),
             Value::Null,
             Value::Null,
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::journal::schema::journal_path;
-    use crate::journal::{Journal, JournalReader, NewRun, RunLock, RunWriter};
+    use crate::journal::{Journal, JournalReader, NewRun, NewTarget, RunLock, RunWriter};
     use crate::report::story;
 
     fn begin(state: &Path) -> RunWriter {
@@ -198,7 +198,7 @@ mod tests {
             repository: "/repo/.git".to_owned(),
             expanded_hash: "e".to_owned(),
             base: "b".to_owned(),
-            target: Some("refs/heads/t".to_owned()),
+            target: Some(NewTarget::Ref("refs/heads/t".to_owned())),
             started_at_ms: story::START_MS,
             asked: Asked::default(),
         };

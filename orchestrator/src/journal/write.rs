@@ -54,12 +54,31 @@ pub struct NewRun {
     pub expanded_hash: String,
     /// Full hex id of the base commit.
     pub base: String,
-    /// Full ref name of the target branch.
-    pub target: Option<String>,
+    /// The target branch.
+    pub target: Option<NewTarget>,
     /// Milliseconds since the Unix epoch.
     pub started_at_ms: u64,
     /// What else decides it.
     pub asked: Asked,
+}
+
+/// The branch that receives a run's work, before the run has an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewTarget {
+    /// By its full ref name.
+    Ref(String),
+    /// One of the run's own: `swarm/` and its id.
+    OfRun,
+}
+
+impl NewTarget {
+    /// The full ref name, once the run has its id.
+    pub fn of(&self, run: &RunId) -> String {
+        match self {
+            NewTarget::Ref(name) => name.clone(),
+            NewTarget::OfRun => format!("refs/heads/swarm/{run}"),
+        }
+    }
 }
 
 /// Appends the events of one run, and holds its lock. Dropping it waits until all that was handed over is stored.

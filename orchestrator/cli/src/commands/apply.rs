@@ -41,10 +41,8 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     };
     let branch = branch_of(target);
     has_what_landed(&repository, &journal, &row)?;
-    let Some(tip) = repository.find_ref(target)? else {
-        let message = format!("apply {}: nothing of it has landed, so there is no branch {branch}", row.id);
-        return Err(Failure::usage(message, format!("swarm status {} shows what became of it", row.id)));
-    };
+    let tip = repository.find_ref(target)?.filter(|_| row.tally.landed > 0);
+    let Some(tip) = tip else { return Err(nothing_landed(&journal, &row, target)?) };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());
     let scopes = Scopes::on(&journal, target)?;
     let merging = Merging { target: tip, name: branch, scopes: &scopes };
@@ -61,6 +59,17 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
     it.err.write(&gone_from_here(&repository))?;
     it.err.write(&incomplete(&row, RunLock::holder_of_run(&it.state_of(&repository), &row.id)?.is_some()))?;
     Ok(0)
+}
+
+/// That a run has brought nothing to its branch: what is there is somebody else's.
+fn nothing_landed(journal: &JournalReader, row: &RunRow, target: &str) -> Result<Failure, Failure> {
+    let message = format!("apply {}: nothing of it has landed on {}", row.id, sanitize::name(branch_of(target)));
+    let landed_there = |other: &&RunRow| other.target.as_deref() == Some(target) && other.tally.landed > 0;
+    let runs = journal.runs()?;
+    let other =
+        runs.iter().find(landed_there).map(|other| format!("; what is on that branch: swarm apply {}", other.id));
+    let hint = format!("swarm status {} shows what became of it{}", row.id, other.unwrap_or_default());
+    Ok(Failure::usage(message, hint))
 }
 
 /// Refuses a branch that has lost what the run has landed on it, unless the checkout has that already.

@@ -1,6 +1,6 @@
 //! `swarm exec -- CMD`: one command in a caged worktree of HEAD; what it changed is shown and thrown away, or kept.
 //!
-//! It is a run like any other, of a plan with one task that is written here. It lands on a branch of its own, so that
+//! It is a run like any other, of a plan with one task that is written here. It lands on a branch of its own, named after it, so that
 //! `--keep` leaves something that git knows by name.
 
 use std::ffi::OsString;
@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::commit::{attempt_ref, base_ref};
 use swarm_orchestrator::event::AttemptEnd;
+use swarm_orchestrator::ids::branch_of;
 use swarm_orchestrator::journal::{InstanceState, log_path};
 use swarm_orchestrator::report::diff::Form as DiffForm;
 use swarm_orchestrator::report::{Reports, exit, sanitize, words};
 use swarm_orchestrator::repository::Repository;
 use swarm_orchestrator::run::LoadedPlan;
-use swarm_orchestrator::settings::HostNetwork;
+use swarm_orchestrator::settings::{HostNetwork, Into};
 use swarm_plans::{DEFAULT_SANDBOX, InstanceId, TaskGraph};
 
 use crate::commands::allow::Allow;
@@ -32,7 +33,7 @@ use crate::commands::uncommitted;
 /// sandbox -- CMD` passes it on.
 #[derive(Debug, clap::Args)]
 pub struct Exec {
-    /// Keeps the change as a branch swarm/exec-N; otherwise it is thrown away.
+    /// Keeps the change as a branch with the run's name, swarm/exec-N; otherwise it is thrown away.
     #[arg(long)]
     keep: bool,
     /// The plan that holds the policy.
@@ -63,7 +64,6 @@ const TASK: &str = "exec";
 /// The command cannot be caged, or something of ours failed.
 pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
     let repository = it.repository()?;
-    let branch = free_branch(&repository)?;
     let loaded = load(args, &repository, it)?;
     uncommitted::say(&repository, &loaded.graph.plan().base, None, it)?;
     let mut reports = Reports::new(match it.err.reader {
@@ -71,7 +71,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
         ReaderKind::Other => Vec::new(),
     });
     let mut settings = plain_settings(it)?;
-    settings.into = Some(branch.clone());
+    settings.into = Into::OfRun;
     settings.host_network = if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused };
     settings.allowed = args.allow.allow.clone();
     let ended = start(loaded, settings, &mut reports, it)?;
@@ -81,11 +81,16 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
         (Some(run), Some(instance)) => show(&repository, &log_path_of(run, &id, instance, it)?, instance, it),
         _ => Ok(()),
     };
-    let target = format!("refs/heads/{branch}");
-    if args.keep && repository.find_ref(&target)?.is_some() {
-        it.err.write(&format!("kept as {branch}\n"))?;
-    } else if !args.keep {
-        repository.delete_ref(&target)?;
+    if args.keep {
+        if let Some(target) = &state.target
+            && repository.find_ref(target)?.is_some()
+        {
+            it.err.write(&format!("kept as {}\n", branch_of(target)))?;
+        }
+    } else {
+        if let Some(target) = &state.target {
+            repository.delete_ref(target)?;
+        }
         if let (Some(run), Some(instance)) = (&state.run, state.instances.get(&id)) {
             for attempt in instance.attempts.iter() {
                 repository.delete_ref(&attempt_ref(run, &id, attempt.attempt))?;
@@ -123,18 +128,6 @@ fn show(repository: &Repository, log: &Path, instance: &InstanceState, it: &Surr
         diff::show(repository, (&format!("{to}^"), &to), DiffForm::Patch, it)?;
     }
     Ok(())
-}
-
-/// The first of swarm/exec-1, -2 … that does not exist.
-fn free_branch(repository: &Repository) -> Result<String, Failure> {
-    let mut n = 1_u64;
-    loop {
-        let branch = format!("swarm/exec-{n}");
-        if repository.find_ref(&format!("refs/heads/{branch}"))?.is_none() {
-            return Ok(branch);
-        }
-        n += 1;
-    }
 }
 
 fn load(args: &Exec, repository: &Repository, it: &Surroundings) -> Result<LoadedPlan, Failure> {
