@@ -38,6 +38,8 @@ pub(crate) struct First {
     /// `None` once it was reaped.
     init: Option<Pid>,
     pidfd: OwnedFd,
+    /// Processes that had to be killed after its end.
+    hunted: u64,
 }
 
 impl Caged {
@@ -112,7 +114,8 @@ impl Caged {
     pub fn finish(mut self) -> io::Result<(Reaped, Remains)> {
         let left = if self.is_over { Left::Nothing } else { self.first.wait(self.watchdog.group())? };
         let breach = self.watchdog.last_look();
-        let reaped = Reaped { breach, left, lacked_room: self.watchdog.lacked_room() };
+        let (hunted, lacked_room) = (self.first.hunted, self.watchdog.lacked_room());
+        let reaped = Reaped { breach, left, lacked_room, hunted };
         Ok((reaped, Remains { caged: self, left }))
     }
 
@@ -148,7 +151,7 @@ impl Remains {
 impl First {
     /// A child of the calling process; `pidfd` stands for it.
     pub(crate) fn new(tier: Tier, init: Pid, pidfd: OwnedFd) -> Self {
-        First { tier, init: Some(init), pidfd }
+        First { tier, init: Some(init), pidfd, hunted: 0 }
     }
 
     /// Nothing is to be done about one that has already ended.
@@ -181,11 +184,17 @@ impl First {
         if self.init.is_none() {
             return Ok(Left::Nothing);
         }
-        Ok(match (self.wait_alone()?, self.tier) {
-            (Left::MayRun, _) => Left::MayRun,
-            (Left::Nothing, Tier::Landlock) if matches!(end_children(group), Hunt::Escaped(_)) => Left::MayRun,
-            (Left::Nothing, Tier::Landlock | Tier::Namespaces) => Left::Nothing,
-        })
+        let left = self.wait_alone()?;
+        if (left, self.tier) != (Left::Nothing, Tier::Landlock) {
+            return Ok(left);
+        }
+        // What it had no time for has become ours.
+        let (killed, left) = match end_children(group) {
+            Hunt::Over(killed) => (killed, Left::Nothing),
+            Hunt::Escaped(killed) => (killed, Left::MayRun),
+        };
+        self.hunted += killed;
+        Ok(left)
     }
 }
 
@@ -198,6 +207,8 @@ pub struct Reaped {
     pub left: Left,
     /// Whether its user had, at some look, as many processes as it may, whoever's they were.
     pub lacked_room: bool,
+    /// How many processes had to be killed that init had left.
+    pub hunted: u64,
 }
 
 /// Whether all of a cage has ended.

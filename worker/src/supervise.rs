@@ -94,6 +94,7 @@ pub fn supervise(start: &Start, input: &mut Input, standby: &mut Standby) -> io:
         last_breach: None,
         left: Left::Nothing,
         lacked_room: false,
+        hunted: 0,
     }
     .run(input)
 }
@@ -141,6 +142,8 @@ struct Watch<'a> {
     left: Left,
     /// Whether its user had as many processes as it may, at some time.
     lacked_room: bool,
+    /// How many processes had to be killed that init had left.
+    hunted: u64,
 }
 
 /// What the inside said about the end.
@@ -186,7 +189,7 @@ impl Watch<'_> {
             max_rss_kib: verdict.usage.max_rss_kib,
             output_bytes,
             output_bytes_dropped,
-            orphans: verdict.orphans,
+            orphans: verdict.orphans + self.hunted,
             refusals,
             limit_reached,
             left_running,
@@ -389,7 +392,7 @@ impl Watch<'_> {
                 let (reaped, remains) = caged.finish()?;
                 self.remains = Some(remains);
                 (self.last_breach, self.left) = (reaped.breach, reaped.left);
-                self.lacked_room = reaped.lacked_room;
+                (self.lacked_room, self.hunted) = (reaped.lacked_room, reaped.hunted);
                 Ok(())
             }
         }

@@ -56,6 +56,11 @@ pub fn whole_line(bytes: &[u8]) -> String {
     without_commands(pieces.join("\t"))
 }
 
+/// A text of several lines, each as [`whole_line`] shows it.
+pub fn text(text: &str) -> String {
+    text.split('\n').map(|line| whole_line(line.as_bytes())).collect::<Vec<_>>().join("\n")
+}
+
 /// Commands that GitHub's runner takes from the start of a line that a step prints, behind any white space: `::error file=x::`.
 /// Source: actions/runner, `ActionCommand.TryParseV2` and the commands that it registers.
 const COMMANDS: &[&str] = &[
@@ -239,6 +244,11 @@ pub fn is_deceptive(c: char) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_text_keeps_its_lines_and_nothing_else_that_acts() {
+        assert_eq!(text("a\n\tb\u{9b}31m\u{1b}]0;x\u{7}\n"), "a\n\tb\\u{9b}31m\\u{1b}]0;x\\u{7}\n");
+    }
 
     fn check(input: &[u8], expected: &str) {
         assert_eq!(line(input), expected, "{:?}", String::from_utf8_lossy(input));

@@ -460,7 +460,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tokens = TokenFile::of(&StateDir::open(folder.path()).unwrap(), &url);
         let why = begin(Wanted { url: &url, id: None, scopes: &[] }, &tokens).await.unwrap_err();
-        assert!(why.starts_with("it names no place to sign in at (OAuth)") && why.contains("needs no `login`"), "{why}");
+        assert!(
+            why.starts_with("it names no place to sign in at (OAuth)") && why.contains("needs no `login`"),
+            "{why}"
+        );
     }
 
     #[tokio::test]

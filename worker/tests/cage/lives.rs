@@ -34,6 +34,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("what cannot be ended is not waited for in vain, and is said", held_for_ever),
         Case::new("a job ends when its coordinator closes the conversation", coordinator_gone),
         Case::new("a job ends when its worker is killed", worker_killed),
+        Case::new("what a first process leaves that was killed is ended and counted", first_process_killed),
         Case::new("output is bounded, head and tail, and counted", bounded_output),
         Case::new("a second run in the same worktree finds what the first one left", second_run),
     ]
@@ -249,6 +250,21 @@ fn coordinator_gone(tier: Tier) {
     drop(worker.input.take());
     worker.process.wait();
     assert!(!is_alive("505.5"), "the worker ends after its job");
+}
+
+fn first_process_killed(tier: Tier) {
+    let cage = Cage::new(tier);
+    let mut worker = Worker::spawn(&cage.start("(setsid sleep 507.75 &); echo up; sleep 507.5; exit"));
+    worker.wait_for("up");
+    let both_run = || ["507.5", "507.75"].iter().all(|word| pid_of(word).is_some());
+    assert!(soon(both_run), "they run");
+    let init = parent_of(parent_of(pid_of("507.5").expect("it runs")));
+    kill_process(init, Signal::KILL).expect("ours");
+    let ran = worker.finish();
+    assert!(matches!(&ran.outcome().ended, Ended::Refused(_)), "{ran:?}");
+    assert!(!is_alive("507.5") && !is_alive("507.75"));
+    // A namespace takes all along with its first process, and nobody is left to be counted.
+    assert_eq!(ran.outcome().orphans > 0, tier == Tier::Landlock, "{ran:?}");
 }
 
 fn worker_killed(tier: Tier) {

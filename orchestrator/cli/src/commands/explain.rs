@@ -30,7 +30,7 @@ use crate::commands::effective;
 use crate::commands::failure::Failure;
 use crate::commands::plan_file::{PlanFile, misfits_shown};
 use crate::commands::probing::Probing;
-use crate::commands::surroundings::{Surroundings, host};
+use crate::commands::surroundings::{ReaderKind, Surroundings, host};
 use crate::commands::user_config;
 
 /// Says what a task's policy allows, or whether it allows one path or host, and why.
@@ -332,7 +332,11 @@ fn prompt(args: &Explain, graph: &TaskGraph, it: &Surroundings) -> Result<u8, Fa
     let told = bootstrap::Told { feedback: None, models: planning::models(&person, &agent.settings.model) };
     let told = bootstrap::beginning(&odb, tree, &instance.id, (&rendered, agent), network, &told);
     let told = told.map_err(|error| refused(&error))?;
-    it.out.write(&format!("{}\n{}", told.system, told.prompt))?;
+    let text = format!("{}\n{}", told.system, told.prompt);
+    it.out.write(&match it.out.reader {
+        ReaderKind::Terminal => sanitize::text(&text),
+        ReaderKind::Other => text,
+    })?;
     Ok(0)
 }
 

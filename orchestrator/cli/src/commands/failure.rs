@@ -96,8 +96,11 @@ impl Failure {
             Failure::ReaderGone => ExitCode::SUCCESS,
             Failure::Said(code) => ExitCode::from(code),
             Failure::Told { code, message, hint } => {
+                // Both name branches, folders and files, which others may have named.
+                let message = sanitize::text(&message);
                 let mut text = format!("{} failed to {message}\n", style.paint(Tone::Bad, "error:"));
                 if let Some(hint) = few_files(code).or(hint) {
+                    let hint = sanitize::text(&hint);
                     text.push_str(&format!("\n{} {hint}\n", style.paint(Tone::Strong, "hint:")));
                 }
                 // There is nobody to tell when stderr itself is gone.
