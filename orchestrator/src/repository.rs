@@ -100,6 +100,11 @@ impl RepositoryError {
                 format!("git config --global --add safe.directory {}", shell_word(&path.to_string_lossy()))
             }
             RepositoryError::NoCheckout(_) => "go to the checkout, the folder with the `.git`: cd CHECKOUT".to_owned(),
+            RepositoryError::Format { name: "objectformat", .. } => {
+                "only repositories with SHA-1 ids are supported yet: git init ../sha1 && git fast-export --all | git -C ../sha1 fast-import \
+                 makes one with the same history"
+                    .to_owned()
+            }
             RepositoryError::Format { name, .. } => {
                 format!("repositories with extensions.{name} are not supported yet; clone it into the default format")
             }
@@ -570,6 +575,7 @@ mod tests {
         git(folder.path(), &["init", "-q", "--object-format=sha256", "."]);
         let error = Repository::open(folder.path()).expect_err("libgit2 reads sha1 only");
         assert!(matches!(error, RepositoryError::Format { name: "objectformat", .. }), "{error}");
+        assert!(error.hint().contains("git fast-export --all | git -C"), "{}", error.hint());
     }
 
     #[test]

@@ -102,6 +102,13 @@ pub enum JournalError {
     Stopped,
 }
 
+/// Whether the file, and files beside it, can be written.
+fn is_writable(journal: &std::path::Path) -> bool {
+    use rustix::fs::{Access, access};
+    let is = |path: Option<&std::path::Path>| path.is_some_and(|path| access(path, Access::WRITE_OK).is_ok());
+    is(Some(journal)) && is(journal.parent())
+}
+
 impl JournalError {
     /// Sorts an answer of the system for the journal at `path`.
     fn from_io(path: &std::path::Path, error: std::io::Error) -> Self {
@@ -119,10 +126,39 @@ impl JournalError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => JournalError::DiskFull { path },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Busy { path },
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            // Statements fit the tables that we make: where one does not, these are others.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
                 JournalError::Damaged { path, detail: error.to_string() }
             }
-            _ => JournalError::Sql { path, source: Arc::new(error) },
+            // A file that may be written says of itself that it may not.
+            Some(ErrorCode::ReadOnly) if is_writable(&path) => {
+                JournalError::Damaged { path, detail: error.to_string() }
+            }
+            Some(_) => JournalError::Sql { path, source: Arc::new(error) },
+            // What it holds is not what was written: no text, or of another type.
+            None => JournalError::Damaged { path, detail: error.to_string() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_no_journal_of_ours_can_answer_is_damage() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("journal.sqlite");
+        std::fs::write(&path, b"").expect("space");
+        let of = |code: i32| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        let is_damage = |path: &Path, error| matches!(JournalError::from_sql(path, error), JournalError::Damaged { .. });
+        let text = rusqlite::Error::InvalidColumnType(0, "id".to_owned(), rusqlite::types::Type::Integer);
+        assert!(is_damage(&path, text), "of another type");
+        let [sql, corrupt, read_only, io] = [1, 11, 8, 10];
+        assert!(is_damage(&path, of(sql)) && is_damage(&path, of(corrupt)) && is_damage(&path, of(read_only)));
+        assert!(!is_damage(&path, of(io)), "the disk fails");
+        assert!(!is_damage(Path::new("/proc/version"), of(read_only)), "it really is");
     }
 }

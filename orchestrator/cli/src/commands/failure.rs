@@ -182,7 +182,9 @@ fn do_without(damaged: &DamagedRow) -> String {
 
 /// How a journal is put aside that cannot be read, with the files that SQLite keeps beside it.
 fn put_aside(journal: &Path) -> String {
-    let aside = journal.with_file_name("damaged");
+    let names = (1..).map(|n| if n == 1 { "damaged".to_owned() } else { format!("damaged-{n}") });
+    let mut folders = names.map(|name| journal.with_file_name(name));
+    let aside = folders.find(|folder| folder.symlink_metadata().is_err()).expect("names do not end");
     let [journal, aside] = [journal, &aside].map(shell_path);
     format!(
         "put it aside, and runs begin anew: mkdir {aside} && mv {journal}* {aside}; all results are still there: git for-each-ref refs/swarm/"
@@ -219,8 +221,9 @@ impl From<RunError> for Failure {
             RunError::Repository(error) => error.into(),
             RunError::Journal(error) => error.into(),
             RunError::Cut { run, source } => {
-                // What is left of a run may do without what a policy lacks.
+                // What is left of a run may do without what a policy lacks. Of a damaged journal nothing is left to go on with.
                 let instead = match *source {
+                    RunError::Journal(error @ JournalError::Damaged { .. }) => return error.into(),
                     RunError::Policy(_) => format!("; or give up what failed for want of it: swarm drop {run} TASK"),
                     _ => String::new(),
                 };
