@@ -308,6 +308,8 @@ impl Stage<'_> {
         let cages = self.cages(&machine)?;
         let jobs = self.settings.jobs.or(self.plan.jobs.map(|n| n as usize)).unwrap_or(self.settings.cores).max(1);
         let odd = self.odd(&mut graph, &cages)?;
+        let before = self.past.iter().flat_map(|past| past.history.instances());
+        let handed_over = HandedOver::of(before.map(|(id, past)| (id, &past.outputs)));
         let core = self.core(graph, &machine, jobs, odd, reports)?;
         self.write_enforcement(&machine)?;
         say(reports, "preparing the base");
@@ -352,7 +354,7 @@ impl Stage<'_> {
             results: None,
             gate,
             settler,
-            handed_over: HandedOver::default(),
+            handed_over,
         };
         Ok(Ok(Ready { core, executor, verify_permit, progress, calls }))
     }

@@ -20,6 +20,7 @@ use tokio::task::JoinError;
 
 use super::Executor;
 use super::places::Places;
+use crate::dispatcher::Outputs;
 use crate::secrets::Secrets;
 
 /// The folder that the worker gets for what it hands over, relative to the attempt's.
@@ -63,20 +64,20 @@ impl Size {
     }
 
     /// Of outputs.
-    fn of_outputs(outputs: &Map<String, Value>) -> Size {
+    fn of_outputs<'a>(outputs: impl Iterator<Item = (&'a String, &'a Value)>) -> Size {
         let (mut size, mut open) = (Size::default(), Vec::new());
-        let names = |size: &mut Size, map: &Map<String, Value>| {
-            size.add(Size { values: map.len() as u64, bytes: map.keys().map(|key| key.len() as u64).sum() });
-        };
-        names(&mut size, outputs);
-        open.extend(outputs.values());
+        let name = |name: &String| Size { values: 1, bytes: name.len() as u64 };
+        for (output, value) in outputs {
+            size.add(name(output));
+            open.push(value);
+        }
         while let Some(value) = open.pop() {
             size.values += 1;
             match value {
                 Value::String(text) => size.bytes += text.len() as u64,
                 Value::Array(items) => open.extend(items),
                 Value::Object(map) => {
-                    names(&mut size, map);
+                    map.keys().for_each(|key| size.add(name(key)));
                     open.extend(map.values());
                 }
                 Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -121,12 +122,25 @@ pub struct HandedOver {
 }
 
 impl HandedOver {
+    /// What the instances of a run handed over before its coordinator died, whatever that comes to: it is there.
+    pub fn of<'a>(before: impl Iterator<Item = (&'a InstanceId, &'a Outputs)>) -> Self {
+        let (mut known, mut all) = (HashMap::new(), Size::default());
+        for (instance, outputs) in before {
+            let size = Size::of_outputs(outputs.iter());
+            if size != Size::default() {
+                all.add(size);
+                known.insert(instance.clone(), size);
+            }
+        }
+        HandedOver { held: Mutex::new((known, all)) }
+    }
+
     /// Takes an attempt's outputs into the account, in the place of an earlier attempt's.
     ///
     /// # Errors
     /// [`OutputError::TooMuch`], and nothing is taken.
     pub fn book(&self, instance: &InstanceId, outputs: &Map<String, Value>) -> Result<(), OutputError> {
-        let size = Size::of_outputs(outputs);
+        let size = Size::of_outputs(outputs.iter());
         if let Some(over) = size.over(OF_ATTEMPT) {
             return Err(OutputError::TooMuch { over, who: "one attempt" });
         }
@@ -254,9 +268,19 @@ pub fn without_secrets(
         let (OutputSource::Json(file) | OutputSource::Text(file) | OutputSource::Lines(file)) = source;
         format!("{ARTIFACTS}/{file}")
     });
-    let removed = Dir::open_ambient_dir(out, ambient_authority()).and_then(|out| out.remove_file(&file));
+    let removed = Dir::open_ambient_dir(out, ambient_authority()).and_then(|out| remove_with_target(&out, &file));
     removed.map_err(|source| OutputError::Read { file, source })?;
     Err(OutputError::Secret { output, secret })
+}
+
+/// Removes a file beneath `out` and, where its name is a link, what that leads to.
+fn remove_with_target(out: &Dir, file: &str) -> std::io::Result<()> {
+    out.remove_file(out.canonicalize(file)?)?;
+    match out.remove_file(file) {
+        // It was no link.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 impl Executor {
@@ -383,6 +407,13 @@ mod tests {
             assert!(error.contains("`x`") && error.contains("`TOKEN`") && !error.contains("npm_"), "{error}");
             assert!(!out.path().join(file).exists());
         }
+        // The folder is handed over as a whole: the name alone would be no loss.
+        std::fs::create_dir(out.path().join("artifacts/deep")).unwrap();
+        std::os::unix::fs::symlink("deep/y", out.path().join("artifacts/x.json")).unwrap();
+        assert!(check("artifacts/x.json", "[\"npm_1234\"]").is_err());
+        for file in ["artifacts/x.json", "artifacts/deep/y"] {
+            assert!(out.path().join(file).symlink_metadata().is_err(), "{file}");
+        }
     }
 
     #[test]
@@ -390,7 +421,7 @@ mod tests {
         for text in ["1", "[]", "[[],[]]", r#"{"a": [1, "x,[\\\",{"], "b": null}"#, "\"a,b\""] {
             let outputs = Map::from_iter([("x".to_owned(), serde_json::from_str(text).unwrap())]);
             // The output's own name is no part of the text.
-            let held = Size::of_outputs(&outputs).values - 1;
+            let held = Size::of_outputs(outputs.iter()).values - 1;
             let weighed = Size::of_text(text).values;
             assert!(weighed >= held && weighed <= 2 * held, "{text}: {weighed} for {held}");
         }
@@ -423,6 +454,11 @@ mod tests {
         let refused = book("e").unwrap_err().to_string();
         assert!(refused.contains("more than 1000000 JSON values, which is what all tasks of a run"), "{refused}");
         assert!(book("d").is_ok(), "what was refused is not held");
+        let kept = Outputs::from(outputs.clone());
+        let before: Vec<_> = ["a", "b", "c", "d"].map(|name| InstanceId(name.into())).into();
+        let again = HandedOver::of(before.iter().map(|name| (name, &kept)));
+        assert!(again.book(&InstanceId("e".into()), &outputs).is_err(), "whoever goes on holds what was held");
+        assert!(again.book(&before[0], &outputs).is_ok());
     }
 
     #[test]

@@ -423,6 +423,8 @@ impl Executor {
             }
         }
         let Recorded { run, duration_ms, outputs, notes, .. } = recorded;
+        // What counts for who runs counts for who need not.
+        self.handed_over.book(&job.name, &outputs)?;
         Ok(Some(Reuse { key: key.to_string(), from: run, saved_ms: duration_ms, change, outputs, handed, notes }))
     }
 
