@@ -19,6 +19,9 @@ use crate::state::{StateDir, make_private_dir_all};
 /// busy with other things.
 const LEFTOVER_MAX: Duration = Duration::from_secs(5);
 
+/// How often a lock is taken anew whose file was taken away meanwhile.
+const TAKEN_AWAY_MAX: u32 = 16;
+
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub struct RunLock {
@@ -133,13 +136,7 @@ impl RunLock {
     /// # Errors
     /// The file system's; a name of nothing is none.
     pub fn is_at(&self, name: &Path) -> std::io::Result<bool> {
-        use std::os::unix::fs::MetadataExt as _;
-        let here = self.file.metadata()?;
-        match name.symlink_metadata() {
-            Ok(there) => Ok((there.dev(), there.ino()) == (here.dev(), here.ino())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        is_named(&self.file, name)
     }
 
     /// Writes into the lock of a target for which run of which state folder it is held, once that has its name.
@@ -246,6 +243,16 @@ fn open_lock(path: &Path) -> Result<File, LockError> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)
 }
 
+fn is_named(file: &File, name: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let here = file.metadata()?;
+    match name.symlink_metadata() {
+        Ok(there) => Ok((there.dev(), there.ino()) == (here.dev(), here.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn take(path: &Path, what: &str, run: Option<&RunId>, now_ms: u64) -> Result<RunLock, LockError> {
     take_within(path, what, run, now_ms, LEFTOVER_MAX)
 }
@@ -262,19 +269,13 @@ fn take_within(
     longest: Duration,
 ) -> Result<RunLock, LockError> {
     let io = |source| LockError::Io { path: path.to_owned(), source };
-    let file = open_lock(path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let holder = read_holder(&file);
-            // Nobody is named in the instant between taking and writing only: who is that quick lives.
-            let died = holder.as_ref().is_some_and(|holder| !holder.lives());
-            if !died || !comes_free(&file, longest).map_err(io)? {
-                return Err(LockError::Held { holder: read_holder(&file).or(holder) });
-            }
-        }
-        Err(error) => return Err(io(error.into())),
-    }
+    // Who cleans takes a run's folder away with its lock: one that has its name no longer keeps nobody out.
+    let mut locked = (0..TAKEN_AWAY_MAX).map(|_| {
+        let file = locked_file(path, longest)?;
+        Ok(is_named(&file, path).map_err(io)?.then_some(file))
+    });
+    let taken_away = || io(std::io::Error::other("it is taken away again and again"));
+    let file = locked.find_map(Result::transpose).unwrap_or_else(|| Err(taken_away()))?;
     let pid = std::process::id();
     let started_ticks = started_ticks(pid).unwrap_or(0);
     let before = read_holder(&file);
@@ -284,6 +285,25 @@ fn take_within(
     let holder = Holder { pid, since_ms: now_ms, what, run, state: None, started_ticks, moving };
     write_holder(&file, &holder).map_err(io)?;
     Ok(RunLock { file, path: path.to_owned(), before })
+}
+
+/// The lock's file as it is opened now, locked.
+fn locked_file(path: &Path, longest: Duration) -> Result<File, LockError> {
+    let io = |source| LockError::Io { path: path.to_owned(), source };
+    let file = open_lock(path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            let holder = read_holder(&file);
+            // Nobody is named in the instant between taking and writing only: who is that quick lives.
+            let died = holder.as_ref().is_some_and(|holder| !holder.lives());
+            if !died || !comes_free(&file, longest).map_err(io)? {
+                return Err(LockError::Held { holder: read_holder(&file).or(holder) });
+            }
+            Ok(file)
+        }
+        Err(error) => Err(io(error.into())),
+    }
 }
 
 /// Waits for a lock, not for ever; whether it was taken. flock(2) has no wait with an end, so another thread waits: on a copy
@@ -388,6 +408,32 @@ mod tests {
             // Without a word, as by a process that is killed.
             rustix::fs::flock(&left.file, FlockOperation::Unlock).expect("it was held");
             waiting.join().expect("no panic").expect("the last copy is closed");
+        });
+    }
+
+    #[test]
+    fn a_lock_that_was_taken_away_while_it_was_waited_for_is_taken_anew() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        let left = take(&path, "it", None, 1).expect("free");
+        let holder = read_holder(&left.file).expect("just written");
+        write_holder(&left.file, &Holder { started_ticks: holder.started_ticks + 1, ..holder }).expect("writable");
+        let inode = format!(":{} ", left.file.metadata().expect("it is open").ino());
+        let is_waited_for = || {
+            let locks = std::fs::read_to_string("/proc/locks").expect("proc_locks(5)");
+            locks.lines().any(|line| line.contains("->") && line.contains(&inode))
+        };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| take_within(&path, "it", None, 2, Duration::from_secs(60)));
+            while !is_waited_for() {
+                std::thread::yield_now();
+            }
+            std::fs::rename(&path, folder.path().join("trash")).expect("the same folder");
+            rustix::fs::flock(&left.file, FlockOperation::Unlock).expect("it was held");
+            let taken = waiting.join().expect("no panic").expect("nobody has it");
+            assert!(taken.is_at(&path).expect("legible"));
+            assert!(matches!(take(&path, "it", None, 3), Err(LockError::Held { .. })), "one holder");
         });
     }
 
