@@ -150,7 +150,7 @@ impl ToolServers {
         if listed.is_err() {
             place.forget(&connection).await;
         }
-        let masked = place.mask().await;
+        let masked = place.mask_in_time(name).await?;
         listed
             .map(|tools| tools.into_iter().map(|tool| told(tool, &masked)).collect())
             .map_err(|why| masked.text(&why).into_owned())
@@ -176,7 +176,7 @@ impl ToolServers {
             }
             _ => failed.why,
         });
-        let masked = place.mask().await;
+        let masked = place.mask_in_time(name).await?;
         let fit = |text: String| cut(&masked.text(&text));
         answer.map(fit).map_err(fit)
     }
@@ -204,7 +204,7 @@ impl From<String> for Failed {
 async fn call_once(place: &Arc<Place>, name: &str, asked: CallToolRequestParams) -> Result<String, Failed> {
     let (server, connection) = (&place.far, place.connection(name).await?);
     // A token may be renewed while it is asked.
-    place.mask().await;
+    place.mask_in_time(name).await?;
     let failed = match timeout(server.timeout, connection.peer().call_tool_once(asked)).await {
         Ok(Ok(CallToolResponse::Complete(result))) => {
             let result = serde_json::to_value(&result).map_err(|error| error.to_string())?;

@@ -108,12 +108,21 @@ impl Place {
         let made = made.map_err(|error| error.to_string()).and_then(|made| made.map_err(|_| late(name, server))?);
         match made {
             Ok(connection) => Ok(Arc::clone(running.insert(Arc::new(connection)))),
-            Err(why) => Err(hosts_alone(&self.mask().await.text(&format!("server `{name}` cannot be used: {why}")))),
+            Err(why) => Err(hosts_alone(
+                &self.mask_in_time(name).await?.text(&format!("server `{name}` cannot be used: {why}")),
+            )),
         }
     }
 
-    /// What masks every secret that was used until now.
-    pub(super) async fn mask(&self) -> Secrets {
+    /// What masks every secret that was used until now, within the server's time: while a token is renewed, nobody can know it.
+    ///
+    /// # Errors
+    /// It is renewed for too long, for people.
+    pub(super) async fn mask_in_time(&self, name: &str) -> Result<Secrets, String> {
+        timeout(self.far.timeout, self.mask()).await.map_err(|_| late(name, &self.far))
+    }
+
+    async fn mask(&self) -> Secrets {
         let given = match &*self.tokens.lock().await {
             Some(tokens) => tokens.lock().await.get_credentials().await.ok().and_then(|(_, given)| given),
             None => None,
@@ -239,4 +248,24 @@ where
     let me = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
     let client = ClientConfig::new(ClientCapabilities::default(), me);
     client.serve_with_lifecycle(transport, newest).await.map_err(|error| tool_fault::of_beginning(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ToolServers;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_that_is_renewed_for_too_long_keeps_nobody_longer_than_the_server_may() {
+        let timeout = Duration::from_millis(20);
+        let far = FarServer { url: "http://127.0.0.1:1/mcp".to_owned(), access: Access::Open, timeout };
+        let servers = ToolServers::new([("s".to_owned(), Ok(far))].into());
+        let place = Arc::clone(servers.servers["s"].as_ref().expect("a server"));
+        assert!(place.mask_in_time("s").await.is_ok());
+        let _renewed = place.tokens.lock().await;
+        for came in [servers.offered("s").await.map(drop), servers.call("s", "t", Default::default()).await.map(drop)] {
+            let why = came.expect_err("nobody knows what to mask");
+            assert_eq!(why, "server `s` did not answer within 0.02 s");
+        }
+    }
 }
