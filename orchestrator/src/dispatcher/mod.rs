@@ -34,6 +34,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::core::{Action, AttemptDone, Input, NoItems, Reach, RunCore, StopCause, TargetMove, VerifyDone};
@@ -207,8 +209,10 @@ impl Dispatcher<'_> {
         let (behind, now): (Vec<Action>, Vec<Action>) =
             actions.into_iter().partition(|action| matches!(action, Action::MoveTarget { .. }));
         now.into_iter().for_each(|action| self.act(action, sender));
+        if !behind.is_empty() && !events.iter().any(|event| matches!(event, RunEvent::Landing { .. })) {
+            unreachable!("BUG: the target is to move, and no event says so");
+        }
         if !events.is_empty() {
-            debug_assert!(behind.is_empty() || events.iter().any(|event| matches!(event, RunEvent::Landing { .. })));
             let stored = self.journal.append_async(self.clock.now_ms(), events);
             in_flight.push_back(InFlight { stored, then: behind, told: None });
         }
@@ -300,8 +304,12 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Some(worst) = self.worst.take() {
-            let _ = self.sender.try_send(worst);
+        let Some(worst) = self.worst.take() else { return };
+        if let Err(TrySendError::Full(worst)) = self.sender.try_send(worst)
+            && let Ok(event_loop) = Handle::try_current()
+        {
+            let sender = self.sender.clone();
+            event_loop.spawn(async move { drop(sender.send(worst).await) });
         }
     }
 }
@@ -332,6 +340,15 @@ pub(crate) fn random() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_owed_comes_behind_all_that_waits() {
+        let (sender, mut inputs) = mpsc::channel(1);
+        sender.try_send(Input::Moved(core::TargetMove::Done)).expect("room");
+        drop(Answer::new(sender, Input::Reused(vec![])));
+        assert!(matches!(inputs.recv().await, Some(Input::Moved(_))));
+        assert!(matches!(inputs.recv().await, Some(Input::Reused(_))));
+    }
 
     #[tokio::test]
     async fn an_answer_that_is_owed_comes_even_when_the_work_panics() {
