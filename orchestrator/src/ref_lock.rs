@@ -16,6 +16,9 @@ use rustix::fs::{FlockOperation, flock, inotify};
 /// How long a lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long after a lock that was no file when it was looked for the write is tried again.
+const UNSEEN_LOOK: Duration = Duration::from_millis(1);
+
 /// How often a write is begun anew whose folder went away beneath it.
 const FOLDERS_LOST_MAX: u32 = 64;
 
@@ -33,7 +36,11 @@ pub fn patiently<T>(locks: &[PathBuf], mut write: impl FnMut() -> Result<T, git2
     let deadline = Instant::now() + PATIENCE;
     let is_free_again = || match locks.iter().find(|lock| lock.exists()) {
         Some(lock) => wait(lock, deadline),
-        None => Instant::now() < deadline,
+        // It went before it was looked at, or never was a file. Nothing tells when the next try may come to more.
+        None => {
+            std::thread::sleep(UNSEEN_LOOK);
+            Instant::now() < deadline
+        }
     };
     let (mut lost, mut back) = (0, 0);
     loop {
@@ -175,6 +182,17 @@ mod tests {
         let holder = std::thread::spawn(move || fs::rename(&ending, ending.with_extension("")));
         assert!(wait(&lock, soon()));
         holder.join().expect("it ends").expect("renamed");
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_asked_for_no_more_than_once_a_millisecond() {
+        let (folder, mut tries) = (tempfile::tempdir().expect("a folder"), 0);
+        let written = patiently(&[folder.path().join("main.lock")], || {
+            tries += 1;
+            Err::<(), _>(git2::Error::new(ErrorCode::Locked, ErrorClass::Reference, "locked, whatever lies there"))
+        });
+        assert!(written.is_err_and(|error| error.code() == ErrorCode::Locked));
+        assert!(tries <= 1 + PATIENCE.as_millis(), "{tries} tries");
     }
 
     #[test]
