@@ -327,6 +327,36 @@ pub fn make_private_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Puts bytes into the place of the file at `path`, so that they stay whatever ends the process or the machine: who reads it finds what
+/// was there before or all of these, and they are on the disk when this returns. `draft` is a name in the same folder that nobody
+/// else writes; what a predecessor that died left there goes.
+///
+/// # Errors
+/// The file system's; what was there before is there still, and no draft.
+pub fn write_whole(path: &Path, draft: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        match std::fs::remove_file(draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(draft, path)
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(draft)))?;
+    sync_folder_of(path)
+}
+
+/// Waits until the name of a file is on the disk.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
 /// Whether a run keeps something of its own under this name, beside the folders of its tasks: its lock, what it wrote of all
 /// of them, and the sockets of its proxy.
 fn is_of_the_run(name: &str) -> bool {
@@ -365,6 +395,18 @@ mod tests {
         let renewed = one.secret().expect("space");
         assert_ne!(renewed, secret);
         assert_eq!(one.secret().expect("it is there"), renewed);
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_stays() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [path, draft] = ["file", "file.new"].map(|name| folder.path().join(name));
+        std::fs::write(&draft, "of one that died").expect("space");
+        write_whole(&path, &draft, 0o600, b"1").expect("space");
+        assert_eq!(path.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
+        let nowhere = folder.path().join("none/file");
+        assert!(write_whole(&nowhere, &draft, 0o600, b"2").is_err() && !draft.exists());
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"1");
     }
 
     #[test]

@@ -135,7 +135,10 @@ impl Transcript {
         if let Some(folder) = path.parent() {
             crate::state::make_private_dir_all(folder)?;
         }
-        Ok(Transcript { file: File::create(path)?, bytes: 0, entries: 0 })
+        let file = File::create(path)?;
+        // What is kept in it is on the disk; so is that it is there.
+        crate::state::sync_folder_of(path)?;
+        Ok(Transcript { file, bytes: 0, entries: 0 })
     }
 
     /// Writes an entry and waits until it is on disk.

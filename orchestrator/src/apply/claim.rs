@@ -26,7 +26,7 @@ use crate::ids::encode_component;
 use crate::journal::{LockError, RunLock};
 use crate::ref_lock;
 use crate::repository::Repository;
-use crate::state::make_private_dir_all;
+use crate::state::{make_private_dir_all, sync_folder_of, write_whole};
 
 /// Bytes of the checksum at the end of an index.
 const SUM_BYTES: usize = 20;
@@ -135,10 +135,7 @@ impl<'a> Claim<'a> {
     pub(super) fn write(&self, note: &Note) -> Result<(), ApplyError> {
         let (path, beside) = (self.note_path(), self.folder.join("note.new"));
         let text = serde_json::to_vec(note).expect("plain strings");
-        let written = fault::point()
-            .and_then(|()| fs::write(&beside, text))
-            .and_then(|()| fs::File::open(&beside)?.sync_all())
-            .and_then(|()| fs::rename(&beside, &path));
+        let written = fault::point().and_then(|()| write_whole(&path, &beside, 0o600, &text));
         written.map_err(|source| ApplyError::Io { path, source })
     }
 
@@ -254,10 +251,12 @@ impl HeldIndex<'_> {
 
     /// Puts the copy in the place of the index.
     pub(super) fn publish(&self) -> Result<(), ApplyError> {
-        let moved = fault::point().and_then(|()| match fs::rename(&self.copy, &self.real) {
+        // On the disk before it has its name: half an index is none.
+        let put = || fs::File::open(&self.copy)?.sync_all().and_then(|()| fs::rename(&self.copy, &self.real));
+        let moved = fault::point().and_then(|()| match put() {
             // A checkout that never had one, and needs none.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            moved => moved,
+            moved => moved.and_then(|()| sync_folder_of(&self.real)),
         });
         moved.map_err(|source| ApplyError::Io { path: self.real.clone(), source })
     }

@@ -4,8 +4,7 @@
 //! the state folder, where no job can change them, under a name that is their content; the worker compiles what lies there.
 //! A guest sees its worktree as `.`, as `/` and under its own path, everything else under the path that the variables name.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +24,7 @@ use crate::event::AttemptEnd;
 use crate::ids::RunId;
 use crate::journal::LogWriter;
 use crate::repository::{Repository, RepositoryError};
-use crate::state::{StateDir, make_private_dir_all};
+use crate::state::{StateDir, make_private_dir_all, write_whole};
 use crate::tree;
 use crate::worktree::Worktree;
 
@@ -124,10 +123,7 @@ impl Modules {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         make_private_dir_all(&self.state.path(StateDir::MODULES))?;
         let draft = kept.with_extension(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o400).open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&draft, kept)
+        write_whole(kept, &draft, 0o400, bytes)
     }
 }
 

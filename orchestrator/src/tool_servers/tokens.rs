@@ -2,9 +2,8 @@
 //! A token belongs to the address that it was given for: under any other it is not found.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -13,7 +12,7 @@ use rmcp::transport::auth::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::state::{StateDir, make_private_dir_all};
+use crate::state::{StateDir, make_private_dir_all, write_whole};
 
 /// The folder, relative to the state folder.
 const FOLDER: &str = "tokens";
@@ -82,10 +81,7 @@ impl TokenFile {
         make_private_dir_all(&self.state.path(FOLDER))?;
         let kept = Kept { version: VERSION, url: self.url.clone(), credentials };
         let new = self.state.path(&format!("{}.{}", self.name(), std::process::id()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&kept)?)?;
-        file.sync_all()?;
-        fs::rename(&new, self.path())
+        write_whole(&self.path(), &new, 0o600, &serde_json::to_vec(&kept)?)
     }
 }
 

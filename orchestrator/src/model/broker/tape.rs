@@ -32,6 +32,7 @@ use swarm_protocol::chat::{Dialect, ModelRequest};
 use self::alike::{alike, alike_of_agent};
 use self::given::Given;
 pub use self::said::{Page, Refused, Said};
+use crate::state::write_whole;
 
 /// The version of the files; since 2 they say of a call that was refused why.
 const VERSION: u32 = 2;
@@ -302,14 +303,10 @@ impl Recorder {
     /// # Errors
     /// [`TapeError::Io`].
     pub fn keep(&self, question: &Question, heard: Heard) -> Result<(), TapeError> {
-        let (occurrence, sequence) = {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.all += 1;
-            let sequence = counts.all;
-            let count = counts.each.entry(question.hash).or_default();
-            *count += 1;
-            (*count, sequence)
-        };
+        // Held until it is written: what could not be is not counted, and whoever replays misses none.
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = counts.all + 1;
+        let occurrence = counts.each.get(&question.hash).map_or(1, |count| count + 1);
         let recorded = Recorded {
             version: VERSION,
             instance: heard.instance,
@@ -325,8 +322,12 @@ impl Recorder {
         let name = format!("{}-{occurrence}", &question.hash.to_hex()[..16]);
         let (path, open) = (self.folder.join(format!("{name}.json")), self.folder.join(format!("{name}.part")));
         let text = serde_json::to_vec_pretty(&recorded).expect("plain data");
-        let written = std::fs::write(&open, text).and_then(|()| std::fs::rename(&open, &path));
-        written.map_err(|source| TapeError::Io { path, source })
+        // As whoever records wants it.
+        let written = write_whole(&path, &open, 0o666, &text);
+        written.map_err(|source| TapeError::Io { path, source })?;
+        counts.all = sequence;
+        counts.each.insert(question.hash, occurrence);
+        Ok(())
     }
 }
 

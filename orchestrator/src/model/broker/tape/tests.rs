@@ -21,6 +21,10 @@ fn question(text: &str) -> Question {
 }
 
 fn keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) {
+    try_keep(recorder, by, text, answer).unwrap();
+}
+
+fn try_keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) -> Result<(), TapeError> {
     let heard = Heard {
         instance: InstanceId(by.into()),
         model: "ollama/m".to_owned(),
@@ -28,7 +32,7 @@ fn keep(recorder: &Recorder, by: &str, text: &str, answer: &[u8]) {
         content_type: "application/x-ndjson".to_owned(),
         said: Said::Answer(answer.to_vec()),
     };
-    recorder.keep(&question(text), heard).unwrap();
+    recorder.keep(&question(text), heard)
 }
 
 fn played(player: &Player, by: &str, text: &str) -> Result<Vec<u8>, String> {
@@ -95,6 +99,20 @@ fn a_folder_is_recorded_into_once_unless_the_run_goes_on() {
     assert!(matches!(Recorder::create(folder.path()), Err(TapeError::NotEmpty(_))));
     keep(&Recorder::go_on(folder.path()).unwrap(), "a", "q", b"2");
     let player = Player::open(folder.path()).unwrap();
+    assert_eq!((played(&player, "a", "q"), played(&player, "a", "q")), (Ok(b"1".to_vec()), Ok(b"2".to_vec())));
+}
+
+#[test]
+fn an_answer_that_could_not_be_kept_is_not_counted() {
+    let (folder, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (here, gone) = (folder.path().join("tape"), aside.path().join("tape"));
+    let recorder = Recorder::create(&here).unwrap();
+    keep(&recorder, "a", "q", b"1");
+    std::fs::rename(&here, &gone).unwrap();
+    assert!(matches!(try_keep(&recorder, "a", "q", b"lost"), Err(TapeError::Io { .. })));
+    std::fs::rename(&gone, &here).unwrap();
+    keep(&recorder, "a", "q", b"2");
+    let player = Player::open(&here).unwrap();
     assert_eq!((played(&player, "a", "q"), played(&player, "a", "q")), (Ok(b"1".to_vec()), Ok(b"2".to_vec())));
 }
 
