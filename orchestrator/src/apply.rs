@@ -248,7 +248,7 @@ pub fn apply(
     if let Some(work) = under_way(git.state()) {
         return Err(ApplyError::UnderWay(work));
     }
-    let claim = Claim::take(repository, date_s.unsigned_abs() * 1000)?;
+    let claim = Claim::take(repository, date_s.unsigned_abs().saturating_mul(1000))?;
     if let Some(note) = claim.note()? {
         undo::take_back(&claim, &note)?;
     }

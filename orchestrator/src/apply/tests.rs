@@ -71,11 +71,15 @@ impl Fixture {
     }
 
     fn apply(&self, target: Oid) -> Result<Applied, ApplyError> {
+        self.apply_at(target, 1_700_000_000)
+    }
+
+    fn apply_at(&self, target: Oid, date_s: i64) -> Result<Applied, ApplyError> {
         let repository = Repository::open(self.folder.path()).expect("a repository");
         let identity =
             Identity { name: "t".to_owned(), email: "t@example.org".to_owned(), source: IdentitySource::Configured };
         let merging = Merging { target, name: "swarm/x", scopes: &self.scopes };
-        apply(&repository, merging, &identity, 1_700_000_000)
+        apply(&repository, merging, &identity, date_s)
     }
 
     /// Applying must be refused and leave everything as it was.
@@ -120,6 +124,13 @@ fn a_checkout_without_changes_moves_forward() {
     assert_eq!((it.read("a.txt").as_str(), it.read("new").as_str()), ("changed\n", "new\n"));
     assert!(it.is_clean() && it.head() == target);
     assert_eq!(it.apply(target).expect("applies"), Applied::UpToDate);
+}
+
+#[test]
+fn whatever_the_date_is_it_is_applied() {
+    let fixture = Fixture::new();
+    let target = fixture.target(&[("new", "x\n")]);
+    assert_eq!(fixture.apply_at(target, i64::MAX).expect("a date"), Applied::FastForward { to: target });
 }
 
 #[test]
