@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -110,7 +110,8 @@ pub(super) fn caches(repository: &Repository, entries: &[String]) -> Result<Vec<
         let refuse = |reason| BaseError::Copy { path: entry.clone(), reason };
         let path = relative(entry)?;
         match checkout.join(&path).symlink_metadata() {
-            Err(_) => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            Err(source) => return Err(BaseError::Io { path: checkout.join(&path), source }),
             Ok(metadata) if !metadata.is_dir() => return Err(refuse("it is no folder")),
             Ok(_) => {}
         }

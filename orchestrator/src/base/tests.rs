@@ -338,7 +338,11 @@ fn a_cache_is_an_ignored_folder_without_tracked_files() {
     assert_eq!(layers.caches, [PathBuf::from("target")]);
     let worktree = scene.worktree(&layers, Backend::Copy);
     assert!(worktree.written_dir().join("target/x").exists());
-    assert!(caches("missing").expect("none yet").caches.is_empty());
+    for none_yet in ["missing", "src/a/none"] {
+        assert!(caches(none_yet).expect("none yet").caches.is_empty());
+    }
+    std::os::unix::fs::symlink("loop", scene.fixture.path().join("loop")).expect("a link to itself");
+    assert!(matches!(caches("loop/target"), Err(BaseError::Io { .. })), "nobody knows what lies there");
     for entry in ["src", "plain", "src/a", "../x"] {
         assert!(matches!(caches(entry), Err(BaseError::Copy { .. })), "{entry}");
     }
