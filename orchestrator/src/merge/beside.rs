@@ -192,6 +192,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_file_that_is_lost_is_named_when_its_conflict_is_looked_at() {
+        let scene = Scene::new();
+        let [base, ours, result] = ["0\n", "1\n", "2\n"].map(|text| scene.tree(&[("a", text)]));
+        let labels = Labels { base: "before both".into(), ours: "landed".into(), theirs: "b".into() };
+        let (odb, step) = (scene.git.odb().expect("its object store"), Step { base, result, writes: None });
+        let opened = conflicted(&odb, &FileRules::default(), (ours, &step), &labels).expect("a tree");
+        let lost = Oid::hash_object(git2::ObjectType::Blob, b"nobody wrote it").expect("an id");
+        let edits = [(b"a".to_vec(), Some(Entry { mode: FILE, id: lost }))].into_iter().collect();
+        let tree = tree::edit(&odb, None, &edits).expect("legal").expect("it has files");
+        let error = still_unsettled(&odb, tree, &opened.places).expect_err("it is not there");
+        assert!(matches!(error, FoldError::Missing { id } if id == lost), "{error}");
+    }
+
     fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
         files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect()
     }

@@ -11,7 +11,7 @@ use git2::{Odb, Oid};
 
 use super::attributes::{self, Way};
 use super::beside::{self, folders};
-use super::file::{self, Kind, Merged};
+use super::file::{self, Kind, Merged, TEXT_BYTES_MAX};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
 use super::rename::{Moved, Renames};
 use super::rules::FileRules;
@@ -102,7 +102,15 @@ pub struct Unsettled {
 /// # Errors
 /// [`FoldError`] when objects cannot be read.
 pub fn still_unsettled(odb: &Odb<'_>, tree: Oid, places: &[ConflictPlace]) -> Result<Unsettled, FoldError> {
-    let count = |blob: Oid| -> Result<[usize; 4], FoldError> { Ok(text::markers(odb.read(blob)?.data())) };
+    let count = |blob: Oid| -> Result<[usize; 4], FoldError> {
+        let failed = |error| FoldError::of_read(blob, error);
+        // No merge marks a larger one.
+        let (bytes, _) = odb.read_header(blob).map_err(failed)?;
+        if bytes > TEXT_BYTES_MAX {
+            return Ok([0; 4]);
+        }
+        Ok(text::markers(odb.read(blob).map_err(failed)?.data()))
+    };
     let mut left = Unsettled::default();
     for place in places {
         if let Some(beside) = &place.beside
