@@ -148,11 +148,32 @@ pub(crate) fn read(source: usize, text: &str, diagnostics: &mut Vec<Diagnostic>)
         }
         Err(error) => {
             let span = error.span().unwrap_or(0..0);
-            diagnostics
-                .push(Diagnostic::error(Location::new(source, span), format!("invalid TOML: {}", error.message())));
+            let at = Location::new(source, span.clone());
+            let diagnostic = Diagnostic::error(at, format!("invalid TOML: {}", error.message()));
+            diagnostics.push(match first_of(text, span.start).filter(|_| error.message().contains("duplicate")) {
+                Some(first) => diagnostic.related(Location::new(source, first), "the first one"),
+                None => diagnostic,
+            });
             None
         }
     }
+}
+
+/// Where the head of a table stands for the first time whose line holds the byte `at`.
+fn first_of(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
+    let begins = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let head = text[begins..].lines().next()?.trim_end();
+    if !head.starts_with('[') {
+        return None;
+    }
+    let mut line_begins = 0;
+    for line in text[..begins].split_inclusive('\n') {
+        if line.trim_end() == head {
+            return Some(line_begins..line_begins + head.len());
+        }
+        line_begins += line.len();
+    }
+    None
 }
 
 /// Parsed tables come sorted by key: the places bring the text's order back.
@@ -193,6 +214,18 @@ fn node(source: usize, parsed: toml::Spanned<toml::de::DeValue<'_>>, diagnostics
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_table_that_is_there_twice_the_first_is_shown() {
+        let first = |text: &str| {
+            let mut diagnostics = Vec::new();
+            assert!(read(0, text, &mut diagnostics).is_none(), "{text}");
+            diagnostics[0].related.first().map(|(_, span, _)| &text[span.clone()]).map(str::to_owned)
+        };
+        assert_eq!(first("[tasks.a]\nx = 1\n[tasks.b]\n[tasks.a]\n").as_deref(), Some("[tasks.a]"));
+        assert_eq!(first("x = 1\nx = 2\n"), None);
+        assert_eq!(first("x = \n"), None);
+    }
 
     #[test]
     fn tables_keep_the_order_of_the_text() {

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Location, Severity, SourceFile, nearest};
 use crate::document::{self, Entry, Node, Table};
 use crate::egress::HostRule;
+use crate::elsewhere::{self, Meant};
 use crate::expansion::{Growth, Growths};
 use crate::keys;
 use crate::lower::{Lower, count, counts, inside_globs, insides, texts, time};
@@ -47,8 +48,8 @@ pub fn parse(
     sets: &[(String, String)],
     include: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Parsed {
-    let mut texts =
-        Texts { sources: vec![SourceFile { name: name.to_owned(), text: text.to_owned() }], diagnostics: Vec::new() };
+    let plan = SourceFile { name: name.to_owned(), text: line_feeds(text) };
+    let mut texts = Texts { sources: vec![plan], diagnostics: Vec::new() };
     let documents = texts.read_all(include);
     texts.sources.extend(
         sets.iter().map(|(key, value)| SourceFile { name: "--set".to_owned(), text: format!("{key}={value}") }),
@@ -69,6 +70,12 @@ pub fn parse(
         diagnostics.push(Diagnostic::error(Location::new(0, 0..0), format!("{more} more mistakes are not shown")));
     }
     Parsed { plan: plan.filter(|_| !failed).map(Arc::new), diagnostics, sources }
+}
+
+/// The text with line feeds for the line ends of Windows, which a script would take for a part of its words: TOML lets whoever reads
+/// it choose. Lines keep their numbers. Source: TOML 1.0, "String", multi-line strings.
+fn line_feeds(text: &str) -> String {
+    text.replace("\r\n", "\n")
 }
 
 /// The sources while they are read.
@@ -97,7 +104,7 @@ impl Texts {
             }
             match include(name) {
                 Ok(text) => {
-                    self.sources.push(SourceFile { name: name.to_owned(), text });
+                    self.sources.push(SourceFile { name: name.to_owned(), text: line_feeds(&text) });
                     documents.extend(self.read(self.sources.len() - 1, keys::INCLUDED, "an included file"));
                 }
                 Err(reason) => {
@@ -275,11 +282,20 @@ fn refuse_without_head(plan: &Table, tasks: &[Entry], diagnostics: &mut Vec<Diag
             Diagnostic::error(at, "the plan does not say its version").hint("write `version = 1` as its first line"),
         );
     }
-    if tasks.is_empty() && plan.get("tasks").is_none_or(|node| node.table().is_some()) {
+    // A slip of that word is an error of its own, with the word that is meant.
+    let meant = plan.entries.iter().any(|entry| is_slip_of(&entry.key, "tasks"));
+    if tasks.is_empty() && !meant && plan.get("tasks").is_none_or(|node| node.table().is_some()) {
         let at = plan.entry("tasks").map_or(Location::new(0, 0..0), |entry| entry.key_at);
         let hint = "write a task, for example:\n[tasks.hello]\nrun = \"echo hello > hello.txt\"";
         diagnostics.push(Diagnostic::error(at, "the plan has no tasks").hint(hint));
     }
+}
+
+/// Whether a key that nobody knows is told to be another one.
+fn is_slip_of(key: &str, word: &str) -> bool {
+    let mut known = keys::PLAN.iter().map(|known| known.name);
+    let is_meant = matches!(elsewhere::meant(key), Some(Meant::Keys(ours)) if ours.contains(&word));
+    known.clone().all(|name| name != key) && (is_meant || nearest(key, known.by_ref()) == Some(word))
 }
 
 /// Templates take nothing from other templates: two layers are enough to follow.
@@ -404,6 +420,40 @@ mod tests {
         let plan = parse_alone("version = 1\n[tasks.a]\nrun = 'true'\n", &[]).plan.expect("it is valid");
         assert_eq!(plan.name, "my-plan");
         assert_eq!(plan.tasks[0].sandbox, "default");
+    }
+
+    #[test]
+    fn line_ends_of_windows_are_no_part_of_a_script() {
+        let text = "version = 1\r\ninclude = ['i']\r\n[tasks.a]\r\nrun = \"\"\"\r\nif true; then\r\n  echo\r\nfi\r\n\"\"\"\r\nuse = 't'\r\n";
+        let included = "[templates.t]\r\ncheck = '''\r\ntrue\r\ntrue'''\r\n";
+        let parsed = parse("p.toml", text, &[], &mut |_| Ok(included.to_owned()));
+        assert!(parsed.sources.iter().all(|source| !source.text.contains('\r')), "{:?}", parsed.sources);
+        let wrong = parse_alone("version = 1\r\n[tasks.a]\r\nrnu = 'x'\r\n", &[]);
+        let before = &wrong.sources[0].text[..wrong.diagnostics[0].span.start];
+        assert_eq!((before.matches('\n').count(), messages(&wrong)), (2, vec!["unknown key `rnu` in [tasks.a]"]));
+    }
+
+    #[test]
+    fn a_slip_is_the_only_mistake() {
+        let said = |text: &str| parse_alone(text, &[]).diagnostics.into_iter().map(|it| it.message).collect::<Vec<_>>();
+        assert_eq!(said("version = 1\n[task.a]\nrun = 'x'\n"), ["unknown key `task` in a plan"]);
+        assert_eq!(said("version = 1\n[taks.a]\nrun = 'x'\n"), ["unknown key `taks` in a plan"]);
+        assert_eq!(said("version = 1\n[tasks.a]\nneds = ['x']\n").len(), 2, "nothing says what it does");
+    }
+
+    #[test]
+    fn words_in_the_wrong_form_are_turned_into_the_right_one() {
+        let hint = |text: &str| {
+            parse_alone(&format!("version = 1\n{text}"), &[]).diagnostics.remove(0).hint.unwrap_or_default()
+        };
+        assert_eq!(hint("[tasks.a]\nargv = 'ls -l'\n"), "write [\"ls\", \"-l\"]");
+        assert_eq!(hint("[tasks.a]\nargv = 'ls | wc'\n"), "a line for the shell is `run`: run = \"ls | wc\"");
+        assert_eq!(
+            hint("[tasks.a]\nrun = ['ls', '-l']\n"),
+            "a program and its arguments are `argv`: argv = [\"ls\", \"-l\"]"
+        );
+        assert_eq!(hint("[[tasks]]\nrun = 'ls'\n"), "each has a name of its own: [tasks.NAME] in place of [[tasks]]");
+        assert!(hint("[tasks.a]\nrun = \"docker ps --format '{{.State}}'\"\n").contains("{% raw %}"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::document::{Entry, Node, Table, Value};
 use crate::elsewhere;
 use crate::expansion::{self, Growth};
 use crate::ids::{TaskName, task_in};
+use crate::keys;
 use crate::models;
 use crate::plan::*;
 use crate::quantity;
@@ -229,6 +230,7 @@ impl<'a> Lower<'a> {
                 let message = format!("task `{}` has nothing to do", task.key);
                 // Another tool's word for `run` is an error of its own, with the word that is meant.
                 let meant = layers.own.entries.iter().any(|entry| elsewhere::means_work(&entry.key));
+                let meant = meant || layers.own.entries.iter().any(|entry| is_slip_of_work(&entry.key));
                 if task.node.table().is_some()
                     && !meant
                     && (layers.own.get("use").is_none() || layers.template.is_some())
@@ -626,4 +628,10 @@ fn retry(node: &Node) -> Retry {
             _ => default.jitter,
         },
     }
+}
+
+/// Whether a key that no task has is told to be one of those that say what a task does.
+fn is_slip_of_work(key: &str) -> bool {
+    let meant = nearest(key, keys::TASK.iter().map(|known| known.name));
+    keys::TASK.iter().all(|known| known.name != key) && matches!(meant, Some("run" | "argv" | "wasm" | "agent" | "use"))
 }

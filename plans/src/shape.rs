@@ -68,7 +68,7 @@ fn check(node: &Node, kind: &Kind, what: &str, diagnostics: &mut Vec<Diagnostic>
     if !fits(node, kind) {
         let message = format!("`{what}` has to be {}, not {}", described(kind), node.type_name());
         let diagnostic = Diagnostic::error(node.at, message);
-        diagnostics.push(match conversion(node, kind) {
+        diagnostics.push(match conversion(node, kind, what) {
             Some(hint) => diagnostic.hint(hint),
             None => diagnostic,
         });
@@ -165,7 +165,7 @@ fn one_of(words: &[(&str, Since)]) -> String {
 }
 
 /// What a value of the wrong type was probably meant to be.
-fn conversion(node: &Node, kind: &Kind) -> Option<String> {
+fn conversion(node: &Node, kind: &Kind, what: &str) -> Option<String> {
     match (kind, &node.value) {
         (Kind::Duration, Value::Integer(seconds)) => {
             Some(format!("write \"{seconds}s\" for seconds or \"{seconds}m\" for minutes"))
@@ -177,10 +177,27 @@ fn conversion(node: &Node, kind: &Kind) -> Option<String> {
         (Kind::Flag, Value::Text(text)) if text == "true" || text == "false" => {
             Some(format!("write {text} without quotes"))
         }
+        (Kind::List(_) | Kind::Filled(_), Value::Text(text)) if what == "argv" => Some(as_argv(text)),
         (Kind::List(_) | Kind::Filled(_), Value::Text(text)) => Some(format!("write [{text:?}]")),
-        (Kind::Either(kinds), _) => kinds.iter().find_map(|kind| conversion(node, kind)),
+        (Kind::Line, Value::List(items)) if what == "run" && items.iter().all(|item| item.text().is_some()) => {
+            let words: Vec<String> = items.iter().filter_map(Node::text).map(|word| format!("{word:?}")).collect();
+            Some(format!("a program and its arguments are `argv`: argv = [{}]", words.join(", ")))
+        }
+        (Kind::Named(Kind::Table(_)), Value::List(_)) => {
+            Some(format!("each has a name of its own: [{what}.NAME] in place of [[{what}]]"))
+        }
+        (Kind::Either(kinds), _) => kinds.iter().find_map(|kind| conversion(node, kind, what)),
         _ => None,
     }
+}
+
+/// A command line in the place of a program and its arguments: its words, where they are no more than that.
+fn as_argv(line: &str) -> String {
+    if line.contains(|c: char| "'\"\\`$|&;<>()*?#~".contains(c)) {
+        return format!("a line for the shell is `run`: run = {line:?}");
+    }
+    let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
+    format!("write [{}]", words.join(", "))
 }
 
 fn check_range(node: &Node, kind: &Kind, what: &str) -> Option<Diagnostic> {

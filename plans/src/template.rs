@@ -189,7 +189,8 @@ impl Engine {
                 let error = Diagnostic::error(place, format!("this expression does not parse: {detail}"));
                 return Box::new(error.hint(EXPRESSION_EXAMPLE));
             }
-            Box::new(Diagnostic::error(place, format!("this template does not parse: {detail}")))
+            let error = Diagnostic::error(place, format!("this template does not parse: {detail}"));
+            Box::new(error.hint("braces that are no template's stand in {% raw %}…{% endraw %}"))
         };
         let code = if dialect == Dialect::Expression { Code::All } else { Code::Braces };
         if let Some(excess) = excess(source, code) {
