@@ -22,6 +22,8 @@ mod left_out;
 pub mod limits;
 /// Programs that links on `PATH` lead to.
 mod linked;
+/// Who listens on this machine.
+mod listeners;
 /// The paths that a policy names.
 mod named;
 /// What runs when the caller types a command.

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use swarm_plans::egress::HostRule;
+use swarm_plans::egress::{HostPattern, HostRule};
 use swarm_plans::place::{IsWritten, list_to_paste, quoted};
 use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
 use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
 use super::on_path::{OnPath, Programs};
 use super::paths::{Guard, as_written};
-use super::{Host, Places, left_out, word};
+use super::{Host, Places, left_out, listeners, word};
 use crate::event::RefusalSeen;
 
 /// What a policy was resolved with, kept for the questions that come later.
@@ -117,6 +117,8 @@ impl Origin {
     fn kept_from_the_job(&self, act: &RefusedAct) -> bool {
         match act {
             RefusedAct::Unset { name } => self.variable(name).is_some() && !self.names[4].1.contains(name),
+            // Where nobody listens outside either, the job's own server was not up, or nobody's is.
+            RefusedAct::Host { host: Some(host) } => loopback_port(host).is_none_or(listeners::is_heard),
             _ => true,
         }
     }
@@ -146,7 +148,14 @@ impl Origin {
             }
             // State, and what tools keep in folders of the system.
             RefusedAct::Hidden { .. } => None,
-            RefusedAct::Host { host } => line("network", &format!("{}:443", host.as_deref().unwrap_or("HOST"))),
+            // Without a port it is both of the web's: which one it was, the output does not tell.
+            RefusedAct::Host { host } => {
+                let host = host.as_deref().unwrap_or("HOST");
+                match HostRule::parse(host).is_ok_and(|rule| word::why_host(&rule).is_some()) {
+                    true => given("network", host),
+                    false => line("network", host),
+                }
+            }
             RefusedAct::Uncommitted { path } => Some(left_out::brought_by(&self.worktree, path)),
             RefusedAct::Unset { name } => match self.variable(name)?.given_by {
                 GivenBy::Plan => line("env", name),
@@ -182,6 +191,15 @@ impl Origin {
         let wanted = [around, Some(path)].into_iter().flatten();
         let mut fine = wanted.filter(|path| path.canonicalize().is_ok_and(|path| guard.check(&path, access).is_ok()));
         fine.next().map(|path| as_written(path, &self.home))
+    }
+}
+
+/// The port of a name of this machine, as a job names who did not answer there.
+fn loopback_port(host: &str) -> Option<u16> {
+    let rule = HostRule::parse(host).ok()?;
+    match &rule.hosts {
+        HostPattern::Exactly(host) if host.is_loopback() => rule.port,
+        HostPattern::Exactly(_) | HostPattern::Below(_) => None,
     }
 }
 
@@ -274,13 +292,24 @@ mod tests {
             check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, expected);
         }
         let host = |host: Option<&str>| RefusedAct::Host { host: host.map(str::to_owned) };
-        check(host(Some("x.org")), Some("[sandbox.worker]\nnetwork = [\"x.org:443\"]"));
-        check(host(None), Some("[sandbox.worker]\nnetwork = [\"HOST:443\"]"));
+        check(host(Some("x.org")), Some("[sandbox.worker]\nnetwork = [\"x.org\"]"));
+        let own = "[sandbox.worker]\nnetwork = [\"localhost:8080\"]  # and --allow network=localhost:8080";
+        check(host(Some("localhost:8080")), Some(own));
         let unset = |name: &str| RefusedAct::Unset { name: name.to_owned() };
         check(unset("CI_URL"), Some("[sandbox.worker]\nenv = [\"CI_URL\"]"));
         check(unset("A_TOKEN"), Some("[sandbox.worker]\nenv = [\"A_TOKEN\"]  # and --allow env=A_TOKEN"));
         let seen = |act| origin.seen(&[SeenRefusal { act, rule: String::new() }]).len();
         assert_eq!((seen(unset("CI_URL")), seen(unset("NOBODYS"))), (1, 0));
+        // Whoever does not listen outside was kept from nobody.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let at = |host: &str| host_at(&format!("{host}:{port}"));
+        fn host_at(host: &str) -> RefusedAct {
+            RefusedAct::Host { host: Some(host.to_owned()) }
+        }
+        assert_eq!((seen(at("localhost")), seen(at("127.0.0.1")), seen(at("[::1]"))), (1, 1, 1));
+        drop(listener);
+        assert_eq!((seen(at("localhost")), seen(host_at("x.org"))), (0, 1));
         let uncommitted = RefusedAct::Uncommitted { path: "a b".into() };
         let line = "git add 'a b' && git commit, where it is not committed, and start the plan again: swarm run (a retry keeps the \
                     run's base)";
@@ -291,7 +320,7 @@ mod tests {
         check(limit("open-files"), None);
         origin.is_written = IsWritten::Yes;
         origin.names[3].1 = vec!["y.org:443".to_owned()];
-        let both = "network = [\"y.org:443\", \"x.org:443\"]  # in [sandbox.worker]";
+        let both = "network = [\"y.org:443\", \"x.org\"]  # in [sandbox.worker]";
         judge(&origin, host(Some("x.org")), Some(both));
     }
 }

@@ -236,8 +236,11 @@ fn tree(
     let (grants, cows) = shown.sorted();
     let mut warnings = warnings(name, policy, &hide, &grants, &cows, view.places);
     warnings.extend(omissions);
-    let unset = policy.secrets.iter().filter(|secret| !host.env.contains_key(*secret));
-    warnings.extend(unset.map(|secret| format!("sandbox.{name}.secrets names `{secret}`, which is not set here")));
+    let lists = [("env", &policy.env), ("secrets", &policy.secrets)];
+    let variables = lists.into_iter().flat_map(|(key, names)| names.iter().map(move |variable| (key, variable)));
+    let unset = variables.filter(|(_, variable)| !host.env.contains_key(*variable));
+    warnings
+        .extend(unset.map(|(key, name_of)| format!("sandbox.{name}.{key} names `{name_of}`, which is not set here")));
     let hidden = Hidden { named: named_hide.clone(), unasked: withheld.clone() };
     let unnamed = states.into_iter().chain(withheld);
     let unnamed: BTreeSet<PathBuf> =
@@ -614,6 +617,9 @@ mod tests {
         assert_eq!(cage.secrets().collect::<Vec<_>>(), [("NPM_TOKEN", "npm_1234")]);
         assert!(cage.env.iter().any(|(name, value)| name == "NPM_TOKEN" && value == "npm_1234"));
         assert_eq!(cage.warnings, ["sandbox.default.secrets names `UNSET`, which is not set here"]);
+        let passed_on = SandboxPolicy { env: vec!["MINE".into(), "UNSET".into()], ..SandboxPolicy::default() };
+        let cage = fixture.resolve(&passed_on).unwrap();
+        assert_eq!(cage.warnings, ["sandbox.default.env names `UNSET`, which is not set here"]);
         let refused = fixture.resolve(&policy(&["PIN"])).unwrap_err();
         assert_eq!(refused.place(), Some(("default", "secrets", Some("PIN"))), "{refused}");
     }

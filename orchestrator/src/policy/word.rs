@@ -133,13 +133,18 @@ pub fn flags(asks: &[Ask]) -> String {
     flags.collect::<Vec<_>>().join(" ")
 }
 
-/// What a person types, or writes down once, to allow all of it.
+/// What a person types, or writes down once, to allow all of it. The host's network is a word for one run: nothing writes it down.
 pub fn hint(asks: &[Ask]) -> String {
-    format!(
-        "what the plan asks for is yours to give: read it, then add {} to the command, or put it under [[allow]] in \
-         ~/.config/swarm/config.toml, with the repository that it is for",
-        flags(asks)
-    )
+    let first = format!("what the plan asks for is yours to give: read it, then add {} to the command", flags(asks));
+    let (network, others): (Vec<&Ask>, Vec<&Ask>) = asks.iter().partition(|ask| ask.wanted == Wanted::HostNetwork);
+    let config = "under [[allow]] in ~/.config/swarm/config.toml, with the repository that it is for";
+    match (network.is_empty(), others.is_empty()) {
+        (true, _) => format!("{first}, or put it {config}"),
+        (false, true) => {
+            format!("{first} each time; hosts by name, like network = [\"example.org\"], need no such word")
+        }
+        (false, false) => format!("{first}, or put all but --allow-host-network {config}"),
+    }
 }
 
 impl Word {
@@ -345,7 +350,7 @@ const OWN_NAMES: &[&str] =
     &["local", "localhost", "localdomain", "internal", "private", "lan", "home", "corp", "intranet", "home.arpa"];
 
 /// Why a host is not a plan's to reach; `None` for one of the internet.
-fn why_host(rule: &HostRule) -> Option<String> {
+pub(super) fn why_host(rule: &HostRule) -> Option<String> {
     let name = match &rule.hosts {
         HostPattern::Exactly(NetworkHost::Address(address)) => return why_address(*address),
         HostPattern::Exactly(NetworkHost::Name(name)) | HostPattern::Below(name) => name,
@@ -356,7 +361,11 @@ fn why_host(rule: &HostRule) -> Option<String> {
     let own =
         |end: &&str| name.as_str() == *end || name.as_str().strip_suffix(*end).is_some_and(|it| it.ends_with('.'));
     let single = !name.as_str().contains('.') && matches!(rule.hosts, HostPattern::Exactly(_));
-    (single || OWN_NAMES.iter().any(own)).then(|| "it is a name of this network, not of the internet".to_owned())
+    let why = match name.as_str() {
+        "host" => "in a list it is a host of that name; the host's whole network is `network = \"host\"`",
+        _ => "it is a name of this network, not of the internet",
+    };
+    (single || OWN_NAMES.iter().any(own)).then(|| why.to_owned())
 }
 
 fn why_address(address: IpAddr) -> Option<String> {
@@ -492,6 +501,29 @@ mod tests {
         check(&hosts(&["*.corp"]), &["network=a.corp"], &["--allow 'network=*.corp'"]);
         let all = SandboxPolicy { network: Network::Host, ..SandboxPolicy::default() };
         check(&all, &[], &["--allow-host-network"]);
+    }
+
+    #[test]
+    fn what_nobody_can_write_down_is_not_to_be_written_down() {
+        let host = Host::default();
+        let asks = |policy: &SandboxPolicy| asks_of_policy("p", policy, &[], &host);
+        let all = asks(&SandboxPolicy { network: Network::Host, ..SandboxPolicy::default() });
+        let secret = asks(&SandboxPolicy { secrets: vec!["A_TOKEN".to_owned()], ..SandboxPolicy::default() });
+        assert!(
+            hint(&all).contains("add --allow-host-network to") && !hint(&all).contains("[[allow]]"),
+            "{}",
+            hint(&all)
+        );
+        assert!(hint(&secret).contains("or put it under [[allow]]"), "{}", hint(&secret));
+        let both = hint(&[all, secret].concat());
+        assert!(both.contains("put all but --allow-host-network under [[allow]]"), "{both}");
+    }
+
+    #[test]
+    fn a_host_of_the_name_host_is_told_from_the_network_of_the_host() {
+        let why = |text: &str| why_host(&HostRule::parse(text).expect("a host")).unwrap_or_default();
+        assert!(why("host").contains("`network = \"host\"`"), "{}", why("host"));
+        assert!(!why("db").contains("`network") && why("db").contains("a name of this network"), "the control");
     }
 
     #[test]

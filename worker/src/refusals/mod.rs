@@ -14,6 +14,8 @@ use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, Worktree, eva
 
 use self::phrases::{Intent, PIPE, Reason, Suspicion, suspicions};
 
+/// Who does not answer at this machine itself.
+mod loopback;
 /// Reasons and paths in what programs print.
 mod phrases;
 
@@ -73,6 +75,10 @@ impl Judge<'_> {
                 act: RefusedAct::Host { host: host.clone() },
                 rule: "its policy opens no network".to_owned(),
             }),
+            Suspicion::Loopback(host) => self.has_own_loopback().then(|| SeenRefusal {
+                act: RefusedAct::Host { host: Some(host.clone()) },
+                rule: "a cage has a loopback of its own, on which the host's programs do not listen".to_owned(),
+            }),
             Suspicion::Variable(name) => Some(SeenRefusal {
                 act: RefusedAct::Unset { name: name.clone() },
                 rule: "a cage has the variables that its policy names, and no others".to_owned(),
@@ -80,6 +86,11 @@ impl Judge<'_> {
             Suspicion::Call(call) => Some(self.call_refused(call)),
             Suspicion::Limit(limit) => self.limit_reached(*limit),
         }
+    }
+
+    fn has_own_loopback(&self) -> bool {
+        let draft = self.policy.get();
+        draft.tier == Tier::Namespaces && !draft.network.is_host()
     }
 
     fn limit_reached(&self, limit: Limit) -> Option<SeenRefusal> {
@@ -270,6 +281,10 @@ mod tests {
         check(
             "curl: (6) Could not resolve host: x.org",
             &["Host { host: Some(\"x.org\") }: its policy opens no network"],
+        );
+        check(
+            "curl: (7) Failed to connect to localhost port 8080: Connection refused",
+            &["Host { host: Some(\"localhost:8080\") }: a cage has a loopback of its own"],
         );
         check(
             "cat: @/home/file: No such file or directory",

@@ -7,6 +7,8 @@
 
 use swarm_sandbox::limits::Limit;
 
+use super::loopback;
+
 /// The longest line that is looked at, in bytes.
 const LINE_BYTES_MAX: usize = 4096;
 /// How many lines above a reason may name what it is about.
@@ -30,6 +32,8 @@ pub enum Suspicion {
     Variable(String),
     /// A host could not be reached; its name where it is printed.
     Host(Option<String>),
+    /// Nobody answered at this machine itself: a name of it, and the port.
+    Loopback(String),
     /// A call that needs privileges.
     Call(&'static str),
     /// More than a limit gives.
@@ -147,6 +151,7 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         if let Some(host) = host(line, &lower) {
             found.push(Suspicion::Host(host));
         }
+        found.extend(loopback::unanswered(&lower).map(Suspicion::Loopback));
         if let Some(program) = program(line, &lower) {
             found.push(Suspicion::Program(program.to_owned()));
         }
@@ -314,6 +319,7 @@ mod tests {
             Suspicion::Path { path, reason, intent } => format!("{path} {reason:?} {intent:?}"),
             Suspicion::Program(name) => format!("program {name}"),
             Suspicion::Host(host) => format!("host {}", host.as_deref().unwrap_or("?")),
+            Suspicion::Loopback(host) => format!("loopback {host}"),
             Suspicion::Variable(name) => format!("variable {name}"),
             Suspicion::Call(call) => format!("call {call}"),
             Suspicion::Limit(limit) => format!("limit {limit}"),
