@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
-use swarm_orchestrator::report::{Style, exit, words};
+use swarm_orchestrator::report::{Style, exit, sanitize, words};
 use swarm_orchestrator::run::RunError;
 use swarm_plans::file::TEXT_BYTES_MAX;
 use swarm_plans::{Answers, Diagnostic, Parsed, Severity, SourceFile, TaskGraph, place, unsaid};
@@ -35,16 +35,22 @@ impl PlanFile {
         self.load_for(Answers::Asked, it)
     }
 
-    /// What may have been meant where there is no such file.
-    fn meant(&self) -> Option<String> {
+    /// What may have been meant where no plan can be read from the file at `path`.
+    fn meant(&self, path: &Path) -> Option<String> {
         let name = self.plan.to_string_lossy();
-        match name.contains(['*', '?']) {
-            true => Some(
-                "one file is a plan, and no pattern is one: swarm run PLAN for each of them, or `include` in one"
-                    .to_owned(),
-            ),
-            false if self.plan.extension().is_none() => Some("PLAN is a file in TOML, like plan.toml".to_owned()),
-            false => None,
+        if name == "-" {
+            return Some("a plan is a file: a run that goes on later looks at what it includes from there".to_owned());
+        }
+        if name.contains(['*', '?']) {
+            let hint =
+                "one file is a plan, and no pattern is one: swarm run PLAN for each of them, or `include` in one";
+            return Some(hint.to_owned());
+        }
+        match (self.plan.extension(), path.exists()) {
+            (_, true) => None,
+            (None, false) => Some("PLAN is a file in TOML, like plan.toml".to_owned()),
+            // A relative one begins at the folder that `-C` names.
+            (Some(_), false) => Some(format!("it was looked for as {}", path.display())),
         }
     }
 
@@ -55,7 +61,7 @@ impl PlanFile {
     pub fn load_for(&self, answers: Answers, it: &Surroundings) -> Result<(TaskGraph, Vec<SourceFile>), Failure> {
         let path = it.folder.join(&self.plan);
         let text = read(&path)
-            .map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), self.meant()))?;
+            .map_err(|reason| Failure::usage(format!("read {}: {reason}", self.plan.display()), self.meant(&path)))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let Parsed { plan, mut diagnostics, sources } =
             swarm_plans::parse(&self.plan.to_string_lossy(), &text, &self.sets, &mut |include| {
@@ -110,11 +116,7 @@ fn link(graph: &TaskGraph, answers: Answers, sources: &mut Vec<SourceFile>) -> R
 
 /// All diagnostics as rustc would show them, and a last line that counts them; empty when there are none.
 pub fn render(diagnostics: &[Diagnostic], sources: &[SourceFile], style: Style, columns: u16) -> String {
-    // The line that is shown may hold a password; commands of a plan stay as they are written.
-    let line = |line: &str| if line.contains("url") { unsaid(line) } else { line.to_owned() };
-    let text = |text: &str| text.split_inclusive('\n').map(line).collect();
-    let shown = |file: &SourceFile| SourceFile { name: file.name.clone(), text: text(&file.text) };
-    let sources: Vec<SourceFile> = sources.iter().map(shown).collect();
+    let sources: Vec<Excerpts> = sources.iter().map(Excerpts::of).collect();
     let renderer = match style {
         Style::Plain => Renderer::plain(),
         Style::Coloured => Renderer::styled(),
@@ -125,27 +127,33 @@ pub fn render(diagnostics: &[Diagnostic], sources: &[SourceFile], style: Style, 
         text.push_str(&render_one(diagnostic, &sources, &renderer));
         text.push_str("\n\n");
     }
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count() as u64;
-    if errors > 0 {
-        text.push_str(&format!("error: the plan has {}\n", words::count(errors, "error")));
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+    let is_configs = |error: &&Diagnostic| sources.get(error.source).is_some_and(|file| user_config::is(&file.name));
+    let (of_config, of_plan): (Vec<&Diagnostic>, Vec<&Diagnostic>) = errors.partition(is_configs);
+    let both = [("the plan", of_plan.len()), ("your configuration", of_config.len())];
+    let both = both.into_iter().filter(|(_, errors)| *errors > 0);
+    let told: Vec<String> =
+        both.map(|(who, errors)| format!("{who} has {}", words::count(errors as u64, "error"))).collect();
+    if !told.is_empty() {
+        text.push_str(&format!("error: {}\n", told.join(", ")));
     }
     text
 }
 
-fn render_one(diagnostic: &Diagnostic, sources: &[SourceFile], renderer: &Renderer) -> String {
+fn render_one(diagnostic: &Diagnostic, sources: &[Excerpts], renderer: &Renderer) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let places = std::iter::once((diagnostic.source, &diagnostic.span, diagnostic.label.as_deref()))
-        .chain(diagnostic.related.iter().map(|(source, span, words)| (*source, span, Some(words.as_str()))));
+    let own = (diagnostic.source, &diagnostic.span, diagnostic.label.as_deref().map(sanitize::name));
+    let related = diagnostic.related.iter().map(|(source, span, words)| (*source, span, Some(sanitize::name(words))));
+    let places = std::iter::once(own).chain(related);
     // One snippet a source, in the order in which they are first named.
     let mut snippets: Vec<(usize, Snippet<'_, Annotation<'_>>)> = Vec::new();
     for (at, (source, span, label)) in places.enumerate() {
         let Some(file) = sources.get(source) else { continue };
         let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-        let span = span.start.min(file.text.len())..span.end.min(file.text.len());
-        let annotation = kind.span(span).label(label);
+        let annotation = kind.span(file.at(span.start)..file.at(span.end)).label(label);
         let known = snippets.iter().position(|(known, _)| *known == source);
         let (_, snippet) = match known {
             Some(at) => snippets.remove(at),
@@ -154,12 +162,50 @@ fn render_one(diagnostic: &Diagnostic, sources: &[SourceFile], renderer: &Render
         let place = known.unwrap_or(snippets.len());
         snippets.insert(place, (source, snippet.annotation(annotation)));
     }
-    let title = level.primary_title(diagnostic.message.as_str());
+    let title = level.primary_title(sanitize::name(&diagnostic.message));
     let mut group = title.elements(snippets.into_iter().map(|(_, snippet)| snippet));
     if let Some(hint) = &diagnostic.hint {
-        group = group.element(Level::HELP.message(hint.as_str()));
+        let lines: Vec<String> = hint.lines().map(sanitize::name).collect();
+        group = group.element(Level::HELP.message(lines.join("\n")));
     }
     renderer.render(&[group])
+}
+
+/// A source as its lines are shown: passwords are stars, and what acts on a screen, or is not seen there, is spelled out. Whoever wrote
+/// the plan may have had the reader's terminal in mind.
+struct Excerpts {
+    name: String,
+    text: String,
+    /// Where the text is longer than as it was written: the first byte behind a letter that is spelled out, there and here. In order.
+    spelled: Vec<(usize, usize)>,
+    /// Bytes of the text as it was written.
+    written: usize,
+}
+
+impl Excerpts {
+    fn of(file: &SourceFile) -> Self {
+        // The line that is shown may hold a password; commands of a plan stay as they are written.
+        let line = |line: &str| if line.contains("url") { unsaid(line) } else { line.to_owned() };
+        let kept: String = file.text.split_inclusive('\n').map(line).collect();
+        let (mut text, mut spelled) = (String::with_capacity(kept.len()), Vec::new());
+        for (at, c) in kept.char_indices() {
+            if sanitize::is_deceptive(c) && !matches!(c, '\n' | '\t') {
+                text.extend(c.escape_default());
+                spelled.push((at + c.len_utf8(), text.len()));
+            } else {
+                text.push(c);
+            }
+        }
+        Excerpts { name: sanitize::name(&file.name), text, spelled, written: kept.len() }
+    }
+
+    /// Where a place of the text as it was written is shown.
+    fn at(&self, written: usize) -> usize {
+        let written = written.min(self.written);
+        let before = self.spelled.partition_point(|(behind, _)| *behind <= written);
+        let (behind, shown) = before.checked_sub(1).map_or((0, 0), |last| self.spelled[last]);
+        (shown + written - behind).min(self.text.len())
+    }
 }
 
 /// Where a plan says a key of a policy, and in it a text, as `file:line`.
@@ -191,7 +237,10 @@ pub fn read(path: &Path) -> Result<String, String> {
     if bytes.len() > TEXT_BYTES_MAX {
         return Err(format!("it is longer than {TEXT_BYTES_MAX} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        format!("line {} is not UTF-8 text", before.iter().filter(|byte| **byte == b'\n').count() + 1)
+    })
 }
 
 /// An included file's text. A plan may come from anybody, and its mistakes are shown with their lines: it includes what lies in
@@ -254,6 +303,48 @@ mod tests {
             assert!(included(include).unwrap_err().contains("lies outside of"), "{include}");
         }
         assert!(included("more").unwrap_err().contains("not a regular file"));
+    }
+
+    #[test]
+    fn what_a_plan_says_does_not_act_on_the_screen() {
+        let text = "version = 1\n[tasks.a]\nrun = 'x \u{9b}2J \u{200b}\u{e0041}ü' # \u{85}\u{feff}\nneds\u{202e} = ['\u{9b}b']\n[tasks.'\u{9d}x']\nrun = ''\n";
+        let text = text.replace("neds\u{202e}", "'neds\u{202e}'");
+        let Parsed { diagnostics, sources, .. } =
+            swarm_plans::parse("d\u{9b}.toml", &text, &[], &mut |_| Err(String::new()));
+        let shown = render(&diagnostics, &sources, Style::Plain, 100);
+        let acts = |c: &char| sanitize::is_deceptive(*c) && *c != '\n';
+        assert_eq!(shown.chars().filter(acts).collect::<String>(), "", "{shown}");
+        assert!(shown.contains("d\\u{9b}.toml:4:1"), "{shown}");
+        assert!(shown.contains("'neds\\u{202e}' = ['\\u{9b}b']\n  | ^^^^^^^^^^^^^^"), "{shown}");
+    }
+
+    #[test]
+    fn whose_the_errors_are_is_said() {
+        let file = |name: String| SourceFile { name, text: "x\n".to_owned() };
+        let config = user_config::path().expect("tests have a home").display().to_string();
+        let sources = [file("p.toml".to_owned()), file(config)];
+        let said = |of: &[usize]| {
+            let at = |source: &usize| Diagnostic::error(swarm_plans::Location::new(*source, 0..1), "wrong");
+            let all: Vec<Diagnostic> = of.iter().map(at).collect();
+            render(&all, &sources, Style::Plain, 100).lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(said(&[0, 0]), "error: the plan has 2 errors");
+        assert_eq!(said(&[1]), "error: your configuration has 1 error");
+        assert_eq!(said(&[0, 1, 1]), "error: the plan has 1 error, your configuration has 2 errors");
+        assert_eq!(said(&[]), "");
+    }
+
+    #[test]
+    fn a_caret_stands_below_what_it_is_about_whatever_stands_before() {
+        let text = "ab\u{9b}c\u{200b}d";
+        let shown = Excerpts::of(&SourceFile { name: "p".to_owned(), text: text.to_owned() });
+        assert_eq!(shown.text, "ab\\u{9b}c\\u{200b}d");
+        let word = |from: usize, to: usize| &shown.text[shown.at(from)..shown.at(to)];
+        assert_eq!(
+            [word(0, 2), word(2, 4), word(4, 5), word(5, 8), word(8, 9)],
+            ["ab", "\\u{9b}", "c", "\\u{200b}", "d"]
+        );
+        assert_eq!((shown.at(99), shown.at(9)), (shown.text.len(), shown.text.len()));
     }
 
     #[test]

@@ -40,7 +40,13 @@ pub fn load(it: &Surroundings) -> Result<UserConfig, Failure> {
     Err(Failure::Said(exit::USAGE))
 }
 
-fn path() -> Option<PathBuf> {
+/// Whether a source of that name is the configuration.
+pub fn is(name: &str) -> bool {
+    path().is_some_and(|path| path.display().to_string() == name)
+}
+
+/// Where it lies, be it there or not.
+pub fn path() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(folder.join("swarm").join("config.toml"))
