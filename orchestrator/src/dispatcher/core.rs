@@ -564,7 +564,11 @@ impl RunCore {
             let Effect::Blocked { node, cause } = effect else { continue };
             let cause = match self.roles[cause.index()] {
                 Role::Instance(ix) | Role::Climb(Climb { instance: ix, .. }) => {
-                    format!("its need `{}` did not pass", self.graph.instance(ix).id)
+                    let failed = &self.graph.instance(ix).id;
+                    match self.names_as_need(node, ix) {
+                        true => format!("its need `{failed}` did not pass"),
+                        false => format!("`{failed}`, on which its needs build, did not pass"),
+                    }
                 }
                 Role::Fan(task) | Role::Join(task) => {
                     format!("the fan-out of `{}` did not get its items", self.graph.plan().task(task).name)
@@ -577,6 +581,20 @@ impl RunCore {
                 Role::Join(_) | Role::Climb(_) | Role::Turn => {}
             }
         }
+    }
+
+    /// Whether the plan names an instance, or its task, among the needs of what a node stands for.
+    fn names_as_need(&self, node: NodeIx, need: InstanceIx) -> bool {
+        let (task, instance) = match self.roles[node.index()] {
+            Role::Instance(ix) | Role::Climb(Climb { instance: ix, .. }) => (self.graph.instance(ix).task, Some(ix)),
+            Role::Fan(task) | Role::Join(task) => (task, None),
+            Role::Turn => return false,
+        };
+        let is_it = |named: Need| match named {
+            Need::Instance(ix) => ix == need,
+            Need::Task(task) => task == self.graph.instance(need).task,
+        };
+        self.graph.needs_of(task, instance).into_iter().any(is_it)
     }
 
     fn stop(&mut self, cause: StopCause) {

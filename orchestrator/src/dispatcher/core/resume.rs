@@ -135,15 +135,19 @@ impl RunCore {
 
     /// How often each instance was tried, whether or not it has joined yet, and what it hands over by now.
     fn relive_attempts(&mut self, history: &History) {
-        let tried = |past: &Past| Tried {
+        let tried = |past: &Past, is_open: bool| Tried {
             attempts: past.attempts,
-            // Of one whose tries are forgotten, the one that ran is among them.
-            lost: (past.lost + u32::from(past.running.is_some())).min(past.attempts),
+            lost: match is_open && past.result.is_some_and(InstanceResult::passed) {
+                // It passed with what its needs are no longer: the next try is the first with what they are.
+                true => past.attempts,
+                // Of one whose tries are forgotten, the one that ran is among them.
+                false => (past.lost + u32::from(past.running.is_some())).min(past.attempts),
+            },
             is_settled: past.is_settled_for_good(),
         };
         for (instance, state) in self.graph.instances().iter().zip(&mut self.states) {
             let past = history.instance(&instance.id);
-            let before = past.map(tried).unwrap_or_default();
+            let before = past.map(|past| tried(past, state.result.is_none())).unwrap_or_default();
             (state.attempts, state.lost) = (before.attempts, before.lost);
             // What is behind something that is open again has not come up.
             state.is_settled |= before.is_settled;
@@ -153,7 +157,7 @@ impl RunCore {
         }
         if !self.graph.pending().is_empty() {
             let missing = history.instances().filter(|(id, _)| self.graph.instance_by_id(&id.0).is_none());
-            self.tried_before = missing.map(|(id, past)| (id.clone(), tried(past))).collect();
+            self.tried_before = missing.map(|(id, past)| (id.clone(), tried(past, true))).collect();
         }
     }
 
