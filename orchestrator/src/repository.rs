@@ -62,6 +62,9 @@ pub enum RepositoryError {
     /// There is no commit yet.
     #[error("start from HEAD: the branch that it names has no commits")]
     NoCommits,
+    /// The same in a bare repository, where none can be made.
+    #[error("start from HEAD: the branch that it names has no commits, and a repository without a checkout makes none")]
+    NothingPushed,
     /// The revision does not name a commit.
     #[error("find a commit named {spec:?}")]
     BadRevision {
@@ -109,6 +112,10 @@ impl RepositoryError {
                 format!("repositories with extensions.{name} are not supported yet; clone it into the default format")
             }
             RepositoryError::NoCommits => FIRST_COMMIT.to_owned(),
+            RepositoryError::NothingPushed => {
+                "push a branch to it from a checkout (git push), or let its HEAD name one: git symbolic-ref HEAD refs/heads/BRANCH"
+                    .to_owned()
+            }
             RepositoryError::BadRevision { spec, .. } => {
                 format!("git rev-parse --verify {}", shell_word(&format!("{spec}^{{commit}}")))
             }
@@ -334,7 +341,7 @@ impl Repository {
     /// [`RepositoryError::NoCommits`] and [`RepositoryError::Git`].
     pub fn head_branch(&self) -> Result<Option<String>, RepositoryError> {
         let git = self.handle()?;
-        let head = git.head().map_err(why_no_head)?;
+        let head = git.head().map_err(|error| why_no_head(&git, error))?;
         Ok(if head.is_branch() { Some(head.name()?.to_owned()) } else { None })
     }
 
@@ -354,7 +361,7 @@ impl Repository {
     pub fn resolve(&self, spec: &str) -> Result<Oid, RepositoryError> {
         let git = self.handle()?;
         if spec == "HEAD" {
-            git.head().map_err(why_no_head)?;
+            git.head().map_err(|error| why_no_head(&git, error))?;
         }
         let commit = git.revparse_single(spec).and_then(|object| object.peel_to_commit());
         commit
@@ -507,8 +514,9 @@ fn why_not_opened(path: &Path, error: git2::Error) -> RepositoryError {
     RepositoryError::Git(error)
 }
 
-fn why_no_head(error: git2::Error) -> RepositoryError {
+fn why_no_head(git: &git2::Repository, error: git2::Error) -> RepositoryError {
     match error.code() {
+        ErrorCode::UnbornBranch | ErrorCode::NotFound if git.is_bare() => RepositoryError::NothingPushed,
         ErrorCode::UnbornBranch | ErrorCode::NotFound => RepositoryError::NoCommits,
         _ => RepositoryError::Git(error),
     }
@@ -567,6 +575,10 @@ mod tests {
         let repository = Repository::open(fixture.path()).expect("an empty repository opens");
         assert!(matches!(repository.resolve("HEAD"), Err(RepositoryError::NoCommits)));
         assert!(matches!(repository.head_branch(), Err(RepositoryError::NoCommits)));
+        let bare = tempfile::tempdir().expect("a temporary folder");
+        git2::Repository::init_bare(bare.path()).expect("a bare repository");
+        let error = Repository::open(bare.path()).and_then(|it| it.resolve("HEAD")).expect_err("it has no commits");
+        assert!(error.hint().contains("git push") && !error.hint().contains("git add"), "{}", error.hint());
     }
 
     #[test]

@@ -237,7 +237,7 @@ fn logs_are_harmless_unless_raw_bytes_are_asked_for() {
     assert!(house.good("logs edit").1.contains("left no log"));
     assert!(house.refused("logs test", 2).contains("'test[os=a]', 'test[os=b]'"));
     assert!(house.refused("logs edti", 2).contains("did you mean edit?"));
-    assert!(house.refused("logs edit --attempt 2", 2).contains("has 1 attempts"));
+    assert!(house.refused("logs edit --attempt 2", 2).contains("has 1 attempt"));
 }
 
 #[test]

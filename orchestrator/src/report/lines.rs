@@ -379,8 +379,11 @@ fn join(text: &str, more: &str) -> String {
 /// What a person should know before a run goes on.
 fn resume_lines(state: &RunState, style: Style) -> String {
     let open = state.tally.instances - state.tally.finished.min(state.tally.instances);
-    let done = words::count(state.tally.finished, "task");
-    format!("{}\n    {done} done before, {open} to go", head_lines(state, " goes on", style))
+    let done = match state.tally.finished {
+        0 => "nothing was done before".to_owned(),
+        finished => format!("{} done before, {open} to go", words::count(finished, "task")),
+    };
+    format!("{}\n    {done}", head_lines(state, " goes on", style))
 }
 
 /// What a person should know before anything runs.

@@ -6,6 +6,8 @@
 
 /// What an agent said of its work.
 pub mod account;
+/// What only another plan or another base would allow.
+mod another_plan;
 /// What changed between two commits, as text.
 pub mod diff;
 /// What a run's end means to the caller's shell.

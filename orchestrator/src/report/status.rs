@@ -6,7 +6,7 @@ use super::landings::{Entry, Fates};
 use super::words::{self, Style, Tone};
 use super::{account, lines, money, sanitize};
 use crate::event::{AttemptEnd, EVENT_VERSION, Fate, InstanceResult};
-use crate::journal::{Finished, Holder, Phase, RunState, Spending, Tally};
+use crate::journal::{Finished, Holder, InstanceState, Phase, RunState, Spending, Tally};
 
 /// Whether a run without an end is being worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Liveness {
     }
 }
 
-/// The widest column of names; longer ones are cut.
+/// The widest column of names; a longer one is whole, and what stands behind it further on: it may be copied.
 const NAME_COLUMNS_MAX: usize = 48;
 
 /// The table, with its line feeds. `now_ms` (milliseconds since the Unix epoch) gives running attempts their age.
@@ -50,7 +50,7 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
         state.instances.keys().map(|id| words::width(&words::instance(id))).max().unwrap_or(0).min(NAME_COLUMNS_MAX);
     let fates = Fates::of(state);
     for (id, instance) in &state.instances {
-        let name = words::pad(&words::fit(&words::instance(id), columns), columns);
+        let name = words::pad(&words::instance(id), columns);
         let (mark, tone, spent, said) = row(&fates, (id, instance), liveness, now_ms);
         let models = instance.models().map(super::money::spending);
         let said = match (said.is_empty(), models) {
@@ -92,7 +92,7 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
             "models": instance.models().map(spending_json),
             "waits": instance.waits(),
             "cached-from": instance.reused_from(),
-            "cause": instance.cause(),
+            "cause": cause(instance),
             "commit": instance.change().map(|change| change.commit.to_string()),
             "files": instance.change().map(|change| change.files),
             "merge": instance.fate(),
@@ -115,6 +115,13 @@ pub fn status_json(state: &RunState, liveness: &Liveness) -> serde_json::Value {
         "models": super::money::total(state).as_ref().map(spending_json),
         "instances": instances.collect::<Vec<_>>(),
     })
+}
+
+/// Why an instance did not pass, where anybody said it.
+fn cause(instance: &InstanceState) -> Option<String> {
+    let said = || instance.last_attempt()?.end().map(words::end);
+    let fell_short = instance.result().is_some_and(|result| !result.passed());
+    instance.cause().map(str::to_owned).or_else(|| said().filter(|said| fell_short && !said.is_empty()))
 }
 
 /// What models took. `cost-usd` is of what has a price; `unpriced` calls come on top.

@@ -7,6 +7,7 @@ use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 use swarm_protocol::agent::AgentStatus;
 
+use super::another_plan::{allowed_with, limit_to_raise, wants_another_plan};
 use super::exit::{self, is_resumable};
 use super::landings::{Entry, Landing, landings};
 use super::words::{self, Style, Tone};
@@ -93,34 +94,6 @@ struct Summary<'a> {
     tail: LogTail<'a>,
     checkout: Checkout,
     style: Style,
-}
-
-/// What another plan or another base would allow that an instance failed without: the line of what it changed, or those of what its
-/// cage refused.
-fn wants_another_plan(instance: &InstanceState) -> bool {
-    let refused =
-        || instance.last_attempt().is_some_and(|attempt| attempt.refusals().iter().any(|it| it.allow_with.is_some()));
-    allowed_with(instance).is_some() || refused()
-}
-
-/// The line of another plan that would allow what an instance was refused for.
-fn allowed_with(instance: &InstanceState) -> Option<&str> {
-    match instance.last_attempt()?.end()? {
-        AttemptEnd::Violation { allow_with, .. } => allow_with.as_deref(),
-        _ => None,
-    }
-}
-
-/// The limit of its policy that an instance broke, as the plan names it. Another try may have more where nothing is written: then
-/// limits are shares of what the machine has free.
-fn limit_to_raise(instance: &InstanceState) -> Option<&str> {
-    let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = instance.last_attempt()?.end()? else {
-        return None;
-    };
-    match ended {
-        Ended::Limit { limit, .. } => ["memory", "processes", "disk", "files"].into_iter().find(|key| limit == key),
-        _ => None,
-    }
 }
 
 impl Summary<'_> {
@@ -270,6 +243,12 @@ impl Summary<'_> {
             }
             if wants_another_plan(instance) {
                 text.push_str("        then swarm run it anew (a retry goes by plan and base as they were)\n");
+            }
+            if matches!(attempt.end(), Some(AttemptEnd::Needs { .. })) {
+                text.push_str(
+                    "        to go on: let one of these needs need the other, which starts it from that one's change, then swarm run it \
+                     anew; variants to choose from are runs of their own (swarm run --into BRANCH for each)\n",
+                );
             }
             if let Some(limit) = limit_to_raise(instance) {
                 let _ = writeln!(
@@ -466,9 +445,20 @@ fn spent(instance: &InstanceState) -> String {
     let spent = words::duration(instance.spent_ms());
     match instance.attempts.len() {
         0 => String::new(),
-        1 => format!(" after {spent}"),
+        1 if ends_in_a_verb(instance) => format!(" after {spent}"),
+        1 => format!(", after {spent}"),
         _ => format!(", {spent} in all"),
     }
+}
+
+/// Whether what is said of its end is what its process did, and neither a path nor anybody's words.
+fn ends_in_a_verb(instance: &InstanceState) -> bool {
+    let (Some(AttemptEnd::Work { ended }) | Some(AttemptEnd::Check { ended, .. })) =
+        instance.last_attempt().and_then(|attempt| attempt.end())
+    else {
+        return false;
+    };
+    matches!(ended, Ended::Exited { .. } | Ended::Signaled { .. } | Ended::TimedOut | Ended::Cancelled)
 }
 
 #[cfg(test)]
@@ -602,6 +592,18 @@ mod tests {
         assert!(text.contains("to allow it: writes = [\"src/\"]  # in [tasks.a]\n        then swarm run"), "{text}");
         assert!(!text.contains("swarm retry"), "{text}");
         assert!(violation(None).contains("swarm retry p-1"), "the control");
+    }
+
+    #[test]
+    fn needs_that_contradict_each_other_have_a_next_step() {
+        let detail = "the changes of its needs contradict each other in calc.py".to_owned();
+        let ends = ended("pick", 1, AttemptEnd::Needs { detail }, 2, 0);
+        let failed = result("pick", InstanceResult::Failed, None);
+        let text = check(
+            vec![started("p"), added(&[("pick", &[])]), attempt("pick", 1), ends, failed, finished(1, None)],
+            Style::Plain,
+        );
+        assert!(text.contains("contradict each other in calc.py, after 2ms\n        to go on: let one"), "{text}");
     }
 
     #[test]

@@ -346,7 +346,12 @@ pub fn wrap(text: &str, columns: usize) -> String {
         if width(line.trim_end()) <= columns || WHOLE_LINES.iter().any(begins) {
             wrapped.push_str(line);
         } else {
-            wrap_line(line.trim_end(), columns, &mut wrapped);
+            // Columns are worth less than a line that stays one.
+            let close = without_columns(line.trim_end());
+            match width(&close) <= columns {
+                true => wrapped.push_str(&close),
+                false => wrap_line(&close, columns, &mut wrapped),
+            }
             wrapped.push_str(if line.ends_with('\n') { "\n" } else { "" });
         }
     }
@@ -355,6 +360,20 @@ pub fn wrap(text: &str, columns: usize) -> String {
 
 /// How lines begin that are not broken: commands, a log's own lines, and the source of a plan.
 const WHOLE_LINES: &[&str] = &["swarm ", "git ", "export ", "look: ", "more: ", "next: ", "| "];
+
+/// A line in which no more than two blanks stand between words, its indent aside.
+fn without_columns(line: &str) -> String {
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    let mut close = line[..indent].to_owned();
+    let mut blanks = 0;
+    for c in line[indent..].chars() {
+        blanks = if c == ' ' { blanks + 1 } else { 0 };
+        if blanks <= 2 {
+            close.push(c);
+        }
+    }
+    close
+}
 
 /// Columns by which the rest of a broken line stands further in.
 const HANGING: usize = 4;
@@ -446,6 +465,7 @@ mod tests {
     fn lines_break_between_words_and_commands_stay_whole() {
         let check = |text: &str, expected: &str| assert_eq!(wrap(text, 20), expected);
         check("short\n", "short\n");
+        check("[+] c1                32ms\n", "[+] c1  32ms\n");
         check("note: one two three four five\nx\n", "note: one two three\n    four five\nx\n");
         check("  a-word-that-is-longer-than-a-line b", "  a-word-that-is-longer-than-a-line\n      b");
         check("    swarm resolve a-run a-task --continue\n", "    swarm resolve a-run a-task --continue\n");

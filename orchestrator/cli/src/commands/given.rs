@@ -11,13 +11,15 @@ use swarm_orchestrator::report::sanitize;
 use crate::commands::{CommandLine, Global};
 
 /// Commands of git that are told to people and that look for the repository themselves.
-const OF_GIT: [&str; 17] = [
+const OF_GIT: [&str; 19] = [
+    "add",
     "branch",
     "commit",
     "diff",
     "fetch",
     "for-each-ref",
     "fsck",
+    "init",
     "ls-tree",
     "merge",
     "rev-parse",
@@ -164,6 +166,8 @@ mod tests {
             "then: swarm drop: git status;",
             "then: swarm -C r --state-dir s drop: git -C r status;",
         );
+        let first = "git init && git add -A && git commit -m start";
+        check(Some("r"), None, first, "git -C r init && git -C r add -A && git -C r commit -m start");
         check(Some("r"), None, "git -C /x switch y, and git has it", "git -C /x switch y, and git has it");
     }
 

@@ -97,6 +97,11 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
         ))?;
     }
     it.out.write(&learned.text(passed))?;
+    if !passed {
+        let try_it = "hint: it fails for another reason than its policy; without any cage: run it as it is";
+        it.err.write(&format!("{try_it}, then swarm learn again\n"))?;
+        return Ok(exit::TASK_FAILED);
+    }
     let name = sanitize::shell_word(&args.name);
     it.err.write(&format!(
         "hint: paste it into a plan, below `version = 1` and beside its tasks; a task has it with sandbox = \"{name}\", a command with \
@@ -108,7 +113,7 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
     if !flags.is_empty() {
         it.err.write(&format!("hint: no plan may say that alone; a run with it needs {}\n", flags.join(" ")))?;
     }
-    Ok(if passed { 0 } else { exit::TASK_FAILED })
+    Ok(0)
 }
 
 /// What is hidden here is swarm's own or holds credentials: no line of a plan is offered that shows it.
@@ -312,7 +317,10 @@ impl Learned {
             }
         }
         if keys.iter().all(|(_, entries)| entries.is_empty()) {
-            text.push_str("# nothing: the default policy is enough\n");
+            text.push_str(match passed {
+                true => "# nothing: the default policy is enough\n",
+                false => "# nothing was found that a policy lets through\n",
+            });
         }
         text
     }

@@ -64,7 +64,8 @@ pub fn run(args: &Logs, it: &Surroundings) -> Result<u8, Failure> {
         Some(n) => attempts.iter().find(|attempt| attempt.attempt.0 == n),
     };
     let Some(attempt) = chosen.map(|attempt| attempt.attempt) else {
-        let message = format!("show a log: {} has {} attempts", sanitize::name(&id.0), attempts.len());
+        let message =
+            format!("show a log: {} has {}", sanitize::name(&id.0), words::count(attempts.len() as u64, "attempt"));
         return Err(Failure::usage(message, format!("swarm status {}", row.id)));
     };
     let path = log_path(&folder, &row.id, &id, attempt);
@@ -134,7 +135,8 @@ fn of_no_task(args: &Logs, folder: &Path, row: &RunRow, id: &InstanceId, it: &Su
         Some(n) => known.contains(&n).then_some(n),
     };
     let Some(attempt) = chosen else {
-        let message = format!("show a log: {} of {} has {} attempts here", id, row.id, known.len());
+        let message =
+            format!("show a log: {} of {} has {} here", id, row.id, words::count(known.len() as u64, "attempt"));
         return Err(Failure::usage(message, format!("swarm status {}", row.id)));
     };
     let form = if args.raw { Form::Raw } else { Form::Harmless };

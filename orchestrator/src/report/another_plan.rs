@@ -1,0 +1,35 @@
+//! What only another plan, or another base, would allow that an instance failed without. A retry goes by both as they were, so it is
+//! not offered then.
+
+use swarm_protocol::Ended;
+
+use crate::event::AttemptEnd;
+use crate::journal::InstanceState;
+
+/// What another plan or another base would allow that an instance failed without: the line of what it changed, or those of what its
+/// cage refused.
+pub(super) fn wants_another_plan(instance: &InstanceState) -> bool {
+    let refused =
+        || instance.last_attempt().is_some_and(|attempt| attempt.refusals().iter().any(|it| it.allow_with.is_some()));
+    allowed_with(instance).is_some() || refused()
+}
+
+/// The line of another plan that would allow what an instance was refused for.
+pub(super) fn allowed_with(instance: &InstanceState) -> Option<&str> {
+    match instance.last_attempt()?.end()? {
+        AttemptEnd::Violation { allow_with, .. } => allow_with.as_deref(),
+        _ => None,
+    }
+}
+
+/// The limit of its policy that an instance broke, as the plan names it. Another try may have more where nothing is written: then
+/// limits are shares of what the machine has free.
+pub(super) fn limit_to_raise(instance: &InstanceState) -> Option<&str> {
+    let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = instance.last_attempt()?.end()? else {
+        return None;
+    };
+    match ended {
+        Ended::Limit { limit, .. } => ["memory", "processes", "disk", "files"].into_iter().find(|key| limit == key),
+        _ => None,
+    }
+}
