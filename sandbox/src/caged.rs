@@ -40,7 +40,12 @@ pub(crate) struct First {
     pidfd: OwnedFd,
     /// Processes that had to be killed after its end.
     hunted: u64,
+    /// It was waited for as long as anything is.
+    outlived_a_wait: bool,
 }
+
+/// How long one that outlived a wait is waited for when it was killed once more.
+const LAST_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 impl Caged {
     /// Of a first process that goes on by itself; `status` is our end of its pipe.
@@ -142,7 +147,7 @@ impl Remains {
     pub fn wait(mut self) -> Left {
         match self.left {
             Left::Nothing => self.caged.first.wait(self.caged.watchdog.group()).unwrap_or(Left::MayRun),
-            // It is killed and waited for once more as this goes.
+            // It is killed once more as this goes.
             Left::MayRun => Left::MayRun,
         }
     }
@@ -151,7 +156,7 @@ impl Remains {
 impl First {
     /// A child of the calling process; `pidfd` stands for it.
     pub(crate) fn new(tier: Tier, init: Pid, pidfd: OwnedFd) -> Self {
-        First { tier, init: Some(init), pidfd, hunted: 0 }
+        First { tier, init: Some(init), pidfd, hunted: 0, outlived_a_wait: false }
     }
 
     /// Nothing is to be done about one that has already ended.
@@ -165,7 +170,9 @@ impl First {
     /// The system's, when there is no such child: somebody else reaped it.
     pub(crate) fn wait_alone(&mut self) -> io::Result<Left> {
         // pid 1 ends when all of its namespace has.
-        self.wait_for(Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 })
+        let left = self.wait_for(Timespec { tv_sec: HUNT_MAX.as_secs().cast_signed(), tv_nsec: 0 })?;
+        self.outlived_a_wait = left == Left::MayRun;
+        Ok(left)
     }
 
     fn wait_for(&mut self, timeout: Timespec) -> io::Result<Left> {
@@ -228,7 +235,10 @@ impl Drop for Caged {
         if !self.is_over {
             self.destroy();
         }
-        let _ = self.first.wait(self.watchdog.group());
+        let _ = match self.first.outlived_a_wait {
+            true => self.first.wait_for(LAST_WAIT),
+            false => self.first.wait(self.watchdog.group()),
+        };
     }
 }
 
@@ -242,13 +252,13 @@ mod tests {
 
     #[test]
     fn one_that_outlives_a_wait_can_still_be_killed_and_reaped() {
-        let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let init = Pid::from_raw(child.id().cast_signed()).unwrap();
         let mut first = First::new(Tier::Landlock, init, pidfd_open(init, PidfdFlags::empty()).unwrap());
         assert_eq!(first.wait_for(Timespec { tv_sec: 0, tv_nsec: 0 }), Ok(Left::MayRun));
         assert_eq!(first.init, Some(init));
         first.signal(Signal::KILL);
         assert_eq!((first.wait_alone(), first.init), (Ok(Left::Nothing), None));
-        assert_eq!(waitpid(Some(init), WaitOptions::NOHANG).unwrap_err(), io::Errno::CHILD);
+        assert!(child.wait().is_err(), "nothing is left to be waited for");
     }
 }

@@ -153,7 +153,8 @@ mod tests {
         let path = folder.path().join("journal.sqlite");
         std::fs::write(&path, b"").expect("space");
         let of = |code: i32| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        let is_damage = |path: &Path, error| matches!(JournalError::from_sql(path, error), JournalError::Damaged { .. });
+        let is_damage =
+            |path: &Path, error| matches!(JournalError::from_sql(path, error), JournalError::Damaged { .. });
         let text = rusqlite::Error::InvalidColumnType(0, "id".to_owned(), rusqlite::types::Type::Integer);
         assert!(is_damage(&path, text), "of another type");
         let [sql, corrupt, read_only, io] = [1, 11, 8, 10];

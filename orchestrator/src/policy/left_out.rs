@@ -9,14 +9,13 @@ use swarm_plans::place::{IsWritten, list_to_paste};
 
 use super::credentials;
 use super::word::ask_of_workspace;
-use crate::report::sanitize::shell_word;
+use crate::report::sanitize::{self, shell_word};
 use crate::repository::{Repository, RepositoryError};
 
 /// What is done so that workers find a file of the checkout at `worktree`; `path` is from its root.
 pub fn brought_by(worktree: &Path, path: &Path) -> String {
     // A hint: where git cannot be asked it is told as most files are.
-    let entry = workspace_entry(worktree, path).ok().flatten();
-    let Some((key, entry)) = entry else {
+    let Some(Entry { key, path: entry, ignored_by }) = entry(worktree, path).ok().flatten() else {
         let path = shell_word(&path.to_string_lossy());
         return format!(
             "git add {path} && git commit, where it is not committed, and start the plan again: swarm run (a retry keeps the \
@@ -25,30 +24,66 @@ pub fn brought_by(worktree: &Path, path: &Path) -> String {
     };
     let text = entry.to_string_lossy().into_owned();
     let allow = ask_of_workspace(key, &text, worktree).map(|ask| format!(" {}", ask.flag())).unwrap_or_default();
-    let again = format!("start the plan again: swarm run{allow} (a retry keeps the run's plan and base)");
+    let named = match ignored_by {
+        IgnoredBy::Others => String::new(),
+        IgnoredBy::Itself => format!("commit a .gitignore beside it that names {}, and ", sanitize::name(&text)),
+    };
+    let again = format!("{named}start the plan again: swarm run{allow} (a retry keeps the run's plan and base)");
     list_to_paste("workspace", IsWritten::Yes, (key, &[text]), Some(&again))
+}
+
+/// What `[workspace]` is to name.
+struct Entry<'p> {
+    /// Under which key.
+    key: &'static str,
+    /// From the checkout's root.
+    path: &'p Path,
+    ignored_by: IgnoredBy,
+}
+
+/// Whose rule ignores an entry.
+enum IgnoredBy {
+    /// One of git's around it, or none does.
+    Others,
+    /// A file in it that ignores all of it and itself, as tools write it (`uv venv`): no rule that a cache goes by.
+    Itself,
 }
 
 /// The entry of `[workspace]` that gives a path to every worktree: the topmost folder around it that git ignores, as a cache, else
 /// the file itself, when git ignores that or a commit is no place for it.
-fn workspace_entry<'p>(worktree: &Path, path: &'p Path) -> Result<Option<(&'static str, &'p Path)>, RepositoryError> {
+fn entry<'p>(worktree: &Path, path: &'p Path) -> Result<Option<Entry<'p>>, RepositoryError> {
     let repository = Repository::open(worktree)?;
     let git = repository.handle()?;
     let index = git.index()?;
+    let ignores = |path: &[u8]| git.is_path_ignored(OsStr::from_bytes(path));
     let mut folders: Vec<&Path> = path.ancestors().filter(|folder| !folder.as_os_str().is_empty()).collect();
     folders.reverse();
     for folder in folders {
-        let is_folder = worktree.join(folder).symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-        // The slash matters: a rule like `target/` is about folders.
-        let below = [folder.as_os_str().as_bytes(), b"/"].concat();
-        let name = if is_folder { &below[..] } else { folder.as_os_str().as_bytes() };
-        // A folder with tracked files is no cache.
-        let is_tracked = || is_folder && index.iter().any(|entry| entry.path.starts_with(&below));
-        if git.is_path_ignored(OsStr::from_bytes(name))? && !is_tracked() {
-            return Ok(Some((if is_folder { "cache" } else { "copy" }, folder)));
+        let name = folder.as_os_str().as_bytes();
+        if !worktree.join(folder).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            let ignored = ignores(name)?.then_some(Entry { key: "copy", path: folder, ignored_by: IgnoredBy::Others });
+            return Ok(ignored.or_else(|| secret(path)));
         }
+        // The slash matters: a rule like `target/` is about folders. One with tracked files is no cache.
+        let below = [name, b"/"].concat();
+        if index.iter().any(|entry| entry.path.starts_with(&below)) {
+            continue;
+        }
+        let own = [&below, &b".gitignore"[..]].concat();
+        let ignored_by = match ignores(&below)? {
+            true => IgnoredBy::Others,
+            false if worktree.join(OsStr::from_bytes(&own)).is_file() && ignores(&own)? => IgnoredBy::Itself,
+            false => continue,
+        };
+        return Ok(Some(Entry { key: "cache", path: folder, ignored_by }));
     }
-    Ok(credentials::is_path(path).then_some(("copy", path)))
+    Ok(None)
+}
+
+/// A file that is not to be committed although git would take it.
+fn secret(path: &Path) -> Option<Entry<'_>> {
+    let copied = Entry { key: "copy", path, ignored_by: IgnoredBy::Others };
+    credentials::is_path(path).then_some(copied)
 }
 
 #[cfg(test)]
@@ -77,6 +112,10 @@ mod tests {
         ] {
             assert_eq!(told(path), entry(line, "swarm run"), "{path}");
         }
+        put(&fixture.path().join("uv/.gitignore"), "*\n");
+        put(&fixture.path().join("uv/bin/python"), "x");
+        let named = "cache = [\"uv\"]  # in [workspace], and commit a .gitignore beside it that names uv, and start";
+        assert!(told("uv/bin/python").starts_with(named), "{}", told("uv/bin/python"));
         for path in [".env", "conf/.env.local"] {
             let run = format!("swarm run --allow read=@/{path}");
             assert_eq!(told(path), entry(&format!("copy = [\"{path}\"]"), &run), "{path}");

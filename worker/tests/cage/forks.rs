@@ -351,7 +351,7 @@ fn passes_on(tier: Tier, script: &str) -> bool {
 
 fn untouched_network(tier: Tier) -> Outcome {
     if tier == Tier::Landlock || !rustix::process::getuid().is_root() {
-        return Outcome::skipped("only root has networks to pass on");
+        return Outcome::skipped("only root with namespaces has networks to pass on");
     }
     assert!(passes_on(tier, "true"));
     assert!(passes_on(tier, "echo > /tmp/file; cat /proc/net/dev /proc/net/snmp"));

@@ -96,9 +96,9 @@ impl Failure {
             Failure::ReaderGone => ExitCode::SUCCESS,
             Failure::Said(code) => ExitCode::from(code),
             Failure::Told { code, message, hint } => {
-                let mut text = format!("{} failed to {}\n", style.paint(Tone::Bad, "error:"), harmless(&message));
+                let mut text = format!("{} failed to {}\n", style.paint(Tone::Bad, "error:"), sanitize::text(&message));
                 if let Some(hint) = few_files(code).or(hint) {
-                    text.push_str(&format!("\n{} {}\n", style.paint(Tone::Strong, "hint:"), harmless(&hint)));
+                    text.push_str(&format!("\n{} {}\n", style.paint(Tone::Strong, "hint:"), sanitize::text(&hint)));
                 }
                 // There is nobody to tell when stderr itself is gone.
                 drop(std::io::Write::write_all(&mut std::io::stderr(), err.legible(&text).as_bytes()));
@@ -106,11 +106,6 @@ impl Failure {
             }
         }
     }
-}
-
-/// Lines that may quote anybody, with what acts on a screen spelled out.
-fn harmless(text: &str) -> String {
-    text.split('\n').map(sanitize::name).collect::<Vec<_>>().join("\n")
 }
 
 /// How many open files are few: no run does with them, and every failure of the system is due to that first of all.
