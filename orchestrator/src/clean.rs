@@ -51,6 +51,8 @@ pub struct CleanedRun {
     pub freed_bytes: u64,
     /// Refs that are no longer needed.
     pub refs_removed: u64,
+    /// Refs among them of results that have landed, which nothing but their branch keeps from then on.
+    pub released: u64,
     /// Refs among them whose commit is gone, with its id: nothing is kept by them, and git's own collection fails on them.
     pub gone: Vec<(String, Oid)>,
     /// Failed instances whose logs go.
@@ -277,6 +279,7 @@ impl CleanedRun {
             outcome: RunOutcome::Cleaned,
             freed_bytes: 0,
             refs_removed: 0,
+            released: 0,
             gone: Vec::new(),
             failed_logs: 0,
             kept: Vec::new(),
@@ -327,7 +330,11 @@ fn clean_run(
                 let instance = owner.map(|owner| crate::report::sanitize::name(&owner.id.0));
                 cleaned.kept.push(KeptResult { reference, instance, reason });
             }
-            None => removable.push(reference),
+            None => {
+                let has_landed = owner.is_some_and(|owner| matches!(owner.state.fate(), Some(Fate::Landed { .. })));
+                cleaned.released += u64::from(has_landed);
+                removable.push(reference);
+            }
         }
     }
     if cleaned.kept.is_empty() && !removable.contains(&base) && repository.find_ref(&base)?.is_some() {
@@ -606,7 +613,7 @@ mod tests {
         assert_eq!((it.refs(), it.log("a").exists()), (before, true));
         let cleaned = it.clean(Mode::Remove);
         assert_eq!(look, cleaned);
-        assert_eq!(cleaned.refs_removed, 2);
+        assert_eq!((cleaned.refs_removed, cleaned.released), (2, 1));
         assert_eq!(cleaned.kept.iter().map(|kept| kept.reason.as_str()).collect::<Vec<_>>(), ["parked: red"]);
         assert_eq!(it.refs(), ["refs/swarm/x-1/+base", "refs/swarm/x-1/b/1"]);
         assert_eq!((it.log("a").exists(), it.log("b").exists()), (false, true));

@@ -42,7 +42,12 @@ fn worktrees(repository: &Repository) -> usize {
 fn the_summary_says_what_can_be_done_with_a_parked_result() {
     let repository = conflicted("");
     let text = swarm(&repository, &["report"], 0).out;
-    assert!(text.contains("swarm resolve it-1 b   swarm retry it-1 b   swarm drop it-1 b"), "{text}");
+    assert!(
+        text.contains(
+            "next: swarm resolve it-1 b\n              swarm retry it-1 b\n              swarm drop it-1 b\n"
+        ),
+        "{text}"
+    );
 }
 
 #[test]

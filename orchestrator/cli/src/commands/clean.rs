@@ -242,11 +242,10 @@ fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Resu
     if cleaned.gone.len() > KEPT_MAX {
         it.err.write(&format!("{run}: … and {} more such refs\n", cleaned.gone.len() - KEPT_MAX))?;
     }
-    let ours = cleaned.refs_removed.saturating_sub(cleaned.gone.len() as u64);
-    if ours > 0 {
+    if cleaned.released > 0 {
         let go = if mode == Mode::Look { "would go" } else { "are gone" };
-        let refs = words::count(ours, "ref");
-        it.err.write(&format!("{run}: {refs} of ours {go}: what landed is kept by its branch alone from here on\n"))?;
+        let results = words::count(cleaned.released, "landed result");
+        it.err.write(&format!("{run}: our refs of {results} {go}: from then on a branch alone holds that\n"))?;
     }
     if cleaned.failed_logs > 0 {
         let goes = if mode == Mode::Look { "would go" } else { "are gone" };
