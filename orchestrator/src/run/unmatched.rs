@@ -144,7 +144,8 @@ fn of_prompts(plan: &Plan, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, R
     Ok(found)
 }
 
-/// Entries of `writes` that name a folder as if it were a file.
+/// Entries of `writes` that name a folder as if it were a file, or one that is not there beside one of nearly the same name. What else
+/// is not there, a task may make.
 fn folders_in_writes(graph: &TaskGraph, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, RunError> {
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
     let mut texts: BTreeMap<String, String> = BTreeMap::new();
@@ -157,22 +158,40 @@ fn folders_in_writes(graph: &TaskGraph, odb: &Odb<'_>, root: Oid) -> Result<Vec<
         // What only the run knows is judged by the collector.
         let writes = graph.writes_before(InstanceIx(at)).ok().flatten().unwrap_or_default();
         let task = &graph.plan().task(instance.task).name.0;
-        let plain = writes.into_iter().filter(|text| is_literal(text) && !text.ends_with('/'));
-        for text in plain {
+        for text in writes {
             texts.entry(text).or_insert_with(|| task.clone());
         }
     }
     let mut found = Vec::new();
     for (text, task) in texts {
+        let key = format!("`writes` of task {task}");
+        if let Some(near) =
+            meant(&text, &|folder| in_the_tree(odb, root, folder)).filter(|near| is_of_a_folder(&text, near))
+        {
+            let why = "the base has no such folder".to_owned();
+            found.push(Unmatched { key, text, why, near: Some(near) });
+            continue;
+        }
+        if !is_literal(&text) || text.ends_with('/') {
+            continue;
+        }
         let path = text.strip_prefix("./").unwrap_or(&text);
         let entry = tree::find(odb, root, path.as_bytes()).map_err(|error| TreeError::Base(error.into()))?;
         if entry.is_some_and(|entry| entry.is_tree()) {
             let why = "that is a folder, and allows no change of what lies in it".to_owned();
-            let (key, near) = (format!("`writes` of task {task}"), Some(format!("{text}/")));
+            let near = Some(format!("{text}/"));
             found.push(Unmatched { key, text, why, near });
         }
     }
     Ok(found)
+}
+
+/// Whether `near` differs from `text` in the name of a folder, and not in that of what is in it: new files are often called like old
+/// ones.
+fn is_of_a_folder(text: &str, near: &str) -> bool {
+    let text = text.strip_prefix("./").unwrap_or(text);
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    text.contains('/') && near.trim_end_matches('/') != text.trim_end_matches('/') && last(text) == last(near)
 }
 
 /// The names in a folder of a tree; none where it cannot be read.
@@ -227,6 +246,16 @@ mod tests {
         check("crates/cor/", Some("crates/core/"));
         check("crates/frontend/**", None);
         check("**/*.py", None);
+    }
+
+    #[test]
+    fn a_new_file_may_be_called_like_an_old_one_and_a_folder_is_asked_about() {
+        let check = |text: &str, near: &str, expected: bool| assert_eq!(is_of_a_folder(text, near), expected, "{text}");
+        check("scr/**", "src/**", true);
+        check("./scr/", "src/", true);
+        check("src/test_b.py", "src/test_a.py", false);
+        check("crates", "crates/", false);
+        check("READMA.md", "README.md", false);
     }
 
     #[test]
