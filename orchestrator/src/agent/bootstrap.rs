@@ -255,8 +255,11 @@ fn prompt(facts: &Facts<'_>) -> String {
             BeforeWork::ExpectFail => " (it fails before the work)",
             BeforeWork::NotRun => "",
         };
-        let _ =
-            writeln!(text, "- When you are done, this has to pass{before}: {}", words::command(&check.command.argv));
+        let _ = writeln!(
+            text,
+            "- When you are done, this has to pass{before}: {}",
+            words::command(&check.command.argv).replace('\n', "\n  ")
+        );
     }
     for reviewer in &facts.rendered.reviewers {
         let _ = writeln!(text, "- Then `{}` looks at your change; it counts when nothing is found.", reviewer.by);

@@ -32,7 +32,7 @@ impl Executor {
             let ended = ended?;
             let failed_as_asked = matches!(ended, Ended::Exited { code } if code != 0);
             if !failed_as_asked {
-                let command = words::command(&check.command.argv);
+                let command = words::command_in_short(&check.command.argv);
                 return Err(Stop(AttemptEnd::Check { index, command, ended, before: true }));
             }
         }
@@ -72,7 +72,7 @@ impl Executor {
             match ended? {
                 Ended::Exited { code: 0 } => {}
                 ended => {
-                    let command = words::command(&check.command.argv);
+                    let command = words::command_in_short(&check.command.argv);
                     let end = AttemptEnd::Check { index, command, ended, before: false };
                     return Err(Stop(blame(end, self.state.lacks())));
                 }
@@ -92,7 +92,7 @@ impl Executor {
         let job = trial.job;
         self.jobs.phase(Some(&job.name), format!("check {}/{}", index + 1, job.rendered.checks.len()));
         // A log that cannot be written is noticed when it is finished.
-        let heading = format!("check {} {}: {}", index + 1, when.words, words::command(&check.command.argv));
+        let heading = format!("check {} {}: {}", index + 1, when.words, words::command_in_short(&check.command.argv));
         record.log.section(&self.jobs.secrets.text(&heading));
         let timeout = check.command.timeout.or(trial.task.timeout);
         let (argv, hosts) = (check.command.argv.clone(), self.cages[&trial.task.sandbox].egress().cloned());

@@ -143,7 +143,7 @@ impl Executor {
 pub(super) fn ending(command: &RenderedCommand, ended: &Ended, places: &Places) -> String {
     let lines = tail(&places.log(), QUOTED_LINES_MAX).unwrap_or_default();
     let quoted: String = lines.iter().map(|line| format!("\n    {}", sanitize::line(line))).collect();
-    format!("`{}` {}{quoted}", words::command(&command.argv), words::ended(ended))
+    format!("`{}` {}{quoted}", words::command_in_short(&command.argv), words::ended(ended))
 }
 
 /// Whether an end says nothing about the work: it was cancelled, or its cage could not be closed.

@@ -190,7 +190,7 @@ impl Executor {
                 return Ok(Some(Made::Not(format!(
                     "[merge] regenerate of {} made nothing: `{}` leaves {} as it finds it, so what one of two changes did there would be lost",
                     maker.paths.join(", "),
-                    words::command(&maker.command.argv),
+                    words::command_in_short(&maker.command.argv),
                     display_path(path)
                 ))));
             }
@@ -241,7 +241,7 @@ impl Executor {
         Ok(match collected {
             Collected::Change(change) => Made::Tree(change.tree),
             Collected::Refused(refusal) => {
-                let text = format!("`{}` {}", words::command(&maker.command.argv), refused(&refusal));
+                let text = format!("`{}` {}", words::command_in_short(&maker.command.argv), refused(&refusal));
                 self.not_made(maker, number, &text)
             }
         })

@@ -171,7 +171,7 @@ pub async fn printed(
     let (ran, worktree) = executor.on_base(name, sandbox, command, &mut hear).await?;
     executor.trees.let_go(worktree).await;
     executor.expect_exit(name, sandbox, command, &ran)?;
-    let refuse = |reason: String| SetupError::Lines { command: words::command(&command.argv), reason };
+    let refuse = |reason: String| SetupError::Lines { command: words::command_in_short(&command.argv), reason };
     if excess || ran.outcome.output_bytes_dropped > 0 {
         return Err(refuse(format!("printed more than {LINES_BYTES_MAX} bytes")));
     }
@@ -249,7 +249,7 @@ impl Executor {
         if ran.outcome.ended == (Ended::Exited { code: 0 }) {
             return Ok(());
         }
-        let command = words::command(&command.argv);
+        let command = words::command_in_short(&command.argv);
         let end = super::blame(AttemptEnd::Work { ended: ran.outcome.ended.clone() }, self.state.lacks());
         if failed_by(&end) == FailedBy::Machine {
             return Err(SetupError::Machine { command, reason: words::end(&end) });

@@ -108,13 +108,23 @@ pub fn instance(id: &InstanceId) -> String {
     sanitize::name(&id.0)
 }
 
-/// A command line for people: the script of a shell, else the words; control characters made visible.
+/// A command line for people and models: the script of a shell, in its lines, else the words; without what acts on a screen.
 pub fn command(argv: &[String]) -> String {
     let text = match argv {
         [.., flag, script] if flag == "-c" => script.clone(),
         words => words.join(" "),
     };
-    sanitize::line(text.trim().as_bytes())
+    let lines: Vec<String> = text.trim().lines().map(|line| sanitize::line(line.as_bytes())).collect();
+    lines.join("\n")
+}
+
+/// The same in a sentence: of several lines the first.
+pub fn command_in_short(argv: &[String]) -> String {
+    let all = command(argv);
+    match all.split_once('\n') {
+        Some((first, _)) => format!("{} …", first.trim_end()),
+        None => all,
+    }
 }
 
 /// The first ten digits of an object id.
@@ -350,7 +360,7 @@ pub fn wrap(text: &str, columns: usize) -> String {
             let close = without_columns(line.trim_end());
             match width(&close) <= columns {
                 true => wrapped.push_str(&close),
-                false => wrap_line(&close, columns, &mut wrapped),
+                false => wrap_line(line.trim_end(), columns, &mut wrapped),
             }
             wrapped.push_str(if line.ends_with('\n') { "\n" } else { "" });
         }
@@ -448,6 +458,18 @@ mod tests {
         {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn of_a_script_of_several_lines_none_is_glued_to_the_next() {
+        let argv = |script: &str| ["sh", "-eu", "-c", script].map(str::to_owned);
+        let script = argv("if true; then\n  false\u{9b}2J\nfi\n");
+        assert_eq!(
+            (command(&script).as_str(), &*command_in_short(&script)),
+            ("if true; then\n  false\nfi", "if true; then …")
+        );
+        let one = argv("\nmake test\n");
+        assert_eq!((command(&one).as_str(), &*command_in_short(&one)), ("make test", "make test"));
     }
 
     #[test]

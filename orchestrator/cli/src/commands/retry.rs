@@ -19,7 +19,8 @@ use swarm_plans::InstanceId;
 use crate::commands::failure::Failure;
 use crate::commands::resolve::{Settlement, open_ones};
 use crate::commands::run::{
-    BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, duration_of, on_event_loop, plain_settings, reports, say_end,
+    BudgetFlags, DeadlineFlag, JobsFlag, JsonEvents, dollars, duration_of, on_event_loop, plain_settings, reports,
+    say_end,
 };
 use crate::commands::select;
 use crate::commands::served::remove_served;
@@ -59,7 +60,7 @@ pub struct Retry {
 struct RaisedFlags {
     /// Dollars that the run, and each task that is tried again and each try of it, may spend on models at least: where the plan
     /// has less for them.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = dollars)]
     budget_usd: Option<f64>,
     /// Tokens, in the same way.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

@@ -273,11 +273,16 @@ pub fn duration_of(text: &str) -> Result<Duration, String> {
     swarm_plans::duration(text).map_err(|(wrong, instead)| format!("{wrong}; {instead}"))
 }
 
+/// An amount of dollars.
+pub fn dollars(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "it is no number of dollars, like 5 or 0.25".to_owned())
+}
+
 /// What a run may spend on models.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct BudgetFlags {
     /// Dollars that the run may spend on models [default: the plan's `[budget]`].
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = dollars)]
     pub budget_usd: Option<f64>,
     /// Tokens that the run may spend on models, in and out [default: the plan's `[budget]`].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
