@@ -331,8 +331,7 @@ fn clean_run(
                 cleaned.kept.push(KeptResult { reference, instance, reason });
             }
             None => {
-                let has_landed = owner.is_some_and(|owner| matches!(owner.state.fate(), Some(Fate::Landed { .. })));
-                cleaned.released += u64::from(has_landed);
+                cleaned.released += u64::from(owner.is_some_and(Owner::has_landed));
                 removable.push(reference);
             }
         }
@@ -394,6 +393,12 @@ struct Owner<'a> {
     id: &'a InstanceId,
     attempt: Attempt,
     state: &'a InstanceState,
+}
+
+impl Owner<'_> {
+    fn has_landed(&self) -> bool {
+        matches!(self.state.fate(), Some(Fate::Landed { .. }))
+    }
 }
 
 fn owners<'a>(run: &RunId, run_state: &'a RunState) -> HashMap<String, Owner<'a>> {
