@@ -98,11 +98,7 @@ impl StateDir {
         if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())? < SECRET_BYTES {
             return Err(io::Error::other("the kernel gave too few random bytes"));
         }
-        let new = self.root.join("secret.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&secret)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &path)?;
+        write_whole(&path, &self.root.join("secret.new"), 0o600, &secret)?;
         Ok(secret)
     }
 

@@ -122,21 +122,18 @@ impl JournalError {
     /// Sorts an answer of SQLite for the journal at `path`.
     fn from_sql(path: &std::path::Path, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
+        let damaged = |path, error: &rusqlite::Error| JournalError::Damaged { path, detail: error.to_string() };
         let path = path.to_owned();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => JournalError::DiskFull { path },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Busy { path },
             // Statements fit the tables that we make: where one does not, these are others.
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
-                JournalError::Damaged { path, detail: error.to_string() }
-            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => damaged(path, &error),
             // A file that may be written says of itself that it may not.
-            Some(ErrorCode::ReadOnly) if is_writable(&path) => {
-                JournalError::Damaged { path, detail: error.to_string() }
-            }
+            Some(ErrorCode::ReadOnly) if is_writable(&path) => damaged(path, &error),
             Some(_) => JournalError::Sql { path, source: Arc::new(error) },
             // What it holds is not what was written: no text, or of another type.
-            None => JournalError::Damaged { path, detail: error.to_string() },
+            None => damaged(path, &error),
         }
     }
 }

@@ -53,13 +53,13 @@ pub struct Place {
 
 /// The way to an absolute path.
 pub fn to(path: &Path) -> Way {
-    Look::default().way(path)
+    Walk::default().way(path)
 }
 
 /// The ways to absolute paths, all of one look: through what many of them lead is looked at once.
 pub fn to_each(paths: Vec<PathBuf>) -> Vec<(PathBuf, Way)> {
-    let mut look = Look::default();
-    paths.into_iter().map(|path| (path.clone(), look.way(&path))).collect()
+    let mut walk = Walk::default();
+    paths.into_iter().map(|path| (path.clone(), walk.way(&path))).collect()
 }
 
 /// What a path is, without following it.
@@ -72,11 +72,11 @@ enum Found {
     Other,
 }
 
-/// A look at the file system, at each path once.
+/// A walk through the file system that looks at each path once.
 #[derive(Debug, Default)]
-struct Look(HashMap<PathBuf, Found>);
+struct Walk(HashMap<PathBuf, Found>);
 
-impl Look {
+impl Walk {
     fn at(&mut self, path: &Path) -> &Found {
         if !self.0.contains_key(path) {
             let found = match path.symlink_metadata() {

@@ -41,8 +41,8 @@ enum Warned {
     Heard,
 }
 
-/// Tools that are asked again and again by what they are for.
-const POLLS: [&str; 1] = ["bash_output"];
+/// The tool that is asked again and again by what it is for.
+const POLL: &str = "bash_output";
 
 impl Guard {
     /// What is heard from now on is of another answer, before which the model was told what there was to say.
@@ -54,7 +54,7 @@ impl Guard {
 
     /// Hears a call; `None` while there is nothing to say.
     pub fn hear(&mut self, tool: &str, arguments: &str, result: &str) -> Option<Circle> {
-        if POLLS.contains(&tool) {
+        if tool == POLL {
             return None;
         }
         let mut hasher = DefaultHasher::new();
