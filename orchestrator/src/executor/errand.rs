@@ -85,10 +85,10 @@ impl Executor {
         log: &mut LogWriter,
     ) -> Result<(Ended, Worktree), String> {
         let (executor, layers, commit) = (Arc::clone(self), errand.layers.clone(), errand.commit);
-        let folder = errand.places.worktree("work");
+        let own = errand.places.of_cage(&self.state, "work").map_err(|error| causes(&error))?;
         let worktree = tokio::task::spawn_blocking(move || {
             let start = executor.trees.layered_on(&layers, commit)?;
-            executor.trees.worktree(&start, &folder)
+            executor.trees.worktree(&start, &own.relative)
         });
         let worktree = worktree.await.map_err(|error| causes(&error))?.map_err(|error| causes(&error))?;
         match self.errand_in(&worktree, errand, log).await {
@@ -112,7 +112,8 @@ impl Executor {
         let mut env = inside.env;
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(more);
-        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &places.of_cage("work"));
+        let own = places.of_cage(&self.state, "work").map_err(|error| causes(&error))?;
+        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec).map_err(|error| causes(&error))?;
         let cwd = worktree.spec.at().clone();
         let RenderedCommand { argv, timeout } = command.clone();

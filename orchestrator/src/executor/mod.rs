@@ -327,8 +327,8 @@ impl Executor {
     }
 
     async fn provision(self: &Arc<Self>, start: &Arc<Start>, places: &Places, name: &str) -> Result<Worktree, Stop> {
-        let (executor, start, folder) = (Arc::clone(self), Arc::clone(start), places.worktree(name));
-        let made = tokio::task::spawn_blocking(move || executor.trees.worktree(&start, &folder)).await?;
+        let (executor, start, own) = (Arc::clone(self), Arc::clone(start), places.of_cage(&self.state, name)?);
+        let made = tokio::task::spawn_blocking(move || executor.trees.worktree(&start, &own.relative)).await?;
         made.map_err(|error| match error {
             // Another try starts from the same tree.
             trees::TreeError::Base(BaseError::Cache { ref path, .. }) => Stop(AttemptEnd::Violation {
@@ -422,7 +422,7 @@ impl Executor {
         env.extend(job.rendered.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut grants = worktree.grants.clone();
         grants.extend(attempt.grants.iter().cloned());
-        let own = places.of_cage(when.name);
+        let own = places.of_cage(&self.state, when.name)?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec)?;
         Ok((spec, attempt))

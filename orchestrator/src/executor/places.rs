@@ -21,6 +21,9 @@ const INSIDE: &str = "/run/swarm";
 /// Names of needs longer than this, or with a slash, appear encoded below `$SWARM_NEEDS`.
 const NAME_BYTES_MAX: usize = 200;
 
+/// Hexadecimal digits that keep a worktree's name from being guessed.
+const TAG_DIGITS: usize = 24;
+
 /// The folders of one attempt.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -108,11 +111,6 @@ impl Places {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Handed::Nothing,
             Err(_) => Handed::Unknown,
         }
-    }
-
-    /// The folder of one of the attempt's worktrees, relative to the state folder.
-    pub fn worktree(&self, name: &str) -> String {
-        format!("{}/{name}", self.relative)
     }
 
     /// Makes what the work hands over in, and says what all of it is called inside. Only the work may write there: what a
@@ -209,9 +207,16 @@ impl Places {
     }
 
     /// What a cage around a worktree of this attempt may call its own: the worktree's folder, so that two cages of one
-    /// attempt share nothing that could be written.
-    pub fn of_cage(&self, name: &str) -> AttemptPlaces {
-        AttemptPlaces { folder: self.folder.join(name), relative: self.worktree(name) }
+    /// attempt share nothing that could be written. No other job can tell what it is called: where it sees the host's folders, it
+    /// could change the modes and attributes of what a gate is about to judge.
+    ///
+    /// # Errors
+    /// The file system's: its name is made with the state folder's secret.
+    pub fn of_cage(&self, state: &StateDir, name: &str) -> std::io::Result<AttemptPlaces> {
+        let plain = format!("{}/{name}", self.relative);
+        let tag = blake3::keyed_hash(&state.secret()?, plain.as_bytes()).to_hex();
+        let name = format!("{name}-{}", &tag[..TAG_DIGITS]);
+        Ok(AttemptPlaces { folder: self.folder.join(&name), relative: format!("{}/{name}", self.relative) })
     }
 
     /// Makes the host folders that a spec names for private use: copy-on-write layers, home and tmp.
@@ -233,4 +238,25 @@ impl Places {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worktree_is_called_nobody_can_tell_who_does_not_know_the_secret() {
+        let name = || {
+            let folder = tempfile::tempdir().expect("a folder");
+            let state = StateDir::open(folder.path()).expect("a state folder");
+            let places = Places::of(&state, &RunId("r-1".to_owned()), &InstanceId("t".into()), Attempt(1));
+            let of = |name: &str| places.of_cage(&state, name).expect("a secret").relative;
+            assert_eq!(of("work"), of("work"));
+            assert_ne!(of("work"), of("check").replace("check", "work"));
+            of("work")
+        };
+        let (one, other) = (name(), name());
+        assert!(one.starts_with("runs/r-1/t/1/work-"), "{one}");
+        assert_ne!(one, other);
+    }
 }

@@ -177,14 +177,15 @@ impl Ground<'_> {
         let name = InstanceId(format!("[shell] {id}").into());
         let places = Places::of(&self.state, &self.row.id, &name, Attempt(std::process::id()));
         places.clear(&self.state)?;
-        let worktree = trees.worktree(&start, &places.worktree("work"))?;
+        let own = places.of_cage(&self.state, "work")?;
+        let worktree = trees.worktree(&start, &own.relative)?;
         let inside = places.inside(cage.tier(), Access::Write, &needs, &self.state, &self.row.id)?;
         let mut grants = worktree.grants.clone();
         grants.extend(inside.grants);
         let mut env = inside.env;
         env.push(("SWARM_RUN".to_owned(), self.row.id.0.clone()));
         env.extend(rendered.env);
-        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &places.of_cage("work"));
+        let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec)?;
         let mut notes = cage.warnings.clone();
         if cage.egress().is_some() {
