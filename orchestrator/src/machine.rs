@@ -1,4 +1,4 @@
-//! What this machine can do for a run: asked once of a worker that really tries (`swarm __worker --probe`), then a few
+//! What this machine can do for a run: asked once of a worker that really tries (`swarm __worker --probe strongest`), then a few
 //! plain facts. Nothing here is guessed from versions.
 
 use std::path::{Path, PathBuf};
@@ -74,19 +74,23 @@ impl Machine {
         let mut notes = Vec::new();
         let mut why = |what: &str, step: &str, reason: &str| notes.push(format!("{what}: {step}: {reason}"));
         match (probe.overlay, probe.namespaces, probe.landlock) {
-            (Verdict::Works(enforcement), ..) => {
+            (Some(Verdict::Works(enforcement)), ..) => {
                 Ok(Machine { enforcement, backend: Backend::Overlay, capacity, notes })
             }
-            (Verdict::Fails(overlay), Verdict::Works(enforcement), _) => {
+            (Some(Verdict::Fails(overlay)), Some(Verdict::Works(enforcement)), _) => {
                 why("worktrees are copies, overlays cannot be mounted here", &overlay.step, &overlay.reason);
                 Ok(Machine { enforcement, backend: Backend::Copy, capacity, notes })
             }
-            (_, Verdict::Fails(namespaces), Verdict::Works(enforcement)) => {
+            (_, Some(Verdict::Fails(namespaces)), Some(Verdict::Works(enforcement))) => {
                 why("no namespaces here, workers are held by the landlock tier", &namespaces.step, &namespaces.reason);
                 Ok(Machine { enforcement, backend: Backend::Copy, capacity, notes })
             }
-            (_, Verdict::Fails(_), Verdict::Fails(landlock)) => {
+            (.., Some(Verdict::Fails(landlock))) => {
                 Err(MachineError::NoCage { step: landlock.step, reason: landlock.reason })
+            }
+            (_, namespaces, landlock) => {
+                let reason = format!("the worker has no verdict: {namespaces:?}, {landlock:?}");
+                Err(MachineError::NoCage { step: "probe".to_owned(), reason })
             }
         }
     }

@@ -488,7 +488,6 @@ impl Stage<'_> {
         Egress::new(folder, self.settings.resolver.clone(), descriptors::connections_for(jobs))
     }
 
-    /// Every policy that a task uses, resolved on this host; what only given up tasks would use may be missing there.
     /// What this machine can do. While workers find that out, what every policy asks for is looked at.
     async fn machine(&self, worker: &WorkerProgram) -> Result<Machine, RunError> {
         let look = async { self.view().programs().look() };
@@ -502,6 +501,7 @@ impl Stage<'_> {
         View { host: &self.host, places, looked: &self.looked }
     }
 
+    /// Every policy that a task uses, resolved on this host; what only given up tasks would use may be missing there.
     fn cages(&self, machine: &Machine) -> Result<HashMap<String, Cage>, RunError> {
         let view = self.view();
         let offer = machine.offer(self.settings.word(self.repository.place()));

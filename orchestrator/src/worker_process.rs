@@ -15,7 +15,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use swarm_protocol::agent::{AgentSays, ToAgent};
 use swarm_protocol::frame::{self, FrameError, LINE_BYTES_MAX};
-use swarm_protocol::{EnforcementReport, FromWorker, LineBuffer, Outcome, Probe, Start, Stream, ToWorker, VERSION};
+use swarm_protocol::{
+    EnforcementReport, FromWorker, LineBuffer, Outcome, Probe, Question, Start, Stream, ToWorker, VERSION,
+};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -171,14 +173,14 @@ impl WorkerProgram {
         Ok(Process::Started(child))
     }
 
-    /// Asks a worker what this machine can do; overlays are tried in `state`.
+    /// Asks a worker for the strongest cage that this machine can close; overlays are tried in `state`.
     ///
     /// # Errors
     /// [`WorkerError`].
     pub async fn probe(&self, state: &std::path::Path) -> Result<Probe, WorkerError> {
         let diagnostics = self.diagnostics.try_clone().map_err(WorkerError::Spawn)?;
         let mut child = Command::new(&self.program)
-            .args(["__worker", "--probe", "--state"])
+            .args(["__worker", "--probe", Question::Strongest.word(), "--state"])
             .arg(state)
             .env_clear()
             .stdin(Stdio::null())

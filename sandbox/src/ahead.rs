@@ -209,7 +209,7 @@ impl Within {
         let launch = Launch {
             policy,
             last: Last::Exec(program),
-            filter: seccomp::filter(draft, &means, Occupant::Program),
+            filters: seccomp::filters(draft, &means, Occupant::Program),
             output: self.output,
             status: Some(self.status),
             inside: Inside { means: &means, own_room: handed.own_room, group: &group },

@@ -9,6 +9,7 @@ use crate::cgroup::Version;
 use crate::limits::{Limit, Means, by, is_machine_root, means, watched};
 use crate::namespaces;
 use crate::policy::{Draft, Network, Policy, Worktree};
+use crate::seccomp::Metadata;
 
 /// How strong a cage is, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,8 +45,9 @@ pub struct Enforcement {
 }
 
 impl Enforcement {
-    /// What a job of `policy` is held to, once every step of its launch succeeded with `landlock_abi`.
-    pub fn of(policy: &Policy, landlock_abi: u32) -> Self {
+    /// What a job of `policy` is held to, once every step of its launch succeeded with `landlock_abi` and its files' `metadata` changed
+    /// by whom it says.
+    pub fn of(policy: &Policy, landlock_abi: u32, metadata: Metadata) -> Self {
         let draft = policy.get();
         let mut enforced = vec!["landlock", "seccomp", "capabilities", "rlimits", "environment", "session"];
         if draft.tier == Tier::Namespaces {
@@ -66,19 +68,23 @@ impl Enforcement {
         if landlock_abi >= 6 {
             enforced.push("scopes");
         }
+        // In namespaces no file outside can be named for writing.
+        if draft.tier == Tier::Namespaces || metadata == Metadata::Asked {
+            enforced.push("metadata");
+        }
         let means = means(draft);
         let held = means.iter().filter(|(_, means)| *means != Means::Nothing).map(|(limit, _)| limit.to_string());
         Enforcement {
             tier: draft.tier,
             landlock_abi,
             enforced: enforced.into_iter().map(str::to_owned).chain(held).collect(),
-            not_enforced: not_enforced(policy, landlock_abi),
+            not_enforced: not_enforced(policy, landlock_abi, metadata),
             limits: means.iter().map(|(limit, means)| format!("{limit}: {means}")).collect(),
         }
     }
 }
 
-fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
+fn not_enforced(policy: &Policy, abi: u32, metadata: Metadata) -> Vec<String> {
     let draft = policy.get();
     let mut open: Vec<&str> = Vec::new();
     if draft.network == Network::Host {
@@ -96,9 +102,13 @@ fn not_enforced(policy: &Policy, abi: u32) -> Vec<String> {
         if matches!(draft.network, Network::Egress { .. }) {
             open.push("egress: the proxy's port can be connected to on every address, not only on this machine");
         }
+        if metadata == Metadata::Own {
+            open.push(
+                "metadata outside the granted folders: mode, owner and times of files the user owns can be changed, those of other \
+                 tasks' worktrees and of what gates judge, too",
+            );
+        }
         open.extend([
-            "metadata outside the granted folders: mode, owner, times and attributes of files the user owns can be changed, \
-             those of the prepared base that later tasks start from, too",
             "names outside the granted folders: whether a path exists, its size, where a link leads and its extended attributes can \
              be seen",
             "changes outside the granted folders can be watched, where the user may read them",

@@ -7,13 +7,14 @@
 //!
 //! Source: pid_namespaces(7), PR_SET_CHILD_SUBREAPER in prctl(2), sigwaitinfo(2).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{self, Errno};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
 
 use crate::cgroup::Group;
+use crate::clerk::Clerk;
 use crate::enforcement::Tier;
 use crate::hunt::{Hunt, each_descendant, end_children, reap_all};
 use crate::launch::exit_now;
@@ -40,11 +41,13 @@ pub struct Init<'a> {
     pub job: Pid,
     /// The cage's control groups.
     pub group: &'a Group,
+    /// Who changes metadata for the job, where it may not do it itself.
+    pub clerk: Option<Clerk<'a>>,
 }
 
 impl Init<'_> {
     /// Stays until the job's first process has ended and everything else is dead; reports and ends.
-    pub fn run(&self, status: OwnedFd) -> ! {
+    pub fn run(mut self, status: OwnedFd) -> ! {
         let end = self.wait_for_job();
         // While the others are killed, they may not fork, which the kernel counts, too.
         let refused = self.group.refused_processes();
@@ -63,8 +66,11 @@ impl Init<'_> {
         exit_now(0)
     }
 
-    fn wait_for_job(&self) -> End {
+    fn wait_for_job(&mut self) -> End {
         loop {
+            if let Some(clerk) = &mut self.clerk {
+                clerk.work();
+            }
             match wait_for_signal() {
                 Some(Signal::CHILD) => {
                     if let Some(end) = self.reap() {
@@ -197,6 +203,17 @@ fn wait_for_signal() -> Option<Signal> {
 
 fn awaited() -> Box<libc::sigset_t> {
     set_of(&[Signal::CHILD, TERMINATE_ALL, KILL_ALL, HOLD_ALL, RELEASE_ALL])
+}
+
+/// Becomes readable when one of the signals waits that init waits for. Source: signalfd(2).
+pub fn awaited_signals() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised and outlives the call.
+    let descriptor = unsafe { libc::signalfd(-1, &raw const *awaited(), libc::SFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: the call gave a descriptor that is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn set_of(signals: &[Signal]) -> Box<libc::sigset_t> {

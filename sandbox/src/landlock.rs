@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::enforcement::Tier;
 use crate::launch::Kind;
 use crate::mounts::open_source;
-use crate::policy::{Access, Network, Policy};
+use crate::policy::{Access, Draft, Network, Policy};
 
 /// The oldest ABI that counts as a cage at all.
 pub const ABI_MIN: u32 = 1;
@@ -316,19 +316,34 @@ fn touches(hidden: &Path, shown: &Path) -> bool {
     hidden.starts_with(shown) || shown.starts_with(hidden)
 }
 
-/// All other rules of a policy, in no particular order: Landlock adds them up.
-fn own_rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
-    let draft = policy.get();
-    let needed = |path: &Path, right| (RulePath::Needed(path.to_owned()), right);
-    // Rules add up from a file to the root: what a private folder allows holds for a worktree inside it, too.
-    let private =
-        |path: &Path| needed(path, if draft.worktree.at().starts_with(path) { Right::Write } else { Right::Private });
-    let mut rules = vec![needed(draft.worktree.at(), Right::Write), private(&draft.home)];
+fn needed(path: &Path, right: Right) -> (RulePath, Right) {
+    (RulePath::Needed(path.to_owned()), right)
+}
+
+/// Rules add up from a file to the root: what a private folder allows holds for a worktree inside it, too.
+fn private(draft: &Draft, path: &Path) -> (RulePath, Right) {
+    needed(path, if draft.worktree.at().starts_with(path) { Right::Write } else { Right::Private })
+}
+
+/// The folders and files that a policy's job may write, as they are called inside.
+pub(crate) fn writable(policy: &Policy) -> Vec<PathBuf> {
+    write_rules(policy.get()).into_iter().map(|(rule, _)| rule.path().to_owned()).collect()
+}
+
+fn write_rules(draft: &Draft) -> Vec<(RulePath, Right)> {
+    let mut rules = vec![needed(draft.worktree.at(), Right::Write), private(draft, &draft.home)];
     rules.extend(draft.copies.iter().flat_map(|copy| copy.places()).map(|place| needed(&place, Right::Write)));
-    rules.extend(draft.tmp.iter().map(|tmp| private(tmp)));
+    rules.extend(draft.tmp.iter().map(|tmp| private(draft, tmp)));
     rules.extend(
         draft.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| needed(&grant.at, Right::Write)),
     );
+    rules
+}
+
+/// All other rules of a policy, in no particular order: Landlock adds them up.
+fn own_rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
+    let draft = policy.get();
+    let mut rules = write_rules(draft);
     match draft.tier {
         Tier::Namespaces => {
             // The root holds nothing but what may be read.
@@ -336,9 +351,9 @@ fn own_rules(policy: &Policy) -> Result<Vec<(RulePath, Right)>, LandlockError> {
             rules.push(needed(Path::new("/dev"), Right::Device));
             rules.push(needed(Path::new("/dev/shm"), Right::Private));
             if draft.tmp.is_none() {
-                rules.push(private(Path::new("/tmp")));
+                rules.push(private(draft, Path::new("/tmp")));
             }
-            rules.extend(draft.tmp_beside().map(private));
+            rules.extend(draft.tmp_beside().map(|tmp| private(draft, tmp)));
         }
         Tier::Landlock => {
             for grant in draft.grants.iter().filter(|grant| grant.access == Access::Read) {

@@ -11,7 +11,8 @@
 //!   job's\] → bound on capabilities;
 //! - what is this job's: \[namespaces: bound on process ids, root\] → home folder → stdin → nobody looks into
 //!   init → \[namespaces: the host's root goes, [door](crate::door)\] → capabilities → fork the job → session → signals →
-//!   lifeline → working directory → rlimits → Landlock with `no_new_privs` → seccomp → canary → `Ready` → exec.
+//!   lifeline → working directory → rlimits → Landlock with `no_new_privs` → seccomp → \[landlock: [clerk](crate::clerk)\] → canary →
+//!   `Ready` → exec.
 //!
 //! Its [groups](crate::cgroup) are the job's, too: init enters them before the first half, or between both where that is over
 //! [ahead](crate::ahead) of the job. Most of the time goes into the first half.
@@ -24,7 +25,6 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -38,6 +38,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use crate::caged::{Caged, First};
 use crate::canary::Canary;
 use crate::cgroup::Group;
+use crate::clerk::{Clerk, Post};
 use crate::enforcement::Tier;
 use crate::init::{Init, KILL_ALL};
 use crate::limits::{Limit, Means, by};
@@ -47,7 +48,7 @@ use crate::network::Private;
 use crate::overlay::Layers;
 use crate::policy::{Draft, Network, Policy};
 use crate::program::Program;
-use crate::seccomp::{self, Filter, Occupant};
+use crate::seccomp::{self, Filters, Metadata, Occupant};
 use crate::status::{Status, send};
 use crate::wasm::{self, GuestJob};
 use crate::watchdog::Watchdog;
@@ -222,13 +223,13 @@ pub(crate) fn launch_until(policy: &Policy, last: Last<'_>, output: Output) -> R
     let network = kind.network_of(output.network)?;
     let watchdog = Watchdog::new(policy.get()).map_err(|error| Refused::new("prepare the limits", error))?;
     let layers = step(HOLD_LAYERS, || Layers::take(&policy.get().worktree, &policy.get().copies))?;
-    let filter = seccomp::filter(policy.get(), watchdog.means(), occupant);
+    let filters = seccomp::filters(policy.get(), watchdog.means(), occupant);
     let ids = Ids::current();
     let (reader, status) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refused::new("status pipe", error))?;
     match clone_init(kind, network)? {
         Cloned::Child => {
             let inside = Inside { means: watchdog.means(), own_room: watchdog.room().own(), group: watchdog.group() };
-            let launch = Launch { policy, last, filter, output, status: Some(status), inside };
+            let launch = Launch { policy, last, filters, output, status: Some(status), inside };
             launch.run_init(|launch| {
                 // While their entrances are open.
                 launch.enter_groups()?;
@@ -341,7 +342,7 @@ pub(crate) fn begin(
 pub(crate) struct Launch<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) last: Last<'a>,
-    pub(crate) filter: Arc<Filter>,
+    pub(crate) filters: Filters,
     pub(crate) output: Output,
     /// `None` once init has taken it for its last word.
     pub(crate) status: Option<OwnedFd>,
@@ -356,12 +357,12 @@ pub(crate) struct Inside<'a> {
     pub(crate) group: &'a Group,
 }
 
-impl Launch<'_> {
+impl<'a> Launch<'a> {
     /// Makes the cage around the calling process, runs the job in it and ends.
     pub(crate) fn run_init(mut self, begun: impl FnOnce(&Self) -> Result<Begun, Refused>) -> ! {
         match begun(&self).and_then(|begun| self.enter(begun)) {
-            Ok(job) => {
-                let init = Init { tier: self.policy.get().tier, job, group: self.inside.group };
+            Ok((job, clerk)) => {
+                let init = Init { tier: self.policy.get().tier, job, group: self.inside.group, clerk };
                 init.run(self.status.take().expect("nobody else takes it"))
             }
             Err(refused) => self.refuse(refused),
@@ -384,7 +385,7 @@ impl Launch<'_> {
     }
 
     /// Completes the cage around the calling process and starts the job in it.
-    fn enter(&self, begun: Begun) -> Result<Pid, Refused> {
+    fn enter(&self, begun: Begun) -> Result<(Pid, Option<Clerk<'a>>), Refused> {
         let draft = self.policy.get();
         if let Some(root) = &begun.root {
             if let (Some(bound), Some(Means::PidMax)) =
@@ -400,16 +401,19 @@ impl Launch<'_> {
         step("hide init", || set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
         self.complete()?;
         let init = rustix::process::getpid();
-        let rules = begun.rules;
+        let (rules, post) = (begun.rules, step("prepare the clerk", || Post::of(draft.tier))?);
         let job = step("fork the job", || match self.last {
-            Last::Exec(_) | Last::Terminal(_) | Last::Exit => namespaces::borrow_memory(|| self.run_job(init, rules)),
+            Last::Exec(_) | Last::Terminal(_) | Last::Exit => {
+                namespaces::borrow_memory(|| self.run_job(init, rules, post.as_ref()))
+            }
             Last::Guest(_) | Last::Errand(_) | Last::Compile { .. } => match namespaces::clone(0)? {
                 Cloned::Parent(job, _) => Ok(job),
-                Cloned::Child => self.run_job(init, rules),
+                Cloned::Child => self.run_job(init, rules, post.as_ref()),
             },
         })?;
         step("let go of the output", || self.let_go_of_output())?;
-        Ok(job)
+        let clerk = step("prepare the clerk", || post.map(|post| Clerk::new(self.policy, post)).transpose())?;
+        Ok((job, clerk))
     }
 
     /// The last of the cage itself. Nothing of it may wait for the job: one that becomes a program holds up init until it has.
@@ -436,15 +440,20 @@ impl Launch<'_> {
         close_range(number, number, CloseRange::Now)
     }
 
-    fn run_job(&self, init: Pid, rules: Option<landlock::Rules>) -> ! {
-        match self.become_job(init, rules) {
+    fn run_job(&self, init: Pid, rules: Option<landlock::Rules>, post: Option<&Post>) -> ! {
+        match self.become_job(init, rules, post) {
             Ok(never) => match never {},
             Err(refused) => self.refuse(refused),
         }
     }
 
     /// Confines the calling process and executes the program.
-    fn become_job(&self, init: Pid, rules: Option<landlock::Rules>) -> Result<std::convert::Infallible, Refused> {
+    fn become_job(
+        &self,
+        init: Pid,
+        rules: Option<landlock::Rules>,
+        post: Option<&Post>,
+    ) -> Result<std::convert::Infallible, Refused> {
         let draft = self.policy.get();
         step("session", || setsid().map(drop))?;
         if let Last::Terminal(_) = self.last {
@@ -471,9 +480,9 @@ impl Launch<'_> {
         let canary = Canary::new(self.policy);
         step("descriptors", || close_all_from(3, CloseRange::OnExec))?;
         let landlock_abi = landlock::confine(self.policy, rules).map_err(|error| Refused::new("landlock", error))?;
-        step("seccomp", || seccomp::install(&self.filter))?;
+        let metadata = self.install_filter(post)?;
         canary.sing().map_err(|reason| Refused::new("self-check", reason))?;
-        self.tell(&Status::Ready { landlock_abi });
+        self.tell(&Status::Ready { landlock_abi, metadata });
         match self.last {
             Last::Exit => exit_now(0),
             Last::Guest(job) => {
@@ -497,6 +506,14 @@ impl Launch<'_> {
                 exit_now(EXIT_REFUSED)
             }
         }
+    }
+
+    /// Closes the calls that no job makes, and hands over to the clerk where others are asked.
+    fn install_filter(&self, post: Option<&Post>) -> Result<Metadata, Refused> {
+        let listener = step("seccomp", || seccomp::install(&self.filters))?;
+        let Some(listener) = listener else { return Ok(Metadata::Own) };
+        step("hand over to the clerk", || post.ok_or(io::Errno::NOTCONN)?.send(&listener))?;
+        Ok(Metadata::Asked)
     }
 
     /// The descriptor that only the job keeps.

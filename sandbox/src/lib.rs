@@ -20,6 +20,8 @@ mod canary;
 mod capabilities;
 /// Control groups: the kernel counts a whole job together.
 pub mod cgroup;
+/// Changes metadata for a job that may not do it itself.
+mod clerk;
 /// What a job writes to disk, measured from outside.
 mod disk;
 /// The port through which a job speaks to the egress proxy.
@@ -60,6 +62,8 @@ pub mod probe;
 mod program;
 /// Where a path leads inside.
 mod reach;
+/// What a job asks its clerk for.
+mod request;
 /// Whether there was room for a job's processes.
 mod room;
 /// The file tree that a job sees in the namespaces tier.
@@ -100,8 +104,9 @@ pub use launch::{
 };
 pub use namespaces::{Cloned, fork};
 pub use policy::{Access, CopyOnWrite, Draft, Limits, Network, PathGrant, Policy, PolicyError, Worktree};
-pub use probe::{Probe, Verdict, probe};
+pub use probe::{Probe, Question, Verdict, probe};
 pub use program::{Program, ProgramError};
 pub use reach::{is_of_a_folder, reach};
+pub use seccomp::Metadata;
 pub use status::{End, Status, Usage};
 pub use watchdog::{Breach, Grade};

@@ -17,17 +17,26 @@ use crate::status::Status;
 /// Whether something works here: what it enforces, or the step that failed.
 pub type Verdict = Result<Enforcement, Refused>;
 
-/// What this machine can do.
+/// What is to be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The strongest cage that can be closed here: weaker ones are tried where it cannot be.
+    Strongest,
+    /// Which cages can be closed here, each of them.
+    Each,
+}
+
+/// What this machine can do. A cage that was not asked for has no verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// The kernel's Landlock ABI; 0 without Landlock.
     pub landlock_abi: u32,
     /// The landlock tier.
-    pub landlock: Verdict,
+    pub landlock: Option<Verdict>,
     /// The namespaces tier with a plain folder as worktree.
-    pub namespaces: Verdict,
+    pub namespaces: Option<Verdict>,
     /// The namespaces tier with an overlay whose layers lie in the given state folder.
-    pub overlay: Verdict,
+    pub overlay: Option<Verdict>,
     /// Where control groups can be made; empty where nowhere.
     pub groups: Vec<GroupPlace>,
     /// Bytes of memory that all jobs together can have.
@@ -36,11 +45,11 @@ pub struct Probe {
     pub disk_bytes: u64,
 }
 
-/// Tries every tier, in a new folder below `state` that is removed afterwards.
+/// Tries cages, in a new folder below `state` that is removed afterwards.
 ///
 /// # Errors
 /// The system's, when no folder can be made in `state`.
-pub fn probe(state: &Path) -> std::io::Result<Probe> {
+pub fn probe(state: &Path, question: Question) -> std::io::Result<Probe> {
     let folder = state.join(format!("probe-{}", std::process::id()));
     for name in ["lower", "upper", "work", "tree", "home", "tmp"] {
         fs::create_dir_all(folder.join(name))?;
@@ -53,9 +62,12 @@ pub fn probe(state: &Path) -> std::io::Result<Probe> {
         // Heard last: with it ends every child that the calling process has then.
         (Tier::Landlock, directory(&folder)),
     ];
-    // All of them are closed at the same time.
-    let begun = tries.map(|(tier, worktree)| begin(&folder, tier, worktree, &groups));
-    let [overlay, namespaces, landlock] = all_or_none(begun.map(|attempt| attempt.and_then(Attempt::hear)));
+    let begin = |(tier, worktree)| begin(&folder, tier, worktree, &groups);
+    let [overlay, namespaces, landlock] = all_or_none(match question {
+        // All of them are closed at the same time.
+        Question::Each => tries.map(begin).map(|attempt| Some(attempt.and_then(Attempt::hear))),
+        Question::Strongest => until_one_works(tries.map(|try_| move || begin(try_).and_then(Attempt::hear))),
+    });
     let probe = Probe {
         landlock_abi: kernel_abi(),
         landlock,
@@ -69,12 +81,22 @@ pub fn probe(state: &Path) -> std::io::Result<Probe> {
     Ok(probe)
 }
 
+/// One after the other, the strongest first.
+fn until_one_works(tries: [impl FnOnce() -> Verdict; 3]) -> [Option<Verdict>; 3] {
+    let mut works = false;
+    tries.map(|attempt| {
+        let verdict = (!works).then(attempt);
+        works = works || matches!(verdict, Some(Ok(_)));
+        verdict
+    })
+}
+
 /// A cage that could not be tried for want of processes is not one that this machine does not have: then nothing is known of
 /// it, and nobody takes a weaker one instead.
-fn all_or_none(tried: [Verdict; 3]) -> [Verdict; 3] {
-    let untried = tried.iter().find(|verdict| verdict.as_ref().is_err_and(Refused::lacks_processes)).cloned();
-    match untried {
-        Some(untried) => [(); 3].map(|()| untried.clone()),
+fn all_or_none(tried: [Option<Verdict>; 3]) -> [Option<Verdict>; 3] {
+    let lacks = |verdict: &&Verdict| verdict.as_ref().is_err_and(Refused::lacks_processes);
+    match tried.iter().flatten().find(lacks).cloned() {
+        Some(untried) => [(); 3].map(|()| Some(untried.clone())),
         None => tried,
     }
 }
@@ -128,7 +150,9 @@ impl Attempt {
         while let Ok(words) = self.caged.read() {
             for word in words {
                 match word {
-                    Status::Ready { landlock_abi } => verdict = Ok(Enforcement::of(&self.policy, landlock_abi)),
+                    Status::Ready { landlock_abi, metadata } => {
+                        verdict = Ok(Enforcement::of(&self.policy, landlock_abi, metadata));
+                    }
                     Status::Refused(refused) => verdict = Err(refused),
                     Status::StartFailed { .. }
                     | Status::Limit { .. }
@@ -189,18 +213,39 @@ mod tests {
     fn a_cage_that_could_not_be_tried_is_not_replaced_by_a_weaker_one() {
         let lacking = Refused::by_kernel("fork", rustix::io::Errno::AGAIN);
         let forbidden = Refused::by_kernel("fork", rustix::io::Errno::PERM);
-        let works = || {
-            Ok(Enforcement {
-                tier: Tier::Landlock,
-                landlock_abi: 1,
-                enforced: vec![],
-                not_enforced: vec![],
-                limits: vec![],
-            })
+        let check = |tried: [Option<Verdict>; 3], known: [Option<Verdict>; 3]| assert_eq!(all_or_none(tried), known);
+        let [lacking, forbidden] = [Some(Err(lacking)), Some(Err(forbidden))];
+        let weaker = [forbidden.clone(), forbidden, works()];
+        check(weaker.clone(), weaker);
+        check([works(), lacking.clone(), works()], [(); 3].map(|()| lacking.clone()));
+        check([lacking.clone(), works(), None], [(); 3].map(|()| lacking.clone()));
+    }
+
+    #[test]
+    fn what_is_weaker_than_one_that_works_is_not_tried() {
+        let tried = std::cell::RefCell::new(Vec::new());
+        let attempt = |name: &'static str, verdict: Verdict| {
+            let tried = &tried;
+            move || {
+                tried.borrow_mut().push(name);
+                verdict
+            }
         };
-        let weaker = all_or_none([works(), Err(forbidden.clone()), Err(forbidden.clone())]);
-        assert_eq!(weaker, [works(), Err(forbidden.clone()), Err(forbidden)]);
-        let none = all_or_none([works(), Err(lacking.clone()), works()]);
-        assert_eq!(none, [Err(lacking.clone()), Err(lacking.clone()), Err(lacking)]);
+        let forbidden = || Err(Refused::by_kernel("clone", rustix::io::Errno::PERM));
+        let works = works().expect("it has a verdict");
+        let verdicts =
+            until_one_works([attempt("a", forbidden()), attempt("b", works.clone()), attempt("c", works.clone())]);
+        assert_eq!(verdicts, [Some(forbidden()), Some(works), None]);
+        assert_eq!(*tried.borrow(), ["a", "b"]);
+    }
+
+    fn works() -> Option<Verdict> {
+        Some(Ok(Enforcement {
+            tier: Tier::Landlock,
+            landlock_abi: 1,
+            enforced: vec![],
+            not_enforced: vec![],
+            limits: vec![],
+        }))
     }
 }

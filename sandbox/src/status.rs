@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use rustix::io::{self, Errno};
 
 use crate::launch::{Refused, Want};
+use crate::seccomp::Metadata;
 
 /// No record is longer. Far below `PIPE_BUF` (4096).
 const RECORD_BYTES_MAX: usize = 1024;
@@ -23,6 +24,8 @@ pub enum Status {
     Ready {
         /// The Landlock ABI in force.
         landlock_abi: u32,
+        /// Who changes metadata for the job.
+        metadata: Metadata,
     },
     /// A step failed; nothing was run.
     Refused(Refused),
@@ -85,8 +88,9 @@ pub fn send(pipe: impl AsFd, status: &Status) {
 fn encode(status: &Status) -> Vec<u8> {
     let mut body = Vec::with_capacity(64);
     match status {
-        Status::Ready { landlock_abi } => {
+        Status::Ready { landlock_abi, metadata } => {
             body.push(b'R');
+            body.push(u8::from(*metadata == Metadata::Asked));
             body.extend(landlock_abi.to_le_bytes());
         }
         Status::Refused(Refused { step, reason, want }) => {
@@ -181,7 +185,11 @@ impl Reader {
 fn decode(body: &[u8]) -> Option<Status> {
     let (tag, fields) = body.split_first()?;
     match tag {
-        b'R' => Some(Status::Ready { landlock_abi: u32::from_le_bytes(fields.try_into().ok()?) }),
+        b'R' => {
+            let (asked, fields) = fields.split_first()?;
+            let metadata = if *asked == 0 { Metadata::Own } else { Metadata::Asked };
+            Some(Status::Ready { landlock_abi: u32::from_le_bytes(fields.try_into().ok()?), metadata })
+        }
         b'X' => {
             let (want, text) = fields.split_first()?;
             let want = if *want == 0 { Want::Means } else { Want::Processes };
@@ -222,7 +230,10 @@ mod tests {
 
     fn any_status() -> impl Strategy<Value = Status> {
         prop_oneof![
-            any::<u32>().prop_map(|landlock_abi| Status::Ready { landlock_abi }),
+            (any::<u32>(), any::<bool>()).prop_map(|(landlock_abi, asked)| {
+                let metadata = if asked { Metadata::Asked } else { Metadata::Own };
+                Status::Ready { landlock_abi, metadata }
+            }),
             ("[a-z /]{0,30}", "[a-z]{0,200}", any::<bool>()).prop_map(|(step, reason, lacks)| {
                 let want = if lacks { Want::Processes } else { Want::Means };
                 Status::Refused(Refused { step, reason, want })
@@ -281,7 +292,7 @@ mod tests {
     #[test]
     fn what_was_said_before_bytes_that_are_no_record_is_given_first() {
         let (receiver, sender) = rustix::pipe::pipe().unwrap();
-        let said = Status::Ready { landlock_abi: 4 };
+        let said = Status::Ready { landlock_abi: 4, metadata: Metadata::Own };
         io::write(&sender, &[encode(&said), vec![1, 0, b'?'], encode(&said)].concat()).unwrap();
         let mut reader = Reader::default();
         assert_eq!(reader.read(&receiver), Ok(vec![said]));

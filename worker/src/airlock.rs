@@ -204,6 +204,14 @@ pub fn refusal(refused: sandbox::Refused) -> protocol::Refusal {
     protocol::Refusal { step: refused.step, reason: refused.reason, lacks_room }
 }
 
+/// What a probe is asked, in the sandbox's words.
+pub fn question(question: swarm_protocol::Question) -> swarm_sandbox::Question {
+    match question {
+        swarm_protocol::Question::Strongest => swarm_sandbox::Question::Strongest,
+        swarm_protocol::Question::Each => swarm_sandbox::Question::Each,
+    }
+}
+
 /// What a probe found, in the protocol's words.
 pub fn verdict(verdict: sandbox::Verdict) -> protocol::Verdict {
     match verdict {

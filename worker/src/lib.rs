@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::stdio::{dup2_stdout, stdin};
-use swarm_protocol::{Probe, VERSION, encode};
+use swarm_protocol::{Probe, Question, VERSION, encode};
 use swarm_sandbox::launch::exit_now;
 use swarm_sandbox::{Left, Remains};
 
@@ -57,7 +57,7 @@ enum Mode {
     /// Forks workers that run one job each.
     Server,
     /// Tells what the machine can do.
-    Probe { state: PathBuf },
+    Probe { question: Question, state: PathBuf },
     /// Runs a program that ends with the coordinator.
     Lifeline { program: OsString, arguments: Vec<OsString> },
 }
@@ -70,13 +70,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             launcher::Role::Done => Ok(()),
             launcher::Role::Worker(standby) => work(standby),
         }),
-        Some(Mode::Probe { state }) => print_probe(&state),
+        Some(Mode::Probe { question, state }) => print_probe(question, &state),
         Some(Mode::Lifeline { program, arguments }) => match lifeline::run(&program, &arguments) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
         None => Err(std::io::Error::other(
-            "usage: swarm __worker --stdio | --server | --probe --state DIR | --lifeline PROGRAM ARGUMENT…",
+            "usage: swarm __worker --stdio | --server | --probe QUESTION --state DIR | --lifeline PROGRAM ARGUMENT…",
         )),
     };
     match result {
@@ -116,8 +116,9 @@ fn mode(arguments: &[OsString]) -> Option<Mode> {
     match arguments {
         [stdio] if stdio == "--stdio" => Some(Mode::Stdio),
         [server] if server == "--server" => Some(Mode::Server),
-        [probe, state, folder] if probe == "--probe" && state == "--state" => {
-            Some(Mode::Probe { state: PathBuf::from(folder) })
+        [probe, question, state, folder] if probe == "--probe" && state == "--state" => {
+            let question = [Question::Strongest, Question::Each].into_iter().find(|one| question == one.word())?;
+            Some(Mode::Probe { question, state: PathBuf::from(folder) })
         }
         [lifeline, program, arguments @ ..] if lifeline == "--lifeline" => {
             Some(Mode::Lifeline { program: program.clone(), arguments: arguments.to_vec() })
@@ -126,20 +127,21 @@ fn mode(arguments: &[OsString]) -> Option<Mode> {
     }
 }
 
-fn print_probe(state: &Path) -> std::io::Result<()> {
-    let found = swarm_sandbox::probe(state)?;
-    let tier = if found.namespaces.is_ok() {
+fn print_probe(question: Question, state: &Path) -> std::io::Result<()> {
+    let found = swarm_sandbox::probe(state, airlock::question(question))?;
+    let works = |verdict: &Option<swarm_sandbox::Verdict>| verdict.as_ref().is_some_and(Result::is_ok);
+    let tier = if works(&found.overlay) || works(&found.namespaces) {
         Some(swarm_protocol::Tier::Namespaces)
     } else {
-        found.landlock.is_ok().then_some(swarm_protocol::Tier::Landlock)
+        works(&found.landlock).then_some(swarm_protocol::Tier::Landlock)
     };
     let probe = Probe {
         version: VERSION,
         tier,
         landlock_abi: found.landlock_abi,
-        landlock: airlock::verdict(found.landlock),
-        namespaces: airlock::verdict(found.namespaces),
-        overlay: airlock::verdict(found.overlay),
+        landlock: found.landlock.map(airlock::verdict),
+        namespaces: found.namespaces.map(airlock::verdict),
+        overlay: found.overlay.map(airlock::verdict),
         memory_bytes: found.memory_bytes,
         disk_bytes: found.disk_bytes,
         groups: found.groups.into_iter().map(airlock::group_spec).collect(),
@@ -158,7 +160,10 @@ mod tests {
         };
         check(&["--stdio"], Some(Mode::Stdio));
         check(&["--server"], Some(Mode::Server));
-        check(&["--probe", "--state", "/s"], Some(Mode::Probe { state: "/s".into() }));
+        let probe = |question| Some(Mode::Probe { question, state: "/s".into() });
+        check(&["--probe", "strongest", "--state", "/s"], probe(Question::Strongest));
+        check(&["--probe", "each", "--state", "/s"], probe(Question::Each));
+        check(&["--probe", "all", "--state", "/s"], None);
         let (program, arguments) = ("pass".into(), vec!["show".into()]);
         check(&["--lifeline", "pass", "show"], Some(Mode::Lifeline { program, arguments }));
         check(&["--lifeline"], None);

@@ -402,12 +402,12 @@ impl Watch<'_> {
         let wall = self.running_since.map(|since| since.elapsed()).unwrap_or_default();
         let told = |ended| Verdict { ended, usage: Usage::default(), orphans: 0, wall };
         match word {
-            Status::Ready { landlock_abi } => {
+            Status::Ready { landlock_abi, metadata } => {
                 self.running_since = Some(Instant::now());
                 if let Some(successor) = self.successor.take() {
                     successor.wake();
                 }
-                let mut enforcement = airlock::report(Enforcement::of(self.policy, landlock_abi));
+                let mut enforcement = airlock::report(Enforcement::of(self.policy, landlock_abi, metadata));
                 if let Job::Wasm(_) = self.start.job {
                     enforcement.enforced.push("wasm".to_owned());
                 }

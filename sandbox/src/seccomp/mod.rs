@@ -14,6 +14,7 @@ pub mod program;
 /// Which call gets which answer.
 pub mod table;
 
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io;
@@ -42,16 +43,36 @@ pub enum Count {
     Watched,
 }
 
+/// Who changes modes, owners and times of files for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// The job itself.
+    Own,
+    /// The [clerk](crate::clerk), whom the kernel asks.
+    Asked,
+}
+
 /// What a filter depends on.
-type Key = (Tier, Network, Occupant, Count);
+type Key = (Tier, Network, Occupant, Count, Metadata);
+
+/// The filters of a job.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// In the landlock tier: with a clerk.
+    asking: Option<Arc<Filter>>,
+    /// The only one, or the one for a machine on which no clerk can be had.
+    plain: Arc<Filter>,
+}
 
 /// The filters that were built in this process or in the one that it is a fork of.
 static BUILT: Mutex<Vec<(Key, Arc<Filter>)>> = Mutex::new(Vec::new());
 
-/// The filter of a policy, built when no earlier policy had the same.
-pub fn filter(draft: &Draft, means: &[(Limit, Means)], occupant: Occupant) -> Arc<Filter> {
+/// The filters of a policy, built when no earlier policy had the same.
+pub fn filters(draft: &Draft, means: &[(Limit, Means)], occupant: Occupant) -> Filters {
     let watched = by(means, Limit::Memory) == Some(Means::Watchdog);
-    built((draft.tier, draft.network, occupant, if watched { Count::Watched } else { Count::Kernel }))
+    let count = if watched { Count::Watched } else { Count::Kernel };
+    let of = |metadata| built((draft.tier, draft.network, occupant, count, metadata));
+    Filters { asking: (draft.tier == Tier::Landlock).then(|| of(Metadata::Asked)), plain: of(Metadata::Own) }
 }
 
 /// Builds the filters that programs usually get, for all processes that are forked from this one.
@@ -59,7 +80,10 @@ pub(crate) fn prepare() {
     for tier in [Tier::Landlock, Tier::Namespaces] {
         for network in [Network::None, Network::Host] {
             for count in [Count::Kernel, Count::Watched] {
-                built((tier, network, Occupant::Program, count));
+                built((tier, network, Occupant::Program, count, Metadata::Own));
+                if tier == Tier::Landlock {
+                    built((tier, network, Occupant::Program, count, Metadata::Asked));
+                }
             }
         }
     }
@@ -70,25 +94,50 @@ fn built(key: Key) -> Arc<Filter> {
     if let Some((_, filter)) = built.iter().find(|(known, _)| *known == key) {
         return Arc::clone(filter);
     }
-    let (tier, network, occupant, count) = key;
-    let filter = Arc::new(Filter::new(table::answers(tier, network, occupant, count)));
+    let (tier, network, occupant, count, metadata) = key;
+    let filter = Arc::new(Filter::new(table::answers(tier, network, occupant, count, metadata)));
     built.push((key, Arc::clone(&filter)));
     filter
 }
 
-/// Installs a filter for the calling thread and all that it starts, for good. `no_new_privs` must be set.
+/// Installs a filter for the calling thread and all that it starts, for good. `no_new_privs` must be set. Gives where the kernel
+/// asks, if it does: below another filter that asks somebody, as some containers have, the kernel lets nobody else be asked.
 ///
 /// # Errors
 /// The kernel's; the process must end.
-pub fn install(filter: &Filter) -> io::Result<()> {
+pub fn install(filters: &Filters) -> io::Result<Option<OwnedFd>> {
+    if let Some(asking) = filters.asking.as_ref().filter(|_| may_look_into_jobs()) {
+        // Woken by nothing but what ends it: a runtime that signals its threads all the time would ask all the time. Since Linux 5.19.
+        let patient = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        for flags in [patient, 0] {
+            match enforce(asking, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | flags) {
+                // SAFETY: with this flag the call gives a descriptor that is ours alone.
+                Ok(listener) => return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener) })),
+                Err(io::Errno::INVAL) => {}
+                Err(io::Errno::BUSY) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    enforce(&filters.plain, 0).map(|_| None)
+}
+
+/// Whether the first process of a cage may read the memory of the job, where paths stand. Source: Documentation/admin-guide/LSM/Yama.rst:
+/// above 1 only who may trace everybody does.
+fn may_look_into_jobs() -> bool {
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    scope.map_or(true, |scope| matches!(scope.trim(), "0" | "1"))
+}
+
+fn enforce(filter: &Filter, flags: libc::c_ulong) -> io::Result<RawFd> {
     let instructions = filter.instructions();
     let program = libc::sock_fprog {
         len: u16::try_from(instructions.len()).map_err(|_| io::Errno::TOOBIG)?,
         filter: instructions.as_ptr().cast_mut(),
     };
     // SAFETY: the program points to `len` instructions that outlive the call; the kernel copies and does not change them.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-    if result == 0 { Ok(()) } else { Err(last_error()) }
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    RawFd::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(last_error)
 }
 
 #[cfg(test)]
@@ -98,7 +147,8 @@ mod tests {
     #[test]
     fn filters_stay_short() {
         for tier in [Tier::Landlock, Tier::Namespaces] {
-            let filter = Filter::new(table::answers(tier, Network::None, Occupant::Program, Count::Watched));
+            let metadata = if tier == Tier::Landlock { Metadata::Asked } else { Metadata::Own };
+            let filter = Filter::new(table::answers(tier, Network::None, Occupant::Program, Count::Watched, metadata));
             // Each instruction takes a sixth of a microsecond of every launch.
             assert!(filter.instructions().len() < 240, "{tier:?}: {}", filter.instructions().len());
         }

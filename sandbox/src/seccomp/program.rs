@@ -23,6 +23,10 @@ pub enum Answer {
     Refuse,
     /// Fails with `ENOSYS`, as on a kernel without the call.
     Unknown,
+    /// Fails with `EOPNOTSUPP`, as on a file system without what it asks for.
+    Unsupported,
+    /// The [clerk](crate::clerk) answers.
+    Ask,
 }
 
 impl Answer {
@@ -31,6 +35,8 @@ impl Answer {
             Answer::Allow => libc::SECCOMP_RET_ALLOW,
             Answer::Refuse => libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
             Answer::Unknown => libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs(),
+            Answer::Unsupported => libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP.unsigned_abs(),
+            Answer::Ask => libc::SECCOMP_RET_USER_NOTIF,
         }
     }
 }
@@ -348,7 +354,7 @@ mod tests {
     }
 
     fn any_answer() -> impl Strategy<Value = Answer> {
-        prop_oneof![Just(Answer::Allow), Just(Answer::Refuse), Just(Answer::Unknown)]
+        prop_oneof![Just(Answer::Allow), Just(Answer::Refuse), Just(Answer::Unknown), Just(Answer::Ask)]
     }
 
     fn any_test() -> impl Strategy<Value = Test> {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::program::{Answer, Answers, Half, Relation, Test, Verdict};
-use super::{Count, Occupant};
+use super::{Count, Metadata, Occupant};
 use crate::enforcement::Tier;
 use crate::policy::Network;
+use crate::request::ASKED;
 
 /// The newest call the table was written for: removexattrat(2) of Linux 6.13. What is newer does not exist inside.
 const NEWEST: u32 = 466;
@@ -139,8 +140,23 @@ const PERSONALITY_LINUX32: u32 = 8;
 /// kernel gives out 4,096 segments, so that 64 MiB are the most.
 const SEGMENT_BYTES: u32 = 16 << 10;
 
-/// The answers for a tier, a network, what is going to run, and whether its memory is counted by the kernel.
-pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count) -> Answers {
+/// Attributes of files, which an overlay takes for its own marks. Programs that want them do without where there are none.
+const ATTRIBUTES: &[libc::c_long] = &[
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    SYS_SETXATTRAT,
+    SYS_REMOVEXATTRAT,
+];
+/// Since Linux 6.13, with one number on every architecture.
+const SYS_SETXATTRAT: libc::c_long = 463;
+const SYS_REMOVEXATTRAT: libc::c_long = 466;
+
+/// The answers for a tier, a network, what is going to run, whether its memory is counted by the kernel, and who changes metadata for it.
+pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count, metadata: Metadata) -> Answers {
     let mut calls: BTreeMap<u32, Verdict> = BTreeMap::new();
     let mut put = |number: libc::c_long, verdict: Verdict| {
         calls.insert(u32::try_from(number).expect("call numbers are small"), verdict);
@@ -169,10 +185,17 @@ pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count) -
     }
     if tier == Tier::Landlock {
         SHARED_BY_NUMBER.iter().for_each(|&number| put(number, Answer::Refuse.into()));
+        ATTRIBUTES.iter().for_each(|&number| put(number, Answer::Unsupported.into()));
         peers(&mut put);
     }
     if occupant == Occupant::Guest {
         guest(&mut put);
+    }
+    if metadata == Metadata::Asked {
+        for &number in ASKED {
+            let known = calls.entry(u32::try_from(number).expect("call numbers are small"));
+            known.or_insert_with(|| Answer::Allow.into()).otherwise = Answer::Ask;
+        }
     }
     Answers { calls, newest: NEWEST }
 }
@@ -371,16 +394,28 @@ mod tests {
 
     #[test]
     fn a_lease_is_refused_by_either_name() {
-        let answers = answers(Tier::Namespaces, Network::None, Occupant::Program, Count::Kernel);
+        let answers = answers(Tier::Namespaces, Network::None, Occupant::Program, Count::Kernel, Metadata::Own);
         let fcntl = answers.calls.get(&u32::try_from(libc::SYS_fcntl).expect("small"));
         let refused = [1024, 1040].map(|command| (vec![is(1, u32::MAX, command)], Answer::Refuse)).to_vec();
         assert_eq!(fcntl, Some(&Verdict { cases: refused, otherwise: Answer::Allow }));
     }
 
     #[test]
+    fn what_is_asked_is_never_just_done_and_set_id_bits_are_not_even_asked_for() {
+        let answers = answers(Tier::Landlock, Network::None, Occupant::Program, Count::Kernel, Metadata::Asked);
+        for &number in ASKED {
+            let verdict = &answers.calls[&u32::try_from(number).expect("small")];
+            assert_eq!(verdict.otherwise, Answer::Ask, "{number}");
+            assert!(verdict.cases.iter().all(|(_, answer)| *answer == Answer::Refuse), "{number}");
+        }
+        let chmod = &answers.calls[&u32::try_from(libc::SYS_fchmod).expect("small")];
+        assert_eq!(chmod.cases, refuse_any_bit(1, SET_ID_BITS).cases);
+    }
+
+    #[test]
     fn only_a_job_with_a_network_takes_names_and_ports() {
         let bind = |tier, network| {
-            let answers = answers(tier, network, Occupant::Program, Count::Kernel);
+            let answers = answers(tier, network, Occupant::Program, Count::Kernel, Metadata::Own);
             answers.calls.get(&u32::try_from(libc::SYS_bind).expect("small")).cloned()
         };
         for network in [Network::None, Network::Egress { port: 9 }] {

@@ -49,7 +49,7 @@ pub mod toolset;
 pub use frame::{FrameError, FrameReader, LineBuffer, encode};
 pub use message::{Chunk, FromWorker, Job, Start, Stream, ToWorker, VERSION, WasmJob, WasmPreopen};
 pub use outcome::{Ended, EnforcementReport, Outcome, Refusal};
-pub use probe::{Probe, Verdict};
+pub use probe::{Probe, Question, Verdict};
 pub use sandbox_spec::{
     Access, ControllerSpec, Cow, Grant, GroupSpec, HomeFile, LimitsSpec, NetworkSpec, SandboxSpec, Tier, WorktreeSpec,
 };

@@ -1,11 +1,30 @@
-//! What a machine can do, as `swarm __worker --probe --state DIR` prints it: one line of JSON.
+//! What a machine can do, as `swarm __worker --probe QUESTION --state DIR` prints it: one line of JSON.
 
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{EnforcementReport, Refusal};
 use crate::sandbox_spec::{GroupSpec, Tier};
 
-/// What was found out by closing real cages.
+/// What is to be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The strongest cage that can be closed here.
+    Strongest,
+    /// Which cages can be closed here.
+    Each,
+}
+
+impl Question {
+    /// As the worker is asked it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Question::Strongest => "strongest",
+            Question::Each => "each",
+        }
+    }
+}
+
+/// What was found out by closing real cages. One that was not asked for has no verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// [`crate::VERSION`] of the worker.
@@ -15,11 +34,11 @@ pub struct Probe {
     /// The kernel's Landlock ABI; 0 without Landlock.
     pub landlock_abi: u32,
     /// The landlock tier.
-    pub landlock: Verdict,
+    pub landlock: Option<Verdict>,
     /// The namespaces tier with a plain folder as worktree.
-    pub namespaces: Verdict,
+    pub namespaces: Option<Verdict>,
     /// The namespaces tier with an overlay whose layers lie in the state folder.
-    pub overlay: Verdict,
+    pub overlay: Option<Verdict>,
     /// Where control groups can be made; empty where nowhere.
     #[serde(default)]
     pub groups: Vec<GroupSpec>,

@@ -46,6 +46,14 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("7 alternates", Harm::Changed, "echo /else > $HOST/repo/.git/objects/info/alternates"),
     ("13 shared stash", Harm::Changed, "echo 1 > $HOST/repo/.git/refs/stash"),
     ("16 stale lock", Harm::Changed, ": > $HOST/repo/.git/index.lock"),
+    ("21 mode outside", Harm::Changed, "chmod 777 $HOST/home/.netrc"),
+    ("21 mode outside by a link", Harm::Changed, "ln -s $HOST/home/.netrc l; chmod 777 l"),
+    ("21 mode outside by a way back", Harm::Changed, "cd $HOST/repo; chmod 777 ./../home/.netrc"),
+    ("21 mode of what is only shown", Harm::Done, "$SELF __attack change-open $SELF"),
+    ("21 mode outside by a descriptor's path", Harm::Changed, "$SELF __attack change-path $HOST/home/.netrc"),
+    ("21 every call that changes metadata", Harm::Changed, "$SELF __attack change-all $HOST/home/.netrc"),
+    ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc"),
+    ("21 attribute outside", Harm::Done, "$SELF __attack set-attribute $HOST/home/.netrc"),
     ("18 ssh key", Harm::Told, "cat ~/.ssh/id_rsa $HOST/home/.ssh/id_rsa"),
     ("18 netrc, cargo", Harm::Told, "cat $HOST/home/.netrc; cat $HOST/home/.cargo/credentials.toml"),
     (
@@ -124,19 +132,11 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
 ];
 
 const SCRIPTS_OF_NAMESPACES: &[(&str, Harm, &str, Held)] = &[
-    ("21 mode outside", Harm::Changed, "chmod 777 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
-    (
-        "21 attribute outside",
-        Harm::Done,
-        "$SELF __attack set-attribute $HOST/home/.netrc",
-        Held::NotByLandlock("metadata"),
-    ),
     ("29 watch over a folder", Harm::Done, "$SELF __attack watch $HOST/home/.ssh", Held::NotByLandlock("watched")),
     ("35 affinity", Harm::Done, "$SELF __attack affinity $PEER", Held::NotByLandlock("affinity")),
     ("38 most watchers of the user", Harm::Done, "$SELF __attack watchers", Held::NotByLandlock("inotify")),
     ("41 names of keys", Harm::Done, "$SELF __attack open-read /proc/keys", Held::NotByLandlock("keys")),
     ("41 whose keys there are", Harm::Done, "$SELF __attack open-read /proc/key-users", Held::NotByLandlock("keys")),
-    ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc", Held::NotByLandlock("metadata")),
     (
         "33 arguments of a peer",
         Harm::Done,

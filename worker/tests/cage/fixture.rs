@@ -32,8 +32,11 @@ impl Cage {
     /// The tiers, and why one does not work here.
     pub fn tiers() -> Vec<(Tier, Result<(), String>)> {
         let dir = temporary_folder();
-        let found = swarm_sandbox::probe(dir.path()).expect("a probe in a temporary folder");
-        let verdict = |verdict: swarm_sandbox::Verdict| verdict.map(drop).map_err(|refused| refused.to_string());
+        let found =
+            swarm_sandbox::probe(dir.path(), swarm_sandbox::Question::Each).expect("a probe in a temporary folder");
+        let verdict = |verdict: Option<swarm_sandbox::Verdict>| {
+            verdict.expect("each was asked for").map(drop).map_err(|refused| refused.to_string())
+        };
         vec![(Tier::Landlock, verdict(found.landlock)), (Tier::Namespaces, verdict(found.overlay))]
     }
 
@@ -216,9 +219,16 @@ impl Cage {
     }
 }
 
+/// What a cage said when it was closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Entered {
+    pub landlock_abi: u32,
+    pub metadata: swarm_sandbox::Metadata,
+}
+
 /// Runs a script under a policy of the sandbox's own, without a worker: the protocol cannot ask for everything. Gives the
-/// Landlock ABI and what was printed.
-pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> Result<(u32, String), String> {
+/// that and what was printed.
+pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> Result<(Entered, String), String> {
     use rustix::pipe::{PipeFlags, pipe_with};
     use swarm_sandbox::{Program, Status, launch, launch::Output};
     let argv = ["sh", "-c", script].map(str::to_owned);
@@ -231,7 +241,7 @@ pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> R
     while let Ok(words) = caged.read() {
         for word in words {
             match word {
-                Status::Ready { landlock_abi } => entered = Ok(landlock_abi),
+                Status::Ready { landlock_abi, metadata } => entered = Ok(Entered { landlock_abi, metadata }),
                 Status::Refused(refused) => entered = Err(refused.to_string()),
                 Status::StartFailed { .. }
                 | Status::Limit { .. }
@@ -242,7 +252,7 @@ pub fn run_under(policy: &swarm_sandbox::Policy, cage: &Cage, script: &str) -> R
     }
     caged.reap().map_err(|error| error.to_string())?;
     let said = std::io::read_to_string(fs::File::from(out)).expect("text");
-    entered.map(|abi| (abi, said))
+    entered.map(|entered| (entered, said))
 }
 
 /// A worker process with its conversation.

@@ -107,7 +107,7 @@ pub fn groups() -> &'static [GroupSpec] {
 fn probe() -> Probe {
     let state = Cage::new(Tier::Landlock);
     let output = std::process::Command::new(std::env::current_exe().expect("this program"))
-        .args([swarm_worker::SUBCOMMAND, "--probe", "--state"])
+        .args([swarm_worker::SUBCOMMAND, "--probe", "each", "--state"])
         .arg(state.path("state"))
         .output()
         .expect("a worker starts");

@@ -28,6 +28,7 @@ const HELD: &[(&str, &str)] = &[
     ("tmp", "[ -e /tmp/$TOKEN ] && echo OUT"),
     ("overlay", "echo changed > README"),
     ("no-sockets", "$SELF __attack socket 2 1 0 | grep -q DONE && echo OUT"),
+    ("metadata", "chmod 600 $HOST/home/.netrc && echo OUT"),
     ("scopes", "$SELF __attack abstract-connect $ABSTRACT | grep -q DONE && echo OUT"),
 ];
 
@@ -197,11 +198,11 @@ fn lists_of_older_kernels(tier: Tier) {
             draft.landlock_abi_max = Some(abi);
             draft.grants.push(swarm_sandbox::PathGrant { path, at: shared, access });
             let policy = draft.check().expect("a policy");
-            let listed = swarm_sandbox::Enforcement::of(&policy, abi).not_enforced;
-            let is_listed = listed.iter().any(|line| line.starts_with(phrase));
             let variables = host.variables();
             let variables: String = variables.iter().map(|(name, value)| format!("{name}='{value}'; ")).collect();
-            let (_, said) = run_under(&policy, &cage, &format!("{variables}{script}")).expect("a cage");
+            let (entered, said) = run_under(&policy, &cage, &format!("{variables}{script}")).expect("a cage");
+            let listed = swarm_sandbox::Enforcement::of(&policy, abi, entered.metadata).not_enforced;
+            let is_listed = listed.iter().any(|line| line.starts_with(phrase));
             assert_eq!(said.contains(DONE), is_listed, "ABI {abi}: {phrase:?}: {said}");
         }
     }

@@ -102,6 +102,12 @@ const ATTACKS: &[(&str, Act)] = &[
     ("lock", lock),
     ("truncate", truncate),
     ("fanotify", |_| call(libc::SYS_fanotify_init, [0x200, 0, 0, 0, 0])),
+    ("change-open", |words| {
+        let file = open(words[0].as_str(), OFlags::RDONLY, Mode::empty())?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode))
+    }),
+    ("change-path", |words| chmod(descriptor_path(&words[0])?, Mode::from_raw_mode(0o777))),
+    ("change-all", change_all),
     ("watch", watch),
     ("affinity", affinity),
     ("find-memory", |words| call(libc::SYS_shmget, [number(&words[0]), 0, 0, 0, 0])),
@@ -369,6 +375,45 @@ const CAPABILITY_V2: &[u8] = &[1, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0
 
 fn set_attribute(path: &str, name: &std::ffi::CStr, value: &[u8]) -> Result<(), Errno> {
     rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty())
+}
+
+/// A path that leads to what stands at another, which is opened without a right to read it.
+fn descriptor_path(path: &str) -> Result<String, Errno> {
+    use std::os::fd::IntoRawFd as _;
+    Ok(format!("/proc/self/fd/{}", open(path, OFlags::PATH, Mode::empty())?.into_raw_fd()))
+}
+
+/// By every call that there is; one that goes through is enough.
+fn change_all(words: &[String]) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd as _;
+    let (path, here) = (CString::new(words[0].as_str()).expect("no NUL"), i64::from(libc::AT_FDCWD));
+    let file = open(words[0].as_str(), OFlags::PATH, Mode::empty())?;
+    let (at, open, empty) = (path.as_ptr() as i64, i64::from(file.as_raw_fd()), c"".as_ptr() as i64);
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let (user, group) = (i64::from(user), i64::from(group));
+    let times = [[1_i64, 0], [1, 0]];
+    let then = times.as_ptr() as i64;
+    let by_descriptor = i64::from(libc::AT_EMPTY_PATH);
+    let mut tried = vec![
+        call(libc::SYS_fchmodat, [here, at, 0o777, 0, 0]),
+        call(libc::SYS_fchmodat2, [here, at, 0o777, 0, 0]),
+        call(libc::SYS_fchmodat2, [open, empty, 0o777, by_descriptor, 0]),
+        call(libc::SYS_fchownat, [here, at, user, group, 0]),
+        call(libc::SYS_fchownat, [open, empty, user, group, by_descriptor]),
+        call(libc::SYS_utimensat, [here, at, then, 0, 0]),
+        call(libc::SYS_utimensat, [here, at, 0, 0, 0]),
+        call(libc::SYS_utimensat, [open, empty, then, by_descriptor, 0]),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    tried.extend([
+        call(libc::SYS_chmod, [at, 0o777, 0, 0, 0]),
+        call(libc::SYS_chown, [at, user, group, 0, 0]),
+        call(libc::SYS_lchown, [at, user, group, 0, 0]),
+        call(libc::SYS_utime, [at, then, 0, 0, 0]),
+        call(libc::SYS_utimes, [at, then, 0, 0, 0]),
+        call(libc::SYS_futimesat, [here, at, then, 0, 0]),
+    ]);
+    tried.into_iter().find(Result::is_ok).unwrap_or(Err(Errno::ACCESS))
 }
 
 /// By its path, without opening it.

@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("24 devices, fifos and sockets cannot be made in the worktree", special_files),
         Case::new("31 /proc and /sys cannot be written", kernel_files),
         Case::new("pipes, descriptors and terminals work as programs expect", ordinary_life),
+        Case::new("modes and times of a job's own files change as anywhere", own_metadata),
         Case::new("two jobs can listen on the same port of their own loopback", own_loopback),
         Case::new("the host's network is reported as not enforced", host_network),
         Case::new("an older Landlock ABI still makes a cage and names what it lacks", older_landlock),
@@ -86,6 +87,40 @@ fn own_processes(tier: Tier) {
 
 fn grant(cage: &Cage, relative: &str, access: Access) -> Grant {
     Grant { path: cage.path(relative), at: cage.path(relative), access }
+}
+
+/// Every way to name a file that is one's own, and what must go wrong by itself.
+const METADATA: &str = r#"
+exec 2>&1
+at() { stat -c '%a %Y' "$@"; }
+echo x > f; touch -d '2001-01-01 UTC' f; chmod 704 f; at f
+ln -s f l; chmod 640 l; touch -h -d '2002-02-02 UTC' l; at f; stat -c %Y l
+mkdir d; cd d; echo y > x; touch -d '2003-03-03 UTC' x; chmod 711 . ; chmod 604 ../f; chmod 600 "$PWD/x"; at ../f x; stat -c %a .; cd ..
+exec 8<>f; chmod 601 /dev/fd/8; at f; chmod 602 /proc/self/fd/8; at f
+chown "$(id -u):$(id -g)" f; chown -h "$(id -u)" l; chmod u+s f; at f
+cp -a f copy; at copy; install -m 705 f there; stat -c %a there
+mkdir -p a/b; echo z > a/b/c; chmod -R 700 a; stat -c %a a a/b a/b/c
+rm f; chmod 600 /proc/self/fd/8 && echo nameless; chmod 600 missing; touch -c missing; chmod 600 x/y
+echo h > "$HOME/h"; chmod 600 "$HOME/h"; stat -c %a "$HOME/h"
+tar -cf t.tar a && rm -r a && tar -xpf t.tar && stat -c %a a a/b a/b/c
+(umask 0; echo 1 > u; at u > /dev/null; chmod +x u; stat -c %a u)
+for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4 5 6 7 8 9; do echo > p$i$j; chmod 600 p$i$j; touch -d '2004-04-04 UTC' p$i$j; done) & done; wait
+at p* | sort | uniq -c
+"#;
+
+fn own_metadata(tier: Tier) {
+    let free = tempfile::tempdir().expect("a folder");
+    let home = free.path().join("home");
+    fs::create_dir(&home).expect("a folder");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", METADATA]).env("HOME", &home).env("LC_ALL", "C").current_dir(free.path());
+    // Set-id bits are no job's, wherever they are set.
+    let expected = String::from_utf8(command.output().expect("a shell").stdout).expect("text");
+    let expected = expected.replacen("4602 ", "602 ", 1).replace("4602 ", "602 ");
+    let cage = Cage::new(tier);
+    let ran = cage.run(&format!("export LC_ALL=C\n{METADATA}"));
+    let said = started(&ran).stdout.lines().filter(|line| !line.contains("Operation not permitted"));
+    assert_eq!(said.collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>(), "{ran:?}");
 }
 
 fn read_grant(tier: Tier) {
@@ -350,7 +385,7 @@ fn older_landlock(tier: Tier) {
         let before = cage.host();
         let script = "cat $HOST/home/.netrc; echo x > $HOST/home/new; echo ran > ran";
         let (entered, said) = crate::fixture::run_under(&policy, &cage, script).unwrap();
-        assert_eq!(entered, abi.min(swarm_sandbox::landlock::kernel_abi()));
+        assert_eq!(entered.landlock_abi, abi.min(swarm_sandbox::landlock::kernel_abi()));
         assert!(cage.written("ran").exists() && !said.contains(SECRET) && cage.host() == before, "{said}");
     }
 }

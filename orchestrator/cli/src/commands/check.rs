@@ -13,6 +13,7 @@ use swarm_orchestrator::state::StateDir;
 use swarm_plans::overlap::Completeness;
 use swarm_plans::scope::Meeting;
 use swarm_plans::{Diagnostic, InstanceIx, MergeMode, Overlap, SourceFile, TaskGraph, TaskIx};
+use swarm_protocol::Question;
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::failure::{Failure, shell_path};
@@ -111,7 +112,7 @@ fn obstacles_here(
 ) -> Result<(Vec<Diagnostic>, Vec<String>), Failure> {
     let settings = Settings { allowed: args.allow.allow.clone(), host_network: args.network(), ..plain_settings(it)? };
     let state = it.state_of(repository);
-    let machine = match Probing::begin(&state).and_then(Probing::machine) {
+    let machine = match Probing::begin(Question::Strongest, &state).and_then(Probing::machine) {
         Ok(machine) => machine,
         Err(Failure::Told { message, .. }) => return Ok((Vec::new(), vec![warning(&message, Some("swarm doctor"))])),
         Err(other) => return Err(other),

@@ -11,7 +11,7 @@ use swarm_orchestrator::report::words::{self, Tone};
 use swarm_orchestrator::report::{exit, sanitize};
 use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repository};
 use swarm_plans::DEFAULT_SANDBOX;
-use swarm_protocol::{Probe, Tier, Verdict};
+use swarm_protocol::{Probe, Question, Tier, Verdict};
 
 use crate::commands::effective;
 use crate::commands::failure::Failure;
@@ -46,7 +46,7 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
     match it.repository() {
         Ok(repository) => {
             let folder = it.state_of(&repository);
-            let probing = Probing::begin(&folder)?;
+            let probing = Probing::begin(Question::Each, &folder)?;
             findings.extend(of_repository(&repository)?);
             findings.push(of_journal(&folder));
             findings.extend(of_unsettled(&unsettled::waiting(&folder)));
@@ -161,7 +161,7 @@ fn of_cage(probe: &Probe) -> Vec<Finding> {
     for (name, verdict) in
         [("namespaces", &probe.namespaces), ("overlay worktrees", &probe.overlay), ("landlock", &probe.landlock)]
     {
-        findings.push(of_verdict(name, verdict));
+        findings.extend(verdict.as_ref().map(|verdict| of_verdict(name, verdict)));
     }
     if probe.tier == Some(Tier::Landlock) {
         let hint = "`require = [\"egress\"]` in a policy with a `network` list refuses to run it here";

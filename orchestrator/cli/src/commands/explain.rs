@@ -22,7 +22,7 @@ use swarm_orchestrator::worktree::Backend;
 use swarm_plans::egress::{Host, Speech, split_port};
 use swarm_plans::place::{IsWritten, TRAIN, list_to_paste};
 use swarm_plans::{InstanceIx, MergeMode, Network, SandboxPolicy, TaskGraph, TaskIx};
-use swarm_protocol::{NetworkSpec, RefusedAct, SandboxSpec, SeenRefusal, Tier, WorktreeSpec};
+use swarm_protocol::{NetworkSpec, Question, RefusedAct, SandboxSpec, SeenRefusal, Tier, WorktreeSpec};
 use swarm_sandbox::{Access, Decision, Policy, Wish, evaluate, is_of_a_folder, reach};
 
 use crate::commands::allow::{self, Allow};
@@ -88,7 +88,7 @@ pub fn run(args: &Explain, it: &Surroundings) -> Result<u8, Failure> {
     let name = plan.task(task).sandbox.as_str();
     let policy = &plan.sandboxes[name];
     let state = it.state_of(&repository);
-    let machine = Probing::begin(&state)?.machine()?;
+    let machine = Probing::begin(Question::Strongest, &state)?.machine()?;
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: &state };
     let refused = |error: &dyn std::fmt::Display| Failure::environment(error, None);
     machine.check(name, policy).map_err(|error| refused(&error))?;

@@ -19,7 +19,7 @@ use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::worktree::Backend;
 use swarm_plans::SandboxPolicy;
 use swarm_plans::place::quoted;
-use swarm_protocol::{Access, Ended, RefusedAct, SeenRefusal, WorktreeSpec};
+use swarm_protocol::{Access, Ended, Question, RefusedAct, SeenRefusal, WorktreeSpec};
 
 use crate::commands::caged::{self, Ran, Scratch};
 use crate::commands::failure::Failure;
@@ -147,7 +147,7 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     let folder =
         it.folder.canonicalize().map_err(|error| Failure::environment(format!("find the folder: {error}"), None))?;
     let scratch = Scratch::in_state(it)?;
-    let machine = Probing::begin(scratch.path())?.machine()?;
+    let machine = Probing::begin(Question::Strongest, scratch.path())?.machine()?;
     if machine.backend != Backend::Overlay {
         let hint = "swarm doctor says why; swarm sandbox --ro runs it without writing".to_owned();
         return Err(Failure::environment("learn without overlays, which this machine does not mount", hint));

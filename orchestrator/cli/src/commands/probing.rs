@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use swarm_orchestrator::machine::Machine;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::state::StateDir;
-use swarm_protocol::Probe;
+use swarm_protocol::{Probe, Question};
 
 use crate::commands::failure::Failure;
 use crate::commands::surroundings::THIS_PROGRAM;
@@ -21,10 +21,10 @@ impl Probing {
     ///
     /// # Errors
     /// The worker cannot be asked.
-    pub fn begin(folder: &Path) -> Result<Self, Failure> {
+    pub fn begin(question: Question, folder: &Path) -> Result<Self, Failure> {
         let state = StateDir::open(folder).map_err(|error| failed(&error))?;
         let mut command = Command::new(THIS_PROGRAM);
-        command.arg(swarm_worker::SUBCOMMAND).args(["--probe", "--state"]).arg(state.root());
+        command.arg(swarm_worker::SUBCOMMAND).args(["--probe", question.word(), "--state"]).arg(state.root());
         let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         pipes.spawn().map(|child| Probing(Some(child))).map_err(|error| failed(&error))
     }

@@ -16,7 +16,7 @@ use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::state;
 use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
-use swarm_protocol::{Access, Grant, SandboxSpec, Tier, WorktreeSpec};
+use swarm_protocol::{Access, Grant, Question, SandboxSpec, Tier, WorktreeSpec};
 
 use crate::commands::allow::{self, Allow};
 use crate::commands::caged::{self, Scratch};
@@ -141,7 +141,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let opened = OpenedFolder::open(&folder)
         .map_err(|error| Failure::environment(format!("open {}: {error}", folder.display()), None))?;
     let scratch = Scratch::temporary()?;
-    let probing = Probing::begin(scratch.path())?;
+    let probing = Probing::begin(Question::Strongest, scratch.path())?;
     let word = args.chosen.allow.word(args.chosen.host_network(), it)?;
     let (host, access) = (host()?, if args.ro { Access::Read } else { Access::Write });
     let view = View { host: &host, places: Places::nowhere(), looked: &Looked::default() };

@@ -9,6 +9,7 @@ use swarm_orchestrator::policy::PolicyError;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::state::StateDir;
+use swarm_protocol::Question;
 
 use crate::commands::allow;
 use crate::commands::caged::{self, Ran};
@@ -63,7 +64,7 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
     let at = if args.start { At::Start } else { At::Result };
     let state = StateDir::open(&state_dir)
         .map_err(|error| Failure::environment(format!("use {}: {error}", state_dir.display()), None))?;
-    let probing = Probing::begin(state.root())?;
+    let probing = Probing::begin(Question::Strongest, state.root())?;
     let (host, user) = (host()?, user_config::load(it)?);
     let machine = probing.machine()?;
     let ground =
