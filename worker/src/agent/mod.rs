@@ -41,6 +41,8 @@ pub mod hooks;
 pub mod kit;
 /// Tools of foreign servers.
 pub mod mcp;
+/// What was written since an agent began, and is run.
+mod meanwhile;
 /// Jupyter notebooks.
 pub mod notebook;
 /// A map of the worktree.

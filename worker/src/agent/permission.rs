@@ -34,6 +34,13 @@ pub enum Act<'a> {
     Write(&'a str),
     /// Run a script.
     Run(&'a str),
+    /// Have a shell run a file that was written while the agent worked.
+    RunFile {
+        /// As it is shown.
+        path: &'a str,
+        /// What it holds; `None` where that cannot be read.
+        text: Option<&'a str>,
+    },
     /// Get something from a host.
     Fetch(&'a str),
     /// Something of its own, within the agent: a list of things to do, a note.
@@ -117,7 +124,7 @@ impl Rule {
         let speaks_for_it = match act {
             Act::Write(_) => self.names("edit") || self.names("write"),
             Act::Read(_) => self.names("read"),
-            Act::Run(_) | Act::Fetch(_) | Act::Own | Act::Foreign => false,
+            Act::Run(_) | Act::RunFile { .. } | Act::Fetch(_) | Act::Own | Act::Foreign => false,
         };
         (speaks_for_it || self.names(tool)) && self.fits(act)
     }
@@ -199,6 +206,9 @@ impl Rules {
         if let Act::Run(script) = act {
             return self.script(&shell::read(script), mode);
         }
+        if let Act::RunFile { path, text } = act {
+            return self.file(path, *text);
+        }
         let first =
             |rules: &[Rule]| rules.iter().find(|rule| rule.restricts(tool, act)).map(|rule| rule.written.clone());
         if let Some(rule) = first(&self.deny) {
@@ -215,6 +225,14 @@ impl Rules {
         match asks && !self.allow.iter().any(|rule| rule.speaks_of(tool, act)) {
             true => Decision::Ask(format!("no rule allows `{tool}`")),
             false => Decision::Allow,
+        }
+    }
+
+    fn file(&self, path: &str, text: Option<&str>) -> Decision {
+        let held = text.map(shell::held_in);
+        match restraint::find_in_file(path, held.as_deref(), &self.deny) {
+            Some(why) => Decision::Deny(why),
+            None => restraint::find_in_file(path, held.as_deref(), &self.ask).map_or(Decision::Allow, Decision::Ask),
         }
     }
 

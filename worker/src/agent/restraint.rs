@@ -13,13 +13,19 @@
 //! given an interpreter's or a launcher's name with more words is taken for one that runs them.
 //!
 //! A command of git that is none of git's own may be an alias of whatever wrote git's settings, so nobody knows what it runs, and
-//! where git is told to find those (`HOME`, `GIT_DIR`) neither. What a script writes into a file and has a shell run is read in the
-//! script, as far as it is plain there.
+//! where git is told to find those (`HOME`, `GIT_DIR`) neither.
+//!
+//! What a script writes into a file and has a shell run is read where it stands in the script, and a file that anything of the agent's
+//! work wrote before is read as it lies there when the call comes: both as far as they are plain. A file that the same script may
+//! write with anything else (through a pipe, by a copy, a link, an archive, by any program that is given its name or a folder around
+//! it) is not run in that script; in the next call it is ([`super::shell::made`]). So ordinary builds go on: what builds, tests or
+//! fetches by the worktree's own files could run a command itself, and what it makes (`./configure`, `./target/x`) is not followed.
+//! What a program in the background does to a file between its reading and its run nobody sees.
 //!
 //! What each program takes for a program is a table of those that are known (`shell/unread`), not a proof for all there are; how
 //! their options may be written is read in one place (`unread/options`). An expansion outside of quotes may be such an option; one
-//! in quotes, and a word that comes from a list, is taken for a name. Two things more are not promised. What lies in a file
-//! is not read: `python x.py`, `make` and a copy that an earlier call made run what the worktree holds, and a rule that has to
+//! in quotes, and a word that comes from a list, is taken for a name. Two things more are not promised. What lies in a file of the
+//! base, and in one for anything but a shell, is not read: `python x.py` and `make` run what the worktree holds, and a rule that has to
 //! hold for those is the cage's: no network, no credentials, `writes`. And a rule speaks of the command it names, not of what
 //! else has the same effect (`git send-pack` is no `git push`).
 
@@ -75,6 +81,26 @@ pub fn find(script: &Script, rules: &[Rule]) -> Option<Hit> {
         Some(format!("{}, and rule `{}` restricts what may run: {}", unread.what, rule.written(), unread.instead))
     };
     may.or_else(|| rules.first().and_then(unread)).map(Hit::MaySpeak)
+}
+
+/// Why `rules` may speak of a file that a shell runs: of one of the commands that it holds, or since nobody can read it.
+pub fn find_in_file(path: &str, held: Option<&[Command]>, rules: &[Rule]) -> Option<String> {
+    let mut rules = rules.iter().filter(|rule| rule.names("bash"));
+    let Some(held) = held else {
+        let what = format!("`{path}` was written meanwhile and is too long to be read");
+        return rules.next().map(|rule| {
+            format!("{what}, and rule `{}` restricts what may run: run its commands by themselves", rule.written())
+        });
+    };
+    rules.find_map(|rule| {
+        let command =
+            held.iter().find(|command| restrains(rule.command().unwrap_or_default(), command) != Match::No)?;
+        Some(format!(
+            "`{path}`, which was written meanwhile, runs `{}`, and rule `{}` speaks of that: leave it out",
+            words(command),
+            rule.written()
+        ))
+    })
 }
 
 /// Whether a pattern speaks of a command in any of the ways to write it.

@@ -3,7 +3,9 @@
 
 use swarm_protocol::toolset::{FILE_ENDS, MODULE_ENDS};
 
+use super::made::Run;
 use super::unread::{Letters, program_file, values};
+use super::unwrap::SHELLS;
 use super::word::Word;
 use super::{Command, Script};
 
@@ -33,11 +35,27 @@ pub enum Given<'a> {
 
 /// The programs that a script runs from files, in its order.
 pub fn of(script: &Script) -> Vec<Program> {
-    let mut places = Places { folders: vec![String::new()], is_known: true };
-    let commands = script.commands.iter().filter(|command| !command.resolved).chain(&script.handed);
-    let commands: Vec<&Command> = commands.collect();
-    commands.iter().for_each(|command| places.enter(command));
+    let commands = known(script);
+    let places = Places::of(&commands);
     commands.iter().filter_map(|command| places.program(command)).collect()
+}
+
+/// The files that a script has a shell run, or runs by their names.
+pub fn of_shells(script: &Script) -> Vec<Run> {
+    let commands = known(script);
+    let places = Places::of(&commands);
+    let run = |command: &&Command| {
+        let Given::File(file) = program_file(command) else { return None };
+        let is_by_shell = command.name().is_some_and(|name| SHELLS.contains(&name) || matches!(name, "." | "source"));
+        let is_by_name = command.words.first().and_then(Word::literal) == Some(file);
+        (is_by_shell || is_by_name).then(|| places.run(file))
+    };
+    commands.iter().filter_map(run).chain(script.loads.iter().map(|file| places.run(file))).collect()
+}
+
+/// The commands of a script as far as its variables are known.
+pub fn known(script: &Script) -> Vec<&Command> {
+    script.commands.iter().filter(|command| !command.resolved).chain(&script.handed).collect()
 }
 
 /// The folders that a script may be in. Which one it is in at a command is not followed: a file counts in each.
@@ -47,6 +65,16 @@ struct Places {
 }
 
 impl Places {
+    fn of(commands: &[&Command]) -> Places {
+        let mut places = Places { folders: vec![String::new()], is_known: true };
+        commands.iter().for_each(|command| places.enter(command));
+        places
+    }
+
+    fn run(&self, file: &str) -> Run {
+        Run { file: file.to_owned(), places: self.folders.iter().map(|folder| join(folder, file)).collect() }
+    }
+
     fn enter(&mut self, command: &Command) {
         enters(command).iter().for_each(|folder| self.add(Some(folder)));
         if !matches!(command.name(), Some("cd" | "pushd" | "popd")) {

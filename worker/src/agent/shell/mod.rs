@@ -17,6 +17,8 @@ mod depth;
 pub mod files;
 /// What the grammar overlooks.
 mod hidden;
+/// Whether it made what it runs.
+pub mod made;
 /// Redirections between words.
 mod redirects;
 /// What only reads.
@@ -59,6 +61,7 @@ use written::Written;
 pub use unread::Unread;
 pub use unwrap::without_options_of_git;
 pub use word::Word;
+pub use written::{held_in, is_for_a_shell};
 
 /// The longest script that is read, in bytes.
 pub const SCRIPT_BYTES_MAX: usize = 256 << 10;
@@ -90,6 +93,8 @@ pub struct Script {
     pub unread: Vec<Unread>,
     /// What of it cannot be read if git runs in it.
     of_git: Option<Unread>,
+    /// Files that it tells a shell to take in.
+    loads: Vec<String>,
 }
 
 /// One command.
@@ -229,8 +234,6 @@ struct Reader {
     braced: usize,
     /// What the script writes into files.
     written: Vec<Written>,
-    /// Files that it tells a shell to take in.
-    loads: Vec<String>,
 }
 
 /// Where a node stands.
@@ -553,8 +556,9 @@ impl Reader {
         let mut inner = Reader { depth, values, room, marks, handed, is_handed: true, ..Reader::default() };
         read(&mut inner);
         (self.handed, self.room) = (inner.handed, inner.room);
-        let Script { commands, handed, unread, alarms, of_git, reads, .. } = inner.script;
+        let Script { commands, handed, unread, alarms, of_git, reads, loads, .. } = inner.script;
         self.script.reads.extend(reads);
+        self.script.loads.extend(loads);
         self.written.extend(inner.written);
         self.script.of_git = self.script.of_git.take().or(of_git);
         self.script.handed.extend(commands.into_iter().filter(|command| !command.resolved).chain(handed));

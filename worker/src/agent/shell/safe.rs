@@ -149,6 +149,11 @@ pub fn only_reads(command: &Command) -> bool {
     }
 }
 
+/// Whether a program of that name only reads and prints, whatever its arguments are.
+pub fn prints_only(name: &str) -> bool {
+    READERS.iter().any(|(reader, refused)| *reader == name && refused.is_empty())
+}
+
 /// Options that have no value, so that a `--` behind them is no value either.
 const FLAGS: &[&str] = &[
     "--oneline",

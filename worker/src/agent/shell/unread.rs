@@ -2,8 +2,8 @@
 //! input, a text that an expansion makes, a program under another name. Rules that restrict hold for it as for what they name
 //! (see [`crate::agent::restraint`]); where no rule restricts, it is of no interest.
 //!
-//! What lies in a file is not read here. `bash script.sh`, `python x.py`, `make` and `npm test` run what the worktree holds,
-//! which any of the agent's tools may have written: that is the cage's matter.
+//! What lies in a file is not read here. `bash script.sh`, `python x.py`, `make` and `npm test` run what the worktree holds. Of a file for
+//! a shell, [`super::made`] and [`super::held_in`] say what the agent wrote into it; of all others that is the cage's matter.
 
 use super::files::Given;
 use super::unwrap::SHELLS;

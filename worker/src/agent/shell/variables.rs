@@ -29,7 +29,7 @@ impl Reader {
             None => Word::Literal(String::new()),
         };
         if matches!(name, "BASH_ENV" | "ENV") {
-            self.loads.extend(values.literal().map(str::to_owned));
+            self.script.loads.extend(values.literal().map(str::to_owned));
         }
         let each = match values {
             Word::Assigned(_, values) => values.into_iter().map(Word::Literal).collect(),
@@ -55,7 +55,8 @@ impl Reader {
         }
         for word in words {
             let set = word.literal().and_then(|word| word.split_once('='));
-            self.loads
+            self.script
+                .loads
                 .extend(set.filter(|(name, _)| matches!(*name, "BASH_ENV" | "ENV")).map(|(_, file)| file.to_owned()));
             self.hear(unread::declared(&word));
         }

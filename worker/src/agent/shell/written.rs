@@ -1,39 +1,45 @@
-//! What a script writes into a file and then runs: `echo 'x' > f; . ./f`. What lies in a file is not read, but this stands in the
-//! script itself. Only texts that are plain there are looked at, and only the plain words that a command begins with: of anything
-//! else a file holds nothing is said.
-
-use std::collections::HashSet;
+//! What a script writes into a file and then runs: `echo 'x' > f; . ./f`. Where the text stands plainly in the script it is read there,
+//! and so is a file that lies there already ([`held_in`]): only the plain words that a command begins with, and of anything else
+//! a file holds nothing is said. Where a file's text only shows when it was written ([`made`]), nobody can read it before it
+//! is run.
 
 use tree_sitter::Node;
 
-use super::files::Given;
-use super::unread::{Letters, program_file, values};
-use super::unwrap::SHELLS;
-use super::{Command, Place, Reader, Word, redirects, word};
+use super::files::{known, of_shells};
+use super::made::{self, Run};
+use super::unread::{Letters, Unread, values};
+use super::{Command, Place, Reader, Word, has_token, redirects, word};
 
 /// The most texts of one script that are looked at.
 const TEXTS_MAX: usize = 64;
+/// The most files that a script runs which it may have written.
+const RUNS_MAX: usize = 64;
+/// How much of a file is read as one script, in bytes: files of generated shell are longer than a script may be.
+const PIECE_BYTES_MAX: usize = 64 << 10;
+/// What to do about a file whose text only shows when it was written.
+const NEXT_CALL: &str = "write it in one call and run it in the next, where what it holds is read";
 
 /// Texts that go into files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Written {
-    /// The files' names without their folders.
-    places: HashSet<String>,
-    /// One of them is a hook of git's.
-    is_hook: bool,
-    /// What may go into them.
+    /// The files, as they are named; what is not known of a name is `*`.
+    places: Vec<String>,
+    /// What may go into them, in the order of the script.
     texts: Vec<String>,
+    /// Something goes into them that does not stand in the script.
+    is_unknown: bool,
+    /// It is put behind what they hold.
+    appends: bool,
 }
 
 impl Reader {
     /// Keeps what statements below a node write into files: all texts of a statement count for all of its files.
     pub(super) fn writes(&mut self, node: Node<'_>, text: &str) {
         if matches!(node.kind(), "redirected_statement" | "pipeline" | "command") {
-            let (mut places, mut texts) = (vec![], vec![]);
-            self.written_below(node, text, &mut places, &mut texts);
-            if !places.is_empty() && !texts.is_empty() {
-                let is_hook = places.iter().any(|place| place.contains("hooks/"));
-                self.written.push(Written { places: places.iter().map(|place| name(place)).collect(), is_hook, texts });
+            let mut written = Written::default();
+            self.written_below(node, text, &mut written);
+            if !written.places.is_empty() {
+                self.written.push(written);
                 return;
             }
         }
@@ -42,33 +48,62 @@ impl Reader {
         children.into_iter().for_each(|child| self.writes(child, text));
     }
 
-    fn written_below(&mut self, node: Node<'_>, text: &str, places: &mut Vec<String>, texts: &mut Vec<String>) {
+    fn written_below(&mut self, node: Node<'_>, text: &str, found: &mut Written) {
         let mut cursor = node.walk();
         let children: Vec<Node<'_>> = node.named_children(&mut cursor).collect();
         match node.kind() {
             "file_redirect" => {
-                let place = redirects::target(node).filter(|_| !text[node.byte_range()].contains('<'));
-                places.extend(place.into_iter().flat_map(|place| self.names(place, text)));
+                let only_reads = (has_token(node, "<") || has_token(node, "<&")) && !has_token(node, "<>");
+                let place =
+                    redirects::target(node).filter(|place| !only_reads && place.kind() != "process_substitution");
+                found.places.extend(place.into_iter().flat_map(|place| self.names(place, text)));
+                found.appends |= has_token(node, ">>") || has_token(node, "&>>") || has_token(node, "<>");
             }
-            "heredoc_body" => texts.push(text[node.byte_range()].to_owned()),
-            "herestring_redirect" => {
-                let said = children.last().map(|said| word::read(*said, text).word);
-                texts.extend(said.and_then(|said| said.literal().map(str::to_owned)));
-            }
-            "command" => {
-                let words: Vec<Node<'_>> = node.children_by_field_name("argument", &mut node.walk()).collect();
-                match node.child_by_field_name("name").map(|name| &text[name.byte_range()]) {
-                    Some("tee") => places.extend(words.iter().flat_map(|place| self.names(*place, text))),
-                    Some("echo" | "printf") => {
-                        let words = words.iter().map(|said| word::read(*said, text).word);
-                        texts.push(said(&words.collect::<Vec<_>>()));
-                    }
-                    _ => {}
+            "heredoc_redirect" => {
+                let start = children.iter().find(|child| child.kind() == "heredoc_start");
+                let is_quoted = start.is_some_and(|start| text[start.byte_range()].contains(['\'', '"', '\\']));
+                for body in children.iter().filter(|child| child.kind() == "heredoc_body") {
+                    let body = &text[body.byte_range()];
+                    found.is_unknown |= !is_quoted && body.contains(['$', '`']);
+                    found.texts.push(body.to_owned());
                 }
             }
+            "herestring_redirect" => match children.last().map(|said| word::read(*said, text).word) {
+                Some(Word::Literal(said)) => found.texts.push(said + "\n"),
+                _ => found.is_unknown = true,
+            },
+            "command" => self.printed(node, text, found),
             _ => {}
         }
-        children.into_iter().for_each(|child| self.written_below(child, text, places, texts));
+        children.into_iter().for_each(|child| self.written_below(child, text, found));
+    }
+
+    /// What a command prints.
+    fn printed(&mut self, node: Node<'_>, text: &str, found: &mut Written) {
+        let nodes: Vec<Node<'_>> = node.children_by_field_name("argument", &mut node.walk()).collect();
+        let nodes = || nodes.iter().copied();
+        let name = node.child_by_field_name("name").map(|name| &text[name.byte_range()]).unwrap_or_default();
+        match name {
+            "tee" => {
+                found.appends |= nodes().any(|word| text[word.byte_range()].starts_with("-a"));
+                let places = nodes().filter(|word| !text[word.byte_range()].starts_with('-'));
+                found.places.extend(places.flat_map(|place| self.names(place, text)));
+            }
+            "echo" | "printf" => {
+                let words = nodes().map(|said| self.read_word(said, text)).collect();
+                let variants = Command::of(words)
+                    .variants()
+                    .unwrap_or_else(|| vec![Command::of(nodes().map(|said| word::read(said, text).word).collect())]);
+                for words in variants.into_iter().map(|command| command.words) {
+                    let (said, is_all) = if name == "echo" { echoed(&words) } else { formatted(&words) };
+                    found.is_unknown |= !is_all;
+                    found.texts.push(said);
+                }
+            }
+            "cat" if nodes().next().is_none() => {}
+            ":" | "true" => {}
+            _ => found.is_unknown |= !made::builds(name),
+        }
     }
 
     /// All that a file's name may be.
@@ -76,34 +111,106 @@ impl Reader {
         match self.read_word(node, text) {
             Word::Literal(name) => vec![name],
             Word::Assigned(_, names) => names,
-            Word::Unknown(_) | Word::Fed(_) => vec![],
+            Word::Unknown(written) | Word::Fed(written) => vec![made::place_of(&written)],
         }
     }
 
     /// Reads what was written into files that a shell of the script runs.
     pub(super) fn run_written(&mut self) {
-        let commands = || self.script.commands.iter().chain(&self.script.handed);
-        let loaded = self.loads.iter().map(|file| name(file));
-        let run: HashSet<String> = commands().filter_map(run_by_a_shell).chain(loaded).collect();
-        let runs_git = commands().any(|command| command.name() == Some("git"));
         let written = std::mem::take(&mut self.written);
-        let runs = |one: &&Written| (one.is_hook && runs_git) || one.places.iter().any(|place| run.contains(place));
-        let texts: Vec<&String> = written.iter().filter(runs).flat_map(|one| &one.texts).take(TEXTS_MAX).collect();
-        let programs =
-            commands().filter_map(|command| run_as_program(command, &written)).take(TEXTS_MAX).collect::<Vec<_>>();
+        let mut runs = of_shells(&self.script);
+        runs.sort_by(|one, other| one.file.cmp(&other.file));
+        runs.dedup_by(|one, other| one.file == other.file);
+        self.made(&runs, &written);
+        let commands = known(&self.script);
+        let runs_git = commands.iter().any(|command| command.name() == Some("git"));
+        let mut texts: Vec<String> = vec![];
+        for run in &runs {
+            let into: Vec<&Written> = written.iter().filter(|one| one.is_into(run)).collect();
+            let all = into.iter().flat_map(|one| &one.texts);
+            // Each by itself, as which of them is there when the file runs is not followed; and all behind each other.
+            texts.extend(all.clone().take(TEXTS_MAX).cloned());
+            texts.push(all.map(String::as_str).collect());
+        }
+        let hooks = written.iter().filter(|one| runs_git && one.is_hook());
+        texts.extend(hooks.flat_map(|one| one.texts.clone()));
+        texts.sort();
+        texts.dedup();
+        let programs: Vec<Command> =
+            commands.iter().filter_map(|command| run_as_program(command, &written)).take(TEXTS_MAX).collect();
         for program in programs {
             let mut inner = Reader { depth: self.depth + 1, is_handed: true, ..Reader::default() };
             inner.take(program);
             self.script.handed.extend(inner.script.commands.into_iter().chain(inner.script.handed));
             self.script.unread.extend(inner.script.unread);
         }
-        for text in texts.into_iter().filter(|text| is_for_a_shell(text)) {
-            let mut inner = Reader { depth: self.depth + 1, is_handed: true, ..Reader::default() };
-            inner.text(text, Place::default());
-            let commands = inner.script.commands.into_iter().chain(inner.script.handed);
-            self.script.handed.extend(commands.filter(|command| !command.resolved).filter_map(plain_front));
+        for text in texts.into_iter().take(TEXTS_MAX).filter(|text| is_for_a_shell(text)) {
+            self.script.handed.extend(held_in(&text));
         }
     }
+
+    /// Keeps the first file that is run and that the script may have written with a text that does not stand in it.
+    fn made(&mut self, runs: &[Run], written: &[Written]) {
+        if runs.len() > RUNS_MAX {
+            return self
+                .unread(Unread::new("it runs more files than can be followed", "write it as several shorter scripts"));
+        }
+        let commands = known(&self.script);
+        let unread = |run: &Run| {
+            let file = &run.file;
+            let into: Vec<&Written> = written.iter().filter(|one| one.is_into(run)).collect();
+            let texts = || into.iter().flat_map(|one| &one.texts);
+            let is_joined = texts().count() > 1 && texts().any(|text| !text.ends_with('\n'));
+            let goes_on = !into.is_empty() && into.iter().all(|one| one.appends);
+            if is_joined || goes_on || into.iter().any(|one| one.is_unknown) {
+                return Some(format!(
+                    "`{file}` is run, and not all that the script writes into it stands in the script"
+                ));
+            }
+            // What goes through `tee` was looked at here.
+            let others = commands.iter().copied().filter(|one| into.is_empty() || one.name() != Some("tee"));
+            let maker = run.maker(others)?;
+            let words: Vec<&str> = maker.words.iter().map(Word::text).collect();
+            Some(format!("`{file}` is run, and `{}` may write it before", words.join(" ")))
+        };
+        let runs_git = commands.iter().any(|command| command.name() == Some("git"));
+        let is_unread_hook = |one: &Written| one.is_hook() && one.is_unknown;
+        let hook = (runs_git && written.iter().any(is_unread_hook))
+            .then(|| "git runs its hooks, and not all that the script writes into one stands in the script".to_owned());
+        let found = runs.iter().find_map(unread).or(hook);
+        self.script.unread.extend(found.map(|what| Unread::new(what, NEXT_CALL)));
+    }
+}
+
+impl Written {
+    fn is_into(&self, run: &Run) -> bool {
+        self.places.iter().any(|place| run.may_be(place))
+    }
+
+    fn is_hook(&self) -> bool {
+        self.places.iter().any(|place| place.contains("hooks/"))
+    }
+}
+
+/// The commands that a file of that text would have a shell run, each up to the first word that is not plain.
+pub fn held_in(text: &str) -> Vec<Command> {
+    let mut found = vec![];
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = rest.len().min(PIECE_BYTES_MAX);
+        if end < rest.len() {
+            end = rest.as_bytes()[..end].iter().rposition(|byte| *byte == b'\n').map_or(end, |at| at + 1);
+        }
+        while !rest.is_char_boundary(end) {
+            end += 1;
+        }
+        let mut inner = Reader { is_handed: true, ..Reader::default() };
+        inner.text(&rest[..end], Place::default());
+        let commands = inner.script.commands.into_iter().chain(inner.script.handed);
+        found.extend(commands.filter(|command| !command.resolved).filter_map(plain_front));
+        rest = &rest[end..];
+    }
+    found
 }
 
 /// `awk -f FILE` and `sed -f FILE` with the text that goes into the file in the file's place.
@@ -111,17 +218,12 @@ fn run_as_program(command: &Command, written: &[Written]) -> Option<Command> {
     let program = command.name().filter(|name| name.ends_with("awk") || name.ends_with("sed"))?;
     let letters = Letters { valued: if program.ends_with("awk") { "vFe" } else { "el" }, attached: "i" };
     let files = values(command, letters, &["-f", "--file"]);
-    let is_file = |one: &&Written| files.iter().filter_map(Word::literal).any(|file| one.places.contains(&name(file)));
+    let is_file = |one: &&Written| {
+        let is_it = |file: &str| one.places.iter().any(|place| made::name_of(place) == made::name_of(file));
+        files.iter().filter_map(Word::literal).any(is_it)
+    };
     let text = written.iter().find(is_file)?.texts.join("\n");
     Some(Command::of([program, "--", &text].map(|word| Word::Literal(word.to_owned())).to_vec()))
-}
-
-/// The name, without its folder, of a file that a command runs or that a shell takes in.
-fn run_by_a_shell(command: &Command) -> Option<String> {
-    let Given::File(file) = program_file(command) else { return None };
-    let program = command.name().unwrap_or_default();
-    let is_shell = SHELLS.contains(&program) || matches!(program, "." | "source");
-    (is_shell || command.words.first().and_then(Word::literal) == Some(file)).then(|| name(file))
 }
 
 /// A command up to the first word that is not plain.
@@ -130,28 +232,65 @@ fn plain_front(command: Command) -> Option<Command> {
     (!words.is_empty()).then_some(Command { words, ..command })
 }
 
-fn name(place: &str) -> String {
-    place.rsplit('/').next().unwrap_or(place).to_owned()
-}
-
 /// Whether a file of that text is a script of the shell's: it begins so, or does not say.
-fn is_for_a_shell(text: &str) -> bool {
+pub fn is_for_a_shell(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
     !first.starts_with("#!") || first.ends_with("sh") || first.contains("sh ")
 }
 
-/// What `echo` or `printf` prints, as near as it matters: each `%s` is a word, `\n` a line break.
-fn said(words: &[Word]) -> String {
-    let mut words = words.iter().map(Word::text).filter(|word| !matches!(*word, "-n" | "-e" | "-en" | "-ne" | "--"));
-    let mut out = words.next().unwrap_or_default().to_owned();
-    for word in words {
-        let mark = ["%s", "%b"].into_iter().filter_map(|mark| out.find(mark)).min();
-        match mark {
-            Some(at) => out.replace_range(at..at + 2, word),
-            None => out = format!("{out} {word}"),
+/// What `echo` prints, and whether that is all that it may print.
+fn echoed(words: &[Word]) -> (String, bool) {
+    let is_option = |word: &&Word| matches!(word.text(), "-n" | "-e" | "-E" | "-en" | "-ne");
+    let ends = !words.iter().take_while(is_option).any(|word| word.text().contains('n'));
+    let said: Vec<&str> = words.iter().skip_while(is_option).map(Word::text).collect();
+    let said = said.join(" ");
+    let is_all = words.iter().all(|word| word.literal().is_some()) && only_breaks(&said);
+    (said.replace("\\n", "\n") + if ends { "\n" } else { "" }, is_all)
+}
+
+/// What `printf` prints, and whether that is all that it may print. The format is used again until no word is left.
+fn formatted(words: &[Word]) -> (String, bool) {
+    let words = words.strip_prefix(&[Word::Literal("--".to_owned())]).unwrap_or(words);
+    let Some((format, words)) = words.split_first() else { return (String::new(), true) };
+    let mut is_all = format.literal().is_some() && words.iter().all(|word| word.literal().is_some_and(only_breaks));
+    let mut out = String::new();
+    let mut words = words.iter().map(Word::text);
+    loop {
+        let left = words.len();
+        let mut rest = format.text();
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            match rest[at + 1..].chars().next() {
+                Some('s' | 'b' | 'd') => out.push_str(words.next().unwrap_or_default()),
+                Some('%') => out.push('%'),
+                _ => {
+                    is_all = false;
+                    out.push_str(&rest[at..(at + 1)]);
+                    rest = &rest[at + 1..];
+                    continue;
+                }
+            }
+            rest = &rest[at + 2..];
+        }
+        out.push_str(rest);
+        // A format without a place for a word is used once.
+        if words.len() == 0 || words.len() == left {
+            break;
         }
     }
-    out.replace("\\n", "\n")
+    is_all &= only_breaks(format.text());
+    (out.replace("\\n", "\n"), is_all)
+}
+
+/// Whether the escapes of a text stand for nothing but breaks, blanks and signs.
+fn only_breaks(text: &str) -> bool {
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '\\' && !matches!(letters.next(), None | Some('n' | 't' | '\\' | '"' | '\'' | '$' | '`' | '\n')) {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -160,14 +299,16 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_put_together() {
-        let check = |words: &[&str], expected: &str| {
-            let words: Vec<Word> = words.iter().map(|word| Word::Literal((*word).to_owned())).collect();
-            assert_eq!(said(&words), expected);
-        };
-        check(&["a b", "c"], "a b c");
-        check(&["-e", "a\\nb"], "a\nb");
-        check(&["%s %s\\n", "a", "b"], "a b\n");
-        check(&["%s\\n", "a b"], "a b\n");
+        let words = |words: &[&str]| words.iter().map(|word| Word::Literal((*word).to_owned())).collect::<Vec<_>>();
+        let all = |said: &str| (said.to_owned(), true);
+        assert_eq!(echoed(&words(&["a b", "c"])), all("a b c\n"));
+        assert_eq!(echoed(&words(&["-ne", "a\\nb"])), all("a\nb"));
+        assert_eq!(formatted(&words(&["%s %s\\n", "a", "b"])), all("a b\n"));
+        assert_eq!(formatted(&words(&["%s\\n", "a", "b"])), all("a\nb\n"));
+        assert_eq!(formatted(&words(&["%s", "tou", "ch x"])), all("touch x"));
+        assert_eq!(formatted(&words(&["a\\n", "b"])), all("a\n"));
+        assert!(!formatted(&words(&["%c%.3s", "a", "b"])).1 && !formatted(&words(&["\\164ouch x"])).1);
+        assert!(!echoed(&words(&["-e", "\\x74ouch x"])).1);
     }
 
     #[test]
@@ -176,5 +317,12 @@ mod tests {
             is_for_a_shell("git push") && is_for_a_shell("#!/usr/bin/env bash\nx") && is_for_a_shell("#!/bin/sh -e\nx")
         );
         assert!(!is_for_a_shell("#!/usr/bin/env python3\nx"));
+    }
+
+    #[test]
+    fn a_file_longer_than_a_script_is_read_to_its_end() {
+        let long = format!("{}git push\n", "echo 'a line of a generated file'\n".repeat(20_000));
+        let held = held_in(&long);
+        assert!(held.iter().any(|command| command.known().next() == Some("push")), "{}", held.len());
     }
 }

@@ -15,6 +15,7 @@ use super::tool::{Effect, Naming, Tool, spec};
 use super::{Refused, ToolResult};
 use crate::agent::beneath::led_to;
 use crate::agent::edit::{Edit, Occurrences};
+use crate::agent::meanwhile::Meanwhile;
 use crate::agent::notebook::{Change, Kind};
 use crate::agent::patch::{self, FilePatch};
 use crate::agent::permission::Act;
@@ -158,7 +159,7 @@ pub fn tools(setting: &Setting, tree: &Tree, after_edit: AfterEdit) -> std::io::
     tools.extend(edits(&files));
     tools.push(cell_edit(&files));
     tools.extend(searches(tree));
-    tools.extend(programs(&shell));
+    tools.extend(programs(&shell, Meanwhile::begin(&setting.root)));
     Ok(tools)
 }
 
@@ -365,7 +366,7 @@ fn everywhere<A>(_: &A, each: &mut dyn FnMut(Act<'_>)) -> Result<(), Refused> {
     Ok(())
 }
 
-fn programs(shell: &Arc<Mutex<Shell>>) -> [Tool; 3] {
+fn programs(shell: &Arc<Mutex<Shell>>, meanwhile: Meanwhile) -> [Tool; 3] {
     let bash = spec(
         "bash",
         &format!(
@@ -390,8 +391,9 @@ fn programs(shell: &Arc<Mutex<Shell>>) -> [Tool; 3] {
     );
     let kill = spec("bash_kill", "Ends a program in the background, with all that it started.", number, &["number"]);
     let (a, b, c) = (shell.clone(), shell.clone(), shell.clone());
-    let acts = |input: &Bash, each: &mut dyn FnMut(Act<'_>)| {
+    let acts = move |input: &Bash, each: &mut dyn FnMut(Act<'_>)| {
         each(Act::Run(&input.script));
+        meanwhile.each(&input.script, each);
         Ok(())
     };
     let run = move |input: Bash| -> ToolResult {
