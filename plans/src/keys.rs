@@ -514,7 +514,11 @@ const AGENT: &[Key] = &[
         "The folder that its work is about: instruction files are read from the root down to it.",
     ),
     now("turns", Kind::Integer(1, 10_000), "Answers of the model; 100 by default."),
-    now("tokens", Kind::Integer(1, i64::MAX), "Tokens in and out, over all turns of an attempt."),
+    now(
+        "tokens",
+        Kind::Integer(1, i64::MAX),
+        "Tokens in and out, over all turns of an attempt; set aside before each request.",
+    ),
     now("output-tokens", Kind::Integer(16, 1_000_000), "Tokens of one answer; by default the model's, or 16384."),
     now(
         "context-tokens",

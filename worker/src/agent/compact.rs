@@ -36,10 +36,14 @@ fn tokens(bytes: usize) -> u64 {
     bytes as u64 / TOKEN_BYTES
 }
 
+/// What every request holds besides the conversation, in tokens, roughly.
+pub fn fixed(system: &str, tools: &[ToolSpec]) -> u64 {
+    tokens(system.len() + serde_json::to_string(tools).map_or(0, |text| text.len()))
+}
+
 /// Why no request fits, where what each holds is larger than the context; for people.
 pub fn unfit(system: &str, tools: &[ToolSpec], prompt: &str, context_tokens: u64) -> Option<String> {
-    let tools = serde_json::to_string(tools).map_or(0, |text| text.len());
-    let (system, prompt) = (tokens(system.len() + tools), tokens(prompt.len()));
+    let (system, prompt) = (fixed(system, tools), tokens(prompt.len()));
     (system + prompt >= context_tokens).then(|| {
         format!(
             "its context is {context_tokens} tokens, and every request holds about {} of them already: {system} of instructions and tools, {prompt} of the task; raise `context` of the model or `context-tokens` of the agent, or give it fewer `tools`",

@@ -64,7 +64,12 @@ impl<O: Outside> Driver<'_, O> {
 
     fn converse(&self, context: &[String]) -> Envelope {
         let limits = self.job.limits;
-        let limits = Limits { turns: limits.turns, tokens: limits.tokens, context_tokens: limits.context_tokens };
+        let limits = Limits {
+            turns: limits.turns,
+            tokens: limits.tokens,
+            fixed_tokens: compact::fixed(&self.job.system, &self.gate.toolbox.specs()),
+            context_tokens: limits.context_tokens,
+        };
         let prompt = std::iter::once(&self.job.prompt)
             .chain(self.context)
             .chain(context)
@@ -81,7 +86,10 @@ impl<O: Outside> Driver<'_, O> {
         let (mut sent_on, mut noted) = (SentOn::default(), turns.messages().len());
         loop {
             next = match next {
-                Next::Ask => turns.hear(self.ask(turns.messages().to_vec())),
+                Next::Ask => {
+                    let answer = self.ask(turns.messages().to_vec(), turns.answer_tokens_max());
+                    turns.hear(answer)
+                }
                 Next::SumUp => match self.sum_up(&mut turns) {
                     Ok(next) => next,
                     Err(why) => return stopped(why, turns.turns()),
@@ -152,7 +160,7 @@ impl<O: Outside> Driver<'_, O> {
             if asked == Some(Asked::Once) {
                 self.outside.note(AgentNote::SummedUp { messages: messages.len() });
             }
-            let answer = self.ask(messages);
+            let answer = self.ask(messages, turns.answer_tokens_max());
             if let Input::Reply { reply, .. } = &answer
                 && compact::summary(reply).is_none()
             {
@@ -204,13 +212,15 @@ impl<O: Outside> Driver<'_, O> {
         }
     }
 
-    fn ask(&self, messages: Vec<Message>) -> Input {
+    /// Asks the model; `most` bounds its answer, in tokens, where that is less than it may always say.
+    fn ask(&self, messages: Vec<Message>, most: Option<u64>) -> Input {
+        let most = most.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX).max(1));
         let request = ModelRequest {
             model: self.job.model.clone(),
             system: self.job.system.clone(),
             messages,
             tools: self.gate.toolbox.specs(),
-            output_tokens_max: self.job.limits.output_tokens,
+            output_tokens_max: self.job.limits.output_tokens.min(most),
             context_tokens: Some(u32::try_from(self.job.limits.context_tokens).unwrap_or(u32::MAX)),
         };
         match self.outside.ask(request) {

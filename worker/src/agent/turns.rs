@@ -22,14 +22,19 @@ const UNHEARD_MAX: u32 = 3;
 const NAME_BYTES_MAX: usize = 200;
 /// What part of our own estimate a provider's count is at least: a token of four times as many bytes as usual is in no text.
 const MISCOUNTED: u64 = 4;
+/// The shortest answer that is worth a request, in tokens: a call of a tool.
+const ANSWER_TOKENS_MIN: u64 = 64;
 
 /// What a conversation is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Answers of the model.
     pub turns: u32,
-    /// Tokens in and out, summed up over all turns.
+    /// Tokens in and out, summed up over all turns. What a request takes is set aside before it is sent: one for which there is no
+    /// room is not sent, and no answer may be longer than what is left.
     pub tokens: Option<u64>,
+    /// What every request holds besides the conversation, in tokens: instructions and tools.
+    pub fixed_tokens: u64,
     /// Size of the model's context, in tokens; what comes near is summed up before.
     pub context_tokens: u64,
 }
@@ -185,6 +190,12 @@ impl Turns {
     /// Whether calls run of an answer whose others could not be run: half-written ones, or of tools that do not exist.
     pub fn left_some_out(&self) -> bool {
         matches!(&self.state, State::Acting { answered, .. } if !answered.is_empty())
+    }
+
+    /// How long the next answer may be, in tokens, where all of them are bounded.
+    pub fn answer_tokens_max(&self) -> Option<u64> {
+        let sent = self.context.max(self.limits.fixed_tokens.saturating_add(compact::estimate(&self.messages)));
+        self.limits.tokens.map(|most| most.saturating_sub(self.used.saturating_add(sent)))
     }
 
     /// What people should know of it since they were told last.
@@ -394,7 +405,7 @@ impl Turns {
         if self.turns >= self.limits.turns {
             return self.end(Ending::Limit("turns"));
         }
-        if self.limits.tokens.is_some_and(|most| self.used >= most) {
+        if self.answer_tokens_max().is_some_and(|most| most < ANSWER_TOKENS_MIN) {
             return self.end(Ending::Limit("tokens"));
         }
         if compact::is_due(self.context, self.limits.context_tokens)

@@ -5,7 +5,7 @@ use serde_json::Map;
 
 use super::*;
 
-const LIMITS: Limits = Limits { turns: 40, tokens: None, context_tokens: 1000 };
+const LIMITS: Limits = Limits { turns: 40, tokens: None, fixed_tokens: 0, context_tokens: 1000 };
 
 fn named(names: &[&str]) -> Vec<ToolSpec> {
     let spec =
@@ -67,6 +67,24 @@ fn counts_that_no_provider_can_mean_use_up_the_tokens() {
     let content = vec![AssistantPart::Call(call("1", "read"))];
     turns.hear(Input::Reply { dialect: Dialect::Ollama, reply: Reply { content, stop: Stop::Calls, usage } });
     assert!(matches!(turns.hear(Input::Results(vec![ok("1")])), Some(Next::End(_))));
+}
+
+#[test]
+fn no_request_is_sent_for_which_no_tokens_are_left() {
+    let limited = |tokens| Limits { tokens: Some(tokens), fixed_tokens: 100, ..LIMITS };
+    let begun = |tokens| Turns::new("task".to_owned(), named(&["read"]), limited(tokens)).begin();
+    assert_eq!(begun(1), Next::End(Ending::Limit("tokens")));
+    assert_eq!(begun(120), Next::End(Ending::Limit("tokens")), "the request alone would take them");
+    assert_eq!(begun(300), Next::Ask);
+    // What was counted so far and what is sent again leaves so much for the next answer.
+    let mut turns = Turns::new("task".to_owned(), named(&["read"]), limited(1000));
+    turns.begin();
+    let usage = Usage { input: Some(300), output: Some(100), ..Usage::default() };
+    let content = vec![AssistantPart::Call(call("1", "read"))];
+    turns.hear(Input::Reply { dialect: Dialect::Ollama, reply: Reply { content, stop: Stop::Calls, usage } });
+    assert_eq!(turns.hear(Input::Results(vec![ok("1")])), Some(Next::Ask));
+    let left = turns.answer_tokens_max().unwrap();
+    assert!((100..200).contains(&left), "{left}");
 }
 
 #[test]
