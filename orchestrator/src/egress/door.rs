@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use swarm_plans::HostRule;
 use swarm_plans::egress::{Host, HostPattern};
-use swarm_protocol::{NetworkSpec, Tier};
+use swarm_protocol::{Ended, NetworkSpec, SeenRefusal, Tier};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -193,15 +193,10 @@ impl Door {
         own.collect::<Vec<_>>().join(",")
     }
 
-    /// Closes the door and tells what was refused, for people: each with the plan's line that would allow it.
-    pub fn close(self) -> Vec<String> {
+    /// Closes the door and tells what was refused, as [`Refusals::told`].
+    pub fn close(self, ended: &Ended) -> (Vec<SeenRefusal>, Vec<String>) {
         self.task.abort();
-        let (all, more) = self.gate.refusals.take();
-        let mut notes: Vec<String> = all.iter().map(|refusal| refusal.note(&self.gate.policy)).collect();
-        if more > 0 {
-            notes.push(format!("network: {more} further refusals"));
-        }
-        notes
+        self.gate.refusals.told(ended, &self.gate.policy)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use swarm_protocol::{Ended, RefusedAct, SeenRefusal};
+
 /// Different refusals that are kept of one job; of more only the number.
 pub const REFUSALS_MAX: usize = 50;
 
@@ -30,6 +32,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The same as what a cage keeps from its job, where an entry of the plan would allow it.
+    fn seen(&self) -> Option<SeenRefusal> {
+        let host = self.entry.clone()?;
+        Some(SeenRefusal { act: RefusedAct::Host { host: Some(host) }, rule: self.reason.clone() })
+    }
+
     /// The refusal for people, with the plan's entry that would allow it.
     pub fn note(&self, policy: &str) -> String {
         let how = match self.by {
@@ -89,6 +97,24 @@ impl Refusals {
         }
     }
 
+    /// What was noted of a job that ended. Of one that failed, what the plan could have allowed is a refusal as any other of its
+    /// cage; all else is a note for people, with the entry of the policy's `network` that would allow it.
+    pub fn told(&self, ended: &Ended, policy: &str) -> (Vec<SeenRefusal>, Vec<String>) {
+        let (all, more) = self.take();
+        let has_failed = !matches!(ended, Ended::Exited { code: 0 });
+        let (mut seen, mut notes) = (vec![], vec![]);
+        for refusal in &all {
+            match refusal.seen().filter(|_| has_failed) {
+                Some(refusal) => seen.push(refusal),
+                None => notes.push(refusal.note(policy)),
+            }
+        }
+        if more > 0 {
+            notes.push(format!("network: {more} further refusals"));
+        }
+        (seen, notes)
+    }
+
     /// What was noted so far, in the order of its first appearance, and how many others there were.
     pub fn take(&self) -> (Vec<Refusal>, u64) {
         let mut kept = self.kept.lock().expect("nobody panics with it");
@@ -100,6 +126,20 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failed_job_was_refused_stands_with_what_its_cage_refused() {
+        let told = |code| {
+            let refusals = Refusals::default();
+            refusals.note("evil.test:443", "no entry names it", Some("evil.test:443".to_owned()));
+            refusals.unreached("far.test:443", "nobody answers");
+            let (seen, notes) = refusals.told(&Ended::Exited { code }, "default");
+            (seen.into_iter().map(|refusal| (refusal.act, refusal.rule)).collect::<Vec<_>>(), notes.len())
+        };
+        let act = RefusedAct::Host { host: Some("evil.test:443".to_owned()) };
+        assert_eq!(told(22), (vec![(act, "no entry names it".to_owned())], 1));
+        assert_eq!(told(0), (vec![], 2), "what it did without is a note");
+    }
 
     #[test]
     fn the_same_refusal_is_kept_once_and_their_number_is_bounded() {

@@ -50,6 +50,15 @@ pub struct Ran {
     pub notes: Vec<String>,
 }
 
+impl Ran {
+    /// Closes the job's door and keeps what was refused there.
+    fn hear(&mut self, door: Option<Door>) {
+        let (refusals, notes) = door.map(|door| door.close(&self.outcome.ended)).unwrap_or_default();
+        self.outcome.refusals.extend(refusals);
+        self.notes.extend(notes);
+    }
+}
+
 /// Runs commands for one run.
 #[derive(Debug, Clone)]
 pub struct Jobs {
@@ -82,7 +91,7 @@ impl Jobs {
         let door = self.door(&command.leads, &mut sandbox)?;
         let job = Job::Command { argv: command.argv, cwd: command.cwd };
         let mut ran = self.run_job(instance, job, command.timeout, sandbox, hear).await?;
-        ran.notes.extend(door.map(Door::close).unwrap_or_default());
+        ran.hear(door);
         Ok(ran)
     }
 
@@ -104,7 +113,7 @@ impl Jobs {
         let door = self.door(&leads, &mut sandbox)?;
         let start = self.start(Job::Agent(Box::new(job)), timeout, sandbox);
         let mut ran = self.conduct(Some(instance), start, Some(link), hear).await?;
-        ran.notes.extend(door.map(Door::close).unwrap_or_default());
+        ran.hear(door);
         Ok(ran)
     }
 
