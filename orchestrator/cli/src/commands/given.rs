@@ -143,7 +143,6 @@ mod tests {
             folder: folder.map(Into::into),
             state_dir: state_dir.map(Into::into),
             color: crate::commands::surroundings::Colour::Auto,
-            fault: None,
         };
         assert_eq!(Given::of(&global).complete(text), expected);
     }

@@ -135,13 +135,31 @@ mod written;
 #[command(name = "swarm", version, arg_required_else_help = true)]
 pub struct CommandLine {
     #[command(flatten)]
+    offered: Offered,
+    #[command(flatten)]
+    for_tests: ForTests,
+}
+
+/// What of it is offered to people, as completions.
+#[derive(Debug, Parser)]
+#[command(name = "swarm", version)]
+pub struct Offered {
+    #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What every command takes.
 #[derive(Debug, clap::Args)]
+struct ForTests {
+    /// What happens at which effect, as in `die@17`.
+    #[arg(long, value_name = "ACT@NUMBER", hide = true, global = true)]
+    fault: Option<Fault>,
+}
+
+/// What every command takes; it stands behind a command's own options.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Works as if started in this folder.
     #[arg(short = 'C', value_name = "DIR", global = true)]
@@ -152,9 +170,6 @@ pub struct Global {
     /// When to colour text; NO_COLOR counts for `auto`.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, global = true)]
     pub color: Colour,
-    /// For tests: what happens at which effect, as in `die@17`.
-    #[arg(long, value_name = "ACT@NUMBER", hide = true, global = true)]
-    pub fault: Option<Fault>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -205,13 +220,15 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let surroundings = match Surroundings::capture(&line.global) {
+    let surroundings = match Surroundings::capture(&line.offered.global) {
         Ok(surroundings) => surroundings,
-        Err(failure) => return failure.report(&surroundings::stderr(line.global.color, Given::of(&line.global))),
+        Err(failure) => {
+            return failure.report(&surroundings::stderr(line.offered.global.color, Given::of(&line.offered.global)));
+        }
     };
     talk_about_oneself();
-    line.global.fault.into_iter().for_each(fault::arm);
-    match dispatch(&line.command, &surroundings) {
+    line.for_tests.fault.into_iter().for_each(fault::arm);
+    match dispatch(&line.offered.command, &surroundings) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.report(&surroundings.err),
     }
