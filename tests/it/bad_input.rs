@@ -65,14 +65,23 @@ fn a_name_that_no_template_can_hold_is_refused_as_an_item_and_nothing_else() {
         Swarm::run(&repository, "it", &plan)
     };
     let ended = fan("*.txt").exits(2);
-    says(&ended, &["`\\xff.txt` as an item: its name is not UTF-8", "hint: let the glob of `foreach` leave it out"]);
+    says(
+        &ended,
+        &[
+            "failed to use `\\xff.txt` as an item: its name is not UTF-8",
+            "hint: let the glob of `foreach` leave it out",
+        ],
+    );
     assert!(ended.events().is_empty(), "no run begins: {ended}");
     let plan = repository.beside("it.toml").display().to_string();
     for command in [&["check", &plan][..], &["explain", "--task", "a", &plan]] {
         let ended = Swarm::new(&repository, command).exits(2);
         says(
             &ended,
-            &["`\\xff.txt` as an item: its name is not UTF-8", "hint: let the glob of `foreach` leave it out"],
+            &[
+                "failed to use `\\xff.txt` as an item: its name is not UTF-8",
+                "hint: let the glob of `foreach` leave it out",
+            ],
         );
     }
     fan("a*.txt").exits(0);

@@ -207,6 +207,11 @@ impl RunError {
         }
     }
 
+    /// Whether it is about something that a plan makes an instance of, which it is for whoever only looks at the plan, too.
+    pub fn is_about_an_item(&self) -> bool {
+        matches!(self, RunError::Tree(TreeError::Name(_)))
+    }
+
     /// With the run that can be resumed, when the machine failed it and not what it was asked for, or when it had begun before.
     pub(super) fn cut(self, run: &RunId, begun: Begun) -> Self {
         // Nothing of the machine's is to be mended there: the tree stays what it is.

@@ -226,7 +226,10 @@ impl From<RunError> for Failure {
                 };
                 Failure::from(*source).then(&format!("swarm resume {run}{instead}"))
             }
-            error => Failure::Told { code: error.exit_code(), message: format!("run: {error}"), hint: error.hint() },
+            error => {
+                let message = if error.is_about_an_item() { error.to_string() } else { format!("run: {error}") };
+                Failure::Told { code: error.exit_code(), message, hint: error.hint() }
+            }
         }
     }
 }
