@@ -12,7 +12,7 @@ use swarm_plans::Plan;
 
 use crate::base::copied;
 use crate::policy::{Host, word};
-use crate::report::sanitize;
+use crate::report::{sanitize, words};
 use crate::repository::Repository;
 
 /// Hex digits that are kept of the hash of a variable's value.
@@ -69,12 +69,10 @@ impl Lent {
             .chain(env)
             .map(|(name, key)| format!("{} ({key})", sanitize::name(&name)))
             .collect();
-        let named = all.get(..NAMED_MAX).unwrap_or(&all).join(", ");
-        let more = all.len().saturating_sub(NAMED_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = words::first_of(&all, NAMED_MAX);
         (!all.is_empty()).then(|| {
             format!(
-                "not as the run began: {named}{more}; results from before were made with the old, what runs from here on takes \
+                "not as the run began: {named}; results from before were made with the old, what runs from here on takes \
                  the new"
             )
         })

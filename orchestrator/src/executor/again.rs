@@ -37,13 +37,9 @@ pub fn unchecked(plan: &Plan, repeats: u32) -> Option<String> {
              whose result has to be the same each time"
         )),
         some => {
-            let named = some.iter().take(TASKS_NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-            let more = match some.len().saturating_sub(TASKS_NAMED_MAX) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
+            let named = words::first_of(some, TASKS_NAMED_MAX);
             Some(format!(
-                "{asked} does not check {named}{more}: write `cache = true` in those whose result has to be the same each time"
+                "{asked} does not check {named}: write `cache = true` in those whose result has to be the same each time"
             ))
         }
     }

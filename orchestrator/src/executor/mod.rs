@@ -642,11 +642,7 @@ fn unseen_note(paths: &[ChangedPath]) -> Option<String> {
 
 /// How many paths there are, and the first of them for people; `None` where there is none.
 fn named(paths: Vec<&Vec<u8>>) -> Option<(usize, String)> {
-    let first: Vec<String> = paths.iter().take(NAMED_MAX).map(|path| display_path(path)).collect();
-    let list = match paths.len() - first.len() {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    };
+    let list = words::first_of(paths.iter().map(|path| display_path(path)), NAMED_MAX);
     (!paths.is_empty()).then_some((paths.len(), list))
 }
 

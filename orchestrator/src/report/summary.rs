@@ -282,11 +282,8 @@ impl Summary<'_> {
             };
             format!("{}: {said}", words::instance(id))
         });
-        let named: Vec<String> =
-            not_begun.iter().take(NOT_BEGUN_NAMED_MAX).map(|(id, _)| words::instance(id)).collect();
-        let more = not_begun.len() - named.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let begun_never = (!named.is_empty()).then(|| format!("not begun: {}{more}", named.join(", ")));
+        let named = words::first_of(not_begun.iter().map(|(id, _)| words::instance(id)), NOT_BEGUN_NAMED_MAX);
+        let begun_never = (!named.is_empty()).then(|| format!("not begun: {named}"));
         self.section("not run to the end", Tone::Quiet, lines.chain(begun_never).collect(), |line, text| {
             let _ = writeln!(text, "    {line}");
         })

@@ -182,9 +182,7 @@ impl Task<'_> {
         if others.is_empty() {
             return String::new();
         }
-        let more = others.len().saturating_sub(ALSO_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("  (after {}{more} too)", others[..others.len().min(ALSO_MAX)].join(", "))
+        format!("  (after {} too)", super::words::first_of(others, ALSO_MAX))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What things are called, and how they look. One place, so that the live view, the lines, the summary and `status` say
 //! the same word for the same thing. Colour only repeats what a mark or a word says already.
 
+use std::fmt::Display;
+
 use swarm_plans::InstanceId;
 use swarm_protocol::agent::AgentStatus;
 use swarm_protocol::{Ended, EnforcementReport, Tier};
@@ -130,6 +132,16 @@ pub fn command_in_short(argv: &[String]) -> String {
 /// The first ten digits of an object id.
 pub fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
+}
+
+/// The first of some names, and how many more there are: `a, b and 3 more`. Empty where there are none.
+pub fn first_of<N: Display>(names: impl IntoIterator<Item = N>, max: usize) -> String {
+    let mut names = names.into_iter();
+    let named: Vec<String> = names.by_ref().take(max).map(|name| name.to_string()).collect();
+    match names.count() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// `1 file`, `3 files`.
@@ -450,6 +462,15 @@ pub fn parked(state: &RunState, instance: &InstanceState) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_of_many_are_named_and_the_others_counted() {
+        let check = |names: &[&str], expected: &str| assert_eq!(first_of(names, 2), expected);
+        check(&[], "");
+        check(&["a"], "a");
+        check(&["a", "b"], "a, b");
+        check(&["a", "b", "c", "d"], "a, b and 2 more");
+    }
 
     #[test]
     fn times_are_as_exact_as_a_person_needs() {

@@ -207,10 +207,6 @@ fn overlap_line(graph: &TaskGraph, overlap: &swarm_plans::overlap::Overlap) -> S
 }
 
 /// The first of them by name; the others are counted.
-fn names(graph: &TaskGraph, tasks: impl ExactSizeIterator<Item = TaskIx>) -> String {
-    let more = tasks.len().saturating_sub(NAMES_MAX);
-    let named: Vec<String> =
-        tasks.take(NAMES_MAX).map(|task| sanitize::name(&graph.plan().task(task).name.0)).collect();
-    let named = named.join(", ");
-    if more > 0 { format!("{named} and {more} more") } else { named }
+fn names(graph: &TaskGraph, tasks: impl Iterator<Item = TaskIx>) -> String {
+    words::first_of(tasks.map(|task| sanitize::name(&graph.plan().task(task).name.0)), NAMES_MAX)
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use swarm_orchestrator::entry_name::is_git_dir;
-use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::report::{sanitize, words};
 
 use crate::commands::failure::Failure;
 use crate::commands::repositories::ENTRIES_MAX;
@@ -45,17 +45,13 @@ fn warning(folder: &Path, linked: &Linked) -> Option<String> {
         );
         return (!linked.is_all).then_some(words);
     }
-    let named: Vec<String> =
-        linked.files.iter().take(NAMED_MAX).map(|file| sanitize::name(&file.to_string_lossy())).collect();
-    let rest = linked.files.len() - named.len();
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let list = words::first_of(linked.files.iter().map(|file| sanitize::name(&file.to_string_lossy())), NAMED_MAX);
     let have = if linked.files.len() == 1 {
         "1 file has a name".to_owned()
     } else {
         format!("{} files have names", linked.files.len())
     };
-    let list = named.join(", ");
-    Some(format!("{have} outside of {place}, too, and what the command writes to them changes there: {list}{more}"))
+    Some(format!("{have} outside of {place}, too, and what the command writes to them changes there: {list}"))
 }
 
 /// Files below a folder of whose names some lie elsewhere. Follows no link, and looks into no `.git`, which stays read-only. What

@@ -137,16 +137,11 @@ pub fn run(args: &Retry, it: &Surroundings) -> Result<u8, Failure> {
 
 /// Says what failed and is not tried again, since a person gave it up; empty where nothing is.
 pub fn left_out(run: &RunId, state: &RunState) -> String {
-    let names: Vec<String> = given_up(state).take(NAMED_MAX).map(words::instance).collect();
-    let more = given_up(state).count() - names.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names = words::first_of(given_up(state).map(words::instance), NAMED_MAX);
     match names.is_empty() {
         true => String::new(),
         false => {
-            format!(
-                "note: dropped, and tried again by name only: {}{more}\n      swarm retry {run} TASK\n",
-                names.join(", ")
-            )
+            format!("note: dropped, and tried again by name only: {names}\n      swarm retry {run} TASK\n")
         }
     }
 }

@@ -1,9 +1,11 @@
 //! From the words of a command line to a run and an instance. Who mistypes is shown the nearest name; who names a task of
 //! many instances is shown some of them.
 
+use std::collections::HashSet;
+
 use swarm_orchestrator::ids::{RunId, encode_component};
 use swarm_orchestrator::journal::{DamagedRow, InstanceState, JournalError, JournalReader, RunLock, RunRow, RunState};
-use swarm_orchestrator::report::sanitize;
+use swarm_orchestrator::report::{sanitize, words};
 use swarm_plans::diagnostic::nearest;
 use swarm_plans::{InstanceId, task_in};
 
@@ -271,16 +273,8 @@ fn unknown_run(journal: &JournalReader, runs: &[RunRow], word: &str) -> Failure 
 
 /// The first few different names, as words for the shell.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut different: Vec<&str> = Vec::new();
-    let mut more = 0;
-    for name in names {
-        if different.contains(&name) {
-            continue;
-        }
-        if different.len() < NAMES_MAX { different.push(name) } else { more += 1 }
-    }
-    let text = different.into_iter().map(sanitize::shell_word).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{text} and {more} more") } else { text }
+    let mut seen = HashSet::new();
+    words::first_of(names.filter(|name| seen.insert(*name)).map(sanitize::shell_word), NAMES_MAX)
 }
 
 #[cfg(test)]

@@ -29,17 +29,14 @@ pub fn say(repository: &Repository, base: &str, plan: Option<&Path>, it: &Surrou
         found.paths.remove(plan);
     }
     let count = found.paths.len();
-    let named: Vec<String> =
-        found.paths.iter().take(NAMED_MAX).map(|path| sanitize::name(&path.to_string_lossy())).collect();
-    let more = if count > NAMED_MAX { format!(" and {} more", count - NAMED_MAX) } else { String::new() };
+    let named = words::first_of(found.paths.iter().map(|path| sanitize::name(&path.to_string_lossy())), NAMED_MAX);
     let at_least = if found.look == Look::Partial { "at least " } else { "" };
     let are = if count == 1 { "is" } else { "are" };
     match count {
         0 => Ok(()),
         _ => it.err.write(&format!(
-            "note: {at_least}{} {are} not in the base: {}{more}; commit what it shall see\n",
-            words::count(count as u64, "changed file"),
-            named.join(", ")
+            "note: {at_least}{} {are} not in the base: {named}; commit what it shall see\n",
+            words::count(count as u64, "changed file")
         )),
     }
 }
