@@ -491,7 +491,7 @@ mod tests {
         let locked = says("folder/new", Expected::File);
         mode(0o700);
         match rustix::process::geteuid().is_root() {
-            true => println!("skipped: root may write any folder"),
+            true => swarm_protocol::skipped::say("root may write any folder"),
             false => assert!(locked.is_some_and(|text| text.starts_with("you may not write folder: ls -ld folder"))),
         }
     }

@@ -404,7 +404,7 @@ fn another_try_of_what_a_person_settled_says_what_is_tried_no_more_and_how_it_co
     assert!(!at.join("mine.txt").exists());
     let git = Command::new("git").current_dir(&at).args(["restore", "--source", kept, "."]).status();
     if !git.is_ok_and(|status| status.success()) {
-        return eprintln!("skipped: no git on PATH");
+        return swarm_protocol::skipped::say("no git on PATH");
     }
     assert_eq!(fs::read_to_string(at.join("mine.txt")).expect("it is back"), "mine, and bad\n");
     swarm(&repository, &["resolve", "b", "--abort", "--force"], 0);

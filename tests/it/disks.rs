@@ -25,7 +25,7 @@ impl SmallDisk {
         match mount("tmpfs", &at, "tmpfs", MountFlags::empty(), Some(options(size).as_c_str())) {
             Ok(()) => Some(SmallDisk(at)),
             Err(error) => {
-                println!("skipped: no small disk can be mounted ({error})");
+                swarm_protocol::skipped::say(format_args!("no small disk can be mounted ({error})"));
                 None
             }
         }

@@ -44,7 +44,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 fn house_of_crates() -> Option<(Repository, Vec<String>)> {
     let sources = sources();
     if sources.len() < 2 {
-        println!("skipped: cargo keeps no sources here");
+        swarm_protocol::skipped::say("cargo keeps no sources here");
         return None;
     }
     let repository = Repository::empty();

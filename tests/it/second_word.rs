@@ -293,7 +293,7 @@ fn a_commit_that_a_person_makes_on_the_target_stays_and_the_rest_lands_on_it() {
 fn a_target_that_is_checked_out_meanwhile_does_not_move_under_its_checkout() {
     let repository = Repository::with(&FILES);
     let branch = repository.run_git(&["symbolic-ref", "--short", "HEAD"]);
-    let Some(branch) = branch else { return eprintln!("skipped: no git on PATH") };
+    let Some(branch) = branch else { return swarm_protocol::skipped::say("no git on PATH") };
     let running = waiting(&repository);
     let tip = repository.commit_of("swarm/it");
     repository.run_git(&["switch", "-q", "swarm/it"]);

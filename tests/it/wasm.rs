@@ -186,7 +186,7 @@ fn the_example_component_is_made_from_the_source_beside_it() {
         .output()
         .is_ok_and(|found| std::path::Path::new(String::from_utf8_lossy(&found.stdout).trim()).exists());
     if !installed {
-        println!("skipped: the target wasm32-wasip2 is not installed");
+        swarm_protocol::skipped::say("the target wasm32-wasip2 is not installed");
         return;
     }
     let folder = tempfile::tempdir().expect("space");

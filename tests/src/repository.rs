@@ -176,7 +176,7 @@ impl Repository {
         command.current_dir(self.path()).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
         let output = command.env("GIT_CONFIG_SYSTEM", "/dev/null").env("HOME", self.home()).output();
         let Ok(output) = output else {
-            println!("skipped: no git on PATH");
+            swarm_protocol::skipped::say("no git on PATH");
             return None;
         };
         let err = String::from_utf8_lossy(&output.stderr);

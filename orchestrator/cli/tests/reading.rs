@@ -343,7 +343,7 @@ fn colour_is_asked_for_or_absent() {
 fn exec_shows_a_change_and_keeps_it_only_when_asked() {
     let house = House::new();
     if !house.swarm("doctor").status.success() {
-        println!("skipped: this machine offers no cage, see `swarm doctor`");
+        swarm_protocol::skipped::say("this machine offers no cage, see `swarm doctor`");
         return;
     }
     assert!(house.good("doctor").0.contains("a default task sees"));

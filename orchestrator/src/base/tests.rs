@@ -70,14 +70,14 @@ pub(crate) fn run_in(worktree: &Worktree, script: &str) -> Option<String> {
     command.args(["-Urm", "sh", "-euc", &format!("{mount}{script}")]).current_dir(cwd);
     let output = match command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").output() {
         Err(error) => {
-            eprintln!("skipped: unshare cannot be started: {error}");
+            swarm_protocol::skipped::say(format_args!("unshare cannot be started: {error}"));
             return None;
         }
         Ok(output) => output,
     };
     let errors = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && (errors.contains("unshare failed") || errors.starts_with("mount:")) {
-        eprintln!("skipped: no overlay in a user namespace here: {errors}");
+        swarm_protocol::skipped::say(format_args!("no overlay in a user namespace here: {errors}"));
         return None;
     }
     assert!(output.status.success(), "{script}: {errors}");
@@ -125,7 +125,7 @@ fn status_opens_no_tracked_file() {
         let scene = Scene::new(&files());
         let worktree = scene.worktree(&scene.layers(backend), backend);
         if Command::new("strace").arg("-V").output().is_err() {
-            eprintln!("skipped: strace is not installed");
+            swarm_protocol::skipped::say("strace is not installed");
             return;
         }
         let script =

@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_first_status_lists_only_the_root() {
         if std::process::Command::new("strace").arg("-V").output().is_err() {
-            eprintln!("skipped: strace is not installed");
+            swarm_protocol::skipped::say("strace is not installed");
             return;
         }
         let scene = Scene::new(&FILES);

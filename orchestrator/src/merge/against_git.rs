@@ -107,7 +107,7 @@ fn git_can_judge() -> bool {
     let judge = Command::new("git").args(["merge-tree", "-h"]).output();
     let able = judge.is_ok_and(|out| [out.stdout, out.stderr].concat().windows(10).any(|word| word == b"merge-base"));
     if !able {
-        eprintln!("skipped: no git with `merge-tree --merge-base` on PATH");
+        swarm_protocol::skipped::say("no git with `merge-tree --merge-base` on PATH");
     }
     able
 }

@@ -75,7 +75,7 @@ fn recordings() -> Vec<Recording> {
     files(&folder(), &mut paths);
     paths.sort();
     if paths.is_empty() {
-        eprintln!("skipped: there are no recordings in {}", folder().display());
+        swarm_protocol::skipped::say(format_args!("there are no recordings in {}", folder().display()));
     }
     let mut all = Vec::new();
     for path in paths {

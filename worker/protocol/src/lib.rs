@@ -33,6 +33,8 @@ pub mod rule;
 pub mod sandbox_spec;
 /// Refusals that a failed job seems to have met.
 pub mod seen;
+/// What a test says that skips itself.
+pub mod skipped;
 /// What a tool of a foreign server gave, as text.
 pub mod tool_answer;
 /// What became of a question to a foreign server, in words.

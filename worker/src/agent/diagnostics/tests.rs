@@ -47,7 +47,7 @@ fn scene(server: &str) -> Option<(tempfile::TempDir, Arc<Diagnostics>)> {
     let env = vec![("PATH".to_owned(), format!("{}/bin:{path}", folder.path().display()))];
     let setting = Setting { root: folder.path().to_owned(), scratch: folder.path().to_owned(), env };
     if server.contains("python3") && setting.find_program("python3").is_none() {
-        eprintln!("skipped: there is no python3");
+        swarm_protocol::skipped::say("there is no python3");
         return None;
     }
     std::fs::create_dir(folder.path().join("bin")).unwrap();
@@ -122,7 +122,7 @@ fn addresses_are_plain_letters() {
 #[test]
 fn real_servers_find_real_errors() {
     let Ok(folder_of_servers) = std::env::var("SWARM_LANGUAGE_SERVERS") else {
-        eprintln!("skipped: SWARM_LANGUAGE_SERVERS names no folder");
+        swarm_protocol::skipped::say("SWARM_LANGUAGE_SERVERS names no folder");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

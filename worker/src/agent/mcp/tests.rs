@@ -200,7 +200,7 @@ fn only_the_tools_that_are_named_are_shown_and_far_servers_are_asked_through_the
 #[test]
 fn a_real_server_is_spoken_with() {
     let Ok(command) = std::env::var("SWARM_TOOL_SERVER") else {
-        eprintln!("skipped: SWARM_TOOL_SERVER names no server");
+        swarm_protocol::skipped::say("SWARM_TOOL_SERVER names no server");
         return;
     };
     let mut scene = scene();
