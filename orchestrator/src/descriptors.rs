@@ -2,14 +2,15 @@
 //!
 //! The usual soft limit is 1024, for programs that use select(2). A coordinator does not, and jobs decide how many connections
 //! it serves: at that limit a few of them that open all they may would leave it unable to start or to collect anybody else's
-//! work. So it takes what the hard limit allows, and gives the connections of all jobs together a part of it. Workers keep the
-//! limit that the coordinator was started with.
+//! work. So it takes what the hard limit allows, and gives the connections of all jobs together a part of it. So do its workers, and their
+//! jobs get the limit that the coordinator was started with: the kernel counts descriptors that a user's programs send each
+//! other, and refuses to send more where the sender's own limit is reached. Whoever has the lower one stops first.
 //!
 //! Source: getrlimit(2), prlimit(2).
 
 use std::sync::OnceLock;
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::egress::door::CONNECTIONS_MAX;
 
@@ -37,14 +38,23 @@ pub fn raise() {
     }
 }
 
-/// Gives a worker that was just started the limit that this process was started with. It waits for its first message, and
-/// has started nothing yet.
-pub fn lower(worker: Option<u32>) {
-    let pid = worker.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-    if let (Some(before), Some(_)) = (BEFORE.get(), pid) {
-        // One that has died already needs none; a higher one harms nobody.
-        let _ = prlimit(pid, Resource::Nofile, *before);
-    }
+/// How many files a process may have open: what a job starts with, and what it can raise that to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfJob {
+    /// The limit that this process was started with.
+    pub at_first: u64,
+    /// Less than what its workers have.
+    pub at_most: u64,
+}
+
+/// What a job may have open that wants no more than this.
+pub fn of_job(wanted: u64) -> OfJob {
+    of_one_under(BEFORE.get().copied().unwrap_or_else(|| getrlimit(Resource::Nofile)), wanted)
+}
+
+fn of_one_under(before: Rlimit, wanted: u64) -> OfJob {
+    let at_most = before.maximum.map_or(wanted, |machine| wanted.min(machine / 2));
+    OfJob { at_first: before.current.map_or(at_most, |now| now.min(at_most)), at_most }
 }
 
 /// How many connections each of so many jobs may hold at once.
@@ -60,6 +70,19 @@ fn connections(descriptors: u64, jobs: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_reaches_its_limit_before_its_worker_does() {
+        let check = |current, maximum, at_first, at_most| {
+            let before = Rlimit { current: Some(current), maximum };
+            assert_eq!(of_one_under(before, 16_384), OfJob { at_first, at_most }, "{before:?}");
+        };
+        check(1024, Some(1 << 20), 1024, 16_384);
+        check(1024, None, 1024, 16_384);
+        check(1 << 20, Some(1 << 20), 16_384, 16_384);
+        check(1024, Some(4096), 1024, 2048);
+        check(4096, Some(4096), 2048, 2048);
+    }
 
     #[test]
     fn jobs_share_a_part_of_what_there_is() {

@@ -23,7 +23,6 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
-use crate::descriptors;
 use crate::worker_process::WorkerProgram;
 
 /// How often a server is started in one run. One that dies again and again is killed by something on this machine.
@@ -133,7 +132,6 @@ impl Server {
             .stderr(Stdio::from(program.diagnostics.try_clone()?))
             .kill_on_drop(true)
             .spawn()?;
-        descriptors::lower(process.id());
         Ok(Server { socket: UnixStream::from_std(ours)?, _process: process })
     }
 

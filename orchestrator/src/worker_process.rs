@@ -23,7 +23,6 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 
-use crate::descriptors;
 use crate::fault;
 use crate::fork_server::{ForkServer, ForkedWorker};
 use crate::frames;
@@ -169,7 +168,6 @@ impl WorkerProgram {
             .kill_on_drop(true)
             .spawn()
             .map_err(WorkerError::Spawn)?;
-        descriptors::lower(child.id());
         Ok(Process::Started(child))
     }
 

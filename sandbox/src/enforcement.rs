@@ -132,6 +132,7 @@ fn not_enforced(policy: &Policy, abi: u32, metadata: Metadata) -> Vec<String> {
             "inotify instances are shared with all that the user runs: a job that takes all leaves none to others",
         );
     }
+    open.push("epoll watches are shared with all that the user runs: a job that takes all leaves none to others");
     open.push(
         "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
          hold less",

@@ -36,6 +36,8 @@ const PID_MAX_SINCE: (u32, u32) = (6, 14);
 const RESERVED_PIDS: u64 = 301;
 /// The most that the kernel accepts (`PID_MAX_LIMIT`).
 const PID_LIMIT: u64 = 1 << 22;
+/// What part of the signals that the kernel keeps for a user a job may have waiting.
+const SIGNALS_SHARE: u64 = 4;
 
 /// What can be limited, in the words of plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,8 +242,12 @@ pub fn volunteer() -> io::Result<()> {
 /// The system's; the launch is refused.
 pub fn apply(limits: &Limits, means: &[(Limit, Means)], own: Option<u64>) -> io::Result<()> {
     lower(Resource::Core, 0)?;
+    // The kernel counts those of all that the user runs: who takes all that it may leaves most to the others.
+    if let Some(all) = getrlimit(Resource::Sigpending).current {
+        lower(Resource::Sigpending, all / SIGNALS_SHARE)?;
+    }
     if let Some(bound) = limits.open_files {
-        lower_hard(Resource::Nofile, bound)?;
+        lower_hard(Resource::Nofile, bound, limits.open_files_at_first)?;
     }
     if let Some(bound) = limits.disk_bytes {
         lower(Resource::Fsize, bound)?;
@@ -261,11 +267,11 @@ fn lower(resource: Resource, bound: u64) -> io::Result<()> {
     setrlimit(resource, Rlimit { current: Some(bound), maximum: Some(bound) })
 }
 
-/// Leaves the soft limit, which many programs rely on to be small, where it is not above the bound.
-fn lower_hard(resource: Resource, bound: u64) -> io::Result<()> {
+/// Leaves the soft limit, which many programs rely on to be small, where none is said and it is not above the bound.
+fn lower_hard(resource: Resource, bound: u64, soft: Option<u64>) -> io::Result<()> {
     let now = getrlimit(resource);
     let maximum = now.maximum.map_or(bound, |machine| bound.min(machine));
-    let current = now.current.map_or(maximum, |current| current.min(maximum));
+    let current = soft.or(now.current).map_or(maximum, |current| current.min(maximum));
     setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
 }
 

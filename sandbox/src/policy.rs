@@ -179,6 +179,8 @@ pub struct Limits {
     pub processes: Option<u64>,
     /// Open files of each process.
     pub open_files: Option<u64>,
+    /// How many files each process may have open before it asks for more; no more than that.
+    pub open_files_at_first: Option<u64>,
     /// Bytes on disk that the job writes: in its worktree, in what it may write beside it, and of each single file.
     pub disk_bytes: Option<u64>,
     /// Files and folders that it makes or changes there.

@@ -181,6 +181,7 @@ fn generous(groups: &[GroupPlace]) -> Limits {
         memory_bytes: Some(1 << 30),
         processes: Some(1 << 10),
         open_files: Some(1 << 10),
+        open_files_at_first: None,
         disk_bytes: Some(1 << 30),
         files: Some(1 << 20),
         cpu: Some(1.0),

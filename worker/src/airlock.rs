@@ -38,6 +38,7 @@ pub fn policy(spec: &protocol::SandboxSpec) -> Result<sandbox::Policy, sandbox::
             memory_bytes: spec.limits.memory_bytes,
             processes: spec.limits.processes,
             open_files: spec.limits.open_files,
+            open_files_at_first: spec.limits.open_files_at_first,
             disk_bytes: spec.limits.disk_bytes,
             files: spec.limits.files,
             cpu: spec.limits.cpu,

@@ -4,6 +4,8 @@
 use swarm_plans::SandboxPolicy;
 use swarm_protocol::{GroupSpec, LimitsSpec};
 
+use crate::descriptors;
+
 /// What limits are relative to, and what can hold them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capacity {
@@ -38,10 +40,12 @@ pub fn of(policy: &SandboxPolicy, capacity: Capacity) -> LimitsSpec {
     let share = |whole: u64| (whole > 0).then_some(whole / SHARE);
     let memory = share(capacity.memory_bytes).map(|bytes| bytes.max(MEMORY_BYTES_MIN));
     let disk = share(capacity.disk_bytes).map(|bytes| bytes.clamp(DISK_BYTES_MIN, DISK_BYTES_MAX));
+    let open_files = descriptors::of_job(OPEN_FILES);
     LimitsSpec {
         memory_bytes: policy.memory_bytes.or(memory),
         processes: Some(policy.processes.unwrap_or(PROCESSES)),
-        open_files: Some(OPEN_FILES),
+        open_files: Some(open_files.at_most),
+        open_files_at_first: Some(open_files.at_first),
         disk_bytes: policy.disk_bytes.or(disk),
         files: Some(policy.files.unwrap_or(FILES)),
         output_bytes: Some(OUTPUT_BYTES),

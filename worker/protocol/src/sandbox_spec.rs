@@ -159,6 +159,9 @@ pub struct LimitsSpec {
     pub processes: Option<u64>,
     /// Open files a process.
     pub open_files: Option<u64>,
+    /// How many files each process may have open before it asks for more; as many as the worker, where none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files_at_first: Option<u64>,
     /// Bytes on disk that the job writes, and of each single file.
     pub disk_bytes: Option<u64>,
     /// Files and folders that it makes or changes.

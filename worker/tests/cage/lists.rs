@@ -3,6 +3,7 @@
 
 use std::os::unix::net::UnixListener;
 
+use rustix::process::{Resource, getrlimit};
 use swarm_protocol::{Access, EnforcementReport, Grant, NetworkSpec, Tier};
 
 use crate::Case;
@@ -14,7 +15,10 @@ const HELD: &[(&str, &str)] = &[
     ("landlock", "mkfifo fifo 2>/dev/null && echo OUT"),
     ("seccomp", "$SELF __attack io-uring | grep -q DONE && echo OUT"),
     ("capabilities", "grep -q '^CapEff:.*[1-9a-f]' /proc/self/status && echo OUT"),
-    ("rlimits", "[ $(ulimit -c) = 0 ] || echo OUT"),
+    (
+        "rlimits",
+        "[ $(ulimit -c) = 0 ] && [ $(sed -n 's/^Max pending signals *//p' /proc/self/limits | cut -d' ' -f1) -lt $SIGNALS ] || echo OUT",
+    ),
     ("environment", "env | grep -q COORDINATOR && echo OUT"),
     // A session whose leader is outside the process namespace reads as 0.
     ("session", "sid=$(cut -d' ' -f6 /proc/self/stat); { [ $sid = $SID ] || [ $sid = 0 ]; } && echo OUT"),
@@ -54,6 +58,7 @@ const OPEN: &[(&str, &str)] = &[
     ("files without a name", "$SELF __attack sent 60 && echo DONE"),
     ("files that are only shown can be locked", "flock -s -n /usr/bin/env true && echo DONE"),
     ("inotify instances", "$SELF __attack watchers"),
+    ("epoll watches", "$SELF __attack watches"),
     ("what the kernel tells", "cat /proc/interrupts /proc/cmdline /proc/loadavg >/dev/null && echo DONE"),
     ("room for pipes", "$SELF __attack small-pipes"),
     ("renames between folders", "mkdir a b; echo x > a/x; ln a/x b/x 2>/dev/null || echo DONE"),
@@ -106,6 +111,7 @@ impl Host {
             ("PORT", port.to_string()),
             ("ABSTRACT", self.abstract_name.clone()),
             ("SID", session()),
+            ("SIGNALS", getrlimit(Resource::Sigpending).current.unwrap_or(u64::MAX).to_string()),
             ("USERNS", namespace("user")),
             ("MOUNTNS", namespace("mnt")),
             ("PIDNS", namespace("pid")),

@@ -83,6 +83,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("pipes", greed::pipes),
     ("small-pipes", greed::small_pipes),
     ("watchers", greed::watchers),
+    ("watches", greed::watches),
     ("sockets", greed::sockets),
     ("files-in-memory", greed::files_in_memory),
     ("shared", greed::shared),
