@@ -317,7 +317,8 @@ impl Stage<'_> {
         // One mask for all: what one task was let read, another may print.
         let secrets = Secrets::new(cages.values().flat_map(Cage::secrets));
         let (permit, egress) = (permitted.clone(), self.egress(jobs));
-        let runner = Jobs { worker, permit, progress: heard, grace_ms: GRACE_MS, egress, secrets };
+        let state = self.state.clone();
+        let runner = Jobs { worker, state, permit, progress: heard, grace_ms: GRACE_MS, egress, secrets };
         let (verify_permit, verify_permitted) = watch::channel(Permit::Run);
         let train_jobs = Jobs { permit: verify_permitted, ..runner.clone() };
         let gate = self.gate(core.graph(), &cages, train_jobs.clone())?;

@@ -148,8 +148,14 @@ impl StateDir {
         if !self.path("bases").is_dir() {
             return Some("its state folder was gone");
         }
+        self.left()?.lack()
+    }
+
+    /// What the disk below has left; `None` where the system does not tell.
+    pub fn left(&self) -> Option<Left> {
         let disk = rustix::fs::statvfs(&self.root).ok()?;
-        lack(disk.f_bavail.saturating_mul(disk.f_frsize), (disk.f_files > 0).then_some(disk.f_favail))
+        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Some(Left { bytes, inodes: (disk.f_files > 0).then_some(disk.f_favail) })
     }
 
     /// Waits until no other process or thread holds the lock of that name, and holds it until the value is dropped. The
@@ -171,12 +177,29 @@ const SPACE_BYTES_MIN: u64 = 1 << 20;
 /// The same for inodes: what failed for want of one is asked about when others' worktrees have gone already.
 const INODES_MIN: u64 = 64;
 
-/// A file system without a fixed number of inodes names none.
-fn lack(free_bytes: u64, free_inodes: Option<u64>) -> Option<&'static str> {
-    match free_inodes {
-        _ if free_bytes < SPACE_BYTES_MIN => Some("no space was left for its worktree"),
-        Some(left) if left < INODES_MIN => Some("no inodes were left for its worktree"),
-        _ => None,
+/// What a disk has left for who is not root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Free bytes.
+    pub bytes: u64,
+    /// Free inodes; a file system without a fixed number of them names none.
+    pub inodes: Option<u64>,
+}
+
+impl Left {
+    /// What a worktree there lacks, for people.
+    pub fn lack(self) -> Option<&'static str> {
+        match self.inodes {
+            _ if self.bytes < SPACE_BYTES_MIN => Some("no space was left for its worktree"),
+            Some(left) if left < INODES_MIN => Some("no inodes were left for its worktree"),
+            _ => None,
+        }
+    }
+
+    /// The smaller of each.
+    pub fn least(self, other: Left) -> Left {
+        let inodes = [self.inodes, other.inodes].into_iter().flatten().min();
+        Left { bytes: self.bytes.min(other.bytes), inodes }
     }
 }
 
@@ -498,9 +521,12 @@ mod tests {
 
     #[test]
     fn a_disk_is_full_when_either_is_gone() {
+        let lack = |bytes, inodes| Left { bytes, inodes }.lack();
         assert!(lack(4096, Some(7)).is_some_and(|words| words.starts_with("no space")));
         assert!(lack(1 << 30, Some(0)).is_some_and(|words| words.starts_with("no inodes")));
         assert_eq!((lack(1 << 30, Some(INODES_MIN)), lack(1 << 30, None)), (None, None));
+        let least = Left { bytes: 1, inodes: Some(9) }.least(Left { bytes: 5, inodes: Some(2) });
+        assert_eq!(least, Left { bytes: 1, inodes: Some(2) });
     }
 
     #[test]

@@ -88,6 +88,14 @@ pub enum WorkerError {
     /// It sent nothing for [`SILENCE_MAX`].
     #[error("hear from the worker for {} s", SILENCE_MAX.as_secs())]
     Silent,
+    /// It failed while there was no space, or no folder of ours: that says nothing about it.
+    #[error("{lacking} when it {ended}")]
+    Lacking {
+        /// What it lacked, for people.
+        lacking: String,
+        /// How it ended, for people.
+        ended: String,
+    },
 }
 
 /// How workers are started.

@@ -162,6 +162,32 @@ fn a_task_that_fails_on_a_full_disk_did_not_fail_by_itself() {
     assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
 }
 
+/// As compilers do: behind its end there is space again.
+#[test]
+fn a_task_that_took_its_half_written_file_away_did_not_fail_by_itself() {
+    let repository = Repository::with(&FILES);
+    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=24m") else { return };
+    let plan = "[tasks.a]\nrun = 'head -c 30000000 /dev/zero > big || { rm big; exit 1; }; rm big; echo ok > ok.txt'\n";
+    start(&repository, plan, &disk.0).exits(3);
+    assert_eq!(repository.commit_of("swarm/it"), None);
+    disk.grow();
+    Swarm::new(&repository, &["resume", "--state-dir", &disk.0.display().to_string()]).exits(0);
+    assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
+}
+
+#[test]
+fn a_gate_that_took_its_half_written_file_away_blames_no_result() {
+    let repository = Repository::with(&FILES);
+    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=24m") else { return };
+    let plan = "[tasks.a]\nrun = 'echo ok > ok.txt'\n\
+        [merge]\nverify = 'test ! -e ok.txt || head -c 30000000 /dev/zero > big || { rm big; exit 1; }'\n";
+    let failed = start(&repository, plan, &disk.0).exits(3);
+    assert!(failed.err.contains("no space"), "{failed}");
+    disk.grow();
+    Swarm::new(&repository, &["resume", "--state-dir", &disk.0.display().to_string()]).exits(0);
+    assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
+}
+
 /// The hint of every full disk is a command that has to work there.
 #[test]
 fn on_a_full_disk_people_see_what_there_is_and_get_it_back() {

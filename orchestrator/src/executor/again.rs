@@ -14,6 +14,7 @@ use super::{Executor, LogWriter, Record, SECTION_BYTES_MAX, Stop, Trial};
 use crate::cache::folder;
 use crate::collect::display_path;
 use crate::commit;
+use crate::dispatcher::history::{FailedBy, failed_by};
 use crate::event::{AttemptEnd, ChangeSummary};
 use crate::report::words;
 use crate::repository::RepositoryError;
@@ -62,7 +63,7 @@ impl Executor {
             // What it printed lies beside the first log; one that cannot be written changes no verdict.
             let _ = log.finish();
             if let Err(Stop(end)) = passed {
-                if matches!(end, AttemptEnd::Infra { .. }) || end.is_cancelled() {
+                if failed_by(&end) == FailedBy::Machine || end.is_cancelled() {
                     return Err(Stop(end));
                 }
                 let detail = format!("it passed once, and at run {round} of the same it {}", words::end(&end));

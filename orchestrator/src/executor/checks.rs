@@ -9,7 +9,7 @@ use swarm_protocol::Ended;
 
 use super::job::CagedCommand;
 use super::trees::Start;
-use super::{Executor, Record, Stop, Trial, When, blame, note};
+use super::{Executor, Record, Stop, Trial, When, note};
 use crate::egress::Leads;
 use crate::event::AttemptEnd;
 use crate::report::words;
@@ -74,7 +74,7 @@ impl Executor {
                 ended => {
                     let command = words::command_in_short(&check.command.argv);
                     let end = AttemptEnd::Check { index, command, ended, before: false };
-                    return Err(Stop(blame(end, self.state.lacks())));
+                    return Err(Stop(end));
                 }
             }
         }

@@ -126,7 +126,8 @@ impl Executor {
         };
         let ran = jobs.run(shown, caged, spec, &mut hear).await.map_err(|error| causes(&error))?;
         // Below what it printed: whoever quotes the end of that names them, too.
-        let refused = words::refusals(&cage.origin.seen(&ran.outcome.refusals), "");
+        let mut refused = words::refusals(&cage.origin.seen(&ran.outcome.refusals), "");
+        refused.extend(ran.scarce.map(|scarce| scarce + "\n"));
         if !refused.is_empty() && ends_amid_a_line {
             log.write(b"\n");
         }

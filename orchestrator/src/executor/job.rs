@@ -10,10 +10,13 @@ use swarm_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 
+use super::space::{Space, Told, Verdict};
 use crate::egress::{Beside, Door, Egress, Leads};
 use crate::event::Progress;
 use crate::model::broker::endpoint::Settings;
+use crate::report::words;
 use crate::secrets::Secrets;
+use crate::state::StateDir;
 use crate::threads;
 use crate::worker_process::{AgentLink, Permit, Said, WorkerError, WorkerProgram};
 
@@ -48,6 +51,8 @@ pub struct Ran {
     pub enforcement: Option<EnforcementReport>,
     /// Things a person should know.
     pub notes: Vec<String>,
+    /// That its disk was nearly full, where it failed; also among the notes.
+    pub scarce: Option<String>,
 }
 
 impl Ran {
@@ -64,6 +69,8 @@ impl Ran {
 pub struct Jobs {
     /// How workers are started.
     pub worker: WorkerProgram,
+    /// Where their worktrees and their logs lie.
+    pub state: StateDir,
     /// Whether work may go on.
     pub permit: watch::Receiver<Permit>,
     /// Hears what commands print. Bounded: a line that does not fit is not shown, only logged.
@@ -185,15 +192,18 @@ impl Jobs {
             }
         };
         let mut masked = Stream::ALL.map(|stream| (stream, self.secrets.stream()));
+        let mut told = Told::default();
         let mut said = |said: Said| match said {
             Said::Entered(report) => enforcement = Some(report),
             Said::Note(note) => notes.push(note),
             Said::Output(stream, bytes) => {
+                told.hear(&bytes);
                 let masks = masked.iter_mut().filter(|(of, _)| *of == stream);
                 masks.for_each(|(_, mask)| show(stream, &mask.take(&bytes)));
             }
         };
-        let worked = self.worker.work(start, self.permit.clone(), &mut said, agent).await;
+        let mut space = Space::of(&self.state);
+        let worked = space.during(self.worker.work(start, self.permit.clone(), &mut said, agent)).await;
         for (stream, mask) in &mut masked {
             show(*stream, &mask.finish());
         }
@@ -204,7 +214,15 @@ impl Jobs {
             }
             worked => worked?,
         };
-        Ok(Ran { outcome, enforcement, notes })
+        let scarce = match space.verdict(&outcome.ended, told.is_found()) {
+            Verdict::Enough => None,
+            Verdict::Scarce(note) => Some(note),
+            Verdict::Lacked(lacking) => {
+                return Err(WorkerError::Lacking { lacking, ended: words::ended(&outcome.ended) });
+            }
+        };
+        notes.extend(scarce.clone());
+        Ok(Ran { outcome, enforcement, notes, scarce })
     }
 
     /// Tells reporters what is being done.

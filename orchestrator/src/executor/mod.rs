@@ -38,6 +38,8 @@ pub mod settle;
 pub mod setup;
 /// A task's place once more, for a person.
 pub mod shell;
+/// How much of its disk a command had.
+mod space;
 /// What fails behind a budget that is spent.
 mod spent;
 /// The trees that attempts start from.
@@ -247,11 +249,12 @@ impl Executor {
         if passed.is_ok() && job.start == StartAt::Needs {
             passed = self.again(trial, &record).await;
         }
-        let end = match passed {
+        let mut end = match passed {
             Ok(()) => AttemptEnd::Succeeded,
             Err(Stop(end)) => spent::told(end, record.spent.take()),
         };
         if let Err(error) = record.log.finish() {
+            end = blame(end, &error);
             record.notes.push(format!("its log is incomplete: {error}"));
         }
         let unheard = self.leave_feedback(trial, &end, record.envelope.as_ref(), record.change.as_ref());
@@ -373,7 +376,7 @@ impl Executor {
                 agent::end_of(ended, record.envelope.as_ref(), spent).map_err(Stop)
             }
             Ended::Exited { code: 0 } => Ok(()),
-            ended => Err(Stop(blame(AttemptEnd::Work { ended }, self.state.lacks()))),
+            ended => Err(Stop(AttemptEnd::Work { ended })),
         }
     }
 
@@ -580,12 +583,13 @@ impl Executor {
     }
 }
 
-/// A command that fails while its worktree lacks what [`StateDir::lacks`] names says nothing about the work: the machine failed it.
-fn blame(end: AttemptEnd, lacking: Option<&str>) -> AttemptEnd {
+/// A command that fails while its log finds no space says nothing about the work: the machine failed it.
+fn blame(end: AttemptEnd, log: &std::io::Error) -> AttemptEnd {
+    let is_full = matches!(log.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     let (AttemptEnd::Work { ended } | AttemptEnd::Check { ended, .. }) = &end else { return end };
-    match (ended, lacking) {
-        (Ended::Exited { .. } | Ended::Signaled { .. }, Some(lacking)) => {
-            let detail = format!("{lacking} when it {}", words::end(&end));
+    match ended {
+        Ended::Exited { .. } | Ended::Signaled { .. } if is_full => {
+            let detail = format!("no space was left for its log when it {}", words::end(&end));
             AttemptEnd::Infra { detail }
         }
         _ => end,
@@ -680,13 +684,13 @@ mod tests {
 
     #[test]
     fn a_failure_on_a_full_disk_is_the_machines() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let exited = AttemptEnd::Work { ended: Ended::Exited { code: 1 } };
-        assert_eq!(blame(exited.clone(), None), exited);
-        let AttemptEnd::Infra { detail } = blame(exited, Some("no space was left for its worktree")) else {
-            panic!("the machine's")
-        };
-        assert_eq!(detail, "no space was left for its worktree when it exited with 1");
+        assert_eq!(blame(exited.clone(), &std::io::Error::from(std::io::ErrorKind::NotADirectory)), exited);
+        let AttemptEnd::Infra { detail } = blame(exited, &full) else { panic!("the machine's") };
+        assert_eq!(detail, "no space was left for its log when it exited with 1");
         let timed_out = AttemptEnd::Work { ended: Ended::TimedOut };
-        assert_eq!(blame(timed_out.clone(), Some("inodes")), timed_out);
+        assert_eq!(blame(timed_out.clone(), &full), timed_out);
+        assert_eq!(blame(AttemptEnd::Succeeded, &full), AttemptEnd::Succeeded);
     }
 }

@@ -235,7 +235,13 @@ impl Executor {
             log.write(bytes);
             hear(stream, bytes);
         };
-        let ran = self.jobs.run(None, caged, spec, &mut both).await?;
+        let ran = self.jobs.run(None, caged, spec, &mut both).await.map_err(|error| match error {
+            WorkerError::Lacking { .. } => {
+                let command = words::command_in_short(&command.argv);
+                SetupError::Machine { command, reason: format!("failed: {error}") }
+            }
+            other => other.into(),
+        })?;
         log.finish()?;
         Ok(ran)
     }
@@ -251,7 +257,7 @@ impl Executor {
             return Ok(());
         }
         let command = words::command_in_short(&command.argv);
-        let end = super::blame(AttemptEnd::Work { ended: ran.outcome.ended.clone() }, self.state.lacks());
+        let end = AttemptEnd::Work { ended: ran.outcome.ended.clone() };
         if failed_by(&end) == FailedBy::Machine {
             return Err(SetupError::Machine { command, reason: words::end(&end) });
         }
@@ -262,6 +268,7 @@ impl Executor {
         if !refused.is_empty() {
             quoted.push_str(&format!("\n{}", refused.trim_end()));
         }
+        quoted.extend(ran.scarce.iter().map(|scarce| format!("\n    {scarce}")));
         Err(SetupError::Ended { command, ended: words::ended(&ran.outcome.ended), quoted })
     }
 }
