@@ -6,9 +6,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ use crate::state::{StateDir, make_private_dir_all};
 /// How long a lock may outlive its holder; the child that keeps it needs microseconds, and much longer on a machine that is
 /// busy with other things.
 const LEFTOVER_MAX: Duration = Duration::from_secs(5);
+
+/// How long the word of a holder is waited for that is about to write it.
+const WORD_MAX: Duration = Duration::from_secs(1);
 
 /// How often a lock is taken anew whose file was taken away meanwhile.
 const TAKEN_AWAY_MAX: u32 = 16;
@@ -294,13 +298,13 @@ fn locked_file(path: &Path, longest: Duration) -> Result<File, LockError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => {
-            let holder = read_holder(&file);
-            // Nobody is named in the instant between taking and writing only: who is that quick lives.
-            let died = holder.as_ref().is_some_and(|holder| !holder.lives());
-            if !died || !comes_free(&file, longest).map_err(io)? {
-                return Err(LockError::Held { holder: read_holder(&file).or(holder) });
-            }
-            Ok(file)
+            let holder = awaited_holder(&file, path);
+            let is_free = match &holder {
+                Some(holder) => !holder.lives() && comes_free(&file, longest).map_err(io)?,
+                // Who died before it wrote has let go.
+                None => rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+            };
+            if is_free { Ok(file) } else { Err(LockError::Held { holder: read_holder(&file).or(holder) }) }
         }
         Err(error) => Err(io(error.into())),
     }
@@ -371,9 +375,62 @@ fn read_holder(mut file: &File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
+/// The same, waited for while it is being written: behind the taking, and whenever the holder has something new to say. `None` where
+/// nobody wrote in time.
+fn awaited_holder(file: &File, path: &Path) -> Option<Holder> {
+    if let Some(holder) = read_holder(file) {
+        return Some(holder);
+    }
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
+    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY).ok()?;
+    let deadline = Instant::now() + WORD_MAX;
+    let mut events = [0_u8; 4096];
+    loop {
+        // Read behind the watch: what is written from here on is told.
+        if let Some(holder) = read_holder(file) {
+            return Some(holder);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        match poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&Timespec::try_from(left).ok()?)) {
+            Ok(_) | Err(Errno::INTR) => while rustix::io::read(&watch, &mut events).is_ok_and(|read| read > 0) {},
+            Err(_) => return None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_meets_a_lock_that_was_just_taken_hears_whose_it_is() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        let file = open_lock(&path).expect("a file");
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).expect("free");
+        let watched = format!("inotify wd:1 ino:{:x} ", file.metadata().expect("it is open").ino());
+        let is_waited_for = || {
+            let all = std::fs::read_dir("/proc/self/fdinfo").expect("proc_pid_fdinfo(5)").flatten();
+            all.filter_map(|fd| std::fs::read_to_string(fd.path()).ok()).any(|text| text.contains(&watched))
+        };
+        let pid = std::process::id();
+        let started_ticks = started_ticks(pid).expect("it lives");
+        let (what, run, state) = ("it".to_owned(), None, None);
+        let own = Holder { pid, since_ms: 7, what, run, state, started_ticks, moving: false };
+        std::thread::scope(|scope| {
+            let meets = scope.spawn(|| take(&path, "it", None, 8));
+            while !is_waited_for() && !meets.is_finished() {
+                std::thread::yield_now();
+            }
+            write_holder(&file, &own).expect("writable");
+            let met = meets.join().expect("no panic").expect_err("it is held");
+            assert!(matches!(&met, LockError::Held { holder: Some(holder) } if *holder == own), "{met:?}");
+        });
+    }
 
     #[test]
     fn a_second_holder_is_told_about_the_first() {
