@@ -88,7 +88,10 @@ pub(crate) fn remove_half_made(admin: &Path) -> Result<PathBuf, RepositoryError>
             drop(fs::remove_dir(at));
         }
     }
-    fault::point().and_then(|()| remove_tree(admin)).map_err(|source| io(admin, source))?;
+    // Without it, it is no worktree for git, which would complain of one without a HEAD.
+    for path in [&admin.join("gitdir"), admin] {
+        fault::point().and_then(|()| remove_tree(path)).map_err(|source| io(path, source))?;
+    }
     Ok(at.unwrap_or(admin).to_owned())
 }
 
@@ -135,10 +138,11 @@ fn make(repository: &Repository, commit: Oid, admin: &Path, at: &Path) -> Result
         let written = fault::point().and_then(|()| fs::write(&path, text));
         written.map_err(|source| RepositoryError::Io { path, source })
     };
-    // First of all where it will be: whoever finds it half made knows what to remove.
-    write(admin.join("gitdir"), &line(&at.join(".git")))?;
-    write(admin.join("commondir"), b"../..\n")?;
+    // Git takes what has a `gitdir` for a worktree, and complains of one without a whole HEAD.
     write(admin.join("HEAD"), format!("{commit}\n").as_bytes())?;
+    write(admin.join("commondir"), b"../..\n")?;
+    // Before it is there, where it will be: whoever finds it half made knows what to remove.
+    write(admin.join("gitdir"), &line(&at.join(".git")))?;
     if let Some(above) = at.parent() {
         make_dir_all(above)?;
     }

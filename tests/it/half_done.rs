@@ -362,6 +362,8 @@ fn a_resolution_that_dies_while_it_begins_is_begun_by_the_next() {
     let refs = seen(&template).refs;
     let died = dies_everywhere(&template, &["resolve", "b"], |repository, effect| {
         assert_eq!(seen(repository).refs, refs, "died at {effect}");
+        // Git has nothing to complain of.
+        repository.run_git(&["fsck"]);
         let at = PathBuf::from(swarm(repository, &["resolve", "b"]).exits(0).out.trim());
         let text = fs::read_to_string(at.join("a.txt")).expect("checked out");
         assert!(text.contains("<<<<<<< landed") && at.join("new.txt").exists(), "died at {effect}: {text}");
@@ -379,6 +381,7 @@ fn a_resolution_that_dies_while_it_is_aborted_can_be_aborted_and_begun_again() {
     let template = conflicted();
     let begin = |repository: &Repository| drop(swarm(repository, &["resolve", "b"]).exits(0));
     let died = dies_at_every(1, &template, &["resolve", "b", "--abort"], begin, |repository, effect| {
+        repository.run_git(&["fsck"]);
         swarm(repository, &["resolve", "b", "--abort"]).exits(0);
         assert_eq!(worktrees(repository), 0, "died at {effect}");
         assert_eq!(fates(repository), fates(&template), "died at {effect}");
