@@ -86,9 +86,7 @@ impl Repository {
         });
         match swapped {
             Ok(()) => Ok(Swap::Done),
-            Err(RepositoryError::Git(error))
-                if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) =>
-            {
+            Err(RepositoryError::Git(error)) if is_about_the_ref(&error) => {
                 drop(git);
                 Ok(Swap::Moved(self.find_ref(name)?))
             }
@@ -124,7 +122,9 @@ impl Repository {
             }
         };
         match self.patiently(name, delete) {
-            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(()),
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound && is_about_the_ref(&error) => {
+                Ok(())
+            }
             deleted => deleted,
         }
     }
@@ -156,32 +156,61 @@ impl Repository {
     }
 }
 
+/// Whether an error says of a ref that its value is another than the expected one. A folder that is missing for its lock is not found
+/// either, and that says nothing of the ref.
+fn is_about_the_ref(error: &git2::Error) -> bool {
+    let is_moved = matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound);
+    is_moved && error.class() != ErrorClass::Os
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
     use super::*;
     use crate::git_fixture::Fixture;
+
+    /// Fewer than a write begins anew for.
+    const FOLDERS_LOST: u32 = 8;
 
     #[test]
     fn refs_are_written_while_somebody_removes_empty_folders() {
         let fixture = Fixture::with_files(&[("a", "1")]);
         let repository = fixture.repository();
         let one = repository.resolve("HEAD").expect("the first commit");
-        let (folder, is_over) =
-            (repository.common_dir().join("refs/swarm/p-1/t"), std::sync::atomic::AtomicBool::new(false));
+        let folder = repository.common_dir().join("refs/swarm/p-1/t");
+        // How many folders may go until the next ref. A try fails for at least one of them: who never stops could win every time.
+        let (may_go, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
-                    folder.ancestors().take(2).for_each(|empty| drop(std::fs::remove_dir(empty)));
+                while !is_over.load(Ordering::Relaxed) {
+                    for empty in folder.ancestors().take(2) {
+                        if may_go.load(Ordering::Relaxed) > 0 && std::fs::remove_dir(empty).is_ok() {
+                            may_go.fetch_sub(1, Ordering::Relaxed);
+                        }
+                    }
                 }
             });
             let written = (0..500).try_for_each(|n| {
                 let name = format!("refs/swarm/p-1/t/{n}");
-                assert_eq!(repository.compare_and_swap(&name, None, one, "t")?, Swap::Done);
-                repository.delete_ref(&name)
+                may_go.store(FOLDERS_LOST, Ordering::Relaxed);
+                let swapped = repository.compare_and_swap(&name, None, one, "t")?;
+                may_go.store(FOLDERS_LOST, Ordering::Relaxed);
+                repository.delete_ref(&name).map(|()| assert_eq!(swapped, Swap::Done))
             });
-            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            is_over.store(true, Ordering::Relaxed);
             written.expect("every ref");
         });
+    }
+
+    #[test]
+    fn a_folder_that_is_not_found_says_nothing_of_a_ref() {
+        let error = |code, class| git2::Error::new(code, class, "");
+        for code in [ErrorCode::Modified, ErrorCode::Exists, ErrorCode::NotFound] {
+            assert!(is_about_the_ref(&error(code, ErrorClass::Reference)), "{code:?}");
+            assert!(!is_about_the_ref(&error(code, ErrorClass::Os)), "{code:?}");
+        }
+        assert!(!is_about_the_ref(&error(ErrorCode::Locked, ErrorClass::Reference)));
     }
 
     #[test]
