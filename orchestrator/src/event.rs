@@ -318,6 +318,9 @@ tag_first! {
             /// Full hex id of the last commit that the run has landed on the target, where that no longer holds it.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             lost: Option<String>,
+            /// The commands that give it back to the target, as they were at the end.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            way_back: Option<String>,
         },
     }
 }

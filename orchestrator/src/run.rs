@@ -621,7 +621,7 @@ impl Stage<'_> {
             // What it has done waits for whoever goes on with it, be it the plan's fault or the machine's that nobody can now.
             Begun::Before => crate::report::exit::ENVIRONMENT,
         };
-        let event = RunEvent::RunFinished { exit, tip: None, cause, lost: None };
+        let event = RunEvent::RunFinished { exit, tip: None, cause, lost: None, way_back: None };
         // A journal that fails now has nothing to add to the error that is on its way to the person.
         drop(self.tell(reports, vec![event]));
     }

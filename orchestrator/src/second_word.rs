@@ -218,8 +218,8 @@ pub fn drop_results(
         }
         let judged = judged_anew(repository, &known, before)?;
         code = judged.exit;
-        let Finished { exit, tip, cause, lost, at_ms: _ } = judged;
-        events.push(RunEvent::RunFinished { exit, tip, cause, lost });
+        let Finished { exit, tip, cause, lost, way_back, at_ms: _ } = judged;
+        events.push(RunEvent::RunFinished { exit, tip, cause, lost, way_back });
         // As one: nobody finds them dropped in a run that still counts them.
         writer.append(now_ms, events)?;
     }
@@ -250,7 +250,8 @@ fn judged_anew(repository: &Repository, known: &RunState, before: Finished) -> R
         let landed = newest.and_then(|(_, commit)| Oid::from_str(commit).ok());
         let lost = landed.map(|landed| lost_landed(repository, target, landed)).transpose()?.flatten();
         end.cause = lost.as_ref().map(ToString::to_string);
-        end.lost = lost.and_then(TargetError::lost);
+        end.lost = lost.as_ref().and_then(TargetError::lost);
+        end.way_back = lost.as_ref().and_then(TargetError::way_back);
     }
     let is_open = |instance: &InstanceState| {
         use InstanceResult::{Cancelled, Lost};

@@ -60,6 +60,8 @@ pub enum TargetError {
         branch: String,
         /// The branch, or the full name of the ref, that it stands for.
         stands_for: String,
+        /// Full hex id of the last of a run's commits on it, where that ref does not hold it.
+        lost: Option<String>,
     },
     /// Git keeps branches as files: none can be where another one needs a folder.
     #[error("branch `{branch}` cannot be made: branch `{}` is in its way", in_the_way.first().map_or("", |first| &first.branch))]
@@ -112,6 +114,11 @@ impl TargetError {
                 let (name, aside) = (shell_word(branch), shell_word(&format!("{branch}-mine")));
                 Some(format!("git branch -m {name} {aside} && git branch {name} {tip}"))
             }
+            // Git refuses to rename one: first it has to be none any more.
+            TargetError::Symbolic { branch, lost: Some(tip), .. } => {
+                let alias = Aside { branch: branch.clone(), to: None };
+                Some(format!("{} && git branch {} {tip}", alias.command(), shell_word(branch)))
+            }
             _ => None,
         }
     }
@@ -126,18 +133,22 @@ impl TargetError {
             }
             TargetError::Diverged { aside, .. } => Some(format!("put that one aside: {}; {again}", aside.command())),
             TargetError::InTheWay { in_the_way, .. } => Some(format!("{}; {again}", out_of_the_way(in_the_way))),
-            TargetError::Symbolic { branch, .. } => {
-                let name = shell_word(&format!("refs/heads/{branch}"));
-                Some(format!("git symbolic-ref --delete {name} takes that name from it; {again}"))
+            TargetError::Symbolic { branch, lost: None, .. } => {
+                let alias = Aside { branch: branch.clone(), to: None };
+                Some(format!("{} takes that name from it; {again}", alias.command()))
             }
-            TargetError::Name { .. } | TargetError::Removed { .. } | TargetError::LostLanded { .. } => None,
+            TargetError::Symbolic { .. }
+            | TargetError::Name { .. }
+            | TargetError::Removed { .. }
+            | TargetError::LostLanded { .. } => None,
         }
     }
 
     /// Full hex id of the last of the run's commits that the branch lost; `None` where nothing of a run is gone.
-    pub fn lost(self) -> Option<String> {
+    pub fn lost(&self) -> Option<String> {
         match self {
-            TargetError::Removed { tip, .. } | TargetError::LostLanded { tip, .. } => Some(tip),
+            TargetError::Removed { tip, .. } | TargetError::LostLanded { tip, .. } => Some(tip.clone()),
+            TargetError::Symbolic { lost, .. } => lost.clone(),
             _ => None,
         }
     }
@@ -268,9 +279,9 @@ pub fn lost_landed(repository: &Repository, name: &str, landed: Oid) -> Result<O
     {
         return Ok(None);
     }
-    // Git refuses to rename one: first it has to be none any more.
     if let Some(stands_for) = repository.stands_for(name)? {
-        return Ok(Some(TargetError::Symbolic { branch, stands_for: branch_of(&stands_for).to_owned() }));
+        let stands_for = branch_of(&stands_for).to_owned();
+        return Ok(Some(TargetError::Symbolic { branch, stands_for, lost: Some(tip) }));
     }
     Ok(Some(match found {
         Some(_) => TargetError::LostLanded { branch, tip },
@@ -345,7 +356,8 @@ pub fn lock(repository: &Repository, state: &Path, target: &str, now_ms: u64) ->
 pub fn may_move(repository: &Repository, name: &str, base: Oid) -> Result<(), RunError> {
     let branch = branch_of(name).to_owned();
     if let Some(stands_for) = repository.stands_for(name)? {
-        return Err(TargetError::Symbolic { branch, stands_for: branch_of(&stands_for).to_owned() }.into());
+        let stands_for = branch_of(&stands_for).to_owned();
+        return Err(TargetError::Symbolic { branch, stands_for, lost: None }.into());
     }
     if let Some(at) = repository.checked_out_at(name)? {
         return Err(TargetError::CheckedOut { branch, at }.into());

@@ -330,20 +330,27 @@ fn coordinators_with_state_folders_of_their_own_never_share_a_name() {
 #[test]
 fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
     let plan = "[tasks.a]\nrun = 'echo a > A'\n[tasks.b]\nneeds = ['a']\nrun = 'sleep 2; echo b > B'\n";
-    for gone in [&["branch", "-D", "swarm/it"][..], &["branch", "-f", "swarm/it", "main"]] {
+    let removed: &[&str] = &["branch", "-D", "swarm/it"];
+    let moved: &[&str] = &["branch", "-f", "swarm/it", "main"];
+    let below: &[&str] = &["branch", "swarm/it/x", "main"];
+    let alias: &[&str] = &["symbolic-ref", "refs/heads/swarm/it", "refs/heads/main"];
+    for (gone, way) in [
+        (&[removed][..], ""),
+        (&[moved], "git branch -m swarm/it swarm/it-mine && "),
+        (&[removed, below], "git branch -m swarm/it/x swarm/it-old/x && "),
+        (&[removed, alias], "git symbolic-ref --delete refs/heads/swarm/it && "),
+    ] {
         let repository = Repository::with(&FILES);
         let mut running = Swarm::run(&repository, "it", plan).start();
         assert!(running.says("\"event\":\"merged\",\"instance\":\"a\""));
         let landed = repository.commit_of("swarm/it").expect("a landed");
-        repository.run_git(gone).expect("git is here");
+        gone.iter().for_each(|words| drop(repository.run_git(words).expect("git is here")));
         let ended = running.end();
         assert_eq!(ended.code, 3, "{ended}");
-        let back = match gone {
-            [_, "-D", ..] => format!("git branch swarm/it {landed}"),
-            _ => format!("git branch -m swarm/it swarm/it-mine && git branch swarm/it {landed}"),
-        };
+        let back = format!("{way}git branch swarm/it {landed}");
         let (_, summary) = ended.err.rsplit_once("it-1: branch `swarm/it` ").expect("the summary says what happened");
         assert!(summary.contains(&format!("next: {back}\n      swarm resume it-1\n")), "{ended}");
+        assert!(summary.contains("landed on swarm/it, which no longer holds it"), "{ended}");
         assert!(!summary.contains("swarm apply") && !summary.contains("environment"), "{ended}");
         let listed = swarm(&repository, &["list"], 0).out;
         assert!(listed.contains("branch `swarm/it` ") && !listed.contains("environment"), "{listed}");
@@ -353,7 +360,7 @@ fn a_branch_that_no_longer_holds_what_landed_is_no_success() {
             let words: Vec<&str> = command.split(' ').skip(1).collect();
             repository.run_git(&words).expect("git takes it");
         }
-        assert_eq!(repository.commit_of("swarm/it-mine").is_some(), gone[1] == "-f", "what a person put there stays");
+        assert_eq!(repository.commit_of("swarm/it-mine").is_some(), gone == [moved], "what a person put there stays");
         swarm(&repository, &["resume"], 0);
         assert_eq!(["A", "B"].map(|path| repository.text("swarm/it", path)), ["a\n", "b\n"]);
     }
@@ -429,11 +436,10 @@ fn a_branch_that_became_another_name_comes_back_by_the_commands_that_are_shown()
         let tip = repository.commit_of("swarm/it").expect("`a` has landed").to_string();
         repository.run_git(&["branch", "real"]).expect("git is here");
         repository.run_git(&["symbolic-ref", "refs/heads/swarm/it", stands_for]).expect("git is here");
-        let refused = swarm(&repository, &["retry", "b"], 2);
-        assert!(refused.err.contains("git symbolic-ref --delete refs/heads/swarm/it"), "{refused}");
-        repository.run_git(&["symbolic-ref", "--delete", "refs/heads/swarm/it"]).expect("git takes it");
         let refused = swarm(&repository, &["retry", "b"], 3);
-        assert!(refused.err.contains(&format!("git branch swarm/it {tip}")), "{refused}");
+        let back = format!("git symbolic-ref --delete refs/heads/swarm/it && git branch swarm/it {tip}");
+        assert!(refused.err.contains(&format!("hint: `{back}`")), "{refused}");
+        repository.run_git(&["symbolic-ref", "--delete", "refs/heads/swarm/it"]).expect("git takes it");
         repository.run_git(&["branch", "swarm/it", &tip]).expect("git takes it");
         swarm(&repository, &["retry", "b"], 0);
     }

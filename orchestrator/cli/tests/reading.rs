@@ -206,7 +206,10 @@ fn merged(name: &str, fate: Fate) -> RunEvent {
 fn finish(house: &House, writer: RunWriter) {
     let tip = Some(house.tip.to_string());
     writer
-        .append(1_700_000_010_000, vec![RunEvent::RunFinished { exit: 1, tip, cause: None, lost: None }])
+        .append(
+            1_700_000_010_000,
+            vec![RunEvent::RunFinished { exit: 1, tip, cause: None, lost: None, way_back: None }],
+        )
         .expect("space");
 }
 

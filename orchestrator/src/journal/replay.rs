@@ -278,6 +278,8 @@ pub struct Finished {
     pub cause: Option<String>,
     /// Full hex id of the last commit that the run has landed on the target, where that no longer holds it.
     pub lost: Option<String>,
+    /// The commands that give it back to the target, as they were at the end.
+    pub way_back: Option<String>,
 }
 
 /// The state after all of `events`, in their order.
@@ -346,9 +348,9 @@ impl RunState {
                     rare.evicted = None;
                 }
             }
-            RunEvent::RunFinished { exit, tip, cause, lost } => {
-                let (tip, cause, lost) = (tip.clone(), cause.clone(), lost.clone());
-                self.finished = Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip, cause, lost });
+            RunEvent::RunFinished { exit, tip, cause, lost, way_back } => {
+                let (tip, cause, lost, way_back) = (tip.clone(), cause.clone(), lost.clone(), way_back.clone());
+                self.finished = Some(Finished { at_ms: recorded.at_ms, exit: *exit, tip, cause, lost, way_back });
             }
         }
     }

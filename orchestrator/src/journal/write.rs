@@ -468,7 +468,8 @@ mod tests {
         let journal = Journal::open(folder.path()).expect("a journal");
         let store = test_store(folder.path());
         store.connection.pragma_update(None, "max_page_count", 20).expect("a bound in pages");
-        let big = RunEvent::RunFinished { exit: 0, tip: None, cause: Some("x".repeat(200_000)), lost: None };
+        let big =
+            RunEvent::RunFinished { exit: 0, tip: None, cause: Some("x".repeat(200_000)), lost: None, way_back: None };
         let (batches, queue) = sync_channel(4);
         let (answers, answered) = std::sync::mpsc::channel();
         for event in [big, story::attempt("a", 1)] {

@@ -108,7 +108,13 @@ pub fn parked(name: &str, reason: &str, paths: &[&str]) -> RunEvent {
 
 /// The run's end.
 pub fn finished(exit: u8, cause: Option<&str>) -> RunEvent {
-    RunEvent::RunFinished { exit, tip: Some("f0".repeat(20)), cause: cause.map(str::to_owned), lost: None }
+    RunEvent::RunFinished {
+        exit,
+        tip: Some("f0".repeat(20)),
+        cause: cause.map(str::to_owned),
+        lost: None,
+        way_back: None,
+    }
 }
 
 /// Numbers and dates events, 250 ms apart.

@@ -16,10 +16,9 @@ use crate::dispatcher::core::OUT_OF_TIME;
 use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy};
 use crate::executor::verify::VERIFY;
 use crate::ids::Attempt;
-use crate::journal::{InstanceState, Phase, RunState};
+use crate::journal::{Finished, InstanceState, Phase, RunState};
 use crate::second_word::{dropped_need, keeps_others, worth_another_try};
 use crate::settings::GRACE_MS;
-use crate::target::TargetError;
 
 /// Entries of one section; more are counted and left to `swarm status`.
 const ENTRIES_MAX: usize = 20;
@@ -147,7 +146,7 @@ impl Summary<'_> {
         let Some(branch) = self.state.branch() else { return String::new() };
         let tip = self.state.finished.as_ref().and_then(|end| end.tip.as_deref());
         let at = tip.map(|tip| format!(" at {}", words::short(tip))).unwrap_or_default();
-        let title = match self.lost() {
+        let title = match self.end_without_what_landed() {
             Some(_) => format!("landed on {}, which no longer holds it", sanitize::name(branch)),
             None => format!("landed on {}{at}", sanitize::name(branch)),
         };
@@ -348,8 +347,8 @@ impl Summary<'_> {
     fn next_steps(&self) -> String {
         let mut steps: Vec<String> = Vec::new();
         // What is gone from the branch comes first: nothing else goes on without it.
-        let lost = self.lost();
-        steps.extend(lost.as_ref().and_then(TargetError::way_back));
+        let lost = self.end_without_what_landed();
+        steps.extend(lost.and_then(|end| end.way_back.clone()));
         match self.state.finished.as_ref().map(|end| end.exit) {
             Some(exit::DEADLINE) if self.is_out_of_time() => {
                 steps.push(format!("swarm resume {} --deadline {}", self.run(), longer(self.state.lived_ms)));
@@ -391,14 +390,9 @@ impl Summary<'_> {
         })
     }
 
-    /// What became of the target, where it lost what the run has landed on it.
-    fn lost(&self) -> Option<TargetError> {
-        let end = self.state.finished.as_ref()?;
-        let (branch, tip) = (self.state.branch()?.to_owned(), end.lost.clone()?);
-        Some(match end.tip {
-            Some(_) => TargetError::LostLanded { branch, tip },
-            None => TargetError::Removed { branch, tip, in_the_way: vec![] },
-        })
+    /// The end of the run, where the target does not hold what it has landed there.
+    fn end_without_what_landed(&self) -> Option<&Finished> {
+        self.state.finished.as_ref().filter(|end| end.lost.is_some())
     }
 
     fn is_out_of_time(&self) -> bool {

@@ -44,7 +44,8 @@ impl Stage<'_> {
         if at == At::Rest && !is_resumable(Some(exit)) {
             reused::settle(&self.repository, run, reports.state())?;
         }
-        let event = RunEvent::RunFinished { exit, tip, cause, lost: lost.and_then(TargetError::lost) };
+        let (lost, way_back) = lost.map_or((None, None), |lost: TargetError| (lost.lost(), lost.way_back()));
+        let event = RunEvent::RunFinished { exit, tip, cause, lost, way_back };
         let noted = (!notes.is_empty()).then_some(RunEvent::Noted { notes });
         self.tell(reports, noted.into_iter().chain([event]).collect())?;
         Ok(RunEnd { run: self.journal.run().clone(), exit })

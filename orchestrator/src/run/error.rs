@@ -250,14 +250,14 @@ fn about_target(error: &TargetError) -> Option<String> {
             "name a branch with `--into` that is nowhere checked out, or none where one was; then `swarm apply` merges it into the checkout"
                 .to_owned(),
         ),
-        TargetError::Symbolic { stands_for, .. } => Some(format!("name that one: --into {}", shell_word(stands_for))),
+        TargetError::Symbolic { stands_for, lost: None, .. } => Some(format!("name that one: --into {}", shell_word(stands_for))),
         TargetError::Diverged { aside, .. } => {
             Some(format!("name another with `--into`, or put the old one aside: {}", aside.command()))
         }
         TargetError::InTheWay { in_the_way, .. } => {
             Some(format!("name another with `--into`, or {}", target::out_of_the_way(in_the_way)))
         }
-        TargetError::LostLanded { .. } | TargetError::Removed { .. } => gone(error),
+        TargetError::LostLanded { .. } | TargetError::Removed { .. } | TargetError::Symbolic { .. } => gone(error),
         _ => None,
     }
 }
