@@ -73,8 +73,9 @@ impl Caged {
     pub fn read(&mut self) -> io::Result<Vec<Status>> {
         let said = self.reader.read(&self.status)?;
         for status in &said {
-            if let Status::Ended { refused, is_over, .. } = status {
+            if let Status::Ended { crowd, refused, is_over, .. } = status {
                 self.watchdog.hear_refused(*refused);
+                self.watchdog.hear_crowd(*crowd);
                 self.is_over = *is_over && self.is_word_enough;
             }
         }
@@ -197,8 +198,8 @@ impl First {
         }
         // What it had no time for has become ours.
         let (killed, left) = match end_children(group) {
-            Hunt::Over(killed) => (killed, Left::Nothing),
-            Hunt::Escaped(killed) => (killed, Left::MayRun),
+            Hunt::Over(found) => (found.killed, Left::Nothing),
+            Hunt::Escaped(found) => (found.killed, Left::MayRun),
         };
         self.hunted += killed;
         Ok(left)

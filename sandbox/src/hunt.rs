@@ -23,12 +23,19 @@ use rustix::process::{
 
 use crate::cgroup::Group;
 use crate::init::{block_child_signal, wait_for_child};
+use crate::room::is_filling_up;
 use crate::stat::Stat;
 
 /// How long processes are hunted that fork faster than they are killed, or hang in the kernel.
 pub const HUNT_MAX: Duration = Duration::from_secs(10);
 /// How many are hunted at once (landlock tier).
 const HUNTED_MAX: usize = 100_000;
+/// So many of the dead are reaped before anything else is looked at: where they come as fast as they are reaped, there is no end to
+/// them before those that they come from are stopped.
+pub(crate) const REAPED_AT_ONCE: usize = 2048;
+/// So many of the newest are looked at while any are fresh among them: by the time that thousands of dead were looked at, who was
+/// alive is gone.
+const NEWEST: usize = 512;
 /// So many are met before those that have ended are reaped.
 const MET_BETWEEN: usize = 64;
 /// After so long without news of a child, all that are left are looked for and killed anew.
@@ -37,10 +44,28 @@ const ROUND: Duration = Duration::from_millis(100);
 /// What became of everything that was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hunt {
-    /// All is dead; so many had to be killed.
-    Over(u64),
-    /// So many were killed and reaped, and something was still left after [`HUNT_MAX`]: nothing that it can write may be believed.
-    Escaped(u64),
+    /// All is dead.
+    Over(Found),
+    /// Something was still left after [`HUNT_MAX`]: nothing that it can write may be believed.
+    Escaped(Found),
+}
+
+/// What was found of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// How many had to be killed and were reaped.
+    pub killed: u64,
+    /// How many processes were left at once, at the most: those that were listed together, with those among them that had ended
+    /// and were not reaped.
+    pub crowd: u64,
+}
+
+impl Hunt {
+    /// What was found, however it ended.
+    pub fn found(self) -> Found {
+        let (Hunt::Over(found) | Hunt::Escaped(found)) = self;
+        found
+    }
 }
 
 /// Kills children, and their children when they have become ours, until none is left. The calling process must be a
@@ -51,7 +76,7 @@ pub fn end_children(group: &Group) -> Hunt {
         group.forbid_forks();
         // While none is killed, none that is killed makes room for another.
         stop_forks(stop_until, reaped);
-        each_descendant(getpid(), HUNTED_MAX, |one| one.signal(Signal::KILL));
+        each_descendant(getpid(), First::Newest, HUNTED_MAX, |one| one.signal(Signal::KILL));
     })
 }
 
@@ -62,23 +87,23 @@ pub fn reap_all() -> Hunt {
 
 /// Reaps until no child is left; `kill` is called whenever some are and nothing more of them is to be heard.
 fn reap_while(kill: impl Fn(&mut Reaped)) -> Hunt {
-    let mut reaped = Reaped { killed: 0, until: Instant::now() + HUNT_MAX };
+    let mut reaped = Reaped { found: Found::default(), until: Instant::now() + HUNT_MAX };
     // Most jobs leave nothing: then there is no need to look around.
     if reaped.take_ended() == Left::Nobody {
-        return Hunt::Over(reaped.killed);
+        return Hunt::Over(reaped.found);
     }
     // Without the signal, a round takes its whole time.
     let mask = block_child_signal();
     let hunt = loop {
         kill(&mut reaped);
-        if reaped.take_ended() == Left::Nobody {
-            break Hunt::Over(reaped.killed);
-        }
+        let others = reaped.take_most();
         let left = reaped.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break Hunt::Escaped(reaped.killed);
+        match others {
+            Left::Nobody => break Hunt::Over(reaped.found),
+            Left::Some | Left::Dead if left.is_zero() => break Hunt::Escaped(reaped.found),
+            Left::Some => wait_for_child(left.min(ROUND)),
+            Left::Dead => {}
         }
-        wait_for_child(left.min(ROUND));
     };
     if let Ok(mask) = mask {
         let _ = mask.restore();
@@ -88,7 +113,7 @@ fn reap_while(kill: impl Fn(&mut Reaped)) -> Hunt {
 
 /// What was reaped so far.
 struct Reaped {
-    killed: u64,
+    found: Found,
     until: Instant,
 }
 
@@ -97,20 +122,28 @@ struct Reaped {
 enum Left {
     Nobody,
     Some,
+    /// And some that can be reaped at once.
+    Dead,
 }
 
 impl Reaped {
-    /// Reaps all that have ended; no longer than there is time, should they come without end.
+    /// Reaps those that have ended, as a rule all of them.
+    fn take_most(&mut self) -> Left {
+        let mut rounds = (0..HUNTED_MAX / REAPED_AT_ONCE).map(|_| self.take_ended());
+        rounds.find(|left| *left != Left::Dead).unwrap_or(Left::Dead)
+    }
+
+    /// Reaps those that have ended, at most [`REAPED_AT_ONCE`].
     fn take_ended(&mut self) -> Left {
-        while Instant::now() < self.until {
+        for _ in 0..REAPED_AT_ONCE {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((_, status))) => self.killed += was_killed(status),
+                Ok(Some((_, status))) => self.found.killed += was_killed(status),
                 Ok(None) => return Left::Some,
                 Err(Errno::INTR) => {}
                 Err(_) => return Left::Nobody,
             }
         }
-        Left::Some
+        Left::Dead
     }
 }
 
@@ -120,16 +153,16 @@ fn was_killed(status: WaitStatus) -> u64 {
 
 /// Stops all descendants until no new one is met or it is `until`, and sets to 0 how many processes their user may have: one that a
 /// process not met yet wakes again can fork no more, nor can what inherits that. The kernel asks nothing of the kind of root, who
-/// is only stopped. Who vanishes meanwhile is reaped: the dead of those that have a child and are gone, over and over, would fill the
-/// machine.
+/// is only stopped. Those that have a child and are gone, over and over, are met where the dead take their room: a fork that fails is
+/// tried again by who stays. So nobody is reaped before all are stopped, unless the dead fill the machine. The newest are met first:
+/// what lives of such a chain came last, behind all of its dead, and is gone when those were looked at.
 fn stop_forks(until: Instant, reaped: &mut Reaped) {
-    let mut stopped = HashSet::new();
+    let (mut stopped, mut looked_at) = (HashSet::new(), NEWEST);
     loop {
         let (mut fresh, mut met) = (0, 0);
-        reaped.take_ended();
-        each_descendant(getpid(), HUNTED_MAX, |one| {
+        let listed = each_descendant(getpid(), First::Newest, looked_at, |one| {
             met += 1;
-            if met % MET_BETWEEN == 0 {
+            if met % MET_BETWEEN == 0 && is_filling_up() {
                 reaped.take_ended();
             }
             if stopped.insert((one.pid, one.started)) {
@@ -138,9 +171,12 @@ fn stop_forks(until: Instant, reaped: &mut Reaped) {
                 one.forbid_forks();
             }
         });
-        if fresh == 0 || Instant::now() >= until {
+        reaped.found.crowd = reaped.found.crowd.max(listed as u64);
+        let is_quiet = fresh == 0 && listed <= looked_at || Instant::now() >= until;
+        if (is_quiet || is_filling_up()) && reaped.take_ended() == Left::Nobody || is_quiet {
             return;
         }
+        looked_at = if fresh == 0 { HUNTED_MAX } else { NEWEST };
     }
 }
 
@@ -166,10 +202,13 @@ impl Descendant {
     fn meet_own(pid: Pid) -> Option<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let is_running_child = matches!(waitid(WaitId::PidFd(pidfd.as_fd()), only_look), Ok(None));
+        // Asked before anything that costs more: thousands may have ended.
+        if !matches!(waitid(WaitId::PidFd(pidfd.as_fd()), only_look), Ok(None)) {
+            return None;
+        }
         // Where /proc does not show it, neither are its children shown: the time is compared with nobody's.
         let started = Stat::of(pid).map_or(0, |stat| stat.started);
-        is_running_child.then_some(Descendant { pid, pidfd, started })
+        Some(Descendant { pid, pidfd, started })
     }
 
     /// Sends it a signal; nobody else can get it.
@@ -192,10 +231,23 @@ impl Descendant {
     }
 }
 
-/// Meets the descendants of a process that cannot end meanwhile, parents before children, at most about `max`.
-pub fn each_descendant(ancestor: Pid, max: usize, mut meet: impl FnMut(&Descendant)) {
+/// Which child of a process is met before the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// The one that it has had longest.
+    Oldest,
+    /// The one that became its child last.
+    Newest,
+}
+
+/// Meets the descendants of a process that cannot end meanwhile, parents before children, at most about `max`; the ancestor's own
+/// children in that order. Gives how many it found listed, with those that had ended.
+pub fn each_descendant(ancestor: Pid, first: First, max: usize, mut meet: impl FnMut(&Descendant)) -> usize {
     let mut known: HashMap<Pid, u64> = HashMap::new();
     let mut listed = children_of(ancestor);
+    if first == First::Newest {
+        listed.reverse();
+    }
     let own = if ancestor == getpid() { listed.len() } else { 0 };
     let mut next = 0;
     while next < listed.len() && next < max {
@@ -211,6 +263,7 @@ pub fn each_descendant(ancestor: Pid, max: usize, mut meet: impl FnMut(&Descenda
         listed.extend(children_of(pid));
         meet(&one);
     }
+    listed.len()
 }
 
 /// The numbers of all descendants of a process, parents before children, at most about `max`; to be read about, not to be acted
@@ -223,6 +276,11 @@ pub fn descendants_of(pid: Pid, max: usize) -> Vec<Pid> {
         next += 1;
     }
     all
+}
+
+/// How many children a process has at this moment, those among them that have ended and were not reaped.
+pub fn count_children(pid: Pid) -> u64 {
+    children_of(pid).len() as u64
 }
 
 /// The children of all threads of a process. Source: proc_pid_task_children(5).
@@ -262,7 +320,7 @@ mod tests {
 
     fn met(ancestor: Pid, max: usize) -> Vec<Pid> {
         let mut met = Vec::new();
-        each_descendant(ancestor, max, |one| met.push(one.pid));
+        each_descendant(ancestor, First::Oldest, max, |one| met.push(one.pid));
         met
     }
 
@@ -279,6 +337,31 @@ mod tests {
         drop(parent.stdin.take());
         parent.wait().expect("our child");
         assert!(Descendant::meet(first, |_| true).is_none(), "nobody has that number now");
+    }
+
+    #[test]
+    fn the_newest_child_is_met_first_and_the_dead_count_until_they_are_reaped() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "for n in 1 2 3; do sleep 600 & echo $!; done; exec sleep 600"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let first = Pid::from_child(&shell);
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(shell.stdout.take().expect("piped"))).take(3);
+        let sleeps: Vec<Pid> = lines.map(|line| parse_pid(&line.expect("text")).expect("a number")).collect();
+        let mut newest = Vec::new();
+        each_descendant(first, First::Newest, 9, |one| newest.push(one.pid));
+        newest.reverse();
+        assert_eq!((met(first, 9), newest), (sleeps.clone(), sleeps.clone()));
+        let held = pidfd_open(sleeps[0], PidfdFlags::empty()).expect("it lives");
+        pidfd_send_signal(&held, Signal::KILL).expect("ours");
+        poll(&mut [PollFd::new(&held, PollFlags::IN)], None).expect("it ends");
+        assert_eq!((count_children(first), met(first, 9).len()), (3, 2), "nobody reaps it");
+        for one in &sleeps[1..] {
+            rustix::process::kill_process(*one, Signal::KILL).expect("a child of our child, not reaped");
+        }
+        shell.kill().expect("our child");
+        shell.wait().expect("our child");
     }
 
     #[test]

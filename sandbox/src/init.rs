@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
 use crate::cgroup::Group;
 use crate::clerk::Clerk;
 use crate::enforcement::Tier;
-use crate::hunt::{Hunt, each_descendant, end_children, reap_all};
+use crate::hunt::{First, Found, Hunt, REAPED_AT_ONCE, each_descendant, end_children, reap_all};
 use crate::launch::exit_now;
 use crate::mounts::last_error;
 use crate::status::{End, Status, Usage, send};
@@ -56,55 +56,73 @@ impl Init<'_> {
             Tier::Namespaces => end_namespace(),
             Tier::Landlock => end_children(self.group),
         };
-        let (orphans, is_over) = match hunt {
-            Hunt::Over(killed) => (killed, true),
-            Hunt::Escaped(killed) => (killed, false),
-        };
-        send(&status, &Status::Ended { end, usage: children_usage(), orphans, refused, is_over });
+        let (Found { killed: orphans, crowd }, is_over) = (hunt.found(), matches!(hunt, Hunt::Over(_)));
+        send(&status, &Status::Ended { end, usage: children_usage(), orphans, crowd, refused, is_over });
         // Heard at once, and not when the kernel has taken this process apart.
         drop(status);
         exit_now(0)
     }
 
     fn wait_for_job(&mut self) -> End {
+        let mut reaped = Reaped::All;
         loop {
-            if let Some(clerk) = &mut self.clerk {
-                clerk.work();
-            }
-            match wait_for_signal() {
-                Some(Signal::CHILD) => {
-                    if let Some(end) = self.reap() {
-                        return end;
-                    }
-                }
+            // Orders are heard however fast children end.
+            let signal = if reaped == Reaped::Some { pending_signal() } else { self.next_signal() };
+            match signal {
                 Some(TERMINATE_ALL) => self.signal_all(Signal::TERM),
                 Some(KILL_ALL) => self.signal_all(Signal::KILL),
                 Some(HOLD_ALL) => self.signal_all(Signal::STOP),
                 Some(RELEASE_ALL) => self.signal_all(Signal::CONT),
                 _ => {}
             }
+            if signal == Some(Signal::CHILD) || reaped == Reaped::Some {
+                reaped = self.reap();
+            }
+            if let Reaped::Job(end) = reaped {
+                return end;
+            }
         }
     }
 
-    /// Reaps all that have ended; the end of the job when it was among them.
-    fn reap(&self) -> Option<End> {
-        loop {
+    /// Waits for a signal; meanwhile what the job asks is answered.
+    fn next_signal(&mut self) -> Option<Signal> {
+        if let Some(clerk) = &mut self.clerk {
+            clerk.work();
+        }
+        wait_for_signal()
+    }
+
+    /// Reaps those that have ended, at most [`REAPED_AT_ONCE`], and none behind the job.
+    fn reap(&self) -> Reaped {
+        for _ in 0..REAPED_AT_ONCE {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.job => return Some(end_of(status)),
+                Ok(Some((pid, status))) if pid == self.job => return Reaped::Job(end_of(status)),
                 Ok(Some(_)) | Err(Errno::INTR) => {}
-                Ok(None) | Err(_) => return None,
+                Ok(None) | Err(_) => return Reaped::All,
             }
         }
+        Reaped::Some
     }
 
     fn signal_all(&self, signal: Signal) {
         match self.tier {
             Tier::Namespaces => kill_everything(signal),
             Tier::Landlock => {
-                each_descendant(getpid(), DESCENDANTS_MAX, |one| one.signal(signal));
+                each_descendant(getpid(), First::Oldest, DESCENDANTS_MAX, |one| one.signal(signal));
             }
         }
     }
+}
+
+/// Who was reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reaped {
+    /// All that had ended.
+    All,
+    /// Some of them.
+    Some,
+    /// The job's first process, which ended so.
+    Job(End),
 }
 
 fn end_of(status: WaitStatus) -> End {
@@ -163,15 +181,20 @@ fn block(signals: &libc::sigset_t) -> io::Result<Mask> {
     if result == 0 { Ok(Mask(before)) } else { Err(last_error()) }
 }
 
-/// Waits until something became of a child, at most so long. SIGCHLD has to be blocked. Source: sigtimedwait(2).
+/// Waits until something became of a child, at most so long. SIGCHLD has to be blocked.
 pub fn wait_for_child(at_most: Duration) {
+    wait_for_any(&set_of(&[Signal::CHILD]), at_most);
+}
+
+/// Waits for one of these, which have to be blocked, at most so long. Source: sigtimedwait(2).
+fn wait_for_any(set: &libc::sigset_t, at_most: Duration) -> Option<Signal> {
     let timeout = libc::timespec {
         tv_sec: libc::time_t::try_from(at_most.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(at_most.subsec_nanos().cast_signed()),
     };
-    let set = set_of(&[Signal::CHILD]);
     // SAFETY: set and timeout are initialised and outlive the call; no information is asked for.
-    unsafe { libc::sigtimedwait(&raw const *set, std::ptr::null_mut(), &raw const timeout) };
+    let signal = unsafe { libc::sigtimedwait(&raw const *set, std::ptr::null_mut(), &raw const timeout) };
+    Signal::from_named_raw(signal)
 }
 
 impl Mask {
@@ -199,6 +222,11 @@ fn wait_for_signal() -> Option<Signal> {
     // SAFETY: the set is initialised and outlives the call; no information is asked for.
     let signal = unsafe { libc::sigwaitinfo(&raw const *awaited(), std::ptr::null_mut()) };
     Signal::from_named_raw(signal)
+}
+
+/// A signal that has come already, if there is one.
+fn pending_signal() -> Option<Signal> {
+    wait_for_any(&awaited(), Duration::ZERO)
 }
 
 fn awaited() -> Box<libc::sigset_t> {

@@ -62,6 +62,14 @@ fn reaches(count: u64, bound: u64) -> bool {
     count + bound / SLACK >= bound
 }
 
+/// Whether the machine has numbers left for only few more processes and threads: less than a quarter of them. Source: proc_sys_kernel(5),
+/// `pid_max`.
+pub fn is_filling_up() -> bool {
+    let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    // Who cannot tell is careful.
+    tasks_of_machine().zip(most).is_none_or(|(count, most)| count >= most / 4 * 3)
+}
+
 /// Processes and threads of the whole machine. Source: proc_loadavg(5), the fourth field.
 fn tasks_of_machine() -> Option<u64> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;

@@ -54,6 +54,8 @@ pub enum Status {
         usage: Usage,
         /// Processes that were alive when the first one ended.
         orphans: u64,
+        /// How many processes were left then at once, at the most, with those that had ended and were not reaped; 0 where nobody looked.
+        crowd: u64,
         /// How many processes the job's group had refused when the first one ended: what is refused while the others are killed
         /// says nothing about it.
         refused: u64,
@@ -110,7 +112,7 @@ fn encode(status: &Status) -> Vec<u8> {
             body.push(b'N');
             body.extend(reason.bytes().take(TEXT_BYTES_MAX));
         }
-        Status::Ended { end, usage, orphans, refused, is_over } => {
+        Status::Ended { end, usage, orphans, crowd, refused, is_over } => {
             body.push(b'E');
             body.push(u8::from(*is_over));
             let (kind, code) = match *end {
@@ -119,7 +121,7 @@ fn encode(status: &Status) -> Vec<u8> {
             };
             body.push(kind);
             body.extend(code.to_le_bytes());
-            for number in [usage.cpu_us, usage.max_rss_kib, *orphans, *refused] {
+            for number in [usage.cpu_us, usage.max_rss_kib, *orphans, *crowd, *refused] {
                 body.extend(number.to_le_bytes());
             }
         }
@@ -210,13 +212,13 @@ fn decode(body: &[u8]) -> Option<Status> {
             let (code, fields) = fields.split_first_chunk::<4>()?;
             let code = i32::from_le_bytes(*code);
             let end = if *kind == 0 { End::Exited(code) } else { End::Signaled(code) };
-            let numbers: [u8; 32] = fields.try_into().ok()?;
+            let numbers: [u8; 40] = fields.try_into().ok()?;
             let number = |index: usize| {
                 u64::from_le_bytes(numbers[index * 8..][..8].try_into().expect("a slice of eight bytes"))
             };
             let usage = Usage { cpu_us: number(0), max_rss_kib: number(1) };
-            let (orphans, refused) = (number(2), number(3));
-            Some(Status::Ended { end, usage, orphans, refused, is_over: *is_over == 1 })
+            let (orphans, crowd, refused) = (number(2), number(3), number(4));
+            Some(Status::Ended { end, usage, orphans, crowd, refused, is_over: *is_over == 1 })
         }
         _ => None,
     }
@@ -241,10 +243,10 @@ mod tests {
             ("[a-z]{1,10}", "[a-z]{0,200}").prop_map(|(limit, detail)| Status::Limit { limit, detail }),
             "[a-z]{0,200}".prop_map(|reason| Status::NotRunnable { reason }),
             any::<i32>().prop_map(|errno| Status::StartFailed { errno }),
-            (any::<i32>(), any::<[bool; 2]>(), any::<[u64; 4]>()).prop_map(
-                |(code, [exited, is_over], [cpu_us, max_rss_kib, orphans, refused])| {
+            (any::<i32>(), any::<[bool; 2]>(), any::<[u64; 5]>()).prop_map(
+                |(code, [exited, is_over], [cpu_us, max_rss_kib, orphans, crowd, refused])| {
                     let end = if exited { End::Exited(code) } else { End::Signaled(code) };
-                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans, refused, is_over }
+                    Status::Ended { end, usage: Usage { cpu_us, max_rss_kib }, orphans, crowd, refused, is_over }
                 }
             ),
         ]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
-use crate::hunt::descendants_of;
+use crate::hunt::{count_children, descendants_of};
 use crate::init::{HOLD_ALL, RELEASE_ALL};
 use crate::stat::Stat;
 
@@ -41,6 +41,12 @@ impl<'a> Tree<'a> {
     /// The processes themselves.
     pub fn processes(&self) -> Vec<Pid> {
         descendants_of(self.init, PROCESSES_MAX)
+    }
+
+    /// How many children init has at this moment, as one list tells: all that lost their parents, with those of them that have ended
+    /// and that it has not reaped yet.
+    pub fn children(&self) -> u64 {
+        count_children(self.init)
     }
 
     /// Adds up, quickly: one small file a process.

@@ -74,6 +74,8 @@ pub struct Watchdog {
     lacked_room: bool,
     /// How many processes its group had refused when its first one ended.
     refused: u64,
+    /// How many processes were left at once when its first one had ended.
+    left_behind: u64,
 }
 
 impl Watchdog {
@@ -89,6 +91,7 @@ impl Watchdog {
             room: Room::now(draft, &means),
             lacked_room: false,
             refused: 0,
+            left_behind: 0,
             means,
             group: Group::make(&limits)?,
             disk,
@@ -126,6 +129,12 @@ impl Watchdog {
         self.refused = refused;
     }
 
+    /// Takes down how many processes were left at once when the first one had ended: looks come too seldom for a crowd that grows so
+    /// fast.
+    pub fn hear_crowd(&mut self, crowd: u64) {
+        self.left_behind = crowd;
+    }
+
     /// When to look next; `None` when there is nothing to look for.
     pub fn next_look(&self) -> Option<Instant> {
         let needed = |(limit, means): &(Limit, Means)| *limit != Limit::OpenFiles && *means != Means::Nothing;
@@ -145,7 +154,9 @@ impl Watchdog {
     /// Looks at what an ended job left behind: the gravest breach, if any.
     pub fn last_look(&mut self) -> Option<Breach> {
         self.lacked_room |= self.room.is_used_up() || self.group.is_crowded_from_above();
-        let breach = self.counters(Grade::Broke).or_else(|| self.written(None));
+        let is_counted_here = by(&self.means, Limit::Processes) == Some(Means::Watchdog);
+        let crowd = is_counted_here.then(|| self.crowd(Means::Watchdog, self.left_behind)).flatten();
+        let breach = self.counters(Grade::Broke).or(crowd).or_else(|| self.written(None));
         breach.or_else(|| self.counters(Grade::Touched)).or_else(|| {
             let detail = || format!("it had {} processes, as many as it may", self.limits.processes.unwrap_or(0));
             self.was_crowded.then(|| Breach { limit: Limit::Processes, grade: Grade::Touched, detail: detail() })
@@ -179,6 +190,12 @@ impl Watchdog {
         let weighed = by(&self.means, Limit::Memory) == Some(Means::Watchdog);
         if counted.is_none() && !weighed {
             return None;
+        }
+        // Of those that end as fast as others come, most are gone when they are asked one by one; each of them was a process.
+        if let Some(breach) =
+            (counted == Some(Means::Watchdog)).then(|| self.crowd(Means::Watchdog, tree.children())).flatten()
+        {
+            return Some(breach);
         }
         let used = tree.measure();
         let crowd = counted.and_then(|means| self.crowd(means, used.processes));
