@@ -206,6 +206,21 @@ mod tests {
         assert!(matches!(error, FoldError::Missing { id } if id == lost), "{error}");
     }
 
+    #[test]
+    fn markers_count_in_a_file_that_is_larger_than_any_that_is_merged() {
+        let scene = Scene::new();
+        let rest = "x".repeat(70 << 20);
+        let [base, ours, result] = ["0\n", "1\n", "2\n"].map(|text| scene.tree(&[("a", text)]));
+        let labels = Labels { base: "before both".into(), ours: "landed".into(), theirs: "b".into() };
+        let (odb, step) = (scene.git.odb().expect("its object store"), Step { base, result, writes: None });
+        let opened = conflicted(&odb, &FileRules::default(), (ours, &step), &labels).expect("a tree");
+        for (text, marked) in [(format!("{rest}\n=======\n"), 1), (rest, 0)] {
+            let tree = scene.tree(&[("a", &text)]);
+            let left = still_unsettled(&odb, tree, &opened.places).expect("readable");
+            assert_eq!(left.marked.len(), marked);
+        }
+    }
+
     fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
         files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect()
     }

@@ -146,17 +146,48 @@ pub fn described(words: [String; 3], labels: &Labels) -> Vec<u8> {
 /// Source: gitattributes(5), `conflict-marker-size`.
 const MARKS: [u8; 4] = *b"<|=>";
 
-/// How many lines of a text are conflict markers, by kind in the order of `MARKS`.
-pub fn markers(text: &[u8]) -> [usize; 4] {
-    let mut counts = [0; 4];
-    for line in text.split(|&byte| byte == b'\n') {
+/// How many bytes of a line say whether it is one.
+const MARKER_BYTES: usize = 8;
+
+/// Counts the lines of a text that are conflict markers, by kind in the order of `MARKS`. It hears the text piece by piece, since a
+/// file with markers holds three versions and is larger than any.
+#[derive(Debug, Default)]
+pub struct Markers {
+    counts: [usize; 4],
+    /// How the line begins that has not ended yet.
+    start: [u8; MARKER_BYTES],
+    /// Bytes of it.
+    length: usize,
+}
+
+impl Markers {
+    /// Takes what comes next of the text.
+    pub fn hear(&mut self, piece: &[u8]) {
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            let (line, ends) = part.strip_suffix(b"\n").map_or((part, false), |line| (line, true));
+            let taken = line.len().min(MARKER_BYTES - self.length);
+            self.start[self.length..self.length + taken].copy_from_slice(&line[..taken]);
+            self.length += taken;
+            if ends {
+                self.end_line();
+            }
+        }
+    }
+
+    /// The counts of all that was heard.
+    pub fn counts(mut self) -> [usize; 4] {
+        self.end_line();
+        self.counts
+    }
+
+    fn end_line(&mut self) {
+        let line = &self.start[..std::mem::take(&mut self.length)];
         let marks = line.iter().take_while(|&&byte| byte == *line.first().unwrap_or(&0)).count();
         let ends = matches!(line.get(7), None | Some(b' ' | b'\r'));
         if let (7, true, Some(kind)) = (marks, ends, MARKS.iter().position(|mark| line.first() == Some(mark))) {
-            counts[kind] += 1;
+            self.counts[kind] += 1;
         }
     }
-    counts
 }
 
 /// A stretch of a merged file.
@@ -330,6 +361,12 @@ mod tests {
         String::from_utf8(union([base, ours, theirs].map(str::as_bytes))).expect("text")
     }
 
+    fn markers(text: &[u8]) -> [usize; 4] {
+        let mut all = Markers::default();
+        all.hear(text);
+        all.counts()
+    }
+
     fn labels() -> Labels {
         let [base, ours, theirs] = ["before", "landed", "task"].map(str::to_owned);
         Labels { base, ours, theirs }
@@ -361,6 +398,16 @@ mod tests {
     fn lines_that_only_look_like_markers_do_not_count() {
         assert_eq!(markers(b"<<<<<<<<\n<<<<<<\n ======= \n=======x\n>>>>>>>>>\n"), [0; 4]);
         assert_eq!(markers(b"=======\r\n>>>>>>> x"), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn markers_are_counted_wherever_the_pieces_of_a_text_end() {
+        let text = b"<<<<<<< a\n1\n||||||| b\n=======\n<<<<<<<<\n=======x\n>>>>>>> c";
+        for bytes in 1..text.len() {
+            let mut all = Markers::default();
+            text.chunks(bytes).for_each(|piece| all.hear(piece));
+            assert_eq!(all.counts(), [1; 4], "pieces of {bytes} bytes");
+        }
     }
 
     fn text() -> impl Strategy<Value = String> {

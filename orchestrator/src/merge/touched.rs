@@ -6,6 +6,7 @@
 //! renamed folders. Here everything comes from the three trees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 
 use git2::{Odb, Oid};
 
@@ -15,7 +16,7 @@ use super::file::{self, Kind, Merged, TEXT_BYTES_MAX};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
 use super::rename::{Moved, Renames};
 use super::rules::FileRules;
-use super::text::{self, Labels};
+use super::text::{Labels, Markers};
 use crate::tree::{self, Changed, Edits, Entry, Listing, TreeError};
 
 /// Merges a change into tree `ours`.
@@ -88,6 +89,9 @@ pub fn conflicted(
     })
 }
 
+/// Of a larger file than can be merged, so much is read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// What of a conflict is not settled; paths from the top of the tree, sorted by place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unsettled {
@@ -102,15 +106,6 @@ pub struct Unsettled {
 /// # Errors
 /// [`FoldError`] when objects cannot be read.
 pub fn still_unsettled(odb: &Odb<'_>, tree: Oid, places: &[ConflictPlace]) -> Result<Unsettled, FoldError> {
-    let count = |blob: Oid| -> Result<[usize; 4], FoldError> {
-        let failed = |error| FoldError::of_read(blob, error);
-        // No merge marks a larger one.
-        let (bytes, _) = odb.read_header(blob).map_err(failed)?;
-        if bytes > TEXT_BYTES_MAX {
-            return Ok([0; 4]);
-        }
-        Ok(text::markers(odb.read(blob).map_err(failed)?.data()))
-    };
     let mut left = Unsettled::default();
     for place in places {
         if let Some(beside) = &place.beside
@@ -121,17 +116,45 @@ pub fn still_unsettled(odb: &Odb<'_>, tree: Oid, places: &[ConflictPlace]) -> Re
         }
         let Some(entry) = tree::find(odb, tree, &place.at.path)? else { continue };
         let has_text = |entry: &&Entry| !matches!(entry.canonical().mode, tree::GITLINK | tree::DIRECTORY);
+        if matches!(entry.canonical().mode, tree::SYMLINK | tree::GITLINK | tree::DIRECTORY) {
+            continue;
+        }
+        let now = markers(odb, entry.id)?;
+        if now == [0; 4] {
+            continue;
+        }
         let known = place.versions.iter().flatten().filter(has_text);
-        let known = known.map(|entry| count(entry.id)).collect::<Result<Vec<_>, _>>()?;
-        let mode = entry.canonical().mode;
-        let now =
-            if matches!(mode, tree::SYMLINK | tree::GITLINK | tree::DIRECTORY) { [0; 4] } else { count(entry.id)? };
-        let more = |kind: usize| known.iter().all(|known| now[kind] > known[kind]);
-        if (0..4).any(more) && now.iter().any(|count| *count > 0) {
+        let known = known.map(|entry| markers(odb, entry.id)).collect::<Result<Vec<_>, _>>()?;
+        if (0..4).any(|kind| known.iter().all(|known| now[kind] > known[kind])) {
             left.marked.push(place.at.path.clone());
         }
     }
     Ok(left)
+}
+
+/// The conflict markers in a file, however large it is.
+fn markers(odb: &Odb<'_>, blob: Oid) -> Result<[usize; 4], FoldError> {
+    let failed = |error| FoldError::of_read(blob, error);
+    let mut all = Markers::default();
+    let (bytes, _) = odb.read_header(blob).map_err(failed)?;
+    // Only what lies in the store by itself can be read in pieces.
+    let pieces = if bytes > TEXT_BYTES_MAX { odb.reader(blob).ok() } else { None };
+    match pieces {
+        Some((mut reader, ..)) => {
+            let (mut piece, mut left) = (vec![0; PIECE_BYTES], bytes);
+            while left > 0 {
+                let length =
+                    reader.read(&mut piece).map_err(|error| failed(git2::Error::from_str(&error.to_string())))?;
+                if length == 0 {
+                    return Err(failed(git2::Error::from_str("a blob ends before its time")));
+                }
+                all.hear(&piece[..length]);
+                left = left.saturating_sub(length);
+            }
+        }
+        None => all.hear(odb.read(blob).map_err(failed)?.data()),
+    }
+    Ok(all.counts())
 }
 
 /// Settles all that can be, and hands over what came of it.
