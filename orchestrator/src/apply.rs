@@ -294,6 +294,8 @@ fn merge_into(
     };
     let note = Note::new(repository.tree_of(head)?, tree, repository.head_branch()?);
     claim.keep(commit)?;
+    // The note tells of what is on the disk: what is in a checkout that says so can be made again, or taken back.
+    repository.make_durable()?;
     claim.write(&note)?;
     links::part(&git, (repository.tree_of(head)?, tree), &claim.folder().join("parted"))?;
     // A second look by libgit2 itself, at the moment of writing.

@@ -238,7 +238,7 @@ pub fn clean_unbegun(repository: &Repository, state: &StateDir, mode: Mode) -> R
             // A ref without a folder is nobody's whom we know, and a folder without its ref may meet that of another run to which
             // the name was given since. So the ref is marked, then goes the folder, then the ref: whoever dies in between leaves
             // what the next one knows for certain.
-            repository.sweep_locks(&run_refs(&run));
+            repository.sweep_refs(&run_refs(&run));
             if repository.find_ref(&base)?.is_some() {
                 commit::mark_base(repository, &run)?;
             }
@@ -264,7 +264,7 @@ fn half_cleaned(repository: &Repository, known: &[RunId], mode: Mode) -> Result<
             continue;
         }
         if mode == Mode::Remove {
-            repository.sweep_locks(refs);
+            repository.sweep_refs(refs);
             repository.delete_ref(&name)?;
         }
         runs.push(RunId(refs.trim_start_matches("refs/swarm/").trim_end_matches('/').to_owned()));
@@ -348,7 +348,7 @@ fn clean_run(
     cleaned.freed_bytes = before.saturating_sub(stay_bytes);
     if mode == Mode::Remove {
         // A process that died while it held this run's lock may have held those of its refs.
-        repository.sweep_locks(&run_refs(run));
+        repository.sweep_refs(&run_refs(run));
         for (done, reference) in removable.iter().enumerate() {
             told(Progress { run, done, all: removable.len() });
             repository.delete_ref(reference)?;

@@ -464,16 +464,28 @@ impl Repository {
     }
 
     /// Asks the kernel to write everything of the object store's file system to the disk: one call for a whole batch of
-    /// loose objects. Called before a landing is announced.
+    /// loose objects and refs. Called before a landing is announced, and before a checkout is written to.
     ///
     /// # Errors
     /// [`RepositoryError::Io`] when the disk failed to take something.
     pub fn make_durable(&self) -> Result<(), RepositoryError> {
-        let path = self.common_dir.join("objects");
-        let synced =
-            fault::point().and_then(|()| fs::File::open(&path)).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
-        synced.map_err(|source| RepositoryError::Io { path, source })
+        write_out(self.common_dir.join("objects"))
     }
+
+    /// The same for the files of the checkout, which may be on another disk.
+    ///
+    /// # Errors
+    /// As of [`Repository::make_durable`].
+    pub fn make_checkout_durable(&self) -> Result<(), RepositoryError> {
+        self.workdir().map_or(Ok(()), |root| write_out(root.to_owned()))
+    }
+}
+
+/// Waits until everything is on the disk that the file system of a folder holds.
+fn write_out(folder: PathBuf) -> Result<(), RepositoryError> {
+    let opened = fault::point().and_then(|()| fs::File::open(&folder));
+    let synced = opened.and_then(|opened| Ok(rustix::fs::syncfs(&opened)?));
+    synced.map_err(|source| RepositoryError::Io { path: folder, source })
 }
 
 /// Renders a value as one line without control characters.

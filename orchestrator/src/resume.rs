@@ -253,8 +253,9 @@ async fn go_on(
     reports.catch_up(so_far);
     let workers = state.path(&format!("{}/workers.log", StateDir::run(run)));
     nobody_lives(run, &workers).await?;
-    repository.sweep_locks(&commit::run_refs(run));
+    let unwritten = repository.sweep_refs(&commit::run_refs(run));
     commit::keep(&repository, &commit::base_ref(run), base)?;
+    keep_again(&repository, run, &unwritten, reports.state())?;
     clean_half_made(&state, run, &ended, &history)?;
     let known = not_written(&repository, &row, &history)?;
     known.iter().for_each(|event| history.hear(event));
@@ -272,6 +273,29 @@ async fn go_on(
     let mut stage =
         Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
+}
+
+/// Keeps what is known of these refs, which are gone. A result that is gone, too, is found out by who needs it.
+fn keep_again(
+    repository: &Repository,
+    run: &RunId,
+    unwritten: &[String],
+    so_far: &RunState,
+) -> Result<(), RepositoryError> {
+    if unwritten.is_empty() {
+        return Ok(());
+    }
+    for (id, instance) in &so_far.instances {
+        for attempt in instance.attempts.iter() {
+            let reference = commit::attempt_ref(run, id, attempt.attempt);
+            if let Some(change) = attempt.change().filter(|_| unwritten.contains(&reference)) {
+                if repository.handle()?.find_commit(change.commit).is_ok() {
+                    commit::keep(repository, &reference, change.commit)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The end of a run that does not go on, and of which nothing is wanted again.

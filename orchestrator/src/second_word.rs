@@ -205,7 +205,7 @@ pub fn drop_results(
     // What it took of earlier runs and cannot be read is not given up by halves.
     reused::to_keep(repository, run, &known)?;
     // A process that died while it held this run's lock may have held those of its refs.
-    repository.sweep_locks(&run_refs(run));
+    repository.sweep_refs(&run_refs(run));
     let was: Vec<Option<GivenUp>> = ids.iter().zip(&said).map(|(id, kept)| gives_up(&known, id, kept)).collect();
     let dropped = ids.iter().zip(&was).filter_map(|(id, was)| Some((id.clone(), (*was)?)));
     let mut events: Vec<RunEvent> =

@@ -343,7 +343,7 @@ pub fn ahead_note(
 pub fn lock(repository: &Repository, state: &Path, target: &str, now_ms: u64) -> Result<Arc<RunLock>, LockError> {
     let lock = RunLock::of_target(repository.common_dir(), target, now_ms).map_err(|error| error.seen_from(state))?;
     if lock.was_moving() {
-        repository.sweep_locks(target);
+        repository.sweep_refs(target);
         lock.set_moving(false)?;
     }
     Ok(Arc::new(lock))

@@ -1,5 +1,5 @@
 //! Disks and limits that really are too small: the run ends with 3, its journal can be read, the target stands where the
-//! journal says, and once there is room the run comes to the tree that it would have come to.
+//! journal says, and once there is room the run comes to the tree that it would have come to. And a disk whose power goes.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -135,6 +135,69 @@ fn copy_all(from: &Path, to: &Path) {
         } else {
             std::fs::copy(&from, &to).expect("space");
         }
+    }
+}
+
+/// A file with an ext4 in it, mounted; unmounted when dropped.
+struct Image(PathBuf);
+
+impl Image {
+    /// `None`, and said, where none can be mounted.
+    fn mount(image: &Path, at: PathBuf) -> Option<Image> {
+        let [image, to] = [image, &at].map(|path| path.to_str().expect("UTF-8"));
+        is_done("mount", &["-o", "loop", image, to]).then_some(Image(at))
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).expect("our own");
+    }
+}
+
+/// Whether a program of the system does what it is asked for; it is said where not.
+fn is_done(program: &str, arguments: &[&str]) -> bool {
+    let output = std::process::Command::new(program).args(arguments).output();
+    let is_done = output.as_ref().is_ok_and(|output| output.status.success());
+    if !is_done {
+        println!("skipped: {program} {arguments:?}: {output:?}");
+    }
+    is_done
+}
+
+/// What the disk holds when `swarm apply` has ended is what is left of a machine whose power goes then.
+#[test]
+fn a_checkout_outlives_a_power_cut_right_behind_apply() {
+    for merges in [false, true] {
+        let repository = Repository::with(&FILES);
+        let (folder, aside) = (repository.path(), repository.beside("aside"));
+        let Some(memory) = SmallDisk::mount(repository.beside("memory"), "size=300m") else { return };
+        let [image, left] = ["image", "left"].map(|name| memory.0.join(name));
+        std::fs::File::create(&image).and_then(|file| file.set_len(96 << 20)).expect("space");
+        let lazy = "lazy_itable_init=0,lazy_journal_init=0";
+        if !is_done("mkfs.ext4", &["-q", "-F", "-E", lazy, image.to_str().expect("UTF-8")]) {
+            return;
+        }
+        std::fs::rename(&folder, &aside).and_then(|()| std::fs::create_dir(&folder)).expect("one file system");
+        let Some(disk) = Image::mount(&image, folder.clone()) else { return };
+        copy_all(&aside, &folder);
+        Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > new; mkdir s; echo s > s/new'\n").exits(0);
+        if merges {
+            repository.write("mine", "mine\n");
+            repository.commit_all("mine\n");
+        }
+        rustix::fs::syncfs(std::fs::File::open(&folder).expect("a folder")).expect("space");
+        Swarm::new(&repository, &["apply"]).exits(0);
+        std::fs::copy(&image, &left).expect("space");
+        drop(disk);
+        let _disk = Image::mount(&left, folder.clone()).expect("it is whole");
+        if repository.run_git(&["fsck", "--full"]).is_none() {
+            return;
+        }
+        Swarm::new(&repository, &["apply"]).exits(0);
+        assert_eq!(repository.run_git(&["status", "--porcelain"]).as_deref(), Some(""));
+        assert_eq!((&*repository.text("HEAD", "new"), &*repository.text("HEAD", "s/new")), ("a\n", "s\n"));
+        repository.run_git(&["gc", "-q", "--prune=now"]);
     }
 }
 

@@ -102,11 +102,11 @@ impl<'a> Claim<'a> {
         let lock = RunLock::of_checkout(&folder, now_ms)?;
         let claim = Claim { repository, lock, folder };
         claim.unlink_index_lock()?;
-        repository.sweep_locks(&kept_ref(repository));
+        repository.sweep_refs(&kept_ref(repository));
         match claim.note()? {
             Some(note) if note.moving => {
                 match &note.branch {
-                    Some(branch) => repository.sweep_locks(branch),
+                    Some(branch) => drop(repository.sweep_refs(branch)),
                     None => ref_lock::sweep(&repository.git_dir().join("HEAD.lock")),
                 }
                 claim.write(&Note { moving: false, ..note })?;
@@ -232,6 +232,7 @@ impl<'a> Claim<'a> {
         removed.map_err(|source| ApplyError::Io { path: at, source })
     }
 }
+        self.claim.repository.make_checkout_durable()?;
 
 /// A checkout's index that no git can write; dropping it lets git go on with the index as it is then.
 pub(super) struct HeldIndex<'a> {
@@ -249,7 +250,8 @@ impl HeldIndex<'_> {
         })
     }
 
-    /// Puts the copy in the place of the index.
+    /// Puts the copy in the place of the index, when the files that it speaks of are on the disk: each write-out that follows would
+    /// write out their names, and leave their contents for later.
     pub(super) fn publish(&self) -> Result<(), ApplyError> {
         // On the disk before it has its name: half an index is none.
         let put = || fs::File::open(&self.copy)?.sync_all().and_then(|()| fs::rename(&self.copy, &self.real));
@@ -324,7 +326,12 @@ fn index_lock(repository: &Repository) -> PathBuf {
 /// Whether an application to this checkout did not come to its end, or is at work: one that died before it wrote anything has
 /// left what it was to write.
 pub(super) fn is_noted(repository: &Repository) -> bool {
-    folder_of(repository).join("note").exists() || matches!(repository.find_ref(&kept_ref(repository)), Ok(Some(_)))
+    let kept = kept_ref(repository);
+    // A ref that was never written is none, and yet is in the way of every `git gc`.
+    let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+    is_there(folder_of(repository).join("note"))
+        || is_there(repository.common_dir().join(&kept))
+        || matches!(repository.find_ref(&kept), Ok(Some(_)))
 }
 
 /// Whether these are the bytes of an index as git wrote them, whatever they say: its name in front, and at its end the SHA-1 of all

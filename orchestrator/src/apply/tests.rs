@@ -489,3 +489,18 @@ fn a_taking_back_that_died_behind_its_files_is_completed_where_a_file_becomes_a_
         assert!(fixture.is_clean(), "{}", git(&["status", "--short"]));
     }
 }
+
+#[test]
+fn a_ref_of_an_earlier_application_that_was_never_written_is_in_nobodys_way() {
+    let it = Fixture::new();
+    let target = it.target(&[("new", "new\n")]);
+    let repository = Repository::open(it.folder.path()).expect("a repository");
+    let kept = repository.common_dir().join("refs/swarm/+apply/main");
+    fs::create_dir_all(kept.parent().expect("a folder")).expect("space");
+    fs::write(&kept, "").expect("space");
+    assert_eq!(put_in_order(&repository, 1).expect("in order"), TakenBack::Nothing);
+    assert!(!kept.exists(), "git gc would fail by it");
+    fs::write(&kept, [0; 41]).expect("space");
+    assert_eq!(it.apply(target).expect("applies"), Applied::FastForward { to: target });
+    assert!(!kept.exists() && it.is_clean());
+}

@@ -1,12 +1,21 @@
 //! A repository's refs: read, moved from one value to the next in one step for every git on the machine, and removed.
 
+use std::fs::{self, File};
 use std::io;
+use std::path::{Path, PathBuf};
 
 use git2::{ErrorClass, ErrorCode, Oid};
 
 use super::{Repository, RepositoryError};
 use crate::fault;
 use crate::ref_lock;
+use crate::state::sync_folder_of;
+
+/// Below which name all refs are ours.
+const OURS: &str = "refs/swarm/";
+
+/// The largest file that is looked at for a ref which was never written, in bytes: a ref has 41, a symbolic one hardly more.
+const REF_BYTES_MAX: u64 = 4096;
 
 /// What became of a compare-and-swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +27,7 @@ pub enum Swap {
 }
 
 impl Repository {
-    /// The value of a ref; `None` when there is none.
+    /// The value of a ref; `None` when there is none. One of ours that was never written ([`Repository::sweep_refs`]) is none.
     ///
     /// # Errors
     /// [`RepositoryError::Git`].
@@ -26,6 +35,7 @@ impl Repository {
         match self.handle()?.refname_to_id(name) {
             Ok(id) => Ok(Some(id)),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(_) if name.starts_with(OURS) && is_unwritten(&self.common_dir.join(name)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -54,11 +64,11 @@ impl Repository {
         new: Oid,
         reflog: &str,
     ) -> Result<Swap, RepositoryError> {
-        self.compare_and_swap_told(name, expected, new, reflog, &|_| Ok(()))
+        self.swap(name, (expected, new), reflog, &|_| Ok(()))
     }
 
-    /// The same, telling the caller when the ref's lock may be held from now on, and when it is not any more. What it says
-    /// should outlive the process: it is how [`Repository::sweep_locks`] can know whose a lock is.
+    /// The same, telling the caller when the ref's lock may be held from now on, and when it is not any more: the ref is on the disk
+    /// then. What it says should outlive the process: it is how [`Repository::sweep_refs`] can know whose a lock is.
     ///
     /// # Errors
     /// As [`Repository::compare_and_swap`], and what `tell` says.
@@ -70,15 +80,36 @@ impl Repository {
         reflog: &str,
         tell: &dyn Fn(bool) -> io::Result<()>,
     ) -> Result<Swap, RepositoryError> {
+        self.swap(name, (expected, new), reflog, &|is_held| {
+            // libgit2 renames a file that is not on the disk yet. Whatever the caller writes out next would write out the name without
+            // what is in it.
+            if !is_held && let Err(error) = self.sync_ref(name) {
+                tracing::warn!(%error, name, "a ref that moved may not be on the disk");
+            }
+            tell(is_held)
+        })
+    }
+
+    fn swap(
+        &self,
+        name: &str,
+        (expected, new): (Option<Oid>, Oid),
+        reflog: &str,
+        tell: &dyn Fn(bool) -> io::Result<()>,
+    ) -> Result<Swap, RepositoryError> {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
         let git = self.handle()?;
         // A ref that is to be made has to be missing under its lock, too: `reference` looks before it locks, so that of two who
         // make one at once both would succeed. libgit2 takes the zero id for "there is none".
         let old = expected.unwrap_or(Oid::ZERO_SHA1);
         let told = |is| tell(is).map_err(|error| git2::Error::from_str(&error.to_string()));
+        let write = || git.reference_matching(name, new, expected.is_some(), old, reflog).map(|_| ());
         let swapped = self.patiently(name, || {
             told(true)?;
-            let swapped = git.reference_matching(name, new, expected.is_some(), old, reflog).map(|_| ());
+            let swapped = match write() {
+                Err(_) if self.forget_unwritten(name) => write(),
+                swapped => swapped,
+            };
             if let Err(error) = told(false) {
                 tracing::warn!(%error, "a ref's lock stays marked as ours");
             }
@@ -114,7 +145,11 @@ impl Repository {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
         let git = self.handle()?;
         let delete = || {
-            git.find_reference(name)?.delete()?;
+            let mut found = match git.find_reference(name) {
+                Err(_) if self.forget_unwritten(name) => git.find_reference(name)?,
+                found => found?,
+            };
+            found.delete()?;
             // libgit2 1.9 says that it did where it could not take the ref out of the packed ones.
             match git.refname_to_id(name) {
                 Ok(_) => Err(git2::Error::new(ErrorCode::Locked, ErrorClass::Reference, "the packed refs are locked")),
@@ -129,12 +164,54 @@ impl Repository {
         }
     }
 
+    /// Waits until a ref is on the disk.
+    fn sync_ref(&self, name: &str) -> io::Result<()> {
+        let path = self.common_dir.join(name);
+        match File::open(&path) {
+            // It is packed, or nobody made it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => opened?.sync_all().and_then(|()| sync_folder_of(&path)),
+        }
+    }
+
     /// Removes the locks that a dead coordinator left on a ref that it was about to move, or, where the name ends in `/`, on all
-    /// below it; the caller knows that nobody else writes them.
-    pub fn sweep_locks(&self, name: &str) {
+    /// below it; the caller knows that nobody else writes them. Refs of ours that were never written go, too: the machine stopped, or
+    /// the disk failed, when their names were on the disk and what they name was not. Their names are returned.
+    pub fn sweep_refs(&self, name: &str) -> Vec<String> {
+        let path = self.common_dir.join(name);
         match name.ends_with('/') {
-            true => ref_lock::sweep(&self.common_dir.join(name)),
+            true => ref_lock::sweep(&path),
             false => ref_lock::sweep(&self.common_dir.join(format!("{name}.lock"))),
+        }
+        if !name.starts_with(OURS) {
+            return Vec::new();
+        }
+        let files = ignore::WalkBuilder::new(&path).standard_filters(false).build().flatten();
+        let names =
+            files.filter_map(|file| Some(file.path().strip_prefix(&self.common_dir).ok()?.to_str()?.to_owned()));
+        names.filter(|name| self.forget_unwritten(name)).collect()
+    }
+
+    /// Removes a ref of ours that was never written, and says whether it was one.
+    fn forget_unwritten(&self, name: &str) -> bool {
+        let path = self.common_dir.join(name);
+        if !name.starts_with(OURS) || !is_unwritten(&path) {
+            return false;
+        }
+        let lock = PathBuf::from(format!("{}.lock", path.display()));
+        let forget = || {
+            File::create_new(&lock)?;
+            // Whoever had the lock before may have written it.
+            let is_still = is_unwritten(&path);
+            let removed = if is_still { fs::remove_file(&path) } else { Ok(()) };
+            fs::remove_file(&lock).and(removed).map(|()| is_still)
+        };
+        match forget() {
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                tracing::warn!(%error, name, "a ref of ours that holds nothing stays");
+                false
+            }
         }
     }
 
@@ -161,6 +238,13 @@ impl Repository {
 fn is_about_the_ref(error: &git2::Error) -> bool {
     let is_moved = matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound);
     is_moved && error.class() != ErrorClass::Os
+}
+
+/// Whether a file holds nothing at all, or nothing but zeros: what was to be in it was not on the disk yet when its name was. No
+/// git leaves a ref like that, not even for an instant.
+fn is_unwritten(path: &Path) -> bool {
+    let is_small = path.symlink_metadata().is_ok_and(|about| about.is_file() && about.len() <= REF_BYTES_MAX);
+    is_small && fs::read(path).is_ok_and(|bytes| bytes.iter().all(|&byte| byte == 0))
 }
 
 #[cfg(test)]
@@ -227,5 +311,33 @@ mod tests {
         assert_eq!(repository.find_ref(name).expect("read"), Some(two));
         repository.delete_ref(name).expect("removed");
         assert_eq!(repository.compare_and_swap(name, Some(two), one, "t").expect("gone"), Swap::Moved(None));
+    }
+
+    #[test]
+    fn a_ref_of_ours_that_was_never_written_is_none_and_is_written_again() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let one = repository.resolve("HEAD").expect("the first commit");
+        let unwritten = |name: &str, bytes: usize| {
+            let path = repository.common_dir().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("space");
+            fs::write(path, vec![0; bytes]).expect("space");
+        };
+        for bytes in [0, 41] {
+            let name = "refs/swarm/p-1/+base";
+            unwritten(name, bytes);
+            assert_eq!(repository.find_ref(name).expect("read"), None);
+            crate::commit::keep(&repository, name, one).expect("written");
+            assert_eq!(repository.find_ref(name).expect("read"), Some(one));
+            unwritten(name, bytes);
+            repository.delete_ref(name).expect("removed");
+            unwritten("refs/swarm/p-1/a/1", bytes);
+            crate::commit::keep(&repository, "refs/swarm/p-1/a/2", one).expect("written");
+            assert_eq!(repository.sweep_refs("refs/swarm/p-1/"), ["refs/swarm/p-1/a/1"]);
+            assert_eq!(repository.refs_below("refs/").expect("all can be read").len(), 2);
+        }
+        unwritten("refs/heads/theirs", 0);
+        assert_eq!(repository.sweep_refs("refs/heads/"), [""; 0]);
+        repository.find_ref("refs/heads/theirs").expect_err("what others' refs are, they know");
     }
 }

@@ -340,7 +340,7 @@ fn go_on(
     let newest = it_is.instance().attempts.iter().map(|attempt| attempt.attempt.0).max().unwrap_or(0);
     let (subject, attempt) = (it_is.subject()?, Attempt(newest + 1));
     // A process that died while it held this run's lock may have held those of its refs.
-    it_is.repository.sweep_locks(&run_refs(&it_is.row.id));
+    it_is.repository.sweep_refs(&run_refs(&it_is.row.id));
     let change = resolution::finish(&it_is.repository, &it_is.plan, subject, attempt, &signing);
     let change = change.map_err(|error| it_is.failed(error))?;
     let instances = worth_another_try(&it_is.state, Some(&it_is.id));
