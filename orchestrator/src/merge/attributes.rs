@@ -7,11 +7,13 @@
 //!
 //! Source: gitattributes(5), "merge", "DEFINING MACRO ATTRIBUTES".
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::rc::Rc;
 
 use git2::{Odb, Oid};
-use ignore::gitignore::GitignoreBuilder;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use swarm_protocol::glob_bounds::GLOB_BYTES_MAX;
 
 use super::fold::FoldError;
@@ -21,6 +23,10 @@ use crate::tree::{self, Entry, Listing};
 const NAME: &[u8] = b".gitattributes";
 /// A larger one is not read, and all that lies in its folder is merged as a whole. Git's own bound is 100 MiB.
 const BYTES_MAX: usize = 1 << 20;
+
+/// Patterns of one file that are no plain names: each is tried on each path. What lies in the folder of a file that has more is merged as
+/// a whole.
+const GLOBS_MAX: usize = 1000;
 
 /// How a file is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,30 +39,61 @@ pub enum Way {
     Whole,
 }
 
-/// How two changes of the file at `path`, from the top of `tree`, are merged.
-///
-/// # Errors
-/// [`FoldError`] when trees or attributes cannot be read.
-pub fn way(odb: &Odb<'_>, tree: Oid, path: &[u8]) -> Result<Way, FoldError> {
-    let files = files_on_the_way(odb, tree, path)?;
-    // Macros are only defined at the top; below they are used.
-    let top = match files.first() {
-        Some((id, rest)) if rest.len() == path.len() => read(odb, *id)?,
-        _ => Some(Vec::new()),
-    };
-    let macros = Macros::of(top.as_deref().unwrap_or_default());
-    let mut search = Search::new(&macros);
-    // The nearest file has the first word.
-    for (id, rest) in files.iter().rev() {
-        match read(odb, *id)? {
-            Some(text) => search.hear_file(&text, rest),
-            None => search.merge = Some(Some(Way::Whole)),
-        }
-        if let Some(said) = search.merge {
-            return Ok(said.unwrap_or(Way::Lines));
-        }
+/// What the attributes of one tree say. Each file of them is read once, and each of its patterns made ready once, for all paths that are
+/// asked about: a task may write both, and thousands of either.
+#[derive(Debug)]
+pub struct Attributes {
+    tree: Oid,
+    macros: OnceCell<Macros>,
+    /// By the file's blob; `None` where it is not read.
+    files: RefCell<HashMap<Oid, Option<Rc<Rules>>>>,
+}
+
+impl Attributes {
+    /// Those of a tree.
+    pub fn of(tree: Oid) -> Self {
+        Attributes { tree, macros: OnceCell::new(), files: RefCell::default() }
     }
-    Ok(Way::Lines)
+
+    /// How two changes of the file at `path`, from the top of the tree, are merged.
+    ///
+    /// # Errors
+    /// [`FoldError`] when trees or attributes cannot be read.
+    pub fn way(&self, odb: &Odb<'_>, path: &[u8]) -> Result<Way, FoldError> {
+        let files = files_on_the_way(odb, self.tree, path)?;
+        let macros = match self.macros.get() {
+            Some(macros) => macros,
+            None => {
+                // Macros are only defined at the top; below they are used.
+                let top = match files.first() {
+                    Some((id, rest)) if rest.len() == path.len() => read(odb, *id)?,
+                    _ => None,
+                };
+                self.macros.get_or_init(|| Macros::of(top.as_deref().unwrap_or_default()))
+            }
+        };
+        let mut search = Search::new(macros);
+        // The nearest file has the first word.
+        for (id, rest) in files.iter().rev() {
+            match self.rules_of(odb, *id, macros)? {
+                Some(rules) => search.hear_file(&rules, rest),
+                None => search.merge = Some(Some(Way::Whole)),
+            }
+            if let Some(said) = search.merge {
+                return Ok(said.unwrap_or(Way::Lines));
+            }
+        }
+        Ok(Way::Lines)
+    }
+
+    fn rules_of(&self, odb: &Odb<'_>, file: Oid, macros: &Macros) -> Result<Option<Rc<Rules>>, FoldError> {
+        if let Some(known) = self.files.borrow().get(&file) {
+            return Ok(known.clone());
+        }
+        let rules = read(odb, file)?.and_then(|text| Rules::of(&text, macros)).map(Rc::new);
+        self.files.borrow_mut().insert(file, rules.clone());
+        Ok(rules)
+    }
 }
 
 /// The files of attributes that may speak of a path, from the top, each with the path as its folder knows it.
@@ -217,11 +254,9 @@ impl<'a> Search<'a> {
 
     /// Hears a file of attributes, which knows the path as `path`. A line of which nobody here knows whether it covers the path says
     /// what loses nothing.
-    fn hear_file(&mut self, text: &[u8], path: &[u8]) {
-        let is_of_merging = |words: &[String]| words.iter().any(|word| self.macros.matters(parts(word).0));
-        let spoken: Vec<_> = lines(text).filter(|(_, words)| is_of_merging(words)).collect();
-        for (pattern, words) in spoken.iter().rev().filter(|(pattern, _)| !pattern.starts_with("[attr]")) {
-            match covers(pattern, path) {
+    fn hear_file(&mut self, rules: &Rules, path: &[u8]) {
+        for (pattern, words) in rules.lines.iter().rev() {
+            match pattern.covers(path) {
                 Covers::Yes => self.hear(words),
                 Covers::No => {}
                 Covers::Perhaps => self.merge = Some(Some(Way::Whole)),
@@ -272,17 +307,69 @@ enum Covers {
     Perhaps,
 }
 
-fn covers(pattern: &str, path: &[u8]) -> Covers {
-    use std::os::unix::ffi::OsStrExt as _;
+/// The lines of a file that speak of merging, in its order.
+#[derive(Debug)]
+struct Rules {
+    lines: Vec<(Pattern, Vec<String>)>,
+}
+
+impl Rules {
+    /// `None` where they have more patterns than are tried on a path.
+    fn of(text: &[u8], macros: &Macros) -> Option<Self> {
+        let is_of_merging = |words: &[String]| words.iter().any(|word| macros.matters(parts(word).0));
+        let spoken = lines(text).filter(|(pattern, words)| !pattern.starts_with("[attr]") && is_of_merging(words));
+        let lines: Vec<_> = spoken.map(|(pattern, words)| (Pattern::of(pattern), words)).collect();
+        let globs = lines.iter().filter(|(pattern, _)| matches!(pattern, Pattern::Glob { .. })).count();
+        (globs <= GLOBS_MAX).then_some(Rules { lines })
+    }
+}
+
+/// What a line is about.
+#[derive(Debug)]
+enum Pattern {
+    /// Files of this name, in whatever folder.
+    Name(String),
+    /// The file at this path.
+    Path(String),
+    /// What it covers, it says itself; made ready when it is asked for the first time. `None` within where nobody here can read it.
+    Glob { text: String, ready: OnceCell<Option<Gitignore>> },
+}
+
+impl Pattern {
+    fn of(text: String) -> Self {
+        if text.contains(['*', '?', '[', ']', '\\', ' ']) || text.ends_with('/') {
+            return Pattern::Glob { text, ready: OnceCell::new() };
+        }
+        match text.strip_prefix('/') {
+            Some(path) => Pattern::Path(path.to_owned()),
+            None if text.contains('/') => Pattern::Path(text),
+            None => Pattern::Name(text),
+        }
+    }
+
+    fn covers(&self, path: &[u8]) -> Covers {
+        use std::os::unix::ffi::OsStrExt as _;
+        let is_covered = match self {
+            Pattern::Name(name) => path.rsplit(|&byte| byte == b'/').next() == Some(name.as_bytes()),
+            Pattern::Path(whole) => path == whole.as_bytes(),
+            Pattern::Glob { text, ready } => {
+                let Some(rule) = ready.get_or_init(|| readable(text)) else { return Covers::Perhaps };
+                rule.matched(Path::new(std::ffi::OsStr::from_bytes(path)), false).is_ignore()
+            }
+        };
+        if is_covered { Covers::Yes } else { Covers::No }
+    }
+}
+
+/// A pattern that is no plain name, ready to be tried; `None` where it cannot be read here.
+fn readable(pattern: &str) -> Option<Gitignore> {
     let mut builder = GitignoreBuilder::new("");
     // Classes of letters by name are git's alone.
     let is_read = pattern.len() <= GLOB_BYTES_MAX && !pattern.contains("[:");
     if !is_read || builder.add_line(None, &without_braces(pattern)).is_err() {
-        return Covers::Perhaps;
+        return None;
     }
-    let Ok(rule) = builder.build() else { return Covers::Perhaps };
-    let is_covered = rule.matched(Path::new(std::ffi::OsStr::from_bytes(path)), false).is_ignore();
-    if is_covered { Covers::Yes } else { Covers::No }
+    builder.build().ok()
 }
 
 /// Braces mean themselves to git, and alternatives to whoever reads the pattern here.
@@ -308,7 +395,7 @@ mod tests {
     fn check(text: &str, path: &str, expected: Option<Option<Way>>) {
         let macros = Macros::of(text.as_bytes());
         let mut search = Search::new(&macros);
-        search.hear_file(text.as_bytes(), path.as_bytes());
+        search.hear_file(&Rules::of(text.as_bytes(), &macros).expect("few globs"), path.as_bytes());
         assert_eq!(search.merge, expected, "{text:?} {path}");
     }
 
@@ -336,6 +423,34 @@ mod tests {
         check("folder/** -merge", "folder/a/f", whole);
         check("{a,b} -merge", "a", None);
         check("{a,b} -merge", "{a,b}", whole);
+        check("a/b -merge", "a/b", whole);
+        check("a/b -merge", "c/a/b", None);
+        check("b -merge", "c/a/b", whole);
+        check("/a/b -merge", "a/b", whole);
+        check("a -merge", "a/b", None);
+        check("folder/ -merge", "folder", None);
+    }
+
+    #[test]
+    fn a_pattern_is_made_ready_once_however_many_paths_are_asked_about() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let git = git2::Repository::init_bare(folder.path()).expect("an empty repository");
+        let odb = git.odb().expect("its object store");
+        let of = |text: &str| {
+            let id = odb.write(git2::ObjectType::Blob, text.as_bytes()).expect("space");
+            let attributes = [(NAME.to_vec(), Some(Entry { mode: tree::FILE, id }))].into_iter().collect();
+            Attributes::of(tree::edit(&odb, None, &attributes).expect("legal").expect("it has a file"))
+        };
+        let plain: String = (0..50_000).map(|n| format!("d/f{n} -merge\n")).collect();
+        let globs = |count: usize| (0..count).map(|n| format!("[a]{n}*c -merge\n")).collect::<String>();
+        let many = of(&format!("{plain}{}", globs(GLOBS_MAX)));
+        for n in 0..50 {
+            assert_eq!(many.way(&odb, format!("g/f{n}").as_bytes()).expect("readable"), Way::Lines);
+        }
+        assert_eq!(many.way(&odb, b"d/f17").expect("readable"), Way::Whole);
+        assert_eq!(many.files.borrow().len(), 1, "it was read once");
+        let too_many = of(&globs(GLOBS_MAX + 1));
+        assert_eq!(too_many.way(&odb, b"g/f").expect("readable"), Way::Whole);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::fmt;
 
 use git2::{Odb, Oid, Repository};
 
-use super::attributes::{self, Way};
+use super::attributes::{Attributes, Way};
 use super::file::{self, Merged};
 use super::rules::FileRules;
 use super::touched;
@@ -153,7 +153,8 @@ pub fn fold(repo: &Repository, base: Oid, ours: Oid, theirs: Oid) -> Result<Fold
 pub fn fold_by(repo: &Repository, rules: &FileRules, tip: Oid, step: &Step<'_>) -> Result<Outcome, FoldError> {
     let odb = repo.odb()?;
     let clean = |tree| Ok(Outcome { folded: Folded::Clean { tree }, again: vec![] });
-    match walk(&Walk { odb: &odb, rules, tip }, Some(step.base), tip, step.result, &Folder::default()) {
+    let it = Walk { odb: &odb, rules, attributes: Attributes::of(tip) };
+    match walk(&it, Some(step.base), tip, step.result, &Folder::default()) {
         Ok(Some(tree)) => clean(tree),
         Ok(None) => clean(tree::write(&odb, Listing::new())?),
         Err(Stop::Doubt) => touched::merge(&odb, rules, tip, step),
@@ -248,8 +249,8 @@ impl<E: Into<FoldError>> From<E> for Stop {
 struct Walk<'a> {
     odb: &'a Odb<'a>,
     rules: &'a FileRules,
-    /// The whole of ours.
-    tip: Oid,
+    /// Those of ours.
+    attributes: Attributes,
 }
 
 /// Where the walk is; by default at the top.
@@ -322,7 +323,7 @@ fn walk_name(
         }
         Some(base) if ![base, ours, theirs].into_iter().any(Entry::is_tree) => {
             let is_by_lines = file::is_by_lines(base, ours, theirs);
-            if is_by_lines && attributes::way(odb, it.tip, &at.path(name))? != Way::Lines {
+            if is_by_lines && it.attributes.way(odb, &at.path(name))? != Way::Lines {
                 return Err(Stop::Doubt);
             }
             match file::merge(odb, base, ours, theirs)? {

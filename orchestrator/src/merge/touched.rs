@@ -10,7 +10,7 @@ use std::io::Read as _;
 
 use git2::{Odb, Oid};
 
-use super::attributes::{self, Way};
+use super::attributes::{Attributes, Way};
 use super::beside::{self, folders};
 use super::file::{self, Kind, Merged, TEXT_BYTES_MAX};
 use super::fold::{ConflictKind, ConflictPath, FoldError, Folded, Outcome, Step};
@@ -168,6 +168,7 @@ fn settled<T>(
     let mut merge = Merge {
         odb,
         rules,
+        attributes: Attributes::of(ours),
         step,
         renames: [ours_side.renames(odb), theirs_side.renames(odb)],
         sides: [&ours_side, &theirs_side],
@@ -233,6 +234,8 @@ const THEIRS: Which = 1;
 struct Merge<'a> {
     odb: &'a Odb<'a>,
     rules: &'a FileRules,
+    /// Those of ours.
+    attributes: Attributes,
     /// What theirs started from, left and may touch.
     step: &'a Step<'a>,
     sides: [&'a Side; 2],
@@ -297,7 +300,7 @@ impl Merge<'_> {
 
     /// How the tree says that a file is merged.
     fn way(&self, path: &[u8]) -> Result<Way, FoldError> {
-        attributes::way(self.odb, self.sides[OURS].tree, path)
+        self.attributes.way(self.odb, path)
     }
 
     /// Settles a conflict of contents in a file of which both sides' lines are kept, by one of the names that it has or had where
