@@ -174,6 +174,28 @@ impl Repository {
         }
     }
 
+    /// Removes a ref if its value is still `expected`, in one step for every git on the machine; one that does not exist is no error.
+    ///
+    /// # Errors
+    /// As of [`Repository::delete_ref`]; that somebody moved it is a value, not an error.
+    pub fn compare_and_delete(&self, name: &str, expected: Oid) -> Result<Swap, RepositoryError> {
+        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
+        let git = self.handle()?;
+        // Libgit2 compares what it found with what is there under the ref's lock.
+        let delete = || match git.find_reference(name)? {
+            found if found.target() != Some(expected) => Ok(Swap::Moved(found.target())),
+            mut found => found.delete().map(|()| Swap::Done),
+        };
+        match self.patiently(name, delete) {
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(Swap::Done),
+            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::Modified => {
+                drop(git);
+                Ok(Swap::Moved(self.find_ref(name)?))
+            }
+            deleted => deleted,
+        }
+    }
+
     /// Removes the locks that a dead coordinator left on a ref that it was about to move, or, where the name ends in `/`, on all
     /// below it; the caller knows that nobody else writes them. Refs of ours that were never written go, too: the machine stopped, or
     /// the disk failed, when their names were on the disk and what they name was not. Their names are returned.
@@ -309,7 +331,10 @@ mod tests {
         assert_eq!(repository.compare_and_swap(name, Some(two), two, "t").expect("kept"), Swap::Moved(Some(one)));
         assert_eq!(repository.compare_and_swap(name, Some(one), two, "t").expect("moved"), Swap::Done);
         assert_eq!(repository.find_ref(name).expect("read"), Some(two));
-        repository.delete_ref(name).expect("removed");
+        assert_eq!(repository.compare_and_delete(name, one).expect("kept"), Swap::Moved(Some(two)));
+        assert_eq!(repository.find_ref(name).expect("read"), Some(two));
+        assert_eq!(repository.compare_and_delete(name, two).expect("removed"), Swap::Done);
+        assert_eq!(repository.compare_and_delete(name, two).expect("gone"), Swap::Done);
         assert_eq!(repository.compare_and_swap(name, Some(two), one, "t").expect("gone"), Swap::Moved(None));
     }
 

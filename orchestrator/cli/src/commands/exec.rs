@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use swarm_orchestrator::commit::{attempt_ref, base_ref};
 use swarm_orchestrator::event::AttemptEnd;
 use swarm_orchestrator::ids::branch_of;
-use swarm_orchestrator::journal::{InstanceState, log_path};
+use swarm_orchestrator::journal::{InstanceState, RunState, log_path};
 use swarm_orchestrator::report::diff::Form as DiffForm;
 use swarm_orchestrator::report::{Reports, exit, sanitize, words};
-use swarm_orchestrator::repository::Repository;
+use swarm_orchestrator::repository::{Repository, Swap};
 use swarm_orchestrator::run::LoadedPlan;
 use swarm_orchestrator::settings::{HostNetwork, Into};
+use swarm_orchestrator::target::forget;
 use swarm_plans::{DEFAULT_SANDBOX, InstanceId, TaskGraph};
 
 use crate::commands::allow::Allow;
@@ -88,9 +89,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
             it.err.write(&format!("kept as {}\n", branch_of(target)))?;
         }
     } else {
-        if let Some(target) = &state.target {
-            repository.delete_ref(target)?;
-        }
+        forget_branch(&repository, state, it)?;
         if let (Some(run), Some(instance)) = (&state.run, state.instances.get(&id)) {
             for attempt in instance.attempts.iter() {
                 repository.delete_ref(&attempt_ref(run, &id, attempt.attempt))?;
@@ -100,6 +99,17 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
     }
     shown?;
     Ok(ended.exit)
+}
+
+/// Removes the branch that a command's change landed on, if it is as this run left it: while the command ran, and since, it is anybody's
+/// who likes its name.
+fn forget_branch(repository: &Repository, state: &RunState, it: &Surroundings) -> Result<(), Failure> {
+    match (forget(repository, state)?, &state.target) {
+        (Swap::Moved(Some(_)), Some(target)) => {
+            it.err.write(&format!("note: somebody else works on {} by now: it stays\n", branch_of(target)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn log_path_of(
