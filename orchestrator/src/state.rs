@@ -351,7 +351,8 @@ pub fn make_private_dir_all(path: &Path) -> io::Result<()> {
 /// else writes; what a predecessor that died left there goes.
 ///
 /// # Errors
-/// The file system's; what was there before is there still, and no draft.
+/// The file system's; what was there before is there still, and no draft, unless it is only whether the new name is on the disk that
+/// nobody knows.
 pub fn write_whole(path: &Path, draft: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let write = || {
         match std::fs::remove_file(draft) {
@@ -367,13 +368,19 @@ pub fn write_whole(path: &Path, draft: &Path, mode: u32, bytes: &[u8]) -> io::Re
     sync_folder_of(path)
 }
 
-/// Waits until the name of a file is on the disk.
+/// Waits until the name of a file is on the disk. Where folders cannot be waited for, that is up to the file system.
+///
+/// Source: fsync(2), EINVAL; 9p and the shared folders of virtual machines are such.
 ///
 /// # Errors
 /// The file system's.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    use rustix::io::Errno;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    match rustix::fs::fsync(File::open(folder)?) {
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        synced => Ok(synced?),
+    }
 }
 
 /// Whether a run keeps something of its own under this name, beside the folders of its tasks: its lock, what it wrote of all
@@ -390,6 +397,13 @@ fn folder_name(name: &str) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_folder_that_cannot_be_waited_for_is_no_error_and_one_that_is_not_there_is() {
+        rustix::fs::fsync(File::open("/proc/self").expect("it is there")).expect_err("the kernel knows no such thing");
+        sync_folder_of(Path::new("/proc/self/name")).expect("as good as done");
+        sync_folder_of(Path::new("/none/such/name")).expect_err("it is not there");
+    }
 
     #[test]
     fn the_state_folder_is_private() {
