@@ -564,13 +564,9 @@ fn carry_over(state: &StateDir, run: &RunId, again: &Wanted, history: &History) 
 /// What follows from a landing that was announced: when the target holds its commit, it was made, whoever moved the target
 /// since; else it was not, and what it was to bring is folded again.
 fn announced_landing(repository: &Repository, target: &str, history: &History) -> Result<Vec<RunEvent>, RunError> {
-    let (Some(announced), Some(tip)) = (history.announced(), repository.find_ref(target)?) else {
-        return Ok(Vec::new());
-    };
+    let Some(announced) = history.announced() else { return Ok(Vec::new()) };
     let Ok(to) = Oid::from_str(&announced.to) else { return Ok(Vec::new()) };
-    let git = repository.handle()?;
-    let is_there = repository.has_commit(to)?;
-    if !is_there || (tip != to && !git.graph_descendant_of(tip, to).map_err(RepositoryError::from)?) {
+    if !target::holds(repository, target, to)? {
         return Ok(Vec::new());
     }
     let merged = announced.merges.into_iter();

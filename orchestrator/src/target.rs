@@ -267,6 +267,27 @@ pub fn is_free(repository: &Repository, name: &str) -> Result<bool, RepositoryEr
     Ok(!is_there && in_the_way_of(repository, name)?.is_empty())
 }
 
+/// Whether the branch of that full ref name is at a commit, or has it in its history.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn holds(repository: &Repository, name: &str, commit: Oid) -> Result<bool, RepositoryError> {
+    let Some(tip) = repository.find_ref(name)? else { return Ok(false) };
+    Ok(repository.has_commit(commit)? && (tip == commit || repository.handle()?.graph_descendant_of(tip, commit)?))
+}
+
+/// Whether the branch of a run that did not come to its end holds what it had announced: the branch moves before any change is said to
+/// have landed.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn holds_announced(repository: &Repository, state: &RunState) -> Result<bool, RepositoryError> {
+    match (&state.target, &state.tip, &state.finished) {
+        (Some(name), Some(to), None) => holds(repository, name, Oid::from_str(to)?),
+        _ => Ok(false),
+    }
+}
+
 /// What is wrong when the branch of that full ref name does not hold `landed`, the last commit that a run has landed on it.
 ///
 /// # Errors

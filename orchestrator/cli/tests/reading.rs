@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use git2::{Oid, Repository, Signature, Time};
 use swarm_orchestrator::commit::{attempt_ref, base_ref};
 use swarm_orchestrator::event::{
-    AddedInstance, AttemptEnd, ChangeSummary, Fate, Handed, InstanceResult, OnFailure, ParkedBy, RunEvent,
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, Handed, InstanceResult, Merge, OnFailure, ParkedBy, RunEvent,
 };
 use swarm_orchestrator::ids::{Attempt, RunId};
 use swarm_orchestrator::journal::{Journal, LogWriter, NewRun, NewTarget, RunWriter, log_path};
@@ -49,8 +49,8 @@ impl House {
         self.path().join(".git/swarm")
     }
 
-    fn write_run(&self) -> RunWriter {
-        let new = NewRun {
+    fn new_run(&self) -> NewRun {
+        NewRun {
             plan: "demo".to_owned(),
             sources: vec![("demo.toml".to_owned(), "version = 1\n".to_owned())],
             repository: String::new(),
@@ -59,9 +59,12 @@ impl House {
             target: Some(NewTarget::Ref(TARGET.to_owned())),
             started_at_ms: 1_700_000_000_000,
             asked: swarm_orchestrator::settings::Asked::default(),
-        };
+        }
+    }
+
+    fn write_run(&self) -> RunWriter {
         let mut journal = Journal::open(&self.state()).expect("a journal");
-        let writer = journal.begin_run(new, |_| false).expect("a run");
+        let writer = journal.begin_run(self.new_run(), |_| false).expect("a run");
         let git = Repository::open(self.path()).expect("a repository");
         git.reference(&base_ref(writer.run()), self.base, true, "").expect("a ref");
         let mut events = vec![self.started(writer.run()), added(&["edit", "clash", "test[os=a]", "test[os=b]"])];
@@ -367,4 +370,30 @@ fn exec_shows_a_change_and_keeps_it_only_when_asked() {
     assert!(git.find_branch("swarm/exec-2", git2::BranchType::Local).is_ok());
     let red = command(house.path(), "exec -- false").output().expect("the program starts");
     assert_eq!((red.status.code(), texts(&red).1.as_str()), (Some(1), "the command exited with 1\n"));
+}
+
+#[test]
+fn what_a_run_had_moved_when_it_died_is_applied_and_what_it_had_not_is_not() {
+    for (branch_moved, code) in [(true, 0), (false, 2)] {
+        let house = House::new();
+        let git = Repository::open(house.path()).expect("a repository");
+        if !branch_moved {
+            git.reference(TARGET, house.base, true, "").expect("a ref");
+        }
+        let mut journal = Journal::open(&house.state()).expect("a journal");
+        let writer = journal.begin_run(house.new_run(), |_| false).expect("a run");
+        let fate = Fate::Landed { commit: house.tip.to_string() };
+        let mut events = vec![house.started(writer.run()), added(&["edit"])];
+        let change = house.change(&git, house.tip);
+        events.extend(attempt("edit", AttemptEnd::Succeeded, Some(change), InstanceResult::Succeeded));
+        let merges = vec![Merge { instance: id("edit"), fate }];
+        events.push(RunEvent::Landing { from: None, to: house.tip.to_string(), merges });
+        writer.append(1_700_000_009_000, events).expect("space");
+        drop((writer, journal));
+        let output = house.swarm("apply");
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{out}{err}");
+        let says = if branch_moved { "moved forward to swarm/demo" } else { "nothing of it has landed" };
+        assert!(err.contains(says), "{err}");
+    }
 }

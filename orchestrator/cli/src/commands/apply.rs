@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 use swarm_orchestrator::apply::{Applied, Merging, Scopes, TakenBack, apply, put_in_order};
 use swarm_orchestrator::ids::branch_of;
-use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow};
+use swarm_orchestrator::journal::{JournalReader, RunLock, RunRow, RunState};
 use swarm_orchestrator::report::exit::{self, exit_meaning, is_resumable};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
-use swarm_orchestrator::target::lost_from_both;
+use swarm_orchestrator::target::{holds_announced, lost_from_both};
 
 use crate::commands::failure::{Failure, not_applied, shell_path};
 use crate::commands::select;
@@ -40,8 +40,10 @@ pub fn run(args: &Apply, it: &Surroundings) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("apply {}: it has no branch", row.id), hint));
     };
     let branch = branch_of(target);
-    has_what_landed(&repository, &journal, &row)?;
-    let tip = repository.find_ref(target)?.filter(|_| row.tally.landed > 0);
+    let state = journal.state(&row.id)?;
+    has_what_landed(&repository, &state, &row)?;
+    let has_landed = row.tally.landed > 0 || holds_announced(&repository, &state)?;
+    let tip = repository.find_ref(target)?.filter(|_| has_landed);
     let Some(tip) = tip else { return Err(nothing_landed(&journal, &row, target)?) };
     let date_s = it.clock.commit_date_s(it.clock.now_ms());
     let scopes = Scopes::on(&journal, target)?;
@@ -73,8 +75,8 @@ fn nothing_landed(journal: &JournalReader, row: &RunRow, target: &str) -> Result
 }
 
 /// Refuses a branch that has lost what the run has landed on it, unless the checkout has that already.
-fn has_what_landed(repository: &Repository, journal: &JournalReader, row: &RunRow) -> Result<(), Failure> {
-    let Some(lost) = lost_from_both(repository, &journal.state(&row.id)?)? else { return Ok(()) };
+fn has_what_landed(repository: &Repository, state: &RunState, row: &RunRow) -> Result<(), Failure> {
+    let Some(lost) = lost_from_both(repository, state)? else { return Ok(()) };
     let hint = lost.way_back().map(|commands| format!("{commands} puts it back, then: swarm apply {}", row.id));
     Err(Failure::environment(format!("apply: {lost}"), hint))
 }
