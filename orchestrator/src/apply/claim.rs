@@ -47,36 +47,16 @@ pub(super) struct Note {
     branch: Option<String>,
     /// Whether the branch is being moved at this moment.
     moving: bool,
-    /// Whether files of `from` are being written again.
-    #[serde(default)]
-    putting_back: bool,
 }
 
 impl Note {
     pub(super) fn new(from: Oid, to: Oid, branch: Option<String>) -> Note {
-        Note {
-            version: VERSION,
-            from: from.to_string(),
-            to: to.to_string(),
-            branch,
-            moving: false,
-            putting_back: false,
-        }
+        Note { version: VERSION, from: from.to_string(), to: to.to_string(), branch, moving: false }
     }
 
     /// The same at another moment.
     pub(super) fn moving(&self, moving: bool) -> Note {
         Note { moving, ..self.clone() }
-    }
-
-    /// The same when what was written is being taken back.
-    pub(super) fn putting_back(&self) -> Note {
-        Note { putting_back: true, ..self.clone() }
-    }
-
-    /// Whether somebody began to take back what was written.
-    pub(super) fn is_putting_back(&self) -> bool {
-        self.putting_back
     }
 
     /// The trees before and after.
@@ -232,7 +212,6 @@ impl<'a> Claim<'a> {
         removed.map_err(|source| ApplyError::Io { path: at, source })
     }
 }
-        self.claim.repository.make_checkout_durable()?;
 
 /// A checkout's index that no git can write; dropping it lets git go on with the index as it is then.
 pub(super) struct HeldIndex<'a> {
@@ -253,6 +232,7 @@ impl HeldIndex<'_> {
     /// Puts the copy in the place of the index, when the files that it speaks of are on the disk: each write-out that follows would
     /// write out their names, and leave their contents for later.
     pub(super) fn publish(&self) -> Result<(), ApplyError> {
+        self.claim.repository.make_checkout_durable()?;
         // On the disk before it has its name: half an index is none.
         let put = || fs::File::open(&self.copy)?.sync_all().and_then(|()| fs::rename(&self.copy, &self.real));
         let moved = fault::point().and_then(|()| match put() {

@@ -440,25 +440,34 @@ fn a_change_goes_only_where_its_task_may_write() {
 }
 
 #[test]
-fn a_file_that_was_half_put_back_is_ours_and_one_that_a_person_shortened_is_theirs() {
+fn a_file_that_a_person_shortened_is_theirs_even_where_somebody_died_taking_it_back() {
     let fixture = Fixture::new();
     let long = "a line\n".repeat(100);
     let from = fixture.commits(&[("f", &long)]);
     let target = commit(&fixture.git, BASE, &[from]);
     let tree = |commit: Oid| fixture.git.find_commit(commit).expect("exists").tree_id();
-    let noted = |note: &dyn Fn(Note) -> Note| {
-        fs::write(fixture.path("f"), &long[..350]).expect("written");
-        let repository = Repository::open(fixture.folder.path()).expect("a repository");
-        let claim = Claim::take(&repository, 0).expect("nobody has it");
-        let branch = Some("refs/heads/main".to_owned());
-        claim.write(&note(Note::new(tree(from), tree(target), branch))).expect("a note");
-    };
-    noted(&|note| note);
+    fs::write(fixture.path("f"), &long[..350]).expect("written");
+    let note = format!(
+        r#"{{"version":1,"from":"{}","to":"{}","branch":"refs/heads/main","moving":false,"putting-back":true}}"#,
+        tree(from),
+        tree(target)
+    );
+    let folder = fixture.path(".git/swarm/checkouts/main");
+    fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("note"), note)).expect("space");
     fixture.apply(target).expect_err("somebody's edit is in the way");
     assert_eq!(fixture.read("f"), long[..350]);
-    noted(&|note| note.putting_back());
-    fixture.apply(target).expect("nothing is in the way");
-    assert!(!fixture.path("f").exists() && fixture.is_clean());
+    // What is missing is put back whole, and known to be.
+    fs::remove_file(fixture.path("f")).expect("it is there");
+    let repository = Repository::open(fixture.folder.path()).expect("a repository");
+    let claim = Claim::take(&repository, 0).expect("nobody has it");
+    claim.write(&Note::new(tree(from), tree(target), Some("refs/heads/main".to_owned()))).expect("a note");
+    drop(claim);
+    assert_eq!(put_in_order(&repository, 0).expect("in order"), TakenBack::Something);
+    assert_eq!(fixture.read("f"), long);
+    let index = git2::Index::open(&fixture.path(".git/index")).expect("an index");
+    let entry = index.get_path(Path::new("f"), 0).expect("it is in it");
+    assert_eq!(u64::from(entry.file_size), long.len() as u64);
+    assert!(fixture.is_clean());
 }
 
 #[test]
@@ -482,7 +491,7 @@ fn a_taking_back_that_died_behind_its_files_is_completed_where_a_file_becomes_a_
         git(&["read-tree", &target.to_string()]);
         let repository = Repository::open(fixture.folder.path()).expect("a repository");
         let claim = Claim::take(&repository, 0).expect("nobody has it");
-        claim.write(&Note::new(tree(from), tree(target), None).putting_back()).expect("a note");
+        claim.write(&Note::new(tree(from), tree(target), None)).expect("a note");
         drop(claim);
         fixture.apply(target).expect("nothing is in the way");
         assert_eq!(fixture.head(), target);

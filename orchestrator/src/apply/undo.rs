@@ -1,19 +1,24 @@
 //! Takes back what an application wrote that did not come to its end: it was killed, or the disk was full.
 //!
 //! Only what is certainly its own is touched: a file that is missing, or that holds what the application was writing, all of it
-//! or its beginning, or the beginning of what was being put back when that was ended, too; with the index as it was before or was about to be, where HEAD still has what was there before. All of that
-//! is in the repository's objects, so nothing is lost, whatever a person did meanwhile. Where they have committed, they have worked
-//! here since: a file that is missing or empty is theirs then. Everything else stays, and the next look for local changes finds it.
+//! or its beginning; with the index as it was before or was about to be, where HEAD still has what was there before. All of that is in the
+//! repository's objects, so nothing is lost, whatever a person did meanwhile. Where they have committed, they have worked here since: a
+//! file that is missing or empty is theirs then. Everything else stays, and the next look for local changes finds it.
+//!
+//! What is put back gets its name when all of it is there: a file that has the beginning of what was there before is a person's edit.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid, Status, StatusOptions, Tree};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 
 use super::claim::{Claim, Note, leads_through_folders};
 use super::{ApplyError, TakenBack};
@@ -30,36 +35,37 @@ pub(super) fn take_back(claim: &Claim<'_>, note: &Note) -> Result<TakenBack, App
     let root = git.workdir().ok_or(ApplyError::Bare)?.to_owned();
     let scratch = claim.scratch()?;
     let after = laid_out(claim, &to, &changed, scratch.join("after"))?;
-    let before =
-        note.is_putting_back().then(|| laid_out(claim, &from, &changed, scratch.join("before"))).transpose()?;
-    let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, after, before, root: &root };
+    let sides = Sides { from: &from, to: &to, head: git.head()?.peel_to_tree()?, after, root: &root };
     let (mut ours, mut unstaged) = (Vec::new(), 0);
     for path in changed {
         match sides.is_as_before(&path) && sides.is_staged_by_us(&index, &path) {
             true if sides.is_written_by_us(&path)? => ours.push(path),
             // A person's file, staged by nobody but us.
             true => {
-                unstage(&mut index, &from, &path)?;
+                stage(&mut index, &from, &path, None)?;
                 unstaged += 1;
             }
             false => {}
         }
     }
     let taken = if ours.is_empty() && unstaged == 0 { TakenBack::Nothing } else { TakenBack::Something };
-    if !ours.is_empty() {
-        claim.write(&note.putting_back())?;
-    }
     for path in ours.iter().rev() {
         remove(&root, path).map_err(|source| ApplyError::Io { path: root.join(path), source })?;
     }
     // What a person put in the place of a file stays there, and the index as it is. Where no file was, none is written.
     let is_free = |path: &PathBuf| root.join(path).symlink_metadata().is_err() && may_be_made(&root, path);
     ours.retain(|path| is_free(path) || file_in(&from, path).is_none());
+    let again: BTreeSet<PathBuf> = ours.iter().filter(|path| file_in(&from, path).is_some()).cloned().collect();
+    let before = laid_out(claim, &from, &again, scratch.join("before"))?;
     for path in &ours {
-        index.remove_path(path)?;
+        let at = root.join(path);
+        let put = match again.contains(path) {
+            true => put(&before.join(path), &at).map_err(|source| ApplyError::Io { path: at.clone(), source })?,
+            false => Put::TheirsStays,
+        };
+        stage(&mut index, &from, path, at.symlink_metadata().ok().filter(|_| put == Put::Ours))?;
     }
     index.write()?;
-    write_again(&git, &from, ours.iter().filter(|path| file_in(&from, path).is_some()))?;
     held.publish()?;
     claim.clear_scratch().map_err(|source| ApplyError::Io { path: scratch.clone(), source })?;
     claim.forget()?;
@@ -127,8 +133,6 @@ struct Sides<'a> {
     head: Tree<'a>,
     /// The files of `to`, as a checkout has them.
     after: PathBuf,
-    /// Those of `from`, where somebody began to put them back.
-    before: Option<PathBuf>,
     /// The checkout.
     root: &'a Path,
 }
@@ -163,26 +167,18 @@ impl Sides<'_> {
             return Ok(false);
         }
         let may_be = !about.is_file() || about.len() > 0 || self.nobody_was_here();
-        let is_part =
-            || Ok(may_be && (is_part_of(&self.after.join(path), &at)? || self.is_half_put_back(path, &about)?));
+        let is_part = || Ok(may_be && is_part_of(&self.after.join(path), &at)?);
         is_part().map_err(|source| ApplyError::Io { path: at.clone(), source })
-    }
-
-    /// Whether a file holds the beginning of what was there before, and not all of it: then it is no longer on its way.
-    fn is_half_put_back(&self, path: &Path, about: &fs::Metadata) -> io::Result<bool> {
-        let Some(before) = self.before.as_ref().map(|before| before.join(path)) else { return Ok(false) };
-        let is_shorter = before.symlink_metadata().is_ok_and(|whole| about.is_file() && about.len() < whole.len());
-        Ok(is_shorter && is_part_of(&before, &self.root.join(path))?)
     }
 }
 
-/// Puts the entry of a tree in the place of the one that the index has.
-fn unstage(index: &mut Index, tree: &Tree<'_>, path: &Path) -> Result<(), git2::Error> {
+/// Puts the entry of a tree in the place of the one that the index has; `seen` is the file that lies there and is that entry's, else git
+/// looks itself.
+fn stage(index: &mut Index, tree: &Tree<'_>, path: &Path, seen: Option<fs::Metadata>) -> Result<(), git2::Error> {
     let Some((id, mode)) = file_in(tree, path) else { return index.remove_path(path) };
-    let never = IndexTime::new(0, 0);
-    index.add(&IndexEntry {
-        ctime: never,
-        mtime: never,
+    let mut entry = IndexEntry {
+        ctime: IndexTime::new(0, 0),
+        mtime: IndexTime::new(0, 0),
         dev: 0,
         ino: 0,
         mode,
@@ -193,7 +189,15 @@ fn unstage(index: &mut Index, tree: &Tree<'_>, path: &Path) -> Result<(), git2::
         flags: 0,
         flags_extended: 0,
         path: path.as_os_str().as_bytes().to_vec(),
-    })
+    };
+    if let Some(seen) = seen {
+        // The lower half of each, as every git has them. Source: gitformat-index(5).
+        let time = |seconds: i64, nanoseconds: i64| IndexTime::new(seconds as i32, nanoseconds as u32);
+        (entry.ctime, entry.mtime) = (time(seen.ctime(), seen.ctime_nsec()), time(seen.mtime(), seen.mtime_nsec()));
+        (entry.dev, entry.ino) = (seen.dev() as u32, seen.ino() as u32);
+        (entry.uid, entry.gid, entry.file_size) = (seen.uid(), seen.gid(), seen.size() as u32);
+    }
+    index.add(&entry)
 }
 
 /// Whether a path holds what another does that was laid out: the same link, or the beginning of the same file.
@@ -268,21 +272,69 @@ fn may_be_made(root: &Path, path: &Path) -> bool {
     above.all(|above| root.join(above).symlink_metadata().map_or(true, |about| about.is_dir()))
 }
 
-/// Writes these files of a tree, all of which are missing, and their entries in the index.
-fn write_again<'a>(
-    git: &git2::Repository,
-    tree: &Tree<'_>,
-    paths: impl Iterator<Item = &'a PathBuf>,
-) -> Result<(), ApplyError> {
-    let mut paths = paths.peekable();
-    if paths.peek().is_none() {
-        return Ok(());
+/// What lies in a place where something was to be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// What was put there.
+    Ours,
+    /// What somebody else put there meanwhile, or nothing.
+    TheirsStays,
+}
+
+/// What a file is called in its folder for as long as it is not whole, where the checkout lies on another file system than ours.
+const BESIDE: &str = ".swarm-put-back";
+
+/// Gives a file or link that was laid out its place in the checkout, where nothing was.
+fn put(made: &Path, at: &Path) -> io::Result<Put> {
+    fault::point()?;
+    if let Some(folder) = at.parent() {
+        fs::create_dir_all(folder)?;
     }
-    let mut options = CheckoutBuilder::new();
-    options.safe().recreate_missing(true).disable_pathspec_match(true);
-    super::count_files(&mut options);
-    for path in paths {
-        options.path(path);
+    match named(made, at) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            // A name that nobody else has; who died over it is found by the next, who begins with the same file.
+            let beside = at.with_file_name(BESIDE);
+            match fs::remove_file(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            match made.symlink_metadata()?.is_symlink() {
+                true => std::os::unix::fs::symlink(fs::read_link(made)?, &beside)?,
+                false => drop(fs::copy(made, &beside)?),
+            }
+            named(&beside, at).inspect_err(|_| drop(fs::remove_file(&beside)))
+        }
+        named => named,
     }
-    super::written(git, git.checkout_tree(tree.as_object(), Some(&mut options)))
+}
+
+/// Gives a file another name where nothing has that; else it goes.
+fn named(from: &Path, to: &Path) -> io::Result<Put> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The file system knows no such rename.
+        Err(Errno::INVAL) if to.symlink_metadata().is_err() => fs::rename(from, to).map(|()| Put::Ours),
+        Err(Errno::EXIST | Errno::INVAL) => fs::remove_file(from).map(|()| Put::TheirsStays),
+        named => Ok(named.map(|()| Put::Ours)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_leaves_what_somebody_put_there_meanwhile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [made, at] = ["made", "d/at"].map(|name| folder.path().join(name));
+        for (there, expected) in [(None, Put::Ours), (Some("theirs"), Put::TheirsStays)] {
+            fs::write(&made, "before").expect("space");
+            drop(fs::remove_dir_all(folder.path().join("d")));
+            if let Some(there) = there {
+                fs::create_dir(folder.path().join("d")).and_then(|()| fs::write(&at, there)).expect("space");
+            }
+            assert_eq!(put(&made, &at).expect("nothing is in the way"), expected);
+            assert_eq!(fs::read_to_string(&at).expect("it is there"), there.unwrap_or("before"));
+            assert!(!made.exists());
+        }
+    }
 }
