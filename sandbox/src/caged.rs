@@ -193,16 +193,29 @@ impl First {
             return Ok(Left::Nothing);
         }
         let left = self.wait_alone()?;
-        if (left, self.tier) != (Left::Nothing, Tier::Landlock) {
-            return Ok(left);
+        Ok(self.end_orphans(left, group))
+    }
+
+    /// The same for one that outlived a wait, and was killed once more.
+    fn wait_again(&mut self, timeout: Timespec, group: &Group) -> io::Result<Left> {
+        if self.init.is_none() {
+            return Ok(Left::Nothing);
         }
-        // What it had no time for has become ours.
+        let left = self.wait_for(timeout)?;
+        Ok(self.end_orphans(left, group))
+    }
+
+    /// Ends what it had no time for, where that has become ours.
+    fn end_orphans(&mut self, left: Left, group: &Group) -> Left {
+        if (left, self.tier) != (Left::Nothing, Tier::Landlock) {
+            return left;
+        }
         let (killed, left) = match end_children(group) {
             Hunt::Over(found) => (found.killed, Left::Nothing),
             Hunt::Escaped(found) => (found.killed, Left::MayRun),
         };
         self.hunted += killed;
-        Ok(left)
+        left
     }
 }
 
@@ -237,7 +250,7 @@ impl Drop for Caged {
             self.destroy();
         }
         let _ = match self.first.outlived_a_wait {
-            true => self.first.wait_for(LAST_WAIT),
+            true => self.first.wait_again(LAST_WAIT, self.watchdog.group()),
             false => self.first.wait(self.watchdog.group()),
         };
     }
@@ -245,9 +258,10 @@ impl Drop for Caged {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
 
-    use rustix::process::{PidfdFlags, pidfd_open};
+    use rustix::process::{PidfdFlags, getpid, pidfd_open, set_child_subreaper, test_kill_process};
 
     use super::*;
 
@@ -261,5 +275,31 @@ mod tests {
         first.signal(Signal::KILL);
         assert_eq!((first.wait_alone(), first.init), (Ok(Left::Nothing), None));
         assert!(child.wait().is_err(), "nothing is left to be waited for");
+    }
+
+    #[test]
+    fn what_one_leaves_that_outlived_a_wait_is_ended_with_it() {
+        const ALONE: &str = "SWARM_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            // All children of a process are ended: it takes one that has no others.
+            let name = "caged::tests::what_one_leaves_that_outlived_a_wait_is_ended_with_it";
+            let mut alone = Command::new(std::env::current_exe().unwrap());
+            assert!(alone.args(["--exact", name]).env(ALONE, "1").status().unwrap().success());
+            return;
+        }
+        set_child_subreaper(Some(getpid())).unwrap();
+        let script = "sleep 60 & echo $!; exec sleep 60";
+        let child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let init = Pid::from_raw(child.id().cast_signed()).unwrap();
+        let mut first = First::new(Tier::Landlock, init, pidfd_open(init, PidfdFlags::empty()).unwrap());
+        let mut line = String::new();
+        BufReader::new(child.stdout.unwrap()).read_line(&mut line).unwrap();
+        let orphan = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        test_kill_process(orphan).unwrap();
+        first.signal(Signal::KILL);
+        let long = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let group = Group::known(Vec::new()).unwrap();
+        assert_eq!(first.wait_again(long, &group), Ok(Left::Nothing));
+        assert!(test_kill_process(orphan).is_err(), "it lives on");
     }
 }
