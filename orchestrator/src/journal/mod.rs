@@ -102,11 +102,26 @@ pub enum JournalError {
     Stopped,
 }
 
-/// Whether the file, and files beside it, can be written.
+/// Whether the file can be written, and what SQLite keeps beside it: a log and an index of it, which may not be there yet.
+///
+/// Source: "Write-Ahead Logging" of SQLite's documentation.
 fn is_writable(journal: &std::path::Path) -> bool {
     use rustix::fs::{Access, access};
     let is = |path: Option<&std::path::Path>| path.is_some_and(|path| access(path, Access::WRITE_OK).is_ok());
-    is(Some(journal)) && is(journal.parent())
+    let beside = ["-wal", "-shm"].map(|end| {
+        let mut name = journal.as_os_str().to_owned();
+        name.push(end);
+        std::path::PathBuf::from(name)
+    });
+    is(Some(journal)) && is(journal.parent()) && beside.iter().all(|file| !file.exists() || is(Some(file)))
+}
+
+/// Whether SQLite says of a file itself that nobody may write it. With more to the code it is about something else: a log that cannot be
+/// recovered by who only reads, a file that was moved.
+///
+/// Source: "Result and Error Codes" of SQLite's documentation, SQLITE_READONLY.
+fn is_about_the_file(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY)
 }
 
 impl JournalError {
@@ -130,7 +145,7 @@ impl JournalError {
             // Statements fit the tables that we make: where one does not, these are others.
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => damaged(path, &error),
             // A file that may be written says of itself that it may not.
-            Some(ErrorCode::ReadOnly) if is_writable(&path) => damaged(path, &error),
+            Some(ErrorCode::ReadOnly) if is_about_the_file(&error) && is_writable(&path) => damaged(path, &error),
             Some(_) => JournalError::Sql { path, source: Arc::new(error) },
             // What it holds is not what was written: no text, or of another type.
             None => damaged(path, &error),
@@ -158,5 +173,8 @@ mod tests {
         assert!(is_damage(&path, of(sql)) && is_damage(&path, of(corrupt)) && is_damage(&path, of(read_only)));
         assert!(!is_damage(&path, of(io)), "the disk fails");
         assert!(!is_damage(&folder.path().join("none/journal.sqlite"), of(read_only)), "nobody can write there");
+        for more in 1..=6 {
+            assert!(!is_damage(&path, of(read_only | more << 8)), "it says nothing of what the file holds");
+        }
     }
 }
