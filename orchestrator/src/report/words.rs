@@ -383,18 +383,34 @@ pub fn wrap(text: &str, columns: usize) -> String {
 /// How lines begin that are not broken: commands, a log's own lines, and the source of a plan.
 const WHOLE_LINES: &[&str] = &["swarm ", "git ", "export ", "look: ", "more: ", "next: ", "| "];
 
-/// A line in which no more than two blanks stand between words, its indent aside.
+/// A line in which no more than two blanks stand between words, its indent aside. Those within quotes or brackets stay: they are part of
+/// a name.
 fn without_columns(line: &str) -> String {
     let indent = line.len() - line.trim_start_matches(' ').len();
     let mut close = line[..indent].to_owned();
-    let mut blanks = 0;
-    for c in line[indent..].chars() {
+    let (mut blanks, mut named_until) = (0, indent);
+    for (at, c) in line[indent..].char_indices().map(|(at, c)| (at + indent, c)) {
+        if at >= named_until {
+            named_until = end_of_name(line, at, c).unwrap_or(named_until);
+        }
         blanks = if c == ' ' { blanks + 1 } else { 0 };
-        if blanks <= 2 {
+        if blanks <= 2 || at < named_until {
             close.push(c);
         }
     }
     close
+}
+
+/// Where the quotes or brackets end that begin at a place of a line with this character; `None` where none do.
+fn end_of_name(line: &str, at: usize, c: char) -> Option<usize> {
+    let end = match c {
+        '[' => ']',
+        // An apostrophe is none.
+        '\'' | '"' | '`' if !line[..at].ends_with(char::is_alphanumeric) => c,
+        _ => return None,
+    };
+    let behind = at + c.len_utf8();
+    line[behind..].find(end).map(|length| behind + length + end.len_utf8())
 }
 
 /// Columns by which the rest of a broken line stands further in.
@@ -479,6 +495,14 @@ mod tests {
         {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn blanks_of_a_name_are_no_columns() {
+        assert_eq!(without_columns("  a    b      c"), "  a  b  c");
+        assert_eq!(without_columns("it's     'a    b'     c"), "it's  'a    b'  c");
+        assert_eq!(without_columns("build[x=a    b]     done"), "build[x=a    b]  done");
+        assert_eq!(without_columns("`a    b`     \"c     d\"     'e    f"), "`a    b`  \"c     d\"  'e  f");
     }
 
     #[test]
