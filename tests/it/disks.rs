@@ -251,6 +251,20 @@ fn a_gate_that_took_its_half_written_file_away_blames_no_result() {
     assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
 }
 
+#[test]
+fn commands_whose_logs_find_no_room_end_as_they_end() {
+    let repository = Repository::with(&FILES);
+    let prints = "'head -c 4000000 /dev/zero | tr \"\\0\" x'";
+    let plan =
+        format!("[workspace]\nsetup = {prints}\n[tasks.a]\nrun = 'echo ok > ok.txt'\n[merge]\nverify = {prints}\n");
+    // No file of the coordinator's may be larger than 1 MiB, and it is told so instead of killed.
+    let limited = ["/bin/sh", "-c", "trap '' XFSZ; ulimit -f 2048; exec \"$@\"", "sh"];
+    let ended = Swarm::run(&repository, "it", &plan).through(&limited).exits(0);
+    let told = ended.err.matches("the log of a command is incomplete").count();
+    assert_eq!(told, 3, "of setup, and of what verified the base and the result: {ended}");
+    assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
+}
+
 /// The hint of every full disk is a command that has to work there.
 #[test]
 fn on_a_full_disk_people_see_what_there_is_and_get_it_back() {

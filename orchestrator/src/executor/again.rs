@@ -48,7 +48,7 @@ pub fn unchecked(plan: &Plan, repeats: u32) -> Option<String> {
 
 impl Executor {
     /// Runs an attempt that passed again, as often as was asked for, and compares.
-    pub(super) async fn again(self: &Arc<Self>, trial: Trial<'_>, first: &Record) -> Result<(), Stop> {
+    pub(super) async fn again(self: &Arc<Self>, trial: Trial<'_>, first: &mut Record) -> Result<(), Stop> {
         if trial.task.cache.is_none() {
             return Ok(());
         }
@@ -61,7 +61,9 @@ impl Executor {
             self.keep_first(trial, first)?;
             let Record { log, change, outputs, .. } = second;
             // What it printed lies beside the first log; one that cannot be written changes no verdict.
-            let _ = log.finish();
+            if let Err(error) = log.finish() {
+                first.notes.push(format!("the log of run {round} of the same is incomplete: {error}"));
+            }
             if let Err(Stop(end)) = passed {
                 if failed_by(&end) == FailedBy::Machine || end.is_cancelled() {
                     return Err(Stop(end));

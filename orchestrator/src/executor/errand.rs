@@ -67,12 +67,9 @@ impl Executor {
     pub(super) async fn lone_errand(self: &Arc<Self>, errand: Errand<'_>) -> Result<(Ended, Worktree), String> {
         errand.places.clear_beside(&self.state).await.map_err(|error| causes(&error))?;
         let mut log = LogWriter::new(errand.places.log(), SECTION_BYTES_MAX);
-        let (ended, worktree) = self.errand(errand, &mut log).await?;
-        if let Err(error) = log.finish() {
-            self.trees.let_go(worktree).await;
-            return Err(causes(&error));
-        }
-        Ok((ended, worktree))
+        let ran = self.errand(errand, &mut log).await;
+        log.finish_of_command();
+        ran
     }
 
     /// Runs a command to its end. The worktree is the caller's to look at and to discard.
@@ -118,7 +115,7 @@ impl Executor {
         let cwd = worktree.spec.at().clone();
         let RenderedCommand { argv, timeout } = command.clone();
         let caged = CagedCommand { argv, cwd, timeout, leads: Leads { hosts: cage.egress().cloned(), models: None } };
-        // A log that cannot be written is noticed when it is finished.
+        // A log that cannot be written is told of when it is finished.
         let mut ends_amid_a_line = false;
         let mut hear = |_: Stream, bytes: &[u8]| {
             ends_amid_a_line = bytes.last().map_or(ends_amid_a_line, |last| *last != b'\n');

@@ -247,7 +247,7 @@ impl Executor {
             StartAt::Needs | StartAt::Tip { .. } => self.steps(trial, &mut record).await,
         };
         if passed.is_ok() && job.start == StartAt::Needs {
-            passed = self.again(trial, &record).await;
+            passed = self.again(trial, &mut record).await;
         }
         let mut end = match passed {
             Ok(()) => AttemptEnd::Succeeded,

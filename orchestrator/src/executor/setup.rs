@@ -231,19 +231,19 @@ impl Executor {
         };
         let mut log = LogWriter::new(places.log(), SECTION_BYTES_MAX);
         let mut both = |stream: Stream, bytes: &[u8]| {
-            // A log that cannot be written is noticed when it is finished.
+            // A log that cannot be written is told of when it is finished.
             log.write(bytes);
             hear(stream, bytes);
         };
-        let ran = self.jobs.run(None, caged, spec, &mut both).await.map_err(|error| match error {
+        let ran = self.jobs.run(None, caged, spec, &mut both).await;
+        log.finish_of_command();
+        ran.map_err(|error| match error {
             WorkerError::Lacking { .. } => {
                 let command = words::command_in_short(&command.argv);
                 SetupError::Machine { command, reason: format!("failed: {error}") }
             }
             other => other.into(),
-        })?;
-        log.finish()?;
-        Ok(ran)
+        })
     }
 
     fn expect_exit(

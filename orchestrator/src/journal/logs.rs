@@ -96,6 +96,15 @@ impl LogWriter {
         self.failed.map_or(Ok(()), Err)
     }
 
+    /// The same for a command that has no attempt to say it of: what its log lacks changes nothing of how it ended, and stands among our
+    /// own warnings.
+    pub fn finish_of_command(self) {
+        let path = self.path.clone();
+        if let Err(error) = self.finish() {
+            tracing::warn!(log = %path.display(), %error, "the log of a command is incomplete");
+        }
+    }
+
     fn finish_section(&mut self) {
         if self.ended_line == LineEnd::Open {
             self.put(b"\n");
