@@ -104,8 +104,12 @@ impl Executor {
             return self.resolved(trial, tip, (conflict.tree, meeting), record).await;
         }
         self.jobs.phase(Some(&trial.job.name), "resolving its conflict");
-        let spec = CommitSpec { parents: &[tip], tree: conflict.tree, subject: "a conflict", trailers: &[] };
-        let at = commit::write_commit(&self.repository, &self.signing, &spec)?;
+        let (executor, tree) = (Arc::clone(self), conflict.tree);
+        let written = tokio::task::spawn_blocking(move || {
+            let spec = CommitSpec { parents: &[tip], tree, subject: "a conflict", trailers: &[] };
+            commit::write_commit(&executor.repository, &executor.signing, &spec)
+        });
+        let at = written.await??;
         let (ended, worktree) = match &resolving.by {
             ResolvingBy::Command(command) => {
                 self.by_command(trial, (command, &resolving.sandbox), at, shown, record).await?

@@ -206,14 +206,15 @@ impl Executor {
         again: Vec<Vec<u8>>,
     ) -> Result<(), Stop> {
         let _alone = self.settler.one_by_one.lock().await;
-        let executor = Arc::clone(self);
+        let (executor, changes) = (Arc::clone(self), changes.to_vec());
         let sides = changes.iter().map(|(_, change)| Oid::from_str(&change.tree)).collect::<Result<_, _>>()?;
         let meeting = Meeting { paths: again, sides };
-        let made = threads::apart("make", move || executor.made_again(executor.base, tree, &meeting)).await?;
-        match made.map_err(|detail| Stop(AttemptEnd::Infra { detail }))? {
-            Made::Tree(tree) => self.trees.settle(changes, tree).map_err(no_start),
-            Made::Not(detail) => Err(Stop(AttemptEnd::Needs { detail })),
-        }
+        let settled = threads::apart("make", move || match executor.made_again(executor.base, tree, &meeting) {
+            Ok(Made::Tree(tree)) => executor.trees.settle(&changes, tree).map_err(no_start),
+            Ok(Made::Not(detail)) => Err(Stop(AttemptEnd::Needs { detail })),
+            Err(detail) => Err(Stop(AttemptEnd::Infra { detail })),
+        });
+        settled.await?
     }
 
     async fn make(self: &Arc<Self>, maker: &Maker, parent: Oid, tree: Oid) -> Result<Made, String> {
