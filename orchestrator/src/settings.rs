@@ -32,7 +32,7 @@ pub struct Settings {
     /// The machine's number of cores.
     pub cores: usize,
     /// The target branch.
-    pub into: Into,
+    pub into: IntoBranch,
     /// Whether the first failure ends the run.
     pub fail_fast: FailFast,
     /// Whether plans may use the host's network.
@@ -67,7 +67,7 @@ pub struct Settings {
 
 /// The branch that receives a run's work, where its plan has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Into {
+pub enum IntoBranch {
     /// The plan's.
     Planned,
     /// This one, without `refs/heads/`.

@@ -14,7 +14,7 @@ use crate::report::sanitize::shell_word;
 use crate::report::words::{self, short};
 use crate::repository::{Repository, RepositoryError, Swap};
 use crate::run::RunError;
-use crate::settings::{Into, Settings};
+use crate::settings::{IntoBranch, Settings};
 
 /// Why a branch cannot be the target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -234,9 +234,9 @@ pub fn choose(
         return Ok(None);
     };
     let branch = match &settings.into {
-        Into::Planned => planned,
-        Into::Branch(branch) => branch.clone(),
-        Into::OfRun => return of_run(repository).map(Some),
+        IntoBranch::Planned => planned,
+        IntoBranch::Branch(branch) => branch.clone(),
+        IntoBranch::OfRun => return of_run(repository).map(Some),
     };
     if let Err(reason) = swarm_plans::branch_name(&branch) {
         return Err(TargetError::Name { branch, reason }.into());
@@ -325,6 +325,24 @@ pub fn lost_from_both(repository: &Repository, state: &RunState) -> Result<Optio
     Ok(lost.filter(|lost| !has_it || matches!(lost, TargetError::Removed { .. })))
 }
 
+/// Removes the branch of a run if it is where the run's newest landing left it: what somebody else made, before or since, stays.
+///
+/// # Errors
+/// As of [`Repository::compare_and_delete`].
+pub fn forget(repository: &Repository, state: &RunState) -> Result<Swap, RepositoryError> {
+    match newest_landed(state)? {
+        Some((name, landed)) => repository.compare_and_delete(name, landed),
+        None => Ok(Swap::Done),
+    }
+}
+
+/// The branch of a run by its full ref name, and the newest commit that landed on it; `None` where none did.
+fn newest_landed(state: &RunState) -> Result<Option<(&String, Oid)>, RepositoryError> {
+    let newest = state.instances.values().filter_map(InstanceState::landed).max();
+    let (Some(name), Some((_, landed))) = (&state.target, newest) else { return Ok(None) };
+    Ok(Some((name, Oid::from_str(landed)?)))
+}
+
 /// What a person should know of a target that holds what the base has not: whatever contradicts it is parked, and nothing else says
 /// where it comes from. `None` where it holds no more than the base.
 ///
@@ -346,24 +364,6 @@ pub fn ahead_note(
     let (of, apply) = match runs.iter().find(is_earlier) {
         Some(row) => (format!(", {} was the last run that landed there", row.id), format!("`swarm apply {}`", row.id)),
         None => (String::new(), format!("`git merge {}`", shell_word(branch_of(name)))),
-/// Removes the branch of a run if it is where the run's newest landing left it: what somebody else made, before or since, stays.
-///
-/// # Errors
-/// As of [`Repository::compare_and_delete`].
-pub fn forget(repository: &Repository, state: &RunState) -> Result<Swap, RepositoryError> {
-    match newest_landed(state)? {
-        Some((name, landed)) => repository.compare_and_delete(name, landed),
-        None => Ok(Swap::Done),
-    }
-}
-
-/// The branch of a run by its full ref name, and the newest commit that landed on it; `None` where none did.
-fn newest_landed(state: &RunState) -> Result<Option<(&String, Oid)>, RepositoryError> {
-    let newest = state.instances.values().filter_map(InstanceState::landed).max();
-    let (Some(name), Some((_, landed))) = (&state.target, newest) else { return Ok(None) };
-    Ok(Some((name, Oid::from_str(landed)?)))
-}
-
     };
     let commits = words::count(ahead as u64, "commit");
     Ok(Some(format!(
@@ -440,6 +440,20 @@ fn above(repository: &Repository, name: &str) -> Result<Option<String>, Reposito
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git_fixture::Fixture;
+
+    #[test]
+    fn of_a_run_that_landed_nothing_no_branch_is_forgotten() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let head = repository.resolve("HEAD").expect("a commit");
+        let name = "refs/heads/swarm/exec-1";
+        repository.compare_and_swap(name, None, head, "somebody's").expect("made");
+        let mut state = RunState::default();
+        state.target = Some(name.to_owned());
+        assert_eq!(forget(&repository, &state).expect("nothing to do"), Swap::Done);
+        assert_eq!(repository.find_ref(name).expect("read"), Some(head));
+    }
 
     #[test]
     fn what_is_in_the_way_gets_a_name_that_is_not() {
@@ -461,20 +475,6 @@ mod tests {
         let aside = Aside { branch: "s/p/q".to_owned(), to: Some("s/p-old/q".to_owned()) };
         let removed = |in_the_way| TargetError::Removed { branch: "s/p".to_owned(), tip: "abc".to_owned(), in_the_way };
         assert_eq!(removed(vec![]).way_back().as_deref(), Some("git branch s/p abc"));
-    use crate::git_fixture::Fixture;
-
-    #[test]
-    fn of_a_run_that_landed_nothing_no_branch_is_forgotten() {
-        let fixture = Fixture::with_files(&[("a", "1")]);
-        let repository = fixture.repository();
-        let head = repository.resolve("HEAD").expect("a commit");
-        let name = "refs/heads/swarm/exec-1";
-        repository.compare_and_swap(name, None, head, "somebody's").expect("made");
-        let mut state = RunState::default();
-        state.target = Some(name.to_owned());
-        assert_eq!(forget(&repository, &state).expect("nothing to do"), Swap::Done);
-        assert_eq!(repository.find_ref(name).expect("read"), Some(head));
-    }
         let both = "git branch -m s/p/q s/p-old/q && git branch s/p abc";
         assert_eq!(removed(vec![aside]).way_back().as_deref(), Some(both));
     }

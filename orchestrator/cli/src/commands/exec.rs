@@ -14,7 +14,7 @@ use swarm_orchestrator::report::diff::Form as DiffForm;
 use swarm_orchestrator::report::{Reports, exit, sanitize, words};
 use swarm_orchestrator::repository::{Repository, Swap};
 use swarm_orchestrator::run::LoadedPlan;
-use swarm_orchestrator::settings::{HostNetwork, Into};
+use swarm_orchestrator::settings::{HostNetwork, IntoBranch};
 use swarm_orchestrator::target::forget;
 use swarm_plans::{DEFAULT_SANDBOX, InstanceId, TaskGraph};
 
@@ -72,7 +72,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
         ReaderKind::Other => Vec::new(),
     });
     let mut settings = plain_settings(it)?;
-    settings.into = Into::OfRun;
+    settings.into = IntoBranch::OfRun;
     settings.host_network = if args.allow_host_network { HostNetwork::Allowed } else { HostNetwork::Refused };
     settings.allowed = args.allow.allow.clone();
     let ended = start(loaded, settings, &mut reports, it)?;

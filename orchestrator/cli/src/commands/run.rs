@@ -16,7 +16,9 @@ use swarm_orchestrator::policy::PolicyError;
 use swarm_orchestrator::report::summary::{TAIL_LINES_MAX, summary};
 use swarm_orchestrator::report::{AsTyped, Json, Lines, Live, Reporter, Reports, Size, exit, sanitize};
 use swarm_orchestrator::run::{LoadedPlan, RunEnd, RunError};
-use swarm_orchestrator::settings::{BudgetAsked, HostNetwork, Into, PlanModels, Present, Settings, TapeAt, Writing};
+use swarm_orchestrator::settings::{
+    BudgetAsked, HostNetwork, IntoBranch, PlanModels, Present, Settings, TapeAt, Writing,
+};
 use swarm_orchestrator::threads;
 use swarm_plans::{Need, Task, TaskGraph, TaskIx};
 
@@ -224,7 +226,7 @@ pub fn on_event_loop<T>(run: impl Future<Output = Result<T, RunError>>) -> Resul
 fn settings(args: &Run, it: &Surroundings) -> Result<Settings, Failure> {
     Ok(Settings {
         jobs: args.jobs.asked(),
-        into: args.into.clone().map_or(Into::Planned, Into::Branch),
+        into: args.into.clone().map_or(IntoBranch::Planned, IntoBranch::Branch),
         fail_fast: if args.fail_fast { FailFast::Yes } else { FailFast::No },
         reuse: match args.no_cache || args.check_determinism.is_some() {
             true => ReuseResults::No,
@@ -316,7 +318,7 @@ pub fn plain_settings(it: &Surroundings) -> Result<Settings, Failure> {
         state_dir: it.state_dir.clone(),
         jobs: None,
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        into: Into::Planned,
+        into: IntoBranch::Planned,
         fail_fast: FailFast::No,
         reuse: ReuseResults::Yes,
         repeats: 1,
