@@ -127,7 +127,8 @@ impl Cache {
     /// [`Cache::never_again`] was said of the key: nothing is recorded then.
     ///
     /// # Errors
-    /// [`CacheError::Sql`] and [`CacheError::Io`]; nothing is recorded then, and what was there stays.
+    /// [`CacheError::Sql`] and [`CacheError::Io`]; nothing is recorded then. What was there stays, or, where the new files had taken the
+    /// place of its own by then, is found no more.
     pub fn record(&self, key: &Key, result: &Recorded, artifacts: &Path, now_ms: u64) -> Result<bool, CacheError> {
         let has_some = result.artifacts.is_some();
         let ready = has_some.then(|| self.shelf.ready(&key.to_string(), artifacts)).transpose()?;

@@ -105,7 +105,7 @@ impl Gate {
     }
 
     /// Makes verdicts depend on the untracked files under every worktree, too: what setup made, what is copied from the
-    /// checkout (their layers are named by their content), and which caches are shown; and on what else is `known` to decide them. To
+    /// checkout (their layers are named by their content and by the secret of the state folder), and which caches are shown; and on what else is `known` to decide them. To
     /// be called once these are known, and before anything is remembered.
     pub fn stand_on(&mut self, layers: &Layers, known: Vec<String>) {
         let caches = layers.caches.iter().map(|cache| cache.to_string_lossy().into_owned());
