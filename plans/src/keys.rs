@@ -417,7 +417,7 @@ const MERGE: &[Key] = &[
     now(
         "mode",
         Kind::Choice(&[("train", Since::Now), ("none", Since::Now)]),
-        "train merges; none allows no change at all.",
+        "train merges; none allows no change at all, and no other key of this table.",
     ),
     now("into", Kind::Line, "The target branch; swarm/{{ run.name }} by default."),
     now(

@@ -153,11 +153,15 @@ pub(crate) fn lower(plan: &Table, lower: &mut Lower<'_>) -> Merge {
     let table = plan.get("merge").and_then(Node::table);
     let get = |key: &str| table.and_then(|table| table.get(key));
     let word = |key: &str| get(key).and_then(Node::text);
+    let mode = match word("mode") {
+        Some("none") => MergeMode::None,
+        _ => MergeMode::Train,
+    };
+    if let (MergeMode::None, Some(table)) = (mode, table) {
+        lower.diagnostics.extend(without_target(table));
+    }
     Merge {
-        mode: match word("mode") {
-            Some("none") => MergeMode::None,
-            _ => MergeMode::Train,
-        },
+        mode,
         into: get("into").map(|node| lower.template(node, Dialect::Text)),
         verify: get("verify").and_then(|node| verify(node, lower)),
         on_conflict: ladder(get("on-conflict"), get("resolver"), lower),
@@ -182,6 +186,22 @@ pub(crate) fn lower(plan: &Table, lower: &mut Lower<'_>) -> Merge {
             _ => Overlap::Parallel,
         },
     }
+}
+
+/// What a table with `mode = "none"` says beside that: nothing is merged, so none of it would ever be used, and a gate that never
+/// runs looks like one that is green.
+fn without_target(table: &Table) -> impl Iterator<Item = Diagnostic> {
+    table.entries.iter().filter(|entry| entry.key != "mode").map(|entry| {
+        let key = &entry.key;
+        let message = format!("`{key}` has no place beside `mode = \"none\"`: nothing is merged");
+        let hint = match key.as_str() {
+            "verify" => {
+                "no gate would run: make it a task, [tasks.verify] with the same `run`, or write mode = \"train\""
+            }
+            _ => "leave it out, or write mode = \"train\"",
+        };
+        Diagnostic::error(entry.key_at, message).hint(hint)
+    })
 }
 
 fn verify(node: &Node, lower: &mut Lower<'_>) -> Option<Verify> {
@@ -342,6 +362,35 @@ mod tests {
             assert_eq!(plan.model_uses().count(), 1);
         }
         assert_eq!(parsed("'true'").plan.map(|plan| plan.model_uses().count()), Some(0));
+    }
+
+    #[test]
+    fn without_a_target_nothing_says_how_to_merge() {
+        let found = |merge: &str, writes: &str| {
+            let text = format!("version = 1\n[tasks.a]\nrun = 'x'\n{writes}\n[merge]\n{merge}\n");
+            let parsed = parse("p", &text, &[], &mut |_| Err(String::new()));
+            parsed.diagnostics.into_iter().map(|one| one.message).collect::<Vec<_>>()
+        };
+        for key in [
+            "verify = 'make test'",
+            "verify = { run = 'make test' }",
+            "union = ['a']",
+            "regenerate = [{ paths = ['a'], run = 'x' }]",
+            "on-conflict = ['rerun']",
+            "resolver = 'x'",
+            "history = 'keep'",
+            "publish = 'all-or-nothing'",
+            "overlap = 'serialize'",
+            "into = 'x'",
+        ] {
+            let none = found(&format!("mode = 'none'\n{key}"), "");
+            let name = key.split(' ').next().expect("it has a name");
+            assert_eq!(none, [format!("`{name}` has no place beside `mode = \"none\"`: nothing is merged")]);
+            assert_eq!(found(&format!("mode = 'train'\n{key}"), "writes = ['a']"), [""; 0], "{key}");
+        }
+        assert_eq!(found("mode = 'none'", "writes = []"), [""; 0]);
+        let [writes] = &found("mode = 'none'", "writes = ['a']")[..] else { panic!("one warning") };
+        assert!(writes.contains("`writes` of `a` allow nothing"), "{writes}");
     }
 
     #[test]

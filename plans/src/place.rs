@@ -30,7 +30,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// What is pasted into a plan of which nothing lands, so that changes do.
-pub const TRAIN: &str = "mode = \"train\"  # in [merge]";
+pub const TRAIN: &str = "mode = \"train\"  # in [merge]; or commit a .gitignore that names what is only built";
 
 /// A key of a list as it is pasted into a plan, the texts each once: behind the head of its table, or as a line that says in a
 /// comment which table it belongs in where that is written already. `and` is what else is to be done, for people.

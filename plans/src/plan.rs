@@ -189,6 +189,7 @@ pub(crate) struct Places {
     pub models: Option<Location>,
     pub batch: Option<Location>,
     pub with: Option<Location>,
+    pub writes: Option<Location>,
 }
 
 impl Places {
@@ -200,6 +201,7 @@ impl Places {
             models: place("models"),
             batch: place("foreach-batch"),
             with: place("with"),
+            writes: place("writes"),
         }
     }
 }

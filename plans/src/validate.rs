@@ -7,6 +7,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::agent::Agent;
 use crate::cycle;
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
+use crate::merge::MergeMode;
 use crate::plan::*;
 use crate::result_words::{RESULTS, never_a_result};
 use crate::template::{Template, root};
@@ -114,6 +115,7 @@ impl<'a> Validator<'a> {
         self.resources(task);
         self.policy(task);
         self.fan_outs(ix, task);
+        self.scope(task);
         let scope = |what, trust| Scope { task: Some((ix, task)), what, trust };
         self.work(&task.work, &scope(work_name(&task.work), Trust::Command));
         for check in &task.checks {
@@ -259,6 +261,16 @@ impl<'a> Validator<'a> {
         for foreach in &task.foreach {
             if let Fan::List(items) = &foreach.source
                 && items.len() > task.foreach_max as usize
+    /// Where nothing is merged any change is a violation, whatever a scope would allow.
+    fn scope(&mut self, task: &Task) {
+        if self.plan.merge.mode == MergeMode::None && task.writes.as_ref().is_some_and(|globs| !globs.is_empty()) {
+            let at = task.places.writes.unwrap_or(task.at);
+            let message = format!("`writes` of `{}` allow nothing: `mode = \"none\"` refuses any change", task.name);
+            let hint = "write `writes = []`, or mode = \"train\" in [merge]";
+            self.diagnostics.push(Diagnostic::warning(at, message).hint(hint));
+        }
+    }
+
             {
                 let message =
                     format!("`{}` has {} items, and foreach-max is {}", foreach.name, items.len(), task.foreach_max);

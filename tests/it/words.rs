@@ -30,7 +30,7 @@ fn a_violation_is_answered_with_the_line_of_the_plan_that_would_allow_it() {
     silent(&ended, &["swarm retry"]);
     run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\nwrites = ['src', 'src/']\n").exits(0);
     let ended = run(&repository, "[tasks.a]\nrun = 'echo x > src/new'\n[merge]\nmode = 'none'\n").exits(1);
-    says(&ended, &["to allow it: mode = \"train\"  # in [merge]"]);
+    says(&ended, &["to allow it: mode = \"train\"  # in [merge]; or commit a .gitignore"]);
     // What a task added is written in its template.
     let plan = r#"
 [templates.fix]
