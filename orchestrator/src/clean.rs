@@ -16,14 +16,12 @@ use swarm_plans::InstanceId;
 use crate::base::published::clear_prepared;
 use crate::commit::{self, attempt_ref, base_ref, folded_ref, history_ref, run_refs, start_refs};
 use crate::event::Fate;
-use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::executor::verify::VERIFY;
 use crate::hollow::{self, Hollow};
 use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
-use crate::journal::{
-    InstanceState, Journal, JournalError, JournalReader, LockError, RunLock, RunState, attempt_dir, log_path,
-};
+use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, RunLock, RunState, log_path};
+use crate::open::files;
 use crate::removal::{Debris, sweep};
 use crate::repository::{Repository, RepositoryError};
 use crate::resolution::open_among;
@@ -57,6 +55,8 @@ pub struct CleanedRun {
     pub gone: Vec<(String, Oid)>,
     /// Failed instances whose logs go.
     pub failed_logs: u64,
+    /// Instances whose files of `$SWARM_ARTIFACTS` go.
+    pub handed_over: u64,
     /// Results that stay, with their refs.
     pub kept: Vec<KeptResult>,
     /// Instances whose results somebody settles by hand right now, where its history was to be forgotten: that would not end
@@ -282,6 +282,7 @@ impl CleanedRun {
             released: 0,
             gone: Vec::new(),
             failed_logs: 0,
+            handed_over: 0,
             kept: Vec::new(),
             being_settled: Vec::new(),
         }
@@ -341,6 +342,7 @@ fn clean_run(
     }
     cleaned.refs_removed = removable.len() as u64;
     cleaned.failed_logs = failed_logs(state, run, run_state, &kept_logs);
+    cleaned.handed_over = handed_over(state, run, run_state, &kept_files);
     let folder = run_dir(state.root(), run);
     let before = disk_bytes(&folder);
     let stays: Vec<PathBuf> = kept_logs.into_iter().chain(kept_files).collect();
@@ -371,9 +373,21 @@ fn logs_of(state: &StateDir, run: &RunId, owner: &Owner<'_>) -> Vec<PathBuf> {
 
 /// The files that a result which stays hands over to those that need it; `None` where there are none.
 fn files_of(state: &StateDir, run: &RunId, owner: &Owner<'_>) -> Option<PathBuf> {
-    let folder = attempt_dir(state.root(), run, owner.id, owner.attempt).join(OUT).join(ARTIFACTS);
-    let has_some = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
-    has_some.then_some(folder)
+    let folder = files::folder_of(state.root(), run, owner.id, owner.attempt);
+    files::holds_something(&folder).then_some(folder)
+}
+
+/// How many instances handed files over that are not kept.
+fn handed_over(state: &StateDir, run: &RunId, run_state: &RunState, kept: &HashSet<PathBuf>) -> u64 {
+    let goes = |id, attempt| {
+        let folder = files::folder_of(state.root(), run, id, attempt);
+        !kept.contains(&folder) && files::holds_something(&folder)
+    };
+    let losing = run_state
+        .instances
+        .iter()
+        .filter(|(id, instance)| instance.attempts.iter().any(|attempt| goes(id, attempt.attempt)));
+    losing.count() as u64
 }
 
 /// How many instances failed of which a log lies there that is not kept.
@@ -522,7 +536,7 @@ pub fn disk_bytes(path: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::event::{AttemptEnd, InstanceResult, ParkedBy, RunEvent};
-    use crate::journal::{Journal, NewRun, NewTarget, RunWriter};
+    use crate::journal::{Journal, NewRun, NewTarget, RunWriter, attempt_dir};
     use crate::report::story;
 
     struct Fixture {

@@ -1,6 +1,9 @@
 //! A result as a clean linked worktree: an ordinary checkout of its commit, for a person's editor and tools. What the
 //! worker did to its own `.git` is long gone; this is made by libgit2 from the commit alone, and runs no filter or hook.
 
+/// What a task handed over, as a folder.
+pub mod files;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io;

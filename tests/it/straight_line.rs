@@ -244,6 +244,30 @@ fn mode_none_takes_no_change() {
 }
 
 #[test]
+fn what_a_task_hands_over_is_copied_out_and_clean_says_that_it_goes() {
+    let tasks = "[merge]\nmode = 'none'\n\
+                 [tasks.a]\nrun = 'cd \"$SWARM_ARTIFACTS\"; echo x > app; ln -s app link; ln -s /etc/passwd out'\n\
+                 [tasks.b]\nrun = 'git init -q \"$SWARM_ARTIFACTS/r\"; git -C \"$SWARM_ARTIFACTS/r\" config core.fsmonitor evil'\n";
+    let (repository, ended) = run(tasks, 0);
+    let told = Swarm::new(&repository, &["report"]).exits(0);
+    assert!(told.out.contains("a: swarm open --artifacts it-1 a DIR"), "{ended}{told}");
+    let told = Swarm::new(&repository, &["open", "a", "got"]).exits(2);
+    assert!(told.err.contains("swarm open --artifacts it-1 a got"), "{told}");
+    let told = Swarm::new(&repository, &["open", "--artifacts", "a", "got"]).exits(0);
+    assert_eq!(fs::read_to_string(repository.path().join("got/link")).expect("copied"), "x\n", "{told}");
+    assert!(told.err.contains("left out: out") && !repository.path().join("got/out").is_symlink(), "{told}");
+    // Git would run what the config of the other says.
+    Swarm::new(&repository, &["open", "--artifacts", "b", "got-b"]).exits(1);
+    assert!(!repository.path().join("got-b/r/.git").exists());
+    let told = Swarm::new(&repository, &["status", "--json"]).exits(0);
+    assert!(told.out.contains("/out/artifacts\""), "{told}");
+    let told = Swarm::new(&repository, &["clean"]).exits(0);
+    assert!(told.err.contains("the files that 2 tasks handed over in $SWARM_ARTIFACTS are gone"), "{told}");
+    let told = Swarm::new(&repository, &["open", "--artifacts", "a", "again"]).exits(2);
+    assert!(told.err.contains("`swarm clean` has removed them"), "{told}");
+}
+
+#[test]
 fn a_deadline_ends_the_run_with_seven() {
     let plan = "deadline = '1s'\n[tasks.a]\nrun = 'sleep 50'\n[tasks.b]\nneeds = ['a']\nrun = 'true'\n";
     let (_, ended) = run(plan, 7);

@@ -11,7 +11,7 @@ use swarm_protocol::EnforcementReport;
 use swarm_protocol::agent::Envelope;
 
 use crate::event::{
-    AddedInstance, AttemptEnd, ChangeSummary, Fate, GateVerdict, GivenUp, InstanceResult, ModelWait, OnFailure,
+    AddedInstance, AttemptEnd, ChangeSummary, Fate, GateVerdict, GivenUp, Handed, InstanceResult, ModelWait, OnFailure,
     Recorded, RefusalSeen, Remedy, ReusedInstance, RunEvent,
 };
 use crate::ids::{Attempt, RunId, branch_of};
@@ -192,6 +192,7 @@ struct Said {
     notes: Vec<String>,
     refusals: Vec<RefusalSeen>,
     envelope: Option<Box<Envelope>>,
+    handed: Handed,
 }
 
 impl AttemptState {
@@ -213,6 +214,11 @@ impl AttemptState {
     /// What its agent said of the work.
     pub fn envelope(&self) -> Option<&Envelope> {
         self.said.as_ref()?.envelope.as_deref()
+    }
+
+    /// Whether it passed and left files in `$SWARM_ARTIFACTS`.
+    pub fn handed_files(&self) -> bool {
+        self.said.as_ref().is_some_and(|said| said.handed == Handed::Files)
     }
 
     /// What it changed, when that is anything: the commit of a try that changed nothing is its base.
@@ -398,7 +404,7 @@ impl RunState {
             envelope,
             retry_in_ms,
             outputs: _,
-            handed: _,
+            handed,
         } = &recorded.event
         else {
             return;
@@ -413,10 +419,12 @@ impl RunState {
         last.has_ended = true;
         last.duration_ms = *duration_ms;
         last.collected = collected;
+        let handed = *handed;
         let says = *end != AttemptEnd::Succeeded || !notes.is_empty() || !refusals.is_empty() || envelope.is_some();
         let (notes, refusals) = (|| notes.clone(), || refusals.clone());
-        let said = || Said { end: end.clone(), notes: notes(), refusals: refusals(), envelope: envelope.clone() };
-        last.said = says.then(said).map(Box::new);
+        let said =
+            || Said { end: end.clone(), notes: notes(), refusals: refusals(), envelope: envelope.clone(), handed };
+        last.said = (says || handed == Handed::Files).then(said).map(Box::new);
         state.phase = match (state.result_before.take(), retry_in_ms) {
             // Another try of what has a result takes nothing away, however it ends.
             (Some(result), _) => Phase::Finished(result),
@@ -453,9 +461,9 @@ impl RunState {
             let before = state.last_attempt().map_or(0, |attempt| attempt.attempt.0);
             let last = state.start(Attempt(before + 1), at_ms);
             (last.has_ended, last.collected) = (true, collected);
-            let (end, notes) = (AttemptEnd::Succeeded, || reused.notes.clone());
-            let said = || Said { end, notes: notes(), refusals: vec![], envelope: None };
-            last.said = (!reused.notes.is_empty()).then(said).map(Box::new);
+            let (end, handed) = (AttemptEnd::Succeeded, reused.handed);
+            let said = || Said { end, notes: reused.notes.clone(), refusals: vec![], envelope: None, handed };
+            last.said = (!reused.notes.is_empty() || handed == Handed::Files).then(said).map(Box::new);
             state.phase = Phase::Finished(InstanceResult::Succeeded);
             state.rare().reused_from = Some(Arc::clone(&from));
             if state.change().is_none() {
@@ -640,6 +648,11 @@ impl InstanceState {
     /// The newest try.
     pub fn last_attempt(&self) -> Option<&AttemptState> {
         self.attempts.last()
+    }
+
+    /// Whether a try of it that passed left files in `$SWARM_ARTIFACTS`.
+    pub fn handed_files(&self) -> bool {
+        self.attempts.iter().any(AttemptState::handed_files)
     }
 
     /// The newest try's change, when it changed something.

@@ -12,6 +12,8 @@ mod another_plan;
 pub mod diff;
 /// What a run's end means to the caller's shell.
 pub mod exit;
+/// What tasks handed over, and how a person gets it.
+mod handed;
 /// One versioned JSON object a line.
 pub mod json;
 /// What landed and how.

@@ -11,7 +11,7 @@ use super::another_plan::{allowed_with, limit_to_raise, wants_another_plan};
 use super::exit::{self, is_resumable};
 use super::landings::{Entry, Landing, landings};
 use super::words::{self, Style, Tone};
-use super::{LogTail, account, lines, sanitize};
+use super::{LogTail, account, handed, lines, sanitize};
 use crate::dispatcher::core::OUT_OF_TIME;
 use crate::event::{AttemptEnd, Fate, InstanceResult, OnFailure, ParkedBy};
 use crate::executor::verify::VERIFY;
@@ -71,6 +71,7 @@ pub fn summary(state: &RunState, tail: LogTail<'_>, checkout: Checkout, style: S
         writer.not_run(),
         writer.accounts(),
         writer.notes(),
+        writer.handed_over(),
         writer.next_steps(),
     ]
     .into_iter()
@@ -158,6 +159,12 @@ impl Summary<'_> {
                 Landing::Stood => ("nothing to add", "the branch has it".to_owned()),
             };
             let _ = writeln!(text, "    {commit}  {}  {what}", words::instance(instance.0));
+        })
+    }
+
+    fn handed_over(&self) -> String {
+        self.section("files handed over", Tone::Strong, handed::for_the_person(self.state), |(id, _), text| {
+            let _ = writeln!(text, "    {}: {}", words::instance(id), handed::command(self.run(), &id.0));
         })
     }
 

@@ -26,7 +26,8 @@ use crate::commands::unsettled;
 
 /// Gives back the disk of finished runs; keeps every result that no branch has.
 ///
-/// Removes folders of attempts, logs (those of failed tasks, too), prepared bases, and refs of what landed.
+/// Removes folders of attempts, logs (those of failed tasks, too), files that tasks handed over in $SWARM_ARTIFACTS (`swarm open
+/// --artifacts` copies them out before), prepared bases, and refs of what landed.
 #[derive(Debug, clap::Args)]
 pub struct Clean {
     /// Only these runs, whether they have ended or were interrupted [default: all that have ended].
@@ -251,6 +252,11 @@ fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Resu
         let goes = if mode == Mode::Look { "would go" } else { "are gone" };
         let failed = words::count(cleaned.failed_logs, "failed task");
         it.err.write(&format!("{run}: the logs of {failed} {goes}\n"))?;
+    }
+    if cleaned.handed_over > 0 {
+        let go = if mode == Mode::Look { "would go" } else { "are gone" };
+        let tasks = words::count(cleaned.handed_over, "task");
+        it.err.write(&format!("{run}: the files that {tasks} handed over in $SWARM_ARTIFACTS {go}\n"))?;
     }
     for kept in cleaned.kept.iter().take(KEPT_MAX) {
         let name = kept.instance.as_deref().unwrap_or(&kept.reference);

@@ -1,6 +1,7 @@
 //! `swarm status [RUN]`: where each instance of a run stands.
 
 use swarm_orchestrator::journal::RunLock;
+use swarm_orchestrator::open::files;
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::report::status::{Liveness, status, status_json};
 
@@ -33,7 +34,12 @@ pub fn run(args: &Status, it: &Surroundings) -> Result<u8, Failure> {
     let state = journal.state(&row.id)?;
     let liveness = Liveness::new(state.finished.as_ref(), holder);
     if args.json {
-        it.out.write(&format!("{}\n", sanitize::json(&status_json(&state, &liveness).to_string())))?;
+        let mut told = status_json(&state, &liveness);
+        for (told, (id, instance)) in told["instances"].as_array_mut().into_iter().flatten().zip(&state.instances) {
+            told["artifacts"] = files::handed_over(&folder, &row.id, (id, instance))
+                .map_or(serde_json::Value::Null, |folder| folder.to_string_lossy().into());
+        }
+        it.out.write(&format!("{}\n", sanitize::json(&told.to_string())))?;
         return Ok(0);
     }
     let mut text = status(&state, &liveness, it.clock.now_ms(), it.out.style);
