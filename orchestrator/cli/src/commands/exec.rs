@@ -22,6 +22,7 @@ use crate::commands::allow::Allow;
 use crate::commands::diff;
 use crate::commands::failure::Failure;
 use crate::commands::logs::{Form, Printer};
+use crate::commands::no_input;
 use crate::commands::plan_file::render;
 use crate::commands::run::{live, plain_settings, start};
 use crate::commands::sandbox::policy_text;
@@ -30,7 +31,7 @@ use crate::commands::uncommitted;
 
 /// Runs one command in a caged worktree of HEAD and shows what it changed.
 ///
-/// Exit codes as in the help of `swarm`: 1 when the command failed, whatever its own code is, which is said on stderr; `swarm
+/// It reads nothing: its standard input is /dev/null. Exit codes as in the help of `swarm`: 1 when the command failed, whatever its own code is, which is said on stderr; `swarm
 /// sandbox -- CMD` passes it on.
 #[derive(Debug, clap::Args)]
 pub struct Exec {
@@ -98,6 +99,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
         }
     }
     shown?;
+    no_input::say(&args.command, it)?;
     Ok(ended.exit)
 }
 

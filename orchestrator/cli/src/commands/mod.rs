@@ -68,6 +68,8 @@ mod made_names;
 mod made_repository;
 /// For packagers.
 mod man;
+/// What a caged command does not read.
+mod no_input;
 /// Files of a folder that git obeys by a repository's config.
 mod obeyed_files;
 /// A result as a folder.

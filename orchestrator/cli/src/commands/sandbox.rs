@@ -22,6 +22,7 @@ use crate::commands::allow::{self, Allow};
 use crate::commands::caged::{self, Scratch};
 use crate::commands::failure::Failure;
 use crate::commands::hard_links;
+use crate::commands::no_input;
 use crate::commands::obeyed_files::ObeyedFiles;
 use crate::commands::opened_folder::OpenedFolder;
 use crate::commands::passed_on::{PassedOn, Passing};
@@ -35,7 +36,8 @@ use crate::commands::written::Written;
 /// Runs one command in a cage around the current folder, and passes its exit status on.
 ///
 /// The command may write the current folder and nothing else; every .git in it stays read-only and in its place. A repository
-/// that it makes is put aside when git would run something for it. Without --plan it gets the default policy. On a terminal, what it prints is shown without control sequences.
+/// that it makes is put aside when git would run something for it. Without --plan it gets the default policy.
+/// It reads nothing: its standard input is /dev/null. On a terminal, what it prints is shown without control sequences.
 #[derive(Debug, clap::Args)]
 pub struct Sandbox {
     /// The current folder is read-only, too.
@@ -174,6 +176,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let changed = obeyed.and_then(|obeyed| obeyed.changed());
     let told = changed.map_or(Ok(()), |line| it.err.write(&format!("swarm: {line}\n")));
     finished.and(told)?;
+    no_input::say(&args.command, it)?;
     Ok(left?.and(left_elsewhere?).exit(caged::conclude(&ran?, &cage, it)?))
 }
 

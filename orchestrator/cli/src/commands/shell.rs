@@ -20,7 +20,7 @@ use crate::commands::select;
 use crate::commands::settling::Left;
 use crate::commands::surroundings::{Surroundings, host};
 use crate::commands::written::Written;
-use crate::commands::{terminal, user_config};
+use crate::commands::{no_input, terminal, user_config};
 
 /// Opens a shell in a fresh worktree of a task's result, in the task's own cage and with its variables.
 ///
@@ -38,7 +38,7 @@ pub struct Shell {
     /// Passes on what CMD prints as it is, also to a terminal, which obeys control sequences.
     #[arg(long)]
     raw: bool,
-    /// Runs this instead of a shell; needs no terminal.
+    /// Runs this instead of a shell; needs no terminal, and finds /dev/null on standard input.
     #[arg(value_name = "CMD", last = true)]
     command: Vec<OsString>,
 }
@@ -105,4 +105,7 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
     }
     let (left, ran): (Left, Ran) = (left?, ran?);
     Ok(left.exit(caged::conclude(&ran, &cage, it)?))
+    if !args.command.is_empty() {
+        no_input::say(&args.command, it)?;
+    }
 }
