@@ -2,6 +2,7 @@
 //! happens later, on this tree, so that one mistake never hides another.
 
 use crate::diagnostic::{Diagnostic, Location};
+use crate::keys::is_name;
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -150,6 +151,10 @@ pub(crate) fn read(source: usize, text: &str, diagnostics: &mut Vec<Diagnostic>)
             let span = error.span().unwrap_or(0..0);
             let at = Location::new(source, span.clone());
             let diagnostic = Diagnostic::error(at, format!("invalid TOML: {}", error.message()));
+            let diagnostic = match hint(error.message(), text) {
+                Some(hint) => diagnostic.hint(hint),
+                None => diagnostic,
+            };
             diagnostics.push(match first_of(text, span.start).filter(|_| error.message().contains("duplicate")) {
                 Some(first) => diagnostic.related(Location::new(source, first), "the first one"),
                 None => diagnostic,
@@ -157,6 +162,16 @@ pub(crate) fn read(source: usize, text: &str, diagnostics: &mut Vec<Diagnostic>)
             None
         }
     }
+}
+
+/// What helps whoever wrote a text that is not TOML.
+fn hint(message: &str, text: &str) -> Option<&'static str> {
+    if message.contains("escape") {
+        return Some("in double quotes a backslash begins an escape: single quotes take it as it is");
+    }
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let is_of_yaml = !first.contains('=') && first.split_once(':').is_some_and(|(key, _)| is_name(key.trim()));
+    is_of_yaml.then_some("a plan is TOML, not YAML: key = \"value\", and [tasks.NAME] above the keys of a task")
 }
 
 /// Where the head of a table stands for the first time whose line holds the byte `at`.

@@ -77,7 +77,7 @@ fn batches(items: &[BoundValue], batch: usize) -> Vec<(BoundValue, String)> {
 
 /// Source: docs.github.com, "Running variations of jobs in a workflow": exclusions first; then each inclusion extends every
 /// original combination of whose axes it contradicts none, and becomes a combination of its own where there is none.
-fn matrix_combinations(matrix: &Matrix) -> Result<Vec<Combination>, TooMany> {
+pub(crate) fn matrix_combinations(matrix: &Matrix) -> Result<Vec<Combination>, TooMany> {
     let mut all = originals(matrix)?;
     let originals = all.len();
     for include in &matrix.include {

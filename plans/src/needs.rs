@@ -202,10 +202,13 @@ impl TaskGraph {
     fn missing_diagnostic(&self, missing: Missing) -> Diagnostic {
         match missing {
             Missing::Unknown { needing, text, at } => {
-                let ids = self.instances.iter().take(COMPARED_IDS_MAX).map(|instance| instance.id.0.as_ref());
+                let of_task = |id: &&str| task_in(id) == task_in(&text);
+                let ids = self.instances.iter().map(|instance| instance.id.0.as_ref());
+                let ids: Vec<&str> = ids.filter(of_task).take(COMPARED_IDS_MAX).collect();
                 let message = format!("`{}` needs `{text}`, which does not exist", self.instance(needing).id);
                 let name = task_in(&text);
-                let hint = match nearest(&text, ids) {
+                let hint = match nearest(&text, ids.iter().copied()) {
+                    _ if ids == [name] => format!("`{name}` is a task without instances of its own: write \"{name}\""),
                     _ if text.contains('*') => format!("`{name}` alone means all of its instances"),
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("`swarm graph` shows the instances of `{name}`"),

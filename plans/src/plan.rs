@@ -190,6 +190,7 @@ pub(crate) struct Places {
     pub batch: Option<Location>,
     pub with: Option<Location>,
     pub writes: Option<Location>,
+    pub exclude: Option<Location>,
 }
 
 impl Places {
@@ -202,6 +203,7 @@ impl Places {
             batch: place("foreach-batch"),
             with: place("with"),
             writes: place("writes"),
+            exclude: place("matrix-exclude"),
         }
     }
 }

@@ -103,8 +103,18 @@ fn check_named(table: &Table, kind: &Kind, what: &str, diagnostics: &mut Vec<Dia
         if !is_name(&entry.key) {
             let message = format!("`{}` is not a name", entry.key.escape_debug());
             diagnostics.push(Diagnostic::error(entry.key_at, message).hint(keys::NAMES));
+        } else if entry.key.starts_with('-') {
+            // It would be an option wherever a person types it.
+            let message = format!("`{}` is not a name: it begins with a dash", entry.key);
+            diagnostics.push(Diagnostic::error(entry.key_at, message).hint(keys::NAMES));
         }
         match (kind, entry.node.table()) {
+            (Kind::Table(keys), None) if keys.iter().any(|key| key.name == entry.key) => {
+                let name = if what == "sandbox" { "default" } else { "NAME" };
+                let message = format!("[{what}] holds tables only, and `{}` is a key of one", entry.key);
+                diagnostics
+                    .push(Diagnostic::error(entry.key_at, message).hint(format!("write it below [{what}.{name}]")));
+            }
             (Kind::Table(keys), Some(inner)) => {
                 check_table(inner, keys, &format!("[{what}.{}]", entry.key), diagnostics);
             }

@@ -7,9 +7,10 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::agent::Agent;
 use crate::cycle;
 use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
+use crate::expand::matrix_combinations;
 use crate::merge::MergeMode;
 use crate::plan::*;
-use crate::result_words::{RESULTS, never_a_result};
+use crate::result_words::{RESULTS, falls_short, never_a_result};
 use crate::template::{Template, root};
 
 /// Checks a plan whose parts were lowered, stand-ins for broken ones included.
@@ -114,8 +115,8 @@ impl<'a> Validator<'a> {
     fn task(&mut self, ix: TaskIx, task: &'a Task) {
         self.resources(task);
         self.policy(task);
-        self.fan_outs(ix, task);
         self.scope(task);
+        self.fan_outs(ix, task);
         let scope = |what, trust| Scope { task: Some((ix, task)), what, trust };
         self.work(&task.work, &scope(work_name(&task.work), Trust::Command));
         for check in &task.checks {
@@ -133,6 +134,7 @@ impl<'a> Validator<'a> {
         if let Some(condition) = &task.condition {
             self.names(condition, &scope("if", Trust::Value));
             self.result_words(condition);
+            self.unasked(ix, condition);
         }
         for need in &task.needs {
             if let NeedTarget::Instances { selector, .. } = &need.target {
@@ -158,6 +160,22 @@ impl<'a> Validator<'a> {
                 None => format!("a result is one of: {}", RESULTS.join(", ")),
             };
             let warning = Diagnostic::warning(self.place(condition, word), format!("no result is called '{word}'"));
+            self.diagnostics.push(warning.hint(hint));
+        }
+    }
+
+    /// What needs something that did not pass is blocked, whatever its condition says, unless that may fail.
+    fn unasked(&mut self, ix: TaskIx, condition: &Template) {
+        for (name, word) in falls_short(condition.source()) {
+            let need = self.plan.task_by_name(name).filter(|need| self.needs_directly(ix, *need));
+            let is_strict = |need: &TaskIx| self.plan.task(*need).allow_failure == AllowFailure::No;
+            if need.filter(is_strict).is_none() {
+                continue;
+            }
+            let message =
+                format!("this never holds: where `{name}` is '{word}', `{}` is blocked", self.plan.task(ix).name);
+            let warning = Diagnostic::warning(self.place(condition, word), message);
+            let hint = format!("its `if` is asked then only with `allow-failure = true` in [tasks.{name}]");
             self.diagnostics.push(warning.hint(hint));
         }
     }
@@ -243,6 +261,16 @@ impl<'a> Validator<'a> {
         }
     }
 
+    /// Where nothing is merged any change is a violation, whatever a scope would allow.
+    fn scope(&mut self, task: &Task) {
+        if self.plan.merge.mode == MergeMode::None && task.writes.as_ref().is_some_and(|globs| !globs.is_empty()) {
+            let at = task.places.writes.unwrap_or(task.at);
+            let message = format!("`writes` of `{}` allow nothing: `mode = \"none\"` refuses any change", task.name);
+            let hint = "write `writes = []`, or mode = \"train\" in [merge]";
+            self.diagnostics.push(Diagnostic::warning(at, message).hint(hint));
+        }
+    }
+
     fn fan_outs(&mut self, ix: TaskIx, task: &Task) {
         let fed: Vec<&Foreach> = task.foreach.iter().filter(|each| !matches!(each.source, Fan::List(_))).collect();
         if let [_, second, ..] = fed.as_slice() {
@@ -258,19 +286,16 @@ impl<'a> Validator<'a> {
             let at = task.places.batch.unwrap_or(task.at);
             self.error(at, "`foreach-batch` needs exactly one foreach name", "items of one list are batched");
         }
+        if let (Some(at), Some(matrix)) = (task.places.exclude, &task.matrix)
+            && matrix_combinations(matrix).is_ok_and(|left| left.is_empty())
+        {
+            let warning =
+                Diagnostic::warning(at, format!("this leaves no instance of `{}`: it does nothing", task.name));
+            self.diagnostics.push(warning.hint("leave a combination, or add one by `matrix-include`"));
+        }
         for foreach in &task.foreach {
             if let Fan::List(items) = &foreach.source
                 && items.len() > task.foreach_max as usize
-    /// Where nothing is merged any change is a violation, whatever a scope would allow.
-    fn scope(&mut self, task: &Task) {
-        if self.plan.merge.mode == MergeMode::None && task.writes.as_ref().is_some_and(|globs| !globs.is_empty()) {
-            let at = task.places.writes.unwrap_or(task.at);
-            let message = format!("`writes` of `{}` allow nothing: `mode = \"none\"` refuses any change", task.name);
-            let hint = "write `writes = []`, or mode = \"train\" in [merge]";
-            self.diagnostics.push(Diagnostic::warning(at, message).hint(hint));
-        }
-    }
-
             {
                 let message =
                     format!("`{}` has {} items, and foreach-max is {}", foreach.name, items.len(), task.foreach_max);
@@ -614,5 +639,35 @@ mod tests {
     fn names_are_found_as_words() {
         assert_eq!(find_word("{{ crate }} {{ crat }}", "crat"), Some(15));
         assert_eq!(find_word("x.needs needs.a", "needs.a"), Some(8));
+    }
+
+    #[test]
+    fn what_can_never_be_is_said_with_what_would_help() {
+        let check = |tasks: &str, expected: &[&str]| {
+            let text = format!("version = 1\n{tasks}\n");
+            let found = crate::file::parse("p", &text, &[], &mut |_| Err(String::new())).diagnostics;
+            let told: Vec<String> =
+                found.iter().map(|one| format!("{} ({})", one.message, one.hint.as_deref().unwrap_or(""))).collect();
+            assert_eq!(told.len(), expected.len(), "{tasks}: {told:?}");
+            assert!(told.iter().zip(expected).all(|(told, words)| told.contains(words)), "{tasks}: {told:?}");
+        };
+        let of = |flag: &str, condition: &str| {
+            format!("[tasks.b]\nrun = 'x'\n{flag}\n[tasks.c]\nneeds = ['b']\nif = \"{condition}\"\nrun = 'x'")
+        };
+        let never = "where `b` is 'failed', `c` is blocked (its `if` is asked then only with `allow-failure = true` in [tasks.b])";
+        check(&of("", "needs.b.result == 'failed'"), &[never]);
+        check(&of("allow-failure = true", "needs.b.result == 'failed'"), &[]);
+        check(&of("", "needs.b.result == 'skipped'"), &[]);
+        let matrix = "[tasks.m]\nrun = 'x'\nmatrix = { v = [1] }\nmatrix-exclude = [{ v = 1 }]";
+        check(matrix, &["this leaves no instance of `m`"]);
+        check(&format!("{matrix}\nmatrix-include = [{{ v = 2 }}]"), &[]);
+        check(
+            "[tasks.a]\nrun = 'x'\n[sandbox]\nnetwork = ['x.org']",
+            &["is a key of one (write it below [sandbox.default])"],
+        );
+        check("[tasks.-x]\nrun = 'x'", &["it begins with a dash"]);
+        check("[tasks.a]\nrun = \"grep \\d+ f\"", &["single quotes take it as it is"]);
+        let yaml = crate::file::parse("p", "version: 1\ntasks:\n", &[], &mut |_| Err(String::new())).diagnostics;
+        assert!(yaml[0].hint.as_deref().is_some_and(|hint| hint.contains("not YAML")), "{yaml:?}");
     }
 }

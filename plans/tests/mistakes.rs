@@ -278,6 +278,14 @@ fn a_need_that_names_no_instance_is_told_before_a_fan_out_has_any() {
 }
 
 #[test]
+fn a_need_on_an_instance_of_a_task_without_any_names_no_other_task() {
+    let text = "version = 1\n[tasks.a]\nrun = 'true'\n[tasks.c]\nrun = 'true'\nmatrix = { x = [1] }\n\
+        [tasks.b]\nrun = 'true'\nneeds = ['a[x=1]']\n";
+    let shown = check_expansion(text);
+    assert!(shown.contains("hint: `a` is a task without instances of its own: write \"a\""), "{shown}");
+}
+
+#[test]
 fn values_that_a_template_does_not_use_and_those_it_lacks_are_told_with_the_task() {
     let template = "version = 1\n[templates.x]\nrun = 'echo \"$A\"'\nenv = { A = '{{ with.dir }}' }\n";
     let unused = parse_with(&format!("{template}[tasks.a]\nuse = 'x'\nwith = {{ dir = 'q', dri = 'z' }}\n"), "");

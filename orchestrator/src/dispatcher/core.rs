@@ -566,7 +566,7 @@ impl RunCore {
                 Role::Instance(ix) | Role::Climb(Climb { instance: ix, .. }) => {
                     let failed = &self.graph.instance(ix).id;
                     match self.names_as_need(node, ix) {
-                        true => format!("its need `{failed}` did not pass"),
+                        true => format!("its need `{failed}` did not pass{}", self.unasked(node)),
                         false => format!("`{failed}`, on which its needs build, did not pass"),
                     }
                 }
@@ -580,6 +580,19 @@ impl RunCore {
                 Role::Fan(task) => self.unexpanded(task, InstanceResult::Blocked, cause),
                 Role::Join(_) | Role::Climb(_) | Role::Turn => {}
             }
+        }
+    }
+
+    /// Why a blocked task's `if` was not asked, where it has one.
+    fn unasked(&self, node: NodeIx) -> &'static str {
+        let task = match self.roles[node.index()] {
+            Role::Instance(ix) | Role::Climb(Climb { instance: ix, .. }) => self.graph.instance(ix).task,
+            Role::Fan(task) | Role::Join(task) => task,
+            Role::Turn => return "",
+        };
+        match self.graph.plan().task(task).condition {
+            Some(_) => "; its `if` would be asked if that had `allow-failure`",
+            None => "",
         }
     }
 
