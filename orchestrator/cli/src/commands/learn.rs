@@ -18,6 +18,7 @@ use swarm_orchestrator::secrets::Secrets;
 use swarm_orchestrator::settings::HostNetwork;
 use swarm_orchestrator::worktree::Backend;
 use swarm_plans::SandboxPolicy;
+use swarm_plans::egress::HostRule;
 use swarm_plans::place::quoted;
 use swarm_protocol::{Access, Ended, Question, RefusedAct, SeenRefusal, WorktreeSpec};
 
@@ -67,7 +68,7 @@ pub fn run(args: &Learn, it: &Surroundings) -> Result<u8, Failure> {
         }
         let before = learned.clone();
         let (taken, left): (Vec<_>, Vec<_>) =
-            ran.outcome.refusals.iter().partition(|refusal| learned.take(&refusal.act, &origin));
+            ran.outcome.refusals.iter().partition(|refusal| learned.take(&refusal.act, &origin, &command));
         let told = |refusals: &[&SeenRefusal]| -> Vec<SeenRefusal> {
             refusals.iter().map(|&refusal| stays(refusal.clone())).collect()
         };
@@ -251,12 +252,12 @@ impl Learned {
     }
 
     /// Adds what would allow an act; whether a policy can. Hosts are noted and not opened: that is for a person to say.
-    fn take(&mut self, act: &RefusedAct, origin: &Origin) -> bool {
+    fn take(&mut self, act: &RefusedAct, origin: &Origin, command: &[String]) -> bool {
         let (path, access) = match act {
             RefusedAct::Read { path } => (path, Access::Read),
             RefusedAct::Write { path } => (path, Access::Write),
             RefusedAct::Host { host } => {
-                let entry = format!("{}:443", host.as_deref().unwrap_or("HOST"));
+                let entry = host_entry(host.as_deref().unwrap_or("HOST"), command);
                 if !self.hosts.contains(&entry) {
                     self.hosts.push(entry);
                 }
@@ -326,6 +327,23 @@ impl Learned {
     }
 }
 
+/// A host with its port: as it was named, or as a URL of the command has it; the one of encrypted HTTP where nothing tells.
+fn host_entry(host: &str, command: &[String]) -> String {
+    if HostRule::parse(host).is_ok_and(|rule| rule.port.is_some()) {
+        return host.to_owned();
+    }
+    let of_url = |scheme: &str, default: u16| {
+        let mut behind = command.iter().flat_map(|word| word.split(scheme).skip(1));
+        behind.find_map(|rest| {
+            let authority = rest.split(['/', '?', '#', '\'', '"', ' ']).next()?.rsplit('@').next()?;
+            let port = authority.strip_prefix(host)?;
+            if port.is_empty() { Some(default) } else { port.strip_prefix(':')?.parse().ok() }
+        })
+    };
+    let port = of_url("https://", 443).or_else(|| of_url("http://", 80)).unwrap_or(443);
+    format!("{host}:{port}")
+}
+
 /// As few of `all`, which pass, as still do, found in at most `runs` tries: halves are left out, then halves of what is left, down to
 /// each alone.
 fn fewest<E>(
@@ -383,6 +401,22 @@ mod tests {
         assert_eq!(check(&["V0", "V39"], 31).0, ["V0", "V39"]);
         let (kept, tries) = check(&["V3"], 2);
         assert!(kept.contains(&"V3".to_owned()) && tries == 2, "what is not tried stays: {kept:?}");
+    }
+
+    #[test]
+    fn a_host_has_the_port_that_was_tried() {
+        for (host, command, expected) in [
+            ("localhost:8080", "curl http://localhost:8080", "localhost:8080"),
+            ("[::1]:80", "curl http://[::1]", "[::1]:80"),
+            ("example.com", "curl http://example.com:8080/x", "example.com:8080"),
+            ("example.com", "curl -sS https://u:p@example.com:8443", "example.com:8443"),
+            ("example.com", "sh -c 'curl http://example.com/x'", "example.com:80"),
+            ("example.com", "curl https://example.com.org:8443", "example.com:443"),
+            ("HOST", "make", "HOST:443"),
+        ] {
+            let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
+            assert_eq!(host_entry(host, &command), expected, "{command:?}");
+        }
     }
 
     #[test]
