@@ -51,8 +51,11 @@ fn what_matches_nothing_is_named_with_what_is_near() {
     let plan = "[workspace]\nsparse = ['inn/**', 'out']\ncopy = ['.env']\ncache = ['targett']\n\
                 [tasks.a]\nrun = 'true'\nwrites = ['out', 'in/new']\n\
                 [tasks.b]\nforeach.file = { glob = 'outt/*' }\nrun = 'true'\n\
-                [tasks.c]\nrun = 'true'\ncache = { inputs = ['src/**'] }\n";
+                [tasks.c]\nrun = 'true'\ncache = { inputs = ['src/**'] }\n\
+                [sandbox.default]\nhide = ['.env.locl', 'in/a', '.env.local']\n\
+                [merge]\nunion = ['topp']\nregenerate = [{ paths = ['in/*.lock'], run = 'true' }]\n";
     repository.write("target/x", "built\n");
+    repository.write(".env.local", "here, and in no commit\n");
     let words = [
         "`sparse` of [workspace] names `inn/**`: no file of the base matches that; did you mean `in/**`?",
         "`sparse` of [workspace] names `out`: no file of the base matches that; did you mean `out/`?",
@@ -61,9 +64,17 @@ fn what_matches_nothing_is_named_with_what_is_near() {
         "`writes` of task a names `out`: that is a folder, and allows no change of what lies in it; did you mean `out/`?",
         "no tracked file of the base matches its glob `outt/*`; did you mean `out/*`?",
         "`cache.inputs` of task c names `src/**`: no file of the base matches that",
+        "`hide` of [sandbox.default] names `.env.locl`: neither the base nor the checkout has that, so it hides nothing; did you mean \
+         `.env.local`?",
+        "`union` of [merge] names `topp`: no file of the base matches that; did you mean `top`?",
+        "`regenerate.paths` of [merge] names `in/*.lock`: no file of the base matches that",
     ];
     let ended = Swarm::run(&repository, "it", plan).exits(0);
     words.iter().for_each(|word| assert!(ended.out.contains(word), "{word}: {ended}"));
+    assert!(
+        !ended.out.contains("names `in/a`: neither") && !ended.out.contains("names `.env.local`: neither"),
+        "{ended}"
+    );
     let path = repository.beside("it.toml").display().to_string();
     let checked = Swarm::new(&repository, &["check", &path]).exits(0);
     words.iter().for_each(|word| {

@@ -13,6 +13,7 @@ use super::RunError;
 use crate::agent::bootstrap::{BootstrapError, why_not_told};
 use crate::executor::trees::{TreeError, files_of};
 use crate::path_globs::PathGlobs;
+use crate::policy::word::used_policies;
 use crate::repository::{Repository, RepositoryError};
 use crate::tree;
 
@@ -44,6 +45,7 @@ pub fn unmatched(graph: &TaskGraph, repository: &Repository, base: Oid) -> Resul
     let root = repository.tree_of(base)?;
     let mut found = of_the_base(plan, repository, base, &|folder| in_the_tree(&odb, root, folder))?;
     found.extend(of_the_checkout(plan, repository));
+    found.extend(of_hide(plan, repository, &odb, root)?);
     found.extend(of_prompts(plan, &odb, root)?);
     found.extend(folders_in_writes(graph, &odb, root)?);
     let more = found.len().saturating_sub(NAMED_MAX);
@@ -74,7 +76,7 @@ impl Unmatched {
     }
 }
 
-/// Globs over files of the base: `sparse`, and the `inputs` of cached tasks that start from it.
+/// Globs over files of the base: `sparse`, `union` and `regenerate` of [merge], and the `inputs` of cached tasks that start from it.
 fn of_the_base(
     plan: &Plan,
     repository: &Repository,
@@ -87,7 +89,10 @@ fn of_the_base(
     let inputs = cached.flat_map(|(task, caching)| {
         caching.inputs.iter().flatten().map(|glob| (format!("`cache.inputs` of task {}", task.name.0), glob))
     });
-    let globs: Vec<(String, &String)> = sparse.chain(inputs).collect();
+    let made = plan.merge.regenerate.iter().flat_map(|one| &one.paths);
+    let made = made.map(|glob| ("`regenerate.paths` of [merge]".to_owned(), glob));
+    let union = plan.merge.union.iter().map(|glob| ("`union` of [merge]".to_owned(), glob));
+    let globs: Vec<(String, &String)> = sparse.chain(inputs).chain(union).chain(made).collect();
     if globs.is_empty() {
         return Ok(Vec::new());
     }
@@ -120,6 +125,31 @@ fn of_the_checkout(plan: &Plan, repository: &Repository) -> Vec<Unmatched> {
         Unmatched { key: key.to_owned(), text: path.clone(), why: why(), near }
     });
     told.collect()
+}
+
+/// `hide` of used policies, where it names a path of the worktree that neither the base nor the checkout has: what was meant is in
+/// plain sight then.
+fn of_hide(plan: &Plan, repository: &Repository, odb: &Odb<'_>, root: Oid) -> Result<Vec<Unmatched>, RunError> {
+    let checkout = repository.workdir();
+    let names = |folder: &str| {
+        let there = checkout.and_then(|checkout| std::fs::read_dir(checkout.join(folder)).ok());
+        let there = there.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        in_the_tree(odb, root, folder).into_iter().chain(there.filter(|name| name != ".git")).collect()
+    };
+    let mut found = Vec::new();
+    for (name, policy) in used_policies(plan) {
+        for text in policy.hide.iter().filter(|text| !text.starts_with(['/', '~'])) {
+            let path = text.trim_start_matches("./").trim_end_matches('/');
+            let is_checked_out = checkout.is_some_and(|checkout| checkout.join(path).symlink_metadata().is_ok());
+            let in_the_base = || tree::find(odb, root, path.as_bytes()).map_err(|error| TreeError::Base(error.into()));
+            if !is_checked_out && in_the_base()?.is_none() {
+                let (key, near) = (format!("`hide` of [sandbox.{name}]"), meant(path, &names));
+                let why = "neither the base nor the checkout has that, so it hides nothing".to_owned();
+                found.push(Unmatched { key, text: text.clone(), why, near });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// `prompt-file` of tasks that start from the base, where their agent cannot begin; what tasks before others make, nobody knows yet.
