@@ -418,6 +418,9 @@ impl Watch<'_> {
             }
             Status::StartFailed { errno } => {
                 let reason = start_failed(&self.start.job, errno);
+                if Errno::from_raw_os_error(errno) == Errno::NOENT {
+                    self.tail.lacks(program_name(&self.start.job));
+                }
                 self.verdict.get_or_insert(told(Ended::StartFailed { reason }));
             }
             Status::Limit { limit, detail } => {

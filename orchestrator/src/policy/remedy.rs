@@ -8,7 +8,7 @@ use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
 use swarm_protocol::{Access, RefusedAct, SeenRefusal};
 
 use super::on_path::{OnPath, Programs};
-use super::paths::{Guard, as_written};
+use super::paths::{Guard, as_written, expand_home};
 use super::{Host, Places, left_out, listeners, word};
 use crate::event::RefusalSeen;
 
@@ -135,7 +135,16 @@ impl Origin {
         match act {
             RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
             RefusedAct::Write { path } => match self.grantable(path, Access::Write) {
-                Some(folder) => given("write", &folder),
+                Some(folder) => match self.read_in(&folder, path) {
+                    None => given("write", &folder),
+                    Some(read) => {
+                        let take = format!("take {} out of `read` in [sandbox.{}]", quoted(read), self.policy);
+                        match self.names[1].1.contains(&folder) {
+                            true => Some(take),
+                            false => Some(format!("{}, and {take}", given("write", &folder)?)),
+                        }
+                    }
+                },
                 None => line("cow", &self.copyable(path)?),
             },
             RefusedAct::Hidden { hidden, .. } if self.hidden.named.contains(hidden) => {
@@ -172,6 +181,16 @@ impl Origin {
         let named = self.names.iter().find(|(known, _)| *known == key).map(|(_, named)| named.as_slice());
         let all = [named.unwrap_or_default(), &[value.to_owned()]].concat();
         list_to_paste(&format!("sandbox.{}", self.policy), self.is_written, (key, &all), and)
+    }
+
+    /// What the policy names in `read` of a folder that is to be written, and holds `path`: it stays read-only in there.
+    fn read_in(&self, folder: &str, path: &Path) -> Option<&str> {
+        let folder = expand_home(folder, &self.home);
+        let holds = |read: &&String| {
+            let read = expand_home(read, &self.home);
+            read.starts_with(&folder) && path.starts_with(&read)
+        };
+        self.names[0].1.iter().find(holds).map(String::as_str)
     }
 
     /// The folder on `PATH` in which something is written that no plan may write: a copy of it may be. It is shown as it is.
@@ -319,6 +338,13 @@ mod tests {
         check(limit("disk"), Some("more `disk` in [sandbox.worker]"));
         check(limit("open-files"), None);
         origin.is_written = IsWritten::Yes;
+        // What is named to be read stays read-only in what may be written: the same line again would help nobody.
+        origin.names[0].1 = vec!["~/data/file".to_owned()];
+        let take = "take \"~/data/file\" out of `read` in [sandbox.worker]";
+        let write = "write = [\"~/data\"]  # in [sandbox.worker], and --allow write=~/data";
+        judge(&origin, RefusedAct::Write { path: root.join("home/data/file") }, Some(&format!("{write}, and {take}")));
+        origin.names[1].1 = vec!["~/data".to_owned()];
+        judge(&origin, RefusedAct::Write { path: root.join("home/data/file") }, Some(take));
         origin.names[3].1 = vec!["y.org:443".to_owned()];
         let both = "network = [\"y.org:443\", \"x.org\"]  # in [sandbox.worker]";
         judge(&origin, host(Some("x.org")), Some(both));

@@ -12,7 +12,7 @@ use swarm_sandbox::limits::Limit;
 use swarm_sandbox::watchdog::bytes as people_bytes;
 use swarm_sandbox::{Access, Decision, Network, Policy, Tier, Wish, Worktree, evaluate};
 
-use self::phrases::{Intent, PIPE, Reason, Suspicion, suspicions};
+use self::phrases::{AskedBy, Intent, PIPE, Reason, Suspicion, suspicions};
 
 /// Who does not answer at this machine itself.
 mod loopback;
@@ -25,6 +25,9 @@ const TAIL_BYTES_MAX: usize = 64 << 10;
 /// Folders of a home in which people's own programs lie. Source: XDG Base Directory Specification, `$HOME/.local/bin`; `~/.profile` of
 /// Debian.
 const OWN_PROGRAMS: [&str; 2] = [".local/bin", "bin"];
+
+/// Where packages of node have their programs, from the folder of the project. Source: npm-folders(5).
+const MODULE_PROGRAMS: &str = "node_modules/.bin";
 
 /// The newest bytes that a job printed, both streams together.
 #[derive(Debug, Default)]
@@ -40,6 +43,11 @@ impl Tail {
         let excess = (self.bytes.len() + newest.len()).saturating_sub(TAIL_BYTES_MAX);
         self.bytes.drain(..excess);
         self.bytes.extend(newest);
+    }
+
+    /// Takes that a program was not found which no shell was there to name: in the words of one.
+    pub fn lacks(&mut self, program: &str) {
+        self.take(format!("\nsh: {program}: not found\n").as_bytes());
     }
 
     /// What a job of `policy` that printed this was refused; it ran in `cwd` with `path` as its `PATH`.
@@ -71,10 +79,7 @@ impl Judge<'_> {
                 self.path_refused(&path, *reason, *intent)
             }
             Suspicion::Program(name) => self.program_refused(name),
-            Suspicion::Host(host) => (self.policy.get().network == Network::None).then(|| SeenRefusal {
-                act: RefusedAct::Host { host: host.clone() },
-                rule: "its policy opens no network".to_owned(),
-            }),
+            Suspicion::Host { host, asked_by } => self.host_refused(host.as_deref(), *asked_by),
             Suspicion::Loopback(host) => self.has_own_loopback().then(|| SeenRefusal {
                 act: RefusedAct::Host { host: Some(host.clone()) },
                 rule: "a cage has a loopback of its own, on which the host's programs do not listen".to_owned(),
@@ -85,6 +90,23 @@ impl Judge<'_> {
             }),
             Suspicion::Call(call) => Some(self.call_refused(call)),
             Suspicion::Limit(limit) => self.limit_reached(*limit),
+        }
+    }
+
+    /// A host that was looked up. Where there is a proxy, whoever uses it looks nothing up; ssh never does.
+    fn host_refused(&self, host: Option<&str>, asked_by: AskedBy) -> Option<SeenRefusal> {
+        match (self.policy.get().network, asked_by) {
+            (Network::Host, _) => None,
+            (Network::None, AskedBy::Anyone) => Some(SeenRefusal {
+                act: RefusedAct::Host { host: host.map(str::to_owned) },
+                rule: "its policy opens no network".to_owned(),
+            }),
+            (Network::None | Network::Egress { .. }, _) => Some(SeenRefusal {
+                act: RefusedAct::Never { what: format!("reaching {} without the proxy", host.unwrap_or("a host")) },
+                rule: "hosts of `network` are reached by HTTP(S) or SOCKS5 through the proxy that HTTP_PROXY and ALL_PROXY name; \
+                       what ignores these, as ssh does, needs an https:// remote or a ProxyCommand"
+                    .to_owned(),
+            }),
         }
     }
 
@@ -128,7 +150,9 @@ impl Judge<'_> {
             (Reason::Denied, Intent::Write) => write(),
             (Reason::Denied, Intent::Unknown) => read().or_else(write),
             // What is not there outside either was not kept from anybody.
-            (Reason::Missing, Intent::Write) if path.parent().is_some_and(exists) => write(),
+            (Reason::Missing, Intent::Write) if path.parent().is_some_and(exists) => {
+                write().or_else(|| self.covered_folder(path))
+            }
             (Reason::Missing, _) if exists(path) => self.kept(path),
             (Reason::Missing, _) => None,
         }
@@ -141,6 +165,18 @@ impl Judge<'_> {
         own.then(|| SeenRefusal {
             act: RefusedAct::Read { path: path.to_owned() },
             rule: format!("{rule}, and the host's is not seen"),
+        })
+    }
+
+    /// What was to be written into a folder of the host, below a private one of the job's: there is no such folder.
+    fn covered_folder(&self, path: &Path) -> Option<SeenRefusal> {
+        let draft = self.policy.get();
+        let Decision::Allowed { rule } = evaluate(self.policy, path, Access::Write) else { return None };
+        let around = path.parent().filter(|folder| **folder != *draft.home && **folder != *Path::new("/tmp"))?;
+        let own = draft.tier == Tier::Namespaces && rule.is_private() && around.is_dir();
+        own.then(|| SeenRefusal {
+            act: RefusedAct::Write { path: path.to_owned() },
+            rule: format!("{rule}, and the host's {} is not seen", around.display()),
         })
     }
 
@@ -171,6 +207,12 @@ impl Judge<'_> {
         }
         if let Some(found) = std::env::split_paths(self.path).map(|folder| folder.join(name)).find(is_there) {
             return self.kept(&found);
+        }
+        // What `npm` and its like run by name, first of all.
+        if let Some(own) = plain(&self.cwd.join(MODULE_PROGRAMS).join(name)).filter(is_there)
+            && let Some(refusal) = self.uncommitted(&own)
+        {
+            return Some(refusal);
         }
         let home = &self.policy.get().home;
         let found = OWN_PROGRAMS.iter().map(|folder| home.join(folder).join(name)).find(is_there)?;
@@ -296,6 +338,14 @@ mod tests {
         let own = "Read { path: \"@/home/.local/bin/own\" }: it lies in the private home";
         check("sh: 1: own: not found", &[own]);
         check("sh: 1: @/home/.local/bin/own: not found", &[own]);
+        check(
+            "ssh: Could not resolve hostname x.org: Name or service not known",
+            &["Never { what: \"reaching x.org without"],
+        );
+        check(
+            "touch: cannot touch '@/home/.local/bin/new': No such file or directory",
+            &["Write { path: \"@/home/.local/bin/new\" }"],
+        );
         check("own: cannot rehash: @/tool isn't writable", &["Write { path: \"@/tool\" }"]);
     }
 
@@ -317,6 +367,8 @@ mod tests {
         check("cat: repo/x/y: No such file or directory", &[]);
         check("cat: @/tool/missing: No such file or directory", &[]);
         check("sh: 1: nowhere: not found", &[]);
+        check("touch: cannot touch '@/home/nothing/new': No such file or directory", &[]);
+        check("touch: cannot touch '@/home/new': No such file or directory", &[]);
     }
 
     #[test]
@@ -351,7 +403,14 @@ mod tests {
         std::fs::create_dir_all(root.join(".venv/bin")).expect("a folder");
         std::os::unix::fs::symlink("/root/.pyenv/python", root.join(".venv/bin/python")).expect("a link");
         std::fs::write(root.join(".venv/bin/activate"), "").expect("a file");
+        for folder in ["node_modules/left", "node_modules/@a/b", "node_modules/.bin"] {
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        std::fs::write(root.join("node_modules/.bin/jest"), "").expect("a file");
         for (text, path) in [
+            ("Error: Cannot find module 'left'\nRequire stack:", "node_modules/left"),
+            ("Error [ERR_MODULE_NOT_FOUND]: Cannot find package '@a/b' imported from /x/y.mjs", "node_modules/@a/b"),
+            ("sh: 1: jest: not found", "node_modules/.bin/jest"),
             ("cat: .venv/bin/activate: No such file or directory", ".venv/bin/activate"),
             ("sh: 1: .: cannot open .venv/bin/activate: No such file", ".venv/bin/activate"),
             ("bash: line 1: .venv/bin/python: No such file or directory", ".venv/bin/python"),
@@ -359,6 +418,10 @@ mod tests {
         ] {
             assert_eq!(seen(text), told(path), "{text}");
         }
+        let mut tail = Tail::default();
+        tail.lacks("./build.sh");
+        assert_eq!(tail.refusals(&policy, &root, "").len(), 1, "no shell named it");
+        assert_eq!(seen("Error: Cannot find module './left'"), vec![]);
         // One that the worktree has is missed for another reason: its interpreter, or the folder it was looked for in.
         std::fs::create_dir_all(root.join("elsewhere")).expect("a folder");
         std::fs::write(root.join("elsewhere/build.sh"), "").expect("a file");

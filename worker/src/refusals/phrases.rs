@@ -30,14 +30,28 @@ pub enum Suspicion {
     Program(String),
     /// A variable is not set.
     Variable(String),
-    /// A host could not be reached; its name where it is printed.
-    Host(Option<String>),
+    /// A host could not be reached.
+    Host {
+        /// Its name where it is printed.
+        host: Option<String>,
+        /// Who says so.
+        asked_by: AskedBy,
+    },
     /// Nobody answered at this machine itself: a name of it, and the port.
     Loopback(String),
     /// A call that needs privileges.
     Call(&'static str),
     /// More than a limit gives.
     Limit(Limit),
+}
+
+/// Which program looked a host up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// ssh, for itself or for git.
+    Ssh,
+    /// Any other.
+    Anyone,
 }
 
 /// Which error a program reports.
@@ -149,13 +163,19 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
     for (at, line) in lines.iter().enumerate() {
         let lower = line.to_ascii_lowercase();
         if let Some(host) = host(line, &lower) {
-            found.push(Suspicion::Host(host));
+            let asked_by = if lower.starts_with("ssh: ") { AskedBy::Ssh } else { AskedBy::Anyone };
+            found.push(Suspicion::Host { host, asked_by });
         }
         found.extend(loopback::unanswered(&lower).map(Suspicion::Loopback));
         if let Some(program) = program(line, &lower) {
             found.push(Suspicion::Program(program.to_owned()));
         }
         let relative = |path| Suspicion::Path { path, reason: Reason::Missing, intent: Intent::Unknown };
+        found.extend(module(line).map(|path| Suspicion::Path {
+            path,
+            reason: Reason::Missing,
+            intent: Intent::Unknown,
+        }));
         found.extend(missing(line, &lower).into_iter().map(relative));
         found.extend(variable(line).map(|name| Suspicion::Variable(name.to_owned())));
         let limit = LIMITS.iter().find(|(words, _)| lower.contains(words));
@@ -194,6 +214,18 @@ fn program<'a>(line: &'a str, lower: &str) -> Option<&'a str> {
     };
     let name = trimmed(name);
     (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+/// What node says of a package that it does not find, as the folder in which a project has it: `Cannot find module 'left/pad'`,
+/// `Cannot find package '@a/b' imported from …`. Source: nodejs.org/api/errors.html, `MODULE_NOT_FOUND`, `ERR_MODULE_NOT_FOUND`.
+fn module(line: &str) -> Option<String> {
+    let (_, rest) =
+        ["Cannot find module '", "Cannot find package '"].iter().find_map(|words| line.split_once(words))?;
+    let (name, _) = rest.split_once('\'')?;
+    let parts = if name.starts_with('@') { 2 } else { 1 };
+    let package: Vec<&str> = name.split('/').take(parts).collect();
+    let is_package = package.iter().all(|part| !part.is_empty() && !part.starts_with('.'));
+    is_package.then(|| format!("node_modules/{}", package.join("/")))
 }
 
 /// What a line says is not there, by names from the folder that the program ran in: `cat: build/app: No such file or directory`,
@@ -318,7 +350,7 @@ mod tests {
         let words = |suspicion: &Suspicion| match suspicion {
             Suspicion::Path { path, reason, intent } => format!("{path} {reason:?} {intent:?}"),
             Suspicion::Program(name) => format!("program {name}"),
-            Suspicion::Host(host) => format!("host {}", host.as_deref().unwrap_or("?")),
+            Suspicion::Host { host, .. } => format!("host {}", host.as_deref().unwrap_or("?")),
             Suspicion::Loopback(host) => format!("loopback {host}"),
             Suspicion::Variable(name) => format!("variable {name}"),
             Suspicion::Call(call) => format!("call {call}"),
