@@ -14,6 +14,12 @@ pub(super) fn wants_another_plan(instance: &InstanceState) -> bool {
     allowed_with(instance).is_some() || refused()
 }
 
+/// Whether another try on the same base would come to the same: the work is done there, or something else has to fail before it.
+pub(super) fn is_done_already(instance: &InstanceState) -> bool {
+    let end = instance.last_attempt().and_then(|attempt| attempt.end());
+    matches!(end, Some(AttemptEnd::Check { before: true, ended: Ended::Exited { code: 0 }, .. }))
+}
+
 /// The line of another plan that would allow what an instance was refused for.
 pub(super) fn allowed_with(instance: &InstanceState) -> Option<&str> {
     match instance.last_attempt()?.end()? {
@@ -31,5 +37,22 @@ pub(super) fn limit_to_raise(instance: &InstanceState) -> Option<&str> {
     match ended {
         Ended::Limit { limit, .. } => ["memory", "processes", "disk", "files"].into_iter().find(|key| limit == key),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::replay;
+    use crate::report::story::{added, ended, recorded};
+
+    #[test]
+    fn a_check_that_passes_before_the_work_does_so_again() {
+        let check = |before: bool, code: i32| {
+            let end = AttemptEnd::Check { index: 0, command: "x".to_owned(), ended: Ended::Exited { code }, before };
+            let state = replay(&recorded(vec![added(&[("a", &[])]), ended("a", 1, end, 1, 0)]));
+            is_done_already(&state.instances[0])
+        };
+        assert_eq!([check(true, 0), check(true, 2), check(false, 1)], [true, false, false]);
     }
 }

@@ -7,7 +7,7 @@ use swarm_plans::InstanceId;
 use swarm_protocol::Ended;
 use swarm_protocol::agent::AgentStatus;
 
-use super::another_plan::{allowed_with, limit_to_raise, wants_another_plan};
+use super::another_plan::{allowed_with, is_done_already, limit_to_raise, wants_another_plan};
 use super::exit::{self, is_resumable};
 use super::landings::{Entry, Landing, landings};
 use super::words::{self, Style, Tone};
@@ -171,7 +171,7 @@ impl Summary<'_> {
     fn parked(&self) -> String {
         let entries = self.entries(|instance| matches!(instance.fate(), Some(Fate::Parked { .. })));
         self.section("parked: kept, not merged", Tone::Warn, entries, |(id, instance), text| {
-            let Some(Fate::Parked { paths, verification, by, .. }) = instance.fate() else { return };
+            let Some(Fate::Parked { reason: said, paths, verification, by }) = instance.fate() else { return };
             let reason = words::parked(self.state, instance).unwrap_or_default();
             let _ = writeln!(text, "    {}: {reason}", words::instance(id));
             for path in paths.iter().take(PATHS_MAX) {
@@ -185,8 +185,13 @@ impl Summary<'_> {
                 let _ = writeln!(text, "        why:  {} --attempt {number}", self.gate_log());
             }
             let words = format!("{} {}", self.run(), sanitize::shell_word(&id.0));
-            // What waits for others has nothing that could be settled: it lands when they do.
-            let may: &[&str] = if *by == ParkedBy::Others { &["retry", "drop"] } else { &["resolve", "retry", "drop"] };
+            let may: &[&str] = match by {
+                // What waits for others has nothing that could be settled: it lands when they do.
+                ParkedBy::Others => &["retry", "drop"],
+                // Nor has what builds on one that is still parked: whatever is made of it here stays parked with that.
+                ParkedBy::Need if reason == sanitize::name(said) => &["drop"],
+                _ => &["resolve", "retry", "drop"],
+            };
             let next: Vec<String> = may.iter().map(|command| format!("swarm {command} {words}")).collect();
             text.push_str(&commands("next:", "        ", &next));
         }) + &self.without_what_keeps_others()
@@ -390,10 +395,14 @@ impl Summary<'_> {
     /// Whether another try may come to anything.
     fn is_retry_worthwhile(&self) -> bool {
         let all = worth_another_try(self.state, None);
-        all.iter().any(|id| {
-            let instance = &self.state.instances[id];
+        let all: Vec<&InstanceState> = all.iter().map(|id| &self.state.instances[id]).collect();
+        // What is blocked runs when what blocked it passes: that decides, where it is tried again, too.
+        let is_blocked = |instance: &&InstanceState| instance.result() == Some(InstanceResult::Blocked);
+        let only_blocked = all.iter().all(is_blocked);
+        all.into_iter().filter(|instance| only_blocked || !is_blocked(instance)).any(|instance| {
             // What only another plan or another base allows, the same ones forbid again.
-            dropped_need(self.state, instance).is_none() && !wants_another_plan(instance)
+            let forbidden = wants_another_plan(instance) || is_done_already(instance);
+            dropped_need(self.state, instance).is_none() && !forbidden
         })
     }
 
@@ -582,9 +591,10 @@ mod tests {
                 allow_with: allow_with.map(str::to_owned),
             };
             let ends = ended("a", 1, end, 40, 0);
-            let names = added(&[("a", &[])]);
+            let names = added(&[("a", &[]), ("b", &["a"])]);
             let all = vec![started("p"), names, attempt("a", 1), ends, result("a", InstanceResult::Violation, None)];
-            check(all.into_iter().chain([finished(1, None)]).collect(), Style::Plain)
+            let blocked = result("b", InstanceResult::Blocked, None);
+            check(all.into_iter().chain([blocked, finished(1, None)]).collect(), Style::Plain)
         };
         let text = violation(Some("writes = [\"src/\"]  # in [tasks.a]"));
         assert!(text.contains("to allow it: writes = [\"src/\"]  # in [tasks.a]\n        then swarm run"), "{text}");

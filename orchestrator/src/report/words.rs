@@ -196,7 +196,10 @@ pub fn end(end: &AttemptEnd) -> String {
             let command = sanitize::name(command);
             match (before, how) {
                 (true, Ended::Exited { code: 0 }) => {
-                    format!("check {} `{command}` passed before the work, and must fail then", index + 1)
+                    format!(
+                        "check {} `{command}` passed before the work, where it must fail: the work may be done already",
+                        index + 1
+                    )
                 }
                 (true, how) => format!("check {} `{command}` before the work {}", index + 1, ended(how)),
                 (false, how) => format!("check {} `{command}` {}", index + 1, ended(how)),
@@ -525,7 +528,10 @@ mod tests {
             ended: Ended::Exited { code: 0 },
             before: true,
         };
-        assert_eq!(end(&early), "check 1 `grep x` passed before the work, and must fail then");
+        assert_eq!(
+            end(&early),
+            "check 1 `grep x` passed before the work, where it must fail: the work may be done already"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::BufWriter;
 
 use swarm_orchestrator::event::Fate;
-use swarm_orchestrator::journal::{ChangeState, RunRow, RunState};
+use swarm_orchestrator::journal::{AttemptState, ChangeState, RunRow, RunState};
 use swarm_orchestrator::report::diff::{Form, Reader, write_diff};
 use swarm_orchestrator::report::{sanitize, words};
 use swarm_orchestrator::repository::Repository;
@@ -46,7 +46,13 @@ pub fn run(args: &Diff, it: &Surroundings) -> Result<u8, Failure> {
                 }
                 Some(change) => (format!("{}^", change.commit), change.commit.to_string()),
                 None => {
-                    it.err.write(&format!("{} of {} changed nothing\n", sanitize::name(&id.0), row.id))?;
+                    let has_ended = |attempt: &AttemptState| attempt.end().is_some();
+                    let said = match attempts.iter().rev().find(|a| wanted(a.attempt.0)) {
+                        Some(attempt) if !has_ended(attempt) => "has not ended: what it changes is known then",
+                        None => "has not begun",
+                        Some(_) => "changed nothing",
+                    };
+                    it.err.write(&format!("{} of {} {said}\n", sanitize::name(&id.0), row.id))?;
                     return Ok(0);
                 }
             }

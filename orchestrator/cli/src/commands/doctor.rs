@@ -13,6 +13,7 @@ use swarm_orchestrator::repository::{History, IdentitySource, Objects, Repositor
 use swarm_plans::DEFAULT_SANDBOX;
 use swarm_protocol::{Probe, Question, Tier, Verdict};
 
+use crate::commands::caged::Scratch;
 use crate::commands::effective;
 use crate::commands::failure::Failure;
 use crate::commands::probing::Probing;
@@ -57,6 +58,10 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
         }
         Err(Failure::Told { message, hint, .. }) => {
             findings.push(Finding { grade: Grade::Bad, text: format!("repository: failed to {message}"), hint });
+            // What the machine can do holds anywhere.
+            let scratch = Scratch::temporary()?;
+            findings.extend(of_cage(&Probing::begin(scratch.path())?.probe()?));
+            findings.extend(of_path(&host()?.env.get("PATH").cloned().unwrap_or_default()));
         }
         Err(other) => return Err(other),
     }

@@ -505,7 +505,7 @@ fn about_host(text: &str, policy: &SandboxPolicy, cage: &Cage) -> Result<Answer,
     let what = format!("reaching {name}:{port}");
     let line = || {
         let rule = decide::rule_for(&host, port, Speech::Checked).to_string();
-        Some(cage.origin.naming("network", &rule, None))
+        cage.origin.allow_with(&RefusedAct::Host { host: Some(rule) })
     };
     Ok(match &policy.network {
         Network::Host => Answer::allowed(what, "the host's whole network is open to it".to_owned()),

@@ -359,6 +359,12 @@ fn go_on(
     if let Err(error) = resolution::abort(&it_is.repository, subject, Edits::Discard) {
         it.err.write(&format!("note: its worktree is still there: {error}\n"))?;
     }
+    if let Some(Fate::Parked { .. }) = reports.state().instances.get(&it_is.id).and_then(InstanceState::fate) {
+        let words = it_is.words();
+        it.err.write(&format!(
+            "note: it is parked again and its worktree is gone; what you made is kept: swarm resolve {words} opens a new one with it\n"
+        ))?;
+    }
     it.err.write(&became("settled by hand, with what waited for it", &instances, reports.state()))?;
     say_end(&reports, &state_dir, events, it)?;
     Ok(left.exit(ended.exit))

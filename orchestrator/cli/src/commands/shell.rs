@@ -56,11 +56,12 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
     let journal = it.journal(&state_dir)?;
     let (row, state, id) = select::instance(&journal, &args.words)?;
     let words = format!("{} {}", row.id, sanitize::shell_word(&id.0));
+    let change = state.instances[&id].attempts.iter().rev().find_map(|attempt| attempt.change());
     if args.command.is_empty() && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-        let hint = format!("swarm shell {words} -- CMD runs one command");
+        let start = if args.start || change.is_none() { "--start " } else { "" };
+        let hint = format!("swarm shell {start}{words} -- CMD runs one command");
         return Err(Failure::usage("open a shell: this is no terminal", hint));
     }
-    let change = state.instances[&id].attempts.iter().rev().find_map(|attempt| attempt.change());
     let at = if args.start { At::Start } else { At::Result };
     let state = StateDir::open(&state_dir)
         .map_err(|error| Failure::environment(format!("use {}: {error}", state_dir.display()), None))?;
@@ -104,8 +105,8 @@ pub fn run(args: &Shell, it: &Surroundings) -> Result<u8, Failure> {
         it.err.write(&format!("swarm: its worktree is left to `swarm clean`: {error}\n"))?;
     }
     let (left, ran): (Left, Ran) = (left?, ran?);
-    Ok(left.exit(caged::conclude(&ran, &cage, it)?))
     if !args.command.is_empty() {
         no_input::say(&args.command, it)?;
     }
+    Ok(left.exit(caged::conclude(&ran, &cage, it)?))
 }
