@@ -1,5 +1,5 @@
-//! Calls that small models write as prose: fenced JSON, bare JSON, `<tool_call>` and `<function=…>` tags. A call is taken
-//! only when it is all that the message says, names a tool that exists and has an object for arguments, each of them whole;
+//! Calls that small models write as prose: fenced JSON, bare JSON, `<tool_call>`, `<function=…>` and `<invoke …>` tags. A call is
+//! taken only when it is all that the message says, names a tool that exists and has an object for arguments, each of them whole;
 //! anything less is text.
 
 use serde_json::{Map, Value};
@@ -25,12 +25,82 @@ impl Known {
         self.0.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether an argument of a tool is text, whatever it looks like.
-    fn is_text(&self, tool: &str, key: &str) -> bool {
+    /// Whether an argument of a tool is text, though it reads as `read`: text is allowed there, and what it reads as is not.
+    fn is_text(&self, tool: &str, key: &str, read: &Value) -> bool {
         let spec = self.0.iter().find(|known| known.name == tool);
-        spec.is_some_and(|spec| spec.schema["properties"][key]["type"] == "string")
+        spec.is_some_and(|spec| {
+            let kinds = kinds(&spec.schema["properties"][key]);
+            kinds.contains(&"string") && !kinds.iter().any(|kind| is_of(kind, read))
+        })
     }
 }
+
+/// The kinds of values that a schema names, in JSON Schema's words.
+fn kinds(schema: &Value) -> Vec<&str> {
+    let named = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => kind.as_str().into_iter().collect::<Vec<_>>(),
+    };
+    let ways = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
+    named.into_iter().chain(ways.flat_map(kinds)).collect()
+}
+
+/// Whether a value is of a kind.
+fn is_of(kind: &str, value: &Value) -> bool {
+    match kind {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
+
+/// Tags in which calls are written.
+struct Dress {
+    /// Before the tool's name.
+    call: &'static str,
+    /// Before an argument's name.
+    parameter: &'static str,
+    /// Behind either name.
+    named: &'static str,
+    /// Behind the call.
+    end: &'static str,
+    /// What stands between a value and its tags, at each end of it.
+    edge: &'static str,
+}
+
+const DRESSES: [Dress; 2] = [
+    Dress { call: "<function=", parameter: "<parameter=", named: ">", end: "</function>", edge: "\n" },
+    Dress { call: "<invoke name=\"", parameter: "<parameter name=\"", named: "\">", end: "</invoke>", edge: "" },
+];
+
+impl Dress {
+    /// A value without the edges; more of the same belongs to it.
+    fn value<'a>(&self, text: &'a str) -> &'a str {
+        let text = text.strip_prefix(self.edge).unwrap_or(text);
+        text.strip_suffix(self.edge).unwrap_or(text)
+    }
+}
+
+/// Tags around one call.
+const AROUND: [(&str, &str); 4] = [
+    ("<tool_call>", "</tool_call>"),
+    ("<tools>", "</tools>"),
+    ("<function_call>", "</function_call>"),
+    ("<function_calls>", "</function_calls>"),
+];
+
+/// What is written before calls, and nothing behind them.
+const MARKS: [&str; 2] = ["<|python_tag|>", "[TOOL_CALLS]"];
+
+/// How a call's arguments are called.
+const ARGUMENTS: [&str; 4] = ["arguments", "parameters", "input", "args"];
+
+/// A fence around a call that is written as code.
+const CODE: &str = "```tool_code\n";
 
 /// A call found in prose.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,24 +137,41 @@ pub fn calls(text: &str, tools: &Known) -> Vec<Found> {
 pub fn half_a_call(text: &str, tools: &Known) -> Option<&'static str> {
     let text = text.trim();
     let behind = |mark: &str| text.find(mark).map(|at| text[at + mark.len()..].trim_start());
-    let mut tagged = ["<tool_call>", "<function_call>", "<tools>"].into_iter().filter_map(behind);
-    let is_tagged = tagged.any(|rest| rest.starts_with(['{', '[']) || rest.starts_with("<function="));
-    let named = behind("<function=").map(|rest| rest.split(['>', '\n']).next().unwrap_or_default().trim());
+    let mut tagged = AROUND.into_iter().map(|(open, _)| open).chain(MARKS).filter_map(behind);
+    let is_dressed = |rest: &str| DRESSES.iter().any(|dress| rest.starts_with(dress.call));
+    let is_tagged = tagged.any(|rest| rest.starts_with(['{', '[']) || is_dressed(rest));
+    let mut named = DRESSES.iter().filter_map(|dress| behind(dress.call));
+    let is_named = named.any(|rest| tools.has(rest.split(['>', '"', '\n']).next().unwrap_or_default().trim()));
     let bare = text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).unwrap_or(text).trim_start();
     let has = |key: &str| bare.contains(&format!("\"{key}\""));
     let is_json = bare.starts_with(['{', '[']) && has("name") && (has("arguments") || has("parameters"));
-    match (is_tagged || named.is_some_and(|name| tools.has(name)) || ends_with_a_call(text, tools), is_json) {
-        (true, _) => Some("its tags, its name or its arguments are not whole, or there is text around it"),
-        (false, true) => Some("it is no whole JSON, names no tool, or has text behind it"),
-        (false, false) => None,
+    let code = behind(CODE).map(|rest| rest.split("```").next().unwrap_or_default());
+    let is_code = code.is_some_and(|code| tools.0.iter().any(|tool| code.contains(&format!("{}(", tool.name))));
+    match (is_tagged || is_named || holds_a_call(text, tools), is_json, is_code) {
+        (true, ..) => Some("its tags, its name or its arguments are not whole, or there is text around it"),
+        (false, true, _) => Some("it is no whole JSON, names no tool, or has text behind it"),
+        (false, false, true) => Some("it is code, which nobody runs"),
+        (false, false, false) => None,
     }
 }
 
-/// Whether a call stands behind other text: in a fence of its own, or from the first bracket of a line or behind a colon.
-fn ends_with_a_call(text: &str, tools: &Known) -> bool {
-    let fenced = text.strip_suffix("```").and_then(|body| body.rfind("```"));
-    let begun = ["\n{", ": {", "\n[", ": ["].into_iter().filter_map(|mark| Some(text.find(mark)? + mark.len() - 1));
-    fenced.into_iter().chain(begun).any(|at| at > 0 && !calls(&text[at..], tools).is_empty())
+/// Whether a call with its arguments stands among other text: in a fence of its own, or from a bracket that begins a line or stands
+/// behind a colon.
+fn holds_a_call(text: &str, tools: &Known) -> bool {
+    let fences = text.match_indices("```").map(|(at, _)| at);
+    let brackets = text.match_indices(['{', '[']).map(|(at, _)| at).filter(|&at| {
+        let before = text[..at].trim_end_matches([' ', '\t']);
+        before.is_empty() || before.ends_with(['\n', ':'])
+    });
+    // Without arguments it may be anything that has a name.
+    let has_arguments = |call: &Value| ARGUMENTS.iter().any(|key| call.get(key).is_some());
+    let is_call = |call: &Value| {
+        (has_arguments(call) || has_arguments(&call["function"])) && call_of(call.clone(), tools).is_some()
+    };
+    fences.chain(brackets).filter_map(|at| next(&text[at..], tools)).any(|(value, _)| match &value {
+        Value::Array(calls) => calls.iter().any(is_call),
+        call => is_call(call),
+    })
 }
 
 /// The first call of a text, still as JSON, and what follows it.
@@ -94,9 +181,7 @@ fn next<'a>(text: &'a str, tools: &Known) -> Option<(Value, &'a str)> {
         let (body, behind) = body.split_once("```")?;
         return Some((serde_json::from_str(body.trim()).ok()?, behind));
     }
-    for (open, close) in
-        [("<tool_call>", "</tool_call>"), ("<tools>", "</tools>"), ("<function_call>", "</function_call>")]
-    {
+    for (open, close) in AROUND {
         if let Some(inner) = text.strip_prefix(open) {
             let (body, behind) = inner.split_once(close).unwrap_or((inner, ""));
             return match tagged(body.trim(), tools) {
@@ -105,38 +190,40 @@ fn next<'a>(text: &'a str, tools: &Known) -> Option<(Value, &'a str)> {
             };
         }
     }
-    if text.starts_with("<function=") {
-        let (body, behind) = text.split_once("</function>").unwrap_or((text, ""));
+    if let Some(dress) = DRESSES.iter().find(|dress| text.starts_with(dress.call)) {
+        let (body, behind) = text.split_once(dress.end).unwrap_or((text, ""));
         return Some((tagged(body, tools)?, behind));
     }
+    let text = MARKS.into_iter().find_map(|mark| text.strip_prefix(mark)).unwrap_or(text);
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let value = values.next()?.ok().filter(|value| value.is_object() || value.is_array())?;
     Some((value, &text[values.byte_offset()..]))
 }
 
-/// `<function=NAME>` with JSON, or with `<parameter=KEY>` tags, inside. A value is what the tool takes there: text stays text, though
-/// it reads as a number. One that holds a tag of its own has no certain end, and the call is none.
+/// A call in a [`Dress`] with JSON, or with tags for its arguments, inside. A value is what the tool takes there: text stays text,
+/// though it reads as a number. One that holds a tag of its own has no certain end, and the call is none.
 fn tagged(text: &str, tools: &Known) -> Option<Value> {
-    let (name, body) = text.strip_prefix("<function=")?.split_once('>')?;
-    let (name, body) = (name.trim(), body.trim().trim_end_matches("</function>").trim());
+    let (dress, text) = DRESSES.iter().find_map(|dress| Some((dress, text.strip_prefix(dress.call)?)))?;
+    let (name, body) = text.split_once(dress.named)?;
+    let (name, body) = (name.trim(), body.trim().trim_end_matches(dress.end).trim());
     if let Ok(arguments @ Value::Object(_)) = serde_json::from_str(body) {
         return Some(serde_json::json!({ "name": name, "arguments": arguments }));
     }
     let mut arguments = Map::new();
-    let mut parts = body.split("<parameter=");
+    let mut parts = body.split(dress.parameter);
     if !parts.next()?.trim().is_empty() {
         return None;
     }
     for part in parts {
-        let (key, value) = part.split_once('>')?;
+        let (key, value) = part.split_once(dress.named)?;
         // A value without its end was cut off.
         let (value, behind) = value.split_once("</parameter>")?;
         if !behind.trim().is_empty() {
             return None;
         }
-        let (key, value) = (key.trim(), value.trim_matches('\n'));
+        let (key, value) = (key.trim(), dress.value(value));
         let value = match serde_json::from_str::<Value>(value) {
-            Ok(read) if !read.is_string() && !tools.is_text(name, key) => read,
+            Ok(read) if !read.is_string() && !tools.is_text(name, key, &read) => read,
             _ => Value::from(value),
         };
         arguments.insert(key.to_owned(), value);
@@ -150,7 +237,7 @@ fn call_of(value: Value, tools: &Known) -> Option<Found> {
         call = inner;
     }
     let name = call.get("name").or_else(|| call.get("tool"))?.as_str()?.to_owned();
-    let arguments = ["arguments", "parameters", "input", "args"].into_iter().find_map(|key| call.remove(key));
+    let arguments = ARGUMENTS.into_iter().find_map(|key| call.remove(key));
     let arguments = match arguments {
         Some(Value::Object(arguments)) => arguments,
         Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
@@ -165,7 +252,10 @@ mod tests {
     use super::*;
 
     fn tools() -> Known {
-        let schema = serde_json::json!({"properties": {"text": {"type": "string"}, "from": {"type": "integer"}}});
+        let schema = serde_json::json!({"properties": {
+            "text": {"type": "string"}, "from": {"type": "integer"}, "maybe": {"type": ["string", "null"]},
+            "either": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+        }});
         let spec = |name: &str| ToolSpec { name: name.to_owned(), description: String::new(), schema: schema.clone() };
         Known::new(["read", "bash"].map(spec).to_vec())
     }
@@ -186,6 +276,10 @@ mod tests {
             "<function=read>{\"path\": \"a\"}</function>",
             "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</function>\n</tool_call>",
             r#"[{"function": {"name": "read", "arguments": {"path": "a"}}}]"#,
+            r#"<|python_tag|>{"name": "read", "parameters": {"path": "a"}}"#,
+            r#"[TOOL_CALLS] [{"name": "read", "arguments": {"path": "a"}}]"#,
+            "<invoke name=\"read\">\n<parameter name=\"path\">a</parameter>\n</invoke>",
+            "<function_calls>\n<invoke name=\"read\"><parameter name=\"path\">a</parameter></invoke>\n</function_calls>",
         ] {
             assert_eq!(names(text), expected, "{text}");
         }
@@ -204,6 +298,26 @@ mod tests {
         check("from", "7", r#"{"from":7}"#);
         check("other", "[1]", r#"{"other":[1]}"#);
         check("other", "\"a\"", r#"{"other":"\"a\""}"#);
+        check("maybe", "123", r#"{"maybe":"123"}"#);
+        check("maybe", "null", r#"{"maybe":null}"#);
+        check("either", "true", r#"{"either":"true"}"#);
+        check("either", "1.5", r#"{"either":"1.5"}"#);
+        check("either", "1", r#"{"either":1}"#);
+    }
+
+    #[test]
+    fn a_text_in_tags_keeps_the_line_ends_that_are_its_own() {
+        let check = |value: &str, expected: &str| {
+            let text = format!("<function=read>\n<parameter=text>{value}</parameter>\n</function>");
+            assert_eq!(calls(&text, &tools())[0].arguments["text"], expected, "{text}");
+        };
+        check("a", "a");
+        check("\na\n", "a");
+        check("\na\n\n", "a\n");
+        check("\n\n\na\n", "\n\na");
+        check("\n", "");
+        let invoked = "<invoke name=\"read\"><parameter name=\"text\">\na\n</parameter></invoke>";
+        assert_eq!(calls(invoked, &tools())[0].arguments["text"], "\na\n", "these tags have no lines of their own");
     }
 
     #[test]
@@ -237,8 +351,16 @@ mod tests {
             "{\"name\": \"no_such\", \"arguments\": {}}",
             "[{\"name\": \"read\", \"parameters\": {}}] and more",
             "Let me look.\n```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n```",
+            "Let me look.\n```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n```\nI wait for its result.",
+            "One.\n```\nfn\n```\n```json\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n```\nTwo.",
             "I will do: {\"name\": \"read\", \"arguments\": {}}",
+            "I will do: {\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\nThen I check.",
             "First this.\n{\"name\": \"read\", \"arguments\": {}}",
+            "First this.\n  [{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}]\nDone.",
+            "I call <|python_tag|>{\"name\": \"read\", \"arguments\": {}}",
+            "So: <invoke name=\"read\"><parameter name=\"path\">a</parameter></invoke>",
+            "```tool_code\nread(path=\"a\")\n```",
+            "Look:\n```tool_code\nprint(read(path=\"a\"))\n```\nThen more.",
             "<function=read><parameter=text>a</parameter>b</parameter></function>",
         ] {
             assert!(seems(text), "{text}");
@@ -251,6 +373,9 @@ mod tests {
             "<function=other> is no tool",
             "The file holds {\"name\": \"x\", \"arguments\": []}.",
             "It prints:\n```json\n{\"name\": \"x\", \"arguments\": {}}\n```",
+            "Its manifest is:\n```json\n{\"name\": \"read\", \"version\": \"1\"}\n```\nThat is all.",
+            "```tool_code\nother(1)\n```",
+            "<invoke name=\"other\"> is no tool",
         ] {
             assert!(!seems(text), "{text}");
         }
