@@ -9,12 +9,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::{CallToolRequestParams, CallToolResponse};
+use rmcp::model::CallToolRequestParams;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::{Map, Value};
 use swarm_plans::{ServerAccess, ServerReach, ToolServer, hosts_alone};
+use swarm_protocol::tool_call::{self, Given};
+use swarm_protocol::tool_pages::{self, Listed};
 use swarm_protocol::toolset::OfferedTool;
-use swarm_protocol::{tool_answer, tool_fault, tool_pages};
+use swarm_protocol::{tool_answer, tool_fault};
 use tokio::time::timeout;
 
 use crate::model::broker::keys::Keys;
@@ -141,7 +143,7 @@ impl ToolServers {
     ///
     /// # Errors
     /// Why it cannot be used, for people.
-    pub async fn offered(&self, name: &str) -> Result<Vec<OfferedTool>, String> {
+    pub async fn offered(&self, name: &str) -> Result<Listed, String> {
         let place = self.place(name)?;
         let (server, connection) = (&place.far, place.connection(name).await?);
         let listed = timeout(server.timeout, tool_pages::all(connection.peer())).await;
@@ -152,7 +154,10 @@ impl ToolServers {
         }
         let masked = place.mask_in_time(name).await?;
         listed
-            .map(|tools| tools.into_iter().map(|tool| told(tool, &masked)).collect())
+            .map(|listed| {
+                let tools = listed.tools.into_iter().map(|tool| told(tool, &masked)).collect();
+                Listed { tools, ..listed }
+            })
             .map_err(|why| masked.text(&why).into_owned())
     }
 
@@ -205,12 +210,9 @@ async fn call_once(place: &Arc<Place>, name: &str, asked: CallToolRequestParams)
     let (server, connection) = (&place.far, place.connection(name).await?);
     // A token may be renewed while it is asked.
     place.mask_in_time(name).await?;
-    let failed = match timeout(server.timeout, connection.peer().call_tool_once(asked)).await {
-        Ok(Ok(CallToolResponse::Complete(result))) => {
-            let result = serde_json::to_value(&result).map_err(|error| error.to_string())?;
-            return Ok(tool_answer::read(&result)?);
-        }
-        Ok(Ok(_)) => return Err(format!("server `{name}` wants what is not offered here").into()),
+    let failed = match timeout(server.timeout, tool_call::once(connection.peer(), asked)).await {
+        Ok(Ok(Given::Result(result))) => return Ok(tool_answer::read(&result)?),
+        Ok(Ok(Given::Otherwise)) => return Err(format!("server `{name}` wants what is not offered here").into()),
         // An error of the tool is an answer; anything else may have broken the connection.
         Ok(Err(error @ rmcp::ServiceError::McpError(_))) => return Err(failed(name, &error).into()),
         Ok(Err(error)) => Failed { why: failed(name, &error), is_unauthorized: is_unauthorized(&error) },
@@ -389,6 +391,7 @@ mod tests {
         let base = site("token-1234567").await;
         let servers = servers(&base, Access::Token("token-1234567".to_owned()), 60_000);
         let offered = servers.offered("docs").await.unwrap();
+        let Listed { tools: offered, left_out: None } = offered else { panic!("{offered:?}") };
         assert_eq!((offered.len(), offered[0].name.as_str(), offered[0].reads_only), (2, "find", true));
         assert_eq!((offered[1].name.as_str(), &offered[1].schema), ("bad", &Value::Null), "its agent is told");
         assert_eq!(offered[0].description, "finds as ***");

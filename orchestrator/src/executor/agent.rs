@@ -242,8 +242,12 @@ impl Executor {
             let reach = match &server.reach {
                 ServerReach::Program { argv, env } => Reach::Program { argv: argv.clone(), env: env.clone() },
                 ServerReach::Address { .. } => match self.tool_servers.offered(name).await {
-                    Ok(offered) => {
-                        let (offered, left_out) = given(offered, server.tools.as_deref());
+                    Ok(listed) => {
+                        let not_heard = listed
+                            .left_out
+                            .map(|what| format!("server `{name}` does not list its tools to an end: {what}"));
+                        lacking.extend(not_heard);
+                        let (offered, left_out) = given(listed.tools, server.tools.as_deref());
                         if left_out > 0 {
                             lacking.push(format!(
                                 "server `{name}` offers too many tools: {left_out} are left out; name those that are needed in its \

@@ -37,6 +37,9 @@ pub mod seen;
 pub mod skipped;
 /// What a tool of a foreign server gave, as text.
 pub mod tool_answer;
+/// The call that it gave it for.
+#[cfg(feature = "tool-servers")]
+pub mod tool_call;
 /// What became of a question to a foreign server, in words.
 #[cfg(feature = "tool-servers")]
 pub mod tool_fault;

@@ -30,7 +30,8 @@ fn part(part: &Value) -> String {
             None => format!("[{}, not text]", part["resource"]["uri"].as_str().unwrap_or("a resource")),
         },
         Some("resource_link") => format!("[{}: {}]", word("name"), word("uri")),
-        _ => "[something that cannot be shown]".to_owned(),
+        Some(kind) => format!("[{kind}, not shown]"),
+        None => "[something that cannot be shown]".to_owned(),
     }
 }
 
@@ -46,10 +47,10 @@ mod tests {
             {"type": "text", "text": "a"}, {"type": "image", "mimeType": "image/png", "data": "AAAA"},
             {"type": "resource", "resource": {"uri": "file:///x", "text": "b"}},
             {"type": "resource", "resource": {"uri": "file:///y", "blob": "AA"}},
-            {"type": "resource_link", "name": "n", "uri": "u"}, {"type": "new"},
+            {"type": "resource_link", "name": "n", "uri": "u"}, {"type": "new"}, {"kind": "none"},
         ]});
         let expected = "a\n[image, image/png, 4 bytes of base64, not shown]\nb\n[file:///y, not text]\n[n: u]\n\
-                        [something that cannot be shown]";
+                        [new, not shown]\n[something that cannot be shown]";
         assert_eq!(read(&result).unwrap(), expected);
     }
 

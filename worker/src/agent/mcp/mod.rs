@@ -3,6 +3,8 @@
 
 /// What foreign tools are called.
 pub mod names;
+/// The first question to a server.
+mod probe;
 /// Servers that are programs.
 mod program;
 /// What of a tool's schema a provider takes.
@@ -10,6 +12,7 @@ mod schema;
 /// What a server writes, held to messages.
 mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,12 +25,14 @@ use super::setting::Setting;
 use super::tools::tool::Input;
 use super::tools::toolbox::fits;
 use super::tools::{Effect, Tool, ToolResult, bounded};
-use program::CallError;
+use program::{CallError, Program};
 
 /// Tools of one server that a model is offered.
 const TOOLS_MAX: usize = 200;
 /// The longest text about a server that went, in bytes.
 const LACKS_BYTES_MAX: usize = 600;
+/// Texts about the tools of one server: more would leave no room for those about others.
+const PROBLEMS_MAX: usize = 10;
 /// The longest text about a schema, in bytes.
 const WHY_BYTES_MAX: usize = 300;
 /// The longest description that the model is told, in bytes.
@@ -60,10 +65,13 @@ pub fn connect(
     background: &Arc<Background>,
     (remote, lacks): (&Remote, &Lacks),
 ) -> Given {
-    let begin = |server: &ToolServer| -> Result<(Call, Vec<OfferedTool>, Option<String>), String> {
+    let begin = |server: &ToolServer| -> Result<(Call, Vec<OfferedTool>, Vec<String>), String> {
         match &server.reach {
             Reach::Program { argv, env } => {
-                let (running, offered, stray) = program::start(setting, server, argv, env, background)?;
+                let (running, listed, stray) = Program { setting, server, argv, env, background, lacks }.start()?;
+                let stray =
+                    stray.map(|line| format!("writes between its messages what is none, and passed over: {line}"));
+                let left_out = listed.left_out.map(|what| format!("does not list its tools to an end: {what}"));
                 let (lacks, is_told) = (lacks.clone(), AtomicBool::new(false));
                 let call = move |tool: &str, input: &Input| {
                     running.call(tool, input).map_err(|failed| match failed {
@@ -76,11 +84,11 @@ pub fn connect(
                         }
                     })
                 };
-                Ok((Arc::new(call), offered, stray))
+                Ok((Arc::new(call), listed.tools, stray.into_iter().chain(left_out).collect()))
             }
             Reach::Coordinator { offered } => {
                 let (remote, name) = (remote.clone(), server.name.clone());
-                Ok((Arc::new(move |tool, input| remote(&name, tool, input)), offered.clone(), None))
+                Ok((Arc::new(move |tool, input| remote(&name, tool, input)), offered.clone(), vec![]))
             }
         }
     };
@@ -98,14 +106,9 @@ pub fn connect(
     let mut taken: Vec<(&ToolServer, Call, OfferedTool)> = vec![];
     for (server, begun) in servers.iter().zip(begun) {
         match begun {
-            Ok((call, offered, stray)) => {
+            Ok((call, offered, wrong)) => {
                 let (good, problems) = choose(server, offered);
-                given.problems.extend(stray.map(|line| {
-                    format!(
-                        "server `{}` writes between its messages what is none, and passed over: {line}",
-                        server.name
-                    )
-                }));
+                given.problems.extend(wrong.into_iter().map(|wrong| format!("server `{}` {wrong}", server.name)));
                 given.problems.extend(problems);
                 taken.extend(good.into_iter().map(|tool| (server, call.clone(), tool)));
             }
@@ -122,27 +125,35 @@ pub fn connect(
 /// The tools of a server that its entry names, and what is wrong with the others.
 fn choose(server: &ToolServer, offered: Vec<OfferedTool>) -> (Vec<OfferedTool>, Vec<String>) {
     let (mut good, mut problems, mut left_out): (Vec<OfferedTool>, Vec<String>, usize) = (vec![], vec![], 0);
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
     let is_wanted =
         |tool: &OfferedTool| server.tools.as_ref().is_none_or(|names| names.iter().any(|name| fits(name, &tool.name)));
+    let wrong = |tool: &str, what: &str| format!("tool `{}` of server `{}`: {what}", bounded(tool, 100), server.name);
     for mut tool in offered.into_iter().filter(is_wanted) {
+        let offered = times.entry(tool.name.clone()).or_default();
+        *offered += 1;
+        if *offered > 1 {
+            continue;
+        }
         if good.len() == TOOLS_MAX {
             left_out += 1;
             continue;
         }
-        let mut problem = |wrong: &str| {
-            problems.push(format!("tool `{}` of server `{}`: {wrong}", bounded(&tool.name, 100), server.name));
-        };
-        if good.iter().any(|other| other.name == tool.name) {
-            problem("it is offered twice");
-            continue;
-        }
         let told = schema::told(&tool.schema);
         if let Some(why) = told.lacks {
-            problem(&format!("its schema is told in words: {}", bounded(&why, WHY_BYTES_MAX)));
+            problems.push(wrong(&tool.name, &format!("its schema is told in words: {}", bounded(&why, WHY_BYTES_MAX))));
             tool.description = in_words(&tool.description, &tool.schema);
         }
         tool.schema = told.schema;
         good.push(tool);
+    }
+    problems.extend(times.iter().filter(|(_, times)| **times > 1).map(|(name, times)| match times {
+        2 => wrong(name, "it is offered twice"),
+        times => wrong(name, &format!("it is offered {times} times")),
+    }));
+    if problems.len() > PROBLEMS_MAX {
+        let more = problems.split_off(PROBLEMS_MAX).len();
+        problems.push(format!("server `{}`: as much is to be said of {more} more of its tools", server.name));
     }
     if left_out > 0 {
         problems.push(format!(

@@ -6,17 +6,21 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
-};
-use rmcp::service::{Peer, RunningService};
-use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
-use swarm_protocol::toolset::{OfferedTool, ToolServer};
-use swarm_protocol::{tool_answer, tool_fault, tool_pages};
+use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::service::{NotificationContext, Peer, RunningService};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServiceError};
+use swarm_protocol::tool_call::{self, Given};
+use swarm_protocol::tool_pages::{self, Listed};
+use swarm_protocol::toolset::ToolServer;
+use swarm_protocol::{tool_answer, tool_fault};
 use tokio::process::{ChildStdin, ChildStdout};
 
+use super::Lacks;
+use super::probe::Probed;
 use super::stream::{Fault, Messages};
 use crate::agent::background::Background;
 use crate::agent::programs::kill_group;
@@ -46,7 +50,7 @@ pub struct Server {
     limit: Duration,
     fault: Fault,
     /// Ends the conversation when dropped.
-    _service: RunningService<RoleClient, ClientConfig>,
+    _service: RunningService<RoleClient, Listener>,
 }
 
 impl Drop for Server {
@@ -56,57 +60,131 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server and asks for its tools; also gives the first line of it that is no message.
-///
-/// # Errors
-/// Why it cannot be used, for people and the model.
-pub fn start(
-    setting: &Setting,
-    server: &ToolServer,
-    argv: &[String],
-    env: &[(String, String)],
-    background: &Arc<Background>,
-) -> Result<(Server, Vec<OfferedTool>, Option<String>), String> {
-    let limit = Duration::from_millis(server.timeout_ms);
-    let newest =
-        ClientLifecycleMode::Auto { preferred_versions: vec![ProtocolVersion::V_2026_07_28], legacy_version: None };
-    // A server of the older kind may end when it is asked something before the handshake.
-    let modes = [newest, ClientLifecycleMode::Initialize];
-    let mut why = String::new();
-    for mode in modes {
-        let (child, complaints, pipes) = spawn(setting, server, argv, env, background)?;
+/// A program that is a server, and what it is started with.
+#[derive(Clone, Copy)]
+pub struct Program<'a> {
+    /// Where.
+    pub setting: &'a Setting,
+    /// Its entry.
+    pub server: &'a ToolServer,
+    /// It and its arguments.
+    pub argv: &'a [String],
+    /// Beside the agent's own.
+    pub env: &'a [(String, String)],
+    /// What speaks with it.
+    pub background: &'a Arc<Background>,
+    /// Hears of what it changes.
+    pub lacks: &'a Lacks,
+}
+
+/// Why a server did not start.
+enum NotBegun {
+    /// It would say the same to another question.
+    Final(String),
+    /// It may be of another kind; it is asked in another way then.
+    Otherwise { why: String, next: ClientLifecycleMode },
+}
+
+impl Program<'_> {
+    /// Starts it and asks for its tools; also gives the first line of it that is no message.
+    ///
+    /// # Errors
+    /// Why it cannot be used, for people and the model.
+    pub fn start(self) -> Result<(Server, Listed, Option<String>), String> {
+        let first = ClientLifecycleMode::Auto { preferred_versions: newest(), legacy_version: None };
+        let begun = match self.begin(first) {
+            Err(NotBegun::Otherwise { next, .. }) => self.begin(next),
+            begun => begun,
+        };
+        begun.map_err(|not| match not {
+            NotBegun::Final(why) | NotBegun::Otherwise { why, .. } => why,
+        })
+    }
+
+    fn begin(self, mode: ClientLifecycleMode) -> Result<(Server, Listed, Option<String>), NotBegun> {
+        let limit = Duration::from_millis(self.server.timeout_ms);
+        let (child, complaints, (stdout, stdin)) = spawn(self).map_err(NotBegun::Final)?;
         let child = Started { child: Some(child), complaints };
         let fault = Fault::default();
-        let pipes = (Messages::new(pipes.0, fault.clone()), pipes.1);
-        let info =
-            ClientConfig::new(ClientCapabilities::default(), Implementation::new("swarm", env!("CARGO_PKG_VERSION")));
-        let begun = background.wait(limit, async move {
+        let pipes = AsyncRwTransport::new_client(Messages::new(stdout, fault.clone()), stdin);
+        let pipes = match mode {
+            ClientLifecycleMode::Auto { .. } => Probed::new(pipes, limit),
+            _ => Probed::patient(pipes),
+        };
+        let late = pipes.late();
+        let listener = Listener::new(&self.server.name, self.lacks.clone());
+        let changes = listener.changes.clone();
+        let begun = self.background.wait(limit, async move {
             let service =
-                info.serve_with_lifecycle(pipes, mode).await.map_err(|error| tool_fault::of_beginning(&error))?;
-            let offered = tool_pages::all(service.peer()).await.map_err(|error| tool_fault::of_call(&error))?;
-            Ok::<_, String>((service, offered))
+                listener.serve_with_lifecycle(pipes, mode).await.map_err(|error| tool_fault::of_beginning(&error))?;
+            let listed = tool_pages::all(service.peer()).await.map_err(|error| tool_fault::of_call(&error))?;
+            Ok::<_, String>((service, listed))
         });
         match begun {
-            Ok(Ok((service, offered))) => {
+            Ok(Ok((service, listed))) => {
+                changes.store(true, Ordering::Relaxed);
                 let (child, complaints) = child.keep();
                 let peer = service.peer().clone();
-                let (name, background) = (server.name.clone(), background.clone());
+                let (name, background) = (self.server.name.clone(), self.background.clone());
                 let running = Server { name, child, complaints, peer, background, limit, fault, _service: service };
                 let stray = running.fault.stray();
-                return Ok((running, offered, stray));
+                Ok((running, listed, stray))
             }
-            // It would say the same to another question.
             Ok(Err(_)) if let Some(what) = fault.get() => {
-                return Err(format!("{what}{}", last_words(&child.complaints)));
+                Err(NotBegun::Final(format!("{what}{}", last_words(&child.complaints))))
             }
-            Ok(Err(error)) => why = format!("{error}{}", last_words(&child.complaints)),
+            Ok(Err(error)) => {
+                let why = format!("{error}{}", last_words(&child.complaints));
+                // One of the older kind may end when it is asked something before the handshake.
+                let next = match late.came() {
+                    true => ClientLifecycleMode::Discover { preferred_versions: newest() },
+                    false => ClientLifecycleMode::Initialize,
+                };
+                Err(NotBegun::Otherwise { why, next })
+            }
             Err(_) => {
                 let words = last_words(&child.complaints);
-                return Err(format!("it did not answer within {} s{words}", limit.as_secs()));
+                Err(NotBegun::Final(format!("it did not answer within {} s{words}", limit.as_secs())))
             }
         }
     }
-    Err(why)
+}
+
+/// The versions of the protocol that have no handshake.
+fn newest() -> Vec<ProtocolVersion> {
+    vec![ProtocolVersion::V_2026_07_28]
+}
+
+/// What a server is told of us, and what it says unasked.
+struct Listener {
+    config: ClientConfig,
+    server: String,
+    lacks: Lacks,
+    /// Whether a change of its tools is to be told of: once, and not before they were asked for.
+    changes: Arc<AtomicBool>,
+}
+
+impl Listener {
+    fn new(server: &str, lacks: Lacks) -> Listener {
+        let about = Implementation::new("swarm", env!("CARGO_PKG_VERSION"));
+        let config = ClientConfig::new(ClientCapabilities::default(), about);
+        Listener { config, server: server.to_owned(), lacks, changes: Arc::default() }
+    }
+}
+
+impl ClientHandler for Listener {
+    fn get_info(&self) -> ClientConfig {
+        self.config.clone()
+    }
+
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        if self.changes.swap(false, Ordering::Relaxed) {
+            (self.lacks)(format!(
+                "server `{}` changes its tools while it runs: what it offers since then is not there before the next attempt",
+                self.server
+            ));
+        }
+    }
 }
 
 /// A child that is ended unless it is kept.
@@ -131,11 +209,7 @@ impl Drop for Started {
 }
 
 fn spawn(
-    setting: &Setting,
-    server: &ToolServer,
-    argv: &[String],
-    env: &[(String, String)],
-    background: &Background,
+    Program { setting, server, argv, env, background, .. }: Program<'_>,
 ) -> Result<(Child, PathBuf, (ChildStdout, ChildStdin)), String> {
     let (program, arguments) = argv.split_first().ok_or("it names no program")?;
     let program =
@@ -172,14 +246,15 @@ impl Server {
         let of_server = |text: String| CallError::Server(Refused(text));
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
         let peer = self.peer.clone();
-        let answer = self.background.wait(self.limit, async move { peer.call_tool_once(params).await });
+        let answer = self.background.wait(self.limit, async move { tool_call::once(&peer, params).await });
         match answer {
-            Ok(Ok(CallToolResponse::Complete(result))) => {
-                let result = serde_json::to_value(&result).map_err(|error| of_server(error.to_string()))?;
+            Ok(Ok(Given::Result(result))) => {
                 let bound = |text: String| bounded(&text, TEXT_BYTES_MAX);
                 tool_answer::read(&result).map(bound).map_err(|text| CallError::Tool(Refused(bound(text))))
             }
-            Ok(Ok(_)) => Err(of_server(format!("server `{}` wants what is not offered here", self.name))),
+            Ok(Ok(Given::Otherwise)) => {
+                Err(of_server(format!("server `{}` wants what is not offered here", self.name)))
+            }
             // The server is well: its answer is an error.
             Ok(Err(error @ ServiceError::McpError(_))) => {
                 let text = format!("server `{}` failed: {}", self.name, tool_fault::of_call(&error));

@@ -98,6 +98,89 @@ fn a_tool_whose_schema_is_none_is_there_and_its_schema_told_in_words() {
     }
 }
 
+/// [`SERVER`], silent about what it does not know.
+fn silent() -> String {
+    let told = SERVER.lines().filter(|line| !line.contains("no such method"));
+    told.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_server_that_is_silent_about_what_it_does_not_know_is_greeted_soon() {
+    let scene = scene();
+    let began = Instant::now();
+    let (toolbox, problems) = scene.connect(&[program("short", &silent(), 3_000), program("long", &silent(), 60_000)]);
+    assert!(began.elapsed().as_secs() < 9, "{:?}", began.elapsed());
+    assert_eq!(toolbox.names().len(), 6, "{problems:?}");
+    assert_eq!(call(&toolbox, "mcp__short__echo_it").unwrap(), "heard t1");
+    assert_eq!(call(&toolbox, "mcp__long__echo_it").unwrap(), "heard t1");
+}
+
+#[test]
+fn a_server_that_takes_long_to_start_is_not_started_anew() {
+    let scene = scene();
+    let slow = |server: &str| format!("echo >> started\nsleep 1.5\n{server}");
+    let starts = || std::fs::read(scene.setting.root.join("started")).unwrap().len();
+    let (toolbox, problems) = scene.connect(&[program("a", &slow(SERVER), 4_000)]);
+    assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "heard t1", "{problems:?}");
+    assert_eq!(starts(), 1);
+    // One that knows no handshake is asked anew, and may take its time then.
+    let discovered = r#"*'"method":"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}}\n' "$id" ;;"#;
+    let newest = SERVER.replace(r#""method":"initialize""#, r#""method":"none""#);
+    let newest = newest.replace("case $line in", &format!("case $line in\n{discovered}"));
+    let newest = newest.replace(
+        r#""result":{"tools""#,
+        r#""result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools""#,
+    );
+    let (toolbox, problems) = scene.connect(&[program("b", &slow(&newest), 4_000)]);
+    assert_eq!(call(&toolbox, "mcp__b__echo_it").unwrap(), "heard t1", "{problems:?}");
+    assert_eq!(starts(), 3);
+}
+
+#[test]
+fn what_an_answer_holds_that_is_not_known_is_named_and_the_rest_shown() {
+    let scene = scene();
+    let server = SERVER.replace(r#""content":[{"#, r#""content":[{"type":"future","z":1},{"#);
+    let (toolbox, _) = scene.connect(&[program("a", &server, 30_000)]);
+    assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "[future, not shown]\nheard t1");
+    assert_eq!(*scene.lacks.lock().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_list_without_an_end_leaves_room_for_what_others_say() {
+    let scene = scene();
+    let again = SERVER.replace(r#""result":{"tools":["#, r#""result":{"nextCursor":"same","tools":["#);
+    let (toolbox, problems) = scene.connect(&[program("a", &again, 30_000)]);
+    assert_eq!(toolbox.names(), ["mcp__a__echo_it", "mcp__a__die", "mcp__a__hang"]);
+    let round = "server `a` does not list its tools to an end: its list goes round in circles: behind a page comes one that came \
+                 before";
+    let told = |tool: &str, times: u32| format!("tool `{tool}` of server `a`: it is offered {times} times");
+    let twice = |tool: &str| format!("tool `{tool}` of server `a`: it is offered twice");
+    assert_eq!(problems, [round.to_owned(), told("die", 4), twice("echo.it"), twice("hang")]);
+    let tool = |n: usize| OfferedTool {
+        name: format!("t{n}"),
+        description: String::new(),
+        schema: json!({"properties": 7}),
+        reads_only: true,
+    };
+    let reach = Reach::Coordinator { offered: (0..PROBLEMS_MAX + 7).map(tool).collect() };
+    let (_, problems) = scene.connect(&[ToolServer { reach, tools: None, name: "odd".to_owned(), timeout_ms: 1000 }]);
+    assert_eq!(problems.len(), PROBLEMS_MAX + 1);
+    assert_eq!(problems[PROBLEMS_MAX], "server `odd`: as much is to be said of 7 more of its tools");
+}
+
+#[test]
+fn a_server_that_changes_its_tools_is_told_of_once() {
+    let scene = scene();
+    let changed = r#"printf '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n';"#;
+    let server = SERVER.replace(r#"*'"method":"tools/call"'*)"#, &format!(r#"*'"method":"tools/call"'*) {changed}"#));
+    let (toolbox, problems) = scene.connect(&[program("a", &server, 30_000)]);
+    assert_eq!(problems, ["tool `die` of server `a`: it is offered twice"]);
+    (0..3).for_each(|_| assert_eq!(call(&toolbox, "mcp__a__echo_it").unwrap(), "heard t1"));
+    let told =
+        "server `a` changes its tools while it runs: what it offers since then is not there before the next attempt";
+    assert_eq!(*scene.lacks.lock().unwrap(), [told]);
+}
+
 #[test]
 fn a_server_that_logs_to_its_standard_output_is_used_all_the_same() {
     let scene = scene();
