@@ -60,6 +60,14 @@ fn a_hint_is_heard_with_the_next_request() {
     let (repository, stage) = (house(), Stage::with(vec![("read", json!({"path": "README"}))]));
     let run = Swarm::run(&repository, "it", &stage.plan("")).args(&["--trust-models"]).start();
     stage.asked(0);
+    let long = "x".repeat(70_000);
+    for way in ["--say", "--answer"] {
+        let told = Swarm::new(&repository, &["attach", "fix", way, &long]).exits(2);
+        assert!(
+            told.err.contains("failed to be heard: it is too long: 700") && told.err.contains("in several parts"),
+            "{told}"
+        );
+    }
     Swarm::new(&repository, &["attach", "fix", "--say", "mind the gap"]).exits(0);
     stage.answer();
     stage.asked(1);

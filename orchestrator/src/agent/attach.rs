@@ -91,6 +91,25 @@ pub enum Heard {
     Left,
 }
 
+/// What a person says is longer than the coordinator hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is too long: {bytes} bytes, as it is sent, and {LINE_BYTES_MAX} are possible")]
+pub struct TooMuch {
+    bytes: usize,
+}
+
+impl FromPerson {
+    /// The line that says it.
+    ///
+    /// # Errors
+    /// [`TooMuch`]: whoever sent it all the same would be sent away.
+    pub fn line(&self) -> Result<Vec<u8>, TooMuch> {
+        let line = encode(self);
+        let bytes = line.len() - 1;
+        if bytes > LINE_BYTES_MAX { Err(TooMuch { bytes }) } else { Ok(line) }
+    }
+}
+
 /// Whether an answer allows a call.
 pub fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
@@ -296,6 +315,21 @@ mod tests {
         assert!(matches!(entrance.next().await, Heard::Left) && !entrance.is_anybody_here());
         drop(entrance);
         assert!(join(folder.path()).is_err(), "nothing is left to join");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_longest_line_is_heard_and_a_longer_one_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut entrance = Entrance::open(folder.path()).unwrap();
+        let mut stream = join(folder.path()).unwrap();
+        let dress = encode(&FromPerson::Hint { text: String::new() }).len() - 1;
+        let hint = |bytes: usize| FromPerson::Hint { text: "x".repeat(bytes - dress) };
+        let longest = hint(LINE_BYTES_MAX).line().unwrap();
+        let writes = std::thread::spawn(move || stream.write_all(&longest).map(|()| stream));
+        assert!(matches!(entrance.next().await, Heard::Said(said) if said == hint(LINE_BYTES_MAX)));
+        drop(writes.join().unwrap().unwrap());
+        let why = hint(LINE_BYTES_MAX + 1).line().unwrap_err().to_string();
+        assert_eq!(why, "it is too long: 65537 bytes, as it is sent, and 65536 are possible");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,6 @@ use swarm_orchestrator::journal::{RunLock, attempt_dir, log_path};
 use swarm_orchestrator::report::sanitize;
 use swarm_orchestrator::threads;
 use swarm_plans::InstanceId;
-use swarm_protocol::encode;
 use swarm_protocol::frame::decode;
 
 use crate::commands::failure::Failure;
@@ -40,6 +39,8 @@ pub struct Attach {
 
 /// How often the log is looked at: it grows without telling.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// What helps where there is more to be said than is heard at once.
+const TOO_LONG_HINT: &str = "say it in several parts, or name a file that the agent can read";
 /// How long a coordinator that is heard no more may take to be gone, if that is why.
 const DYING_MAX: Duration = Duration::from_millis(500);
 
@@ -72,6 +73,10 @@ pub fn run(args: &Attach, it: &Surroundings) -> Result<u8, Failure> {
         );
         Failure::usage(format!("join {name}: no agent of it works now"), hint)
     };
+    // Nobody is joined who could not be heard.
+    let hint = args.say.clone().map(|text| FromPerson::Hint { text });
+    let said = hint.or_else(|| args.answer.clone().map(|text| FromPerson::Answer { id: u64::MAX, text }));
+    said.map(|said| line(&said)).transpose()?;
     let attempt = state.instances[&id].attempts.last().ok_or_else(nobody)?.attempt;
     // One that is out of reach, in another process namespace, is not waited for.
     let coordinator = Coordinator::of_run(&folder, &row.id).ok().flatten();
@@ -158,8 +163,16 @@ fn typed(news: &mpsc::Sender<News>) {
     let _ = news.send(News::Closed);
 }
 
-fn send(mut stream: &UnixStream, said: &FromPerson) -> Result<(), Failure> {
-    stream.write_all(&encode(said)).map_err(|error| Failure::environment(format!("be heard: {error}"), None))
+fn send(stream: &UnixStream, said: &FromPerson) -> Result<(), Failure> {
+    write(stream, &line(said)?)
+}
+
+fn line(said: &FromPerson) -> Result<Vec<u8>, Failure> {
+    said.line().map_err(|why| Failure::usage(format!("be heard: {why}"), TOO_LONG_HINT.to_owned()))
+}
+
+fn write(mut stream: &UnixStream, line: &[u8]) -> Result<(), Failure> {
+    stream.write_all(line).map_err(|error| Failure::environment(format!("be heard: {error}"), None))
 }
 
 fn say(stream: &UnixStream, text: &str, heard: &mpsc::Receiver<News>, it: &Surroundings) -> Result<Over, Failure> {
@@ -208,11 +221,20 @@ fn talk(
                 let how = if call { "allow it? [y/N, or why not]" } else { "your answer:" };
                 it.err.write(&format!("it asks: {}\n{how} ", shown(&text)))?;
             }
-            Ok(News::Typed(text)) => match open.take() {
-                Some(id) => send(stream, &FromPerson::Answer { id, text })?,
-                None if text.trim().is_empty() => {}
-                None => send(stream, &FromPerson::Hint { text })?,
-            },
+            Ok(News::Typed(text)) if open.is_none() && text.trim().is_empty() => {}
+            Ok(News::Typed(text)) => {
+                let said = match open {
+                    Some(id) => FromPerson::Answer { id, text },
+                    None => FromPerson::Hint { text },
+                };
+                match said.line() {
+                    Ok(line) => {
+                        open = None;
+                        write(stream, &line)?;
+                    }
+                    Err(why) => it.err.write(&format!("not sent: {why}; {TOO_LONG_HINT}\n"))?,
+                }
+            }
             Ok(News::Over) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                 printer.print()?;
                 return Ok(Over::Work(None));
