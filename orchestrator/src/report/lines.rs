@@ -199,7 +199,9 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         RunEvent::AttemptFinished { instance, attempt, end, duration_ms, retry_in_ms: Some(wait_ms), .. } => {
             let (why, spent) = (words::end(end), words::duration(*duration_ms));
             let when = if *wait_ms == 0 { "at once".to_owned() } else { format!("in {}", words::duration(*wait_ms)) };
-            Some(row(again, instance, &spent, &format!("attempt {attempt} {why}; again {when}")))
+            // What the machine could not do is told as that alone.
+            let what = if matches!(end, AttemptEnd::Infra { .. }) { " failed:" } else { "" };
+            Some(row(again, instance, &spent, &format!("attempt {attempt}{what} {why}; again {when}")))
         }
         RunEvent::AttemptFinished { instance, end: end @ AttemptEnd::Needs { .. }, retry_in_ms: None, .. } => {
             Some(row(again, instance, "", &format!("waits until its needs are settled: {}", words::end(end))))

@@ -75,7 +75,9 @@ impl Guard {
         };
         match self.warned {
             Warned::JustNow => return None,
-            Warned::Heard => return Some(Circle::Stop(format!("{what}, after it had been warned of another circle"))),
+            Warned::Heard => {
+                return Some(Circle::Stop(format!("{what}, after it had been warned of going round in circles")));
+            }
             Warned::Never => self.warned = Warned::JustNow,
         }
         Some(Circle::Warn(format!(
@@ -183,7 +185,8 @@ mod tests {
         );
         let Some(Circle::Stop(words)) = heard.next() else { panic!("no end") };
         assert!(
-            words.starts_with("`bash` {\"script\":\"ls\"} was called 5 times") && words.ends_with("another circle"),
+            words.starts_with("`bash` {\"script\":\"ls\"} was called 5 times")
+                && words.ends_with("warned of going round in circles"),
             "{words}"
         );
         let mut guard = Guard::default();
