@@ -37,6 +37,8 @@ pub mod edit;
 pub mod guard;
 /// Programs that are asked before a call and told of what happened.
 pub mod hooks;
+/// Where the values of a JSON text stand.
+mod json_text;
 /// All that one agent is given.
 pub mod kit;
 /// Tools of foreign servers.

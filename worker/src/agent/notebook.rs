@@ -2,11 +2,18 @@
 //!
 //! Source: the notebook format, version 4 (nbformat).
 
+use std::ops::Range;
+
 use serde::Serialize as _;
 use serde_json::{Map, Value, json};
 
+use super::json_text;
+
 /// The longest output of a cell that is shown, in bytes.
 const OUTPUT_BYTES_MAX: usize = 1000;
+
+/// What is written anew of a cell that changes.
+const FILLED: [&str; 4] = ["cell_type", "execution_count", "outputs", "source"];
 
 /// What is done to a notebook. Cells count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,23 +116,23 @@ pub fn show(text: &str) -> Result<String, NotebookError> {
 /// # Errors
 /// [`NotebookError`].
 pub fn apply(text: &str, change: &Change) -> Result<Changed, NotebookError> {
-    let mut notebook = parse(text)?;
+    let notebook = parse(text)?;
     let with_ids = notebook["nbformat_minor"].as_u64().is_some_and(|minor| minor >= 5);
-    let cells = notebook["cells"].as_array_mut().ok_or_else(no_cells)?;
+    let (cells, list) = (cells(&notebook), List::of(text).ok_or_else(no_cells)?);
     let count = cells.len();
     let place = |cell: usize, most: usize| match cell.checked_sub(1).filter(|&at| at < most) {
         Some(at) => Ok(at),
         None => Err(NotebookError::NoCell { cell, count }),
     };
-    let (before, after) = match change {
+    Ok(match change {
         Change::Replace { cell, source: new, kind } => {
-            let cell = &mut cells[place(*cell, count)?];
-            let before = source(cell);
-            let kind = kind.map_or_else(|| cell["cell_type"].clone(), |kind| kind.name().into());
-            if let Value::Object(cell) = cell {
-                fill(cell, &kind, new);
-            }
-            (before, new.clone())
+            let at = place(*cell, count)?;
+            let Value::Object(mut filled) = cells[at].clone() else {
+                return Err(NotebookError::Format(format!("its cell {cell} is no object")));
+            };
+            let kind = kind.map_or_else(|| cells[at]["cell_type"].clone(), |kind| kind.name().into());
+            fill(&mut filled, &kind, new);
+            Changed { text: list.replace(at, &filled), before: source(&cells[at]), after: new.clone() }
         }
         Change::Insert { cell, source: new, kind } => {
             let at = place(*cell, count + 1)?;
@@ -138,12 +145,13 @@ pub fn apply(text: &str, change: &Change) -> Result<Changed, NotebookError> {
             }
             fresh.insert("metadata".to_owned(), json!({}));
             fill(&mut fresh, &kind.name().into(), new);
-            cells.insert(at, Value::Object(fresh));
-            (String::new(), new.clone())
+            Changed { text: list.insert(at, &fresh), before: String::new(), after: new.clone() }
         }
-        Change::Delete { cell } => (source(&cells.remove(place(*cell, count)?)), String::new()),
-    };
-    Ok(Changed { text: write(&notebook, text), before, after })
+        Change::Delete { cell } => {
+            let at = place(*cell, count)?;
+            Changed { text: list.delete(at), before: source(&cells[at]), after: String::new() }
+        }
+    })
 }
 
 fn parse(text: &str) -> Result<Value, NotebookError> {
@@ -200,19 +208,98 @@ fn fill(cell: &mut Map<String, Value>, kind: &Value, source: &str) {
     cell.insert("source".to_owned(), json!(lines));
 }
 
-/// Indented by as much as it was, with a line feed at its end if it had one.
-fn write(notebook: &Value, before: &str) -> String {
-    let second = before.lines().nth(1).unwrap_or(" ");
-    let indent = &second[..second.len() - second.trim_start().len()];
-    let mut bytes = vec![];
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    notebook.serialize(&mut serializer).expect("a value in memory can be written");
-    let mut text = String::from_utf8(bytes).expect("JSON is UTF-8");
-    if before.ends_with('\n') {
-        text.push('\n');
+/// The cells of a notebook where they stand in its text: what nobody asked to change stays byte for byte.
+struct List<'a> {
+    text: &'a str,
+    /// The whole list.
+    all: Range<usize>,
+    cells: Vec<Range<usize>>,
+    /// What each level is indented by.
+    step: &'a str,
+}
+
+impl<'a> List<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        // Of two members of one name the last counts.
+        let (_, all) = json_text::members(text, 0)?.into_iter().rfind(|(name, _)| name == "cells")?;
+        let (_, within) = text.split_once('{')?;
+        let blanks = &within[..within.len() - within.trim_start_matches(json_text::BLANKS).len()];
+        let step = blanks.rsplit_once('\n').map_or(" ", |(_, step)| step);
+        Some(List { text, cells: json_text::elements(text, all.start)?, all, step })
     }
-    text
+
+    /// What stands before a value: where its line begins, and how far it is indented; no line end in a text of one line.
+    fn lead(&self, at: usize) -> &'a str {
+        let blanks = &self.text[self.text[..at].trim_end_matches(json_text::BLANKS).len()..at];
+        let line = blanks.rfind("\r\n").or_else(|| blanks.rfind('\n'));
+        &blanks[line.unwrap_or_default()..]
+    }
+
+    fn with(&self, place: Range<usize>, new: &str) -> String {
+        [&self.text[..place.start], new, &self.text[place.end..]].concat()
+    }
+
+    fn replace(&self, at: usize, cell: &Map<String, Value>) -> String {
+        let place = self.cells[at].clone();
+        let kept = json_text::members(self.text, place.start).unwrap_or_default();
+        self.with(place.clone(), &self.cell(cell, &kept, self.lead(place.start)))
+    }
+
+    fn insert(&self, at: usize, cell: &Map<String, Value>) -> String {
+        if let Some(next) = self.cells.get(at) {
+            let lead = self.lead(next.start);
+            return self.with(next.start..next.start, &format!("{},{lead}", self.cell(cell, &[], lead)));
+        }
+        if let Some(last) = self.cells.last() {
+            let lead = self.lead(last.start);
+            return self.with(last.end..last.end, &format!(",{lead}{}", self.cell(cell, &[], lead)));
+        }
+        let Some((above, line)) = self.text[..self.all.start].rsplit_once('\n') else {
+            return self.with(self.all.clone(), &format!("[{}]", self.cell(cell, &[], "")));
+        };
+        let end = if above.ends_with('\r') { "\r\n" } else { "\n" };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let lead = format!("{end}{indent}{}", self.step);
+        self.with(self.all.clone(), &format!("[{lead}{}{end}{indent}]", self.cell(cell, &[], &lead)))
+    }
+
+    fn delete(&self, at: usize) -> String {
+        let (before, place, next) = (at.checked_sub(1), &self.cells[at], self.cells.get(at + 1));
+        match (before, next) {
+            (_, Some(next)) => self.with(place.start..next.start, ""),
+            (Some(before), None) => self.with(self.cells[before].end..place.end, ""),
+            (None, None) => self.with(self.all.clone(), "[]"),
+        }
+    }
+
+    /// A cell behind `lead`; what is `kept` of it is written as it was.
+    fn cell(&self, cell: &Map<String, Value>, kept: &[(String, Range<usize>)], lead: &str) -> String {
+        let within = format!("{lead}{}", if lead.contains('\n') { self.step } else { "" });
+        let (within, colon) = if lead.contains('\n') { (within.as_str(), ": ") } else { ("", ":") };
+        let members = cell.iter().map(|(name, value)| {
+            let old = kept.iter().rfind(|(old, _)| old == name && !FILLED.contains(&name.as_str()));
+            let value = match old {
+                Some((_, place)) => self.text[place.clone()].to_owned(),
+                None => self.written(value, within),
+            };
+            format!("{within}{}{colon}{value}", Value::from(name.as_str()))
+        });
+        let end = if within.is_empty() { "" } else { lead };
+        format!("{{{}{end}}}", members.collect::<Vec<_>>().join(","))
+    }
+
+    /// A value behind `lead`.
+    fn written(&self, value: &Value, lead: &str) -> String {
+        if lead.is_empty() {
+            return value.to_string();
+        }
+        let mut bytes = vec![];
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(self.step.as_bytes());
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        value.serialize(&mut serializer).expect("a value in memory can be written");
+        // Within texts, JSON writes line ends by their names.
+        String::from_utf8(bytes).expect("JSON is UTF-8").replace('\n', lead)
+    }
 }
 
 #[cfg(test)]
@@ -283,6 +370,44 @@ mod tests {
         assert_eq!(apply(&longer, &Change::Delete { cell: 3 }).unwrap().text, BOOK);
         assert_eq!(apply(BOOK, &Change::Delete { cell: 3 }), Err(NotebookError::NoCell { cell: 3, count: 2 }));
         assert_eq!(apply(BOOK, &Change::Delete { cell: 0 }), Err(NotebookError::NoCell { cell: 0, count: 2 }));
+    }
+
+    #[test]
+    fn numbers_and_line_ends_stay_as_they_were() {
+        let large = BOOK.replacen("\"metadata\": {}", "\"metadata\": {\"k\": 12345678901234567890123, \"x\":1.10}", 1);
+        for book in [large.clone(), large.replace('\n', "\r\n"), format!("\n{large}\n\n")] {
+            for change in [
+                Change::Replace { cell: 1, source: "# Ä\nb".to_owned(), kind: None },
+                Change::Replace { cell: 2, source: "print('hi')".to_owned(), kind: Some(Kind::Markdown) },
+                Change::Insert { cell: 1, source: "a\nb".to_owned(), kind: Kind::Code },
+                Change::Insert { cell: 3, source: String::new(), kind: Kind::Raw },
+                Change::Delete { cell: 2 },
+            ] {
+                let text = apply(&book, &change).unwrap().text;
+                assert!(text.contains("{\"k\": 12345678901234567890123, \"x\":1.10}"), "{change:?}: {text}");
+                let bare = text.matches('\n').count() - text.matches("\r\n").count();
+                assert!(!book.contains('\r') || bare == 0, "{change:?}: {text}");
+                assert!(show(&text).is_ok(), "{change:?}: {text}");
+            }
+            let same = Change::Replace { cell: 1, source: "# Ä\nb".to_owned(), kind: None };
+            assert_eq!(apply(&book, &same).unwrap().text, book, "not a byte else is written");
+        }
+    }
+
+    #[test]
+    fn a_notebook_of_one_line_stays_one_and_an_empty_one_is_filled() {
+        let one = "{\"cells\":[{\"cell_type\":\"raw\",\"metadata\":{\"k\": 1.0},\"source\":[]}],\"nbformat\":4}";
+        let replace = Change::Replace { cell: 1, source: "a".to_owned(), kind: None };
+        assert_eq!(apply(one, &replace).unwrap().text, one.replace("[]}", "[\"a\"]}"));
+        let none = apply(one, &Change::Delete { cell: 1 }).unwrap().text;
+        assert_eq!(none, "{\"cells\":[],\"nbformat\":4}");
+        let insert = Change::Insert { cell: 1, source: "a".to_owned(), kind: Kind::Raw };
+        let fresh = "{\"cells\":[{\"cell_type\":\"raw\",\"metadata\":{},\"source\":[\"a\"]}],\"nbformat\":4}";
+        assert_eq!(apply(&none, &insert).unwrap().text, fresh);
+        let lines = "{\r\n  \"cells\": [],\r\n  \"nbformat\": 4\r\n}";
+        let filled = "{\r\n  \"cells\": [\r\n    {\r\n      \"cell_type\": \"raw\",\r\n      \"metadata\": {},\r\n      \
+                      \"source\": [\r\n        \"a\"\r\n      ]\r\n    }\r\n  ],\r\n  \"nbformat\": 4\r\n}";
+        assert_eq!(apply(lines, &insert).unwrap().text, filled);
     }
 
     #[test]
