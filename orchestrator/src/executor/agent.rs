@@ -158,8 +158,6 @@ impl Executor {
         let (job, agent) = (trial.job, talk.agent);
         let beginning = masked(talk.beginning, &self.jobs.secrets);
         let begun = begun(agent, &beginning, talk.tree);
-        let name = talk.transcript.file_name().unwrap_or_default();
-        let (recorded, unread) = self.recorded(trial, name, &begun);
         let (mut spec, _) = self.cage_under(talk.sandbox, trial, worktree, talk.when)?;
         if let Some((grant, variable)) = talk.shown {
             spec.env.push((variable.to_owned(), grant.at.to_string_lossy().into_owned()));
@@ -170,7 +168,15 @@ impl Executor {
         let (project, skills) = self.of_project(talk.began, talk.when)?;
         let toolset = Toolset { project, skills, ..talk.toolset };
         let job_of_agent = agent_job(agent, sizes, beginning, worktree.spec.at().clone(), scratch, toolset);
-        let transcript = Transcript::create(&talk.transcript)?;
+        let (earlier, place, first) = (self.earlier(trial).collect::<Vec<_>>(), talk.transcript, begun.clone());
+        let attempt = Arc::clone(trial.job);
+        // Earlier transcripts may be long, and a folder waits for its disk.
+        let at_disk = tokio::task::spawn_blocking(move || {
+            let name = place.file_name().unwrap_or_default();
+            let recorded = recorded(earlier, name, &first, &attempt.start);
+            Transcript::create(&place).map(|transcript| (recorded, transcript))
+        });
+        let ((recorded, unread), transcript) = at_disk.await??;
         // Nobody joins who looks at a result: it has a fresh context.
         let people = (talk.when.out == Access::Write).then(|| Entrance::open(trial.places.folder())).transpose()?;
         let (says, heard) = mpsc::channel(SAYS_MAX);
@@ -317,34 +323,6 @@ impl Executor {
         self.earlier(trial).find_map(|folder| told_next(&folder))
     }
 
-    /// Answers that are given once more, from the transcripts of this name of attempts that were told nothing to the next one:
-    /// those behind the newest that failed by its own fault. What of them cannot be read is asked for once more; the notes say so.
-    fn recorded(&self, trial: Trial<'_>, name: &OsStr, begun: &Entry) -> (VecDeque<Recorded>, Vec<String>) {
-        let is_work = name == transcript::FILE;
-        let told = |folder: &PathBuf| if is_work { told_next(folder) } else { read_feedback(folder) };
-        let cut_short = self.earlier(trial).take_while(|folder| told(folder).is_none());
-        // A task that runs once more because its change did not land is to think again.
-        let is_first = trial.job.start == StartAt::Needs;
-        let (mut longest, mut notes) = (VecDeque::new(), vec![]);
-        for folder in cut_short {
-            let (entries, lost) = kept(&folder, name);
-            notes.extend(lost);
-            if let Some(answers) = fork::marked(&folder).filter(|_| is_work) {
-                let (recorded, note) = forked(&folder, transcript::recorded(&entries, begun), answers);
-                notes.push(note);
-                longest = if recorded.len() > longest.len() { recorded } else { longest };
-                // A person wants what was said before it, and nothing else.
-                break;
-            }
-            if is_first || !transcript::has_ended(&entries) {
-                // The longest conversation that began the same way.
-                let recorded = transcript::recorded(&entries, begun);
-                longest = if recorded.len() > longest.len() { recorded } else { longest };
-            }
-        }
-        (longest, notes)
-    }
-
     /// A change that does not count, as text; `None` where there is none, or it cannot be read any more.
     fn gone(&self, change: &ChangeSummary) -> Option<String> {
         let commit = Oid::from_str(&change.commit).ok().filter(|_| change.changes_anything())?;
@@ -354,8 +332,8 @@ impl Executor {
 
     /// Keeps what the next attempt is to be told of one that failed by its own fault. One that was cut short is told nothing: it
     /// is gone on with.
-    pub(super) fn leave_feedback(
-        &self,
+    pub(super) async fn leave_feedback(
+        self: &Arc<Self>,
         trial: Trial<'_>,
         end: &AttemptEnd,
         envelope: Option<&Envelope>,
@@ -365,17 +343,50 @@ impl Executor {
         if trial.job.rendered.agent.is_none() || *end == AttemptEnd::Succeeded || cut_short {
             return None;
         }
-        let tail = logs::tail(&trial.places.log(), FEEDBACK_LINES_MAX).unwrap_or_default();
-        let mut text = feedback(end, envelope, &tail);
-        if let Some(diff) = change.and_then(|change| self.gone(change)) {
-            text.push_str(&format!("\nWhat it had changed; take of it what was right:\n\n{diff}"));
-        }
-        let text = self.jobs.secrets.text(&text).into_owned();
-        let text = serde_json::to_vec(&Feedback { version: FEEDBACK_VERSION, text }).expect("plain data");
-        let path = trial.places.folder().join(FEEDBACK_FILE);
-        let written = std::fs::write(&path, text);
+        let (executor, log, path) = (Arc::clone(self), trial.places.log(), trial.places.folder().join(FEEDBACK_FILE));
+        let (end, envelope, change) = (end.clone(), envelope.cloned(), change.cloned());
+        let written = tokio::task::spawn_blocking(move || {
+            let tail = logs::tail(&log, FEEDBACK_LINES_MAX).unwrap_or_default();
+            let mut text = feedback(&end, envelope.as_ref(), &tail);
+            if let Some(diff) = change.and_then(|change| executor.gone(&change)) {
+                text.push_str(&format!("\nWhat it had changed; take of it what was right:\n\n{diff}"));
+            }
+            let text = executor.jobs.secrets.text(&text).into_owned();
+            let text = serde_json::to_vec(&Feedback { version: FEEDBACK_VERSION, text }).expect("plain data");
+            std::fs::write(&path, text)
+        });
+        let written = written.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
         written.err().map(|error| format!("its next attempt will not know why it failed: {error}"))
     }
+}
+
+/// Answers that are given once more, from the transcripts of this name of attempts that were told nothing to the next one: those
+/// behind the newest that failed by its own fault, of the folders in `earlier`, the newest first. What of them cannot be read is
+/// asked for once more; the notes say so.
+fn recorded(earlier: Vec<PathBuf>, name: &OsStr, begun: &Entry, start: &StartAt) -> (VecDeque<Recorded>, Vec<String>) {
+    let is_work = name == transcript::FILE;
+    let told = |folder: &PathBuf| if is_work { told_next(folder) } else { read_feedback(folder) };
+    let cut_short = earlier.into_iter().take_while(|folder| told(folder).is_none());
+    // A task that runs once more because its change did not land is to think again.
+    let is_first = *start == StartAt::Needs;
+    let (mut longest, mut notes) = (VecDeque::new(), vec![]);
+    for folder in cut_short {
+        let (entries, lost) = kept(&folder, name);
+        notes.extend(lost);
+        if let Some(answers) = fork::marked(&folder).filter(|_| is_work) {
+            let (recorded, note) = forked(&folder, transcript::recorded(&entries, begun), answers);
+            notes.push(note);
+            longest = if recorded.len() > longest.len() { recorded } else { longest };
+            // A person wants what was said before it, and nothing else.
+            break;
+        }
+        if is_first || !transcript::has_ended(&entries) {
+            // The longest conversation that began the same way.
+            let recorded = transcript::recorded(&entries, begun);
+            longest = if recorded.len() > longest.len() { recorded } else { longest };
+        }
+    }
+    (longest, notes)
 }
 
 /// What is given once more of a conversation that a person has forked behind some of its answers, and what people are told of it.

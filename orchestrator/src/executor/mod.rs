@@ -257,7 +257,7 @@ impl Executor {
             end = blame(end, &error);
             record.notes.push(format!("its log is incomplete: {error}"));
         }
-        let unheard = self.leave_feedback(trial, &end, record.envelope.as_ref(), record.change.as_ref());
+        let unheard = self.leave_feedback(trial, &end, record.envelope.as_ref(), record.change.as_ref()).await;
         record.notes.extend(unheard);
         let duration_ms = begun.elapsed().as_millis() as u64;
         if end == AttemptEnd::Succeeded
