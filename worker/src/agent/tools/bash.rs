@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
 use super::spill::{Shown, Spill};
 use super::{Refused, ToolResult};
@@ -44,6 +45,8 @@ struct Running {
     /// How much of its output was shown.
     shown: u64,
     ended: Option<ExitStatus>,
+    /// Whether nothing is left of its group, and its number is given back.
+    is_waited_for: bool,
 }
 
 impl Shell {
@@ -85,7 +88,7 @@ impl Shell {
     pub fn run_in_background(&mut self, script: &str) -> ToolResult {
         for running in self.background.values_mut() {
             // One that nobody has polled since may have ended.
-            running.ended = running.ended.or_else(|| running.child.try_wait().ok().flatten());
+            let _ = running.look();
         }
         if self.background.values().filter(|running| running.ended.is_none()).count() >= BACKGROUND_MAX {
             return Err(Refused::new(format!(
@@ -104,9 +107,7 @@ impl Shell {
     /// [`Refused`] for a number that does not exist.
     pub fn poll(&mut self, number: u32) -> ToolResult {
         let running = self.background.get_mut(&number).ok_or_else(|| unknown(number))?;
-        if running.ended.is_none() {
-            running.ended = running.child.try_wait().map_err(|error| Refused(format!("look at it: {error}")))?;
-        }
+        running.look().map_err(|error| Refused(format!("look at it: {error}")))?;
         if running.ended.is_some() {
             running.output.finish();
         }
@@ -122,8 +123,12 @@ impl Shell {
     /// [`Refused`] for a number that does not exist.
     pub fn kill(&mut self, number: u32) -> ToolResult {
         let running = self.background.get_mut(&number).ok_or_else(|| unknown(number))?;
-        end(&running.child);
-        running.ended = running.child.wait().ok();
+        // What is waited for has left nothing, and its number may be somebody else's by now.
+        if !running.is_waited_for {
+            end(&running.child);
+            running.ended = running.child.wait().ok();
+            running.is_waited_for = true;
+        }
         self.poll(number)
     }
 
@@ -149,11 +154,32 @@ impl Shell {
             .spawn()
             .map_err(fail)?;
         self.next += 1;
-        Ok(Running { child, output, shown: 0, ended: None })
+        Ok(Running { child, output, shown: 0, ended: None, is_waited_for: false })
     }
 }
 
 impl Running {
+    /// Sees whether it has ended. It is waited for only where nothing is left of its group: until then its number is nobody else's,
+    /// and what is left can be ended by it.
+    fn look(&mut self) -> std::io::Result<()> {
+        if self.is_waited_for {
+            return Ok(());
+        }
+        if self.ended.is_none() {
+            let only_seen = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let seen = waitid(WaitId::Pid(pid(&self.child)), only_seen)?;
+            self.ended = seen.map(|seen| match (seen.exit_status(), seen.terminating_signal()) {
+                (Some(code), _) => ExitStatus::from_raw(code << 8),
+                (None, signal) => ExitStatus::from_raw(signal.unwrap_or_default()),
+            });
+        }
+        if self.ended.is_some() && alive_in_group(pid(&self.child)).is_empty() {
+            self.ended = Some(self.child.wait()?);
+            self.is_waited_for = true;
+        }
+        Ok(())
+    }
+
     fn show(&self, from: u64) -> Result<Shown, Refused> {
         self.output.show(from).map_err(|error| Refused(format!("read its output: {error}")))
     }
@@ -161,7 +187,7 @@ impl Running {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        for running in self.background.values_mut().filter(|running| running.ended.is_none()) {
+        for running in self.background.values_mut().filter(|running| !running.is_waited_for) {
             end(&running.child);
             let _ = running.child.wait();
         }
@@ -226,8 +252,10 @@ fn alive_in_group(group: Pid) -> Vec<OwnedFd> {
     let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok().and_then(Pid::from_raw));
     let is_alive = |process: Pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        // A name is no text, least of all where it was cut within a letter.
+        let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+        let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+        let mut fields = std::str::from_utf8(&stat[behind_name..]).ok()?.trim_start().split(' ');
         let state = fields.next()?;
         let its_group = fields.nth(1)?.parse::<i32>().ok()?;
         (its_group == group.as_raw_pid() && !matches!(state, "Z" | "X")).then_some(())
@@ -308,6 +336,36 @@ mod tests {
         let told = shell.run(&format!("mkfifo ready; ({child}) & read line < ready; echo done"), None);
         assert!(told.unwrap().starts_with("done\n"));
         assert_eq!(std::fs::read_to_string(folder.path().join("ended")).unwrap(), "bye\n");
+    }
+
+    #[test]
+    fn a_program_whose_name_is_no_text_is_given_time_to_end_too() {
+        let (folder, mut shell) = shell();
+        // A process is called what its thread writes here, and 15 bytes of it are kept: half a letter stands at the end.
+        let name = "printf 'xxxxxxxxxxxxxx\\303\\244' > /proc/$BASHPID/comm";
+        let child = format!(
+            "{name}; trap 'sleep 0.2; echo bye > ended; exit' TERM; echo > ready; while :; do sleep 0.05; done"
+        );
+        let told = shell.run(&format!("mkfifo ready; ({child}) & read line < ready; echo done"), None);
+        assert!(told.unwrap().starts_with("done\n"));
+        assert_eq!(std::fs::read_to_string(folder.path().join("ended")).unwrap(), "bye\n");
+    }
+
+    #[test]
+    fn a_program_keeps_its_number_until_nothing_is_left_of_it() {
+        let (_folder, mut shell) = shell();
+        shell.run_in_background("sleep 60 > /dev/null & echo $!; exit 3").unwrap();
+        shell.run_in_background("exit 4").unwrap();
+        let leaders: Vec<String> = shell.background.values().map(|running| running.child.id().to_string()).collect();
+        assert!(leaders.iter().all(|leader| has_ended(leader)));
+        let told = shell.poll(1).unwrap();
+        assert!(told.ends_with("[exit status: 3]") && shell.poll(2).unwrap().ends_with("[exit status: 4]"), "{told}");
+        let is_there = |leader: &String| std::path::Path::new(&format!("/proc/{leader}")).exists();
+        assert_eq!([&leaders[0], &leaders[1]].map(is_there), [true, false], "the child of the first has its number");
+        shell.kill(1).unwrap();
+        assert!(has_ended(told.lines().next().unwrap()), "its child still runs");
+        assert!(shell.kill(2).unwrap().ends_with("[exit status: 4]"));
+        assert!(shell.background.values().all(|running| running.is_waited_for));
     }
 
     #[test]
