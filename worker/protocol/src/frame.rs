@@ -106,9 +106,14 @@ impl LineBuffer {
         self.start == self.bytes.len()
     }
 
+    /// What no line feed was looked for in yet.
+    fn unsearched(&self) -> &[u8] {
+        &self.bytes[self.searched..]
+    }
+
     /// Where the next line ends.
     fn end(&mut self) -> Result<Option<usize>, TooLong> {
-        let found = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n');
+        let found = self.unsearched().iter().position(|&byte| byte == b'\n');
         self.searched = found.map_or(self.bytes.len(), |at| self.searched + at);
         if self.searched - self.start > self.line_bytes_max {
             return Err(TooLong(self.line_bytes_max));
@@ -274,8 +279,10 @@ mod tests {
         let mut lines = LineBuffer::new(LINE_BYTES_MAX);
         for _ in 0..LINE_BYTES_MAX / 8 {
             lines.push(b"12345678");
+            assert_eq!(lines.unsearched(), b"12345678");
             assert_eq!(lines.line(), Ok(None));
         }
-        assert_eq!(lines.searched, LINE_BYTES_MAX);
+        lines.push(b"\n");
+        assert_eq!(lines.line().map(|line| line.map(<[u8]>::len)), Ok(Some(LINE_BYTES_MAX)));
     }
 }
