@@ -63,6 +63,8 @@ pub mod open;
 pub mod ownership;
 /// Globs over paths of a tree.
 pub mod path_globs;
+/// What is handed over has canonical modes and no attributes.
+mod plain_attributes;
 /// Copies a folder onto another.
 mod plain_copy;
 /// Grants of a plan and a worktree become a sandbox spec.

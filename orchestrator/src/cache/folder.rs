@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::key::{Digest, Mix};
+use crate::plain_attributes::make_plain;
 use crate::state::make_private_dir_all;
 
 /// Bytes of one result's artifacts; a result with more is not recorded.
@@ -156,6 +157,8 @@ pub fn taken(from: &Path, to: &Path, digest: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         linked => linked?,
     }
+    // As they are where they were made: who needs them cannot tell.
+    make_plain(to).map_err(io::Error::other)?;
     let is_it = contents(to)?.is_some_and(|contents| contents.digest.to_string() == digest);
     if !is_it {
         fresh(to)?;
@@ -165,6 +168,8 @@ pub fn taken(from: &Path, to: &Path, digest: &str) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -191,7 +196,12 @@ mod tests {
         let [from, to] = ["from", "to"].map(|name| temporary.path().join(name));
         std::fs::create_dir(&from).and_then(|()| std::fs::write(from.join("file"), "1")).expect("a file");
         let digest = contents(&from).expect("legible").expect("something").digest.to_string();
+        for (path, mode) in [(from.join("file"), 0o666), (from.clone(), 0o700)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+        }
         assert!(taken(&from, &to, &digest).expect("linked") && to.join("file").exists());
+        let mode = |path: &Path| path.metadata().expect("it is there").mode() & 0o7777;
+        assert_eq!((mode(&to.join("file")), mode(&to)), (0o644, 0o755), "as what was just made");
         std::fs::write(from.join("more"), "2").expect("a file");
         assert!(!taken(&from, &to, &digest).expect("linked"));
         assert_eq!(contents(&to).expect("legible"), None, "nothing of it stays");

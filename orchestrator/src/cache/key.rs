@@ -13,7 +13,7 @@ use swarm_plans::{
 };
 
 /// Part of every key: raised whenever a cage shows work something else, or a recorded result means something else.
-const FORMAT: &str = "swarm result 1";
+const FORMAT: &str = "swarm result 2";
 
 /// A BLAKE3 digest of some of the ingredients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

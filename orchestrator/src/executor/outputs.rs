@@ -21,6 +21,7 @@ use tokio::task::JoinError;
 use super::Executor;
 use super::places::Places;
 use crate::dispatcher::Outputs;
+use crate::plain_attributes::{NotPlain, make_plain};
 use crate::secrets::Secrets;
 
 /// The folder that the worker gets for what it hands over, relative to the attempt's.
@@ -176,6 +177,9 @@ pub enum OutputError {
     /// A file is larger than [`OUTPUT_BYTES_MAX`].
     #[error("read `{0}`: it is larger than {OUTPUT_BYTES_MAX} bytes")]
     TooLarge(String),
+    /// The artifacts cannot be made what others may be shown.
+    #[error(transparent)]
+    NotPlain(#[from] NotPlain),
     /// There is more than the coordinator keeps. Another try would hand over as much.
     #[error("hand over its outputs: {over}, which is what {who} may; write them to files in $SWARM_ARTIFACTS instead")]
     TooMuch {
@@ -207,22 +211,25 @@ pub enum OutputError {
 impl OutputError {
     /// Whether the machine failed, whatever the work handed over.
     pub fn is_the_machines(&self) -> bool {
-        let OutputError::Read { source, .. } = self else { return false };
+        let (OutputError::Read { source, .. } | OutputError::NotPlain(NotPlain { source, .. })) = self else {
+            return false;
+        };
         let machine = [Errno::MFILE, Errno::NFILE, Errno::IO, Errno::NOMEM, Errno::STALE, Errno::NODEV];
         source.raw_os_error().is_some_and(|number| machine.contains(&Errno::from_raw_os_error(number)))
     }
 }
 
-/// Reads all outputs of an attempt from its [`OUT`] folder. What the plan names wins over a line of the same name.
+/// Takes an attempt's [`OUT`] folder over: reads all outputs, of which what the plan names wins over a line of the same name, and
+/// makes plain what others will be shown.
 ///
 /// # Errors
 /// [`OutputError`] for the first file that cannot be used.
-pub fn read(out: &Path, named: &IndexMap<String, OutputSource>) -> Result<Map<String, Value>, OutputError> {
+pub fn read(folder: &Path, named: &IndexMap<String, OutputSource>) -> Result<Map<String, Value>, OutputError> {
     let failed = |file: &str| {
         let file = file.to_owned();
         move |source| OutputError::Read { file, source }
     };
-    let out = Dir::open_ambient_dir(out, ambient_authority()).map_err(failed("$SWARM_OUTPUT"))?;
+    let out = Dir::open_ambient_dir(folder, ambient_authority()).map_err(failed("$SWARM_OUTPUT"))?;
     let mut outputs = Map::new();
     let mut all = Size::default();
     let mut weigh = |size: Size| {
@@ -242,6 +249,7 @@ pub fn read(out: &Path, named: &IndexMap<String, OutputSource>) -> Result<Map<St
     if !out.symlink_metadata(ARTIFACTS).map_err(failed("$SWARM_ARTIFACTS"))?.is_dir() {
         return Err(failed("$SWARM_ARTIFACTS")(std::io::Error::from(std::io::ErrorKind::NotADirectory)));
     }
+    make_plain(&folder.join(ARTIFACTS))?;
     if named.is_empty() {
         return Ok(outputs);
     }
@@ -381,6 +389,8 @@ fn parse_lines(text: &str) -> Result<Map<String, Value>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use serde_json::json;
 
@@ -484,6 +494,16 @@ mod tests {
         std::fs::write(out.path().join("artifacts/x.json"), "[1]").unwrap();
         assert_eq!(Value::Object(read(out.path(), &named("x.json")).unwrap()), json!({"x": [1]}));
         assert!(matches!(read(out.path(), &named("y.json")), Err(OutputError::Read { .. })));
+    }
+
+    #[test]
+    fn who_needs_it_sees_of_a_file_what_counts_and_no_more() {
+        let out = out();
+        let at = out.path().join("artifacts/x.json");
+        std::fs::write(&at, "[1]").unwrap();
+        std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o611)).unwrap();
+        assert_eq!(read(out.path(), &IndexMap::new()).unwrap(), Map::new());
+        assert_eq!(at.metadata().unwrap().permissions().mode() & 0o7777, 0o644);
     }
 
     #[test]

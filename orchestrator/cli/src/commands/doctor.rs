@@ -60,7 +60,7 @@ pub fn run(Doctor {}: &Doctor, it: &Surroundings) -> Result<u8, Failure> {
             findings.push(Finding { grade: Grade::Bad, text: format!("repository: failed to {message}"), hint });
             // What the machine can do holds anywhere.
             let scratch = Scratch::temporary()?;
-            findings.extend(of_cage(&Probing::begin(scratch.path())?.probe()?));
+            findings.extend(of_cage(&Probing::begin(Question::Each, scratch.path())?.probe()?));
             findings.extend(of_path(&host()?.env.get("PATH").cloned().unwrap_or_default()));
         }
         Err(other) => return Err(other),
