@@ -288,10 +288,10 @@ fn keep_again(
     for (id, instance) in &so_far.instances {
         for attempt in instance.attempts.iter() {
             let reference = commit::attempt_ref(run, id, attempt.attempt);
-            if let Some(change) = attempt.change().filter(|_| unwritten.contains(&reference)) {
-                if repository.handle()?.find_commit(change.commit).is_ok() {
-                    commit::keep(repository, &reference, change.commit)?;
-                }
+            if let Some(change) = attempt.change().filter(|_| unwritten.contains(&reference))
+                && repository.handle()?.find_commit(change.commit).is_ok()
+            {
+                commit::keep(repository, &reference, change.commit)?;
             }
         }
     }

@@ -289,11 +289,11 @@ mod tests {
         }
         set_child_subreaper(Some(getpid())).unwrap();
         let script = "sleep 60 & echo $!; exec sleep 60";
-        let child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let init = Pid::from_raw(child.id().cast_signed()).unwrap();
         let mut first = First::new(Tier::Landlock, init, pidfd_open(init, PidfdFlags::empty()).unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let orphan = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         test_kill_process(orphan).unwrap();
         first.signal(Signal::KILL);
@@ -301,5 +301,6 @@ mod tests {
         let group = Group::known(Vec::new()).unwrap();
         assert_eq!(first.wait_again(long, &group), Ok(Left::Nothing));
         assert!(test_kill_process(orphan).is_err(), "it lives on");
+        assert!(child.wait().is_err(), "nothing is left to be waited for");
     }
 }
