@@ -27,10 +27,14 @@ mod expand;
 pub mod expansion;
 /// From the texts of a plan to the plan.
 pub mod file;
+/// The filters of templates, each with a bound.
+mod filters;
 /// Globs over paths, compiled.
 pub mod glob;
 /// The expanded graph.
 pub mod graph;
+/// What a template may not let grow.
+mod growth;
 /// Names that are not interchangeable with other strings.
 pub mod ids;
 /// One run of a task.
