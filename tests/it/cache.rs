@@ -109,6 +109,20 @@ fn a_task_that_runs_again_sees_what_reused_needs_hand_over() {
 }
 
 #[test]
+fn who_needs_it_sees_of_a_file_only_what_a_key_counts() {
+    let repository = Repository::with(&[("a.txt", "1\n")]);
+    let tasks = r#"
+[tasks.spoils]
+run = '''cd "$SWARM_ARTIFACTS"; mkdir d; echo 1 > d/f; echo 2 > x; chmod 0611 d/f; chmod 0751 x; chmod 0711 d .'''
+[tasks.looks]
+needs = ['spoils']
+run = '''cd "$SWARM_NEEDS/spoils"; stat -c %a . d d/f x > "$OLDPWD/modes"'''
+"#;
+    Swarm::run(&repository, "it", tasks).exits(0);
+    assert_eq!(repository.text("swarm/it", "modes"), "755\n755\n644\n755\n");
+}
+
+#[test]
 fn what_a_failed_fingerprint_printed_is_said_on_one_line() {
     let repository = Repository::with(&[("a.txt", "1\n")]);
     let tasks = "[tasks.t]\ncache = { fingerprint = 'echo one; echo two >&2; exit 3' }\nrun = 'echo t > t.txt'\n";
