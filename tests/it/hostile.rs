@@ -108,3 +108,31 @@ fn connections_of_some_tasks_leave_the_coordinator_the_files_that_others_need() 
         assert!(log.out.contains("held"), "the control: it had its connections, {log}");
     }
 }
+
+#[test]
+fn a_plan_that_is_only_looked_at_says_nothing_to_the_terminal() {
+    let repository = Repository::with(&FILES);
+    let says = |text: &str| text.chars().any(|letter| letter != '\n' && letter.is_control());
+    let check = |plan: &str, ways: &[&[&str]]| {
+        repository.write("looked.toml", format!("version = 1\n{plan}\n[tasks.a]\nrun = 'true'\n"));
+        for way in ways {
+            let ended = Swarm::new(&repository, &[way, &["looked.toml"][..]].concat()).end();
+            assert!(ended.to_string().contains("]0;title"), "the control: it is said, {way:?}: {ended}");
+            assert!(!says(&ended.out) && !says(&ended.err), "{way:?}: {ended}");
+        }
+    };
+    let sequence = "\\u001b]0;title\\u0007\\u009b2J";
+    check(
+        &format!("[tasks.b]\nforeach.x = {{ glob = \"{sequence}/*\" }}\nrun = 'true'"),
+        &[
+            &["graph"],
+            &["graph", "--format", "mermaid"],
+            &["graph", "--format", "dot"],
+            &["run", "--dry-run"],
+            &["run"],
+        ],
+    );
+    for kind in ["read", "write"] {
+        check(&format!("[sandbox.default]\n{kind} = [\"/opt/{sequence}\"]"), &[&["check"]]);
+    }
+}

@@ -131,8 +131,8 @@ fn obstacles_here(
 }
 
 fn warning(what: &str, hint: Option<&str>) -> String {
-    let hint = hint.map_or_else(String::new, |hint| format!("hint: {hint}\n"));
-    format!("warning: a run stops here at once: {what}\n{hint}")
+    let hint = hint.map_or_else(String::new, |hint| format!("hint: {}\n", sanitize::text(hint)));
+    format!("warning: a run stops here at once: {}\n{hint}", sanitize::text(what))
 }
 
 /// Which instances may change the same paths though none needs the other, and what follows from that: they take turns, or the

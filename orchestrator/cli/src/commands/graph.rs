@@ -1,5 +1,7 @@
 //! `swarm graph PLAN`: the graph as a person or another program reads it.
 
+use swarm_orchestrator::report::sanitize;
+
 use crate::commands::failure::Failure;
 use crate::commands::plan_file::PlanFile;
 use crate::commands::surroundings::Surroundings;
@@ -30,11 +32,11 @@ enum Format {
 /// The plan cannot be read or has mistakes.
 pub fn run(args: &Graph, it: &Surroundings) -> Result<u8, Failure> {
     let (graph, _) = args.plan.load(it)?;
-    let mut text = match args.format {
+    let mut text = sanitize::text(&match args.format {
         Format::Tree => graph.tree(),
         Format::Dot => graph.dot(),
         Format::Mermaid => graph.mermaid(),
-    };
+    });
     if !text.ends_with('\n') {
         text.push('\n');
     }

@@ -137,7 +137,7 @@ impl Proposal {
     /// Its graph and what it may cost, for people.
     pub fn shown(&self) -> String {
         let graph = &self.accepted.graph;
-        format!("\n{}\n{}", graph.tree(), lines(&estimate(graph, &self.catalog)))
+        format!("\n{}\n{}", sanitize::text(&graph.tree()), lines(&estimate(graph, &self.catalog)))
     }
 
     /// The plan as a run takes it: what its globs match is asked of the run's own base.

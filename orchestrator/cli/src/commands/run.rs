@@ -106,7 +106,7 @@ pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
             let file = PlanFile { plan: plan.clone(), sets: args.sets.clone() };
             let (graph, sources) = file.load_for(settings.tape.answers(), it)?;
             if !args.dry_run {
-                it.err.write(&format!("{}\n", graph.tree()))?;
+                it.err.write(&format!("{}\n", sanitize::text(&graph.tree())))?;
             }
             LoadedPlan { graph, sources }
         }
@@ -116,7 +116,7 @@ pub fn run(args: &Run, it: &Surroundings) -> Result<u8, Failure> {
         },
     };
     if args.dry_run {
-        let shown = if args.json { dry_run_json(&loaded.graph) } else { loaded.graph.tree() };
+        let shown = if args.json { dry_run_json(&loaded.graph) } else { sanitize::text(&loaded.graph.tree()) };
         it.out.write(&shown)?;
         return Ok(0);
     }
