@@ -23,7 +23,7 @@ pub enum MachineError {
     #[error("find out what this machine can enforce: {0}")]
     Probe(#[from] WorkerError),
     /// Not even the weakest cage can be closed.
-    #[error("no worker can be confined on this machine: {step}: {reason}")]
+    #[error("confine a worker on this machine: {step}: {reason}")]
     NoCage {
         /// The step that failed.
         step: String,
@@ -169,6 +169,12 @@ mod tests {
         let enforcement =
             EnforcementReport { tier, landlock_abi: 7, enforced, not_enforced: vec!["x".to_owned()], limits: vec![] };
         Machine { enforcement, backend: Backend::Copy, capacity: Capacity::default(), notes: vec![] }
+    }
+
+    #[test]
+    fn no_cage_is_said_behind_what_failed() {
+        let error = MachineError::NoCage { step: "landlock".to_owned(), reason: "refused".to_owned() };
+        assert_eq!(format!("failed to {error}"), "failed to confine a worker on this machine: landlock: refused");
     }
 
     #[test]
