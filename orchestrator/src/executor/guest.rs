@@ -187,16 +187,20 @@ impl Executor {
 }
 
 /// What a guest of the cage `spec` sees: its worktree (for reading only where the task changes nothing), what the attempt
-/// hands over and gets, its private folder for temporary files, and what its policy names.
+/// hands over and gets, its private folder for temporary files, and what its policy names. That folder is `/tmp` in either tier, and
+/// also what the variables say, unless the policy names the host's.
 fn preopens(spec: &SandboxSpec, inside: &Inside, named: &[Grant], writes: Option<&[String]>) -> Vec<WasmPreopen> {
     let in_tree = if writes == Some(&[]) { Access::Read } else { Access::Write };
     let worktree = spec.worktree.at().as_path();
     let tmp = spec.tmp.as_deref().unwrap_or(Path::new("/tmp"));
-    let own = [(worktree, worktree, in_tree), (tmp, tmp, Access::Write)];
     let granted = inside.grants.iter().chain(named.iter().filter(|grant| grant.path.is_dir()));
+    let usual = Path::new("/tmp");
+    let is_taken = tmp == usual || granted.clone().any(|grant| grant.at == usual);
+    let own = [(worktree, worktree, in_tree), (tmp, tmp, Access::Write)];
+    let own = own.into_iter().chain((!is_taken).then_some((tmp, usual, Access::Write)));
     let granted = granted.map(|grant| (grant.at.as_path(), grant.at.as_path(), grant.access));
     let linked = inside.links.iter().map(|(name, path)| (path.as_path(), name.as_path(), Access::Read));
-    let under_paths = own.into_iter().chain(granted).chain(linked);
+    let under_paths = own.chain(granted).chain(linked);
     [(worktree, Path::new("."), in_tree), (worktree, Path::new("/"), in_tree)]
         .into_iter()
         .chain(under_paths)
@@ -204,4 +208,39 @@ fn preopens(spec: &SandboxSpec, inside: &Inside, named: &[Grant], writes: Option
             Some(WasmPreopen { path: path.to_owned(), name: name.to_str()?.to_owned(), access })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_protocol::{LimitsSpec, NetworkSpec, Tier, WorktreeSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_guest_finds_its_own_tmp_under_that_name_in_either_tier() {
+        let tree = PathBuf::from("/repo");
+        let spec = |tier: Tier, tmp: Option<&str>| SandboxSpec {
+            tier,
+            worktree: WorktreeSpec::Directory { at: tree.clone(), path: tree.clone() },
+            grants: vec![],
+            cow: vec![],
+            hide: vec![],
+            home: PathBuf::from("/home"),
+            home_files: vec![],
+            tmp: tmp.map(PathBuf::from),
+            network: NetworkSpec::None,
+            limits: LimitsSpec::default(),
+            env: vec![],
+        };
+        let named = |spec: &SandboxSpec, named: &[Grant]| {
+            let preopens = preopens(spec, &Inside::default(), named, None);
+            let of_tmp = preopens.into_iter().filter(|preopen| preopen.name == "/tmp");
+            of_tmp.map(|preopen| preopen.path.display().to_string()).collect::<Vec<_>>()
+        };
+        let weak = spec(Tier::Landlock, Some("/state/tmp"));
+        assert_eq!(named(&spec(Tier::Namespaces, None), &[]), ["/tmp"]);
+        assert_eq!(named(&weak, &[]), ["/state/tmp"]);
+        let host = Grant { path: PathBuf::from("/tmp"), at: PathBuf::from("/tmp"), access: Access::Read };
+        assert_eq!(named(&weak, &[host]), ["/tmp"], "what the policy names is the host's");
+    }
 }
