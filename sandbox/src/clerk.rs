@@ -4,7 +4,7 @@
 //! it opens what is meant, looks where that lies, and changes what it has open. Nothing of the question is read twice.
 //!
 //! A question is answered like the call it stands for, and with `EACCES`, as Landlock does, where the file lies outside of what the job
-//! may write. A process that nobody may look into (it is not dumpable) is refused what it names by a path.
+//! may write. A process that nobody may look into, as it is not dumpable, is refused all of it: an agent's own, whose children are not.
 //!
 //! Source: seccomp_unotify(2), openat2(2).
 

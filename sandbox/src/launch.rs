@@ -11,7 +11,7 @@
 //!   job's\] → bound on capabilities;
 //! - what is this job's: \[namespaces: bound on process ids, root\] → home folder → stdin → nobody looks into
 //!   init → \[namespaces: the host's root goes, [door](crate::door)\] → capabilities → fork the job → session → signals →
-//!   lifeline → working directory → rlimits → Landlock with `no_new_privs` → seccomp → \[landlock: [clerk](crate::clerk)\] → canary →
+//!   lifeline → working directory → Landlock with `no_new_privs` → seccomp → \[landlock: [clerk](crate::clerk)\] → rlimits → canary →
 //!   `Ready` → exec.
 //!
 //! Its [groups](crate::cgroup) are the job's, too: init enters them before the first half, or between both where that is over
@@ -476,11 +476,13 @@ impl<'a> Launch<'a> {
             Last::Errand(errand) => step("enter the working directory", || chdir(errand.cwd))?,
             Last::Compile { .. } | Last::Exit => {}
         }
-        step("rlimits", || limits::apply(&draft.limits, self.inside.means, self.inside.own_room))?;
         let canary = Canary::new(self.policy);
         step("descriptors", || close_all_from(3, CloseRange::OnExec))?;
         let landlock_abi = landlock::confine(self.policy, rules).map_err(|error| Refused::new("landlock", error))?;
         let metadata = self.install_filter(post)?;
+        // Behind what is sent to the clerk: the kernel counts what all jobs of the user send each other, and stops who may have
+        // the fewest files open.
+        step("rlimits", || limits::apply(&draft.limits, self.inside.means, self.inside.own_room))?;
         canary.sing().map_err(|reason| Refused::new("self-check", reason))?;
         self.tell(&Status::Ready { landlock_abi, metadata });
         match self.last {

@@ -73,6 +73,15 @@ const PLAN: &str = r#"
 
 #[test]
 fn rules_hooks_skills_servers_and_notes_work_inside_the_cage() {
+    work_inside(Some);
+}
+
+#[test]
+fn they_work_inside_the_weaker_cage() {
+    work_inside(Swarm::without_namespaces);
+}
+
+fn work_inside(tier: fn(Swarm) -> Option<Swarm>) {
     let repository = house(&[(".swarm/agent.toml", PROJECT)]);
     let look: &[(&str, Value)] = &[
         ("repo_map", json!({})),
@@ -80,7 +89,7 @@ fn rules_hooks_skills_servers_and_notes_work_inside_the_cage() {
         ("read", json!({"path": "secret.txt"})),
         ("skill", json!({"name": "testing"})),
         ("bash", json!({"script": "echo forbidden"})),
-        ("bash", json!({"script": "echo fine"})),
+        ("bash", json!({"script": "chmod 755 src/lib.rs && touch -d 2001-01-01 src/lib.rs && echo fine"})),
         ("mcp__house__say_it", json!({})),
     ];
     let act: &[(&str, Value)] = &[
@@ -94,7 +103,8 @@ fn rules_hooks_skills_servers_and_notes_work_inside_the_cage() {
         "fix",
         &[("", look), ("", act), ("", &[("finish", json!({"status": "done", "summary": "two() is 2"}))])],
     );
-    let ended = Swarm::run(&repository, "it", PLAN).args(&["--replay", answers.folder()]).exits(0);
+    let Some(swarm) = tier(Swarm::run(&repository, "it", PLAN)) else { return };
+    let ended = swarm.args(&["--replay", answers.folder()]).exits(0);
     let results = results(&repository, "fix");
     let given = |at: usize| results.get(at).map_or(("", ""), |(content, status)| (content.as_str(), status.as_str()));
     assert_eq!(given(0), ("src/lib.rs\n    1  pub fn two() -> u32\n", "ok"), "{ended}");
@@ -107,6 +117,9 @@ fn rules_hooks_skills_servers_and_notes_work_inside_the_cage() {
     assert!(given(7).0.starts_with("--- cell 1 (code)\nx = 1"), "{:?}", given(7));
     assert!(results.len() == 13 && results[8..].iter().all(|(_, status)| status == "ok"), "{results:?}");
     assert!(repository.text("swarm/it", "src/lib.rs").contains("    2"));
+    let git = repository.git();
+    let entry = git.revparse_single("swarm/it").and_then(|tip| tip.peel_to_tree()?.get_path("src/lib.rs".as_ref()));
+    assert_eq!(entry.map(|entry| entry.filemode()), Ok(0o100_755), "its mode is kept");
     assert!(repository.text("swarm/it", "notes.ipynb").contains("x = 2"));
     let after = Swarm::new(&repository, &["logs", "after"]).exits(0).out;
     assert!(after.contains("two() was wrong") && after.contains("\"tool_name\":\"edit\""), "{after}");

@@ -207,8 +207,8 @@ impl Places {
     }
 
     /// What a cage around a worktree of this attempt may call its own: the worktree's folder, so that two cages of one
-    /// attempt share nothing that could be written. No other job can tell what it is called: where it sees the host's folders, it
-    /// could change the modes and attributes of what a gate is about to judge.
+    /// attempt share nothing that could be written. No other job can guess what it is called, which is worth something where it
+    /// sees the host's folders and the kernel asks nobody before a mode changes.
     ///
     /// # Errors
     /// The file system's: its name is made with the state folder's secret.

@@ -72,7 +72,9 @@ pub fn filters(draft: &Draft, means: &[(Limit, Means)], occupant: Occupant) -> F
     let watched = by(means, Limit::Memory) == Some(Means::Watchdog);
     let count = if watched { Count::Watched } else { Count::Kernel };
     let of = |metadata| built((draft.tier, draft.network, occupant, count, metadata));
-    Filters { asking: (draft.tier == Tier::Landlock).then(|| of(Metadata::Asked)), plain: of(Metadata::Own) }
+    // Nobody can look into the process of a guest, so nobody could answer it; what it names, its runtime has opened.
+    let asks = draft.tier == Tier::Landlock && occupant == Occupant::Program;
+    Filters { asking: asks.then(|| of(Metadata::Asked)), plain: of(Metadata::Own) }
 }
 
 /// Builds the filters that programs usually get, for all processes that are forked from this one.

@@ -13,7 +13,7 @@ use similar::TextDiff;
 use swarm_protocol::git_dir::is_git_dir;
 
 use super::seen::Seen;
-use super::{Refused, TEXT_BYTES_MAX, ToolResult, bounded};
+use super::{Refused, TEXT_BYTES_MAX, ToolResult, bounded, mode};
 use crate::agent::beneath;
 use crate::agent::edit::{self, Edit};
 use crate::agent::notebook::{self, Change};
@@ -371,10 +371,9 @@ impl Files {
         // Not made of the file's own name, which may be as long as a name can be.
         let temporary = format!(".swarm-{}.tmp", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &temporary, flags, Mode::from_raw_mode(0o600))
-            .map_err(|error| fail(error.into()))?;
+        let file = rustix::fs::openat(&folder, &temporary, flags, mode).map_err(|error| fail(error.into()))?;
         let mut file = File::from(file);
-        let written = file.write_all(&bytes).and_then(|()| Ok(rustix::fs::fchmod(&file, mode)?)).and_then(|()| {
+        let written = mode::give(&file, mode).and_then(|()| file.write_all(&bytes)).and_then(|()| {
             // A file that came up meanwhile is not replaced by one that is new to the model.
             let flags = if before.is_none() { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
             Ok(rustix::fs::renameat_with(&folder, &temporary, &folder, name, flags)?)

@@ -8,6 +8,8 @@ pub mod bash;
 pub mod basic;
 /// Reading, writing and editing.
 pub mod files;
+/// Modes of files that an agent writes.
+mod mode;
 /// A list of things to do, notes, skills and the report.
 pub mod plan;
 /// Finding files and lines.
