@@ -6,7 +6,7 @@ use swarm_plans::InstanceId;
 
 use crate::fault;
 use crate::ids::{Attempt, RunId, encode_component};
-use crate::repository::{Handle, Identity, Repository, RepositoryError, Swap, single_line};
+use crate::repository::{Brought, Handle, Identity, Repository, RepositoryError, Swap, single_line};
 use crate::tree;
 
 /// Bytes of a subject that are kept.
@@ -213,11 +213,34 @@ pub fn mark_base(repository: &Repository, run: &RunId) -> Result<(), RepositoryE
     keep(repository, &base_ref(run), mark)
 }
 
-/// Keeps a commit under one of swarm's own refs, whatever the ref held before.
+/// Keeps a new commit of ours under one of swarm's own refs, with all that it brings since those of `before`, which are kept
+/// already. When this returns, all of it is on the disk and was there behind the ref: the journal may name it.
+///
+/// # Errors
+/// [`RepositoryError::Vanished`] where somebody collected garbage meanwhile; whoever writes it again may try again.
+/// [`RepositoryError`] else.
+pub fn keep_new(repository: &Repository, name: &str, commit: Oid, before: &[Oid]) -> Result<(), RepositoryError> {
+    let brought = match repository.bring_to_disk(commit, before)? {
+        Brought::Durable(brought) => brought,
+        Brought::Missing(missing) => return Err(RepositoryError::Vanished(missing)),
+    };
+    write_ref(repository, name, commit)?;
+    match repository.still_holds(commit, before, &brought)? {
+        true => Ok(()),
+        false => Err(RepositoryError::Vanished(commit)),
+    }
+}
+
+/// Keeps a commit under one of swarm's own refs, whatever the ref held before, where what it brings is known to be kept already.
 ///
 /// # Errors
 /// [`RepositoryError::Git`].
 pub fn keep(repository: &Repository, name: &str, commit: Oid) -> Result<(), RepositoryError> {
+    repository.sync_loose(&[commit])?;
+    write_ref(repository, name, commit)
+}
+
+fn write_ref(repository: &Repository, name: &str, commit: Oid) -> Result<(), RepositoryError> {
     let mut known = None;
     loop {
         match repository.compare_and_swap(name, known, commit, "swarm")? {
@@ -326,5 +349,24 @@ mod tests {
             .expect("the result is kept");
         keep(&repository, &base_ref(&run), head).expect("keeping twice changes nothing");
         assert_eq!(repository.refs_below("refs/swarm/").expect("refs").len(), 2);
+    }
+
+    #[test]
+    fn a_result_of_which_something_vanished_is_not_kept_as_one() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let before = repository.resolve("HEAD").expect("a commit");
+        let commit = fixture.commit(&[("b", "2")]);
+        let blob = git(fixture.path(), &["rev-parse", "HEAD:b"]);
+        let path = repository.common_dir().join("objects").join(&blob[..2]).join(blob[2..].trim());
+        let name = attempt_ref(&RunId("r-1".into()), &InstanceId("t".into()), Attempt(1));
+        let aside = fixture.path().join("aside");
+        std::fs::rename(&path, &aside).expect("a loose object");
+        let kept = keep_new(&repository, &name, commit, &[before]);
+        assert!(matches!(kept, Err(RepositoryError::Vanished(_))), "{kept:?}");
+        assert_eq!(repository.find_ref(&name).expect("legible"), None);
+        std::fs::rename(&aside, &path).expect("the same disk");
+        keep_new(&repository, &name, commit, &[before]).expect("whole again");
+        assert_eq!(repository.find_ref(&name).expect("legible"), Some(commit));
     }
 }

@@ -14,9 +14,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use git2::{ErrorClass, ErrorCode, Oid, RepositoryOpenFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::fault;
 use crate::report::sanitize::shell_word;
 
+/// Objects and refs of ours that outlast a power cut.
+mod durable;
 /// What in a work tree git obeys by its configuration.
 mod obeyed;
 /// Whether a commit is there, gone, or out of reach.
@@ -26,6 +27,7 @@ mod refs;
 /// Whether all of a commit is there.
 mod whole;
 
+pub(crate) use durable::Brought;
 pub use obeyed::Obeyed;
 pub(crate) use presence::Presence;
 pub use refs::Swap;
@@ -84,6 +86,17 @@ pub enum RepositoryError {
     /// Another git has the lock of a ref and keeps it.
     #[error("write a ref: another git has had its lock for two seconds, {}", .0.display())]
     Locked(PathBuf),
+    /// A ref that is nobody's to guess holds nothing.
+    #[error("read {name}: its file is empty, as a power cut leaves one")]
+    VoidRef {
+        /// Its full name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// An object of a commit of ours is gone before anything could keep it.
+    #[error("keep a result: its object {0} is gone already (git gc --prune=now, git prune?)")]
+    Vanished(Oid),
     /// libgit2 failed: a damaged repository, a full disk.
     #[error("use the repository: {0}")]
     Git(#[from] git2::Error),
@@ -125,6 +138,11 @@ impl RepositoryError {
             RepositoryError::Locked(lock) => {
                 format!("let that git end; if none runs: rm {}", shell_word(&lock.to_string_lossy()))
             }
+            RepositoryError::VoidRef { name, path } => {
+                let (name, path) = (shell_word(name), shell_word(&path.to_string_lossy()));
+                format!("remove it: rm {path}, then type it again; git reflog {name} may tell where it was")
+            }
+            RepositoryError::Vanished(_) => "let the git that collects garbage end, then type it again".to_owned(),
             RepositoryError::Git(error) if matches!(error.class(), ErrorClass::Os | ErrorClass::Filesystem) => {
                 "look at the space and the permissions where the repository lies: df -h .".to_owned()
             }
@@ -196,7 +214,11 @@ pub struct Repository {
     /// What libgit2 is given to open. A git directory by itself does not tell where its checkout is: libgit2 takes the folder that
     /// it lies in, which is another one where `.git` is a link or a file.
     door: PathBuf,
-    idle: Mutex<Vec<git2::Repository>>,
+    idle: Idle,
+    /// Handles that write refs through to the disk.
+    idle_for_refs: Idle,
+    /// What makes them do so: a file that has no name.
+    synced: OnceLock<fs::File>,
     /// Who its commits are by in place of whom the configuration names.
     signer: OnceLock<Identity>,
 }
@@ -207,11 +229,25 @@ impl std::fmt::Debug for Repository {
     }
 }
 
+/// Handles that nobody uses at this moment.
+type Idle = Mutex<Vec<git2::Repository>>;
+
 /// A borrowed libgit2 handle; goes back to the pool when dropped.
 pub struct Handle<'a> {
-    owner: &'a Repository,
+    pool: &'a Idle,
     // Invariant: `Some` until dropped.
     git: Option<git2::Repository>,
+}
+
+impl<'a> Handle<'a> {
+    /// One of a pool, or a new one.
+    fn taken(
+        pool: &'a Idle,
+        open: impl FnOnce() -> Result<git2::Repository, git2::Error>,
+    ) -> Result<Handle<'a>, RepositoryError> {
+        let idle = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Ok(Handle { pool, git: Some(idle.map_or_else(open, Ok)?) })
+    }
 }
 
 impl Deref for Handle<'_> {
@@ -224,7 +260,7 @@ impl Deref for Handle<'_> {
 
 impl Drop for Handle<'_> {
     fn drop(&mut self) {
-        let mut idle = self.owner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(git), true) = (self.git.take(), idle.len() < HANDLES_IDLE_MAX) {
             idle.push(git);
         }
@@ -268,7 +304,9 @@ impl Repository {
             None => return Err(RepositoryError::NoCheckout(git_dir)),
         };
         let common_dir = canonical(git.commondir())?;
-        Ok(Repository { git_dir, common_dir, workdir, door, idle: Mutex::new(vec![git]), signer: OnceLock::new() })
+        let (idle, idle_for_refs) = (Mutex::new(vec![git]), Mutex::default());
+        let (synced, signer) = (OnceLock::new(), OnceLock::new());
+        Ok(Repository { git_dir, common_dir, workdir, door, idle, idle_for_refs, synced, signer })
     }
 
     /// A libgit2 handle for this thread. Opening one costs a few hundred microseconds, borrowing an idle one nothing.
@@ -276,12 +314,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Git`] when the repository vanished.
     pub fn handle(&self) -> Result<Handle<'_>, RepositoryError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let git = match idle {
-            Some(git) => git,
-            None => self.fresh()?,
-        };
-        Ok(Handle { owner: self, git: Some(git) })
+        Handle::taken(&self.idle, || self.fresh())
     }
 
     /// A libgit2 handle that nobody else had or will have.

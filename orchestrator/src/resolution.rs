@@ -377,7 +377,7 @@ pub fn finish(
     let title = format!("{}: {}", plan.name, subject.id);
     let spec = CommitSpec { parents: &[tip], tree, subject: &title, trailers: &trailers };
     let commit = commit::write_commit(repository, signing, &spec)?;
-    commit::keep(repository, &commit::attempt_ref(subject.run, subject.id, attempt), commit)?;
+    commit::keep_new(repository, &commit::attempt_ref(subject.run, subject.id, attempt), commit, &[tip])?;
     let files = tree::diff(&odb, Some(before), Some(tree))?.len() as u64;
     let (base_tree, tree) = (before.to_string(), tree.to_string());
     Ok(ChangeSummary { base_tree, commit: commit.to_string(), tree, files, history: None, writes: None })

@@ -6,9 +6,10 @@
 use git2::{Commit, Oid};
 use swarm_plans::{History as Wanted, InstanceId};
 
+use super::Executor;
 use super::land::BatchError;
+use super::take::TakeError;
 use super::trees::Start;
-use super::{Executor, TakeError};
 use crate::collect::history::{Author, History, Kept, Step, history};
 use crate::collect::rules::judge_together;
 use crate::collect::{Change, Terms};
@@ -68,7 +69,8 @@ impl Executor {
         for step in &kept.steps {
             parent = self.retell(name, parent, step)?;
         }
-        commit::keep(&self.repository, &commit::history_ref(&self.run, name, attempt), parent)?;
+        let reference = commit::history_ref(&self.run, name, attempt);
+        commit::keep_new(&self.repository, &reference, parent, &[start.commit])?;
         Ok((Some(parent.to_string()), note))
     }
 
@@ -137,7 +139,7 @@ impl Executor {
         for step in told(&git, commit, newest)? {
             parent = commit::write_again(&self.repository, &self.signing, &step, parent, step.tree_id())?;
         }
-        commit::keep(&self.repository, &commit::history_ref(&self.run, name, Attempt(1)), parent)?;
+        commit::keep_new(&self.repository, &commit::history_ref(&self.run, name, Attempt(1)), parent, &[onto])?;
         Ok(parent)
     }
 

@@ -88,8 +88,7 @@ impl Executor {
             members.push(member);
         }
         if tip != onto {
-            self.repository.make_durable()?;
-            commit::keep(&self.repository, &commit::folded_ref(&self.run), tip)?;
+            commit::keep_new(&self.repository, &commit::folded_ref(&self.run), tip, &[onto])?;
         }
         let from = from.map(|from| from.to_string());
         Ok(FoldedBatch { from, tip: onto.to_string(), tip_tree: self.repository.tree_of(onto)?.to_string(), members })

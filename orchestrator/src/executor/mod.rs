@@ -42,6 +42,8 @@ pub mod shell;
 mod space;
 /// What fails behind a budget that is spent.
 mod spent;
+/// What an attempt left becomes a commit under its ref.
+mod take;
 /// The trees that attempts start from.
 pub mod trees;
 /// The gate of the target.
@@ -50,9 +52,6 @@ pub mod verify;
 mod violation;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,7 +59,7 @@ use git2::Oid;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 use swarm_plans::expansion;
-use swarm_plans::{InstanceId, MergeMode, Plan, RenderedCommand, Task, TaskIx, ToolServer};
+use swarm_plans::{MergeMode, Plan, RenderedCommand, Task, TaskIx, ToolServer};
 use swarm_protocol::agent::Envelope;
 use swarm_protocol::causes::causes;
 use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
@@ -68,24 +67,19 @@ use swarm_protocol::{Access, Ended, SEEN_MAX, SandboxSpec, Stream};
 use crate::agent::planning;
 use crate::base::BaseError;
 use crate::collect::artifacts::{Taken as Artifacts, take_artifacts, unmatched_note};
-use crate::collect::rules;
-use crate::collect::self_running::runs_on_its_own;
-use crate::collect::{
-    Change, ChangeKind, ChangedPath, CollectError, CollectLimits, Collected, Refusal, Terms, collect, display_path,
-    has_unseen_characters, salvage,
-};
-use crate::commit::{self, CommitSpec, Signing};
+use crate::collect::{CollectLimits, display_path};
+use crate::commit::Signing;
 use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
 use crate::egress::Leads;
 use crate::event::{AttemptEnd, ChangeSummary, Handed, RefusalSeen, Whose};
-use crate::ids::{Attempt, RunId};
+use crate::ids::RunId;
 use crate::journal::logs::SECTION_BYTES_MAX;
 use crate::journal::{LogWriter, RunLock};
 use crate::model::broker::endpoint::Desk;
 use crate::model::broker::{Broker, Caller};
 use crate::policy::Cage;
 use crate::report::words;
-use crate::repository::{Obeyed, Repository, RepositoryError};
+use crate::repository::{Obeyed, Repository};
 use crate::state::StateDir;
 use crate::tool_servers::ToolServers;
 use crate::worktree::Worktree;
@@ -93,14 +87,12 @@ use crate::worktree::Worktree;
 use job::{CagedCommand, Jobs, Ran};
 use places::{Inside, Places};
 use reuse::Results;
+use take::{TakeError, Taken};
 use trees::{Start, Trees};
 use violation::violation;
 
 /// The output under which dependents find what an agent said of its work, unless the plan uses the name itself.
 const AGENT_OUTPUT: &str = "agent";
-
-/// Files that run by themselves which a note names.
-const NAMED_MAX: usize = 10;
 
 /// Does the work of one run.
 pub struct Executor {
@@ -445,7 +437,7 @@ impl Executor {
         let (name, attempt, writes) = (job.name.clone(), job.attempt, self.writes(job));
         let (task, out) = (job.task, places.out());
         let taken = tokio::task::spawn_blocking(move || {
-            let taken = executor.take(&name, attempt, &from, &worktree, writes.as_deref());
+            let taken = executor.take((&name, attempt), &from, &worktree, writes.as_deref());
             let patterns = &executor.plan.task(task).artifacts;
             let files = take_artifacts(&worktree, patterns, (&out, outputs::ARTIFACTS), &CollectLimits::default());
             executor.trees.discard(worktree);
@@ -485,86 +477,6 @@ impl Executor {
         }
     }
 
-    /// Collects and keeps. Nothing is lost: what is refused is kept for a look, without what no repository should hold, and never
-    /// merged.
-    fn take(
-        &self,
-        name: &InstanceId,
-        attempt: Attempt,
-        start: &Start,
-        worktree: &Worktree,
-        writes: Option<&[String]>,
-    ) -> Result<Taken, TakeError> {
-        let terms = Terms::without(&self.jobs.secrets);
-        let (change, refusal) = match collect(&self.repository, worktree, writes, &terms)? {
-            Collected::Change(change) => {
-                let refusal = self.link_to_hidden(change.base_tree, change.tree)?;
-                (Some(change), refusal)
-            }
-            Collected::Refused(refusal @ Refusal::OutOfScope { .. }) => {
-                match collect(&self.repository, worktree, None, &terms)? {
-                    Collected::Change(change) => (Some(change), Some(refusal)),
-                    Collected::Refused(graver) => (salvage(&self.repository, worktree, &terms)?, Some(graver)),
-                }
-            }
-            Collected::Refused(refusal) => (salvage(&self.repository, worktree, &terms)?, Some(refusal)),
-        };
-        let kept = change.map(|change| {
-            let scope = writes.filter(|_| refusal.is_none());
-            let told = self.keep_history((name, attempt), start, worktree, &change, scope)?;
-            let mut kept = self.keep(name, attempt, start, change, told)?;
-            kept.summary.writes = writes.map(<[String]>::to_vec);
-            Ok::<Kept, TakeError>(kept)
-        });
-        Ok(Taken { kept: kept.transpose()?, refusal })
-    }
-
-    /// Why a change may not be built on: it puts a link where a policy of the plan hides something in the worktree.
-    fn link_to_hidden(&self, before: Oid, after: Oid) -> Result<Option<Refusal>, TakeError> {
-        let place = self.repository.place();
-        let in_the_tree = |path: &PathBuf| path.strip_prefix(place).map(Path::to_owned).ok();
-        let hidden: Vec<PathBuf> = self.cages.values().flat_map(Cage::hidden).filter_map(in_the_tree).collect();
-        if hidden.is_empty() {
-            return Ok(None);
-        }
-        let git = self.repository.handle()?;
-        let odb = git.odb().map_err(RepositoryError::from)?;
-        Ok(rules::link_to_hidden(&odb, &hidden, before, after).map_err(CollectError::from)?)
-    }
-
-    /// Commits a change and keeps it under the attempt's ref.
-    fn keep(
-        &self,
-        name: &InstanceId,
-        attempt: Attempt,
-        start: &Start,
-        change: Change,
-        (history, note): (Option<String>, Option<String>),
-    ) -> Result<Kept, RepositoryError> {
-        let mut commit = start.commit;
-        if !change.is_empty() {
-            let trailers = commit::trailers(&self.plan.name, name);
-            let subject = format!("{}: {name}", self.plan.name);
-            let spec =
-                CommitSpec { parents: &[start.commit], tree: change.tree, subject: &subject, trailers: &trailers };
-            commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
-            commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, attempt), commit)?;
-        }
-        let summary = ChangeSummary {
-            base_tree: change.base_tree.to_string(),
-            commit: commit.to_string(),
-            tree: change.tree.to_string(),
-            files: change.paths.len() as u64,
-            history,
-            writes: None,
-        };
-        let mut notes = change.notes;
-        notes.extend(note);
-        notes.extend(self_running_note(&change.paths, &self.obeyed));
-        notes.extend(unseen_note(&change.paths));
-        Ok(Kept { summary, commit, notes })
-    }
-
     /// Keeps what the cage seems to have kept from a command that failed, with the plan lines that would allow it.
     fn hear_refusals(&self, trial: Trial<'_>, ran: &Ran, record: &mut Record) {
         for refusal in self.cages[&trial.task.sandbox].origin.seen(&ran.outcome.refusals) {
@@ -594,60 +506,6 @@ fn blame(end: AttemptEnd, log: &std::io::Error) -> AttemptEnd {
         }
         _ => end,
     }
-}
-
-/// A change under its ref.
-struct Kept {
-    summary: ChangeSummary,
-    commit: Oid,
-    notes: Vec<String>,
-}
-
-/// What collecting brought: a change, a refusal, or both when the change is kept but may not be merged.
-struct Taken {
-    kept: Option<Kept>,
-    refusal: Option<Refusal>,
-}
-
-/// Why nothing could be taken: a failure of ours.
-#[derive(Debug, thiserror::Error)]
-enum TakeError {
-    #[error(transparent)]
-    Collect(#[from] CollectError),
-    #[error("keep its change: {0}")]
-    Keep(#[from] RepositoryError),
-}
-
-/// What is said of a change where not all is known that git obeys.
-const BEYOND: &str = "git's configuration names more than swarm looks at, so git may obey other files that it changed: look at it before \
-                      you use git there";
-
-/// Says which of the changed files somebody's tools will execute outside of the cage, git by its configuration among them.
-fn self_running_note(paths: &[ChangedPath], obeyed: &Obeyed) -> Option<String> {
-    let changed = paths.iter().filter(|changed| changed.kind != ChangeKind::Deleted).map(|changed| &changed.path);
-    let runs = |path: &&Vec<u8>| runs_on_its_own(path) || obeyed.covers(Path::new(OsStr::from_bytes(path)));
-    let found = named(changed.filter(runs).collect());
-    let told = found.map(|(_, list)| format!("it changed what runs by itself outside of the cage: {list}"));
-    match (told, obeyed.is_all() || paths.is_empty()) {
-        (told, true) => told,
-        (Some(told), false) => Some(format!("{told}; {BEYOND}")),
-        (None, false) => Some(BEYOND.to_owned()),
-    }
-}
-
-/// Says which new names are not what they look like.
-fn unseen_note(paths: &[ChangedPath]) -> Option<String> {
-    let added = paths.iter().filter(|changed| changed.kind == ChangeKind::Added).map(|changed| &changed.path);
-    Some(match named(added.filter(|path| has_unseen_characters(path)).collect())? {
-        (1, name) => format!("1 new name with characters that nobody sees: {name}"),
-        (count, list) => format!("{count} new names with characters that nobody sees: {list}"),
-    })
-}
-
-/// How many paths there are, and the first of them for people; `None` where there is none.
-fn named(paths: Vec<&Vec<u8>>) -> Option<(usize, String)> {
-    let list = words::first_of(paths.iter().map(|path| display_path(path)), NAMED_MAX);
-    (!paths.is_empty()).then_some((paths.len(), list))
 }
 
 /// What a person should know of a command that ran; `known` is what the run's own report says is not enforced.

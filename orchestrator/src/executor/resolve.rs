@@ -402,7 +402,7 @@ impl Executor {
         let subject = format!("{}: {name}", self.plan.name);
         let spec = CommitSpec { parents: &[tip], tree, subject: &subject, trailers: &trailers };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
-        commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, attempt), commit)?;
+        commit::keep_new(&self.repository, &commit::attempt_ref(&self.run, name, attempt), commit, &[tip])?;
         let git = self.repository.handle()?;
         let files = tree::diff(&git.odb()?, Some(before), Some(tree))?.len() as u64;
         let (base_tree, tree, commit_id) = (before.to_string(), tree.to_string(), commit.to_string());

@@ -501,7 +501,7 @@ impl Executor {
         let subject = format!("{}: {name}", self.plan.name);
         let spec = CommitSpec { parents: &[parent], tree, subject: &subject, trailers: &trailers };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
-        commit::keep(&self.repository, &commit::attempt_ref(&self.run, name, Attempt(1)), commit)?;
+        commit::keep_new(&self.repository, &commit::attempt_ref(&self.run, name, Attempt(1)), commit, &[parent])?;
         Ok(commit)
     }
 }

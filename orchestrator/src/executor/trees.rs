@@ -292,7 +292,7 @@ impl Trees {
         let spec = CommitSpec { parents: &[self.base.commit], tree, subject: &subject, trailers: &[] };
         let commit = commit::write_commit(&self.repository, &self.signing, &spec)?;
         if let Some(run) = &self.run {
-            commit::keep(&self.repository, &commit::start_ref(run, commit), commit)?;
+            commit::keep_new(&self.repository, &commit::start_ref(run, commit), commit, &[self.base.commit])?;
         }
         Ok(commit)
     }

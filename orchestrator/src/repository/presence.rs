@@ -66,7 +66,7 @@ impl Repository {
     }
 
     /// That no store holds an object, nor can hold it without our knowing.
-    fn lies_nowhere(&self, id: Oid) -> Result<(), RepositoryError> {
+    pub(super) fn lies_nowhere(&self, id: Oid) -> Result<(), RepositoryError> {
         let stores = self.object_dirs()?;
         if stores.len() >= OBJECT_DIRS_MAX {
             let (path, source) = (self.common_dir.join("objects/info/alternates"), io::Error::other("too many stores"));

@@ -9,7 +9,6 @@ use git2::{ErrorClass, ErrorCode, Oid};
 use super::{Repository, RepositoryError};
 use crate::fault;
 use crate::ref_lock;
-use crate::state::sync_folder_of;
 
 /// Below which name all refs are ours.
 const OURS: &str = "refs/swarm/";
@@ -36,7 +35,7 @@ impl Repository {
             Ok(id) => Ok(Some(id)),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
             Err(_) if name.starts_with(OURS) && is_unwritten(&self.common_dir.join(name)) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.why_not_read(name, error)),
         }
     }
 
@@ -48,7 +47,7 @@ impl Repository {
         match self.handle()?.find_reference(name) {
             Ok(reference) => Ok(reference.symbolic_target()?.map(str::to_owned)),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.why_not_read(name, error)),
         }
     }
 
@@ -64,7 +63,7 @@ impl Repository {
         new: Oid,
         reflog: &str,
     ) -> Result<Swap, RepositoryError> {
-        self.swap(name, (expected, new), reflog, &|_| Ok(()))
+        self.compare_and_swap_told(name, expected, new, reflog, &|_| Ok(()))
     }
 
     /// The same, telling the caller when the ref's lock may be held from now on, and when it is not any more: the ref is on the disk
@@ -80,25 +79,8 @@ impl Repository {
         reflog: &str,
         tell: &dyn Fn(bool) -> io::Result<()>,
     ) -> Result<Swap, RepositoryError> {
-        self.swap(name, (expected, new), reflog, &|is_held| {
-            // libgit2 renames a file that is not on the disk yet. Whatever the caller writes out next would write out the name without
-            // what is in it.
-            if !is_held && let Err(error) = self.sync_ref(name) {
-                tracing::warn!(%error, name, "a ref that moved may not be on the disk");
-            }
-            tell(is_held)
-        })
-    }
-
-    fn swap(
-        &self,
-        name: &str,
-        (expected, new): (Option<Oid>, Oid),
-        reflog: &str,
-        tell: &dyn Fn(bool) -> io::Result<()>,
-    ) -> Result<Swap, RepositoryError> {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let git = self.handle()?;
+        let git = self.ref_handle()?;
         // A ref that is to be made has to be missing under its lock, too: `reference` looks before it locks, so that of two who
         // make one at once both would succeed. libgit2 takes the zero id for "there is none".
         let old = expected.unwrap_or(Oid::ZERO_SHA1);
@@ -121,6 +103,7 @@ impl Repository {
                 drop(git);
                 Ok(Swap::Moved(self.find_ref(name)?))
             }
+            Err(RepositoryError::Git(error)) => Err(self.why_not_read(name, error)),
             Err(error) => Err(error),
         }
     }
@@ -164,16 +147,6 @@ impl Repository {
         }
     }
 
-    /// Waits until a ref is on the disk.
-    fn sync_ref(&self, name: &str) -> io::Result<()> {
-        let path = self.common_dir.join(name);
-        match File::open(&path) {
-            // It is packed, or nobody made it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            opened => opened?.sync_all().and_then(|()| sync_folder_of(&path)),
-        }
-    }
-
     /// Removes a ref if its value is still `expected`, in one step for every git on the machine; one that does not exist is no error.
     ///
     /// # Errors
@@ -208,10 +181,27 @@ impl Repository {
         if !name.starts_with(OURS) {
             return Vec::new();
         }
-        let files = ignore::WalkBuilder::new(&path).standard_filters(false).build().flatten();
-        let names =
-            files.filter_map(|file| Some(file.path().strip_prefix(&self.common_dir).ok()?.to_str()?.to_owned()));
-        names.filter(|name| self.forget_unwritten(name)).collect()
+        self.unwritten_below(name).into_iter().filter(|name| self.forget_unwritten(name)).collect()
+    }
+
+    /// The names of those below a folder, sorted.
+    pub fn unwritten_below(&self, folder: &str) -> Vec<String> {
+        let files = ignore::WalkBuilder::new(self.common_dir.join(folder)).standard_filters(false).build().flatten();
+        let names = files.filter_map(|file| {
+            let name = file.path().strip_prefix(&self.common_dir).ok()?.to_str()?.to_owned();
+            (!name.ends_with(".lock") && is_unwritten(file.path())).then_some(name)
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    fn why_not_read(&self, name: &str, error: git2::Error) -> RepositoryError {
+        let path = self.common_dir.join(name);
+        match is_unwritten(&path) {
+            true => RepositoryError::VoidRef { name: name.to_owned(), path },
+            false => error.into(),
+        }
     }
 
     /// Removes a ref of ours that was never written, and says whether it was one.
@@ -363,6 +353,14 @@ mod tests {
         }
         unwritten("refs/heads/theirs", 0);
         assert_eq!(repository.sweep_refs("refs/heads/"), [""; 0]);
-        repository.find_ref("refs/heads/theirs").expect_err("what others' refs are, they know");
+        let theirs = "refs/heads/theirs";
+        let said = [
+            repository.find_ref(theirs).map(drop),
+            repository.compare_and_swap(theirs, Some(one), one, "t").map(drop),
+            repository.compare_and_swap(theirs, None, one, "t").map(drop),
+        ];
+        for said in said {
+            assert!(matches!(said, Err(RepositoryError::VoidRef { .. })), "{said:?}");
+        }
     }
 }

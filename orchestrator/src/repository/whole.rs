@@ -23,10 +23,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Git`] when the repository cannot be read, which says nothing about what is there.
     pub fn is_whole(&self, commit: Oid, before: &[Oid]) -> Result<bool, RepositoryError> {
-        let until = Instant::now() + GC_MAX;
-        while is_collecting(self.common_dir()) && Instant::now() < until {
-            std::thread::sleep(GC_LOOK);
-        }
+        self.outlast_gc();
         match all_is_there(&self.fresh()?, commit, before) {
             Ok(is_whole) => Ok(is_whole),
             Err(TreeError::Store(error)) if error.code() == ErrorCode::NotFound => Ok(false),
@@ -34,6 +31,21 @@ impl Repository {
             Err(error) => {
                 Err(RepositoryError::Io { path: self.common_dir().to_owned(), source: io::Error::other(error) })
             }
+        }
+    }
+}
+
+impl Repository {
+    /// Whether somebody collects garbage at this moment, as far as that can be known.
+    pub(super) fn is_collected(&self) -> bool {
+        is_collecting(self.common_dir())
+    }
+
+    /// Waits until no `git gc` is at work, [`GC_MAX`] at most.
+    pub(crate) fn outlast_gc(&self) {
+        let until = Instant::now() + GC_MAX;
+        while self.is_collected() && Instant::now() < until {
+            std::thread::sleep(GC_LOOK);
         }
     }
 }

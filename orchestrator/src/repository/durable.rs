@@ -1,0 +1,391 @@
+//! What is to outlast a power cut is on the disk before anybody relies on it: the objects that a commit of ours brings, before a ref or
+//! the journal names it, and a ref before the journal does. Both the journal and ext4 make what follows so: whoever syncs one file
+//! there makes the names of all younger ones durable, too, and not what is in them, so that a power cut leaves objects of no bytes
+//! under names that git never writes again.
+//!
+//! Not one `fsync` after the other, each of which would wait for a transaction of the file system: the disk is told of many objects
+//! first, and only then each is waited for, most of which is there by then. Nor `syncfs`, which waits for all that builds have written
+//! beside, until there are so many objects that it is the smaller part.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use git2::{ConfigLevel, ErrorCode, Oid};
+use rustix::fs::{Advice, MemfdFlags, fadvise, fdatasync, memfd_create};
+
+use super::{Handle, Repository, RepositoryError};
+use crate::fault;
+use crate::tree::{self, TreeError};
+
+/// Objects that are written at once; each has its file open for so long.
+const OPEN_MAX: usize = 64;
+
+/// Objects from which on the whole file system is synced instead.
+const SYNCED_MAX: usize = 1_000;
+
+/// Objects that are looked for of one commit; what lies behind so many is taken to be there.
+const LOOKED_FOR_MAX: usize = 100_000;
+
+/// What makes libgit2 sync a ref before it gets its name, and its folder behind that. Source: `loose_commit` and `refdb_backend_fs`
+/// of libgit2 1.9.
+const SYNCED: &[u8] = b"[core]\n\tfsyncObjectFiles = true\n";
+
+/// What a commit of ours brought.
+#[derive(Debug)]
+pub(crate) enum Brought {
+    /// All of it is on the disk: these objects, which may be gone again where somebody collects garbage.
+    Durable(Vec<Oid>),
+    /// This is in no store.
+    Missing(Oid),
+}
+
+impl Repository {
+    /// Brings all to the disk that a commit and those behind it bring, back to one of `before`, before anything names it. A file of
+    /// the store that holds nothing is removed: no git would write that object any more.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] when something cannot be read, or the disk failed to take it.
+    pub(crate) fn bring_to_disk(&self, commit: Oid, before: &[Oid]) -> Result<Brought, RepositoryError> {
+        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
+        let git = self.handle()?;
+        let mut all = HashSet::new();
+        let mut lacking = None;
+        let walked = each_brought(&git, commit, before, &mut |id| {
+            if all.len() <= SYNCED_MAX && all.insert(id) && !self.is_held(&git, id)? {
+                lacking = Some(id);
+            }
+            Ok(lacking.is_none() && all.len() <= SYNCED_MAX)
+        });
+        match (walked, lacking) {
+            (Ok(()) | Err(_), Some(missing)) => return Ok(Brought::Missing(missing)),
+            (Err(error), None) => return Err(self.why_not_walked(error)),
+            (Ok(()), None) => {}
+        }
+        if all.len() > SYNCED_MAX {
+            return self.make_durable().map(|()| Brought::Durable(Vec::new()));
+        }
+        let all: Vec<Oid> = all.into_iter().collect();
+        self.sync_loose(&all)?;
+        Ok(Brought::Durable(all))
+    }
+
+    /// The first object found in no store of those that a commit and those behind it bring, back to one of `before`.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] when they cannot be read, which says nothing about what is there.
+    pub(crate) fn first_missing(&self, commit: Oid, before: &[Oid]) -> Result<Option<Oid>, RepositoryError> {
+        let git = self.fresh()?;
+        let (mut lacking, mut seen) = (None, 0);
+        let walked = each_brought(&git, commit, before, &mut |id| {
+            seen += 1;
+            if !self.is_held(&git, id)? {
+                lacking = Some(id);
+            }
+            Ok(lacking.is_none() && seen < LOOKED_FOR_MAX)
+        });
+        match (walked, lacking) {
+            (_, Some(missing)) => self.lies_nowhere(missing).map(|()| Some(missing)),
+            (Err(error), None) => Err(self.why_not_walked(error)),
+            (Ok(()), None) => Ok(None),
+        }
+    }
+
+    /// Brings these objects to the disk where they are files of their own; those of packs are there.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when the disk failed to take one.
+    pub(crate) fn sync_loose(&self, objects: &[Oid]) -> Result<(), RepositoryError> {
+        for some in objects.chunks(OPEN_MAX) {
+            let mut begun = Vec::with_capacity(some.len());
+            for &id in some {
+                let path = self.loose_path(id);
+                match File::open(&path) {
+                    // Writing begins here; that it was left out costs time only.
+                    Ok(file) => {
+                        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+                        begun.push((path, file));
+                    }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(source) => return Err(RepositoryError::Io { path, source }),
+                }
+            }
+            for (path, file) in begun {
+                fdatasync(&file).map_err(|error| RepositoryError::Io { path, source: error.into() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether objects that were brought are all there still, in whichever form.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] when the repository cannot be read.
+    pub(crate) fn still_holds(&self, commit: Oid, before: &[Oid], brought: &[Oid]) -> Result<bool, RepositoryError> {
+        let is_loose = |id: &Oid| self.loose_path(*id).symlink_metadata().is_ok();
+        if brought.iter().all(is_loose) && !self.is_collected() {
+            return Ok(true);
+        }
+        self.is_whole(commit, before)
+    }
+
+    /// Removes the files of the repository's own store that hold nothing, as a power cut leaves them: no bytes, or nothing but zeros.
+    /// Says how many there were.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] when the store cannot be read.
+    pub(crate) fn remove_void_objects(&self) -> Result<usize, RepositoryError> {
+        let objects = self.common_dir.join("objects");
+        let is_hex = |name: &std::ffi::OsStr, digits: usize| {
+            name.len() == digits && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit)
+        };
+        let named = |folder: &Path, digits: usize| -> io::Result<Vec<PathBuf>> {
+            let entries = std::fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+            Ok(entries.into_iter().filter(|it| is_hex(&it.file_name(), digits)).map(|it| it.path()).collect())
+        };
+        let mut removed = 0;
+        for folder in named(&objects, 2).map_err(|source| RepositoryError::Io { path: objects.clone(), source })? {
+            let all = named(&folder, 38).map_err(|source| RepositoryError::Io { path: folder.clone(), source })?;
+            for object in all.into_iter().filter(|object| holds_nothing(object)) {
+                removed += usize::from(remove_void(object)?);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether some store has an object. A file that holds nothing is no object, and is removed.
+    fn is_held(&self, git: &git2::Repository, id: Oid) -> Result<bool, TreeError> {
+        let path = self.loose_path(id);
+        if holds_nothing(&path) {
+            remove_void(path).map_err(|error| git2::Error::from_str(&error.to_string()))?;
+        }
+        let odb = git.odb()?;
+        if odb.exists(id) {
+            return Ok(true);
+        }
+        odb.refresh()?;
+        Ok(odb.exists(id))
+    }
+
+    fn why_not_walked(&self, error: TreeError) -> RepositoryError {
+        match error {
+            TreeError::Store(error) => error.into(),
+            other => RepositoryError::Io { path: self.common_dir.clone(), source: io::Error::other(other) },
+        }
+    }
+
+    fn loose_path(&self, id: Oid) -> PathBuf {
+        let hex = id.to_string();
+        self.common_dir.join("objects").join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// A handle by which refs are on the disk once they are written. Objects are not written by it, each of which it would sync.
+    pub(super) fn ref_handle(&self) -> Result<Handle<'_>, RepositoryError> {
+        let pool = &self.idle_for_refs;
+        Handle::taken(pool, || {
+            let git = self.fresh()?;
+            let synced = self.synced().map_err(|error| git2::Error::from_str(&error.to_string()))?;
+            let path = format!("/proc/self/fd/{}", synced.as_raw_fd());
+            // Configuration and repository are one and the same in libgit2: what is added here holds for the handle.
+            git.config()?.add_file(Path::new(&path), ConfigLevel::App, true)?;
+            Ok(git)
+        })
+    }
+
+    /// A configuration file that says how refs are written, kept for as long as libgit2 may look at it again.
+    fn synced(&self) -> io::Result<&File> {
+        if let Some(file) = self.synced.get() {
+            return Ok(file);
+        }
+        let mut file = File::from(memfd_create(c"swarm-refs", MemfdFlags::CLOEXEC)?);
+        file.write_all(SYNCED)?;
+        Ok(self.synced.get_or_init(|| file))
+    }
+}
+
+/// Visits the objects that a commit and those behind it bring, back to one of `before`, each before it is read; until `visit` says
+/// that it is enough.
+fn each_brought(
+    git: &git2::Repository,
+    commit: Oid,
+    before: &[Oid],
+    visit: &mut dyn FnMut(Oid) -> Result<bool, TreeError>,
+) -> Result<(), TreeError> {
+    let odb = git.odb()?;
+    let mut at = commit;
+    while !before.contains(&at) {
+        if !visit(at)? {
+            return Ok(());
+        }
+        let found = git.find_commit(at)?;
+        let parent = found.parent_ids().next();
+        let before_it = parent.map(|parent| git.find_commit(parent).map(|parent| parent.tree_id())).transpose();
+        // The same as against a parent that is gone.
+        let before_it = match before_it {
+            Err(error) if error.code() == ErrorCode::NotFound => None,
+            known => known?,
+        };
+        if !each_in_tree(&odb, before_it, found.tree_id(), visit, tree::DEPTH_MAX)? {
+            return Ok(());
+        }
+        let Some(parent) = parent else { break };
+        at = parent;
+    }
+    Ok(())
+}
+
+/// The same of a tree, as against another one; says whether to go on.
+fn each_in_tree(
+    odb: &git2::Odb<'_>,
+    old: Option<Oid>,
+    new: Oid,
+    visit: &mut dyn FnMut(Oid) -> Result<bool, TreeError>,
+    room: usize,
+) -> Result<bool, TreeError> {
+    if old == Some(new) {
+        return Ok(true);
+    }
+    if !visit(new)? {
+        return Ok(false);
+    }
+    let room = room.checked_sub(1).ok_or(TreeError::TooDeep)?;
+    // As against one that is gone it brings all that it has.
+    let before = match old.map(|old| tree::list(odb, old)).transpose() {
+        Err(TreeError::Store(error)) if error.code() == ErrorCode::NotFound => None,
+        known => known?,
+    };
+    let (before, after) = (before.unwrap_or_default(), tree::list(odb, new)?);
+    for [old, new] in tree::changes(&before, &after).into_values() {
+        let Some(new) = new.filter(|new| new.mode != tree::GITLINK) else { continue };
+        let old = old.filter(|old| old.is_tree()).map(|old| old.id);
+        let goes_on = match new.is_tree() {
+            true => each_in_tree(odb, old, new.id, visit, room)?,
+            false => visit(new.id)?,
+        };
+        if !goes_on {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a file is there and holds nothing: no bytes, or nothing but zeros. Neither an object nor a ref begins with one.
+fn holds_nothing(path: &Path) -> bool {
+    use std::io::Read as _;
+    let Ok(mut file) = File::open(path) else { return false };
+    let mut bytes = [0; 4096];
+    loop {
+        match file.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(read) if bytes[..read].iter().all(|&byte| byte == 0) => {}
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+/// Removes a file that holds nothing; says whether it was there.
+fn remove_void(path: PathBuf) -> Result<bool, RepositoryError> {
+    match std::fs::remove_file(&path) {
+        Ok(()) => {
+            tracing::warn!(object = %path.display(), "a file of the object store that holds nothing was removed");
+            Ok(true)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(RepositoryError::Io { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git_fixture::{Fixture, git};
+
+    /// A repository with a second commit, that commit and the first one.
+    fn two() -> (Fixture, Repository, [Oid; 2]) {
+        let fixture = Fixture::with_files(&[("a", "1"), ("d/b", "2"), ("d/e/c", "3")]);
+        let repository = fixture.repository();
+        let one = repository.resolve("HEAD").expect("a commit");
+        let two = fixture.commit(&[("d/e/c", "4"), ("n/w", "5")]);
+        (fixture, repository, [two, one])
+    }
+
+    fn named(fixture: &Fixture, name: &str) -> Oid {
+        git(fixture.path(), &["rev-parse", name]).trim().parse().expect("an id")
+    }
+
+    #[test]
+    fn a_commit_brings_what_its_parent_has_not() {
+        let (fixture, repository, [two, one]) = two();
+        let Brought::Durable(brought) = repository.bring_to_disk(two, &[one]).expect("legible") else {
+            panic!("it is there")
+        };
+        let new = ["HEAD", "HEAD^{tree}", "HEAD:d", "HEAD:d/e", "HEAD:d/e/c", "HEAD:n", "HEAD:n/w"];
+        let new: HashSet<Oid> = new.iter().map(|name| named(&fixture, name)).collect();
+        assert_eq!(brought.into_iter().collect::<HashSet<_>>(), new);
+    }
+
+    #[test]
+    fn an_object_that_holds_nothing_is_missing_and_can_be_written_again() {
+        for (lost, content) in [("HEAD:n/w", ""), ("HEAD:d/e", "\0\0\0"), ("HEAD^{tree}", ""), ("HEAD", "")] {
+            let (fixture, repository, [two, one]) = two();
+            let id = named(&fixture, lost);
+            let path = repository.loose_path(id);
+            std::fs::remove_file(&path).and_then(|()| std::fs::write(&path, content)).expect("loose");
+            let said = repository.bring_to_disk(two, &[one]).expect("legible");
+            assert!(matches!(said, Brought::Missing(missing) if missing == id), "{lost}: {said:?}");
+            assert!(!path.exists(), "{lost}");
+            assert_eq!(repository.first_missing(two, &[one]).expect("legible"), Some(id), "{lost}");
+        }
+    }
+
+    #[test]
+    fn what_a_commit_stands_on_may_be_what_is_missing() {
+        for lost in ["HEAD", "HEAD^{tree}", "HEAD:d"] {
+            let (fixture, repository, [_, one]) = two();
+            let three = fixture.commit(&[("d/b", "6")]);
+            let id = named(&fixture, &lost.replace("HEAD", "HEAD~1"));
+            std::fs::remove_file(repository.loose_path(id)).expect("loose");
+            assert_eq!(repository.first_missing(three, &[one]).expect("legible"), Some(id), "{lost}");
+        }
+    }
+
+    #[test]
+    fn what_holds_something_is_nobodys_to_remove() {
+        let (fixture, repository, [two, one]) = two();
+        let path = repository.loose_path(named(&fixture, "HEAD:n/w"));
+        std::fs::remove_file(&path).and_then(|()| std::fs::write(&path, "\0x")).expect("loose");
+        let other = repository.common_dir().join("objects/pack/empty");
+        std::fs::write(&other, "").expect("space");
+        assert_eq!(repository.remove_void_objects().expect("legible"), 0);
+        assert!(path.exists() && other.exists());
+        std::fs::write(&path, "").expect("space");
+        assert_eq!(repository.remove_void_objects().expect("legible"), 1);
+        assert_eq!(repository.first_missing(two, &[one]).expect("legible"), Some(named(&fixture, "HEAD:n/w")));
+    }
+
+    #[test]
+    fn what_was_packed_is_still_there_and_what_was_pruned_is_not() {
+        let (fixture, repository, [two, one]) = two();
+        let Brought::Durable(brought) = repository.bring_to_disk(two, &[one]).expect("legible") else {
+            panic!("it is there")
+        };
+        git(fixture.path(), &["repack", "-adq"]);
+        assert!(repository.still_holds(two, &[one], &brought).expect("legible"));
+        git(fixture.path(), &["update-ref", "refs/heads/main", &one.to_string()]);
+        git(fixture.path(), &["reflog", "expire", "--expire=now", "--all"]);
+        git(fixture.path(), &["gc", "-q", "--prune=now"]);
+        assert!(!repository.still_holds(two, &[one], &brought).expect("legible"));
+    }
+
+    #[test]
+    fn refs_are_written_by_a_handle_that_syncs_them_and_objects_are_not() {
+        let (_fixture, repository, _) = two();
+        let says = |git: &git2::Repository| {
+            git.config().and_then(|mut config| config.snapshot()?.get_bool("core.fsyncObjectFiles"))
+        };
+        assert!(says(&repository.ref_handle().expect("opens")).expect("it is set"));
+        assert!(says(&repository.handle().expect("opens")).is_err());
+    }
+}
