@@ -53,6 +53,8 @@ pub struct CleanedRun {
     pub released: u64,
     /// Refs among them whose commit is gone, with its id: nothing is kept by them, and git's own collection fails on them.
     pub gone: Vec<(String, Oid)>,
+    /// Refs that held nothing, as a power cut leaves them.
+    pub void: Vec<String>,
     /// Failed instances whose logs go.
     pub failed_logs: u64,
     /// Instances whose files of `$SWARM_ARTIFACTS` go.
@@ -175,7 +177,9 @@ pub fn clean_runs(
             cleaned.push(CleanedRun { outcome: RunOutcome::Busy, ..CleanedRun::nothing(run) });
             continue;
         };
+        let void = repository.unwritten_below(&run_refs(&run));
         let mut one = clean_run((repository, state), (&run, &run_state), &landed, mode, told)?;
+        one.void = void;
         if history && one.kept.is_empty() {
             let open = open_among(repository, &run, run_state.instances.keys())?;
             one.being_settled = open.into_iter().cloned().collect();
@@ -253,13 +257,14 @@ pub fn clean_unbegun(repository: &Repository, state: &StateDir, mode: Mode) -> R
     Ok(unbegun)
 }
 
-/// Removes the refs that somebody marked who was killed before they were removed; gives the names of their runs, as refs have
-/// them, but for those of `known`.
+/// Removes the refs of bases that somebody marked who was killed before they were removed, and those that a power cut left empty;
+/// gives the names of their runs, as refs have them, but for those of `known`.
 fn half_cleaned(repository: &Repository, known: &[RunId], mode: Mode) -> Result<Vec<RunId>, CleanError> {
-    let mark = commit::no_base()?;
-    let mut runs = Vec::new();
-    for (name, commit) in repository.refs_below("refs/swarm/")? {
-        let Some(refs) = name.strip_suffix("+base").filter(|_| commit == mark) else { continue };
+    let (mark, mut runs) = (commit::no_base()?, Vec::new());
+    let marked = repository.refs_below("refs/swarm/")?.into_iter().filter(|(_, commit)| *commit == mark);
+    // A run that is known has its base in the journal: whoever goes on with it makes the ref again.
+    for name in marked.map(|(name, _)| name).chain(repository.unwritten_below("refs/swarm/")) {
+        let Some(refs) = name.strip_suffix("+base") else { continue };
         if known.iter().any(|run| run_refs(run) == refs) {
             continue;
         }
@@ -281,6 +286,7 @@ impl CleanedRun {
             refs_removed: 0,
             released: 0,
             gone: Vec::new(),
+            void: Vec::new(),
             failed_logs: 0,
             handed_over: 0,
             kept: Vec::new(),

@@ -1,6 +1,6 @@
 //! Refs of ours whose commit is gone: somebody collected garbage in the moment between the writing of a result and that of its ref, or
-//! the repository is damaged. Every later `git gc` refuses to run for one, so a person is told; only `swarm clean` removes any, and
-//! none of which it cannot be sure.
+//! the repository is damaged. Every later `git gc` refuses to run for one, so a person is told; `swarm resume` and `swarm clean` remove
+//! them, and none of which they cannot be sure.
 
 use std::fmt;
 
@@ -48,15 +48,20 @@ impl fmt::Display for Hollow {
 /// # Errors
 /// [`RepositoryError::Git`] when refs cannot be listed.
 pub fn hollow(repository: &Repository, run: &RunId, began_at_ms: u64) -> Result<Vec<Hollow>, RepositoryError> {
-    let packs = repository.common_dir().join("objects/pack");
-    let packed_at = std::fs::metadata(packs).and_then(|packs| packs.modified()).ok();
-    let packed_ms =
-        packed_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |at| at.as_millis());
-    if packed_ms < u128::from(began_at_ms) {
+    if !is_packed_since(repository, began_at_ms) {
         return Ok(Vec::new());
     }
     let refs = repository.refs_below(&commit::run_refs(run))?;
     among(repository, refs.into_iter().filter(|(name, _)| *name != commit::base_ref(run)))
+}
+
+/// Whether somebody packed objects since then, in milliseconds since the Unix epoch, as a `git gc` does.
+pub fn is_packed_since(repository: &Repository, began_at_ms: u64) -> bool {
+    let packs = repository.common_dir().join("objects/pack");
+    let packed_at = std::fs::metadata(packs).and_then(|packs| packs.modified()).ok();
+    let packed_ms =
+        packed_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |at| at.as_millis());
+    packed_ms >= u128::from(began_at_ms)
 }
 
 /// Those below `prefix` (which ends in `/`).

@@ -9,6 +9,8 @@
 
 /// Results of which a part is gone.
 mod losses;
+/// Refs and objects that hold nothing.
+mod mending;
 
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
@@ -18,6 +20,8 @@ use std::time::Duration;
 use git2::Oid;
 use serde_json::{Map, Value};
 use swarm_plans::{Budget, InstanceId, Plan, SourceFile, Task, TaskBudget, TaskGraph};
+
+use mending::Mended;
 
 use crate::agent::fork;
 use crate::base::eviction::evict_unused;
@@ -233,7 +237,7 @@ async fn go_on(
     let asked = reader.asked(run)?.unwrap_or_default();
     settings.ask(&asked);
     asked.signer.into_iter().for_each(|signer| repository.sign_as(signer));
-    let (loaded, base) = (plan_of(&reader, &row)?, base_of(&repository, &row)?);
+    let (mut mended, loaded, base) = (Mended::of(&repository)?, plan_of(&reader, &row)?, base_of(&repository, &row)?);
     let now_lent = Lent::now(loaded.graph.plan(), &repository, &settings.host);
     let lent = asked.lent.and_then(|then| then.note(&now_lent));
     let places = Places { worktree: repository.place(), git: repository.common_dir(), state: state.root() };
@@ -255,7 +259,7 @@ async fn go_on(
     nobody_lives(run, &workers).await?;
     let unwritten = repository.sweep_refs(&commit::run_refs(run));
     commit::keep(&repository, &commit::base_ref(run), base)?;
-    keep_again(&repository, run, &unwritten, reports.state())?;
+    mended.make_again(&repository, unwritten, JournalReader::open(state.root())?, (run, base))?;
     clean_half_made(&state, run, &ended, &history)?;
     let known = not_written(&repository, &row, &history)?;
     known.iter().for_each(|event| history.hear(event));
@@ -266,36 +270,13 @@ async fn go_on(
     by_hand.iter().for_each(|event| history.hear(event));
     let plan = Arc::clone(loaded.graph.plan());
     let (target, started_ms) = (row.target, row.started_at_ms);
-    let past = Past { history, known, again, by_hand, taken_up, lent, is_begun };
+    let past = Past { history, known, again, by_hand, taken_up, lent, mended, is_begun };
     let (settings, host) = (&settings, settings.host.clone());
     // Its workers were alive when the word was asked for: what they may have changed since is looked at again.
     let (journal, past, looked) = (&journal, Some(past), Looked::default());
     let mut stage =
         Stage { repository, state, plan, base, target, target_lock, journal, started_ms, settings, host, looked, past };
     stage.run_out(loaded.graph, reports).await
-}
-
-/// Keeps what is known of these refs, which are gone. A result that is gone, too, is found out by who needs it.
-fn keep_again(
-    repository: &Repository,
-    run: &RunId,
-    unwritten: &[String],
-    so_far: &RunState,
-) -> Result<(), RepositoryError> {
-    if unwritten.is_empty() {
-        return Ok(());
-    }
-    for (id, instance) in &so_far.instances {
-        for attempt in instance.attempts.iter() {
-            let reference = commit::attempt_ref(run, id, attempt.attempt);
-            if let Some(change) = attempt.change().filter(|_| unwritten.contains(&reference))
-                && repository.handle()?.find_commit(change.commit).is_ok()
-            {
-                commit::keep(repository, &reference, change.commit)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The end of a run that does not go on, and of which nothing is wanted again.
@@ -352,6 +333,8 @@ pub struct Past {
     pub taken_up: TakenUp,
     /// What is to be said of what the person's checkout and environment lend, when that is not as it was.
     pub lent: Option<String>,
+    /// What of its refs and objects held nothing.
+    pub mended: Mended,
     /// Whether it came so far that the run had its first event.
     pub is_begun: bool,
 }
@@ -586,12 +569,16 @@ impl Stage<'_> {
     ) -> Result<(RunCore, Vec<RunEvent>), RunError> {
         let expected_ms = self.expected_ms();
         let mut notes: Vec<String> = past.lent.take().filter(|_| past.is_begun).into_iter().collect();
+        let may_lack = self.may_lack_objects(&past.mended, &mut notes);
         past.history.lose_grounds(|commit| self.has(commit))?;
         let mut resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
-        while self.lose_what_is_gone(&resumed.core, state, &mut past.history, &mut notes)? {
+        while self.lose_what_is_gone((&resumed.core, may_lack), state, &mut past.history, &mut notes)? {
             let mut graph = TaskGraph::expand(Arc::clone(&self.plan)).expect("it was expanded a moment ago");
             answer_globs(&mut graph, &self.repository, self.base)?;
             resumed = RunCore::resume(graph, options.clone(), &expected_ms, &past.history);
+        }
+        if may_lack {
+            self.remove_hollow(&mut notes)?;
         }
         resumed.core.lose_files_of_landed(|id, attempt| self.has_artifacts(id, attempt));
         let target = self.target.as_deref().map(|target| self.repository.find_ref(target)).transpose()?.flatten();

@@ -60,6 +60,8 @@ mod model_faults;
 mod models;
 /// Plans that models write.
 mod planner;
+/// Files that a power cut left empty.
+mod power_cut;
 /// Plans made up at random.
 mod random_plan;
 /// Real source trees, edited by many tasks at once.

@@ -30,10 +30,10 @@ enum Loss {
 
 impl Stage<'_> {
     /// Makes the history forget what open instances will be given and is not there any more; says so in the notes where it is made
-    /// again. Returns whether anything was lost.
+    /// again. Where objects may be lacking, a change is there only with all of its own. Returns whether anything was lost.
     pub(super) fn lose_what_is_gone(
         &self,
-        core: &RunCore,
+        (core, may_lack): (&RunCore, bool),
         state: &RunState,
         history: &mut History,
         notes: &mut Vec<String>,
@@ -55,7 +55,7 @@ impl Stage<'_> {
                 }
             }
             if let Some(change) = leaning.change
-                && !self.has(&change.commit)?
+                && (!self.has(&change.commit)? || may_lack && !self.is_all_there(change)?)
             {
                 let stand_in = self.stand_in(&leaning, change, state, history)?;
                 lost.push((leaning.id.clone(), stand_in.map_or(Loss::Gone(Left::Change), Loss::Replaced)));

@@ -243,6 +243,11 @@ fn say_what_is_kept(cleaned: &CleanedRun, mode: Mode, it: &Surroundings) -> Resu
     if cleaned.gone.len() > KEPT_MAX {
         it.err.write(&format!("{run}: … and {} more such refs\n", cleaned.gone.len() - KEPT_MAX))?;
     }
+    if !cleaned.void.is_empty() {
+        let (go, refs) =
+            (if mode == Mode::Look { "would go" } else { "are gone" }, words::count(cleaned.void.len() as u64, "ref"));
+        it.err.write(&format!("{run}: {refs} that a power cut left empty {go}\n"))?;
+    }
     if cleaned.released > 0 {
         let go = if mode == Mode::Look { "would go" } else { "are gone" };
         let results = words::count(cleaned.released, "landed result");

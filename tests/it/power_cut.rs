@@ -1,0 +1,182 @@
+//! What a power cut leaves where nothing was synced in time: refs and objects whose names are there, and nothing in them. A run is
+//! killed, its files are emptied by hand, and it is resumed: it comes to the commit of a run of which nothing was lost.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use git2::Oid;
+use rustix::process::Signal;
+use swarm_tests::{Ended, Repository, Swarm};
+
+/// `a` and `b` have ended when the run is killed, and nothing has landed: `c` waits for a file in this folder.
+fn plan(shown: &Path) -> String {
+    format!(
+        "name = 'p'\n[sandbox.default]\nread = ['{0}']\n[merge]\npublish = 'all-or-nothing'\n\
+         [tasks.a]\nrun = 'mkdir -p d/e; echo a > d/e/a; echo a > a'\n\
+         [tasks.b]\nneeds = ['a']\nrun = 'cat a > b'\n\
+         [tasks.c]\nneeds = ['b']\nrun = 'until test -e {0}/open; do sleep 0.02; done; cat b > c'\n",
+        shown.display()
+    )
+}
+
+/// A run that was killed, with what is in its repository, and the commit that it comes to.
+struct Killed {
+    repository: Repository,
+    before: Vec<PathBuf>,
+    commit: Oid,
+}
+
+fn killed() -> &'static Killed {
+    static KILLED: OnceLock<Killed> = OnceLock::new();
+    KILLED.get_or_init(|| {
+        let repository = Repository::with(&[("f", "f\n")]);
+        let before = objects(&repository);
+        let shown = repository.beside("shown");
+        fs::create_dir(&shown).expect("a new folder");
+        let run = Swarm::run(&repository, "p", &plan(&shown)).allow(&format!("read={}", shown.display()));
+        let mut run = run.env("SOURCE_DATE_EPOCH", "1700000000").start();
+        assert!(run.says(r#""event":"attempt-started","instance":"c""#), "{}", run.end());
+        run.signal(Signal::KILL);
+        drop(run.end());
+        fs::write(shown.join("open"), "").expect("space");
+        let whole = repository.copy();
+        let commit = comes_to_its_end(&whole, "nothing").0;
+        Killed { repository, before, commit }
+    })
+}
+
+fn comes_to_its_end(repository: &Repository, harm: &str) -> (Oid, Ended) {
+    let resumed = Swarm::new(repository, &["resume", "p-1", "--json"]).end();
+    assert_eq!(resumed.code, 0, "{harm}: {resumed}");
+    (repository.commit_of("swarm/p").expect("it landed"), resumed)
+}
+
+/// All objects that are files of their own.
+fn objects(repository: &Repository) -> Vec<PathBuf> {
+    let folders = fs::read_dir(repository.path().join(".git/objects")).expect("a store").flatten();
+    let folders = folders.filter(|folder| folder.file_name().len() == 2);
+    let files = folders.flat_map(|folder| fs::read_dir(folder.path()).expect("a folder").flatten());
+    let mut all: Vec<PathBuf> =
+        files.map(|file| file.path().strip_prefix(repository.path()).expect("below").to_owned()).collect();
+    all.sort();
+    all
+}
+
+/// What takes the place of a file's bytes.
+fn empty(path: &Path, content: &str) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).and_then(|()| fs::write(path, content)).expect("ours");
+}
+
+/// Empties files of a copy of the killed run's repository, and goes on with it.
+fn resumes_without(harm: &str, content: &str, which: impl Fn(&Repository) -> Vec<PathBuf>) -> Ended {
+    let killed = killed();
+    let repository = killed.repository.copy();
+    let paths = which(&repository);
+    assert!(!paths.is_empty(), "{harm}");
+    paths.iter().for_each(|path| empty(&repository.path().join(path), content));
+    let status = Swarm::new(&repository, &["status"]).exits(0);
+    assert!(status.out.contains("swarm resume p-1"), "{harm}: {status}");
+    let (commit, resumed) = comes_to_its_end(&repository, harm);
+    assert_eq!(commit, killed.commit, "{harm}: {resumed}");
+    let git = repository.git();
+    for name in repository.refs("refs/*") {
+        let commit = git.refname_to_id(&name).and_then(|id| git.find_commit(id));
+        assert!(commit.and_then(|commit| commit.tree()).is_ok(), "{harm}: {name}: {resumed}");
+    }
+    let void = objects(&repository)
+        .into_iter()
+        .find(|path| fs::metadata(repository.path().join(path)).expect("it is there").len() == 0);
+    assert_eq!(void, None, "{harm}");
+    Swarm::new(&repository, &["apply"]).exits(0);
+    assert_eq!(fs::read_to_string(repository.path().join("c")).expect("applied"), "a\n", "{harm}");
+    resumed
+}
+
+fn of(names: &[&str]) -> Vec<PathBuf> {
+    names.iter().map(|name| Path::new(".git/refs/swarm/p-1").join(name)).collect()
+}
+
+/// The file of an object that a revision names.
+fn object(repository: &Repository, revision: &str) -> PathBuf {
+    let id = repository.git().revparse_single(revision).expect(revision).id().to_string();
+    Path::new(".git/objects").join(&id[..2]).join(&id[2..])
+}
+
+#[test]
+fn refs_that_hold_nothing_are_made_again_and_nothing_runs_twice() {
+    for content in ["", "\0\0\0"] {
+        for names in [&["+base"][..], &["a/1"], &["+base", "a/1", "b/1"]] {
+            let resumed = resumes_without(&format!("{names:?}"), content, |_| of(names));
+            let ran = resumed.events_of("attempt-started");
+            assert!(ran.iter().all(|event| event["instance"] == "c"), "{names:?}: {resumed}");
+            assert!(resumed.out.contains("a power cut"), "{resumed}");
+        }
+    }
+}
+
+#[test]
+fn a_result_of_which_an_object_holds_nothing_runs_again() {
+    for revision in ["", "^{tree}", ":d", ":d/e", ":d/e/a"] {
+        for content in ["", "\0"] {
+            let name = format!("refs/swarm/p-1/a/1{revision}");
+            let resumed = resumes_without(&name, content, |repository| vec![object(repository, &name)]);
+            let lost = "the change of a is no longer there: it runs again";
+            assert!(resumed.out.contains(lost), "{name}: {resumed}");
+            let ran = resumed.events_of("attempt-started");
+            assert!(ran.iter().any(|event| event["instance"] == "a"), "{name}: {resumed}");
+        }
+    }
+}
+
+#[test]
+fn all_that_a_run_wrote_may_hold_nothing() {
+    resumes_without("everything", "", |repository| {
+        let new = objects(repository).into_iter().filter(|path| !killed().before.contains(path));
+        new.chain(of(&["+base", "a/1", "b/1"])).collect()
+    });
+}
+
+#[test]
+fn a_target_that_holds_nothing_is_named_with_what_helps() {
+    let repository = killed().repository.copy();
+    let target = repository.path().join(".git/refs/heads/swarm/p");
+    fs::create_dir_all(target.parent().expect("a folder")).and_then(|()| fs::write(&target, "")).expect("space");
+    let resumed = Swarm::new(&repository, &["resume", "p-1"]).exits(3);
+    assert!(resumed.err.contains("refs/heads/swarm/p: its file is empty"), "{resumed}");
+    assert!(resumed.err.contains(&format!("rm {}", target.display())), "{resumed}");
+    fs::remove_file(&target).expect("as it says");
+    assert_eq!(comes_to_its_end(&repository, "no target").0, killed().commit);
+}
+
+#[test]
+fn clean_removes_what_a_power_cut_left_of_a_run_that_nobody_goes_on_with() {
+    let repository = killed().repository.copy();
+    let base = repository.path().join(&of(&["+base"])[0]);
+    empty(&base, "");
+    let cleaned = Swarm::new(&repository, &["clean", "p-1"]).exits(0);
+    assert!(cleaned.err.contains("p-1: 1 ref that a power cut left empty"), "{cleaned}");
+    assert!(!base.exists());
+}
+
+#[test]
+fn clean_removes_the_empty_ref_of_a_run_that_died_before_its_first_entry() {
+    let repository = killed().repository.copy();
+    let base = repository.path().join(".git/refs/swarm/q-1/+base");
+    fs::create_dir_all(base.parent().expect("a folder")).and_then(|()| fs::write(&base, "")).expect("space");
+    Swarm::new(&repository, &["clean"]).exits(0);
+    assert!(!base.exists());
+}
+
+#[test]
+fn a_new_run_writes_over_what_a_power_cut_left_of_an_earlier_one() {
+    let repository = killed().repository.copy();
+    let plan = "name = 'q'\n[tasks.a]\nrun = 'mkdir -p d/e; echo a > d/e/a; echo a > a'\n";
+    let all = objects(&repository).into_iter().filter(|path| !killed().before.contains(path));
+    all.for_each(|path| empty(&repository.path().join(path), ""));
+    let next = repository.path().join(".git/refs/swarm/q-1/+base");
+    fs::create_dir_all(next.parent().expect("a folder")).and_then(|()| fs::write(&next, "")).expect("space");
+    Swarm::run(&repository, "q", plan).exits(0);
+    assert_eq!(repository.text("swarm/q", "d/e/a"), "a\n");
+}
