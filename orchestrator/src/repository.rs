@@ -14,6 +14,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use git2::{ErrorClass, ErrorCode, Oid, RepositoryOpenFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
 use crate::report::sanitize::shell_word;
 
 /// Objects and refs of ours that outlast a power cut.

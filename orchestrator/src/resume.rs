@@ -42,7 +42,7 @@ use crate::plain_copy::copy_onto;
 use crate::policy::{Looked, Places, View};
 use crate::removal::{remove_tree, sweep};
 use crate::report::{Reports, is_resumable};
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::Repository;
 use crate::run::before::{heard, keys_are_here, prices_are_here};
 use crate::run::{LoadedPlan, RunEnd, RunError, Stage, answer_globs, expanded_hash};
 use crate::second_word::is_given_up;
