@@ -162,7 +162,7 @@ fn stop_forks(until: Instant, reaped: &mut Reaped) {
         let (mut fresh, mut met) = (0, 0);
         let listed = each_descendant(getpid(), First::Newest, looked_at, |one| {
             met += 1;
-            if met % MET_BETWEEN == 0 && is_filling_up() {
+            if met % MET_BETWEEN == 0 && is_filling_up(reaped.found.crowd) {
                 reaped.take_ended();
             }
             if stopped.insert((one.pid, one.started)) {
@@ -173,7 +173,7 @@ fn stop_forks(until: Instant, reaped: &mut Reaped) {
         });
         reaped.found.crowd = reaped.found.crowd.max(listed as u64);
         let is_quiet = fresh == 0 && listed <= looked_at || Instant::now() >= until;
-        if (is_quiet || is_filling_up()) && reaped.take_ended() == Left::Nobody || is_quiet {
+        if (is_quiet || is_filling_up(reaped.found.crowd)) && reaped.take_ended() == Left::Nobody || is_quiet {
             return;
         }
         looked_at = if fresh == 0 { HUNTED_MAX } else { NEWEST };

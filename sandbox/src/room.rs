@@ -7,6 +7,7 @@
 //! Source: getrlimit(2), RLIMIT_NPROC; user_namespaces(7): a namespace inherits the limit under which it was made.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
@@ -62,13 +63,42 @@ fn reaches(count: u64, bound: u64) -> bool {
     count + bound / SLACK >= bound
 }
 
-/// Whether the machine has numbers left for only few more processes and threads: less than a quarter of them. Source: proc_sys_kernel(5),
-/// `pid_max`.
-pub fn is_filling_up() -> bool {
-    let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+/// Whether the machine, or the namespace of the calling process, has room left for only few more processes and threads: for less than a
+/// quarter of what it may have. `ours` is how many are ours at the least, the dead among them that nobody reaped.
+pub fn is_filling_up(ours: u64) -> bool {
     // Who cannot tell is careful.
-    tasks_of_machine().zip(most).is_none_or(|(count, most)| count >= most / 4 * 3)
+    tasks_of_machine().zip(Most::now()).is_none_or(|(count, most)| most.is_near(count, ours))
 }
+
+/// How many processes and threads there may be. Source: proc_sys_kernel(5), `pid_max`, `threads-max`.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    /// On the machine.
+    tasks: u64,
+    /// Of the numbers that are given in the calling process's namespace.
+    numbers: u64,
+    /// Whether that is the machine's first one, in which all have a number. Since Linux 6.14 each has a bound of its own.
+    is_first: bool,
+}
+
+impl Most {
+    fn now() -> Option<Self> {
+        let read = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse::<u64>().ok();
+        let is_first = fs::metadata("/proc/self/ns/pid").ok()?.ino() == FIRST_NAMESPACE;
+        Some(Most { tasks: read("threads-max")?, numbers: read("pid_max")?, is_first })
+    }
+
+    /// Whether `count` on the machine, `ours` among them, are nearly as many. No namespace has more than the machine; in one that is
+    /// not the first, how much of the machine's is in it nobody tells for little, and what is ours there decides.
+    fn is_near(self, count: u64, ours: u64) -> bool {
+        let is_ours = || self.is_first || ours >= self.numbers / 4;
+        count >= self.tasks / 4 * 3 || count >= self.numbers / 4 * 3 && is_ours()
+    }
+}
+
+/// The inode of the machine's first namespace of process numbers. Source: Linux, include/uapi/linux/nsfs.h, `PID_NS_INIT_INO`; fixed
+/// since 3.8.
+const FIRST_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Processes and threads of the whole machine. Source: proc_loadavg(5), the fourth field.
 fn tasks_of_machine() -> Option<u64> {
@@ -100,6 +130,19 @@ mod tests {
         let status = "Name:\tUid: 7\nUmask:\t0022\nUid:\t1000\t0\t0\t0\nThreads:\t3\n";
         assert_eq!((threads_of(status, 1000), threads_of(status, 0), threads_of("", 0)), (Some(3), None, None));
         assert!(tasks_of_user(rustix::process::getuid().as_raw()).is_some_and(|all| all >= 1));
+    }
+
+    #[test]
+    fn a_namespace_is_not_filled_by_what_is_outside_of_it() {
+        let machine = Most { tasks: 192_000, numbers: 32_768, is_first: true };
+        let inside = Most { is_first: false, ..machine };
+        // A large machine is quiet, in a container with a small bound of its own.
+        assert!(machine.is_near(30_000, 5) && !inside.is_near(30_000, 5) && inside.is_near(30_000, 9_000));
+        assert!(!machine.is_near(20_000, 20_000) && !inside.is_near(20_000, 20_000));
+        // A namespace that may have more than the machine.
+        let roomy = Most { tasks: 30_000, numbers: 4_194_304, is_first: false };
+        assert!(roomy.is_near(29_000, 5) && !roomy.is_near(20_000, 5));
+        assert!(Most::now().is_some() && !is_filling_up(1), "this one is not full");
     }
 
     #[test]
