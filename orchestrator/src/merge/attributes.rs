@@ -24,6 +24,10 @@ const NAME: &[u8] = b".gitattributes";
 /// A larger one is not read, and all that lies in its folder is merged as a whole. Git's own bound is 100 MiB.
 const BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of all that may speak of one path together: what has more above it is merged as a whole. Made ready, lines take some 15 times
+/// as much; so many are kept at once.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// Patterns of one file that are no plain names: each is tried on each path. What lies in the folder of a file that has more is merged as
 /// a whole.
 const GLOBS_MAX: usize = 1000;
@@ -39,14 +43,44 @@ pub enum Way {
     Whole,
 }
 
-/// What the attributes of one tree say. Each file of them is read once, and each of its patterns made ready once, for all paths that are
-/// asked about: a task may write both, and thousands of either.
+/// What the attributes of one tree say. Each file of them is read once, and each of its patterns made ready once, for all paths below its
+/// folder that are asked about one after the other: a task may write both, and thousands of either.
 #[derive(Debug)]
 pub struct Attributes {
     tree: Oid,
     macros: OnceCell<Macros>,
-    /// By the file's blob; `None` where it is not read.
-    files: RefCell<HashMap<Oid, Option<Rc<Rules>>>>,
+    files: RefCell<Kept>,
+}
+
+/// The files of attributes that are kept ready.
+#[derive(Debug, Default)]
+struct Kept {
+    /// By the file's blob, each with its bytes; `None` where it is not read.
+    files: HashMap<Oid, (usize, Option<Rc<Rules>>)>,
+    // Invariant: of all in `files` together.
+    bytes: usize,
+}
+
+impl Kept {
+    /// Keeps one more. Where that is too much, of the others only those in `way` stay, which together are not.
+    fn keep(&mut self, file: Oid, (bytes, rules): (usize, Option<Rc<Rules>>), way: &[OnTheWay<'_>]) {
+        if self.bytes + bytes > KEPT_BYTES_MAX {
+            self.files.retain(|kept, _| way.iter().any(|one| one.file == *kept));
+            self.bytes = self.files.values().map(|(bytes, _)| bytes).sum();
+        }
+        self.bytes += bytes;
+        self.files.insert(file, (bytes, rules));
+    }
+}
+
+/// A file of attributes that may speak of a path.
+#[derive(Debug, Clone, Copy)]
+struct OnTheWay<'p> {
+    file: Oid,
+    /// How much of it is read: nothing of one that is too large.
+    bytes: usize,
+    /// The path as the file's folder knows it.
+    rest: &'p [u8],
 }
 
 impl Attributes {
@@ -61,12 +95,15 @@ impl Attributes {
     /// [`FoldError`] when trees or attributes cannot be read.
     pub fn way(&self, odb: &Odb<'_>, path: &[u8]) -> Result<Way, FoldError> {
         let files = files_on_the_way(odb, self.tree, path)?;
+        if files.iter().map(|one| one.bytes).sum::<usize>() > KEPT_BYTES_MAX {
+            return Ok(Way::Whole);
+        }
         let macros = match self.macros.get() {
             Some(macros) => macros,
             None => {
                 // Macros are only defined at the top; below they are used.
                 let top = match files.first() {
-                    Some((id, rest)) if rest.len() == path.len() => read(odb, *id)?,
+                    Some(top) if top.rest.len() == path.len() => read(odb, top.file)?,
                     _ => None,
                 };
                 self.macros.get_or_init(|| Macros::of(top.as_deref().unwrap_or_default()))
@@ -74,9 +111,9 @@ impl Attributes {
         };
         let mut search = Search::new(macros);
         // The nearest file has the first word.
-        for (id, rest) in files.iter().rev() {
-            match self.rules_of(odb, *id, macros)? {
-                Some(rules) => search.hear_file(&rules, rest),
+        for one in files.iter().rev() {
+            match self.rules_of(odb, one, macros, &files)? {
+                Some(rules) => search.hear_file(&rules, one.rest),
                 None => search.merge = Some(Some(Way::Whole)),
             }
             if let Some(said) = search.merge {
@@ -86,22 +123,30 @@ impl Attributes {
         Ok(Way::Lines)
     }
 
-    fn rules_of(&self, odb: &Odb<'_>, file: Oid, macros: &Macros) -> Result<Option<Rc<Rules>>, FoldError> {
-        if let Some(known) = self.files.borrow().get(&file) {
+    fn rules_of(
+        &self,
+        odb: &Odb<'_>,
+        one: &OnTheWay<'_>,
+        macros: &Macros,
+        way: &[OnTheWay<'_>],
+    ) -> Result<Option<Rc<Rules>>, FoldError> {
+        if let Some((_, known)) = self.files.borrow().files.get(&one.file) {
             return Ok(known.clone());
         }
-        let rules = read(odb, file)?.and_then(|text| Rules::of(&text, macros)).map(Rc::new);
-        self.files.borrow_mut().insert(file, rules.clone());
+        let rules = read(odb, one.file)?.and_then(|text| Rules::of(&text, macros)).map(Rc::new);
+        self.files.borrow_mut().keep(one.file, (one.bytes, rules.clone()), way);
         Ok(rules)
     }
 }
 
-/// The files of attributes that may speak of a path, from the top, each with the path as its folder knows it.
-fn files_on_the_way<'a>(odb: &Odb<'_>, tree: Oid, path: &'a [u8]) -> Result<Vec<(Oid, &'a [u8])>, FoldError> {
+/// The files of attributes that may speak of a path, from the top.
+fn files_on_the_way<'p>(odb: &Odb<'_>, tree: Oid, path: &'p [u8]) -> Result<Vec<OnTheWay<'p>>, FoldError> {
     let (mut files, mut folder, mut rest) = (Vec::new(), tree, path);
     loop {
         let listing = tree::list(odb, folder)?;
-        files.extend(file_of(&listing).map(|id| (id, rest)));
+        if let Some(file) = file_of(&listing) {
+            files.push(OnTheWay { file, bytes: bytes_of(odb, file)?.unwrap_or(0), rest });
+        }
         let Some(slash) = rest.iter().position(|&byte| byte == b'/') else { break };
         match tree::get(&listing, &rest[..slash]) {
             Some(below) if below.is_tree() => (folder, rest) = (below.id, &rest[slash + 1..]),
@@ -118,14 +163,18 @@ fn file_of(folder: &Listing) -> Option<Oid> {
     tree::get(folder, NAME).filter(is_file).map(|entry| entry.id)
 }
 
+/// How many bytes a file of attributes has; `None` where it is too large to be read.
+fn bytes_of(odb: &Odb<'_>, id: Oid) -> Result<Option<usize>, FoldError> {
+    let (size, _) = odb.read_header(id).map_err(|error| FoldError::of_read(id, error))?;
+    Ok((size <= BYTES_MAX).then_some(size))
+}
+
 /// What a file of attributes says; `None` where it is too large to be read.
 fn read(odb: &Odb<'_>, id: Oid) -> Result<Option<Vec<u8>>, FoldError> {
-    let of_read = |error| FoldError::of_read(id, error);
-    let (size, _) = odb.read_header(id).map_err(of_read)?;
-    if size > BYTES_MAX {
+    if bytes_of(odb, id)?.is_none() {
         return Ok(None);
     }
-    Ok(Some(odb.read(id).map_err(of_read)?.data().to_vec()))
+    Ok(Some(odb.read(id).map_err(|error| FoldError::of_read(id, error))?.data().to_vec()))
 }
 
 /// Git throws longer lines away.
@@ -448,9 +497,42 @@ mod tests {
             assert_eq!(many.way(&odb, format!("g/f{n}").as_bytes()).expect("readable"), Way::Lines);
         }
         assert_eq!(many.way(&odb, b"d/f17").expect("readable"), Way::Whole);
-        assert_eq!(many.files.borrow().len(), 1, "it was read once");
+        assert_eq!(many.files.borrow().files.len(), 1, "it was read once");
         let too_many = of(&globs(GLOBS_MAX + 1));
         assert_eq!(too_many.way(&odb, b"g/f").expect("readable"), Way::Whole);
+    }
+
+    #[test]
+    fn however_many_files_speak_only_so_much_is_kept_and_what_has_more_above_it_is_merged_as_a_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let git = git2::Repository::init_bare(folder.path()).expect("an empty repository");
+        let odb = git.odb().expect("its object store");
+        let file_of = |n: usize| {
+            let text = format!("# {n}\nf{n} -merge\n#{}\n", "x".repeat(BYTES_MAX / 2));
+            let id = odb.write(git2::ObjectType::Blob, text.as_bytes()).expect("space");
+            Some(Entry { mode: tree::FILE, id })
+        };
+        let made = |folders: Vec<String>| {
+            let path = |folder: &String| [folder.as_bytes(), NAME].concat();
+            let files = folders.iter().enumerate().map(|(n, folder)| (path(folder), file_of(n))).collect();
+            Attributes::of(tree::edit(&odb, None, &files).expect("legal").expect("it has a file"))
+        };
+        // Files beside each other, as many as are too much together.
+        let wide = made((0..20).map(|n| format!("d{n:02}/")).chain([String::new()]).collect());
+        for n in 0..20 {
+            for (name, expected) in [(n, Way::Whole), (n + 1, if n == 19 { Way::Whole } else { Way::Lines })] {
+                assert_eq!(wide.way(&odb, format!("d{n:02}/f{name}").as_bytes()).expect("readable"), expected, "{n}");
+            }
+            let kept = wide.files.borrow();
+            assert_eq!(kept.bytes, kept.files.values().map(|(bytes, _)| bytes).sum::<usize>());
+            assert!(kept.bytes <= KEPT_BYTES_MAX, "{}", kept.bytes);
+        }
+        // And in each other.
+        for (count, expected) in [(7, Way::Lines), (8, Way::Whole)] {
+            let deep = made((0..count).map(|n| "d/".repeat(n)).collect());
+            let path = format!("{}g", "d/".repeat(count - 1));
+            assert_eq!(deep.way(&odb, path.as_bytes()).expect("readable"), expected, "{count}");
+        }
     }
 
     #[test]
