@@ -158,7 +158,7 @@ impl Executor {
         let (job, agent) = (trial.job, talk.agent);
         let beginning = masked(talk.beginning, &self.jobs.secrets);
         let begun = begun(agent, &beginning, talk.tree);
-        let (mut spec, _) = self.cage_under(talk.sandbox, trial, worktree, talk.when)?;
+        let (mut spec, _) = self.cage_under(talk.sandbox, trial, worktree, talk.when).await?;
         if let Some((grant, variable)) = talk.shown {
             spec.env.push((variable.to_owned(), grant.at.to_string_lossy().into_owned()));
             spec.grants.push(grant);

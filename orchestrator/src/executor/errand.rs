@@ -82,7 +82,7 @@ impl Executor {
         log: &mut LogWriter,
     ) -> Result<(Ended, Worktree), String> {
         let (executor, layers, commit) = (Arc::clone(self), errand.layers.clone(), errand.commit);
-        let own = errand.places.of_cage(&self.state, "work").map_err(|error| causes(&error))?;
+        let own = errand.places.of_cage_beside(&self.state, "work").await.map_err(|error| causes(&error))?;
         let worktree = tokio::task::spawn_blocking(move || {
             let start = executor.trees.layered_on(&layers, commit)?;
             executor.trees.worktree(&start, &own.relative)
@@ -109,7 +109,7 @@ impl Executor {
         let mut env = inside.env;
         env.push(("SWARM_RUN".to_owned(), self.run.0.clone()));
         env.extend(more);
-        let own = places.of_cage(&self.state, "work").map_err(|error| causes(&error))?;
+        let own = places.of_cage_beside(&self.state, "work").await.map_err(|error| causes(&error))?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec).map_err(|error| causes(&error))?;
         let cwd = worktree.spec.at().clone();

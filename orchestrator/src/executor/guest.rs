@@ -170,7 +170,7 @@ impl Executor {
             }
             Err(error) => return Err(error.into()),
         };
-        let (spec, inside) = self.cage_of(trial, worktree, When::WORK)?;
+        let (spec, inside) = self.cage_of(trial, worktree, When::WORK).await?;
         let seed = rendered.env.iter().find(|(name, _)| name == "SWARM_SEED").and_then(|(_, seed)| seed.parse().ok());
         let wasm = WasmJob {
             module,

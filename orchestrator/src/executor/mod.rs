@@ -322,7 +322,8 @@ impl Executor {
     }
 
     async fn provision(self: &Arc<Self>, start: &Arc<Start>, places: &Places, name: &str) -> Result<Worktree, Stop> {
-        let (executor, start, own) = (Arc::clone(self), Arc::clone(start), places.of_cage(&self.state, name)?);
+        let (executor, start, own) =
+            (Arc::clone(self), Arc::clone(start), places.of_cage_beside(&self.state, name).await?);
         let made = tokio::task::spawn_blocking(move || executor.trees.worktree(&start, &own.relative)).await?;
         made.map_err(|error| match error {
             // Another try starts from the same tree.
@@ -389,19 +390,19 @@ impl Executor {
         when: When,
         log: &mut LogWriter,
     ) -> Result<Ran, Stop> {
-        let (spec, _) = self.cage_of(trial, worktree, when)?;
+        let (spec, _) = self.cage_of(trial, worktree, when).await?;
         // A log that cannot be written is noticed when it is finished.
         let mut hear = |_: Stream, bytes: &[u8]| log.write(bytes);
         Ok(self.jobs.run(Some(&trial.job.name), command, spec, &mut hear).await?)
     }
 
     /// The cage of one of the attempt's jobs, with its folders made, and what it is shown of the attempt.
-    fn cage_of(&self, trial: Trial<'_>, worktree: &Worktree, when: When) -> Result<(SandboxSpec, Inside), Stop> {
-        self.cage_under(&trial.task.sandbox, trial, worktree, when)
+    async fn cage_of(&self, trial: Trial<'_>, worktree: &Worktree, when: When) -> Result<(SandboxSpec, Inside), Stop> {
+        self.cage_under(&trial.task.sandbox, trial, worktree, when).await
     }
 
     /// The same under a policy of the plan that need not be the task's.
-    fn cage_under(
+    async fn cage_under(
         &self,
         policy: &str,
         trial: Trial<'_>,
@@ -417,7 +418,7 @@ impl Executor {
         env.extend(job.rendered.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut grants = worktree.grants.clone();
         grants.extend(attempt.grants.iter().cloned());
-        let own = places.of_cage(&self.state, when.name)?;
+        let own = places.of_cage_beside(&self.state, when.name).await?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, env, &own);
         places.make_private_folders(&self.state, &spec)?;
         Ok((spec, attempt))

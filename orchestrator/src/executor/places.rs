@@ -219,6 +219,15 @@ impl Places {
         Ok(AttemptPlaces { folder: self.folder.join(&name), relative: format!("{}/{name}", self.relative) })
     }
 
+    /// As [`Places::of_cage`], for the thread that decides: somebody else reads the secret, or waits until it is written.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn of_cage_beside(&self, state: &StateDir, name: &str) -> std::io::Result<AttemptPlaces> {
+        let (places, state, name) = (self.clone(), state.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || places.of_cage(&state, &name)).await?
+    }
+
     /// Makes the host folders that a spec names for private use: copy-on-write layers, home and tmp.
     ///
     /// # Errors
@@ -243,6 +252,17 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_secret_that_another_writes_is_not_waited_for_by_the_thread_that_decides() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(folder.path()).expect("a state folder");
+        let places = Places::of(&state, &RunId("r-1".to_owned()), &InstanceId("t".into()), Attempt(1));
+        let lock = state.lock("secret").expect("nobody has it");
+        // Asked for first; the lock is let go by what comes after it on the same thread.
+        let (own, ()) = tokio::join!(biased; places.of_cage_beside(&state, "work"), async { drop(lock) });
+        assert_eq!(own.expect("a name").relative, places.of_cage(&state, "work").expect("a name").relative);
+    }
 
     #[test]
     fn what_a_worktree_is_called_nobody_can_tell_who_does_not_know_the_secret() {

@@ -196,7 +196,7 @@ impl Executor {
     ) -> Result<(Ran, Worktree), SetupError> {
         let places = Places::of(&self.state, &self.run, name, Attempt(1));
         places.clear_beside(&self.state).await?;
-        let own = places.of_cage(&self.state, "work")?;
+        let own = places.of_cage_beside(&self.state, "work").await?;
         let worktree = self.trees.worktree_beside(&self.trees.base, &own.relative).await?;
         match self.on_it(&worktree, &places, sandbox, command, hear).await {
             Ok(ran) => Ok((ran, worktree)),
@@ -219,7 +219,7 @@ impl Executor {
         let inside = places.inside(cage.tier(), Access::Write, &NeedsView::default(), &self.state, &self.run)?;
         let mut grants = worktree.grants.clone();
         grants.extend(inside.grants);
-        let own = places.of_cage(&self.state, "work")?;
+        let own = places.of_cage_beside(&self.state, "work").await?;
         let spec = cage.spec(worktree.spec.clone(), worktree.cow.clone(), grants, inside.env, &own);
         places.make_private_folders(&self.state, &spec)?;
         let (argv, cwd) = (command.argv.clone(), worktree.spec.at().clone());
