@@ -202,7 +202,7 @@ impl Jobs {
                 masks.for_each(|(_, mask)| show(stream, &mask.take(&bytes)));
             }
         };
-        let mut space = Space::of(&self.state);
+        let mut space = Space::of(&self.state).await;
         let worked = space.during(self.worker.work(start, self.permit.clone(), &mut said, agent)).await;
         for (stream, mask) in &mut masked {
             show(*stream, &mask.finish());
@@ -214,7 +214,7 @@ impl Jobs {
             }
             worked => worked?,
         };
-        let scarce = match space.verdict(&outcome.ended, told.is_found()) {
+        let scarce = match space.verdict(&outcome.ended, told.is_found()).await {
             Verdict::Enough => None,
             Verdict::Scarce(note) => Some(note),
             Verdict::Lacked(lacking) => {

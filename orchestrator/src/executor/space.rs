@@ -53,8 +53,8 @@ pub enum Verdict {
 
 impl<'s> Space<'s> {
     /// Of the disk on which `state` lies, with all worktrees and logs.
-    pub fn of(state: &'s StateDir) -> Self {
-        let now = state.left();
+    pub async fn of(state: &'s StateDir) -> Self {
+        let now = seen(Duration::ZERO, state).await;
         Space { state, now, least: now }
     }
 
@@ -65,13 +65,13 @@ impl<'s> Space<'s> {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = tokio::time::sleep(next_look(self.now)) => self.look(),
+                now = seen(next_look(self.now), self.state) => self.saw(now),
             }
         }
     }
 
     /// What it says of a command that ended so; `told` is whether the command spoke of it.
-    pub fn verdict(mut self, ended: &Ended, told: bool) -> Verdict {
+    pub async fn verdict(mut self, ended: &Ended, told: bool) -> Verdict {
         let failed = match ended {
             Ended::Exited { code } => *code != 0,
             Ended::Signaled { .. } => true,
@@ -80,20 +80,36 @@ impl<'s> Space<'s> {
         if !failed {
             return Verdict::Enough;
         }
-        if let Some(lacking) = self.state.lacks() {
+        let state = self.state.clone();
+        if let Some(Some(lacking)) = beside(Duration::ZERO, move || state.lacks()).await {
             return Verdict::Lacked(lacking.to_owned());
         }
-        self.look();
+        let now = seen(Duration::ZERO, self.state).await;
+        self.saw(now);
         self.least.map_or(Verdict::Enough, |least| judged(least, told))
     }
 
-    fn look(&mut self) {
-        self.now = self.state.left();
-        self.least = match (self.least, self.now) {
+    fn saw(&mut self, now: Option<Left>) {
+        self.now = now;
+        self.least = match (self.least, now) {
             (Some(least), Some(now)) => Some(least.least(now)),
             (known, now) => known.or(now),
         };
     }
+}
+
+/// What is left after a while.
+async fn seen(wait: Duration, state: &StateDir) -> Option<Left> {
+    let state = state.clone();
+    beside(wait, move || state.left()).await.flatten()
+}
+
+/// Looks at the disk after a while, and not on the thread that decides for all: a mount may hang. `None` where nobody could look.
+async fn beside<T: Send + 'static>(wait: Duration, look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    tokio::task::spawn_blocking(look).await.ok()
 }
 
 /// Finds what a command says of a full disk, wherever its output is cut.
@@ -177,20 +193,32 @@ mod tests {
         );
     }
 
-    #[test]
-    fn only_a_failure_is_judged() {
+    #[tokio::test]
+    async fn a_look_that_hangs_keeps_nobody_else_waiting() {
+        let (go_on, hangs) = std::sync::mpsc::channel();
+        let look = beside(Duration::ZERO, move || hangs.recv().expect("others go on"));
+        // The look is begun first, and ends only because what comes after it is reached on the same thread.
+        let (seen, sent) = tokio::join!(biased; look, async { go_on.send(7) });
+        assert_eq!((seen, sent), (Some(7), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn only_a_failure_is_judged() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let state = StateDir::open(&folder.path().join("st")).expect("a state folder");
         let least = Some(Left { bytes: 0, ..PLENTY });
-        let verdict = |ended| Space { state: &state, now: least, least }.verdict(&ended, false);
+        let space = || Space { state: &state, now: least, least };
         for ended in [Ended::Exited { code: 0 }, Ended::TimedOut, Ended::Cancelled] {
-            assert_eq!(verdict(ended), Verdict::Enough);
+            assert_eq!(space().verdict(&ended, false).await, Verdict::Enough);
         }
         for ended in [Ended::Exited { code: 1 }, Ended::Signaled { signal: 7 }] {
-            assert_eq!(verdict(ended), Verdict::Lacked("no space was left for its worktree".to_owned()));
+            assert_eq!(
+                space().verdict(&ended, false).await,
+                Verdict::Lacked("no space was left for its worktree".to_owned())
+            );
         }
         std::fs::remove_dir_all(state.root()).expect("it is ours");
-        let gone = Space::of(&state).verdict(&Ended::Exited { code: 1 }, false);
+        let gone = Space::of(&state).await.verdict(&Ended::Exited { code: 1 }, false).await;
         assert_eq!(gone, Verdict::Lacked("its state folder was gone".to_owned()));
     }
 
