@@ -21,7 +21,7 @@ const FILE: Mode = Mode::from_raw_mode(0o644);
 const FOLDER: Mode = Mode::from_raw_mode(0o755);
 
 /// Folders within each other; as many as [`crate::collect::CollectLimits`] allows in a worktree.
-const DEPTH_MAX: usize = 128;
+pub(crate) const DEPTH_MAX: usize = 128;
 
 /// Files and folders that are looked at; as many as there.
 const ENTRIES_MAX: u64 = 1_000_000;
@@ -29,8 +29,9 @@ const ENTRIES_MAX: u64 = 1_000_000;
 /// Bytes of the names of one file's attributes. Source: xattr(7), `XATTR_LIST_MAX`.
 const NAMES_BYTES_MAX: usize = 65_536;
 
-/// Attributes that a job without capabilities can set, beside those of `user.`. Source: xattr(7), acl(5).
-const SETTABLE: [&[u8]; 3] = [b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability"];
+/// Attributes that a job without capabilities can set, beside those of `user.`. What lies there of others (a file's capabilities, labels
+/// of the machine) no job has set, and who has no capabilities either cannot remove it. Source: xattr(7), acl(5), capabilities(7).
+const SETTABLE: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// Why a folder cannot be handed over as it is.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,7 @@ impl Walk {
             length => length?,
         };
         for name in self.names[..length].split(|byte| *byte == 0) {
-            if name.starts_with(b"user.") || SETTABLE.contains(&name) {
+            if is_settable(name) {
                 match rustix::fs::removexattr(at.as_str(), name) {
                     Err(Errno::NODATA) => {}
                     removed => removed?,
@@ -120,6 +121,10 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+fn is_settable(attribute: &[u8]) -> bool {
+    attribute.starts_with(b"user.") || SETTABLE.contains(&attribute)
 }
 
 /// The file of a name and no other, not opened for anything: whatever its mode, and without waiting for a pipe's other end.
@@ -176,6 +181,19 @@ mod tests {
             assert!(!names[..length].starts_with(b"user."), "{name}");
         }
         assert_eq!((fs::read_link(handed.join("link")).expect("a link"), mode(&outside)), (outside, 0o600));
+    }
+
+    #[test]
+    fn only_what_a_job_can_set_is_taken() {
+        for (attribute, expected) in [
+            (&b"user.k"[..], true),
+            (b"system.posix_acl_access", true),
+            (b"system.posix_acl_default", true),
+            (b"security.capability", false),
+            (b"security.selinux", false),
+        ] {
+            assert_eq!(is_settable(attribute), expected, "{}", String::from_utf8_lossy(attribute));
+        }
     }
 
     #[test]

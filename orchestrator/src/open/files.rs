@@ -3,17 +3,26 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use swarm_plans::InstanceId;
 
+use crate::collect::display_path;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::{Attempt, RunId};
 use crate::journal::{InstanceState, attempt_dir};
+use crate::plain_attributes::DEPTH_MAX;
 
-/// Folders in each other; what lies deeper is left out. As deep as a collected tree may be.
-const DEPTH_MAX: usize = 100;
+/// What was not copied.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Relative to the folder.
+    pub path: PathBuf,
+    /// Why, for people.
+    pub reason: &'static str,
+}
 
 /// The folder of the newest try that has ended and handed files over, where they still are; `state` is the state folder.
 pub fn handed_over(state: &Path, run: &RunId, (id, instance): (&InstanceId, &InstanceState)) -> Option<PathBuf> {
@@ -26,41 +35,63 @@ pub(crate) fn folder_of(state: &Path, run: &RunId, id: &InstanceId, attempt: Att
     attempt_dir(state, run, id, attempt).join(OUT).join(ARTIFACTS)
 }
 
-/// Whether there is such a folder, with something in it.
+/// Whether there is such a folder, with something in it. One that its worker locked is shown to nobody before it is
+/// [copied](copy); it may hold something.
 pub(crate) fn holds_something(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
 }
 
-/// Copies all files, folders and links of `from` into `to`, which is there and empty; gives the paths that were left out, relative to
-/// both: links that lead out of the folder, what is neither file, folder nor link, and what lies too deep.
+/// Copies all files, folders and links of `from` into `to`, which is there and empty; gives what was left out, by path: links that
+/// lead out of the folder, what is neither file, folder nor link, and what lies too deep. What a worker that failed left locked is
+/// unlocked in `from`, too: only who passed has its modes [made plain](crate::plain_attributes::make_plain).
 ///
 /// # Errors
-/// The file system's. What was copied before stays.
-pub fn copy(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
+/// The file system's, with the path. What was copied before stays.
+pub fn copy(from: &Path, to: &Path) -> io::Result<Vec<LeftOut>> {
     let mut left_out = Vec::new();
     copy_below(from, to, Path::new(""), 0, &mut left_out)?;
     left_out.sort();
     Ok(left_out)
 }
 
-fn copy_below(from: &Path, to: &Path, below: &Path, depth: usize, left_out: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(from.join(below))? {
+/// Lets the owner of a file or folder do with it what `bits` say.
+fn unlock(path: &Path, bits: u32) -> io::Result<()> {
+    let mode = path.symlink_metadata()?.permissions().mode();
+    if mode & bits == bits {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777 | bits))
+}
+
+fn copy_below(from: &Path, to: &Path, below: &Path, depth: usize, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
+    let folder = from.join(below);
+    let at = |path: &Path| {
+        let path = display_path(path.as_os_str().as_bytes());
+        move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
+    };
+    for entry in unlock(&folder, 0o500).and_then(|()| fs::read_dir(&folder)).map_err(at(below))? {
         let entry = entry?;
         let path = below.join(entry.file_name());
         let (source, target, kind) = (entry.path(), to.join(&path), entry.file_type()?);
-        if kind.is_dir() && depth < DEPTH_MAX {
-            fs::create_dir(&target)?;
+        let mut leave_out = |path, reason| left_out.push(LeftOut { path, reason });
+        if kind.is_dir() && depth >= DEPTH_MAX {
+            leave_out(path, "too deep");
+        } else if kind.is_dir() {
+            fs::create_dir(&target).map_err(at(&path))?;
             copy_below(from, to, &path, depth + 1, left_out)?;
         } else if kind.is_file() {
-            copy_file(&source, &target)?;
+            unlock(&source, 0o400).and_then(|()| copy_file(&source, &target)).map_err(at(&path))?;
         } else if kind.is_symlink() {
-            let leads_to = fs::read_link(&source)?;
+            let leads_to = fs::read_link(&source).map_err(at(&path))?;
             match stays_inside(&leads_to, depth) {
-                true => std::os::unix::fs::symlink(leads_to, &target)?,
-                false => left_out.push(path),
+                true => std::os::unix::fs::symlink(leads_to, &target).map_err(at(&path))?,
+                false => leave_out(path, "a link out of the folder"),
             }
         } else {
-            left_out.push(path);
+            leave_out(path, "neither file, folder nor link");
         }
     }
     Ok(())
@@ -117,11 +148,37 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, from.join("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
             .expect("made");
         let left_out = copy(&from, &to).expect("copied");
-        assert_eq!(left_out, ["bin/out", "fifo", "passwd"].map(PathBuf::from));
+        let link = "a link out of the folder";
+        let expected = [("bin/out", link), ("fifo", "neither file, folder nor link"), ("passwd", link)];
+        assert_eq!(left_out, expected.map(|(path, reason)| LeftOut { path: path.into(), reason }));
         assert_eq!(fs::read_to_string(to.join("app")).expect("through the link"), "x");
         let mode = fs::metadata(to.join("bin/app")).expect("copied").permissions().mode();
         assert!(mode & 0o100 != 0 && mode & 0o7000 == 0, "{mode:o}");
         assert!(["bin/out", "fifo", "passwd"].iter().all(|name| to.join(name).symlink_metadata().is_err()));
         assert!(holds_something(&to) && !holds_something(&folder.path().join("none")));
+    }
+
+    #[test]
+    fn what_was_left_locked_is_copied_and_what_lies_too_deep_is_named_as_that() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        let deepest = vec!["d"; DEPTH_MAX].join("/");
+        fs::create_dir_all(from.join(&deepest).join("e")).and_then(|()| fs::create_dir(&to)).expect("folders");
+        fs::create_dir(from.join("locked")).expect("a folder");
+        for (name, mode) in [("locked/app", 0o100), ("none", 0)] {
+            fs::write(from.join(name), "x").expect("a file");
+            fs::set_permissions(from.join(name), fs::Permissions::from_mode(mode)).expect("ours");
+        }
+        for locked in ["locked", ""] {
+            fs::set_permissions(from.join(locked), fs::Permissions::from_mode(0)).expect("ours");
+        }
+        assert!(holds_something(&from));
+        let left_out = copy(&from, &to).expect("copied");
+        assert_eq!(left_out, [LeftOut { path: Path::new(&deepest).join("e"), reason: "too deep" }]);
+        // Root reads all the same: that it was unlocked is seen by the modes.
+        let mode = |name: &str| fs::metadata(from.join(name)).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(["", "locked", "locked/app", "none"].map(mode), [0o500, 0o500, 0o500, 0o400]);
+        let executable = fs::metadata(to.join("locked/app")).expect("copied").permissions().mode() & 0o100;
+        assert_eq!((executable, fs::read_to_string(to.join("none")).expect("copied")), (0o100, "x".to_owned()));
     }
 }

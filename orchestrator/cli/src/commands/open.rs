@@ -4,7 +4,8 @@ use std::path::Path;
 
 use swarm_orchestrator::ids::{RunId, encode_component};
 use swarm_orchestrator::journal::InstanceState;
-use swarm_orchestrator::open::{OpenError, files, open_worktree};
+use swarm_orchestrator::open::files::{self, LeftOut};
+use swarm_orchestrator::open::{OpenError, open_worktree};
 use swarm_orchestrator::report::sanitize;
 use swarm_plans::InstanceId;
 
@@ -81,24 +82,30 @@ fn nothing_handed(run: &RunId, (id, instance): (&InstanceId, &InstanceState)) ->
 
 /// Copies the files into a new folder. A repository among them is settled as one that a task made in a folder of the person's.
 fn copy(from: &Path, at: &Path, it: &Surroundings) -> Result<u8, Failure> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::usage(format!("make {}: it exists", at.display()), A_NEW_ONE.to_owned())
-        }
-        _ => Failure::environment(format!("copy {} to {}: {error}", from.display(), at.display()), None),
+    let failed = |error: std::io::Error| {
+        Failure::environment(format!("copy {} to {}: {error}", from.display(), at.display()), None)
     };
     if let Some(above) = at.parent() {
         std::fs::create_dir_all(above).map_err(failed)?;
     }
-    std::fs::create_dir(at).map_err(failed)?;
+    std::fs::create_dir(at).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("make {}: it exists", at.display()), A_NEW_ONE.to_owned())
+        }
+        _ => failed(error),
+    })?;
     let opened = OpenedFolder::open(at).map_err(failed)?;
     let before = Repositories::below(&opened)?;
     let copied = files::copy(from, at);
     // Whatever became of it: what lies there is looked at.
     let left = settle_new(&opened, &before, it)?;
-    for path in copied.map_err(failed)? {
+    let left_out = copied.map_err(|error| {
+        let hint = format!("what was copied before that lies there: rm -r {}", shell_path(at));
+        Failure::environment(format!("copy {} to {}: {error}", from.display(), at.display()), hint)
+    })?;
+    for LeftOut { path, reason } in left_out {
         let path = sanitize::name(&path.to_string_lossy());
-        it.err.write(&format!("swarm: left out: {path}, a link out of the folder or no file\n"))?;
+        it.err.write(&format!("swarm: left out: {path}, {reason}\n"))?;
     }
     it.out.write(&format!("{}\n", at.display()))?;
     Ok(left.exit(0))
