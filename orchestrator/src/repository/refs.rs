@@ -125,23 +125,40 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Git`], [`RepositoryError::Locked`].
     pub fn delete_ref(&self, name: &str) -> Result<(), RepositoryError> {
+        self.delete(name, None).map(drop)
+    }
+
+    /// Removes a ref, where `expected` is given only from that value.
+    fn delete(&self, name: &str, expected: Option<Oid>) -> Result<Swap, RepositoryError> {
         fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let git = self.handle()?;
+        let looking = self.handle()?;
+        let is_another = |now: Option<Oid>| expected.is_some() && now != expected;
         let delete = || {
+            // What it could not take out of the packed refs a handle forgets all the same: this one is asked nothing after that.
+            let git = self.fresh()?;
             let mut found = match git.find_reference(name) {
                 Err(_) if self.forget_unwritten(name) => git.find_reference(name)?,
                 found => found?,
             };
-            found.delete()?;
+            if is_another(found.target()) {
+                return Ok(Swap::Moved(found.target()));
+            }
+            match found.delete() {
+                // Libgit2 compares what it found with what is there under the ref's lock.
+                Err(error) if error.code() == ErrorCode::Modified && expected.is_some() => {
+                    return looking.find_reference(name).map(|now| Swap::Moved(now.target()));
+                }
+                deleted => deleted?,
+            }
             // libgit2 1.9 says that it did where it could not take the ref out of the packed ones.
-            match git.refname_to_id(name) {
-                Ok(_) => Err(git2::Error::new(ErrorCode::Locked, ErrorClass::Reference, "the packed refs are locked")),
-                Err(error) => Err(error),
+            match looking.find_reference(name)?.target() {
+                now if is_another(now) => Ok(Swap::Moved(now)),
+                _ => Err(git2::Error::new(ErrorCode::Locked, ErrorClass::Reference, "the packed refs are locked")),
             }
         };
         match self.patiently(name, delete) {
             Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound && is_about_the_ref(&error) => {
-                Ok(())
+                Ok(Swap::Done)
             }
             deleted => deleted,
         }
@@ -150,23 +167,10 @@ impl Repository {
     /// Removes a ref if its value is still `expected`, in one step for every git on the machine; one that does not exist is no error.
     ///
     /// # Errors
-    /// As of [`Repository::delete_ref`]; that somebody moved it is a value, not an error.
+    /// As of [`Repository::delete_ref`]; that somebody moved it is a value, not an error: it stays then. A symbolic ref has no value
+    /// of its own, and stays whatever it stands for.
     pub fn compare_and_delete(&self, name: &str, expected: Oid) -> Result<Swap, RepositoryError> {
-        fault::point().map_err(|source| RepositoryError::Io { path: self.common_dir.clone(), source })?;
-        let git = self.handle()?;
-        // Libgit2 compares what it found with what is there under the ref's lock.
-        let delete = || match git.find_reference(name)? {
-            found if found.target() != Some(expected) => Ok(Swap::Moved(found.target())),
-            mut found => found.delete().map(|()| Swap::Done),
-        };
-        match self.patiently(name, delete) {
-            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::NotFound => Ok(Swap::Done),
-            Err(RepositoryError::Git(error)) if error.code() == ErrorCode::Modified => {
-                drop(git);
-                Ok(Swap::Moved(self.find_ref(name)?))
-            }
-            deleted => deleted,
-        }
+        self.delete(name, Some(expected))
     }
 
     /// Removes the locks that a dead coordinator left on a ref that it was about to move, or, where the name ends in `/`, on all
@@ -326,6 +330,25 @@ mod tests {
         assert_eq!(repository.compare_and_delete(name, two).expect("removed"), Swap::Done);
         assert_eq!(repository.compare_and_delete(name, two).expect("gone"), Swap::Done);
         assert_eq!(repository.compare_and_swap(name, Some(two), one, "t").expect("gone"), Swap::Moved(None));
+    }
+
+    #[test]
+    fn a_ref_that_could_not_be_removed_or_became_symbolic_is_not_said_to_be_gone() {
+        let fixture = Fixture::with_files(&[("a", "1")]);
+        let repository = fixture.repository();
+        let one = repository.resolve("HEAD").expect("the first commit");
+        let [packed, lock] = ["packed-refs", "packed-refs.lock"].map(|name| repository.common_dir().join(name));
+        fs::write(&packed, format!("{one} refs/heads/packed\n")).and_then(|()| fs::write(&lock, "")).expect("space");
+        let locked = repository.compare_and_delete("refs/heads/packed", one);
+        assert!(matches!(locked, Err(RepositoryError::Locked(_))), "{locked:?}");
+        fs::remove_file(&lock).expect("it is there");
+        assert_eq!(repository.find_ref("refs/heads/packed").expect("read"), Some(one));
+        let git = repository.handle().expect("a repository");
+        git.reference_symbolic("refs/heads/symbolic", "refs/heads/packed", false, "t").expect("made");
+        assert_eq!(repository.compare_and_delete("refs/heads/symbolic", one).expect("kept"), Swap::Moved(None));
+        assert_eq!(repository.find_ref("refs/heads/symbolic").expect("read"), Some(one));
+        assert_eq!(repository.compare_and_delete("refs/heads/packed", one).expect("removed"), Swap::Done);
+        assert_eq!(repository.find_ref("refs/heads/packed").expect("read"), None);
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub fn run(args: &Exec, it: &Surroundings) -> Result<u8, Failure> {
 /// who likes its name.
 fn forget_branch(repository: &Repository, state: &RunState, it: &Surroundings) -> Result<(), Failure> {
     match (forget(repository, state)?, &state.target) {
-        (Swap::Moved(Some(_)), Some(target)) => {
+        (Swap::Moved(_), Some(target)) => {
             it.err.write(&format!("note: somebody else works on {} by now: it stays\n", branch_of(target)))
         }
         _ => Ok(()),
