@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::permission::Act;
+use super::shell::made::By;
 use super::shell::{self, files};
 
 /// The most files that one script leads to.
@@ -48,12 +49,12 @@ impl Meanwhile {
     /// Tells each such file that a script has a shell run, and those that they run in turn.
     pub fn each(&self, script: &str, told: &mut dyn FnMut(Act<'_>)) {
         let mut seen = HashSet::new();
-        let mut left: Vec<String> = places(script);
-        while let Some(place) = left.pop() {
-            if !seen.insert(place.clone()) {
+        let mut left = places(script);
+        while let Some((place, by)) = left.pop() {
+            if !seen.insert((place.clone(), by)) {
                 continue;
             }
-            let found = if seen.len() > FILES_MAX { Found::Unread } else { self.look(&place) };
+            let found = if seen.len() > FILES_MAX { Found::Unread } else { self.look(&place, by) };
             match found {
                 Found::Nothing => {}
                 Found::Unread => told(Act::RunFile { path: &place, text: None }),
@@ -68,7 +69,7 @@ impl Meanwhile {
         }
     }
 
-    fn look(&self, place: &str) -> Found {
+    fn look(&self, place: &str, by: By) -> Found {
         // What waits for somebody at its other end is not waited for.
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let Ok(mut file) = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(self.root.join(place))
@@ -82,20 +83,21 @@ impl Meanwhile {
         }
         let mut bytes = vec![];
         match file.by_ref().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
-            Ok(_) if bytes.starts_with(b"\x7fELF") => Found::Nothing,
-            Ok(_) => match String::from_utf8_lossy(&bytes).into_owned() {
-                text if !shell::is_for_a_shell(&text) => Found::Nothing,
-                _ if bytes.len() as u64 > FILE_BYTES_MAX => Found::Unread,
-                text => Found::Text(text),
-            },
-            Err(_) => Found::Unread,
+            Ok(_) if !by.has_a_shell_read(&bytes) => Found::Nothing,
+            Ok(_) if bytes.len() as u64 <= FILE_BYTES_MAX => {
+                // Shells pass over them.
+                bytes.retain(|byte| *byte != 0);
+                Found::Text(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Ok(_) | Err(_) => Found::Unread,
         }
     }
 }
 
-/// Where the files may lie that a script has a shell run, from where it starts.
-fn places(script: &str) -> Vec<String> {
-    files::of_shells(&shell::read(script)).into_iter().flat_map(|run| run.places).collect()
+/// Where the files may lie that a script has a shell run, from where it starts, and what has each run.
+fn places(script: &str) -> Vec<(String, By)> {
+    let placed = |run: shell::made::Run| run.places.into_iter().map(move |place| (place, run.by));
+    files::of_shells(&shell::read(script)).into_iter().flat_map(placed).collect()
 }
 
 #[cfg(test)]
@@ -123,11 +125,25 @@ mod tests {
             ("by.sh", "make\n. ./y.sh\n"),
             ("t.py", "#!/usr/bin/env python3\ntouch x\n"),
             ("long", long.as_str()),
-            ("program", "\u{7f}ELF\ntouch x\n"),
+            ("torn.sh", "make\nto\0uch x\n"),
+            ("program", "\u{7f}ELF\u{2}\u{1}\u{1}\0\0\0\0\0\0\0\0\0\u{3}\0\ntouch x\n"),
+            ("no-program", "\u{7f}ELF\ntouch x\n"),
         ];
         files.iter().for_each(|(name, text)| std::fs::write(root.join(name), text).unwrap());
         let is_denied = |script: &str| decided(root, (0, 0), script).iter().any(|one| matches!(one, Decision::Deny(_)));
         for script in ["sh y.sh", "./y.sh", ". ./y.sh", "cd d; sh ../y.sh", "bash by.sh", "sh long", "f=y; sh $f.sh"] {
+            assert!(is_denied(script), "{script}");
+        }
+        // What a shell is given it reads, whatever it begins with.
+        for script in [
+            "sh t.py",
+            ". ./t.py",
+            "./t.py; sh ./t.py",
+            "sh program",
+            "./no-program",
+            "sh torn.sh",
+            "BASH_ENV=t.py bash d/y.sh",
+        ] {
             assert!(is_denied(script), "{script}");
         }
         for script in ["sh d/y.sh", "./t.py", "python t.py", "./program", "sh none.sh", "cat y.sh"] {
@@ -142,7 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let meanwhile = Meanwhile::begin(folder.path());
         std::fs::write(folder.path().join("y.sh"), "touch x\n").unwrap();
-        assert!(matches!(meanwhile.look("y.sh"), Found::Text(_)));
+        assert!(matches!(meanwhile.look("y.sh", By::Shell), Found::Text(_)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use swarm_protocol::toolset::{FILE_ENDS, MODULE_ENDS};
 
-use super::made::Run;
+use super::made::{By, Run};
 use super::unread::{Letters, program_file, values};
 use super::unwrap::SHELLS;
 use super::word::Word;
@@ -48,9 +48,10 @@ pub fn of_shells(script: &Script) -> Vec<Run> {
         let Given::File(file) = program_file(command) else { return None };
         let is_by_shell = command.name().is_some_and(|name| SHELLS.contains(&name) || matches!(name, "." | "source"));
         let is_by_name = command.words.first().and_then(Word::literal) == Some(file);
-        (is_by_shell || is_by_name).then(|| places.run(file))
+        let by = if is_by_shell { By::Shell } else { By::Name };
+        (is_by_shell || is_by_name).then(|| places.run(file, by))
     };
-    commands.iter().filter_map(run).chain(script.loads.iter().map(|file| places.run(file))).collect()
+    commands.iter().filter_map(run).chain(script.loads.iter().map(|file| places.run(file, By::Shell))).collect()
 }
 
 /// The commands of a script as far as its variables are known.
@@ -71,8 +72,8 @@ impl Places {
         places
     }
 
-    fn run(&self, file: &str) -> Run {
-        Run { file: file.to_owned(), places: self.folders.iter().map(|folder| join(folder, file)).collect() }
+    fn run(&self, file: &str, by: By) -> Run {
+        Run { file: file.to_owned(), places: self.folders.iter().map(|folder| join(folder, file)).collect(), by }
     }
 
     fn enter(&mut self, command: &Command) {

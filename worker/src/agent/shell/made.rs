@@ -14,6 +14,7 @@ use swarm_protocol::glob_bounds;
 
 use super::files::Given;
 use super::safe::{only_reads, prints_only};
+use super::written::is_for_a_shell;
 use super::{Command, Word, unread, unwrap, without_options_of_git};
 
 /// Programs and words of the shell that give no file a text.
@@ -208,6 +209,24 @@ pub struct Run {
     pub file: String,
     /// Where it may lie, from where the script starts.
     pub places: Vec<String>,
+    /// What has it run.
+    pub by: By,
+}
+
+/// How a file comes to be run. A shell's own word is the stricter one, and comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum By {
+    /// A shell is given it, and reads it whatever it begins with.
+    Shell,
+    /// Its name: what it begins with says who reads it.
+    Name,
+}
+
+impl By {
+    /// Whether a shell reads a file that begins so.
+    pub fn has_a_shell_read(self, begins: &[u8]) -> bool {
+        self == By::Shell || is_for_a_shell(begins)
+    }
 }
 
 /// What a command may write.

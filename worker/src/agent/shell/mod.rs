@@ -61,7 +61,7 @@ use written::Written;
 pub use unread::Unread;
 pub use unwrap::without_options_of_git;
 pub use word::Word;
-pub use written::{held_in, is_for_a_shell};
+pub use written::held_in;
 
 /// The longest script that is read, in bytes.
 pub const SCRIPT_BYTES_MAX: usize = 256 << 10;

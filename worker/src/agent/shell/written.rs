@@ -6,7 +6,7 @@
 use tree_sitter::Node;
 
 use super::files::{known, of_shells};
-use super::made::{self, Run};
+use super::made::{self, By, Run};
 use super::unread::{Letters, Unread, values};
 use super::{Command, Place, Reader, Word, has_token, redirects, word};
 
@@ -119,7 +119,8 @@ impl Reader {
     pub(super) fn run_written(&mut self) {
         let written = std::mem::take(&mut self.written);
         let mut runs = of_shells(&self.script);
-        runs.sort_by(|one, other| one.file.cmp(&other.file));
+        runs.sort_by(|one, other| (&one.file, one.by).cmp(&(&other.file, other.by)));
+        // Of those by whom it is run the stricter one stays.
         runs.dedup_by(|one, other| one.file == other.file);
         self.made(&runs, &written);
         let commands = known(&self.script);
@@ -129,11 +130,11 @@ impl Reader {
             let into: Vec<&Written> = written.iter().filter(|one| one.is_into(run)).collect();
             let all = into.iter().flat_map(|one| &one.texts);
             // Each by itself, as which of them is there when the file runs is not followed; and all behind each other.
-            texts.extend(all.clone().take(TEXTS_MAX).cloned());
-            texts.push(all.map(String::as_str).collect());
+            let each = all.clone().take(TEXTS_MAX).cloned().chain([all.map(String::as_str).collect()]);
+            texts.extend(each.filter(|text| run.by.has_a_shell_read(text.as_bytes())));
         }
-        let hooks = written.iter().filter(|one| runs_git && one.is_hook());
-        texts.extend(hooks.flat_map(|one| one.texts.clone()));
+        let hooks = written.iter().filter(|one| runs_git && one.is_hook()).flat_map(|one| &one.texts);
+        texts.extend(hooks.filter(|text| By::Name.has_a_shell_read(text.as_bytes())).cloned());
         texts.sort();
         texts.dedup();
         let programs: Vec<Command> =
@@ -144,7 +145,7 @@ impl Reader {
             self.script.handed.extend(inner.script.commands.into_iter().chain(inner.script.handed));
             self.script.unread.extend(inner.script.unread);
         }
-        for text in texts.into_iter().take(TEXTS_MAX).filter(|text| is_for_a_shell(text)) {
+        for text in texts.into_iter().take(TEXTS_MAX) {
             self.script.handed.extend(held_in(&text));
         }
     }
@@ -232,10 +233,23 @@ fn plain_front(command: Command) -> Option<Command> {
     (!words.is_empty()).then_some(Command { words, ..command })
 }
 
-/// Whether a file of that text is a script of the shell's: it begins so, or does not say.
-pub fn is_for_a_shell(text: &str) -> bool {
-    let first = text.lines().next().unwrap_or_default();
-    !first.starts_with("#!") || first.ends_with("sh") || first.contains("sh ")
+/// Whether a file that is run by its name is a script of the shell's: it begins so, or as nothing that the kernel runs, which shells
+/// take for a script of theirs.
+pub fn is_for_a_shell(begins: &[u8]) -> bool {
+    if is_program(begins) {
+        return false;
+    }
+    let first = begins.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(said) = first.strip_prefix(b"#!") else { return true };
+    said.split(u8::is_ascii_whitespace).any(|word| word.ends_with(b"sh"))
+}
+
+/// Whether a file begins as a program of this kind of machine does: its magic, class and order of bytes, and that it is to be run.
+/// Source: elf(5), `e_ident`, `e_type`.
+fn is_program(begins: &[u8]) -> bool {
+    begins.starts_with(b"\x7fELF")
+        && matches!(begins.get(4..6), Some([1 | 2, 1 | 2]))
+        && matches!(begins.get(16..18), Some([2 | 3, 0] | [0, 2 | 3]))
 }
 
 /// What `echo` prints, and whether that is all that it may print.
@@ -313,10 +327,23 @@ mod tests {
 
     #[test]
     fn a_file_for_another_interpreter_is_none_of_the_shell() {
-        assert!(
-            is_for_a_shell("git push") && is_for_a_shell("#!/usr/bin/env bash\nx") && is_for_a_shell("#!/bin/sh -e\nx")
-        );
-        assert!(!is_for_a_shell("#!/usr/bin/env python3\nx"));
+        let program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0";
+        let of_shells: [&[u8]; 6] = [
+            b"git push",
+            b"#!/usr/bin/env bash\nx",
+            b"#!/bin/sh -e\nx",
+            b"#!/bin/sh\t-e\nx",
+            b"#! /bin/sh",
+            b"\x7fELF\ngit push",
+        ];
+        for text in of_shells {
+            assert!(is_for_a_shell(text), "{}", text.escape_ascii());
+        }
+        let of_others: [&[u8]; 2] = [b"#!/usr/bin/env python3\nx", program];
+        for text in of_others {
+            assert!(!is_for_a_shell(text), "{}", text.escape_ascii());
+            assert!(By::Shell.has_a_shell_read(text), "{}", text.escape_ascii());
+        }
     }
 
     #[test]
