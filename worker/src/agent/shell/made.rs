@@ -309,18 +309,12 @@ fn reach(command: &Command) -> Reach {
             Reach::Nothing
         }
         "git" => of_git(command),
-        "tar" | "gtar" => {
-            let mode = command.known().next().unwrap_or_default().trim_start_matches('-');
-            if mode.starts_with(['c', 't', 'r', 'u']) || has(&["--create", "--list"]) {
-                Reach::Named
-            } else {
-                Reach::Everything
-            }
-        }
+        "tar" | "gtar" if packs(command) => Reach::Named,
+        "tar" | "gtar" => Reach::Everything,
         _ if UNPACKS.contains(&name) => Reach::Everything,
-        "sed" | "gsed" | "perl" if command.known().any(|word| word.starts_with("-i") || word.starts_with("--in-p")) => {
-            Reach::Carried
-        }
+        "sed" | "gsed" if edits_in_place(command, "efl") => Reach::Carried,
+        "perl" if edits_in_place(command, "eEIMmFxV") => Reach::Carried,
+        "ruby" if edits_in_place(command, "eIrECFx") => Reach::Carried,
         _ if CARRIES.contains(&name) => Reach::Carried,
         _ if builds(name) && !has(HANDS_ON) => Reach::Nothing,
         "python" | "python2" | "python3" if has(&["venv", "virtualenv", "pip"]) => Reach::Nothing,
@@ -334,9 +328,9 @@ fn of_git(command: &Command) -> Reach {
     match words[..] {
         // A branch of what is checked out.
         ["checkout", "-b", _] | ["switch", "-c" | "--create", _] => Reach::Nothing,
-        ["stash", "list" | "show" | "push" | "drop", ..] | ["worktree" | "submodule", "list" | "status", ..] => {
-            Reach::Nothing
-        }
+        // They show, but for where they are told to write what they show.
+        ["stash", "list" | "show" | "drop", ..] | ["worktree" | "submodule", "list" | "status", ..] => Reach::Named,
+        ["config", ..] if is_of_a_file(&command.words[2..]) => Reach::Everything,
         [subcommand, ..] if CHECKS_OUT.contains(&subcommand) => Reach::Everything,
         [
             "add" | "commit" | "push" | "fetch" | "branch" | "tag" | "rm" | "config" | "update-index" | "gc" | "notes",
@@ -344,6 +338,49 @@ fn of_git(command: &Command) -> Reach {
         ] => Reach::Nothing,
         _ => Reach::Named,
     }
+}
+
+/// Whether `git config` may write another file than those that git reads: its lines can be commands to a shell, too. What nobody knows
+/// is no option behind the name of a setting, which has a dot.
+fn is_of_a_file(words: &[Word]) -> bool {
+    let is_option = |word: &Word| {
+        let short = |word: &str| word.starts_with('-') && !word.starts_with("--") && word.contains('f');
+        word.literal().is_some_and(|word| word.starts_with("--f") || short(word))
+    };
+    let is_setting = |word: &Word| word.literal().is_some_and(|word| word.contains('.') && !word.starts_with('-'));
+    let before = words.iter().take_while(|word| !is_setting(word));
+    words.iter().any(is_option) || before.into_iter().any(|word| word.literal().is_none())
+}
+
+/// Whether tar certainly writes or lists an archive, which keeps it from unpacking one: it refuses to do both. A mode counts that is
+/// certainly no value of an option: in the first word, or behind a word that is no option. Source: tar(1), "Option styles".
+fn packs(command: &Command) -> bool {
+    const MODES: [char; 4] = ['c', 't', 'r', 'u'];
+    const LONG: [&str; 4] = ["--create", "--list", "--append", "--update"];
+    let words: Vec<Option<&str>> = command.words.iter().skip(1).map(Word::literal).collect();
+    if let Some(Some(letters)) = words.first().filter(|first| first.is_some_and(|first| !first.starts_with('-'))) {
+        return letters.contains(MODES) && !letters.contains('x');
+    }
+    let is_mode = |word: &str| {
+        let letters =
+            word.strip_prefix('-').map(|letters| letters.trim_start_matches(['a', 'j', 'J', 'p', 'v', 'z', 'Z']));
+        LONG.contains(&word) || letters.is_some_and(|letters| letters.starts_with(MODES))
+    };
+    let is_free = |before: &Option<&str>| before.is_some_and(|before| !before.starts_with('-') || before.contains('='));
+    let behind = words.windows(2).any(|pair| is_free(&pair[0]) && pair[1].is_some_and(is_mode));
+    behind || words.first().copied().flatten().is_some_and(is_mode)
+}
+
+/// Whether an editor of streams may write into the files that it reads: `i` stands among its letters, before one of `valued`, whose
+/// rest is a value; or its options only show when it runs.
+fn edits_in_place(command: &Command, valued: &str) -> bool {
+    let is_told = |word: &str| match word.strip_prefix('-') {
+        Some(letters) if letters.starts_with('-') => letters.starts_with("-i"),
+        Some(letters) => letters.chars().take_while(|letter| !valued.contains(*letter)).any(|letter| letter == 'i'),
+        None => false,
+    };
+    let is_unseen = |word: &Word| word.literal().is_none() && word.text().starts_with(['$', '`']);
+    command.known().any(is_told) || command.words.get(1).is_some_and(is_unseen)
 }
 
 /// The words of a command that are its own: not those of the command that it runs, and not the file that is its program.
