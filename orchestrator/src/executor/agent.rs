@@ -206,7 +206,7 @@ impl Executor {
         let work = self.jobs.run_agent(&job.name, job_of_agent, link, talk.timeout, talk.leads, spec, &mut hear);
         let (ran, held) = tokio::join!(work, conversation.hold(heard, tell));
         let transcript_lost = before.transcript_lost.or(held.transcript_lost);
-        Ok((ran?, Held { unread, transcript_lost, ..held }))
+        Ok((ran?.of_agent(held.envelope.as_ref())?, Held { unread, transcript_lost, ..held }))
     }
 
     /// What the project says of agents, and its skills, of the tree that was there before the work. Who looks at a result runs

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use swarm_plans::InstanceId;
-use swarm_protocol::agent::AgentJob;
+use swarm_protocol::agent::{AgentJob, Envelope};
 use swarm_protocol::{
     Ended, EnforcementReport, Job, NetworkSpec, Outcome, Refusal, SandboxSpec, Start, Stream, VERSION,
 };
@@ -53,6 +53,8 @@ pub struct Ran {
     pub notes: Vec<String>,
     /// That its disk was nearly full, where it failed; also among the notes.
     pub scarce: Option<String>,
+    /// What it lacked, for people, where it failed and that says nothing about it, unless it has said itself how it ended.
+    lacked: Option<String>,
 }
 
 impl Ran {
@@ -61,6 +63,32 @@ impl Ran {
         let (refusals, notes) = door.map(|door| door.close(&self.outcome.ended)).unwrap_or_default();
         self.outcome.refusals.extend(refusals);
         self.notes.extend(notes);
+    }
+
+    /// What is left of a command: one that lacked something has no end of its own.
+    ///
+    /// # Errors
+    /// [`WorkerError::Lacking`].
+    fn of_command(self) -> Result<Ran, WorkerError> {
+        match self.lacked {
+            Some(lacking) => Err(WorkerError::Lacking { lacking, ended: words::ended(&self.outcome.ended) }),
+            None => Ok(self),
+        }
+    }
+
+    /// What is left of an agent, who exits as a command that fails does in most of its ends. What it said last counts, and what it
+    /// lacked meanwhile is a note beside it; one without a last word is judged as a command.
+    ///
+    /// # Errors
+    /// [`WorkerError::Lacking`].
+    pub fn of_agent(mut self, envelope: Option<&Envelope>) -> Result<Ran, WorkerError> {
+        // What was said before a signal does not count.
+        if envelope.is_none() || !matches!(self.outcome.ended, Ended::Exited { .. }) {
+            return self.of_command();
+        }
+        let lacked = self.lacked.take();
+        self.notes.extend(lacked.map(|lacked| format!("while it worked, {}", lacked.trim_end_matches(','))));
+        Ok(self)
     }
 }
 
@@ -102,7 +130,7 @@ impl Jobs {
         Ok(ran)
     }
 
-    /// The same for an agent, who speaks through `link`.
+    /// The same for an agent, who speaks through `link`; what was said there decides how it ended: [`Ran::of_agent`].
     ///
     /// # Errors
     /// As of [`Jobs::run`].
@@ -162,7 +190,7 @@ impl Jobs {
         sandbox: SandboxSpec,
         hear: &mut (dyn FnMut(Stream, &[u8]) + Send),
     ) -> Result<Ran, WorkerError> {
-        self.conduct(instance, self.start(job, timeout, sandbox), None, hear).await
+        self.conduct(instance, self.start(job, timeout, sandbox), None, hear).await?.of_command()
     }
 
     fn start(&self, job: Job, timeout: Option<Duration>, sandbox: SandboxSpec) -> Start {
@@ -214,15 +242,13 @@ impl Jobs {
             }
             worked => worked?,
         };
-        let scarce = match space.verdict(&outcome.ended, told.is_found()).await {
-            Verdict::Enough => None,
-            Verdict::Scarce(note) => Some(note),
-            Verdict::Lacked(lacking) => {
-                return Err(WorkerError::Lacking { lacking, ended: words::ended(&outcome.ended) });
-            }
+        let (scarce, lacked) = match space.verdict(&outcome.ended, told.is_found()).await {
+            Verdict::Enough => (None, None),
+            Verdict::Scarce(note) => (Some(note), None),
+            Verdict::Lacked(lacking) => (None, Some(lacking)),
         };
         notes.extend(scarce.clone());
-        Ok(Ran { outcome, enforcement, notes, scarce })
+        Ok(Ran { outcome, enforcement, notes, scarce, lacked })
     }
 
     /// Tells reporters what is being done.
@@ -262,6 +288,8 @@ impl LastLine {
 
 #[cfg(test)]
 mod tests {
+    use swarm_protocol::agent::AgentStatus;
+
     use super::*;
 
     fn fed(chunks: &[&str]) -> Vec<Option<String>> {
@@ -273,6 +301,38 @@ mod tests {
     fn the_last_complete_line_is_shown() {
         assert_eq!(fed(&["a\nb\nc"]), [Some("b".to_owned())]);
         assert_eq!(fed(&["a", "b\n", "\n  \n"]), [None, Some("ab".to_owned()), None]);
+    }
+
+    #[test]
+    fn a_full_disk_takes_no_agents_last_word() {
+        let ended = |ended: Ended, lacked: Option<&str>| Ran {
+            outcome: Outcome::of_nothing(ended),
+            enforcement: None,
+            notes: vec![],
+            scarce: None,
+            lacked: lacked.map(str::to_owned),
+        };
+        let ran = |lacked| ended(Ended::Exited { code: 1 }, lacked);
+        let envelope = Envelope {
+            status: AgentStatus::Blocked,
+            detail: String::new(),
+            summary: "it cannot be done".to_owned(),
+            evidence: vec![],
+            follow_ups: vec![],
+            turns: 1,
+        };
+        let none_left = "no space was left for its worktree";
+        let said = ran(Some(none_left)).of_agent(Some(&envelope)).expect("it said how it ended");
+        assert_eq!(said.notes, ["while it worked, no space was left for its worktree"]);
+        for cut_short in [ran(Some(none_left)).of_agent(None), ran(Some(none_left)).of_command()] {
+            let error = cut_short.expect_err("nobody knows what it would have come to").to_string();
+            assert_eq!(error, "no space was left for its worktree when it exited with 1");
+        }
+        let killed = ended(Ended::Signaled { signal: 7 }, Some(none_left)).of_agent(Some(&envelope));
+        assert!(matches!(killed, Err(WorkerError::Lacking { .. })), "what it said before does not count");
+        for plain in [ran(None).of_agent(Some(&envelope)), ran(None).of_agent(None), ran(None).of_command()] {
+            assert!(plain.expect("it lacked nothing").notes.is_empty());
+        }
     }
 
     #[test]
