@@ -173,8 +173,7 @@ fn stop_forks(until: Instant, reaped: &mut Reaped) {
         });
         reaped.found.crowd = reaped.found.crowd.max(listed as u64);
         let is_quiet = fresh == 0 && listed <= looked_at || Instant::now() >= until;
-        let is_nobody_left =
-            (is_quiet || is_filling_up(reaped.found.crowd)) && reaped.take_ended() == Left::Nobody;
+        let is_nobody_left = (is_quiet || is_filling_up(reaped.found.crowd)) && reaped.take_ended() == Left::Nobody;
         if is_quiet || is_nobody_left {
             return;
         }

@@ -599,7 +599,7 @@ fn a_terminal_gets_no_control_sequence_of_a_command() {
     let repository = scene();
     let there = Command::new("script").arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
-        println!("skip: no `script` that makes a terminal");
+        swarm_protocol::skipped::say("no `script` that makes a terminal");
         return;
     }
     let at_terminal = |flags: &str| {
@@ -721,7 +721,7 @@ fn a_secret_is_there_for_the_task_and_for_nobody_who_reads_about_it() {
 fn behind(wrapper: &[&str], repository: &Repository, arguments: &[&str]) -> Option<(i32, String)> {
     let possible = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
-        println!("skip: {wrapper:?} does not work here");
+        swarm_protocol::skipped::say(format_args!("{wrapper:?} does not work here"));
         return None;
     }
     let output = Command::new(wrapper[0])

@@ -160,7 +160,7 @@ fn is_done(program: &str, arguments: &[&str]) -> bool {
     let output = std::process::Command::new(program).args(arguments).output();
     let is_done = output.as_ref().is_ok_and(|output| output.status.success());
     if !is_done {
-        println!("skipped: {program} {arguments:?}: {output:?}");
+        swarm_protocol::skipped::say(format_args!("{program} {arguments:?}: {output:?}"));
     }
     is_done
 }

@@ -178,7 +178,7 @@ fn curl_and_git_find_the_proxy_by_themselves() {
     let bare = folder.join("mine.git").display().to_string();
     let made = repository.run_git(&words).and_then(|_| repository.run_git(&["-C", &bare, "update-server-info"]));
     if made.is_none() || !has("curl") {
-        println!("skip: no git or no curl on this machine");
+        swarm_protocol::skipped::say("no git or no curl on this machine");
         return;
     }
     let server = Server::start(&folder);
@@ -196,7 +196,7 @@ fn curl_and_git_find_the_proxy_by_themselves() {
 fn a_tunnel_carries_tls_with_the_host_it_leads_to() {
     let repository = Repository::with(&[("a.txt", "a\n")]);
     let Some(server) = TlsServer::start(&repository.beside("tls")).filter(|_| has("curl")) else {
-        println!("skip: no openssl or no curl on this machine");
+        swarm_protocol::skipped::say("no openssl or no curl on this machine");
         return;
     };
     let port = server.port;

@@ -652,7 +652,7 @@ fn a_journal_with_a_hole_in_it_is_put_aside_as_the_hint_says_and_runs_go_on() {
 fn what_packed_refs_that_are_locked_still_hold_is_not_called_dropped() {
     let repository = conflicted();
     if repository.run_git(&["pack-refs", "--all"]).is_none() {
-        println!("skip: refs are packed by git, which is not installed");
+        swarm_protocol::skipped::say("refs are packed by git, which is not installed");
         return;
     }
     let lock = repository.path().join(".git/packed-refs.lock");

@@ -139,7 +139,7 @@ fn can_lack_namespaces() -> bool {
     let probe = Command::new("unshare").args(["-r", "sh", "-c", LACK, "sh", "true"]).stderr(Stdio::null()).status();
     let can = probe.is_ok_and(|status| status.success());
     if !can {
-        println!("skip: no user namespace can be made without others in it");
+        swarm_protocol::skipped::say("no user namespace can be made without others in it");
     }
     can
 }

@@ -98,7 +98,7 @@ impl Swarm {
             command.status().is_ok_and(|status| status.success())
         });
         if !possible {
-            println!("skip: no place without user namespaces can be made here");
+            swarm_protocol::skipped::say("no place without user namespaces can be made here");
         }
         possible.then(|| self.through(WITHOUT_NAMESPACES))
     }

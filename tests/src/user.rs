@@ -23,7 +23,7 @@ pub fn user(uid: u32, more: &[&str], repository: &Repository) -> Option<Vec<Stri
     };
     let all = rustix::process::getuid().is_root() && give(&repository.path()) && give(&repository.home());
     if !all || !works() {
-        println!("skip: no user of its own can run {} here", binary().display());
+        swarm_protocol::skipped::say(format_args!("no user of its own can run {} here", binary().display()));
         return None;
     }
     Some(words)
