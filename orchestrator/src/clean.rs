@@ -17,7 +17,7 @@ use crate::base::published::clear_prepared;
 use crate::commit::{self, attempt_ref, base_ref, folded_ref, history_ref, run_refs, start_refs};
 use crate::event::Fate;
 use crate::executor::verify::VERIFY;
-use crate::hollow::{self, Hollow};
+use crate::hollow::{self, Unreadable};
 use crate::ids::{Attempt, RunId};
 use crate::journal::lock::run_dir;
 use crate::journal::{InstanceState, Journal, JournalError, JournalReader, LockError, RunLock, RunState, log_path};
@@ -308,10 +308,8 @@ fn clean_run(
     let (mut kept_logs, mut kept_files): (Vec<PathBuf>, HashSet<PathBuf>) = Default::default();
     let mut removable = Vec::new();
     let prefix = run_refs(run);
-    let (hidden, gone): (Vec<Hollow>, Vec<Hollow>) =
-        hollow::below(repository, &prefix)?.into_iter().partition(|hollow| hollow.why.is_some());
-    let hidden: HashMap<String, String> = hidden.into_iter().filter_map(|it| Some((it.name, it.why?))).collect();
-    cleaned.gone = gone.into_iter().map(|hollow| (hollow.name, hollow.commit)).collect();
+    let Unreadable { hidden, gone } = hollow::unreadable(repository, &prefix)?;
+    cleaned.gone = gone;
     let gone: HashSet<&String> = cleaned.gone.iter().map(|(reference, _)| reference).collect();
     let reused = reused::reused_refs(run);
     let taken = reused::to_keep(repository, run, run_state)?;

@@ -2,6 +2,7 @@
 //! the repository is damaged. Every later `git gc` refuses to run for one, so a person is told; `swarm resume` and `swarm clean` remove
 //! them, and none of which they cannot be sure.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use git2::{ObjectType, Oid};
@@ -70,6 +71,30 @@ pub fn is_packed_since(repository: &Repository, began_at_ms: u64) -> bool {
 /// [`RepositoryError::Git`] when refs cannot be listed.
 pub fn below(repository: &Repository, prefix: &str) -> Result<Vec<Hollow>, RepositoryError> {
     among(repository, repository.refs_below(prefix)?)
+}
+
+/// Those below a prefix, by what can be done about them.
+#[derive(Debug, Default)]
+pub struct Unreadable {
+    /// Why each cannot be read, by its full name: what it keeps may come back.
+    pub hidden: HashMap<String, String>,
+    /// Those whose commit is in no store, with it.
+    pub gone: Vec<(String, Oid)>,
+}
+
+/// Those below `prefix` (which ends in `/`), parted.
+///
+/// # Errors
+/// [`RepositoryError::Git`] when refs cannot be listed.
+pub fn unreadable(repository: &Repository, prefix: &str) -> Result<Unreadable, RepositoryError> {
+    let mut unreadable = Unreadable::default();
+    for Hollow { name, commit, why } in below(repository, prefix)? {
+        match why {
+            Some(why) => drop(unreadable.hidden.insert(name, why)),
+            None => unreadable.gone.push((name, commit)),
+        }
+    }
+    Ok(unreadable)
 }
 
 fn among(

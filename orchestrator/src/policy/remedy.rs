@@ -251,40 +251,75 @@ fn what(act: &RefusedAct) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_line_that_would_allow_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        for sub in ["home/.ssh", "home/data", "home/shims", "repo/.git/swarm", "out", "tool/.git", "tool/state"] {
-            std::fs::create_dir_all(root.join(sub)).unwrap();
+    /// The policy `worker` over a small tree, in which `root` is written `@`.
+    struct Scene {
+        root: PathBuf,
+        origin: Origin,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().canonicalize().unwrap();
+            for sub in ["home/.ssh", "home/data", "home/shims", "repo/.git/swarm", "out", "tool/.git", "tool/state"] {
+                std::fs::create_dir_all(root.join(sub)).unwrap();
+            }
+            std::fs::write(root.join("home/data/file"), "").unwrap();
+            let origin = Origin {
+                policy: "worker".to_owned(),
+                is_written: IsWritten::No,
+                names: ["read", "write", "cow", "network", "env"].map(|key| (key, vec![])),
+                variables: [("CI_URL", GivenBy::Plan), ("A_TOKEN", GivenBy::Person)]
+                    .map(|(name, given_by)| Variable { name: name.to_owned(), given_by })
+                    .to_vec(),
+                home: root.join("home"),
+                worktree: root.join("repo"),
+                git: root.join("repo/.git"),
+                state: root.join("repo/.git/swarm"),
+                own_state: root.join("home/.cache/swarm"),
+                path: vec![root.join("home/shims")],
+                hidden: Hidden {
+                    named: vec![root.join("repo/secrets")],
+                    unasked: vec![root.join("tool/.git"), root.join("repo/.git")],
+                },
+            };
+            Scene { root, origin, _folder: folder }
         }
-        std::fs::write(root.join("home/data/file"), "").unwrap();
-        let mut origin = Origin {
-            policy: "worker".to_owned(),
-            is_written: IsWritten::No,
-            names: ["read", "write", "cow", "network", "env"].map(|key| (key, vec![])),
-            variables: [("CI_URL", GivenBy::Plan), ("A_TOKEN", GivenBy::Person)]
-                .map(|(name, given_by)| Variable { name: name.to_owned(), given_by })
-                .to_vec(),
-            home: root.join("home"),
-            worktree: root.join("repo"),
-            git: root.join("repo/.git"),
-            state: root.join("repo/.git/swarm"),
-            own_state: root.join("home/.cache/swarm"),
-            path: vec![root.join("home/shims")],
-            hidden: Hidden {
-                named: vec![root.join("repo/secrets")],
-                unasked: vec![root.join("tool/.git"), root.join("repo/.git")],
-            },
-        };
-        let top = root.display().to_string();
-        let judge = |origin: &Origin, act: RefusedAct, expected: Option<&str>| {
-            let line = origin.allow_with(&act).map(|line| line.replace(&top, "@"));
+
+        fn check(&self, act: RefusedAct, expected: Option<&str>) {
+            let top = self.root.display().to_string();
+            let line = self.origin.allow_with(&act).map(|line| line.replace(&top, "@"));
             assert_eq!(line.as_deref(), expected, "{act:?}");
-        };
-        let check = |act, expected| judge(&origin, act, expected);
-        let read = |path: &str| RefusedAct::Read { path: root.join(path) };
-        let write = |path: &str| RefusedAct::Write { path: root.join(path) };
+        }
+
+        fn read(&self, path: &str) -> RefusedAct {
+            RefusedAct::Read { path: self.root.join(path) }
+        }
+
+        fn write(&self, path: &str) -> RefusedAct {
+            RefusedAct::Write { path: self.root.join(path) }
+        }
+
+        /// How many of such acts people are told of: one, or none.
+        fn seen(&self, act: RefusedAct) -> usize {
+            self.origin.seen(&[SeenRefusal { act, rule: String::new() }]).len()
+        }
+    }
+
+    fn host(host: Option<&str>) -> RefusedAct {
+        RefusedAct::Host { host: host.map(str::to_owned) }
+    }
+
+    fn unset(name: &str) -> RefusedAct {
+        RefusedAct::Unset { name: name.to_owned() }
+    }
+
+    #[test]
+    fn the_line_that_would_allow_a_path() {
+        let scene = Scene::new();
+        let check = |act, expected| scene.check(act, expected);
+        let (read, write) = (|path| scene.read(path), |path| scene.write(path));
         check(
             read("home/data/file"),
             Some("[sandbox.worker]\nread = [\"~/data/file\"]  # and --allow read=~/data/file"),
@@ -296,7 +331,7 @@ mod tests {
         check(read("home/.ssh"), None);
         check(write("home/new"), None);
         check(read("repo/.git/config"), None);
-        let hidden = root.join("repo/secrets");
+        let hidden = scene.root.join("repo/secrets");
         check(
             RefusedAct::Hidden { path: hidden.join("x"), hidden },
             Some("take \"secrets\" out of `hide` in [sandbox.worker]"),
@@ -307,46 +342,55 @@ mod tests {
             ("repo/.git", None),
             ("tool/state", None),
         ] {
-            let hidden = root.join(path);
+            let hidden = scene.root.join(path);
             check(RefusedAct::Hidden { path: hidden.join("x"), hidden }, expected);
         }
-        let host = |host: Option<&str>| RefusedAct::Host { host: host.map(str::to_owned) };
-        check(host(Some("x.org")), Some("[sandbox.worker]\nnetwork = [\"x.org\"]"));
-        let own = "[sandbox.worker]\nnetwork = [\"localhost:8080\"]  # and --allow network=localhost:8080";
-        check(host(Some("localhost:8080")), Some(own));
-        let unset = |name: &str| RefusedAct::Unset { name: name.to_owned() };
-        check(unset("CI_URL"), Some("[sandbox.worker]\nenv = [\"CI_URL\"]"));
-        check(unset("A_TOKEN"), Some("[sandbox.worker]\nenv = [\"A_TOKEN\"]  # and --allow env=A_TOKEN"));
-        let seen = |act| origin.seen(&[SeenRefusal { act, rule: String::new() }]).len();
-        assert_eq!((seen(unset("CI_URL")), seen(unset("NOBODYS"))), (1, 0));
-        // Whoever does not listen outside was kept from nobody.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let at = |host: &str| host_at(&format!("{host}:{port}"));
-        fn host_at(host: &str) -> RefusedAct {
-            RefusedAct::Host { host: Some(host.to_owned()) }
-        }
-        assert_eq!((seen(at("localhost")), seen(at("127.0.0.1")), seen(at("[::1]"))), (1, 1, 1));
-        drop(listener);
-        assert_eq!((seen(at("localhost")), seen(host_at("x.org"))), (0, 1));
         let uncommitted = RefusedAct::Uncommitted { path: "a b".into() };
         let line = "git add 'a b' && git commit, where it is not committed, and start the plan again: swarm run (a retry keeps the \
                     run's base)";
         check(uncommitted, Some(line));
+    }
+
+    #[test]
+    fn the_line_that_would_allow_what_is_no_path() {
+        let scene = Scene::new();
+        let check = |act, expected| scene.check(act, expected);
+        check(host(Some("x.org")), Some("[sandbox.worker]\nnetwork = [\"x.org\"]"));
+        let own = "[sandbox.worker]\nnetwork = [\"localhost:8080\"]  # and --allow network=localhost:8080";
+        check(host(Some("localhost:8080")), Some(own));
+        check(unset("CI_URL"), Some("[sandbox.worker]\nenv = [\"CI_URL\"]"));
+        check(unset("A_TOKEN"), Some("[sandbox.worker]\nenv = [\"A_TOKEN\"]  # and --allow env=A_TOKEN"));
         check(RefusedAct::Never { what: "mounting".to_owned() }, None);
         let limit = |limit: &str| RefusedAct::Limit { limit: limit.to_owned() };
         check(limit("disk"), Some("more `disk` in [sandbox.worker]"));
         check(limit("open-files"), None);
-        origin.is_written = IsWritten::Yes;
+    }
+
+    #[test]
+    fn whoever_does_not_listen_outside_and_what_nobody_set_was_kept_from_nobody() {
+        let scene = Scene::new();
+        assert_eq!((scene.seen(unset("CI_URL")), scene.seen(unset("NOBODYS"))), (1, 0));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let at = |name: &str| host(Some(&format!("{name}:{port}")));
+        let heard = ["localhost", "127.0.0.1", "[::1]"].map(|name| scene.seen(at(name)));
+        assert_eq!(heard, [1, 1, 1]);
+        drop(listener);
+        assert_eq!((scene.seen(at("localhost")), scene.seen(host(Some("x.org")))), (0, 1));
+    }
+
+    #[test]
+    fn a_line_that_stands_there_already_is_added_to_and_not_told_again() {
+        let mut scene = Scene::new();
+        scene.origin.is_written = IsWritten::Yes;
         // What is named to be read stays read-only in what may be written: the same line again would help nobody.
-        origin.names[0].1 = vec!["~/data/file".to_owned()];
+        scene.origin.names[0].1 = vec!["~/data/file".to_owned()];
         let take = "take \"~/data/file\" out of `read` in [sandbox.worker]";
         let write = "write = [\"~/data\"]  # in [sandbox.worker], and --allow write=~/data";
-        judge(&origin, RefusedAct::Write { path: root.join("home/data/file") }, Some(&format!("{write}, and {take}")));
-        origin.names[1].1 = vec!["~/data".to_owned()];
-        judge(&origin, RefusedAct::Write { path: root.join("home/data/file") }, Some(take));
-        origin.names[3].1 = vec!["y.org:443".to_owned()];
-        let both = "network = [\"y.org:443\", \"x.org\"]  # in [sandbox.worker]";
-        judge(&origin, host(Some("x.org")), Some(both));
+        scene.check(scene.write("home/data/file"), Some(&format!("{write}, and {take}")));
+        scene.origin.names[1].1 = vec!["~/data".to_owned()];
+        scene.check(scene.write("home/data/file"), Some(take));
+        scene.origin.names[3].1 = vec!["y.org:443".to_owned()];
+        scene.check(host(Some("x.org")), Some("network = [\"y.org:443\", \"x.org\"]  # in [sandbox.worker]"));
     }
 }

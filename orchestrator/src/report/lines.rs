@@ -218,12 +218,7 @@ pub(super) fn event_line(recorded: &Recorded, state: &RunState, style: Style, ta
         }
         RunEvent::Verified { verdict: GateVerdict::Green, .. } if talk == Talk::Trouble => None,
         RunEvent::Verified { verdict, of, duration_ms, detail, .. } => {
-            let (word, mark, detail) = match verdict {
-                GateVerdict::Red => ("red", style.paint(Tone::Bad, "[!]"), detail.as_deref()),
-                GateVerdict::Broken => ("not verified", style.paint(Tone::Warn, "[?]"), detail.as_deref()),
-                GateVerdict::Green => ("green", style.paint(Tone::Quiet, "[v]"), None),
-            };
-            Some(verdict_line(word, of, *duration_ms, detail, mark))
+            Some(verified_line(*verdict, of, *duration_ms, detail.as_deref(), style))
         }
         RunEvent::Evicted { instance, reason, next, .. } => {
             let (why, next) = (sanitize::name(reason), words::remedy(*next));
@@ -299,7 +294,18 @@ fn reused_line(instances: &[ReusedInstance], style: Style) -> String {
 }
 
 /// A verdict of the gate: what it is about, how long it took, and what the command said.
-fn verdict_line(verdict: &str, of: &VerifiedTree, duration_ms: u64, detail: Option<&str>, mark: String) -> String {
+fn verified_line(
+    verdict: GateVerdict,
+    of: &VerifiedTree,
+    duration_ms: u64,
+    detail: Option<&str>,
+    style: Style,
+) -> String {
+    let (verdict, mark, detail) = match verdict {
+        GateVerdict::Red => ("red", style.paint(Tone::Bad, "[!]"), detail),
+        GateVerdict::Broken => ("not verified", style.paint(Tone::Warn, "[?]"), detail),
+        GateVerdict::Green => ("green", style.paint(Tone::Quiet, "[v]"), None),
+    };
     let what = words::pad(&format!("verify: {}", words::verified_tree(of)), NAME_COLUMNS);
     let spent = if duration_ms == 0 { "known".to_owned() } else { words::duration(duration_ms) };
     let mut lines = detail.unwrap_or_default().lines().map(sanitize::name);

@@ -97,21 +97,7 @@ impl<O: Outside> Driver<'_, O> {
                 Next::Act(calls) => {
                     let acted = self.act(&calls);
                     self.say(&acted.messages);
-                    let report = self.report(&acted.outcomes).filter(|_| !turns.left_some_out());
-                    let end = match (acted.stop, report) {
-                        (Some(why), _) => Some(stopped(why, turns.turns())),
-                        (None, Some(report)) => match self.may_end(&report.summary, &mut sent_on) {
-                            Ok(()) => Some(report::envelope(report, turns.turns())),
-                            Err(why) => {
-                                self.tell(&mut turns, why);
-                                None
-                            }
-                        },
-                        (None, None) => {
-                            sent_on.worked();
-                            None
-                        }
-                    };
+                    let end = self.end_of(acted.stop, &acted.outcomes, &mut turns, &mut sent_on);
                     // What people say stands in the transcript already: it came through the coordinator.
                     self.outside.hints().into_iter().for_each(|hint| drop(turns.hear(Input::Hint(hint))));
                     let next = turns.hear(Input::Results(acted.outcomes));
@@ -133,6 +119,31 @@ impl<O: Outside> Driver<'_, O> {
             .expect("BUG: what was done is what the conversation waits for");
             turns.told().into_iter().for_each(|text| self.outside.note(AgentNote::Told { text }));
             self.note_results(turns.messages(), &mut noted);
+        }
+    }
+
+    /// The end, where some calls came to one: a hook's, or the agent's own report, unless it is sent on.
+    fn end_of(
+        &self,
+        stop: Option<String>,
+        outcomes: &[Outcome],
+        turns: &mut Turns,
+        sent_on: &mut SentOn,
+    ) -> Option<Envelope> {
+        let report = self.report(outcomes).filter(|_| !turns.left_some_out());
+        match (stop, report) {
+            (Some(why), _) => Some(stopped(why, turns.turns())),
+            (None, Some(report)) => match self.may_end(&report.summary, sent_on) {
+                Ok(()) => Some(report::envelope(report, turns.turns())),
+                Err(why) => {
+                    self.tell(turns, why);
+                    None
+                }
+            },
+            (None, None) => {
+                sent_on.worked();
+                None
+            }
         }
     }
 
