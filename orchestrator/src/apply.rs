@@ -282,6 +282,8 @@ fn merge_into(
         return Ok(Applied::UpToDate);
     }
     let forward = git.graph_descendant_of(target, head)?;
+    // What a power cut left of an earlier try would never be written again.
+    repository.remove_void_objects()?;
     let tree = if forward { repository.tree_of(target)? } else { judged_tree(&git, head, target, scopes)? };
     refuse_overwriting(&git, repository.tree_of(head)?, tree)?;
     let commit = if forward {

@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
+use crate::descriptors;
 use crate::worker_process::WorkerProgram;
 
 /// How often a server is started in one run. One that dies again and again is killed by something on this machine.
@@ -120,6 +121,8 @@ impl Link {
 
 impl Server {
     fn start(program: &WorkerProgram) -> io::Result<Server> {
+        // It sends descriptors, and keeps the limit that it is started with.
+        descriptors::raise();
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let ours = StdUnixStream::from(ours);

@@ -132,6 +132,10 @@ fn not_enforced(policy: &Policy, abi: u32, metadata: Metadata) -> Vec<String> {
             "inotify instances are shared with all that the user runs: a job that takes all leaves none to others",
         );
     }
+    open.push(
+        "descriptors on their way between sockets are counted for all that the user runs: where a job has more of them than another \
+         program may have files open, that program can send none",
+    );
     open.push("epoll watches are shared with all that the user runs: a job that takes all leaves none to others");
     open.push(
         "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \

@@ -59,6 +59,7 @@ pub const ETC_ENTRIES: &[&str] = &[
     "alternatives",
     "localtime",
     "os-release",
+    "debian_version",
     "services",
     "protocols",
     "mime.types",

@@ -180,3 +180,25 @@ fn a_new_run_writes_over_what_a_power_cut_left_of_an_earlier_one() {
     Swarm::run(&repository, "q", plan).exits(0);
     assert_eq!(repository.text("swarm/q", "d/e/a"), "a\n");
 }
+
+#[test]
+fn an_apply_whose_merge_was_left_empty_is_made_again() {
+    let repository = Repository::with(&[("f", "f\n")]);
+    Swarm::run(&repository, "it", "[tasks.a]\nrun = 'echo a > a'\n").exits(0);
+    repository.write("g", "g\n");
+    let own = repository.commit_all("more");
+    let before = objects(&repository);
+    let apply = || Swarm::new(&repository, &["apply"]).env("SOURCE_DATE_EPOCH", "1700000000");
+    apply().exits(0);
+    let merge = repository.commit_of("HEAD").expect("it was merged");
+    let git = repository.git();
+    git.reset(&git.find_object(own, None).expect("a commit"), git2::ResetType::Hard, None).expect("it was there");
+    let new: Vec<PathBuf> = objects(&repository).into_iter().filter(|object| !before.contains(object)).collect();
+    assert!(new.len() >= 2, "a commit and its tree: {new:?}");
+    new.iter().for_each(|object| empty(&repository.path().join(object), ""));
+    let again = apply().exits(0);
+    assert_eq!(repository.commit_of("HEAD"), Some(merge), "{again}");
+    let git = repository.git();
+    let tree = git.find_commit(merge).and_then(|merge| merge.tree());
+    assert_eq!(tree.map(|tree| tree.len()), Ok(3), "{again}");
+}

@@ -177,7 +177,9 @@ impl RunLock {
     /// [`LockError::Io`]; the lock is still held.
     pub fn set_moving(&self, moving: bool) -> Result<(), LockError> {
         let Some(holder) = read_holder(&self.file) else { return Ok(()) };
+        // On the disk before the branch's own lock is: what a power cut leaves of that is only known for ours by this word.
         write_holder(&self.file, &Holder { moving, ..holder })
+            .and_then(|()| self.file.sync_data())
             .map_err(|source| LockError::Io { path: self.path.clone(), source })
     }
 

@@ -170,7 +170,7 @@ mod tests {
             fs::set_permissions(from.join(name), fs::Permissions::from_mode(mode)).expect("ours");
         }
         for locked in ["locked", ""] {
-            fs::set_permissions(from.join(locked), fs::Permissions::from_mode(0)).expect("ours");
+            fs::set_permissions(from.join(locked), fs::Permissions::from_mode(0o000)).expect("ours");
         }
         assert!(holds_something(&from));
         let left_out = copy(&from, &to).expect("copied");

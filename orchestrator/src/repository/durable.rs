@@ -24,7 +24,7 @@ use crate::tree::{self, TreeError};
 const OPEN_MAX: usize = 64;
 
 /// Objects from which on the whole file system is synced instead.
-const SYNCED_MAX: usize = 1_000;
+const SYNCED_MAX: usize = 100;
 
 /// Objects that are looked for of one commit; what lies behind so many is taken to be there.
 const LOOKED_FOR_MAX: usize = 100_000;

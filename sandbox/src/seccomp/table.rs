@@ -129,6 +129,30 @@ const CLONE_NEWTIME: libc::c_int = 0x80;
 const SET_ID_BITS: u32 = 0o6000;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+/// Requests about a file, or of a file system in it, that the kernel grants to whoever has it open for reading and owns it:
+/// generations, verity, encryption, attributes of FAT, layouts of ext4, subvolumes of btrfs. Source: fs.h, fsverity.h, fscrypt.h,
+/// msdos_fs.h, ext4.h and btrfs.h of the kernel.
+const OF_FILE_SYSTEMS: &[u32] = &[
+    FS_IOC_SETFLAGS,
+    FS_IOC_FSSETXATTR,
+    0x4008_7602, // FS_IOC_SETVERSION
+    0x4008_6604, // EXT4_IOC_SETVERSION_OLD
+    0x0000_6609, // EXT4_IOC_MIGRATE
+    0x0000_660c, // EXT4_IOC_ALLOC_DA_BLKS
+    0x4080_6685, // FS_IOC_ENABLE_VERITY
+    0x800c_6613, // FS_IOC_SET_ENCRYPTION_POLICY
+    0x4004_7211, // FAT_IOCTL_SET_ATTRIBUTES
+    0x5000_9401, // BTRFS_IOC_SNAP_CREATE
+    0x5000_940e, // BTRFS_IOC_SUBVOL_CREATE
+    0x5000_940f, // BTRFS_IOC_SNAP_DESTROY
+    0x5000_9417, // BTRFS_IOC_SNAP_CREATE_V2
+    0x5000_9418, // BTRFS_IOC_SUBVOL_CREATE_V2
+    0x4008_941a, // BTRFS_IOC_SUBVOL_SETFLAGS
+    0x5000_943f, // BTRFS_IOC_SNAP_DESTROY_V2
+];
+/// Hints to the kernel about how a file is written, which stay with it. Source: fcntl(2).
+const F_SET_RW_HINT: u32 = 1024 + 12;
+const F_SET_FILE_RW_HINT: u32 = 1024 + 14;
 /// `personality(0xffffffff)` asks and changes nothing.
 const PERSONALITY_QUERY: u32 = u32::MAX;
 /// A lease on a folder or a file by another name, since Linux 6.19. Source: fcntl.h of the kernel, `F_LINUX_SPECIFIC_BASE + 16`.
@@ -174,7 +198,11 @@ pub fn answers(tier: Tier, network: Network, occupant: Occupant, count: Count, m
     );
     ioctl(tier, &mut put);
     // A lease on a file that is merely shown would hold up whoever opens it outside, for as long as the kernel's patience.
-    put(libc::SYS_fcntl, refuse_only(1, &[bits(libc::F_SETLEASE), F_SETDELEG]));
+    let mut commands = vec![bits(libc::F_SETLEASE), F_SETDELEG];
+    if tier == Tier::Landlock {
+        commands.extend([F_SET_RW_HINT, F_SET_FILE_RW_HINT]);
+    }
+    put(libc::SYS_fcntl, refuse_only(1, &commands));
     set_id_bits(&mut put);
     sockets(tier, network, &mut put);
     if tier == Tier::Namespaces {
@@ -206,7 +234,7 @@ fn ioctl(tier: Tier, put: &mut impl FnMut(libc::c_long, Verdict)) {
     let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCCONS, libc::TIOCSETD];
     let mut refused: Vec<u32> = terminal.map(bits_of_request).to_vec();
     if tier == Tier::Landlock {
-        refused.extend([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR]);
+        refused.extend(OF_FILE_SYSTEMS);
     }
     let cases = refused.into_iter().map(|request| (vec![is(1, u32::MAX, request)], Answer::Refuse)).collect();
     put(libc::SYS_ioctl, Verdict { cases, otherwise: Answer::Allow });

@@ -53,6 +53,7 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("21 mode outside by a descriptor's path", Harm::Changed, "$SELF __attack change-path $HOST/home/.netrc"),
     ("21 every call that changes metadata", Harm::Changed, "$SELF __attack change-all $HOST/home/.netrc"),
     ("21 time outside", Harm::Changed, "touch -d 2001-01-01 $HOST/home/.netrc"),
+    ("21 generation of what is only shown", Harm::Done, "$SELF __attack generation $SELF"),
     ("21 attribute outside", Harm::Done, "$SELF __attack set-attribute $HOST/home/.netrc"),
     ("18 ssh key", Harm::Told, "cat ~/.ssh/id_rsa $HOST/home/.ssh/id_rsa"),
     ("18 netrc, cargo", Harm::Told, "cat $HOST/home/.netrc; cat $HOST/home/.cargo/credentials.toml"),

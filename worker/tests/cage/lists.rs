@@ -59,6 +59,7 @@ const OPEN: &[(&str, &str)] = &[
     ("files that are only shown can be locked", "flock -s -n /usr/bin/env true && echo DONE"),
     ("inotify instances", "$SELF __attack watchers"),
     ("epoll watches", "$SELF __attack watches"),
+    ("descriptors on their way", "$SELF __attack sent 60 && echo DONE"),
     ("what the kernel tells", "cat /proc/interrupts /proc/cmdline /proc/loadavg >/dev/null && echo DONE"),
     ("room for pipes", "$SELF __attack small-pipes"),
     ("renames between folders", "mkdir a b; echo x > a/x; ln a/x b/x 2>/dev/null || echo DONE"),

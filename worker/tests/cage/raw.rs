@@ -109,6 +109,12 @@ const ATTACKS: &[(&str, Act)] = &[
     }),
     ("change-path", |words| chmod(descriptor_path(&words[0])?, Mode::from_raw_mode(0o777))),
     ("change-all", change_all),
+    ("generation", |words| {
+        use std::os::fd::AsRawFd as _;
+        let (file, generation) = (open(words[0].as_str(), OFlags::RDONLY, Mode::empty())?, 1_i32);
+        let at = (&raw const generation) as i64;
+        call(libc::SYS_ioctl, [i64::from(file.as_raw_fd()), 0x4008_7602, at, 0, 0])
+    }),
     ("watch", watch),
     ("affinity", affinity),
     ("find-memory", |words| call(libc::SYS_shmget, [number(&words[0]), 0, 0, 0, 0])),
