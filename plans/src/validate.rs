@@ -168,14 +168,19 @@ impl<'a> Validator<'a> {
     fn unasked(&mut self, ix: TaskIx, condition: &Template) {
         for (name, word) in falls_short(condition.source()) {
             let need = self.plan.task_by_name(name).filter(|need| self.needs_directly(ix, *need));
-            let is_strict = |need: &TaskIx| self.plan.task(*need).allow_failure == AllowFailure::No;
+            // Whatever is behind what never began is blocked by the same task.
+            let never_began = word == "blocked";
+            let is_strict = |need: &TaskIx| never_began || self.plan.task(*need).allow_failure == AllowFailure::No;
             if need.filter(is_strict).is_none() {
                 continue;
             }
             let message =
                 format!("this never holds: where `{name}` is '{word}', `{}` is blocked", self.plan.task(ix).name);
             let warning = Diagnostic::warning(self.place(condition, word), message);
-            let hint = format!("its `if` is asked then only with `allow-failure = true` in [tasks.{name}]");
+            let hint = match never_began {
+                true => "ask for the result of the task that fails, with `allow-failure = true` there".to_owned(),
+                false => format!("its `if` is asked then only with `allow-failure = true` in [tasks.{name}]"),
+            };
             self.diagnostics.push(warning.hint(hint));
         }
     }
@@ -658,6 +663,8 @@ mod tests {
         check(&of("", "needs.b.result == 'failed'"), &[never]);
         check(&of("allow-failure = true", "needs.b.result == 'failed'"), &[]);
         check(&of("", "needs.b.result == 'skipped'"), &[]);
+        let began = ["is blocked (ask for the result of the task that fails"];
+        check(&of("allow-failure = true", "needs.b.result == 'blocked'"), &began);
         let matrix = "[tasks.m]\nrun = 'x'\nmatrix = { v = [1] }\nmatrix-exclude = [{ v = 1 }]";
         check(matrix, &["this leaves no instance of `m`"]);
         check(&format!("{matrix}\nmatrix-include = [{{ v = 2 }}]"), &[]);
