@@ -5,13 +5,15 @@
 //!
 //! A question is answered like the call it stands for, and with `EACCES`, as Landlock does, where the file lies outside of what the job
 //! may write. A process that nobody may look into, as it is not dumpable, is refused all of it: an agent's own, whose children are not.
+//! Two things are not as without it: a path through a link of /proc, but for those to one's own descriptors, gives `ELOOP`; and a signal
+//! whose handler does not restart calls ends one that was not heard yet with `EINTR`.
 //!
 //! Source: seccomp_unotify(2), openat2(2).
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -24,18 +26,16 @@ use rustix::fs::{
 };
 use rustix::io::{self, Errno};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
 };
 
+use crate::door::{self, CARRIER};
 use crate::enforcement::Tier;
 use crate::init::awaited_signals;
 use crate::landlock::writable;
 use crate::policy::Policy;
 use crate::request::{Change, Named, Request, Times};
 
-/// The byte that carries the descriptor: a message without any is not sent.
-const CARRIER: &[u8] = b"C";
 /// Bytes of a path with its end. Source: path_resolution(7).
 const PATH_BYTES_MAX: usize = 4096;
 /// Room for a question of a newer kernel, which writes as much as it knows: this one's have 80 bytes.
@@ -60,13 +60,7 @@ impl Post {
 
     /// In the job: hands the listener over.
     pub(crate) fn send(&self, listener: &OwnedFd) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let sent = [listener.as_fd()];
-        if !control.push(SendAncillaryMessage::ScmRights(&sent)) {
-            return Err(Errno::NOBUFS);
-        }
-        sendmsg(&self.job, &[IoSlice::new(CARRIER)], &mut control, SendFlags::NOSIGNAL).map(drop)
+        door::send(listener, &self.job)
     }
 }
 
@@ -154,7 +148,7 @@ impl<'a> Clerk<'a> {
     }
 
     fn serve(&self, listener: BorrowedFd<'_>, asked: &libc::seccomp_notif) -> io::Result<()> {
-        let question = Request::of(asked.data.nr, &asked.data.args).ok_or(Errno::NOSYS)?;
+        let question = Request::of(asked.data.nr, &asked.data.args).ok_or(Errno::INVAL)?;
         let asker = Asker::open(asked.pid)?;
         // Whoever has the number now is who asked, if the question still stands.
         // SAFETY: the kernel reads a number of 64 bits that outlives the call.

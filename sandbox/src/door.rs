@@ -18,7 +18,7 @@ use rustix::net::{
 /// Connections that wait to be accepted; the kernel makes further ones wait.
 const BACKLOG: i32 = 128;
 /// The byte that carries the descriptor: a message without any is not sent.
-const CARRIER: &[u8] = b"L";
+pub(crate) const CARRIER: &[u8] = b"L";
 
 /// Listens on `127.0.0.1:port` in the calling process's network namespace and sends the socket through `outside`, a
 /// connected unix socket. The caller keeps no copy.
@@ -29,11 +29,19 @@ pub fn open(port: u16, outside: impl AsFd) -> io::Result<()> {
     let listener = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     listen(&listener, BACKLOG)?;
+    send(listener, outside)
+}
+
+/// Sends a descriptor through a connected unix socket.
+///
+/// # Errors
+/// The system's.
+pub fn send(descriptor: impl AsFd, through: impl AsFd) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let sent = [listener.as_fd()];
+    let sent = [descriptor.as_fd()];
     if !control.push(SendAncillaryMessage::ScmRights(&sent)) {
         return Err(io::Errno::NOBUFS);
     }
-    sendmsg(outside, &[IoSlice::new(CARRIER)], &mut control, SendFlags::NOSIGNAL).map(drop)
+    sendmsg(through, &[IoSlice::new(CARRIER)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }

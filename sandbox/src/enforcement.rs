@@ -127,20 +127,7 @@ fn not_enforced(policy: &Policy, abi: u32, metadata: Metadata) -> Vec<String> {
         "files that are only shown can be locked with flock(2), and for reading with fcntl(2), which other programs that lock them \
          notice",
     );
-    if draft.tier == Tier::Landlock || !namespaces::bounds_watchers() {
-        open.push(
-            "inotify instances are shared with all that the user runs: a job that takes all leaves none to others",
-        );
-    }
-    open.push(
-        "descriptors on their way between sockets are counted for all that the user runs: where a job has more of them than another \
-         program may have files open, that program can send none",
-    );
-    open.push("epoll watches are shared with all that the user runs: a job that takes all leaves none to others");
-    open.push(
-        "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
-         hold less",
-    );
+    open.extend(shared_with_the_user(draft));
     open.push(
         "what the kernel tells of the machine as a whole can be read in /proc: its command line, its memory, how often it was interrupted",
     );
@@ -155,6 +142,26 @@ fn not_enforced(policy: &Policy, abi: u32, metadata: Metadata) -> Vec<String> {
     }
     open.extend(limits_not_held(draft));
     open.into_iter().map(str::to_owned).collect()
+}
+
+/// What the kernel counts for all that the user runs, and no limit of a job bounds.
+fn shared_with_the_user(draft: &Draft) -> Vec<&'static str> {
+    let mut open = Vec::new();
+    if draft.tier == Tier::Landlock || !namespaces::bounds_watchers() {
+        open.push(
+            "inotify instances are shared with all that the user runs: a job that takes all leaves none to others",
+        );
+    }
+    open.push(
+        "descriptors on their way between sockets are counted for all that the user runs: where a job has more of them than another \
+         program may have files open, that program can send none",
+    );
+    open.push("epoll watches are shared with all that the user runs: a job that takes all leaves none to others");
+    open.push(
+        "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
+         hold less",
+    );
+    open
 }
 
 /// What the limits of a job leave open, by what holds each of them here.

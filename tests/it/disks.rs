@@ -213,29 +213,26 @@ fn too_few_open_files() {
     }
 }
 
-#[test]
-fn a_task_that_fails_on_a_full_disk_did_not_fail_by_itself() {
+/// A task that fills its disk is begun again once there is more of it.
+fn begins_again(size: &str, run: &str) {
     let repository = Repository::with(&FILES);
-    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=8m") else { return };
-    let plan = "[tasks.a]\nrun = 'dd if=/dev/zero of=big bs=64k count=200 && rm big && echo ok > ok.txt'\n";
-    start(&repository, plan, &disk.0).exits(3);
+    let Some(disk) = SmallDisk::mount(repository.beside("disk"), size) else { return };
+    start(&repository, &format!("[tasks.a]\nrun = '{run}'\n"), &disk.0).exits(3);
     assert_eq!(repository.commit_of("swarm/it"), None);
     disk.grow();
     Swarm::new(&repository, &["resume", "--state-dir", &disk.0.display().to_string()]).exits(0);
     assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
 }
 
+#[test]
+fn a_task_that_fails_on_a_full_disk_did_not_fail_by_itself() {
+    begins_again("size=8m", "dd if=/dev/zero of=big bs=64k count=200 && rm big && echo ok > ok.txt");
+}
+
 /// As compilers do: behind its end there is space again.
 #[test]
 fn a_task_that_took_its_half_written_file_away_did_not_fail_by_itself() {
-    let repository = Repository::with(&FILES);
-    let Some(disk) = SmallDisk::mount(repository.beside("disk"), "size=24m") else { return };
-    let plan = "[tasks.a]\nrun = 'head -c 30000000 /dev/zero > big || { rm big; exit 1; }; rm big; echo ok > ok.txt'\n";
-    start(&repository, plan, &disk.0).exits(3);
-    assert_eq!(repository.commit_of("swarm/it"), None);
-    disk.grow();
-    Swarm::new(&repository, &["resume", "--state-dir", &disk.0.display().to_string()]).exits(0);
-    assert_eq!(repository.text("swarm/it", "ok.txt"), "ok\n");
+    begins_again("size=24m", "head -c 30000000 /dev/zero > big || { rm big; exit 1; }; rm big; echo ok > ok.txt");
 }
 
 #[test]

@@ -28,33 +28,11 @@ mod tests {
 
     #[test]
     fn what_nobody_in_the_run_needs_is_the_persons() {
-        let handed = |name: &str| match ended(name, 1, AttemptEnd::Succeeded, 1, 0) {
-            RunEvent::AttemptFinished {
-                instance,
-                attempt,
-                end,
-                duration_ms,
-                change,
-                outputs,
-                notes,
-                refusals,
-                envelope,
-                retry_in_ms,
-                ..
-            } => RunEvent::AttemptFinished {
-                instance,
-                attempt,
-                end,
-                duration_ms,
-                change,
-                outputs,
-                notes,
-                refusals,
-                envelope,
-                retry_in_ms,
-                handed: Handed::Files,
-            },
-            other => other,
+        let handed = |name: &str| {
+            let mut event = ended(name, 1, AttemptEnd::Succeeded, 1, 0);
+            let RunEvent::AttemptFinished { handed, .. } = &mut event else { panic!("{event:?}") };
+            *handed = Handed::Files;
+            event
         };
         let names =
             added(&[("list", &[]), ("m[x=1]", &["list"]), ("m[x=2]", &["list"]), ("one", &["m[x=1]"]), ("none", &[])]);
