@@ -157,11 +157,25 @@ fn shared_with_the_user(draft: &Draft) -> Vec<&'static str> {
          program may have files open, that program can send none",
     );
     open.push("epoll watches are shared with all that the user runs: a job that takes all leaves none to others");
+    if may_open_all(draft) {
+        open.push(
+            "open files of the machine (fs.file-max) are shared with all users but root: as many processes with as many files as the \
+             limits of a job allow take all",
+        );
+    }
     open.push(
         "room for pipes is shared with all that the user runs, but for what root runs outside: where a job has taken it, new pipes \
          hold less",
     );
     open
+}
+
+/// Whether the processes that a job may have may open as many files as the machine has room for.
+fn may_open_all(draft: &Draft) -> bool {
+    let most = std::fs::read_to_string("/proc/sys/fs/file-max").ok().and_then(|most| most.trim().parse::<u64>().ok());
+    let one = draft.limits.open_files.unwrap_or(u64::MAX);
+    let all = draft.limits.processes.unwrap_or(u64::MAX).saturating_mul(one);
+    most.is_none_or(|most| all >= most)
 }
 
 /// What the limits of a job leave open, by what holds each of them here.

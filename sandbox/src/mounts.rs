@@ -87,9 +87,13 @@ pub fn new_proc() -> io::Result<OwnedFd> {
     )
 }
 
+/// Terminals of one devpts: the machine has 4,096 for all (`kernel.pty.max`).
+const TERMINALS_MAX: &CStr = c"64";
+
 /// A detached devpts of its own.
 pub fn new_devpts() -> io::Result<OwnedFd> {
     let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), c"max", TERMINALS_MAX)?;
     fsconfig_set_string(context.as_fd(), c"ptmxmode", c"0666")?;
     fsconfig_set_string(context.as_fd(), c"mode", c"0600")?;
     finish(context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)

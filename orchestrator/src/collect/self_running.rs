@@ -79,6 +79,10 @@ const KNOWN: &[(&str, &[Match])] = &[
         ],
     ),
     (
+        "another version control, whose settings lie in the folder",
+        &[In(".hg"), In(".jj"), In(".svn"), In(".bzr"), In("_darcs"), In(".pijul")],
+    ),
+    (
         "an editor that opens the folder",
         &[
             In(".vscode"),
@@ -193,6 +197,7 @@ const KNOWN: &[(&str, &[Match])] = &[
         "a build, a test or an installation in the folder",
         &[
             Named("build.rs"),
+            Named("cargo.toml"),
             In(".cargo"),
             Named("package.json"),
             Named(".npmrc"),

@@ -59,7 +59,7 @@ use std::path::{Path, PathBuf};
 use swarm_protocol::Tier;
 
 pub use self::cage::{AttemptPlaces, Cage};
-pub use self::resolve::{PolicyError, refusals, resolve};
+pub use self::resolve::{PolicyError, look_ahead, refusals, resolve};
 pub use self::view::{Looked, View};
 pub use self::word::{Ask, Word};
 use limits::Capacity;

@@ -13,7 +13,7 @@ use super::reason::{BelongsTo, Reason};
 use super::remedy::{Hidden, Origin};
 use super::showcase::{Showcase, TOOL_CREDENTIALS, Unfit};
 use super::toolchains::{self, Show, Shown, TOOLCHAINS};
-use super::word::{self, Ask};
+use super::word::{self, Ask, Word};
 use super::{Cage, Host, Offer, Places, SYSTEM, View, copies};
 use crate::egress::Allowlist;
 use crate::report::sanitize;
@@ -152,6 +152,13 @@ fn names() -> String {
 
 /// Variables that are let through without being named: what a shell session needs, and nothing that could be a secret.
 const PLAIN_VARIABLES: &[&str] = &["LANG", "LANGUAGE", "TZ", "TERM", "USER", "LOGNAME", "COLORTERM"];
+
+/// Looks at what a policy may show, which a later [`resolve`] finds in the same view: for who waits for the machine to be tried.
+/// What it decides then is decided then.
+pub fn look_ahead(name: &str, policy: &SandboxPolicy, view: View<'_>, word: Word) {
+    let offer = Offer { tier: Tier::Namespaces, overlay: false, word, capacity: limits::Capacity::default() };
+    drop(resolve(name, policy, view, offer));
+}
 
 /// Resolves a named policy on this host.
 ///

@@ -96,6 +96,8 @@ const SCRIPTS: &[(&str, Harm, &str)] = &[
     ("35 scheduler", Harm::Done, "$SELF __attack scheduler $PEER"),
     ("35 input-output priority", Harm::Done, "$SELF __attack ioprio $PEER"),
     ("29 a lease that holds up who opens the file", Harm::Done, "touch leased; $SELF __attack lease leased"),
+    ("38 most terminals of the machine", Harm::Done, "$SELF __attack terminals 100"),
+    ("38 asynchronous requests of the machine", Harm::Done, "$SELF __attack io-setup"),
     ("39 io_uring", Harm::Done, "$SELF __attack io-uring"),
     ("40 user namespace", Harm::Done, "$SELF __attack unshare-user"),
     ("40 user namespace by clone", Harm::Done, "$SELF __attack clone-user"),

@@ -154,6 +154,15 @@ pub fn watches(_: &[String]) -> Result<(), Errno> {
     (0..200).map(watch).collect::<Result<Vec<OwnedFd>, Errno>>().map(drop)
 }
 
+/// Opens so many terminals, of which the machine has 4,096 for all.
+pub fn terminals(words: &[String]) -> Result<(), Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    (0..count(words))
+        .map(|_| open("/dev/ptmx", flags, Mode::empty()))
+        .collect::<Result<Vec<OwnedFd>, Errno>>()
+        .map(drop)
+}
+
 /// Keeps so many MiB in sockets of its own loopback, and takes them out again.
 pub fn sockets(words: &[String]) -> Result<(), Errno> {
     static PIECE: [u8; 60_000] = [1; 60_000];

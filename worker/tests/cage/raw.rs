@@ -34,6 +34,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("scheduler", scheduler),
     ("ioprio", |words| call(libc::SYS_ioprio_set, [1, number(&words[0]), (2 << 13) | 7, 0, 0])),
     ("io-uring", io_uring),
+    ("io-setup", io_setup),
     ("unshare-user", |_| call(libc::SYS_unshare, [i64::from(libc::CLONE_NEWUSER), 0, 0, 0, 0])),
     ("clone-user", clone_user),
     ("clone3-user", clone3_user),
@@ -84,6 +85,7 @@ const ATTACKS: &[(&str, Act)] = &[
     ("small-pipes", greed::small_pipes),
     ("watchers", greed::watchers),
     ("watches", greed::watches),
+    ("terminals", greed::terminals),
     ("sockets", greed::sockets),
     ("files-in-memory", greed::files_in_memory),
     ("shared", greed::shared),
@@ -240,6 +242,12 @@ fn io_uring(_: &[String]) -> Result<(), Errno> {
     // `struct io_uring_params` has 120 bytes; all zero asks for the defaults.
     let mut parameters = [0u64; 15];
     call(libc::SYS_io_uring_setup, [1, parameters.as_mut_ptr() as i64, 0, 0, 0])
+}
+
+/// Room for one request of asynchronous input or output; the machine has room for 65,536, whoever takes it.
+fn io_setup(_: &[String]) -> Result<(), Errno> {
+    let mut context = 0u64;
+    call(libc::SYS_io_setup, [1, (&raw mut context) as i64, 0, 0, 0])
 }
 
 /// Enters the namespace that it is in already, which is as much of a privilege as entering another one.

@@ -3,7 +3,7 @@
 use std::io::{BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -183,7 +183,7 @@ impl Interrupts {
     /// Listens until the program ends.
     fn listen(self: Arc<Self>) -> std::io::Result<()> {
         let runtime = threads::event_loop()?;
-        // Set before the worker starts: from now on no signal ends this program by itself.
+        // Set before the worker has its job: from now on no signal ends this program by itself.
         let mut heard = runtime.block_on(async { signal::interrupts() })?;
         let hear = move || {
             runtime.block_on(async {
@@ -198,7 +198,71 @@ impl Interrupts {
     }
 }
 
-/// Runs `argv` in a cage to its end; `hear` gets what it prints, without the cage's secrets.
+/// A worker that was started and has no job yet. Without one it ends when this is dropped, or this program is gone.
+pub struct Waiting(Child);
+
+impl Waiting {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin() -> Result<Self, Failure> {
+        let child = Command::new(THIS_PROGRAM)
+            .args([swarm_worker::SUBCOMMAND, "--stdio"])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A terminal's Ctrl-C is for this program, which passes it on.
+            .process_group(0)
+            .spawn();
+        child.map(Waiting).map_err(|error| failed(&error))
+    }
+
+    /// Runs `argv` in a cage to its end; `hear` gets what it prints, without the cage's secrets.
+    ///
+    /// # Errors
+    /// There is no result: a failure of ours or of the machine.
+    pub fn run(
+        mut self,
+        argv: Vec<String>,
+        cwd: PathBuf,
+        sandbox: SandboxSpec,
+        secrets: &Secrets,
+        hear: &mut dyn FnMut(Stream, Vec<u8>) -> Result<(), Failure>,
+    ) -> Result<Ran, Failure> {
+        let Waiting(child) = &mut self;
+        let interrupts = Arc::new(Interrupts { input: Mutex::new(child.stdin.take()), signal: AtomicU8::new(0) });
+        Arc::clone(&interrupts).listen().map_err(|error| failed(&error))?;
+        let mut frames = FrameReader::new(BufReader::new(child.stdout.take().expect("piped, and taken here only")));
+        let start = Start {
+            version: VERSION,
+            job: Job::Command { argv, cwd },
+            sandbox,
+            timeout_ms: None,
+            grace_ms: GRACE_MS,
+            // All of it is passed on at once.
+            output_bytes_max: u64::MAX,
+        };
+        let outcome = converse(&interrupts, start, &mut frames, secrets, hear);
+        // Where nobody reads what it prints, or it cannot be understood: without its input it ends, and all of its cage with it, and
+        // only then somebody looks at what it left.
+        drop(interrupts.input.lock().unwrap_or_else(PoisonError::into_inner).take());
+        while let Ok(Some(_)) = frames.read::<FromWorker>() {}
+        drop(frames);
+        child.wait().map_err(|error| failed(&error))?;
+        let signal = interrupts.signal.load(Relaxed);
+        Ok(Ran { outcome: outcome?, interrupted: (signal != 0).then_some(signal) })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Which closes its input first. One that has run was waited for already.
+        drop(self.0.wait());
+    }
+}
+
+/// Runs `argv` in a cage to its end, as [`Waiting::run`] does, by a worker that is started for it now.
 ///
 /// # Errors
 /// There is no result: a failure of ours or of the machine.
@@ -209,37 +273,7 @@ pub fn run(
     secrets: &Secrets,
     hear: &mut dyn FnMut(Stream, Vec<u8>) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
-    let interrupts = Arc::new(Interrupts { input: Mutex::default(), signal: AtomicU8::new(0) });
-    Arc::clone(&interrupts).listen().map_err(|error| failed(&error))?;
-    let mut child = Command::new(THIS_PROGRAM)
-        .args([swarm_worker::SUBCOMMAND, "--stdio"])
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        // A terminal's Ctrl-C is for this program, which passes it on.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed(&error))?;
-    *interrupts.input.lock().unwrap_or_else(PoisonError::into_inner) = child.stdin.take();
-    let mut frames = FrameReader::new(BufReader::new(child.stdout.take().expect("piped above")));
-    let start = Start {
-        version: VERSION,
-        job: Job::Command { argv, cwd },
-        sandbox,
-        timeout_ms: None,
-        grace_ms: GRACE_MS,
-        // All of it is passed on at once.
-        output_bytes_max: u64::MAX,
-    };
-    let outcome = converse(&interrupts, start, &mut frames, secrets, hear);
-    // Where nobody reads what it prints, or it cannot be understood: without its input it ends, and all of its cage with it, and
-    // only then somebody looks at what it left.
-    drop(interrupts.input.lock().unwrap_or_else(PoisonError::into_inner).take());
-    while let Ok(Some(_)) = frames.read::<FromWorker>() {}
-    drop(frames);
-    child.wait().map_err(|error| failed(&error))?;
-    let signal = interrupts.signal.load(Relaxed);
-    Ok(Ran { outcome: outcome?, interrupted: (signal != 0).then_some(signal) })
+    Waiting::begin()?.run(argv, cwd, sandbox, secrets, hear)
 }
 
 /// Has a worker do its work, and passes on what it prints until it has its result.

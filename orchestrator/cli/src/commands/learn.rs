@@ -158,7 +158,9 @@ fn once(command: &[String], learned: &Learned, it: &Surroundings) -> Result<Once
     let policy = learned.policy();
     let view = View { host: &host, places: Places::nowhere(), looked: &Looked::default() };
     sandbox::judge(&folder, Access::Read, view)?;
-    let cage = sandbox::resolve((&learned.name, &policy), &folder, offer, &scratch, view)?;
+    let git = folder.join(".git");
+    let within = View { places: sandbox::places(&folder, &git, &scratch), ..view };
+    let cage = sandbox::resolve((&learned.name, &policy), within, offer)?;
     let worktree = overlay(&folder, &scratch)?;
     let mut spec = caged::spec(&cage, worktree, &scratch)?;
     caged::hide_states(&mut spec, &folder, it)?;

@@ -19,7 +19,7 @@ use swarm_plans::{DEFAULT_SANDBOX, Network, SandboxPolicy};
 use swarm_protocol::{Access, Grant, Question, SandboxSpec, Tier, WorktreeSpec};
 
 use crate::commands::allow::{self, Allow};
-use crate::commands::caged::{self, Scratch};
+use crate::commands::caged::{self, Scratch, Waiting};
 use crate::commands::failure::Failure;
 use crate::commands::hard_links;
 use crate::commands::no_input;
@@ -148,11 +148,15 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let (host, access) = (host()?, if args.ro { Access::Read } else { Access::Write });
     let view = View { host: &host, places: Places::nowhere(), looked: &Looked::default() };
     judge(&folder, access, view)?;
+    let worker = Waiting::begin()?;
+    let git = folder.join(".git");
+    let within = View { places: places(&folder, &git, &scratch), ..view };
+    policy::look_ahead(&name, &policy, within, word.clone());
     let machine = probing.machine()?;
     machine.check(&name, &policy).map_err(|error| Failure::environment(error, None))?;
     // Without a worktree of our own nothing can be shown copy-on-write; what should be so is read-only.
     let offer = Offer { overlay: false, ..machine.offer(word) };
-    let cage = resolve((&name, &policy), &folder, offer, &scratch, view)?;
+    let cage = resolve((&name, &policy), within, offer)?;
     for warning in machine.notes.iter().chain(&cage.warnings) {
         it.err.write(&format!("swarm: {}\n", sanitize::name(warning)))?;
     }
@@ -166,7 +170,7 @@ pub fn run(args: &Sandbox, it: &Surroundings) -> Result<u8, Failure> {
     let sandbox = around(&folder, args.ro, &before, &cage, &scratch, it)?;
     let secrets = Secrets::new(cage.secrets());
     let mut passed_on = PassedOn::new(Passing::of(args.raw), it);
-    let ran = caged::run(caged::utf8(&args.command)?, folder.clone(), sandbox, &secrets, &mut |stream, bytes| {
+    let ran = worker.run(caged::utf8(&args.command)?, folder.clone(), sandbox, &secrets, &mut |stream, bytes| {
         passed_on.hear(stream, &bytes)
     });
     // Whatever became of the command, and whether anybody reads what it says: what it left is looked at.
@@ -211,20 +215,17 @@ fn say_path(folder: &Path, view: View<'_>, it: &Surroundings) -> Result<(), Fail
     it.err.write(&format!("swarm: {what}: what the command writes there runs when you type its name\n"))
 }
 
-/// A policy resolved for a folder that is no worktree of ours, and that [`judge`] lets pass.
+/// What no policy may expose of a folder that is no worktree of ours, with its `.git`, and of a scratch folder.
+pub fn places<'a>(folder: &'a Path, git: &'a Path, scratch: &'a Scratch) -> Places<'a> {
+    Places { worktree: folder, git, state: scratch.path() }
+}
+
+/// A policy resolved for a folder that is no worktree of ours, and that [`judge`] lets pass; the view is of its [`places`].
 ///
 /// # Errors
 /// The policy is one that no cage may have.
-pub fn resolve(
-    (name, policy): (&str, &SandboxPolicy),
-    folder: &Path,
-    offer: Offer,
-    scratch: &Scratch,
-    view: View<'_>,
-) -> Result<Cage, Failure> {
-    let git = folder.join(".git");
-    let places = Places { worktree: folder, git: &git, state: scratch.path() };
-    policy::resolve(name, policy, View { places, ..view }, offer).map_err(|error| match error {
+pub fn resolve((name, policy): (&str, &SandboxPolicy), view: View<'_>, offer: Offer) -> Result<Cage, Failure> {
+    policy::resolve(name, policy, view, offer).map_err(|error| match error {
         PolicyError::Word { asks } => allow::refused(&asks, &[]),
         error => Failure::environment(error, None),
     })
