@@ -4,6 +4,8 @@
 //! Checks run in a worktree of their own, made from the collected change: what a worker left behind beside its change
 //! (ignored files, a poisoned cache, its `.git`) cannot make a check pass.
 
+/// What may be read above a worktree that lies where its folder is.
+mod above;
 /// The same attempt several times, compared.
 pub mod again;
 /// Coding agents as work.

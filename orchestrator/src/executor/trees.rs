@@ -11,6 +11,7 @@ use git2::Oid;
 use serde_json::Value;
 use swarm_plans::InstanceIx;
 
+use super::above::readable;
 use super::settle::refused;
 use crate::base::checkout::{Bounds, measure};
 use crate::base::{BaseError, Bases, Layers, Prepared};
@@ -165,11 +166,13 @@ impl Trees {
     fn maker(&self, start: &Start, folder: &str) -> impl FnOnce() -> Result<Worktree, TreeError> + Send + use<> {
         let (repository, state, layers) = (Arc::clone(&self.repository), self.state.clone(), start.layers.clone());
         let (folder, backend, tier, spare) = (folder.to_owned(), self.backend, self.tier, self.cleaner.spare());
+        let base = self.base.tree;
         move || {
             let mut worktree = Worktree::provision(&state, &layers, &folder, repository.place(), backend, spare)?;
             // Without a mount namespace a worker can only be where the folder really is.
             if let (Tier::Landlock, WorktreeSpec::Directory { at, path }) = (tier, &mut worktree.spec) {
                 at.clone_from(path);
+                worktree.grants.extend(readable(&repository, base, path));
             }
             Ok(worktree)
         }

@@ -106,6 +106,14 @@ impl Cage {
         self.tier
     }
 
+    fn is_of_checkout(&self, path: &Path) -> bool {
+        path.starts_with(&self.origin.worktree) && !path.starts_with(&self.origin.git)
+    }
+
+    fn hides(&self, path: &Path) -> bool {
+        self.hide.iter().any(|hidden| path.starts_with(hidden))
+    }
+
     /// One attempt's cage. `grants` are the attempt's own (the object store, its artifacts, those of its needs), `cow` the
     /// worktree's caches, `env` the task's variables, which win over the policy's.
     pub fn spec(
@@ -129,6 +137,8 @@ impl Cage {
             });
         }
         let mut all = self.grants.clone();
+        // What a policy hides of the checkout is hidden, whoever else shows it.
+        grants.retain(|grant| !(self.is_of_checkout(&grant.path) && self.hides(&grant.path)));
         all.append(&mut grants);
         let mut variables: BTreeMap<String, String> = self.env.iter().cloned().collect();
         variables.insert("HOME".to_owned(), home.to_string_lossy().into_owned());

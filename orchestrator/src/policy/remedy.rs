@@ -12,6 +12,10 @@ use super::paths::{Guard, as_written, expand_home};
 use super::{Host, Places, left_out, listeners, word};
 use crate::event::RefusalSeen;
 
+/// What helps where a tool meets the checkout's own files above its worktree.
+const ABOVE: &str =
+    "commit what is new in it, or have worktrees elsewhere: swarm --state-dir FOLDER, outside of the repository";
+
 /// What a policy was resolved with, kept for the questions that come later.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -133,6 +137,7 @@ impl Origin {
         let line = |key: &'static str, value: &str| Some(self.naming(key, value, None));
         let given = |key: &'static str, value: &str| Some(self.naming(key, value, Some(&word::flag(key, value))));
         match act {
+            RefusedAct::Read { path } if self.lies_above(path) => Some(ABOVE.to_owned()),
             RefusedAct::Read { path } => given("read", &self.grantable(path, Access::Read)?),
             RefusedAct::Write { path } => match self.grantable(path, Access::Write) {
                 Some(folder) => match self.read_in(&folder, path) {
@@ -174,6 +179,13 @@ impl Origin {
             // Open files have a bound that no plan moves.
             RefusedAct::Limit { .. } | RefusedAct::Never { .. } => None,
         }
+    }
+
+    /// Whether a path is of the checkout, below which worktrees lie: those that are not where the checkout is, or none could be kept
+    /// from it.
+    fn lies_above(&self, path: &Path) -> bool {
+        let is_of_checkout = path.starts_with(&self.worktree) && !path.starts_with(&self.git);
+        is_of_checkout && !path.starts_with(&self.state) && self.state.starts_with(&self.worktree)
     }
 
     /// What is pasted into the plan so that its policy names one more, and what else is to be done.
@@ -331,6 +343,7 @@ mod tests {
         check(read("home/.ssh"), None);
         check(write("home/new"), None);
         check(read("repo/.git/config"), None);
+        check(read("repo/Cargo.toml"), Some(ABOVE));
         let hidden = scene.root.join("repo/secrets");
         check(
             RefusedAct::Hidden { path: hidden.join("x"), hidden },

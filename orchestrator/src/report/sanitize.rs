@@ -52,7 +52,7 @@ pub fn json(text: &str) -> String {
 /// stands before a carriage return, is spelled out, because a compiler reads it; only tabs stay what they are.
 pub fn whole_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let pieces: Vec<String> = text.split('\t').map(name).collect();
+    let pieces: Vec<String> = text.split('\t').map(seen).collect();
     without_commands(pieces.join("\t"))
 }
 
@@ -87,21 +87,44 @@ const COMMANDS: &[&str] = &[
 const MARKS: &[&str] = &["##[", "##vso[", "##teamcity["];
 
 /// A line in which no CI server finds a command: `: :error::` and `# #[group]` are only words.
-fn without_commands(mut line: String) -> String {
+fn without_commands(line: String) -> String {
+    broken_up(line, |c| format!(" {c}"))
+}
+
+/// Where what a CI server would take for a command is broken up: before the second character of each, in order.
+fn breaks(line: &str) -> Vec<usize> {
+    let mut found = Vec::new();
     let start = line.len() - line.trim_start().len();
     if let Some(rest) = line[start..].strip_prefix("::") {
         let name = rest.split([':', ' ']).next().unwrap_or_default().to_ascii_lowercase();
         // Nobody knows what a command that stopped the others is called that lets them go on.
         if COMMANDS.contains(&name.as_str()) || rest.trim_end().ends_with("::") {
-            line.insert(start + 1, ' ');
+            found.push(start + 1);
         }
     }
-    for mark in MARKS {
-        while let Some(at) = line.to_ascii_lowercase().find(mark) {
-            line.insert(at + 1, ' ');
-        }
+    let bytes = line.as_bytes();
+    let is_mark = |rest: &[u8]| {
+        MARKS.iter().any(|mark| rest.get(..mark.len()).is_some_and(|it| it.eq_ignore_ascii_case(mark.as_bytes())))
+    };
+    found.extend(line.match_indices('#').filter(|(at, _)| is_mark(&bytes[*at..])).map(|(at, _)| at + 1));
+    found
+}
+
+/// The line with something else for each character at [`breaks`].
+fn broken_up(line: String, instead: impl Fn(char) -> String) -> String {
+    let breaks = breaks(&line);
+    if breaks.is_empty() {
+        return line;
     }
-    line
+    let (mut whole, mut from) = (String::with_capacity(line.len() + 8 * breaks.len()), 0);
+    for at in breaks {
+        let c = line[at..].chars().next().expect("each is before a character");
+        whole.push_str(&line[from..at]);
+        whole.push_str(&instead(c));
+        from = at + c.len_utf8();
+    }
+    whole.push_str(&line[from..]);
+    whole
 }
 
 /// The longest line that waits for its end, in bytes; a longer one is shown in pieces.
@@ -111,6 +134,8 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub struct Lines {
     pending: Vec<u8>,
+    /// The end of what was shown of a line that is longer than waits, which may begin a command with what follows.
+    held: String,
 }
 
 impl Lines {
@@ -120,25 +145,42 @@ impl Lines {
         let mut shown = String::new();
         while let Some(end) = self.pending.iter().position(|&byte| byte == b'\n') {
             let rest = self.pending.split_off(end + 1);
-            shown.push_str(&line(&std::mem::replace(&mut self.pending, rest)));
+            let ended = std::mem::replace(&mut self.pending, rest);
+            shown.push_str(&self.end(&ended));
             shown.push('\n');
         }
         if self.pending.len() > LINE_BYTES_MAX {
-            shown.push_str(&line(&std::mem::take(&mut self.pending)));
+            let piece = std::mem::take(&mut self.pending);
+            let mut whole = self.end(&piece);
+            let longest = MARKS.iter().map(|mark| mark.len()).max().unwrap_or(0);
+            let keep = whole.char_indices().rev().nth(longest).map_or(0, |(at, _)| at);
+            self.held = whole.split_off(keep);
+            shown.push_str(&whole);
         }
         shown
     }
 
     /// What never got its line feed.
     pub fn finish(&mut self) -> String {
-        line(&std::mem::take(&mut self.pending))
+        let rest = std::mem::take(&mut self.pending);
+        self.end(&rest)
+    }
+
+    /// The end of a line, behind what is held of its beginning.
+    fn end(&mut self, bytes: &[u8]) -> String {
+        without_commands(std::mem::take(&mut self.held) + &line(bytes))
     }
 }
 
-/// A name (task, path, branch) as it may be shown: what [`line`] would drop is spelled out, so that two names never look
+/// A name (task, path, branch) as it may be shown: what [`line`] would drop or break up is spelled out, so that two names never look
 /// the same for that reason.
 pub fn name(name: &str) -> String {
-    name.chars().fold(String::with_capacity(name.len()), |mut shown, c| {
+    broken_up(seen(name), |c| c.escape_unicode().to_string())
+}
+
+/// A text in which what nobody sees, or what acts on a screen, is spelled out.
+fn seen(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         if is_deceptive(c) {
             shown.extend(c.escape_default());
         } else {
@@ -159,10 +201,12 @@ pub fn shell_word(word: &str) -> String {
 /// Source: POSIX.1-2024, Shell Command Language, 2.2.4 "Dollar-Single-Quotes", as bash, zsh, ksh and busybox have them.
 pub fn shell_bytes(word: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./=,@%+:".contains(byte);
+    let acts = |text: &str| text.chars().any(is_deceptive) || !breaks(text).is_empty();
     match std::str::from_utf8(word) {
+        Ok(text) if acts(text) => format!("$'{}'", spelled(word)),
         Ok(text) if !text.is_empty() && word.iter().all(plain) => text.to_owned(),
-        Ok(text) if !text.chars().any(is_deceptive) => format!("'{}'", text.replace('\'', "'\\''")),
-        Ok(_) | Err(_) => format!("$'{}'", spelled(word)),
+        Ok(text) => format!("'{}'", text.replace('\'', "'\\''")),
+        Err(_) => format!("$'{}'", spelled(word)),
     }
 }
 
@@ -175,7 +219,10 @@ fn spelled(word: &[u8]) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '\'' | '\\' => text.extend(['\\', c]),
-                c if is_deceptive(c) => text.push_str(&octal(c.encode_utf8(&mut [0; 4]).as_bytes())),
+                // Behind the first of two, no CI server finds a command.
+                c if is_deceptive(c) || c == '#' && text.ends_with('#') || c == ':' && text.ends_with(':') => {
+                    text.push_str(&octal(c.encode_utf8(&mut [0; 4]).as_bytes()));
+                }
                 c => text.push(c),
             }
         }
@@ -288,6 +335,35 @@ mod tests {
     }
 
     #[test]
+    fn names_are_no_commands_and_long_lines_are_looked_at_once() {
+        assert_eq!(name("a/##VSO[x]"), "a/#\\u{23}VSO[x]");
+        assert_eq!(name("::error::x"), ":\\u{3a}error::x");
+        assert_eq!(name("a::b #[x] ## y"), "a::b #[x] ## y");
+        assert_eq!(shell_word("##[x]"), "$'#\\043[x]'");
+        assert_eq!(shell_word("::error::"), "$':\\072error:\\072'");
+        let marks = "##[".repeat(1 << 20);
+        let begun = std::time::Instant::now();
+        assert_eq!(line(marks.as_bytes()).len(), marks.len() + (1 << 20));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it takes time in proportion to the line");
+    }
+
+    #[test]
+    fn a_command_in_two_pieces_of_a_long_line_is_none_either() {
+        for cut in 0..14 {
+            let mut lines = Lines::default();
+            let before = vec![b'x'; LINE_BYTES_MAX + 1 - cut];
+            let all = [&before[..], b"##\0teamcity[y]", &b"z".repeat(40)].concat();
+            let (first, rest) = all.split_at(LINE_BYTES_MAX + 1);
+            let shown = lines.take(first) + &lines.take(rest) + &lines.finish();
+            assert!(
+                shown.ends_with(&format!("x# #teamcity[y]{}", "z".repeat(40))),
+                "{cut}: {}",
+                &shown[LINE_BYTES_MAX..]
+            );
+        }
+    }
+
+    #[test]
     fn order_and_invisible_characters_cannot_deceive() {
         check("a\u{202e}b\u{2066}c\u{200b}d\u{feff}".as_bytes(), "abcd");
         check(b"\xff\xfe", "\u{fffd}\u{fffd}");
@@ -316,7 +392,8 @@ mod tests {
         assert_eq!(lines.take(b"[31mb\nc\n\x1b]0;ti"), "ab\nc\n");
         assert_eq!(lines.take(b"tle\x07d"), "");
         assert_eq!(lines.finish(), "d");
-        assert_eq!(lines.take(&vec![b'x'; LINE_BYTES_MAX + 1]).len(), LINE_BYTES_MAX + 1);
+        let shown = lines.take(&vec![b'x'; LINE_BYTES_MAX + 1]) + &lines.finish();
+        assert_eq!(shown.len(), LINE_BYTES_MAX + 1);
     }
 
     #[test]
