@@ -157,10 +157,10 @@ fn shared_with_the_user(draft: &Draft) -> Vec<&'static str> {
          program may have files open, that program can send none",
     );
     open.push("epoll watches are shared with all that the user runs: a job that takes all leaves none to others");
-    if may_open_all(draft) {
+    if has_few_files() {
         open.push(
-            "open files of the machine (fs.file-max) are shared with all users but root: as many processes with as many files as the \
-             limits of a job allow take all",
+            "open files of the machine (fs.file-max) are shared with all users but root: many processes of a job with many files each \
+             take all",
         );
     }
     open.push(
@@ -170,12 +170,12 @@ fn shared_with_the_user(draft: &Draft) -> Vec<&'static str> {
     open
 }
 
-/// Whether the processes that a job may have may open as many files as the machine has room for.
-fn may_open_all(draft: &Draft) -> bool {
+/// Whether the machine bounds the open files of all processes together by a number that jobs can reach. Where systemd has started it
+/// there is none.
+fn has_few_files() -> bool {
+    const OUT_OF_REACH: u64 = 1 << 40;
     let most = std::fs::read_to_string("/proc/sys/fs/file-max").ok().and_then(|most| most.trim().parse::<u64>().ok());
-    let one = draft.limits.open_files.unwrap_or(u64::MAX);
-    let all = draft.limits.processes.unwrap_or(u64::MAX).saturating_mul(one);
-    most.is_none_or(|most| all >= most)
+    most.is_none_or(|most| most < OUT_OF_REACH)
 }
 
 /// What the limits of a job leave open, by what holds each of them here.

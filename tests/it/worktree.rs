@@ -386,7 +386,8 @@ fn what_the_checkout_built_is_older_than_what_differs_from_it_in_every_run() {
 #[test]
 fn what_tools_look_for_above_a_worktree_is_there_to_be_read_or_not_there() {
     // As cargo looks for a workspace: a file above that is there and cannot be read ends it.
-    let script = "d=$PWD; while d=${d%/*} && [ -n \"$d\" ]; do\n  [ ! -e \"$d/README\" ] || cat \"$d/README\" || exit 1\ndone";
+    let script =
+        "d=$PWD; while d=${d%/*} && [ -n \"$d\" ]; do\n  [ ! -e \"$d/README\" ] || cat \"$d/README\" || exit 1\ndone";
     for (_, ended) in in_vain(script) {
         assert!(ended.events_of("attempt-finished").len() == 1, "{ended}");
     }
