@@ -16,6 +16,8 @@ mod checks;
 mod errand;
 /// WebAssembly guests as work.
 mod guest;
+/// What a task hands over, on the disk.
+mod handed;
 /// A worker's own commits.
 mod history;
 /// One command in one cage.
@@ -250,6 +252,12 @@ impl Executor {
         if let Err(error) = record.log.finish() {
             end = blame(end, &error);
             record.notes.push(format!("its log is incomplete: {error}"));
+        }
+        if end == AttemptEnd::Succeeded
+            && let Err(error) = handed::bring_to_disk_beside(places.artifacts()).await
+        {
+            let detail = format!("bring what it hands over to the disk: {error}");
+            end = AttemptEnd::Infra { detail };
         }
         let unheard = self.leave_feedback(trial, &end, record.envelope.as_ref(), record.change.as_ref()).await;
         record.notes.extend(unheard);
