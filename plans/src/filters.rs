@@ -1,12 +1,14 @@
-//! The filters of templates, each with a bound: those of minijinja, asked beforehand how long their result may become, and looked at
-//! afterwards. minijinja bounds steps, and the engine what is written; between them a filter may make a value as long as it likes
-//! (`"x"|indent(99999999999)`), in one piece that ends the process. What operators do is bounded by [`crate::growth`].
+//! The filters and tests of templates, each with a bound: those of minijinja, asked beforehand how long their result may become, and
+//! looked at afterwards. minijinja bounds steps, and the engine what is written; between them a filter may make a value as long as it likes
+//! (`"x"|indent(99999999999)`), in one piece that ends the process, and look at one for as long as it likes, which [`crate::looked_at`]
+//! bounds. What operators make is bounded by [`crate::growth`].
 
 use std::fmt::Write as _;
 
 use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
-use minijinja::{Environment, Error, ErrorKind, State, filters, functions};
+use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests};
 
+use crate::looked_at::{DEPTH_MAX, Looks, count, too_deep};
 use crate::template::{RENDERED_BYTES_MAX, too_long};
 
 /// Bytes of all that the filters of one text make while it is rendered.
@@ -18,8 +20,11 @@ const ITEMS_MAX: usize = 250_000;
 /// Bytes of one item in a list: a value of minijinja.
 const ITEM_BYTES: usize = 24;
 
-/// Lists within each other; JSON that is read has no more than 128.
-const DEPTH_MAX: usize = 200;
+/// The filter that counts all of what an operator looks at and gives it as it is; as it stands in code, where a bracket is open.
+pub(crate) const LOOKS_AT: &str = ")|swarm_looks_at)";
+
+/// The same for one part of a value.
+pub(crate) const LOOKS_INTO: &str = ")|swarm_looks_into)";
 
 /// Under which name the state of a rendering keeps the bytes that filters made.
 const MADE: &str = "swarm: bytes made";
@@ -30,6 +35,8 @@ type Estimate = fn(&[Value]) -> usize;
 /// What a filter makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Makes {
+    /// A part of what it is given, or a number.
+    Part,
     /// A text, of values that are written for it.
     Text,
     /// A list of the values that it is given, or of some.
@@ -38,51 +45,29 @@ enum Makes {
     Lists,
 }
 
-/// Puts a bounded one in the place of every filter that makes a text or a list. The others (`length`, `first`, `int`, …) give a part
-/// of what they are given, or a number.
+/// Puts a bounded one in the place of every filter, and of every test that looks at more than the kind of a value.
 pub(crate) fn bound(environment: &mut Environment<'static>) {
-    use Makes::{List, Lists, Text};
-    let filters: [(&'static str, Value, Makes, Estimate); 33] = [
-        ("safe", Value::from_function(filters::safe), Text, as_given),
-        ("escape", Value::from_function(filters::escape), Text, as_given),
-        ("e", Value::from_function(filters::escape), Text, as_given),
-        ("lower", Value::from_function(filters::lower), Text, as_given),
-        ("upper", Value::from_function(filters::upper), Text, as_given),
-        ("title", Value::from_function(filters::title), Text, as_given),
-        ("capitalize", Value::from_function(filters::capitalize), Text, as_given),
-        ("trim", Value::from_function(filters::trim), Text, as_given),
-        ("string", Value::from_function(filters::string), Text, as_given),
-        ("replace", Value::from_function(filters::replace), Text, replaced),
-        ("join", Value::from_function(filters::join), Text, joined),
-        ("indent", Value::from_function(filters::indent), Text, indented),
-        ("format", Value::from_function(filters::format), Text, formatted),
-        ("sum", Value::from_function(filters::sum), Text, as_given),
-        ("pprint", Value::from_function(printed), Text, as_given),
-        ("lines", Value::from_function(filters::lines), List, lines),
-        ("split", Value::from_function(filters::split), List, pieces),
-        ("reverse", Value::from_function(filters::reverse), List, as_given),
-        ("list", Value::from_function(filters::list), List, items),
-        ("sort", Value::from_function(filters::sort), List, items),
-        ("unique", Value::from_function(filters::unique), List, items),
-        ("select", Value::from_function(filters::select), List, items),
-        ("reject", Value::from_function(filters::reject), List, items),
-        ("selectattr", Value::from_function(filters::selectattr), List, items),
-        ("rejectattr", Value::from_function(filters::rejectattr), List, items),
-        ("map", Value::from_function(filters::map), List, items),
-        ("dictsort", Value::from_function(filters::dictsort), Lists, items),
-        ("items", Value::from_function(filters::items), Lists, items),
-        ("groupby", Value::from_function(filters::groupby), Lists, items),
-        ("batch", Value::from_function(filters::batch), Lists, counted),
-        ("slice", Value::from_function(filters::slice), Lists, counted),
-        ("chain", Value::from_function(filters::chain), Lists, together),
-        ("zip", Value::from_function(filters::zip), Lists, together),
-    ];
-    for (name, filter, makes, estimate) in filters {
+    for (name, filter, looks, makes, estimate) in bounded_filters() {
         let bounded = move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-            apply(state, &filter, &args.into_values(), makes, estimate)
+            let args = args.into_values();
+            count(state, &args, looks)?;
+            apply(state, &filter, &args, makes, estimate)
         };
         environment.add_filter(name, bounded);
     }
+    for (name, test, looks) in bounded_tests() {
+        let bounded = move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            let args = args.into_values();
+            count(state, &args, looks)?;
+            test.call(state, &args).map(|holds| holds.is_true())
+        };
+        environment.add_test(name, bounded);
+    }
+    let counting = |looks| {
+        move |state: &mut State<'_, '_>, value: Value| count(state, std::slice::from_ref(&value), looks).map(|()| value)
+    };
+    environment.add_filter("swarm_looks_at", counting(Looks::Through));
+    environment.add_filter("swarm_looks_into", counting(Looks::Along));
     // What is assigned to may hold itself.
     environment.remove_global("namespace");
     let dict = Value::from_function(functions::dict);
@@ -92,6 +77,88 @@ pub(crate) fn bound(environment: &mut Environment<'static>) {
     environment.add_function("dict", table);
 }
 
+/// Name, what minijinja has under it, how far it looks, what it makes, and how much.
+#[rustfmt::skip]
+fn bounded_filters() -> [(&'static str, Value, Looks, Makes, Estimate); 47] {
+    use Looks::{Along, Briefly, Each, EachThrough, Sorting, Through};
+    use Makes::{List, Lists, Part, Text};
+    let nothing: Estimate = |_| 0;
+    [
+        ("default", Value::from_function(filters::default), Briefly, Part, nothing),
+        ("d", Value::from_function(filters::default), Briefly, Part, nothing),
+        ("bool", Value::from_function(filters::bool), Briefly, Part, nothing),
+        ("abs", Value::from_function(filters::abs), Briefly, Part, nothing),
+        ("round", Value::from_function(filters::round), Briefly, Part, nothing),
+        ("first", Value::from_function(filters::first), Briefly, Part, nothing),
+        ("last", Value::from_function(filters::last), Briefly, Part, nothing),
+        ("length", Value::from_function(filters::length), Along, Part, nothing),
+        ("count", Value::from_function(filters::length), Along, Part, nothing),
+        ("int", Value::from_function(filters::int), Along, Part, nothing),
+        ("float", Value::from_function(filters::float), Along, Part, nothing),
+        ("attr", Value::from_function(filters::attr), Along, Part, nothing),
+        ("min", Value::from_function(filters::min), EachThrough, Part, nothing),
+        ("max", Value::from_function(filters::max), EachThrough, Part, nothing),
+        ("safe", Value::from_function(filters::safe), Through, Text, as_given),
+        ("escape", Value::from_function(filters::escape), Through, Text, as_given),
+        ("e", Value::from_function(filters::escape), Through, Text, as_given),
+        ("lower", Value::from_function(filters::lower), Through, Text, as_given),
+        ("upper", Value::from_function(filters::upper), Through, Text, as_given),
+        ("title", Value::from_function(filters::title), Through, Text, as_given),
+        ("capitalize", Value::from_function(filters::capitalize), Through, Text, as_given),
+        ("trim", Value::from_function(filters::trim), Through, Text, as_given),
+        ("string", Value::from_function(filters::string), Through, Text, as_given),
+        ("replace", Value::from_function(filters::replace), Through, Text, replaced),
+        ("join", Value::from_function(filters::join), EachThrough, Text, joined),
+        ("indent", Value::from_function(filters::indent), Through, Text, indented),
+        ("format", Value::from_function(filters::format), Through, Text, formatted),
+        ("sum", Value::from_function(filters::sum), Through, Text, as_given),
+        ("pprint", Value::from_function(printed), Through, Text, as_given),
+        ("lines", Value::from_function(filters::lines), Along, List, lines),
+        ("split", Value::from_function(filters::split), Along, List, pieces),
+        ("reverse", Value::from_function(filters::reverse), Along, List, as_given),
+        ("list", Value::from_function(filters::list), Each, List, items),
+        ("sort", Value::from_function(filters::sort), Sorting, List, items),
+        ("unique", Value::from_function(filters::unique), Sorting, List, items),
+        ("select", Value::from_function(filters::select), Each, List, items),
+        ("reject", Value::from_function(filters::reject), Each, List, items),
+        ("selectattr", Value::from_function(filters::selectattr), Each, List, items),
+        ("rejectattr", Value::from_function(filters::rejectattr), Each, List, items),
+        ("map", Value::from_function(filters::map), Each, List, items),
+        ("dictsort", Value::from_function(filters::dictsort), Sorting, Lists, items),
+        ("items", Value::from_function(filters::items), Each, Lists, items),
+        ("groupby", Value::from_function(filters::groupby), Sorting, Lists, items),
+        ("batch", Value::from_function(filters::batch), Each, Lists, counted),
+        ("slice", Value::from_function(filters::slice), Each, Lists, counted),
+        ("chain", Value::from_function(filters::chain), Each, Lists, together),
+        ("zip", Value::from_function(filters::zip), Each, Lists, together),
+    ]
+}
+
+/// The tests that look at more than the kind of a value.
+fn bounded_tests() -> impl Iterator<Item = (&'static str, Value, Looks)> {
+    let comparing: [(&[&'static str], Value); 8] = [
+        (&["eq", "equalto", "=="], Value::from_function(tests::is_eq)),
+        (&["ne", "!="], Value::from_function(tests::is_ne)),
+        (&["lt", "lessthan", "<"], Value::from_function(tests::is_lt)),
+        (&["le", "<="], Value::from_function(tests::is_le)),
+        (&["gt", "greaterthan", ">"], Value::from_function(tests::is_gt)),
+        (&["ge", ">="], Value::from_function(tests::is_ge)),
+        (&["in"], Value::from_function(tests::is_in)),
+        (&["sameas"], Value::from_function(tests::is_sameas)),
+    ];
+    let of_texts: [(&[&'static str], Value); 4] = [
+        (&["startingwith"], Value::from_function(tests::is_startingwith)),
+        (&["endingwith"], Value::from_function(tests::is_endingwith)),
+        (&["lower"], Value::from_function(tests::is_lower)),
+        (&["upper"], Value::from_function(tests::is_upper)),
+    ];
+    let named = |(names, test): (&'static [&'static str], Value), looks| {
+        names.iter().map(move |name| (*name, test.clone(), looks))
+    };
+    let comparing = comparing.into_iter().flat_map(move |test| named(test, Looks::Through));
+    comparing.chain(of_texts.into_iter().flat_map(move |test| named(test, Looks::Along)))
+}
+
 fn apply(
     state: &mut State<'_, '_>,
     filter: &Value,
@@ -99,6 +166,9 @@ fn apply(
     makes: Makes,
     estimate: Estimate,
 ) -> Result<Value, Error> {
+    if makes == Makes::Part {
+        return filter.call(state, args);
+    }
     if makes == Makes::Text {
         // A text is as long as it is; whatever else is written for the filter, all of it.
         args.iter().filter(|arg| arg.as_str().is_none()).try_for_each(|arg| weigh(arg).map(drop))?;
@@ -115,7 +185,7 @@ fn apply(
             let values = weigh(&made)?;
             (as_deep_as_it_looks(state, made)?, values.saturating_mul(ITEM_BYTES))
         }
-        (Makes::List | Makes::Text, None) => {
+        (_, None) => {
             let items = made.len().unwrap_or(0);
             (made, items.saturating_mul(ITEM_BYTES))
         }
@@ -148,8 +218,7 @@ fn weigh(value: &Value) -> Result<usize, Error> {
 
 fn weigh_within(value: &Value, (left, values): (&mut usize, &mut usize), depth: usize) -> Result<(), Error> {
     if depth > DEPTH_MAX {
-        let message = format!("its lists lie more than {DEPTH_MAX} deep in each other");
-        return Err(Error::new(ErrorKind::InvalidOperation, message));
+        return Err(too_deep());
     }
     *values += 1;
     // Anything but a text is short, and no value is shorter than what stands between two of them.

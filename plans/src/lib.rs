@@ -9,6 +9,8 @@ pub mod agent;
 pub mod allowance;
 /// What of a template is code, and how much of it there may be.
 mod code_spans;
+/// What a template's code uses and looks at.
+mod code_tree;
 /// Cycles, made readable.
 mod cycle;
 /// What is wrong, and where.
@@ -27,7 +29,7 @@ mod expand;
 pub mod expansion;
 /// From the texts of a plan to the plan.
 pub mod file;
-/// The filters of templates, each with a bound.
+/// The filters and tests of templates, each with a bound.
 mod filters;
 /// Globs over paths, compiled.
 pub mod glob;
@@ -42,6 +44,8 @@ pub mod instance;
 /// Every key of the language, once.
 mod keys;
 pub use keys::{NAMES, is_name};
+/// What a rendering may look at.
+mod looked_at;
 /// From a document to the types of `plan`.
 mod lower;
 /// The `[merge]` table.

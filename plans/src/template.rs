@@ -11,6 +11,7 @@ use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 
 use crate::code_spans::{Code, NO_COMMENT, excess};
+use crate::code_tree::{CodeTree, Origin};
 use crate::diagnostic::{Diagnostic, Location};
 use crate::filters;
 use crate::growth::growth;
@@ -29,6 +30,9 @@ pub(crate) fn too_long() -> minijinja::Error {
         format!("it becomes longer than {RENDERED_BYTES_MAX} bytes"),
     )
 }
+
+/// What stands before an expression, which is compiled as a template.
+const EXPRESSION_OPEN: &str = "{% if (\n";
 
 /// Under an `if` that is no expression: the words of the language, and that equality has two signs.
 const EXPRESSION_EXAMPLE: &str = "write it like: vars.deploy and needs.build.result == 'succeeded'";
@@ -50,6 +54,17 @@ struct Compiled {
     /// The name under which minijinja knows it.
     key: String,
     names: Vec<String>,
+    /// Where the text that minijinja has is in the one that is written.
+    origin: Origin,
+}
+
+impl Compiled {
+    /// What `source`, the text as written, has in some bytes of what minijinja was given.
+    fn as_written<'s>(&self, source: &'s str, range: std::ops::Range<usize>) -> Option<&'s str> {
+        let before = if self.dialect == Dialect::Expression { EXPRESSION_OPEN.len() } else { 0 };
+        let written = self.origin.as_written(range);
+        source.get(written.start.checked_sub(before)?..written.end.checked_sub(before)?)
+    }
 }
 
 /// What a text will be used as.
@@ -100,6 +115,14 @@ pub(crate) fn root(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder()
+        .comment_delimiters(NO_COMMENT.0, NO_COMMENT.1)
+        .keep_trailing_newline(true)
+        .build()
+        .expect("the delimiters differ from each other")
+}
+
 /// All compiled templates of a plan.
 pub(crate) struct Engine {
     vars: Value,
@@ -125,12 +148,7 @@ impl Engine {
         // Without it an error does not know its place; failing renders are rare.
         text.set_debug(true);
         text.set_fuel(Some(STEPS_MAX));
-        let syntax = SyntaxConfig::builder()
-            .comment_delimiters(NO_COMMENT.0, NO_COMMENT.1)
-            .keep_trailing_newline(true)
-            .build()
-            .expect("the delimiters differ from each other");
-        text.set_syntax(syntax);
+        text.set_syntax(syntax());
         text.set_formatter(write_as_json);
         filters::bound(&mut text);
         let mut glob = text.clone();
@@ -213,16 +231,15 @@ impl Engine {
             Dialect::Text | Dialect::Expression => &mut self.text,
             Dialect::Glob => &mut self.glob,
         };
-        let names = if dialect == Dialect::Expression {
-            let names = environment.compile_expression(source).map_err(misread)?.undeclared_variables(true);
+        let text = if dialect == Dialect::Expression {
+            environment.compile_expression(source).map_err(misread)?;
             // The parentheses keep the whole of it one condition; that it is one expression was just established.
-            let wrapped = format!("{{% if (\n{source}\n) %}}1{{% endif %}}");
-            environment.add_template_owned(key.clone(), wrapped).map_err(misread)?;
-            names
+            format!("{EXPRESSION_OPEN}{source}\n) %}}1{{% endif %}}")
         } else {
-            environment.add_template_owned(key.clone(), source.to_owned()).map_err(misread)?;
-            environment.get_template(&key).map_err(misread)?.undeclared_variables(true)
+            source.to_owned()
         };
+        let tree = CodeTree::read(&text, syntax()).map_err(misread)?;
+        environment.add_template_owned(key.clone(), tree.counted.clone()).map_err(misread)?;
         if let Some(word) = unknown_word(environment, source, code) {
             let diagnostic = Diagnostic::error(inside(at, raw, source, word.at), word.message);
             return Err(Box::new(match word.hint {
@@ -231,9 +248,9 @@ impl Engine {
             }));
         }
         let functions: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
-        let mut names: Vec<String> = names.into_iter().filter(|name| !functions.contains(&name.as_str())).collect();
-        names.sort_unstable();
-        Ok(Compiled { dialect, key, names })
+        let is_function = |name: &&String| functions.contains(&name.as_str());
+        let names = tree.names.iter().filter(|name| !is_function(name)).cloned().collect();
+        Ok(Compiled { dialect, key, names, origin: tree.origin })
     }
 
     /// Renders with the values of the roots that it uses.
@@ -248,14 +265,21 @@ impl Engine {
             Dialect::Text | Dialect::Expression => &self.text,
             Dialect::Glob => &self.glob,
         };
+        let written = |error: &minijinja::Error| compiled.as_written(&template.source, error.range()?);
         let reason = |error: &minijinja::Error| match error.detail() {
             _ if error.kind() == minijinja::ErrorKind::OutOfFuel => {
                 format!("it takes more than {STEPS_MAX} steps: let a loop in it end sooner")
             }
+            // What minijinja names by a part of the code that it shortens is not told apart from what counts there.
+            Some(detail) if detail.contains("...") && detail.contains("` is undefined") => {
+                let said = detail.split('`').next().unwrap_or(detail).trim_end_matches([' ', '(']);
+                let code = written(error).unwrap_or(&template.source);
+                if said.is_empty() { format!("{}: `{code}`", error.kind()) } else { format!("{said}: `{code}`") }
+            }
             Some(detail) if error.kind() == minijinja::ErrorKind::UndefinedError => detail.to_owned(),
             Some(detail) if too_long().detail() == Some(detail) => detail.to_owned(),
             Some(detail) => format!("{}: {detail}", error.kind()),
-            None => match error.range().and_then(|range| error.template_source()?.get(range)) {
+            None => match written(error) {
                 Some(expression) => format!("{}: `{expression}`", error.kind()),
                 None => error.kind().to_string(),
             },
@@ -264,10 +288,10 @@ impl Engine {
             Some(line) if template.source.trim_end().contains('\n') => format!("{} (line {line})", reason(&error)),
             _ => reason(&error),
         };
-        let compiled = environment.get_template(&compiled.key).map_err(said)?;
+        let template = environment.get_template(&compiled.key).map_err(said)?;
         let mut rendered = Bounded { text: Vec::new(), is_full: false };
         let values = Value::from_pairs(values.iter().map(|(name, value)| (*name, value.clone())));
-        let ended = compiled.render_captured_to(values, &mut rendered).map(drop);
+        let ended = template.render_captured_to(values, &mut rendered).map(drop);
         if rendered.is_full {
             return Err(format!("it becomes longer than {RENDERED_BYTES_MAX} bytes"));
         }
@@ -395,6 +419,12 @@ mod tests {
     #[test]
     fn undefined_is_an_error_with_its_name() {
         check(Dialect::Text, "{{ n.nothing }}", "`n.nothing` is undefined");
+        check(Dialect::Text, "{{ file[9] }}", "undefined value: `file[9]`");
+        check(Dialect::Text, "{{ 'a' if n == file[n].x }}", "undefined value: `file[n].x`");
+        check(Dialect::Expression, "n == file[n].x", "undefined value: `file[n].x`");
+        let said = "tried to use + operator on unsupported types undefined and number: `file[n] + m[n]`";
+        check(Dialect::Text, "{% set m = [1, 2, 3, 4] %}{{ file[9] + m[n] }}", &said.replace("file[n]", "file[9]"));
+        check(Dialect::Text, "a\n{{ n ~ file[9] }}", "undefined value: `n ~ file[9]` (line 2)");
     }
 
     #[test]
@@ -544,6 +574,13 @@ mod tests {
         let mut engine = Engine::new();
         let template = engine.compile("{{ needs.a.outputs.b }}{{ range(2) }}", AT, "", Dialect::Text).unwrap();
         assert_eq!(template.names(), ["needs.a.outputs.b"]);
+    }
+
+    #[test]
+    fn a_part_of_a_text_or_a_list_needs_no_other_name() {
+        check(Dialect::Text, "{{ file[:1] }}{{ file[1:n] }}{{ file[::-1] }}", "a*bb*a");
+        check(Dialect::Glob, "{{ file[1:] }}", "\\*b");
+        check(Dialect::Expression, "file[:1] == 'a'", "1");
     }
 
     #[test]
