@@ -10,18 +10,38 @@ pub(crate) fn never_a_result(expression: &str) -> Vec<&str> {
     after.filter_map(compared_with).filter(|word| !RESULTS.contains(word)).collect()
 }
 
-/// The results of a need behind which nothing runs, unless it has `allow-failure`.
-const FALLS_SHORT: [&str; 6] = ["failed", "timed-out", "violation", "cancelled", "blocked", "lost"];
+/// The results that an `if` may find, in words for people.
+pub(crate) const ASKED: &str =
+    "succeeded, flaky or skipped; and of a task with `allow-failure` failed, timed-out or violation";
 
-/// The comparisons of a need's result with such a word alone (`needs.a.result == 'failed'`, `needs["a"].result in ['failed', 'lost']`):
-/// the need and the first word.
-pub(crate) fn falls_short(expression: &str) -> Vec<(&str, &str)> {
+/// The results of a need behind which nothing runs, unless it has `allow-failure`.
+const MAY_BE_ALLOWED: [&str; 3] = ["failed", "timed-out", "violation"];
+
+/// Those behind which nothing runs: what never began is blocked by whatever failed before it, a run that is stopped starts nothing more,
+/// and what was lost runs again.
+const NEVER_PASSED: [&str; 3] = ["cancelled", "blocked", "lost"];
+
+/// A need's result that is compared with words alone behind which nothing runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FallsShort<'e> {
+    /// The task.
+    pub need: &'e str,
+    /// The first of the words.
+    pub word: &'e str,
+    /// With `allow-failure`, one of them may hold.
+    pub may_be_allowed: bool,
+}
+
+/// All such comparisons of an expression (`needs.a.result == 'failed'`, `needs["a"].result in ['failed', 'lost']`).
+pub(crate) fn falls_short(expression: &str) -> Vec<FallsShort<'_>> {
     let found = expression.match_indices(".result");
     let all = found.filter_map(|(at, found)| {
         let need = need_before(&expression[..at])?;
         let words = equal_to(&expression[at + found.len()..]);
-        let (first, short) = (words.first().copied()?, words.iter().all(|word| FALLS_SHORT.contains(word)));
-        short.then_some((need, first))
+        let may_be_allowed = words.iter().any(|word| MAY_BE_ALLOWED.contains(word));
+        let is_short = |word: &&str| MAY_BE_ALLOWED.contains(word) || NEVER_PASSED.contains(word);
+        let word = words.first().copied().filter(|_| words.iter().all(is_short))?;
+        Some(FallsShort { need, word, may_be_allowed })
     });
     all.collect()
 }
@@ -75,14 +95,18 @@ mod tests {
     #[test]
     fn comparisons_with_a_failure_alone_are_found_with_their_need() {
         for (expression, expected) in [
-            ("needs.b.result == 'failed'", &[("b", "failed")][..]),
-            ("vars.x and needs[\"a-b\"].result=='timed-out'", &[("a-b", "timed-out")]),
-            ("needs.b.result in ['failed', \"lost\"]", &[("b", "failed")]),
+            ("needs.b.result == 'failed'", &[("b", "failed", true)][..]),
+            ("vars.x and needs[\"a-b\"].result=='timed-out'", &[("a-b", "timed-out", true)]),
+            ("needs.b.result in ['failed', \"lost\"]", &[("b", "failed", true)]),
+            ("needs.b.result in ['blocked', 'failed']", &[("b", "blocked", true)]),
+            ("needs.b.result in ['blocked', 'cancelled']", &[("b", "blocked", false)]),
+            ("needs.b.result == 'lost'", &[("b", "lost", false)]),
             ("needs.b.result in ['failed', 'flaky']", &[]),
             ("needs.b.result != 'failed' or needs.b.result == 'skipped'", &[]),
             ("vars.b.result == 'failed' or x.result", &[]),
         ] {
-            assert_eq!(falls_short(expression), expected, "{expression}");
+            let found = falls_short(expression).into_iter().map(|it| (it.need, it.word, it.may_be_allowed));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{expression}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Location, SourceFile, nearest};
 use crate::expand::matrix_combinations;
 use crate::merge::MergeMode;
 use crate::plan::*;
-use crate::result_words::{RESULTS, falls_short, never_a_result};
+use crate::result_words::{ASKED, FallsShort, RESULTS, falls_short, never_a_result};
 use crate::template::{Template, root};
 
 /// Checks a plan whose parts were lowered, stand-ins for broken ones included.
@@ -157,7 +157,7 @@ impl<'a> Validator<'a> {
         for word in never_a_result(condition.source()) {
             let hint = match nearest(word, RESULTS) {
                 Some(near) => format!("did you mean '{near}'?"),
-                None => format!("a result is one of: {}", RESULTS.join(", ")),
+                None => format!("an `if` finds {ASKED}"),
             };
             let warning = Diagnostic::warning(self.place(condition, word), format!("no result is called '{word}'"));
             self.diagnostics.push(warning.hint(hint));
@@ -166,20 +166,21 @@ impl<'a> Validator<'a> {
 
     /// What needs something that did not pass is blocked, whatever its condition says, unless that may fail.
     fn unasked(&mut self, ix: TaskIx, condition: &Template) {
-        for (name, word) in falls_short(condition.source()) {
+        for FallsShort { need: name, word, may_be_allowed } in falls_short(condition.source()) {
             let need = self.plan.task_by_name(name).filter(|need| self.needs_directly(ix, *need));
-            // Whatever is behind what never began is blocked by the same task.
-            let never_began = word == "blocked";
-            let is_strict = |need: &TaskIx| never_began || self.plan.task(*need).allow_failure == AllowFailure::No;
+            let is_strict = |need: &TaskIx| !may_be_allowed || self.plan.task(*need).allow_failure == AllowFailure::No;
             if need.filter(is_strict).is_none() {
                 continue;
             }
-            let message =
-                format!("this never holds: where `{name}` is '{word}', `{}` is blocked", self.plan.task(ix).name);
+            let task = &self.plan.task(ix).name;
+            let message = format!("this never holds: where `{name}` is '{word}', `{task}` does not start");
             let warning = Diagnostic::warning(self.place(condition, word), message);
-            let hint = match never_began {
-                true => "ask for the result of the task that fails, with `allow-failure = true` there".to_owned(),
-                false => format!("its `if` is asked then only with `allow-failure = true` in [tasks.{name}]"),
+            let hint = match may_be_allowed {
+                false => format!(
+                    "an `if` finds {ASKED}: let `{task}` need the task that fails, with `allow-failure = true` there, and ask for \
+                     its result"
+                ),
+                true => format!("its `if` is asked then only with `allow-failure = true` in [tasks.{name}]"),
             };
             self.diagnostics.push(warning.hint(hint));
         }
@@ -659,12 +660,17 @@ mod tests {
         let of = |flag: &str, condition: &str| {
             format!("[tasks.b]\nrun = 'x'\n{flag}\n[tasks.c]\nneeds = ['b']\nif = \"{condition}\"\nrun = 'x'")
         };
-        let never = "where `b` is 'failed', `c` is blocked (its `if` is asked then only with `allow-failure = true` in [tasks.b])";
+        let never = "where `b` is 'failed', `c` does not start (its `if` is asked then only with `allow-failure = true` in [tasks.b])";
         check(&of("", "needs.b.result == 'failed'"), &[never]);
         check(&of("allow-failure = true", "needs.b.result == 'failed'"), &[]);
         check(&of("", "needs.b.result == 'skipped'"), &[]);
-        let began = ["is blocked (ask for the result of the task that fails"];
-        check(&of("allow-failure = true", "needs.b.result == 'blocked'"), &began);
+        let began = ["let `c` need the task that fails, with `allow-failure = true` there"];
+        for word in ["blocked", "cancelled", "lost"] {
+            check(&of("allow-failure = true", &format!("needs.b.result == '{word}'")), &began);
+        }
+        check(&of("allow-failure = true", "needs.b.result in ['blocked', 'failed']"), &[]);
+        let known = ["(an `if` finds succeeded, flaky or skipped; and of a task with `allow-failure`"];
+        check(&of("", "needs.b.result == 'done'"), &known);
         let matrix = "[tasks.m]\nrun = 'x'\nmatrix = { v = [1] }\nmatrix-exclude = [{ v = 1 }]";
         check(matrix, &["this leaves no instance of `m`"]);
         check(&format!("{matrix}\nmatrix-include = [{{ v = 2 }}]"), &[]);
