@@ -118,12 +118,19 @@ pub(crate) fn too_deep() -> Error {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use minijinja::Value;
 
     use crate::diagnostic::Location;
     use crate::template::{Dialect, Engine};
+
+    /// How long this thread was at work so far, whoever else wants the machine. Source: proc_pid_schedstat(5), its first number.
+    fn at_work() -> Duration {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").expect("proc is there");
+        let nanoseconds = told.split(' ').next().and_then(|first| first.parse().ok()).expect("a number");
+        Duration::from_nanos(nanoseconds)
+    }
 
     /// What a text renders to with long values: a text, a list of texts of so many letters at least, a table.
     fn rendered(source: &str, letters: usize) -> Result<String, String> {
@@ -203,13 +210,13 @@ mod tests {
         ];
         for bomb in bombs {
             let source = format!("{{% for i in range(99999) %}}{{% if {bomb} %}}{{% endif %}}{{% endfor %}}");
-            let begun = Instant::now();
+            let begun = at_work();
             let reason = rendered(&source, 500).expect_err(bomb);
-            let took = begun.elapsed();
+            let took = at_work() - begun;
             let words = ["it looks at more than", "make more than", "becomes longer than"];
             assert!(words.iter().any(|word| reason.contains(word)), "{bomb}: {reason}");
             // An optimized build takes a twentieth of it; without an end these take minutes and hours.
-            assert!(took < Duration::from_secs(20), "{bomb}: {took:?}");
+            assert!(took < Duration::from_secs(10), "{bomb}: {took:?}");
         }
     }
 
