@@ -161,7 +161,10 @@ impl Taking<'_> {
 
 /// Copies `length` bytes of a file onto an empty one, and its holes as holes: they cost the job nothing, so its limit on disk
 /// bounds what a copy takes only where that has them, too. Source: lseek(2), `SEEK_DATA` and `SEEK_HOLE`.
-fn copy_with_holes(from: &File, to: &File, length: u64) -> io::Result<()> {
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn copy_with_holes(from: &File, to: &File, length: u64) -> io::Result<()> {
     let mut at = 0;
     while at < length {
         let data = match seek(from, SeekFrom::Data(at)) {

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use swarm_plans::InstanceId;
 
+use crate::collect::artifacts::copy_with_holes;
 use crate::collect::display_path;
 use crate::executor::outputs::{ARTIFACTS, OUT};
 use crate::ids::{Attempt, RunId};
@@ -97,12 +98,13 @@ fn copy_below(from: &Path, to: &Path, below: &Path, depth: usize, left_out: &mut
     Ok(())
 }
 
-/// Its bytes and whether it can be run; no other bit of its mode.
+/// Its bytes, its holes as holes, and whether it can be run; no other bit of its mode.
 fn copy_file(source: &Path, target: &Path) -> io::Result<()> {
-    let mut bytes = File::open(source)?;
-    let mode = if bytes.metadata()?.permissions().mode() & 0o100 != 0 { 0o777 } else { 0o666 };
-    let mut copied = OpenOptions::new().write(true).create_new(true).mode(mode).open(target)?;
-    io::copy(&mut bytes, &mut copied).map(drop)
+    let bytes = File::open(source)?;
+    let metadata = bytes.metadata()?;
+    let mode = if metadata.permissions().mode() & 0o100 != 0 { 0o777 } else { 0o666 };
+    let copied = OpenOptions::new().write(true).create_new(true).mode(mode).open(target)?;
+    copy_with_holes(&bytes, &copied, metadata.len())
 }
 
 /// Whether a link that lies `depth` folders deep leads to something inside, whatever links lie on its way: those are such, too. A `..`
@@ -118,6 +120,8 @@ fn stays_inside(leads_to: &Path, depth: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
     use super::*;
 
     #[test]
@@ -156,6 +160,22 @@ mod tests {
         assert!(mode & 0o100 != 0 && mode & 0o7000 == 0, "{mode:o}");
         assert!(["bin/out", "fifo", "passwd"].iter().all(|name| to.join(name).symlink_metadata().is_err()));
         assert!(holds_something(&to) && !holds_something(&folder.path().join("none")));
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::create_dir(&from).and_then(|()| fs::create_dir(&to)).expect("folders");
+        let sparse = File::create(from.join("sparse")).expect("a file");
+        sparse.write_all_at(b"in the middle", 1 << 30).and_then(|()| sparse.set_len(100 << 30)).expect("a hole");
+        copy(&from, &to).expect("copied");
+        let copied = File::open(to.join("sparse")).expect("copied");
+        let metadata = copied.metadata().expect("it is there");
+        assert_eq!((metadata.len(), metadata.blocks() * 512 < 1 << 20), (100 << 30, true), "{metadata:?}");
+        let mut middle = [0; 13];
+        copied.read_exact_at(&mut middle, 1 << 30).expect("it is there");
+        assert_eq!(&middle, b"in the middle");
     }
 
     #[test]
