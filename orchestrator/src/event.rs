@@ -455,16 +455,16 @@ pub struct ReusedInstance {
     pub notes: Vec<String>,
 }
 
-/// Whether a result left files in `$SWARM_ARTIFACTS`.
+/// Whether an attempt left files in `$SWARM_ARTIFACTS`; of one that failed, they are a person's alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Handed {
-    /// Nobody wrote it down: it is no result, or a journal of a swarm that did not.
+    /// Nobody wrote it down, or could see it: a journal of a swarm that did not write it of those that failed, or of none.
     #[default]
     Unknown,
     /// None.
     Nothing,
-    /// Some: those who need it are given them.
+    /// Some: where it passed, those who need it are given them.
     Files,
     /// What it left stands beside another change than the one that landed: those who need it are given what was handed over with that.
     Before,

@@ -268,6 +268,27 @@ fn what_a_task_hands_over_is_copied_out_and_clean_says_that_it_goes() {
 }
 
 #[test]
+fn what_a_failed_task_left_is_named_until_it_is_cleaned() {
+    let tasks = "[merge]\nmode = 'none'\n\
+                 [tasks.a]\nrun = 'echo x > \"$SWARM_ARTIFACTS/core\"; exit 3'\n[tasks.b]\nrun = 'exit 3'\n";
+    let (repository, ended) = run(tasks, 1);
+    let command = |task: &str| format!("files that it left: swarm open --artifacts it-1 {task} DIR");
+    let told = Swarm::new(&repository, &["report"]).exits(0);
+    for told in [&ended.err, &told.out] {
+        assert!(told.contains(&command("a")) && !told.contains(&command("b")), "{told}");
+    }
+    let told = Swarm::new(&repository, &["status"]).exits(0);
+    assert!(told.out.contains("1 task handed files over: swarm open --artifacts it-1 a DIR"), "{told}");
+    Swarm::new(&repository, &["open", "--artifacts", "a", "got"]).exits(0);
+    assert_eq!(fs::read_to_string(repository.path().join("got/core")).expect("copied"), "x\n");
+    Swarm::new(&repository, &["clean"]).exits(0);
+    for (task, why) in [("a", "they are no longer there"), ("b", "it handed nothing over")] {
+        let told = Swarm::new(&repository, &["open", "--artifacts", task, "again"]).exits(2);
+        assert!(told.err.contains(why) && told.err.contains("`swarm clean` has removed") == (task == "a"), "{told}");
+    }
+}
+
+#[test]
 fn a_deadline_ends_the_run_with_seven() {
     let plan = "deadline = '1s'\n[tasks.a]\nrun = 'sleep 50'\n[tasks.b]\nneeds = ['a']\nrun = 'true'\n";
     let (_, ended) = run(plan, 7);

@@ -75,7 +75,7 @@ use crate::collect::{CollectLimits, display_path};
 use crate::commit::Signing;
 use crate::dispatcher::core::{AttemptDone, AttemptJob, NoItems, RunFacts, StartAt};
 use crate::egress::Leads;
-use crate::event::{AttemptEnd, ChangeSummary, Handed, RefusalSeen, Whose};
+use crate::event::{AttemptEnd, ChangeSummary, RefusalSeen, Whose};
 use crate::ids::RunId;
 use crate::journal::logs::SECTION_BYTES_MAX;
 use crate::journal::{LogWriter, RunLock};
@@ -270,7 +270,7 @@ impl Executor {
             record.notes.push(format!("its result cannot be reused: {reason}"));
         }
         let Record { change, outputs, notes, refusals, envelope, .. } = record;
-        let handed = if end == AttemptEnd::Succeeded { places.handed() } else { Handed::Unknown };
+        let handed = places.handed();
         AttemptDone { end, duration_ms, change, outputs, handed, notes, refusals, envelope }.masked(&self.jobs.secrets)
     }
 

@@ -216,8 +216,8 @@ impl AttemptState {
         self.said.as_ref()?.envelope.as_deref()
     }
 
-    /// Whether it passed and left files in `$SWARM_ARTIFACTS`.
-    pub fn handed_files(&self) -> bool {
+    /// Whether it left files in `$SWARM_ARTIFACTS`, passed or not.
+    pub fn left_files(&self) -> bool {
         self.said.as_ref().is_some_and(|said| said.handed == Handed::Files)
     }
 
@@ -652,7 +652,13 @@ impl InstanceState {
 
     /// Whether a try of it that passed left files in `$SWARM_ARTIFACTS`.
     pub fn handed_files(&self) -> bool {
-        self.attempts.iter().any(AttemptState::handed_files)
+        let passed = |attempt: &AttemptState| attempt.end() == Some(&AttemptEnd::Succeeded);
+        self.attempts.iter().any(|attempt| passed(attempt) && attempt.left_files())
+    }
+
+    /// Whether any try of it did.
+    pub fn left_files(&self) -> bool {
+        self.attempts.iter().any(AttemptState::left_files)
     }
 
     /// The newest try's change, when it changed something.

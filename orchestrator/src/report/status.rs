@@ -65,9 +65,9 @@ pub fn status(state: &RunState, liveness: &Liveness, now_ms: u64, style: Style) 
         let refusals = instance.last_attempt().map_or(&[][..], |attempt| attempt.refusals());
         text.push_str(&words::refusals(refusals, "        "));
     }
-    if let Some((id, _)) = state.instances.iter().find(|(_, instance)| instance.handed_files()) {
+    if let Some((id, _)) = state.instances.iter().find(|(_, instance)| instance.left_files()) {
         let run = state.run.as_ref().map_or("", |run| &run.0);
-        let of_all = state.instances.values().filter(|instance| instance.handed_files()).count() as u64;
+        let of_all = state.instances.values().filter(|instance| instance.left_files()).count() as u64;
         let (tasks, command) = (words::count(of_all, "task"), super::handed::command(run, &id.0));
         text.push_str(&format!("{tasks} handed files over: {command}\n"));
     }

@@ -271,6 +271,9 @@ impl Summary<'_> {
             if !tail.is_empty() {
                 let _ = writeln!(text, "        more: swarm logs {} {}", self.run(), sanitize::shell_word(&id.0));
             }
+            if instance.left_files() {
+                let _ = writeln!(text, "        files that it left: {}", handed::command(self.run(), &id.0));
+            }
         })
     }
 

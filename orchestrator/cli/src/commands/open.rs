@@ -71,13 +71,15 @@ const A_NEW_ONE: &str = "name a folder that does not exist yet";
 
 /// Why there is nothing to copy.
 fn nothing_handed(run: &RunId, (id, instance): (&InstanceId, &InstanceState)) -> Failure {
-    let message = format!("open the files of {} of {run}: it handed nothing over", sanitize::name(&id.0));
-    let hint = match instance.handed_files() {
-        true => format!("`swarm clean` has removed them; swarm run the plan anew, or swarm status {run}"),
-        false => "a task hands over what it puts in $SWARM_ARTIFACTS, and files of its worktree that `artifacts` names"
-            .to_owned(),
+    let (said, hint) = if instance.left_files() {
+        let hint = format!("`swarm clean` has removed them; swarm run the plan anew, or swarm status {run}");
+        ("they are no longer there", hint)
+    } else {
+        let hint =
+            "a task hands over what it puts in $SWARM_ARTIFACTS, and files of its worktree that `artifacts` names";
+        ("it handed nothing over", hint.to_owned())
     };
-    Failure::usage(message, hint)
+    Failure::usage(format!("open the files of {} of {run}: {said}", sanitize::name(&id.0)), hint)
 }
 
 /// Copies the files into a new folder. A repository among them is settled as one that a task made in a folder of the person's.
