@@ -499,12 +499,12 @@ impl Watch<'_> {
 
 /// What the cage kept from a job that failed, as far as its output tells.
 fn refusals(tail: Tail, start: &Start, policy: &Policy) -> Vec<SeenRefusal> {
-    let cwd = match &start.job {
-        Job::Command { cwd, .. } | Job::Shell { cwd, .. } => cwd,
-        Job::Wasm(_) | Job::Agent(_) => start.sandbox.worktree.at(),
+    let (cwd, argv) = match &start.job {
+        Job::Command { cwd, argv } | Job::Shell { cwd, argv } => (&**cwd, &**argv),
+        Job::Wasm(_) | Job::Agent(_) => (&**start.sandbox.worktree.at(), &[][..]),
     };
     let path = start.sandbox.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
-    tail.refusals(policy, cwd, path)
+    tail.refusals(policy, (cwd, argv), path)
 }
 
 fn broken(breach: Breach) -> Broken {

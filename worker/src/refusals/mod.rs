@@ -26,6 +26,9 @@ const TAIL_BYTES_MAX: usize = 64 << 10;
 /// Debian.
 const OWN_PROGRAMS: [&str; 2] = [".local/bin", "bin"];
 
+/// Folders that a command names which are looked at, and as many that its output names.
+const FOLDERS_MAX: usize = 16;
+
 /// Where packages of node have their programs, from the folder of the project. Source: npm-folders(5).
 const MODULE_PROGRAMS: &str = "node_modules/.bin";
 
@@ -50,10 +53,10 @@ impl Tail {
         self.take(format!("\nsh: {program}: not found\n").as_bytes());
     }
 
-    /// What a job of `policy` that printed this was refused; it ran in `cwd` with `path` as its `PATH`.
-    pub fn refusals(mut self, policy: &Policy, cwd: &Path, path: &str) -> Vec<SeenRefusal> {
+    /// What a job of `policy` that printed this was refused; it began in `cwd` as `argv`, with `path` as its `PATH`.
+    pub fn refusals(mut self, policy: &Policy, (cwd, argv): (&Path, &[String]), path: &str) -> Vec<SeenRefusal> {
         let text = String::from_utf8_lossy(self.bytes.make_contiguous()).into_owned();
-        let judge = Judge { policy, cwd, path };
+        let judge = Judge { policy, cwd, went_to: went_to(policy.get().worktree.at(), argv, &text), path };
         let mut seen: Vec<SeenRefusal> = Vec::new();
         for refusal in suspicions(&text).iter().filter_map(|suspicion| judge.confirm(suspicion)) {
             if seen.len() < SEEN_MAX && !seen.contains(&refusal) {
@@ -68,15 +71,49 @@ impl Tail {
 struct Judge<'a> {
     policy: &'a Policy,
     cwd: &'a Path,
+    /// Other folders of the worktree that it may have gone to.
+    went_to: Vec<PathBuf>,
     path: &'a str,
+}
+
+/// The folders of a worktree that a job's command names (`cd web && npm test`, `make -C web`), one behind another that it names before,
+/// too, or that it printed from the root on (`make: Entering directory`).
+fn went_to(worktree: &Path, argv: &[String], printed: &str) -> Vec<PathBuf> {
+    let is_word = |letter: char| letter.is_alphanumeric() || "._/-@+,%~".contains(letter);
+    let words = |text| str::split(text, move |letter| !is_word(letter)).filter(|word| !word.is_empty());
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut take = |folder: Option<PathBuf>| {
+        let folder = folder.filter(|folder| folder != worktree && folder.starts_with(worktree) && folder.is_dir());
+        let is_one = folder.is_some();
+        found.extend(folder.filter(|folder| !found.contains(folder)));
+        (is_one, found.last().cloned(), found.len())
+    };
+    let (mut last, mut named) = (None, 0);
+    for word in argv.iter().flat_map(|text| words(text)).filter(|word| !word.starts_with('/')) {
+        for from in [Some(worktree.to_owned()), last.clone()].into_iter().flatten() {
+            if let (true, newest, all) = take(plain(&from.join(word))) {
+                (last, named) = (newest, all);
+                break;
+            }
+        }
+        if named >= FOLDERS_MAX {
+            break;
+        }
+    }
+    let shown = words(printed).filter(|word| word.starts_with('/'));
+    shown.map(|word| take(plain(Path::new(word)))).take_while(|(_, _, all)| *all < 2 * FOLDERS_MAX).for_each(drop);
+    found
 }
 
 impl Judge<'_> {
     fn confirm(&self, suspicion: &Suspicion) -> Option<SeenRefusal> {
         match suspicion {
             Suspicion::Path { path, reason, intent } => {
-                let path = plain(&self.cwd.join(path))?;
-                self.path_refused(&path, *reason, *intent)
+                let here = plain(&self.cwd.join(path))?;
+                self.path_refused(&here, *reason, *intent).or_else(|| {
+                    let missing = *reason == Reason::Missing;
+                    missing.then(|| self.elsewhere(path, |path| self.left_out(path, *intent))).flatten()
+                })
             }
             Suspicion::Program(name) => self.program_refused(name),
             Suspicion::Host { host, asked_by } => self.host_refused(host.as_deref(), *asked_by),
@@ -151,11 +188,23 @@ impl Judge<'_> {
             (Reason::Denied, Intent::Unknown) => read().or_else(write),
             // What is not there outside either was not kept from anybody.
             (Reason::Missing, Intent::Write) if path.parent().is_some_and(exists) => {
-                write().or_else(|| self.covered_folder(path))
+                write().or_else(|| self.covered_folder(path)).or_else(|| self.left_out(path, intent))
             }
             (Reason::Missing, _) if exists(path) => self.kept(path),
-            (Reason::Missing, _) => None,
+            (Reason::Missing, _) => self.left_out(path, intent),
         }
+    }
+
+    /// A file of the checkout that its worktree lacks, or the folder in which it was to be written.
+    fn left_out(&self, path: &Path, intent: Intent) -> Option<SeenRefusal> {
+        let around = || path.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
+        self.uncommitted(path).or_else(|| (intent == Intent::Write).then(|| self.uncommitted(around()?)).flatten())
+    }
+
+    /// What `look` finds of a relative path in the folders that the job may have gone to.
+    fn elsewhere(&self, path: &str, look: impl Fn(&Path) -> Option<SeenRefusal>) -> Option<SeenRefusal> {
+        let relative = Path::new(path).is_relative();
+        self.went_to.iter().filter(|_| relative).find_map(|folder| look(&plain(&folder.join(path))?))
     }
 
     /// A file of the host where the job has a private folder.
@@ -203,15 +252,16 @@ impl Judge<'_> {
     fn program_refused(&self, name: &str) -> Option<SeenRefusal> {
         let is_there = |path: &PathBuf| path.is_file();
         if name.contains('/') {
-            return self.kept(&plain(&self.cwd.join(name)).filter(is_there)?);
+            let here = plain(&self.cwd.join(name)).filter(is_there).and_then(|path| self.kept(&path));
+            return here.or_else(|| self.elsewhere(name, |path| self.uncommitted(path)));
         }
         if let Some(found) = std::env::split_paths(self.path).map(|folder| folder.join(name)).find(is_there) {
             return self.kept(&found);
         }
         // What `npm` and its like run by name, first of all.
-        if let Some(own) = plain(&self.cwd.join(MODULE_PROGRAMS).join(name)).filter(is_there)
-            && let Some(refusal) = self.uncommitted(&own)
-        {
+        let of_modules = format!("{MODULE_PROGRAMS}/{name}");
+        let own = plain(&self.cwd.join(&of_modules)).and_then(|path| self.uncommitted(&path));
+        if let Some(refusal) = own.or_else(|| self.elsewhere(&of_modules, |path| self.uncommitted(path))) {
             return Some(refusal);
         }
         let home = &self.policy.get().home;
@@ -230,6 +280,7 @@ impl Judge<'_> {
     /// A file of the checkout, in whose place the job had its worktree, which has it not.
     fn uncommitted(&self, path: &Path) -> Option<SeenRefusal> {
         let draft = self.policy.get();
+        path.symlink_metadata().ok()?;
         let own = path.strip_prefix(draft.worktree.at()).ok().filter(|own| !own.as_os_str().is_empty())?;
         let is_in = |folder: PathBuf| folder.join(own).symlink_metadata().is_ok();
         let is_left_out = match &draft.worktree {
@@ -297,7 +348,7 @@ mod tests {
         let top = root.display().to_string();
         tail.take(text.replace('@', &top).as_bytes());
         let path = root.join("tool").display().to_string();
-        let seen = tail.refusals(&policy, &root.join("repo"), &path);
+        let seen = tail.refusals(&policy, (&root.join("repo"), &[]), &path);
         seen.iter().map(|seen| format!("{:?}: {}", seen.act, seen.rule).replace(&top, "@")).collect()
     }
 
@@ -393,7 +444,7 @@ mod tests {
         let seen = |text: &str| {
             let mut tail = Tail::default();
             tail.take(text.as_bytes());
-            tail.refusals(&policy, &root, "").into_iter().map(|seen| seen.act).collect::<Vec<_>>()
+            tail.refusals(&policy, (&root, &[]), "").into_iter().map(|seen| seen.act).collect::<Vec<_>>()
         };
         let told = |path: &str| vec![RefusedAct::Uncommitted { path: path.into() }];
         for text in ["sh: 1: ./build.sh: not found", "sh: 0: cannot open build.sh: No such file"] {
@@ -420,7 +471,7 @@ mod tests {
         }
         let mut tail = Tail::default();
         tail.lacks("./build.sh");
-        assert_eq!(tail.refusals(&policy, &root, "").len(), 1, "no shell named it");
+        assert_eq!(tail.refusals(&policy, (&root, &[]), "").len(), 1, "no shell named it");
         assert_eq!(seen("Error: Cannot find module './left'"), vec![]);
         // One that the worktree has is missed for another reason: its interpreter, or the folder it was looked for in.
         std::fs::create_dir_all(root.join("elsewhere")).expect("a folder");
@@ -428,6 +479,63 @@ mod tests {
         assert_eq!(seen("sh: 1: ./build.sh: not found"), vec![]);
         assert_eq!(seen("sh: 1: ./other.sh: not found"), vec![]);
         assert_eq!(seen("sh: 1: A_B: parameter not set"), vec![RefusedAct::Unset { name: "A_B".to_owned() }]);
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_from_the_folders_that_the_job_went_to_and_for_what_is_written_there() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a folder that no private one covers");
+        let root = dir.path().canonicalize().expect("it exists");
+        for folder in
+            ["at/web/node_modules/.bin", "at/web/app/.venv/bin", "at/target", "at/api", "tree/web/app", "tree/api"]
+        {
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        for file in ["at/web/node_modules/.bin/jest", "at/web/app/.venv/bin/python", "at/api/x", "tree/api/x"] {
+            std::fs::write(root.join(file), "").expect("a file");
+        }
+        let (at, tree) = (root.join("at"), root.join("tree"));
+        let policy = Draft {
+            tier: Tier::Namespaces,
+            worktree: Worktree::Directory { at: at.clone(), path: tree },
+            grants: vec![],
+            copies: vec![],
+            hide: vec![],
+            home: root.join("home"),
+            home_files: Vec::new(),
+            tmp: None,
+            network: Network::None,
+            limits: Limits::default(),
+            landlock_abi_max: None,
+        };
+        let policy = policy.check().expect("a fine policy");
+        let check = |script: &str, text: &str, expected: &[&str]| {
+            let mut tail = Tail::default();
+            tail.take(text.replace('@', &at.display().to_string()).as_bytes());
+            let seen = tail.refusals(&policy, (&at, &["sh".to_owned(), "-c".to_owned(), script.to_owned()]), "");
+            let acts = seen.into_iter().map(|seen| seen.act);
+            let expected = expected.iter().map(|path| RefusedAct::Uncommitted { path: path.into() });
+            assert_eq!(acts.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{script}: {text}");
+        };
+        let (jest, python) = ("web/node_modules/.bin/jest", "web/app/.venv/bin/python");
+        check("cd web && npm test", "sh: 1: jest: not found", &[jest]);
+        check("npm --prefix=web test", "sh: 1: jest: not found", &[jest]);
+        check("./all", "make[1]: Entering directory '@/web'\nsh: 1: jest: not found", &[jest]);
+        check("cd web; (cd app; ./x)", "sh: 1: .venv/bin/python: not found", &[python]);
+        check("cd web/app; ./x", "bash: .venv/bin/python: No such file or directory", &[python]);
+        check("cd \"web/app\"", "cat: .venv/bin/python: No such file or directory", &[python]);
+        check("cp a target/b", "cp: cannot create regular file 'target/b': No such file or directory", &["target"]);
+        check("echo > target/b", "sh: 1: cannot create target/b: Directory nonexistent", &["target"]);
+        check("cp a target/b/c", "cp: cannot create regular file 'target/b/c': No such file or directory", &["target"]);
+        check(
+            "cd web; cp a node_modules/b",
+            "cp: cannot create regular file 'node_modules/b': No such file",
+            &["web/node_modules"],
+        );
+        // What the worktree has, and what is nowhere, was kept from nobody.
+        check("cd api; cat x", "cat: x: No such file or directory", &[]);
+        check("cd api; echo > y/z", "sh: 1: cannot create y/z: Directory nonexistent", &[]);
+        check("cat target/none", "cat: target/none: No such file or directory", &[]);
+        check("cd ../..; cat /etc", "cat: .venv/bin/python: No such file or directory", &[]);
     }
 
     #[test]

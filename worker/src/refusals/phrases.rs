@@ -170,7 +170,9 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         if let Some(program) = program(line, &lower) {
             found.push(Suspicion::Program(program.to_owned()));
         }
-        let relative = |path| Suspicion::Path { path, reason: Reason::Missing, intent: Intent::Unknown };
+        let speaks_of_writing = |lower: &str| WRITING.iter().any(|word| lower.contains(word));
+        let intent = if speaks_of_writing(&lower) { Intent::Write } else { Intent::Unknown };
+        let relative = |path| Suspicion::Path { path, reason: Reason::Missing, intent };
         found.extend(module(line).map(|path| Suspicion::Path {
             path,
             reason: Reason::Missing,
@@ -190,7 +192,7 @@ pub fn suspicions(text: &str) -> Vec<Suspicion> {
         if let Some((above, line, paths)) = named {
             let lower = line.to_ascii_lowercase();
             let intent = match above {
-                _ if WRITING.iter().any(|word| lower.contains(word)) => Intent::Write,
+                _ if speaks_of_writing(&lower) => Intent::Write,
                 0 => Intent::Unknown,
                 _ => Intent::Above,
             };
@@ -229,11 +231,11 @@ fn module(line: &str) -> Option<String> {
 }
 
 /// What a line says is not there, by names from the folder that the program ran in: `cat: build/app: No such file or directory`,
-/// `sh: 0: cannot open build.sh: No such file`, `[Errno 2] No such file or directory: 'build/app'`, `sh: 1: .: .env: not found`.
+/// `sh: 0: cannot open build.sh: No such file`, `sh: 1: cannot create build/x: Directory nonexistent`, `[Errno 2] No such file or directory: 'build/app'`, `sh: 1: .: .env: not found`.
 fn missing(line: &str, lower: &str) -> Vec<String> {
     let sourced = line.split_once(": .: ").and_then(|(_, rest)| rest.strip_suffix(": not found"));
     let mut names: Vec<&str> = sourced.into_iter().collect();
-    if let Some(at) = lower.find("no such file") {
+    if let Some(at) = ["no such file", "directory nonexistent"].iter().find_map(|words| lower.find(words)) {
         let operand = line[..at].trim_end_matches([':', ' ', ',']).rsplit(": ").next().unwrap_or_default();
         // Behind the words of what was tried; what is quoted is found as that.
         let is_bare = !operand.contains(is_quote) && !operand.starts_with('[');
@@ -386,6 +388,8 @@ mod tests {
             ("bash: line 1: .env: No such file or directory", ".env Missing Unknown"),
             ("FileNotFoundError: [Errno 2] No such file or directory: 'build/app'", "build/app Missing Unknown"),
             ("Error: ENOENT: no such file or directory, open 'build/app'", "build/app Missing Unknown"),
+            ("cp: cannot create regular file 'build/x': No such file or directory", "build/x Missing Write"),
+            ("sh: 1: cannot create build/x: Directory nonexistent", "build/x Missing Write"),
         ] {
             assert!(told(text).iter().any(|line| line == expected), "{text}: {:?}", told(text));
         }
